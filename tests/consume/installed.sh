@@ -1,0 +1,42 @@
+#!/bin/sh
+# Installs the header below a folder and consumes it there through pkg-config, with the C compiler alone.
+# Usage: installed.sh SOURCE_FOLDER BUILD_FOLDER WORK_FOLDER VERSION, with the C compiler in CC.
+set -eu
+source=$1 build=$2 work=$3 version=$4
+
+if ! command -v pkg-config >/dev/null; then
+    echo "no pkg-config here" >&2
+    exit 77
+fi
+
+rm -rf "$work"
+mkdir -p "$work"
+# Nothing that is installed needs a build: without --no-rebuild the tests would be built from within a test.
+DESTDIR="$work/root" meson install --no-rebuild -C "$build"
+
+header=$(find "$work/root" -name tpool.h)
+cmp "$source/tpool.h" "$header"
+installed=$(find "$work/root" -type f | wc -l)
+if [ "$installed" -ne 2 ]; then
+    echo "more than the header and its pkg-config file was installed:" >&2
+    find "$work/root" -type f >&2
+    exit 1
+fi
+
+pc=$(find "$work/root" -name tpool.pc)
+unset PKG_CONFIG_PATH || :
+export PKG_CONFIG_LIBDIR="${pc%/*}" PKG_CONFIG_SYSROOT_DIR="$work/root"
+modversion=$(pkg-config --modversion tpool)
+if [ "$modversion" != "$version" ]; then
+    echo "pkg-config says version $modversion, not $version" >&2
+    exit 1
+fi
+flags=$(pkg-config --cflags --libs tpool)
+echo "flags: $flags"
+
+cp "$source/tests/consume/main.c" "$work"
+# CC and the flags are lists of words.
+${CC:-cc} -std=c11 -Wall -Wextra -Werror -o "$work/consumer" "$work/main.c" $flags
+output=$("$work/consumer")
+echo "$output"
+[ "$output" = "$version 385" ]

@@ -1,0 +1,807 @@
+/* tpool_as_completed: each future once, in the order of completion, in a set that may grow and be left half-way. */
+#include "support.h"
+
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
+
+#define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
+
+static tpool *create_pool(int workers) {
+    tpool_config config = { .max_workers = workers };
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    return pool;
+}
+
+static tpool_future *submit(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
+    return future;
+}
+
+/* The value of a future that must succeed; releases the future. */
+static void *take(tpool_future *future) {
+    void *value = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
+    tpool_future_release(future);
+    return value;
+}
+
+static void *nothing(void *arg) { return arg; }
+
+static void create_bare(tpool_future **futures, int count) {
+    for (int i = 0; i < count; i++) assert_status(TPOOL_OK, tpool_future_create(&futures[i]));
+}
+
+static void release_all(tpool_future **futures, int count) {
+    for (int i = 0; i < count; i++) tpool_future_release(futures[i]);
+}
+
+static void succeed(tpool_future *future) { assert_status(TPOOL_OK, tpool_future_set_result(future, NULL)); }
+
+static tpool_completions *start(tpool_future *const *futures, size_t count) {
+    tpool_completions *completions = NULL;
+    assert_status(TPOOL_OK, tpool_as_completed(futures, count, &completions));
+    assert_non_null(completions);
+    return completions;
+}
+
+/* The next that is yielded: one must be, and be done. */
+static tpool_future *next(tpool_completions *completions) {
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_completions_next(completions, HANG, &future));
+    assert_non_null(future);
+    assert_true(tpool_future_done(future));
+    return future;
+}
+
+/* Nothing is yielded, with this status. */
+static void check_none(tpool_completions *completions, int64_t timeout_ns, tpool_status expected) {
+    char other;
+    tpool_future *future = (tpool_future *)(void *)&other;
+    assert_status(expected, tpool_completions_next(completions, timeout_ns, &future));
+    assert_null(future);
+}
+
+/* The calling thread's number for await_asleep. */
+static long thread_number(void) {
+#ifdef __linux__
+    return (long)syscall(SYS_gettid);
+#else
+    return 0;
+#endif
+}
+
+/* Waits until the thread sleeps, as one does that blocks in next: nothing in the interface shows that from outside.
+   Where the system does not tell, a pause must do. */
+static void await_asleep(long thread) {
+    char path[64];
+    int seen_asleep = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", thread);
+    for (int polls = 0; polls < 5000 && seen_asleep < 5; polls++) {
+        FILE *file = fopen(path, "r");
+        char line[512] = "";
+        if (file == NULL) {
+            sleep_ms(100);
+            return;
+        }
+        const char *name_end = fgets(line, sizeof line, file) != NULL ? strrchr(line, ')') : NULL;
+        fclose(file);
+        seen_asleep = name_end != NULL && name_end[1] == ' ' && name_end[2] == 'S' ? seen_asleep + 1 : 0;
+        sleep_ms(1);
+    }
+}
+
+/* ---- Order, index, remaining. */
+
+static void futures_come_in_the_order_of_completion(void **state) {
+    (void)state;
+    enum { count = 6 };
+    static const int order[count] = { 4, 0, 5, 2, 1, 3 };
+    tpool_future *f[count];
+    create_bare(f, count);
+    tpool_completions *completions = start(f, count);
+    assert_int_equal(count, tpool_completions_remaining(completions));
+    for (int i = 0; i < 3; i++) { /* one by one */
+        check_none(completions, 0, TPOOL_TIMEOUT);
+        succeed(f[order[i]]);
+        assert_ptr_equal(f[order[i]], next(completions));
+        assert_int_equal(order[i], tpool_completions_index(completions));
+        assert_int_equal(count - 1 - i, tpool_completions_remaining(completions));
+    }
+    for (int i = 3; i < count; i++) succeed(f[order[i]]); /* all before the next is asked for */
+    assert_int_equal(3, tpool_completions_remaining(completions));
+    for (int i = 3; i < count; i++) {
+        assert_ptr_equal(f[order[i]], next(completions));
+        assert_int_equal(order[i], tpool_completions_index(completions));
+    }
+    assert_int_equal(0, tpool_completions_remaining(completions));
+    check_none(completions, TPOOL_FOREVER, TPOOL_END);
+    tpool_completions_destroy(completions);
+    release_all(f, count);
+}
+
+static void tasks_come_in_the_order_in_which_they_end(void **state) {
+    (void)state;
+    enum { count = 3 };
+    static const int order[count] = { 2, 0, 1 };
+    gate gates[count] = { GATE_CLOSED, GATE_CLOSED, GATE_CLOSED };
+    tpool *pool = create_pool(count);
+    tpool_future *f[count];
+    for (int i = 0; i < count; i++) f[i] = submit(pool, gate_task, &gates[i]);
+    tpool_completions *completions = start(f, count);
+    for (int i = 0; i < count; i++) {
+        check_none(completions, 0, TPOOL_TIMEOUT);
+        gate_open(&gates[order[i]]);
+        assert_ptr_equal(f[order[i]], next(completions));
+        assert_int_equal(order[i], tpool_completions_index(completions));
+    }
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    release_all(f, count);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void those_already_done_come_first(void **state) {
+    (void)state;
+    enum { count = 6 };
+    tpool_future *f[count];
+    create_bare(f, count);
+    succeed(f[5]);
+    succeed(f[1]);
+    assert_true(tpool_future_cancel(f[3]));
+    tpool_completions *completions = start(f, count);
+    succeed(f[2]);
+    succeed(f[0]);
+    bool seen[count] = { false };
+    for (int i = 0; i < 3; i++) {
+        tpool_future *future = next(completions);
+        size_t place = tpool_completions_index(completions);
+        assert_true(place == 5 || place == 1 || place == 3);
+        assert_false(seen[place]);
+        seen[place] = true;
+        assert_ptr_equal(f[place], future);
+    }
+    assert_ptr_equal(f[2], next(completions));
+    assert_ptr_equal(f[0], next(completions));
+    check_none(completions, 0, TPOOL_TIMEOUT);
+    succeed(f[4]);
+    assert_ptr_equal(f[4], next(completions));
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    release_all(f, count);
+}
+
+static void a_future_is_yielded_once_however_often_it_is_in_the_set(void **state) {
+    (void)state;
+    tpool_future *f[3];
+    create_bare(f, 3);
+    tpool_future *set[7] = { f[0], f[1], f[0], f[1], f[0], f[2], f[2] };
+    tpool_completions *completions = start(set, 7);
+    assert_int_equal(3, tpool_completions_remaining(completions));
+    assert_status(TPOOL_OK, tpool_completions_add(completions, f[2])); /* it is in the set already */
+    assert_int_equal(3, tpool_completions_remaining(completions));
+    succeed(f[2]);
+    assert_ptr_equal(f[2], next(completions));
+    assert_int_equal(5, tpool_completions_index(completions)); /* its first place */
+    succeed(f[0]);
+    assert_ptr_equal(f[0], next(completions));
+    assert_int_equal(0, tpool_completions_index(completions));
+    assert_int_equal(1, tpool_completions_remaining(completions));
+    check_none(completions, 0, TPOOL_TIMEOUT);
+    succeed(f[1]);
+    assert_ptr_equal(f[1], next(completions));
+    assert_int_equal(1, tpool_completions_index(completions));
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    /* The same with all of them done before. */
+    completions = start(set, 7);
+    bool seen[7] = { false };
+    for (int i = 0; i < 3; i++) {
+        tpool_future *future = next(completions);
+        size_t place = tpool_completions_index(completions);
+        assert_true(place == 0 || place == 1 || place == 5);
+        assert_false(seen[place]);
+        seen[place] = true;
+        assert_ptr_equal(set[place], future);
+    }
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    release_all(f, 3);
+}
+
+static void every_end_is_yielded(void **state) {
+    (void)state;
+    tpool *pool = create_pool(1);
+    tpool_future *f[4];
+    assert_status(TPOOL_OK, tpool_pause(pool)); /* so that the task stays queued */
+    f[0] = submit(pool, nothing, NULL);
+    create_bare(&f[1], 3);
+    tpool_completions *completions = start(f, 4);
+    assert_true(tpool_future_cancel(f[0]));
+    assert_ptr_equal(f[0], next(completions));
+    assert_status(TPOOL_CANCELLED, tpool_future_result(f[0], 0, NULL));
+    assert_true(tpool_future_cancel(f[1]));
+    assert_ptr_equal(f[1], next(completions));
+    assert_status(TPOOL_OK, tpool_future_set_error(f[2], 3, "failed"));
+    assert_ptr_equal(f[2], next(completions));
+    assert_status(TPOOL_FAILED, tpool_future_result(f[2], 0, NULL));
+    assert_status(TPOOL_OK, tpool_future_set_result(f[3], pool));
+    void *value = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(next(completions), 0, &value));
+    assert_ptr_equal(pool, value);
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    release_all(f, 4);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void a_task_that_expires_while_next_waits_is_yielded(void **state) {
+    (void)state;
+    tpool *pool = create_pool(1);
+    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
+    tpool_future *f[2];
+    assert_status(TPOOL_OK, tpool_pause(pool)); /* nobody's turn comes: only the iterator can notice */
+    f[0] = submit(pool, nothing, NULL);
+    tpool_completions *completions = start(f, 1);
+    for (int i = 0; i < 2; i++) { /* in the set from the start, and added */
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &f[1]));
+        if (i == 0) {
+            tpool_completions_destroy(completions);
+            completions = start(f, 2);
+        } else {
+            assert_status(TPOOL_OK, tpool_completions_add(completions, f[1]));
+        }
+        assert_ptr_equal(f[1], next(completions));
+        assert_status(TPOOL_EXPIRED, tpool_future_result(f[1], 0, NULL));
+        tpool_future_release(f[1]);
+    }
+    check_none(completions, 0, TPOOL_TIMEOUT);
+    tpool_completions_destroy(completions);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    take(f[0]);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- Time limits and the end. */
+
+static void a_timeout_consumes_nothing(void **state) {
+    (void)state;
+    tpool_future *f[2];
+    create_bare(f, 2);
+    tpool_completions *completions = start(f, 2);
+    check_none(completions, 0, TPOOL_TIMEOUT);
+    check_none(completions, -1, TPOOL_TIMEOUT);
+    int64_t begin = tpool_now();
+    check_none(completions, TPOOL_MS(20), TPOOL_TIMEOUT);
+    assert_true(tpool_now() - begin >= TPOOL_MS(20));
+    assert_int_equal(2, tpool_completions_remaining(completions));
+    succeed(f[1]);
+    assert_ptr_equal(f[1], next(completions));
+    check_none(completions, TPOOL_MS(1), TPOOL_TIMEOUT);
+    assert_int_equal(1, tpool_completions_remaining(completions));
+    succeed(f[0]);
+    assert_ptr_equal(f[0], next(completions));
+    tpool_completions_destroy(completions);
+    release_all(f, 2);
+}
+
+static void the_end_comes_again_and_again_until_something_is_added(void **state) {
+    (void)state;
+    tpool_future *f[2];
+    create_bare(f, 2);
+    tpool_completions *completions = start(f, 1);
+    succeed(f[0]);
+    assert_ptr_equal(f[0], next(completions));
+    for (int i = 0; i < 3; i++) {
+        check_none(completions, 0, TPOOL_END);
+        check_none(completions, TPOOL_FOREVER, TPOOL_END);
+    }
+    assert_status(TPOOL_OK, tpool_completions_add(completions, f[1]));
+    assert_int_equal(1, tpool_completions_remaining(completions));
+    check_none(completions, 0, TPOOL_TIMEOUT);
+    succeed(f[1]);
+    assert_ptr_equal(f[1], next(completions));
+    assert_int_equal(1, tpool_completions_index(completions));
+    for (int i = 0; i < 3; i++) check_none(completions, TPOOL_FOREVER, TPOOL_END);
+    tpool_completions_destroy(completions);
+    release_all(f, 2);
+}
+
+static void a_set_may_start_empty(void **state) {
+    (void)state;
+    tpool_future *f[2];
+    create_bare(f, 2);
+    for (int with_array = 0; with_array <= 1; with_array++) {
+        tpool_completions *completions = start(with_array == 1 ? f : NULL, 0);
+        assert_int_equal(0, tpool_completions_remaining(completions));
+        check_none(completions, TPOOL_FOREVER, TPOOL_END);
+        for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_completions_add(completions, f[i]));
+        assert_int_equal(2, tpool_completions_remaining(completions));
+        if (with_array == 0) {
+            succeed(f[1]);
+            succeed(f[0]);
+            assert_ptr_equal(f[1], next(completions));
+            assert_int_equal(1, tpool_completions_index(completions));
+            assert_ptr_equal(f[0], next(completions));
+            assert_int_equal(0, tpool_completions_index(completions));
+        } else { /* done before they were added */
+            next(completions);
+            next(completions);
+        }
+        check_none(completions, TPOOL_FOREVER, TPOOL_END);
+        tpool_completions_destroy(completions);
+    }
+    release_all(f, 2);
+}
+
+/* ---- Sets that grow. */
+
+static void added_ones_are_counted_on(void **state) {
+    (void)state;
+    enum { count = 4 };
+    tpool_future *f[count];
+    create_bare(f, count);
+    tpool_completions *completions = start(f, 2);
+    succeed(f[1]);
+    assert_ptr_equal(f[1], next(completions));
+    assert_status(TPOOL_OK, tpool_completions_add(completions, f[2])); /* while iterating */
+    succeed(f[3]);
+    assert_status(TPOOL_OK, tpool_completions_add(completions, f[3])); /* done already */
+    assert_int_equal(3, tpool_completions_remaining(completions));
+    assert_ptr_equal(f[3], next(completions));
+    assert_int_equal(3, tpool_completions_index(completions));
+    succeed(f[2]);
+    assert_ptr_equal(f[2], next(completions));
+    assert_int_equal(2, tpool_completions_index(completions));
+    succeed(f[0]);
+    assert_ptr_equal(f[0], next(completions));
+    assert_int_equal(0, tpool_completions_index(completions));
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    release_all(f, count);
+}
+
+static void one_added_again_after_it_was_yielded_is_yielded_again(void **state) {
+    (void)state;
+    tpool_future *f[2];
+    create_bare(f, 2);
+    succeed(f[0]);
+    tpool_completions *completions = start(f, 2);
+    for (int i = 0; i < 5; i++) {
+        assert_ptr_equal(f[0], next(completions));
+        assert_int_equal(1, tpool_completions_remaining(completions));
+        check_none(completions, 0, TPOOL_TIMEOUT);
+        assert_status(TPOOL_OK, tpool_completions_add(completions, f[0]));
+        assert_status(TPOOL_OK, tpool_completions_add(completions, f[0])); /* and that once */
+        assert_int_equal(2, tpool_completions_remaining(completions));
+    }
+    assert_ptr_equal(f[0], next(completions));
+    succeed(f[1]);
+    assert_ptr_equal(f[1], next(completions));
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    release_all(f, 2);
+}
+
+typedef struct adder {
+    tpool_completions *completions;
+    tpool_future *future;
+    long consumer;       /* the thread that is to block in next first */
+    bool complete_after; /* else the future is done before it is added */
+    tpool_status added, completed;
+} adder;
+
+static void *add_while_next_blocks(void *arg) {
+    adder *a = arg;
+    await_asleep(a->consumer);
+    if (!a->complete_after) a->completed = tpool_future_set_result(a->future, NULL);
+    a->added = tpool_completions_add(a->completions, a->future);
+    if (a->complete_after) a->completed = tpool_future_set_result(a->future, NULL);
+    return NULL;
+}
+
+static void another_thread_may_add_while_next_blocks(void **state) {
+    (void)state;
+    for (int after = 0; after <= 1; after++) {
+        tpool_future *f[2];
+        pthread_t thread;
+        create_bare(f, 2);
+        tpool_completions *completions = start(f, 1);
+        adder a = {
+            .completions = completions, .future = f[1], .consumer = thread_number(), .complete_after = after == 1
+        };
+        assert_int_equal(0, pthread_create(&thread, NULL, add_while_next_blocks, &a));
+        assert_ptr_equal(f[1], next(completions)); /* f[0] is not done: this one wakes the call */
+        assert_int_equal(1, tpool_completions_index(completions));
+        assert_int_equal(0, pthread_join(thread, NULL));
+        assert_status(TPOOL_OK, a.added);
+        assert_status(TPOOL_OK, a.completed);
+        succeed(f[0]);
+        assert_ptr_equal(f[0], next(completions));
+        check_none(completions, 0, TPOOL_END);
+        tpool_completions_destroy(completions);
+        release_all(f, 2);
+    }
+}
+
+/* Several threads submit, add and release, while this one consumes. */
+enum { FEEDERS = 4 };
+
+typedef struct feeder {
+    tpool *pool;
+    tpool_completions *completions;
+    gate *start;
+    atomic_int *counts; /* how often each task ran */
+    int first, count, troubles;
+} feeder;
+
+static void *count_run(void *arg) {
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return arg;
+}
+
+static void *feed(void *arg) {
+    feeder *fd = arg;
+    gate_pass(fd->start);
+    for (int i = 0; i < fd->count; i++) {
+        tpool_future *future = NULL;
+        if (tpool_submit(fd->pool, count_run, &fd->counts[fd->first + i], &future) != TPOOL_OK) fd->troubles++;
+        else if (tpool_completions_add(fd->completions, future) != TPOOL_OK) fd->troubles++;
+        tpool_future_release(future);
+    }
+    return NULL;
+}
+
+static void several_threads_may_add_while_one_consumes(void **state) {
+    (void)state;
+    int each = COUNT(5000), total = FEEDERS * each;
+    gate begin = GATE_CLOSED;
+    tpool *pool = create_pool(2);
+    tpool_future *last = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&last)); /* keeps the set from running empty meanwhile */
+    tpool_completions *completions = start(&last, 1);
+    atomic_int *counts = calloc((size_t)total, sizeof *counts);
+    char *places = calloc((size_t)total + 1, 1);
+    pthread_t threads[FEEDERS];
+    feeder feeders[FEEDERS];
+    assert_non_null(counts);
+    assert_non_null(places);
+    for (int i = 0; i < FEEDERS; i++) {
+        feeders[i] = (feeder){ pool, completions, &begin, counts, i * each, each, 0 };
+        assert_int_equal(0, pthread_create(&threads[i], NULL, feed, &feeders[i]));
+    }
+    gate_open(&begin);
+    for (int i = 0; i < total; i++) {
+        void *value = NULL;
+        assert_status(TPOOL_OK, tpool_future_result(next(completions), 0, &value));
+        assert_int_equal(1, atomic_fetch_add((atomic_int *)value, 1)); /* run once, not yielded before */
+        size_t place = tpool_completions_index(completions);
+        assert_true(place >= 1 && place <= (size_t)total && places[place] == 0);
+        places[place] = 1;
+    }
+    for (int i = 0; i < FEEDERS; i++) {
+        assert_int_equal(0, pthread_join(threads[i], NULL));
+        assert_int_equal(0, feeders[i].troubles);
+    }
+    assert_int_equal(1, tpool_completions_remaining(completions));
+    check_none(completions, 0, TPOOL_TIMEOUT);
+    succeed(last);
+    assert_ptr_equal(last, next(completions));
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    tpool_future_release(last);
+    free(counts);
+    free(places);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- References. */
+
+static atomic_int payloads_freed;
+
+static void free_payload(void *payload) {
+    atomic_fetch_add(&payloads_freed, 1);
+    free(payload);
+}
+
+static void *return_payload(void *arg) {
+    int *payload = malloc(sizeof *payload);
+    if (payload == NULL) abort();
+    *payload = (int)(intptr_t)arg;
+    return tpool_return_owned(payload, free_payload);
+}
+
+static void submit_add_release_is_safe_and_what_is_yielded_lives_until_the_following_next(void **state) {
+    (void)state;
+    enum { window = 16 };
+    int total = COUNT(5000), submitted = 0, yielded = 0;
+    long sum = 0;
+    tpool *pool = create_pool(2);
+    tpool_completions *completions = start(NULL, 0);
+    atomic_store(&payloads_freed, 0);
+    while (yielded < total) {
+        while (submitted < total && submitted - yielded < window) {
+            tpool_future *future = submit(pool, return_payload, (void *)(intptr_t)submitted++);
+            assert_status(TPOOL_OK, tpool_completions_add(completions, future));
+            tpool_future_release(future);
+        }
+        int *payload = NULL;
+        void *value = NULL;
+        tpool_future *future = next(completions);
+        assert_status(TPOOL_OK, tpool_future_result(future, 0, &value));
+        payload = value;
+        assert_int_equal((int)tpool_completions_index(completions), *payload);
+        sum += *payload;
+        yielded++;
+        assert_true(atomic_load(&payloads_freed) <= yielded - 1);
+    }
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal((long)total * (total - 1) / 2, sum);
+    assert_int_equal(total, atomic_load(&payloads_freed));
+}
+
+static void what_is_yielded_last_lives_until_the_destroy(void **state) {
+    (void)state;
+    tpool *pool = create_pool(1);
+    void *value = NULL;
+    atomic_store(&payloads_freed, 0);
+    tpool_future *future = submit(pool, return_payload, (void *)(intptr_t)77), *kept = NULL;
+    tpool_completions *completions = start(&future, 1);
+    tpool_future_release(future);
+    kept = next(completions);
+    assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+    assert_status(TPOOL_OK, tpool_future_result(kept, 0, &value));
+    assert_int_equal(77, *(int *)value);
+    assert_int_equal(0, atomic_load(&payloads_freed));
+    tpool_future_retain(kept);
+    tpool_completions_destroy(completions);
+    assert_int_equal(77, *(int *)value); /* a reference of one's own keeps it longer */
+    assert_int_equal(0, atomic_load(&payloads_freed));
+    tpool_future_release(kept);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&payloads_freed));
+}
+
+/* ---- Left half-way. */
+
+static void a_set_may_be_left_half_way(void **state) {
+    (void)state;
+    enum { count = 8 };
+    tpool_future *f[count];
+    create_bare(f, count);
+    succeed(f[0]);
+    succeed(f[1]);
+    succeed(f[2]);
+    tpool_completions *completions = start(f, count);
+    next(completions);
+    tpool_completions_destroy(completions); /* done and not yielded ones, and pending ones */
+    for (int i = 3; i < 6; i++) succeed(f[i]);
+    completions = start(f, count);
+    for (int i = 0; i < 6; i++) next(completions);
+    tpool_completions_destroy(completions);
+    assert_true(tpool_future_cancel(f[6]));
+    succeed(f[7]);
+    release_all(f, count);
+    tpool_completions_destroy(start(NULL, 0));
+    tpool_completions_destroy(NULL);
+}
+
+static void a_set_may_hold_the_last_reference_to_what_is_pending(void **state) {
+    (void)state;
+    gate held = GATE_CLOSED;
+    tpool *pool = create_pool(1);
+    tpool_future *f[3];
+    atomic_store(&payloads_freed, 0);
+    f[0] = submit(pool, gate_task, &held);
+    for (int i = 1; i < 3; i++) f[i] = submit(pool, return_payload, NULL);
+    tpool_completions *completions = start(f, 3);
+    release_all(f, 3);
+    tpool_completions_destroy(completions); /* the tasks run all the same */
+    gate_open(&held);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(2, atomic_load(&payloads_freed));
+}
+
+static void leaving_while_futures_end_in_other_threads_is_safe(void **state) {
+    (void)state;
+    enum { count = 20 };
+    tpool *pool = create_pool(2);
+    for (int round = 0; round < COUNT(2000); round++) {
+        tpool_future *f[count];
+        for (int i = 0; i < count; i++) f[i] = submit(pool, nothing, NULL);
+        tpool_completions *completions = start(f, count);
+        for (int i = 0; i < round % 4; i++) next(completions);
+        tpool_completions_destroy(completions);
+        release_all(f, count);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- Many futures, several pools, inside a task. */
+
+static void a_hundred_thousand_futures_come_once_each(void **state) {
+    (void)state;
+    size_t count = COUNT(100000);
+    tpool *pool = create_pool(2);
+    tpool_future **f = calloc(count, sizeof *f);
+    char *seen = calloc(count, 1);
+    assert_non_null(f);
+    assert_non_null(seen);
+    for (size_t i = 0; i < count; i++) f[i] = submit(pool, nothing, &seen[i]);
+    tpool_completions *completions = start(f, count);
+    for (size_t i = 0; i < count; i++) {
+        void *value = NULL;
+        assert_int_equal(count - i, tpool_completions_remaining(completions));
+        tpool_future *future = next(completions);
+        size_t place = tpool_completions_index(completions);
+        assert_true(place < count);
+        assert_ptr_equal(f[place], future);
+        assert_int_equal(0, seen[place]);
+        seen[place] = 1;
+        assert_status(TPOOL_OK, tpool_future_result(future, 0, &value));
+        assert_ptr_equal(&seen[place], value);
+    }
+    check_none(completions, TPOOL_FOREVER, TPOOL_END);
+    tpool_completions_destroy(completions);
+    for (size_t i = 0; i < count; i++) tpool_future_release(f[i]);
+    free(f);
+    free(seen);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void futures_of_several_pools_and_of_none_mix(void **state) {
+    (void)state;
+    enum { count = 300 };
+    tpool *pools[2] = { create_pool(1), create_pool(2) };
+    tpool_future *f[count];
+    bool seen[count] = { false };
+    for (int i = 0; i < count; i++) {
+        if (i % 3 == 2) create_bare(&f[i], 1);
+        else f[i] = submit(pools[i % 3], nothing, NULL);
+    }
+    tpool_completions *completions = start(f, count);
+    for (int i = 2; i < count; i += 3) succeed(f[i]);
+    for (int i = 0; i < count; i++) {
+        tpool_future *future = next(completions);
+        size_t place = tpool_completions_index(completions);
+        assert_true(place < count && !seen[place]);
+        assert_ptr_equal(f[place], future);
+        seen[place] = true;
+    }
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    release_all(f, count);
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_destroy(pools[i]));
+}
+
+static void a_set_outlives_the_pool_of_its_futures(void **state) {
+    (void)state;
+    tpool *pool = create_pool(1);
+    tpool_future *f[2] = { submit(pool, nothing, NULL), submit(pool, nothing, NULL) };
+    tpool_completions *completions = start(f, 2);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    next(completions);
+    next(completions);
+    check_none(completions, 0, TPOOL_END);
+    tpool_completions_destroy(completions);
+    release_all(f, 2);
+}
+
+static void two_sets_over_the_same_futures_are_independent(void **state) {
+    (void)state;
+    tpool_future *f[2];
+    create_bare(f, 2);
+    tpool_future *reversed[2] = { f[1], f[0] };
+    tpool_completions *one = start(f, 2), *two = start(reversed, 2);
+    succeed(f[1]);
+    assert_ptr_equal(f[1], next(one));
+    assert_int_equal(1, tpool_completions_index(one));
+    check_none(one, 0, TPOOL_TIMEOUT);
+    succeed(f[0]);
+    assert_ptr_equal(f[0], next(one));
+    assert_ptr_equal(f[1], next(two));
+    assert_int_equal(0, tpool_completions_index(two));
+    tpool_completions_destroy(two);
+    check_none(one, 0, TPOOL_END);
+    tpool_completions_destroy(one);
+    release_all(f, 2);
+}
+
+typedef struct inside {
+    tpool *pool;
+    int count, yielded, troubles;
+} inside;
+
+static void *consume_own_children(void *arg) {
+    inside *in = arg;
+    tpool_completions *completions = NULL;
+    tpool_future *future = NULL;
+    if (tpool_as_completed(NULL, 0, &completions) != TPOOL_OK) abort();
+    for (int i = 0; i < in->count; i++) {
+        if (tpool_submit(in->pool, nothing, in, &future) != TPOOL_OK
+            || tpool_completions_add(completions, future) != TPOOL_OK) {
+            in->troubles++;
+        }
+        tpool_future_release(future);
+    }
+    while (tpool_completions_next(completions, TPOOL_FOREVER, &future) == TPOOL_OK) {
+        void *value = NULL;
+        if (tpool_future_result(future, 0, &value) != TPOOL_OK || value != in) in->troubles++;
+        in->yielded++;
+    }
+    tpool_completions_destroy(completions);
+    return NULL;
+}
+
+static void a_task_consumes_its_own_children_in_a_pool_of_one(void **state) {
+    (void)state;
+    inside in = { .pool = create_pool(1), .count = COUNT(1000) };
+    take(submit(in.pool, consume_own_children, &in));
+    assert_int_equal(0, in.troubles);
+    assert_int_equal(in.count, in.yielded);
+    assert_status(TPOOL_OK, tpool_destroy(in.pool));
+}
+
+/* ---- Bad arguments. */
+
+static void bad_arguments_are_invalid_and_change_nothing(void **state) {
+    (void)state;
+    tpool_future *f[2], *future = NULL;
+    create_bare(f, 2);
+    tpool_future *with_hole[3] = { f[0], NULL, f[1] };
+    tpool_completions *completions = (tpool_completions *)(void *)f;
+    assert_status(TPOOL_INVALID, tpool_as_completed(with_hole, 3, &completions));
+    assert_null(completions);
+    completions = (tpool_completions *)(void *)f;
+    assert_status(TPOOL_INVALID, tpool_as_completed(NULL, 1, &completions));
+    assert_null(completions);
+    assert_status(TPOOL_INVALID, tpool_as_completed(f, 2, NULL));
+    completions = start(f, 2);
+    assert_status(TPOOL_INVALID, tpool_completions_add(completions, NULL));
+    assert_status(TPOOL_INVALID, tpool_completions_add(NULL, f[0]));
+    assert_status(TPOOL_INVALID, tpool_completions_next(completions, 0, NULL));
+    assert_status(TPOOL_INVALID, tpool_completions_next(NULL, 0, &future));
+    assert_int_equal(2, tpool_completions_remaining(completions));
+    for (int i = 0; i < 2; i++) {
+        succeed(f[i]);
+        assert_ptr_equal(f[i], next(completions));
+        assert_int_equal(i, tpool_completions_index(completions));
+    }
+    tpool_completions_destroy(completions);
+    release_all(f, 2);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(futures_come_in_the_order_of_completion),
+        cmocka_unit_test(tasks_come_in_the_order_in_which_they_end),
+        cmocka_unit_test(those_already_done_come_first),
+        cmocka_unit_test(a_future_is_yielded_once_however_often_it_is_in_the_set),
+        cmocka_unit_test(every_end_is_yielded),
+        cmocka_unit_test(a_task_that_expires_while_next_waits_is_yielded),
+        cmocka_unit_test(a_timeout_consumes_nothing),
+        cmocka_unit_test(the_end_comes_again_and_again_until_something_is_added),
+        cmocka_unit_test(a_set_may_start_empty),
+        cmocka_unit_test(added_ones_are_counted_on),
+        cmocka_unit_test(one_added_again_after_it_was_yielded_is_yielded_again),
+        cmocka_unit_test(another_thread_may_add_while_next_blocks),
+        cmocka_unit_test(several_threads_may_add_while_one_consumes),
+        cmocka_unit_test(submit_add_release_is_safe_and_what_is_yielded_lives_until_the_following_next),
+        cmocka_unit_test(what_is_yielded_last_lives_until_the_destroy),
+        cmocka_unit_test(a_set_may_be_left_half_way),
+        cmocka_unit_test(a_set_may_hold_the_last_reference_to_what_is_pending),
+        cmocka_unit_test(leaving_while_futures_end_in_other_threads_is_safe),
+        cmocka_unit_test(a_hundred_thousand_futures_come_once_each),
+        cmocka_unit_test(futures_of_several_pools_and_of_none_mix),
+        cmocka_unit_test(a_set_outlives_the_pool_of_its_futures),
+        cmocka_unit_test(two_sets_over_the_same_futures_are_independent),
+        cmocka_unit_test(a_task_consumes_its_own_children_in_a_pool_of_one),
+        cmocka_unit_test(bad_arguments_are_invalid_and_change_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

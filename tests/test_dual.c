@@ -1,0 +1,507 @@
+/* The dual pools. Their state is that of the whole process, so each story is played by a process of its own: this
+   program again, with the story's name as its argument. A story that goes wrong says so on stderr and ends with 1. */
+#include "support.h"
+#include <sys/wait.h>
+
+#define LIMIT TPOOL_SEC(30)
+#define STORY_SECONDS 60   /* a story that hangs is killed after so long */
+
+static const char *program;
+
+/* In a story, where there is no cmocka: the process ends where something is not as it must be. */
+#define CHECK(condition) do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+            _exit(1); \
+        } \
+    } while (0)
+#define CHECK_STATUS(expected, call) do { \
+        tpool_status check_got = (call); \
+        if (check_got != (expected)) { \
+            fprintf(stderr, "%s:%d: %s gave %s\n", __FILE__, __LINE__, #call, tpool_status_name(check_got)); \
+            _exit(1); \
+        } \
+    } while (0)
+#define CHECK_EVENTUALLY(condition) do { \
+        int64_t check_end = tpool_now() + LIMIT; \
+        while (!(condition)) { \
+            CHECK(tpool_now() < check_end); \
+            sleep_ms(1); \
+        } \
+    } while (0)
+#define AWAIT_ARRIVALS(g, n) CHECK_EVENTUALLY(gate_arrived(g) >= (n))
+
+static void *nothing(void *arg) { return arg; }
+static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
+
+static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *future;
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
+    CHECK(future);
+    return future;
+}
+
+static tpool_status end_of(tpool_future *future) {
+    tpool_status status = tpool_future_result(future, LIMIT, NULL);
+    tpool_future_release(future);
+    return status;
+}
+
+static tpool_stats stats_of(tpool *pool) {
+    tpool_stats stats;
+    CHECK_STATUS(TPOOL_OK, tpool_get_stats(pool, &stats));
+    return stats;
+}
+
+static int default_workers(void) { return tpool_cpu_count() > 4 ? tpool_cpu_count() : 4; }
+
+/* --- creation */
+
+static gate start_together = GATE_CLOSED;
+typedef struct asker { pthread_t thread; int number; tpool *high, *low, *standard; tpool_status used; } asker;
+static void *ask_for_pools(void *arg) {
+    asker *a = arg;
+    gate_pass(&start_together);
+    /* Each begins with another one. */
+    for (int i = 0; i < 3; i++) {
+        switch ((a->number + i) % 3) {
+            case 0: a->high = tpool_high_level(); break;
+            case 1: a->low = tpool_low_level(); break;
+            default: a->standard = tpool_default(); break;
+        }
+    }
+    tpool_future *future;
+    a->used = tpool_submit(a->number % 2 ? a->high : a->low, nothing, NULL, &future);
+    if (a->used == TPOOL_OK) a->used = end_of(future);
+    return NULL;
+}
+
+static void each_is_created_once_in_a_race_of_64_threads(void) {
+    static asker askers[64];
+    for (int i = 0; i < 64; i++) {
+        askers[i].number = i;
+        CHECK(pthread_create(&askers[i].thread, NULL, ask_for_pools, &askers[i]) == 0);
+    }
+    AWAIT_ARRIVALS(&start_together, 64);
+    gate_open(&start_together);
+    for (int i = 0; i < 64; i++) pthread_join(askers[i].thread, NULL);
+    CHECK(tpool_high_level() && tpool_low_level());
+    CHECK(tpool_high_level() != tpool_low_level());
+    CHECK(tpool_default() == tpool_low_level());
+    for (int i = 0; i < 64; i++) {
+        CHECK(askers[i].high == tpool_high_level());
+        CHECK(askers[i].low == tpool_low_level());
+        CHECK(askers[i].standard == tpool_low_level());
+        CHECK_STATUS(TPOOL_OK, askers[i].used);
+    }
+    CHECK(stats_of(tpool_high_level()).submitted == 32);
+    CHECK(stats_of(tpool_low_level()).submitted == 32);
+}
+
+typedef struct whereabouts { tpool *pool; char name[32]; int worker; } whereabouts;
+static void *look_around(void *arg) {
+    whereabouts *w = arg;
+    w->pool = tpool_current();
+    w->worker = tpool_current_worker();
+#ifdef __linux__
+    pthread_getname_np(pthread_self(), w->name, sizeof w->name);
+#endif
+    return NULL;
+}
+
+static void by_default_they_have_their_names_and_sizes(void) {
+    tpool *pools[] = { tpool_high_level(), tpool_low_level() };
+    static const char *const names[] = { "high_0", "low_0" };
+    for (int i = 0; i < 2; i++) {
+        CHECK(stats_of(pools[i]).max_workers == default_workers());
+        CHECK(stats_of(pools[i]).workers == 0);   /* workers start only when needed, here too */
+        static whereabouts seen;
+        CHECK_STATUS(TPOOL_OK, end_of(submitted(pools[i], look_around, &seen)));
+        CHECK(seen.pool == pools[i]);
+        CHECK(seen.worker == 0);
+#ifdef __linux__
+        CHECK(strcmp(seen.name, names[i]) == 0);
+#else
+        (void)names;
+#endif
+    }
+    /* Without a pool a task runs on the low-level one. */
+    static whereabouts seen;
+    tpool_task task = { .fn = look_around, .arg = &seen };
+    CHECK_STATUS(TPOOL_OK, tpool_run_with_timeout(NULL, &task, LIMIT, NULL));
+    CHECK(seen.pool == tpool_low_level());
+}
+
+static void configured_before_first_use_they_are_as_asked(void) {
+    char name[16] = "upper";
+    tpool_config high = { .name = name, .max_workers = 2 }, low = { .name = "lower", .max_workers = 9 };
+    tpool_config other_low = { .name = "other", .max_workers = 3, .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT };
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(&high, &low));
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(NULL, &other_low));   /* the last word counts, NULL says nothing */
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(NULL, NULL));
+    memset(&high, 0xff, sizeof high);   /* the configuration and its name have been copied */
+    memset(&other_low, 0xff, sizeof other_low);
+    memset(name, 'x', sizeof name);
+    CHECK(stats_of(tpool_high_level()).max_workers == 2);
+    CHECK(stats_of(tpool_low_level()).max_workers == 3);
+    static whereabouts seen;
+#ifdef __linux__
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), look_around, &seen)));
+    CHECK(strcmp(seen.name, "upper_0") == 0);
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), look_around, &seen)));
+    CHECK(strcmp(seen.name, "other_0") == 0);
+#endif
+    static gate hold = GATE_CLOSED;
+    for (int i = 0; i < 3; i++) {
+        CHECK_STATUS(TPOOL_OK, tpool_submit(tpool_low_level(), gate_task, &hold, NULL));
+        AWAIT_ARRIVALS(&hold, i + 1);
+    }
+    CHECK_STATUS(TPOOL_OK, tpool_submit(tpool_low_level(), nothing, NULL, NULL));
+    CHECK_STATUS(TPOOL_FULL, tpool_submit(tpool_low_level(), nothing, NULL, NULL));
+    gate_open(&hold);
+}
+
+static void only_one_configured_leaves_the_other_at_its_default(void) {
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(&(tpool_config){ .max_workers = 1 }, NULL));
+    CHECK(stats_of(tpool_high_level()).max_workers == 1);
+    CHECK(stats_of(tpool_low_level()).max_workers == default_workers());
+}
+
+static void configuring_after_first_use_is_refused(void) {
+    tpool_config config = { .max_workers = 17 };
+    CHECK(tpool_low_level());   /* the first use of one of them */
+    CHECK_STATUS(TPOOL_INVALID_STATE, tpool_dual_configure(NULL, &config));
+    CHECK_STATUS(TPOOL_INVALID_STATE, tpool_dual_configure(&config, &config));
+    CHECK_STATUS(TPOOL_INVALID_STATE, tpool_dual_configure(&config, NULL));
+    CHECK(stats_of(tpool_low_level()).max_workers == default_workers());
+    CHECK(stats_of(tpool_high_level()).max_workers == default_workers());
+}
+
+/* --- what they are for */
+
+typedef struct sample { int number; tpool_status step; int score; } sample;
+static void *step(void *arg) {
+    sleep_ms(100);
+    return arg;
+}
+static void *score(void *arg) {
+    sample *s = arg;
+    tpool_task task = { .fn = step, .arg = s };
+    s->step = tpool_run_with_timeout(NULL, &task, TPOOL_SEC(20), NULL);
+    s->score = s->number * 10;
+    return s;
+}
+
+static int64_t score_samples(int count) {
+    static sample samples[64];
+    tpool_future *futures[64];
+    int64_t before = tpool_now();
+    for (int i = 0; i < count; i++) {
+        samples[i] = (sample){ .number = i };
+        futures[i] = submitted(tpool_high_level(), score, &samples[i]);
+    }
+    for (int i = 0; i < count; i++) {
+        void *result = NULL;
+        CHECK_STATUS(TPOOL_OK, tpool_future_result(futures[i], LIMIT, &result));
+        CHECK(result == &samples[i]);
+        CHECK_STATUS(TPOOL_OK, samples[i].step);
+        CHECK(samples[i].score == i * 10);
+        tpool_future_release(futures[i]);
+    }
+    return tpool_now() - before;
+}
+
+/* Four workers for five steps would make it two rounds, so the low-level pool gets as many as there are samples. */
+static void five_samples_are_scored_at_least_three_times_faster_than_one_by_one(void) {
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(NULL, &(tpool_config){ .max_workers = 5 }));
+    int64_t best = TPOOL_FOREVER;   /* of a few, since others may be using the machine */
+    for (int round = 0; round < 5 && best > TPOOL_MS(500) / 3; round++) {
+        int64_t took = score_samples(5);
+        CHECK(took >= TPOOL_MS(100));
+        if (took < best) best = took;
+    }
+    CHECK(best <= TPOOL_MS(500) / 3);
+}
+
+static void more_samples_than_workers_are_scored_without_a_deadlock(void) {
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(&(tpool_config){ .max_workers = 2 },
+                                                &(tpool_config){ .max_workers = 4 }));
+    score_samples(12);
+}
+
+/* --- shutdown */
+
+typedef struct low_user { gate *hold; tpool_status submit, result; } low_user;
+static void *use_low_after_gate(void *arg) {
+    low_user *user = arg;
+    gate_pass(user->hold);
+    tpool_future *future;
+    user->submit = tpool_submit(tpool_low_level(), nothing, NULL, &future);
+    if (user->submit == TPOOL_OK) user->result = end_of(future);
+    return NULL;
+}
+
+static void check_both_take_nothing(void) {
+    tpool_future *future = (tpool_future *)&future;
+    CHECK_STATUS(TPOOL_SHUTDOWN, tpool_submit(tpool_high_level(), nothing, NULL, &future));
+    CHECK(!future);
+    CHECK_STATUS(TPOOL_SHUTDOWN, tpool_submit(tpool_low_level(), nothing, NULL, NULL));
+    CHECK_STATUS(TPOOL_SHUTDOWN, tpool_run_with_timeout(NULL, &(tpool_task){ .fn = nothing }, LIMIT, NULL));
+}
+
+static void shutdown_returns_at_once_and_high_tasks_still_use_the_low_level_pool(void) {
+    static gate hold = GATE_CLOSED;
+    static low_user users[8];
+    tpool_future *futures[8];
+    for (int i = 0; i < 8; i++) {
+        users[i].hold = &hold;
+        futures[i] = submitted(tpool_high_level(), use_low_after_gate, &users[i]);
+    }
+    AWAIT_ARRIVALS(&hold, 4);
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(0));   /* returns, though the gate is closed */
+    CHECK_STATUS(TPOOL_SHUTDOWN, tpool_submit(tpool_high_level(), nothing, NULL, NULL));
+    gate_open(&hold);
+    for (int i = 0; i < 8; i++) {
+        CHECK_STATUS(TPOOL_OK, end_of(futures[i]));   /* what was queued completes */
+        CHECK_STATUS(TPOOL_OK, users[i].submit);
+        CHECK_STATUS(TPOOL_OK, users[i].result);
+    }
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    check_both_take_nothing();
+}
+
+static atomic_bool shutdown_returned;
+static void *shut_down_and_wait(void *arg) {
+    *(tpool_status *)arg = tpool_dual_shutdown(TPOOL_WAIT);
+    atomic_store(&shutdown_returned, true);
+    return NULL;
+}
+
+static void shutdown_with_wait_drains_the_high_level_pool_first(void) {
+    static gate hold_high = GATE_CLOSED, hold_low = GATE_CLOSED;
+    static low_user user = { .hold = &hold_high };
+    static tpool_status status;
+    tpool_future *high = submitted(tpool_high_level(), use_low_after_gate, &user);
+    tpool_future *low = submitted(tpool_low_level(), gate_task, &hold_low);
+    AWAIT_ARRIVALS(&hold_high, 1);
+    AWAIT_ARRIVALS(&hold_low, 1);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, shut_down_and_wait, &status) == 0);
+    /* Once the high-level pool refuses work the shutdown is under way. */
+    tpool_status refused;
+    CHECK_EVENTUALLY((refused = tpool_submit(tpool_high_level(), nothing, NULL, NULL)) != TPOOL_OK);
+    CHECK_STATUS(TPOOL_SHUTDOWN, refused);
+    CHECK(!atomic_load(&shutdown_returned));
+    gate_open(&hold_high);
+    CHECK_STATUS(TPOOL_OK, end_of(high));
+    CHECK_STATUS(TPOOL_OK, user.submit);
+    CHECK_STATUS(TPOOL_OK, user.result);
+    sleep_ms(20);
+    CHECK(!atomic_load(&shutdown_returned));   /* it waits for the low-level pool too */
+    gate_open(&hold_low);
+    CHECK_STATUS(TPOOL_OK, end_of(low));
+    CHECK_EVENTUALLY(atomic_load(&shutdown_returned));
+    pthread_join(thread, NULL);
+    CHECK_STATUS(TPOOL_OK, status);
+    CHECK(stats_of(tpool_high_level()).workers == 0);
+    CHECK(stats_of(tpool_low_level()).workers == 0);
+    check_both_take_nothing();
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(0));
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING));
+}
+
+static void shutdown_with_cancel_pending_cancels_in_both(void) {
+    static gate hold_high = GATE_CLOSED, hold_low = GATE_CLOSED;
+    static atomic_int runs;
+    tpool_config one = { .max_workers = 1 };
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(&one, &one));
+    tpool_future *high = submitted(tpool_high_level(), gate_task, &hold_high), *high_pending[3];
+    tpool_future *low = submitted(tpool_low_level(), gate_task, &hold_low), *low_pending[3];
+    AWAIT_ARRIVALS(&hold_high, 1);
+    AWAIT_ARRIVALS(&hold_low, 1);
+    for (int i = 0; i < 3; i++) {
+        high_pending[i] = submitted(tpool_high_level(), count_up, &runs);
+        low_pending[i] = submitted(tpool_low_level(), count_up, &runs);
+    }
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_CANCEL_PENDING));
+    for (int i = 0; i < 3; i++) CHECK(tpool_future_cancelled(high_pending[i]));
+    gate_open(&hold_high);
+    CHECK_STATUS(TPOOL_OK, end_of(high));
+    for (int i = 0; i < 3; i++) CHECK_EVENTUALLY(tpool_future_cancelled(low_pending[i]));   /* at the latest now */
+    gate_open(&hold_low);
+    CHECK_STATUS(TPOOL_OK, end_of(low));
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    CHECK(atomic_load(&runs) == 0);
+    for (int i = 0; i < 3; i++) {
+        tpool_future_release(high_pending[i]);
+        tpool_future_release(low_pending[i]);
+    }
+}
+
+static void *arrive_and_await_stop(void *arg) {
+    gate_pass((gate *)arg);
+    while (!tpool_stop_requested()) sleep_ms(1);
+    return NULL;
+}
+
+static void shutdown_with_stop_running_reaches_both(void) {
+    static gate arrived = GATE_CLOSED;
+    gate_open(&arrived);
+    tpool_future *high = submitted(tpool_high_level(), arrive_and_await_stop, &arrived);
+    tpool_future *low = submitted(tpool_low_level(), arrive_and_await_stop, &arrived);
+    AWAIT_ARRIVALS(&arrived, 2);
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT | TPOOL_STOP_RUNNING));
+    CHECK(tpool_future_done(high) && tpool_future_done(low));
+    CHECK_STATUS(TPOOL_OK, end_of(high));
+    CHECK_STATUS(TPOOL_OK, end_of(low));
+}
+
+static void shutdown_of_one_by_its_handle_leaves_the_other(void) {
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), nothing, NULL)));
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(tpool_low_level(), TPOOL_WAIT));
+    CHECK_STATUS(TPOOL_SHUTDOWN, tpool_submit(tpool_low_level(), nothing, NULL, NULL));
+    CHECK(tpool_low_level());   /* the handle stays */
+    CHECK(stats_of(tpool_low_level()).workers == 0);
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), nothing, NULL)));
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    check_both_take_nothing();
+}
+
+static void shutdown_before_first_use_holds(void) {
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    check_both_take_nothing();
+}
+
+typedef struct attempts { tpool_status wait, all, one, destroy_high, destroy_low; } attempts;
+static void try_to_end(attempts *seen) {
+    seen->wait = tpool_dual_shutdown(TPOOL_WAIT);
+    seen->all = tpool_dual_shutdown(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING);
+    seen->destroy_high = tpool_destroy(tpool_high_level());
+    seen->destroy_low = tpool_destroy(tpool_low_level());
+}
+static void *try_to_end_in_task(void *arg) { try_to_end(arg); return NULL; }
+static atomic_int callbacks_run;
+static void try_to_end_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    try_to_end(context);
+    atomic_fetch_add(&callbacks_run, 1);
+}
+static void check_attempts(const attempts *seen) {
+    CHECK_STATUS(TPOOL_DEADLOCK, seen->wait);
+    CHECK_STATUS(TPOOL_DEADLOCK, seen->all);
+    CHECK(seen->destroy_high != TPOOL_OK && seen->destroy_low != TPOOL_OK);
+}
+
+static void waiting_shutdown_from_one_of_their_tasks_is_a_deadlock(void) {
+    static attempts in_high, in_low, in_callback, in_canceller;
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), try_to_end_in_task, &in_high)));
+    check_attempts(&in_high);
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), try_to_end_in_task, &in_low)));
+    check_attempts(&in_low);
+    /* In callbacks: of a done future, and of a cancel in this thread. */
+    tpool_future *future = submitted(tpool_low_level(), nothing, NULL);
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(future, try_to_end_in_callback, &in_callback));
+    CHECK(atomic_load(&callbacks_run) == 1);
+    check_attempts(&in_callback);
+    tpool_future_release(future);
+    CHECK_STATUS(TPOOL_OK, tpool_pause(tpool_high_level()));
+    future = submitted(tpool_high_level(), nothing, NULL);
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(future, try_to_end_in_callback, &in_canceller));
+    CHECK(tpool_future_cancel(future));
+    CHECK(atomic_load(&callbacks_run) == 2);
+    check_attempts(&in_canceller);
+    tpool_future_release(future);
+    CHECK_STATUS(TPOOL_OK, tpool_resume(tpool_high_level()));
+    /* Nothing has changed. */
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), nothing, NULL)));
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), nothing, NULL)));
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+}
+
+static void *shut_down_without_waiting(void *arg) { *(tpool_status *)arg = tpool_dual_shutdown(0); return NULL; }
+
+static void shutdown_without_wait_is_allowed_from_their_tasks(void) {
+    static tpool_status status = TPOOL_INVALID;
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), shut_down_without_waiting, &status)));
+    CHECK_STATUS(TPOOL_OK, status);
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    check_both_take_nothing();
+}
+
+static void destroy_of_a_dual_pool_is_refused(void) {
+    CHECK_STATUS(TPOOL_INVALID_STATE, tpool_destroy(tpool_high_level()));
+    CHECK_STATUS(TPOOL_INVALID_STATE, tpool_destroy(tpool_low_level()));
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), nothing, NULL)));
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), nothing, NULL)));
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    CHECK_STATUS(TPOOL_INVALID_STATE, tpool_destroy(tpool_high_level()));
+    CHECK_STATUS(TPOOL_INVALID_STATE, tpool_destroy(tpool_low_level()));
+}
+
+/* --- one test for each story */
+
+typedef struct story { const char *name; void (*play)(void); } story;
+#define STORY(function) { #function, function }
+static const story stories[] = {
+    STORY(each_is_created_once_in_a_race_of_64_threads),
+    STORY(by_default_they_have_their_names_and_sizes),
+    STORY(configured_before_first_use_they_are_as_asked),
+    STORY(only_one_configured_leaves_the_other_at_its_default),
+    STORY(configuring_after_first_use_is_refused),
+    STORY(five_samples_are_scored_at_least_three_times_faster_than_one_by_one),
+    STORY(more_samples_than_workers_are_scored_without_a_deadlock),
+    STORY(shutdown_returns_at_once_and_high_tasks_still_use_the_low_level_pool),
+    STORY(shutdown_with_wait_drains_the_high_level_pool_first),
+    STORY(shutdown_with_cancel_pending_cancels_in_both),
+    STORY(shutdown_with_stop_running_reaches_both),
+    STORY(shutdown_of_one_by_its_handle_leaves_the_other),
+    STORY(shutdown_before_first_use_holds),
+    STORY(waiting_shutdown_from_one_of_their_tasks_is_a_deadlock),
+    STORY(shutdown_without_wait_is_allowed_from_their_tasks),
+    STORY(destroy_of_a_dual_pool_is_refused),
+};
+#define STORIES (sizeof stories / sizeof stories[0])
+
+static void the_story_ends_well(void **state) {
+    const story *s = *state;
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(STORY_SECONDS);
+        execl(program, program, s->name, (char *)NULL);
+        _exit(127);
+    }
+    int ended;
+    assert_true(child > 0);
+    assert_int_equal(child, waitpid(child, &ended, 0));
+    if (WIFSIGNALED(ended)) fail_msg("ended by signal %d", WTERMSIG(ended));
+    assert_true(WIFEXITED(ended));
+    assert_int_equal(0, WEXITSTATUS(ended));
+}
+
+/* ThreadSanitizer waits for a second at each exit beside other threads, which is long for so many processes. */
+#if SLOW_TOOL
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "atexit_sleep_ms=50"; }
+#endif
+
+int main(int argc, char **argv) {
+    program = argv[0];
+    if (argc == 2) {
+        for (size_t i = 0; i < STORIES; i++) {
+            if (strcmp(argv[1], stories[i].name) != 0) continue;
+            stories[i].play();
+            return 0;   /* and at exit the pools are drained */
+        }
+        fprintf(stderr, "no story is called %s\n", argv[1]);
+        return 2;
+    }
+    struct CMUnitTest tests[STORIES];
+    memset(tests, 0, sizeof tests);
+    for (size_t i = 0; i < STORIES; i++) {
+        tests[i].name = stories[i].name;
+        tests[i].test_func = the_story_ends_well;
+        tests[i].initial_state = (void *)&stories[i];
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,432 @@
+/* The end of the program. Each story is played by a process of its own: this program again, with the story's name as its
+   argument. What its tasks say goes to its standard output, one letter each, also after main has returned; the test
+   compares that and the exit code, and a story that hangs is killed. */
+#include "support.h"
+#include <sys/wait.h>
+
+#define LIMIT TPOOL_SEC(20)
+#define STORY_SECONDS 30   /* "ends promptly": nothing here takes a second unless it waits for what it must not */
+
+static const char *program;
+
+static void say(const char *letter) {
+    if (write(STDOUT_FILENO, letter, 1) != 1) _exit(101);
+}
+/* A task that says the letter that is its argument. */
+static void *say_task(void *arg) { say(arg); return NULL; }
+
+#define CHECK(condition) do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+            _exit(102); \
+        } \
+    } while (0)
+#define CHECK_STATUS(expected, call) do { \
+        tpool_status check_got = (call); \
+        if (check_got != (expected)) { \
+            fprintf(stderr, "%s:%d: %s gave %s\n", __FILE__, __LINE__, #call, tpool_status_name(check_got)); \
+            _exit(102); \
+        } \
+    } while (0)
+#define AWAIT_ARRIVALS(g, n) do { \
+        int64_t await_end = tpool_now() + LIMIT; \
+        while (gate_arrived(g) < (n)) { \
+            CHECK(tpool_now() < await_end); \
+            sleep_ms(1); \
+        } \
+    } while (0)
+
+static gate hold = GATE_CLOSED;      /* opened at exit, by open_hold */
+static gate never = GATE_CLOSED;     /* never opened */
+static tpool *own;                   /* never destroyed */
+
+static void open_hold(void) { gate_open(&hold); }
+
+/* Registered after the pools' first use, so before they are drained. */
+static void open_hold_at_exit(void) { CHECK(atexit(open_hold) == 0); }
+
+static void configure(int high_workers, int low_workers) {
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(&(tpool_config){ .max_workers = high_workers },
+                                                &(tpool_config){ .max_workers = low_workers }));
+}
+
+static void create_own(tpool_config config) { CHECK_STATUS(TPOOL_OK, tpool_create(&own, &config)); }
+
+static void submit(tpool *pool, tpool_fn fn, void *arg) { CHECK_STATUS(TPOOL_OK, tpool_submit(pool, fn, arg, NULL)); }
+
+static void *say_after_hold(void *arg) { gate_pass(&hold); say(arg); return NULL; }
+
+/* Holds the only worker of a pool until exit has begun, and queues three tasks behind that. */
+static void queue_until_exit(tpool *pool, char *first, char *later) {
+    submit(pool, say_after_hold, first);
+    AWAIT_ARRIVALS(&hold, 1);
+    for (int i = 0; i < 3; i++) submit(pool, say_task, later);
+}
+
+/* Somewhere a task that never ends, and work that waits behind it: whoever waited for that would hang. */
+static void block_for_ever(tpool *pool) {
+    static int blocked;
+    submit(pool, gate_task, &never);
+    AWAIT_ARRIVALS(&never, ++blocked);
+    submit(pool, say_task, "x");
+}
+
+static _Noreturn void sleep_for_ever(void) { for (;;) pause(); }
+
+/* --- the shared pools are drained */
+
+static int high_level_work_completes(void) {
+    configure(1, 1);
+    queue_until_exit(tpool_high_level(), "H", "h");
+    open_hold_at_exit();
+    return 0;
+}
+
+static int low_level_work_completes(void) {
+    configure(1, 1);
+    queue_until_exit(tpool_low_level(), "L", "l");
+    open_hold_at_exit();
+    return 4;
+}
+
+static void *say_and_spread(void *arg) {
+    const char *letter = arg;
+    say(letter);
+    /* A task that is being drained may still hand on. */
+    if (*letter == 'l' && tpool_submit(tpool_low_level(), say_task, "m", NULL) != TPOOL_OK) say("R");
+    return NULL;
+}
+
+static void *use_low_and_high(void *arg) {
+    (void)arg;
+    gate_pass(&hold);
+    say("h");
+    if (tpool_submit(tpool_high_level(), say_task, "g", NULL) != TPOOL_OK) say("R");
+    tpool_future *future;
+    if (tpool_submit(tpool_low_level(), say_and_spread, "l", &future) != TPOOL_OK) {
+        say("R");
+        return NULL;
+    }
+    if (tpool_future_result(future, TPOOL_FOREVER, NULL) != TPOOL_OK) say("F");
+    tpool_future_release(future);
+    if (tpool_submit(tpool_low_level(), say_and_spread, "l", NULL) != TPOOL_OK) say("R");   /* nobody waits */
+    return NULL;
+}
+
+static int the_high_level_pool_is_drained_before_the_low_level_one(void) {
+    configure(1, 1);
+    for (int i = 0; i < 3; i++) submit(tpool_high_level(), use_low_and_high, NULL);
+    AWAIT_ARRIVALS(&hold, 1);
+    submit(tpool_low_level(), say_task, "k");
+    CHECK_STATUS(TPOOL_OK, tpool_drain(tpool_low_level(), LIMIT));   /* idle: it must still be there when needed */
+    open_hold_at_exit();
+    return 0;
+}
+
+static int the_low_level_pool_works_while_the_high_level_one_is_drained(void) {
+    configure(1, 1);
+    submit(tpool_low_level(), say_task, "k");
+    submit(tpool_high_level(), use_low_and_high, NULL);
+    AWAIT_ARRIVALS(&hold, 1);
+    for (int i = 0; i < 3; i++) submit(tpool_low_level(), say_after_hold, "L");
+    open_hold_at_exit();
+    return 0;
+}
+
+static void *exit_with_11(void *arg) { (void)arg; exit(11); }
+
+static int exit_by_a_thread_of_the_programs_own_drains_too(void) {
+    configure(1, 1);
+    queue_until_exit(tpool_high_level(), "H", "h");
+    open_hold_at_exit();
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, exit_with_11, NULL) == 0);
+    sleep_for_ever();
+}
+
+static int work_queued_before_a_shutdown_without_wait_completes(void) {
+    configure(1, 1);
+    queue_until_exit(tpool_high_level(), "H", "h");
+    open_hold_at_exit();
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(0));
+    return 0;
+}
+
+static int exit_after_a_waiting_shutdown_is_quiet(void) {
+    submit(tpool_high_level(), say_task, "h");
+    submit(tpool_low_level(), say_task, "l");
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    return 5;
+}
+
+static int exit_without_any_pool_is_quiet(void) { return 6; }
+
+static int idle_pools_do_not_hold_up_exit(void) {
+    CHECK_STATUS(TPOOL_OK, tpool_warm_up(tpool_high_level(), 4));
+    CHECK_STATUS(TPOOL_OK, tpool_warm_up(tpool_low_level(), 4));
+    create_own((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, tpool_warm_up(own, 2));
+    return 0;
+}
+
+/* What becomes of the work is not promised; that the program ends is. */
+static int a_paused_shared_pool_does_not_hang_exit(void) {
+    CHECK_STATUS(TPOOL_OK, tpool_pause(tpool_high_level()));
+    CHECK_STATUS(TPOOL_OK, tpool_pause(tpool_low_level()));
+    submit(tpool_high_level(), say_task, "h");
+    submit(tpool_low_level(), say_task, "l");
+    return 0;
+}
+
+/* --- a pool of the program's own is not */
+
+static int the_programs_own_pool_loses_its_waiting_work(void) {
+    create_own((tpool_config){ .max_workers = 1 });
+    submit(own, gate_task, &never);
+    AWAIT_ARRIVALS(&never, 1);
+    static char kept[] = "x";
+    for (int i = 0; i < 10; i++) submit(own, say_task, kept);
+    return 0;
+}
+
+static int the_programs_own_paused_pool_loses_its_waiting_work(void) {
+    create_own((tpool_config){ .max_workers = 2, .queue_capacity = 5 });
+    CHECK_STATUS(TPOOL_OK, tpool_pause(own));
+    for (int i = 0; i < 5; i++) submit(own, say_task, "x");
+    return 0;
+}
+
+static int the_programs_own_pool_beside_the_shared_ones(void) {
+    configure(1, 1);
+    create_own((tpool_config){ .max_workers = 1 });
+    block_for_ever(own);
+    queue_until_exit(tpool_low_level(), "L", "l");
+    open_hold_at_exit();
+    return 0;
+}
+
+/* --- exit in a task or callback: nothing is waited for */
+
+static void say_e_at_exit(void) { say("e"); }
+
+static void *exit_with_7(void *arg) {
+    (void)arg;
+    exit(7);
+}
+
+/* The only worker of pool calls exit, with work behind it, and tasks that never end elsewhere. */
+static _Noreturn void exit_in_task_of(tpool *pool, tpool *blocked, tpool *also_blocked) {
+    CHECK(atexit(say_e_at_exit) == 0);   /* the program's own handlers run */
+    block_for_ever(blocked);
+    if (also_blocked) block_for_ever(also_blocked);
+    CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
+    submit(pool, exit_with_7, NULL);
+    for (int i = 0; i < 5; i++) submit(pool, say_task, "x");
+    CHECK_STATUS(TPOOL_OK, tpool_resume(pool));
+    sleep_for_ever();
+}
+
+static int exit_in_a_high_level_task_waits_for_nothing(void) {
+    configure(1, 1);
+    exit_in_task_of(tpool_high_level(), tpool_low_level(), NULL);
+}
+
+static int exit_in_a_low_level_task_waits_for_nothing(void) {
+    configure(1, 1);
+    exit_in_task_of(tpool_low_level(), tpool_high_level(), NULL);
+}
+
+static int exit_in_a_task_of_the_programs_own_pool_waits_for_nothing(void) {
+    configure(1, 1);
+    create_own((tpool_config){ .max_workers = 1 });
+    exit_in_task_of(own, tpool_high_level(), tpool_low_level());
+}
+
+static void *wait_for_exit_with_7(void *arg) {
+    (void)arg;
+    tpool_future *future;
+    if (tpool_submit(tpool_current(), exit_with_7, NULL, &future) != TPOOL_OK) _exit(103);
+    (void)tpool_future_result(future, TPOOL_FOREVER, NULL);   /* run in place, above this task */
+    _exit(104);
+}
+
+static int exit_in_a_task_that_its_waiter_runs_waits_for_nothing(void) {
+    configure(1, 1);
+    block_for_ever(tpool_low_level());
+    submit(tpool_high_level(), wait_for_exit_with_7, NULL);
+    sleep_for_ever();
+}
+
+static void exit_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    exit(8);
+}
+
+static int exit_in_a_callback_on_a_worker_waits_for_nothing(void) {
+    configure(1, 1);
+    block_for_ever(tpool_low_level());
+    static gate start = GATE_CLOSED;
+    static tpool_future *future;
+    CHECK_STATUS(TPOOL_OK, tpool_submit(tpool_high_level(), gate_task, &start, &future));
+    AWAIT_ARRIVALS(&start, 1);
+    submit(tpool_high_level(), say_task, "x");
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(future, exit_in_callback, NULL));
+    gate_open(&start);
+    sleep_for_ever();
+}
+
+static int exit_in_a_callback_of_a_cancel_waits_for_nothing(void) {
+    configure(1, 1);
+    block_for_ever(tpool_low_level());
+    block_for_ever(tpool_high_level());
+    static tpool_future *future;
+    CHECK_STATUS(TPOOL_OK, tpool_submit(tpool_high_level(), say_task, "x", &future));
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(future, exit_in_callback, NULL));
+    (void)tpool_future_cancel(future);   /* in this thread, the main one */
+    _exit(104);
+}
+
+static int exit_in_a_task_run_by_the_caller_waits_for_nothing(void) {
+    configure(1, 1);
+    block_for_ever(tpool_low_level());
+    create_own((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+    block_for_ever(own);
+    submit(own, exit_with_7, NULL);   /* in this thread, the main one */
+    _exit(104);
+}
+
+/* --- the program's own handlers */
+
+static void submit_in_early_handler(void) {   /* registered after the first use: the pools still work */
+    tpool_future *future;
+    CHECK_STATUS(TPOOL_OK, tpool_submit(tpool_high_level(), say_task, "a", &future));
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+}
+
+static void submit_in_late_handler(void) {   /* registered before it: they may be at an end, but nothing hangs */
+    tpool_future *future = NULL;
+    tpool_status status = tpool_submit(tpool_low_level(), say_task, "b", &future);
+    if (status == TPOOL_OK) CHECK_STATUS(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    else CHECK_STATUS(TPOOL_SHUTDOWN, status);
+    tpool_future_release(future);
+    if (status != TPOOL_OK) say("b");
+}
+
+static int handlers_registered_before_and_after_the_pools_may_use_them(void) {
+    configure(1, 1);
+    CHECK(atexit(submit_in_late_handler) == 0);
+    queue_until_exit(tpool_high_level(), "H", "h");
+    submit(tpool_low_level(), say_task, "l");
+    CHECK(atexit(submit_in_early_handler) == 0);
+    open_hold_at_exit();
+    return 0;
+}
+
+/* --- a forked child has nothing to wait for */
+
+static int a_forked_child_exits_without_the_parents_work(void) {
+    configure(1, 1);
+    queue_until_exit(tpool_high_level(), "H", "h");
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(STORY_SECONDS);
+        exit(0);
+    }
+    int ended;
+    CHECK(child > 0 && waitpid(child, &ended, 0) == child);
+    CHECK(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+    open_hold_at_exit();
+    return 0;
+}
+
+/* --- one test for each story */
+
+/* said: the letters in alphabetical order, NULL: whatever it is. */
+typedef struct story { const char *name; int (*play)(void); int code; const char *said; } story;
+#define STORY(function, code, said) { #function, function, code, said }
+static const story stories[] = {
+    STORY(high_level_work_completes, 0, "Hhhh"),
+    STORY(low_level_work_completes, 4, "Llll"),
+    STORY(the_high_level_pool_is_drained_before_the_low_level_one, 0, "ggghhhkllllllmmmmmm"),
+    STORY(the_low_level_pool_works_while_the_high_level_one_is_drained, 0, "LLLghkllmm"),
+    STORY(exit_by_a_thread_of_the_programs_own_drains_too, 11, "Hhhh"),
+    STORY(work_queued_before_a_shutdown_without_wait_completes, 0, "Hhhh"),
+    STORY(exit_after_a_waiting_shutdown_is_quiet, 5, "hl"),
+    STORY(exit_without_any_pool_is_quiet, 6, ""),
+    STORY(idle_pools_do_not_hold_up_exit, 0, ""),
+    STORY(a_paused_shared_pool_does_not_hang_exit, 0, NULL),
+    STORY(the_programs_own_pool_loses_its_waiting_work, 0, ""),
+    STORY(the_programs_own_paused_pool_loses_its_waiting_work, 0, ""),
+    STORY(the_programs_own_pool_beside_the_shared_ones, 0, "Llll"),
+    STORY(exit_in_a_high_level_task_waits_for_nothing, 7, "e"),
+    STORY(exit_in_a_low_level_task_waits_for_nothing, 7, "e"),
+    STORY(exit_in_a_task_of_the_programs_own_pool_waits_for_nothing, 7, "e"),
+    STORY(exit_in_a_task_that_its_waiter_runs_waits_for_nothing, 7, ""),
+    STORY(exit_in_a_callback_on_a_worker_waits_for_nothing, 8, ""),
+    STORY(exit_in_a_callback_of_a_cancel_waits_for_nothing, 8, ""),
+    STORY(exit_in_a_task_run_by_the_caller_waits_for_nothing, 7, ""),
+    STORY(handlers_registered_before_and_after_the_pools_may_use_them, 0, "Habhhhl"),
+    STORY(a_forked_child_exits_without_the_parents_work, 0, "Hhhh"),
+};
+#define STORIES (sizeof stories / sizeof stories[0])
+
+static int by_letter(const void *left, const void *right) { return *(const char *)left - *(const char *)right; }
+
+static void the_story_ends_as_told(void **state) {
+    const story *s = *state;
+    int ends[2];
+    char said[256];
+    size_t length = 0;
+    assert_int_equal(0, pipe(ends));
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        alarm(STORY_SECONDS);
+        execl(program, program, s->name, (char *)NULL);
+        _exit(127);
+    }
+    assert_true(child > 0);
+    close(ends[1]);
+    ssize_t got;
+    while (length < sizeof said - 1 && (got = read(ends[0], said + length, sizeof said - 1 - length)) > 0) {
+        length += (size_t)got;
+    }
+    close(ends[0]);
+    said[length] = '\0';
+    int ended;
+    assert_int_equal(child, waitpid(child, &ended, 0));
+    qsort(said, length, 1, by_letter);
+    if (WIFSIGNALED(ended)) fail_msg("ended by signal %d, having said \"%s\"", WTERMSIG(ended), said);
+    assert_true(WIFEXITED(ended));
+    assert_int_equal(s->code, WEXITSTATUS(ended));
+    if (s->said) assert_string_equal(s->said, said);
+}
+
+#if SLOW_TOOL
+/* ThreadSanitizer waits for a second at each exit beside other threads, which is long for so many processes. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "atexit_sleep_ms=50"; }
+#endif
+
+int main(int argc, char **argv) {
+    program = argv[0];
+    if (argc == 2) {
+        for (size_t i = 0; i < STORIES; i++) {
+            if (strcmp(argv[1], stories[i].name) == 0) return stories[i].play();
+        }
+        fprintf(stderr, "no story is called %s\n", argv[1]);
+        return 2;
+    }
+    struct CMUnitTest tests[STORIES];
+    memset(tests, 0, sizeof tests);
+    for (size_t i = 0; i < STORIES; i++) {
+        tests[i].name = stories[i].name;
+        tests[i].test_func = the_story_ends_as_told;
+        tests[i].initial_state = (void *)&stories[i];
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

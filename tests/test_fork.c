@@ -1,0 +1,605 @@
+/* fork() in a program that has pools: what the child may do with them, and that it never hangs. The child reports by
+   its exit code and says on stderr what was wrong; it is killed if it hangs. ThreadSanitizer gives up on a child that
+   starts threads after its parent had some (with gcc it dies of a "dup thread", whatever die_after_fork says), so
+   there the parts of a child that need threads of its own are left out, by CHILD_MAY_START_THREADS; the rest runs. */
+#include "support.h"
+#include <signal.h>
+#include <sys/wait.h>
+
+#define LIMIT TPOOL_SEC(30)
+#define CHILD_SECONDS 30
+#define AWAIT_ARRIVALS(g, n) EVENTUALLY(gate_arrived(g) >= (n))
+
+#if defined(__SANITIZE_THREAD__)
+#define CHILD_MAY_START_THREADS 0
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CHILD_MAY_START_THREADS 0
+#endif
+#endif
+#ifndef CHILD_MAY_START_THREADS
+#define CHILD_MAY_START_THREADS 1
+#endif
+
+/* In a child, where cmocka has no business. */
+#define CHECK(condition) do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: in the child, not true: %s\n", __FILE__, __LINE__, #condition); \
+            _exit(1); \
+        } \
+    } while (0)
+#define CHECK_STATUS(expected, call) do { \
+        tpool_status check_got = (call); \
+        if (check_got != (expected)) { \
+            fprintf(stderr, "%s:%d: in the child, %s gave %s\n", __FILE__, __LINE__, #call, \
+                    tpool_status_name(check_got)); \
+            _exit(1); \
+        } \
+    } while (0)
+
+/* The first thing in a child: an alarm against hanging, which a fork inside a worker has inherited blocked. */
+static void child_begin(void) {
+    sigset_t alarm_only;
+    sigemptyset(&alarm_only);
+    sigaddset(&alarm_only, SIGALRM);
+    signal(SIGALRM, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
+    alarm(CHILD_SECONDS);
+}
+
+static void assert_child_succeeds(pid_t child) {
+    int ended;
+    assert_true(child > 0);
+    assert_int_equal(child, waitpid(child, &ended, 0));
+    if (WIFSIGNALED(ended)) fail_msg("the child ended by signal %d", WTERMSIG(ended));
+    assert_true(WIFEXITED(ended));
+    assert_int_equal(0, WEXITSTATUS(ended));
+}
+
+/* Forks, and runs body in the child. */
+static void in_child(void (*body)(void *context), void *context) {
+    pid_t child = fork();
+    if (child == 0) {
+        child_begin();
+        body(context);
+        _exit(0);
+    }
+    assert_child_succeeds(child);
+}
+
+static atomic_int runs, freed, callbacks_run;
+static void *nothing(void *arg) { return arg; }
+static void *count_run(void *arg) { atomic_fetch_add(&runs, 1); return arg; }
+static void count_free(void *arg) { (void)arg; atomic_fetch_add(&freed, 1); }
+static void count_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    atomic_fetch_add(&callbacks_run, 1);
+}
+static void *raise_nine(void *arg) { (void)arg; return tpool_raise(9, "nine"); }
+static void *return_text(void *arg) { (void)arg; return tpool_return("text", 5); }
+
+static tpool *new_pool_as(tpool_config config) {
+    tpool *pool;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    return pool;
+}
+
+static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
+    assert_non_null(future);
+    return future;
+}
+
+static tpool_status end_of(tpool_future *future) {
+    tpool_status status = tpool_future_result(future, LIMIT, NULL);
+    tpool_future_release(future);
+    return status;
+}
+
+/* --- the parent's pools in the child */
+
+static void count_body(size_t begin, size_t end, void *context) {
+    (void)context;
+    atomic_fetch_add(&runs, (int)(end - begin));
+}
+static void *count_item(void *item, void *context) { (void)context; return count_run(item); }
+
+/* Each call on its own, each at once. */
+static void calls_give_broken(void *context) {
+    tpool *pool = context;
+    tpool_task task = { .fn = count_run, .arg = &runs, .arg_free = count_free };
+    tpool_task tasks[2] = { task, task };
+    tpool_future *future, *futures[2];
+    int runs_before = atomic_load(&runs);
+
+    for (int again = 0; again < 2; again++) {
+        future = (tpool_future *)&task;
+        CHECK_STATUS(TPOOL_BROKEN, tpool_submit(pool, count_run, NULL, &future));
+        CHECK(!future);
+        CHECK_STATUS(TPOOL_BROKEN, tpool_submit(pool, count_run, NULL, NULL));
+        future = (tpool_future *)&task;
+        CHECK_STATUS(TPOOL_BROKEN, tpool_submit_task(pool, &task, &future));
+        CHECK(!future);
+        future = (tpool_future *)&task;
+        CHECK_STATUS(TPOOL_BROKEN, tpool_submit_copy(pool, count_run, "bytes", 5, &future));
+        CHECK(!future);
+        size_t taken = 9;
+        futures[0] = futures[1] = (tpool_future *)&task;
+        CHECK_STATUS(TPOOL_BROKEN, tpool_submit_many(pool, tasks, 2, futures, &taken));
+        CHECK(taken == 0 && !futures[0] && !futures[1]);
+        future = (tpool_future *)&task;
+        CHECK_STATUS(TPOOL_BROKEN, tpool_run_with_timeout(pool, &task, TPOOL_FOREVER, &future));
+        CHECK(!future);
+        CHECK_STATUS(TPOOL_BROKEN, tpool_drain(pool, 0));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_drain(pool, TPOOL_FOREVER));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_warm_up(pool, 2));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_resize(pool, 2));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_pause(pool));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_resume(pool));
+        tpool_stats stats;
+        CHECK_STATUS(TPOOL_BROKEN, tpool_get_stats(pool, &stats));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_for(pool, 0, 10, 1, count_body, NULL));
+        int items[2] = { 1, 2 };
+        tpool_map_spec spec = { .fn = count_item, .items = items, .count = 2, .stride = sizeof items[0] };
+        tpool_map_iter *iter = (tpool_map_iter *)&spec;
+        CHECK_STATUS(TPOOL_BROKEN, tpool_map(pool, &spec, &iter));
+        CHECK(!iter);
+        CHECK_STATUS(TPOOL_BROKEN, tpool_shutdown(pool, 0));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_shutdown(pool, TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_shutdown(pool, TPOOL_WAIT));
+        /* It frees nothing: the second round still finds the pool, and the sanitizers would tell. */
+        CHECK_STATUS(TPOOL_BROKEN, tpool_destroy(pool));
+    }
+    CHECK(atomic_load(&runs) == runs_before);
+    CHECK(atomic_load(&freed) == 0);
+}
+
+static void the_childs_calls_on_the_parents_pools_give_broken(void **state) {
+    (void)state;
+    atomic_store(&freed, 0);
+    static gate hold = GATE_CLOSED;
+    tpool *fresh = new_pool_as((tpool_config){ .max_workers = 2 });
+    tpool *idle = new_pool_as((tpool_config){ .max_workers = 2 });
+    assert_status(TPOOL_OK, tpool_warm_up(idle, 2));
+    assert_status(TPOOL_OK, end_of(submitted(idle, nothing, NULL)));
+    tpool *paused = new_pool_as((tpool_config){ .max_workers = 2 });
+    assert_status(TPOOL_OK, tpool_pause(paused));
+    assert_status(TPOOL_OK, tpool_submit(paused, nothing, NULL, NULL));
+    tpool *full[4];   /* of each policy; the blocking one would be the worst to hang on */
+    for (int i = 0; i < 4; i++) {
+        full[i] = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
+                                              .on_full = (tpool_full_policy)i });
+        assert_status(TPOOL_OK, tpool_submit(full[i], gate_task, &hold, NULL));
+        AWAIT_ARRIVALS(&hold, i + 1);
+        assert_status(TPOOL_OK, tpool_submit(full[i], nothing, NULL, NULL));
+    }
+    tpool *all[] = { fresh, idle, paused, full[0], full[1], full[2], full[3] };
+    for (size_t i = 0; i < 7; i++) in_child(calls_give_broken, all[i]);
+
+    /* The parent's pools have noticed nothing. */
+    gate_open(&hold);
+    assert_status(TPOOL_OK, tpool_resume(paused));
+    for (size_t i = 0; i < 7; i++) {
+        assert_status(TPOOL_OK, end_of(submitted(all[i], nothing, NULL)));
+        assert_status(TPOOL_OK, tpool_drain(all[i], LIMIT));
+        assert_status(TPOOL_OK, tpool_destroy(all[i]));
+    }
+}
+
+/* --- the parent's futures in the child */
+
+typedef struct inherited {
+    tpool_future *text, *failed, *cancelled, *expired;   /* done */
+    tpool_future *running, *pending;                     /* and not */
+    tpool_completions *completions;
+} inherited;
+
+static void done_futures_can_be_read_and_released(void *context) {
+    inherited *f = context;
+    void *result = NULL;
+    const tpool_error *error = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(f->text, TPOOL_FOREVER, &result));
+    CHECK(result && strcmp(result, "text") == 0);
+    CHECK(tpool_future_result_size(f->text) == 5);
+    CHECK(tpool_future_done(f->text) && tpool_future_state(f->text) == TPOOL_FINISHED);
+    CHECK_STATUS(TPOOL_OK, tpool_future_error(f->text, TPOOL_FOREVER, &error));
+    CHECK(!error);
+    CHECK_STATUS(TPOOL_FAILED, tpool_future_result(f->failed, LIMIT, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_future_error(f->failed, 0, &error));
+    CHECK(error && error->code == 9 && strcmp(error->message, "nine") == 0);
+    CHECK(strcmp(tpool_future_message(f->failed), "nine") == 0);
+    CHECK_STATUS(TPOOL_CANCELLED, tpool_future_result(f->cancelled, TPOOL_FOREVER, NULL));
+    CHECK(tpool_future_cancelled(f->cancelled) && tpool_future_cancel(f->cancelled));
+    CHECK_STATUS(TPOOL_EXPIRED, tpool_future_result(f->expired, TPOOL_FOREVER, NULL));
+    CHECK(!tpool_future_cancel(f->text));
+    tpool_future *all[] = { f->text, f->failed, f->cancelled, f->expired };
+    size_t done = 0;
+    CHECK_STATUS(TPOOL_OK, tpool_wait(all, 4, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, &done));
+    CHECK(done == 4);
+    CHECK(tpool_future_retain(f->text) == f->text);
+    tpool_future_release(f->text);
+    for (int i = 0; i < 4; i++) tpool_future_release(all[i]);
+}
+
+static void unfinished_futures_give_broken(void *context) {
+    inherited *f = context;
+    tpool_future *unfinished[] = { f->running, f->pending };
+    for (int i = 0; i < 2; i++) {
+        tpool_future *future = unfinished[i];
+        void *result = &f;
+        const tpool_error *error = (const tpool_error *)&f;
+        CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(future, TPOOL_FOREVER, &result));
+        CHECK(!result);
+        CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(future, TPOOL_MS(1), NULL));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_future_error(future, TPOOL_FOREVER, &error));
+        CHECK(!error);
+        CHECK_STATUS(TPOOL_BROKEN, tpool_future_error(future, TPOOL_MS(1), &error));
+        CHECK(!tpool_future_cancel(future));
+        CHECK(!tpool_future_cancelled(future));
+        CHECK(!tpool_future_done(future));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_future_add_done_callback(future, count_callback, NULL));
+        CHECK(atomic_load(&callbacks_run) == 0);
+        for (int when = TPOOL_ALL_COMPLETED; when <= TPOOL_FIRST_EXCEPTION; when++) {
+            tpool_future *array[] = { future };
+            CHECK_STATUS(TPOOL_BROKEN, tpool_wait(array, 1, (tpool_return_when)when, TPOOL_FOREVER, NULL));
+        }
+        tpool_completions *completions = (tpool_completions *)&f;
+        CHECK_STATUS(TPOOL_BROKEN, tpool_as_completed(&future, 1, &completions));
+        CHECK(!completions);
+        tpool_future_request_stop(future);   /* asks nobody, harms nobody */
+        CHECK(tpool_future_message(future) != NULL);
+        CHECK(tpool_future_retain(future) == future);
+        tpool_future_release(future);
+        tpool_future_release(future);
+    }
+    tpool_future *yielded = f->pending;
+    CHECK_STATUS(TPOOL_BROKEN, tpool_completions_next(f->completions, TPOOL_FOREVER, &yielded));
+    CHECK(!yielded);
+}
+
+static void of_the_parents_futures_the_child_can_read_the_done_ones_only(void **state) {
+    (void)state;
+    static inherited f;
+    static gate hold = GATE_CLOSED;
+    atomic_store(&callbacks_run, 0);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    f.text = submitted(pool, return_text, NULL);
+    f.failed = submitted(pool, raise_nine, NULL);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    f.running = submitted(pool, gate_task, &hold);
+    AWAIT_ARRIVALS(&hold, 1);
+    f.cancelled = submitted(pool, nothing, NULL);
+    assert_true(tpool_future_cancel(f.cancelled));
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &(tpool_task){ .fn = nothing, .expires_ns = 1 }, &f.expired));
+    sleep_ms(1);
+    assert_true(tpool_future_done(f.expired));
+    f.pending = submitted(pool, nothing, NULL);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(f.pending, count_callback, NULL));
+    assert_status(TPOOL_OK, tpool_as_completed(&f.pending, 1, &f.completions));
+
+    in_child(done_futures_can_be_read_and_released, &f);
+    in_child(unfinished_futures_give_broken, &f);
+
+    tpool_completions_destroy(f.completions);
+    gate_open(&hold);
+    assert_status(TPOOL_OK, end_of(f.running));
+    assert_status(TPOOL_OK, end_of(f.pending));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&callbacks_run));
+    tpool_future_release(f.text);
+    tpool_future_release(f.failed);
+    tpool_future_release(f.cancelled);
+    tpool_future_release(f.expired);
+}
+
+/* --- what is new in the child */
+
+#if CHILD_MAY_START_THREADS
+static void live_through_a_pool(void) {
+    tpool *pool;
+    tpool_future *future;
+    atomic_store(&runs, 0);
+    CHECK_STATUS(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 2 }));
+    for (int i = 0; i < 20; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_run, NULL, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, return_text, NULL, &future));
+    CHECK_STATUS(TPOOL_OK, end_of(future));
+    CHECK_STATUS(TPOOL_OK, tpool_drain(pool, LIMIT));
+    CHECK(atomic_load(&runs) == 20);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+}
+#endif
+
+static void use_new_pools(void *context) {
+    (void)context;
+    /* A pool with no thread yet, even where threads cannot be started. */
+    tpool *pool;
+    CHECK_STATUS(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 2 }));
+    CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    /* A future that no pool runs. */
+    tpool_future *future;
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&future));
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(future, &pool));
+    CHECK_STATUS(TPOOL_OK, end_of(future));
+#if CHILD_MAY_START_THREADS
+    live_through_a_pool();
+#endif
+}
+
+static void the_child_can_make_pools_of_its_own(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2 });
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
+    in_child(use_new_pools, NULL);
+    gate_open(&hold);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void fork_again_with_a_pool_of_its_own(void *context) {
+    (void)context;
+#if CHILD_MAY_START_THREADS
+    static gate hold = GATE_CLOSED;
+    tpool *pool;
+    CHECK_STATUS(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 2 }));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    while (gate_arrived(&hold) < 1) sleep_ms(1);
+    pid_t grandchild = fork();
+    if (grandchild == 0) {
+        child_begin();
+        calls_give_broken(pool);
+        live_through_a_pool();
+        _exit(0);
+    }
+    int ended;
+    CHECK(grandchild > 0 && waitpid(grandchild, &ended, 0) == grandchild);
+    CHECK(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+    gate_open(&hold);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+#endif
+}
+
+static void a_grandchild_is_to_the_child_as_the_child_is_to_the_parent(void **state) {
+    (void)state;
+    if (!CHILD_MAY_START_THREADS) skip();
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2 });
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    in_child(fork_again_with_a_pool_of_its_own, NULL);
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void *run_on_low_and_wait(void *arg) {
+    (void)arg;
+    void *own = tpool_current();
+    tpool_status status = tpool_run_with_timeout(NULL, &(tpool_task){ .fn = count_run }, LIMIT, NULL);
+    return status == TPOOL_OK && own == tpool_high_level() ? own : NULL;
+}
+
+static void use_shared_pools(void *context) {
+    (void)context;
+    atomic_store(&runs, 0);
+    tpool *high = tpool_high_level(), *low = tpool_low_level();
+    CHECK(high && low && high != low);
+    CHECK(tpool_default() == low);
+    tpool_stats stats;   /* afresh: nothing of what the parent has done and left */
+    tpool *both[] = { high, low };
+    for (int i = 0; i < 2; i++) {
+        CHECK_STATUS(TPOOL_OK, tpool_get_stats(both[i], &stats));
+        CHECK(stats.workers == 0 && stats.queued == 0 && stats.submitted == 0);
+        CHECK_STATUS(TPOOL_OK, tpool_drain(both[i], LIMIT));
+    }
+#if CHILD_MAY_START_THREADS
+    tpool_future *future;
+    void *result = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_submit(high, run_on_low_and_wait, NULL, &future));
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    CHECK(result == high);
+    tpool_future_release(future);
+    CHECK(atomic_load(&runs) == 1);
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    CHECK_STATUS(TPOOL_SHUTDOWN, tpool_submit(low, nothing, NULL, NULL));
+#else
+    (void)run_on_low_and_wait;
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+#endif
+}
+
+static void the_shared_pools_start_afresh_in_the_child(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    in_child(use_shared_pools, NULL);   /* before the parent has used them */
+    tpool *high = tpool_high_level(), *low = tpool_low_level();
+    tpool_future *in_high = submitted(high, gate_task, &hold), *in_low = submitted(low, gate_task, &hold);
+    AWAIT_ARRIVALS(&hold, 2);
+    in_child(use_shared_pools, NULL);   /* while they are at work */
+    assert_ptr_equal(high, tpool_high_level());
+    assert_ptr_equal(low, tpool_low_level());
+    gate_open(&hold);
+    assert_status(TPOOL_OK, end_of(in_high));
+    assert_status(TPOOL_OK, end_of(in_low));
+    assert_status(TPOOL_OK, end_of(submitted(high, run_on_low_and_wait, NULL)));
+    in_child(use_shared_pools, NULL);   /* while they are idle */
+}
+
+static void use_shut_down_shared_pools(void *context) {
+    (void)context;
+    CHECK_STATUS(TPOOL_OK, tpool_drain(tpool_low_level(), LIMIT));
+    /* The child's are new: the parent's shutdown does not hold for them. */
+    CHECK_STATUS(TPOOL_OK, tpool_pause(tpool_low_level()));
+    CHECK_STATUS(TPOOL_OK, tpool_resume(tpool_low_level()));
+#if CHILD_MAY_START_THREADS
+    CHECK_STATUS(TPOOL_OK, tpool_run_with_timeout(NULL, &(tpool_task){ .fn = nothing }, LIMIT, NULL));
+#endif
+}
+
+/* The last test: the shared pools are at an end after it. */
+static void the_shared_pools_start_afresh_after_a_shutdown_in_the_parent(void **state) {
+    (void)state;
+    assert_status(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    in_child(use_shut_down_shared_pools, NULL);
+    assert_status(TPOOL_SHUTDOWN, tpool_submit(tpool_low_level(), nothing, NULL, NULL));
+}
+
+/* --- a fork inside a task */
+
+typedef struct forking_task { tpool *pool; tpool_future *done, *pending; int depth; } forking_task;
+
+static void *add_one(void *arg) { return (char *)arg + 1; }
+
+static void be_no_worker(forking_task *f) {
+    CHECK(tpool_current() == NULL);
+    CHECK(tpool_current_worker() == -1);
+    CHECK(tpool_raise(1, "nobody") == NULL);
+    CHECK(tpool_return("x", 1) == NULL);
+    CHECK(!tpool_stop_requested());
+    CHECK(tpool_arg_size() == 0);
+    void *result = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(f->done, TPOOL_FOREVER, &result));
+    CHECK(result == f);
+    CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(f->pending, TPOOL_FOREVER, NULL));   /* and not in place */
+    CHECK(!tpool_future_cancel(f->pending));
+    tpool_job job;   /* outside a worker fork defers to join */
+    char place[2];
+    tpool_fork(&job, add_one, place);
+    CHECK(tpool_join(&job) == place + 1);
+    calls_give_broken(f->pool);   /* BROKEN, not DEADLOCK: it is none of that pool's tasks any more */
+    use_new_pools(NULL);
+}
+
+static void *fork_in_task(void *arg) {
+    forking_task *f = arg;
+    if (f->depth > 0) {   /* once more, above a task that waits for it in place */
+        f->depth--;
+        tpool_future *inner;
+        void *child = NULL;
+        if (tpool_submit(f->pool, fork_in_task, f, &inner) != TPOOL_OK) return NULL;
+        if (tpool_future_result(inner, TPOOL_FOREVER, &child) != TPOOL_OK) child = NULL;
+        tpool_future_release(inner);
+        return child;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        child_begin();
+        be_no_worker(f);
+        _exit(0);
+    }
+    return (void *)(intptr_t)child;
+}
+
+static void a_thread_forked_inside_a_task_is_no_worker(void **state) {
+    (void)state;
+    for (int depth = 0; depth < 2; depth++) {
+        static forking_task f;
+        f.depth = depth;
+        f.pool = new_pool_as((tpool_config){ .max_workers = 1 });
+        f.done = submitted(f.pool, nothing, &f);
+        assert_status(TPOOL_OK, tpool_future_result(f.done, LIMIT, NULL));
+        assert_status(TPOOL_OK, tpool_pause(f.pool));
+        tpool_future *forker = submitted(f.pool, fork_in_task, &f);
+        f.pending = submitted(f.pool, nothing, NULL);
+        assert_status(TPOOL_OK, tpool_resume(f.pool));
+        void *child = NULL;
+        assert_status(TPOOL_OK, tpool_future_result(forker, LIMIT, &child));
+        assert_child_succeeds((pid_t)(intptr_t)child);
+        tpool_future_release(forker);
+        tpool_future_release(f.done);
+        assert_status(TPOOL_OK, end_of(f.pending));
+        assert_status(TPOOL_OK, tpool_destroy(f.pool));
+    }
+}
+
+static atomic_int child_of_callback;
+static void fork_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    pid_t child = fork();
+    if (child == 0) {
+        child_begin();
+        CHECK(tpool_current() == NULL);
+        CHECK(tpool_current_worker() == -1);
+        calls_give_broken(context);
+        _exit(0);
+    }
+    atomic_store(&child_of_callback, (int)child);
+}
+
+static void a_thread_forked_inside_a_callback_is_no_worker(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted(pool, gate_task, &hold);
+    AWAIT_ARRIVALS(&hold, 1);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(future, fork_in_callback, pool));
+    gate_open(&hold);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_child_succeeds((pid_t)atomic_load(&child_of_callback));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* --- a fork at any moment */
+
+typedef struct traffic { tpool *pool; atomic_bool stop; atomic_int refused, ended; } traffic;
+static void *make_traffic(void *arg) {
+    traffic *t = arg;
+    for (int i = 0; !atomic_load(&t->stop); i++) {
+        tpool_future *future;
+        if (tpool_submit(t->pool, nothing, NULL, &future) != TPOOL_OK) {
+            atomic_fetch_add(&t->refused, 1);
+            continue;
+        }
+        if (i % 3 == 0) (void)tpool_future_cancel(future);
+        else if (i % 3 == 1) (void)tpool_future_result(future, LIMIT, NULL);
+        tpool_future_release(future);
+        tpool_status drained = i % 100 == 0 ? tpool_drain(t->pool, 0) : TPOOL_OK;
+        if (drained != TPOOL_OK && drained != TPOOL_TIMEOUT) atomic_fetch_add(&t->refused, 1);
+        atomic_fetch_add(&t->ended, 1);
+    }
+    return NULL;
+}
+
+static void use_pool_forked_in_traffic(void *context) {
+    calls_give_broken(context);
+#if CHILD_MAY_START_THREADS && !SLOW_TOOL   /* AddressSanitizer's allocator may be locked for ever in such a child */
+    live_through_a_pool();
+#endif
+}
+
+/* Whatever locks the other threads hold at that moment, the child does not hang on them. */
+static void a_fork_amid_traffic_leaves_a_child_that_does_not_hang(void **state) {
+    (void)state;
+    for (int workers = 1; workers <= 2; workers++) {
+        static traffic t;
+        pthread_t threads[2];
+        atomic_store(&t.stop, false);
+        t.pool = new_pool_as((tpool_config){ .max_workers = workers });
+        for (int i = 0; i < 2; i++) assert_int_equal(0, pthread_create(&threads[i], NULL, make_traffic, &t));
+        for (int i = 0; i < COUNT(40) + 1; i++) {
+            int before = atomic_load(&t.ended);
+            EVENTUALLY(atomic_load(&t.ended) > before);
+            in_child(use_pool_forked_in_traffic, t.pool);
+        }
+        atomic_store(&t.stop, true);
+        for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+        assert_int_equal(0, atomic_load(&t.refused));
+        assert_status(TPOOL_OK, tpool_destroy(t.pool));
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_childs_calls_on_the_parents_pools_give_broken),
+        cmocka_unit_test(of_the_parents_futures_the_child_can_read_the_done_ones_only),
+        cmocka_unit_test(the_child_can_make_pools_of_its_own),
+        cmocka_unit_test(a_grandchild_is_to_the_child_as_the_child_is_to_the_parent),
+        cmocka_unit_test(a_thread_forked_inside_a_task_is_no_worker),
+        cmocka_unit_test(a_thread_forked_inside_a_callback_is_no_worker),
+        cmocka_unit_test(a_fork_amid_traffic_leaves_a_child_that_does_not_hang),
+        cmocka_unit_test(the_shared_pools_start_afresh_in_the_child),
+        cmocka_unit_test(the_shared_pools_start_afresh_after_a_shutdown_in_the_parent),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

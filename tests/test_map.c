@@ -1,0 +1,970 @@
+/* tpool_map: results in the order of the items, from an array or a source, with errors that belong to one item. */
+#include "support.h"
+
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
+
+#define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
+
+static tpool *create_pool(int workers) {
+    tpool_config config = { .max_workers = workers };
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    return pool;
+}
+
+static tpool_future *submit(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
+    return future;
+}
+
+/* The value of a future that must succeed; releases the future. */
+static void *take(tpool_future *future) {
+    void *value = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
+    tpool_future_release(future);
+    return value;
+}
+
+static tpool_map_iter *start(tpool *pool, const tpool_map_spec *spec) {
+    tpool_map_iter *iter = NULL;
+    assert_status(TPOOL_OK, tpool_map(pool, spec, &iter));
+    assert_non_null(iter);
+    return iter;
+}
+
+/* The next item's result; it must have one. */
+static void *next(tpool_map_iter *iter) {
+    void *result = NULL;
+    assert_status(TPOOL_OK, tpool_map_next(iter, HANG, &result));
+    return result;
+}
+
+/* No result comes, but this status. */
+static void check_none(tpool_map_iter *iter, int64_t timeout_ns, tpool_status expected) {
+    char other;
+    void *result = &other;
+    assert_status(expected, tpool_map_next(iter, timeout_ns, &result));
+    assert_null(result);
+}
+
+/* The calling thread's number for await_asleep. */
+static long thread_number(void) {
+#ifdef __linux__
+    return (long)syscall(SYS_gettid);
+#else
+    return 0;
+#endif
+}
+
+/* Waits until the thread sleeps, as one does that blocks in a wait: nothing in the interface shows that from outside.
+   Where the system does not tell, a pause must do. */
+static void await_asleep(long thread) {
+    char path[64];
+    int seen_asleep = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", thread);
+    for (int polls = 0; polls < 5000 && seen_asleep < 10; polls++) {
+        FILE *file = fopen(path, "r");
+        char line[512] = "";
+        if (file == NULL) {
+            sleep_ms(100);
+            return;
+        }
+        const char *name_end = fgets(line, sizeof line, file) != NULL ? strrchr(line, ')') : NULL;
+        fclose(file);
+        seen_asleep = name_end != NULL && name_end[1] == ' ' && name_end[2] == 'S' ? seen_asleep + 1 : 0;
+        sleep_ms(1);
+    }
+}
+
+/* ---- Arrays. */
+
+typedef struct cell {
+    int value;
+    atomic_int runs;
+    char padding[20]; /* a stride that is no power of two */
+} cell;
+
+static const size_t chunk_sizes[] = { 0, 1, 3, 1000 };
+#define CHUNK_SIZES (sizeof chunk_sizes / sizeof chunk_sizes[0])
+
+/* Gives a number made of the item's and the context's. */
+static void *run_cell(void *item, void *context) {
+    cell *c = item;
+    atomic_fetch_add(&c->runs, 1);
+    return (void *)((intptr_t)c->value * 2 + *(const int *)context);
+}
+
+static cell *make_cells(size_t count) {
+    cell *cells = calloc(count, sizeof *cells);
+    assert_non_null(cells);
+    for (size_t i = 0; i < count; i++) cells[i].value = (int)i;
+    return cells;
+}
+
+static void check_array(tpool *pool, size_t count, size_t chunk_size, size_t buffer_size) {
+    int offset = 7;
+    cell *cells = make_cells(count);
+    tpool_map_spec spec = {
+        .fn = run_cell, .context = &offset, .items = cells, .count = count, .stride = sizeof *cells,
+        .chunk_size = chunk_size, .buffer_size = buffer_size
+    };
+    tpool_map_iter *iter = start(pool, &spec);
+    for (size_t i = 0; i < count; i++) assert_int_equal(2 * i + 7, (intptr_t)next(iter));
+    check_none(iter, TPOOL_FOREVER, TPOOL_END);
+    for (size_t i = 0; i < count; i++) assert_int_equal(1, atomic_load(&cells[i].runs));
+    tpool_map_close(iter);
+    free(cells);
+}
+
+static void an_arrays_results_come_in_the_order_of_its_items(void **state) {
+    (void)state;
+    for (int workers = 1; workers <= 4; workers += 3) {
+        tpool *pool = create_pool(workers);
+        for (size_t c = 0; c < CHUNK_SIZES; c++) {
+            check_array(pool, COUNT(5000), chunk_sizes[c], 0);
+            check_array(pool, COUNT(2000), chunk_sizes[c], 10);
+            check_array(pool, 1, chunk_sizes[c], 0);
+            check_array(pool, 100, chunk_sizes[c], 1);
+        }
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
+static void a_hundred_thousand_cheap_items_come_in_order(void **state) {
+    (void)state;
+    tpool *pool = create_pool(2);
+    check_array(pool, COUNT(100000), 0, 0);
+    check_array(pool, COUNT(20000), 1, 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* The earlier items end last. */
+static void *pass_own_gate(void *item, void *context) {
+    (void)context;
+    gate_pass(item);
+    return item;
+}
+
+static void results_come_in_order_also_when_later_items_end_first(void **state) {
+    (void)state;
+    enum { count = 4 };
+    gate gates[count] = { GATE_CLOSED, GATE_CLOSED, GATE_CLOSED, GATE_CLOSED };
+    tpool *pool = create_pool(count);
+    tpool_map_spec spec = {
+        .fn = pass_own_gate, .items = gates, .count = count, .stride = sizeof gates[0], .chunk_size = 1
+    };
+    tpool_map_iter *iter = start(pool, &spec);
+    for (int i = 0; i < count; i++) EVENTUALLY(gate_arrived(&gates[i]) == 1);
+    for (int i = count - 1; i > 0; i--) {
+        gate_open(&gates[i]);
+        check_none(iter, 0, TPOOL_TIMEOUT);
+    }
+    gate_open(&gates[0]);
+    for (int i = 0; i < count; i++) assert_ptr_equal(&gates[i], next(iter));
+    check_none(iter, 0, TPOOL_END);
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void an_array_is_submitted_before_map_returns(void **state) {
+    (void)state;
+    enum { count = 50, buffer = 8 };
+    int offset = 0;
+    tpool *pool = create_pool(2);
+    for (int buffered = 0; buffered <= 1; buffered++) {
+        cell *cells = make_cells(count);
+        int expected = buffered == 1 ? buffer : count;
+        tpool_map_spec spec = {
+            .fn = run_cell, .context = &offset, .items = cells, .count = count, .stride = sizeof *cells,
+            .chunk_size = 1, .buffer_size = buffered == 1 ? buffer : 0
+        };
+        tpool_map_iter *iter = start(pool, &spec);
+        for (int i = 0; i < expected; i++) EVENTUALLY(atomic_load(&cells[i].runs) == 1);
+        assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+        for (int i = expected; i < count; i++) assert_int_equal(0, atomic_load(&cells[i].runs));
+        for (int i = 0; i < count; i++) {
+            assert_int_equal(2 * i, (intptr_t)next(iter));
+            if (i + 1 + expected < count) assert_int_equal(0, atomic_load(&cells[i + 1 + expected].runs));
+        }
+        tpool_map_close(iter);
+        free(cells);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void an_empty_array_ends_at_once(void **state) {
+    (void)state;
+    int offset = 0;
+    cell c = { .value = 0 };
+    tpool *pool = create_pool(1);
+    tpool_map_spec spec = { .fn = run_cell, .context = &offset, .items = &c, .count = 0, .stride = sizeof c };
+    for (size_t i = 0; i < CHUNK_SIZES; i++) {
+        spec.chunk_size = chunk_sizes[i];
+        spec.buffer_size = i;
+        tpool_map_iter *iter = start(pool, &spec);
+        for (int again = 0; again < 3; again++) check_none(iter, TPOOL_FOREVER, TPOOL_END);
+        tpool_map_close(iter);
+    }
+    assert_int_equal(0, atomic_load(&c.runs));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void bad_specs_are_invalid(void **state) {
+    (void)state;
+    int offset = 0;
+    cell c = { .value = 0 };
+    tpool *pool = create_pool(1);
+    tpool_map_spec good = { .fn = run_cell, .context = &offset, .items = &c, .count = 1, .stride = sizeof c };
+    tpool_map_spec spec;
+    tpool_map_iter *iter = (tpool_map_iter *)(void *)&c;
+    void *result = NULL;
+    assert_status(TPOOL_INVALID, tpool_map(pool, NULL, &iter));
+    assert_null(iter);
+    assert_status(TPOOL_INVALID, tpool_map(NULL, &good, &iter));
+    assert_status(TPOOL_INVALID, tpool_map(pool, &good, NULL));
+    spec = good;
+    spec.fn = NULL;
+    iter = (tpool_map_iter *)(void *)&c;
+    assert_status(TPOOL_INVALID, tpool_map(pool, &spec, &iter));
+    assert_null(iter);
+    spec = good;
+    spec.items = NULL; /* neither array nor source */
+    assert_status(TPOOL_INVALID, tpool_map(pool, &spec, &iter));
+    assert_status(TPOOL_INVALID, tpool_map_next(NULL, 0, &result));
+    assert_int_equal(0, atomic_load(&c.runs));
+    tpool_stats stats;
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    assert_int_equal(0, stats.submitted);
+    tpool_map_close(NULL);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- Errors and results that belong to one item. */
+
+enum { EVERY = 7 }; /* every so many-th item raises */
+
+static void *raise_now_and_then(void *item, void *context) {
+    cell *c = item;
+    (void)context;
+    if (c->value % EVERY == 0) return tpool_raise(c->value, "item %d", c->value);
+    return item;
+}
+
+static void an_items_error_is_its_own_and_later_ones_still_come(void **state) {
+    (void)state;
+    size_t count = 100;
+    tpool *pool = create_pool(2);
+    cell *cells = make_cells(count);
+    for (size_t c = 0; c < CHUNK_SIZES; c++) {
+        tpool_map_spec spec = {
+            .fn = raise_now_and_then, .items = cells, .count = count, .stride = sizeof *cells,
+            .chunk_size = chunk_sizes[c]
+        };
+        tpool_map_iter *iter = start(pool, &spec);
+        for (size_t i = 0; i < count; i++) {
+            const tpool_error *error = NULL;
+            if (i % EVERY != 0) {
+                assert_ptr_equal(&cells[i], next(iter));
+                error = (const tpool_error *)(const void *)cells;
+                assert_status(TPOOL_OK, tpool_map_error(iter, &error));
+                assert_null(error);
+                continue;
+            }
+            char message[32];
+            snprintf(message, sizeof message, "item %d", (int)i);
+            check_none(iter, HANG, TPOOL_FAILED);
+            for (int again = 0; again < 2; again++) {
+                error = NULL;
+                assert_status(TPOOL_OK, tpool_map_error(iter, &error));
+                assert_non_null(error);
+                assert_status(TPOOL_FAILED, error->status);
+                assert_int_equal((int)i, error->code);
+                assert_string_equal(message, error->message);
+            }
+            assert_int_equal(0, tpool_map_result_size(iter));
+        }
+        check_none(iter, TPOOL_FOREVER, TPOOL_END);
+        tpool_map_close(iter);
+    }
+    free(cells);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* A text of 1 to 64 bytes, by the item's number; but each fifth gives the item itself. */
+static void *return_text(void *item, void *context) {
+    cell *c = item;
+    char text[64];
+    (void)context;
+    if (c->value % 5 == 4) return item;
+    memset(text, 'a' + c->value % 26, sizeof text);
+    return tpool_return(text, (size_t)c->value % sizeof text + 1);
+}
+
+static void result_bytes_are_each_items_own(void **state) {
+    (void)state;
+    size_t count = 200;
+    tpool *pool = create_pool(2);
+    cell *cells = make_cells(count);
+    for (size_t c = 0; c < CHUNK_SIZES; c++) {
+        tpool_map_spec spec = {
+            .fn = return_text, .items = cells, .count = count, .stride = sizeof *cells, .chunk_size = chunk_sizes[c]
+        };
+        tpool_map_iter *iter = start(pool, &spec);
+        for (size_t i = 0; i < count; i++) {
+            const char *text = next(iter);
+            if (i % 5 == 4) {
+                assert_ptr_equal(&cells[i], text);
+                assert_int_equal(0, tpool_map_result_size(iter));
+                continue;
+            }
+            size_t size = i % 64 + 1;
+            assert_int_equal(size, tpool_map_result_size(iter));
+            for (size_t b = 0; b < size; b++) assert_int_equal('a' + (int)i % 26, text[b]);
+        }
+        check_none(iter, 0, TPOOL_END);
+        tpool_map_close(iter);
+    }
+    free(cells);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static atomic_int owned_made, owned_freed;
+
+static void free_owned(void *result) {
+    atomic_fetch_add(&owned_freed, 1);
+    free(result);
+}
+
+static void *return_owned(void *item, void *context) {
+    int *copy = malloc(sizeof *copy);
+    (void)context;
+    if (copy == NULL) abort();
+    *copy = ((cell *)item)->value;
+    atomic_fetch_add(&owned_made, 1);
+    return tpool_return_owned(copy, free_owned);
+}
+
+static void owned_results_live_until_the_next_call_or_the_close(void **state) {
+    (void)state;
+    size_t count = 60;
+    tpool *pool = create_pool(2);
+    cell *cells = make_cells(count);
+    for (size_t c = 0; c < CHUNK_SIZES; c++) {
+        for (size_t taken = 0; taken <= count; taken += count / 2) { /* none, half, all of them */
+            tpool_map_spec spec = {
+                .fn = return_owned, .items = cells, .count = count, .stride = sizeof *cells,
+                .chunk_size = chunk_sizes[c]
+            };
+            atomic_store(&owned_made, 0);
+            atomic_store(&owned_freed, 0);
+            tpool_map_iter *iter = start(pool, &spec);
+            for (size_t i = 0; i < taken; i++) {
+                int *result = next(iter);
+                assert_int_equal(i, *result); /* not freed yet: a sanitizer would tell */
+                assert_true(atomic_load(&owned_freed) <= (int)i);
+            }
+            tpool_map_close(iter);
+            assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+            assert_true(atomic_load(&owned_made) >= (int)taken);
+            assert_int_equal(atomic_load(&owned_made), atomic_load(&owned_freed));
+        }
+    }
+    free(cells);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- Time limits. */
+
+static void a_timeout_consumes_nothing(void **state) {
+    (void)state;
+    gate gates[2] = { GATE_CLOSED, GATE_CLOSED };
+    tpool *pool = create_pool(1);
+    tpool_map_spec spec = { .fn = pass_own_gate, .items = gates, .count = 2, .stride = sizeof gates[0], .chunk_size = 1 };
+    tpool_map_iter *iter = start(pool, &spec);
+    for (int i = 0; i < 2; i++) {
+        check_none(iter, 0, TPOOL_TIMEOUT);
+        check_none(iter, -1, TPOOL_TIMEOUT);
+        int64_t begin = tpool_now();
+        check_none(iter, TPOOL_MS(10), TPOOL_TIMEOUT);
+        assert_true(tpool_now() - begin >= TPOOL_MS(10));
+        gate_open(&gates[i]);
+        assert_ptr_equal(&gates[i], next(iter));
+    }
+    for (int i = 0; i < 3; i++) check_none(iter, TPOOL_FOREVER, TPOOL_END);
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- Sources. */
+
+typedef struct source {
+    int taken, asked, most; /* most < 0: endless */
+    pthread_t consumer;
+    bool strange_thread;    /* asked on another thread than the consumer's */
+    atomic_int ran, freed, freed_twice;
+    gate *hold;             /* items pass it, if there is one */
+    int hold_from;          /* ... from this one on */
+} source;
+
+typedef struct source_item {
+    source *from;
+    int number;
+    atomic_int freed;
+} source_item;
+
+static bool take_from_source(void *context, void **item) {
+    source *s = context;
+    if (!pthread_equal(pthread_self(), s->consumer)) s->strange_thread = true;
+    s->asked++;
+    if (s->most >= 0 && s->taken == s->most) return false;
+    source_item *made = calloc(1, sizeof *made);
+    if (made == NULL) abort();
+    made->from = s;
+    made->number = s->taken++;
+    *item = made;
+    return true;
+}
+
+static void *run_source_item(void *item, void *context) {
+    source_item *si = item;
+    source *s = context;
+    atomic_fetch_add(&s->ran, 1);
+    if (s->hold != NULL && si->number >= s->hold_from) gate_pass(s->hold);
+    if (si->number % EVERY == 3) return tpool_raise(si->number, "item %d", si->number);
+    return (void *)(intptr_t)si->number;
+}
+
+static void free_source_item(void *item, void *context) {
+    source_item *si = item;
+    source *s = context;
+    if (si->from != s || atomic_fetch_add(&si->freed, 1) != 0) atomic_fetch_add(&s->freed_twice, 1);
+    atomic_fetch_add(&s->freed, 1);
+    free(si);
+}
+
+static tpool_map_spec source_spec(source *s, size_t chunk_size, size_t buffer_size) {
+    return (tpool_map_spec){
+        .fn = run_source_item, .context = s, .next = take_from_source, .item_free = free_source_item,
+        .chunk_size = chunk_size, .buffer_size = buffer_size
+    };
+}
+
+/* The next item of a source: its number, or its error. */
+static void check_source_item(tpool_map_iter *iter, int number) {
+    void *result = NULL;
+    const tpool_error *error = NULL;
+    tpool_status got = tpool_map_next(iter, HANG, &result);
+    if (number % EVERY == 3) {
+        assert_status(TPOOL_FAILED, got);
+        assert_status(TPOOL_OK, tpool_map_error(iter, &error));
+        assert_non_null(error);
+        assert_int_equal(number, error->code);
+    } else {
+        assert_status(TPOOL_OK, got);
+        assert_int_equal(number, (intptr_t)result);
+    }
+}
+
+static void a_source_is_asked_until_its_end(void **state) {
+    (void)state;
+    static const size_t buffers[] = { 1, 2, 5, 64, 5000 };
+    tpool *pool = create_pool(2);
+    for (size_t b = 0; b < sizeof buffers / sizeof buffers[0]; b++) {
+        for (size_t c = 0; c < CHUNK_SIZES; c++) {
+            source s = { .most = COUNT(500), .consumer = pthread_self() };
+            tpool_map_spec spec = source_spec(&s, chunk_sizes[c], buffers[b]);
+            tpool_map_iter *iter = start(pool, &spec);
+            for (int i = 0; i < s.most; i++) {
+                check_source_item(iter, i);
+                assert_true(s.taken - (i + 1) <= (int)buffers[b]);
+            }
+            for (int i = 0; i < 3; i++) check_none(iter, TPOOL_FOREVER, TPOOL_END);
+            tpool_map_close(iter);
+            assert_int_equal(s.most, s.taken);
+            assert_int_equal(s.most, atomic_load(&s.ran));
+            assert_int_equal(s.most, atomic_load(&s.freed));
+            assert_int_equal(0, atomic_load(&s.freed_twice));
+            assert_false(s.strange_thread);
+        }
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void exactly_as_many_as_the_buffer_holds_are_taken_ahead(void **state) {
+    (void)state;
+    static const int buffers[] = { 1, 2, 7, 100 };
+    tpool *pool = create_pool(2);
+    for (size_t b = 0; b < sizeof buffers / sizeof buffers[0]; b++) {
+        source s = { .most = -1, .consumer = pthread_self() };
+        tpool_map_spec spec = source_spec(&s, 1, (size_t)buffers[b]);
+        tpool_map_iter *iter = start(pool, &spec);
+        assert_int_equal(buffers[b], s.taken);
+        for (int i = 0; i < 200; i++) {
+            check_source_item(iter, i);
+            assert_int_equal(buffers[b] + i + 1, s.taken);
+        }
+        tpool_map_close(iter);
+        assert_int_equal(buffers[b] + 200, s.taken);
+        assert_int_equal(s.taken, atomic_load(&s.freed));
+        assert_int_equal(0, atomic_load(&s.freed_twice));
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void nothing_is_taken_while_nothing_is_delivered(void **state) {
+    (void)state;
+    gate held = GATE_CLOSED;
+    tpool *pool = create_pool(2);
+    source s = { .most = -1, .consumer = pthread_self(), .hold = &held };
+    tpool_map_spec spec = source_spec(&s, 1, 10);
+    tpool_map_iter *iter = start(pool, &spec);
+    EVENTUALLY(gate_arrived(&held) == 2);
+    for (int i = 0; i < 5; i++) check_none(iter, TPOOL_MS(i), TPOOL_TIMEOUT);
+    assert_int_equal(10, s.taken);
+    gate_open(&held);
+    check_source_item(iter, 0);
+    assert_int_equal(11, s.taken);
+    tpool_map_close(iter);
+    assert_int_equal(s.taken, atomic_load(&s.freed));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void an_endless_source_may_be_read_for_long(void **state) {
+    (void)state;
+    tpool *pool = create_pool(2);
+    for (size_t c = 0; c < CHUNK_SIZES; c++) {
+        source s = { .most = -1, .consumer = pthread_self() };
+        tpool_map_spec spec = source_spec(&s, chunk_sizes[c], 64);
+        tpool_map_iter *iter = start(pool, &spec);
+        assert_int_equal(64, s.taken);
+        for (int i = 0; i < COUNT(20000); i++) {
+            check_source_item(iter, i);
+            assert_true(s.taken - (i + 1) <= 64);
+            assert_true(s.taken - atomic_load(&s.freed) <= 4 * 64); /* what was delivered is not kept for ever */
+        }
+        tpool_map_close(iter);
+        assert_int_equal(s.taken, atomic_load(&s.freed));
+        assert_int_equal(0, atomic_load(&s.freed_twice));
+        assert_false(s.strange_thread);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void an_empty_source_ends_at_once(void **state) {
+    (void)state;
+    tpool *pool = create_pool(1);
+    source s = { .most = 0, .consumer = pthread_self() };
+    tpool_map_spec spec = source_spec(&s, 0, 4);
+    tpool_map_iter *iter = start(pool, &spec);
+    for (int i = 0; i < 3; i++) check_none(iter, TPOOL_FOREVER, TPOOL_END);
+    tpool_map_close(iter);
+    assert_int_equal(0, atomic_load(&s.freed));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void bad_sources_are_invalid_and_not_asked(void **state) {
+    (void)state;
+    tpool *pool = create_pool(1);
+    tpool_map_iter *iter = NULL;
+    source s = { .most = 10, .consumer = pthread_self() };
+    tpool_map_spec spec = source_spec(&s, 0, 0); /* no buffer */
+    assert_status(TPOOL_INVALID, tpool_map(pool, &spec, &iter));
+    assert_null(iter);
+    spec = source_spec(&s, 0, 4);
+    spec.items = &s; /* both */
+    spec.count = 1;
+    spec.stride = sizeof s;
+    assert_status(TPOOL_INVALID, tpool_map(pool, &spec, &iter));
+    spec = source_spec(&s, 0, 4);
+    spec.fn = NULL;
+    assert_status(TPOOL_INVALID, tpool_map(pool, &spec, &iter));
+    assert_int_equal(0, s.asked);
+    assert_int_equal(0, atomic_load(&s.freed));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Items of one task each may wait for the consumer: item i waits for a future that is completed once item i - 1 has
+   been delivered. */
+enum { PATIENT = 30 };
+
+static void *await_item_future(void *item, void *context) {
+    (void)context;
+    return tpool_future_result(*(tpool_future **)item, TPOOL_FOREVER, NULL) == TPOOL_OK ? item : NULL;
+}
+
+static void items_of_one_task_each_may_wait_for_the_consumer(void **state) {
+    (void)state;
+    for (int workers = 1; workers <= 2; workers++) {
+        tpool *pool = create_pool(workers);
+        tpool_future *waits[PATIENT];
+        for (int i = 0; i < PATIENT; i++) assert_status(TPOOL_OK, tpool_future_create(&waits[i]));
+        tpool_map_spec spec = {
+            .fn = await_item_future, .items = waits, .count = PATIENT, .stride = sizeof waits[0], .chunk_size = 1
+        };
+        tpool_map_iter *iter = start(pool, &spec);
+        for (int i = 0; i < PATIENT; i++) {
+            check_none(iter, 0, TPOOL_TIMEOUT);
+            assert_status(TPOOL_OK, tpool_future_set_result(waits[i], NULL));
+            assert_ptr_equal(&waits[i], next(iter));
+        }
+        check_none(iter, 0, TPOOL_END);
+        tpool_map_close(iter);
+        for (int i = 0; i < PATIENT; i++) tpool_future_release(waits[i]);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
+/* ---- Closing half-way. */
+
+typedef struct closer {
+    tpool_map_iter *iter;
+    _Atomic long thread; /* its number and one, once it is about to close */
+    atomic_bool closed;
+} closer;
+
+static void *close_in_thread(void *arg) {
+    closer *c = arg;
+    atomic_store(&c->thread, thread_number() + 1);
+    tpool_map_close(c->iter);
+    atomic_store(&c->closed, true);
+    return NULL;
+}
+
+static void close_cancels_what_has_not_started_and_waits_for_what_runs(void **state) {
+    (void)state;
+    gate held = GATE_CLOSED;
+    pthread_t thread;
+    tpool *pool = create_pool(1);
+    source s = { .most = -1, .consumer = pthread_self(), .hold = &held, .hold_from = 1 };
+    tpool_map_spec spec = source_spec(&s, 1, 20);
+    closer c = { .iter = start(pool, &spec) };
+    check_source_item(c.iter, 0);
+    EVENTUALLY(gate_arrived(&held) == 1); /* item 1 runs, the others are queued behind it */
+    assert_int_equal(0, pthread_create(&thread, NULL, close_in_thread, &c));
+    EVENTUALLY(atomic_load(&c.thread) != 0);
+    await_asleep(atomic_load(&c.thread) - 1);
+    assert_false(atomic_load(&c.closed));
+    assert_int_equal(2, atomic_load(&s.ran));
+    gate_open(&held);
+    assert_int_equal(0, pthread_join(thread, NULL));
+    assert_int_equal(2, atomic_load(&s.ran));
+    assert_int_equal(21, s.taken);
+    assert_int_equal(s.taken, atomic_load(&s.freed)); /* run or not */
+    assert_int_equal(0, atomic_load(&s.freed_twice));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void a_map_may_be_closed_at_any_point(void **state) {
+    (void)state;
+    tpool *pool = create_pool(2);
+    for (int round = 0; round < COUNT(500); round++) {
+        source s = { .most = round % 3 == 0 ? 12 : -1, .consumer = pthread_self() };
+        tpool_map_spec spec = source_spec(&s, chunk_sizes[(size_t)round % CHUNK_SIZES], (size_t)(round % 17) + 1);
+        tpool_map_iter *iter = start(pool, &spec);
+        for (int i = 0; i < round % 11; i++) check_source_item(iter, i);
+        tpool_map_close(iter);
+        assert_int_equal(s.taken, atomic_load(&s.freed));
+        assert_int_equal(0, atomic_load(&s.freed_twice));
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- Pools that end meanwhile. */
+
+static void items_that_a_shutdown_cancels_are_cancelled_one_by_one(void **state) {
+    (void)state;
+    enum { count = 10 };
+    gate gates[count];
+    tpool *pool = create_pool(1);
+    for (int i = 0; i < count; i++) {
+        gate closed = GATE_CLOSED;
+        gates[i] = closed;
+    }
+    gate_open(&gates[0]);
+    tpool_map_spec spec = {
+        .fn = pass_own_gate, .items = gates, .count = count, .stride = sizeof gates[0], .chunk_size = 1
+    };
+    tpool_map_iter *iter = start(pool, &spec);
+    assert_ptr_equal(&gates[0], next(iter));
+    EVENTUALLY(gate_arrived(&gates[1]) == 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
+    gate_open(&gates[1]);
+    assert_ptr_equal(&gates[1], next(iter)); /* it was running */
+    for (int i = 2; i < count; i++) {
+        const tpool_error *error = NULL;
+        check_none(iter, HANG, TPOOL_CANCELLED);
+        tpool_map_error(iter, &error);
+        assert_non_null(error);
+        assert_status(TPOOL_CANCELLED, error->status);
+        assert_int_equal(0, gate_arrived(&gates[i]));
+    }
+    check_none(iter, TPOOL_FOREVER, TPOOL_END);
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void a_source_whose_pool_is_shut_down_still_ends(void **state) {
+    (void)state;
+    gate held = GATE_CLOSED;
+    tpool *pool = create_pool(1);
+    source s = { .most = 40, .consumer = pthread_self(), .hold = &held, .hold_from = 1 };
+    tpool_map_spec spec = source_spec(&s, 1, 5);
+    tpool_map_iter *iter = start(pool, &spec);
+    check_source_item(iter, 0);
+    EVENTUALLY(gate_arrived(&held) == 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
+    gate_open(&held);
+    check_source_item(iter, 1);
+    int delivered = 2;
+    tpool_status got;
+    void *result = NULL;
+    while ((got = tpool_map_next(iter, HANG, &result)) == TPOOL_CANCELLED) delivered++;
+    assert_status(TPOOL_END, got); /* whether it asks for the rest to no avail or not at all */
+    assert_int_equal(s.taken, delivered);
+    tpool_map_close(iter);
+    assert_int_equal(2, atomic_load(&s.ran));
+    assert_int_equal(s.taken, atomic_load(&s.freed));
+    assert_int_equal(0, atomic_load(&s.freed_twice));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void a_map_on_a_pool_that_takes_no_work_is_refused(void **state) {
+    (void)state;
+    int offset = 0;
+    tpool *pool = create_pool(1);
+    cell *cells = make_cells(5);
+    source s = { .most = 40, .consumer = pthread_self() };
+    tpool_map_spec array = { .fn = run_cell, .context = &offset, .items = cells, .count = 5, .stride = sizeof *cells };
+    tpool_map_spec from_source = source_spec(&s, 1, 5);
+    tpool_map_iter *iter = (tpool_map_iter *)(void *)&s;
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+    assert_status(TPOOL_SHUTDOWN, tpool_map(pool, &array, &iter));
+    assert_null(iter);
+    assert_status(TPOOL_SHUTDOWN, tpool_map(pool, &from_source, &iter));
+    assert_null(iter);
+    assert_int_equal(s.taken, atomic_load(&s.freed));
+    assert_int_equal(0, atomic_load(&s.ran));
+    free(cells);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void a_map_outlives_its_pool(void **state) {
+    (void)state;
+    tpool *pool = create_pool(2);
+    source s = { .most = 10, .consumer = pthread_self() };
+    tpool_map_spec spec = source_spec(&s, 1, 10);
+    tpool_map_iter *iter = start(pool, &spec);
+    assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+    for (int i = 0; i < 10; i++) check_source_item(iter, i);
+    check_none(iter, 0, TPOOL_END);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    check_none(iter, 0, TPOOL_END);
+    tpool_map_close(iter);
+    assert_int_equal(10, atomic_load(&s.freed));
+}
+
+static void *end_own_thread(void *item, void *context) {
+    cell *c = item;
+    if (c->value == *(const int *)context) pthread_exit(NULL);
+    return item;
+}
+
+static void an_item_that_ends_its_thread_breaks_no_other_chunk(void **state) {
+    (void)state;
+    if (SLOW_TOOL) skip(); /* the sanitizers do not all follow a thread that ends in the middle of a task */
+    enum { count = 20, ender = 10 };
+    int number = ender;
+    tpool *pool = create_pool(2);
+    cell *cells = make_cells(count);
+    for (size_t chunk = 1; chunk <= 3; chunk += 2) {
+        tpool_map_spec spec = {
+            .fn = end_own_thread, .context = &number, .items = cells, .count = count, .stride = sizeof *cells,
+            .chunk_size = chunk
+        };
+        tpool_map_iter *iter = start(pool, &spec);
+        for (size_t i = 0; i < count; i++) {
+            void *result = NULL;
+            const tpool_error *error = NULL;
+            tpool_status got = tpool_map_next(iter, HANG, &result);
+            if (i == ender) {
+                assert_status(TPOOL_BROKEN, got);
+                assert_null(result);
+                assert_status(TPOOL_OK, tpool_map_error(iter, &error));
+                assert_non_null(error);
+                assert_status(TPOOL_BROKEN, error->status);
+            } else if (i / chunk == ender / chunk) {
+                assert_true(got == TPOOL_BROKEN || (got == TPOOL_OK && i < ender && result == &cells[i]));
+            } else {
+                assert_status(TPOOL_OK, got);
+                assert_ptr_equal(&cells[i], result);
+            }
+        }
+        check_none(iter, 0, TPOOL_END);
+        tpool_map_close(iter);
+    }
+    free(cells);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- Inside a task, and several at once. */
+
+typedef struct nested_map {
+    tpool *pool;
+    cell *cells;
+    size_t count, chunk_size, buffer_size;
+    int64_t timeout_ns;
+    int troubles;
+    pthread_t thread;
+    atomic_int elsewhere; /* items that ran on another thread than the consumer's */
+} nested_map;
+
+static void *run_nested_item(void *item, void *context) {
+    nested_map *n = context;
+    if (!pthread_equal(pthread_self(), n->thread)) atomic_fetch_add(&n->elsewhere, 1);
+    return item;
+}
+
+static void *consume_inside(void *arg) {
+    nested_map *n = arg;
+    tpool_map_spec spec = {
+        .fn = run_nested_item, .context = n, .items = n->cells, .count = n->count, .stride = sizeof *n->cells,
+        .chunk_size = n->chunk_size, .buffer_size = n->buffer_size
+    };
+    tpool_map_iter *iter = NULL;
+    void *result = NULL;
+    n->thread = pthread_self();
+    if (tpool_map(n->pool, &spec, &iter) != TPOOL_OK) {
+        n->troubles++;
+        return NULL;
+    }
+    for (size_t i = 0; i < n->count; i++) {
+        if (tpool_map_next(iter, n->timeout_ns, &result) != TPOOL_OK || result != &n->cells[i]) n->troubles++;
+    }
+    if (tpool_map_next(iter, n->timeout_ns, &result) != TPOOL_END || result != NULL) n->troubles++;
+    tpool_map_close(iter);
+    return NULL;
+}
+
+static void a_task_maps_in_its_own_pool_of_one(void **state) {
+    (void)state;
+    size_t count = COUNT(1000);
+    tpool *pool = create_pool(1);
+    cell *cells = make_cells(count);
+    for (size_t c = 0; c < CHUNK_SIZES; c++) {
+        for (int timed = 0; timed <= 1; timed++) {
+            nested_map n = {
+                .pool = pool, .cells = cells, .count = count, .chunk_size = chunk_sizes[c],
+                .buffer_size = timed == 1 ? 20 : 0, .timeout_ns = timed == 1 ? HANG : TPOOL_FOREVER
+            };
+            take(submit(pool, consume_inside, &n));
+            assert_int_equal(0, n.troubles);
+            /* Without a limit map_next runs its items in place, with one it leaves them to a spare worker. */
+            assert_int_equal(timed == 1 ? count : 0, atomic_load(&n.elsewhere));
+        }
+    }
+    free(cells);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void two_maps_at_once_do_not_mix(void **state) {
+    (void)state;
+    enum { count = 300 };
+    int offsets[2] = { 1000, 2000 };
+    tpool *pool = create_pool(2);
+    cell *cells = make_cells(count);
+    tpool_map_iter *iters[2];
+    for (int m = 0; m < 2; m++) {
+        tpool_map_spec spec = {
+            .fn = run_cell, .context = &offsets[m], .items = cells, .count = count, .stride = sizeof *cells,
+            .chunk_size = m == 0 ? 1 : 0, .buffer_size = m == 0 ? 5 : 0
+        };
+        iters[m] = start(pool, &spec);
+    }
+    for (int i = 0; i < count; i++) {
+        for (int m = 0; m < 2; m++) assert_int_equal(2 * i + offsets[m], (intptr_t)next(iters[m]));
+    }
+    for (int m = 0; m < 2; m++) {
+        check_none(iters[m], 0, TPOOL_END);
+        tpool_map_close(iters[m]);
+    }
+    for (int i = 0; i < count; i++) assert_int_equal(2, atomic_load(&cells[i].runs));
+    free(cells);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void maps_from_several_tasks_of_one_pool_all_end(void **state) {
+    (void)state;
+    enum { tasks = 8, count = 200 };
+    for (int workers = 1; workers <= 3; workers += 2) {
+        tpool *pool = create_pool(workers);
+        tpool_future *futures[tasks];
+        nested_map maps[tasks];
+        cell *cells = make_cells(count);
+        for (int t = 0; t < tasks; t++) {
+            maps[t] = (nested_map){
+                .pool = pool, .cells = cells, .count = count, .chunk_size = chunk_sizes[(size_t)t % CHUNK_SIZES],
+                .buffer_size = t % 2 == 0 ? 0 : 16, .timeout_ns = t % 3 == 0 ? HANG : TPOOL_FOREVER
+            };
+            futures[t] = submit(pool, consume_inside, &maps[t]);
+        }
+        for (int t = 0; t < tasks; t++) {
+            take(futures[t]);
+            assert_int_equal(0, maps[t].troubles);
+        }
+        free(cells);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
+static void a_map_fits_through_a_small_queue(void **state) {
+    (void)state;
+    tpool_config config = { .max_workers = 1, .queue_capacity = 2 };
+    tpool *pool = NULL;
+    size_t count = 200;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    check_array(pool, count, 1, 0);
+    check_array(pool, count, 1, 10);
+    cell *cells = make_cells(count);
+    nested_map n = { .pool = pool, .cells = cells, .count = count, .chunk_size = 1, .timeout_ns = TPOOL_FOREVER };
+    take(submit(pool, consume_inside, &n));
+    assert_int_equal(0, n.troubles);
+    free(cells);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_arrays_results_come_in_the_order_of_its_items),
+        cmocka_unit_test(a_hundred_thousand_cheap_items_come_in_order),
+        cmocka_unit_test(results_come_in_order_also_when_later_items_end_first),
+        cmocka_unit_test(an_array_is_submitted_before_map_returns),
+        cmocka_unit_test(an_empty_array_ends_at_once),
+        cmocka_unit_test(bad_specs_are_invalid),
+        cmocka_unit_test(an_items_error_is_its_own_and_later_ones_still_come),
+        cmocka_unit_test(result_bytes_are_each_items_own),
+        cmocka_unit_test(owned_results_live_until_the_next_call_or_the_close),
+        cmocka_unit_test(a_timeout_consumes_nothing),
+        cmocka_unit_test(a_source_is_asked_until_its_end),
+        cmocka_unit_test(exactly_as_many_as_the_buffer_holds_are_taken_ahead),
+        cmocka_unit_test(nothing_is_taken_while_nothing_is_delivered),
+        cmocka_unit_test(an_endless_source_may_be_read_for_long),
+        cmocka_unit_test(an_empty_source_ends_at_once),
+        cmocka_unit_test(bad_sources_are_invalid_and_not_asked),
+        cmocka_unit_test(items_of_one_task_each_may_wait_for_the_consumer),
+        cmocka_unit_test(close_cancels_what_has_not_started_and_waits_for_what_runs),
+        cmocka_unit_test(a_map_may_be_closed_at_any_point),
+        cmocka_unit_test(items_that_a_shutdown_cancels_are_cancelled_one_by_one),
+        cmocka_unit_test(a_source_whose_pool_is_shut_down_still_ends),
+        cmocka_unit_test(a_map_on_a_pool_that_takes_no_work_is_refused),
+        cmocka_unit_test(a_map_outlives_its_pool),
+        cmocka_unit_test(an_item_that_ends_its_thread_breaks_no_other_chunk),
+        cmocka_unit_test(a_task_maps_in_its_own_pool_of_one),
+        cmocka_unit_test(two_maps_at_once_do_not_mix),
+        cmocka_unit_test(maps_from_several_tasks_of_one_pool_all_end),
+        cmocka_unit_test(a_map_fits_through_a_small_queue),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,1105 @@
+/* Waiting inside a task: a wanted task runs in place on the waiter's stack, for everything else the pool gets a spare
+   worker, and no unrelated task ever runs inside a wait. */
+#include "support.h"
+
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
+
+#define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
+
+static tpool *create_pool(int workers, size_t stack_size) {
+    tpool_config config = { .max_workers = workers, .stack_size = stack_size };
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    return pool;
+}
+
+static tpool_future *submit(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
+    return future;
+}
+
+/* The value of a future that must succeed; releases the future. */
+static void *take(tpool_future *future) {
+    void *value = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
+    tpool_future_release(future);
+    return value;
+}
+
+static tpool_stats stats_of(tpool *pool) {
+    tpool_stats stats;
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    return stats;
+}
+
+static void *nothing(void *arg) { return arg; }
+
+/* Runs a task from outside. With every worker of the pool busy this ends only once one of them has begun to block. */
+static void probe(tpool *pool) { take(submit(pool, nothing, NULL)); }
+
+/* The calling thread's number for await_asleep. */
+static long thread_number(void) {
+#ifdef __linux__
+    return (long)syscall(SYS_gettid);
+#else
+    return 0;
+#endif
+}
+
+/* Waits until the thread sleeps, as one does that blocks in a wait: nothing in the interface shows that from outside
+   while the pool starts no task. Where the system does not tell, a pause must do. */
+static void await_asleep(long thread) {
+    char path[64];
+    int seen_asleep = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", thread);
+    for (int polls = 0; polls < 5000 && seen_asleep < 10; polls++) {
+        FILE *file = fopen(path, "r");
+        char line[512] = "";
+        if (file == NULL) {
+            sleep_ms(200);
+            return;
+        }
+        const char *name_end = fgets(line, sizeof line, file) != NULL ? strrchr(line, ')') : NULL;
+        fclose(file);
+        seen_asleep = name_end != NULL && name_end[1] == ' ' && name_end[2] == 'S' ? seen_asleep + 1 : 0;
+        sleep_ms(2);
+    }
+}
+
+/* ---- Depth: each task submits the next one and waits for it. */
+
+#define BIG_FRAME (SLOW_TOOL ? 16384 : 4096)
+
+typedef struct chain {
+    tpool *pool;
+    tpool_fn fn;
+    int depth;
+    atomic_int troubles; /* submits and waits that did not give TPOOL_OK */
+} chain;
+
+typedef struct chain_link {
+    chain *chain;
+    int level;
+    int worker;
+    pthread_t thread;
+} chain_link;
+
+static void *descend(void *arg) {
+    chain_link *here = arg;
+    chain *c = here->chain;
+    here->thread = pthread_self();
+    here->worker = tpool_current_worker();
+    if (here->level + 1 == c->depth) return (void *)(intptr_t)1;
+    tpool_future *next = NULL;
+    void *below = NULL;
+    if (tpool_submit(c->pool, c->fn, here + 1, &next) != TPOOL_OK) atomic_fetch_add(&c->troubles, 1);
+    else if (tpool_future_result(next, TPOOL_FOREVER, &below) != TPOOL_OK) atomic_fetch_add(&c->troubles, 1);
+    tpool_future_release(next);
+    return (void *)((intptr_t)below + 1);
+}
+
+/* The same with so much on the stack that a default stack cannot hold all the levels. */
+static void *descend_with_big_frames(void *arg) {
+    volatile char frame[BIG_FRAME];
+    frame[0] = 1;
+    frame[sizeof frame - 1] = 1;
+    void *result = descend(arg);
+    frame[0] = 0; /* after the call, so that the frame has to stay */
+    return result;
+}
+
+static chain_link *make_links(chain *c) {
+    chain_link *links = calloc((size_t)c->depth, sizeof *links);
+    assert_non_null(links);
+    for (int i = 0; i < c->depth; i++) {
+        links[i].chain = c;
+        links[i].level = i;
+    }
+    return links;
+}
+
+static void ten_thousand_deep_in_place_on_one_big_stack(void **state) {
+    (void)state;
+    tpool *pool = create_pool(1, (size_t)256 << 20);
+    chain c = { .pool = pool, .fn = descend, .depth = COUNT(10000) };
+    chain_link *links = make_links(&c);
+    assert_int_equal(c.depth, (intptr_t)take(submit(pool, descend, links)));
+    assert_int_equal(0, atomic_load(&c.troubles));
+    for (int i = 0; i < c.depth; i++) {
+        assert_true(pthread_equal(links[0].thread, links[i].thread));
+        assert_int_equal(0, links[i].worker);
+    }
+    tpool_stats stats = stats_of(pool);
+    assert_int_equal(c.depth - 1, stats.inlined);
+    assert_int_equal(0, stats.spared);
+    assert_int_equal(1, stats.workers);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    free(links);
+}
+
+/* Gives how many levels ran on another thread than the one above them. */
+static int descend_on_too_small_stacks(size_t stack_size, int depth) {
+    tpool *pool = create_pool(1, stack_size);
+    chain c = { .pool = pool, .fn = descend_with_big_frames, .depth = depth };
+    chain_link *links = make_links(&c);
+    int changes = 0;
+    assert_int_equal(depth, (intptr_t)take(submit(pool, descend_with_big_frames, links)));
+    assert_int_equal(0, atomic_load(&c.troubles));
+    assert_int_equal(0, links[0].worker);
+    for (int i = 1; i < depth; i++) {
+        if (pthread_equal(links[i - 1].thread, links[i].thread)) {
+            assert_int_equal(links[i - 1].worker, links[i].worker);
+        } else {
+            changes++;
+            assert_true(links[i].worker >= 1); /* spares count from max_workers up */
+        }
+    }
+    tpool_stats stats = stats_of(pool);
+    assert_int_equal(depth - 1 - changes, stats.inlined);
+    assert_true(stats.spared <= (uint64_t)changes);
+    assert_true(changes == 0 || stats.spared > 0);
+    EVENTUALLY(stats_of(pool).workers <= 1);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    free(links);
+    return changes;
+}
+
+static void ten_thousand_deep_with_spares_on_default_stacks(void **state) {
+    (void)state;
+    pthread_attr_t attributes;
+    size_t default_size = 0;
+    assert_int_equal(0, pthread_attr_init(&attributes));
+    assert_int_equal(0, pthread_attr_getstacksize(&attributes, &default_size));
+    pthread_attr_destroy(&attributes);
+    int depth = COUNT(10000);
+    int changes = descend_on_too_small_stacks(0, depth);
+    if ((size_t)depth * BIG_FRAME > default_size) assert_true(changes > 0);
+}
+
+static void a_thousand_deep_with_spares_on_half_a_megabyte(void **state) {
+    (void)state;
+    assert_true(descend_on_too_small_stacks((size_t)512 << 10, 1000) > 0);
+}
+
+/* Two pools of one worker: each level waits for a task of the other pool. */
+typedef struct pingpong {
+    tpool *pools[2];
+    int depth;
+    atomic_int troubles;
+    atomic_int astray; /* tasks that ran on a thread of the other pool */
+} pingpong;
+
+typedef struct pingpong_level {
+    pingpong *game;
+    int level;
+} pingpong_level;
+
+static void *play(void *arg) {
+    pingpong_level *here = arg;
+    pingpong *game = here->game;
+    if (tpool_current() != game->pools[here->level % 2]) atomic_fetch_add(&game->astray, 1);
+    if (here->level + 1 == game->depth) return NULL;
+    tpool_future *next = NULL;
+    if (tpool_submit(game->pools[(here->level + 1) % 2], play, here + 1, &next) != TPOOL_OK
+        || tpool_future_result(next, TPOOL_FOREVER, NULL) != TPOOL_OK) {
+        atomic_fetch_add(&game->troubles, 1);
+    }
+    tpool_future_release(next);
+    return NULL;
+}
+
+static void a_hundred_deep_to_and_fro_between_two_pools_of_one(void **state) {
+    (void)state;
+    enum { depth = 100 };
+    pingpong game = { .pools = { create_pool(1, 0), create_pool(1, 0) }, .depth = depth };
+    pingpong_level levels[depth];
+    for (int i = 0; i < depth; i++) levels[i] = (pingpong_level){ &game, i };
+    take(submit(game.pools[0], play, &levels[0]));
+    assert_int_equal(0, atomic_load(&game.troubles));
+    assert_int_equal(0, atomic_load(&game.astray));
+    for (int i = 0; i < 2; i++) {
+        tpool_stats stats = stats_of(game.pools[i]);
+        assert_int_equal(0, stats.inlined);
+        assert_true(stats.spared >= 1);
+        EVENTUALLY(stats_of(game.pools[i]).workers <= 1);
+        assert_status(TPOOL_OK, tpool_destroy(game.pools[i]));
+    }
+}
+
+/* ---- Width: one task waits for many. */
+
+#define WIDTH 1000
+
+typedef struct wide {
+    tpool *pool;
+    bool all_at_once; /* by one tpool_wait, else by a result each */
+    atomic_int ran;
+    int order[WIDTH]; /* the numbers in the order in which they ran */
+    int troubles;
+    int strangers;    /* children that ran on another thread than their parent */
+    pthread_t parent;
+} wide;
+
+typedef struct wide_child {
+    wide *wide;
+    int number;
+    pthread_t thread;
+} wide_child;
+
+static void *note_order(void *arg) {
+    wide_child *child = arg;
+    child->thread = pthread_self();
+    child->wide->order[atomic_fetch_add(&child->wide->ran, 1)] = child->number;
+    return child;
+}
+
+/* Waits for the children from the last to the first. */
+static void *wait_backwards(void *arg) {
+    wide *w = arg;
+    wide_child *children = calloc(WIDTH, sizeof *children);
+    tpool_future **futures = calloc(WIDTH, sizeof *futures);
+    size_t done = 0;
+    w->parent = pthread_self();
+    if (children == NULL || futures == NULL) abort();
+    for (int i = 0; i < WIDTH; i++) {
+        children[i] = (wide_child){ .wide = w, .number = i };
+        if (tpool_submit(w->pool, note_order, &children[i], &futures[WIDTH - 1 - i]) != TPOOL_OK) abort();
+    }
+    if (w->all_at_once) {
+        if (tpool_wait(futures, WIDTH, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, &done) != TPOOL_OK || done != WIDTH) {
+            w->troubles++;
+        }
+    }
+    for (int i = 0; i < WIDTH; i++) {
+        void *value = NULL;
+        if (tpool_future_result(futures[i], TPOOL_FOREVER, &value) != TPOOL_OK) w->troubles++;
+        if (value != &children[WIDTH - 1 - i]) w->troubles++;
+        if (!pthread_equal(children[WIDTH - 1 - i].thread, w->parent)) w->strangers++;
+        tpool_future_release(futures[i]);
+    }
+    free(children);
+    free(futures);
+    return NULL;
+}
+
+static void check_backwards(bool all_at_once) {
+    tpool *pool = create_pool(1, 0);
+    wide *w = calloc(1, sizeof *w);
+    assert_non_null(w);
+    w->pool = pool;
+    w->all_at_once = all_at_once;
+    take(submit(pool, wait_backwards, w));
+    assert_int_equal(0, w->troubles);
+    assert_int_equal(WIDTH, atomic_load(&w->ran));
+    assert_int_equal(0, w->strangers);
+    for (int i = 0; i < WIDTH; i++) assert_int_equal(WIDTH - 1 - i, w->order[i]);
+    tpool_stats stats = stats_of(pool);
+    assert_int_equal(WIDTH, stats.inlined);
+    assert_int_equal(0, stats.spared);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    free(w);
+}
+
+static void a_thousand_wide_in_the_order_in_which_results_are_asked(void **state) {
+    (void)state;
+    check_backwards(false);
+}
+
+static void a_thousand_wide_in_the_order_of_the_array_of_a_wait_for_all(void **state) {
+    (void)state;
+    check_backwards(true);
+}
+
+/* ---- Which waits run the wanted task in place, and which get a spare worker. */
+
+typedef enum way {
+    BY_RESULT, BY_ERROR, BY_WAIT_FOR_ALL,
+    BY_RESULT_TIMED, BY_ERROR_TIMED, BY_WAIT_FOR_ALL_TIMED,
+    BY_WAIT_FOR_FIRST, BY_WAIT_FOR_FIRST_TIMED, BY_WAIT_FOR_EXCEPTION, BY_WAIT_FOR_EXCEPTION_TIMED,
+    BY_COMPLETIONS, BY_COMPLETIONS_TIMED,
+    WAYS
+} way;
+
+/* Waits for a future that fails, in the given way; `never` is one that is not completed meanwhile. True: it waited
+   until the end. */
+static bool wait_this_way(way how, tpool_future *future, tpool_future *never) {
+    tpool_future *one[1] = { future }, *both[2] = { never, future }, *yielded = NULL;
+    tpool_completions *completions = NULL;
+    const tpool_error *error = NULL;
+    size_t done = 0;
+    bool ended = false;
+    switch (how) {
+    case BY_RESULT: return tpool_future_result(future, TPOOL_FOREVER, NULL) == TPOOL_FAILED;
+    case BY_ERROR: return tpool_future_error(future, TPOOL_FOREVER, &error) == TPOOL_OK && error != NULL;
+    case BY_WAIT_FOR_ALL: return tpool_wait(one, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1;
+    case BY_RESULT_TIMED: return tpool_future_result(future, HANG, NULL) == TPOOL_FAILED;
+    case BY_ERROR_TIMED: return tpool_future_error(future, HANG, &error) == TPOOL_OK && error != NULL;
+    case BY_WAIT_FOR_ALL_TIMED: return tpool_wait(one, 1, TPOOL_ALL_COMPLETED, HANG, &done) == TPOOL_OK && done == 1;
+    case BY_WAIT_FOR_FIRST:
+        return tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1;
+    case BY_WAIT_FOR_FIRST_TIMED: return tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, HANG, &done) == TPOOL_OK && done == 1;
+    case BY_WAIT_FOR_EXCEPTION:
+        return tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1;
+    case BY_WAIT_FOR_EXCEPTION_TIMED:
+        return tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, HANG, &done) == TPOOL_OK && done == 1;
+    case BY_COMPLETIONS:
+    case BY_COMPLETIONS_TIMED:
+        if (tpool_as_completed(both, 2, &completions) != TPOOL_OK) return false;
+        ended = tpool_completions_next(completions, how == BY_COMPLETIONS ? TPOOL_FOREVER : HANG, &yielded) == TPOOL_OK
+             && yielded == future;
+        tpool_completions_destroy(completions);
+        return ended;
+    default: return false;
+    }
+}
+
+typedef struct nested_wait {
+    tpool *pool;
+    way how;
+    bool for_bare;        /* wait for a bare future that the child completes, else for the child itself */
+    tpool_future *bare, *never;
+    pthread_t parent_thread, child_thread;
+    int parent_worker, child_worker;
+    tpool_status submitted;
+    bool waited;
+} nested_wait;
+
+static void *fail_or_complete(void *arg) {
+    nested_wait *n = arg;
+    n->child_thread = pthread_self();
+    n->child_worker = tpool_current_worker();
+    if (n->for_bare) {
+        if (tpool_future_set_error(n->bare, 7, "as expected") != TPOOL_OK) abort();
+        return NULL;
+    }
+    return tpool_raise(7, "as expected");
+}
+
+static void *submit_and_wait(void *arg) {
+    nested_wait *n = arg;
+    tpool_future *child = NULL;
+    n->parent_thread = pthread_self();
+    n->parent_worker = tpool_current_worker();
+    n->submitted = tpool_submit(n->pool, fail_or_complete, n, &child);
+    if (n->submitted == TPOOL_OK) n->waited = wait_this_way(n->how, n->for_bare ? n->bare : child, n->never);
+    tpool_future_release(child);
+    return NULL;
+}
+
+static void check_nested_wait(way how, bool for_bare, bool in_place) {
+    tpool *pool = create_pool(1, 0);
+    nested_wait n = { .pool = pool, .how = how, .for_bare = for_bare };
+    assert_status(TPOOL_OK, tpool_future_create(&n.bare));
+    assert_status(TPOOL_OK, tpool_future_create(&n.never));
+    take(submit(pool, submit_and_wait, &n));
+    assert_status(TPOOL_OK, n.submitted);
+    assert_true(n.waited);
+    assert_int_equal(0, n.parent_worker);
+    tpool_stats stats = stats_of(pool);
+    if (in_place) {
+        assert_true(pthread_equal(n.parent_thread, n.child_thread));
+        assert_int_equal(0, n.child_worker);
+        assert_int_equal(1, stats.inlined);
+        assert_int_equal(0, stats.spared);
+    } else {
+        assert_false(pthread_equal(n.parent_thread, n.child_thread));
+        assert_true(n.child_worker >= 1);
+        assert_int_equal(0, stats.inlined);
+        assert_true(stats.spared >= 1);
+    }
+    EVENTUALLY(stats_of(pool).workers <= 1);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(n.bare);
+    tpool_future_release(n.never);
+}
+
+static void waits_without_limit_for_one_or_all_run_the_wanted_task_in_place(void **state) {
+    (void)state;
+    check_nested_wait(BY_RESULT, false, true);
+    check_nested_wait(BY_ERROR, false, true);
+    check_nested_wait(BY_WAIT_FOR_ALL, false, true);
+}
+
+static void waits_with_a_limit_get_a_spare_worker(void **state) {
+    (void)state;
+    check_nested_wait(BY_RESULT_TIMED, false, false);
+    check_nested_wait(BY_ERROR_TIMED, false, false);
+    check_nested_wait(BY_WAIT_FOR_ALL_TIMED, false, false);
+}
+
+static void waits_for_the_first_of_several_get_a_spare_worker(void **state) {
+    (void)state;
+    check_nested_wait(BY_WAIT_FOR_FIRST, false, false);
+    check_nested_wait(BY_WAIT_FOR_FIRST_TIMED, false, false);
+    check_nested_wait(BY_WAIT_FOR_EXCEPTION, false, false);
+    check_nested_wait(BY_WAIT_FOR_EXCEPTION_TIMED, false, false);
+    check_nested_wait(BY_COMPLETIONS, false, false);
+    check_nested_wait(BY_COMPLETIONS_TIMED, false, false);
+}
+
+static void every_wait_for_what_a_queued_task_completes_gets_a_spare_worker(void **state) {
+    (void)state;
+    for (int how = 0; how < WAYS; how++) check_nested_wait((way)how, true, false);
+}
+
+/* A task of `home` waits for one of `away`, which waits for another of `home`. */
+typedef struct detour {
+    tpool *home, *away;
+    tpool_future *last;
+    pthread_t first_thread, middle_thread, last_thread;
+    tpool *middle_pool, *last_pool;
+    int last_worker;
+    tpool_status first_got, middle_got;
+} detour;
+
+static void *detour_last(void *arg) {
+    detour *d = arg;
+    d->last_thread = pthread_self();
+    d->last_pool = tpool_current();
+    d->last_worker = tpool_current_worker();
+    return NULL;
+}
+
+static void *detour_middle(void *arg) {
+    detour *d = arg;
+    d->middle_thread = pthread_self();
+    d->middle_pool = tpool_current();
+    d->middle_got = tpool_future_result(d->last, TPOOL_FOREVER, NULL);
+    return NULL;
+}
+
+static void *detour_first(void *arg) {
+    detour *d = arg;
+    tpool_future *middle = NULL;
+    d->first_thread = pthread_self();
+    if (tpool_submit(d->home, detour_last, d, &d->last) != TPOOL_OK) abort();
+    if (tpool_submit(d->away, detour_middle, d, &middle) != TPOOL_OK) abort();
+    d->first_got = tpool_future_result(middle, TPOOL_FOREVER, NULL);
+    tpool_future_release(middle);
+    tpool_future_release(d->last);
+    return NULL;
+}
+
+static void a_wait_for_another_pools_task_gets_a_spare_worker(void **state) {
+    (void)state;
+    detour d = { .home = create_pool(1, 0), .away = create_pool(1, 0) };
+    take(submit(d.home, detour_first, &d));
+    assert_status(TPOOL_OK, d.first_got);
+    assert_status(TPOOL_OK, d.middle_got);
+    assert_ptr_equal(d.away, d.middle_pool);
+    assert_ptr_equal(d.home, d.last_pool);
+    assert_false(pthread_equal(d.first_thread, d.middle_thread));
+    assert_false(pthread_equal(d.first_thread, d.last_thread));
+    assert_false(pthread_equal(d.middle_thread, d.last_thread));
+    assert_true(d.last_worker >= 1);
+    assert_int_equal(0, stats_of(d.home).inlined);
+    assert_int_equal(0, stats_of(d.away).inlined);
+    assert_status(TPOOL_OK, tpool_destroy(d.home));
+    assert_status(TPOOL_OK, tpool_destroy(d.away));
+}
+
+/* A waiter that has the other pool's queued task at hand still leaves it to that pool. */
+typedef struct stranger {
+    tpool *away;
+    pthread_t waiter, ran_on;
+    tpool *ran_in;
+    tpool_status got;
+    atomic_bool ran;
+} stranger;
+
+static void *note_where(void *arg) {
+    stranger *s = arg;
+    s->ran_on = pthread_self();
+    s->ran_in = tpool_current();
+    atomic_store(&s->ran, true);
+    return NULL;
+}
+
+static void *wait_for_stranger(void *arg) {
+    stranger *s = arg;
+    tpool_future *future = NULL;
+    s->waiter = pthread_self();
+    if (tpool_submit(s->away, note_where, s, &future) != TPOOL_OK) abort();
+    s->got = tpool_future_result(future, TPOOL_FOREVER, NULL);
+    tpool_future_release(future);
+    return NULL;
+}
+
+static void a_task_never_runs_on_another_pools_thread(void **state) {
+    (void)state;
+    gate held = GATE_CLOSED;
+    tpool *home = create_pool(1, 0);
+    stranger s = { .away = create_pool(1, 0) };
+    tpool_future *holder = submit(s.away, gate_task, &held);
+    EVENTUALLY(gate_arrived(&held) == 1); /* its own pool cannot run the wanted task now */
+    tpool_future *waiter = submit(home, wait_for_stranger, &s);
+    probe(home); /* queued behind the waiter: done once that one blocks, or wrongly has run it itself */
+    assert_false(atomic_load(&s.ran));
+    gate_open(&held);
+    take(holder);
+    take(waiter);
+    assert_status(TPOOL_OK, s.got);
+    assert_ptr_equal(s.away, s.ran_in);
+    assert_false(pthread_equal(s.waiter, s.ran_on));
+    assert_status(TPOOL_OK, tpool_destroy(home));
+    assert_status(TPOOL_OK, tpool_destroy(s.away));
+}
+
+/* ---- Other calls that can wait. */
+
+typedef struct busy_drain {
+    tpool *home, *away;
+    tpool_future *needed;
+    tpool_status drained, middle_got;
+} busy_drain;
+
+static void *complete_needed(void *arg) {
+    busy_drain *b = arg;
+    if (tpool_future_set_result(b->needed, NULL) != TPOOL_OK) abort();
+    return NULL;
+}
+
+static void *await_needed(void *arg) {
+    busy_drain *b = arg;
+    b->middle_got = tpool_future_result(b->needed, TPOOL_FOREVER, NULL);
+    return NULL;
+}
+
+static void *drain_other_pool(void *arg) {
+    busy_drain *b = arg;
+    if (tpool_submit(b->away, await_needed, b, NULL) != TPOOL_OK) abort();
+    if (tpool_submit(b->home, complete_needed, b, NULL) != TPOOL_OK) abort();
+    b->drained = tpool_drain(b->away, TPOOL_FOREVER);
+    return NULL;
+}
+
+static void a_task_that_drains_another_pool_gets_a_spare_worker(void **state) {
+    (void)state;
+    busy_drain b = { .home = create_pool(1, 0), .away = create_pool(1, 0) };
+    assert_status(TPOOL_OK, tpool_future_create(&b.needed));
+    take(submit(b.home, drain_other_pool, &b));
+    assert_status(TPOOL_OK, b.drained);
+    assert_status(TPOOL_OK, b.middle_got);
+    assert_true(stats_of(b.home).spared >= 1);
+    assert_status(TPOOL_OK, tpool_destroy(b.home));
+    assert_status(TPOOL_OK, tpool_destroy(b.away));
+    tpool_future_release(b.needed);
+}
+
+typedef struct flood {
+    tpool *pool;
+    int count, refused;
+    atomic_int ran;
+} flood;
+
+static void *count_run(void *arg) {
+    atomic_fetch_add(&((flood *)arg)->ran, 1);
+    return NULL;
+}
+
+static void *flood_own_queue(void *arg) {
+    flood *f = arg;
+    for (int i = 0; i < f->count; i++) {
+        if (tpool_submit(f->pool, count_run, f, NULL) != TPOOL_OK) f->refused++;
+    }
+    return NULL;
+}
+
+static void a_task_that_blocks_on_its_own_pools_full_queue_gets_a_spare_worker(void **state) {
+    (void)state;
+    tpool_config config = { .max_workers = 1, .queue_capacity = 2 };
+    flood f = { .count = COUNT(1000) };
+    assert_status(TPOOL_OK, tpool_create(&f.pool, &config));
+    take(submit(f.pool, flood_own_queue, &f));
+    assert_status(TPOOL_OK, tpool_drain(f.pool, HANG));
+    assert_int_equal(0, f.refused);
+    assert_int_equal(f.count, atomic_load(&f.ran));
+    assert_true(stats_of(f.pool).spared >= 1);
+    assert_status(TPOOL_OK, tpool_destroy(f.pool));
+}
+
+typedef struct limited {
+    tpool *pool;
+    tpool_status got;
+    pthread_t parent, child;
+} limited;
+
+static void *note_thread(void *arg) {
+    ((limited *)arg)->child = pthread_self();
+    return NULL;
+}
+
+static void *run_limited(void *arg) {
+    limited *l = arg;
+    tpool_task task = { .fn = note_thread, .arg = l };
+    l->parent = pthread_self();
+    l->got = tpool_run_with_timeout(l->pool, &task, HANG, NULL);
+    return NULL;
+}
+
+static void a_task_that_runs_another_with_a_time_limit_gets_a_spare_worker(void **state) {
+    (void)state;
+    limited l = { .pool = create_pool(1, 0) };
+    take(submit(l.pool, run_limited, &l));
+    assert_status(TPOOL_OK, l.got);
+    assert_false(pthread_equal(l.parent, l.child));
+    assert_status(TPOOL_OK, tpool_destroy(l.pool));
+}
+
+/* ---- What running in place means. */
+
+static _Thread_local int thread_mark;
+
+typedef struct sharing {
+    tpool *pool;
+    int child_saw, parent_saw;
+} sharing;
+
+static void *look_at_mark(void *arg) {
+    ((sharing *)arg)->child_saw = thread_mark;
+    thread_mark = 2;
+    return NULL;
+}
+
+static void *share_mark(void *arg) {
+    sharing *s = arg;
+    tpool_future *child = NULL;
+    thread_mark = 1;
+    if (tpool_submit(s->pool, look_at_mark, s, &child) != TPOOL_OK) abort();
+    if (tpool_future_result(child, TPOOL_FOREVER, NULL) != TPOOL_OK) abort();
+    tpool_future_release(child);
+    s->parent_saw = thread_mark;
+    return NULL;
+}
+
+static void a_task_run_in_place_shares_the_waiters_thread_local_state(void **state) {
+    (void)state;
+    sharing s = { .pool = create_pool(1, 0) };
+    take(submit(s.pool, share_mark, &s));
+    assert_int_equal(1, s.child_saw);
+    assert_int_equal(2, s.parent_saw);
+    assert_status(TPOOL_OK, tpool_destroy(s.pool));
+}
+
+typedef struct layers {
+    tpool *pool;
+    gate started;
+    tpool_future *parent;
+    bool parent_before, child_saw, parent_after;
+    tpool_status child_status;
+    int child_code;
+} layers;
+
+static void *child_layer(void *arg) {
+    layers *l = arg;
+    l->child_saw = tpool_stop_requested();
+    return tpool_raise(5, "the child's own");
+}
+
+static void *parent_layer(void *arg) {
+    layers *l = arg;
+    tpool_future *child = NULL;
+    const tpool_error *error = NULL;
+    gate_pass(&l->started);
+    l->parent_before = tpool_stop_requested();
+    if (tpool_submit(l->pool, child_layer, l, &child) != TPOOL_OK) abort();
+    l->child_status = tpool_future_result(child, TPOOL_FOREVER, NULL);
+    if (tpool_future_error(child, 0, &error) == TPOOL_OK && error != NULL) l->child_code = error->code;
+    tpool_future_release(child);
+    l->parent_after = tpool_stop_requested();
+    return l;
+}
+
+static void stop_requests_and_errors_belong_to_the_innermost_task(void **state) {
+    (void)state;
+    layers l = { .pool = create_pool(1, 0), .started = GATE_CLOSED };
+    l.parent = submit(l.pool, parent_layer, &l);
+    EVENTUALLY(gate_arrived(&l.started) == 1);
+    tpool_future_request_stop(l.parent);
+    gate_open(&l.started);
+    assert_ptr_equal(&l, take(l.parent)); /* the child's error is not the parent's */
+    assert_true(l.parent_before);
+    assert_false(l.child_saw);
+    assert_true(l.parent_after);
+    assert_status(TPOOL_FAILED, l.child_status);
+    assert_int_equal(5, l.child_code);
+    assert_int_equal(1, stats_of(l.pool).inlined);
+    assert_status(TPOOL_OK, tpool_destroy(l.pool));
+}
+
+/* ---- While the pool is paused. */
+
+typedef struct paused_wait {
+    tpool *pool;
+    gate started;
+    bool all;
+    long waiter;
+    atomic_bool waiting, paused;
+    bool child_ran_in_pause;
+    tpool_status got;
+} paused_wait;
+
+static void *note_pause(void *arg) {
+    paused_wait *p = arg;
+    p->child_ran_in_pause = atomic_load(&p->paused);
+    return NULL;
+}
+
+static void *wait_in_pause(void *arg) {
+    paused_wait *p = arg;
+    tpool_future *child = NULL;
+    p->waiter = thread_number();
+    gate_pass(&p->started);
+    if (tpool_submit(p->pool, note_pause, p, &child) != TPOOL_OK) abort();
+    atomic_store(&p->waiting, true);
+    p->got = p->all ? tpool_wait(&child, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, NULL)
+                    : tpool_future_result(child, TPOOL_FOREVER, NULL);
+    tpool_future_release(child);
+    return NULL;
+}
+
+static void nothing_runs_in_place_while_the_pool_is_paused(void **state) {
+    (void)state;
+    for (int all = 0; all <= 1; all++) {
+        paused_wait p = { .pool = create_pool(1, 0), .started = GATE_CLOSED, .all = all == 1 };
+        tpool_future *waiter = submit(p.pool, wait_in_pause, &p);
+        EVENTUALLY(gate_arrived(&p.started) == 1);
+        assert_status(TPOOL_OK, tpool_pause(p.pool));
+        atomic_store(&p.paused, true);
+        gate_open(&p.started);
+        EVENTUALLY(atomic_load(&p.waiting));
+        await_asleep(p.waiter);
+        assert_int_equal(1, stats_of(p.pool).queued);
+        assert_false(tpool_future_done(waiter));
+        atomic_store(&p.paused, false);
+        assert_status(TPOOL_OK, tpool_resume(p.pool));
+        take(waiter);
+        assert_status(TPOOL_OK, p.got);
+        assert_false(p.child_ran_in_pause);
+        assert_status(TPOOL_OK, tpool_destroy(p.pool));
+    }
+}
+
+/* ---- No unrelated task inside a wait: a user's lock that is held across the wait would not let it through. The lock
+   checks for errors, so that the mistake shows as EDEADLK and not as a hang. */
+
+typedef struct locked {
+    tpool *pool;
+    pthread_mutex_t lock;
+    bool all;
+    gate held;               /* for the wanted task that runs elsewhere */
+    tpool_future *elsewhere;
+    int waiter_lock, bystander_lock;
+    tpool_status got;
+    pthread_t waiter, bystander;
+    atomic_bool bystander_started;
+    tpool_future *bystander_future;
+} locked;
+
+static void make_error_checking(pthread_mutex_t *lock) {
+    pthread_mutexattr_t attributes;
+    assert_int_equal(0, pthread_mutexattr_init(&attributes));
+    assert_int_equal(0, pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK));
+    assert_int_equal(0, pthread_mutex_init(lock, &attributes));
+    pthread_mutexattr_destroy(&attributes);
+}
+
+static void *take_lock(void *arg) {
+    locked *l = arg;
+    l->bystander = pthread_self();
+    atomic_store(&l->bystander_started, true);
+    l->bystander_lock = pthread_mutex_lock(&l->lock);
+    if (l->bystander_lock == 0) pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+static void *hold_lock_and_wait(void *arg) {
+    locked *l = arg;
+    tpool_future *wanted[2] = { NULL, NULL };
+    l->waiter = pthread_self();
+    l->waiter_lock = pthread_mutex_lock(&l->lock);
+    if (tpool_submit(l->pool, take_lock, l, &l->bystander_future) != TPOOL_OK) abort();
+    if (l->elsewhere != NULL) {
+        l->got = tpool_future_result(l->elsewhere, TPOOL_FOREVER, NULL);
+    } else {
+        for (int i = 0; i < 2; i++) {
+            if (tpool_submit(l->pool, nothing, NULL, &wanted[i]) != TPOOL_OK) abort();
+        }
+        l->got = l->all ? tpool_wait(wanted, 2, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, NULL)
+                        : tpool_future_result(wanted[1], TPOOL_FOREVER, NULL);
+        for (int i = 0; i < 2; i++) tpool_future_release(wanted[i]);
+    }
+    if (l->waiter_lock == 0) pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+static void a_task_queued_before_the_wanted_one_does_not_run_inside_the_wait(void **state) {
+    (void)state;
+    for (int all = 0; all <= 1; all++) {
+        locked l = { .pool = create_pool(1, 0), .all = all == 1 };
+        make_error_checking(&l.lock);
+        take(submit(l.pool, hold_lock_and_wait, &l));
+        take(l.bystander_future);
+        assert_status(TPOOL_OK, l.got);
+        assert_int_equal(0, l.waiter_lock);
+        assert_int_equal(0, l.bystander_lock);
+        assert_status(TPOOL_OK, tpool_destroy(l.pool));
+        pthread_mutex_destroy(&l.lock);
+    }
+}
+
+static void a_waiter_whose_task_runs_elsewhere_leaves_the_queue_to_a_spare(void **state) {
+    (void)state;
+    locked l = { .pool = create_pool(2, 0), .held = GATE_CLOSED };
+    make_error_checking(&l.lock);
+    l.elsewhere = submit(l.pool, gate_task, &l.held);
+    EVENTUALLY(gate_arrived(&l.held) == 1);
+    tpool_future *waiter = submit(l.pool, hold_lock_and_wait, &l);
+    EVENTUALLY(atomic_load(&l.bystander_started)); /* both workers are taken: a spare runs it, while the lock is held */
+    assert_false(tpool_future_done(waiter));
+    gate_open(&l.held);
+    take(waiter);
+    take(l.bystander_future);
+    take(l.elsewhere);
+    assert_status(TPOOL_OK, l.got);
+    assert_int_equal(0, l.bystander_lock);
+    assert_false(pthread_equal(l.waiter, l.bystander));
+    assert_status(TPOOL_OK, tpool_destroy(l.pool));
+    pthread_mutex_destroy(&l.lock);
+}
+
+/* ---- The life of spare workers. */
+
+static void *await_future(void *arg) {
+    return (void *)(intptr_t)tpool_future_result((tpool_future *)arg, TPOOL_FOREVER, NULL);
+}
+
+typedef struct lone_waiter {
+    tpool_future *bare;
+    _Atomic long thread; /* 0 until it is about to wait */
+} lone_waiter;
+
+static void *await_alone(void *arg) {
+    lone_waiter *w = arg;
+    atomic_store(&w->thread, thread_number() + 1);
+    return await_future(w->bare);
+}
+
+static void no_spare_starts_without_queued_work(void **state) {
+    (void)state;
+    tpool *pool = create_pool(1, 0);
+    lone_waiter w = { .bare = NULL };
+    assert_status(TPOOL_OK, tpool_future_create(&w.bare));
+    tpool_future *waiter = submit(pool, await_alone, &w);
+    EVENTUALLY(atomic_load(&w.thread) != 0);
+    await_asleep(atomic_load(&w.thread) - 1);
+    tpool_stats stats = stats_of(pool);
+    assert_int_equal(0, stats.spared);
+    assert_int_equal(1, stats.workers);
+    assert_status(TPOOL_OK, tpool_future_set_result(w.bare, NULL));
+    assert_int_equal(TPOOL_OK, (intptr_t)take(waiter));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(w.bare);
+}
+
+static void a_spare_finishes_its_task_beside_the_waiter_and_then_ends(void **state) {
+    (void)state;
+    gate held = GATE_CLOSED;
+    tpool *pool = create_pool(1, 0);
+    tpool_future *bare = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    tpool_future *waiter = submit(pool, await_future, bare);
+    tpool_future *other = submit(pool, gate_task, &held);
+    EVENTUALLY(gate_arrived(&held) == 1); /* on a spare, as the waiter blocks */
+    tpool_stats stats = stats_of(pool);
+    assert_int_equal(1, stats.max_workers);
+    assert_true(stats.workers >= 2);
+    assert_true(stats.spared >= 1);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    assert_int_equal(TPOOL_OK, (intptr_t)take(waiter)); /* the waiter goes on while the spare is in its task */
+    assert_true(tpool_future_running(other));
+    gate_open(&held);
+    assert_ptr_equal(&held, take(other));
+    EVENTUALLY(stats_of(pool).workers <= 1);
+    probe(pool);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+}
+
+static void many_blocked_tasks_get_as_many_spares_which_end_again(void **state) {
+    (void)state;
+    enum { waiters = 50 };
+    tpool *pool = create_pool(2, 0);
+    tpool_future *bare = NULL, *futures[waiters];
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    for (int i = 0; i < waiters; i++) futures[i] = submit(pool, await_future, bare);
+    for (int i = 0; i < waiters; i++) EVENTUALLY(tpool_future_running(futures[i]));
+    probe(pool);
+    assert_true(stats_of(pool).spared >= waiters - 2);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    for (int i = 0; i < waiters; i++) assert_int_equal(TPOOL_OK, (intptr_t)take(futures[i]));
+    EVENTUALLY(stats_of(pool).workers <= 2);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+}
+
+typedef struct life {
+    atomic_int initialized, finalized;
+} life;
+
+static bool note_initialized(void *context) {
+    atomic_fetch_add(&((life *)context)->initialized, 1);
+    return true;
+}
+
+static void note_finalized(void *context) { atomic_fetch_add(&((life *)context)->finalized, 1); }
+
+static void spares_run_initializer_and_finalizer(void **state) {
+    (void)state;
+    life l = { 0 };
+    tpool_config config = { .max_workers = 1, .initializer = note_initialized, .finalizer = note_finalized, .context = &l };
+    tpool *pool = NULL;
+    tpool_future *bare = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    tpool_future *waiter = submit(pool, await_future, bare);
+    probe(pool);
+    assert_true(atomic_load(&l.initialized) >= 2);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    take(waiter);
+    EVENTUALLY(stats_of(pool).workers <= 1);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(atomic_load(&l.initialized), atomic_load(&l.finalized));
+    tpool_future_release(bare);
+}
+
+/* ---- Memory and load. */
+
+/* Resident memory in KiB, or -1 where the system does not tell. */
+static long resident_kib(void) {
+    long total = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file == NULL) return -1;
+    int fields = fscanf(file, "%ld %ld", &total, &resident);
+    fclose(file);
+    return fields == 2 ? resident * (sysconf(_SC_PAGESIZE) / 1024) : -1;
+}
+
+typedef struct long_task {
+    tpool *pool;
+    long rounds, troubles, grown_kib;
+} long_task;
+
+static void submit_and_await(long_task *l, long rounds) {
+    for (long i = 0; i < rounds; i++) {
+        tpool_future *child = NULL;
+        void *value = NULL;
+        if (tpool_submit(l->pool, nothing, l, &child) != TPOOL_OK
+            || tpool_future_result(child, TPOOL_FOREVER, &value) != TPOOL_OK || value != l) {
+            l->troubles++;
+        }
+        tpool_future_release(child);
+    }
+}
+
+static void *submit_and_await_long(void *arg) {
+    long_task *l = arg;
+    submit_and_await(l, l->rounds / 20); /* caches fill up first */
+    long before = resident_kib();
+    submit_and_await(l, l->rounds);
+    l->grown_kib = before < 0 ? 0 : resident_kib() - before;
+    return NULL;
+}
+
+static void a_million_awaits_in_one_long_task_keep_memory_bounded(void **state) {
+    (void)state;
+    long_task l = { .pool = create_pool(1, 0), .rounds = COUNT(1000000) };
+    take(submit(l.pool, submit_and_await_long, &l));
+    assert_int_equal(0, l.troubles);
+    assert_int_equal(l.rounds + l.rounds / 20, stats_of(l.pool).inlined);
+    /* Even eight bytes left behind by each would be 8 MiB. The sanitizers' allocators keep freed memory for a while. */
+    if (!SLOW_TOOL) assert_in_range(l.grown_kib < 0 ? 0 : l.grown_kib, 0, 4096);
+    assert_status(TPOOL_OK, tpool_destroy(l.pool));
+}
+
+typedef struct fib_call {
+    tpool *pool;
+    int n;
+} fib_call;
+
+static atomic_int fib_troubles;
+
+/* Fibonacci with a task for each call, half of the waits timed. */
+static void *fib(void *arg) {
+    fib_call *call = arg;
+    if (call->n < 2) return (void *)(intptr_t)call->n;
+    fib_call calls[2] = { { call->pool, call->n - 1 }, { call->pool, call->n - 2 } };
+    tpool_future *futures[2] = { NULL, NULL };
+    intptr_t sum = 0;
+    for (int i = 0; i < 2; i++) {
+        if (tpool_submit_copy(call->pool, fib, &calls[i], sizeof calls[i], &futures[i]) != TPOOL_OK) {
+            atomic_fetch_add(&fib_troubles, 1);
+            continue;
+        }
+        if (call->n % 4 == 0 && tpool_wait(futures, (size_t)i + 1, TPOOL_FIRST_COMPLETED, HANG, NULL) != TPOOL_OK) {
+            atomic_fetch_add(&fib_troubles, 1);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        void *part = NULL;
+        if (tpool_future_result(futures[i], TPOOL_FOREVER, &part) != TPOOL_OK) atomic_fetch_add(&fib_troubles, 1);
+        sum += (intptr_t)part;
+        tpool_future_release(futures[i]);
+    }
+    return (void *)sum;
+}
+
+static void recursion_with_all_kinds_of_waits_gives_the_right_result(void **state) {
+    (void)state;
+    static const int fibonacci[] = { 0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610 };
+    int n = SLOW_TOOL ? 10 : 15;
+    for (int workers = 1; workers <= 4; workers++) {
+        tpool *pool = create_pool(workers, 0);
+        fib_call call = { pool, n };
+        atomic_store(&fib_troubles, 0);
+        assert_int_equal(fibonacci[n], (intptr_t)take(submit(pool, fib, &call)));
+        assert_int_equal(0, atomic_load(&fib_troubles));
+        EVENTUALLY(stats_of(pool).workers <= workers);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ten_thousand_deep_in_place_on_one_big_stack),
+        cmocka_unit_test(ten_thousand_deep_with_spares_on_default_stacks),
+        cmocka_unit_test(a_thousand_deep_with_spares_on_half_a_megabyte),
+        cmocka_unit_test(a_hundred_deep_to_and_fro_between_two_pools_of_one),
+        cmocka_unit_test(a_thousand_wide_in_the_order_in_which_results_are_asked),
+        cmocka_unit_test(a_thousand_wide_in_the_order_of_the_array_of_a_wait_for_all),
+        cmocka_unit_test(waits_without_limit_for_one_or_all_run_the_wanted_task_in_place),
+        cmocka_unit_test(waits_with_a_limit_get_a_spare_worker),
+        cmocka_unit_test(waits_for_the_first_of_several_get_a_spare_worker),
+        cmocka_unit_test(every_wait_for_what_a_queued_task_completes_gets_a_spare_worker),
+        cmocka_unit_test(a_wait_for_another_pools_task_gets_a_spare_worker),
+        cmocka_unit_test(a_task_never_runs_on_another_pools_thread),
+        cmocka_unit_test(a_task_that_drains_another_pool_gets_a_spare_worker),
+        cmocka_unit_test(a_task_that_blocks_on_its_own_pools_full_queue_gets_a_spare_worker),
+        cmocka_unit_test(a_task_that_runs_another_with_a_time_limit_gets_a_spare_worker),
+        cmocka_unit_test(a_task_run_in_place_shares_the_waiters_thread_local_state),
+        cmocka_unit_test(stop_requests_and_errors_belong_to_the_innermost_task),
+        cmocka_unit_test(nothing_runs_in_place_while_the_pool_is_paused),
+        cmocka_unit_test(a_task_queued_before_the_wanted_one_does_not_run_inside_the_wait),
+        cmocka_unit_test(a_waiter_whose_task_runs_elsewhere_leaves_the_queue_to_a_spare),
+        cmocka_unit_test(no_spare_starts_without_queued_work),
+        cmocka_unit_test(a_spare_finishes_its_task_beside_the_waiter_and_then_ends),
+        cmocka_unit_test(many_blocked_tasks_get_as_many_spares_which_end_again),
+        cmocka_unit_test(spares_run_initializer_and_finalizer),
+        cmocka_unit_test(a_million_awaits_in_one_long_task_keep_memory_bounded),
+        cmocka_unit_test(recursion_with_all_kinds_of_waits_gives_the_right_result),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,1056 @@
+/* A full queue: what each policy does with one more task, and what makes room. What tasks touch is static, so that it
+   is still there when a failed assertion has left the test. */
+#include "support.h"
+#include <ctype.h>
+#include <sys/syscall.h>
+
+#define LIMIT TPOOL_SEC(30)   /* for what ends at once unless something is broken */
+#define AWAIT_ARRIVALS(g, n) EVENTUALLY(gate_arrived(g) >= (n))
+
+static tpool *new_pool_as(tpool_config config) {
+    tpool *pool;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    assert_non_null(pool);
+    return pool;
+}
+
+/* A pool whose one worker is in a task that holds the gate, so that what is submitted stays queued. */
+static tpool *new_busy_pool_as(tpool_config config, gate *hold) {
+    config.max_workers = 1;
+    tpool *pool = new_pool_as(config);
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, hold, NULL));
+    AWAIT_ARRIVALS(hold, 1);
+    return pool;
+}
+
+static tpool *new_busy_pool(size_t capacity, tpool_full_policy on_full, gate *hold) {
+    return new_busy_pool_as((tpool_config){ .queue_capacity = capacity, .on_full = on_full }, hold);
+}
+
+static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
+    assert_non_null(future);
+    return future;
+}
+
+static tpool_future *submitted_task(tpool *pool, tpool_task task) {
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    assert_non_null(future);
+    return future;
+}
+
+/* Waits for the end of a future, releases it, and tells the end. */
+static tpool_status end_of(tpool_future *future) {
+    tpool_status status = tpool_future_result(future, LIMIT, NULL);
+    tpool_future_release(future);
+    return status;
+}
+
+static tpool_stats stats_of(tpool *pool) {
+    tpool_stats stats;
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    return stats;
+}
+
+/* Runs what is queued, checks that every task is accounted for, and destroys the pool. */
+static void end_pool(tpool *pool) {
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    tpool_stats stats = stats_of(pool);
+    assert_int_equal(0, stats.queued);
+    assert_int_equal(stats.submitted,
+                     stats.completed + stats.failed + stats.cancelled + stats.expired + stats.dropped);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void *nothing(void *arg) { return arg; }
+static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
+static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
+static void count_callback(tpool_future *future, void *context) {
+    (void)future;
+    atomic_fetch_add((atomic_int *)context, 1);
+}
+
+static void gate_close(gate *g) {
+    pthread_mutex_lock(&g->lock);
+    g->open = false;
+    g->arrived = 0;
+    pthread_mutex_unlock(&g->lock);
+}
+
+/* A call that may block, made by a thread of its own. */
+typedef struct background {
+    pthread_t thread;
+    tpool_status (*call)(void *context);
+    void *context;
+    atomic_int thread_id;   /* the system's number; 0 until it is about to call */
+    atomic_bool returned;
+    tpool_status status;
+} background;
+
+static void *background_main(void *arg) {
+    background *b = arg;
+#ifdef __linux__
+    atomic_store(&b->thread_id, (int)syscall(SYS_gettid));
+#else
+    atomic_store(&b->thread_id, 1);
+#endif
+    b->status = b->call(b->context);
+    atomic_store(&b->returned, true);
+    return NULL;
+}
+
+static void background_start(background *b, tpool_status (*call)(void *context), void *context) {
+    b->call = call;
+    b->context = context;
+    atomic_store(&b->thread_id, 0);
+    atomic_store(&b->returned, false);
+    assert_int_equal(0, pthread_create(&b->thread, NULL, background_main, b));
+}
+
+/* The system says that the thread sleeps. */
+static bool background_sleeps(background *b) {
+    int id = atomic_load(&b->thread_id);
+    if (id == 0) return false;
+#ifdef __linux__
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", id);
+    FILE *file = fopen(path, "r");
+    if (!file) return false;
+    char *got = fgets(line, sizeof line, file);
+    fclose(file);
+    char *name_end = got ? strrchr(line, ')') : NULL;
+    return name_end && name_end[1] == ' ' && name_end[2] == 'S';
+#else
+    sleep_ms(20);
+    return true;
+#endif
+}
+
+/* Returns once the call blocks: asleep at several looks in a row, so that a short sleep on a lock does not count. */
+static void background_await_block(background *b) {
+    int looks = 0;
+    EVENTUALLY((looks = background_sleeps(b) ? looks + 1 : 0) >= 5);
+    assert_false(atomic_load(&b->returned));
+}
+
+static tpool_status background_join(background *b) {
+    EVENTUALLY(atomic_load(&b->returned));
+    pthread_join(b->thread, NULL);
+    return b->status;
+}
+
+/* Submits that may block, for background threads. */
+typedef struct submit_call {
+    tpool *pool;
+    tpool_task task;
+    int64_t timeout_ns;
+    tpool_future *future;
+} submit_call;
+static tpool_status call_submit(void *context) {
+    submit_call *s = context;
+    return tpool_submit_task(s->pool, &s->task, &s->future);
+}
+static tpool_status call_run_with_timeout(void *context) {
+    submit_call *s = context;
+    return tpool_run_with_timeout(s->pool, &s->task, s->timeout_ns, &s->future);
+}
+static tpool_status call_result(void *future) { return tpool_future_result(future, LIMIT, NULL); }
+
+/* --- capacity */
+
+static void capacity_counts_what_waits_to_start_exactly(void **state) {
+    (void)state;
+    static const size_t capacities[] = { 1, 2, 3, 64, 100, 1000 };
+    for (size_t c = 0; c < sizeof capacities / sizeof capacities[0]; c++) {
+        static gate hold = GATE_CLOSED;
+        static atomic_int runs, freed;
+        gate_close(&hold);
+        atomic_store(&runs, 0);
+        atomic_store(&freed, 0);
+        size_t capacity = capacities[c];
+        tpool *pool = new_busy_pool(capacity, TPOOL_FULL_REJECT, &hold);
+        for (size_t i = 0; i < capacity; i++) {
+            tpool_task task = { .fn = count_up, .arg = &runs, .priority = (int)(i % 3) - 1 };
+            assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+        }
+        assert_int_equal(capacity, stats_of(pool).queued);
+        for (int i = 0; i < 3; i++) {
+            tpool_future *future = (tpool_future *)&runs;
+            tpool_task task = { .fn = count_up, .arg = &freed, .arg_free = count_free, .priority = i - 1 };
+            assert_status(TPOOL_FULL, tpool_submit_task(pool, &task, &future));
+            assert_null(future);
+        }
+        assert_int_equal(capacity, stats_of(pool).queued);
+        assert_int_equal(capacity + 1, stats_of(pool).submitted);
+        assert_int_equal(3, stats_of(pool).rejected);
+        gate_open(&hold);
+        end_pool(pool);
+        assert_int_equal(capacity, atomic_load(&runs));
+        assert_int_equal(0, atomic_load(&freed));
+    }
+}
+
+static void a_start_makes_room_for_exactly_one(void **state) {
+    (void)state;
+    static gate first = GATE_CLOSED, second = GATE_CLOSED;
+    tpool *pool = new_busy_pool(2, TPOOL_FULL_REJECT, &first);
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &second, NULL));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    assert_status(TPOOL_FULL, tpool_submit(pool, nothing, NULL, NULL));
+    gate_open(&first);
+    AWAIT_ARRIVALS(&second, 1);
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    assert_status(TPOOL_FULL, tpool_submit(pool, nothing, NULL, NULL));
+    gate_open(&second);
+    end_pool(pool);
+}
+
+static void a_paused_pool_has_its_capacity_too(void **state) {
+    (void)state;
+    static atomic_int runs;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 4, .queue_capacity = 2, .on_full = TPOOL_FULL_REJECT });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
+    assert_status(TPOOL_FULL, tpool_submit(pool, count_up, &runs, NULL));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    end_pool(pool);
+    assert_int_equal(2, atomic_load(&runs));
+}
+
+static void without_a_capacity_the_queue_takes_everything(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static atomic_int runs;
+    int count = COUNT(50000);
+    tpool *pool = new_busy_pool(0, TPOOL_FULL_REJECT, &hold);
+    for (int i = 0; i < count; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
+    assert_int_equal(count, stats_of(pool).queued);
+    gate_open(&hold);
+    end_pool(pool);
+    assert_int_equal(count, atomic_load(&runs));
+}
+
+typedef struct pushers { tpool *pool; atomic_int runs, taken, refused, other; } pushers;
+static void *push_50(void *arg) {
+    pushers *p = arg;
+    for (int i = 0; i < 50; i++) {
+        tpool_status status = tpool_submit(p->pool, count_up, &p->runs, NULL);
+        atomic_fetch_add(status == TPOOL_OK ? &p->taken : status == TPOOL_FULL ? &p->refused : &p->other, 1);
+    }
+    return NULL;
+}
+
+static void many_submitters_together_never_pass_the_capacity(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static pushers p;
+    pthread_t threads[8];
+    p.pool = new_busy_pool(100, TPOOL_FULL_REJECT, &hold);
+    for (int i = 0; i < 8; i++) assert_int_equal(0, pthread_create(&threads[i], NULL, push_50, &p));
+    for (int i = 0; i < 8; i++) pthread_join(threads[i], NULL);
+    assert_int_equal(100, atomic_load(&p.taken));
+    assert_int_equal(300, atomic_load(&p.refused));
+    assert_int_equal(0, atomic_load(&p.other));
+    assert_int_equal(300, stats_of(p.pool).rejected);
+    gate_open(&hold);
+    end_pool(p.pool);
+    assert_int_equal(100, atomic_load(&p.runs));
+}
+
+static void a_cancel_makes_room_at_once(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    tpool *pool = new_busy_pool(3, TPOOL_FULL_REJECT, &hold);
+    tpool_future *futures[3];
+    for (int i = 0; i < 3; i++) futures[i] = submitted_task(pool, (tpool_task){ .fn = nothing, .priority = i - 1 });
+    for (int i = 0; i < 3; i++) {
+        assert_status(TPOOL_FULL, tpool_submit(pool, nothing, NULL, NULL));
+        assert_true(tpool_future_cancel(futures[i]));
+        assert_int_equal(2, stats_of(pool).queued);
+        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    }
+    assert_status(TPOOL_FULL, tpool_submit(pool, nothing, NULL, NULL));
+    assert_true(tpool_future_cancel(futures[0]));   /* again: true, and no second room */
+    assert_status(TPOOL_FULL, tpool_submit(pool, nothing, NULL, NULL));
+    for (int i = 0; i < 3; i++) tpool_future_release(futures[i]);
+    gate_open(&hold);
+    end_pool(pool);
+}
+
+static void an_expiry_makes_room_as_soon_as_somebody_notices_it(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static atomic_int freed;
+    tpool *pool = new_busy_pool(1, TPOOL_FULL_REJECT, &hold);
+    tpool_future *future = submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &freed, .arg_free = count_free,
+                                                              .expires_ns = 1 });
+    sleep_ms(1);
+    assert_true(tpool_future_done(future));
+    assert_int_equal(1, stats_of(pool).expired);
+    assert_int_equal(0, stats_of(pool).queued);
+    assert_int_equal(1, atomic_load(&freed));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    assert_status(TPOOL_FULL, tpool_submit(pool, nothing, NULL, NULL));
+    tpool_future_release(future);
+    gate_open(&hold);
+    end_pool(pool);
+}
+
+typedef struct in_place_story { atomic_int runs; tpool_status first, wait, second, wait_again; } in_place_story;
+static void *wait_in_full_pool(void *arg) {
+    in_place_story *s = arg;
+    tpool_future *future;
+    s->first = tpool_submit(tpool_current(), count_up, &s->runs, &future);
+    if (s->first != TPOOL_OK) return NULL;
+    s->wait = tpool_future_result(future, TPOOL_FOREVER, NULL);
+    tpool_future_release(future);
+    s->second = tpool_submit(tpool_current(), count_up, &s->runs, &future);
+    if (s->second != TPOOL_OK) return NULL;
+    s->wait_again = tpool_future_result(future, TPOOL_FOREVER, NULL);
+    tpool_future_release(future);
+    return NULL;
+}
+
+static void a_task_run_by_its_waiter_leaves_room(void **state) {
+    (void)state;
+    static in_place_story s;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT });
+    assert_status(TPOOL_OK, end_of(submitted(pool, wait_in_full_pool, &s)));
+    assert_status(TPOOL_OK, s.first);
+    assert_status(TPOOL_OK, s.wait);
+    assert_status(TPOOL_OK, s.second);
+    assert_status(TPOOL_OK, s.wait_again);
+    assert_int_equal(2, atomic_load(&s.runs));
+    end_pool(pool);
+}
+
+static void submit_many_stops_where_the_queue_is_full(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static atomic_int runs, freed;
+    tpool *pool = new_busy_pool(2, TPOOL_FULL_REJECT, &hold);
+    tpool_task tasks[5];
+    tpool_future *futures[5];
+    for (int i = 0; i < 5; i++) {
+        tasks[i] = (tpool_task){ .fn = count_up, .arg = &runs };
+        futures[i] = (tpool_future *)&runs;
+    }
+    tasks[2].arg = &freed;
+    tasks[2].arg_free = count_free;
+    size_t taken = 99;
+    assert_status(TPOOL_FULL, tpool_submit_many(pool, tasks, 5, futures, &taken));
+    assert_int_equal(2, taken);
+    for (int i = 2; i < 5; i++) assert_null(futures[i]);
+    gate_open(&hold);
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, end_of(futures[i]));
+    end_pool(pool);
+    assert_int_equal(2, atomic_load(&runs));
+    assert_int_equal(0, atomic_load(&freed));
+}
+
+/* --- BLOCK */
+
+static void a_blocked_submitter_goes_on_when_a_task_starts(void **state) {
+    (void)state;
+    static gate first = GATE_CLOSED, second = GATE_CLOSED;
+    static atomic_int runs;
+    static background submitter;
+    static submit_call call;
+    tpool *pool = new_busy_pool(1, TPOOL_FULL_BLOCK, &first);
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &second, NULL));
+    call = (submit_call){ .pool = pool, .task = { .fn = count_up, .arg = &runs } };
+    background_start(&submitter, call_submit, &call);
+    background_await_block(&submitter);
+    assert_int_equal(1, stats_of(pool).queued);
+    gate_open(&first);   /* the second starts, and holds its own gate */
+    assert_status(TPOOL_OK, background_join(&submitter));
+    assert_int_equal(TPOOL_PENDING, tpool_future_state(call.future));
+    assert_int_equal(1, stats_of(pool).queued);
+    gate_open(&second);
+    assert_status(TPOOL_OK, end_of(call.future));
+    assert_int_equal(1, atomic_load(&runs));
+    end_pool(pool);
+}
+
+static void a_blocked_submitter_goes_on_when_a_task_is_cancelled_or_seen_to_expire(void **state) {
+    (void)state;
+    for (int expires = 0; expires < 2; expires++) {
+        static gate hold = GATE_CLOSED;
+        static background submitter;
+        static submit_call call;
+        gate_close(&hold);
+        tpool *pool = new_busy_pool(1, TPOOL_FULL_BLOCK, &hold);
+        tpool_future *queued = submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = expires });
+        call = (submit_call){ .pool = pool, .task = { .fn = nothing } };
+        background_start(&submitter, call_submit, &call);
+        background_await_block(&submitter);
+        if (expires) assert_int_equal(TPOOL_FINISHED, tpool_future_state(queued));
+        else assert_true(tpool_future_cancel(queued));
+        assert_status(TPOOL_OK, background_join(&submitter));   /* the gate is still closed */
+        assert_int_equal(TPOOL_PENDING, tpool_future_state(call.future));
+        gate_open(&hold);
+        assert_status(TPOOL_OK, end_of(call.future));
+        tpool_future_release(queued);
+        end_pool(pool);
+    }
+}
+
+static void a_blocked_submitter_learns_of_a_shutdown(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static atomic_int runs, freed;
+    static background submitters[3];
+    static submit_call calls[3];
+    tpool *pool = new_busy_pool(1, TPOOL_FULL_BLOCK, &hold);
+    assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
+    for (int i = 0; i < 3; i++) {
+        calls[i] = (submit_call){ .pool = pool, .future = (tpool_future *)pool, .timeout_ns = LIMIT,
+                                  .task = { .fn = count_up, .arg = &freed, .arg_free = count_free, .priority = i } };
+        background_start(&submitters[i], i == 2 ? call_run_with_timeout : call_submit, &calls[i]);
+    }
+    for (int i = 0; i < 3; i++) background_await_block(&submitters[i]);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+    for (int i = 0; i < 3; i++) {
+        assert_status(TPOOL_SHUTDOWN, background_join(&submitters[i]));
+        assert_null(calls[i].future);
+    }
+    gate_open(&hold);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(1, atomic_load(&runs));    /* what was queued before */
+    assert_int_equal(0, atomic_load(&freed));
+    assert_int_equal(2, stats_of(pool).submitted);
+    end_pool(pool);
+}
+
+static struct { atomic_int count; int values[16]; } order;
+static void *record(void *arg) {
+    int at = atomic_fetch_add(&order.count, 1);
+    if (at < 16) order.values[at] = (int)(intptr_t)arg;
+    return NULL;
+}
+
+static void blocked_submitters_get_room_first_come_first_served(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static background submitters[4];
+    static submit_call calls[4];
+    tpool *pool = new_busy_pool(2, TPOOL_FULL_BLOCK, &hold);
+    tpool_future *queued[2];
+    for (int i = 0; i < 2; i++) queued[i] = submitted(pool, nothing, NULL);
+    for (int i = 0; i < 4; i++) {
+        calls[i] = (submit_call){ .pool = pool, .task = { .fn = record, .arg = (void *)(intptr_t)i } };
+        background_start(&submitters[i], call_submit, &calls[i]);
+        background_await_block(&submitters[i]);
+    }
+    for (int i = 0; i < 2; i++) {   /* each cancel lets one go on, the one that came first */
+        assert_true(tpool_future_cancel(queued[i]));
+        assert_status(TPOOL_OK, background_join(&submitters[i]));
+        for (int j = i + 1; j < 4; j++) background_await_block(&submitters[j]);
+    }
+    gate_open(&hold);
+    for (int i = 2; i < 4; i++) assert_status(TPOOL_OK, background_join(&submitters[i]));
+    for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, end_of(calls[i].future));
+    for (int i = 0; i < 4; i++) assert_int_equal(i, order.values[i]);
+    for (int i = 0; i < 2; i++) tpool_future_release(queued[i]);
+    end_pool(pool);
+}
+
+typedef struct many_call { tpool *pool; tpool_task tasks[5]; tpool_future *futures[5]; size_t taken; } many_call;
+static tpool_status call_submit_many(void *context) {
+    many_call *m = context;
+    return tpool_submit_many(m->pool, m->tasks, 5, m->futures, &m->taken);
+}
+
+static void submit_many_waits_for_room_and_tells_how_many_were_taken(void **state) {
+    (void)state;
+    for (int ended = 0; ended < 2; ended++) {
+        static gate hold = GATE_CLOSED;
+        static atomic_int runs;
+        static background submitter;
+        static many_call many;
+        gate_close(&hold);
+        atomic_store(&runs, 0);
+        many.pool = new_busy_pool(2, TPOOL_FULL_BLOCK, &hold);
+        for (int i = 0; i < 5; i++) {
+            many.tasks[i] = (tpool_task){ .fn = count_up, .arg = &runs };
+            many.futures[i] = (tpool_future *)&many;
+        }
+        background_start(&submitter, call_submit_many, &many);
+        background_await_block(&submitter);
+        assert_int_equal(2, stats_of(many.pool).queued);
+        size_t expected = ended ? 2 : 5;
+        if (ended) {
+            assert_status(TPOOL_OK, tpool_shutdown(many.pool, 0));
+            assert_status(TPOOL_SHUTDOWN, background_join(&submitter));
+            gate_open(&hold);
+        } else {
+            gate_open(&hold);
+            assert_status(TPOOL_OK, background_join(&submitter));
+        }
+        assert_int_equal(expected, many.taken);
+        for (size_t i = 0; i < 5; i++) {
+            if (i < expected) assert_status(TPOOL_OK, end_of(many.futures[i]));
+            else assert_null(many.futures[i]);
+        }
+        end_pool(many.pool);
+        assert_int_equal(expected, atomic_load(&runs));
+    }
+}
+
+typedef struct flood { tpool *pool; int depth; atomic_int *runs, *refused; } flood;
+static void *submit_flood(void *arg) {
+    flood f = *(flood *)arg;
+    atomic_fetch_add(f.runs, 1);
+    if (f.depth == 0) return NULL;
+    f.depth--;
+    for (int i = 0; i < 5; i++) {
+        if (tpool_submit_copy(f.pool, submit_flood, &f, sizeof f, NULL) != TPOOL_OK) atomic_fetch_add(f.refused, 1);
+    }
+    return NULL;
+}
+
+static void a_worker_that_blocks_on_its_own_full_queue_gets_a_spare(void **state) {
+    (void)state;
+    for (int workers = 1; workers <= 2; workers++) {
+        static atomic_int runs, refused;
+        atomic_store(&runs, 0);
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = workers, .queue_capacity = 1 });
+        flood f = { .pool = pool, .depth = 3, .runs = &runs, .refused = &refused };
+        assert_status(TPOOL_OK, tpool_submit_copy(pool, submit_flood, &f, sizeof f, NULL));
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+        assert_int_equal(1 + 5 + 25 + 125, atomic_load(&runs));
+        assert_int_equal(0, atomic_load(&refused));
+        if (workers == 1) assert_true(stats_of(pool).spared >= 1);
+        end_pool(pool);
+    }
+}
+
+typedef struct crossing { tpool *full; gate *hold; tpool_status submit; } crossing;
+static void *submit_to_full(void *arg) {
+    crossing *c = arg;
+    c->submit = tpool_submit(c->full, nothing, NULL, NULL);
+    return NULL;
+}
+static void *open_hold(void *arg) { gate_open(((crossing *)arg)->hold); return NULL; }
+
+static void a_worker_that_blocks_on_another_pools_full_queue_gets_a_spare(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static crossing c;
+    c.hold = &hold;
+    c.full = new_busy_pool(1, TPOOL_FULL_BLOCK, &hold);
+    assert_status(TPOOL_OK, tpool_submit(c.full, nothing, NULL, NULL));
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    tpool_future *blocked = submitted(pool, submit_to_full, &c);
+    tpool_future *opener = submitted(pool, open_hold, &c);   /* only a spare can run it */
+    assert_status(TPOOL_OK, end_of(opener));
+    assert_status(TPOOL_OK, end_of(blocked));
+    assert_status(TPOOL_OK, c.submit);
+    end_pool(pool);
+    end_pool(c.full);
+}
+
+static void *push_many_blocking(void *arg) {
+    pushers *p = arg;
+    for (int i = 0; i < COUNT(1000); i++) {
+        tpool_status status = tpool_submit(p->pool, count_up, &p->runs, NULL);
+        atomic_fetch_add(status == TPOOL_OK ? &p->taken : &p->other, 1);
+    }
+    return NULL;
+}
+
+static void many_blocking_submitters_lose_nothing(void **state) {
+    (void)state;
+    for (size_t capacity = 1; capacity <= 4; capacity *= 4) {
+        static pushers p;
+        pthread_t threads[4];
+        atomic_store(&p.runs, 0);
+        atomic_store(&p.taken, 0);
+        p.pool = new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = capacity });
+        for (int i = 0; i < 4; i++) assert_int_equal(0, pthread_create(&threads[i], NULL, push_many_blocking, &p));
+        for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+        assert_int_equal(4 * COUNT(1000), atomic_load(&p.taken));
+        assert_int_equal(0, atomic_load(&p.other));
+        end_pool(p.pool);
+        assert_int_equal(4 * COUNT(1000), atomic_load(&p.runs));
+    }
+}
+
+/* --- run_with_timeout on a full queue */
+
+static void the_limit_of_run_with_timeout_includes_the_wait_for_room(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static atomic_int runs;   /* arg_free would count here too */
+    tpool *pool = new_busy_pool(1, TPOOL_FULL_BLOCK, &hold);
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    tpool_task task = { .fn = count_up, .arg = &runs, .arg_free = count_free };
+    static const int64_t limits[] = { TPOOL_MS(30), 0, -1 };
+    for (int i = 0; i < 3; i++) {
+        tpool_future *future = (tpool_future *)pool;
+        int64_t before = tpool_now();
+        assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, limits[i], &future));
+        assert_true(tpool_now() - before >= limits[i]);
+        assert_null(future);   /* not taken */
+        assert_int_equal(1, stats_of(pool).queued);
+        assert_int_equal(2, stats_of(pool).submitted);
+    }
+    gate_open(&hold);
+    end_pool(pool);
+    assert_int_equal(0, atomic_load(&runs));
+}
+
+static void run_with_timeout_gets_room_within_its_limit(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static atomic_int runs;
+    static background runner;
+    static submit_call call;
+    tpool *pool = new_busy_pool(1, TPOOL_FULL_BLOCK, &hold);
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    call = (submit_call){ .pool = pool, .task = { .fn = count_up, .arg = &runs }, .timeout_ns = LIMIT };
+    background_start(&runner, call_run_with_timeout, &call);
+    background_await_block(&runner);
+    gate_open(&hold);
+    assert_status(TPOOL_OK, background_join(&runner));
+    assert_status(TPOOL_OK, end_of(call.future));
+    assert_int_equal(1, atomic_load(&runs));
+    end_pool(pool);
+}
+
+static void run_with_timeout_is_rejected_like_any_submit(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    tpool *pool = new_busy_pool(1, TPOOL_FULL_REJECT, &hold);
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    tpool_future *future = (tpool_future *)pool;
+    assert_status(TPOOL_FULL, tpool_run_with_timeout(pool, &(tpool_task){ .fn = nothing }, LIMIT, &future));
+    assert_null(future);
+    gate_open(&hold);
+    end_pool(pool);
+}
+
+/* --- CALLER_RUNS */
+
+typedef struct seen_by_task {
+    pthread_t thread;
+    tpool *pool;
+    int worker, runs;
+    bool stop_requested;
+} seen_by_task;
+static void *look_around(void *arg) {
+    seen_by_task *seen = arg;
+    seen->thread = pthread_self();
+    seen->pool = tpool_current();
+    seen->worker = tpool_current_worker();
+    seen->stop_requested = tpool_stop_requested();
+    seen->runs++;
+    return arg;
+}
+
+static atomic_int initialized, failures;
+static pthread_t failure_thread;
+static int failure_code;
+static bool count_initialized(void *context) { (void)context; atomic_fetch_add(&initialized, 1); return true; }
+static void note_failure(const tpool_error *error, void *context) {
+    (void)context;
+    failure_thread = pthread_self();
+    failure_code = error->code;
+    atomic_fetch_add(&failures, 1);
+}
+
+/* A pool that is busy and full, so that every submit runs in the caller. */
+static tpool *new_full_caller_runs_pool(gate *hold) {
+    atomic_store(&initialized, 0);
+    atomic_store(&failures, 0);
+    tpool_config config = { .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS, .initializer = count_initialized,
+                            .on_failure = note_failure };
+    tpool *pool = new_busy_pool_as(config, hold);
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    return pool;
+}
+
+static void caller_runs_runs_the_task_in_the_submitting_thread(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static seen_by_task seen;
+    tpool *pool = new_full_caller_runs_pool(&hold);
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, look_around, &seen, &future));
+    assert_int_equal(1, seen.runs);
+    assert_true(pthread_equal(pthread_self(), seen.thread));
+    assert_ptr_equal(pool, seen.pool);
+    assert_int_equal(-1, seen.worker);
+    assert_true(tpool_future_done(future));
+    void *result = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(future, 0, &result));
+    assert_ptr_equal(&seen, result);
+    tpool_future_release(future);
+    assert_null(tpool_current());
+    assert_int_equal(-1, tpool_current_worker());
+    assert_status(TPOOL_OK, tpool_submit(pool, look_around, &seen, NULL));
+    assert_int_equal(2, seen.runs);
+    assert_int_equal(1, atomic_load(&initialized));   /* the worker's, none here */
+    assert_int_equal(2, stats_of(pool).completed);
+    assert_int_equal(0, stats_of(pool).rejected);
+    gate_open(&hold);
+    end_pool(pool);
+}
+
+static void *raise_five(void *arg) { (void)arg; return tpool_raise(5, "five at %d", 17); }
+static void *return_text(void *arg) { (void)arg; return tpool_return("text", 5); }
+static size_t size_seen;
+static bool copy_seen;
+static void *read_copy(void *arg) {
+    size_seen = tpool_arg_size();
+    copy_seen = memcmp(arg, "copied", 7) == 0 && (uintptr_t)arg % _Alignof(max_align_t) == 0;
+    return NULL;
+}
+
+static void raise_return_and_copies_work_in_a_task_run_by_the_caller(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static atomic_int freed, called_back;
+    tpool *pool = new_full_caller_runs_pool(&hold);
+    const tpool_error *error = NULL;
+    void *result = NULL;
+
+    tpool_future *future = submitted_task(pool, (tpool_task){ .fn = raise_five, .name = "five", .arg = &freed,
+                                                              .arg_free = count_free });
+    assert_int_equal(1, atomic_load(&freed));
+    assert_status(TPOOL_FAILED, tpool_future_result(future, 0, NULL));
+    assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+    assert_int_equal(5, error->code);
+    assert_string_equal("five at 17", error->message);
+    assert_string_equal("five", error->task);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(future, count_callback, &called_back));
+    assert_int_equal(1, atomic_load(&called_back));
+    tpool_future_release(future);
+
+    future = submitted(pool, return_text, NULL);
+    assert_status(TPOOL_OK, tpool_future_result(future, 0, &result));
+    assert_string_equal("text", result);
+    assert_int_equal(5, tpool_future_result_size(future));
+    tpool_future_release(future);
+
+    assert_status(TPOOL_OK, tpool_submit_copy(pool, read_copy, "copied", 7, NULL));
+    assert_int_equal(7, size_seen);
+    assert_true(copy_seen);
+
+    assert_int_equal(0, atomic_load(&failures));
+    assert_status(TPOOL_OK, tpool_submit(pool, raise_five, NULL, NULL));
+    assert_int_equal(1, atomic_load(&failures));
+    assert_int_equal(5, failure_code);
+    assert_true(pthread_equal(pthread_self(), failure_thread));
+    assert_int_equal(2, stats_of(pool).failed);
+    assert_null(tpool_raise(1, "outside a task"));   /* and all of it has ended here */
+    assert_null(tpool_return("x", 1));
+    gate_open(&hold);
+    end_pool(pool);
+}
+
+static void run_with_timeout_and_submit_many_run_in_the_caller_too(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static seen_by_task seen;
+    tpool *pool = new_full_caller_runs_pool(&hold);
+    tpool_task task = { .fn = look_around, .arg = &seen }, tasks[] = { task, task, task };
+    assert_status(TPOOL_OK, tpool_run_with_timeout(pool, &task, LIMIT, NULL));
+    assert_int_equal(1, seen.runs);
+    size_t taken = 0;
+    tpool_future *futures[3];
+    assert_status(TPOOL_OK, tpool_submit_many(pool, tasks, 3, futures, &taken));
+    assert_int_equal(3, taken);
+    assert_int_equal(4, seen.runs);
+    assert_true(pthread_equal(pthread_self(), seen.thread));
+    for (int i = 0; i < 3; i++) {
+        assert_true(tpool_future_done(futures[i]));
+        tpool_future_release(futures[i]);
+    }
+    gate_open(&hold);
+    end_pool(pool);
+}
+
+typedef struct nested_caller {
+    tpool *full;
+    seen_by_task before, inner, after;
+    tpool_status submit, raise_submit, raise_result;
+} nested_caller;
+static void *submit_from_worker(void *arg) {
+    nested_caller *n = arg;
+    tpool_future *future;
+    while (!tpool_stop_requested()) sleep_ms(1);
+    look_around(&n->before);
+    n->submit = tpool_submit(n->full, look_around, &n->inner, NULL);
+    n->raise_submit = tpool_submit(n->full, raise_five, NULL, &future);
+    if (n->raise_submit != TPOOL_OK) return NULL;
+    n->raise_result = tpool_future_result(future, 0, NULL);
+    tpool_future_release(future);
+    look_around(&n->after);
+    return n;
+}
+
+static void a_worker_that_runs_its_own_submit_is_itself_again_afterwards(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static nested_caller n;
+    n.full = new_full_caller_runs_pool(&hold);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted(pool, submit_from_worker, &n);
+    tpool_future_request_stop(future);
+    void *result = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));   /* what it ran raised, not itself */
+    assert_ptr_equal(&n, result);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, n.submit);
+    assert_status(TPOOL_OK, n.raise_submit);
+    assert_status(TPOOL_FAILED, n.raise_result);
+    assert_true(pthread_equal(n.before.thread, n.inner.thread));
+    assert_ptr_equal(pool, n.before.pool);
+    assert_int_equal(0, n.before.worker);
+    assert_true(n.before.stop_requested);
+    assert_ptr_equal(n.full, n.inner.pool);
+    assert_int_equal(-1, n.inner.worker);
+    assert_false(n.inner.stop_requested);   /* of the innermost task */
+    assert_ptr_equal(pool, n.after.pool);
+    assert_int_equal(0, n.after.worker);
+    assert_true(n.after.stop_requested);
+    gate_open(&hold);
+    end_pool(n.full);
+    end_pool(pool);
+}
+
+typedef struct self_caller { gate *hold; seen_by_task inner, after; tpool_status queue, run; } self_caller;
+static void *fill_own_pool(void *arg) {
+    self_caller *s = arg;
+    s->queue = tpool_submit(tpool_current(), nothing, NULL, NULL);
+    s->run = tpool_submit(tpool_current(), look_around, &s->inner, NULL);
+    look_around(&s->after);
+    return NULL;
+}
+
+static void a_worker_may_run_a_task_of_its_own_full_pool(void **state) {
+    (void)state;
+    static self_caller s;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
+                                              .on_full = TPOOL_FULL_CALLER_RUNS });
+    assert_status(TPOOL_OK, end_of(submitted(pool, fill_own_pool, &s)));
+    assert_status(TPOOL_OK, s.queue);
+    assert_status(TPOOL_OK, s.run);
+    assert_int_equal(1, s.inner.runs);
+    assert_true(pthread_equal(s.after.thread, s.inner.thread));
+    assert_ptr_equal(pool, s.inner.pool);
+    assert_int_equal(-1, s.inner.worker);
+    assert_ptr_equal(pool, s.after.pool);
+    assert_int_equal(0, s.after.worker);
+    end_pool(pool);
+}
+
+static void caller_runs_blocks_while_the_pool_is_paused(void **state) {
+    (void)state;
+    static seen_by_task seen;
+    static background submitter;
+    static submit_call call;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
+                                              .on_full = TPOOL_FULL_CALLER_RUNS });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *queued = submitted(pool, nothing, NULL);
+    call = (submit_call){ .pool = pool, .task = { .fn = look_around, .arg = &seen } };
+    background_start(&submitter, call_submit, &call);
+    background_await_block(&submitter);
+    assert_true(tpool_future_cancel(queued));
+    assert_status(TPOOL_OK, background_join(&submitter));   /* there is room: it is queued, and nothing has run */
+    assert_int_equal(TPOOL_PENDING, tpool_future_state(call.future));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, end_of(call.future));
+    assert_int_equal(1, seen.runs);
+    assert_int_equal(0, seen.worker);
+    tpool_future_release(queued);
+    end_pool(pool);
+}
+
+static void caller_runs_goes_on_when_a_paused_pool_is_resumed_or_shut_down(void **state) {
+    (void)state;
+    for (int shut_down = 0; shut_down < 2; shut_down++) {
+        static atomic_int runs;
+        static background submitter;
+        static submit_call call;
+        atomic_store(&runs, 0);
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
+                                                  .on_full = TPOOL_FULL_CALLER_RUNS });
+        assert_status(TPOOL_OK, tpool_pause(pool));
+        assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
+        call = (submit_call){ .pool = pool, .task = { .fn = count_up, .arg = &runs } };
+        background_start(&submitter, call_submit, &call);
+        background_await_block(&submitter);
+        assert_int_equal(0, atomic_load(&runs));
+        assert_status(TPOOL_OK, shut_down ? tpool_shutdown(pool, 0) : tpool_resume(pool));
+        assert_status(shut_down ? TPOOL_SHUTDOWN : TPOOL_OK, background_join(&submitter));
+        if (shut_down) assert_null(call.future);
+        else assert_status(TPOOL_OK, end_of(call.future));
+        end_pool(pool);
+        assert_int_equal(shut_down ? 1 : 2, atomic_load(&runs));
+    }
+}
+
+/* --- DROP_OLDEST */
+
+static bool contains_ignoring_case(const char *text, const char *word) {
+    size_t length = strlen(word);
+    for (; *text; text++) {
+        size_t i = 0;
+        while (i < length && tolower((unsigned char)text[i]) == word[i]) i++;
+        if (i == length) return true;
+    }
+    return false;
+}
+
+static void drop_oldest_cancels_what_has_waited_longest(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static atomic_int runs, freed, called_back;
+    static background waiter;
+    tpool *pool = new_busy_pool_as((tpool_config){ .queue_capacity = 2, .on_full = TPOOL_FULL_DROP_OLDEST,
+                                                   .on_failure = note_failure }, &hold);
+    atomic_store(&failures, 0);
+    /* The oldest has the highest priority: that does not save it. */
+    tpool_future *oldest = submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &freed, .arg_free = count_free,
+                                                              .priority = 5, .name = "oldest" });
+    tpool_future *second = submitted_task(pool, (tpool_task){ .fn = count_up, .arg = &runs, .priority = -5 });
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(oldest, count_callback, &called_back));
+    background_start(&waiter, call_result, oldest);
+    background_await_block(&waiter);
+    tpool_future *third = submitted(pool, count_up, &runs);
+    assert_true(tpool_future_cancelled(oldest));
+    assert_int_equal(TPOOL_STATE_CANCELLED, tpool_future_state(oldest));
+    assert_int_equal(1, atomic_load(&freed));
+    assert_int_equal(1, atomic_load(&called_back));
+    assert_status(TPOOL_CANCELLED, background_join(&waiter));
+    const tpool_error *error = NULL;
+    assert_status(TPOOL_CANCELLED, tpool_future_error(oldest, 0, &error));
+    assert_status(TPOOL_CANCELLED, error->status);
+    assert_true(contains_ignoring_case(error->message, "dropped"));
+    assert_string_equal("oldest", error->task);
+    assert_true(contains_ignoring_case(tpool_future_message(oldest), "dropped"));
+    tpool_stats stats = stats_of(pool);
+    assert_int_equal(1, stats.dropped);
+    assert_int_equal(0, stats.cancelled);
+    assert_int_equal(0, stats.rejected);
+    assert_int_equal(2, stats.queued);
+    assert_int_equal(4, stats.submitted);
+
+    tpool_future *fourth = submitted(pool, count_up, &runs);
+    assert_true(tpool_future_cancelled(second));
+    gate_open(&hold);
+    assert_status(TPOOL_OK, end_of(third));
+    assert_status(TPOOL_OK, end_of(fourth));
+    tpool_future_release(oldest);
+    tpool_future_release(second);
+    end_pool(pool);
+    assert_int_equal(2, atomic_load(&runs));
+    assert_int_equal(1, atomic_load(&freed));
+    assert_int_equal(0, atomic_load(&failures));   /* a drop is no failure */
+}
+
+static void an_ordinary_cancel_does_not_say_dropped(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    tpool *pool = new_busy_pool(2, TPOOL_FULL_DROP_OLDEST, &hold);
+    tpool_future *future = submitted(pool, nothing, NULL);
+    assert_true(tpool_future_cancel(future));
+    const tpool_error *error = NULL;
+    assert_status(TPOOL_CANCELLED, tpool_future_error(future, 0, &error));
+    assert_false(contains_ignoring_case(error->message, "dropped"));
+    assert_int_equal(0, stats_of(pool).dropped);
+    assert_int_equal(1, stats_of(pool).cancelled);
+    tpool_future_release(future);
+    gate_open(&hold);
+    end_pool(pool);
+}
+
+static void drop_oldest_keeps_the_newest(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static atomic_int freed;
+    for (int paused = 0; paused < 2; paused++) {
+        gate_close(&hold);
+        atomic_store(&order.count, 0);
+        atomic_store(&freed, 0);
+        tpool *pool = new_busy_pool(3, TPOOL_FULL_DROP_OLDEST, &hold);
+        if (paused) assert_status(TPOOL_OK, tpool_pause(pool));
+        for (int i = 0; i < 100; i++) {   /* without futures */
+            assert_status(TPOOL_OK, tpool_submit(pool, record, (void *)(intptr_t)i, NULL));
+        }
+        for (int i = 0; i < 10; i++) {
+            tpool_task task = { .fn = nothing, .arg = &freed, .arg_free = count_free };
+            assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+        }
+        assert_int_equal(7, atomic_load(&freed));
+        for (int i = 100; i < 103; i++) {
+            assert_status(TPOOL_OK, tpool_submit(pool, record, (void *)(intptr_t)i, NULL));
+        }
+        assert_int_equal(10, atomic_load(&freed));
+        assert_int_equal(110, stats_of(pool).dropped);
+        assert_int_equal(3, stats_of(pool).queued);
+        gate_open(&hold);
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        end_pool(pool);
+        assert_int_equal(3, atomic_load(&order.count));
+        for (int i = 0; i < 3; i++) assert_int_equal(100 + i, order.values[i]);
+    }
+}
+
+static void many_submitters_that_drop_lose_no_count(void **state) {
+    (void)state;
+    static pushers p;
+    pthread_t threads[4];
+    p.pool = new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 2, .on_full = TPOOL_FULL_DROP_OLDEST });
+    for (int i = 0; i < 4; i++) assert_int_equal(0, pthread_create(&threads[i], NULL, push_many_blocking, &p));
+    for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    assert_int_equal(4 * COUNT(1000), atomic_load(&p.taken));
+    assert_int_equal(0, atomic_load(&p.other));
+    assert_status(TPOOL_OK, tpool_drain(p.pool, LIMIT));
+    tpool_stats stats = stats_of(p.pool);
+    assert_int_equal(stats.completed, atomic_load(&p.runs));
+    assert_int_equal(4 * COUNT(1000), stats.completed + stats.dropped);
+    end_pool(p.pool);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(capacity_counts_what_waits_to_start_exactly),
+        cmocka_unit_test(a_start_makes_room_for_exactly_one),
+        cmocka_unit_test(a_paused_pool_has_its_capacity_too),
+        cmocka_unit_test(without_a_capacity_the_queue_takes_everything),
+        cmocka_unit_test(many_submitters_together_never_pass_the_capacity),
+        cmocka_unit_test(a_cancel_makes_room_at_once),
+        cmocka_unit_test(an_expiry_makes_room_as_soon_as_somebody_notices_it),
+        cmocka_unit_test(a_task_run_by_its_waiter_leaves_room),
+        cmocka_unit_test(submit_many_stops_where_the_queue_is_full),
+        cmocka_unit_test(a_blocked_submitter_goes_on_when_a_task_starts),
+        cmocka_unit_test(a_blocked_submitter_goes_on_when_a_task_is_cancelled_or_seen_to_expire),
+        cmocka_unit_test(a_blocked_submitter_learns_of_a_shutdown),
+        cmocka_unit_test(blocked_submitters_get_room_first_come_first_served),
+        cmocka_unit_test(submit_many_waits_for_room_and_tells_how_many_were_taken),
+        cmocka_unit_test(a_worker_that_blocks_on_its_own_full_queue_gets_a_spare),
+        cmocka_unit_test(a_worker_that_blocks_on_another_pools_full_queue_gets_a_spare),
+        cmocka_unit_test(many_blocking_submitters_lose_nothing),
+        cmocka_unit_test(the_limit_of_run_with_timeout_includes_the_wait_for_room),
+        cmocka_unit_test(run_with_timeout_gets_room_within_its_limit),
+        cmocka_unit_test(run_with_timeout_is_rejected_like_any_submit),
+        cmocka_unit_test(caller_runs_runs_the_task_in_the_submitting_thread),
+        cmocka_unit_test(raise_return_and_copies_work_in_a_task_run_by_the_caller),
+        cmocka_unit_test(run_with_timeout_and_submit_many_run_in_the_caller_too),
+        cmocka_unit_test(a_worker_that_runs_its_own_submit_is_itself_again_afterwards),
+        cmocka_unit_test(a_worker_may_run_a_task_of_its_own_full_pool),
+        cmocka_unit_test(caller_runs_blocks_while_the_pool_is_paused),
+        cmocka_unit_test(caller_runs_goes_on_when_a_paused_pool_is_resumed_or_shut_down),
+        cmocka_unit_test(drop_oldest_cancels_what_has_waited_longest),
+        cmocka_unit_test(an_ordinary_cancel_does_not_say_dropped),
+        cmocka_unit_test(drop_oldest_keeps_the_newest),
+        cmocka_unit_test(many_submitters_that_drop_lose_no_count),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

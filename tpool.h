@@ -1,0 +1,5626 @@
+#ifndef TPOOL_H
+#define TPOOL_H
+
+/* ====================================================================================================================
+ *  >>api  The public interface
+ * ================================================================================================================= */
+
+#define TPOOL_VERSION_MAJOR 0
+#define TPOOL_VERSION_MINOR 1
+#define TPOOL_VERSION_PATCH 0
+
+/* The implementation needs more than plain C from the system headers; this must come before the first of them. */
+#if (defined(TPOOL_IMPLEMENTATION) || defined(TPOOL_STATIC)) && !defined(_GNU_SOURCE) && !defined(__cplusplus)
+#define _GNU_SOURCE 1
+#endif
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(TPOOL_STATIC)
+#if defined(__cplusplus)
+#error "tpool.h: TPOOL_STATIC implies the implementation, which is C11: compile it in a .c file and include tpool.h in C++ without TPOOL_STATIC"
+#endif
+#ifndef TPOOL_IMPLEMENTATION
+#define TPOOL_IMPLEMENTATION
+#endif
+#endif
+#if defined(TPOOL_IMPLEMENTATION) && defined(__cplusplus)
+#error "tpool.h: the implementation is C11: define TPOOL_IMPLEMENTATION in a .c file"
+#endif
+#if (defined(TPOOL_MALLOC) && !defined(TPOOL_FREE)) || (!defined(TPOOL_MALLOC) && defined(TPOOL_FREE))
+#error "tpool.h: define both TPOOL_MALLOC and TPOOL_FREE, or neither"
+#endif
+
+#if defined(__GNUC__)
+#define TPOOL__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#define TPOOL__NODISCARD __attribute__((warn_unused_result))
+#define TPOOL__UNUSED __attribute__((unused))
+#else
+#define TPOOL__PRINTF(text, first)
+#define TPOOL__NODISCARD
+#define TPOOL__UNUSED
+#endif
+
+#ifndef TPOOL_API
+#if defined(TPOOL_STATIC)
+#define TPOOL_API TPOOL__UNUSED static
+#elif defined(__GNUC__) && !defined(_WIN32)
+#define TPOOL_API __attribute__((visibility("hidden"))) extern
+#else
+#define TPOOL_API extern
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>status  Status and time
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* What a call, or a task, came to. The values are part of the interface and never change. */
+typedef enum tpool_status {
+    TPOOL_OK = 0,
+    TPOOL_FAILED = 1,         /* the task raised an error */
+    TPOOL_CANCELLED = 2,      /* cancelled before it started */
+    TPOOL_EXPIRED = 3,        /* its own time limit passed while it was queued */
+    TPOOL_TIMEOUT = 4,        /* this wait's time limit passed */
+    TPOOL_SHUTDOWN = 5,       /* the pool takes no more work */
+    TPOOL_FULL = 6,           /* the queue is at its capacity */
+    TPOOL_BROKEN = 7,         /* the worker died, or its initializer failed; or the pool belongs to the parent process */
+    TPOOL_DEADLOCK = 8,       /* the wait could never end */
+    TPOOL_END = 9,            /* an iteration has no more items */
+    TPOOL_NO_MEMORY = 10,
+    TPOOL_NO_THREAD = 11,     /* the system refused a thread or a process */
+    TPOOL_INVALID = 12,       /* bad argument */
+    TPOOL_INVALID_STATE = 13, /* the call does not fit the object's state */
+    TPOOL_UNSUPPORTED = 14    /* not on this platform, or not on this kind of pool */
+} tpool_status;
+
+/* The status' name, "TPOOL_TIMEOUT", and one plain sentence about it. Static text; never NULL, whatever the value. */
+TPOOL_API const char *tpool_status_name(tpool_status status);
+TPOOL_API const char *tpool_status_text(tpool_status status);
+
+/* No time limit. All times are int64_t nanoseconds on the monotonic clock, and relative; 0 or less: look, do not wait. */
+#define TPOOL_FOREVER INT64_MAX
+
+/* n units as int64_t nanoseconds. n may be of any arithmetic type: TPOOL_MS(250), TPOOL_SEC(0.5). */
+#define TPOOL_US(n) ((int64_t)((n) * INT64_C(1000)))
+#define TPOOL_MS(n) ((int64_t)((n) * INT64_C(1000000)))
+#define TPOOL_SEC(n) ((int64_t)((n) * INT64_C(1000000000)))
+
+/* Now, in nanoseconds on the monotonic clock. Only differences mean something. */
+TPOOL_API int64_t tpool_now(void);
+
+/* The time left until deadline_ns (a value like tpool_now() + TPOOL_SEC(5)), never negative; TPOOL_FOREVER stays
+ * TPOOL_FOREVER. One deadline for several calls: pass tpool_until(deadline) to each. */
+TPOOL_API int64_t tpool_until(int64_t deadline_ns);
+
+/* The version of the implementation that is linked in, "0.1.0". */
+TPOOL_API const char *tpool_version(void);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>pool  Pools (the executor)
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+typedef struct tpool tpool;
+typedef struct tpool_future tpool_future;
+typedef struct tpool_error tpool_error;
+
+typedef enum tpool_kind {
+    TPOOL_THREADS = 0,
+    TPOOL_PROCESSES = 1
+} tpool_kind;
+
+/* What a submit does when queue_capacity tasks are waiting already. */
+typedef enum tpool_full_policy {
+    TPOOL_FULL_BLOCK = 0,      /* wait for room */
+    TPOOL_FULL_REJECT = 1,     /* give TPOOL_FULL */
+    TPOOL_FULL_CALLER_RUNS = 2,/* run the task in the submitting thread; its future is done on return */
+    TPOOL_FULL_DROP_OLDEST = 3 /* cancel the task that has waited longest, and count it as dropped */
+} tpool_full_policy;
+
+/* A zeroed config means the defaults. The pool copies it; only context must stay valid as long as workers live. */
+typedef struct tpool_config {
+    const char *name;              /* workers are called name_0, name_1, ...; default "tpool1", "tpool2", ... */
+    tpool_kind kind;
+    int max_workers;               /* 0: tpool_workers_for(TPOOL_WORK_MIXED), or min_workers if that is more */
+    int min_workers;               /* started workers kept when idle_timeout_ns passes */
+    int64_t idle_timeout_ns;       /* > 0: a worker idle this long ends, down to min_workers; 0: workers stay */
+    size_t queue_capacity;         /* most tasks waiting to start; 0: no bound */
+    tpool_full_policy on_full;
+    bool (*initializer)(void *context);   /* on each worker before its first task; false breaks the pool */
+    void (*finalizer)(void *context);     /* on each worker after its last task, if its initializer gave true */
+    void *context;
+    size_t stack_size;             /* bytes per worker; 0: the platform's default */
+    unsigned max_tasks_per_worker; /* > 0: a worker is replaced after this many tasks */
+    bool measure;                  /* collect the latency figures in tpool_stats */
+    void (*on_failure)(const tpool_error *error, void *context); /* for a failed, expired or broken task whose future
+                                                                    nobody holds; on the thread that ended it */
+} tpool_config;
+
+/* Creates a pool; config NULL means all defaults. No thread is started yet.
+ * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
+ * min_workers above max_workers (unless that is 0), a negative idle time, an unknown kind or policy. TPOOL_UNSUPPORTED:
+ * TPOOL_PROCESSES where there are none. TPOOL_NO_MEMORY. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
+
+#define TPOOL_WAIT 1u             /* until the workers have ended */
+#define TPOOL_CANCEL_PENDING 2u   /* what has not started is cancelled, in the calling thread */
+#define TPOOL_STOP_RUNNING 4u     /* tpool_stop_requested() turns true in what runs */
+
+/* Takes no more work: from now on a submit gives TPOOL_SHUTDOWN, to tasks of the pool and to blocked submitters too.
+ * What is queued still completes, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called
+ * again, from any thread, and then adds its flags.
+ * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
+ * pool NULL or unknown flags. TPOOL_BROKEN: a pool of the parent process. TPOOL_NO_THREAD: with TPOOL_WAIT, called in a
+ * worker of another pool which can get no spare worker; the shutdown is under way. */
+TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
+
+/* Resumes, drains, shuts down with TPOOL_WAIT, and frees the pool. No other call on the pool may be under way or come
+ * later but what its tasks do, submitters blocked on its full queue, drains, and cancels of its futures: these have
+ * left before it frees. Its futures stay valid.
+ * TPOOL_OK, also for NULL. TPOOL_DEADLOCK, and nothing changes: in a task or callback of this pool.
+ * TPOOL_INVALID_STATE: a dual or a managed pool. TPOOL_BROKEN: a pool of the parent process; frees nothing.
+ * TPOOL_NO_THREAD: as tpool_shutdown; the pool is not freed, call again. */
+TPOOL_API tpool_status tpool_destroy(tpool *pool);
+
+/* Waits until nothing is queued or running and the callbacks of what was cancelled have returned. Work submitted
+ * meanwhile counts. A paused pool with work queued waits for a resume or for cancels.
+ * TPOOL_OK. TPOOL_TIMEOUT. TPOOL_DEADLOCK: in a task or callback of this pool. TPOOL_INVALID: pool NULL. TPOOL_BROKEN:
+ * a pool of the parent process. TPOOL_NO_THREAD: as tpool_shutdown. */
+TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns);
+
+/* Starts workers until there are `workers` of them, at most max_workers. TPOOL_OK, TPOOL_NO_THREAD (those that could
+ * be started stay), TPOOL_NO_MEMORY, TPOOL_SHUTDOWN, TPOOL_BROKEN, TPOOL_INVALID: pool NULL or workers negative. */
+TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers);
+
+/* Changes max_workers. More take effect at once, fewer as workers become idle.
+ * TPOOL_OK, TPOOL_SHUTDOWN, TPOOL_BROKEN, TPOOL_INVALID: pool NULL, below 1 or below min_workers. */
+TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers);
+
+/* Between pause and resume no new task starts; running ones go on, and submits are taken.
+ * TPOOL_OK (also if it was so already), TPOOL_SHUTDOWN (pause only), TPOOL_BROKEN, TPOOL_INVALID. */
+TPOOL_API tpool_status tpool_pause(tpool *pool);
+TPOOL_API tpool_status tpool_resume(tpool *pool);
+
+/* Ends the workers of a pool of processes now. TPOOL_UNSUPPORTED for threads, TPOOL_INVALID: pool NULL. */
+TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
+
+/* The pool whose worker the caller is, else NULL; its index in that pool, else -1. Indices are 0 to max_workers - 1,
+ * those of spare workers are higher. In a task that TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
+TPOOL_API tpool *tpool_current(void);
+TPOOL_API int tpool_current_worker(void);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>task  Tasks
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+typedef void *(*tpool_fn)(void *arg);
+
+/* A zeroed task but for fn is a plain one. The struct is copied; what name points to must stay. */
+typedef struct tpool_task {
+    tpool_fn fn;
+    void *arg;
+    size_t arg_size;               /* > 0: the bytes at arg are copied, and fn gets the copy (aligned for any type),
+                                      which lives until the task ends */
+    void (*arg_free)(void *arg);   /* called exactly once when the pool is done with arg, before the future is done,
+                                      whatever became of the task; gets what fn got or would have got: for a copy it
+                                      frees what the copy points to, never the copy itself */
+    const char *name;              /* static text; shown in errors and traces */
+    int priority;                  /* higher ones start first; a waiting task of any priority starts eventually */
+    int64_t expires_ns;            /* > 0: if not started within this time of the submit, it ends as TPOOL_EXPIRED */
+    int64_t run_limit_ns;          /* > 0: after running this long tpool_stop_requested() turns true in it */
+} tpool_task;
+
+/* Gives fn(arg) to the pool. future may be NULL: nobody will ask, and nothing is kept. Otherwise the caller owns one
+ * reference to *future, for tpool_future_release. From any thread, tasks and callbacks included.
+ * TPOOL_OK: the pool has taken the task. On anything else it has not, and arg is still the caller's.
+ * TPOOL_INVALID: pool or fn NULL. TPOOL_SHUTDOWN. TPOOL_FULL: on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an
+ * initializer failed, or a pool of the parent process. TPOOL_DEADLOCK: it would block in an initializer or finalizer
+ * of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or a worker of another
+ * pool blocked here for room, and no spare could be had for it. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
+
+/* The same with all that tpool_task can say. Also TPOOL_INVALID: arg NULL with arg_size above 0. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future);
+
+/* The same for fn with a copy of the arg_size bytes at arg; arg_size 0 passes NULL bytes of nothing: fn gets arg. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
+                                                          tpool_future **future);
+
+/* Submits tasks in order and stops at the first that cannot be taken, giving its status; *submitted (may be NULL)
+ * tells how many were taken. futures (may be NULL) gets a reference for each of these, and NULL for the rest. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count,
+                                                          tpool_future **futures, size_t *submitted);
+
+/* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken, or
+ * TPOOL_TIMEOUT: then a task still queued is cancelled, and a running one is asked to stop and goes on using arg (pass
+ * it by arg_size, or let arg_free free it). The limit counts from the call, time spent on a full queue included; passing
+ * there, the task was not taken. pool NULL: the low-level pool. future (may be NULL) is given whenever the task was
+ * taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as tpool_future_result; the task is then cancelled or asked to stop. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
+                                                               tpool_future **future);
+
+/* Inside a running task. Where no task runs, or in a callback, they do nothing and give NULL, false or 0. In a forked
+ * job or a tpool_for body they speak of the task that joins or loops. */
+
+/* The task fails when it returns, with this code (any int) and message (printf, of any length). Raised twice, the
+ * first counts. Gives NULL, for `return tpool_raise(...)`. Without memory: code ENOMEM and a static message. */
+TPOOL_API void *tpool_raise(int code, const char *format, ...) TPOOL__PRINTF(2, 3);
+
+/* Copies bytes into memory that the future owns, and gives its address, for `return tpool_return(...)`. Given again,
+ * the last counts, and the earlier is freed at once. Without memory the task fails with code ENOMEM, and NULL. */
+TPOOL_API void *tpool_return(const void *bytes, size_t size);
+
+/* The future frees result with its last reference by result_free(result) (at once if the task has failed); gives
+ * result. Where no task runs it does nothing, gives NULL, and result is still the caller's. */
+TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *result));
+
+/* True once this task should stop early: asked by tpool_future_request_stop, tpool_run_with_timeout, a shutdown with
+ * TPOOL_STOP_RUNNING, or its run_limit_ns passed. */
+TPOOL_API bool tpool_stop_requested(void);
+
+/* The bytes copied for this task (arg_size), else 0. */
+TPOOL_API size_t tpool_arg_size(void);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>future  Futures
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+typedef enum tpool_state {
+    TPOOL_PENDING = 0,         /* not started */
+    TPOOL_RUNNING = 1,
+    TPOOL_STATE_CANCELLED = 2,
+    TPOOL_FINISHED = 3         /* with a result or an error: raised, expired or broken */
+} tpool_state;
+
+struct tpool_error {
+    tpool_status status;   /* TPOOL_FAILED, TPOOL_CANCELLED, TPOOL_EXPIRED or TPOOL_BROKEN */
+    int code;              /* as raised; for a dead worker process: its exit code, or minus the signal */
+    const char *message;   /* never NULL */
+    const char *task;      /* the task's name, or NULL */
+};
+
+/* Waits until the future is done and gives the task's end: TPOOL_OK and in *result (result may be NULL) what fn
+ * returned; TPOOL_FAILED, TPOOL_CANCELLED, TPOOL_EXPIRED or TPOOL_BROKEN; or, about this wait, TPOOL_TIMEOUT,
+ * TPOOL_DEADLOCK (the calling task waits for itself, directly or over others; or an initializer waits for its own pool),
+ * TPOOL_NO_THREAD (no spare worker could be had for the one that blocks here), TPOOL_BROKEN (a pending future of the
+ * parent process), TPOOL_INVALID (future NULL). *result is NULL on all but TPOOL_OK. Any number of times, from any
+ * thread. Bytes given by tpool_return or tpool_return_owned live as long as the caller's reference. */
+TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout_ns, void **result);
+
+/* Waits likewise. TPOOL_OK with *error NULL: success. TPOOL_OK with *error set: failed, expired or broken.
+ * TPOOL_CANCELLED with *error set: cancelled (a dropped task says so in the message). Else as above, *error NULL.
+ * *error lives as long as the caller's reference. */
+TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_ns, const tpool_error **error);
+
+/* Bytes given to tpool_return by the task that succeeded; else, and while it is not done, 0. */
+TPOOL_API size_t tpool_future_result_size(tpool_future *future);
+
+/* A look, without waiting. NULL: TPOOL_PENDING, false. Running is false again once done; done is true when cancelled. */
+TPOOL_API tpool_state tpool_future_state(tpool_future *future);
+TPOOL_API bool tpool_future_done(tpool_future *future);
+TPOOL_API bool tpool_future_running(tpool_future *future);
+TPOOL_API bool tpool_future_cancelled(tpool_future *future);
+
+/* Never NULL: the raised message, else the text of the future's end so far. */
+TPOOL_API const char *tpool_future_message(tpool_future *future);
+
+/* True: it is cancelled, now or before. Only a pending future can be; its waiters, iterators and callbacks learn at
+ * once, in the calling thread. Until arg_free has returned its state is still TPOOL_PENDING. */
+TPOOL_API bool tpool_future_cancel(tpool_future *future);
+
+/* tpool_stop_requested() turns true in the task. Nothing is forced; a done future does not care. */
+TPOOL_API void tpool_future_request_stop(tpool_future *future);
+
+/* Runs callback(future, context) exactly once, when the future is done: in the thread that finishes it, in the order
+ * added; at once in the calling thread if it is done already. No lock is held, and the future is valid until the
+ * callback returns. It may call anything here. TPOOL_OK, TPOOL_NO_MEMORY (it will not run), TPOOL_BROKEN (a pending
+ * future of the parent process), TPOOL_INVALID: future or callback NULL. */
+TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
+                                                      void (*callback)(tpool_future *future, void *context),
+                                                      void *context);
+
+/* One more reference, and one less. The last release frees the future, with its result's bytes and its error; the work
+ * itself goes on. retain gives its argument; both accept NULL. */
+TPOOL_API tpool_future *tpool_future_retain(tpool_future *future);
+TPOOL_API void tpool_future_release(tpool_future *future);
+
+/* The producing side: a future that no pool runs, completed by the program, which waiters, iterators and callbacks
+ * treat like any other.
+ * create: TPOOL_OK, TPOOL_NO_MEMORY, TPOOL_INVALID: NULL. set_running, before the work starts: TPOOL_OK, from now on it
+ * cannot be cancelled; TPOOL_CANCELLED: do not start; TPOOL_INVALID_STATE: running or done already, or a pool's own.
+ * set_result and set_error complete a pending or running one: TPOOL_OK; TPOOL_INVALID_STATE: done or cancelled already,
+ * or a pool's own; TPOOL_NO_MEMORY (set_error): it is completed all the same, with ENOMEM and a static message. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_future_create(tpool_future **future);
+TPOOL_API tpool_status tpool_future_set_running(tpool_future *future);
+TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result);
+TPOOL_API tpool_status tpool_future_set_error(tpool_future *future, int code, const char *format, ...)
+    TPOOL__PRINTF(3, 4);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>many  Many futures
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+typedef enum tpool_return_when {
+    TPOOL_ALL_COMPLETED = 0,
+    TPOOL_FIRST_COMPLETED = 1,
+    TPOOL_FIRST_EXCEPTION = 2  /* the first that failed, expired or broke (cancelled is no exception), else all */
+} tpool_return_when;
+
+/* Waits until the condition holds, then moves the done futures to the front of the array, keeping the order within
+ * each part, and tells their number in *done. done NULL: the array stays as it is. A future that appears twice counts
+ * twice. TPOOL_OK: the condition holds, for an empty array at once. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
+ * tpool_future_result, with the same partition. TPOOL_BROKEN: one is a pending future of the parent process.
+ * TPOOL_NO_MEMORY: the two FIRST forms, for more than 16. TPOOL_INVALID: a NULL among them, or an unknown when. */
+TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_return_when when, int64_t timeout_ns,
+                                  size_t *done);
+
+/* An iterator over futures as they complete: those already done first, then in the order of completion. */
+typedef struct tpool_completions tpool_completions;
+
+/* Starts one over the array (count may be 0). It holds references of its own. A future that is in it more than once is
+ * yielded once. TPOOL_OK, TPOOL_NO_MEMORY, TPOOL_BROKEN: one is a pending future of the parent process, TPOOL_INVALID:
+ * a NULL. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
+                                                           tpool_completions **completions);
+
+/* Adds one, from any thread, also while another is in next. One added again after it was yielded is yielded again. The
+ * caller may release its own reference at once. Statuses as tpool_as_completed. */
+TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future);
+
+/* TPOOL_OK: *future is the next that is done, valid until the following next or the destroy (retain it to keep it).
+ * TPOOL_END: none is left now. TPOOL_TIMEOUT; TPOOL_NO_THREAD, TPOOL_DEADLOCK (in an initializer, on its own pool's
+ * future): as tpool_future_result; TPOOL_BROKEN after a fork. One thread at a time. */
+TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
+                                              tpool_future **future);
+
+/* Of the one just yielded: the position of its first place in the array, added ones counted on. */
+TPOOL_API size_t tpool_completions_index(tpool_completions *completions);
+
+/* How many are yet to be yielded. */
+TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions);
+
+/* Drops the iterator and its references; the futures themselves go on. Not beside next or add. */
+TPOOL_API void tpool_completions_destroy(tpool_completions *completions);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>map  Map, loops, fork and join
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* What tpool_map works on: an array (items, count, stride) or a source (next). */
+typedef struct tpool_map_spec {
+    void *(*fn)(void *item, void *context);
+    void *context;
+    void *items;                                    /* an array: item i is at items + i * stride ... */
+    size_t count, stride;
+    bool (*next)(void *context, void **item);       /* ... or a source, asked for one item at a time, on the consumer's
+                                                       thread; false: no more */
+    size_t chunk_size;                              /* items per task; 0: chosen from the measured cost */
+    size_t buffer_size;                             /* most items taken and not yet delivered; 0: no bound (needs an
+                                                       array) */
+    void (*item_free)(void *item, void *context);   /* for each item taken from the source, once, run or not */
+    size_t item_size, context_size;                 /* process pools: bytes of each item and of the context that travel */
+} tpool_map_spec;
+
+typedef struct tpool_map_iter tpool_map_iter;
+
+/* Starts fn over the items and gives an iterator over the results, in the order of the items. Inside fn, raise and
+ * return speak of the one item. Items of a chunk run one after another and must not wait for the consumer; with
+ * chunk_size 1 they may. TPOOL_OK; as tpool_submit; TPOOL_INVALID also: no fn, neither array nor source, both, or a
+ * source without a buffer. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_map_iter **iter);
+
+/* The next item's end: TPOOL_OK and *result; TPOOL_FAILED, TPOOL_CANCELLED or TPOOL_BROKEN (later ones still come).
+ * TPOOL_END: no more, again and again. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD, TPOOL_NO_MEMORY: about this
+ * wait, nothing is consumed. Result bytes, owned results and errors live until the next call or the close. One thread
+ * at a time. */
+TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result);
+
+/* Of the item just delivered: the bytes given to tpool_return, else 0; its error, TPOOL_OK with NULL if it has none,
+ * TPOOL_INVALID_STATE if none has been delivered. */
+TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter);
+TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
+
+/* Cancels what has not started, waits for what runs, frees. */
+TPOOL_API void tpool_map_close(tpool_map_iter *iter);
+
+/* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
+ * are done; the caller takes part. grain: the fewest indices of a part, 0: chosen. From any thread.
+ * TPOOL_OK (an empty range too). TPOOL_FAILED: a body raised; parts not yet started were skipped. In a task of its own
+ * the error is that task's. TPOOL_INVALID: pool or body NULL, begin above end. TPOOL_SHUTDOWN, TPOOL_BROKEN: the pool
+ * takes no work; nothing was run. TPOOL_NO_MEMORY: nothing was run. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
+ * tpool_future_result; parts may still run. */
+TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t grain,
+                                 void (*body)(size_t begin, size_t end, void *context), void *context);
+
+/* A call that may run on another worker between its fork and its join; on the caller's stack, its fields private. */
+typedef struct tpool_job {
+    tpool_fn fn;
+    void *arg;
+    void *result;
+    struct tpool_job *older, *newer;
+    void *worker, *context, *thief;
+    uintptr_t state, depth;
+} tpool_job;
+
+/* fork offers fn(arg) to the pool's other workers, join gives its result, and runs it here if nobody has started it.
+ * They allocate nothing, nest to any depth, and pair up like brackets on every path out of the block, on one thread.
+ * Outside a worker fork defers to join, which runs the job. An error raised in the job belongs to the task that joins.
+ * NULL for job or fn: fork does nothing, join gives NULL. */
+TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg);
+TPOOL_API void *tpool_join(tpool_job *job);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>dual  The dual pools
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* Two pools shared by the whole program, so that work which starts other work and waits for it (high level) cannot
+ * starve the leaf calls that it makes (low level). Created on first use, max(4, tpool_cpu_count()) workers each, and
+ * drained at exit, the high-level pool first. Valid to the end of the process; NULL only when memory is refused. */
+TPOOL_API tpool *tpool_high_level(void);
+TPOOL_API tpool *tpool_low_level(void);
+TPOOL_API tpool *tpool_default(void); /* the low-level pool */
+
+/* Says how they are to be created; NULL: as it was. TPOOL_OK; TPOOL_INVALID_STATE: one of them exists already;
+ * TPOOL_INVALID, TPOOL_UNSUPPORTED: as tpool_create. */
+TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpool_config *low);
+
+/* Shuts both down. With TPOOL_WAIT the high-level pool is drained first, while the low-level one still takes work;
+ * without it the call returns at once, and the low-level pool goes on taking work from the tasks of the high-level one
+ * until that has ended. After it, submit gives TPOOL_SHUTDOWN. TPOOL_OK; TPOOL_DEADLOCK: with TPOOL_WAIT in one of
+ * their tasks or callbacks; TPOOL_INVALID: unknown flags; TPOOL_NO_THREAD as tpool_shutdown. */
+TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>stats  Sizing and statistics
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+typedef enum tpool_work {
+    TPOOL_WORK_MIXED = 0,
+    TPOOL_WORK_CPU = 1,
+    TPOOL_WORK_IO = 2
+} tpool_work;
+
+/* CPUs this process may use: affinity and cgroup quota counted in; at least 1. */
+TPOOL_API int tpool_cpu_count(void);
+
+/* MIXED, CPU and unknown kinds: tpool_cpu_count(); IO: twice that, at most max(32, tpool_cpu_count()). */
+TPOOL_API int tpool_workers_for(tpool_work work);
+
+typedef struct tpool_stats {
+    int max_workers, workers, active, idle;      /* now */
+    size_t queued;                               /* now */
+    uint64_t submitted, completed, failed, cancelled, expired, rejected, dropped;
+    uint64_t inlined, spared, stolen;            /* run by their waiter; spare workers started; taken from another worker */
+    int64_t wait_p50_ns, wait_p99_ns, run_p50_ns, run_p99_ns, busy_ns;   /* with config.measure */
+} tpool_stats;
+
+/* A snapshot; exact at rest, when submitted == completed + failed + cancelled + expired + dropped (a broken task counts
+ * as failed, a dropped one not as cancelled). TPOOL_OK; TPOOL_INVALID: NULL; TPOOL_BROKEN: a pool of the parent
+ * process. */
+TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* TPOOL_H */
+
+/* ====================================================================================================================
+ *  >>platform  Threads, locks, waiting on a word, time, memory: one small layer
+ *
+ *  Nothing beneath this section knows which system it runs on. There are three backends for threads (C11, POSIX,
+ *  Win32) and three ways to wait for a word to change (futex, WaitOnAddress, a table of mutexes and conditions); locks
+ *  and everything else that blocks are built on the latter.
+ * ================================================================================================================= */
+#if defined(TPOOL_IMPLEMENTATION) && !defined(TPOOL__IMPLEMENTED)
+#define TPOOL__IMPLEMENTED
+
+#if !defined(__STDC_VERSION__) || __STDC_VERSION__ < 201112L || defined(__STDC_NO_ATOMICS__)
+#error "tpool.h: the implementation needs C11 with <stdatomic.h>"
+#endif
+
+#include <errno.h>
+#include <limits.h>
+#include <stdalign.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define TPOOL__TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TPOOL__TSAN 1
+#endif
+#endif
+
+#if !defined(TPOOL_THREADS_POSIX) && !defined(TPOOL_THREADS_WIN32)
+#if defined(_WIN32)
+#define TPOOL_THREADS_WIN32
+#elif defined(TPOOL__TSAN) || defined(__STDC_NO_THREADS__) || defined(__APPLE__)
+#define TPOOL_THREADS_POSIX
+#elif defined(__has_include)
+#if !__has_include(<threads.h>)
+#define TPOOL_THREADS_POSIX
+#endif
+#endif
+#endif
+
+#if defined(__unix__) || defined(__APPLE__)
+#define TPOOL__UNIX 1 /* POSIX calls are there, whichever backend starts the threads */
+#endif
+
+#if defined(TPOOL_THREADS_WIN32)
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#include <windows.h>
+#if defined(_MSC_VER)
+#pragma comment(lib, "Synchronization.lib")
+#endif
+#elif !defined(TPOOL_THREADS_POSIX)
+#define TPOOL__THREADS_C11 1
+#include <threads.h>
+#endif
+
+#if defined(TPOOL__UNIX)
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
+#if !defined(CLOCK_MONOTONIC)
+#error "tpool.h: in the implementation file, include tpool.h before the system headers, or compile with -std=gnu11 or -D_GNU_SOURCE"
+#endif
+#if defined(__GLIBC__) && !defined(__USE_GNU) /* the file included system headers first: this one is then not declared */
+extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
+#endif
+#endif
+
+#ifndef TPOOL_ASSERT
+#define TPOOL_ASSERT(x) ((void)0)
+#endif
+#ifndef TPOOL_MALLOC
+#define TPOOL_MALLOC(size) malloc(size)
+#define TPOOL_FREE(ptr) free(ptr)
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define TPOOL__THREAD_LOCAL __declspec(thread)
+#define TPOOL__LIKELY(x) (x)
+#define TPOOL__NOINLINE __declspec(noinline)
+#elif defined(__GNUC__)
+#define TPOOL__THREAD_LOCAL _Thread_local
+#define TPOOL__LIKELY(x) __builtin_expect(!!(x), 1)
+#define TPOOL__NOINLINE __attribute__((noinline))
+#else
+#define TPOOL__THREAD_LOCAL _Thread_local
+#define TPOOL__LIKELY(x) (x)
+#define TPOOL__NOINLINE
+#endif
+
+#define TPOOL__CACHE_LINE 64
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>atomics  Every atomic access goes through one of these names, which carry the order. A test that takes over
+ *  scheduling defines TPOOL__SCHEDULE_POINT.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#ifndef TPOOL__SCHEDULE_POINT
+#define TPOOL__SCHEDULE_POINT() ((void)0)
+#endif
+
+typedef _Atomic(uintptr_t) tpool__word; /* state words, counts */
+typedef _Atomic(uint32_t) tpool__u32;   /* what threads sleep on */
+
+#define tpool__load_relaxed(a) (TPOOL__SCHEDULE_POINT(), atomic_load_explicit((a), memory_order_relaxed))
+#define tpool__load_acquire(a) (TPOOL__SCHEDULE_POINT(), atomic_load_explicit((a), memory_order_acquire))
+#define tpool__store_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_store_explicit((a), (v), memory_order_relaxed))
+#define tpool__store_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_store_explicit((a), (v), memory_order_release))
+#define tpool__add_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_add_explicit((a), (v), memory_order_relaxed))
+#define tpool__sub_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_sub_explicit((a), (v), memory_order_relaxed))
+#define tpool__sub_acq_rel(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_sub_explicit((a), (v), memory_order_acq_rel))
+#define tpool__or_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_or_explicit((a), (v), memory_order_relaxed))
+#define tpool__and_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_and_explicit((a), (v), memory_order_relaxed))
+#define tpool__and_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_and_explicit((a), (v), memory_order_release))
+#define tpool__exchange_acquire(a, v) (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_acquire))
+#define tpool__exchange_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_release))
+#define tpool__exchange_acq_rel(a, v) (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_acq_rel))
+#define tpool__cas_relaxed(a, seen, v) \
+    (TPOOL__SCHEDULE_POINT(), \
+     atomic_compare_exchange_strong_explicit((a), (seen), (v), memory_order_relaxed, memory_order_relaxed))
+#define tpool__cas_acquire(a, seen, v) \
+    (TPOOL__SCHEDULE_POINT(), \
+     atomic_compare_exchange_strong_explicit((a), (seen), (v), memory_order_acquire, memory_order_relaxed))
+#define tpool__cas_acq_rel(a, seen, v) \
+    (TPOOL__SCHEDULE_POINT(), \
+     atomic_compare_exchange_strong_explicit((a), (seen), (v), memory_order_acq_rel, memory_order_acquire))
+
+static inline void tpool__pause(void) {
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+    __builtin_ia32_pause();
+#elif defined(__GNUC__) && (defined(__aarch64__) || (defined(__arm__) && __ARM_ARCH >= 7))
+    __asm__ __volatile__("yield");
+#elif defined(TPOOL_THREADS_WIN32)
+    YieldProcessor();
+#endif
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Time
+ * ----------------------------------------------------------------------------------------------------------------- */
+static int64_t tpool__clock(void) {
+#if defined(TPOOL_THREADS_WIN32)
+    LARGE_INTEGER count, rate;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&rate);
+    int64_t whole = count.QuadPart / rate.QuadPart, rest = count.QuadPart % rate.QuadPart;
+    return whole * 1000000000 + rest * 1000000000 / rate.QuadPart;
+#elif defined(TPOOL__UNIX)
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + (int64_t)t.tv_nsec;
+#else
+    struct timespec t; /* a system with C11 threads alone has no monotonic clock to offer */
+    timespec_get(&t, TIME_UTC);
+    return (int64_t)t.tv_sec * 1000000000 + (int64_t)t.tv_nsec;
+#endif
+}
+TPOOL_API int64_t tpool_now(void) { return tpool__clock(); }
+
+static void tpool__yield(void) {
+#if defined(TPOOL_THREADS_WIN32)
+    SwitchToThread();
+#elif defined(TPOOL__UNIX)
+    sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>park  Waiting for a word to change
+ *
+ *  tpool__word_wait returns when *word is no longer `expected`, when woken, at the latest after `ns` nanoseconds, or
+ *  for no reason: callers loop. tpool__word_wake touches nothing but the address, so the word may be gone by then.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#if defined(__linux__) && (defined(SYS_futex) || defined(SYS_futex_time64)) && !defined(TPOOL__PARK_TABLE)
+#define TPOOL__PARK_FUTEX 1
+#elif defined(TPOOL_THREADS_WIN32)
+#define TPOOL__PARK_WIN32 1
+#endif
+
+#if defined(TPOOL__PARK_FUTEX)
+static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+    int saved = errno;
+#if defined(SYS_futex)
+    struct { long sec, nsec; } t; /* what this call takes, whatever the C library's struct timespec looks like */
+#else
+    struct { long long sec, nsec; } t;
+#endif
+    if (ns > INT64_C(1000000000) * 86400) ns = INT64_C(1000000000) * 86400;
+    t.sec = (long)(ns / 1000000000);
+    t.nsec = (long)(ns % 1000000000);
+#if defined(SYS_futex)
+    syscall(SYS_futex, word, 0 | 128 /* FUTEX_WAIT, private; relative, on the monotonic clock */, expected, &t, NULL, 0);
+#else
+    syscall(SYS_futex_time64, word, 0 | 128, expected, &t, NULL, 0);
+#endif
+    errno = saved;
+}
+static void tpool__word_wake(tpool__u32 *word) {
+    int saved = errno;
+#if defined(SYS_futex)
+    syscall(SYS_futex, word, 1 | 128 /* FUTEX_WAKE, private */, 1, NULL, NULL, 0);
+#else
+    syscall(SYS_futex_time64, word, 1 | 128, 1, NULL, NULL, 0);
+#endif
+    errno = saved;
+}
+static void tpool__park_reset(void) { }
+#elif defined(TPOOL__PARK_WIN32)
+static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+    int64_t ms = (ns + 999999) / 1000000;
+    WaitOnAddress((volatile VOID *)word, &expected, sizeof expected, ms > 86400000 ? 86400000 : (DWORD)ms);
+}
+static void tpool__word_wake(tpool__u32 *word) { WakeByAddressSingle((PVOID)word); }
+static void tpool__park_reset(void) { }
+#else
+/* A table of mutexes and conditions, by address. Several words may share an entry, so a wake wakes all of it. */
+typedef struct tpool__park_entry {
+#if defined(TPOOL__UNIX)
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+#else
+    mtx_t lock;
+    cnd_t changed;
+#endif
+} tpool__park_entry;
+static tpool__park_entry tpool__park_table[64];
+static void tpool__park_reset(void) {
+    for (int i = 0; i < 64; i++) {
+#if defined(TPOOL__UNIX)
+        pthread_condattr_t attributes;
+        pthread_condattr_init(&attributes);
+#if !defined(__APPLE__)
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+#endif
+        pthread_mutex_init(&tpool__park_table[i].lock, NULL);
+        pthread_cond_init(&tpool__park_table[i].changed, &attributes);
+        pthread_condattr_destroy(&attributes);
+#else
+        mtx_init(&tpool__park_table[i].lock, mtx_plain);
+        cnd_init(&tpool__park_table[i].changed);
+#endif
+    }
+}
+#if defined(TPOOL__UNIX)
+static pthread_once_t tpool__park_once = PTHREAD_ONCE_INIT;
+#else
+static once_flag tpool__park_once = ONCE_FLAG_INIT;
+#endif
+static tpool__park_entry *tpool__park_find(const void *address) {
+#if defined(TPOOL__UNIX)
+    pthread_once(&tpool__park_once, tpool__park_reset);
+#else
+    call_once(&tpool__park_once, tpool__park_reset);
+#endif
+    return &tpool__park_table[(((uintptr_t)address >> 4) ^ ((uintptr_t)address >> 12)) % 64];
+}
+static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+    tpool__park_entry *entry = tpool__park_find(word);
+    if (ns > INT64_C(3600000000000)) ns = INT64_C(3600000000000);
+#if defined(TPOOL__UNIX)
+    struct timespec t;
+    pthread_mutex_lock(&entry->lock);
+    if (tpool__load_relaxed(word) == expected) { /* relaxed: the waker changes it before it takes this mutex */
+#if defined(__APPLE__)
+        t.tv_sec = (time_t)(ns / 1000000000);
+        t.tv_nsec = (long)(ns % 1000000000);
+        pthread_cond_timedwait_relative_np(&entry->changed, &entry->lock, &t);
+#else
+        int64_t end = tpool__clock() + ns;
+        t.tv_sec = (time_t)(end / 1000000000);
+        t.tv_nsec = (long)(end % 1000000000);
+        pthread_cond_timedwait(&entry->changed, &entry->lock, &t);
+#endif
+    }
+    pthread_mutex_unlock(&entry->lock);
+#else
+    if (ns > 50000000) ns = 50000000; /* this condition knows only the civil clock: short waits bound what a jump does */
+    struct timespec t;
+    mtx_lock(&entry->lock);
+    if (tpool__load_relaxed(word) == expected) { /* relaxed: the waker changes it before it takes this mutex */
+        timespec_get(&t, TIME_UTC);
+        int64_t end = (int64_t)t.tv_nsec + ns;
+        t.tv_sec += (time_t)(end / 1000000000);
+        t.tv_nsec = (long)(end % 1000000000);
+        cnd_timedwait(&entry->changed, &entry->lock, &t);
+    }
+    mtx_unlock(&entry->lock);
+#endif
+}
+static void tpool__word_wake(tpool__u32 *word) {
+    tpool__park_entry *entry = tpool__park_find(word);
+#if defined(TPOOL__UNIX)
+    pthread_mutex_lock(&entry->lock);
+    pthread_cond_broadcast(&entry->changed);
+    pthread_mutex_unlock(&entry->lock);
+#else
+    mtx_lock(&entry->lock);
+    cnd_broadcast(&entry->changed);
+    mtx_unlock(&entry->lock);
+#endif
+}
+#endif
+
+/* How often a thread looks before it sleeps. Zero on one CPU, where whoever is waited for needs it. Set once. */
+static tpool__u32 tpool__spins;
+static tpool__word tpool__spinners; /* how many may look around at once: one fewer than CPUs */
+
+/* For the rare loops that wait a moment for another thread to leave a few instructions. */
+static void tpool__backoff(unsigned *tries) {
+    unsigned n = (*tries)++;
+    if (n < 64) tpool__pause();
+    else if (n < 1024) tpool__yield();
+    else { /* the other may be kept off this CPU by our priority */
+        tpool__u32 nothing = 0;
+        tpool__word_wait(&nothing, 0, 50000);
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>lock  A lock of one word: 0 free, 1 held, 2 held and somebody may sleep. (Drepper, "Futexes are tricky", 2011)
+ *  Pair P1: the exchange in tpool__unlock releases, the one that takes the lock acquires.
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef tpool__u32 tpool__lock_word;
+
+static TPOOL__NOINLINE void tpool__lock_slowly(tpool__lock_word *lock) {
+    for (uint32_t i = tpool__load_relaxed(&tpool__spins) ? 100 : 0; i > 0; i--) { /* relaxed: a hint */
+        uint32_t free_word = 0;
+        if (tpool__load_relaxed(lock) == 0 && tpool__cas_acquire(lock, &free_word, 1)) return; /* P1 */
+        tpool__pause();
+    }
+    while (tpool__exchange_acquire(lock, 2) != 0) tpool__word_wait(lock, 2, TPOOL_FOREVER); /* P1 */
+}
+static inline void tpool__lock(tpool__lock_word *lock) {
+    uint32_t free_word = 0;
+    if (!TPOOL__LIKELY(tpool__cas_acquire(lock, &free_word, 1))) tpool__lock_slowly(lock); /* P1 */
+}
+static inline void tpool__unlock(tpool__lock_word *lock) {
+    if (!TPOOL__LIKELY(tpool__exchange_release(lock, 0) == 1)) tpool__word_wake(lock); /* P1 */
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>parker  One thread's bed: 0 empty, 1 notified, 2 asleep. tpool__unpark may come before tpool__park or after; its
+ *  exchange is its last touch of the parker's memory. Pair P5: what was done before the unpark is seen after the park.
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef tpool__u32 tpool__parker;
+
+/* True: notified, and the notice is used up. False: the deadline passed. */
+static bool tpool__park(tpool__parker *parker, int64_t deadline) {
+    uint32_t seen = 0;
+    if (tpool__cas_acquire(parker, &seen, 2)) { /* acquire for uniformity; nothing was notified */
+        for (;;) {
+            int64_t left = TPOOL_FOREVER;
+            if (deadline != TPOOL_FOREVER) {
+                left = deadline - tpool__clock();
+                if (left <= 0) {
+                    seen = 2;
+                    if (tpool__cas_acquire(parker, &seen, 0)) return false;
+                    break;
+                }
+            }
+            tpool__word_wait(parker, 2, left);
+            if (tpool__load_relaxed(parker) != 2) break; /* relaxed: the exchange below acquires */
+        }
+    }
+    return tpool__exchange_acquire(parker, 0) == 1; /* P5 */
+}
+static void tpool__unpark(tpool__parker *parker) {
+    if (tpool__exchange_release(parker, 1) == 2) tpool__word_wake(parker); /* P5 */
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Threads
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef struct tpool__thread_handle {
+#if defined(TPOOL_THREADS_WIN32)
+    HANDLE win32;
+#else
+#if defined(TPOOL__THREADS_C11)
+    thrd_t c11;
+#endif
+#if defined(TPOOL__UNIX)
+    pthread_t posix;
+    bool is_posix;
+#endif
+#endif
+    bool valid;
+} tpool__thread_handle;
+
+static void tpool__worker_main(void *worker);
+
+#if defined(TPOOL_THREADS_WIN32)
+static DWORD WINAPI tpool__worker_entry_win32(LPVOID worker) { tpool__worker_main(worker); return 0; }
+#else
+#if defined(TPOOL__THREADS_C11)
+static int tpool__worker_entry_c11(void *worker) { tpool__worker_main(worker); return 0; }
+#endif
+#if defined(TPOOL__UNIX)
+static void *tpool__worker_entry_posix(void *worker) { tpool__worker_main(worker); return NULL; }
+#endif
+#endif
+
+/* Starts a worker's thread, with asynchronous signals blocked from its first instruction. False: refused. */
+static bool tpool__thread_start(tpool__thread_handle *handle, void *worker, size_t stack_size) {
+    bool started = false;
+#if defined(TPOOL__UNIX)
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT };
+    for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++) sigdelset(&blocked, synchronous[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+#endif
+#if defined(TPOOL_THREADS_WIN32)
+    handle->win32 = CreateThread(NULL, stack_size, tpool__worker_entry_win32, worker,
+                                 stack_size ? STACK_SIZE_PARAM_IS_A_RESERVATION : 0, NULL);
+    started = handle->win32 != NULL;
+#else
+#if defined(TPOOL__THREADS_C11)
+#if defined(TPOOL__UNIX)
+    handle->is_posix = stack_size != 0; /* C11 cannot say a stack's size */
+    if (!handle->is_posix)
+#endif
+        started = thrd_create(&handle->c11, tpool__worker_entry_c11, worker) == thrd_success;
+#elif defined(TPOOL__UNIX)
+    handle->is_posix = true;
+#endif
+#if defined(TPOOL__UNIX)
+    if (handle->is_posix) {
+        pthread_attr_t attributes;
+        if (pthread_attr_init(&attributes) == 0) {
+            bool accepted = true;
+            if (stack_size) {
+                long page = sysconf(_SC_PAGESIZE);
+                size_t unit = page > 0 ? (size_t)page : 4096, least = (size_t)PTHREAD_STACK_MIN;
+                if (stack_size < least) stack_size = least;
+                if (stack_size <= SIZE_MAX - unit) stack_size = (stack_size + unit - 1) / unit * unit;
+                accepted = pthread_attr_setstacksize(&attributes, stack_size) == 0;
+            }
+            started = accepted &&
+                      pthread_create(&handle->posix, &attributes, tpool__worker_entry_posix, worker) == 0;
+            pthread_attr_destroy(&attributes);
+        }
+    }
+#endif
+#endif
+#if defined(TPOOL__UNIX)
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+#endif
+    handle->valid = started;
+    return started;
+}
+
+static void tpool__thread_join(tpool__thread_handle *handle) {
+    if (!handle->valid) return;
+    handle->valid = false;
+#if defined(TPOOL_THREADS_WIN32)
+    WaitForSingleObject(handle->win32, INFINITE);
+    CloseHandle(handle->win32);
+#else
+#if defined(TPOOL__UNIX)
+    if (handle->is_posix) {
+        pthread_join(handle->posix, NULL);
+        return;
+    }
+#endif
+#if defined(TPOOL__THREADS_C11)
+    thrd_join(handle->c11, NULL);
+#endif
+#endif
+}
+
+/* Names the calling thread "base_index", the base cut so that the index stays. */
+static void tpool__thread_name(const char *base, int index) {
+#if defined(__linux__) || defined(__APPLE__)
+    char text[16], number[13];
+    int digits = snprintf(number, sizeof number, "_%d", index);
+    snprintf(text, sizeof text, "%.*s%s", 15 - digits, base, number);
+#if defined(__APPLE__)
+    pthread_setname_np(text);
+#else
+    prctl(PR_SET_NAME, (unsigned long)(uintptr_t)text, 0ul, 0ul, 0ul);
+#endif
+#elif defined(TPOOL_THREADS_WIN32)
+    typedef HRESULT(WINAPI * set_description)(HANDLE, PCWSTR); /* since Windows 10, so looked up */
+    HMODULE module = GetModuleHandleA("kernel32.dll");
+    FARPROC found = module ? GetProcAddress(module, "SetThreadDescription") : NULL;
+    if (found) {
+        WCHAR wide[96];
+        char text[96];
+        snprintf(text, sizeof text, "%.80s_%d", base, index);
+        if (MultiByteToWideChar(CP_UTF8, 0, text, -1, wide, 96) > 0) {
+            set_description set;
+            memcpy(&set, &found, sizeof set);
+            set(GetCurrentThread(), wide);
+        }
+    }
+#else
+    (void)base;
+    (void)index;
+#endif
+}
+
+/* The address of something on the real stack, for comparing with tpool__stack_floor. */
+static inline uintptr_t tpool__stack_here(void) {
+#if defined(__GNUC__)
+    return (uintptr_t)__builtin_frame_address(0);
+#else
+    volatile char here = 0;
+    return (uintptr_t)&here;
+#endif
+}
+
+/* The lowest address of the calling thread's stack that a nested task may start at: a quarter of it is kept for what
+ * that task needs itself. Where the system does not tell, the configured size is believed, or 256 KiB assumed. */
+static uintptr_t tpool__stack_floor(size_t configured) {
+    uintptr_t low = 0;
+    size_t size = 0;
+#if defined(__linux__)
+    pthread_attr_t attributes;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        void *base = NULL;
+        if (pthread_attr_getstack(&attributes, &base, &size) == 0) low = (uintptr_t)base;
+        pthread_attr_destroy(&attributes);
+    }
+#elif defined(__APPLE__)
+    size = pthread_get_stacksize_np(pthread_self());
+    low = (uintptr_t)pthread_get_stackaddr_np(pthread_self()) - size;
+#elif defined(TPOOL_THREADS_WIN32)
+    ULONG_PTR bottom = 0, top = 0;
+    GetCurrentThreadStackLimits(&bottom, &top);
+    low = (uintptr_t)bottom;
+    size = (size_t)(top - bottom);
+#endif
+    if (low == 0) {
+        size = configured ? configured : (size_t)256 * 1024;
+        uintptr_t here = tpool__stack_here();
+        low = here > size ? here - size : 0;
+    }
+    return low + size / 4;
+}
+
+/* A hook that runs in a thread as it ends, and only in threads that armed it. */
+static void tpool__thread_ended(void *armed);
+#if defined(TPOOL_THREADS_WIN32)
+static DWORD tpool__exit_key;
+static VOID WINAPI tpool__thread_ended_win32(PVOID armed) { if (armed) tpool__thread_ended(armed); }
+static bool tpool__exit_hook_create(void) {
+    tpool__exit_key = FlsAlloc(tpool__thread_ended_win32);
+    return tpool__exit_key != FLS_OUT_OF_INDEXES;
+}
+static bool tpool__exit_hook_arm(void *value) { return FlsSetValue(tpool__exit_key, value) != 0; }
+#elif defined(TPOOL__THREADS_C11)
+static tss_t tpool__exit_key;
+static bool tpool__exit_hook_create(void) {
+    return tss_create(&tpool__exit_key, tpool__thread_ended) == thrd_success;
+}
+static bool tpool__exit_hook_arm(void *value) { return tss_set(tpool__exit_key, value) == thrd_success; }
+#else
+static pthread_key_t tpool__exit_key;
+static bool tpool__exit_hook_create(void) { return pthread_key_create(&tpool__exit_key, tpool__thread_ended) == 0; }
+static bool tpool__exit_hook_arm(void *value) { return pthread_setspecific(tpool__exit_key, value) == 0; }
+#endif
+
+/* Ends the calling thread: in a child of fork that was a worker's thread, which has nowhere to return to. */
+static void tpool__thread_exit(void) {
+#if defined(TPOOL_THREADS_WIN32)
+    ExitThread(0);
+#elif defined(TPOOL__UNIX)
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+static bool tpool__fork_hooks(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+#if defined(TPOOL__UNIX)
+    return pthread_atfork(prepare, parent, child) == 0;
+#else
+    (void)prepare;
+    (void)parent;
+    (void)child;
+    return true;
+#endif
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Memory: aligned to a cache line by hand, since TPOOL_MALLOC promises no more than malloc
+ * ----------------------------------------------------------------------------------------------------------------- */
+static void *tpool__alloc_lines(size_t size) {
+    if (size > SIZE_MAX - 2 * TPOOL__CACHE_LINE) return NULL;
+    void *whole = TPOOL_MALLOC(size + 2 * TPOOL__CACHE_LINE);
+    if (!whole) return NULL;
+    uintptr_t aligned = ((uintptr_t)whole + 2 * TPOOL__CACHE_LINE - 1) / TPOOL__CACHE_LINE * TPOOL__CACHE_LINE;
+    memcpy((char *)aligned - sizeof whole, &whole, sizeof whole);
+    memset((void *)aligned, 0, size);
+    return (void *)aligned;
+}
+static void tpool__free_lines(void *lines) {
+    if (!lines) return;
+    void *whole;
+    memcpy(&whole, (char *)lines - sizeof whole, sizeof whole);
+    TPOOL_FREE(whole);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  CPUs
+ * ----------------------------------------------------------------------------------------------------------------- */
+#if defined(__linux__)
+#ifndef TPOOL__CGROUP_ROOT
+#define TPOOL__CGROUP_ROOT "/sys/fs/cgroup"
+#endif
+#ifndef TPOOL__CGROUP_SELF
+#define TPOOL__CGROUP_SELF "/proc/self/cgroup"
+#endif
+/* CPUs by the quota of one group, rounded up, or `least` if it has none or more. Version 2 keeps "quota period" in one
+ * file, version 1 in two. */
+static int tpool__quota_of(const char *folder, bool version2, int least) {
+    char path[1200];
+    long long quota = -1, period = 0;
+    snprintf(path, sizeof path, "%s/%s", folder, version2 ? "cpu.max" : "cpu.cfs_quota_us");
+    FILE *file = fopen(path, "r");
+    if (!file) return least;
+    int found = version2 ? fscanf(file, "%lld %lld", &quota, &period) : fscanf(file, "%lld", &quota);
+    fclose(file);
+    if (!version2 && found == 1) {
+        snprintf(path, sizeof path, "%s/%s", folder, "cpu.cfs_period_us");
+        file = fopen(path, "r");
+        if (!file) return least;
+        found += fscanf(file, "%lld", &period);
+        fclose(file);
+    }
+    if (found != 2 || quota <= 0 || period <= 0) return least;
+    long long cpus = quota / period + (quota % period != 0);
+    return cpus < least ? (int)cpus : least;
+}
+/* The smallest quota on the way from the process' groups up to their roots. */
+static int tpool__quota(int least) {
+    FILE *file = fopen(TPOOL__CGROUP_SELF, "r");
+    if (!file) return least;
+    char line[1024], folder[1100];
+    while (fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = 0;
+        char *controllers = strchr(line, ':');
+        char *path = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!path) continue;
+        *controllers++ = 0;
+        *path++ = 0;
+        bool version2 = *controllers == 0;
+        if (!version2) {
+            size_t length = strlen(controllers);
+            const char *cpu = strstr(controllers, "cpu");
+            while (cpu && !((cpu == controllers || cpu[-1] == ',') && (cpu[3] == 0 || cpu[3] == ',')))
+                cpu = cpu + 3 < controllers + length ? strstr(cpu + 3, "cpu") : NULL;
+            if (!cpu) continue;
+        }
+        for (;;) {
+            snprintf(folder, sizeof folder, "%s%s%s%s", TPOOL__CGROUP_ROOT, version2 ? "" : "/cpu",
+                     *path == '/' ? "" : "/", path);
+            least = tpool__quota_of(folder, version2, least);
+            char *slash = strrchr(path, '/');
+            if (!slash || path[0] == 0 || path[1] == 0) break;
+            slash[slash == path] = 0; /* "/a/b", "/a", "/" */
+        }
+    }
+    fclose(file);
+    return least;
+}
+#endif
+
+TPOOL_API int tpool_cpu_count(void) {
+    int count = 1;
+#if defined(TPOOL_THREADS_WIN32)
+    DWORD_PTR mine = 0, machine = 0;
+    count = 0;
+    if (GetProcessAffinityMask(GetCurrentProcess(), &mine, &machine))
+        for (; mine; mine &= mine - 1) count++;
+    if (count == 0) {
+        SYSTEM_INFO info;
+        GetSystemInfo(&info);
+        count = (int)info.dwNumberOfProcessors;
+    }
+#elif defined(__linux__)
+    int saved = errno;
+    unsigned long mask[1024]; /* up to 65,536 CPUs; the kernel tells how many bytes it wrote */
+    memset(mask, 0, sizeof mask);
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    count = 0;
+    for (size_t i = 0; bytes > 0 && i < (size_t)bytes / sizeof *mask; i++)
+        for (unsigned long word = mask[i]; word; word &= word - 1) count++;
+    if (count == 0) count = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    count = tpool__quota(count);
+    errno = saved;
+#elif defined(TPOOL__UNIX)
+    count = (int)sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+    return count < 1 ? 1 : count;
+}
+
+TPOOL_API int tpool_workers_for(tpool_work work) {
+    int cpus = tpool_cpu_count();
+    if (work != TPOOL_WORK_IO) return cpus;
+    int most = cpus > 32 ? cpus : 32;
+    return cpus <= most / 2 ? 2 * cpus : most;
+}
+
+/* ====================================================================================================================
+ *  >>structures  Blocks, lanes, workers, pools
+ * ================================================================================================================= */
+typedef struct tpool__worker tpool__worker;
+typedef struct tpool__watch tpool__watch;
+typedef struct tpool__extra tpool__extra;
+typedef struct tpool__outcome tpool__outcome;
+typedef struct tpool__context tpool__context;
+typedef struct tpool__record tpool__record;
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>block  A task and its future, 64 bytes where pointers have 8. The bits of `state` stand in >>protocol.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__PHASE ((uintptr_t)15)
+#define TPOOL__PHASE_PENDING ((uintptr_t)0)
+#define TPOOL__PHASE_RUNNING ((uintptr_t)1)
+#define TPOOL__PHASE_CANCELLING ((uintptr_t)2)
+#define TPOOL__PHASE_LAPSING ((uintptr_t)3)
+#define TPOOL__PHASE_DONE ((uintptr_t)8) /* plus the status, of which OK to EXPIRED and BROKEN fit in three bits */
+#define TPOOL__WATCHED ((uintptr_t)1 << 4)
+#define TPOOL__LOCKED ((uintptr_t)1 << 5)
+#define TPOOL__STOP ((uintptr_t)1 << 6)
+#define TPOOL__SETTLED ((uintptr_t)1 << 7)
+#define TPOOL__POPPED ((uintptr_t)1 << 8)
+#define TPOOL__REFERENCE ((uintptr_t)1 << 9)
+
+struct tpool_future {
+    tpool__word state;
+    union {
+        tpool_fn fn;            /* until it is claimed */
+        tpool_future *outer;    /* while it runs: the task beneath it on the same stack */
+        tpool_future *next;     /* while it is free, or about to be */
+    } u;
+    void *value;                /* what fn gets; once done, its result */
+    uintptr_t home;             /* its pool (0: a bare future), and in the low bits the process' generation */
+    tpool__extra *extra;        /* what most tasks do not have; never changes while the task is shared */
+    tpool__watch *watches;      /* who wants to learn of the end, newest first; under TPOOL__LOCKED */
+    _Atomic(tpool__outcome *) outcome;            /* an error, or the result's payload */
+    _Atomic(struct tpool__thread *) runner;       /* whose stack it runs on; for the search for cycles */
+};
+
+/* The generation is kept here because the pool of a pending future may be destroyed at any moment by another thread. */
+#define TPOOL__GENERATIONS ((uintptr_t)TPOOL__CACHE_LINE - 1)
+static inline tpool *tpool__pool_of(const tpool_future *future) { return (tpool *)(future->home & ~TPOOL__GENERATIONS); }
+
+/* How a task ended, where a pointer does not tell all. */
+typedef enum tpool__outcome_kind { TPOOL__ERROR, TPOOL__BYTES, TPOOL__OWNED } tpool__outcome_kind;
+struct tpool__outcome {
+    tpool__outcome_kind kind;
+    bool is_static;             /* not from TPOOL_MALLOC by itself: nothing to free */
+    tpool_error error;
+    void *payload;
+    size_t size;
+    void (*payload_free)(void *payload);
+};
+
+/* What only some tasks have. The copied bytes follow it. */
+struct tpool__extra {
+    void (*arg_free)(void *arg);
+    const char *name;
+    size_t arg_size;
+    int priority;
+    int64_t expires_at;         /* 0: never */
+    int64_t run_limit_ns;
+    int64_t started_at;         /* set where run_limit_ns is */
+    tpool__outcome ended;       /* the error of a task that ended otherwise than by itself, with its name */
+};
+#define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
+
+/* Someone who wants to learn of a future's end. `done` is called under the future's lock bit, with link NULL, and may
+ * give the watch back to its owner; NULL: a callback, to be run after the lock is gone. */
+struct tpool__watch {
+    tpool__watch *next, **link; /* link NULL: not in the list any more */
+    void (*done)(tpool__watch *watch, tpool_future *future);
+};
+typedef struct tpool__callback {
+    tpool__watch watch;
+    void (*fn)(tpool_future *future, void *context);
+    void *context;
+} tpool__callback;
+
+/* What a thread is doing, innermost first; on its stack. */
+typedef enum tpool__context_kind {
+    TPOOL__IN_TASK, TPOOL__IN_ITEM, TPOOL__IN_JOB, TPOOL__IN_CALLBACK, TPOOL__IN_SETUP
+} tpool__context_kind;
+struct tpool__context {
+    tpool__context_kind kind;
+    uint32_t stops;             /* the pool's count of stop requests when the task started */
+    tpool_future *task;         /* whose raise and return it is; NULL in callbacks, initializers and finalizers */
+    tpool *pool;
+    tpool__context *outer;      /* beneath it on this stack */
+    tpool__context *origin;     /* on another stack: of a job, or of a part of a loop, whose task it belongs to */
+};
+
+/* What every thread has that ever calls in here. */
+typedef struct tpool__thread {
+    tpool__context *context;
+    tpool_future *running;      /* blocks of the tasks on this stack, innermost first: all that is left if it ends */
+    tpool__worker *worker;
+    tpool *caller_pool;         /* the pool whose task TPOOL_FULL_CALLER_RUNS runs here */
+    tpool_future *cache;        /* free blocks */
+    unsigned cached;
+    bool armed;                 /* the exit hook will run */
+    uintptr_t stack_floor;      /* no task is run in place beneath it */
+    tpool__record *blocked;     /* its wait, as others may see it; under tpool__cycles.lock */
+    tpool_future plain;         /* stands for a task that has no block */
+} tpool__thread;
+
+static TPOOL__THREAD_LOCAL tpool__thread tpool__self_storage;
+static inline tpool__thread *tpool__self(void) { return &tpool__self_storage; }
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>lane  A queue of tasks: first in, first out, slots in segments, under a lock held for a few instructions.
+ *
+ *  A task without a future is two words, function and argument; one with a block is a single word. One bit a word tells
+ *  where a pair begins. Blocks that were claimed elsewhere (cancelled, run in place) stay behind as tombstones; they
+ *  are dropped when their turn comes, or by a sweep when a segment is needed and half of the entries may be dead, so
+ *  that memory is bounded by what really waits.
+ *
+ *  Rejected: a linked list of blocks (its consumer pays a cache miss a task), and a lock-free ring with one fetch-add a
+ *  submit: it saves the second read-modify-write of the unlock, 5 ns, and loses the sweep, exact capacities, and the
+ *  lock's order between queueing and looking for sleepers, which it must buy with a fence.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__SEGMENT_WORDS 500u
+typedef struct tpool__segment {
+    struct tpool__segment *next;
+    unsigned used;
+    unsigned char pairs[(TPOOL__SEGMENT_WORDS + 7) / 8];
+    uintptr_t words[TPOOL__SEGMENT_WORDS];
+} tpool__segment;
+
+typedef struct tpool__lane {
+    tpool__lock_word lock;
+    tpool__word count;          /* entries, tombstones too; written under the lock, read by anyone as a hint */
+    tpool__segment *head, *tail, *spare;
+    unsigned head_position;
+    intptr_t dead;              /* tasks claimed elsewhere less tombstones dropped; the sum over a pool's lanes counts */
+    uintptr_t dead_since_sweep;
+    uint64_t submitted;
+} tpool__lane;
+
+/* A task as it leaves a queue. */
+typedef struct tpool__entry {
+    tpool_fn fn;                /* a plain task ... */
+    void *arg;
+    tpool_future *block;        /* ... or one with a block, claimed ... */
+    tpool_job *job;             /* ... or a forked job */
+    tpool__worker *victim;      /* whose job it is */
+    uint32_t stops;
+} tpool__entry;
+
+/* A waiting task with a priority, or any task of a pool that drops the oldest. */
+typedef struct tpool__ranked {
+    int priority;
+    uint64_t order;
+    tpool_future *block;
+} tpool__ranked;
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>worker
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* A blocked thread, on its stack, in one of a pool's lists. */
+typedef struct tpool__waiter {
+    struct tpool__waiter *next, **link;
+    struct tpool__waiter *next_in_line; /* in `room` and `drainers` */
+    tpool__parker parker;
+    bool refused;               /* in `blocked`: no spare worker could be had, so this wait ends */
+    bool granted;               /* in `room`: a place in the queue is reserved */
+    bool can_refuse;
+} tpool__waiter;
+
+enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUNT, TPOOL__OWN_COUNTS };
+
+struct tpool__worker {
+    tpool__lane lane;           /* what it submitted, and what it fetched */
+    alignas(TPOOL__CACHE_LINE) tpool *pool;
+    _Atomic(tpool__worker *) next;
+    int index;
+    bool searching;             /* counted in pool->gate; the owner's */
+    unsigned tasks_done;
+    unsigned turns, ranked_turns;
+    tpool_job *newest_job, *oldest_private_job; /* the owner's: forked and not joined */
+    tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner */
+    alignas(TPOOL__CACHE_LINE) tpool__lock_word jobs_lock;
+    tpool__word public_jobs;    /* written under jobs_lock, read as a hint */
+    tpool_job *oldest_public_job, *newest_public_job;
+    tpool__parker parker;
+    /* under pool->lock: */
+    bool in_use, asleep, timed;
+    tpool__worker *sleep_next, *sleep_previous;
+    tpool__thread_handle handle;
+};
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>pools
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__ROOM ((uintptr_t)1)      /* gate: one more worker may become active */
+#define TPOOL__SEARCHER ((uintptr_t)2)  /* gate: one worker looks for work */
+
+#define TPOOL__PAUSED 1u                /* attention */
+#define TPOOL__SHUT 2u
+#define TPOOL__BREAK 4u
+#define TPOOL__RANKED 8u                /* something waits in the heap */
+#define TPOOL__HALTED 16u               /* the process ends */
+#define TPOOL__CLOSING 32u              /* takes work only from the tasks of the high-level pool */
+#define TPOOL__STOPS_SHIFT 8            /* above: how often TPOOL_STOP_RUNNING was asked */
+
+enum { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__REJECTED_COUNT, TPOOL__DROPPED_COUNT,
+       TPOOL__SPARED_COUNT, TPOOL__POOL_COUNTS };
+
+struct tpool {
+    /* read by everybody, written rarely */
+    tpool__u32 attention;
+    tpool__word max_workers;
+    tpool__word live;           /* started workers that have not ended; written under lock */
+    _Atomic(tpool__worker *) workers;
+    uintptr_t generation;
+    size_t capacity;
+    bool ordered;               /* every task goes through the heap */
+    bool shared;                /* a dual pool */
+    tpool_config config;
+    char name[64];
+    tpool *next, *previous;     /* all pools, under tpool__process.lock */
+    tpool *heir;                /* shut down when this one has ended, with heir_flags */
+    unsigned heir_flags;
+    tpool *closing_for;         /* with TPOOL__CLOSING: whose tasks may still submit */
+
+    alignas(TPOOL__CACHE_LINE) tpool__word gate;
+
+    alignas(TPOOL__CACHE_LINE) tpool__lane inject; /* what other threads submit; its lock also guards: */
+    tpool__ranked *heap;
+    size_t heap_count, heap_size;
+    uint64_t heap_order;
+    size_t reserved;            /* places granted to submitters in `room` */
+    size_t strays;              /* tasks that end outside a worker and are in no lane: cancels, expiries, caller-runs */
+    size_t visitors;            /* threads in a call that may outlast the last task: drains, blocked submitters */
+    tpool__waiter *room, **room_end;
+    tpool__waiter *drainers;    /* wait for something about the pool as a whole */
+    tpool__word draining;       /* how many, as a hint */
+
+    alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
+    tpool__word active;         /* live ones that are neither asleep nor blocked; a hint to those without the lock */
+    uintptr_t blocked;
+    uintptr_t ending;           /* ended ones still in their finalizer */
+    tpool__worker *sleepers;    /* last to sleep first */
+    tpool__waiter *blocked_waiters;
+    tpool__thread_handle last_ended; /* joined by the next that ends, or by the shutdown */
+    tpool__worker *last_worker;
+
+    alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
+    tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker */
+};
+
+/* What the whole process shares. */
+static struct {
+    tpool__lock_word lock;      /* guards what follows; taken before any pool's locks */
+    tpool__u32 ready;
+    tpool__word generation;     /* one more in each child of fork */
+    tpool__word pool_count;
+    tpool *pools;
+    unsigned named;
+} tpool__process;
+
+static void tpool__wake_one(tpool *pool);
+static void tpool__publish(tpool_future *future, tpool_status status);
+static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter);
+static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter);
+static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter);
+
+static inline bool tpool__is_foreign(const tpool *pool) {
+    /* relaxed: it changes only in the child's one thread, before fork returns there */
+    return pool->generation != tpool__load_relaxed(&tpool__process.generation);
+}
+
+static void tpool__waiter_link(tpool__waiter **list, tpool__waiter *waiter) {
+    waiter->next = *list;
+    waiter->link = list;
+    if (*list) (*list)->link = &waiter->next;
+    *list = waiter;
+}
+static void tpool__waiter_unlink(tpool__waiter *waiter) {
+    if (!waiter->link) return;
+    *waiter->link = waiter->next;
+    if (waiter->next) waiter->next->link = waiter->link;
+    waiter->link = NULL;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>blocks  Where blocks come from: slabs, cut once; a depot of batches; a cache in each thread
+ *
+ *  A thread takes and gives back whole batches, so a producer and a consumer pass 32 blocks at a price of one lock.
+ *  (Bonwick and Adams, "Magazines and Vmem", 2001.) All slabs go back when the last pool is destroyed, or later when
+ *  the last future is released.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__BATCH 32u
+#define TPOOL__SLAB_BLOCKS 126u
+typedef struct tpool__slab {
+    struct tpool__slab *next;
+    char pad[TPOOL__CACHE_LINE - sizeof(void *)];
+    tpool_future blocks[TPOOL__SLAB_BLOCKS];
+} tpool__slab;
+
+static struct {
+    tpool__lock_word lock;
+    tpool_future *batches;      /* batches of TPOOL__BATCH, chained by `extra` of their first blocks */
+    tpool_future *loose;        /* fewer than a batch, or not yet handed out */
+    size_t home, total;         /* blocks in the depot, blocks in all slabs */
+    tpool__slab *slabs;
+} tpool__depot;
+
+/* Gives all memory back if every block is home and no pool is left to need any. */
+static void tpool__depot_trim(void) {
+    tpool__slab *slabs = NULL;
+    tpool__lock(&tpool__depot.lock);
+    /* relaxed: a pool being created takes this lock for its first block */
+    if (tpool__depot.home == tpool__depot.total && tpool__load_relaxed(&tpool__process.pool_count) == 0) {
+        slabs = tpool__depot.slabs;
+        tpool__depot.slabs = NULL;
+        tpool__depot.batches = tpool__depot.loose = NULL;
+        tpool__depot.home = tpool__depot.total = 0;
+    }
+    tpool__unlock(&tpool__depot.lock);
+    while (slabs) {
+        tpool__slab *next = slabs->next;
+        tpool__free_lines(slabs);
+        slabs = next;
+    }
+}
+
+static void tpool__depot_give(tpool_future *first, unsigned count) {
+    tpool__lock(&tpool__depot.lock);
+    tpool__depot.home += count;
+    if (count == TPOOL__BATCH) {
+        first->extra = (tpool__extra *)(void *)tpool__depot.batches;
+        tpool__depot.batches = first;
+    } else {
+        while (first) {
+            tpool_future *next = first->u.next;
+            first->u.next = tpool__depot.loose;
+            tpool__depot.loose = first;
+            first = next;
+        }
+    }
+    tpool__unlock(&tpool__depot.lock);
+}
+
+/* Up to a batch of free blocks, as a chain, or NULL. */
+static tpool_future *tpool__depot_take(unsigned *count) {
+    tpool_future *first = NULL;
+    *count = 0;
+    tpool__lock(&tpool__depot.lock);
+    if (tpool__depot.batches) {
+        first = tpool__depot.batches;
+        tpool__depot.batches = (tpool_future *)(void *)first->extra;
+        *count = TPOOL__BATCH;
+    } else {
+        if (!tpool__depot.loose) {
+            tpool__slab *slab = (tpool__slab *)tpool__alloc_lines(sizeof *slab);
+            if (slab) {
+                slab->next = tpool__depot.slabs;
+                tpool__depot.slabs = slab;
+                tpool__depot.home += TPOOL__SLAB_BLOCKS;
+                tpool__depot.total += TPOOL__SLAB_BLOCKS;
+                for (unsigned i = TPOOL__SLAB_BLOCKS; i > 0; i--) {
+                    slab->blocks[i - 1].u.next = tpool__depot.loose;
+                    tpool__depot.loose = &slab->blocks[i - 1];
+                }
+            }
+        }
+        tpool_future **end = &first;
+        while (tpool__depot.loose && *count < TPOOL__BATCH) {
+            *end = tpool__depot.loose;
+            end = &tpool__depot.loose->u.next;
+            tpool__depot.loose = *end;
+            ++*count;
+        }
+        *end = NULL;
+    }
+    tpool__depot.home -= *count;
+    tpool__unlock(&tpool__depot.lock);
+    return first;
+}
+
+static void tpool__cache_flush(tpool__thread *self) {
+    tpool_future *first = self->cache;
+    unsigned count = self->cached;
+    self->cache = NULL;
+    self->cached = 0;
+    while (first) { /* in batches, so that they stay batches */
+        unsigned n = count < TPOOL__BATCH ? count : TPOOL__BATCH;
+        tpool_future *last = first;
+        for (unsigned i = 1; i < n; i++) last = last->u.next;
+        tpool_future *rest = last->u.next;
+        last->u.next = NULL;
+        tpool__depot_give(first, n);
+        first = rest;
+        count -= n;
+    }
+}
+
+/* The exit hook gives the cache back when the thread ends. */
+static bool tpool__arm(tpool__thread *self) {
+    if (!self->armed) self->armed = tpool__exit_hook_arm(self);
+    return self->armed;
+}
+
+static TPOOL__NOINLINE bool tpool__cache_fill(tpool__thread *self) {
+    if (!tpool__arm(self)) return false;
+    self->cache = tpool__depot_take(&self->cached);
+    return self->cache != NULL;
+}
+
+static inline tpool_future *tpool__block_new(tpool__thread *self) {
+    if (!TPOOL__LIKELY(self->cache != NULL) && !tpool__cache_fill(self)) return NULL;
+    tpool_future *block = self->cache;
+    self->cache = block->u.next;
+    self->cached--;
+    return block;
+}
+
+static inline void tpool__block_free(tpool_future *block) {
+    tpool__thread *self = tpool__self();
+    if (tpool__load_relaxed(&tpool__process.pool_count) == 0) { /* relaxed: a hint; tpool__depot_trim asks again */
+        block->u.next = NULL;
+        tpool__depot_give(block, 1);
+        tpool__cache_flush(self);
+        tpool__depot_trim();
+        return;
+    }
+    if (self->cached >= 2 * TPOOL__BATCH || !self->armed) {
+        if (!tpool__arm(self)) {
+            block->u.next = NULL;
+            tpool__depot_give(block, 1);
+            return;
+        }
+        if (self->cached >= 2 * TPOOL__BATCH) {
+            tpool_future *first = self->cache, *last = first;
+            for (unsigned i = 1; i < TPOOL__BATCH; i++) last = last->u.next;
+            self->cache = last->u.next;
+            self->cached -= TPOOL__BATCH;
+            last->u.next = NULL;
+            tpool__depot_give(first, TPOOL__BATCH);
+        }
+    }
+    block->u.next = self->cache;
+    self->cache = block;
+    self->cached++;
+}
+
+static void tpool__outcome_free(tpool__outcome *outcome) {
+    if (!outcome) return;
+    if (outcome->kind == TPOOL__OWNED && outcome->payload_free) outcome->payload_free(outcome->payload);
+    if (!outcome->is_static) TPOOL_FREE(outcome);
+}
+
+/* The last reference is gone; nobody else can see the block any more. */
+static void tpool__block_dispose(tpool_future *block) {
+    /* relaxed: whoever wrote these gave its reference up before us, with the order of P4 */
+    tpool__outcome *outcome = tpool__load_relaxed(&block->outcome);
+    tpool__extra *extra = block->extra;
+    tpool__watch *watch = block->watches;
+    tpool__block_free(block);
+    while (watch) { /* callbacks of a bare future that was never completed */
+        tpool__watch *next = watch->next;
+        TPOOL_FREE((void *)watch);
+        watch = next;
+    }
+    if (TPOOL__LIKELY(!outcome && !extra)) return;
+    tpool__outcome_free(outcome);
+    if (extra) TPOOL_FREE(extra);
+}
+
+/* Pair P4: each release publishes what its holder did to the block to the one who disposes of it. */
+TPOOL_API void tpool_future_release(tpool_future *future) {
+    if (!future) return;
+    uintptr_t state = tpool__load_acquire(&future->state); /* P4 */
+    if (state >= 2 * TPOOL__REFERENCE) { /* who sees only its own reference needs no read-modify-write */
+        state = tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE); /* P4 */
+        if (state >= 2 * TPOOL__REFERENCE) return;
+    }
+    tpool__block_dispose(future);
+}
+
+TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
+    /* relaxed: the caller's own reference keeps the block; P4 orders the releases */
+    if (future) tpool__add_relaxed(&future->state, TPOOL__REFERENCE);
+    return future;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Lanes. The lane's lock is held by the caller throughout.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static inline size_t tpool__lane_count(tpool__lane *lane) {
+    return tpool__load_relaxed(&lane->count); /* relaxed: exact under the lock, elsewhere a hint */
+}
+static inline void tpool__lane_set_count(tpool__lane *lane, size_t count) {
+    tpool__store_relaxed(&lane->count, count); /* relaxed: published by the lock */
+}
+
+static inline bool tpool__segment_is_pair(const tpool__segment *segment, unsigned position) {
+    return (segment->pairs[position / 8] >> (position % 8)) & 1;
+}
+static inline void tpool__segment_put(tpool__segment *segment, const tpool__entry *entry) {
+    unsigned position = segment->used;
+    unsigned char bit = (unsigned char)(1u << (position % 8));
+    if (entry->block) {
+        segment->pairs[position / 8] &= (unsigned char)~bit;
+        segment->words[position] = (uintptr_t)entry->block;
+        segment->used = position + 1;
+    } else {
+        segment->pairs[position / 8] |= bit;
+        segment->words[position] = (uintptr_t)entry->fn;
+        segment->words[position + 1] = (uintptr_t)entry->arg;
+        segment->used = position + 2;
+    }
+}
+
+static void tpool__lane_drop_segment(tpool__lane *lane, tpool__segment *segment) {
+    if (!lane->spare) lane->spare = segment;
+    else TPOOL_FREE(segment);
+}
+
+/* The next entry as it lies there, a claimed one too. */
+static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
+    size_t count = tpool__lane_count(lane);
+    if (count == 0) return false;
+    tpool__segment *segment = lane->head;
+    while (lane->head_position == segment->used) {
+        lane->head = segment->next;
+        lane->head_position = 0;
+        tpool__lane_drop_segment(lane, segment);
+        segment = lane->head;
+    }
+    unsigned position = lane->head_position;
+    if (tpool__segment_is_pair(segment, position)) {
+        entry->block = NULL;
+        entry->fn = (tpool_fn)segment->words[position];
+        entry->arg = (void *)segment->words[position + 1];
+        lane->head_position = position + 2;
+    } else {
+        entry->block = (tpool_future *)segment->words[position];
+        lane->head_position = position + 1;
+    }
+    tpool__lane_set_count(lane, count - 1);
+    return true;
+}
+
+/* A tombstone leaves its queue: whoever claimed it may still be busy with it (`strays`, under the inject lock, which
+ * the caller holds or gets here), and the queue's reference goes. Blocks of which it was the last are chained up for
+ * the caller to dispose of without locks, since that may run the user's code. */
+static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *block, tpool_future **unreferenced) {
+    lane->dead--;
+    /* relaxed: SETTLED and POPPED are set under the inject lock only, or before the block is shared */
+    if (!(tpool__load_relaxed(&block->state) & TPOOL__SETTLED)) {
+        if (lane != &pool->inject) tpool__lock(&pool->inject.lock);
+        if (!(tpool__or_relaxed(&block->state, TPOOL__POPPED) & TPOOL__SETTLED)) pool->strays++;
+        if (lane != &pool->inject) tpool__unlock(&pool->inject.lock);
+    }
+    if (tpool__sub_acq_rel(&block->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) { /* P4 */
+        block->u.next = *unreferenced;
+        *unreferenced = block;
+    }
+}
+static void tpool__dispose_chain(tpool_future *chain) {
+    while (chain) {
+        tpool_future *next = chain->u.next;
+        tpool__block_dispose(chain);
+        chain = next;
+    }
+}
+static inline bool tpool__is_claimed(tpool_future *block) {
+    /* relaxed: only a claim by somebody else matters, and nothing of theirs is read */
+    return (tpool__load_relaxed(&block->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
+}
+
+/* Drops all tombstones and closes the gaps. The write position never passes the read position, because the entries
+ * kept are packed by the same rule. */
+static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+    tpool__segment *from = lane->head, *to = from;
+    if (!from) return;
+    unsigned position = lane->head_position, end = from->used;
+    size_t alive = 0;
+    to->used = position;
+    for (size_t left = tpool__lane_count(lane); left > 0; left--) {
+        while (position == end) {
+            from = from->next;
+            position = 0;
+            end = from->used;
+        }
+        tpool__entry entry = { 0 };
+        if (tpool__segment_is_pair(from, position)) {
+            entry.fn = (tpool_fn)from->words[position++];
+            entry.arg = (void *)from->words[position++];
+        } else {
+            entry.block = (tpool_future *)from->words[position++];
+            if (tpool__is_claimed(entry.block)) {
+                tpool__tombstone_drop(pool, lane, entry.block, unreferenced);
+                continue;
+            }
+        }
+        if (to->used + (entry.block ? 1u : 2u) > TPOOL__SEGMENT_WORDS) {
+            to = to->next;
+            to->used = 0;
+        }
+        tpool__segment_put(to, &entry);
+        alive++;
+    }
+    while (to->next) {
+        tpool__segment *gone = to->next;
+        to->next = gone->next;
+        tpool__lane_drop_segment(lane, gone);
+    }
+    lane->tail = to;
+    lane->dead_since_sweep = 0;
+    tpool__lane_set_count(lane, alive);
+}
+
+/* Makes sure that one more entry fits. False: no memory. */
+static inline bool tpool__lane_reserve_slowly(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+    if (lane->tail && lane->dead_since_sweep * 2 >= tpool__lane_count(lane)) {
+        tpool__lane_sweep(pool, lane, unreferenced);
+        if (tpool__lane_count(lane) == 0) {
+            lane->head_position = 0;
+            lane->head->used = 0;
+        }
+        if (lane->tail->used + 2 <= TPOOL__SEGMENT_WORDS) return true;
+    }
+    tpool__segment *segment = lane->spare;
+    lane->spare = NULL;
+    if (!segment) segment = (tpool__segment *)TPOOL_MALLOC(sizeof *segment);
+    if (!segment) return false;
+    segment->next = NULL;
+    segment->used = 0;
+    memset(segment->pairs, 0, sizeof segment->pairs);
+    if (lane->tail) {
+        lane->tail->next = segment;
+    } else {
+        lane->head = segment;
+        lane->head_position = 0;
+    }
+    lane->tail = segment;
+    return true;
+}
+static inline bool tpool__lane_reserve(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+    tpool__segment *tail = lane->tail;
+    if (tail) {
+        if (tpool__lane_count(lane) == 0) { /* start again in the one segment, which is warm */
+            while (lane->head != tail) {
+                tpool__segment *gone = lane->head;
+                lane->head = gone->next;
+                tpool__lane_drop_segment(lane, gone);
+            }
+            lane->head_position = 0;
+            tail->used = 0;
+        }
+        if (TPOOL__LIKELY(tail->used + 2 <= TPOOL__SEGMENT_WORDS)) return true;
+    }
+    return tpool__lane_reserve_slowly(pool, lane, unreferenced);
+}
+static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry) {
+    tpool__segment_put(lane->tail, entry);
+    tpool__lane_set_count(lane, tpool__lane_count(lane) + 1);
+}
+static void tpool__lane_free(tpool__lane *lane) {
+    while (lane->head) {
+        tpool__segment *next = lane->head->next;
+        TPOOL_FREE(lane->head);
+        lane->head = next;
+    }
+    if (lane->spare) TPOOL_FREE(lane->spare);
+    lane->spare = lane->tail = NULL;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>heap  Tasks with priorities: a binary heap, highest first, among equals in the order submitted. Under the inject
+ *  lock. Tombstones leave when their turn comes, or when it would have to grow.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static inline bool tpool__ranks_before(const tpool__ranked *a, const tpool__ranked *b) {
+    return a->priority != b->priority ? a->priority > b->priority : a->order < b->order;
+}
+static void tpool__heap_up(tpool__ranked *heap, size_t i) {
+    tpool__ranked moving = heap[i];
+    while (i > 0 && tpool__ranks_before(&moving, &heap[(i - 1) / 2])) {
+        heap[i] = heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    heap[i] = moving;
+}
+static void tpool__heap_down(tpool__ranked *heap, size_t count, size_t i) {
+    tpool__ranked moving = heap[i];
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= count) break;
+        if (child + 1 < count && tpool__ranks_before(&heap[child + 1], &heap[child])) child++;
+        if (!tpool__ranks_before(&heap[child], &moving)) break;
+        heap[i] = heap[child];
+        i = child;
+    }
+    heap[i] = moving;
+}
+static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
+    tpool_future *block = pool->heap[i].block;
+    pool->heap_count--;
+    if (i < pool->heap_count) {
+        pool->heap[i] = pool->heap[pool->heap_count];
+        tpool__heap_down(pool->heap, pool->heap_count, i);
+        tpool__heap_up(pool->heap, i);
+    }
+    /* relaxed: a hint; whoever must not miss a task looks under the lock */
+    if (pool->heap_count == 0) tpool__and_relaxed(&pool->attention, ~TPOOL__RANKED);
+    return block;
+}
+static void tpool__heap_sweep(tpool *pool, tpool_future **unreferenced) {
+    size_t alive = 0;
+    for (size_t i = 0; i < pool->heap_count; i++) {
+        if (tpool__is_claimed(pool->heap[i].block))
+            tpool__tombstone_drop(pool, &pool->inject, pool->heap[i].block, unreferenced);
+        else
+            pool->heap[alive++] = pool->heap[i];
+    }
+    pool->heap_count = alive;
+    for (size_t i = alive / 2; i > 0; i--) tpool__heap_down(pool->heap, alive, i - 1);
+    if (alive == 0) tpool__and_relaxed(&pool->attention, ~TPOOL__RANKED); /* relaxed: as above */
+}
+static bool tpool__heap_reserve(tpool *pool, tpool_future **unreferenced) {
+    if (pool->heap_count < pool->heap_size) return true;
+    tpool__heap_sweep(pool, unreferenced);
+    if (pool->heap_count < pool->heap_size - pool->heap_size / 4) return true;
+    size_t size = pool->heap_size ? 2 * pool->heap_size : 64;
+    if (size > SIZE_MAX / sizeof *pool->heap) return false;
+    tpool__ranked *heap = (tpool__ranked *)TPOOL_MALLOC(size * sizeof *heap);
+    if (!heap) return pool->heap_count < pool->heap_size;
+    if (pool->heap) {
+        memcpy(heap, pool->heap, pool->heap_count * sizeof *heap);
+        TPOOL_FREE(pool->heap);
+    }
+    pool->heap = heap;
+    pool->heap_size = size;
+    return true;
+}
+static void tpool__heap_push(tpool *pool, tpool_future *block, int priority) {
+    tpool__ranked *ranked = &pool->heap[pool->heap_count];
+    ranked->priority = priority;
+    ranked->order = pool->heap_order++;
+    ranked->block = block;
+    tpool__heap_up(pool->heap, pool->heap_count++);
+    tpool__or_relaxed(&pool->attention, TPOOL__RANKED); /* relaxed: a hint, as above */
+}
+static size_t tpool__heap_oldest(const tpool *pool) {
+    size_t oldest = 0;
+    for (size_t i = 1; i < pool->heap_count; i++)
+        if (pool->heap[i].order < pool->heap[oldest].order) oldest = i;
+    return oldest;
+}
+
+/* ====================================================================================================================
+ *  >>walk  A task's way, from submit to result
+ * ================================================================================================================= */
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Where the caller is
+ * ----------------------------------------------------------------------------------------------------------------- */
+static bool tpool__context_within(const tpool__context *context, const tpool *pool, const tpool_future *task,
+                                  bool setup_only) {
+    for (; context; context = context->outer) {
+        if (setup_only ? context->kind == TPOOL__IN_SETUP && context->pool == pool
+                       : (pool && context->pool == pool) || (task && context->task == task))
+            return true;
+        if (context->origin && tpool__context_within(context->origin, pool, task, setup_only)) return true;
+    }
+    return false;
+}
+/* In a task or callback of this pool, also from beneath another's; in its initializer or finalizer. */
+static bool tpool__within(const tpool *pool) {
+    return tpool__context_within(tpool__self()->context, pool, NULL, false);
+}
+static bool tpool__within_setup(const tpool *pool) {
+    return pool && tpool__context_within(tpool__self()->context, pool, NULL, true);
+}
+
+static void tpool__context_push(tpool__thread *self, tpool__context *context, tpool__context_kind kind, tpool *pool) {
+    context->kind = kind;
+    context->stops = 0;
+    context->task = NULL;
+    context->pool = pool;
+    context->outer = self->context;
+    context->origin = NULL;
+    self->context = context;
+}
+static inline void tpool__context_pop(tpool__thread *self, tpool__context *context) { self->context = context->outer; }
+
+TPOOL_API tpool *tpool_current(void) {
+    tpool__thread *self = tpool__self();
+    if (self->caller_pool) return self->caller_pool;
+    return self->worker ? self->worker->pool : NULL;
+}
+TPOOL_API int tpool_current_worker(void) {
+    tpool__thread *self = tpool__self();
+    return self->caller_pool || !self->worker ? -1 : self->worker->index;
+}
+
+static int64_t tpool__deadline(int64_t timeout_ns) {
+    if (timeout_ns == TPOOL_FOREVER) return TPOOL_FOREVER;
+    if (timeout_ns <= 0) return 0;
+    int64_t now = tpool__clock();
+    return timeout_ns < TPOOL_FOREVER - now ? now + timeout_ns : TPOOL_FOREVER;
+}
+TPOOL_API int64_t tpool_until(int64_t deadline_ns) {
+    if (deadline_ns == TPOOL_FOREVER) return TPOOL_FOREVER;
+    int64_t now = tpool__clock();
+    return deadline_ns > now ? deadline_ns - now : 0;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>submit  W1: a block is made, if the task needs one
+ * ----------------------------------------------------------------------------------------------------------------- */
+static inline void tpool__block_init(tpool_future *block, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
+                                     uintptr_t state) {
+    /* relaxed stores: the block is not shared yet; the lane's lock (P1) or the caller hands it on */
+    tpool__store_relaxed(&block->state, state);
+    block->u.fn = fn;
+    block->value = value;
+    /* relaxed: the generation changes only in the child's one thread, before fork returns there */
+    block->home = (uintptr_t)pool | (tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS);
+    block->extra = extra;
+    block->watches = NULL;
+    tpool__store_relaxed(&block->outcome, NULL);
+    tpool__store_relaxed(&block->runner, NULL);
+}
+
+/* Everything of a task that most tasks do not have. */
+static tpool__extra *tpool__extra_new(const tpool_task *task, void **value) {
+    size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
+    if (task->arg_size > SIZE_MAX / 2) return NULL;
+    tpool__extra *extra = (tpool__extra *)TPOOL_MALLOC(head + task->arg_size);
+    if (!extra) return NULL;
+    memset(extra, 0, sizeof *extra);
+    extra->arg_free = task->arg_free;
+    extra->name = task->name;
+    extra->arg_size = task->arg_size;
+    extra->priority = task->priority;
+    extra->run_limit_ns = task->run_limit_ns > 0 ? task->run_limit_ns : 0;
+    int64_t expires_at = task->expires_ns > 0 ? tpool__deadline(task->expires_ns) : 0;
+    extra->expires_at = expires_at == TPOOL_FOREVER ? 0 : expires_at;
+    if (task->arg_size) {
+        *value = (char *)extra + head;
+        memcpy(*value, task->arg, task->arg_size);
+    }
+    return extra;
+}
+static inline bool tpool__needs_extra(const tpool_task *task) {
+    return task->arg_size || task->arg_free || task->name || task->priority || task->expires_ns > 0 ||
+           task->run_limit_ns > 0;
+}
+
+/* How far the library's own tasks, the chunks of a map and the helpers of a loop, may go past what forbids a submit. */
+typedef enum tpool__force { TPOOL__AS_ASKED, TPOOL__PAST_CAPACITY, TPOOL__PAST_SHUTDOWN } tpool__force;
+
+static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
+
+static tpool_status tpool__submit(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
+                                  tpool__force force) {
+    if (!pool || !task->fn || (task->arg_size && !task->arg)) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool__entry entry;
+    entry.fn = task->fn;
+    entry.arg = task->arg;
+    entry.block = NULL;
+    if (future || tpool__needs_extra(task) || pool->ordered) {
+        tpool_future *block = tpool__block_new(tpool__self());
+        if (!block) return TPOOL_NO_MEMORY;
+        void *value = task->arg;
+        tpool__extra *extra = NULL;
+        if (tpool__needs_extra(task)) {
+            extra = tpool__extra_new(task, &value);
+            if (!extra) {
+                tpool__block_free(block);
+                return TPOOL_NO_MEMORY;
+            }
+        }
+        tpool__block_init(block, pool, task->fn, value, extra,
+                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
+        entry.block = block;
+    }
+    tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
+    if (TPOOL__LIKELY(status == TPOOL_OK)) {
+        if (future) *future = entry.block;
+    } else if (entry.block) {
+        tpool__block_dispose(entry.block);
+    }
+    return status;
+}
+
+TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
+    if (future) *future = NULL;
+    tpool_task task = { 0 };
+    task.fn = fn;
+    task.arg = arg;
+    return tpool__submit(pool, &task, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+}
+TPOOL_API tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future) {
+    if (future) *future = NULL;
+    return task ? tpool__submit(pool, task, future, TPOOL_FOREVER, TPOOL__AS_ASKED) : TPOOL_INVALID;
+}
+TPOOL_API tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
+                                         tpool_future **future) {
+    if (future) *future = NULL;
+    tpool_task task = { 0 };
+    task.fn = fn;
+    task.arg = (void *)(uintptr_t)arg; /* only read, to copy it */
+    task.arg_size = arg_size;
+    return tpool__submit(pool, &task, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+}
+TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count, tpool_future **futures,
+                                         size_t *submitted) {
+    tpool_status status = TPOOL_OK;
+    size_t taken = 0;
+    if (submitted) *submitted = 0;
+    if (futures)
+        for (size_t i = 0; i < count; i++) futures[i] = NULL;
+    if (!pool || (!tasks && count)) return TPOOL_INVALID;
+    for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
+        status = tpool__submit(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
+    if (submitted) *submitted = taken;
+    return status;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>enqueue  W2: the task goes into a lane
+ *
+ *  From one of the pool's own workers into that worker's lane, otherwise into the inject lane; with a priority into the
+ *  heap. A pool of one worker has only the inject lane, which makes it exactly first in, first out; so does a bounded
+ *  one, which makes its count exact. Everything that forbids a submit is looked at within the lane's lock, after which
+ *  tpool__fence_lanes makes sure that nobody is left who saw it otherwise.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static tpool_status tpool__start_worker(tpool *pool);
+static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
+static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline);
+
+static inline uint32_t tpool__attention(tpool *pool) {
+    /* relaxed: flags change before the lanes' locks are passed once (tpool__fence_lanes), and count within them */
+    return tpool__load_relaxed(&pool->attention);
+}
+
+/* W3: if nobody looks for work and one more worker may, let it. See >>protocol for why a relaxed load will do. */
+static inline void tpool__notify(tpool *pool) {
+    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM) tpool__wake_one(pool);
+}
+
+static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attention) {
+    if (attention & TPOOL__BREAK) return TPOOL_BROKEN;
+    if (attention & TPOOL__SHUT) return TPOOL_SHUTDOWN;
+    if (attention & TPOOL__CLOSING && !tpool__within(pool->closing_for)) return TPOOL_SHUTDOWN;
+    return TPOOL_OK;
+}
+
+/* Tasks that wait to start, exact in a bounded pool. Under the inject lock. */
+static inline size_t tpool__waiting(tpool *pool) {
+    return (size_t)((intptr_t)(tpool__lane_count(&pool->inject) + pool->heap_count) - pool->inject.dead);
+}
+
+/* Puts a task where it belongs, without asking whether it may go there. Under the lane's lock. */
+static tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry, tpool_future **unreferenced) {
+    int priority = entry->block && entry->block->extra ? entry->block->extra->priority : 0;
+    if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
+        if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
+        tpool__lane_push(lane, entry);
+    } else {
+        if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
+        tpool__heap_push(pool, entry->block, priority);
+    }
+    lane->submitted++;
+    return TPOOL_OK;
+}
+
+static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
+    tpool__worker *worker = tpool__self()->worker;
+    tpool__lane *lane = &pool->inject;
+    bool ranked = entry->block && entry->block->extra && entry->block->extra->priority;
+    if (worker && worker->pool == pool && !ranked && !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1)
+        lane = &worker->lane; /* relaxed: after a resize the order is about the same either way */
+    tpool_future *unreferenced = NULL;
+    tpool_status status = TPOOL_OK;
+
+    tpool__lock(&lane->lock);
+    uint32_t attention = tpool__attention(pool);
+    if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING))) &&
+        (force != TPOOL__PAST_SHUTDOWN || attention & TPOOL__BREAK)) {
+        status = tpool__refusal(pool, attention);
+        if (status != TPOOL_OK) {
+            tpool__unlock(&lane->lock);
+            return status;
+        }
+    }
+    if (!TPOOL__LIKELY(tpool__load_relaxed(&pool->live) > 0)) { /* relaxed: see >>protocol, E3 */
+        tpool__unlock(&lane->lock);
+        return tpool__enqueue_first(pool, entry, deadline, force);
+    }
+    if (pool->capacity && force == TPOOL__AS_ASKED && tpool__waiting(pool) + pool->reserved >= pool->capacity) {
+        tpool__unlock(&lane->lock);
+        return tpool__enqueue_full(pool, entry, deadline);
+    }
+    status = tpool__place(pool, lane, entry, &unreferenced);
+    tpool__unlock(&lane->lock);
+
+    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
+    if (status == TPOOL_OK) tpool__notify(pool);
+    return status;
+}
+
+/* No worker lives: one must before the task is taken, since the system may refuse it. */
+static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
+    tpool__lock(&pool->lock);
+    tpool_status status = TPOOL_OK;
+    /* relaxed: under its lock. What is forced past a shutdown comes from a worker that lives. */
+    if (tpool__load_relaxed(&pool->live) == 0)
+        status = tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK) ? tpool__refusal(pool, tpool__attention(pool))
+                                                                       : tpool__start_worker(pool);
+    tpool__unlock(&pool->lock);
+    return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
+}
+
+/* Room was made in a bounded queue: the submitters who came first get it. Under the inject lock. */
+static void tpool__grant_room(tpool *pool) {
+    while (pool->room && tpool__waiting(pool) + pool->reserved < pool->capacity) {
+        tpool__waiter *waiter = pool->room;
+        pool->room = waiter->next_in_line;
+        if (!pool->room) pool->room_end = &pool->room;
+        pool->reserved++;
+        waiter->granted = true;
+        tpool__unpark(&waiter->parker);
+    }
+}
+static void tpool__room_leave(tpool *pool, tpool__waiter *waiter) {
+    for (tpool__waiter **at = &pool->room; *at; at = &(*at)->next_in_line) {
+        if (*at != waiter) continue;
+        *at = waiter->next_in_line;
+        if (!*at) pool->room_end = at;
+        return;
+    }
+}
+
+static void tpool__poke_drainers(tpool *pool) {
+    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) tpool__unpark(&waiter->parker);
+}
+static void tpool__poke_if_draining(tpool *pool) {
+    /* relaxed: a drainer registers before it looks under pool->lock, which the caller held after what it did */
+    if (!tpool__load_relaxed(&pool->draining)) return;
+    tpool__lock(&pool->inject.lock);
+    tpool__poke_drainers(pool);
+    tpool__unlock(&pool->inject.lock);
+}
+/* The last touch of the pool by a thread that counted itself among its visitors. */
+static void tpool__visitor_leaves(tpool *pool) {
+    tpool__lock(&pool->inject.lock);
+    if (--pool->visitors == 0) tpool__poke_drainers(pool);
+    tpool__unlock(&pool->inject.lock);
+}
+
+/* Waits for a place in a full queue, or for a reason to give up. */
+static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
+    if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
+    tpool__thread *self = tpool__self();
+    tpool__waiter waiter = { 0 };
+    tpool_status status = TPOOL_OK;
+    tpool_future *unreferenced = NULL;
+    waiter.can_refuse = true;
+
+    tpool__lock(&pool->inject.lock);
+    pool->visitors++;
+    if (!pool->room && tpool__waiting(pool) + pool->reserved < pool->capacity) { /* it came by itself meanwhile */
+        pool->reserved++;
+        waiter.granted = true;
+    } else {
+        *pool->room_end = &waiter;
+        pool->room_end = &waiter.next_in_line;
+    }
+    bool waits = !waiter.granted;
+    tpool__unlock(&pool->inject.lock);
+
+    if (waits) {
+        bool began = tpool__block_begin(self, &waiter), over = false;
+        while (!over) {
+            bool refused = began && tpool__block_refused(self, &waiter);
+            tpool__lock(&pool->inject.lock);
+            status = tpool__refusal(pool, tpool__attention(pool));
+            if (status == TPOOL_OK && !waiter.granted)
+                status = refused ? TPOOL_NO_THREAD
+                         : deadline != TPOOL_FOREVER && tpool__clock() >= deadline ? TPOOL_TIMEOUT : TPOOL_OK;
+            over = waiter.granted || status != TPOOL_OK;
+            if (over && !waiter.granted) tpool__room_leave(pool, &waiter);
+            tpool__unlock(&pool->inject.lock);
+            if (!over) tpool__park(&waiter.parker, deadline);
+        }
+        if (began) tpool__block_end(self, &waiter);
+    }
+
+    tpool__lock(&pool->inject.lock);
+    if (waiter.granted) {
+        pool->reserved--;
+        if (status == TPOOL_OK) status = tpool__refusal(pool, tpool__attention(pool));
+        if (status == TPOOL_OK) status = tpool__place(pool, &pool->inject, entry, &unreferenced);
+        if (status != TPOOL_OK) tpool__grant_room(pool);
+    }
+    tpool__unlock(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
+    if (status == TPOOL_OK) tpool__notify(pool);
+    tpool__visitor_leaves(pool);
+    return status;
+}
+
+static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t stops);
+static void tpool__end_unstarted(tpool_future *block, tpool_status status, const char *why);
+
+/* Runs the task in the submitting thread. False: the pool is paused, so that nothing may start. */
+static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
+    tpool__thread *self = tpool__self();
+    bool needs_block = !entry->block;
+    if (needs_block) { /* so that an error has a place, and a thread that ends leaves a trace */
+        tpool_future *block = tpool__arm(self) ? tpool__block_new(self) : NULL;
+        if (!block) {
+            *status = TPOOL_NO_MEMORY;
+            return true;
+        }
+        tpool__block_init(block, pool, entry->fn, entry->arg, NULL, TPOOL__REFERENCE);
+        entry->block = block;
+    } else if (!tpool__arm(self)) {
+        *status = TPOOL_NO_MEMORY;
+        return true;
+    }
+    tpool__lock(&pool->inject.lock);
+    uint32_t attention = tpool__attention(pool);
+    *status = tpool__refusal(pool, attention);
+    bool runs = *status == TPOOL_OK && !(attention & (TPOOL__PAUSED | TPOOL__HALTED));
+    if (runs) {
+        pool->inject.submitted++;
+        pool->strays++;
+    }
+    tpool__unlock(&pool->inject.lock);
+    if (!runs) {
+        if (needs_block) {
+            tpool__block_free(entry->block);
+            entry->block = NULL;
+        }
+        return *status != TPOOL_OK;
+    }
+    /* relaxed: not shared yet. Popped, so to speak, and not settled: its end takes it from the strays. */
+    tpool__add_relaxed(&entry->block->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
+    tpool *outer = self->caller_pool;
+    self->caller_pool = pool;
+    tpool__run_block(self, entry->block, attention >> TPOOL__STOPS_SHIFT);
+    self->caller_pool = outer;
+    return true;
+}
+
+/* Ends the task that has waited longest, and takes its place, in one step. */
+static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
+    tpool_future *unreferenced = NULL, *dropped = NULL;
+    tpool_status status = TPOOL_OK;
+    tpool__lock(&pool->inject.lock);
+    uint32_t attention = tpool__attention(pool);
+    status = tpool__refusal(pool, attention);
+    if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
+    while (status == TPOOL_OK && tpool__waiting(pool) >= pool->capacity) {
+        tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
+        uintptr_t state = tpool__load_relaxed(&oldest->state); /* relaxed: as every claim, see tpool__claim */
+        bool claimed = false;
+        while (!claimed && (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
+            claimed = tpool__cas_relaxed(&oldest->state, &state, state | TPOOL__PHASE_CANCELLING | TPOOL__POPPED);
+        if (!claimed) {
+            tpool__tombstone_drop(pool, &pool->inject, oldest, &unreferenced);
+            continue;
+        }
+        pool->strays++;
+        oldest->u.next = dropped;
+        dropped = oldest;
+    }
+    if (status == TPOOL_OK) {
+        tpool__heap_push(pool, entry->block, entry->block->extra ? entry->block->extra->priority : 0);
+        pool->inject.submitted++;
+    }
+    tpool__unlock(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
+    if (status == TPOOL_OK) tpool__notify(pool);
+    while (dropped) {
+        tpool_future *next = dropped->u.next;
+        tpool__add_relaxed(&pool->counts[TPOOL__DROPPED_COUNT], 1); /* relaxed: statistics */
+        tpool__end_unstarted(dropped, TPOOL_CANCELLED, "dropped from a full queue");
+        dropped = next;
+    }
+    return status;
+}
+
+static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline) {
+    tpool_status status = TPOOL_OK;
+    tpool__thread *self = tpool__self();
+    switch (pool->config.on_full) {
+    case TPOOL_FULL_REJECT:
+        tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
+        return TPOOL_FULL;
+    case TPOOL_FULL_CALLER_RUNS:
+        if (self->worker && tpool__stack_here() < self->stack_floor) break; /* too deep: wait like a blocking one */
+        if (tpool__caller_runs(pool, entry, &status)) return status;
+        break;
+    case TPOOL_FULL_DROP_OLDEST:
+        return tpool__drop_oldest(pool, entry);
+    case TPOOL_FULL_BLOCK:
+    default:
+        break;
+    }
+    if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) return TPOOL_TIMEOUT;
+    return tpool__await_room(pool, entry, deadline);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>workers  Starting, waking, sleeping, ending. Everything here but the counting of searchers is under pool->lock.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static void tpool__active_add(tpool *pool, intptr_t n) {
+    /* relaxed: written under pool->lock */
+    tpool__store_relaxed(&pool->active, tpool__load_relaxed(&pool->active) + (uintptr_t)n);
+}
+/* One more worker may become active, if work comes. A pool that is paused needs none but its first. */
+static void tpool__update_room(tpool *pool) {
+    /* relaxed: max_workers and live are written under pool->lock; why the gate may be relaxed stands in >>protocol */
+    uint32_t attention = tpool__attention(pool);
+    bool room = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
+                tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
+    if (room) tpool__or_relaxed(&pool->gate, TPOOL__ROOM);
+    else tpool__and_relaxed(&pool->gate, ~TPOOL__ROOM);
+}
+
+static tpool__worker *tpool__worker_slot(tpool *pool) {
+    int index = 0;
+    tpool__worker *worker = tpool__load_relaxed(&pool->workers); /* relaxed: written under pool->lock, held here */
+    for (; worker; worker = tpool__load_relaxed(&worker->next), index++)
+        if (!worker->in_use) return worker;
+    worker = (tpool__worker *)tpool__alloc_lines(sizeof *worker);
+    if (!worker) return NULL;
+    tpool__segment *segment = (tpool__segment *)TPOOL_MALLOC(sizeof *segment);
+    if (!segment) {
+        tpool__free_lines(worker);
+        return NULL;
+    }
+    memset(segment, 0, sizeof *segment);
+    worker->lane.head = worker->lane.tail = segment; /* so that a fetched batch always finds a place */
+    worker->pool = pool;
+    worker->index = index;
+    /* P6: thieves walk the list without the lock */
+    if (pool->last_worker) tpool__store_release(&pool->last_worker->next, worker);
+    else tpool__store_release(&pool->workers, worker);
+    pool->last_worker = worker;
+    return worker;
+}
+static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
+static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
+    return tpool__load_acquire(&worker->next); /* P6 */
+}
+
+/* Starts a worker, counted as searching from now on. */
+static tpool_status tpool__start_worker(tpool *pool) {
+    tpool__worker *worker = tpool__worker_slot(pool);
+    if (!worker) return TPOOL_NO_MEMORY;
+    worker->tasks_done = 0;
+    worker->searching = true;
+    worker->asleep = worker->timed = false;
+    tpool__store_relaxed(&worker->parker, 0); /* relaxed: its thread does not exist yet */
+    tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
+    if (!tpool__thread_start(&worker->handle, worker, pool->config.stack_size)) {
+        tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
+        worker->searching = false;
+        return TPOOL_NO_THREAD;
+    }
+    worker->in_use = true;
+    uintptr_t live = tpool__load_relaxed(&pool->live) + 1; /* relaxed: written under pool->lock; read: see E3 */
+    tpool__store_relaxed(&pool->live, live);
+    tpool__active_add(pool, 1);
+    if (live > tpool__load_relaxed(&pool->max_workers))
+        tpool__add_relaxed(&pool->counts[TPOOL__SPARED_COUNT], 1); /* relaxed: statistics */
+    tpool__update_room(pool);
+    return TPOOL_OK;
+}
+
+static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
+    if (worker->sleep_previous) worker->sleep_previous->sleep_next = worker->sleep_next;
+    else pool->sleepers = worker->sleep_next;
+    if (worker->sleep_next) worker->sleep_next->sleep_previous = worker->sleep_previous;
+    worker->asleep = false;
+}
+/* Asleep becomes searching. */
+static void tpool__rouse(tpool *pool, tpool__worker *worker) {
+    tpool__sleepers_remove(pool, worker);
+    tpool__active_add(pool, 1);
+    worker->searching = true;
+    tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
+    tpool__update_room(pool);
+}
+
+/* No worker is to be had for work that waits, and none is awake: one wait that a spare was needed for ends. */
+static void tpool__refuse_one(tpool *pool) {
+    if (tpool__load_relaxed(&pool->active) > 0) return; /* relaxed: under its lock */
+    for (tpool__waiter *waiter = pool->blocked_waiters; waiter; waiter = waiter->next) {
+        if (!waiter->can_refuse || waiter->refused) continue;
+        waiter->refused = true;
+        tpool__unpark(&waiter->parker);
+        return;
+    }
+}
+
+static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
+    tpool__worker *woken = NULL;
+    tpool__lock(&pool->lock);
+    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM) { /* relaxed: ROOM changes under this lock */
+        woken = pool->sleepers;
+        if (woken) tpool__rouse(pool, woken);
+        else if (tpool__start_worker(pool) != TPOOL_OK) tpool__refuse_one(pool);
+    }
+    tpool__unlock(&pool->lock);
+    if (woken) tpool__unpark(&woken->parker);
+}
+
+/* True if anything waits that a worker could take. Looks under the locks; see >>protocol. */
+static bool tpool__work_visible(tpool *pool) {
+    if (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
+    tpool__lock(&pool->inject.lock);
+    bool visible = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0;
+    tpool__unlock(&pool->inject.lock);
+    for (tpool__worker *w = tpool__first_worker(pool); w && !visible; w = tpool__next_worker(w)) {
+        tpool__lock(&w->lane.lock);
+        visible = tpool__lane_count(&w->lane) > 0;
+        tpool__unlock(&w->lane.lock);
+        if (visible) break;
+        tpool__lock(&w->jobs_lock);
+        visible = w->oldest_public_job != NULL;
+        tpool__unlock(&w->jobs_lock);
+    }
+    return visible;
+}
+/* The same as a cheap hint, for a worker that looks around. */
+static bool tpool__work_hinted(tpool *pool) {
+    uint32_t attention = tpool__attention(pool);
+    if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
+    if (attention & TPOOL__RANKED || tpool__lane_count(&pool->inject) > 0) return true;
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        if (tpool__lane_count(&w->lane) > 0 || tpool__load_relaxed(&w->public_jobs) > 0) return true; /* relaxed: hint */
+    return false;
+}
+
+/* After a flag in `attention` was set: passes every lock under which it is looked at, so that from now on everybody
+ * acts on it. */
+static void tpool__fence_lanes(tpool *pool) {
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
+        tpool__lock(&w->lane.lock);
+        tpool__unlock(&w->lane.lock);
+        tpool__lock(&w->jobs_lock);
+        tpool__unlock(&w->jobs_lock);
+    }
+    tpool__lock(&pool->inject.lock);
+    tpool__unlock(&pool->inject.lock);
+}
+
+static void tpool__start_searching(tpool__worker *worker) {
+    worker->searching = true;
+    tpool__add_relaxed(&worker->pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol, E1 */
+}
+/* True: this was the last searcher, and others could search: if work is left, the caller must notify. */
+static bool tpool__leave_search(tpool__worker *worker) {
+    worker->searching = false;
+    /* relaxed: see >>protocol, E2 */
+    return tpool__sub_relaxed(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
+}
+static void tpool__stop_searching(tpool__worker *worker) {
+    if (worker->searching && tpool__leave_search(worker) && tpool__work_visible(worker->pool))
+        tpool__notify(worker->pool);
+}
+
+/* Under pool->lock, by an active worker that does not search: it is none any more, unless work is left for it. */
+static bool tpool__retire(tpool *pool) {
+    /* relaxed: written under pool->lock; E3 says what its readers may rely on */
+    uintptr_t live = tpool__load_relaxed(&pool->live);
+    tpool__store_relaxed(&pool->live, live - 1);
+    tpool__active_add(pool, -1);
+    tpool__update_room(pool);
+    if (live == 1 && tpool__work_visible(pool)) {
+        tpool__store_relaxed(&pool->live, live);
+        tpool__active_add(pool, 1);
+        tpool__update_room(pool);
+        return false;
+    }
+    pool->ending++;
+    return true;
+}
+
+#define TPOOL__LINGER TPOOL_MS(20) /* how long a spare worker stays that is not needed: starting one costs 20 us */
+
+/* Sleeps until there may be work: true. False: the worker has ended. */
+static bool tpool__sleep(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    int64_t idle_since = 0, surplus_since = 0;
+    bool quiet;
+
+    tpool__lock(&pool->lock);
+    if (worker->searching) (void)tpool__leave_search(worker);
+    tpool__active_add(pool, -1);
+    worker->asleep = true;
+    worker->timed = false;
+    worker->sleep_previous = NULL;
+    worker->sleep_next = pool->sleepers;
+    if (pool->sleepers) pool->sleepers->sleep_previous = worker;
+    pool->sleepers = worker;
+    tpool__update_room(pool);
+    quiet = tpool__load_relaxed(&pool->active) == 0 && pool->blocked == 0;
+    tpool__unlock(&pool->lock);
+
+    if (quiet) tpool__poke_if_draining(pool);
+    bool look = tpool__work_visible(pool);
+    for (;;) {
+        tpool__lock(&pool->lock);
+        if (!worker->asleep) { /* roused; a notice that comes only now makes the next sleep look once more */
+            tpool__unlock(&pool->lock);
+            return true;
+        }
+        uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under its lock */
+        if (look && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) {
+            tpool__rouse(pool, worker);
+            tpool__unlock(&pool->lock);
+            return true;
+        }
+        look = false;
+        bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->max_workers);
+        bool ends = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
+        int64_t deadline = TPOOL_FOREVER;
+        if (surplus || (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers)) {
+            int64_t now = tpool__clock();
+            if (!idle_since) idle_since = now;
+            if (surplus && !surplus_since) surplus_since = now;
+            if (surplus) deadline = surplus_since + TPOOL__LINGER;
+            if (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers) {
+                int64_t limit = pool->config.idle_timeout_ns < TPOOL_FOREVER - idle_since
+                                    ? idle_since + pool->config.idle_timeout_ns : TPOOL_FOREVER;
+                if (limit < deadline) deadline = limit;
+            }
+            if (now >= deadline) ends = true;
+        }
+        if (ends) {
+            tpool__sleepers_remove(pool, worker);
+            tpool__active_add(pool, 1);
+            bool ended = tpool__retire(pool);
+            if (!ended) {
+                tpool__start_searching(worker);
+                tpool__update_room(pool);
+            }
+            tpool__unlock(&pool->lock);
+            return !ended;
+        }
+        worker->timed = deadline != TPOOL_FOREVER;
+        tpool__unlock(&pool->lock);
+        tpool__park(&worker->parker, deadline);
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>worker-loop  W4: a worker takes a task
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* Whoever moves a block's phase from PENDING owns the task. Relaxed: what the claimer reads of the block reached it
+ * with its entry through the lane's lock (P1), or with the handle by whatever way the program passed it on. */
+static inline bool tpool__claim(tpool_future *block, uintptr_t addend) {
+    uintptr_t state = tpool__load_relaxed(&block->state);
+    while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
+        if (tpool__cas_relaxed(&block->state, &state, state + addend)) return true;
+    return false;
+}
+static inline bool tpool__has_expired(const tpool_future *block) {
+    return block->extra && block->extra->expires_at && tpool__clock() >= block->extra->expires_at;
+}
+
+/* Claims the block of an entry just popped; the queue's reference is now the claimer's. One that has expired is
+ * claimed too, to be ended by whoever took it. Under the lane's lock. */
+static inline bool tpool__claim_popped(tpool *pool, tpool__lane *lane, tpool_future *block,
+                                       tpool_future **unreferenced) {
+    uintptr_t phase = TPOOL__LIKELY(!block->extra) || !tpool__has_expired(block) ? TPOOL__PHASE_RUNNING
+                                                                                 : TPOOL__PHASE_LAPSING;
+    if (TPOOL__LIKELY(tpool__claim(block, phase + TPOOL__SETTLED + TPOOL__POPPED))) return true;
+    tpool__tombstone_drop(pool, lane, block, unreferenced);
+    return false;
+}
+
+#define TPOOL__FETCH 32u
+
+/* Takes one task from a lane, and moves up to a batch of others into the worker's own lane, if that is empty. */
+static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *entry) {
+    tpool *pool = worker->pool;
+    tpool_future *unreferenced = NULL;
+    tpool__entry batch[TPOOL__FETCH];
+    unsigned fetched = 0;
+    bool taken = false;
+
+    tpool__lock(&lane->lock);
+    uint32_t attention = tpool__attention(pool);
+    entry->job = NULL;
+    entry->stops = attention >> TPOOL__STOPS_SHIFT;
+    while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry))
+        taken = !entry->block || tpool__claim_popped(pool, lane, entry->block, &unreferenced);
+    if (taken && lane != &worker->lane && !pool->capacity && tpool__lane_count(&worker->lane) == 0) {
+        size_t left = tpool__lane_count(lane);
+        uintptr_t workers = tpool__load_relaxed(&pool->max_workers); /* relaxed: any recent value will do */
+        size_t share = lane == &pool->inject ? left / workers : left / 2;
+        if (share >= TPOOL__FETCH) share = TPOOL__FETCH - 1;
+        while (fetched < share && tpool__lane_pop(lane, &batch[fetched])) fetched++;
+    }
+    if (pool->capacity) tpool__grant_room(pool);
+    tpool__unlock(&lane->lock);
+
+    if (fetched > 0) {
+        tpool__lock(&worker->lane.lock);
+        if (tpool__lane_reserve(pool, &worker->lane, &unreferenced)) /* always: it is empty, and its first segment stays */
+            for (unsigned i = 0; i < fetched; i++) tpool__lane_push(&worker->lane, &batch[i]);
+        tpool__unlock(&worker->lane.lock);
+        tpool__notify(pool);
+    }
+    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
+    return taken;
+}
+
+/* Takes from the heap: what ranks at least `least`, or what has waited longest. */
+static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int least, bool oldest) {
+    tpool *pool = worker->pool;
+    tpool_future *unreferenced = NULL;
+    bool taken = false;
+    tpool__lock(&pool->inject.lock);
+    uint32_t attention = tpool__attention(pool);
+    entry->job = NULL;
+    entry->stops = attention >> TPOOL__STOPS_SHIFT;
+    while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->heap_count > 0 &&
+           (oldest || pool->heap[0].priority >= least)) {
+        entry->block = tpool__heap_remove(pool, oldest ? tpool__heap_oldest(pool) : 0);
+        taken = tpool__claim_popped(pool, &pool->inject, entry->block, &unreferenced);
+    }
+    if (pool->capacity) tpool__grant_room(pool);
+    tpool__unlock(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
+    return taken;
+}
+
+static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, tpool__entry *entry);
+
+static void tpool__count_own(tpool__worker *worker, int which) {
+    /* relaxed: written by the owner alone; statistics */
+    tpool__store_relaxed(&worker->counts[which], tpool__load_relaxed(&worker->counts[which]) + 1);
+}
+
+static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
+    tpool *pool = worker->pool;
+    tpool__worker *victim = tpool__next_worker(worker); /* from the next one round to this, so that thieves spread */
+    for (bool wrapped = false;; victim = tpool__next_worker(victim)) {
+        if (!victim) {
+            if (wrapped) return false;
+            wrapped = true;
+            victim = tpool__first_worker(pool);
+        }
+        if (victim == worker) {
+            if (wrapped) return false;
+            continue;
+        }
+        if ((tpool__lane_count(&victim->lane) > 0 && tpool__take(worker, &victim->lane, entry)) ||
+            tpool__steal_job(victim, NULL, entry)) {
+            tpool__count_own(worker, TPOOL__STOLEN_COUNT);
+            return true;
+        }
+    }
+}
+
+#define TPOOL__INJECT_TURN 61u   /* so often a worker looks into the inject lane before its own */
+#define TPOOL__RANKED_TURN 1000u /* so often tasks with priorities do not come first, or the oldest of them does */
+
+/* The next task: high priorities, then the worker's own lane, the inject lane, others' lanes and jobs, low priorities. */
+static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
+    tpool *pool = worker->pool;
+    uint32_t attention = tpool__attention(pool);
+    if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
+    bool ranked = (attention & TPOOL__RANKED) != 0, lanes_first = false;
+    if (!TPOOL__LIKELY(!ranked)) {
+        unsigned turn = worker->ranked_turns++ % (2 * TPOOL__RANKED_TURN);
+        lanes_first = turn == 2 * TPOOL__RANKED_TURN - 1;
+        if (turn == TPOOL__RANKED_TURN - 1 && tpool__take_ranked(worker, entry, 0, true)) return true;
+        if (!lanes_first && tpool__take_ranked(worker, entry, 0, false)) return true;
+    }
+    if (++worker->turns % TPOOL__INJECT_TURN == 0 && tpool__load_relaxed(&pool->max_workers) > 1 && /* relaxed: hint */
+        tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry))
+        return true;
+    if (tpool__lane_count(&worker->lane) > 0 && tpool__take(worker, &worker->lane, entry)) return true;
+    if (tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry)) return true;
+    if (tpool__steal(worker, entry)) return true;
+    return ranked && tpool__take_ranked(worker, entry, INT_MIN, false);
+}
+
+static bool tpool__run_plain(tpool__thread *self, const tpool__entry *entry);
+static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry);
+
+/* False: this is the child of a fork, and the thread has nowhere to return to. */
+static bool tpool__run_entry(tpool__thread *self, const tpool__entry *entry) {
+    if (entry->job) return tpool__run_stolen_job(self, entry);
+    if (!entry->block) return tpool__run_plain(self, entry);
+    /* relaxed: claimed by this thread */
+    if ((tpool__load_relaxed(&entry->block->state) & TPOOL__PHASE) == TPOOL__PHASE_LAPSING) {
+        tpool__end_unstarted(entry->block, TPOOL_EXPIRED, NULL);
+        return true;
+    }
+    return tpool__run_block(self, entry->block, entry->stops);
+}
+
+/* Looks around for a moment before it sleeps, unless others do already. */
+static bool tpool__spin_for_work(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    /* relaxed: hints */
+    if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool);
+    if (tpool__load_relaxed(&pool->gate) / TPOOL__SEARCHER > tpool__load_relaxed(&tpool__spinners)) return false;
+    for (uint32_t left = tpool__load_relaxed(&tpool__spins); left > 0; left--) {
+        if (tpool__work_hinted(pool)) return true;
+        if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) return false;
+        for (int i = 0; i < 8; i++) tpool__pause();
+    }
+    return false;
+}
+
+/* More workers are active than may be: spares whose time is over, or after a resize. */
+static inline bool tpool__is_surplus(tpool *pool) {
+    /* relaxed: a hint; tpool__sleep looks again under the lock */
+    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->max_workers);
+}
+/* After max_tasks_per_worker tasks the worker makes place for another, unless none is to be had. */
+static bool tpool__replace(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    bool retired = false;
+    tpool__lock(&pool->lock);
+    bool work = tpool__work_visible(pool);
+    if (!work || tpool__start_worker(pool) == TPOOL_OK) retired = tpool__retire(pool);
+    tpool__unlock(&pool->lock);
+    worker->tasks_done = 0;
+    return retired;
+}
+
+static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__entry entry;
+    for (;;) {
+        bool was_last = false;
+        bool found = false;
+        if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
+            if (!tpool__sleep(worker)) return;
+            continue;
+        }
+        if (!worker->searching || tpool__work_hinted(pool)) {
+            /* It leaves the searchers before it takes, so that what it sees under the locks is decisive (E2). */
+            if (worker->searching) was_last = tpool__leave_search(worker);
+            found = tpool__find(worker, &entry);
+            if (was_last && tpool__work_visible(pool)) tpool__notify(pool);
+        }
+        if (found) {
+            if (!tpool__run_entry(self, &entry)) tpool__thread_exit();
+            if (pool->config.max_tasks_per_worker && !entry.job &&
+                ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
+                tpool__stop_searching(worker);
+                if (tpool__replace(worker)) return;
+            }
+            continue;
+        }
+        if (!worker->searching) tpool__start_searching(worker);
+        if (!tpool__spin_for_work(worker) && !tpool__sleep(worker)) return;
+    }
+}
+
+/* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. */
+static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize) {
+    tpool *pool = worker->pool;
+    if (finalize && pool->config.finalizer) {
+        tpool__context context;
+        tpool__context_push(self, &context, TPOOL__IN_SETUP, pool);
+        pool->config.finalizer(pool->config.context);
+        tpool__context_pop(self, &context);
+    }
+    self->worker = NULL;
+    self->stack_floor = 0;
+    tpool__lock(&pool->lock);
+    tpool__thread_handle before = pool->last_ended;
+    pool->last_ended = worker->handle;
+    worker->handle.valid = false;
+    worker->in_use = false;
+    tpool *heir = NULL;
+    unsigned heir_flags = pool->heir_flags;
+    /* relaxed: under its lock */
+    if (--pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0 && tpool__attention(pool) & TPOOL__SHUT)
+        heir = pool->heir;
+    tpool__unlock(&pool->lock);
+    tpool__poke_if_draining(pool); /* whoever frees the pool joins this thread first */
+    tpool__thread_join(&before);   /* it has long left its tasks, so this is short */
+    if (heir) (void)tpool_shutdown(heir, heir_flags);
+}
+
+static void tpool__break(tpool *pool);
+
+static void tpool__worker_main(void *argument) {
+    tpool__worker *worker = (tpool__worker *)argument;
+    tpool *pool = worker->pool;
+    tpool__thread *self = tpool__self();
+    tpool__thread_name(pool->name, worker->index);
+    self->worker = worker;
+    self->stack_floor = tpool__stack_floor(pool->config.stack_size);
+    bool ready = tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
+    if (ready && pool->config.initializer) {
+        tpool__context context;
+        tpool__context_push(self, &context, TPOOL__IN_SETUP, pool);
+        ready = pool->config.initializer(pool->config.context);
+        tpool__context_pop(self, &context);
+    }
+    if (ready) {
+        tpool__run_worker(self, worker);
+    } else {
+        tpool__break(pool);
+        tpool__lock(&pool->lock);
+        if (worker->searching) (void)tpool__leave_search(worker);
+        (void)tpool__retire(pool); /* nothing waits in a broken pool */
+        tpool__unlock(&pool->lock);
+    }
+    bool finalize = ready;
+    tpool__lock(&pool->lock); /* wait for the one who started this thread to have stored its handle */
+    tpool__unlock(&pool->lock);
+    tpool__worker_ended(self, worker, finalize);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>run  W5: the task runs
+ * ----------------------------------------------------------------------------------------------------------------- */
+static const tpool__outcome tpool__fixed_errors[] = {
+    { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, "cancelled before it started", NULL }, NULL, 0, NULL },
+    { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, "dropped from a full queue", NULL }, NULL, 0, NULL },
+    { TPOOL__ERROR, true, { TPOOL_EXPIRED, 0, "its time limit passed while it was queued", NULL }, NULL, 0, NULL },
+    { TPOOL__ERROR, true, { TPOOL_BROKEN, 0, "the worker's initializer failed", NULL }, NULL, 0, NULL },
+    { TPOOL__ERROR, true, { TPOOL_BROKEN, 0, "the task ended its thread", NULL }, NULL, 0, NULL },
+    { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, "lost at the end of the process", NULL }, NULL, 0, NULL },
+    { TPOOL__ERROR, true, { TPOOL_FAILED, ENOMEM, "out of memory while raising an error or returning a result", NULL },
+      NULL, 0, NULL },
+};
+
+/* An error that needs no memory: in the task's extra if it has one, since that has room for its name. */
+static tpool__outcome *tpool__error_fixed(tpool_future *block, tpool_status status, const char *why) {
+    const tpool__outcome *fixed = tpool__fixed_errors;
+    size_t count = sizeof tpool__fixed_errors / sizeof *tpool__fixed_errors;
+    for (size_t i = 0; i < count; i++) {
+        if (fixed[i].error.status != status || (why && strcmp(fixed[i].error.message, why) != 0)) continue;
+        if (!block->extra || !block->extra->name) return (tpool__outcome *)(uintptr_t)&fixed[i]; /* never written */
+        block->extra->ended = fixed[i];
+        block->extra->ended.error.task = block->extra->name;
+        return &block->extra->ended;
+    }
+    return (tpool__outcome *)(uintptr_t)&fixed[count - 1];
+}
+
+/* The last outcome given wins, but an error is never replaced. */
+static bool tpool__set_outcome(tpool_future *task, tpool__outcome *outcome) {
+    /* P9: jobs on other threads may raise at the same time; who replaces an outcome sees it whole */
+    tpool__outcome *before = tpool__load_acquire(&task->outcome);
+    for (;;) {
+        if (before && before->kind == TPOOL__ERROR) return false;
+        if (tpool__cas_acq_rel(&task->outcome, &before, outcome)) break;
+    }
+    if (before) tpool__outcome_free(before);
+    return true;
+}
+static bool tpool__has_failed(tpool_future *task) {
+    tpool__outcome *outcome = tpool__load_acquire(&task->outcome); /* P9 */
+    return outcome && outcome->kind == TPOOL__ERROR;
+}
+
+static tpool__outcome *tpool__error_new(tpool_future *task, int code, const char *format, va_list arguments) {
+    const tpool__outcome *none = &tpool__fixed_errors[sizeof tpool__fixed_errors / sizeof *tpool__fixed_errors - 1];
+    va_list again;
+    va_copy(again, arguments);
+    int length = format ? vsnprintf(NULL, 0, format, again) : 0;
+    va_end(again);
+    if (length < 0) length = 0;
+    tpool__outcome *outcome = (tpool__outcome *)TPOOL_MALLOC(sizeof *outcome + (size_t)length + 1);
+    if (!outcome) return (tpool__outcome *)(uintptr_t)none; /* never written */
+    memset(outcome, 0, sizeof *outcome);
+    char *text = (char *)(outcome + 1);
+    text[0] = 0;
+    if (format) vsnprintf(text, (size_t)length + 1, format, arguments);
+    outcome->kind = TPOOL__ERROR;
+    outcome->error.status = TPOOL_FAILED;
+    outcome->error.code = code;
+    outcome->error.message = text;
+    outcome->error.task = task->extra ? task->extra->name : NULL;
+    return outcome;
+}
+
+static tpool_future *tpool__current_task(void) {
+    tpool__context *context = tpool__self()->context;
+    return context ? context->task : NULL;
+}
+
+TPOOL_API void *tpool_raise(int code, const char *format, ...) {
+    tpool_future *task = tpool__current_task();
+    if (!task || tpool__has_failed(task)) return NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    tpool__outcome *outcome = tpool__error_new(task, code, format, arguments);
+    va_end(arguments);
+    if (!tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
+    return NULL;
+}
+
+static void tpool__raise_no_memory(tpool_future *task) {
+    size_t last = sizeof tpool__fixed_errors / sizeof *tpool__fixed_errors - 1;
+    (void)tpool__set_outcome(task, (tpool__outcome *)(uintptr_t)&tpool__fixed_errors[last]); /* never written */
+}
+
+TPOOL_API void *tpool_return(const void *bytes, size_t size) {
+    tpool_future *task = tpool__current_task();
+    if (!task || (!bytes && size) || tpool__has_failed(task)) return NULL;
+    size_t head = TPOOL__ROUND_UP(sizeof(tpool__outcome));
+    tpool__outcome *outcome =
+        size <= SIZE_MAX / 2 ? (tpool__outcome *)TPOOL_MALLOC(head + (size ? size : 1)) : NULL;
+    if (!outcome) {
+        tpool__raise_no_memory(task);
+        return NULL;
+    }
+    memset(outcome, 0, sizeof *outcome);
+    outcome->kind = TPOOL__BYTES;
+    outcome->payload = (char *)outcome + head;
+    outcome->size = size;
+    if (size) memcpy(outcome->payload, bytes, size);
+    void *payload = outcome->payload;
+    if (!tpool__set_outcome(task, outcome)) {
+        tpool__outcome_free(outcome);
+        return NULL;
+    }
+    return payload;
+}
+
+TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *result)) {
+    tpool_future *task = tpool__current_task();
+    if (!task) return NULL;
+    tpool__outcome *outcome =
+        tpool__has_failed(task) ? NULL : (tpool__outcome *)TPOOL_MALLOC(sizeof *outcome);
+    if (!outcome) {
+        if (!tpool__has_failed(task)) tpool__raise_no_memory(task);
+        if (result_free) result_free(result);
+        return NULL;
+    }
+    memset(outcome, 0, sizeof *outcome);
+    outcome->kind = TPOOL__OWNED;
+    outcome->payload = result;
+    outcome->payload_free = result_free;
+    if (!tpool__set_outcome(task, outcome)) {
+        tpool__outcome_free(outcome);
+        return NULL;
+    }
+    return result;
+}
+
+TPOOL_API bool tpool_stop_requested(void) {
+    const tpool__context *context = tpool__self()->context;
+    while (context && context->kind == TPOOL__IN_ITEM) context = context->origin ? context->origin : context->outer;
+    if (!context || !context->task) return false;
+    const tpool_future *task = context->task;
+    if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
+    if (context->pool && tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
+    return task->extra && task->extra->run_limit_ns &&
+           tpool__clock() - task->extra->started_at >= task->extra->run_limit_ns;
+}
+
+TPOOL_API size_t tpool_arg_size(void) {
+    tpool_future *task = tpool__current_task();
+    return task && task->extra ? task->extra->arg_size : 0;
+}
+
+static void tpool__count(tpool *pool, int which) {
+    tpool__worker *worker = tpool__self()->worker;
+    if (worker && worker->pool == pool) tpool__count_own(worker, which);
+    else tpool__add_relaxed(&pool->own_counts[which], 1); /* relaxed: statistics */
+}
+
+static void tpool__arg_done(tpool_future *block) {
+    if (!block->extra || !block->extra->arg_free) return;
+    tpool__thread *self = tpool__self();
+    tpool__context context;
+    tpool__context_push(self, &context, TPOOL__IN_CALLBACK, tpool__pool_of(block));
+    block->extra->arg_free(block->value);
+    tpool__context_pop(self, &context);
+}
+
+static void tpool__report_failure(tpool *pool, const tpool_error *error) {
+    tpool__thread *self = tpool__self();
+    tpool__context context;
+    tpool__context_push(self, &context, TPOOL__IN_CALLBACK, pool);
+    pool->config.on_failure(error, pool->config.context);
+    tpool__context_pop(self, &context);
+}
+
+/* Runs fn. False: it forked, and this is the child, where the thread is no worker any more. */
+static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, uint32_t stops, void **result) {
+    tpool__context context;
+    context.kind = TPOOL__IN_TASK;
+    context.stops = stops;
+    context.task = task;
+    context.pool = tpool__pool_of(task);
+    context.outer = self->context;
+    context.origin = NULL;
+    self->context = &context;
+    task->u.outer = self->running;
+    self->running = task;
+    *result = fn(task->value);
+    if (self->context != &context) return false;
+    self->context = context.outer;
+    self->running = task->u.outer;
+    return true;
+}
+
+/* A worker that has nothing else to do counts as searching before anyone can learn that its task is done, so that who
+ * submits the next one then starts no second worker. */
+static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
+    tpool__worker *worker = self->worker;
+    if (!worker || worker->pool != pool || self->context || worker->searching) return;
+    /* relaxed: hints; being wrong starts a worker too many or too late by one task */
+    if ((tpool__load_relaxed(&pool->gate) & TPOOL__ROOM) && tpool__lane_count(&worker->lane) == 0 &&
+        tpool__lane_count(&pool->inject) == 0)
+        tpool__start_searching(worker);
+}
+
+/* A task without a block: nobody asks for it, so only its failure leaves anything to do. */
+static bool tpool__run_plain(tpool__thread *self, const tpool__entry *entry) {
+    tpool_future *task = &self->plain;
+    tpool *pool = self->worker->pool;
+    void *result;
+    tpool__block_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__SETTLED | TPOOL__REFERENCE);
+    if (!tpool__call(self, task, entry->fn, entry->stops, &result)) return false;
+    tpool__outcome *outcome = tpool__load_acquire(&task->outcome); /* P9 */
+    bool failed = outcome && outcome->kind == TPOOL__ERROR;
+    tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    if (TPOOL__LIKELY(!outcome)) return true;
+    if (failed && pool->config.on_failure) tpool__report_failure(pool, &outcome->error);
+    tpool__outcome_free(outcome);
+    return true;
+}
+
+static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t stops) {
+    tpool_fn fn = block->u.fn;
+    void *result;
+    if (block->extra && block->extra->run_limit_ns) block->extra->started_at = tpool__clock();
+    tpool__store_release(&block->runner, self); /* P7 */
+    if (!tpool__call(self, block, fn, stops, &result)) return false;
+
+    /* >>finish  W6: what the task leaves, in the order in which others may see it */
+    bool failed = tpool__has_failed(block);
+    tpool__arg_done(block);
+    block->value = failed ? NULL : result;
+    tpool__count(tpool__pool_of(block), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    tpool__search_early(self, tpool__pool_of(block));
+    tpool__publish(block, failed ? TPOOL_FAILED : TPOOL_OK);
+    return true;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>publish  W7: the end is published, and who waits for it is told
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* The last touch of the pool by a task that ended outside its queue: cancelled, expired, or run by its submitter. The
+ * later of its end here and its pop there takes it out of the count (see tpool__tombstone_drop). */
+static void tpool__settle(tpool_future *block) {
+    tpool *pool = tpool__pool_of(block);
+    if (!pool || tpool__load_relaxed(&block->state) & TPOOL__SETTLED) return; /* relaxed: set at the claim, or here */
+    tpool__lock(&pool->inject.lock);
+    if (tpool__or_relaxed(&block->state, TPOOL__SETTLED) & TPOOL__POPPED) pool->strays--; /* relaxed: under the lock */
+    tpool__poke_drainers(pool);
+    tpool__unlock(&pool->inject.lock);
+}
+
+static void tpool__run_callbacks(tpool_future *future, tpool__watch *callbacks) {
+    tpool__thread *self = tpool__self();
+    tpool__context context;
+    if (self->worker) tpool__stop_searching(self->worker);
+    tpool__context_push(self, &context, TPOOL__IN_CALLBACK, tpool__pool_of(future));
+    while (callbacks) {
+        tpool__callback *callback = (tpool__callback *)(void *)callbacks;
+        callbacks = callbacks->next;
+        callback->fn(future, callback->context);
+        TPOOL_FREE(callback);
+        if (self->context != &context) return; /* it forked, and this is the child */
+    }
+    tpool__context_pop(self, &context);
+}
+
+/* Publishes the end of a task that the caller has claimed, tells everybody, and gives up the claimer's reference. After
+ * the first exchange that succeeds the future may be gone, unless the claimer's reference is still held. */
+static void tpool__publish(tpool_future *future, tpool_status status) {
+    uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
+    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
+    tpool *pool = tpool__pool_of(future);
+    if (status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure &&
+        state - ((state & (TPOOL__POPPED | TPOOL__SETTLED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
+        if (tpool__self()->worker) tpool__stop_searching(tpool__self()->worker);
+        tpool__report_failure(pool, &tpool__load_acquire(&future->outcome)->error); /* P9 */
+        state = tpool__load_relaxed(&future->state);
+    }
+    unsigned tries = 0;
+    for (;;) {
+        if (TPOOL__LIKELY(!(state & TPOOL__WATCHED) && (state & TPOOL__SETTLED))) {
+            /* P2: whoever sees the end sees the result; P4: whoever gives up the last reference sees our part */
+            uintptr_t next = (state & ~TPOOL__PHASE) + end - TPOOL__REFERENCE;
+            if (state & TPOOL__LOCKED) { /* somebody is adding a watch */
+                tpool__backoff(&tries);
+                state = tpool__load_relaxed(&future->state);
+            } else if (tpool__cas_acq_rel(&future->state, &state, next)) {
+                if (next < TPOOL__REFERENCE) tpool__block_dispose(future);
+                return;
+            }
+        } else if (state & TPOOL__LOCKED) {
+            tpool__backoff(&tries);
+            state = tpool__load_relaxed(&future->state);
+        } else if (tpool__cas_acq_rel(&future->state, &state, ((state & ~TPOOL__PHASE) | TPOOL__LOCKED) + end)) {
+            break; /* P2, P3 */
+        }
+    }
+    tpool__watch *watch = future->watches, *callbacks = NULL, *reversed = NULL;
+    future->watches = NULL;
+    while (watch) { /* newest first becomes in the order added */
+        tpool__watch *next = watch->next;
+        watch->next = reversed;
+        reversed = watch;
+        watch = next;
+    }
+    tpool__watch **callbacks_end = &callbacks;
+    while (reversed) {
+        watch = reversed;
+        reversed = watch->next;
+        watch->link = NULL;
+        if (watch->done) {
+            watch->done(watch, future);
+        } else {
+            watch->next = NULL;
+            *callbacks_end = watch;
+            callbacks_end = &watch->next;
+        }
+    }
+    tpool__and_release(&future->state, ~(TPOOL__LOCKED | TPOOL__WATCHED)); /* P3 */
+    if (callbacks) tpool__run_callbacks(future, callbacks);
+    tpool__settle(future);
+    tpool_future_release(future);
+}
+
+/* A task that will never run ends: the caller has claimed it and holds the claimer's reference. */
+static void tpool__end_unstarted(tpool_future *block, tpool_status status, const char *why) {
+    tpool *pool = tpool__pool_of(block);
+    if (pool) {
+        if (status == TPOOL_BROKEN) tpool__count(pool, TPOOL__FAILED_COUNT);
+        else if (status == TPOOL_EXPIRED) tpool__add_relaxed(&pool->counts[TPOOL__EXPIRED_COUNT], 1); /* statistics */
+        else if (!why || strcmp(why, "dropped from a full queue") != 0)
+            tpool__add_relaxed(&pool->counts[TPOOL__CANCELLED_COUNT], 1); /* relaxed: statistics */
+        tpool__arg_done(block);
+    }
+    block->value = NULL;
+    tpool__store_release(&block->outcome, tpool__error_fixed(block, status, why)); /* P9 */
+    tpool__publish(block, status);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>watch  Adding and removing watches. Pair P3: TPOOL__LOCKED is a lock, taken with acquire, left with release.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static inline bool tpool__state_is_done(uintptr_t state) { return (state & TPOOL__PHASE_DONE) != 0; }
+static inline bool tpool__is_done(tpool_future *future) {
+    return tpool__state_is_done(tpool__load_acquire(&future->state)); /* P2 */
+}
+
+/* False: the future is done. */
+static bool tpool__watch_add(tpool_future *future, tpool__watch *watch) {
+    unsigned tries = 0;
+    uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
+    for (;;) {
+        if (tpool__state_is_done(state)) return false;
+        if (state & TPOOL__LOCKED) {
+            tpool__backoff(&tries);
+            state = tpool__load_acquire(&future->state); /* P2 */
+        } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED | TPOOL__WATCHED)) { /* P3 */
+            break;
+        }
+    }
+    watch->next = future->watches;
+    watch->link = &future->watches;
+    if (watch->next) watch->next->link = &watch->next;
+    future->watches = watch;
+    tpool__and_release(&future->state, ~TPOOL__LOCKED); /* P3 */
+    return true;
+}
+
+/* Afterwards nobody touches the watch any more. */
+static void tpool__watch_remove(tpool_future *future, tpool__watch *watch) {
+    unsigned tries = 0;
+    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
+    for (;;) {
+        if (state & TPOOL__LOCKED) {
+            tpool__backoff(&tries);
+            state = tpool__load_relaxed(&future->state);
+        } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED)) { /* P3 */
+            break;
+        }
+    }
+    uintptr_t clear = TPOOL__LOCKED;
+    if (watch->link) {
+        *watch->link = watch->next;
+        if (watch->next) watch->next->link = watch->link;
+        watch->link = NULL;
+        if (!future->watches) clear |= TPOOL__WATCHED;
+    }
+    tpool__and_release(&future->state, ~clear); /* P3 */
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>wait  W8: somebody waits for the end
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* A pending future of the parent process: nobody here will ever complete it. */
+static bool tpool__is_orphan(tpool_future *future) {
+    /* relaxed: as tpool__is_foreign. Sixty-four forks deep the numbers come round. */
+    return (future->home & TPOOL__GENERATIONS) !=
+           (tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS);
+}
+
+/* A task claimed outside its queue is one less that waits. Under `lane`'s lock. */
+static void tpool__lane_lost_one(tpool *pool, tpool__lane *lane) {
+    lane->dead++;
+    lane->dead_since_sweep++;
+    if (pool->capacity) tpool__grant_room(pool);
+}
+
+/* Ends a pending task from outside, for an asker that holds a reference. False: it is not pending any more. */
+static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool_status status, const char *why) {
+    tpool *pool = tpool__pool_of(future);
+    if (!tpool__claim(future, phase + TPOOL__REFERENCE)) return false;
+    if (pool) { /* the tombstone in the queue keeps the pool until tpool__settle */
+        tpool__lock(&pool->inject.lock);
+        tpool__lane_lost_one(pool, &pool->inject);
+        tpool__unlock(&pool->inject.lock);
+    } else {
+        tpool__or_relaxed(&future->state, TPOOL__SETTLED); /* relaxed: nobody else reads it before the end */
+    }
+    tpool__end_unstarted(future, status, why);
+    return true;
+}
+
+/* Runs a pending task of whatever pool in the asker's thread: only for tasks that find nothing to do. */
+static bool tpool__claim_here(tpool_future *future) {
+    if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
+    tpool *pool = tpool__pool_of(future);
+    tpool__lock(&pool->inject.lock);
+    tpool__lane_lost_one(pool, &pool->inject);
+    tpool__unlock(&pool->inject.lock);
+    (void)tpool__run_block(tpool__self(), future, 0);
+    return true;
+}
+
+/* Any look at a future ends it if its time in the queue is over. */
+static inline void tpool__lapse(tpool_future *future) {
+    tpool__extra *extra = future->extra;
+    if (TPOOL__LIKELY(!extra || !extra->expires_at)) return;
+    /* relaxed: only a hint, the claim decides */
+    if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__has_expired(future) &&
+        !tpool__is_orphan(future))
+        (void)tpool__claim_and_end(future, TPOOL__PHASE_LAPSING, TPOOL_EXPIRED, NULL);
+}
+
+/* W9: a worker runs the task it wants, if that is its own pool's and has not started. Nothing else ever runs in a wait:
+ * an unrelated task might want a lock that this one holds. */
+static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
+    tpool__worker *worker = self->worker;
+    tpool *pool = tpool__pool_of(future);
+    if (!worker || worker->pool != pool) return false;
+    /* relaxed: a hint, the claim decides */
+    if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
+    if (tpool__stack_here() < self->stack_floor) return false;
+    tpool__lane *lane = pool->capacity ? &pool->inject : &worker->lane;
+    tpool__lock(&lane->lock); /* passed by tpool_pause, so that nothing starts after it */
+    uint32_t attention = tpool__attention(pool);
+    bool claimed = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
+                   tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + TPOOL__REFERENCE);
+    if (claimed) tpool__lane_lost_one(pool, lane);
+    tpool__unlock(&lane->lock);
+    if (!claimed) return false;
+    if (worker->searching) tpool__stop_searching(worker);
+    tpool__count_own(worker, TPOOL__INLINED);
+    (void)tpool__run_block(self, future, attention >> TPOOL__STOPS_SHIFT);
+    return true;
+}
+
+/* A worker that blocks makes room for another, which may have to be a spare one. False: not a worker. */
+static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter) {
+    tpool__worker *worker = self->worker;
+    if (!worker) return false;
+    tpool *pool = worker->pool;
+    tpool__stop_searching(worker);
+    tpool__lock(&pool->lock);
+    pool->blocked++;
+    tpool__active_add(pool, -1);
+    tpool__waiter_link(&pool->blocked_waiters, waiter);
+    tpool__update_room(pool);
+    tpool__unlock(&pool->lock);
+    if (tpool__work_visible(pool)) tpool__notify(pool);
+    return true;
+}
+/* True: the wait is to end, because no spare worker could be had. */
+static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter) {
+    tpool__lock(&self->worker->pool->lock);
+    bool refused = waiter->refused;
+    tpool__unlock(&self->worker->pool->lock);
+    return refused;
+}
+static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter) {
+    tpool__worker *worker = self->worker, *poked = NULL;
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    pool->blocked--;
+    tpool__active_add(pool, 1);
+    tpool__waiter_unlink(waiter);
+    tpool__update_room(pool);
+    /* a sleeping spare that nobody needs any more must learn that its time runs */
+    if (tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->max_workers) && pool->sleepers &&
+        !pool->sleepers->timed) { /* relaxed: under their lock */
+        poked = pool->sleepers;
+        poked->timed = true;
+    }
+    tpool__unlock(&pool->lock);
+    if (poked) tpool__unpark(&poked->parker);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>cycles  Tasks that wait for each other
+ *
+ *  Every wait of a task without a limit is recorded while it blocks. Search and recording are one step under one lock,
+ *  so the wait that closes a cycle, and no other, finds it. A recorded thread cannot finish any task on its stack
+ *  before it takes its record back, under the same lock: so a task seen running on a recorded thread stays there while
+ *  the lock is held, and nothing needs to be retracted when tasks end.
+ * ----------------------------------------------------------------------------------------------------------------- */
+struct tpool__record {
+    tpool__record *next, **link;
+    tpool__record *unexplored;
+    tpool__thread *thread;
+    tpool__context *context;
+    tpool_future *const *futures;
+    size_t count;
+    bool foreign;               /* part of it is a job or a loop's part: it counts for tasks on other stacks too */
+    uintptr_t visited;
+};
+static struct {
+    tpool__lock_word lock;
+    tpool__record *foreign;     /* those records */
+    uintptr_t searches;
+} tpool__cycles;
+
+static bool tpool__context_has_origin(const tpool__context *context) {
+    for (; context; context = context->outer)
+        if (context->origin) return true;
+    return false;
+}
+
+static void tpool__explore(tpool__record *record, const tpool_future *future, tpool__record **unexplored) {
+    if (!record || record->visited == tpool__cycles.searches) return;
+    if (!tpool__context_within(record->context, NULL, future, false)) return;
+    record->visited = tpool__cycles.searches;
+    record->unexplored = *unexplored;
+    *unexplored = record;
+}
+
+/* True: the new record waits, over others, for one of its own tasks. */
+static bool tpool__closes_cycle(tpool__record *own) {
+    tpool__record *unexplored = own;
+    own->visited = ++tpool__cycles.searches;
+    own->unexplored = NULL;
+    while (unexplored) {
+        tpool__record *record = unexplored;
+        unexplored = record->unexplored;
+        for (size_t i = 0; i < record->count; i++) {
+            tpool_future *future = record->futures[i];
+            /* relaxed: a running task of a recorded thread cannot change, of others it does not matter */
+            if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING) continue;
+            tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
+            if ((runner == own->thread || own->foreign) && tpool__context_within(own->context, NULL, future, false))
+                return true;
+            if (runner) tpool__explore(runner->blocked, future, &unexplored);
+            for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
+                tpool__explore(other, future, &unexplored);
+        }
+    }
+    return false;
+}
+
+/* False: the wait would never end. */
+static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool_future *const *futures, size_t count) {
+    memset(record, 0, sizeof *record);
+    record->thread = self;
+    record->context = self->context;
+    record->futures = futures;
+    record->count = count;
+    record->foreign = tpool__context_has_origin(self->context);
+    tpool__lock(&tpool__cycles.lock);
+    bool cycle = tpool__closes_cycle(record);
+    if (!cycle) {
+        self->blocked = record;
+        if (record->foreign) {
+            record->next = tpool__cycles.foreign;
+            record->link = &tpool__cycles.foreign;
+            if (record->next) record->next->link = &record->next;
+            tpool__cycles.foreign = record;
+        }
+    }
+    tpool__unlock(&tpool__cycles.lock);
+    return !cycle;
+}
+static void tpool__record_end(tpool__thread *self, tpool__record *record) {
+    tpool__lock(&tpool__cycles.lock);
+    self->blocked = NULL;
+    if (record->foreign && record->link) {
+        *record->link = record->next;
+        if (record->next) record->next->link = record->link;
+    }
+    tpool__unlock(&tpool__cycles.lock);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  A wait for one future, which may be one of a set that must all be done
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef struct tpool__future_watch {
+    tpool__watch watch;
+    tpool__waiter *waiter;
+} tpool__future_watch;
+static void tpool__wake_waiter(tpool__watch *watch, tpool_future *future) {
+    (void)future;
+    tpool__unpark(&((tpool__future_watch *)(void *)watch)->waiter->parker);
+}
+
+static int64_t tpool__earlier(int64_t deadline, const tpool_future *future) {
+    int64_t expires_at = future->extra ? future->extra->expires_at : 0;
+    return expires_at && expires_at < deadline ? expires_at : deadline;
+}
+
+/* TPOOL_OK: it is done. set and count: all that the caller waits for, for the search for cycles. */
+static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpool_future *const *set, size_t count) {
+    if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
+    tpool__lapse(future);
+    if (tpool__is_done(future)) return TPOOL_OK;
+    if (tpool__is_orphan(future)) return TPOOL_BROKEN;
+    if (deadline == 0) return TPOOL_TIMEOUT;
+    if (tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
+    tpool__thread *self = tpool__self();
+    if (deadline == TPOOL_FOREVER && tpool__run_in_place(self, future)) {
+        if (tpool__is_done(future)) return TPOOL_OK;
+        if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
+    }
+    for (uint32_t left = tpool__load_relaxed(&tpool__spins); left > 0; left--) { /* relaxed: a hint */
+        if (tpool__is_done(future)) return TPOOL_OK;
+        for (int i = 0; i < 8; i++) tpool__pause();
+    }
+
+    tpool__record record;
+    tpool__waiter waiter = { 0 };
+    tpool__future_watch watch = { { NULL, NULL, tpool__wake_waiter }, NULL };
+    tpool_status status = TPOOL_OK;
+    bool recorded = deadline == TPOOL_FOREVER && self->context;
+    if (recorded && !tpool__record_wait(self, &record, set, count)) return TPOOL_DEADLOCK;
+    watch.waiter = &waiter;
+    waiter.can_refuse = true;
+    bool began = tpool__block_begin(self, &waiter);
+    if (tpool__watch_add(future, &watch.watch)) {
+        while (!tpool__is_done(future)) {
+            if (!tpool__park(&waiter.parker, tpool__earlier(deadline, future))) {
+                tpool__lapse(future);
+                /* the time of expiry passed and somebody else is ending it: only the deadline counts from now on */
+                if (!tpool__is_done(future) && tpool__clock() < deadline) tpool__park(&waiter.parker, deadline);
+            }
+            if (tpool__is_done(future)) break;
+            if (began && tpool__block_refused(self, &waiter)) {
+                status = TPOOL_NO_THREAD;
+                break;
+            }
+            if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) {
+                status = TPOOL_TIMEOUT;
+                break;
+            }
+        }
+        tpool__watch_remove(future, &watch.watch);
+    }
+    if (began) tpool__block_end(self, &waiter);
+    if (recorded) tpool__record_end(self, &record);
+    return tpool__is_done(future) ? TPOOL_OK : status;
+}
+static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) {
+    return tpool__await_in(future, deadline, &future, 1);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>result  W10: what it came to
+ * ----------------------------------------------------------------------------------------------------------------- */
+static inline tpool_status tpool__end_of(tpool_future *future) {
+    uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
+    return (tpool_status)(state & (TPOOL__PHASE_DONE - 1));
+}
+
+TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout_ns, void **result) {
+    if (result) *result = NULL;
+    if (!future) return TPOOL_INVALID;
+    if (!tpool__is_done(future)) {
+        tpool_status status = tpool__await(future, tpool__deadline(timeout_ns));
+        if (status != TPOOL_OK) return status;
+    }
+    tpool_status end = tpool__end_of(future);
+    if (result && end == TPOOL_OK) *result = future->value;
+    return end;
+}
+
+TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_ns, const tpool_error **error) {
+    if (error) *error = NULL;
+    if (!future) return TPOOL_INVALID;
+    tpool_status status = tpool__await(future, tpool__deadline(timeout_ns));
+    if (status != TPOOL_OK) return status;
+    tpool_status end = tpool__end_of(future);
+    if (end == TPOOL_OK) return TPOOL_OK;
+    if (error) *error = &tpool__load_acquire(&future->outcome)->error; /* P9 */
+    return end == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
+}
+
+TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
+    if (!future || !tpool__is_done(future) || tpool__end_of(future) != TPOOL_OK) return 0;
+    tpool__outcome *outcome = tpool__load_acquire(&future->outcome); /* P9 */
+    return outcome ? outcome->size : 0;
+}
+
+TPOOL_API tpool_state tpool_future_state(tpool_future *future) {
+    if (!future) return TPOOL_PENDING;
+    tpool__lapse(future);
+    uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
+    if (phase == TPOOL__PHASE_RUNNING) return TPOOL_RUNNING;
+    if (phase < TPOOL__PHASE_DONE) return TPOOL_PENDING;
+    return phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED ? TPOOL_STATE_CANCELLED : TPOOL_FINISHED;
+}
+TPOOL_API bool tpool_future_done(tpool_future *future) {
+    tpool_state state = tpool_future_state(future);
+    return state == TPOOL_FINISHED || state == TPOOL_STATE_CANCELLED;
+}
+TPOOL_API bool tpool_future_running(tpool_future *future) { return tpool_future_state(future) == TPOOL_RUNNING; }
+TPOOL_API bool tpool_future_cancelled(tpool_future *future) {
+    return tpool_future_state(future) == TPOOL_STATE_CANCELLED;
+}
+
+TPOOL_API const char *tpool_future_message(tpool_future *future) {
+    if (!future) return tpool_status_text(TPOOL_INVALID);
+    switch (tpool_future_state(future)) {
+    case TPOOL_PENDING: return "the task has not started";
+    case TPOOL_RUNNING: return "the task is running";
+    case TPOOL_STATE_CANCELLED:
+    case TPOOL_FINISHED:
+    default: break;
+    }
+    if (tpool__end_of(future) == TPOOL_OK) return tpool_status_text(TPOOL_OK);
+    return tpool__load_acquire(&future->outcome)->error.message; /* P9 */
+}
+
+TPOOL_API bool tpool_future_cancel(tpool_future *future) {
+    if (!future) return false;
+    tpool__lapse(future);
+    if (!tpool__is_done(future) && tpool__is_orphan(future)) return false;
+    if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL_CANCELLED, NULL)) return true;
+    uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
+    return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
+}
+
+TPOOL_API void tpool_future_request_stop(tpool_future *future) {
+    if (future) tpool__or_relaxed(&future->state, TPOOL__STOP); /* relaxed: a flag and nothing else */
+}
+
+TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
+                                                      void (*fn)(tpool_future *future, void *context),
+                                                      void *context) {
+    if (!future || !fn) return TPOOL_INVALID;
+    tpool__lapse(future);
+    if (!tpool__is_done(future)) {
+        if (tpool__is_orphan(future)) return TPOOL_BROKEN;
+        tpool__callback *callback = (tpool__callback *)TPOOL_MALLOC(sizeof *callback);
+        if (!callback) return TPOOL_NO_MEMORY;
+        callback->watch.done = NULL;
+        callback->fn = fn;
+        callback->context = context;
+        if (tpool__watch_add(future, &callback->watch)) return TPOOL_OK;
+        TPOOL_FREE(callback);
+    }
+    tpool__thread *self = tpool__self();
+    tpool__context here;
+    tpool_future_retain(future);
+    tpool__context_push(self, &here, TPOOL__IN_CALLBACK, NULL); /* the pool may be gone by now */
+    fn(future, context);
+    if (self->context == &here) tpool__context_pop(self, &here);
+    tpool_future_release(future);
+    return TPOOL_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>producing  Futures that the program completes itself
+ * ----------------------------------------------------------------------------------------------------------------- */
+static bool tpool__process_ready(void);
+
+TPOOL_API tpool_status tpool_future_create(tpool_future **future) {
+    if (!future) return TPOOL_INVALID;
+    *future = NULL;
+    if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
+    tpool_future *block = tpool__block_new(tpool__self());
+    if (!block) return TPOOL_NO_MEMORY;
+    tpool__block_init(block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | TPOOL__REFERENCE);
+    *future = block;
+    return TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_future_set_running(tpool_future *future) {
+    if (!future) return TPOOL_INVALID;
+    if (tpool__pool_of(future)) return TPOOL_INVALID_STATE;
+    if (tpool__claim(future, TPOOL__PHASE_RUNNING)) return TPOOL_OK;
+    uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
+    return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED ? TPOOL_CANCELLED
+                                                                                             : TPOOL_INVALID_STATE;
+}
+
+/* Makes the caller the one who completes a bare future: SETTLED, which no bare future has before its end, tells. */
+static bool tpool__claim_bare(tpool_future *future) {
+    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: as tpool__claim */
+    for (;;) {
+        uintptr_t phase = state & TPOOL__PHASE;
+        if ((phase != TPOOL__PHASE_PENDING && phase != TPOOL__PHASE_RUNNING) || state & TPOOL__SETTLED) return false;
+        uintptr_t next = ((state & ~TPOOL__PHASE) | TPOOL__PHASE_RUNNING | TPOOL__SETTLED) + TPOOL__REFERENCE;
+        if (tpool__cas_relaxed(&future->state, &state, next)) return true;
+    }
+}
+
+TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result) {
+    if (!future) return TPOOL_INVALID;
+    if (tpool__pool_of(future) || !tpool__claim_bare(future)) return TPOOL_INVALID_STATE;
+    future->value = result;
+    tpool__publish(future, TPOOL_OK);
+    return TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_future_set_error(tpool_future *future, int code, const char *format, ...) {
+    if (!future) return TPOOL_INVALID;
+    if (tpool__pool_of(future) || !tpool__claim_bare(future)) return TPOOL_INVALID_STATE;
+    va_list arguments;
+    va_start(arguments, format);
+    tpool__outcome *outcome = tpool__error_new(future, code, format, arguments);
+    va_end(arguments);
+    bool complete = !outcome->is_static;
+    tpool__store_release(&future->outcome, outcome); /* P9 */
+    tpool__publish(future, TPOOL_FAILED);
+    return complete ? TPOOL_OK : TPOOL_NO_MEMORY;
+}
+
+/* ====================================================================================================================
+ *  >>lifecycle  Pools: create, pause, drain, shut down, destroy
+ * ================================================================================================================= */
+static tpool_status tpool__config_check(const tpool_config *config, int *max_workers) {
+    if (config->max_workers < 0 || config->min_workers < 0 || config->idle_timeout_ns < 0 ||
+        (config->max_workers > 0 && config->min_workers > config->max_workers) ||
+        (config->kind != TPOOL_THREADS && config->kind != TPOOL_PROCESSES) ||
+        (unsigned)config->on_full > (unsigned)TPOOL_FULL_DROP_OLDEST)
+        return TPOOL_INVALID;
+    if (config->kind == TPOOL_PROCESSES) return TPOOL_UNSUPPORTED;
+    *max_workers = config->max_workers;
+    if (*max_workers == 0) {
+        *max_workers = tpool_workers_for(TPOOL_WORK_MIXED);
+        if (*max_workers < config->min_workers) *max_workers = config->min_workers;
+    }
+    return TPOOL_OK;
+}
+
+/* Under tpool__process.lock. */
+static tpool_status tpool__create(tpool **created, const tpool_config *config, bool shared) {
+    static const tpool_config defaults = { 0 };
+    int max_workers = 1;
+    if (!config) config = &defaults;
+    tpool_status status = tpool__config_check(config, &max_workers);
+    if (status != TPOOL_OK) return status;
+    tpool *pool = (tpool *)tpool__alloc_lines(sizeof *pool);
+    if (!pool) return TPOOL_NO_MEMORY;
+    pool->config = *config;
+    tpool__process.named++;
+    if (config->name) snprintf(pool->name, sizeof pool->name, "%s", config->name);
+    else snprintf(pool->name, sizeof pool->name, "tpool%u", tpool__process.named);
+    pool->config.name = pool->name;
+    pool->capacity = config->queue_capacity;
+    pool->ordered = pool->capacity && config->on_full == TPOOL_FULL_DROP_OLDEST;
+    pool->shared = shared;
+    pool->room_end = &pool->room;
+    /* relaxed: the pool is not shared yet; tpool__process.lock or the caller hands it on */
+    tpool__store_relaxed(&pool->max_workers, (uintptr_t)max_workers);
+    tpool__store_relaxed(&pool->gate, TPOOL__ROOM);
+    pool->generation = tpool__load_relaxed(&tpool__process.generation);
+    pool->next = tpool__process.pools;
+    if (pool->next) pool->next->previous = pool;
+    tpool__process.pools = pool;
+    tpool__add_relaxed(&tpool__process.pool_count, 1); /* relaxed: read as a hint, or under the depot's lock */
+    *created = pool;
+    return TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_create(tpool **pool, const tpool_config *config) {
+    if (!pool) return TPOOL_INVALID;
+    *pool = NULL;
+    if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
+    tpool__lock(&tpool__process.lock);
+    tpool_status status = tpool__create(pool, config, false);
+    tpool__unlock(&tpool__process.lock);
+    return status;
+}
+
+/* Sets and clears flags of `attention`, so that on return everybody acts on them. */
+static void tpool__set_attention(tpool *pool, uint32_t set, uint32_t clear) {
+    tpool__lock(&pool->lock);
+    /* relaxed: see tpool__attention */
+    if (clear) tpool__and_relaxed(&pool->attention, ~clear);
+    if (set) tpool__or_relaxed(&pool->attention, set);
+    tpool__update_room(pool);
+    tpool__unlock(&pool->lock);
+    tpool__fence_lanes(pool);
+}
+/* After something changed that kept work from being taken. */
+static void tpool__notify_if_work(tpool *pool) {
+    if (tpool__work_visible(pool)) tpool__notify(pool);
+}
+
+TPOOL_API tpool_status tpool_pause(tpool *pool) {
+    if (!pool) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    uint32_t attention = tpool__attention(pool);
+    if (attention & TPOOL__BREAK) return TPOOL_BROKEN;
+    if (attention & TPOOL__SHUT) return TPOOL_SHUTDOWN;
+    tpool__lock(&pool->lock);
+    bool shut = (tpool__attention(pool) & TPOOL__SHUT) != 0; /* a shutdown sets it under this lock */
+    if (!shut) tpool__or_relaxed(&pool->attention, TPOOL__PAUSED); /* relaxed: see tpool__attention */
+    tpool__update_room(pool);
+    tpool__unlock(&pool->lock);
+    if (shut) return TPOOL_SHUTDOWN;
+    tpool__fence_lanes(pool);
+    return TPOOL_OK;
+}
+TPOOL_API tpool_status tpool_resume(tpool *pool) {
+    if (!pool) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (tpool__attention(pool) & TPOOL__PAUSED) {
+        tpool__set_attention(pool, 0, TPOOL__PAUSED);
+        tpool__notify_if_work(pool);
+    }
+    return tpool__attention(pool) & TPOOL__BREAK ? TPOOL_BROKEN : TPOOL_OK;
+}
+TPOOL_API tpool_status tpool_kill_workers(tpool *pool) { return pool ? TPOOL_UNSUPPORTED : TPOOL_INVALID; }
+
+static tpool_status tpool__closed_status(tpool *pool) {
+    uint32_t attention = tpool__attention(pool);
+    return attention & TPOOL__BREAK ? TPOOL_BROKEN : attention & TPOOL__SHUT ? TPOOL_SHUTDOWN : TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
+    if (!pool || workers < 0) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool_status status;
+    tpool__lock(&pool->lock);
+    status = tpool__closed_status(pool);
+    /* relaxed: under their lock */
+    while (status == TPOOL_OK && tpool__load_relaxed(&pool->live) < (uintptr_t)workers &&
+           tpool__load_relaxed(&pool->live) < tpool__load_relaxed(&pool->max_workers))
+        status = tpool__start_worker(pool);
+    tpool__unlock(&pool->lock);
+    return status;
+}
+
+TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
+    if (!pool) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (max_workers < 1 || max_workers < pool->config.min_workers) return TPOOL_INVALID;
+    tpool__lock(&pool->lock);
+    tpool_status status = tpool__closed_status(pool);
+    if (status == TPOOL_OK) {
+        tpool__store_relaxed(&pool->max_workers, (uintptr_t)max_workers); /* relaxed: under its lock, else a hint */
+        tpool__update_room(pool);
+        for (tpool__worker *w = pool->sleepers; w; w = w->sleep_next) tpool__unpark(&w->parker); /* to look again */
+    }
+    tpool__unlock(&pool->lock);
+    if (status == TPOOL_OK) tpool__notify_if_work(pool);
+    return status;
+}
+
+/* At the end of the process what a task's functions work on may be gone: only its waiters learn of the end. */
+static void tpool__forget_program(tpool_future *claimed) {
+    if (claimed->extra) claimed->extra->arg_free = NULL;
+    tpool__watch own = { 0 };
+    if (!tpool__watch_add(claimed, &own)) return; /* cannot be: it is claimed and not ended */
+    for (;;) {
+        tpool__watch *callback = NULL;
+        tpool__watch_remove(claimed, &own);
+        (void)tpool__watch_add(claimed, &own);
+        for (tpool__watch *watch = own.next; watch && !callback; watch = watch->next)
+            if (!watch->done) callback = watch;
+        if (!callback) break;
+        tpool__watch_remove(claimed, callback);
+        TPOOL_FREE((void *)callback);
+    }
+    tpool__watch_remove(claimed, &own);
+}
+
+/* Takes out everything that waits and ends it, in the calling thread. */
+static void tpool__end_waiting(tpool *pool, tpool_status status, const char *why, bool lost) {
+    tpool__worker *worker = tpool__first_worker(pool);
+    tpool__lane *lane = &pool->inject;
+    for (;;) {
+        tpool_future *unreferenced = NULL;
+        tpool__entry entry = { 0 };
+        bool found = false, plain = false;
+        uintptr_t phase = status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_LAPSING;
+        tpool__lock(&lane->lock);
+        for (;;) {
+            if (tpool__lane_pop(lane, &entry)) { }
+            else if (lane == &pool->inject && pool->heap_count > 0) entry.block = tpool__heap_remove(pool, 0);
+            else break;
+            plain = !entry.block;
+            /* not settled, and a stray, until its callbacks have run: this need not be a worker */
+            found = plain || tpool__claim(entry.block, phase + TPOOL__POPPED);
+            if (found) break;
+            tpool__tombstone_drop(pool, lane, entry.block, &unreferenced);
+        }
+        if (found && !plain) {
+            if (lane != &pool->inject) tpool__lock(&pool->inject.lock);
+            pool->strays++;
+            if (lane != &pool->inject) tpool__unlock(&pool->inject.lock);
+        }
+        if (pool->capacity && lane == &pool->inject) tpool__grant_room(pool);
+        tpool__unlock(&lane->lock);
+        tpool__dispose_chain(unreferenced);
+        if (found && plain) {
+            if (status == TPOOL_BROKEN) tpool__count(pool, TPOOL__FAILED_COUNT);
+            else tpool__add_relaxed(&pool->counts[TPOOL__CANCELLED_COUNT], 1); /* relaxed: statistics */
+            if (status == TPOOL_BROKEN && pool->config.on_failure)
+                tpool__report_failure(pool, &tpool__error_fixed(&tpool__self()->plain, status, why)->error);
+        } else if (found) {
+            if (lost) tpool__forget_program(entry.block);
+            tpool__end_unstarted(entry.block, status, why);
+        } else {
+            if (!worker) return;
+            lane = &worker->lane;
+            worker = tpool__next_worker(worker);
+        }
+    }
+}
+
+/* Submitters that wait for room look at `attention` again. */
+static void tpool__wake_room(tpool *pool) {
+    tpool__lock(&pool->inject.lock);
+    for (tpool__waiter *waiter = pool->room; waiter; waiter = waiter->next_in_line) tpool__unpark(&waiter->parker);
+    tpool__poke_drainers(pool);
+    tpool__unlock(&pool->inject.lock);
+}
+static void tpool__wake_sleepers(tpool *pool) {
+    tpool__lock(&pool->lock);
+    for (tpool__worker *w = pool->sleepers; w; w = w->sleep_next) tpool__unpark(&w->parker);
+    tpool__unlock(&pool->lock);
+}
+
+/* An initializer failed: what waits and what comes later ends as TPOOL_BROKEN, what runs goes on. */
+static void tpool__break(tpool *pool) {
+    tpool__set_attention(pool, TPOOL__BREAK, 0);
+    tpool__wake_room(pool);
+    tpool__end_waiting(pool, TPOOL_BROKEN, "the worker's initializer failed", false);
+    tpool__wake_sleepers(pool);
+}
+
+/* Nothing is queued, running or being ended, as far as it was so before the call. Under pool->lock no worker becomes
+ * active, so the lanes of workers stay as they are seen; the inject lane comes last, together with the strays, because
+ * a stray may submit before it ends. */
+static bool tpool__is_quiet(tpool *pool) {
+    tpool_future *unreferenced = NULL;
+    tpool__lock(&pool->lock);
+    bool quiet = tpool__load_relaxed(&pool->active) == 0 && pool->blocked == 0; /* relaxed: under its lock */
+    for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
+        tpool__lock(&w->lane.lock);
+        tpool__lane_sweep(pool, &w->lane, &unreferenced);
+        quiet = tpool__lane_count(&w->lane) == 0;
+        tpool__unlock(&w->lane.lock);
+    }
+    if (quiet) {
+        tpool__lock(&pool->inject.lock);
+        tpool__lane_sweep(pool, &pool->inject, &unreferenced);
+        tpool__heap_sweep(pool, &unreferenced);
+        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->strays == 0 && !pool->room &&
+                pool->reserved == 0;
+        tpool__unlock(&pool->inject.lock);
+    }
+    tpool__unlock(&pool->lock);
+    tpool__dispose_chain(unreferenced);
+    return quiet;
+}
+
+/* Nobody is left in a call that may outlast the pool's last task. */
+static bool tpool__is_deserted(tpool *pool) {
+    tpool__lock(&pool->inject.lock);
+    bool deserted = pool->visitors == 0;
+    tpool__unlock(&pool->inject.lock);
+    return deserted;
+}
+
+/* Work waits, and no worker lives that could take it: the system refused to replace one. */
+static bool tpool__is_stranded(tpool *pool) {
+    bool stranded = false;
+    if (!tpool__work_visible(pool)) return false;
+    tpool__lock(&pool->lock);
+    if (tpool__load_relaxed(&pool->live) == 0) stranded = tpool__start_worker(pool) != TPOOL_OK; /* relaxed: its lock */
+    tpool__unlock(&pool->lock);
+    return stranded;
+}
+
+/* What a call may wait for that concerns the pool as a whole. */
+typedef bool (*tpool__condition)(tpool *pool);
+
+static bool tpool__workers_ended(tpool *pool) {
+    tpool__lock(&pool->lock);
+    bool ended = tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0; /* relaxed: under its lock */
+    tpool__unlock(&pool->lock);
+    return ended;
+}
+
+/* Waits among the drainers, who are poked whenever a condition may have come true. */
+static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, int64_t deadline) {
+    if (over(pool)) return TPOOL_OK;
+    if (deadline == 0) return TPOOL_TIMEOUT;
+    tpool__thread *self = tpool__self();
+    tpool__waiter waiter = { 0 };
+    tpool_status status = TPOOL_OK;
+    bool visits = over != tpool__is_deserted;
+    waiter.can_refuse = true;
+    bool began = tpool__block_begin(self, &waiter);
+    tpool__lock(&pool->inject.lock);
+    pool->visitors += visits;
+    waiter.next_in_line = pool->drainers;
+    pool->drainers = &waiter;
+    tpool__add_relaxed(&pool->draining, 1); /* relaxed: see tpool__sleep */
+    tpool__unlock(&pool->inject.lock);
+    while (!over(pool)) {
+        if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
+        else if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+        else if (tpool__is_stranded(pool)) status = TPOOL_NO_THREAD;
+        if (status != TPOOL_OK) break;
+        tpool__park(&waiter.parker, deadline);
+    }
+    if (began) tpool__block_end(self, &waiter);
+    tpool__lock(&pool->inject.lock);
+    tpool__waiter **at = &pool->drainers;
+    while (*at != &waiter) at = &(*at)->next_in_line;
+    *at = waiter.next_in_line;
+    tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint that comes too often does no harm */
+    if (visits && --pool->visitors == 0) tpool__poke_drainers(pool);
+    tpool__unlock(&pool->inject.lock);
+    return status;
+}
+
+TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
+    if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
+    if (flags & TPOOL_STOP_RUNNING)
+        tpool__add_relaxed(&pool->attention, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__attention */
+    tpool__set_attention(pool, TPOOL__SHUT, 0);
+    tpool__wake_room(pool);
+    if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL_CANCELLED, NULL, false);
+    if (tpool__attention(pool) & TPOOL__PAUSED) tpool__set_attention(pool, 0, TPOOL__PAUSED);
+    tpool__notify_if_work(pool);
+    tpool__wake_sleepers(pool);
+    if (!(flags & TPOOL_WAIT)) return TPOOL_OK;
+    tpool_status status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
+    if (status != TPOOL_OK) return status;
+    tpool__lock(&pool->lock);
+    tpool__thread_handle last = pool->last_ended; /* each that ended has joined the one before */
+    pool->last_ended.valid = false;
+    tpool__unlock(&pool->lock);
+    tpool__thread_join(&last);
+    return TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
+    if (!pool) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (tpool__within(pool)) return TPOOL_DEADLOCK;
+    return tpool__await_condition(pool, tpool__is_quiet, tpool__deadline(timeout_ns));
+}
+
+static void tpool__free(tpool *pool) {
+    tpool__worker *worker = tpool__first_worker(pool);
+    while (worker) {
+        tpool__worker *next = tpool__next_worker(worker);
+        tpool__lane_free(&worker->lane);
+        tpool__free_lines(worker);
+        worker = next;
+    }
+    tpool__lane_free(&pool->inject);
+    if (pool->heap) TPOOL_FREE(pool->heap);
+    tpool__lock(&tpool__process.lock);
+    if (pool->previous) pool->previous->next = pool->next;
+    else tpool__process.pools = pool->next;
+    if (pool->next) pool->next->previous = pool->previous;
+    bool last = tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1; /* relaxed: as in tpool__create */
+    tpool__unlock(&tpool__process.lock);
+    tpool__free_lines(pool);
+    if (last) {
+        tpool__cache_flush(tpool__self());
+        tpool__depot_trim();
+    }
+}
+
+TPOOL_API tpool_status tpool_destroy(tpool *pool) {
+    if (!pool) return TPOOL_OK;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (pool->shared) return TPOOL_INVALID_STATE;
+    if (tpool__within(pool)) return TPOOL_DEADLOCK;
+    (void)tpool_resume(pool);
+    tpool_status status = tpool_drain(pool, TPOOL_FOREVER);
+    if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
+    /* A blocked submitter may have come in between; the shutdown ended its wait. */
+    if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
+    if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_deserted, TPOOL_FOREVER);
+    if (status == TPOOL_OK) tpool__free(pool);
+    return status;
+}
+
+TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
+    if (!stats) return TPOOL_INVALID;
+    memset(stats, 0, sizeof *stats);
+    if (!pool) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    /* relaxed throughout: at rest the counts came here with the locks that made it rest, else any recent one will do */
+    uint64_t own[TPOOL__OWN_COUNTS];
+    intptr_t queued = 0;
+    for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] = tpool__load_relaxed(&pool->own_counts[i]);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
+        for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] += tpool__load_relaxed(&w->counts[i]);
+        tpool__lock(&w->lane.lock);
+        stats->submitted += w->lane.submitted;
+        queued += (intptr_t)tpool__lane_count(&w->lane) - w->lane.dead;
+        tpool__unlock(&w->lane.lock);
+    }
+    tpool__lock(&pool->inject.lock);
+    stats->submitted += pool->inject.submitted;
+    queued += (intptr_t)tpool__waiting(pool);
+    tpool__unlock(&pool->inject.lock);
+    stats->queued = queued > 0 ? (size_t)queued : 0;
+    stats->completed = own[TPOOL__COMPLETED];
+    stats->failed = own[TPOOL__FAILED_COUNT];
+    stats->inlined = own[TPOOL__INLINED];
+    stats->stolen = own[TPOOL__STOLEN_COUNT];
+    stats->cancelled = tpool__load_relaxed(&pool->counts[TPOOL__CANCELLED_COUNT]);
+    stats->expired = tpool__load_relaxed(&pool->counts[TPOOL__EXPIRED_COUNT]);
+    stats->rejected = tpool__load_relaxed(&pool->counts[TPOOL__REJECTED_COUNT]);
+    stats->dropped = tpool__load_relaxed(&pool->counts[TPOOL__DROPPED_COUNT]);
+    stats->spared = tpool__load_relaxed(&pool->counts[TPOOL__SPARED_COUNT]);
+    tpool__lock(&pool->lock);
+    uintptr_t searching = tpool__load_relaxed(&pool->gate) / TPOOL__SEARCHER;
+    uintptr_t live = tpool__load_relaxed(&pool->live), busy = tpool__load_relaxed(&pool->active);
+    busy = (busy > searching ? busy - searching : 0) + pool->blocked;
+    stats->max_workers = (int)tpool__load_relaxed(&pool->max_workers);
+    stats->workers = (int)live;
+    stats->active = (int)busy;
+    stats->idle = (int)(live > busy ? live - busy : 0);
+    tpool__unlock(&pool->lock);
+    return TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
+                                              tpool_future **future) {
+    if (future) *future = NULL;
+    if (!task) return TPOOL_INVALID;
+    int64_t deadline = tpool__deadline(timeout_ns);
+    if (!pool) pool = tpool_low_level();
+    if (!pool) return TPOOL_NO_MEMORY;
+    tpool_future *own = NULL;
+    tpool_status status = tpool__submit(pool, task, &own, deadline, TPOOL__AS_ASKED);
+    if (status != TPOOL_OK) return status;
+    status = tpool__await(own, deadline);
+    if (status == TPOOL_OK) {
+        status = tpool__end_of(own);
+    } else if (!tpool_future_cancel(own)) {
+        tpool_future_request_stop(own);
+        if (tpool__is_done(own)) status = tpool__end_of(own);
+    }
+    if (future) *future = own;
+    else tpool_future_release(own);
+    return status;
+}
+
+/* ====================================================================================================================
+ *  >>many-futures  wait and as_completed
+ * ================================================================================================================= */
+/* Moves the done ones to the front, each part in its order, without memory: halves are sorted, then what is not done in
+ * the first is swapped with what is done in the second by three reversals. A future counts as done if it was so at its
+ * one look, which marks the lowest bit of its pointer meanwhile. */
+static void tpool__reverse(tpool_future **from, tpool_future **to) {
+    while (from < to) {
+        tpool_future *swapped = *from;
+        *from++ = *--to;
+        *to = swapped;
+    }
+}
+static size_t tpool__partition(tpool_future **futures, size_t count) {
+    if (count == 1) return (uintptr_t)futures[0] & 1;
+    size_t half = count / 2, left = tpool__partition(futures, half);
+    size_t right = tpool__partition(futures + half, count - half);
+    tpool__reverse(futures + left, futures + half);
+    tpool__reverse(futures + half, futures + half + right);
+    tpool__reverse(futures + left, futures + half + right);
+    return left + right;
+}
+static size_t tpool__done_first(tpool_future **futures, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (tpool__is_done(futures[i])) futures[i] = (tpool_future *)((uintptr_t)futures[i] | 1);
+    size_t done = count ? tpool__partition(futures, count) : 0;
+    for (size_t i = 0; i < done; i++) futures[i] = (tpool_future *)((uintptr_t)futures[i] & ~(uintptr_t)1);
+    return done;
+}
+
+static bool tpool__is_exception(tpool_future *future) {
+    return tpool__is_done(future) && tpool__end_of(future) != TPOOL_OK && tpool__end_of(future) != TPOOL_CANCELLED;
+}
+static bool tpool__wait_is_over(tpool_future *const *futures, size_t count, tpool_return_when when) {
+    size_t done = 0;
+    for (size_t i = 0; i < count; i++) {
+        tpool__lapse(futures[i]);
+        if (!tpool__is_done(futures[i])) continue;
+        if (when == TPOOL_FIRST_COMPLETED || (when == TPOOL_FIRST_EXCEPTION && tpool__is_exception(futures[i])))
+            return true;
+        done++;
+    }
+    return done == count;
+}
+
+static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, int64_t deadline) {
+    tpool__thread *self = tpool__self();
+    if (deadline == TPOOL_FOREVER && self->worker) /* in the order of the array, before blocking for any of them */
+        for (size_t i = 0; i < count; i++)
+            if (!tpool__is_done(futures[i]) && !tpool__is_orphan(futures[i]) &&
+                !tpool__within_setup(tpool__pool_of(futures[i]))) {
+                tpool__lapse(futures[i]);
+                (void)tpool__run_in_place(self, futures[i]);
+            }
+    for (size_t i = 0; i < count; i++) {
+        tpool_status status = tpool__await_in(futures[i], deadline, futures + i, count - i);
+        if (status != TPOOL_OK) return status;
+    }
+    return TPOOL_OK;
+}
+
+/* The first of several: a watch on each, all of them waking one waiter, which then looks. */
+typedef struct tpool__first_watch {
+    tpool__watch watch;
+    tpool__waiter *waiter;
+    tpool_return_when when;
+    tpool__word *left;          /* how many are not done */
+} tpool__first_watch;
+static void tpool__wake_first(tpool__watch *watch, tpool_future *future) {
+    tpool__first_watch *first = (tpool__first_watch *)(void *)watch;
+    /* relaxed: the waiter's park orders; it looks at the futures themselves */
+    bool last = tpool__sub_relaxed(first->left, 1) == 1;
+    if (last || first->when == TPOOL_FIRST_COMPLETED || tpool__is_exception(future))
+        tpool__unpark(&first->waiter->parker);
+}
+
+static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count, tpool_return_when when,
+                                      int64_t deadline) {
+    if (tpool__wait_is_over(futures, count, when)) return TPOOL_OK;
+    for (size_t i = 0; i < count; i++) {
+        if (tpool__is_done(futures[i])) continue;
+        if (tpool__is_orphan(futures[i])) return TPOOL_BROKEN;
+        if (deadline != 0 && tpool__within_setup(tpool__pool_of(futures[i]))) return TPOOL_DEADLOCK;
+    }
+    if (deadline == 0) return TPOOL_TIMEOUT;
+    enum { FEW = 16 };
+    tpool__first_watch few[FEW], *watches = few;
+    if (count > FEW) {
+        watches = count <= SIZE_MAX / sizeof *watches ? (tpool__first_watch *)TPOOL_MALLOC(count * sizeof *watches)
+                                                      : NULL;
+        if (!watches) return TPOOL_NO_MEMORY;
+    }
+    tpool__thread *self = tpool__self();
+    tpool__waiter waiter = { 0 };
+    tpool__word left;
+    tpool_status status = TPOOL_OK;
+    waiter.can_refuse = true;
+    tpool__store_relaxed(&left, count + 1); /* relaxed: shared by watch_add. One more until all watches are there. */
+    bool began = tpool__block_begin(self, &waiter);
+    size_t watched = 0;
+    for (; watched < count; watched++) {
+        watches[watched].watch.done = tpool__wake_first;
+        watches[watched].watch.link = NULL;
+        watches[watched].waiter = &waiter;
+        watches[watched].when = when;
+        watches[watched].left = &left;
+        if (!tpool__watch_add(futures[watched], &watches[watched].watch)) {
+            watches[watched].watch.done = NULL; /* not in its list: nothing to remove */
+            tpool__sub_relaxed(&left, 1);
+        }
+    }
+    tpool__sub_relaxed(&left, 1);
+    for (;;) {
+        if (tpool__wait_is_over(futures, count, when)) break;
+        if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
+        else if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+        if (status != TPOOL_OK) break;
+        int64_t until = deadline, now = tpool__clock();
+        for (size_t i = 0; i < count; i++) { /* relaxed: a hint */
+            if ((tpool__load_relaxed(&futures[i]->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) continue;
+            int64_t expiry = tpool__earlier(until, futures[i]);
+            if (expiry > now) until = expiry;
+        }
+        tpool__park(&waiter.parker, until);
+    }
+    for (size_t i = 0; i < watched; i++)
+        if (watches[i].watch.done) tpool__watch_remove(futures[i], &watches[i].watch);
+    if (began) tpool__block_end(self, &waiter);
+    if (watches != few) TPOOL_FREE(watches);
+    return status;
+}
+
+TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_return_when when, int64_t timeout_ns,
+                                  size_t *done) {
+    if (done) *done = 0;
+    if ((!futures && count) || (unsigned)when > (unsigned)TPOOL_FIRST_EXCEPTION) return TPOOL_INVALID;
+    for (size_t i = 0; i < count; i++)
+        if (!futures[i]) return TPOOL_INVALID;
+    tpool_status status = TPOOL_OK;
+    int64_t deadline = tpool__deadline(timeout_ns);
+    if (count > 0 && when == TPOOL_ALL_COMPLETED) status = tpool__wait_all(futures, count, deadline);
+    else if (count == 1) status = tpool__wait_all(futures, count, deadline); /* the first of one is all of it */
+    else if (count > 0) status = tpool__wait_first(futures, count, when, deadline);
+    if (done) *done = tpool__done_first(futures, count);
+    return status;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  as_completed: a watch on each future puts it at the end of a list as it completes; next takes from its front. A hash
+ *  table by the future's address knows which are in the set. Items come in chunks and are used again.
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef struct tpool__item {
+    tpool__watch watch;
+    tpool_completions *owner;
+    tpool_future *future;
+    size_t index;
+    struct tpool__item *chained; /* in its bucket */
+    struct tpool__item *next;    /* among the ready, or the free ones */
+} tpool__item;
+typedef struct tpool__items {
+    struct tpool__items *next;
+    tpool__item item[64];
+} tpool__items;
+
+struct tpool_completions {
+    tpool__lock_word lock;      /* guards all of it; taken beneath a future's lock bit by its watch */
+    tpool__item **buckets;
+    size_t bucket_count, remaining, positions, index, expiring;
+    tpool__item *ready, **ready_end, *unused;
+    tpool__items *items;
+    tpool__waiter *waiter;      /* the thread in next */
+    tpool_future *yielded;
+};
+
+static size_t tpool__bucket(const tpool_completions *completions, const tpool_future *future) {
+    uintptr_t hash = (uintptr_t)future / sizeof(tpool_future);
+    hash ^= hash >> 15;
+    hash *= (uintptr_t)0x9E3779B1u;
+    return (size_t)(hash >> 7) & (completions->bucket_count - 1);
+}
+
+static void tpool__item_done(tpool__watch *watch, tpool_future *future) {
+    tpool__item *item = (tpool__item *)(void *)watch;
+    tpool_completions *completions = item->owner;
+    (void)future;
+    tpool__lock(&completions->lock);
+    item->next = NULL;
+    *completions->ready_end = item;
+    completions->ready_end = &item->next;
+    if (completions->waiter) tpool__unpark(&completions->waiter->parker);
+    tpool__unlock(&completions->lock);
+}
+
+static bool tpool__completions_grow(tpool_completions *completions) {
+    size_t count = completions->bucket_count ? completions->bucket_count * 2 : 64;
+    if (count > SIZE_MAX / sizeof(tpool__item *)) return false;
+    tpool__item **buckets = (tpool__item **)TPOOL_MALLOC(count * sizeof *buckets);
+    if (!buckets) return completions->bucket_count > 0; /* longer chains, then */
+    memset(buckets, 0, count * sizeof *buckets);
+    tpool__item **old = completions->buckets;
+    size_t old_count = completions->bucket_count;
+    completions->buckets = buckets;
+    completions->bucket_count = count;
+    for (size_t i = 0; i < old_count; i++) {
+        while (old[i]) {
+            tpool__item *item = old[i];
+            old[i] = item->chained;
+            size_t bucket = tpool__bucket(completions, item->future);
+            item->chained = buckets[bucket];
+            buckets[bucket] = item;
+        }
+    }
+    if (old) TPOOL_FREE(old);
+    return true;
+}
+
+static tpool__item *tpool__item_new(tpool_completions *completions) {
+    if (!completions->unused) {
+        tpool__items *items = (tpool__items *)TPOOL_MALLOC(sizeof *items);
+        if (!items) return NULL;
+        memset(items, 0, sizeof *items);
+        items->next = completions->items;
+        completions->items = items;
+        for (size_t i = sizeof items->item / sizeof *items->item; i > 0; i--) {
+            items->item[i - 1].next = completions->unused;
+            completions->unused = &items->item[i - 1];
+        }
+    }
+    tpool__item *item = completions->unused;
+    completions->unused = item->next;
+    return item;
+}
+
+TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
+    if (!completions || !future) return TPOOL_INVALID;
+    tpool__lapse(future);
+    if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
+    tpool_status status = TPOOL_OK;
+    tpool__item *item = NULL;
+    tpool__lock(&completions->lock);
+    if (completions->remaining >= completions->bucket_count && !tpool__completions_grow(completions)) {
+        status = TPOOL_NO_MEMORY;
+    } else {
+        size_t bucket = tpool__bucket(completions, future);
+        tpool__item *known = completions->buckets[bucket];
+        while (known && known->future != future) known = known->chained;
+        if (known) {
+            completions->positions++;
+        } else if ((item = tpool__item_new(completions)) == NULL) {
+            status = TPOOL_NO_MEMORY;
+        } else {
+            item->watch.done = tpool__item_done;
+            item->watch.link = NULL;
+            item->owner = completions;
+            item->future = tpool_future_retain(future);
+            item->index = completions->positions++;
+            item->chained = completions->buckets[bucket];
+            completions->buckets[bucket] = item;
+            completions->remaining++;
+            completions->expiring += future->extra && future->extra->expires_at;
+        }
+    }
+    tpool__unlock(&completions->lock);
+    if (item && !tpool__watch_add(future, &item->watch)) tpool__item_done(&item->watch, future);
+    return status;
+}
+
+TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
+                                          tpool_completions **completions) {
+    if (!completions) return TPOOL_INVALID;
+    *completions = NULL;
+    if (!futures && count) return TPOOL_INVALID;
+    for (size_t i = 0; i < count; i++)
+        if (!futures[i]) return TPOOL_INVALID;
+    tpool_completions *created = (tpool_completions *)TPOOL_MALLOC(sizeof *created);
+    if (!created) return TPOOL_NO_MEMORY;
+    memset(created, 0, sizeof *created);
+    created->ready_end = &created->ready;
+    for (size_t i = 0; i < count; i++) {
+        tpool_status status = tpool_completions_add(created, futures[i]);
+        if (status == TPOOL_OK) continue;
+        tpool_completions_destroy(created);
+        return status;
+    }
+    *completions = created;
+    return TPOOL_OK;
+}
+
+/* Looks at all that may expire, which nobody else may be doing. They are few, or the queue is long anyway. */
+static void tpool__completions_lapse(tpool_completions *completions) {
+    for (size_t i = 0; i < completions->bucket_count; i++) {
+        tpool_future *expired = NULL;
+        tpool__lock(&completions->lock);
+        for (tpool__item *item = completions->buckets[i]; item && !expired; item = item->chained)
+            /* relaxed: a hint */
+            if ((tpool__load_relaxed(&item->future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING &&
+                tpool__has_expired(item->future))
+                expired = tpool_future_retain(item->future);
+        tpool__unlock(&completions->lock);
+        if (!expired) continue;
+        tpool__lapse(expired); /* runs callbacks and the watch, so without the lock */
+        tpool_future_release(expired);
+        i--; /* there may be more in this bucket; unsigned arithmetic comes round */
+    }
+}
+
+TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
+                                              tpool_future **future) {
+    if (future) *future = NULL;
+    if (!completions || !future) return TPOOL_INVALID;
+    if (completions->yielded) {
+        tpool_future_release(completions->yielded);
+        completions->yielded = NULL;
+    }
+    int64_t deadline = tpool__deadline(timeout_ns);
+    tpool__thread *self = tpool__self();
+    tpool__waiter waiter = { 0 };
+    tpool_status status = TPOOL_OK;
+    tpool__item *item = NULL;
+    bool blocks = false, began = false, looked = false;
+    waiter.can_refuse = true;
+    for (;;) {
+        tpool__lock(&completions->lock);
+        item = completions->ready;
+        if (item) {
+            completions->ready = item->next;
+            if (!completions->ready) completions->ready_end = &completions->ready;
+            tpool__item **at = &completions->buckets[tpool__bucket(completions, item->future)];
+            while (*at != item) at = &(*at)->chained;
+            *at = item->chained;
+            completions->remaining--;
+            completions->expiring -= item->future->extra && item->future->extra->expires_at;
+            completions->index = item->index;
+            completions->yielded = item->future;
+            item->next = completions->unused;
+            completions->unused = item;
+        }
+        bool expiring = completions->expiring > 0, none = completions->remaining == 0;
+        completions->waiter = item || none ? NULL : &waiter;
+        tpool_future *some = NULL;
+        for (size_t i = 0; !item && !none && !blocks && i < completions->bucket_count && self->context; i++)
+            for (tpool__item *known = completions->buckets[i]; known && !some; known = known->chained)
+                if (tpool__within_setup(tpool__pool_of(known->future))) some = known->future;
+        tpool__unlock(&completions->lock);
+        if (item) {
+            *future = completions->yielded;
+            break;
+        }
+        if (none) status = TPOOL_END;
+        else if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
+        else if (expiring && !looked) { /* before giving up too */
+            tpool__completions_lapse(completions);
+            looked = true;
+            continue;
+        } else if (deadline == 0 || (deadline != TPOOL_FOREVER && tpool__clock() >= deadline)) status = TPOOL_TIMEOUT;
+        else if (some) status = TPOOL_DEADLOCK;
+        if (status != TPOOL_OK) break;
+        if (!blocks) {
+            blocks = true;
+            for (uint32_t left = tpool__load_relaxed(&tpool__spins); left > 0; left--) { /* relaxed: hints */
+                if (tpool__load_relaxed(&waiter.parker) == 1) break;
+                for (int i = 0; i < 8; i++) tpool__pause();
+            }
+            if (tpool__load_relaxed(&waiter.parker) != 1) began = tpool__block_begin(self, &waiter);
+            else blocks = false;
+        }
+        int64_t until = deadline, now = expiring ? tpool__clock() : 0;
+        if (expiring && now + TPOOL_MS(5) < until) until = now + TPOOL_MS(5);
+        tpool__park(&waiter.parker, until);
+        looked = false;
+    }
+    tpool__lock(&completions->lock);
+    completions->waiter = NULL;
+    tpool__unlock(&completions->lock);
+    if (began) tpool__block_end(self, &waiter);
+    return status;
+}
+
+TPOOL_API size_t tpool_completions_index(tpool_completions *completions) { return completions ? completions->index : 0; }
+TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions) {
+    if (!completions) return 0;
+    tpool__lock(&completions->lock);
+    size_t remaining = completions->remaining;
+    tpool__unlock(&completions->lock);
+    return remaining;
+}
+
+TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
+    if (!completions) return;
+    for (size_t i = 0; i < completions->bucket_count; i++) {
+        for (tpool__item *item = completions->buckets[i]; item; item = item->chained) {
+            tpool__watch_remove(item->future, &item->watch);
+            tpool_future_release(item->future);
+        }
+    }
+    tpool_future_release(completions->yielded);
+    while (completions->items) {
+        tpool__items *next = completions->items->next;
+        TPOOL_FREE(completions->items);
+        completions->items = next;
+    }
+    if (completions->buckets) TPOOL_FREE(completions->buckets);
+    TPOOL_FREE(completions);
+}
+
+/* ====================================================================================================================
+ *  >>jobs  fork and join
+ *
+ *  A worker's forked jobs are a list on its stack, oldest first. The newer part is private: fork and join touch it
+ *  without any atomic. The older part is public, under a lock; thieves take the oldest of it. A fork moves one job over
+ *  when it sees that somebody looks for work, or sleeps. (The split of Wool's and Lace's task stacks, Faxen 2008, van
+ *  Dijk and van de Pol 2014, for a list in place of an array: no bound on the depth, and nothing to allocate.)
+ * ================================================================================================================= */
+enum { TPOOL__JOB_PRIVATE, TPOOL__JOB_PUBLIC, TPOOL__JOB_STOLEN, TPOOL__JOB_DONE };
+
+static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
+    /* relaxed: the owner's own count, and a hint: one job on offer at a time is enough */
+    if (tpool__load_relaxed(&worker->public_jobs) > 0 || tpool__attention(worker->pool) & TPOOL__PAUSED) return;
+    tpool_job *job = worker->oldest_private_job;
+    worker->oldest_private_job = job->newer;
+    tpool__lock(&worker->jobs_lock);
+    job->state = TPOOL__JOB_PUBLIC;
+    if (!worker->oldest_public_job) worker->oldest_public_job = job;
+    worker->newest_public_job = job;
+    tpool__store_relaxed(&worker->public_jobs, 1); /* relaxed: under the lock, else a hint */
+    tpool__unlock(&worker->jobs_lock);
+    tpool__notify(worker->pool);
+}
+
+TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg) {
+    if (!job) return;
+    tpool__thread *self = tpool__self();
+    tpool__worker *worker = self->worker;
+    job->fn = fn;
+    job->arg = arg;
+    if (!fn || !worker || self->caller_pool || !self->context || !self->context->task) {
+        job->worker = NULL;
+        return;
+    }
+    tpool_job *older = worker->newest_job;
+    job->older = older;
+    job->newer = NULL;
+    job->worker = worker;
+    job->context = self->context;
+    job->state = TPOOL__JOB_PRIVATE;
+    if (older) older->newer = job;
+    worker->newest_job = job;
+    if (!worker->oldest_private_job) worker->oldest_private_job = job;
+    /* relaxed: a hint; a job that nobody sees is run by its join */
+    if (!TPOOL__LIKELY(tpool__load_relaxed(&worker->pool->gate) == 0)) tpool__publish_job(worker);
+}
+
+/* Takes the oldest public job; with `beneath`, only one that was forked in that job's run. Under the victim's lock the
+ * job becomes the thief's, and its owner cannot leave its join before it is done. */
+static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, tpool__entry *entry) {
+    if (tpool__load_relaxed(&victim->public_jobs) == 0) return false; /* relaxed: a hint */
+    tpool__lock(&victim->jobs_lock);
+    tpool_job *job = victim->oldest_public_job;
+    uint32_t attention = tpool__attention(victim->pool);
+    if (job && ((beneath && job->context != beneath) || attention & (TPOOL__PAUSED | TPOOL__HALTED))) job = NULL;
+    if (job) {
+        job->state = TPOOL__JOB_STOLEN;
+        if (job == victim->newest_public_job) victim->oldest_public_job = victim->newest_public_job = NULL;
+        else victim->oldest_public_job = job->newer;
+        tpool__store_relaxed(&victim->public_jobs, victim->oldest_public_job != NULL); /* relaxed: hint */
+        job->result = NULL; /* until it is done: who waits for it */
+        job->thief = NULL;
+        job->depth = 0;
+        entry->job = job;
+        entry->victim = victim;
+        entry->block = NULL;
+    }
+    tpool__unlock(&victim->jobs_lock);
+    return job != NULL;
+}
+
+static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry) {
+    tpool_job *job = entry->job;
+    tpool__worker *victim = entry->victim;
+    tpool__context *origin = (tpool__context *)job->context;
+    tpool__context context;
+    context.kind = TPOOL__IN_JOB;
+    context.stops = origin->stops;
+    context.task = origin->task;
+    context.pool = origin->pool;
+    context.outer = self->context;
+    context.origin = origin;
+    tpool__lock(&victim->jobs_lock);
+    job->thief = self->worker;
+    job->depth = (uintptr_t)&context;
+    tpool__unlock(&victim->jobs_lock);
+    self->context = &context;
+    void *result = job->fn(job->arg);
+    if (self->context != &context) return false; /* it forked a process, and this is the child */
+    self->context = context.outer;
+    tpool__lock(&victim->jobs_lock);
+    tpool__waiter *waiter = (tpool__waiter *)job->result;
+    job->result = result;
+    job->state = TPOOL__JOB_DONE;
+    if (waiter) tpool__unpark(&waiter->parker);
+    tpool__unlock(&victim->jobs_lock); /* the job may be gone now */
+    return true;
+}
+
+/* The job was taken by another worker: help it with what it forked there, then wait. */
+static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *job) {
+    tpool__thread *self = tpool__self();
+    tpool__waiter waiter = { 0 };
+    bool done = false, began = false;
+    uint32_t left = tpool__load_relaxed(&tpool__spins); /* relaxed: a hint */
+    for (;;) {
+        tpool__lock(&worker->jobs_lock);
+        done = job->state == TPOOL__JOB_DONE;
+        tpool__worker *thief = (tpool__worker *)job->thief;
+        const tpool__context *beneath = (const tpool__context *)job->depth;
+        if (!done && left == 0) job->result = &waiter;
+        tpool__unlock(&worker->jobs_lock);
+        if (done) break;
+        tpool__entry entry = { 0 };
+        if (thief && !began && tpool__steal_job(thief, beneath, &entry)) {
+            tpool__count_own(worker, TPOOL__STOLEN_COUNT);
+            (void)tpool__run_stolen_job(self, &entry);
+            continue;
+        }
+        if (left > 0) {
+            left--;
+            for (int i = 0; i < 8; i++) tpool__pause();
+            continue;
+        }
+        if (!began) began = tpool__block_begin(self, &waiter);
+        else tpool__park(&waiter.parker, TPOOL_FOREVER);
+    }
+    if (began) tpool__block_end(self, &waiter);
+}
+
+/* Not private any more: back from the public part, or done by a thief. True: run it here. */
+static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, tpool_job *job) {
+    tpool__lock(&worker->jobs_lock);
+    bool mine = job->state == TPOOL__JOB_PUBLIC;
+    if (mine) { /* the newest public one, since all newer jobs were joined */
+        if (worker->oldest_public_job == job) worker->oldest_public_job = worker->newest_public_job = NULL;
+        else worker->newest_public_job = job->older;
+        tpool__store_relaxed(&worker->public_jobs, worker->oldest_public_job != NULL); /* relaxed: hint */
+    }
+    tpool__unlock(&worker->jobs_lock);
+    if (!mine) tpool__await_job(worker, job);
+    return mine;
+}
+
+TPOOL_API void *tpool_join(tpool_job *job) {
+    if (!job || !job->fn) return NULL;
+    tpool__worker *worker = (tpool__worker *)job->worker;
+    if (!worker) return job->fn(job->arg);
+    TPOOL_ASSERT(worker->newest_job == job);
+    tpool_job *older = job->older;
+    if (TPOOL__LIKELY(worker->oldest_private_job != NULL)) { /* then the newest one is private */
+        worker->newest_job = older;
+        if (worker->oldest_private_job == job) worker->oldest_private_job = NULL;
+        else older->newer = NULL;
+        return job->fn(job->arg);
+    }
+    bool run_here = tpool__join_public(worker, job);
+    worker->newest_job = older;
+    return run_here ? job->fn(job->arg) : job->result;
+}
+
+/* ====================================================================================================================
+ *  >>map-implementation  map
+ *
+ *  A chunk is a task. It takes its items when it starts, and before it runs them it submits the next chunk, so one is
+ *  always waiting as long as items are left: other work gets its turn, an item that blocks never keeps the next from
+ *  starting, and the size of a chunk can follow what the earlier ones cost. Chunks start in the order of their items,
+ *  and the consumer waits for the first that it has not had, like for any future.
+ * ================================================================================================================= */
+typedef struct tpool__slot {
+    void *value;
+    tpool__outcome *outcome;
+    bool done;
+} tpool__slot;
+
+typedef struct tpool__chunk {
+    struct tpool__chunk *next;
+    tpool_map_iter *iter;
+    tpool_future *future;
+    size_t first, count;        /* known once it has started */
+    bool started;
+    tpool__slot *slots, one;
+    tpool_future item;          /* stands for the item at hand: raise and return are its own */
+} tpool__chunk;
+
+typedef struct tpool__source_item {
+    void *item;
+    bool owed;                  /* item_free is still to be called */
+} tpool__source_item;
+
+struct tpool_map_iter {
+    tpool__lock_word lock;      /* guards all but what the consumer alone uses */
+    tpool__word references;     /* the consumer's, and one for each chunk that has not ended */
+    tpool *pool;
+    tpool_map_spec spec;
+    size_t available, taken;    /* items known, items given to chunks */
+    bool source_ended, closing, waiting; /* waiting: a chunk is queued that has not started */
+    tpool__chunk *front, **back;
+    int64_t cost_ns;            /* of `measured` items */
+    size_t measured;
+    /* the consumer's: */
+    size_t delivered;
+    tpool__source_item *ring;   /* buffer_size of them */
+    tpool_status aborted;       /* what all items end as that no chunk has taken */
+    tpool_error aborted_error;
+    tpool__outcome *current;    /* of the item just delivered */
+    const tpool_error *error;
+    size_t result_size;
+    bool any;
+};
+
+static void tpool__chunk_free(tpool__chunk *chunk) {
+    for (size_t i = 0; i < chunk->count; i++) tpool__outcome_free(chunk->slots[i].outcome);
+    tpool__outcome_free(tpool__load_relaxed(&chunk->item.outcome)); /* relaxed: it has ended */
+    if (chunk->slots != &chunk->one) TPOOL_FREE(chunk->slots);
+    tpool_future_release(chunk->future);
+    TPOOL_FREE(chunk);
+}
+static void tpool__iter_release(tpool_map_iter *iter) {
+    if (tpool__sub_acq_rel(&iter->references, 1) != 1) return; /* P4, for the iterator */
+    while (iter->front) {
+        tpool__chunk *next = iter->front->next;
+        tpool__chunk_free(iter->front);
+        iter->front = next;
+    }
+    for (size_t i = iter->delivered; iter->ring && i < iter->available; i++) {
+        tpool__source_item *item = &iter->ring[i % iter->spec.buffer_size];
+        if (item->owed && iter->spec.item_free) iter->spec.item_free(item->item, iter->spec.context);
+    }
+    tpool__outcome_free(iter->current);
+    if (iter->ring) TPOOL_FREE(iter->ring);
+    TPOOL_FREE(iter);
+}
+static void tpool__chunk_ended(void *argument) { tpool__iter_release(((tpool__chunk *)argument)->iter); }
+
+#define TPOOL__CHUNK_NS 100000 /* what a chunk should cost: much more than its task, little for others to wait */
+
+/* Items for the next chunk, 0: none now. Under the iterator's lock. */
+static size_t tpool__chunk_size(tpool_map_iter *iter) {
+    size_t left = iter->available - iter->taken, size = iter->spec.chunk_size;
+    if (left == 0 || iter->closing) return 0;
+    if (size == 0) {
+        uintptr_t workers = tpool__load_relaxed(&iter->pool->max_workers); /* relaxed: any recent value will do */
+        size_t most = (iter->spec.buffer_size ? iter->spec.buffer_size : left) / (2 * workers) + 1;
+        int64_t each = iter->measured ? iter->cost_ns / (int64_t)iter->measured : TPOOL__CHUNK_NS;
+        size = (size_t)(TPOOL__CHUNK_NS / (each > 0 ? each : 1));
+        if (size > most) size = most;
+        if (size == 0) size = 1;
+    } else if (iter->spec.buffer_size && size > iter->spec.buffer_size) {
+        size = iter->spec.buffer_size;
+    }
+    if (left >= size) return size;
+    /* fewer than asked for: only if no more can come before these have been delivered */
+    return !iter->ring || iter->source_ended || !iter->front ? left : 0;
+}
+
+static void *tpool__chunk_run(void *argument);
+
+/* Queues the next chunk if one is due. Under the iterator's lock, which it leaves for the submit. */
+static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
+    if (iter->waiting || tpool__chunk_size(iter) == 0) return TPOOL_OK;
+    tpool__chunk *chunk = (tpool__chunk *)TPOOL_MALLOC(sizeof *chunk);
+    if (!chunk) return TPOOL_NO_MEMORY;
+    memset(chunk, 0, sizeof *chunk);
+    chunk->iter = iter;
+    chunk->slots = &chunk->one;
+    chunk->first = iter->taken;
+    tpool__store_relaxed(&chunk->item.outcome, NULL); /* relaxed: handed on by the submit */
+    tpool__chunk **at = iter->back;
+    *at = chunk;
+    iter->back = &chunk->next;
+    iter->waiting = true;
+    tpool__add_relaxed(&iter->references, 1); /* relaxed: the caller holds one */
+    tpool_task task = { 0 };
+    task.fn = tpool__chunk_run;
+    task.arg = chunk;
+    task.arg_free = tpool__chunk_ended;
+    tpool__unlock(&iter->lock);
+    tpool_future *future = NULL;
+    tpool_status status = tpool__submit(iter->pool, &task, &future, TPOOL_FOREVER, force);
+    tpool__lock(&iter->lock);
+    if (status == TPOOL_OK) {
+        chunk->future = future;
+        return status;
+    }
+    /* nothing came after it, since only a chunk that starts queues another, and the consumer is here or waits */
+    iter->waiting = false;
+    *at = NULL;
+    iter->back = at;
+    TPOOL_FREE(chunk);
+    tpool__sub_relaxed(&iter->references, 1); /* relaxed: not the last, as above */
+    return status;
+}
+
+static void *tpool__item_pointer(tpool_map_iter *iter, size_t index) {
+    return iter->ring ? iter->ring[index % iter->spec.buffer_size].item
+                      : (void *)((char *)iter->spec.items + index * iter->spec.stride);
+}
+
+/* A chunk's task. */
+static void *tpool__chunk_run(void *argument) {
+    tpool__chunk *chunk = (tpool__chunk *)argument;
+    tpool_map_iter *iter = chunk->iter;
+    tpool__thread *self = tpool__self();
+
+    tpool__lock(&iter->lock);
+    size_t count = tpool__chunk_size(iter);
+    tpool__slot *slots = &chunk->one;
+    if (count > 1) {
+        slots = count <= SIZE_MAX / sizeof *slots ? (tpool__slot *)TPOOL_MALLOC(count * sizeof *slots) : NULL;
+        if (!slots) { /* one at a time needs no memory */
+            slots = &chunk->one;
+            count = 1;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        slots[i].value = NULL;
+        slots[i].outcome = NULL;
+        slots[i].done = false;
+    }
+    chunk->slots = slots;
+    chunk->first = iter->taken;
+    chunk->count = count;
+    chunk->started = true;
+    iter->taken += count;
+    iter->waiting = false;
+    (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* refused: the consumer tries again */
+    tpool__unlock(&iter->lock);
+
+    int64_t begin = tpool__clock();
+    size_t ran = 0;
+    for (; ran < count; ran++) {
+        tpool__lock(&iter->lock);
+        bool closing = iter->closing;
+        tpool__unlock(&iter->lock);
+        if (closing) break;
+        void *item = tpool__item_pointer(iter, chunk->first + ran);
+        tpool__context context;
+        tpool__context_push(self, &context, TPOOL__IN_ITEM, iter->pool);
+        context.task = &chunk->item;
+        tpool__store_relaxed(&chunk->item.outcome, NULL); /* relaxed: this thread's */
+        void *value = iter->spec.fn(item, iter->spec.context);
+        if (self->context != &context) return NULL; /* it forked, and this is the child */
+        tpool__context_pop(self, &context);
+        if (iter->ring) {
+            if (iter->spec.item_free) {
+                tpool__context_push(self, &context, TPOOL__IN_CALLBACK, iter->pool);
+                iter->spec.item_free(item, iter->spec.context);
+                tpool__context_pop(self, &context);
+            }
+            iter->ring[(chunk->first + ran) % iter->spec.buffer_size].owed = false;
+        }
+        slots[ran].outcome = tpool__exchange_acq_rel(&chunk->item.outcome, NULL); /* P9 */
+        slots[ran].value = value;
+        slots[ran].done = true;
+    }
+    int64_t cost = tpool__clock() - begin;
+    tpool__lock(&iter->lock);
+    iter->cost_ns += cost;
+    iter->measured += ran;
+    if (iter->measured > 1000000) { /* the recent ones tell more */
+        iter->cost_ns /= 2;
+        iter->measured /= 2;
+    }
+    tpool__unlock(&iter->lock);
+    return NULL;
+}
+
+/* Takes items from the source until buffer_size are ahead. On the consumer's thread, without the lock. */
+static void tpool__iter_fill(tpool_map_iter *iter) {
+    if (!iter->ring) return;
+    while (!iter->source_ended && !iter->aborted && iter->available - iter->delivered < iter->spec.buffer_size) {
+        void *item = NULL;
+        bool more = iter->spec.next(iter->spec.context, &item);
+        tpool__lock(&iter->lock);
+        if (more) {
+            tpool__source_item *place = &iter->ring[iter->available % iter->spec.buffer_size];
+            place->item = item;
+            place->owed = true;
+            iter->available++;
+        } else {
+            iter->source_ended = true;
+        }
+        tpool__unlock(&iter->lock);
+    }
+}
+/* An array with a buffer is known whole, and given out a buffer at a time. */
+static void tpool__iter_advance(tpool_map_iter *iter) {
+    if (iter->ring) {
+        tpool__iter_fill(iter);
+    } else {
+        tpool__lock(&iter->lock);
+        iter->available = iter->spec.count;
+        if (iter->spec.buffer_size && iter->spec.buffer_size < iter->spec.count - iter->delivered)
+            iter->available = iter->delivered + iter->spec.buffer_size;
+        tpool__unlock(&iter->lock);
+    }
+}
+
+TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_map_iter **iter) {
+    if (!iter) return TPOOL_INVALID;
+    *iter = NULL;
+    if (!pool || !spec || !spec->fn || (spec->next && (spec->items || !spec->buffer_size)) ||
+        (!spec->next && !spec->items && spec->count) || (!spec->next && !spec->items && !spec->count && spec->stride == 0 && !spec->items))
+        return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool_status status = tpool__refusal(pool, tpool__attention(pool));
+    if (status != TPOOL_OK) return status;
+    tpool_map_iter *created = (tpool_map_iter *)TPOOL_MALLOC(sizeof *created);
+    if (!created) return TPOOL_NO_MEMORY;
+    memset(created, 0, sizeof *created);
+    created->pool = pool;
+    created->spec = *spec;
+    created->back = &created->front;
+    tpool__store_relaxed(&created->references, 1); /* relaxed: not shared yet */
+    if (spec->next) {
+        created->ring = spec->buffer_size <= SIZE_MAX / sizeof *created->ring
+                            ? (tpool__source_item *)TPOOL_MALLOC(spec->buffer_size * sizeof *created->ring) : NULL;
+        if (!created->ring) {
+            TPOOL_FREE(created);
+            return TPOOL_NO_MEMORY;
+        }
+        memset(created->ring, 0, spec->buffer_size * sizeof *created->ring);
+    }
+    tpool__iter_advance(created);
+    tpool__lock(&created->lock);
+    status = tpool__chunk_queue(created, TPOOL__AS_ASKED);
+    tpool__unlock(&created->lock);
+    if (status == TPOOL_OK) *iter = created;
+    else tpool__iter_release(created);
+    return status;
+}
+
+/* Nothing more will run: every item that no chunk has taken ends so. */
+static void tpool__iter_abort(tpool_map_iter *iter, tpool_status status, const tpool_error *error) {
+    iter->aborted = status;
+    if (error) iter->aborted_error = *error;
+    else iter->aborted_error.status = status;
+    iter->aborted_error.task = NULL;
+    if (!iter->aborted_error.message) iter->aborted_error.message = tpool_status_text(status);
+    tpool__lock(&iter->lock);
+    iter->source_ended = true;
+    if (!iter->ring) iter->available = iter->spec.count;
+    tpool__unlock(&iter->lock);
+}
+
+static void tpool__iter_forget(tpool_map_iter *iter) {
+    tpool__outcome_free(iter->current);
+    iter->current = NULL;
+    iter->error = NULL;
+    iter->result_size = 0;
+}
+
+/* The item is given to the consumer, who now has one fewer ahead. */
+static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status status, const tpool_error *error) {
+    if (iter->ring) {
+        tpool__source_item *item = &iter->ring[iter->delivered % iter->spec.buffer_size];
+        if (item->owed && iter->spec.item_free) iter->spec.item_free(item->item, iter->spec.context);
+        item->owed = false;
+    }
+    iter->any = true;
+    iter->error = error;
+    tpool__lock(&iter->lock);
+    iter->delivered++;
+    tpool__unlock(&iter->lock);
+    tpool__iter_advance(iter);
+    tpool__lock(&iter->lock);
+    tpool_status queued = iter->aborted ? TPOOL_OK : tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY);
+    tpool__unlock(&iter->lock);
+    (void)queued; /* tried again when the item is wanted */
+    return status;
+}
+
+TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result) {
+    if (result) *result = NULL;
+    if (!iter) return TPOOL_INVALID;
+    int64_t deadline = tpool__deadline(timeout_ns);
+    tpool__iter_forget(iter);
+    for (;;) {
+        tpool__lock(&iter->lock);
+        tpool__chunk *chunk = iter->front;
+        bool over = iter->delivered == iter->available && (iter->ring ? iter->source_ended
+                                                                      : iter->delivered == iter->spec.count);
+        tpool_status status = TPOOL_OK;
+        if (!over && !chunk && !iter->aborted) { /* it could not be queued before */
+            status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY);
+            chunk = iter->front;
+        }
+        tpool__unlock(&iter->lock);
+        if (over && !chunk) return TPOOL_END;
+        if (!chunk && !iter->aborted) {
+            if (status == TPOOL_SHUTDOWN) tpool__iter_abort(iter, TPOOL_CANCELLED, NULL);
+            else if (status == TPOOL_BROKEN) tpool__iter_abort(iter, TPOOL_BROKEN, NULL);
+            else return status;
+        }
+        if (!chunk) return tpool__iter_deliver(iter, iter->aborted, &iter->aborted_error);
+
+        tpool_future *future = chunk->future;
+        if (!future) { /* its submit is just under way, in the chunk before */
+            unsigned tries = 0;
+            while (!future) {
+                tpool__backoff(&tries);
+                tpool__lock(&iter->lock);
+                chunk = iter->front;
+                future = chunk ? chunk->future : NULL;
+                bool gone = !chunk;
+                tpool__unlock(&iter->lock);
+                if (gone) break;
+            }
+            if (!future) continue;
+        }
+        status = tpool__await(future, deadline);
+        if (status != TPOOL_OK) return status;
+
+        size_t at = iter->delivered - chunk->first;
+        if (chunk->started && at < chunk->count) {
+            tpool__slot *slot = &chunk->slots[at];
+            tpool_status end = TPOOL_OK;
+            const tpool_error *error = NULL;
+            if (!slot->done) { /* the thread was ended in this chunk */
+                end = TPOOL_BROKEN;
+                (void)tpool_future_error(future, 0, &error);
+                if (!error || error->status != TPOOL_BROKEN) error = &tpool__fixed_errors[4].error;
+                if (error != &tpool__fixed_errors[4].error) error = &tpool__fixed_errors[4].error;
+            } else {
+                iter->current = slot->outcome;
+                slot->outcome = NULL;
+                if (iter->current && iter->current->kind == TPOOL__ERROR) {
+                    end = TPOOL_FAILED;
+                    error = &iter->current->error;
+                } else {
+                    if (result) *result = slot->value;
+                    if (iter->current) iter->result_size = iter->current->size;
+                }
+            }
+            return tpool__iter_deliver(iter, end, error);
+        }
+        if (!chunk->started && !iter->aborted) { /* cancelled or broken before it took any */
+            const tpool_error *error = NULL;
+            (void)tpool_future_error(future, 0, &error);
+            tpool__iter_abort(iter, tpool__end_of(future) == TPOOL_BROKEN ? TPOOL_BROKEN : TPOOL_CANCELLED, NULL);
+            if (error) iter->aborted_error.message = tpool__end_of(future) == TPOOL_BROKEN
+                                                         ? tpool__fixed_errors[3].error.message
+                                                         : tpool__fixed_errors[0].error.message;
+        }
+        tpool__lock(&iter->lock);
+        iter->front = chunk->next;
+        if (!iter->front) iter->back = &iter->front;
+        if (!chunk->started) iter->waiting = false;
+        tpool__unlock(&iter->lock);
+        tpool__chunk_free(chunk);
+    }
+}
+
+TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter) { return iter ? iter->result_size : 0; }
+TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error) {
+    if (error) *error = NULL;
+    if (!iter || !error) return TPOOL_INVALID;
+    if (!iter->any) return TPOOL_INVALID_STATE;
+    *error = iter->error;
+    return TPOOL_OK;
+}
+
+TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
+    if (!iter) return;
+    tpool__lock(&iter->lock);
+    iter->closing = true;
+    unsigned tries = 0;
+    for (;;) { /* those that run or wait; what has started may just be queueing another */
+        tpool__chunk *chunk = iter->front;
+        while (chunk && chunk->future && tpool__is_done(chunk->future)) chunk = chunk->next;
+        if (!chunk) break;
+        tpool_future *future = tpool_future_retain(chunk->future);
+        tpool__unlock(&iter->lock);
+        tpool_status status = TPOOL_OK;
+        if (!future) tpool__backoff(&tries);
+        else if (!tpool_future_cancel(future)) status = tpool__await(future, TPOOL_FOREVER);
+        tpool_future_release(future);
+        tpool__lock(&iter->lock);
+        if (status != TPOOL_OK) break; /* it would never end while this waits: the last chunk frees the iterator */
+    }
+    tpool__unlock(&iter->lock);
+    tpool__iter_release(iter);
+}
+
+/* ====================================================================================================================
+ *  >>for-implementation  tpool_for
+ *
+ *  One shared index; whoever takes part takes a share of what is left, large at first and ever smaller, down to the
+ *  grain (guided self-scheduling, Polychronopoulos and Kuck 1987). Helpers are tasks that submit one another; one that
+ *  starts too late finds nothing and ends.
+ * ================================================================================================================= */
+typedef struct tpool__helper {
+    struct tpool__helper *next;
+    struct tpool__loop *loop;
+    tpool_future *future;
+} tpool__helper;
+
+typedef struct tpool__loop {
+    tpool__word references;
+    tpool__word next;           /* the first index that nobody has taken */
+    tpool__lock_word lock;
+    tpool *pool;
+    size_t end, grain;
+    uintptr_t shares, helpers, most_helpers; /* helpers: under the lock */
+    tpool__helper *helper_list;
+    bool open;                  /* helpers may still be added */
+    void (*body)(size_t begin, size_t end, void *context);
+    void *context;
+    tpool__context *origin;
+    tpool_future task;          /* stands for the looping task: an error raised in a body ends the loop */
+} tpool__loop;
+
+static void tpool__loop_release(tpool__loop *loop) {
+    if (tpool__sub_acq_rel(&loop->references, 1) != 1) return; /* P4, for the loop */
+    while (loop->helper_list) {
+        tpool__helper *next = loop->helper_list->next;
+        tpool_future_release(loop->helper_list->future);
+        TPOOL_FREE(loop->helper_list);
+        loop->helper_list = next;
+    }
+    tpool__outcome_free(tpool__load_relaxed(&loop->task.outcome)); /* relaxed: nobody else is left */
+    TPOOL_FREE(loop);
+}
+static void tpool__helper_ended(void *argument) { tpool__loop_release(((tpool__helper *)argument)->loop); }
+
+static bool tpool__loop_take(tpool__loop *loop, size_t *begin, size_t *end) {
+    uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a counter; results are published by the helpers' end */
+    for (;;) {
+        if (next >= loop->end || tpool__has_failed(&loop->task)) return false;
+        size_t left = loop->end - next, part = left / loop->shares;
+        if (part < loop->grain) part = loop->grain;
+        if (part > left || left - part < loop->grain) part = left;
+        if (!tpool__cas_relaxed(&loop->next, &next, next + part)) continue;
+        *begin = next;
+        *end = next + part;
+        return true;
+    }
+}
+
+static void *tpool__helper_run(void *argument);
+
+/* One more helper, if there is enough left to do. Being refused one is no harm. */
+static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
+    uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
+    if (next >= loop->end || loop->end - next <= loop->grain) return;
+    tpool__lock(&loop->lock);
+    bool wanted = loop->open && loop->helpers < loop->most_helpers;
+    if (wanted) loop->helpers++;
+    tpool__unlock(&loop->lock);
+    tpool__helper *helper = wanted ? (tpool__helper *)TPOOL_MALLOC(sizeof *helper) : NULL;
+    if (!helper) return;
+    helper->loop = loop;
+    helper->future = NULL;
+    tpool__add_relaxed(&loop->references, 1); /* relaxed: the caller holds one */
+    tpool_task task = { 0 };
+    task.fn = tpool__helper_run;
+    task.arg = helper;
+    task.arg_free = tpool__helper_ended;
+    /* listed before it is submitted, and under the lock until it has its future: whoever closes the list sees it */
+    tpool__lock(&loop->lock);
+    tpool_status status = loop->open ? tpool__submit(loop->pool, &task, &helper->future, TPOOL_FOREVER, force)
+                                     : TPOOL_SHUTDOWN;
+    if (status == TPOOL_OK) {
+        helper->next = loop->helper_list;
+        loop->helper_list = helper;
+    }
+    tpool__unlock(&loop->lock);
+    if (status == TPOOL_OK) return;
+    TPOOL_FREE(helper);
+    tpool__sub_relaxed(&loop->references, 1); /* relaxed: not the last, as above */
+}
+
+/* False: a process was forked in a body, and this is the child. */
+static bool tpool__loop_run(tpool__loop *loop) {
+    tpool__thread *self = tpool__self();
+    size_t begin, end;
+    while (tpool__loop_take(loop, &begin, &end)) {
+        tpool__context context;
+        tpool__context_push(self, &context, TPOOL__IN_ITEM, loop->pool);
+        context.task = &loop->task;
+        if (loop->origin != context.outer) context.origin = loop->origin; /* on another stack */
+        loop->body(begin, end, loop->context);
+        if (self->context != &context) return false;
+        tpool__context_pop(self, &context);
+    }
+    return true;
+}
+
+static void *tpool__helper_run(void *argument) {
+    tpool__helper *helper = (tpool__helper *)argument;
+    tpool__loop_add_helper(helper->loop, TPOOL__PAST_SHUTDOWN);
+    (void)tpool__loop_run(helper->loop);
+    return NULL;
+}
+
+TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t grain,
+                                 void (*body)(size_t begin, size_t end, void *context), void *context) {
+    if (!pool || !body || begin > end) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool_status status = tpool__refusal(pool, tpool__attention(pool));
+    if (status != TPOOL_OK || begin == end) return status;
+    tpool__thread *self = tpool__self();
+    tpool__loop *loop = (tpool__loop *)TPOOL_MALLOC(sizeof *loop);
+    if (!loop) return TPOOL_NO_MEMORY;
+    memset(loop, 0, sizeof *loop);
+    uintptr_t workers = tpool__load_relaxed(&pool->max_workers); /* relaxed: any recent value will do */
+    bool is_worker = self->worker && self->worker->pool == pool;
+    /* relaxed: not shared yet */
+    tpool__store_relaxed(&loop->references, 1);
+    tpool__store_relaxed(&loop->next, begin);
+    tpool__block_init(&loop->task, pool, NULL, NULL, NULL, TPOOL__PHASE_RUNNING | TPOOL__SETTLED | TPOOL__REFERENCE);
+    loop->pool = pool;
+    loop->end = end;
+    loop->grain = grain ? grain : 1;
+    loop->shares = 4 * workers;
+    loop->most_helpers = is_worker ? workers - 1 : workers;
+    loop->open = true;
+    loop->body = body;
+    loop->context = context;
+    loop->origin = self->context;
+    if (self->context && self->context->task) loop->task.extra = self->context->task->extra;
+
+    if (!(tpool__attention(pool) & TPOOL__PAUSED)) tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
+    bool here = tpool__loop_run(loop);
+    tpool__lock(&loop->lock);
+    loop->open = false;
+    tpool__unlock(&loop->lock);
+    for (tpool__helper *helper = loop->helper_list; here && helper; helper = helper->next) {
+        if (tpool__claim_here(helper->future)) continue; /* it has not started, and would find nothing */
+        tpool_status waited = tpool__await(helper->future, TPOOL_FOREVER);
+        if (waited != TPOOL_OK && status == TPOOL_OK) status = waited;
+    }
+    tpool__outcome *outcome = tpool__exchange_acq_rel(&loop->task.outcome, NULL); /* P9 */
+    if (outcome && outcome->kind == TPOOL__ERROR && status == TPOOL_OK) status = TPOOL_FAILED;
+    if (outcome && !(self->context && self->context->task && tpool__set_outcome(self->context->task, outcome)))
+        tpool__outcome_free(outcome);
+    tpool__loop_release(loop);
+    return status;
+}
+
+/* ====================================================================================================================
+ *  >>dual-implementation  The dual pools, and what the process does at fork and at exit
+ * ================================================================================================================= */
+static struct {             /* under tpool__process.lock */
+    tpool *pool[2];         /* 0: high level, 1: low level */
+    tpool_config config[2];
+    char name[2][64];
+    bool configured[2], shut;
+} tpool__dual;
+
+static tpool *tpool__dual_get(int which) {
+    if (!tpool__process_ready()) return NULL;
+    tpool__lock(&tpool__process.lock);
+    tpool *pool = tpool__dual.pool[which];
+    if (!pool) {
+        tpool_config config = { 0 };
+        if (tpool__dual.configured[which]) config = tpool__dual.config[which];
+        if (!config.name) config.name = which == 0 ? "high" : "low";
+        if (config.max_workers == 0) {
+            int cpus = tpool_cpu_count();
+            config.max_workers = cpus > 4 ? cpus : 4;
+            if (config.max_workers < config.min_workers) config.max_workers = config.min_workers;
+        }
+        if (tpool__create(&pool, &config, true) == TPOOL_OK) {
+            tpool__dual.pool[which] = pool;
+            if (tpool__dual.shut) tpool__or_relaxed(&pool->attention, TPOOL__SHUT); /* relaxed: not shared yet */
+        }
+    }
+    tpool__unlock(&tpool__process.lock);
+    return pool;
+}
+TPOOL_API tpool *tpool_high_level(void) { return tpool__dual_get(0); }
+TPOOL_API tpool *tpool_low_level(void) { return tpool__dual_get(1); }
+TPOOL_API tpool *tpool_default(void) { return tpool__dual_get(1); }
+
+TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpool_config *low) {
+    const tpool_config *config[2] = { high, low };
+    int workers;
+    for (int i = 0; i < 2; i++) {
+        tpool_status status = config[i] ? tpool__config_check(config[i], &workers) : TPOOL_OK;
+        if (status != TPOOL_OK) return status;
+    }
+    if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
+    tpool__lock(&tpool__process.lock);
+    bool used = tpool__dual.pool[0] || tpool__dual.pool[1];
+    for (int i = 0; i < 2 && !used; i++) {
+        if (!config[i]) continue;
+        tpool__dual.config[i] = *config[i];
+        tpool__dual.configured[i] = true;
+        if (!config[i]->name) continue;
+        snprintf(tpool__dual.name[i], sizeof tpool__dual.name[i], "%s", config[i]->name);
+        tpool__dual.config[i].name = tpool__dual.name[i];
+    }
+    tpool__unlock(&tpool__process.lock);
+    return used ? TPOOL_INVALID_STATE : TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
+    if (flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
+    if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
+    tpool__lock(&tpool__process.lock);
+    tpool *high = tpool__dual.pool[0], *low = tpool__dual.pool[1];
+    bool within = (high && tpool__within(high)) || (low && tpool__within(low));
+    if (!(flags & TPOOL_WAIT && within)) tpool__dual.shut = true; /* one not created yet is born shut */
+    tpool__unlock(&tpool__process.lock);
+    if (flags & TPOOL_WAIT && within) return TPOOL_DEADLOCK;
+    tpool_status status = TPOOL_OK;
+    if (high && flags & TPOOL_WAIT) {
+        if (flags & TPOOL_STOP_RUNNING) /* now, not when it is drained; relaxed: see tpool__attention */
+            tpool__add_relaxed(&high->attention, 1u << TPOOL__STOPS_SHIFT);
+        if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(high, TPOOL_CANCELLED, NULL, false);
+        (void)tpool_resume(high);
+        status = tpool_drain(high, TPOOL_FOREVER);
+        if (status == TPOOL_OK) status = tpool_shutdown(high, flags);
+    } else if (high && low) {
+        tpool__lock(&high->lock); /* the worker of the high-level pool that ends last shuts the other down */
+        bool ended = tpool__load_relaxed(&high->live) == 0 && high->ending == 0; /* relaxed: under its lock */
+        if (!ended || tpool__work_visible(high)) {
+            high->heir_flags |= flags;
+            high->heir = low;
+        }
+        bool inherits = high->heir == low;
+        tpool__unlock(&high->lock);
+        if (inherits) {
+            low->closing_for = high;
+            tpool__set_attention(low, TPOOL__CLOSING, 0);
+            tpool__wake_room(low);
+            return tpool_shutdown(high, flags);
+        }
+        status = tpool_shutdown(high, flags);
+    } else if (high) {
+        status = tpool_shutdown(high, flags);
+    }
+    if (low && status == TPOOL_OK) status = tpool_shutdown(low, flags);
+    return status;
+}
+
+/* Before fork all locks of the process are taken, so that the child finds what they guard whole. A pool's own locks are
+ * not: no call of the child's gets that far. */
+static void tpool__before_fork(void) {
+    tpool__lock(&tpool__process.lock);
+    tpool__lock(&tpool__cycles.lock);
+    tpool__lock(&tpool__depot.lock);
+}
+static void tpool__after_fork_in_parent(void) {
+    tpool__unlock(&tpool__depot.lock);
+    tpool__unlock(&tpool__cycles.lock);
+    tpool__unlock(&tpool__process.lock);
+}
+static void tpool__after_fork_in_child(void) {
+    tpool__thread *self = tpool__self();
+    tpool__park_reset();
+    /* relaxed: the child has one thread */
+    tpool__store_relaxed(&tpool__depot.lock, 0);
+    tpool__store_relaxed(&tpool__cycles.lock, 0);
+    tpool__store_relaxed(&tpool__process.lock, 0);
+    tpool__add_relaxed(&tpool__process.generation, 1);
+    tpool__store_relaxed(&tpool__process.pool_count, 0);
+    tpool__process.pools = NULL; /* the parent's pools stay where they are: who knows in what state they are */
+    tpool__dual.pool[0] = tpool__dual.pool[1] = NULL;
+    tpool__dual.shut = false;
+    tpool__cycles.foreign = NULL;
+    self->context = NULL; /* a thread forked inside a task is no worker, and runs no task */
+    self->running = NULL;
+    self->worker = NULL;
+    self->caller_pool = NULL;
+    self->blocked = NULL;
+}
+
+/* At exit: the waiting work of the program's own pools is lost, since main, whose variables it may use, has returned or
+ * is about to be left. The shared pools are drained, the high-level one first. A thread that calls exit within a task
+ * or a callback waits for nothing: its own task would never end. */
+static void tpool__at_exit(void) {
+    tpool__lock(&tpool__process.lock);
+    tpool *high = tpool__dual.pool[0], *low = tpool__dual.pool[1];
+    /* the list may shrink while the lock is left, but exit is no time to destroy pools, so that is not provided for */
+    for (tpool *pool = tpool__process.pools; pool; pool = pool->next) {
+        if (pool->shared) continue;
+        tpool__or_relaxed(&pool->attention, TPOOL__HALTED); /* relaxed: see tpool__attention */
+        tpool__fence_lanes(pool);
+        tpool__end_waiting(pool, TPOOL_CANCELLED, "lost at the end of the process", true);
+    }
+    tpool__unlock(&tpool__process.lock);
+    if (tpool__self()->context) return;
+    if (high && tpool_resume(high) == TPOOL_OK && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK)
+        (void)tpool_shutdown(high, TPOOL_WAIT);
+    if (low && tpool_resume(low) == TPOOL_OK && tpool_drain(low, TPOOL_FOREVER) == TPOOL_OK)
+        (void)tpool_shutdown(low, TPOOL_WAIT);
+}
+
+/* Tasks whose thread was ended beneath them, by thrd_exit or pthread_exit: their stack is gone, their blocks are not. */
+static void tpool__abandon_tasks(tpool__thread *self) {
+    tpool_future *task = self->running;
+    self->running = NULL;
+    self->context = NULL;
+    self->caller_pool = NULL;
+    while (task) {
+        tpool_future *outer = task->u.outer;
+        tpool *pool = tpool__pool_of(task);
+        tpool__outcome *error = tpool__error_fixed(task, TPOOL_BROKEN, "the task ended its thread");
+        tpool__outcome *before = tpool__exchange_acq_rel(&task->outcome, error); /* P9 */
+        if (before != error) tpool__outcome_free(before);
+        tpool__count(pool, TPOOL__FAILED_COUNT);
+        if (task == &self->plain) {
+            if (pool->config.on_failure) tpool__report_failure(pool, &error->error);
+        } else {
+            tpool__arg_done(task);
+            task->value = NULL;
+            tpool__publish(task, TPOOL_BROKEN);
+        }
+        task = outer;
+    }
+}
+
+static void tpool__thread_ended(void *armed) {
+    tpool__thread *self = (tpool__thread *)armed;
+    self->armed = false;
+    tpool__worker *worker = self->worker;
+    if (self->running) tpool__abandon_tasks(self);
+    if (worker) {
+        tpool *pool = worker->pool;
+        worker->newest_job = worker->oldest_private_job = NULL;
+        tpool__lock(&pool->lock);
+        if (worker->searching) (void)tpool__leave_search(worker);
+        tpool__store_relaxed(&pool->live, tpool__load_relaxed(&pool->live) - 1); /* relaxed: under its lock */
+        tpool__active_add(pool, -1);
+        pool->ending++;
+        tpool__update_room(pool);
+        /* its replacement, if there is work; refused, the work waits for the next submit or drain to ask again */
+        if (tpool__work_visible(pool) && tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && !pool->sleepers &&
+            tpool__start_worker(pool) != TPOOL_OK)
+            tpool__refuse_one(pool);
+        tpool__unlock(&pool->lock);
+        tpool__notify_if_work(pool);
+        tpool__worker_ended(self, worker, true);
+    }
+    tpool__cache_flush(self);
+    /* who searched for cycles and saw a task of this thread's has finished looking at it */
+    tpool__lock(&tpool__cycles.lock);
+    tpool__unlock(&tpool__cycles.lock);
+    if (tpool__load_relaxed(&tpool__process.pool_count) == 0) tpool__depot_trim(); /* relaxed: a hint */
+}
+
+/* What the process needs once. Pair P8: who sees `ready` sees it done. */
+static bool tpool__process_ready(void) {
+    if (TPOOL__LIKELY(tpool__load_acquire(&tpool__process.ready) == 1)) return true; /* P8 */
+    tpool__lock(&tpool__process.lock);
+    bool ready = tpool__load_relaxed(&tpool__process.ready) == 1; /* relaxed: under the lock */
+    if (!ready) {
+        int cpus = tpool_cpu_count();
+        tpool__store_relaxed(&tpool__spins, cpus > 1 ? 60 : 0); /* relaxed: a hint */
+        tpool__store_relaxed(&tpool__spinners, (uintptr_t)cpus - 1);
+        static bool hook, forks, exits; /* what succeeded is not done again */
+        if (!hook) hook = tpool__exit_hook_create();
+        if (hook && !forks)
+            forks = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
+        if (forks && !exits) exits = atexit(tpool__at_exit) == 0;
+        ready = exits;
+        if (ready) tpool__store_release(&tpool__process.ready, 1); /* P8 */
+    }
+    tpool__unlock(&tpool__process.lock);
+    return ready;
+}
+
+/* ====================================================================================================================
+ *  >>texts
+ * ================================================================================================================= */
+static const struct { const char *name, *text; } tpool__status_texts[] = {
+    { "TPOOL_OK", "It succeeded." },
+    { "TPOOL_FAILED", "The task raised an error." },
+    { "TPOOL_CANCELLED", "The task was cancelled before it started." },
+    { "TPOOL_EXPIRED", "The task's own time limit passed while it was queued." },
+    { "TPOOL_TIMEOUT", "The time limit of this wait passed." },
+    { "TPOOL_SHUTDOWN", "The pool takes no more work." },
+    { "TPOOL_FULL", "The queue is at its capacity." },
+    { "TPOOL_BROKEN", "The worker died or its initializer failed, or the pool belongs to the parent process." },
+    { "TPOOL_DEADLOCK", "The wait could never end." },
+    { "TPOOL_END", "The iteration has no more items." },
+    { "TPOOL_NO_MEMORY", "Memory ran out." },
+    { "TPOOL_NO_THREAD", "The system refused a thread or a process." },
+    { "TPOOL_INVALID", "An argument is not valid." },
+    { "TPOOL_INVALID_STATE", "The call does not fit the state of the object." },
+    { "TPOOL_UNSUPPORTED", "This is not supported on this platform or by this kind of pool." },
+};
+#define TPOOL__STATUSES (sizeof tpool__status_texts / sizeof *tpool__status_texts)
+
+TPOOL_API const char *tpool_status_name(tpool_status status) {
+    return (size_t)status < TPOOL__STATUSES ? tpool__status_texts[status].name : "TPOOL_UNKNOWN";
+}
+TPOOL_API const char *tpool_status_text(tpool_status status) {
+    return (size_t)status < TPOOL__STATUSES ? tpool__status_texts[status].text : "This is no status.";
+}
+
+#define TPOOL__TEXT(x) #x
+#define TPOOL__NUMBER(x) TPOOL__TEXT(x)
+TPOOL_API const char *tpool_version(void) {
+    return TPOOL__NUMBER(TPOOL_VERSION_MAJOR) "." TPOOL__NUMBER(TPOOL_VERSION_MINOR) "." TPOOL__NUMBER(TPOOL_VERSION_PATCH);
+}
+
+#endif /* TPOOL_IMPLEMENTATION */
