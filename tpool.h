@@ -1362,7 +1362,8 @@ typedef struct tpool__lane {
     tpool__segment *head, *tail, *spare;
     unsigned head_position;
     intptr_t dead;              /* tasks claimed elsewhere less tombstones dropped; the sum over a pool's lanes counts */
-    uintptr_t dead_since_sweep;
+    tpool__word claims;         /* tasks claimed elsewhere under this lock, ever; other lanes read it as a hint */
+    uintptr_t claims_at_sweep;  /* the sum over the pool's lanes when this one was swept last */
     uint64_t submitted;
 } tpool__lane;
 
@@ -1392,7 +1393,9 @@ typedef struct tpool__waiter {
     struct tpool__waiter *next_in_line; /* in `room` and `drainers` */
     tpool__parker parker;
     bool refused;               /* in `blocked`: no spare worker could be had, so this wait ends */
-    bool granted;               /* in `room`: a place in the queue is reserved */
+    bool granted;               /* in `room`: its task was put into the queue, with this status: */
+    tpool_status placed;
+    struct tpool__entry *entry;
     bool can_refuse;
 } tpool__waiter;
 
@@ -1458,7 +1461,6 @@ struct tpool {
     tpool__ranked *heap;
     size_t heap_count, heap_size;
     uint64_t heap_order;
-    size_t reserved;            /* places granted to submitters in `room` */
     size_t strays;              /* tasks that end outside a worker and are in no lane: cancels, expiries, caller-runs */
     size_t visitors;            /* threads in a call that may outlast the last task: drains, blocked submitters */
     tpool__waiter *room, **room_end;
@@ -1488,8 +1490,15 @@ static struct {
     unsigned named;
 } tpool__process;
 
+static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
+static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
+    return tpool__load_acquire(&worker->next); /* P6 */
+}
+
 static void tpool__wake_one(tpool *pool);
 static void tpool__publish(tpool_future *future, tpool_status status);
+static void tpool__count(tpool *pool, int which);
+#define TPOOL__DROPPED "The task was dropped from a full queue."
 static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter);
 static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter);
 static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter);
@@ -1800,6 +1809,14 @@ static inline bool tpool__is_claimed(tpool_future *block) {
     return (tpool__load_relaxed(&block->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
 }
 
+/* Tasks claimed elsewhere, ever. A tombstone may lie in another lane than the one whose lock its claimer held. */
+static uintptr_t tpool__claims(tpool *pool) {
+    uintptr_t sum = tpool__load_relaxed(&pool->inject.claims); /* relaxed: a hint for when to sweep */
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        sum += tpool__load_relaxed(&w->lane.claims);
+    return sum;
+}
+
 /* Drops all tombstones and closes the gaps. The write position never passes the read position, because the entries
  * kept are packed by the same rule. */
 static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
@@ -1838,13 +1855,13 @@ static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unr
         tpool__lane_drop_segment(lane, gone);
     }
     lane->tail = to;
-    lane->dead_since_sweep = 0;
+    lane->claims_at_sweep = tpool__claims(pool);
     tpool__lane_set_count(lane, alive);
 }
 
 /* Makes sure that one more entry fits. False: no memory. */
 static inline bool tpool__lane_reserve_slowly(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
-    if (lane->tail && lane->dead_since_sweep * 2 >= tpool__lane_count(lane)) {
+    if (lane->tail && (tpool__claims(pool) - lane->claims_at_sweep) * 2 >= tpool__lane_count(lane)) {
         tpool__lane_sweep(pool, lane, unreferenced);
         if (tpool__lane_count(lane) == 0) {
             lane->head_position = 0;
@@ -2223,7 +2240,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         tpool__unlock(&lane->lock);
         return tpool__enqueue_first(pool, entry, deadline, force);
     }
-    if (pool->capacity && force == TPOOL__AS_ASKED && tpool__waiting(pool) + pool->reserved >= pool->capacity) {
+    if (pool->capacity && force == TPOOL__AS_ASKED && tpool__waiting(pool) >= pool->capacity) {
         tpool__unlock(&lane->lock);
         return tpool__enqueue_full(pool, entry, deadline);
     }
@@ -2247,13 +2264,14 @@ static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64
     return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
 }
 
-/* Room was made in a bounded queue: the submitters who came first get it. Under the inject lock. */
-static void tpool__grant_room(tpool *pool) {
-    while (pool->room && tpool__waiting(pool) + pool->reserved < pool->capacity) {
+/* Room was made in a bounded queue: the tasks of the submitters who came first get it, put there by whoever made it, so
+ * that they keep their order. Under the inject lock. */
+static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
+    while (pool->room && tpool__waiting(pool) < pool->capacity) {
         tpool__waiter *waiter = pool->room;
         pool->room = waiter->next_in_line;
         if (!pool->room) pool->room_end = &pool->room;
-        pool->reserved++;
+        waiter->placed = tpool__place(pool, &pool->inject, waiter->entry, unreferenced);
         waiter->granted = true;
         tpool__unpark(&waiter->parker);
     }
@@ -2292,45 +2310,34 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool_status status = TPOOL_OK;
     tpool_future *unreferenced = NULL;
     waiter.can_refuse = true;
+    waiter.entry = entry;
 
     tpool__lock(&pool->inject.lock);
     pool->visitors++;
-    if (!pool->room && tpool__waiting(pool) + pool->reserved < pool->capacity) { /* it came by itself meanwhile */
-        pool->reserved++;
-        waiter.granted = true;
-    } else {
-        *pool->room_end = &waiter;
-        pool->room_end = &waiter.next_in_line;
-    }
-    bool waits = !waiter.granted;
-    tpool__unlock(&pool->inject.lock);
-
-    if (waits) {
-        bool began = tpool__block_begin(self, &waiter), over = false;
-        while (!over) {
-            bool refused = began && tpool__block_refused(self, &waiter);
-            tpool__lock(&pool->inject.lock);
-            status = tpool__refusal(pool, tpool__attention(pool));
-            if (status == TPOOL_OK && !waiter.granted)
-                status = refused ? TPOOL_NO_THREAD
-                         : deadline != TPOOL_FOREVER && tpool__clock() >= deadline ? TPOOL_TIMEOUT : TPOOL_OK;
-            over = waiter.granted || status != TPOOL_OK;
-            if (over && !waiter.granted) tpool__room_leave(pool, &waiter);
-            tpool__unlock(&pool->inject.lock);
-            if (!over) tpool__park(&waiter.parker, deadline);
-        }
-        if (began) tpool__block_end(self, &waiter);
-    }
-
-    tpool__lock(&pool->inject.lock);
-    if (waiter.granted) {
-        pool->reserved--;
-        if (status == TPOOL_OK) status = tpool__refusal(pool, tpool__attention(pool));
-        if (status == TPOOL_OK) status = tpool__place(pool, &pool->inject, entry, &unreferenced);
-        if (status != TPOOL_OK) tpool__grant_room(pool);
-    }
+    *pool->room_end = &waiter;
+    pool->room_end = &waiter.next_in_line;
+    tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
+    bool over = waiter.granted;
     tpool__unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
+
+    bool began = !over && tpool__block_begin(self, &waiter);
+    while (!over) {
+        bool refused = began && tpool__block_refused(self, &waiter);
+        tpool__lock(&pool->inject.lock);
+        if (!waiter.granted) {
+            status = tpool__refusal(pool, tpool__attention(pool));
+            if (status == TPOOL_OK && refused) status = TPOOL_NO_THREAD;
+            if (status == TPOOL_OK && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+            if (status != TPOOL_OK) tpool__room_leave(pool, &waiter);
+        }
+        over = waiter.granted || status != TPOOL_OK;
+        tpool__unlock(&pool->inject.lock);
+        if (!over) tpool__park(&waiter.parker, deadline);
+    }
+    if (began) tpool__block_end(self, &waiter);
+
+    if (waiter.granted) status = waiter.placed;
     if (status == TPOOL_OK) tpool__notify(pool);
     tpool__visitor_leaves(pool);
     return status;
@@ -2412,7 +2419,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     while (dropped) {
         tpool_future *next = dropped->u.next;
         tpool__add_relaxed(&pool->counts[TPOOL__DROPPED_COUNT], 1); /* relaxed: statistics */
-        tpool__end_unstarted(dropped, TPOOL_CANCELLED, "dropped from a full queue");
+        tpool__end_unstarted(dropped, TPOOL_CANCELLED, TPOOL__DROPPED);
         dropped = next;
     }
     return status;
@@ -2478,10 +2485,6 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
     pool->last_worker = worker;
     return worker;
 }
-static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
-static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
-    return tpool__load_acquire(&worker->next); /* P6 */
-}
 
 /* Starts a worker, counted as searching from now on. */
 static tpool_status tpool__start_worker(tpool *pool) {
@@ -2533,10 +2536,13 @@ static void tpool__refuse_one(tpool *pool) {
     }
 }
 
+static bool tpool__work_visible(tpool *pool);
+
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__worker *woken = NULL;
     tpool__lock(&pool->lock);
-    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM) { /* relaxed: ROOM changes under this lock */
+    /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
+    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
         woken = pool->sleepers;
         if (woken) tpool__rouse(pool, woken);
         else if (tpool__start_worker(pool) != TPOOL_OK) tpool__refuse_one(pool);
@@ -2734,7 +2740,7 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
         if (share >= TPOOL__FETCH) share = TPOOL__FETCH - 1;
         while (fetched < share && tpool__lane_pop(lane, &batch[fetched])) fetched++;
     }
-    if (pool->capacity) tpool__grant_room(pool);
+    if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__unlock(&lane->lock);
 
     if (fetched > 0) {
@@ -2762,7 +2768,7 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
         entry->block = tpool__heap_remove(pool, oldest ? tpool__heap_oldest(pool) : 0);
         taken = tpool__claim_popped(pool, &pool->inject, entry->block, &unreferenced);
     }
-    if (pool->capacity) tpool__grant_room(pool);
+    if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     return taken;
@@ -2870,19 +2876,12 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__entry entry;
     for (;;) {
-        bool was_last = false;
-        bool found = false;
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             if (!tpool__sleep(worker)) return;
             continue;
         }
-        if (!worker->searching || tpool__work_hinted(pool)) {
-            /* It leaves the searchers before it takes, so that what it sees under the locks is decisive (E2). */
-            if (worker->searching) was_last = tpool__leave_search(worker);
-            found = tpool__find(worker, &entry);
-            if (was_last && tpool__work_visible(pool)) tpool__notify(pool);
-        }
-        if (found) {
+        if ((!worker->searching || tpool__work_hinted(pool)) && tpool__find(worker, &entry)) {
+            tpool__stop_searching(worker);
             if (!tpool__run_entry(self, &entry)) tpool__thread_exit();
             if (pool->config.max_tasks_per_worker && !entry.job &&
                 ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
@@ -2957,10 +2956,10 @@ static void tpool__worker_main(void *argument) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>run  W5: the task runs
  * ----------------------------------------------------------------------------------------------------------------- */
-static const tpool__outcome tpool__fixed_errors[] = {
-    { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, "cancelled before it started", NULL }, NULL, 0, NULL },
-    { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, "dropped from a full queue", NULL }, NULL, 0, NULL },
-    { TPOOL__ERROR, true, { TPOOL_EXPIRED, 0, "its time limit passed while it was queued", NULL }, NULL, 0, NULL },
+static const tpool__outcome tpool__fixed_errors[] = { /* the first of a status is its usual one */
+    { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, "The task was cancelled before it started.", NULL }, NULL, 0, NULL },
+    { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, TPOOL__DROPPED, NULL }, NULL, 0, NULL },
+    { TPOOL__ERROR, true, { TPOOL_EXPIRED, 0, "The task's own time limit passed while it was queued.", NULL }, NULL, 0, NULL },
     { TPOOL__ERROR, true, { TPOOL_BROKEN, 0, "the worker's initializer failed", NULL }, NULL, 0, NULL },
     { TPOOL__ERROR, true, { TPOOL_BROKEN, 0, "the task ended its thread", NULL }, NULL, 0, NULL },
     { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, "lost at the end of the process", NULL }, NULL, 0, NULL },
@@ -3279,7 +3278,7 @@ static void tpool__end_unstarted(tpool_future *block, tpool_status status, const
     if (pool) {
         if (status == TPOOL_BROKEN) tpool__count(pool, TPOOL__FAILED_COUNT);
         else if (status == TPOOL_EXPIRED) tpool__add_relaxed(&pool->counts[TPOOL__EXPIRED_COUNT], 1); /* statistics */
-        else if (!why || strcmp(why, "dropped from a full queue") != 0)
+        else if (!why || strcmp(why, TPOOL__DROPPED) != 0)
             tpool__add_relaxed(&pool->counts[TPOOL__CANCELLED_COUNT], 1); /* relaxed: statistics */
         tpool__arg_done(block);
     }
@@ -3349,11 +3348,20 @@ static bool tpool__is_orphan(tpool_future *future) {
            (tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS);
 }
 
-/* A task claimed outside its queue is one less that waits. Under `lane`'s lock. */
-static void tpool__lane_lost_one(tpool *pool, tpool__lane *lane) {
+/* A task claimed outside its queue is one less that waits. Under the lane's lock. */
+static void tpool__lane_lost_one(tpool__lane *lane) {
     lane->dead++;
-    lane->dead_since_sweep++;
-    if (pool->capacity) tpool__grant_room(pool);
+    tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1); /* relaxed: under the lock, else a hint */
+}
+
+/* The same from outside: a submitter may have waited for just that. */
+static void tpool__inject_lost_one(tpool *pool) {
+    tpool_future *unreferenced = NULL;
+    tpool__lock(&pool->inject.lock);
+    tpool__lane_lost_one(&pool->inject);
+    tpool__grant_room(pool, &unreferenced);
+    tpool__unlock(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
 }
 
 /* Ends a pending task from outside, for an asker that holds a reference. False: it is not pending any more. */
@@ -3361,9 +3369,7 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool_st
     tpool *pool = tpool__pool_of(future);
     if (!tpool__claim(future, phase + TPOOL__REFERENCE)) return false;
     if (pool) { /* the tombstone in the queue keeps the pool until tpool__settle */
-        tpool__lock(&pool->inject.lock);
-        tpool__lane_lost_one(pool, &pool->inject);
-        tpool__unlock(&pool->inject.lock);
+        tpool__inject_lost_one(pool);
     } else {
         tpool__or_relaxed(&future->state, TPOOL__SETTLED); /* relaxed: nobody else reads it before the end */
     }
@@ -3375,9 +3381,7 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool_st
 static bool tpool__claim_here(tpool_future *future) {
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
     tpool *pool = tpool__pool_of(future);
-    tpool__lock(&pool->inject.lock);
-    tpool__lane_lost_one(pool, &pool->inject);
-    tpool__unlock(&pool->inject.lock);
+    tpool__inject_lost_one(pool);
     (void)tpool__run_block(tpool__self(), future, 0);
     return true;
 }
@@ -3406,8 +3410,11 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     uint32_t attention = tpool__attention(pool);
     bool claimed = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
                    tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + TPOOL__REFERENCE);
-    if (claimed) tpool__lane_lost_one(pool, lane);
+    tpool_future *unreferenced = NULL;
+    if (claimed) tpool__lane_lost_one(lane);
+    if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__unlock(&lane->lock);
+    tpool__dispose_chain(unreferenced);
     if (!claimed) return false;
     if (worker->searching) tpool__stop_searching(worker);
     tpool__count_own(worker, TPOOL__INLINED);
@@ -3641,17 +3648,19 @@ TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout
 
 TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_ns, const tpool_error **error) {
     if (error) *error = NULL;
-    if (!future) return TPOOL_INVALID;
+    if (!future || !error) return TPOOL_INVALID;
     tpool_status status = tpool__await(future, tpool__deadline(timeout_ns));
     if (status != TPOOL_OK) return status;
     tpool_status end = tpool__end_of(future);
     if (end == TPOOL_OK) return TPOOL_OK;
-    if (error) *error = &tpool__load_acquire(&future->outcome)->error; /* P9 */
+    *error = &tpool__load_acquire(&future->outcome)->error; /* P9 */
     return end == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
 }
 
 TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
-    if (!future || !tpool__is_done(future) || tpool__end_of(future) != TPOOL_OK) return 0;
+    if (!future) return 0;
+    tpool__lapse(future);
+    if (!tpool__is_done(future) || tpool__end_of(future) != TPOOL_OK) return 0;
     tpool__outcome *outcome = tpool__load_acquire(&future->outcome); /* P9 */
     return outcome ? outcome->size : 0;
 }
@@ -3682,7 +3691,8 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     case TPOOL_FINISHED:
     default: break;
     }
-    if (tpool__end_of(future) == TPOOL_OK) return tpool_status_text(TPOOL_OK);
+    tpool_status end = tpool__end_of(future);
+    if (end != TPOOL_FAILED && end != TPOOL_CANCELLED) return tpool_status_text(end);
     return tpool__load_acquire(&future->outcome)->error.message; /* P9 */
 }
 
@@ -3717,7 +3727,7 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
     tpool__thread *self = tpool__self();
     tpool__context here;
     tpool_future_retain(future);
-    tpool__context_push(self, &here, TPOOL__IN_CALLBACK, NULL); /* the pool may be gone by now */
+    tpool__context_push(self, &here, TPOOL__IN_CALLBACK, tpool__pool_of(future)); /* gone, perhaps: only a name */
     fn(future, context);
     if (self->context == &here) tpool__context_pop(self, &here);
     tpool_future_release(future);
@@ -3958,7 +3968,8 @@ static void tpool__end_waiting(tpool *pool, tpool_status status, const char *why
             pool->strays++;
             if (lane != &pool->inject) tpool__unlock(&pool->inject.lock);
         }
-        if (pool->capacity && lane == &pool->inject) tpool__grant_room(pool);
+        if (lane == &pool->inject && !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)))
+            tpool__grant_room(pool, &unreferenced);
         tpool__unlock(&lane->lock);
         tpool__dispose_chain(unreferenced);
         if (found && plain) {
@@ -4015,8 +4026,7 @@ static bool tpool__is_quiet(tpool *pool) {
         tpool__lock(&pool->inject.lock);
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
-        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->strays == 0 && !pool->room &&
-                pool->reserved == 0;
+        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->strays == 0 && !pool->room;
         tpool__unlock(&pool->inject.lock);
     }
     tpool__unlock(&pool->lock);
@@ -4199,7 +4209,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
 TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                               tpool_future **future) {
     if (future) *future = NULL;
-    if (!task) return TPOOL_INVALID;
+    if (!task || !task->fn || (task->arg_size && !task->arg)) return TPOOL_INVALID;
     int64_t deadline = tpool__deadline(timeout_ns);
     if (!pool) pool = tpool_low_level();
     if (!pool) return TPOOL_NO_MEMORY;

@@ -1,6 +1,6 @@
-/* The end of the program. Each story is played by a process of its own: this program again, with the story's name as its
-   argument. What its tasks say goes to its standard output, one letter each, also after main has returned; the test
-   compares that and the exit code, and a story that hangs is killed. */
+/* The end of the program. Each story is played by a process of its own: this program again, with the story's name as
+   its argument. What its tasks say goes to its standard output, one letter each, also after main has returned; the
+   test compares that and the exit code, and a story that hangs is killed. */
 #include "support.h"
 #include <sys/wait.h>
 
@@ -65,9 +65,9 @@ static void queue_until_exit(tpool *pool, char *first, char *later) {
 
 /* Somewhere a task that never ends, and work that waits behind it: whoever waited for that would hang. */
 static void block_for_ever(tpool *pool) {
-    static int blocked;
+    int blocked_before = gate_arrived(&never);
     submit(pool, gate_task, &never);
-    AWAIT_ARRIVALS(&never, ++blocked);
+    AWAIT_ARRIVALS(&never, blocked_before + 1);
     submit(pool, say_task, "x");
 }
 
