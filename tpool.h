@@ -2860,14 +2860,32 @@ static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep looks again under the lock */
     return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->max_workers);
 }
-/* After max_tasks_per_worker tasks the worker makes place for another, unless none is to be had. */
+/* After max_tasks_per_worker tasks the worker makes place for another, unless one is needed and none is to be had. */
 static bool tpool__replace(tpool__worker *worker) {
     tpool *pool = worker->pool;
-    bool retired = false;
+    tpool__worker *woken = NULL;
+    bool retired = true;
     tpool__lock(&pool->lock);
-    bool work = tpool__work_visible(pool);
-    if (!work || tpool__start_worker(pool) == TPOOL_OK) retired = tpool__retire(pool);
+    if (worker->searching) (void)tpool__leave_search(worker);
+    /* relaxed: as in tpool__retire */
+    uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
+    tpool__store_relaxed(&pool->live, live);
+    tpool__active_add(pool, -1);
+    tpool__update_room(pool);
+    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
+        woken = pool->sleepers;
+        if (woken) tpool__rouse(pool, woken);
+        else if (tpool__start_worker(pool) != TPOOL_OK && live == 0) retired = false;
+    }
+    if (retired) {
+        pool->ending++;
+    } else {
+        tpool__store_relaxed(&pool->live, live + 1);
+        tpool__active_add(pool, 1);
+        tpool__update_room(pool);
+    }
     tpool__unlock(&pool->lock);
+    if (woken) tpool__unpark(&woken->parker);
     worker->tasks_done = 0;
     return retired;
 }
@@ -2884,10 +2902,8 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             tpool__stop_searching(worker);
             if (!tpool__run_entry(self, &entry)) tpool__thread_exit();
             if (pool->config.max_tasks_per_worker && !entry.job &&
-                ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
-                tpool__stop_searching(worker);
-                if (tpool__replace(worker)) return;
-            }
+                ++worker->tasks_done >= pool->config.max_tasks_per_worker && tpool__replace(worker))
+                return;
             continue;
         }
         if (!worker->searching) tpool__start_searching(worker);
@@ -4396,6 +4412,7 @@ struct tpool_completions {
     tpool__lock_word lock;      /* guards all of it; taken beneath a future's lock bit by its watch */
     tpool__item **buckets;
     size_t bucket_count, remaining, positions, index, expiring;
+    uintptr_t generation;
     tpool__item *ready, **ready_end, *unused;
     tpool__items *items;
     tpool__waiter *waiter;      /* the thread in next */
@@ -4461,8 +4478,14 @@ static tpool__item *tpool__item_new(tpool_completions *completions) {
     return item;
 }
 
+/* The parent's: its lock may have been held by a thread that is not here. */
+static bool tpool__completions_are_foreign(const tpool_completions *completions) {
+    return completions->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: likewise */
+}
+
 TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
     if (!completions || !future) return TPOOL_INVALID;
+    if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
     tpool__lapse(future);
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
     tpool_status status = TPOOL_OK;
@@ -4506,6 +4529,7 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     if (!created) return TPOOL_NO_MEMORY;
     memset(created, 0, sizeof *created);
     created->ready_end = &created->ready;
+    created->generation = tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
     for (size_t i = 0; i < count; i++) {
         tpool_status status = tpool_completions_add(created, futures[i]);
         if (status == TPOOL_OK) continue;
@@ -4538,6 +4562,7 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
                                               tpool_future **future) {
     if (future) *future = NULL;
     if (!completions || !future) return TPOOL_INVALID;
+    if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
     if (completions->yielded) {
         tpool_future_release(completions->yielded);
         completions->yielded = NULL;
@@ -4608,7 +4633,7 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
 
 TPOOL_API size_t tpool_completions_index(tpool_completions *completions) { return completions ? completions->index : 0; }
 TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions) {
-    if (!completions) return 0;
+    if (!completions || tpool__completions_are_foreign(completions)) return 0;
     tpool__lock(&completions->lock);
     size_t remaining = completions->remaining;
     tpool__unlock(&completions->lock);
@@ -4616,7 +4641,7 @@ TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions) {
 }
 
 TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
-    if (!completions) return;
+    if (!completions || tpool__completions_are_foreign(completions)) return;
     for (size_t i = 0; i < completions->bucket_count; i++) {
         for (tpool__item *item = completions->buckets[i]; item; item = item->chained) {
             tpool__watch_remove(item->future, &item->watch);
@@ -4828,6 +4853,7 @@ struct tpool_map_iter {
     tpool__word references;     /* the consumer's, and one for each chunk that has not ended */
     tpool *pool;
     tpool_map_spec spec;
+    uintptr_t generation;
     size_t available, taken;    /* items known, items given to chunks */
     bool source_ended, closing, waiting; /* waiting: a chunk is queued that has not started */
     tpool__chunk *front, **back;
@@ -5036,7 +5062,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     if (!iter) return TPOOL_INVALID;
     *iter = NULL;
     if (!pool || !spec || !spec->fn || (spec->next && (spec->items || !spec->buffer_size)) ||
-        (!spec->next && !spec->items && spec->count) || (!spec->next && !spec->items && !spec->count && spec->stride == 0 && !spec->items))
+        (!spec->next && !spec->items))
         return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool_status status = tpool__refusal(pool, tpool__attention(pool));
@@ -5045,6 +5071,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     if (!created) return TPOOL_NO_MEMORY;
     memset(created, 0, sizeof *created);
     created->pool = pool;
+    created->generation = pool->generation;
     created->spec = *spec;
     created->back = &created->front;
     tpool__store_relaxed(&created->references, 1); /* relaxed: not shared yet */
@@ -5109,6 +5136,8 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status statu
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result) {
     if (result) *result = NULL;
     if (!iter) return TPOOL_INVALID;
+    /* relaxed: as tpool__is_foreign. The parent's lock may have been held by a thread that is not here. */
+    if (iter->generation != tpool__load_relaxed(&tpool__process.generation)) return TPOOL_BROKEN;
     int64_t deadline = tpool__deadline(timeout_ns);
     tpool__iter_forget(iter);
     for (;;) {
@@ -5197,7 +5226,7 @@ TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error *
 }
 
 TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
-    if (!iter) return;
+    if (!iter || iter->generation != tpool__load_relaxed(&tpool__process.generation)) return; /* relaxed: likewise */
     tpool__lock(&iter->lock);
     iter->closing = true;
     unsigned tries = 0;
@@ -5434,6 +5463,10 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
 TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
     if (flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
     if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
+    tpool__lock(&tpool__process.lock);
+    bool lacks_low = tpool__dual.pool[0] && !tpool__dual.pool[1];
+    tpool__unlock(&tpool__process.lock);
+    if (lacks_low && !tpool_low_level()) return TPOOL_NO_MEMORY; /* tasks of the high-level pool may yet ask for it */
     tpool__lock(&tpool__process.lock);
     tpool *high = tpool__dual.pool[0], *low = tpool__dual.pool[1];
     bool within = (high && tpool__within(high)) || (low && tpool__within(low));
