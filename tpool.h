@@ -1407,6 +1407,7 @@ struct tpool__worker {
     _Atomic(tpool__worker *) next;
     int index;
     bool searching;             /* counted in pool->gate; the owner's */
+    _Atomic(bool) busy;         /* has a task, or may have taken one; for tpool_get_stats */
     unsigned tasks_done;
     unsigned turns, ranked_turns;
     tpool_job *newest_job, *oldest_private_job; /* the owner's: forked and not joined */
@@ -2267,6 +2268,7 @@ static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64
 /* Room was made in a bounded queue: the tasks of the submitters who came first get it, put there by whoever made it, so
  * that they keep their order. Under the inject lock. */
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
+    if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* they are about to leave */
     while (pool->room && tpool__waiting(pool) < pool->capacity) {
         tpool__waiter *waiter = pool->room;
         pool->room = waiter->next_in_line;
@@ -2591,6 +2593,12 @@ static void tpool__fence_lanes(tpool *pool) {
     tpool__unlock(&pool->inject.lock);
 }
 
+/* Set before a task can be taken, so that who has passed the lanes' locks since (tpool_pause) counts whoever has one. */
+static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
+    /* relaxed: the owner's; published by the lane's lock under which a task is taken, or with the end of one */
+    if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_relaxed(&worker->busy, busy);
+}
+
 static void tpool__start_searching(tpool__worker *worker) {
     worker->searching = true;
     tpool__add_relaxed(&worker->pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol, E1 */
@@ -2733,9 +2741,9 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     entry->stops = attention >> TPOOL__STOPS_SHIFT;
     while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry))
         taken = !entry->block || tpool__claim_popped(pool, lane, entry->block, &unreferenced);
-    if (taken && lane != &worker->lane && !pool->capacity && tpool__lane_count(&worker->lane) == 0) {
+    uintptr_t workers = tpool__load_relaxed(&pool->max_workers); /* relaxed: any recent value will do */
+    if (taken && workers > 1 && lane != &worker->lane && !pool->capacity && tpool__lane_count(&worker->lane) == 0) {
         size_t left = tpool__lane_count(lane);
-        uintptr_t workers = tpool__load_relaxed(&pool->max_workers); /* relaxed: any recent value will do */
         size_t share = lane == &pool->inject ? left / workers : left / 2;
         if (share >= TPOOL__FETCH) share = TPOOL__FETCH - 1;
         while (fetched < share && tpool__lane_pop(lane, &batch[fetched])) fetched++;
@@ -2898,7 +2906,12 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             if (!tpool__sleep(worker)) return;
             continue;
         }
-        if ((!worker->searching || tpool__work_hinted(pool)) && tpool__find(worker, &entry)) {
+        bool found = false;
+        if (!worker->searching || tpool__work_hinted(pool)) {
+            tpool__set_busy(worker, true);
+            found = tpool__find(worker, &entry);
+        }
+        if (found) {
             tpool__stop_searching(worker);
             if (!tpool__run_entry(self, &entry)) tpool__thread_exit();
             if (pool->config.max_tasks_per_worker && !entry.job &&
@@ -2906,6 +2919,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
                 return;
             continue;
         }
+        tpool__set_busy(worker, false);
         if (!worker->searching) tpool__start_searching(worker);
         if (!tpool__spin_for_work(worker) && !tpool__sleep(worker)) return;
     }
@@ -2922,6 +2936,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     }
     self->worker = NULL;
     self->stack_floor = 0;
+    tpool__set_busy(worker, false);
     tpool__lock(&pool->lock);
     tpool__thread_handle before = pool->last_ended;
     pool->last_ended = worker->handle;
@@ -3164,8 +3179,10 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
     if (!worker || worker->pool != pool || self->context || worker->searching) return;
     /* relaxed: hints; being wrong starts a worker too many or too late by one task */
     if ((tpool__load_relaxed(&pool->gate) & TPOOL__ROOM) && tpool__lane_count(&worker->lane) == 0 &&
-        tpool__lane_count(&pool->inject) == 0)
+        tpool__lane_count(&pool->inject) == 0) {
         tpool__start_searching(worker);
+        tpool__set_busy(worker, false);
+    }
 }
 
 /* A task without a block: nobody asks for it, so only its failure leaves anything to do. */
@@ -3215,10 +3232,17 @@ static void tpool__settle(tpool_future *block) {
     tpool__unlock(&pool->inject.lock);
 }
 
+/* A worker that counts as searching since its task's end is not, as long as it runs the program's code. */
+static void tpool__back_to_work(tpool__thread *self) {
+    if (!self->worker) return;
+    tpool__set_busy(self->worker, true);
+    tpool__stop_searching(self->worker);
+}
+
 static void tpool__run_callbacks(tpool_future *future, tpool__watch *callbacks) {
     tpool__thread *self = tpool__self();
     tpool__context context;
-    if (self->worker) tpool__stop_searching(self->worker);
+    tpool__back_to_work(self);
     tpool__context_push(self, &context, TPOOL__IN_CALLBACK, tpool__pool_of(future));
     while (callbacks) {
         tpool__callback *callback = (tpool__callback *)(void *)callbacks;
@@ -3238,7 +3262,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     tpool *pool = tpool__pool_of(future);
     if (status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure &&
         state - ((state & (TPOOL__POPPED | TPOOL__SETTLED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
-        if (tpool__self()->worker) tpool__stop_searching(tpool__self()->worker);
+        tpool__back_to_work(tpool__self());
         tpool__report_failure(pool, &tpool__load_acquire(&future->outcome)->error); /* P9 */
         state = tpool__load_relaxed(&future->state);
     }
@@ -4211,9 +4235,9 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     stats->dropped = tpool__load_relaxed(&pool->counts[TPOOL__DROPPED_COUNT]);
     stats->spared = tpool__load_relaxed(&pool->counts[TPOOL__SPARED_COUNT]);
     tpool__lock(&pool->lock);
-    uintptr_t searching = tpool__load_relaxed(&pool->gate) / TPOOL__SEARCHER;
-    uintptr_t live = tpool__load_relaxed(&pool->live), busy = tpool__load_relaxed(&pool->active);
-    busy = (busy > searching ? busy - searching : 0) + pool->blocked;
+    uintptr_t live = tpool__load_relaxed(&pool->live), busy = 0;
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        busy += w->in_use && tpool__load_relaxed(&w->busy);
     stats->max_workers = (int)tpool__load_relaxed(&pool->max_workers);
     stats->workers = (int)live;
     stats->active = (int)busy;

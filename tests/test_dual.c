@@ -250,7 +250,7 @@ static void check_both_take_nothing(void) {
     CHECK_STATUS(TPOOL_SHUTDOWN, tpool_run_with_timeout(NULL, &(tpool_task){ .fn = nothing }, LIMIT, NULL));
 }
 
-static void shutdown_returns_at_once_and_high_tasks_still_use_the_low_level_pool(void) {
+static void high_tasks_use_the_low_level_pool_after_a_shutdown(void) {
     static gate hold = GATE_CLOSED;
     static low_user users[8];
     tpool_future *futures[8];
@@ -269,6 +269,15 @@ static void shutdown_returns_at_once_and_high_tasks_still_use_the_low_level_pool
     }
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
     check_both_take_nothing();
+}
+
+static void shutdown_returns_at_once_and_high_tasks_still_use_the_low_level_pool(void) {
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), nothing, NULL)));
+    high_tasks_use_the_low_level_pool_after_a_shutdown();
+}
+
+static void after_a_shutdown_high_tasks_may_be_the_first_to_use_the_low_level_pool(void) {
+    high_tasks_use_the_low_level_pool_after_a_shutdown();
 }
 
 static atomic_bool shutdown_returned;
@@ -331,6 +340,25 @@ static void shutdown_with_wait_drains_the_high_level_pool_first(void) {
     check_both_take_nothing();
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(0));
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING));
+}
+
+static void while_a_shutdown_waits_high_tasks_may_be_the_first_to_use_the_low_level_pool(void) {
+    static gate hold = GATE_CLOSED;
+    static low_user user = { .hold = &hold };
+    static tpool_status status;
+    tpool_future *high = submitted(tpool_high_level(), use_low_after_gate, &user);
+    AWAIT_ARRIVALS(&hold, 1);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, shut_down_and_wait, &status) == 0);
+    await_sleep_of_shutdown();
+    gate_open(&hold);
+    CHECK_STATUS(TPOOL_OK, end_of(high));
+    CHECK_STATUS(TPOOL_OK, user.submit);
+    CHECK_STATUS(TPOOL_OK, user.result);
+    CHECK_EVENTUALLY(atomic_load(&shutdown_returned));
+    pthread_join(thread, NULL);
+    CHECK_STATUS(TPOOL_OK, status);
+    check_both_take_nothing();
 }
 
 static void shutdown_with_cancel_pending_cancels_in_both(void) {
@@ -415,7 +443,7 @@ static void check_attempts(const attempts *seen) {
     CHECK(seen->destroy_high != TPOOL_OK && seen->destroy_low != TPOOL_OK);
 }
 
-static void waiting_shutdown_from_one_of_their_tasks_is_a_deadlock(void) {
+static void waiting_shutdown_from_one_of_their_tasks_or_callbacks_is_a_deadlock(void) {
     static attempts in_high, in_low, in_callback, in_canceller;
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), try_to_end_in_task, &in_high)));
     check_attempts(&in_high);
@@ -475,12 +503,14 @@ static const story stories[] = {
     STORY(five_samples_are_scored_at_least_three_times_faster_than_one_by_one),
     STORY(more_samples_than_workers_are_scored_without_a_deadlock),
     STORY(shutdown_returns_at_once_and_high_tasks_still_use_the_low_level_pool),
+    STORY(after_a_shutdown_high_tasks_may_be_the_first_to_use_the_low_level_pool),
     STORY(shutdown_with_wait_drains_the_high_level_pool_first),
+    STORY(while_a_shutdown_waits_high_tasks_may_be_the_first_to_use_the_low_level_pool),
     STORY(shutdown_with_cancel_pending_cancels_in_both),
     STORY(shutdown_with_stop_running_reaches_both),
     STORY(shutdown_of_one_by_its_handle_leaves_the_other),
     STORY(shutdown_before_first_use_holds),
-    STORY(waiting_shutdown_from_one_of_their_tasks_is_a_deadlock),
+    STORY(waiting_shutdown_from_one_of_their_tasks_or_callbacks_is_a_deadlock),
     STORY(shutdown_without_wait_is_allowed_from_their_tasks),
     STORY(destroy_of_a_dual_pool_is_refused),
 };

@@ -133,6 +133,14 @@ static int the_low_level_pool_works_while_the_high_level_one_is_drained(void) {
     return 0;
 }
 
+static int the_low_level_pool_may_be_first_used_while_the_high_level_one_is_drained(void) {
+    configure(1, 1);
+    submit(tpool_high_level(), use_low_and_high, NULL);
+    AWAIT_ARRIVALS(&hold, 1);
+    open_hold_at_exit();
+    return 0;
+}
+
 static void *exit_with_11(void *arg) { (void)arg; exit(11); }
 
 static int exit_by_a_thread_of_the_programs_own_drains_too(void) {
@@ -351,6 +359,7 @@ static const story stories[] = {
     STORY(low_level_work_completes, 4, "Llll"),
     STORY(the_high_level_pool_is_drained_before_the_low_level_one, 0, "ggghhhkllllllmmmmmm"),
     STORY(the_low_level_pool_works_while_the_high_level_one_is_drained, 0, "LLLghkllmm"),
+    STORY(the_low_level_pool_may_be_first_used_while_the_high_level_one_is_drained, 0, "ghllmm"),
     STORY(exit_by_a_thread_of_the_programs_own_drains_too, 11, "Hhhh"),
     STORY(work_queued_before_a_shutdown_without_wait_completes, 0, "Hhhh"),
     STORY(exit_after_a_waiting_shutdown_is_quiet, 5, "hl"),

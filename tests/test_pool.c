@@ -682,11 +682,11 @@ static void end_pools_in_callback(tpool_future *future, void *context) {
 
 static void ending_its_pool_from_a_callback_is_a_deadlock_on_any_thread(void **state) {
     (void)state;
-    static end_attempt on_worker, in_cancel, at_once;
+    static end_attempt on_worker, in_cancel;
     static gate hold = GATE_CLOSED;
     atomic_store(&callbacks_run, 0);
     tpool *pool = new_pool(1);
-    on_worker.pool = in_cancel.pool = at_once.pool = pool;
+    on_worker.pool = in_cancel.pool = pool;
 
     /* On the worker that finishes the task. */
     tpool_future *running = submitted(pool, gate_task, &hold), *pending = submitted(pool, nothing, NULL);
@@ -700,15 +700,25 @@ static void ending_its_pool_from_a_callback_is_a_deadlock_on_any_thread(void **s
     gate_open(&hold);
     EVENTUALLY(atomic_load(&callbacks_run) == 2);
     assert_deadlocks(&on_worker.seen);
-    /* At once, since the future is done. */
-    assert_status(TPOOL_OK, tpool_future_add_done_callback(running, end_pools_in_callback, &at_once));
-    assert_int_equal(3, atomic_load(&callbacks_run));
-    assert_deadlocks(&at_once.seen);
-
     tpool_future_release(running);
     tpool_future_release(pending);
     assert_works(pool);   /* and this thread, out of its callbacks, may drain and destroy */
     assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void ending_its_pool_from_a_callback_that_runs_at_once_is_a_deadlock_too(void **state) {
+    (void)state;
+    static end_attempt attempt;
+    atomic_store(&callbacks_run, 0);
+    attempt.pool = new_pool(1);
+    tpool_future *done = submitted(attempt.pool, nothing, NULL);
+    assert_status(TPOOL_OK, tpool_future_result(done, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(done, end_pools_in_callback, &attempt));
+    assert_int_equal(1, atomic_load(&callbacks_run));
+    assert_deadlocks(&attempt.seen);
+    tpool_future_release(done);
+    assert_works(attempt.pool);
+    assert_status(TPOOL_OK, tpool_destroy(attempt.pool));
 }
 
 static void end_pool_in_on_failure(const tpool_error *error, void *context) {
@@ -1434,6 +1444,85 @@ static void one_worker_mixes_tasks_with_and_without_futures_in_order(void **stat
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* Whichever thread is the one worker at the moment: replaced after so many tasks, or after idling. */
+static void the_order_survives_the_replacement_of_the_worker(void **state) {
+    (void)state;
+    static const unsigned most_tasks[] = { 1, 3, 0 };
+    for (int i = 0; i < 3; i++) {
+        atomic_store(&order.count, 0);
+        tpool *pool;
+        assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1, .idle_timeout_ns = 1,
+                                                                     .max_tasks_per_worker = most_tasks[i] }));
+        assert_status(TPOOL_OK, tpool_pause(pool));
+        for (int j = 0; j < 100; j++) assert_status(TPOOL_OK, tpool_submit(pool, record, number(j), NULL));
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        for (int j = 100; j < 200; j++) assert_status(TPOOL_OK, tpool_submit(pool, record, number(j), NULL));
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+        assert_int_equal(200, atomic_load(&order.count));
+        for (int j = 0; j < 200; j++) assert_int_equal(j, order.values[j]);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
+static void *record_and_end_thread(void *arg) {
+    record(arg);
+    pthread_exit(NULL);
+}
+
+static void the_order_survives_tasks_that_end_their_thread(void **state) {
+    (void)state;
+    atomic_store(&order.count, 0);
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    for (int i = 0; i < 100; i++) {
+        tpool_fn fn = i % 10 == 4 ? record_and_end_thread : record;
+        assert_status(TPOOL_OK, tpool_submit(pool, fn, number(i), NULL));
+    }
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(100, atomic_load(&order.count));
+    for (int i = 0; i < 100; i++) assert_int_equal(i, order.values[i]);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* The first task waits for a future that a later one completes, so that a spare runs those in between; when the first
+   has returned the later one ends, and the rest is for one worker again. */
+static struct { tpool_future *wanted; tpool_status waited; atomic_bool returned; } interlude;
+static void *await_interlude(void *arg) {
+    record(arg);
+    interlude.waited = tpool_future_result(interlude.wanted, LIMIT, NULL);
+    atomic_store(&interlude.returned, true);
+    return NULL;
+}
+static void *end_interlude(void *arg) {
+    record(arg);
+    (void)tpool_future_set_result(interlude.wanted, NULL);
+    while (!atomic_load(&interlude.returned)) sleep_ms(1);
+    return NULL;
+}
+
+static void the_order_survives_a_spare_worker(void **state) {
+    (void)state;
+    for (int round = 0; round < COUNT(20) + 1; round++) {
+        atomic_store(&order.count, 0);
+        atomic_store(&interlude.returned, false);
+        assert_status(TPOOL_OK, tpool_future_create(&interlude.wanted));
+        tpool *pool = new_pool(1);
+        assert_status(TPOOL_OK, tpool_pause(pool));
+        for (int i = 0; i < 200; i++) {
+            tpool_fn fn = i == 3 ? await_interlude : i == 10 + round ? end_interlude : record;
+            assert_status(TPOOL_OK, tpool_submit(pool, fn, number(i), NULL));
+        }
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+        assert_status(TPOOL_OK, interlude.waited);
+        assert_int_equal(200, atomic_load(&order.count));
+        for (int i = 0; i < 200; i++) assert_int_equal(i, order.values[i]);
+        tpool_future_release(interlude.wanted);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
 /* --- nothing waits behind a task that another worker has merely fetched */
 
 static void short_tasks_finish_while_a_long_one_holds_a_gate(void **state) {
@@ -1532,6 +1621,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_task_may_shut_its_own_pool_down_without_waiting),
         cmocka_unit_test(ending_its_pool_from_a_task_is_a_deadlock),
         cmocka_unit_test(ending_its_pool_from_a_callback_is_a_deadlock_on_any_thread),
+        cmocka_unit_test(ending_its_pool_from_a_callback_that_runs_at_once_is_a_deadlock_too),
         cmocka_unit_test(ending_its_pool_from_on_failure_is_a_deadlock),
         cmocka_unit_test(ending_a_pool_from_above_its_task_is_a_deadlock),
         cmocka_unit_test(ending_a_pool_from_a_callback_above_its_task_is_a_deadlock),
@@ -1557,6 +1647,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test(urgent_tasks_are_not_held_up_by_a_backlog),
         cmocka_unit_test(one_worker_starts_tasks_in_the_order_submitted_whoever_submits),
         cmocka_unit_test(one_worker_mixes_tasks_with_and_without_futures_in_order),
+        cmocka_unit_test(the_order_survives_the_replacement_of_the_worker),
+        cmocka_unit_test(the_order_survives_tasks_that_end_their_thread),
+        cmocka_unit_test(the_order_survives_a_spare_worker),
         cmocka_unit_test(short_tasks_finish_while_a_long_one_holds_a_gate),
         cmocka_unit_test(short_tasks_that_a_worker_submitted_finish_while_a_long_one_holds_a_gate),
         cmocka_unit_test(kill_workers_is_for_processes_only),

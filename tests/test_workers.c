@@ -673,7 +673,8 @@ static void workers_carry_the_name_of_the_pool_and_their_index(void **state) {
 
 static void a_worker_is_replaced_after_max_tasks_per_worker(void **state) {
     (void)state;
-    for (int awaited = 0; awaited < 2; awaited++) {
+    for (int round = 0; round < COUNT(60) + 2; round++) {
+        bool awaited = round % 2;
         reset_counts();
         tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 3,
                                                   .initializer = number_worker, .finalizer = count_finalized });
@@ -688,6 +689,7 @@ static void a_worker_is_replaced_after_max_tasks_per_worker(void **state) {
         EVENTUALLY(atomic_load(&finalized) == 3);
         EVENTUALLY(stats_of(pool).workers == 1);
         assert_int_equal(4, atomic_load(&initialized));
+        assert_int_equal(0, stats_of(pool).spared);   /* a replacement is no spare */
         assert_status(TPOOL_OK, tpool_destroy(pool));
         assert_int_equal(4, atomic_load(&initialized));
         assert_int_equal(4, atomic_load(&finalized));

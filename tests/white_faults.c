@@ -1,0 +1,1267 @@
+/* Faults: each allocation and each thread start of each scenario is refused, once and from there on. Each call must
+   answer with a status that its documentation names, no task that was taken may be lost, none that was refused may be
+   touched, the pool must be destroyed in the end, and all memory must have been given back.
+   The implementation is included, so that its allocations and thread starts come here. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#if !defined(__STDC_NO_THREADS__)
+#include <threads.h>
+#endif
+
+/* ---- The faults ---- */
+
+typedef enum fault_mode {
+    NO_FAULT, ONE_ALLOCATION, ALLOCATIONS_FROM, ONE_THREAD, THREADS_FROM, FAULT_MODES
+} fault_mode;
+static const char *const fault_names[FAULT_MODES] = {
+    "nothing", "only allocation", "allocations from", "only thread start", "thread starts from",
+};
+
+static fault_mode fault_is;              /* set while no pool lives */
+static long fault_at;                    /* which one fails, from 1 */
+static atomic_long fault_seen;           /* of the kind that may fail */
+static atomic_long fault_injected;
+static atomic_long allocations, live_blocks, live_bytes, peak_bytes;
+
+static bool fault_strikes(fault_mode once, fault_mode from) {
+    if (fault_is != once && fault_is != from) return false;
+    long n = atomic_fetch_add(&fault_seen, 1) + 1;
+    if (fault_is == once ? n != fault_at : n < fault_at) return false;
+    atomic_fetch_add(&fault_injected, 1);
+    return true;
+}
+
+typedef union fault_head { size_t size; max_align_t alignment; } fault_head;
+
+static void *fault_malloc(size_t size) {
+    if (fault_strikes(ONE_ALLOCATION, ALLOCATIONS_FROM)) return NULL;
+    fault_head *head = malloc(sizeof *head + size);
+    if (!head) return NULL;
+    head->size = size;
+    memset(head + 1, 0xA5, size);   /* nobody may count on zeroes */
+    atomic_fetch_add(&allocations, 1);
+    atomic_fetch_add(&live_blocks, 1);
+    long bytes = atomic_fetch_add(&live_bytes, (long)size) + (long)size;
+    long peak = atomic_load(&peak_bytes);
+    while (bytes > peak && !atomic_compare_exchange_weak(&peak_bytes, &peak, bytes)) { }
+    return head + 1;
+}
+static void fault_free(void *memory) {
+    if (!memory) return;
+    fault_head *head = (fault_head *)memory - 1;
+    atomic_fetch_sub(&live_blocks, 1);
+    atomic_fetch_sub(&live_bytes, (long)head->size);
+    memset(head + 1, 0x5A, head->size);
+    free(head);
+}
+static inline int fault_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                                       void *arg) {
+    return fault_strikes(ONE_THREAD, THREADS_FROM) ? EAGAIN : pthread_create(thread, attributes, start, arg);
+}
+#if !defined(__STDC_NO_THREADS__)
+static inline int fault_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
+    return fault_strikes(ONE_THREAD, THREADS_FROM) ? thrd_error : thrd_create(thread, start, arg);
+}
+#endif
+
+#define TPOOL_MALLOC(size) fault_malloc(size)
+#define TPOOL_FREE(ptr) fault_free(ptr)
+#define pthread_create fault_pthread_create
+#define thrd_create fault_thrd_create
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+#undef pthread_create
+#undef thrd_create
+
+#include "support.h"
+
+/* ---- What a scenario says ---- */
+
+/* Long enough for any machine; a wait that needs it is one that would have hung. */
+#define PATIENCE TPOOL_SEC(20)
+
+/* The first thing that went wrong. No cmocka assertions: the rest of the scenario must still clean up. */
+static pthread_mutex_t problem_lock = PTHREAD_MUTEX_INITIALIZER;
+static char problem[512];
+
+static void report(int line, const char *what, const char *detail) {
+    pthread_mutex_lock(&problem_lock);
+    if (!problem[0]) snprintf(problem, sizeof problem, "line %d: %s: %s", line, what, detail);
+    pthread_mutex_unlock(&problem_lock);
+}
+#define EXPECT(condition) ((condition) ? (void)0 : report(__LINE__, #condition, "is false"))
+
+#define BIT(status) (1u << (status))
+#define NO_MEMORY BIT(TPOOL_NO_MEMORY)
+#define REFUSED (BIT(TPOOL_NO_MEMORY) | BIT(TPOOL_NO_THREAD))
+
+/* True if the call succeeded. It may fail with one of the other statuses, but only if something was refused. */
+static bool succeeds(int line, const char *call, tpool_status status, unsigned also) {
+    if (status == TPOOL_OK) return true;
+    if (!(also & BIT(status)) || atomic_load(&fault_injected) == 0) report(line, call, tpool_status_name(status));
+    return false;
+}
+#define OKAY(call, also) succeeds(__LINE__, #call, call, also)
+
+static tpool *pool_with(tpool_config config) {
+    tpool *pool = NULL;
+    bool created = OKAY(tpool_create(&pool, &config), NO_MEMORY);
+    EXPECT(created == (pool != NULL));
+    return pool;
+}
+static void pool_end(tpool *pool) { OKAY(tpool_destroy(pool), 0); }
+
+/* Holds a worker at the gate, if the task was taken. */
+static bool hold(tpool *pool, gate *g) {
+    if (!OKAY(tpool_submit(pool, gate_task, g, NULL), REFUSED)) return false;
+    int64_t end = tpool_now() + PATIENCE;
+    while (gate_arrived(g) == 0 && tpool_now() < end) sched_yield();
+    EXPECT(gate_arrived(g) == 1);
+    return true;
+}
+
+/* The end of a future: OK with this value; or, if the task raises or returns something, FAILED with ENOMEM. */
+static bool ends_well(int line, tpool_future *future, void *expected, bool may_want_memory) {
+    void *result = &line;
+    tpool_status status = tpool_future_result(future, PATIENCE, &result);
+    if (status == TPOOL_OK) {
+        if (expected && result != expected) report(line, "the result", "is another one");
+        return true;
+    }
+    if (result) report(line, "the result", "is not NULL without success");
+    const tpool_error *error = NULL;
+    if (may_want_memory && atomic_load(&fault_injected) > 0 && status == TPOOL_FAILED
+        && tpool_future_error(future, 0, &error) == TPOOL_OK && error && error->code == ENOMEM && error->message
+        && error->message[0]) return false;
+    report(line, "the task's end", tpool_status_name(status));
+    return false;
+}
+#define ENDS_WELL(future, expected, may_want_memory) ends_well(__LINE__, future, expected, may_want_memory)
+
+/* ---- Arguments that are counted ---- */
+
+typedef struct item {
+    atomic_int runs, frees;
+    bool taken;
+} item;
+
+static void *item_run(void *arg) {
+    item *i = arg;
+    atomic_fetch_add(&i->runs, 1);
+    return i;
+}
+static void item_free(void *arg) { atomic_fetch_add(&((item *)arg)->frees, 1); }
+
+/* The same by copy: a pointer to the item, and filler up to the size. */
+static item *item_of_copy(void *arg) {
+    item *i = NULL;
+    memcpy(&i, arg, sizeof i);
+    return i;
+}
+static void *item_run_copy(void *arg) {
+    const unsigned char *bytes = arg;
+    for (size_t k = sizeof(item *); k < tpool_arg_size(); k++) EXPECT(bytes[k] == (unsigned char)(k * 3));
+    return item_run(item_of_copy(arg));
+}
+static void item_free_copy(void *arg) { item_free(item_of_copy(arg)); }
+
+/* Submits the item, as `like` says otherwise; size 0: by pointer. */
+static bool submit_item(tpool *pool, item *i, size_t size, tpool_task like, tpool_future **future, unsigned also) {
+    unsigned char *bytes = NULL;
+    like.fn = size ? item_run_copy : item_run;
+    like.arg_free = size ? item_free_copy : item_free;
+    like.arg = i;
+    if (size) {
+        bytes = malloc(size);
+        for (size_t k = 0; k < size; k++) bytes[k] = (unsigned char)(k * 3);
+        memcpy(bytes, &i, sizeof i);
+        like.arg = bytes;
+        like.arg_size = size;
+    }
+    i->taken = OKAY(tpool_submit_task(pool, &like, future), also);
+    if (future) EXPECT(i->taken == (*future != NULL));
+    free(bytes);
+    return i->taken;
+}
+
+/* After everything has ended: what was taken was freed once and ran as it should; the rest was not touched. */
+enum { ALL_RAN, NONE_RAN, SOME_RAN };
+static void check_items(int line, const item *items, int count, int which) {
+    for (int k = 0; k < count; k++) {
+        int runs = atomic_load(&items[k].runs), frees = atomic_load(&items[k].frees);
+        if (frees != items[k].taken) report(line, "arg_free", frees ? "called too often" : "not called");
+        if (runs > 1 || (runs && !items[k].taken)) report(line, "fn", "run though it should not");
+        if (items[k].taken && which == ALL_RAN && runs != 1) report(line, "fn", "not run");
+        if (which == NONE_RAN && runs) report(line, "fn", "run though cancelled");
+    }
+}
+#define CHECK_ITEMS(items, count, which) check_items(__LINE__, items, count, which)
+
+/* ---- Scenarios: submitting ---- */
+
+static void scenario_submit_and_result(void) {
+    enum { TASKS = 5 };
+    item items[TASKS] = { 0 };
+    tpool_future *futures[TASKS] = { NULL };
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+    if (!pool) return;
+    for (int i = 0; i < TASKS; i++) {
+        items[i].taken = OKAY(tpool_submit(pool, item_run, &items[i], &futures[i]), REFUSED);
+        EXPECT(items[i].taken == (futures[i] != NULL));
+        if (items[i].taken) ENDS_WELL(futures[i], &items[i], false);
+    }
+    pool_end(pool);
+    for (int i = 0; i < TASKS; i++) {
+        EXPECT(atomic_load(&items[i].runs) == items[i].taken);
+        tpool_future_release(futures[i]);
+    }
+}
+
+static void scenario_many_without_futures(void) {
+    enum { TASKS = 300 };
+    static item items[TASKS];
+    memset(items, 0, sizeof items);
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+    if (!pool) return;
+    for (int i = 0; i < TASKS; i++) {
+        if (i % 2) submit_item(pool, &items[i], 0, (tpool_task){ 0 }, NULL, REFUSED);
+        else items[i].taken = OKAY(tpool_submit(pool, item_run, &items[i], NULL), REFUSED);
+    }
+    pool_end(pool);
+    for (int i = 0; i < TASKS; i++) {
+        EXPECT(atomic_load(&items[i].runs) == items[i].taken);
+        EXPECT(atomic_load(&items[i].frees) == (items[i].taken && i % 2));
+    }
+}
+
+static void scenario_copies_names_and_expiry(void) {
+    static const size_t sizes[] = { 0, 8, 24, 100, 300, 5000 };
+    enum { SIZES = sizeof sizes / sizeof sizes[0], TASKS = 4 * SIZES };
+    item items[TASKS] = { 0 }, late[2] = { 0 };
+    tpool_future *futures[TASKS] = { NULL }, *expired = NULL;
+    gate g = GATE_CLOSED;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    bool held = hold(pool, &g);
+    for (int i = 0; i < TASKS; i++) {
+        tpool_task like = { .name = i % 2 ? "named" : NULL, .expires_ns = i % 3 ? TPOOL_SEC(1000) : 0 };
+        submit_item(pool, &items[i], sizes[i % SIZES], like, i < TASKS / 2 ? &futures[i] : NULL, REFUSED);
+    }
+    if (held) {   /* one expires by a wait for it, one at its turn */
+        tpool_task like = { .name = "expires", .expires_ns = TPOOL_US(100) };
+        if (submit_item(pool, &late[0], 100, like, &expired, REFUSED)) {
+            EXPECT(tpool_future_result(expired, PATIENCE, NULL) == TPOOL_EXPIRED);
+            const tpool_error *error = NULL;
+            EXPECT(tpool_future_error(expired, 0, &error) == TPOOL_OK && error && error->status == TPOOL_EXPIRED);
+        }
+        submit_item(pool, &late[1], 0, like, NULL, REFUSED);
+        int64_t end = tpool_now() + TPOOL_MS(1);
+        while (tpool_now() < end) sched_yield();
+    }
+    gate_open(&g);
+    for (int i = 0; i < TASKS / 2; i++) if (items[i].taken) ENDS_WELL(futures[i], &items[i], false);
+    pool_end(pool);
+    for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
+    tpool_future_release(expired);
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+    CHECK_ITEMS(late, 2, NONE_RAN);
+}
+
+static void scenario_submit_many(void) {
+    enum { TASKS = 150 };
+    static item items[TASKS];
+    tpool_task tasks[TASKS];
+    tpool_future *futures[TASKS];
+    item *addresses[TASKS];
+    memset(items, 0, sizeof items);
+    for (int i = 0; i < TASKS; i++) {
+        addresses[i] = &items[i];
+        tasks[i] = (tpool_task){ .fn = item_run_copy, .arg = &addresses[i], .arg_size = sizeof addresses[i],
+                                 .arg_free = item_free_copy };
+        futures[i] = (tpool_future *)&items[i];
+    }
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+    if (!pool) return;
+    size_t submitted = 12345;
+    bool all = OKAY(tpool_submit_many(pool, tasks, TASKS, futures, &submitted), REFUSED);
+    EXPECT(all ? submitted == TASKS : submitted < TASKS);
+    for (size_t i = 0; i < TASKS; i++) {
+        items[i].taken = i < submitted;
+        EXPECT((futures[i] != NULL) == items[i].taken);
+        if (items[i].taken) ENDS_WELL(futures[i], &items[i], false);
+    }
+    pool_end(pool);
+    for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+}
+
+static void scenario_run_with_timeout(void) {
+    item good = { 0 }, queued = { 0 };
+    item *good_address = &good;
+    gate g = GATE_CLOSED;
+    tpool_future *future = NULL;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    tpool_task task = { .fn = item_run_copy, .arg = &good_address, .arg_size = sizeof good_address,
+                        .arg_free = item_free_copy, .name = "in time" };
+    good.taken = OKAY(tpool_run_with_timeout(pool, &task, PATIENCE, &future), REFUSED);
+    EXPECT(good.taken == (future != NULL));
+    if (future) ENDS_WELL(future, &good, false);
+    tpool_future_release(future);
+    future = NULL;
+    if (hold(pool, &g)) {
+        task = (tpool_task){ .fn = item_run, .arg = &queued, .arg_free = item_free };
+        tpool_status status = tpool_run_with_timeout(pool, &task, TPOOL_MS(1), &future);
+        queued.taken = future != NULL;
+        if (queued.taken) EXPECT(status == TPOOL_TIMEOUT && tpool_future_cancelled(future));
+        else OKAY(status, REFUSED);
+        tpool_future_release(future);
+    }
+    gate_open(&g);
+    pool_end(pool);
+    CHECK_ITEMS(&good, 1, ALL_RAN);
+    CHECK_ITEMS(&queued, 1, NONE_RAN);
+}
+
+static void scenario_priorities(void) {
+    enum { TASKS = 100 };
+    static item items[TASKS];
+    memset(items, 0, sizeof items);
+    tpool_future *futures[TASKS] = { NULL };
+    gate g = GATE_CLOSED;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    hold(pool, &g);
+    for (int i = 0; i < TASKS; i++) {
+        tpool_task like = { .priority = i % 7 - 3 };
+        submit_item(pool, &items[i], i % 5 ? 0 : 64, like, i % 2 ? &futures[i] : NULL, REFUSED);
+    }
+    gate_open(&g);
+    for (int i = 1; i < TASKS; i += 2) if (items[i].taken) ENDS_WELL(futures[i], &items[i], false);
+    pool_end(pool);
+    for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+}
+
+/* ---- Scenarios: full queues ---- */
+
+static void full_queue(tpool_full_policy policy) {
+    enum { TASKS = 12, CAPACITY = 3 };
+    item items[TASKS] = { 0 };
+    tpool_future *futures[TASKS] = { NULL };
+    gate g = GATE_CLOSED;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1, .queue_capacity = CAPACITY, .on_full = policy });
+    if (!pool) return;
+    bool held = policy != TPOOL_FULL_BLOCK && hold(pool, &g);   /* a submitter that waits needs a worker at work */
+    int taken = 0, full = 0;
+    for (int i = 0; i < TASKS; i++) {
+        item *address = &items[i];
+        tpool_task task = { .fn = item_run_copy, .arg = &address, .arg_size = sizeof address,
+                            .arg_free = item_free_copy };
+        tpool_status status = tpool_submit_task(pool, &task, &futures[i]);
+        items[i].taken = status == TPOOL_OK;
+        EXPECT(items[i].taken == (futures[i] != NULL));
+        if (status == TPOOL_FULL) full++;
+        else if (OKAY(status, REFUSED)) taken++;
+        if (!items[i].taken) EXPECT(atomic_load(&items[i].frees) == 0);
+        if (held && policy == TPOOL_FULL_CALLER_RUNS && taken > CAPACITY && items[i].taken) {
+            EXPECT(tpool_future_done(futures[i]));
+        }
+    }
+    if (policy == TPOOL_FULL_REJECT) EXPECT(!held || taken <= CAPACITY);
+    else EXPECT(full == 0);
+    gate_open(&g);
+    pool_end(pool);
+    int cancelled = 0;
+    for (int i = 0; i < TASKS; i++) {
+        if (!items[i].taken) continue;
+        tpool_status status = tpool_future_result(futures[i], 0, NULL);
+        if (status == TPOOL_CANCELLED) cancelled++;
+        EXPECT(status == (atomic_load(&items[i].runs) ? TPOOL_OK : TPOOL_CANCELLED));
+        tpool_future_release(futures[i]);
+    }
+    if (policy == TPOOL_FULL_DROP_OLDEST && held) EXPECT(taken - cancelled <= CAPACITY);
+    if (policy != TPOOL_FULL_DROP_OLDEST) EXPECT(cancelled == 0);
+    CHECK_ITEMS(items, TASKS, SOME_RAN);
+}
+static void scenario_full_queue_that_blocks(void) { full_queue(TPOOL_FULL_BLOCK); }
+static void scenario_full_queue_that_rejects(void) { full_queue(TPOOL_FULL_REJECT); }
+static void scenario_full_queue_whose_caller_runs(void) { full_queue(TPOOL_FULL_CALLER_RUNS); }
+static void scenario_full_queue_that_drops(void) { full_queue(TPOOL_FULL_DROP_OLDEST); }
+
+/* ---- Scenarios: what tasks leave ---- */
+
+enum { LONG = 10000 };
+static void *raise_of_length(void *arg) {
+    int length = *(int *)arg;
+    char *text = malloc((size_t)length + 1);
+    memset(text, 'e', (size_t)length);
+    text[length] = 0;
+    tpool_raise(7, "%s", text);
+    free(text);
+    return arg;
+}
+static void count_failure(const tpool_error *error, void *context) {
+    EXPECT(error->status == TPOOL_FAILED && (error->code == 7 || error->code == ENOMEM) && error->message);
+    atomic_fetch_add((atomic_int *)context, 1);
+}
+
+static void scenario_raise(void) {
+    static int lengths[] = { 0, 10, 200, LONG };
+    enum { TASKS = sizeof lengths / sizeof lengths[0] };
+    tpool_future *futures[TASKS] = { NULL };
+    atomic_int failures = 0;
+    int unasked = 0;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1, .on_failure = count_failure, .context = &failures });
+    if (!pool) return;
+    for (int i = 0; i < TASKS; i++) {
+        tpool_task task = { .fn = raise_of_length, .arg = &lengths[i], .name = "raises" };
+        unasked += OKAY(tpool_submit_task(pool, &task, NULL), REFUSED);
+        if (!OKAY(tpool_submit_task(pool, &task, &futures[i]), REFUSED)) continue;
+        const tpool_error *error = NULL;
+        EXPECT(tpool_future_result(futures[i], PATIENCE, NULL) == TPOOL_FAILED);
+        EXPECT(tpool_future_error(futures[i], 0, &error) == TPOOL_OK);
+        if (!error) { report(__LINE__, "the error", "is NULL"); continue; }
+        EXPECT(error->status == TPOOL_FAILED && error->message && tpool_future_message(futures[i]));
+        if (error->code == 7) {
+            EXPECT(strlen(error->message) == (size_t)lengths[i]);
+            EXPECT(strspn(error->message, "e") == (size_t)lengths[i]);
+            EXPECT(error->task && strcmp(error->task, "raises") == 0);
+        } else {
+            EXPECT(error->code == ENOMEM && error->message[0] && atomic_load(&fault_injected) > 0);
+        }
+    }
+    pool_end(pool);
+    EXPECT(atomic_load(&failures) == unasked);
+    for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
+}
+
+static void *return_twice(void *arg) {
+    (void)arg;
+    unsigned char bytes[LONG];
+    memset(bytes, 'r', sizeof bytes);
+    tpool_return(bytes, 4000);
+    return tpool_return(bytes, sizeof bytes);
+}
+static void *return_few(void *arg) { return tpool_return(&arg, sizeof arg); }
+static void count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
+static void *return_owned(void *arg) { return tpool_return_owned(arg, count_up); }
+static void *return_owned_and_bytes(void *arg) {
+    tpool_return_owned(arg, count_up);
+    return tpool_return("bytes", 6);
+}
+
+static void scenario_return(void) {
+    tpool_future *few = NULL, *twice = NULL, *owned = NULL, *both = NULL;
+    atomic_int owned_freed = 0, unasked_freed = 0, both_freed = 0;
+    void *result = NULL;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    if (OKAY(tpool_submit(pool, return_few, pool, &few), REFUSED) && ENDS_WELL(few, NULL, true)) {
+        EXPECT(tpool_future_result(few, 0, &result) == TPOOL_OK && memcmp(result, &pool, sizeof pool) == 0);
+        EXPECT(tpool_future_result_size(few) == sizeof pool);
+    }
+    if (OKAY(tpool_submit(pool, return_twice, NULL, &twice), REFUSED) && ENDS_WELL(twice, NULL, true)) {
+        EXPECT(tpool_future_result(twice, 0, &result) == TPOOL_OK && tpool_future_result_size(twice) == LONG);
+        const unsigned char *bytes = result;
+        for (int i = 0; i < LONG; i++) EXPECT(bytes[i] == 'r');
+    }
+    bool owned_taken = OKAY(tpool_submit(pool, return_owned, &owned_freed, &owned), REFUSED);
+    if (owned_taken) {
+        bool ended_well = ENDS_WELL(owned, &owned_freed, true);
+        EXPECT(atomic_load(&owned_freed) == !ended_well);   /* at once on failure, else with the future */
+    }
+    bool both_taken = OKAY(tpool_submit(pool, return_owned_and_bytes, &both_freed, &both), REFUSED);
+    if (both_taken) {
+        ENDS_WELL(both, NULL, true);
+        EXPECT(atomic_load(&both_freed) == 1);
+    }
+    bool unasked_taken = OKAY(tpool_submit(pool, return_owned, &unasked_freed, NULL), REFUSED);
+    pool_end(pool);
+    tpool_future_release(few);
+    tpool_future_release(twice);
+    tpool_future_release(owned);
+    tpool_future_release(both);
+    EXPECT(atomic_load(&owned_freed) == owned_taken);
+    EXPECT(atomic_load(&unasked_freed) == unasked_taken);
+    EXPECT(atomic_load(&both_freed) == both_taken);
+}
+
+/* ---- Scenarios: callbacks and futures of the program ---- */
+
+typedef struct calls { atomic_int count; int last; } calls;
+typedef struct call { calls *calls; int number; bool added; atomic_int ran; } call;
+static void note_call(tpool_future *future, void *context) {
+    call *c = context;
+    EXPECT(tpool_future_done(future));
+    EXPECT(c->number > c->calls->last);   /* in the order added */
+    c->calls->last = c->number;
+    atomic_fetch_add(&c->ran, 1);
+}
+enum { CALLS = 20 };
+static void add_calls(tpool_future *future, calls *all, call *each) {
+    all->last = -1;
+    for (int i = 0; i < CALLS; i++) {
+        each[i] = (call){ .calls = all, .number = i };
+        each[i].added = OKAY(tpool_future_add_done_callback(future, note_call, &each[i]), NO_MEMORY);
+    }
+}
+static void check_calls(int line, const call *each) {
+    for (int i = 0; i < CALLS; i++) {
+        bool added = each[i].added;
+        if (atomic_load(&each[i].ran) != added) report(line, "a callback", added ? "was not run once" : "was run");
+    }
+}
+
+static void scenario_callbacks(void) {
+    enum { RUNS, CANCELS, BARE, WAYS };
+    calls all[WAYS] = { 0 };
+    call each[WAYS][CALLS] = { 0 };
+    tpool_future *runs = NULL, *cancels = NULL, *bare = NULL, *never = NULL;
+    gate g = GATE_CLOSED;
+    item items[2] = { 0 };
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    hold(pool, &g);
+    if (submit_item(pool, &items[0], 0, (tpool_task){ 0 }, &runs, REFUSED)) {
+        add_calls(runs, &all[RUNS], each[RUNS]);
+    }
+    if (submit_item(pool, &items[1], 50, (tpool_task){ 0 }, &cancels, REFUSED)) {
+        add_calls(cancels, &all[CANCELS], each[CANCELS]);
+        if (tpool_future_cancel(cancels)) EXPECT(atomic_load(&items[1].runs) == 0);
+    }
+    if (OKAY(tpool_future_create(&bare), NO_MEMORY)) {
+        add_calls(bare, &all[BARE], each[BARE]);
+        EXPECT(tpool_future_set_result(bare, NULL) == TPOOL_OK);
+    }
+    if (OKAY(tpool_future_create(&never), NO_MEMORY)) {   /* released with its callbacks, which never run */
+        call unused[CALLS];
+        calls none = { 0 };
+        add_calls(never, &none, unused);
+        tpool_future_release(never);
+        for (int i = 0; i < CALLS; i++) EXPECT(atomic_load(&unused[i].ran) == 0);
+    }
+    gate_open(&g);
+    pool_end(pool);
+    for (int way = 0; way < WAYS; way++) check_calls(__LINE__, each[way]);
+    CHECK_ITEMS(items, 2, SOME_RAN);
+    tpool_future_release(runs);
+    tpool_future_release(cancels);
+    tpool_future_release(bare);
+}
+
+static void scenario_futures_of_the_program(void) {
+    tpool_future *good = NULL, *bad = NULL, *unused = NULL;
+    if (OKAY(tpool_future_create(&good), NO_MEMORY)) {
+        EXPECT(tpool_future_set_running(good) == TPOOL_OK);
+        EXPECT(tpool_future_set_result(good, &good) == TPOOL_OK);
+        ENDS_WELL(good, &good, false);
+    } else {
+        EXPECT(!good);
+    }
+    if (OKAY(tpool_future_create(&bad), NO_MEMORY)) {
+        const tpool_error *error = NULL;
+        bool told = OKAY(tpool_future_set_error(bad, 5, "%0*d", 5000, 1), NO_MEMORY);
+        EXPECT(tpool_future_result(bad, 0, NULL) == TPOOL_FAILED);   /* completed all the same */
+        EXPECT(tpool_future_error(bad, 0, &error) == TPOOL_OK && error);
+        if (error) EXPECT(error->code == (told ? 5 : ENOMEM) && (told ? strlen(error->message) == 5000
+                                                                    : error->message[0] != 0));
+        EXPECT(tpool_future_set_result(bad, NULL) == TPOOL_INVALID_STATE);
+    }
+    OKAY(tpool_future_create(&unused), NO_MEMORY);
+    tpool_future_release(good);
+    tpool_future_release(bad);
+    tpool_future_release(unused);
+}
+
+/* ---- Scenarios: many futures ---- */
+
+static int submit_some(tpool *pool, item *items, int count, tpool_future **futures) {
+    int taken = 0;
+    memset(items, 0, (size_t)count * sizeof *items);
+    for (int i = 0; i < count; i++) {
+        tpool_future *future = NULL;
+        if (submit_item(pool, &items[i], 0, (tpool_task){ 0 }, &future, REFUSED)) futures[taken++] = future;
+    }
+    return taken;
+}
+
+static void scenario_wait(void) {
+    enum { TASKS = 40 };
+    static item items[TASKS];
+    tpool_return_when whens[] = { TPOOL_FIRST_COMPLETED, TPOOL_FIRST_EXCEPTION, TPOOL_ALL_COMPLETED };
+    tpool_future *futures[TASKS] = { NULL };
+    gate g = GATE_CLOSED;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    bool held = hold(pool, &g);
+    int taken = submit_some(pool, items, TASKS, futures);
+    /* First while nothing can end, so that each wait must be set up and taken down again. */
+    for (int k = 0; k < 3 && held && taken > 0; k++) {
+        size_t done = 1;
+        unsigned also = whens[k] == TPOOL_ALL_COMPLETED ? 0 : NO_MEMORY;   /* to wait for all needs none */
+        tpool_status status = tpool_wait(futures, (size_t)taken, whens[k], TPOOL_US(200), &done);
+        if (status != TPOOL_TIMEOUT) {
+            EXPECT(status != TPOOL_OK);
+            OKAY(status, also);
+        }
+        if (status == TPOOL_TIMEOUT) EXPECT(done == 0);
+    }
+    gate_open(&g);
+    for (int k = 0; k < 3 && taken > 0; k++) {
+        size_t done = 0;
+        unsigned also = whens[k] == TPOOL_ALL_COMPLETED ? 0 : NO_MEMORY;
+        if (OKAY(tpool_wait(futures, (size_t)taken, whens[k], PATIENCE, &done), also)) EXPECT(done >= 1);
+    }
+    pool_end(pool);
+    for (int i = 0; i < taken; i++) {
+        EXPECT(tpool_future_result(futures[i], 0, NULL) == TPOOL_OK);
+        tpool_future_release(futures[i]);
+    }
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+}
+
+static void scenario_as_completed(void) {
+    enum { TASKS = 100 };
+    static item items[TASKS];
+    tpool_future *futures[2 * TASKS] = { NULL };
+    gate g = GATE_CLOSED;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+    if (!pool) return;
+    hold(pool, &g);
+    int taken = submit_some(pool, items, TASKS, futures);
+    for (int i = 0; i < taken; i++) futures[taken + i] = futures[i];   /* each twice, and yielded once */
+    tpool_completions *completions = NULL;
+    bool started = OKAY(tpool_as_completed(futures, 2 * (size_t)taken, &completions), NO_MEMORY);
+    EXPECT(started == (completions != NULL));
+    gate_open(&g);
+    if (started) {
+        static bool yielded[TASKS];
+        memset(yielded, 0, sizeof yielded);
+        EXPECT(tpool_completions_remaining(completions) == (size_t)taken);
+        for (int n = 0; n < taken; n++) {
+            tpool_future *next = NULL;
+            if (!OKAY(tpool_completions_next(completions, PATIENCE, &next), 0)) break;
+            size_t index = tpool_completions_index(completions);
+            EXPECT(index < (size_t)taken && futures[index] == next && !yielded[index] && tpool_future_done(next));
+            if (index < (size_t)taken) yielded[index] = true;
+        }
+        tpool_future *none = NULL;
+        EXPECT(tpool_completions_next(completions, 0, &none) == TPOOL_END && !none);
+        tpool_completions_destroy(completions);
+    }
+    /* One that is given up while most are still to come. */
+    completions = NULL;
+    if (OKAY(tpool_as_completed(futures, (size_t)taken, &completions), NO_MEMORY)) {
+        tpool_future *next = NULL;
+        if (taken > 0) OKAY(tpool_completions_next(completions, PATIENCE, &next), 0);
+        tpool_completions_destroy(completions);
+    }
+    pool_end(pool);
+    for (int i = 0; i < taken; i++) tpool_future_release(futures[i]);
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+}
+
+static void scenario_completions_that_grow(void) {
+    enum { TASKS = 80 };
+    static item items[TASKS];
+    tpool_future *futures[TASKS] = { NULL };
+    gate g = GATE_CLOSED;
+    tpool_completions *completions = NULL;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    hold(pool, &g);
+    int taken = submit_some(pool, items, TASKS, futures);
+    if (OKAY(tpool_as_completed(NULL, 0, &completions), NO_MEMORY)) {
+        size_t added = 0;
+        for (int i = 0; i < taken; i++) {
+            if (OKAY(tpool_completions_add(completions, futures[i]), NO_MEMORY)) added++;
+            EXPECT(tpool_completions_remaining(completions) == added);
+            tpool_future_release(futures[i]);   /* what it was given, it holds itself */
+        }
+        gate_open(&g);
+        for (size_t n = 0; n < added; n++) {
+            tpool_future *next = NULL;
+            if (!OKAY(tpool_completions_next(completions, PATIENCE, &next), 0)) break;
+            EXPECT(tpool_future_result(next, 0, NULL) == TPOOL_OK);
+        }
+        EXPECT(tpool_completions_remaining(completions) == 0);
+        tpool_completions_destroy(completions);
+    } else {
+        gate_open(&g);
+        for (int i = 0; i < taken; i++) tpool_future_release(futures[i]);
+    }
+    pool_end(pool);
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+}
+
+/* ---- Scenarios: map, loops, jobs ---- */
+
+static void *square(void *arg, void *context) {
+    atomic_fetch_add((atomic_int *)context, 1);
+    int value = *(int *)arg * *(int *)arg;
+    return tpool_return(&value, sizeof value);
+}
+
+/* Takes results until the end, or until nothing but refusals come; checks that each comes once and in order. */
+static void take_squares(tpool_map_iter *iter, int count, int most) {
+    int delivered = 0, refusals = 0;
+    while (delivered < most) {
+        void *result = NULL;
+        tpool_status status = tpool_map_next(iter, PATIENCE, &result);
+        if (status == TPOOL_END) {
+            EXPECT(delivered == count);
+            break;
+        } else if (status == TPOOL_OK) {
+            EXPECT(result && *(int *)result == delivered * delivered);
+            EXPECT(tpool_map_result_size(iter) == sizeof(int));
+            delivered++;
+        } else if (status == TPOOL_FAILED) {
+            const tpool_error *error = NULL;
+            EXPECT(!result && tpool_map_error(iter, &error) == TPOOL_OK && error && error->code == ENOMEM);
+            EXPECT(atomic_load(&fault_injected) > 0);
+            delivered++;
+        } else {   /* about this wait: nothing is consumed, and once the fault is over it goes on */
+            OKAY(status, REFUSED);
+            if (++refusals == 3) break;
+        }
+    }
+    EXPECT(delivered <= count);
+}
+
+static void scenario_map_over_an_array(void) {
+    enum { COUNT_OF_ITEMS = 60 };
+    int numbers[COUNT_OF_ITEMS];
+    atomic_int calls_made = 0;
+    for (int i = 0; i < COUNT_OF_ITEMS; i++) numbers[i] = i;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+    if (!pool) return;
+    size_t chunk_sizes[] = { 0, 1, 7 }, buffer_sizes[] = { 0, 5, 0 };
+    for (int k = 0; k < 3; k++) {
+        for (int half = 0; half < 2; half++) {   /* closed half-way, too */
+            tpool_map_spec spec = { .fn = square, .context = &calls_made,
+                                    .items = numbers, .count = COUNT_OF_ITEMS, .stride = sizeof numbers[0],
+                                    .chunk_size = chunk_sizes[k], .buffer_size = buffer_sizes[k] };
+            tpool_map_iter *iter = NULL;
+            if (OKAY(tpool_map(pool, &spec, &iter), REFUSED)) {
+                take_squares(iter, COUNT_OF_ITEMS, half ? COUNT_OF_ITEMS / 2 : COUNT_OF_ITEMS + 1);
+                tpool_map_close(iter);
+            } else {
+                EXPECT(!iter);
+            }
+        }
+    }
+    pool_end(pool);
+    EXPECT(atomic_load(&calls_made) <= 6 * COUNT_OF_ITEMS);
+}
+
+typedef struct source { int produced, limit; atomic_int calls_made, freed; } source;
+static bool source_next(void *context, void **given) {
+    source *s = context;
+    if (s->produced == s->limit) return false;
+    int *number = malloc(sizeof *number);
+    *number = s->produced++;
+    *given = number;
+    return true;
+}
+static void source_free(void *given, void *context) {
+    atomic_fetch_add(&((source *)context)->freed, 1);
+    free(given);
+}
+static void *square_of_source(void *arg, void *context) { return square(arg, &((source *)context)->calls_made); }
+
+static void scenario_map_over_a_source(void) {
+    enum { LIMIT = 40 };
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+    if (!pool) return;
+    for (int k = 0; k < 4; k++) {
+        source s = { .limit = LIMIT };
+        tpool_map_spec spec = { .fn = square_of_source, .context = &s, .next = source_next,
+                                .item_free = source_free, .chunk_size = k % 2 ? 1 : 4, .buffer_size = 8 };
+        tpool_map_iter *iter = NULL;
+        if (OKAY(tpool_map(pool, &spec, &iter), REFUSED)) {
+            take_squares(iter, LIMIT, k < 2 ? LIMIT + 1 : LIMIT / 2);
+            tpool_map_close(iter);
+        } else {
+            EXPECT(!iter);
+        }
+        EXPECT(atomic_load(&s.freed) == s.produced);   /* each item taken, once, run or not */
+        EXPECT(atomic_load(&s.calls_made) <= s.produced);
+    }
+    pool_end(pool);
+}
+
+enum { RANGE = 500 };
+static void count_range(size_t begin, size_t end, void *context) {
+    atomic_int *counts = context;
+    for (size_t i = begin; i < end; i++) atomic_fetch_add(&counts[i], 1);
+}
+static void loop_and_check(tpool *pool, size_t grain) {
+    atomic_int *counts = calloc(RANGE, sizeof *counts);
+    tpool_status status = tpool_for(pool, 0, RANGE, grain, count_range, counts);
+    OKAY(status, REFUSED);
+    for (int i = 0; i < RANGE; i++) {
+        int count = atomic_load(&counts[i]);
+        if (status == TPOOL_OK) EXPECT(count == 1);
+        else if (status == TPOOL_NO_MEMORY) EXPECT(count == 0);   /* nothing was run */
+    }
+    /* After NO_THREAD parts may still run, and need the array: it stays until the pool is gone. */
+    if (status == TPOOL_NO_THREAD) tpool_drain(pool, PATIENCE);
+    free(counts);
+}
+static void *loop_in_task(void *arg) {
+    atomic_int *counts = arg;
+    tpool_status status = tpool_for(tpool_current(), 0, RANGE, 10, count_range, counts);
+    OKAY(status, REFUSED);
+    return status == TPOOL_OK ? arg : NULL;
+}
+
+static void scenario_loops(void) {
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+    if (!pool) return;
+    loop_and_check(pool, 0);
+    loop_and_check(pool, 7);
+    atomic_int *counts = calloc(RANGE, sizeof *counts);
+    tpool_future *future = NULL;
+    void *looped = NULL;
+    if (OKAY(tpool_submit(pool, loop_in_task, counts, &future), REFUSED)) {
+        EXPECT(tpool_future_result(future, PATIENCE, &looped) == TPOOL_OK);
+    }
+    pool_end(pool);
+    for (int i = 0; i < RANGE && looped; i++) EXPECT(atomic_load(&counts[i]) == 1);
+    tpool_future_release(future);
+    free(counts);
+}
+
+static void *fibonacci(void *arg) {
+    intptr_t n = (intptr_t)arg;
+    if (n < 2) return (void *)n;
+    tpool_job job;
+    tpool_fork(&job, fibonacci, (void *)(n - 1));
+    intptr_t smaller = (intptr_t)fibonacci((void *)(n - 2));
+    return (void *)((intptr_t)tpool_join(&job) + smaller);
+}
+
+static void scenario_fork_and_join(void) {
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+    if (!pool) return;
+    tpool_future *futures[3] = { NULL };
+    for (int i = 0; i < 3; i++) {
+        if (OKAY(tpool_submit(pool, fibonacci, (void *)(intptr_t)12, &futures[i]), REFUSED)) {
+            ENDS_WELL(futures[i], (void *)(intptr_t)144, false);
+        }
+    }
+    pool_end(pool);
+    for (int i = 0; i < 3; i++) tpool_future_release(futures[i]);
+}
+
+/* ---- Scenarios: waits inside tasks ---- */
+
+typedef struct nested {
+    tpool *pool;
+    item item;
+    int depth;
+    int64_t timeout;      /* 0: for the first of several, instead */
+} nested;
+
+static void *nested_run(void *arg) {
+    nested *n = arg;
+    atomic_fetch_add(&n->item.runs, 1);
+    if (n->depth == 0) return n;
+    nested *inner = n - 1;   /* the array holds the deepest first */
+    tpool_task task = { .fn = nested_run, .arg = inner };
+    tpool_future *future = NULL;
+    inner->item.taken = OKAY(tpool_submit_task(n->pool, &task, &future), REFUSED);
+    if (!inner->item.taken) return n;
+    tpool_status status = n->timeout ? tpool_future_result(future, n->timeout, NULL)
+                                     : tpool_wait(&future, 1, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL);
+    OKAY(status, BIT(TPOOL_NO_THREAD));   /* no spare worker could be had; the inner task runs after this one */
+    if (status == TPOOL_OK) EXPECT(atomic_load(&inner->item.runs) == 1);
+    tpool_future_release(future);
+    return n;
+}
+
+static void nest_tasks(int64_t timeout) {
+    enum { DEPTH = 5 };
+    nested all[DEPTH] = { 0 };
+    tpool_future *future = NULL;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    for (int i = 0; i < DEPTH; i++) all[i] = (nested){ .pool = pool, .depth = i, .timeout = timeout };
+    nested *outermost = &all[DEPTH - 1];
+    outermost->item.taken = OKAY(tpool_submit(pool, nested_run, outermost, &future), REFUSED);
+    if (outermost->item.taken) ENDS_WELL(future, outermost, false);
+    pool_end(pool);
+    for (int i = 0; i < DEPTH; i++) EXPECT(atomic_load(&all[i].item.runs) == all[i].item.taken);
+    tpool_future_release(future);
+}
+static void scenario_waits_in_place(void) { nest_tasks(TPOOL_FOREVER); }
+static void scenario_waits_with_spare_workers(void) { nest_tasks(PATIENCE); }
+static void scenario_waits_for_the_first(void) { nest_tasks(0); }
+
+/* A task that waits for what its pool does not run, and must not hold up what its pool has queued. */
+typedef struct outside { tpool_future *bare; tpool_status status; gate started; } outside;
+static void *wait_for_outside(void *arg) {
+    outside *o = arg;
+    gate_pass(&o->started);
+    o->status = tpool_future_result(o->bare, TPOOL_FOREVER, NULL);
+    return o;
+}
+
+static void scenario_a_wait_for_something_outside(void) {
+    outside o = { .started = GATE_CLOSED };
+    item behind = { 0 };
+    tpool_future *waits = NULL, *runs = NULL;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    gate_open(&o.started);
+    if (OKAY(tpool_future_create(&o.bare), NO_MEMORY)) {
+        if (OKAY(tpool_submit(pool, wait_for_outside, &o, &waits), REFUSED)) {
+            /* Either a spare worker runs it, or the wait gives NO_THREAD, and its own worker does. */
+            if (submit_item(pool, &behind, 0, (tpool_task){ 0 }, &runs, REFUSED)) ENDS_WELL(runs, &behind, false);
+            EXPECT(tpool_future_set_result(o.bare, NULL) == TPOOL_OK);
+            ENDS_WELL(waits, &o, false);
+            OKAY(o.status, BIT(TPOOL_NO_THREAD));
+        }
+    }
+    pool_end(pool);
+    CHECK_ITEMS(&behind, 1, ALL_RAN);
+    tpool_future_release(o.bare);
+    tpool_future_release(waits);
+    tpool_future_release(runs);
+}
+
+/* ---- Scenarios: the life of pools ---- */
+
+static void scenario_warm_up_resize_and_pause(void) {
+    enum { TASKS = 20 };
+    item items[TASKS] = { 0 };
+    tpool_future *futures[TASKS] = { NULL };
+    tpool *pool = pool_with((tpool_config){ .max_workers = 3, .name = "a name of its own" });
+    if (!pool) return;
+    OKAY(tpool_warm_up(pool, 3), REFUSED);
+    OKAY(tpool_pause(pool), 0);
+    int taken = submit_some(pool, items, TASKS, futures);
+    OKAY(tpool_resize(pool, 4), 0);
+    OKAY(tpool_resume(pool), 0);
+    for (int i = 0; i < taken; i++) ENDS_WELL(futures[i], NULL, false);
+    OKAY(tpool_drain(pool, PATIENCE), 0);
+    OKAY(tpool_resize(pool, 1), 0);
+    pool_end(pool);
+    for (int i = 0; i < taken; i++) tpool_future_release(futures[i]);
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+}
+
+static void scenario_workers_are_replaced(void) {
+    enum { TASKS = 10 };
+    item items[TASKS] = { 0 };
+    tpool_future *futures[TASKS] = { NULL };
+    gate g = GATE_CLOSED;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1 });
+    if (!pool) return;
+    hold(pool, &g);
+    int taken = submit_some(pool, items, TASKS, futures);
+    gate_open(&g);
+    for (int i = 0; i < taken; i++) ENDS_WELL(futures[i], NULL, false);
+    pool_end(pool);
+    for (int i = 0; i < taken; i++) tpool_future_release(futures[i]);
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+}
+
+static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); }
+
+/* The only worker dies, with work queued. Whether or not another can be started, each future must have its end. */
+static void scenario_a_task_ends_its_thread(void) {
+    enum { TASKS = 10 };
+    item items[TASKS] = { 0 };
+    tpool_future *futures[TASKS] = { NULL }, *ended = NULL;
+    gate g = GATE_CLOSED;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    hold(pool, &g);
+    bool ends = OKAY(tpool_submit(pool, end_thread, NULL, &ended), REFUSED);
+    int taken = submit_some(pool, items, TASKS, futures);
+    gate_open(&g);
+    if (ends) EXPECT(tpool_future_result(ended, PATIENCE, NULL) == TPOOL_BROKEN);
+    for (int i = 0; i < taken; i++) {
+        tpool_status status = tpool_future_result(futures[i], PATIENCE, NULL);
+        OKAY(status, BIT(TPOOL_BROKEN));
+    }
+    pool_end(pool);
+    for (int i = 0; i < taken; i++) tpool_future_release(futures[i]);
+    tpool_future_release(ended);
+    CHECK_ITEMS(items, TASKS, SOME_RAN);
+}
+
+static void scenario_shutdown_cancels(void) {
+    enum { TASKS = 200 };
+    static item items[TASKS];
+    memset(items, 0, sizeof items);
+    tpool_future *futures[TASKS] = { NULL };
+    gate g = GATE_CLOSED;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (!pool) return;
+    bool held = hold(pool, &g);
+    for (int i = 0; i < TASKS; i++) {
+        tpool_task like = { .priority = i % 3 };
+        submit_item(pool, &items[i], i % 4 ? 0 : 32, like, i % 2 ? &futures[i] : NULL, REFUSED);
+    }
+    OKAY(tpool_shutdown(pool, TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING), 0);   /* needs no memory */
+    gate_open(&g);
+    pool_end(pool);
+    for (int i = 1; i < TASKS; i += 2) {
+        if (items[i].taken && held) EXPECT(tpool_future_result(futures[i], 0, NULL) == TPOOL_CANCELLED);
+        tpool_future_release(futures[i]);
+    }
+    CHECK_ITEMS(items, TASKS, held ? NONE_RAN : SOME_RAN);
+}
+
+static bool pass_gate_and_fail(void *context) {
+    gate_pass(context);
+    return false;
+}
+
+static void scenario_a_broken_initializer(void) {
+    enum { TASKS = 30 };
+    static item items[TASKS];
+    tpool_future *futures[TASKS] = { NULL };
+    gate g = GATE_CLOSED;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2, .initializer = pass_gate_and_fail, .context = &g });
+    if (!pool) return;
+    int taken = submit_some(pool, items, TASKS, futures);
+    gate_open(&g);
+    for (int i = 0; i < taken; i++) {
+        EXPECT(tpool_future_result(futures[i], PATIENCE, NULL) == TPOOL_BROKEN);
+        tpool_future_release(futures[i]);
+    }
+    pool_end(pool);
+    CHECK_ITEMS(items, TASKS, NONE_RAN);
+}
+
+static void scenario_futures_released_after_their_pool(void) {
+    enum { TASKS = 300 };   /* more than fit into the memory that is taken at once */
+    static item items[TASKS];
+    tpool_future *futures[TASKS] = { NULL };
+    tpool *first = pool_with((tpool_config){ .max_workers = 1 });
+    tpool *second = pool_with((tpool_config){ .max_workers = 2 });
+    int taken = 0;
+    memset(items, 0, sizeof items);
+    for (int i = 0; i < TASKS; i++) {
+        tpool *pool = i % 2 ? first : second;
+        if (pool && submit_item(pool, &items[i], 0, (tpool_task){ 0 }, &futures[taken], REFUSED)) taken++;
+    }
+    pool_end(first);
+    pool_end(second);
+    for (int i = 0; i < taken; i++) {
+        EXPECT(tpool_future_result(futures[i], 0, NULL) == TPOOL_OK);
+        tpool_future_release(futures[i]);
+    }
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+}
+
+/* ---- Each scenario with each fault in each place ---- */
+
+enum { STARTS_NO_THREAD = 1 };
+
+static void explore(void (*scenario)(void), const char *name, int flags) {
+    long places[FAULT_MODES] = { 0 };
+    for (int mode = NO_FAULT; mode < FAULT_MODES; mode++) {
+        for (long at = 1; ; at++) {
+            fault_is = (fault_mode)mode;
+            fault_at = at;
+            atomic_store(&fault_seen, 0);
+            atomic_store(&fault_injected, 0);
+            problem[0] = 0;
+            scenario();
+            fault_is = NO_FAULT;
+            if (problem[0]) fail_msg("%s (%s %ld refused): %s", name, fault_names[mode], at, problem);
+            if (atomic_load(&live_blocks) != 0) {
+                long blocks = atomic_load(&live_blocks);
+                atomic_store(&live_blocks, 0);
+                fail_msg("%s (%s %ld refused): %ld allocations not given back", name, fault_names[mode], at, blocks);
+            }
+            if (atomic_load(&fault_injected) == 0) break;
+            if (at == 100000) fail_msg("%s: no end of faults", name);
+            places[mode] = at;
+        }
+    }
+    print_message("%s: %ld allocations and %ld thread starts refused once; %ld and %ld from there on\n", name,
+                  places[ONE_ALLOCATION], places[ONE_THREAD], places[ALLOCATIONS_FROM], places[THREADS_FROM]);
+    assert_true(places[ONE_ALLOCATION] > 0 && places[ALLOCATIONS_FROM] > 0);
+    if (!(flags & STARTS_NO_THREAD)) assert_true(places[ONE_THREAD] > 0 && places[THREADS_FROM] > 0);
+}
+
+#define SCENARIO(name, flags) \
+    static void refusals_in_##name(void **unused) { \
+        (void)unused; \
+        explore(scenario_##name, #name, flags); \
+    }
+SCENARIO(submit_and_result, 0)
+SCENARIO(many_without_futures, 0)
+SCENARIO(copies_names_and_expiry, 0)
+SCENARIO(submit_many, 0)
+SCENARIO(run_with_timeout, 0)
+SCENARIO(priorities, 0)
+SCENARIO(full_queue_that_blocks, 0)
+SCENARIO(full_queue_that_rejects, 0)
+SCENARIO(full_queue_whose_caller_runs, 0)
+SCENARIO(full_queue_that_drops, 0)
+SCENARIO(raise, 0)
+SCENARIO(return, 0)
+SCENARIO(callbacks, 0)
+SCENARIO(futures_of_the_program, STARTS_NO_THREAD)
+SCENARIO(wait, 0)
+SCENARIO(as_completed, 0)
+SCENARIO(completions_that_grow, 0)
+SCENARIO(map_over_an_array, 0)
+SCENARIO(map_over_a_source, 0)
+SCENARIO(loops, 0)
+SCENARIO(fork_and_join, 0)
+SCENARIO(waits_in_place, 0)
+SCENARIO(waits_with_spare_workers, 0)
+SCENARIO(waits_for_the_first, 0)
+SCENARIO(a_wait_for_something_outside, 0)
+SCENARIO(warm_up_resize_and_pause, 0)
+SCENARIO(workers_are_replaced, 0)
+SCENARIO(a_task_ends_its_thread, 0)
+SCENARIO(shutdown_cancels, 0)
+SCENARIO(a_broken_initializer, 0)
+SCENARIO(futures_released_after_their_pool, 0)
+
+/* ---- What only the allocator sees ---- */
+
+static void *return_megabytes(void *arg) {
+    size_t size = 1u << 20;
+    unsigned char *bytes = calloc(1, size);
+    void *last = NULL;
+    long before = atomic_load(&live_bytes);
+    for (int i = 0; i < 10; i++) last = tpool_return(bytes, size);
+    *(long *)arg = atomic_load(&live_bytes) - before;
+    free(bytes);
+    return last;
+}
+static void *raise_after_megabyte(void *arg) {
+    size_t size = 1u << 20;
+    unsigned char *bytes = calloc(1, size);
+    tpool_return(bytes, size);
+    free(bytes);
+    tpool_raise(1, "it was all for nothing");
+    return arg;
+}
+
+static void an_earlier_payload_is_freed_at_once_and_all_are_on_failure(void **unused) {
+    (void)unused;
+    tpool *pool = NULL;
+    tpool_future *future = NULL;
+    long growth = 0, megabyte = 1L << 20;
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
+    assert_status(TPOOL_OK, tpool_submit(pool, return_megabytes, &growth, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+    assert_true(growth >= megabyte && growth < 2 * megabyte);
+    assert_true(atomic_load(&live_bytes) >= megabyte);
+    tpool_future_release(future);
+    assert_true(atomic_load(&live_bytes) < megabyte);
+    assert_status(TPOOL_OK, tpool_submit(pool, raise_after_megabyte, NULL, &future));
+    assert_status(TPOOL_FAILED, tpool_future_result(future, PATIENCE, NULL));
+    assert_true(atomic_load(&live_bytes) < megabyte);   /* though the future is held */
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(0, atomic_load(&live_blocks));
+}
+
+static void *count_allocations_of_jobs(void *arg) {
+    long before = atomic_load(&allocations);
+    void *result = fibonacci((void *)(intptr_t)15);
+    *(long *)arg = atomic_load(&allocations) - before;
+    return result;
+}
+
+static void fork_and_join_allocate_nothing(void **unused) {
+    (void)unused;
+    tpool *pool = NULL;
+    tpool_future *future = NULL;
+    void *result = NULL;
+    long made = -1;
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_allocations_of_jobs, &made, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+    assert_int_equal(610, (intptr_t)result);
+    assert_int_equal(0, made);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void *return_small(void *arg) { return tpool_return(&arg, sizeof arg); }
+
+static void memory_does_not_grow_with_the_number_of_tasks(void **unused) {
+    (void)unused;
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 2 }));
+    int rounds = COUNT(20000);
+    long early = 0;
+    for (int i = 0; i < rounds; i++) {
+        tpool_future *future = NULL;
+        assert_status(TPOOL_OK, tpool_submit_copy(pool, return_small, &i, sizeof i, &future));
+        assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+        tpool_future_release(future);
+        if (i == rounds / 10) {
+            early = atomic_load(&live_bytes);
+            atomic_store(&peak_bytes, early);
+        }
+    }
+    assert_true(atomic_load(&peak_bytes) <= early + 64 * 1024);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(0, atomic_load(&live_blocks));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refusals_in_submit_and_result),
+        cmocka_unit_test(refusals_in_many_without_futures),
+        cmocka_unit_test(refusals_in_copies_names_and_expiry),
+        cmocka_unit_test(refusals_in_submit_many),
+        cmocka_unit_test(refusals_in_run_with_timeout),
+        cmocka_unit_test(refusals_in_priorities),
+        cmocka_unit_test(refusals_in_full_queue_that_blocks),
+        cmocka_unit_test(refusals_in_full_queue_that_rejects),
+        cmocka_unit_test(refusals_in_full_queue_whose_caller_runs),
+        cmocka_unit_test(refusals_in_full_queue_that_drops),
+        cmocka_unit_test(refusals_in_raise),
+        cmocka_unit_test(refusals_in_return),
+        cmocka_unit_test(refusals_in_callbacks),
+        cmocka_unit_test(refusals_in_futures_of_the_program),
+        cmocka_unit_test(refusals_in_wait),
+        cmocka_unit_test(refusals_in_as_completed),
+        cmocka_unit_test(refusals_in_completions_that_grow),
+        cmocka_unit_test(refusals_in_map_over_an_array),
+        cmocka_unit_test(refusals_in_map_over_a_source),
+        cmocka_unit_test(refusals_in_loops),
+        cmocka_unit_test(refusals_in_fork_and_join),
+        cmocka_unit_test(refusals_in_waits_in_place),
+        cmocka_unit_test(refusals_in_waits_with_spare_workers),
+        cmocka_unit_test(refusals_in_waits_for_the_first),
+        cmocka_unit_test(refusals_in_a_wait_for_something_outside),
+        cmocka_unit_test(refusals_in_warm_up_resize_and_pause),
+        cmocka_unit_test(refusals_in_workers_are_replaced),
+        cmocka_unit_test(refusals_in_a_task_ends_its_thread),
+        cmocka_unit_test(refusals_in_shutdown_cancels),
+        cmocka_unit_test(refusals_in_a_broken_initializer),
+        cmocka_unit_test(refusals_in_futures_released_after_their_pool),
+        cmocka_unit_test(an_earlier_payload_is_freed_at_once_and_all_are_on_failure),
+        cmocka_unit_test(fork_and_join_allocate_nothing),
+        cmocka_unit_test(memory_does_not_grow_with_the_number_of_tasks),
+    };
+    return cmocka_run_group_tests_name("faults", tests, NULL, NULL);
+}
