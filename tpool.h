@@ -534,18 +534,20 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #include <string.h>
 #include <time.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define TPOOL__TSAN 1
+/* Sanitizers know only POSIX threads: ThreadSanitizer crashes in thrd_create, AddressSanitizer takes what an ended
+ * thread has left on a stack for the next one's. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define TPOOL__SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TPOOL__TSAN 1
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define TPOOL__SANITIZED 1
 #endif
 #endif
 
 #if !defined(TPOOL_THREADS_POSIX) && !defined(TPOOL_THREADS_WIN32)
 #if defined(_WIN32)
 #define TPOOL_THREADS_WIN32
-#elif defined(TPOOL__TSAN) || defined(__STDC_NO_THREADS__) || defined(__APPLE__)
+#elif defined(TPOOL__SANITIZED) || defined(__STDC_NO_THREADS__) || defined(__APPLE__)
 #define TPOOL_THREADS_POSIX
 #elif defined(__has_include)
 #if !__has_include(<threads.h>)
@@ -1488,6 +1490,7 @@ static struct {
     tpool__word generation;     /* one more in each child of fork */
     tpool__word pool_count;
     tpool *pools;
+    tpool *inherited;           /* the parent's, untouched: kept in sight of leak checkers */
     unsigned named;
 } tpool__process;
 
@@ -2993,6 +2996,7 @@ static const tpool__outcome tpool__fixed_errors[] = { /* the first of a status i
     { TPOOL__ERROR, true, { TPOOL_EXPIRED, 0, "The task's own time limit passed while it was queued.", NULL }, NULL, 0, NULL },
     { TPOOL__ERROR, true, { TPOOL_BROKEN, 0, "the worker's initializer failed", NULL }, NULL, 0, NULL },
     { TPOOL__ERROR, true, { TPOOL_BROKEN, 0, "the task ended its thread", NULL }, NULL, 0, NULL },
+    { TPOOL__ERROR, true, { TPOOL_BROKEN, 0, "no worker is left, and none could be started", NULL }, NULL, 0, NULL },
     { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, "lost at the end of the process", NULL }, NULL, 0, NULL },
     { TPOOL__ERROR, true, { TPOOL_FAILED, ENOMEM, "out of memory while raising an error or returning a result", NULL },
       NULL, 0, NULL },
@@ -3245,10 +3249,10 @@ static void tpool__run_callbacks(tpool_future *future, tpool__watch *callbacks) 
     tpool__back_to_work(self);
     tpool__context_push(self, &context, TPOOL__IN_CALLBACK, tpool__pool_of(future));
     while (callbacks) {
-        tpool__callback *callback = (tpool__callback *)(void *)callbacks;
-        callbacks = callbacks->next;
-        callback->fn(future, callback->context);
-        TPOOL_FREE(callback);
+        tpool__callback callback = *(tpool__callback *)(void *)callbacks;
+        TPOOL_FREE((void *)callbacks); /* before, since it may not come back: it may call exit */
+        callbacks = callback.watch.next;
+        callback.fn(future, callback.context);
         if (self->context != &context) return; /* it forked, and this is the child */
     }
     tpool__context_pop(self, &context);
@@ -5549,7 +5553,11 @@ static void tpool__after_fork_in_child(void) {
     tpool__store_relaxed(&tpool__process.lock, 0);
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.pool_count, 0);
-    tpool__process.pools = NULL; /* the parent's pools stay where they are: who knows in what state they are */
+    tpool **last = &tpool__process.pools; /* the parent's pools stay as they are: who knows in what state that is */
+    while (*last) last = &(*last)->next;
+    *last = tpool__process.inherited;
+    tpool__process.inherited = tpool__process.pools;
+    tpool__process.pools = NULL;
     tpool__dual.pool[0] = tpool__dual.pool[1] = NULL;
     tpool__dual.shut = false;
     tpool__cycles.foreign = NULL;
@@ -5619,11 +5627,11 @@ static void tpool__thread_ended(void *armed) {
         tpool__active_add(pool, -1);
         pool->ending++;
         tpool__update_room(pool);
-        /* its replacement, if there is work; refused, the work waits for the next submit or drain to ask again */
-        if (tpool__work_visible(pool) && tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && !pool->sleepers &&
-            tpool__start_worker(pool) != TPOOL_OK)
-            tpool__refuse_one(pool);
+        bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
+        if (tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
+            stranded = tpool__start_worker(pool) != TPOOL_OK;
         tpool__unlock(&pool->lock);
+        if (stranded) tpool__end_waiting(pool, TPOOL_BROKEN, "no worker is left, and none could be started", false);
         tpool__notify_if_work(pool);
         tpool__worker_ended(self, worker, true);
     }

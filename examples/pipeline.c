@@ -14,9 +14,10 @@
  *  - The main thread keeps none. The last of the three analyses to end frees the document, on whichever thread
  *    that is; nobody counts and nobody waits.
  *  - The findings are small and come back by value (tpool_return): they live with the analysis' future.
- * Memory stays bounded however many documents there are: a new load is submitted only when an earlier one is done,
- * and only a few documents may have been analysed and not yet been gathered. Analyses have a higher priority than
- * loads, so what is in memory is dealt with first.
+ *
+ * Memory stays bounded however many documents there are: a new load is submitted only when an earlier one is
+ * done, and only a few documents may have been analysed and not yet been gathered. Analyses have a higher
+ * priority than loads, so what is in memory is dealt with first.
  */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"

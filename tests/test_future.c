@@ -621,7 +621,7 @@ static void spin(int rounds) {
 static void stress_cancel_against_start_has_one_outcome(void **unused) {
     (void)unused;
     tpool *pool = pool_of(1);
-    int rounds = COUNT(3000), cancelled = 0, ran = 0, delay = 0;
+    int rounds = COUNT(1000), cancelled = 0, ran = 0, delay = 0;
     for (int i = 0; i < rounds; i++) {
         racer r = { 0 };
         atomic_bool go = false;
@@ -676,7 +676,7 @@ static void *start_and_spin(void *arg) {
 static void stress_cancel_against_finish_is_always_too_late(void **unused) {
     (void)unused;
     tpool *pool = pool_of(1);
-    int rounds = COUNT(2000), before = 0, after = 0, delay = 0;
+    int rounds = COUNT(800), before = 0, after = 0, delay = 0;
     for (int i = 0; i < rounds; i++) {
         flags f = { false, false };
         atomic_int callbacks = 0;

@@ -1,5 +1,6 @@
 /* TPOOL_MALLOC and TPOOL_FREE replace the allocator everywhere: what is freed by the one came from the other, and
    the C library's functions are not called beside them. */
+#define _GNU_SOURCE   /* system headers come before tpool.h here, so it cannot ask for what it needs itself */
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
