@@ -1,3 +1,543 @@
+/* tpool.h - v0.1.0 - thread pools and futures for C11 - MIT or public domain, see the end of the file
+ *
+ *  What Python programmers have in concurrent.futures, and more, by copying one file: an executor, futures with values
+ *  and errors, wait, as_completed, map, parallel loops, fork and join, two shared pools so that nested work cannot
+ *  starve, and an answer to everything that makes pools hang: workers that wait for workers, cycles, refused threads,
+ *  failed allocations, fork, exit.
+ *
+ *      In ONE .c file:     #define TPOOL_IMPLEMENTATION
+ *                          #include "tpool.h"
+ *      In all others:      #include "tpool.h"
+ *
+ *  Compile with -pthread. Needs C11 with atomics; the declarations are C++11 too.
+ *
+ * ====================================================================================================================
+ *  CONTENTS        search for the mark
+ *
+ *      >>first          a first program
+ *      >>options        macros, and where they must be set
+ *      >>contract       ownership, threads, errors, shutdown, fork, exit
+ *      >>life           the life of a task, step by step
+ *      >>caveats        what people get wrong, each with a program that gets it right
+ *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual  >>stats
+ *      >>platform       threads, locks, waiting on a word:  >>atomics  >>park  >>lock  >>parker
+ *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost, what was rejected
+ *      >>structures     >>block  >>lane  >>worker  >>pools  >>blocks  >>heap
+ *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>watch  >>wait
+ *                       >>cycles  >>result  >>producing
+ *      >>lifecycle      create, pause, drain, shut down, destroy
+ *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation  >>texts
+ *
+ * ====================================================================================================================
+ *  >>first  A first program
+ *
+ *  Four tasks on a pool; their results in the order in which they complete.
+ *
+    >>program first
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+    #include <stdio.h>
+
+    static void *count_primes(void *arg) {
+        int limit = *(int *)arg, found = 0;
+        if (limit < 2) return tpool_raise(1, "no primes below %d", limit);
+        for (int n = 2; n < limit; n++) {
+            int divisor = 2;
+            while (divisor * divisor <= n && n % divisor) divisor++;
+            found += divisor * divisor > n;
+        }
+        return tpool_return(&found, sizeof found);   // copied, and owned by the future
+    }
+
+    int main(void) {
+        tpool *pool;
+        tpool_completions *completions;
+        tpool_future *future;
+        void *found;
+        int limits[] = { 20000, 10000, 1, 40000 }, bad = 0;
+
+        if (tpool_create(&pool, NULL) != TPOOL_OK) return 1;
+        if (tpool_as_completed(NULL, 0, &completions) != TPOOL_OK) return 1;
+        for (int i = 0; i < 4; i++) {
+            if (tpool_submit(pool, count_primes, &limits[i], &future) != TPOOL_OK) return 1;
+            if (tpool_completions_add(completions, future) != TPOOL_OK) return 1;
+            tpool_future_release(future);            // the iterator has its own reference
+        }
+        while (tpool_completions_next(completions, TPOOL_FOREVER, &future) == TPOOL_OK) {
+            int limit = limits[tpool_completions_index(completions)];
+            if (tpool_future_result(future, 0, &found) == TPOOL_OK)
+                printf("below %d: %d\n", limit, *(int *)found);
+            else
+                bad += printf("below %d: %s\n", limit, tpool_future_message(future)) > 0;
+        }
+        tpool_completions_destroy(completions);
+        tpool_destroy(pool);                         // after all its tasks
+        return bad == 1 ? 0 : 1;
+    }
+    >>end
+ *
+ * ====================================================================================================================
+ *  >>options  Macros
+ *
+ *      macro                    default       where            what it does
+ *      TPOOL_IMPLEMENTATION     -             one .c file      the implementation comes with the declarations
+ *      TPOOL_STATIC             -             any .c file      everything static, the implementation included: a private
+ *                                                              copy for this file, e.g. within a library
+ *      TPOOL_API                hidden        everywhere       how functions are declared; by default they are symbols
+ *                                                              that no other shared object sees (two libraries may each
+ *                                                              carry a copy, of different versions)
+ *      TPOOL_MALLOC(size)       malloc        implementation   both or neither; called from any thread; as malloc, NULL
+ *      TPOOL_FREE(ptr)          free          implementation   included: every failure has a status
+ *      TPOOL_ASSERT(x)          nothing       implementation   checks of the library's own rules
+ *      TPOOL_THREADS_POSIX      by itself     implementation   POSIX threads in place of C11's; chosen where <threads.h>
+ *                                                              is missing, and under sanitizers, which know no others
+ *      TPOOL_THREADS_WIN32      on Windows    implementation   Windows' own
+ *      TPOOL_NO_PROCESSES       -             implementation   leaves process pools out
+ *
+ *  The implementation needs more than plain C from the system headers. Include tpool.h first in that file, or compile
+ *  with the compiler's default (gnu11 or later); in strict C11 after other headers it says so with an #error.
+ *
+ * ====================================================================================================================
+ *  >>contract  What holds
+ *
+ *  Statuses. Every call that can fail returns tpool_status; nothing aborts, prints or exits. On every status but the
+ *  one that hands something out, what is handed out is NULL. NULL for a pointer that is needed is TPOOL_INVALID; destroy
+ *  and release accept it.
+ *
+ *  Ownership. A submit hands out one reference to the future; tpool_future_release gives it back. Releasing early only
+ *  means that you do not ask: the task runs all the same. Result bytes, owned results and errors live as long as your
+ *  reference. Only on TPOOL_OK has the pool taken a task and its arg; arg_free is then called exactly once, whatever
+ *  becomes of the task, before its future is done.
+ *
+ *  Threads. Any call from any thread, tasks and callbacks included, unless its comment says otherwise; none from a signal
+ *  handler. Workers start when they are needed, and have asynchronous signals blocked, so that your handlers run on your
+ *  own threads. With one worker, tasks of equal priority start in the order submitted, with more in about that order.
+ *
+ *  Time. Relative limits in nanoseconds, int64_t, on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
+ *
+ *  Errors. A task fails by tpool_raise (and returning). Waiters get TPOOL_FAILED and read code and message from
+ *  tpool_future_error. A failure that nobody can ask for goes to config.on_failure.
+ *
+ *  Waiting inside a task is safe. If the wanted task has not started and is the same pool's, it runs right there;
+ *  otherwise the pool runs a spare worker while this one blocks. Unrelated tasks never run inside a wait. Tasks that wait
+ *  for each other in a circle get TPOOL_DEADLOCK, the one that closes it and only that.
+ *
+ *  Shutdown. tpool_destroy finishes everything first. tpool_shutdown takes no more work, also from tasks; its flags say
+ *  whether to wait, to cancel what has not started, to ask what runs to stop. From a task or callback of the same pool,
+ *  waiting for its end is TPOOL_DEADLOCK.
+ *
+ *  fork. In the child, the parent's pools give TPOOL_BROKEN at once; futures that were done can be read; the shared pools
+ *  start afresh. A thread that forks inside a task is no worker in the child; returning from the task there ends it.
+ *
+ *  exit. The shared pools are drained, the high-level one first. The waiting work of your own pools is lost, unless you
+ *  destroy them: its arguments may point into a main that has returned. exit called by a task waits for nothing.
+ *
+ *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references, 2^23 where pointers
+ *  have 32 bits, where statistics of one worker also wrap at 2^32. On 32-bit systems a pool may not have 30,000 threads.
+ *  Process pools, managed pools and resources are not in this version: TPOOL_PROCESSES gives TPOOL_UNSUPPORTED.
+ *
+ * ====================================================================================================================
+ *  >>life  The life of a task
+ *
+ *      W1   tpool_submit... (tpool__submit) makes a block if the task needs one: with a future, or any extra. A block is
+ *           task and future in one, 64 bytes, from a cache of the thread (tpool__block_new).
+ *      W2   tpool__enqueue puts it into a lane: the worker's own, or the inject lane; with a priority into the heap. A
+ *           full queue: tpool__enqueue_full.
+ *      W3   tpool__notify: if nobody looks for work and another worker may, one is woken or started (tpool__wake_one).
+ *      W4   A worker (tpool__run_worker) finds it (tpool__find) and claims it (tpool__claim): by the one change of the
+ *           block's phase from PENDING, which a canceller (tpool_future_cancel), a look at an expired task
+ *           (tpool__lapse) or a waiter (tpool__run_in_place) may win instead; its place in the lane is then a tombstone.
+ *      W5   tpool__run_block calls fn. tpool_raise and tpool_return leave an outcome in the block.
+ *      W6   arg_free is called, the result is stored, the statistics count, all before anyone can see the end.
+ *      W7   tpool__publish moves the phase to done and gives up the claimer's reference in one step, if nobody watches;
+ *           else it tells the watches (waiters, iterators), then runs the callbacks, in the order added.
+ *      W8   A waiter (tpool__await_in) has spun a little, put a watch on the future, and sleeps on its parker. A worker
+ *           that waits makes room for another first (tpool__block_begin).
+ *      W9   A worker that waits for a task of its own pool that has not started runs it in place (tpool__run_in_place).
+ *      W10  tpool_future_result reads the end. The last release frees the block (tpool__block_dispose).
+ *
+ * ====================================================================================================================
+ *  >>caveats  What people get wrong
+ *
+ *  An arg that dies before the task. The task may start long after submit has returned, and goes on running after a wait
+ *  for it has timed out. Pass a copy (arg_size), or memory that arg_free frees.
+ *
+    >>program copied_argument
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+    #include <string.h>
+
+    typedef struct request { char path[32]; int attempts; } request;
+
+    static void *fetch(void *arg) {
+        request *r = arg;                               // this task's own copy
+        while (!tpool_stop_requested() && r->attempts < 1000000000) r->attempts++;
+        return tpool_stop_requested() ? tpool_raise(1, "gave up on %s", r->path) : NULL;
+    }
+    static tpool_status fetch_soon(tpool *pool, const char *path) {
+        request r = { .attempts = 0 };
+        strncpy(r.path, path, sizeof r.path - 1);
+        tpool_task task = { .fn = fetch, .arg = &r, .arg_size = sizeof r, .name = "fetch" };
+        return tpool_run_with_timeout(pool, &task, TPOOL_MS(5), NULL);
+    }                                                   // r is gone, and the task may still run: it has its copy
+
+    int main(void) {
+        tpool *pool;
+        if (tpool_create(&pool, NULL) != TPOOL_OK) return 1;
+        tpool_status status = fetch_soon(pool, "/index.html");
+        tpool_destroy(pool);
+        return status == TPOOL_TIMEOUT || status == TPOOL_OK ? 0 : 1;
+    }
+    >>end
+ *
+ *  Result bytes and the last reference. What tpool_return gave is freed with the future: copy it, or keep the reference.
+ *  And a `void *` variable of its own takes the result: `(void **)&typed` is undefined behaviour where typed is an int *.
+ *
+    >>program result_bytes
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+
+    static void *half(void *arg) {
+        double value = *(double *)arg / 2;
+        return tpool_return(&value, sizeof value);
+    }
+    static tpool_status ask(tpool *pool, double of, double *answer) {
+        tpool_future *future;
+        void *bytes;                                    // not (void **)&answer
+        tpool_status status = tpool_submit_copy(pool, half, &of, sizeof of, &future);
+        if (status != TPOOL_OK) return status;
+        status = tpool_future_result(future, TPOOL_FOREVER, &bytes);
+        if (status == TPOOL_OK) *answer = *(double *)bytes;
+        tpool_future_release(future);                   // and with it the bytes
+        return status;
+    }
+
+    int main(void) {
+        tpool *pool;
+        double answer = 0;
+        if (tpool_create(&pool, NULL) != TPOOL_OK) return 1;
+        tpool_status status = ask(pool, 5, &answer);
+        tpool_destroy(pool);
+        return status == TPOOL_OK && answer == 2.5 ? 0 : 1;
+    }
+    >>end
+ *
+ *  A refused submit. On anything but TPOOL_OK the argument is still yours; the compiler warns if you do not look. And
+ *  tpool_destroy may not run beside a submit: make the threads that submit stop first, or let them see TPOOL_SHUTDOWN
+ *  from a tpool_shutdown and join them before the destroy.
+ *
+    >>program refused_submit
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+    #include <stdlib.h>
+
+    static void *use(void *arg) { return arg; }
+
+    int main(void) {
+        tpool *pool;
+        int refused = 0;
+        tpool_config config = { .max_workers = 1, .queue_capacity = 2, .on_full = TPOOL_FULL_REJECT };
+        if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
+        tpool_pause(pool);                              // nothing starts, so the queue fills up
+        for (int i = 0; i < 3; i++) {
+            tpool_task task = { .fn = use, .arg = malloc(100), .arg_free = free };
+            tpool_status status = tpool_submit_task(pool, &task, NULL);
+            if (status == TPOOL_OK) continue;
+            free(task.arg);                             // not taken: arg_free will not be called
+            refused += status == TPOOL_FULL;
+        }
+        tpool_destroy(pool);                            // resumes it, and finishes what waits
+        return refused == 1 ? 0 : 1;
+    }
+    >>end
+ *
+ *  Deadlines as times. Limits are durations: a deadline for several calls is a time, of which tpool_until gives what is
+ *  left. And `ms * 1000000` in int overflows after two seconds: write TPOOL_MS(ms).
+ *
+    >>program deadline
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+
+    static void *step(void *arg) { return arg; }
+
+    int main(void) {
+        tpool *pool;
+        int ms = 5000;
+        int64_t deadline = tpool_now() + TPOOL_MS(ms);
+        if (tpool_create(&pool, NULL) != TPOOL_OK) return 1;
+        tpool_status status = TPOOL_OK;
+        for (int i = 0; i < 10 && status == TPOOL_OK; i++) {
+            tpool_task task = { .fn = step };
+            status = tpool_run_with_timeout(pool, &task, tpool_until(deadline), NULL);
+        }
+        if (status == TPOOL_OK) status = tpool_drain(pool, tpool_until(deadline));
+        tpool_destroy(pool);
+        return status == TPOOL_OK ? 0 : 1;
+    }
+    >>end
+ *
+ *  Ending on SIGTERM. The handler sets a flag, nothing else. Then: no more work; a time to finish; then cancel and ask to
+ *  stop; then destroy, which waits. Workers block the signal, so the handler runs on the main thread.
+ *
+    >>program sigterm
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+    #include <signal.h>
+
+    static volatile sig_atomic_t asked_to_end;
+    static void on_sigterm(int number) { (void)number; asked_to_end = 1; }
+
+    static void *work(void *arg) {
+        for (int64_t end = tpool_now() + TPOOL_SEC(60); tpool_now() < end;)
+            if (tpool_stop_requested()) break;
+        return arg;
+    }
+
+    int main(void) {
+        tpool *pool;
+        if (tpool_create(&pool, NULL) != TPOOL_OK) return 1;
+        signal(SIGTERM, on_sigterm);
+        for (int i = 0; i < 100; i++)
+            if (tpool_submit(pool, work, NULL, NULL) != TPOOL_OK) return 1;
+        raise(SIGTERM);                                 // somebody sends it
+        while (!asked_to_end) { }                       // the program's main loop
+        tpool_shutdown(pool, 0);
+        if (tpool_drain(pool, TPOOL_MS(50)) == TPOOL_TIMEOUT)
+            tpool_shutdown(pool, TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING);
+        tpool_destroy(pool);
+        return 0;
+    }
+    >>end
+ *
+ *  Ownership along a pipeline. Let each stage own what it was given and hand on what it made: the next task's arg_free
+ *  frees it on every path, also if it is cancelled. Whoever could not submit frees it himself.
+ *
+    >>program pipeline
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+    #include <stdlib.h>
+    #include <string.h>
+
+    typedef struct text { tpool *pool; size_t *total; char bytes[64]; } text;
+
+    static void *measure(void *arg) {
+        text *t = arg;
+        *t->total += strlen(t->bytes);                  // one worker: no lock needed
+        return NULL;
+    }
+    static void *load(void *arg) {
+        text *t = malloc(sizeof *t);
+        if (!t) return tpool_raise(1, "out of memory");
+        *t = *(text *)arg;
+        strcpy(t->bytes, "loaded");
+        tpool_task next = { .fn = measure, .arg = t, .arg_free = free, .name = "measure" };
+        if (tpool_submit_task(t->pool, &next, NULL) != TPOOL_OK) {
+            free(t);
+            return tpool_raise(2, "not handed on");
+        }
+        return NULL;                                    // t is the next task's now
+    }
+
+    int main(void) {
+        tpool *pool;
+        size_t total = 0;
+        tpool_config config = { .max_workers = 1 };
+        if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
+        text first = { .pool = pool, .total = &total };
+        for (int i = 0; i < 10; i++)
+            if (tpool_submit_copy(pool, load, &first, sizeof first, NULL) != TPOOL_OK) return 1;
+        tpool_drain(pool, TPOOL_FOREVER);               // until nothing is queued or running: the spreading has ended
+        tpool_destroy(pool);
+        return total == 60 ? 0 : 1;
+    }
+    >>end
+ *
+ *  Children started by workers inherit blocked signals, so SIGTERM would not end them. Unblock them for the child.
+ *
+    >>program child_signals
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+    #include <signal.h>
+    #include <spawn.h>
+    #include <sys/wait.h>
+
+    extern char **environ;
+
+    static void *run_true(void *arg) {
+        char *const argv[] = { "true", NULL };
+        posix_spawnattr_t attributes;
+        sigset_t none;
+        pid_t child;
+        int ended = -1;
+        (void)arg;
+        sigemptyset(&none);
+        posix_spawnattr_init(&attributes);
+        posix_spawnattr_setsigmask(&attributes, &none);
+        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+        if (posix_spawnp(&child, "true", NULL, &attributes, argv, environ) != 0) ended = -2;
+        else while (waitpid(child, &ended, 0) < 0 && errno == EINTR) { }
+        posix_spawnattr_destroy(&attributes);
+        return ended == 0 ? NULL : tpool_raise(ended, "the child did not end well");
+    }
+
+    int main(void) {
+        tpool *pool;
+        if (tpool_create(&pool, NULL) != TPOOL_OK) return 1;
+        tpool_task task = { .fn = run_true };
+        tpool_status status = tpool_run_with_timeout(pool, &task, TPOOL_SEC(15), NULL);
+        tpool_destroy(pool);
+        return status == TPOOL_OK ? 0 : 1;
+    }
+    >>end
+ *
+ *  Waiting inside a task runs the wanted task on its stack, under its locks. So a task that holds a lock may not wait for
+ *  one that takes the same lock: with or without a pool that is a deadlock. Leave the lock first. The library cannot see
+ *  your locks; cycles of futures it reports.
+ *
+    >>program wait_without_the_lock
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+    #include <pthread.h>
+
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static int sum;
+
+    static void *add(void *arg) {
+        pthread_mutex_lock(&lock);
+        sum += *(int *)arg;
+        pthread_mutex_unlock(&lock);
+        return NULL;
+    }
+    static void *add_both(void *arg) {
+        int one = 1;
+        tpool_future *future;
+        if (tpool_submit_copy(arg, add, &one, sizeof one, &future) != TPOOL_OK) return tpool_raise(1, "refused");
+        pthread_mutex_lock(&lock);
+        sum += 10;
+        pthread_mutex_unlock(&lock);                    // before the wait, not after
+        tpool_future_result(future, TPOOL_FOREVER, NULL);
+        tpool_future_release(future);
+        return NULL;
+    }
+
+    int main(void) {
+        tpool *pool;
+        tpool_config config = { .max_workers = 1 };
+        if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
+        if (tpool_submit(pool, add_both, pool, NULL) != TPOOL_OK) return 1;
+        tpool_destroy(pool);
+        return sum == 11 ? 0 : 1;
+    }
+    >>end
+ *
+ *  fork must be joined on every path: the job lives on the stack that a return would leave.
+ *
+    >>program join_on_every_path
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+
+    typedef struct range { const int *at; size_t count; } range;
+
+    static void *sum(void *arg) {
+        range *whole = arg, left, right;
+        tpool_job job;
+        intptr_t total = 0;
+        if (whole->count <= 1000) {
+            for (size_t i = 0; i < whole->count; i++) total += whole->at[i];
+            return (void *)total;
+        }
+        left = (range){ whole->at, whole->count / 2 };
+        right = (range){ whole->at + left.count, whole->count - left.count };
+        tpool_fork(&job, sum, &left);
+        if (!tpool_stop_requested()) total = (intptr_t)sum(&right);
+        total += (intptr_t)tpool_join(&job);            // no return between fork and join
+        return (void *)total;
+    }
+
+    int main(void) {
+        static int numbers[100000];
+        range whole = { numbers, 100000 };
+        tpool *pool;
+        tpool_future *future;
+        void *total;
+        for (int i = 0; i < 100000; i++) numbers[i] = i % 10;
+        if (tpool_create(&pool, NULL) != TPOOL_OK) return 1;
+        if (tpool_submit(pool, sum, &whole, &future) != TPOOL_OK) return 1;
+        tpool_status status = tpool_future_result(future, TPOOL_FOREVER, &total);
+        tpool_future_release(future);
+        tpool_destroy(pool);
+        return status == TPOOL_OK && (intptr_t)total == 450000 ? 0 : 1;
+    }
+    >>end
+ *
+ *  Names are static text: task.name is kept as a pointer for as long as the future lives, since errors show it. config.name
+ *  is copied. What config.context and a map's context point to must live until the last worker, or the close of the map,
+ *  is through with it: destroy the pool, or close the map, before it goes.
+ *
+ *  Exceptions must not leave fn, a callback or any other function that the library calls: C++ code catches them there
+ *  (examples/cxx_wrapper.cc hands them on to whoever asks for the result).
+ *
+    >>program names_and_contexts
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+    #include <string.h>
+
+    typedef struct shop { int opened; } shop;
+
+    static bool open_shop(void *context) { ((shop *)context)->opened++; return true; }
+    static void *fail(void *arg) { (void)arg; return tpool_raise(7, "out of stock"); }
+
+    int main(void) {
+        shop context = { 0 };                           // lives longer than the pool
+        tpool_config config = { .name = "shop", .max_workers = 1, .initializer = open_shop, .context = &context };
+        tpool *pool;
+        tpool_future *future;
+        const tpool_error *error = NULL;
+        if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
+        tpool_task task = { .fn = fail, .name = "buy" };  // a literal: static
+        if (tpool_submit_task(pool, &task, &future) != TPOOL_OK) return 1;
+        tpool_destroy(pool);
+        tpool_future_error(future, 0, &error);          // the future outlives its pool
+        bool well = error && error->code == 7 && strcmp(error->task, "buy") == 0 && context.opened == 1;
+        tpool_future_release(future);
+        return well ? 0 : 1;
+    }
+    >>end
+ *
+ *  Nested work on two small pools starves; on these two it cannot. Work that starts other work and waits for it goes to
+ *  the high-level pool, the leaf calls that it makes to the low-level one.
+ *
+    >>program dual
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+
+    static void *step(void *arg) { return (void *)(*(intptr_t *)arg * 2); }
+    static void *score(void *arg) {
+        tpool_task leaf = { .fn = step, .arg = arg, .arg_size = sizeof(intptr_t) };
+        tpool_future *future;
+        void *result = NULL;
+        if (tpool_run_with_timeout(tpool_low_level(), &leaf, TPOOL_SEC(10), &future) == TPOOL_OK)
+            tpool_future_result(future, 0, &result);
+        tpool_future_release(future);
+        return result;
+    }
+
+    int main(void) {
+        tpool_future *scores[5];
+        intptr_t sum = 0;
+        for (intptr_t i = 0; i < 5; i++)
+            if (tpool_submit_copy(tpool_high_level(), score, &i, sizeof i, &scores[i]) != TPOOL_OK) return 1;
+        for (int i = 0; i < 5; i++) {
+            void *result = NULL;
+            if (tpool_future_result(scores[i], TPOOL_FOREVER, &result) != TPOOL_OK) return 1;
+            sum += (intptr_t)result;
+            tpool_future_release(scores[i]);
+        }
+        return sum == 20 ? 0 : 1;                       // at exit both pools are drained and ended
+    }
+    >>end
+ */
+
 #ifndef TPOOL_H
 #define TPOOL_H
 
@@ -252,7 +792,7 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, cons
  * first counts. Gives NULL, for `return tpool_raise(...)`. Without memory: code ENOMEM and a static message. */
 TPOOL_API void *tpool_raise(int code, const char *format, ...) TPOOL__PRINTF(2, 3);
 
-/* Copies bytes into memory that the future owns, and gives its address, for `return tpool_return(...)`. Given again,
+/* Copies bytes into memory that the future owns (aligned for any type), and gives its address, for `return tpool_return(...)`. Given again,
  * the last counts, and the earlier is freed at once. Without memory the task fails with code ENOMEM, and NULL. */
 TPOOL_API void *tpool_return(const void *bytes, size_t size);
 
@@ -1226,6 +1766,90 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
     int most = cpus > 32 ? cpus : 32;
     return cpus <= most / 2 ? 2 * cpus : most;
 }
+
+/* ====================================================================================================================
+ *  >>protocol  What threads agree on
+ *
+ *  THE STATE WORD OF A BLOCK (tpool_future.state; references from bit 9 up)
+ *
+ *      bits  name        set                                                    illegal
+ *      0-3   PENDING     at birth                                               -
+ *            RUNNING     by whoever claims it to run it, in one exchange        from anything but PENDING (a bare
+ *                                                                               future's completer: also from RUNNING)
+ *            CANCELLING  by whoever claims it to cancel it; reads as pending    likewise
+ *            LAPSING     by whoever claims it to end it as expired or broken    likewise
+ *            DONE+status by the claimer, once (tpool__publish)                  by anyone else; nothing follows it
+ *      4     WATCHED     whenever `watches` is not empty; may stay a moment     to leave it clear with a watch there: the
+ *                        longer, under LOCKED                                   end would pass it by
+ *      5     LOCKED      by whoever changes `watches`, for a few instructions   to hold it over a callback, a wait, or the
+ *                                                                               user's code
+ *      6     STOP        by anyone, any time                                    -
+ *      7     SETTLED     with the claim, if the claimer is a worker of the      to touch the pool after it, other than as
+ *                        pool in a task; else when the end is through           an active worker (tpool__settle)
+ *      8     POPPED      when its entry has left the queue                      twice
+ *      9..   references  the caller's; the queue's, or the claimer's            -
+ *
+ *      Whoever takes the entry out of the queue and claims it, claims with the queue's reference; every other claimer adds
+ *      one of his own, and the queue's goes with the tombstone.
+ *
+ *  THE GATE (tpool.gate): bit 0 ROOM: `active` is below max_workers and the pool is neither paused nor halted; changed
+ *  under pool->lock. From bit 1: how many workers search. A submit acts only if the word is just ROOM.
+ *
+ *  ATTENTION (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING; from bit 8 the count of stop requests.
+ *  Everyone looks at it within the lane's lock under which he puts in or takes out. Who sets one of the first three or
+ *  HALTED passes all those locks afterwards (tpool__fence_lanes): from then on everybody acts on it.
+ *
+ *  ORDERED PAIRS
+ *      P1  tpool__unlock releases            tpool__lock acquires                 all that locks guard
+ *      P2  tpool__publish, exchange          every look at a state that may be    the result, the outcome
+ *                                            done (tpool__is_done and others)
+ *      P3  clearing LOCKED releases          the exchange that sets it acquires   `watches`
+ *      P4  each release of a reference       the one that sees itself the last    all that holders did to the block
+ *      P5  tpool__unpark, exchange           tpool__park, exchange                what was done before the wake
+ *      P6  linking a new worker              walking the list of workers          its lane and locks
+ *      P7  `runner` is stored                the search for cycles loads it       the thread's own record pointer
+ *      P8  tpool__process.ready is stored    every call that needs it loads it    hooks, keys, constants
+ *      P9  an outcome is stored              it is loaded or replaced             the outcome's fields
+ *
+ *  WHY NO WAKE IS LOST
+ *  Every task is put into a lane, and every job made public, under a lock; afterwards its submitter loads the gate (N).
+ *  Every worker that stops looking changes the gate first (C) and then looks under each of those locks (L).
+ *      E1  A worker starts to search: adds a searcher (tpool__start_searching), then looks by itself.
+ *      E2  A searcher that has found a task leaves the searchers: C, then, if it was the last and there is ROOM, L, and
+ *          if anything is left it does what a submitter would (tpool__stop_searching).
+ *      E3  A worker goes to sleep, blocks in a wait, or ends: C (a searcher less, ROOM perhaps set; if it ends, `live` is
+ *          lowered), then L; if it sees something it comes back, or wakes another.
+ *      Take a task put in under lock M, and a worker's L at the same M. If L comes later, it sees the task. If L came
+ *      first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
+ *      submitter sees a gate without that searcher, or with ROOM, and wakes somebody; likewise it sees `live` == 0 within
+ *      the lock and takes tpool__enqueue_first. In neither case is the task left alone. So the gate and `live` need no
+ *      order of their own, and a submit no fence: the lock that it takes anyway has paid for it.
+ *
+ *  WHY DESTROY FREES NOTHING TOO EARLY
+ *  A pool's end waits for: no active and no blocked worker; empty lanes, tombstones counted; no stray; no visitor; the
+ *  threads joined. Whoever ends a task outside the queue has claimed it first, so its tombstone is in a lane, or its
+ *  popper has found it unsettled and counted a stray, until tpool__settle, the ender's last touch of the pool. A submit
+ *  that blocks and a drain are visitors until theirs. All of these counts are under the inject lock, the last touch being
+ *  its unlock.
+ *
+ *  WHO WRITES WHAT, PER TASK
+ *      the inject lane's line       each outside submit; workers once per batch (up to 32 tasks)
+ *      a worker's own lane          its owner; a thief once per half of it
+ *      the block                    submitter, claimer, whoever releases last: three lines passed on per future
+ *      gate, attention, live        read by all; written when workers sleep, wake, search, pause: not per task while busy
+ *      counts                       the worker's own line
+ *  So at 64 or 192 cores the one line that all submitters write is the inject lane's: one transfer a submit. Submits from
+ *  workers touch their own lane only. A search looks at each worker's lane once, by plain loads.
+ *
+ *  REJECTED
+ *      - A tombstone-free queue with links in the blocks: removing from the middle is free, but a consumer pays a cache
+ *        miss a task, and a plain task needs a block.
+ *      - Leaving the searchers before taking a task: saves looking at that lane again, but for a moment the worker that is
+ *        about to take it counts as busy, and the submitter starts a second one: three awaited submits used two threads.
+ *      - Batches for a pool of one worker: what was fetched had to be given back in order when the worker was replaced or
+ *        a spare took over; tasks ran as 1 2 3 4 5 6 10 7 8 9 before.
+ *      - Reserving room for a blocked submitter instead of putting its task in for it: woken submitters overtook each other.
+ * ================================================================================================================= */
 
 /* ====================================================================================================================
  *  >>structures  Blocks, lanes, workers, pools
@@ -5699,3 +6323,23 @@ TPOOL_API const char *tpool_version(void) {
 }
 
 #endif /* TPOOL_IMPLEMENTATION */
+
+/* ====================================================================================================================
+ *  LICENCE: either of these, at your choice.
+ *
+ *  A. MIT License. Copyright (c) 2026 the tpool.h authors.
+ *  Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+ *  documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+ *  rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+ *  persons to whom the Software is furnished to do so, subject to the following conditions: The above copyright notice and
+ *  this permission notice shall be included in all copies or substantial portions of the Software. THE SOFTWARE IS PROVIDED
+ *  "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF
+ *  MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS
+ *  BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ *  OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ *
+ *  B. Public domain (www.unlicense.org). This is free and unencumbered software released into the public domain. Anyone is
+ *  free to copy, modify, publish, use, compile, sell, or distribute this software, either in source code form or as a
+ *  compiled binary, for any purpose, commercial or non-commercial, and by any means. THE SOFTWARE IS PROVIDED "AS IS",
+ *  WITHOUT WARRANTY OF ANY KIND.
+ * ================================================================================================================= */

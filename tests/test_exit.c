@@ -145,9 +145,18 @@ static int the_low_level_pool_works_while_the_high_level_one_is_drained(void) {
     return 0;
 }
 
+static void *say_late(void *arg) { sleep_ms(50); say(arg); return NULL; }   /* so that who does not wait is gone */
+static void *use_low_late(void *arg) {
+    gate_pass(&hold);
+    for (int i = 0; i < 3; i++) {
+        if (tpool_submit(tpool_low_level(), say_late, arg, NULL) != TPOOL_OK) say("R");
+    }
+    return NULL;
+}
+
 static int the_low_level_pool_may_be_first_used_while_the_high_level_one_is_drained(void) {
-    configure(1, 1);
-    submit(tpool_high_level(), use_low_and_high, NULL);
+    configure(1, 3);
+    submit(tpool_high_level(), use_low_late, "l");
     AWAIT_ARRIVALS(&hold, 1);
     open_hold_at_exit();
     return 0;
@@ -374,7 +383,7 @@ static const story stories[] = {
     STORY(low_level_work_completes, 4, "Llll"),
     STORY(the_high_level_pool_is_drained_before_the_low_level_one, 0, "ggghhhkllllllmmmmmm"),
     STORY(the_low_level_pool_works_while_the_high_level_one_is_drained, 0, "LLLghkllmm"),
-    STORY(the_low_level_pool_may_be_first_used_while_the_high_level_one_is_drained, 0, "ghllmm"),
+    STORY(the_low_level_pool_may_be_first_used_while_the_high_level_one_is_drained, 0, "lll"),
     STORY(exit_by_a_thread_of_the_programs_own_drains_too, 11, "Hhhh"),
     STORY(work_queued_before_a_shutdown_without_wait_completes, 0, "Hhhh"),
     STORY(exit_after_a_waiting_shutdown_is_quiet, 5, "hl"),
