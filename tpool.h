@@ -1122,7 +1122,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #endif
-#if !defined(CLOCK_MONOTONIC)
+#if !defined(CLOCK_MONOTONIC) || (defined(__GLIBC__) && !defined(__USE_MISC)) /* __USE_MISC: syscall() and others */
 #error "tpool.h: in the implementation file, include tpool.h before the system headers, or compile with -std=gnu11 or -D_GNU_SOURCE"
 #endif
 #if defined(__GLIBC__) && !defined(__USE_GNU) /* the file included system headers first: this one is then not declared */
@@ -4764,15 +4764,20 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     return status;
 }
 
+/* After the cancelling: a task that takes the place of one that stops would not be told. */
+static void tpool__stop_running(tpool *pool, unsigned flags) {
+    if (flags & TPOOL_STOP_RUNNING)
+        tpool__add_relaxed(&pool->attention, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__attention */
+}
+
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
-    if (flags & TPOOL_STOP_RUNNING)
-        tpool__add_relaxed(&pool->attention, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__attention */
     tpool__set_attention(pool, TPOOL__SHUT, 0);
     tpool__wake_room(pool);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL_CANCELLED, NULL, false);
+    tpool__stop_running(pool, flags);
     if (tpool__attention(pool) & TPOOL__PAUSED) tpool__set_attention(pool, 0, TPOOL__PAUSED);
     tpool__notify_if_work(pool);
     tpool__wake_sleepers(pool);
@@ -6127,9 +6132,8 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
     if (flags & TPOOL_WAIT && within) return TPOOL_DEADLOCK;
     tpool_status status = TPOOL_OK;
     if (high && flags & TPOOL_WAIT) {
-        if (flags & TPOOL_STOP_RUNNING) /* now, not when it is drained; relaxed: see tpool__attention */
-            tpool__add_relaxed(&high->attention, 1u << TPOOL__STOPS_SHIFT);
         if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(high, TPOOL_CANCELLED, NULL, false);
+        tpool__stop_running(high, flags); /* now, not when it is drained */
         (void)tpool_resume(high);
         status = tpool_drain(high, TPOOL_FOREVER);
         if (status == TPOOL_OK) status = tpool_shutdown(high, flags);
@@ -6197,7 +6201,7 @@ static void tpool__after_fork_in_child(void) {
  * or a callback waits for nothing: its own task would never end. */
 static void tpool__at_exit(void) {
     tpool__lock(&tpool__process.lock);
-    tpool *high = tpool__dual.pool[0], *low = tpool__dual.pool[1];
+    tpool *high = tpool__dual.pool[0];
     /* the list may shrink while the lock is left, but exit is no time to destroy pools, so that is not provided for */
     for (tpool *pool = tpool__process.pools; pool; pool = pool->next) {
         if (pool->shared) continue;
@@ -6209,6 +6213,9 @@ static void tpool__at_exit(void) {
     if (tpool__self()->context) return;
     if (high && tpool_resume(high) == TPOOL_OK && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK)
         (void)tpool_shutdown(high, TPOOL_WAIT);
+    tpool__lock(&tpool__process.lock);
+    tpool *low = tpool__dual.pool[1]; /* only now: the high-level pool's last tasks may have been the first to ask */
+    tpool__unlock(&tpool__process.lock);
     if (low && tpool_resume(low) == TPOOL_OK && tpool_drain(low, TPOOL_FOREVER) == TPOOL_OK)
         (void)tpool_shutdown(low, TPOOL_WAIT);
 }

@@ -145,9 +145,11 @@ static int the_low_level_pool_works_while_the_high_level_one_is_drained(void) {
     return 0;
 }
 
-static void *say_late(void *arg) { sleep_ms(50); say(arg); return NULL; }   /* so that who does not wait is gone */
+/* Late, so that whoever looked for the low-level pool too early has looked, and whoever does not wait is gone. */
+static void *say_late(void *arg) { sleep_ms(50); say(arg); return NULL; }
 static void *use_low_late(void *arg) {
     gate_pass(&hold);
+    sleep_ms(50);
     for (int i = 0; i < 3; i++) {
         if (tpool_submit(tpool_low_level(), say_late, arg, NULL) != TPOOL_OK) say("R");
     }

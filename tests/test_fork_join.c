@@ -2,6 +2,9 @@
 #include "support.h"
 
 #include <sched.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #ifdef __linux__
 #include <sys/syscall.h>
 #endif
@@ -154,6 +157,49 @@ static void a_hundred_thousand_jobs_may_be_pending(void **state) {
         free(p.runs);
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
+}
+
+/* The bytes of memory that are allocated, or 0 where the system does not tell. */
+static size_t allocated_bytes(void) {
+#if defined(__GLIBC__) && !SLOW_TOOL
+#if __GLIBC_PREREQ(2, 33)
+    return mallinfo2().uordblks;
+#endif
+#endif
+    return 0;
+}
+
+typedef struct thrift {
+    pile pile;
+    size_t before, pending, after;
+} thrift;
+
+static void *watch_allocation(void *arg) {
+    thrift *t = arg;
+    pile *p = &t->pile;
+    t->before = allocated_bytes();
+    for (int i = 0; i < p->count; i++) tpool_fork(&p->jobs[i], count_run, &p->runs[i]);
+    t->pending = allocated_bytes();
+    for (int i = p->count - 1; i >= 0; i--) tpool_join(&p->jobs[i]);
+    t->after = allocated_bytes();
+    return NULL;
+}
+
+static void fork_and_join_allocate_nothing(void **state) {
+    (void)state;
+    if (allocated_bytes() == 0) skip();
+    tpool *pool = create_pool(1, 0);
+    thrift t = { .pile = { .count = 10000 } };
+    t.pile.jobs = calloc((size_t)t.pile.count, sizeof *t.pile.jobs);
+    t.pile.runs = calloc((size_t)t.pile.count, sizeof *t.pile.runs);
+    assert_non_null(t.pile.jobs);
+    assert_non_null(t.pile.runs);
+    take(submit(pool, watch_allocation, &t));
+    assert_int_equal(t.before, t.pending);
+    assert_int_equal(t.before, t.after);
+    free(t.pile.jobs);
+    free(t.pile.runs);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 static void *give_null(void *arg) {
@@ -789,6 +835,7 @@ int main(void) {
         cmocka_unit_test(divide_and_conquer_gives_the_right_result),
         cmocka_unit_test(jobs_nest_a_hundred_thousand_deep),
         cmocka_unit_test(a_hundred_thousand_jobs_may_be_pending),
+        cmocka_unit_test(fork_and_join_allocate_nothing),
         cmocka_unit_test(join_gives_what_the_job_returned),
         cmocka_unit_test(outside_a_worker_fork_defers_to_join),
         cmocka_unit_test(an_idle_worker_takes_a_forked_job),

@@ -3,6 +3,7 @@
 #include "support.h"
 
 #ifdef __linux__
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #endif
 
@@ -977,6 +978,148 @@ static void spares_run_initializer_and_finalizer(void **state) {
     tpool_future_release(bare);
 }
 
+/* ---- When the system refuses a spare worker. */
+
+/* Huge stacks, and no address space for another one; the sanitizers need theirs for themselves. */
+#if defined(__linux__) && !SLOW_TOOL
+#define CAN_REFUSE_THREADS 1
+#else
+#define CAN_REFUSE_THREADS 0
+#endif
+
+#if CAN_REFUSE_THREADS
+#define HUGE_STACK ((size_t)512 << 20)
+
+static struct rlimit address_space;
+
+static void refuse_threads(void) {
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    assert_non_null(file);
+    assert_int_equal(1, fscanf(file, "%lu", &pages));
+    fclose(file);
+    assert_int_equal(0, getrlimit(RLIMIT_AS, &address_space));
+    struct rlimit tight = address_space;
+    tight.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + HUGE_STACK / 2;
+    assert_int_equal(0, setrlimit(RLIMIT_AS, &tight));
+}
+
+static void allow_threads(void) { assert_int_equal(0, setrlimit(RLIMIT_AS, &address_space)); }
+
+/* A task that waits, in one of four ways, for what a queued task completes. */
+typedef struct refused {
+    tpool *pool;
+    int way;
+    gate started;
+    tpool_future *bare, *never, *child;
+    tpool_status got;
+    _Atomic long thread; /* its number and one, once it is about to wait */
+} refused;
+
+static void *complete_refused(void *arg) {
+    if (tpool_future_set_result(((refused *)arg)->bare, NULL) != TPOOL_OK) abort();
+    return NULL;
+}
+
+static void wait_refused(refused *r) {
+    tpool_future *both[2] = { r->never, r->bare }, *yielded = NULL;
+    tpool_completions *completions = NULL;
+    atomic_store(&r->thread, thread_number() + 1);
+    switch (r->way) {
+    case 0: r->got = tpool_future_result(r->bare, TPOOL_FOREVER, NULL); break;
+    case 1: r->got = tpool_future_result(r->bare, HANG, NULL); break;
+    case 2: r->got = tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL); break;
+    default:
+        if (tpool_as_completed(both, 2, &completions) != TPOOL_OK) abort();
+        r->got = tpool_completions_next(completions, TPOOL_FOREVER, &yielded);
+        tpool_completions_destroy(completions);
+    }
+}
+
+static void *submit_and_wait_refused(void *arg) {
+    refused *r = arg;
+    gate_pass(&r->started);
+    if (tpool_submit(r->pool, complete_refused, r, &r->child) != TPOOL_OK) abort();
+    wait_refused(r);
+    return NULL;
+}
+
+static void *only_wait_refused(void *arg) {
+    wait_refused(arg);
+    return NULL;
+}
+#endif
+
+static void a_wait_whose_spare_is_refused_gives_no_thread(void **state) {
+    (void)state;
+#if CAN_REFUSE_THREADS
+    for (int manner = 0; manner < 4; manner++) {
+        refused r = { .pool = create_pool(1, HUGE_STACK), .way = manner, .started = GATE_CLOSED, .got = TPOOL_INVALID };
+        assert_status(TPOOL_OK, tpool_future_create(&r.bare));
+        assert_status(TPOOL_OK, tpool_future_create(&r.never));
+        tpool_future *future = submit(r.pool, submit_and_wait_refused, &r);
+        EVENTUALLY(gate_arrived(&r.started) == 1);
+        refuse_threads();
+        gate_open(&r.started);
+        tpool_status got = tpool_future_result(future, HANG, NULL);
+        allow_threads();
+        assert_status(TPOOL_OK, got);
+        tpool_future_release(future);
+        assert_status(TPOOL_NO_THREAD, r.got);
+        take(r.child); /* it has its turn all the same */
+        assert_true(tpool_future_done(r.bare));
+        assert_status(TPOOL_OK, tpool_destroy(r.pool));
+        tpool_future_release(r.bare);
+        tpool_future_release(r.never);
+    }
+#else
+    skip();
+#endif
+}
+
+static void when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread(void **state) {
+    (void)state;
+#if CAN_REFUSE_THREADS
+    for (int manner = 0; manner < 4; manner++) {
+        enum { waiters = 2 };
+        tpool *pool = create_pool(waiters, HUGE_STACK);
+        refused r[waiters];
+        tpool_future *futures[waiters];
+        for (int i = 0; i < waiters; i++) {
+            r[i] = (refused){ .pool = pool, .way = manner, .got = TPOOL_INVALID };
+            assert_status(TPOOL_OK, tpool_future_create(&r[i].bare));
+            assert_status(TPOOL_OK, tpool_future_create(&r[i].never));
+            futures[i] = submit(pool, only_wait_refused, &r[i]);
+        }
+        for (int i = 0; i < waiters; i++) {
+            EVENTUALLY(atomic_load(&r[i].thread) != 0);
+            await_asleep(atomic_load(&r[i].thread) - 1);
+        }
+        refuse_threads();
+        tpool_future *queued = NULL;
+        tpool_status submitted = tpool_submit(pool, nothing, NULL, &queued);
+        tpool_status got = submitted == TPOOL_OK ? tpool_future_result(queued, HANG, NULL) : submitted;
+        allow_threads();
+        assert_status(TPOOL_OK, submitted); /* workers run, so the work is taken */
+        assert_status(TPOOL_OK, got);       /* by the one that has given up its wait */
+        tpool_future_release(queued);
+        for (int i = 0; i < waiters; i++) assert_status(TPOOL_OK, tpool_future_set_result(r[i].bare, NULL));
+        int gave_up = 0;
+        for (int i = 0; i < waiters; i++) {
+            take(futures[i]);
+            if (r[i].got == TPOOL_NO_THREAD) gave_up++;
+            else assert_status(TPOOL_OK, r[i].got);
+            tpool_future_release(r[i].bare);
+            tpool_future_release(r[i].never);
+        }
+        assert_int_equal(1, gave_up);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+#else
+    skip();
+#endif
+}
+
 /* ---- Memory and load. */
 
 /* Resident memory in KiB, or -1 where the system does not tell. */
@@ -1099,6 +1242,8 @@ int main(void) {
         cmocka_unit_test(a_spare_finishes_its_task_beside_the_waiter_and_then_ends),
         cmocka_unit_test(many_blocked_tasks_get_as_many_spares_which_end_again),
         cmocka_unit_test(spares_run_initializer_and_finalizer),
+        cmocka_unit_test(a_wait_whose_spare_is_refused_gives_no_thread),
+        cmocka_unit_test(when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread),
         cmocka_unit_test(a_million_awaits_in_one_long_task_keep_memory_bounded),
         cmocka_unit_test(recursion_with_all_kinds_of_waits_gives_the_right_result),
     };

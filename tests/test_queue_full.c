@@ -848,6 +848,32 @@ static void a_worker_may_run_a_task_of_its_own_full_pool(void **state) {
     end_pool(pool);
 }
 
+static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); }
+typedef struct doomed_submit { tpool *pool; atomic_int freed, survived; tpool_status status; } doomed_submit;
+static void *submit_end_thread(void *arg) {
+    doomed_submit *d = arg;
+    tpool_task task = { .fn = end_thread, .arg = &d->freed, .arg_free = count_free };
+    d->status = tpool_submit_task(d->pool, &task, NULL);
+    atomic_fetch_add(&d->survived, 1);
+    return NULL;
+}
+
+static void a_task_that_ends_the_thread_of_its_submitter_is_broken_too(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static doomed_submit d;
+    pthread_t thread;
+    d.pool = new_full_caller_runs_pool(&hold);
+    assert_int_equal(0, pthread_create(&thread, NULL, submit_end_thread, &d));
+    pthread_join(thread, NULL);
+    assert_int_equal(0, atomic_load(&d.survived));
+    assert_int_equal(1, atomic_load(&d.freed));
+    assert_int_equal(1, atomic_load(&failures));   /* nobody holds it, so on_failure learns of it */
+    assert_int_equal(1, stats_of(d.pool).failed);
+    gate_open(&hold);
+    end_pool(d.pool);
+}
+
 static void caller_runs_blocks_while_the_pool_is_paused(void **state) {
     (void)state;
     static seen_by_task seen;
@@ -1045,6 +1071,7 @@ int main(void) {
         cmocka_unit_test(run_with_timeout_and_submit_many_run_in_the_caller_too),
         cmocka_unit_test(a_worker_that_runs_its_own_submit_is_itself_again_afterwards),
         cmocka_unit_test(a_worker_may_run_a_task_of_its_own_full_pool),
+        cmocka_unit_test(a_task_that_ends_the_thread_of_its_submitter_is_broken_too),
         cmocka_unit_test(caller_runs_blocks_while_the_pool_is_paused),
         cmocka_unit_test(caller_runs_goes_on_when_a_paused_pool_is_resumed_or_shut_down),
         cmocka_unit_test(drop_oldest_cancels_what_has_waited_longest),

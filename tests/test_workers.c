@@ -1,6 +1,6 @@
 /* The workers of a pool: when they start and end, how many there are, what they are called, what runs on them first
-   and last, what happens when they cannot start or when a task ends its thread. What tasks touch is static, so that it
-   is still there when a failed assertion has left the test. */
+   and last, what happens when they cannot start or when a task ends its thread. What tasks touch is static, so that
+   it is still there when a failed assertion has left the test. */
 #include "support.h"
 #include <signal.h>
 #include <sys/resource.h>
@@ -593,7 +593,11 @@ static void initializer_and_finalizer_run_once_per_worker(void **state) {
     assert_int_equal(3, atomic_load(&finalized));
 }
 
-typedef struct spare_story { look_task inner; int inner_number, outer_number; tpool_status submit, wait; } spare_story;
+typedef struct spare_story {
+    look_task inner;
+    int inner_number, outer_number;
+    tpool_status submit, wait;
+} spare_story;
 static void *look_and_give_number(void *arg) {
     spare_story *s = arg;
     look_around(&s->inner.seen);
@@ -905,7 +909,11 @@ static void waits_for_the_own_pool_in_an_initializer_are_deadlocks(void **state)
 }
 
 /* The third worker's initializer holds a gate: meanwhile nobody takes what is queued. */
-typedef struct finalizer_story { hook_waits waits; gate third_worker; atomic_int workers, finalizers; } finalizer_story;
+typedef struct finalizer_story {
+    hook_waits waits;
+    gate third_worker;
+    atomic_int workers, finalizers;
+} finalizer_story;
 static bool hold_third_worker(void *context) {
     finalizer_story *s = context;
     if (atomic_fetch_add(&s->workers, 1) == 2) gate_pass(&s->third_worker);
