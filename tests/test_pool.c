@@ -613,6 +613,35 @@ static void a_task_may_shut_its_own_pool_down_without_waiting(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* Each task that stops makes place for another, which must be cancelled then and not start unasked. */
+static char run_until_asked_never;
+static void *run_until_asked(void *arg) {
+    (void)arg;
+    int64_t end = tpool_now() + TPOOL_SEC(2);
+    while (!tpool_stop_requested())
+        if (tpool_now() > end) return &run_until_asked_never;
+    return NULL;
+}
+
+static void nothing_starts_unasked_between_stopping_and_cancelling(void **state) {
+    (void)state;
+    for (int round = 0; round < COUNT(50); round++) {
+        tpool *pool = new_pool(2);
+        tpool_future *futures[20];
+        for (int i = 0; i < 20; i++) futures[i] = submitted(pool, run_until_asked, NULL);
+        EVENTUALLY(tpool_future_running(futures[0]) && tpool_future_running(futures[1]));
+        assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING));
+        for (int i = 0; i < 20; i++) {
+            void *late = NULL;
+            tpool_status status = tpool_future_result(futures[i], 0, &late);
+            assert_true(status == TPOOL_OK || status == TPOOL_CANCELLED);
+            assert_null(late);
+            tpool_future_release(futures[i]);
+        }
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
 /* --- DEADLOCK for whoever would wait for himself */
 
 typedef struct endings { tpool_status drain, drain_look, shutdown, shutdown_all, destroy; } endings;
@@ -1599,6 +1628,7 @@ int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "cpu_count") == 0) return tpool_cpu_count();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pools_without_a_name_are_numbered_one_by_one),
+        cmocka_unit_test(nothing_starts_unasked_between_stopping_and_cancelling),
         cmocka_unit_test(every_status_has_its_number_its_name_and_a_text),
         cmocka_unit_test(units_of_time_take_ints_of_any_size_and_fractions),
         cmocka_unit_test(now_counts_nanoseconds_and_never_goes_back),
