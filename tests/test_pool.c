@@ -629,7 +629,7 @@ static void nothing_starts_unasked_between_stopping_and_cancelling(void **state)
         tpool *pool = new_pool(2);
         tpool_future *futures[20];
         for (int i = 0; i < 20; i++) futures[i] = submitted(pool, run_until_asked, NULL);
-        EVENTUALLY(tpool_future_running(futures[0]) && tpool_future_running(futures[1]));
+        EVENTUALLY(stats_of(pool).active == 2);
         assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING));
         for (int i = 0; i < 20; i++) {
             void *late = NULL;
