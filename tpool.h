@@ -973,8 +973,8 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter);
  * are done; the caller takes part. grain: the fewest indices of a part, 0: chosen. From any thread.
  * TPOOL_OK (an empty range too). TPOOL_FAILED: a body raised; parts not yet started were skipped. In a task of its own
  * the error is that task's. TPOOL_INVALID: pool or body NULL, begin above end. TPOOL_SHUTDOWN, TPOOL_BROKEN: the pool
- * takes no work; nothing was run. TPOOL_NO_MEMORY: nothing was run. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
- * tpool_future_result; parts may still run. */
+ * takes no work; nothing was run. TPOOL_NO_MEMORY: nothing was run. A cycle of waits is reported to the body whose wait
+ * closes it. */
 TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t grain,
                                  void (*body)(size_t begin, size_t end, void *context), void *context);
 
@@ -1907,6 +1907,12 @@ struct tpool__outcome {
     void (*payload_free)(void *payload);
 };
 
+/* Why a task ended without having been run to its end. */
+typedef enum tpool__reason {
+    TPOOL__WAS_CANCELLED, TPOOL__WAS_DROPPED, TPOOL__WAS_LOST, TPOOL__HAS_EXPIRED, TPOOL__SETUP_FAILED,
+    TPOOL__ENDED_THREAD, TPOOL__IS_STRANDED, TPOOL__OUT_OF_MEMORY
+} tpool__reason;
+
 /* What only some tasks have. The copied bytes follow it. */
 struct tpool__extra {
     void (*arg_free)(void *arg);
@@ -2033,6 +2039,7 @@ struct tpool__worker {
     _Atomic(tpool__worker *) next;
     int index;
     bool searching;             /* counted in pool->gate; the owner's */
+    bool retired;               /* in its finalizer, and counted nowhere but in pool->ending; the owner's */
     _Atomic(bool) busy;         /* has a task, or may have taken one; for tpool_get_stats */
     unsigned tasks_done;
     unsigned turns, ranked_turns;
@@ -2126,7 +2133,6 @@ static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
 static void tpool__wake_one(tpool *pool);
 static void tpool__publish(tpool_future *future, tpool_status status);
 static void tpool__count(tpool *pool, int which);
-#define TPOOL__DROPPED "The task was dropped from a full queue."
 static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter);
 static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter);
 static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter);
@@ -2973,7 +2979,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
 }
 
 static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t stops);
-static void tpool__end_unstarted(tpool_future *block, tpool_status status, const char *why);
+static void tpool__end_unstarted(tpool_future *block, tpool__reason reason);
 
 /* Runs the task in the submitting thread. False: the pool is paused, so that nothing may start. */
 static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
@@ -3047,8 +3053,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     if (status == TPOOL_OK) tpool__notify(pool);
     while (dropped) {
         tpool_future *next = dropped->u.next;
-        tpool__add_relaxed(&pool->counts[TPOOL__DROPPED_COUNT], 1); /* relaxed: statistics */
-        tpool__end_unstarted(dropped, TPOOL_CANCELLED, TPOOL__DROPPED);
+        tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
         dropped = next;
     }
     return status;
@@ -3121,6 +3126,7 @@ static tpool_status tpool__start_worker(tpool *pool) {
     if (!worker) return TPOOL_NO_MEMORY;
     worker->tasks_done = 0;
     worker->searching = true;
+    worker->retired = false;
     worker->asleep = worker->timed = false;
     tpool__store_relaxed(&worker->parker, 0); /* relaxed: its thread does not exist yet */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
@@ -3470,7 +3476,7 @@ static bool tpool__run_entry(tpool__thread *self, const tpool__entry *entry) {
     if (!entry->block) return tpool__run_plain(self, entry);
     /* relaxed: claimed by this thread */
     if ((tpool__load_relaxed(&entry->block->state) & TPOOL__PHASE) == TPOOL__PHASE_LAPSING) {
-        tpool__end_unstarted(entry->block, TPOOL_EXPIRED, NULL);
+        tpool__end_unstarted(entry->block, TPOOL__HAS_EXPIRED);
         return true;
     }
     return tpool__run_block(self, entry->block, entry->stops);
@@ -3555,6 +3561,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
 /* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. */
 static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize) {
     tpool *pool = worker->pool;
+    worker->retired = true;
     if (finalize && pool->config.finalizer) {
         tpool__context context;
         tpool__context_push(self, &context, TPOOL__IN_SETUP, pool);
@@ -3614,30 +3621,27 @@ static void tpool__worker_main(void *argument) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>run  W5: the task runs
  * ----------------------------------------------------------------------------------------------------------------- */
-static const tpool__outcome tpool__fixed_errors[] = { /* the first of a status is its usual one */
-    { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, "The task was cancelled before it started.", NULL }, NULL, 0, NULL },
-    { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, TPOOL__DROPPED, NULL }, NULL, 0, NULL },
-    { TPOOL__ERROR, true, { TPOOL_EXPIRED, 0, "The task's own time limit passed while it was queued.", NULL }, NULL, 0, NULL },
-    { TPOOL__ERROR, true, { TPOOL_BROKEN, 0, "the worker's initializer failed", NULL }, NULL, 0, NULL },
-    { TPOOL__ERROR, true, { TPOOL_BROKEN, 0, "the task ended its thread", NULL }, NULL, 0, NULL },
-    { TPOOL__ERROR, true, { TPOOL_BROKEN, 0, "no worker is left, and none could be started", NULL }, NULL, 0, NULL },
-    { TPOOL__ERROR, true, { TPOOL_CANCELLED, 0, "lost at the end of the process", NULL }, NULL, 0, NULL },
-    { TPOOL__ERROR, true, { TPOOL_FAILED, ENOMEM, "out of memory while raising an error or returning a result", NULL },
-      NULL, 0, NULL },
+#define TPOOL__FIXED(status, code, text) { TPOOL__ERROR, true, { status, code, text, NULL }, NULL, 0, NULL }
+static const tpool__outcome tpool__fixed_errors[] = { /* by tpool__reason */
+    TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was cancelled before it started."),
+    TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was dropped from a full queue."),
+    TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was lost at the end of the process."),
+    TPOOL__FIXED(TPOOL_EXPIRED, 0, "The task's own time limit passed while it was queued."),
+    TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker's initializer failed."),
+    TPOOL__FIXED(TPOOL_BROKEN, 0, "The task ended its thread."),
+    TPOOL__FIXED(TPOOL_BROKEN, 0, "No worker is left, and none could be started."),
+    TPOOL__FIXED(TPOOL_FAILED, ENOMEM, "Memory ran out while raising an error or returning a result."),
 };
+static tpool__outcome *tpool__fixed(tpool__reason reason) {
+    return (tpool__outcome *)(uintptr_t)&tpool__fixed_errors[reason]; /* is_static: never written */
+}
 
-/* An error that needs no memory: in the task's extra if it has one, since that has room for its name. */
-static tpool__outcome *tpool__error_fixed(tpool_future *block, tpool_status status, const char *why) {
-    const tpool__outcome *fixed = tpool__fixed_errors;
-    size_t count = sizeof tpool__fixed_errors / sizeof *tpool__fixed_errors;
-    for (size_t i = 0; i < count; i++) {
-        if (fixed[i].error.status != status || (why && strcmp(fixed[i].error.message, why) != 0)) continue;
-        if (!block->extra || !block->extra->name) return (tpool__outcome *)(uintptr_t)&fixed[i]; /* never written */
-        block->extra->ended = fixed[i];
-        block->extra->ended.error.task = block->extra->name;
-        return &block->extra->ended;
-    }
-    return (tpool__outcome *)(uintptr_t)&fixed[count - 1];
+/* An error that needs no memory: in the task's extra if it has a name, since that has room for it. */
+static tpool__outcome *tpool__error_fixed(tpool_future *block, tpool__reason reason) {
+    if (!block->extra || !block->extra->name) return tpool__fixed(reason);
+    block->extra->ended = tpool__fixed_errors[reason];
+    block->extra->ended.error.task = block->extra->name;
+    return &block->extra->ended;
 }
 
 /* The last outcome given wins, but an error is never replaced. */
@@ -3657,14 +3661,13 @@ static bool tpool__has_failed(tpool_future *task) {
 }
 
 static tpool__outcome *tpool__error_new(tpool_future *task, int code, const char *format, va_list arguments) {
-    const tpool__outcome *none = &tpool__fixed_errors[sizeof tpool__fixed_errors / sizeof *tpool__fixed_errors - 1];
     va_list again;
     va_copy(again, arguments);
     int length = format ? vsnprintf(NULL, 0, format, again) : 0;
     va_end(again);
     if (length < 0) length = 0;
     tpool__outcome *outcome = (tpool__outcome *)TPOOL_MALLOC(sizeof *outcome + (size_t)length + 1);
-    if (!outcome) return (tpool__outcome *)(uintptr_t)none; /* never written */
+    if (!outcome) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
     memset(outcome, 0, sizeof *outcome);
     char *text = (char *)(outcome + 1);
     text[0] = 0;
@@ -3693,11 +3696,6 @@ TPOOL_API void *tpool_raise(int code, const char *format, ...) {
     return NULL;
 }
 
-static void tpool__raise_no_memory(tpool_future *task) {
-    size_t last = sizeof tpool__fixed_errors / sizeof *tpool__fixed_errors - 1;
-    (void)tpool__set_outcome(task, (tpool__outcome *)(uintptr_t)&tpool__fixed_errors[last]); /* never written */
-}
-
 TPOOL_API void *tpool_return(const void *bytes, size_t size) {
     tpool_future *task = tpool__current_task();
     if (!task || (!bytes && size) || tpool__has_failed(task)) return NULL;
@@ -3705,7 +3703,7 @@ TPOOL_API void *tpool_return(const void *bytes, size_t size) {
     tpool__outcome *outcome =
         size <= SIZE_MAX / 2 ? (tpool__outcome *)TPOOL_MALLOC(head + (size ? size : 1)) : NULL;
     if (!outcome) {
-        tpool__raise_no_memory(task);
+        (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
         return NULL;
     }
     memset(outcome, 0, sizeof *outcome);
@@ -3727,7 +3725,7 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
     tpool__outcome *outcome =
         tpool__has_failed(task) ? NULL : (tpool__outcome *)TPOOL_MALLOC(sizeof *outcome);
     if (!outcome) {
-        if (!tpool__has_failed(task)) tpool__raise_no_memory(task);
+        if (!tpool__has_failed(task)) (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
         if (result_free) result_free(result);
         return NULL;
     }
@@ -3940,19 +3938,25 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     tpool_future_release(future);
 }
 
+static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
+    tpool_status status = tpool__fixed_errors[reason].error.status;
+    /* relaxed: statistics */
+    if (status == TPOOL_BROKEN) tpool__count(pool, TPOOL__FAILED_COUNT);
+    else if (status == TPOOL_EXPIRED) tpool__add_relaxed(&pool->counts[TPOOL__EXPIRED_COUNT], 1);
+    else if (reason == TPOOL__WAS_DROPPED) tpool__add_relaxed(&pool->counts[TPOOL__DROPPED_COUNT], 1);
+    else tpool__add_relaxed(&pool->counts[TPOOL__CANCELLED_COUNT], 1);
+}
+
 /* A task that will never run ends: the caller has claimed it and holds the claimer's reference. */
-static void tpool__end_unstarted(tpool_future *block, tpool_status status, const char *why) {
+static void tpool__end_unstarted(tpool_future *block, tpool__reason reason) {
     tpool *pool = tpool__pool_of(block);
     if (pool) {
-        if (status == TPOOL_BROKEN) tpool__count(pool, TPOOL__FAILED_COUNT);
-        else if (status == TPOOL_EXPIRED) tpool__add_relaxed(&pool->counts[TPOOL__EXPIRED_COUNT], 1); /* statistics */
-        else if (!why || strcmp(why, TPOOL__DROPPED) != 0)
-            tpool__add_relaxed(&pool->counts[TPOOL__CANCELLED_COUNT], 1); /* relaxed: statistics */
+        tpool__count_unstarted(pool, reason);
         tpool__arg_done(block);
     }
     block->value = NULL;
-    tpool__store_release(&block->outcome, tpool__error_fixed(block, status, why)); /* P9 */
-    tpool__publish(block, status);
+    tpool__store_release(&block->outcome, tpool__error_fixed(block, reason)); /* P9 */
+    tpool__publish(block, tpool__fixed_errors[reason].error.status);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4033,7 +4037,7 @@ static void tpool__inject_lost_one(tpool *pool) {
 }
 
 /* Ends a pending task from outside, for an asker that holds a reference. False: it is not pending any more. */
-static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool_status status, const char *why) {
+static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__reason reason) {
     tpool *pool = tpool__pool_of(future);
     if (!tpool__claim(future, phase + TPOOL__REFERENCE)) return false;
     if (pool) { /* the tombstone in the queue keeps the pool until tpool__settle */
@@ -4041,7 +4045,7 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool_st
     } else {
         tpool__or_relaxed(&future->state, TPOOL__SETTLED); /* relaxed: nobody else reads it before the end */
     }
-    tpool__end_unstarted(future, status, why);
+    tpool__end_unstarted(future, reason);
     return true;
 }
 
@@ -4061,7 +4065,7 @@ static inline void tpool__lapse(tpool_future *future) {
     /* relaxed: only a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__has_expired(future) &&
         !tpool__is_orphan(future))
-        (void)tpool__claim_and_end(future, TPOOL__PHASE_LAPSING, TPOOL_EXPIRED, NULL);
+        (void)tpool__claim_and_end(future, TPOOL__PHASE_LAPSING, TPOOL__HAS_EXPIRED);
 }
 
 /* W9: a worker runs the task it wants, if that is its own pool's and has not started. Nothing else ever runs in a wait:
@@ -4090,10 +4094,11 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     return true;
 }
 
-/* A worker that blocks makes room for another, which may have to be a spare one. False: not a worker. */
+/* A worker that blocks makes room for another, which may have to be a spare one. False: not a worker, or, in its
+ * finalizer, none any more. */
 static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
-    if (!worker) return false;
+    if (!worker || worker->retired) return false;
     tpool *pool = worker->pool;
     tpool__stop_searching(worker);
     tpool__lock(&pool->lock);
@@ -4240,14 +4245,15 @@ static int64_t tpool__earlier(int64_t deadline, const tpool_future *future) {
     return expires_at && expires_at < deadline ? expires_at : deadline;
 }
 
-/* TPOOL_OK: it is done. set and count: all that the caller waits for, for the search for cycles. */
+/* TPOOL_OK: it is done. set and count: all that the caller waits for, for the search for cycles. set NULL: part of the
+ * caller's own work, which no cycle or refused worker may cut short, and which the records of its parts stand for. */
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpool_future *const *set, size_t count) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
     tpool__lapse(future);
     if (tpool__is_done(future)) return TPOOL_OK;
     if (tpool__is_orphan(future)) return TPOOL_BROKEN;
     if (deadline == 0) return TPOOL_TIMEOUT;
-    if (tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
+    if (set && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
     tpool__thread *self = tpool__self();
     if (deadline == TPOOL_FOREVER && tpool__run_in_place(self, future)) {
         if (tpool__is_done(future)) return TPOOL_OK;
@@ -4262,10 +4268,10 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpoo
     tpool__waiter waiter = { 0 };
     tpool__future_watch watch = { { NULL, NULL, tpool__wake_waiter }, NULL };
     tpool_status status = TPOOL_OK;
-    bool recorded = deadline == TPOOL_FOREVER && self->context;
+    bool recorded = set && deadline == TPOOL_FOREVER && self->context;
     if (recorded && !tpool__record_wait(self, &record, set, count)) return TPOOL_DEADLOCK;
     watch.waiter = &waiter;
-    waiter.can_refuse = true;
+    waiter.can_refuse = set != NULL;
     bool began = tpool__block_begin(self, &waiter);
     if (tpool__watch_add(future, &watch.watch)) {
         while (!tpool__is_done(future)) {
@@ -4368,7 +4374,7 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     if (!future) return false;
     tpool__lapse(future);
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return false;
-    if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL_CANCELLED, NULL)) return true;
+    if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL__WAS_CANCELLED)) return true;
     uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
 }
@@ -4612,14 +4618,15 @@ static void tpool__forget_program(tpool_future *claimed) {
 }
 
 /* Takes out everything that waits and ends it, in the calling thread. */
-static void tpool__end_waiting(tpool *pool, tpool_status status, const char *why, bool lost) {
+static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     tpool__worker *worker = tpool__first_worker(pool);
     tpool__lane *lane = &pool->inject;
     for (;;) {
         tpool_future *unreferenced = NULL;
         tpool__entry entry = { 0 };
         bool found = false, plain = false;
-        uintptr_t phase = status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_LAPSING;
+        const tpool_error *error = &tpool__fixed_errors[reason].error;
+        uintptr_t phase = error->status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_LAPSING;
         tpool__lock(&lane->lock);
         for (;;) {
             if (tpool__lane_pop(lane, &entry)) { }
@@ -4641,13 +4648,11 @@ static void tpool__end_waiting(tpool *pool, tpool_status status, const char *why
         tpool__unlock(&lane->lock);
         tpool__dispose_chain(unreferenced);
         if (found && plain) {
-            if (status == TPOOL_BROKEN) tpool__count(pool, TPOOL__FAILED_COUNT);
-            else tpool__add_relaxed(&pool->counts[TPOOL__CANCELLED_COUNT], 1); /* relaxed: statistics */
-            if (status == TPOOL_BROKEN && pool->config.on_failure)
-                tpool__report_failure(pool, &tpool__error_fixed(&tpool__self()->plain, status, why)->error);
+            tpool__count_unstarted(pool, reason);
+            if (error->status == TPOOL_BROKEN && pool->config.on_failure) tpool__report_failure(pool, error);
         } else if (found) {
-            if (lost) tpool__forget_program(entry.block);
-            tpool__end_unstarted(entry.block, status, why);
+            if (reason == TPOOL__WAS_LOST) tpool__forget_program(entry.block);
+            tpool__end_unstarted(entry.block, reason);
         } else {
             if (!worker) return;
             lane = &worker->lane;
@@ -4673,7 +4678,7 @@ static void tpool__wake_sleepers(tpool *pool) {
 static void tpool__break(tpool *pool) {
     tpool__set_attention(pool, TPOOL__BREAK, 0);
     tpool__wake_room(pool);
-    tpool__end_waiting(pool, TPOOL_BROKEN, "the worker's initializer failed", false);
+    tpool__end_waiting(pool, TPOOL__SETUP_FAILED);
     tpool__wake_sleepers(pool);
 }
 
@@ -4776,7 +4781,7 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
     tpool__set_attention(pool, TPOOL__SHUT, 0);
     tpool__wake_room(pool);
-    if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL_CANCELLED, NULL, false);
+    if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
     tpool__stop_running(pool, flags);
     if (tpool__attention(pool) & TPOOL__PAUSED) tpool__set_attention(pool, 0, TPOOL__PAUSED);
     tpool__notify_if_work(pool);
@@ -4924,6 +4929,7 @@ static size_t tpool__partition(tpool_future **futures, size_t count) {
     return left + right;
 }
 static size_t tpool__done_first(tpool_future **futures, size_t count) {
+    for (size_t i = 0; i < count; i++) tpool__lapse(futures[i]);
     for (size_t i = 0; i < count; i++)
         if (tpool__is_done(futures[i])) futures[i] = (tpool_future *)((uintptr_t)futures[i] | 1);
     size_t done = count ? tpool__partition(futures, count) : 0;
@@ -5039,6 +5045,7 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
     if ((!futures && count) || (unsigned)when > (unsigned)TPOOL_FIRST_EXCEPTION) return TPOOL_INVALID;
     for (size_t i = 0; i < count; i++)
         if (!futures[i]) return TPOOL_INVALID;
+    for (size_t i = 0; i < count; i++) tpool__lapse(futures[i]); /* each is looked at, whatever becomes of the others */
     tpool_status status = TPOOL_OK;
     int64_t deadline = tpool__deadline(timeout_ns);
     if (count > 0 && when == TPOOL_ALL_COMPLETED) status = tpool__wait_all(futures, count, deadline);
@@ -5197,22 +5204,25 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     return TPOOL_OK;
 }
 
-/* Looks at all that may expire, which nobody else may be doing. They are few, or the queue is long anyway. */
+/* Ends what has expired; nobody else may be looking. */
 static void tpool__completions_lapse(tpool_completions *completions) {
+    tpool__lock(&completions->lock);
     for (size_t i = 0; i < completions->bucket_count; i++) {
-        tpool_future *expired = NULL;
-        tpool__lock(&completions->lock);
-        for (tpool__item *item = completions->buckets[i]; item && !expired; item = item->chained)
+        for (tpool__item *item = completions->buckets[i]; item; item = item->chained) {
             /* relaxed: a hint */
-            if ((tpool__load_relaxed(&item->future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING &&
-                tpool__has_expired(item->future))
-                expired = tpool_future_retain(item->future);
-        tpool__unlock(&completions->lock);
-        if (!expired) continue;
-        tpool__lapse(expired); /* runs callbacks and the watch, so without the lock */
-        tpool_future_release(expired);
-        i--; /* there may be more in this bucket; unsigned arithmetic comes round */
+            if ((tpool__load_relaxed(&item->future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING ||
+                !tpool__has_expired(item->future))
+                continue;
+            tpool_future *expired = tpool_future_retain(item->future);
+            tpool__unlock(&completions->lock); /* its end runs callbacks, and our own watch */
+            tpool__lapse(expired);
+            tpool_future_release(expired);
+            tpool__lock(&completions->lock);
+            i--; /* the chain may have changed: this bucket once more (unsigned arithmetic comes round) */
+            break;
+        }
     }
+    tpool__unlock(&completions->lock);
 }
 
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
@@ -5750,13 +5760,11 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     return status;
 }
 
-/* Nothing more will run: every item that no chunk has taken ends so. */
-static void tpool__iter_abort(tpool_map_iter *iter, tpool_status status, const tpool_error *error) {
+/* Nothing more will run: every item that no chunk has taken ends so. The message is static. */
+static void tpool__iter_abort(tpool_map_iter *iter, tpool_status status, const char *message) {
     iter->aborted = status;
-    if (error) iter->aborted_error = *error;
-    else iter->aborted_error.status = status;
-    iter->aborted_error.task = NULL;
-    if (!iter->aborted_error.message) iter->aborted_error.message = tpool_status_text(status);
+    iter->aborted_error.status = status;
+    iter->aborted_error.message = message ? message : tpool_status_text(status);
     tpool__lock(&iter->lock);
     iter->source_ended = true;
     if (!iter->ring) iter->available = iter->spec.count;
@@ -5840,9 +5848,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             const tpool_error *error = NULL;
             if (!slot->done) { /* the thread was ended in this chunk */
                 end = TPOOL_BROKEN;
-                (void)tpool_future_error(future, 0, &error);
-                if (!error || error->status != TPOOL_BROKEN) error = &tpool__fixed_errors[4].error;
-                if (error != &tpool__fixed_errors[4].error) error = &tpool__fixed_errors[4].error;
+                error = &tpool__fixed_errors[TPOOL__ENDED_THREAD].error;
             } else {
                 iter->current = slot->outcome;
                 slot->outcome = NULL;
@@ -5859,10 +5865,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         if (!chunk->started && !iter->aborted) { /* cancelled or broken before it took any */
             const tpool_error *error = NULL;
             (void)tpool_future_error(future, 0, &error);
-            tpool__iter_abort(iter, tpool__end_of(future) == TPOOL_BROKEN ? TPOOL_BROKEN : TPOOL_CANCELLED, NULL);
-            if (error) iter->aborted_error.message = tpool__end_of(future) == TPOOL_BROKEN
-                                                         ? tpool__fixed_errors[3].error.message
-                                                         : tpool__fixed_errors[0].error.message;
+            tpool__iter_abort(iter, error ? error->status : TPOOL_CANCELLED, error ? error->message : NULL);
         }
         tpool__lock(&iter->lock);
         iter->front = chunk->next;
@@ -6042,15 +6045,14 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     loop->origin = self->context;
     if (self->context && self->context->task) loop->task.extra = self->context->task->extra;
 
-    if (!(tpool__attention(pool) & TPOOL__PAUSED)) tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
+    if (!(tpool__attention(pool) & TPOOL__PAUSED) && !tpool__within_setup(pool)) tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     bool here = tpool__loop_run(loop);
     tpool__lock(&loop->lock);
     loop->open = false;
     tpool__unlock(&loop->lock);
     for (tpool__helper *helper = loop->helper_list; here && helper; helper = helper->next) {
         if (tpool__claim_here(helper->future)) continue; /* it has not started, and would find nothing */
-        tpool_status waited = tpool__await(helper->future, TPOOL_FOREVER);
-        if (waited != TPOOL_OK && status == TPOOL_OK) status = waited;
+        (void)tpool__await_in(helper->future, TPOOL_FOREVER, NULL, 0);
     }
     tpool__outcome *outcome = tpool__exchange_acq_rel(&loop->task.outcome, NULL); /* P9 */
     if (outcome && outcome->kind == TPOOL__ERROR && status == TPOOL_OK) status = TPOOL_FAILED;
@@ -6132,7 +6134,7 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
     if (flags & TPOOL_WAIT && within) return TPOOL_DEADLOCK;
     tpool_status status = TPOOL_OK;
     if (high && flags & TPOOL_WAIT) {
-        if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(high, TPOOL_CANCELLED, NULL, false);
+        if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(high, TPOOL__WAS_CANCELLED);
         tpool__stop_running(high, flags); /* now, not when it is drained */
         (void)tpool_resume(high);
         status = tpool_drain(high, TPOOL_FOREVER);
@@ -6207,7 +6209,7 @@ static void tpool__at_exit(void) {
         if (pool->shared) continue;
         tpool__or_relaxed(&pool->attention, TPOOL__HALTED); /* relaxed: see tpool__attention */
         tpool__fence_lanes(pool);
-        tpool__end_waiting(pool, TPOOL_CANCELLED, "lost at the end of the process", true);
+        tpool__end_waiting(pool, TPOOL__WAS_LOST);
     }
     tpool__unlock(&tpool__process.lock);
     if (tpool__self()->context) return;
@@ -6229,7 +6231,7 @@ static void tpool__abandon_tasks(tpool__thread *self) {
     while (task) {
         tpool_future *outer = task->u.outer;
         tpool *pool = tpool__pool_of(task);
-        tpool__outcome *error = tpool__error_fixed(task, TPOOL_BROKEN, "the task ended its thread");
+        tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
         tpool__outcome *before = tpool__exchange_acq_rel(&task->outcome, error); /* P9 */
         if (before != error) tpool__outcome_free(before);
         tpool__count(pool, TPOOL__FAILED_COUNT);
@@ -6262,7 +6264,7 @@ static void tpool__thread_ended(void *armed) {
         if (tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
             stranded = tpool__start_worker(pool) != TPOOL_OK;
         tpool__unlock(&pool->lock);
-        if (stranded) tpool__end_waiting(pool, TPOOL_BROKEN, "no worker is left, and none could be started", false);
+        if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
         tpool__notify_if_work(pool);
         tpool__worker_ended(self, worker, true);
     }

@@ -239,7 +239,9 @@ static void loop_over_columns(size_t begin, size_t end, void *context) {
     rows *all = context;
     for (size_t i = begin; i < end; i++) {
         row r = { all, i };
-        if (tpool_for(all->pool, 0, all->columns, i % 3, mark_columns, &r) != TPOOL_OK) atomic_fetch_add(&all->troubles, 1);
+        if (tpool_for(all->pool, 0, all->columns, i % 3, mark_columns, &r) != TPOOL_OK) {
+            atomic_fetch_add(&all->troubles, 1);
+        }
     }
 }
 

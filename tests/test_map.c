@@ -382,7 +382,9 @@ static void a_timeout_consumes_nothing(void **state) {
     (void)state;
     gate gates[2] = { GATE_CLOSED, GATE_CLOSED };
     tpool *pool = create_pool(1);
-    tpool_map_spec spec = { .fn = pass_own_gate, .items = gates, .count = 2, .stride = sizeof gates[0], .chunk_size = 1 };
+    tpool_map_spec spec = {
+        .fn = pass_own_gate, .items = gates, .count = 2, .stride = sizeof gates[0], .chunk_size = 1
+    };
     tpool_map_iter *iter = start(pool, &spec);
     for (int i = 0; i < 2; i++) {
         check_none(iter, 0, TPOOL_TIMEOUT);

@@ -30,10 +30,17 @@ static void *take(tpool_future *future) {
     return value;
 }
 
+/* A snapshot. */
 static tpool_stats stats_of(tpool *pool) {
     tpool_stats stats;
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
     return stats;
+}
+
+/* The figures at rest, where they are exact. */
+static tpool_stats stats_at_rest(tpool *pool) {
+    assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+    return stats_of(pool);
 }
 
 static void *nothing(void *arg) { return arg; }
@@ -133,7 +140,7 @@ static void ten_thousand_deep_in_place_on_one_big_stack(void **state) {
         assert_true(pthread_equal(links[0].thread, links[i].thread));
         assert_int_equal(0, links[i].worker);
     }
-    tpool_stats stats = stats_of(pool);
+    tpool_stats stats = stats_at_rest(pool);
     assert_int_equal(c.depth - 1, stats.inlined);
     assert_int_equal(0, stats.spared);
     assert_int_equal(1, stats.workers);
@@ -158,9 +165,8 @@ static int descend_on_too_small_stacks(size_t stack_size, int depth) {
             assert_true(links[i].worker >= 1); /* spares count from max_workers up */
         }
     }
-    tpool_stats stats = stats_of(pool);
+    tpool_stats stats = stats_at_rest(pool);
     assert_int_equal(depth - 1 - changes, stats.inlined);
-    assert_true(stats.spared <= (uint64_t)changes);
     assert_true(changes == 0 || stats.spared > 0);
     EVENTUALLY(stats_of(pool).workers <= 1);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -223,7 +229,7 @@ static void a_hundred_deep_to_and_fro_between_two_pools_of_one(void **state) {
     assert_int_equal(0, atomic_load(&game.troubles));
     assert_int_equal(0, atomic_load(&game.astray));
     for (int i = 0; i < 2; i++) {
-        tpool_stats stats = stats_of(game.pools[i]);
+        tpool_stats stats = stats_at_rest(game.pools[i]);
         assert_int_equal(0, stats.inlined);
         assert_true(stats.spared >= 1);
         EVENTUALLY(stats_of(game.pools[i]).workers <= 1);
@@ -298,7 +304,7 @@ static void check_backwards(bool all_at_once) {
     assert_int_equal(WIDTH, atomic_load(&w->ran));
     assert_int_equal(0, w->strangers);
     for (int i = 0; i < WIDTH; i++) assert_int_equal(WIDTH - 1 - i, w->order[i]);
-    tpool_stats stats = stats_of(pool);
+    tpool_stats stats = stats_at_rest(pool);
     assert_int_equal(WIDTH, stats.inlined);
     assert_int_equal(0, stats.spared);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -342,7 +348,8 @@ static bool wait_this_way(way how, tpool_future *future, tpool_future *never) {
     case BY_WAIT_FOR_ALL_TIMED: return tpool_wait(one, 1, TPOOL_ALL_COMPLETED, HANG, &done) == TPOOL_OK && done == 1;
     case BY_WAIT_FOR_FIRST:
         return tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1;
-    case BY_WAIT_FOR_FIRST_TIMED: return tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, HANG, &done) == TPOOL_OK && done == 1;
+    case BY_WAIT_FOR_FIRST_TIMED:
+        return tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, HANG, &done) == TPOOL_OK && done == 1;
     case BY_WAIT_FOR_EXCEPTION:
         return tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1;
     case BY_WAIT_FOR_EXCEPTION_TIMED:
@@ -400,7 +407,7 @@ static void check_nested_wait(way how, bool for_bare, bool in_place) {
     assert_status(TPOOL_OK, n.submitted);
     assert_true(n.waited);
     assert_int_equal(0, n.parent_worker);
-    tpool_stats stats = stats_of(pool);
+    tpool_stats stats = stats_at_rest(pool);
     if (in_place) {
         assert_true(pthread_equal(n.parent_thread, n.child_thread));
         assert_int_equal(0, n.child_worker);
@@ -497,8 +504,8 @@ static void a_wait_for_another_pools_task_gets_a_spare_worker(void **state) {
     assert_false(pthread_equal(d.first_thread, d.last_thread));
     assert_false(pthread_equal(d.middle_thread, d.last_thread));
     assert_true(d.last_worker >= 1);
-    assert_int_equal(0, stats_of(d.home).inlined);
-    assert_int_equal(0, stats_of(d.away).inlined);
+    assert_int_equal(0, stats_at_rest(d.home).inlined);
+    assert_int_equal(0, stats_at_rest(d.away).inlined);
     assert_status(TPOOL_OK, tpool_destroy(d.home));
     assert_status(TPOOL_OK, tpool_destroy(d.away));
 }
@@ -585,7 +592,7 @@ static void a_task_that_drains_another_pool_gets_a_spare_worker(void **state) {
     take(submit(b.home, drain_other_pool, &b));
     assert_status(TPOOL_OK, b.drained);
     assert_status(TPOOL_OK, b.middle_got);
-    assert_true(stats_of(b.home).spared >= 1);
+    assert_true(stats_at_rest(b.home).spared >= 1);
     assert_status(TPOOL_OK, tpool_destroy(b.home));
     assert_status(TPOOL_OK, tpool_destroy(b.away));
     tpool_future_release(b.needed);
@@ -619,7 +626,7 @@ static void a_task_that_blocks_on_its_own_pools_full_queue_gets_a_spare_worker(v
     assert_status(TPOOL_OK, tpool_drain(f.pool, HANG));
     assert_int_equal(0, f.refused);
     assert_int_equal(f.count, atomic_load(&f.ran));
-    assert_true(stats_of(f.pool).spared >= 1);
+    assert_true(stats_at_rest(f.pool).spared >= 1);
     assert_status(TPOOL_OK, tpool_destroy(f.pool));
 }
 
@@ -728,7 +735,7 @@ static void stop_requests_and_errors_belong_to_the_innermost_task(void **state) 
     assert_true(l.parent_after);
     assert_status(TPOOL_FAILED, l.child_status);
     assert_int_equal(5, l.child_code);
-    assert_int_equal(1, stats_of(l.pool).inlined);
+    assert_int_equal(1, stats_at_rest(l.pool).inlined);
     assert_status(TPOOL_OK, tpool_destroy(l.pool));
 }
 
@@ -919,7 +926,7 @@ static void a_spare_finishes_its_task_beside_the_waiter_and_then_ends(void **sta
     tpool_stats stats = stats_of(pool);
     assert_int_equal(1, stats.max_workers);
     assert_true(stats.workers >= 2);
-    assert_true(stats.spared >= 1);
+    EVENTUALLY(stats_of(pool).spared >= 1);
     assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
     assert_int_equal(TPOOL_OK, (intptr_t)take(waiter)); /* the waiter goes on while the spare is in its task */
     assert_true(tpool_future_running(other));
@@ -940,7 +947,7 @@ static void many_blocked_tasks_get_as_many_spares_which_end_again(void **state) 
     for (int i = 0; i < waiters; i++) futures[i] = submit(pool, await_future, bare);
     for (int i = 0; i < waiters; i++) EVENTUALLY(tpool_future_running(futures[i]));
     probe(pool);
-    assert_true(stats_of(pool).spared >= waiters - 2);
+    EVENTUALLY(stats_of(pool).spared >= waiters - 2);
     assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
     for (int i = 0; i < waiters; i++) assert_int_equal(TPOOL_OK, (intptr_t)take(futures[i]));
     EVENTUALLY(stats_of(pool).workers <= 2);
@@ -962,7 +969,9 @@ static void note_finalized(void *context) { atomic_fetch_add(&((life *)context)-
 static void spares_run_initializer_and_finalizer(void **state) {
     (void)state;
     life l = { 0 };
-    tpool_config config = { .max_workers = 1, .initializer = note_initialized, .finalizer = note_finalized, .context = &l };
+    tpool_config config = {
+        .max_workers = 1, .initializer = note_initialized, .finalizer = note_finalized, .context = &l
+    };
     tpool *pool = NULL;
     tpool_future *bare = NULL;
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
@@ -1163,7 +1172,7 @@ static void a_million_awaits_in_one_long_task_keep_memory_bounded(void **state) 
     long_task l = { .pool = create_pool(1, 0), .rounds = COUNT(1000000) };
     take(submit(l.pool, submit_and_await_long, &l));
     assert_int_equal(0, l.troubles);
-    assert_int_equal(l.rounds + l.rounds / 20, stats_of(l.pool).inlined);
+    assert_int_equal(l.rounds + l.rounds / 20, stats_at_rest(l.pool).inlined);
     /* Even eight bytes left behind by each would be 8 MiB. The sanitizers' allocators keep freed memory for a while. */
     if (!SLOW_TOOL) assert_in_range(l.grown_kib < 0 ? 0 : l.grown_kib, 0, 4096);
     assert_status(TPOOL_OK, tpool_destroy(l.pool));
