@@ -1170,6 +1170,7 @@ typedef _Atomic(uint32_t) tpool__u32;   /* what threads sleep on */
 #define tpool__store_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_store_explicit((a), (v), memory_order_relaxed))
 #define tpool__store_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_store_explicit((a), (v), memory_order_release))
 #define tpool__add_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_add_explicit((a), (v), memory_order_relaxed))
+#define tpool__add_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_add_explicit((a), (v), memory_order_release))
 #define tpool__sub_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_sub_explicit((a), (v), memory_order_relaxed))
 #define tpool__sub_acq_rel(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_sub_explicit((a), (v), memory_order_acq_rel))
 #define tpool__or_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_or_explicit((a), (v), memory_order_relaxed))
@@ -1648,21 +1649,20 @@ static bool tpool__fork_hooks(void (*prepare)(void), void (*parent)(void), void 
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  Memory: aligned to a cache line by hand, since TPOOL_MALLOC promises no more than malloc
+ *  Memory: zeroed, and aligned by hand, since TPOOL_MALLOC promises no more than malloc
  * ----------------------------------------------------------------------------------------------------------------- */
-static void *tpool__alloc_lines(size_t size) {
-    if (size > SIZE_MAX - 2 * TPOOL__CACHE_LINE) return NULL;
-    void *whole = TPOOL_MALLOC(size + 2 * TPOOL__CACHE_LINE);
+static void *tpool__alloc_aligned(size_t size, size_t alignment) { /* a power of two, at least a cache line */
+    if (size > SIZE_MAX - 2 * alignment) return NULL;
+    void *whole = TPOOL_MALLOC(size + alignment + sizeof whole);
     if (!whole) return NULL;
-    uintptr_t aligned = ((uintptr_t)whole + 2 * TPOOL__CACHE_LINE - 1) / TPOOL__CACHE_LINE * TPOOL__CACHE_LINE;
+    uintptr_t aligned = ((uintptr_t)whole + sizeof whole + alignment - 1) & ~(uintptr_t)(alignment - 1);
     memcpy((char *)aligned - sizeof whole, &whole, sizeof whole);
     memset((void *)aligned, 0, size);
     return (void *)aligned;
 }
-static void tpool__free_lines(void *lines) {
-    if (!lines) return;
+static void tpool__free_aligned(void *aligned) {
     void *whole;
-    memcpy(&whole, (char *)lines - sizeof whole, sizeof whole);
+    memcpy(&whole, (char *)aligned - sizeof whole, sizeof whole);
     TPOOL_FREE(whole);
 }
 
@@ -1810,6 +1810,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P7  `runner` is stored                the search for cycles loads it       the thread's own record pointer
  *      P8  tpool__process.ready is stored    every call that needs it loads it    hooks, keys, constants
  *      P9  an outcome is stored              it is loaded or replaced             the outcome's fields
+ *      P10 a task is counted as ended;       tpool__is_quiet                      what the task did; what it submitted
+ *          `busy` is cleared
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a lock; afterwards its submitter loads the gate (N).
@@ -1826,8 +1828,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      order of their own, and a submit no fence: the lock that it takes anyway has paid for it.
  *
  *  WHY DESTROY FREES NOTHING TOO EARLY
- *  A pool's end waits for: no active and no blocked worker; empty lanes, tombstones counted; no stray; no visitor; the
- *  threads joined. Whoever ends a task outside the queue has claimed it first, so its tombstone is in a lane, or its
+ *  A pool's end waits for: as many tasks ended as submitted; no busy worker; empty lanes, tombstones counted; no stray; no
+ *  visitor; the threads joined. Whoever ends a task outside the queue has claimed it first, so its tombstone is in a lane, or its
  *  popper has found it unsettled and counted a stray, until tpool__settle, the ender's last touch of the pool. A submit
  *  that blocks and a drain are visitors until theirs. All of these counts are under the inject lock, the last touch being
  *  its unlock.
@@ -1885,16 +1887,20 @@ struct tpool_future {
         tpool_future *next;     /* while it is free, or about to be */
     } u;
     void *value;                /* what fn gets; once done, its result */
-    uintptr_t home;             /* its pool (0: a bare future), and in the low bits the process' generation */
+    uintptr_t home;             /* its pool's `home`; of a bare future the process' generation */
     tpool__extra *extra;        /* what most tasks do not have; never changes while the task is shared */
     tpool__watch *watches;      /* who wants to learn of the end, newest first; under TPOOL__LOCKED */
     _Atomic(tpool__outcome *) outcome;            /* an error, or the result's payload */
     _Atomic(struct tpool__thread *) runner;       /* whose stack it runs on; for the search for cycles */
 };
 
-/* The generation is kept here because the pool of a pending future may be destroyed at any moment by another thread. */
-#define TPOOL__GENERATIONS ((uintptr_t)TPOOL__CACHE_LINE - 1)
-static inline tpool *tpool__pool_of(const tpool_future *future) { return (tpool *)(future->home & ~TPOOL__GENERATIONS); }
+/* Pools are aligned so that twelve bits are free to tell apart what one address may mean in turn: six of the process'
+ * generation (the pool of a pending future may be destroyed at any moment, so it cannot be asked), six of its number. */
+#define TPOOL__POOL_ALIGNMENT ((uintptr_t)4096)
+#define TPOOL__GENERATIONS ((uintptr_t)63)
+static inline tpool *tpool__pool_of(const tpool_future *future) {
+    return (tpool *)(future->home & ~(TPOOL__POOL_ALIGNMENT - 1));
+}
 
 /* How a task ended, where a pointer does not tell all. */
 typedef enum tpool__outcome_kind { TPOOL__ERROR, TPOOL__BYTES, TPOOL__OWNED } tpool__outcome_kind;
@@ -1946,7 +1952,8 @@ struct tpool__context {
     tpool__context_kind kind;
     uint32_t stops;             /* the pool's count of stop requests when the task started */
     tpool_future *task;         /* whose raise and return it is; NULL in callbacks, initializers and finalizers */
-    tpool *pool;
+    tpool *pool;                /* alive, or NULL */
+    uintptr_t home;             /* of a callback on a future that was done: its pool's, which may be gone */
     tpool__context *outer;      /* beneath it on this stack */
     tpool__context *origin;     /* on another stack: of a job, or of a part of a loop, whose task it belongs to */
 };
@@ -2040,11 +2047,11 @@ struct tpool__worker {
     int index;
     bool searching;             /* counted in pool->gate; the owner's */
     bool retired;               /* in its finalizer, and counted nowhere but in pool->ending; the owner's */
-    _Atomic(bool) busy;         /* has a task, or may have taken one; for tpool_get_stats */
+    _Atomic(bool) busy;         /* has a task, or may have taken one (P10) */
     unsigned tasks_done;
     unsigned turns, ranked_turns;
     tpool_job *newest_job, *oldest_private_job; /* the owner's: forked and not joined */
-    tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner */
+    tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
     alignas(TPOOL__CACHE_LINE) tpool__lock_word jobs_lock;
     tpool__word public_jobs;    /* written under jobs_lock, read as a hint */
     tpool_job *oldest_public_job, *newest_public_job;
@@ -2079,6 +2086,7 @@ struct tpool {
     tpool__word live;           /* started workers that have not ended; written under lock */
     _Atomic(tpool__worker *) workers;
     uintptr_t generation;
+    uintptr_t home;             /* its address, number and generation */
     size_t capacity;
     bool ordered;               /* every task goes through the heap */
     bool shared;                /* a dual pool */
@@ -2137,6 +2145,18 @@ static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter);
 static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter);
 static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter);
 
+static void tpool__context_push(tpool__thread *self, tpool__context *context, tpool__context_kind kind, tpool *pool) {
+    context->kind = kind;
+    context->stops = 0;
+    context->task = NULL;
+    context->pool = pool;
+    context->home = 0;
+    context->outer = self->context;
+    context->origin = NULL;
+    self->context = context;
+}
+static inline void tpool__context_pop(tpool__thread *self, tpool__context *context) { self->context = context->outer; }
+
 static inline bool tpool__is_foreign(const tpool *pool) {
     /* relaxed: it changes only in the child's one thread, before fork returns there */
     return pool->generation != tpool__load_relaxed(&tpool__process.generation);
@@ -2192,7 +2212,7 @@ static void tpool__depot_trim(void) {
     tpool__unlock(&tpool__depot.lock);
     while (slabs) {
         tpool__slab *next = slabs->next;
-        tpool__free_lines(slabs);
+        tpool__free_aligned(slabs);
         slabs = next;
     }
 }
@@ -2225,7 +2245,7 @@ static tpool_future *tpool__depot_take(unsigned *count) {
         *count = TPOOL__BATCH;
     } else {
         if (!tpool__depot.loose) {
-            tpool__slab *slab = (tpool__slab *)tpool__alloc_lines(sizeof *slab);
+            tpool__slab *slab = (tpool__slab *)tpool__alloc_aligned(sizeof *slab, TPOOL__CACHE_LINE);
             if (slab) {
                 slab->next = tpool__depot.slabs;
                 tpool__depot.slabs = slab;
@@ -2319,7 +2339,13 @@ static inline void tpool__block_free(tpool_future *block) {
 
 static void tpool__outcome_free(tpool__outcome *outcome) {
     if (!outcome) return;
-    if (outcome->kind == TPOOL__OWNED && outcome->payload_free) outcome->payload_free(outcome->payload);
+    if (outcome->kind == TPOOL__OWNED && outcome->payload_free) {
+        tpool__thread *self = tpool__self();
+        tpool__context context; /* on a worker it is a callback of that pool; elsewhere nothing waits for it */
+        tpool__context_push(self, &context, TPOOL__IN_CALLBACK, self->worker ? self->worker->pool : NULL);
+        outcome->payload_free(outcome->payload);
+        tpool__context_pop(self, &context);
+    }
     if (!outcome->is_static) TPOOL_FREE(outcome);
 }
 
@@ -2642,7 +2668,8 @@ static bool tpool__context_within(const tpool__context *context, const tpool *po
                                   bool setup_only) {
     for (; context; context = context->outer) {
         if (setup_only ? context->kind == TPOOL__IN_SETUP && context->pool == pool
-                       : (pool && context->pool == pool) || (task && context->task == task))
+                       : (pool && (context->pool == pool || context->home == pool->home)) ||
+                             (task && context->task == task))
             return true;
         if (context->origin && tpool__context_within(context->origin, pool, task, setup_only)) return true;
     }
@@ -2655,17 +2682,6 @@ static bool tpool__within(const tpool *pool) {
 static bool tpool__within_setup(const tpool *pool) {
     return pool && tpool__context_within(tpool__self()->context, pool, NULL, true);
 }
-
-static void tpool__context_push(tpool__thread *self, tpool__context *context, tpool__context_kind kind, tpool *pool) {
-    context->kind = kind;
-    context->stops = 0;
-    context->task = NULL;
-    context->pool = pool;
-    context->outer = self->context;
-    context->origin = NULL;
-    self->context = context;
-}
-static inline void tpool__context_pop(tpool__thread *self, tpool__context *context) { self->context = context->outer; }
 
 TPOOL_API tpool *tpool_current(void) {
     tpool__thread *self = tpool__self();
@@ -2699,7 +2715,7 @@ static inline void tpool__block_init(tpool_future *block, tpool *pool, tpool_fn 
     block->u.fn = fn;
     block->value = value;
     /* relaxed: the generation changes only in the child's one thread, before fork returns there */
-    block->home = (uintptr_t)pool | (tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS);
+    block->home = pool ? pool->home : tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS;
     block->extra = extra;
     block->watches = NULL;
     tpool__store_relaxed(&block->outcome, NULL);
@@ -2924,8 +2940,8 @@ static void tpool__poke_drainers(tpool *pool) {
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) tpool__unpark(&waiter->parker);
 }
 static void tpool__poke_if_draining(tpool *pool) {
-    /* relaxed: a drainer registers before it looks under pool->lock, which the caller held after what it did */
-    if (!tpool__load_relaxed(&pool->draining)) return;
+    /* relaxed: a drainer registers under the inject lock before it looks, and looks again now and then */
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
     tpool__lock(&pool->inject.lock);
     tpool__poke_drainers(pool);
     tpool__unlock(&pool->inject.lock);
@@ -3102,11 +3118,11 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
     tpool__worker *worker = tpool__load_relaxed(&pool->workers); /* relaxed: written under pool->lock, held here */
     for (; worker; worker = tpool__load_relaxed(&worker->next), index++)
         if (!worker->in_use) return worker;
-    worker = (tpool__worker *)tpool__alloc_lines(sizeof *worker);
+    worker = (tpool__worker *)tpool__alloc_aligned(sizeof *worker, TPOOL__CACHE_LINE);
     if (!worker) return NULL;
     tpool__segment *segment = (tpool__segment *)TPOOL_MALLOC(sizeof *segment);
     if (!segment) {
-        tpool__free_lines(worker);
+        tpool__free_aligned(worker);
         return NULL;
     }
     memset(segment, 0, sizeof *segment);
@@ -3228,8 +3244,8 @@ static void tpool__fence_lanes(tpool *pool) {
 
 /* Set before a task can be taken, so that who has passed the lanes' locks since (tpool_pause) counts whoever has one. */
 static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
-    /* relaxed: the owner's; published by the lane's lock under which a task is taken, or with the end of one */
-    if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_relaxed(&worker->busy, busy);
+    /* relaxed load: the owner's */
+    if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_release(&worker->busy, busy); /* P10 */
 }
 
 static void tpool__start_searching(tpool__worker *worker) {
@@ -3270,7 +3286,6 @@ static bool tpool__retire(tpool *pool) {
 static bool tpool__sleep(tpool__worker *worker) {
     tpool *pool = worker->pool;
     int64_t idle_since = 0, surplus_since = 0;
-    bool quiet;
 
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
@@ -3282,10 +3297,8 @@ static bool tpool__sleep(tpool__worker *worker) {
     if (pool->sleepers) pool->sleepers->sleep_previous = worker;
     pool->sleepers = worker;
     tpool__update_room(pool);
-    quiet = tpool__load_relaxed(&pool->active) == 0 && pool->blocked == 0;
     tpool__unlock(&pool->lock);
 
-    if (quiet) tpool__poke_if_draining(pool);
     bool look = tpool__work_visible(pool);
     for (;;) {
         tpool__lock(&pool->lock);
@@ -3418,8 +3431,8 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, tpool__entry *entry);
 
 static void tpool__count_own(tpool__worker *worker, int which) {
-    /* relaxed: written by the owner alone; statistics */
-    tpool__store_relaxed(&worker->counts[which], tpool__load_relaxed(&worker->counts[which]) + 1);
+    /* relaxed load: written by the owner alone */
+    tpool__store_release(&worker->counts[which], tpool__load_relaxed(&worker->counts[which]) + 1); /* P10 */
 }
 
 static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
@@ -3536,6 +3549,8 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     tpool__entry entry;
     for (;;) {
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
+            tpool__set_busy(worker, false);
+            tpool__poke_if_draining(pool);
             if (!tpool__sleep(worker)) return;
             continue;
         }
@@ -3553,6 +3568,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             continue;
         }
         tpool__set_busy(worker, false);
+        tpool__poke_if_draining(pool);
         if (!worker->searching) tpool__start_searching(worker);
         if (!tpool__spin_for_work(worker) && !tpool__sleep(worker)) return;
     }
@@ -3759,7 +3775,7 @@ TPOOL_API size_t tpool_arg_size(void) {
 static void tpool__count(tpool *pool, int which) {
     tpool__worker *worker = tpool__self()->worker;
     if (worker && worker->pool == pool) tpool__count_own(worker, which);
-    else tpool__add_relaxed(&pool->own_counts[which], 1); /* relaxed: statistics */
+    else tpool__add_release(&pool->own_counts[which], 1); /* P10 */
 }
 
 static void tpool__arg_done(tpool_future *block) {
@@ -3786,6 +3802,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     context.stops = stops;
     context.task = task;
     context.pool = tpool__pool_of(task);
+    context.home = 0;
     context.outer = self->context;
     context.origin = NULL;
     self->context = &context;
@@ -3805,10 +3822,8 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
     if (!worker || worker->pool != pool || self->context || worker->searching) return;
     /* relaxed: hints; being wrong starts a worker too many or too late by one task */
     if ((tpool__load_relaxed(&pool->gate) & TPOOL__ROOM) && tpool__lane_count(&worker->lane) == 0 &&
-        tpool__lane_count(&pool->inject) == 0) {
+        tpool__lane_count(&pool->inject) == 0)
         tpool__start_searching(worker);
-        tpool__set_busy(worker, false);
-    }
 }
 
 /* A task without a block: nobody asks for it, so only its failure leaves anything to do. */
@@ -3860,9 +3875,7 @@ static void tpool__settle(tpool_future *block) {
 
 /* A worker that counts as searching since its task's end is not, as long as it runs the program's code. */
 static void tpool__back_to_work(tpool__thread *self) {
-    if (!self->worker) return;
-    tpool__set_busy(self->worker, true);
-    tpool__stop_searching(self->worker);
+    if (self->worker) tpool__stop_searching(self->worker);
 }
 
 static void tpool__run_callbacks(tpool_future *future, tpool__watch *callbacks) {
@@ -3940,11 +3953,10 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
 
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
     tpool_status status = tpool__fixed_errors[reason].error.status;
-    /* relaxed: statistics */
     if (status == TPOOL_BROKEN) tpool__count(pool, TPOOL__FAILED_COUNT);
-    else if (status == TPOOL_EXPIRED) tpool__add_relaxed(&pool->counts[TPOOL__EXPIRED_COUNT], 1);
-    else if (reason == TPOOL__WAS_DROPPED) tpool__add_relaxed(&pool->counts[TPOOL__DROPPED_COUNT], 1);
-    else tpool__add_relaxed(&pool->counts[TPOOL__CANCELLED_COUNT], 1);
+    else if (status == TPOOL_EXPIRED) tpool__add_release(&pool->counts[TPOOL__EXPIRED_COUNT], 1);          /* P10 */
+    else if (reason == TPOOL__WAS_DROPPED) tpool__add_release(&pool->counts[TPOOL__DROPPED_COUNT], 1);     /* P10 */
+    else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], 1);                                     /* P10 */
 }
 
 /* A task that will never run ends: the caller has claimed it and holds the claimer's reference. */
@@ -4090,7 +4102,9 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     if (!claimed) return false;
     if (worker->searching) tpool__stop_searching(worker);
     tpool__count_own(worker, TPOOL__INLINED);
-    (void)tpool__run_block(self, future, attention >> TPOOL__STOPS_SHIFT);
+    tpool *caller_pool = self->caller_pool; /* beneath it may be another pool's task, run for its submitter */
+    self->caller_pool = NULL;
+    if (tpool__run_block(self, future, attention >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     return true;
 }
 
@@ -4240,13 +4254,26 @@ static void tpool__wake_waiter(tpool__watch *watch, tpool_future *future) {
     tpool__unpark(&((tpool__future_watch *)(void *)watch)->waiter->parker);
 }
 
-static int64_t tpool__earlier(int64_t deadline, const tpool_future *future) {
-    int64_t expires_at = future->extra ? future->extra->expires_at : 0;
-    return expires_at && expires_at < deadline ? expires_at : deadline;
+/* The earliest time of expiry among those that are still pending and not past it, or the deadline. */
+static int64_t tpool__next_expiry(tpool_future *const *futures, size_t count, int64_t deadline) {
+    int64_t now = tpool__clock();
+    for (size_t i = 0; i < count; i++) {
+        /* relaxed: a hint; extra never changes while the task is shared */
+        if ((tpool__load_relaxed(&futures[i]->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) continue;
+        int64_t expires_at = futures[i]->extra ? futures[i]->extra->expires_at : 0;
+        if (expires_at > now && expires_at < deadline) deadline = expires_at;
+    }
+    return deadline;
+}
+static bool tpool__any_expires(tpool_future *const *futures, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (futures[i]->extra && futures[i]->extra->expires_at) return true;
+    return false;
 }
 
-/* TPOOL_OK: it is done. set and count: all that the caller waits for, for the search for cycles. set NULL: part of the
- * caller's own work, which no cycle or refused worker may cut short, and which the records of its parts stand for. */
+/* TPOOL_OK: it is done. set and count: all that the caller waits for, which is searched for cycles, and for what expires
+ * meanwhile. set NULL: part of the caller's own work, which no cycle or refused worker may cut short, and which the
+ * records of its parts stand for. */
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpool_future *const *set, size_t count) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
     tpool__lapse(future);
@@ -4274,12 +4301,11 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpoo
     waiter.can_refuse = set != NULL;
     bool began = tpool__block_begin(self, &waiter);
     if (tpool__watch_add(future, &watch.watch)) {
+        bool expires = set && tpool__any_expires(set, count);
         while (!tpool__is_done(future)) {
-            if (!tpool__park(&waiter.parker, tpool__earlier(deadline, future))) {
-                tpool__lapse(future);
-                /* the time of expiry passed and somebody else is ending it: only the deadline counts from now on */
-                if (!tpool__is_done(future) && tpool__clock() < deadline) tpool__park(&waiter.parker, deadline);
-            }
+            int64_t until = expires ? tpool__next_expiry(set, count, deadline) : deadline;
+            if (!tpool__park(&waiter.parker, until) && expires)
+                for (size_t i = 0; i < count; i++) tpool__lapse(set[i]);
             if (tpool__is_done(future)) break;
             if (began && tpool__block_refused(self, &waiter)) {
                 status = TPOOL_NO_THREAD;
@@ -4401,7 +4427,8 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
     tpool__thread *self = tpool__self();
     tpool__context here;
     tpool_future_retain(future);
-    tpool__context_push(self, &here, TPOOL__IN_CALLBACK, tpool__pool_of(future)); /* gone, perhaps: only a name */
+    tpool__context_push(self, &here, TPOOL__IN_CALLBACK, NULL);
+    here.home = future->home;
     fn(future, context);
     if (self->context == &here) tpool__context_pop(self, &here);
     tpool_future_release(future);
@@ -4490,7 +4517,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     if (!config) config = &defaults;
     tpool_status status = tpool__config_check(config, &max_workers);
     if (status != TPOOL_OK) return status;
-    tpool *pool = (tpool *)tpool__alloc_lines(sizeof *pool);
+    tpool *pool = (tpool *)tpool__alloc_aligned(sizeof *pool, TPOOL__POOL_ALIGNMENT);
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
     tpool__process.named++;
@@ -4505,6 +4532,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     tpool__store_relaxed(&pool->max_workers, (uintptr_t)max_workers);
     tpool__store_relaxed(&pool->gate, TPOOL__ROOM);
     pool->generation = tpool__load_relaxed(&tpool__process.generation);
+    pool->home = (uintptr_t)pool | (tpool__process.named % 64 << 6) | (pool->generation & TPOOL__GENERATIONS);
     pool->next = tpool__process.pools;
     if (pool->next) pool->next->previous = pool;
     tpool__process.pools = pool;
@@ -4562,7 +4590,10 @@ TPOOL_API tpool_status tpool_resume(tpool *pool) {
     }
     return tpool__attention(pool) & TPOOL__BREAK ? TPOOL_BROKEN : TPOOL_OK;
 }
-TPOOL_API tpool_status tpool_kill_workers(tpool *pool) { return pool ? TPOOL_UNSUPPORTED : TPOOL_INVALID; }
+TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
+    if (!pool) return TPOOL_INVALID;
+    return tpool__is_foreign(pool) ? TPOOL_BROKEN : TPOOL_UNSUPPORTED;
+}
 
 static tpool_status tpool__closed_status(tpool *pool) {
     uint32_t attention = tpool__attention(pool);
@@ -4682,29 +4713,40 @@ static void tpool__break(tpool *pool) {
     tpool__wake_sleepers(pool);
 }
 
-/* Nothing is queued, running or being ended, as far as it was so before the call. Under pool->lock no worker becomes
- * active, so the lanes of workers stay as they are seen; the inject lane comes last, together with the strays, because
- * a stray may submit before it ends. */
+/* Nothing is queued, running or being ended, as far as it was so before the call. The counts of ended tasks are read
+ * first, those of submitted ones last: if they agree, there was a moment between at which every task had ended. A task is
+ * counted before its end is published and its callbacks run; until they have, its worker is busy, or it is a stray or a
+ * tombstone. What these submit is in the lanes' counts, which are read after. (Mattern's idea of counting twice, 1987.) */
 static bool tpool__is_quiet(tpool *pool) {
+    static const int endings[] = { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__DROPPED_COUNT };
     tpool_future *unreferenced = NULL;
-    tpool__lock(&pool->lock);
-    bool quiet = tpool__load_relaxed(&pool->active) == 0 && pool->blocked == 0; /* relaxed: under its lock */
+    bool quiet = true;
+    uintptr_t ended = tpool__load_acquire(&pool->own_counts[TPOOL__COMPLETED]) +
+                      tpool__load_acquire(&pool->own_counts[TPOOL__FAILED_COUNT]); /* P10 */
+    for (int i = 0; i < 3; i++) ended += tpool__load_acquire(&pool->counts[endings[i]]); /* P10 */
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        ended += tpool__load_acquire(&w->counts[TPOOL__COMPLETED]) +
+                 tpool__load_acquire(&w->counts[TPOOL__FAILED_COUNT]); /* P10 */
+    for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w))
+        quiet = !tpool__load_acquire(&w->busy); /* P10 */
+    uintptr_t submitted = 0;
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__lock(&w->lane.lock);
         tpool__lane_sweep(pool, &w->lane, &unreferenced);
         quiet = tpool__lane_count(&w->lane) == 0;
+        submitted += (uintptr_t)w->lane.submitted;
         tpool__unlock(&w->lane.lock);
     }
     if (quiet) {
         tpool__lock(&pool->inject.lock);
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
+        submitted += (uintptr_t)pool->inject.submitted;
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->strays == 0 && !pool->room;
         tpool__unlock(&pool->inject.lock);
     }
-    tpool__unlock(&pool->lock);
     tpool__dispose_chain(unreferenced);
-    return quiet;
+    return quiet && submitted == ended;
 }
 
 /* Nobody is left in a call that may outlast the pool's last task. */
@@ -4756,7 +4798,8 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
         else if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
         else if (tpool__is_stranded(pool)) status = TPOOL_NO_THREAD;
         if (status != TPOOL_OK) break;
-        tpool__park(&waiter.parker, deadline);
+        int64_t look = tpool__clock() + TPOOL_MS(5); /* a worker that stops being busy looks at `draining` relaxed */
+        tpool__park(&waiter.parker, look < deadline ? look : deadline);
     }
     if (began) tpool__block_end(self, &waiter);
     tpool__lock(&pool->inject.lock);
@@ -4809,7 +4852,7 @@ static void tpool__free(tpool *pool) {
     while (worker) {
         tpool__worker *next = tpool__next_worker(worker);
         tpool__lane_free(&worker->lane);
-        tpool__free_lines(worker);
+        tpool__free_aligned(worker);
         worker = next;
     }
     tpool__lane_free(&pool->inject);
@@ -4820,7 +4863,7 @@ static void tpool__free(tpool *pool) {
     if (pool->next) pool->next->previous = pool->previous;
     bool last = tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1; /* relaxed: as in tpool__create */
     tpool__unlock(&tpool__process.lock);
-    tpool__free_lines(pool);
+    tpool__free_aligned(pool);
     if (last) {
         tpool__cache_flush(tpool__self());
         tpool__depot_trim();
@@ -5019,17 +5062,13 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
         }
     }
     tpool__sub_relaxed(&left, 1);
+    bool expires = tpool__any_expires(futures, count);
     for (;;) {
         if (tpool__wait_is_over(futures, count, when)) break;
         if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
         else if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
         if (status != TPOOL_OK) break;
-        int64_t until = deadline, now = tpool__clock();
-        for (size_t i = 0; i < count; i++) { /* relaxed: a hint */
-            if ((tpool__load_relaxed(&futures[i]->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) continue;
-            int64_t expiry = tpool__earlier(until, futures[i]);
-            if (expiry > now) until = expiry;
-        }
+        int64_t until = expires ? tpool__next_expiry(futures, count, deadline) : deadline;
         tpool__park(&waiter.parker, until);
     }
     for (size_t i = 0; i < watched; i++)
@@ -5405,6 +5444,7 @@ static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry
     context.stops = origin->stops;
     context.task = origin->task;
     context.pool = origin->pool;
+    context.home = 0;
     context.outer = self->context;
     context.origin = origin;
     tpool__lock(&victim->jobs_lock);
@@ -5948,7 +5988,7 @@ static void tpool__loop_release(tpool__loop *loop) {
 }
 static void tpool__helper_ended(void *argument) { tpool__loop_release(((tpool__helper *)argument)->loop); }
 
-static bool tpool__loop_take(tpool__loop *loop, size_t *begin, size_t *end) {
+static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a counter; results are published by the helpers' end */
     for (;;) {
         if (next >= loop->end || tpool__has_failed(&loop->task)) return false;
@@ -5960,6 +6000,18 @@ static bool tpool__loop_take(tpool__loop *loop, size_t *begin, size_t *end) {
         *end = next + part;
         return true;
     }
+}
+
+/* A helper leaves the rest to the caller when the pool is paused. It looks under its lane's lock, which tpool_pause
+ * passes. */
+static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_t *end) {
+    tpool__worker *worker = tpool__self()->worker;
+    if (!helps || !worker) return tpool__loop_take_any(loop, begin, end);
+    tpool__lock(&worker->lane.lock);
+    bool taken = !(tpool__attention(loop->pool) & (TPOOL__PAUSED | TPOOL__HALTED)) &&
+                 tpool__loop_take_any(loop, begin, end);
+    tpool__unlock(&worker->lane.lock);
+    return taken;
 }
 
 static void *tpool__helper_run(void *argument);
@@ -5996,10 +6048,10 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
 }
 
 /* False: a process was forked in a body, and this is the child. */
-static bool tpool__loop_run(tpool__loop *loop) {
+static bool tpool__loop_run(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
-    while (tpool__loop_take(loop, &begin, &end)) {
+    while (tpool__loop_take(loop, helps, &begin, &end)) {
         tpool__context context;
         tpool__context_push(self, &context, TPOOL__IN_ITEM, loop->pool);
         context.task = &loop->task;
@@ -6014,7 +6066,7 @@ static bool tpool__loop_run(tpool__loop *loop) {
 static void *tpool__helper_run(void *argument) {
     tpool__helper *helper = (tpool__helper *)argument;
     tpool__loop_add_helper(helper->loop, TPOOL__PAST_SHUTDOWN);
-    (void)tpool__loop_run(helper->loop);
+    (void)tpool__loop_run(helper->loop, true);
     return NULL;
 }
 
@@ -6046,7 +6098,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     if (self->context && self->context->task) loop->task.extra = self->context->task->extra;
 
     if (!(tpool__attention(pool) & TPOOL__PAUSED) && !tpool__within_setup(pool)) tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
-    bool here = tpool__loop_run(loop);
+    bool here = tpool__loop_run(loop, false);
     tpool__lock(&loop->lock);
     loop->open = false;
     tpool__unlock(&loop->lock);

@@ -1106,8 +1106,9 @@ static void explore(void (*scenario)(void), const char *name, int flags) {
             scenario_end = tpool_now() + TPOOL_SEC(20);
             scenario();
             fault_is = NO_FAULT;
-            if (problem[0]) fail_msg("%s (%s %ld refused): %s", name, fault_names[mode], at, problem);
             long kept = atomic_exchange(&live_blocks, 0);
+            atomic_store(&live_bytes, 0);
+            if (problem[0]) fail_msg("%s (%s %ld refused): %s", name, fault_names[mode], at, problem);
             if (kept) fail_msg("%s (%s %ld refused): %ld allocations kept", name, fault_names[mode], at, kept);
             if (atomic_load(&fault_injected) == 0) break;
             if (at == 100000) fail_msg("%s: no end of faults", name);

@@ -1,0 +1,556 @@
+/* Threads that the system refuses from a chosen moment on: nothing is taken that nobody could run, no wait hangs for
+   want of a worker, and what was taken runs, or ends and says so. The implementation is included, so that its
+   thread starts come here. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#if !defined(__STDC_NO_THREADS__)
+#include <threads.h>
+#endif
+
+static atomic_bool refusing;
+static atomic_int starts_refused, starts_granted;
+
+static bool refuse_this_one(void) {
+    bool refuse = atomic_load(&refusing);
+    atomic_fetch_add(refuse ? &starts_refused : &starts_granted, 1);
+    return refuse;
+}
+static inline int counted_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                                         void *arg) {
+    return refuse_this_one() ? EAGAIN : pthread_create(thread, attributes, start, arg);
+}
+#if !defined(__STDC_NO_THREADS__)
+static inline int counted_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
+    return refuse_this_one() ? thrd_error : thrd_create(thread, start, arg);
+}
+#endif
+
+#define pthread_create counted_pthread_create
+#define thrd_create counted_thrd_create
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+#undef pthread_create
+#undef thrd_create
+
+#include "support.h"
+
+/* A wait that needs it is one that would have hung. */
+#define PATIENCE TPOOL_SEC(3)
+
+static int allow_again(void **state) {
+    (void)state;
+    atomic_store(&refusing, false);
+    atomic_store(&starts_refused, 0);
+    atomic_store(&starts_granted, 0);
+    return 0;
+}
+static void refuse(void) { atomic_store(&refusing, true); }
+static void allow(void) { atomic_store(&refusing, false); }
+
+static tpool *new_pool(tpool_config config) {
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    return pool;
+}
+static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
+    return future;
+}
+/* How it ends within the test's patience. */
+static tpool_status wait_for(tpool_future *future) { return tpool_future_result(future, PATIENCE, NULL); }
+static tpool_stats stats_of(tpool *pool) {
+    tpool_stats stats;
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    return stats;
+}
+static void *nothing(void *arg) { return arg; }
+static void *pass_and_end_thread(void *arg) { gate_pass(arg); pthread_exit(NULL); }
+static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return NULL; }
+static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
+static void *same_item(void *item, void *context) { (void)context; return item; }
+static void add_range(size_t begin, size_t end, void *context) { atomic_fetch_add((atomic_int *)context, (int)(end - begin)); }
+
+/* ---- No thread at all ---- */
+
+static void without_any_thread_nothing_is_taken(void **state) {
+    (void)state;
+    atomic_int runs = 0, freed = 0;
+    for (int policy = TPOOL_FULL_BLOCK; policy <= TPOOL_FULL_DROP_OLDEST; policy++) {
+        tpool *pool = new_pool((tpool_config){ .max_workers = 2, .queue_capacity = 1, .on_full = (tpool_full_policy)policy });
+        tpool_future *future = (tpool_future *)pool, *many[2] = { future, future };
+        tpool_task task = { .fn = count_up, .arg = &runs, .arg_free = count_free, .priority = policy, .name = "none" };
+        tpool_task tasks[2] = { task, task };
+        size_t taken = 9;
+        tpool_map_iter *iter = (tpool_map_iter *)pool;
+        int items[3] = { 0 };
+        tpool_map_spec spec = { .fn = same_item, .items = items, .count = 3, .stride = sizeof *items };
+        refuse();
+        assert_status(TPOOL_NO_THREAD, tpool_submit(pool, count_up, &runs, &future));
+        assert_null(future);
+        assert_status(TPOOL_NO_THREAD, tpool_submit_task(pool, &task, NULL));
+        assert_status(TPOOL_NO_THREAD, tpool_submit_copy(pool, count_up, &runs, sizeof runs, NULL));
+        assert_status(TPOOL_NO_THREAD, tpool_submit_many(pool, tasks, 2, many, &taken));
+        assert_int_equal(0, taken);
+        assert_null(many[0]);
+        assert_null(many[1]);
+        future = (tpool_future *)pool;
+        assert_status(TPOOL_NO_THREAD, tpool_run_with_timeout(pool, &task, PATIENCE, &future));
+        assert_null(future);
+        assert_status(TPOOL_NO_THREAD, tpool_map(pool, &spec, &iter));
+        assert_null(iter);
+        assert_status(TPOOL_NO_THREAD, tpool_warm_up(pool, 1));
+        atomic_int looped = 0;
+        assert_status(TPOOL_OK, tpool_for(pool, 0, 1000, 1, add_range, &looped));   /* the caller can do it all */
+        assert_int_equal(1000, atomic_load(&looped));
+        tpool_stats stats = stats_of(pool);
+        assert_int_equal(0, stats.submitted);
+        assert_int_equal(0, stats.queued);
+        assert_int_equal(0, stats.workers);
+        assert_status(TPOOL_OK, tpool_drain(pool, 0));
+        allow();
+        tpool_future *now = submitted(pool, nothing, NULL);
+        assert_status(TPOOL_OK, wait_for(now));   /* and once there are threads, all is well */
+        tpool_future_release(now);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+    assert_int_equal(0, atomic_load(&runs));
+    assert_int_equal(0, atomic_load(&freed));
+}
+
+static void a_pool_that_never_got_a_thread_ends(void **state) {
+    (void)state;
+    refuse();
+    tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
+    assert_status(TPOOL_NO_THREAD, tpool_submit(pool, nothing, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_status(TPOOL_NO_THREAD, tpool_submit(pool, nothing, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
+    assert_status(TPOOL_SHUTDOWN, tpool_submit(pool, nothing, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void a_warm_up_keeps_what_could_be_started(void **state) {
+    (void)state;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 4 });
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+    refuse();
+    assert_status(TPOOL_NO_THREAD, tpool_warm_up(pool, 4));
+    assert_int_equal(2, stats_of(pool).workers);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+    tpool_future *futures[20];
+    for (int i = 0; i < 20; i++) futures[i] = submitted(pool, nothing, NULL);
+    for (int i = 0; i < 20; i++) {
+        assert_status(TPOOL_OK, wait_for(futures[i]));
+        tpool_future_release(futures[i]);
+    }
+    assert_int_equal(2, stats_of(pool).workers);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- One wait gives TPOOL_NO_THREAD ---- */
+
+/* A task that waits, in one of many ways, for what only a queued task brings about, or for another pool. */
+typedef enum wait_way {
+    RESULT, RESULT_WITH_LIMIT, ERROR_OF, QUEUED_WITH_LIMIT, WAIT_ALL, WAIT_ALL_QUEUED_WITH_LIMIT, WAIT_FIRST,
+    WAIT_FIRST_EXCEPTION, COMPLETIONS, OTHER_POOL, OTHER_DRAIN, OTHER_SHUTDOWN, OTHER_DESTROY, OTHER_FULL, LIMITED_RUN,
+    MAP_WITH_LIMIT, WAIT_WAYS
+} wait_way;
+static const char *const way_names[WAIT_WAYS] = {
+    "result", "result with a limit", "error", "a queued task's result with a limit", "wait for all",
+    "wait for all that are queued with a limit", "wait for the first", "wait for the first exception", "completions",
+    "another pool's task", "drain of another", "shutdown of another", "destroy of another", "another's full queue",
+    "run with timeout", "map with a limit",
+};
+typedef struct waiting {
+    tpool *pool, *other;
+    wait_way way;
+    gate begin, other_hold;
+    atomic_bool waits;
+    tpool_future *bare, *never, *child;
+    tpool_status got;
+    bool handed_out;            /* something was given beside a status that is not TPOOL_OK */
+} waiting;
+
+static void *complete(void *arg) {
+    waiting *w = arg;
+    gate_open(&w->other_hold);
+    (void)tpool_future_set_result(w->bare, NULL);
+    return NULL;
+}
+
+static void wait_in_one_way(waiting *w) {
+    tpool_future *both[2] = { w->bare, w->never }, *next = NULL, *future = NULL;
+    tpool_completions *completions = NULL;
+    tpool_map_iter *iter = NULL;
+    const tpool_error *error = (const tpool_error *)(const void *)w;
+    void *result = w;
+    int item = 0;
+    tpool_map_spec spec = { .fn = same_item, .items = &item, .count = 1, .stride = sizeof item };
+    atomic_store(&w->waits, true);
+    switch (w->way) {
+    case RESULT: w->got = tpool_future_result(w->bare, TPOOL_FOREVER, &result); break;
+    case RESULT_WITH_LIMIT: w->got = tpool_future_result(w->bare, PATIENCE, &result); break;
+    case ERROR_OF: w->got = tpool_future_error(w->bare, TPOOL_FOREVER, &error); break;
+    case QUEUED_WITH_LIMIT: w->got = tpool_future_result(w->child ? w->child : w->bare, PATIENCE, &result); break;
+    case WAIT_ALL: w->got = tpool_wait(both, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, NULL); break;
+    case WAIT_ALL_QUEUED_WITH_LIMIT:
+        both[1] = w->child ? w->child : w->bare;
+        w->got = tpool_wait(both, 2, TPOOL_ALL_COMPLETED, PATIENCE, NULL);
+        break;
+    case WAIT_FIRST: w->got = tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL); break;
+    case WAIT_FIRST_EXCEPTION: w->got = tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, PATIENCE, NULL); break;
+    case COMPLETIONS:
+        if (tpool_as_completed(both, 2, &completions) == TPOOL_OK)
+            w->got = tpool_completions_next(completions, TPOOL_FOREVER, &next);
+        tpool_completions_destroy(completions);
+        break;
+    case OTHER_POOL:
+        if (tpool_submit(w->other, gate_task, &w->other_hold, &future) == TPOOL_OK)
+            w->got = tpool_future_result(future, TPOOL_FOREVER, &result);
+        tpool_future_release(future);
+        break;
+    case OTHER_DRAIN: w->got = tpool_drain(w->other, TPOOL_FOREVER); break;
+    case OTHER_SHUTDOWN: w->got = tpool_shutdown(w->other, TPOOL_WAIT); break;
+    case OTHER_DESTROY: w->got = tpool_destroy(w->other); break;
+    case OTHER_FULL: w->got = tpool_submit(w->other, nothing, NULL, &future); break;
+    case LIMITED_RUN: {
+        tpool_task task = { .fn = nothing };
+        w->got = tpool_run_with_timeout(w->pool, &task, PATIENCE, NULL);
+        break;
+    }
+    case MAP_WITH_LIMIT:
+        if (tpool_map(w->pool, &spec, &iter) == TPOOL_OK) w->got = tpool_map_next(iter, PATIENCE, &result);
+        tpool_map_close(iter);
+        break;
+    case WAIT_WAYS:
+    default: break;
+    }
+    w->handed_out = (result && result != w) || next || (w->way == OTHER_FULL && future) ||
+                    (error && (const void *)error != (const void *)w);
+    if (w->way != ERROR_OF && (const void *)error != (const void *)w) w->handed_out = true;
+}
+static bool needs_other(wait_way way) { return way >= OTHER_POOL && way <= OTHER_FULL; }
+static void *submit_then_wait(void *arg) {
+    waiting *w = arg;
+    gate_pass(&w->begin);
+    if (tpool_submit(w->pool, complete, w, &w->child) == TPOOL_OK) wait_in_one_way(w);
+    return NULL;
+}
+static void *only_wait(void *arg) { wait_in_one_way(arg); return NULL; }
+
+static void waiting_begin(waiting *w, wait_way way, tpool_fn fn, tpool_future **task, tpool_future **other_task,
+                          tpool_future **filler) {
+    *w = (waiting){ .way = way, .begin = GATE_CLOSED, .other_hold = GATE_CLOSED, .got = TPOOL_INVALID };
+    *other_task = *filler = NULL;
+    w->pool = new_pool((tpool_config){ .max_workers = 1 });
+    assert_status(TPOOL_OK, tpool_future_create(&w->bare));
+    assert_status(TPOOL_OK, tpool_future_create(&w->never));
+    if (needs_other(way)) {
+        w->other = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
+        if (way == OTHER_POOL) {   /* its worker is there already */
+            assert_status(TPOOL_OK, tpool_warm_up(w->other, 1));
+        } else {
+            *other_task = submitted(w->other, gate_task, &w->other_hold);
+            gate_await_arrivals(&w->other_hold, 1);
+            if (way == OTHER_FULL) *filler = submitted(w->other, nothing, NULL);
+        }
+    }
+    *task = submitted(w->pool, fn, w);
+}
+static void waiting_end(waiting *w, tpool_future *task, tpool_future *other_task, tpool_future *filler) {
+    gate_open(&w->other_hold);
+    tpool_future_release(task);
+    tpool_future_release(w->child);
+    if (!(w->way == OTHER_DESTROY && w->got == TPOOL_OK)) assert_status(TPOOL_OK, tpool_destroy(w->other));
+    tpool_future_release(other_task);
+    tpool_future_release(filler);
+    assert_status(TPOOL_OK, tpool_destroy(w->pool));
+    tpool_future_release(w->bare);
+    tpool_future_release(w->never);
+}
+static void check_no_thread(const waiting *w) {
+    if (w->got != TPOOL_NO_THREAD || w->handed_out)
+        fail_msg("%s: gave %s%s", way_names[w->way], tpool_status_name(w->got), w->handed_out ? " and more" : "");
+}
+
+static void every_wait_whose_spare_is_refused_gives_no_thread(void **state) {
+    (void)state;
+    for (int way = 0; way < WAIT_WAYS; way++) {
+        static waiting w;
+        tpool_future *task, *other_task, *filler;
+        waiting_begin(&w, (wait_way)way, submit_then_wait, &task, &other_task, &filler);
+        gate_await_arrivals(&w.begin, 1);
+        refuse();
+        gate_open(&w.begin);
+        tpool_status ended = wait_for(task);
+        if (ended != TPOOL_OK) {   /* it hangs: let it go */
+            gate_open(&w.other_hold);
+            (void)tpool_future_set_result(w.bare, NULL);
+            (void)wait_for(task);
+        }
+        tpool_status child = wait_for(w.child);   /* has its turn all the same, without another thread */
+        allow();
+        waiting_end(&w, task, other_task, filler);
+        if (ended != TPOOL_OK) fail_msg("%s: hung", way_names[way]);
+        assert_status(TPOOL_OK, child);
+        check_no_thread(&w);
+    }
+}
+
+static void a_wait_that_needs_a_spare_only_later_gives_no_thread_then(void **state) {
+    (void)state;
+    for (int way = 0; way < WAIT_WAYS; way++) {
+        if (way == LIMITED_RUN || way == MAP_WITH_LIMIT) continue;   /* these queue their own work before they wait */
+        static waiting w;
+        tpool_future *task, *other_task, *filler;
+        waiting_begin(&w, (wait_way)way, only_wait, &task, &other_task, &filler);
+        EVENTUALLY(atomic_load(&w.waits));
+        refuse();
+        tpool_future *queued = NULL;
+        tpool_status submit = tpool_submit(w.pool, complete, &w, &queued);
+        tpool_status ended = wait_for(task);
+        if (ended != TPOOL_OK) {
+            gate_open(&w.other_hold);
+            (void)tpool_future_set_result(w.bare, NULL);
+            (void)wait_for(task);
+        }
+        tpool_status ran = wait_for(queued);
+        allow();
+        tpool_future_release(queued);
+        waiting_end(&w, task, other_task, filler);
+        if (ended != TPOOL_OK) fail_msg("%s: hung", way_names[way]);
+        assert_status(TPOOL_OK, submit);   /* a worker lives, so the work is taken */
+        assert_status(TPOOL_OK, ran);
+        check_no_thread(&w);
+    }
+}
+
+/* ---- A worker is lost, and none comes in its place ---- */
+
+typedef struct lost_spare { tpool *pool; tpool_future *first, *second, *never; gate begin; tpool_status got; } lost_spare;
+static void *set_second(void *arg) {
+    (void)tpool_future_set_result(((lost_spare *)arg)->second, NULL);
+    return NULL;
+}
+static void *refuse_from_here(void *arg) { refuse(); return arg; }
+static void *refuse_and_end_thread(void *arg) { (void)arg; refuse(); pthread_exit(NULL); }
+static void *wait_for_second(void *arg) {
+    lost_spare *l = arg;
+    tpool_future *both[2] = { l->second, l->never };
+    gate_pass(&l->begin);
+    l->got = tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL);
+    return NULL;
+}
+/* One task waits, its spare runs another and is gone after it, and the task that the wait needs is left. */
+static void play_lost_spare(tpool_config config, tpool_fn last_of_the_spare) {
+    static lost_spare l;
+    l = (lost_spare){ .begin = GATE_CLOSED, .got = TPOOL_INVALID };
+    l.pool = new_pool(config);
+    assert_status(TPOOL_OK, tpool_future_create(&l.second));
+    assert_status(TPOOL_OK, tpool_future_create(&l.never));
+    tpool_future *waiter = submitted(l.pool, wait_for_second, &l);
+    gate_await_arrivals(&l.begin, 1);
+    l.first = submitted(l.pool, last_of_the_spare, NULL);
+    tpool_future *needed = submitted(l.pool, set_second, &l);
+    gate_open(&l.begin);
+    tpool_status ended = wait_for(waiter);
+    if (ended != TPOOL_OK) {
+        (void)tpool_future_set_result(l.second, NULL);
+        (void)wait_for(waiter);
+    }
+    tpool_status ran = wait_for(needed);
+    int refusals = atomic_load(&starts_refused);
+    allow();
+    (void)tpool_future_cancel(needed);
+    tpool_future_release(waiter);
+    tpool_future_release(needed);
+    tpool_future_release(l.first);
+    assert_status(TPOOL_OK, tpool_destroy(l.pool));
+    tpool_future_release(l.second);
+    tpool_future_release(l.never);
+    assert_true(refusals > 0);
+    assert_status(TPOOL_OK, ended);
+    assert_status(TPOOL_OK, ran);
+    assert_status(TPOOL_NO_THREAD, l.got);
+}
+static void a_spare_that_may_run_no_more_tasks_and_gets_no_successor_ends_a_wait(void **state) {
+    (void)state;
+    play_lost_spare((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1 }, refuse_from_here);
+}
+static void a_spare_whose_thread_is_ended_and_gets_no_successor_ends_a_wait(void **state) {
+    (void)state;
+    play_lost_spare((tpool_config){ .max_workers = 1 }, refuse_and_end_thread);
+}
+
+static void the_last_worker_stays_beyond_its_tasks_when_no_successor_is_to_be_had(void **state) {
+    (void)state;
+    atomic_int runs = 0;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1 });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *first = submitted(pool, refuse_from_here, NULL), *last = NULL;
+    for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, i == 4 ? &last : NULL));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    tpool_status ended = wait_for(last);
+    allow();
+    tpool_future_release(first);
+    tpool_future_release(last);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_status(TPOOL_OK, ended);
+    assert_int_equal(5, atomic_load(&runs));
+}
+
+static void when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_is_broken(void **state) {
+    (void)state;
+    atomic_int freed = 0;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *ender = submitted(pool, refuse_and_end_thread, NULL), *rest = NULL;
+    tpool_task task = { .fn = count_up, .arg = &freed, .arg_free = count_free };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &rest));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    tpool_status ended = wait_for(ender), rest_ended = wait_for(rest);
+    tpool_status later = tpool_submit(pool, nothing, NULL, NULL);
+    tpool_status drained = tpool_drain(pool, PATIENCE);
+    allow();
+    tpool_future *again = submitted(pool, nothing, NULL);
+    tpool_status again_ended = wait_for(again);
+    tpool_future_release(again);
+    tpool_future_release(ender);
+    tpool_future_release(rest);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_status(TPOOL_BROKEN, ended);
+    assert_status(TPOOL_BROKEN, rest_ended);
+    assert_int_equal(1, atomic_load(&freed));   /* by arg_free: it has not run */
+    assert_status(TPOOL_NO_THREAD, later);
+    assert_status(TPOOL_OK, drained);
+    assert_status(TPOOL_OK, again_ended);
+}
+
+/* What waits in a paused pool may be all that is left of it: its workers have ended meanwhile. */
+static void check_resume_without_threads(tpool *pool, tpool_future *queued) {
+    refuse();
+    tpool_status resumed = tpool_resume(pool);
+    tpool_status ended = wait_for(queued);
+    tpool_status drained = tpool_drain(pool, PATIENCE);
+    allow();
+    (void)tpool_future_cancel(queued);
+    tpool_future_release(queued);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    /* Any answer will do that somebody hears: the resume refuses, or the task ends. */
+    if (resumed == TPOOL_OK) assert_status(TPOOL_BROKEN, ended);
+    else assert_status(TPOOL_NO_THREAD, resumed);
+    assert_true(drained == TPOOL_OK || drained == TPOOL_NO_THREAD);
+}
+static void a_resume_that_finds_no_thread_for_what_waits_says_so_or_breaks_it(void **state) {
+    (void)state;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *queued = submitted(pool, nothing, NULL);
+    int64_t end = tpool_now() + TPOOL_SEC(1);   /* it need not end, but if it does */
+    while (stats_of(pool).workers > 0 && tpool_now() < end) sleep_ms(1);
+    if (stats_of(pool).workers > 0) {           /* then it is there to run the task */
+        refuse();
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        assert_status(TPOOL_OK, wait_for(queued));
+        tpool_future_release(queued);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        return;
+    }
+    check_resume_without_threads(pool, queued);
+}
+static void a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_what_waits(void **state) {
+    (void)state;
+    static gate in_ender;
+    in_ender = (gate)GATE_CLOSED;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *ender = submitted(pool, pass_and_end_thread, &in_ender);
+    gate_await_arrivals(&in_ender, 1);   /* the pause comes while it runs */
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *queued = submitted(pool, nothing, NULL);
+    gate_open(&in_ender);
+    assert_status(TPOOL_BROKEN, wait_for(ender));
+    tpool_future_release(ender);
+    EVENTUALLY(stats_of(pool).workers == 0);
+    check_resume_without_threads(pool, queued);
+}
+
+/* ---- More workers, refused ---- */
+
+static void work_waits_for_the_worker_that_runs(void **state) {
+    (void)state;
+    static gate hold;
+    atomic_int runs = 0;
+    hold = (gate)GATE_CLOSED;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 4 });
+    tpool_future *holder = submitted(pool, gate_task, &hold), *futures[10];
+    gate_await_arrivals(&hold, 1);
+    refuse();
+    for (int i = 0; i < 10; i++) futures[i] = submitted(pool, count_up, &runs);
+    assert_status(TPOOL_OK, tpool_resize(pool, 8));
+    assert_int_equal(0, atomic_load(&runs));
+    assert_int_equal(1, stats_of(pool).workers);
+    gate_open(&hold);
+    for (int i = 0; i < 10; i++) {
+        assert_status(TPOOL_OK, wait_for(futures[i]));
+        tpool_future_release(futures[i]);
+    }
+    tpool_future_release(holder);
+    assert_true(atomic_load(&starts_refused) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&starts_granted));
+}
+
+typedef struct fib { int n, value; } fib;
+static void *fib_run(void *arg) {
+    fib *f = arg, right = { f->n - 2, 0 }, left = { f->n - 1, 0 };
+    if (f->n < 2) { f->value = f->n; return NULL; }
+    tpool_job job;
+    tpool_fork(&job, fib_run, &right);
+    fib_run(&left);
+    tpool_join(&job);
+    f->value = left.value + right.value;
+    return NULL;
+}
+static void forks_loops_and_waits_in_place_need_no_other_thread(void **state) {
+    (void)state;
+    atomic_int looped = 0;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 4 });
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    refuse();
+    fib f = { 15, 0 };
+    tpool_future *future = submitted(pool, fib_run, &f);
+    assert_status(TPOOL_OK, wait_for(future));
+    tpool_future_release(future);
+    assert_int_equal(610, f.value);
+    assert_status(TPOOL_OK, tpool_for(pool, 0, 10000, 10, add_range, &looped));
+    assert_int_equal(10000, atomic_load(&looped));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&starts_granted));
+}
+
+int main(void) {
+#define THREAD_TEST(test) cmocka_unit_test_setup_teardown(test, allow_again, allow_again)
+    const struct CMUnitTest tests[] = {
+        THREAD_TEST(without_any_thread_nothing_is_taken),
+        THREAD_TEST(a_pool_that_never_got_a_thread_ends),
+        THREAD_TEST(a_warm_up_keeps_what_could_be_started),
+        THREAD_TEST(every_wait_whose_spare_is_refused_gives_no_thread),
+        THREAD_TEST(a_wait_that_needs_a_spare_only_later_gives_no_thread_then),
+        THREAD_TEST(a_spare_that_may_run_no_more_tasks_and_gets_no_successor_ends_a_wait),
+        THREAD_TEST(a_spare_whose_thread_is_ended_and_gets_no_successor_ends_a_wait),
+        THREAD_TEST(the_last_worker_stays_beyond_its_tasks_when_no_successor_is_to_be_had),
+        THREAD_TEST(when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_is_broken),
+        THREAD_TEST(a_resume_that_finds_no_thread_for_what_waits_says_so_or_breaks_it),
+        THREAD_TEST(a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_what_waits),
+        THREAD_TEST(work_waits_for_the_worker_that_runs),
+        THREAD_TEST(forks_loops_and_waits_in_place_need_no_other_thread),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
