@@ -723,7 +723,8 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers);
 TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers);
 
 /* Between pause and resume no new task starts; running ones go on, and submits are taken.
- * TPOOL_OK (also if it was so already), TPOOL_SHUTDOWN (pause only), TPOOL_BROKEN, TPOOL_INVALID. */
+ * TPOOL_OK (also if it was so already), TPOOL_SHUTDOWN (pause only), TPOOL_BROKEN, TPOOL_INVALID. TPOOL_NO_THREAD (resume
+ * only): it is resumed, but its workers have ended, work waits, and the system refuses another; ask again. */
 TPOOL_API tpool_status tpool_pause(tpool *pool);
 TPOOL_API tpool_status tpool_resume(tpool *pool);
 
@@ -3529,7 +3530,7 @@ static bool tpool__replace(tpool__worker *worker) {
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
         woken = pool->sleepers;
         if (woken) tpool__rouse(pool, woken);
-        else if (tpool__start_worker(pool) != TPOOL_OK && live == 0) retired = false;
+        else if (tpool__start_worker(pool) != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
     }
     if (retired) {
         pool->ending++;
@@ -3578,6 +3579,8 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
 static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize) {
     tpool *pool = worker->pool;
     worker->retired = true;
+    tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
+    tpool__poke_if_draining(pool);
     if (finalize && pool->config.finalizer) {
         tpool__context context;
         tpool__context_push(self, &context, TPOOL__IN_SETUP, pool);
@@ -3586,7 +3589,6 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     }
     self->worker = NULL;
     self->stack_floor = 0;
-    tpool__set_busy(worker, false);
     tpool__lock(&pool->lock);
     tpool__thread_handle before = pool->last_ended;
     pool->last_ended = worker->handle;
@@ -4254,14 +4256,13 @@ static void tpool__wake_waiter(tpool__watch *watch, tpool_future *future) {
     tpool__unpark(&((tpool__future_watch *)(void *)watch)->waiter->parker);
 }
 
-/* The earliest time of expiry among those that are still pending and not past it, or the deadline. */
+/* The earliest time of expiry among those that are still pending, even if it has just passed, or the deadline. */
 static int64_t tpool__next_expiry(tpool_future *const *futures, size_t count, int64_t deadline) {
-    int64_t now = tpool__clock();
     for (size_t i = 0; i < count; i++) {
         /* relaxed: a hint; extra never changes while the task is shared */
         if ((tpool__load_relaxed(&futures[i]->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) continue;
         int64_t expires_at = futures[i]->extra ? futures[i]->extra->expires_at : 0;
-        if (expires_at > now && expires_at < deadline) deadline = expires_at;
+        if (expires_at && expires_at < deadline) deadline = expires_at;
     }
     return deadline;
 }
@@ -4581,14 +4582,26 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     tpool__fence_lanes(pool);
     return TPOOL_OK;
 }
+/* Work waits, and no worker lives that could take it: the system refused to replace the last one. */
+static bool tpool__is_stranded(tpool *pool) {
+    bool stranded = false;
+    /* relaxed: a hint, asked again under the lock */
+    if (tpool__load_relaxed(&pool->live) > 0 || !tpool__work_visible(pool)) return false;
+    tpool__lock(&pool->lock);
+    if (tpool__load_relaxed(&pool->live) == 0) stranded = tpool__start_worker(pool) != TPOOL_OK; /* relaxed: its lock */
+    tpool__unlock(&pool->lock);
+    return stranded;
+}
+
 TPOOL_API tpool_status tpool_resume(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (tpool__attention(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
     if (tpool__attention(pool) & TPOOL__PAUSED) {
         tpool__set_attention(pool, 0, TPOOL__PAUSED);
         tpool__notify_if_work(pool);
     }
-    return tpool__attention(pool) & TPOOL__BREAK ? TPOOL_BROKEN : TPOOL_OK;
+    return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
 }
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
@@ -4755,16 +4768,6 @@ static bool tpool__is_deserted(tpool *pool) {
     bool deserted = pool->visitors == 0;
     tpool__unlock(&pool->inject.lock);
     return deserted;
-}
-
-/* Work waits, and no worker lives that could take it: the system refused to replace one. */
-static bool tpool__is_stranded(tpool *pool) {
-    bool stranded = false;
-    if (!tpool__work_visible(pool)) return false;
-    tpool__lock(&pool->lock);
-    if (tpool__load_relaxed(&pool->live) == 0) stranded = tpool__start_worker(pool) != TPOOL_OK; /* relaxed: its lock */
-    tpool__unlock(&pool->lock);
-    return stranded;
 }
 
 /* What a call may wait for that concerns the pool as a whole. */

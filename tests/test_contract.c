@@ -289,16 +289,15 @@ static void a_finalizer_may_wait_for_work_that_its_own_pool_does_elsewhere(void 
 
 /* ---- Draining ---- */
 
-static void drain_tells_at_once_that_a_used_pool_is_at_rest(void **state) {
+/* The worker may still be leaving its task when the result is there, but it is not long about it. */
+static void drain_without_time_tells_soon_that_a_used_pool_is_at_rest(void **state) {
     (void)state;
     tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
-    int untrue = 0;
     for (int i = 0; i < 20; i++) {
         assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
-        if (tpool_drain(pool, 0) != TPOOL_OK) untrue++;
+        EVENTUALLY(tpool_drain(pool, 0) == TPOOL_OK);
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
-    assert_int_equal(0, untrue);
 }
 
 static void drain_tells_at_once_that_a_warm_pool_is_at_rest(void **state) {
@@ -655,7 +654,13 @@ static void note_failure(const tpool_error *error, void *context) {
     snprintf(t->task, sizeof t->task, "%s", error->task ? error->task : "");
     atomic_fetch_add(&t->count, 1);
 }
-typedef struct outside { tpool *pool; tpool_task task; atomic_bool came_back; tpool_future *future; bool wants; } outside;
+typedef struct outside {
+    tpool *pool;
+    tpool_task task;
+    atomic_bool came_back;
+    tpool_future *future;
+    bool wants;
+} outside;
 static void *submit_outside(void *arg) {
     outside *o = arg;
     (void)!tpool_submit_task(o->pool, &o->task, o->wants ? &o->future : NULL);
@@ -678,7 +683,11 @@ static void a_callers_run_that_ends_an_outside_thread_is_broken_and_the_pool_goe
     for (int round = 0; round < 3; round++) {   /* with all the trimmings, with a future that is lost, plain */
         o.wants = round == 1;
         o.task = (tpool_task){ .fn = end_thread };
-        if (round == 0) o.task = (tpool_task){ .fn = end_thread, .arg = &freed, .arg_free = count_free, .name = "ender" };
+        if (round == 0) {
+            o.task.arg = &freed;
+            o.task.arg_free = count_free;
+            o.task.name = "ender";
+        }
         pthread_t thread;
         assert_int_equal(0, pthread_create(&thread, NULL, submit_outside, &o));
         pthread_join(thread, NULL);
@@ -855,7 +864,13 @@ static void a_timeout_of_map_next_takes_nothing_from_the_source(void **state) {
 
 /* ---- Submit many, on a shutdown in between ---- */
 
-typedef struct many_in_back { tpool *pool; tpool_task tasks[5]; tpool_future *futures[5]; size_t taken; tpool_status got; } many_in_back;
+typedef struct many_in_back {
+    tpool *pool;
+    tpool_task tasks[5];
+    tpool_future *futures[5];
+    size_t taken;
+    tpool_status got;
+} many_in_back;
 static void *submit_many_in_back(void *arg) {
     many_in_back *m = arg;
     m->got = tpool_submit_many(m->pool, m->tasks, 5, m->futures, &m->taken);
@@ -1012,7 +1027,7 @@ int main(void) {
         cmocka_unit_test(a_task_in_place_within_a_callers_run_is_its_own_pools),
         cmocka_unit_test(a_finalizer_that_waits_keeps_no_other_worker_from_working),
         cmocka_unit_test(a_finalizer_may_wait_for_work_that_its_own_pool_does_elsewhere),
-        cmocka_unit_test(drain_tells_at_once_that_a_used_pool_is_at_rest),
+        cmocka_unit_test(drain_without_time_tells_soon_that_a_used_pool_is_at_rest),
         cmocka_unit_test(drain_tells_at_once_that_a_warm_pool_is_at_rest),
         cmocka_unit_test(ending_its_pool_from_arg_free_is_a_deadlock),
         cmocka_unit_test(ending_its_pool_from_the_free_of_a_result_that_nobody_holds_is_a_deadlock),

@@ -74,7 +74,9 @@ static void *pass_and_end_thread(void *arg) { gate_pass(arg); pthread_exit(NULL)
 static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return NULL; }
 static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
 static void *same_item(void *item, void *context) { (void)context; return item; }
-static void add_range(size_t begin, size_t end, void *context) { atomic_fetch_add((atomic_int *)context, (int)(end - begin)); }
+static void add_range(size_t begin, size_t end, void *context) {
+    atomic_fetch_add((atomic_int *)context, (int)(end - begin));
+}
 
 /* ---- No thread at all ---- */
 
@@ -82,7 +84,8 @@ static void without_any_thread_nothing_is_taken(void **state) {
     (void)state;
     atomic_int runs = 0, freed = 0;
     for (int policy = TPOOL_FULL_BLOCK; policy <= TPOOL_FULL_DROP_OLDEST; policy++) {
-        tpool *pool = new_pool((tpool_config){ .max_workers = 2, .queue_capacity = 1, .on_full = (tpool_full_policy)policy });
+        tpool *pool = new_pool((tpool_config){ .max_workers = 2, .queue_capacity = 1,
+                                               .on_full = (tpool_full_policy)policy });
         tpool_future *future = (tpool_future *)pool, *many[2] = { future, future };
         tpool_task task = { .fn = count_up, .arg = &runs, .arg_free = count_free, .priority = policy, .name = "none" };
         tpool_task tasks[2] = { task, task };
@@ -334,7 +337,12 @@ static void a_wait_that_needs_a_spare_only_later_gives_no_thread_then(void **sta
 
 /* ---- A worker is lost, and none comes in its place ---- */
 
-typedef struct lost_spare { tpool *pool; tpool_future *first, *second, *never; gate begin; tpool_status got; } lost_spare;
+typedef struct lost_spare {
+    tpool *pool;
+    tpool_future *first, *second, *never;
+    gate begin;
+    tpool_status got;
+} lost_spare;
 static void *set_second(void *arg) {
     (void)tpool_future_set_result(((lost_spare *)arg)->second, NULL);
     return NULL;
@@ -378,9 +386,10 @@ static void play_lost_spare(tpool_config config, tpool_fn last_of_the_spare) {
     assert_true(refusals > 0);
     assert_status(TPOOL_OK, ended);
     assert_status(TPOOL_OK, ran);
-    assert_status(TPOOL_NO_THREAD, l.got);
+    /* a spare that has only run its share may as well stay on, and then the wait is no different from any other */
+    if (config.max_tasks_per_worker == 0 || l.got != TPOOL_OK) assert_status(TPOOL_NO_THREAD, l.got);
 }
-static void a_spare_that_may_run_no_more_tasks_and_gets_no_successor_ends_a_wait(void **state) {
+static void a_spare_that_may_run_no_more_tasks_and_gets_no_successor_lets_no_wait_hang(void **state) {
     (void)state;
     play_lost_spare((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1 }, refuse_from_here);
 }
@@ -437,7 +446,7 @@ static void when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_i
 static void check_resume_without_threads(tpool *pool, tpool_future *queued) {
     refuse();
     tpool_status resumed = tpool_resume(pool);
-    tpool_status ended = wait_for(queued);
+    tpool_status ended = tpool_future_result(queued, resumed == TPOOL_OK ? PATIENCE : 0, NULL);
     tpool_status drained = tpool_drain(pool, PATIENCE);
     allow();
     (void)tpool_future_cancel(queued);
@@ -543,7 +552,7 @@ int main(void) {
         THREAD_TEST(a_warm_up_keeps_what_could_be_started),
         THREAD_TEST(every_wait_whose_spare_is_refused_gives_no_thread),
         THREAD_TEST(a_wait_that_needs_a_spare_only_later_gives_no_thread_then),
-        THREAD_TEST(a_spare_that_may_run_no_more_tasks_and_gets_no_successor_ends_a_wait),
+        THREAD_TEST(a_spare_that_may_run_no_more_tasks_and_gets_no_successor_lets_no_wait_hang),
         THREAD_TEST(a_spare_whose_thread_is_ended_and_gets_no_successor_ends_a_wait),
         THREAD_TEST(the_last_worker_stays_beyond_its_tasks_when_no_successor_is_to_be_had),
         THREAD_TEST(when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_is_broken),
