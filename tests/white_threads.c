@@ -490,6 +490,66 @@ static void a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_wh
     check_resume_without_threads(pool, queued);
 }
 
+/* ---- Calls that cannot say TPOOL_NO_THREAD wait to the end ---- */
+
+typedef struct closing {
+    tpool *pool;
+    tpool_future *bare;
+    gate item_starts;
+    atomic_bool closes, item_over;
+    bool over_at_close;
+    tpool_status mapped, waited;
+} closing;
+static void *wait_in_item(void *item, void *context) {
+    closing *c = context;
+    (void)item;
+    gate_pass(&c->item_starts);
+    c->waited = tpool_future_result(c->bare, TPOOL_FOREVER, NULL);
+    atomic_store(&c->item_over, true);
+    return NULL;
+}
+static void *map_and_close(void *arg) {
+    closing *c = arg;
+    int item = 0;
+    tpool_map_iter *iter = NULL;
+    tpool_map_spec spec = { .fn = wait_in_item, .context = c, .items = &item, .count = 1, .stride = sizeof item };
+    c->mapped = tpool_map(c->pool, &spec, &iter);
+    if (c->mapped != TPOOL_OK) return NULL;
+    gate_await_arrivals(&c->item_starts, 1);   /* the other worker has it */
+    gate_open(&c->item_starts);
+    sleep_ms(20);                              /* so that the item's wait is the first, most likely */
+    atomic_store(&c->closes, true);
+    tpool_map_close(iter);
+    c->over_at_close = atomic_load(&c->item_over);
+    return NULL;
+}
+/* The item may use what the closer is about to leave, so it is the item's wait that has to give way. */
+static void a_close_waits_for_what_runs_though_no_spare_is_to_be_had(void **state) {
+    (void)state;
+    static closing c;
+    c = (closing){ .item_starts = GATE_CLOSED, .mapped = TPOOL_INVALID, .waited = TPOOL_INVALID };
+    c.pool = new_pool((tpool_config){ .max_workers = 2 });
+    assert_status(TPOOL_OK, tpool_future_create(&c.bare));
+    assert_status(TPOOL_OK, tpool_warm_up(c.pool, 2));
+    tpool_future *closer = submitted(c.pool, map_and_close, &c);
+    EVENTUALLY(atomic_load(&c.closes));
+    sleep_ms(20);                              /* and the close's the second */
+    refuse();
+    tpool_future *queued = submitted(c.pool, nothing, NULL);
+    tpool_status ran = wait_for(queued);
+    allow();
+    (void)tpool_future_set_result(c.bare, NULL);
+    tpool_status closed = wait_for(closer);
+    tpool_future_release(queued);
+    tpool_future_release(closer);
+    assert_status(TPOOL_OK, tpool_destroy(c.pool));
+    tpool_future_release(c.bare);
+    assert_status(TPOOL_OK, ran);
+    assert_status(TPOOL_OK, closed);
+    assert_status(TPOOL_OK, c.mapped);
+    assert_true(c.over_at_close);
+}
+
 /* ---- More workers, refused ---- */
 
 static void work_waits_for_the_worker_that_runs(void **state) {
@@ -558,6 +618,7 @@ int main(void) {
         THREAD_TEST(when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_is_broken),
         THREAD_TEST(a_resume_that_finds_no_thread_for_what_waits_says_so_or_breaks_it),
         THREAD_TEST(a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_what_waits),
+        THREAD_TEST(a_close_waits_for_what_runs_though_no_spare_is_to_be_had),
         THREAD_TEST(work_waits_for_the_worker_that_runs),
         THREAD_TEST(forks_loops_and_waits_in_place_need_no_other_thread),
     };
