@@ -4273,9 +4273,9 @@ static bool tpool__any_expires(tpool_future *const *futures, size_t count) {
 }
 
 /* TPOOL_OK: it is done. set and count: all that the caller waits for, which is searched for cycles, and for what expires
- * meanwhile. set NULL: part of the caller's own work, which no cycle or refused worker may cut short, and which the
- * records of its parts stand for. */
-static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpool_future *const *set, size_t count) {
+ * meanwhile; NULL where the records of its parts stand for it. can_refuse: it may end with TPOOL_NO_THREAD. */
+static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpool_future *const *set, size_t count,
+                                    bool can_refuse) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
     tpool__lapse(future);
     if (tpool__is_done(future)) return TPOOL_OK;
@@ -4299,7 +4299,7 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpoo
     bool recorded = set && deadline == TPOOL_FOREVER && self->context;
     if (recorded && !tpool__record_wait(self, &record, set, count)) return TPOOL_DEADLOCK;
     watch.waiter = &waiter;
-    waiter.can_refuse = set != NULL;
+    waiter.can_refuse = can_refuse;
     bool began = tpool__block_begin(self, &waiter);
     if (tpool__watch_add(future, &watch.watch)) {
         bool expires = set && tpool__any_expires(set, count);
@@ -4324,7 +4324,7 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpoo
     return tpool__is_done(future) ? TPOOL_OK : status;
 }
 static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) {
-    return tpool__await_in(future, deadline, &future, 1);
+    return tpool__await_in(future, deadline, &future, 1, true);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4454,6 +4454,7 @@ TPOOL_API tpool_status tpool_future_create(tpool_future **future) {
 
 TPOOL_API tpool_status tpool_future_set_running(tpool_future *future) {
     if (!future) return TPOOL_INVALID;
+    if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
     if (tpool__pool_of(future)) return TPOOL_INVALID_STATE;
     if (tpool__claim(future, TPOOL__PHASE_RUNNING)) return TPOOL_OK;
     uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
@@ -4474,6 +4475,7 @@ static bool tpool__claim_bare(tpool_future *future) {
 
 TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result) {
     if (!future) return TPOOL_INVALID;
+    if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
     if (tpool__pool_of(future) || !tpool__claim_bare(future)) return TPOOL_INVALID_STATE;
     future->value = result;
     tpool__publish(future, TPOOL_OK);
@@ -4482,6 +4484,7 @@ TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *resul
 
 TPOOL_API tpool_status tpool_future_set_error(tpool_future *future, int code, const char *format, ...) {
     if (!future) return TPOOL_INVALID;
+    if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
     if (tpool__pool_of(future) || !tpool__claim_bare(future)) return TPOOL_INVALID_STATE;
     va_list arguments;
     va_start(arguments, format);
@@ -5008,7 +5011,7 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
                 (void)tpool__run_in_place(self, futures[i]);
             }
     for (size_t i = 0; i < count; i++) {
-        tpool_status status = tpool__await_in(futures[i], deadline, futures + i, count - i);
+        tpool_status status = tpool__await_in(futures[i], deadline, futures + i, count - i, true);
         if (status != TPOOL_OK) return status;
     }
     return TPOOL_OK;
@@ -5547,7 +5550,7 @@ typedef struct tpool__chunk {
     struct tpool__chunk *next;
     tpool_map_iter *iter;
     tpool_future *future;
-    size_t first, count;        /* known once it has started */
+    size_t first, count;        /* known once it has started, or ended without */
     bool started;
     tpool__slot *slots, one;
     tpool_future item;          /* stands for the item at hand: raise and return are its own */
@@ -5566,13 +5569,13 @@ struct tpool_map_iter {
     uintptr_t generation;
     size_t available, taken;    /* items known, items given to chunks */
     bool source_ended, closing, waiting; /* waiting: a chunk is queued that has not started */
+    tpool_status aborted;       /* what all items end as that no chunk has taken: the pool takes no more */
     tpool__chunk *front, **back;
     int64_t cost_ns;            /* of `measured` items */
     size_t measured;
     /* the consumer's: */
     size_t delivered;
     tpool__source_item *ring;   /* buffer_size of them */
-    tpool_status aborted;       /* what all items end as that no chunk has taken */
     tpool_error aborted_error;
     tpool__outcome *current;    /* of the item just delivered */
     const tpool_error *error;
@@ -5581,7 +5584,7 @@ struct tpool_map_iter {
 };
 
 static void tpool__chunk_free(tpool__chunk *chunk) {
-    for (size_t i = 0; i < chunk->count; i++) tpool__outcome_free(chunk->slots[i].outcome);
+    for (size_t i = 0; i < chunk->count && chunk->started; i++) tpool__outcome_free(chunk->slots[i].outcome);
     tpool__outcome_free(tpool__load_relaxed(&chunk->item.outcome)); /* relaxed: it has ended */
     if (chunk->slots != &chunk->one) TPOOL_FREE(chunk->slots);
     tpool_future_release(chunk->future);
@@ -5602,8 +5605,6 @@ static void tpool__iter_release(tpool_map_iter *iter) {
     if (iter->ring) TPOOL_FREE(iter->ring);
     TPOOL_FREE(iter);
 }
-static void tpool__chunk_ended(void *argument) { tpool__iter_release(((tpool__chunk *)argument)->iter); }
-
 #define TPOOL__CHUNK_NS 100000 /* what a chunk should cost: much more than its task, little for others to wait */
 
 /* Items for the next chunk, 0: none now. Under the iterator's lock. */
@@ -5626,10 +5627,11 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
 }
 
 static void *tpool__chunk_run(void *argument);
+static void tpool__chunk_ended(void *argument);
 
 /* Queues the next chunk if one is due. Under the iterator's lock, which it leaves for the submit. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
-    if (iter->waiting || tpool__chunk_size(iter) == 0) return TPOOL_OK;
+    if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
     tpool__chunk *chunk = (tpool__chunk *)TPOOL_MALLOC(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
     memset(chunk, 0, sizeof *chunk);
@@ -5654,13 +5656,32 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
         chunk->future = future;
         return status;
     }
-    /* nothing came after it, since only a chunk that starts queues another, and the consumer is here or waits */
+    /* nothing came after it, since only a chunk that starts or ends queues another, and the consumer is here or waits */
     iter->waiting = false;
     *at = NULL;
     iter->back = at;
     TPOOL_FREE(chunk);
     tpool__sub_relaxed(&iter->references, 1); /* relaxed: not the last, as above */
+    if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
+    if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
     return status;
+}
+
+/* A chunk's arg_free. One that ends without having started, cancelled with its pool or dropped from a full queue, takes
+ * its items with it; the others go on if the pool does. */
+static void tpool__chunk_ended(void *argument) {
+    tpool__chunk *chunk = (tpool__chunk *)argument;
+    tpool_map_iter *iter = chunk->iter;
+    if (!chunk->started) {
+        tpool__lock(&iter->lock);
+        chunk->first = iter->taken;
+        chunk->count = tpool__chunk_size(iter);
+        iter->taken += chunk->count;
+        iter->waiting = false;
+        (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* refused: it is aborted, or the consumer tries again */
+        tpool__unlock(&iter->lock);
+    }
+    tpool__iter_release(iter);
 }
 
 static void *tpool__item_pointer(tpool_map_iter *iter, size_t index) {
@@ -5740,7 +5761,11 @@ static void *tpool__chunk_run(void *argument) {
 /* Takes items from the source until buffer_size are ahead. On the consumer's thread, without the lock. */
 static void tpool__iter_fill(tpool_map_iter *iter) {
     if (!iter->ring) return;
-    while (!iter->source_ended && !iter->aborted && iter->available - iter->delivered < iter->spec.buffer_size) {
+    for (;;) {
+        tpool__lock(&iter->lock);
+        bool aborted = iter->aborted != TPOOL_OK;
+        tpool__unlock(&iter->lock);
+        if (iter->source_ended || aborted || iter->available - iter->delivered >= iter->spec.buffer_size) return;
         void *item = NULL;
         bool more = iter->spec.next(iter->spec.context, &item);
         tpool__lock(&iter->lock);
@@ -5762,7 +5787,7 @@ static void tpool__iter_advance(tpool_map_iter *iter) {
     } else {
         tpool__lock(&iter->lock);
         iter->available = iter->spec.count;
-        if (iter->spec.buffer_size && iter->spec.buffer_size < iter->spec.count - iter->delivered)
+        if (!iter->aborted && iter->spec.buffer_size && iter->spec.buffer_size < iter->spec.count - iter->delivered)
             iter->available = iter->delivered + iter->spec.buffer_size;
         tpool__unlock(&iter->lock);
     }
@@ -5803,17 +5828,6 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     return status;
 }
 
-/* Nothing more will run: every item that no chunk has taken ends so. The message is static. */
-static void tpool__iter_abort(tpool_map_iter *iter, tpool_status status, const char *message) {
-    iter->aborted = status;
-    iter->aborted_error.status = status;
-    iter->aborted_error.message = message ? message : tpool_status_text(status);
-    tpool__lock(&iter->lock);
-    iter->source_ended = true;
-    if (!iter->ring) iter->available = iter->spec.count;
-    tpool__unlock(&iter->lock);
-}
-
 static void tpool__iter_forget(tpool_map_iter *iter) {
     tpool__outcome_free(iter->current);
     iter->current = NULL;
@@ -5835,10 +5849,34 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status statu
     tpool__unlock(&iter->lock);
     tpool__iter_advance(iter);
     tpool__lock(&iter->lock);
-    tpool_status queued = iter->aborted ? TPOOL_OK : tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY);
+    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* refused: tried again when the item is wanted */
     tpool__unlock(&iter->lock);
-    (void)queued; /* tried again when the item is wanted */
     return status;
+}
+
+/* An item that no chunk will take any more. */
+static tpool_status tpool__iter_deliver_aborted(tpool_map_iter *iter, tpool_status aborted) {
+    iter->aborted_error.status = aborted;
+    iter->aborted_error.message = tpool_status_text(aborted);
+    return tpool__iter_deliver(iter, aborted, &iter->aborted_error);
+}
+
+/* An item of a chunk that has ended. */
+static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk *chunk, void **result) {
+    if (!chunk->started) { /* cancelled, dropped or broken as a whole */
+        const tpool_error *error = &tpool__load_acquire(&chunk->future->outcome)->error; /* P9 */
+        return tpool__iter_deliver(iter, error->status, error);
+    }
+    tpool__slot *slot = &chunk->slots[iter->delivered - chunk->first];
+    if (!slot->done) /* its thread was ended before */
+        return tpool__iter_deliver(iter, TPOOL_BROKEN, &tpool__fixed_errors[TPOOL__ENDED_THREAD].error);
+    iter->current = slot->outcome;
+    slot->outcome = NULL;
+    if (iter->current && iter->current->kind == TPOOL__ERROR)
+        return tpool__iter_deliver(iter, TPOOL_FAILED, &iter->current->error);
+    if (result) *result = slot->value;
+    if (iter->current) iter->result_size = iter->current->size;
+    return tpool__iter_deliver(iter, TPOOL_OK, NULL);
 }
 
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result) {
@@ -5847,73 +5885,33 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
     /* relaxed: as tpool__is_foreign. The parent's lock may have been held by a thread that is not here. */
     if (iter->generation != tpool__load_relaxed(&tpool__process.generation)) return TPOOL_BROKEN;
     int64_t deadline = tpool__deadline(timeout_ns);
+    unsigned tries = 0;
     tpool__iter_forget(iter);
     for (;;) {
-        tpool__lock(&iter->lock);
-        tpool__chunk *chunk = iter->front;
-        bool over = iter->delivered == iter->available && (iter->ring ? iter->source_ended
-                                                                      : iter->delivered == iter->spec.count);
         tpool_status status = TPOOL_OK;
-        if (!over && !chunk && !iter->aborted) { /* it could not be queued before */
-            status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY);
-            chunk = iter->front;
-        }
+        tpool__lock(&iter->lock);
+        bool over = iter->delivered == iter->available &&
+                    (iter->ring ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
+        if (!over && !iter->front) status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it could not be before */
+        tpool__chunk *chunk = iter->front;
+        tpool_future *future = chunk ? chunk->future : NULL;
+        tpool_status aborted = iter->aborted;
         tpool__unlock(&iter->lock);
-        if (over && !chunk) return TPOOL_END;
-        if (!chunk && !iter->aborted) {
-            if (status == TPOOL_SHUTDOWN) tpool__iter_abort(iter, TPOOL_CANCELLED, NULL);
-            else if (status == TPOOL_BROKEN) tpool__iter_abort(iter, TPOOL_BROKEN, NULL);
-            else return status;
+        if (!chunk) {
+            if (over) return TPOOL_END;
+            if (aborted) return tpool__iter_deliver_aborted(iter, aborted);
+            if (status != TPOOL_OK) return status;
         }
-        if (!chunk) return tpool__iter_deliver(iter, iter->aborted, &iter->aborted_error);
-
-        tpool_future *future = chunk->future;
         if (!future) { /* its submit is just under way, in the chunk before */
-            unsigned tries = 0;
-            while (!future) {
-                tpool__backoff(&tries);
-                tpool__lock(&iter->lock);
-                chunk = iter->front;
-                future = chunk ? chunk->future : NULL;
-                bool gone = !chunk;
-                tpool__unlock(&iter->lock);
-                if (gone) break;
-            }
-            if (!future) continue;
+            tpool__backoff(&tries);
+            continue;
         }
         status = tpool__await(future, deadline);
         if (status != TPOOL_OK) return status;
-
-        size_t at = iter->delivered - chunk->first;
-        if (chunk->started && at < chunk->count) {
-            tpool__slot *slot = &chunk->slots[at];
-            tpool_status end = TPOOL_OK;
-            const tpool_error *error = NULL;
-            if (!slot->done) { /* the thread was ended in this chunk */
-                end = TPOOL_BROKEN;
-                error = &tpool__fixed_errors[TPOOL__ENDED_THREAD].error;
-            } else {
-                iter->current = slot->outcome;
-                slot->outcome = NULL;
-                if (iter->current && iter->current->kind == TPOOL__ERROR) {
-                    end = TPOOL_FAILED;
-                    error = &iter->current->error;
-                } else {
-                    if (result) *result = slot->value;
-                    if (iter->current) iter->result_size = iter->current->size;
-                }
-            }
-            return tpool__iter_deliver(iter, end, error);
-        }
-        if (!chunk->started && !iter->aborted) { /* cancelled or broken before it took any */
-            const tpool_error *error = NULL;
-            (void)tpool_future_error(future, 0, &error);
-            tpool__iter_abort(iter, error ? error->status : TPOOL_CANCELLED, error ? error->message : NULL);
-        }
+        if (iter->delivered - chunk->first < chunk->count) return tpool__iter_deliver_from(iter, chunk, result);
         tpool__lock(&iter->lock);
         iter->front = chunk->next;
         if (!iter->front) iter->back = &iter->front;
-        if (!chunk->started) iter->waiting = false;
         tpool__unlock(&iter->lock);
         tpool__chunk_free(chunk);
     }
@@ -5941,7 +5939,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
         tpool__unlock(&iter->lock);
         tpool_status status = TPOOL_OK;
         if (!future) tpool__backoff(&tries);
-        else if (!tpool_future_cancel(future)) status = tpool__await(future, TPOOL_FOREVER);
+        else if (!tpool_future_cancel(future)) status = tpool__await_in(future, TPOOL_FOREVER, &future, 1, false);
         tpool_future_release(future);
         tpool__lock(&iter->lock);
         if (status != TPOOL_OK) break; /* it would never end while this waits: the last chunk frees the iterator */
@@ -6107,7 +6105,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     tpool__unlock(&loop->lock);
     for (tpool__helper *helper = loop->helper_list; here && helper; helper = helper->next) {
         if (tpool__claim_here(helper->future)) continue; /* it has not started, and would find nothing */
-        (void)tpool__await_in(helper->future, TPOOL_FOREVER, NULL, 0);
+        (void)tpool__await_in(helper->future, TPOOL_FOREVER, NULL, 0, false);
     }
     tpool__outcome *outcome = tpool__exchange_acq_rel(&loop->task.outcome, NULL); /* P9 */
     if (outcome && outcome->kind == TPOOL__ERROR && status == TPOOL_OK) status = TPOOL_FAILED;
