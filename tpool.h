@@ -696,8 +696,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * What is queued still completes, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called
  * again, from any thread, and then adds its flags.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
- * pool NULL or unknown flags. TPOOL_BROKEN: a pool of the parent process. TPOOL_NO_THREAD: with TPOOL_WAIT, called in a
- * worker of another pool which can get no spare worker; the shutdown is under way. */
+ * pool NULL or unknown flags. TPOOL_BROKEN: a pool of the parent process. TPOOL_NO_THREAD: with TPOOL_WAIT, where the
+ * system refuses a thread: a spare worker for the one of another pool that calls here, or the only worker for work that
+ * waits; the shutdown is under way. */
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 
 /* Resumes, drains, shuts down with TPOOL_WAIT, and frees the pool. No other call on the pool may be under way or come
@@ -709,7 +710,8 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 TPOOL_API tpool_status tpool_destroy(tpool *pool);
 
 /* Waits until nothing is queued or running and the callbacks of what was cancelled have returned. Work submitted
- * meanwhile counts. A paused pool with work queued waits for a resume or for cancels.
+ * meanwhile counts. A paused pool with work queued waits for a resume or for cancels. A look without waiting may come in
+ * the moment between a task's end and its worker's, and gives TPOOL_TIMEOUT then.
  * TPOOL_OK. TPOOL_TIMEOUT. TPOOL_DEADLOCK: in a task or callback of this pool. TPOOL_INVALID: pool NULL. TPOOL_BROKEN:
  * a pool of the parent process. TPOOL_NO_THREAD: as tpool_shutdown. */
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns);
@@ -728,7 +730,8 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers);
 TPOOL_API tpool_status tpool_pause(tpool *pool);
 TPOOL_API tpool_status tpool_resume(tpool *pool);
 
-/* Ends the workers of a pool of processes now. TPOOL_UNSUPPORTED for threads, TPOOL_INVALID: pool NULL. */
+/* Ends the workers of a pool of processes now. TPOOL_UNSUPPORTED for threads, TPOOL_INVALID: pool NULL, TPOOL_BROKEN: a
+ * pool of the parent process. */
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
 
 /* The pool whose worker the caller is, else NULL; its index in that pool, else -1. Indices are 0 to max_workers - 1,
@@ -762,19 +765,20 @@ typedef struct tpool_task {
  * TPOOL_OK: the pool has taken the task. On anything else it has not, and arg is still the caller's.
  * TPOOL_INVALID: pool or fn NULL. TPOOL_SHUTDOWN. TPOOL_FULL: on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an
  * initializer failed, or a pool of the parent process. TPOOL_DEADLOCK: it would block in an initializer or finalizer
- * of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or a worker of another
- * pool blocked here for room, and no spare could be had for it. */
+ * of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or a worker, of this pool or
+ * another, blocks here for room, and no spare could be had for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
 /* The same with all that tpool_task can say. Also TPOOL_INVALID: arg NULL with arg_size above 0. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future);
 
-/* The same for fn with a copy of the arg_size bytes at arg; arg_size 0 passes NULL bytes of nothing: fn gets arg. */
+/* The same for fn with a copy of the arg_size bytes at arg. With arg_size 0 nothing is copied, and fn gets arg itself. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
                                                           tpool_future **future);
 
 /* Submits tasks in order and stops at the first that cannot be taken, giving its status; *submitted (may be NULL)
- * tells how many were taken. futures (may be NULL) gets a reference for each of these, and NULL for the rest. */
+ * tells how many were taken. futures (may be NULL) gets a reference for each of these, and NULL for the rest. Also
+ * TPOOL_INVALID: tasks NULL and count not 0. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count,
                                                           tpool_future **futures, size_t *submitted);
 
@@ -876,7 +880,8 @@ TPOOL_API void tpool_future_release(tpool_future *future);
  * create: TPOOL_OK, TPOOL_NO_MEMORY, TPOOL_INVALID: NULL. set_running, before the work starts: TPOOL_OK, from now on it
  * cannot be cancelled; TPOOL_CANCELLED: do not start; TPOOL_INVALID_STATE: running or done already, or a pool's own.
  * set_result and set_error complete a pending or running one: TPOOL_OK; TPOOL_INVALID_STATE: done or cancelled already,
- * or a pool's own; TPOOL_NO_MEMORY (set_error): it is completed all the same, with ENOMEM and a static message. */
+ * or a pool's own; TPOOL_NO_MEMORY (set_error): it is completed all the same, with ENOMEM and a static message. All:
+ * TPOOL_INVALID: NULL; TPOOL_BROKEN: one of the parent process that was not done. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_future_create(tpool_future **future);
 TPOOL_API tpool_status tpool_future_set_running(tpool_future *future);
 TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result);
@@ -906,7 +911,7 @@ typedef struct tpool_completions tpool_completions;
 
 /* Starts one over the array (count may be 0). It holds references of its own. A future that is in it more than once is
  * yielded once. TPOOL_OK, TPOOL_NO_MEMORY, TPOOL_BROKEN: one is a pending future of the parent process, TPOOL_INVALID:
- * a NULL. */
+ * completions NULL, or a NULL among the futures. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
                                                            tpool_completions **completions);
 
@@ -916,7 +921,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
 
 /* TPOOL_OK: *future is the next that is done, valid until the following next or the destroy (retain it to keep it).
  * TPOOL_END: none is left now. TPOOL_TIMEOUT; TPOOL_NO_THREAD, TPOOL_DEADLOCK (in an initializer, on its own pool's
- * future): as tpool_future_result; TPOOL_BROKEN after a fork. One thread at a time. */
+ * future): as tpool_future_result; TPOOL_BROKEN after a fork; TPOOL_INVALID: a NULL. One thread at a time. */
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
                                               tpool_future **future);
 
@@ -958,16 +963,18 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_map(tpool *pool, const tpool_map_s
 
 /* The next item's end: TPOOL_OK and *result; TPOOL_FAILED, TPOOL_CANCELLED or TPOOL_BROKEN (later ones still come).
  * TPOOL_END: no more, again and again. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD, TPOOL_NO_MEMORY: about this
- * wait, nothing is consumed. Result bytes, owned results and errors live until the next call or the close. One thread
- * at a time. */
+ * wait, nothing is consumed; TPOOL_INVALID: iter NULL; TPOOL_BROKEN also: an iterator of the parent process. Where chunks
+ * end as a whole (the pool is shut down, or drops the oldest), all items of the chunk do. Result bytes, owned results and
+ * errors live until the next call or the close. One thread at a time. */
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result);
 
 /* Of the item just delivered: the bytes given to tpool_return, else 0; its error, TPOOL_OK with NULL if it has none,
- * TPOOL_INVALID_STATE if none has been delivered. */
+ * TPOOL_INVALID_STATE if none has been delivered, TPOOL_INVALID: a NULL. */
 TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter);
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
 
-/* Cancels what has not started, waits for what runs, frees. */
+/* Cancels what has not started, waits for what runs, frees; NULL is accepted. Where an item waits for the very task that
+ * closes, the close does not wait for it. */
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
 
 /* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
@@ -1002,19 +1009,20 @@ TPOOL_API void *tpool_join(tpool_job *job);
 
 /* Two pools shared by the whole program, so that work which starts other work and waits for it (high level) cannot
  * starve the leaf calls that it makes (low level). Created on first use, max(4, tpool_cpu_count()) workers each, and
- * drained at exit, the high-level pool first. Valid to the end of the process; NULL only when memory is refused. */
+ * drained at exit, the high-level pool first. Valid to the end of the process; NULL only when the system refuses what
+ * they need. */
 TPOOL_API tpool *tpool_high_level(void);
 TPOOL_API tpool *tpool_low_level(void);
 TPOOL_API tpool *tpool_default(void); /* the low-level pool */
 
 /* Says how they are to be created; NULL: as it was. TPOOL_OK; TPOOL_INVALID_STATE: one of them exists already;
- * TPOOL_INVALID, TPOOL_UNSUPPORTED: as tpool_create. */
+ * TPOOL_INVALID, TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY: as tpool_create. */
 TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpool_config *low);
 
 /* Shuts both down. With TPOOL_WAIT the high-level pool is drained first, while the low-level one still takes work;
  * without it the call returns at once, and the low-level pool goes on taking work from the tasks of the high-level one
  * until that has ended. After it, submit gives TPOOL_SHUTDOWN. TPOOL_OK; TPOOL_DEADLOCK: with TPOOL_WAIT in one of
- * their tasks or callbacks; TPOOL_INVALID: unknown flags; TPOOL_NO_THREAD as tpool_shutdown. */
+ * their tasks or callbacks; TPOOL_INVALID: unknown flags; TPOOL_NO_MEMORY; TPOOL_NO_THREAD as tpool_shutdown. */
 TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags);
 
 /* --------------------------------------------------------------------------------------------------------------------
