@@ -87,7 +87,8 @@
  *                                                              that no other shared object sees (two libraries may each
  *                                                              carry a copy, of different versions)
  *      TPOOL_MALLOC(size)       malloc        implementation   both or neither; called from any thread; as malloc, NULL
- *      TPOOL_FREE(ptr)          free          implementation   included: every failure has a status
+ *      TPOOL_FREE(ptr)          free          implementation   included: every failure has a status; called under the
+ *                                                              library's locks, so they may not call into it
  *      TPOOL_ASSERT(x)          nothing       implementation   checks of the library's own rules
  *      TPOOL_THREADS_POSIX      by itself     implementation   POSIX threads in place of C11's; chosen where <threads.h>
  *                                                              is missing, and under sanitizers, which know no others
@@ -993,7 +994,7 @@ typedef struct tpool_job {
     void *result;
     struct tpool_job *older, *newer;
     void *worker, *context, *thief;
-    uintptr_t state, depth;
+    uintptr_t state, beneath, serial;
 } tpool_job;
 
 /* fork offers fn(arg) to the pool's other workers, join gives its result, and runs it here if nobody has started it.
@@ -1408,6 +1409,10 @@ static TPOOL__NOINLINE void tpool__lock_slowly(tpool__lock_word *lock) {
 static inline void tpool__lock(tpool__lock_word *lock) {
     uint32_t free_word = 0;
     if (!TPOOL__LIKELY(tpool__cas_acquire(lock, &free_word, 1))) tpool__lock_slowly(lock); /* P1 */
+}
+static inline bool tpool__trylock(tpool__lock_word *lock) {
+    uint32_t free_word = 0;
+    return tpool__cas_acquire(lock, &free_word, 1); /* P1 */
 }
 static inline void tpool__unlock(tpool__lock_word *lock) {
     if (!TPOOL__LIKELY(tpool__exchange_release(lock, 0) == 1)) tpool__word_wake(lock); /* P1 */
@@ -1899,7 +1904,7 @@ struct tpool_future {
     uintptr_t home;             /* its pool's `home`; of a bare future the process' generation */
     tpool__extra *extra;        /* what most tasks do not have; never changes while the task is shared */
     tpool__watch *watches;      /* who wants to learn of the end, newest first; under TPOOL__LOCKED */
-    _Atomic(tpool__outcome *) outcome;            /* an error, or the result's payload */
+    tpool__word outcome;        /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of) */
     _Atomic(struct tpool__thread *) runner;       /* whose stack it runs on; for the search for cycles */
 };
 
@@ -1927,6 +1932,12 @@ typedef enum tpool__reason {
     TPOOL__WAS_CANCELLED, TPOOL__WAS_DROPPED, TPOOL__WAS_LOST, TPOOL__HAS_EXPIRED, TPOOL__SETUP_FAILED,
     TPOOL__ENDED_THREAD, TPOOL__IS_STRANDED, TPOOL__OUT_OF_MEMORY
 } tpool__reason;
+
+/* The bit tells an error from a payload that another thread may be replacing and freeing. */
+static inline tpool__outcome *tpool__outcome_of(uintptr_t word) { return (tpool__outcome *)(word & ~(uintptr_t)1); }
+static inline uintptr_t tpool__outcome_word(const tpool__outcome *outcome) {
+    return (uintptr_t)outcome | (outcome && outcome->kind == TPOOL__ERROR);
+}
 
 /* What only some tasks have. The copied bytes follow it. */
 struct tpool__extra {
@@ -1964,6 +1975,7 @@ struct tpool__context {
     tpool *pool;                /* alive, or NULL */
     uintptr_t home;             /* of a callback on a future that was done: its pool's, which may be gone */
     tpool__context *outer;      /* beneath it on this stack */
+    uintptr_t serial;           /* of a job: tells it from a later one at the same address */
     tpool__context *origin;     /* on another stack: of a job, or of a part of a loop, whose task it belongs to */
 };
 
@@ -2055,6 +2067,8 @@ struct tpool__worker {
     _Atomic(tpool__worker *) next;
     int index;
     bool searching;             /* counted in pool->gate; the owner's */
+    bool in_setup;              /* in its initializer: counted in pool->starting, unless it blocks there; the owner's */
+    uintptr_t jobs_stolen;      /* serial numbers */
     bool retired;               /* in its finalizer, and counted nowhere but in pool->ending; the owner's */
     _Atomic(bool) busy;         /* has a task, or may have taken one (P10) */
     unsigned tasks_done;
@@ -2083,6 +2097,7 @@ struct tpool__worker {
 #define TPOOL__RANKED 8u                /* something waits in the heap */
 #define TPOOL__HALTED 16u               /* the process ends */
 #define TPOOL__CLOSING 32u              /* takes work only from the tasks of the high-level pool */
+#define TPOOL__CANCELLED 64u            /* shut down with TPOOL_CANCEL_PENDING */
 #define TPOOL__STOPS_SHIFT 8            /* above: how often TPOOL_STOP_RUNNING was asked */
 
 enum { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__REJECTED_COUNT, TPOOL__DROPPED_COUNT,
@@ -2121,6 +2136,7 @@ struct tpool {
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;         /* live ones that are neither asleep nor blocked; a hint to those without the lock */
     uintptr_t blocked;
+    uintptr_t starting;         /* active ones in their initializer, who will look for work when they leave it */
     uintptr_t ending;           /* ended ones still in their finalizer */
     tpool__worker *sleepers;    /* last to sleep first */
     tpool__waiter *blocked_waiters;
@@ -2150,6 +2166,7 @@ static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
 static void tpool__wake_one(tpool *pool);
 static void tpool__publish(tpool_future *future, tpool_status status);
 static void tpool__count(tpool *pool, int which);
+static void tpool__back_to_work(tpool__thread *self);
 static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter);
 static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter);
 static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter);
@@ -2161,10 +2178,14 @@ static void tpool__context_push(tpool__thread *self, tpool__context *context, tp
     context->pool = pool;
     context->home = 0;
     context->outer = self->context;
+    context->serial = 0;
     context->origin = NULL;
     self->context = context;
 }
-static inline void tpool__context_pop(tpool__thread *self, tpool__context *context) { self->context = context->outer; }
+/* Unless the program forked in it, and this is the child, where the thread has no context any more. */
+static inline void tpool__context_pop(tpool__thread *self, tpool__context *context) {
+    if (self->context == context) self->context = context->outer;
+}
 
 static inline bool tpool__is_foreign(const tpool *pool) {
     /* relaxed: it changes only in the child's one thread, before fork returns there */
@@ -2351,6 +2372,7 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
     if (outcome->kind == TPOOL__OWNED && outcome->payload_free) {
         tpool__thread *self = tpool__self();
         tpool__context context; /* on a worker it is a callback of that pool; elsewhere nothing waits for it */
+        tpool__back_to_work(self);
         tpool__context_push(self, &context, TPOOL__IN_CALLBACK, self->worker ? self->worker->pool : NULL);
         outcome->payload_free(outcome->payload);
         tpool__context_pop(self, &context);
@@ -2361,7 +2383,7 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
 /* The last reference is gone; nobody else can see the block any more. */
 static void tpool__block_dispose(tpool_future *block) {
     /* relaxed: whoever wrote these gave its reference up before us, with the order of P4 */
-    tpool__outcome *outcome = tpool__load_relaxed(&block->outcome);
+    tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&block->outcome));
     tpool__extra *extra = block->extra;
     tpool__watch *watch = block->watches;
     tpool__block_free(block);
@@ -2727,7 +2749,7 @@ static inline void tpool__block_init(tpool_future *block, tpool *pool, tpool_fn 
     block->home = pool ? pool->home : tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS;
     block->extra = extra;
     block->watches = NULL;
-    tpool__store_relaxed(&block->outcome, NULL);
+    tpool__store_relaxed(&block->outcome, 0);
     tpool__store_relaxed(&block->runner, NULL);
 }
 
@@ -2852,7 +2874,7 @@ static inline void tpool__notify(tpool *pool) {
 
 static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attention) {
     if (attention & TPOOL__BREAK) return TPOOL_BROKEN;
-    if (attention & TPOOL__SHUT) return TPOOL_SHUTDOWN;
+    if (attention & (TPOOL__SHUT | TPOOL__HALTED)) return TPOOL_SHUTDOWN;
     if (attention & TPOOL__CLOSING && !tpool__within(pool->closing_for)) return TPOOL_SHUTDOWN;
     return TPOOL_OK;
 }
@@ -2887,8 +2909,8 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 
     tpool__lock(&lane->lock);
     uint32_t attention = tpool__attention(pool);
-    if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING))) &&
-        (force != TPOOL__PAST_SHUTDOWN || attention & TPOOL__BREAK)) {
+    if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
+        (force != TPOOL__PAST_SHUTDOWN || attention & (TPOOL__BREAK | TPOOL__CANCELLED | TPOOL__HALTED))) {
         status = tpool__refusal(pool, attention);
         if (status != TPOOL_OK) {
             tpool__unlock(&lane->lock);
@@ -2989,7 +3011,10 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
             status = tpool__refusal(pool, tpool__attention(pool));
             if (status == TPOOL_OK && refused) status = TPOOL_NO_THREAD;
             if (status == TPOOL_OK && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
-            if (status != TPOOL_OK) tpool__room_leave(pool, &waiter);
+            if (status != TPOOL_OK) {
+                tpool__room_leave(pool, &waiter);
+                tpool__poke_drainers(pool); /* who waits for nobody to be blocked here */
+            }
         }
         over = waiter.granted || status != TPOOL_OK;
         tpool__unlock(&pool->inject.lock);
@@ -3055,7 +3080,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     uint32_t attention = tpool__attention(pool);
     status = tpool__refusal(pool, attention);
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
-    while (status == TPOOL_OK && tpool__waiting(pool) >= pool->capacity) {
+    while (status == TPOOL_OK && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
         tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
         uintptr_t state = tpool__load_relaxed(&oldest->state); /* relaxed: as every claim, see tpool__claim */
         bool claimed = false;
@@ -3151,7 +3176,7 @@ static tpool_status tpool__start_worker(tpool *pool) {
     if (!worker) return TPOOL_NO_MEMORY;
     worker->tasks_done = 0;
     worker->searching = true;
-    worker->retired = false;
+    worker->retired = worker->in_setup = false;
     worker->asleep = worker->timed = false;
     tpool__store_relaxed(&worker->parker, 0); /* relaxed: its thread does not exist yet */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
@@ -3205,10 +3230,14 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
         woken = pool->sleepers;
         if (woken) tpool__rouse(pool, woken);
-        else if (tpool__start_worker(pool) != TPOOL_OK) tpool__refuse_one(pool);
+        else if (pool->starting == 0 && tpool__start_worker(pool) != TPOOL_OK) tpool__refuse_one(pool);
     }
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
+}
+/* After something changed that kept work from being taken. */
+static void tpool__notify_if_work(tpool *pool) {
+    if (tpool__work_visible(pool)) tpool__notify(pool);
 }
 
 /* True if anything waits that a worker could take. Looks under the locks; see >>protocol. */
@@ -3382,11 +3411,33 @@ static inline bool tpool__claim_popped(tpool *pool, tpool__lane *lane, tpool_fut
 
 #define TPOOL__FETCH 32u
 
-/* Takes one task from a lane, and moves up to a batch of others into the worker's own lane, if that is empty. */
+/* Moves up to a batch of what is left in a lane into the worker's own lane, if that is empty: under both locks, so that
+ * nothing is ever in neither, and not beside a shutdown, which looks at one lane after the other. The own lock is only
+ * tried, since another thief may hold it and want the other. */
+static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane, uint32_t attention,
+                             tpool_future **unreferenced) {
+    tpool *pool = worker->pool;
+    uintptr_t workers = tpool__load_relaxed(&pool->max_workers); /* relaxed: any recent value will do */
+    size_t left = tpool__lane_count(lane), share = lane == &pool->inject ? left / workers : left / 2;
+    unsigned fetched = 0;
+    if (share >= TPOOL__FETCH) share = TPOOL__FETCH - 1;
+    if (share == 0 || workers == 1 || lane == &worker->lane || pool->capacity ||
+        attention & (TPOOL__SHUT | TPOOL__BREAK) || tpool__lane_count(&worker->lane) > 0 ||
+        !tpool__trylock(&worker->lane.lock))
+        return 0;
+    /* it has room for them: it is empty, and its first segment stays */
+    if (tpool__lane_reserve(pool, &worker->lane, unreferenced)) {
+        tpool__entry entry = { 0 };
+        for (; fetched < share && tpool__lane_pop(lane, &entry); fetched++) tpool__lane_push(&worker->lane, &entry);
+    }
+    tpool__unlock(&worker->lane.lock);
+    return fetched;
+}
+
+/* Takes one task from a lane. */
 static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *entry) {
     tpool *pool = worker->pool;
     tpool_future *unreferenced = NULL;
-    tpool__entry batch[TPOOL__FETCH];
     unsigned fetched = 0;
     bool taken = false;
 
@@ -3396,23 +3447,11 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     entry->stops = attention >> TPOOL__STOPS_SHIFT;
     while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry))
         taken = !entry->block || tpool__claim_popped(pool, lane, entry->block, &unreferenced);
-    uintptr_t workers = tpool__load_relaxed(&pool->max_workers); /* relaxed: any recent value will do */
-    if (taken && workers > 1 && lane != &worker->lane && !pool->capacity && tpool__lane_count(&worker->lane) == 0) {
-        size_t left = tpool__lane_count(lane);
-        size_t share = lane == &pool->inject ? left / workers : left / 2;
-        if (share >= TPOOL__FETCH) share = TPOOL__FETCH - 1;
-        while (fetched < share && tpool__lane_pop(lane, &batch[fetched])) fetched++;
-    }
+    if (taken) fetched = tpool__fetch(worker, lane, attention, &unreferenced);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__unlock(&lane->lock);
 
-    if (fetched > 0) {
-        tpool__lock(&worker->lane.lock);
-        if (tpool__lane_reserve(pool, &worker->lane, &unreferenced)) /* always: it is empty, and its first segment stays */
-            for (unsigned i = 0; i < fetched; i++) tpool__lane_push(&worker->lane, &batch[i]);
-        tpool__unlock(&worker->lane.lock);
-        tpool__notify(pool);
-    }
+    if (fetched > 0) tpool__notify(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     return taken;
 }
@@ -3437,7 +3476,8 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     return taken;
 }
 
-static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, tpool__entry *entry);
+static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
+                             tpool__entry *entry);
 
 static void tpool__count_own(tpool__worker *worker, int which) {
     /* relaxed load: written by the owner alone */
@@ -3458,7 +3498,7 @@ static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
             continue;
         }
         if ((tpool__lane_count(&victim->lane) > 0 && tpool__take(worker, &victim->lane, entry)) ||
-            tpool__steal_job(victim, NULL, entry)) {
+            tpool__steal_job(victim, NULL, 0, entry)) {
             tpool__count_own(worker, TPOOL__STOLEN_COUNT);
             return true;
         }
@@ -3570,7 +3610,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
         }
         if (found) {
             tpool__stop_searching(worker);
-            if (!tpool__run_entry(self, &entry)) tpool__thread_exit();
+            if (!tpool__run_entry(self, &entry) || self->worker != worker) tpool__thread_exit(); /* a forked child */
             if (pool->config.max_tasks_per_worker && !entry.job &&
                 ++worker->tasks_done >= pool->config.max_tasks_per_worker && tpool__replace(worker))
                 return;
@@ -3615,6 +3655,26 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
 
 static void tpool__break(tpool *pool);
 
+/* In its initializer a worker does not search, so that a sleeper is woken for what comes; but while no sleeper is there
+ * it keeps others from being started for the task that it was started for (tpool__wake_one). */
+static void tpool__begin_setup(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    (void)tpool__leave_search(worker);
+    worker->in_setup = true;
+    pool->starting++;
+    tpool__unlock(&pool->lock);
+    tpool__notify_if_work(pool);
+}
+static void tpool__end_setup(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    worker->in_setup = false;
+    pool->starting--;
+    tpool__start_searching(worker);
+    tpool__unlock(&pool->lock);
+}
+
 static void tpool__worker_main(void *argument) {
     tpool__worker *worker = (tpool__worker *)argument;
     tpool *pool = worker->pool;
@@ -3625,9 +3685,12 @@ static void tpool__worker_main(void *argument) {
     bool ready = tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     if (ready && pool->config.initializer) {
         tpool__context context;
+        tpool__begin_setup(worker);
         tpool__context_push(self, &context, TPOOL__IN_SETUP, pool);
         ready = pool->config.initializer(pool->config.context);
+        if (self->context != &context) tpool__thread_exit(); /* it forked, and this is the child */
         tpool__context_pop(self, &context);
+        tpool__end_setup(worker);
     }
     if (ready) {
         tpool__run_worker(self, worker);
@@ -3672,19 +3735,15 @@ static tpool__outcome *tpool__error_fixed(tpool_future *block, tpool__reason rea
 
 /* The last outcome given wins, but an error is never replaced. */
 static bool tpool__set_outcome(tpool_future *task, tpool__outcome *outcome) {
-    /* P9: jobs on other threads may raise at the same time; who replaces an outcome sees it whole */
-    tpool__outcome *before = tpool__load_acquire(&task->outcome);
-    for (;;) {
-        if (before && before->kind == TPOOL__ERROR) return false;
-        if (tpool__cas_acq_rel(&task->outcome, &before, outcome)) break;
-    }
-    if (before) tpool__outcome_free(before);
+    /* P9: jobs on other threads may raise or return at the same time; who takes an outcome out sees it whole */
+    uintptr_t before = tpool__load_acquire(&task->outcome);
+    do
+        if (before & 1) return false;
+    while (!tpool__cas_acq_rel(&task->outcome, &before, tpool__outcome_word(outcome)));
+    tpool__outcome_free(tpool__outcome_of(before));
     return true;
 }
-static bool tpool__has_failed(tpool_future *task) {
-    tpool__outcome *outcome = tpool__load_acquire(&task->outcome); /* P9 */
-    return outcome && outcome->kind == TPOOL__ERROR;
-}
+static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
 
 static tpool__outcome *tpool__error_new(tpool_future *task, int code, const char *format, va_list arguments) {
     va_list again;
@@ -3843,7 +3902,7 @@ static bool tpool__run_plain(tpool__thread *self, const tpool__entry *entry) {
     void *result;
     tpool__block_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__SETTLED | TPOOL__REFERENCE);
     if (!tpool__call(self, task, entry->fn, entry->stops, &result)) return false;
-    tpool__outcome *outcome = tpool__load_acquire(&task->outcome); /* P9 */
+    tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (TPOOL__LIKELY(!outcome)) return true;
@@ -3876,7 +3935,8 @@ static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t 
  * later of its end here and its pop there takes it out of the count (see tpool__tombstone_drop). */
 static void tpool__settle(tpool_future *block) {
     tpool *pool = tpool__pool_of(block);
-    if (!pool || tpool__load_relaxed(&block->state) & TPOOL__SETTLED) return; /* relaxed: set at the claim, or here */
+    /* relaxed: set at the claim, or here. In a child forked meanwhile nothing is to be settled. */
+    if (!pool || tpool__load_relaxed(&block->state) & TPOOL__SETTLED || tpool__is_foreign(pool)) return;
     tpool__lock(&pool->inject.lock);
     if (tpool__or_relaxed(&block->state, TPOOL__SETTLED) & TPOOL__POPPED) pool->strays--; /* relaxed: under the lock */
     tpool__poke_drainers(pool);
@@ -3888,7 +3948,8 @@ static void tpool__back_to_work(tpool__thread *self) {
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
-static void tpool__run_callbacks(tpool_future *future, tpool__watch *callbacks) {
+/* False: it forked in one of them, and this is the child. */
+static bool tpool__run_callbacks(tpool_future *future, tpool__watch *callbacks) {
     tpool__thread *self = tpool__self();
     tpool__context context;
     tpool__back_to_work(self);
@@ -3898,9 +3959,10 @@ static void tpool__run_callbacks(tpool_future *future, tpool__watch *callbacks) 
         TPOOL_FREE((void *)callbacks); /* before, since it may not come back: it may call exit */
         callbacks = callback.watch.next;
         callback.fn(future, callback.context);
-        if (self->context != &context) return; /* it forked, and this is the child */
+        if (self->context != &context) return false;
     }
     tpool__context_pop(self, &context);
+    return true;
 }
 
 /* Publishes the end of a task that the caller has claimed, tells everybody, and gives up the claimer's reference. After
@@ -3912,7 +3974,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     if (status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure &&
         state - ((state & (TPOOL__POPPED | TPOOL__SETTLED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
         tpool__back_to_work(tpool__self());
-        tpool__report_failure(pool, &tpool__load_acquire(&future->outcome)->error); /* P9 */
+        tpool__report_failure(pool, &tpool__outcome_of(tpool__load_acquire(&future->outcome))->error); /* P9 */
         state = tpool__load_relaxed(&future->state);
     }
     unsigned tries = 0;
@@ -3956,7 +4018,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
         }
     }
     tpool__and_release(&future->state, ~(TPOOL__LOCKED | TPOOL__WATCHED)); /* P3 */
-    if (callbacks) tpool__run_callbacks(future, callbacks);
+    if (callbacks && !tpool__run_callbacks(future, callbacks)) return;
     tpool__settle(future);
     tpool_future_release(future);
 }
@@ -3977,7 +4039,7 @@ static void tpool__end_unstarted(tpool_future *block, tpool__reason reason) {
         tpool__arg_done(block);
     }
     block->value = NULL;
-    tpool__store_release(&block->outcome, tpool__error_fixed(block, reason)); /* P9 */
+    tpool__store_release(&block->outcome, tpool__outcome_word(tpool__error_fixed(block, reason))); /* P9 */
     tpool__publish(block, tpool__fixed_errors[reason].error.status);
 }
 
@@ -4127,6 +4189,7 @@ static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__stop_searching(worker);
     tpool__lock(&pool->lock);
     pool->blocked++;
+    pool->starting -= worker->in_setup;
     tpool__active_add(pool, -1);
     tpool__waiter_link(&pool->blocked_waiters, waiter);
     tpool__update_room(pool);
@@ -4146,6 +4209,7 @@ static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
     pool->blocked--;
+    pool->starting += worker->in_setup;
     tpool__active_add(pool, 1);
     tpool__waiter_unlink(waiter);
     tpool__update_room(pool);
@@ -4280,16 +4344,22 @@ static bool tpool__any_expires(tpool_future *const *futures, size_t count) {
     return false;
 }
 
-/* TPOOL_OK: it is done. set and count: all that the caller waits for, which is searched for cycles, and for what expires
- * meanwhile; NULL where the records of its parts stand for it. can_refuse: it may end with TPOOL_NO_THREAD. */
-static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpool_future *const *set, size_t count,
-                                    bool can_refuse) {
+/* What a wait is part of. */
+typedef struct tpool__wanted {
+    tpool_future *const *futures; /* all that the caller waits for: searched for cycles. NULL: its parts' records do */
+    size_t count;
+    bool expires;               /* one of them may: the wait notices when */
+    bool can_refuse;            /* it may end with TPOOL_NO_THREAD */
+} tpool__wanted;
+
+/* TPOOL_OK: it is done. */
+static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
     tpool__lapse(future);
     if (tpool__is_done(future)) return TPOOL_OK;
     if (tpool__is_orphan(future)) return TPOOL_BROKEN;
     if (deadline == 0) return TPOOL_TIMEOUT;
-    if (set && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
+    if (wanted->futures && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
     tpool__thread *self = tpool__self();
     if (deadline == TPOOL_FOREVER && tpool__run_in_place(self, future)) {
         if (tpool__is_done(future)) return TPOOL_OK;
@@ -4304,17 +4374,17 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpoo
     tpool__waiter waiter = { 0 };
     tpool__future_watch watch = { { NULL, NULL, tpool__wake_waiter }, NULL };
     tpool_status status = TPOOL_OK;
-    bool recorded = set && deadline == TPOOL_FOREVER && self->context;
-    if (recorded && !tpool__record_wait(self, &record, set, count)) return TPOOL_DEADLOCK;
+    bool recorded = wanted->futures && deadline == TPOOL_FOREVER && self->context;
+    if (recorded && !tpool__record_wait(self, &record, wanted->futures, wanted->count)) return TPOOL_DEADLOCK;
     watch.waiter = &waiter;
-    waiter.can_refuse = can_refuse;
+    waiter.can_refuse = wanted->can_refuse;
     bool began = tpool__block_begin(self, &waiter);
     if (tpool__watch_add(future, &watch.watch)) {
-        bool expires = set && tpool__any_expires(set, count);
         while (!tpool__is_done(future)) {
-            int64_t until = expires ? tpool__next_expiry(set, count, deadline) : deadline;
-            if (!tpool__park(&waiter.parker, until) && expires)
-                for (size_t i = 0; i < count; i++) tpool__lapse(set[i]);
+            int64_t until =
+                wanted->expires ? tpool__next_expiry(wanted->futures, wanted->count, deadline) : deadline;
+            if (!tpool__park(&waiter.parker, until) && wanted->expires)
+                for (size_t i = 0; i < wanted->count; i++) tpool__lapse(wanted->futures[i]);
             if (tpool__is_done(future)) break;
             if (began && tpool__block_refused(self, &waiter)) {
                 status = TPOOL_NO_THREAD;
@@ -4332,7 +4402,8 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, tpoo
     return tpool__is_done(future) ? TPOOL_OK : status;
 }
 static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) {
-    return tpool__await_in(future, deadline, &future, 1, true);
+    tpool__wanted wanted = { &future, 1, tpool__any_expires(&future, 1), true };
+    return tpool__await_in(future, deadline, &wanted);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4362,7 +4433,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
     if (status != TPOOL_OK) return status;
     tpool_status end = tpool__end_of(future);
     if (end == TPOOL_OK) return TPOOL_OK;
-    *error = &tpool__load_acquire(&future->outcome)->error; /* P9 */
+    *error = &tpool__outcome_of(tpool__load_acquire(&future->outcome))->error; /* P9 */
     return end == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
 }
 
@@ -4370,7 +4441,7 @@ TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
     if (!future) return 0;
     tpool__lapse(future);
     if (!tpool__is_done(future) || tpool__end_of(future) != TPOOL_OK) return 0;
-    tpool__outcome *outcome = tpool__load_acquire(&future->outcome); /* P9 */
+    tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&future->outcome)); /* P9 */
     return outcome ? outcome->size : 0;
 }
 
@@ -4402,7 +4473,7 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     }
     tpool_status end = tpool__end_of(future);
     if (end != TPOOL_FAILED && end != TPOOL_CANCELLED) return tpool_status_text(end);
-    return tpool__load_acquire(&future->outcome)->error.message; /* P9 */
+    return tpool__outcome_of(tpool__load_acquire(&future->outcome))->error.message; /* P9 */
 }
 
 TPOOL_API bool tpool_future_cancel(tpool_future *future) {
@@ -4499,7 +4570,7 @@ TPOOL_API tpool_status tpool_future_set_error(tpool_future *future, int code, co
     tpool__outcome *outcome = tpool__error_new(future, code, format, arguments);
     va_end(arguments);
     bool complete = !outcome->is_static;
-    tpool__store_release(&future->outcome, outcome); /* P9 */
+    tpool__store_release(&future->outcome, tpool__outcome_word(outcome)); /* P9 */
     tpool__publish(future, TPOOL_FAILED);
     return complete ? TPOOL_OK : TPOOL_NO_MEMORY;
 }
@@ -4573,11 +4644,6 @@ static void tpool__set_attention(tpool *pool, uint32_t set, uint32_t clear) {
     tpool__unlock(&pool->lock);
     tpool__fence_lanes(pool);
 }
-/* After something changed that kept work from being taken. */
-static void tpool__notify_if_work(tpool *pool) {
-    if (tpool__work_visible(pool)) tpool__notify(pool);
-}
-
 TPOOL_API tpool_status tpool_pause(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
@@ -4635,6 +4701,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
            tpool__load_relaxed(&pool->live) < tpool__load_relaxed(&pool->max_workers))
         status = tpool__start_worker(pool);
     tpool__unlock(&pool->lock);
+    if (status != TPOOL_OK) tpool__notify_if_work(pool); /* who looked meanwhile saw a searcher that never came */
     return status;
 }
 
@@ -4703,8 +4770,8 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
         tpool__unlock(&lane->lock);
         tpool__dispose_chain(unreferenced);
         if (found && plain) {
-            tpool__count_unstarted(pool, reason);
             if (error->status == TPOOL_BROKEN && pool->config.on_failure) tpool__report_failure(pool, error);
+            tpool__count_unstarted(pool, reason); /* after it, since a drain counts */
         } else if (found) {
             if (reason == TPOOL__WAS_LOST) tpool__forget_program(entry.block);
             tpool__end_unstarted(entry.block, reason);
@@ -4798,11 +4865,9 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     tpool_status status = TPOOL_OK;
-    bool visits = over != tpool__is_deserted;
     waiter.can_refuse = true;
     bool began = tpool__block_begin(self, &waiter);
     tpool__lock(&pool->inject.lock);
-    pool->visitors += visits;
     waiter.next_in_line = pool->drainers;
     pool->drainers = &waiter;
     tpool__add_relaxed(&pool->draining, 1); /* relaxed: see tpool__sleep */
@@ -4821,7 +4886,6 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     while (*at != &waiter) at = &(*at)->next_in_line;
     *at = waiter.next_in_line;
     tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint that comes too often does no harm */
-    if (visits && --pool->visitors == 0) tpool__poke_drainers(pool);
     tpool__unlock(&pool->inject.lock);
     return status;
 }
@@ -4836,7 +4900,7 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
-    tpool__set_attention(pool, TPOOL__SHUT, 0);
+    tpool__set_attention(pool, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0), 0);
     tpool__wake_room(pool);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
     tpool__stop_running(pool, flags);
@@ -4857,11 +4921,22 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (tpool__within(pool)) return TPOOL_DEADLOCK;
-    return tpool__await_condition(pool, tpool__is_quiet, tpool__deadline(timeout_ns));
+    tpool__lock(&pool->inject.lock);
+    pool->visitors++; /* from its first look on, since a destroy may free the pool once it is quiet */
+    tpool__unlock(&pool->inject.lock);
+    tpool_status status = TPOOL_DEADLOCK;
+    if (!tpool__within(pool)) status = tpool__await_condition(pool, tpool__is_quiet, tpool__deadline(timeout_ns));
+    tpool__visitor_leaves(pool);
+    return status;
 }
 
 static void tpool__free(tpool *pool) {
+    tpool__lock(&tpool__process.lock); /* first, since the exit handler walks the list */
+    if (pool->previous) pool->previous->next = pool->next;
+    else tpool__process.pools = pool->next;
+    if (pool->next) pool->next->previous = pool->previous;
+    bool last = tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1; /* relaxed: as in tpool__create */
+    tpool__unlock(&tpool__process.lock);
     tpool__worker *worker = tpool__first_worker(pool);
     while (worker) {
         tpool__worker *next = tpool__next_worker(worker);
@@ -4871,12 +4946,6 @@ static void tpool__free(tpool *pool) {
     }
     tpool__lane_free(&pool->inject);
     if (pool->heap) TPOOL_FREE(pool->heap);
-    tpool__lock(&tpool__process.lock);
-    if (pool->previous) pool->previous->next = pool->next;
-    else tpool__process.pools = pool->next;
-    if (pool->next) pool->next->previous = pool->previous;
-    bool last = tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1; /* relaxed: as in tpool__create */
-    tpool__unlock(&tpool__process.lock);
     tpool__free_aligned(pool);
     if (last) {
         tpool__cache_flush(tpool__self());
@@ -5018,8 +5087,10 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
                 tpool__lapse(futures[i]);
                 (void)tpool__run_in_place(self, futures[i]);
             }
+    bool expires = tpool__any_expires(futures, count);
     for (size_t i = 0; i < count; i++) {
-        tpool_status status = tpool__await_in(futures[i], deadline, futures + i, count - i, true);
+        tpool__wanted wanted = { futures + i, count - i, expires, true };
+        tpool_status status = tpool__await_in(futures[i], deadline, &wanted);
         if (status != TPOOL_OK) return status;
     }
     return TPOOL_OK;
@@ -5427,12 +5498,15 @@ TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg) {
 
 /* Takes the oldest public job; with `beneath`, only one that was forked in that job's run. Under the victim's lock the
  * job becomes the thief's, and its owner cannot leave its join before it is done. */
-static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, tpool__entry *entry) {
+static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
+                             tpool__entry *entry) {
     if (tpool__load_relaxed(&victim->public_jobs) == 0) return false; /* relaxed: a hint */
     tpool__lock(&victim->jobs_lock);
     tpool_job *job = victim->oldest_public_job;
     uint32_t attention = tpool__attention(victim->pool);
-    if (job && ((beneath && job->context != beneath) || attention & (TPOOL__PAUSED | TPOOL__HALTED))) job = NULL;
+    /* a public job's context is alive; that address may by now be another's than the caller has read */
+    if (job && beneath && (job->context != beneath || ((tpool__context *)job->context)->serial != serial)) job = NULL;
+    if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) job = NULL;
     if (job) {
         job->state = TPOOL__JOB_STOLEN;
         if (job == victim->newest_public_job) victim->oldest_public_job = victim->newest_public_job = NULL;
@@ -5440,7 +5514,7 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
         tpool__store_relaxed(&victim->public_jobs, victim->oldest_public_job != NULL); /* relaxed: hint */
         job->result = NULL; /* until it is done: who waits for it */
         job->thief = NULL;
-        job->depth = 0;
+        job->beneath = job->serial = 0;
         entry->job = job;
         entry->victim = victim;
         entry->block = NULL;
@@ -5461,9 +5535,11 @@ static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry
     context.home = 0;
     context.outer = self->context;
     context.origin = origin;
+    context.serial = ++self->worker->jobs_stolen;
     tpool__lock(&victim->jobs_lock);
     job->thief = self->worker;
-    job->depth = (uintptr_t)&context;
+    job->beneath = (uintptr_t)&context;
+    job->serial = context.serial;
     tpool__unlock(&victim->jobs_lock);
     self->context = &context;
     void *result = job->fn(job->arg);
@@ -5488,12 +5564,13 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
         tpool__lock(&worker->jobs_lock);
         done = job->state == TPOOL__JOB_DONE;
         tpool__worker *thief = (tpool__worker *)job->thief;
-        const tpool__context *beneath = (const tpool__context *)job->depth;
+        const tpool__context *beneath = (const tpool__context *)job->beneath;
+        uintptr_t serial = job->serial;
         if (!done && left == 0) job->result = &waiter;
         tpool__unlock(&worker->jobs_lock);
         if (done) break;
         tpool__entry entry = { 0 };
-        if (thief && !began && tpool__steal_job(thief, beneath, &entry)) {
+        if (thief && !began && tpool__steal_job(thief, beneath, serial, &entry)) {
             tpool__count_own(worker, TPOOL__STOLEN_COUNT);
             (void)tpool__run_stolen_job(self, &entry);
             continue;
@@ -5511,6 +5588,11 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
 
 /* Not private any more: back from the public part, or done by a thief. True: run it here. */
 static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, tpool_job *job) {
+    if (tpool__self()->worker != worker) { /* forked in between, and this is the child: the thief is not here */
+        if (job->state == TPOOL__JOB_PUBLIC) return true;
+        if (job->state == TPOOL__JOB_STOLEN) job->result = NULL;
+        return false;
+    }
     tpool__lock(&worker->jobs_lock);
     bool mine = job->state == TPOOL__JOB_PUBLIC;
     if (mine) { /* the newest public one, since all newer jobs were joined */
@@ -5593,7 +5675,7 @@ struct tpool_map_iter {
 
 static void tpool__chunk_free(tpool__chunk *chunk) {
     for (size_t i = 0; i < chunk->count && chunk->started; i++) tpool__outcome_free(chunk->slots[i].outcome);
-    tpool__outcome_free(tpool__load_relaxed(&chunk->item.outcome)); /* relaxed: it has ended */
+    tpool__outcome_free(tpool__outcome_of(tpool__load_relaxed(&chunk->item.outcome))); /* relaxed: it has ended */
     if (chunk->slots != &chunk->one) TPOOL_FREE(chunk->slots);
     tpool_future_release(chunk->future);
     TPOOL_FREE(chunk);
@@ -5646,7 +5728,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     chunk->iter = iter;
     chunk->slots = &chunk->one;
     chunk->first = iter->taken;
-    tpool__store_relaxed(&chunk->item.outcome, NULL); /* relaxed: handed on by the submit */
+    tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: handed on by the submit */
     tpool__chunk **at = iter->back;
     *at = chunk;
     iter->back = &chunk->next;
@@ -5738,7 +5820,7 @@ static void *tpool__chunk_run(void *argument) {
         tpool__context context;
         tpool__context_push(self, &context, TPOOL__IN_ITEM, iter->pool);
         context.task = &chunk->item;
-        tpool__store_relaxed(&chunk->item.outcome, NULL); /* relaxed: this thread's */
+        tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: this thread's */
         void *value = iter->spec.fn(item, iter->spec.context);
         if (self->context != &context) return NULL; /* it forked, and this is the child */
         tpool__context_pop(self, &context);
@@ -5750,7 +5832,7 @@ static void *tpool__chunk_run(void *argument) {
             }
             iter->ring[(chunk->first + ran) % iter->spec.buffer_size].owed = false;
         }
-        slots[ran].outcome = tpool__exchange_acq_rel(&chunk->item.outcome, NULL); /* P9 */
+        slots[ran].outcome = tpool__outcome_of(tpool__exchange_acq_rel(&chunk->item.outcome, 0)); /* P9 */
         slots[ran].value = value;
         slots[ran].done = true;
     }
@@ -5872,7 +5954,7 @@ static tpool_status tpool__iter_deliver_aborted(tpool_map_iter *iter, tpool_stat
 /* An item of a chunk that has ended. */
 static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk *chunk, void **result) {
     if (!chunk->started) { /* cancelled, dropped or broken as a whole */
-        const tpool_error *error = &tpool__load_acquire(&chunk->future->outcome)->error; /* P9 */
+        const tpool_error *error = &tpool__outcome_of(tpool__load_acquire(&chunk->future->outcome))->error; /* P9 */
         return tpool__iter_deliver(iter, error->status, error);
     }
     tpool__slot *slot = &chunk->slots[iter->delivered - chunk->first];
@@ -5947,7 +6029,10 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
         tpool__unlock(&iter->lock);
         tpool_status status = TPOOL_OK;
         if (!future) tpool__backoff(&tries);
-        else if (!tpool_future_cancel(future)) status = tpool__await_in(future, TPOOL_FOREVER, &future, 1, false);
+        else if (!tpool_future_cancel(future)) {
+            tpool__wanted wanted = { &future, 1, false, false };
+            status = tpool__await_in(future, TPOOL_FOREVER, &wanted);
+        }
         tpool_future_release(future);
         tpool__lock(&iter->lock);
         if (status != TPOOL_OK) break; /* it would never end while this waits: the last chunk frees the iterator */
@@ -5977,7 +6062,6 @@ typedef struct tpool__loop {
     size_t end, grain;
     uintptr_t shares, helpers, most_helpers; /* helpers: under the lock */
     tpool__helper *helper_list;
-    bool open;                  /* helpers may still be added */
     void (*body)(size_t begin, size_t end, void *context);
     void *context;
     tpool__context *origin;
@@ -5986,14 +6070,7 @@ typedef struct tpool__loop {
 
 static void tpool__loop_release(tpool__loop *loop) {
     if (tpool__sub_acq_rel(&loop->references, 1) != 1) return; /* P4, for the loop */
-    while (loop->helper_list) {
-        tpool__helper *next = loop->helper_list->next;
-        tpool_future_release(loop->helper_list->future);
-        TPOOL_FREE(loop->helper_list);
-        loop->helper_list = next;
-    }
-    tpool__outcome_free(tpool__load_relaxed(&loop->task.outcome)); /* relaxed: nobody else is left */
-    TPOOL_FREE(loop);
+        TPOOL_FREE(loop);
 }
 static void tpool__helper_ended(void *argument) { tpool__loop_release(((tpool__helper *)argument)->loop); }
 
@@ -6025,33 +6102,33 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
 
 static void *tpool__helper_run(void *argument);
 
-/* One more helper, if there is enough left to do. Being refused one is no harm. */
+/* One more helper, if there is enough left to do. Being refused one is no harm. It is listed by the caller or by the
+ * helper before it, which is itself waited for: so the caller, taking one after the other, misses none that may have taken
+ * a part. */
 static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain) return;
     tpool__lock(&loop->lock);
-    bool wanted = loop->open && loop->helpers < loop->most_helpers;
-    if (wanted) loop->helpers++;
+    bool wanted = loop->helpers < loop->most_helpers;
+    loop->helpers += wanted;
     tpool__unlock(&loop->lock);
     tpool__helper *helper = wanted ? (tpool__helper *)TPOOL_MALLOC(sizeof *helper) : NULL;
     if (!helper) return;
     helper->loop = loop;
-    helper->future = NULL;
     tpool__add_relaxed(&loop->references, 1); /* relaxed: the caller holds one */
     tpool_task task = { 0 };
     task.fn = tpool__helper_run;
     task.arg = helper;
     task.arg_free = tpool__helper_ended;
-    /* listed before it is submitted, and under the lock until it has its future: whoever closes the list sees it */
-    tpool__lock(&loop->lock);
-    tpool_status status = loop->open ? tpool__submit(loop->pool, &task, &helper->future, TPOOL_FOREVER, force)
-                                     : TPOOL_SHUTDOWN;
-    if (status == TPOOL_OK) {
+    tpool_future *future = NULL;
+    if (tpool__submit(loop->pool, &task, &future, TPOOL_FOREVER, force) == TPOOL_OK) {
+        tpool__lock(&loop->lock);
+        helper->future = future;
         helper->next = loop->helper_list;
         loop->helper_list = helper;
+        tpool__unlock(&loop->lock);
+        return;
     }
-    tpool__unlock(&loop->lock);
-    if (status == TPOOL_OK) return;
     TPOOL_FREE(helper);
     tpool__sub_relaxed(&loop->references, 1); /* relaxed: not the last, as above */
 }
@@ -6100,7 +6177,6 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     loop->grain = grain ? grain : 1;
     loop->shares = 4 * workers;
     loop->most_helpers = is_worker ? workers - 1 : workers;
-    loop->open = true;
     loop->body = body;
     loop->context = context;
     loop->origin = self->context;
@@ -6108,14 +6184,20 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
 
     if (!(tpool__attention(pool) & TPOOL__PAUSED) && !tpool__within_setup(pool)) tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     bool here = tpool__loop_run(loop, false);
-    tpool__lock(&loop->lock);
-    loop->open = false;
-    tpool__unlock(&loop->lock);
-    for (tpool__helper *helper = loop->helper_list; here && helper; helper = helper->next) {
-        if (tpool__claim_here(helper->future)) continue; /* it has not started, and would find nothing */
-        (void)tpool__await_in(helper->future, TPOOL_FOREVER, NULL, 0, false);
+    if (!here) return TPOOL_BROKEN;
+    tpool__wanted wanted = { NULL, 0, false, false };
+    for (;;) {
+        tpool__lock(&loop->lock);
+        tpool__helper *helper = loop->helper_list;
+        if (helper) loop->helper_list = helper->next;
+        tpool__unlock(&loop->lock);
+        if (!helper) break;
+        /* one that has not started would find nothing */
+        if (!tpool__claim_here(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
+        tpool_future_release(helper->future);
+        TPOOL_FREE(helper);
     }
-    tpool__outcome *outcome = tpool__exchange_acq_rel(&loop->task.outcome, NULL); /* P9 */
+    tpool__outcome *outcome = tpool__outcome_of(tpool__exchange_acq_rel(&loop->task.outcome, 0)); /* P9 */
     if (outcome && outcome->kind == TPOOL__ERROR && status == TPOOL_OK) status = TPOOL_FAILED;
     if (outcome && !(self->context && self->context->task && tpool__set_outcome(self->context->task, outcome)))
         tpool__outcome_free(outcome);
@@ -6203,14 +6285,16 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
     } else if (high && low) {
         tpool__lock(&high->lock); /* the worker of the high-level pool that ends last shuts the other down */
         bool ended = tpool__load_relaxed(&high->live) == 0 && high->ending == 0; /* relaxed: under its lock */
-        if (!ended || tpool__work_visible(high)) {
+        bool inherits = !ended || tpool__work_visible(high);
+        if (inherits) { /* with SHUT in one step, so that whoever ends last sees both */
             high->heir_flags |= flags;
             high->heir = low;
+            tpool__or_relaxed(&high->attention, TPOOL__SHUT); /* relaxed: see tpool__attention */
         }
-        bool inherits = high->heir == low;
         tpool__unlock(&high->lock);
         if (inherits) {
             low->closing_for = high;
+            tpool__fence_lanes(low); /* who sees the flag next sees this too */
             tpool__set_attention(low, TPOOL__CLOSING, 0);
             tpool__wake_room(low);
             return tpool_shutdown(high, flags);
@@ -6293,7 +6377,7 @@ static void tpool__abandon_tasks(tpool__thread *self) {
         tpool_future *outer = task->u.outer;
         tpool *pool = tpool__pool_of(task);
         tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
-        tpool__outcome *before = tpool__exchange_acq_rel(&task->outcome, error); /* P9 */
+        tpool__outcome *before = tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
         if (before != error) tpool__outcome_free(before);
         tpool__count(pool, TPOOL__FAILED_COUNT);
         if (task == &self->plain) {

@@ -729,6 +729,25 @@ static void stress_many_lookers_end_it_once(void **unused) {
     held_destroy(&h);
 }
 
+/* The limit passes at about the moment a wait begins: no wait may take it for one that is still to come, or for none. */
+static void stress_a_wait_that_begins_as_the_limit_passes_ends(void **unused) {
+    (void)unused;
+    held h;
+    held_create(&h, NULL);
+    int rounds = COUNT(3000);
+    for (int i = 0; i < rounds; i++) {
+        watched w;
+        watched_submit(&w, h.pool, 1 + i * 7 % 20000, NULL);
+        int64_t before = tpool_now();
+        if (!waiters[(size_t)i % WAITERS](w.future, PATIENCE)) fail_msg("waiter %d did not end", i % (int)WAITERS);
+        if (tpool_now() - before > NOTICED_BY) fail_msg("waiter %d missed the expiry", i % (int)WAITERS);
+        assert_int_equal(1, atomic_load(&w.frees));
+        EVENTUALLY(atomic_load(&w.callbacks) == 1);
+        tpool_future_release(w.future);
+    }
+    held_destroy(&h);
+}
+
 /* The limit passes at about the moment the worker comes by. It grows when it was too short and shrinks when it was
    long enough, so that it stays where both happen. */
 static void stress_expiry_against_start_has_one_outcome(void **unused) {
@@ -812,6 +831,7 @@ int main(void) {
         cmocka_unit_test(on_failure_hears_only_of_what_nobody_can_ask_for),
         cmocka_unit_test(stress_many_lookers_end_it_once),
         cmocka_unit_test(stress_a_wait_that_begins_as_the_time_passes_ends_then),
+        cmocka_unit_test(stress_a_wait_that_begins_as_the_limit_passes_ends),
         cmocka_unit_test(stress_expiry_against_start_has_one_outcome),
     };
     return cmocka_run_group_tests_name("expiry", tests, NULL, NULL);
