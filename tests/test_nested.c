@@ -110,8 +110,10 @@ static void *descend(void *arg) {
 }
 
 /* The same with so much on the stack that a default stack cannot hold all the levels. */
+static volatile char *volatile seen_frame; /* lets no compiler keep only the bytes that are used */
 static void *descend_with_big_frames(void *arg) {
     volatile char frame[BIG_FRAME];
+    seen_frame = frame;
     frame[0] = 1;
     frame[sizeof frame - 1] = 1;
     void *result = descend(arg);
