@@ -81,8 +81,8 @@
  *
  *      macro                    default       where            what it does
  *      TPOOL_IMPLEMENTATION     -             one .c file      the implementation comes with the declarations
- *      TPOOL_STATIC             -             any .c file      everything static, the implementation included: a private
- *                                                              copy for this file, e.g. within a library
+ *      TPOOL_STATIC             -             any .c file      everything static, the implementation included: a
+ *                                                              private copy for this file, e.g. within a library
  *      TPOOL_API                hidden        everywhere       how functions are declared; by default they are symbols
  *                                                              that no other shared object sees (two libraries may each
  *                                                              carry a copy, of different versions)
@@ -90,8 +90,9 @@
  *      TPOOL_FREE(ptr)          free          implementation   included: every failure has a status; called under the
  *                                                              library's locks, so they may not call into it
  *      TPOOL_ASSERT(x)          nothing       implementation   checks of the library's own rules
- *      TPOOL_THREADS_POSIX      by itself     implementation   POSIX threads in place of C11's; chosen where <threads.h>
- *                                                              is missing, and under sanitizers, which know no others
+ *      TPOOL_THREADS_POSIX      by itself     implementation   POSIX threads in place of C11's; chosen where
+ *                                                              <threads.h> is missing, and under sanitizers, which know
+ *                                                              no others
  *      TPOOL_THREADS_WIN32      on Windows    implementation   Windows' own
  *      TPOOL_NO_PROCESSES       -             implementation   leaves process pools out
  *
@@ -102,17 +103,18 @@
  *  >>contract  What holds
  *
  *  Statuses. Every call that can fail returns tpool_status; nothing aborts, prints or exits. On every status but the
- *  one that hands something out, what is handed out is NULL. NULL for a pointer that is needed is TPOOL_INVALID; destroy
- *  and release accept it.
+ *  one that hands something out, what is handed out is NULL. NULL for a pointer that is needed is TPOOL_INVALID;
+ *  destroy and release accept it.
  *
  *  Ownership. A submit hands out one reference to the future; tpool_future_release gives it back. Releasing early only
  *  means that you do not ask: the task runs all the same. Result bytes, owned results and errors live as long as your
  *  reference. Only on TPOOL_OK has the pool taken a task and its arg; arg_free is then called exactly once, whatever
  *  becomes of the task, before its future is done.
  *
- *  Threads. Any call from any thread, tasks and callbacks included, unless its comment says otherwise; none from a signal
- *  handler. Workers start when they are needed, and have asynchronous signals blocked, so that your handlers run on your
- *  own threads. With one worker, tasks of equal priority start in the order submitted, with more in about that order.
+ *  Threads. Any call from any thread, tasks and callbacks included, unless its comment says otherwise; none from a
+ *  signal handler. Workers start when they are needed, and have asynchronous signals blocked, so that your handlers
+ *  run on your own threads. With one worker, tasks of equal priority start in the order submitted, with more in about
+ *  that order.
  *
  *  Time. Relative limits in nanoseconds, int64_t, on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
  *
@@ -120,22 +122,24 @@
  *  tpool_future_error. A failure that nobody can ask for goes to config.on_failure.
  *
  *  Waiting inside a task is safe. If the wanted task has not started and is the same pool's, it runs right there;
- *  otherwise the pool runs a spare worker while this one blocks. Unrelated tasks never run inside a wait. Tasks that wait
- *  for each other in a circle get TPOOL_DEADLOCK, the one that closes it and only that.
+ *  otherwise the pool runs a spare worker while this one blocks. Unrelated tasks never run inside a wait. Tasks that
+ *  wait for each other in a circle get TPOOL_DEADLOCK, the one that closes it and only that.
  *
  *  Shutdown. tpool_destroy finishes everything first. tpool_shutdown takes no more work, also from tasks; its flags say
  *  whether to wait, to cancel what has not started, to ask what runs to stop. From a task or callback of the same pool,
  *  waiting for its end is TPOOL_DEADLOCK.
  *
- *  fork. In the child, the parent's pools give TPOOL_BROKEN at once; futures that were done can be read; the shared pools
- *  start afresh. A thread that forks inside a task is no worker in the child; returning from the task there ends it.
+ *  fork. In the child, the parent's pools give TPOOL_BROKEN at once; futures that were done can be read; the shared
+ *  pools start afresh. A thread that forks inside a task is no worker in the child; returning from the task there ends
+ *  it.
  *
  *  exit. The shared pools are drained, the high-level one first. The waiting work of your own pools is lost, unless you
  *  destroy them: its arguments may point into a main that has returned. exit called by a task waits for nothing.
  *
- *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references, 2^23 where pointers
- *  have 32 bits, where statistics of one worker also wrap at 2^32. On 32-bit systems a pool may not have 30,000 threads.
- *  Process pools, managed pools and resources are not in this version: TPOOL_PROCESSES gives TPOOL_UNSUPPORTED.
+ *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references, 2^23 where
+ *  pointers have 32 bits, where statistics of one worker also wrap at 2^32. On 32-bit systems a pool may not have
+ *  30,000 threads. Process pools, managed pools and resources are not in this version: TPOOL_PROCESSES gives
+ *  TPOOL_UNSUPPORTED.
  *
  * ====================================================================================================================
  *  >>life  The life of a task
@@ -160,8 +164,8 @@
  * ====================================================================================================================
  *  >>caveats  What people get wrong
  *
- *  An arg that dies before the task. The task may start long after submit has returned, and goes on running after a wait
- *  for it has timed out. Pass a copy (arg_size), or memory that arg_free frees.
+ *  An arg that dies before the task. The task may start long after submit has returned, and goes on running after a
+ *  wait for it has timed out. Pass a copy (arg_size), or memory that arg_free frees.
  *
     >>program copied_argument
     #define TPOOL_IMPLEMENTATION
@@ -191,8 +195,9 @@
     }
     >>end
  *
- *  Result bytes and the last reference. What tpool_return gave is freed with the future: copy it, or keep the reference.
- *  And a `void *` variable of its own takes the result: `(void **)&typed` is undefined behaviour where typed is an int *.
+ *  Result bytes and the last reference. What tpool_return gave is freed with the future: copy it, or keep the
+ *  reference. And a `void *` variable of its own takes the result: `(void **)&typed` is undefined behaviour where
+ *  typed is an int *.
  *
     >>program result_bytes
     #define TPOOL_IMPLEMENTATION
@@ -277,8 +282,8 @@
     }
     >>end
  *
- *  Ending on SIGTERM. The handler sets a flag, nothing else. Then: no more work; a time to finish; then cancel and ask to
- *  stop; then destroy, which waits. Workers block the signal, so the handler runs on the main thread.
+ *  Ending on SIGTERM. The handler sets a flag, nothing else. Then: no more work; a time to finish; then cancel and ask
+ *  to stop; then destroy, which waits. Workers block the signal, so the handler runs on the main thread.
  *
     >>program sigterm
     #define TPOOL_IMPLEMENTATION
@@ -391,9 +396,9 @@
     }
     >>end
  *
- *  Waiting inside a task runs the wanted task on its stack, under its locks. So a task that holds a lock may not wait for
- *  one that takes the same lock: with or without a pool that is a deadlock. Leave the lock first. The library cannot see
- *  your locks; cycles of futures it reports.
+ *  Waiting inside a task runs the wanted task on its stack, under its locks. So a task that holds a lock may not wait
+ *  for one that takes the same lock: with or without a pool that is a deadlock. Leave the lock first. The library
+ *  cannot see your locks; cycles of futures it reports.
  *
     >>program wait_without_the_lock
     #define TPOOL_IMPLEMENTATION
@@ -471,9 +476,9 @@
     }
     >>end
  *
- *  Names are static text: task.name is kept as a pointer for as long as the future lives, since errors show it. config.name
- *  is copied. What config.context and a map's context point to must live until the last worker, or the close of the map,
- *  is through with it: destroy the pool, or close the map, before it goes.
+ *  Names are static text: task.name is kept as a pointer for as long as the future lives, since errors show it.
+ *  config.name is copied. What config.context and a map's context point to must live until the last worker, or the
+ *  close of the map, is through with it: destroy the pool, or close the map, before it goes.
  *
  *  Exceptions must not leave fn, a callback or any other function that the library calls: C++ code catches them there
  *  (examples/cxx_wrapper.cc hands them on to whoever asks for the result).
@@ -1809,7 +1814,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  THE GATE (tpool.gate): bit 0 ROOM: `active` is below max_workers and the pool is neither paused nor halted; changed
  *  under pool->lock. From bit 1: how many workers search. A submit acts only if the word is just ROOM.
  *
- *  ATTENTION (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING; from bit 8 the count of stop requests.
+ *  ATTENTION (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 the count of stop requests.
  *  Everyone looks at it within the lane's lock under which he puts in or takes out. Who sets one of the first three or
  *  HALTED passes all those locks afterwards (tpool__fence_lanes): from then on everybody acts on it.
  *
@@ -1841,12 +1846,11 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      the lock and takes tpool__enqueue_first. In neither case is the task left alone. So the gate and `live` need no
  *      order of their own, and a submit no fence: the lock that it takes anyway has paid for it.
  *
- *  WHY DESTROY FREES NOTHING TOO EARLY
- *  A pool's end waits for: as many tasks ended as submitted; no busy worker; empty lanes, tombstones counted; no stray; no
- *  visitor; the threads joined. Whoever ends a task outside the queue has claimed it first, so its tombstone is in a lane, or its
- *  popper has found it unsettled and counted a stray, until tpool__settle, the ender's last touch of the pool. A submit
- *  that blocks and a drain are visitors until theirs. All of these counts are under the inject lock, the last touch being
- *  its unlock.
+ *  WHY DESTROY FREES NOTHING TOO EARLY A pool's end waits for: as many tasks ended as submitted; no busy worker; empty
+ *  lanes, tombstones counted; no stray; no visitor; the threads joined. Whoever ends a task outside the queue has
+ *  claimed it first, so its tombstone is in a lane, or its popper has found it unsettled and counted a stray, until
+ *  tpool__settle, the ender's last touch of the pool. A submit that blocks and a drain are visitors until theirs. All
+ *  of these counts are under the inject lock, the last touch being its unlock.
  *
  *  WHO WRITES WHAT, PER TASK
  *      the inject lane's line       each outside submit; workers once per batch (up to 32 tasks)
@@ -1854,8 +1858,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      the block                    submitter, claimer, whoever releases last: three lines passed on per future
  *      gate, attention, live        read by all; written when workers sleep, wake, search, pause: not per task while busy
  *      counts                       the worker's own line
- *  So at 64 or 192 cores the one line that all submitters write is the inject lane's: one transfer a submit. Submits from
- *  workers touch their own lane only. A search looks at each worker's lane once, by plain loads.
+ *  So at 64 or 192 cores the one line that all submitters write is the inject lane's: one transfer a submit. Submits
+ *  from workers touch their own lane only. A search looks at each worker's lane once, by plain loads.
  *
  *  REJECTED
  *      - A tombstone-free queue with links in the blocks: removing from the middle is free, but a consumer pays a cache

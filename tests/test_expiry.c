@@ -793,21 +793,6 @@ static void stress_expiry_against_start_has_one_outcome(void **unused) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* The time passes anywhere between the first look of a wait and its sleep. */
-static void stress_a_wait_that_begins_as_the_time_passes_ends_then(void **unused) {
-    (void)unused;
-    held h;
-    held_create(&h, NULL);
-    for (int i = 0; i < COUNT(3000); i++) {
-        tpool_task task = { .fn = gate_task, .expires_ns = 500 + i * 37 % 40000 };
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
-        assert_status(TPOOL_EXPIRED, tpool_future_result(future, TPOOL_SEC(20), NULL));
-        tpool_future_release(future);
-    }
-    held_destroy(&h);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whoever_looks_first_ends_it_with_its_callbacks_in_that_thread),
@@ -830,7 +815,6 @@ int main(void) {
         cmocka_unit_test(statistics_count_the_expired_apart),
         cmocka_unit_test(on_failure_hears_only_of_what_nobody_can_ask_for),
         cmocka_unit_test(stress_many_lookers_end_it_once),
-        cmocka_unit_test(stress_a_wait_that_begins_as_the_time_passes_ends_then),
         cmocka_unit_test(stress_a_wait_that_begins_as_the_limit_passes_ends),
         cmocka_unit_test(stress_expiry_against_start_has_one_outcome),
     };
