@@ -734,7 +734,7 @@ static void stress_a_wait_that_begins_as_the_limit_passes_ends(void **unused) {
     (void)unused;
     held h;
     held_create(&h, NULL);
-    int rounds = COUNT(3000);
+    int rounds = COUNT(1000);
     for (int i = 0; i < rounds; i++) {
         watched w;
         watched_submit(&w, h.pool, 1 + i * 7 % 20000, NULL);
