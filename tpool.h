@@ -2913,6 +2913,10 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 
     tpool__lock(&lane->lock);
     uint32_t attention = tpool__attention(pool);
+    if (!TPOOL__LIKELY(!(attention & TPOOL__CANCELLED)) && force != TPOOL__AS_ASKED) {
+        tpool__unlock(&lane->lock);
+        return TPOOL_SHUTDOWN;
+    }
     if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
         (force != TPOOL__PAST_SHUTDOWN || attention & (TPOOL__BREAK | TPOOL__CANCELLED | TPOOL__HALTED))) {
         status = tpool__refusal(pool, attention);
@@ -3002,7 +3006,8 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     pool->visitors++;
     *pool->room_end = &waiter;
     pool->room_end = &waiter.next_in_line;
-    tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
+    if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
+        tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
     bool over = waiter.granted;
     tpool__unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
@@ -3071,8 +3076,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     tpool__add_relaxed(&entry->block->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
     tpool *outer = self->caller_pool;
     self->caller_pool = pool;
-    tpool__run_block(self, entry->block, attention >> TPOOL__STOPS_SHIFT);
-    self->caller_pool = outer;
+    if (tpool__run_block(self, entry->block, attention >> TPOOL__STOPS_SHIFT)) self->caller_pool = outer;
     return true;
 }
 
@@ -3227,6 +3231,14 @@ static void tpool__refuse_one(tpool *pool) {
 
 static bool tpool__work_visible(tpool *pool);
 
+static size_t tpool__queued_hint(tpool *pool) {
+    /* one more for what has no count: tasks with priorities, which are under another lock, and forked jobs */
+    size_t queued = tpool__lane_count(&pool->inject) + ((tpool__attention(pool) & TPOOL__RANKED) != 0);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        queued += tpool__lane_count(&w->lane) + tpool__load_relaxed(&w->public_jobs); /* relaxed: a hint */
+    return queued;
+}
+
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__worker *woken = NULL;
     tpool__lock(&pool->lock);
@@ -3234,7 +3246,8 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
         woken = pool->sleepers;
         if (woken) tpool__rouse(pool, woken);
-        else if (pool->starting == 0 && tpool__start_worker(pool) != TPOOL_OK) tpool__refuse_one(pool);
+        else if (tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
+            tpool__refuse_one(pool);
     }
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
@@ -3426,7 +3439,7 @@ static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane, uint32_t 
     unsigned fetched = 0;
     if (share >= TPOOL__FETCH) share = TPOOL__FETCH - 1;
     if (share == 0 || workers == 1 || lane == &worker->lane || pool->capacity ||
-        attention & (TPOOL__SHUT | TPOOL__BREAK) || tpool__lane_count(&worker->lane) > 0 ||
+        attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CANCELLED) || tpool__lane_count(&worker->lane) > 0 ||
         !tpool__trylock(&worker->lane.lock))
         return 0;
     /* it has room for them: it is empty, and its first segment stays */
@@ -3659,8 +3672,8 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
 
 static void tpool__break(tpool *pool);
 
-/* In its initializer a worker does not search, so that a sleeper is woken for what comes; but while no sleeper is there
- * it keeps others from being started for the task that it was started for (tpool__wake_one). */
+/* In its initializer a worker does not search, so that a sleeper is woken for what comes, and another worker started for
+ * what is more than the tasks that those in their initializers were started for (tpool__wake_one). */
 static void tpool__begin_setup(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
@@ -3877,6 +3890,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     context.pool = tpool__pool_of(task);
     context.home = 0;
     context.outer = self->context;
+    context.serial = 0;
     context.origin = NULL;
     self->context = &context;
     task->u.outer = self->running;
@@ -4076,8 +4090,8 @@ static bool tpool__watch_add(tpool_future *future, tpool__watch *watch) {
     return true;
 }
 
-/* Afterwards nobody touches the watch any more. */
-static void tpool__watch_remove(tpool_future *future, tpool__watch *watch) {
+/* Locks the list of watches, of a future that is done too. Gives what is to be cleared to unlock it. */
+static uintptr_t tpool__watches_lock(tpool_future *future) {
     unsigned tries = 0;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
     for (;;) {
@@ -4085,10 +4099,14 @@ static void tpool__watch_remove(tpool_future *future, tpool__watch *watch) {
             tpool__backoff(&tries);
             state = tpool__load_relaxed(&future->state);
         } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED)) { /* P3 */
-            break;
+            return TPOOL__LOCKED;
         }
     }
-    uintptr_t clear = TPOOL__LOCKED;
+}
+
+/* Afterwards nobody touches the watch any more. */
+static void tpool__watch_remove(tpool_future *future, tpool__watch *watch) {
+    uintptr_t clear = tpool__watches_lock(future);
     if (watch->link) {
         *watch->link = watch->next;
         if (watch->next) watch->next->link = watch->link;
@@ -4338,7 +4356,7 @@ static int64_t tpool__next_expiry(tpool_future *const *futures, size_t count, in
         /* relaxed: a hint; extra never changes while the task is shared */
         if ((tpool__load_relaxed(&futures[i]->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) continue;
         int64_t expires_at = futures[i]->extra ? futures[i]->extra->expires_at : 0;
-        if (expires_at && expires_at < deadline) deadline = expires_at;
+        if (expires_at && expires_at < deadline && !tpool__is_orphan(futures[i])) deadline = expires_at;
     }
     return deadline;
 }
@@ -4725,22 +4743,31 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     return status;
 }
 
-/* At the end of the process what a task's functions work on may be gone: only its waiters learn of the end. */
+static void tpool__chunk_ended(void *argument);
+static void tpool__helper_ended(void *argument);
+
+/* At the end of the process what a task's functions work on may be gone: only its waiters learn of the end, and the
+ * library's own bookkeeping. */
 static void tpool__forget_program(tpool_future *claimed) {
-    if (claimed->extra) claimed->extra->arg_free = NULL;
-    tpool__watch own = { 0 };
-    if (!tpool__watch_add(claimed, &own)) return; /* cannot be: it is claimed and not ended */
-    for (;;) {
-        tpool__watch *callback = NULL;
-        tpool__watch_remove(claimed, &own);
-        (void)tpool__watch_add(claimed, &own);
-        for (tpool__watch *watch = own.next; watch && !callback; watch = watch->next)
-            if (!watch->done) callback = watch;
-        if (!callback) break;
-        tpool__watch_remove(claimed, callback);
-        TPOOL_FREE((void *)callback);
+    tpool__extra *extra = claimed->extra;
+    if (extra && extra->arg_free != tpool__chunk_ended && extra->arg_free != tpool__helper_ended) extra->arg_free = NULL;
+    tpool__watch *callbacks = NULL;
+    uintptr_t clear = tpool__watches_lock(claimed);
+    for (tpool__watch *watch = claimed->watches, *next; watch; watch = next) {
+        next = watch->next;
+        if (watch->done) continue;
+        *watch->link = next;
+        if (next) next->link = watch->link;
+        watch->next = callbacks;
+        callbacks = watch;
     }
-    tpool__watch_remove(claimed, &own);
+    if (!claimed->watches) clear |= TPOOL__WATCHED;
+    tpool__and_release(&claimed->state, ~clear); /* P3 */
+    while (callbacks) {
+        tpool__watch *next = callbacks->next;
+        TPOOL_FREE((void *)callbacks);
+        callbacks = next;
+    }
 }
 
 /* Takes out everything that waits and ends it, in the calling thread. */
@@ -4808,6 +4835,18 @@ static void tpool__break(tpool *pool) {
     tpool__wake_sleepers(pool);
 }
 
+static uintptr_t tpool__submitted(tpool *pool) {
+    tpool__lock(&pool->inject.lock);
+    uintptr_t submitted = (uintptr_t)pool->inject.submitted;
+    tpool__unlock(&pool->inject.lock);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
+        tpool__lock(&w->lane.lock);
+        submitted += (uintptr_t)w->lane.submitted;
+        tpool__unlock(&w->lane.lock);
+    }
+    return submitted;
+}
+
 /* Nothing is queued, running or being ended, as far as it was so before the call. The counts of ended tasks are read
  * first, those of submitted ones last: if they agree, there was a moment between at which every task had ended. A task is
  * counted before its end is published and its callbacks run; until they have, its worker is busy, or it is a stray or a
@@ -4824,6 +4863,7 @@ static bool tpool__is_quiet(tpool *pool) {
                  tpool__load_acquire(&w->counts[TPOOL__FAILED_COUNT]); /* P10 */
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w))
         quiet = !tpool__load_acquire(&w->busy); /* P10 */
+    if (!quiet || tpool__submitted(pool) != ended) return false; /* most often, and cheaper than a sweep */
     uintptr_t submitted = 0;
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__lock(&w->lane.lock);
@@ -4912,6 +4952,7 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     tpool__notify_if_work(pool);
     tpool__wake_sleepers(pool);
     if (!(flags & TPOOL_WAIT)) return TPOOL_OK;
+    if (tpool__is_stranded(pool)) return TPOOL_NO_THREAD; /* no worker has ended, because none is there */
     tpool_status status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
     tpool__lock(&pool->lock);
@@ -6074,7 +6115,7 @@ typedef struct tpool__loop {
 
 static void tpool__loop_release(tpool__loop *loop) {
     if (tpool__sub_acq_rel(&loop->references, 1) != 1) return; /* P4, for the loop */
-        TPOOL_FREE(loop);
+    TPOOL_FREE(loop);
 }
 static void tpool__helper_ended(void *argument) { tpool__loop_release(((tpool__helper *)argument)->loop); }
 
@@ -6111,7 +6152,7 @@ static void *tpool__helper_run(void *argument);
  * a part. */
 static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
-    if (next >= loop->end || loop->end - next <= loop->grain) return;
+    if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
     tpool__lock(&loop->lock);
     bool wanted = loop->helpers < loop->most_helpers;
     loop->helpers += wanted;
@@ -6281,7 +6322,10 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
     if (flags & TPOOL_WAIT && within) return TPOOL_DEADLOCK;
     tpool_status status = TPOOL_OK;
     if (high && flags & TPOOL_WAIT) {
-        if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(high, TPOOL__WAS_CANCELLED);
+        if (flags & TPOOL_CANCEL_PENDING) {
+            tpool__set_attention(high, TPOOL__CANCELLED, 0);
+            tpool__end_waiting(high, TPOOL__WAS_CANCELLED);
+        }
         tpool__stop_running(high, flags); /* now, not when it is drained */
         (void)tpool_resume(high);
         status = tpool_drain(high, TPOOL_FOREVER);
@@ -6290,6 +6334,7 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
         tpool__lock(&high->lock); /* the worker of the high-level pool that ends last shuts the other down */
         bool ended = tpool__load_relaxed(&high->live) == 0 && high->ending == 0; /* relaxed: under its lock */
         bool inherits = !ended || tpool__work_visible(high);
+        bool first = inherits && !high->heir;
         if (inherits) { /* with SHUT in one step, so that whoever ends last sees both */
             high->heir_flags |= flags;
             high->heir = low;
@@ -6297,7 +6342,7 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
         }
         tpool__unlock(&high->lock);
         if (inherits) {
-            low->closing_for = high;
+            if (first) low->closing_for = high;
             tpool__fence_lanes(low); /* who sees the flag next sees this too */
             tpool__set_attention(low, TPOOL__CLOSING, 0);
             tpool__wake_room(low);
@@ -6404,6 +6449,8 @@ static void tpool__thread_ended(void *armed) {
         tpool *pool = worker->pool;
         worker->newest_job = worker->oldest_private_job = NULL;
         tpool__lock(&pool->lock);
+        pool->starting -= worker->in_setup;
+        worker->in_setup = false;
         if (worker->searching) (void)tpool__leave_search(worker);
         tpool__store_relaxed(&pool->live, tpool__load_relaxed(&pool->live) - 1); /* relaxed: under its lock */
         tpool__active_add(pool, -1);
