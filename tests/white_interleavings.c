@@ -1,0 +1,379 @@
+/* Interleavings that happen inside a call and that no gate of the public interface can force. The implementation is
+   included, so that its atomic accesses and its allocations come by here: a thread can be stopped before one of them,
+   told by the function that makes it, until the test lets it go on. */
+#include "support.h"
+
+/* ---- Stops. A thread that has armed one waits at its gate when it next comes to an atomic access in the function
+   `at`; with `after`, the next one that follows an access in that other function. */
+typedef struct stop {
+    const char *at, *after;
+    bool behind;     /* behind a load, and not before it */
+    gate gate;
+} stop;
+static _Thread_local stop *armed_stop;
+static _Atomic(stop *) for_first_worker;    /* what the initializer below arms */
+
+static void come_to_access(const char *function, bool behind) {
+    stop *s = armed_stop;
+    if (!s || s->behind != behind) return;
+    if (s->after) {
+        if (strcmp(function, s->after) == 0) s->after = NULL;
+        return;
+    }
+    if (strcmp(function, s->at) != 0) return;
+    armed_stop = NULL;
+    gate_pass(&s->gate);
+}
+static bool arm_first_worker(void *context) {
+    (void)context;
+    armed_stop = atomic_exchange(&for_first_worker, NULL);
+    return true;
+}
+
+/* ---- Allocations. */
+typedef union allocation {
+    struct { size_t size; union allocation *next; } head;
+    max_align_t aligned;
+} allocation;
+static atomic_bool keep_freed;      /* what is freed is overwritten with zeros, and stays readable for now */
+static allocation *kept;
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+static void *watched_place;         /* when the allocation that holds it is freed, ... */
+static void (*watched_freed)(void); /* ... this is called before */
+
+static void *zeroing_malloc(size_t size) {
+    if (size > SIZE_MAX - sizeof(allocation)) return NULL;
+    allocation *a = malloc(sizeof *a + size);
+    if (!a) return NULL;
+    a->head.size = size;
+    return a + 1;
+}
+static void zeroing_free(void *pointer) {
+    if (!pointer) return;
+    allocation *a = (allocation *)pointer - 1;
+    uintptr_t begin = (uintptr_t)pointer, place = (uintptr_t)watched_place;
+    if (place && place >= begin && place - begin < a->head.size) watched_freed();
+    if (!atomic_load(&keep_freed)) {
+        free(a);
+        return;
+    }
+    memset(pointer, 0, a->head.size);
+    pthread_mutex_lock(&kept_lock);
+    a->head.next = kept;
+    kept = a;
+    pthread_mutex_unlock(&kept_lock);
+}
+static void free_kept(void) {
+    atomic_store(&keep_freed, false);
+    while (kept) {
+        allocation *next = kept->head.next;
+        free(kept);
+        kept = next;
+    }
+}
+
+#if defined(__clang__)
+#define LOAD_NOW(pointer, order) __c11_atomic_load((pointer), (order))
+#else
+#define LOAD_NOW(pointer, order) __atomic_load_n((pointer), (order))
+#endif
+#pragma push_macro("atomic_load_explicit")
+#undef atomic_load_explicit
+#define atomic_load_explicit(pointer, order) __extension__({ \
+        __auto_type loaded_now = LOAD_NOW(pointer, order); \
+        come_to_access(__func__, true); \
+        loaded_now; \
+    })
+#define TPOOL__SCHEDULE_POINT() come_to_access(__func__, false)
+#define TPOOL_MALLOC(size) zeroing_malloc(size)
+#define TPOOL_FREE(pointer) zeroing_free(pointer)
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+#pragma pop_macro("atomic_load_explicit")
+
+#define LIMIT TPOOL_SEC(30)   /* for what ends at once unless something is broken */
+#define AWAIT_ARRIVALS(g, n) EVENTUALLY(gate_arrived(g) >= (n))
+#define STOP_AT(function) { .at = (function), .gate = GATE_CLOSED }
+#define STOP_AT_AFTER(function, before) { .at = (function), .after = (before), .gate = GATE_CLOSED }
+#define STOP_BEHIND_LOAD_IN(function) { .at = (function), .behind = true, .gate = GATE_CLOSED }
+
+static tpool *new_pool(tpool_config config) {
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    return pool;
+}
+static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
+    return future;
+}
+/* Waits for the end of a future, releases it, and tells the end. */
+static tpool_status end_of(tpool_future *future) {
+    tpool_status status = tpool_future_result(future, LIMIT, NULL);
+    tpool_future_release(future);
+    return status;
+}
+static pthread_t started(void *(*call)(void *), void *arg) {
+    pthread_t thread;
+    assert_int_equal(0, pthread_create(&thread, NULL, call, arg));
+    return thread;
+}
+static void *nothing(void *arg) { return arg; }
+
+/* Forks a job that others can take, even if all of them are busy just now. */
+static void fork_in_public(tpool_job *job, tpool_fn fn, void *arg) {
+    tpool_fork(job, fn, arg);
+    tpool__worker *worker = tpool__self()->worker;
+    tpool__lock(&worker->jobs_lock);
+    bool is_private = !worker->oldest_public_job && worker->oldest_private_job;
+    tpool__unlock(&worker->jobs_lock);
+    if (is_private) tpool__publish_job(worker);
+}
+
+/* ---- Full queues */
+
+static stop in_cancel = STOP_AT_AFTER("tpool__lock", "tpool__claim");
+static void *cancel_and_stop(void *arg) {
+    armed_stop = &in_cancel;
+    return tpool_future_cancel(arg) ? arg : NULL;
+}
+
+/* The queue counts the task that is being cancelled, but there is nothing left in it to drop. */
+static void dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing(void **state) {
+    (void)state;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *cancelled = submitted(pool, nothing, NULL), *later = NULL;
+    void *was_cancelled;
+    pthread_t canceller = started(cancel_and_stop, cancelled);
+    AWAIT_ARRIVALS(&in_cancel.gate, 1);
+    tpool_status status = tpool_submit(pool, nothing, NULL, &later);
+    gate_open(&in_cancel.gate);
+    pthread_join(canceller, &was_cancelled);
+    assert_status(TPOOL_OK, status);
+    assert_ptr_equal(cancelled, was_cancelled);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, end_of(later));
+    assert_status(TPOOL_CANCELLED, end_of(cancelled));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- Outcomes */
+
+static stop in_return = STOP_BEHIND_LOAD_IN("tpool__set_outcome");
+static void *return_last(void *arg) {
+    armed_stop = &in_return;
+    tpool_return("last", 5);
+    return arg;
+}
+static void *return_three(void *arg) {
+    tpool_job job;
+    tpool_return("1", 2);
+    fork_in_public(&job, return_last, arg);
+    gate_await_arrivals(&in_return.gate, 1); /* it has seen the first */
+    atomic_store(&keep_freed, true);
+    void *replaced = tpool_return("22", 3);  /* which is freed now */
+    gate_open(&in_return.gate);
+    tpool_join(&job);
+    return replaced ? arg : NULL;
+}
+
+/* Zeros where the first was look as an error would, which is never replaced. */
+static void a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile(void **state) {
+    (void)state;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+    tpool_future *future = submitted(pool, return_three, pool);
+    void *result = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    size_t size = tpool_future_result_size(future);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    free_kept();
+    assert_ptr_equal(pool, result);
+    assert_int_equal(5, size);
+}
+
+/* ---- Shutdowns that cancel */
+
+static stop in_fetch = STOP_AT_AFTER("tpool__lock", "tpool__lane_set_count");
+
+/* A worker takes one task, and a batch of others with it into its own lane. */
+static void a_shutdown_that_cancels_finds_what_a_worker_takes_just_then(void **state) {
+    (void)state;
+    static gate running = GATE_CLOSED;
+    enum { WORKERS = 2, TASKS = 20 };
+    tpool *pool = new_pool((tpool_config){ .max_workers = WORKERS, .initializer = arm_first_worker });
+    atomic_store(&for_first_worker, &in_fetch);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &running, NULL));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    /* It stops with the batch in its hands, or holds none in its hands and begins the first. */
+    EVENTUALLY(gate_arrived(&in_fetch.gate) + gate_arrived(&running) >= 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
+    gate_open(&in_fetch.gate);
+    gate_open(&running);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_true(gate_arrived(&running) <= WORKERS); /* those that it had begun, one for each worker */
+}
+
+static stop in_chunk = STOP_AT("tpool__chunk_queue");
+static void *count_item(void *item, void *context) { atomic_fetch_add((atomic_int *)context, 1); return item; }
+
+/* A chunk queues the next one as it starts, which a shutdown lets pass, but not one that cancels. */
+static void a_chunk_that_starts_beside_a_shutdown_that_cancels_is_the_last(void **state) {
+    (void)state;
+    static char items[10];
+    static atomic_int runs;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .initializer = arm_first_worker });
+    atomic_store(&for_first_worker, &in_chunk);
+    tpool_map_spec spec = { .fn = count_item, .context = &runs, .items = items, .count = sizeof items, .stride = 1,
+                            .chunk_size = 1 };
+    tpool_map_iter *iter;
+    assert_status(TPOOL_OK, tpool_pause(pool)); /* the stop holds the iterator's lock, which tpool_map still needs */
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    AWAIT_ARRIVALS(&in_chunk.gate, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
+    gate_open(&in_chunk.gate);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
+    assert_int_equal(1, atomic_load(&runs));
+    assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+    assert_status(TPOOL_CANCELLED, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- Jobs */
+
+static stop in_join = STOP_AT("tpool__steal_job");
+static gate first_job = GATE_CLOSED, second_job = GATE_CLOSED, joined = GATE_CLOSED;
+static pthread_t first_thief, second_thief;
+static _Thread_local bool joins_first_job;
+static atomic_bool second_is_public, inner_is_public, inner_ran_in_join;
+
+static void *note_where(void *arg) {
+    if (joins_first_job) atomic_store(&inner_ran_in_join, true);
+    return arg;
+}
+static void *be_first_job(void *arg) {
+    first_thief = pthread_self();
+    gate_pass(&first_job);
+    return arg;
+}
+static void *be_second_job(void *arg) {
+    tpool_job inner;
+    second_thief = pthread_self();
+    gate_pass(&second_job);
+    fork_in_public(&inner, note_where, NULL);
+    atomic_store(&inner_is_public, true);
+    gate_pass(&joined);
+    tpool_join(&inner);
+    return arg;
+}
+static void *join_first_job(void *arg) {
+    tpool_job job;
+    fork_in_public(&job, be_first_job, NULL);
+    gate_await_arrivals(&first_job, 1);
+    joins_first_job = true;
+    armed_stop = &in_join;
+    tpool_join(&job);
+    joins_first_job = false;
+    gate_open(&joined);
+    return arg;
+}
+static void *offer_second_job(void *arg) {
+    tpool_job job;
+    fork_in_public(&job, be_second_job, NULL);
+    atomic_store(&second_is_public, true);
+    gate_await_arrivals(&second_job, 1);
+    gate_open(&second_job);
+    gate_pass(&joined);
+    tpool_join(&job);
+    return arg;
+}
+
+/* The thief's next job runs at the same depth of its stack, so at the same address, as the one that is joined did. */
+static void a_join_helps_with_no_job_that_its_thief_took_later(void **state) {
+    (void)state;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 3 });
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 3));
+    tpool_future *first = submitted(pool, join_first_job, NULL);
+    AWAIT_ARRIVALS(&in_join.gate, 1);    /* about to help the thief with what it forked in the first job */
+    tpool_future *second = submitted(pool, offer_second_job, NULL);
+    EVENTUALLY(atomic_load(&second_is_public)); /* by the third worker, so that only the thief is free for it */
+    gate_open(&first_job);
+    EVENTUALLY(atomic_load(&inner_is_public));
+    gate_open(&in_join.gate);
+    assert_status(TPOOL_OK, end_of(first));
+    assert_status(TPOOL_OK, end_of(second));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_true(pthread_equal(first_thief, second_thief));
+    assert_false(atomic_load(&inner_ran_in_join));
+}
+
+/* ---- Ends of pools */
+
+static stop in_drain = STOP_AT("tpool__is_quiet");
+static tpool_status drained;
+static atomic_bool destroyed;
+static void *drain_and_stop(void *arg) {
+    armed_stop = &in_drain;
+    drained = tpool_drain(arg, TPOOL_FOREVER);
+    armed_stop = NULL;
+    return NULL;
+}
+static void *destroy(void *arg) {
+    if (tpool_destroy(arg) == TPOOL_OK) atomic_store(&destroyed, true);
+    return NULL;
+}
+
+static void destroy_waits_for_a_drain_in_its_first_look(void **state) {
+    (void)state;
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    pthread_t drainer = started(drain_and_stop, pool);
+    AWAIT_ARRIVALS(&in_drain.gate, 1);
+    pthread_t destroyer = started(destroy, pool);
+    sleep_ms(50);                                /* for a destroy that does not wait */
+    assert_false(atomic_load(&destroyed));       /* the drain would go on in memory that is freed */
+    gate_open(&in_drain.gate);
+    pthread_join(drainer, NULL);
+    pthread_join(destroyer, NULL);
+    assert_status(TPOOL_OK, drained);
+    assert_true(atomic_load(&destroyed));
+}
+
+static tpool *ending;
+static int workers_freed, workers_freed_in_the_list;
+static void look_for_pool_in_list(void) {
+    workers_freed++;
+    tpool__lock(&tpool__process.lock);
+    for (tpool *p = tpool__process.pools; p; p = p->next) workers_freed_in_the_list += p == ending;
+    tpool__unlock(&tpool__process.lock);
+}
+
+/* The exit handler of another thread walks that list, and the workers of its pools. */
+static void destroy_takes_the_pool_off_the_list_before_it_frees_workers(void **state) {
+    (void)state;
+    ending = new_pool((tpool_config){ .max_workers = 1 });
+    assert_status(TPOOL_OK, tpool_warm_up(ending, 1));
+    watched_place = tpool__first_worker(ending);
+    watched_freed = look_for_pool_in_list;
+    assert_status(TPOOL_OK, tpool_destroy(ending));
+    watched_place = NULL;
+    assert_int_equal(1, workers_freed);
+    assert_int_equal(0, workers_freed_in_the_list);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
+        cmocka_unit_test(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
+        cmocka_unit_test(a_shutdown_that_cancels_finds_what_a_worker_takes_just_then),
+        cmocka_unit_test(a_chunk_that_starts_beside_a_shutdown_that_cancels_is_the_last),
+        cmocka_unit_test(a_join_helps_with_no_job_that_its_thief_took_later),
+        cmocka_unit_test(destroy_waits_for_a_drain_in_its_first_look),
+        cmocka_unit_test(destroy_takes_the_pool_off_the_list_before_it_frees_workers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
