@@ -1168,6 +1168,11 @@ extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
 #endif
 
 #define TPOOL__CACHE_LINE 64
+#if defined(__GNUC__)
+#define TPOOL__PREFETCH_WRITE(address) __builtin_prefetch((address), 1)
+#else
+#define TPOOL__PREFETCH_WRITE(address) ((void)(address))
+#endif
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>atomics  Every atomic access goes through one of these names, which carry the order. A test that takes over
@@ -1189,6 +1194,7 @@ typedef _Atomic(uint32_t) tpool__u32;   /* what threads sleep on */
 #define tpool__sub_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_sub_explicit((a), (v), memory_order_relaxed))
 #define tpool__sub_acq_rel(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_sub_explicit((a), (v), memory_order_acq_rel))
 #define tpool__or_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_or_explicit((a), (v), memory_order_relaxed))
+#define tpool__or_acquire(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_or_explicit((a), (v), memory_order_acquire))
 #define tpool__and_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_and_explicit((a), (v), memory_order_relaxed))
 #define tpool__and_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_and_explicit((a), (v), memory_order_release))
 #define tpool__exchange_acquire(a, v) (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_acquire))
@@ -1200,6 +1206,9 @@ typedef _Atomic(uint32_t) tpool__u32;   /* what threads sleep on */
 #define tpool__cas_acquire(a, seen, v) \
     (TPOOL__SCHEDULE_POINT(), \
      atomic_compare_exchange_strong_explicit((a), (seen), (v), memory_order_acquire, memory_order_relaxed))
+#define tpool__cas_release(a, seen, v) \
+    (TPOOL__SCHEDULE_POINT(), \
+     atomic_compare_exchange_strong_explicit((a), (seen), (v), memory_order_release, memory_order_relaxed))
 #define tpool__cas_acq_rel(a, seen, v) \
     (TPOOL__SCHEDULE_POINT(), \
      atomic_compare_exchange_strong_explicit((a), (seen), (v), memory_order_acq_rel, memory_order_acquire))
@@ -1415,13 +1424,34 @@ static inline void tpool__lock(tpool__lock_word *lock) {
     uint32_t free_word = 0;
     if (!TPOOL__LIKELY(tpool__cas_acquire(lock, &free_word, 1))) tpool__lock_slowly(lock); /* P1 */
 }
-static inline bool tpool__trylock(tpool__lock_word *lock) {
-    uint32_t free_word = 0;
-    return tpool__cas_acquire(lock, &free_word, 1); /* P1 */
-}
 static inline void tpool__unlock(tpool__lock_word *lock) {
     if (!TPOOL__LIKELY(tpool__exchange_release(lock, 0) == 1)) tpool__word_wake(lock); /* P1 */
 }
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>latch  A lock that is held for a few instructions: 0 free, 1 held. Who finds it held looks again, gives way, and in
+ *  the end naps (tpool__backoff), so nobody has to be woken and the unlock is a plain store, its holder's last touch.
+ *  Pair P1 too.
+ *
+ *  Rejected for the lanes: the lock above. Its unlock is an exchange, which waits for every store before it; those into
+ *  a lane's slots miss the cache, so that two thirds of a submit's time went there.
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef tpool__u32 tpool__latch_word;
+
+static inline bool tpool__latch_try(tpool__latch_word *latch) {
+    uint32_t free_word = 0;
+    return tpool__cas_acquire(latch, &free_word, 1); /* P1 */
+}
+static TPOOL__NOINLINE void tpool__latch_slowly(tpool__latch_word *latch) {
+    unsigned tries = 0;
+    do
+        while (tpool__load_relaxed(latch)) tpool__backoff(&tries); /* relaxed: a hint, taking it acquires */
+    while (!tpool__latch_try(latch));
+}
+static inline void tpool__latch(tpool__latch_word *latch) {
+    if (!TPOOL__LIKELY(tpool__latch_try(latch))) tpool__latch_slowly(latch);
+}
+static inline void tpool__unlatch(tpool__latch_word *latch) { tpool__store_release(latch, 0); /* P1 */ }
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>parker  One thread's bed: 0 empty, 1 notified, 2 asleep. tpool__unpark may come before tpool__park or after; its
@@ -1815,11 +1845,13 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  under pool->lock. From bit 1: how many workers search. A submit acts only if the word is just ROOM.
  *
  *  ATTENTION (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 the count of stop requests.
- *  Everyone looks at it within the lane's lock under which he puts in or takes out. Who sets one of the first three or
- *  HALTED passes all those locks afterwards (tpool__fence_lanes): from then on everybody acts on it.
+ *  Everyone looks at it within the latch of the lane under which he puts in or takes out. Who sets one of the first three or
+ *  HALTED passes all those latches afterwards (tpool__fence_lanes): from then on everybody acts on it. What an owner
+ *  takes from its run without the latch, PAUSED and HALTED stop by closing the run (tpool__run_open); the others stop
+ *  only what puts in or moves.
  *
  *  ORDERED PAIRS
- *      P1  tpool__unlock releases            tpool__lock acquires                 all that locks guard
+ *      P1  tpool__unlock, tpool__unlatch     tpool__lock, tpool__latch            all that they guard
  *      P2  tpool__publish, exchange          every look at a state that may be    the result, the outcome
  *                                            done (tpool__is_done and others)
  *      P3  clearing LOCKED releases          the exchange that sets it acquires   `watches`
@@ -1831,29 +1863,33 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P9  an outcome is stored              it is loaded or replaced             the outcome's fields
  *      P10 a task is counted as ended;       tpool__is_quiet                      what the task did; what it submitted
  *          `busy` is cleared
+ *      P11 the owner's swap of `run`, after  tpool__run_open closes it, then      what the owner took has been claimed
+ *          it set `taking`, and clearing it  waits for `taking`
  *
  *  WHY NO WAKE IS LOST
- *  Every task is put into a lane, and every job made public, under a lock; afterwards its submitter loads the gate (N).
- *  Every worker that stops looking changes the gate first (C) and then looks under each of those locks (L).
+ *  Every task is put into a lane, and every job made public, under a latch; afterwards its submitter loads the gate (N).
+ *  Every worker that stops looking changes the gate first (C) and then looks under each of those latches (L), unless it
+ *  sees work before. Who moves tasks from lane to lane holds both latches and notifies afterwards.
  *      E1  A worker starts to search: adds a searcher (tpool__start_searching), then looks by itself.
  *      E2  A searcher that has found a task leaves the searchers: C, then, if it was the last and there is ROOM, L, and
  *          if anything is left it does what a submitter would (tpool__stop_searching).
  *      E3  A worker goes to sleep, blocks in a wait, or ends: C (a searcher less, ROOM perhaps set; if it ends, `live` is
  *          lowered), then L; if it sees something it comes back, or wakes another.
- *      Take a task put in under lock M, and a worker's L at the same M. If L comes later, it sees the task. If L came
+ *      Take a task put in under latch M, and a worker's L at the same M. If L comes later, it sees the task. If L came
  *      first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
  *      submitter sees a gate without that searcher, or with ROOM, and wakes somebody; likewise it sees `live` == 0 within
- *      the lock and takes tpool__enqueue_first. In neither case is the task left alone. So the gate and `live` need no
- *      order of their own, and a submit no fence: the lock that it takes anyway has paid for it.
+ *      the latch and takes tpool__enqueue_first. In neither case is the task left alone. So the gate and `live` need no
+ *      order of their own, and a submit no fence: the latch that it takes anyway has paid for it.
  *
  *  WHY DESTROY FREES NOTHING TOO EARLY A pool's end waits for: as many tasks ended as submitted; no busy worker; empty
  *  lanes, tombstones counted; no stray; no visitor; the threads joined. Whoever ends a task outside the queue has
  *  claimed it first, so its tombstone is in a lane, or its popper has found it unsettled and counted a stray, until
  *  tpool__settle, the ender's last touch of the pool. A submit that blocks and a drain are visitors until theirs. All
- *  of these counts are under the inject lock, the last touch being its unlock.
+ *  of these counts are under the inject latch, the last touch being its unlock.
  *
  *  WHO WRITES WHAT, PER TASK
- *      the inject lane's line       each outside submit; workers once per batch (up to 32 tasks)
+ *      the inject lane's line       each outside submit; a worker once per batch (of tiny tasks, a whole segment: 250)
+ *      a slot                       its submitter; read by one worker: a line passed on per four tasks, eight with blocks
  *      a worker's own lane          its owner; a thief once per half of it
  *      the block                    submitter, claimer, whoever releases last: three lines passed on per future
  *      gate, attention, live        read by all; written when workers sleep, wake, search, pause: not per task while busy
@@ -1866,8 +1902,13 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *        miss a task, and a plain task needs a block.
  *      - Leaving the searchers before taking a task: saves looking at that lane again, but for a moment the worker that is
  *        about to take it counts as busy, and the submitter starts a second one: three awaited submits used two threads.
- *      - Batches for a pool of one worker: what was fetched had to be given back in order when the worker was replaced or
- *        a spare took over; tasks ran as 1 2 3 4 5 6 10 7 8 9 before.
+ *      - Copying a batch out of the inject lane under its latch: a submitter waits meanwhile for the misses on its slots
+ *        (32 to 45 ns a task, against 18 to 30 for taking the segment as it is).
+ *      - A latch per task for what a worker has fetched: 45 ns a task. A swap per task: 32.
+ *      - A fixed batch: either tiny tasks pay for many fetches, or long tasks are started far out of order.
+ *      - Looking for work without a pause in a stream of tiny tasks: submitter and worker took the latch from each other
+ *        for every task (100 to 300 ns).
+ *      - Free blocks as a chain through the blocks: each take is a miss on a line that another thread wrote.
  *      - Reserving room for a blocked submitter instead of putting its task in for it: woken submitters overtook each other.
  * ================================================================================================================= */
 
@@ -1983,13 +2024,15 @@ struct tpool__context {
     tpool__context *origin;     /* on another stack: of a job, or of a part of a loop, whose task it belongs to */
 };
 
+#define TPOOL__BATCH 32u            /* free blocks pass between threads so many at once */
+
 /* What every thread has that ever calls in here. */
 typedef struct tpool__thread {
     tpool__context *context;
     tpool_future *running;      /* blocks of the tasks on this stack, innermost first: all that is left if it ends */
     tpool__worker *worker;
     tpool *caller_pool;         /* the pool whose task TPOOL_FULL_CALLER_RUNS runs here */
-    tpool_future *cache;        /* free blocks */
+    tpool_future *cache[2 * TPOOL__BATCH]; /* free blocks, the last freed last */
     unsigned cached;
     bool armed;                 /* the exit hook will run */
     uintptr_t stack_floor;      /* no task is run in place beneath it */
@@ -2001,34 +2044,54 @@ static TPOOL__THREAD_LOCAL tpool__thread tpool__self_storage;
 static inline tpool__thread *tpool__self(void) { return &tpool__self_storage; }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>lane  A queue of tasks: first in, first out, slots in segments, under a lock held for a few instructions.
+ *  >>lane  A queue of tasks: first in, first out, slots in segments, under a latch.
  *
- *  A task without a future is two words, function and argument; one with a block is a single word. One bit a word tells
- *  where a pair begins. Blocks that were claimed elsewhere (cancelled, run in place) stay behind as tombstones; they
- *  are dropped when their turn comes, or by a sweep when a segment is needed and half of the entries may be dead, so
- *  that memory is bounded by what really waits.
+ *  A task without a future is two words, function and argument; one with a block is a single word, the block's address
+ *  with the lowest bit set. An odd function, as on Arm in Thumb state, is announced by a word 1 before it. Blocks that
+ *  were claimed elsewhere (cancelled, run in place) stay behind as tombstones; they are dropped when their turn comes, or
+ *  by a sweep when a segment is needed and half of the entries may be dead, so that memory is bounded by what really
+ *  waits.
+ *
+ *  A worker's lane has a run in front of its segments: a segment of its own, filled with a batch, from which the owner
+ *  takes without the latch, one compare-and-swap a task. Everyone else takes from it under the latch. It is filled under
+ *  the latch too, when it is empty, so that its words never change under a reader. Most often a whole segment of another
+ *  lane becomes the run and the empty one takes its place there: no entry is copied, and the latch of a lane that all
+ *  submitters want is held for a few stores.
+ *
+ *      bits of `run`   0-9 where the first entry begins, 10-19 where the last one ends, 20-29 how many entries,
+ *                      30 CLOSED: the pool is paused or halted; a swap of the owner's that was under way fails
  *
  *  Rejected: a linked list of blocks (its consumer pays a cache miss a task), and a lock-free ring with one fetch-add a
  *  submit: it saves the second read-modify-write of the unlock, 5 ns, and loses the sweep, exact capacities, and the
  *  lock's order between queueing and looking for sleepers, which it must buy with a fence.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__SEGMENT_WORDS 500u
+#define TPOOL__SEGMENT_WORDS 508u
+#define TPOOL__ENTRY_WORDS 3u     /* most words of one entry */
+#define TPOOL__SPARE_SEGMENTS 32u /* kept for the next burst, per lane */
 typedef struct tpool__segment {
     struct tpool__segment *next;
-    unsigned used;
-    unsigned char pairs[(TPOOL__SEGMENT_WORDS + 7) / 8];
+    uint16_t end, entries;      /* where its last entry ends and how many are left, unless it is the tail */
     uintptr_t words[TPOOL__SEGMENT_WORDS];
 } tpool__segment;
 
-typedef struct tpool__lane {
-    tpool__lock_word lock;
-    tpool__word count;          /* entries, tombstones too; written under the lock, read by anyone as a hint */
-    tpool__segment *head, *tail, *spare;
-    unsigned head_position;
-    intptr_t dead;              /* tasks claimed elsewhere less tombstones dropped; the sum over a pool's lanes counts */
-    tpool__word claims;         /* tasks claimed elsewhere under this lock, ever; other lanes read it as a hint */
-    uintptr_t claims_at_sweep;  /* the sum over the pool's lanes when this one was swept last */
+#define TPOOL__RUN_BITS 10
+#define TPOOL__RUN_MASK (((uint32_t)1 << TPOOL__RUN_BITS) - 1)
+#define TPOOL__RUN_ENTRY ((uint32_t)1 << 2 * TPOOL__RUN_BITS)
+#define TPOOL__RUN_CLOSED ((uint32_t)1 << 3 * TPOOL__RUN_BITS)
+
+typedef struct tpool__lane {    /* the first line is all that a submit and most fetches touch */
+    tpool__latch_word lock;
+    tpool__u32 run;
+    uint16_t head_position, tail_position, tail_entries;
+    tpool__word count;          /* entries in the segments, tombstones too; written under the latch, else a hint */
+    tpool__segment *head, *tail;
     uint64_t submitted;
+    intptr_t dead;              /* tasks claimed elsewhere less tombstones dropped; the sum over a pool's lanes counts */
+    tpool__segment *run_segment; /* NULL: a lane without a run */
+    tpool__segment *spare;
+    unsigned spares;
+    tpool__word claims;         /* tasks claimed elsewhere under this latch, ever; other lanes read it as a hint */
+    uintptr_t claims_at_sweep;  /* the sum over the pool's lanes when this one was swept last */
 } tpool__lane;
 
 /* A task as it leaves a queue. */
@@ -2067,6 +2130,7 @@ enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUN
 
 struct tpool__worker {
     tpool__lane lane;           /* what it submitted, and what it fetched */
+    tpool__u32 taking;          /* the owner is between taking a task from its run and claiming it (P11) */
     alignas(TPOOL__CACHE_LINE) tpool *pool;
     _Atomic(tpool__worker *) next;
     int index;
@@ -2076,10 +2140,12 @@ struct tpool__worker {
     bool retired;               /* in its finalizer, and counted nowhere but in pool->ending; the owner's */
     _Atomic(bool) busy;         /* has a task, or may have taken one (P10) */
     unsigned tasks_done;
-    unsigned turns, ranked_turns;
+    unsigned turns, fair_turns, ranked_turns, pauses;
+    size_t batch;               /* how many tasks it would fetch at once, and when it last did */
+    int64_t fetched_at;
     tpool_job *newest_job, *oldest_private_job; /* the owner's: forked and not joined */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
-    alignas(TPOOL__CACHE_LINE) tpool__lock_word jobs_lock;
+    alignas(TPOOL__CACHE_LINE) tpool__latch_word jobs_lock;
     tpool__word public_jobs;    /* written under jobs_lock, read as a hint */
     tpool_job *oldest_public_job, *newest_public_job;
     tpool__parker parker;
@@ -2216,8 +2282,7 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *  (Bonwick and Adams, "Magazines and Vmem", 2001.) All slabs go back when the last pool is destroyed, or later when
  *  the last future is released.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__BATCH 32u
-#define TPOOL__SLAB_BLOCKS 126u
+#define TPOOL__SLAB_BLOCKS (4 * TPOOL__BATCH)
 typedef struct tpool__slab {
     struct tpool__slab *next;
     char pad[TPOOL__CACHE_LINE - sizeof(void *)];
@@ -2226,11 +2291,34 @@ typedef struct tpool__slab {
 
 static struct {
     tpool__lock_word lock;
-    tpool_future *batches;      /* batches of TPOOL__BATCH, chained by `extra` of their first blocks */
-    tpool_future *loose;        /* fewer than a batch, or not yet handed out */
+    tpool_future *batches;      /* the first blocks of batches, chained by `next` of their links */
+    tpool_future *loose;        /* single ones, chained by u.next */
     size_t home, total;         /* blocks in the depot, blocks in all slabs */
     tpool__slab *slabs;
 } tpool__depot;
+
+/* A batch in the depot stands in the memory of its own first blocks, so that nobody has to follow a chain through blocks
+ * that another thread has in its cache: the first names the next batch and the six after it, and the second to fifth
+ * name seven each. The state word is left alone. */
+enum { TPOOL__LINKS = 7 };
+typedef struct tpool__links { tpool_future *to[TPOOL__LINKS]; } tpool__links;
+_Static_assert(offsetof(tpool_future, u) + sizeof(tpool__links) <= sizeof(tpool_future), "links fit into a block");
+static inline tpool__links *tpool__links_of(tpool_future *block) { return (tpool__links *)(void *)&block->u; }
+
+static void tpool__batch_push(tpool_future *const *blocks) {
+    tpool__links_of(blocks[0])->to[0] = tpool__depot.batches;
+    for (unsigned i = 1; i < TPOOL__LINKS; i++) tpool__links_of(blocks[0])->to[i] = blocks[i];
+    for (unsigned i = TPOOL__LINKS; i < TPOOL__BATCH; i++)
+        tpool__links_of(blocks[i / TPOOL__LINKS])->to[i % TPOOL__LINKS] = blocks[i];
+    tpool__depot.batches = blocks[0];
+}
+static void tpool__batch_pop(tpool_future **blocks) {
+    blocks[0] = tpool__depot.batches;
+    for (unsigned i = 1; i < TPOOL__LINKS; i++) blocks[i] = tpool__links_of(blocks[0])->to[i];
+    for (unsigned i = TPOOL__LINKS; i < TPOOL__BATCH; i++)
+        blocks[i] = tpool__links_of(blocks[i / TPOOL__LINKS])->to[i % TPOOL__LINKS];
+    tpool__depot.batches = tpool__links_of(blocks[0])->to[0];
+}
 
 /* Gives all memory back if every block is home and no pool is left to need any. */
 static void tpool__depot_trim(void) {
@@ -2251,74 +2339,58 @@ static void tpool__depot_trim(void) {
     }
 }
 
-static void tpool__depot_give(tpool_future *first, unsigned count) {
+static void tpool__depot_give(tpool_future *const *blocks, unsigned count) {
     tpool__lock(&tpool__depot.lock);
     tpool__depot.home += count;
     if (count == TPOOL__BATCH) {
-        first->extra = (tpool__extra *)(void *)tpool__depot.batches;
-        tpool__depot.batches = first;
+        tpool__batch_push(blocks);
     } else {
-        while (first) {
-            tpool_future *next = first->u.next;
-            first->u.next = tpool__depot.loose;
-            tpool__depot.loose = first;
-            first = next;
+        for (unsigned i = 0; i < count; i++) {
+            blocks[i]->u.next = tpool__depot.loose;
+            tpool__depot.loose = blocks[i];
         }
     }
     tpool__unlock(&tpool__depot.lock);
 }
 
-/* Up to a batch of free blocks, as a chain, or NULL. */
-static tpool_future *tpool__depot_take(unsigned *count) {
-    tpool_future *first = NULL;
-    *count = 0;
-    tpool__lock(&tpool__depot.lock);
-    if (tpool__depot.batches) {
-        first = tpool__depot.batches;
-        tpool__depot.batches = (tpool_future *)(void *)first->extra;
-        *count = TPOOL__BATCH;
-    } else {
-        if (!tpool__depot.loose) {
-            tpool__slab *slab = (tpool__slab *)tpool__alloc_aligned(sizeof *slab, TPOOL__CACHE_LINE);
-            if (slab) {
-                slab->next = tpool__depot.slabs;
-                tpool__depot.slabs = slab;
-                tpool__depot.home += TPOOL__SLAB_BLOCKS;
-                tpool__depot.total += TPOOL__SLAB_BLOCKS;
-                for (unsigned i = TPOOL__SLAB_BLOCKS; i > 0; i--) {
-                    slab->blocks[i - 1].u.next = tpool__depot.loose;
-                    tpool__depot.loose = &slab->blocks[i - 1];
-                }
-            }
-        }
-        tpool_future **end = &first;
-        while (tpool__depot.loose && *count < TPOOL__BATCH) {
-            *end = tpool__depot.loose;
-            end = &tpool__depot.loose->u.next;
-            tpool__depot.loose = *end;
-            ++*count;
-        }
-        *end = NULL;
+/* Cuts a new slab into batches, the lowest addresses to be taken first. */
+static void tpool__depot_grow(void) {
+    tpool__slab *slab = (tpool__slab *)tpool__alloc_aligned(sizeof *slab, TPOOL__CACHE_LINE);
+    if (!slab) return;
+    slab->next = tpool__depot.slabs;
+    tpool__depot.slabs = slab;
+    tpool__depot.home += TPOOL__SLAB_BLOCKS;
+    tpool__depot.total += TPOOL__SLAB_BLOCKS;
+    for (unsigned left = TPOOL__SLAB_BLOCKS; left > 0; left -= TPOOL__BATCH) {
+        tpool_future *blocks[TPOOL__BATCH];
+        for (unsigned i = 0; i < TPOOL__BATCH; i++) blocks[i] = &slab->blocks[left - 1 - i];
+        tpool__batch_push(blocks);
     }
-    tpool__depot.home -= *count;
+}
+
+/* Gives how many it took, up to a batch. */
+static unsigned tpool__depot_take(tpool_future **blocks) {
+    unsigned count = 0;
+    tpool__lock(&tpool__depot.lock);
+    if (!tpool__depot.batches && !tpool__depot.loose) tpool__depot_grow();
+    if (tpool__depot.batches) {
+        tpool__batch_pop(blocks);
+        count = TPOOL__BATCH;
+    }
+    while (tpool__depot.loose && count < TPOOL__BATCH) {
+        blocks[count++] = tpool__depot.loose;
+        tpool__depot.loose = tpool__depot.loose->u.next;
+    }
+    tpool__depot.home -= count;
     tpool__unlock(&tpool__depot.lock);
-    return first;
+    return count;
 }
 
 static void tpool__cache_flush(tpool__thread *self) {
-    tpool_future *first = self->cache;
-    unsigned count = self->cached;
-    self->cache = NULL;
-    self->cached = 0;
-    while (first) { /* in batches, so that they stay batches */
-        unsigned n = count < TPOOL__BATCH ? count : TPOOL__BATCH;
-        tpool_future *last = first;
-        for (unsigned i = 1; i < n; i++) last = last->u.next;
-        tpool_future *rest = last->u.next;
-        last->u.next = NULL;
-        tpool__depot_give(first, n);
-        first = rest;
-        count -= n;
+    while (self->cached > 0) { /* in batches, so that they stay batches */
+        unsigned count = self->cached < TPOOL__BATCH ? self->cached : TPOOL__BATCH;
+        self->cached -= count;
+        tpool__depot_give(self->cache + self->cached, count);
     }
 }
 
@@ -2330,45 +2402,41 @@ static bool tpool__arm(tpool__thread *self) {
 
 static TPOOL__NOINLINE bool tpool__cache_fill(tpool__thread *self) {
     if (!tpool__arm(self)) return false;
-    self->cache = tpool__depot_take(&self->cached);
-    return self->cache != NULL;
+    self->cached = tpool__depot_take(self->cache);
+    return self->cached > 0;
 }
 
 static inline tpool_future *tpool__block_new(tpool__thread *self) {
-    if (!TPOOL__LIKELY(self->cache != NULL) && !tpool__cache_fill(self)) return NULL;
-    tpool_future *block = self->cache;
-    self->cache = block->u.next;
-    self->cached--;
-    return block;
+    if (!TPOOL__LIKELY(self->cached > 0) && !tpool__cache_fill(self)) return NULL;
+    unsigned left = --self->cached;
+    if (left >= 4) TPOOL__PREFETCH_WRITE(self->cache[left - 4]); /* another thread wrote to it last */
+    return self->cache[left];
 }
 
-static inline void tpool__block_free(tpool_future *block) {
-    tpool__thread *self = tpool__self();
-    if (tpool__load_relaxed(&tpool__process.pool_count) == 0) { /* relaxed: a hint; tpool__depot_trim asks again */
-        block->u.next = NULL;
-        tpool__depot_give(block, 1);
+static TPOOL__NOINLINE void tpool__block_free_slowly(tpool__thread *self, tpool_future *block) {
+    bool unused = tpool__load_relaxed(&tpool__process.pool_count) == 0; /* relaxed: a hint; tpool__depot_trim asks again */
+    if (unused || !tpool__arm(self)) {
+        tpool__depot_give(&block, 1);
+        if (!unused) return;
         tpool__cache_flush(self);
         tpool__depot_trim();
         return;
     }
-    if (self->cached >= 2 * TPOOL__BATCH || !self->armed) {
-        if (!tpool__arm(self)) {
-            block->u.next = NULL;
-            tpool__depot_give(block, 1);
-            return;
-        }
-        if (self->cached >= 2 * TPOOL__BATCH) {
-            tpool_future *first = self->cache, *last = first;
-            for (unsigned i = 1; i < TPOOL__BATCH; i++) last = last->u.next;
-            self->cache = last->u.next;
-            self->cached -= TPOOL__BATCH;
-            last->u.next = NULL;
-            tpool__depot_give(first, TPOOL__BATCH);
-        }
+    if (self->cached == 2 * TPOOL__BATCH) { /* those that were freed first go */
+        tpool__depot_give(self->cache, TPOOL__BATCH);
+        self->cached = TPOOL__BATCH;
+        memcpy(self->cache, self->cache + TPOOL__BATCH, TPOOL__BATCH * sizeof *self->cache);
     }
-    block->u.next = self->cache;
-    self->cache = block;
-    self->cached++;
+    self->cache[self->cached++] = block;
+}
+static inline void tpool__block_free(tpool_future *block) {
+    tpool__thread *self = tpool__self();
+    /* relaxed: a hint */
+    if (TPOOL__LIKELY(self->cached < 2 * TPOOL__BATCH && self->armed &&
+                      tpool__load_relaxed(&tpool__process.pool_count) > 0))
+        self->cache[self->cached++] = block;
+    else
+        tpool__block_free_slowly(self, block);
 }
 
 static void tpool__outcome_free(tpool__outcome *outcome) {
@@ -2419,73 +2487,142 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  Lanes. The lane's lock is held by the caller throughout.
+ *  Lanes. The lane's latch is held by the caller throughout.
  * ----------------------------------------------------------------------------------------------------------------- */
-static inline size_t tpool__lane_count(tpool__lane *lane) {
-    return tpool__load_relaxed(&lane->count); /* relaxed: exact under the lock, elsewhere a hint */
+static inline uint32_t tpool__run_entries(uint32_t run) { return run >> 2 * TPOOL__RUN_BITS & TPOOL__RUN_MASK; }
+static inline size_t tpool__run_count(const tpool__lane *lane) {
+    return tpool__run_entries(tpool__load_relaxed(&lane->run)); /* relaxed: a hint, the swap decides */
+}
+static inline size_t tpool__segments_count(const tpool__lane *lane) {
+    return tpool__load_relaxed(&lane->count); /* relaxed: exact under the latch, elsewhere a hint */
+}
+static inline size_t tpool__lane_count(const tpool__lane *lane) {
+    return tpool__segments_count(lane) + tpool__run_count(lane);
 }
 static inline void tpool__lane_set_count(tpool__lane *lane, size_t count) {
-    tpool__store_relaxed(&lane->count, count); /* relaxed: published by the lock */
+    tpool__store_relaxed(&lane->count, count); /* relaxed: published by the latch */
 }
 
-static inline bool tpool__segment_is_pair(const tpool__segment *segment, unsigned position) {
-    return (segment->pairs[position / 8] >> (position % 8)) & 1;
-}
-static inline void tpool__segment_put(tpool__segment *segment, const tpool__entry *entry) {
-    unsigned position = segment->used;
-    unsigned char bit = (unsigned char)(1u << (position % 8));
+/* Both give the number of words. */
+static inline unsigned tpool__entry_write(uintptr_t *words, const tpool__entry *entry) {
     if (entry->block) {
-        segment->pairs[position / 8] &= (unsigned char)~bit;
-        segment->words[position] = (uintptr_t)entry->block;
-        segment->used = position + 1;
-    } else {
-        segment->pairs[position / 8] |= bit;
-        segment->words[position] = (uintptr_t)entry->fn;
-        segment->words[position + 1] = (uintptr_t)entry->arg;
-        segment->used = position + 2;
+        words[0] = (uintptr_t)entry->block | 1;
+        return 1;
     }
+    unsigned odd = (unsigned)((uintptr_t)entry->fn & 1);
+    words[0] = 1;
+    words[odd] = (uintptr_t)entry->fn;
+    words[odd + 1] = (uintptr_t)entry->arg;
+    return odd + 2;
+}
+static inline unsigned tpool__entry_read(const uintptr_t *words, tpool__entry *entry) {
+    entry->block = NULL;
+    if (words[0] & 1 && words[0] != 1) {
+        entry->block = (tpool_future *)(words[0] - 1);
+        return 1;
+    }
+    unsigned odd = (unsigned)(words[0] & 1);
+    entry->fn = (tpool_fn)words[odd];
+    entry->arg = (void *)words[odd + 1];
+    return odd + 2;
+}
+
+/* Takes the first entry of a run. False: it is empty. By its owner, or under the latch. A closed run is not for the
+ * owner. */
+static inline bool tpool__run_pop(tpool__lane *lane, tpool__entry *entry, uint32_t closed) {
+    uint32_t run = tpool__load_relaxed(&lane->run), next; /* relaxed: the owner filled it; else the latch orders */
+    do {
+        if (tpool__run_entries(run) == 0 || run & closed) return false;
+        const uintptr_t *words = &lane->run_segment->words[run & TPOOL__RUN_MASK];
+        next = run + tpool__entry_read(words, entry) - TPOOL__RUN_ENTRY;
+    } while (!tpool__cas_release(&lane->run, &run, next)); /* P11 */
+    return true;
+}
+static inline void tpool__run_set(tpool__lane *lane, unsigned begin, unsigned end, unsigned entries) {
+    /* relaxed: the owner's, and under the latch */
+    tpool__store_relaxed(&lane->run, begin | (uint32_t)end << TPOOL__RUN_BITS | entries * TPOOL__RUN_ENTRY);
 }
 
 static void tpool__lane_drop_segment(tpool__lane *lane, tpool__segment *segment) {
-    if (!lane->spare) lane->spare = segment;
-    else TPOOL_FREE(segment);
+    if (lane->spares >= TPOOL__SPARE_SEGMENTS) {
+        TPOOL_FREE(segment);
+        return;
+    }
+    segment->next = lane->spare;
+    lane->spare = segment;
+    lane->spares++;
+}
+static inline unsigned tpool__segment_end(const tpool__lane *lane, const tpool__segment *segment) {
+    return segment == lane->tail ? lane->tail_position : segment->end;
+}
+static inline uint16_t *tpool__segment_entries(tpool__lane *lane, tpool__segment *segment) {
+    return segment == lane->tail ? &lane->tail_entries : &segment->entries;
 }
 
+/* The segment in which the first entry lies. There is one. */
+static inline tpool__segment *tpool__lane_first(tpool__lane *lane) {
+    while (lane->head_position == tpool__segment_end(lane, lane->head)) {
+        tpool__segment *gone = lane->head;
+        lane->head = gone->next;
+        lane->head_position = 0;
+        tpool__lane_drop_segment(lane, gone);
+    }
+    return lane->head;
+}
 /* The next entry as it lies there, a claimed one too. */
 static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
-    size_t count = tpool__lane_count(lane);
+    if (lane->run_segment && tpool__run_pop(lane, entry, 0)) return true;
+    size_t count = tpool__segments_count(lane);
     if (count == 0) return false;
-    tpool__segment *segment = lane->head;
-    while (lane->head_position == segment->used) {
-        lane->head = segment->next;
-        lane->head_position = 0;
-        tpool__lane_drop_segment(lane, segment);
-        segment = lane->head;
-    }
-    unsigned position = lane->head_position;
-    if (tpool__segment_is_pair(segment, position)) {
-        entry->block = NULL;
-        entry->fn = (tpool_fn)segment->words[position];
-        entry->arg = (void *)segment->words[position + 1];
-        lane->head_position = position + 2;
-    } else {
-        entry->block = (tpool_future *)segment->words[position];
-        lane->head_position = position + 1;
-    }
+    tpool__segment *first = tpool__lane_first(lane);
+    lane->head_position += (uint16_t)tpool__entry_read(&first->words[lane->head_position], entry);
+    --*tpool__segment_entries(lane, first);
     tpool__lane_set_count(lane, count - 1);
     return true;
 }
 
-/* A tombstone leaves its queue: whoever claimed it may still be busy with it (`strays`, under the inject lock, which
+/* Fills an empty run with up to `most` entries of a lane: its first segment as it is, or copies. Under both latches. */
+static unsigned tpool__run_fill(tpool__lane *lane, tpool__lane *from, size_t most) {
+    if ((from == lane || tpool__run_count(from) == 0) && tpool__segments_count(from) > 0) {
+        tpool__segment *first = tpool__lane_first(from), *empty = lane->run_segment;
+        unsigned entries = *tpool__segment_entries(from, first);
+        if (entries <= most) {
+            unsigned begin = from->head_position, end = tpool__segment_end(from, first);
+            if (first == from->tail) {
+                empty->next = NULL;
+                from->head = from->tail = empty;
+                from->tail_position = from->tail_entries = 0;
+            } else {
+                from->head = first->next;
+                tpool__lane_drop_segment(from, empty);
+            }
+            from->head_position = 0;
+            tpool__lane_set_count(from, tpool__segments_count(from) - entries);
+            lane->run_segment = first;
+            tpool__run_set(lane, begin, end, entries);
+            return entries;
+        }
+    }
+    unsigned end = 0, filled = 0;
+    tpool__entry entry = { 0 };
+    while (filled < most && end + TPOOL__ENTRY_WORDS <= TPOOL__SEGMENT_WORDS && tpool__lane_pop(from, &entry)) {
+        end += tpool__entry_write(&lane->run_segment->words[end], &entry);
+        filled++;
+    }
+    tpool__run_set(lane, 0, end, filled);
+    return filled;
+}
+
+/* A tombstone leaves its queue: whoever claimed it may still be busy with it (`strays`, under the inject latch, which
  * the caller holds or gets here), and the queue's reference goes. Blocks of which it was the last are chained up for
  * the caller to dispose of without locks, since that may run the user's code. */
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *block, tpool_future **unreferenced) {
     lane->dead--;
-    /* relaxed: SETTLED and POPPED are set under the inject lock only, or before the block is shared */
+    /* relaxed: SETTLED and POPPED are set under the inject latch only, or before the block is shared */
     if (!(tpool__load_relaxed(&block->state) & TPOOL__SETTLED)) {
-        if (lane != &pool->inject) tpool__lock(&pool->inject.lock);
+        if (lane != &pool->inject) tpool__latch(&pool->inject.lock);
         if (!(tpool__or_relaxed(&block->state, TPOOL__POPPED) & TPOOL__SETTLED)) pool->strays++;
-        if (lane != &pool->inject) tpool__unlock(&pool->inject.lock);
+        if (lane != &pool->inject) tpool__unlatch(&pool->inject.lock);
     }
     if (tpool__sub_acq_rel(&block->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) { /* P4 */
         block->u.next = *unreferenced;
@@ -2512,36 +2649,41 @@ static uintptr_t tpool__claims(tpool *pool) {
     return sum;
 }
 
-/* Drops all tombstones and closes the gaps. The write position never passes the read position, because the entries
- * kept are packed by the same rule. */
+/* Drops all tombstones, those of a run as far as they come first, and closes the gaps. The write position never passes
+ * the read position, because the entries kept are packed by the same rule. */
 static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+    while (tpool__run_count(lane) > 0) {
+        uint32_t run = tpool__load_relaxed(&lane->run); /* relaxed: see tpool__run_pop */
+        uintptr_t first = lane->run_segment->words[run & TPOOL__RUN_MASK];
+        if (!(first & 1) || first == 1 || !tpool__is_claimed((tpool_future *)(first - 1))) break;
+        if (tpool__cas_relaxed(&lane->run, &run, run + 1 - TPOOL__RUN_ENTRY))
+            tpool__tombstone_drop(pool, lane, (tpool_future *)(first - 1), unreferenced);
+    }
     tpool__segment *from = lane->head, *to = from;
     if (!from) return;
-    unsigned position = lane->head_position, end = from->used;
+    unsigned position = lane->head_position, kept = position, end = tpool__segment_end(lane, from);
     size_t alive = 0;
-    to->used = position;
-    for (size_t left = tpool__lane_count(lane); left > 0; left--) {
+    uint16_t entries = 0;
+    for (size_t left = tpool__segments_count(lane); left > 0; left--) {
         while (position == end) {
             from = from->next;
             position = 0;
-            end = from->used;
+            end = tpool__segment_end(lane, from);
         }
         tpool__entry entry = { 0 };
-        if (tpool__segment_is_pair(from, position)) {
-            entry.fn = (tpool_fn)from->words[position++];
-            entry.arg = (void *)from->words[position++];
-        } else {
-            entry.block = (tpool_future *)from->words[position++];
-            if (tpool__is_claimed(entry.block)) {
-                tpool__tombstone_drop(pool, lane, entry.block, unreferenced);
-                continue;
-            }
+        position += tpool__entry_read(&from->words[position], &entry);
+        if (entry.block && tpool__is_claimed(entry.block)) {
+            tpool__tombstone_drop(pool, lane, entry.block, unreferenced);
+            continue;
         }
-        if (to->used + (entry.block ? 1u : 2u) > TPOOL__SEGMENT_WORDS) {
+        if (kept + TPOOL__ENTRY_WORDS > TPOOL__SEGMENT_WORDS) {
+            to->end = (uint16_t)kept;
+            to->entries = entries;
             to = to->next;
-            to->used = 0;
+            kept = entries = 0;
         }
-        tpool__segment_put(to, &entry);
+        kept += tpool__entry_write(&to->words[kept], &entry);
+        entries++;
         alive++;
     }
     while (to->next) {
@@ -2550,55 +2692,62 @@ static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unr
         tpool__lane_drop_segment(lane, gone);
     }
     lane->tail = to;
+    lane->tail_position = (uint16_t)kept;
+    lane->tail_entries = entries;
     lane->claims_at_sweep = tpool__claims(pool);
     tpool__lane_set_count(lane, alive);
 }
 
+/* Starts again in the one segment, which is warm. */
+static inline void tpool__lane_rewind(tpool__lane *lane) {
+    while (lane->head != lane->tail) {
+        tpool__segment *gone = lane->head;
+        lane->head = gone->next;
+        tpool__lane_drop_segment(lane, gone);
+    }
+    lane->head_position = lane->tail_position = lane->tail_entries = 0;
+}
 /* Makes sure that one more entry fits. False: no memory. */
-static inline bool tpool__lane_reserve_slowly(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
-    if (lane->tail && (tpool__claims(pool) - lane->claims_at_sweep) * 2 >= tpool__lane_count(lane)) {
+static TPOOL__NOINLINE bool tpool__lane_reserve_slowly(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+    if (lane->tail && (tpool__claims(pool) - lane->claims_at_sweep) * 2 >= tpool__segments_count(lane)) {
         tpool__lane_sweep(pool, lane, unreferenced);
-        if (tpool__lane_count(lane) == 0) {
-            lane->head_position = 0;
-            lane->head->used = 0;
-        }
-        if (lane->tail->used + 2 <= TPOOL__SEGMENT_WORDS) return true;
+        if (tpool__segments_count(lane) == 0) tpool__lane_rewind(lane);
+        if (lane->tail_position + TPOOL__ENTRY_WORDS <= TPOOL__SEGMENT_WORDS) return true;
     }
     tpool__segment *segment = lane->spare;
-    lane->spare = NULL;
-    if (!segment) segment = (tpool__segment *)TPOOL_MALLOC(sizeof *segment);
+    if (segment) {
+        lane->spare = segment->next;
+        lane->spares--;
+    } else {
+        segment = (tpool__segment *)TPOOL_MALLOC(sizeof *segment);
+    }
     if (!segment) return false;
     segment->next = NULL;
-    segment->used = 0;
-    memset(segment->pairs, 0, sizeof segment->pairs);
     if (lane->tail) {
         lane->tail->next = segment;
+        lane->tail->end = lane->tail_position;
+        lane->tail->entries = lane->tail_entries;
     } else {
         lane->head = segment;
         lane->head_position = 0;
     }
     lane->tail = segment;
+    lane->tail_position = lane->tail_entries = 0;
     return true;
 }
 static inline bool tpool__lane_reserve(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
-    tpool__segment *tail = lane->tail;
-    if (tail) {
-        if (tpool__lane_count(lane) == 0) { /* start again in the one segment, which is warm */
-            while (lane->head != tail) {
-                tpool__segment *gone = lane->head;
-                lane->head = gone->next;
-                tpool__lane_drop_segment(lane, gone);
-            }
-            lane->head_position = 0;
-            tail->used = 0;
-        }
-        if (TPOOL__LIKELY(tail->used + 2 <= TPOOL__SEGMENT_WORDS)) return true;
+    if (TPOOL__LIKELY(lane->tail != NULL)) {
+        if (tpool__segments_count(lane) == 0) tpool__lane_rewind(lane);
+        if (TPOOL__LIKELY(lane->tail_position + TPOOL__ENTRY_WORDS <= TPOOL__SEGMENT_WORDS)) return true;
     }
     return tpool__lane_reserve_slowly(pool, lane, unreferenced);
 }
 static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry) {
-    tpool__segment_put(lane->tail, entry);
-    tpool__lane_set_count(lane, tpool__lane_count(lane) + 1);
+    uintptr_t *words = &lane->tail->words[lane->tail_position];
+    TPOOL__PREFETCH_WRITE(words + 24); /* three lines on: they were read elsewhere last */
+    lane->tail_position += (uint16_t)tpool__entry_write(words, entry);
+    lane->tail_entries++;
+    tpool__lane_set_count(lane, tpool__segments_count(lane) + 1);
 }
 static void tpool__lane_free(tpool__lane *lane) {
     while (lane->head) {
@@ -2606,8 +2755,13 @@ static void tpool__lane_free(tpool__lane *lane) {
         TPOOL_FREE(lane->head);
         lane->head = next;
     }
-    if (lane->spare) TPOOL_FREE(lane->spare);
-    lane->spare = lane->tail = NULL;
+    while (lane->spare) {
+        tpool__segment *next = lane->spare->next;
+        TPOOL_FREE(lane->spare);
+        lane->spare = next;
+    }
+    lane->tail = NULL;
+    if (lane->run_segment) TPOOL_FREE(lane->run_segment);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2745,7 +2899,7 @@ TPOOL_API int64_t tpool_until(int64_t deadline_ns) {
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline void tpool__block_init(tpool_future *block, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
                                      uintptr_t state) {
-    /* relaxed stores: the block is not shared yet; the lane's lock (P1) or the caller hands it on */
+    /* relaxed stores: the block is not shared yet; the lane's latch (P1) or the caller hands it on */
     tpool__store_relaxed(&block->state, state);
     block->u.fn = fn;
     block->value = value;
@@ -2859,7 +3013,7 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
  *
  *  From one of the pool's own workers into that worker's lane, otherwise into the inject lane; with a priority into the
  *  heap. A pool of one worker has only the inject lane, which makes it exactly first in, first out; so does a bounded
- *  one, which makes its count exact. Everything that forbids a submit is looked at within the lane's lock, after which
+ *  one, which makes its count exact. Everything that forbids a submit is looked at within the lane's latch, after which
  *  tpool__fence_lanes makes sure that nobody is left who saw it otherwise.
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool_status tpool__start_worker(tpool *pool);
@@ -2867,7 +3021,7 @@ static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64
 static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline);
 
 static inline uint32_t tpool__attention(tpool *pool) {
-    /* relaxed: flags change before the lanes' locks are passed once (tpool__fence_lanes), and count within them */
+    /* relaxed: flags change before the lanes' latches are passed once (tpool__fence_lanes), and count within them */
     return tpool__load_relaxed(&pool->attention);
 }
 
@@ -2883,12 +3037,12 @@ static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attenti
     return TPOOL_OK;
 }
 
-/* Tasks that wait to start, exact in a bounded pool. Under the inject lock. */
+/* Tasks that wait to start, exact in a bounded pool. Under the inject latch. */
 static inline size_t tpool__waiting(tpool *pool) {
     return (size_t)((intptr_t)(tpool__lane_count(&pool->inject) + pool->heap_count) - pool->inject.dead);
 }
 
-/* Puts a task where it belongs, without asking whether it may go there. Under the lane's lock. */
+/* Puts a task where it belongs, without asking whether it may go there. Under the lane's latch. */
 static tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry, tpool_future **unreferenced) {
     int priority = entry->block && entry->block->extra ? entry->block->extra->priority : 0;
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
@@ -2911,30 +3065,30 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
 
-    tpool__lock(&lane->lock);
+    tpool__latch(&lane->lock);
     uint32_t attention = tpool__attention(pool);
     if (!TPOOL__LIKELY(!(attention & TPOOL__CANCELLED)) && force != TPOOL__AS_ASKED) {
-        tpool__unlock(&lane->lock);
+        tpool__unlatch(&lane->lock);
         return TPOOL_SHUTDOWN;
     }
     if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
         (force != TPOOL__PAST_SHUTDOWN || attention & (TPOOL__BREAK | TPOOL__CANCELLED | TPOOL__HALTED))) {
         status = tpool__refusal(pool, attention);
         if (status != TPOOL_OK) {
-            tpool__unlock(&lane->lock);
+            tpool__unlatch(&lane->lock);
             return status;
         }
     }
     if (!TPOOL__LIKELY(tpool__load_relaxed(&pool->live) > 0)) { /* relaxed: see >>protocol, E3 */
-        tpool__unlock(&lane->lock);
+        tpool__unlatch(&lane->lock);
         return tpool__enqueue_first(pool, entry, deadline, force);
     }
     if (pool->capacity && force == TPOOL__AS_ASKED && tpool__waiting(pool) >= pool->capacity) {
-        tpool__unlock(&lane->lock);
+        tpool__unlatch(&lane->lock);
         return tpool__enqueue_full(pool, entry, deadline);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
-    tpool__unlock(&lane->lock);
+    tpool__unlatch(&lane->lock);
 
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
@@ -2954,7 +3108,7 @@ static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64
 }
 
 /* Room was made in a bounded queue: the tasks of the submitters who came first get it, put there by whoever made it, so
- * that they keep their order. Under the inject lock. */
+ * that they keep their order. Under the inject latch. */
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
     if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* they are about to leave */
     while (pool->room && tpool__waiting(pool) < pool->capacity) {
@@ -2979,17 +3133,17 @@ static void tpool__poke_drainers(tpool *pool) {
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) tpool__unpark(&waiter->parker);
 }
 static void tpool__poke_if_draining(tpool *pool) {
-    /* relaxed: a drainer registers under the inject lock before it looks, and looks again now and then */
+    /* relaxed: a drainer registers under the inject latch before it looks, and looks again now and then */
     if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     tpool__poke_drainers(pool);
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
 }
 /* The last touch of the pool by a thread that counted itself among its visitors. */
 static void tpool__visitor_leaves(tpool *pool) {
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     if (--pool->visitors == 0) tpool__poke_drainers(pool);
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
 }
 
 /* Waits for a place in a full queue, or for a reason to give up. */
@@ -3002,20 +3156,20 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     waiter.can_refuse = true;
     waiter.entry = entry;
 
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     pool->visitors++;
     *pool->room_end = &waiter;
     pool->room_end = &waiter.next_in_line;
     if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
         tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
     bool over = waiter.granted;
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
 
     bool began = !over && tpool__block_begin(self, &waiter);
     while (!over) {
         bool refused = began && tpool__block_refused(self, &waiter);
-        tpool__lock(&pool->inject.lock);
+        tpool__latch(&pool->inject.lock);
         if (!waiter.granted) {
             status = tpool__refusal(pool, tpool__attention(pool));
             if (status == TPOOL_OK && refused) status = TPOOL_NO_THREAD;
@@ -3026,7 +3180,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
             }
         }
         over = waiter.granted || status != TPOOL_OK;
-        tpool__unlock(&pool->inject.lock);
+        tpool__unlatch(&pool->inject.lock);
         if (!over) tpool__park(&waiter.parker, deadline);
     }
     if (began) tpool__block_end(self, &waiter);
@@ -3056,7 +3210,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
         *status = TPOOL_NO_MEMORY;
         return true;
     }
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     uint32_t attention = tpool__attention(pool);
     *status = tpool__refusal(pool, attention);
     bool runs = *status == TPOOL_OK && !(attention & (TPOOL__PAUSED | TPOOL__HALTED));
@@ -3064,7 +3218,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
         pool->inject.submitted++;
         pool->strays++;
     }
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     if (!runs) {
         if (needs_block) {
             tpool__block_free(entry->block);
@@ -3084,7 +3238,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
 static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     uint32_t attention = tpool__attention(pool);
     status = tpool__refusal(pool, attention);
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
@@ -3106,7 +3260,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
         tpool__heap_push(pool, entry->block, entry->block->extra ? entry->block->extra->priority : 0);
         pool->inject.submitted++;
     }
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
     while (dropped) {
@@ -3162,13 +3316,11 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
         if (!worker->in_use) return worker;
     worker = (tpool__worker *)tpool__alloc_aligned(sizeof *worker, TPOOL__CACHE_LINE);
     if (!worker) return NULL;
-    tpool__segment *segment = (tpool__segment *)TPOOL_MALLOC(sizeof *segment);
-    if (!segment) {
+    worker->lane.run_segment = (tpool__segment *)TPOOL_MALLOC(sizeof(tpool__segment));
+    if (!worker->lane.run_segment) {
         tpool__free_aligned(worker);
         return NULL;
     }
-    memset(segment, 0, sizeof *segment);
-    worker->lane.head = worker->lane.tail = segment; /* so that a fetched batch always finds a place */
     worker->pool = pool;
     worker->index = index;
     /* P6: thieves walk the list without the lock */
@@ -3257,20 +3409,23 @@ static void tpool__notify_if_work(tpool *pool) {
     if (tpool__work_visible(pool)) tpool__notify(pool);
 }
 
-/* True if anything waits that a worker could take. Looks under the locks; see >>protocol. */
+static bool tpool__work_hinted(tpool *pool);
+/* True if anything waits that a worker could take. What is not seen at a glance is looked for under the latches; see
+ * >>protocol. */
 static bool tpool__work_visible(tpool *pool) {
     if (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
-    tpool__lock(&pool->inject.lock);
+    if (tpool__work_hinted(pool)) return true;
+    tpool__latch(&pool->inject.lock);
     bool visible = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0;
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     for (tpool__worker *w = tpool__first_worker(pool); w && !visible; w = tpool__next_worker(w)) {
-        tpool__lock(&w->lane.lock);
+        tpool__latch(&w->lane.lock);
         visible = tpool__lane_count(&w->lane) > 0;
-        tpool__unlock(&w->lane.lock);
+        tpool__unlatch(&w->lane.lock);
         if (visible) break;
-        tpool__lock(&w->jobs_lock);
+        tpool__latch(&w->jobs_lock);
         visible = w->oldest_public_job != NULL;
-        tpool__unlock(&w->jobs_lock);
+        tpool__unlatch(&w->jobs_lock);
     }
     return visible;
 }
@@ -3284,20 +3439,33 @@ static bool tpool__work_hinted(tpool *pool) {
     return false;
 }
 
+/* Opens or closes a run to its owner. Once it is closed, nothing of it starts: a swap under way fails, and one that went
+ * before is followed by its claim (P11). Under the latch. */
+static void tpool__run_open(tpool__worker *worker, bool open) {
+    unsigned tries = 0;
+    if (open) {
+        tpool__and_relaxed(&worker->lane.run, ~TPOOL__RUN_CLOSED); /* relaxed: it forbids nothing any more */
+        return;
+    }
+    tpool__or_acquire(&worker->lane.run, TPOOL__RUN_CLOSED); /* P11 */
+    while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
+}
+
 /* After a flag in `attention` was set: passes every lock under which it is looked at, so that from now on everybody
  * acts on it. */
 static void tpool__fence_lanes(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-        tpool__lock(&w->lane.lock);
-        tpool__unlock(&w->lane.lock);
-        tpool__lock(&w->jobs_lock);
-        tpool__unlock(&w->jobs_lock);
+        tpool__latch(&w->lane.lock);
+        tpool__run_open(w, !(tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED)));
+        tpool__unlatch(&w->lane.lock);
+        tpool__latch(&w->jobs_lock);
+        tpool__unlatch(&w->jobs_lock);
     }
-    tpool__lock(&pool->inject.lock);
-    tpool__unlock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
 }
 
-/* Set before a task can be taken, so that who has passed the lanes' locks since (tpool_pause) counts whoever has one. */
+/* Set before a task can be taken, so that who has passed the lanes' latches since (tpool_pause) counts whoever has one. */
 static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
     /* relaxed load: the owner's */
     if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_release(&worker->busy, busy); /* P10 */
@@ -3404,7 +3572,7 @@ static bool tpool__sleep(tpool__worker *worker) {
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
 /* Whoever moves a block's phase from PENDING owns the task. Relaxed: what the claimer reads of the block reached it
- * with its entry through the lane's lock (P1), or with the handle by whatever way the program passed it on. */
+ * with its entry through the lane's latch (P1), or with the handle by whatever way the program passed it on. */
 static inline bool tpool__claim(tpool_future *block, uintptr_t addend) {
     uintptr_t state = tpool__load_relaxed(&block->state);
     while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
@@ -3416,38 +3584,86 @@ static inline bool tpool__has_expired(const tpool_future *block) {
 }
 
 /* Claims the block of an entry just popped; the queue's reference is now the claimer's. One that has expired is
- * claimed too, to be ended by whoever took it. Under the lane's lock. */
-static inline bool tpool__claim_popped(tpool *pool, tpool__lane *lane, tpool_future *block,
-                                       tpool_future **unreferenced) {
+ * claimed too, to be ended by whoever took it. */
+static inline bool tpool__claim_popped(tpool_future *block) {
     uintptr_t phase = TPOOL__LIKELY(!block->extra) || !tpool__has_expired(block) ? TPOOL__PHASE_RUNNING
                                                                                  : TPOOL__PHASE_LAPSING;
-    if (TPOOL__LIKELY(tpool__claim(block, phase + TPOOL__SETTLED + TPOOL__POPPED))) return true;
-    tpool__tombstone_drop(pool, lane, block, unreferenced);
+    return TPOOL__LIKELY(tpool__claim(block, phase + TPOOL__SETTLED + TPOOL__POPPED));
+}
+
+/* The next of the worker's own run, without its latch. `taking` covers the moment between the swap and the claim, for
+ * whoever closes the run and must know that nothing starts afterwards. */
+static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
+    tpool__lane *lane = &worker->lane;
+    uint32_t attention = tpool__attention(worker->pool);
+    if (!TPOOL__LIKELY(!(attention & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__RANKED)))) return false;
+    entry->job = NULL;
+    entry->stops = attention >> TPOOL__STOPS_SHIFT;
+    for (;;) {
+        tpool__store_relaxed(&worker->taking, 1); /* relaxed: the swap publishes it (P11) */
+        bool popped = tpool__run_pop(lane, entry, TPOOL__RUN_CLOSED);
+        bool taken = popped && (!entry->block || tpool__claim_popped(entry->block));
+        tpool__store_release(&worker->taking, 0); /* P11 */
+        if (TPOOL__LIKELY(taken) || !popped) return taken;
+        tpool_future *unreferenced = NULL;
+        tpool__latch(&lane->lock);
+        tpool__tombstone_drop(worker->pool, lane, entry->block, &unreferenced);
+        tpool__unlatch(&lane->lock);
+        tpool__dispose_chain(unreferenced);
+    }
+}
+
+/* Before it looks at a lane into which another thread just puts one tiny task after the other, a worker gives it a moment
+ * to gather some: each look costs both of them a few transfers of cache lines. The moment grows while looks bring few,
+ * up to half a microsecond, and shrinks to nothing when they bring hardly any. */
+#define TPOOL__MOST_PAUSES 48u
+static inline void tpool__let_gather(tpool__worker *worker) {
+    if (TPOOL__LIKELY(worker->pauses == 0)) return;
+    if (!worker->searching && tpool__load_relaxed(&worker->pool->gate) & TPOOL__ROOM) tpool__start_searching(worker); /* relaxed: a hint */
+    for (unsigned i = 0; i < worker->pauses; i++) tpool__pause();
+}
+static inline void tpool__set_pauses(tpool__worker *worker, unsigned taken) {
+    if (taken < 4) worker->pauses /= 2;
+    else if (taken < 16 && worker->pauses < TPOOL__MOST_PAUSES) worker->pauses = worker->pauses * 2 + 8;
+}
+
+/* A pool of one worker keeps the order exactly: what a worker has fetched, a spare one too, comes before the rest. Runs
+ * are filled from the inject lane only then, and under its latch, so what is seen there stays so. */
+static bool tpool__others_have_run(tpool__worker *worker) {
+    for (tpool__worker *w = tpool__first_worker(worker->pool); w; w = tpool__next_worker(w))
+        if (w != worker && tpool__lane_count(&w->lane) > 0) return true;
     return false;
 }
 
-#define TPOOL__FETCH 32u
+/* How many tasks a worker fetches at once: twice as many as the last time if those took it little time, else half as
+ * many. So tasks that run for long are started in the order submitted, and tiny ones come by the hundred. */
+#define TPOOL__FETCH_TIME TPOOL_US(50)
+static size_t tpool__batch(tpool__worker *worker) {
+    int64_t now = tpool__clock();
+    if (now - worker->fetched_at > TPOOL__FETCH_TIME) worker->batch /= 2;
+    else if (worker->batch < TPOOL__SEGMENT_WORDS) worker->batch = worker->batch * 2 + 1;
+    worker->fetched_at = now;
+    return worker->batch;
+}
 
-/* Moves up to a batch of what is left in a lane into the worker's own lane, if that is empty: under both locks, so that
- * nothing is ever in neither, and not beside a shutdown, which looks at one lane after the other. The own lock is only
- * tried, since another thief may hold it and want the other. */
-static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane, uint32_t attention,
-                             tpool_future **unreferenced) {
+/* Moves what is left in a lane, up to a batch and, from another worker, half of it, into the worker's run, if its lane
+ * is empty or the one looked at: under both latches, so that nothing is ever in neither, and not beside who looks at one
+ * lane after the other to end what waits. The own latch is only tried: another thief may hold it and want the other. */
+static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     tpool *pool = worker->pool;
-    uintptr_t workers = tpool__load_relaxed(&pool->max_workers); /* relaxed: any recent value will do */
-    size_t left = tpool__lane_count(lane), share = lane == &pool->inject ? left / workers : left / 2;
-    unsigned fetched = 0;
-    if (share >= TPOOL__FETCH) share = TPOOL__FETCH - 1;
-    if (share == 0 || workers == 1 || lane == &worker->lane || pool->capacity ||
-        attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CANCELLED) || tpool__lane_count(&worker->lane) > 0 ||
-        !tpool__trylock(&worker->lane.lock))
-        return 0;
-    /* it has room for them: it is empty, and its first segment stays */
-    if (tpool__lane_reserve(pool, &worker->lane, unreferenced)) {
-        tpool__entry entry = { 0 };
-        for (; fetched < share && tpool__lane_pop(lane, &entry); fetched++) tpool__lane_push(&worker->lane, &entry);
+    tpool__lane *own = &worker->lane;
+    size_t left = tpool__lane_count(lane), share = left;
+    if (left == 0 || pool->capacity || tpool__run_count(own) > 0) return 0;
+    if (lane != own && lane != &pool->inject) {
+        share = tpool__load_relaxed(&pool->max_workers) == 1 ? 0 : (left + 1) / 2; /* relaxed: any recent value */
     }
-    tpool__unlock(&worker->lane.lock);
+    size_t batch = tpool__batch(worker);
+    if (share > batch) share = batch;
+    if (share == 0 || (lane != own && (tpool__lane_count(own) > 0 || !tpool__latch_try(&own->lock)))) return 0;
+    unsigned fetched = 0;
+    if (!(tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__BREAK | TPOOL__CANCELLED | TPOOL__HALTED)))
+        fetched = tpool__run_fill(own, lane, share);
+    if (lane != own) tpool__unlatch(&own->lock);
     return fetched;
 }
 
@@ -3458,16 +3674,25 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     unsigned fetched = 0;
     bool taken = false;
 
-    tpool__lock(&lane->lock);
+    tpool__latch(&lane->lock);
     uint32_t attention = tpool__attention(pool);
     entry->job = NULL;
     entry->stops = attention >> TPOOL__STOPS_SHIFT;
-    while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry))
-        taken = !entry->block || tpool__claim_popped(pool, lane, entry->block, &unreferenced);
-    if (taken) fetched = tpool__fetch(worker, lane, attention, &unreferenced);
+    if (lane == &pool->inject && tpool__load_relaxed(&pool->max_workers) == 1 && /* relaxed: a resize takes its time */
+        tpool__others_have_run(worker)) {
+        tpool__unlatch(&lane->lock);
+        return false;
+    }
+    while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry)) {
+        taken = !entry->block || tpool__claim_popped(entry->block);
+        if (!taken) tpool__tombstone_drop(pool, lane, entry->block, &unreferenced);
+    }
+    if (taken) fetched = tpool__fetch(worker, lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
-    tpool__unlock(&lane->lock);
+    tpool__unlatch(&lane->lock);
 
+    worker->turns += fetched + 1;
+    if (lane == &pool->inject) tpool__set_pauses(worker, fetched + 1);
     if (fetched > 0) tpool__notify(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     return taken;
@@ -3478,17 +3703,18 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     tpool *pool = worker->pool;
     tpool_future *unreferenced = NULL;
     bool taken = false;
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     uint32_t attention = tpool__attention(pool);
     entry->job = NULL;
     entry->stops = attention >> TPOOL__STOPS_SHIFT;
     while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->heap_count > 0 &&
            (oldest || pool->heap[0].priority >= least)) {
         entry->block = tpool__heap_remove(pool, oldest ? tpool__heap_oldest(pool) : 0);
-        taken = tpool__claim_popped(pool, &pool->inject, entry->block, &unreferenced);
+        taken = tpool__claim_popped(entry->block);
+        if (!taken) tpool__tombstone_drop(pool, &pool->inject, entry->block, &unreferenced);
     }
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     return taken;
 }
@@ -3522,27 +3748,37 @@ static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-#define TPOOL__INJECT_TURN 61u   /* so often a worker looks into the inject lane before its own */
+#define TPOOL__TURN 61u          /* after so many tasks a worker looks into the inject lane before its own, ... */
+#define TPOOL__STEAL_TURN 16u    /* ... and every so often of these times at what others have fetched */
 #define TPOOL__RANKED_TURN 1000u /* so often tasks with priorities do not come first, or the oldest of them does */
 
-/* The next task: high priorities, then the worker's own lane, the inject lane, others' lanes and jobs, low priorities. */
+/* Now and then what would come last comes first, so that nothing waits for ever behind a stream of other tasks. */
+static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
+    tpool *pool = worker->pool;
+    worker->turns = 0;
+    if (++worker->fair_turns % TPOOL__STEAL_TURN == 0 && tpool__steal(worker, entry)) return true;
+    return tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry);
+}
+
+/* The next task: high priorities, then the worker's own lane, the inject lane, others' lanes and jobs, low priorities.
+ * In a pool of one worker, what another has fetched comes before the inject lane. */
 static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     uint32_t attention = tpool__attention(pool);
     if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
     bool ranked = (attention & TPOOL__RANKED) != 0, lanes_first = false;
+    bool single = tpool__load_relaxed(&pool->max_workers) == 1; /* relaxed: a resize takes its time */
     if (!TPOOL__LIKELY(!ranked)) {
         unsigned turn = worker->ranked_turns++ % (2 * TPOOL__RANKED_TURN);
         lanes_first = turn == 2 * TPOOL__RANKED_TURN - 1;
         if (turn == TPOOL__RANKED_TURN - 1 && tpool__take_ranked(worker, entry, 0, true)) return true;
         if (!lanes_first && tpool__take_ranked(worker, entry, 0, false)) return true;
     }
-    if (++worker->turns % TPOOL__INJECT_TURN == 0 && tpool__load_relaxed(&pool->max_workers) > 1 && /* relaxed: hint */
-        tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry))
-        return true;
+    if (worker->turns >= TPOOL__TURN && !single && tpool__find_elsewhere(worker, entry)) return true;
     if (tpool__lane_count(&worker->lane) > 0 && tpool__take(worker, &worker->lane, entry)) return true;
+    if (single && tpool__steal(worker, entry)) return true;
     if (tpool__lane_count(&pool->inject) > 0 && tpool__take(worker, &pool->inject, entry)) return true;
-    if (tpool__steal(worker, entry)) return true;
+    if (!single && tpool__steal(worker, entry)) return true;
     return ranked && tpool__take_ranked(worker, entry, INT_MIN, false);
 }
 
@@ -3623,7 +3859,11 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
         bool found = false;
         if (!worker->searching || tpool__work_hinted(pool)) {
             tpool__set_busy(worker, true);
-            found = tpool__find(worker, &entry);
+            found = tpool__take_own(worker, &entry);
+            if (!found) {
+                tpool__let_gather(worker);
+                found = tpool__find(worker, &entry);
+            }
         }
         if (found) {
             tpool__stop_searching(worker);
@@ -3955,10 +4195,10 @@ static void tpool__settle(tpool_future *block) {
     tpool *pool = tpool__pool_of(block);
     /* relaxed: set at the claim, or here. In a child forked meanwhile nothing is to be settled. */
     if (!pool || tpool__load_relaxed(&block->state) & TPOOL__SETTLED || tpool__is_foreign(pool)) return;
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     if (tpool__or_relaxed(&block->state, TPOOL__SETTLED) & TPOOL__POPPED) pool->strays--; /* relaxed: under the lock */
     tpool__poke_drainers(pool);
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
 }
 
 /* A worker that counts as searching since its task's end is not, as long as it runs the program's code. */
@@ -4126,7 +4366,7 @@ static bool tpool__is_orphan(tpool_future *future) {
            (tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS);
 }
 
-/* A task claimed outside its queue is one less that waits. Under the lane's lock. */
+/* A task claimed outside its queue is one less that waits. Under the lane's latch. */
 static void tpool__lane_lost_one(tpool__lane *lane) {
     lane->dead++;
     tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1); /* relaxed: under the lock, else a hint */
@@ -4135,10 +4375,10 @@ static void tpool__lane_lost_one(tpool__lane *lane) {
 /* The same from outside: a submitter may have waited for just that. */
 static void tpool__inject_lost_one(tpool *pool) {
     tpool_future *unreferenced = NULL;
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     tpool__lane_lost_one(&pool->inject);
     tpool__grant_room(pool, &unreferenced);
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
 }
 
@@ -4184,14 +4424,14 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
     if (tpool__stack_here() < self->stack_floor) return false;
     tpool__lane *lane = pool->capacity ? &pool->inject : &worker->lane;
-    tpool__lock(&lane->lock); /* passed by tpool_pause, so that nothing starts after it */
+    tpool__latch(&lane->lock); /* passed by tpool_pause, so that nothing starts after it */
     uint32_t attention = tpool__attention(pool);
     bool claimed = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
                    tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + TPOOL__REFERENCE);
     tpool_future *unreferenced = NULL;
     if (claimed) tpool__lane_lost_one(lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
-    tpool__unlock(&lane->lock);
+    tpool__unlatch(&lane->lock);
     tpool__dispose_chain(unreferenced);
     if (!claimed) return false;
     if (worker->searching) tpool__stop_searching(worker);
@@ -4780,7 +5020,7 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
         bool found = false, plain = false;
         const tpool_error *error = &tpool__fixed_errors[reason].error;
         uintptr_t phase = error->status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_LAPSING;
-        tpool__lock(&lane->lock);
+        tpool__latch(&lane->lock);
         for (;;) {
             if (tpool__lane_pop(lane, &entry)) { }
             else if (lane == &pool->inject && pool->heap_count > 0) entry.block = tpool__heap_remove(pool, 0);
@@ -4792,13 +5032,13 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
             tpool__tombstone_drop(pool, lane, entry.block, &unreferenced);
         }
         if (found && !plain) {
-            if (lane != &pool->inject) tpool__lock(&pool->inject.lock);
+            if (lane != &pool->inject) tpool__latch(&pool->inject.lock);
             pool->strays++;
-            if (lane != &pool->inject) tpool__unlock(&pool->inject.lock);
+            if (lane != &pool->inject) tpool__unlatch(&pool->inject.lock);
         }
         if (lane == &pool->inject && !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)))
             tpool__grant_room(pool, &unreferenced);
-        tpool__unlock(&lane->lock);
+        tpool__unlatch(&lane->lock);
         tpool__dispose_chain(unreferenced);
         if (found && plain) {
             if (error->status == TPOOL_BROKEN && pool->config.on_failure) tpool__report_failure(pool, error);
@@ -4816,10 +5056,10 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
 
 /* Submitters that wait for room look at `attention` again. */
 static void tpool__wake_room(tpool *pool) {
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     for (tpool__waiter *waiter = pool->room; waiter; waiter = waiter->next_in_line) tpool__unpark(&waiter->parker);
     tpool__poke_drainers(pool);
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
 }
 static void tpool__wake_sleepers(tpool *pool) {
     tpool__lock(&pool->lock);
@@ -4836,13 +5076,13 @@ static void tpool__break(tpool *pool) {
 }
 
 static uintptr_t tpool__submitted(tpool *pool) {
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     uintptr_t submitted = (uintptr_t)pool->inject.submitted;
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-        tpool__lock(&w->lane.lock);
+        tpool__latch(&w->lane.lock);
         submitted += (uintptr_t)w->lane.submitted;
-        tpool__unlock(&w->lane.lock);
+        tpool__unlatch(&w->lane.lock);
     }
     return submitted;
 }
@@ -4866,19 +5106,19 @@ static bool tpool__is_quiet(tpool *pool) {
     if (!quiet || tpool__submitted(pool) != ended) return false; /* most often, and cheaper than a sweep */
     uintptr_t submitted = 0;
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
-        tpool__lock(&w->lane.lock);
+        tpool__latch(&w->lane.lock);
         tpool__lane_sweep(pool, &w->lane, &unreferenced);
         quiet = tpool__lane_count(&w->lane) == 0;
         submitted += (uintptr_t)w->lane.submitted;
-        tpool__unlock(&w->lane.lock);
+        tpool__unlatch(&w->lane.lock);
     }
     if (quiet) {
-        tpool__lock(&pool->inject.lock);
+        tpool__latch(&pool->inject.lock);
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         submitted += (uintptr_t)pool->inject.submitted;
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->strays == 0 && !pool->room;
-        tpool__unlock(&pool->inject.lock);
+        tpool__unlatch(&pool->inject.lock);
     }
     tpool__dispose_chain(unreferenced);
     return quiet && submitted == ended;
@@ -4886,9 +5126,9 @@ static bool tpool__is_quiet(tpool *pool) {
 
 /* Nobody is left in a call that may outlast the pool's last task. */
 static bool tpool__is_deserted(tpool *pool) {
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     bool deserted = pool->visitors == 0;
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     return deserted;
 }
 
@@ -4911,11 +5151,11 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     tpool_status status = TPOOL_OK;
     waiter.can_refuse = true;
     bool began = tpool__block_begin(self, &waiter);
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     waiter.next_in_line = pool->drainers;
     pool->drainers = &waiter;
     tpool__add_relaxed(&pool->draining, 1); /* relaxed: see tpool__sleep */
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     while (!over(pool)) {
         if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
         else if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
@@ -4925,12 +5165,12 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
         tpool__park(&waiter.parker, look < deadline ? look : deadline);
     }
     if (began) tpool__block_end(self, &waiter);
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     tpool__waiter **at = &pool->drainers;
     while (*at != &waiter) at = &(*at)->next_in_line;
     *at = waiter.next_in_line;
     tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint that comes too often does no harm */
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     return status;
 }
 
@@ -4966,9 +5206,9 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     pool->visitors++; /* from its first look on, since a destroy may free the pool once it is quiet */
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     tpool_status status = TPOOL_DEADLOCK;
     if (!tpool__within(pool)) status = tpool__await_condition(pool, tpool__is_quiet, tpool__deadline(timeout_ns));
     tpool__visitor_leaves(pool);
@@ -5024,15 +5264,15 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] = tpool__load_relaxed(&pool->own_counts[i]);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] += tpool__load_relaxed(&w->counts[i]);
-        tpool__lock(&w->lane.lock);
+        tpool__latch(&w->lane.lock);
         stats->submitted += w->lane.submitted;
         queued += (intptr_t)tpool__lane_count(&w->lane) - w->lane.dead;
-        tpool__unlock(&w->lane.lock);
+        tpool__unlatch(&w->lane.lock);
     }
-    tpool__lock(&pool->inject.lock);
+    tpool__latch(&pool->inject.lock);
     stats->submitted += pool->inject.submitted;
     queued += (intptr_t)tpool__waiting(pool);
-    tpool__unlock(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
     stats->queued = queued > 0 ? (size_t)queued : 0;
     stats->completed = own[TPOOL__COMPLETED];
     stats->failed = own[TPOOL__FAILED_COUNT];
@@ -5509,12 +5749,12 @@ static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
     if (tpool__load_relaxed(&worker->public_jobs) > 0 || tpool__attention(worker->pool) & TPOOL__PAUSED) return;
     tpool_job *job = worker->oldest_private_job;
     worker->oldest_private_job = job->newer;
-    tpool__lock(&worker->jobs_lock);
+    tpool__latch(&worker->jobs_lock);
     job->state = TPOOL__JOB_PUBLIC;
     if (!worker->oldest_public_job) worker->oldest_public_job = job;
     worker->newest_public_job = job;
     tpool__store_relaxed(&worker->public_jobs, 1); /* relaxed: under the lock, else a hint */
-    tpool__unlock(&worker->jobs_lock);
+    tpool__unlatch(&worker->jobs_lock);
     tpool__notify(worker->pool);
 }
 
@@ -5546,7 +5786,7 @@ TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg) {
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
                              tpool__entry *entry) {
     if (tpool__load_relaxed(&victim->public_jobs) == 0) return false; /* relaxed: a hint */
-    tpool__lock(&victim->jobs_lock);
+    tpool__latch(&victim->jobs_lock);
     tpool_job *job = victim->oldest_public_job;
     uint32_t attention = tpool__attention(victim->pool);
     /* a public job's context is alive; that address may by now be another's than the caller has read */
@@ -5564,7 +5804,7 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
         entry->victim = victim;
         entry->block = NULL;
     }
-    tpool__unlock(&victim->jobs_lock);
+    tpool__unlatch(&victim->jobs_lock);
     return job != NULL;
 }
 
@@ -5581,21 +5821,21 @@ static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry
     context.outer = self->context;
     context.origin = origin;
     context.serial = ++self->worker->jobs_stolen;
-    tpool__lock(&victim->jobs_lock);
+    tpool__latch(&victim->jobs_lock);
     job->thief = self->worker;
     job->beneath = (uintptr_t)&context;
     job->serial = context.serial;
-    tpool__unlock(&victim->jobs_lock);
+    tpool__unlatch(&victim->jobs_lock);
     self->context = &context;
     void *result = job->fn(job->arg);
     if (self->context != &context) return false; /* it forked a process, and this is the child */
     self->context = context.outer;
-    tpool__lock(&victim->jobs_lock);
+    tpool__latch(&victim->jobs_lock);
     tpool__waiter *waiter = (tpool__waiter *)job->result;
     job->result = result;
     job->state = TPOOL__JOB_DONE;
     if (waiter) tpool__unpark(&waiter->parker);
-    tpool__unlock(&victim->jobs_lock); /* the job may be gone now */
+    tpool__unlatch(&victim->jobs_lock); /* the job may be gone now */
     return true;
 }
 
@@ -5606,13 +5846,13 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
     bool done = false, began = false;
     uint32_t left = tpool__load_relaxed(&tpool__spins); /* relaxed: a hint */
     for (;;) {
-        tpool__lock(&worker->jobs_lock);
+        tpool__latch(&worker->jobs_lock);
         done = job->state == TPOOL__JOB_DONE;
         tpool__worker *thief = (tpool__worker *)job->thief;
         const tpool__context *beneath = (const tpool__context *)job->beneath;
         uintptr_t serial = job->serial;
         if (!done && left == 0) job->result = &waiter;
-        tpool__unlock(&worker->jobs_lock);
+        tpool__unlatch(&worker->jobs_lock);
         if (done) break;
         tpool__entry entry = { 0 };
         if (thief && !began && tpool__steal_job(thief, beneath, serial, &entry)) {
@@ -5638,14 +5878,14 @@ static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, tpool_job 
         if (job->state == TPOOL__JOB_STOLEN) job->result = NULL;
         return false;
     }
-    tpool__lock(&worker->jobs_lock);
+    tpool__latch(&worker->jobs_lock);
     bool mine = job->state == TPOOL__JOB_PUBLIC;
     if (mine) { /* the newest public one, since all newer jobs were joined */
         if (worker->oldest_public_job == job) worker->oldest_public_job = worker->newest_public_job = NULL;
         else worker->newest_public_job = job->older;
         tpool__store_relaxed(&worker->public_jobs, worker->oldest_public_job != NULL); /* relaxed: hint */
     }
-    tpool__unlock(&worker->jobs_lock);
+    tpool__unlatch(&worker->jobs_lock);
     if (!mine) tpool__await_job(worker, job);
     return mine;
 }
@@ -6133,15 +6373,15 @@ static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) 
     }
 }
 
-/* A helper leaves the rest to the caller when the pool is paused. It looks under its lane's lock, which tpool_pause
+/* A helper leaves the rest to the caller when the pool is paused. It looks under its lane's latch, which tpool_pause
  * passes. */
 static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_t *end) {
     tpool__worker *worker = tpool__self()->worker;
     if (!helps || !worker) return tpool__loop_take_any(loop, begin, end);
-    tpool__lock(&worker->lane.lock);
+    tpool__latch(&worker->lane.lock);
     bool taken = !(tpool__attention(loop->pool) & (TPOOL__PAUSED | TPOOL__HALTED)) &&
                  tpool__loop_take_any(loop, begin, end);
-    tpool__unlock(&worker->lane.lock);
+    tpool__unlatch(&worker->lane.lock);
     return taken;
 }
 

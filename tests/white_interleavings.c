@@ -124,15 +124,15 @@ static void *nothing(void *arg) { return arg; }
 static void fork_in_public(tpool_job *job, tpool_fn fn, void *arg) {
     tpool_fork(job, fn, arg);
     tpool__worker *worker = tpool__self()->worker;
-    tpool__lock(&worker->jobs_lock);
+    tpool__latch(&worker->jobs_lock);
     bool is_private = !worker->oldest_public_job && worker->oldest_private_job;
-    tpool__unlock(&worker->jobs_lock);
+    tpool__unlatch(&worker->jobs_lock);
     if (is_private) tpool__publish_job(worker);
 }
 
 /* ---- Full queues */
 
-static stop in_cancel = STOP_AT_AFTER("tpool__lock", "tpool__claim");
+static stop in_cancel = STOP_AT_AFTER("tpool__latch_try", "tpool__claim");
 static void *cancel_and_stop(void *arg) {
     armed_stop = &in_cancel;
     return tpool_future_cancel(arg) ? arg : NULL;
@@ -196,7 +196,7 @@ static void a_returned_payload_replaces_one_that_another_thread_replaced_meanwhi
 
 /* ---- Shutdowns that cancel */
 
-static stop in_fetch = STOP_AT_AFTER("tpool__lock", "tpool__lane_set_count");
+static stop in_fetch = STOP_AT_AFTER("tpool__latch_try", "tpool__unlatch");
 
 /* A worker takes one task, and a batch of others with it into its own lane. */
 static void a_shutdown_that_cancels_finds_what_a_worker_takes_just_then(void **state) {
