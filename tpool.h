@@ -1391,10 +1391,6 @@ static void tpool__word_wake(tpool__u32 *word) {
 }
 #endif
 
-/* How often a thread looks before it sleeps. Zero on one CPU, where whoever is waited for needs it. Set once. */
-static tpool__u32 tpool__spins;
-static tpool__word tpool__spinners; /* how many may look around at once: one fewer than CPUs */
-
 /* For the rare loops that wait a moment for another thread to leave a few instructions. */
 static void tpool__backoff(unsigned *tries) {
     unsigned n = (*tries)++;
@@ -1407,13 +1403,64 @@ static void tpool__backoff(unsigned *tries) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
+ *  >>spin  Looking for a moment before going to sleep
+ *
+ *  Sleeping and being woken costs 5 to 50 us, a look at a word tens of nanoseconds. So a thread looks on for about as long
+ *  as the sleep would cost, if that has paid lately: each time that it was in vain it looks half as long, and soon no
+ *  more, but for one time in a hundred: two threads that wake each other would else never learn that looking would pay.
+ *  (Karlin, Li, Manasse and Owicki, "Empirical Studies of Competitive Spinning", 1991.) The first looks are free; then no
+ *  more threads look on than there are CPUs to spare. On one CPU nobody looks: who is waited for needs it.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__FREE_LOOKS 40u
+#define TPOOL__PATIENCE TPOOL_US(64)
+
+static tpool__u32 tpool__spare_cpus;    /* one fewer than CPUs; set once */
+static tpool__u32 tpool__spinning;      /* threads that look on */
+
+typedef struct tpool__spin {
+    uint32_t *in_vain;          /* the caller's: how often lately; kept from one wait to the next */
+    uint32_t looks;
+    bool counted;
+    int64_t end;
+} tpool__spin;
+
+static bool tpool__spin_on(tpool__spin *spin) {
+    if (!spin->counted) {
+        uint32_t in_vain = *spin->in_vain;
+        if (in_vain > 5 && in_vain % 128 != 0) return false;
+        /* relaxed: a number of threads, and nothing else */
+        spin->counted = tpool__add_relaxed(&tpool__spinning, 1) < tpool__load_relaxed(&tpool__spare_cpus);
+        if (!spin->counted) {
+            tpool__sub_relaxed(&tpool__spinning, 1);
+            return false;
+        }
+        spin->end = tpool__clock() + (in_vain > 5 ? TPOOL__PATIENCE : TPOOL__PATIENCE >> in_vain);
+    }
+    for (int i = 0; i < 4; i++) tpool__pause();
+    return spin->looks % 8 != 0 || tpool__clock() < spin->end;
+}
+/* After a look in vain. True: look again. */
+static inline bool tpool__spin_again(tpool__spin *spin) {
+    if (tpool__load_relaxed(&tpool__spare_cpus) == 0) return false; /* relaxed: set before there was a pool */
+    if (++spin->looks > TPOOL__FREE_LOOKS) return tpool__spin_on(spin);
+    tpool__pause();
+    tpool__pause();
+    return true;
+}
+static void tpool__spin_end(tpool__spin *spin, bool came) {
+    if (spin->counted) tpool__sub_relaxed(&tpool__spinning, 1); /* relaxed: as above */
+    if (came) *spin->in_vain /= 2;
+    else ++*spin->in_vain;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
  *  >>lock  A lock of one word: 0 free, 1 held, 2 held and somebody may sleep. (Drepper, "Futexes are tricky", 2011)
  *  Pair P1: the exchange in tpool__unlock releases, the one that takes the lock acquires.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__lock_word;
 
 static TPOOL__NOINLINE void tpool__lock_slowly(tpool__lock_word *lock) {
-    for (uint32_t i = tpool__load_relaxed(&tpool__spins) ? 100 : 0; i > 0; i--) { /* relaxed: a hint */
+    for (uint32_t i = tpool__load_relaxed(&tpool__spare_cpus) ? 100 : 0; i > 0; i--) { /* relaxed: as above */
         uint32_t free_word = 0;
         if (tpool__load_relaxed(lock) == 0 && tpool__cas_acquire(lock, &free_word, 1)) return; /* P1 */
         tpool__pause();
@@ -2034,6 +2081,7 @@ typedef struct tpool__thread {
     tpool *caller_pool;         /* the pool whose task TPOOL_FULL_CALLER_RUNS runs here */
     tpool_future *cache[2 * TPOOL__BATCH]; /* free blocks, the last freed last */
     unsigned cached;
+    uint32_t in_vain;           /* see >>spin: for the end of others' tasks */
     bool armed;                 /* the exit hook will run */
     uintptr_t stack_floor;      /* no task is run in place beneath it */
     tpool__record *blocked;     /* its wait, as others may see it; under tpool__cycles.lock */
@@ -2141,6 +2189,7 @@ struct tpool__worker {
     _Atomic(bool) busy;         /* has a task, or may have taken one (P10) */
     unsigned tasks_done;
     unsigned turns, fair_turns, ranked_turns, pauses;
+    uint32_t in_vain;           /* see >>spin: for work */
     size_t batch;               /* how many tasks it would fetch at once, and when it last did */
     int64_t fetched_at;
     tpool_job *newest_job, *oldest_private_job; /* the owner's: forked and not joined */
@@ -3797,18 +3846,18 @@ static bool tpool__run_entry(tpool__thread *self, const tpool__entry *entry) {
     return tpool__run_block(self, entry->block, entry->stops);
 }
 
-/* Looks around for a moment before it sleeps, unless others do already. */
+/* Looks around for a moment before it sleeps, unless somebody waits for the end of all work. */
 static bool tpool__spin_for_work(tpool__worker *worker) {
     tpool *pool = worker->pool;
-    /* relaxed: hints */
-    if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool);
-    if (tpool__load_relaxed(&pool->gate) / TPOOL__SEARCHER > tpool__load_relaxed(&tpool__spinners)) return false;
-    for (uint32_t left = tpool__load_relaxed(&tpool__spins); left > 0; left--) {
-        if (tpool__work_hinted(pool)) return true;
-        if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) return false;
-        for (int i = 0; i < 8; i++) tpool__pause();
+    tpool__spin spin = { &worker->in_vain, 0, false, 0 };
+    if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool); /* relaxed: a hint */
+    for (;;) {
+        bool found = tpool__work_hinted(pool);
+        bool over = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) != 0;
+        if (!found && !over && tpool__spin_again(&spin)) continue;
+        tpool__spin_end(&spin, found);
+        return found;
     }
-    return false;
 }
 
 /* More workers are active than may be: spares whose time is over, or after a resize. */
@@ -4614,6 +4663,17 @@ typedef struct tpool__wanted {
     bool can_refuse;            /* it may end with TPOOL_NO_THREAD */
 } tpool__wanted;
 
+/* It leaves the future alone at first: a look would only take its line from the worker that is about to claim it. */
+static bool tpool__spin_for_end(tpool__thread *self, tpool_future *future) {
+    tpool__spin spin = { &self->in_vain, 0, false, 0 };
+    for (int i = 0; i < 16 && tpool__spin_again(&spin); i++) { }
+    bool done;
+    do done = tpool__is_done(future);
+    while (!done && tpool__spin_again(&spin));
+    tpool__spin_end(&spin, done);
+    return done;
+}
+
 /* TPOOL_OK: it is done. */
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
@@ -4627,10 +4687,7 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
         if (tpool__is_done(future)) return TPOOL_OK;
         if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
     }
-    for (uint32_t left = tpool__load_relaxed(&tpool__spins); left > 0; left--) { /* relaxed: a hint */
-        if (tpool__is_done(future)) return TPOOL_OK;
-        for (int i = 0; i < 8; i++) tpool__pause();
-    }
+    if (tpool__spin_for_end(self, future)) return TPOOL_OK;
 
     tpool__record record;
     tpool__waiter waiter = { 0 };
@@ -5688,10 +5745,9 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
         if (status != TPOOL_OK) break;
         if (!blocks) {
             blocks = true;
-            for (uint32_t left = tpool__load_relaxed(&tpool__spins); left > 0; left--) { /* relaxed: hints */
-                if (tpool__load_relaxed(&waiter.parker) == 1) break;
-                for (int i = 0; i < 8; i++) tpool__pause();
-            }
+            tpool__spin spin = { &self->in_vain, 0, false, 0 };
+            while (tpool__load_relaxed(&waiter.parker) != 1 && tpool__spin_again(&spin)) { } /* relaxed: hints */
+            tpool__spin_end(&spin, tpool__load_relaxed(&waiter.parker) == 1);
             if (tpool__load_relaxed(&waiter.parker) != 1) began = tpool__block_begin(self, &waiter);
             else blocks = false;
         }
@@ -5844,14 +5900,15 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     bool done = false, began = false;
-    uint32_t left = tpool__load_relaxed(&tpool__spins); /* relaxed: a hint */
+    tpool__spin spin = { &self->in_vain, 0, false, 0 };
+    bool spins = true;
     for (;;) {
         tpool__latch(&worker->jobs_lock);
         done = job->state == TPOOL__JOB_DONE;
         tpool__worker *thief = (tpool__worker *)job->thief;
         const tpool__context *beneath = (const tpool__context *)job->beneath;
         uintptr_t serial = job->serial;
-        if (!done && left == 0) job->result = &waiter;
+        if (!done && !spins) job->result = &waiter;
         tpool__unlatch(&worker->jobs_lock);
         if (done) break;
         tpool__entry entry = { 0 };
@@ -5860,14 +5917,14 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
             (void)tpool__run_stolen_job(self, &entry);
             continue;
         }
-        if (left > 0) {
-            left--;
-            for (int i = 0; i < 8; i++) tpool__pause();
+        if (spins) {
+            spins = tpool__spin_again(&spin);
             continue;
         }
         if (!began) began = tpool__block_begin(self, &waiter);
         else tpool__park(&waiter.parker, TPOOL_FOREVER);
     }
+    tpool__spin_end(&spin, !began);
     if (began) tpool__block_end(self, &waiter);
 }
 
@@ -6718,8 +6775,7 @@ static bool tpool__process_ready(void) {
     bool ready = tpool__load_relaxed(&tpool__process.ready) == 1; /* relaxed: under the lock */
     if (!ready) {
         int cpus = tpool_cpu_count();
-        tpool__store_relaxed(&tpool__spins, cpus > 1 ? 60 : 0); /* relaxed: a hint */
-        tpool__store_relaxed(&tpool__spinners, (uintptr_t)cpus - 1);
+        tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
         static bool hook, forks, exits; /* what succeeded is not done again */
         if (!hook) hook = tpool__exit_hook_create();
         if (hook && !forks)
