@@ -1421,7 +1421,7 @@ typedef struct tpool__spin {
     uint32_t *in_vain;          /* the caller's: how often lately; kept from one wait to the next */
     uint32_t looks;
     bool counted;
-    int64_t end;
+    int64_t end;                /* at the latest the caller's deadline */
 } tpool__spin;
 
 static bool tpool__spin_on(tpool__spin *spin) {
@@ -1434,7 +1434,8 @@ static bool tpool__spin_on(tpool__spin *spin) {
             tpool__sub_relaxed(&tpool__spinning, 1);
             return false;
         }
-        spin->end = tpool__clock() + (in_vain > 5 ? TPOOL__PATIENCE : TPOOL__PATIENCE >> in_vain);
+        int64_t end = tpool__clock() + (in_vain > 5 ? TPOOL__PATIENCE : TPOOL__PATIENCE >> in_vain);
+        if (end < spin->end) spin->end = end;
     }
     for (int i = 0; i < 4; i++) tpool__pause();
     return spin->looks % 8 != 0 || tpool__clock() < spin->end;
@@ -3849,7 +3850,7 @@ static bool tpool__run_entry(tpool__thread *self, const tpool__entry *entry) {
 /* Looks around for a moment before it sleeps, unless somebody waits for the end of all work. */
 static bool tpool__spin_for_work(tpool__worker *worker) {
     tpool *pool = worker->pool;
-    tpool__spin spin = { &worker->in_vain, 0, false, 0 };
+    tpool__spin spin = { &worker->in_vain, 0, false, TPOOL_FOREVER };
     if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool); /* relaxed: a hint */
     for (;;) {
         bool found = tpool__work_hinted(pool);
@@ -4664,8 +4665,8 @@ typedef struct tpool__wanted {
 } tpool__wanted;
 
 /* It leaves the future alone at first: a look would only take its line from the worker that is about to claim it. */
-static bool tpool__spin_for_end(tpool__thread *self, tpool_future *future) {
-    tpool__spin spin = { &self->in_vain, 0, false, 0 };
+static bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
+    tpool__spin spin = { &self->in_vain, 0, false, deadline };
     for (int i = 0; i < 16 && tpool__spin_again(&spin); i++) { }
     bool done;
     do done = tpool__is_done(future);
@@ -4687,7 +4688,7 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
         if (tpool__is_done(future)) return TPOOL_OK;
         if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
     }
-    if (tpool__spin_for_end(self, future)) return TPOOL_OK;
+    if (tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
 
     tpool__record record;
     tpool__waiter waiter = { 0 };
@@ -5199,11 +5200,24 @@ static bool tpool__workers_ended(tpool *pool) {
     return ended;
 }
 
+/* It looks seldom: each look takes lines from all workers. */
+static bool tpool__spin_for_condition(tpool__thread *self, tpool *pool, tpool__condition over, int64_t deadline) {
+    tpool__spin spin = { &self->in_vain, 0, false, deadline };
+    bool is_over = false;
+    while (!is_over && tpool__spin_again(&spin)) {
+        for (int i = 0; i < 32; i++) tpool__pause();
+        is_over = over(pool);
+    }
+    tpool__spin_end(&spin, is_over);
+    return is_over;
+}
+
 /* Waits among the drainers, who are poked whenever a condition may have come true. */
 static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, int64_t deadline) {
     if (over(pool)) return TPOOL_OK;
     if (deadline == 0) return TPOOL_TIMEOUT;
     tpool__thread *self = tpool__self();
+    if (!self->worker && tpool__spin_for_condition(self, pool, over, deadline)) return TPOOL_OK;
     tpool__waiter waiter = { 0 };
     tpool_status status = TPOOL_OK;
     waiter.can_refuse = true;
@@ -5523,53 +5537,48 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  as_completed: a watch on each future puts it at the end of a list as it completes; next takes from its front. A hash
- *  table by the future's address knows which are in the set. Items come in chunks and are used again.
+ *  table by the future's address knows which are in the set. An item lies in a block like any other, so that its memory is
+ *  at hand and warm.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__item {
-    tpool__watch watch;
+    tpool__watch watch;         /* its `next`, once the future is done: among the ready */
     tpool_completions *owner;
     tpool_future *future;
     size_t index;
     struct tpool__item *chained; /* in its bucket */
-    struct tpool__item *next;    /* among the ready, or the free ones */
 } tpool__item;
-typedef struct tpool__items {
-    struct tpool__items *next;
-    tpool__item item[64];
-} tpool__items;
+_Static_assert(offsetof(tpool_future, u) + sizeof(tpool__item) <= sizeof(tpool_future), "an item fits into a block");
 
 struct tpool_completions {
-    tpool__lock_word lock;      /* guards all of it; taken beneath a future's lock bit by its watch */
+    tpool__latch_word lock;     /* guards all of it; taken beneath a future's lock bit by its watch */
     tpool__item **buckets;
     size_t bucket_count, remaining, positions, index, expiring;
     uintptr_t generation;
-    tpool__item *ready, **ready_end, *unused;
-    tpool__items *items;
+    tpool__watch *ready, **ready_end;
     tpool__waiter *waiter;      /* the thread in next */
     tpool_future *yielded;
 };
 
+/* Blocks lie side by side in slabs, so their addresses spread by themselves, and in the order in which they come. */
 static size_t tpool__bucket(const tpool_completions *completions, const tpool_future *future) {
-    uintptr_t hash = (uintptr_t)future / sizeof(tpool_future);
-    hash ^= hash >> 15;
-    hash *= (uintptr_t)0x9E3779B1u;
-    return (size_t)(hash >> 7) & (completions->bucket_count - 1);
+    return (size_t)((uintptr_t)future / sizeof(tpool_future)) & (completions->bucket_count - 1);
 }
 
 static void tpool__item_done(tpool__watch *watch, tpool_future *future) {
     tpool__item *item = (tpool__item *)(void *)watch;
     tpool_completions *completions = item->owner;
     (void)future;
-    tpool__lock(&completions->lock);
-    item->next = NULL;
-    *completions->ready_end = item;
-    completions->ready_end = &item->next;
+    tpool__latch(&completions->lock);
+    watch->next = NULL;
+    *completions->ready_end = watch;
+    completions->ready_end = &watch->next;
     if (completions->waiter) tpool__unpark(&completions->waiter->parker);
-    tpool__unlock(&completions->lock);
+    tpool__unlatch(&completions->lock);
 }
 
-static bool tpool__completions_grow(tpool_completions *completions) {
+static bool tpool__completions_grow(tpool_completions *completions, size_t least) {
     size_t count = completions->bucket_count ? completions->bucket_count * 2 : 64;
+    while (count < least && count <= SIZE_MAX / 2) count *= 2;
     if (count > SIZE_MAX / sizeof(tpool__item *)) return false;
     tpool__item **buckets = (tpool__item **)TPOOL_MALLOC(count * sizeof *buckets);
     if (!buckets) return completions->bucket_count > 0; /* longer chains, then */
@@ -5591,21 +5600,12 @@ static bool tpool__completions_grow(tpool_completions *completions) {
     return true;
 }
 
-static tpool__item *tpool__item_new(tpool_completions *completions) {
-    if (!completions->unused) {
-        tpool__items *items = (tpool__items *)TPOOL_MALLOC(sizeof *items);
-        if (!items) return NULL;
-        memset(items, 0, sizeof *items);
-        items->next = completions->items;
-        completions->items = items;
-        for (size_t i = sizeof items->item / sizeof *items->item; i > 0; i--) {
-            items->item[i - 1].next = completions->unused;
-            completions->unused = &items->item[i - 1];
-        }
-    }
-    tpool__item *item = completions->unused;
-    completions->unused = item->next;
-    return item;
+static tpool__item *tpool__item_new(void) {
+    tpool_future *block = tpool__block_new(tpool__self());
+    return block ? (tpool__item *)(void *)&block->u : NULL;
+}
+static void tpool__item_free(tpool__item *item) {
+    tpool__block_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
 }
 
 /* The parent's: its lock may have been held by a thread that is not here. */
@@ -5620,8 +5620,8 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
     tpool_status status = TPOOL_OK;
     tpool__item *item = NULL;
-    tpool__lock(&completions->lock);
-    if (completions->remaining >= completions->bucket_count && !tpool__completions_grow(completions)) {
+    tpool__latch(&completions->lock);
+    if (completions->remaining >= completions->bucket_count && !tpool__completions_grow(completions, 0)) {
         status = TPOOL_NO_MEMORY;
     } else {
         size_t bucket = tpool__bucket(completions, future);
@@ -5629,7 +5629,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
         while (known && known->future != future) known = known->chained;
         if (known) {
             completions->positions++;
-        } else if ((item = tpool__item_new(completions)) == NULL) {
+        } else if ((item = tpool__item_new()) == NULL) {
             status = TPOOL_NO_MEMORY;
         } else {
             item->watch.done = tpool__item_done;
@@ -5643,7 +5643,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
             completions->expiring += future->extra && future->extra->expires_at;
         }
     }
-    tpool__unlock(&completions->lock);
+    tpool__unlatch(&completions->lock);
     if (item && !tpool__watch_add(future, &item->watch)) tpool__item_done(&item->watch, future);
     return status;
 }
@@ -5659,6 +5659,10 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     if (!created) return TPOOL_NO_MEMORY;
     memset(created, 0, sizeof *created);
     created->ready_end = &created->ready;
+    if (count > 0 && !tpool__completions_grow(created, count)) {
+        TPOOL_FREE(created);
+        return TPOOL_NO_MEMORY;
+    }
     created->generation = tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
     for (size_t i = 0; i < count; i++) {
         tpool_status status = tpool_completions_add(created, futures[i]);
@@ -5672,7 +5676,7 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
 
 /* Ends what has expired; nobody else may be looking. */
 static void tpool__completions_lapse(tpool_completions *completions) {
-    tpool__lock(&completions->lock);
+    tpool__latch(&completions->lock);
     for (size_t i = 0; i < completions->bucket_count; i++) {
         for (tpool__item *item = completions->buckets[i]; item; item = item->chained) {
             /* relaxed: a hint */
@@ -5680,15 +5684,15 @@ static void tpool__completions_lapse(tpool_completions *completions) {
                 !tpool__has_expired(item->future))
                 continue;
             tpool_future *expired = tpool_future_retain(item->future);
-            tpool__unlock(&completions->lock); /* its end runs callbacks, and our own watch */
+            tpool__unlatch(&completions->lock); /* its end runs callbacks, and our own watch */
             tpool__lapse(expired);
             tpool_future_release(expired);
-            tpool__lock(&completions->lock);
+            tpool__latch(&completions->lock);
             i--; /* the chain may have changed: this bucket once more (unsigned arithmetic comes round) */
             break;
         }
     }
-    tpool__unlock(&completions->lock);
+    tpool__unlatch(&completions->lock);
 }
 
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
@@ -5708,10 +5712,10 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
     bool blocks = false, began = false, looked = false;
     waiter.can_refuse = true;
     for (;;) {
-        tpool__lock(&completions->lock);
-        item = completions->ready;
+        tpool__latch(&completions->lock);
+        item = (tpool__item *)(void *)completions->ready;
         if (item) {
-            completions->ready = item->next;
+            completions->ready = item->watch.next;
             if (!completions->ready) completions->ready_end = &completions->ready;
             tpool__item **at = &completions->buckets[tpool__bucket(completions, item->future)];
             while (*at != item) at = &(*at)->chained;
@@ -5720,8 +5724,6 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
             completions->expiring -= item->future->extra && item->future->extra->expires_at;
             completions->index = item->index;
             completions->yielded = item->future;
-            item->next = completions->unused;
-            completions->unused = item;
         }
         bool expiring = completions->expiring > 0, none = completions->remaining == 0;
         completions->waiter = item || none ? NULL : &waiter;
@@ -5729,9 +5731,10 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
         for (size_t i = 0; !item && !none && !blocks && i < completions->bucket_count && self->context; i++)
             for (tpool__item *known = completions->buckets[i]; known && !some; known = known->chained)
                 if (tpool__within_setup(tpool__pool_of(known->future))) some = known->future;
-        tpool__unlock(&completions->lock);
+        tpool__unlatch(&completions->lock);
         if (item) {
-            *future = completions->yielded;
+            *future = item->future;
+            tpool__item_free(item);
             break;
         }
         if (none) status = TPOOL_END;
@@ -5745,7 +5748,7 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
         if (status != TPOOL_OK) break;
         if (!blocks) {
             blocks = true;
-            tpool__spin spin = { &self->in_vain, 0, false, 0 };
+            tpool__spin spin = { &self->in_vain, 0, false, deadline };
             while (tpool__load_relaxed(&waiter.parker) != 1 && tpool__spin_again(&spin)) { } /* relaxed: hints */
             tpool__spin_end(&spin, tpool__load_relaxed(&waiter.parker) == 1);
             if (tpool__load_relaxed(&waiter.parker) != 1) began = tpool__block_begin(self, &waiter);
@@ -5756,9 +5759,11 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
         tpool__park(&waiter.parker, until);
         looked = false;
     }
-    tpool__lock(&completions->lock);
-    completions->waiter = NULL;
-    tpool__unlock(&completions->lock);
+    if (!item && status != TPOOL_END) { /* else nobody has seen the waiter since */
+        tpool__latch(&completions->lock);
+        completions->waiter = NULL;
+        tpool__unlatch(&completions->lock);
+    }
     if (began) tpool__block_end(self, &waiter);
     return status;
 }
@@ -5766,26 +5771,24 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
 TPOOL_API size_t tpool_completions_index(tpool_completions *completions) { return completions ? completions->index : 0; }
 TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions) {
     if (!completions || tpool__completions_are_foreign(completions)) return 0;
-    tpool__lock(&completions->lock);
+    tpool__latch(&completions->lock);
     size_t remaining = completions->remaining;
-    tpool__unlock(&completions->lock);
+    tpool__unlatch(&completions->lock);
     return remaining;
 }
 
 TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
     if (!completions || tpool__completions_are_foreign(completions)) return;
     for (size_t i = 0; i < completions->bucket_count; i++) {
-        for (tpool__item *item = completions->buckets[i]; item; item = item->chained) {
+        while (completions->buckets[i]) {
+            tpool__item *item = completions->buckets[i];
+            completions->buckets[i] = item->chained;
             tpool__watch_remove(item->future, &item->watch);
             tpool_future_release(item->future);
+            tpool__item_free(item);
         }
     }
     tpool_future_release(completions->yielded);
-    while (completions->items) {
-        tpool__items *next = completions->items->next;
-        TPOOL_FREE(completions->items);
-        completions->items = next;
-    }
     if (completions->buckets) TPOOL_FREE(completions->buckets);
     TPOOL_FREE(completions);
 }
@@ -5900,7 +5903,7 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     bool done = false, began = false;
-    tpool__spin spin = { &self->in_vain, 0, false, 0 };
+    tpool__spin spin = { &self->in_vain, 0, false, TPOOL_FOREVER };
     bool spins = true;
     for (;;) {
         tpool__latch(&worker->jobs_lock);
