@@ -1673,8 +1673,9 @@ static inline uintptr_t tpool__stack_here(void) {
 }
 
 /* The lowest address of the calling thread's stack that a nested task may start at: a quarter of it is kept for what
- * that task needs itself. Where the system does not tell, the configured size is believed, or 256 KiB assumed. */
-static uintptr_t tpool__stack_floor(size_t configured) {
+ * that task needs itself. Where the system does not tell, it began at `top` or so, and the configured size is believed,
+ * or 256 KiB assumed. */
+static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
     uintptr_t low = 0;
     size_t size = 0;
 #if defined(__linux__)
@@ -1695,8 +1696,7 @@ static uintptr_t tpool__stack_floor(size_t configured) {
 #endif
     if (low == 0) {
         size = configured ? configured : (size_t)256 * 1024;
-        uintptr_t here = tpool__stack_here();
-        low = here > size ? here - size : 0;
+        low = top > size ? top - size : 0;
     }
     return low + size / 4;
 }
@@ -2084,7 +2084,8 @@ typedef struct tpool__thread {
     unsigned cached;
     uint32_t in_vain;           /* see >>spin: for the end of others' tasks */
     bool armed;                 /* the exit hook will run */
-    uintptr_t stack_floor;      /* no task is run in place beneath it */
+    uintptr_t stack_top;        /* a worker's, about */
+    uintptr_t stack_floor;      /* no task is run in place beneath it; 0: not asked yet */
     tpool__record *blocked;     /* its wait, as others may see it; under tpool__cycles.lock */
     tpool_future plain;         /* stands for a task that has no block */
 } tpool__thread;
@@ -3241,6 +3242,13 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     return status;
 }
 
+/* Near the end of its stack a worker runs nothing in place. Where that is, only those ask the system who want to. */
+static bool tpool__is_deep(tpool__thread *self) {
+    if (!self->stack_floor)
+        self->stack_floor = tpool__stack_floor(self->stack_top, self->worker->pool->config.stack_size);
+    return tpool__stack_here() < self->stack_floor;
+}
+
 static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t stops);
 static void tpool__end_unstarted(tpool_future *block, tpool__reason reason);
 
@@ -3329,7 +3337,7 @@ static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_
         tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
         return TPOOL_FULL;
     case TPOOL_FULL_CALLER_RUNS:
-        if (self->worker && tpool__stack_here() < self->stack_floor) break; /* too deep: wait like a blocking one */
+        if (self->worker && tpool__is_deep(self)) break; /* too deep: wait like a blocking one */
         if (tpool__caller_runs(pool, entry, &status)) return status;
         break;
     case TPOOL_FULL_DROP_OLDEST:
@@ -3988,7 +3996,8 @@ static void tpool__worker_main(void *argument) {
     tpool__thread *self = tpool__self();
     tpool__thread_name(pool->name, worker->index);
     self->worker = worker;
-    self->stack_floor = tpool__stack_floor(pool->config.stack_size);
+    self->stack_top = tpool__stack_here();
+    self->stack_floor = 0;
     bool ready = tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     if (ready && pool->config.initializer) {
         tpool__context context;
@@ -4472,7 +4481,7 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     if (!worker || worker->pool != pool) return false;
     /* relaxed: a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
-    if (tpool__stack_here() < self->stack_floor) return false;
+    if (tpool__is_deep(self)) return false;
     tpool__lane *lane = pool->capacity ? &pool->inject : &worker->lane;
     tpool__latch(&lane->lock); /* passed by tpool_pause, so that nothing starts after it */
     uint32_t attention = tpool__attention(pool);
