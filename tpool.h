@@ -1174,6 +1174,14 @@ extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
 #define TPOOL__PREFETCH_WRITE(address) ((void)(address))
 #endif
 
+/* What each thread has for itself: declares name(), which tells where the calling thread's is. White-box: a test that
+ * runs threads as coroutines (tests/schedule.h) defines it otherwise. */
+#ifndef TPOOL__PER_THREAD
+#define TPOOL__PER_THREAD(type, name) \
+    static TPOOL__THREAD_LOCAL type name##_storage; \
+    static inline type *name(void) { return &name##_storage; }
+#endif
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>atomics  Every atomic access goes through one of these names, which carry the order. A test that takes over
  *  scheduling defines TPOOL__SCHEDULE_POINT.
@@ -2090,8 +2098,7 @@ typedef struct tpool__thread {
     tpool_future plain;         /* stands for a task that has no block */
 } tpool__thread;
 
-static TPOOL__THREAD_LOCAL tpool__thread tpool__self_storage;
-static inline tpool__thread *tpool__self(void) { return &tpool__self_storage; }
+TPOOL__PER_THREAD(tpool__thread, tpool__self)
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>lane  A queue of tasks: first in, first out, slots in segments, under a latch.

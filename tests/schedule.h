@@ -1,0 +1,1224 @@
+/* Schedule exploration: tpool.h's real code, run under a scheduler that decides at every atomic access, every wait on a
+   word, every thread's start and end, and every look at the clock, who goes on. Include this in place of tpool.h, write
+   scenarios (functions that use the public interface and pthread_create, which is ours here), and end with
+
+       SCHEDULES(SCENARIO(name, .preemptions = 2), ...)
+
+   HOW. The POSIX calls of tpool.h's platform section are replaced beneath it, by macros that stand before the header:
+   futexes, threads, thread-specific data, the clock; so is <stdatomic.h>. Nothing else of the header is known here, but
+   TPOOL__PER_THREAD. Threads are coroutines of one thread, so a switch costs some nanoseconds. Before every execution
+   all static data of the program (the scenarios' too) is put back as it was when main began, so every execution of the
+   same choices is the same. The clock stands still until every thread waits; or goes on to the next time limit as a
+   choice, like a preemption. A scenario runs on one CPU as far as tpool_cpu_count knows, unless it has .cpus.
+
+   EXHAUSTIVE. Every execution with at most .preemptions preemptions, depth first, by running again from the start
+   (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007, and CHESS). A switch where a thread blocks, ends or
+   yields is free, and all of them are tried. A thread that yields or pauses is not chosen again before everyone who could
+   run then has made a step or blocked ("Fair stateless model checking", PLDI 2008). Two reductions, both sound:
+     - no preemption before an access to a word that no two living threads share in any execution seen: commuting it
+       with the others' steps changes nothing. Words that turn out to be shared later begin the search again.
+     - an execution is cut short where the accesses so far have the same happens-before graph as at a point seen before
+       with as many preemptions left: the states are equal, since threads communicate only by these accesses. The graph
+       is known by a 64-bit hash. ("Partial-order reduction for context-bounded state exploration", MSR-TR-2007-12.)
+   Only sequentially consistent executions: weak memory is the business of tests/model and of ThreadSanitizer.
+
+   BY CHANCE. PCT (Burckhardt, Kothari, Musuvathi, Nagarakatti, ASPLOS 2010) with .depth - 1 priority changes, for
+   scenarios that are too large. Each run prints on failure the seed that replays it.
+
+   WHAT IS FOUND. All blocked; no end after many steps (a livelock); a CHECK of the scenario that fails; a crash; memory
+   not freed at the end; freed twice; written after it was freed or past its end; an atomic access to freed memory or to
+   a frame that has been left; unlocking of what is gone does not count as such (a wake touches only the address).
+   Memory is never used twice within an execution, and what is freed is overwritten.
+
+   A program takes the names of scenarios to run (default: all), and
+       --preemptions N   instead of the scenario's own bound       --chance N   N runs by chance instead
+       --replay C        the execution that a failure printed      --seed S     the run by chance that it printed
+       --quick           at most .quick preemptions                --trace      print every step (with the last two)
+       --seconds N       at most so long a scenario (then it is not exhausted, which fails) */
+#ifndef TPOOL_TESTS_SCHEDULE_H
+#define TPOOL_TESTS_SCHEDULE_H
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdalign.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    SCHEDULE_THREADS = 24,              /* in one execution, ended ones too */
+    SCHEDULE_STACK = 256 * 1024,
+    SCHEDULE_ARENA = 8 * 1024 * 1024,
+    SCHEDULE_GRAIN = 32,                /* of allocations */
+    SCHEDULE_WORDS = 1 << 14,           /* atomic words in one execution: a hash table */
+    SCHEDULE_ALLOCATIONS = 1 << 14,
+    SCHEDULE_PATH = 1 << 16,            /* choices in one execution */
+    SCHEDULE_STEPS = 100 * 1000,        /* after so many it does not end */
+    SCHEDULE_CLOCK = 250,               /* the choice of letting time pass, beside the threads' numbers */
+    SCHEDULE_RED_ZONE = 32
+};
+#define SCHEDULE_NS_A_LONG_TIME (INT64_C(3600) * 1000000000) /* time limits from here on never pass */
+
+typedef struct schedule_scenario {
+    const char *name;
+    void (*run)(void);
+    int quick;                          /* preemptions in the quick suite, ... */
+    int preemptions;                    /* ... and in the thorough one */
+    int cpus;                           /* 0: 1 */
+    unsigned chance;                    /* > 0: not exhaustive, but so many runs by chance */
+    unsigned depth;                     /* of PCT */
+    bool keeps;                         /* memory that static data leads to may be left at the end (shared pools) */
+} schedule_scenario;
+
+/* ---- The threads, and switching between them */
+typedef enum schedule_status { SCHEDULE_NEVER, SCHEDULE_READY, SCHEDULE_ASLEEP, SCHEDULE_JOINING, SCHEDULE_ENDED }
+    schedule_status;
+typedef struct schedule_thread {
+    void *stack_pointer;
+    schedule_status status;
+    uint32_t behind;                    /* it yielded: who must make a step first */
+    bool timed_out;
+    const void *asleep_on;              /* a word, or a thread in `threads` */
+    int64_t wake_at;
+    uint64_t queued;                    /* who slept first is woken first */
+    uint64_t past;                      /* hash of all that it did, and of all that happened before that */
+    const char *function;               /* where it is */
+    int line;
+    void *(*fn)(void *);
+    void *arg, *result;
+    const void *specific[4];
+    char name[16];
+} schedule_thread;
+
+typedef struct schedule_word {
+    uintptr_t address;
+    uint32_t execution;                 /* what follows is of this execution */
+    uint32_t readers;                   /* threads that touched it while others lived */
+    bool written;
+    bool shared, found_shared;          /* in this search; in the next */
+    uint64_t last_write, reads;         /* hashes */
+} schedule_word;
+
+typedef struct schedule_choice { uint8_t count, free, chosen, used; uint8_t who[SCHEDULE_THREADS + 1]; } schedule_choice;
+typedef struct schedule_seen { uint64_t state; uint32_t used, search; } schedule_seen;
+typedef struct schedule_block { char *begin; size_t size; bool freed; } schedule_block;
+
+typedef enum schedule_mode { SCHEDULE_DEPTH_FIRST, SCHEDULE_AT_RANDOM, SCHEDULE_PCT } schedule_mode;
+typedef enum schedule_end { SCHEDULE_OVER, SCHEDULE_CUT, SCHEDULE_FAILED } schedule_end;
+
+/* Everything that lives longer than one execution; not among the static data. */
+typedef struct schedule_state {
+    schedule_thread threads[SCHEDULE_THREADS];
+    int current, started;
+    uint32_t alive, ready, timed, yielded;  /* sets of threads */
+    void *explorer;                     /* its stack pointer */
+    char *stacks, *arena;
+    uint8_t *live;                      /* by grain of the arena */
+    size_t arena_used, arena_most;
+    schedule_block *blocks;
+    size_t block_count, live_blocks;
+    int64_t now;
+    uint64_t queue_count, steps, clock_steps;
+    uint64_t state;                     /* hash: all threads' pasts */
+    schedule_word *words;
+    uint32_t execution;
+    size_t word_count;
+    int cpus;
+    void (*exit_handlers[8])(void);
+    int exit_handler_count;
+    int key_count;
+    void (*key_destructors[4])(void *);
+    /* the search */
+    schedule_mode mode;
+    int preemptions;
+    schedule_choice *path;
+    size_t depth, replayed, deepest;
+    unsigned used;
+    bool caching, more_shared;
+    schedule_seen *seen;
+    size_t seen_count, seen_size;
+    uint32_t search;
+    uint64_t random;
+    uint32_t priorities[SCHEDULE_THREADS];
+    uint64_t changes[16];
+    unsigned change_count;
+    uint32_t lowest;
+    uint64_t longest;
+    int most_threads;
+    bool clock_due;
+    /* what came of it */
+    schedule_end end;
+    const schedule_scenario *scenario;
+    char failure[512];
+    bool tracing;
+    char *first_data, *data_copy;
+    size_t data_size;
+    sigjmp_buf crash;
+} schedule_state;
+static schedule_state *S;
+
+void schedule_switch(void **from, void *to);
+#if defined(__x86_64__)
+__asm__(".text\n.globl schedule_switch\n.type schedule_switch,@function\nschedule_switch:\n"
+        "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+        "movq %rsp,(%rdi)\nmovq %rsi,%rsp\n"
+        "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n"
+        ".size schedule_switch,.-schedule_switch\n");
+static void *schedule_new_stack(char *end, void (*entry)(void)) {
+    void **top = (void **)(void *)end;
+    *--top = NULL;                      /* where entry would return to: it never does */
+    *--top = (void *)(uintptr_t)entry;
+    for (int i = 0; i < 6; i++) *--top = NULL;
+    return top;
+}
+#elif defined(__aarch64__)
+__asm__(".text\n.globl schedule_switch\n.type schedule_switch,%function\nschedule_switch:\n"
+        "sub sp,sp,#160\nstp x19,x20,[sp]\nstp x21,x22,[sp,#16]\nstp x23,x24,[sp,#32]\nstp x25,x26,[sp,#48]\n"
+        "stp x27,x28,[sp,#64]\nstp x29,x30,[sp,#80]\nstp d8,d9,[sp,#96]\nstp d10,d11,[sp,#112]\n"
+        "stp d12,d13,[sp,#128]\nstp d14,d15,[sp,#144]\nmov x9,sp\nstr x9,[x0]\nmov sp,x1\n"
+        "ldp x19,x20,[sp]\nldp x21,x22,[sp,#16]\nldp x23,x24,[sp,#32]\nldp x25,x26,[sp,#48]\n"
+        "ldp x27,x28,[sp,#64]\nldp x29,x30,[sp,#80]\nldp d8,d9,[sp,#96]\nldp d10,d11,[sp,#112]\n"
+        "ldp d12,d13,[sp,#128]\nldp d14,d15,[sp,#144]\nadd sp,sp,#160\nret\n"
+        ".size schedule_switch,.-schedule_switch\n");
+static void *schedule_new_stack(char *end, void (*entry)(void)) {
+    void **top = (void **)(void *)(end - 160);
+    memset(top, 0, 160);
+    top[11] = (void *)(uintptr_t)entry; /* x30 */
+    return top;
+}
+#else
+#error "schedule.h: no switch of stacks for this processor"
+#endif
+
+static inline uint64_t schedule_mix(uint64_t a, uint64_t b) {
+    uint64_t x = a * UINT64_C(0x9E3779B97F4A7C15) + b;
+    x ^= x >> 29;
+    x *= UINT64_C(0xBF58476D1CE4E5B9);
+    return x ^ x >> 32;
+}
+static inline uint64_t schedule_random(void) { /* splitmix64 */
+    uint64_t x = S->random += UINT64_C(0x9E3779B97F4A7C15);
+    x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
+    return x ^ x >> 31;
+}
+static inline uint32_t schedule_bit(int thread) { return UINT32_C(1) << thread; }
+static inline schedule_thread *schedule_self(void) { return &S->threads[S->current]; }
+
+/* ---- Failures: the execution ends where it is, and the explorer goes on. */
+static void schedule_leave(schedule_end end) {
+    S->end = end;
+    void *lost;
+    schedule_switch(&lost, S->explorer);
+    abort();
+}
+__attribute__((format(printf, 1, 2), noinline)) static void schedule_fail(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(S->failure, sizeof S->failure, format, arguments);
+    va_end(arguments);
+    if (S->current < 0) { /* in the explorer, after the end */
+        S->end = SCHEDULE_FAILED;
+        return;
+    }
+    schedule_leave(SCHEDULE_FAILED);
+}
+#define CHECK(condition) \
+    ((condition) ? (void)0 : schedule_fail("%s:%d: CHECK(%s)", __FILE__, __LINE__, #condition))
+#define CHECK_STATUS(expected, call) do { \
+        tpool_status schedule_status_is = (call), schedule_status_expected = (expected); \
+        if (schedule_status_is != schedule_status_expected) \
+            schedule_fail("%s:%d: %s gave %s, not %s", __FILE__, __LINE__, #call, \
+                          tpool_status_name(schedule_status_is), tpool_status_name(schedule_status_expected)); \
+    } while (0)
+
+__attribute__((format(printf, 1, 2))) static void schedule_tell(const char *format, ...) {
+    va_list arguments;
+    fprintf(stderr, "  %7llu %9lld us  T%d %-12s ", (unsigned long long)S->steps, (long long)(S->now / 1000), S->current,
+            schedule_self()->name);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "   in %s:%d\n", schedule_self()->function ? schedule_self()->function : "?", schedule_self()->line);
+}
+
+/* ---- Memory: nothing is used twice in one execution, what is freed is overwritten, all of it looked at at the end */
+static void *schedule_malloc(size_t size) {
+    size_t need = (size + SCHEDULE_RED_ZONE + SCHEDULE_GRAIN - 1) / SCHEDULE_GRAIN * SCHEDULE_GRAIN;
+    if (S->block_count == SCHEDULE_ALLOCATIONS || need > SCHEDULE_ARENA - S->arena_used) {
+        schedule_fail("the scenario needs more memory than the explorer has");
+        return NULL;
+    }
+    char *begin = S->arena + S->arena_used;
+    memset(begin, 0xCD, size);
+    memset(begin + size, 0xFE, need - size);
+    memset(S->live + S->arena_used / SCHEDULE_GRAIN, 1, (size + SCHEDULE_GRAIN - 1) / SCHEDULE_GRAIN);
+    S->arena_used += need;
+    S->blocks[S->block_count++] = (schedule_block){ begin, size, false };
+    S->live_blocks++;
+    return begin;
+}
+static void schedule_free(void *pointer) {
+    if (!pointer) return;
+    for (size_t i = S->block_count; i > 0; i--) {
+        schedule_block *block = &S->blocks[i - 1];
+        if (block->begin != pointer) continue;
+        if (block->freed) schedule_fail("freed twice: %zu bytes", block->size);
+        block->freed = true;
+        S->live_blocks--;
+        memset(block->begin, 0xDD, block->size);
+        memset(S->live + (size_t)(block->begin - S->arena) / SCHEDULE_GRAIN, 0,
+               (block->size + SCHEDULE_GRAIN - 1) / SCHEDULE_GRAIN);
+        return;
+    }
+    schedule_fail("freed, but never allocated: %p", pointer);
+}
+static bool schedule_all_are(const char *begin, size_t size, unsigned char value) {
+    if (size == 0) return true;
+    return (unsigned char)begin[0] == value && memcmp(begin, begin + 1, size - 1) == 0;
+}
+/* Marks what is reachable from [begin, end), by whatever looks like an address. */
+static void schedule_reach(const char *begin, const char *end, bool *reached) {
+    for (const char *at = begin; at + sizeof(void *) <= end; at += sizeof(void *)) {
+        uintptr_t word;
+        memcpy(&word, at, sizeof word);
+        word &= ~(uintptr_t)1;
+        if (word < (uintptr_t)S->arena || word >= (uintptr_t)S->arena + S->arena_used) continue;
+        for (size_t i = 0; i < S->block_count; i++) {
+            schedule_block *block = &S->blocks[i];
+            if (block->freed || reached[i] || word < (uintptr_t)block->begin ||
+                word >= (uintptr_t)block->begin + block->size)
+                continue;
+            reached[i] = true;
+            schedule_reach(block->begin, block->begin + block->size, reached);
+            break;
+        }
+    }
+}
+static void schedule_check_memory(void) {
+    static const char *const was[] = { "written past its end", "written after it was freed", "never freed" };
+    bool *reached = NULL;
+    if (S->scenario->keeps && S->live_blocks) {
+        reached = calloc(S->block_count, sizeof *reached);
+        schedule_reach(S->first_data, S->first_data + S->data_size, reached);
+    }
+    for (size_t i = 0; i < S->block_count && S->end == SCHEDULE_OVER; i++) {
+        schedule_block *block = &S->blocks[i];
+        char *end = i + 1 < S->block_count ? S->blocks[i + 1].begin : S->arena + S->arena_used;
+        int wrong = -1;
+        if (!schedule_all_are(block->begin + block->size, (size_t)(end - block->begin) - block->size, 0xFE)) wrong = 0;
+        else if (block->freed && !schedule_all_are(block->begin, block->size, 0xDD)) wrong = 1;
+        else if (!block->freed && !(reached && reached[i])) wrong = 2;
+        if (wrong >= 0) schedule_fail("memory: allocation %zu, of %zu bytes, was %s", i, block->size, was[wrong]);
+    }
+    free(reached);
+}
+/* An atomic access must be to memory that is there. */
+static inline void schedule_check_address(const volatile void *address) {
+    uintptr_t at = (uintptr_t)address, offset = at - (uintptr_t)S->arena;
+    if (offset < SCHEDULE_ARENA) {
+        if (!S->live[offset / SCHEDULE_GRAIN]) schedule_fail("an access to memory that was freed, or never allocated");
+        return;
+    }
+    offset = at - (uintptr_t)S->stacks;
+    if (offset < (uintptr_t)SCHEDULE_THREADS * SCHEDULE_STACK) {
+        schedule_thread *owner = &S->threads[offset / SCHEDULE_STACK];
+        if (owner != schedule_self() && (owner->status == SCHEDULE_ENDED || at < (uintptr_t)owner->stack_pointer))
+            schedule_fail("an access to a frame that thread %d has left", (int)(owner - S->threads));
+    }
+}
+
+/* ---- What happened before what */
+static schedule_word *schedule_find_word(const volatile void *address) {
+    uintptr_t a = (uintptr_t)address;
+    size_t i = (size_t)((a ^ a >> 12) >> 2) * 0x9E37u % SCHEDULE_WORDS;
+    while (S->words[i].address != a) {
+        if (!S->words[i].address) {
+            if (++S->word_count > SCHEDULE_WORDS / 2) {
+                fprintf(stderr, "schedule.h: more atomic words than SCHEDULE_WORDS allows\n");
+                exit(2);
+            }
+            S->words[i].address = a;
+            break;
+        }
+        i = (i + 1) % SCHEDULE_WORDS;
+    }
+    schedule_word *word = &S->words[i];
+    if (word->execution != S->execution) {
+        word->execution = S->execution;
+        word->readers = 0;
+        word->written = false;
+        word->last_write = word->reads = 0;
+    }
+    return word;
+}
+static inline void schedule_happened(schedule_word *word, bool write) {
+    schedule_thread *self = schedule_self();
+    uint64_t before = self->past;
+    self->past = schedule_mix(schedule_mix(before, word->last_write), (uint64_t)word->address * 2 + write) +
+                 (write ? word->reads * 31 : 0);
+    S->state ^= before ^ self->past;
+    if (write) {
+        word->last_write = self->past;
+        word->reads = 0;
+    } else {
+        word->reads += self->past;
+    }
+    if (S->alive == schedule_bit(S->current)) return;
+    word->readers |= schedule_bit(S->current);
+    word->written |= write;
+    if (word->written && !word->found_shared && (word->readers & (word->readers - 1))) {
+        word->found_shared = true;
+        S->more_shared = true;
+    }
+}
+
+/* ---- Who goes on */
+static uint32_t schedule_choosable(void) {
+    if (!S->yielded) return S->ready;
+    uint32_t able = S->ready;
+    for (uint32_t left = S->yielded & S->ready; left; left &= left - 1) {
+        int i = __builtin_ctz(left);
+        if (S->threads[i].behind & S->ready & ~schedule_bit(i)) able &= ~schedule_bit(i);
+    }
+    if (able) return able;
+    for (int i = 0; i < S->started; i++) S->threads[i].behind = 0; /* all wait for each other to go first */
+    S->yielded = 0;
+    return S->ready;
+}
+static int schedule_next_timer(void) {
+    int next = -1;
+    for (uint32_t left = S->timed; left; left &= left - 1) {
+        int i = __builtin_ctz(left);
+        if (next < 0 || S->threads[i].wake_at < S->threads[next].wake_at) next = i;
+    }
+    return next;
+}
+static void schedule_make_ready(int i, bool timed_out) {
+    schedule_thread *thread = &S->threads[i];
+    thread->status = SCHEDULE_READY;
+    thread->timed_out = timed_out;
+    thread->asleep_on = NULL;
+    S->ready |= schedule_bit(i);
+    S->timed &= ~schedule_bit(i);
+}
+/* Time passes, to the next time limit: everybody whose limit that is wakes. Tells the first of them. */
+static int schedule_pass_time(void) {
+    int next = schedule_next_timer();
+    if (++S->clock_steps > 2000) schedule_fail("time passes, and nothing else happens: it never ends");
+    S->now = S->threads[next].wake_at;
+    schedule_word *clock = schedule_find_word(&S->now); /* as if a thread wrote it that does nothing else */
+    S->state ^= clock->last_write;
+    clock->last_write = schedule_mix(clock->last_write + clock->reads * 31, (uint64_t)S->now);
+    clock->reads = 0;
+    S->state ^= clock->last_write;
+    clock->written = true;
+    clock->readers |= schedule_bit(next) | (S->current >= 0 ? schedule_bit(S->current) : 0);
+    if (!clock->found_shared) clock->found_shared = S->more_shared = true;
+    for (uint32_t left = S->timed; left; left &= left - 1) {
+        int i = __builtin_ctz(left);
+        if (S->threads[i].wake_at <= S->now) schedule_make_ready(i, true);
+    }
+    if (S->tracing) fprintf(stderr, "          time passes\n");
+    return next;
+}
+
+/* True: this state was seen with as many preemptions left, so that all that can follow is known. */
+static bool schedule_was_seen(bool runs) {
+    if (!S->caching || S->depth < S->replayed) return false;
+    uint64_t key = schedule_mix(S->state, (uint64_t)S->current * 2 + runs);
+    for (uint32_t left = S->yielded; left; left &= left - 1)
+        key = schedule_mix(key, (uint64_t)__builtin_ctz(left) << 32 | S->threads[__builtin_ctz(left)].behind);
+    for (size_t i = key & (S->seen_size - 1);; i = (i + 1) & (S->seen_size - 1)) {
+        schedule_seen *seen = &S->seen[i];
+        if (seen->search != S->search) {
+            *seen = (schedule_seen){ key, S->used, S->search };
+            S->seen_count++;
+            return false;
+        }
+        if (seen->state != key) continue;
+        if (seen->used <= S->used) return true;
+        seen->used = S->used;
+        return false;
+    }
+}
+
+static void schedule_report_hang(void) {
+    size_t length = (size_t)snprintf(S->failure, sizeof S->failure, "a hang: nobody can go on;");
+    for (int i = 0; i < S->started && length < sizeof S->failure; i++) {
+        schedule_thread *t = &S->threads[i];
+        if (t->status == SCHEDULE_ENDED) continue;
+        length += (size_t)snprintf(S->failure + length, sizeof S->failure - length, " T%d %s %s in %s:%d;", i, t->name,
+                                   t->status == SCHEDULE_JOINING ? "joins" : "sleeps",
+                                   t->function ? t->function : "?", t->line);
+    }
+    schedule_leave(SCHEDULE_FAILED);
+}
+
+/* Whose turn it is. `runs`: the current thread could go on. */
+static int schedule_decide(bool runs) {
+    uint32_t able = schedule_choosable();
+    if (runs && !(able & schedule_bit(S->current))) runs = false; /* it has yielded */
+    if (!able) {
+        if (S->timed) {
+            int next = schedule_pass_time();
+            (void)next;
+            return schedule_decide(false);
+        }
+        if (!S->alive) schedule_leave(SCHEDULE_OVER);
+        schedule_report_hang();
+    }
+    if (able == schedule_bit(S->current) && runs && !S->timed) return S->current;
+
+    if (S->mode == SCHEDULE_DEPTH_FIRST) {
+        if (schedule_was_seen(runs)) schedule_leave(SCHEDULE_CUT);
+        bool may_preempt = S->used < (unsigned)S->preemptions;
+        if (runs && !may_preempt) return S->current;
+        if (!runs && !(able & (able - 1)) && !(S->timed && may_preempt)) return __builtin_ctz(able);
+        schedule_choice *choice = &S->path[S->depth];
+        if (S->depth >= S->replayed) {
+            if (S->depth + 1 >= SCHEDULE_PATH) schedule_fail("no end after %d choices", SCHEDULE_PATH);
+            choice->count = choice->chosen = 0;
+            choice->used = (uint8_t)S->used;
+            if (runs) {
+                choice->who[choice->count++] = (uint8_t)S->current;
+                able &= ~schedule_bit(S->current);
+                choice->free = 1;
+            }
+            for (; able; able &= able - 1) choice->who[choice->count++] = (uint8_t)__builtin_ctz(able);
+            if (!runs) choice->free = choice->count;
+            if (S->timed && may_preempt) choice->who[choice->count++] = SCHEDULE_CLOCK;
+        }
+        S->depth++;
+        S->used += choice->chosen >= choice->free;
+        int who = choice->who[choice->chosen];
+        return who == SCHEDULE_CLOCK ? schedule_pass_time() : who;
+    }
+
+    bool time_may_pass = S->timed && schedule_random() % 64 == 0;
+    if (time_may_pass) return schedule_pass_time();
+    if (S->mode == SCHEDULE_AT_RANDOM) {
+        if (runs && schedule_random() % 8) return S->current;
+        int nth = (int)(schedule_random() % (unsigned)__builtin_popcount(able));
+        while (nth-- > 0) able &= able - 1;
+        return __builtin_ctz(able);
+    }
+    for (unsigned i = 0; i < S->change_count; i++)
+        if (S->changes[i] == S->steps && S->current >= 0) S->priorities[S->current] = --S->lowest;
+    int best = -1;
+    for (; able; able &= able - 1) {
+        int i = __builtin_ctz(able);
+        if (best < 0 || S->priorities[i] > S->priorities[best]) best = i;
+    }
+    return best;
+}
+static void schedule_go_to(int next) {
+    schedule_thread *self = S->current >= 0 ? schedule_self() : NULL;
+    if (S->current == next) return;
+    S->current = next;
+    if (S->tracing) fprintf(stderr, "          -> T%d %s\n", next, S->threads[next].name);
+    schedule_switch(&self->stack_pointer, S->threads[next].stack_pointer);
+}
+
+/* Before a step that others can see. */
+static schedule_word *schedule_step(const volatile void *address, bool is_memory, const char *function, int line) {
+    schedule_thread *self = schedule_self();
+    self->function = function;
+    self->line = line;
+    if (++S->steps > SCHEDULE_STEPS) schedule_fail("no end after %d steps", SCHEDULE_STEPS);
+    schedule_word *word = schedule_find_word(address);
+    if (S->ready != schedule_bit(S->current) || S->timed) {
+        if (S->mode != SCHEDULE_DEPTH_FIRST || word->shared) {
+            schedule_go_to(schedule_decide(true));
+        }
+    }
+    if (S->yielded) {
+        S->yielded = 0;
+        self->behind = 0;
+        for (int i = 0; i < S->started; i++) {
+            S->threads[i].behind &= ~schedule_bit(S->current);
+            if (S->threads[i].behind) S->yielded |= schedule_bit(i);
+        }
+    }
+    if (is_memory) schedule_check_address(address);
+    return word;
+}
+static void schedule_block_here(void) {
+    S->ready &= ~schedule_bit(S->current);
+    schedule_go_to(schedule_decide(false));
+}
+static void schedule_yield_here(const char *function, int line) {
+    schedule_thread *self = schedule_self();
+    self->function = function;
+    self->line = line;
+    uint32_t others = S->ready & ~schedule_bit(S->current);
+    if (++S->steps > SCHEDULE_STEPS) schedule_fail("no end after %d steps", SCHEDULE_STEPS);
+    if (!others) {
+        if (S->timed && S->mode == SCHEDULE_DEPTH_FIRST) schedule_go_to(schedule_decide(true));
+        return;
+    }
+    self->behind = others;
+    S->yielded |= schedule_bit(S->current);
+    if (S->mode == SCHEDULE_PCT) S->priorities[S->current] = --S->lowest;
+    schedule_go_to(schedule_decide(true));
+}
+
+/* ---- The system beneath tpool.h */
+static int schedule_clock_gettime(struct timespec *t) {
+    schedule_thread *self = schedule_self();
+    schedule_word *clock = schedule_step(&S->now, false, self->function, self->line);
+    schedule_happened(clock, false);
+    t->tv_sec = (time_t)(S->now / 1000000000);
+    t->tv_nsec = (long)(S->now % 1000000000);
+    return 0;
+}
+/* Sleeps on a word if it has that value. `ns` below 0: without a limit. False: the time was over. */
+static bool schedule_futex_wait(const volatile void *address, uint32_t expected, int64_t ns, const char *function,
+                                int line) {
+    schedule_word *word = schedule_step(address, true, function, line);
+    uint32_t now;
+    memcpy(&now, (const void *)(uintptr_t)address, sizeof now);
+    if (S->tracing) schedule_tell("sleeps on %p: %u%s", (void *)(uintptr_t)address, expected,
+                                  now == expected ? "" : ", but it is another");
+    schedule_happened(word, now == expected);
+    if (now != expected) return true;
+    schedule_thread *self = schedule_self();
+    self->status = SCHEDULE_ASLEEP;
+    self->asleep_on = (const void *)(uintptr_t)address;
+    self->queued = ++S->queue_count;
+    self->timed_out = false;
+    if (ns >= 0 && ns < SCHEDULE_NS_A_LONG_TIME) {
+        self->wake_at = S->now + ns;
+        S->timed |= schedule_bit(S->current);
+    }
+    schedule_block_here();
+    if (self->timed_out) schedule_happened(schedule_find_word(&S->now), false);
+    return !self->timed_out;
+}
+static long schedule_futex_wake(const volatile void *address, unsigned most, const char *function, int line) {
+    schedule_word *word = schedule_step(address, false, function, line);
+    schedule_happened(word, true);
+    long woken = 0;
+    for (; most > 0; most--) {
+        int first = -1;
+        for (int i = 0; i < S->started; i++)
+            if (S->threads[i].status == SCHEDULE_ASLEEP && S->threads[i].asleep_on == (const void *)(uintptr_t)address &&
+                (first < 0 || S->threads[i].queued < S->threads[first].queued))
+                first = i;
+        if (first < 0) break;
+        schedule_make_ready(first, false);
+        woken++;
+    }
+    if (S->tracing) schedule_tell("wakes %ld at %p", woken, (void *)(uintptr_t)address);
+    return woken;
+}
+static long schedule_syscall(const char *function, int line, long number, ...) {
+    va_list arguments;
+    va_start(arguments, number);
+    long result = 0;
+    if (number == SYS_futex) {
+        void *word = va_arg(arguments, void *);
+        int operation = va_arg(arguments, int) & 127;
+        uint32_t value = va_arg(arguments, uint32_t);
+        if (operation == 0 /* FUTEX_WAIT */) {
+            struct { long sec, nsec; } *t = va_arg(arguments, void *);
+            if (!schedule_futex_wait(word, value, t ? t->sec * 1000000000 + t->nsec : -1, function, line)) {
+                errno = ETIMEDOUT;
+                result = -1;
+            }
+        } else if (operation == 1 /* FUTEX_WAKE */) {
+            result = schedule_futex_wake(word, value, function, line);
+        } else {
+            schedule_fail("a futex operation that the explorer does not know: %d", operation);
+        }
+    } else if (number == SYS_sched_getaffinity) {
+        (void)va_arg(arguments, int);
+        size_t size = va_arg(arguments, size_t);
+        unsigned char *mask = va_arg(arguments, void *);
+        memset(mask, 0, size);
+        for (int i = 0; i < S->cpus; i++) mask[i / 8] |= (unsigned char)(1u << i % 8);
+        result = 128;
+#if defined(SYS_membarrier)
+    } else if (number == SYS_membarrier) { /* accesses are in order here anyway */
+        result = 0;
+#endif
+    } else {
+        schedule_fail("a system call that the explorer does not know: %ld", number);
+    }
+    va_end(arguments);
+    return result;
+}
+
+static void schedule_thread_end(void *result) {
+    schedule_thread *self = schedule_self();
+    for (bool again = true; again;) {
+        again = false;
+        for (int i = 0; i < S->key_count; i++) {
+            const void *value = self->specific[i];
+            self->specific[i] = NULL;
+            if (!value || !S->key_destructors[i]) continue;
+            S->key_destructors[i]((void *)(uintptr_t)value);
+            again = true;
+        }
+    }
+    schedule_happened(schedule_step(self, false, "the end of a thread", 0), true);
+    self->result = result;
+    self->status = SCHEDULE_ENDED;
+    S->alive &= ~schedule_bit(S->current);
+    for (int i = 0; i < S->started; i++)
+        if (S->threads[i].status == SCHEDULE_JOINING && S->threads[i].asleep_on == self) schedule_make_ready(i, false);
+    if (S->tracing) schedule_tell("ends");
+    schedule_block_here();
+}
+static void schedule_thread_entry(void) {
+    schedule_thread *self = schedule_self();
+    schedule_thread_end(self->fn(self->arg));
+    abort();
+}
+static int schedule_thread_start(void *(*fn)(void *), void *arg) {
+    int i = S->started++;
+    if (i >= SCHEDULE_THREADS) {
+        S->started--;
+        schedule_fail("more than %d threads", SCHEDULE_THREADS);
+    }
+    schedule_thread *thread = &S->threads[i];
+    memset(thread, 0, sizeof *thread);
+    thread->status = SCHEDULE_READY;
+    thread->fn = fn;
+    thread->arg = arg;
+    thread->past = schedule_mix((uint64_t)i + 1, S->current >= 0 ? schedule_self()->past : 0);
+    S->state ^= thread->past;
+    snprintf(thread->name, sizeof thread->name, "%s", i == 0 ? "main" : "helper");
+    thread->stack_pointer = schedule_new_stack(S->stacks + (size_t)(i + 1) * SCHEDULE_STACK, schedule_thread_entry);
+    S->ready |= schedule_bit(i);
+    S->alive |= schedule_bit(i);
+    if (S->mode == SCHEDULE_PCT) S->priorities[i] = (uint32_t)(schedule_random() >> 33) | 0x80000000u;
+    return i;
+}
+static int schedule_pthread_create(pthread_t *thread, void *(*fn)(void *), void *arg, const char *function, int line) {
+    schedule_happened(schedule_step(&S->started, false, function, line), true);
+    int i = schedule_thread_start(fn, arg);
+    *thread = (pthread_t)(i + 1);
+    if (S->tracing) schedule_tell("starts T%d", i);
+    return 0;
+}
+static int schedule_pthread_join(pthread_t thread, void **result, const char *function, int line) {
+    int i = (int)thread - 1;
+    schedule_thread *other = &S->threads[i], *self = schedule_self();
+    if (i < 0 || i >= S->started) schedule_fail("a join of a thread that there is not");
+    schedule_word *word = schedule_step(other, false, function, line);
+    if (other->status != SCHEDULE_ENDED) {
+        self->status = SCHEDULE_JOINING;
+        self->asleep_on = other;
+        schedule_block_here();
+    }
+    schedule_happened(word, false);
+    if (result) *result = other->result;
+    return 0;
+}
+static int schedule_key_create(pthread_key_t *key, void (*destructor)(void *)) {
+    *key = (pthread_key_t)S->key_count;
+    if (S->key_count == 4) return EAGAIN;
+    S->key_destructors[S->key_count++] = destructor;
+    return 0;
+}
+static int schedule_setspecific(pthread_key_t key, const void *value) {
+    schedule_self()->specific[key] = value;
+    return 0;
+}
+static int schedule_atexit(void (*handler)(void)) {
+    S->exit_handlers[S->exit_handler_count++] = handler;
+    return 0;
+}
+static int schedule_prctl(int option, unsigned long value) {
+    if (option == PR_SET_NAME) snprintf(schedule_self()->name, sizeof schedule_self()->name, "%s", (char *)value);
+    return 0;
+}
+static int schedule_nothing(const void *a, const void *b) { (void)a; (void)b; return 0; }
+/* A timed wait for nothing: lets a scenario have something happen at any moment. */
+__attribute__((unused)) static void schedule_sleep(int64_t ns) {
+    static const uint32_t nothing = 0;
+    (void)schedule_futex_wait(&nothing, 0, ns, "schedule_sleep", 0);
+}
+/* What the program's end does. */
+__attribute__((unused)) static void schedule_run_exit(void) {
+    while (S->exit_handler_count > 0) S->exit_handlers[--S->exit_handler_count]();
+}
+
+/* ---- <stdatomic.h>, by the same names */
+#if defined(__clang__)
+#define SCHEDULE_LOAD(p) __c11_atomic_load((p), __ATOMIC_RELAXED)
+#define SCHEDULE_STORE(p, v) __c11_atomic_store((p), (v), __ATOMIC_RELAXED)
+#define SCHEDULE_EXCHANGE(p, v) __c11_atomic_exchange((p), (v), __ATOMIC_RELAXED)
+#define SCHEDULE_CAS(p, s, v) \
+    __c11_atomic_compare_exchange_strong((p), (s), (v), __ATOMIC_RELAXED, __ATOMIC_RELAXED)
+#define SCHEDULE_FETCH(op, p, v) __c11_atomic_fetch_##op((p), (v), __ATOMIC_RELAXED)
+#else
+#define SCHEDULE_LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define SCHEDULE_STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define SCHEDULE_EXCHANGE(p, v) __atomic_exchange_n((p), (v), __ATOMIC_RELAXED)
+#define SCHEDULE_CAS(p, s, v) __atomic_compare_exchange_n((p), (s), (v), 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
+#define SCHEDULE_FETCH(op, p, v) __atomic_fetch_##op((p), (v), __ATOMIC_RELAXED)
+#endif
+/* Tells a step in a trace. */
+static inline void schedule_trace(const char *what, const volatile void *address, uint64_t value) {
+    if (S->tracing) schedule_tell("%-8s %p: %llx", what, (void *)(uintptr_t)address, (unsigned long long)value);
+}
+/* The operand first, since it may itself be an access: nothing else comes between the step and the access. */
+#define SCHEDULE_ACCESS(kind, pointer, operand, writes, operation) __extension__({ \
+        __auto_type schedule_operand = (operand); \
+        __auto_type schedule_at = (pointer); \
+        schedule_word *schedule_here = schedule_step(schedule_at, true, __func__, __LINE__); \
+        __auto_type schedule_value = (operation); \
+        schedule_happened(schedule_here, (writes)); \
+        schedule_trace(kind, schedule_at, (uint64_t)(uintptr_t)schedule_value); \
+        (void)schedule_operand; \
+        schedule_value; \
+    })
+#undef atomic_load_explicit
+#undef atomic_store_explicit
+#undef atomic_exchange_explicit
+#undef atomic_compare_exchange_strong_explicit
+#undef atomic_compare_exchange_weak_explicit
+#undef atomic_fetch_add_explicit
+#undef atomic_fetch_sub_explicit
+#undef atomic_fetch_or_explicit
+#undef atomic_fetch_and_explicit
+#undef atomic_fetch_xor_explicit
+#undef atomic_load
+#undef atomic_store
+#undef atomic_exchange
+#undef atomic_fetch_add
+#undef atomic_fetch_sub
+#undef atomic_thread_fence
+#define atomic_load_explicit(p, o) SCHEDULE_ACCESS("load", p, 0, false, SCHEDULE_LOAD(schedule_at))
+#define atomic_store_explicit(p, v, o) \
+    ((void)SCHEDULE_ACCESS("store", p, v, true, (SCHEDULE_STORE(schedule_at, schedule_operand), schedule_operand)))
+#define atomic_exchange_explicit(p, v, o) \
+    SCHEDULE_ACCESS("exchange", p, v, true, SCHEDULE_EXCHANGE(schedule_at, schedule_operand))
+#define atomic_compare_exchange_strong_explicit(p, s, v, o, f) \
+    SCHEDULE_ACCESS("cas", p, v, schedule_value, SCHEDULE_CAS(schedule_at, s, schedule_operand))
+#define atomic_compare_exchange_weak_explicit(p, s, v, o, f) atomic_compare_exchange_strong_explicit(p, s, v, o, f)
+#define SCHEDULE_FETCH_ACCESS(op, p, v) SCHEDULE_ACCESS(#op, p, v, true, SCHEDULE_FETCH(op, schedule_at, schedule_operand))
+#define atomic_fetch_add_explicit(p, v, o) SCHEDULE_FETCH_ACCESS(add, p, v)
+#define atomic_fetch_sub_explicit(p, v, o) SCHEDULE_FETCH_ACCESS(sub, p, v)
+#define atomic_fetch_or_explicit(p, v, o) SCHEDULE_FETCH_ACCESS(or, p, v)
+#define atomic_fetch_and_explicit(p, v, o) SCHEDULE_FETCH_ACCESS(and, p, v)
+#define atomic_fetch_xor_explicit(p, v, o) SCHEDULE_FETCH_ACCESS(xor, p, v)
+#define atomic_load(p) atomic_load_explicit(p, memory_order_seq_cst)
+#define atomic_store(p, v) atomic_store_explicit(p, v, memory_order_seq_cst)
+#define atomic_exchange(p, v) atomic_exchange_explicit(p, v, memory_order_seq_cst)
+#define atomic_fetch_add(p, v) atomic_fetch_add_explicit(p, v, memory_order_seq_cst)
+#define atomic_fetch_sub(p, v) atomic_fetch_sub_explicit(p, v, memory_order_seq_cst)
+#define atomic_thread_fence(o) ((void)0) /* accesses are in order here anyway */
+
+/* ---- The POSIX calls, by the same names */
+#define __builtin_ia32_pause() schedule_yield_here(__func__, __LINE__)
+#define sched_yield() schedule_yield_here(__func__, __LINE__)
+#define clock_gettime(clock, t) schedule_clock_gettime(t)
+#define syscall(...) schedule_syscall(__func__, __LINE__, __VA_ARGS__)
+#define pthread_create(t, a, fn, arg) ((void)(a), schedule_pthread_create((t), (fn), (arg), __func__, __LINE__))
+#define pthread_join(t, r) schedule_pthread_join((t), (r), __func__, __LINE__)
+#define pthread_exit(r) schedule_thread_end(r)
+#define pthread_self() ((pthread_t)(S->current + 1))
+#define pthread_sigmask(how, set, old) schedule_nothing((set), (old))
+#define pthread_attr_init(a) schedule_nothing((a), NULL)
+#define pthread_attr_destroy(a) schedule_nothing((a), NULL)
+#define pthread_attr_setstacksize(a, size) ((void)(a), (void)(size), 0)
+#define pthread_getattr_np(t, a) ((void)(t), (void)(a), 0)
+#define pthread_attr_getstack(a, base, size) \
+    ((void)(a), *(base) = S->stacks + (size_t)S->current * SCHEDULE_STACK, *(size) = SCHEDULE_STACK, 0)
+#define pthread_key_create(key, destructor) schedule_key_create((key), (destructor))
+#define pthread_setspecific(key, value) schedule_setspecific((key), (value))
+#define pthread_atfork(prepare, parent, child) ((void)(prepare), (void)(parent), (void)(child), 0)
+#define atexit(handler) schedule_atexit(handler)
+#define prctl(option, value, ...) schedule_prctl((option), (value))
+#define fopen(path, mode) ((void)(path), (FILE *)NULL) /* no cgroups */
+#define TPOOL__PER_THREAD(type, name) \
+    static type name##_storage[SCHEDULE_THREADS]; \
+    static inline type *name(void) { return &name##_storage[S->current]; }
+
+#define TPOOL_THREADS_POSIX
+#define TPOOL_MALLOC(size) schedule_malloc(size)
+#define TPOOL_FREE(pointer) schedule_free(pointer)
+#define TPOOL_ASSERT(x) CHECK(x)
+#define TPOOL_STATIC
+#include "tpool.h"
+
+/* ---- For scenarios */
+/* A gate is closed at first: who passes waits until it is opened. */
+typedef struct gate { _Atomic(uint32_t) open; } gate;
+__attribute__((unused)) static void gate_pass(gate *g) {
+    while (!atomic_load(&g->open)) (void)schedule_futex_wait(&g->open, 0, -1, __func__, __LINE__);
+}
+__attribute__((unused)) static void gate_open(gate *g) {
+    atomic_store(&g->open, 1);
+    (void)schedule_futex_wake(&g->open, 100, __func__, __LINE__);
+}
+__attribute__((unused)) static void *gate_task(void *arg) { gate_pass(arg); return arg; }
+/* A task that counts its runs. */
+typedef struct counter { _Atomic(uint32_t) runs; } counter;
+__attribute__((unused)) static void *count_task(void *arg) {
+    atomic_fetch_add(&((counter *)arg)->runs, 1);
+    return arg;
+}
+__attribute__((unused)) static pthread_t started(void *(*fn)(void *), void *arg) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, fn, arg) == 0);
+    return thread;
+}
+__attribute__((unused)) static void join(pthread_t thread) { CHECK(pthread_join(thread, NULL) == 0); }
+__attribute__((unused)) static tpool *new_pool(tpool_config config) {
+    tpool *pool = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_create(&pool, &config));
+    return pool;
+}
+__attribute__((unused)) static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *future = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
+    CHECK(future != NULL);
+    return future;
+}
+/* Waits for the end of a future, releases it, and tells the end. */
+__attribute__((unused)) static tpool_status end_of(tpool_future *future) {
+    tpool_status status = tpool_future_result(future, TPOOL_FOREVER, NULL);
+    tpool_future_release(future);
+    return status;
+}
+/* At rest the statistics add up. */
+__attribute__((unused)) static tpool_stats stats_at_rest(tpool *pool) {
+    tpool_stats s;
+    CHECK_STATUS(TPOOL_OK, tpool_get_stats(pool, &s));
+    if (s.queued || s.submitted != s.completed + s.failed + s.cancelled + s.expired + s.dropped)
+        schedule_fail("statistics: queued %zu, submitted %llu, completed %llu, failed %llu, cancelled %llu, expired %llu, "
+                      "dropped %llu", s.queued, (unsigned long long)s.submitted, (unsigned long long)s.completed,
+                      (unsigned long long)s.failed, (unsigned long long)s.cancelled, (unsigned long long)s.expired,
+                      (unsigned long long)s.dropped);
+    return s;
+}
+/* Drains it, looks at its statistics, and destroys it. */
+__attribute__((unused)) static tpool_stats end_pool(tpool *pool) {
+    CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+    tpool_stats stats = stats_at_rest(pool);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    return stats;
+}
+
+/* ---- The search */
+#undef pthread_create
+#undef fopen
+extern char __data_start[], _end[];
+
+static void *schedule_scenario_main(void *arg) {
+    (void)arg;
+    S->scenario->run();
+    return NULL;
+}
+static void schedule_crashed(int number) {
+    snprintf(S->failure, sizeof S->failure, "a crash: %s, in %s:%d", strsignal(number),
+             schedule_self()->function ? schedule_self()->function : "?", schedule_self()->line);
+    siglongjmp(S->crash, 1);
+}
+/* Runs the scenario once. */
+static schedule_end schedule_execute(void) {
+    memcpy(S->first_data, S->data_copy, S->data_size);
+    memset(S->live, 0, S->arena_used / SCHEDULE_GRAIN + 1);
+    S->arena_used = S->block_count = S->live_blocks = 0;
+    S->execution++;
+    S->started = 0;
+    S->alive = S->ready = S->timed = S->yielded = 0;
+    S->now = 1000000000;
+    S->queue_count = S->steps = S->clock_steps = 0;
+    S->state = 0;
+    S->exit_handler_count = S->key_count = 0;
+    S->depth = S->used = 0;
+    S->lowest = 0x80000000u;
+    S->end = SCHEDULE_OVER;
+    S->current = -1;
+    S->current = schedule_thread_start(schedule_scenario_main, NULL);
+    if (sigsetjmp(S->crash, 0) == 0) {
+        schedule_switch(&S->explorer, S->threads[0].stack_pointer);
+    } else {
+        S->end = SCHEDULE_FAILED;
+    }
+    S->current = -1;
+    if (S->steps > S->longest) S->longest = S->steps;
+    if (S->arena_used > S->arena_most) S->arena_most = S->arena_used;
+    if (S->started > S->most_threads) S->most_threads = S->started;
+    if (S->end == SCHEDULE_OVER) schedule_check_memory();
+    return S->end;
+}
+static double schedule_seconds(void) {
+    struct timespec t;
+    (clock_gettime)(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+static void schedule_forget(void) {
+    S->search++;
+    S->seen_count = 0;
+}
+static void schedule_grow_seen(void) {
+    schedule_seen *old = S->seen;
+    size_t old_size = S->seen_size;
+    S->seen_size *= 2;
+    S->seen = calloc(S->seen_size, sizeof *S->seen);
+    if (!S->seen) {
+        fprintf(stderr, "schedule.h: out of memory\n");
+        exit(2);
+    }
+    for (size_t i = 0; i < old_size; i++) {
+        if (old[i].search != S->search) continue;
+        size_t at = old[i].state & (S->seen_size - 1);
+        while (S->seen[at].search == S->search) at = (at + 1) & (S->seen_size - 1);
+        S->seen[at] = old[i];
+    }
+    free(old);
+}
+static void schedule_adopt_shared(void) {
+    for (size_t i = 0; i < SCHEDULE_WORDS; i++) S->words[i].shared = S->words[i].found_shared;
+    S->more_shared = false;
+}
+/* To the next path that has not been taken. False: there is none. */
+static bool schedule_backtrack(void) {
+    while (S->depth > 0) {
+        schedule_choice *choice = &S->path[S->depth - 1];
+        unsigned next = choice->chosen + 1u;
+        if (next < choice->count && choice->used + (next >= choice->free) <= S->preemptions) {
+            choice->chosen = (uint8_t)next;
+            S->replayed = S->depth;
+            return true;
+        }
+        S->depth--;
+    }
+    return false;
+}
+
+static void schedule_print_failure(const char *program, const char *how) {
+    printf("%s: FAILED: %s\n    replay: %s %s %s\n", S->scenario->name, S->failure, program, how, S->scenario->name);
+    fflush(stdout);
+}
+/* The choices that are not the first, as place=choice. */
+static void schedule_path_text(char *text, size_t size) {
+    size_t length = (size_t)snprintf(text, size, "--preemptions %d --replay ", S->preemptions);
+    for (size_t i = 0; i < S->depth && length < size; i++)
+        if (S->path[i].chosen)
+            length += (size_t)snprintf(text + length, size - length, "%zu=%u,", i, S->path[i].chosen);
+    if (length < size) snprintf(text + length, size - length, ".");
+}
+
+typedef struct schedule_options {
+    const char *program, *replay;
+    int preemptions;                    /* -1: the scenario's */
+    bool quick, trace, seeded;
+    uint64_t seed;
+    unsigned chance;
+    double seconds;
+} schedule_options;
+
+/* Finds out which words are shared, by chance: a start for the search. The same every time, so that paths replay. */
+static bool schedule_warm_up(void) {
+    memset(S->words, 0, SCHEDULE_WORDS * sizeof *S->words);
+    S->word_count = 0;
+    S->execution = 0;
+    S->random = 1;
+    S->mode = SCHEDULE_AT_RANDOM;
+    for (int i = 0; i < 200; i++)
+        if (schedule_execute() == SCHEDULE_FAILED) return false;
+    return true;
+}
+
+static bool schedule_explore(const schedule_options *options) {
+    char text[4096];
+    uint64_t runs = 0, whole = 0;
+    unsigned searches = 0;
+    double began = schedule_seconds();
+    bool in_time = true;
+    if (!schedule_warm_up()) {
+        schedule_print_failure(options->program, "(by chance, while looking for shared words)");
+        return false;
+    }
+    do {
+        schedule_adopt_shared();
+        schedule_forget();
+        S->mode = SCHEDULE_DEPTH_FIRST;
+        S->caching = true;
+        S->depth = S->replayed = 0;
+        S->longest = 0;
+        searches++;
+        runs = whole = 0;
+        do {
+            schedule_end end = schedule_execute();
+            runs++;
+            whole += end == SCHEDULE_OVER;
+            if (end == SCHEDULE_FAILED) {
+                schedule_path_text(text, sizeof text);
+                schedule_print_failure(options->program, text);
+                return false;
+            }
+            if (S->seen_count > S->seen_size / 2) schedule_grow_seen();
+            if (runs % 1024 == 0 && options->seconds > 0 && schedule_seconds() - began > options->seconds) in_time = false;
+        } while (in_time && schedule_backtrack());
+    } while (in_time && S->more_shared);
+    double took = schedule_seconds() - began;
+    printf("%s: %llu schedules (%llu to the end, the rest cut where they met one seen), %s with at most %d preemptions; "
+           "%u search%s, %.2f s, %.0f schedules a second; up to %llu steps, %d threads\n",
+           S->scenario->name, (unsigned long long)runs, (unsigned long long)whole,
+           in_time ? "space exhausted" : "NOT EXHAUSTED", S->preemptions, searches, searches == 1 ? "" : "es", took,
+           (double)runs / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
+    fflush(stdout);
+    return in_time;
+}
+static bool schedule_by_chance(const schedule_options *options, uint64_t seed, unsigned runs) {
+    double began = schedule_seconds();
+    S->mode = SCHEDULE_PCT;
+    S->longest = 0;
+    unsigned depth = S->scenario->depth ? S->scenario->depth : 3;
+    memset(S->words, 0, SCHEDULE_WORDS * sizeof *S->words);
+    S->word_count = 0;
+    S->random = 1;
+    S->change_count = 0;
+    schedule_end end = schedule_execute(); /* once, to know about how many steps there are */
+    uint64_t length = S->longest ? S->longest : 1;
+    for (unsigned i = 0; i < runs; i++) {
+        if (end != SCHEDULE_FAILED) {
+            S->random = schedule_mix(seed + i, 77);
+            S->change_count = depth - 1;
+            for (unsigned k = 0; k + 1 < depth; k++) S->changes[k] = 1 + schedule_random() % length;
+            S->tracing = options->trace && options->seeded;
+            end = schedule_execute();
+            S->tracing = false;
+        }
+        if (end == SCHEDULE_FAILED) {
+            char text[64];
+            snprintf(text, sizeof text, "--seed %llu", (unsigned long long)(seed + i));
+            schedule_print_failure(options->program, text);
+            return false;
+        }
+    }
+    double took = schedule_seconds() - began;
+    printf("%s: %u schedules by chance (PCT, depth %u, seeds from %llu), %.2f s, %.0f schedules a second; up to %llu steps, "
+           "%d threads\n", S->scenario->name, runs, depth, (unsigned long long)seed, took,
+           (double)runs / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
+    fflush(stdout);
+    return true;
+}
+static bool schedule_replay(const schedule_options *options) {
+    (void)schedule_warm_up();
+    /* words found to be shared in the search itself may count too, so go through searches without looking at the rest */
+    schedule_adopt_shared();
+    S->mode = SCHEDULE_DEPTH_FIRST;
+    S->caching = false;
+    memset(S->path, 0, SCHEDULE_PATH * sizeof *S->path);
+    unsigned long wanted[64];
+    unsigned chosen[64];
+    int count = 0, read = 0;
+    for (const char *at = options->replay; count < 64 && sscanf(at, "%lu=%u,%n", &wanted[count], &chosen[count], &read) == 2;
+         at += read)
+        count++;
+    /* run with the choices so far, then force the next one */
+    S->replayed = 0;
+    schedule_end end = SCHEDULE_OVER;
+    for (int i = 0; i <= count; i++) {
+        S->tracing = i == count && options->trace;
+        end = schedule_execute();
+        S->tracing = false;
+        if (i == count) break;
+        if (wanted[i] >= S->depth || chosen[i] >= S->path[wanted[i]].count) {
+            printf("%s: this does not fit the program: place %lu\n", S->scenario->name, wanted[i]);
+            return false;
+        }
+        S->path[wanted[i]].chosen = (uint8_t)chosen[i];
+        S->replayed = wanted[i] + 1;
+    }
+    printf("%s: %s\n", S->scenario->name, end == SCHEDULE_FAILED ? S->failure : "no failure");
+    return end != SCHEDULE_FAILED;
+}
+
+static bool schedule_run(const schedule_scenario *scenario, const schedule_options *options) {
+    S->scenario = scenario;
+    S->cpus = scenario->cpus ? scenario->cpus : 1;
+    S->preemptions = options->preemptions >= 0 ? options->preemptions
+                     : options->quick ? scenario->quick : scenario->preemptions;
+    S->most_threads = 0;
+    if (options->replay) return schedule_replay(options);
+    if (options->seeded) return schedule_by_chance(options, options->seed, 1);
+    if (options->chance) return schedule_by_chance(options, 1, options->chance);
+    if (scenario->chance)
+        return schedule_by_chance(options, 1, options->quick ? scenario->chance / 10 : scenario->chance);
+    return schedule_explore(options);
+}
+
+static int schedule_main(int argc, char **argv, const schedule_scenario *scenarios, size_t count) {
+    schedule_options options = { argv[0], NULL, -1, false, false, false, 0, 0, 0 };
+    S = mmap(NULL, sizeof *S, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t stacks = (size_t)SCHEDULE_THREADS * SCHEDULE_STACK;
+    /* the same addresses every time, since some of them are hashed by the library */
+    S->arena = mmap((void *)UINT64_C(0x200000000000), SCHEDULE_ARENA, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    S->stacks = mmap((void *)UINT64_C(0x210000000000), stacks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < SCHEDULE_THREADS; i++) mprotect(S->stacks + (size_t)i * SCHEDULE_STACK, 4096, PROT_NONE);
+    S->live = calloc(SCHEDULE_ARENA / SCHEDULE_GRAIN, 1);
+    S->blocks = calloc(SCHEDULE_ALLOCATIONS, sizeof *S->blocks);
+    S->words = calloc(SCHEDULE_WORDS, sizeof *S->words);
+    S->path = calloc(SCHEDULE_PATH, sizeof *S->path);
+    S->seen_size = 1 << 14;
+    S->seen = calloc(S->seen_size, sizeof *S->seen);
+    void *signal_stack = malloc(65536);
+    sigaltstack(&(stack_t){ .ss_sp = signal_stack, .ss_size = 65536 }, NULL);
+    struct sigaction action = { .sa_handler = schedule_crashed, .sa_flags = SA_ONSTACK | SA_NODEFER };
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    sigaction(SIGFPE, &action, NULL);
+
+    bool any_named = false, ok = true;
+    bool *wanted = calloc(count, sizeof *wanted);
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--preemptions") == 0) options.preemptions = atoi(value), i++;
+        else if (strcmp(argv[i], "--replay") == 0) options.replay = value, i++;
+        else if (strcmp(argv[i], "--seed") == 0) options.seed = strtoull(value, NULL, 10), options.seeded = true, i++;
+        else if (strcmp(argv[i], "--chance") == 0) options.chance = (unsigned)atoi(value), i++;
+        else if (strcmp(argv[i], "--seconds") == 0) options.seconds = atof(value), i++;
+        else if (strcmp(argv[i], "--quick") == 0) options.quick = true;
+        else if (strcmp(argv[i], "--trace") == 0) options.trace = true;
+        else {
+            bool known = false;
+            for (size_t k = 0; k < count; k++)
+                if (strcmp(argv[i], scenarios[k].name) == 0) known = wanted[k] = any_named = true;
+            if (!known) {
+                fprintf(stderr, "%s: no such option or scenario: %s\n", argv[0], argv[i]);
+                return 2;
+            }
+        }
+    }
+    S->first_data = __data_start;
+    S->data_size = (size_t)(_end - __data_start);
+    S->data_copy = malloc(S->data_size);
+    memcpy(S->data_copy, S->first_data, S->data_size);
+    for (size_t i = 0; i < count; i++)
+        if (!any_named || wanted[i]) ok = schedule_run(&scenarios[i], &options) && ok;
+    return ok ? 0 : 1;
+}
+#define SCENARIO(function, ...) { .name = #function, .run = function, __VA_ARGS__ }
+#define SCHEDULES(...) \
+    int main(int argc, char **argv) { \
+        static const schedule_scenario scenarios[] = { __VA_ARGS__ }; \
+        return schedule_main(argc, argv, scenarios, sizeof scenarios / sizeof *scenarios); \
+    }
+#endif
