@@ -34,6 +34,7 @@
        --preemptions N   instead of the scenario's own bound       --chance N   N runs by chance instead
        --replay C        the execution that a failure printed      --seed S     the run by chance that it printed
        --quick           at most .quick preemptions                --trace      print every step (with the last two)
+       --plain           without the reductions: slow, and with as many different ends
        --seconds N       at most so long a scenario (then it is not exhausted, which fails) */
 #ifndef TPOOL_TESTS_SCHEDULE_H
 #define TPOOL_TESTS_SCHEDULE_H
@@ -98,7 +99,7 @@ typedef struct schedule_thread {
     int64_t wake_at;
     uint64_t queued;                    /* who slept first is woken first */
     uint64_t past;                      /* hash of all that it did, and of all that happened before that */
-    const char *function;               /* where it is */
+    const char *functions[5];           /* where its last steps were made, newest first */
     int line;
     void *(*fn)(void *);
     void *arg, *result;
@@ -150,7 +151,7 @@ typedef struct schedule_state {
     schedule_choice *path;
     size_t depth, replayed, deepest;
     unsigned used;
-    bool caching, more_shared;
+    bool caching, more_shared, all_shared;
     schedule_seen *seen;
     size_t seen_count, seen_size;
     uint32_t search;
@@ -165,7 +166,7 @@ typedef struct schedule_state {
     /* what came of it */
     schedule_end end;
     const schedule_scenario *scenario;
-    char failure[512];
+    char failure[2048];
     bool tracing;
     char *first_data, *data_copy;
     size_t data_size;
@@ -220,6 +221,24 @@ static inline uint64_t schedule_random(void) { /* splitmix64 */
 }
 static inline uint32_t schedule_bit(int thread) { return UINT32_C(1) << thread; }
 static inline schedule_thread *schedule_self(void) { return &S->threads[S->current]; }
+static inline void schedule_is_at(schedule_thread *self, const char *function, int line) {
+    self->line = line;
+    if (self->functions[0] == function) return;
+    for (int i = 4; i > 0; i--) self->functions[i] = self->functions[i - 1];
+    self->functions[0] = function;
+}
+/* "function:line", and the functions that took a step before, since most waits are in the same few. */
+static const char *schedule_place(const schedule_thread *thread) {
+    static char text[256];
+    size_t length = 0;
+    text[0] = 0;
+    for (int i = 0; i < 5 && thread->functions[i] && length < sizeof text; i++) {
+        length += (size_t)snprintf(text + length, sizeof text - length, "%s%s", i ? " < " : "", thread->functions[i]);
+        if (i == 0 && length < sizeof text)
+            length += (size_t)snprintf(text + length, sizeof text - length, ":%d", thread->line);
+    }
+    return text;
+}
 
 /* ---- Failures: the execution ends where it is, and the explorer goes on. */
 static void schedule_leave(schedule_end end) {
@@ -231,8 +250,11 @@ static void schedule_leave(schedule_end end) {
 __attribute__((format(printf, 1, 2), noinline)) static void schedule_fail(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(S->failure, sizeof S->failure, format, arguments);
+    int length = vsnprintf(S->failure, sizeof S->failure, format, arguments);
     va_end(arguments);
+    if (S->current >= 0 && length >= 0 && (size_t)length < sizeof S->failure)
+        snprintf(S->failure + length, sizeof S->failure - (size_t)length, "\n    T%d %s in %s", S->current,
+                 schedule_self()->name, schedule_place(schedule_self()));
     if (S->current < 0) { /* in the explorer, after the end */
         S->end = SCHEDULE_FAILED;
         return;
@@ -255,7 +277,8 @@ __attribute__((format(printf, 1, 2))) static void schedule_tell(const char *form
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
-    fprintf(stderr, "   in %s:%d\n", schedule_self()->function ? schedule_self()->function : "?", schedule_self()->line);
+    fprintf(stderr, "   in %s:%d\n", schedule_self()->functions[0] ? schedule_self()->functions[0] : "?",
+            schedule_self()->line);
 }
 
 /* ---- Memory: nothing is used twice in one execution, what is freed is overwritten, all of it looked at at the end */
@@ -464,9 +487,8 @@ static void schedule_report_hang(void) {
     for (int i = 0; i < S->started && length < sizeof S->failure; i++) {
         schedule_thread *t = &S->threads[i];
         if (t->status == SCHEDULE_ENDED) continue;
-        length += (size_t)snprintf(S->failure + length, sizeof S->failure - length, " T%d %s %s in %s:%d;", i, t->name,
-                                   t->status == SCHEDULE_JOINING ? "joins" : "sleeps",
-                                   t->function ? t->function : "?", t->line);
+        length += (size_t)snprintf(S->failure + length, sizeof S->failure - length, "\n    T%d %s %s in %s", i, t->name,
+                                   t->status == SCHEDULE_JOINING ? "joins" : "sleeps", schedule_place(t));
     }
     schedule_leave(SCHEDULE_FAILED);
 }
@@ -539,12 +561,11 @@ static void schedule_go_to(int next) {
 /* Before a step that others can see. */
 static schedule_word *schedule_step(const volatile void *address, bool is_memory, const char *function, int line) {
     schedule_thread *self = schedule_self();
-    self->function = function;
-    self->line = line;
+    schedule_is_at(self, function, line);
     if (++S->steps > SCHEDULE_STEPS) schedule_fail("no end after %d steps", SCHEDULE_STEPS);
     schedule_word *word = schedule_find_word(address);
     if (S->ready != schedule_bit(S->current) || S->timed) {
-        if (S->mode != SCHEDULE_DEPTH_FIRST || word->shared) {
+        if (S->mode != SCHEDULE_DEPTH_FIRST || word->shared || S->all_shared) {
             schedule_go_to(schedule_decide(true));
         }
     }
@@ -565,8 +586,7 @@ static void schedule_block_here(void) {
 }
 static void schedule_yield_here(const char *function, int line) {
     schedule_thread *self = schedule_self();
-    self->function = function;
-    self->line = line;
+    schedule_is_at(self, function, line);
     uint32_t others = S->ready & ~schedule_bit(S->current);
     if (++S->steps > SCHEDULE_STEPS) schedule_fail("no end after %d steps", SCHEDULE_STEPS);
     if (!others) {
@@ -581,8 +601,7 @@ static void schedule_yield_here(const char *function, int line) {
 
 /* ---- The system beneath tpool.h */
 static int schedule_clock_gettime(struct timespec *t) {
-    schedule_thread *self = schedule_self();
-    schedule_word *clock = schedule_step(&S->now, false, self->function, self->line);
+    schedule_word *clock = schedule_step(&S->now, false, "clock_gettime", 0);
     schedule_happened(clock, false);
     t->tv_sec = (time_t)(S->now / 1000000000);
     t->tv_nsec = (long)(S->now % 1000000000);
@@ -931,8 +950,7 @@ static void *schedule_scenario_main(void *arg) {
     return NULL;
 }
 static void schedule_crashed(int number) {
-    snprintf(S->failure, sizeof S->failure, "a crash: %s, in %s:%d", strsignal(number),
-             schedule_self()->function ? schedule_self()->function : "?", schedule_self()->line);
+    snprintf(S->failure, sizeof S->failure, "a crash: %s, after %s", strsignal(number), schedule_place(schedule_self()));
     siglongjmp(S->crash, 1);
 }
 /* Runs the scenario once. */
@@ -1028,69 +1046,110 @@ typedef struct schedule_options {
     bool quick, trace, seeded;
     uint64_t seed;
     unsigned chance;
-    double seconds;
+    double seconds, until;
+    bool plain;                         /* without the reductions */
+    int warm_up;                        /* only this run of the warming up */
 } schedule_options;
+typedef struct schedule_count {
+    uint64_t runs, whole, ends;         /* of one search: in all; not cut short; different states at the end */
+    uint64_t all;                       /* of all searches */
+    bool in_time;
+} schedule_count;
 
-/* Finds out which words are shared, by chance: a start for the search. The same every time, so that paths replay. */
-static bool schedule_warm_up(void) {
+/* Finds out which words are shared, by chance: a start for the search. The same every time, so that paths replay. Tells
+   the run that failed, or -1. */
+enum { SCHEDULE_WARM_UP = 200 };
+static int schedule_warm_up(int first) {
+    S->mode = SCHEDULE_AT_RANDOM;
+    for (int i = first; i < SCHEDULE_WARM_UP; i++) {
+        S->random = schedule_mix((uint64_t)i, 33);
+        if (schedule_execute() == SCHEDULE_FAILED) return i;
+    }
+    return -1;
+}
+static void schedule_forget_words(void) {
     memset(S->words, 0, SCHEDULE_WORDS * sizeof *S->words);
     S->word_count = 0;
     S->execution = 0;
-    S->random = 1;
-    S->mode = SCHEDULE_AT_RANDOM;
-    for (int i = 0; i < 200; i++)
-        if (schedule_execute() == SCHEDULE_FAILED) return false;
-    return true;
+    S->more_shared = false;
 }
 
-static bool schedule_explore(const schedule_options *options) {
+/* One search with so many preemptions, with the words that are known to be shared. */
+static bool schedule_search(const schedule_options *options, int preemptions, schedule_count *count) {
+    schedule_forget();
+    S->mode = SCHEDULE_DEPTH_FIRST;
+    S->caching = !options->plain;
+    S->all_shared = options->plain;
+    S->preemptions = preemptions;
+    S->depth = S->replayed = 0;
+    count->runs = count->whole = count->ends = 0;
+    do {
+        schedule_end end = schedule_execute();
+        count->runs++;
+        count->all++;
+        if (end == SCHEDULE_FAILED) return false;
+        if (end == SCHEDULE_OVER) {
+            count->whole++;
+            S->used = 0;
+            S->current = SCHEDULE_THREADS; /* no thread: the state at the end */
+            S->replayed = 0;
+            S->caching = true;
+            count->ends += !schedule_was_seen(false);
+            S->caching = !options->plain;
+            S->current = -1;
+        }
+        if (S->seen_count > S->seen_size / 2) schedule_grow_seen();
+        if (count->runs % 1024 == 0 && options->seconds > 0 && schedule_seconds() > options->until) {
+            count->in_time = false;
+            return true;
+        }
+    } while (schedule_backtrack());
+    count->in_time = true;
+    return true;
+}
+static bool schedule_explore(schedule_options *options, schedule_count *count) {
     char text[4096];
-    uint64_t runs = 0, whole = 0;
-    unsigned searches = 0;
+    int searches = 0, most = S->preemptions, failed_by_chance;
     double began = schedule_seconds();
-    bool in_time = true;
-    if (!schedule_warm_up()) {
-        schedule_print_failure(options->program, "(by chance, while looking for shared words)");
+    options->until = began + options->seconds;
+    S->longest = 0;
+    schedule_forget_words();
+    failed_by_chance = schedule_warm_up(0);
+    schedule_adopt_shared();
+    /* fewer preemptions first, so that a failure is shown with as few as possible */
+    for (int preemptions = 0; preemptions <= most;) {
+        searches++;
+        if (!schedule_search(options, preemptions, count)) {
+            schedule_path_text(text, sizeof text);
+            schedule_print_failure(options->program, text);
+            return false;
+        }
+        if (!count->in_time) break;
+        if (S->more_shared) schedule_adopt_shared(); /* once more */
+        else preemptions++;
+    }
+    if (failed_by_chance >= 0) {
+        S->preemptions = most;
+        snprintf(text, sizeof text, "--warm-up %d", failed_by_chance);
+        (void)schedule_warm_up(failed_by_chance);
+        schedule_print_failure(options->program, text);
         return false;
     }
-    do {
-        schedule_adopt_shared();
-        schedule_forget();
-        S->mode = SCHEDULE_DEPTH_FIRST;
-        S->caching = true;
-        S->depth = S->replayed = 0;
-        S->longest = 0;
-        searches++;
-        runs = whole = 0;
-        do {
-            schedule_end end = schedule_execute();
-            runs++;
-            whole += end == SCHEDULE_OVER;
-            if (end == SCHEDULE_FAILED) {
-                schedule_path_text(text, sizeof text);
-                schedule_print_failure(options->program, text);
-                return false;
-            }
-            if (S->seen_count > S->seen_size / 2) schedule_grow_seen();
-            if (runs % 1024 == 0 && options->seconds > 0 && schedule_seconds() - began > options->seconds) in_time = false;
-        } while (in_time && schedule_backtrack());
-    } while (in_time && S->more_shared);
     double took = schedule_seconds() - began;
-    printf("%s: %llu schedules (%llu to the end, the rest cut where they met one seen), %s with at most %d preemptions; "
-           "%u search%s, %.2f s, %.0f schedules a second; up to %llu steps, %d threads\n",
-           S->scenario->name, (unsigned long long)runs, (unsigned long long)whole,
-           in_time ? "space exhausted" : "NOT EXHAUSTED", S->preemptions, searches, searches == 1 ? "" : "es", took,
-           (double)runs / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
+    printf("%s: %llu schedules (%llu to the end, with %llu ends; the rest cut where they met one seen), %s with at most %d "
+           "preemptions; %d searches, %.2f s, %.0f schedules a second; up to %llu steps, %d threads\n",
+           S->scenario->name, (unsigned long long)count->runs, (unsigned long long)count->whole,
+           (unsigned long long)count->ends, count->in_time ? "space exhausted" : "NOT EXHAUSTED", S->preemptions, searches,
+           took, (double)count->all / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
     fflush(stdout);
-    return in_time;
+    return count->in_time;
 }
 static bool schedule_by_chance(const schedule_options *options, uint64_t seed, unsigned runs) {
     double began = schedule_seconds();
     S->mode = SCHEDULE_PCT;
     S->longest = 0;
     unsigned depth = S->scenario->depth ? S->scenario->depth : 3;
-    memset(S->words, 0, SCHEDULE_WORDS * sizeof *S->words);
-    S->word_count = 0;
+    schedule_forget_words();
     S->random = 1;
     S->change_count = 0;
     schedule_end end = schedule_execute(); /* once, to know about how many steps there are */
@@ -1119,8 +1178,8 @@ static bool schedule_by_chance(const schedule_options *options, uint64_t seed, u
     return true;
 }
 static bool schedule_replay(const schedule_options *options) {
-    (void)schedule_warm_up();
-    /* words found to be shared in the search itself may count too, so go through searches without looking at the rest */
+    schedule_forget_words();
+    (void)schedule_warm_up(0);
     schedule_adopt_shared();
     S->mode = SCHEDULE_DEPTH_FIRST;
     S->caching = false;
@@ -1150,22 +1209,30 @@ static bool schedule_replay(const schedule_options *options) {
     return end != SCHEDULE_FAILED;
 }
 
-static bool schedule_run(const schedule_scenario *scenario, const schedule_options *options) {
+static bool schedule_run(const schedule_scenario *scenario, schedule_options *options) {
+    schedule_count count = { 0 };
     S->scenario = scenario;
     S->cpus = scenario->cpus ? scenario->cpus : 1;
     S->preemptions = options->preemptions >= 0 ? options->preemptions
                      : options->quick ? scenario->quick : scenario->preemptions;
     S->most_threads = 0;
+    if (options->warm_up >= 0) {
+        S->tracing = options->trace;
+        (void)schedule_warm_up(options->warm_up);
+        S->tracing = false;
+        printf("%s: %s\n", scenario->name, S->end == SCHEDULE_FAILED ? S->failure : "no failure");
+        return S->end != SCHEDULE_FAILED;
+    }
     if (options->replay) return schedule_replay(options);
     if (options->seeded) return schedule_by_chance(options, options->seed, 1);
     if (options->chance) return schedule_by_chance(options, 1, options->chance);
     if (scenario->chance)
         return schedule_by_chance(options, 1, options->quick ? scenario->chance / 10 : scenario->chance);
-    return schedule_explore(options);
+    return schedule_explore(options, &count);
 }
 
 static int schedule_main(int argc, char **argv, const schedule_scenario *scenarios, size_t count) {
-    schedule_options options = { argv[0], NULL, -1, false, false, false, 0, 0, 0 };
+    schedule_options options = { .program = argv[0], .preemptions = -1, .warm_up = -1 };
     S = mmap(NULL, sizeof *S, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     size_t stacks = (size_t)SCHEDULE_THREADS * SCHEDULE_STACK;
     /* the same addresses every time, since some of them are hashed by the library */
@@ -1195,6 +1262,8 @@ static int schedule_main(int argc, char **argv, const schedule_scenario *scenari
         else if (strcmp(argv[i], "--seed") == 0) options.seed = strtoull(value, NULL, 10), options.seeded = true, i++;
         else if (strcmp(argv[i], "--chance") == 0) options.chance = (unsigned)atoi(value), i++;
         else if (strcmp(argv[i], "--seconds") == 0) options.seconds = atof(value), i++;
+        else if (strcmp(argv[i], "--warm-up") == 0) options.warm_up = atoi(value), i++;
+        else if (strcmp(argv[i], "--plain") == 0) options.plain = true;
         else if (strcmp(argv[i], "--quick") == 0) options.quick = true;
         else if (strcmp(argv[i], "--trace") == 0) options.trace = true;
         else {
