@@ -26,8 +26,9 @@
    scenarios that are too large. Each run prints on failure the seed that replays it.
 
    WHAT IS FOUND. All blocked; no end after many steps (a livelock); a CHECK of the scenario that fails; a crash; memory
-   not freed at the end; freed twice; written after it was freed or past its end; an atomic access to freed memory or to
-   a frame that has been left; unlocking of what is gone does not count as such (a wake touches only the address).
+   not freed at the end; freed twice; written after it was freed or past its end; an atomic access to freed memory, to
+   the stack of a thread that has ended, or to a part of a stack that is not in use (a wake touches only the address, and
+   does not count).
    Memory is never used twice within an execution, and what is freed is overwritten.
 
    A program takes the names of scenarios to run (default: all), and
@@ -84,6 +85,8 @@ typedef struct schedule_scenario {
     int cpus;                           /* 0: 1 */
     unsigned chance;                    /* > 0: not exhaustive, but so many runs by chance */
     unsigned depth;                     /* of PCT */
+    int outcomes;                       /* outcome(0) to outcome(n - 1) must each be reached by some schedule */
+    const char *fails;                  /* it must fail, with this among what is told (to test the explorer) */
     bool keeps;                         /* memory that static data leads to may be left at the end (shared pools) */
 } schedule_scenario;
 
@@ -127,7 +130,7 @@ typedef enum schedule_end { SCHEDULE_OVER, SCHEDULE_CUT, SCHEDULE_FAILED } sched
 typedef struct schedule_state {
     schedule_thread threads[SCHEDULE_THREADS];
     int current, started;
-    uint32_t alive, ready, timed, yielded;  /* sets of threads */
+    uint32_t alive, ready, timed, yielded, settling; /* sets of threads */
     void *explorer;                     /* its stack pointer */
     char *stacks, *arena;
     uint8_t *live;                      /* by grain of the arena */
@@ -166,6 +169,7 @@ typedef struct schedule_state {
     /* what came of it */
     schedule_end end;
     const schedule_scenario *scenario;
+    uint32_t outcomes;                  /* reached, in all executions */
     char failure[2048];
     bool tracing;
     char *first_data, *data_copy;
@@ -363,7 +367,7 @@ static inline void schedule_check_address(const volatile void *address) {
     if (offset < (uintptr_t)SCHEDULE_THREADS * SCHEDULE_STACK) {
         schedule_thread *owner = &S->threads[offset / SCHEDULE_STACK];
         if (owner != schedule_self() && (owner->status == SCHEDULE_ENDED || at < (uintptr_t)owner->stack_pointer))
-            schedule_fail("an access to a frame that thread %d has left", (int)(owner - S->threads));
+            schedule_fail("an access to what thread %d has left of its stack", (int)(owner - S->threads));
     }
 }
 
@@ -462,6 +466,24 @@ static int schedule_pass_time(void) {
     return next;
 }
 
+static void schedule_grow_seen(void) {
+    schedule_seen *old = S->seen;
+    size_t old_size = S->seen_size;
+    S->seen_size *= 2;
+    S->seen = calloc(S->seen_size, sizeof *S->seen);
+    if (!S->seen) {
+        fprintf(stderr, "schedule.h: out of memory\n");
+        exit(2);
+    }
+    for (size_t i = 0; i < old_size; i++) {
+        if (old[i].search != S->search) continue;
+        size_t at = old[i].state & (S->seen_size - 1);
+        while (S->seen[at].search == S->search) at = (at + 1) & (S->seen_size - 1);
+        S->seen[at] = old[i];
+    }
+    free(old);
+}
+
 /* True: this state was seen with as many preemptions left, so that all that can follow is known. */
 static bool schedule_was_seen(bool runs) {
     if (!S->caching || S->depth < S->replayed) return false;
@@ -472,7 +494,7 @@ static bool schedule_was_seen(bool runs) {
         schedule_seen *seen = &S->seen[i];
         if (seen->search != S->search) {
             *seen = (schedule_seen){ key, S->used, S->search };
-            S->seen_count++;
+            if (++S->seen_count > S->seen_size / 2) schedule_grow_seen();
             return false;
         }
         if (seen->state != key) continue;
@@ -498,6 +520,10 @@ static int schedule_decide(bool runs) {
     uint32_t able = schedule_choosable();
     if (runs && !(able & schedule_bit(S->current))) runs = false; /* it has yielded */
     if (!able) {
+        if (S->settling) {
+            for (; S->settling; S->settling &= S->settling - 1) schedule_make_ready(__builtin_ctz(S->settling), false);
+            return schedule_decide(false);
+        }
         if (S->timed) {
             int next = schedule_pass_time();
             (void)next;
@@ -542,7 +568,10 @@ static int schedule_decide(bool runs) {
         return __builtin_ctz(able);
     }
     for (unsigned i = 0; i < S->change_count; i++)
-        if (S->changes[i] == S->steps && S->current >= 0) S->priorities[S->current] = --S->lowest;
+        if (S->changes[i] <= S->steps && S->current >= 0) {
+            S->priorities[S->current] = --S->lowest;
+            S->changes[i] = UINT64_MAX;
+        }
     int best = -1;
     for (; able; able &= able - 1) {
         int i = __builtin_ctz(able);
@@ -770,10 +799,21 @@ static int schedule_prctl(int option, unsigned long value) {
     return 0;
 }
 static int schedule_nothing(const void *a, const void *b) { (void)a; (void)b; return 0; }
-/* A timed wait for nothing: lets a scenario have something happen at any moment. */
+/* A timed wait for nothing: whatever follows may happen at any moment, each at the price of a preemption. */
 __attribute__((unused)) static void schedule_sleep(int64_t ns) {
     static const uint32_t nothing = 0;
     (void)schedule_futex_wait(&nothing, 0, ns, "schedule_sleep", 0);
+}
+/* Sleeps until nobody else can go on, other than by letting time pass. */
+__attribute__((unused)) static void schedule_settle(void) {
+    schedule_thread *self = schedule_self();
+    schedule_is_at(self, "schedule_settle", 0);
+    self->status = SCHEDULE_ASLEEP;
+    S->settling |= schedule_bit(S->current);
+    schedule_block_here();
+    uint64_t before = self->past; /* all that was done by all has happened before */
+    self->past = schedule_mix(before, S->state);
+    S->state ^= before ^ self->past;
 }
 /* What the program's end does. */
 __attribute__((unused)) static void schedule_run_exit(void) {
@@ -881,6 +921,8 @@ static inline void schedule_trace(const char *what, const volatile void *address
 #include "tpool.h"
 
 /* ---- For scenarios */
+/* Notes that the scenario can end this way too; those named by .outcomes must all be reached. */
+__attribute__((unused)) static void outcome(int i) { S->outcomes |= UINT32_C(1) << i; }
 /* A gate is closed at first: who passes waits until it is opened. */
 typedef struct gate { _Atomic(uint32_t) open; } gate;
 __attribute__((unused)) static void gate_pass(gate *g) {
@@ -960,7 +1002,7 @@ static schedule_end schedule_execute(void) {
     S->arena_used = S->block_count = S->live_blocks = 0;
     S->execution++;
     S->started = 0;
-    S->alive = S->ready = S->timed = S->yielded = 0;
+    S->alive = S->ready = S->timed = S->yielded = S->settling = 0;
     S->now = 1000000000;
     S->queue_count = S->steps = S->clock_steps = 0;
     S->state = 0;
@@ -991,23 +1033,6 @@ static void schedule_forget(void) {
     S->search++;
     S->seen_count = 0;
 }
-static void schedule_grow_seen(void) {
-    schedule_seen *old = S->seen;
-    size_t old_size = S->seen_size;
-    S->seen_size *= 2;
-    S->seen = calloc(S->seen_size, sizeof *S->seen);
-    if (!S->seen) {
-        fprintf(stderr, "schedule.h: out of memory\n");
-        exit(2);
-    }
-    for (size_t i = 0; i < old_size; i++) {
-        if (old[i].search != S->search) continue;
-        size_t at = old[i].state & (S->seen_size - 1);
-        while (S->seen[at].search == S->search) at = (at + 1) & (S->seen_size - 1);
-        S->seen[at] = old[i];
-    }
-    free(old);
-}
 static void schedule_adopt_shared(void) {
     for (size_t i = 0; i < SCHEDULE_WORDS; i++) S->words[i].shared = S->words[i].found_shared;
     S->more_shared = false;
@@ -1027,9 +1052,21 @@ static bool schedule_backtrack(void) {
     return false;
 }
 
-static void schedule_print_failure(const char *program, const char *how) {
-    printf("%s: FAILED: %s\n    replay: %s %s %s\n", S->scenario->name, S->failure, program, how, S->scenario->name);
+/* False, unless the scenario is there to fail like this. */
+static bool schedule_print_failure(const char *program, const char *how) {
+    bool wanted = S->scenario->fails && strstr(S->failure, S->scenario->fails);
+    printf("%s: %s: %s\n    replay: %s %s %s\n", S->scenario->name, wanted ? "found, as it must be" : "FAILED", S->failure,
+           program, how, S->scenario->name);
     fflush(stdout);
+    return wanted;
+}
+/* Everything was tried, and nothing failed. */
+static bool schedule_print_lack(void) {
+    uint32_t lacking = ((UINT32_C(1) << S->scenario->outcomes) - 1) & ~S->outcomes;
+    if (S->scenario->fails) printf("%s: FAILED: it was not found: %s\n", S->scenario->name, S->scenario->fails);
+    if (lacking) printf("%s: FAILED: outcome %d is never reached\n", S->scenario->name, __builtin_ctz(lacking));
+    fflush(stdout);
+    return !S->scenario->fails && !lacking;
 }
 /* The choices that are not the first, as place=choice. */
 static void schedule_path_text(char *text, size_t size) {
@@ -1098,7 +1135,6 @@ static bool schedule_search(const schedule_options *options, int preemptions, sc
             S->caching = !options->plain;
             S->current = -1;
         }
-        if (S->seen_count > S->seen_size / 2) schedule_grow_seen();
         if (count->runs % 1024 == 0 && options->seconds > 0 && schedule_seconds() > options->until) {
             count->in_time = false;
             return true;
@@ -1121,8 +1157,7 @@ static bool schedule_explore(schedule_options *options, schedule_count *count) {
         searches++;
         if (!schedule_search(options, preemptions, count)) {
             schedule_path_text(text, sizeof text);
-            schedule_print_failure(options->program, text);
-            return false;
+            return schedule_print_failure(options->program, text);
         }
         if (!count->in_time) break;
         if (S->more_shared) schedule_adopt_shared(); /* once more */
@@ -1132,8 +1167,7 @@ static bool schedule_explore(schedule_options *options, schedule_count *count) {
         S->preemptions = most;
         snprintf(text, sizeof text, "--warm-up %d", failed_by_chance);
         (void)schedule_warm_up(failed_by_chance);
-        schedule_print_failure(options->program, text);
-        return false;
+        return schedule_print_failure(options->program, text);
     }
     double took = schedule_seconds() - began;
     printf("%s: %llu schedules (%llu to the end, with %llu ends; the rest cut where they met one seen), %s with at most %d "
@@ -1142,7 +1176,7 @@ static bool schedule_explore(schedule_options *options, schedule_count *count) {
            (unsigned long long)count->ends, count->in_time ? "space exhausted" : "NOT EXHAUSTED", S->preemptions, searches,
            took, (double)count->all / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
     fflush(stdout);
-    return count->in_time;
+    return schedule_print_lack() && count->in_time;
 }
 static bool schedule_by_chance(const schedule_options *options, uint64_t seed, unsigned runs) {
     double began = schedule_seconds();
@@ -1166,8 +1200,7 @@ static bool schedule_by_chance(const schedule_options *options, uint64_t seed, u
         if (end == SCHEDULE_FAILED) {
             char text[64];
             snprintf(text, sizeof text, "--seed %llu", (unsigned long long)(seed + i));
-            schedule_print_failure(options->program, text);
-            return false;
+            return schedule_print_failure(options->program, text);
         }
     }
     double took = schedule_seconds() - began;
@@ -1175,7 +1208,7 @@ static bool schedule_by_chance(const schedule_options *options, uint64_t seed, u
            "%d threads\n", S->scenario->name, runs, depth, (unsigned long long)seed, took,
            (double)runs / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
     fflush(stdout);
-    return true;
+    return options->seeded || schedule_print_lack();
 }
 static bool schedule_replay(const schedule_options *options) {
     schedule_forget_words();
@@ -1216,6 +1249,7 @@ static bool schedule_run(const schedule_scenario *scenario, schedule_options *op
     S->preemptions = options->preemptions >= 0 ? options->preemptions
                      : options->quick ? scenario->quick : scenario->preemptions;
     S->most_threads = 0;
+    S->outcomes = 0;
     if (options->warm_up >= 0) {
         S->tracing = options->trace;
         (void)schedule_warm_up(options->warm_up);

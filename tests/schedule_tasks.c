@@ -25,6 +25,7 @@ static void submit_against_submit(void) {
     CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, count_task, &first)));
     join(helper);
     tpool_stats stats = end_pool(pool);
+    outcome(stats.workers - 1);
     CHECK(stats.completed == 2 && first.runs == 1 && second.runs == 1);
 }
 
@@ -40,6 +41,7 @@ static void cancel_against_claim(void) {
     CHECK(first.runs == (cancelled ? 0 : 1));
     CHECK(freed.runs == 1);
     tpool_future_release(future);
+    outcome(cancelled);
     CHECK(end_pool(pool).cancelled == (cancelled ? 1u : 0u));
 }
 
@@ -57,6 +59,7 @@ static void cancel_against_cancel(void) {
     join(helper);
     CHECK(cancelled == helper_cancelled);
     CHECK(end_of(future) == (cancelled ? TPOOL_CANCELLED : TPOOL_OK) && first.runs == (cancelled ? 0 : 1));
+    outcome(cancelled);
     CHECK(end_pool(pool).cancelled == (cancelled ? 1u : 0u));
 }
 
@@ -70,6 +73,7 @@ static void cancel_against_wait(void) {
     CHECK(end == (helper_cancelled ? TPOOL_CANCELLED : TPOOL_OK));
     CHECK(first.runs == (helper_cancelled ? 0 : 1));
     tpool_future_release(future);
+    outcome(helper_cancelled);
     end_pool(pool);
 }
 
@@ -92,6 +96,7 @@ static void timed_wait_against_finish(void) {
     tpool_status status = tpool_future_result(future, TPOOL_MS(1), &result);
     CHECK(status == TPOOL_OK || status == TPOOL_TIMEOUT);
     CHECK(result == (status == TPOOL_OK ? &first : NULL));
+    outcome(status == TPOOL_OK);
     tpool_future_release(future);
     end_pool(pool);
     CHECK(first.runs == 1);
@@ -137,6 +142,7 @@ static void destroy_against_release(void) {
 static void release_in_callback(tpool_future *future, void *context) {
     CHECK(tpool_future_done(future));
     atomic_fetch_add(&((counter *)context)->runs, 1);
+    outcome(tpool_current() != NULL);
     tpool_future_release(future);
     CHECK(tpool_future_done(future));
 }
@@ -186,6 +192,7 @@ static void as_completed_against_cancel(void) {
     join(helper);
     CHECK(second.runs == (helper_cancelled ? 0 : 1));
     for (int i = 0; i < 2; i++) tpool_future_release(futures[i]);
+    outcome(helper_cancelled);
     end_pool(pool);
 }
 
@@ -210,6 +217,7 @@ static void expiry_against_claim(void) {
     tpool_status end = tpool_future_result(future, TPOOL_FOREVER, NULL);
     CHECK(end == TPOOL_OK || end == TPOOL_EXPIRED);
     CHECK(first.runs == (end == TPOOL_OK) && freed.runs == 1);
+    outcome(end == TPOOL_OK);
     tpool_future_release(future);
     CHECK(end_pool(pool).expired == (end == TPOOL_EXPIRED));
 }
@@ -224,6 +232,7 @@ static void expiry_against_cancel(void) {
     join(helper);
     CHECK(end == (helper_cancelled ? TPOOL_CANCELLED : TPOOL_EXPIRED));
     CHECK(first.runs == 0 && freed.runs == 1);
+    outcome(helper_cancelled);
     tpool_future_release(future);
     tpool_stats stats = end_pool(pool);
     CHECK(stats.cancelled == helper_cancelled && stats.expired == !helper_cancelled);
@@ -236,6 +245,7 @@ static void wait_first_against_finish(void) {
     size_t done = 0;
     CHECK_STATUS(TPOOL_OK, tpool_wait(futures, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, &done));
     CHECK(done >= 1 && tpool_future_done(futures[0]));
+    outcome(done == 2);
     for (int i = 0; i < 2; i++) tpool_future_release(futures[i]);
     end_pool(pool);
     CHECK(first.runs == 1 && second.runs == 1);
@@ -248,6 +258,7 @@ static void timeout_against_finish(void) {
     tpool_status status = tpool_run_with_timeout(pool, &task, TPOOL_MS(1), NULL);
     CHECK(status == TPOOL_OK || status == TPOOL_TIMEOUT);
     tpool_stats stats = end_pool(pool);
+    outcome(status == TPOOL_OK ? 0 : stats.completed ? 1 : 2);
     CHECK(stats.completed + stats.cancelled == 1 && first.runs == stats.completed && freed.runs == 1);
     CHECK(status == TPOOL_TIMEOUT || stats.completed == 1);
 }
@@ -267,6 +278,7 @@ static void complete_against_cancel(void) {
     join(other);
     CHECK(end == (helper_cancelled ? TPOOL_CANCELLED : TPOOL_OK));
     CHECK(helper_status == (helper_cancelled ? TPOOL_INVALID_STATE : TPOOL_OK));
+    outcome(helper_cancelled);
     tpool_future_release(future);
 }
 static void complete_against_complete(void) {
@@ -278,27 +290,28 @@ static void complete_against_complete(void) {
     join(helper);
     CHECK((status == TPOOL_OK) != (helper_status == TPOOL_OK));
     CHECK(end == (status == TPOOL_OK ? TPOOL_FAILED : TPOOL_OK));
+    outcome(status == TPOOL_OK);
     tpool_future_release(future);
 }
 
 SCHEDULES(
     SCENARIO(submit_against_park, .quick = 2, .preemptions = 3),
-    SCENARIO(submit_against_submit, .quick = 1, .preemptions = 2),
-    SCENARIO(cancel_against_claim, .quick = 2, .preemptions = 3),
-    SCENARIO(cancel_against_cancel, .quick = 2, .preemptions = 3),
-    SCENARIO(cancel_against_wait, .quick = 2, .preemptions = 3),
+    SCENARIO(submit_against_submit, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(cancel_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
+    SCENARIO(cancel_against_cancel, .quick = 2, .preemptions = 2, .outcomes = 2),
+    SCENARIO(cancel_against_wait, .quick = 2, .preemptions = 2, .outcomes = 2),
     SCENARIO(wait_against_finish, .quick = 2, .preemptions = 3),
-    SCENARIO(timed_wait_against_finish, .quick = 2, .preemptions = 3),
-    SCENARIO(two_waits_against_finish, .quick = 2, .preemptions = 3),
+    SCENARIO(timed_wait_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
+    SCENARIO(two_waits_against_finish, .quick = 1, .preemptions = 2),
     SCENARIO(finish_against_release, .quick = 2, .preemptions = 3),
-    SCENARIO(destroy_against_release, .quick = 2, .preemptions = 3),
-    SCENARIO(callbacks_against_finish, .quick = 2, .preemptions = 3),
+    SCENARIO(destroy_against_release, .quick = 1, .preemptions = 2),
+    SCENARIO(callbacks_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
     SCENARIO(callback_against_cancel, .quick = 2, .preemptions = 3),
-    SCENARIO(as_completed_against_cancel, .quick = 1, .preemptions = 2),
+    SCENARIO(as_completed_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(completions_destroy_against_finish, .quick = 2, .preemptions = 3),
-    SCENARIO(expiry_against_claim, .quick = 2, .preemptions = 3),
-    SCENARIO(expiry_against_cancel, .quick = 2, .preemptions = 3),
-    SCENARIO(wait_first_against_finish, .quick = 2, .preemptions = 3),
-    SCENARIO(timeout_against_finish, .quick = 2, .preemptions = 3),
-    SCENARIO(complete_against_cancel, .quick = 2, .preemptions = 3),
-    SCENARIO(complete_against_complete, .quick = 2, .preemptions = 3))
+    SCENARIO(expiry_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
+    SCENARIO(expiry_against_cancel, .quick = 2, .preemptions = 2, .outcomes = 2),
+    SCENARIO(wait_first_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
+    SCENARIO(timeout_against_finish, .quick = 2, .preemptions = 3, .outcomes = 3),
+    SCENARIO(complete_against_cancel, .quick = 2, .preemptions = 3, .outcomes = 2),
+    SCENARIO(complete_against_complete, .quick = 2, .preemptions = 3, .outcomes = 2))

@@ -1,0 +1,262 @@
+/* Every interleaving of tasks that wait for tasks: in place, spare workers, cycles, fork and join, loops, maps. */
+#include "schedule.h"
+
+static counter first;
+static gate opened, both;
+static tpool *pool;
+static tpool_future *futures[2];
+static tpool_status statuses[2];
+
+/* A task waits for what only a spare worker can run. */
+static void *complete(void *future) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(future, &first));
+    return NULL;
+}
+static void *wait_for_spare(void *arg) {
+    tpool_future *bare = NULL;
+    void *result = NULL;
+    (void)arg;
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, complete, bare, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(bare, TPOOL_FOREVER, &result));
+    CHECK(result == &first);
+    tpool_future_release(bare);
+    return NULL;
+}
+static void nested_wait_with_spare(void) {
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, wait_for_spare, NULL)));
+    end_pool(pool);
+}
+/* One blocks as another thread submits: work never waits while all workers are blocked. */
+static void *wait_for_gate_future(void *bare) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(bare, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static void block_against_submit(void) {
+    tpool_future *bare = NULL;
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, wait_for_gate_future, bare, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, complete, bare, NULL));
+    CHECK(end_pool(pool).completed == 2);
+    tpool_future_release(bare);
+}
+
+/* The waiter wants to run its task in place as another worker takes it, or as it is cancelled. */
+static void *wait_in_place(void *arg) {
+    (void)arg;
+    tpool_future *future = submitted(pool, count_task, &first);
+    CHECK_STATUS(TPOOL_OK, end_of(future));
+    return NULL;
+}
+static void in_place_against_claim(void) {
+    pool = new_pool((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, tpool_warm_up(pool, 2));
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, wait_in_place, NULL)));
+    outcome(end_pool(pool).inlined == 1);
+    CHECK(first.runs == 1);
+}
+static void *wait_for_cancelled(void *arg) {
+    (void)arg;
+    futures[0] = submitted(pool, count_task, &first);
+    futures[1] = tpool_future_retain(futures[0]); /* the other thread's */
+    gate_open(&opened);
+    statuses[0] = end_of(futures[0]);
+    return NULL;
+}
+static void in_place_against_cancel(void) {
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *outer = submitted(pool, wait_for_cancelled, NULL);
+    gate_pass(&opened);
+    bool cancelled = tpool_future_cancel(futures[1]);
+    CHECK_STATUS(TPOOL_OK, end_of(outer));
+    CHECK(statuses[0] == (cancelled ? TPOOL_CANCELLED : TPOOL_OK) && first.runs == !cancelled);
+    tpool_future_release(futures[1]);
+    outcome(cancelled);
+    end_pool(pool);
+}
+
+/* Two tasks wait for each other: the one that closes the cycle learns it, and only that one. */
+static void *wait_for_each_other(void *arg) {
+    int other = (int)(intptr_t)arg;
+    gate_pass(&both);
+    statuses[1 - other] = tpool_future_result(futures[other], TPOOL_FOREVER, NULL);
+    return NULL;
+}
+static void deadlock_from_both_sides(void) {
+    pool = new_pool((tpool_config){ .max_workers = 2 });
+    futures[0] = submitted(pool, wait_for_each_other, (void *)1);
+    futures[1] = submitted(pool, wait_for_each_other, (void *)0);
+    gate_open(&both);
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, tpool_future_result(futures[i], TPOOL_FOREVER, NULL));
+    CHECK((statuses[0] == TPOOL_DEADLOCK) + (statuses[1] == TPOOL_DEADLOCK) == 1);
+    CHECK((statuses[0] == TPOOL_OK) + (statuses[1] == TPOOL_OK) == 1);
+    outcome(statuses[0] == TPOOL_DEADLOCK);
+    for (int i = 0; i < 2; i++) tpool_future_release(futures[i]);
+    end_pool(pool);
+}
+/* The same across two pools, where neither can run the other's in place. */
+static void deadlock_across_pools(void) {
+    tpool *other = new_pool((tpool_config){ .max_workers = 1 });
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    futures[0] = submitted(pool, wait_for_each_other, (void *)1);
+    futures[1] = submitted(other, wait_for_each_other, (void *)0);
+    gate_open(&both);
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, tpool_future_result(futures[i], TPOOL_FOREVER, NULL));
+    CHECK((statuses[0] == TPOOL_DEADLOCK) + (statuses[1] == TPOOL_DEADLOCK) == 1);
+    outcome(statuses[0] == TPOOL_DEADLOCK);
+    for (int i = 0; i < 2; i++) tpool_future_release(futures[i]);
+    end_pool(pool);
+    end_pool(other);
+}
+
+/* A job is joined as a thief takes it, runs it, or ends it. */
+static pthread_t forker;
+static void *add_one(void *arg) {
+    outcome(pthread_self() != forker);
+    ((int *)arg)[0] += 1;
+    return arg;
+}
+static void *fork_one(void *arg) {
+    int sum = 0;
+    tpool_job job;
+    (void)arg;
+    forker = pthread_self();
+    tpool_fork(&job, add_one, &sum);
+    CHECK(tpool_join(&job) == &sum && sum == 1);
+    return NULL;
+}
+static void fork_join_against_thief(void) {
+    pool = new_pool((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, tpool_warm_up(pool, 2));
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, fork_one, NULL)));
+    end_pool(pool);
+}
+static void *fork_two(void *arg) {
+    int sums[2] = { 0, 0 };
+    tpool_job jobs[2];
+    (void)arg;
+    forker = pthread_self();
+    tpool_fork(&jobs[0], add_one, &sums[0]);
+    tpool_fork(&jobs[1], add_one, &sums[1]);
+    CHECK(tpool_join(&jobs[1]) == &sums[1]);
+    CHECK(tpool_join(&jobs[0]) == &sums[0]);
+    CHECK(sums[0] == 1 && sums[1] == 1);
+    return NULL;
+}
+static void two_forks_against_thief(void) {
+    pool = new_pool((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, tpool_warm_up(pool, 2));
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, fork_two, NULL)));
+    end_pool(pool);
+}
+/* The stolen job waits for something that only a spare worker can bring. */
+static void *pass_gate_of_fork(void *arg) {
+    outcome(pthread_self() != forker);
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(arg, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static void *fork_and_complete(void *arg) {
+    tpool_future *bare = NULL;
+    tpool_job job;
+    (void)arg;
+    forker = pthread_self();
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, complete, bare, NULL));
+    tpool_fork(&job, pass_gate_of_fork, bare);
+    (void)tpool_join(&job);
+    tpool_future_release(bare);
+    return NULL;
+}
+static void join_against_blocked_job(void) {
+    pool = new_pool((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, tpool_warm_up(pool, 2));
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, fork_and_complete, NULL)));
+    end_pool(pool);
+}
+
+/* A loop's parts are taken by the caller and by a worker. */
+static counter parts[2];
+static void count_part(size_t begin, size_t end, void *context) {
+    (void)context;
+    outcome(tpool_current() != NULL);
+    for (size_t i = begin; i < end; i++) atomic_fetch_add(&parts[i].runs, 1);
+}
+static void loop_against_worker(void) {
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_for(pool, 0, 2, 1, count_part, NULL));
+    CHECK(parts[0].runs == 1 && parts[1].runs == 1);
+    end_pool(pool);
+}
+/* A map's consumer closes it as its chunks run. */
+static void *twice(void *item, void *context) {
+    (void)context;
+    return (void *)(*(intptr_t *)item * 2);
+}
+static void map_against_worker(void) {
+    static intptr_t items[2] = { 10, 20 };
+    tpool_map_spec spec = { .fn = twice, .items = items, .count = 2, .stride = sizeof *items, .chunk_size = 1 };
+    tpool_map_iter *iter = NULL;
+    void *result = NULL;
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < 2; i++) {
+        CHECK_STATUS(TPOOL_OK, tpool_map_next(iter, TPOOL_FOREVER, &result));
+        CHECK((intptr_t)result == 2 * items[i]);
+    }
+    CHECK_STATUS(TPOOL_END, tpool_map_next(iter, TPOOL_FOREVER, &result));
+    tpool_map_close(iter);
+    end_pool(pool);
+}
+static void map_close_against_worker(void) {
+    static intptr_t items[2] = { 10, 20 };
+    tpool_map_spec spec = { .fn = twice, .items = items, .count = 2, .stride = sizeof *items, .chunk_size = 1 };
+    tpool_map_iter *iter = NULL;
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    tpool_map_close(iter);
+    end_pool(pool);
+}
+/* A cancelling shutdown comes while a map is consumed. */
+static void *shut_down(void *arg) {
+    (void)arg;
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
+    return NULL;
+}
+static void map_against_cancelling_shutdown(void) {
+    static intptr_t items[2] = { 10, 20 };
+    tpool_map_spec spec = { .fn = twice, .items = items, .count = 2, .stride = sizeof *items, .chunk_size = 1 };
+    tpool_map_iter *iter = NULL;
+    int cancelled = 0;
+    void *result = NULL;
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    pthread_t helper = started(shut_down, NULL);
+    for (int i = 0; i < 2; i++) {
+        tpool_status status = tpool_map_next(iter, TPOOL_FOREVER, &result);
+        cancelled += status == TPOOL_CANCELLED;
+        CHECK(status == TPOOL_OK || status == TPOOL_CANCELLED);
+        CHECK((intptr_t)result == (status == TPOOL_OK ? 2 * items[i] : 0));
+    }
+    CHECK_STATUS(TPOOL_END, tpool_map_next(iter, TPOOL_FOREVER, &result));
+    tpool_map_close(iter);
+    join(helper);
+    outcome(cancelled);
+    end_pool(pool);
+}
+
+SCHEDULES(
+    SCENARIO(nested_wait_with_spare, .quick = 1, .preemptions = 2),
+    SCENARIO(block_against_submit, .quick = 1, .preemptions = 2),
+    SCENARIO(in_place_against_claim, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(in_place_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(deadlock_from_both_sides, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(deadlock_across_pools, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(fork_join_against_thief, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(two_forks_against_thief, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(join_against_blocked_job, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(loop_against_worker, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(map_against_worker, .quick = 1, .preemptions = 2),
+    SCENARIO(map_close_against_worker, .quick = 1, .preemptions = 2),
+    SCENARIO(map_against_cancelling_shutdown, .quick = 1, .preemptions = 2, .outcomes = 3))
