@@ -29,6 +29,18 @@ static void submit_against_submit(void) {
     CHECK(stats.completed == 2 && first.runs == 1 && second.runs == 1);
 }
 
+/* The second task must get a worker of its own, or the first never ends. */
+static void *open_gate(void *arg) {
+    gate_open(arg);
+    return NULL;
+}
+static void two_tasks_side_by_side(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, gate_task, &opened, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, open_gate, &opened, NULL));
+    CHECK(end_pool(pool).completed == 2);
+}
+
 /* A cancel comes as the worker takes the task. */
 static void cancel_against_claim(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
@@ -297,6 +309,7 @@ static void complete_against_complete(void) {
 SCHEDULES(
     SCENARIO(submit_against_park, .quick = 2, .preemptions = 3),
     SCENARIO(submit_against_submit, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(two_tasks_side_by_side, .quick = 1, .preemptions = 2),
     SCENARIO(cancel_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
     SCENARIO(cancel_against_cancel, .quick = 2, .preemptions = 2, .outcomes = 2),
     SCENARIO(cancel_against_wait, .quick = 2, .preemptions = 2, .outcomes = 2),

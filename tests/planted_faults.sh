@@ -1,0 +1,85 @@
+#!/bin/sh
+# planted_faults.sh HEADER TESTS WORK [FAULT...]: plants faults in copies of the header, one at a time (all of them, or
+# those named), and fails unless each is found by the check that it names. $CC compiles.
+#
+# A fault is a file tests/faults/NAME.fault: what it is, in a line; `check:` and a program of tests/ with the arguments
+# that must find it; then edits. An edit is `@ TEXT`, a line that the header must have once, and behind that line the
+# first place where the lines marked `-` stand one after another, which become those marked `+`. Leading blanks do not
+# count, so that an edit survives whatever moves; one that does not apply any more is a failure.
+set -u
+header=$1 tests=$2 work=$3
+shift 3
+[ $# -gt 0 ] || set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//')
+: "${CC:=cc}"
+
+# apply FAULT HEADER: writes the header with the fault.
+apply() {
+    awk '
+        function bare(text) { sub(/^[ \t]+/, "", text); sub(/[ \t\r]+$/, "", text); return text }
+        function fail(text) { print FILENAME ": " text | "cat >&2"; failed = 1; exit 1 }
+        function edit(    i, k, at) {
+            if (!wanted) return
+            for (i = 1; i <= lines; i++) {
+                if (!index(line[i], anchor)) continue
+                if (at) fail("more than one such line: " anchor)
+                at = i
+            }
+            if (!at) fail("no such line any more: " anchor)
+            for (i = at; i <= lines; i++) {
+                for (k = 1; k <= wanted && bare(line[i + k - 1]) == want[k]; k++) { }
+                if (k > wanted) break
+            }
+            if (i > lines) fail("no such lines any more: " want[1])
+            line[i] = become
+            for (k = 2; k <= wanted; k++) line[i + k - 1] = ""
+            wanted = 0; become = ""; edits++
+        }
+        FNR == NR { line[++lines] = $0; next }
+        /^@ / { edit(); anchor = substr($0, 3); next }
+        /^- / { want[++wanted] = bare(substr($0, 3)); next }
+        /^\+/ { become = become substr($0, 3) " "; next }
+        END {
+            if (failed) exit 1
+            edit()
+            if (!edits) fail("no edit")
+            for (i = 1; i <= lines; i++) print line[i]
+        }' "$2" "$1"
+}
+
+status=0
+mkdir -p "$work"
+for fault in "$@"; do
+    file=$tests/faults/$fault.fault folder=$work/$fault
+    check=$(sed -n 's/^check: *//p' "$file")
+    program=${check%% *} arguments=${check#* }
+    rm -rf "$folder" && mkdir -p "$folder"
+    if ! apply "$file" "$header" >"$folder/tpool.h"; then
+        echo "$fault: FAILED: the edit does not apply"
+        status=1
+        continue
+    fi
+    flags=
+    source=$tests/$program.c
+    case $program in
+    model_*) source=$tests/model/${program#model_}.c flags='-fsanitize=thread -DTPOOL_THREADS_POSIX' ;;
+    esac
+    if ! $CC -std=c11 -O1 -g -w $flags -pthread -I"$folder" -I"$tests" -o "$folder/$program" "$source" \
+        >"$folder/log" 2>&1; then
+        echo "$fault: FAILED: it does not compile"
+        cat "$folder/log"
+        status=1
+        continue
+    fi
+    # shellcheck disable=SC2086
+    if "$folder/$program" $arguments >"$folder/log" 2>&1; then
+        echo "$fault: FAILED: $check does not find it"
+        status=1
+    elif grep -q -e 'FAILED:' -e 'WARNING: ThreadSanitizer' "$folder/log"; then
+        echo "$fault: found: $(sed -n -e 's/.*FAILED: //p' -e 's/^.*WARNING: //p' "$folder/log" | head -n 1)"
+    else
+        echo "$fault: FAILED: $check ended otherwise:"
+        tail -n 20 "$folder/log"
+        status=1
+    fi
+done
+exit $status
