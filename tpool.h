@@ -1903,8 +1903,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  ATTENTION (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 the count of stop requests.
  *  Everyone looks at it within the latch of the lane under which he puts in or takes out. Who sets one of the first three or
  *  HALTED passes all those latches afterwards (tpool__fence_lanes): from then on everybody acts on it. What an owner
- *  takes from its run without the latch, PAUSED and HALTED stop by closing the run (tpool__run_open); the others stop
- *  only what puts in or moves.
+ *  takes from its run without the latch is stopped by closing the run (tpool__run_open), for PAUSED and HALTED, and for
+ *  BREAK and CANCELLED, with which someone ends all that waits and must know what has started.
  *
  *  ORDERED PAIRS
  *      P1  tpool__unlock, tpool__unlatch     tpool__lock, tpool__latch            all that they guard
@@ -2116,7 +2116,7 @@ TPOOL__PER_THREAD(tpool__thread, tpool__self)
  *  submitters want is held for a few stores.
  *
  *      bits of `run`   0-9 where the first entry begins, 10-19 where the last one ends, 20-29 how many entries,
- *                      30 CLOSED: the pool is paused or halted; a swap of the owner's that was under way fails
+ *                      30 CLOSED: the owner asks under the latch; a swap of its that was under way fails
  *
  *  Rejected: a linked list of blocks (its consumer pays a cache miss a task), and a lock-free ring with one fetch-add a
  *  submit: it saves the second read-modify-write of the unlock, 5 ns, and loses the sweep, exact capacities, and the
@@ -3516,12 +3516,14 @@ static void tpool__run_open(tpool__worker *worker, bool open) {
     while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
 }
 
+#define TPOOL__NO_RUNS (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__BREAK | TPOOL__CANCELLED)
+
 /* After a flag in `attention` was set: passes every lock under which it is looked at, so that from now on everybody
  * acts on it. */
 static void tpool__fence_lanes(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__latch(&w->lane.lock);
-        tpool__run_open(w, !(tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED)));
+        tpool__run_open(w, !(tpool__attention(pool) & TPOOL__NO_RUNS));
         tpool__unlatch(&w->lane.lock);
         tpool__latch(&w->jobs_lock);
         tpool__unlatch(&w->jobs_lock);
@@ -3726,7 +3728,7 @@ static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     if (share > batch) share = batch;
     if (share == 0 || (lane != own && (tpool__lane_count(own) > 0 || !tpool__latch_try(&own->lock)))) return 0;
     unsigned fetched = 0;
-    if (!(tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__BREAK | TPOOL__CANCELLED | TPOOL__HALTED)))
+    if (!(tpool__attention(pool) & TPOOL__NO_RUNS))
         fetched = tpool__run_fill(own, lane, share);
     if (lane != own) tpool__unlatch(&own->lock);
     return fetched;
