@@ -2281,6 +2281,7 @@ static struct {
     tpool__u32 ready;
     tpool__word generation;     /* one more in each child of fork */
     tpool__word pool_count;
+    tpool__word setups;         /* initializers and finalizers that run */
     tpool *pools;
     tpool *inherited;           /* the parent's, untouched: kept in sight of leak checkers */
     unsigned named;
@@ -2313,6 +2314,16 @@ static void tpool__context_push(tpool__thread *self, tpool__context *context, tp
 /* Unless the program forked in it, and this is the child, where the thread has no context any more. */
 static inline void tpool__context_pop(tpool__thread *self, tpool__context *context) {
     if (self->context == context) self->context = context->outer;
+}
+
+/* An initializer or finalizer runs between them. */
+static void tpool__setup_push(tpool__thread *self, tpool__context *context, tpool *pool) {
+    tpool__add_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
+    tpool__context_push(self, context, TPOOL__IN_SETUP, pool);
+}
+static void tpool__setup_pop(tpool__thread *self, tpool__context *context) {
+    tpool__context_pop(self, context);
+    tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: as above */
 }
 
 static inline bool tpool__is_foreign(const tpool *pool) {
@@ -2927,7 +2938,9 @@ static bool tpool__within(const tpool *pool) {
     return tpool__context_within(tpool__self()->context, pool, NULL, false);
 }
 static bool tpool__within_setup(const tpool *pool) {
-    return pool && tpool__context_within(tpool__self()->context, pool, NULL, true);
+    /* relaxed: whoever is in one, or runs a job of it, has seen it counted. A wait need not look beneath it else. */
+    return pool && tpool__load_relaxed(&tpool__process.setups) > 0 &&
+           tpool__context_within(tpool__self()->context, pool, NULL, true);
 }
 
 TPOOL_API tpool *tpool_current(void) {
@@ -3955,9 +3968,9 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool__poke_if_draining(pool);
     if (finalize && pool->config.finalizer) {
         tpool__context context;
-        tpool__context_push(self, &context, TPOOL__IN_SETUP, pool);
+        tpool__setup_push(self, &context, pool);
         pool->config.finalizer(pool->config.context);
-        tpool__context_pop(self, &context);
+        tpool__setup_pop(self, &context);
     }
     self->worker = NULL;
     self->stack_floor = 0;
@@ -4011,10 +4024,10 @@ static void tpool__worker_main(void *argument) {
     if (ready && pool->config.initializer) {
         tpool__context context;
         tpool__begin_setup(worker);
-        tpool__context_push(self, &context, TPOOL__IN_SETUP, pool);
+        tpool__setup_push(self, &context, pool);
         ready = pool->config.initializer(pool->config.context);
         if (self->context != &context) tpool__thread_exit(); /* it forked, and this is the child */
-        tpool__context_pop(self, &context);
+        tpool__setup_pop(self, &context);
         tpool__end_setup(worker);
     }
     if (ready) {
@@ -6694,6 +6707,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__store_relaxed(&tpool__cycles.lock, 0);
     tpool__store_relaxed(&tpool__process.lock, 0);
     tpool__add_relaxed(&tpool__process.generation, 1);
+    tpool__store_relaxed(&tpool__process.setups, 0);
     tpool__store_relaxed(&tpool__process.pool_count, 0);
     tpool **last = &tpool__process.pools; /* the parent's pools stay as they are: who knows in what state that is */
     while (*last) last = &(*last)->next;
