@@ -1943,15 +1943,25 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  tpool__settle, the ender's last touch of the pool. A submit that blocks and a drain are visitors until theirs. All
  *  of these counts are under the inject latch, the last touch being its unlock.
  *
- *  WHO WRITES WHAT, PER TASK
- *      the inject lane's line       each outside submit; a worker once per batch (of tiny tasks, a whole segment: 250)
- *      a slot                       its submitter; read by one worker: a line passed on per four tasks, eight with blocks
- *      a worker's own lane          its owner; a thief once per half of it
- *      the block                    submitter, claimer, whoever releases last: three lines passed on per future
- *      gate, attention, live        read by all; written when workers sleep, wake, search, pause: not per task while busy
- *      counts                       the worker's own line
- *  So at 64 or 192 cores the one line that all submitters write is the inject lane's: one transfer a submit. Submits
- *  from workers touch their own lane only. A search looks at each worker's lane once, by plain loads.
+ *  WHO WRITES WHAT, PER TASK. A line of the cache that another CPU wrote last costs a transfer: 60 ns here, 100 to 300
+ *  across sockets.
+ *      the inject lane's line    each submit from outside; a worker once a batch (of tiny tasks a segment, 250 or 500)
+ *      a slot                    its submitter; read by one worker: a transfer per four tasks, eight where they have blocks
+ *      a block                   submitter, claimer, whoever releases last: two transfers a future, three if its block
+ *                                goes to another thread then
+ *      a worker's own line       its owner, for each task; a thief once per half of what is there; read by searchers
+ *      a worker's counts         its owner; read by statistics and drains
+ *      the gate                  a worker when it begins or ends to search, once a batch at most; read by each submit
+ *      attention, max_workers,   when the pool is paused, shut down, resized, or its number of workers changes; read
+ *      live, active              by each submit and before each task
+ *      the depot of blocks       a thread once per 32 blocks, in and out
+ *  Nothing but the inject lane's line is written by all submitters. With 64 or 192 CPUs that submit from outside it goes
+ *  round among them, one transfer a submit, so that one pool takes 5 to 15 million tasks a second from outside, whatever
+ *  else is done; batches leave it to them. Tasks that workers submit touch no line of other workers', and forked jobs not
+ *  even an atomic. A worker's lines are its own, a line apart from everybody else's. Who looks for work reads a line of
+ *  each worker: 192 transfers, 10 us, after which they stay unless their owner runs tasks; no more workers look on for
+ *  longer than a microsecond than there are CPUs to spare. Sleeping and waking take pool->lock, and one wakes at a time:
+ *  a searcher that finds work wakes the next.
  *
  *  REJECTED
  *      - A tombstone-free queue with links in the blocks: removing from the middle is free, but a consumer pays a cache
