@@ -5327,13 +5327,20 @@ TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
     return status;
 }
 
-static void tpool__free(tpool *pool) {
-    tpool__lock(&tpool__process.lock); /* first, since the exit handler walks the list */
-    if (pool->previous) pool->previous->next = pool->next;
-    else tpool__process.pools = pool->next;
-    if (pool->next) pool->next->previous = pool->previous;
-    bool last = tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1; /* relaxed: as in tpool__create */
+/* Takes a deserted pool from the list of all: from now on the exit handler, a visitor too, does not find it. */
+static bool tpool__unlist(tpool *pool) {
+    tpool__lock(&tpool__process.lock);
+    bool deserted = tpool__is_deserted(pool);
+    if (deserted) {
+        if (pool->previous) pool->previous->next = pool->next;
+        else tpool__process.pools = pool->next;
+        if (pool->next) pool->next->previous = pool->previous;
+    }
     tpool__unlock(&tpool__process.lock);
+    return deserted;
+}
+
+static void tpool__free(tpool *pool) {
     tpool__worker *worker = tpool__first_worker(pool);
     while (worker) {
         tpool__worker *next = tpool__next_worker(worker);
@@ -5344,7 +5351,7 @@ static void tpool__free(tpool *pool) {
     tpool__lane_free(&pool->inject);
     if (pool->heap) TPOOL_FREE(pool->heap);
     tpool__free_aligned(pool);
-    if (last) {
+    if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
         tpool__cache_flush(tpool__self());
         tpool__depot_trim();
     }
@@ -5360,7 +5367,7 @@ TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A blocked submitter may have come in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
-    if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_deserted, TPOOL_FOREVER);
+    if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__free(pool);
     return status;
 }
@@ -6734,21 +6741,34 @@ static void tpool__after_fork_in_child(void) {
     self->blocked = NULL;
 }
 
+/* Halts one more of the program's own pools, as a visitor: what ends there may run its code, which may call in here, so
+ * the lock that guards the list is left meanwhile. */
+static tpool *tpool__halt_one(void) {
+    tpool__lock(&tpool__process.lock);
+    tpool *pool = tpool__process.pools;
+    while (pool && (pool->shared || tpool__attention(pool) & TPOOL__HALTED)) pool = pool->next;
+    if (pool) {
+        tpool__or_relaxed(&pool->attention, TPOOL__HALTED); /* relaxed: see tpool__attention */
+        tpool__lock(&pool->inject.lock);
+        pool->visitors++;
+        tpool__unlock(&pool->inject.lock);
+    }
+    tpool__unlock(&tpool__process.lock);
+    return pool;
+}
+
 /* At exit: the waiting work of the program's own pools is lost, since main, whose variables it may use, has returned or
  * is about to be left. The shared pools are drained, the high-level one first. A thread that calls exit within a task
  * or a callback waits for nothing: its own task would never end. */
 static void tpool__at_exit(void) {
-    tpool__lock(&tpool__process.lock);
-    tpool *high = tpool__dual.pool[0];
-    /* the list may shrink while the lock is left, but exit is no time to destroy pools, so that is not provided for */
-    for (tpool *pool = tpool__process.pools; pool; pool = pool->next) {
-        if (pool->shared) continue;
-        tpool__or_relaxed(&pool->attention, TPOOL__HALTED); /* relaxed: see tpool__attention */
+    for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__visitor_leaves(pool)) {
         tpool__fence_lanes(pool);
         tpool__end_waiting(pool, TPOOL__WAS_LOST);
     }
-    tpool__unlock(&tpool__process.lock);
     if (tpool__self()->context) return;
+    tpool__lock(&tpool__process.lock);
+    tpool *high = tpool__dual.pool[0];
+    tpool__unlock(&tpool__process.lock);
     if (high && tpool_resume(high) == TPOOL_OK && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK)
         (void)tpool_shutdown(high, TPOOL_WAIT);
     tpool__lock(&tpool__process.lock);

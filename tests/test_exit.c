@@ -236,6 +236,31 @@ static int the_programs_own_pool_beside_the_shared_ones(void) {
     return 0;
 }
 
+static void use_the_library(void *result) {   /* what frees a result may do that, also at exit */
+    (void)result;
+    tpool *pool = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_create(&pool, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    CHECK(tpool_high_level() && tpool_low_level());
+    say("f");
+}
+static void *own_a_result(void *arg) { return tpool_return_owned(arg, use_the_library); }
+static void *leave_a_result_behind(void *arg) {
+    tpool_future *future;
+    if (tpool_submit(tpool_current(), own_a_result, arg, &future) != TPOOL_OK) _exit(103);
+    if (tpool_future_result(future, TPOOL_FOREVER, NULL) != TPOOL_OK) _exit(105);
+    tpool_future_release(future);   /* the tombstone in the queue has the last reference */
+    gate_pass(&never);
+    return NULL;
+}
+
+static int freeing_a_result_of_the_programs_own_pool_at_exit_may_use_the_library(void) {
+    create_own((tpool_config){ .max_workers = 1 });
+    submit(own, leave_a_result_behind, own);
+    AWAIT_ARRIVALS(&never, 1);
+    return 0;
+}
+
 /* --- exit in a task or callback: nothing is waited for */
 
 static void say_e_at_exit(void) { say("e"); }
@@ -395,6 +420,7 @@ static const story stories[] = {
     STORY(the_programs_own_pool_loses_its_waiting_work, 0, ""),
     STORY(the_programs_own_paused_pool_loses_its_waiting_work, 0, ""),
     STORY(the_programs_own_pool_beside_the_shared_ones, 0, "Llll"),
+    STORY(freeing_a_result_of_the_programs_own_pool_at_exit_may_use_the_library, 0, "f"),
     STORY(exit_in_a_high_level_task_waits_for_nothing, 7, "e"),
     STORY(exit_in_a_low_level_task_waits_for_nothing, 7, "e"),
     STORY(exit_in_a_task_of_the_programs_own_pool_waits_for_nothing, 7, "e"),
