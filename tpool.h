@@ -138,8 +138,8 @@
  *
  *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references, 2^23 where
  *  pointers have 32 bits, where statistics of one worker also wrap at 2^32. On 32-bit systems a pool may not have
- *  30,000 threads. Process pools, managed pools and resources are not in this version: TPOOL_PROCESSES gives
- *  TPOOL_UNSUPPORTED.
+ *  30,000 threads. Process pools are not in this version: TPOOL_PROCESSES gives TPOOL_UNSUPPORTED.
+ *  Where pointers have 32 bits, config.measure tells waits in steps of 64 ns, and wrongly above 274 s.
  *
  * ====================================================================================================================
  *  >>life  The life of a task
@@ -1032,6 +1032,118 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
 TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags);
 
 /* --------------------------------------------------------------------------------------------------------------------
+ *  >>manager  Managed pools
+ *
+ *  A manager lends pools by what is asked for, so that a program's parts share them instead of starting threads of their
+ *  own: everyone who asks for the same number of workers and kind gets the same pool. It has no thread of its own; what
+ *  has been idle for long ends when somebody asks for a pool. In each call NULL stands for the global manager.
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef struct tpool_manager tpool_manager;
+
+/* A zeroed config means the defaults. */
+typedef struct tpool_manager_config {
+    int64_t idle_timeout_ns;   /* a pool without a user that has had nothing queued or running for so long ends at a
+                                  later get; 0: 300 s; negative: never */
+    size_t max_pools;          /* a get that would pass it first ends the least recently used pools that are idle; with
+                                  all of them in use it still gives one; 0: no bound */
+} tpool_manager_config;
+
+typedef struct tpool_manager_stats {
+    size_t pools, in_use, idle;                     /* now: all; with a user; without, though they may still have work */
+    uint64_t created, reused, evicted, replaced;    /* ever; evicted: ended for idle_timeout_ns or max_pools */
+} tpool_manager_stats;
+
+#define TPOOL_FORCE_NEW 16u   /* get: a new pool takes the place of the one that is there */
+
+/* Creates a manager; config NULL means all defaults. TPOOL_OK: it is the caller's, for tpool_manager_destroy.
+ * TPOOL_INVALID: manager NULL. TPOOL_NO_MEMORY. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_create(tpool_manager **manager,
+                                                             const tpool_manager_config *config);
+
+/* Lends the pool for (workers, kind), as tpool_create makes it with max_workers = workers (0 is a number of its own, the
+ * default). It is created if it is not there; replaced if it is shut down or broken, or flags hold TPOOL_FORCE_NEW: the
+ * old one then lives until its users have released it. Each get is paired with a release, until which the handle is
+ * valid, whatever ended the pool; submit then gives TPOOL_SHUTDOWN. tpool_destroy of it gives TPOOL_INVALID_STATE;
+ * everything else works as on any pool.
+ * TPOOL_OK; TPOOL_SHUTDOWN: the manager is shut down; TPOOL_INVALID: pool NULL, workers negative, an unknown kind or
+ * flag; TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY, TPOOL_NO_THREAD: as tpool_create; TPOOL_BROKEN: a manager of the parent
+ * process. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_get(tpool_manager *manager, int workers, tpool_kind kind,
+                                                          unsigned flags, tpool **pool);
+
+/* Gives a handle back; NULL is accepted. What is queued still runs: the pool stays with the manager. One that was
+ * replaced, or shut down, ends with its last release, or at a later get if it has work left then.
+ * TPOOL_OK; TPOOL_INVALID: the manager has not handed it out, or has it back already; TPOOL_BROKEN: a manager of the
+ * parent process. */
+TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool);
+
+/* Ends the idle pools now: those without a user and with nothing queued or running.
+ * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of a pool without a user; TPOOL_BROKEN: a manager
+ * of the parent process. */
+TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager);
+
+/* Takes no more work from outside, waits for what is queued and running, and for what these tasks start on the manager's
+ * pools; then shuts all the pools down. With force, what has not started is cancelled. After it, and while it waits, get
+ * gives TPOOL_SHUTDOWN. May be called again.
+ * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of one of its pools; TPOOL_NO_THREAD: as
+ * tpool_shutdown, the shutdown is under way; TPOOL_BROKEN: a manager of the parent process. */
+TPOOL_API tpool_status tpool_manager_shutdown(tpool_manager *manager, bool force);
+
+/* Shuts the manager down, gently, and frees it; NULL is accepted. While pools are out it still takes their release (and
+ * gives TPOOL_SHUTDOWN for a get), and is freed by the last. No other call may be under way or come later. Does nothing
+ * in a task or callback of one of its pools, where it could not wait, and in a child of fork. Where the system refuses
+ * threads that its work needs, what waits is cancelled. Of the global manager: as tpool_manager_global_shutdown. */
+TPOOL_API void tpool_manager_destroy(tpool_manager *manager);
+
+/* TPOOL_OK; TPOOL_INVALID: stats NULL; TPOOL_BROKEN: a manager of the parent process. */
+TPOOL_API tpool_status tpool_manager_get_stats(tpool_manager *manager, tpool_manager_stats *stats);
+
+/* The manager of the whole program, created on first use, once, whichever threads ask. The handle is valid to the end of
+ * the process, and NULL only when the system refuses the memory. */
+TPOOL_API tpool_manager *tpool_manager_global(void);
+
+/* Shuts it down, gently. At its next use it comes back, empty and with its counts at zero; pools that are still out can
+ * be released then as before. At exit it is shut down for good, between the dual pools: its work is done, and may still
+ * use the low-level pool. Statuses as tpool_manager_shutdown. */
+TPOOL_API tpool_status tpool_manager_global_shutdown(void);
+
+/* Gets a pool, calls body with it, and releases it, also where body ends its thread (on POSIX systems). Gives what body
+ * gave; or, body not called, TPOOL_INVALID if that is NULL, or as tpool_manager_get. */
+TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpool_kind kind,
+                                       tpool_status (*body)(tpool *pool, void *context), void *context);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>resources  Expensive things that tasks share: connections, contexts, licences
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef struct tpool_resources tpool_resources;
+
+/* Makes count of them by make(context), in this thread, one after the other. destroy (may be NULL) gets each in the end.
+ * TPOOL_OK: *resources is the caller's, for tpool_resources_destroy. TPOOL_BROKEN: make gave NULL; what was made is
+ * destroyed again. TPOOL_INVALID: resources NULL, or make NULL and count not 0. TPOOL_NO_MEMORY. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_create(tpool_resources **resources, size_t count,
+                                                               void *(*make)(void *context),
+                                                               void (*destroy)(void *resource, void *context),
+                                                               void *context);
+
+/* Takes one out, or waits for one: first come, first served. In a task it waits like any other call: a spare worker runs
+ * other tasks meanwhile. Not searched for cycles: two tasks that each hold one and wait for another wait for ever, unless
+ * with a limit.
+ * TPOOL_OK: *resource is the caller's, for tpool_resources_put. TPOOL_TIMEOUT. TPOOL_NO_THREAD: the system refuses a spare
+ * worker for the one that waits here. TPOOL_INVALID: a NULL. TPOOL_BROKEN: of the parent process. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns,
+                                                            void **resource);
+
+/* Gives one back, from any thread; whoever has waited longest gets it.
+ * TPOOL_OK; TPOOL_INVALID: a NULL, or what is not out; TPOOL_BROKEN: of the parent process. */
+TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *resource);
+
+/* Destroys each resource and frees all. Whoever waits (which is possible where there were none) is not woken, and gives
+ * up when its limit passes; otherwise no call may be under way or come later.
+ * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: some are out; TPOOL_BROKEN: of the parent process;
+ * frees nothing. */
+TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources);
+
+/* --------------------------------------------------------------------------------------------------------------------
  *  >>stats  Sizing and statistics
  * ----------------------------------------------------------------------------------------------------------------- */
 
@@ -1041,12 +1153,17 @@ typedef enum tpool_work {
     TPOOL_WORK_IO = 2
 } tpool_work;
 
-/* CPUs this process may use: affinity and cgroup quota counted in; at least 1. */
+/* CPUs this process may use, at least 1. Linux: those of its affinity mask, or fewer if a cgroup on the way from its own up
+ * to the root, of version 1 or 2, has a smaller quota (1.5 CPUs count as 2). Windows: its affinity mask. Elsewhere: those
+ * that are online. Reads files: ask once, not per task. */
 TPOOL_API int tpool_cpu_count(void);
 
 /* MIXED, CPU and unknown kinds: tpool_cpu_count(); IO: twice that, at most max(32, tpool_cpu_count()). */
 TPOOL_API int tpool_workers_for(tpool_work work);
 
+/* The times come with config.measure, else they are 0. Of all tasks run so far: wait, from the submit to the start; run,
+ * from there to the end of fn, its own waits included; of each the median, and what 99 of 100 do not pass, at most 5 %
+ * off; busy, all the time that threads have spent in tasks. Measuring costs up to 60 ns a task and 15 KiB a worker. */
 typedef struct tpool_stats {
     int max_workers, workers, active, idle;      /* now */
     size_t queued;                               /* now */
@@ -1228,6 +1345,18 @@ static inline void tpool__pause(void) {
     __asm__ __volatile__("yield");
 #elif defined(TPOOL_THREADS_WIN32)
     YieldProcessor();
+#endif
+}
+
+/* The power of two that is in n, which is not 0. */
+static inline unsigned tpool__log2(uint64_t n) {
+#if defined(__GNUC__)
+    return 63 - (unsigned)__builtin_clzll(n);
+#else
+    unsigned power = 0;
+    for (unsigned half = 32; half > 0; half /= 2)
+        if (n >> power >> half) power += half;
+    return power;
 #endif
 }
 
@@ -1742,6 +1871,15 @@ static void tpool__thread_exit(void) {
 #endif
 }
 
+/* What stands between them is followed by function(argument), also if the thread ends there. */
+#if defined(TPOOL__UNIX)
+#define TPOOL__FINALLY_BEGIN(function, argument) pthread_cleanup_push(function, argument)
+#define TPOOL__FINALLY_END pthread_cleanup_pop(1);
+#else
+#define TPOOL__FINALLY_BEGIN(function, argument) { void (*tpool__finally)(void *) = (function), *tpool__with = (argument);
+#define TPOOL__FINALLY_END tpool__finally(tpool__with); }
+#endif
+
 static bool tpool__fork_hooks(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
 #if defined(TPOOL__UNIX)
     return pthread_atfork(prepare, parent, child) == 0;
@@ -1921,6 +2059,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *          `busy` is cleared
  *      P11 the owner's swap of `run`, after  tpool__run_open closes it, then      what the owner took has been claimed
  *          it set `taking`, and clearing it  waits for `taking`
+ *      P12 the global manager is stored      tpool_manager_global loads it        what it points to
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a latch; afterwards its submitter loads the gate (N).
@@ -2179,6 +2318,30 @@ typedef struct tpool__ranked {
 } tpool__ranked;
 
 /* --------------------------------------------------------------------------------------------------------------------
+ *  >>measure  Times of waiting and running (config.measure)
+ *
+ *  Histograms of fixed size, whose buckets grow with what they hold: sixteen to each doubling, so that the middle of one
+ *  is off by at most 1/32 of what it stands for; below sixteen nanoseconds they are exact. (The idea of Gil Tene's
+ *  HdrHistogram, hdrhistogram.org.) Each worker has its own and writes them alone; what other threads run for the pool is
+ *  counted in the pool's, under the inject latch. A reader adds them all up.
+ *
+ *  The time of the submit lies in the block's `outcome`, which is of no other use before the task runs; so where times are
+ *  measured each task has a block. That is two looks at the clock a task, in the submit and at the end: a worker that goes
+ *  straight from one task to the next takes the end of one for the start of the other (`ended_at`).
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
+typedef struct tpool__measures {
+    tpool__word waits[TPOOL__BUCKETS], runs[TPOOL__BUCKETS];
+    tpool__word busy_low, busy_high;    /* nanoseconds: 30 bits, and the rest */
+} tpool__measures;
+
+/* One task's times, on the stack of whoever runs it. */
+typedef struct tpool__stopwatch {
+    int64_t waited, began;
+    bool outermost;             /* not run within a wait of another: its time counts as busy */
+} tpool__stopwatch;
+
+/* --------------------------------------------------------------------------------------------------------------------
  *  >>worker
  * ----------------------------------------------------------------------------------------------------------------- */
 /* A blocked thread, on its stack, in one of a pool's lists. */
@@ -2213,6 +2376,8 @@ struct tpool__worker {
     int64_t fetched_at;
     tpool_job *newest_job, *oldest_private_job; /* the owner's: forked and not joined */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
+    tpool__measures *measures;  /* likewise; NULL without config.measure */
+    int64_t ended_at;           /* when the last task did, if nothing has come since; the owner's */
     alignas(TPOOL__CACHE_LINE) tpool__latch_word jobs_lock;
     tpool__word public_jobs;    /* written under jobs_lock, read as a hint */
     tpool_job *oldest_public_job, *newest_public_job;
@@ -2234,7 +2399,7 @@ struct tpool__worker {
 #define TPOOL__BREAK 4u
 #define TPOOL__RANKED 8u                /* something waits in the heap */
 #define TPOOL__HALTED 16u               /* the process ends */
-#define TPOOL__CLOSING 32u              /* takes work only from the tasks of the high-level pool */
+#define TPOOL__CLOSING 32u              /* takes work only from those that it waits for: see tpool__is_insider */
 #define TPOOL__CANCELLED 64u            /* shut down with TPOOL_CANCEL_PENDING */
 #define TPOOL__STOPS_SHIFT 8            /* above: how often TPOOL_STOP_RUNNING was asked */
 
@@ -2251,7 +2416,9 @@ struct tpool {
     uintptr_t home;             /* its address, number and generation */
     size_t capacity;
     bool ordered;               /* every task goes through the heap */
+    bool measured;
     bool shared;                /* a dual pool */
+    tpool_manager *manager;     /* of a managed pool; under tpool__process.lock until that is handed out */
     tpool_config config;
     char name[64];
     tpool *next, *previous;     /* all pools, under tpool__process.lock */
@@ -2278,11 +2445,13 @@ struct tpool {
     uintptr_t ending;           /* ended ones still in their finalizer */
     tpool__worker *sleepers;    /* last to sleep first */
     tpool__waiter *blocked_waiters;
+    int64_t idle_since;         /* when a worker last went to sleep; of a managed pool */
     tpool__thread_handle last_ended; /* joined by the next that ends, or by the shutdown */
     tpool__worker *last_worker;
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
     tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker */
+    tpool__measures *measures;  /* likewise; written under the inject latch */
 };
 
 /* What the whole process shares. */
@@ -2925,6 +3094,83 @@ static size_t tpool__heap_oldest(const tpool *pool) {
     return oldest;
 }
 
+/* --------------------------------------------------------------------------------------------------------------------
+ *  What config.measure adds to a task's way: a stamp at the submit, and a stopwatch around its function (>>measure)
+ * ----------------------------------------------------------------------------------------------------------------- */
+static tpool__measures *tpool__measures_new(void) {
+    tpool__measures *measures = (tpool__measures *)TPOOL_MALLOC(sizeof *measures);
+    if (measures) memset((void *)measures, 0, sizeof *measures);
+    return measures;
+}
+
+static unsigned tpool__bucket_of(int64_t ns) {
+    if (ns < 16) return ns > 0 ? (unsigned)ns : 0;
+    unsigned power = tpool__log2((uint64_t)ns);
+    return (power - 3) * 16 + (unsigned)((uint64_t)ns >> (power - 4) & 15);
+}
+static int64_t tpool__middle_of(unsigned bucket) {
+    if (bucket < 16) return (int64_t)bucket;
+    unsigned shift = bucket / 16 - 1;
+    return (((int64_t)16 + bucket % 16) << shift) + (((int64_t)1 << shift) >> 1);
+}
+
+/* Where a word has 32 bits the stamp has steps of 64 ns, and comes round after 274 seconds. */
+#define TPOOL__STAMP_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 6 : 0)
+static inline uintptr_t tpool__stamp_at(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__STAMP_SHIFT); }
+static inline void tpool__stamp(tpool_future *block) {
+    tpool__store_relaxed(&block->outcome, tpool__stamp_at(tpool__clock())); /* relaxed: not shared yet */
+}
+
+static inline bool tpool__runs_here(const tpool__thread *self, const tpool *pool) {
+    return self->worker && self->worker->pool == pool;
+}
+/* False: the pool does not measure. */
+static inline bool tpool__measure_begin(tpool__thread *self, tpool_future *block, tpool__stopwatch *watch) {
+    tpool *pool = tpool__pool_of(block);
+    if (TPOOL__LIKELY(!pool->measured)) return false;
+    watch->outermost = !self->context;
+    watch->began = 0;
+    if (watch->outermost && tpool__runs_here(self, pool)) {
+        watch->began = self->worker->ended_at;
+        self->worker->ended_at = 0;
+    }
+    if (!watch->began) watch->began = tpool__clock();
+    /* relaxed: it came with the entry, and is the runner's alone */
+    intptr_t age = (intptr_t)(tpool__stamp_at(watch->began) - tpool__load_relaxed(&block->outcome));
+    watch->waited = age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
+    tpool__store_relaxed(&block->outcome, 0);
+    return true;
+}
+
+static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatch *watch, int64_t ran) {
+    tpool__word *wait = &measures->waits[tpool__bucket_of(watch->waited)];
+    tpool__word *run = &measures->runs[tpool__bucket_of(ran)];
+    /* relaxed: one writer at a time; a reader that must have them exact has seen the tasks' ends (P2, P10) */
+    tpool__store_relaxed(wait, tpool__load_relaxed(wait) + 1);
+    tpool__store_relaxed(run, tpool__load_relaxed(run) + 1);
+    if (!watch->outermost) return;
+    uint64_t low = (uint64_t)tpool__load_relaxed(&measures->busy_low) + (uint64_t)ran;
+    tpool__store_relaxed(&measures->busy_low, (uintptr_t)(low & 0x3fffffff));
+    if (low >> 30)
+        tpool__store_relaxed(&measures->busy_high, tpool__load_relaxed(&measures->busy_high) + (uintptr_t)(low >> 30));
+}
+static void tpool__measure_end(tpool__thread *self, tpool_future *block, const tpool__stopwatch *watch) {
+    tpool *pool = tpool__pool_of(block);
+    int64_t now = tpool__clock();
+    if (tpool__runs_here(self, pool)) {
+        if (watch->outermost && !block->extra) self->worker->ended_at = now; /* unless arg_free, or so, comes next */
+        tpool__measures_add(self->worker->measures, watch, now - watch->began);
+    } else {
+        tpool__latch(&pool->inject.lock);
+        tpool__measures_add(pool->measures, watch, now - watch->began);
+        tpool__unlatch(&pool->inject.lock);
+    }
+}
+/* What comes now takes time, and is no task. */
+static inline void tpool__forget_end(tpool__thread *self) {
+    if (self->worker) self->worker->ended_at = 0;
+}
+
 /* ====================================================================================================================
  *  >>walk  A task's way, from submit to result
  * ================================================================================================================= */
@@ -3030,7 +3276,7 @@ static tpool_status tpool__submit(tpool *pool, const tpool_task *task, tpool_fut
     entry.fn = task->fn;
     entry.arg = task->arg;
     entry.block = NULL;
-    if (future || tpool__needs_extra(task) || pool->ordered) {
+    if (future || tpool__needs_extra(task) || pool->ordered || pool->measured) {
         tpool_future *block = tpool__block_new(tpool__self());
         if (!block) return TPOOL_NO_MEMORY;
         void *value = task->arg;
@@ -3044,12 +3290,14 @@ static tpool_status tpool__submit(tpool *pool, const tpool_task *task, tpool_fut
         }
         tpool__block_init(block, pool, task->fn, value, extra,
                           TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
+        if (pool->measured) tpool__stamp(block);
         entry.block = block;
     }
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.block;
     } else if (entry.block) {
+        tpool__store_relaxed(&entry.block->outcome, 0); /* a stamp, perhaps. Relaxed: not shared any more */
         tpool__block_dispose(entry.block);
     }
     return status;
@@ -3111,10 +3359,23 @@ static inline void tpool__notify(tpool *pool) {
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM) tpool__wake_one(pool);
 }
 
+static bool tpool__context_within_manager(const tpool__context *context, const tpool_manager *manager) {
+    for (; context; context = context->outer)
+        if ((context->pool && context->pool->manager == manager) ||
+            (context->origin && tpool__context_within_manager(context->origin, manager)))
+            return true;
+    return false;
+}
+/* Of a pool that closes: the caller is one of those that it waits for. */
+static bool tpool__is_insider(tpool *pool) {
+    return pool->manager ? tpool__context_within_manager(tpool__self()->context, pool->manager)
+                         : tpool__within(pool->closing_for);
+}
+
 static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attention) {
     if (attention & TPOOL__BREAK) return TPOOL_BROKEN;
     if (attention & (TPOOL__SHUT | TPOOL__HALTED)) return TPOOL_SHUTDOWN;
-    if (attention & TPOOL__CLOSING && !tpool__within(pool->closing_for)) return TPOOL_SHUTDOWN;
+    if (attention & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
     return TPOOL_OK;
 }
 
@@ -3409,6 +3670,11 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
         tpool__free_aligned(worker);
         return NULL;
     }
+    if (pool->measured && !(worker->measures = tpool__measures_new())) {
+        TPOOL_FREE(worker->lane.run_segment);
+        tpool__free_aligned(worker);
+        return NULL;
+    }
     worker->pool = pool;
     worker->index = index;
     /* P6: thieves walk the list without the lock */
@@ -3563,6 +3829,7 @@ static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
 
 static void tpool__start_searching(tpool__worker *worker) {
     worker->searching = true;
+    worker->ended_at = 0;
     tpool__add_relaxed(&worker->pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol, E1 */
 }
 /* True: this was the last searcher, and others could search: if work is left, the caller must notify. */
@@ -3603,6 +3870,7 @@ static bool tpool__sleep(tpool__worker *worker) {
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
     tpool__active_add(pool, -1);
+    if (pool->manager) pool->idle_since = tpool__clock();
     worker->asleep = true;
     worker->timed = false;
     worker->sleep_previous = NULL;
@@ -4265,7 +4533,10 @@ static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t 
     void *result;
     if (block->extra && block->extra->run_limit_ns) block->extra->started_at = tpool__clock();
     tpool__store_release(&block->runner, self); /* P7 */
+    tpool__stopwatch watch;
+    bool measured = tpool__measure_begin(self, block, &watch);
     if (!tpool__call(self, block, fn, stops, &result)) return false;
+    if (measured) tpool__measure_end(self, block, &watch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(block);
@@ -4294,6 +4565,7 @@ static void tpool__settle(tpool_future *block) {
 
 /* A worker that counts as searching since its task's end is not, as long as it runs the program's code. */
 static void tpool__back_to_work(tpool__thread *self) {
+    tpool__forget_end(self);
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
@@ -4345,6 +4617,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
             break; /* P2, P3 */
         }
     }
+    tpool__forget_end(tpool__self()); /* waking takes long */
     tpool__watch *watch = future->watches, *callbacks = NULL, *reversed = NULL;
     future->watches = NULL;
     while (watch) { /* newest first becomes in the order added */
@@ -4964,6 +5237,11 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     tpool *pool = (tpool *)tpool__alloc_aligned(sizeof *pool, TPOOL__POOL_ALIGNMENT);
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
+    pool->measured = config->measure;
+    if (pool->measured && !(pool->measures = tpool__measures_new())) {
+        tpool__free_aligned(pool);
+        return TPOOL_NO_MEMORY;
+    }
     tpool__process.named++;
     if (config->name) snprintf(pool->name, sizeof pool->name, "%s", config->name);
     else snprintf(pool->name, sizeof pool->name, "tpool%u", tpool__process.named);
@@ -5345,11 +5623,13 @@ static void tpool__free(tpool *pool) {
     while (worker) {
         tpool__worker *next = tpool__next_worker(worker);
         tpool__lane_free(&worker->lane);
+        if (worker->measures) TPOOL_FREE((void *)worker->measures);
         tpool__free_aligned(worker);
         worker = next;
     }
     tpool__lane_free(&pool->inject);
     if (pool->heap) TPOOL_FREE(pool->heap);
+    if (pool->measures) TPOOL_FREE((void *)pool->measures);
     tpool__free_aligned(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
         tpool__cache_flush(tpool__self());
@@ -5357,10 +5637,7 @@ static void tpool__free(tpool *pool) {
     }
 }
 
-TPOOL_API tpool_status tpool_destroy(tpool *pool) {
-    if (!pool) return TPOOL_OK;
-    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (pool->shared) return TPOOL_INVALID_STATE;
+static tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
     (void)tpool_resume(pool);
     tpool_status status = tpool_drain(pool, TPOOL_FOREVER);
@@ -5370,6 +5647,44 @@ TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__free(pool);
     return status;
+}
+TPOOL_API tpool_status tpool_destroy(tpool *pool) {
+    if (!pool) return TPOOL_OK;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    return pool->shared || pool->manager ? TPOOL_INVALID_STATE : tpool__destroy(pool);
+}
+
+/* How many of the pool's tasks are in a bucket: its own and those of all its workers. */
+static uint64_t tpool__in_bucket(tpool *pool, bool waits, unsigned bucket) {
+    /* relaxed: as in tpool_get_stats */
+    uint64_t count = tpool__load_relaxed(waits ? &pool->measures->waits[bucket] : &pool->measures->runs[bucket]);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        count += tpool__load_relaxed(waits ? &w->measures->waits[bucket] : &w->measures->runs[bucket]);
+    return count;
+}
+/* The times that 50 and 99 of a hundred do not pass. */
+static void tpool__percentiles(tpool *pool, bool waits, int64_t *p50, int64_t *p99) {
+    uint64_t count = 0, seen = 0;
+    for (unsigned i = 0; i < TPOOL__BUCKETS; i++) count += tpool__in_bucket(pool, waits, i);
+    uint64_t half = count - count / 2, most = count - count / 100;
+    *p50 = *p99 = 0;
+    for (unsigned i = 0; i < TPOOL__BUCKETS && seen < most; i++) {
+        uint64_t before = seen;
+        seen += tpool__in_bucket(pool, waits, i);
+        if (before < half && seen >= half) *p50 = tpool__middle_of(i);
+        if (seen >= most) *p99 = tpool__middle_of(i);
+    }
+}
+static int64_t tpool__busy_ns(const tpool__measures *measures) {
+    return (int64_t)(((uint64_t)tpool__load_relaxed(&measures->busy_high) << 30) +
+                     tpool__load_relaxed(&measures->busy_low));
+}
+static void tpool__get_times(tpool *pool, tpool_stats *stats) {
+    tpool__percentiles(pool, true, &stats->wait_p50_ns, &stats->wait_p99_ns);
+    tpool__percentiles(pool, false, &stats->run_p50_ns, &stats->run_p99_ns);
+    stats->busy_ns = tpool__busy_ns(pool->measures);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        stats->busy_ns += tpool__busy_ns(w->measures);
 }
 
 TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
@@ -5411,6 +5726,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     stats->active = (int)busy;
     stats->idle = (int)(live > busy ? live - busy : 0);
     tpool__unlock(&pool->lock);
+    if (pool->measured) tpool__get_times(pool, stats);
     return TPOOL_OK;
 }
 
@@ -6599,7 +6915,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
 }
 
 /* ====================================================================================================================
- *  >>dual-implementation  The dual pools, and what the process does at fork and at exit
+ *  >>dual-implementation  The dual pools
  * ================================================================================================================= */
 static struct {             /* under tpool__process.lock */
     tpool *pool[2];         /* 0: high level, 1: low level */
@@ -6704,6 +7020,711 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
     return status;
 }
 
+/* ====================================================================================================================
+ *  >>manager-implementation  Managed pools
+ *
+ *  A manager finds its pools by what is asked for and by their address, in two tables of chains over the same entries,
+ *  and walks them in a list, the least recently released first. All that is under its one lock. But a pool is looked
+ *  into, drained, shut down and destroyed without it, since its tasks may be asking the manager, and even a look may run
+ *  the program's result_free: whoever does that holds the entry meanwhile, so that it stays in the list.
+ *
+ *  An entry is current, and found by its key; then retired, when it is replaced, evicted, cleared or shut down; then it
+ *  ends, by the one who gives up the last use or hold of it while it has nothing to do. If it still has, a later get looks
+ *  again. Pools are created under the lock, so that two who ask for the same get the same; a new pool runs nothing.
+ *
+ *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. An idle pool's time is looked at
+ *  only once `sweep_at` has passed.
+ * ================================================================================================================= */
+typedef struct tpool__managed {
+    struct tpool__managed *newer, *older;       /* the list */
+    struct tpool__managed *same_key;            /* its chain in the table of keys, while it is current */
+    struct tpool__managed *same_address;        /* in the table of addresses, while it is current or has users */
+    tpool *pool;
+    int workers;
+    tpool_kind kind;
+    size_t users;               /* handed out and not released */
+    uint64_t uses;              /* handed out, ever */
+    int64_t released_at;        /* since when it has no user */
+    unsigned holds;             /* threads that work on it without the lock, or walk the list from it */
+    bool retired, ending;       /* ending: being destroyed, and of no interest to anybody else */
+} tpool__managed;
+
+#define TPOOL__MANAGED_FEW 16u              /* chains at first; as many as entries later */
+#define TPOOL__IDLE_TIMEOUT TPOOL_SEC(300)
+#define TPOOL__LOOK_AGAIN TPOOL_MS(10)      /* at a retired pool that had work left */
+#define TPOOL__MOMENT 1044u                 /* tries of tpool__backoff: a millisecond or two */
+
+struct tpool_manager {
+    tpool__lock_word lock;      /* guards what follows; taken before tpool__process.lock and the pools' locks */
+    bool shut, destroyed;
+    bool comes_back;            /* the global one, after its shutdown: with its next use */
+    bool over;                  /* the global one, at exit: for good */
+    unsigned shutdowns;         /* under way */
+    unsigned calls;             /* under way: the last frees a destroyed manager */
+    uintptr_t generation;
+    int64_t idle_timeout_ns;    /* TPOOL_FOREVER: never */
+    int64_t sweep_at;           /* before that no pool's idle time is over */
+    size_t max_pools, count;
+    size_t chains;              /* a power of two */
+    tpool__managed **by_key, **by_address;      /* two halves of one array */
+    tpool__managed *newest, *oldest;
+    uint64_t created, reused, evicted, replaced;
+    tpool_manager *inherited;   /* the parent process' global managers: kept in sight of leak checkers */
+    tpool__managed *few[2 * TPOOL__MANAGED_FEW];
+};
+
+static tpool__managed **tpool__chain_of_key(tpool_manager *manager, int workers, tpool_kind kind) {
+    uint32_t hash = ((uint32_t)workers * 2 + (uint32_t)kind) * UINT32_C(2654435769); /* the golden ratio's fraction */
+    return &manager->by_key[(hash ^ hash >> 16) & (manager->chains - 1)];
+}
+static tpool__managed **tpool__chain_of_address(tpool_manager *manager, const tpool *pool) {
+    uint32_t hash = (uint32_t)((uintptr_t)pool / TPOOL__POOL_ALIGNMENT) * UINT32_C(2654435769);
+    return &manager->by_address[(hash ^ hash >> 16) & (manager->chains - 1)];
+}
+static void tpool__chain_in(tpool_manager *manager, tpool__managed *entry, bool current) {
+    tpool__managed **by_key = tpool__chain_of_key(manager, entry->workers, entry->kind);
+    tpool__managed **by_address = tpool__chain_of_address(manager, entry->pool);
+    if (current) {
+        entry->same_key = *by_key;
+        *by_key = entry;
+    }
+    entry->same_address = *by_address;
+    *by_address = entry;
+}
+/* Without memory the chains get longer, and that is all. */
+static void tpool__chains_double(tpool_manager *manager) {
+    size_t chains = 2 * manager->chains;
+    tpool__managed **table = (tpool__managed **)TPOOL_MALLOC(2 * chains * sizeof *table);
+    if (!table) return;
+    memset(table, 0, 2 * chains * sizeof *table);
+    if (manager->by_key != manager->few) TPOOL_FREE(manager->by_key);
+    manager->by_key = table;
+    manager->by_address = table + chains;
+    manager->chains = chains;
+    for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer)
+        if (!entry->retired || entry->users) tpool__chain_in(manager, entry, !entry->retired);
+}
+
+static void tpool__list_in(tpool_manager *manager, tpool__managed *entry) {
+    entry->newer = NULL;
+    entry->older = manager->newest;
+    if (manager->newest) manager->newest->newer = entry;
+    else manager->oldest = entry;
+    manager->newest = entry;
+}
+static void tpool__list_out(tpool_manager *manager, tpool__managed *entry) {
+    if (entry->newer) entry->newer->older = entry->older;
+    else manager->newest = entry->older;
+    if (entry->older) entry->older->newer = entry->newer;
+    else manager->oldest = entry->newer;
+}
+
+static void tpool__forget_address(tpool_manager *manager, tpool__managed *entry) {
+    tpool__managed **at = tpool__chain_of_address(manager, entry->pool);
+    while (*at != entry) at = &(*at)->same_address;
+    *at = entry->same_address;
+}
+/* Nobody gets it any more. */
+static void tpool__retire_entry(tpool_manager *manager, tpool__managed *entry) {
+    tpool__managed **at = tpool__chain_of_key(manager, entry->workers, entry->kind);
+    while (*at != entry) at = &(*at)->same_key;
+    *at = entry->same_key;
+    entry->retired = true;
+    if (!entry->users) tpool__forget_address(manager, entry);
+}
+
+static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_kind kind, tpool__managed **created) {
+    tpool__managed *entry = (tpool__managed *)TPOOL_MALLOC(sizeof *entry);
+    if (!entry) return TPOOL_NO_MEMORY;
+    tpool_config config = { 0 };
+    memset(entry, 0, sizeof *entry);
+    entry->workers = config.max_workers = workers;
+    entry->kind = config.kind = kind;
+    tpool_status status = tpool_create(&entry->pool, &config);
+    if (status != TPOOL_OK) {
+        TPOOL_FREE(entry);
+        return status;
+    }
+    tpool__lock(&tpool__process.lock); /* the exit handler looks at it */
+    entry->pool->manager = manager;
+    tpool__unlock(&tpool__process.lock);
+    tpool__list_in(manager, entry);
+    if (++manager->count > manager->chains) tpool__chains_double(manager);
+    manager->created++;
+    *created = entry;
+    return TPOOL_OK;
+}
+
+/* Each call goes in and out by these: between them the manager lives and is locked. */
+static void tpool__manager_enter(tpool_manager *manager) {
+    tpool__lock(&manager->lock);
+    manager->calls++;
+}
+static void tpool__manager_leave(tpool_manager *manager) {
+    bool last = --manager->calls == 0 && manager->destroyed && manager->count == 0;
+    tpool__unlock(&manager->lock);
+    if (!last) return;
+    if (manager->by_key != manager->few) TPOOL_FREE(manager->by_key);
+    TPOOL_FREE(manager);
+}
+
+/* Nothing is queued or running, nor any callback. A worker may take a moment to leave a task whose end has been seen, and
+ * is given that. */
+static bool tpool__has_nothing_to_do(tpool *pool) {
+    tpool_stats stats;
+    for (unsigned tries = 0; tries < TPOOL__MOMENT && !tpool__within(pool); tpool__backoff(&tries)) {
+        if (tpool_drain(pool, 0) == TPOOL_OK) return true;
+        if (tpool_get_stats(pool, &stats) != TPOOL_OK ||
+            stats.submitted > stats.completed + stats.failed + stats.cancelled + stats.expired + stats.dropped)
+            return false;
+    }
+    return false;
+}
+
+static void tpool__sweep_not_later_than(tpool_manager *manager, int64_t since, int64_t after) {
+    int64_t at = after < TPOOL_FOREVER - since ? since + after : TPOOL_FOREVER;
+    if (at < manager->sweep_at) manager->sweep_at = at;
+}
+
+/* Gives up a hold. If that was all that kept a retired pool, it ends. The lock is left meanwhile. */
+static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
+    if (--entry->holds > 0 || entry->users > 0 || !entry->retired) return;
+    entry->ending = true;
+    tpool__unlock(&manager->lock);
+    bool ended = tpool__has_nothing_to_do(entry->pool) && tpool__destroy(entry->pool) == TPOOL_OK;
+    tpool__lock(&manager->lock);
+    entry->ending = false;
+    if (ended) {
+        tpool__list_out(manager, entry);
+        manager->count--;
+        TPOOL_FREE(entry);
+    } else {
+        tpool__sweep_not_later_than(manager, tpool__clock(), TPOOL__LOOK_AGAIN);
+    }
+}
+/* Walks the list: holds the entry after `held`, or the first, and lets go of `held`. */
+static tpool__managed *tpool__hold_next(tpool_manager *manager, tpool__managed *held) {
+    tpool__managed *next = held ? held->newer : manager->oldest;
+    while (next && next->ending) next = next->newer;
+    if (next) next->holds++;
+    if (held) tpool__let_go(manager, held);
+    return next;
+}
+
+/* When a pool without a user will have been idle for long enough, if it is idle now. */
+static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) {
+    tpool__lock(&entry->pool->lock);
+    int64_t since = entry->pool->idle_since;
+    tpool__unlock(&entry->pool->lock);
+    if (since < entry->released_at) since = entry->released_at;
+    return manager->idle_timeout_ns < TPOOL_FOREVER - since ? since + manager->idle_timeout_ns : TPOOL_FOREVER;
+}
+
+/* Why idle pools end. */
+typedef enum tpool__eviction { TPOOL__IDLE_TOO_LONG, TPOOL__TOO_MANY, TPOOL__CLEARED } tpool__eviction;
+
+/* The entry, held, has no user: retires it if it is to end and has nothing to do. */
+static void tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpool__eviction why) {
+    int64_t now = tpool__clock(), until = why == TPOOL__IDLE_TOO_LONG ? tpool__idle_until(manager, entry) : now;
+    uint64_t uses = entry->uses;
+    bool idle = false;
+    if (until <= now) {
+        tpool__unlock(&manager->lock);
+        idle = tpool__has_nothing_to_do(entry->pool);
+        tpool__lock(&manager->lock);
+    }
+    if (idle && !entry->retired && !entry->users && entry->uses == uses) { /* nobody has come meanwhile */
+        tpool__retire_entry(manager, entry);
+        manager->evicted += why != TPOOL__CLEARED;
+    } else {
+        tpool__sweep_not_later_than(manager, until <= now ? now : until, until <= now ? manager->idle_timeout_ns : 0);
+    }
+}
+static void tpool__evict(tpool_manager *manager, tpool__eviction why) {
+    if (why == TPOOL__IDLE_TOO_LONG) manager->sweep_at = TPOOL_FOREVER;
+    for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
+        if (entry->users || entry->retired) continue; /* a retired one ends when it is let go of */
+        if (why == TPOOL__TOO_MANY && manager->count < manager->max_pools) continue;
+        tpool__evict_one(manager, entry, why);
+    }
+}
+
+static bool tpool__is_living(tpool *pool) {
+    return !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED));
+}
+static tpool__managed *tpool__find_key(tpool_manager *manager, int workers, tpool_kind kind) {
+    tpool__managed *entry = *tpool__chain_of_key(manager, workers, kind);
+    while (entry && (entry->workers != workers || entry->kind != kind)) entry = entry->same_key;
+    return entry;
+}
+
+static tpool_manager *tpool__manager_or_global(tpool_manager *manager) {
+    return manager ? manager : tpool_manager_global();
+}
+static inline bool tpool__is_foreign_manager(const tpool_manager *manager) {
+    return manager->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
+}
+
+static tpool_manager *tpool__manager_new(const tpool_manager_config *config) {
+    tpool_manager *manager = (tpool_manager *)TPOOL_MALLOC(sizeof *manager);
+    if (!manager) return NULL;
+    memset(manager, 0, sizeof *manager);
+    int64_t timeout = config && config->idle_timeout_ns ? config->idle_timeout_ns : TPOOL__IDLE_TIMEOUT;
+    manager->idle_timeout_ns = timeout < 0 ? TPOOL_FOREVER : timeout;
+    manager->max_pools = config ? config->max_pools : 0;
+    manager->sweep_at = TPOOL_FOREVER;
+    manager->chains = TPOOL__MANAGED_FEW;
+    manager->by_key = manager->few;
+    manager->by_address = manager->few + TPOOL__MANAGED_FEW;
+    manager->generation = tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
+    return manager;
+}
+
+TPOOL_API tpool_status tpool_manager_create(tpool_manager **manager, const tpool_manager_config *config) {
+    if (!manager) return TPOOL_INVALID;
+    *manager = NULL;
+    if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
+    *manager = tpool__manager_new(config);
+    return *manager ? TPOOL_OK : TPOOL_NO_MEMORY;
+}
+
+/* The global manager is one object for the whole process, whose shutdown can be undone. P12: who sees the pointer sees
+ * what it points to. Created under tpool__process.lock. */
+static _Atomic(tpool_manager *) tpool__global_manager;
+static tpool_manager *tpool__inherited_managers;
+static bool tpool__global_over;
+
+TPOOL_API tpool_manager *tpool_manager_global(void) {
+    if (!tpool__process_ready()) return NULL;
+    tpool_manager *manager = tpool__load_acquire(&tpool__global_manager); /* P12 */
+    if (manager) return manager;
+    tpool__lock(&tpool__process.lock);
+    manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: written under the lock */
+    if (!manager && (manager = tpool__manager_new(NULL)) != NULL) {
+        manager->shut = manager->over = tpool__global_over;
+        tpool__store_release(&tpool__global_manager, manager); /* P12 */
+    }
+    tpool__unlock(&tpool__process.lock);
+    return manager;
+}
+
+/* True: it takes part in nothing any more, or not yet. */
+static bool tpool__is_shut(tpool_manager *manager) {
+    if (!manager->shut) return false;
+    if (!manager->comes_back || manager->over || manager->shutdowns) return true;
+    manager->shut = manager->comes_back = false;
+    manager->created = manager->reused = manager->evicted = manager->replaced = 0;
+    return false;
+}
+
+TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tpool_kind kind, unsigned flags,
+                                         tpool **pool) {
+    if (!pool) return TPOOL_INVALID;
+    *pool = NULL;
+    if (workers < 0 || (kind != TPOOL_THREADS && kind != TPOOL_PROCESSES) || flags & ~TPOOL_FORCE_NEW)
+        return TPOOL_INVALID;
+    manager = tpool__manager_or_global(manager);
+    if (!manager) return TPOOL_NO_MEMORY;
+    if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
+    tpool__manager_enter(manager);
+    if (manager->sweep_at != TPOOL_FOREVER && tpool__clock() >= manager->sweep_at)
+        tpool__evict(manager, TPOOL__IDLE_TOO_LONG);
+    tpool__managed *entry = NULL, *old = NULL;
+    tpool_status status = TPOOL_OK;
+    for (bool evicted = false;; evicted = true) {
+        entry = tpool__find_key(manager, workers, kind);
+        old = entry && (flags & TPOOL_FORCE_NEW || !tpool__is_living(entry->pool)) ? entry : NULL;
+        size_t more = old && !old->users ? 0 : 1; /* one without a user makes place */
+        if ((entry && !old) || evicted || manager->max_pools == 0 || manager->count + more <= manager->max_pools) break;
+        tpool__evict(manager, TPOOL__TOO_MANY); /* the lock was left: look again */
+    }
+    if (tpool__is_shut(manager)) {
+        status = TPOOL_SHUTDOWN;
+        old = NULL;
+    } else if (entry && !old) {
+        manager->reused++;
+    } else {
+        status = tpool__entry_new(manager, workers, kind, &entry);
+        if (status != TPOOL_OK) {
+            old = NULL;
+        } else {
+            if (old) {
+                tpool__retire_entry(manager, old);
+                manager->replaced++;
+                old->holds++;
+            }
+            tpool__chain_in(manager, entry, true);
+        }
+    }
+    if (status == TPOOL_OK) {
+        entry->users++;
+        entry->uses++;
+        *pool = entry->pool;
+    }
+    if (old) tpool__let_go(manager, old);
+    tpool__manager_leave(manager);
+    return status;
+}
+
+TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool) {
+    if (!pool) return TPOOL_OK;
+    manager = tpool__manager_or_global(manager);
+    if (!manager) return TPOOL_INVALID;
+    if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
+    tpool_status status = TPOOL_INVALID;
+    tpool__manager_enter(manager);
+    tpool__managed *entry = *tpool__chain_of_address(manager, pool);
+    while (entry && entry->pool != pool) entry = entry->same_address;
+    if (entry && entry->users > 0) {
+        status = TPOOL_OK;
+        if (--entry->users == 0) {
+            entry->holds++;
+            entry->released_at = tpool__clock();
+            if (entry->retired) {
+                tpool__forget_address(manager, entry);
+            } else {
+                tpool__list_out(manager, entry);
+                tpool__list_in(manager, entry);
+                tpool__sweep_not_later_than(manager, entry->released_at, manager->idle_timeout_ns);
+                if (!tpool__is_living(pool)) tpool__retire_entry(manager, entry);
+            }
+            tpool__let_go(manager, entry);
+        }
+    }
+    tpool__manager_leave(manager);
+    return status;
+}
+
+/* The caller is a task or callback of one of the pools: of those without a user, or of all. */
+static bool tpool__is_within_any(tpool_manager *manager, bool unused_only) {
+    for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer)
+        if (!(unused_only && entry->users) && !entry->ending && tpool__within(entry->pool)) return true;
+    return false;
+}
+
+TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager) {
+    manager = tpool__manager_or_global(manager);
+    if (!manager) return TPOOL_OK;
+    if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
+    tpool__manager_enter(manager);
+    bool within = tpool__is_within_any(manager, true);
+    if (!within) tpool__evict(manager, TPOOL__CLEARED);
+    tpool__manager_leave(manager);
+    return within ? TPOOL_DEADLOCK : TPOOL_OK;
+}
+
+/* What a shutdown does to each pool, one step after the other. */
+static tpool_status tpool__close_to_others(tpool *pool) {
+    tpool__set_attention(pool, TPOOL__CLOSING, 0);
+    tpool__wake_room(pool);
+    return TPOOL_OK;
+}
+static tpool_status tpool__cancel_waiting(tpool *pool) { return tpool_shutdown(pool, TPOOL_CANCEL_PENDING); }
+static tpool_status tpool__finish_work(tpool *pool) {
+    tpool_status status = tpool_resume(pool);
+    return status == TPOOL_OK || status == TPOOL_BROKEN ? tpool_drain(pool, TPOOL_FOREVER) : status;
+}
+static tpool_status tpool__end_workers(tpool *pool) {
+    tpool_status status = tpool_shutdown(pool, TPOOL_WAIT);
+    return status == TPOOL_OK ? tpool_drain(pool, TPOOL_FOREVER) : status; /* callbacks that other threads run */
+}
+
+/* Takes each pool through a step, without the lock, and gives the first status that is not TPOOL_OK. */
+static tpool_status tpool__each(tpool_manager *manager, tpool_status (*step)(tpool *pool), bool retires) {
+    tpool_status all = TPOOL_OK;
+    for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
+        tpool__unlock(&manager->lock);
+        tpool_status status = step(entry->pool);
+        tpool__lock(&manager->lock);
+        if (all == TPOOL_OK) all = status;
+        if (retires && !entry->retired) tpool__retire_entry(manager, entry);
+    }
+    return all;
+}
+static uint64_t tpool__submitted_to_all(tpool_manager *manager) {
+    uint64_t submitted = 0;
+    tpool_stats stats;
+    for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry))
+        if (tpool_get_stats(entry->pool, &stats) == TPOOL_OK) submitted += stats.submitted;
+    return submitted;
+}
+
+static tpool_status tpool__manager_shutdown(tpool_manager *manager, bool force, bool comes_back) {
+    tpool_status status = TPOOL_DEADLOCK;
+    tpool__manager_enter(manager);
+    if (!tpool__is_within_any(manager, false)) {
+        manager->shut = true;
+        manager->shutdowns++;
+        status = tpool__each(manager, force ? tpool__cancel_waiting : tpool__close_to_others, false);
+        for (uint64_t before, after = force ? 0 : tpool__submitted_to_all(manager); !force && status == TPOOL_OK;) {
+            before = after; /* tasks of one pool may hand on to another that has been drained: until nothing is added */
+            status = tpool__each(manager, tpool__finish_work, false);
+            after = tpool__submitted_to_all(manager);
+            if (after == before) break;
+        }
+        tpool_status ended = tpool__each(manager, tpool__end_workers, true);
+        if (status == TPOOL_OK) status = ended;
+        manager->shutdowns--;
+        manager->comes_back = manager->comes_back || comes_back;
+    }
+    tpool__manager_leave(manager);
+    return status;
+}
+
+TPOOL_API tpool_status tpool_manager_shutdown(tpool_manager *manager, bool force) {
+    manager = tpool__manager_or_global(manager);
+    if (!manager) return TPOOL_NO_MEMORY;
+    return tpool__is_foreign_manager(manager) ? TPOOL_BROKEN : tpool__manager_shutdown(manager, force, false);
+}
+
+TPOOL_API tpool_status tpool_manager_global_shutdown(void) {
+    tpool_manager *manager = tpool__load_acquire(&tpool__global_manager); /* P12 */
+    return manager ? tpool__manager_shutdown(manager, false, true) : TPOOL_OK;
+}
+
+TPOOL_API void tpool_manager_destroy(tpool_manager *manager) {
+    if (!manager || tpool__is_foreign_manager(manager)) return;
+    bool global = manager == tpool__load_acquire(&tpool__global_manager); /* P12 */
+    tpool_status status = tpool__manager_shutdown(manager, false, global);
+    if (status == TPOOL_DEADLOCK || global) return;
+    if (status != TPOOL_OK) (void)tpool__manager_shutdown(manager, true, false);
+    tpool__manager_enter(manager);
+    manager->destroyed = true;
+    tpool__manager_leave(manager);
+}
+
+TPOOL_API tpool_status tpool_manager_get_stats(tpool_manager *manager, tpool_manager_stats *stats) {
+    if (!stats) return TPOOL_INVALID;
+    memset(stats, 0, sizeof *stats);
+    manager = tpool__manager_or_global(manager);
+    if (!manager) return TPOOL_OK;
+    if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
+    tpool__manager_enter(manager);
+    (void)tpool__is_shut(manager); /* a use, which lets it come back */
+    for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer) {
+        if (entry->ending) continue;
+        stats->pools++;
+        stats->in_use += entry->users > 0;
+    }
+    stats->idle = stats->pools - stats->in_use;
+    stats->created = manager->created;
+    stats->reused = manager->reused;
+    stats->evicted = manager->evicted;
+    stats->replaced = manager->replaced;
+    tpool__manager_leave(manager);
+    return TPOOL_OK;
+}
+
+/* A pool that is to be released whatever becomes of the thread. */
+typedef struct tpool__loan {
+    tpool_manager *manager;
+    tpool *pool;
+} tpool__loan;
+static void tpool__end_loan(void *argument) {
+    tpool__loan *loan = (tpool__loan *)argument;
+    (void)tpool_manager_release(loan->manager, loan->pool);
+}
+
+TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpool_kind kind,
+                                       tpool_status (*body)(tpool *pool, void *context), void *context) {
+    if (!body) return TPOOL_INVALID;
+    tpool__loan loan = { tpool__manager_or_global(manager), NULL };
+    if (!loan.manager) return TPOOL_NO_MEMORY;
+    tpool_status status = tpool_manager_get(loan.manager, workers, kind, 0, &loan.pool);
+    if (status != TPOOL_OK) return status;
+    TPOOL__FINALLY_BEGIN(tpool__end_loan, &loan)
+    status = body(loan.pool, context);
+    TPOOL__FINALLY_END
+    return status;
+}
+
+/* ====================================================================================================================
+ *  >>resources-implementation
+ *
+ *  A put hands its resource to whoever has waited longest, under the lock, so that nobody who comes later can be first,
+ *  and whose time passes meanwhile finds that he has one. No one waits while one is free.
+ * ================================================================================================================= */
+typedef struct tpool__claimant {
+    struct tpool__claimant *next;
+    tpool__waiter waiter;
+    void *resource;             /* handed over */
+} tpool__claimant;
+
+typedef struct tpool__resource {
+    void *resource;
+    bool out;
+} tpool__resource;
+
+struct tpool_resources {
+    tpool__lock_word lock;      /* guards what follows */
+    bool destroyed;             /* freed by the last who waits */
+    uintptr_t generation;
+    size_t count, made, free_count;
+    tpool__claimant *first, **end;
+    void (*destroy)(void *resource, void *context);
+    void *context;
+    void **free;                /* a stack: the one used last is the warmest */
+    tpool__resource all[];      /* by address */
+};
+
+static int tpool__by_address(const void *left, const void *right) {
+    uintptr_t a = (uintptr_t)((const tpool__resource *)left)->resource;
+    uintptr_t b = (uintptr_t)((const tpool__resource *)right)->resource;
+    return (a > b) - (a < b);
+}
+/* One that is out or not, as asked; make may have given the same address more than once. */
+static tpool__resource *tpool__find_resource(tpool_resources *resources, const void *resource, bool out) {
+    size_t from = 0, to = resources->count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if ((uintptr_t)resources->all[middle].resource < (uintptr_t)resource) from = middle + 1;
+        else to = middle;
+    }
+    for (; from < resources->count && resources->all[from].resource == resource; from++)
+        if (resources->all[from].out == out) return &resources->all[from];
+    return NULL;
+}
+
+static void tpool__resources_free(tpool_resources *resources) {
+    while (resources->made > 0) {
+        void *resource = resources->all[--resources->made].resource;
+        if (resources->destroy) resources->destroy(resource, resources->context);
+    }
+    bool waited_for = false;
+    tpool__lock(&resources->lock);
+    resources->destroyed = true;
+    waited_for = resources->first != NULL;
+    tpool__unlock(&resources->lock);
+    if (!waited_for) TPOOL_FREE(resources);
+}
+
+TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_t count, void *(*make)(void *context),
+                                              void (*destroy)(void *resource, void *context), void *context) {
+    if (!resources) return TPOOL_INVALID;
+    *resources = NULL;
+    if (!make && count) return TPOOL_INVALID;
+    if (count > SIZE_MAX / 2 / (sizeof(tpool__resource) + sizeof(void *)) - sizeof(tpool_resources) ||
+        !tpool__process_ready())
+        return TPOOL_NO_MEMORY;
+    size_t size = sizeof(tpool_resources) + count * (sizeof(tpool__resource) + sizeof(void *));
+    tpool_resources *fresh = (tpool_resources *)TPOOL_MALLOC(size);
+    if (!fresh) return TPOOL_NO_MEMORY;
+    memset(fresh, 0, size);
+    fresh->generation = tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
+    fresh->count = count;
+    fresh->end = &fresh->first;
+    fresh->destroy = destroy;
+    fresh->context = context;
+    fresh->free = (void **)(void *)(fresh->all + count);
+    for (; fresh->made < count; fresh->made++) {
+        fresh->all[fresh->made].resource = make(context);
+        if (fresh->all[fresh->made].resource) continue;
+        tpool__resources_free(fresh);
+        return TPOOL_BROKEN;
+    }
+    for (size_t i = count; i > 0; i--) fresh->free[fresh->free_count++] = fresh->all[i - 1].resource; /* first made on top */
+    qsort(fresh->all, count, sizeof *fresh->all, tpool__by_address);
+    *resources = fresh;
+    return TPOOL_OK;
+}
+
+static inline bool tpool__is_foreign_resources(const tpool_resources *resources) {
+    return resources->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
+}
+
+/* Nobody may wait while one is free, and in the order in which they came. Under the lock. */
+static void *tpool__take_resource(tpool_resources *resources) {
+    if (resources->free_count == 0) return NULL;
+    void *resource = resources->free[--resources->free_count];
+    tpool__find_resource(resources, resource, false)->out = true;
+    return resource;
+}
+static void tpool__leave_line(tpool_resources *resources, tpool__claimant *claimant) {
+    tpool__claimant **at = &resources->first;
+    while (*at != claimant) at = &(*at)->next;
+    *at = claimant->next;
+    if (!*at) resources->end = at;
+}
+
+static tpool_status tpool__await_resource(tpool_resources *resources, tpool__claimant *claimant, int64_t deadline) {
+    tpool__thread *self = tpool__self();
+    tpool_status status = TPOOL_OK;
+    bool over = false, last = false;
+    bool began = tpool__block_begin(self, &claimant->waiter);
+    while (!over) {
+        tpool__park(&claimant->waiter.parker, deadline);
+        bool refused = began && tpool__block_refused(self, &claimant->waiter);
+        tpool__lock(&resources->lock);
+        if (!claimant->resource) {
+            if (refused) status = TPOOL_NO_THREAD;
+            else if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+            if (status != TPOOL_OK) {
+                tpool__leave_line(resources, claimant);
+                last = resources->destroyed && !resources->first;
+            }
+        }
+        over = claimant->resource || status != TPOOL_OK;
+        tpool__unlock(&resources->lock);
+    }
+    if (began) tpool__block_end(self, &claimant->waiter);
+    if (last) TPOOL_FREE(resources);
+    return status;
+}
+
+TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns, void **resource) {
+    if (resource) *resource = NULL;
+    if (!resources || !resource) return TPOOL_INVALID;
+    if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
+    tpool__claimant claimant;
+    memset(&claimant, 0, sizeof claimant);
+    claimant.waiter.can_refuse = true;
+    int64_t deadline = timeout_ns > 0 ? tpool__deadline(timeout_ns) : 0;
+    tpool__lock(&resources->lock);
+    *resource = tpool__take_resource(resources);
+    if (!*resource && deadline) {
+        *resources->end = &claimant;
+        resources->end = &claimant.next;
+    }
+    tpool__unlock(&resources->lock);
+    if (*resource) return TPOOL_OK;
+    if (!deadline) return TPOOL_TIMEOUT;
+    tpool_status status = tpool__await_resource(resources, &claimant, deadline);
+    *resource = claimant.resource;
+    return status;
+}
+
+TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *resource) {
+    if (!resources || !resource) return TPOOL_INVALID;
+    if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
+    tpool__lock(&resources->lock);
+    tpool__resource *found = tpool__find_resource(resources, resource, true);
+    tpool__claimant *claimant = resources->first;
+    if (found && claimant) { /* it stays out, and goes to whoever has waited longest */
+        tpool__leave_line(resources, claimant);
+        claimant->resource = resource;
+        tpool__unpark(&claimant->waiter.parker); /* under the lock: when it is gone, so may the waiter be */
+    } else if (found) {
+        found->out = false;
+        resources->free[resources->free_count++] = resource;
+    }
+    tpool__unlock(&resources->lock);
+    return found ? TPOOL_OK : TPOOL_INVALID;
+}
+
+TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
+    if (!resources) return TPOOL_OK;
+    if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
+    tpool__lock(&resources->lock);
+    bool whole = resources->free_count == resources->count;
+    tpool__unlock(&resources->lock);
+    if (!whole) return TPOOL_INVALID_STATE;
+    tpool__resources_free(resources);
+    return TPOOL_OK;
+}
+
+/* ====================================================================================================================
+ *  >>process  What the process does at fork and at exit, and when a thread ends
+ * ================================================================================================================= */
 /* Before fork all locks of the process are taken, so that the child finds what they guard whole. A pool's own locks are
  * not: no call of the child's gets that far. */
 static void tpool__before_fork(void) {
@@ -6733,6 +7754,12 @@ static void tpool__after_fork_in_child(void) {
     tpool__process.pools = NULL;
     tpool__dual.pool[0] = tpool__dual.pool[1] = NULL;
     tpool__dual.shut = false;
+    tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager);
+    if (manager) {
+        manager->inherited = tpool__inherited_managers;
+        tpool__inherited_managers = manager;
+        tpool__store_relaxed(&tpool__global_manager, NULL);
+    }
     tpool__cycles.foreign = NULL;
     self->context = NULL; /* a thread forked inside a task is no worker, and runs no task */
     self->running = NULL;
@@ -6741,24 +7768,39 @@ static void tpool__after_fork_in_child(void) {
     self->blocked = NULL;
 }
 
+/* For good; only now, as the high-level pool's last tasks may have been the first to ask for it. */
+static void tpool__end_global_manager(void) {
+    tpool__lock(&tpool__process.lock);
+    tpool__global_over = true;
+    tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: under the lock */
+    tpool__unlock(&tpool__process.lock);
+    if (!manager) return;
+    tpool__lock(&manager->lock);
+    manager->over = true;
+    tpool__unlock(&manager->lock);
+    (void)tpool__manager_shutdown(manager, false, false);
+}
+
 /* Halts one more of the program's own pools, as a visitor: what ends there may run its code, which may call in here, so
  * the lock that guards the list is left meanwhile. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__process.pools;
-    while (pool && (pool->shared || tpool__attention(pool) & TPOOL__HALTED)) pool = pool->next;
+    tpool_manager *global = tpool__load_relaxed(&tpool__global_manager); /* relaxed: under the lock */
+    while (pool && (pool->shared || (global && pool->manager == global) || tpool__attention(pool) & TPOOL__HALTED))
+        pool = pool->next;
     if (pool) {
         tpool__or_relaxed(&pool->attention, TPOOL__HALTED); /* relaxed: see tpool__attention */
-        tpool__lock(&pool->inject.lock);
+        tpool__latch(&pool->inject.lock);
         pool->visitors++;
-        tpool__unlock(&pool->inject.lock);
+        tpool__unlatch(&pool->inject.lock);
     }
     tpool__unlock(&tpool__process.lock);
     return pool;
 }
 
 /* At exit: the waiting work of the program's own pools is lost, since main, whose variables it may use, has returned or
- * is about to be left. The shared pools are drained, the high-level one first. A thread that calls exit within a task
+ * is about to be left. The shared pools are drained: the high-level one, the global manager's, the low-level one. A thread that calls exit within a task
  * or a callback waits for nothing: its own task would never end. */
 static void tpool__at_exit(void) {
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__visitor_leaves(pool)) {
@@ -6771,6 +7813,7 @@ static void tpool__at_exit(void) {
     tpool__unlock(&tpool__process.lock);
     if (high && tpool_resume(high) == TPOOL_OK && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK)
         (void)tpool_shutdown(high, TPOOL_WAIT);
+    tpool__end_global_manager();
     tpool__lock(&tpool__process.lock);
     tpool *low = tpool__dual.pool[1]; /* only now: the high-level pool's last tasks may have been the first to ask */
     tpool__unlock(&tpool__process.lock);
