@@ -7148,8 +7148,9 @@ static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_
     tpool__lock(&tpool__process.lock); /* the exit handler looks at it */
     entry->pool->manager = manager;
     tpool__unlock(&tpool__process.lock);
+    if (manager->count == manager->chains) tpool__chains_double(manager);
     tpool__list_in(manager, entry);
-    if (++manager->count > manager->chains) tpool__chains_double(manager);
+    manager->count++;
     manager->created++;
     *created = entry;
     return TPOOL_OK;
