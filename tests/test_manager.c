@@ -852,8 +852,10 @@ static void after_fork_the_global_manager_is_fresh_and_others_are_the_parents(vo
     (void)state;
     tpool_manager *own = new_manager((tpool_manager_config){ 0 });
     tpool *lent = get(own, 1), *global_lent = get(NULL, 2);
-    check_works(lent);
-    check_works(global_lent);
+    if (!SLOW_TOOL) {   /* ThreadSanitizer ends a child whose threads take the places of the parent's */
+        check_works(lent);
+        check_works(global_lent);
+    }
     pid_t child = fork();
     if (child == 0) {
         alarm(60);

@@ -1,0 +1,281 @@
+/* Managed pools by the clock, which the test sets: the implementation is included, so that its looks at the clock come
+   here. Nothing sleeps; time passes when the test says so. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <time.h>
+
+static _Atomic(long long) passed;   /* nanoseconds that have passed at a word of the test's */
+static inline int test_clock_gettime(clockid_t clock, struct timespec *t) {
+    int failed = clock_gettime(clock, t);
+    long long ns = t->tv_nsec + atomic_load(&passed);
+    t->tv_sec += (time_t)(ns / 1000000000);
+    t->tv_nsec = (long)(ns % 1000000000);
+    return failed;
+}
+static atomic_long held_bytes;
+static inline void *counting_malloc(size_t size) {
+    size_t *memory = malloc(size + 16);
+    if (!memory) return NULL;
+    *memory = size;
+    atomic_fetch_add(&held_bytes, (long)size);
+    return (char *)memory + 16;
+}
+static inline void counting_free(void *memory) {
+    size_t *whole = (size_t *)(void *)((char *)memory - 16);
+    atomic_fetch_sub(&held_bytes, (long)*whole);
+    free(whole);
+}
+
+#define clock_gettime test_clock_gettime
+#define TPOOL_MALLOC(size) counting_malloc(size)
+#define TPOOL_FREE(ptr) counting_free(ptr)
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+#undef clock_gettime
+
+#include "support.h"
+
+static void let_pass(int64_t ns) { atomic_fetch_add(&passed, (long long)ns); }
+
+static tpool_manager *new_manager(int64_t idle_timeout_ns) {
+    tpool_manager *manager = NULL;
+    tpool_manager_config config = { .idle_timeout_ns = idle_timeout_ns };
+    assert_status(TPOOL_OK, tpool_manager_create(&manager, &config));
+    return manager;
+}
+static tpool *get(tpool_manager *manager, int workers) {
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_manager_get(manager, workers, TPOOL_THREADS, 0, &pool));
+    return pool;
+}
+static void release(tpool_manager *manager, tpool *pool) { assert_status(TPOOL_OK, tpool_manager_release(manager, pool)); }
+static tpool_manager_stats stats_of(tpool_manager *manager) {
+    tpool_manager_stats stats;
+    assert_status(TPOOL_OK, tpool_manager_get_stats(manager, &stats));
+    return stats;
+}
+static void *same(void *arg) { return arg; }
+static void run_one(tpool *pool) {
+    tpool_task task = { .fn = same };
+    assert_status(TPOOL_OK, tpool_run_with_timeout(pool, &task, TPOOL_SEC(3600), NULL));
+}
+/* Its worker has gone to sleep: from now on it does not look at the clock any more. */
+static bool is_asleep(tpool *pool) {
+    tpool__lock(&pool->lock);
+    bool asleep = tpool__load_relaxed(&pool->active) == 0;
+    tpool__unlock(&pool->lock);
+    return asleep;
+}
+
+static void an_idle_pool_ends_at_a_get_after_its_time(void **state) {
+    (void)state;
+    tpool_manager *manager = new_manager(TPOOL_SEC(10));
+    tpool *pool = get(manager, 1);
+    run_one(pool);
+    EVENTUALLY(is_asleep(pool));
+    release(manager, pool);
+    let_pass(TPOOL_SEC(9));
+    release(manager, get(manager, 2));
+    assert_int_equal(2, stats_of(manager).pools);
+    let_pass(TPOOL_SEC(2));
+    assert_int_equal(2, stats_of(manager).pools);   /* nothing ends by itself */
+    release(manager, get(manager, 2));
+    assert_int_equal(1, stats_of(manager).pools);
+    assert_int_equal(1, stats_of(manager).evicted);
+    let_pass(TPOOL_SEC(11));
+    release(manager, get(manager, 2));   /* also the one that is asked for */
+    assert_int_equal(2, stats_of(manager).evicted);
+    assert_int_equal(3, stats_of(manager).created);
+    tpool_manager_destroy(manager);
+}
+
+static void the_time_counts_from_the_last_release(void **state) {
+    (void)state;
+    tpool_manager *manager = new_manager(TPOOL_SEC(10));
+    tpool *pool = get(manager, 1);
+    for (int i = 0; i < 5; i++) {
+        release(manager, pool);
+        let_pass(TPOOL_SEC(8));
+        assert_ptr_equal(pool, get(manager, 1));
+        let_pass(TPOOL_SEC(8));   /* in use */
+    }
+    assert_int_equal(0, stats_of(manager).evicted);
+    release(manager, pool);
+    tpool_manager_destroy(manager);
+}
+
+static void a_pool_in_use_never_ends(void **state) {
+    (void)state;
+    tpool_manager *manager = new_manager(1);
+    tpool *pool = get(manager, 1);
+    let_pass(TPOOL_SEC(100000));
+    release(manager, get(manager, 2));
+    run_one(pool);
+    assert_ptr_equal(pool, get(manager, 1));
+    release(manager, pool);
+    release(manager, pool);
+    tpool_manager_destroy(manager);
+}
+
+static void a_pool_with_work_does_not_end_and_its_time_counts_from_the_end_of_the_work(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    tpool_manager *manager = new_manager(TPOOL_SEC(10));
+    tpool *pool = get(manager, 1);
+    tpool_future *running = NULL;
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, &running));
+    gate_await_arrivals(&g, 1);
+    release(manager, pool);
+    for (int i = 0; i < 3; i++) {
+        let_pass(TPOOL_SEC(100));
+        release(manager, get(manager, 2));
+        assert_ptr_equal(pool, get(manager, 1));
+        release(manager, pool);
+    }
+    let_pass(TPOOL_SEC(9));
+    gate_open(&g);
+    assert_status(TPOOL_OK, tpool_future_result(running, TPOOL_SEC(3600), NULL));
+    tpool_future_release(running);
+    EVENTUALLY(is_asleep(pool));
+    let_pass(TPOOL_SEC(9));   /* 18 since the release, 9 since the work */
+    uint64_t evicted = stats_of(manager).evicted;
+    release(manager, get(manager, 3));
+    assert_int_equal(evicted + 1, stats_of(manager).evicted);   /* the second, which had no work */
+    assert_int_equal(2, stats_of(manager).pools);
+    assert_non_null(tpool__find_key(manager, 1, TPOOL_THREADS));
+    let_pass(TPOOL_SEC(2));
+    release(manager, get(manager, 3));
+    assert_int_equal(1, stats_of(manager).pools);   /* only 3 */
+    tpool_manager_destroy(manager);
+}
+
+static void by_default_it_is_five_minutes_and_a_negative_time_is_never(void **state) {
+    (void)state;
+    tpool_manager *manager = new_manager(0), *never = new_manager(-1);
+    release(manager, get(manager, 1));
+    release(never, get(never, 1));
+    let_pass(TPOOL_SEC(299));
+    release(manager, get(manager, 2));
+    assert_int_equal(0, stats_of(manager).evicted);
+    let_pass(TPOOL_SEC(2));
+    release(manager, get(manager, 2));
+    assert_int_equal(1, stats_of(manager).evicted);
+    let_pass(TPOOL_SEC(86400) * 365);
+    release(never, get(never, 2));
+    assert_int_equal(0, stats_of(never).evicted);
+    tpool_manager_destroy(manager);
+    tpool_manager_destroy(never);
+}
+
+static void each_pool_has_its_own_time(void **state) {
+    (void)state;
+    tpool_manager *manager = new_manager(TPOOL_SEC(10));
+    tpool *pools[5];
+    for (int i = 0; i < 5; i++) pools[i] = get(manager, i + 1);
+    for (int i = 0; i < 5; i++) {
+        release(manager, pools[i]);
+        let_pass(TPOOL_SEC(1));
+    }
+    let_pass(TPOOL_SEC(5) - 1000000);   /* the first has been idle for almost ten seconds */
+    for (int i = 0; i < 5; i++) {
+        release(manager, get(manager, 9));
+        assert_int_equal(i, stats_of(manager).evicted);
+        let_pass(TPOOL_SEC(1));
+    }
+    release(manager, get(manager, 9));
+    assert_int_equal(5, stats_of(manager).evicted);
+    tpool_manager_destroy(manager);
+}
+
+static void a_broken_pool_is_replaced(void **state) {
+    (void)state;
+    tpool_manager *manager = new_manager(0);
+    tpool *old = get(manager, 1);
+    run_one(old);
+    tpool__break(old);   /* as a failed initializer would */
+    assert_status(TPOOL_BROKEN, tpool_submit(old, same, NULL, NULL));
+    tpool *fresh = get(manager, 1);
+    assert_ptr_not_equal(old, fresh);
+    run_one(fresh);
+    assert_int_equal(1, stats_of(manager).replaced);
+    assert_status(TPOOL_OK, tpool_manager_shutdown(manager, false));   /* with the broken one still out */
+    release(manager, old);
+    release(manager, fresh);
+    tpool_manager_destroy(manager);
+}
+
+static void an_entry_takes_less_than_200_bytes(void **state) {
+    (void)state;
+    enum { POOLS = 500 };
+    tpool_manager *manager = new_manager(0);
+    tpool *own = NULL;
+    assert_status(TPOOL_OK, tpool_create(&own, NULL));
+    long before = atomic_load(&held_bytes);
+    tpool *second = NULL;
+    assert_status(TPOOL_OK, tpool_create(&second, NULL));
+    long bytes_of_a_pool = atomic_load(&held_bytes) - before;
+    before = atomic_load(&held_bytes);
+    for (int i = 0; i < POOLS; i++) {
+        (void)get(manager, i + 1);
+        long per_entry = (atomic_load(&held_bytes) - before) / (i + 1) - bytes_of_a_pool;
+        assert_true(per_entry + 16 < 200);   /* with what malloc itself needs */
+    }
+    while (manager->oldest->users) release(manager, manager->oldest->pool);   /* which makes it the newest */
+    tpool_manager_destroy(manager);
+    tpool_destroy(own);
+    tpool_destroy(second);
+    assert_int_equal(0, atomic_load(&held_bytes));
+}
+
+/* A waiter whose time passes as it is handed a resource has it: by the clock, which has passed the limit when it looks. */
+static void *made(void *context) { return context; }
+typedef struct taker { tpool_resources *resources; tpool_status status; void *got; atomic_bool asks; } taker;
+static void *take_within_a_minute(void *arg) {
+    taker *t = arg;
+    atomic_store(&t->asks, true);
+    t->status = tpool_resources_get(t->resources, TPOOL_SEC(60), &t->got);
+    return NULL;
+}
+static bool has_waiter(tpool_resources *resources) {
+    tpool__lock(&resources->lock);
+    bool waits = resources->first != NULL;
+    tpool__unlock(&resources->lock);
+    return waits;
+}
+static void a_resource_handed_over_as_the_limit_passes_is_not_lost(void **state) {
+    (void)state;
+    int thing;
+    void *out = NULL;
+    taker t = { .status = TPOOL_INVALID };
+    assert_status(TPOOL_OK, tpool_resources_create(&t.resources, 1, made, NULL, &thing));
+    assert_status(TPOOL_OK, tpool_resources_get(t.resources, 0, &out));
+    pthread_t thread;
+    assert_int_equal(0, pthread_create(&thread, NULL, take_within_a_minute, &t));
+    EVENTUALLY(has_waiter(t.resources));
+    let_pass(TPOOL_SEC(61));   /* passed, and it has not noticed yet */
+    assert_status(TPOOL_OK, tpool_resources_put(t.resources, out));
+    pthread_join(thread, NULL);
+    assert_status(TPOOL_OK, t.status);
+    assert_ptr_equal(&thing, t.got);
+    assert_status(TPOOL_OK, tpool_resources_put(t.resources, t.got));
+    assert_status(TPOOL_OK, tpool_resources_destroy(t.resources));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_idle_pool_ends_at_a_get_after_its_time),
+        cmocka_unit_test(the_time_counts_from_the_last_release),
+        cmocka_unit_test(a_pool_in_use_never_ends),
+        cmocka_unit_test(a_pool_with_work_does_not_end_and_its_time_counts_from_the_end_of_the_work),
+        cmocka_unit_test(by_default_it_is_five_minutes_and_a_negative_time_is_never),
+        cmocka_unit_test(each_pool_has_its_own_time),
+        cmocka_unit_test(a_broken_pool_is_replaced),
+        cmocka_unit_test(an_entry_takes_less_than_200_bytes),
+        cmocka_unit_test(a_resource_handed_over_as_the_limit_passes_is_not_lost),
+    };
+    return cmocka_run_group_tests_name("manager by the clock", tests, NULL, NULL);
+}
