@@ -249,7 +249,7 @@ static void who_gives_up_leaves_the_line_to_the_others(void **state) {
     customer customers[5];
     void *resource = take(l.resources);
     for (int i = 0; i < 5; i++) {   /* the first, one in the middle and the last give up */
-        customers[i] = (customer){ .line = &l, .place = i, .timeout_ns = i % 2 ? LIMIT : TPOOL_MS(200) };
+        customers[i] = (customer){ .line = &l, .place = i, .timeout_ns = i % 2 ? LIMIT : TPOOL_MS(500) };
         come(&customers[i]);
     }
     for (int i = 0; i < 5; i += 2) {
