@@ -1925,13 +1925,13 @@ static int tpool__quota_of(const char *folder, bool version2, int least) {
     char path[1200];
     long long quota = -1, period = 0;
     snprintf(path, sizeof path, "%s/%s", folder, version2 ? "cpu.max" : "cpu.cfs_quota_us");
-    FILE *file = fopen(path, "r");
+    FILE *file = fopen(path, "re");
     if (!file) return least;
     int found = version2 ? fscanf(file, "%lld %lld", &quota, &period) : fscanf(file, "%lld", &quota);
     fclose(file);
     if (!version2 && found == 1) {
         snprintf(path, sizeof path, "%s/%s", folder, "cpu.cfs_period_us");
-        file = fopen(path, "r");
+        file = fopen(path, "re");
         if (!file) return least;
         found += fscanf(file, "%lld", &period);
         fclose(file);
@@ -1940,13 +1940,17 @@ static int tpool__quota_of(const char *folder, bool version2, int least) {
     long long cpus = quota / period + (quota % period != 0);
     return cpus < least ? (int)cpus : least;
 }
-/* The smallest quota on the way from the process' groups up to their roots. */
+/* The smallest quota on the way from the process' groups up to their roots. What a container sees as the root may be named
+ * otherwise in its own list: then only the root is there, and that is the group itself. */
 static int tpool__quota(int least) {
-    FILE *file = fopen(TPOOL__CGROUP_SELF, "r");
+    FILE *file = fopen(TPOOL__CGROUP_SELF, "re");
     if (!file) return least;
     char line[1024], folder[1100];
     while (fgets(line, sizeof line, file)) {
-        line[strcspn(line, "\n")] = 0;
+        size_t end = strcspn(line, "\n");
+        if (!line[end]) /* too long a path for any folder: only its beginning is looked at */
+            for (int c = getc(file); c != '\n' && c != EOF;) c = getc(file);
+        line[end] = 0;
         char *controllers = strchr(line, ':');
         char *path = controllers ? strchr(controllers + 1, ':') : NULL;
         if (!path) continue;
