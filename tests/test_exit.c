@@ -261,6 +261,83 @@ static int freeing_a_result_of_the_programs_own_pool_at_exit_may_use_the_library
     return 0;
 }
 
+/* --- managed pools */
+
+static tpool *managed(tpool_manager *manager, int workers) {
+    tpool *pool = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_manager_get(manager, workers, TPOOL_THREADS, 0, &pool));
+    return pool;
+}
+
+static int work_of_the_global_manager_completes(void) {
+    tpool *kept = managed(NULL, 1), *released = managed(NULL, 2);
+    queue_until_exit(kept, "M", "m");
+    submit(released, say_after_hold, "N");
+    CHECK_STATUS(TPOOL_OK, tpool_manager_release(NULL, released));
+    open_hold_at_exit();
+    return 0;
+}
+
+/* A task of a managed pool may use the low-level pool, and the high-level pool's tasks a managed one. */
+static void *use_low_from_managed(void *arg) {
+    (void)arg;
+    tpool_future *future;
+    sleep_ms(20);   /* the high-level pool is long drained */
+    if (tpool_submit(tpool_high_level(), say_task, "x", NULL) != TPOOL_SHUTDOWN) say("R");
+    if (tpool_submit(tpool_low_level(), say_task, "l", &future) != TPOOL_OK) { say("R"); return NULL; }
+    if (tpool_future_result(future, LIMIT, NULL) != TPOOL_OK) say("R");
+    tpool_future_release(future);
+    say("m");
+    return NULL;
+}
+static void *use_managed_from_high(void *arg) {
+    gate_pass(arg);
+    tpool *pool = managed(NULL, 1);   /* asked for the first time while the high-level pool is drained */
+    submit(pool, use_low_from_managed, NULL);
+    CHECK_STATUS(TPOOL_OK, tpool_manager_release(NULL, pool));
+    say("h");
+    return NULL;
+}
+static int the_global_manager_ends_between_the_high_and_the_low_level_pool(void) {
+    configure(1, 1);
+    submit(tpool_high_level(), use_managed_from_high, &hold);
+    open_hold_at_exit();
+    return 0;
+}
+
+static void ask_in_early_handler(void) {   /* registered after the first use: all still works */
+    tpool *pool = managed(NULL, 3);
+    submit(pool, say_task, "a");
+    CHECK_STATUS(TPOOL_OK, tpool_manager_release(NULL, pool));
+}
+static void ask_in_late_handler(void) {   /* registered before it: over for good, and nothing hangs */
+    tpool *pool = own;
+    CHECK_STATUS(TPOOL_SHUTDOWN, tpool_manager_get(NULL, 3, TPOOL_THREADS, 0, &pool));
+    CHECK(!pool);
+    CHECK_STATUS(TPOOL_OK, tpool_manager_global_shutdown());
+    CHECK_STATUS(TPOOL_SHUTDOWN, tpool_manager_get(NULL, 3, TPOOL_THREADS, 0, &pool));
+    say("b");
+}
+static int handlers_before_and_after_may_ask_the_global_manager(void) {
+    CHECK(atexit(ask_in_late_handler) == 0);
+    CHECK_STATUS(TPOOL_OK, tpool_manager_release(NULL, managed(NULL, 1)));
+    CHECK(atexit(ask_in_early_handler) == 0);
+    return 0;
+}
+static int a_global_manager_first_asked_for_after_the_end_is_over(void) {
+    CHECK(atexit(ask_in_late_handler) == 0);
+    create_own((tpool_config){ 0 });
+    return 0;
+}
+
+static int a_manager_of_the_programs_own_loses_its_waiting_work(void) {
+    tpool_manager *manager = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_manager_create(&manager, NULL));
+    leaves_things_behind = true;
+    block_for_ever(managed(manager, 1));
+    return 0;
+}
+
 /* --- exit in a task or callback: nothing is waited for */
 
 static void say_e_at_exit(void) { say("e"); }
@@ -297,6 +374,11 @@ static int exit_in_a_task_of_the_programs_own_pool_waits_for_nothing(void) {
     configure(1, 1);
     create_own((tpool_config){ .max_workers = 1 });
     exit_in_task_of(own, tpool_high_level(), tpool_low_level());
+}
+
+static int exit_in_a_task_of_a_managed_pool_waits_for_nothing(void) {
+    configure(1, 1);
+    exit_in_task_of(managed(NULL, 1), tpool_low_level(), tpool_high_level());
 }
 
 static void *wait_for_exit_with_7(void *arg) {
@@ -421,6 +503,12 @@ static const story stories[] = {
     STORY(the_programs_own_paused_pool_loses_its_waiting_work, 0, ""),
     STORY(the_programs_own_pool_beside_the_shared_ones, 0, "Llll"),
     STORY(freeing_a_result_of_the_programs_own_pool_at_exit_may_use_the_library, 0, "f"),
+    STORY(work_of_the_global_manager_completes, 0, "MNmmm"),
+    STORY(the_global_manager_ends_between_the_high_and_the_low_level_pool, 0, "hlm"),
+    STORY(handlers_before_and_after_may_ask_the_global_manager, 0, "ab"),
+    STORY(a_global_manager_first_asked_for_after_the_end_is_over, 0, "b"),
+    STORY(a_manager_of_the_programs_own_loses_its_waiting_work, 0, ""),
+    STORY(exit_in_a_task_of_a_managed_pool_waits_for_nothing, 7, "e"),
     STORY(exit_in_a_high_level_task_waits_for_nothing, 7, "e"),
     STORY(exit_in_a_low_level_task_waits_for_nothing, 7, "e"),
     STORY(exit_in_a_task_of_the_programs_own_pool_waits_for_nothing, 7, "e"),

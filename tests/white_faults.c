@@ -1089,6 +1089,112 @@ static void scenario_futures_released_after_their_pool(void) {
     CHECK_ITEMS(items, TASKS, ALL_RAN);
 }
 
+/* ---- Scenarios: managed pools, resources, measuring ---- */
+
+static tpool *lent(tpool_manager *manager, int workers, unsigned flags) {
+    tpool *pool = (tpool *)manager;
+    bool got = OKAY(tpool_manager_get(manager, workers, TPOOL_THREADS, flags, &pool), NO_MEMORY);
+    EXPECT(got == (pool != NULL));
+    return pool;
+}
+static void scenario_managed_pools(void) {
+    enum { POOLS = 18 };   /* more than the tables have places for at first */
+    item items[POOLS + 3] = { 0 };
+    tpool *pools[POOLS + 3] = { NULL };
+    tpool_manager *manager = NULL;
+    bool created = OKAY(tpool_manager_create(&manager, &(tpool_manager_config){ .max_pools = POOLS }), NO_MEMORY);
+    EXPECT(created == (manager != NULL));
+    if (!manager) return;
+    for (int i = 0; i < POOLS; i++) pools[i] = lent(manager, i + 1, 0);
+    pools[POOLS] = lent(manager, 1, TPOOL_FORCE_NEW);
+    pools[POOLS + 1] = lent(manager, 2, 0);
+    if (pools[1] && pools[POOLS + 1]) EXPECT(pools[1] == pools[POOLS + 1]);
+    for (int i = 0; i <= POOLS; i += 3)
+        if (pools[i]) submit_item(pools[i], &items[i], 0, (tpool_task){ 0 }, NULL, REFUSED);
+    for (int i = 0; i < POOLS; i += 2) {
+        OKAY(tpool_manager_release(manager, pools[i]), 0);
+        pools[i] = NULL;
+    }
+    pools[POOLS + 2] = lent(manager, POOLS + 1, 0);   /* evicts one */
+    for (int i = 0; i < POOLS + 3; i++) OKAY(tpool_manager_release(manager, pools[i]), 0);
+    tpool_manager_stats stats;
+    OKAY(tpool_manager_get_stats(manager, &stats), 0);
+    EXPECT(stats.in_use == 0);
+    tpool_manager_destroy(manager);
+    CHECK_ITEMS(items, POOLS + 3, ALL_RAN);
+}
+
+static tpool_status run_in_scope(tpool *pool, void *context) {
+    submit_item(pool, context, 0, (tpool_task){ 0 }, NULL, REFUSED);
+    return TPOOL_OK;
+}
+static void scenario_a_managed_scope(void) {
+    item items[1] = { 0 };
+    tpool_manager *manager = NULL;
+    if (!OKAY(tpool_manager_create(&manager, NULL), NO_MEMORY)) return;
+    OKAY(tpool_with_pool(manager, 2, TPOOL_THREADS, run_in_scope, &items[0]), NO_MEMORY);
+    OKAY(tpool_manager_shutdown(manager, false), BIT(TPOOL_NO_THREAD));
+    tpool_manager_destroy(manager);
+    CHECK_ITEMS(items, 1, ALL_RAN);
+}
+
+typedef struct workshop { tpool_resources *tools; int made, destroyed; atomic_int uses; gate *g; } workshop;
+static void *make_tool(void *context) {
+    workshop *w = context;
+    static int tools[2];
+    return &tools[w->made++ % 2];
+}
+static void destroy_tool(void *tool, void *context) {
+    (void)tool;
+    ((workshop *)context)->destroyed++;
+}
+static void *use_tool(void *arg) {
+    workshop *w = arg;
+    void *tool = NULL;
+    if (!OKAY(tpool_resources_get(w->tools, PATIENCE, &tool), BIT(TPOOL_NO_THREAD))) {
+        EXPECT(!tool);
+        return NULL;
+    }
+    atomic_fetch_add(&w->uses, 1);
+    OKAY(tpool_resources_put(w->tools, tool), 0);
+    return NULL;
+}
+static void *give_tool(void *arg) {
+    workshop *w = ((void **)arg)[0];
+    OKAY(tpool_resources_put(w->tools, ((void **)arg)[1]), 0);
+    return NULL;
+}
+static void scenario_resources(void) {
+    workshop w = { 0 };
+    bool created = OKAY(tpool_resources_create(&w.tools, 1, make_tool, destroy_tool, &w), NO_MEMORY);
+    EXPECT(created == (w.tools != NULL) && w.made == (int)created);
+    if (!created) return;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    void *both[2] = { &w, NULL };
+    if (pool && OKAY(tpool_resources_get(w.tools, 0, &both[1]), 0)) {
+        OKAY(tpool_submit(pool, use_tool, &w, NULL), REFUSED);   /* waits, and a spare worker runs the next */
+        if (!OKAY(tpool_submit(pool, give_tool, both, NULL), REFUSED)) give_tool(both);
+    }
+    pool_end(pool);
+    OKAY(tpool_resources_destroy(w.tools), 0);
+    EXPECT(w.made == w.destroyed);
+}
+
+static void scenario_measuring(void) {
+    enum { TASKS = 40 };
+    item items[TASKS] = { 0 };
+    tpool_future *futures[TASKS] = { NULL };
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2, .measure = true });
+    if (!pool) return;
+    for (int i = 0; i < TASKS; i++)
+        submit_item(pool, &items[i], i % 4 ? 0 : 24, (tpool_task){ 0 }, i % 2 ? &futures[i] : NULL, REFUSED);
+    tpool_stats stats;
+    OKAY(tpool_get_stats(pool, &stats), 0);
+    pool_end(pool);
+    for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
+    CHECK_ITEMS(items, TASKS, ALL_RAN);
+}
+
 /* ---- Each scenario with each fault in each place ---- */
 
 enum { STARTS_NO_THREAD = 1 };
@@ -1159,6 +1265,10 @@ SCENARIO(a_task_ends_its_thread, 0)
 SCENARIO(shutdown_cancels, 0)
 SCENARIO(a_broken_initializer, 0)
 SCENARIO(futures_released_after_their_pool, 0)
+SCENARIO(managed_pools, 0)
+SCENARIO(a_managed_scope, 0)
+SCENARIO(resources, 0)
+SCENARIO(measuring, 0)
 
 /* ---- What only the allocator sees ---- */
 
@@ -1282,6 +1392,10 @@ int main(void) {
         cmocka_unit_test(refusals_in_shutdown_cancels),
         cmocka_unit_test(refusals_in_a_broken_initializer),
         cmocka_unit_test(refusals_in_futures_released_after_their_pool),
+        cmocka_unit_test(refusals_in_managed_pools),
+        cmocka_unit_test(refusals_in_a_managed_scope),
+        cmocka_unit_test(refusals_in_resources),
+        cmocka_unit_test(refusals_in_measuring),
         cmocka_unit_test(an_earlier_payload_is_freed_at_once_and_all_are_on_failure),
         cmocka_unit_test(fork_and_join_allocate_nothing),
         cmocka_unit_test(memory_does_not_grow_with_the_number_of_tasks),
