@@ -1,0 +1,164 @@
+/* Memory with an endless producer against a slow consumer: an item, or a task's argument, is 64 KiB that the producer
+ * allocates and touches, as fast as it is let. Resident memory is looked at all along; `grown` is the most of the last
+ * half less the most of the first, which is about zero where memory is bounded; `most` is the most beyond the start.
+ * The `unbounded` cases do the same without the bound, for as many items as the bounded ones have consumed. */
+#include "bench.h"
+#if PEER_OURS
+#include <malloc.h>
+
+enum { BOUNDED_BYTES = 64 * 1024, BOUNDED_BUFFER = 32 };
+
+static double bounded_resident(void) {
+    char line[256];
+    long kib = -1;
+    FILE *file = fopen("/proc/self/smaps_rollup", "r");
+    bench_check(file != NULL);
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "Rss: %ld kB", &kib) == 1) break;
+    fclose(file);
+    bench_check(kib > 0);
+    return (double)kib / 1024;
+}
+
+static struct { double start, first, second; size_t looks; long consumed, freed, made; } bounded;
+
+static void bounded_begin(void) {
+    mallopt(M_MMAP_THRESHOLD, 32 * 1024);   /* what is freed goes back to the system, and is seen to */
+    memset(&bounded, 0, sizeof bounded);
+    bounded_resident();
+    bounded.start = bounded_resident();
+}
+static void bounded_look(size_t done, size_t count) {
+    double now = bounded_resident() - bounded.start, *most = done < count / 2 ? &bounded.first : &bounded.second;
+    if (now > *most) *most = now;
+    bounded.looks++;
+}
+static void bounded_end(void) {
+    bench_check(bounded.looks > 8);
+    bench_check(__atomic_load_n(&bounded.freed, __ATOMIC_ACQUIRE) == __atomic_load_n(&bounded.made, __ATOMIC_ACQUIRE));
+    bench_report("most", "MiB", bounded.second > bounded.first ? bounded.second : bounded.first);
+    bench_report("grown", "MiB", bounded.second - bounded.first);
+    bench_report("consumed", "items", (double)__atomic_load_n(&bounded.consumed, __ATOMIC_ACQUIRE));
+    bench_report("produced", "items", (double)bounded.made);
+}
+
+static void *bounded_item(void) {
+    char *item = (char *)malloc(BOUNDED_BYTES);
+    bench_check(item != NULL);
+    memset(item, 1, BOUNDED_BYTES);
+    __atomic_fetch_add(&bounded.made, 1, __ATOMIC_RELAXED);
+    return item;
+}
+static void bounded_free(void *item) {
+    free(item);
+    __atomic_fetch_add(&bounded.freed, 1, __ATOMIC_RELEASE);
+}
+
+/* --- buffer_size: a map over a source without end, whose results are taken slowly */
+
+static bool bounded_next(void *context, void **item) {
+    (void)context;
+    *item = bounded_item();
+    return true;
+}
+static void bounded_item_free(void *item, void *context) {
+    (void)context;
+    bounded_free(item);
+}
+static void *bounded_sum(void *item, void *context) {
+    (void)context;
+    return (void *)(uintptr_t)(((char *)item)[0] + ((char *)item)[BOUNDED_BYTES - 1]);
+}
+static void bounded_map(const bench_case *c) {
+    size_t count = bench_quick ? 40 : 2000;
+    tpool_map_spec spec;
+    tpool_map_iter *iter = NULL;
+    tpool_config config;
+    tpool *pool = NULL;
+    void **items = NULL;
+    memset(&spec, 0, sizeof spec);
+    memset(&config, 0, sizeof config);
+    config.max_workers = c->workers;
+    bench_check(tpool_create(&pool, &config) == TPOOL_OK);
+    bounded_begin();
+    spec.fn = bounded_sum;
+    spec.chunk_size = 1;
+    spec.item_free = bounded_item_free;
+    if (c->option) {
+        spec.next = bounded_next;
+        spec.buffer_size = BOUNDED_BUFFER;
+    } else {   /* all at once: what a program does that has no source */
+        items = (void **)malloc(count * sizeof *items);
+        bench_check(items != NULL);
+        for (size_t i = 0; i < count; i++) {
+            items[i] = bounded_item();
+            if (i % 32 == 0) bounded_look(i, count);
+        }
+        spec.items = items[0];   /* (the items themselves lie elsewhere) */
+    }
+    if (c->option) {
+        bench_check(tpool_map(pool, &spec, &iter) == TPOOL_OK);
+        for (size_t i = 0; i < count; i++) {
+            void *sum = NULL;
+            bench_check(tpool_map_next(iter, TPOOL_FOREVER, &sum) == TPOOL_OK && (uintptr_t)sum == 2);
+            bounded.consumed++;
+            bench_sleep(500000);
+            if (i % 32 == 0) bounded_look(i, count);
+        }
+        tpool_map_close(iter);
+    } else {
+        for (size_t i = 0; i < count; i++) {
+            bench_check((uintptr_t)bounded_sum(items[i], NULL) == 2);
+            bounded_free(items[i]);
+            bounded.consumed++;
+        }
+        free(items);
+    }
+    bench_check(tpool_destroy(pool) == TPOOL_OK);
+    bounded_end();
+}
+
+/* --- queue_capacity and expires_ns: tasks that are submitted faster than they run */
+
+static void *bounded_slow(void *item) {
+    bench_check(((char *)item)[0] == 1);
+    bench_sleep(500000);
+    __atomic_fetch_add(&bounded.consumed, 1, __ATOMIC_RELAXED);
+    return NULL;
+}
+enum { BOUNDED_NOT, BOUNDED_BY_CAPACITY, BOUNDED_BY_DROPPING, BOUNDED_BY_EXPIRY };
+static void bounded_queue(const bench_case *c) {
+    tpool_config config;
+    tpool_task task;
+    tpool *pool = NULL;
+    int64_t until = bench_now() + (bench_quick ? 60 : 2000) * INT64_C(1000000), began = bench_now();
+    memset(&config, 0, sizeof config);
+    memset(&task, 0, sizeof task);
+    config.max_workers = c->workers;
+    if (c->option == BOUNDED_BY_CAPACITY || c->option == BOUNDED_BY_DROPPING) config.queue_capacity = BOUNDED_BUFFER;
+    if (c->option == BOUNDED_BY_DROPPING) config.on_full = TPOOL_FULL_DROP_OLDEST;
+    bench_check(tpool_create(&pool, &config) == TPOOL_OK);
+    task.fn = bounded_slow;
+    task.arg_free = bounded_free;
+    if (c->option == BOUNDED_BY_EXPIRY) task.expires_ns = TPOOL_MS(20);
+    bounded_begin();
+    for (size_t i = 0; bench_now() < until; i++) {
+        task.arg = bounded_item();
+        bench_check(tpool_submit_task(pool, &task, NULL) == TPOOL_OK);
+        if (c->option != BOUNDED_BY_CAPACITY) bench_sleep(100000);   /* five times as fast as a worker is */
+        if (i % 128 == 0) bounded_look((size_t)(bench_now() - began), (size_t)(until - began));
+    }
+    bench_check(tpool_shutdown(pool, TPOOL_CANCEL_PENDING) == TPOOL_OK && tpool_destroy(pool) == TPOOL_OK);
+    bounded_end();
+}
+
+static const bench_case bounded_cases[] = {
+    { "bounded/buffer_size", "an endless source through a map with a buffer of 32", bounded_map, 1, 2, 1 },
+    { "bounded/all-at-once", "2,000 such items at once", bounded_map, 1, 2, 0 },
+    { "bounded/queue_capacity", "an endless producer, a queue of 32 that blocks", bounded_queue, 1, 1, BOUNDED_BY_CAPACITY },
+    { "bounded/drop_oldest", "the same, a queue of 32 that drops", bounded_queue, 1, 1, BOUNDED_BY_DROPPING },
+    { "bounded/expires_ns", "the same, tasks that expire after 20 ms", bounded_queue, 1, 1, BOUNDED_BY_EXPIRY },
+    { "bounded/unbounded", "the same without a bound, for two seconds", bounded_queue, 1, 1, BOUNDED_NOT },
+};
+BENCH_WORKLOAD(bounded_cases)
+#endif
