@@ -4223,6 +4223,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             tpool__set_busy(worker, true);
             found = tpool__take_own(worker, &entry);
             if (!found) {
+                worker->ended_at = 0; /* what it does now takes time */
                 tpool__let_gather(worker);
                 found = tpool__find(worker, &entry);
             }
