@@ -139,7 +139,7 @@
  *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references, 2^23 where
  *  pointers have 32 bits, where statistics of one worker also wrap at 2^32. On 32-bit systems a pool may not have
  *  30,000 threads. Process pools are not in this version: TPOOL_PROCESSES gives TPOOL_UNSUPPORTED.
- *  Where pointers have 32 bits, config.measure tells waits in steps of 64 ns, and wrongly above 274 s.
+ *  Where pointers have 32 bits, config.measure tells waits in steps of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
  *  >>life  The life of a task
@@ -2257,7 +2257,8 @@ TPOOL__PER_THREAD(tpool__thread, tpool__self)
  *  >>lane  A queue of tasks: first in, first out, slots in segments, under a latch.
  *
  *  A task without a future is two words, function and argument; one with a block is a single word, the block's address
- *  with the lowest bit set. An odd function, as on Arm in Thumb state, is announced by a word 1 before it. Blocks that
+ *  with the lowest bit set. An odd function, as on Arm in Thumb state, is announced by a word 1 before it; where times are
+ *  measured, every task without a block is announced by its stamp, which ends in two bits set. Blocks that
  *  were claimed elsewhere (cancelled, run in place) stay behind as tombstones; they are dropped when their turn comes, or
  *  by a sweep when a segment is needed and half of the entries may be dead, so that memory is bounded by what really
  *  waits.
@@ -2308,6 +2309,7 @@ typedef struct tpool__lane {    /* the first line is all that a submit and most 
 typedef struct tpool__entry {
     tpool_fn fn;                /* a plain task ... */
     void *arg;
+    uintptr_t stamp;            /* when it was submitted, or 0 (>>measure) */
     tpool_future *block;        /* ... or one with a block, claimed ... */
     tpool_job *job;             /* ... or a forked job */
     tpool__worker *victim;      /* whose job it is */
@@ -2329,9 +2331,11 @@ typedef struct tpool__ranked {
  *  HdrHistogram, hdrhistogram.org.) Each worker has its own and writes them alone; what other threads run for the pool is
  *  counted in the pool's, under the inject latch. A reader adds them all up.
  *
- *  The time of the submit lies in the block's `outcome`, which is of no other use before the task runs; so where times are
- *  measured each task has a block. That is two looks at the clock a task, in the submit and at the end: a worker that goes
- *  straight from one task to the next takes the end of one for the start of the other (`ended_at`).
+ *  The time of the submit, the stamp, lies in the queue beside a plain task, else in the block's `outcome`, which is of no
+ *  other use before the task runs. That makes two looks at the clock a task, in the submit and at the end: a worker that
+ *  goes straight from one task to the next takes the end of one for the start of the other (`ended_at`).
+ *
+ *  Rejected: a block for each task, for the stamp's sake; a plain task cost 100 ns more instead of 50.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
 typedef struct tpool__measures {
@@ -2761,22 +2765,23 @@ static inline unsigned tpool__entry_write(uintptr_t *words, const tpool__entry *
         words[0] = (uintptr_t)entry->block | 1;
         return 1;
     }
-    unsigned odd = (unsigned)((uintptr_t)entry->fn & 1);
-    words[0] = 1;
-    words[odd] = (uintptr_t)entry->fn;
-    words[odd + 1] = (uintptr_t)entry->arg;
-    return odd + 2;
+    unsigned announced = (unsigned)(((uintptr_t)entry->fn | entry->stamp) & 1);
+    words[0] = entry->stamp | 1;
+    words[announced] = (uintptr_t)entry->fn;
+    words[announced + 1] = (uintptr_t)entry->arg;
+    return announced + 2;
 }
 static inline unsigned tpool__entry_read(const uintptr_t *words, tpool__entry *entry) {
     entry->block = NULL;
-    if (words[0] & 1 && words[0] != 1) {
+    if ((words[0] & 3) == 1 && words[0] != 1) {
         entry->block = (tpool_future *)(words[0] - 1);
         return 1;
     }
-    unsigned odd = (unsigned)(words[0] & 1);
-    entry->fn = (tpool_fn)words[odd];
-    entry->arg = (void *)words[odd + 1];
-    return odd + 2;
+    unsigned announced = (unsigned)(words[0] & 1);
+    entry->stamp = words[0] & 2 ? words[0] : 0;
+    entry->fn = (tpool_fn)words[announced];
+    entry->arg = (void *)words[announced + 1];
+    return announced + 2;
 }
 
 /* Takes the first entry of a run. False: it is empty. By its owner, or under the latch. A closed run is not for the
@@ -3118,20 +3123,15 @@ static int64_t tpool__middle_of(unsigned bucket) {
     return (((int64_t)16 + bucket % 16) << shift) + (((int64_t)1 << shift) >> 1);
 }
 
-/* Where a word has 32 bits the stamp has steps of 64 ns, and comes round after 274 seconds. */
-#define TPOOL__STAMP_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 6 : 0)
-static inline uintptr_t tpool__stamp_at(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__STAMP_SHIFT); }
-static inline void tpool__stamp(tpool_future *block) {
-    tpool__store_relaxed(&block->outcome, tpool__stamp_at(tpool__clock())); /* relaxed: not shared yet */
-}
+/* A stamp is a time and two bits set, so that it is never 0 and no block. Where a word has 32 bits it has steps of 1024 ns,
+ * and comes round after eighteen minutes. */
+#define TPOOL__STAMP_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 10 : 0)
+static inline uintptr_t tpool__stamp(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__STAMP_SHIFT) << 2 | 3; }
 
 static inline bool tpool__runs_here(const tpool__thread *self, const tpool *pool) {
     return self->worker && self->worker->pool == pool;
 }
-/* False: the pool does not measure. */
-static inline bool tpool__measure_begin(tpool__thread *self, tpool_future *block, tpool__stopwatch *watch) {
-    tpool *pool = tpool__pool_of(block);
-    if (TPOOL__LIKELY(!pool->measured)) return false;
+static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *watch) {
     watch->outermost = !self->context;
     watch->began = 0;
     if (watch->outermost && tpool__runs_here(self, pool)) {
@@ -3139,11 +3139,8 @@ static inline bool tpool__measure_begin(tpool__thread *self, tpool_future *block
         self->worker->ended_at = 0;
     }
     if (!watch->began) watch->began = tpool__clock();
-    /* relaxed: it came with the entry, and is the runner's alone */
-    intptr_t age = (intptr_t)(tpool__stamp_at(watch->began) - tpool__load_relaxed(&block->outcome));
+    intptr_t age = (intptr_t)(tpool__stamp(watch->began) - stamp) / 4;
     watch->waited = age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
-    tpool__store_relaxed(&block->outcome, 0);
-    return true;
 }
 
 static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatch *watch, int64_t ran) {
@@ -3158,11 +3155,11 @@ static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatc
     if (low >> 30)
         tpool__store_relaxed(&measures->busy_high, tpool__load_relaxed(&measures->busy_high) + (uintptr_t)(low >> 30));
 }
-static void tpool__measure_end(tpool__thread *self, tpool_future *block, const tpool__stopwatch *watch) {
-    tpool *pool = tpool__pool_of(block);
+/* is_last: nothing of the program's, such as arg_free, comes before the next task. */
+static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, const tpool__stopwatch *watch) {
     int64_t now = tpool__clock();
     if (tpool__runs_here(self, pool)) {
-        if (watch->outermost && !block->extra) self->worker->ended_at = now; /* unless arg_free, or so, comes next */
+        if (watch->outermost && is_last) self->worker->ended_at = now;
         tpool__measures_add(self->worker->measures, watch, now - watch->began);
     } else {
         tpool__latch(&pool->inject.lock);
@@ -3280,7 +3277,8 @@ static tpool_status tpool__submit(tpool *pool, const tpool_task *task, tpool_fut
     entry.fn = task->fn;
     entry.arg = task->arg;
     entry.block = NULL;
-    if (future || tpool__needs_extra(task) || pool->ordered || pool->measured) {
+    entry.stamp = pool->measured ? tpool__stamp(tpool__clock()) : 0;
+    if (future || tpool__needs_extra(task) || pool->ordered) {
         tpool_future *block = tpool__block_new(tpool__self());
         if (!block) return TPOOL_NO_MEMORY;
         void *value = task->arg;
@@ -3294,14 +3292,14 @@ static tpool_status tpool__submit(tpool *pool, const tpool_task *task, tpool_fut
         }
         tpool__block_init(block, pool, task->fn, value, extra,
                           TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
-        if (pool->measured) tpool__stamp(block);
+        tpool__store_relaxed(&block->outcome, entry.stamp); /* relaxed: as in tpool__block_init */
         entry.block = block;
     }
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.block;
     } else if (entry.block) {
-        tpool__store_relaxed(&entry.block->outcome, 0); /* a stamp, perhaps. Relaxed: not shared any more */
+        tpool__store_relaxed(&entry.block->outcome, 0); /* it may be a stamp. Relaxed: not shared any more */
         tpool__block_dispose(entry.block);
     }
     return status;
@@ -3558,6 +3556,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
             return true;
         }
         tpool__block_init(block, pool, entry->fn, entry->arg, NULL, TPOOL__REFERENCE);
+        tpool__store_relaxed(&block->outcome, entry->stamp); /* relaxed: as in tpool__block_init */
         entry->block = block;
     } else if (!tpool__arm(self)) {
         *status = TPOOL_NO_MEMORY;
@@ -4523,7 +4522,10 @@ static bool tpool__run_plain(tpool__thread *self, const tpool__entry *entry) {
     tpool *pool = self->worker->pool;
     void *result;
     tpool__block_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__SETTLED | TPOOL__REFERENCE);
+    tpool__stopwatch watch;
+    if (pool->measured) tpool__measure_begin(self, pool, entry->stamp, &watch);
     if (!tpool__call(self, task, entry->fn, entry->stops, &result)) return false;
+    if (pool->measured) tpool__measure_end(self, pool, true, &watch);
     tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
@@ -4538,10 +4540,15 @@ static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t 
     void *result;
     if (block->extra && block->extra->run_limit_ns) block->extra->started_at = tpool__clock();
     tpool__store_release(&block->runner, self); /* P7 */
+    tpool *pool = tpool__pool_of(block);
     tpool__stopwatch watch;
-    bool measured = tpool__measure_begin(self, block, &watch);
+    if (pool->measured) {
+        /* relaxed: it came with the entry, and is the runner's alone until the call */
+        tpool__measure_begin(self, pool, tpool__load_relaxed(&block->outcome), &watch);
+        tpool__store_relaxed(&block->outcome, 0);
+    }
     if (!tpool__call(self, block, fn, stops, &result)) return false;
-    if (measured) tpool__measure_end(self, block, &watch);
+    if (pool->measured) tpool__measure_end(self, pool, !block->extra, &watch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(block);
