@@ -19,14 +19,16 @@
  *      >>contract       ownership, threads, errors, shutdown, fork, exit
  *      >>life           the life of a task, step by step
  *      >>caveats        what people get wrong, each with a program that gets it right
- *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual  >>stats
+ *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
+ *                       >>manager  >>resources  >>stats
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>park  >>lock  >>parker
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost, what was rejected
- *      >>structures     >>block  >>lane  >>worker  >>pools  >>blocks  >>heap
+ *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>blocks  >>heap
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>watch  >>wait
  *                       >>cycles  >>result  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
- *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation  >>texts
+ *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
+ *                       >>manager-implementation  >>resources-implementation  >>process  >>texts
  *
  * ====================================================================================================================
  *  >>first  A first program
@@ -133,8 +135,9 @@
  *  pools start afresh. A thread that forks inside a task is no worker in the child; returning from the task there ends
  *  it.
  *
- *  exit. The shared pools are drained, the high-level one first. The waiting work of your own pools is lost, unless you
- *  destroy them: its arguments may point into a main that has returned. exit called by a task waits for nothing.
+ *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. The waiting
+ *  work of your own pools is lost, unless you destroy them: its arguments may point into a main that has returned. exit
+ *  called by a task waits for nothing.
  *
  *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references, 2^23 where
  *  pointers have 32 bits, where statistics of one worker also wrap at 2^32. On 32-bit systems a pool may not have
@@ -540,6 +543,55 @@
             tpool_future_release(scores[i]);
         }
         return sum == 20 ? 0 : 1;                       // at exit both pools are drained and ended
+    }
+    >>end
+ *
+ *  A pool of one's own in each function starts its threads at each call. Borrow one from the manager instead: whoever
+ *  asks for as many workers gets the same, and it ends when nobody has needed it for some minutes. Expensive things
+ *  that the tasks use, here two buffers, are lent likewise, first come, first served.
+ *
+    >>program borrowed
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+    #include <stdlib.h>
+
+    typedef struct sums { tpool_resources *buffers; int count; long total; } sums;
+
+    static void *make(void *context) { (void)context; return malloc(1 << 16); }
+    static void destroy(void *buffer, void *context) { (void)context; free(buffer); }
+
+    static void *sum(void *item, void *context) {
+        sums *s = context;
+        void *buffer;
+        if (tpool_resources_get(s->buffers, TPOOL_SEC(10), &buffer) != TPOOL_OK) return tpool_raise(1, "no buffer");
+        long *n = buffer;
+        for (*n = 0; *(int *)item > 0; --*(int *)item) *n += *(int *)item;
+        long result = *n;
+        tpool_resources_put(s->buffers, buffer);        // on every path
+        return tpool_return(&result, sizeof result);
+    }
+    static tpool_status add_up(tpool *pool, void *context) {
+        sums *s = context;
+        int items[] = { 10, 20, 30, 40 };
+        tpool_map_spec spec = { .fn = sum, .context = s, .items = items, .count = 4, .stride = sizeof *items };
+        tpool_map_iter *iter;
+        void *result;
+        tpool_status status = tpool_map(pool, &spec, &iter);
+        if (status != TPOOL_OK) return status;
+        while ((status = tpool_map_next(iter, TPOOL_FOREVER, &result)) == TPOOL_OK) s->total += *(long *)result;
+        tpool_map_close(iter);
+        return status == TPOOL_END ? TPOOL_OK : status;
+    }
+
+    int main(void) {
+        sums s = { .total = 0 };
+        if (tpool_resources_create(&s.buffers, 2, make, destroy, NULL) != TPOOL_OK) return 1;
+        for (int i = 0; i < 3; i++)                     // three times the same pool
+            if (tpool_with_pool(NULL, 4, TPOOL_THREADS, add_up, &s) != TPOOL_OK) return 1;
+        tpool_manager_stats stats;
+        if (tpool_manager_get_stats(NULL, &stats) != TPOOL_OK || stats.created != 1) return 1;
+        tpool_resources_destroy(s.buffers);
+        return s.total == 3 * (55 + 210 + 465 + 820) ? 0 : 1;
     }
     >>end
  */
@@ -1034,9 +1086,10 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags);
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>manager  Managed pools
  *
- *  A manager lends pools by what is asked for, so that a program's parts share them instead of starting threads of their
- *  own: everyone who asks for the same number of workers and kind gets the same pool. It has no thread of its own; what
- *  has been idle for long ends when somebody asks for a pool. In each call NULL stands for the global manager.
+ *  A manager lends pools by what is asked for, so that a program's parts share them instead of starting threads of
+ *  their own: everyone who asks for the same number of workers and kind gets the same pool. It has no thread of its
+ *  own; what has been idle for long ends when somebody asks for a pool. In each call NULL stands for the global
+ *  manager.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_manager tpool_manager;
 
@@ -1049,7 +1102,7 @@ typedef struct tpool_manager_config {
 } tpool_manager_config;
 
 typedef struct tpool_manager_stats {
-    size_t pools, in_use, idle;                     /* now: all; with a user; without, though they may still have work */
+    size_t pools, in_use, idle;                     /* now: all; with a user; without (there may still be work) */
     uint64_t created, reused, evicted, replaced;    /* ever; evicted: ended for idle_timeout_ns or max_pools */
 } tpool_manager_stats;
 
@@ -1060,9 +1113,9 @@ typedef struct tpool_manager_stats {
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_create(tpool_manager **manager,
                                                              const tpool_manager_config *config);
 
-/* Lends the pool for (workers, kind), as tpool_create makes it with max_workers = workers (0 is a number of its own, the
- * default). It is created if it is not there; replaced if it is shut down or broken, or flags hold TPOOL_FORCE_NEW: the
- * old one then lives until its users have released it. Each get is paired with a release, until which the handle is
+/* Lends the pool for (workers, kind), as tpool_create makes it with max_workers = workers (0 is a number of its own,
+ * the default). It is created if it is not there; replaced if it is shut down or broken, or flags hold TPOOL_FORCE_NEW:
+ * the old one then lives until its users have released it. Each get is paired with a release, until which the handle is
  * valid, whatever ended the pool; submit then gives TPOOL_SHUTDOWN. tpool_destroy of it gives TPOOL_INVALID_STATE;
  * everything else works as on any pool.
  * TPOOL_OK; TPOOL_SHUTDOWN: the manager is shut down; TPOOL_INVALID: pool NULL, workers negative, an unknown kind or
@@ -1078,13 +1131,13 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_get(tpool_manager *manager
 TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool);
 
 /* Ends the idle pools now: those without a user and with nothing queued or running.
- * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of a pool without a user; TPOOL_BROKEN: a manager
- * of the parent process. */
+ * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of a pool without a user; TPOOL_BROKEN: a
+ * manager of the parent process. */
 TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager);
 
-/* Takes no more work from outside, waits for what is queued and running, and for what these tasks start on the manager's
- * pools; then shuts all the pools down. With force, what has not started is cancelled. After it, and while it waits, get
- * gives TPOOL_SHUTDOWN. May be called again.
+/* Takes no more work from outside, waits for what is queued and running, and for what these tasks start on the
+ * manager's pools; then shuts all the pools down. With force, what has not started is cancelled. After it, and while it
+ * waits, get gives TPOOL_SHUTDOWN. May be called again.
  * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of one of its pools; TPOOL_NO_THREAD: as
  * tpool_shutdown, the shutdown is under way; TPOOL_BROKEN: a manager of the parent process. */
 TPOOL_API tpool_status tpool_manager_shutdown(tpool_manager *manager, bool force);
@@ -1098,8 +1151,8 @@ TPOOL_API void tpool_manager_destroy(tpool_manager *manager);
 /* TPOOL_OK; TPOOL_INVALID: stats NULL; TPOOL_BROKEN: a manager of the parent process. */
 TPOOL_API tpool_status tpool_manager_get_stats(tpool_manager *manager, tpool_manager_stats *stats);
 
-/* The manager of the whole program, created on first use, once, whichever threads ask. The handle is valid to the end of
- * the process, and NULL only when the system refuses the memory. */
+/* The manager of the whole program, created on first use, once, whichever threads ask. The handle is valid to the end
+ * of the process, and NULL only when the system refuses the memory. */
 TPOOL_API tpool_manager *tpool_manager_global(void);
 
 /* Shuts it down, gently. At its next use it comes back, empty and with its counts at zero; pools that are still out can
@@ -1117,19 +1170,19 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_resources tpool_resources;
 
-/* Makes count of them by make(context), in this thread, one after the other. destroy (may be NULL) gets each in the end.
- * TPOOL_OK: *resources is the caller's, for tpool_resources_destroy. TPOOL_BROKEN: make gave NULL; what was made is
- * destroyed again. TPOOL_INVALID: resources NULL, or make NULL and count not 0. TPOOL_NO_MEMORY. */
+/* Makes count of them by make(context), in this thread, one after the other. destroy (may be NULL) gets each in the
+ * end. TPOOL_OK: *resources is the caller's, for tpool_resources_destroy. TPOOL_BROKEN: make gave NULL; what was made
+ * is destroyed again. TPOOL_INVALID: resources NULL, or make NULL and count not 0. TPOOL_NO_MEMORY. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_create(tpool_resources **resources, size_t count,
                                                                void *(*make)(void *context),
                                                                void (*destroy)(void *resource, void *context),
                                                                void *context);
 
-/* Takes one out, or waits for one: first come, first served. In a task it waits like any other call: a spare worker runs
- * other tasks meanwhile. Not searched for cycles: two tasks that each hold one and wait for another wait for ever, unless
- * with a limit.
- * TPOOL_OK: *resource is the caller's, for tpool_resources_put. TPOOL_TIMEOUT. TPOOL_NO_THREAD: the system refuses a spare
- * worker for the one that waits here. TPOOL_INVALID: a NULL. TPOOL_BROKEN: of the parent process. */
+/* Takes one out, or waits for one: first come, first served. In a task it waits like any other call: a spare worker
+ * runs other tasks meanwhile. Not searched for cycles: two tasks that each hold one and wait for another wait for ever,
+ * unless with a limit.
+ * TPOOL_OK: *resource is the caller's, for tpool_resources_put. TPOOL_TIMEOUT. TPOOL_NO_THREAD: the system refuses a
+ * spare worker for the one that waits here. TPOOL_INVALID: a NULL. TPOOL_BROKEN: of the parent process. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns,
                                                             void **resource);
 
@@ -1153,17 +1206,18 @@ typedef enum tpool_work {
     TPOOL_WORK_IO = 2
 } tpool_work;
 
-/* CPUs this process may use, at least 1. Linux: those of its affinity mask, or fewer if a cgroup on the way from its own up
- * to the root, of version 1 or 2, has a smaller quota (1.5 CPUs count as 2). Windows: its affinity mask. Elsewhere: those
- * that are online. Reads files: ask once, not per task. */
+/* CPUs this process may use, at least 1. Linux: those of its affinity mask, or fewer if a cgroup on the way from its
+ * own up to the root, of version 1 or 2, has a smaller quota (1.5 CPUs count as 2). Windows: its affinity mask.
+ * Elsewhere: those that are online. Reads files: ask once, not per task. */
 TPOOL_API int tpool_cpu_count(void);
 
 /* MIXED, CPU and unknown kinds: tpool_cpu_count(); IO: twice that, at most max(32, tpool_cpu_count()). */
 TPOOL_API int tpool_workers_for(tpool_work work);
 
-/* The times come with config.measure, else they are 0. Of all tasks run so far: wait, from the submit to the start; run,
- * from there to the end of fn, its own waits included; of each the median, and what 99 of 100 do not pass, at most 5 %
- * off; busy, all the time that threads have spent in tasks. Measuring costs up to 60 ns a task and 15 KiB a worker. */
+/* The times come with config.measure, else they are 0. Of all tasks run so far: wait, from the submit to the start;
+ * run, from there to the end of fn, its own waits included; of each the median, and what 99 of 100 do not pass, at most
+ * 5 % off; busy, all the time that threads have spent in tasks. Measuring costs up to 60 ns a task and 15 KiB a worker.
+ * */
 typedef struct tpool_stats {
     int max_workers, workers, active, idle;      /* now */
     size_t queued;                               /* now */
@@ -1876,8 +1930,8 @@ static void tpool__thread_exit(void) {
 #define TPOOL__FINALLY_BEGIN(function, argument) pthread_cleanup_push(function, argument)
 #define TPOOL__FINALLY_END pthread_cleanup_pop(1);
 #else
-#define TPOOL__FINALLY_BEGIN(function, argument) { void (*tpool__finally)(void *) = (function), *tpool__with = (argument);
-#define TPOOL__FINALLY_END tpool__finally(tpool__with); }
+#define TPOOL__FINALLY_BEGIN(function, argument) { void (*tpool__last)(void *) = (function), *tpool__of = (argument);
+#define TPOOL__FINALLY_END tpool__last(tpool__of); }
 #endif
 
 static bool tpool__fork_hooks(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
@@ -1940,8 +1994,8 @@ static int tpool__quota_of(const char *folder, bool version2, int least) {
     long long cpus = quota / period + (quota % period != 0);
     return cpus < least ? (int)cpus : least;
 }
-/* The smallest quota on the way from the process' groups up to their roots. What a container sees as the root may be named
- * otherwise in its own list: then only the root is there, and that is the group itself. */
+/* The smallest quota on the way from the process' groups up to their roots. What a container sees as the root may be
+ * named otherwise in its own list: then only the root is there, and that is the group itself. */
 static int tpool__quota(int least) {
     FILE *file = fopen(TPOOL__CGROUP_SELF, "re");
     if (!file) return least;
@@ -2257,8 +2311,8 @@ TPOOL__PER_THREAD(tpool__thread, tpool__self)
  *  >>lane  A queue of tasks: first in, first out, slots in segments, under a latch.
  *
  *  A task without a future is two words, function and argument; one with a block is a single word, the block's address
- *  with the lowest bit set. An odd function, as on Arm in Thumb state, is announced by a word 1 before it; where times are
- *  measured, every task without a block is announced by its stamp, which ends in two bits set. Blocks that
+ *  with the lowest bit set. An odd function, as on Arm in Thumb state, is announced by a word 1 before it; where times
+ *  are measured, every task without a block is announced by its stamp, which ends in two bits set. Blocks that
  *  were claimed elsewhere (cancelled, run in place) stay behind as tombstones; they are dropped when their turn comes, or
  *  by a sweep when a segment is needed and half of the entries may be dead, so that memory is bounded by what really
  *  waits.
@@ -2326,14 +2380,14 @@ typedef struct tpool__ranked {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>measure  Times of waiting and running (config.measure)
  *
- *  Histograms of fixed size, whose buckets grow with what they hold: sixteen to each doubling, so that the middle of one
- *  is off by at most 1/32 of what it stands for; below sixteen nanoseconds they are exact. (The idea of Gil Tene's
- *  HdrHistogram, hdrhistogram.org.) Each worker has its own and writes them alone; what other threads run for the pool is
- *  counted in the pool's, under the inject latch. A reader adds them all up.
+ *  Histograms of fixed size, whose buckets grow with what they hold: sixteen to each doubling, so that the middle of
+ *  one is off by at most 1/32 of what it stands for; below sixteen nanoseconds they are exact. (The idea of Gil Tene's
+ *  HdrHistogram, hdrhistogram.org.) Each worker has its own and writes them alone; what other threads run for the pool
+ *  is counted in the pool's, under the inject latch. A reader adds them all up.
  *
- *  The time of the submit, the stamp, lies in the queue beside a plain task, else in the block's `outcome`, which is of no
- *  other use before the task runs. That makes two looks at the clock a task, in the submit and at the end: a worker that
- *  goes straight from one task to the next takes the end of one for the start of the other (`ended_at`).
+ *  The time of the submit, the stamp, lies in the queue beside a plain task, else in the block's `outcome`, which is of
+ *  no other use before the task runs. That makes two looks at the clock a task, in the submit and at the end: a worker
+ *  that goes straight from one task to the next takes the end of one for the start of the other (`ended_at`).
  *
  *  Rejected: a block for each task, for the stamp's sake; a plain task cost 100 ns more instead of 50.
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -3123,8 +3177,8 @@ static int64_t tpool__middle_of(unsigned bucket) {
     return (((int64_t)16 + bucket % 16) << shift) + (((int64_t)1 << shift) >> 1);
 }
 
-/* A stamp is a time and two bits set, so that it is never 0 and no block. Where a word has 32 bits it has steps of 1024 ns,
- * and comes round after eighteen minutes. */
+/* A stamp is a time and two bits set, so that it is never 0 and no block. Where a word has 32 bits it has steps of 1024
+ * ns, and comes round after eighteen minutes. */
 #define TPOOL__STAMP_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 10 : 0)
 static inline uintptr_t tpool__stamp(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__STAMP_SHIFT) << 2 | 3; }
 
@@ -7037,15 +7091,16 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
  *
  *  A manager finds its pools by what is asked for and by their address, in two tables of chains over the same entries,
  *  and walks them in a list, the least recently released first. All that is under its one lock. But a pool is looked
- *  into, drained, shut down and destroyed without it, since its tasks may be asking the manager, and even a look may run
- *  the program's result_free: whoever does that holds the entry meanwhile, so that it stays in the list.
+ *  into, drained, shut down and destroyed without it, since its tasks may be asking the manager, and even a look may
+ *  run the program's result_free: whoever does that holds the entry meanwhile, so that it stays in the list.
  *
  *  An entry is current, and found by its key; then retired, when it is replaced, evicted, cleared or shut down; then it
- *  ends, by the one who gives up the last use or hold of it while it has nothing to do. If it still has, a later get looks
- *  again. Pools are created under the lock, so that two who ask for the same get the same; a new pool runs nothing.
+ *  ends, by the one who gives up the last use or hold of it while it has nothing to do. If it still has, a later get
+ *  looks again. Pools are created under the lock, so that two who ask for the same get the same; a new pool runs
+ *  nothing.
  *
- *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. An idle pool's time is looked at
- *  only once `sweep_at` has passed.
+ *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. An idle pool's time is looked
+ *  at only once `sweep_at` has passed.
  * ================================================================================================================= */
 typedef struct tpool__managed {
     struct tpool__managed *newer, *older;       /* the list */
@@ -7181,8 +7236,8 @@ static void tpool__manager_leave(tpool_manager *manager) {
     TPOOL_FREE(manager);
 }
 
-/* Nothing is queued or running, nor any callback. A worker may take a moment to leave a task whose end has been seen, and
- * is given that. */
+/* Nothing is queued or running, nor any callback. A worker may take a moment to leave a task whose end has been seen,
+ * and is given that. */
 static bool tpool__has_nothing_to_do(tpool *pool) {
     tpool_stats stats;
     for (unsigned tries = 0; tries < TPOOL__MOMENT && !tpool__within(pool); tpool__backoff(&tries)) {
@@ -7635,7 +7690,8 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
         tpool__resources_free(fresh);
         return TPOOL_BROKEN;
     }
-    for (size_t i = count; i > 0; i--) fresh->free[fresh->free_count++] = fresh->all[i - 1].resource; /* first made on top */
+    for (size_t i = count; i > 0; i--) /* the one made first on top */
+        fresh->free[fresh->free_count++] = fresh->all[i - 1].resource;
     qsort(fresh->all, count, sizeof *fresh->all, tpool__by_address);
     *resources = fresh;
     return TPOOL_OK;
@@ -7813,8 +7869,8 @@ static tpool *tpool__halt_one(void) {
 }
 
 /* At exit: the waiting work of the program's own pools is lost, since main, whose variables it may use, has returned or
- * is about to be left. The shared pools are drained: the high-level one, the global manager's, the low-level one. A thread that calls exit within a task
- * or a callback waits for nothing: its own task would never end. */
+ * is about to be left. The shared pools are drained: the high-level one, the global manager's, the low-level one. A
+ * thread that calls exit within a task or a callback waits for nothing: its own task would never end. */
 static void tpool__at_exit(void) {
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__visitor_leaves(pool)) {
         tpool__fence_lanes(pool);

@@ -155,7 +155,8 @@ static void bounded_queue(const bench_case *c) {
 static const bench_case bounded_cases[] = {
     { "bounded/buffer_size", "an endless source through a map with a buffer of 32", bounded_map, 1, 2, 1 },
     { "bounded/all-at-once", "2,000 such items at once", bounded_map, 1, 2, 0 },
-    { "bounded/queue_capacity", "an endless producer, a queue of 32 that blocks", bounded_queue, 1, 1, BOUNDED_BY_CAPACITY },
+    { "bounded/queue_capacity", "an endless producer, a queue of 32 that blocks", bounded_queue, 1, 1,
+      BOUNDED_BY_CAPACITY },
     { "bounded/drop_oldest", "the same, a queue of 32 that drops", bounded_queue, 1, 1, BOUNDED_BY_DROPPING },
     { "bounded/expires_ns", "the same, tasks that expire after 20 ms", bounded_queue, 1, 1, BOUNDED_BY_EXPIRY },
     { "bounded/unbounded", "the same without a bound, for two seconds", bounded_queue, 1, 1, BOUNDED_NOT },

@@ -20,8 +20,8 @@ static inline void manager_release(tpool_manager *manager, tpool *pool) {
 }
 
 /* With the given number of configurations, asked for in an order that no cache guesses. get: of pools that others use;
- * idle: of pools that nobody uses, so that the clock has to be looked at; release: of those. (Of one pool every get but the
- * first finds it used; so there `idle-pair` is a get of the idle one, and its release.) */
+ * idle: of pools that nobody uses, so that the clock has to be looked at; release: of those. (Of one pool every get but
+ * the first finds it used; so there `idle-pair` is a get of the idle one, and its release.) */
 static void manager_alone(const bench_case *c) {
     size_t rounds = bench_count(2000000) / MANAGER_CONFIGURATIONS + 1, asked = rounds * MANAGER_CONFIGURATIONS;
     tpool_manager *manager = manager_new();
@@ -112,8 +112,8 @@ static void manager_memory(const bench_case *c) {
     for (int i = 0; i < c->option; i++) bench_check(tpool_destroy(alone[i]) == TPOOL_OK);
 }
 
-/* 10 data sets of a few tasks, each on a pool of 2: on one that is there, on one that the manager lends, and on a new one.
- * The first is what the work itself takes; what the others take beyond it is their overhead. */
+/* 10 data sets of a few tasks, each on a pool of 2: on one that is there, on one that the manager lends, and on a new
+ * one. The first is what the work itself takes; what the others take beyond it is their overhead. */
 enum { MANAGER_SETS = 10, MANAGER_TASKS = 100 };
 static void *manager_triple(void *arg) { return (void *)((uintptr_t)arg * 3); }
 static void manager_data_set(tpool *pool) {
@@ -188,7 +188,8 @@ static const bench_case manager_cases[] = {
     { "manager/500", "the same among 500 configurations", manager_alone, 1, 0, MANAGER_CONFIGURATIONS },
     { "manager/8-threads", "get and release, 8 threads ask for the same", manager_many, 8, 0, 0 },
     { "manager/memory", "what the manager keeps for each of 500 pools", manager_memory, 1, 0, MANAGER_CONFIGURATIONS },
-    { "manager/10-data-sets", "10 data sets of 100 tasks on a pool that is there, is lent, is new", manager_data_sets, 1, 2, 0 },
+    { "manager/10-data-sets", "10 data sets of 100 tasks on a pool that is there, is lent, is new", manager_data_sets,
+      1, 2, 0 },
 };
 BENCH_WORKLOAD(manager_cases)
 #endif

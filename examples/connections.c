@@ -25,14 +25,17 @@ static void close_connection(void *resource, void *context) {
     sqlite3_close(c->db);
     free(c);
 }
+static bool prepare(connection *c, const char *sql, sqlite3_stmt **statement) {
+    return sqlite3_prepare_v2(c->db, sql, -1, statement, NULL) == SQLITE_OK;
+}
 static void *open_connection(void *context) {
     connection *c = calloc(1, sizeof *c);
     if (!c) return NULL;
     if (sqlite3_open(context, &c->db) == SQLITE_OK && sqlite3_busy_timeout(c->db, 20000) == SQLITE_OK &&
         sqlite3_exec(c->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF", NULL, NULL, NULL) == SQLITE_OK &&
-        sqlite3_prepare_v2(c->db, "UPDATE account SET money = money + ?1 WHERE id = ?2", -1, &c->give, NULL) == SQLITE_OK &&
-        sqlite3_prepare_v2(c->db, "UPDATE account SET money = money - ?1 WHERE id = ?2", -1, &c->take, NULL) == SQLITE_OK &&
-        sqlite3_prepare_v2(c->db, "SELECT sum(money) FROM account", -1, &c->total, NULL) == SQLITE_OK)
+        prepare(c, "UPDATE account SET money = money + ?1 WHERE id = ?2", &c->give) &&
+        prepare(c, "UPDATE account SET money = money - ?1 WHERE id = ?2", &c->take) &&
+        prepare(c, "SELECT sum(money) FROM account", &c->total))
         return c;
     fprintf(stderr, "%s: %s\n", (const char *)context, sqlite3_errmsg(c->db));
     close_connection(c, NULL);
@@ -66,7 +69,8 @@ static void *transfer(void *arg) {
         connection *c = resource;
         waited += (long)((tpool_now() - asked) / 1000);
         int from = (j->number * 7 + i) % ACCOUNTS, to = (j->number + i * 3) % ACCOUNTS;
-        bool good = execute(c, "BEGIN IMMEDIATE") && change(c->take, 5, from) && change(c->give, 5, to) && execute(c, "COMMIT");
+        bool good = execute(c, "BEGIN IMMEDIATE") && change(c->take, 5, from) && change(c->give, 5, to) &&
+                    execute(c, "COMMIT");
         long sum = good ? total(c) : -1;
         if (!good) (void)execute(c, "ROLLBACK");
         tpool_resources_put(j->connections, c);   /* on every path */
@@ -98,7 +102,8 @@ int main(void) {
     tpool *pool;
     tpool_config config = { .name = "teller", .max_workers = TASKS };
     if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
-    if (tpool_resources_create(&connections, CONNECTIONS, open_connection, close_connection, path) != TPOOL_OK) return 1;
+    if (tpool_resources_create(&connections, CONNECTIONS, open_connection, close_connection, path) != TPOOL_OK)
+        return 1;
 
     tpool_future *futures[TASKS];
     int failed = 0;

@@ -76,6 +76,7 @@ int main(void) {
     }
     tpool_manager_stats stats;
     if (tpool_manager_get_stats(NULL, &stats) != TPOOL_OK) return 1;
-    printf("%llu pool made, lent %llu times more\n", (unsigned long long)stats.created, (unsigned long long)stats.reused);
+    printf("%llu pool made, lent %llu times more\n", (unsigned long long)stats.created,
+           (unsigned long long)stats.reused);
     return wrong == 0 && stats.created == 1 && stats.reused == SETS - 1 && stats.in_use == 0 ? 0 : 1;
 }

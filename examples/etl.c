@@ -1,12 +1,13 @@
-/* Extract, transform, load: three stages on three managed pools, each of the size that its work wants, with a fixed number
- * of buffers that travel through all of them.
+/* Extract, transform, load: three stages on three managed pools, each of the size that its work wants, with a fixed
+ * number of buffers that travel through all of them.
  *
  *     cc -std=c11 -pthread -I. examples/etl.c -o etl && ./etl
  *
- * Extract reads log files (it waits for disks: more workers than CPUs), transform parses their lines and counts bytes by
- * status and day (it computes: as many workers as CPUs), load adds the counts to the one table (one worker, so it needs no
- * lock). The buffers are resources: extract waits for one, load gives it back, so that memory is bounded however much
- * faster one stage is than the next. A line that cannot be parsed fails its buffer, which is counted and goes home. */
+ * Extract reads log files (it waits for disks: more workers than CPUs), transform parses their lines and counts bytes
+ * by status and day (it computes: as many workers as CPUs), load adds the counts to the one table (one worker, so it
+ * needs no lock). The buffers are resources: extract waits for one, load gives it back, so that memory is bounded
+ * however much faster one stage is than the next. A line that cannot be parsed fails its buffer, which is counted and
+ * goes home. */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #include <errno.h>
@@ -89,8 +90,8 @@ static void *extract(void *arg) {
     journey j = { .file = *(int *)arg };
     void *resource;
     char path[128];
-    tpool_status status = tpool_resources_get(etl.buffers, TPOOL_SEC(30), &resource);   /* a task that waits here blocks */
-    if (status != TPOOL_OK) return tpool_raise((int)status, "no buffer for file %d", j.file);   /* no other one */
+    tpool_status status = tpool_resources_get(etl.buffers, TPOOL_SEC(30), &resource);   /* waits for the later stages */
+    if (status != TPOOL_OK) return tpool_raise((int)status, "no buffer for file %d", j.file);
     j.at = resource;
     path_of(j.file, path, sizeof path);
     FILE *file = fopen(path, "r");
@@ -147,7 +148,8 @@ int main(void) {
     for (int day = 0; day < DAYS; day++) {
         printf("2026-03-%02d", day + 1);
         for (int status = 0; status < STATUSES; status++) {
-            printf("   %dxx: %6lu lines %9lu bytes", status + 2, etl.whole.lines[day][status], etl.whole.bytes[day][status]);
+            printf("   %dxx: %6lu lines %9lu bytes", status + 2, etl.whole.lines[day][status],
+                   etl.whole.bytes[day][status]);
             lines += etl.whole.lines[day][status];
         }
         putchar('\n');
@@ -163,5 +165,6 @@ int main(void) {
         remove(path);
     }
     remove(etl.folder);
-    return bad == 0 && etl.loaded == FILES - 1 && etl.failed == 1 && lines == (unsigned long)(FILES - 1) * LINES ? 0 : 1;
+    bool all = etl.loaded == FILES - 1 && etl.failed == 1 && lines == (unsigned long)(FILES - 1) * LINES;
+    return bad == 0 && all ? 0 : 1;
 }

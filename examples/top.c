@@ -2,11 +2,11 @@
  *
  *     cc -std=c11 -pthread -I. examples/top.c -o top && ./top [SECONDS]
  *
- * In a terminal the table is drawn again and again in place; SECONDS 0 (the default there): until Ctrl-C. When the output
- * is no terminal, it is one JSON object a second on a line of its own, for a log or a program to read.
+ * In a terminal the table is drawn again and again in place; SECONDS 0 (the default there): until Ctrl-C. When the
+ * output is no terminal, it is one JSON object a second on a line of its own, for a log or a program to read.
  *
- * The pools measure (config.measure), so that besides the counts there are times: how long tasks waited in the queue, how
- * long they ran, half of them and 99 of 100, and how busy the workers were since the line before. */
+ * The pools measure (config.measure), so that besides the counts there are times: how long tasks waited in the queue,
+ * how long they ran, half of them and 99 of 100, and how busy the workers were since the line before. */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #include <inttypes.h>
@@ -91,8 +91,9 @@ static bool show_table(void) {
         tpool_stats s;
         char text[4][32];
         if (tpool_get_stats(pools[i].pool, &s) != TPOOL_OK) return false;
-        printf("%-8s %3d/%-3d %6d %6.1f %6zu %9" PRIu64 " %7" PRIu64 " %6" PRIu64 " %10s %10s %10s %10s\n", pools[i].name,
-               s.workers, s.max_workers, s.active, busy_percent(&pools[i], &s), s.queued, s.completed, s.failed, s.rejected,
+        printf("%-8s %3d/%-3d %6d %6.1f %6zu %9" PRIu64 " %7" PRIu64 " %6" PRIu64 " %10s %10s %10s %10s\n",
+               pools[i].name, s.workers, s.max_workers, s.active, busy_percent(&pools[i], &s), s.queued, s.completed,
+               s.failed, s.rejected,
                time_text(s.wait_p50_ns, text[0], sizeof text[0]), time_text(s.wait_p99_ns, text[1], sizeof text[1]),
                time_text(s.run_p50_ns, text[2], sizeof text[2]), time_text(s.run_p99_ns, text[3], sizeof text[3]));
     }

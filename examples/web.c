@@ -4,8 +4,8 @@
  *     curl http://127.0.0.1:PORT/primes?below=100000
  *
  * HTTP is libmicrohttpd's business, in one thread that never computes: it suspends the connection, submits the request,
- * and goes on to the next; the task's done callback resumes the connection. Three limits keep the service alive under any
- * load:
+ * and goes on to the next; the task's done callback resumes the connection. Three limits keep the service alive under
+ * any load:
  *  - at most MOST_AT_ONCE requests are in the house; the others get 503 at once, which costs next to nothing;
  *  - a request that has not started after MOST_WAIT is not worth starting: expires_ns, and 503;
  *  - one that runs longer than MOST_RUN is asked to stop, which it does: run_limit_ns, and 504.
@@ -75,7 +75,8 @@ static void resume(tpool_future *future, void *context) {
 /* --- the protocol, in the server's thread */
 
 static enum MHD_Result reply(struct MHD_Connection *connection, unsigned code, const void *bytes, size_t size) {
-    struct MHD_Response *response = MHD_create_response_from_buffer(size, (void *)(uintptr_t)bytes, MHD_RESPMEM_MUST_COPY);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(size, (void *)(uintptr_t)bytes, MHD_RESPMEM_MUST_COPY);
     if (!response) return MHD_NO;
     MHD_add_response_header(response, "Content-Type", "text/plain");
     if (code == 503) MHD_add_response_header(response, "Retry-After", "1");
@@ -92,9 +93,10 @@ static enum MHD_Result reply_stats(struct MHD_Connection *connection) {
     char text[200];
     tpool_stats s;
     if (tpool_get_stats(pool, &s) != TPOOL_OK) return reply_text(connection, 500, "no statistics\n");
-    snprintf(text, sizeof text, "{\"answered\": %lu, \"shed\": %lu, \"queued\": %zu, \"completed\": %llu, \"failed\": %llu, "
-             "\"expired\": %llu}\n", atomic_load(&answered), atomic_load(&shed), s.queued, (unsigned long long)s.completed,
-             (unsigned long long)s.failed, (unsigned long long)s.expired);
+    snprintf(text, sizeof text,
+             "{\"answered\": %lu, \"shed\": %lu, \"queued\": %zu, \"completed\": %llu, \"failed\": %llu, "
+             "\"expired\": %llu}\n", atomic_load(&answered), atomic_load(&shed), s.queued,
+             (unsigned long long)s.completed, (unsigned long long)s.failed, (unsigned long long)s.expired);
     return reply_text(connection, 200, text);
 }
 
@@ -201,7 +203,7 @@ int main(int argc, char **argv) {
 
     sigwait(&ends, &number);
     MHD_socket door = MHD_quiesce_daemon(server);        /* no new connections */
-    tpool_manager_global_shutdown();                     /* what is in the house is worked off, its callbacks included */
+    tpool_manager_global_shutdown();                     /* what is in the house is worked off, with its callbacks */
     MHD_stop_daemon(server);                             /* and answered */
     if (door != MHD_INVALID_SOCKET) close(door);
     tpool_manager_release(NULL, pool);

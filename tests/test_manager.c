@@ -23,7 +23,9 @@ static tpool *get_new(tpool_manager *manager, int workers) {
     assert_status(TPOOL_OK, tpool_manager_get(manager, workers, TPOOL_THREADS, TPOOL_FORCE_NEW, &pool));
     return pool;
 }
-static void release(tpool_manager *manager, tpool *pool) { assert_status(TPOOL_OK, tpool_manager_release(manager, pool)); }
+static void release(tpool_manager *manager, tpool *pool) {
+    assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
+}
 static tpool_manager_stats stats_of(tpool_manager *manager) {
     tpool_manager_stats stats;
     assert_status(TPOOL_OK, tpool_manager_get_stats(manager, &stats));
@@ -525,7 +527,7 @@ static void replacing_an_idle_pool_does_not_count_twice_against_the_bound(void *
 
 /* ---- Waiting for oneself ---- */
 
-typedef struct inside { tpool_manager *manager; tpool_status shutdown, forced, clear, with_others; tpool *other; } inside;
+typedef struct inside { tpool_manager *manager; tpool_status shutdown, forced, clear; tpool *other; } inside;
 static void *ask_inside(void *arg) {
     inside *i = arg;
     i->shutdown = tpool_manager_shutdown(i->manager, false);
@@ -576,7 +578,7 @@ static void clear_in_a_task_of_a_pool_without_a_user_would_wait_for_it(void **st
     tpool_manager_destroy(manager);
 }
 
-static void *ask_beneath(void *arg) {   /* in a pool of the program's own, run by the submitter, a managed pool's task */
+static void *ask_beneath(void *arg) {   /* a managed pool's task runs one of the program's own pool */
     inside *i = arg;
     return submitted(i->other, ask_inside, i);
 }
@@ -690,7 +692,8 @@ static void shutdown_twice_and_everything_after_it(void **state) {
 
 static void release_of_a_strangers_pool_is_refused(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 }), *other = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *other = new_manager((tpool_manager_config){ 0 });
     tpool *own = NULL, *theirs = get(other, 1), *pool = get(manager, 1);
     assert_status(TPOOL_OK, tpool_create(&own, NULL));
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, own));
@@ -905,8 +908,8 @@ static void concurrent_get_release_clear_and_shutdown(void **state) {
     (void)state;
     enum { ASKERS = 6 };
     for (int round = 0; round < COUNT(40) + 1; round++) {
-        crowd c = { .manager = new_manager((tpool_manager_config){ .max_pools = 3,
-                                                                   .idle_timeout_ns = round % 2 ? TPOOL_US(100) : 0 }) };
+        tpool_manager_config config = { .max_pools = 3, .idle_timeout_ns = round % 2 ? TPOOL_US(100) : 0 };
+        crowd c = { .manager = new_manager(config) };
         pthread_t threads[ASKERS + 1];
         for (int i = 0; i < ASKERS; i++) assert_int_equal(0, pthread_create(&threads[i], NULL, get_use_release, &c));
         assert_int_equal(0, pthread_create(&threads[ASKERS], NULL, clear_again_and_again, &c));

@@ -52,7 +52,9 @@ static tpool *get(tpool_manager *manager, int workers) {
     assert_status(TPOOL_OK, tpool_manager_get(manager, workers, TPOOL_THREADS, 0, &pool));
     return pool;
 }
-static void release(tpool_manager *manager, tpool *pool) { assert_status(TPOOL_OK, tpool_manager_release(manager, pool)); }
+static void release(tpool_manager *manager, tpool *pool) {
+    assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
+}
 static tpool_manager_stats stats_of(tpool_manager *manager) {
     tpool_manager_stats stats;
     assert_status(TPOOL_OK, tpool_manager_get_stats(manager, &stats));
@@ -231,7 +233,7 @@ static void an_entry_takes_less_than_200_bytes(void **state) {
     assert_int_equal(0, atomic_load(&held_bytes));
 }
 
-/* A waiter whose time passes as it is handed a resource has it: by the clock, which has passed the limit when it looks. */
+/* A waiter whose time passes as it is handed a resource has it: by the clock, which has passed it when it looks. */
 static void *made(void *context) { return context; }
 typedef struct taker { tpool_resources *resources; tpool_status status; void *got; atomic_bool asks; } taker;
 static void *take_within_a_minute(void *arg) {

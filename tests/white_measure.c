@@ -99,7 +99,8 @@ static void before_the_first_task_all_is_zero(void **state) {
 static void run_times_and_busy_time(void **state) {
     (void)state;
     tpool *pool = measured((tpool_config){ .max_workers = 1 });
-    for (int i = 0; i < 100; i++) submit(pool, i % 10 ? take_time : fail_after, i % 50 == 7 ? TPOOL_MS(50) : TPOOL_US(700));
+    for (int i = 0; i < 100; i++)
+        submit(pool, i % 10 ? take_time : fail_after, i % 50 == 7 ? TPOOL_MS(50) : TPOOL_US(700));
     drained(pool);
     tpool_stats stats = stats_of(pool);
     assert_about(TPOOL_US(700), stats.run_p50_ns);
@@ -162,7 +163,11 @@ static void from_one_task_to_the_next_the_clock_is_looked_at_once(void **state) 
 static void slow_callback(tpool_future *future, void *context) { (void)future; (void)context; let_pass(TPOOL_MS(300)); }
 static void slow_free(void *arg) { (void)arg; let_pass(TPOOL_MS(300)); }
 static void *own_slowly(void *arg) { let_pass(TPOOL_MS(1)); return tpool_return_owned(arg, slow_free); }
-static void slow_report(const tpool_error *error, void *context) { (void)error; (void)context; let_pass(TPOOL_MS(300)); }
+static void slow_report(const tpool_error *error, void *context) {
+    (void)error;
+    (void)context;
+    let_pass(TPOOL_MS(300));
+}
 static void *fail_after_1ms(void *arg) { (void)arg; let_pass(TPOOL_MS(1)); return tpool_raise(1, "x"); }
 static void callbacks_and_what_frees_are_no_tasks(void **state) {
     (void)state;

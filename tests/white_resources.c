@@ -229,7 +229,7 @@ static void nobody_overtakes_those_who_wait(void **state) {
         l.count = 0;
         come(&c);
         give(l.resources, resource);
-        /* Given back, it belongs to the one who waits, even if that has not woken up: either he is through, or it is out. */
+        /* Given back, it belongs to the one who waits, even if he still sleeps: either he is through, or it is out. */
         tpool_status status = tpool_resources_get(l.resources, 0, &none);
         if (status == TPOOL_OK) {
             pthread_mutex_lock(&l.lock);
@@ -328,7 +328,7 @@ static void a_task_that_waits_leaves_its_worker_to_others(void **state) {
     void *both[2] = { j.resources, take(j.resources) };
     tpool_future *waits, *gives;
     assert_status(TPOOL_OK, tpool_submit(pool, take_in_task, &j, &waits));
-    assert_status(TPOOL_OK, tpool_submit(pool, give_in_task, both, &gives));   /* behind it, and a spare worker runs it */
+    assert_status(TPOOL_OK, tpool_submit(pool, give_in_task, both, &gives));   /* behind it; a spare worker runs it */
     assert_status(TPOOL_OK, tpool_future_result(waits, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_result(gives, LIMIT, NULL));
     tpool_future_release(waits);
