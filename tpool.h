@@ -1216,8 +1216,8 @@ TPOOL_API int tpool_workers_for(tpool_work work);
 
 /* The times come with config.measure, else they are 0. Of all tasks run so far: wait, from the submit to the start;
  * run, from there to the end of fn, its own waits included; of each the median, and what 99 of 100 do not pass, at most
- * 5 % off; busy, all the time that threads have spent in tasks. Measuring costs up to 60 ns a task and 15 KiB a worker.
- * */
+ * 5 % off; busy, all the time that threads have spent in tasks. Measuring costs about 50 ns a task and 15 KiB a
+ * worker. */
 typedef struct tpool_stats {
     int max_workers, workers, active, idle;      /* now */
     size_t queued;                               /* now */
