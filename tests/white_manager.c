@@ -30,6 +30,9 @@ static inline void counting_free(void *memory) {
     free(whole);
 }
 
+/* At a chosen point of a call, counted by its looks at shared words, somebody else comes in: see "Beside each other". */
+static void intrusion_point(void);
+#define TPOOL__SCHEDULE_POINT() intrusion_point()
 #define clock_gettime test_clock_gettime
 #define TPOOL_MALLOC(size) counting_malloc(size)
 #define TPOOL_FREE(ptr) counting_free(ptr)
@@ -267,8 +270,129 @@ static void a_resource_handed_over_as_the_limit_passes_is_not_lost(void **state)
     assert_status(TPOOL_OK, tpool_resources_destroy(t.resources));
 }
 
+/* ---- Beside each other: at each point of a call that ends pools, another thread gets one and gives it work ---- */
+
+static _Thread_local long points_left;   /* of the thread that calls; 0: it is not watched */
+static struct {
+    tpool_manager *manager;
+    gate begin, done, work;
+    tpool_status got, taken;
+    tpool_future *future;
+    tpool *pool;
+    bool came;
+} intruder;
+
+static void *intrude(void *unused) {
+    (void)unused;
+    tpool *pool = NULL;
+    gate_pass(&intruder.begin);
+    intruder.got = tpool_manager_get(intruder.manager, 1, TPOOL_THREADS, 0, &pool);
+    if (intruder.got == TPOOL_OK) {
+        intruder.taken = tpool_submit(pool, gate_task, &intruder.work, &intruder.future);
+        intruder.pool = pool;
+        release(intruder.manager, pool);
+    }
+    gate_open(&intruder.done);
+    return NULL;
+}
+/* Lets the intruder in, and waits until it is through, or for a moment if a lock that is held here keeps it out. */
+static void intrusion_point(void) {
+    if (points_left == 0 || --points_left > 0) return;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    now.tv_nsec += 3000000;
+    now.tv_sec += now.tv_nsec / 1000000000;
+    now.tv_nsec %= 1000000000;
+    intruder.came = true;
+    gate_open(&intruder.begin);
+    pthread_mutex_lock(&intruder.done.lock);
+    while (!intruder.done.open && pthread_cond_timedwait(&intruder.done.changed, &intruder.done.lock, &now) == 0) { }
+    pthread_mutex_unlock(&intruder.done.lock);
+}
+
+enum { EVICTING, SWEEPING, CLEARING, RELEASING, REPLACING, SHUTTING };
+
+static void call_that_ends_pools(int which, tpool_manager *manager, tpool *old) {
+    tpool *pool = NULL;
+    switch (which) {
+    case EVICTING:
+    case SWEEPING: release(manager, get(manager, 2)); break;
+    case CLEARING: assert_status(TPOOL_OK, tpool_manager_clear(manager)); break;
+    case RELEASING: release(manager, old); break;
+    case REPLACING:
+        assert_status(TPOOL_OK, tpool_manager_get(manager, 1, TPOOL_THREADS, TPOOL_FORCE_NEW, &pool));
+        release(manager, pool);
+        break;
+    default: assert_status(TPOOL_OK, tpool_manager_shutdown(manager, true)); break;
+    }
+}
+/* False: the call was over before the point. */
+static bool intruded_at(int which, long point) {
+    const gate closed = GATE_CLOSED;
+    intruder.begin = intruder.done = intruder.work = closed;
+    intruder.work.open = which == SHUTTING;   /* which would wait for the work */
+    intruder.future = NULL;
+    intruder.came = false;
+    tpool_manager_config config = { .max_pools = which == EVICTING, .idle_timeout_ns = TPOOL_SEC(10) };
+    assert_status(TPOOL_OK, tpool_manager_create(&intruder.manager, &config));
+    tpool *old = get(intruder.manager, 1);
+    run_one(old);
+    EVENTUALLY(is_asleep(old));
+    if (which == RELEASING) assert_status(TPOOL_OK, tpool_shutdown(old, 0));
+    else release(intruder.manager, old);
+    if (which == SWEEPING) let_pass(TPOOL_SEC(11));
+    pthread_t thread;
+    assert_int_equal(0, pthread_create(&thread, NULL, intrude, NULL));
+    points_left = point;
+    call_that_ends_pools(which, intruder.manager, old);
+    points_left = 0;
+    bool came = intruder.came;
+    gate_open(&intruder.begin);
+    pthread_join(thread, NULL);
+    if (which == EVICTING || which == SWEEPING || which == CLEARING) {   /* never one that has work */
+        assert_ptr_equal(intruder.pool, get(intruder.manager, 1));
+        release(intruder.manager, intruder.pool);
+    }
+    gate_open(&intruder.work);
+    if (which != SHUTTING) {   /* it has got a pool that lives, and what it submitted runs */
+        assert_status(TPOOL_OK, intruder.got);
+        assert_status(TPOOL_OK, intruder.taken);
+    }
+    if (intruder.future) {
+        tpool_status end = tpool_future_result(intruder.future, TPOOL_SEC(3600), NULL);
+        assert_true(end == TPOOL_OK || (which == SHUTTING && end == TPOOL_CANCELLED));
+        tpool_future_release(intruder.future);
+    }
+    assert_int_equal(0, stats_of(intruder.manager).in_use);
+    tpool_manager_destroy(intruder.manager);
+    return came;
+}
+static void who_comes_in_at_any_point_of(int which) {
+    long points = 1;
+    alarm(100);   /* a pool that ends with work in it waits for ever */
+    while (intruded_at(which, points)) points += SLOW_TOOL ? 7 : 1;
+    alarm(0);
+    print_message("%ld points\n", points - 1);
+    assert_true(points > 20);
+}
+static void a_get_that_evicts(void **state) { (void)state; who_comes_in_at_any_point_of(EVICTING); }
+static void a_get_that_ends_what_was_idle_for_long(void **state) { (void)state; who_comes_in_at_any_point_of(SWEEPING); }
+static void a_clear(void **state) { (void)state; who_comes_in_at_any_point_of(CLEARING); }
+static void the_last_release_of_a_pool_that_is_shut_down(void **state) {
+    (void)state;
+    who_comes_in_at_any_point_of(RELEASING);
+}
+static void a_get_that_replaces(void **state) { (void)state; who_comes_in_at_any_point_of(REPLACING); }
+static void a_shutdown(void **state) { (void)state; who_comes_in_at_any_point_of(SHUTTING); }
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_get_that_evicts),
+        cmocka_unit_test(a_get_that_ends_what_was_idle_for_long),
+        cmocka_unit_test(a_clear),
+        cmocka_unit_test(the_last_release_of_a_pool_that_is_shut_down),
+        cmocka_unit_test(a_get_that_replaces),
+        cmocka_unit_test(a_shutdown),
         cmocka_unit_test(an_idle_pool_ends_at_a_get_after_its_time),
         cmocka_unit_test(the_time_counts_from_the_last_release),
         cmocka_unit_test(a_pool_in_use_never_ends),

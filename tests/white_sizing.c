@@ -7,8 +7,17 @@
 static char cgroup_root[256], cgroup_self[256];
 #define TPOOL__CGROUP_ROOT cgroup_root
 #define TPOOL__CGROUP_SELF cgroup_self
+#include <stdbool.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+static bool mask_refused;   /* as by a filter on system calls */
+#define syscall(number, ...) \
+    (mask_refused && (number) == SYS_sched_getaffinity ? -1 : syscall(number, __VA_ARGS__))
+#endif
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
+#undef syscall
 
 #include "support.h"
 #include <sched.h>
@@ -209,6 +218,18 @@ static void a_line_too_long_does_not_hide_the_next(void **state) {
     assert_int_equal(2, quota_of(64));
 }
 
+static void where_the_mask_is_not_told_it_is_what_is_online(void **state) {
+    (void)state;
+    mask_refused = true;
+    int cpus = tpool_cpu_count();
+    self_is("0::/a\n");
+    file("a/cpu.max", "100000 100000\n");
+    int with_quota = tpool_cpu_count();
+    mask_refused = false;
+    assert_int_equal(sysconf(_SC_NPROCESSORS_ONLN), cpus);
+    assert_int_equal(1, with_quota);
+}
+
 static void errno_is_left_alone(void **state) {
     (void)state;
     self_is("0::/not/there\n");
@@ -244,6 +265,7 @@ int main(void) {
         cmocka_unit_test_setup(both_versions_at_once, remove_all),
         cmocka_unit_test_setup(a_file_half_there_is_none, remove_all),
         cmocka_unit_test_setup(a_line_too_long_does_not_hide_the_next, remove_all),
+        cmocka_unit_test_setup(where_the_mask_is_not_told_it_is_what_is_online, remove_all),
         cmocka_unit_test_setup(errno_is_left_alone, remove_all),
         cmocka_unit_test_setup(work_that_waits_gets_more_workers, remove_all),
     };
