@@ -132,8 +132,8 @@
  *  waiting for its end is TPOOL_DEADLOCK.
  *
  *  fork. In the child, the parent's pools give TPOOL_BROKEN at once; futures that were done can be read; the shared
- *  pools start afresh. A thread that forks inside a task is no worker in the child; returning from the task there ends
- *  it.
+ *  pools and the global manager start afresh. A thread that forks inside a task is no worker in the child; returning from
+ *  the task there ends it.
  *
  *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. The waiting
  *  work of your own pools is lost, unless you destroy them: its arguments may point into a main that has returned. exit
