@@ -132,8 +132,8 @@
  *  waiting for its end is TPOOL_DEADLOCK.
  *
  *  fork. In the child, the parent's pools give TPOOL_BROKEN at once; futures that were done can be read; the shared
- *  pools and the global manager start afresh. A thread that forks inside a task is no worker in the child; returning from
- *  the task there ends it.
+ *  pools and the global manager start afresh. A thread that forks inside a task is no worker in the child; returning
+ *  from the task there ends it.
  *
  *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. The waiting
  *  work of your own pools is lost, unless you destroy them: its arguments may point into a main that has returned. exit
@@ -1116,7 +1116,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_create(tpool_manager **man
 /* Lends the pool for (workers, kind), as tpool_create makes it with max_workers = workers (0 is a number of its own,
  * the default). It is created if it is not there; replaced if it is shut down or broken, or flags hold TPOOL_FORCE_NEW:
  * the old one then lives until its users have released it. Each get is paired with a release, until which the handle is
- * valid, whatever ended the pool; submit then gives TPOOL_SHUTDOWN. tpool_destroy of it gives TPOOL_INVALID_STATE;
+ * valid, whatever ended the pool; submit then gives TPOOL_SHUTDOWN. tpool_destroy of it gives TPOOL_INVALID_STATE; who
+ * pauses, resizes or shuts it down does so for everybody who has it;
  * everything else works as on any pool.
  * TPOOL_OK; TPOOL_SHUTDOWN: the manager is shut down; TPOOL_INVALID: pool NULL, workers negative, an unknown kind or
  * flag; TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY, TPOOL_NO_THREAD: as tpool_create; TPOOL_BROKEN: a manager of the parent
@@ -1214,10 +1215,10 @@ TPOOL_API int tpool_cpu_count(void);
 /* MIXED, CPU and unknown kinds: tpool_cpu_count(); IO: twice that, at most max(32, tpool_cpu_count()). */
 TPOOL_API int tpool_workers_for(tpool_work work);
 
-/* The times come with config.measure, else they are 0. Of all tasks run so far: wait, from the submit to the start;
- * run, from there to the end of fn, its own waits included; of each the median, and what 99 of 100 do not pass, at most
- * 5 % off; busy, all the time that threads have spent in tasks. Measuring costs about 50 ns a task and 15 KiB a
- * worker. */
+/* The times come with config.measure, else they are 0. Of all tasks run so far (but those that ended their thread):
+ * wait, from the submit to the start; run, from there to the end of fn, its own waits included; of each the median, and
+ * what 99 of 100 do not pass, at most 5 % off; busy, all the time that threads have spent in tasks. Measuring costs
+ * about 50 ns a task and 15 KiB a worker. */
 typedef struct tpool_stats {
     int max_workers, workers, active, idle;      /* now */
     size_t queued;                               /* now */
@@ -7282,7 +7283,8 @@ static tpool__managed *tpool__hold_next(tpool_manager *manager, tpool__managed *
 /* When a pool without a user will have been idle for long enough, if it is idle now. */
 static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) {
     tpool__lock(&entry->pool->lock);
-    int64_t since = entry->pool->idle_since;
+    /* relaxed: under its lock. Who is awake has had work until now, or looks for it. */
+    int64_t since = tpool__load_relaxed(&entry->pool->active) > 0 ? tpool__clock() : entry->pool->idle_since;
     tpool__unlock(&entry->pool->lock);
     if (since < entry->released_at) since = entry->released_at;
     return manager->idle_timeout_ns < TPOOL_FOREVER - since ? since + manager->idle_timeout_ns : TPOOL_FOREVER;

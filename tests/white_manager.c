@@ -137,6 +137,7 @@ static void a_pool_with_work_does_not_end_and_its_time_counts_from_the_end_of_th
     release(manager, pool);
     for (int i = 0; i < 3; i++) {
         let_pass(TPOOL_SEC(100));
+        assert_true(tpool__idle_until(manager, tpool__find_key(manager, 1, TPOOL_THREADS)) > tpool_now());
         release(manager, get(manager, 2));
         assert_ptr_equal(pool, get(manager, 1));
         release(manager, pool);
