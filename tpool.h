@@ -1140,7 +1140,8 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager);
  * manager's pools; then shuts all the pools down. With force, what has not started is cancelled. After it, and while it
  * waits, get gives TPOOL_SHUTDOWN. May be called again.
  * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of one of its pools; TPOOL_NO_THREAD: as
- * tpool_shutdown, the shutdown is under way; TPOOL_BROKEN: a manager of the parent process. */
+ * tpool_shutdown, the shutdown is under way; TPOOL_NO_MEMORY: for the global one, which was not there yet;
+ * TPOOL_BROKEN: a manager of the parent process. */
 TPOOL_API tpool_status tpool_manager_shutdown(tpool_manager *manager, bool force);
 
 /* Shuts the manager down, gently, and frees it; NULL is accepted. While pools are out it still takes their release (and

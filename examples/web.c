@@ -1,14 +1,14 @@
 /* A web service whose requests run on a managed pool, with time limits and load shedding.
  *
- *     cc -std=c11 -pthread -I. examples/web.c -lmicrohttpd -o web && ./web [PORT]
+ *     cc -std=c11 -pthread -I. examples/web.c -lmicrohttpd -o web && ./web [PORT [WAIT_MS [RUN_MS]]]
  *     curl http://127.0.0.1:PORT/primes?below=100000
  *
  * HTTP is libmicrohttpd's business, in one thread that never computes: it suspends the connection, submits the request,
  * and goes on to the next; the task's done callback resumes the connection. Three limits keep the service alive under
  * any load:
  *  - at most MOST_AT_ONCE requests are in the house; the others get 503 at once, which costs next to nothing;
- *  - a request that has not started after MOST_WAIT is not worth starting: expires_ns, and 503;
- *  - one that runs longer than MOST_RUN is asked to stop, which it does: run_limit_ns, and 504.
+ *  - a request that has not started after most_wait is not worth starting: expires_ns, and 503;
+ *  - one that runs longer than most_run is asked to stop, which it does: run_limit_ns, and 504.
  *
  * /primes?below=N counts primes, /slow?ms=N takes its time, /stats tells what the pool does. SIGTERM ends it: no new
  * connections, what runs is answered, then the pool and the server end. */
@@ -25,9 +25,8 @@
 #include <time.h>
 
 enum { WORKERS = 4, MOST_AT_ONCE = 16 };
-#define MOST_WAIT TPOOL_MS(400)
-#define MOST_RUN TPOOL_MS(300)
 
+static int64_t most_wait = TPOOL_MS(400), most_run = TPOOL_MS(300);
 static tpool *pool;
 static atomic_int at_once;             /* requests between their submit and their answer */
 static atomic_ulong answered, shed;
@@ -94,8 +93,8 @@ static enum MHD_Result reply_stats(struct MHD_Connection *connection) {
     tpool_stats s;
     if (tpool_get_stats(pool, &s) != TPOOL_OK) return reply_text(connection, 500, "no statistics\n");
     snprintf(text, sizeof text,
-             "{\"answered\": %lu, \"shed\": %lu, \"queued\": %zu, \"completed\": %llu, \"failed\": %llu, "
-             "\"expired\": %llu}\n", atomic_load(&answered), atomic_load(&shed), s.queued,
+             "{\"answered\": %lu, \"shed\": %lu, \"in_house\": %d, \"queued\": %zu, \"completed\": %llu, "
+             "\"failed\": %llu, \"expired\": %llu}\n", atomic_load(&answered), atomic_load(&shed), atomic_load(&at_once), s.queued,
              (unsigned long long)s.completed, (unsigned long long)s.failed, (unsigned long long)s.expired);
     return reply_text(connection, 200, text);
 }
@@ -127,7 +126,7 @@ static bool question_of(struct MHD_Connection *connection, const char *url, ques
 
 static enum MHD_Result submit(request *r, const question *q) {
     tpool_task task = { .fn = answer, .arg = (void *)(uintptr_t)q, .arg_size = sizeof *q, .name = "request",
-                        .expires_ns = MOST_WAIT, .run_limit_ns = MOST_RUN };
+                        .expires_ns = most_wait, .run_limit_ns = most_run };
     tpool_future *future;
     if (atomic_fetch_add(&at_once, 1) >= MOST_AT_ONCE) {
         atomic_fetch_sub(&at_once, 1);
@@ -187,6 +186,8 @@ int main(int argc, char **argv) {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     sigset_t ends;
     int number;
+    if (argc > 2) most_wait = TPOOL_MS(atoi(argv[2]));
+    if (argc > 3) most_run = TPOOL_MS(atoi(argv[3]));
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);
