@@ -1882,10 +1882,10 @@ static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
     size = pthread_get_stacksize_np(pthread_self());
     low = (uintptr_t)pthread_get_stackaddr_np(pthread_self()) - size;
 #elif defined(TPOOL_THREADS_WIN32)
-    ULONG_PTR bottom = 0, top = 0;
-    GetCurrentThreadStackLimits(&bottom, &top);
-    low = (uintptr_t)bottom;
-    size = (size_t)(top - bottom);
+    ULONG_PTR lowest = 0, highest = 0;
+    GetCurrentThreadStackLimits(&lowest, &highest);
+    low = (uintptr_t)lowest;
+    size = (size_t)(highest - lowest);
 #endif
     if (low == 0) {
         size = configured ? configured : (size_t)256 * 1024;
