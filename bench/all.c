@@ -1,0 +1,12 @@
+/* All workloads in one program, for one contestant. A new workload is a file and a line here. */
+#include "plain.c"
+#include "futures.c"
+#include "tree.c"
+#include "roundtrip.c"
+#include "forkjoin.c"
+#include "for.c"
+#include "completed.c"
+#include "memory.c"
+#include "burst.c"
+#include "lifecycle.c"
+#include "idle.c"
