@@ -125,6 +125,15 @@ static BENCH_UNUSED void bench_sleep_until(int64_t when) {
 }
 static BENCH_UNUSED void bench_sleep(int64_t ns) { bench_sleep_until(bench_now() + ns); }
 
+/* In a loop that waits for another CPU. */
+static inline void bench_relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 /* --- memory and samples */
 
 /* Zeroed and touched, so that the first use costs no page fault. */

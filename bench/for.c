@@ -3,7 +3,7 @@
 #if PEER_FOR
 
 enum { FOR_EVEN, FOR_SKEWED };
-enum { FOR_STEPS = 16 };   /* a dependent multiplication and a shift each, together about 25 ns */
+enum { FOR_STEPS = 19 };   /* a dependent multiplication and a shift each, together about 25 ns */
 
 typedef struct for_data {
     size_t count;
