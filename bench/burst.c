@@ -1,7 +1,7 @@
 /* Bursts: 1,000 tiny tasks every 2 ms for 2 s. From the first submit of a burst until all of it has run, and the CPU
  * time that all of it took. */
 #include "bench.h"
-#if PEER_PLAIN
+#if PEER_PLAIN && !PEER_NO_POOL
 
 enum { BURST_TASKS = 1000 };
 

@@ -1,7 +1,7 @@
 /* An idle pool of 8 workers, all started and used before: the CPU time of the workers within 10 s, that is, of the
  * process without the calling thread, which sleeps meanwhile. */
 #include "bench.h"
-#if PEER_PLAIN
+#if PEER_PLAIN && !PEER_NO_POOL
 
 static void idle_run(const bench_case *c) {
     size_t count = bench_count(100000);

@@ -1,6 +1,6 @@
 /* Create a pool, run one task, destroy it: with the workers that the contestant starts for that, and with all. */
 #include "bench.h"
-#if PEER_PLAIN
+#if PEER_PLAIN && !PEER_NO_POOL
 
 enum { LIFECYCLE_LAZY, LIFECYCLE_WARM };
 

@@ -1,7 +1,7 @@
 /* What a waiting task takes: 1,000,000 of them behind workers that stand at a gate. By the resident memory of the
  * process, and by what malloc says is in use (contestants may have memory that malloc does not know). */
 #include "bench.h"
-#if PEER_PLAIN
+#if PEER_PLAIN && !PEER_NO_POOL && !PEER_BOUNDED
 
 enum { MEMORY_PLAIN, MEMORY_FUTURES };
 
