@@ -1,0 +1,438 @@
+#!/usr/bin/env python3
+"""Runs the workloads of bench/ for every contestant that was built, interleaved, and reports.
+
+    bench/report.py --build build                        everything: table, CSV, chart
+    bench/report.py --build build --only plain/1 tree    some workloads or cases
+    bench/report.py --build build --ours-only            only tpool.h (and the floors)
+    bench/report.py --build build --readme README.md     and put the table between the README's marks
+    bench/report.py --header new/tpool.h --against old/tpool.h --only plain
+                                                         two versions of the header, each compiled here, side by side
+    bench/report.py --build build --quick                that everything runs and is right; the figures mean nothing
+
+A round runs each contestant once, each in a process of its own, so that the contestants take turns (ours, peer, ours,
+peer, ...) and whatever the machine does meanwhile meets all of them. The floor of an uncontended atomic
+read-modify-write is measured in every round too. A figure is the median over the rounds. A run whose results are wrong,
+or that does not end, is a failure of the whole report.
+"""
+import argparse
+import csv
+import os
+import platform
+import re
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+NOT_THERE = 77        # the exit code of a contestant without the workload
+FLOOR = ('floor/rmw', 'time')
+BEGIN_MARK = '<!-- bench: begin, written by bench/report.py -->'
+END_MARK = '<!-- bench: end -->'
+
+
+class Contestant:
+    """A program that runs cases: our header, a peer, or the floors."""
+
+    def __init__(self, name, title, version, command):
+        self.name, self.title, self.version, self.command = name, title, version, command
+
+    def list(self):
+        """[(case, title)]"""
+        lines = subprocess.run(self.command + ['--list'], check=True, text=True, stdout=subprocess.PIPE).stdout
+        return [tuple(line.split('\t')[:2]) for line in lines.splitlines()]
+
+    def run(self, case, quick, limit):
+        """{(case, figure): (unit, value)}, {} when there is no such case; raises what went wrong."""
+        command = self.command + (['--quick'] if quick else []) + [case]
+        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=limit,
+                              preexec_fn=pin_to_one if 'pinned' in case else None)
+        if done.returncode == NOT_THERE:
+            return {}
+        if done.returncode != 0:
+            raise RuntimeError('ended with %d: %s' % (done.returncode, done.stderr.strip()[-500:]))
+        figures = {}
+        for line in done.stdout.splitlines():
+            name, figure, unit, value = line.split('\t')
+            if name != case:
+                raise RuntimeError('ran %s' % name)
+            figures[name, figure] = unit, float(value)
+        if not figures:
+            raise RuntimeError('reported nothing')
+        return figures
+
+
+def pin_to_one():
+    """In the child, before its program starts: some runtimes count their CPUs only then."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def built_contestants(build):
+    """As bench/meson.build has written them down: name, title, version, command, separated by tabs."""
+    folder = os.path.join(build, 'bench')
+    with open(os.path.join(folder, 'contestants.txt')) as lines:
+        for line in lines:
+            if line.strip():
+                name, title, version, command = line.rstrip('\n').split('\t')
+                yield Contestant(name, title, version, [word.replace('@BUILD@', os.path.abspath(folder))
+                                                        for word in shlex.split(command)])
+
+
+def compiled_contestant(name, header, folder):
+    """Our workloads, compiled here against the given header."""
+    if os.path.isdir(header):
+        header = os.path.join(header, 'tpool.h')
+    include = os.path.join(folder, name + '_include')
+    os.mkdir(include)
+    shutil.copy(header, os.path.join(include, 'tpool.h'))
+    program = os.path.join(folder, name)
+    compiler = shlex.split(os.environ.get('CC', 'cc')) + shlex.split(os.environ.get('CFLAGS', '-O2'))
+    subprocess.run(compiler + ['-std=gnu11', '-pthread', '-I' + include, os.path.join(HERE, 'all.c'), '-o', program],
+                   check=True)
+    return Contestant(name, name, header, [program])
+
+
+def compiled_floors(folder):
+    program = os.path.join(folder, 'floors')
+    compiler = shlex.split(os.environ.get('CC', 'cc')) + ['-O2']
+    subprocess.run(compiler + ['-std=gnu11', '-pthread', os.path.join(HERE, 'floors.c'), '-o', program], check=True)
+    return Contestant('floors', 'floors', '', [program])
+
+
+def selected(cases, only):
+    return [name for name in cases if not only or any(name == word or name.startswith(word + '/') for word in only)]
+
+
+def rounds_of(case, rounds):
+    """An idle pool is looked at for ten seconds a time, and there is little to take the median of."""
+    return min(rounds, 3) if case.startswith('idle/') else rounds
+
+
+class Results:
+    """samples[case, figure][contestant] = [value of each round]; floors_of[case] = [the floor in each round]"""
+
+    def __init__(self):
+        self.samples, self.units, self.titles, self.failures, self.floors_of = {}, {}, {}, [], {}
+
+    def add(self, contestant, figures):
+        for key, (unit, value) in figures.items():
+            self.units[key] = unit
+            self.samples.setdefault(key, {}).setdefault(contestant, []).append(value)
+
+    def median(self, key, contestant):
+        values = self.samples.get(key, {}).get(contestant)
+        return statistics.median(values) if values else None
+
+
+def measure(contestants, floors, bars, arguments):
+    results = Results()
+    cases, begun = [], time.monotonic()
+    for contestant in contestants + [floors]:
+        for name, title in contestant.list():
+            if name not in results.titles:
+                results.titles[name] = title
+                cases.append((name, title))
+    # The floors first, then our cases in the order of the workloads.
+    cases.sort(key=lambda case: not case[0].startswith('floor/'))
+    wanted = selected([name for name, title in cases], arguments.only)
+    referred = {word for key, bar in bars.items() if key[0] in wanted for word in bar.split()}
+    for case in [name for name, title in cases if name in wanted or name in referred]:
+        is_floor = case.startswith('floor/')
+        able = [floors] if is_floor else list(contestants)
+        for turn in range(rounds_of(case, arguments.rounds)):
+            if not is_floor:
+                figures = floors.run(FLOOR[0], arguments.quick, arguments.limit)
+                results.floors_of.setdefault(case, []).append(figures[FLOOR][1])
+            for contestant in list(able):
+                try:
+                    figures = contestant.run(case, arguments.quick, arguments.limit)
+                except (RuntimeError, ValueError, subprocess.TimeoutExpired, OSError) as error:
+                    results.failures.append((case, contestant.name, str(error)))
+                    figures = {}
+                if not figures:
+                    able.remove(contestant)   # it cannot, or it failed
+                results.add(contestant.name, figures)
+        if not arguments.silent:
+            print('%5.0f s  %-24s %s' % (time.monotonic() - begun, case, ', '.join(c.name for c in able)),
+                  file=sys.stderr, flush=True)
+    return results
+
+
+# --- what the figures are held against
+
+def read_bars(path):
+    """{(case, figure): text}; see bars.txt."""
+    bars = {}
+    with open(path) as lines:
+        for line in lines:
+            words = line.split('#')[0].split(None, 2)
+            if words:
+                bars[words[0], words[1]] = words[2].strip()
+    return bars
+
+
+def bar_of(key, bars, results):
+    """(value, 'most' or 'least'), or None where the run does not have what the bar refers to. A bar in nanoseconds
+    scales with the floor of its own run."""
+    match = re.fullmatch(r'(most|least) ([0-9.]+)(?: \* (\S+)(?: (\S+))?)?', bars.get(key, ''))
+    if not match:
+        return None
+    sense, factor, other, figure = match.groups()
+    value = float(factor)
+    if other and figure:           # a floor
+        reference = results.median((other, figure), 'floors')
+        if reference is None:
+            return None
+        scale = 0.001 if results.units[key] == 'us' and results.units[other, figure] == 'ns' else 1
+        value *= reference * scale
+    elif other:                    # a peer in the same case
+        reference = results.median(key, other)
+        if reference is None:
+            return None
+        value *= reference
+    elif results.units[key].startswith('ns') and results.floors_of.get(key[0]):
+        value *= statistics.median(results.floors_of[key[0]]) / 5
+    return value, sense
+
+
+# --- output
+
+def number(value):
+    if value is None:
+        return '-'
+    if value == 0:
+        return '0'
+    if abs(value) >= 99.5:
+        return '{:,.0f}'.format(value)
+    return '%.3g' % value
+
+
+def keys_in_order(results):
+    cases = list(results.titles)
+    return sorted(results.samples, key=lambda key: cases.index(key[0]))
+
+
+def print_table(results, contestants, bars, out):
+    """For a terminal: every figure, ours with its spread, the best peer, the bar, and everybody."""
+    ours = contestants[0].name
+    for case in results.titles:
+        keys = [key for key in keys_in_order(results) if key[0] == case]
+        if not keys:
+            continue
+        floor = results.floors_of.get(case)
+        out.write('\n%s: %s%s\n' % (case, results.titles[case],
+                                    ' (floor %.2f ns)' % statistics.median(floor) if floor else ''))
+        for key in keys:
+            bar = bar_of(key, bars, results)
+            for name, values in sorted(results.samples[key].items(), key=lambda item: item[0] != ours):
+                median = statistics.median(values)
+                out.write('    %-14s %-12s %12s %-10s  %10s .. %-10s' % (
+                    key[1], name, number(median), results.units[key], number(min(values)), number(max(values))))
+                if results.units[key].startswith('ns') and floor:
+                    out.write(' %8s floors' % number(median / statistics.median(floor)))
+                reference = results.median(key, ours)
+                if name != ours and reference and median:
+                    out.write('  %6.2f times ours' % (median / reference))
+                if name == ours and bar:
+                    met = median <= bar[0] if bar[1] == 'most' else median >= bar[0]
+                    out.write('  at %s %s: %s' % (bar[1], number(bar[0]), 'met' if met else 'NOT MET'))
+                out.write('\n')
+    for case, name, error in results.failures:
+        out.write('\nFAILED: %s, %s: %s\n' % (case, name, error))
+
+
+def write_csv(results, contestants, path):
+    versions = {contestant.name: contestant.version for contestant in contestants}
+    with open(path, 'w', newline='') as file:
+        rows = csv.writer(file, lineterminator='\n')
+        rows.writerow(['case', 'title', 'figure', 'unit', 'contestant', 'version', 'rounds', 'median', 'min', 'max',
+                       'floor_rmw_ns', 'median_per_floor', 'times_ours'])
+        for key in keys_in_order(results):
+            floor = results.floors_of.get(key[0])
+            floor = statistics.median(floor) if floor else None
+            ours = results.median(key, contestants[0].name)
+            for name, values in results.samples[key].items():
+                median = statistics.median(values)
+                in_ns = results.units[key].startswith('ns')
+                rows.writerow([key[0], results.titles[key[0]], key[1], results.units[key], name,
+                               versions.get(name, ''), len(values), '%.6g' % median, '%.6g' % min(values),
+                               '%.6g' % max(values), '%.4g' % floor if floor else '',
+                               '%.4g' % (median / floor) if floor and in_ns else '',
+                               '%.4g' % (median / ours) if ours else ''])
+
+
+def machine():
+    """One paragraph about where and with what."""
+    model, virtual, memory = platform.processor() or platform.machine(), '', ''
+    try:
+        with open('/proc/cpuinfo') as file:
+            text = file.read()
+        found = re.search(r'^model name\s*: (.*)$', text, re.M)
+        model = found.group(1) if found else model
+        virtual = ', a virtual machine' if re.search(r'^flags\s*:.*\bhypervisor\b', text, re.M) else ''
+        with open('/proc/meminfo') as file:
+            memory = ', %.0f GiB' % (int(re.search(r'MemTotal:\s*(\d+)', file.read()).group(1)) / 2 ** 20)
+    except OSError:
+        pass
+    system = platform.system() + ' ' + platform.release().split('-')[0]
+    try:
+        with open('/etc/os-release') as file:
+            system = re.search(r'^PRETTY_NAME="?([^"\n]*)', file.read(), re.M).group(1) + ', ' + system
+    except (OSError, AttributeError):
+        pass
+    libc = ' '.join(platform.libc_ver())
+    return '%s, %d CPUs%s%s; %s, %s' % (model, len(os.sched_getaffinity(0)), virtual, memory, system, libc)
+
+
+def markdown(results, contestants, chart):
+    """The README's section: the machine, the chart, one table of all figures, the floors."""
+    shown = [c for c in contestants if any(c.name in values for values in results.samples.values())]
+    ours, peers = shown[0], shown[1:]
+    floors = [median for values in results.floors_of.values() for median in values]
+    count = max((len(values) for by in results.samples.values() for values in by.values()), default=0)
+    lines = [BEGIN_MARK, '']
+    lines += ['Medians of %d interleaved runs on %s. An uncontended atomic read-modify-write took %s ns in the same runs. '
+              % (count, machine(), number(statistics.median(floors)) if floors else '?') +
+              'In brackets the least and the most of our runs; "-" where a contestant has no such thing.', '']
+    if chart:
+        lines += ['![Nanoseconds per task, ours and peers](%s)' % chart, '']
+    lines += ['| | | tpool.h | ' + ' | '.join(c.title for c in peers) + ' |' if peers else '| | | tpool.h |',
+              '|---|---|--:|' + '--:|' * len(peers)]
+    last = None
+    for key in keys_in_order(results):
+        if key[0].startswith('floor/') or ours.name not in results.samples[key]:
+            continue
+        values = results.samples[key][ours.name]
+        title = results.titles[key[0]] if key[0] != last else ''
+        last = key[0]
+        figure = results.units[key] if key[1] == 'time' else '%s, %s' % (key[1], results.units[key])
+        lines.append('| %s | %s | **%s** (%s–%s) | %s' % (
+            title, figure, number(statistics.median(values)), number(min(values)), number(max(values)),
+            ''.join('%s | ' % number(results.median(key, c.name)) for c in peers))
+            .rstrip())
+    lines += ['', '| Floor of the machine, in the same run | median | |', '|---|--:|---|']
+    for key in keys_in_order(results):
+        if key[0].startswith('floor/') and key[1] in ('time', 'p50', 'cpu', 'speed'):
+            lines.append('| %s | %s | %s |' % (results.titles[key[0]], number(results.median(key, 'floors')),
+                                               results.units[key] + (', p50' if key[1] == 'p50' else '')))
+    versions = ', '.join('%s %s' % (c.title, c.version) for c in peers if c.version)
+    if versions:
+        lines += ['', 'Versions: %s.' % versions]
+    return '\n'.join(lines + ['', END_MARK])
+
+
+def put_into(path, section):
+    with open(path) as file:
+        text = file.read()
+    begin, end = text.find(BEGIN_MARK), text.find(END_MARK)
+    if begin < 0 or end < begin:
+        raise SystemExit('%s has no lines "%s" and "%s" to put the table between' % (path, BEGIN_MARK, END_MARK))
+    with open(path, 'w') as file:
+        file.write(text[:begin] + section + text[end + len(END_MARK):])
+
+
+CHART_CASES = [('plain/1', 'time', 'plain,\\n1 thread'), ('plain/4', 'time', 'plain,\\n4 threads'),
+               ('futures/1', 'time', 'futures,\\n1 thread'), ('futures/4', 'time', 'futures,\\n4 threads'),
+               ('tree/2', 'time', 'tree of\\nfutures'), ('forkjoin/2', 'time', 'fork and\\njoin'),
+               ('roundtrip/free', 'p50', 'round trip,\\np50')]
+
+
+def draw(results, contestants, path):
+    """The ns figures as bars on a logarithmic scale, one colour a contestant. False where gnuplot is not installed."""
+    gnuplot = shutil.which('gnuplot')
+    rows = [case for case in CHART_CASES if results.samples.get(case[:2])]
+    shown = [c for c in contestants if any(results.median(case[:2], c.name) for case in rows)]
+    if not gnuplot or not rows or not shown:
+        return False
+    data = ['\t'.join(['case'] + ['"%s"' % c.title for c in shown])]
+    for case in rows:
+        medians = [results.median(case[:2], c.name) for c in shown]
+        data.append('\t'.join(['"%s"' % case[2]] + [('%.6g' % median) if median else 'NaN' for median in medians]))
+    script = '''
+set terminal svg size 1200,560 font "sans,13" background "white"
+set output "%s"
+set style data histogram
+set style histogram clustered gap 2
+set style fill solid 0.9 noborder
+set logscale y
+set yrange [1:*]
+set ylabel "ns per task (logarithmic; shorter is better)"
+set grid ytics lc rgb "#dddddd"
+set key outside right top vertical
+set datafile separator "\\t"
+set datafile missing "NaN"
+set xtics nomirror
+$data << END_OF_DATA
+%s
+END_OF_DATA
+plot for [i=2:%d] $data using i:xtic(1) title columnheader(i) lc (i == 2 ? -1 : i)
+''' % (path.replace('"', ''), '\n'.join(data), len(shown) + 1)
+    subprocess.run([gnuplot, '-'], input=script, text=True, check=True)
+    return True
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--build', help='a Meson build folder configured with -Dbench=true')
+    parser.add_argument('--header', help='compile our workloads here, against this tpool.h')
+    parser.add_argument('--against', help='and against this one, as another contestant')
+    parser.add_argument('--only', nargs='+', default=[], metavar='CASE', help='workloads, or workload/variant')
+    parser.add_argument('--ours-only', action='store_true')
+    parser.add_argument('--peers', help='only these peers, by name, separated by commas')
+    parser.add_argument('--rounds', type=int, help='default 7; in a quick run 1')
+    parser.add_argument('--quick', action='store_true', help='tiny sizes: does everything run, and is it right?')
+    parser.add_argument('--limit', type=float, default=120, help='seconds that one run may take')
+    parser.add_argument('--csv', metavar='FILE')
+    parser.add_argument('--svg', metavar='FILE', help='a chart, where gnuplot is installed')
+    parser.add_argument('--readme', metavar='FILE', help='put table and machine between its marks')
+    parser.add_argument('--silent', action='store_true', help='no progress, and no table unless something failed')
+    arguments = parser.parse_args()
+    if not arguments.build and not arguments.header:
+        parser.error('give --build, or --header')
+    if arguments.rounds is None:
+        arguments.rounds = 1 if arguments.quick else 7
+    bars = read_bars(os.path.join(HERE, 'bars.txt'))
+
+    with tempfile.TemporaryDirectory() as folder:
+        contestants, floors = [], None
+        if arguments.build:
+            for contestant in built_contestants(arguments.build):
+                if contestant.name == 'floors':
+                    floors = contestant
+                else:
+                    contestants.append(contestant)
+        if arguments.header:
+            contestants = [c for c in contestants if c.name != 'ours']
+            contestants.insert(0, compiled_contestant('ours', arguments.header, folder))
+        if arguments.against:
+            contestants.insert(1, compiled_contestant('against', arguments.against, folder))
+        if arguments.ours_only:
+            contestants = [c for c in contestants if c.name in ('ours', 'against')]
+        if arguments.peers is not None:
+            wanted = ['ours', 'against'] + arguments.peers.split(',')
+            contestants = [c for c in contestants if c.name in wanted]
+        results = measure(contestants, floors or compiled_floors(folder), bars, arguments)
+
+    if not arguments.silent or results.failures:
+        print_table(results, contestants, bars, sys.stdout)
+    if not results.samples:
+        print('no such case')
+        return 1
+    if arguments.csv:
+        write_csv(results, contestants, arguments.csv)
+    drawn = False
+    if arguments.svg:
+        drawn = draw(results, contestants, arguments.svg)
+        if not drawn:
+            print('no chart: gnuplot is not installed, or there is nothing to draw', file=sys.stderr)
+    if arguments.readme and not results.failures:
+        chart = os.path.relpath(arguments.svg, os.path.dirname(os.path.abspath(arguments.readme))) if drawn else None
+        put_into(arguments.readme, markdown(results, contestants, chart))
+    return 1 if results.failures else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
