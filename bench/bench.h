@@ -49,6 +49,9 @@ typedef void *(*bench_fn)(void *arg);
 #ifndef PEER_FEWER_TASKS
 #define PEER_FEWER_TASKS 1
 #endif
+#ifndef PEER_DRAIN
+#define PEER_DRAIN 0
+#endif
 
 /* --- cases */
 
@@ -256,6 +259,16 @@ static BENCH_UNUSED void bench_drain(peer_pool *pool, uint64_t count) {
 #endif
 }
 
+/* The same for a burst that the latch was armed for. */
+static BENCH_UNUSED void bench_drain_few(peer_pool *pool) {
+#if PEER_DRAIN
+    peer_drain(pool);
+#else
+    (void)pool;
+    bench_latch_await();
+#endif
+}
+
 /* --- a gate that tasks wait at */
 
 static struct { pthread_mutex_t lock; pthread_cond_t changed; int arrived; bool open; } bench_gate =
@@ -292,13 +305,26 @@ typedef struct bench_submitter {
     void *context;
 } bench_submitter;
 
+static BENCH_UNUSED void bench_submitter_body(void *arg) {
+    bench_submitter *self = (bench_submitter *)arg;
+    self->body(self);
+}
+/* Some contestants take tasks only from within a region of theirs. */
+static BENCH_UNUSED void bench_submitter_run(bench_submitter *self) {
+#if PEER_WITHIN
+    peer_within(self->pool, bench_submitter_body, self);
+#else
+    bench_submitter_body(self);
+#endif
+}
 static BENCH_UNUSED void *bench_submitter_main(void *arg) {
     bench_submitter *self = (bench_submitter *)arg;
     pthread_barrier_wait(self->start);
-    self->body(self);
+    bench_submitter_run(self);
     return NULL;
 }
-/* Shares 0 .. count-1 out to the threads. With one it is the calling thread. Gives the time at which they began. */
+/* All submitting is done from here. Shares 0 .. count-1 out to the threads; with one it is the calling thread. Gives the
+ * time at which they began. */
 static BENCH_UNUSED int64_t bench_submit_from(int threads, void (*body)(bench_submitter *self), peer_pool *pool,
                                               size_t count, void *context) {
     bench_submitter submitters[64];
@@ -315,7 +341,7 @@ static BENCH_UNUSED int64_t bench_submit_from(int threads, void (*body)(bench_su
     }
     if (threads == 1) {
         began = bench_now();
-        body(&submitters[0]);
+        bench_submitter_run(&submitters[0]);
         return began;
     }
     pthread_barrier_init(&start, NULL, (unsigned)threads + 1);

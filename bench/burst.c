@@ -5,17 +5,16 @@
 
 enum { BURST_TASKS = 1000 };
 
+static void burst_submit(bench_submitter *self) {
+    size_t first = *(const size_t *)self->context;
+    for (size_t i = self->begin; i < self->end; i++)
+        peer_submit(self->pool, PEER_DRAIN ? bench_tiny : bench_tiny_latched, (void *)(first + i));
+    peer_flush(self->pool);
+}
 static void burst_once(peer_pool *pool, size_t first) {
-#if PEER_DRAIN
-    for (size_t i = 0; i < BURST_TASKS; i++) peer_submit(pool, bench_tiny, (void *)(first + i));
-    peer_flush(pool);
-    peer_drain(pool);
-#else
     bench_latch_arm(BURST_TASKS);
-    for (size_t i = 0; i < BURST_TASKS; i++) peer_submit(pool, bench_tiny_latched, (void *)(first + i));
-    peer_flush(pool);
-    bench_latch_await();
-#endif
+    bench_submit_from(1, burst_submit, pool, BURST_TASKS, &first);
+    bench_drain_few(pool);
 }
 
 static void burst_run(const bench_case *c) {

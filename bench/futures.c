@@ -13,6 +13,7 @@ static void futures_submit_and_read(bench_submitter *self) {
     for (size_t i = self->begin; i < self->end; i++)
         peer_submit_future(self->pool, bench_tiny_value, (void *)i, &data->futures[i]);
     for (size_t i = self->begin; i < self->end; i++) sum += peer_result(&data->futures[i]);
+    peer_flush(self->pool);
     __atomic_fetch_add(&data->sum, sum, __ATOMIC_RELAXED);
 }
 

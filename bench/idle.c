@@ -3,12 +3,15 @@
 #include "bench.h"
 #if PEER_PLAIN && !PEER_NO_POOL
 
+static void idle_submit(bench_submitter *self) {
+    for (size_t i = self->begin; i < self->end; i++) peer_submit(self->pool, bench_tiny, (void *)i);
+    peer_flush(self->pool);
+}
 static void idle_run(const bench_case *c) {
     size_t count = bench_count(100000);
     peer_pool *pool = peer_create(c->workers);
     peer_warm_up(pool, c->workers);
-    for (size_t i = 0; i < count; i++) peer_submit(pool, bench_tiny, (void *)i);
-    peer_flush(pool);
+    bench_submit_from(1, idle_submit, pool, count, NULL);
     bench_drain(pool, count);
     bench_tally_verify(count);
     bench_sleep(100000000);   /* whoever looks for work a little longer has given up */

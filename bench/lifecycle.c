@@ -1,22 +1,21 @@
 /* Create a pool, run one task, destroy it: with the workers that the contestant starts for that, and with all. */
 #include "bench.h"
-#if PEER_PLAIN && !PEER_NO_POOL
+#if PEER_PLAIN && !PEER_NO_POOL && !PEER_SHARED_THREADS
 
 enum { LIFECYCLE_LAZY, LIFECYCLE_WARM };
 
+static void lifecycle_submit(bench_submitter *self) {
+    peer_submit(self->pool, PEER_DRAIN ? bench_tiny : bench_tiny_latched, NULL);
+    peer_flush(self->pool);
+}
+/* Where destroying a pool finishes its tasks nothing else is waited for. */
 static void lifecycle_once(const bench_case *c) {
     peer_pool *pool = peer_create(c->workers);
     if (c->option == LIFECYCLE_WARM) peer_warm_up(pool, c->workers);
-#if PEER_DRAIN
-    peer_submit(pool, bench_tiny, NULL);
-    peer_flush(pool);
-#else
     bench_latch_arm(1);
-    peer_submit(pool, bench_tiny_latched, NULL);
-    peer_flush(pool);
-    bench_latch_await();
-#endif
-    peer_destroy(pool);   /* finishes what is there */
+    bench_submit_from(1, lifecycle_submit, pool, 1, NULL);
+    if (!PEER_DRAIN) bench_drain_few(pool);
+    peer_destroy(pool);
 }
 
 static void lifecycle_run(const bench_case *c) {

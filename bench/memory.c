@@ -21,52 +21,65 @@ static long memory_allocated(void) {
     return (long)(info.uordblks + info.hblkhd);
 }
 
+typedef struct memory_data {
+    int workers;
+    bool with_futures;
+#if PEER_FUTURES
+    peer_future *futures;
+#endif
+    long resident, allocated;   /* what the tasks took */
+} memory_data;
+
+static void memory_submit(bench_submitter *self) {
+    memory_data *data = (memory_data *)self->context;
+    for (int i = 0; i < data->workers; i++) peer_submit(self->pool, bench_wait_at_gate, NULL);
+    bench_gate_await(data->workers);
+    memory_resident();   /* what stdio allocates is allocated */
+
+    data->resident = memory_resident();
+    data->allocated = memory_allocated();
+    for (size_t i = self->begin; i < self->end; i++) {
+#if PEER_FUTURES
+        if (data->with_futures) {
+            peer_submit_future(self->pool, bench_tiny_value, (void *)i, &data->futures[i]);
+            continue;
+        }
+#endif
+        peer_submit(self->pool, bench_tiny, (void *)i);
+    }
+    data->resident = memory_resident() - data->resident;
+    data->allocated = memory_allocated() - data->allocated;
+    bench_gate_open();
+#if PEER_FUTURES
+    if (data->with_futures) {
+        uint64_t sum = 0, count = self->end;
+        for (size_t i = 0; i < count; i++) sum += peer_result(&data->futures[i]);
+        bench_check(sum == count * (count - 1) / 2 * 3);
+    }
+#endif
+    peer_flush(self->pool);
+}
+
 static void memory_run(const bench_case *c) {
     size_t count = bench_count(1000000);
     peer_pool *pool = peer_create(c->workers);
-#if PEER_FUTURES
-#ifdef __cplusplus
-    peer_future *futures = c->option == MEMORY_FUTURES ? new peer_future[count]() : NULL;   /* not counted */
-#else
-    peer_future *futures =
-        c->option == MEMORY_FUTURES ? (peer_future *)bench_memory(count * sizeof *futures) : NULL;
-#endif
+    memory_data data;
+    data.workers = c->workers;
+    data.with_futures = c->option == MEMORY_FUTURES;
+    /* The handles are the program's own and not counted. */
+#if PEER_FUTURES && defined(__cplusplus)
+    data.futures = data.with_futures ? new peer_future[count]() : NULL;
+#elif PEER_FUTURES
+    data.futures = (peer_future *)bench_memory(count * sizeof *data.futures);
 #endif
     peer_warm_up(pool, c->workers);
-    for (int i = 0; i < c->workers; i++) peer_submit(pool, bench_wait_at_gate, NULL);
-    bench_gate_await(c->workers);
-    memory_resident();   /* what stdio allocates is allocated */
-
-    long resident = memory_resident(), allocated = memory_allocated();
-    for (size_t i = 0; i < count; i++) {
-#if PEER_FUTURES
-        if (futures) { peer_submit_future(pool, bench_tiny_value, (void *)i, &futures[i]); continue; }
-#endif
-        peer_submit(pool, bench_tiny, (void *)i);
-    }
-    resident = memory_resident() - resident;
-    allocated = memory_allocated() - allocated;
-
-    bench_gate_open();
-    peer_flush(pool);
-#if PEER_FUTURES
-    if (futures) {
-        uint64_t sum = 0;
-        for (size_t i = 0; i < count; i++) sum += peer_result(&futures[i]);
-        bench_check(sum == (uint64_t)count * (count - 1) / 2 * 3);
-#ifdef __cplusplus
-        delete[] futures;
-#else
-        free(futures);
-#endif
-    } else
-#endif
-    {
+    bench_submit_from(1, memory_submit, pool, count, &data);
+    if (!data.with_futures) {
         bench_drain(pool, count);
         bench_tally_verify(count);
     }
-    bench_report("resident", "bytes/task", (double)resident / (double)count);
-    bench_report("malloc", "bytes/task", (double)allocated / (double)count);
+    bench_report("resident", "bytes/task", (double)data.resident / (double)count);
+    bench_report("malloc", "bytes/task", (double)data.allocated / (double)count);
     peer_destroy(pool);
 }
 

@@ -38,7 +38,9 @@ static void plain_run_measured(const bench_case *c) {
 
 static const bench_case plain_cases[] = {
     { "plain/1", "1,000,000 tiny tasks, no futures, 1 thread submits", plain_run, 1, 2, 0 },
+#if !PEER_ONE_SUBMITTER
     { "plain/4", "the same, 4 threads submit", plain_run, 4, 2, 0 },
+#endif
 #if !PEER_NO_POOL
     { "plain/1-workers-1", "the same, 1 thread submits, 1 worker", plain_run, 1, 1, 0 },
     { "plain/1-workers-8", "the same, 8 workers", plain_run, 1, 8, 0 },

@@ -3,7 +3,15 @@
 #include "bench.h"
 #if PEER_FUTURES
 
-enum { ROUNDTRIP_FREE, ROUNDTRIP_PINNED };
+enum { ROUNDTRIP_FREE, ROUNDTRIP_PINNED, ROUNDTRIP_PAUSED };
+
+/* The CPU time is that of the whole process, so it includes what a pause itself costs the caller (see the floor
+ * "pause"). */
+typedef struct roundtrip_data {
+    size_t count;
+    int64_t pause, cpu;
+    int64_t *samples;
+} roundtrip_data;
 
 static uintptr_t roundtrip_once(peer_pool *pool, uintptr_t value) {
     peer_future future;
@@ -11,9 +19,34 @@ static uintptr_t roundtrip_once(peer_pool *pool, uintptr_t value) {
     return peer_result(&future);
 }
 
+/* The first twentieth warms up. */
+static void roundtrip_trips(bench_submitter *self) {
+    roundtrip_data *data = (roundtrip_data *)self->context;
+    size_t warm = data->count / 20;
+    int64_t began = 0;
+    for (size_t i = 0; i < warm + data->count; i++) {
+        if (i == warm) {
+            data->cpu = bench_cpu();
+            began = bench_now();
+        }
+        if (data->pause) {
+            bench_sleep(data->pause);
+            began = bench_now();
+        }
+        bench_check(roundtrip_once(self->pool, i) == i * 3);
+        int64_t ended = bench_now();
+        if (i >= warm) data->samples[i - warm] = ended - began;
+        began = ended;
+    }
+    data->cpu = bench_cpu() - data->cpu;
+    peer_flush(self->pool);
+}
+
 static void roundtrip_run(const bench_case *c) {
-    size_t count = bench_count(200000);
-    int64_t *samples = (int64_t *)bench_memory(count * sizeof *samples);
+    roundtrip_data data;
+    data.pause = c->option == ROUNDTRIP_PAUSED ? 200000 : 0;
+    data.count = bench_count(data.pause ? 5000 : 200000);
+    data.samples = (int64_t *)bench_memory(data.count * sizeof *data.samples);
     if (c->option == ROUNDTRIP_PINNED) {
         cpu_set_t one;
         CPU_ZERO(&one);
@@ -22,52 +55,17 @@ static void roundtrip_run(const bench_case *c) {
     }
     peer_pool *pool = peer_create(c->workers);
     peer_warm_up(pool, c->workers);
-    for (size_t i = 0; i < count / 20; i++) bench_check(roundtrip_once(pool, i) == i * 3);
-
-    int64_t cpu = bench_cpu(), last = bench_now();
-    for (size_t i = 0; i < count; i++) {
-        bench_check(roundtrip_once(pool, i) == i * 3);
-        int64_t now = bench_now();
-        samples[i] = now - last;
-        last = now;
-    }
-    cpu = bench_cpu() - cpu;
-    bench_report_samples(samples, count, "ns", 1);
-    bench_report("cpu", "ns/trip", (double)cpu / (double)count);
+    bench_submit_from(1, roundtrip_trips, pool, 1, &data);
+    bench_report_samples(data.samples, data.count, "ns", 1);
+    bench_report("cpu", "ns/trip", (double)data.cpu / (double)data.count);
     peer_destroy(pool);
-    free(samples);
-}
-
-/* The CPU time is that of the whole process, so it includes what the pause itself costs the caller (see the floor
- * "pause"). */
-static void roundtrip_run_paused(const bench_case *c) {
-    size_t count = bench_count(5000);
-    int64_t *samples = (int64_t *)bench_memory(count * sizeof *samples);
-    peer_pool *pool = peer_create(c->workers);
-    peer_warm_up(pool, c->workers);
-    for (size_t i = 0; i < count / 20; i++) {
-        bench_sleep(200000);
-        bench_check(roundtrip_once(pool, i) == i * 3);
-    }
-
-    int64_t cpu = bench_cpu();
-    for (size_t i = 0; i < count; i++) {
-        bench_sleep(200000);
-        int64_t began = bench_now();
-        bench_check(roundtrip_once(pool, i) == i * 3);
-        samples[i] = bench_now() - began;
-    }
-    cpu = bench_cpu() - cpu;
-    bench_report_samples(samples, count, "ns", 1);
-    bench_report("cpu", "ns/trip", (double)cpu / (double)count);
-    peer_destroy(pool);
-    free(samples);
+    free(data.samples);
 }
 
 static const bench_case roundtrip_cases[] = {
     { "roundtrip/free", "round trip, 200,000 times", roundtrip_run, 1, 2, ROUNDTRIP_FREE },
     { "roundtrip/pinned", "the same, the process pinned to one core", roundtrip_run, 1, 2, ROUNDTRIP_PINNED },
-    { "roundtrip/paused", "round trip after a pause of 200 us", roundtrip_run_paused, 1, 2, 0 },
+    { "roundtrip/paused", "round trip after a pause of 200 us", roundtrip_run, 1, 2, ROUNDTRIP_PAUSED },
 };
 BENCH_WORKLOAD(roundtrip_cases)
 #endif

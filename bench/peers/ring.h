@@ -1,5 +1,4 @@
-/* A plain pool as one writes it in an afternoon: a bounded ring under one mutex, and two conditions. A future is a
- * block of malloc's; who waits for it waits at one more condition that all share. */
+/* A plain pool as one writes it in an afternoon: a bounded ring under one mutex, and conditions. */
 #define PEER_PLAIN 1
 #define PEER_DRAIN 1
 #define PEER_FUTURES 1
@@ -13,14 +12,6 @@
 
 enum { RING_SIZE = 4096 };
 
-typedef struct ring_future {
-    bench_fn fn;
-    void *arg;
-    void *result;
-    int done;
-} ring_future;
-typedef ring_future *peer_future;
-
 typedef struct peer_pool {
     pthread_mutex_t lock;
     pthread_cond_t not_empty, not_full, quiet;
@@ -28,13 +19,8 @@ typedef struct peer_pool {
     int workers, idle, blocked;      /* blocked: submitters */
     bool ending;
     struct { bench_fn fn; void *arg; } ring[RING_SIZE];
-    pthread_mutex_t result_lock;
-    pthread_cond_t result_there;
-    int result_waiters;
     pthread_t threads[];
 } peer_pool;
-
-static peer_pool *ring_of_futures;   /* where their tasks find the condition */
 
 static void *ring_worker(void *arg) {
     peer_pool *pool = (peer_pool *)arg;
@@ -63,10 +49,7 @@ static BENCH_UNUSED peer_pool *peer_create(int workers) {
     pthread_cond_init(&pool->not_empty, NULL);
     pthread_cond_init(&pool->not_full, NULL);
     pthread_cond_init(&pool->quiet, NULL);
-    pthread_mutex_init(&pool->result_lock, NULL);
-    pthread_cond_init(&pool->result_there, NULL);
     pool->workers = workers;
-    ring_of_futures = pool;
     for (int i = 0; i < workers; i++) pthread_create(&pool->threads[i], NULL, ring_worker, pool);
     return pool;
 }
@@ -100,35 +83,4 @@ static BENCH_UNUSED void peer_drain(peer_pool *pool) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void *ring_run_future(void *arg) {
-    ring_future *future = (ring_future *)arg;
-    peer_pool *pool = ring_of_futures;
-    future->result = future->fn(future->arg);
-    __atomic_store_n(&future->done, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&pool->result_waiters, __ATOMIC_SEQ_CST) == 0) return NULL;
-    pthread_mutex_lock(&pool->result_lock);
-    pthread_cond_broadcast(&pool->result_there);
-    pthread_mutex_unlock(&pool->result_lock);
-    return NULL;
-}
-static BENCH_UNUSED void peer_submit_future(peer_pool *pool, bench_fn fn, void *arg, peer_future *future) {
-    *future = (ring_future *)malloc(sizeof **future);
-    (*future)->fn = fn;
-    (*future)->arg = arg;
-    (*future)->done = 0;
-    peer_submit(pool, ring_run_future, *future);
-}
-static BENCH_UNUSED uintptr_t peer_result(peer_future *future) {
-    peer_pool *pool = ring_of_futures;
-    if (!__atomic_load_n(&(*future)->done, __ATOMIC_ACQUIRE)) {
-        pthread_mutex_lock(&pool->result_lock);
-        __atomic_add_fetch(&pool->result_waiters, 1, __ATOMIC_SEQ_CST);
-        while (!__atomic_load_n(&(*future)->done, __ATOMIC_SEQ_CST))
-            pthread_cond_wait(&pool->result_there, &pool->result_lock);
-        __atomic_sub_fetch(&pool->result_waiters, 1, __ATOMIC_SEQ_CST);
-        pthread_mutex_unlock(&pool->result_lock);
-    }
-    uintptr_t result = (uintptr_t)(*future)->result;
-    free(*future);
-    return result;
-}
+#include "own_future.h"
