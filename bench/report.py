@@ -72,13 +72,11 @@ def pin_to_one():
 
 def built_contestants(build):
     """As bench/meson.build has written them down: name, title, version, command, separated by tabs."""
-    folder = os.path.join(build, 'bench')
-    with open(os.path.join(folder, 'contestants.txt')) as lines:
+    with open(os.path.join(build, 'bench', 'contestants.txt')) as lines:
         for line in lines:
             if line.strip():
                 name, title, version, command = line.rstrip('\n').split('\t')
-                yield Contestant(name, title, version, [word.replace('@BUILD@', os.path.abspath(folder))
-                                                        for word in shlex.split(command)])
+                yield Contestant(name, title, version, shlex.split(command))
 
 
 def compiled_contestant(name, header, folder):

@@ -39,8 +39,9 @@ static inline uintptr_t peer_children(peer_pool *pool, bench_fn fn, void **args,
     uintptr_t results[16], sum = 0;
     oneapi::tbb::task_group group;
     (void)pool;
-    for (int i = 0; i < count - 1; i++) group.run([=, &results] { results[i] = (uintptr_t)fn(args[i]); });
-    group.run_and_wait([=, &results] { results[count - 1] = (uintptr_t)fn(args[count - 1]); });
+    // Each child is a task: run_and_wait for the last one would be a plain call.
+    for (int i = 0; i < count; i++) group.run([=, &results] { results[i] = (uintptr_t)fn(args[i]); });
+    group.wait();
     for (int i = 0; i < count; i++) sum += results[i];
     return sum;
 }

@@ -1,0 +1,2 @@
+/* The same for contestants in C++. */
+#include "all.c"
