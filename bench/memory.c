@@ -81,6 +81,11 @@ static void memory_run(const bench_case *c) {
     bench_report("resident", "bytes/task", (double)data.resident / (double)count);
     bench_report("malloc", "bytes/task", (double)data.allocated / (double)count);
     peer_destroy(pool);
+#if PEER_FUTURES && defined(__cplusplus)
+    delete[] data.futures;
+#elif PEER_FUTURES
+    free(data.futures);
+#endif
 }
 
 static const bench_case memory_cases[] = {

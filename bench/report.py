@@ -42,8 +42,12 @@ class Contestant:
 
     def list(self):
         """[(case, title)]"""
-        lines = subprocess.run(self.command + ['--list'], check=True, text=True, stdout=subprocess.PIPE).stdout
-        return [tuple(line.split('\t')[:2]) for line in lines.splitlines()]
+        try:
+            done = subprocess.run(self.command + ['--list'], check=True, text=True, stdout=subprocess.PIPE)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SystemExit('%s cannot run (%s): meson compile -C BUILD bench-programs builds all contestants'
+                             % (self.name, error))
+        return [tuple(line.split('\t')[:2]) for line in done.stdout.splitlines()]
 
     def run(self, case, quick, limit):
         """{(case, figure): (unit, value)}, {} when there is no such case; raises what went wrong."""
