@@ -147,6 +147,19 @@ static BENCH_UNUSED void *bench_memory(size_t size) {
     return memory;
 }
 
+/* Bytes of this process that are in memory. */
+static BENCH_UNUSED long bench_resident(void) {
+    char line[256];
+    long kib = -1;
+    FILE *file = fopen("/proc/self/smaps_rollup", "r");
+    bench_check(file != NULL);
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "Rss: %ld kB", &kib) == 1) break;
+    fclose(file);
+    bench_check(kib > 0);
+    return kib * 1024;
+}
+
 static BENCH_UNUSED int bench_compare(const void *left, const void *right) {
     int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
     return (a > b) - (a < b);

@@ -5,20 +5,14 @@
 
 enum { MEMORY_PLAIN, MEMORY_FUTURES };
 
-static long memory_resident(void) {
-    char line[256];
-    long kib = -1;
-    FILE *file = fopen("/proc/self/smaps_rollup", "r");
-    bench_check(file != NULL);
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, "Rss: %ld kB", &kib) == 1) break;
-    fclose(file);
-    bench_check(kib > 0);
-    return kib * 1024;
-}
+/* 0 where the C library does not tell. */
 static long memory_allocated(void) {
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
     struct mallinfo2 info = mallinfo2();
     return (long)(info.uordblks + info.hblkhd);
+#else
+    return 0;
+#endif
 }
 
 typedef struct memory_data {
@@ -34,9 +28,9 @@ static void memory_submit(bench_submitter *self) {
     memory_data *data = (memory_data *)self->context;
     for (int i = 0; i < data->workers; i++) peer_submit(self->pool, bench_wait_at_gate, NULL);
     bench_gate_await(data->workers);
-    memory_resident();   /* what stdio allocates is allocated */
+    bench_resident();   /* what stdio allocates is allocated */
 
-    data->resident = memory_resident();
+    data->resident = bench_resident();
     data->allocated = memory_allocated();
     for (size_t i = self->begin; i < self->end; i++) {
 #if PEER_FUTURES
@@ -47,7 +41,7 @@ static void memory_submit(bench_submitter *self) {
 #endif
         peer_submit(self->pool, bench_tiny, (void *)i);
     }
-    data->resident = memory_resident() - data->resident;
+    data->resident = bench_resident() - data->resident;
     data->allocated = memory_allocated() - data->allocated;
     bench_gate_open();
 #if PEER_FUTURES
@@ -79,7 +73,7 @@ static void memory_run(const bench_case *c) {
         bench_tally_verify(count);
     }
     bench_report("resident", "bytes/task", (double)data.resident / (double)count);
-    bench_report("malloc", "bytes/task", (double)data.allocated / (double)count);
+    if (data.allocated) bench_report("malloc", "bytes/task", (double)data.allocated / (double)count);
     peer_destroy(pool);
 #if PEER_FUTURES && defined(__cplusplus)
     delete[] data.futures;

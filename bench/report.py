@@ -311,10 +311,9 @@ def markdown(results, contestants, chart):
         title = results.titles[key[0]] if key[0] != last else ''
         last = key[0]
         figure = results.units[key] if key[1] == 'time' else '%s, %s' % (key[1], results.units[key])
-        lines.append('| %s | %s | **%s** (%s–%s) | %s' % (
-            title, figure, number(statistics.median(values)), number(min(values)), number(max(values)),
-            ''.join('%s | ' % number(results.median(key, c.name)) for c in peers))
-            .rstrip())
+        own = '**%s** (%s–%s)' % (number(statistics.median(values)), number(min(values)), number(max(values)))
+        lines.append('| ' + ' | '.join([title, figure, own] + [number(results.median(key, c.name)) for c in peers])
+                     + ' |')
     lines += ['', '| Floor of the machine, in the same run | median | |', '|---|--:|---|']
     for key in keys_in_order(results):
         if key[0].startswith('floor/') and key[1] in ('time', 'p50', 'cpu', 'speed'):

@@ -1,0 +1,155 @@
+"""What report.py makes of contestants whose figures are known: little programs that say what they are told to."""
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# argv: the file to count runs in, then for each case its name, its exit code and its values, one a run.
+PROGRAM = '''
+import sys, time
+count_file, *rest = sys.argv[1:]
+flags = [word for word in rest if word in ("--list", "--quick")]
+words = [word for word in rest if word not in flags]
+asked = words.pop() if "--list" not in flags else None
+cases = [words[i:i + 4] for i in range(0, len(words), 4)]
+if "--list" in flags:
+    for name, figure, code, values in cases: print(name + "\\ttitle of " + name)
+    sys.exit(0)
+for name, figure, code, values in cases:
+    if name != asked: continue
+    with open(count_file, "a") as file: file.write(sys.argv[1].rsplit("/", 1)[1] + "\\n")
+    with open(count_file) as file: run = len(file.readlines()) - 1
+    if code == "hang": time.sleep(60)
+    values = values.split(",")
+    if values[0]: print("\\t".join([name, figure, "ns/task", values[run % len(values)]]))
+    sys.exit(int(code))
+sys.exit(77)
+'''
+
+
+class Report(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = lambda *names: os.path.join(self.folder.name, *names)
+        os.mkdir(self.path('bench'))
+        with open(self.path('program.py'), 'w') as file:
+            file.write(PROGRAM)
+        self.lines = []
+        self.contestant('floors', ['floor/rmw', 'time', '0', '10'])
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def contestant(self, name, *cases):
+        words = [sys.executable, self.path('program.py'), self.path(name)] + [word for case in cases for word in case]
+        self.lines.append('\t'.join([name, name.capitalize(), '1.0', ' '.join("'%s'" % word for word in words)]))
+
+    def report(self, *arguments):
+        with open(self.path('bench', 'contestants.txt'), 'w') as file:
+            file.write('\n'.join(self.lines) + '\n\n')
+        return subprocess.run([sys.executable, os.path.join(HERE, 'report.py'), '--build', self.folder.name,
+                               '--csv', self.path('out.csv'), '--rounds', '1'] + list(arguments),
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def rows(self):
+        with open(self.path('out.csv')) as file:
+            return {(row['case'], row['contestant']): row for row in csv.DictReader(file)}
+
+    def test_median_least_and_most_of_the_rounds(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '50,10,20'])
+        self.assertEqual(0, self.report('--rounds', '3').returncode)
+        row = self.rows()['plain/1', 'ours']
+        self.assertEqual(('20', '10', '50', '3'), (row['median'], row['min'], row['max'], row['rounds']))
+        self.assertEqual(('10', '2'), (row['floor_rmw_ns'], row['median_per_floor']))
+
+    def test_contestants_take_turns(self):
+        log = []
+        self.contestant('ours', ['plain/1', 'time', '0', '1,2,3'])
+        self.contestant('peer', ['plain/1', 'time', '0', '10,20,30'])
+        self.assertEqual(0, self.report('--rounds', '2').returncode)
+        for name in ('ours', 'peer'):
+            with open(self.path(name)) as file:
+                log.append(len(file.readlines()))
+        self.assertEqual([2, 2], log)
+        self.assertEqual('10', self.rows()['plain/1', 'peer']['times_ours'])
+
+    def test_a_case_that_a_peer_does_not_have_is_no_failure(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '1'], ['tree/2', 'time', '0', '1'])
+        self.contestant('peer', ['plain/1', 'time', '0', '10'])
+        self.assertEqual(0, self.report().returncode)
+        self.assertIn(('plain/1', 'peer'), self.rows())
+        self.assertNotIn(('tree/2', 'peer'), self.rows())
+
+    def test_a_wrong_result_fails_the_report_and_leaves_the_readme(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '1'])
+        self.contestant('peer', ['plain/1', 'time', '1', '10'])
+        with open(self.path('README.md'), 'w') as file:
+            file.write('as it was')
+        done = self.report('--readme', self.path('README.md'))
+        self.assertEqual(1, done.returncode, done.stderr)
+        self.assertIn('FAILED: plain/1, peer', done.stdout)
+        self.assertNotIn(('plain/1', 'peer'), self.rows())
+        with open(self.path('README.md')) as file:
+            self.assertEqual('as it was', file.read())
+
+    def test_a_run_that_does_not_end_fails_the_report(self):
+        self.contestant('ours', ['plain/1', 'time', 'hang', '1'])
+        self.assertEqual(1, self.report('--limit', '1').returncode)
+
+    def test_a_run_that_says_nothing_fails_the_report(self):
+        self.contestant('ours', ['plain/1', 'time', '0', ''])
+        self.assertEqual(1, self.report().returncode)
+
+    def test_a_bar_scales_with_the_floor(self):
+        # 30 ns where the floor is 5 are 60 where it is 10.
+        self.contestant('ours', ['plain/1', 'time', '0', '59'], ['plain/4', 'time', '0', '81'])
+        told = self.report().stdout
+        self.assertRegex(told, r'at most 60: met')
+        self.assertRegex(told, r'at most 80: NOT MET')
+
+    def test_a_bar_that_is_a_peers_figure(self):
+        self.contestant('ours', ['tree/2', 'time', '0', '26'])
+        self.contestant('tbb_group', ['tree/2', 'time', '0', '100'])
+        self.assertRegex(self.report().stdout, r'at most 25: NOT MET')
+
+    def test_a_bar_that_is_a_floor_brings_the_floor_along(self):
+        self.lines.clear()
+        self.contestant('floors', ['floor/rmw', 'time', '0', '10'], ['floor/futex-pinned', 'mean', '0', '1000'])
+        self.contestant('ours', ['roundtrip/pinned', 'mean', '0', '1249'])
+        self.assertRegex(self.report('--only', 'roundtrip').stdout, r'at most 1,250: met')
+
+    def test_only_and_peers_select(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '1'], ['plain/4', 'time', '0', '1'], ['plainer', 'time', '0', '1'])
+        self.contestant('one', ['plain/1', 'time', '0', '10'])
+        self.contestant('two', ['plain/1', 'time', '0', '10'])
+        self.report('--only', 'plain', '--peers', 'two')
+        self.assertEqual({('plain/1', 'ours'), ('plain/4', 'ours'), ('plain/1', 'two')}, set(self.rows()))
+        self.report('--only', 'plain/4', '--ours-only')
+        self.assertEqual({('plain/4', 'ours')}, set(self.rows()))
+        self.assertEqual(1, self.report('--only', 'plai').returncode)
+
+    def test_the_table_goes_between_the_marks(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '12'])
+        self.contestant('peer', ['plain/1', 'time', '0', '345'])
+        marks = ['<!-- bench: begin, written by bench/report.py -->', '<!-- bench: end -->']
+        with open(self.path('README.md'), 'w') as file:
+            file.write('before\n%s\nold\n%s\nafter\n' % tuple(marks))
+        for _ in range(2):
+            done = self.report('--readme', self.path('README.md'))
+            self.assertEqual(0, done.returncode, done.stderr)
+            with open(self.path('README.md')) as file:
+                text = file.read()
+            self.assertTrue(text.startswith('before\n' + marks[0]) and text.endswith(marks[1] + '\nafter\n'))
+            self.assertIn('| title of plain/1 | ns/task | **12** (12–12) | 345 |', text)
+            self.assertNotIn('old', text)
+        with open(self.path('README.md'), 'w') as file:
+            file.write('no marks')
+        self.assertNotEqual(0, self.report('--readme', self.path('README.md')).returncode)
+
+
+if __name__ == '__main__':
+    unittest.main()
