@@ -16,6 +16,7 @@ or that does not end, is a failure of the whole report.
 """
 import argparse
 import csv
+import math
 import os
 import platform
 import re
@@ -25,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -218,30 +220,39 @@ def keys_in_order(results):
 
 
 def print_table(results, contestants, bars, out):
-    """For a terminal: every figure, ours with its spread, the best peer, the bar, and everybody."""
+    """For a terminal: every figure of ours with its spread and its bar, what it was compiled against, and the peers, the
+    best first, as multiples of ours."""
     ours = contestants[0].name
     for case in results.titles:
         keys = [key for key in keys_in_order(results) if key[0] == case]
         if not keys:
             continue
-        floor = results.floors_of.get(case)
-        out.write('\n%s: %s%s\n' % (case, results.titles[case],
-                                    ' (floor %.2f ns)' % statistics.median(floor) if floor else ''))
+        floor = statistics.median(results.floors_of[case]) if results.floors_of.get(case) else None
+        out.write('\n%s: %s%s\n' % (case, results.titles[case], ' (floor %.2f ns)' % floor if floor else ''))
         for key in keys:
-            bar = bar_of(key, bars, results)
-            for name, values in sorted(results.samples[key].items(), key=lambda item: item[0] != ours):
-                median = statistics.median(values)
-                out.write('    %-14s %-12s %12s %-10s  %10s .. %-10s' % (
-                    key[1], name, number(median), results.units[key], number(min(values)), number(max(values))))
+            samples, bar, reference = results.samples[key], bar_of(key, bars, results), results.median(key, ours)
+            for name in (ours, 'against', 'floors'):
+                if name not in samples:
+                    continue
+                median = statistics.median(samples[name])
+                out.write('  %-13s %-8s %10s %-10s  %10s .. %-10s' % (
+                    key[1], name, number(median), results.units[key], number(min(samples[name])),
+                    number(max(samples[name]))))
                 if results.units[key].startswith('ns') and floor:
-                    out.write(' %8s floors' % number(median / statistics.median(floor)))
-                reference = results.median(key, ours)
-                if name != ours and reference and median:
-                    out.write('  %6.2f times ours' % (median / reference))
+                    out.write(' %7s floors' % number(median / floor))
+                if name == 'against' and reference:
+                    out.write('  %.3f times ours' % (median / reference))
                 if name == ours and bar:
                     met = median <= bar[0] if bar[1] == 'most' else median >= bar[0]
                     out.write('  at %s %s: %s' % (bar[1], number(bar[0]), 'met' if met else 'NOT MET'))
                 out.write('\n')
+            peers = {name: statistics.median(values) for name, values in samples.items()
+                     if name not in (ours, 'against', 'floors')}
+            best_first = sorted(peers.items(), key=lambda item: item[1], reverse=results.units[key] == 'times')
+            told = ['%s %s%s' % (name, number(value), ' (x%s)' % number(value / reference) if reference else '')
+                    for name, value in best_first]
+            if told:
+                out.write(textwrap.fill(', '.join(told), 118, initial_indent=' ' * 16, subsequent_indent=' ' * 16) + '\n')
     for case, name, error in results.failures:
         out.write('\nFAILED: %s, %s: %s\n' % (case, name, error))
 
@@ -300,7 +311,7 @@ def markdown(results, contestants, chart):
               % (count, machine(), number(statistics.median(floors)) if floors else '?') +
               'In brackets the least and the most of our runs; "-" where a contestant has no such thing.', '']
     if chart:
-        lines += ['![Nanoseconds per task, ours and peers](%s)' % chart, '']
+        lines += ['![Some of these figures as bars](%s)' % chart, '']
     lines += ['| | | tpool.h | ' + ' | '.join(c.title for c in peers) + ' |' if peers else '| | | tpool.h |',
               '|---|---|--:|' + '--:|' * len(peers)]
     last = None
@@ -335,43 +346,41 @@ def put_into(path, section):
         file.write(text[:begin] + section + text[end + len(END_MARK):])
 
 
-CHART_CASES = [('plain/1', 'time', 'plain,\\n1 thread'), ('plain/4', 'time', 'plain,\\n4 threads'),
-               ('futures/1', 'time', 'futures,\\n1 thread'), ('futures/4', 'time', 'futures,\\n4 threads'),
-               ('tree/2', 'time', 'tree of\\nfutures'), ('forkjoin/2', 'time', 'fork and\\njoin'),
-               ('roundtrip/free', 'p50', 'round trip,\\np50')]
+CHART_PANELS = [('plain/1', 'time', 'tiny tasks, 1 thread submits, ns'), ('plain/4', 'time', '4 threads submit, ns'),
+                ('futures/1', 'time', 'with a future each, 1 thread, ns'), ('futures/4', 'time', '4 threads, ns'),
+                ('tree/2', 'time', 'tree of awaited tasks, ns'), ('forkjoin/2', 'time', 'fork and join, ns'),
+                ('roundtrip/free', 'p50', 'round trip, p50, ns'), ('burst/1000', 'p50', 'burst of 1,000, p50, us')]
 
 
 def draw(results, contestants, path):
-    """The ns figures as bars on a logarithmic scale, one colour a contestant. False where gnuplot is not installed."""
+    """A panel for each of some workloads: a bar for each contestant, the fastest on top, on a logarithmic scale. False
+    where gnuplot is not installed."""
     gnuplot = shutil.which('gnuplot')
-    rows = [case for case in CHART_CASES if results.samples.get(case[:2])]
-    shown = [c for c in contestants if any(results.median(case[:2], c.name) for case in rows)]
-    if not gnuplot or not rows or not shown:
+    titles = {c.name: c.title for c in contestants}
+    panels = []
+    for case, figure, title in CHART_PANELS:
+        medians = {name: statistics.median(values) for name, values in results.samples.get((case, figure), {}).items()
+                   if name in titles and statistics.median(values) > 0}
+        if medians:
+            panels.append((title, sorted(medians.items(), key=lambda item: item[1])))
+    if not gnuplot or not panels:
         return False
-    data = ['\t'.join(['case'] + ['"%s"' % c.title for c in shown])]
-    for case in rows:
-        medians = [results.median(case[:2], c.name) for c in shown]
-        data.append('\t'.join(['"%s"' % case[2]] + [('%.6g' % median) if median else 'NaN' for median in medians]))
-    script = '''
-set terminal svg size 1200,560 font "sans,13" background "white"
-set output "%s"
-set style data histogram
-set style histogram clustered gap 2
-set style fill solid 0.9 noborder
-set logscale y
-set yrange [1:*]
-set ylabel "ns per task (logarithmic; shorter is better)"
-set grid ytics lc rgb "#dddddd"
-set key outside right top vertical
-set datafile separator "\\t"
-set datafile missing "NaN"
-set xtics nomirror
-$data << END_OF_DATA
-%s
-END_OF_DATA
-plot for [i=2:%d] $data using i:xtic(1) title columnheader(i) lc (i == 2 ? -1 : i)
-''' % (path.replace('"', ''), '\n'.join(data), len(shown) + 1)
-    subprocess.run([gnuplot, '-'], input=script, text=True, check=True)
+    script = ['set terminal svg size 1400,%d font "sans,11" background "white" noenhanced' % (340 * -(-len(panels) // 4)),
+              'set output "%s"' % path.replace('"', ''),
+              'set multiplot layout %d,%d' % (-(-len(panels) // 4), min(4, len(panels))),
+              'set logscale x', 'set format x "%.0f"', 'unset key', 'set border 1', 'set tics nomirror scale 0.5',
+              'set grid xtics lc rgb "#dddddd"', 'set lmargin 22', 'set rmargin 6']
+    for number_of, (title, bars) in enumerate(panels):
+        least = 10 ** math.floor(math.log10(bars[0][1] * 0.7))
+        rows = ['%d %.6g %d "%s" "%s"' % (-i, value, 0x1b6e3c if name == contestants[0].name else 0x9aa7b5,
+                                          titles[name].replace('"', ''), number(value))
+                for i, (name, value) in enumerate(bars)]
+        script += ['$panel%d << END_OF_DATA' % number_of] + rows + [
+            'END_OF_DATA', 'set title "%s"' % title,
+            'set xrange [%g:%g]' % (least, bars[-1][1] * 6), 'set yrange [%g:0.7]' % (0.3 - len(bars)),
+            'plot $panel%d using 2:1:(%g):2:($1-0.38):($1+0.38):3:ytic(4) with boxxyerror fs solid noborder '
+            'lc rgb variable, $panel%d using 2:1:5 with labels left offset 0.5,0' % (number_of, least, number_of)]
+    subprocess.run([gnuplot, '-'], input='\n'.join(script) + '\n', text=True, check=True)
     return True
 
 

@@ -1,7 +1,7 @@
 /* Round trips: submit one task, wait for its result, again. Free, with the whole process on one core, and with a pause
  * before each trip, in which everybody goes to sleep. */
 #include "bench.h"
-#if PEER_FUTURES
+#if PEER_FUTURES && !PEER_NO_TRIPS
 
 enum { ROUNDTRIP_FREE, ROUNDTRIP_PINNED, ROUNDTRIP_PAUSED };
 

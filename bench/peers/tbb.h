@@ -5,6 +5,7 @@
 #define PEER_FUTURES 1
 #define PEER_SHARED_THREADS 1
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -35,4 +36,3 @@ struct tbb_promised {
 };
 static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) { (void)pool; (void)workers; }
 static BENCH_UNUSED void peer_destroy(peer_pool *pool) { delete pool; }
-static inline uintptr_t peer_result(peer_future *future) { return (uintptr_t)future->get(); }

@@ -11,3 +11,4 @@ static inline void peer_submit_future(peer_pool *pool, bench_fn fn, void *arg, p
     *future = task.promise.get_future();
     pool->outside.enqueue(std::move(task));
 }
+static inline uintptr_t peer_result(peer_future *future) { return (uintptr_t)future->get(); }

@@ -1,8 +1,9 @@
 // oneTBB's task_group: one for each submitting thread, within one arena. Waiting for the group, the thread runs tasks
-// itself.
+// itself, so there are no round trips: see tbb_enqueue.h.
 #include "tbb.h"
 #define PEER_DRAIN 1
 #define PEER_WITHIN 1
+#define PEER_NO_TRIPS 1
 #define PEER_TREE 1
 #define PEER_FORK_JOIN 1
 #define PEER_FOR 1
@@ -33,6 +34,11 @@ static inline void peer_submit_future(peer_pool *pool, bench_fn fn, void *arg, p
     (void)pool;
     *future = task.promise.get_future();
     tbb_my_group->run(std::move(task));
+}
+// oneTBB promises no progress to a thread that blocks elsewhere (round trips have hung): it has to wait for its group.
+static inline uintptr_t peer_result(peer_future *future) {
+    if (future->wait_for(std::chrono::seconds(0)) != std::future_status::ready) tbb_my_group->wait();
+    return (uintptr_t)future->get();
 }
 
 static inline uintptr_t peer_children(peer_pool *pool, bench_fn fn, void **args, int count) {
