@@ -45,7 +45,7 @@ class Report(unittest.TestCase):
         self.folder.cleanup()
 
     def contestant(self, name, *cases):
-        words = [sys.executable, self.path('program.py'), self.path(name)] + [word for case in cases for word in case]
+        words = [sys.executable, '-ISB', self.path('program.py'), self.path(name)] + [word for case in cases for word in case]
         self.lines.append('\t'.join([name, name.capitalize(), '1.0', ' '.join("'%s'" % word for word in words)]))
 
     def report(self, *arguments):
