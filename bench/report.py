@@ -300,23 +300,34 @@ def machine():
     return '%s, %d CPUs%s%s; %s, %s' % (model, len(os.sched_getaffinity(0)), virtual, memory, system, libc)
 
 
-def markdown(results, contestants, chart):
-    """The README's section: the machine, the chart, one table of all figures, the floors."""
+# Of workloads that have many figures, those that the README shows; the CSV file has all.
+README_FIGURES = {'roundtrip/pinned': ['mean'], 'roundtrip/paused': ['p50', 'cpu'], 'for': ['speedup'],
+                  'completed': ['time'], 'memory': ['resident'], 'burst': ['p50', 'cpu'], 'lifecycle': ['p50']}
+
+
+def in_readme(key):
+    figures = README_FIGURES.get(key[0]) or README_FIGURES.get(key[0].split('/')[0])
+    return not figures or key[1] in figures
+
+
+def markdown(results, contestants, floors, chart):
+    """The README's section: the machine, the chart, a table of the figures, the floors."""
     shown = [c for c in contestants if any(c.name in values for values in results.samples.values())]
     ours, peers = shown[0], shown[1:]
-    floors = [median for values in results.floors_of.values() for median in values]
+    floor = [value for values in results.floors_of.values() for value in values]
     count = max((len(values) for by in results.samples.values() for values in by.values()), default=0)
     lines = [BEGIN_MARK, '']
-    lines += ['Medians of %d interleaved runs on %s. An uncontended atomic read-modify-write took %s ns in the same runs. '
-              % (count, machine(), number(statistics.median(floors)) if floors else '?') +
-              'In brackets the least and the most of our runs; "-" where a contestant has no such thing.', '']
+    lines += ['Medians of %d interleaved runs on %s%s. An uncontended atomic read-modify-write took %s ns in the same '
+              'runs. In brackets the least and the most of our runs; "-" where a contestant has no such thing.'
+              % (count, machine(), '; ' + floors.version + ' -O2' if floors.version else '',
+                 number(statistics.median(floor)) if floor else '?'), '']
     if chart:
         lines += ['![Some of these figures as bars](%s)' % chart, '']
     lines += ['| | | tpool.h | ' + ' | '.join(c.title for c in peers) + ' |' if peers else '| | | tpool.h |',
               '|---|---|--:|' + '--:|' * len(peers)]
     last = None
     for key in keys_in_order(results):
-        if key[0].startswith('floor/') or ours.name not in results.samples[key]:
+        if key[0].startswith('floor/') or ours.name not in results.samples[key] or not in_readme(key):
             continue
         values = results.samples[key][ours.name]
         title = results.titles[key[0]] if key[0] != last else ''
@@ -424,7 +435,8 @@ def main():
         if arguments.peers is not None:
             wanted = ['ours', 'against'] + arguments.peers.split(',')
             contestants = [c for c in contestants if c.name in wanted]
-        results = measure(contestants, floors or compiled_floors(folder), bars, arguments)
+        floors = floors or compiled_floors(folder)
+        results = measure(contestants, floors, bars, arguments)
 
     if not arguments.silent or results.failures:
         print_table(results, contestants, bars, sys.stdout)
@@ -440,7 +452,7 @@ def main():
             print('no chart: gnuplot is not installed, or there is nothing to draw', file=sys.stderr)
     if arguments.readme and not results.failures:
         chart = os.path.relpath(arguments.svg, os.path.dirname(os.path.abspath(arguments.readme))) if drawn else None
-        put_into(arguments.readme, markdown(results, contestants, chart))
+        put_into(arguments.readme, markdown(results, contestants, floors, chart))
     return 1 if results.failures else 0
 
 
