@@ -12,7 +12,7 @@
 A round runs each contestant once, each in a process of its own, so that the contestants take turns (ours, peer, ours,
 peer, ...) and whatever the machine does meanwhile meets all of them. The floor of an uncontended atomic
 read-modify-write is measured in every round too. A figure is the median over the rounds. A run whose results are wrong,
-or that does not end, is a failure of the whole report.
+or that does not end, is a failure of the whole report, and what other rounds of it gave is not used.
 """
 import argparse
 import csv
@@ -126,6 +126,11 @@ class Results:
             self.units[key] = unit
             self.samples.setdefault(key, {}).setdefault(contestant, []).append(value)
 
+    def drop(self, contestant, case):
+        for key in self.samples:
+            if key[0] == case:
+                self.samples[key].pop(contestant, None)
+
     def median(self, key, contestant):
         values = self.samples.get(key, {}).get(contestant)
         return statistics.median(values) if values else None
@@ -155,6 +160,7 @@ def measure(contestants, floors, bars, arguments):
                     figures = contestant.run(case, arguments.quick, arguments.limit)
                 except (RuntimeError, ValueError, subprocess.TimeoutExpired, OSError) as error:
                     results.failures.append((case, contestant.name, str(error)))
+                    results.drop(contestant.name, case)
                     figures = {}
                 if not figures:
                     able.remove(contestant)   # it cannot, or it failed
@@ -312,7 +318,9 @@ def in_readme(key):
 
 def markdown(results, contestants, floors, chart):
     """The README's section: the machine, the chart, a table of the figures, the floors."""
-    shown = [c for c in contestants if any(c.name in values for values in results.samples.values())]
+    failed_somewhere = {name for case, name, error in results.failures}
+    shown = [c for c in contestants if c.name in failed_somewhere
+             or any(c.name in values for values in results.samples.values())]
     ours, peers = shown[0], shown[1:]
     floor = [value for values in results.floors_of.values() for value in values]
     count = max((len(values) for by in results.samples.values() for values in by.values()), default=0)
@@ -334,8 +342,9 @@ def markdown(results, contestants, floors, chart):
         last = key[0]
         figure = results.units[key] if key[1] == 'time' else '%s, %s' % (key[1], results.units[key])
         own = '**%s** (%s–%s)' % (number(statistics.median(values)), number(min(values)), number(max(values)))
-        lines.append('| ' + ' | '.join([title, figure, own] + [number(results.median(key, c.name)) for c in peers])
-                     + ' |')
+        failed = {name for case, name, error in results.failures if case == key[0]}
+        others = ['failed' if c.name in failed else number(results.median(key, c.name)) for c in peers]
+        lines.append('| ' + ' | '.join([title, figure, own] + others) + ' |')
     lines += ['', '| Floor of the machine, in the same run | median | |', '|---|--:|---|']
     for key in keys_in_order(results):
         if key[0].startswith('floor/') and key[1] in ('time', 'p50', 'cpu', 'speed'):
@@ -450,7 +459,8 @@ def main():
         drawn = draw(results, contestants, arguments.svg)
         if not drawn:
             print('no chart: gnuplot is not installed, or there is nothing to draw', file=sys.stderr)
-    if arguments.readme and not results.failures:
+    # A peer that failed is shown as that; when ours or a floor did, the old table stays.
+    if arguments.readme and not {name for case, name, error in results.failures} & {contestants[0].name, 'floors'}:
         chart = os.path.relpath(arguments.svg, os.path.dirname(os.path.abspath(arguments.readme))) if drawn else None
         put_into(arguments.readme, markdown(results, contestants, floors, chart))
     return 1 if results.failures else 0

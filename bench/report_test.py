@@ -84,15 +84,28 @@ class Report(unittest.TestCase):
         self.assertIn(('plain/1', 'peer'), self.rows())
         self.assertNotIn(('tree/2', 'peer'), self.rows())
 
-    def test_a_wrong_result_fails_the_report_and_leaves_the_readme(self):
-        self.contestant('ours', ['plain/1', 'time', '0', '1'])
-        self.contestant('peer', ['plain/1', 'time', '1', '10'])
+    def test_a_wrong_result_of_a_peer_fails_the_report_and_is_shown(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '12'])
+        self.contestant('peer', ['plain/1', 'time', '1', '345'])
+        self.contestant('other', ['plain/1', 'time', '0', '67'])
         with open(self.path('README.md'), 'w') as file:
-            file.write('as it was')
+            file.write('<!-- bench: begin, written by bench/report.py -->\n<!-- bench: end -->\n')
         done = self.report('--readme', self.path('README.md'))
         self.assertEqual(1, done.returncode, done.stderr)
         self.assertIn('FAILED: plain/1, peer', done.stdout)
         self.assertNotIn(('plain/1', 'peer'), self.rows())
+        with open(self.path('README.md')) as file:
+            self.assertIn('| **12** (12–12) | failed | 67 |', file.read())
+
+    def test_a_wrong_result_of_ours_fails_the_report_and_leaves_the_readme(self):
+        self.contestant('ours', ['plain/1', 'time', '1', '1'])
+        self.contestant('peer', ['plain/1', 'time', '0', '10'])
+        with open(self.path('README.md'), 'w') as file:
+            file.write('as it was')
+        done = self.report('--readme', self.path('README.md'))
+        self.assertEqual(1, done.returncode, done.stderr)
+        self.assertIn('FAILED: plain/1, ours', done.stdout)
+        self.assertNotIn(('plain/1', 'ours'), self.rows())
         with open(self.path('README.md')) as file:
             self.assertEqual('as it was', file.read())
 
