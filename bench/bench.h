@@ -184,7 +184,8 @@ typedef struct bench_tally {
     char rest[112];        /* two lines: neighbours are fetched in pairs */
 } bench_tally;
 enum { BENCH_TALLIES = 1024 };
-static bench_tally bench_tallies[BENCH_TALLIES] __attribute__((aligned(128)));   /* [0] is shared by all further threads */
+/* [0] is shared by all further threads. */
+static bench_tally bench_tallies[BENCH_TALLIES] __attribute__((aligned(128)));
 static int bench_tallies_taken = 1;
 static __thread bench_tally *bench_my_tally;
 
@@ -337,8 +338,8 @@ static BENCH_UNUSED void *bench_submitter_main(void *arg) {
     bench_submitter_run(self);
     return NULL;
 }
-/* All submitting is done from here. Shares 0 .. count-1 out to the threads; with one it is the calling thread. Gives the
- * time at which they began. */
+/* All submitting is done from here. Shares 0 .. count-1 out to the threads; with one it is the calling thread. Gives
+ * the time at which they began. */
 static BENCH_UNUSED int64_t bench_submit_from(int threads, void (*body)(bench_submitter *self), peer_pool *pool,
                                               size_t count, void *context) {
     bench_submitter submitters[64];

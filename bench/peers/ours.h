@@ -13,6 +13,17 @@
  *   PEER_FOR         peer_for: a parallel loop over a range.
  *   PEER_COMPLETIONS peer_as_completed: submits tasks, gives the sum of the results as they were completed.
  *
+ * And what is peculiar to some, which keeps them out of workloads or changes how these go about it:
+ *
+ *   PEER_WITHIN          peer_within: tasks are submitted from within a region of the contestant's.
+ *   PEER_ONE_SUBMITTER   there cannot be several outside threads that submit.
+ *   PEER_BOUNDED         a million tasks cannot wait.
+ *   PEER_SHARED_THREADS  the threads are the process' and stay: no pools to create and destroy.
+ *   PEER_NO_POOL         no workers at all.
+ *   PEER_NO_TRIPS        who waits for a task runs it.
+ *   PEER_FEWER_TASKS     by what to divide the number of tasks.
+ *   PEER_SUBMIT_SURELY   in place of peer_submit for a task that must start before anybody waits for it.
+ *
  * The workloads see the public functions as a program does whose other files call the implementation: BENCH_OPAQUE
  * keeps the compiler from inlining them into the loop that is timed. */
 #define PEER_OURS 1
