@@ -12,3 +12,5 @@
 #include "burst.c"
 #include "lifecycle.c"
 #include "idle.c"
+#include "manager.c"
+#include "bounded.c"
