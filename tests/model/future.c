@@ -1,0 +1,30 @@
+/* P2: whoever sees the end sees the result. P4: whoever gives up the last reference sees all that the others did, once. */
+#include "model.h"
+
+static tpool_future block;
+static int result, noted;
+static void model_reset(void) {
+    tpool__block_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
+    result = noted = 0;
+    tpool__depot.home = 0;
+    tpool__depot.total = 1;
+    tpool__depot.loose = NULL;
+}
+static void *finish(void *arg) {
+    result = 1;
+    MODEL_CHECK(tpool_future_set_result(&block, &result) == TPOOL_OK);
+    tpool_future_release(&block);
+    return arg;
+}
+static void *look(void *arg) {
+    if (tpool_future_done(&block)) {
+        void *got = NULL;
+        MODEL_CHECK(tpool_future_result(&block, 0, &got) == TPOOL_OK);
+        MODEL_CHECK(*(int *)got == 1);
+        noted = 1;
+    }
+    tpool_future_release(&block);
+    return arg;
+}
+static void model_check(void) { MODEL_CHECK(tpool__depot.home == 0 && tpool__depot.total == 0); } /* given back once */
+MODEL(finish, look)

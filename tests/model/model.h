@@ -1,0 +1,92 @@
+/* Client programs for tpool.h's structures, small enough for a stateless model checker of C11's memory model, which tries
+   every execution that the orders of the accesses allow. Each is a whole program of two or three threads:
+
+       static void model_reset(void)             before the threads
+       static void *model_a(void *), ...         the threads
+       static void model_check(void)             after them
+       MODEL(model_a, model_b, ...)
+
+   As an ordinary program it runs them many times (a litmus test; under ThreadSanitizer it also checks every access for
+   races). For a model checker define MODEL_CHECKER: it runs once; what blocks in the system ends that execution, since
+   the others, in which the word has changed before, are tried as well; mutexes of the parking table order nothing, so
+   that every order comes from the header's own accesses. See README.md in this folder. */
+#ifndef TPOOL_TESTS_MODEL_H
+#define TPOOL_TESTS_MODEL_H
+#ifdef MODEL_CHECKER
+#undef __unix__  /* of the system only what C11 has, */
+#undef __linux__
+#include <assert.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <threads.h>
+#include <time.h>
+#include <genmc.h>
+typedef int once_flag; /* ... as far as the model checker has that, */
+#define ONCE_FLAG_INIT 0
+#define call_once(flag, fn) ((void)(flag), (void)(fn))
+typedef int cnd_t;
+#define cnd_init(c) ((void)(c))
+#define cnd_broadcast(c) ((void)(c))
+#define cnd_timedwait(c, m, t) ((void)(c), (void)(m), (void)(t), __VERIFIER_assume(false)) /* sleeps */
+#define mtx_init(m, kind) ((void)(m)) /* ... without orders of its own */
+#define mtx_lock(m) ((void)(m))
+#define mtx_unlock(m) ((void)(m))
+#define timespec_get(t, base) ((t)->tv_sec = 0, (t)->tv_nsec = 0)
+typedef int tss_t;
+#define tss_create(key, destructor) (*(key) = 0, (void)(destructor), thrd_success)
+#define tss_set(key, value) ((void)(key), (void)(value), thrd_success)
+#define __builtin_ia32_pause() ((void)0)
+#define __builtin_frame_address(level) ((void *)UINTPTR_MAX)
+extern int snprintf(char *text, size_t size, const char *format, ...);
+extern int vsnprintf(char *text, size_t size, const char *format, __builtin_va_list arguments);
+#define MODEL_CHECK(x) assert(x)
+#else
+#ifndef TPOOL_THREADS_POSIX
+#define TPOOL_THREADS_POSIX
+#endif
+#define MODEL_CHECK(x) ((x) ? (void)0 : (fprintf(stderr, "%s:%d: FAILED: %s\n", __FILE__, __LINE__, #x), abort()))
+#endif
+#define TPOOL_STATIC
+#include "tpool.h"
+
+#ifdef MODEL_CHECKER
+#define MODEL(...) \
+    int main(void) { \
+        void *(*const fns[])(void *) = { __VA_ARGS__ }; \
+        enum { COUNT = sizeof fns / sizeof *fns }; \
+        pthread_t threads[COUNT]; \
+        model_reset(); \
+        for (int i = 0; i < COUNT; i++) pthread_create(&threads[i], NULL, fns[i], NULL); \
+        for (int i = 0; i < COUNT; i++) pthread_join(threads[i], NULL); \
+        model_check(); \
+        return 0; \
+    }
+#else
+static atomic_int model_ready;
+static void *(*model_fns[4])(void *);
+static int model_count;
+static void *model_thread(void *fn) { /* all begin together */
+    atomic_fetch_add(&model_ready, 1);
+    for (int i = 0; atomic_load(&model_ready) < model_count; i++)
+        if (i > 100) sched_yield();
+    return (*(void *(**)(void *))fn)(NULL);
+}
+#define MODEL(...) \
+    int main(int argc, char **argv) { \
+        void *(*const fns[])(void *) = { __VA_ARGS__ }; \
+        int runs = argc > 1 ? atoi(argv[1]) : 2000; \
+        model_count = (int)(sizeof fns / sizeof *fns); \
+        for (int i = 0; i < model_count; i++) model_fns[i] = fns[i]; \
+        for (int run = 0; run < runs; run++) { \
+            pthread_t threads[4]; \
+            atomic_store(&model_ready, 0); \
+            model_reset(); \
+            for (int i = 0; i < model_count; i++) \
+                if (pthread_create(&threads[i], NULL, model_thread, &model_fns[i]) != 0) abort(); \
+            for (int i = 0; i < model_count; i++) pthread_join(threads[i], NULL); \
+            model_check(); \
+        } \
+        return 0; \
+    }
+#endif
+#endif

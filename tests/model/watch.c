@@ -1,0 +1,35 @@
+/* P2, P3: a watch is told of the end, or not added because of it; either way the result is seen, and nobody touches the
+   watch after it was removed. */
+#include "model.h"
+
+static tpool_future block;
+static tpool__parker parker;
+static int result, told;
+static void model_reset(void) {
+    tpool__block_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 3 * TPOOL__REFERENCE);
+    tpool__store_relaxed(&parker, 0);
+    result = told = 0;
+}
+static void tell(tpool__watch *watch, tpool_future *future) {
+    (void)watch;
+    (void)future;
+    told++;
+    tpool__unpark(&parker);
+}
+static void *finish(void *arg) {
+    result = 1;
+    MODEL_CHECK(tpool_future_set_result(&block, &result) == TPOOL_OK);
+    return arg;
+}
+static void *await(void *arg) {
+    tpool__watch watch = { NULL, NULL, tell };
+    if (tpool__watch_add(&block, &watch)) {
+        MODEL_CHECK(tpool__park(&parker, TPOOL_FOREVER));
+        MODEL_CHECK(told == 1 && tpool__is_done(&block));
+        tpool__watch_remove(&block, &watch);
+    }
+    MODEL_CHECK(*(int *)block.value == 1);
+    return arg;
+}
+static void model_check(void) { MODEL_CHECK(told <= 1 && !block.watches); }
+MODEL(finish, await)
