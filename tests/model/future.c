@@ -17,7 +17,8 @@ static void *finish(void *arg) {
     return arg;
 }
 static void *look(void *arg) {
-    if (tpool_future_done(&block)) {
+    for (int i = 0; i < MODEL_TRIES && !noted; i++) {
+        if (!tpool_future_done(&block)) continue;
         void *got = NULL;
         MODEL_CHECK(tpool_future_result(&block, 0, &got) == TPOOL_OK);
         MODEL_CHECK(*(int *)got == 1);

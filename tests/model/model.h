@@ -40,10 +40,12 @@ typedef int tss_t;
 extern int snprintf(char *text, size_t size, const char *format, ...);
 extern int vsnprintf(char *text, size_t size, const char *format, __builtin_va_list arguments);
 #define MODEL_CHECK(x) assert(x)
+enum { MODEL_TRIES = 1 };    /* how often to look for what may come: once does here */
 #else
 #ifndef TPOOL_THREADS_POSIX
 #define TPOOL_THREADS_POSIX
 #endif
+enum { MODEL_TRIES = 1000 };
 #define MODEL_CHECK(x) ((x) ? (void)0 : (fprintf(stderr, "%s:%d: FAILED: %s\n", __FILE__, __LINE__, #x), abort()))
 #endif
 #define TPOOL_STATIC
