@@ -1261,7 +1261,7 @@ static bool schedule_run(const schedule_scenario *scenario, schedule_options *op
     if (options->seeded) return schedule_by_chance(options, options->seed, 1);
     if (options->chance) return schedule_by_chance(options, 1, options->chance);
     if (scenario->chance)
-        return schedule_by_chance(options, 1, options->quick ? scenario->chance / 10 : scenario->chance);
+        return schedule_by_chance(options, 1, options->quick ? scenario->chance / 50 : scenario->chance);
     return schedule_explore(options, &count);
 }
 
