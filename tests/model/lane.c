@@ -9,13 +9,12 @@ static tpool_future block;
 static tpool__word handle;
 static int argument, taken, cancelled;
 static void model_reset(void) {
-    memset(&segment, 0, sizeof segment);
     pool.inject.head = pool.inject.tail = &segment;
-    pool.inject.head_position = 0;
+    pool.inject.head_position = pool.inject.tail_position = pool.inject.tail_entries = 0;
     pool.inject.dead = 0;
     tpool__store_relaxed(&pool.inject.count, 0);
     tpool__store_relaxed(&pool.inject.lock, 0);
-    tpool__store_relaxed(&pool.max_workers, 1);
+    tpool__store_relaxed(&pool.max_workers, 2);
     worker.pool = &pool;
     worker.lane.head = worker.lane.tail = &own;
     tpool__store_relaxed(&handle, 0);
@@ -25,16 +24,17 @@ static void *submit(void *arg) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     argument = 1;
-    tpool__block_init(&block, NULL, NULL, &argument, NULL, TPOOL__PHASE_PENDING | 4 * TPOOL__REFERENCE);
+    tpool__block_init(&block, NULL, NULL, &argument, NULL, TPOOL__PHASE_PENDING | TPOOL__SETTLED | 9 * TPOOL__REFERENCE);
     entry.block = &block;
-    tpool__lock(&pool.inject.lock);
+    tpool__latch(&pool.inject.lock);
     MODEL_CHECK(tpool__place(&pool, &pool.inject, &entry, &unreferenced) == TPOOL_OK);
-    tpool__unlock(&pool.inject.lock);
+    tpool__unlatch(&pool.inject.lock);
     tpool__store_release(&handle, (uintptr_t)&block); /* as the program passes it on */
     return arg;
 }
 static void *take(void *arg) {
     tpool__entry entry = { 0 };
+    for (int i = 0; i < MODEL_TRIES && !tpool__lane_count(&pool.inject); i++) { }
     if (tpool__take(&worker, &pool.inject, &entry)) {
         MODEL_CHECK(entry.block == &block && *(int *)entry.block->value == 1);
         taken++;

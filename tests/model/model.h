@@ -37,6 +37,10 @@ typedef int tss_t;
 #define tss_set(key, value) ((void)(key), (void)(value), thrd_success)
 #define __builtin_ia32_pause() ((void)0)
 #define __builtin_frame_address(level) ((void *)UINTPTR_MAX)
+static _Thread_local int model_self; /* thread-local variables of simple types only */
+#define TPOOL__PER_THREAD(type, name) \
+    static type name##_storage[5]; \
+    static inline type *name(void) { return &name##_storage[model_self]; }
 extern int snprintf(char *text, size_t size, const char *format, ...);
 extern int vsnprintf(char *text, size_t size, const char *format, __builtin_va_list arguments);
 #define MODEL_CHECK(x) assert(x)
@@ -52,13 +56,19 @@ enum { MODEL_TRIES = 1000 };
 #include "tpool.h"
 
 #ifdef MODEL_CHECKER
+static void *(*model_fns[4])(void *);
+static void *model_thread(void *number) {
+    model_self = 1 + (int)(intptr_t)number;
+    return model_fns[(intptr_t)number](NULL);
+}
 #define MODEL(...) \
     int main(void) { \
         void *(*const fns[])(void *) = { __VA_ARGS__ }; \
         enum { COUNT = sizeof fns / sizeof *fns }; \
         pthread_t threads[COUNT]; \
+        for (int i = 0; i < COUNT; i++) model_fns[i] = fns[i]; \
         model_reset(); \
-        for (int i = 0; i < COUNT; i++) pthread_create(&threads[i], NULL, fns[i], NULL); \
+        for (int i = 0; i < COUNT; i++) pthread_create(&threads[i], NULL, model_thread, (void *)(intptr_t)i); \
         for (int i = 0; i < COUNT; i++) pthread_join(threads[i], NULL); \
         model_check(); \
         return 0; \

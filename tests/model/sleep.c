@@ -1,5 +1,5 @@
-/* "Why no wake is lost": a submitter puts a task in under the lane's lock and then looks at the gate (N); the last
-   searcher changes the gate (C) and then looks under that lock (L). Neither may miss the other, by relaxed accesses to
+/* "Why no wake is lost": a submitter puts a task in under the latch of the lane and then looks at the gate (N); the last
+   searcher changes the gate (C) and then looks under that latch (L). Neither may miss the other, by relaxed accesses to
    the gate alone. */
 #include "model.h"
 
@@ -8,9 +8,8 @@ static tpool__worker worker;
 static tpool__segment segment;
 static int wakes, sees;
 static void model_reset(void) {
-    memset(&segment, 0, sizeof segment);
     pool.inject.head = pool.inject.tail = &segment;
-    pool.inject.head_position = 0;
+    pool.inject.head_position = pool.inject.tail_position = pool.inject.tail_entries = 0;
     tpool__store_relaxed(&pool.inject.count, 0);
     tpool__store_relaxed(&pool.inject.lock, 0);
     tpool__store_relaxed(&pool.gate, TPOOL__ROOM | TPOOL__SEARCHER);
@@ -22,9 +21,9 @@ static void *submit(void *arg) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     entry.fn = nothing;
-    tpool__lock(&pool.inject.lock);
+    tpool__latch(&pool.inject.lock);
     (void)tpool__place(&pool, &pool.inject, &entry, &unreferenced);
-    tpool__unlock(&pool.inject.lock);
+    tpool__unlatch(&pool.inject.lock);
     wakes = tpool__load_relaxed(&pool.gate) == TPOOL__ROOM; /* what tpool__notify looks at */
     return arg;
 }

@@ -1,0 +1,43 @@
+/* P11: an owner takes from its run without the latch. Who closes the run under the latch knows afterwards what has
+   started: each task is either still there, or claimed, and never both. */
+#include "model.h"
+
+static tpool pool;
+static tpool__worker worker;
+static tpool__segment segment;
+static tpool_future block;
+static int argument, owned, closed;
+static void model_reset(void) {
+    tpool__entry entry;
+    argument = 1;
+    owned = closed = 0;
+    entry.block = &block;
+    tpool__block_init(&block, NULL, NULL, &argument, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
+    worker.pool = &pool;
+    worker.lane.run_segment = &segment;
+    tpool__store_relaxed(&worker.lane.lock, 0);
+    tpool__store_relaxed(&worker.taking, 0);
+    tpool__run_set(&worker.lane, 0, tpool__entry_write(segment.words, &entry), 1);
+}
+static void *own(void *arg) {
+    tpool__entry entry;
+    if (tpool__take_own(&worker, &entry)) {
+        MODEL_CHECK(entry.block == &block && *(int *)entry.block->value == 1);
+        owned++;
+    }
+    return arg;
+}
+static void *close_run(void *arg) {
+    tpool__entry entry;
+    tpool__latch(&worker.lane.lock);
+    tpool__run_open(&worker, false);
+    if (tpool__run_pop(&worker.lane, &entry, 0)) {
+        MODEL_CHECK(tpool__claim(entry.block, TPOOL__PHASE_CANCELLING));
+        closed++;
+    }
+    MODEL_CHECK((tpool__load_relaxed(&block.state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING); /* nothing starts after this */
+    tpool__unlatch(&worker.lane.lock);
+    return arg;
+}
+static void model_check(void) { MODEL_CHECK(owned + closed == 1); }
+MODEL(own, close_run)
