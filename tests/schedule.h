@@ -36,6 +36,7 @@
        --replay C        the execution that a failure printed      --seed S     the run by chance that it printed
        --quick           at most .quick preemptions                --trace      print every step (with the last two)
        --plain           without the reductions: slow, and with as many different ends
+       --warm-up N       only the Nth run of those by chance with which a search begins
        --seconds N       at most so long a scenario (then it is not exhausted, which fails) */
 #ifndef TPOOL_TESTS_SCHEDULE_H
 #define TPOOL_TESTS_SCHEDULE_H
