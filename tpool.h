@@ -1377,6 +1377,7 @@ typedef _Atomic(uint32_t) tpool__u32;   /* what threads sleep on */
 #define tpool__or_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_or_explicit((a), (v), memory_order_relaxed))
 #define tpool__or_acquire(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_or_explicit((a), (v), memory_order_acquire))
 #define tpool__and_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_and_explicit((a), (v), memory_order_relaxed))
+#define tpool__or_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_or_explicit((a), (v), memory_order_release))
 #define tpool__and_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_and_explicit((a), (v), memory_order_release))
 #define tpool__exchange_acquire(a, v) (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_acquire))
 #define tpool__exchange_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_release))
@@ -2120,6 +2121,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P11 the owner's swap of `run`, after  tpool__run_open closes it, then      what the owner took has been claimed
  *          it set `taking`, and clearing it  waits for `taking`
  *      P12 the global manager is stored      tpool_manager_global loads it        what it points to
+ *      P13 tpool__update_room, after         tpool__leave_search, E2              that another is active; what it left
+ *          `active` has changed                                                   in its lane and its jobs before
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a latch; afterwards its submitter loads the gate (N).
@@ -2127,7 +2130,10 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  sees work before. Who moves tasks from lane to lane holds both latches and notifies afterwards.
  *      E1  A worker starts to search: adds a searcher (tpool__start_searching), then looks by itself.
  *      E2  A searcher that has found a task leaves the searchers: C, then, if it was the last and there is ROOM, L, and
- *          if anything is left it does what a submitter would (tpool__stop_searching).
+ *          if anything is left it does what a submitter would (tpool__stop_searching). If it is the only active worker, L
+ *          passes the inject latch alone: who becomes active later changes the gate after C, and sees it (both are changes
+ *          of one word); who has ceased to be active changed the gate before C, and what it had added is seen (P13), or
+ *          after C, and then looks itself (E3).
  *      E3  A worker goes to sleep, blocks in a wait, or ends: C (a searcher less, ROOM perhaps set; if it ends, `live` is
  *          lowered), then L; if it sees something it comes back, or wakes another.
  *      Take a task put in under latch M, and a worker's L at the same M. If L comes later, it sees the task. If L came
@@ -3713,8 +3719,8 @@ static void tpool__update_room(tpool *pool) {
     uint32_t attention = tpool__attention(pool);
     bool room = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
                 tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
-    if (room) tpool__or_relaxed(&pool->gate, TPOOL__ROOM);
-    else tpool__and_relaxed(&pool->gate, ~TPOOL__ROOM);
+    if (room) tpool__or_release(&pool->gate, TPOOL__ROOM); /* P13 */
+    else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
 }
 
 static tpool__worker *tpool__worker_slot(tpool *pool) {
@@ -3752,16 +3758,17 @@ static tpool_status tpool__start_worker(tpool *pool) {
     worker->retired = worker->in_setup = false;
     worker->asleep = worker->timed = false;
     tpool__store_relaxed(&worker->parker, 0); /* relaxed: its thread does not exist yet */
+    tpool__active_add(pool, 1); /* before it can add any work: P13 */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
     if (!tpool__thread_start(&worker->handle, worker, pool->config.stack_size)) {
         tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
+        tpool__active_add(pool, -1);
         worker->searching = false;
         return TPOOL_NO_THREAD;
     }
     worker->in_use = true;
     uintptr_t live = tpool__load_relaxed(&pool->live) + 1; /* relaxed: written under pool->lock; read: see E3 */
     tpool__store_relaxed(&pool->live, live);
-    tpool__active_add(pool, 1);
     if (live > tpool__load_relaxed(&pool->max_workers))
         tpool__add_relaxed(&pool->counts[TPOOL__SPARED_COUNT], 1); /* relaxed: statistics */
     tpool__update_room(pool);
@@ -3894,11 +3901,21 @@ static void tpool__start_searching(tpool__worker *worker) {
 /* True: this was the last searcher, and others could search: if work is left, the caller must notify. */
 static bool tpool__leave_search(tpool__worker *worker) {
     worker->searching = false;
-    /* relaxed: see >>protocol, E2 */
-    return tpool__sub_relaxed(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
+    /* acquires P13; for the rest relaxed would do: see >>protocol, E2 */
+    return tpool__sub_acq_rel(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
+}
+/* After leaving the searchers. While the caller is the only active worker, nobody but submitters from outside can be
+ * adding anything, and what the others left behind has been seen with P13: their latches need not be passed. */
+static bool tpool__work_left(tpool *pool) {
+    if (tpool__load_relaxed(&pool->active) > 1) return tpool__work_visible(pool); /* relaxed: see P13 */
+    if (tpool__work_hinted(pool)) return true;
+    tpool__latch(&pool->inject.lock);
+    bool left = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0;
+    tpool__unlatch(&pool->inject.lock);
+    return left;
 }
 static void tpool__stop_searching(tpool__worker *worker) {
-    if (worker->searching && tpool__leave_search(worker) && tpool__work_visible(worker->pool))
+    if (worker->searching && tpool__leave_search(worker) && tpool__work_left(worker->pool))
         tpool__notify(worker->pool);
 }
 
@@ -4266,7 +4283,7 @@ static bool tpool__replace(tpool__worker *worker) {
 static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__entry entry;
-    for (;;) {
+    for (bool hinted = false;;) {
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             tpool__set_busy(worker, false);
             tpool__poke_if_draining(pool);
@@ -4274,7 +4291,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             continue;
         }
         bool found = false;
-        if (!worker->searching || tpool__work_hinted(pool)) {
+        if (!worker->searching || hinted || tpool__work_hinted(pool)) {
             tpool__set_busy(worker, true);
             found = tpool__take_own(worker, &entry);
             if (!found) {
@@ -4294,7 +4311,8 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
         tpool__set_busy(worker, false);
         tpool__poke_if_draining(pool);
         if (!worker->searching) tpool__start_searching(worker);
-        if (!tpool__spin_for_work(worker) && !tpool__sleep(worker)) return;
+        hinted = tpool__spin_for_work(worker);
+        if (!hinted && !tpool__sleep(worker)) return;
     }
 }
 
