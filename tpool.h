@@ -2263,7 +2263,8 @@ struct tpool__outcome {
 /* Why a task ended without having been run to its end. */
 typedef enum tpool__reason {
     TPOOL__WAS_CANCELLED, TPOOL__WAS_DROPPED, TPOOL__WAS_LOST, TPOOL__HAS_EXPIRED, TPOOL__SETUP_FAILED,
-    TPOOL__ENDED_THREAD, TPOOL__IS_STRANDED, TPOOL__OUT_OF_MEMORY, TPOOL__LOST_PROCESS
+    TPOOL__ENDED_THREAD, TPOOL__IS_STRANDED, TPOOL__OUT_OF_MEMORY, TPOOL__LOST_PROCESS,
+    TPOOL__OWNED_ELSEWHERE
 } tpool__reason;
 
 /* The bit tells an error from a payload that another thread may be replacing and freeing. */
@@ -4504,6 +4505,7 @@ static const tpool__outcome tpool__fixed_errors[] = { /* by tpool__reason */
     TPOOL__FIXED(TPOOL_BROKEN, 0, "No worker is left, and none could be started."),
     TPOOL__FIXED(TPOOL_FAILED, ENOMEM, "Memory ran out while raising an error or returning a result."),
     TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker process ended."),
+    TPOOL__FIXED(TPOOL_FAILED, EINVAL, "tpool_return_owned does not reach out of a worker process: use tpool_return."),
 };
 static tpool__outcome *tpool__fixed(tpool__reason reason) {
     return (tpool__outcome *)(uintptr_t)&tpool__fixed_errors[reason]; /* is_static: never written */
@@ -8499,8 +8501,7 @@ static tpool__answer tpool__answer_here(void *value) {
         outcome = tpool__outcome_of(tpool__exchange_acq_rel(&tpool__here.task->outcome, 0)); /* P9 */
     } else if (outcome && outcome->kind == TPOOL__OWNED) {
         tpool__outcome_free(outcome);
-        (void)tpool_raise(EINVAL, "tpool_return_owned does not reach out of a worker process: use tpool_return");
-        outcome = tpool__outcome_of(tpool__exchange_acq_rel(&tpool__here.task->outcome, 0)); /* P9 */
+        outcome = tpool__fixed(TPOOL__OWNED_ELSEWHERE);
     }
     if (outcome) {
         const char *message = outcome->error.message;
@@ -8632,10 +8633,10 @@ static void *tpool__work_here(void *unused) {
 /* A child of fork in a worker process is none. */
 static void tpool__forget_here(void) {
     if (!tpool__here.task) return;
-    tpool__here.task = NULL;
     close(tpool__here.requests);
     close(tpool__here.replies);
     close(tpool__here.memory);
+    memset(&tpool__here, 0, sizeof tpool__here); /* what is mapped stays: the argument may be in use */
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -9196,7 +9197,7 @@ static tpool_status tpool__child_greet(tpool__child *child) {
     if (child->greeted) return TPOOL_OK;
     tpool__death death = tpool__child_collect(child, heard == TPOOL__LOST ? TPOOL__NOT_KILLED : TPOOL__KILLED_DAMAGED);
     /* one that the system, or its server's end, or tpool_kill_workers took is no initializer that failed */
-    return death.signal == SIGKILL && !(heard == TPOOL__HEARD) ? TPOOL_NO_THREAD : TPOOL_BROKEN;
+    return death.signal == SIGKILL && heard == TPOOL__LOST ? TPOOL_NO_THREAD : TPOOL_BROKEN;
 }
 
 /* A process that takes tasks, a new one if the last has died. Refused by the system, it tries for a tenth of a second. */
@@ -9204,6 +9205,7 @@ static tpool_status tpool__child_ensure(tpool__worker *worker) {
     static const int pauses_ms[] = { 1, 3, 10, 30, 60 };
     tpool__child *child = worker->child;
     tpool_status status = TPOOL_NO_THREAD;
+    bool started = false;
     tpool__lock(&child->lock);
     bool condemned = child->killed_for != TPOOL__NOT_KILLED;
     tpool__unlock(&child->lock);
@@ -9214,9 +9216,10 @@ static tpool_status tpool__child_ensure(tpool__worker *worker) {
             if (!tpool__child_runs(child)) nanosleep(&pause, NULL);
         }
         status = tpool__child_runs(child) ? TPOOL_OK : tpool__child_launch(worker);
-        if (status == TPOOL_OK) status = tpool__child_greet(child);
+        started = status == TPOOL_OK;
+        if (started) status = tpool__child_greet(child);
     }
-    return status;
+    return started && status == TPOOL_NO_THREAD ? TPOOL_BROKEN : status; /* never got as far as its first task */
 }
 
 /* After the worker's last task: runs the finalizer there, and waits until the process has ended. */
