@@ -8538,11 +8538,9 @@ static void *tpool__call_here(tpool_fn fn, tpool__item_fn item_fn, void *arg, vo
     tpool__here.has_returned = false;
     tpool__here.returned = 0;
     tpool__context_push(self, &context, TPOOL__IN_TASK, NULL);
-    context.task = &tpool__here.block;
-    self->running = &tpool__here.block;
+    context.task = &tpool__here.block; /* not `running`: if it ends the thread, that ends the process */
     void *value = fn ? fn(arg) : item_fn(arg, map_context);
     if (self->context != &context) _exit(0);
-    self->running = NULL;
     tpool__context_pop(self, &context);
 #if defined(__linux__)
     if (__fpending(stdout) > 0) fflush(stdout); /* a later task may crash */
@@ -8743,7 +8741,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
         if (pthread_attr_setstacksize(&attributes, (size + 65535) / 65536 * 65536) == 0 &&
             pthread_create(&thread, &attributes, tpool__work_here, NULL) == 0)
             pthread_join(thread, NULL);
-        _exit(1); /* its task ended the thread, or it could not be started */
+        _exit(0); /* its task ended the thread, as it would have ended the only one */
     }
     (void)tpool__work_here(NULL);
 }

@@ -1,0 +1,503 @@
+/* What can go wrong with a process, for real: only the task concerned ends as TPOOL_BROKEN, everything else completes, the
+   pool goes on, and nothing is left behind. */
+#include "support.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#define LIMIT TPOOL_SEC(60)
+
+typedef struct common {
+    _Atomic(int) arrived, open, count;
+    _Atomic(long) pids[16];
+    _Atomic(long) server;
+} common;
+static common *all;
+
+static int descriptors_open(void) {
+    int count = 0;
+    for (int fd = 0; fd < 1000; fd++) count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+/* Running or stopped; a zombie is not, whoever is to reap it. */
+static bool is_alive(long pid) {
+    char path[64], line[512], state = 'X';
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (!file) return false;
+    if (fgets(line, sizeof line, file)) {
+        char *end = strrchr(line, ')');
+        if (end) state = end[2];
+    }
+    fclose(file);
+    return state != 'Z' && state != 'X';
+}
+
+static int open_before;
+static int set_up(void **state) {
+    (void)state;
+    memset((void *)all, 0, sizeof *all);
+    open_before = descriptors_open();
+    return 0;
+}
+/* Every test leaves as many descriptors as it found, and no child, dead or alive. */
+static int tear_down(void **state) {
+    (void)state;
+    if (descriptors_open() != open_before) {
+        print_error("descriptors: %d before, %d after\n", open_before, descriptors_open());
+        return 1;
+    }
+    if (waitpid(-1, NULL, WNOHANG) != -1 || errno != ECHILD) {
+        print_error("a child is left\n");
+        return 1;
+    }
+    return 0;
+}
+
+static tpool *create(int workers) {
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = workers }));
+    return pool;
+}
+static void *getpid_task(void *arg) { (void)arg; return (void *)(intptr_t)getpid(); }
+static void *getppid_task(void *arg) { (void)arg; return (void *)(intptr_t)getppid(); }
+static void *double_task(void *arg) { return (void *)(intptr_t)(2 * *(int *)arg); }
+static intptr_t value_of(tpool *pool, tpool_fn fn) {
+    tpool_future *future;
+    void *result;
+    assert_status(TPOOL_OK, tpool_submit(pool, fn, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    tpool_future_release(future);
+    return (intptr_t)result;
+}
+
+/* One bad task in the middle of good ones: it ends as said, they complete, the pool goes on. */
+static void one_bad_among_good_ones(const tpool_task *bad, int code, const char *part) {
+    enum { GOOD = 20 };
+    tpool *pool = create(2);
+    tpool_future *good[GOOD], *future;
+    const tpool_error *error = NULL;
+    for (int i = 0; i < GOOD; i++) {
+        if (i == GOOD / 2) assert_status(TPOOL_OK, tpool_submit_task(pool, bad, &future));
+        assert_status(TPOOL_OK, tpool_submit_copy(pool, double_task, &i, sizeof i, &good[i]));
+    }
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+    assert_status(TPOOL_BROKEN, error->status);
+    assert_int_equal(code, error->code);
+    if (!strstr(error->message, part)) fail_msg("\"%s\" is not in \"%s\"", part, error->message);
+    assert_string_equal(error->message, tpool_future_message(future));
+    tpool_future_release(future);
+    for (int i = 0; i < GOOD; i++) {
+        void *result;
+        assert_status(TPOOL_OK, tpool_future_result(good[i], LIMIT, &result));
+        assert_int_equal(2 * i, (intptr_t)result);
+        tpool_future_release(good[i]);
+    }
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    tpool_stats stats;
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    assert_int_equal(GOOD + 2, stats.submitted);
+    assert_int_equal(GOOD + 1, stats.completed);
+    assert_int_equal(1, stats.failed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void *segfaults(void *arg) {
+    signal(SIGSEGV, SIG_DFL); /* a sanitizer's handler would exit */
+    raise(SIGSEGV);
+    return arg;
+}
+static void *aborts(void *arg) { (void)arg; abort(); }
+static void *exits(void *arg) { (void)arg; exit(3); }
+static void *exits_at_once(void *arg) { (void)arg; _exit(4); }
+static void *exits_with_zero(void *arg) { (void)arg; _exit(0); }
+static void *is_killed(void *arg) { kill(getpid(), SIGTERM); return arg; }
+static void *stops_itself(void *arg) { raise(SIGSTOP); return arg; }
+static void *ends_its_thread(void *arg) { (void)arg; pthread_exit(NULL); }
+static void *closes_all(void *arg) {
+    for (int fd = 3; fd < 1000; fd++) close(fd);
+    return arg;
+}
+
+static void a_task_segfaults(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = segfaults }, -SIGSEGV, "SIGSEGV"); }
+static void a_task_aborts(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = aborts }, -SIGABRT, "SIGABRT"); }
+static void a_task_exits(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = exits }, 3, "code 3"); }
+static void a_task_exits_at_once(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = exits_at_once }, 4, "code 4"); }
+static void a_task_exits_with_zero(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = exits_with_zero }, 0, "code 0"); }
+static void a_task_is_killed(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = is_killed }, -SIGTERM, "SIGTERM"); }
+static void a_task_stops_itself(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = stops_itself }, -SIGSTOP, "SIGSTOP"); }
+static void a_task_closes_all_descriptors(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = closes_all }, 1, "code 1"); }
+static void a_task_never_returns(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = stops_itself, .run_limit_ns = TPOOL_SEC(20) }, -SIGSTOP, "SIGSTOP");
+}
+static void a_task_ends_its_thread(void **s) {
+    (void)s;
+    /* the last thread of a process ends it with 0 */
+    one_bad_among_good_ones(&(tpool_task){ .fn = ends_its_thread }, 0, "code 0");
+}
+
+/* Its source ends in the middle, so the process dies while it hands the bytes over. */
+static void *dies_while_returning(void *arg) {
+    size_t size = 64 << 20;
+    char *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)arg;
+    if (bytes == MAP_FAILED) return NULL;
+    memset(bytes, 1, size / 2);
+    mprotect(bytes + size / 2, size / 2, PROT_NONE);
+    signal(SIGSEGV, SIG_DFL);
+    signal(SIGBUS, SIG_DFL);
+    return tpool_return(bytes, size);
+}
+static void a_task_dies_while_sending_its_result(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = dies_while_returning }, -SIGSEGV, "SIGSEGV");
+}
+
+static bool limit_memory(void *context) {
+    struct rlimit limit = { 512 << 20, 512 << 20 };
+    (void)context;
+    return setrlimit(RLIMIT_AS, &limit) == 0;
+}
+static void *eats_memory(void *arg) {
+    (void)arg;
+    for (;;) {
+        char *bytes = malloc(16 << 20);
+        if (!bytes) abort();
+        memset(bytes, 1, 16 << 20);
+    }
+    return NULL;
+}
+static void *returns_too_much(void *arg) {
+    static char one;
+    (void)arg;
+    void *place = tpool_return(&one, (size_t)1 << 62);
+    return place ? place : NULL;
+}
+static void a_task_eats_its_memory_limit(void **state) {
+    (void)state;
+    if (SLOW_TOOL) skip(); /* the sanitizers need more address space than that */
+    tpool *pool = NULL;
+    tpool_future *future;
+    const tpool_error *error;
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .initializer = limit_memory };
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    assert_status(TPOOL_OK, tpool_submit(pool, eats_memory, NULL, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+    assert_int_equal(-SIGABRT, error->code);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_submit(pool, returns_too_much, NULL, &future));
+    assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+    assert_int_equal(ENOMEM, error->code);
+    tpool_future_release(future);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void *waits_for_ever(void *arg) {
+    int at = atomic_fetch_add(&all->arrived, 1);
+    atomic_store(&all->pids[at], getpid());
+    atomic_store(&all->server, getppid());
+    atomic_fetch_add(&all->count, 1);
+    while (!atomic_load(&all->open)) sleep_ms(5);
+    return arg;
+}
+
+static void a_worker_is_killed_from_outside(void **state) {
+    (void)state;
+    tpool *pool = create(1);
+    tpool_future *future;
+    const tpool_error *error;
+    intptr_t idle = value_of(pool, getpid_task);
+    assert_int_equal(0, kill((pid_t)idle, SIGKILL)); /* while it waits for work: nobody loses anything */
+    EVENTUALLY(!is_alive(idle));
+    intptr_t next = value_of(pool, getpid_task);
+    assert_int_not_equal(idle, next);
+    assert_status(TPOOL_OK, tpool_submit(pool, waits_for_ever, NULL, &future));
+    EVENTUALLY(atomic_load(&all->count) == 1);
+    assert_int_equal(0, kill((pid_t)next, SIGKILL));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+    assert_int_equal(-SIGKILL, error->code);
+    tpool_future_release(future);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Whatever was running is lost with its server; the rest runs on workers of the server's spare, again and again. */
+static void the_server_is_killed(void **state) {
+    (void)state;
+    enum { ROUNDS = 4, WAITING = 6 };
+    tpool *pool = create(2);
+    long servers[ROUNDS];
+    for (int round = 0; round < ROUNDS; round++) {
+        tpool_future *running, *waiting[WAITING];
+        atomic_store(&all->count, 0);
+        atomic_store(&all->arrived, 0);
+        assert_status(TPOOL_OK, tpool_submit(pool, waits_for_ever, NULL, &running));
+        EVENTUALLY(atomic_load(&all->count) == 1);
+        for (int i = 0; i < WAITING; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &waiting[i]));
+        servers[round] = atomic_load(&all->server);
+        for (int i = 0; i < round; i++) assert_int_not_equal(servers[i], servers[round]);
+        assert_int_equal(0, kill((pid_t)servers[round], SIGKILL));
+        assert_status(TPOOL_BROKEN, tpool_future_result(running, LIMIT, NULL));
+        assert_non_null(strstr(tpool_future_message(running), "server"));
+        tpool_future_release(running);
+        for (int i = 0; i < WAITING; i++) { /* one of them may have been under way */
+            tpool_status end = tpool_future_result(waiting[i], LIMIT, NULL);
+            assert_true(end == TPOOL_OK || (end == TPOOL_BROKEN && strstr(tpool_future_message(waiting[i]), "server")));
+            tpool_future_release(waiting[i]);
+        }
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+        EVENTUALLY(!is_alive(atomic_load(&all->pids[0])));
+    }
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void *kills_its_server(void *arg) { kill(getppid(), SIGKILL); sleep_ms(10000); return arg; }
+static void a_task_kills_its_server(void **state) {
+    (void)state;
+    tpool *pool = create(1);
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, kills_its_server, NULL, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* A program with a pool of three running workers; gives its pid once they run. */
+static pid_t start_program(void) {
+    pid_t program = fork();
+    if (program == 0) {
+        tpool *pool = NULL;
+        if (tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 3 }) != TPOOL_OK) _exit(1);
+        for (int i = 0; i < 3; i++)
+            if (tpool_submit(pool, waits_for_ever, NULL, NULL) != TPOOL_OK) _exit(2);
+        sleep_ms(60000);
+        _exit(3);
+    }
+    EVENTUALLY(atomic_load(&all->count) == 3);
+    return program;
+}
+static void no_worker_outlives(void) {
+    int64_t end = tpool_now() + TPOOL_SEC(SLOW_TOOL ? 10 : 1);
+    for (int i = 0; i < 3; i++)
+        while (is_alive(atomic_load(&all->pids[i]))) {
+            if (tpool_now() > end) fail_msg("worker %d is still there", i);
+            sleep_ms(1);
+        }
+    while (is_alive(atomic_load(&all->server))) {
+        if (tpool_now() > end) fail_msg("the server is still there");
+        sleep_ms(1);
+    }
+}
+static void the_program_is_killed(void **state) {
+    (void)state;
+    int how;
+    pid_t program = start_program();
+    assert_int_equal(0, kill(program, SIGKILL));
+    assert_int_equal(program, waitpid(program, &how, 0));
+    no_worker_outlives();
+}
+static void the_program_and_the_server_are_killed(void **state) {
+    (void)state;
+    int how;
+    pid_t program = start_program();
+    assert_int_equal(0, kill(program, SIGSTOP)); /* it sees nothing of what comes first */
+    assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
+    assert_int_equal(0, kill(program, SIGKILL));
+    assert_int_equal(program, waitpid(program, &how, 0));
+    no_worker_outlives();
+}
+static void the_program_ends_with_a_pool_at_work(void **state) {
+    (void)state;
+    int how;
+    pid_t program = fork();
+    if (program == 0) {
+        tpool *pool = NULL;
+        if (tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 3 }) != TPOOL_OK) _exit(1);
+        for (int i = 0; i < 6; i++)
+            if (tpool_submit(pool, waits_for_ever, NULL, NULL) != TPOOL_OK) _exit(2);
+        while (atomic_load(&all->count) < 3) sleep_ms(1);
+        _exit(0);
+    }
+    assert_int_equal(program, waitpid(program, &how, 0));
+    assert_int_equal(0, how);
+    no_worker_outlives();
+}
+
+/* In a process of its own, whose limits may change. */
+static int in_a_child(int (*story)(void)) {
+    int how = -1;
+    pid_t child = fork();
+    if (child == 0) _exit(story());
+    assert_int_equal(child, waitpid(child, &how, 0));
+    return WIFEXITED(how) ? WEXITSTATUS(how) : 1000 + how;
+}
+static void limit_descriptors(int more) {
+    int limit = 0;
+    for (; more > 0; limit++) more -= fcntl(limit, F_GETFD) < 0;
+    struct rlimit least = { (rlim_t)limit, (rlim_t)limit };
+    setrlimit(RLIMIT_NOFILE, &least);
+}
+static int none_for_a_pool(void) {
+    tpool *pool = NULL;
+    limit_descriptors(1);
+    if (tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES }) != TPOOL_NO_THREAD) return 1;
+    return pool != NULL;
+}
+static int none_for_a_worker(void) {
+    tpool *pool = NULL;
+    if (tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 4 }) != TPOOL_OK) return 1;
+    limit_descriptors(2);
+    tpool_future *future = NULL;
+    tpool_status st = tpool_submit(pool, getpid_task, NULL, &future);
+    if (st != TPOOL_NO_THREAD || future) return 2;
+    if (tpool_warm_up(pool, 1) != TPOOL_NO_THREAD) return 3;
+    return tpool_destroy(pool) == TPOOL_OK ? 0 : 4;
+}
+static int enough_for_one_worker(void) {
+    enum { TASKS = 50 };
+    tpool *pool = NULL;
+    tpool_future *futures[TASKS];
+    if (tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 4 }) != TPOOL_OK) return 1;
+    limit_descriptors(7);
+    for (int i = 0; i < TASKS; i++)
+        if (tpool_submit(pool, getpid_task, NULL, &futures[i]) != TPOOL_OK) return 2;
+    for (int i = 0; i < TASKS; i++) {
+        if (tpool_future_result(futures[i], LIMIT, NULL) != TPOOL_OK) return 3;
+        tpool_future_release(futures[i]);
+    }
+    if (tpool_submit(pool, aborts, NULL, &futures[0]) != TPOOL_OK) return 4; /* and it can be replaced */
+    if (tpool_future_result(futures[0], LIMIT, NULL) != TPOOL_BROKEN) return 5;
+    tpool_future_release(futures[0]);
+    if (tpool_submit(pool, getpid_task, NULL, &futures[0]) != TPOOL_OK) return 6;
+    if (tpool_future_result(futures[0], LIMIT, NULL) != TPOOL_OK) return 7;
+    tpool_future_release(futures[0]);
+    return tpool_destroy(pool) == TPOOL_OK ? 0 : 8;
+}
+static void descriptors_run_out(void **state) {
+    (void)state;
+    assert_int_equal(0, in_a_child(none_for_a_pool));
+    assert_int_equal(0, in_a_child(none_for_a_worker));
+    assert_int_equal(0, in_a_child(enough_for_one_worker));
+}
+
+static void *map_item(void *item, void *context) {
+    int n = *(int *)item;
+    (void)context;
+    if (n % 10 == 7) abort();
+    if (n % 10 == 8) _exit(9);
+    return (void *)(intptr_t)(n * 3);
+}
+static void an_item_takes_only_itself_with_it(void **state) {
+    (void)state;
+    enum { ITEMS = 60 };
+    static const size_t chunks[] = { 1, 7, 60, 0 };
+    int items[ITEMS];
+    for (int i = 0; i < ITEMS; i++) items[i] = i;
+    tpool *pool = create(2);
+    for (int c = 0; c < 4; c++) {
+        tpool_map_spec spec = { .fn = map_item, .items = items, .count = ITEMS, .stride = sizeof(int),
+                                .item_size = sizeof(int), .chunk_size = chunks[c] };
+        tpool_map_iter *iter;
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        for (int i = 0; i < ITEMS; i++) {
+            void *result;
+            const tpool_error *error;
+            tpool_status status = tpool_map_next(iter, LIMIT, &result);
+            assert_status(i % 10 == 7 || i % 10 == 8 ? TPOOL_BROKEN : TPOOL_OK, status);
+            assert_status(TPOOL_OK, tpool_map_error(iter, &error));
+            if (status == TPOOL_OK) assert_int_equal(3 * i, (intptr_t)result);
+            else assert_int_equal(i % 10 == 7 ? -SIGABRT : 9, error->code);
+        }
+        assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+        tpool_map_close(iter);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static _Atomic(int) reported;
+static void report(const tpool_error *error, void *context) {
+    (void)context;
+    if (error->status == TPOOL_BROKEN && error->code == -SIGABRT && (!error->task || strcmp(error->task, "forgotten") == 0))
+        atomic_fetch_add(&reported, 1);
+}
+static void a_broken_task_that_nobody_asks_for_is_reported(void **state) {
+    (void)state;
+    tpool *pool = NULL;
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .on_failure = report };
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    tpool_task task = { .fn = aborts, .name = "forgotten" };
+    atomic_store(&reported, 0);
+    for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(3, atomic_load(&reported));
+    assert_status(TPOOL_OK, tpool_submit(pool, aborts, NULL, NULL)); /* without a block */
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(4, atomic_load(&reported));
+}
+
+/* Threads that submit, tasks that die, somebody who kills workers, all at once. */
+static _Atomic(int) stop_killing;
+static void *kill_now_and_then(void *pool) {
+    while (!atomic_load(&stop_killing)) {
+        if (tpool_kill_workers(pool) != TPOOL_OK) return NULL;
+        sleep_ms(3);
+    }
+    return pool;
+}
+static void *dies_sometimes(void *arg) {
+    if (*(int *)arg % 5 == 1) abort();
+    return (void *)(intptr_t)*(int *)arg;
+}
+static void everything_at_once(void **state) {
+    (void)state;
+    enum { TASKS = 300 };
+    tpool *pool = create(3);
+    tpool_future *futures[TASKS];
+    pthread_t killer;
+    atomic_store(&stop_killing, 0);
+    assert_int_equal(0, pthread_create(&killer, NULL, kill_now_and_then, pool));
+    for (int i = 0; i < TASKS; i++)
+        assert_status(TPOOL_OK, tpool_submit_copy(pool, dies_sometimes, &i, sizeof i, &futures[i]));
+    for (int i = 0; i < TASKS; i++) {
+        void *result;
+        tpool_status end = tpool_future_result(futures[i], LIMIT, &result);
+        if (end == TPOOL_OK) assert_int_equal(i, (intptr_t)result);
+        else assert_status(TPOOL_BROKEN, end);
+        if (i % 5 == 1) assert_status(TPOOL_BROKEN, end);
+        tpool_future_release(futures[i]);
+    }
+    atomic_store(&stop_killing, 1);
+    void *result;
+    assert_int_equal(0, pthread_join(killer, &result));
+    assert_ptr_equal(pool, result);
+    assert_true(value_of(pool, getppid_task) > 1);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+int main(void) {
+    all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        T(a_task_segfaults), T(a_task_aborts), T(a_task_exits), T(a_task_exits_at_once), T(a_task_exits_with_zero),
+        T(a_task_is_killed), T(a_task_stops_itself), T(a_task_never_returns), T(a_task_closes_all_descriptors),
+        T(a_task_ends_its_thread), T(a_task_dies_while_sending_its_result), T(a_task_eats_its_memory_limit),
+        T(a_worker_is_killed_from_outside), T(the_server_is_killed), T(a_task_kills_its_server),
+        T(the_program_is_killed), T(the_program_and_the_server_are_killed), T(the_program_ends_with_a_pool_at_work),
+        T(descriptors_run_out), T(an_item_takes_only_itself_with_it),
+        T(a_broken_task_that_nobody_asks_for_is_reported), T(everything_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
