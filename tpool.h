@@ -2582,6 +2582,7 @@ static inline bool tpool__is_here(const tpool_future *task);
 static bool tpool__stops_here(const tpool_future *task);
 static void *tpool__return_here(const void *bytes, size_t size);
 static void tpool__forget_here(void);
+static void tpool__ended_here(const tpool__thread *self);
 static void tpool__close_parents(tpool *pools);
 static tpool__lock_word tpool__descriptors_lock;
 static void tpool__count(tpool *pool, int which);
@@ -8090,6 +8091,7 @@ static void tpool__abandon_tasks(tpool__thread *self) {
 static void tpool__thread_ended(void *armed) {
     tpool__thread *self = (tpool__thread *)armed;
     self->armed = false;
+    tpool__ended_here(self);
     tpool__worker *worker = self->worker;
     if (self->running) tpool__abandon_tasks(self);
     if (worker) {
@@ -8241,6 +8243,7 @@ static tpool__lock_word tpool__descriptors_lock;
 /* This process, if it is a worker. */
 static struct {
     tpool_future *task;         /* what runs here; NULL: this is none */
+    tpool__thread *thread;      /* which runs it */
     tpool_future block;
     tpool__extra extra;
     int requests, replies, memory;
@@ -8604,6 +8607,8 @@ static void *tpool__work_here(void *unused) {
     tpool__message message;
     (void)unused;
     memset(&message, 0, sizeof message);
+    tpool__here.thread = self;
+    (void)tpool__arm(self);
     tpool__context_push(self, &context, TPOOL__IN_SETUP, NULL);
     bool ready = !config->initializer || config->initializer(config->context);
     if (self->context != &context) _exit(0); /* it forked, and this is the child */
@@ -8626,6 +8631,11 @@ static void *tpool__work_here(void *unused) {
     }
     tpool__leave_here(0);
     return NULL;
+}
+
+/* A task has ended the thread of the process. */
+static void tpool__ended_here(const tpool__thread *self) {
+    if (tpool__here.task && tpool__here.thread == self) tpool__leave_here(0);
 }
 
 /* A child of fork in a worker process is none. */
@@ -9216,6 +9226,7 @@ static tpool_status tpool__child_ensure(tpool__worker *worker) {
         status = tpool__child_runs(child) ? TPOOL_OK : tpool__child_launch(worker);
         started = status == TPOOL_OK;
         if (started) status = tpool__child_greet(child);
+        if (started && status == TPOOL_NO_THREAD && child->killed_for == TPOOL__KILLED_ALL) tries = 0; /* as was asked */
     }
     return started && status == TPOOL_NO_THREAD ? TPOOL_BROKEN : status; /* never got as far as its first task */
 }
@@ -9613,6 +9624,7 @@ static bool tpool__is_here(const tpool_future *task) { (void)task; return false;
 static bool tpool__stops_here(const tpool_future *task) { (void)task; return false; }
 static void *tpool__return_here(const void *bytes, size_t size) { (void)bytes; (void)size; return NULL; }
 static void tpool__forget_here(void) { }
+static void tpool__ended_here(const tpool__thread *self) { (void)self; }
 static void tpool__close_parents(tpool *pools) { (void)pools; }
 static tpool__lock_word tpool__descriptors_lock;
 #endif

@@ -83,6 +83,12 @@ static inline void sleep_ms(int ms) {
 #ifndef SLOW_TOOL
 #define SLOW_TOOL 0
 #endif
+/* This ThreadSanitizer cannot start threads in a child of fork when the program had threads, or has had them. */
+#if defined(__SANITIZE_THREAD__)
+#define SKIP_UNDER_TSAN() skip()
+#else
+#define SKIP_UNDER_TSAN() ((void)0)
+#endif
 /* A count for plain builds, and a tenth of it under the sanitizers. */
 #define COUNT(n) (SLOW_TOOL ? (n) / 10 : (n))
 #endif

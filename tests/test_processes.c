@@ -738,6 +738,7 @@ static void *nested_work(void *arg) {
 }
 static void a_worker_process_may_have_pools_of_its_own(void **state) {
     (void)state;
+    SKIP_UNDER_TSAN();
     int n = 9;
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(tpool_default(), count_task, NULL, &future)); /* the program has threads */
@@ -860,6 +861,7 @@ static void a_child_of_fork_is_no_user_of_the_pool(void **state) {
 static void *prints(void *arg) { printf("%s", (char *)arg); return NULL; }
 static void what_a_task_prints_appears_once(void **state) {
     (void)state;
+    SKIP_UNDER_TSAN();
     int ends[2], how;
     char text[200] = "";
     assert_int_equal(0, pipe(ends));
@@ -888,6 +890,7 @@ static void what_a_task_prints_appears_once(void **state) {
 
 static void a_shared_pool_may_be_one_of_processes(void **state) {
     (void)state;
+    SKIP_UNDER_TSAN();
     int how;
     pid_t child = fork(); /* where no shared pool has been used */
     if (child == 0) {
@@ -914,6 +917,7 @@ static void *stack_eater(void *arg) {
 }
 static void the_stack_is_as_large_as_asked(void **state) {
     (void)state;
+    SKIP_UNDER_TSAN();
     int n = 5;
     tpool *pool = create((tpool_config){ .max_workers = 1, .stack_size = 16 << 20 });
     assert_int_equal(5, value_of(pool, stack_eater, &n, sizeof n));

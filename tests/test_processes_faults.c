@@ -303,6 +303,7 @@ static void no_worker_outlives(void) {
 }
 static void the_program_is_killed(void **state) {
     (void)state;
+    SKIP_UNDER_TSAN();
     int how;
     pid_t program = start_program();
     assert_int_equal(0, kill(program, SIGKILL));
@@ -311,6 +312,7 @@ static void the_program_is_killed(void **state) {
 }
 static void the_program_and_the_server_are_killed(void **state) {
     (void)state;
+    SKIP_UNDER_TSAN();
     int how;
     pid_t program = start_program();
     assert_int_equal(0, kill(program, SIGSTOP)); /* it sees nothing of what comes first */
@@ -321,6 +323,7 @@ static void the_program_and_the_server_are_killed(void **state) {
 }
 static void the_program_ends_with_a_pool_at_work(void **state) {
     (void)state;
+    SKIP_UNDER_TSAN();
     int how;
     pid_t program = fork();
     if (program == 0) {
@@ -388,6 +391,7 @@ static int enough_for_one_worker(void) {
 }
 static void descriptors_run_out(void **state) {
     (void)state;
+    SKIP_UNDER_TSAN();
     assert_int_equal(0, in_a_child(none_for_a_pool));
     assert_int_equal(0, in_a_child(none_for_a_worker));
     assert_int_equal(0, in_a_child(enough_for_one_worker));

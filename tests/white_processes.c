@@ -1,0 +1,352 @@
+/* Faults that only the inside can bring about: fork refused, a worker that dies with its task taken and not begun, one
+   that sends what is not true, and memory that cannot be had. */
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+static _Atomic(int) *forks_refused;                     /* shared with the server */
+static void at_point(uint32_t kind);
+static void *failing_malloc(size_t size);
+static void counted_free(void *ptr);
+#define TPOOL_MALLOC(size) failing_malloc(size)
+#define TPOOL_FREE(ptr) counted_free(ptr)
+#define TPOOL__FORK() refused_fork()
+#define TPOOL__PROCESS_POINT(kind) at_point(kind)
+#include <sys/types.h>
+static pid_t refused_fork(void);
+#define _GNU_SOURCE
+#define TPOOL_IMPLEMENTATION
+#include "support.h"
+
+#define LIMIT TPOOL_SEC(60)
+
+typedef struct common {
+    _Atomic(int) refused, die_at, deaths, begun, left;
+} common;
+static common *all;
+
+static pid_t refused_fork(void) {
+    if (atomic_load(&all->refused) > 0) {
+        atomic_fetch_sub(&all->refused, 1);
+        errno = EAGAIN;
+        return -1;
+    }
+    return fork();
+}
+
+/* In the worker: between taking a task and beginning it. */
+static void at_point(uint32_t kind) {
+    if ((kind == TPOOL__RUN || kind == TPOOL__RUN_ITEMS) && atomic_load(&all->die_at) > 0) {
+        atomic_fetch_sub(&all->die_at, 1);
+        atomic_fetch_add(&all->deaths, 1);
+        raise(SIGKILL);
+    }
+}
+
+static _Atomic(long) allocated;
+static _Atomic(int) fail_after;                         /* -1: never */
+static void *failing_malloc(size_t size) {
+    int left = atomic_load(&fail_after);
+    if (left >= 0 && atomic_fetch_sub(&fail_after, 1) == 0) return NULL;
+    void *at = malloc(size);
+    if (at) atomic_fetch_add(&allocated, 1);
+    return at;
+}
+static void counted_free(void *ptr) {
+    if (ptr) atomic_fetch_sub(&allocated, 1);
+    free(ptr);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    memset((void *)all, 0, sizeof *all);
+    atomic_store(&fail_after, -1);
+    return 0;
+}
+static tpool *create(int workers) {
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = workers }));
+    return pool;
+}
+static void *getpid_task(void *arg) { (void)arg; atomic_fetch_add(&all->begun, 1); return (void *)(intptr_t)getpid(); }
+static void *aborts(void *arg) { (void)arg; abort(); }
+
+static void fork_refused_at_create(void **state) {
+    (void)state;
+    tpool *pool = (tpool *)&state;
+    atomic_store(&all->refused, 1);
+    assert_status(TPOOL_NO_THREAD, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES }));
+    assert_null(pool);
+    pool = create(1);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Of the two forks at create the second, in the process in between. */
+static void fork_refused_to_a_spare_is_no_harm(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    atomic_store(&all->refused, 1);
+    assert_status(TPOOL_NO_THREAD, tpool_submit(pool, getpid_task, NULL, &future)); /* no worker: nothing taken */
+    assert_null(future);
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void work_waits_for_the_worker_that_runs_if_a_second_is_refused(void **state) {
+    (void)state;
+    enum { TASKS = 20 };
+    tpool_future *futures[TASKS];
+    tpool *pool = create(4);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    atomic_store(&all->refused, 1000000);
+    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &futures[i]));
+    for (int i = 0; i < TASKS; i++) {
+        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
+        tpool_future_release(futures[i]);
+    }
+    tpool_stats stats;
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    assert_int_equal(1, stats.workers);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Refused for a moment only: the worker that has died is replaced, and nothing else is lost. */
+static void a_replacement_refused_for_a_moment_is_tried_again(void **state) {
+    (void)state;
+    tpool_future *broken, *next;
+    tpool *pool = create(1);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    atomic_store(&all->refused, 3);
+    assert_status(TPOOL_OK, tpool_submit(pool, aborts, NULL, &broken));
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    assert_status(TPOOL_BROKEN, tpool_future_result(broken, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
+    assert_int_equal(0, atomic_load(&all->refused));
+    tpool_future_release(broken);
+    tpool_future_release(next);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Refused for good: what waits has an end too, drain returns, and later the pool goes on. */
+static void a_replacement_refused_for_good_strands_nobody(void **state) {
+    (void)state;
+    tpool_future *broken, *next;
+    tpool *pool = create(1);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    atomic_store(&all->refused, 1000000);
+    assert_status(TPOOL_OK, tpool_submit(pool, aborts, NULL, &broken));
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    assert_status(TPOOL_BROKEN, tpool_future_result(broken, LIMIT, NULL));
+    assert_status(TPOOL_BROKEN, tpool_future_result(next, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    tpool_future_release(broken);
+    tpool_future_release(next);
+    assert_status(TPOOL_NO_THREAD, tpool_submit(pool, getpid_task, NULL, &next));
+    atomic_store(&all->refused, 0);
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
+    tpool_future_release(next);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void a_task_taken_and_not_begun_runs_on_another_worker(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    atomic_store(&all->die_at, 2);
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_int_equal(2, atomic_load(&all->deaths));
+    assert_int_equal(1, atomic_load(&all->begun));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_task_that_no_worker_lives_to_begin_is_broken(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    atomic_store(&all->die_at, 3);
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_int_equal(0, atomic_load(&all->begun));
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *item_task(void *item, void *context) { (void)context; return (void *)(intptr_t)(*(int *)item + 1); }
+static void a_chunk_taken_and_not_begun_runs_on_another_worker(void **state) {
+    (void)state;
+    int items[10];
+    for (int i = 0; i < 10; i++) items[i] = i;
+    tpool *pool = create(1);
+    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int), .item_size = sizeof(int),
+                            .chunk_size = 5 };
+    tpool_map_iter *iter;
+    atomic_store(&all->die_at, 2);
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < 10; i++) {
+        void *result;
+        assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
+        assert_int_equal(i + 1, (intptr_t)result);
+    }
+    tpool_map_close(iter);
+    assert_int_equal(2, atomic_load(&all->deaths));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* --- what a damaged worker might send */
+
+static void say(tpool__message message) { if (write(tpool__here.replies, &message, sizeof message) < 0) _exit(1); sleep_ms(20000); }
+static tpool__message well(void) {
+    tpool__message message;
+    memset(&message, 0, sizeof message);
+    message.number = tpool__here.number;
+    message.kind = TPOOL__DONE;
+    message.answer.kind = TPOOL__SOME_BYTES;
+    return message;
+}
+static void *another_number(void *arg) { tpool__message m = well(); m.number++; say(m); return arg; }
+static void *another_kind(void *arg) { tpool__message m = well(); m.kind = 77; say(m); return arg; }
+static void *a_reply_out_of_turn(void *arg) { tpool__message m = well(); m.kind = TPOOL__READY; say(m); return arg; }
+static void *too_many_bytes(void *arg) { tpool__message m = well(); m.answer.size = UINT64_MAX; say(m); return arg; }
+static void *just_too_many(void *arg) { tpool__message m = well(); m.answer.size = tpool__here.result.extent.size + 1; say(m); return arg; }
+static void *value_outside(void *arg) {
+    tpool__message m = well();
+    m.answer.kind = TPOOL__BYTES_AT;
+    m.answer.size = 8;
+    m.answer.value = 9;
+    say(m);
+    return arg;
+}
+static void *unknown_answer(void *arg) { tpool__message m = well(); m.answer.kind = 9; say(m); return arg; }
+static void *an_error_without_end(void *arg) {
+    tpool__message m = well();
+    m.answer.kind = TPOOL__AN_ERROR;
+    m.answer.size = (uint64_t)1 << 40;
+    say(m);
+    return arg;
+}
+static void *half_a_message(void *arg) { if (write(tpool__here.replies, "?", 1) != 1) _exit(1); sleep_ms(20000); return arg; }
+static void *wants_the_impossible(void *arg) {
+    tpool__message m = well();
+    m.kind = TPOOL__ROOM_WANTED;
+    m.size = UINT64_MAX - 5;
+    if (write(tpool__here.replies, &m, sizeof m) < 0 || read(tpool__here.requests, &m, sizeof m) < 0) _exit(1);
+    m = well();
+    m.number++;
+    say(m);
+    return arg;
+}
+static void what_is_not_true_breaks_that_worker_only(void **state) {
+    (void)state;
+    const tpool_fn liars[] = { another_number, another_kind, a_reply_out_of_turn, too_many_bytes, just_too_many,
+                               value_outside, unknown_answer, an_error_without_end, half_a_message, wants_the_impossible };
+    tpool *pool = create(2);
+    for (size_t i = 0; i < sizeof liars / sizeof *liars; i++) {
+        tpool_future *liar, *honest;
+        assert_status(TPOOL_OK, tpool_submit(pool, liars[i], NULL, &liar));
+        assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &honest));
+        assert_status(TPOOL_BROKEN, tpool_future_result(liar, LIMIT, NULL));
+        assert_non_null(strstr(tpool_future_message(liar), "damaged"));
+        assert_status(TPOOL_OK, tpool_future_result(honest, LIMIT, NULL));
+        tpool_future_release(liar);
+        tpool_future_release(honest);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *lying_item(void *item, void *context) {
+    (void)context;
+    int n = *(int *)item;
+    if (n == 3) { /* more done than there are, in a window of nonsense */
+        memset(tpool__here.result.bytes, 0xEE, (size_t)tpool__here.result.extent.size);
+        atomic_store(&tpool__here.page->items_done, 1000000);
+        say(well());
+    }
+    return (void *)(intptr_t)n;
+}
+static void a_chunk_of_lies_has_an_end(void **state) {
+    (void)state;
+    int items[6];
+    for (int i = 0; i < 6; i++) items[i] = i;
+    tpool *pool = create(1);
+    tpool_map_spec spec = { .fn = lying_item, .items = items, .count = 6, .stride = sizeof(int), .item_size = sizeof(int),
+                            .chunk_size = 6 };
+    tpool_map_iter *iter;
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    int broken = 0;
+    for (int i = 0; i < 6; i++) broken += tpool_map_next(iter, LIMIT, NULL) == TPOOL_BROKEN;
+    assert_true(broken >= 1);
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* --- memory */
+
+static void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
+static bool scenario(void) {
+    tpool *pool = NULL;
+    tpool_future *future = NULL;
+    tpool_map_iter *iter = NULL;
+    int items[4] = { 1, 2, 3, 4 };
+    bool whole = tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 2 }) == TPOOL_OK;
+    if (!whole) return false;
+    if (tpool_submit_copy(pool, echo, items, sizeof items, &future) == TPOOL_OK) {
+        tpool_status end = tpool_future_result(future, LIMIT, NULL);
+        assert_true(end == TPOOL_OK || end == TPOOL_FAILED);
+        whole &= end == TPOOL_OK;
+        tpool_future_release(future);
+    } else {
+        whole = false;
+    }
+    if (tpool_submit(pool, aborts, NULL, &future) == TPOOL_OK) {
+        tpool_status end = tpool_future_result(future, LIMIT, NULL);
+        assert_true(end == TPOOL_BROKEN);
+        tpool_future_release(future);
+    } else {
+        whole = false;
+    }
+    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 4, .stride = sizeof(int), .item_size = sizeof(int),
+                            .chunk_size = 2 };
+    if (tpool_map(pool, &spec, &iter) == TPOOL_OK) {
+        for (tpool_status status; (status = tpool_map_next(iter, LIMIT, NULL)) != TPOOL_END;) {
+            assert_true(status == TPOOL_OK || status == TPOOL_FAILED || status == TPOOL_NO_MEMORY);
+            whole &= status == TPOOL_OK;
+        }
+        tpool_map_close(iter);
+    } else {
+        whole = false;
+    }
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    return whole;
+}
+/* In the program, and in the server and the workers, which begin with the count as it was at create. */
+static void each_allocation_may_fail(void **state) {
+    (void)state;
+    int n = 0;
+    for (bool whole = false; n < 200; n++) {
+        long before = atomic_load(&allocated);
+        atomic_store(&fail_after, n);
+        whole = scenario();
+        bool failed = atomic_load(&fail_after) < 0;
+        atomic_store(&fail_after, -1);
+        assert_int_equal(before, atomic_load(&allocated));
+        if (whole && !failed) break;
+    }
+    assert_true(n > 8 && n < 200);
+}
+
+int main(void) {
+    all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+#define T(name) cmocka_unit_test_setup(name, set_up)
+    const struct CMUnitTest tests[] = {
+        T(fork_refused_at_create), T(fork_refused_to_a_spare_is_no_harm),
+        T(work_waits_for_the_worker_that_runs_if_a_second_is_refused),
+        T(a_replacement_refused_for_a_moment_is_tried_again), T(a_replacement_refused_for_good_strands_nobody),
+        T(a_task_taken_and_not_begun_runs_on_another_worker), T(a_task_that_no_worker_lives_to_begin_is_broken),
+        T(a_chunk_taken_and_not_begun_runs_on_another_worker), T(what_is_not_true_breaks_that_worker_only),
+        T(a_chunk_of_lies_has_an_end), T(each_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
