@@ -8851,7 +8851,6 @@ static void tpool__serve(tpool *pool) {
     ssize_t n;
     do n = send(tpool__serving.control, &self, sizeof self, TPOOL__NO_SIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
-    if (!tpool__serving_room()) _exit(1);
     for (;;) {
         struct pollfd *polled = tpool__serving.polled;
         size_t count = tpool__serving.count;
@@ -8957,7 +8956,8 @@ static void tpool__become_server(tpool *pool, int control, int program) {
     tpool__close_inherited(&pool->config, keep, 2);
     for (int fd = 0; fd < 3; fd++) /* so that nothing else gets these numbers */
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) _exit(1);
-    if (!tpool__serving_prepare()) _exit(1);
+    /* before there is a spare, which would fail likewise, and its spare */
+    if (!tpool__serving_room() || !tpool__serving_prepare()) _exit(1);
     tpool__make_spare(pool);
     tpool__serve(pool);
 }

@@ -1,9 +1,11 @@
 /* Faults that only the inside can bring about: fork refused, a worker that dies with its task taken and not begun, one
    that sends what is not true, and memory that cannot be had. */
+#define _GNU_SOURCE
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
-static _Atomic(int) *forks_refused;                     /* shared with the server */
+#include <sys/types.h>
 static void at_point(uint32_t kind);
 static void *failing_malloc(size_t size);
 static void counted_free(void *ptr);
@@ -11,9 +13,7 @@ static void counted_free(void *ptr);
 #define TPOOL_FREE(ptr) counted_free(ptr)
 #define TPOOL__FORK() refused_fork()
 #define TPOOL__PROCESS_POINT(kind) at_point(kind)
-#include <sys/types.h>
 static pid_t refused_fork(void);
-#define _GNU_SOURCE
 #define TPOOL_IMPLEMENTATION
 #include "support.h"
 
