@@ -28,7 +28,8 @@
  *                       >>cycles  >>result  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
- *                       >>manager-implementation  >>resources-implementation  >>process  >>texts
+ *                       >>manager-implementation  >>resources-implementation  >>processes-implementation
+ *                       >>process  >>texts
  *
  * ====================================================================================================================
  *  >>first  A first program
@@ -139,9 +140,38 @@
  *  work of your own pools is lost, unless you destroy them: its arguments may point into a main that has returned. exit
  *  called by a task waits for nothing.
  *
+ *  Processes. With kind TPOOL_PROCESSES the same calls run each task in one of the pool's processes, so that a task
+ *  which crashes, exits, or is killed ends as TPOOL_BROKEN and takes nothing with it; error.code is the exit code, or
+ *  minus the signal, and the message names it. POSIX only.
+ *    - tpool_create forks a helper process, which starts all workers, and a spare for it. So a worker sees memory as
+ *      it was at create, whatever the program does later: fn must be code that was loaded by then, constant data is
+ *      there, and what a worker changes nobody else sees (except in memory that was mapped as shared before). Create
+ *      the pool early, at best before other threads: a lock that another thread holds at create is held for ever in
+ *      the workers. malloc is safe, and stdio, and this library.
+ *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it mean what they meant at create. The result
+ *      travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the task.
+ *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process: the
+ *      initializer is for what a worker needs besides, its own connections, files and limits (setrlimit).
+ *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others. Signals that the
+ *      program catches have their default action there, ignored ones stay ignored; they are a process group of their
+ *      own, so that what is typed at a terminal reaches the program only. They end by _exit, so no atexit handler
+ *      runs; stdout is flushed after each task.
+ *    - A task may do there what it could do outside any pool: tpool_current is NULL, it may have pools of its own,
+ *      also of processes. The program's pools give TPOOL_BROKEN. If it forks, the child ends where the task returns.
+ *    - tpool_future_request_stop, TPOOL_STOP_RUNNING reach the task as tpool_stop_requested. run_limit_ns,
+ *      tpool_run_with_timeout and tpool_kill_workers kill its process. One that stops (SIGSTOP) is killed too.
+ *    - A worker that dies before it has begun a task costs nothing, the task runs on another; of a map's chunk only
+ *      the item at hand is lost. A worker is replaced at once. When the system refuses, a tenth of a second is spent
+ *      on trying; then the work waits for the other workers, or, if none is left, ends as TPOOL_BROKEN.
+ *    - When the program ends, however it does, its workers are killed. If the helper process is killed, on Linux its
+ *      workers go with it (their tasks end as TPOOL_BROKEN), and the spare takes its place; only if both are killed
+ *      at once the pool can start no more. Elsewhere than on Linux a worker then lives on until its task has ended.
+ *    - The program's own wait and waitpid(-1) never see these processes, but for one, at create, that ends at once.
+ *      They have no name that another user could open.
+ *
  *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references, 2^23 where
  *  pointers have 32 bits, where statistics of one worker also wrap at 2^32. On 32-bit systems a pool may not have
- *  30,000 threads. Process pools are not in this version: TPOOL_PROCESSES gives TPOOL_UNSUPPORTED.
+ *  30,000 threads. Each worker process takes four descriptors.
  *  Where pointers have 32 bits, config.measure tells waits in steps of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
@@ -513,6 +543,46 @@
     }
     >>end
  *
+ *  Code that may crash belongs into a process. What it needs goes in by value, what it finds comes out by value, and a
+ *  crash is an error like others.
+ *
+    >>program processes
+    #define TPOOL_IMPLEMENTATION
+    #include "tpool.h"
+    #include <signal.h>
+    #include <string.h>
+
+    static void *letters(void *arg) {
+        const char *text = arg;
+        size_t count = strlen(text);
+        if (strcmp(text, "poison") == 0) raise(SIGKILL);    // stands for a crash
+        return tpool_return(&count, sizeof count);          // not a pointer to memory of this process
+    }
+
+    int main(void) {
+        static const char *const texts[] = { "one", "poison", "three" };
+        tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 2 };
+        tpool *pool;
+        tpool_future *futures[3];
+        size_t sum = 0;
+        int crashed = 0;
+        tpool_status status = tpool_create(&pool, &config);
+        if (status == TPOOL_UNSUPPORTED) return 0;          // no processes on this system
+        if (status != TPOOL_OK) return 1;
+        for (int i = 0; i < 3; i++)
+            if (tpool_submit_copy(pool, letters, texts[i], strlen(texts[i]) + 1, &futures[i]) != TPOOL_OK) return 1;
+        for (int i = 0; i < 3; i++) {
+            const tpool_error *error;
+            void *result;
+            if (tpool_future_result(futures[i], TPOOL_FOREVER, &result) == TPOOL_OK) sum += *(size_t *)result;
+            else if (tpool_future_error(futures[i], 0, &error) == TPOOL_OK && error->code == -SIGKILL) crashed++;
+            tpool_future_release(futures[i]);
+        }
+        tpool_destroy(pool);
+        return sum == 8 && crashed == 1 ? 0 : 1;
+    }
+    >>end
+ *
  *  Nested work on two small pools starves; on these two it cannot. Work that starts other work and waits for it goes to
  *  the high-level pool, the leaf calls that it makes to the low-level one.
  *
@@ -744,8 +814,9 @@ typedef struct tpool_config {
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
- * min_workers above max_workers (unless that is 0), a negative idle time, an unknown kind or policy. TPOOL_UNSUPPORTED:
- * TPOOL_PROCESSES where there are none. TPOOL_NO_MEMORY. */
+ * min_workers above max_workers (unless that is 0), a negative idle time, an unknown kind or policy, descriptors NULL with
+ * a count. TPOOL_UNSUPPORTED: TPOOL_PROCESSES where there are none. TPOOL_NO_THREAD: the system refuses the helper process
+ * that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
 #define TPOOL_WAIT 1u             /* until the workers have ended */
@@ -790,7 +861,8 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers);
 TPOOL_API tpool_status tpool_pause(tpool *pool);
 TPOOL_API tpool_status tpool_resume(tpool *pool);
 
-/* Ends the workers of a pool of processes now. TPOOL_UNSUPPORTED for threads, TPOOL_INVALID: pool NULL, TPOOL_BROKEN: a
+/* Ends the workers of a pool of processes now: what runs ends as TPOOL_BROKEN, what waits runs on new workers. Does not
+ * wait for them. TPOOL_OK, TPOOL_UNSUPPORTED for threads, TPOOL_INVALID: pool NULL, TPOOL_BROKEN: a
  * pool of the parent process. */
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
 
@@ -817,14 +889,15 @@ typedef struct tpool_task {
     const char *name;              /* static text; shown in errors and traces */
     int priority;                  /* higher ones start first; a waiting task of any priority starts eventually */
     int64_t expires_ns;            /* > 0: if not started within this time of the submit, it ends as TPOOL_EXPIRED */
-    int64_t run_limit_ns;          /* > 0: after running this long tpool_stop_requested() turns true in it */
+    int64_t run_limit_ns;          /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
+                                      processes its worker is killed */
 } tpool_task;
 
 /* Gives fn(arg) to the pool. future may be NULL: nobody will ask, and nothing is kept. Otherwise the caller owns one
  * reference to *future, for tpool_future_release. From any thread, tasks and callbacks included.
  * TPOOL_OK: the pool has taken the task. On anything else it has not, and arg is still the caller's.
- * TPOOL_INVALID: pool or fn NULL. TPOOL_SHUTDOWN. TPOOL_FULL: on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an
- * initializer failed, or a pool of the parent process. TPOOL_DEADLOCK: it would block in an initializer or finalizer
+ * TPOOL_INVALID: pool or fn NULL; in a pool of processes, arg not NULL without arg_size. TPOOL_SHUTDOWN. TPOOL_FULL:
+ * on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an initializer failed, or a pool of the parent process. TPOOL_DEADLOCK: it would block in an initializer or finalizer
  * of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or a worker, of this pool or
  * another, blocks here for room, and no spare could be had for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
@@ -844,8 +917,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpo
 
 /* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken, or
  * TPOOL_TIMEOUT: then a task still queued is cancelled, and a running one is asked to stop and goes on using arg (pass
- * it by arg_size, or let arg_free free it). The limit counts from the call, time spent on a full queue included; passing
- * there, the task was not taken. pool NULL: the low-level pool. future (may be NULL) is given whenever the task was
+ * it by arg_size, or let arg_free free it); in a pool of processes its worker is killed, with only that task. The limit
+ * counts from the call, time spent on a full queue included; passing there, the task was not taken. pool NULL: the low-level pool. future (may be NULL) is given whenever the task was
  * taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as tpool_future_result; the task is then cancelled or asked to stop. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                                tpool_future **future);
@@ -912,7 +985,7 @@ TPOOL_API bool tpool_future_done(tpool_future *future);
 TPOOL_API bool tpool_future_running(tpool_future *future);
 TPOOL_API bool tpool_future_cancelled(tpool_future *future);
 
-/* Never NULL: the raised message, else the text of the future's end so far. */
+/* Never NULL: the raised message, or how its worker process ended, else the text of the future's end so far. */
 TPOOL_API const char *tpool_future_message(tpool_future *future);
 
 /* True: it is cancelled, now or before. Only a pending future can be; its waiters, iterators and callbacks learn at
@@ -1018,7 +1091,8 @@ typedef struct tpool_map_iter tpool_map_iter;
 /* Starts fn over the items and gives an iterator over the results, in the order of the items. Inside fn, raise and
  * return speak of the one item. Items of a chunk run one after another and must not wait for the consumer; with
  * chunk_size 1 they may. TPOOL_OK; as tpool_submit; TPOOL_INVALID also: no fn, neither array nor source, both, or a
- * source without a buffer. */
+ * source without a buffer; in a pool of processes, item_size 0 or context_size without a context. There item_size bytes of
+ * each item travel and context_size bytes of the context (0: fn gets NULL for it). */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_map_iter **iter);
 
 /* The next item's end: TPOOL_OK and *result; TPOOL_FAILED, TPOOL_CANCELLED or TPOOL_BROKEN (later ones still come).
@@ -1041,8 +1115,8 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter);
  * are done; the caller takes part. grain: the fewest indices of a part, 0: chosen. From any thread.
  * TPOOL_OK (an empty range too). TPOOL_FAILED: a body raised; parts not yet started were skipped. In a task of its own
  * the error is that task's. TPOOL_INVALID: pool or body NULL, begin above end. TPOOL_SHUTDOWN, TPOOL_BROKEN: the pool
- * takes no work; nothing was run. TPOOL_NO_MEMORY: nothing was run. A cycle of waits is reported to the body whose wait
- * closes it. */
+ * takes no work; nothing was run. TPOOL_UNSUPPORTED: a pool of processes. TPOOL_NO_MEMORY: nothing was run. A cycle of
+ * waits is reported to the body whose wait closes it. */
 TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t grain,
                                  void (*body)(size_t begin, size_t end, void *context), void *context);
 
@@ -2133,6 +2207,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P9  an outcome is stored              it is loaded or replaced             the outcome's fields
  *      P10 a task is counted as ended;       tpool__is_quiet                      what the task did; what it submitted
  *          `busy` is cleared
+ *      P12 a worker process stores how far   the program loads it when the     answers in the shared memory
+ *          it is in its page                 process has spoken or died
  *      P11 the owner's swap of `run`, after  tpool__run_open closes it, then      what the owner took has been claimed
  *          it set `taking`, and clearing it  waits for `taking`
  *      P12 the global manager is stored      tpool_manager_global loads it        what it points to
@@ -2576,7 +2652,7 @@ static bool tpool__child_revive(tpool__worker *worker);
 static void tpool__child_stop(tpool__worker *worker);
 static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_fn fn);
 static void tpool__stop_in_child(tpool *pool, const tpool_future *task, bool cut);
-static void tpool__kill_in_child(tpool *pool, const tpool_future *task);
+static bool tpool__kill_in_child(tpool *pool, const tpool_future *task);
 static tpool_status tpool__kill_children(tpool *pool);
 static inline bool tpool__is_here(const tpool_future *task);
 static bool tpool__stops_here(const tpool_future *task);
@@ -5961,8 +6037,7 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
         status = tpool__end_of(own);
     } else if (!tpool_future_cancel(own)) {
         tpool_future_request_stop(own);
-        tpool__kill_in_child(pool, own);
-        if (tpool__is_done(own)) status = tpool__end_of(own);
+        if (!tpool__kill_in_child(pool, own) && tpool__is_done(own)) status = tpool__end_of(own);
     }
     if (future) *future = own;
     else tpool_future_release(own);
@@ -9361,12 +9436,15 @@ static void tpool__stop_in_child(tpool *pool, const tpool_future *task, bool cut
     }
 }
 /* The caller holds a reference, so a task found at its address is this one. */
-static void tpool__kill_in_child(tpool *pool, const tpool_future *task) {
-    for (tpool__worker *w = tpool__first_worker(pool); pool->server && w; w = tpool__next_worker(w)) {
+static bool tpool__kill_in_child(tpool *pool, const tpool_future *task) {
+    bool killed = false;
+    for (tpool__worker *w = tpool__first_worker(pool); pool->server && w && !killed; w = tpool__next_worker(w)) {
         tpool__lock(&w->child->lock);
-        if (w->child->task == task) tpool__child_kill(w->child, TPOOL__KILLED_TIMEOUT);
+        killed = w->child->task == task;
+        if (killed) tpool__child_kill(w->child, TPOOL__KILLED_TIMEOUT);
         tpool__unlock(&w->child->lock);
     }
+    return killed;
 }
 /* Puts bytes into the argument's window, and says in the message where they are. */
 static char *tpool__child_argument(tpool__child *child, tpool__message *message, uint64_t size) {
@@ -9618,7 +9696,7 @@ static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_
 }
 static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk) { (void)self; return chunk->count; }
 static void tpool__stop_in_child(tpool *pool, const tpool_future *task, bool cut) { (void)pool; (void)task; (void)cut; }
-static void tpool__kill_in_child(tpool *pool, const tpool_future *task) { (void)pool; (void)task; }
+static bool tpool__kill_in_child(tpool *pool, const tpool_future *task) { (void)pool; (void)task; return false; }
 static tpool_status tpool__kill_children(tpool *pool) { (void)pool; return TPOOL_UNSUPPORTED; }
 static bool tpool__is_here(const tpool_future *task) { (void)task; return false; }
 static bool tpool__stops_here(const tpool_future *task) { (void)task; return false; }
