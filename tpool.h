@@ -2358,6 +2358,7 @@ struct tpool__extra {
     int64_t expires_at;         /* 0: never */
     int64_t run_limit_ns;
     int64_t started_at;         /* set where run_limit_ns is */
+    struct tpool__large *large; /* the copied bytes, where they do not follow it; the claimer's, who gives them back */
     tpool__outcome ended;       /* the error of a task that ended otherwise than by itself, with its name */
 };
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
@@ -2719,6 +2720,10 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *  the last future is released.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__SLAB_BLOCKS (4 * TPOOL__BATCH)
+typedef struct tpool__large {
+    struct tpool__large *next;
+    size_t size;
+} tpool__large;
 typedef struct tpool__slab {
     struct tpool__slab *next;
     char pad[TPOOL__CACHE_LINE - sizeof(void *)];
@@ -2731,6 +2736,8 @@ static struct {
     tpool_future *loose;        /* single ones, chained by u.next */
     size_t home, total;         /* blocks in the depot, blocks in all slabs */
     tpool__slab *slabs;
+    tpool__large *large;        /* memory for large arguments of process pools, used and to be used again */
+    size_t large_bytes;
 } tpool__depot;
 
 /* A batch in the depot stands in the memory of its own first blocks, so that nobody has to follow a chain through blocks
@@ -2759,11 +2766,15 @@ static void tpool__batch_pop(tpool_future **blocks) {
 /* Gives all memory back if every block is home and no pool is left to need any. */
 static void tpool__depot_trim(void) {
     tpool__slab *slabs = NULL;
+    tpool__large *large = NULL;
     tpool__lock(&tpool__depot.lock);
     /* relaxed: a pool being created takes this lock for its first block */
     if (tpool__depot.home == tpool__depot.total && tpool__load_relaxed(&tpool__process.pool_count) == 0) {
         slabs = tpool__depot.slabs;
         tpool__depot.slabs = NULL;
+        large = tpool__depot.large;
+        tpool__depot.large = NULL;
+        tpool__depot.large_bytes = 0;
         tpool__depot.batches = tpool__depot.loose = NULL;
         tpool__depot.home = tpool__depot.total = 0;
     }
@@ -2773,6 +2784,48 @@ static void tpool__depot_trim(void) {
         tpool__free_aligned(slabs);
         slabs = next;
     }
+    while (large) {
+        tpool__large *next = large->next;
+        TPOOL_FREE(large);
+        large = next;
+    }
+}
+
+/* Copies of large arguments for processes live until their tasks end, and then pass to the next: fresh pages would cost more
+ * than the copy (a third of the rate was left). A little of it is kept while there are pools. */
+#define TPOOL__LARGE ((size_t)1 << 20)
+#define TPOOL__LARGE_KEPT ((size_t)128 << 20)
+static tpool__large *tpool__large_take(size_t size) {
+    tpool__large *found = NULL;
+    size = (size + TPOOL__LARGE - 1) / TPOOL__LARGE * TPOOL__LARGE;
+    tpool__lock(&tpool__depot.lock);
+    for (tpool__large **at = &tpool__depot.large; *at && !found; at = &(*at)->next) {
+        if ((*at)->size < size || (*at)->size / 2 > size) continue;
+        found = *at;
+        *at = found->next;
+        tpool__depot.large_bytes -= found->size;
+        break;
+    }
+    tpool__unlock(&tpool__depot.lock);
+    if (found) return found;
+    found = (tpool__large *)TPOOL_MALLOC(TPOOL__ROUND_UP(sizeof *found) + size);
+    if (found) found->size = size;
+    return found;
+}
+static void tpool__large_give(tpool__extra *extra) {
+    tpool__large *large = extra ? extra->large : NULL;
+    if (!large) return;
+    extra->large = NULL;
+    tpool__lock(&tpool__depot.lock);
+    bool kept = tpool__load_relaxed(&tpool__process.pool_count) > 0 && /* relaxed: trimmed under this lock */
+                large->size <= TPOOL__LARGE_KEPT - tpool__depot.large_bytes;
+    if (kept) {
+        large->next = tpool__depot.large;
+        tpool__depot.large = large;
+        tpool__depot.large_bytes += large->size;
+    }
+    tpool__unlock(&tpool__depot.lock);
+    if (!kept) TPOOL_FREE(large);
 }
 
 static void tpool__depot_give(tpool_future *const *blocks, unsigned count) {
@@ -2902,6 +2955,7 @@ static void tpool__block_dispose(tpool_future *block) {
     }
     if (TPOOL__LIKELY(!outcome && !extra)) return;
     tpool__outcome_free(outcome);
+    tpool__large_give(extra);
     if (extra) TPOOL_FREE(extra);
 }
 
@@ -3420,12 +3474,17 @@ static inline void tpool__block_init(tpool_future *block, tpool *pool, tpool_fn 
 }
 
 /* Everything of a task that most tasks do not have. */
-static tpool__extra *tpool__extra_new(const tpool_task *task, void **value) {
+static tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
+    bool apart = pool->server && task->arg_size >= TPOOL__LARGE;
     if (task->arg_size > SIZE_MAX / 2) return NULL;
-    tpool__extra *extra = (tpool__extra *)TPOOL_MALLOC(head + task->arg_size);
+    tpool__extra *extra = (tpool__extra *)TPOOL_MALLOC(apart ? head : head + task->arg_size);
     if (!extra) return NULL;
     memset(extra, 0, sizeof *extra);
+    if (apart && !(extra->large = tpool__large_take(task->arg_size))) {
+        TPOOL_FREE(extra);
+        return NULL;
+    }
     extra->arg_free = task->arg_free;
     extra->name = task->name;
     extra->arg_size = task->arg_size;
@@ -3434,7 +3493,7 @@ static tpool__extra *tpool__extra_new(const tpool_task *task, void **value) {
     int64_t expires_at = task->expires_ns > 0 ? tpool__deadline(task->expires_ns) : 0;
     extra->expires_at = expires_at == TPOOL_FOREVER ? 0 : expires_at;
     if (task->arg_size) {
-        *value = (char *)extra + head;
+        *value = apart ? (char *)extra->large + TPOOL__ROUND_UP(sizeof(tpool__large)) : (char *)extra + head;
         memcpy(*value, task->arg, task->arg_size);
     }
     return extra;
@@ -3469,7 +3528,7 @@ static tpool_status tpool__submit(tpool *pool, const tpool_task *task, tpool_fut
         void *value = task->arg;
         tpool__extra *extra = NULL;
         if (tpool__needs_extra(task)) {
-            extra = tpool__extra_new(task, &value);
+            extra = tpool__extra_new(pool, task, &value);
             if (!extra) {
                 tpool__block_free(block);
                 return TPOOL_NO_MEMORY;
@@ -4805,6 +4864,7 @@ static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(block);
     tpool__arg_done(block);
+    if (!TPOOL__LIKELY(!block->extra)) tpool__large_give(block->extra);
     block->value = failed ? NULL : result;
     tpool__count(tpool__pool_of(block), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(block));
@@ -4923,6 +4983,7 @@ static void tpool__end_unstarted(tpool_future *block, tpool__reason reason) {
     if (pool) {
         tpool__count_unstarted(pool, reason);
         tpool__arg_done(block);
+        tpool__large_give(block->extra);
     }
     block->value = NULL;
     tpool__store_release(&block->outcome, tpool__outcome_word(tpool__error_fixed(block, reason))); /* P9 */
