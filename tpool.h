@@ -8400,7 +8400,9 @@ static int tpool__close_on_exec(int fd) {
         close(fd);
         return higher;
     }
+#if !defined(__linux__) /* there they are made so */
     if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
+#endif
     return fd;
 }
 static void tpool__close(int *fd) {
@@ -8512,7 +8514,11 @@ static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PAS
     message.msg_iovlen = 1;
     message.msg_control = control_data.room;
     message.msg_controllen = sizeof control_data.room;
+#if defined(__linux__)
+    ssize_t n = recvmsg(control, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+#else
     ssize_t n = recvmsg(control, &message, MSG_DONTWAIT);
+#endif
     if (n == 0) return 0;
     if (n != (ssize_t)sizeof *index) return n < 0 && (errno == EAGAIN || errno == EINTR) ? -1 : n < 0 ? 0 : -1;
     struct cmsghdr *head = CMSG_FIRSTHDR(&message);

@@ -85,7 +85,7 @@ static void create_refuses_bad_configurations(void **state) {
     assert_status(TPOOL_INVALID, tpool_create(NULL, &(tpool_config){ .max_workers = 1 }));
 }
 
-/* Pools of processes come later; until then the kind is known and not supported. */
+/* Where there are no pools of processes, the kind is known and not supported. */
 static void create_knows_the_kind_processes(void **state) {
     (void)state;
     tpool *pool = POISON;
