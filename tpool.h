@@ -6720,12 +6720,14 @@ struct tpool_map_iter {
     tpool_map_spec spec;
     uintptr_t generation;
     size_t available, taken;    /* items known, items given to chunks */
-    bool source_ended, closing, waiting; /* waiting: a chunk is queued that has not started */
+    bool source_ended, waiting; /* waiting: a chunk is queued that has not started */
+    _Atomic(bool) closing;      /* set under the lock; read between items, as a hint */
     tpool_status aborted;       /* what all items end as that no chunk has taken: the pool takes no more */
     tpool__chunk *front, **back;
     int64_t cost_ns;            /* of `measured` items */
     size_t measured;
     /* the consumer's: */
+    tpool__chunk *reading;      /* the chunk in front, once it has ended; NULL: not known */
     size_t delivered;
     tpool__source_item *ring;   /* buffer_size of them */
     tpool_error aborted_error;
@@ -6762,7 +6764,7 @@ static void tpool__iter_release(tpool_map_iter *iter) {
 /* Items for the next chunk, 0: none now. Under the iterator's lock. */
 static size_t tpool__chunk_size(tpool_map_iter *iter) {
     size_t left = iter->available - iter->taken, size = iter->spec.chunk_size;
-    if (left == 0 || iter->closing) return 0;
+    if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
     if (size == 0) {
         uintptr_t workers = tpool__load_relaxed(&iter->pool->max_workers); /* relaxed: any recent value will do */
         size_t most = (iter->spec.buffer_size ? iter->spec.buffer_size : left) / (2 * workers) + 1;
@@ -6894,10 +6896,7 @@ static void *tpool__chunk_run(void *argument) {
         count = ran;
     }
     for (; ran < count; ran++) {
-        tpool__lock(&iter->lock);
-        bool closing = iter->closing;
-        tpool__unlock(&iter->lock);
-        if (closing) break;
+        if (tpool__load_relaxed(&iter->closing)) break; /* relaxed: sooner or later */
         void *item = tpool__item_pointer(iter, chunk->first + ran);
         tpool__context context;
         tpool__context_push(self, &context, TPOOL__IN_ITEM, iter->pool);
@@ -7010,9 +7009,8 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status statu
     }
     iter->any = true;
     iter->error = error;
-    tpool__lock(&iter->lock);
     iter->delivered++;
-    tpool__unlock(&iter->lock);
+    if (!iter->ring && !iter->spec.buffer_size) return status; /* all items are known, and given out as chunks start */
     tpool__iter_advance(iter);
     tpool__lock(&iter->lock);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* refused: tried again when the item is wanted */
@@ -7053,6 +7051,9 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
     int64_t deadline = tpool__deadline(timeout_ns);
     unsigned tries = 0;
     tpool__iter_forget(iter);
+    if (iter->reading && iter->delivered - iter->reading->first < iter->reading->count)
+        return tpool__iter_deliver_from(iter, iter->reading, result);
+    iter->reading = NULL;
     for (;;) {
         tpool_status status = TPOOL_OK;
         tpool__lock(&iter->lock);
@@ -7074,10 +7075,14 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         }
         status = tpool__await(future, deadline);
         if (status != TPOOL_OK) return status;
-        if (iter->delivered - chunk->first < chunk->count) return tpool__iter_deliver_from(iter, chunk, result);
+        if (iter->delivered - chunk->first < chunk->count) {
+            iter->reading = chunk;
+            return tpool__iter_deliver_from(iter, chunk, result);
+        }
         tpool__lock(&iter->lock);
         iter->front = chunk->next;
         if (!iter->front) iter->back = &iter->front;
+        (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if it was refused before */
         tpool__unlock(&iter->lock);
         tpool__chunk_free(chunk);
     }
@@ -7095,7 +7100,7 @@ TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error *
 TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     if (!iter || iter->generation != tpool__load_relaxed(&tpool__process.generation)) return; /* relaxed: likewise */
     tpool__lock(&iter->lock);
-    iter->closing = true;
+    tpool__store_relaxed(&iter->closing, true); /* relaxed: as above */
     unsigned tries = 0;
     for (;;) { /* those that run or wait; what has started may just be queueing another */
         tpool__chunk *chunk = iter->front;

@@ -7,7 +7,7 @@ static void model_reset(void) {
     tpool__store_relaxed(&parker, 0);
     message = answers = 0;
 }
-static void *send(void *arg) {
+static void *sends(void *arg) {
     message = 1;
     tpool__unpark(&parker);
     return arg;
@@ -20,4 +20,4 @@ static void *receive(void *arg) {
     return arg;
 }
 static void model_check(void) { MODEL_CHECK(answers == 1 && tpool__load_relaxed(&parker) == 0); }
-MODEL(receive, send)
+MODEL(receive, sends)
