@@ -65,6 +65,7 @@ for fault in "$@"; do
     flags=
     source=$tests/$program.c
     case $program in
+    fuzz_*) source=$tests/fuzz/$program.c ;;
     model_*) source=$tests/model/${program#model_}.c flags='-fsanitize=thread -DTPOOL_THREADS_POSIX' ;;
     esac
     if ! $CC -std=c11 -O1 -g -w $flags -pthread -I"$folder" -I"$tests" -o "$folder/$program" "$source" \
