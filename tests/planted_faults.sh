@@ -66,6 +66,7 @@ for fault in "$@"; do
     source=$tests/$program.c
     case $program in
     fuzz_*) source=$tests/fuzz/$program.c ;;
+    stress_*) flags='-std=gnu11 -DTPOOL_IMPLEMENTATION' ;;
     model_*) source=$tests/model/${program#model_}.c flags='-fsanitize=thread -DTPOOL_THREADS_POSIX' ;;
     esac
     if ! $CC -std=c11 -O1 -g -w $flags -pthread -I"$folder" -I"$tests" -o "$folder/$program" "$source" \
