@@ -1441,7 +1441,7 @@ extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
 #ifndef TPOOL__PER_THREAD
 #define TPOOL__PER_THREAD(type, name) \
     static TPOOL__THREAD_LOCAL type name##_storage; \
-    static inline type *name(void) { return &name##_storage; }
+    static inline type *name(void) { return &name##_storage; } /* NOLINT(bugprone-macro-parentheses): a type */
 #endif
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2719,7 +2719,7 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *  (Bonwick and Adams, "Magazines and Vmem", 2001.) All slabs go back when the last pool is destroyed, or later when
  *  the last future is released.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__SLAB_BLOCKS (4 * TPOOL__BATCH)
+#define TPOOL__SLAB_BLOCKS 128u          /* four batches */
 typedef struct tpool__large {
     struct tpool__large *next;
     size_t size;

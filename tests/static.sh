@@ -1,0 +1,50 @@
+#!/bin/sh
+# static.sh FOLDER [TOOL...]: static analysis of FOLDER/tpool.h, the implementation included: clang-tidy (bugprone, cert,
+# concurrency), cppcheck, gcc's analyzer (tools: tidy, cppcheck, analyzer; all of them unless named). Fails on any finding
+# that is not suppressed; the suppressions and their reasons stand in .clang-tidy and tests/cppcheck.supp. $GCC is the gcc.
+# A tool that is not there is a failure.
+set -u
+header=$1 tests=$(cd "$(dirname "$0")" && pwd)
+shift
+[ $# -gt 0 ] || set -- tidy cppcheck analyzer
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+
+# check NAME COMMAND...: clean is to succeed and to find nothing
+check() {
+    name=$1
+    shift
+    if "$@" >"$log" 2>&1 && ! grep -q -e 'warning:' -e 'error:' "$log"; then
+        echo "$name: clean"
+        return
+    fi
+    echo "FAILED: $name: $(grep -m 1 -e 'warning:' -e 'error:' "$log" | sed 's/^.*tpool\.h:/tpool.h:/')"
+    cat "$log"
+    status=1
+}
+
+for tool in "$@"; do
+    case $tool in
+    tidy)
+        for backend in '' -DTPOOL_THREADS_POSIX; do
+            # shellcheck disable=SC2086
+            check "clang-tidy ${backend:-C11}" clang-tidy --quiet --config-file="$tests/../.clang-tidy" \
+                --header-filter='tpool\.h$' "$tests/impl.c" -- -std=c11 $backend -I"$header"
+        done
+        ;;
+    cppcheck)
+        # It reads no system headers, so it is told what they would say.
+        check cppcheck cppcheck --quiet --std=c11 --language=c --platform=unix64 --error-exitcode=1 \
+            --enable=warning,portability,performance --suppressions-list="$tests/cppcheck.supp" \
+            -D_GNU_SOURCE -D__USE_MISC -D__USE_GNU -DCLOCK_MONOTONIC=1 -D__unix__=1 -D__linux__=1 -D__GNUC__=12 \
+            -D__x86_64__=1 -D__STDC_VERSION__=201112L -I"$header" "$tests/impl.c"
+        ;;
+    analyzer)
+        # Without optimization, as it was made for: with it, it takes blocks for leaked whose address is computed.
+        check "gcc -fanalyzer" ${GCC:-gcc} -std=c11 -O0 -fanalyzer -I"$header" -c -o /dev/null "$tests/impl.c"
+        ;;
+    *) echo "no such tool: $tool" >&2; exit 2 ;;
+    esac
+done
+exit $status
