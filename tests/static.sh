@@ -6,7 +6,7 @@
 set -u
 header=$1 tests=$(cd "$(dirname "$0")" && pwd)
 shift
-[ $# -gt 0 ] || set -- tidy cppcheck analyzer
+[ $# -gt 0 ] || set -- tidy cppcheck analyzer # the last takes most of a minute
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
@@ -41,7 +41,9 @@ for tool in "$@"; do
             -D__x86_64__=1 -D__STDC_VERSION__=201112L -I"$header" "$tests/impl.c"
         ;;
     analyzer)
-        # Without optimization, as it was made for: with it, it takes blocks for leaked whose address is computed.
+        # Says little: in one file of this size gcc 12 reaches its limit (-Wanalyzer-too-complex) before it has seen most
+        # of it, and two memory blocks freed twice on purpose, in tpool__run_callbacks and tpool__worker_slot, are not
+        # found, at -O0 as at -O1. With a higher limit it does not end in minutes. So no planted fault names it.
         check "gcc -fanalyzer" ${GCC:-gcc} -std=c11 -O0 -fanalyzer -I"$header" -c -o /dev/null "$tests/impl.c"
         ;;
     *) echo "no such tool: $tool" >&2; exit 2 ;;
