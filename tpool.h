@@ -8665,7 +8665,7 @@ static tpool__answer tpool__answer_here(void *value) {
         answer.value = 0;
         answer.code = room ? outcome->error.code : ENOMEM;
         answer.size = size;
-        if (room) memcpy(room + tpool__here.base, message, size);
+        if (room) memcpy(room + tpool__here.base, message, size); /* NOLINT(bugprone-not-null-terminated-result) */
         tpool__outcome_free(outcome);
     } else if (tpool__here.has_returned) {
         uintptr_t offset = (uintptr_t)value - (uintptr_t)(tpool__here.result.bytes + tpool__here.base);
@@ -8889,7 +8889,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__here_pool = pool;
     sigset_t none;
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe): a process of one thread */
     pthread_attr_t attributes;
     pthread_t thread;
     if (pool->config.stack_size && pthread_attr_init(&attributes) == 0) { /* as for a thread; see tpool__thread_start */
@@ -9059,7 +9059,7 @@ static bool tpool__serving_prepare(void) {
     sigset_t all;
     sigfillset(&all);
     sigdelset(&all, SIGCHLD);
-    sigprocmask(SIG_SETMASK, &all, NULL);
+    sigprocmask(SIG_SETMASK, &all, NULL); /* NOLINT(concurrency-mt-unsafe): a process of one thread */
     return true;
 }
 static void tpool__make_spare(tpool *pool) {
