@@ -1,4 +1,4 @@
-/* Shared by the tests: gates that force an interleaving, and little helpers. POSIX threads are used here, not C11
+/* Shared by the tests: gates that force an interleaving, threads that block, and little helpers. POSIX threads are used here, not C11
    ones, because ThreadSanitizer sees through them. */
 #ifndef TPOOL_TESTS_SUPPORT_H
 #define TPOOL_TESTS_SUPPORT_H
@@ -17,6 +17,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 #include <cmocka.h>
 
 #include "tpool.h"
@@ -35,6 +38,12 @@ static inline void gate_pass(gate *g) {
     g->arrived++;
     pthread_cond_broadcast(&g->changed);
     while (!g->open) pthread_cond_wait(&g->changed, &g->lock);
+    pthread_mutex_unlock(&g->lock);
+}
+static inline void gate_close(gate *g) {
+    pthread_mutex_lock(&g->lock);
+    g->open = false;
+    g->arrived = 0;
     pthread_mutex_unlock(&g->lock);
 }
 static inline void gate_open(gate *g) {
@@ -62,9 +71,37 @@ static inline void sleep_ms(int ms) {
     while (nanosleep(&t, &t) != 0) { }
 }
 
-/* Polls until the condition holds; fails the test after a minute. */
+/* A look at a process in which there is no cmocka, a story or a child: it ends where something is not as it must be. */
+#define CHECK(condition) do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+            _exit(102); \
+        } \
+    } while (0)
+#define CHECK_STATUS(expected, call) do { \
+        tpool_status check_got = (call); \
+        if (check_got != (expected)) { \
+            fprintf(stderr, "%s:%d: %s gave %s\n", __FILE__, __LINE__, #call, tpool_status_name(check_got)); \
+            _exit(102); \
+        } \
+    } while (0)
+#define CHECK_EVENTUALLY(condition) do { \
+        int64_t check_end = tpool_now() + 2 * LIMIT; \
+        while (!(condition)) { \
+            CHECK(tpool_now() < check_end); \
+            sleep_ms(1); \
+        } \
+    } while (0)
+
+/* For what ends at once unless something is broken. */
+#ifndef LIMIT_SECONDS
+#define LIMIT_SECONDS 30
+#endif
+#define LIMIT TPOOL_SEC(LIMIT_SECONDS)
+
+/* Polls until the condition holds; fails the test when it never does. */
 #define EVENTUALLY(condition) do { \
-        int64_t eventually_end = tpool_now() + TPOOL_SEC(60); \
+        int64_t eventually_end = tpool_now() + 2 * LIMIT; \
         while (!(condition)) { \
             if (tpool_now() > eventually_end) fail_msg("never became true: %s", #condition); \
             sleep_ms(1); \
@@ -72,6 +109,110 @@ static inline void sleep_ms(int ms) {
     } while (0)
 
 #define assert_status(expected, call) assert_string_equal(tpool_status_name(expected), tpool_status_name(call))
+
+/* The helpers below stand in tests of cmocka and in stories. */
+#ifdef IN_STORIES
+#define REQUIRE CHECK
+#define REQUIRE_STATUS CHECK_STATUS
+#define REQUIRE_EVENTUALLY CHECK_EVENTUALLY
+#else
+#define REQUIRE assert_true
+#define REQUIRE_STATUS assert_status
+#define REQUIRE_EVENTUALLY EVENTUALLY
+#endif
+#define AWAIT_ARRIVALS(g, n) REQUIRE_EVENTUALLY(gate_arrived(g) >= (n))
+
+static inline tpool *new_pool_as(tpool_config config) {
+    tpool *pool = NULL;
+    REQUIRE_STATUS(TPOOL_OK, tpool_create(&pool, &config));
+    REQUIRE(pool != NULL);
+    return pool;
+}
+static inline tpool *new_pool(int workers) { return new_pool_as((tpool_config){ .max_workers = workers }); }
+
+static inline tpool_future *submitted_task(tpool *pool, tpool_task task) {
+    tpool_future *future = NULL;
+    REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    REQUIRE(future != NULL);
+    return future;
+}
+static inline tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *future = NULL;
+    REQUIRE_STATUS(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
+    REQUIRE(future != NULL);
+    return future;
+}
+/* Waits for the end of a future, releases it, and tells the end. */
+static inline tpool_status end_of(tpool_future *future) {
+    tpool_status status = tpool_future_result(future, LIMIT, NULL);
+    tpool_future_release(future);
+    return status;
+}
+static inline tpool_stats stats_of(tpool *pool) {
+    tpool_stats stats;
+    REQUIRE_STATUS(TPOOL_OK, tpool_get_stats(pool, &stats));
+    return stats;
+}
+static inline void *nothing(void *arg) { return arg; }
+
+/* A call that may block, made by a thread of its own. */
+typedef struct background {
+    pthread_t thread;
+    tpool_status (*call)(void *context);
+    void *context;
+    atomic_int thread_id;   /* the system's number; 0 until it is about to call */
+    atomic_bool returned;
+    tpool_status status;
+} background;
+
+static inline void *background_main(void *arg) {
+    background *b = (background *)arg;
+#ifdef __linux__
+    atomic_store(&b->thread_id, (int)syscall(SYS_gettid));
+#else
+    atomic_store(&b->thread_id, 1);
+#endif
+    b->status = b->call(b->context);
+    atomic_store(&b->returned, true);
+    return NULL;
+}
+static inline void background_start(background *b, tpool_status (*call)(void *context), void *context) {
+    b->call = call;
+    b->context = context;
+    atomic_store(&b->thread_id, 0);
+    atomic_store(&b->returned, false);
+    REQUIRE(pthread_create(&b->thread, NULL, background_main, b) == 0);
+}
+
+/* The system says that the thread sleeps. */
+static inline bool background_sleeps(background *b) {
+    int id = atomic_load(&b->thread_id);
+    if (id == 0) return false;
+#ifdef __linux__
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", id);
+    FILE *file = fopen(path, "r");
+    if (!file) return false;
+    char *got = fgets(line, sizeof line, file);
+    fclose(file);
+    char *name_end = got ? strrchr(line, ')') : NULL;
+    return name_end && name_end[1] == ' ' && name_end[2] == 'S';
+#else
+    sleep_ms(20);
+    return true;
+#endif
+}
+/* Returns once the call blocks: asleep at several looks in a row, so that a short sleep on a lock does not count. */
+static inline void background_await_block(background *b) {
+    int looks = 0;
+    REQUIRE_EVENTUALLY((looks = background_sleeps(b) ? looks + 1 : 0) >= 5);
+    REQUIRE(!atomic_load(&b->returned));
+}
+static inline tpool_status background_join(background *b) {
+    REQUIRE_EVENTUALLY(atomic_load(&b->returned));
+    pthread_join(b->thread, NULL);
+    return b->status;
+}
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SLOW_TOOL 1

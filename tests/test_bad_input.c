@@ -3,13 +3,10 @@
 #include "support.h"
 #include <limits.h>
 
-#define LIMIT TPOOL_SEC(30)
-
 static atomic_int runs, freed;
 static void *count_run(void *arg) { atomic_fetch_add(&runs, 1); return arg; }
 static void count_free(void *arg) { (void)arg; atomic_fetch_add(&freed, 1); }
 static void count_owned(void *result) { (void)result; atomic_fetch_add(&freed, 1); }
-static void *nothing(void *arg) { return arg; }
 static void no_callback(tpool_future *future, void *context) {
     (void)future;
     (void)context;
@@ -20,7 +17,7 @@ static void no_callback(tpool_future *future, void *context) {
 static char poison_place;
 #define POISON ((void *)&poison_place)
 
-static tpool *new_pool(void) {
+static tpool *new_untouched_pool(void) {
     tpool *pool;
     assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 4, .min_workers = 2 }));
     return pool;
@@ -119,7 +116,7 @@ static void calls_on_no_pool_are_invalid(void **state) {
 static void pool_calls_refuse_bad_numbers_and_change_nothing(void **state) {
     (void)state;
     reset_counts();
-    tpool *pool = new_pool();
+    tpool *pool = new_untouched_pool();
     static const unsigned bad_flags[] = { 8, 16, 8 | TPOOL_WAIT, 16 | TPOOL_CANCEL_PENDING, 0x80000000u, UINT_MAX };
     for (size_t i = 0; i < sizeof bad_flags / sizeof bad_flags[0]; i++) {
         assert_status(TPOOL_INVALID, tpool_shutdown(pool, bad_flags[i]));
@@ -145,7 +142,7 @@ static void pool_calls_refuse_bad_numbers_and_change_nothing(void **state) {
 static void submits_refuse_bad_arguments_and_take_nothing(void **state) {
     (void)state;
     reset_counts();
-    tpool *pool = new_pool();
+    tpool *pool = new_untouched_pool();
     tpool_task good = { .fn = count_run, .arg = POISON, .arg_free = count_free };
     tpool_task without_fn = { .arg = POISON, .arg_free = count_free };
     tpool_task without_bytes = { .fn = count_run, .arg_size = 4, .arg_free = count_free };
@@ -184,7 +181,7 @@ static void submits_refuse_bad_arguments_and_take_nothing(void **state) {
 static void submit_many_refuses_bad_arguments(void **state) {
     (void)state;
     reset_counts();
-    tpool *pool = new_pool();
+    tpool *pool = new_untouched_pool();
     tpool_task good[2] = { { .fn = count_run, .arg = POISON, .arg_free = count_free }, { .fn = count_run } };
     tpool_future *futures[2] = { POISON, POISON };
     size_t taken = 9;
@@ -206,7 +203,7 @@ static void submit_many_refuses_bad_arguments(void **state) {
 static void submit_many_stops_at_the_first_bad_task(void **state) {
     (void)state;
     reset_counts();
-    tpool *pool = new_pool();
+    tpool *pool = new_untouched_pool();
     tpool_task tasks[4] = {
         { .fn = count_run }, { .fn = NULL, .arg_free = count_free }, { .fn = count_run, .arg_free = count_free },
         { .fn = count_run },
@@ -226,7 +223,7 @@ static void submit_many_stops_at_the_first_bad_task(void **state) {
 static void what_may_be_null_or_zero_is_taken(void **state) {
     (void)state;
     reset_counts();
-    tpool *pool = new_pool();
+    tpool *pool = new_untouched_pool();
     tpool_task plain = { .fn = count_run, .expires_ns = -1, .run_limit_ns = -1 };   /* not above 0: no limit */
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, count_run, NULL, NULL));
@@ -443,7 +440,7 @@ static void free_item(void *item, void *context) { (void)context; count_free(ite
 static void map_refuses_bad_specifications(void **state) {
     (void)state;
     reset_counts();
-    tpool *pool = new_pool();
+    tpool *pool = new_untouched_pool();
     int items[3] = { 1, 2, 3 };
     tpool_map_spec good = { .fn = count_item, .items = items, .count = 3, .stride = sizeof items[0] };
     tpool_map_spec bad[] = {
@@ -486,7 +483,7 @@ static void calls_on_no_map_are_harmless(void **state) {
 static void map_error_refuses_what_it_cannot_tell(void **state) {
     (void)state;
     reset_counts();
-    tpool *pool = new_pool();
+    tpool *pool = new_untouched_pool();
     int items[2] = { 1, 2 };
     tpool_map_spec spec = { .fn = count_item, .items = items, .count = 2, .stride = sizeof items[0] };
     tpool_map_iter *iter;
@@ -510,7 +507,7 @@ static void count_body(size_t begin, size_t end, void *context) {
 static void for_refuses_bad_arguments(void **state) {
     (void)state;
     reset_counts();
-    tpool *pool = new_pool();
+    tpool *pool = new_untouched_pool();
     assert_status(TPOOL_INVALID, tpool_for(NULL, 0, 10, 1, count_body, NULL));
     assert_status(TPOOL_INVALID, tpool_for(pool, 0, 10, 1, NULL, NULL));
     assert_status(TPOOL_INVALID, tpool_for(pool, 1, 0, 1, count_body, NULL));

@@ -7,19 +7,6 @@
 
 #define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
 
-static tpool *create_pool(int workers) {
-    tpool_config config = { .max_workers = workers };
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-
-static tpool_future *submit(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    return future;
-}
-
 /* The value of a future that must succeed; releases the future. */
 static void *take(tpool_future *future) {
     void *value = NULL;
@@ -27,8 +14,6 @@ static void *take(tpool_future *future) {
     tpool_future_release(future);
     return value;
 }
-
-static void *nothing(void *arg) { return arg; }
 
 static void create_bare(tpool_future **futures, int count) {
     for (int i = 0; i < count; i++) assert_status(TPOOL_OK, tpool_future_create(&futures[i]));
@@ -127,9 +112,9 @@ static void tasks_come_in_the_order_in_which_they_end(void **state) {
     enum { count = 3 };
     static const int order[count] = { 2, 0, 1 };
     gate gates[count] = { GATE_CLOSED, GATE_CLOSED, GATE_CLOSED };
-    tpool *pool = create_pool(count);
+    tpool *pool = new_pool(count);
     tpool_future *f[count];
-    for (int i = 0; i < count; i++) f[i] = submit(pool, gate_task, &gates[i]);
+    for (int i = 0; i < count; i++) f[i] = submitted(pool, gate_task, &gates[i]);
     tpool_completions *completions = start(f, count);
     for (int i = 0; i < count; i++) {
         check_none(completions, 0, TPOOL_TIMEOUT);
@@ -213,10 +198,10 @@ static void a_future_is_yielded_once_however_often_it_is_in_the_set(void **state
 
 static void every_end_is_yielded(void **state) {
     (void)state;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     tpool_future *f[4];
     assert_status(TPOOL_OK, tpool_pause(pool)); /* so that the task stays queued */
-    f[0] = submit(pool, nothing, NULL);
+    f[0] = submitted(pool, nothing, NULL);
     create_bare(&f[1], 3);
     tpool_completions *completions = start(f, 4);
     assert_true(tpool_future_cancel(f[0]));
@@ -240,11 +225,11 @@ static void every_end_is_yielded(void **state) {
 
 static void a_task_that_expires_while_next_waits_is_yielded(void **state) {
     (void)state;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
     tpool_future *f[2];
     assert_status(TPOOL_OK, tpool_pause(pool)); /* nobody's turn comes: only the iterator can notice */
-    f[0] = submit(pool, nothing, NULL);
+    f[0] = submitted(pool, nothing, NULL);
     tpool_completions *completions = start(f, 1);
     for (int i = 0; i < 2; i++) { /* in the set from the start, and added */
         assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &f[1]));
@@ -459,7 +444,7 @@ static void several_threads_may_add_while_one_consumes(void **state) {
     (void)state;
     int each = COUNT(5000), total = FEEDERS * each;
     gate begin = GATE_CLOSED;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     tpool_future *last = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&last)); /* keeps the set from running empty meanwhile */
     tpool_completions *completions = start(&last, 1);
@@ -517,14 +502,14 @@ static void *return_payload(void *arg) {
 static void submit_add_release_is_safe_and_what_is_yielded_lives_until_the_following_next(void **state) {
     (void)state;
     enum { window = 16 };
-    int total = COUNT(5000), submitted = 0, yielded = 0;
+    int total = COUNT(5000), given = 0, yielded = 0;
     long sum = 0;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     tpool_completions *completions = start(NULL, 0);
     atomic_store(&payloads_freed, 0);
     while (yielded < total) {
-        while (submitted < total && submitted - yielded < window) {
-            tpool_future *future = submit(pool, return_payload, (void *)(intptr_t)submitted++);
+        while (given < total && given - yielded < window) {
+            tpool_future *future = submitted(pool, return_payload, (void *)(intptr_t)given++);
             assert_status(TPOOL_OK, tpool_completions_add(completions, future));
             tpool_future_release(future);
         }
@@ -547,10 +532,10 @@ static void submit_add_release_is_safe_and_what_is_yielded_lives_until_the_follo
 
 static void what_is_yielded_last_lives_until_the_destroy(void **state) {
     (void)state;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     void *value = NULL;
     atomic_store(&payloads_freed, 0);
-    tpool_future *future = submit(pool, return_payload, (void *)(intptr_t)77), *kept = NULL;
+    tpool_future *future = submitted(pool, return_payload, (void *)(intptr_t)77), *kept = NULL;
     tpool_completions *completions = start(&future, 1);
     tpool_future_release(future);
     kept = next(completions);
@@ -594,11 +579,11 @@ static void a_set_may_be_left_half_way(void **state) {
 static void a_set_may_hold_the_last_reference_to_what_is_pending(void **state) {
     (void)state;
     gate held = GATE_CLOSED;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     tpool_future *f[3];
     atomic_store(&payloads_freed, 0);
-    f[0] = submit(pool, gate_task, &held);
-    for (int i = 1; i < 3; i++) f[i] = submit(pool, return_payload, NULL);
+    f[0] = submitted(pool, gate_task, &held);
+    for (int i = 1; i < 3; i++) f[i] = submitted(pool, return_payload, NULL);
     tpool_completions *completions = start(f, 3);
     release_all(f, 3);
     tpool_completions_destroy(completions); /* the tasks run all the same */
@@ -610,10 +595,10 @@ static void a_set_may_hold_the_last_reference_to_what_is_pending(void **state) {
 static void leaving_while_futures_end_in_other_threads_is_safe(void **state) {
     (void)state;
     enum { count = 20 };
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     for (int round = 0; round < COUNT(2000); round++) {
         tpool_future *f[count];
-        for (int i = 0; i < count; i++) f[i] = submit(pool, nothing, NULL);
+        for (int i = 0; i < count; i++) f[i] = submitted(pool, nothing, NULL);
         tpool_completions *completions = start(f, count);
         for (int i = 0; i < round % 4; i++) next(completions);
         tpool_completions_destroy(completions);
@@ -627,12 +612,12 @@ static void leaving_while_futures_end_in_other_threads_is_safe(void **state) {
 static void a_hundred_thousand_futures_come_once_each(void **state) {
     (void)state;
     size_t count = COUNT(100000);
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     tpool_future **f = calloc(count, sizeof *f);
     char *seen = calloc(count, 1);
     assert_non_null(f);
     assert_non_null(seen);
-    for (size_t i = 0; i < count; i++) f[i] = submit(pool, nothing, &seen[i]);
+    for (size_t i = 0; i < count; i++) f[i] = submitted(pool, nothing, &seen[i]);
     tpool_completions *completions = start(f, count);
     for (size_t i = 0; i < count; i++) {
         void *value = NULL;
@@ -657,12 +642,12 @@ static void a_hundred_thousand_futures_come_once_each(void **state) {
 static void futures_of_several_pools_and_of_none_mix(void **state) {
     (void)state;
     enum { count = 300 };
-    tpool *pools[2] = { create_pool(1), create_pool(2) };
+    tpool *pools[2] = { new_pool(1), new_pool(2) };
     tpool_future *f[count];
     bool seen[count] = { false };
     for (int i = 0; i < count; i++) {
         if (i % 3 == 2) create_bare(&f[i], 1);
-        else f[i] = submit(pools[i % 3], nothing, NULL);
+        else f[i] = submitted(pools[i % 3], nothing, NULL);
     }
     tpool_completions *completions = start(f, count);
     for (int i = 2; i < count; i += 3) succeed(f[i]);
@@ -681,8 +666,8 @@ static void futures_of_several_pools_and_of_none_mix(void **state) {
 
 static void a_set_outlives_the_pool_of_its_futures(void **state) {
     (void)state;
-    tpool *pool = create_pool(1);
-    tpool_future *f[2] = { submit(pool, nothing, NULL), submit(pool, nothing, NULL) };
+    tpool *pool = new_pool(1);
+    tpool_future *f[2] = { submitted(pool, nothing, NULL), submitted(pool, nothing, NULL) };
     tpool_completions *completions = start(f, 2);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     next(completions);
@@ -740,8 +725,8 @@ static void *consume_own_children(void *arg) {
 
 static void a_task_consumes_its_own_children_in_a_pool_of_one(void **state) {
     (void)state;
-    inside in = { .pool = create_pool(1), .count = COUNT(1000) };
-    take(submit(in.pool, consume_own_children, &in));
+    inside in = { .pool = new_pool(1), .count = COUNT(1000) };
+    take(submitted(in.pool, consume_own_children, &in));
     assert_int_equal(0, in.troubles);
     assert_int_equal(in.count, in.yielded);
     assert_status(TPOOL_OK, tpool_destroy(in.pool));

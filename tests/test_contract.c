@@ -6,37 +6,7 @@
 #include <sys/wait.h>
 
 /* Long enough for any machine; a wait that needs it is one that would have hung. */
-#define PATIENCE TPOOL_SEC(20)
 
-static tpool *new_pool(tpool_config config) {
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    assert_non_null(future);
-    return future;
-}
-static tpool_future *submitted_task(tpool *pool, tpool_task task) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
-    assert_non_null(future);
-    return future;
-}
-/* How it ended; the future is given up. */
-static tpool_status end_of(tpool_future *future) {
-    tpool_status status = tpool_future_result(future, PATIENCE, NULL);
-    tpool_future_release(future);
-    return status;
-}
-static tpool_stats stats_of(tpool *pool) {
-    tpool_stats stats;
-    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
-    return stats;
-}
-static void *nothing(void *arg) { return arg; }
 static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return NULL; }
 static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
 static void count_callback(tpool_future *future, void *context) {
@@ -50,7 +20,7 @@ static void count_callback(tpool_future *future, void *context) {
 typedef struct lapsing { tpool *pool; gate hold; tpool_future *all[4]; atomic_int callbacks; } lapsing;
 static void lapsing_begin(lapsing *l, int64_t expires_ns) {
     *l = (lapsing){ .hold = GATE_CLOSED };
-    l->pool = new_pool((tpool_config){ .max_workers = 1 });
+    l->pool = new_pool_as((tpool_config){ .max_workers = 1 });
     l->all[0] = submitted(l->pool, gate_task, &l->hold);
     gate_await_arrivals(&l->hold, 1);
     l->all[1] = submitted_task(l->pool, (tpool_task){ .fn = nothing, .expires_ns = expires_ns });
@@ -104,7 +74,7 @@ static void a_look_for_the_first_of_many_ends_every_one_whose_time_has_passed(vo
 typedef struct wait_for_all { tpool_future **futures; atomic_bool over; } wait_for_all;
 static void *wait_for_all_four(void *arg) {
     wait_for_all *w = arg;
-    (void)tpool_wait(w->futures, 4, TPOOL_ALL_COMPLETED, PATIENCE, NULL);
+    (void)tpool_wait(w->futures, 4, TPOOL_ALL_COMPLETED, LIMIT, NULL);
     atomic_store(&w->over, true);
     return NULL;
 }
@@ -132,7 +102,7 @@ static void cancels_adds_and_callbacks_notice_an_expiry_too(void **state) {
     static gate hold;
     static atomic_int callbacks, late;
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *holder = submitted(pool, gate_task, &hold), *expiring[3];
     gate_await_arrivals(&hold, 1);
     for (int i = 0; i < 3; i++) {
@@ -195,8 +165,8 @@ static void a_task_in_place_within_a_callers_run_is_its_own_pools(void **state) 
     (void)state;
     static two_pools t;
     t = (two_pools){ .hold = GATE_CLOSED };
-    t.outer = new_pool((tpool_config){ .max_workers = 1 });
-    t.inner = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+    t.outer = new_pool_as((tpool_config){ .max_workers = 1 });
+    t.inner = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     tpool_future *holder = submitted(t.inner, gate_task, &t.hold);
     gate_await_arrivals(&t.hold, 1);
     tpool_future *filler = submitted(t.inner, nothing, NULL);
@@ -227,7 +197,7 @@ static void a_task_in_place_within_a_callers_run_is_its_own_pools(void **state) 
 typedef struct slow_hook { tpool_future *awaited; atomic_int entered; tpool_status waited; } slow_hook;
 static void wait_in_finalizer(void *context) {
     slow_hook *hook = context;
-    if (atomic_fetch_add(&hook->entered, 1) == 0) hook->waited = tpool_future_result(hook->awaited, PATIENCE, NULL);
+    if (atomic_fetch_add(&hook->entered, 1) == 0) hook->waited = tpool_future_result(hook->awaited, LIMIT, NULL);
 }
 static void a_finalizer_that_waits_keeps_no_other_worker_from_working(void **state) {
     (void)state;
@@ -236,7 +206,7 @@ static void a_finalizer_that_waits_keeps_no_other_worker_from_working(void **sta
     hook = (slow_hook){ .waited = TPOOL_INVALID };
     both = (gate)GATE_CLOSED;
     assert_status(TPOOL_OK, tpool_future_create(&hook.awaited));
-    tpool *pool = new_pool((tpool_config){ .max_workers = 2, .max_tasks_per_worker = 2, .finalizer = wait_in_finalizer,
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .max_tasks_per_worker = 2, .finalizer = wait_in_finalizer,
                                            .context = &hook });
     /* Each of the two workers runs one task, then one of them its second and last. */
     tpool_future *first = submitted(pool, gate_task, &both), *second = submitted(pool, gate_task, &both);
@@ -246,7 +216,7 @@ static void a_finalizer_that_waits_keeps_no_other_worker_from_working(void **sta
     ended[0] = end_of(first);
     ended[1] = end_of(second);
     ended[2] = end_of(submitted(pool, nothing, NULL));
-    int64_t end = tpool_now() + PATIENCE;
+    int64_t end = tpool_now() + LIMIT;
     while (atomic_load(&hook.entered) == 0 && tpool_now() < end) sleep_ms(1);
     int entered = atomic_load(&hook.entered);
     sleep_ms(20);   /* time to fall asleep, for both */
@@ -268,7 +238,7 @@ static void a_finalizer_may_wait_for_work_that_its_own_pool_does_elsewhere(void 
     static slow_hook hook;
     hook = (slow_hook){ .waited = TPOOL_INVALID };
     assert_status(TPOOL_OK, tpool_future_create(&hook.awaited));
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1, .finalizer = wait_in_finalizer,
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1, .finalizer = wait_in_finalizer,
                                            .context = &hook });
     tpool_status ended = end_of(submitted(pool, nothing, NULL));
     EVENTUALLY(atomic_load(&hook.entered) == 1);
@@ -292,7 +262,7 @@ static void a_finalizer_may_wait_for_work_that_its_own_pool_does_elsewhere(void 
 /* The worker may still be leaving its task when the result is there, but it is not long about it. */
 static void drain_without_time_tells_soon_that_a_used_pool_is_at_rest(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2 });
     for (int i = 0; i < 20; i++) {
         assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
         EVENTUALLY(tpool_drain(pool, 0) == TPOOL_OK);
@@ -304,7 +274,7 @@ static void drain_tells_at_once_that_a_warm_pool_is_at_rest(void **state) {
     (void)state;
     int untrue = 0;
     for (int i = 0; i < 10; i++) {
-        tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 2 });
         assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
         if (tpool_drain(pool, 0) != TPOOL_OK) untrue++;
         assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -342,7 +312,7 @@ static void ending_its_pool_from_arg_free_is_a_deadlock(void **state) {
     static ending run, cancelled;
     static gate hold;
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     run = cancelled = (ending){ .pool = pool };
     ending *run_at = &run, *cancelled_at = &cancelled;
     tpool_task task = { .fn = nothing, .arg = &run_at, .arg_size = sizeof run_at, .arg_free = end_in_free };
@@ -365,7 +335,7 @@ static void ending_its_pool_from_arg_free_is_a_deadlock(void **state) {
 static void ending_its_pool_from_the_free_of_a_result_that_nobody_holds_is_a_deadlock(void **state) {
     (void)state;
     static ending kept, failed;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     kept = failed = (ending){ .pool = pool };
     assert_status(TPOOL_OK, tpool_submit(pool, return_owned, &kept, NULL));
     assert_status(TPOOL_OK, tpool_submit(pool, return_owned_and_raise, &failed, NULL));
@@ -381,7 +351,7 @@ static void ending_its_pool_from_a_callers_run_outside_is_a_deadlock(void **stat
     static ending task, callback;
     static gate hold;
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     task = callback = (ending){ .pool = pool };
     tpool_future *holder = submitted(pool, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
@@ -411,13 +381,13 @@ static void *fork_and_join_end(void *arg) {
 static void ending_its_pool_from_an_item_a_body_or_a_job_is_a_deadlock(void **state) {
     (void)state;
     static ending item, body, job;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     item = body = job = (ending){ .pool = pool };
     int one = 1;
     tpool_map_iter *iter = NULL;
     tpool_map_spec spec = { .fn = end_from_item, .context = &item, .items = &one, .count = 1, .stride = sizeof one };
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
-    assert_status(TPOOL_OK, tpool_map_next(iter, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
     tpool_map_close(iter);
     assert_status(TPOOL_OK, tpool_for(pool, 0, 1, 1, end_from_body, &body));
     assert_status(TPOOL_OK, end_of(submitted(pool, fork_and_join_end, &job)));
@@ -433,10 +403,10 @@ static void a_callback_of_a_pool_that_is_gone_may_end_a_new_one(void **state) {
     static ending e;
     int deadlocks = 0;
     for (int i = 0; i < 10; i++) {
-        tpool *old = new_pool((tpool_config){ .max_workers = 1 });
+        tpool *old = new_pool_as((tpool_config){ .max_workers = 1 });
         tpool_future *future = submitted(old, nothing, NULL);
         assert_status(TPOOL_OK, tpool_destroy(old));
-        e = (ending){ .pool = new_pool((tpool_config){ .max_workers = 1 }) };
+        e = (ending){ .pool = new_pool_as((tpool_config){ .max_workers = 1 }) };
         assert_status(TPOOL_OK, tpool_future_add_done_callback(future, end_in_callback, &e));
         deadlocks += e.drain == TPOOL_DEADLOCK;
         tpool_future_release(future);
@@ -472,7 +442,7 @@ static void during_a_pause_a_loop_goes_on_and_others_take_no_more_of_it(void **s
     (void)state;
     static paused_loop p;
     p = (paused_loop){ .in_callers_part = GATE_CLOSED, .in_workers_part = GATE_CLOSED };
-    p.pool = new_pool((tpool_config){ .max_workers = 1 });
+    p.pool = new_pool_as((tpool_config){ .max_workers = 1 });
     pthread_t thread;
     assert_int_equal(0, pthread_create(&thread, NULL, loop_in_thread, &p));
     gate_await_arrivals(&p.in_callers_part, 1);
@@ -498,7 +468,7 @@ static void a_shut_pool_is_shut_before_it_is_full(void **state) {
         static gate hold;
         static atomic_int runs;
         hold = (gate)GATE_CLOSED;
-        tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1,
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
                                                .on_full = (tpool_full_policy)policy });
         tpool_future *holder = submitted(pool, gate_task, &hold);
         gate_await_arrivals(&hold, 1);
@@ -529,7 +499,7 @@ static void a_shut_pool_is_shut_before_it_is_full(void **state) {
 
 static void a_bad_argument_is_invalid_whatever_state_the_pool_is_in(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 2, .min_workers = 2 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .min_workers = 2 });
     assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
     tpool_future *future = (tpool_future *)pool;
     assert_status(TPOOL_INVALID, tpool_submit(pool, NULL, NULL, &future));
@@ -550,7 +520,7 @@ static void a_bad_argument_is_invalid_whatever_state_the_pool_is_in(void **state
 static bool fail_to_start(void *context) { (void)context; return false; }
 static void a_broken_pool_stays_broken_after_a_shutdown(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .initializer = fail_to_start });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = fail_to_start });
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, nothing, NULL)));
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
     tpool_future *future = (tpool_future *)pool;
@@ -558,15 +528,15 @@ static void a_broken_pool_stays_broken_after_a_shutdown(void **state) {
     assert_null(future);
     assert_status(TPOOL_BROKEN, tpool_warm_up(pool, 1));
     assert_status(TPOOL_BROKEN, tpool_for(pool, 0, 1, 1, end_from_body, NULL));
-    assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 static void what_is_done_is_told_before_any_reason_not_to_wait(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *done = submitted(pool, nothing, pool);
-    assert_status(TPOOL_OK, tpool_future_result(done, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(done, LIMIT, NULL));
     void *result = NULL;
     assert_status(TPOOL_OK, tpool_future_result(done, 0, &result));
     assert_ptr_equal(pool, result);
@@ -588,7 +558,7 @@ static void every_refusal_hands_out_null(void **state) {
     (void)state;
     static gate hold;
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     void *junk = &hold;
     tpool_future *holder = submitted(pool, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
@@ -621,7 +591,7 @@ static void every_refusal_hands_out_null(void **state) {
     size_t taken = 7;
     tpool_status refused[6] = {
         tpool_submit(pool, nothing, NULL, &future), tpool_submit_copy(pool, nothing, &item, sizeof item, &copied),
-        tpool_submit_task(pool, &tasks[0], &tasked), tpool_run_with_timeout(pool, &tasks[0], PATIENCE, &limited),
+        tpool_submit_task(pool, &tasks[0], &tasked), tpool_run_with_timeout(pool, &tasks[0], LIMIT, &limited),
         tpool_submit_many(pool, tasks, 2, many, &taken), TPOOL_SHUTDOWN };
     iter = junk;
     refused[5] = tpool_map(pool, &spec, &iter);
@@ -674,7 +644,7 @@ static void a_callers_run_that_ends_an_outside_thread_is_broken_and_the_pool_goe
     static gate hold;
     static atomic_int freed;
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS,
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS,
                                            .on_failure = note_failure, .context = &t });
     tpool_future *holder = submitted(pool, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
@@ -697,7 +667,7 @@ static void a_callers_run_that_ends_an_outside_thread_is_broken_and_the_pool_goe
     gate_open(&hold);
     assert_status(TPOOL_OK, end_of(holder));
     assert_status(TPOOL_OK, end_of(filler));
-    tpool_status drained = tpool_drain(pool, PATIENCE);
+    tpool_status drained = tpool_drain(pool, LIMIT);
     tpool_stats stats = stats_of(pool);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_false(current);
@@ -725,8 +695,8 @@ static void a_callers_run_that_ends_a_worker_breaks_that_workers_task_too(void *
     static crossing c;
     static gate hold;
     hold = (gate)GATE_CLOSED;
-    c.full = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    c.full = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *holder = submitted(c.full, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
     tpool_future *filler = submitted(c.full, nothing, NULL);
@@ -735,8 +705,8 @@ static void a_callers_run_that_ends_a_worker_breaks_that_workers_task_too(void *
     gate_open(&hold);
     assert_status(TPOOL_OK, end_of(holder));
     assert_status(TPOOL_OK, end_of(filler));
-    assert_status(TPOOL_OK, tpool_drain(c.full, PATIENCE));
-    assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(c.full, LIMIT));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     tpool_stats full = stats_of(c.full), own = stats_of(pool);
     assert_status(TPOOL_OK, tpool_destroy(c.full));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -762,11 +732,11 @@ static void *return_and_end(void *arg) {
 static void a_thread_that_ends_after_a_raise_or_a_result_leaves_a_broken_task(void **state) {
     (void)state;
     static atomic_int freed[2];
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *raised = submitted(pool, raise_and_end, &freed[0]);
     tpool_future *returned = submitted(pool, return_and_end, &freed[1]);
-    assert_status(TPOOL_BROKEN, tpool_future_result(raised, PATIENCE, NULL));
-    assert_status(TPOOL_BROKEN, tpool_future_result(returned, PATIENCE, NULL));
+    assert_status(TPOOL_BROKEN, tpool_future_result(raised, LIMIT, NULL));
+    assert_status(TPOOL_BROKEN, tpool_future_result(returned, LIMIT, NULL));
     assert_int_equal(1, atomic_load(&freed[0]));
     assert_int_equal(1, atomic_load(&freed[1]));
     const tpool_error *error = NULL;
@@ -799,7 +769,7 @@ static void a_source_shut_down_in_the_middle_ends_with_what_was_taken(void **sta
     for (unsigned flags = 0; flags <= TPOOL_CANCEL_PENDING; flags += TPOOL_CANCEL_PENDING) {
         static source s;
         s = (source){ .ends_at = 1000000 };
-        tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
         tpool_map_spec spec = { .fn = same_item, .context = &s, .next = next_number, .chunk_size = 1, .buffer_size = 4,
                                 .item_free = count_item_free };
         tpool_map_iter *iter = NULL;
@@ -807,19 +777,19 @@ static void a_source_shut_down_in_the_middle_ends_with_what_was_taken(void **sta
         assert_int_equal(4, s.given);
         void *result = NULL;
         for (intptr_t i = 1; i <= 10; i++) {
-            assert_status(TPOOL_OK, tpool_map_next(iter, PATIENCE, &result));
+            assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
             assert_int_equal(i, (intptr_t)result);
             assert_int_equal(i + 4, s.given);   /* exactly four ahead */
         }
         assert_status(TPOOL_OK, tpool_shutdown(pool, flags));
         int taken = s.given, ok = 0, cancelled = 0, other = 0;
         tpool_status status;
-        while ((status = tpool_map_next(iter, PATIENCE, &result)) != TPOOL_END && other == 0) {
+        while ((status = tpool_map_next(iter, LIMIT, &result)) != TPOOL_END && other == 0) {
             if (status == TPOOL_OK && cancelled == 0) ok++;
             else if (status == TPOOL_CANCELLED && !result) cancelled++;
             else other++;
         }
-        assert_status(TPOOL_END, tpool_map_next(iter, PATIENCE, &result));
+        assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, &result));
         assert_null(result);
         tpool_map_close(iter);
         assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -837,7 +807,7 @@ static void a_timeout_of_map_next_takes_nothing_from_the_source(void **state) {
     static gate hold;
     s = (source){ .ends_at = 9 };
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *holder = submitted(pool, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
     tpool_map_spec spec = { .fn = same_item, .context = &s, .next = next_number, .buffer_size = 3 };
@@ -850,7 +820,7 @@ static void a_timeout_of_map_next_takes_nothing_from_the_source(void **state) {
     tpool_status before_any = tpool_map_error(iter, &error);
     gate_open(&hold);
     int ok = 0;
-    while (tpool_map_next(iter, PATIENCE, NULL) == TPOOL_OK) ok++;
+    while (tpool_map_next(iter, LIMIT, NULL) == TPOOL_OK) ok++;
     tpool_map_close(iter);
     assert_status(TPOOL_OK, end_of(holder));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -882,7 +852,7 @@ static void submit_many_that_waits_for_room_tells_what_a_shutdown_left(void **st
     static gate hold;
     static atomic_int freed;
     hold = (gate)GATE_CLOSED;
-    m.pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 2 });
+    m.pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 2 });
     tpool_future *holder = submitted(m.pool, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
     for (int i = 0; i < 5; i++) {
@@ -896,7 +866,7 @@ static void submit_many_that_waits_for_room_tells_what_a_shutdown_left(void **st
     pthread_join(thread, NULL);
     gate_open(&hold);
     assert_status(TPOOL_OK, end_of(holder));
-    assert_status(TPOOL_OK, tpool_drain(m.pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(m.pool, LIMIT));
     int frees = atomic_load(&freed);
     assert_status(TPOOL_SHUTDOWN, m.got);
     assert_int_equal(2, m.taken);
@@ -931,7 +901,7 @@ static void a_task_that_waited_for_room_has_its_priority(void **state) {
     hold = second = (gate)GATE_CLOSED;
     l.at = 0;
     for (int i = 0; i < 4; i++) n[i] = (numbered){ &l, i };
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 3 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 3 });
     tpool_future *holder = submitted(pool, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
     tpool_future *next = submitted_task(pool, (tpool_task){ .fn = gate_task, .arg = &second, .priority = 9 });
@@ -963,12 +933,12 @@ static void a_task_that_expires_in_a_limited_run_tells_so_and_not_the_limit(void
     (void)state;
     static gate hold;
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *holder = submitted(pool, gate_task, &hold), *future = NULL, *late = NULL;
     gate_await_arrivals(&hold, 1);
     tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(10) };
-    tpool_status expired = tpool_run_with_timeout(pool, &task, PATIENCE, &future);
-    task.expires_ns = PATIENCE;
+    tpool_status expired = tpool_run_with_timeout(pool, &task, LIMIT, &future);
+    task.expires_ns = LIMIT;
     tpool_status timeout = tpool_run_with_timeout(pool, &task, TPOOL_MS(10), &late);
     gate_open(&hold);
     assert_status(TPOOL_OK, end_of(holder));
@@ -984,7 +954,7 @@ static void a_limited_run_with_no_time_at_all_is_cancelled_or_done(void **state)
     static gate hold;
     static atomic_int runs;
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *holder = submitted(pool, gate_task, &hold), *future = NULL;
     gate_await_arrivals(&hold, 1);
     tpool_status status = tpool_run_with_timeout(pool, &(tpool_task){ .fn = count_up, .arg = &runs }, -1, &future);
@@ -1000,7 +970,7 @@ static void a_limited_run_with_no_time_at_all_is_cancelled_or_done(void **state)
 
 static void after_a_fork_even_calls_that_threads_do_not_know_give_broken(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     pid_t child = fork();
     assert_true(child >= 0);

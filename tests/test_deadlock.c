@@ -4,19 +4,6 @@
 
 #define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
 
-static tpool *create_pool(int workers) {
-    tpool_config config = { .max_workers = workers };
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-
-static tpool_future *submit(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    return future;
-}
-
 static tpool_future *create_bare(void) {
     tpool_future *future = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&future));
@@ -31,10 +18,8 @@ static void *take(tpool_future *future) {
     return value;
 }
 
-static void *nothing(void *arg) { return arg; }
-
 /* Runs a task from outside. With every worker of the pool busy this ends only once one of them has begun to block. */
-static void probe(tpool *pool) { take(submit(pool, nothing, NULL)); }
+static void probe(tpool *pool) { take(submitted(pool, nothing, NULL)); }
 
 /* ---- A task that waits for itself. */
 
@@ -77,8 +62,8 @@ static void *wait_for_self(void *arg) {
 static void a_task_that_waits_for_itself_gets_deadlock(void **state) {
     (void)state;
     for (int workers = 1; workers <= 2; workers++) {
-        selfish s = { .pool = create_pool(workers), .started = GATE_CLOSED };
-        s.own = submit(s.pool, wait_for_self, &s);
+        selfish s = { .pool = new_pool(workers), .started = GATE_CLOSED };
+        s.own = submitted(s.pool, wait_for_self, &s);
         gate_open(&s.started);
         void *value = NULL;
         assert_status(TPOOL_OK, tpool_future_result(s.own, HANG, &value));
@@ -142,7 +127,7 @@ static void check_ring(tpool **pools, int pool_count, int size, knot_way way) {
     assert_true(size <= most);
     for (int i = 0; i < size; i++) {
         knots[i] = (knot){ .start = &start, .way = way, .first = bare, .got = TPOOL_INVALID, .deadlocks = &deadlocks };
-        futures[i] = submit(pools[i % pool_count], wait_for_wanted, &knots[i]);
+        futures[i] = submitted(pools[i % pool_count], wait_for_wanted, &knots[i]);
     }
     gate_await_arrivals(&start, size);
     for (int i = 0; i < size; i++) knots[i].wanted = futures[(i + 1) % size];
@@ -162,7 +147,7 @@ static void check_ring(tpool **pools, int pool_count, int size, knot_way way) {
 
 static void of_two_tasks_that_wait_for_each_other_one_gets_deadlock(void **state) {
     (void)state;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     for (int round = 0; round < COUNT(300); round++) {
         check_ring(&pool, 1, 2, BY_RESULT);
         check_ring(&pool, 1, 2, BY_ERROR);
@@ -172,22 +157,22 @@ static void of_two_tasks_that_wait_for_each_other_one_gets_deadlock(void **state
 
 static void of_two_pools_tasks_that_wait_for_each_other_one_gets_deadlock(void **state) {
     (void)state;
-    tpool *pools[2] = { create_pool(1), create_pool(1) };
+    tpool *pools[2] = { new_pool(1), new_pool(1) };
     for (int round = 0; round < COUNT(300); round++) check_ring(pools, 2, 2, BY_RESULT);
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_destroy(pools[i]));
 }
 
 static void a_cycle_through_three_pools_gives_deadlock_once(void **state) {
     (void)state;
-    tpool *pools[3] = { create_pool(1), create_pool(1), create_pool(1) };
+    tpool *pools[3] = { new_pool(1), new_pool(1), new_pool(1) };
     for (int round = 0; round < COUNT(300); round++) check_ring(pools, 3, 3, BY_RESULT);
     for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, tpool_destroy(pools[i]));
 }
 
 static void a_later_member_of_a_wait_for_all_closes_a_cycle(void **state) {
     (void)state;
-    tpool *pool = create_pool(4);
-    tpool *pools[3] = { create_pool(1), create_pool(1), create_pool(1) };
+    tpool *pool = new_pool(4);
+    tpool *pools[3] = { new_pool(1), new_pool(1), new_pool(1) };
     for (int round = 0; round < COUNT(50); round++) {
         check_ring(&pool, 1, 2, BY_SET);
         check_ring(&pool, 1, 4, BY_SET);
@@ -227,7 +212,7 @@ static void check_queued_ring(tpool **pools, int pool_count, int size) {
     for (int i = 0; i < pool_count; i++) assert_status(TPOOL_OK, tpool_pause(pools[i]));
     for (int i = 0; i < size; i++) {
         members[i] = (ring_member){ &r, i };
-        atomic_store(&r.futures[i], submit(pools[i % pool_count], wait_for_next, &members[i]));
+        atomic_store(&r.futures[i], submitted(pools[i % pool_count], wait_for_next, &members[i]));
     }
     for (int i = 0; i < pool_count; i++) assert_status(TPOOL_OK, tpool_resume(pools[i]));
     for (int i = 0; i < size; i++) {
@@ -245,7 +230,7 @@ static void check_queued_ring(tpool **pools, int pool_count, int size) {
 static void a_ring_of_queued_tasks_gives_deadlock_once(void **state) {
     (void)state;
     for (int workers = 1; workers <= 3; workers++) {
-        tpool *pools[2] = { create_pool(workers), create_pool(workers) };
+        tpool *pools[2] = { new_pool(workers), new_pool(workers) };
         for (int round = 0; round < COUNT(100); round++) {
             check_queued_ring(pools, 1, 2);
             check_queued_ring(pools, 1, 11);
@@ -294,11 +279,11 @@ static void *away_from_stack(void *arg) {
 
 static void a_cycle_through_a_task_beneath_another_gives_deadlock(void **state) {
     (void)state;
-    tpool *home = create_pool(1), *away = create_pool(1);
+    tpool *home = new_pool(1), *away = new_pool(1);
     for (int round = 0; round < COUNT(200); round++) {
         stacked s = { .pool = home, .started = GATE_CLOSED };
-        s.bottom_future = submit(s.pool, bottom_of_stack, &s);
-        s.away_future = submit(away, away_from_stack, &s);
+        s.bottom_future = submitted(s.pool, bottom_of_stack, &s);
+        s.away_future = submitted(away, away_from_stack, &s);
         gate_await_arrivals(&s.started, 2);
         gate_open(&s.started);
         assert_status(TPOOL_OK, tpool_future_result(s.bottom_future, HANG, NULL));
@@ -337,8 +322,8 @@ static void *run_one_that_waits_for_this(void *arg) {
 
 static void a_task_in_place_that_waits_for_its_own_waiter_gets_deadlock(void **state) {
     (void)state;
-    stacked s = { .pool = create_pool(1), .started = GATE_CLOSED };
-    s.bottom_future = submit(s.pool, run_one_that_waits_for_this, &s);
+    stacked s = { .pool = new_pool(1), .started = GATE_CLOSED };
+    s.bottom_future = submitted(s.pool, run_one_that_waits_for_this, &s);
     gate_open(&s.started);
     take(s.bottom_future);
     assert_status(TPOOL_OK, s.bottom_got);
@@ -381,11 +366,11 @@ static void *fork_jobs_that_wait_for_this(void *arg) {
 static void a_forked_job_that_waits_for_its_own_task_gets_deadlock(void **state) {
     (void)state;
     for (int workers = 1; workers <= 3; workers++) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         assert_status(TPOOL_OK, tpool_warm_up(pool, workers));
         for (int round = 0; round < COUNT(200); round++) {
             parts p = { .pool = pool, .started = GATE_CLOSED };
-            p.own = submit(pool, fork_jobs_that_wait_for_this, &p);
+            p.own = submitted(pool, fork_jobs_that_wait_for_this, &p);
             gate_open(&p.started);
             assert_status(TPOOL_OK, tpool_future_result(p.own, HANG, NULL));
             tpool_future_release(p.own);
@@ -411,11 +396,11 @@ static void *loop_over_parts_that_wait_for_this(void *arg) {
 static void a_part_of_a_loop_that_waits_for_its_own_task_gets_deadlock(void **state) {
     (void)state;
     for (int workers = 1; workers <= 3; workers++) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         assert_status(TPOOL_OK, tpool_warm_up(pool, workers));
         for (int round = 0; round < COUNT(200); round++) {
             parts p = { .pool = pool, .started = GATE_CLOSED };
-            p.own = submit(pool, loop_over_parts_that_wait_for_this, &p);
+            p.own = submitted(pool, loop_over_parts_that_wait_for_this, &p);
             gate_open(&p.started);
             assert_status(TPOOL_OK, tpool_future_result(p.own, HANG, NULL));
             tpool_future_release(p.own);
@@ -466,12 +451,12 @@ static void *other_waits_for_owner(void *arg) {
 static void a_cycle_through_a_job_or_a_part_gives_deadlock_once(void **state) {
     (void)state;
     for (int workers = 1; workers <= 2; workers++) {
-        tpool *home = create_pool(workers), *away = create_pool(1);
+        tpool *home = new_pool(workers), *away = new_pool(1);
         assert_status(TPOOL_OK, tpool_warm_up(home, workers));
         for (int round = 0; round < COUNT(200); round++) {
             parts p = { .pool = home, .started = GATE_CLOSED };
-            p.own = submit(home, round % 2 == 0 ? join_a_job_that_waits : loop_over_a_part_that_waits, &p);
-            p.other = submit(away, other_waits_for_owner, &p);
+            p.own = submitted(home, round % 2 == 0 ? join_a_job_that_waits : loop_over_a_part_that_waits, &p);
+            p.other = submitted(away, other_waits_for_owner, &p);
             gate_await_arrivals(&p.started, 2);
             gate_open(&p.started);
             assert_status(TPOOL_OK, tpool_future_result(p.own, HANG, NULL));
@@ -518,11 +503,11 @@ static void *consume_map_that_waits_for_this(void *arg) {
 static void a_cycle_through_an_item_of_a_map_gives_deadlock_once(void **state) {
     (void)state;
     for (int workers = 1; workers <= 2; workers++) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         for (int round = 0; round < COUNT(200); round++) {
             void *left_over = NULL;
             parts p = { .pool = pool, .started = GATE_CLOSED };
-            p.own = submit(pool, consume_map_that_waits_for_this, &p);
+            p.own = submitted(pool, consume_map_that_waits_for_this, &p);
             gate_open(&p.started);
             assert_status(TPOOL_OK, tpool_future_result(p.own, HANG, &left_over));
             if (left_over != NULL) tpool_map_close((tpool_map_iter *)left_over);
@@ -562,10 +547,10 @@ static void *wait_a_tenth_of_a_second(void *arg) {
 
 static void a_wait_with_a_limit_in_a_cycle_times_out(void **state) {
     (void)state;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     pair p = { .started = GATE_CLOSED };
-    p.patient = submit(pool, wait_without_limit, &p);
-    p.impatient = submit(pool, wait_a_tenth_of_a_second, &p);
+    p.patient = submitted(pool, wait_without_limit, &p);
+    p.impatient = submitted(pool, wait_a_tenth_of_a_second, &p);
     gate_open(&p.started);
     assert_status(TPOOL_OK, tpool_future_result(p.patient, HANG, NULL));
     assert_status(TPOOL_OK, tpool_future_result(p.impatient, HANG, NULL));
@@ -598,10 +583,10 @@ static void *wait_for_first_of_two(void *arg) {
 static void waits_for_the_first_of_several_are_no_part_of_a_cycle(void **state) {
     (void)state;
     for (int by_completions = 0; by_completions <= 1; by_completions++) {
-        tpool *pools[2] = { create_pool(1), create_pool(1) };
+        tpool *pools[2] = { new_pool(1), new_pool(1) };
         pair p = { .started = GATE_CLOSED, .bare = create_bare(), .by_completions = by_completions == 1 };
-        p.patient = submit(pools[0], wait_without_limit, &p);
-        p.impatient = submit(pools[1], wait_for_first_of_two, &p);
+        p.patient = submitted(pools[0], wait_without_limit, &p);
+        p.impatient = submitted(pools[1], wait_for_first_of_two, &p);
         EVENTUALLY(gate_arrived(&p.started) == 2);
         gate_open(&p.started);
         probe(pools[0]); /* on a spare: both have begun to block */
@@ -628,9 +613,9 @@ static void *wait_for_bare(void *arg) {
 
 static void a_wait_for_a_future_completed_from_outside_is_no_deadlock(void **state) {
     (void)state;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     pair p = { .bare = create_bare() };
-    tpool_future *waiter = submit(pool, wait_for_bare, &p);
+    tpool_future *waiter = submitted(pool, wait_for_bare, &p);
     probe(pool);
     assert_false(tpool_future_done(waiter));
     assert_status(TPOOL_OK, tpool_future_set_result(p.bare, NULL));
@@ -673,7 +658,7 @@ static void *wait_for_later_nodes(void *arg) {
 
 static void tasks_without_a_cycle_never_get_deadlock(void **state) {
     (void)state;
-    tpool *pools[2] = { create_pool(2), create_pool(2) };
+    tpool *pools[2] = { new_pool(2), new_pool(2) };
     unsigned seed = 1;
     for (int round = 0; round < COUNT(30); round++) {
         graph g = { .troubles = 0 };
@@ -689,7 +674,7 @@ static void tasks_without_a_cycle_never_get_deadlock(void **state) {
         }
         for (int i = 0; i < NODES; i++) {
             seed = seed * 1103515245u + 12345u;
-            atomic_store(&g.futures[i], submit(pools[(seed >> 16) % 2], wait_for_later_nodes, &nodes[i]));
+            atomic_store(&g.futures[i], submitted(pools[(seed >> 16) % 2], wait_for_later_nodes, &nodes[i]));
         }
         for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_resume(pools[i]));
         for (int i = 0; i < NODES; i++) {
@@ -728,11 +713,11 @@ static bool initialize_with_a_wait(void *context) {
 static void a_wait_for_its_own_pool_in_an_initializer_gives_deadlock(void **state) {
     (void)state;
     hook h = { .started = GATE_CLOSED, .other_waited = TPOOL_INVALID };
-    tpool *other = create_pool(1);
+    tpool *other = new_pool(1);
     tpool_config config = { .max_workers = 1, .initializer = initialize_with_a_wait, .context = &h };
     assert_status(TPOOL_OK, tpool_create(&h.pool, &config));
-    h.other_pools = submit(other, nothing, NULL);
-    h.task = submit(h.pool, nothing, &h);
+    h.other_pools = submitted(other, nothing, NULL);
+    h.task = submitted(h.pool, nothing, &h);
     gate_open(&h.started);
     assert_ptr_equal(&h, take(h.task)); /* the pool is not broken by it */
     assert_status(TPOOL_OK, tpool_destroy(h.pool)); /* the initializer has returned: a spare may have run the task */
@@ -749,7 +734,7 @@ static void a_submit_that_would_block_in_an_initializer_gives_deadlock(void **st
         .max_workers = 1, .queue_capacity = 1, .initializer = initialize_with_a_wait, .context = &h
     };
     assert_status(TPOOL_OK, tpool_create(&h.pool, &config));
-    h.task = submit(h.pool, nothing, &h); /* fills the queue until the initializer is done */
+    h.task = submitted(h.pool, nothing, &h); /* fills the queue until the initializer is done */
     gate_open(&h.started);
     assert_ptr_equal(&h, take(h.task));
     assert_status(TPOOL_DEADLOCK, h.waited);
@@ -773,10 +758,10 @@ static void waits_and_blocking_submits_in_a_finalizer_give_deadlock(void **state
         .finalizer = finalize_with_a_wait, .context = &h
     };
     assert_status(TPOOL_OK, tpool_create(&h.pool, &config));
-    tpool_future *last_of_worker = submit(h.pool, gate_task, &h.task_started);
+    tpool_future *last_of_worker = submitted(h.pool, gate_task, &h.task_started);
     EVENTUALLY(gate_arrived(&h.task_started) == 1);
     assert_status(TPOOL_OK, tpool_pause(h.pool)); /* so that what is queued stays queued when the worker ends */
-    h.task = submit(h.pool, nothing, &h);
+    h.task = submitted(h.pool, nothing, &h);
     gate_open(&h.task_started);
     take(last_of_worker);
     EVENTUALLY(atomic_load(&h.finalized));

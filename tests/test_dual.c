@@ -1,58 +1,9 @@
 /* The dual pools. Their state is that of the whole process, so each story is played by a process of its own: this
    program again, with the story's name as its argument. A story that goes wrong says so on stderr and ends with 1. */
-#include "support.h"
+#include "story.h"
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
-#define LIMIT TPOOL_SEC(30)
-#define STORY_SECONDS 60   /* a story that hangs is killed after so long */
-
-static const char *program;
-
-/* In a story, where there is no cmocka: the process ends where something is not as it must be. */
-#define CHECK(condition) do { \
-        if (!(condition)) { \
-            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-            _exit(1); \
-        } \
-    } while (0)
-#define CHECK_STATUS(expected, call) do { \
-        tpool_status check_got = (call); \
-        if (check_got != (expected)) { \
-            fprintf(stderr, "%s:%d: %s gave %s\n", __FILE__, __LINE__, #call, tpool_status_name(check_got)); \
-            _exit(1); \
-        } \
-    } while (0)
-#define CHECK_EVENTUALLY(condition) do { \
-        int64_t check_end = tpool_now() + LIMIT; \
-        while (!(condition)) { \
-            CHECK(tpool_now() < check_end); \
-            sleep_ms(1); \
-        } \
-    } while (0)
-#define AWAIT_ARRIVALS(g, n) CHECK_EVENTUALLY(gate_arrived(g) >= (n))
-
-static void *nothing(void *arg) { return arg; }
 static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
-
-static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future;
-    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    CHECK(future);
-    return future;
-}
-
-static tpool_status end_of(tpool_future *future) {
-    tpool_status status = tpool_future_result(future, LIMIT, NULL);
-    tpool_future_release(future);
-    return status;
-}
-
-static tpool_stats stats_of(tpool *pool) {
-    tpool_stats stats;
-    CHECK_STATUS(TPOOL_OK, tpool_get_stats(pool, &stats));
-    return stats;
-}
 
 static int default_workers(void) { return tpool_cpu_count() > 4 ? tpool_cpu_count() : 4; }
 
@@ -77,7 +28,7 @@ static void *ask_for_pools(void *arg) {
     return NULL;
 }
 
-static void each_is_created_once_in_a_race_of_64_threads(void) {
+static int each_is_created_once_in_a_race_of_64_threads(void) {
     static asker askers[64];
     for (int i = 0; i < 64; i++) {
         askers[i].number = i;
@@ -97,6 +48,7 @@ static void each_is_created_once_in_a_race_of_64_threads(void) {
     }
     CHECK(stats_of(tpool_high_level()).submitted == 32);
     CHECK(stats_of(tpool_low_level()).submitted == 32);
+    return 0;
 }
 
 typedef struct whereabouts { tpool *pool; char name[32]; int worker; } whereabouts;
@@ -110,7 +62,7 @@ static void *look_around(void *arg) {
     return NULL;
 }
 
-static void by_default_they_have_their_names_and_sizes(void) {
+static int by_default_they_have_their_names_and_sizes(void) {
     tpool *pools[] = { tpool_high_level(), tpool_low_level() };
     static const char *const names[] = { "high_0", "low_0" };
     for (int i = 0; i < 2; i++) {
@@ -131,9 +83,10 @@ static void by_default_they_have_their_names_and_sizes(void) {
     tpool_task task = { .fn = look_around, .arg = &seen };
     CHECK_STATUS(TPOOL_OK, tpool_run_with_timeout(NULL, &task, LIMIT, NULL));
     CHECK(seen.pool == tpool_low_level());
+    return 0;
 }
 
-static void configured_before_first_use_they_are_as_asked(void) {
+static int configured_before_first_use_they_are_as_asked(void) {
     char name[16] = "upper";
     tpool_config high = { .name = name, .max_workers = 2 }, low = { .name = "lower", .max_workers = 9 };
     tpool_config other_low = { .name = "other", .max_workers = 3, .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT };
@@ -160,15 +113,17 @@ static void configured_before_first_use_they_are_as_asked(void) {
     CHECK_STATUS(TPOOL_OK, tpool_submit(tpool_low_level(), nothing, NULL, NULL));
     CHECK_STATUS(TPOOL_FULL, tpool_submit(tpool_low_level(), nothing, NULL, NULL));
     gate_open(&hold);
+    return 0;
 }
 
-static void only_one_configured_leaves_the_other_at_its_default(void) {
+static int only_one_configured_leaves_the_other_at_its_default(void) {
     CHECK_STATUS(TPOOL_OK, tpool_dual_configure(&(tpool_config){ .max_workers = 1 }, NULL));
     CHECK(stats_of(tpool_high_level()).max_workers == 1);
     CHECK(stats_of(tpool_low_level()).max_workers == default_workers());
+    return 0;
 }
 
-static void configuring_after_first_use_is_refused(void) {
+static int configuring_after_first_use_is_refused(void) {
     tpool_config config = { .max_workers = 17 };
     CHECK(tpool_low_level());   /* the first use of one of them */
     CHECK_STATUS(TPOOL_INVALID_STATE, tpool_dual_configure(NULL, &config));
@@ -176,6 +131,7 @@ static void configuring_after_first_use_is_refused(void) {
     CHECK_STATUS(TPOOL_INVALID_STATE, tpool_dual_configure(&config, NULL));
     CHECK(stats_of(tpool_low_level()).max_workers == default_workers());
     CHECK(stats_of(tpool_high_level()).max_workers == default_workers());
+    return 0;
 }
 
 /* --- what they are for */
@@ -213,7 +169,7 @@ static int64_t score_samples(int count) {
 }
 
 /* Four workers for five steps would make it two rounds, so the low-level pool gets as many as there are samples. */
-static void five_samples_are_scored_at_least_three_times_faster_than_one_by_one(void) {
+static int five_samples_are_scored_at_least_three_times_faster_than_one_by_one(void) {
     CHECK_STATUS(TPOOL_OK, tpool_dual_configure(NULL, &(tpool_config){ .max_workers = 5 }));
     int64_t best = TPOOL_FOREVER;   /* of a few, since others may be using the machine */
     for (int round = 0; round < 5 && best > TPOOL_MS(500) / 3; round++) {
@@ -222,12 +178,14 @@ static void five_samples_are_scored_at_least_three_times_faster_than_one_by_one(
         if (took < best) best = took;
     }
     CHECK(best <= TPOOL_MS(500) / 3);
+    return 0;
 }
 
-static void more_samples_than_workers_are_scored_without_a_deadlock(void) {
+static int more_samples_than_workers_are_scored_without_a_deadlock(void) {
     CHECK_STATUS(TPOOL_OK, tpool_dual_configure(&(tpool_config){ .max_workers = 2 },
                                                 &(tpool_config){ .max_workers = 4 }));
     score_samples(12);
+    return 0;
 }
 
 /* --- shutdown */
@@ -271,13 +229,15 @@ static void high_tasks_use_the_low_level_pool_after_a_shutdown(void) {
     check_both_take_nothing();
 }
 
-static void shutdown_returns_at_once_and_high_tasks_still_use_the_low_level_pool(void) {
+static int shutdown_returns_at_once_and_high_tasks_still_use_the_low_level_pool(void) {
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), nothing, NULL)));
     high_tasks_use_the_low_level_pool_after_a_shutdown();
+    return 0;
 }
 
-static void after_a_shutdown_high_tasks_may_be_the_first_to_use_the_low_level_pool(void) {
+static int after_a_shutdown_high_tasks_may_be_the_first_to_use_the_low_level_pool(void) {
     high_tasks_use_the_low_level_pool_after_a_shutdown();
+    return 0;
 }
 
 static atomic_bool shutdown_returned;
@@ -312,7 +272,7 @@ static void await_sleep_of_shutdown(void) {
 #endif
 }
 
-static void shutdown_with_wait_drains_the_high_level_pool_first(void) {
+static int shutdown_with_wait_drains_the_high_level_pool_first(void) {
     static gate hold_high = GATE_CLOSED, hold_low = GATE_CLOSED;
     static low_user user = { .hold = &hold_high };
     static tpool_status status;
@@ -340,9 +300,10 @@ static void shutdown_with_wait_drains_the_high_level_pool_first(void) {
     check_both_take_nothing();
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(0));
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING));
+    return 0;
 }
 
-static void while_a_shutdown_waits_high_tasks_may_be_the_first_to_use_the_low_level_pool(void) {
+static int while_a_shutdown_waits_high_tasks_may_be_the_first_to_use_the_low_level_pool(void) {
     static gate hold = GATE_CLOSED;
     static low_user user = { .hold = &hold };
     static tpool_status status;
@@ -359,9 +320,10 @@ static void while_a_shutdown_waits_high_tasks_may_be_the_first_to_use_the_low_le
     pthread_join(thread, NULL);
     CHECK_STATUS(TPOOL_OK, status);
     check_both_take_nothing();
+    return 0;
 }
 
-static void shutdown_with_cancel_pending_cancels_in_both(void) {
+static int shutdown_with_cancel_pending_cancels_in_both(void) {
     static gate hold_high = GATE_CLOSED, hold_low = GATE_CLOSED;
     static atomic_int runs;
     tpool_config one = { .max_workers = 1 };
@@ -387,6 +349,7 @@ static void shutdown_with_cancel_pending_cancels_in_both(void) {
         tpool_future_release(high_pending[i]);
         tpool_future_release(low_pending[i]);
     }
+    return 0;
 }
 
 static void *arrive_and_await_stop(void *arg) {
@@ -395,7 +358,7 @@ static void *arrive_and_await_stop(void *arg) {
     return NULL;
 }
 
-static void shutdown_with_stop_running_reaches_both(void) {
+static int shutdown_with_stop_running_reaches_both(void) {
     static gate arrived = GATE_CLOSED;
     gate_open(&arrived);
     tpool_future *high = submitted(tpool_high_level(), arrive_and_await_stop, &arrived);
@@ -405,9 +368,10 @@ static void shutdown_with_stop_running_reaches_both(void) {
     CHECK(tpool_future_done(high) && tpool_future_done(low));
     CHECK_STATUS(TPOOL_OK, end_of(high));
     CHECK_STATUS(TPOOL_OK, end_of(low));
+    return 0;
 }
 
-static void shutdown_of_one_by_its_handle_leaves_the_other(void) {
+static int shutdown_of_one_by_its_handle_leaves_the_other(void) {
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), nothing, NULL)));
     CHECK_STATUS(TPOOL_OK, tpool_shutdown(tpool_low_level(), TPOOL_WAIT));
     CHECK_STATUS(TPOOL_SHUTDOWN, tpool_submit(tpool_low_level(), nothing, NULL, NULL));
@@ -416,11 +380,13 @@ static void shutdown_of_one_by_its_handle_leaves_the_other(void) {
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), nothing, NULL)));
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
     check_both_take_nothing();
+    return 0;
 }
 
-static void shutdown_before_first_use_holds(void) {
+static int shutdown_before_first_use_holds(void) {
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
     check_both_take_nothing();
+    return 0;
 }
 
 typedef struct attempts { tpool_status wait, all, one, destroy_high, destroy_low; } attempts;
@@ -443,7 +409,7 @@ static void check_attempts(const attempts *seen) {
     CHECK(seen->destroy_high != TPOOL_OK && seen->destroy_low != TPOOL_OK);
 }
 
-static void waiting_shutdown_from_one_of_their_tasks_or_callbacks_is_a_deadlock(void) {
+static int waiting_shutdown_from_one_of_their_tasks_or_callbacks_is_a_deadlock(void) {
     static attempts in_high, in_low, in_callback, in_canceller;
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), try_to_end_in_task, &in_high)));
     check_attempts(&in_high);
@@ -468,19 +434,21 @@ static void waiting_shutdown_from_one_of_their_tasks_or_callbacks_is_a_deadlock(
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), nothing, NULL)));
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), nothing, NULL)));
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    return 0;
 }
 
 static void *shut_down_without_waiting(void *arg) { *(tpool_status *)arg = tpool_dual_shutdown(0); return NULL; }
 
-static void shutdown_without_wait_is_allowed_from_their_tasks(void) {
+static int shutdown_without_wait_is_allowed_from_their_tasks(void) {
     static tpool_status status = TPOOL_INVALID;
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), shut_down_without_waiting, &status)));
     CHECK_STATUS(TPOOL_OK, status);
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
     check_both_take_nothing();
+    return 0;
 }
 
-static void destroy_of_a_dual_pool_is_refused(void) {
+static int destroy_of_a_dual_pool_is_refused(void) {
     CHECK_STATUS(TPOOL_INVALID_STATE, tpool_destroy(tpool_high_level()));
     CHECK_STATUS(TPOOL_INVALID_STATE, tpool_destroy(tpool_low_level()));
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), nothing, NULL)));
@@ -488,12 +456,12 @@ static void destroy_of_a_dual_pool_is_refused(void) {
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
     CHECK_STATUS(TPOOL_INVALID_STATE, tpool_destroy(tpool_high_level()));
     CHECK_STATUS(TPOOL_INVALID_STATE, tpool_destroy(tpool_low_level()));
+    return 0;
 }
 
 /* --- one test for each story */
 
-typedef struct story { const char *name; void (*play)(void); } story;
-#define STORY(function) { #function, function }
+#define STORY(function) { #function, function, 0, "" }
 static const story stories[] = {
     STORY(each_is_created_once_in_a_race_of_64_threads),
     STORY(by_default_they_have_their_names_and_sizes),
@@ -514,47 +482,5 @@ static const story stories[] = {
     STORY(shutdown_without_wait_is_allowed_from_their_tasks),
     STORY(destroy_of_a_dual_pool_is_refused),
 };
-#define STORIES (sizeof stories / sizeof stories[0])
 
-static void the_story_ends_well(void **state) {
-    const story *s = *state;
-    pid_t child = fork();
-    if (child == 0) {
-        alarm(STORY_SECONDS);
-        execl(program, program, s->name, (char *)NULL);
-        _exit(127);
-    }
-    int ended;
-    assert_true(child > 0);
-    assert_int_equal(child, waitpid(child, &ended, 0));
-    if (WIFSIGNALED(ended)) fail_msg("ended by signal %d", WTERMSIG(ended));
-    assert_true(WIFEXITED(ended));
-    assert_int_equal(0, WEXITSTATUS(ended));
-}
-
-/* ThreadSanitizer waits for a second at each exit beside other threads, which is long for so many processes. */
-#if SLOW_TOOL
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "atexit_sleep_ms=50"; }
-#endif
-
-int main(int argc, char **argv) {
-    program = argv[0];
-    if (argc == 2) {
-        for (size_t i = 0; i < STORIES; i++) {
-            if (strcmp(argv[1], stories[i].name) != 0) continue;
-            stories[i].play();
-            return 0;   /* and at exit the pools are drained */
-        }
-        fprintf(stderr, "no story is called %s\n", argv[1]);
-        return 2;
-    }
-    struct CMUnitTest tests[STORIES];
-    memset(tests, 0, sizeof tests);
-    for (size_t i = 0; i < STORIES; i++) {
-        tests[i].name = stories[i].name;
-        tests[i].test_func = the_story_ends_well;
-        tests[i].initial_state = (void *)&stories[i];
-    }
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+int main(int argc, char **argv) { return play_stories(argc, argv, stories, sizeof stories / sizeof *stories); }

@@ -1,13 +1,7 @@
 /* The end of the program. Each story is played by a process of its own: this program again, with the story's name as
    its argument. What its tasks say goes to its standard output, one letter each, also after main has returned; the
    test compares that and the exit code, and a story that hangs is killed. */
-#include "support.h"
-#include <sys/wait.h>
-
-#define LIMIT TPOOL_SEC(20)
-#define STORY_SECONDS 30   /* "ends promptly": nothing here takes a second unless it waits for what it must not */
-
-static const char *program;
+#include "story.h"
 
 static void say(const char *letter) {
     if (write(STDOUT_FILENO, letter, 1) != 1) _exit(101);
@@ -15,37 +9,12 @@ static void say(const char *letter) {
 /* A task that says the letter that is its argument. */
 static void *say_task(void *arg) { say(arg); return NULL; }
 
-#define CHECK(condition) do { \
-        if (!(condition)) { \
-            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-            _exit(102); \
-        } \
-    } while (0)
-#define CHECK_STATUS(expected, call) do { \
-        tpool_status check_got = (call); \
-        if (check_got != (expected)) { \
-            fprintf(stderr, "%s:%d: %s gave %s\n", __FILE__, __LINE__, #call, tpool_status_name(check_got)); \
-            _exit(102); \
-        } \
-    } while (0)
-#define AWAIT_ARRIVALS(g, n) do { \
-        int64_t await_end = tpool_now() + LIMIT; \
-        while (gate_arrived(g) < (n)) { \
-            CHECK(tpool_now() < await_end); \
-            sleep_ms(1); \
-        } \
-    } while (0)
-
 /* Where exit cuts a task or callback short, or a forked child leaves without its parent's threads, what they had in
    hand stays behind: no leak that LeakSanitizer should report. It asks at exit; elsewhere nobody does. */
 static bool leaves_things_behind;
 #if SLOW_TOOL
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void) { return leaves_things_behind; }
-
-/* ThreadSanitizer waits for a second at each exit beside other threads, which is long for so many processes. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "atexit_sleep_ms=50"; }
 #endif
 
 static gate hold = GATE_CLOSED;      /* opened at exit, by open_hold */
@@ -484,8 +453,6 @@ static int a_forked_child_exits_without_the_parents_work(void) {
 
 /* --- one test for each story */
 
-/* said: the letters in alphabetical order, NULL: whatever it is. */
-typedef struct story { const char *name; int (*play)(void); int code; const char *said; } story;
 #define STORY(function, code, said) { #function, function, code, said }
 static const story stories[] = {
     STORY(high_level_work_completes, 0, "Hhhh"),
@@ -519,57 +486,5 @@ static const story stories[] = {
     STORY(handlers_registered_before_and_after_the_pools_may_use_them, 0, "Habhhhl"),
     STORY(a_forked_child_exits_without_the_parents_work, 0, "Hhhh"),
 };
-#define STORIES (sizeof stories / sizeof stories[0])
 
-static int by_letter(const void *left, const void *right) { return *(const char *)left - *(const char *)right; }
-
-static void the_story_ends_as_told(void **state) {
-    const story *s = *state;
-    int ends[2];
-    char said[256];
-    size_t length = 0;
-    assert_int_equal(0, pipe(ends));
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], STDOUT_FILENO);
-        close(ends[0]);
-        close(ends[1]);
-        alarm(STORY_SECONDS);
-        execl(program, program, s->name, (char *)NULL);
-        _exit(127);
-    }
-    assert_true(child > 0);
-    close(ends[1]);
-    ssize_t got;
-    while (length < sizeof said - 1 && (got = read(ends[0], said + length, sizeof said - 1 - length)) > 0) {
-        length += (size_t)got;
-    }
-    close(ends[0]);
-    said[length] = '\0';
-    int ended;
-    assert_int_equal(child, waitpid(child, &ended, 0));
-    qsort(said, length, 1, by_letter);
-    if (WIFSIGNALED(ended)) fail_msg("ended by signal %d, having said \"%s\"", WTERMSIG(ended), said);
-    assert_true(WIFEXITED(ended));
-    assert_int_equal(s->code, WEXITSTATUS(ended));
-    if (s->said) assert_string_equal(s->said, said);
-}
-
-int main(int argc, char **argv) {
-    program = argv[0];
-    if (argc == 2) {
-        for (size_t i = 0; i < STORIES; i++) {
-            if (strcmp(argv[1], stories[i].name) == 0) return stories[i].play();
-        }
-        fprintf(stderr, "no story is called %s\n", argv[1]);
-        return 2;
-    }
-    struct CMUnitTest tests[STORIES];
-    memset(tests, 0, sizeof tests);
-    for (size_t i = 0; i < STORIES; i++) {
-        tests[i].name = stories[i].name;
-        tests[i].test_func = the_story_ends_as_told;
-        tests[i].initial_state = (void *)&stories[i];
-    }
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+int main(int argc, char **argv) { return play_stories(argc, argv, stories, sizeof stories / sizeof *stories); }

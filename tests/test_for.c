@@ -3,19 +3,6 @@
 
 #define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
 
-static tpool *create_pool(int workers) {
-    tpool_config config = { .max_workers = workers };
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-
-static tpool_future *submit(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    return future;
-}
-
 /* The value of a future that must succeed; releases the future. */
 static void *take(tpool_future *future) {
     void *value = NULL;
@@ -23,8 +10,6 @@ static void *take(tpool_future *future) {
     tpool_future_release(future);
     return value;
 }
-
-static void *nothing(void *arg) { return arg; }
 
 /* ---- Marks: each index is counted. */
 
@@ -69,7 +54,7 @@ static void every_index_comes_once_from_outside(void **state) {
     static const size_t sizes[] = { 0, 1, 2, 3, 10, 1000, 4097 };
     static const size_t begins[] = { 0, 1, 12345 };
     for (int workers = 1; workers <= 4; workers++) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         for (size_t g = 0; g < GRAINS; g++) {
             for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
                 for (size_t b = 0; b < sizeof begins / sizeof begins[0]; b++) {
@@ -91,7 +76,7 @@ static void sum_up(size_t begin, size_t end, void *context) {
 static void ten_million_cheap_indices(void **state) {
     (void)state;
     uint64_t count = COUNT(10000000);
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     for (size_t g = 0; g < GRAINS; g++) {
         if (grains[g] != 0 && grains[g] < 1000) continue; /* a part for each index is another test */
         _Atomic uint64_t sum = 0;
@@ -103,7 +88,7 @@ static void ten_million_cheap_indices(void **state) {
 
 static void a_hundred_thousand_parts_of_one(void **state) {
     (void)state;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     check_range(pool, 0, COUNT(100000), 1);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -117,7 +102,7 @@ static void only_remember(size_t begin, size_t end, void *context) {
 static void bad_arguments_are_invalid_and_run_nothing(void **state) {
     (void)state;
     atomic_int parts = 0;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     assert_status(TPOOL_INVALID, tpool_for(pool, 1, 0, 0, only_remember, &parts));
     assert_status(TPOOL_INVALID, tpool_for(pool, SIZE_MAX, 0, 1, only_remember, &parts));
     assert_status(TPOOL_INVALID, tpool_for(NULL, 0, 10, 0, only_remember, &parts));
@@ -129,7 +114,7 @@ static void bad_arguments_are_invalid_and_run_nothing(void **state) {
 static void a_pool_that_takes_no_work_is_told_and_nothing_runs(void **state) {
     (void)state;
     atomic_int parts = 0;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
     assert_status(TPOOL_SHUTDOWN, tpool_for(pool, 0, 10, 1, only_remember, &parts));
     assert_int_equal(0, atomic_load(&parts));
@@ -161,10 +146,10 @@ static void *loop_in_task(void *arg) {
 static void every_index_comes_once_from_a_task_of_the_same_pool(void **state) {
     (void)state;
     for (int workers = 1; workers <= 4; workers++) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         for (size_t g = 0; g < GRAINS; g++) {
             caller c = { .pool = pool, .begin = 5, .end = 2005, .grain = grains[g] };
-            take(submit(pool, loop_in_task, &c));
+            take(submitted(pool, loop_in_task, &c));
             assert_status(TPOOL_OK, c.got);
             assert_int_equal(0, c.wrong);
         }
@@ -174,10 +159,10 @@ static void every_index_comes_once_from_a_task_of_the_same_pool(void **state) {
 
 static void every_index_comes_once_from_a_task_of_another_pool(void **state) {
     (void)state;
-    tpool *home = create_pool(1), *away = create_pool(2);
+    tpool *home = new_pool(1), *away = new_pool(2);
     for (size_t g = 0; g < GRAINS; g++) {
         caller c = { .pool = away, .begin = 5, .end = 2005, .grain = grains[g] };
-        take(submit(home, loop_in_task, &c));
+        take(submitted(home, loop_in_task, &c));
         assert_status(TPOOL_OK, c.got);
         assert_int_equal(0, c.wrong);
     }
@@ -197,7 +182,7 @@ static void *loop_in_thread(void *arg) {
 static void several_threads_and_tasks_loop_at_once(void **state) {
     (void)state;
     enum { callers = 4 };
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     caller c[2 * callers];
     pthread_t threads[callers];
     tpool_future *futures[callers];
@@ -205,7 +190,7 @@ static void several_threads_and_tasks_loop_at_once(void **state) {
         c[i] = (caller){ .pool = pool, .begin = (size_t)i, .end = 700, .grain = grains[(size_t)i % GRAINS] };
     }
     for (int i = 0; i < callers; i++) {
-        futures[i] = submit(pool, loop_in_thread, &c[callers + i]);
+        futures[i] = submitted(pool, loop_in_thread, &c[callers + i]);
         assert_int_equal(0, pthread_create(&threads[i], NULL, loop_in_thread, &c[i]));
     }
     for (int i = 0; i < callers; i++) {
@@ -256,13 +241,13 @@ static void *loop_over_rows(void *arg) {
 static void loops_nest(void **state) {
     (void)state;
     for (int workers = 1; workers <= 4; workers++) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         for (int in_task = 0; in_task <= 1; in_task++) {
             rows all = { .pool = pool, .columns = 50 };
             all.marks.end = 60 * all.columns;
             all.marks.counts = calloc(all.marks.end, sizeof *all.marks.counts);
             assert_non_null(all.marks.counts);
-            if (in_task == 1) take(submit(pool, loop_over_rows, &all));
+            if (in_task == 1) take(submitted(pool, loop_over_rows, &all));
             else loop_over_rows(&all);
             assert_int_equal(0, atomic_load(&all.troubles));
             assert_int_equal(0, count_wrong(&all.marks));
@@ -296,13 +281,13 @@ static void *loop_over_waits(void *arg) {
 static void bodies_may_wait_for_tasks_of_the_same_pool(void **state) {
     (void)state;
     for (int workers = 1; workers <= 2; workers++) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         for (int in_task = 0; in_task <= 1; in_task++) {
             rows all = { .pool = pool };
             all.marks.end = COUNT(200);
             all.marks.counts = calloc(all.marks.end, sizeof *all.marks.counts);
             assert_non_null(all.marks.counts);
-            if (in_task == 1) take(submit(pool, loop_over_waits, &all));
+            if (in_task == 1) take(submitted(pool, loop_over_waits, &all));
             else loop_over_waits(&all);
             assert_int_equal(0, atomic_load(&all.troubles));
             assert_int_equal(0, count_wrong(&all.marks));
@@ -350,10 +335,10 @@ static void the_caller_and_the_workers_share_the_range(void **state) {
     (void)state;
     /* From outside one worker is enough, since the caller takes part; in a task a second one is needed. */
     for (int in_task = 0; in_task <= 1; in_task++) {
-        meeting m = { .pool = create_pool(1 + in_task), .started = GATE_CLOSED };
+        meeting m = { .pool = new_pool(1 + in_task), .started = GATE_CLOSED };
         gate_open(&m.started);
         pthread_t caller_thread = pthread_self();
-        if (in_task == 1) take(submit(m.pool, hold_meeting, &m));
+        if (in_task == 1) take(submitted(m.pool, hold_meeting, &m));
         else hold_meeting(&m);
         assert_status(TPOOL_OK, m.got);
         assert_int_equal(MEETING, atomic_load(&m.met));
@@ -368,8 +353,8 @@ static void the_caller_and_the_workers_share_the_range(void **state) {
 
 static void a_stop_request_is_seen_in_every_part(void **state) {
     (void)state;
-    meeting m = { .pool = create_pool(2), .started = GATE_CLOSED };
-    tpool_future *future = submit(m.pool, hold_meeting, &m);
+    meeting m = { .pool = new_pool(2), .started = GATE_CLOSED };
+    tpool_future *future = submitted(m.pool, hold_meeting, &m);
     EVENTUALLY(gate_arrived(&m.started) == 1);
     tpool_future_request_stop(future);
     gate_open(&m.started);
@@ -405,11 +390,11 @@ static void *loop_alone(void *arg) {
 static void on_a_paused_pool_the_caller_does_it_all(void **state) {
     (void)state;
     for (int in_task = 0; in_task <= 1; in_task++) {
-        alone a = { .pool = create_pool(3), .started = GATE_CLOSED };
+        alone a = { .pool = new_pool(3), .started = GATE_CLOSED };
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, tpool_warm_up(a.pool, 3));
         if (in_task == 1) {
-            future = submit(a.pool, loop_alone, &a);
+            future = submitted(a.pool, loop_alone, &a);
             EVENTUALLY(gate_arrived(&a.started) == 1);
         }
         assert_status(TPOOL_OK, tpool_pause(a.pool));
@@ -434,9 +419,9 @@ static void on_a_busy_pool_with_a_full_queue_the_caller_does_it_all(void **state
         alone a = { .started = GATE_CLOSED };
         tpool_config config = { .max_workers = 1, .queue_capacity = 1, .on_full = policies[p] };
         assert_status(TPOOL_OK, tpool_create(&a.pool, &config));
-        tpool_future *holder = submit(a.pool, gate_task, &held);
+        tpool_future *holder = submitted(a.pool, gate_task, &held);
         EVENTUALLY(gate_arrived(&held) == 1);
-        tpool_future *queued = submit(a.pool, nothing, &a); /* the queue is full now, and nobody works it off */
+        tpool_future *queued = submitted(a.pool, nothing, &a); /* the queue is full now, and nobody works it off */
         gate_open(&a.started);
         loop_alone(&a);
         assert_status(TPOOL_OK, a.got);
@@ -453,8 +438,8 @@ static void on_a_busy_pool_with_a_full_queue_the_caller_does_it_all(void **state
 static void a_loop_leaves_nothing_behind_in_the_pool(void **state) {
     (void)state;
     gate held = GATE_CLOSED;
-    alone a = { .pool = create_pool(1), .started = GATE_CLOSED };
-    tpool_future *holder = submit(a.pool, gate_task, &held);
+    alone a = { .pool = new_pool(1), .started = GATE_CLOSED };
+    tpool_future *holder = submitted(a.pool, gate_task, &held);
     EVENTUALLY(gate_arrived(&held) == 1);
     gate_open(&a.started);
     loop_alone(&a); /* what it offered to the busy worker is of no use any more */
@@ -493,7 +478,7 @@ static void *loop_that_raises(void *arg) {
 static void a_body_that_raises_fails_the_loop(void **state) {
     (void)state;
     for (int workers = 1; workers <= 3; workers++) {
-        raising r = { .pool = create_pool(workers), .started = GATE_CLOSED };
+        raising r = { .pool = new_pool(workers), .started = GATE_CLOSED };
         gate_open(&r.started);
         for (r.raise_at = 0; r.raise_at < 1000; r.raise_at += 111) {
             loop_that_raises(&r);
@@ -511,11 +496,11 @@ static void parts_not_yet_started_are_skipped_after_a_raise(void **state) {
     for (int in_task = 0; in_task <= 1; in_task++) {
         for (int raises = 0; raises <= 1; raises++) {
             raising r = {
-                .pool = create_pool(2), .started = GATE_CLOSED, .everywhere = raises == 1, .raise_at = SIZE_MAX
+                .pool = new_pool(2), .started = GATE_CLOSED, .everywhere = raises == 1, .raise_at = SIZE_MAX
             };
             tpool_future *future = NULL;
             if (in_task == 1) {
-                future = submit(r.pool, loop_that_raises, &r);
+                future = submitted(r.pool, loop_that_raises, &r);
                 EVENTUALLY(gate_arrived(&r.started) == 1);
             }
             assert_status(TPOOL_OK, tpool_pause(r.pool)); /* the caller is alone: one part comes after the other */
@@ -538,10 +523,10 @@ static void parts_not_yet_started_are_skipped_after_a_raise(void **state) {
 static void the_error_belongs_to_the_task_that_loops(void **state) {
     (void)state;
     for (int workers = 1; workers <= 2; workers++) {
-        raising r = { .pool = create_pool(workers), .started = GATE_CLOSED, .raise_at = 500 };
+        raising r = { .pool = new_pool(workers), .started = GATE_CLOSED, .raise_at = 500 };
         const tpool_error *error = NULL;
         gate_open(&r.started);
-        tpool_future *future = submit(r.pool, loop_that_raises, &r);
+        tpool_future *future = submitted(r.pool, loop_that_raises, &r);
         assert_status(TPOOL_FAILED, tpool_future_result(future, HANG, NULL));
         assert_status(TPOOL_FAILED, r.got);
         assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
@@ -549,7 +534,7 @@ static void the_error_belongs_to_the_task_that_loops(void **state) {
         assert_int_equal(42, error->code);
         assert_string_equal("at 500", error->message);
         tpool_future_release(future);
-        take(submit(r.pool, nothing, NULL)); /* and to no other */
+        take(submitted(r.pool, nothing, NULL)); /* and to no other */
         assert_status(TPOOL_OK, tpool_destroy(r.pool));
     }
 }
@@ -575,9 +560,9 @@ static void *loop_with_a_part_that_raises_elsewhere(void *arg) {
 
 static void an_error_raised_on_another_thread_belongs_to_the_task_that_loops(void **state) {
     (void)state;
-    split_raise s = { .meeting = { .pool = create_pool(2) } };
+    split_raise s = { .meeting = { .pool = new_pool(2) } };
     const tpool_error *error = NULL;
-    tpool_future *future = submit(s.meeting.pool, loop_with_a_part_that_raises_elsewhere, &s);
+    tpool_future *future = submitted(s.meeting.pool, loop_with_a_part_that_raises_elsewhere, &s);
     assert_status(TPOOL_FAILED, tpool_future_result(future, HANG, NULL));
     assert_int_equal(MEETING, atomic_load(&s.meeting.met));
     assert_status(TPOOL_FAILED, s.meeting.got);

@@ -6,9 +6,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#define LIMIT TPOOL_SEC(30)
 #define CHILD_SECONDS 30
-#define AWAIT_ARRIVALS(g, n) EVENTUALLY(gate_arrived(g) >= (n))
 
 #if defined(__SANITIZE_THREAD__)
 #define CHILD_MAY_START_THREADS 0
@@ -20,22 +18,6 @@
 #ifndef CHILD_MAY_START_THREADS
 #define CHILD_MAY_START_THREADS 1
 #endif
-
-/* In a child, where cmocka has no business. */
-#define CHECK(condition) do { \
-        if (!(condition)) { \
-            fprintf(stderr, "%s:%d: in the child, not true: %s\n", __FILE__, __LINE__, #condition); \
-            _exit(1); \
-        } \
-    } while (0)
-#define CHECK_STATUS(expected, call) do { \
-        tpool_status check_got = (call); \
-        if (check_got != (expected)) { \
-            fprintf(stderr, "%s:%d: in the child, %s gave %s\n", __FILE__, __LINE__, #call, \
-                    tpool_status_name(check_got)); \
-            _exit(1); \
-        } \
-    } while (0)
 
 /* The first thing in a child: an alarm against hanging, which a fork inside a worker has inherited blocked. */
 static void child_begin(void) {
@@ -68,7 +50,6 @@ static void in_child(void (*body)(void *context), void *context) {
 }
 
 static atomic_int runs, freed, callbacks_run;
-static void *nothing(void *arg) { return arg; }
 static void *count_run(void *arg) { atomic_fetch_add(&runs, 1); return arg; }
 static void count_free(void *arg) { (void)arg; atomic_fetch_add(&freed, 1); }
 static void count_callback(tpool_future *future, void *context) {
@@ -78,25 +59,6 @@ static void count_callback(tpool_future *future, void *context) {
 }
 static void *raise_nine(void *arg) { (void)arg; return tpool_raise(9, "nine"); }
 static void *return_text(void *arg) { (void)arg; return tpool_return("text", 5); }
-
-static tpool *new_pool_as(tpool_config config) {
-    tpool *pool;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-
-static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    assert_non_null(future);
-    return future;
-}
-
-static tpool_status end_of(tpool_future *future) {
-    tpool_status status = tpool_future_result(future, LIMIT, NULL);
-    tpool_future_release(future);
-    return status;
-}
 
 /* --- the parent's pools in the child */
 

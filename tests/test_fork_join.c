@@ -19,12 +19,6 @@ static tpool *create_pool(int workers, size_t stack_size) {
     return pool;
 }
 
-static tpool_future *submit(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    return future;
-}
-
 /* The value of a future that must succeed; releases the future. */
 static void *take(tpool_future *future) {
     void *value = NULL;
@@ -32,14 +26,6 @@ static void *take(tpool_future *future) {
     tpool_future_release(future);
     return value;
 }
-
-static tpool_stats stats_of(tpool *pool) {
-    tpool_stats stats;
-    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
-    return stats;
-}
-
-static void *nothing(void *arg) { return arg; }
 
 /* The calling thread's number for await_asleep. */
 static long thread_number(void) {
@@ -90,10 +76,10 @@ static void divide_and_conquer_gives_the_right_result(void **state) {
     static const int workers[] = { 1, 2, 4 };
     for (int w = 0; w < 3; w++) {
         tpool *pool = create_pool(workers[w], 0);
-        assert_int_equal(plain_fib(n), (intptr_t)take(submit(pool, fib, (void *)n)));
+        assert_int_equal(plain_fib(n), (intptr_t)take(submitted(pool, fib, (void *)n)));
         /* Several at once share the workers. */
         tpool_future *futures[6];
-        for (intptr_t i = 0; i < 6; i++) futures[i] = submit(pool, fib, (void *)(n - 10 + i));
+        for (intptr_t i = 0; i < 6; i++) futures[i] = submitted(pool, fib, (void *)(n - 10 + i));
         for (intptr_t i = 0; i < 6; i++) assert_int_equal(plain_fib(n - 10 + i), (intptr_t)take(futures[i]));
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
@@ -112,11 +98,11 @@ static void jobs_nest_a_hundred_thousand_deep(void **state) {
     (void)state;
     tpool *pool = create_pool(1, (size_t)256 << 20);
     intptr_t depth = COUNT(100000);
-    assert_int_equal(depth, (intptr_t)take(submit(pool, dig, (void *)depth)));
+    assert_int_equal(depth, (intptr_t)take(submitted(pool, dig, (void *)depth)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     pool = create_pool(3, (size_t)64 << 20);
     depth = COUNT(5000);
-    for (int i = 0; i < 3; i++) assert_int_equal(depth, (intptr_t)take(submit(pool, dig, (void *)depth)));
+    for (int i = 0; i < 3; i++) assert_int_equal(depth, (intptr_t)take(submitted(pool, dig, (void *)depth)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -150,7 +136,7 @@ static void a_hundred_thousand_jobs_may_be_pending(void **state) {
         p.runs = calloc((size_t)p.count, sizeof *p.runs);
         assert_non_null(p.jobs);
         assert_non_null(p.runs);
-        take(submit(pool, fork_all_then_join_all, &p));
+        take(submitted(pool, fork_all_then_join_all, &p));
         assert_int_equal(0, p.wrong);
         for (int i = 0; i < p.count; i++) assert_int_equal(1, atomic_load(&p.runs[i]));
         free(p.jobs);
@@ -194,7 +180,7 @@ static void fork_and_join_allocate_nothing(void **state) {
     t.pile.runs = calloc((size_t)t.pile.count, sizeof *t.pile.runs);
     assert_non_null(t.pile.jobs);
     assert_non_null(t.pile.runs);
-    take(submit(pool, watch_allocation, &t));
+    take(submitted(pool, watch_allocation, &t));
     assert_int_equal(t.before, t.pending);
     assert_int_equal(t.before, t.after);
     free(t.pile.jobs);
@@ -225,7 +211,7 @@ static void join_gives_what_the_job_returned(void **state) {
     (void)state;
     tpool *pool = create_pool(2, 0);
     int wrong = 0;
-    for (int round = 0; round < COUNT(1000); round++) take(submit(pool, join_results, &wrong));
+    for (int round = 0; round < COUNT(1000); round++) take(submitted(pool, join_results, &wrong));
     assert_int_equal(0, wrong);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -345,7 +331,7 @@ static void an_idle_worker_takes_a_forked_job(void **state) {
     for (int round = 0; round < COUNT(100); round++) {
         theft t = { .pool = create_pool(2, 0), .started = GATE_CLOSED };
         gate_open(&t.started);
-        take(submit(t.pool, let_it_be_stolen, &t));
+        take(submitted(t.pool, let_it_be_stolen, &t));
         assert_true(t.elsewhere);
         assert_ptr_equal(&t, t.joined);
         assert_false(pthread_equal(t.offer.owner, t.offer.thread));
@@ -360,7 +346,7 @@ static void an_idle_worker_takes_a_forked_job(void **state) {
 static void a_stop_request_is_seen_in_a_job_that_runs_elsewhere(void **state) {
     (void)state;
     theft t = { .pool = create_pool(2, 0), .started = GATE_CLOSED };
-    tpool_future *future = submit(t.pool, let_it_be_stolen, &t);
+    tpool_future *future = submitted(t.pool, let_it_be_stolen, &t);
     EVENTUALLY(gate_arrived(&t.started) == 1);
     tpool_future_request_stop(future);
     gate_open(&t.started);
@@ -399,7 +385,7 @@ static void a_stop_request_reaches_a_job_that_runs_already(void **state) {
     (void)state;
     tpool *pool = create_pool(2, 0);
     late_stop l = { .started = GATE_CLOSED };
-    tpool_future *future = submit(pool, fork_one_that_awaits_stop, &l);
+    tpool_future *future = submitted(pool, fork_one_that_awaits_stop, &l);
     EVENTUALLY(gate_arrived(&l.started) == 1);
     tpool_future_request_stop(future);
     gate_open(&l.started);
@@ -433,7 +419,7 @@ static void a_stop_request_is_seen_in_a_job_that_its_join_runs(void **state) {
     for (int stop = 0; stop <= 1; stop++) {
         tpool *pool = create_pool(1, 0);
         own_stop o = { .started = GATE_CLOSED };
-        tpool_future *future = submit(pool, fork_one_that_notes_stop, &o);
+        tpool_future *future = submitted(pool, fork_one_that_notes_stop, &o);
         EVENTUALLY(gate_arrived(&o.started) == 1);
         if (stop == 1) tpool_future_request_stop(future);
         gate_open(&o.started);
@@ -477,7 +463,7 @@ static void an_error_raised_in_a_job_belongs_to_the_task_that_joins(void **state
         tpool *pool = create_pool(at_once == 1 ? 1 : 2, 0);
         mishap m = { .at_once = at_once == 1 };
         const tpool_error *error = NULL;
-        tpool_future *future = submit(pool, join_one_that_raises, &m);
+        tpool_future *future = submitted(pool, join_one_that_raises, &m);
         assert_status(TPOOL_FAILED, tpool_future_result(future, HANG, NULL));
         assert_true(m.at_once || m.elsewhere);
         assert_null(m.joined);
@@ -486,7 +472,7 @@ static void an_error_raised_in_a_job_belongs_to_the_task_that_joins(void **state
         assert_int_equal(11, error->code);
         assert_string_equal("in the job", error->message);
         tpool_future_release(future);
-        for (int i = 0; i < 4; i++) take(submit(pool, nothing, NULL)); /* and to no other */
+        for (int i = 0; i < 4; i++) take(submitted(pool, nothing, NULL)); /* and to no other */
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
 }
@@ -504,7 +490,7 @@ static void an_error_comes_up_from_any_depth(void **state) {
     (void)state;
     tpool *pool = create_pool(3, 0);
     for (int round = 0; round < COUNT(300); round++) {
-        tpool_future *future = submit(pool, dig_and_raise, (void *)(intptr_t)(round % 20));
+        tpool_future *future = submitted(pool, dig_and_raise, (void *)(intptr_t)(round % 20));
         const tpool_error *error = NULL;
         assert_status(TPOOL_OK, tpool_future_error(future, HANG, &error));
         assert_non_null(error);
@@ -540,7 +526,7 @@ static void an_error_of_a_task_that_a_job_awaits_is_not_the_jobs(void **state) {
     for (int workers = 1; workers <= 2; workers++) {
         inner_task i = { .pool = create_pool(workers, 0) };
         for (int round = 0; round < COUNT(100); round++) {
-            assert_ptr_equal(&i, take(submit(i.pool, join_one_that_awaits, &i)));
+            assert_ptr_equal(&i, take(submitted(i.pool, join_one_that_awaits, &i)));
             assert_status(TPOOL_FAILED, i.got);
         }
         assert_status(TPOOL_OK, tpool_destroy(i.pool));
@@ -579,7 +565,7 @@ static void during_a_pause_joins_go_on_and_nothing_is_taken_over(void **state) {
     paused_jobs p = { .started = GATE_CLOSED };
     paused = &p;
     tpool *pool = create_pool(3, 0);
-    tpool_future *future = submit(pool, start_fib_in_pause, (void *)(intptr_t)15);
+    tpool_future *future = submitted(pool, start_fib_in_pause, (void *)(intptr_t)15);
     EVENTUALLY(gate_arrived(&p.started) == 1);
     assert_status(TPOOL_OK, tpool_pause(pool));
     gate_open(&p.started);
@@ -629,7 +615,7 @@ static void a_join_of_a_job_that_waits_for_a_queued_task_does_not_hang(void **st
     for (int round = 0; round < COUNT(100); round++) {
         long_join l = { .pool = create_pool(2, 0) };
         assert_status(TPOOL_OK, tpool_future_create(&l.bare));
-        assert_ptr_equal(&l, take(submit(l.pool, join_one_that_needs_the_queue, &l)));
+        assert_ptr_equal(&l, take(submitted(l.pool, join_one_that_needs_the_queue, &l)));
         assert_true(l.elsewhere);
         assert_status(TPOOL_OK, l.submitted);
         assert_status(TPOOL_OK, l.job_got);
@@ -656,9 +642,9 @@ static void a_join_that_blocks_gets_a_spare_worker(void **state) {
     (void)state;
     tpool *pool = create_pool(2, 0);
     gated_join g = { .held = GATE_CLOSED };
-    tpool_future *future = submit(pool, join_one_at_a_gate, &g);
+    tpool_future *future = submitted(pool, join_one_at_a_gate, &g);
     EVENTUALLY(gate_arrived(&g.held) == 1);
-    take(submit(pool, nothing, NULL)); /* one worker is at the gate, the other one in the join */
+    take(submitted(pool, nothing, NULL)); /* one worker is at the gate, the other one in the join */
     assert_false(tpool_future_done(future));
     EVENTUALLY(stats_of(pool).spared >= 1);
     gate_open(&g.held);
@@ -742,7 +728,7 @@ static void a_join_that_waits_runs_no_queued_task(void **state) {
     (void)state;
     locked_join l = { .pool = create_pool(2, 0), .held = GATE_CLOSED };
     init_locked_join(&l);
-    tpool_future *future = submit(l.pool, join_under_lock, &l);
+    tpool_future *future = submitted(l.pool, join_under_lock, &l);
     EVENTUALLY(atomic_load(&l.queued_started)); /* while both workers are taken: on a spare */
     assert_false(tpool_future_done(future));
     gate_open(&l.held);
@@ -759,9 +745,9 @@ static void a_join_that_waits_runs_no_other_tasks_job(void **state) {
     (void)state;
     locked_join l = { .pool = create_pool(3, 0), .held = GATE_CLOSED, .other_held = GATE_CLOSED };
     init_locked_join(&l);
-    tpool_future *future = submit(l.pool, join_under_lock, &l);
+    tpool_future *future = submitted(l.pool, join_under_lock, &l);
     EVENTUALLY(atomic_load(&l.joiner) != 0);
-    tpool_future *other = submit(l.pool, fork_one_that_wants_the_lock, &l);
+    tpool_future *other = submitted(l.pool, fork_one_that_wants_the_lock, &l);
     EVENTUALLY(gate_arrived(&l.other_held) == 1); /* its job is on offer now, and the joiner has nothing to do */
     await_asleep(atomic_load(&l.joiner) - 1);
     gate_open(&l.held);
@@ -822,7 +808,7 @@ static void forks_waits_and_loops_mix(void **state) {
         tpool *pool = create_pool(workers, 0);
         atomic_store(&mixed_troubles, 0);
         mixed_call call = { pool, n };
-        assert_int_equal(plain_fib(n), (intptr_t)take(submit(pool, mixed_fib, &call)));
+        assert_int_equal(plain_fib(n), (intptr_t)take(submitted(pool, mixed_fib, &call)));
         mixed_call outside = { pool, n };
         assert_int_equal(plain_fib(n), (intptr_t)mixed_fib(&outside));
         assert_int_equal(0, atomic_load(&mixed_troubles));

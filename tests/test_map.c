@@ -7,19 +7,6 @@
 
 #define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
 
-static tpool *create_pool(int workers) {
-    tpool_config config = { .max_workers = workers };
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-
-static tpool_future *submit(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    return future;
-}
-
 /* The value of a future that must succeed; releases the future. */
 static void *take(tpool_future *future) {
     void *value = NULL;
@@ -122,7 +109,7 @@ static void check_array(tpool *pool, size_t count, size_t chunk_size, size_t buf
 static void an_arrays_results_come_in_the_order_of_its_items(void **state) {
     (void)state;
     for (int workers = 1; workers <= 4; workers += 3) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         for (size_t c = 0; c < CHUNK_SIZES; c++) {
             check_array(pool, COUNT(5000), chunk_sizes[c], 0);
             check_array(pool, COUNT(2000), chunk_sizes[c], 10);
@@ -135,7 +122,7 @@ static void an_arrays_results_come_in_the_order_of_its_items(void **state) {
 
 static void a_hundred_thousand_cheap_items_come_in_order(void **state) {
     (void)state;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     check_array(pool, COUNT(100000), 0, 0);
     check_array(pool, COUNT(20000), 1, 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -152,7 +139,7 @@ static void results_come_in_order_also_when_later_items_end_first(void **state) 
     (void)state;
     enum { count = 4 };
     gate gates[count] = { GATE_CLOSED, GATE_CLOSED, GATE_CLOSED, GATE_CLOSED };
-    tpool *pool = create_pool(count);
+    tpool *pool = new_pool(count);
     tpool_map_spec spec = {
         .fn = pass_own_gate, .items = gates, .count = count, .stride = sizeof gates[0], .chunk_size = 1
     };
@@ -173,7 +160,7 @@ static void an_array_is_submitted_before_map_returns(void **state) {
     (void)state;
     enum { count = 50, buffer = 8 };
     int offset = 0;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     for (int buffered = 0; buffered <= 1; buffered++) {
         cell *cells = make_cells(count);
         int expected = buffered == 1 ? buffer : count;
@@ -199,7 +186,7 @@ static void an_empty_array_ends_at_once(void **state) {
     (void)state;
     int offset = 0;
     cell c = { .value = 0 };
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     tpool_map_spec spec = { .fn = run_cell, .context = &offset, .items = &c, .count = 0, .stride = sizeof c };
     for (size_t i = 0; i < CHUNK_SIZES; i++) {
         spec.chunk_size = chunk_sizes[i];
@@ -216,7 +203,7 @@ static void bad_specs_are_invalid(void **state) {
     (void)state;
     int offset = 0;
     cell c = { .value = 0 };
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     tpool_map_spec good = { .fn = run_cell, .context = &offset, .items = &c, .count = 1, .stride = sizeof c };
     tpool_map_spec spec;
     tpool_map_iter *iter = (tpool_map_iter *)(void *)&c;
@@ -256,7 +243,7 @@ static void *raise_now_and_then(void *item, void *context) {
 static void an_items_error_is_its_own_and_later_ones_still_come(void **state) {
     (void)state;
     size_t count = 100;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     cell *cells = make_cells(count);
     for (size_t c = 0; c < CHUNK_SIZES; c++) {
         tpool_map_spec spec = {
@@ -306,7 +293,7 @@ static void *return_text(void *item, void *context) {
 static void result_bytes_are_each_items_own(void **state) {
     (void)state;
     size_t count = 200;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     cell *cells = make_cells(count);
     for (size_t c = 0; c < CHUNK_SIZES; c++) {
         tpool_map_spec spec = {
@@ -350,7 +337,7 @@ static void *return_owned(void *item, void *context) {
 static void owned_results_live_until_the_next_call_or_the_close(void **state) {
     (void)state;
     size_t count = 60;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     cell *cells = make_cells(count);
     for (size_t c = 0; c < CHUNK_SIZES; c++) {
         for (size_t taken = 0; taken <= count; taken += count / 2) { /* none, half, all of them */
@@ -381,7 +368,7 @@ static void owned_results_live_until_the_next_call_or_the_close(void **state) {
 static void a_timeout_consumes_nothing(void **state) {
     (void)state;
     gate gates[2] = { GATE_CLOSED, GATE_CLOSED };
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     tpool_map_spec spec = {
         .fn = pass_own_gate, .items = gates, .count = 2, .stride = sizeof gates[0], .chunk_size = 1
     };
@@ -473,7 +460,7 @@ static void check_source_item(tpool_map_iter *iter, int number) {
 static void a_source_is_asked_until_its_end(void **state) {
     (void)state;
     static const size_t buffers[] = { 1, 2, 5, 64, 5000 };
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     for (size_t b = 0; b < sizeof buffers / sizeof buffers[0]; b++) {
         for (size_t c = 0; c < CHUNK_SIZES; c++) {
             source s = { .most = COUNT(500), .consumer = pthread_self() };
@@ -498,7 +485,7 @@ static void a_source_is_asked_until_its_end(void **state) {
 static void exactly_as_many_as_the_buffer_holds_are_taken_ahead(void **state) {
     (void)state;
     static const int buffers[] = { 1, 2, 7, 100 };
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     for (size_t b = 0; b < sizeof buffers / sizeof buffers[0]; b++) {
         source s = { .most = -1, .consumer = pthread_self() };
         tpool_map_spec spec = source_spec(&s, 1, (size_t)buffers[b]);
@@ -519,7 +506,7 @@ static void exactly_as_many_as_the_buffer_holds_are_taken_ahead(void **state) {
 static void nothing_is_taken_while_nothing_is_delivered(void **state) {
     (void)state;
     gate held = GATE_CLOSED;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     source s = { .most = -1, .consumer = pthread_self(), .hold = &held };
     tpool_map_spec spec = source_spec(&s, 1, 10);
     tpool_map_iter *iter = start(pool, &spec);
@@ -536,7 +523,7 @@ static void nothing_is_taken_while_nothing_is_delivered(void **state) {
 
 static void an_endless_source_may_be_read_for_long(void **state) {
     (void)state;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     for (size_t c = 0; c < CHUNK_SIZES; c++) {
         source s = { .most = -1, .consumer = pthread_self() };
         tpool_map_spec spec = source_spec(&s, chunk_sizes[c], 64);
@@ -557,7 +544,7 @@ static void an_endless_source_may_be_read_for_long(void **state) {
 
 static void an_empty_source_ends_at_once(void **state) {
     (void)state;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     source s = { .most = 0, .consumer = pthread_self() };
     tpool_map_spec spec = source_spec(&s, 0, 4);
     tpool_map_iter *iter = start(pool, &spec);
@@ -569,7 +556,7 @@ static void an_empty_source_ends_at_once(void **state) {
 
 static void bad_sources_are_invalid_and_not_asked(void **state) {
     (void)state;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     tpool_map_iter *iter = NULL;
     source s = { .most = 10, .consumer = pthread_self() };
     tpool_map_spec spec = source_spec(&s, 0, 0); /* no buffer */
@@ -600,7 +587,7 @@ static void *await_item_future(void *item, void *context) {
 static void items_of_one_task_each_may_wait_for_the_consumer(void **state) {
     (void)state;
     for (int workers = 1; workers <= 2; workers++) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         tpool_future *waits[PATIENT];
         for (int i = 0; i < PATIENT; i++) assert_status(TPOOL_OK, tpool_future_create(&waits[i]));
         tpool_map_spec spec = {
@@ -639,7 +626,7 @@ static void close_cancels_what_has_not_started_and_waits_for_what_runs(void **st
     (void)state;
     gate held = GATE_CLOSED;
     pthread_t thread;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     source s = { .most = -1, .consumer = pthread_self(), .hold = &held, .hold_from = 1 };
     tpool_map_spec spec = source_spec(&s, 1, 20);
     closer c = { .iter = start(pool, &spec) };
@@ -661,7 +648,7 @@ static void close_cancels_what_has_not_started_and_waits_for_what_runs(void **st
 
 static void a_map_may_be_closed_at_any_point(void **state) {
     (void)state;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     for (int round = 0; round < COUNT(500); round++) {
         source s = { .most = round % 3 == 0 ? 12 : -1, .consumer = pthread_self() };
         tpool_map_spec spec = source_spec(&s, chunk_sizes[(size_t)round % CHUNK_SIZES], (size_t)(round % 17) + 1);
@@ -680,7 +667,7 @@ static void items_that_a_shutdown_cancels_are_cancelled_one_by_one(void **state)
     (void)state;
     enum { count = 10 };
     gate gates[count];
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     for (int i = 0; i < count; i++) {
         gate closed = GATE_CLOSED;
         gates[i] = closed;
@@ -711,7 +698,7 @@ static void items_that_a_shutdown_cancels_are_cancelled_one_by_one(void **state)
 static void a_source_whose_pool_is_shut_down_still_ends(void **state) {
     (void)state;
     gate held = GATE_CLOSED;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     source s = { .most = 40, .consumer = pthread_self(), .hold = &held, .hold_from = 1 };
     tpool_map_spec spec = source_spec(&s, 1, 5);
     tpool_map_iter *iter = start(pool, &spec);
@@ -736,7 +723,7 @@ static void a_source_whose_pool_is_shut_down_still_ends(void **state) {
 static void a_map_on_a_pool_that_takes_no_work_is_refused(void **state) {
     (void)state;
     int offset = 0;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     cell *cells = make_cells(5);
     source s = { .most = 40, .consumer = pthread_self() };
     tpool_map_spec array = { .fn = run_cell, .context = &offset, .items = cells, .count = 5, .stride = sizeof *cells };
@@ -755,7 +742,7 @@ static void a_map_on_a_pool_that_takes_no_work_is_refused(void **state) {
 
 static void a_map_outlives_its_pool(void **state) {
     (void)state;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     source s = { .most = 10, .consumer = pthread_self() };
     tpool_map_spec spec = source_spec(&s, 1, 10);
     tpool_map_iter *iter = start(pool, &spec);
@@ -779,7 +766,7 @@ static void an_item_that_ends_its_thread_breaks_no_other_chunk(void **state) {
     if (SLOW_TOOL) skip(); /* the sanitizers do not all follow a thread that ends in the middle of a task */
     enum { count = 20, ender = 10 };
     int number = ender;
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     cell *cells = make_cells(count);
     for (size_t chunk = 1; chunk <= 3; chunk += 2) {
         tpool_map_spec spec = {
@@ -853,7 +840,7 @@ static void *consume_inside(void *arg) {
 static void a_task_maps_in_its_own_pool_of_one(void **state) {
     (void)state;
     size_t count = COUNT(1000);
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     cell *cells = make_cells(count);
     for (size_t c = 0; c < CHUNK_SIZES; c++) {
         for (int timed = 0; timed <= 1; timed++) {
@@ -861,7 +848,7 @@ static void a_task_maps_in_its_own_pool_of_one(void **state) {
                 .pool = pool, .cells = cells, .count = count, .chunk_size = chunk_sizes[c],
                 .buffer_size = timed == 1 ? 20 : 0, .timeout_ns = timed == 1 ? HANG : TPOOL_FOREVER
             };
-            take(submit(pool, consume_inside, &n));
+            take(submitted(pool, consume_inside, &n));
             assert_int_equal(0, n.troubles);
             /* Without a limit map_next runs its items in place, with one it leaves them to a spare worker. */
             assert_int_equal(timed == 1 ? count : 0, atomic_load(&n.elsewhere));
@@ -875,7 +862,7 @@ static void two_maps_at_once_do_not_mix(void **state) {
     (void)state;
     enum { count = 300 };
     int offsets[2] = { 1000, 2000 };
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     cell *cells = make_cells(count);
     tpool_map_iter *iters[2];
     for (int m = 0; m < 2; m++) {
@@ -901,7 +888,7 @@ static void maps_from_several_tasks_of_one_pool_all_end(void **state) {
     (void)state;
     enum { tasks = 8, count = 200 };
     for (int workers = 1; workers <= 3; workers += 2) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         tpool_future *futures[tasks];
         nested_map maps[tasks];
         cell *cells = make_cells(count);
@@ -910,7 +897,7 @@ static void maps_from_several_tasks_of_one_pool_all_end(void **state) {
                 .pool = pool, .cells = cells, .count = count, .chunk_size = chunk_sizes[(size_t)t % CHUNK_SIZES],
                 .buffer_size = t % 2 == 0 ? 0 : 16, .timeout_ns = t % 3 == 0 ? HANG : TPOOL_FOREVER
             };
-            futures[t] = submit(pool, consume_inside, &maps[t]);
+            futures[t] = submitted(pool, consume_inside, &maps[t]);
         }
         for (int t = 0; t < tasks; t++) {
             take(futures[t]);
@@ -931,7 +918,7 @@ static void a_map_fits_through_a_small_queue(void **state) {
     check_array(pool, count, 1, 10);
     cell *cells = make_cells(count);
     nested_map n = { .pool = pool, .cells = cells, .count = count, .chunk_size = 1, .timeout_ns = TPOOL_FOREVER };
-    take(submit(pool, consume_inside, &n));
+    take(submitted(pool, consume_inside, &n));
     assert_int_equal(0, n.troubles);
     free(cells);
     assert_status(TPOOL_OK, tpool_destroy(pool));

@@ -16,12 +16,6 @@ static tpool *create_pool(int workers, size_t stack_size) {
     return pool;
 }
 
-static tpool_future *submit(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    return future;
-}
-
 /* The value of a future that must succeed; releases the future. */
 static void *take(tpool_future *future) {
     void *value = NULL;
@@ -30,23 +24,14 @@ static void *take(tpool_future *future) {
     return value;
 }
 
-/* A snapshot. */
-static tpool_stats stats_of(tpool *pool) {
-    tpool_stats stats;
-    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
-    return stats;
-}
-
 /* The figures at rest, where they are exact. */
 static tpool_stats stats_at_rest(tpool *pool) {
     assert_status(TPOOL_OK, tpool_drain(pool, HANG));
     return stats_of(pool);
 }
 
-static void *nothing(void *arg) { return arg; }
-
 /* Runs a task from outside. With every worker of the pool busy this ends only once one of them has begun to block. */
-static void probe(tpool *pool) { take(submit(pool, nothing, NULL)); }
+static void probe(tpool *pool) { take(submitted(pool, nothing, NULL)); }
 
 /* The calling thread's number for await_asleep. */
 static long thread_number(void) {
@@ -136,7 +121,7 @@ static void ten_thousand_deep_in_place_on_one_big_stack(void **state) {
     tpool *pool = create_pool(1, (size_t)256 << 20);
     chain c = { .pool = pool, .fn = descend, .depth = COUNT(10000) };
     chain_link *links = make_links(&c);
-    assert_int_equal(c.depth, (intptr_t)take(submit(pool, descend, links)));
+    assert_int_equal(c.depth, (intptr_t)take(submitted(pool, descend, links)));
     assert_int_equal(0, atomic_load(&c.troubles));
     for (int i = 0; i < c.depth; i++) {
         assert_true(pthread_equal(links[0].thread, links[i].thread));
@@ -156,7 +141,7 @@ static int descend_on_too_small_stacks(size_t stack_size, int depth) {
     chain c = { .pool = pool, .fn = descend_with_big_frames, .depth = depth };
     chain_link *links = make_links(&c);
     int changes = 0;
-    assert_int_equal(depth, (intptr_t)take(submit(pool, descend_with_big_frames, links)));
+    assert_int_equal(depth, (intptr_t)take(submitted(pool, descend_with_big_frames, links)));
     assert_int_equal(0, atomic_load(&c.troubles));
     assert_int_equal(0, links[0].worker);
     for (int i = 1; i < depth; i++) {
@@ -227,7 +212,7 @@ static void a_hundred_deep_to_and_fro_between_two_pools_of_one(void **state) {
     pingpong game = { .pools = { create_pool(1, 0), create_pool(1, 0) }, .depth = depth };
     pingpong_level levels[depth];
     for (int i = 0; i < depth; i++) levels[i] = (pingpong_level){ &game, i };
-    take(submit(game.pools[0], play, &levels[0]));
+    take(submitted(game.pools[0], play, &levels[0]));
     assert_int_equal(0, atomic_load(&game.troubles));
     assert_int_equal(0, atomic_load(&game.astray));
     for (int i = 0; i < 2; i++) {
@@ -301,7 +286,7 @@ static void check_backwards(bool all_at_once) {
     assert_non_null(w);
     w->pool = pool;
     w->all_at_once = all_at_once;
-    take(submit(pool, wait_backwards, w));
+    take(submitted(pool, wait_backwards, w));
     assert_int_equal(0, w->troubles);
     assert_int_equal(WIDTH, atomic_load(&w->ran));
     assert_int_equal(0, w->strangers);
@@ -405,7 +390,7 @@ static void check_nested_wait(way how, bool for_bare, bool in_place) {
     nested_wait n = { .pool = pool, .how = how, .for_bare = for_bare };
     assert_status(TPOOL_OK, tpool_future_create(&n.bare));
     assert_status(TPOOL_OK, tpool_future_create(&n.never));
-    take(submit(pool, submit_and_wait, &n));
+    take(submitted(pool, submit_and_wait, &n));
     assert_status(TPOOL_OK, n.submitted);
     assert_true(n.waited);
     assert_int_equal(0, n.parent_worker);
@@ -497,7 +482,7 @@ static void *detour_first(void *arg) {
 static void a_wait_for_another_pools_task_gets_a_spare_worker(void **state) {
     (void)state;
     detour d = { .home = create_pool(1, 0), .away = create_pool(1, 0) };
-    take(submit(d.home, detour_first, &d));
+    take(submitted(d.home, detour_first, &d));
     assert_status(TPOOL_OK, d.first_got);
     assert_status(TPOOL_OK, d.middle_got);
     assert_ptr_equal(d.away, d.middle_pool);
@@ -544,9 +529,9 @@ static void a_task_never_runs_on_another_pools_thread(void **state) {
     gate held = GATE_CLOSED;
     tpool *home = create_pool(1, 0);
     stranger s = { .away = create_pool(1, 0) };
-    tpool_future *holder = submit(s.away, gate_task, &held);
+    tpool_future *holder = submitted(s.away, gate_task, &held);
     EVENTUALLY(gate_arrived(&held) == 1); /* its own pool cannot run the wanted task now */
-    tpool_future *waiter = submit(home, wait_for_stranger, &s);
+    tpool_future *waiter = submitted(home, wait_for_stranger, &s);
     probe(home); /* queued behind the waiter: done once that one blocks, or wrongly has run it itself */
     assert_false(atomic_load(&s.ran));
     gate_open(&held);
@@ -591,7 +576,7 @@ static void a_task_that_drains_another_pool_gets_a_spare_worker(void **state) {
     (void)state;
     busy_drain b = { .home = create_pool(1, 0), .away = create_pool(1, 0) };
     assert_status(TPOOL_OK, tpool_future_create(&b.needed));
-    take(submit(b.home, drain_other_pool, &b));
+    take(submitted(b.home, drain_other_pool, &b));
     assert_status(TPOOL_OK, b.drained);
     assert_status(TPOOL_OK, b.middle_got);
     assert_true(stats_at_rest(b.home).spared >= 1);
@@ -624,7 +609,7 @@ static void a_task_that_blocks_on_its_own_pools_full_queue_gets_a_spare_worker(v
     tpool_config config = { .max_workers = 1, .queue_capacity = 2 };
     flood f = { .count = COUNT(1000) };
     assert_status(TPOOL_OK, tpool_create(&f.pool, &config));
-    take(submit(f.pool, flood_own_queue, &f));
+    take(submitted(f.pool, flood_own_queue, &f));
     assert_status(TPOOL_OK, tpool_drain(f.pool, HANG));
     assert_int_equal(0, f.refused);
     assert_int_equal(f.count, atomic_load(&f.ran));
@@ -654,7 +639,7 @@ static void *run_limited(void *arg) {
 static void a_task_that_runs_another_with_a_time_limit_gets_a_spare_worker(void **state) {
     (void)state;
     limited l = { .pool = create_pool(1, 0) };
-    take(submit(l.pool, run_limited, &l));
+    take(submitted(l.pool, run_limited, &l));
     assert_status(TPOOL_OK, l.got);
     assert_false(pthread_equal(l.parent, l.child));
     assert_status(TPOOL_OK, tpool_destroy(l.pool));
@@ -689,7 +674,7 @@ static void *share_mark(void *arg) {
 static void a_task_run_in_place_shares_the_waiters_thread_local_state(void **state) {
     (void)state;
     sharing s = { .pool = create_pool(1, 0) };
-    take(submit(s.pool, share_mark, &s));
+    take(submitted(s.pool, share_mark, &s));
     assert_int_equal(1, s.child_saw);
     assert_int_equal(2, s.parent_saw);
     assert_status(TPOOL_OK, tpool_destroy(s.pool));
@@ -727,7 +712,7 @@ static void *parent_layer(void *arg) {
 static void stop_requests_and_errors_belong_to_the_innermost_task(void **state) {
     (void)state;
     layers l = { .pool = create_pool(1, 0), .started = GATE_CLOSED };
-    l.parent = submit(l.pool, parent_layer, &l);
+    l.parent = submitted(l.pool, parent_layer, &l);
     EVENTUALLY(gate_arrived(&l.started) == 1);
     tpool_future_request_stop(l.parent);
     gate_open(&l.started);
@@ -776,7 +761,7 @@ static void nothing_runs_in_place_while_the_pool_is_paused(void **state) {
     (void)state;
     for (int all = 0; all <= 1; all++) {
         paused_wait p = { .pool = create_pool(1, 0), .started = GATE_CLOSED, .all = all == 1 };
-        tpool_future *waiter = submit(p.pool, wait_in_pause, &p);
+        tpool_future *waiter = submitted(p.pool, wait_in_pause, &p);
         EVENTUALLY(gate_arrived(&p.started) == 1);
         assert_status(TPOOL_OK, tpool_pause(p.pool));
         atomic_store(&p.paused, true);
@@ -852,7 +837,7 @@ static void a_task_queued_before_the_wanted_one_does_not_run_inside_the_wait(voi
     for (int all = 0; all <= 1; all++) {
         locked l = { .pool = create_pool(1, 0), .all = all == 1 };
         make_error_checking(&l.lock);
-        take(submit(l.pool, hold_lock_and_wait, &l));
+        take(submitted(l.pool, hold_lock_and_wait, &l));
         take(l.bystander_future);
         assert_status(TPOOL_OK, l.got);
         assert_int_equal(0, l.waiter_lock);
@@ -866,9 +851,9 @@ static void a_waiter_whose_task_runs_elsewhere_leaves_the_queue_to_a_spare(void 
     (void)state;
     locked l = { .pool = create_pool(2, 0), .held = GATE_CLOSED };
     make_error_checking(&l.lock);
-    l.elsewhere = submit(l.pool, gate_task, &l.held);
+    l.elsewhere = submitted(l.pool, gate_task, &l.held);
     EVENTUALLY(gate_arrived(&l.held) == 1);
-    tpool_future *waiter = submit(l.pool, hold_lock_and_wait, &l);
+    tpool_future *waiter = submitted(l.pool, hold_lock_and_wait, &l);
     EVENTUALLY(atomic_load(&l.bystander_started)); /* both workers are taken: a spare runs it, while the lock is held */
     assert_false(tpool_future_done(waiter));
     gate_open(&l.held);
@@ -904,7 +889,7 @@ static void no_spare_starts_without_queued_work(void **state) {
     tpool *pool = create_pool(1, 0);
     lone_waiter w = { .bare = NULL };
     assert_status(TPOOL_OK, tpool_future_create(&w.bare));
-    tpool_future *waiter = submit(pool, await_alone, &w);
+    tpool_future *waiter = submitted(pool, await_alone, &w);
     EVENTUALLY(atomic_load(&w.thread) != 0);
     await_asleep(atomic_load(&w.thread) - 1);
     tpool_stats stats = stats_of(pool);
@@ -922,8 +907,8 @@ static void a_spare_finishes_its_task_beside_the_waiter_and_then_ends(void **sta
     tpool *pool = create_pool(1, 0);
     tpool_future *bare = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&bare));
-    tpool_future *waiter = submit(pool, await_future, bare);
-    tpool_future *other = submit(pool, gate_task, &held);
+    tpool_future *waiter = submitted(pool, await_future, bare);
+    tpool_future *other = submitted(pool, gate_task, &held);
     EVENTUALLY(gate_arrived(&held) == 1); /* on a spare, as the waiter blocks */
     tpool_stats stats = stats_of(pool);
     assert_int_equal(1, stats.max_workers);
@@ -946,7 +931,7 @@ static void many_blocked_tasks_get_as_many_spares_which_end_again(void **state) 
     tpool *pool = create_pool(2, 0);
     tpool_future *bare = NULL, *futures[waiters];
     assert_status(TPOOL_OK, tpool_future_create(&bare));
-    for (int i = 0; i < waiters; i++) futures[i] = submit(pool, await_future, bare);
+    for (int i = 0; i < waiters; i++) futures[i] = submitted(pool, await_future, bare);
     for (int i = 0; i < waiters; i++) EVENTUALLY(tpool_future_running(futures[i]));
     probe(pool);
     EVENTUALLY(stats_of(pool).spared >= waiters - 2);
@@ -978,7 +963,7 @@ static void spares_run_initializer_and_finalizer(void **state) {
     tpool_future *bare = NULL;
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     assert_status(TPOOL_OK, tpool_future_create(&bare));
-    tpool_future *waiter = submit(pool, await_future, bare);
+    tpool_future *waiter = submitted(pool, await_future, bare);
     probe(pool);
     assert_true(atomic_load(&l.initialized) >= 2);
     assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
@@ -1068,7 +1053,7 @@ static void a_wait_whose_spare_is_refused_gives_no_thread(void **state) {
         refused r = { .pool = create_pool(1, HUGE_STACK), .way = manner, .started = GATE_CLOSED, .got = TPOOL_INVALID };
         assert_status(TPOOL_OK, tpool_future_create(&r.bare));
         assert_status(TPOOL_OK, tpool_future_create(&r.never));
-        tpool_future *future = submit(r.pool, submit_and_wait_refused, &r);
+        tpool_future *future = submitted(r.pool, submit_and_wait_refused, &r);
         EVENTUALLY(gate_arrived(&r.started) == 1);
         refuse_threads();
         gate_open(&r.started);
@@ -1100,7 +1085,7 @@ static void when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread(void 
             r[i] = (refused){ .pool = pool, .way = manner, .got = TPOOL_INVALID };
             assert_status(TPOOL_OK, tpool_future_create(&r[i].bare));
             assert_status(TPOOL_OK, tpool_future_create(&r[i].never));
-            futures[i] = submit(pool, only_wait_refused, &r[i]);
+            futures[i] = submitted(pool, only_wait_refused, &r[i]);
         }
         for (int i = 0; i < waiters; i++) {
             EVENTUALLY(atomic_load(&r[i].thread) != 0);
@@ -1172,7 +1157,7 @@ static void *submit_and_await_long(void *arg) {
 static void a_million_awaits_in_one_long_task_keep_memory_bounded(void **state) {
     (void)state;
     long_task l = { .pool = create_pool(1, 0), .rounds = COUNT(1000000) };
-    take(submit(l.pool, submit_and_await_long, &l));
+    take(submitted(l.pool, submit_and_await_long, &l));
     assert_int_equal(0, l.troubles);
     assert_int_equal(l.rounds + l.rounds / 20, stats_at_rest(l.pool).inlined);
     /* Even eight bytes left behind by each would be 8 MiB. The sanitizers' allocators keep freed memory for a while. */
@@ -1220,7 +1205,7 @@ static void recursion_with_all_kinds_of_waits_gives_the_right_result(void **stat
         tpool *pool = create_pool(workers, 0);
         fib_call call = { pool, n };
         atomic_store(&fib_troubles, 0);
-        assert_int_equal(fibonacci[n], (intptr_t)take(submit(pool, fib, &call)));
+        assert_int_equal(fibonacci[n], (intptr_t)take(submitted(pool, fib, &call)));
         assert_int_equal(0, atomic_load(&fib_troubles));
         EVENTUALLY(stats_of(pool).workers <= workers);
         assert_status(TPOOL_OK, tpool_destroy(pool));

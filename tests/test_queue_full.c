@@ -4,16 +4,6 @@
 #include <ctype.h>
 #include <sys/syscall.h>
 
-#define LIMIT TPOOL_SEC(30)   /* for what ends at once unless something is broken */
-#define AWAIT_ARRIVALS(g, n) EVENTUALLY(gate_arrived(g) >= (n))
-
-static tpool *new_pool_as(tpool_config config) {
-    tpool *pool;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    assert_non_null(pool);
-    return pool;
-}
-
 /* A pool whose one worker is in a task that holds the gate, so that what is submitted stays queued. */
 static tpool *new_busy_pool_as(tpool_config config, gate *hold) {
     config.max_workers = 1;
@@ -27,33 +17,6 @@ static tpool *new_busy_pool(size_t capacity, tpool_full_policy on_full, gate *ho
     return new_busy_pool_as((tpool_config){ .queue_capacity = capacity, .on_full = on_full }, hold);
 }
 
-static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    assert_non_null(future);
-    return future;
-}
-
-static tpool_future *submitted_task(tpool *pool, tpool_task task) {
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
-    assert_non_null(future);
-    return future;
-}
-
-/* Waits for the end of a future, releases it, and tells the end. */
-static tpool_status end_of(tpool_future *future) {
-    tpool_status status = tpool_future_result(future, LIMIT, NULL);
-    tpool_future_release(future);
-    return status;
-}
-
-static tpool_stats stats_of(tpool *pool) {
-    tpool_stats stats;
-    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
-    return stats;
-}
-
 /* Runs what is queued, checks that every task is accounted for, and destroys the pool. */
 static void end_pool(tpool *pool) {
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
@@ -64,81 +27,11 @@ static void end_pool(tpool *pool) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-static void *nothing(void *arg) { return arg; }
 static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
 static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
 static void count_callback(tpool_future *future, void *context) {
     (void)future;
     atomic_fetch_add((atomic_int *)context, 1);
-}
-
-static void gate_close(gate *g) {
-    pthread_mutex_lock(&g->lock);
-    g->open = false;
-    g->arrived = 0;
-    pthread_mutex_unlock(&g->lock);
-}
-
-/* A call that may block, made by a thread of its own. */
-typedef struct background {
-    pthread_t thread;
-    tpool_status (*call)(void *context);
-    void *context;
-    atomic_int thread_id;   /* the system's number; 0 until it is about to call */
-    atomic_bool returned;
-    tpool_status status;
-} background;
-
-static void *background_main(void *arg) {
-    background *b = arg;
-#ifdef __linux__
-    atomic_store(&b->thread_id, (int)syscall(SYS_gettid));
-#else
-    atomic_store(&b->thread_id, 1);
-#endif
-    b->status = b->call(b->context);
-    atomic_store(&b->returned, true);
-    return NULL;
-}
-
-static void background_start(background *b, tpool_status (*call)(void *context), void *context) {
-    b->call = call;
-    b->context = context;
-    atomic_store(&b->thread_id, 0);
-    atomic_store(&b->returned, false);
-    assert_int_equal(0, pthread_create(&b->thread, NULL, background_main, b));
-}
-
-/* The system says that the thread sleeps. */
-static bool background_sleeps(background *b) {
-    int id = atomic_load(&b->thread_id);
-    if (id == 0) return false;
-#ifdef __linux__
-    char path[64], line[512];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", id);
-    FILE *file = fopen(path, "r");
-    if (!file) return false;
-    char *got = fgets(line, sizeof line, file);
-    fclose(file);
-    char *name_end = got ? strrchr(line, ')') : NULL;
-    return name_end && name_end[1] == ' ' && name_end[2] == 'S';
-#else
-    sleep_ms(20);
-    return true;
-#endif
-}
-
-/* Returns once the call blocks: asleep at several looks in a row, so that a short sleep on a lock does not count. */
-static void background_await_block(background *b) {
-    int looks = 0;
-    EVENTUALLY((looks = background_sleeps(b) ? looks + 1 : 0) >= 5);
-    assert_false(atomic_load(&b->returned));
-}
-
-static tpool_status background_join(background *b) {
-    EVENTUALLY(atomic_load(&b->returned));
-    pthread_join(b->thread, NULL);
-    return b->status;
 }
 
 /* Submits that may block, for background threads. */

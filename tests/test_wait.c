@@ -4,19 +4,6 @@
 #define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
 #define UNTOUCHED ((size_t)12345)
 
-static tpool *create_pool(int workers) {
-    tpool_config config = { .max_workers = workers };
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-
-static tpool_future *submit(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    return future;
-}
-
 /* The value of a future that must succeed; releases the future. */
 static void *take(tpool_future *future) {
     void *value = NULL;
@@ -24,8 +11,6 @@ static void *take(tpool_future *future) {
     tpool_future_release(future);
     return value;
 }
-
-static void *nothing(void *arg) { return arg; }
 
 static void *raise_error(void *arg) {
     (void)arg;
@@ -141,12 +126,12 @@ static void a_cancelled_future_is_done_and_no_exception(void **state) {
 
 static void an_expired_task_is_an_exception(void **state) {
     (void)state;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     tpool_task short_lived = { .fn = nothing, .expires_ns = 1 };
     tpool_future *f[2];
     size_t done = UNTOUCHED;
     assert_status(TPOOL_OK, tpool_pause(pool));
-    f[0] = submit(pool, nothing, NULL);
+    f[0] = submitted(pool, nothing, NULL);
     assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &f[1]));
     tpool_future *expired = f[1];
     assert_status(TPOOL_OK, tpool_wait(f, 2, TPOOL_FIRST_EXCEPTION, HANG, &done));
@@ -162,7 +147,7 @@ static void a_wait_notices_an_expiry_at_the_moment_it_passes(void **state) {
     (void)state;
     static const tpool_return_when modes[] = { TPOOL_ALL_COMPLETED, TPOOL_FIRST_COMPLETED, TPOOL_FIRST_EXCEPTION };
     for (int m = 0; m < 3; m++) {
-        tpool *pool = create_pool(1);
+        tpool *pool = new_pool(1);
         tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
         tpool_future *f[2];
         size_t done = UNTOUCHED;
@@ -194,7 +179,7 @@ static void a_broken_task_is_an_exception(void **state) {
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     assert_status(TPOOL_OK, tpool_future_create(&bare));
     f[0] = bare;
-    f[1] = submit(pool, nothing, NULL);
+    f[1] = submitted(pool, nothing, NULL);
     tpool_future *broken = f[1];
     assert_status(TPOOL_TIMEOUT, tpool_wait(f, 2, TPOOL_FIRST_EXCEPTION, 0, &done));
     assert_int_equal(0, done);
@@ -387,11 +372,11 @@ static void futures_that_end_after_the_wait_are_fine(void **state) {
 static void first_exception_returns_while_the_others_still_run(void **state) {
     (void)state;
     gate held = GATE_CLOSED;
-    tpool *pool = create_pool(3);
-    tpool_future *f[3] = { submit(pool, gate_task, &held), submit(pool, gate_task, &held), NULL };
+    tpool *pool = new_pool(3);
+    tpool_future *f[3] = { submitted(pool, gate_task, &held), submitted(pool, gate_task, &held), NULL };
     size_t done = UNTOUCHED;
     EVENTUALLY(gate_arrived(&held) == 2);
-    f[2] = submit(pool, raise_error, NULL);
+    f[2] = submitted(pool, raise_error, NULL);
     tpool_future *failed = f[2];
     assert_status(TPOOL_OK, tpool_wait(f, 3, TPOOL_FIRST_EXCEPTION, HANG, &done));
     assert_int_equal(1, done);
@@ -407,11 +392,11 @@ static void first_exception_returns_while_the_others_still_run(void **state) {
 static void first_completed_returns_while_the_others_still_run(void **state) {
     (void)state;
     gate held = GATE_CLOSED;
-    tpool *pool = create_pool(2);
-    tpool_future *f[2] = { submit(pool, gate_task, &held), NULL };
+    tpool *pool = new_pool(2);
+    tpool_future *f[2] = { submitted(pool, gate_task, &held), NULL };
     size_t done = UNTOUCHED;
     EVENTUALLY(gate_arrived(&held) == 1);
-    f[1] = submit(pool, nothing, NULL);
+    f[1] = submitted(pool, nothing, NULL);
     tpool_future *finished = f[1];
     assert_status(TPOOL_OK, tpool_wait(f, 2, TPOOL_FIRST_COMPLETED, HANG, &done));
     assert_int_equal(1, done);
@@ -427,14 +412,14 @@ static void first_completed_returns_while_the_others_still_run(void **state) {
 static void ten_thousand_futures_of_two_pools_and_of_none(void **state) {
     (void)state;
     size_t count = COUNT(10000);
-    tpool *pools[2] = { create_pool(2), create_pool(1) };
+    tpool *pools[2] = { new_pool(2), new_pool(1) };
     tpool_future **f = calloc(count, sizeof *f), **before = calloc(count, sizeof *before);
     size_t done = UNTOUCHED;
     assert_non_null(f);
     assert_non_null(before);
     for (size_t i = 0; i < count; i++) {
         if (i % 3 == 2) assert_status(TPOOL_OK, tpool_future_create(&f[i]));
-        else f[i] = submit(pools[i % 3], nothing, NULL);
+        else f[i] = submitted(pools[i % 3], nothing, NULL);
     }
     memcpy(before, f, count * sizeof *f);
     size_t bare = count / 3;
@@ -463,11 +448,11 @@ static void ten_thousand_futures_of_two_pools_and_of_none(void **state) {
 static void every_wait_for_many_running_tasks_ends(void **state) {
     (void)state;
     enum { many = 64 };
-    tpool *pool = create_pool(2);
+    tpool *pool = new_pool(2);
     for (int round = 0; round < COUNT(300); round++) {
         tpool_future *f[many];
         size_t done = UNTOUCHED;
-        for (int i = 0; i < many; i++) f[i] = submit(pool, i == many / 2 ? raise_error : nothing, NULL);
+        for (int i = 0; i < many; i++) f[i] = submitted(pool, i == many / 2 ? raise_error : nothing, NULL);
         assert_status(TPOOL_OK, tpool_wait(f, many, (tpool_return_when)(round % 3), HANG, &done));
         for (size_t i = 0; i < done; i++) assert_true(tpool_future_done(f[i]));
         assert_true(done >= 1);
@@ -518,9 +503,9 @@ static void *wait_inside(void *arg) {
 
 static void waits_of_every_kind_inside_a_task_end(void **state) {
     (void)state;
-    tpool *other_pool = create_pool(1);
+    tpool *other_pool = new_pool(1);
     for (int workers = 1; workers <= 2; workers++) {
-        tpool *pool = create_pool(workers);
+        tpool *pool = new_pool(workers);
         for (int round = 0; round < COUNT(100); round++) {
             for (int when = 0; when < 3; when++) {
                 inside in = {
@@ -528,7 +513,7 @@ static void waits_of_every_kind_inside_a_task_end(void **state) {
                     .timeout_ns = round % 2 == 0 ? TPOOL_FOREVER : HANG
                 };
                 assert_status(TPOOL_OK, tpool_future_create(&in.bare));
-                take(submit(pool, wait_inside, &in));
+                take(submitted(pool, wait_inside, &in));
                 assert_status(TPOOL_OK, in.got);
                 assert_int_equal(0, in.wrongly_done);
                 assert_true(in.done >= 1);
@@ -562,12 +547,12 @@ static void *time_out_inside(void *arg) {
 
 static void a_wait_inside_a_task_times_out_with_the_same_partition(void **state) {
     (void)state;
-    tpool *pool = create_pool(1);
+    tpool *pool = new_pool(1);
     inside_limit in = { .done = NULL };
     assert_status(TPOOL_OK, tpool_future_create(&in.done));
     assert_status(TPOOL_OK, tpool_future_create(&in.pending));
     succeed(in.done);
-    take(submit(pool, time_out_inside, &in));
+    take(submitted(pool, time_out_inside, &in));
     assert_status(TPOOL_TIMEOUT, in.for_all);
     assert_status(TPOOL_OK, in.for_first);
     assert_status(TPOOL_TIMEOUT, in.for_exception);

@@ -794,16 +794,16 @@ static void source_free(void *given, void *context) {
 static void *square_of_source(void *arg, void *context) { return square(arg, &((source *)context)->calls_made); }
 
 static void scenario_map_over_a_source(void) {
-    enum { LIMIT = 24 };
+    enum { ITEMS = 24 };
     tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
     if (!pool) return;
     for (int k = 0; k < 4; k++) {
-        source s = { .limit = LIMIT };
+        source s = { .limit = ITEMS };
         tpool_map_spec spec = { .fn = square_of_source, .context = &s, .next = source_next,
                                 .item_free = source_free, .chunk_size = k % 2 ? 1 : 4, .buffer_size = 6 };
         tpool_map_iter *iter = NULL;
         if (OKAY(tpool_map(pool, &spec, &iter), REFUSED)) {
-            take_squares(iter, LIMIT, k < 2 ? LIMIT + 1 : LIMIT / 2);
+            take_squares(iter, ITEMS, k < 2 ? ITEMS + 1 : ITEMS / 2);
             tpool_map_close(iter);
         } else {
             EXPECT(!iter);

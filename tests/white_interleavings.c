@@ -91,34 +91,15 @@ static void free_kept(void) {
 #include "tpool.h"
 #pragma pop_macro("atomic_load_explicit")
 
-#define LIMIT TPOOL_SEC(30)   /* for what ends at once unless something is broken */
-#define AWAIT_ARRIVALS(g, n) EVENTUALLY(gate_arrived(g) >= (n))
 #define STOP_AT(function) { .at = (function), .gate = GATE_CLOSED }
 #define STOP_AT_AFTER(function, before) { .at = (function), .after = (before), .gate = GATE_CLOSED }
 #define STOP_BEHIND_LOAD_IN(function) { .at = (function), .behind = true, .gate = GATE_CLOSED }
 
-static tpool *new_pool(tpool_config config) {
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    return future;
-}
-/* Waits for the end of a future, releases it, and tells the end. */
-static tpool_status end_of(tpool_future *future) {
-    tpool_status status = tpool_future_result(future, LIMIT, NULL);
-    tpool_future_release(future);
-    return status;
-}
 static pthread_t started(void *(*call)(void *), void *arg) {
     pthread_t thread;
     assert_int_equal(0, pthread_create(&thread, NULL, call, arg));
     return thread;
 }
-static void *nothing(void *arg) { return arg; }
 
 /* Forks a job that others can take, even if all of them are busy just now. */
 static void fork_in_public(tpool_job *job, tpool_fn fn, void *arg) {
@@ -141,7 +122,7 @@ static void *cancel_and_stop(void *arg) {
 /* The queue counts the task that is being cancelled, but there is nothing left in it to drop. */
 static void dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *cancelled = submitted(pool, nothing, NULL), *later = NULL;
     void *was_cancelled;
@@ -181,7 +162,7 @@ static void *return_three(void *arg) {
 /* Zeros where the first was look as an error would, which is never replaced. */
 static void a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2 });
     assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
     tpool_future *future = submitted(pool, return_three, pool);
     void *result = NULL;
@@ -203,7 +184,7 @@ static void a_shutdown_that_cancels_finds_what_a_worker_takes_just_then(void **s
     (void)state;
     static gate running = GATE_CLOSED;
     enum { WORKERS = 2, TASKS = 20 };
-    tpool *pool = new_pool((tpool_config){ .max_workers = WORKERS, .initializer = arm_first_worker });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = WORKERS, .initializer = arm_first_worker });
     atomic_store(&for_first_worker, &in_fetch);
     assert_status(TPOOL_OK, tpool_pause(pool));
     for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &running, NULL));
@@ -225,7 +206,7 @@ static void a_chunk_that_starts_beside_a_shutdown_that_cancels_is_the_last(void 
     (void)state;
     static char items[10];
     static atomic_int runs;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .initializer = arm_first_worker });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = arm_first_worker });
     atomic_store(&for_first_worker, &in_chunk);
     tpool_map_spec spec = { .fn = count_item, .context = &runs, .items = items, .count = sizeof items, .stride = 1,
                             .chunk_size = 1 };
@@ -296,7 +277,7 @@ static void *offer_second_job(void *arg) {
 /* The thief's next job runs at the same depth of its stack, so at the same address, as the one that is joined did. */
 static void a_join_helps_with_no_job_that_its_thief_took_later(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 3 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 3 });
     assert_status(TPOOL_OK, tpool_warm_up(pool, 3));
     tpool_future *first = submitted(pool, join_first_job, NULL);
     AWAIT_ARRIVALS(&in_join.gate, 1);    /* about to help the thief with what it forked in the first job */
@@ -330,7 +311,7 @@ static void *destroy(void *arg) {
 
 static void destroy_waits_for_a_drain_in_its_first_look(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     pthread_t drainer = started(drain_and_stop, pool);
     AWAIT_ARRIVALS(&in_drain.gate, 1);
     pthread_t destroyer = started(destroy, pool);
@@ -355,7 +336,7 @@ static void look_for_pool_in_list(void) {
 /* The exit handler of another thread walks that list, and the workers of its pools. */
 static void destroy_takes_the_pool_off_the_list_before_it_frees_workers(void **state) {
     (void)state;
-    ending = new_pool((tpool_config){ .max_workers = 1 });
+    ending = new_pool_as((tpool_config){ .max_workers = 1 });
     assert_status(TPOOL_OK, tpool_warm_up(ending, 1));
     watched_place = tpool__first_worker(ending);
     watched_freed = look_for_pool_in_list;

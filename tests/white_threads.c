@@ -52,24 +52,8 @@ static int allow_again(void **state) {
 static void refuse(void) { atomic_store(&refusing, true); }
 static void allow(void) { atomic_store(&refusing, false); }
 
-static tpool *new_pool(tpool_config config) {
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    return future;
-}
 /* How it ends within the test's patience. */
 static tpool_status wait_for(tpool_future *future) { return tpool_future_result(future, PATIENCE, NULL); }
-static tpool_stats stats_of(tpool *pool) {
-    tpool_stats stats;
-    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
-    return stats;
-}
-static void *nothing(void *arg) { return arg; }
 static void *pass_and_end_thread(void *arg) { gate_pass(arg); pthread_exit(NULL); }
 static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return NULL; }
 static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
@@ -84,7 +68,7 @@ static void without_any_thread_nothing_is_taken(void **state) {
     (void)state;
     atomic_int runs = 0, freed = 0;
     for (int policy = TPOOL_FULL_BLOCK; policy <= TPOOL_FULL_DROP_OLDEST; policy++) {
-        tpool *pool = new_pool((tpool_config){ .max_workers = 2, .queue_capacity = 1,
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1,
                                                .on_full = (tpool_full_policy)policy });
         tpool_future *future = (tpool_future *)pool, *many[2] = { future, future };
         tpool_task task = { .fn = count_up, .arg = &runs, .arg_free = count_free, .priority = policy, .name = "none" };
@@ -129,7 +113,7 @@ static void without_any_thread_nothing_is_taken(void **state) {
 static void a_pool_that_never_got_a_thread_ends(void **state) {
     (void)state;
     refuse();
-    tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2 });
     assert_status(TPOOL_NO_THREAD, tpool_submit(pool, nothing, NULL, NULL));
     assert_status(TPOOL_OK, tpool_pause(pool));
     assert_status(TPOOL_NO_THREAD, tpool_submit(pool, nothing, NULL, NULL));
@@ -141,7 +125,7 @@ static void a_pool_that_never_got_a_thread_ends(void **state) {
 
 static void a_warm_up_keeps_what_could_be_started(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 4 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 4 });
     assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
     refuse();
     assert_status(TPOOL_NO_THREAD, tpool_warm_up(pool, 4));
@@ -252,11 +236,11 @@ static void waiting_begin(waiting *w, wait_way way, tpool_fn fn, tpool_future **
                           tpool_future **filler) {
     *w = (waiting){ .way = way, .begin = GATE_CLOSED, .other_hold = GATE_CLOSED, .got = TPOOL_INVALID };
     *other_task = *filler = NULL;
-    w->pool = new_pool((tpool_config){ .max_workers = 1 });
+    w->pool = new_pool_as((tpool_config){ .max_workers = 1 });
     assert_status(TPOOL_OK, tpool_future_create(&w->bare));
     assert_status(TPOOL_OK, tpool_future_create(&w->never));
     if (needs_other(way)) {
-        w->other = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
+        w->other = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
         if (way == OTHER_POOL) {   /* its worker is there already */
             assert_status(TPOOL_OK, tpool_warm_up(w->other, 1));
         } else {
@@ -360,7 +344,7 @@ static void *wait_for_second(void *arg) {
 static void play_lost_spare(tpool_config config, tpool_fn last_of_the_spare) {
     static lost_spare l;
     l = (lost_spare){ .begin = GATE_CLOSED, .got = TPOOL_INVALID };
-    l.pool = new_pool(config);
+    l.pool = new_pool_as(config);
     assert_status(TPOOL_OK, tpool_future_create(&l.second));
     assert_status(TPOOL_OK, tpool_future_create(&l.never));
     tpool_future *waiter = submitted(l.pool, wait_for_second, &l);
@@ -401,7 +385,7 @@ static void a_spare_whose_thread_is_ended_and_gets_no_successor_ends_a_wait(void
 static void the_last_worker_stays_beyond_its_tasks_when_no_successor_is_to_be_had(void **state) {
     (void)state;
     atomic_int runs = 0;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1 });
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *first = submitted(pool, refuse_from_here, NULL), *last = NULL;
     for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, i == 4 ? &last : NULL));
@@ -418,7 +402,7 @@ static void the_last_worker_stays_beyond_its_tasks_when_no_successor_is_to_be_ha
 static void when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_is_broken(void **state) {
     (void)state;
     atomic_int freed = 0;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *ender = submitted(pool, refuse_and_end_thread, NULL), *rest = NULL;
     tpool_task task = { .fn = count_up, .arg = &freed, .arg_free = count_free };
@@ -459,7 +443,7 @@ static void check_resume_without_threads(tpool *pool, tpool_future *queued) {
 }
 static void a_resume_that_finds_no_thread_for_what_waits_says_so_or_breaks_it(void **state) {
     (void)state;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) });
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *queued = submitted(pool, nothing, NULL);
     int64_t end = tpool_now() + TPOOL_SEC(1);   /* it need not end, but if it does */
@@ -478,7 +462,7 @@ static void a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_wh
     (void)state;
     static gate in_ender;
     in_ender = (gate)GATE_CLOSED;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *ender = submitted(pool, pass_and_end_thread, &in_ender);
     gate_await_arrivals(&in_ender, 1);   /* the pause comes while it runs */
     assert_status(TPOOL_OK, tpool_pause(pool));
@@ -528,7 +512,7 @@ static void a_close_waits_for_what_runs_though_no_spare_is_to_be_had(void **stat
     (void)state;
     static closing c;
     c = (closing){ .item_starts = GATE_CLOSED, .mapped = TPOOL_INVALID, .waited = TPOOL_INVALID };
-    c.pool = new_pool((tpool_config){ .max_workers = 2 });
+    c.pool = new_pool_as((tpool_config){ .max_workers = 2 });
     assert_status(TPOOL_OK, tpool_future_create(&c.bare));
     assert_status(TPOOL_OK, tpool_warm_up(c.pool, 2));
     tpool_future *closer = submitted(c.pool, map_and_close, &c);
@@ -557,7 +541,7 @@ static void work_waits_for_the_worker_that_runs(void **state) {
     static gate hold;
     atomic_int runs = 0;
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 4 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 4 });
     tpool_future *holder = submitted(pool, gate_task, &hold), *futures[10];
     gate_await_arrivals(&hold, 1);
     refuse();
@@ -590,7 +574,7 @@ static void *fib_run(void *arg) {
 static void forks_loops_and_waits_in_place_need_no_other_thread(void **state) {
     (void)state;
     atomic_int looped = 0;
-    tpool *pool = new_pool((tpool_config){ .max_workers = 4 });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 4 });
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     refuse();
     fib f = { 15, 0 };
