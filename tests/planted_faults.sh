@@ -3,9 +3,10 @@
 # those named), and fails unless each is found by the check that it names. $CC compiles.
 #
 # A fault is a file tests/faults/NAME.fault: what it is, in a line; `check:` and a program of tests/ with the arguments
-# that must find it; then edits. An edit is `@ TEXT`, a line that the header must have once, and behind that line the
-# first place where the lines marked `-` stand one after another, which become those marked `+`; more such pairs may follow
-# behind the same line. Leading blanks do not count, so that an edit survives whatever moves; one that does not apply any more is a failure.
+# that must find it, of a program of cmocka's tests a pattern of their names; then edits. An edit is `@ TEXT`, a line that
+# the header must have once, and behind that line the first place where the lines marked `-` stand one after another, which
+# become those marked `+`; more such pairs may follow behind the same line. Leading blanks do not count, so that an edit
+# survives whatever moves; one that does not apply any more is a failure.
 set -u
 header=$1 tests=$2 work=$3
 shift 3
@@ -62,29 +63,34 @@ for fault in "$@"; do
         status=1
         continue
     fi
-    flags=
+    flags= libraries=
     source=$tests/$program.c
     case $program in
     fuzz_*) source=$tests/fuzz/$program.c ;;
     stress_*) flags='-std=gnu11 -DTPOOL_IMPLEMENTATION' ;;
     model_*) source=$tests/model/${program#model_}.c flags='-fsanitize=thread -DTPOOL_THREADS_POSIX' ;;
+    test_*) libraries="$tests/impl.c -lcmocka" ;;
+    white_*) libraries=-lcmocka ;;
     esac
     run="$folder/$program"
     if [ "$program" = static ]; then
         run="sh $tests/static.sh $folder" # nothing to build: the check reads the header
-    elif ! $CC -std=c11 -O1 -g -w $flags -pthread -I"$folder" -I"$tests" -o "$folder/$program" "$source" \
-        >"$folder/log" 2>&1; then
+    elif ! $CC -std=c11 -O1 -g -w -DLIMIT_SECONDS=2 $flags -pthread -I"$folder" -I"$tests" \
+        -o "$folder/$program" "$source" $libraries >"$folder/log" 2>&1; then
         echo "$fault: FAILED: it does not compile"
         cat "$folder/log"
         status=1
         continue
     fi
+    filter=
+    if [ -n "$libraries" ]; then filter=$arguments arguments=; fi
     # shellcheck disable=SC2086
-    if $plain $run $arguments >"$folder/log" 2>&1; then
+    if env ${filter:+"TEST_FILTER=$filter"} $plain $run $arguments >"$folder/log" 2>&1; then
         echo "$fault: FAILED: $check does not find it"
         status=1
-    elif grep -q -e 'FAILED:' -e 'WARNING: ThreadSanitizer' "$folder/log"; then
-        echo "$fault: found: $(sed -n -e 's/.*FAILED: //p' -e 's/^.*WARNING: //p' "$folder/log" | head -n 1)"
+    elif grep -q -e 'FAILED:' -e '^\[  FAILED  \]' -e 'WARNING: ThreadSanitizer' "$folder/log"; then
+        echo "$fault: found: $(sed -n -e 's/.*FAILED: //p' -e 's/^.*WARNING: //p' -e 's/^\[  FAILED  \] //p' "$folder/log" |
+            head -n 1)"
     else
         echo "$fault: FAILED: $check ended otherwise:"
         tail -n 20 "$folder/log"

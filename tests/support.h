@@ -165,13 +165,17 @@ typedef struct background {
     tpool_status status;
 } background;
 
+/* The system's number of the calling thread, for thread_sleeps; elsewhere than on Linux just not 0. */
+static inline int thread_number(void) {
+#ifdef __linux__
+    return (int)syscall(SYS_gettid);
+#else
+    return 1;
+#endif
+}
 static inline void *background_main(void *arg) {
     background *b = (background *)arg;
-#ifdef __linux__
-    atomic_store(&b->thread_id, (int)syscall(SYS_gettid));
-#else
-    atomic_store(&b->thread_id, 1);
-#endif
+    atomic_store(&b->thread_id, thread_number());
     b->status = b->call(b->context);
     atomic_store(&b->returned, true);
     return NULL;
@@ -184,9 +188,8 @@ static inline void background_start(background *b, tpool_status (*call)(void *co
     REQUIRE(pthread_create(&b->thread, NULL, background_main, b) == 0);
 }
 
-/* The system says that the thread sleeps. */
-static inline bool background_sleeps(background *b) {
-    int id = atomic_load(&b->thread_id);
+/* The system says that the thread of this number (0: not known yet) sleeps. */
+static inline bool thread_sleeps(int id) {
     if (id == 0) return false;
 #ifdef __linux__
     char path[64], line[512];
@@ -205,7 +208,8 @@ static inline bool background_sleeps(background *b) {
 /* Returns once the call blocks: asleep at several looks in a row, so that a short sleep on a lock does not count. */
 static inline void background_await_block(background *b) {
     int looks = 0;
-    REQUIRE_EVENTUALLY((looks = background_sleeps(b) ? looks + 1 : 0) >= 5);
+    REQUIRE_EVENTUALLY((looks = thread_sleeps(atomic_load(&b->thread_id)) ? looks + 1 : 0) >= 5 ||
+                       atomic_load(&b->returned));
     REQUIRE(!atomic_load(&b->returned));
 }
 static inline tpool_status background_join(background *b) {
@@ -230,6 +234,14 @@ static inline tpool_status background_join(background *b) {
 #else
 #define SKIP_UNDER_TSAN() ((void)0)
 #endif
+
+/* TEST_FILTER in the environment: only the tests whose name it matches (tests/planted_faults.sh). */
+#if defined(__GNUC__)
+__attribute__((constructor)) static void filter_tests(void) {
+    if (getenv("TEST_FILTER")) cmocka_set_test_filter(getenv("TEST_FILTER"));
+}
+#endif
+
 /* A count for plain builds, and a tenth of it under the sanitizers. */
 #define COUNT(n) (SLOW_TOOL ? (n) / 10 : (n))
 #endif

@@ -435,6 +435,38 @@ static int handlers_registered_before_and_after_the_pools_may_use_them(void) {
 
 /* --- a forked child has nothing to wait for */
 
+/* Handlers run in the opposite order: this one, registered before the library's, runs after it, when the program's own
+   pool has been stopped for good, whatever state it was in. */
+static void submit_to_own_in_late_handler(void) {
+    tpool_future *future = (tpool_future *)own;
+    for (int i = 0; i < 2; i++) {
+        CHECK_STATUS(TPOOL_SHUTDOWN, tpool_submit(own, say_task, "x", NULL));
+        CHECK_STATUS(TPOOL_SHUTDOWN, tpool_submit(own, say_task, "x", &future));
+        CHECK(!future);
+    }
+    say("s");
+}
+static int after_its_end_the_programs_own_pool_takes_nothing(void) {
+    CHECK(atexit(submit_to_own_in_late_handler) == 0);
+    create_own((tpool_config){ .max_workers = 1 });
+    submit(own, gate_task, &never);
+    AWAIT_ARRIVALS(&never, 1);
+    return 0;
+}
+static int after_its_end_the_programs_own_pool_without_a_worker_takes_nothing(void) {
+    CHECK(atexit(submit_to_own_in_late_handler) == 0);
+    create_own((tpool_config){ .max_workers = 1 });
+    return 0;
+}
+static int after_its_end_the_programs_own_full_pool_takes_nothing(void) {
+    CHECK(atexit(submit_to_own_in_late_handler) == 0);
+    create_own((tpool_config){ .max_workers = 1, .queue_capacity = 1 });   /* whose submit blocks when it is full */
+    submit(own, gate_task, &never);
+    AWAIT_ARRIVALS(&never, 1);
+    submit(own, say_task, "x");
+    return 0;
+}
+
 static int a_forked_child_exits_without_the_parents_work(void) {
     configure(1, 1);
     queue_until_exit(tpool_high_level(), "H", "h");
@@ -484,6 +516,9 @@ static const story stories[] = {
     STORY(exit_in_a_callback_of_a_cancel_waits_for_nothing, 8, ""),
     STORY(exit_in_a_task_run_by_the_caller_waits_for_nothing, 7, ""),
     STORY(handlers_registered_before_and_after_the_pools_may_use_them, 0, "Habhhhl"),
+    STORY(after_its_end_the_programs_own_pool_takes_nothing, 0, "s"),
+    STORY(after_its_end_the_programs_own_pool_without_a_worker_takes_nothing, 0, "s"),
+    STORY(after_its_end_the_programs_own_full_pool_takes_nothing, 0, "s"),
     STORY(a_forked_child_exits_without_the_parents_work, 0, "Hhhh"),
 };
 

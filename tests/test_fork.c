@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#define CHILD_SECONDS 30
+#define CHILD_SECONDS LIMIT_SECONDS
 
 #if defined(__SANITIZE_THREAD__)
 #define CHILD_MAY_START_THREADS 0
@@ -502,6 +502,110 @@ static void a_thread_forked_inside_a_callback_is_no_worker(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* --- a fork in each place where the library calls the program */
+
+/* The child of each ends in two ways: by itself, and by returning to where it was called from, which must end it too,
+   since in the child that thread is no worker and has nothing to return to. */
+static tpool *forked_pool;
+static bool child_returns;
+static atomic_int child_of_hook;
+
+#if SLOW_TOOL   /* what the parent's other threads had in hand is no leak of such a child's */
+static bool leaves_things_behind;
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void) { return leaves_things_behind; }
+#endif
+
+/* True in a child that is to return. */
+static bool fork_in_hook(void) {
+    fflush(NULL);
+    pid_t child = fork();
+    if (child != 0) {
+        atomic_store(&child_of_hook, (int)child);
+        return false;
+    }
+    child_begin();
+#if SLOW_TOOL
+    leaves_things_behind = true;
+#endif
+    CHECK(tpool_current() == NULL);
+    CHECK(tpool_current_worker() == -1);
+    calls_give_broken(forked_pool);
+    if (!child_returns) _exit(0);
+    return true;
+}
+static void fork_in_arg_free(void *arg) { (void)arg; (void)fork_in_hook(); }
+static void fork_in_result_free(void *result) { (void)result; (void)fork_in_hook(); }
+static void fork_in_on_failure(const tpool_error *error, void *context) {
+    (void)error;
+    (void)context;
+    (void)fork_in_hook();
+}
+static bool fork_in_initializer(void *context) { (void)context; return !fork_in_hook(); }
+static void *return_owned(void *arg) { return tpool_return_owned(arg, fork_in_result_free); }
+static void *raise_something(void *arg) { (void)arg; return tpool_raise(1, "something"); }
+
+static gate stolen_job;
+static void *pass_and_give_arg(void *arg) { gate_pass(&stolen_job); return arg; }
+static void *fork_beside_stolen_job(void *arg) {
+    tpool_job job;
+    tpool_fork(&job, pass_and_give_arg, arg);
+    gate_await_arrivals(&stolen_job, 1);   /* another worker has it, and in the child nobody */
+    bool returns = fork_in_hook();
+    if (!returns) gate_open(&stolen_job);
+    void *result = tpool_join(&job);
+    CHECK(result == (returns ? NULL : arg));
+    return result;
+}
+/* Submits the task to a pool with these hooks. The child ends as it should, and so does the parent's
+   task, and the pool goes on. */
+static void fork_in_a_hook_of(tpool_config config, tpool_task task, bool with_future) {
+    for (int way = 0; way < 2; way++) {
+        child_returns = way == 1;
+        stolen_job = (gate)GATE_CLOSED;
+        atomic_store(&child_of_hook, 0);
+        forked_pool = new_pool_as(config);
+        tpool_future *future = NULL;
+        assert_status(TPOOL_OK, tpool_submit_task(forked_pool, &task, with_future ? &future : NULL));
+        if (with_future) assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+        EVENTUALLY(atomic_load(&child_of_hook) != 0);
+        assert_child_succeeds((pid_t)atomic_load(&child_of_hook));
+        tpool_future_release(future);
+        assert_status(TPOOL_OK, tpool_drain(forked_pool, LIMIT));
+        assert_status(TPOOL_OK, end_of(submitted(forked_pool, nothing, NULL)));
+        assert_status(TPOOL_OK, tpool_destroy(forked_pool));
+    }
+}
+
+static void a_fork_in_arg_free_hangs_neither_side(void **state) {
+    (void)state;
+    tpool_task task = { .fn = nothing, .arg_free = fork_in_arg_free };
+    for (int with_future = 0; with_future < 2; with_future++)
+        fork_in_a_hook_of((tpool_config){ .max_workers = 1 }, task, with_future);
+}
+static void a_fork_in_on_failure_hangs_neither_side(void **state) {
+    (void)state;
+    tpool_config config = { .max_workers = 1, .on_failure = fork_in_on_failure };
+    for (int named = 0; named < 2; named++)   /* with a future inside, and without */
+        fork_in_a_hook_of(config, (tpool_task){ .fn = raise_something, .name = named ? "named" : NULL }, false);
+}
+static void a_fork_in_result_free_hangs_neither_side(void **state) {
+    (void)state;
+    for (int named = 0; named < 2; named++)
+        fork_in_a_hook_of((tpool_config){ .max_workers = 1 },
+                          (tpool_task){ .fn = return_owned, .name = named ? "named" : NULL }, false);
+}
+static void a_fork_in_an_initializer_hangs_neither_side(void **state) {
+    (void)state;
+    fork_in_a_hook_of((tpool_config){ .max_workers = 1, .initializer = fork_in_initializer },
+                      (tpool_task){ .fn = nothing }, true);
+}
+static void a_fork_between_fork_and_join_of_a_stolen_job_hangs_neither_side(void **state) {
+    (void)state;
+    fork_in_a_hook_of((tpool_config){ .max_workers = 2 },
+                      (tpool_task){ .fn = fork_beside_stolen_job, .arg = &stolen_job }, true);
+}
+
 /* --- a fork at any moment */
 
 typedef struct traffic { tpool *pool; atomic_bool stop; atomic_int refused, ended; } traffic;
@@ -559,6 +663,11 @@ int main(void) {
         cmocka_unit_test(a_grandchild_is_to_the_child_as_the_child_is_to_the_parent),
         cmocka_unit_test(a_thread_forked_inside_a_task_is_no_worker),
         cmocka_unit_test(a_thread_forked_inside_a_callback_is_no_worker),
+        cmocka_unit_test(a_fork_in_arg_free_hangs_neither_side),
+        cmocka_unit_test(a_fork_in_on_failure_hangs_neither_side),
+        cmocka_unit_test(a_fork_in_result_free_hangs_neither_side),
+        cmocka_unit_test(a_fork_in_an_initializer_hangs_neither_side),
+        cmocka_unit_test(a_fork_between_fork_and_join_of_a_stolen_job_hangs_neither_side),
         cmocka_unit_test(a_fork_amid_traffic_leaves_a_child_that_does_not_hang),
         cmocka_unit_test(the_shared_pools_start_afresh_in_the_child),
         cmocka_unit_test(the_shared_pools_start_afresh_after_a_shutdown_in_the_parent),

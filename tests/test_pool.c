@@ -664,6 +664,36 @@ static void ending_its_pool_from_on_failure_is_a_deadlock(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(attempt.pool));
 }
 
+static gate breaking, telling;
+static atomic_int told;
+static bool break_after_gate(void *context) { (void)context; gate_pass(&breaking); return false; }
+static void pass_gate_when_told(const tpool_error *error, void *context) {
+    (void)context;
+    if (error->status == TPOOL_BROKEN) atomic_fetch_add(&told, 1);
+    gate_pass(&telling);
+}
+
+/* The task has no future inside, so nothing but this call is left of it when the pool breaks. */
+static void drain_waits_for_on_failure_of_what_a_broken_pool_had_queued(void **state) {
+    (void)state;
+    static background drain;
+    breaking = telling = (gate)GATE_CLOSED;
+    atomic_store(&told, 0);
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1, .initializer = break_after_gate,
+                                                                 .on_failure = pass_gate_when_told }));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    gate_open(&breaking);
+    AWAIT_ARRIVALS(&telling, 1);
+    assert_status(TPOOL_TIMEOUT, tpool_drain(pool, 0));
+    background_start(&drain, call_drain, pool);
+    background_await_block(&drain);
+    gate_open(&telling);
+    assert_status(TPOOL_OK, background_join(&drain));
+    assert_int_equal(1, atomic_load(&told));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void *end_both_pools(void *arg) {
     end_attempt *attempt = arg;
     try_to_end(attempt->pool, &attempt->seen);
@@ -1546,6 +1576,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(ending_its_pool_from_a_callback_is_a_deadlock_on_any_thread),
         cmocka_unit_test(ending_its_pool_from_a_callback_that_runs_at_once_is_a_deadlock_too),
         cmocka_unit_test(ending_its_pool_from_on_failure_is_a_deadlock),
+        cmocka_unit_test(drain_waits_for_on_failure_of_what_a_broken_pool_had_queued),
         cmocka_unit_test(ending_a_pool_from_above_its_task_is_a_deadlock),
         cmocka_unit_test(ending_a_pool_from_a_callback_above_its_task_is_a_deadlock),
         cmocka_unit_test(a_task_may_drain_and_destroy_another_pool),

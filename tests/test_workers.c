@@ -94,6 +94,47 @@ static void a_submit_starts_a_worker_only_when_none_is_free(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A worker counts as looking for work as soon as its task's end is decided; but not while it still runs the program's
+   code, here to free what a task that nobody asks for has returned. */
+static void pass_gate_in_free(void *result) { gate_pass(result); }
+static void *return_owned_gate(void *arg) { return tpool_return_owned(arg, pass_gate_in_free); }
+
+static void while_a_worker_frees_a_result_another_runs_the_next_task(void **state) {
+    (void)state;
+    static gate freeing;
+    freeing = (gate)GATE_CLOSED;
+    tpool *pool = new_pool(2);
+    tpool_task task = { .fn = return_owned_gate, .arg = &freeing, .name = "named, so that it has a future inside" };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    AWAIT_ARRIVALS(&freeing, 1);
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    gate_open(&freeing);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static atomic_int first_initialized;   /* the system's number of the first worker's thread */
+static gate slow_initializer;
+static bool be_slow_after_the_first(void *context) {
+    (void)context;
+    if (atomic_exchange(&first_initialized, thread_number()) != 0) gate_pass(&slow_initializer);
+    return true;
+}
+
+static void beside_a_slow_initializer_a_sleeper_runs_what_comes(void **state) {
+    (void)state;
+    slow_initializer = (gate)GATE_CLOSED;
+    atomic_store(&first_initialized, 0);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .initializer = be_slow_after_the_first });
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    int looks = 0;
+    EVENTUALLY((looks = thread_sleeps(atomic_load(&first_initialized)) ? looks + 1 : 0) >= 5);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+    AWAIT_ARRIVALS(&slow_initializer, 1);
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    gate_open(&slow_initializer);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static atomic_int at_once, most_at_once;
 static void *note_how_many_at_once(void *arg) {
     int now = atomic_fetch_add(&at_once, 1) + 1, most = atomic_load(&most_at_once);
@@ -1193,6 +1234,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_submits_each_awaited_use_one_thread),
         cmocka_unit_test(a_submit_starts_a_worker_only_when_none_is_free),
+        cmocka_unit_test(while_a_worker_frees_a_result_another_runs_the_next_task),
+        cmocka_unit_test(beside_a_slow_initializer_a_sleeper_runs_what_comes),
         cmocka_unit_test(never_more_than_max_workers_run_at_once),
         cmocka_unit_test(all_workers_are_used_when_there_is_work_for_them),
         cmocka_unit_test(warm_up_starts_workers_up_to_max_workers),

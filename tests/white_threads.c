@@ -15,8 +15,11 @@
 static atomic_bool refusing;
 static atomic_int starts_refused, starts_granted;
 
+static void (*before_refusal)(void);   /* what happens while the system thinks about it */
+
 static bool refuse_this_one(void) {
     bool refuse = atomic_load(&refusing);
+    if (refuse && before_refusal) before_refusal();
     atomic_fetch_add(refuse ? &starts_refused : &starts_granted, 1);
     return refuse;
 }
@@ -139,6 +142,40 @@ static void a_warm_up_keeps_what_could_be_started(void **state) {
     }
     assert_int_equal(2, stats_of(pool).workers);
     assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Between the moment at which a worker counts as about to look for work and the one at which its thread is refused,
+   others rely on it. */
+static tpool *warming;
+static background submit_beside_warm_up;
+static tpool_future *beside_warm_up;
+static tpool_status call_submit(void *pool) { return tpool_submit(pool, nothing, NULL, &beside_warm_up); }
+static void submit_elsewhere(void) {
+    background_start(&submit_beside_warm_up, call_submit, warming);
+    for (int i = 0; i < 1000 && !atomic_load(&submit_beside_warm_up.returned); i++) sleep_ms(1);
+}
+static bool has_a_sleeper(tpool *pool) {
+    tpool__lock(&pool->lock);
+    bool has = pool->sleepers != NULL;
+    tpool__unlock(&pool->lock);
+    return has;
+}
+
+static void a_refused_warm_up_loses_no_wake_of_what_was_submitted_meanwhile(void **state) {
+    (void)state;
+    warming = new_pool_as((tpool_config){ .max_workers = 2 });
+    assert_status(TPOOL_OK, tpool_warm_up(warming, 1));
+    EVENTUALLY(has_a_sleeper(warming));
+    before_refusal = submit_elsewhere;
+    refuse();
+    assert_status(TPOOL_NO_THREAD, tpool_warm_up(warming, 2));
+    before_refusal = NULL;
+    assert_status(TPOOL_OK, background_join(&submit_beside_warm_up));
+    tpool_status ran = wait_for(beside_warm_up);
+    allow();
+    tpool_future_release(beside_warm_up);
+    assert_status(TPOOL_OK, ran);
+    assert_status(TPOOL_OK, tpool_destroy(warming));
 }
 
 /* ---- One wait gives TPOOL_NO_THREAD ---- */
@@ -594,6 +631,7 @@ int main(void) {
         THREAD_TEST(without_any_thread_nothing_is_taken),
         THREAD_TEST(a_pool_that_never_got_a_thread_ends),
         THREAD_TEST(a_warm_up_keeps_what_could_be_started),
+        THREAD_TEST(a_refused_warm_up_loses_no_wake_of_what_was_submitted_meanwhile),
         THREAD_TEST(every_wait_whose_spare_is_refused_gives_no_thread),
         THREAD_TEST(a_wait_that_needs_a_spare_only_later_gives_no_thread_then),
         THREAD_TEST(a_spare_that_may_run_no_more_tasks_and_gets_no_successor_lets_no_wait_hang),
