@@ -1768,11 +1768,15 @@ static void scenario_pools_of_a_forked_child(void) {
 static void scenario_threads_without_exit_hooks(void) {
     enum { TASKS = 12, CAPACITY = 2 };
     item items[TASKS] = { 0 };
-    tpool_future *futures[TASKS] = { NULL }, *bare = NULL;
+    tpool_future *futures[TASKS] = { NULL }, *bare = NULL, *ender = NULL;
     unsigned also = REFUSED | (fault_is == ONE_KEY || fault_is == KEYS_FROM ? BIT(TPOOL_BROKEN) : 0);
     tpool *pool = pool_with((tpool_config){ .max_workers = 2, .queue_capacity = CAPACITY,
                                             .on_full = TPOOL_FULL_CALLER_RUNS });
     if (!pool) return;
+    /* that a task ends its thread is seen by that hook alone */
+    if (OKAY(tpool_warm_up(pool, 1), also) && OKAY(tpool_submit(pool, end_thread, NULL, &ender), also))
+        EXPECT(tpool_future_result(ender, PATIENCE, NULL) == TPOOL_BROKEN);
+    tpool_future_release(ender);
     for (int i = 0; i < TASKS; i++) {
         if (i % 3 == 2) items[i].taken = OKAY(tpool_submit(pool, item_run, &items[i], NULL), also);
         else submit_item(pool, &items[i], i % 3 ? 40 : 0, (tpool_task){ 0 }, &futures[i], also);
