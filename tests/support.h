@@ -166,7 +166,7 @@ typedef struct background {
 } background;
 
 /* The system's number of the calling thread, for thread_sleeps; elsewhere than on Linux just not 0. */
-static inline int thread_number(void) {
+static inline int system_thread(void) {
 #ifdef __linux__
     return (int)syscall(SYS_gettid);
 #else
@@ -175,7 +175,7 @@ static inline int thread_number(void) {
 }
 static inline void *background_main(void *arg) {
     background *b = (background *)arg;
-    atomic_store(&b->thread_id, thread_number());
+    atomic_store(&b->thread_id, system_thread());
     b->status = b->call(b->context);
     atomic_store(&b->returned, true);
     return NULL;

@@ -116,7 +116,7 @@ static atomic_int first_initialized;   /* the system's number of the first worke
 static gate slow_initializer;
 static bool be_slow_after_the_first(void *context) {
     (void)context;
-    if (atomic_exchange(&first_initialized, thread_number()) != 0) gate_pass(&slow_initializer);
+    if (atomic_exchange(&first_initialized, system_thread()) != 0) gate_pass(&slow_initializer);
     return true;
 }
 
