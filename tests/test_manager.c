@@ -4,8 +4,6 @@
 #include "support.h"
 #include <sys/wait.h>
 
-#define LIMIT TPOOL_SEC(20)
-
 static tpool_manager *new_manager(tpool_manager_config config) {
     tpool_manager *manager = NULL;
     assert_status(TPOOL_OK, tpool_manager_create(&manager, &config));
@@ -26,16 +24,11 @@ static tpool *get_new(tpool_manager *manager, int workers) {
 static void release(tpool_manager *manager, tpool *pool) {
     assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
 }
-static tpool_manager_stats stats_of(tpool_manager *manager) {
+static tpool_manager_stats manager_stats_of(tpool_manager *manager) {
     tpool_manager_stats stats;
     assert_status(TPOOL_OK, tpool_manager_get_stats(manager, &stats));
     assert_int_equal(stats.pools, stats.in_use + stats.idle);
     return stats;
-}
-static tpool_future *submitted(tpool *pool, tpool_fn fn, void *arg) {
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, arg, &future));
-    return future;
 }
 static void *same(void *arg) { return arg; }
 static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return NULL; }
@@ -102,8 +95,8 @@ static void bad_arguments_are_refused_and_change_nothing(void **state) {
     assert_status(TPOOL_INVALID, tpool_manager_get(manager, 1, TPOOL_THREADS, TPOOL_FORCE_NEW | 32, &pool));
     assert_status(TPOOL_INVALID, tpool_manager_get_stats(manager, NULL));
     assert_status(TPOOL_INVALID, tpool_with_pool(manager, 1, TPOOL_THREADS, NULL, NULL));
-    assert_int_equal(0, stats_of(manager).pools);
-    assert_int_equal(0, stats_of(manager).created);
+    assert_int_equal(0, manager_stats_of(manager).pools);
+    assert_int_equal(0, manager_stats_of(manager).created);
     assert_status(TPOOL_OK, tpool_manager_release(manager, NULL));
     tpool_manager_destroy(NULL);
     tpool_manager_destroy(manager);
@@ -123,7 +116,7 @@ static void what_the_system_refuses_is_handed_on(void **state) {
         release(manager, threads);
         release(manager, pool);
     } else {
-        assert_int_equal(0, stats_of(manager).pools);
+        assert_int_equal(0, manager_stats_of(manager).pools);
     }
     tpool_destroy(own);
     tpool_manager_destroy(manager);
@@ -148,7 +141,7 @@ static void who_asks_for_the_same_gets_the_same(void **state) {
     assert_ptr_not_equal(one, two);
     assert_ptr_equal(one, get(manager, 1));
     assert_ptr_equal(two, get(manager, 2));
-    tpool_manager_stats stats = stats_of(manager);
+    tpool_manager_stats stats = manager_stats_of(manager);
     assert_int_equal(2, stats.pools);
     assert_int_equal(2, stats.in_use);
     assert_int_equal(2, stats.created);
@@ -169,13 +162,13 @@ static void hundreds_of_configurations_are_told_apart(void **state) {
     tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
     for (int i = 0; i < POOLS; i++) pools[i] = get(manager, i + 1);
     for (int i = 0; i < POOLS; i++) assert_ptr_equal(pools[i], get(manager, i + 1));
-    assert_int_equal(POOLS, stats_of(manager).pools);
+    assert_int_equal(POOLS, manager_stats_of(manager).pools);
     for (int i = 0; i < POOLS; i++) {
         release(manager, pools[i]);
         release(manager, pools[i]);
         assert_status(TPOOL_INVALID, tpool_manager_release(manager, pools[i]));
     }
-    assert_int_equal(POOLS, stats_of(manager).idle);
+    assert_int_equal(POOLS, manager_stats_of(manager).idle);
     tpool_manager_destroy(manager);
 }
 
@@ -189,18 +182,18 @@ static void force_new_replaces_a_pool_that_lives_until_its_users_release_it(void
     assert_ptr_equal(fresh, get(manager, 1));
     check_works(old);
     check_works(fresh);
-    tpool_manager_stats stats = stats_of(manager);
+    tpool_manager_stats stats = manager_stats_of(manager);
     assert_int_equal(2, stats.pools);
     assert_int_equal(1, stats.replaced);
     assert_int_equal(2, stats.created);
     release(manager, old);
     check_works(old);
     release(manager, old);
-    assert_int_equal(1, stats_of(manager).pools);
+    assert_int_equal(1, manager_stats_of(manager).pools);
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, old));
     release(manager, fresh);
     release(manager, fresh);
-    assert_int_equal(1, stats_of(manager).idle);
+    assert_int_equal(1, manager_stats_of(manager).idle);
     tpool_manager_destroy(manager);
 }
 
@@ -208,11 +201,11 @@ static void force_new_where_nothing_is_just_creates(void **state) {
     (void)state;
     tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
     tpool *pool = get_new(manager, 1);
-    assert_int_equal(0, stats_of(manager).replaced);
+    assert_int_equal(0, manager_stats_of(manager).replaced);
     release(manager, pool);
     tpool *fresh = get_new(manager, 1);   /* and replaces an idle one, which ends at once */
-    assert_int_equal(1, stats_of(manager).replaced);
-    assert_int_equal(1, stats_of(manager).pools);
+    assert_int_equal(1, manager_stats_of(manager).replaced);
+    assert_int_equal(1, manager_stats_of(manager).pools);
     release(manager, fresh);
     tpool_manager_destroy(manager);
 }
@@ -228,9 +221,9 @@ static void a_pool_that_was_shut_down_is_replaced(void **state) {
     assert_ptr_not_equal(old, fresh);
     check_works(fresh);
     assert_status(TPOOL_SHUTDOWN, tpool_submit(old, same, NULL, NULL));   /* still a handle */
-    assert_int_equal(1, stats_of(manager).replaced);
+    assert_int_equal(1, manager_stats_of(manager).replaced);
     release(manager, old);
-    assert_int_equal(1, stats_of(manager).pools);
+    assert_int_equal(1, manager_stats_of(manager).pools);
     release(manager, fresh);
     tpool_manager_destroy(manager);
 }
@@ -241,7 +234,7 @@ static void a_pool_that_was_shut_down_and_released_is_gone(void **state) {
     tpool *old = get(manager, 1);
     assert_status(TPOOL_OK, tpool_shutdown(old, 0));
     release(manager, old);
-    assert_int_equal(0, stats_of(manager).pools);
+    assert_int_equal(0, manager_stats_of(manager).pools);
     tpool *fresh = get(manager, 1);
     check_works(fresh);
     release(manager, fresh);
@@ -256,10 +249,10 @@ static void a_replaced_pool_with_work_left_ends_when_that_is_done(void **state) 
     tpool_future *running = held(old, &g), *waiting = submitted(old, same, &g);
     tpool *fresh = get_new(manager, 1);
     release(manager, old);   /* does not wait */
-    assert_int_equal(2, stats_of(manager).pools);
+    assert_int_equal(2, manager_stats_of(manager).pools);
     gate_open(&g);
     assert_status(TPOOL_OK, tpool_future_result(waiting, LIMIT, NULL));
-    EVENTUALLY((release(manager, get(manager, 1)), stats_of(manager).pools == 1));
+    EVENTUALLY((release(manager, get(manager, 1)), manager_stats_of(manager).pools == 1));
     tpool_future_release(running);
     tpool_future_release(waiting);
     release(manager, fresh);
@@ -293,8 +286,8 @@ static void clear_ends_idle_pools_and_no_others(void **state) {
     release(manager, idle);
     release(manager, working);
     assert_status(TPOOL_OK, tpool_manager_clear(manager));
-    assert_int_equal(2, stats_of(manager).pools);
-    assert_int_equal(0, stats_of(manager).evicted);
+    assert_int_equal(2, manager_stats_of(manager).pools);
+    assert_int_equal(0, manager_stats_of(manager).evicted);
     check_works(used);
     assert_ptr_equal(working, get(manager, 3));
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, idle));
@@ -304,7 +297,7 @@ static void clear_ends_idle_pools_and_no_others(void **state) {
     release(manager, working);
     release(manager, used);
     assert_status(TPOOL_OK, tpool_manager_clear(manager));
-    assert_int_equal(0, stats_of(manager).pools);
+    assert_int_equal(0, manager_stats_of(manager).pools);
     tpool_manager_destroy(manager);
 }
 
@@ -323,9 +316,9 @@ static void shutdown_waits_for_the_work_and_handles_stay_valid(void **state) {
     assert_status(TPOOL_SHUTDOWN, tpool_submit(pool, same, NULL, NULL));
     assert_status(TPOOL_SHUTDOWN, tpool_manager_get(manager, 1, TPOOL_THREADS, 0, &none));
     assert_null(none);
-    assert_int_equal(1, stats_of(manager).pools);   /* the one that is out */
+    assert_int_equal(1, manager_stats_of(manager).pools);   /* the one that is out */
     release(manager, pool);
-    assert_int_equal(0, stats_of(manager).pools);
+    assert_int_equal(0, manager_stats_of(manager).pools);
     tpool_future_release(running);
     tpool_manager_destroy(manager);
 }
@@ -456,13 +449,13 @@ static void over_max_pools_the_least_recently_used_idle_pool_ends(void **state) 
     assert_ptr_equal(pools[1], get(manager, 2));   /* used again: now the first is the one used longest ago */
     release(manager, pools[1]);
     pools[3] = get(manager, 4);
-    assert_int_equal(3, stats_of(manager).pools);
-    assert_int_equal(1, stats_of(manager).evicted);
+    assert_int_equal(3, manager_stats_of(manager).pools);
+    assert_int_equal(1, manager_stats_of(manager).evicted);
     assert_ptr_equal(pools[1], get(manager, 2));
     assert_ptr_equal(pools[2], get(manager, 3));
-    assert_int_equal(4, stats_of(manager).created);
+    assert_int_equal(4, manager_stats_of(manager).created);
     release(manager, get(manager, 1));   /* the first had ended, and is made anew */
-    assert_int_equal(5, stats_of(manager).created);
+    assert_int_equal(5, manager_stats_of(manager).created);
     release(manager, pools[1]);
     release(manager, pools[2]);
     release(manager, pools[3]);
@@ -474,14 +467,14 @@ static void with_all_in_use_there_is_still_one_more(void **state) {
     tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 2 });
     tpool *pools[4];
     for (int i = 0; i < 4; i++) pools[i] = get(manager, i + 1);
-    assert_int_equal(4, stats_of(manager).pools);
+    assert_int_equal(4, manager_stats_of(manager).pools);
     for (int i = 0; i < 4; i++) {
         check_works(pools[i]);
         release(manager, pools[i]);
     }
     tpool *fifth = get(manager, 5);   /* and now they make place, down to the bound */
-    assert_int_equal(2, stats_of(manager).pools);
-    assert_int_equal(3, stats_of(manager).evicted);
+    assert_int_equal(2, manager_stats_of(manager).pools);
+    assert_int_equal(3, manager_stats_of(manager).evicted);
     release(manager, fifth);
     tpool_manager_destroy(manager);
 }
@@ -498,8 +491,8 @@ static void a_pool_with_work_is_never_evicted(void **state) {
     release(manager, working);
     release(manager, paused);
     tpool *third = get(manager, 3);
-    assert_int_equal(3, stats_of(manager).pools);
-    assert_int_equal(0, stats_of(manager).evicted);
+    assert_int_equal(3, manager_stats_of(manager).pools);
+    assert_int_equal(0, manager_stats_of(manager).evicted);
     gate_open(&g);
     assert_status(TPOOL_OK, tpool_future_result(running, LIMIT, NULL));
     tpool_future_release(running);
@@ -518,8 +511,8 @@ static void replacing_an_idle_pool_does_not_count_twice_against_the_bound(void *
     release(manager, one);
     release(manager, two);
     release(manager, get_new(manager, 2));
-    assert_int_equal(2, stats_of(manager).pools);
-    assert_int_equal(0, stats_of(manager).evicted);
+    assert_int_equal(2, manager_stats_of(manager).pools);
+    assert_int_equal(0, manager_stats_of(manager).evicted);
     assert_ptr_equal(one, get(manager, 1));
     release(manager, one);
     tpool_manager_destroy(manager);
@@ -573,7 +566,7 @@ static void clear_in_a_task_of_a_pool_without_a_user_would_wait_for_it(void **st
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_DEADLOCK, i.clear);
     assert_status(TPOOL_DEADLOCK, i.shutdown);
-    assert_int_equal(2, stats_of(manager).pools);
+    assert_int_equal(2, manager_stats_of(manager).pools);
     tpool_future_release(future);
     tpool_manager_destroy(manager);
 }
@@ -668,7 +661,7 @@ static void a_task_may_release_its_own_pool_after_it_was_replaced(void **state) 
     assert_status(TPOOL_OK, (tpool_status)(uintptr_t)status);
     tpool_future_release(future);
     release(manager, fresh);
-    EVENTUALLY((release(manager, get(manager, 1)), stats_of(manager).pools == 1));
+    EVENTUALLY((release(manager, get(manager, 1)), manager_stats_of(manager).pools == 1));
     tpool_manager_destroy(manager);
 }
 
@@ -685,8 +678,8 @@ static void shutdown_twice_and_everything_after_it(void **state) {
     assert_status(TPOOL_OK, tpool_manager_clear(manager));
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, pool));
     assert_status(TPOOL_SHUTDOWN, tpool_manager_get(manager, 1, TPOOL_THREADS, TPOOL_FORCE_NEW, &pool));
-    assert_int_equal(0, stats_of(manager).pools);
-    assert_int_equal(1, stats_of(manager).created);
+    assert_int_equal(0, manager_stats_of(manager).pools);
+    assert_int_equal(1, manager_stats_of(manager).created);
     tpool_manager_destroy(manager);
 }
 
@@ -731,7 +724,7 @@ static void with_pool_gives_what_the_body_gives_and_releases(void **state) {
     tpool *used = NULL;
     assert_status(TPOOL_FAILED, tpool_with_pool(manager, 2, TPOOL_THREADS, use_and_fail, &used));
     assert_non_null(used);
-    assert_int_equal(1, stats_of(manager).idle);
+    assert_int_equal(1, manager_stats_of(manager).idle);
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, used));
     used = NULL;
     assert_status(TPOOL_INVALID, tpool_with_pool(manager, -2, TPOOL_THREADS, use_and_fail, &used));
@@ -757,13 +750,13 @@ static void with_pool_releases_also_when_the_body_ends_its_thread(void **state) 
     pthread_t thread;
     assert_int_equal(0, pthread_create(&thread, NULL, with_pool_and_end, manager));
     pthread_join(thread, NULL);
-    assert_int_equal(1, stats_of(manager).idle);
+    assert_int_equal(1, manager_stats_of(manager).idle);
     tpool *pool = get(manager, 1);   /* and likewise in a task */
     tpool_future *future = submitted(pool, with_pool_and_end, manager);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     release(manager, pool);
-    EVENTUALLY(stats_of(manager).in_use == 0);
+    EVENTUALLY(manager_stats_of(manager).in_use == 0);
     tpool_manager_destroy(manager);
 }
 
@@ -776,7 +769,7 @@ static void scopes_nest(void **state) {
     (void)state;
     int depth = 10;
     assert_status(TPOOL_END, tpool_with_pool(NULL, 1, TPOOL_THREADS, nest, &depth));
-    assert_int_equal(0, stats_of(NULL).in_use);
+    assert_int_equal(0, manager_stats_of(NULL).in_use);
     assert_status(TPOOL_OK, tpool_manager_global_shutdown());
 }
 
@@ -802,8 +795,8 @@ static void the_global_manager_is_created_once_under_a_race(void **state) {   /*
         assert_ptr_equal(tpool_manager_global(), manager);
         assert_ptr_equal(pools[0], pools[i]);
     }
-    assert_int_equal(1, stats_of(NULL).created);
-    assert_int_equal(THREADS - 1, stats_of(NULL).reused);
+    assert_int_equal(1, manager_stats_of(NULL).created);
+    assert_int_equal(THREADS - 1, manager_stats_of(NULL).reused);
     for (int i = 0; i < THREADS; i++) release(i % 2 ? NULL : tpool_manager_global(), pools[i]);
     assert_status(TPOOL_OK, tpool_manager_global_shutdown());
 }
@@ -817,7 +810,7 @@ static void the_global_manager_comes_back_after_its_shutdown(void **state) {
     tpool *after = get(NULL, 2);
     assert_ptr_not_equal(before, after);
     check_works(after);
-    assert_int_equal(1, stats_of(NULL).created);
+    assert_int_equal(1, manager_stats_of(NULL).created);
     release(NULL, before);   /* of the time before, and still good */
     assert_status(TPOOL_INVALID, tpool_manager_release(NULL, before));
     release(NULL, after);
@@ -830,7 +823,7 @@ static void the_global_manager_comes_back_after_its_shutdown(void **state) {
     assert_status(TPOOL_OK, tpool_manager_global_shutdown());   /* ... until that */
     release(NULL, get(NULL, 2));
     assert_status(TPOOL_OK, tpool_manager_clear(NULL));
-    assert_int_equal(0, stats_of(NULL).pools);
+    assert_int_equal(0, manager_stats_of(NULL).pools);
     assert_status(TPOOL_OK, tpool_manager_global_shutdown());
 }
 
@@ -944,7 +937,7 @@ static void all_who_ask_at_once_get_the_same(void **state) {
             assert_ptr_equal(pools[0], pools[i]);
             release(manager, pools[i]);
         }
-        assert_int_equal(2, stats_of(manager).created);
+        assert_int_equal(2, manager_stats_of(manager).created);
         tpool_manager_destroy(manager);
     }
 }

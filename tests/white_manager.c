@@ -58,7 +58,7 @@ static tpool *get(tpool_manager *manager, int workers) {
 static void release(tpool_manager *manager, tpool *pool) {
     assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
 }
-static tpool_manager_stats stats_of(tpool_manager *manager) {
+static tpool_manager_stats manager_stats_of(tpool_manager *manager) {
     tpool_manager_stats stats;
     assert_status(TPOOL_OK, tpool_manager_get_stats(manager, &stats));
     return stats;
@@ -85,16 +85,16 @@ static void an_idle_pool_ends_at_a_get_after_its_time(void **state) {
     release(manager, pool);
     let_pass(TPOOL_SEC(9));
     release(manager, get(manager, 2));
-    assert_int_equal(2, stats_of(manager).pools);
+    assert_int_equal(2, manager_stats_of(manager).pools);
     let_pass(TPOOL_SEC(2));
-    assert_int_equal(2, stats_of(manager).pools);   /* nothing ends by itself */
+    assert_int_equal(2, manager_stats_of(manager).pools);   /* nothing ends by itself */
     release(manager, get(manager, 2));
-    assert_int_equal(1, stats_of(manager).pools);
-    assert_int_equal(1, stats_of(manager).evicted);
+    assert_int_equal(1, manager_stats_of(manager).pools);
+    assert_int_equal(1, manager_stats_of(manager).evicted);
     let_pass(TPOOL_SEC(11));
     release(manager, get(manager, 2));   /* also the one that is asked for */
-    assert_int_equal(2, stats_of(manager).evicted);
-    assert_int_equal(3, stats_of(manager).created);
+    assert_int_equal(2, manager_stats_of(manager).evicted);
+    assert_int_equal(3, manager_stats_of(manager).created);
     tpool_manager_destroy(manager);
 }
 
@@ -108,7 +108,7 @@ static void the_time_counts_from_the_last_release(void **state) {
         assert_ptr_equal(pool, get(manager, 1));
         let_pass(TPOOL_SEC(8));   /* in use */
     }
-    assert_int_equal(0, stats_of(manager).evicted);
+    assert_int_equal(0, manager_stats_of(manager).evicted);
     release(manager, pool);
     tpool_manager_destroy(manager);
 }
@@ -148,14 +148,14 @@ static void a_pool_with_work_does_not_end_and_its_time_counts_from_the_end_of_th
     tpool_future_release(running);
     EVENTUALLY(is_asleep(pool));
     let_pass(TPOOL_SEC(9));   /* 18 since the release, 9 since the work */
-    uint64_t evicted = stats_of(manager).evicted;
+    uint64_t evicted = manager_stats_of(manager).evicted;
     release(manager, get(manager, 3));
-    assert_int_equal(evicted + 1, stats_of(manager).evicted);   /* the second, which had no work */
-    assert_int_equal(2, stats_of(manager).pools);
+    assert_int_equal(evicted + 1, manager_stats_of(manager).evicted);   /* the second, which had no work */
+    assert_int_equal(2, manager_stats_of(manager).pools);
     assert_non_null(tpool__find_key(manager, 1, TPOOL_THREADS));
     let_pass(TPOOL_SEC(2));
     release(manager, get(manager, 3));
-    assert_int_equal(1, stats_of(manager).pools);   /* only 3 */
+    assert_int_equal(1, manager_stats_of(manager).pools);   /* only 3 */
     tpool_manager_destroy(manager);
 }
 
@@ -166,13 +166,13 @@ static void by_default_it_is_five_minutes_and_a_negative_time_is_never(void **st
     release(never, get(never, 1));
     let_pass(TPOOL_SEC(299));
     release(manager, get(manager, 2));
-    assert_int_equal(0, stats_of(manager).evicted);
+    assert_int_equal(0, manager_stats_of(manager).evicted);
     let_pass(TPOOL_SEC(2));
     release(manager, get(manager, 2));
-    assert_int_equal(1, stats_of(manager).evicted);
+    assert_int_equal(1, manager_stats_of(manager).evicted);
     let_pass(TPOOL_SEC(86400) * 365);
     release(never, get(never, 2));
-    assert_int_equal(0, stats_of(never).evicted);
+    assert_int_equal(0, manager_stats_of(never).evicted);
     tpool_manager_destroy(manager);
     tpool_manager_destroy(never);
 }
@@ -189,11 +189,11 @@ static void each_pool_has_its_own_time(void **state) {
     let_pass(TPOOL_SEC(5) - 1000000);   /* the first has been idle for almost ten seconds */
     for (int i = 0; i < 5; i++) {
         release(manager, get(manager, 9));
-        assert_int_equal(i, stats_of(manager).evicted);
+        assert_int_equal(i, manager_stats_of(manager).evicted);
         let_pass(TPOOL_SEC(1));
     }
     release(manager, get(manager, 9));
-    assert_int_equal(5, stats_of(manager).evicted);
+    assert_int_equal(5, manager_stats_of(manager).evicted);
     tpool_manager_destroy(manager);
 }
 
@@ -207,7 +207,7 @@ static void a_broken_pool_is_replaced(void **state) {
     tpool *fresh = get(manager, 1);
     assert_ptr_not_equal(old, fresh);
     run_one(fresh);
-    assert_int_equal(1, stats_of(manager).replaced);
+    assert_int_equal(1, manager_stats_of(manager).replaced);
     assert_status(TPOOL_OK, tpool_manager_shutdown(manager, false));   /* with the broken one still out */
     release(manager, old);
     release(manager, fresh);
@@ -364,7 +364,7 @@ static bool intruded_at(int which, long point) {
         assert_true(end == TPOOL_OK || (which == SHUTTING && end == TPOOL_CANCELLED));
         tpool_future_release(intruder.future);
     }
-    assert_int_equal(0, stats_of(intruder.manager).in_use);
+    assert_int_equal(0, manager_stats_of(intruder.manager).in_use);
     tpool_manager_destroy(intruder.manager);
     return came;
 }

@@ -32,11 +32,6 @@ static tpool *measured(tpool_config config) {
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     return pool;
 }
-static tpool_stats stats_of(tpool *pool) {
-    tpool_stats stats;
-    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
-    return stats;
-}
 static void drained(tpool *pool) { assert_status(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER)); }
 
 #define assert_about(expected, got) do { \
@@ -145,7 +140,6 @@ static void waits_count_from_the_submit_to_the_start(void **state) {
     }
 }
 
-static void *nothing(void *arg) { return arg; }
 static void *count_looks(void *arg) { *(int *)arg = looks; return NULL; }
 static void from_one_task_to_the_next_the_clock_is_looked_at_once(void **state) {
     (void)state;

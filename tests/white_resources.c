@@ -6,8 +6,6 @@
 #include "support.h"
 #include <sys/wait.h>
 
-#define LIMIT TPOOL_SEC(20)
-
 /* Things that count what happens to them. */
 typedef struct shop {
     int made, destroyed, fails_at;   /* fails_at: the number of the one that cannot be made, from 1 */
