@@ -1734,7 +1734,7 @@ static void scenario_the_shared_pools(void) {
 
 #if !defined(__SANITIZE_THREAD__) && !(defined(__clang__) && SLOW_TOOL)   /* see test_fork.c */
 #define FORKS 1
-typedef struct child_report { long injected, kept; char problem[sizeof problem]; } child_report;
+typedef struct child_report { long injected, kept; char problem[sizeof problem / 2]; } child_report;
 static void scenario_pools_of_a_forked_child(void) {
     child_report *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     tpool *inherited = pool_with((tpool_config){ .max_workers = 1 });
@@ -1749,7 +1749,7 @@ static void scenario_pools_of_a_forked_child(void) {
         scenario_copies_names_and_expiry();
         told->injected = atomic_load(&fault_injected);
         told->kept = atomic_load(&live_blocks) - kept_before;
-        memcpy(told->problem, problem, sizeof problem);
+        memcpy(told->problem, problem, sizeof told->problem - 1);
         _exit(0);
     }
     int ended = 0;
