@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#undef LIMIT
 #define LIMIT TPOOL_SEC(60)
 
 /* What the program and its workers share: made before any pool, so that each worker inherits it. */

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#undef LIMIT
 #define LIMIT TPOOL_SEC(60)
 
 typedef struct common {

@@ -153,11 +153,13 @@ static bool fault_strikes_call(fault_place *here, long number, long second) {
     atomic_store(&here->failed, 1);   /* FUTEX_WAKE cannot */
     return false;
 }
-#define syscall(number, first, second, ...) \
-    (fault_strikes_call(FAULT_HERE("syscall"), number, (long)(second)) \
-         ? (errno = EINTR, sched_yield(), -1L) : syscall(number, first, second, __VA_ARGS__))
+#define FAULT_SECOND(first, second, ...) (long)(second)
+#define syscall(number, ...) \
+    (fault_strikes_call(FAULT_HERE("syscall"), number, FAULT_SECOND(__VA_ARGS__, 0, 0)) \
+         ? (errno = EINTR, sched_yield(), -1L) : syscall(number, __VA_ARGS__))
 #endif
 
+#define TPOOL_NO_PROCESSES   /* whose faults are in test_processes_faults.c and white_processes.c */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #undef pthread_create
@@ -2060,7 +2062,7 @@ static void each_place_in_the_header_has_failed(void **unused) {
     }
     print_message("%d places in the header can fail\n", places);
     assert_true(places > 20);
-    assert_int_equal(0, missed);
+    assert_in_range(missed, 0, 1);   /* tpool__large_take is called for pools of processes only */
 }
 #endif
 

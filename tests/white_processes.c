@@ -17,6 +17,7 @@ static pid_t refused_fork(void);
 #define TPOOL_IMPLEMENTATION
 #include "support.h"
 
+#undef LIMIT
 #define LIMIT TPOOL_SEC(60)
 
 typedef struct common {
