@@ -562,7 +562,7 @@ static size_t gather(unsigned first, unsigned most, tpool_future **futures, reco
     return count;
 }
 static void wait_for(unsigned a, unsigned b, unsigned c) {
-    tpool_future *futures[6], *before[6];
+    tpool_future *futures[6] = { NULL }, *before[6];
     record *rs[6];
     bool blocked;
     size_t count = gather(a, b % 5, futures, rs, &blocked), done = 99;
