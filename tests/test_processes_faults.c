@@ -170,9 +170,11 @@ static bool limit_memory(void *context) {
 static void *eats_memory(void *arg) {
     (void)arg;
     for (;;) {
+        static char *volatile kept; /* a compiler may leave out memory that nobody looks at */
         char *bytes = malloc(16 << 20);
         if (!bytes) abort();
         memset(bytes, 1, 16 << 20);
+        kept = bytes;
     }
     return NULL;
 }
