@@ -167,14 +167,14 @@ static bool limit_memory(void *context) {
     (void)context;
     return setrlimit(RLIMIT_AS, &limit) == 0;
 }
+char *volatile kept_memory; /* for anyone to see: a compiler may leave out memory that nobody looks at */
 static void *eats_memory(void *arg) {
     (void)arg;
     for (;;) {
-        static char *volatile kept; /* a compiler may leave out memory that nobody looks at */
         char *bytes = malloc(16 << 20);
         if (!bytes) abort();
         memset(bytes, 1, 16 << 20);
-        kept = bytes;
+        kept_memory = bytes;
     }
     return NULL;
 }
