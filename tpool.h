@@ -2207,13 +2207,13 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P9  an outcome is stored              it is loaded or replaced             the outcome's fields
  *      P10 a task is counted as ended;       tpool__is_quiet                      what the task did; what it submitted
  *          `busy` is cleared
- *      P12 a worker process stores how far   the program loads it when the     answers in the shared memory
- *          it is in its page                 process has spoken or died
  *      P11 the owner's swap of `run`, after  tpool__run_open closes it, then      what the owner took has been claimed
  *          it set `taking`, and clearing it  waits for `taking`
  *      P12 the global manager is stored      tpool_manager_global loads it        what it points to
  *      P13 tpool__update_room, after         tpool__leave_search, E2              that another is active; what it left
  *          `active` has changed                                                   in its lane and its jobs before
+ *      P14 a worker process stores how far   the program loads it when the        answers in the shared memory
+ *          it is in its page                 process has spoken or died
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a latch; afterwards its submitter loads the gate (N).
@@ -4246,7 +4246,8 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
 #define TPOOL__MOST_PAUSES 128u
 static inline void tpool__let_gather(tpool__worker *worker) {
     if (TPOOL__LIKELY(worker->pauses == 0)) return;
-    if (!worker->searching && tpool__load_relaxed(&worker->pool->gate) & TPOOL__ROOM) tpool__start_searching(worker); /* relaxed: a hint */
+    /* relaxed: a hint */
+    if (!worker->searching && tpool__load_relaxed(&worker->pool->gate) & TPOOL__ROOM) tpool__start_searching(worker);
     for (unsigned i = 0; i < worker->pauses; i++) tpool__pause();
 }
 static inline void tpool__set_pauses(tpool__worker *worker, unsigned taken) {
@@ -8694,7 +8695,7 @@ static void tpool__run_here(const tpool__message *request) {
     void *arg = request->arg ? tpool__here.argument.bytes : NULL;
     memset(&reply, 0, sizeof reply);
     tpool__here.base = 0;
-    /* P12: the program reads it when the process has died */
+    /* P14: the program reads it when the process has died */
     tpool__store_release(&tpool__here.page->begun, request->number);
     void *value = tpool__call_here((tpool_fn)(uintptr_t)request->fn, NULL, arg, NULL, (size_t)request->size);
     reply.answer = tpool__answer_here(value);
@@ -8722,13 +8723,13 @@ static void tpool__run_items_here(const tpool__message *request) {
         }
         void *item = request->item_size ? items + i * request->item_size : NULL;
         if (!tpool__room(tpool__here.base)) tpool__leave_here(1);
-        tpool__store_release(&tpool__here.page->items_begun, (uint32_t)done + 1); /* P12 */
+        tpool__store_release(&tpool__here.page->items_begun, (uint32_t)done + 1); /* P14 */
         void *value = tpool__call_here(NULL, fn, item, context, 0);
         tpool__answer answer = tpool__answer_here(value);
         memcpy(tpool__here.result.bytes + used, &answer, sizeof answer);
         used = tpool__here.base + TPOOL__ROUND_UP((size_t)answer.size);
         done++;
-        tpool__store_release(&tpool__here.page->items_done, (uint32_t)done); /* P12 */
+        tpool__store_release(&tpool__here.page->items_done, (uint32_t)done); /* P14 */
     }
     memset(&message, 0, sizeof message);
     tpool__reply(&message, TPOOL__DONE);
@@ -9581,7 +9582,7 @@ static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_
             tpool__window_trim(&child->result);
             break;
         }
-        bool begun = tpool__load_acquire(&child->page->begun) == child->number; /* P12 */
+        bool begun = tpool__load_acquire(&child->page->begun) == child->number; /* P14 */
         tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? TPOOL__KILLED_LATE
                                                          : heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
                                                                                    : TPOOL__NOT_KILLED);
@@ -9681,7 +9682,7 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
             over = heard == TPOOL__LOST;
             continue;
         }
-        size_t ended = tpool__load_acquire(&page->items_done), left = chunk->count - first - *done; /* P12 */
+        size_t ended = tpool__load_acquire(&page->items_done), left = chunk->count - first - *done; /* P14 */
         if (ended > left) ended = left;
         size_t read = tpool__read_items(child, chunk, first + *done, ended);
         *done += read;
@@ -9725,7 +9726,7 @@ static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk
             tries = done > 0 ? 0 : tries + 1;
             first += done;
             if (heard == TPOOL__HEARD) return first;
-            bool begun = tpool__load_acquire(&child->page->items_begun) > tpool__load_acquire(&child->page->items_done); /* P12 */
+            bool begun = tpool__load_acquire(&child->page->items_begun) > tpool__load_acquire(&child->page->items_done); /* P14 */
             tpool__death death = tpool__child_collect(child, heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
                                                                                      : TPOOL__NOT_KILLED);
             if (first < chunk->count && (begun || tries == 3 || heard == TPOOL__DAMAGED ||
