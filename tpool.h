@@ -184,7 +184,7 @@
  *      W3   tpool__notify: if nobody looks for work and another worker may, one is woken or started (tpool__wake_one).
  *      W4   A worker (tpool__run_worker) finds it (tpool__find) and claims it (tpool__claim): by the one change of the
  *           block's phase from PENDING, which a canceller (tpool_future_cancel), a look at an expired task
- *           (tpool__lapse) or a waiter (tpool__run_in_place) may win instead; its place in the lane is then a tombstone.
+ *           (tpool__lapse) or a waiter (tpool__run_in_place) may win instead; what lies in the lane is then a tombstone.
  *      W5   tpool__run_block calls fn. tpool_raise and tpool_return leave an outcome in the block.
  *      W6   arg_free is called, the result is stored, the statistics count, all before anyone can see the end.
  *      W7   tpool__publish moves the phase to done and gives up the claimer's reference in one step, if nobody watches;
@@ -2421,7 +2421,9 @@ TPOOL__PER_THREAD(tpool__thread, tpool__self)
  *  are measured, every task without a block is announced by its stamp, which ends in two bits set. Blocks that
  *  were claimed elsewhere (cancelled, run in place) stay behind as tombstones; they are dropped when their turn comes, or
  *  by a sweep when a segment is needed and half of the entries may be dead, so that memory is bounded by what really
- *  waits.
+ *  waits. A worker that awaits one of the last that it has put into its lane takes the entry out again, as a parent
+ *  does with its children: the lane's reference becomes the claimer's, which saves the tombstone and two
+ *  read-modify-writes (a tree of tasks awaiting two children each: 29 instead of 48 ns a task, with ten 31 instead of 50).
  *
  *  A worker's lane has a run in front of its segments: a segment of its own, filled with a batch, from which the owner
  *  takes without the latch, one compare-and-swap a task. Everyone else takes from it under the latch. It is filled under
@@ -2439,6 +2441,7 @@ TPOOL__PER_THREAD(tpool__thread, tpool__self)
 #define TPOOL__SEGMENT_WORDS 508u
 #define TPOOL__ENTRY_WORDS 3u     /* most words of one entry */
 #define TPOOL__SPARE_SEGMENTS 32u /* kept for the next burst, per lane */
+#define TPOOL__LOOK_BACK 16u      /* how far from its end an entry of a lane is looked for */
 typedef struct tpool__segment {
     struct tpool__segment *next;
     uint16_t end, entries;      /* where its last entry ends and how many are left, unless it is the tail */
@@ -3122,7 +3125,7 @@ static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *
         *unreferenced = block;
     }
 }
-static void tpool__dispose_chain(tpool_future *chain) {
+static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
     while (chain) {
         tpool_future *next = chain->u.next;
         tpool__block_dispose(chain);
@@ -3241,6 +3244,23 @@ static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry
     lane->tail_position += (uint16_t)tpool__entry_write(words, entry);
     lane->tail_entries++;
     tpool__lane_set_count(lane, tpool__segments_count(lane) + 1);
+}
+/* Where the entry of a block ends, if that is among the last of the lane; 0: not found. Looked for backwards, which
+ * works where all entries of the segment are one word, since an argument may look like a block. */
+static inline unsigned tpool__lane_find_last(const tpool__lane *lane, const tpool_future *block) {
+    if (!lane->tail) return 0;
+    unsigned begin = lane->head == lane->tail ? lane->head_position : 0, end = lane->tail_position;
+    if (end - begin != lane->tail_entries) return 0;
+    if (end - begin > TPOOL__LOOK_BACK) begin = end - TPOOL__LOOK_BACK;
+    while (end > begin && lane->tail->words[end - 1] != ((uintptr_t)block | 1)) end--;
+    return end > begin ? end : 0;
+}
+static inline void tpool__lane_remove_last(tpool__lane *lane, unsigned end) {
+    uintptr_t *words = lane->tail->words;
+    for (; end < lane->tail_position; end++) words[end - 1] = words[end];
+    lane->tail_position--;
+    lane->tail_entries--;
+    tpool__lane_set_count(lane, tpool__segments_count(lane) - 1);
 }
 static void tpool__lane_free(tpool__lane *lane) {
     while (lane->head) {
@@ -3476,7 +3496,7 @@ static inline void tpool__block_init(tpool_future *block, tpool *pool, tpool_fn 
 }
 
 /* Everything of a task that most tasks do not have. */
-static tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
+static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
     bool apart = pool->server && task->arg_size >= TPOOL__LARGE;
     if (task->arg_size > SIZE_MAX / 2) return NULL;
@@ -3633,7 +3653,7 @@ static inline size_t tpool__waiting(tpool *pool) {
 }
 
 /* Puts a task where it belongs, without asking whether it may go there. Under the lane's latch. */
-static tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry, tpool_future **unreferenced) {
+static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry, tpool_future **unreferenced) {
     int priority = entry->block && entry->block->extra ? entry->block->extra->priority : 0;
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
         if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
@@ -3646,12 +3666,18 @@ static tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *e
     return TPOOL_OK;
 }
 
+/* Where a worker's own submits go, but for those with a priority. */
+static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    /* relaxed: after a resize the order is about the same either way */
+    return !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1 ? &worker->lane : &pool->inject;
+}
+
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
     tpool__worker *worker = tpool__self()->worker;
     tpool__lane *lane = &pool->inject;
     bool ranked = entry->block && entry->block->extra && entry->block->extra->priority;
-    if (worker && worker->pool == pool && !ranked && !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1)
-        lane = &worker->lane; /* relaxed: after a resize the order is about the same either way */
+    if (worker && worker->pool == pool && !ranked) lane = tpool__lane_of(worker);
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
 
@@ -3686,7 +3712,8 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 }
 
 /* No worker lives: one must before the task is taken, since the system may refuse it. */
-static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
+static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                         tpool__force force) {
     tpool__lock(&pool->lock);
     tpool_status status = TPOOL_OK;
     /* relaxed: under its lock. What is forced past a shutdown comes from a worker that lives. */
@@ -3782,8 +3809,8 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
 }
 
 /* Near the end of its stack a worker runs nothing in place. Where that is, only those ask the system who want to. */
-static bool tpool__is_deep(tpool__thread *self) {
-    if (!self->stack_floor)
+static inline bool tpool__is_deep(tpool__thread *self) {
+    if (!TPOOL__LIKELY(self->stack_floor != 0))
         self->stack_floor = tpool__stack_floor(self->stack_top, self->worker->pool->config.stack_size);
     return tpool__stack_here() < self->stack_floor;
 }
@@ -3869,7 +3896,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     return status;
 }
 
-static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline) {
+static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline) {
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     switch (pool->config.on_full) {
@@ -5115,16 +5142,18 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     /* relaxed: a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
     if (tpool__is_deep(self)) return false;
-    tpool__lane *lane = pool->capacity ? &pool->inject : &worker->lane;
+    tpool__lane *lane = tpool__lane_of(worker);
     tpool__latch(&lane->lock); /* passed by tpool_pause, so that nothing starts after it */
     uint32_t attention = tpool__attention(pool);
+    unsigned end = tpool__lane_find_last(lane, future); /* if it is there, the lane's reference becomes the claimer's */
     bool claimed = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
-                   tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + TPOOL__REFERENCE);
+                   tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + (end ? 0 : TPOOL__REFERENCE));
     tpool_future *unreferenced = NULL;
-    if (claimed) tpool__lane_lost_one(lane);
+    if (claimed && end) tpool__lane_remove_last(lane, end);
+    else if (claimed) tpool__lane_lost_one(lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__unlatch(&lane->lock);
-    tpool__dispose_chain(unreferenced);
+    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     if (!claimed) return false;
     if (worker->searching) tpool__stop_searching(worker);
     tpool__count_own(worker, TPOOL__INLINED);

@@ -1,0 +1,160 @@
+/* A lane gives back one of its last entries to whoever has put it there and awaits it, and nothing of it stays. */
+#include "support.h"
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+
+enum { BLOCKS = 2 * TPOOL__LOOK_BACK };
+static tpool_future blocks[BLOCKS];
+static tpool no_pool;
+
+static void push_block(tpool__lane *lane, int i) {
+    tpool__entry entry = { 0 };
+    tpool_future *unreferenced = NULL;
+    entry.block = &blocks[i];
+    tpool__store_relaxed(&blocks[i].state, TPOOL__PHASE_PENDING + TPOOL__REFERENCE);
+    assert_true(tpool__lane_reserve(&no_pool, lane, &unreferenced));
+    tpool__lane_push(lane, &entry);
+}
+static void push_plain(tpool__lane *lane, void *arg) {
+    tpool__entry entry = { 0 };
+    tpool_future *unreferenced = NULL;
+    entry.fn = nothing;
+    entry.arg = arg;
+    assert_true(tpool__lane_reserve(&no_pool, lane, &unreferenced));
+    tpool__lane_push(lane, &entry);
+}
+static void assert_popped(tpool__lane *lane, int i) {
+    tpool__entry entry = { 0 };
+    assert_true(tpool__lane_pop(lane, &entry));
+    assert_ptr_equal(&blocks[i], entry.block);
+}
+static void assert_empty(tpool__lane *lane) {
+    tpool__entry entry = { 0 };
+    assert_int_equal(0, tpool__lane_count(lane));
+    assert_false(tpool__lane_pop(lane, &entry));
+}
+
+static void the_others_keep_their_order(void **state) {
+    (void)state;
+    tpool__lane lane = { 0 };
+    for (int i = 0; i < 5; i++) push_block(&lane, i);
+    assert_popped(&lane, 0);
+    tpool__lane_remove_last(&lane, tpool__lane_find_last(&lane, &blocks[2])); /* from between */
+    tpool__lane_remove_last(&lane, tpool__lane_find_last(&lane, &blocks[4])); /* from the end */
+    push_block(&lane, 5);
+    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[0]));
+    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[2]));
+    assert_int_equal(3, tpool__lane_count(&lane));
+    assert_popped(&lane, 1);
+    assert_popped(&lane, 3);
+    assert_popped(&lane, 5);
+    assert_empty(&lane);
+    tpool__lane_free(&lane);
+}
+
+static void the_last_of_all_can_go(void **state) {
+    (void)state;
+    tpool__lane lane = { 0 };
+    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[0])); /* before anything ever was in it */
+    for (int round = 0; round < 3; round++) {
+        push_block(&lane, 0);
+        push_block(&lane, 1);
+        assert_popped(&lane, 0);
+        tpool__lane_remove_last(&lane, tpool__lane_find_last(&lane, &blocks[1]));
+        assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[0])); /* its word still lies there */
+        assert_empty(&lane);
+    }
+    tpool__lane_free(&lane);
+}
+
+static void an_argument_that_looks_like_a_block_is_none(void **state) {
+    (void)state;
+    tpool__lane lane = { 0 };
+    push_block(&lane, 0);
+    push_plain(&lane, (char *)&blocks[0] + 1);
+    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[0]));
+    assert_popped(&lane, 0);
+    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[0]));
+    tpool__lane_free(&lane);
+}
+
+static void the_look_back_is_short(void **state) {
+    (void)state;
+    tpool__lane lane = { 0 };
+    for (int i = 0; i < BLOCKS; i++) push_block(&lane, i);
+    for (int i = 0; i < BLOCKS; i++)
+        assert_int_equal(i < BLOCKS - (int)TPOOL__LOOK_BACK ? 0 : i + 1, tpool__lane_find_last(&lane, &blocks[i]));
+    tpool__lane_free(&lane);
+}
+
+static void a_second_segment_is_looked_through_alone(void **state) {
+    (void)state;
+    tpool__lane lane = { 0 };
+    int last = 0;
+    while (lane.head == lane.tail) push_block(&lane, last++ % BLOCKS); /* the last is the first of the second */
+    last = (last - 1) % BLOCKS;
+    size_t count = tpool__lane_count(&lane);
+    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[(last + BLOCKS - 1) % BLOCKS]));
+    tpool__lane_remove_last(&lane, tpool__lane_find_last(&lane, &blocks[last]));
+    assert_int_equal(count - 1, tpool__lane_count(&lane));
+    for (size_t i = 0; i < count - 1; i++) assert_popped(&lane, (int)(i % BLOCKS));
+    assert_empty(&lane);
+    tpool__lane_free(&lane);
+}
+
+/* ---- The same through the interface: of children awaited in place no tombstone is left. */
+enum { CHILDREN = 10 };
+static int tombstones, waiting;
+
+static void *parent(void *arg) {
+    tpool *pool = (tpool *)arg;
+    tpool_future *children[CHILDREN];
+    for (int i = 0; i < CHILDREN; i++) assert_status(TPOOL_OK, tpool_submit(pool, nothing, &blocks[i], &children[i]));
+    for (int i = 0; i < CHILDREN; i++) {
+        void *result;
+        assert_status(TPOOL_OK, tpool_future_result(children[i], TPOOL_FOREVER, &result));
+        assert_ptr_equal(&blocks[i], result);
+        tpool_future_release(children[i]);
+    }
+    const tpool__lane *lane = tpool__lane_of(tpool__self()->worker);
+    tombstones = (int)lane->dead;
+    waiting = (int)tpool__lane_count(lane);
+    return NULL;
+}
+static void children_awaited_in_place_leave_nothing(void **state) {
+    (void)state;
+    for (int workers = 1; workers <= 2; workers++) { /* one has the inject lane only */
+        tpool_config config = { 0 };
+        tpool *pool;
+        tpool_future *future;
+        gate held = GATE_CLOSED;
+        config.max_workers = workers;
+        assert_status(TPOOL_OK, tpool_create(&pool, &config));
+        if (workers == 2) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &held, NULL)); /* no thief */
+        assert_status(TPOOL_OK, tpool_submit(pool, parent, pool, &future));
+        assert_status(TPOOL_OK, tpool_future_result(future, TPOOL_FOREVER, NULL));
+        tpool_future_release(future);
+        assert_int_equal(0, tombstones);
+        assert_int_equal(0, waiting);
+        gate_open(&held);
+        assert_status(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+        tpool_stats stats;
+        tpool_get_stats(pool, &stats);
+        assert_int_equal(CHILDREN + workers, stats.submitted);
+        assert_int_equal(CHILDREN + workers, stats.completed);
+        assert_int_equal(CHILDREN, stats.inlined);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_others_keep_their_order),
+        cmocka_unit_test(the_last_of_all_can_go),
+        cmocka_unit_test(an_argument_that_looks_like_a_block_is_none),
+        cmocka_unit_test(the_look_back_is_short),
+        cmocka_unit_test(a_second_segment_is_looked_through_alone),
+        cmocka_unit_test(children_awaited_in_place_leave_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
