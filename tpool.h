@@ -3521,8 +3521,8 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
     return extra;
 }
 static inline bool tpool__needs_extra(const tpool_task *task) {
-    return task->arg_size || task->arg_free || task->name || task->priority || task->expires_ns > 0 ||
-           task->run_limit_ns > 0;
+    return task && (task->arg_size || task->arg_free || task->name || task->priority || task->expires_ns > 0 ||
+                    task->run_limit_ns > 0);
 }
 
 /* How far the library's own tasks, the chunks of a map and the helpers of a loop, may go past what forbids a submit. */
@@ -3534,20 +3534,22 @@ static void *tpool__chunk_run(void *argument);
 /* The library's own tasks stay in this process. */
 static inline bool tpool__runs_in_proxy(tpool_fn fn) { return fn == tpool__chunk_run; }
 
-static tpool_status tpool__submit(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
-                                  tpool__force force) {
-    if (!pool || !task->fn || (task->arg_size && !task->arg)) return TPOOL_INVALID;
+/* `task` is what there is to it beside function and argument, or NULL. */
+static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
+                                  int64_t deadline, tpool__force force) {
+    bool copied = task && task->arg_size;
+    if (!pool || !fn || (copied && !arg)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (pool->server && task->arg && !task->arg_size && !tpool__runs_in_proxy(task->fn)) return TPOOL_INVALID;
+    if (pool->server && arg && !copied && !tpool__runs_in_proxy(fn)) return TPOOL_INVALID;
     tpool__entry entry;
-    entry.fn = task->fn;
-    entry.arg = task->arg;
+    entry.fn = fn;
+    entry.arg = arg;
     entry.block = NULL;
     entry.stamp = pool->measured ? tpool__stamp(tpool__clock()) : 0;
     if (future || tpool__needs_extra(task) || pool->ordered) {
         tpool_future *block = tpool__block_new(tpool__self());
         if (!block) return TPOOL_NO_MEMORY;
-        void *value = task->arg;
+        void *value = arg;
         tpool__extra *extra = NULL;
         if (tpool__needs_extra(task)) {
             extra = tpool__extra_new(pool, task, &value);
@@ -3556,7 +3558,7 @@ static tpool_status tpool__submit(tpool *pool, const tpool_task *task, tpool_fut
                 return TPOOL_NO_MEMORY;
             }
         }
-        tpool__block_init(block, pool, task->fn, value, extra,
+        tpool__block_init(block, pool, fn, value, extra,
                           TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
         tpool__store_relaxed(&block->outcome, entry.stamp); /* relaxed: as in tpool__block_init */
         entry.block = block;
@@ -3571,16 +3573,18 @@ static tpool_status tpool__submit(tpool *pool, const tpool_task *task, tpool_fut
     return status;
 }
 
+static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
+                                       tpool__force force) {
+    return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
+}
+
 TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
     if (future) *future = NULL;
-    tpool_task task = { 0 };
-    task.fn = fn;
-    task.arg = arg;
-    return tpool__submit(pool, &task, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+    return tpool__submit(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
 }
 TPOOL_API tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future) {
     if (future) *future = NULL;
-    return task ? tpool__submit(pool, task, future, TPOOL_FOREVER, TPOOL__AS_ASKED) : TPOOL_INVALID;
+    return task ? tpool__submit_task(pool, task, future, TPOOL_FOREVER, TPOOL__AS_ASKED) : TPOOL_INVALID;
 }
 TPOOL_API tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
                                          tpool_future **future) {
@@ -3589,7 +3593,7 @@ TPOOL_API tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *a
     task.fn = fn;
     task.arg = (void *)(uintptr_t)arg; /* only read, to copy it */
     task.arg_size = arg_size;
-    return tpool__submit(pool, &task, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+    return tpool__submit_task(pool, &task, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
 }
 TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count, tpool_future **futures,
                                          size_t *submitted) {
@@ -3600,7 +3604,7 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
         for (size_t i = 0; i < count; i++) futures[i] = NULL;
     if (!pool || (!tasks && count)) return TPOOL_INVALID;
     for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
-        status = tpool__submit(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
+        status = tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
     if (submitted) *submitted = taken;
     return status;
 }
@@ -5336,7 +5340,7 @@ typedef struct tpool__wanted {
 } tpool__wanted;
 
 /* It leaves the future alone at first: a look would only take its line from the worker that is about to claim it. */
-static bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
+static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
     tpool__spin spin = { &self->in_vain, 0, false, deadline };
     for (int i = 0; i < 16 && tpool__spin_again(&spin); i++) { }
     bool done;
@@ -5346,21 +5350,9 @@ static bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64
     return done;
 }
 
-/* TPOOL_OK: it is done. */
-static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
-    if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
-    tpool__lapse(future);
-    if (tpool__is_done(future)) return TPOOL_OK;
-    if (tpool__is_orphan(future)) return TPOOL_BROKEN;
-    if (deadline == 0) return TPOOL_TIMEOUT;
-    if (wanted->futures && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
-    tpool__thread *self = tpool__self();
-    if (deadline == TPOOL_FOREVER && tpool__run_in_place(self, future)) {
-        if (tpool__is_done(future)) return TPOOL_OK;
-        if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
-    }
-    if (tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
-
+/* Sleeps until it is done, or for a reason to give up. */
+static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tpool_future *future, int64_t deadline,
+                                                         const tpool__wanted *wanted) {
     tpool__record record;
     tpool__waiter waiter = { 0 };
     tpool__future_watch watch = { { NULL, NULL, tpool__wake_waiter }, NULL };
@@ -5391,6 +5383,22 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
     if (began) tpool__block_end(self, &waiter);
     if (recorded) tpool__record_end(self, &record);
     return tpool__is_done(future) ? TPOOL_OK : status;
+}
+/* TPOOL_OK: it is done. */
+static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
+    if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
+    tpool__lapse(future);
+    if (tpool__is_done(future)) return TPOOL_OK;
+    if (tpool__is_orphan(future)) return TPOOL_BROKEN;
+    if (deadline == 0) return TPOOL_TIMEOUT;
+    if (wanted->futures && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
+    tpool__thread *self = tpool__self();
+    if (deadline == TPOOL_FOREVER && tpool__run_in_place(self, future)) {
+        if (tpool__is_done(future)) return TPOOL_OK;
+        if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
+    }
+    if (tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
+    return tpool__sleep_for_end(self, future, deadline, wanted);
 }
 static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) {
     tpool__wanted wanted = { &future, 1, tpool__any_expires(&future, 1), true };
@@ -6110,7 +6118,7 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     if (!pool) pool = tpool_low_level();
     if (!pool) return TPOOL_NO_MEMORY;
     tpool_future *own = NULL;
-    tpool_status status = tpool__submit(pool, task, &own, deadline, TPOOL__AS_ASKED);
+    tpool_status status = tpool__submit_task(pool, task, &own, deadline, TPOOL__AS_ASKED);
     if (status != TPOOL_OK) return status;
     status = tpool__await(own, deadline);
     if (status == TPOOL_OK) {
@@ -6824,7 +6832,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     task.arg_free = tpool__chunk_ended;
     tpool__unlock(&iter->lock);
     tpool_future *future = NULL;
-    tpool_status status = tpool__submit(iter->pool, &task, &future, TPOOL_FOREVER, force);
+    tpool_status status = tpool__submit_task(iter->pool, &task, &future, TPOOL_FOREVER, force);
     tpool__lock(&iter->lock);
     if (status == TPOOL_OK) {
         chunk->future = future;
@@ -7222,7 +7230,7 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     task.arg = helper;
     task.arg_free = tpool__helper_ended;
     tpool_future *future = NULL;
-    if (tpool__submit(loop->pool, &task, &future, TPOOL_FOREVER, force) == TPOOL_OK) {
+    if (tpool__submit_task(loop->pool, &task, &future, TPOOL_FOREVER, force) == TPOOL_OK) {
         tpool__lock(&loop->lock);
         helper->future = future;
         helper->next = loop->helper_list;
