@@ -2525,6 +2525,7 @@ typedef struct tpool__waiter {
     tpool_status placed;
     struct tpool__entry *entry;
     bool can_refuse;
+    bool until_ended;           /* in `drainers`: that a worker has no task left is no news yet, its end is */
 } tpool__waiter;
 
 enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUNT, TPOOL__OWN_COUNTS };
@@ -2610,6 +2611,7 @@ struct tpool {
     tpool__waiter *room, **room_end;
     tpool__waiter *drainers;    /* wait for something about the pool as a whole */
     tpool__word draining;       /* how many, as a hint */
+    tpool__u32 destroying;      /* one of them is a destroy */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;         /* live ones that are neither asleep nor blocked; a hint to those without the lock */
@@ -3750,20 +3752,23 @@ static void tpool__room_leave(tpool *pool, tpool__waiter *waiter) {
     }
 }
 
-static void tpool__poke_drainers(tpool *pool) {
-    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line) tpool__unpark(&waiter->parker);
+/* Who waits for the workers' ends need not look at everything else that happens. Under the inject latch. */
+static void tpool__poke_drainers(tpool *pool, bool ended) {
+    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
+        if (ended || !waiter->until_ended) tpool__unpark(&waiter->parker);
 }
-static void tpool__poke_if_draining(tpool *pool) {
+/* A worker has no task any more, or has ended. */
+static void tpool__poke_if_draining(tpool *pool, bool ended) {
     /* relaxed: a drainer registers under the inject latch before it looks, and looks again now and then */
     if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
     tpool__latch(&pool->inject.lock);
-    tpool__poke_drainers(pool);
+    tpool__poke_drainers(pool, ended);
     tpool__unlatch(&pool->inject.lock);
 }
 /* The last touch of the pool by a thread that counted itself among its visitors. */
 static void tpool__visitor_leaves(tpool *pool) {
     tpool__latch(&pool->inject.lock);
-    if (--pool->visitors == 0) tpool__poke_drainers(pool);
+    if (--pool->visitors == 0) tpool__poke_drainers(pool, true);
     tpool__unlatch(&pool->inject.lock);
 }
 
@@ -3797,7 +3802,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
             if (status == TPOOL_OK && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
             if (status != TPOOL_OK) {
                 tpool__room_leave(pool, &waiter);
-                tpool__poke_drainers(pool); /* who waits for nobody to be blocked here */
+                tpool__poke_drainers(pool, true); /* who waits for nobody to be blocked here */
             }
         }
         over = waiter.granted || status != TPOOL_OK;
@@ -4470,6 +4475,18 @@ static bool tpool__spin_for_work(tpool__worker *worker) {
     }
 }
 
+static bool tpool__is_quiet(tpool *pool);
+
+/* The worker that finds that all is done ends the pool for a destroy that waits for that, which spares it a wake and
+ * the worker a sleep. Of two who had nothing to do last at the same time, one has passed the inject latch after the
+ * other, and sees (P1) that neither is busy. */
+static inline void tpool__end_if_destroyed(tpool *pool) {
+    /* relaxed: a hint, the one who destroys looks now and then */
+    if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__attention(pool) & TPOOL__SHUT) &&
+        tpool__is_quiet(pool))
+        (void)tpool_shutdown(pool, 0);
+}
+
 /* More workers are active than may be: spares whose time is over, or after a resize. */
 static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep looks again under the lock */
@@ -4529,10 +4546,10 @@ static void tpool__leave_pool(tpool__worker *worker) {
 static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__entry entry;
-    for (bool hinted = false;;) {
+    for (bool hinted = false, has_run = false;;) {
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             tpool__set_busy(worker, false);
-            tpool__poke_if_draining(pool);
+            tpool__poke_if_draining(pool, false);
             if (!tpool__sleep(worker)) return;
             continue;
         }
@@ -4547,6 +4564,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             }
         }
         if (found) {
+            has_run = true;
             tpool__stop_searching(worker);
             if (!tpool__run_entry(self, &entry) || self->worker != worker) tpool__thread_exit(); /* a forked child */
             if (!TPOOL__LIKELY(!pool->server) && !tpool__child_revive(worker)) {
@@ -4559,9 +4577,10 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             continue;
         }
         tpool__set_busy(worker, false);
-        tpool__poke_if_draining(pool);
+        tpool__poke_if_draining(pool, false);
+        tpool__end_if_destroyed(pool);
         if (!worker->searching) tpool__start_searching(worker);
-        hinted = tpool__spin_for_work(worker);
+        hinted = has_run && tpool__spin_for_work(worker); /* who was started in advance need not look for long */
         if (!hinted && !tpool__sleep(worker)) return;
     }
 }
@@ -4571,7 +4590,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool *pool = worker->pool;
     worker->retired = true;
     tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
-    tpool__poke_if_draining(pool);
+    tpool__poke_if_draining(pool, false);
     tpool__child_stop(worker);
     if (finalize && pool->config.finalizer && !pool->server) {
         tpool__context context;
@@ -4592,7 +4611,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     if (--pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0 && tpool__attention(pool) & TPOOL__SHUT)
         heir = pool->heir;
     tpool__unlock(&pool->lock);
-    tpool__poke_if_draining(pool); /* whoever frees the pool joins this thread first */
+    tpool__poke_if_draining(pool, true); /* whoever frees the pool joins this thread first */
     tpool__thread_join(&before);   /* it has long left its tasks, so this is short */
     if (heir) (void)tpool_shutdown(heir, heir_flags);
 }
@@ -4917,7 +4936,7 @@ static void tpool__settle(tpool_future *block) {
     if (!pool || tpool__load_relaxed(&block->state) & TPOOL__SETTLED || tpool__is_foreign(pool)) return;
     tpool__latch(&pool->inject.lock);
     if (tpool__or_relaxed(&block->state, TPOOL__SETTLED) & TPOOL__POPPED) pool->strays--; /* relaxed: under the lock */
-    tpool__poke_drainers(pool);
+    tpool__poke_drainers(pool, true);
     tpool__unlatch(&pool->inject.lock);
 }
 
@@ -5825,7 +5844,7 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
 static void tpool__wake_room(tpool *pool) {
     tpool__latch(&pool->inject.lock);
     for (tpool__waiter *waiter = pool->room; waiter; waiter = waiter->next_in_line) tpool__unpark(&waiter->parker);
-    tpool__poke_drainers(pool);
+    tpool__poke_drainers(pool, false);
     tpool__unlatch(&pool->inject.lock);
 }
 static void tpool__wake_sleepers(tpool *pool) {
@@ -5909,6 +5928,15 @@ static bool tpool__workers_ended(tpool *pool) {
     return ended;
 }
 
+/* A pool that is destroyed ends when all is done. */
+static bool tpool__is_over(tpool *pool) {
+    if (!(tpool__attention(pool) & TPOOL__SHUT)) {
+        if (!tpool__is_quiet(pool)) return false;
+        (void)tpool_shutdown(pool, 0);
+    }
+    return tpool__workers_ended(pool);
+}
+
 /* Waits among the drainers, who are poked whenever a condition may have come true. */
 static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, int64_t deadline) {
     if (over(pool)) return TPOOL_OK;
@@ -5917,6 +5945,7 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     tpool__waiter waiter = { 0 };
     tpool_status status = TPOOL_OK;
     waiter.can_refuse = true;
+    waiter.until_ended = over == tpool__is_over || over == tpool__workers_ended;
     bool began = tpool__block_begin(self, &waiter);
     tpool__latch(&pool->inject.lock);
     waiter.next_in_line = pool->drainers;
@@ -6019,7 +6048,9 @@ static void tpool__free(tpool *pool) {
 static tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
     (void)tpool_resume(pool);
-    tpool_status status = tpool_drain(pool, TPOOL_FOREVER);
+    tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
+    tpool_status status = tpool__await_condition(pool, tpool__is_over, TPOOL_FOREVER);
+    tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A blocked submitter may have come in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
