@@ -1558,13 +1558,14 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
 #else
     struct { long long sec, nsec; } t;
 #endif
+    const void *limit = ns == TPOOL_FOREVER ? NULL : &t; /* a timer costs a tenth of a sleep */
     if (ns > INT64_C(1000000000) * 86400) ns = INT64_C(1000000000) * 86400;
     t.sec = (long)(ns / 1000000000);
     t.nsec = (long)(ns % 1000000000);
 #if defined(SYS_futex)
-    syscall(SYS_futex, word, 0 | 128 /* FUTEX_WAIT, private; relative, on the monotonic clock */, expected, &t, NULL, 0);
+    syscall(SYS_futex, word, 0 | 128 /* FUTEX_WAIT, private; relative, on the monotonic clock */, expected, limit, NULL, 0);
 #else
-    syscall(SYS_futex_time64, word, 0 | 128, expected, &t, NULL, 0);
+    syscall(SYS_futex_time64, word, 0 | 128, expected, limit, NULL, 0);
 #endif
     errno = saved;
 }
