@@ -7,6 +7,7 @@
     bench/report.py --build build --readme README.md     and put the table between the README's marks
     bench/report.py --header new/tpool.h --against old/tpool.h --only plain
                                                          two versions of the header, each compiled here, side by side
+    bench/report.py --build build --resume FILE          goes on where a run was stopped that had the same FILE
     bench/report.py --build build --quick                that everything runs and is right; the figures mean nothing
 
 A round runs each contestant once, each in a process of its own, so that the contestants take turns (ours, peer, ours,
@@ -16,6 +17,7 @@ or that does not end, is a failure of the whole report, and what other rounds of
 """
 import argparse
 import csv
+import json
 import math
 import os
 import platform
@@ -131,6 +133,35 @@ class Results:
             if key[0] == case:
                 self.samples[key].pop(contestant, None)
 
+    def save(self, path, case):
+        """What came of a case: a line."""
+        keys = [key for key in self.samples if key[0] == case]
+        with open(path, 'a') as file:
+            file.write('\n')    # behind what a stop may have cut
+            json.dump({'case': case, 'floors': self.floors_of.get(case, []),
+                       'figures': [[key[1], self.units[key], self.samples[key]] for key in keys],
+                       'failures': [failure for failure in self.failures if failure[0] == case]}, file)
+
+    def load(self, path):
+        """The cases that an earlier run has saved. A line that was cut is as if it were not there."""
+        done = set()
+        if not os.path.exists(path):
+            return done
+        with open(path) as file:
+            for line in file:
+                try:
+                    saved = json.loads(line)
+                except ValueError:
+                    continue
+                case = saved['case']
+                done.add(case)
+                if saved['floors']:
+                    self.floors_of[case] = saved['floors']
+                self.failures += [tuple(failure) for failure in saved['failures']]
+                for figure, unit, samples in saved['figures']:
+                    self.units[case, figure], self.samples[case, figure] = unit, samples
+        return done
+
     def median(self, key, contestant):
         values = self.samples.get(key, {}).get(contestant)
         return statistics.median(values) if values else None
@@ -139,6 +170,7 @@ class Results:
 def measure(contestants, floors, bars, arguments):
     results = Results()
     cases, begun = [], time.monotonic()
+    done = results.load(arguments.resume) if arguments.resume else set()
     for contestant in contestants + [floors]:
         for name, title in contestant.list():
             if name not in results.titles:
@@ -148,7 +180,7 @@ def measure(contestants, floors, bars, arguments):
     cases.sort(key=lambda case: not case[0].startswith('floor/'))
     wanted = selected([name for name, title in cases], arguments.only)
     referred = {word for key, bar in bars.items() if key[0] in wanted for word in bar.split()}
-    for case in [name for name, title in cases if name in wanted or name in referred]:
+    for case in [name for name, title in cases if (name in wanted or name in referred) and name not in done]:
         is_floor = case.startswith('floor/')
         able = [floors] if is_floor else list(contestants)
         for turn in range(rounds_of(case, arguments.rounds)):
@@ -165,6 +197,8 @@ def measure(contestants, floors, bars, arguments):
                 if not figures:
                     able.remove(contestant)   # it cannot, or it failed
                 results.add(contestant.name, figures)
+        if arguments.resume:
+            results.save(arguments.resume, case)
         if not arguments.silent:
             print('%5.0f s  %-24s %s' % (time.monotonic() - begun, case, ', '.join(c.name for c in able)),
                   file=sys.stderr, flush=True)
@@ -418,6 +452,7 @@ def main():
     parser.add_argument('--csv', metavar='FILE')
     parser.add_argument('--svg', metavar='FILE', help='a chart, where gnuplot is installed')
     parser.add_argument('--readme', metavar='FILE', help='put table and machine between its marks')
+    parser.add_argument('--resume', metavar='FILE', help='keep what each case gave here, and do not measure it again')
     parser.add_argument('--silent', action='store_true', help='no progress, and no table unless something failed')
     arguments = parser.parse_args()
     if not arguments.build and not arguments.header:

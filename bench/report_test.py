@@ -145,6 +145,18 @@ class Report(unittest.TestCase):
         self.assertEqual({('plain/4', 'ours')}, set(self.rows()))
         self.assertEqual(1, self.report('--only', 'plai').returncode)
 
+    def test_a_stopped_run_goes_on_where_it_was(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '12,99'], ['plain/4', 'time', '0', '34'])
+        self.contestant('peer', ['plain/1', 'time', '0', '345,999'])
+        self.report('--only', 'plain/1', '--resume', self.path('kept'))
+        with open(self.path('kept'), 'a') as file:
+            file.write('\n{"case": "plain/4", "fig')    # it was stopped while it wrote
+        self.report('--resume', self.path('kept'))
+        rows = self.rows()
+        self.assertEqual({('plain/1', 'ours'): '12', ('plain/1', 'peer'): '345', ('plain/4', 'ours'): '34'},
+                         {key: row['median'] for key, row in rows.items() if key[0].startswith('plain')})
+        self.assertEqual('10', rows['plain/1', 'ours']['floor_rmw_ns'])
+
     def test_the_table_goes_between_the_marks(self):
         self.contestant('ours', ['plain/1', 'time', '0', '12'])
         self.contestant('peer', ['plain/1', 'time', '0', '345'])
