@@ -2260,6 +2260,21 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  longer than a microsecond than there are CPUs to spare. Sleeping and waking take pool->lock, and one wakes at a time:
  *  a searcher that finds work wakes the next.
  *
+ *  WHAT COSTS ARE MADE OF, where a read-modify-write takes 6 ns and a line 60 to 90 from one CPU to the other:
+ *      - A round trip, 0.5 to 0.8 us: seven transfers. The lane's line and a slot to the submitter, 165 ns; the count to
+ *        the worker that looks, 120; the latch, 155; the block, 175; 120 until the call, and 85 from its end to the
+ *        waiter. Without gain: prefetching slot and block at the first look, the gate in the lane's line, waiting for a
+ *        moment before the first look, claiming without a look before. A silent loser: each look that comes too early
+ *        takes the line from the submitter again.
+ *      - A child that its parent awaits, 54 ns with one worker, 29 with two: four read-modify-writes, to put it in, to
+ *        take it out, to claim it and to publish its end. With a tombstone in the lane they are six, 72 and 48 ns. With a
+ *        lock that costs its owner nothing (plain stores, which is not safe; thieves would have to interrupt all CPUs) it
+ *        would be 42 ns with one. The last two stay as long as anyone may cancel the child or wait for it; jobs, which
+ *        nobody can (tpool_fork), take 3 ns.
+ *      - A pool's life with one task, 1.5 times the start and end of a thread: it is woken once less than two threads that
+ *        hand each other a word. Eight threads that sleep and are told to end take 1.5 times eight that come one after the
+ *        other, without any pool: the C library keeps the stacks of five, and unmaps the others.
+ *
  *  REJECTED
  *      - A tombstone-free queue with links in the blocks: removing from the middle is free, but a consumer pays a cache
  *        miss a task, and a plain task needs a block.
