@@ -2264,8 +2264,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      - A round trip, 0.5 to 0.8 us: seven transfers. The lane's line and a slot to the submitter, 165 ns; the count to
  *        the worker that looks, 120; the latch, 155; the block, 175; 120 until the call, and 85 from its end to the
  *        waiter. Without gain: prefetching slot and block at the first look, the gate in the lane's line, waiting for a
- *        moment before the first look, claiming without a look before. A silent loser: each look that comes too early
- *        takes the line from the submitter again.
+ *        moment before the first look, claiming without a look before.
  *      - A child that its parent awaits, 54 ns with one worker, 29 with two: four read-modify-writes, to put it in, to
  *        take it out, to claim it and to publish its end. With a tombstone in the lane they are six, 72 and 48 ns. With a
  *        lock that costs its owner nothing (plain stores, which is not safe; thieves would have to interrupt all CPUs) it
