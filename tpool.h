@@ -3452,25 +3452,38 @@ static inline void tpool__forget_end(tpool__thread *self) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Where the caller is
  * ----------------------------------------------------------------------------------------------------------------- */
-static bool tpool__context_within(const tpool__context *context, const tpool *pool, const tpool_future *task,
-                                  bool setup_only) {
-    for (; context; context = context->outer) {
-        if (setup_only ? context->kind == TPOOL__IN_SETUP && context->pool == pool
-                       : (pool && (context->pool == pool || context->home == pool->home)) ||
-                             (task && context->task == task))
-            return true;
-        if (context->origin && tpool__context_within(context->origin, pool, task, setup_only)) return true;
+/* Asks of a context, and of all that it runs for: beneath it on its stack, and where a job or a part of a loop comes from.
+ * Where the origin leads to the same stack, only the origin is followed: through workers that help each other in turn
+ * (tpool_join) there would else be exponentially many ways. */
+typedef bool (*tpool__context_test)(const tpool__context *context, const void *what);
+static bool tpool__any_context(const tpool__context *context, tpool__context_test is, const void *what) {
+    for (const tpool__context *next; context; context = next) {
+        if (is(context, what)) return true;
+        next = context->outer;
+        if (!context->origin) continue;
+        if (context->origin->origin == next) next = context->origin;
+        else if (tpool__any_context(context->origin, is, what)) return true;
     }
     return false;
 }
+static bool tpool__is_in_pool(const tpool__context *context, const void *pool) {
+    return context->pool == pool || context->home == ((const tpool *)pool)->home;
+}
+static bool tpool__is_setup_of(const tpool__context *context, const void *pool) {
+    return context->kind == TPOOL__IN_SETUP && context->pool == pool;
+}
+static bool tpool__is_of_task(const tpool__context *context, const void *task) { return context->task == task; }
+static bool tpool__is_in_manager(const tpool__context *context, const void *manager) {
+    return context->pool && context->pool->manager == manager;
+}
 /* In a task or callback of this pool, also from beneath another's; in its initializer or finalizer. */
 static bool tpool__within(const tpool *pool) {
-    return tpool__context_within(tpool__self()->context, pool, NULL, false);
+    return pool && tpool__any_context(tpool__self()->context, tpool__is_in_pool, pool);
 }
 static bool tpool__within_setup(const tpool *pool) {
     /* relaxed: whoever is in one, or runs a job of it, has seen it counted. A wait need not look beneath it else. */
     return pool && tpool__load_relaxed(&tpool__process.setups) > 0 &&
-           tpool__context_within(tpool__self()->context, pool, NULL, true);
+           tpool__any_context(tpool__self()->context, tpool__is_setup_of, pool);
 }
 
 TPOOL_API tpool *tpool_current(void) {
@@ -3648,16 +3661,9 @@ static inline void tpool__notify(tpool *pool) {
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM) tpool__wake_one(pool);
 }
 
-static bool tpool__context_within_manager(const tpool__context *context, const tpool_manager *manager) {
-    for (; context; context = context->outer)
-        if ((context->pool && context->pool->manager == manager) ||
-            (context->origin && tpool__context_within_manager(context->origin, manager)))
-            return true;
-    return false;
-}
 /* Of a pool that closes: the caller is one of those that it waits for. */
 static bool tpool__is_insider(tpool *pool) {
-    return pool->manager ? tpool__context_within_manager(tpool__self()->context, pool->manager)
+    return pool->manager ? tpool__any_context(tpool__self()->context, tpool__is_in_manager, pool->manager)
                          : tpool__within(pool->closing_for);
 }
 
@@ -5276,7 +5282,7 @@ static bool tpool__context_has_origin(const tpool__context *context) {
 
 static void tpool__explore(tpool__record *record, const tpool_future *future, tpool__record **unexplored) {
     if (!record || record->visited == tpool__cycles.searches) return;
-    if (!tpool__context_within(record->context, NULL, future, false)) return;
+    if (!tpool__any_context(record->context, tpool__is_of_task, future)) return;
     record->visited = tpool__cycles.searches;
     record->unexplored = *unexplored;
     *unexplored = record;
@@ -5295,7 +5301,8 @@ static bool tpool__closes_cycle(tpool__record *own) {
             /* relaxed: a running task of a recorded thread cannot change, of others it does not matter */
             if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING) continue;
             tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
-            if ((runner == own->thread || own->foreign) && tpool__context_within(own->context, NULL, future, false))
+            if ((runner == own->thread || own->foreign) &&
+                tpool__any_context(own->context, tpool__is_of_task, future))
                 return true;
             if (runner) tpool__explore(runner->blocked, future, &unexplored);
             for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)

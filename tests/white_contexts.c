@@ -1,0 +1,55 @@
+/* Two workers that help each other in turn: each runs a job that the other's has forked, beneath the join for its own. */
+#include "support.h"
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+
+enum { TURNS = 100 };
+static tpool pools[3];
+static tpool_future first_task, other_task;
+static tpool__context turns[TURNS];
+
+static bool within(const tpool *pool) { return tpool__any_context(&turns[TURNS - 1], tpool__is_in_pool, pool); }
+static bool of_task(const tpool_future *task) { return tpool__any_context(&turns[TURNS - 1], tpool__is_of_task, task); }
+
+static void a_walk_over_helpers_of_helpers_ends(void **state) {
+    (void)state;
+    for (int i = 0; i < 3; i++) pools[i].home = (uintptr_t)&pools[i];
+    for (int i = 0; i < TURNS; i++) {
+        turns[i].kind = i == 0 ? TPOOL__IN_TASK : TPOOL__IN_JOB;
+        turns[i].pool = &pools[0];
+        turns[i].task = &first_task;
+        turns[i].outer = i < 2 ? NULL : &turns[i - 2];
+        turns[i].origin = i < 1 ? NULL : &turns[i - 1];
+    }
+    assert_true(within(&pools[0]));
+    assert_false(within(&pools[1]));
+    assert_true(of_task(&first_task));
+    assert_false(of_task(&other_task));
+}
+
+/* What lies beneath on either stack is found, also where a stack leads elsewhere than the origin. */
+static void nothing_is_passed_by(void **state) {
+    (void)state;
+    tpool__context beneath = { 0 }, loop = { 0 }, helper = { 0 }, part = { 0 };
+    beneath.pool = &pools[1];       /* a callback of another pool, in which the first worker has begun the task */
+    turns[0].outer = &beneath;
+    assert_true(within(&pools[1]));
+    assert_false(within(&pools[2]));
+    loop.pool = &pools[2];
+    loop.task = &other_task;
+    helper.pool = &pools[1];
+    part.outer = &helper;           /* a part of a loop, in a helper's thread */
+    part.origin = &loop;
+    turns[0].outer = &part;
+    assert_true(within(&pools[1]));
+    assert_true(within(&pools[2]));
+    assert_true(of_task(&other_task));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_walk_over_helpers_of_helpers_ends),
+        cmocka_unit_test(nothing_is_passed_by),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
