@@ -112,9 +112,11 @@ def selected(cases, only):
     return [name for name in cases if not only or any(name == word or name.startswith(word + '/') for word in only)]
 
 
-def rounds_of(case, rounds):
-    """An idle pool is looked at for ten seconds a time, and there is little to take the median of."""
-    return min(rounds, 3) if case.startswith('idle/') else rounds
+def contestants_of(case, contestants, floors):
+    """An idle pool is looked at for ten seconds a time, and only ours is held against anything."""
+    if case.startswith('floor/'):
+        return [floors]
+    return contestants[:1] if case.startswith('idle/') else list(contestants)
 
 
 class Results:
@@ -181,10 +183,9 @@ def measure(contestants, floors, bars, arguments):
     wanted = selected([name for name, title in cases], arguments.only)
     referred = {word for key, bar in bars.items() if key[0] in wanted for word in bar.split()}
     for case in [name for name, title in cases if (name in wanted or name in referred) and name not in done]:
-        is_floor = case.startswith('floor/')
-        able = [floors] if is_floor else list(contestants)
-        for turn in range(rounds_of(case, arguments.rounds)):
-            if not is_floor:
+        able = contestants_of(case, contestants, floors)
+        for turn in range(arguments.rounds):
+            if floors not in able:
                 figures = floors.run(FLOOR[0], arguments.quick, arguments.limit)
                 results.floors_of.setdefault(case, []).append(figures[FLOOR][1])
             for contestant in list(able):
