@@ -134,7 +134,7 @@
  *
  *  fork. In the child, the parent's pools give TPOOL_BROKEN at once; futures that were done can be read; the shared
  *  pools and the global manager start afresh. A thread that forks inside a task is no worker in the child; returning
- *  from the task there ends it.
+ *  there from the task, or from another function that the library calls on a worker, ends it.
  *
  *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. The waiting
  *  work of your own pools is lost, unless you destroy them: its arguments may point into a main that has returned. exit
@@ -2419,6 +2419,7 @@ typedef struct tpool__thread {
     unsigned cached;
     uint32_t in_vain;           /* see >>spin: for the end of others' tasks */
     bool armed;                 /* the exit hook will run */
+    bool serves;                /* a worker's thread, whose outermost function is the library's */
     bool forks_server;          /* it forks while it holds tpool__process.lock */
     uintptr_t stack_top;        /* a worker's, about */
     uintptr_t stack_floor;      /* no task is run in place beneath it; 0: not asked yet */
@@ -2701,9 +2702,14 @@ static void tpool__context_push(tpool__thread *self, tpool__context *context, tp
     context->origin = NULL;
     self->context = context;
 }
-/* Unless the program forked in it, and this is the child, where the thread has no context any more. */
-static inline void tpool__context_pop(tpool__thread *self, tpool__context *context) {
-    if (self->context == context) self->context = context->outer;
+/* After a function of the program's. False: it forked, and this is the child, where no lock of the parent's pools may be
+ * asked for, since a thread that is not here may hold it. A worker's thread, with nothing of the program's beneath it to
+ * return to, ends then; else the caller must come back to the program by the shortest way. */
+static inline bool tpool__context_pop(tpool__thread *self, tpool__context *context) {
+    bool here = TPOOL__LIKELY(self->context == context);
+    if (here) self->context = context->outer;
+    else if (self->serves && !context->outer) tpool__thread_exit();
+    return here;
 }
 
 /* An initializer or finalizer runs between them. */
@@ -2711,9 +2717,10 @@ static void tpool__setup_push(tpool__thread *self, tpool__context *context, tpoo
     tpool__add_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
     tpool__context_push(self, context, TPOOL__IN_SETUP, pool);
 }
-static void tpool__setup_pop(tpool__thread *self, tpool__context *context) {
-    tpool__context_pop(self, context);
+static bool tpool__setup_pop(tpool__thread *self, tpool__context *context) {
+    if (!tpool__context_pop(self, context)) return false;
     tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: as above */
+    return true;
 }
 
 static inline bool tpool__is_foreign(const tpool *pool) {
@@ -2958,7 +2965,7 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
         tpool__back_to_work(self);
         tpool__context_push(self, &context, TPOOL__IN_CALLBACK, self->worker ? self->worker->pool : NULL);
         outcome->payload_free(outcome->payload);
-        tpool__context_pop(self, &context);
+        (void)tpool__context_pop(self, &context); /* what follows, in the callers too, is the child's own or asks itself */
     }
     if (!outcome->is_static) TPOOL_FREE(outcome);
 }
@@ -3788,6 +3795,7 @@ static void tpool__poke_if_draining(tpool *pool, bool ended) {
 }
 /* The last touch of the pool by a thread that counted itself among its visitors. */
 static void tpool__visitor_leaves(tpool *pool) {
+    if (tpool__is_foreign(pool)) return; /* forked there: this is the child */
     tpool__latch(&pool->inject.lock);
     if (--pool->visitors == 0) tpool__poke_drainers(pool, true);
     tpool__unlatch(&pool->inject.lock);
@@ -3918,7 +3926,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
-    while (dropped) {
+    while (dropped && !tpool__is_foreign(pool)) { /* a child, if what it calls forks */
         tpool_future *next = dropped->u.next;
         tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
         dropped = next;
@@ -4063,6 +4071,7 @@ static size_t tpool__queued_hint(tpool *pool) {
 
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__worker *woken = NULL;
+    if (tpool__is_foreign(pool)) return; /* a caller's result_free forked, and this is the child */
     tpool__lock(&pool->lock);
     /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
@@ -4467,19 +4476,19 @@ static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
     return ranked && tpool__take_ranked(worker, entry, INT_MIN, false);
 }
 
-static bool tpool__run_plain(tpool__thread *self, const tpool__entry *entry);
+static void tpool__run_plain(tpool__thread *self, const tpool__entry *entry);
 static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry);
 
-/* False: this is the child of a fork, and the thread has nowhere to return to. */
-static bool tpool__run_entry(tpool__thread *self, const tpool__entry *entry) {
-    if (entry->job) return tpool__run_stolen_job(self, entry);
-    if (!entry->block) return tpool__run_plain(self, entry);
+static void tpool__run_entry(tpool__thread *self, const tpool__entry *entry) {
+    if (entry->job)
+        (void)tpool__run_stolen_job(self, entry);
+    else if (!entry->block)
+        tpool__run_plain(self, entry);
     /* relaxed: claimed by this thread */
-    if ((tpool__load_relaxed(&entry->block->state) & TPOOL__PHASE) == TPOOL__PHASE_LAPSING) {
+    else if ((tpool__load_relaxed(&entry->block->state) & TPOOL__PHASE) == TPOOL__PHASE_LAPSING)
         tpool__end_unstarted(entry->block, TPOOL__HAS_EXPIRED);
-        return true;
-    }
-    return tpool__run_block(self, entry->block, entry->stops);
+    else
+        (void)tpool__run_block(self, entry->block, entry->stops);
 }
 
 /* Looks around for a moment before it sleeps, unless somebody waits for the end of all work. */
@@ -4545,8 +4554,9 @@ static bool tpool__replace(tpool__worker *worker) {
 
 static void tpool__end_waiting(tpool *pool, tpool__reason reason);
 
-/* A worker goes that has not retired: its thread was ended, or its process is lost and there is no other. */
-static void tpool__leave_pool(tpool__worker *worker) {
+/* A worker goes that has not retired: its thread was ended, or its process is lost and there is no other. Or it could not
+ * even begin (`refused`): then it is as if its thread had been, and no other is started in its place. */
+static void tpool__leave_pool(tpool__worker *worker, bool refused) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
     pool->starting -= worker->in_setup;
@@ -4558,10 +4568,12 @@ static void tpool__leave_pool(tpool__worker *worker) {
     tpool__update_room(pool);
     bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
     if (tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
-        stranded = tpool__start_worker(pool) != TPOOL_OK;
+        stranded = refused || tpool__start_worker(pool) != TPOOL_OK;
+    bool hands_on = !stranded && (!refused || pool->sleepers); /* what it would have done, to one who sleeps or is new */
+    if (!hands_on) tpool__refuse_one(pool);
     tpool__unlock(&pool->lock);
     if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
-    tpool__notify_if_work(pool);
+    if (hands_on) tpool__notify_if_work(pool);
 }
 
 static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
@@ -4587,9 +4599,9 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
         if (found) {
             has_run = true;
             tpool__stop_searching(worker);
-            if (!tpool__run_entry(self, &entry) || self->worker != worker) tpool__thread_exit(); /* a forked child */
+            tpool__run_entry(self, &entry);
             if (!TPOOL__LIKELY(!pool->server) && !tpool__child_revive(worker)) {
-                tpool__leave_pool(worker);
+                tpool__leave_pool(worker, false);
                 return;
             }
             if (pool->config.max_tasks_per_worker && !entry.job &&
@@ -4617,7 +4629,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
         tpool__context context;
         tpool__setup_push(self, &context, pool);
         pool->config.finalizer(pool->config.context);
-        tpool__setup_pop(self, &context);
+        if (!tpool__setup_pop(self, &context)) return;
     }
     self->worker = NULL;
     self->stack_floor = 0;
@@ -4665,10 +4677,11 @@ static void tpool__worker_main(void *argument) {
     tpool__thread *self = tpool__self();
     tpool__thread_name(pool->name, worker->index);
     self->worker = worker;
+    self->serves = true;
     self->stack_top = tpool__stack_here();
     self->stack_floor = 0;
-    bool ready = tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
-    bool lost = false;
+    bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
+    bool ready = !refused, lost = false;
     if (ready && pool->server) { /* its initializer runs in its process */
         tpool__begin_setup(worker);
         tpool_status status = tpool__child_ensure(worker);
@@ -4680,14 +4693,13 @@ static void tpool__worker_main(void *argument) {
         tpool__begin_setup(worker);
         tpool__setup_push(self, &context, pool);
         ready = pool->config.initializer(pool->config.context);
-        if (self->context != &context) tpool__thread_exit(); /* it forked, and this is the child */
-        tpool__setup_pop(self, &context);
+        if (!tpool__setup_pop(self, &context)) return;
         tpool__end_setup(worker);
     }
     if (ready) {
         tpool__run_worker(self, worker);
-    } else if (lost) {
-        tpool__leave_pool(worker);
+    } else if (refused || lost) {
+        tpool__leave_pool(worker, refused);
     } else {
         tpool__break(pool);
         tpool__lock(&pool->lock);
@@ -4851,24 +4863,24 @@ static void tpool__count(tpool *pool, int which) {
     else tpool__add_release(&pool->own_counts[which], 1); /* P10 */
 }
 
-static void tpool__arg_done(tpool_future *block) {
-    if (!block->extra || !block->extra->arg_free) return;
+/* False, here and below: it forked, and this is the child (tpool__context_pop). */
+static bool tpool__arg_done(tpool_future *block) {
+    if (!block->extra || !block->extra->arg_free) return true;
     tpool__thread *self = tpool__self();
     tpool__context context;
     tpool__context_push(self, &context, TPOOL__IN_CALLBACK, tpool__pool_of(block));
     block->extra->arg_free(block->value);
-    tpool__context_pop(self, &context);
+    return tpool__context_pop(self, &context);
 }
 
-static void tpool__report_failure(tpool *pool, const tpool_error *error) {
+static bool tpool__report_failure(tpool *pool, const tpool_error *error) {
     tpool__thread *self = tpool__self();
     tpool__context context;
     tpool__context_push(self, &context, TPOOL__IN_CALLBACK, pool);
     pool->config.on_failure(error, pool->config.context);
-    tpool__context_pop(self, &context);
+    return tpool__context_pop(self, &context);
 }
 
-/* Runs fn. False: it forked, and this is the child, where the thread is no worker any more. */
 static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, uint32_t stops, void **result) {
     tpool__context context;
     context.kind = TPOOL__IN_TASK;
@@ -4884,8 +4896,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     self->running = task;
     if (!TPOOL__LIKELY(!context.pool->server) && !tpool__runs_in_proxy(fn)) *result = tpool__run_in_child(self, task, fn);
     else *result = fn(task->value);
-    if (self->context != &context) return false;
-    self->context = context.outer;
+    if (!tpool__context_pop(self, &context)) return false;
     self->running = task->u.outer;
     return true;
 }
@@ -4902,22 +4913,21 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
 }
 
 /* A task without a block: nobody asks for it, so only its failure leaves anything to do. */
-static bool tpool__run_plain(tpool__thread *self, const tpool__entry *entry) {
+static void tpool__run_plain(tpool__thread *self, const tpool__entry *entry) {
     tpool_future *task = &self->plain;
     tpool *pool = self->worker->pool;
     void *result;
     tpool__block_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__SETTLED | TPOOL__REFERENCE);
     tpool__stopwatch watch;
     if (pool->measured) tpool__measure_begin(self, pool, entry->stamp, &watch);
-    if (!tpool__call(self, task, entry->fn, entry->stops, &result)) return false;
+    if (!tpool__call(self, task, entry->fn, entry->stops, &result)) return;
     if (pool->measured) tpool__measure_end(self, pool, true, &watch);
     tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
-    if (TPOOL__LIKELY(!outcome)) return true;
-    if (failed && pool->config.on_failure) tpool__report_failure(pool, &outcome->error);
+    if (TPOOL__LIKELY(!outcome)) return;
+    if (failed && pool->config.on_failure && !tpool__report_failure(pool, &outcome->error)) return;
     tpool__outcome_free(outcome);
-    return true;
 }
 
 static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t stops) {
@@ -4937,7 +4947,7 @@ static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t 
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(block);
-    tpool__arg_done(block);
+    if (!tpool__arg_done(block)) return false;
     if (!TPOOL__LIKELY(!block->extra)) tpool__large_give(block->extra);
     block->value = failed ? NULL : result;
     tpool__count(tpool__pool_of(block), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
@@ -4967,20 +4977,18 @@ static void tpool__back_to_work(tpool__thread *self) {
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
-/* False: it forked in one of them, and this is the child. */
 static bool tpool__run_callbacks(tpool_future *future, tpool__watch *callbacks) {
     tpool__thread *self = tpool__self();
     tpool__context context;
     tpool__back_to_work(self);
-    tpool__context_push(self, &context, TPOOL__IN_CALLBACK, tpool__pool_of(future));
     while (callbacks) {
         tpool__callback callback = *(tpool__callback *)(void *)callbacks;
         TPOOL_FREE((void *)callbacks); /* before, since it may not come back: it may call exit */
         callbacks = callback.watch.next;
+        tpool__context_push(self, &context, TPOOL__IN_CALLBACK, tpool__pool_of(future));
         callback.fn(future, callback.context);
-        if (self->context != &context) return false;
+        if (!tpool__context_pop(self, &context)) return false;
     }
-    tpool__context_pop(self, &context);
     return true;
 }
 
@@ -4993,7 +5001,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     if (status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure &&
         state - ((state & (TPOOL__POPPED | TPOOL__SETTLED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
         tpool__back_to_work(tpool__self());
-        tpool__report_failure(pool, &tpool__outcome_of(tpool__load_acquire(&future->outcome))->error); /* P9 */
+        if (!tpool__report_failure(pool, &tpool__outcome_of(tpool__load_acquire(&future->outcome))->error)) return; /* P9 */
         state = tpool__load_relaxed(&future->state);
     }
     unsigned tries = 0;
@@ -5056,7 +5064,7 @@ static void tpool__end_unstarted(tpool_future *block, tpool__reason reason) {
     tpool *pool = tpool__pool_of(block);
     if (pool) {
         tpool__count_unstarted(pool, reason);
-        tpool__arg_done(block);
+        if (!tpool__arg_done(block)) return;
         tpool__large_give(block->extra);
     }
     block->value = NULL;
@@ -5567,7 +5575,7 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
     tpool__context_push(self, &here, TPOOL__IN_CALLBACK, NULL);
     here.home = future->home;
     fn(future, context);
-    if (self->context == &here) tpool__context_pop(self, &here);
+    (void)tpool__context_pop(self, &here);
     tpool_future_release(future);
     return TPOOL_OK;
 }
@@ -5822,7 +5830,7 @@ static void tpool__forget_program(tpool_future *claimed) {
 static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     tpool__worker *worker = tpool__first_worker(pool);
     tpool__lane *lane = &pool->inject;
-    for (;;) {
+    while (!tpool__is_foreign(pool)) { /* a child, if what it calls forks */
         tpool_future *unreferenced = NULL;
         tpool__entry entry = { 0 };
         bool found = false, plain = false;
@@ -5849,7 +5857,7 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
         tpool__unlatch(&lane->lock);
         tpool__dispose_chain(unreferenced);
         if (found && plain) {
-            if (error->status == TPOOL_BROKEN && pool->config.on_failure) tpool__report_failure(pool, error);
+            if (error->status == TPOOL_BROKEN && pool->config.on_failure && !tpool__report_failure(pool, error)) return;
             tpool__count_unstarted(pool, reason); /* after it, since a drain counts */
         } else if (found) {
             if (reason == TPOOL__WAS_LOST) tpool__forget_program(entry.block);
@@ -6006,6 +6014,7 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     tpool__set_attention(pool, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0), 0);
     tpool__wake_room(pool);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool__stop_running(pool, flags);
     if (tpool__attention(pool) & TPOOL__PAUSED) tpool__set_attention(pool, 0, TPOOL__PAUSED);
     tpool__notify_if_work(pool);
@@ -6684,8 +6693,7 @@ static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry
     tpool__unlatch(&victim->jobs_lock);
     self->context = &context;
     void *result = job->fn(job->arg);
-    if (self->context != &context) return false; /* it forked a process, and this is the child */
-    self->context = context.outer;
+    if (!tpool__context_pop(self, &context)) return false;
     tpool__latch(&victim->jobs_lock);
     tpool__waiter *waiter = (tpool__waiter *)job->result;
     job->result = result;
@@ -6714,7 +6722,10 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
         tpool__entry entry = { 0 };
         if (thief && !began && tpool__steal_job(thief, beneath, serial, &entry)) {
             tpool__count_own(worker, TPOOL__STOLEN_COUNT);
-            (void)tpool__run_stolen_job(self, &entry);
+            if (!tpool__run_stolen_job(self, &entry)) { /* here is the child, and the other thief is not */
+                if (!done) job->result = NULL;
+                return;
+            }
             continue;
         }
         if (spins) {
@@ -6924,16 +6935,17 @@ static void *tpool__item_pointer(tpool_map_iter *iter, size_t index) {
                       : (void *)((char *)iter->spec.items + index * iter->spec.stride);
 }
 
-/* An item from the source has been run. */
-static void tpool__item_used(tpool__thread *self, tpool_map_iter *iter, size_t index) {
+/* An item from the source has been run. False: it forked, and this is the child. */
+static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, size_t index) {
     tpool__source_item *item = &iter->ring[index % iter->spec.buffer_size];
     if (iter->spec.item_free) {
         tpool__context context;
         tpool__context_push(self, &context, TPOOL__IN_CALLBACK, iter->pool);
         iter->spec.item_free(item->item, iter->spec.context);
-        tpool__context_pop(self, &context);
+        if (!tpool__context_pop(self, &context)) return false;
     }
     item->owed = false;
+    return true;
 }
 
 static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk);
@@ -6972,7 +6984,8 @@ static void *tpool__chunk_run(void *argument) {
     size_t ran = 0;
     if (iter->pool->server) {
         ran = tpool__run_items_in_child(self, chunk);
-        for (size_t i = 0; i < ran && iter->ring; i++) tpool__item_used(self, iter, chunk->first + i);
+        for (size_t i = 0; i < ran && iter->ring; i++)
+            if (!tpool__item_used(self, iter, chunk->first + i)) return NULL;
         count = ran;
     }
     for (; ran < count; ran++) {
@@ -6983,9 +6996,8 @@ static void *tpool__chunk_run(void *argument) {
         context.task = &chunk->item;
         tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: this thread's */
         void *value = iter->spec.fn(item, iter->spec.context);
-        if (self->context != &context) return NULL; /* it forked, and this is the child */
-        tpool__context_pop(self, &context);
-        if (iter->ring) tpool__item_used(self, iter, chunk->first + ran);
+        if (!tpool__context_pop(self, &context)) return NULL;
+        if (iter->ring && !tpool__item_used(self, iter, chunk->first + ran)) return NULL;
         slots[ran].outcome = tpool__outcome_of(tpool__exchange_acq_rel(&chunk->item.outcome, 0)); /* P9 */
         slots[ran].value = value;
         slots[ran].done = true;
@@ -7002,6 +7014,11 @@ static void *tpool__chunk_run(void *argument) {
     return NULL;
 }
 
+/* The parent's: its lock may have been held by a thread that is not here. */
+static bool tpool__iter_is_foreign(const tpool_map_iter *iter) {
+    return iter->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
+}
+
 /* Takes items from the source until buffer_size are ahead. On the consumer's thread, without the lock. */
 static void tpool__iter_fill(tpool_map_iter *iter) {
     if (!iter->ring) return;
@@ -7012,6 +7029,7 @@ static void tpool__iter_fill(tpool_map_iter *iter) {
         if (iter->source_ended || aborted || iter->available - iter->delivered >= iter->spec.buffer_size) return;
         void *item = NULL;
         bool more = iter->spec.next(iter->spec.context, &item);
+        if (tpool__iter_is_foreign(iter)) return;
         tpool__lock(&iter->lock);
         if (more) {
             tpool__source_item *place = &iter->ring[iter->available % iter->spec.buffer_size];
@@ -7091,7 +7109,8 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status statu
     iter->error = error;
     iter->delivered++;
     if (!iter->ring && !iter->spec.buffer_size) return status; /* all items are known, and given out as chunks start */
-    tpool__iter_advance(iter);
+    if (!tpool__iter_is_foreign(iter)) tpool__iter_advance(iter);
+    if (tpool__iter_is_foreign(iter)) return status;
     tpool__lock(&iter->lock);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* refused: tried again when the item is wanted */
     tpool__unlock(&iter->lock);
@@ -7126,8 +7145,7 @@ static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk 
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result) {
     if (result) *result = NULL;
     if (!iter) return TPOOL_INVALID;
-    /* relaxed: as tpool__is_foreign. The parent's lock may have been held by a thread that is not here. */
-    if (iter->generation != tpool__load_relaxed(&tpool__process.generation)) return TPOOL_BROKEN;
+    if (tpool__iter_is_foreign(iter)) return TPOOL_BROKEN;
     int64_t deadline = tpool__deadline(timeout_ns);
     unsigned tries = 0;
     tpool__iter_forget(iter);
@@ -7178,7 +7196,7 @@ TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error *
 }
 
 TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
-    if (!iter || iter->generation != tpool__load_relaxed(&tpool__process.generation)) return; /* relaxed: likewise */
+    if (!iter || tpool__iter_is_foreign(iter)) return;
     tpool__lock(&iter->lock);
     tpool__store_relaxed(&iter->closing, true); /* relaxed: as above */
     unsigned tries = 0;
@@ -7305,8 +7323,7 @@ static bool tpool__loop_run(tpool__loop *loop, bool helps) {
         context.task = &loop->task;
         if (loop->origin != context.outer) context.origin = loop->origin; /* on another stack */
         loop->body(begin, end, loop->context);
-        if (self->context != &context) return false;
-        tpool__context_pop(self, &context);
+        if (!tpool__context_pop(self, &context)) return false;
     }
     return true;
 }
@@ -8291,7 +8308,7 @@ static void tpool__abandon_tasks(tpool__thread *self) {
     self->running = NULL;
     self->context = NULL;
     self->caller_pool = NULL;
-    while (task) {
+    while (task && !tpool__is_foreign(tpool__pool_of(task))) { /* a child, if what it calls forks */
         tpool_future *outer = task->u.outer;
         tpool *pool = tpool__pool_of(task);
         tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
@@ -8299,9 +8316,9 @@ static void tpool__abandon_tasks(tpool__thread *self) {
         if (before != error) tpool__outcome_free(before);
         tpool__count(pool, TPOOL__FAILED_COUNT);
         if (task == &self->plain) {
-            if (pool->config.on_failure) tpool__report_failure(pool, &error->error);
+            if (pool->config.on_failure) (void)tpool__report_failure(pool, &error->error);
         } else {
-            tpool__arg_done(task);
+            if (!tpool__arg_done(task)) return;
             task->value = NULL;
             tpool__publish(task, TPOOL_BROKEN);
         }
@@ -8312,14 +8329,14 @@ static void tpool__abandon_tasks(tpool__thread *self) {
 static void tpool__thread_ended(void *armed) {
     tpool__thread *self = (tpool__thread *)armed;
     self->armed = false;
+    self->serves = false; /* it ends already */
     tpool__ended_here(self);
-    tpool__worker *worker = self->worker;
     if (self->running) tpool__abandon_tasks(self);
-    if (worker) {
-        worker->newest_job = worker->oldest_private_job = NULL;
-        tpool__leave_pool(worker);
-        tpool__worker_ended(self, worker, true);
+    if (self->worker) { /* not in a child that was forked beneath */
+        self->worker->newest_job = self->worker->oldest_private_job = NULL;
+        tpool__leave_pool(self->worker, false);
     }
+    if (self->worker) tpool__worker_ended(self, self->worker, true);
     tpool__cache_flush(self);
     /* who searched for cycles and saw a task of this thread's has finished looking at it */
     tpool__lock(&tpool__cycles.lock);

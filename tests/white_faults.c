@@ -1766,29 +1766,30 @@ static void scenario_pools_of_a_forked_child(void) {
 #endif
 
 /* Without its exit hook a thread could not give back what it holds, nor a worker be missed: the call that needs one gives
-   TPOOL_NO_MEMORY, and a worker that cannot have one breaks the pool, like one whose initializer fails. */
+   TPOOL_NO_MEMORY, and a worker that cannot have one leaves, as if its thread had been refused. If no other is there, what
+   waits ends as TPOOL_BROKEN, since its submit has returned. */
 static void scenario_threads_without_exit_hooks(void) {
     enum { TASKS = 12, CAPACITY = 2 };
     item items[TASKS] = { 0 };
     tpool_future *futures[TASKS] = { NULL }, *bare = NULL, *ender = NULL;
-    unsigned also = REFUSED | (fault_is == ONE_KEY || fault_is == KEYS_FROM ? BIT(TPOOL_BROKEN) : 0);
+    unsigned stranded = fault_is == ONE_KEY || fault_is == KEYS_FROM ? BIT(TPOOL_BROKEN) : 0;
     tpool *pool = pool_with((tpool_config){ .max_workers = 2, .queue_capacity = CAPACITY,
                                             .on_full = TPOOL_FULL_CALLER_RUNS });
     if (!pool) return;
     /* that a task ends its thread is seen by that hook alone */
-    if (OKAY(tpool_warm_up(pool, 1), also) && OKAY(tpool_submit(pool, end_thread, NULL, &ender), also))
+    if (OKAY(tpool_warm_up(pool, 1), REFUSED) && OKAY(tpool_submit(pool, end_thread, NULL, &ender), REFUSED))
         EXPECT(tpool_future_result(ender, PATIENCE, NULL) == TPOOL_BROKEN);
     tpool_future_release(ender);
     for (int i = 0; i < TASKS; i++) {
-        if (i % 3 == 2) items[i].taken = OKAY(tpool_submit(pool, item_run, &items[i], NULL), also);
-        else submit_item(pool, &items[i], i % 3 ? 40 : 0, (tpool_task){ 0 }, &futures[i], also);
+        if (i % 3 == 2) items[i].taken = OKAY(tpool_submit(pool, item_run, &items[i], NULL), REFUSED);
+        else submit_item(pool, &items[i], i % 3 ? 40 : 0, (tpool_task){ 0 }, &futures[i], REFUSED);
     }
     if (OKAY(tpool_future_create(&bare), NO_MEMORY)) EXPECT(tpool_future_set_result(bare, NULL) == TPOOL_OK);
     tpool_future_release(bare);
     for (int i = 0; i < TASKS; i++) {
-        if (futures[i]) OKAY(tpool_future_result(futures[i], PATIENCE, NULL), also & BIT(TPOOL_BROKEN));
+        if (futures[i]) OKAY(tpool_future_result(futures[i], PATIENCE, NULL), stranded);
     }
-    broken_pool_end(pool);
+    pool_end(pool);
     for (int i = 0; i < TASKS; i++) {
         tpool_future_release(futures[i]);
         EXPECT(i % 3 == 2 || atomic_load(&items[i].frees) == items[i].taken);
@@ -1954,6 +1955,69 @@ static void what_the_process_needs_once_is_tried_again(void **unused) {
     }
     scenario_end = tpool_now() + TPOOL_SEC(20);
     assert_status(TPOOL_OK, tpool_create(&pool, NULL));
+    check_works(__LINE__, pool);
+    assert_string_equal("", problem);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(0, atomic_exchange(&live_blocks, 0));
+}
+
+/* The next worker cannot have its exit hook. Others find what it was to do, or it ends, or a wait for a spare worker. */
+static void fail_next_hook(void) {
+    fault_at = 1;
+    atomic_store(&fault_seen, 0);
+    atomic_store(&fault_injected, 0);
+    atomic_store(&fault_is, ONE_KEY);
+}
+static void await_hook_failed(void) {
+    while (!atomic_load(&fault_injected) && PATIENCE > 0) sched_yield();
+    atomic_store(&fault_is, NO_FAULT);
+    assert_int_equal(1, atomic_load(&fault_injected));
+}
+static void *submit_and_wait_with_limit(void *arg) {
+    tpool_future *inner = NULL;
+    if (tpool_submit(tpool_current(), nothing, NULL, &inner) != TPOOL_OK) return NULL;
+    fail_next_hook();   /* the spare worker's */
+    *(tpool_status *)arg = tpool_future_result(inner, PATIENCE, NULL);
+    tpool_future_release(inner);
+    return arg;
+}
+static void a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused(void **unused) {
+    (void)unused;
+    if (only_scenario) skip();
+    tpool *pool = NULL;
+    tpool_future *held = NULL, *waits = NULL;
+    const tpool_error *error = NULL;
+    tpool_status inner = TPOOL_OK;
+    gate g = GATE_CLOSED;
+    problem[0] = 0;
+    scenario_end = tpool_now() + LIMIT;
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 2 }));
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, &held));
+    while (gate_arrived(&g) == 0) sched_yield();
+    fail_next_hook();
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &waits));
+    await_hook_failed();
+    assert_int_equal(TPOOL_PENDING, tpool_future_state(waits));   /* for the worker that is busy */
+    gate_open(&g);
+    assert_status(TPOOL_OK, end_of(held));
+    assert_status(TPOOL_OK, end_of(waits));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
+    fail_next_hook();
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &waits));
+    assert_status(TPOOL_BROKEN, tpool_future_result(waits, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_error(waits, 0, &error));
+    assert_string_equal("No worker is left, and none could be started.", error->message);
+    tpool_future_release(waits);
+    await_hook_failed();
+    check_works(__LINE__, pool);
+    assert_string_equal("", problem);
+    assert_status(TPOOL_OK, tpool_submit(pool, submit_and_wait_with_limit, &inner, &waits));
+    assert_status(TPOOL_OK, tpool_future_result(waits, PATIENCE, NULL));
+    tpool_future_release(waits);
+    await_hook_failed();
+    assert_status(TPOOL_NO_THREAD, inner);
     check_works(__LINE__, pool);
     assert_string_equal("", problem);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -2156,6 +2220,7 @@ int main(int argc, char **argv) {
 #ifdef FORKS
         cmocka_unit_test(refusals_in_pools_of_a_forked_child),
 #endif
+        cmocka_unit_test(a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused),
         cmocka_unit_test(an_earlier_payload_is_freed_at_once_and_all_are_on_failure),
         cmocka_unit_test(fork_and_join_allocate_nothing),
         cmocka_unit_test(memory_does_not_grow_with_the_number_of_tasks),
