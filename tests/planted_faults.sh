@@ -67,7 +67,7 @@ for fault in "$@"; do
     source=$tests/$program.c
     case $program in
     fuzz_*) source=$tests/fuzz/$program.c ;;
-    stress_*) flags='-std=gnu11 -DTPOOL_IMPLEMENTATION' ;;
+    stress_*) flags='-std=gnu11 -DTPOOL_IMPLEMENTATION' libraries=-lcmocka ;;
     model_*) source=$tests/model/${program#model_}.c flags='-fsanitize=thread -DTPOOL_THREADS_POSIX' ;;
     test_*) libraries="$tests/impl.c -lcmocka" ;;
     white_*) libraries=-lcmocka ;;
