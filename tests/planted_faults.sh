@@ -83,7 +83,9 @@ for fault in "$@"; do
         continue
     fi
     filter=
-    if [ -n "$libraries" ]; then filter=$arguments arguments=; fi
+    case $program in
+    test_* | white_*) filter=$arguments arguments= ;;
+    esac
     # shellcheck disable=SC2086
     if env ${filter:+"TEST_FILTER=$filter"} $plain $run $arguments >"$folder/log" 2>&1; then
         echo "$fault: FAILED: $check does not find it"
