@@ -8939,13 +8939,17 @@ static void tpool__close_others(int *keep, size_t count) {
         first = next + 1;
     }
 }
+/* The system refuses this process what it needs to begin. It ends as if it had been killed for want of memory: that is no
+ * initializer that failed, and is tried again (tpool__child_greet). */
+static void tpool__refuse_here(void) { (void)raise(SIGKILL); }
+
 /* The same for a worker, from whose server few descriptors come. */
 static void tpool__close_inherited(const tpool_config *config, const int *own, size_t own_count) {
     enum { FEW = 32 };
     int few[FEW], *keep = few;
     size_t count = own_count + config->descriptor_count;
     if (count > FEW) keep = (int *)TPOOL_MALLOC(count * sizeof *keep);
-    if (!keep) _exit(1);
+    if (!keep) tpool__refuse_here();
     memcpy(keep, own, own_count * sizeof *keep);
     if (config->descriptor_count) memcpy(keep + own_count, config->descriptors, config->descriptor_count * sizeof *keep);
     tpool__close_others(keep, count);
@@ -8981,7 +8985,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__thread_name(pool->name, (int)index);
     tpool__extent page = { 0, TPOOL__PAGE_SIZE };
     tpool__here.page = (tpool__page *)tpool__map_extent(tpool__here.memory, page);
-    if (!tpool__here.page) _exit(1);
+    if (!tpool__here.page) tpool__refuse_here();
     tpool__here.task = &tpool__here.block;
     tpool__here_pool = pool;
     sigset_t none;
@@ -8992,9 +8996,10 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     if (pool->config.stack_size && pthread_attr_init(&attributes) == 0) { /* as for a thread; see tpool__thread_start */
         size_t size = pool->config.stack_size < (size_t)PTHREAD_STACK_MIN ? (size_t)PTHREAD_STACK_MIN
                                                                           : pool->config.stack_size;
-        if (pthread_attr_setstacksize(&attributes, (size + 65535) / 65536 * 65536) == 0 &&
-            pthread_create(&thread, &attributes, tpool__work_here, NULL) == 0)
-            pthread_join(thread, NULL);
+        if (pthread_attr_setstacksize(&attributes, (size + 65535) / 65536 * 65536) != 0 ||
+            pthread_create(&thread, &attributes, tpool__work_here, NULL) != 0)
+            tpool__refuse_here();
+        pthread_join(thread, NULL);
         _exit(0); /* its task ended the thread, as it would have ended the only one */
     }
     (void)tpool__work_here(NULL);
