@@ -230,6 +230,33 @@ static int freeing_a_result_of_the_programs_own_pool_at_exit_may_use_the_library
     return 0;
 }
 
+/* What a lost task's functions would work on may be gone; but who waits for it learns. */
+static void say_freed(void *arg) { (void)arg; say("x"); }
+static void say_called(tpool_future *future, void *context) { (void)future; say(context); }
+static void *say_if_lost(void *arg) {
+    tpool_future *lost = arg;
+    const tpool_error *error = NULL;
+    say(tpool_future_result(lost, TPOOL_FOREVER, NULL) == TPOOL_CANCELLED ? "L" : "R");
+    CHECK_STATUS(TPOOL_OK, tpool_future_error(lost, 0, &error) == TPOOL_CANCELLED ? TPOOL_OK : TPOOL_FAILED);
+    CHECK(error && strcmp(error->message, "The task was lost at the end of the process.") == 0);
+    tpool_future_release(lost);
+    return NULL;
+}
+static int waiters_learn_of_what_the_programs_own_pool_loses(void) {
+    static char x[] = "x";
+    configure(1, 1);
+    create_own((tpool_config){ .max_workers = 1 });
+    block_for_ever(own);
+    tpool_future *lost[2] = { NULL };
+    for (int i = 0; i < 2; i++) {
+        tpool_task task = { .fn = say_task, .arg = x, .arg_free = i ? say_freed : NULL };
+        CHECK_STATUS(TPOOL_OK, tpool_submit_task(own, &task, &lost[i]));
+        for (int k = 0; k < 2 * i; k++) CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(lost[i], say_called, x));
+        submit(tpool_low_level(), say_if_lost, lost[i]);
+    }
+    return 0;
+}
+
 /* --- managed pools */
 
 static tpool *managed(tpool_manager *manager, int workers) {
@@ -502,6 +529,7 @@ static const story stories[] = {
     STORY(the_programs_own_paused_pool_loses_its_waiting_work, 0, ""),
     STORY(the_programs_own_pool_beside_the_shared_ones, 0, "Llll"),
     STORY(freeing_a_result_of_the_programs_own_pool_at_exit_may_use_the_library, 0, "f"),
+    STORY(waiters_learn_of_what_the_programs_own_pool_loses, 0, "LL"),
     STORY(work_of_the_global_manager_completes, 0, "MNmmm"),
     STORY(the_global_manager_ends_between_the_high_and_the_low_level_pool, 0, "hlm"),
     STORY(handlers_before_and_after_may_ask_the_global_manager, 0, "ab"),

@@ -155,8 +155,9 @@ static void the_childs_calls_on_the_parents_pools_give_broken(void **state) {
 
 typedef struct inherited {
     tpool_future *text, *failed, *cancelled, *expired;   /* done */
-    tpool_future *running, *pending;                     /* and not */
+    tpool_future *running, *pending, *bare;              /* and not */
     tpool_completions *completions;
+    tpool_resources *resources;
 } inherited;
 
 static void done_futures_can_be_read_and_released(void *context) {
@@ -220,7 +221,40 @@ static void unfinished_futures_give_broken(void *context) {
     tpool_future *yielded = f->pending;
     CHECK_STATUS(TPOOL_BROKEN, tpool_completions_next(f->completions, TPOOL_FOREVER, &yielded));
     CHECK(!yielded);
+    CHECK_STATUS(TPOOL_BROKEN, tpool_completions_add(f->completions, f->text));
+    CHECK(tpool_completions_remaining(f->completions) == 0);
+    tpool_completions_destroy(f->completions);   /* frees nothing of the parent's */
+    CHECK_STATUS(TPOOL_BROKEN, tpool_completions_next(f->completions, 0, &yielded));
 }
+
+/* What the child completes there would be the parent's to complete. */
+static void the_parents_own_future_gives_broken(void *context) {
+    tpool_future *bare = ((inherited *)context)->bare, *mine = NULL;
+    CHECK_STATUS(TPOOL_BROKEN, tpool_future_set_running(bare));
+    CHECK_STATUS(TPOOL_BROKEN, tpool_future_set_result(bare, NULL));
+    CHECK_STATUS(TPOOL_BROKEN, tpool_future_set_error(bare, 1, "one"));
+    CHECK(!tpool_future_done(bare));
+    tpool_completions *completions = NULL;   /* one of the child's own takes none of the parent's that has no end */
+    CHECK_STATUS(TPOOL_OK, tpool_as_completed(NULL, 0, &completions));
+    CHECK_STATUS(TPOOL_BROKEN, tpool_completions_add(completions, bare));
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&mine));
+    CHECK_STATUS(TPOOL_OK, tpool_completions_add(completions, mine));
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_error(mine, 1, "one"));
+    CHECK_STATUS(TPOOL_OK, tpool_completions_next(completions, LIMIT, &bare));
+    CHECK(bare == mine);
+    tpool_completions_destroy(completions);
+    tpool_future_release(mine);
+}
+
+static void the_parents_resources_give_broken(void *context) {
+    inherited *f = context;
+    void *resource = context;
+    CHECK_STATUS(TPOOL_BROKEN, tpool_resources_get(f->resources, TPOOL_FOREVER, &resource));
+    CHECK(!resource);
+    CHECK_STATUS(TPOOL_BROKEN, tpool_resources_put(f->resources, context));
+    CHECK_STATUS(TPOOL_BROKEN, tpool_resources_destroy(f->resources));
+}
+static void *make_anything(void *context) { return context; }
 
 static void of_the_parents_futures_the_child_can_read_the_done_ones_only(void **state) {
     (void)state;
@@ -241,9 +275,17 @@ static void of_the_parents_futures_the_child_can_read_the_done_ones_only(void **
     f.pending = submitted(pool, nothing, NULL);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(f.pending, count_callback, NULL));
     assert_status(TPOOL_OK, tpool_as_completed(&f.pending, 1, &f.completions));
+    assert_status(TPOOL_OK, tpool_future_create(&f.bare));
+    assert_status(TPOOL_OK, tpool_resources_create(&f.resources, 1, make_anything, NULL, &f));
 
     in_child(done_futures_can_be_read_and_released, &f);
     in_child(unfinished_futures_give_broken, &f);
+    in_child(the_parents_own_future_gives_broken, &f);
+    in_child(the_parents_resources_give_broken, &f);
+
+    assert_status(TPOOL_OK, tpool_resources_destroy(f.resources));
+    assert_status(TPOOL_OK, tpool_future_set_result(f.bare, NULL));
+    tpool_future_release(f.bare);
 
     tpool_completions_destroy(f.completions);
     gate_open(&hold);
