@@ -8762,7 +8762,8 @@ static tpool__answer tpool__answer_here(void *value) {
         answer.value = 0;
         answer.code = room ? outcome->error.code : ENOMEM;
         answer.size = size;
-        if (room) memcpy(room + tpool__here.base, message, size); /* NOLINT(bugprone-not-null-terminated-result) */
+        /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): the answer's size says where it ends */
+        if (room) memcpy(room + tpool__here.base, message, size);
         tpool__outcome_free(outcome);
     } else if (tpool__here.has_returned) {
         uintptr_t offset = (uintptr_t)value - (uintptr_t)(tpool__here.result.bytes + tpool__here.base);
