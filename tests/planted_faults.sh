@@ -1,6 +1,7 @@
 #!/bin/sh
 # planted_faults.sh HEADER TESTS WORK [FAULT...]: plants faults in copies of the header, one at a time (all of them, or
 # those named), and fails unless each is found by the check that it names. $CC compiles.
+# Those named genmc_* weaken an order; the model checker that finds them is asked if $GENMC names it (tests/model/README.md).
 #
 # A fault is a file tests/faults/NAME.fault: what it is, in a line; `check:` and a program of tests/ with the arguments
 # that must find it, of a program of cmocka's tests a pattern of their names; then edits. An edit is `@ TEXT`, a line that
@@ -10,7 +11,9 @@
 set -u
 header=$1 tests=$2 work=$3
 shift 3
-[ $# -gt 0 ] || set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//')
+if [ $# -eq 0 ]; then
+    set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//' | grep -v "^${GENMC:+no_such_}genmc_")
+fi
 : "${CC:=cc}"
 
 # apply FAULT HEADER: writes the header with the fault.
@@ -75,6 +78,8 @@ for fault in "$@"; do
     run="$folder/$program"
     if [ "$program" = static ]; then
         run="sh $tests/static.sh $folder" # nothing to build: the check reads the header
+    elif [ "$program" = genmc ]; then
+        run="sh $tests/model/genmc.sh $folder"
     elif ! $CC -std=c11 -O1 -g -w -DLIMIT_SECONDS=2 $flags -pthread -I"$folder" -I"$tests" \
         -o "$folder/$program" "$source" $libraries >"$folder/log" 2>&1; then
         echo "$fault: FAILED: it does not compile"

@@ -37,7 +37,7 @@
        --quick           at most .quick preemptions                --trace      print every step (with the last two)
        --plain           without the reductions: slow, and with as many different ends
        --warm-up N       only the Nth run of those by chance with which a search begins
-       --seconds N       at most so long a scenario (then it is not exhausted, which fails) */
+       --seconds N       at most so much CPU time a scenario (then it is not exhausted, which fails) */
 #ifndef TPOOL_TESTS_SCHEDULE_H
 #define TPOOL_TESTS_SCHEDULE_H
 #ifndef _GNU_SOURCE
@@ -1027,7 +1027,7 @@ static schedule_end schedule_execute(void) {
 }
 static double schedule_seconds(void) {
     struct timespec t;
-    (clock_gettime)(CLOCK_MONOTONIC, &t);
+    (clock_gettime)(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 static void schedule_forget(void) {
@@ -1172,7 +1172,7 @@ static bool schedule_explore(schedule_options *options, schedule_count *count) {
     }
     double took = schedule_seconds() - began;
     printf("%s: %llu schedules (%llu to the end, with %llu ends; the rest cut where they met one seen), %s with at most %d "
-           "preemptions; %d searches, %.2f s, %.0f schedules a second; up to %llu steps, %d threads\n",
+           "preemptions; %d searches, %.2f s of CPU, %.0f schedules a second; up to %llu steps, %d threads\n",
            S->scenario->name, (unsigned long long)count->runs, (unsigned long long)count->whole,
            (unsigned long long)count->ends, count->in_time ? "space exhausted" : "NOT EXHAUSTED", S->preemptions, searches,
            took, (double)count->all / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
@@ -1205,7 +1205,7 @@ static bool schedule_by_chance(const schedule_options *options, uint64_t seed, u
         }
     }
     double took = schedule_seconds() - began;
-    printf("%s: %u schedules by chance (PCT, depth %u, seeds from %llu), %.2f s, %.0f schedules a second; up to %llu steps, "
+    printf("%s: %u schedules by chance (PCT, depth %u, seeds from %llu), %.2f s of CPU, %.0f schedules a second; up to %llu steps, "
            "%d threads\n", S->scenario->name, runs, depth, (unsigned long long)seed, took,
            (double)runs / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
     fflush(stdout);

@@ -18,6 +18,7 @@
 #include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <threads.h>
 #include <time.h>
 #include <genmc.h>
@@ -34,7 +35,8 @@ typedef int cnd_t;
 #define timespec_get(t, base) ((t)->tv_sec = 0, (t)->tv_nsec = 0)
 typedef int tss_t;
 #define tss_create(key, destructor) (*(key) = 0, (void)(destructor), thrd_success)
-#define tss_set(key, value) ((void)(key), (void)(value), thrd_success)
+#define tss_set(key, value) ((void)(value), (key) == 0 ? thrd_success : thrd_error) /* reads the key */
+#define atexit(handler) ((void)(handler), 0)
 #define __builtin_ia32_pause() ((void)0)
 #define __builtin_frame_address(level) ((void *)UINTPTR_MAX)
 static _Thread_local int model_self; /* thread-local variables of simple types only */
@@ -45,6 +47,21 @@ extern int snprintf(char *text, size_t size, const char *format, ...);
 extern int vsnprintf(char *text, size_t size, const char *format, __builtin_va_list arguments);
 #define MODEL_CHECK(x) assert(x)
 enum { MODEL_TRIES = 1 };    /* how often to look for what may come: once does here */
+#ifdef MODEL_FRESH_MEMORY    /* each thread's own, zero from the start: the model checker knows no memset of what it does not see */
+static uintptr_t model_memory[5][2048];
+static size_t model_used[5];
+static inline void *model_allocate(size_t size) {
+    uintptr_t *fresh = &model_memory[model_self][model_used[model_self]];
+    model_used[model_self] += (size + sizeof *fresh - 1) / sizeof *fresh;
+    return fresh;
+}
+#define TPOOL_MALLOC(size) model_allocate(size)
+#define TPOOL_FREE(pointer) ((void)(pointer))
+#undef memset
+#undef memcpy
+#define memset(to, value, size) ((void)(value), (void)(size), (to))
+#define memcpy(to, from, size) (*(void **)(void *)(to) = *(void *const *)(const void *)(from), (void)(size)) /* pointers */
+#endif
 #else
 #ifndef TPOOL_THREADS_POSIX
 #define TPOOL_THREADS_POSIX

@@ -1,0 +1,28 @@
+#!/bin/sh
+# genmc.sh HEADERS [PROGRAM...]: has GenMC check the programs in this folder (all of them, or those named, without .c)
+# against the tpool.h in the folder HEADERS, and prints for each the executions that it explored. $GENMC is the checker
+# (README.md here tells which). Fails if one of them has an error, as a weakened order is.
+set -u
+headers=$1
+shift
+here=$(dirname "$0")
+[ $# -gt 0 ] || set -- $(cd "$here" && ls *.c | sed 's/\.c$//')
+: "${GENMC:=genmc}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+for program in "$@"; do
+    # Without its inliner it is quicker, but takes the frames of functions called in turn for each other.
+    inliner=--disable-function-inliner
+    case $program in lock) inliner= ;; esac
+    # shellcheck disable=SC2086
+    if "$GENMC" --disable-ipr --disable-estimation $inliner --unroll=5 -- \
+        -DMODEL_CHECKER -std=c11 -O0 -w -I"$headers" -I"$here" "$here/$program.c" >"$log" 2>&1; then
+        echo "$program: $(sed -n 's/^Number of complete executions explored: //p' "$log") complete," \
+            "$(sed -n 's/^Number of blocked executions seen: //p' "$log") blocked"
+    else
+        echo "$program: FAILED: $(grep -m 1 -e '^Error' -e 'ERROR' -e 'rror' "$log")"
+        status=1
+    fi
+done
+exit $status

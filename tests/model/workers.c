@@ -1,0 +1,51 @@
+/* P6: who finds a worker in the pool's list without the pool's lock, finds it whole: its latch, its lane, its run. */
+#define MODEL_FRESH_MEMORY
+#include "model.h"
+
+static tpool pool;
+static tpool__worker thief;
+static tpool__segment run;
+static int argument, stolen;
+static void *nothing(void *arg) { return arg; }
+static void model_reset(void) {
+    thief.pool = &pool;
+    thief.in_use = true;
+    thief.lane.run_segment = &run;
+    tpool__store_relaxed(&thief.next, NULL);
+    tpool__store_relaxed(&pool.workers, &thief);
+    tpool__store_relaxed(&pool.max_workers, 2);
+    pool.last_worker = &thief;
+    argument = stolen = 0;
+}
+static void *start(void *arg) {
+    tpool__entry entry = { 0 };
+    tpool_future *unreferenced = NULL;
+    tpool__lock(&pool.lock);
+    tpool__worker *worker = tpool__worker_slot(&pool);
+    tpool__unlock(&pool.lock);
+    MODEL_CHECK(worker && worker != &thief);
+    argument = 1;
+    entry.fn = nothing;
+    entry.arg = &argument;
+    tpool__latch(&worker->lane.lock);
+    MODEL_CHECK(tpool__place(&pool, &worker->lane, &entry, &unreferenced) == TPOOL_OK);
+    tpool__unlatch(&worker->lane.lock);
+    return arg;
+}
+static void *steal(void *arg) {
+    tpool__entry entry = { 0 };
+    for (int i = 0; i < MODEL_TRIES && !tpool__work_hinted(&pool); i++) { }
+    if (tpool__steal(&thief, &entry)) {
+        MODEL_CHECK(entry.fn == nothing && *(int *)entry.arg == 1);
+        stolen++;
+    }
+    (void)tpool__work_visible(&pool); /* passes its latches whether or not there seems to be work */
+    return arg;
+}
+static void model_check(void) {
+    tpool__worker *worker = tpool__next_worker(&thief);
+    MODEL_CHECK(tpool__lane_count(&worker->lane) + (size_t)stolen == 1);
+    tpool__lane_free(&worker->lane);
+    tpool__free_aligned(worker);
+}
+MODEL(start, steal)
