@@ -4,7 +4,8 @@
  * no pool but the lasting one is there, and the median of the last quarter of the time may be above that of the second
  * by a twentieth and a mebibyte (what malloc keeps varies by less; not under sanitizers, which keep freed memory).
  *
- * Prints its seed, and what it did. Usage: stress_mix [SECONDS [SEED]]; a soak is stress_mix 300 */
+ * Prints its seed, and how often it did what; a run of 20,000 steps or more, which are some seconds, fails if any of that
+ * was never done. Usage: stress_mix [SECONDS [SEED]]; a soak is stress_mix 300 */
 #include "support.h"
 #include <sched.h>
 #include <sys/wait.h>
@@ -18,6 +19,8 @@ static struct ledger {
     bool plain;
 } ledgers[POOLS];
 static atomic_ulong tasks_made, cancels_made, timeouts_seen, resizes_made, shutdowns_made, forks_made, pools_made;
+static atomic_ulong joins_made, full_pools[4];  /* forked jobs that were joined; bounded pools, by what they do when full */
+static tpool_stats ended;                       /* of all pools that are gone */
 static int pool_count;
 static atomic_bool users_stop;
 static atomic_ulong progress, frees_owed;
@@ -72,7 +75,9 @@ static void *fib(void *arg) {
     tpool_job job;
     tpool_fork(&job, fib, (void *)(n - 1));
     intptr_t sum = (intptr_t)fib((void *)(n - 2));
-    return (void *)(sum + (intptr_t)tpool_join(&job));
+    sum += (intptr_t)tpool_join(&job);
+    if (n >= 5) atomic_fetch_add(&joins_made, 1);
+    return (void *)sum;
 }
 static void *count_fib(void *arg) {
     enter();
@@ -142,6 +147,16 @@ static tpool_status submit(tpool *pool, tpool_fn fn, intptr_t arg, tpool_future 
     note_submit(pool, status);
     return status;
 }
+/* Many at once, for which nobody asks. */
+static void storm(tpool *pool) {
+    tpool_task tasks[200];
+    size_t count = chance(sizeof tasks / sizeof *tasks), submitted = 0;
+    memset(tasks, 0, sizeof tasks);
+    for (size_t i = 0; i < count; i++) tasks[i].fn = leaf;
+    tpool_status status = tpool_submit_many(pool, tasks, count, NULL, &submitted);
+    for (size_t i = 0; i < submitted; i++) note_submit(pool, TPOOL_OK);
+    if (status != TPOOL_OK) note_submit(pool, status);
+}
 static void wait_somehow(tpool_future **futures, size_t count) {
     tpool_completions *completions;
     tpool_future *next;
@@ -199,6 +214,7 @@ static void *use_pools(void *arg) {
         wait_somehow(futures, count);
         if (chance(5) == 0) loop(some_pool());
         if (chance(8) == 0) map(some_pool());
+        if (chance(3) == 0) storm(some_pool());
         if (chance(10) == 0) {
             tpool_task task = { .fn = leaf };
             tpool_future *future;
@@ -250,7 +266,7 @@ static void *manage_pools(void *arg) {
         case 1: tpool_resize(pool, 1 + (int)chance(3)); atomic_fetch_add(&resizes_made, 1); break;
         case 2: tpool_warm_up(pool, (int)chance(4)); break;
         default:
-            if (chance(40) == 0 && pool != pools[0]) {
+            if (chance(20) == 0 && pool != pools[0]) {
                 tpool_shutdown(pool, chance(2) ? TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING : 0);
                 atomic_fetch_add(&shutdowns_made, 1);
             } else if (chance(20) == 0 && !SLOW_TOOL) { /* sanitizers may be forked in the middle of a lock of theirs */
@@ -286,10 +302,25 @@ static void check_at_rest(int i) {
                      s.cancelled + s.expired + s.dropped != taken - ran || s.rejected != atomic_load(&l->refused_full)))
         die("the statistics are not those of the tasks");
 }
+static void note_end(int i) {
+    tpool_stats s;
+    if (tpool_get_stats(pools[i], &s) != TPOOL_OK) die("no statistics");
+    ended.submitted += s.submitted;
+    ended.completed += s.completed;
+    ended.failed += s.failed;
+    ended.cancelled += s.cancelled;
+    ended.expired += s.expired;
+    ended.rejected += s.rejected;
+    ended.dropped += s.dropped;
+    ended.inlined += s.inlined;
+    ended.spared += s.spared;
+    ended.stolen += s.stolen;
+}
 static void open_pool(int i, const tpool_config *config) {
     memset(&ledgers[i], 0, sizeof ledgers[i]);
     ledgers[i].plain = i == 0 || chance(2);
     if (tpool_create(&pools[i], config) != TPOOL_OK) die("no pool");
+    if (config->queue_capacity) atomic_fetch_add(&full_pools[config->on_full], 1);
     atomic_fetch_add(&pools_made, 1);
 }
 static void play_round(void) {
@@ -314,8 +345,10 @@ static void play_round(void) {
             if (tpool_drain(pools[i], TPOOL_FOREVER) != TPOOL_OK) die("a drain failed");
     for (int i = 0; i < pool_count; i++) check_at_rest(i);
     if (atomic_load(&frees_owed) != 0) die("an argument was freed twice or not at all");
-    for (int i = 1; i < pool_count; i++)
+    for (int i = 1; i < pool_count; i++) {
+        note_end(i);
         if (tpool_destroy(pools[i]) != TPOOL_OK) die("a destroy failed");
+    }
     atomic_fetch_add(&progress, 1);
 }
 
@@ -347,6 +380,43 @@ static void check_memory(int seconds) {
     if (seconds >= 8 && !SLOW_TOOL && last > second + second / 20 + 1024) die("the memory grows");
 }
 
+/* What was done how often. */
+static void report(unsigned long rounds) {
+    const struct { const char *name; unsigned long count; } done[] = {
+        { "rounds", rounds },
+        { "steps", atomic_load(&progress) },
+        { "pools", atomic_load(&pools_made) },
+        { "tasks", atomic_load(&tasks_made) },
+        { "cancels", atomic_load(&cancels_made) },
+        { "timeouts", atomic_load(&timeouts_seen) },
+        { "resizes", atomic_load(&resizes_made) },
+        { "shutdowns", atomic_load(&shutdowns_made) },
+        { "joins", atomic_load(&joins_made) },
+        { "forks", SLOW_TOOL ? 1 : atomic_load(&forks_made) },
+        { "pools that block", atomic_load(&full_pools[TPOOL_FULL_BLOCK]) },
+        { "that reject", atomic_load(&full_pools[TPOOL_FULL_REJECT]) },
+        { "whose callers run", atomic_load(&full_pools[TPOOL_FULL_CALLER_RUNS]) },
+        { "that drop", atomic_load(&full_pools[TPOOL_FULL_DROP_OLDEST]) },
+        { "completed", (unsigned long)ended.completed },
+        { "failed", (unsigned long)ended.failed },
+        { "cancelled", (unsigned long)ended.cancelled },
+        { "expired", (unsigned long)ended.expired },
+        { "rejected", (unsigned long)ended.rejected },
+        { "dropped", (unsigned long)ended.dropped },
+        { "inlined", (unsigned long)ended.inlined },
+        { "spared", (unsigned long)ended.spared },
+        { "stolen", (unsigned long)ended.stolen },
+    };
+    for (size_t i = 0; i < sizeof done / sizeof *done; i++)
+        printf("%s%lu %s", i ? ", " : "", done[i].count, done[i].name);
+    printf("\n");
+    fflush(stdout);
+    for (size_t i = 0; i < sizeof done / sizeof *done; i++)
+        if (atomic_load(&progress) >= 20000 && !done[i].count) die(done[i].name); /* never done */
+    if (ended.submitted != ended.completed + ended.failed + ended.cancelled + ended.expired + ended.dropped)
+        die("the sums do not add up");
+}
+
 int main(int argc, char **argv) {
     int seconds = argc > 1 ? atoi(argv[1]) : 5;
     pthread_t watcher;
@@ -368,10 +438,9 @@ int main(int argc, char **argv) {
     }
     pool_count = 1;
     check_at_rest(0);
+    note_end(0);
     if (tpool_destroy(pools[0]) != TPOOL_OK) die("a destroy failed");
-    printf("%lu rounds, %lu steps, %lu pools, %lu tasks, %lu cancels, %lu timeouts, %lu resizes, %lu shutdowns, %lu forks\n",
-           rounds, atomic_load(&progress), atomic_load(&pools_made), atomic_load(&tasks_made), atomic_load(&cancels_made),
-           atomic_load(&timeouts_seen), atomic_load(&resizes_made), atomic_load(&shutdowns_made), atomic_load(&forks_made));
+    report(rounds);
     check_memory(seconds);
     return 0;
 }
