@@ -21,8 +21,13 @@ for program in "$@"; do
         echo "$program: $(sed -n 's/^Number of complete executions explored: //p' "$log") complete," \
             "$(sed -n 's/^Number of blocked executions seen: //p' "$log") blocked"
     else
-        echo "$program: FAILED: $(grep -m 1 -e '^Error' -e 'ERROR' -e 'rror' "$log")"
         status=1
+        if grep -q '^Error: ' "$log"; then
+            echo "$program: FAILED: $(sed -n 's/^Error: //p' "$log" | head -n 1)"
+        else
+            echo "$program: not checked:"
+            tail -n 5 "$log"
+        fi
     fi
 done
 exit $status
