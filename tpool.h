@@ -22,7 +22,8 @@
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
  *                       >>manager  >>resources  >>stats
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>park  >>lock  >>parker
- *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost, what was rejected
+ *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost, what was rejected;
+ *                       >>proof: what is proved by what, and what is not
  *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>blocks  >>heap
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>watch  >>wait
  *                       >>cycles  >>result  >>producing
@@ -2289,6 +2290,80 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      - A drain that looks before it sleeps: it takes a CPU, and lines, from the workers that it waits for (bursts of
  *        1,000 tasks: 75 us against 51, and half as much CPU time again).
  *      - Reserving room for a blocked submitter instead of putting its task in for it: woken submitters overtook each other.
+ *
+ *  >>proof  WHAT IS PROVED BY WHAT, AND WHAT IS NOT
+ *
+ *  What stands above is an argument. These machines check it, on this file as it is; none of them checks all of it.
+ *  That they can fail is checked too: tests/planted_faults.sh plants the faults of tests/faults in copies of this file,
+ *  one at a time, and fails unless each is found by the check that it names. Some of them stand below, in brackets.
+ *
+ *      explorer   tests/schedule.h: all interleavings of a small scenario with at most 2 preemptions, in some 3, at
+ *                 atomic accesses, sleeps, starts of threads and looks at the clock; larger ones by chance, with seeds.
+ *                 Finds hangs, wrong results, leaks, use after free. 1 to 4 threads, sequentially consistent, futexes
+ *                 only.
+ *      models     tests/model: two or three threads on the real structures, for the model checker GenMC, which tries
+ *                 all executions that C11's orders allow; no loop goes round more than five times. By hand: its README
+ *                 has command and figures. In the suite they run as litmus tests, for which x86-64 reorders too little.
+ *      TSan       the whole suite: races in what ran. It does not see an order that is too weak without a race (P11,
+ *                 P13).
+ *      unit       tests/test_*.c with gates; white_interleavings.c stops a thread within a call.
+ *      faults     white_faults.c: every allocation, thread start and system call fails, once at each position of each
+ *                 scenario, and from there on; not every combination. With LeakSanitizer, and valgrind.
+ *      fuzz       tests/fuzz: bytes as calls on up to four threads, against a model that is exact for one thread.
+ *      soak       stress_mix: everything at once by chance; the counts are the tasks' own, the memory does not grow.
+ *
+ *      claim                     checked by                                        not covered
+ *      no wake is lost           explorer: submit_against_park,                    more preemptions, more workers;
+ *                                block_against_submit and all others, since a      spinning: by chance and soak only;
+ *                                hang is found in each; models sleep,              other ways to sleep: suite, per
+ *                                active_ends, active_begins, retire                platform
+ *                                [sleep_without_second_look, unpark_without_wake]
+ *      no task is lost or twice  explorer: run_against_*,                          more than six tasks, other than by
+ *                                idle_end_against_submit,                          soak and fuzz
+ *                                worker_exit_against_submit; models lane, run;
+ *                                soak [task_lost_in_fetch,
+ *                                run_popped_in_two_steps]
+ *      one claim a task          explorer: cancel_, expiry_, in_place_against_*,   three claimers at once
+ *                                drop_oldest_against_claim; models lane, run
+ *                                [claim_in_two_steps]
+ *      nothing is touched after  explorer: *_against_release,                      explorer: reads that are not atomic
+ *      its end is published      callbacks_against_*, in memory that is never
+ *                                used twice; model future; ASan, TSan
+ *                                [lost_reference, callback_freed_twice]
+ *      a pool is freed last      explorer: full_queue_against_destroy, drain_*;    -
+ *                                models quiet, last [visitor_not_counted,
+ *                                stray_not_counted]
+ *      counts add up             the end of each explored scenario, faults, fuzz,  times (config.measure): unit
+ *                                soak [stress_count_lost]
+ *      pause, shutdown hold      explorer: pause_, run_, *shutdown_against_*;      -
+ *                                models run, pause [pause_without_fence,
+ *                                run_left_open]
+ *      deadlocks, those only     explorer: deadlock_from_both_sides,               longer cycles, waits for many: unit
+ *                                _across_pools; model cycle; fuzz
+ *                                [wait_not_recorded, cycle_searched_without_lock]
+ *      fork and join             explorer: *_against_thief,                        depth above 3: unit, soak; model
+ *                                join_against_blocked_job, tree_of_forks           jobs: not by GenMC
+ *                                [stolen_job_run_again, job_end_without_wake]
+ *      no leak under failures    faults [worker_leaked, completions_leaked]        two unrelated ones at once
+ *      managed, dual pools       explorer: manager_get_against_*, dual_*; model    -
+ *                                manager; unit
+ *      fork(), exit              unit, with real processes; soak                   a fork at every moment
+ *      process pools             unit, white_processes.c: workers killed,          P14: its argument only; no machine
+ *                                stopped, refused, that answer nonsense            looks between processes
+ *      platforms                 the table in the README                           emulators reorder nothing
+ *      nothing is undefined      ASan, UBSan, valgrind, clang-tidy, cppcheck,      what the suite does not reach:
+ *                                gcc's analyzer                                    tests/coverage.sh
+ *
+ *      pair         models, and the executions that GenMC tried    weakened sides that it found
+ *      P1           lock 126, lane 48, sleep 20                    unlock, unlatch (TSan too)
+ *      P2, P4       future 31                                      the exchange in tpool__publish (TSan too)
+ *      P3           watch 1261                                     adding a watch (TSan too)
+ *      P5           parker 2                                       the unpark (TSan too)
+ *      P11          run 12                                         the owner's swap; closing the run. No other machine
+ *                                                                  does
+ *      P6-P10,      workers, cycle, ready, outcome, quiet,         programs and faults are there, not yet run by GenMC
+ *      P12, P13     manager, active_ends, active_begins
+ *      P14          -                                              none; no other machine either
  * ================================================================================================================= */
 
 /* ====================================================================================================================
