@@ -6774,8 +6774,7 @@ TPOOL_API void *tpool_join(tpool_job *job) {
  * ================================================================================================================= */
 typedef struct tpool__slot {
     void *value;
-    tpool__outcome *outcome;
-    bool done;
+    tpool__outcome *outcome;    /* until the item has ended: what it comes to if its thread ends before */
 } tpool__slot;
 
 typedef struct tpool__chunk {
@@ -6806,6 +6805,8 @@ struct tpool_map_iter {
     tpool__chunk *front, **back;
     int64_t cost_ns;            /* of `measured` items */
     size_t measured;
+    tpool__slot *spare_slots;   /* of a chunk that has been delivered, for one that starts: their memory is warm */
+    size_t spare_count;
     /* the consumer's: */
     tpool__chunk *reading;      /* the chunk in front, once it has ended; NULL: not known */
     size_t delivered;
@@ -6836,8 +6837,26 @@ static void tpool__iter_release(tpool_map_iter *iter) {
         if (item->owed && iter->spec.item_free) iter->spec.item_free(item->item, iter->spec.context);
     }
     tpool__outcome_free(iter->current);
+    if (iter->spare_slots) TPOOL_FREE(iter->spare_slots);
     if (iter->ring) TPOOL_FREE(iter->ring);
     TPOOL_FREE(iter);
+}
+/* Slots for a chunk that starts; NULL: memory ran out. Under the iterator's lock. */
+static tpool__slot *tpool__slots_take(tpool_map_iter *iter, size_t count) {
+    tpool__slot *slots = iter->spare_slots;
+    if (!slots || iter->spare_count < count)
+        return count <= SIZE_MAX / sizeof *slots ? (tpool__slot *)TPOOL_MALLOC(count * sizeof *slots) : NULL;
+    iter->spare_slots = NULL;
+    return slots;
+}
+/* Of a chunk whose items have all been delivered. Under the iterator's lock. */
+static void tpool__slots_give(tpool_map_iter *iter, tpool__chunk *chunk) {
+    if (chunk->slots != &chunk->one && !iter->spare_slots) {
+        iter->spare_slots = chunk->slots;
+        iter->spare_count = chunk->count;
+        chunk->slots = &chunk->one;
+    }
+    chunk->count = 0; /* nothing is in them any more */
 }
 #define TPOOL__CHUNK_NS 100000 /* what a chunk should cost: much more than its task, little for others to wait */
 
@@ -6948,7 +6967,7 @@ static void *tpool__chunk_run(void *argument) {
     size_t count = tpool__chunk_size(iter);
     tpool__slot *slots = &chunk->one;
     if (count > 1) {
-        slots = count <= SIZE_MAX / sizeof *slots ? (tpool__slot *)TPOOL_MALLOC(count * sizeof *slots) : NULL;
+        slots = tpool__slots_take(iter, count);
         if (!slots) { /* one at a time needs no memory */
             slots = &chunk->one;
             count = 1;
@@ -6956,8 +6975,7 @@ static void *tpool__chunk_run(void *argument) {
     }
     for (size_t i = 0; i < count; i++) {
         slots[i].value = NULL;
-        slots[i].outcome = NULL;
-        slots[i].done = false;
+        slots[i].outcome = tpool__fixed(TPOOL__ENDED_THREAD);
     }
     chunk->slots = slots;
     chunk->first = iter->taken;
@@ -6988,7 +7006,6 @@ static void *tpool__chunk_run(void *argument) {
         if (iter->ring) tpool__item_used(self, iter, chunk->first + ran);
         slots[ran].outcome = tpool__outcome_of(tpool__exchange_acq_rel(&chunk->item.outcome, 0)); /* P9 */
         slots[ran].value = value;
-        slots[ran].done = true;
     }
     int64_t cost = tpool__clock() - begin;
     tpool__lock(&iter->lock);
@@ -7073,8 +7090,8 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     return status;
 }
 
-static void tpool__iter_forget(tpool_map_iter *iter) {
-    tpool__outcome_free(iter->current);
+static inline void tpool__iter_forget(tpool_map_iter *iter) {
+    if (iter->current) tpool__outcome_free(iter->current);
     iter->current = NULL;
     iter->error = NULL;
     iter->result_size = 0;
@@ -7112,8 +7129,12 @@ static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk 
         return tpool__iter_deliver(iter, error->status, error);
     }
     tpool__slot *slot = &chunk->slots[iter->delivered - chunk->first];
-    if (!slot->done) /* its thread was ended before */
-        return tpool__iter_deliver(iter, TPOOL_BROKEN, &tpool__fixed_errors[TPOOL__ENDED_THREAD].error);
+    if (TPOOL__LIKELY(!slot->outcome && !iter->spec.buffer_size)) { /* as at the end, with less to ask */
+        if (result) *result = slot->value;
+        iter->any = true;
+        iter->delivered++;
+        return TPOOL_OK;
+    }
     iter->current = slot->outcome;
     slot->outcome = NULL;
     if (iter->current && iter->current->kind == TPOOL__ERROR)
@@ -7128,11 +7149,11 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
     if (!iter) return TPOOL_INVALID;
     /* relaxed: as tpool__is_foreign. The parent's lock may have been held by a thread that is not here. */
     if (iter->generation != tpool__load_relaxed(&tpool__process.generation)) return TPOOL_BROKEN;
-    int64_t deadline = tpool__deadline(timeout_ns);
-    unsigned tries = 0;
     tpool__iter_forget(iter);
     if (iter->reading && iter->delivered - iter->reading->first < iter->reading->count)
         return tpool__iter_deliver_from(iter, iter->reading, result);
+    int64_t deadline = tpool__deadline(timeout_ns);
+    unsigned tries = 0;
     iter->reading = NULL;
     for (;;) {
         tpool_status status = TPOOL_OK;
@@ -7162,6 +7183,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         tpool__lock(&iter->lock);
         iter->front = chunk->next;
         if (!iter->front) iter->back = &iter->front;
+        tpool__slots_give(iter, chunk);
         (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if it was refused before */
         tpool__unlock(&iter->lock);
         tpool__chunk_free(chunk);
@@ -8400,11 +8422,12 @@ enum { /* how a task, or an item of a map, ended */
 };
 typedef struct tpool__answer {
     uint64_t value;             /* what fn returned; with BYTES_AT, as an offset into the bytes */
-    uint64_t size;              /* of the bytes, or of the error's message */
-    int32_t code;
     uint32_t kind;
+    int32_t code;
+    uint64_t size;              /* of the bytes, or of the error's message; a plain value's answer ends before it */
     uint64_t unused;            /* so that the bytes behind it are aligned */
 } tpool__answer;
+#define TPOOL__PLAIN_ANSWER offsetof(tpool__answer, size) /* so much of a plain value's is in a chunk's answers */
 typedef struct tpool__extent { uint64_t offset, size; } tpool__extent; /* of a window, in the shared memory */
 typedef struct tpool__message {
     uint32_t number;            /* of the request; a reply that names another is not believed */
@@ -8426,6 +8449,7 @@ typedef struct tpool__page {
 } tpool__page;
 #define TPOOL__PAGE_SIZE ((uint64_t)65536) /* a multiple of every page size in use, and of what mmap wants */
 #define TPOOL__WINDOW_KEPT ((uint64_t)64 << 20)
+#define TPOOL__ANSWERS_AHEAD 65536
 
 typedef struct tpool__window {
     tpool__extent extent;
@@ -8757,70 +8781,87 @@ static tpool__answer tpool__answer_here(void *value) {
     return answer;
 }
 
-/* Runs the program's function. A process that it forks, and that returns, has nowhere to go. */
-typedef void *(*tpool__item_fn)(void *item, void *context);
-static void *tpool__call_here(tpool_fn fn, tpool__item_fn item_fn, void *arg, void *map_context, size_t size) {
-    tpool__thread *self = tpool__self();
-    tpool__context context;
+/* The program's function, or those of a chunk's items, run between them. A process that one of them forks, and that
+ * returns, has nowhere to go. */
+static void tpool__begin_here(tpool__thread *self, tpool__context *context, void *arg, size_t size) {
     tpool__block_init(&tpool__here.block, NULL, NULL, arg, &tpool__here.extra,
                       TPOOL__PHASE_RUNNING | TPOOL__SETTLED | TPOOL__REFERENCE);
     tpool__here.extra.arg_size = size;
     tpool__here.has_returned = false;
-    tpool__here.returned = 0;
-    tpool__context_push(self, &context, TPOOL__IN_TASK, NULL);
-    context.task = &tpool__here.block; /* not `running`: if it ends the thread, that ends the process */
-    void *value = fn ? fn(arg) : item_fn(arg, map_context);
-    if (self->context != &context) _exit(0);
-    tpool__context_pop(self, &context);
+    tpool__context_push(self, context, TPOOL__IN_TASK, NULL);
+    context->task = &tpool__here.block; /* not `running`: if it ends the thread, that ends the process */
+}
+static inline void tpool__has_run_here(const tpool__thread *self, const tpool__context *context) {
+    if (self->context != context) _exit(0);
 #if defined(__linux__)
     if (__fpending(stdout) > 0) fflush(stdout); /* a later task may crash */
 #else
     fflush(stdout);
 #endif
-    return value;
 }
 
 static void tpool__run_here(const tpool__message *request) {
+    tpool__thread *self = tpool__self();
+    tpool__context context;
     tpool__message reply;
+    tpool_fn fn = (tpool_fn)(uintptr_t)request->fn;
     void *arg = request->arg ? tpool__here.argument.bytes : NULL;
     memset(&reply, 0, sizeof reply);
     tpool__here.base = 0;
+    tpool__begin_here(self, &context, arg, (size_t)request->size);
     /* P14: the program reads it when the process has died */
     tpool__store_release(&tpool__here.page->begun, request->number);
-    void *value = tpool__call_here((tpool_fn)(uintptr_t)request->fn, NULL, arg, NULL, (size_t)request->size);
+    void *value = fn(arg);
+    tpool__has_run_here(self, &context);
+    tpool__context_pop(self, &context);
     reply.answer = tpool__answer_here(value);
     tpool__reply(&reply, TPOOL__DONE);
 }
 
 /* A chunk of a map. Its answers pile up in the result's window and are counted in the page, where the program finds those
  * of the items that were done also if the next one kills the process. */
+typedef void *(*tpool__item_fn)(void *item, void *context);
 static void tpool__run_items_here(const tpool__message *request) {
-    char *items = tpool__here.argument.bytes;
-    void *context = request->context_size ? items : NULL;
+    tpool__thread *self = tpool__self();
+    tpool__context context;
     tpool__message message;
-    size_t used = 0, done = 0;
+    tpool__page *page = tpool__here.page;
+    char *items = tpool__here.argument.bytes;
+    void *map_context = request->context_size ? items : NULL;
+    size_t used = 0;
+    uint32_t done = 0;
     if (items) items += TPOOL__ROUND_UP((size_t)request->context_size);
     tpool__item_fn fn = (tpool__item_fn)(uintptr_t)request->fn;
+    tpool__begin_here(self, &context, NULL, 0);
     for (uint64_t i = 0; i < request->count; i++) {
-        tpool__here.base = used + sizeof(tpool__answer);
-        if (tpool__load_relaxed(&tpool__here.page->cut) == request->number) break; /* relaxed: a flag */
-        if (done > 0 && tpool__here.base + 256 > tpool__here.result.extent.size) {
+        if (tpool__load_relaxed(&page->cut) == request->number) break; /* relaxed: a flag */
+        if (done > 0 && used + sizeof(tpool__answer) + 256 > tpool__here.result.extent.size) {
             memset(&message, 0, sizeof message);
             tpool__reply(&message, TPOOL__ITEMS_FULL);
             if (!tpool__read_all(tpool__here.requests, &message, sizeof message)) tpool__leave_here(1);
             used = done = 0;
-            tpool__here.base = sizeof(tpool__answer);
         }
-        void *item = request->item_size ? items + i * request->item_size : NULL;
-        if (!tpool__room(tpool__here.base)) tpool__leave_here(1);
-        tpool__store_release(&tpool__here.page->items_begun, (uint32_t)done + 1); /* P14 */
-        void *value = tpool__call_here(NULL, fn, item, context, 0);
-        tpool__answer answer = tpool__answer_here(value);
-        memcpy(tpool__here.result.bytes + used, &answer, sizeof answer);
-        used = tpool__here.base + TPOOL__ROUND_UP((size_t)answer.size);
-        done++;
-        tpool__store_release(&tpool__here.page->items_done, (uint32_t)done); /* P14 */
+        tpool__here.base = used + sizeof(tpool__answer);
+        if (tpool__here.base > tpool__here.result.extent.size && !tpool__room(tpool__here.base)) tpool__leave_here(1);
+        tpool__store_release(&page->items_begun, done + 1); /* P14 */
+        void *value = fn(request->item_size ? items + i * request->item_size : NULL, map_context);
+        tpool__has_run_here(self, &context);
+        /* P9: others that raised or returned for it have been joined, so a glance will do to see that nobody has */
+        if (TPOOL__LIKELY(!tpool__here.has_returned && !tpool__load_acquire(&tpool__here.block.outcome))) {
+            tpool__answer *answer = (tpool__answer *)(void *)(tpool__here.result.bytes + used);
+            answer->value = (uint64_t)(uintptr_t)value;
+            answer->kind = TPOOL__A_VALUE;
+            used += TPOOL__PLAIN_ANSWER;
+        } else {
+            tpool__answer answer = tpool__answer_here(value);
+            size_t size = answer.kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER : sizeof answer;
+            memcpy(tpool__here.result.bytes + used, &answer, size);
+            used += size + TPOOL__ROUND_UP((size_t)answer.size);
+            tpool__here.has_returned = false;
+        }
+        tpool__store_release(&page->items_done, ++done); /* P14 */
     }
+    tpool__context_pop(self, &context);
     memset(&message, 0, sizeof message);
     tpool__reply(&message, TPOOL__DONE);
 }
@@ -9709,19 +9750,29 @@ static tpool_status tpool__kill_children(tpool *pool) {
     return TPOOL_OK;
 }
 
-/* Reads the answers of `done` items. Gives how many of them it could believe. */
+/* Reads the answers of `done` items. Gives how many of them it could believe. The worker may write to them at any time, so
+ * each field is read once (volatile: the compiler must not read it again either), and what was read is what is checked. */
 static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t first, size_t done) {
     uint64_t at = 0, end = child->result.extent.size;
     for (size_t i = 0; i < done; i++) {
-        tpool__answer answer;
         tpool__slot *slot = &chunk->slots[first + i];
-        if (end - at < sizeof answer) return i;
-        memcpy(&answer, child->result.bytes + at, sizeof answer);
+        if (end - at < sizeof(tpool__answer)) return i;
+        const volatile tpool__answer *shared = (const volatile tpool__answer *)(void *)(child->result.bytes + at);
+        tpool__answer answer;
+        answer.kind = shared->kind;
+        answer.value = shared->value;
+        if (TPOOL__LIKELY(answer.kind == TPOOL__A_VALUE)) {
+            slot->value = (void *)(uintptr_t)answer.value;
+            slot->outcome = NULL;
+            at += TPOOL__PLAIN_ANSWER;
+            continue;
+        }
+        answer.code = shared->code;
+        answer.size = shared->size;
         at += sizeof answer;
         if (!tpool__answer_read(&chunk->item, &answer, child->result.bytes + at, end - at, &slot->outcome, &slot->value))
             return i;
-        slot->done = true;
-        uint64_t size = answer.kind == TPOOL__A_VALUE ? 0 : TPOOL__ROUND_UP((size_t)answer.size);
+        uint64_t size = TPOOL__ROUND_UP((size_t)answer.size);
         at = size > end - at ? end : at + size;
     }
     return done;
@@ -9741,6 +9792,9 @@ static char *tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t 
         return NULL;
     char *place = tpool__child_argument(child, message, head + count * spec->item_size);
     if (!place) return NULL;
+    /* room for plain values, so that the worker need not stop for want of it; without it, it stops */
+    uint64_t answers = (count < TPOOL__ANSWERS_AHEAD ? count : TPOOL__ANSWERS_AHEAD) * TPOOL__PLAIN_ANSWER + TPOOL__PAGE_SIZE / 2;
+    if (answers > child->result.extent.size) (void)tpool__window_grow(child, &child->result, answers);
     if (spec->context_size) memcpy(place, spec->context, spec->context_size);
     place += head;
     if (!iter->ring && spec->stride == spec->item_size) {
@@ -9824,8 +9878,7 @@ static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk
                 error = tpool__error_of_death(&chunk->item, &death);
         }
         if (error) {
-            chunk->slots[first].outcome = error;
-            chunk->slots[first++].done = true;
+            chunk->slots[first++].outcome = error;
             tries = 0;
         }
     }
