@@ -6785,6 +6785,7 @@ typedef struct tpool__chunk {
     bool started;
     tpool__slot *slots, one;
     tpool_future item;          /* stands for the item at hand: raise and return are its own */
+    struct tpool__answers *answers; /* of a pool of processes: where the results by bytes are */
 } tpool__chunk;
 
 typedef struct tpool__source_item {
@@ -6805,8 +6806,6 @@ struct tpool_map_iter {
     tpool__chunk *front, **back;
     int64_t cost_ns;            /* of `measured` items */
     size_t measured;
-    tpool__slot *spare_slots;   /* of a chunk that has been delivered, for one that starts: their memory is warm */
-    size_t spare_count;
     /* the consumer's: */
     tpool__chunk *reading;      /* the chunk in front, once it has ended; NULL: not known */
     size_t delivered;
@@ -6818,15 +6817,19 @@ struct tpool_map_iter {
     bool any;
 };
 
+static void tpool__answers_free(tpool__chunk *chunk);
+
 static void tpool__chunk_free(tpool__chunk *chunk) {
     for (size_t i = 0; i < chunk->count && chunk->started; i++) tpool__outcome_free(chunk->slots[i].outcome);
     tpool__outcome_free(tpool__outcome_of(tpool__load_relaxed(&chunk->item.outcome))); /* relaxed: it has ended */
     if (chunk->slots != &chunk->one) TPOOL_FREE(chunk->slots);
+    tpool__answers_free(chunk);
     tpool_future_release(chunk->future);
     TPOOL_FREE(chunk);
 }
 static void tpool__iter_release(tpool_map_iter *iter) {
     if (tpool__sub_acq_rel(&iter->references, 1) != 1) return; /* P4, for the iterator */
+    tpool__outcome_free(iter->current); /* which may be in the first chunk's memory */
     while (iter->front) {
         tpool__chunk *next = iter->front->next;
         tpool__chunk_free(iter->front);
@@ -6836,27 +6839,8 @@ static void tpool__iter_release(tpool_map_iter *iter) {
         tpool__source_item *item = &iter->ring[i % iter->spec.buffer_size];
         if (item->owed && iter->spec.item_free) iter->spec.item_free(item->item, iter->spec.context);
     }
-    tpool__outcome_free(iter->current);
-    if (iter->spare_slots) TPOOL_FREE(iter->spare_slots);
     if (iter->ring) TPOOL_FREE(iter->ring);
     TPOOL_FREE(iter);
-}
-/* Slots for a chunk that starts; NULL: memory ran out. Under the iterator's lock. */
-static tpool__slot *tpool__slots_take(tpool_map_iter *iter, size_t count) {
-    tpool__slot *slots = iter->spare_slots;
-    if (!slots || iter->spare_count < count)
-        return count <= SIZE_MAX / sizeof *slots ? (tpool__slot *)TPOOL_MALLOC(count * sizeof *slots) : NULL;
-    iter->spare_slots = NULL;
-    return slots;
-}
-/* Of a chunk whose items have all been delivered. Under the iterator's lock. */
-static void tpool__slots_give(tpool_map_iter *iter, tpool__chunk *chunk) {
-    if (chunk->slots != &chunk->one && !iter->spare_slots) {
-        iter->spare_slots = chunk->slots;
-        iter->spare_count = chunk->count;
-        chunk->slots = &chunk->one;
-    }
-    chunk->count = 0; /* nothing is in them any more */
 }
 #define TPOOL__CHUNK_NS 100000 /* what a chunk should cost: much more than its task, little for others to wait */
 
@@ -6967,7 +6951,7 @@ static void *tpool__chunk_run(void *argument) {
     size_t count = tpool__chunk_size(iter);
     tpool__slot *slots = &chunk->one;
     if (count > 1) {
-        slots = tpool__slots_take(iter, count);
+        slots = count <= SIZE_MAX / sizeof *slots ? (tpool__slot *)TPOOL_MALLOC(count * sizeof *slots) : NULL;
         if (!slots) { /* one at a time needs no memory */
             slots = &chunk->one;
             count = 1;
@@ -7183,9 +7167,9 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         tpool__lock(&iter->lock);
         iter->front = chunk->next;
         if (!iter->front) iter->back = &iter->front;
-        tpool__slots_give(iter, chunk);
         (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if it was refused before */
         tpool__unlock(&iter->lock);
+        chunk->count = 0; /* all were delivered, so its slots hold nothing */
         tpool__chunk_free(chunk);
     }
 }
@@ -8418,7 +8402,7 @@ enum { /* program to worker */
     TPOOL__READY, TPOOL__UNREADY, TPOOL__DONE, TPOOL__ROOM_WANTED, TPOOL__ITEMS_FULL
 };
 enum { /* how a task, or an item of a map, ended */
-    TPOOL__A_VALUE = 1, TPOOL__SOME_BYTES, TPOOL__BYTES_AT, TPOOL__AN_ERROR
+    TPOOL__A_VALUE = 1, TPOOL__SOME_BYTES, TPOOL__BYTES_AT, TPOOL__AN_ERROR, TPOOL__NO_ROOM
 };
 typedef struct tpool__answer {
     uint64_t value;             /* what fn returned; with BYTES_AT, as an offset into the bytes */
@@ -8427,7 +8411,11 @@ typedef struct tpool__answer {
     uint64_t size;              /* of the bytes, or of the error's message; a plain value's answer ends before it */
     uint64_t unused;            /* so that the bytes behind it are aligned */
 } tpool__answer;
-#define TPOOL__PLAIN_ANSWER offsetof(tpool__answer, size) /* so much of a plain value's is in a chunk's answers */
+/* What an item's answer takes in a chunk's: of a plain value's as much as it needs, with bytes behind it as much as an
+ * outcome, so that the program, when it has copied the answers, makes the outcome where the answer was. */
+#define TPOOL__PLAIN_ANSWER offsetof(tpool__answer, size)
+#define TPOOL__ANSWER_ROOM TPOOL__ROUND_UP(sizeof(tpool__outcome))
+_Static_assert(TPOOL__ANSWER_ROOM >= sizeof(tpool__answer), "an outcome takes the place of an answer");
 typedef struct tpool__extent { uint64_t offset, size; } tpool__extent; /* of a window, in the shared memory */
 typedef struct tpool__message {
     uint32_t number;            /* of the request; a reply that names another is not believed */
@@ -8446,10 +8434,10 @@ typedef struct tpool__page {
     tpool__u32 cut;             /* the number of the one whose further items nobody wants */
     tpool__u32 begun;           /* the number of the request whose fn has been called */
     tpool__u32 items_begun, items_done; /* of a chunk: since its results were read last */
+    tpool__word items_used;     /* the bytes of their answers */
 } tpool__page;
 #define TPOOL__PAGE_SIZE ((uint64_t)65536) /* a multiple of every page size in use, and of what mmap wants */
 #define TPOOL__WINDOW_KEPT ((uint64_t)64 << 20)
-#define TPOOL__ANSWERS_AHEAD 65536
 
 typedef struct tpool__window {
     tpool__extent extent;
@@ -8731,8 +8719,8 @@ static void *tpool__return_here(const void *bytes, size_t size) {
         return NULL;
     }
     if (size) memmove(room + tpool__here.base, bytes, size);
-    /* a loop's body may have left another payload; P9 */
-    tpool__outcome_free(tpool__outcome_of(tpool__exchange_acq_rel(&tpool__here.task->outcome, 0)));
+    if (tpool__load_acquire(&tpool__here.task->outcome)) /* a loop's body may have left another payload; P9 */
+        tpool__outcome_free(tpool__outcome_of(tpool__exchange_acq_rel(&tpool__here.task->outcome, 0)));
     tpool__here.returned = size;
     tpool__here.has_returned = true;
     return room + tpool__here.base;
@@ -8741,13 +8729,16 @@ static bool tpool__stops_here(const tpool_future *task) {
     return tpool__is_here(task) && tpool__load_relaxed(&tpool__here.page->stop) == tpool__here.number; /* relaxed: a flag */
 }
 
-/* What the task, or item, that has just ended left, as an answer; its bytes are at `base` in the result's window. */
-static tpool__answer tpool__answer_here(void *value) {
-    tpool__answer answer;
-    memset(&answer, 0, sizeof answer);
-    tpool__outcome *outcome = tpool__outcome_of(tpool__exchange_acq_rel(&tpool__here.task->outcome, 0)); /* P9 */
-    answer.kind = TPOOL__A_VALUE;
-    answer.value = (uint64_t)(uintptr_t)value;
+/* What the task, or item, that has just ended left, as an answer, in the message or (NULL) before its bytes, which are at
+ * `base` in the result's window. The answer is written field by field, where it is to be: copied as a whole, right after
+ * its fields were written, it would wait for them (13 ns). */
+static const tpool__answer *tpool__answer_here(void *value, tpool__answer *answer) {
+    uint64_t size = 0;
+    uint32_t kind = TPOOL__A_VALUE;
+    int32_t code = 0;
+    tpool__outcome *outcome = NULL;
+    if (tpool__load_acquire(&tpool__here.task->outcome)) /* P9 */
+        outcome = tpool__outcome_of(tpool__exchange_acq_rel(&tpool__here.task->outcome, 0));
     if (outcome && outcome->kind == TPOOL__BYTES) { /* a loop's body returned it */
         if (tpool__return_here(outcome->payload, outcome->size) && value == outcome->payload)
             value = tpool__here.result.bytes + tpool__here.base;
@@ -8759,25 +8750,27 @@ static tpool__answer tpool__answer_here(void *value) {
     }
     if (outcome) {
         const char *message = outcome->error.message;
-        size_t size = strlen(message);
-        char *room = tpool__room(tpool__here.base + size + 1);
-        if (!room) {
-            message = tpool__fixed_errors[TPOOL__OUT_OF_MEMORY].error.message;
-            size = 0;
-        }
-        answer.kind = TPOOL__AN_ERROR;
-        answer.value = 0;
-        answer.code = room ? outcome->error.code : ENOMEM;
-        answer.size = size;
-        if (room) memcpy(room + tpool__here.base, message, size); /* NOLINT(bugprone-not-null-terminated-result) */
+        size = strlen(message);
+        char *room = size < SIZE_MAX / 4 ? tpool__room(tpool__here.base + (size_t)size + 1) : NULL;
+        kind = room ? TPOOL__AN_ERROR : TPOOL__NO_ROOM;
+        if (!room) size = 0;
+        value = NULL;
+        code = outcome->error.code;
+        if (room) memcpy(room + tpool__here.base, message, (size_t)size); /* NOLINT(bugprone-not-null-terminated-result) */
         tpool__outcome_free(outcome);
     } else if (tpool__here.has_returned) {
         uintptr_t offset = (uintptr_t)value - (uintptr_t)(tpool__here.result.bytes + tpool__here.base);
         bool within = value && offset <= tpool__here.returned;
-        answer.kind = within ? TPOOL__BYTES_AT : TPOOL__SOME_BYTES;
-        if (within) answer.value = (uint64_t)offset;
-        answer.size = tpool__here.returned;
+        kind = within ? TPOOL__BYTES_AT : TPOOL__SOME_BYTES;
+        if (within) value = (void *)offset;
+        size = tpool__here.returned;
     }
+    if (!answer)
+        answer = (tpool__answer *)(void *)(tpool__here.result.bytes + tpool__here.base - TPOOL__ANSWER_ROOM);
+    answer->value = (uint64_t)(uintptr_t)value;
+    answer->kind = kind;
+    answer->code = code;
+    answer->size = size;
     return answer;
 }
 
@@ -8814,7 +8807,7 @@ static void tpool__run_here(const tpool__message *request) {
     void *value = fn(arg);
     tpool__has_run_here(self, &context);
     tpool__context_pop(self, &context);
-    reply.answer = tpool__answer_here(value);
+    (void)tpool__answer_here(value, &reply.answer);
     tpool__reply(&reply, TPOOL__DONE);
 }
 
@@ -8835,13 +8828,13 @@ static void tpool__run_items_here(const tpool__message *request) {
     tpool__begin_here(self, &context, NULL, 0);
     for (uint64_t i = 0; i < request->count; i++) {
         if (tpool__load_relaxed(&page->cut) == request->number) break; /* relaxed: a flag */
-        if (done > 0 && used + sizeof(tpool__answer) + 256 > tpool__here.result.extent.size) {
+        if (done > 0 && used + TPOOL__ANSWER_ROOM + 256 > tpool__here.result.extent.size) {
             memset(&message, 0, sizeof message);
             tpool__reply(&message, TPOOL__ITEMS_FULL);
             if (!tpool__read_all(tpool__here.requests, &message, sizeof message)) tpool__leave_here(1);
             used = done = 0;
         }
-        tpool__here.base = used + sizeof(tpool__answer);
+        tpool__here.base = used + TPOOL__ANSWER_ROOM;
         if (tpool__here.base > tpool__here.result.extent.size && !tpool__room(tpool__here.base)) tpool__leave_here(1);
         tpool__store_release(&page->items_begun, done + 1); /* P14 */
         void *value = fn(request->item_size ? items + i * request->item_size : NULL, map_context);
@@ -8853,12 +8846,12 @@ static void tpool__run_items_here(const tpool__message *request) {
             answer->kind = TPOOL__A_VALUE;
             used += TPOOL__PLAIN_ANSWER;
         } else {
-            tpool__answer answer = tpool__answer_here(value);
-            size_t size = answer.kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER : sizeof answer;
-            memcpy(tpool__here.result.bytes + used, &answer, size);
-            used += size + TPOOL__ROUND_UP((size_t)answer.size);
+            const tpool__answer *answer = tpool__answer_here(value, NULL);
+            used += answer->kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER
+                                                   : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer->size);
             tpool__here.has_returned = false;
         }
+        tpool__store_relaxed(&page->items_used, used); /* relaxed: the next says that it is there */
         tpool__store_release(&page->items_done, ++done); /* P14 */
     }
     tpool__context_pop(self, &context);
@@ -9581,6 +9574,11 @@ static bool tpool__answer_read(tpool_future *task, const tpool__answer *answer, 
     *value = (void *)(uintptr_t)answer->value;
     if (answer->kind == TPOOL__A_VALUE) return answer->size == 0;
     if (answer->size > most) return false;
+    if (answer->kind == TPOOL__NO_ROOM) {
+        *value = NULL;
+        *outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
+        return answer->size == 0;
+    }
     if (answer->kind == TPOOL__AN_ERROR) {
         if (answer->size > INT_MAX) return false;
         *value = NULL;
@@ -9750,30 +9748,82 @@ static tpool_status tpool__kill_children(tpool *pool) {
     return TPOOL_OK;
 }
 
-/* Reads the answers of `done` items. Gives how many of them it could believe. The worker may write to them at any time, so
- * each field is read once (volatile: the compiler must not read it again either), and what was read is what is checked. */
-static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t first, size_t done) {
-    uint64_t at = 0, end = child->result.extent.size;
-    for (size_t i = 0; i < done; i++) {
-        tpool__slot *slot = &chunk->slots[first + i];
-        if (end - at < sizeof(tpool__answer)) return i;
-        const volatile tpool__answer *shared = (const volatile tpool__answer *)(void *)(child->result.bytes + at);
-        tpool__answer answer;
-        answer.kind = shared->kind;
-        answer.value = shared->value;
-        if (TPOOL__LIKELY(answer.kind == TPOOL__A_VALUE)) {
-            slot->value = (void *)(uintptr_t)answer.value;
-            slot->outcome = NULL;
+/* Answers of a chunk's items, copied. */
+typedef struct tpool__answers {
+    struct tpool__answers *next;
+    alignas(max_align_t) char bytes[];
+} tpool__answers;
+static void tpool__answers_free(tpool__chunk *chunk) {
+    while (chunk->answers) {
+        tpool__answers *next = chunk->answers->next;
+        TPOOL_FREE(chunk->answers);
+        chunk->answers = next;
+    }
+}
+
+/* An answer with bytes, in the copy; gives how much it takes, 0 if it is damaged. */
+static uint64_t tpool__item_read(tpool__chunk *chunk, tpool__slot *slot, char *at, uint64_t left) {
+    tpool__answer answer;
+    if (left < TPOOL__ANSWER_ROOM) return 0;
+    left -= TPOOL__ANSWER_ROOM;
+    memcpy(&answer, at, sizeof answer);
+    if (answer.size > left) return 0;
+    char *bytes = at + TPOOL__ANSWER_ROOM;
+    if (answer.kind == TPOOL__AN_ERROR || answer.kind == TPOOL__NO_ROOM) {
+        if (!tpool__answer_read(&chunk->item, &answer, bytes, left, &slot->outcome, &slot->value)) return 0;
+    } else {
+        if (answer.kind != TPOOL__SOME_BYTES && answer.kind != TPOOL__BYTES_AT) return 0;
+        if (answer.kind == TPOOL__BYTES_AT && answer.value > answer.size) return 0;
+        tpool__outcome *outcome = (tpool__outcome *)(void *)at;
+        memset(outcome, 0, sizeof *outcome);
+        outcome->kind = TPOOL__BYTES;
+        outcome->is_static = true;
+        outcome->payload = bytes;
+        outcome->size = (size_t)answer.size;
+        slot->outcome = outcome;
+        slot->value = answer.kind == TPOOL__BYTES_AT ? bytes + answer.value : (void *)(uintptr_t)answer.value;
+    }
+    uint64_t size = TPOOL__ROUND_UP((size_t)answer.size);
+    return TPOOL__ANSWER_ROOM + (size > left ? left : size);
+}
+
+/* Reads the answers of `done` items. Gives how many of them it could believe. The worker may write to them at any time: so
+ * of a plain value's each field is read once (volatile: not by the compiler's choice a second time either), and the rest,
+ * from the first on that has bytes, is copied before it is looked at. */
+static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t first, size_t done, uint64_t used) {
+    uint64_t at = 0;
+    tpool__slot *slots = chunk->slots + first;
+    size_t i = 0;
+    if (used > child->result.extent.size) return 0;
+    for (; i < done && used - at >= TPOOL__PLAIN_ANSWER; i++, at += TPOOL__PLAIN_ANSWER) {
+        const volatile tpool__answer *answer = (const volatile tpool__answer *)(void *)(child->result.bytes + at);
+        if (answer->kind != TPOOL__A_VALUE) break;
+        slots[i].value = (void *)(uintptr_t)answer->value;
+        slots[i].outcome = NULL;
+    }
+    if (i == done) return done;
+    used -= at;
+    tpool__answers *answers = used <= SIZE_MAX / 2 ? (tpool__answers *)TPOOL_MALLOC(sizeof *answers + (size_t)used) : NULL;
+    if (!answers) {
+        for (; i < done; i++) slots[i].outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
+        return done;
+    }
+    memcpy(answers->bytes, child->result.bytes + at, (size_t)used);
+    answers->next = chunk->answers;
+    chunk->answers = answers;
+    for (at = 0; i < done; i++) {
+        tpool__answer plain;
+        if (used - at < TPOOL__PLAIN_ANSWER) return i;
+        memcpy(&plain, answers->bytes + at, TPOOL__PLAIN_ANSWER);
+        if (plain.kind == TPOOL__A_VALUE) {
+            slots[i].value = (void *)(uintptr_t)plain.value;
+            slots[i].outcome = NULL;
             at += TPOOL__PLAIN_ANSWER;
             continue;
         }
-        answer.code = shared->code;
-        answer.size = shared->size;
-        at += sizeof answer;
-        if (!tpool__answer_read(&chunk->item, &answer, child->result.bytes + at, end - at, &slot->outcome, &slot->value))
-            return i;
-        uint64_t size = TPOOL__ROUND_UP((size_t)answer.size);
-        at = size > end - at ? end : at + size;
+        uint64_t taken = tpool__item_read(chunk, &slots[i], answers->bytes + at, used - at);
+        if (!taken) return i;
+        at += taken;
     }
     return done;
 }
@@ -9792,9 +9842,6 @@ static char *tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t 
         return NULL;
     char *place = tpool__child_argument(child, message, head + count * spec->item_size);
     if (!place) return NULL;
-    /* room for plain values, so that the worker need not stop for want of it; without it, it stops */
-    uint64_t answers = (count < TPOOL__ANSWERS_AHEAD ? count : TPOOL__ANSWERS_AHEAD) * TPOOL__PLAIN_ANSWER + TPOOL__PAGE_SIZE / 2;
-    if (answers > child->result.extent.size) (void)tpool__window_grow(child, &child->result, answers);
     if (spec->context_size) memcpy(place, spec->context, spec->context_size);
     place += head;
     if (!iter->ring && spec->stride == spec->item_size) {
@@ -9828,7 +9875,8 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
         }
         size_t ended = tpool__load_acquire(&page->items_done), left = chunk->count - first - *done; /* P14 */
         if (ended > left) ended = left;
-        size_t read = tpool__read_items(child, chunk, first + *done, ended);
+        uint64_t used = tpool__load_relaxed(&page->items_used); /* relaxed: of the answers that the acquire told of, or more */
+        size_t read = tpool__read_items(child, chunk, first + *done, ended, used);
         *done += read;
         if (read < ended) heard = TPOOL__DAMAGED;
         over = heard != TPOOL__HEARD || message->kind != TPOOL__ITEMS_FULL;
@@ -9869,7 +9917,11 @@ static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk
             tpool__heard heard = tpool__talk_items(self, child, chunk, first, &message, &done);
             tries = done > 0 ? 0 : tries + 1;
             first += done;
-            if (heard == TPOOL__HEARD) return first;
+            if (heard == TPOOL__HEARD) {
+                tpool__window_trim(&child->argument);
+                tpool__window_trim(&child->result);
+                return first;
+            }
             bool begun = tpool__load_acquire(&child->page->items_begun) > tpool__load_acquire(&child->page->items_done); /* P14 */
             tpool__death death = tpool__child_collect(child, heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
                                                                                      : TPOOL__NOT_KILLED);
@@ -9909,6 +9961,7 @@ static void *tpool__return_here(const void *bytes, size_t size) { (void)bytes; (
 static void tpool__forget_here(void) { }
 static void tpool__ended_here(const tpool__thread *self) { (void)self; }
 static void tpool__close_parents(tpool *pools) { (void)pools; }
+static void tpool__answers_free(tpool__chunk *chunk) { (void)chunk; }
 static tpool__lock_word tpool__descriptors_lock;
 #endif
 
