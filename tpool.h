@@ -3996,12 +3996,18 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
     return worker;
 }
 
-/* Starts a worker, counted as searching from now on. */
+/* Starts a worker, counted as searching from now on. Its process, if it has one, is started by its own thread, so that
+ * nobody waits for a fork under this lock; only where no other worker lives it is started here, since then no work is taken
+ * before it is known that the system gives one. */
+static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 static tpool_status tpool__start_worker(tpool *pool) {
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
-    tpool_status status = tpool__child_launch(worker);
-    if (status != TPOOL_OK) return status;
+    tpool_status status = TPOOL_OK;
+    if (tpool__load_relaxed(&pool->live) == 0) status = tpool__child_launch(worker); /* relaxed: under its lock */
+    return status == TPOOL_OK ? tpool__start_prepared(pool, worker) : status;
+}
+static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     worker->tasks_done = 0;
     worker->searching = true;
     worker->retired = worker->in_setup = false;
@@ -4556,6 +4562,7 @@ static void tpool__leave_pool(tpool__worker *worker) {
     tpool__active_add(pool, -1);
     pool->ending++;
     tpool__update_room(pool);
+    tpool__refuse_one(pool);
     bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
     if (tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
         stranded = tpool__start_worker(pool) != TPOOL_OK;
@@ -5760,16 +5767,36 @@ static tpool_status tpool__closed_status(tpool *pool) {
     return attention & TPOOL__BREAK ? TPOOL_BROKEN : attention & TPOOL__SHUT ? TPOOL_SHUTDOWN : TPOOL_OK;
 }
 
+/* Under pool->lock. */
+static bool tpool__may_warm_up(tpool *pool, int workers) {
+    uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
+    return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
+}
 TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     if (!pool || workers < 0) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    tpool_status status;
     tpool__lock(&pool->lock);
-    status = tpool__closed_status(pool);
-    /* relaxed: under their lock */
-    while (status == TPOOL_OK && tpool__load_relaxed(&pool->live) < (uintptr_t)workers &&
-           tpool__load_relaxed(&pool->live) < tpool__load_relaxed(&pool->max_workers))
-        status = tpool__start_worker(pool);
+    tpool_status status = tpool__closed_status(pool);
+    while (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
+        tpool__worker *worker = pool->server ? tpool__worker_slot(pool) : NULL;
+        if (!worker) {
+            status = pool->server ? TPOOL_NO_MEMORY : tpool__start_worker(pool);
+            continue;
+        }
+        worker->in_use = true; /* a process is started without the lock, and who calls is told how that went */
+        tpool__unlock(&pool->lock);
+        status = tpool__child_launch(worker);
+        tpool__lock(&pool->lock);
+        if (status == TPOOL_OK) status = tpool__closed_status(pool);
+        if (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
+            status = tpool__start_prepared(pool, worker);
+        } else { /* refused, or others have been faster */
+            tpool__unlock(&pool->lock);
+            tpool__child_stop(worker);
+            tpool__lock(&pool->lock);
+        }
+        if (!worker->handle.valid) worker->in_use = false;
+    }
     tpool__unlock(&pool->lock);
     if (status != TPOOL_OK) tpool__notify_if_work(pool); /* who looked meanwhile saw a searcher that never came */
     return status;
@@ -8392,6 +8419,9 @@ static bool tpool__process_ready(void) {
 #ifndef TPOOL__FORK
 #define TPOOL__FORK() fork()
 #endif
+#ifndef TPOOL__PATIENCE_MS
+#define TPOOL__PATIENCE_MS 10000 /* a server that has not done for so long what it does at once is not going to */
+#endif
 #ifndef TPOOL__PROCESS_POINT
 #define TPOOL__PROCESS_POINT(where) ((void)0) /* in the worker process */
 #endif
@@ -8457,6 +8487,7 @@ struct tpool__server {
 typedef enum tpool__killed_for { TPOOL__NOT_KILLED, TPOOL__KILLED_LATE, TPOOL__KILLED_TIMEOUT, TPOOL__KILLED_ALL,
                                  TPOOL__KILLED_DAMAGED } tpool__killed_for;
 struct tpool__child {
+    tpool__server *server;      /* never changes */
     tpool__lock_word lock;      /* guards: */
     tpool_future *task;         /* what runs there */
     tpool__killed_for killed_for;
@@ -8884,7 +8915,12 @@ static void *tpool__work_here(void *unused) {
             if (config->finalizer) {
                 tpool__context_push(self, &context, TPOOL__IN_SETUP, NULL);
                 config->finalizer(config->context);
+                if (self->context != &context) _exit(0); /* it forked, and this is the child */
             }
+            fflush(stdout);
+            fflush(stderr);
+            memset(&message, 0, sizeof message);
+            tpool__reply(&message, TPOOL__DONE);
             break;
         }
         if (message.kind == TPOOL__RUN) tpool__run_here(&message);
@@ -9280,6 +9316,18 @@ static bool tpool__reap_adopted(pid_t pid, int *how) {
     return reaped == pid;
 }
 
+/* The server that serves now. */
+static void tpool__server_kill(tpool__server *server) {
+    pid_t pid;
+    tpool__lock(&tpool__descriptors_lock);
+    while (recv(server->control, &pid, sizeof pid, MSG_DONTWAIT) == (ssize_t)sizeof pid) { /* a spare that took over */
+        (void)tpool__reap_adopted(server->pid, NULL);
+        server->pid = pid;
+    }
+    kill(server->pid, SIGKILL);
+    tpool__unlock(&tpool__descriptors_lock);
+}
+
 /* The server has no workers any more; returns when it and its spare are gone. */
 static void tpool__server_stop(tpool *pool) {
     tpool__server *server = pool->server;
@@ -9288,7 +9336,12 @@ static void tpool__server_stop(tpool *pool) {
     if (!server) return;
     (void)shutdown(server->control, SHUT_WR);
     struct pollfd polled = { server->control, POLLIN, 0 };
-    while (poll(&polled, 1, 10000) > 0 && recv(server->control, &pid, sizeof pid, MSG_DONTWAIT) == (ssize_t)sizeof pid) {
+    for (int patience = 2; patience > 0;) {
+        int n = poll(&polled, 1, TPOOL__PATIENCE_MS);
+        if (n < 0 && errno == EINTR) continue;
+        if (n == 0 && --patience > 0) kill(server->pid, SIGKILL); /* see tpool__child_notice; then for its spare's end */
+        if (n == 0) continue;
+        if (n < 0 || recv(server->control, &pid, sizeof pid, MSG_DONTWAIT) != (ssize_t)sizeof pid) break;
         (void)tpool__reap_adopted(server->pid, &how); /* a spare that took the place of the last */
         server->pid = pid;
     }
@@ -9305,6 +9358,7 @@ static bool tpool__child_attach(tpool__worker *worker) {
     tpool__child *child = (tpool__child *)TPOOL_MALLOC(sizeof *child);
     if (!child) return false;
     memset(child, 0, sizeof *child);
+    child->server = worker->pool->server;
     child->requests = child->replies = child->status = child->memory = -1;
     worker->child = child;
     return true;
@@ -9332,16 +9386,20 @@ static void tpool__child_close(tpool__child *child) {
     child->greeted = false;
 }
 
-/* The next notice of the server's. False: none came in time, or the server is gone. */
-static bool tpool__child_notice(tpool__child *child, tpool__notice *notice, int limit_ms) {
+/* The next notice of the server's. False: none came in time, or the server is gone. A server that is silent for too long,
+ * as one is that was stopped from outside, is killed: then its spare does what it has left undone. */
+static bool tpool__child_notice(tpool__child *child, tpool__notice *notice) {
     struct pollfd polled = { child->status, POLLIN, 0 };
-    int64_t deadline = tpool__deadline(TPOOL_MS(limit_ms));
-    while (limit_ms >= 0) {
-        int n = poll(&polled, 1, (int)((tpool_until(deadline) + 999999) / 1000000));
-        if (n > 0) break;
-        if (n == 0 || errno != EINTR) return false;
+    for (int patience = 2; patience > 0; patience--) {
+        int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS));
+        int n;
+        do n = poll(&polled, 1, (int)((tpool_until(deadline) + 999999) / 1000000));
+        while (n < 0 && errno == EINTR);
+        if (n > 0) return tpool__read_all(child->status, notice, sizeof *notice);
+        if (n < 0) return false;
+        tpool__server_kill(child->server);
     }
-    return tpool__read_all(child->status, notice, sizeof *notice);
+    return false;
 }
 
 /* One try to start a process. Gives errno, -1 if the server was lost, 0 if it was started. */
@@ -9378,7 +9436,7 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker) {
     tpool__close(&status[1]);
     tpool__unlock(&tpool__descriptors_lock);
     tpool__notice notice = { 0, 0, 0 };
-    if (!error && !tpool__child_notice(child, &notice, 10000)) error = -1;
+    if (!error && !tpool__child_notice(child, &notice)) error = -1;
     else if (!error && notice.kind != TPOOL__FORKED) error = notice.status ? notice.status : EAGAIN;
     child->pid = (pid_t)notice.status;
     if (error) tpool__child_close(child);
@@ -9421,7 +9479,7 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
     if (why != TPOOL__NOT_KILLED) tpool__child_kill(child, why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
-    while (tpool__child_notice(child, &notice, 10000) && notice.kind != TPOOL__ENDED) { }
+    while (tpool__child_notice(child, &notice) && notice.kind != TPOOL__ENDED) { }
     if (notice.kind == TPOOL__ENDED) {
         death.known = true;
         death.stopped = notice.stopped != 0;
@@ -9501,10 +9559,12 @@ static void tpool__child_stop(tpool__worker *worker) {
     memset(&message, 0, sizeof message);
     message.number = ++child->number;
     message.kind = TPOOL__END;
-    if (child->greeted && tpool__write_message(child->requests, &message))
-        while (tpool__child_notice(child, &notice, -1) && notice.kind != TPOOL__ENDED) { }
-    else
+    if (child->greeted && tpool__write_message(child->requests, &message)) {
+        (void)tpool__child_hear(child, &message, TPOOL_FOREVER); /* the finalizer is through, or the process gone */
+        while (tpool__child_notice(child, &notice) && notice.kind != TPOOL__ENDED) { }
+    } else {
         (void)tpool__child_collect(child, TPOOL__KILLED_ALL);
+    }
     if (tpool__child_runs(child)) tpool__child_close(child);
 }
 

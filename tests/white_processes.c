@@ -13,6 +13,8 @@ static void counted_free(void *ptr);
 #define TPOOL_FREE(ptr) counted_free(ptr)
 #define TPOOL__FORK() refused_fork()
 #define TPOOL__PROCESS_POINT(kind) at_point(kind)
+#define TPOOL__PATIENCE_MS patience_ms
+static int patience_ms;
 static pid_t refused_fork(void);
 #define TPOOL_IMPLEMENTATION
 #include "support.h"
@@ -21,7 +23,7 @@ static pid_t refused_fork(void);
 #define LIMIT TPOOL_SEC(60)
 
 typedef struct common {
-    _Atomic(int) refused, die_at, deaths, begun, left;
+    _Atomic(int) refused, die_at, deaths, begun, left, arrived, open;
 } common;
 static common *all;
 
@@ -61,6 +63,7 @@ static int set_up(void **state) {
     (void)state;
     memset((void *)all, 0, sizeof *all);
     atomic_store(&fail_after, -1);
+    patience_ms = 60000;
     return 0;
 }
 static tpool *create(int workers) {
@@ -106,8 +109,7 @@ static void work_waits_for_the_worker_that_runs_if_a_second_is_refused(void **st
         tpool_future_release(futures[i]);
     }
     tpool_stats stats;
-    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
-    assert_int_equal(1, stats.workers);
+    EVENTUALLY(tpool_get_stats(pool, &stats) == TPOOL_OK && stats.workers == 1); /* the others give up */
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* Refused for a moment only: the worker that has died is replaced, and nothing else is lost. */
@@ -282,6 +284,74 @@ static void a_chunk_of_lies_has_an_end(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* --- a server that does not answer, since somebody has stopped it */
+
+static void pass_gate(void) {
+    atomic_fetch_add(&all->arrived, 1);
+    while (!atomic_load(&all->open)) sleep_ms(1);
+}
+static void *gate_task_of_processes(void *arg) { pass_gate(); return arg; }
+static bool is_gone(pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; }
+
+/* No submit waits for a worker that is being started: all this happens while the server stands still. */
+static void a_stopped_server_stalls_no_submit(void **state) {
+    (void)state;
+    enum { TASKS = 20 };
+    tpool_future *futures[TASKS];
+    tpool *pool = create(4);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
+    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &futures[i]));
+    for (int i = 0; i < TASKS; i++) {
+        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
+        tpool_future_release(futures[i]);
+    }
+    assert_int_equal(0, kill(pool->server->pid, SIGCONT));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_server_that_stays_stopped_is_replaced_by_its_spare(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    pid_t stopped = pool->server->pid;
+    patience_ms = 200;
+    assert_int_equal(0, kill(stopped, SIGSTOP));
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    EVENTUALLY(is_gone(stopped));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_run_limit_holds_with_a_stopped_server(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    patience_ms = 200;
+    tpool_task task = { .fn = gate_task_of_processes, .run_limit_ns = TPOOL_MS(100) };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_stopped_server_does_not_outlive_its_pool(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    patience_ms = 200;
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    pid_t stopped = pool->server->pid;
+    assert_int_equal(0, kill(stopped, SIGSTOP));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(is_gone(stopped));
+}
+
 /* --- memory */
 
 static void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
@@ -347,7 +417,9 @@ int main(void) {
         T(a_replacement_refused_for_a_moment_is_tried_again), T(a_replacement_refused_for_good_strands_nobody),
         T(a_task_taken_and_not_begun_runs_on_another_worker), T(a_task_that_no_worker_lives_to_begin_is_broken),
         T(a_chunk_taken_and_not_begun_runs_on_another_worker), T(what_is_not_true_breaks_that_worker_only),
-        T(a_chunk_of_lies_has_an_end), T(each_allocation_may_fail),
+        T(a_chunk_of_lies_has_an_end), T(a_stopped_server_stalls_no_submit),
+        T(a_server_that_stays_stopped_is_replaced_by_its_spare), T(a_run_limit_holds_with_a_stopped_server),
+        T(a_stopped_server_does_not_outlive_its_pool), T(each_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
