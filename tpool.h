@@ -1396,9 +1396,13 @@ extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
 
 #if defined(TPOOL__UNIX) && !defined(TPOOL_NO_PROCESSES)
 #define TPOOL__PROCESSES 1
+#if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX) /* which a test defines, to run what other systems run */
+#define TPOOL__LINUX_PROCESSES 1
+#endif
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -8526,9 +8530,9 @@ static int tpool__close_on_exec(int fd) {
     if (fd >= 0 && fd < 3) { /* the program runs without its standard ones: those numbers are not ours */
         int higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         close(fd);
-        return higher;
+        fd = higher;
     }
-#if !defined(__linux__) /* there they are made so */
+#if !defined(TPOOL__LINUX_PROCESSES) /* there they are made so */
     if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
 #endif
     return fd;
@@ -8546,14 +8550,14 @@ static bool tpool__both(int ends[2], int failed) {
     return false;
 }
 static bool tpool__pipe(int ends[2]) {
-#if defined(__linux__)
+#if defined(TPOOL__LINUX_PROCESSES)
     return tpool__both(ends, pipe2(ends, O_CLOEXEC));
 #else
     return tpool__both(ends, pipe(ends));
 #endif
 }
 static bool tpool__socket_pair(int ends[2]) {
-#if defined(__linux__)
+#if defined(TPOOL__LINUX_PROCESSES)
     return tpool__both(ends, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends));
 #else
     return tpool__both(ends, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
@@ -8563,11 +8567,14 @@ static bool tpool__socket_pair(int ends[2]) {
 /* Memory without a name. */
 static int tpool__memory_create(void) {
     int fd = -1;
-#if defined(__linux__) && defined(SYS_memfd_create)
+#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_memfd_create)
     fd = tpool__close_on_exec((int)syscall(SYS_memfd_create, "tpool", 1u | 2u /* MFD_CLOEXEC, MFD_ALLOW_SEALING */));
     /* F_ADD_SEALS: F_SEAL_SHRINK and F_SEAL_SEAL. A worker that cut it short would kill the program with SIGBUS. */
     if (fd >= 0) fcntl(fd, 1033, 0x0001 | 0x0002);
-#else
+#elif !defined(TPOOL__PLAIN_POSIX) && defined(MFD_ALLOW_SEALING) && defined(F_ADD_SEALS)
+    fd = tpool__close_on_exec(memfd_create("tpool", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (fd >= 0) fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK);
+#else /* what follows cannot be sealed: there a worker that cuts it short takes the program with it */
     char path[] = "/tmp/tpoolXXXXXX"; /* for its owner only, and gone at once */
     fd = mkstemp(path);
     if (fd >= 0) unlink(path);
@@ -8598,6 +8605,7 @@ static bool tpool__read_all(int fd, void *bytes, size_t size) {
     }
     return true;
 }
+/* False: the other side is gone; with errno EAGAIN: the pipe is full, which it never is while both keep to their turns. */
 static bool tpool__write_message(int fd, const tpool__message *message) {
     ssize_t n;
     do n = write(fd, message, sizeof *message);
@@ -8642,7 +8650,7 @@ static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PAS
     message.msg_iovlen = 1;
     message.msg_control = control_data.room;
     message.msg_controllen = sizeof control_data.room;
-#if defined(__linux__)
+#if defined(TPOOL__LINUX_PROCESSES)
     ssize_t n = recvmsg(control, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 #else
     ssize_t n = recvmsg(control, &message, MSG_DONTWAIT);
@@ -8664,7 +8672,7 @@ static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PAS
 
 /* Gives the memory of a part back to the system; the shared memory keeps its length. */
 static void tpool__window_drop(tpool__window *window) {
-#if defined(__linux__)
+#if defined(TPOOL__LINUX_PROCESSES)
     if (window->bytes) madvise(window->bytes, (size_t)window->extent.size, MADV_REMOVE);
 #endif
     tpool__unmap_window(window);
@@ -8680,6 +8688,10 @@ static bool tpool__window_grow(tpool__child *child, tpool__window *window, uint6
     grown.extent.size = size;
     if (size > SIZE_MAX / 2 || child->memory_size > (uint64_t)INT64_MAX / 2 || size > (uint64_t)INT64_MAX / 2 ||
         (sizeof(off_t) == 4 && child->memory_size + size > INT32_MAX))
+        return false;
+    struct rlimit limit; /* beyond it ftruncate would be SIGXFSZ */
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        limit.rlim_cur < child->memory_size + size)
         return false;
     /* with its memory: a write to what the system cannot provide would be SIGBUS */
     if (ftruncate(child->memory, (off_t)(child->memory_size + size)) != 0) return false;
@@ -8960,6 +8972,7 @@ static struct {
     tpool__served *served;
     struct pollfd *polled;
     size_t count, room;
+    int highest;                /* of its descriptors: a child need not close each that there could be */
 } tpool__serving;
 
 static void tpool__on_child(int number) {
@@ -8970,21 +8983,20 @@ static void tpool__on_child(int number) {
     errno = saved;
 }
 
-/* Closes all but the standard descriptors and those to keep, which are sorted here. */
-static void tpool__close_others(int *keep, size_t count) {
+/* Closes all up to `highest` but the standard descriptors and those to keep, which are sorted here. */
+static void tpool__close_others(int *keep, size_t count, int highest) {
     for (size_t i = 1; i < count; i++)
         for (size_t j = i; j > 0 && keep[j - 1] > keep[j]; j--) {
             int swapped = keep[j];
             keep[j] = keep[j - 1];
             keep[j - 1] = swapped;
         }
-    long most = sysconf(_SC_OPEN_MAX);
-    int first = 3, end = most > 0 && most < 1048576 ? (int)most : 1048576;
+    int first = 3, end = highest + 1;
     for (size_t i = 0; i <= count; i++) {
         int next = i < count ? keep[i] : end; /* closes what lies before it */
         if (next < first) continue;
         bool closed = false;
-#if defined(__linux__) && defined(SYS_close_range)
+#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_close_range)
         unsigned last = i < count ? (unsigned)next - 1 : ~0u;
         closed = next == first || syscall(SYS_close_range, (unsigned)first, last, 0u) == 0;
 #endif
@@ -8993,7 +9005,7 @@ static void tpool__close_others(int *keep, size_t count) {
     }
 }
 /* The same for a worker, from whose server few descriptors come. */
-static void tpool__close_inherited(const tpool_config *config, const int *own, size_t own_count) {
+static void tpool__close_inherited(const tpool_config *config, const int *own, size_t own_count, int highest) {
     enum { FEW = 32 };
     int few[FEW], *keep = few;
     size_t count = own_count + config->descriptor_count;
@@ -9001,8 +9013,13 @@ static void tpool__close_inherited(const tpool_config *config, const int *own, s
     if (!keep) _exit(1);
     memcpy(keep, own, own_count * sizeof *keep);
     if (config->descriptor_count) memcpy(keep + own_count, config->descriptors, config->descriptor_count * sizeof *keep);
-    tpool__close_others(keep, count);
+    tpool__close_others(keep, count, highest);
     if (keep != few) TPOOL_FREE(keep);
+}
+
+static void tpool__note_descriptors(const int *fds, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (fds[i] > tpool__serving.highest) tpool__serving.highest = fds[i];
 }
 
 /* What was caught is not, as after exec; what was ignored stays so. Before any signal is unblocked. */
@@ -9022,7 +9039,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__here.requests = fds[0];
     tpool__here.replies = fds[1];
     tpool__here.memory = fds[2];
-#if defined(__linux__)
+#if defined(TPOOL__LINUX_PROCESSES)
     prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0ul, 0ul, 0ul);
 #endif
     if (getppid() != server) _exit(1); /* it has died before that call */
@@ -9030,7 +9047,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     memset(&action, 0, sizeof action);
     action.sa_handler = SIG_DFL;
     sigaction(SIGCHLD, &action, NULL);
-    tpool__close_inherited(&pool->config, fds, 3);
+    tpool__close_inherited(&pool->config, fds, 3, tpool__serving.highest);
     tpool__thread_name(pool->name, (int)index);
     tpool__extent page = { 0, TPOOL__PAGE_SIZE };
     tpool__here.page = (tpool__page *)tpool__map_extent(tpool__here.memory, page);
@@ -9083,6 +9100,7 @@ static bool tpool__serving_room(void) {
 static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSED]) {
     pid_t server = getpid(), pid = -1;
     int error = ENOMEM;
+    tpool__note_descriptors(fds, TPOOL__PASSED);
     if (tpool__serving_room()) {
         pid = TPOOL__FORK();
         if (pid == 0) tpool__become_worker(pool, server, index, fds);
@@ -9182,14 +9200,28 @@ static void tpool__serve(tpool *pool) {
     }
 }
 
-/* Sleeps until the server or the program ends; returns if it is to be the server. */
-static void tpool__spare_waits(void) {
-    for (;;) {
+/* The workers of a server that has died, which are in its process group. On Linux the kernel does that. */
+static void tpool__end_orphans(pid_t server) {
+#if defined(TPOOL__LINUX_PROCESSES)
+    (void)server;
+#else
+    kill(-server, SIGKILL);
+#endif
+}
+/* Sleeps until the server or the program ends; returns if it is to be the server. When the program ends, the server ends
+ * its workers and its spare; one that was stopped is told to go on, so that it can. */
+static void tpool__spare_waits(pid_t server) {
+    for (bool gone = false;;) {
         struct pollfd polled[3] = { { tpool__serving.server_alive, POLLIN, 0 }, { tpool__serving.control, 0, 0 },
                                     { tpool__serving.program, POLLIN, 0 } };
-        if (poll(polled, 3, -1) < 0) continue;
-        if (tpool__has_ended(&polled[1]) || (polled[2].fd >= 0 && polled[2].revents)) _exit(0);
-        if (polled[0].revents) return;
+        if (poll(polled, gone ? 1 : 3, -1) < 0) continue;
+        gone = gone || tpool__has_ended(&polled[1]) || (polled[2].fd >= 0 && polled[2].revents);
+        if (polled[0].revents) {
+            tpool__end_orphans(server);
+            if (gone) _exit(0);
+            return;
+        }
+        kill(server, SIGCONT); /* it is this process' parent, so its number is its own */
     }
 }
 
@@ -9197,6 +9229,7 @@ static void tpool__spare_waits(void) {
 static bool tpool__serving_prepare(void) {
     int ends[2];
     if (!tpool__pipe(ends)) return false;
+    tpool__note_descriptors(ends, 2);
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
     fcntl(ends[1], F_SETFL, O_NONBLOCK);
     tpool__serving.children = ends[0];
@@ -9215,14 +9248,17 @@ static bool tpool__serving_prepare(void) {
 static void tpool__make_spare(tpool *pool) {
     int ends[2];
     if (!tpool__pipe(ends)) return;
+    tpool__note_descriptors(ends, 2);
     pid_t server = getpid(), pid = TPOOL__FORK();
     if (pid == 0) {
         int control = tpool__serving.control, program = tpool__serving.program;
         int keep[] = { control, program < 0 ? control : program, ends[0] };
         tpool__serving.server_alive = ends[0];
         tpool__serving.count = 0;
-        tpool__close_inherited(&pool->config, keep, 3);
-        if (getppid() == server) tpool__spare_waits();
+        tpool__close_inherited(&pool->config, keep, 3, tpool__serving.highest);
+        setpgid(0, 0);
+        if (getppid() == server) tpool__spare_waits(server);
+        else tpool__end_orphans(server);
         close(ends[0]);
         tpool__serving.spare = tpool__serving.alive = -1;
         if (!tpool__serving_prepare()) _exit(1);
@@ -9247,10 +9283,15 @@ static void tpool__become_server(tpool *pool, int control, int program) {
 #if defined(__linux__)
     __fpurge(stdout); /* what the program has not written yet is the program's to write */
     __fpurge(stderr);
+#endif
+#if defined(TPOOL__LINUX_PROCESSES)
     prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"tpool_server", 0ul, 0ul, 0ul);
 #endif
     int keep[] = { control, program < 0 ? control : program };
-    tpool__close_inherited(&pool->config, keep, 2);
+    long most = sysconf(_SC_OPEN_MAX);
+    tpool__close_inherited(&pool->config, keep, 2, most > 0 && most < 1048576 ? (int)most : 1048576);
+    tpool__note_descriptors(keep, 2);
+    tpool__note_descriptors(pool->config.descriptors, pool->config.descriptor_count);
     for (int fd = 0; fd < 3; fd++) /* so that nothing else gets these numbers */
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) _exit(1);
     /* before there is a spare, which would fail likewise, and its spare */
@@ -9273,7 +9314,7 @@ static tpool_status tpool__server_start(tpool *pool) {
         TPOOL_FREE(server);
         return TPOOL_NO_THREAD;
     }
-#if defined(__linux__) && defined(SYS_pidfd_open)
+#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_pidfd_open)
     program = (int)syscall(SYS_pidfd_open, getpid(), 0u); /* ends with the program, whoever else may hold `control` */
 #endif
     server->control = ends[0];
@@ -9306,7 +9347,7 @@ static tpool_status tpool__server_start(tpool *pool) {
  * of a container does: then it is to be reaped here. */
 static bool tpool__reap_adopted(pid_t pid, int *how) {
     int adopts = getpid() == 1;
-#if defined(__linux__)
+#if defined(TPOOL__LINUX_PROCESSES)
     if (!adopts) prctl(PR_GET_CHILD_SUBREAPER, (unsigned long)(uintptr_t)&adopts, 0ul, 0ul, 0ul);
 #endif
     pid_t reaped = -1;
@@ -9411,6 +9452,7 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker) {
     int memory = tpool__memory_create();
     bool made = memory >= 0 && tpool__pipe(requests) && tpool__pipe(replies) && tpool__socket_pair(status);
     if (!made) error = errno ? errno : EMFILE;
+    else fcntl(requests[1], F_SETFL, O_NONBLOCK); /* a damaged worker that fills its own requests stops nobody */
     tpool__lock(&child->lock);
     child->memory = memory;
     child->requests = requests[1];
@@ -9703,15 +9745,16 @@ static char *tpool__child_argument(tpool__child *child, tpool__message *message,
     return message->arg ? child->argument.bytes : NULL;
 }
 /* Sends a request. What it says of the windows is what they are now. */
-static bool tpool__child_ask(tpool__child *child, tpool__message *message, uint32_t kind) {
+static tpool__heard tpool__child_ask(tpool__child *child, tpool__message *message, uint32_t kind) {
     message->number = child->number;
     message->kind = kind;
     message->argument = child->argument.extent;
     message->result = child->result.extent;
-    return tpool__write_message(child->requests, message);
+    if (tpool__write_message(child->requests, message)) return TPOOL__HEARD;
+    return errno == EAGAIN ? TPOOL__DAMAGED : TPOOL__LOST;
 }
 /* The worker needs more room for a result. Refused, it is told so by a window that has not grown. */
-static bool tpool__child_make_room(tpool__child *child, uint64_t size) {
+static tpool__heard tpool__child_make_room(tpool__child *child, uint64_t size) {
     tpool__message message;
     memset(&message, 0, sizeof message);
     if (size > child->result.extent.size) (void)tpool__window_grow(child, &child->result, size);
@@ -9755,11 +9798,11 @@ static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_
         if (task->extra && task->extra->run_limit_ns && task->extra->run_limit_ns < TPOOL_FOREVER - task->extra->started_at)
             deadline = task->extra->started_at + task->extra->run_limit_ns;
         tpool__child_enter(self, child);
-        tpool__heard heard = tpool__child_ask(child, &message, TPOOL__RUN) ? TPOOL__HEARD : TPOOL__LOST;
+        tpool__heard heard = tpool__child_ask(child, &message, TPOOL__RUN);
         while (heard == TPOOL__HEARD) {
             heard = tpool__child_hear(child, &message, deadline);
             if (heard != TPOOL__HEARD || message.kind != TPOOL__ROOM_WANTED) break;
-            if (!tpool__child_make_room(child, message.size)) heard = TPOOL__LOST;
+            heard = tpool__child_make_room(child, message.size);
         }
         if (heard == TPOOL__HEARD &&
             (message.kind != TPOOL__DONE || !tpool__answer_read(task, &message.answer, child->result.bytes,
@@ -9924,13 +9967,13 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
     tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
     tpool__store_relaxed(&page->items_done, 0);
     *done = 0;
-    tpool__heard heard = tpool__child_ask(child, message, TPOOL__RUN_ITEMS) ? TPOOL__HEARD : TPOOL__LOST;
+    tpool__heard heard = tpool__child_ask(child, message, TPOOL__RUN_ITEMS);
     bool over = heard != TPOOL__HEARD;
     while (!over) {
         heard = tpool__child_hear(child, message, TPOOL_FOREVER);
         if (heard == TPOOL__HEARD && message->kind == TPOOL__ROOM_WANTED) {
-            if (!tpool__child_make_room(child, message->size)) heard = TPOOL__LOST;
-            over = heard == TPOOL__LOST;
+            heard = tpool__child_make_room(child, message->size);
+            over = heard != TPOOL__HEARD;
             continue;
         }
         size_t ended = tpool__load_acquire(&page->items_done), left = chunk->count - first - *done; /* P14 */
@@ -9944,10 +9987,8 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
         if (over) break;
         tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
         tpool__store_relaxed(&page->items_done, 0);
-        if (!tpool__child_ask(child, message, TPOOL__GO_ON)) {
-            heard = TPOOL__LOST;
-            over = true;
-        }
+        heard = tpool__child_ask(child, message, TPOOL__GO_ON);
+        over = heard != TPOOL__HEARD;
     }
     tpool__child_leave(child);
     return heard;
