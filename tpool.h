@@ -8582,6 +8582,11 @@ static int tpool__memory_create(void) {
 #endif
     return fd;
 }
+static bool tpool__memory_extend(int memory, uint64_t size) {
+    struct rlimit limit; /* beyond it ftruncate would be SIGXFSZ */
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < size) return false;
+    return ftruncate(memory, (off_t)size) == 0;
+}
 /* The size may be longer than this process can address. */
 static void *tpool__map_extent(int memory, tpool__extent extent) {
     if (extent.size == 0 || extent.size > SIZE_MAX / 2) return NULL;
@@ -8689,12 +8694,8 @@ static bool tpool__window_grow(tpool__child *child, tpool__window *window, uint6
     if (size > SIZE_MAX / 2 || child->memory_size > (uint64_t)INT64_MAX / 2 || size > (uint64_t)INT64_MAX / 2 ||
         (sizeof(off_t) == 4 && child->memory_size + size > INT32_MAX))
         return false;
-    struct rlimit limit; /* beyond it ftruncate would be SIGXFSZ */
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        limit.rlim_cur < child->memory_size + size)
-        return false;
     /* with its memory: a write to what the system cannot provide would be SIGBUS */
-    if (ftruncate(child->memory, (off_t)(child->memory_size + size)) != 0) return false;
+    if (!tpool__memory_extend(child->memory, child->memory_size + size)) return false;
 #if !defined(__APPLE__)
     if (posix_fallocate(child->memory, (off_t)grown.extent.offset, (off_t)size) != 0) return false;
 #endif
@@ -9462,7 +9463,7 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker) {
     child->memory_size = TPOOL__PAGE_SIZE;
     tpool__unlock(&child->lock);
     if (made) {
-        made = ftruncate(memory, (off_t)TPOOL__PAGE_SIZE) == 0;
+        made = tpool__memory_extend(memory, TPOOL__PAGE_SIZE);
 #if !defined(__APPLE__)
         made = made && posix_fallocate(memory, 0, (off_t)sizeof(tpool__page)) == 0;
 #endif

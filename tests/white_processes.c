@@ -23,7 +23,7 @@ static pid_t refused_fork(void);
 #define LIMIT TPOOL_SEC(60)
 
 typedef struct common {
-    _Atomic(int) refused, die_at, deaths, begun, left, arrived, open;
+    _Atomic(int) refused, die_at, deaths, begun, left, arrived, open, program;
 } common;
 static common *all;
 
@@ -284,6 +284,159 @@ static void a_chunk_of_lies_has_an_end(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* --- what a worker that is no longer the program's friend might do to what they share */
+
+/* Cut short, it would be SIGBUS for the program; filled from behind, a request would wait for ever. */
+static void *cuts_the_memory(void *arg) {
+    (void)arg;
+    bool cut = ftruncate(tpool__here.memory, 0) == 0;
+#if defined(F_GET_SEALS)
+    if (fcntl(tpool__here.memory, F_ADD_SEALS, F_SEAL_GROW) == 0 || errno != EPERM) return (void *)2; /* nor can it seal */
+#endif
+    return (void *)(intptr_t)cut;
+}
+static void the_shared_memory_cannot_be_cut(void **state) {
+    (void)state;
+    tpool_future *future;
+    void *result;
+    char large[200000] = { 5 };
+    tpool *pool = create(1);
+    assert_status(TPOOL_OK, tpool_submit(pool, cuts_the_memory, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    assert_null(result);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_submit_copy(pool, cuts_the_memory, large, sizeof large, &future)); /* it can still grow */
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    assert_null(result);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *fills_its_requests(void *arg) {
+    char path[64], bytes[4096] = { 0 };
+    snprintf(path, sizeof path, "/proc/self/fd/%d", tpool__here.requests);
+    int fd = open(path, O_WRONLY | O_NONBLOCK);
+    while (fd >= 0 && write(fd, bytes, sizeof bytes) > 0) { }
+    atomic_store(&all->left, fd >= 0);
+    tpool__message message = well();
+    message.kind = TPOOL__ROOM_WANTED; /* which is to be answered */
+    message.size = 100;
+    say(message);
+    return arg;
+}
+static void a_worker_that_fills_its_requests_stops_nobody(void **state) {
+    (void)state;
+    tpool_future *future, *next;
+    tpool *pool = create(1);
+    assert_status(TPOOL_OK, tpool_submit(pool, fills_its_requests, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    assert_int_equal(1, atomic_load(&all->left));
+    assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
+    tpool_future_release(future);
+    tpool_future_release(next);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* A process that the worker leaves behind, which writes over the answers and the page all the time, so also between the
+ * program's look at a length and its use. */
+static void spoil(void) {
+    static const uint64_t sizes[] = { 0, 16, 4096, UINT64_MAX, (uint64_t)1 << 63, 65536, 7 };
+    tpool__page *page = tpool__here.page;
+    char *bytes = tpool__here.result.bytes;
+    pid_t program = (pid_t)atomic_load(&all->program);
+    for (uint64_t turn = 0; !atomic_load(&all->open) && kill(program, 0) == 0; turn++) {
+        for (size_t at = turn % 5 * 16; at + sizeof(tpool__answer) < 8192; at += 80) {
+            tpool__answer *answer = (tpool__answer *)(void *)(bytes + at);
+            answer->kind = (uint32_t)(turn + at / 16) % 7;
+            answer->size = sizes[(turn + at) % 7];
+            answer->value = sizes[turn % 7];
+        }
+        atomic_store(&page->items_used, (uintptr_t)sizes[turn % 7]);
+        atomic_store(&page->items_done, (uint32_t)turn % 40);
+    }
+    _exit(0);
+}
+static void *spoiled_item(void *item, void *context) {
+    int n = *(int *)item;
+    char bytes[100];
+    (void)context;
+    if (n % 400 == 1) {
+        void *kept[] = { tpool__here.page, tpool__here.result.bytes };
+        pid_t child = fork();
+        if (child == 0) {
+            tpool__here.page = kept[0]; /* a child of fork is no worker, but what is mapped stays */
+            tpool__here.result.bytes = kept[1];
+            spoil();
+        }
+    }
+    memset(bytes, n, sizeof bytes);
+    return n % 3 ? tpool_return(bytes, (size_t)(n % 100)) : n % 2 ? tpool_raise(n, "%d", n) : NULL;
+}
+static void answers_that_change_while_they_are_read_harm_nobody(void **state) {
+    (void)state;
+    enum { ITEMS = 2000 };
+    static int items[ITEMS];
+    for (int i = 0; i < ITEMS; i++) items[i] = i;
+    tpool *pool = create(2);
+    tpool_map_spec spec = { .fn = spoiled_item, .items = items, .count = ITEMS, .stride = sizeof(int),
+                            .item_size = sizeof(int), .chunk_size = 40 };
+    tpool_map_iter *iter;
+    uintptr_t sum = 0;
+    atomic_store(&all->program, getpid());
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < ITEMS; i++) { /* whatever it says of them, what it gives is there */
+        void *result;
+        const tpool_error *error;
+        tpool_status status = tpool_map_next(iter, LIMIT, &result);
+        assert_true(status == TPOOL_OK || status == TPOOL_FAILED || status == TPOOL_BROKEN);
+        assert_status(TPOOL_OK, tpool_map_error(iter, &error));
+        if (error) sum += strlen(error->message);
+        size_t size = tpool_map_result_size(iter);
+        assert_true(size <= 65536);
+    }
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    atomic_store(&all->open, 1);
+    assert_true(sum < UINTPTR_MAX);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Each field of an answer, wrong in each way, in a copy as the program has it. */
+static void no_answer_is_believed_beyond_its_bytes(void **state) {
+    (void)state;
+    static const uint64_t sizes[] = { 0, 1, 15, 16, 17, 1000, UINT32_MAX, INT64_MAX, UINT64_MAX - 15, UINT64_MAX };
+    tpool__page page;
+    for (uint32_t kind = 0; kind < 8; kind++)
+        for (int s = 0; s < 10; s++)
+            for (int v = 0; v < 10; v++)
+                for (size_t used = 0; used <= 256; used += 8) {
+                    _Alignas(max_align_t) char *window = malloc(256); /* so that a look beyond is seen by the tools */
+                    tpool__slot slots[2] = { { NULL, NULL }, { NULL, NULL } };
+                    tpool__chunk chunk;
+                    tpool__child child;
+                    memset(&chunk, 0, sizeof chunk);
+                    memset(&child, 0, sizeof child);
+                    memset(window, 0, 256);
+                    chunk.slots = slots;
+                    chunk.count = 2;
+                    child.page = &page;
+                    child.result.bytes = window;
+                    child.result.extent.size = 256;
+                    tpool__answer answer = { sizes[v], kind, 3, sizes[s], 0 };
+                    memcpy(window, &answer, sizeof answer);
+                    size_t believed = tpool__read_items(&child, &chunk, 0, 2, used);
+                    if (believed >= 1 && slots[0].outcome && slots[0].outcome->kind == TPOOL__BYTES) {
+                        assert_true(TPOOL__ANSWER_ROOM + slots[0].outcome->size <= used);
+                        assert_true(kind == TPOOL__SOME_BYTES || sizes[v] <= sizes[s]);
+                    }
+                    assert_true(believed == 0 || (kind >= TPOOL__A_VALUE && kind <= TPOOL__NO_ROOM));
+                    for (int i = 0; i < 2; i++) tpool__outcome_free(slots[i].outcome);
+                    tpool__answers_free(&chunk);
+                    free(window);
+                    size_t beyond = 257 + used;
+                    assert_int_equal(0, tpool__read_items(&child, &chunk, 0, 2, beyond));
+                }
+}
+
 /* --- a server that does not answer, since somebody has stopped it */
 
 static void pass_gate(void) {
@@ -417,7 +570,9 @@ int main(void) {
         T(a_replacement_refused_for_a_moment_is_tried_again), T(a_replacement_refused_for_good_strands_nobody),
         T(a_task_taken_and_not_begun_runs_on_another_worker), T(a_task_that_no_worker_lives_to_begin_is_broken),
         T(a_chunk_taken_and_not_begun_runs_on_another_worker), T(what_is_not_true_breaks_that_worker_only),
-        T(a_chunk_of_lies_has_an_end), T(a_stopped_server_stalls_no_submit),
+        T(a_chunk_of_lies_has_an_end), T(the_shared_memory_cannot_be_cut),
+        T(a_worker_that_fills_its_requests_stops_nobody), T(answers_that_change_while_they_are_read_harm_nobody),
+        T(no_answer_is_believed_beyond_its_bytes), T(a_stopped_server_stalls_no_submit),
         T(a_server_that_stays_stopped_is_replaced_by_its_spare), T(a_run_limit_holds_with_a_stopped_server),
         T(a_stopped_server_does_not_outlive_its_pool), T(each_allocation_may_fail),
     };
