@@ -1,5 +1,5 @@
-/* Process pools, against what the system itself takes in the same run: a round trip against a ping-pong over two pipes, the
- * start of a worker against fork and exit, large arguments against memcpy; and against Python's ProcessPoolExecutor
+/* Process pools, against what the system itself takes in the same run: a round trip against a ping-pong over two pipes,
+ * the start of a worker against fork and exit, large arguments against memcpy; and against Python's ProcessPoolExecutor
  * (bench/processes.py), side by side. Rounds alternate between ours and the floor; medians of the rounds.
  *
  *     cc -O2 -std=gnu11 -pthread -I. bench/processes.c -o processes && ./processes [python3 bench/processes.py]
@@ -127,7 +127,8 @@ static void *give_item(void *item, void *context) {
 static double items_per_second(tpool *pool, size_t chunk, bool by_bytes) {
     enum { ITEMS = 2000000 };
     static int items[ITEMS];
-    tpool_map_spec spec = { .fn = by_bytes ? give_item : triple_item, .items = items, .count = ITEMS, .stride = sizeof(int),
+    tpool_map_spec spec = { .fn = by_bytes ? give_item : triple_item, .items = items, .count = ITEMS,
+                            .stride = sizeof(int),
                             .item_size = sizeof(int), .chunk_size = chunk };
     tpool_map_iter *iter;
     void *result;
@@ -144,7 +145,8 @@ static double items_per_second(tpool *pool, size_t chunk, bool by_bytes) {
 static double python_per_second(int count, char **words, int chunk) {
     char command[2000] = "", line[100] = "";
     if (count < 3) return 0;
-    for (int i = 1; i < count; i++) snprintf(command + strlen(command), sizeof command - strlen(command), "%s ", words[i]);
+    for (int i = 1; i < count; i++)
+        snprintf(command + strlen(command), sizeof command - strlen(command), "%s ", words[i]);
     snprintf(command + strlen(command), sizeof command - strlen(command), "%d %d", WORKERS, chunk);
     FILE *python = popen(command, "r");
     if (!python) return 0;
@@ -221,8 +223,8 @@ static void bandwidth(void) {
     free(to);
 }
 
-/* --- how bytes travel: behind the message in the pipe, or in memory that both have, with the message alone in the pipe.
- * The first question is at what size the second pays; the library uses it at every size. */
+/* --- how bytes travel: behind the message in the pipe, or in memory that both have, with the message alone in the
+ * pipe. The first question is at what size the second pays; the library uses it at every size. */
 
 enum { MESSAGE = 200, MOST = 16 << 20 };
 static void all_of(int fd, char *bytes, size_t size, bool out) {
@@ -268,7 +270,8 @@ static double trips_with(size_t size, bool shared, char *window, const char *byt
     return part(samples, (size_t)trips, 0.5);
 }
 static void transport(void) {
-    static const size_t sizes[] = { 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20 };
+    static const size_t sizes[] = { 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20,
+                                    16 << 20 };
     char *bytes = malloc(MOST);
     char *window = mmap(NULL, MOST, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     need(bytes && window != MAP_FAILED, "memory");

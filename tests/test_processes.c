@@ -52,7 +52,8 @@ static intptr_t value_of(tpool *pool, tpool_fn fn, const void *arg, size_t size)
 /* --- a task's way there and back */
 
 static void *runs_elsewhere(void *arg) {
-    return (void *)(intptr_t)(getpid() != (pid_t)*(long *)arg && tpool_current() == NULL && tpool_current_worker() == -1);
+    return (void *)(intptr_t)(getpid() != (pid_t)*(long *)arg && tpool_current() == NULL &&
+                              tpool_current_worker() == -1);
 }
 static void a_task_runs_in_another_process(void **state) {
     (void)state;
@@ -65,7 +66,8 @@ static void a_task_runs_in_another_process(void **state) {
 typedef struct point { int x, y; char text[20]; } point;
 static void *swapped(void *arg) {
     point *p = arg;
-    if (tpool_arg_size() != sizeof *p || (uintptr_t)p % _Alignof(max_align_t) != 0) return tpool_raise(1, "size or place");
+    if (tpool_arg_size() != sizeof *p || (uintptr_t)p % _Alignof(max_align_t) != 0)
+        return tpool_raise(1, "size or place");
     int x = p->x;
     p->x = p->y;
     p->y = x;
@@ -291,11 +293,14 @@ static bool initialize(void *context) {
     atomic_store(&all->pid, getpid());
     return true;
 }
-static void finalize(void *context) { atomic_fetch_add(&all->second, getpid() == atomic_load(&all->pid) ? *(int *)context : 99); }
+static void finalize(void *context) {
+    atomic_fetch_add(&all->second, getpid() == atomic_load(&all->pid) ? *(int *)context : 99);
+}
 static void initializer_and_finalizer_run_in_the_process(void **state) {
     (void)state;
     int one = 1;
-    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = initialize, .finalizer = finalize, .context = &one });
+    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = initialize, .finalizer = finalize,
+                                         .context = &one });
     assert_int_equal(0, atomic_load(&all->count));
     intptr_t pid = value_of(pool, getpid_task, NULL, 0);
     assert_int_equal(1, atomic_load(&all->count));
@@ -639,7 +644,12 @@ static void a_managed_pool_of_processes(void **state) {
     EVENTUALLY(kill((pid_t)pid, 0) != 0 && errno == ESRCH);
 }
 
-static void *slow_count(void *arg) { sleep_ms(2); atomic_fetch_add(&all->count, 1); atomic_store(&all->pid, getpid()); return arg; }
+static void *slow_count(void *arg) {
+    sleep_ms(2);
+    atomic_fetch_add(&all->count, 1);
+    atomic_store(&all->pid, getpid());
+    return arg;
+}
 /* A program that leaves main with work in a managed pool of processes: it is done, and no process stays. */
 static void at_exit_a_managed_pool_is_drained(void **state) {
     (void)state;
@@ -736,7 +746,8 @@ static void every_shutdown_ends(void **state) {
         tpool *pool = create((tpool_config){ .max_workers = 2 });
         tpool_future *futures[6];
         set_up(NULL);
-        for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, flags & TPOOL_STOP_RUNNING ? until_stopped : gate_of_processes, NULL, &futures[i]));
+        tpool_fn runs = flags & TPOOL_STOP_RUNNING ? until_stopped : gate_of_processes;
+        for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, runs, NULL, &futures[i]));
         EVENTUALLY(atomic_load(&all->arrived) == 2);
         for (int i = 2; i < 6; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_task, NULL, &futures[i]));
         if (flags & TPOOL_STOP_RUNNING) atomic_store(&all->open, 0);
@@ -765,7 +776,8 @@ static void map_over_an_array(void **state) {
     tpool *pool = create((tpool_config){ .max_workers = 2 });
     for (int c = 0; c < 4; c++) {
         tpool_map_spec spec = { .fn = add_context, .context = &context, .context_size = sizeof context, .items = items,
-                                .count = ITEMS, .stride = sizeof(int), .item_size = sizeof(int), .chunk_size = chunks[c] };
+                                .count = ITEMS, .stride = sizeof(int), .item_size = sizeof(int),
+                                .chunk_size = chunks[c] };
         tpool_map_iter *iter;
         void *result;
         assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
@@ -848,7 +860,12 @@ static void map_over_a_source(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-static void *gate_item(void *item, void *context) { (void)context; pass_gate(); atomic_fetch_add(&all->count, 1); return item; }
+static void *gate_item(void *item, void *context) {
+    (void)context;
+    pass_gate();
+    atomic_fetch_add(&all->count, 1);
+    return item;
+}
 static void *close_map(void *arg) {
     atomic_store(&sleeper, thread_number());
     tpool_map_close(arg);
@@ -859,7 +876,8 @@ static void closing_a_map_leaves_out_the_rest_of_a_chunk(void **state) {
     int items[50] = { 0 };
     pthread_t thread;
     tpool *pool = create_one();
-    tpool_map_spec spec = { .fn = gate_item, .items = items, .count = 50, .stride = sizeof(int), .item_size = sizeof(int),
+    tpool_map_spec spec = { .fn = gate_item, .items = items, .count = 50, .stride = sizeof(int),
+                            .item_size = sizeof(int),
                             .chunk_size = 50 };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
@@ -932,7 +950,8 @@ static void *use_parents_pool(void *arg) {
     tpool *pool = *(tpool **)arg;
     size_t nothing = 0;
     return (void *)(intptr_t)(tpool_submit(pool, count_task, NULL, NULL) == TPOOL_BROKEN &&
-                              tpool_for(pool, 0, 1, 1, add_part, &nothing) == TPOOL_BROKEN && tpool_destroy(pool) == TPOOL_BROKEN);
+                              tpool_for(pool, 0, 1, 1, add_part, &nothing) == TPOOL_BROKEN &&
+                                  tpool_destroy(pool) == TPOOL_BROKEN);
 }
 static void the_programs_pools_are_broken_in_a_worker(void **state) {
     (void)state;
@@ -985,7 +1004,8 @@ static void only_listed_descriptors_are_inherited(void **state) {
     assert_true(fd >= 3);
     unlink(path);
     assert_int_equal(3, pwrite(fd, "!!!", 3, 0));
-    tpool *without = create_one(), *with = create((tpool_config){ .max_workers = 1, .descriptors = &fd, .descriptor_count = 1 });
+    tpool *without = create_one(), *with = create((tpool_config){ .max_workers = 1, .descriptors = &fd,
+                                                                  .descriptor_count = 1 });
     assert_int_equal(0, value_of(without, read_from, &fd, sizeof fd));
     assert_int_equal(1, value_of(with, read_from, &fd, sizeof fd));
     (void)open_descriptors;
@@ -993,7 +1013,8 @@ static void only_listed_descriptors_are_inherited(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(with));
     close(fd);
     tpool *pool = NULL;
-    assert_status(TPOOL_INVALID, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .descriptor_count = 1 }));
+    tpool_config none_listed = { .kind = TPOOL_PROCESSES, .descriptor_count = 1 };
+    assert_status(TPOOL_INVALID, tpool_create(&pool, &none_listed));
 }
 
 /* --- beside the rest of the program */
@@ -1024,7 +1045,8 @@ static void a_child_of_fork_is_no_user_of_the_pool(void **state) {
     assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, &running));
     pid_t child = fork();
     if (child == 0) {
-        tpool_status a = tpool_submit(pool, count_task, NULL, NULL), b = tpool_kill_workers(pool), c = tpool_destroy(pool);
+        tpool_status a = tpool_submit(pool, count_task, NULL, NULL), b = tpool_kill_workers(pool),
+            c = tpool_destroy(pool);
         _exit(a == TPOOL_BROKEN && b == TPOOL_BROKEN && c == TPOOL_BROKEN ? 0 : 1);
     }
     int how;
@@ -1133,7 +1155,8 @@ int main(void) {
         T(caller_runs_blocks_instead), T(a_running_task_is_asked_to_stop),
         T(a_task_asked_to_stop_while_it_waited_knows_from_the_start),
         T(a_run_limit_kills_the_process_and_only_that_task), T(run_with_timeout_kills_the_process_and_only_that_task),
-        T(kill_workers_breaks_what_runs_and_nothing_else), T(every_shutdown_ends), T(a_pool_is_resized), T(statistics_count_what_became_of_tasks),
+        T(kill_workers_breaks_what_runs_and_nothing_else), T(every_shutdown_ends), T(a_pool_is_resized),
+        T(statistics_count_what_became_of_tasks),
         T(workers_replaced_after_each_task_stall_nobody), T(a_managed_pool_of_processes),
         T(at_exit_a_managed_pool_is_drained), T(map_over_an_array),
         T(each_item_has_its_own_result_bytes_and_error), T(map_over_a_source),

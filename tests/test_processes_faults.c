@@ -1,4 +1,5 @@
-/* What can go wrong with a process, for real: only the task concerned ends as TPOOL_BROKEN, everything else completes, the
+/* What can go wrong with a process, for real: only the task concerned ends as TPOOL_BROKEN, everything else completes,
+   the
    pool goes on, and nothing is left behind. */
 #include "support.h"
 #include <errno.h>
@@ -159,18 +160,40 @@ static void *closes_all(void *arg) {
     return arg;
 }
 
-static void a_task_segfaults(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = segfaults }, -SIGSEGV, "SIGSEGV"); }
-static void a_task_aborts(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = aborts }, -SIGABRT, "SIGABRT"); }
+static void a_task_segfaults(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = segfaults }, -SIGSEGV, "SIGSEGV");
+}
+static void a_task_aborts(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = aborts }, -SIGABRT, "SIGABRT");
+}
 static void a_task_exits(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = exits }, 3, "code 3"); }
-static void a_task_exits_at_once(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = exits_at_once }, 4, "code 4"); }
-static void a_task_exits_with_zero(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = exits_with_zero }, 0, "code 0"); }
-static void a_task_is_killed(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = is_killed }, -SIGTERM, "SIGTERM"); }
-static void a_task_stops_itself(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = stops_itself }, -SIGSTOP, "SIGSTOP"); }
-static void a_task_closes_all_descriptors(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = closes_all }, 1, "code 1"); }
+static void a_task_exits_at_once(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = exits_at_once }, 4, "code 4");
+}
+static void a_task_exits_with_zero(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = exits_with_zero }, 0, "code 0");
+}
+static void a_task_is_killed(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = is_killed }, -SIGTERM, "SIGTERM");
+}
+static void a_task_stops_itself(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = stops_itself }, -SIGSTOP, "SIGSTOP");
+}
+static void a_task_closes_all_descriptors(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = closes_all }, 1, "code 1");
+}
 static void *never_returns(void *arg) { for (volatile int i = 0;; i = !i) { } return arg; }
 static void a_task_never_returns(void **s) {
     (void)s;
-    one_bad_among_good_ones(&(tpool_task){ .fn = never_returns, .run_limit_ns = TPOOL_MS(30) }, -SIGKILL, "run_limit_ns");
+    one_bad_among_good_ones(&(tpool_task){ .fn = never_returns, .run_limit_ns = TPOOL_MS(30) }, -SIGKILL,
+                            "run_limit_ns");
 }
 static void a_task_ends_its_thread(void **s) {
     (void)s;
@@ -482,7 +505,8 @@ static void an_item_takes_only_itself_with_it(void **state) {
 /* As many of everything after each fault as before, with the pool still there. */
 static void faults_leave_nothing_behind_while_the_pool_lives(void **state) {
     (void)state;
-    static const tpool_fn bad[] = { segfaults, exits_at_once, is_killed, stops_itself, closes_all, dies_while_returning };
+    static const tpool_fn bad[] = { segfaults, exits_at_once, is_killed, stops_itself, closes_all,
+                                    dies_while_returning };
     tpool *pool = create(1);
     int descriptors = 0, mappings = 0, memories = 0;
     for (int i = 0; i < 24; i++) {
@@ -506,7 +530,8 @@ static void faults_leave_nothing_behind_while_the_pool_lives(void **state) {
 static _Atomic(int) reported;
 static void report(const tpool_error *error, void *context) {
     (void)context;
-    if (error->status == TPOOL_BROKEN && error->code == -SIGABRT && (!error->task || strcmp(error->task, "forgotten") == 0))
+    if (error->status == TPOOL_BROKEN && error->code == -SIGABRT &&
+        (!error->task || strcmp(error->task, "forgotten") == 0))
         atomic_fetch_add(&reported, 1);
 }
 static void a_broken_task_that_nobody_asks_for_is_reported(void **state) {

@@ -182,7 +182,8 @@ static void a_chunk_taken_and_not_begun_runs_on_another_worker(void **state) {
     int items[10];
     for (int i = 0; i < 10; i++) items[i] = i;
     tpool *pool = create(1);
-    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int), .item_size = sizeof(int),
+    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int),
+                            .item_size = sizeof(int),
                             .chunk_size = 5 };
     tpool_map_iter *iter;
     atomic_store(&all->die_at, 2);
@@ -199,7 +200,10 @@ static void a_chunk_taken_and_not_begun_runs_on_another_worker(void **state) {
 
 /* --- what a damaged worker might send */
 
-static void say(tpool__message message) { if (write(tpool__here.replies, &message, sizeof message) < 0) _exit(1); sleep_ms(20000); }
+static void say(tpool__message message) {
+    if (write(tpool__here.replies, &message, sizeof message) < 0) _exit(1);
+    sleep_ms(20000);
+}
 static tpool__message well(void) {
     tpool__message message;
     memset(&message, 0, sizeof message);
@@ -212,7 +216,12 @@ static void *another_number(void *arg) { tpool__message m = well(); m.number++; 
 static void *another_kind(void *arg) { tpool__message m = well(); m.kind = 77; say(m); return arg; }
 static void *a_reply_out_of_turn(void *arg) { tpool__message m = well(); m.kind = TPOOL__READY; say(m); return arg; }
 static void *too_many_bytes(void *arg) { tpool__message m = well(); m.answer.size = UINT64_MAX; say(m); return arg; }
-static void *just_too_many(void *arg) { tpool__message m = well(); m.answer.size = tpool__here.result.extent.size + 1; say(m); return arg; }
+static void *just_too_many(void *arg) {
+    tpool__message m = well();
+    m.answer.size = tpool__here.result.extent.size + 1;
+    say(m);
+    return arg;
+}
 static void *value_outside(void *arg) {
     tpool__message m = well();
     m.answer.kind = TPOOL__BYTES_AT;
@@ -229,7 +238,11 @@ static void *an_error_without_end(void *arg) {
     say(m);
     return arg;
 }
-static void *half_a_message(void *arg) { if (write(tpool__here.replies, "?", 1) != 1) _exit(1); sleep_ms(20000); return arg; }
+static void *half_a_message(void *arg) {
+    if (write(tpool__here.replies, "?", 1) != 1) _exit(1);
+    sleep_ms(20000);
+    return arg;
+}
 static void *wants_the_impossible(void *arg) {
     tpool__message m = well();
     m.kind = TPOOL__ROOM_WANTED;
@@ -243,7 +256,8 @@ static void *wants_the_impossible(void *arg) {
 static void what_is_not_true_breaks_that_worker_only(void **state) {
     (void)state;
     const tpool_fn liars[] = { another_number, another_kind, a_reply_out_of_turn, too_many_bytes, just_too_many,
-                               value_outside, unknown_answer, an_error_without_end, half_a_message, wants_the_impossible };
+                               value_outside, unknown_answer, an_error_without_end, half_a_message,
+                               wants_the_impossible };
     tpool *pool = create(2);
     for (size_t i = 0; i < sizeof liars / sizeof *liars; i++) {
         tpool_future *liar, *honest;
@@ -272,7 +286,8 @@ static void a_chunk_of_lies_has_an_end(void **state) {
     int items[6];
     for (int i = 0; i < 6; i++) items[i] = i;
     tpool *pool = create(1);
-    tpool_map_spec spec = { .fn = lying_item, .items = items, .count = 6, .stride = sizeof(int), .item_size = sizeof(int),
+    tpool_map_spec spec = { .fn = lying_item, .items = items, .count = 6, .stride = sizeof(int),
+                            .item_size = sizeof(int),
                             .chunk_size = 6 };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
@@ -291,7 +306,8 @@ static void *cuts_the_memory(void *arg) {
     (void)arg;
     bool cut = ftruncate(tpool__here.memory, 0) == 0;
 #if defined(F_GET_SEALS)
-    if (fcntl(tpool__here.memory, F_ADD_SEALS, F_SEAL_GROW) == 0 || errno != EPERM) return (void *)2; /* nor can it seal */
+    /* nor can it seal */
+    if (fcntl(tpool__here.memory, F_ADD_SEALS, F_SEAL_GROW) == 0 || errno != EPERM) return (void *)2;
 #endif
     return (void *)(intptr_t)cut;
 }
@@ -305,7 +321,8 @@ static void the_shared_memory_cannot_be_cut(void **state) {
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_null(result);
     tpool_future_release(future);
-    assert_status(TPOOL_OK, tpool_submit_copy(pool, cuts_the_memory, large, sizeof large, &future)); /* it can still grow */
+    /* it can still grow */
+    assert_status(TPOOL_OK, tpool_submit_copy(pool, cuts_the_memory, large, sizeof large, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_null(result);
     tpool_future_release(future);
@@ -530,7 +547,8 @@ static bool scenario(void) {
     } else {
         whole = false;
     }
-    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 4, .stride = sizeof(int), .item_size = sizeof(int),
+    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 4, .stride = sizeof(int),
+                            .item_size = sizeof(int),
                             .chunk_size = 2 };
     if (tpool_map(pool, &spec, &iter) == TPOOL_OK) {
         for (tpool_status status; (status = tpool_map_next(iter, LIMIT, NULL)) != TPOOL_END;) {
