@@ -311,15 +311,17 @@ static void initializer_and_finalizer_run_in_the_process(void **state) {
     assert_int_equal(1, atomic_load(&all->second));
 }
 
-static bool refuse(void *context) { (void)context; return false; }
-static bool crash_early(void *context) { (void)context; abort(); }
+static bool refuse(void *context) { (void)context; pass_gate(); return false; }
+static bool crash_early(void *context) { (void)context; pass_gate(); abort(); }
 static void a_failed_initializer_breaks_the_pool(void **state) {
     (void)state;
     bool (*initializers[])(void *) = { refuse, crash_early };
     for (int i = 0; i < 2; i++) {
         tpool *pool = create((tpool_config){ .max_workers = 2, .initializer = initializers[i] });
         tpool_future *future;
+        set_up(NULL);
         assert_status(TPOOL_OK, tpool_submit(pool, count_task, NULL, &future));
+        atomic_store(&all->open, 1); /* it fails with the task in the queue */
         assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
         assert_status(TPOOL_BROKEN, tpool_submit(pool, count_task, NULL, NULL));
         tpool_future_release(future);

@@ -1,6 +1,5 @@
 /* What can go wrong with a process, for real: only the task concerned ends as TPOOL_BROKEN, everything else completes,
-   the
-   pool goes on, and nothing is left behind. */
+   the pool goes on, and nothing is left behind. */
 #include "support.h"
 #include <errno.h>
 #include <fcntl.h>
