@@ -165,7 +165,8 @@
  *      on trying; then the work waits for the other workers, or, if none is left, ends as TPOOL_BROKEN.
  *    - When the program ends, however it does, its workers are killed. If the helper process is killed, on Linux its
  *      workers go with it (their tasks end as TPOOL_BROKEN), and the spare takes its place; only if both are killed
- *      at once the pool can start no more. Elsewhere than on Linux a worker then lives on until its task has ended.
+ *      at once the pool can start no more. A helper that does not answer for ten seconds, as one that was stopped, is
+ *      killed likewise.
  *    - The program's own wait and waitpid(-1) never see these processes, but for one, at create, that ends at once.
  *      They have no name that another user could open.
  *
