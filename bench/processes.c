@@ -1,5 +1,5 @@
-/* Process pools, against what the system itself takes in the same run: a round trip against a ping-pong over two pipes, the
- * start of a worker against fork and exit, large arguments against memcpy; and against Python's ProcessPoolExecutor
+/* Process pools, against what the system itself takes in the same run: a round trip against a ping-pong over two pipes,
+ * the start of a worker against fork and exit, large arguments against memcpy; and against Python's ProcessPoolExecutor
  * (bench/processes.py), side by side. Rounds alternate between ours and the floor; medians of the rounds.
  *
  *     cc -O2 -std=gnu11 -pthread -I. bench/processes.c -o processes && ./processes [python3 bench/processes.py]
@@ -119,10 +119,16 @@ static double tasks_per_second(tpool *pool) {
     return TASKS * 1e9 / (double)(tpool_now() - begin);
 }
 static void *triple_item(void *item, void *context) { (void)context; return (void *)(intptr_t)(*(int *)item * 3); }
-static double items_per_second(tpool *pool, size_t chunk) {
+static void *give_item(void *item, void *context) {
+    int n = *(int *)item * 3;
+    (void)context;
+    return tpool_return(&n, sizeof n);
+}
+static double items_per_second(tpool *pool, size_t chunk, bool by_bytes) {
     enum { ITEMS = 2000000 };
     static int items[ITEMS];
-    tpool_map_spec spec = { .fn = triple_item, .items = items, .count = ITEMS, .stride = sizeof(int),
+    tpool_map_spec spec = { .fn = by_bytes ? give_item : triple_item, .items = items, .count = ITEMS,
+                            .stride = sizeof(int),
                             .item_size = sizeof(int), .chunk_size = chunk };
     tpool_map_iter *iter;
     void *result;
@@ -130,7 +136,8 @@ static double items_per_second(tpool *pool, size_t chunk) {
     int64_t begin = tpool_now();
     need(tpool_map(pool, &spec, &iter) == TPOOL_OK, "map");
     for (int i = 0; i < ITEMS; i++)
-        need(tpool_map_next(iter, TPOOL_FOREVER, &result) == TPOOL_OK && (intptr_t)result == 3 * (intptr_t)i, "map_next");
+        need(tpool_map_next(iter, TPOOL_FOREVER, &result) == TPOOL_OK &&
+                 (by_bytes ? *(int *)result : (intptr_t)result) == 3 * (intptr_t)i, "map_next");
     tpool_map_close(iter);
     return ITEMS * 1e9 / (double)(tpool_now() - begin);
 }
@@ -138,7 +145,8 @@ static double items_per_second(tpool *pool, size_t chunk) {
 static double python_per_second(int count, char **words, int chunk) {
     char command[2000] = "", line[100] = "";
     if (count < 3) return 0;
-    for (int i = 1; i < count; i++) snprintf(command + strlen(command), sizeof command - strlen(command), "%s ", words[i]);
+    for (int i = 1; i < count; i++)
+        snprintf(command + strlen(command), sizeof command - strlen(command), "%s ", words[i]);
     snprintf(command + strlen(command), sizeof command - strlen(command), "%d %d", WORKERS, chunk);
     FILE *python = popen(command, "r");
     if (!python) return 0;
@@ -150,18 +158,22 @@ static void throughput(int count, char **words) {
     static const int chunks[] = { 1, 100, 1000, 10000 };
     tpool *pool = create(WORKERS, 0);
     for (int c = 0; c < 4; c++) {
-        double ours[3], python[3];
+        double ours[3], bytes[3], python[3];
         char name[64];
         snprintf(name, sizeof name, chunks[c] == 1 ? "processes/tasks" : "processes/map-%d", chunks[c]);
         for (int i = 0; i < 3; i++) {
-            ours[i] = chunks[c] == 1 ? tasks_per_second(pool) : items_per_second(pool, (size_t)chunks[c]);
+            ours[i] = chunks[c] == 1 ? tasks_per_second(pool) : items_per_second(pool, (size_t)chunks[c], false);
+            bytes[i] = chunks[c] == 1 ? 0 : items_per_second(pool, (size_t)chunks[c], true);
             python[i] = python_per_second(count, words, chunks[c]);
         }
         double mine = part(ours, 3, 0.5), theirs = part(python, 3, 0.5);
         say(name, "rate", "/s", mine);
+        double given = part(bytes, 3, 0.5);
+        if (given > 0) say(name, "rate with tpool_return", "/s", given);
         if (theirs <= 0) continue;
         say(name, "rate of Python", "/s", theirs);
         say(name, "times Python (bar: least 20)", "", mine / theirs);
+        if (given > 0) say(name, "times Python with tpool_return", "", given / theirs);
     }
     tpool_destroy(pool);
 }
@@ -211,6 +223,77 @@ static void bandwidth(void) {
     free(to);
 }
 
+/* --- how bytes travel: behind the message in the pipe, or in memory that both have, with the message alone in the
+ * pipe. The first question is at what size the second pays; the library uses it at every size. */
+
+enum { MESSAGE = 200, MOST = 16 << 20 };
+static void all_of(int fd, char *bytes, size_t size, bool out) {
+    while (size > 0) {
+        ssize_t n = out ? write(fd, bytes, size) : read(fd, bytes, size);
+        if (n <= 0) _exit(1);
+        bytes += n;
+        size -= (size_t)n;
+    }
+}
+static double trips_with(size_t size, bool shared, char *window, const char *bytes) {
+    enum { MANY = 2000 };
+    static double samples[MANY];
+    static char packet[MESSAGE + MOST];
+    int there[2], back[2], trips = size >= 1 << 20 ? 40 : size >= 65536 ? 400 : MANY;
+    size_t piped = MESSAGE + (shared ? 0 : size);
+    need(pipe(there) == 0 && pipe(back) == 0, "pipe");
+    pid_t child = fork();
+    if (child == 0) {
+        close(there[1]);
+        close(back[0]);
+        for (int i = 0; i < trips; i++) {
+            all_of(there[0], packet, piped, false);
+            const volatile char *at = shared ? window : packet + MESSAGE;
+            packet[0] = (char)(at[0] + at[size - 1]);
+            all_of(back[1], packet, MESSAGE, true);
+        }
+        _exit(0);
+    }
+    close(there[0]);
+    close(back[1]);
+    for (int i = 0; i < trips; i++) {
+        int64_t begin = tpool_now();
+        memcpy(shared ? window : packet + MESSAGE, bytes, size); /* the argument lies elsewhere at first */
+        all_of(there[1], packet, piped, true);
+        all_of(back[0], packet, MESSAGE, false);
+        samples[i] = (double)(tpool_now() - begin);
+        need(packet[0] == 2, "bytes");
+    }
+    close(there[1]);
+    close(back[0]);
+    need(waitpid(child, NULL, 0) == child, "waitpid");
+    return part(samples, (size_t)trips, 0.5);
+}
+static void transport(void) {
+    static const size_t sizes[] = { 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20,
+                                    16 << 20 };
+    char *bytes = malloc(MOST);
+    char *window = mmap(NULL, MOST, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    need(bytes && window != MAP_FAILED, "memory");
+    memset(bytes, 1, MOST);
+    memset(window, 1, MOST);
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        double by_pipe[ROUNDS], by_window[ROUNDS];
+        char name[64];
+        snprintf(name, sizeof name, "processes/bytes-%zu", sizes[s]);
+        for (int i = 0; i < ROUNDS; i++) {
+            by_pipe[i] = trips_with(sizes[s], false, window, bytes);
+            by_window[i] = trips_with(sizes[s], true, window, bytes);
+        }
+        double pipes = part(by_pipe, ROUNDS, 0.5), windows = part(by_window, ROUNDS, 0.5);
+        say(name, "by pipe, p50", "ns", pipes);
+        say(name, "by shared memory, p50", "ns", windows);
+        say(name, "by pipe, times that", "", pipes / windows);
+    }
+    free(bytes);
+    munmap(window, MOST);
+}
+
 /* --- the start of a worker, up to the end of its first task */
 
 static double one_start(tpool *pool) {
@@ -251,9 +334,11 @@ static void start(void) {
 }
 
 int main(int count, char **words) {
+    setvbuf(stdout, NULL, _IOLBF, 0); /* nothing is left in it for the children to write again */
     round_trip();
     start();
     bandwidth();
+    transport();
     throughput(count, words);
     return 0;
 }

@@ -1,5 +1,5 @@
-/* crash_parser: a parser that crashes on some inputs, run over all files of a directory. Each file is a task in a worker
- * process: the files that kill it, or on which it would run for ever, are reported, and all others are parsed.
+/* crash_parser: a parser that crashes on some inputs, run over all files of a directory. Each file is a task in a
+ * worker process: the files that kill it, or on which it would run for ever, are reported, and all others are parsed.
  *
  *     cc -std=c11 -O2 -I. examples/crash_parser.c -o crash_parser && ./crash_parser /etc
  *
@@ -54,7 +54,8 @@ static void parse(parser *p) {
             if (depth == 0) abort();                                 /* an assertion, say */
             depth--;
         } else if (c == 0x04) {
-            for (;;) if (tpool_stop_requested()) { }                 /* waits for what never comes, deaf to the wish to stop */
+            for (;;) /* waits for what never comes, deaf to the wish to stop */
+                if (tpool_stop_requested()) { }
         }
     }
 }

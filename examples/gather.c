@@ -1,5 +1,5 @@
-/* gather: the results of many worker processes, taken in the order in which they finish, while others still work; one that
- * takes too long is given up, one that dies is asked for again.
+/* gather: the results of many worker processes, taken in the order in which they finish, while others still work; one
+ * that takes too long is given up, one that dies is asked for again.
  *
  *     cc -std=c11 -O2 -I. examples/gather.c -o gather && ./gather
  */
@@ -33,7 +33,8 @@ static void *measure(void *arg) {
 }
 
 static tpool_status ask(tpool *pool, tpool_completions *completions, probe p) {
-    tpool_task task = { .fn = measure, .arg = &p, .arg_size = sizeof p, .run_limit_ns = TPOOL_SEC(1), .name = "measure" };
+    tpool_task task = { .fn = measure, .arg = &p, .arg_size = sizeof p, .run_limit_ns = TPOOL_SEC(1),
+                        .name = "measure" };
     tpool_future *future;
     tpool_status status = tpool_submit_task(pool, &task, &future);
     if (status != TPOOL_OK) return status;

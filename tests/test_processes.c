@@ -52,7 +52,8 @@ static intptr_t value_of(tpool *pool, tpool_fn fn, const void *arg, size_t size)
 /* --- a task's way there and back */
 
 static void *runs_elsewhere(void *arg) {
-    return (void *)(intptr_t)(getpid() != (pid_t)*(long *)arg && tpool_current() == NULL && tpool_current_worker() == -1);
+    return (void *)(intptr_t)(getpid() != (pid_t)*(long *)arg && tpool_current() == NULL &&
+                              tpool_current_worker() == -1);
 }
 static void a_task_runs_in_another_process(void **state) {
     (void)state;
@@ -65,7 +66,8 @@ static void a_task_runs_in_another_process(void **state) {
 typedef struct point { int x, y; char text[20]; } point;
 static void *swapped(void *arg) {
     point *p = arg;
-    if (tpool_arg_size() != sizeof *p || (uintptr_t)p % _Alignof(max_align_t) != 0) return tpool_raise(1, "size or place");
+    if (tpool_arg_size() != sizeof *p || (uintptr_t)p % _Alignof(max_align_t) != 0)
+        return tpool_raise(1, "size or place");
     int x = p->x;
     p->x = p->y;
     p->y = x;
@@ -291,11 +293,14 @@ static bool initialize(void *context) {
     atomic_store(&all->pid, getpid());
     return true;
 }
-static void finalize(void *context) { atomic_fetch_add(&all->second, getpid() == atomic_load(&all->pid) ? *(int *)context : 99); }
+static void finalize(void *context) {
+    atomic_fetch_add(&all->second, getpid() == atomic_load(&all->pid) ? *(int *)context : 99);
+}
 static void initializer_and_finalizer_run_in_the_process(void **state) {
     (void)state;
     int one = 1;
-    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = initialize, .finalizer = finalize, .context = &one });
+    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = initialize, .finalizer = finalize,
+                                         .context = &one });
     assert_int_equal(0, atomic_load(&all->count));
     intptr_t pid = value_of(pool, getpid_task, NULL, 0);
     assert_int_equal(1, atomic_load(&all->count));
@@ -306,15 +311,17 @@ static void initializer_and_finalizer_run_in_the_process(void **state) {
     assert_int_equal(1, atomic_load(&all->second));
 }
 
-static bool refuse(void *context) { (void)context; return false; }
-static bool crash_early(void *context) { (void)context; abort(); }
+static bool refuse(void *context) { (void)context; pass_gate(); return false; }
+static bool crash_early(void *context) { (void)context; pass_gate(); abort(); }
 static void a_failed_initializer_breaks_the_pool(void **state) {
     (void)state;
     bool (*initializers[])(void *) = { refuse, crash_early };
     for (int i = 0; i < 2; i++) {
         tpool *pool = create((tpool_config){ .max_workers = 2, .initializer = initializers[i] });
         tpool_future *future;
+        set_up(NULL);
         assert_status(TPOOL_OK, tpool_submit(pool, count_task, NULL, &future));
+        atomic_store(&all->open, 1); /* it fails with the task in the queue */
         assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
         assert_status(TPOOL_BROKEN, tpool_submit(pool, count_task, NULL, NULL));
         tpool_future_release(future);
@@ -417,8 +424,39 @@ static void a_callback_may_wait_for_a_task_of_the_same_pool(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(callback_pool));
 }
 
+/* A thread that only ever sleeps in the call that it is to block in. */
+static _Atomic(long) sleeper;
+static long thread_number(void) {
+#ifdef __linux__
+    return (long)syscall(SYS_gettid);
+#else
+    return 0;
+#endif
+}
+static void await_sleep_of(pthread_t thread) {
+    (void)thread;
+    EVENTUALLY(atomic_load(&sleeper) != 0);
+#ifdef __linux__
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", atomic_load(&sleeper));
+    for (int asleep = 0; asleep < 3;) { /* three looks in turn: not just a page of memory that it waits for */
+        char line[512] = "", *end;
+        FILE *file = fopen(path, "r");
+        if (!file) break; /* it has ended already */
+        if (!fgets(line, sizeof line, file)) line[0] = 0;
+        fclose(file);
+        end = strrchr(line, ')');
+        asleep = end && end[2] == 'S' ? asleep + 1 : 0;
+        sleep_ms(1);
+    }
+#else
+    sleep_ms(50);
+#endif
+}
+
 static void *submit_when_full(void *arg) {
     int n = 3;
+    atomic_store(&sleeper, thread_number());
     tpool_future *future = NULL;
     if (tpool_submit_copy(arg, square, &n, sizeof n, &future) != TPOOL_OK) return NULL;
     atomic_fetch_add(&all->second, 1);
@@ -432,9 +470,9 @@ static void caller_runs_blocks_instead(void **state) {
     assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, NULL));
     EVENTUALLY(atomic_load(&all->arrived) == 1);
     assert_status(TPOOL_OK, tpool_submit(pool, count_task, NULL, NULL)); /* fills the queue */
+    atomic_store(&sleeper, 0);
     assert_int_equal(0, pthread_create(&thread, NULL, submit_when_full, pool));
-    tpool_stats stats;
-    sleep_ms(20); /* if it did not block, it would have run by now: a chance to fail, none to fail wrongly */
+    await_sleep_of(thread);
     assert_int_equal(0, atomic_load(&all->second));
     atomic_store(&all->open, 1);
     assert_int_equal(0, pthread_join(thread, &future));
@@ -442,6 +480,7 @@ static void caller_runs_blocks_instead(void **state) {
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_int_equal(9, *(int *)result);
     tpool_future_release(future);
+    tpool_stats stats;
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
     assert_int_equal(3, stats.submitted);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -486,6 +525,153 @@ static void a_task_asked_to_stop_while_it_waited_knows_from_the_start(void **sta
     tpool_future_release(future);
 }
 
+/* Up at once; down as workers become idle; below what runs, nothing that runs is lost. */
+static void a_pool_is_resized(void **state) {
+    (void)state;
+    enum { MANY = 4 };
+    tpool *pool = create_one();
+    tpool_future *running[MANY], *waiting;
+    tpool_stats stats;
+    for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, &running[i]));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    assert_status(TPOOL_OK, tpool_resize(pool, MANY));
+    EVENTUALLY(atomic_load(&all->arrived) == MANY);
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    assert_int_equal(MANY, stats.workers);
+    assert_status(TPOOL_OK, tpool_resize(pool, 1));
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    assert_int_equal(1, stats.max_workers);
+    assert_int_equal(MANY, stats.active);
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &waiting));
+    atomic_store(&all->open, 1);
+    for (int i = 0; i < MANY; i++) {
+        assert_status(TPOOL_OK, tpool_future_result(running[i], LIMIT, NULL));
+        tpool_future_release(running[i]);
+    }
+    assert_status(TPOOL_OK, tpool_future_result(waiting, LIMIT, NULL));
+    tpool_future_release(waiting);
+    EVENTUALLY(tpool_get_stats(pool, &stats) == TPOOL_OK && stats.workers == 1);
+    intptr_t pid = value_of(pool, getpid_task, NULL, 0);
+    for (int i = 0; i < 10; i++) assert_int_equal(pid, value_of(pool, getpid_task, NULL, 0));
+    assert_status(TPOOL_INVALID, tpool_resize(pool, 0));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void *nap(void *arg) { sleep_ms(*(int *)arg); return NULL; }
+static void statistics_count_what_became_of_tasks(void **state) {
+    (void)state;
+    tpool *pool = create((tpool_config){ .max_workers = 2, .measure = true });
+    tpool_stats stats;
+    int ms = 20;
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, NULL));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    assert_int_equal(2, stats.max_workers);
+    assert_int_equal(1, stats.active);
+    assert_int_equal(1, stats.submitted);
+    assert_int_equal(0, stats.completed);
+    atomic_store(&all->open, 1);
+    for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, tpool_submit_copy(pool, nap, &ms, sizeof ms, NULL));
+    assert_status(TPOOL_OK, tpool_submit_copy(pool, raises, &ms, sizeof ms, &future));
+    assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    assert_int_equal(6, stats.submitted);
+    assert_int_equal(5, stats.completed);
+    assert_int_equal(1, stats.failed);
+    assert_int_equal(0, stats.active);
+    assert_int_equal(0, stats.queued);
+    assert_true(stats.run_p50_ns >= TPOOL_MS(19) && stats.run_p99_ns >= stats.run_p50_ns);
+    assert_true(stats.busy_ns >= TPOOL_MS(4 * 20 - 4));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* However often a worker is replaced, each by one that is asked for no more than that: nothing stands still. */
+static void workers_replaced_after_each_task_stall_nobody(void **state) {
+    (void)state;
+    enum { TASKS = 60 };
+    tpool *pool = create((tpool_config){ .max_workers = 3, .max_tasks_per_worker = 1 });
+    tpool_future *futures[TASKS];
+    intptr_t pids[TASKS];
+    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &futures[i]));
+    for (int i = 0; i < TASKS; i++) {
+        void *result;
+        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, &result));
+        pids[i] = (intptr_t)result;
+        tpool_future_release(futures[i]);
+        for (int k = 0; k < i; k++) assert_int_not_equal(pids[k], pids[i]);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* --- managed pools */
+
+static void a_managed_pool_of_processes(void **state) {
+    (void)state;
+    tpool_manager *manager;
+    tpool *pool, *same, *threads, *next;
+    tpool_manager_config config = { .idle_timeout_ns = TPOOL_MS(1) };
+    assert_status(TPOOL_OK, tpool_manager_create(&manager, &config));
+    assert_status(TPOOL_OK, tpool_manager_get(manager, 2, TPOOL_PROCESSES, 0, &pool));
+    assert_status(TPOOL_OK, tpool_manager_get(manager, 2, TPOOL_PROCESSES, 0, &same));
+    assert_status(TPOOL_OK, tpool_manager_get(manager, 2, TPOOL_THREADS, 0, &threads));
+    assert_ptr_equal(pool, same);
+    assert_ptr_not_equal(pool, threads);
+    intptr_t pid = value_of(pool, getpid_task, NULL, 0);
+    assert_int_not_equal(pid, getpid());
+    assert_int_equal(getpid(), value_of(threads, getpid_task, NULL, 0));
+    assert_status(TPOOL_OK, tpool_manager_release(manager, same));
+    assert_int_equal(pid, value_of(pool, getpid_task, NULL, 0)); /* one user is left */
+    assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
+    assert_status(TPOOL_INVALID, tpool_manager_release(manager, pool));
+    /* idle for longer than its limit, it ends at a later get, its processes too */
+    for (int64_t end = tpool_now() + LIMIT;; sleep_ms(1)) {
+        assert_status(TPOOL_OK, tpool_manager_get(manager, 3, TPOOL_PROCESSES, 0, &next));
+        if (kill((pid_t)pid, 0) != 0 && errno == ESRCH) break;
+        assert_status(TPOOL_OK, tpool_manager_release(manager, next));
+        assert_true(tpool_now() < end);
+    }
+    /* one that is broken is replaced */
+    assert_status(TPOOL_OK, tpool_shutdown(next, TPOOL_WAIT));
+    assert_status(TPOOL_OK, tpool_manager_get(manager, 3, TPOOL_PROCESSES, 0, &same));
+    assert_ptr_not_equal(next, same);
+    pid = value_of(same, getpid_task, NULL, 0);
+    assert_status(TPOOL_OK, tpool_manager_release(manager, next));
+    assert_status(TPOOL_OK, tpool_manager_release(manager, same));
+    assert_status(TPOOL_OK, tpool_manager_release(manager, threads));
+    assert_status(TPOOL_OK, tpool_manager_shutdown(manager, false));
+    tpool_manager_destroy(manager);
+    EVENTUALLY(kill((pid_t)pid, 0) != 0 && errno == ESRCH);
+}
+
+static void *slow_count(void *arg) {
+    sleep_ms(2);
+    atomic_fetch_add(&all->count, 1);
+    atomic_store(&all->pid, getpid());
+    return arg;
+}
+/* A program that leaves main with work in a managed pool of processes: it is done, and no process stays. */
+static void at_exit_a_managed_pool_is_drained(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    enum { TASKS = 30 };
+    int how;
+    pid_t child = fork();
+    if (child == 0) {
+        tpool *pool;
+        if (tpool_manager_get(NULL, 2, TPOOL_PROCESSES, 0, &pool) != TPOOL_OK) _exit(1);
+        for (int i = 0; i < TASKS; i++)
+            if (tpool_submit(pool, slow_count, NULL, NULL) != TPOOL_OK) _exit(2);
+        exit(0);
+    }
+    assert_int_equal(child, waitpid(child, &how, 0));
+    assert_int_equal(0, how);
+    assert_int_equal(TASKS, atomic_load(&all->count));
+    EVENTUALLY(kill((pid_t)atomic_load(&all->pid), 0) != 0 && errno == ESRCH);
+}
+
 static void *for_ever(void *arg) {
     (void)arg;
     atomic_fetch_add(&all->arrived, 1);
@@ -516,7 +702,8 @@ static void run_with_timeout_kills_the_process_and_only_that_task(void **state) 
     tpool *pool = create_one();
     tpool_future *future, *next;
     tpool_task task = { .fn = for_ever };
-    assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, TPOOL_MS(20), &future));
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1)); /* so that it runs by then */
+    assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, TPOOL_MS(SLOW_TOOL ? 2000 : 200), &future));
     assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     assert_non_null(strstr(tpool_future_message(future), "tpool_run_with_timeout"));
@@ -562,7 +749,8 @@ static void every_shutdown_ends(void **state) {
         tpool *pool = create((tpool_config){ .max_workers = 2 });
         tpool_future *futures[6];
         set_up(NULL);
-        for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, flags & TPOOL_STOP_RUNNING ? until_stopped : gate_of_processes, NULL, &futures[i]));
+        tpool_fn runs = flags & TPOOL_STOP_RUNNING ? until_stopped : gate_of_processes;
+        for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, runs, NULL, &futures[i]));
         EVENTUALLY(atomic_load(&all->arrived) == 2);
         for (int i = 2; i < 6; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_task, NULL, &futures[i]));
         if (flags & TPOOL_STOP_RUNNING) atomic_store(&all->open, 0);
@@ -591,7 +779,8 @@ static void map_over_an_array(void **state) {
     tpool *pool = create((tpool_config){ .max_workers = 2 });
     for (int c = 0; c < 4; c++) {
         tpool_map_spec spec = { .fn = add_context, .context = &context, .context_size = sizeof context, .items = items,
-                                .count = ITEMS, .stride = sizeof(int), .item_size = sizeof(int), .chunk_size = chunks[c] };
+                                .count = ITEMS, .stride = sizeof(int), .item_size = sizeof(int),
+                                .chunk_size = chunks[c] };
         tpool_map_iter *iter;
         void *result;
         assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
@@ -674,24 +863,34 @@ static void map_over_a_source(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-static void *gate_item(void *item, void *context) { (void)context; pass_gate(); atomic_fetch_add(&all->count, 1); return item; }
-static void *close_map(void *arg) { tpool_map_close(arg); return NULL; }
+static void *gate_item(void *item, void *context) {
+    (void)context;
+    pass_gate();
+    atomic_fetch_add(&all->count, 1);
+    return item;
+}
+static void *close_map(void *arg) {
+    atomic_store(&sleeper, thread_number());
+    tpool_map_close(arg);
+    return NULL;
+}
 static void closing_a_map_leaves_out_the_rest_of_a_chunk(void **state) {
     (void)state;
     int items[50] = { 0 };
     pthread_t thread;
     tpool *pool = create_one();
-    tpool_map_spec spec = { .fn = gate_item, .items = items, .count = 50, .stride = sizeof(int), .item_size = sizeof(int),
+    tpool_map_spec spec = { .fn = gate_item, .items = items, .count = 50, .stride = sizeof(int),
+                            .item_size = sizeof(int),
                             .chunk_size = 50 };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
     EVENTUALLY(atomic_load(&all->arrived) == 1);
+    atomic_store(&sleeper, 0);
     assert_int_equal(0, pthread_create(&thread, NULL, close_map, iter));
-    sleep_ms(20); /* the close has told the process by then, most likely; if not, the test shows nothing */
+    await_sleep_of(thread); /* it has told the process, and waits for the item that runs */
     atomic_store(&all->open, 1);
     assert_int_equal(0, pthread_join(thread, NULL));
-    assert_true(atomic_load(&all->count) >= 1);
-    assert_true(atomic_load(&all->count) <= 50);
+    assert_int_equal(1, atomic_load(&all->count));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -754,7 +953,8 @@ static void *use_parents_pool(void *arg) {
     tpool *pool = *(tpool **)arg;
     size_t nothing = 0;
     return (void *)(intptr_t)(tpool_submit(pool, count_task, NULL, NULL) == TPOOL_BROKEN &&
-                              tpool_for(pool, 0, 1, 1, add_part, &nothing) == TPOOL_BROKEN && tpool_destroy(pool) == TPOOL_BROKEN);
+                              tpool_for(pool, 0, 1, 1, add_part, &nothing) == TPOOL_BROKEN &&
+                                  tpool_destroy(pool) == TPOOL_BROKEN);
 }
 static void the_programs_pools_are_broken_in_a_worker(void **state) {
     (void)state;
@@ -807,7 +1007,8 @@ static void only_listed_descriptors_are_inherited(void **state) {
     assert_true(fd >= 3);
     unlink(path);
     assert_int_equal(3, pwrite(fd, "!!!", 3, 0));
-    tpool *without = create_one(), *with = create((tpool_config){ .max_workers = 1, .descriptors = &fd, .descriptor_count = 1 });
+    tpool *without = create_one(), *with = create((tpool_config){ .max_workers = 1, .descriptors = &fd,
+                                                                  .descriptor_count = 1 });
     assert_int_equal(0, value_of(without, read_from, &fd, sizeof fd));
     assert_int_equal(1, value_of(with, read_from, &fd, sizeof fd));
     (void)open_descriptors;
@@ -815,7 +1016,8 @@ static void only_listed_descriptors_are_inherited(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(with));
     close(fd);
     tpool *pool = NULL;
-    assert_status(TPOOL_INVALID, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .descriptor_count = 1 }));
+    tpool_config none_listed = { .kind = TPOOL_PROCESSES, .descriptor_count = 1 };
+    assert_status(TPOOL_INVALID, tpool_create(&pool, &none_listed));
 }
 
 /* --- beside the rest of the program */
@@ -846,7 +1048,8 @@ static void a_child_of_fork_is_no_user_of_the_pool(void **state) {
     assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, &running));
     pid_t child = fork();
     if (child == 0) {
-        tpool_status a = tpool_submit(pool, count_task, NULL, NULL), b = tpool_kill_workers(pool), c = tpool_destroy(pool);
+        tpool_status a = tpool_submit(pool, count_task, NULL, NULL), b = tpool_kill_workers(pool),
+            c = tpool_destroy(pool);
         _exit(a == TPOOL_BROKEN && b == TPOOL_BROKEN && c == TPOOL_BROKEN ? 0 : 1);
     }
     int how;
@@ -955,7 +1158,10 @@ int main(void) {
         T(caller_runs_blocks_instead), T(a_running_task_is_asked_to_stop),
         T(a_task_asked_to_stop_while_it_waited_knows_from_the_start),
         T(a_run_limit_kills_the_process_and_only_that_task), T(run_with_timeout_kills_the_process_and_only_that_task),
-        T(kill_workers_breaks_what_runs_and_nothing_else), T(every_shutdown_ends), T(map_over_an_array),
+        T(kill_workers_breaks_what_runs_and_nothing_else), T(every_shutdown_ends), T(a_pool_is_resized),
+        T(statistics_count_what_became_of_tasks),
+        T(workers_replaced_after_each_task_stall_nobody), T(a_managed_pool_of_processes),
+        T(at_exit_a_managed_pool_is_drained), T(map_over_an_array),
         T(each_item_has_its_own_result_bytes_and_error), T(map_over_a_source),
         T(closing_a_map_leaves_out_the_rest_of_a_chunk), T(map_needs_sizes),
         T(a_worker_process_may_have_pools_of_its_own), T(the_programs_pools_are_broken_in_a_worker),

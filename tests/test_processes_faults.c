@@ -1,5 +1,5 @@
-/* What can go wrong with a process, for real: only the task concerned ends as TPOOL_BROKEN, everything else completes, the
-   pool goes on, and nothing is left behind. */
+/* What can go wrong with a process, for real: only the task concerned ends as TPOOL_BROKEN, everything else completes,
+   the pool goes on, and nothing is left behind. */
 #include "support.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -38,6 +38,29 @@ static bool is_alive(long pid) {
     return state != 'Z' && state != 'X';
 }
 
+/* Memory shared with workers: descriptors of it, and mappings. */
+static int lines_with(const char *path, const char *part, const char *other) {
+    char line[1024];
+    int count = 0;
+    FILE *file = fopen(path, "r");
+    while (file && fgets(line, sizeof line, file)) count += strstr(line, part) || strstr(line, other);
+    if (file) fclose(file);
+    return count;
+}
+static int shared_mappings(void) { return lines_with("/proc/self/maps", "/memfd:tpool", "/tmp/tpool"); }
+static int shared_descriptors(void) {
+    int count = 0;
+    for (int fd = 0; fd < 1000; fd++) {
+        char path[64], target[256];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(path, target, sizeof target - 1);
+        if (n < 0) continue;
+        target[n] = 0;
+        count += strstr(target, "/memfd:tpool") || strstr(target, "/tmp/tpool");
+    }
+    return count;
+}
+
 static int open_before;
 static int set_up(void **state) {
     (void)state;
@@ -54,6 +77,10 @@ static int tear_down(void **state) {
     }
     if (waitpid(-1, NULL, WNOHANG) != -1 || errno != ECHILD) {
         print_error("a child is left\n");
+        return 1;
+    }
+    if (shared_mappings() || shared_descriptors()) {
+        print_error("shared memory: %d mappings, %d descriptors\n", shared_mappings(), shared_descriptors());
         return 1;
     }
     return 0;
@@ -106,12 +133,18 @@ static void one_bad_among_good_ones(const tpool_task *bad, int code, const char 
     assert_int_equal(GOOD + 2, stats.submitted);
     assert_int_equal(GOOD + 1, stats.completed);
     assert_int_equal(1, stats.failed);
+#ifdef __linux__ /* of each worker that lives: its memory, and in it a page and two windows */
+    assert_in_range(shared_descriptors(), 1, 2);
+    assert_in_range(shared_mappings(), 1, 2 * 3);
+#endif
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 static void *segfaults(void *arg) {
+    char *volatile nobodys = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     signal(SIGSEGV, SIG_DFL); /* a sanitizer's handler would exit */
-    raise(SIGSEGV);
+    signal(SIGBUS, SIG_DFL);
+    *nobodys = 1;
     return arg;
 }
 static void *aborts(void *arg) { (void)arg; abort(); }
@@ -126,18 +159,40 @@ static void *closes_all(void *arg) {
     return arg;
 }
 
-static void a_task_segfaults(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = segfaults }, -SIGSEGV, "SIGSEGV"); }
-static void a_task_aborts(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = aborts }, -SIGABRT, "SIGABRT"); }
+static void a_task_segfaults(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = segfaults }, -SIGSEGV, "SIGSEGV");
+}
+static void a_task_aborts(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = aborts }, -SIGABRT, "SIGABRT");
+}
 static void a_task_exits(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = exits }, 3, "code 3"); }
-static void a_task_exits_at_once(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = exits_at_once }, 4, "code 4"); }
-static void a_task_exits_with_zero(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = exits_with_zero }, 0, "code 0"); }
-static void a_task_is_killed(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = is_killed }, -SIGTERM, "SIGTERM"); }
-static void a_task_stops_itself(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = stops_itself }, -SIGSTOP, "SIGSTOP"); }
-static void a_task_closes_all_descriptors(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = closes_all }, 1, "code 1"); }
+static void a_task_exits_at_once(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = exits_at_once }, 4, "code 4");
+}
+static void a_task_exits_with_zero(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = exits_with_zero }, 0, "code 0");
+}
+static void a_task_is_killed(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = is_killed }, -SIGTERM, "SIGTERM");
+}
+static void a_task_stops_itself(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = stops_itself }, -SIGSTOP, "SIGSTOP");
+}
+static void a_task_closes_all_descriptors(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = closes_all }, 1, "code 1");
+}
 static void *never_returns(void *arg) { for (volatile int i = 0;; i = !i) { } return arg; }
 static void a_task_never_returns(void **s) {
     (void)s;
-    one_bad_among_good_ones(&(tpool_task){ .fn = never_returns, .run_limit_ns = TPOOL_MS(30) }, -SIGKILL, "run_limit_ns");
+    one_bad_among_good_ones(&(tpool_task){ .fn = never_returns, .run_limit_ns = TPOOL_MS(30) }, -SIGKILL,
+                            "run_limit_ns");
 }
 static void a_task_ends_its_thread(void **s) {
     (void)s;
@@ -325,6 +380,17 @@ static void the_program_and_the_server_are_killed(void **state) {
     assert_int_equal(program, waitpid(program, &how, 0));
     no_worker_outlives();
 }
+/* A server that somebody has stopped is told to go on, so that it can end its workers. */
+static void the_program_is_killed_with_its_server_stopped(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    int how;
+    pid_t program = start_program();
+    assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGSTOP));
+    assert_int_equal(0, kill(program, SIGKILL));
+    assert_int_equal(program, waitpid(program, &how, 0));
+    no_worker_outlives();
+}
 static void the_program_ends_with_a_pool_at_work(void **state) {
     (void)state;
     SKIP_UNDER_TSAN();
@@ -435,10 +501,36 @@ static void an_item_takes_only_itself_with_it(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* As many of everything after each fault as before, with the pool still there. */
+static void faults_leave_nothing_behind_while_the_pool_lives(void **state) {
+    (void)state;
+    static const tpool_fn bad[] = { segfaults, exits_at_once, is_killed, stops_itself, closes_all,
+                                    dies_while_returning };
+    tpool *pool = create(1);
+    int descriptors = 0, mappings = 0, memories = 0;
+    for (int i = 0; i < 24; i++) {
+        tpool_future *future;
+        assert_true(value_of(pool, getpid_task) > 0);
+        if (i == 0) {
+            descriptors = descriptors_open();
+            mappings = shared_mappings();
+            memories = shared_descriptors();
+        }
+        assert_int_equal(descriptors, descriptors_open());
+        assert_int_equal(mappings, shared_mappings());
+        assert_int_equal(memories, shared_descriptors());
+        assert_status(TPOOL_OK, tpool_submit(pool, bad[i % 6], NULL, &future));
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+        tpool_future_release(future);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static _Atomic(int) reported;
 static void report(const tpool_error *error, void *context) {
     (void)context;
-    if (error->status == TPOOL_BROKEN && error->code == -SIGABRT && (!error->task || strcmp(error->task, "forgotten") == 0))
+    if (error->status == TPOOL_BROKEN && error->code == -SIGABRT &&
+        (!error->task || strcmp(error->task, "forgotten") == 0))
         atomic_fetch_add(&reported, 1);
 }
 static void a_broken_task_that_nobody_asks_for_is_reported(void **state) {
@@ -503,7 +595,9 @@ int main(void) {
         T(a_task_is_killed), T(a_task_stops_itself), T(a_task_never_returns), T(a_task_closes_all_descriptors),
         T(a_task_ends_its_thread), T(a_task_dies_while_sending_its_result), T(a_task_eats_its_memory_limit),
         T(a_worker_is_killed_from_outside), T(the_server_is_killed), T(a_task_kills_its_server),
-        T(the_program_is_killed), T(the_program_and_the_server_are_killed), T(the_program_ends_with_a_pool_at_work),
+        T(the_program_is_killed), T(the_program_and_the_server_are_killed),
+        T(the_program_is_killed_with_its_server_stopped), T(faults_leave_nothing_behind_while_the_pool_lives),
+        T(the_program_ends_with_a_pool_at_work),
         T(descriptors_run_out), T(an_item_takes_only_itself_with_it),
         T(a_broken_task_that_nobody_asks_for_is_reported), T(everything_at_once),
     };

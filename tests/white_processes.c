@@ -13,6 +13,8 @@ static void counted_free(void *ptr);
 #define TPOOL_FREE(ptr) counted_free(ptr)
 #define TPOOL__FORK() refused_fork()
 #define TPOOL__PROCESS_POINT(kind) at_point(kind)
+#define TPOOL__PATIENCE_MS patience_ms
+static int patience_ms;
 static pid_t refused_fork(void);
 #define TPOOL_IMPLEMENTATION
 #include "support.h"
@@ -21,7 +23,7 @@ static pid_t refused_fork(void);
 #define LIMIT TPOOL_SEC(60)
 
 typedef struct common {
-    _Atomic(int) refused, die_at, deaths, begun, left;
+    _Atomic(int) refused, die_at, deaths, begun, left, arrived, open, program;
 } common;
 static common *all;
 
@@ -61,6 +63,7 @@ static int set_up(void **state) {
     (void)state;
     memset((void *)all, 0, sizeof *all);
     atomic_store(&fail_after, -1);
+    patience_ms = 60000;
     return 0;
 }
 static tpool *create(int workers) {
@@ -106,8 +109,7 @@ static void work_waits_for_the_worker_that_runs_if_a_second_is_refused(void **st
         tpool_future_release(futures[i]);
     }
     tpool_stats stats;
-    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
-    assert_int_equal(1, stats.workers);
+    EVENTUALLY(tpool_get_stats(pool, &stats) == TPOOL_OK && stats.workers == 1); /* the others give up */
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* Refused for a moment only: the worker that has died is replaced, and nothing else is lost. */
@@ -180,7 +182,8 @@ static void a_chunk_taken_and_not_begun_runs_on_another_worker(void **state) {
     int items[10];
     for (int i = 0; i < 10; i++) items[i] = i;
     tpool *pool = create(1);
-    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int), .item_size = sizeof(int),
+    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int),
+                            .item_size = sizeof(int),
                             .chunk_size = 5 };
     tpool_map_iter *iter;
     atomic_store(&all->die_at, 2);
@@ -197,7 +200,10 @@ static void a_chunk_taken_and_not_begun_runs_on_another_worker(void **state) {
 
 /* --- what a damaged worker might send */
 
-static void say(tpool__message message) { if (write(tpool__here.replies, &message, sizeof message) < 0) _exit(1); sleep_ms(20000); }
+static void say(tpool__message message) {
+    if (write(tpool__here.replies, &message, sizeof message) < 0) _exit(1);
+    sleep_ms(20000);
+}
 static tpool__message well(void) {
     tpool__message message;
     memset(&message, 0, sizeof message);
@@ -210,7 +216,12 @@ static void *another_number(void *arg) { tpool__message m = well(); m.number++; 
 static void *another_kind(void *arg) { tpool__message m = well(); m.kind = 77; say(m); return arg; }
 static void *a_reply_out_of_turn(void *arg) { tpool__message m = well(); m.kind = TPOOL__READY; say(m); return arg; }
 static void *too_many_bytes(void *arg) { tpool__message m = well(); m.answer.size = UINT64_MAX; say(m); return arg; }
-static void *just_too_many(void *arg) { tpool__message m = well(); m.answer.size = tpool__here.result.extent.size + 1; say(m); return arg; }
+static void *just_too_many(void *arg) {
+    tpool__message m = well();
+    m.answer.size = tpool__here.result.extent.size + 1;
+    say(m);
+    return arg;
+}
 static void *value_outside(void *arg) {
     tpool__message m = well();
     m.answer.kind = TPOOL__BYTES_AT;
@@ -227,7 +238,11 @@ static void *an_error_without_end(void *arg) {
     say(m);
     return arg;
 }
-static void *half_a_message(void *arg) { if (write(tpool__here.replies, "?", 1) != 1) _exit(1); sleep_ms(20000); return arg; }
+static void *half_a_message(void *arg) {
+    if (write(tpool__here.replies, "?", 1) != 1) _exit(1);
+    sleep_ms(20000);
+    return arg;
+}
 static void *wants_the_impossible(void *arg) {
     tpool__message m = well();
     m.kind = TPOOL__ROOM_WANTED;
@@ -241,7 +256,8 @@ static void *wants_the_impossible(void *arg) {
 static void what_is_not_true_breaks_that_worker_only(void **state) {
     (void)state;
     const tpool_fn liars[] = { another_number, another_kind, a_reply_out_of_turn, too_many_bytes, just_too_many,
-                               value_outside, unknown_answer, an_error_without_end, half_a_message, wants_the_impossible };
+                               value_outside, unknown_answer, an_error_without_end, half_a_message,
+                               wants_the_impossible };
     tpool *pool = create(2);
     for (size_t i = 0; i < sizeof liars / sizeof *liars; i++) {
         tpool_future *liar, *honest;
@@ -270,7 +286,8 @@ static void a_chunk_of_lies_has_an_end(void **state) {
     int items[6];
     for (int i = 0; i < 6; i++) items[i] = i;
     tpool *pool = create(1);
-    tpool_map_spec spec = { .fn = lying_item, .items = items, .count = 6, .stride = sizeof(int), .item_size = sizeof(int),
+    tpool_map_spec spec = { .fn = lying_item, .items = items, .count = 6, .stride = sizeof(int),
+                            .item_size = sizeof(int),
                             .chunk_size = 6 };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
@@ -280,6 +297,229 @@ static void a_chunk_of_lies_has_an_end(void **state) {
     assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
     tpool_map_close(iter);
     assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* --- what a worker that is no longer the program's friend might do to what they share */
+
+/* Cut short, it would be SIGBUS for the program; filled from behind, a request would wait for ever. */
+static void *cuts_the_memory(void *arg) {
+    (void)arg;
+    bool cut = ftruncate(tpool__here.memory, 0) == 0;
+#if defined(F_GET_SEALS)
+    /* nor can it seal */
+    if (fcntl(tpool__here.memory, F_ADD_SEALS, F_SEAL_GROW) == 0 || errno != EPERM) return (void *)2;
+#endif
+    return (void *)(intptr_t)cut;
+}
+static void the_shared_memory_cannot_be_cut(void **state) {
+    (void)state;
+    tpool_future *future;
+    void *result;
+    char large[200000] = { 5 };
+    tpool *pool = create(1);
+    assert_status(TPOOL_OK, tpool_submit(pool, cuts_the_memory, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    assert_null(result);
+    tpool_future_release(future);
+    /* it can still grow */
+    assert_status(TPOOL_OK, tpool_submit_copy(pool, cuts_the_memory, large, sizeof large, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    assert_null(result);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *fills_its_requests(void *arg) {
+    char path[64], bytes[4096] = { 0 };
+    snprintf(path, sizeof path, "/proc/self/fd/%d", tpool__here.requests);
+    int fd = open(path, O_WRONLY | O_NONBLOCK);
+    while (fd >= 0 && write(fd, bytes, sizeof bytes) > 0) { }
+    atomic_store(&all->left, fd >= 0);
+    tpool__message message = well();
+    message.kind = TPOOL__ROOM_WANTED; /* which is to be answered */
+    message.size = 100;
+    say(message);
+    return arg;
+}
+static void a_worker_that_fills_its_requests_stops_nobody(void **state) {
+    (void)state;
+    tpool_future *future, *next;
+    tpool *pool = create(1);
+    assert_status(TPOOL_OK, tpool_submit(pool, fills_its_requests, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    assert_int_equal(1, atomic_load(&all->left));
+    assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
+    tpool_future_release(future);
+    tpool_future_release(next);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* A process that the worker leaves behind, which writes over the answers and the page all the time, so also between the
+ * program's look at a length and its use. */
+static void spoil(void) {
+    static const uint64_t sizes[] = { 0, 16, 4096, UINT64_MAX, (uint64_t)1 << 63, 65536, 7 };
+    tpool__page *page = tpool__here.page;
+    char *bytes = tpool__here.result.bytes;
+    pid_t program = (pid_t)atomic_load(&all->program);
+    for (uint64_t turn = 0; !atomic_load(&all->open) && kill(program, 0) == 0; turn++) {
+        for (size_t at = turn % 5 * 16; at + sizeof(tpool__answer) < 8192; at += 80) {
+            tpool__answer *answer = (tpool__answer *)(void *)(bytes + at);
+            answer->kind = (uint32_t)(turn + at / 16) % 7;
+            answer->size = sizes[(turn + at) % 7];
+            answer->value = sizes[turn % 7];
+        }
+        atomic_store(&page->items_used, (uintptr_t)sizes[turn % 7]);
+        atomic_store(&page->items_done, (uint32_t)turn % 40);
+    }
+    _exit(0);
+}
+static void *spoiled_item(void *item, void *context) {
+    int n = *(int *)item;
+    char bytes[100];
+    (void)context;
+    if (n % 400 == 1) {
+        void *kept[] = { tpool__here.page, tpool__here.result.bytes };
+        pid_t child = fork();
+        if (child == 0) {
+            tpool__here.page = kept[0]; /* a child of fork is no worker, but what is mapped stays */
+            tpool__here.result.bytes = kept[1];
+            spoil();
+        }
+    }
+    memset(bytes, n, sizeof bytes);
+    return n % 3 ? tpool_return(bytes, (size_t)(n % 100)) : n % 2 ? tpool_raise(n, "%d", n) : NULL;
+}
+static void answers_that_change_while_they_are_read_harm_nobody(void **state) {
+    (void)state;
+    enum { ITEMS = 2000 };
+    static int items[ITEMS];
+    for (int i = 0; i < ITEMS; i++) items[i] = i;
+    tpool *pool = create(2);
+    tpool_map_spec spec = { .fn = spoiled_item, .items = items, .count = ITEMS, .stride = sizeof(int),
+                            .item_size = sizeof(int), .chunk_size = 40 };
+    tpool_map_iter *iter;
+    uintptr_t sum = 0;
+    atomic_store(&all->program, getpid());
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < ITEMS; i++) { /* whatever it says of them, what it gives is there */
+        void *result;
+        const tpool_error *error;
+        tpool_status status = tpool_map_next(iter, LIMIT, &result);
+        assert_true(status == TPOOL_OK || status == TPOOL_FAILED || status == TPOOL_BROKEN);
+        assert_status(TPOOL_OK, tpool_map_error(iter, &error));
+        if (error) sum += strlen(error->message);
+        size_t size = tpool_map_result_size(iter);
+        assert_true(size <= 65536);
+    }
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    atomic_store(&all->open, 1);
+    assert_true(sum < UINTPTR_MAX);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Each field of an answer, wrong in each way, in a copy as the program has it. */
+static void no_answer_is_believed_beyond_its_bytes(void **state) {
+    (void)state;
+    static const uint64_t sizes[] = { 0, 1, 15, 16, 17, 1000, UINT32_MAX, INT64_MAX, UINT64_MAX - 15, UINT64_MAX };
+    tpool__page page;
+    for (uint32_t kind = 0; kind < 8; kind++)
+        for (int s = 0; s < 10; s++)
+            for (int v = 0; v < 10; v++)
+                for (size_t used = 0; used <= 256; used += 8) {
+                    _Alignas(max_align_t) char *window = malloc(256); /* so that a look beyond is seen by the tools */
+                    tpool__slot slots[2] = { { NULL, NULL }, { NULL, NULL } };
+                    tpool__chunk chunk;
+                    tpool__child child;
+                    memset(&chunk, 0, sizeof chunk);
+                    memset(&child, 0, sizeof child);
+                    memset(window, 0, 256);
+                    chunk.slots = slots;
+                    chunk.count = 2;
+                    child.page = &page;
+                    child.result.bytes = window;
+                    child.result.extent.size = 256;
+                    tpool__answer answer = { sizes[v], kind, 3, sizes[s], 0 };
+                    memcpy(window, &answer, sizeof answer);
+                    size_t believed = tpool__read_items(&child, &chunk, 0, 2, used);
+                    if (believed >= 1 && slots[0].outcome && slots[0].outcome->kind == TPOOL__BYTES) {
+                        assert_true(TPOOL__ANSWER_ROOM + slots[0].outcome->size <= used);
+                        assert_true(kind == TPOOL__SOME_BYTES || sizes[v] <= sizes[s]);
+                    }
+                    assert_true(believed == 0 || (kind >= TPOOL__A_VALUE && kind <= TPOOL__NO_ROOM));
+                    for (int i = 0; i < 2; i++) tpool__outcome_free(slots[i].outcome);
+                    tpool__answers_free(&chunk);
+                    free(window);
+                    size_t beyond = 257 + used;
+                    assert_int_equal(0, tpool__read_items(&child, &chunk, 0, 2, beyond));
+                }
+}
+
+/* --- a server that does not answer, since somebody has stopped it */
+
+static void pass_gate(void) {
+    atomic_fetch_add(&all->arrived, 1);
+    while (!atomic_load(&all->open)) sleep_ms(1);
+}
+static void *gate_task_of_processes(void *arg) { pass_gate(); return arg; }
+static bool is_gone(pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; }
+
+/* No submit waits for a worker that is being started: all this happens while the server stands still. */
+static void a_stopped_server_stalls_no_submit(void **state) {
+    (void)state;
+    enum { TASKS = 20 };
+    tpool_future *futures[TASKS];
+    tpool *pool = create(4);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
+    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &futures[i]));
+    for (int i = 0; i < TASKS; i++) {
+        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
+        tpool_future_release(futures[i]);
+    }
+    assert_int_equal(0, kill(pool->server->pid, SIGCONT));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_server_that_stays_stopped_is_replaced_by_its_spare(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    pid_t stopped = pool->server->pid;
+    patience_ms = 200;
+    assert_int_equal(0, kill(stopped, SIGSTOP));
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    EVENTUALLY(is_gone(stopped));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_run_limit_holds_with_a_stopped_server(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    patience_ms = 200;
+    tpool_task task = { .fn = gate_task_of_processes, .run_limit_ns = TPOOL_MS(100) };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_stopped_server_does_not_outlive_its_pool(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    patience_ms = 200;
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    pid_t stopped = pool->server->pid;
+    assert_int_equal(0, kill(stopped, SIGSTOP));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(is_gone(stopped));
 }
 
 /* --- memory */
@@ -307,7 +547,8 @@ static bool scenario(void) {
     } else {
         whole = false;
     }
-    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 4, .stride = sizeof(int), .item_size = sizeof(int),
+    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 4, .stride = sizeof(int),
+                            .item_size = sizeof(int),
                             .chunk_size = 2 };
     if (tpool_map(pool, &spec, &iter) == TPOOL_OK) {
         for (tpool_status status; (status = tpool_map_next(iter, LIMIT, NULL)) != TPOOL_END;) {
@@ -347,7 +588,11 @@ int main(void) {
         T(a_replacement_refused_for_a_moment_is_tried_again), T(a_replacement_refused_for_good_strands_nobody),
         T(a_task_taken_and_not_begun_runs_on_another_worker), T(a_task_that_no_worker_lives_to_begin_is_broken),
         T(a_chunk_taken_and_not_begun_runs_on_another_worker), T(what_is_not_true_breaks_that_worker_only),
-        T(a_chunk_of_lies_has_an_end), T(each_allocation_may_fail),
+        T(a_chunk_of_lies_has_an_end), T(the_shared_memory_cannot_be_cut),
+        T(a_worker_that_fills_its_requests_stops_nobody), T(answers_that_change_while_they_are_read_harm_nobody),
+        T(no_answer_is_believed_beyond_its_bytes), T(a_stopped_server_stalls_no_submit),
+        T(a_server_that_stays_stopped_is_replaced_by_its_spare), T(a_run_limit_holds_with_a_stopped_server),
+        T(a_stopped_server_does_not_outlive_its_pool), T(each_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
