@@ -2,7 +2,6 @@
    what the calls say to bad input, and what happens when everybody asks at once. Idle times, with a clock that the test
    sets, are in white_manager.c; the end of the process is in test_exit.c. */
 #include "support.h"
-#include <sys/wait.h>
 
 static tpool_manager *new_manager(tpool_manager_config config) {
     tpool_manager *manager = NULL;
@@ -827,6 +826,7 @@ static void the_global_manager_comes_back_after_its_shutdown(void **state) {
     assert_status(TPOOL_OK, tpool_manager_global_shutdown());
 }
 
+#if HAVE_FORK
 static int in_child(tpool_manager *own, tpool *lent, tpool *global_lent) {
     tpool *pool = lent;
     tpool_manager_stats stats;
@@ -844,8 +844,10 @@ static int in_child(tpool_manager *own, tpool *lent, tpool *global_lent) {
     if (tpool_manager_global_shutdown() != TPOOL_OK) return 11;
     return 0;
 }
+#endif
 static void after_fork_the_global_manager_is_fresh_and_others_are_the_parents(void **state) {
     (void)state;
+#if HAVE_FORK
     tpool_manager *own = new_manager((tpool_manager_config){ 0 });
     tpool *lent = get(own, 1), *global_lent = get(NULL, 2);
     if (!SLOW_TOOL) {   /* ThreadSanitizer ends a child whose threads take the places of the parent's */
@@ -866,6 +868,9 @@ static void after_fork_the_global_manager_is_fresh_and_others_are_the_parents(vo
     release(own, lent);
     tpool_manager_destroy(own);
     assert_status(TPOOL_OK, tpool_manager_global_shutdown());
+#else
+    skip();
+#endif
 }
 
 /* ---- Everybody at once ---- */
