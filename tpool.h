@@ -701,8 +701,12 @@
 #error "tpool.h: define both TPOOL_MALLOC and TPOOL_FREE, or neither"
 #endif
 
-#if defined(__GNUC__)
+#if defined(__MINGW32__) && !defined(__clang__)
+#define TPOOL__PRINTF(text, first) __attribute__((format(gnu_printf, text, first))) /* C's formats, not those of msvcrt */
+#elif defined(__GNUC__)
 #define TPOOL__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#endif
+#if defined(__GNUC__)
 #define TPOOL__NODISCARD __attribute__((warn_unused_result))
 #define TPOOL__UNUSED __attribute__((unused))
 #else
@@ -1581,7 +1585,7 @@ static void tpool__word_wake(tpool__u32 *word) {
 static void tpool__park_reset(void) { }
 #elif defined(TPOOL__PARK_WIN32)
 static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
-    int64_t ms = (ns + 999999) / 1000000;
+    int64_t ms = ns / 1000000 + (ns % 1000000 > 0);
     WaitOnAddress((volatile VOID *)word, &expected, sizeof expected, ms > 86400000 ? 86400000 : (DWORD)ms);
 }
 static void tpool__word_wake(tpool__u32 *word) { WakeByAddressSingle((PVOID)word); }
@@ -2574,6 +2578,7 @@ struct tpool__worker {
     bool in_use, asleep, timed;
     tpool__worker *sleep_next, *sleep_previous;
     tpool__thread_handle handle;
+    tpool__thread_handle left;  /* of a thread that a task ended: joined by the next one here, or by the shutdown */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4607,7 +4612,9 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
 }
 
 /* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. */
-static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize) {
+/* in_hook: in the thread's exit hook, which joins nobody: while one runs, the system may let no other thread end (Wine
+ * calls those of Windows under a lock that ending threads need). */
+static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize, bool in_hook) {
     tpool *pool = worker->pool;
     worker->retired = true;
     tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
@@ -4623,7 +4630,12 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     self->stack_floor = 0;
     tpool__lock(&pool->lock);
     tpool__thread_handle before = pool->last_ended;
-    pool->last_ended = worker->handle;
+    if (in_hook) {
+        before.valid = false;
+        worker->left = worker->handle;
+    } else {
+        pool->last_ended = worker->handle;
+    }
     worker->handle.valid = false;
     worker->in_use = false;
     tpool *heir = NULL;
@@ -4664,6 +4676,7 @@ static void tpool__worker_main(void *argument) {
     tpool *pool = worker->pool;
     tpool__thread *self = tpool__self();
     tpool__thread_name(pool->name, worker->index);
+    tpool__thread_join(&worker->left); /* seldom one, which has long left its tasks */
     self->worker = worker;
     self->stack_top = tpool__stack_here();
     self->stack_floor = 0;
@@ -4698,7 +4711,7 @@ static void tpool__worker_main(void *argument) {
     bool finalize = ready;
     tpool__lock(&pool->lock); /* wait for the one who started this thread to have stored its handle */
     tpool__unlock(&pool->lock);
-    tpool__worker_ended(self, worker, finalize);
+    tpool__worker_ended(self, worker, finalize, false);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -5999,6 +6012,19 @@ static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING) tpool__stop_in_child(pool, NULL, false);
 }
 
+/* Of a pool whose workers have all ended: a thread that nobody has joined. Each other has been joined by the one that
+ * ended after it, or that took its place. */
+static bool tpool__take_ended(tpool *pool, tpool__thread_handle *ended) {
+    tpool__lock(&pool->lock);
+    tpool__thread_handle *found = &pool->last_ended;
+    tpool__worker *worker = tpool__load_relaxed(&pool->workers); /* relaxed: written under pool->lock */
+    for (; !found->valid && worker; worker = tpool__load_relaxed(&worker->next)) found = &worker->left;
+    *ended = *found;
+    found->valid = false;
+    tpool__unlock(&pool->lock);
+    return ended->valid;
+}
+
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
@@ -6014,11 +6040,7 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (tpool__is_stranded(pool)) return TPOOL_NO_THREAD; /* no worker has ended, because none is there */
     tpool_status status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
-    tpool__lock(&pool->lock);
-    tpool__thread_handle last = pool->last_ended; /* each that ended has joined the one before */
-    pool->last_ended.valid = false;
-    tpool__unlock(&pool->lock);
-    tpool__thread_join(&last);
+    for (tpool__thread_handle ended; tpool__take_ended(pool, &ended);) tpool__thread_join(&ended);
     return TPOOL_OK;
 }
 
@@ -8318,7 +8340,7 @@ static void tpool__thread_ended(void *armed) {
     if (worker) {
         worker->newest_job = worker->oldest_private_job = NULL;
         tpool__leave_pool(worker);
-        tpool__worker_ended(self, worker, true);
+        tpool__worker_ended(self, worker, true, true);
     }
     tpool__cache_flush(self);
     /* who searched for cycles and saw a task of this thread's has finished looking at it */

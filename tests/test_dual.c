@@ -1,7 +1,6 @@
 /* The dual pools. Their state is that of the whole process, so each story is played by a process of its own: this
    program again, with the story's name as its argument. A story that goes wrong says so on stderr and ends with 1. */
 #include "story.h"
-#include <sys/syscall.h>
 
 static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
 
