@@ -74,7 +74,7 @@ one_test() {
         echo "NOT BUILT $test"
         return
     fi
-    (cd "$folder" && timeout -k 5 "$limit" $runner "./$name" "${arguments[@]}") >"$program.log" 2>&1 || status=$?
+    (cd "$folder" && TEST_RUNNER=$runner timeout -k 5 "$limit" $runner "./$name" "${arguments[@]}") >"$program.log" 2>&1 || status=$?
     [ $status -eq 77 ] && { echo "skipped $test, by itself"; return; }
     local passed
     passed=$(grep -a '^\[  PASSED  \]' "$program.log" | grep -oE '[0-9]+' | head -n 1)

@@ -85,6 +85,16 @@ static inline void sleep_ms(int ms) {
 static inline void alarm(unsigned seconds) { (void)seconds; }
 #endif
 
+#if HAVE_FORK
+/* This program anew, by the emulator that TEST_RUNNER names, if it needs one (tests/platforms.sh). */
+static inline _Noreturn void become_program(const char *program, const char *argument) {
+    const char *runner = getenv("TEST_RUNNER");
+    if (runner && *runner) execlp(runner, runner, program, argument, (char *)NULL);
+    else execl(program, program, argument, (char *)NULL);
+    _exit(127);
+}
+#endif
+
 /* The name that the system knows the calling thread by. False: it does not tell. */
 static inline bool thread_name(char *name, size_t size) {
 #if defined(__linux__)

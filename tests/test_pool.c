@@ -166,8 +166,7 @@ static void a_process_bound_to_one_cpu_counts_one(void **state) {
             break;
         }
         if (sched_setaffinity(0, sizeof first, &first) != 0) _exit(102);
-        execl(program, program, "cpu_count", (char *)NULL);
-        _exit(127);
+        become_program(program, "cpu_count");
     }
     int ended;
     assert_true(child > 0);

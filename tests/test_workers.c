@@ -1010,7 +1010,7 @@ static void workers_get_the_stack_size_asked_for(void **state) {
 #if SIZE_MAX > UINT32_MAX
 #define ABSURD_STACK ((size_t)1 << 60)
 #else
-#define ABSURD_STACK ((size_t)3 << 30)
+#define ABSURD_STACK ((size_t)4000 << 20)
 #endif
 
 static void when_every_thread_is_refused_nothing_is_taken(void **state) {
