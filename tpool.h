@@ -9,7 +9,8 @@
  *                          #include "tpool.h"
  *      In all others:      #include "tpool.h"
  *
- *  Compile with -pthread. Needs C11 with atomics; the declarations are C++11 too.
+ *  Compile with -pthread; for Windows, by mingw, link with -lsynchronization. Needs C11 with atomics; the declarations
+ *  are C++11 too, and need no C library.
  *
  * ====================================================================================================================
  *  CONTENTS        search for the mark
@@ -117,7 +118,10 @@
  *  Threads. Any call from any thread, tasks and callbacks included, unless its comment says otherwise; none from a
  *  signal handler. Workers start when they are needed, and have asynchronous signals blocked, so that your handlers
  *  run on your own threads. With one worker, tasks of equal priority start in the order submitted, with more in about
- *  that order.
+ *  that order. A task may end its thread (thrd_exit, pthread_exit, ExitThread): it is TPOOL_BROKEN then, like those
+ *  beneath it on the same stack, and the worker is replaced. What has to run for it (arg_free, callbacks, on_failure,
+ *  the finalizer) runs as the thread ends; on Windows it may not wait there for a thread to end, as in any callback of
+ *  FlsAlloc.
  *
  *  Time. Relative limits in nanoseconds, int64_t, on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
  *
@@ -8307,7 +8311,7 @@ static void tpool__at_exit(void) {
         (void)tpool_shutdown(low, TPOOL_WAIT);
 }
 
-/* Tasks whose thread was ended beneath them, by thrd_exit or pthread_exit: their stack is gone, their blocks are not. */
+/* Tasks whose thread was ended beneath them, by thrd_exit or the like: their stack is gone, their blocks are not. */
 static void tpool__abandon_tasks(tpool__thread *self) {
     tpool_future *task = self->running;
     self->running = NULL;
