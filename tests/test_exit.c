@@ -251,8 +251,10 @@ static int work_of_the_global_manager_completes(void) {
 static void *use_low_from_managed(void *arg) {
     (void)arg;
     tpool_future *future;
-    sleep_ms(20);   /* the high-level pool is long drained */
-    if (tpool_submit(tpool_high_level(), say_task, "x", NULL) != TPOOL_SHUTDOWN) say("R");
+    tpool_status refused;   /* soon the high-level pool is drained, and takes no more */
+    int64_t end = tpool_now() + LIMIT;
+    while ((refused = tpool_submit(tpool_high_level(), nothing, NULL, NULL)) == TPOOL_OK && tpool_now() < end) sleep_ms(5);
+    if (refused != TPOOL_SHUTDOWN) say("R");
     if (tpool_submit(tpool_low_level(), say_task, "l", &future) != TPOOL_OK) { say("R"); return NULL; }
     if (tpool_future_result(future, LIMIT, NULL) != TPOOL_OK) say("R");
     tpool_future_release(future);
