@@ -9,7 +9,8 @@
  *                          #include "tpool.h"
  *      In all others:      #include "tpool.h"
  *
- *  Compile with -pthread. Needs C11 with atomics; the declarations are C++11 too.
+ *  Compile with -pthread; for Windows, by mingw, link with -lsynchronization. Needs C11 with atomics; the declarations
+ *  are C++11 too, and need no C library.
  *
  * ====================================================================================================================
  *  CONTENTS        search for the mark
@@ -118,7 +119,10 @@
  *  Threads. Any call from any thread, tasks and callbacks included, unless its comment says otherwise; none from a
  *  signal handler. Workers start when they are needed, and have asynchronous signals blocked, so that your handlers
  *  run on your own threads. With one worker, tasks of equal priority start in the order submitted, with more in about
- *  that order.
+ *  that order. A task may end its thread (thrd_exit, pthread_exit, ExitThread): it is TPOOL_BROKEN then, like those
+ *  beneath it on the same stack, and the worker is replaced. What has to run for it (arg_free, callbacks, on_failure,
+ *  the finalizer) runs as the thread ends; on Windows it may not wait there for a thread to end, as in any callback of
+ *  FlsAlloc.
  *
  *  Time. Relative limits in nanoseconds, int64_t, on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
  *
@@ -703,8 +707,12 @@
 #error "tpool.h: define both TPOOL_MALLOC and TPOOL_FREE, or neither"
 #endif
 
-#if defined(__GNUC__)
+#if defined(__MINGW32__) && !defined(__clang__)
+#define TPOOL__PRINTF(text, first) __attribute__((format(gnu_printf, text, first))) /* C's formats, not those of msvcrt */
+#elif defined(__GNUC__)
 #define TPOOL__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#endif
+#if defined(__GNUC__)
 #define TPOOL__NODISCARD __attribute__((warn_unused_result))
 #define TPOOL__UNUSED __attribute__((unused))
 #else
@@ -1587,7 +1595,7 @@ static void tpool__word_wake(tpool__u32 *word) {
 static void tpool__park_reset(void) { }
 #elif defined(TPOOL__PARK_WIN32)
 static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
-    int64_t ms = (ns + 999999) / 1000000;
+    int64_t ms = ns / 1000000 + (ns % 1000000 > 0);
     WaitOnAddress((volatile VOID *)word, &expected, sizeof expected, ms > 86400000 ? 86400000 : (DWORD)ms);
 }
 static void tpool__word_wake(tpool__u32 *word) { WakeByAddressSingle((PVOID)word); }
@@ -2655,6 +2663,7 @@ struct tpool__worker {
     bool in_use, asleep, timed;
     tpool__worker *sleep_next, *sleep_previous;
     tpool__thread_handle handle;
+    tpool__thread_handle left;  /* of a thread that a task ended: joined by the next one here, or by the shutdown */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4705,8 +4714,9 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     }
 }
 
-/* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. */
-static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize) {
+/* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. In the thread's exit
+ * hook (in_hook) it joins nobody: while one runs, the system may let no other thread end. */
+static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize, bool in_hook) {
     tpool *pool = worker->pool;
     worker->retired = true;
     tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
@@ -4722,7 +4732,12 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     self->stack_floor = 0;
     tpool__lock(&pool->lock);
     tpool__thread_handle before = pool->last_ended;
-    pool->last_ended = worker->handle;
+    if (in_hook) {
+        before.valid = false;
+        worker->left = worker->handle;
+    } else {
+        pool->last_ended = worker->handle;
+    }
     worker->handle.valid = false;
     worker->in_use = false;
     tpool *heir = NULL;
@@ -4763,6 +4778,7 @@ static void tpool__worker_main(void *argument) {
     tpool *pool = worker->pool;
     tpool__thread *self = tpool__self();
     tpool__thread_name(pool->name, worker->index);
+    tpool__thread_join(&worker->left); /* seldom one, which has long left its tasks */
     self->worker = worker;
     self->serves = true;
     self->stack_top = tpool__stack_here();
@@ -4797,7 +4813,7 @@ static void tpool__worker_main(void *argument) {
     bool finalize = ready;
     tpool__lock(&pool->lock); /* wait for the one who started this thread to have stored its handle */
     tpool__unlock(&pool->lock);
-    tpool__worker_ended(self, worker, finalize);
+    tpool__worker_ended(self, worker, finalize, false);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -6114,6 +6130,19 @@ static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING) tpool__stop_in_child(pool, NULL, false);
 }
 
+/* Of a pool whose workers have all ended: a thread that nobody has joined. Each other has been joined by the one that
+ * ended after it, or that took its place. */
+static bool tpool__take_ended(tpool *pool, tpool__thread_handle *ended) {
+    tpool__lock(&pool->lock);
+    tpool__thread_handle *found = &pool->last_ended;
+    tpool__worker *worker = tpool__load_relaxed(&pool->workers); /* relaxed: written under pool->lock */
+    for (; !found->valid && worker; worker = tpool__load_relaxed(&worker->next)) found = &worker->left;
+    *ended = *found;
+    found->valid = false;
+    tpool__unlock(&pool->lock);
+    return ended->valid;
+}
+
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
@@ -6130,11 +6159,7 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (tpool__is_stranded(pool)) return TPOOL_NO_THREAD; /* no worker has ended, because none is there */
     tpool_status status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
-    tpool__lock(&pool->lock);
-    tpool__thread_handle last = pool->last_ended; /* each that ended has joined the one before */
-    pool->last_ended.valid = false;
-    tpool__unlock(&pool->lock);
-    tpool__thread_join(&last);
+    for (tpool__thread_handle ended; tpool__take_ended(pool, &ended);) tpool__thread_join(&ended);
     return TPOOL_OK;
 }
 
@@ -8415,7 +8440,7 @@ static void tpool__at_exit(void) {
         (void)tpool_shutdown(low, TPOOL_WAIT);
 }
 
-/* Tasks whose thread was ended beneath them, by thrd_exit or pthread_exit: their stack is gone, their blocks are not. */
+/* Tasks whose thread was ended beneath them, by thrd_exit or the like: their stack is gone, their blocks are not. */
 static void tpool__abandon_tasks(tpool__thread *self) {
     tpool_future *task = self->running;
     self->running = NULL;
@@ -8449,7 +8474,7 @@ static void tpool__thread_ended(void *armed) {
         self->worker->newest_job = self->worker->oldest_private_job = NULL;
         tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
     }
-    if (self->worker) tpool__worker_ended(self, self->worker, true);
+    if (self->worker) tpool__worker_ended(self, self->worker, true, true);
     tpool__cache_flush(self);
     /* who searched for cycles and saw a task of this thread's has finished looking at it */
     tpool__lock(&tpool__cycles.lock);

@@ -20,6 +20,15 @@
 #ifdef __linux__
 #include <sys/syscall.h>
 #endif
+#if defined(_WIN32)
+#define HAVE_FORK 0
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#else
+#define HAVE_FORK 1
+#include <sys/types.h>
+#include <sys/wait.h>
+#endif
 #include <cmocka.h>
 
 #include "tpool.h"
@@ -69,6 +78,42 @@ static inline void *gate_task(void *arg) { gate_pass((gate *)arg); return arg; }
 static inline void sleep_ms(int ms) {
     struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000L };
     while (nanosleep(&t, &t) != 0) { }
+}
+
+#if defined(_WIN32)
+/* Windows has no alarm clock for a test that hangs: there whoever runs the tests limits them. */
+static inline void alarm(unsigned seconds) { (void)seconds; }
+#endif
+
+#if HAVE_FORK
+/* This program anew, by the emulator that TEST_RUNNER names, if it needs one (tests/platforms.sh). */
+static inline _Noreturn void become_program(const char *program, const char *argument) {
+    const char *runner = getenv("TEST_RUNNER");
+    if (runner && *runner) execlp(runner, runner, program, argument, (char *)NULL);
+    else execl(program, program, argument, (char *)NULL);
+    _exit(127);
+}
+#endif
+
+/* The name that the system knows the calling thread by. False: it does not tell. */
+static inline bool thread_name(char *name, size_t size) {
+#if defined(__linux__)
+    return pthread_getname_np(pthread_self(), name, size) == 0;
+#elif defined(_WIN32)
+    typedef HRESULT(WINAPI * get_description)(HANDLE, PWSTR *);   /* since Windows 10 */
+    FARPROC found = GetProcAddress(GetModuleHandleA("kernel32.dll"), "GetThreadDescription");
+    get_description get;
+    PWSTR wide = NULL;
+    memcpy(&get, &found, sizeof get);
+    if (!found || FAILED(get(GetCurrentThread(), &wide))) return false;
+    int length = WideCharToMultiByte(CP_UTF8, 0, wide, -1, name, (int)size, NULL, NULL);
+    LocalFree(wide);
+    return length > 0;
+#else
+    (void)name;
+    (void)size;
+    return false;
+#endif
 }
 
 /* A look at a process in which there is no cmocka, a story or a child: it ends where something is not as it must be. */
@@ -155,16 +200,6 @@ static inline tpool_stats stats_of(tpool *pool) {
 }
 static inline void *nothing(void *arg) { return arg; }
 
-/* A call that may block, made by a thread of its own. */
-typedef struct background {
-    pthread_t thread;
-    tpool_status (*call)(void *context);
-    void *context;
-    atomic_int thread_id;   /* the system's number; 0 until it is about to call */
-    atomic_bool returned;
-    tpool_status status;
-} background;
-
 /* The system's number of the calling thread, for thread_sleeps; elsewhere than on Linux just not 0. */
 static inline int system_thread(void) {
 #ifdef __linux__
@@ -173,22 +208,7 @@ static inline int system_thread(void) {
     return 1;
 #endif
 }
-static inline void *background_main(void *arg) {
-    background *b = (background *)arg;
-    atomic_store(&b->thread_id, system_thread());
-    b->status = b->call(b->context);
-    atomic_store(&b->returned, true);
-    return NULL;
-}
-static inline void background_start(background *b, tpool_status (*call)(void *context), void *context) {
-    b->call = call;
-    b->context = context;
-    atomic_store(&b->thread_id, 0);
-    atomic_store(&b->returned, false);
-    REQUIRE(pthread_create(&b->thread, NULL, background_main, b) == 0);
-}
-
-/* The system says that the thread of this number (0: not known yet) sleeps. */
+/* The system says that the thread of this number (0: not known yet) sleeps. Where it does not tell, a pause must do. */
 static inline bool thread_sleeps(int id) {
     if (id == 0) return false;
 #ifdef __linux__
@@ -205,6 +225,37 @@ static inline bool thread_sleeps(int id) {
     return true;
 #endif
 }
+/* Waits until it sleeps: at several looks in a row, so that a short sleep on a lock does not count. */
+static inline void await_thread_asleep(const atomic_int *id) {
+    int looks = 0;
+    REQUIRE_EVENTUALLY((looks = thread_sleeps(atomic_load(id)) ? looks + 1 : 0) >= 5);
+}
+
+/* A call that may block, made by a thread of its own. */
+typedef struct background {
+    pthread_t thread;
+    tpool_status (*call)(void *context);
+    void *context;
+    atomic_int thread_id;   /* the system's number; 0 until it is about to call */
+    atomic_bool returned;
+    tpool_status status;
+} background;
+
+static inline void *background_main(void *arg) {
+    background *b = (background *)arg;
+    atomic_store(&b->thread_id, system_thread());
+    b->status = b->call(b->context);
+    atomic_store(&b->returned, true);
+    return NULL;
+}
+static inline void background_start(background *b, tpool_status (*call)(void *context), void *context) {
+    b->call = call;
+    b->context = context;
+    atomic_store(&b->thread_id, 0);
+    atomic_store(&b->returned, false);
+    REQUIRE(pthread_create(&b->thread, NULL, background_main, b) == 0);
+}
+
 /* Returns once the call blocks: asleep at several looks in a row, so that a short sleep on a lock does not count. */
 static inline void background_await_block(background *b) {
     int looks = 0;

@@ -2,8 +2,6 @@
    could, and that a look really notices what a look is to notice. Each test gathers what it saw, lets everything go,
    and checks then, so that a broken promise fails and does not hang. */
 #include "support.h"
-#include <sys/types.h>
-#include <sys/wait.h>
 
 /* Long enough for any machine; a wait that needs it is one that would have hung. */
 
@@ -970,6 +968,7 @@ static void a_limited_run_with_no_time_at_all_is_cancelled_or_done(void **state)
 
 static void after_a_fork_even_calls_that_threads_do_not_know_give_broken(void **state) {
     (void)state;
+#if HAVE_FORK
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     pid_t child = fork();
@@ -986,6 +985,9 @@ static void after_a_fork_even_calls_that_threads_do_not_know_give_broken(void **
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_true(WIFEXITED(status));
     assert_int_equal(0, WEXITSTATUS(status));
+#else
+    skip();
+#endif
 }
 
 int main(void) {

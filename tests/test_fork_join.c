@@ -5,9 +5,6 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
-#ifdef __linux__
-#include <sys/syscall.h>
-#endif
 
 #define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
 
@@ -25,35 +22,6 @@ static void *take(tpool_future *future) {
     assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
     tpool_future_release(future);
     return value;
-}
-
-/* The calling thread's number for await_asleep. */
-static long thread_number(void) {
-#ifdef __linux__
-    return (long)syscall(SYS_gettid);
-#else
-    return 0;
-#endif
-}
-
-/* Waits until the thread sleeps, as one does that blocks in a join: nothing in the interface shows that from outside.
-   Where the system does not tell, a pause must do. */
-static void await_asleep(long thread) {
-    char path[64];
-    int seen_asleep = 0;
-    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", thread);
-    for (int polls = 0; polls < 5000 && seen_asleep < 10; polls++) {
-        FILE *file = fopen(path, "r");
-        char line[512] = "";
-        if (file == NULL) {
-            sleep_ms(100);
-            return;
-        }
-        const char *name_end = fgets(line, sizeof line, file) != NULL ? strrchr(line, ')') : NULL;
-        fclose(file);
-        seen_asleep = name_end != NULL && name_end[1] == ' ' && name_end[2] == 'S' ? seen_asleep + 1 : 0;
-        sleep_ms(1);
-    }
 }
 
 /* ---- Results, breadth and depth. */
@@ -663,7 +631,7 @@ typedef struct locked_join {
     bool elsewhere;
     gate held;             /* for the job that runs elsewhere */
     gate other_held;       /* for the other task, between its fork and its join */
-    atomic_long joiner;    /* its thread's number and one, once it is about to join */
+    atomic_int joiner;     /* its thread's number, once it is about to join */
     pthread_t joiner_thread;
     tpool_future *queued;
     atomic_bool queued_started;
@@ -710,7 +678,7 @@ static void *join_under_lock(void *arg) {
     if (pthread_mutex_lock(&l->lock) != 0) abort();
     if (tpool_submit(l->pool, queued_wants_lock, l, &l->queued) != TPOOL_OK) abort();
     l->joiner_thread = pthread_self();
-    atomic_store(&l->joiner, thread_number() + 1);
+    atomic_store(&l->joiner, system_thread());
     tpool_join(&job);
     pthread_mutex_unlock(&l->lock);
     return NULL;
@@ -749,7 +717,7 @@ static void a_join_that_waits_runs_no_other_tasks_job(void **state) {
     EVENTUALLY(atomic_load(&l.joiner) != 0);
     tpool_future *other = submitted(l.pool, fork_one_that_wants_the_lock, &l);
     EVENTUALLY(gate_arrived(&l.other_held) == 1); /* its job is on offer now, and the joiner has nothing to do */
-    await_asleep(atomic_load(&l.joiner) - 1);
+    await_thread_asleep(&l.joiner);
     gate_open(&l.held);
     take(future);
     gate_open(&l.other_held);

@@ -4,7 +4,6 @@
 
 #ifdef __linux__
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #endif
 
 #define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
@@ -32,35 +31,6 @@ static tpool_stats stats_at_rest(tpool *pool) {
 
 /* Runs a task from outside. With every worker of the pool busy this ends only once one of them has begun to block. */
 static void probe(tpool *pool) { take(submitted(pool, nothing, NULL)); }
-
-/* The calling thread's number for await_asleep. */
-static long thread_number(void) {
-#ifdef __linux__
-    return (long)syscall(SYS_gettid);
-#else
-    return 0;
-#endif
-}
-
-/* Waits until the thread sleeps, as one does that blocks in a wait: nothing in the interface shows that from outside
-   while the pool starts no task. Where the system does not tell, a pause must do. */
-static void await_asleep(long thread) {
-    char path[64];
-    int seen_asleep = 0;
-    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", thread);
-    for (int polls = 0; polls < 5000 && seen_asleep < 10; polls++) {
-        FILE *file = fopen(path, "r");
-        char line[512] = "";
-        if (file == NULL) {
-            sleep_ms(200);
-            return;
-        }
-        const char *name_end = fgets(line, sizeof line, file) != NULL ? strrchr(line, ')') : NULL;
-        fclose(file);
-        seen_asleep = name_end != NULL && name_end[1] == ' ' && name_end[2] == 'S' ? seen_asleep + 1 : 0;
-        sleep_ms(2);
-    }
-}
 
 /* ---- Depth: each task submits the next one and waits for it. */
 
@@ -732,7 +702,7 @@ typedef struct paused_wait {
     tpool *pool;
     gate started;
     bool all;
-    long waiter;
+    atomic_int waiter;
     atomic_bool waiting, paused;
     bool child_ran_in_pause;
     tpool_status got;
@@ -747,7 +717,7 @@ static void *note_pause(void *arg) {
 static void *wait_in_pause(void *arg) {
     paused_wait *p = arg;
     tpool_future *child = NULL;
-    p->waiter = thread_number();
+    atomic_store(&p->waiter, system_thread());
     gate_pass(&p->started);
     if (tpool_submit(p->pool, note_pause, p, &child) != TPOOL_OK) abort();
     atomic_store(&p->waiting, true);
@@ -767,7 +737,7 @@ static void nothing_runs_in_place_while_the_pool_is_paused(void **state) {
         atomic_store(&p.paused, true);
         gate_open(&p.started);
         EVENTUALLY(atomic_load(&p.waiting));
-        await_asleep(p.waiter);
+        await_thread_asleep(&p.waiter);
         assert_int_equal(1, stats_of(p.pool).queued);
         assert_false(tpool_future_done(waiter));
         atomic_store(&p.paused, false);
@@ -875,12 +845,12 @@ static void *await_future(void *arg) {
 
 typedef struct lone_waiter {
     tpool_future *bare;
-    _Atomic long thread; /* 0 until it is about to wait */
+    atomic_int thread; /* 0 until it is about to wait */
 } lone_waiter;
 
 static void *await_alone(void *arg) {
     lone_waiter *w = arg;
-    atomic_store(&w->thread, thread_number() + 1);
+    atomic_store(&w->thread, system_thread());
     return await_future(w->bare);
 }
 
@@ -891,7 +861,7 @@ static void no_spare_starts_without_queued_work(void **state) {
     assert_status(TPOOL_OK, tpool_future_create(&w.bare));
     tpool_future *waiter = submitted(pool, await_alone, &w);
     EVENTUALLY(atomic_load(&w.thread) != 0);
-    await_asleep(atomic_load(&w.thread) - 1);
+    await_thread_asleep(&w.thread);
     tpool_stats stats = stats_of(pool);
     assert_int_equal(0, stats.spared);
     assert_int_equal(1, stats.workers);
@@ -1009,7 +979,7 @@ typedef struct refused {
     gate started;
     tpool_future *bare, *never, *child;
     tpool_status got;
-    _Atomic long thread; /* its number and one, once it is about to wait */
+    atomic_int thread; /* its number, once it is about to wait */
 } refused;
 
 static void *complete_refused(void *arg) {
@@ -1020,7 +990,7 @@ static void *complete_refused(void *arg) {
 static void wait_refused(refused *r) {
     tpool_future *both[2] = { r->never, r->bare }, *yielded = NULL;
     tpool_completions *completions = NULL;
-    atomic_store(&r->thread, thread_number() + 1);
+    atomic_store(&r->thread, system_thread());
     switch (r->way) {
     case 0: r->got = tpool_future_result(r->bare, TPOOL_FOREVER, NULL); break;
     case 1: r->got = tpool_future_result(r->bare, HANG, NULL); break;
@@ -1089,7 +1059,7 @@ static void when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread(void 
         }
         for (int i = 0; i < waiters; i++) {
             EVENTUALLY(atomic_load(&r[i].thread) != 0);
-            await_asleep(atomic_load(&r[i].thread) - 1);
+            await_thread_asleep(&r[i].thread);
         }
         refuse_threads();
         tpool_future *queued = NULL;
@@ -1120,12 +1090,16 @@ static void when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread(void 
 
 /* Resident memory in KiB, or -1 where the system does not tell. */
 static long resident_kib(void) {
+#ifdef __linux__
     long total = 0, resident = 0;
     FILE *file = fopen("/proc/self/statm", "r");
     if (file == NULL) return -1;
     int fields = fscanf(file, "%ld %ld", &total, &resident);
     fclose(file);
     return fields == 2 ? resident * (sysconf(_SC_PAGESIZE) / 1024) : -1;
+#else
+    return -1;
+#endif
 }
 
 typedef struct long_task {

@@ -236,7 +236,7 @@ static void *eats_memory(void *arg) {
 static void *returns_too_much(void *arg) {
     static char one;
     (void)arg;
-    void *place = tpool_return(&one, (size_t)1 << 62);
+    void *place = tpool_return(&one, SIZE_MAX / 4);
     return place ? place : NULL;
 }
 static void a_task_eats_its_memory_limit(void **state) {

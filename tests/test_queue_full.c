@@ -2,7 +2,6 @@
    is still there when a failed assertion has left the test. */
 #include "support.h"
 #include <ctype.h>
-#include <sys/syscall.h>
 
 /* A pool whose one worker is in a task that holds the gate, so that what is submitted stays queued. */
 static tpool *new_busy_pool_as(tpool_config config, gate *hold) {

@@ -9,6 +9,19 @@
 #include <time.h>
 
 static _Atomic(long long) passed;   /* nanoseconds that have passed at a word of the test's */
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+static inline BOOL test_counter(LARGE_INTEGER *count) {
+    LARGE_INTEGER rate;
+    QueryPerformanceFrequency(&rate);
+    BOOL told = QueryPerformanceCounter(count);
+    long long ns = atomic_load(&passed);   /* the time that passes is far longer than a tick, and less than a year */
+    count->QuadPart += ns / 1000 * rate.QuadPart / 1000000;
+    return told;
+}
+#define QueryPerformanceCounter test_counter
+#endif
 static inline int test_clock_gettime(clockid_t clock, struct timespec *t) {
     int failed = clock_gettime(clock, t);
     long long ns = t->tv_nsec + atomic_load(&passed);
@@ -39,6 +52,7 @@ static void intrusion_point(void);
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #undef clock_gettime
+#undef QueryPerformanceCounter
 
 #include "support.h"
 

@@ -8,6 +8,18 @@
 
 static _Atomic(long long) now_ns = 5000000000;
 static _Thread_local int looks;   /* of this thread */
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+static inline BOOL test_counter(LARGE_INTEGER *count) {
+    looks++;
+    count->QuadPart = atomic_load(&now_ns);
+    return TRUE;
+}
+static inline BOOL test_rate(LARGE_INTEGER *rate) { rate->QuadPart = 1000000000; return TRUE; }
+#define QueryPerformanceCounter test_counter
+#define QueryPerformanceFrequency test_rate
+#endif
 static inline int test_clock_gettime(clockid_t clock, struct timespec *t) {
     (void)clock;
     long long ns = atomic_load(&now_ns);
@@ -21,6 +33,8 @@ static inline int test_clock_gettime(clockid_t clock, struct timespec *t) {
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #undef clock_gettime
+#undef QueryPerformanceCounter
+#undef QueryPerformanceFrequency
 
 #include "support.h"
 

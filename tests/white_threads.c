@@ -8,7 +8,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#if !defined(__STDC_NO_THREADS__)
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#elif !defined(__STDC_NO_THREADS__)
 #include <threads.h>
 #endif
 
@@ -27,7 +30,13 @@ static inline int counted_pthread_create(pthread_t *thread, const pthread_attr_t
                                          void *arg) {
     return refuse_this_one() ? EAGAIN : pthread_create(thread, attributes, start, arg);
 }
-#if !defined(__STDC_NO_THREADS__)
+#if defined(_WIN32)
+static inline HANDLE counted_CreateThread(SECURITY_ATTRIBUTES *attributes, SIZE_T stack_size,
+                                          LPTHREAD_START_ROUTINE start, void *arg, DWORD flags, DWORD *number) {
+    return refuse_this_one() ? NULL : CreateThread(attributes, stack_size, start, arg, flags, number);
+}
+#define CreateThread counted_CreateThread
+#elif !defined(__STDC_NO_THREADS__)
 static inline int counted_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
     return refuse_this_one() ? thrd_error : thrd_create(thread, start, arg);
 }
@@ -39,6 +48,7 @@ static inline int counted_thrd_create(thrd_t *thread, thrd_start_t start, void *
 #include "tpool.h"
 #undef pthread_create
 #undef thrd_create
+#undef CreateThread
 
 #include "support.h"
 

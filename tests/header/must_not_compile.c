@@ -10,7 +10,7 @@ void *raises(void *arg) {
 #ifdef RAISE_WITH_A_WRONG_FORMAT
     return tpool_raise(1, "%d", "text");
 #else
-    return tpool_raise(1, "%s", (const char *)arg);
+    return tpool_raise(1, "%s of %zu", (const char *)arg, sizeof arg);
 #endif
 }
 
