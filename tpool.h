@@ -402,6 +402,7 @@
     >>program child_signals
     #define TPOOL_IMPLEMENTATION
     #include "tpool.h"
+    #include <errno.h>
     #include <signal.h>
     #include <spawn.h>
     #include <sys/wait.h>

@@ -54,7 +54,12 @@ for source in "$work"/*.c; do
     found=$((found + 1))
     program=${source%.c}
     name=${program##*/}
-    # A program that shows how to include the implementation brings it; the others are linked with it.
+    # The first program brings the implementation, as it shows, and so do those with a copy to themselves; the others
+    # are linked with it, to save the time.
+    if [ "$found" -gt 1 ]; then
+        sed 's/^ *# *define *TPOOL_IMPLEMENTATION.*//' "$source" >"$source.new"
+        mv "$source.new" "$source"
+    fi
     if grep -Eq '^ *# *define +TPOOL_(IMPLEMENTATION|STATIC)' "$source"; then
         implementation=
     else

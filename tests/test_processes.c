@@ -702,7 +702,7 @@ static void run_with_timeout_kills_the_process_and_only_that_task(void **state) 
     tpool *pool = create_one();
     tpool_future *future, *next;
     tpool_task task = { .fn = for_ever };
-    assert_true(value_of(pool, getpid_task) > 0);   /* the process is there */
+    assert_true(value_of(pool, getpid_task, NULL, 0) > 0);   /* the process is there */
     tpool_status end = TPOOL_CANCELLED;   /* again and longer where it had not even started */
     for (int64_t limit = TPOOL_MS(20); end == TPOOL_CANCELLED && limit < LIMIT; limit *= 2) {
         assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, limit, &future));

@@ -2048,11 +2048,12 @@ static void explore(void (*scenario)(void), const char *name, int flags) {
         /* Here what is refused again and again is tried again and again, after pauses. */
         bool again = mode == ALLOCATIONS_FROM || mode == THREADS_FROM || mode == QUESTIONS_FROM || mode == CALLS_FROM;
         bool some = coarse || (flags & WITH_PROCESSES && again && !all);
+        long share = !(flags & WITH_PROCESSES) ? 12 : coarse ? 2 : 6;
         /* Any sleep may end early, so some will do; and if all do, nobody sleeps, which takes its time. */
         long most = mode == ALL_SLEEPS ? 1 : mode == ONE_SLEEP ? 6 : 100000;
         /* Every place; but with slow tools, after the first ones, only some of them. */
         int misses = 0;   /* how many positions there are may vary by a few */
-        for (long at = 1; at <= most && misses < 3; at += some ? 1 + at / (coarse ? 12 : 6) : 1) {
+        for (long at = 1; at <= most && misses < 3; at += some ? 1 + at / share : 1) {
             misses = play(scenario, name, mode, at) ? 0 : misses + 1;
             if (mode == NO_FAULT) break;
             if (misses > 0) continue;
@@ -2331,7 +2332,7 @@ extern const fault_place *const __start_fault_places[], *const __stop_fault_plac
 static void each_place_in_the_header_has_failed(void **unused) {
     (void)unused;
     int places = 0, missed = 0;
-    if (only_scenario) skip();
+    if (only_scenario || coarse) skip();
     for (const fault_place *const *at = __start_fault_places; at < __stop_fault_places; at++, places++) {
         if (atomic_load(&fault->places[(*at)->number].failed)) continue;
         missed++;
