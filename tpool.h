@@ -763,7 +763,8 @@ typedef enum tpool_status {
 TPOOL_API const char *tpool_status_name(tpool_status status);
 TPOOL_API const char *tpool_status_text(tpool_status status);
 
-/* No time limit. All times are int64_t nanoseconds on the monotonic clock, and relative; 0 or less: look, do not wait. */
+/* No time limit. All times are int64_t nanoseconds on the monotonic clock, and relative; 0 or less: look, do not
+ * wait. */
 #define TPOOL_FOREVER INT64_MAX
 
 /* n units as int64_t nanoseconds. n may be of any arithmetic type: TPOOL_MS(250), TPOOL_SEC(0.5). */
@@ -825,9 +826,9 @@ typedef struct tpool_config {
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
- * min_workers above max_workers (unless that is 0), a negative idle time, an unknown kind or policy, descriptors NULL with
- * a count. TPOOL_UNSUPPORTED: TPOOL_PROCESSES where there are none. TPOOL_NO_THREAD: the system refuses the helper process
- * that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY. */
+ * min_workers above max_workers (unless that is 0), a negative idle time, an unknown kind or policy, descriptors NULL
+ * with a count. TPOOL_UNSUPPORTED: TPOOL_PROCESSES where there are none. TPOOL_NO_THREAD: the system refuses the helper
+ * process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
 #define TPOOL_WAIT 1u             /* until the workers have ended */
@@ -852,8 +853,8 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 TPOOL_API tpool_status tpool_destroy(tpool *pool);
 
 /* Waits until nothing is queued or running and the callbacks of what was cancelled have returned. Work submitted
- * meanwhile counts. A paused pool with work queued waits for a resume or for cancels. A look without waiting may come in
- * the moment between a task's end and its worker's, and gives TPOOL_TIMEOUT then.
+ * meanwhile counts. A paused pool with work queued waits for a resume or for cancels. A look without waiting may come
+ * in the moment between a task's end and its worker's, and gives TPOOL_TIMEOUT then.
  * TPOOL_OK. TPOOL_TIMEOUT. TPOOL_DEADLOCK: in a task or callback of this pool. TPOOL_INVALID: pool NULL. TPOOL_BROKEN:
  * a pool of the parent process. TPOOL_NO_THREAD: as tpool_shutdown. */
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns);
@@ -867,8 +868,8 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers);
 TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers);
 
 /* Between pause and resume no new task starts; running ones go on, and submits are taken.
- * TPOOL_OK (also if it was so already), TPOOL_SHUTDOWN (pause only), TPOOL_BROKEN, TPOOL_INVALID. TPOOL_NO_THREAD (resume
- * only): it is resumed, but its workers have ended, work waits, and the system refuses another; ask again. */
+ * TPOOL_OK (also if it was so already), TPOOL_SHUTDOWN (pause only), TPOOL_BROKEN, TPOOL_INVALID. TPOOL_NO_THREAD
+ * (resume only): it is resumed, but its workers have ended, work waits, and the system refuses another; ask again. */
 TPOOL_API tpool_status tpool_pause(tpool *pool);
 TPOOL_API tpool_status tpool_resume(tpool *pool);
 
@@ -908,15 +909,16 @@ typedef struct tpool_task {
  * reference to *future, for tpool_future_release. From any thread, tasks and callbacks included.
  * TPOOL_OK: the pool has taken the task. On anything else it has not, and arg is still the caller's.
  * TPOOL_INVALID: pool or fn NULL; in a pool of processes, arg not NULL without arg_size. TPOOL_SHUTDOWN. TPOOL_FULL:
- * on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an initializer failed, or a pool of the parent process. TPOOL_DEADLOCK: it would block in an initializer or finalizer
- * of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or a worker, of this pool or
- * another, blocks here for room, and no spare could be had for it. */
+ * on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an initializer failed, or a pool of the parent process. TPOOL_DEADLOCK:
+ * it would block in an initializer or finalizer of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the
+ * system refuses one; or a worker, of this pool or another, blocks here for room, and no spare could be had for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
 /* The same with all that tpool_task can say. Also TPOOL_INVALID: arg NULL with arg_size above 0. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future);
 
-/* The same for fn with a copy of the arg_size bytes at arg. With arg_size 0 nothing is copied, and fn gets arg itself. */
+/* The same for fn with a copy of the arg_size bytes at arg. With arg_size 0 nothing is copied, and fn gets arg
+ * itself. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
                                                           tpool_future **future);
 
@@ -929,8 +931,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpo
 /* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken, or
  * TPOOL_TIMEOUT: then a task still queued is cancelled, and a running one is asked to stop and goes on using arg (pass
  * it by arg_size, or let arg_free free it); in a pool of processes its worker is killed, with only that task. The limit
- * counts from the call, time spent on a full queue included; passing there, the task was not taken. pool NULL: the low-level pool. future (may be NULL) is given whenever the task was
- * taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as tpool_future_result; the task is then cancelled or asked to stop. */
+ * counts from the call, time spent on a full queue included; passing there, the task was not taken. pool NULL: the
+ * low-level pool. future (may be NULL) is given whenever the task was taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
+ * tpool_future_result; the task is then cancelled or asked to stop. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                                tpool_future **future);
 
@@ -941,8 +944,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, cons
  * first counts. Gives NULL, for `return tpool_raise(...)`. Without memory: code ENOMEM and a static message. */
 TPOOL_API void *tpool_raise(int code, const char *format, ...) TPOOL__PRINTF(2, 3);
 
-/* Copies bytes into memory that the future owns (aligned for any type), and gives its address, for `return tpool_return(...)`. Given again,
- * the last counts, and the earlier is freed at once. Without memory the task fails with code ENOMEM, and NULL. */
+/* Copies bytes into memory that the future owns (aligned for any type), and gives its address, for `return
+ * tpool_return(...)`. Given again, the last counts, and the earlier is freed at once. Without memory the task fails
+ * with code ENOMEM, and NULL. */
 TPOOL_API void *tpool_return(const void *bytes, size_t size);
 
 /* The future frees result with its last reference by result_free(result) (at once if the task has failed); gives
@@ -976,9 +980,9 @@ struct tpool_error {
 
 /* Waits until the future is done and gives the task's end: TPOOL_OK and in *result (result may be NULL) what fn
  * returned; TPOOL_FAILED, TPOOL_CANCELLED, TPOOL_EXPIRED or TPOOL_BROKEN; or, about this wait, TPOOL_TIMEOUT,
- * TPOOL_DEADLOCK (the calling task waits for itself, directly or over others; or an initializer waits for its own pool),
- * TPOOL_NO_THREAD (no spare worker could be had for the one that blocks here), TPOOL_BROKEN (a pending future of the
- * parent process), TPOOL_INVALID (future NULL). *result is NULL on all but TPOOL_OK. Any number of times, from any
+ * TPOOL_DEADLOCK (the calling task waits for itself, directly or over others; or an initializer waits for its own
+ * pool), TPOOL_NO_THREAD (no spare worker could be had for the one that blocks here), TPOOL_BROKEN (a pending future of
+ * the parent process), TPOOL_INVALID (future NULL). *result is NULL on all but TPOOL_OK. Any number of times, from any
  * thread. Bytes given by tpool_return or tpool_return_owned live as long as the caller's reference. */
 TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout_ns, void **result);
 
@@ -990,7 +994,8 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
 /* Bytes given to tpool_return by the task that succeeded; else, and while it is not done, 0. */
 TPOOL_API size_t tpool_future_result_size(tpool_future *future);
 
-/* A look, without waiting. NULL: TPOOL_PENDING, false. Running is false again once done; done is true when cancelled. */
+/* A look, without waiting. NULL: TPOOL_PENDING, false. Running is false again once done; done is true when
+ * cancelled. */
 TPOOL_API tpool_state tpool_future_state(tpool_future *future);
 TPOOL_API bool tpool_future_done(tpool_future *future);
 TPOOL_API bool tpool_future_running(tpool_future *future);
@@ -1102,15 +1107,15 @@ typedef struct tpool_map_iter tpool_map_iter;
 /* Starts fn over the items and gives an iterator over the results, in the order of the items. Inside fn, raise and
  * return speak of the one item. Items of a chunk run one after another and must not wait for the consumer; with
  * chunk_size 1 they may. TPOOL_OK; as tpool_submit; TPOOL_INVALID also: no fn, neither array nor source, both, or a
- * source without a buffer; in a pool of processes, item_size 0 or context_size without a context. There item_size bytes of
- * each item travel and context_size bytes of the context (0: fn gets NULL for it). */
+ * source without a buffer; in a pool of processes, item_size 0 or context_size without a context. There item_size bytes
+ * of each item travel and context_size bytes of the context (0: fn gets NULL for it). */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_map_iter **iter);
 
 /* The next item's end: TPOOL_OK and *result; TPOOL_FAILED, TPOOL_CANCELLED or TPOOL_BROKEN (later ones still come).
  * TPOOL_END: no more, again and again. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD, TPOOL_NO_MEMORY: about this
- * wait, nothing is consumed; TPOOL_INVALID: iter NULL; TPOOL_BROKEN also: an iterator of the parent process. Where chunks
- * end as a whole (the pool is shut down, or drops the oldest), all items of the chunk do. Result bytes, owned results and
- * errors live until the next call or the close. One thread at a time. */
+ * wait, nothing is consumed; TPOOL_INVALID: iter NULL; TPOOL_BROKEN also: an iterator of the parent process. Where
+ * chunks end as a whole (the pool is shut down, or drops the oldest), all items of the chunk do. Result bytes, owned
+ * results and errors live until the next call or the close. One thread at a time. */
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result);
 
 /* Of the item just delivered: the bytes given to tpool_return, else 0; its error, TPOOL_OK with NULL if it has none,
@@ -1118,8 +1123,8 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
 TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter);
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
 
-/* Cancels what has not started, waits for what runs, frees; NULL is accepted. Where an item waits for the very task that
- * closes, the close does not wait for it. */
+/* Cancels what has not started, waits for what runs, frees; NULL is accepted. Where an item waits for the very task
+ * that closes, the close does not wait for it. */
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
 
 /* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
@@ -1704,11 +1709,11 @@ static void tpool__backoff(unsigned *tries) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>spin  Looking for a moment before going to sleep
  *
- *  Sleeping and being woken costs 5 to 50 us, a look at a word tens of nanoseconds. So a thread looks on for about as long
- *  as the sleep would cost, if that has paid lately: each time that it was in vain it looks half as long, and soon no
- *  more, but for one time in a hundred: two threads that wake each other would else never learn that looking would pay.
- *  (Karlin, Li, Manasse and Owicki, "Empirical Studies of Competitive Spinning", 1991.) The first looks are free; then no
- *  more threads look on than there are CPUs to spare. On one CPU nobody looks: who is waited for needs it.
+ *  Sleeping and being woken costs 5 to 50 us, a look at a word tens of nanoseconds. So a thread looks on for about as
+ *  long as the sleep would cost, if that has paid lately: each time that it was in vain it looks half as long, and soon
+ *  no more, but for one time in a hundred: two threads that wake each other would else never learn that looking would
+ *  pay. (Karlin, Li, Manasse and Owicki, "Empirical Studies of Competitive Spinning", 1991.) The first looks are free;
+ *  then no more threads look on than there are CPUs to spare. On one CPU nobody looks: who is waited for needs it.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__FREE_LOOKS 40u
 #define TPOOL__PATIENCE TPOOL_US(64)
@@ -1776,9 +1781,9 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>latch  A lock that is held for a few instructions: 0 free, 1 held. Who finds it held looks again, gives way, and in
- *  the end naps (tpool__backoff), so nobody has to be woken and the unlock is a plain store, its holder's last touch.
- *  Pair P1 too.
+ *  >>latch  A lock that is held for a few instructions: 0 free, 1 held. Who finds it held looks again, gives way, and
+ *  in the end naps (tpool__backoff), so nobody has to be woken and the unlock is a plain store, its holder's last
+ *  touch. Pair P1 too.
  *
  *  Rejected for the lanes: the lock above. Its unlock is an exchange, which waits for every store before it; those into
  *  a lane's slots miss the cache, so that two thirds of a submit's time went there.
@@ -2198,17 +2203,17 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      8     POPPED      when its entry has left the queue                      twice
  *      9..   references  the caller's; the queue's, or the claimer's            -
  *
- *      Whoever takes the entry out of the queue and claims it, claims with the queue's reference; every other claimer adds
- *      one of his own, and the queue's goes with the tombstone.
+ *      Whoever takes the entry out of the queue and claims it, claims with the queue's reference; every other claimer
+ *      adds one of his own, and the queue's goes with the tombstone.
  *
  *  THE GATE (tpool.gate): bit 0 ROOM: `active` is below max_workers and the pool is neither paused nor halted; changed
  *  under pool->lock. From bit 1: how many workers search. A submit acts only if the word is just ROOM.
  *
- *  ATTENTION (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 the count of stop requests.
- *  Everyone looks at it within the latch of the lane under which he puts in or takes out. Who sets one of the first three or
- *  HALTED passes all those latches afterwards (tpool__fence_lanes): from then on everybody acts on it. What an owner
- *  takes from its run without the latch is stopped by closing the run (tpool__run_open), for PAUSED and HALTED, and for
- *  BREAK and CANCELLED, with which someone ends all that waits and must know what has started.
+ *  ATTENTION (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 the count of stop
+ *  requests. Everyone looks at it within the latch of the lane under which he puts in or takes out. Who sets one of the
+ *  first three or HALTED passes all those latches afterwards (tpool__fence_lanes): from then on everybody acts on it.
+ *  What an owner takes from its run without the latch is stopped by closing the run (tpool__run_open), for PAUSED and
+ *  HALTED, and for BREAK and CANCELLED, with which someone ends all that waits and must know what has started.
  *
  *  ORDERED PAIRS
  *      P1  tpool__unlock, tpool__unlatch     tpool__lock, tpool__latch            all that they guard
@@ -2232,22 +2237,22 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *          it is in its page                 process has spoken or died
  *
  *  WHY NO WAKE IS LOST
- *  Every task is put into a lane, and every job made public, under a latch; afterwards its submitter loads the gate (N).
- *  Every worker that stops looking changes the gate first (C) and then looks under each of those latches (L), unless it
- *  sees work before. Who moves tasks from lane to lane holds both latches and notifies afterwards.
+ *  Every task is put into a lane, and every job made public, under a latch; afterwards its submitter loads the gate
+ *  (N). Every worker that stops looking changes the gate first (C) and then looks under each of those latches (L),
+ *  unless it sees work before. Who moves tasks from lane to lane holds both latches and notifies afterwards.
  *      E1  A worker starts to search: adds a searcher (tpool__start_searching), then looks by itself.
  *      E2  A searcher that has found a task leaves the searchers: C, then, if it was the last and there is ROOM, L, and
- *          if anything is left it does what a submitter would (tpool__stop_searching). If it is the only active worker, L
- *          passes the inject latch alone: who becomes active later changes the gate after C, and sees it (both are changes
- *          of one word); who has ceased to be active changed the gate before C, and what it had added is seen (P13), or
- *          after C, and then looks itself (E3).
- *      E3  A worker goes to sleep, blocks in a wait, or ends: C (a searcher less, ROOM perhaps set; if it ends, `live` is
- *          lowered), then L; if it sees something it comes back, or wakes another.
+ *          if anything is left it does what a submitter would (tpool__stop_searching). If it is the only active worker,
+ *          L passes the inject latch alone: who becomes active later changes the gate after C, and sees it (both are
+ *          changes of one word); who has ceased to be active changed the gate before C, and what it had added is seen
+ *          (P13), or after C, and then looks itself (E3).
+ *      E3  A worker goes to sleep, blocks in a wait, or ends: C (a searcher less, ROOM perhaps set; if it ends, `live`
+ *          is lowered), then L; if it sees something it comes back, or wakes another.
  *      Take a task put in under latch M, and a worker's L at the same M. If L comes later, it sees the task. If L came
  *      first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
- *      submitter sees a gate without that searcher, or with ROOM, and wakes somebody; likewise it sees `live` == 0 within
- *      the latch and takes tpool__enqueue_first. In neither case is the task left alone. So the gate and `live` need no
- *      order of their own, and a submit no fence: the latch that it takes anyway has paid for it.
+ *      submitter sees a gate without that searcher, or with ROOM, and wakes somebody; likewise it sees `live` == 0
+ *      within the latch and takes tpool__enqueue_first. In neither case is the task left alone. So the gate and `live`
+ *      need no order of their own, and a submit no fence: the latch that it takes anyway has paid for it.
  *
  *  WHY DESTROY FREES NOTHING TOO EARLY A pool's end waits for: as many tasks ended as submitted; no busy worker; empty
  *  lanes, tombstones counted; no stray; no visitor; the threads joined. Whoever ends a task outside the queue has
@@ -2267,43 +2272,44 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      attention, max_workers,   when the pool is paused, shut down, resized, or its number of workers changes; read
  *      live, active              by each submit and before each task
  *      the depot of blocks       a thread once per 32 blocks, in and out
- *  Nothing but the inject lane's line is written by all submitters. With 64 or 192 CPUs that submit from outside it goes
- *  round among them, one transfer a submit, so that one pool takes 5 to 15 million tasks a second from outside, whatever
- *  else is done; batches leave it to them. Tasks that workers submit touch no line of other workers', and forked jobs not
- *  even an atomic. A worker's lines are its own, a line apart from everybody else's. Who looks for work reads a line of
- *  each worker: 192 transfers, 10 us, after which they stay unless their owner runs tasks; no more workers look on for
- *  longer than a microsecond than there are CPUs to spare. Sleeping and waking take pool->lock, and one wakes at a time:
- *  a searcher that finds work wakes the next.
+ *  Nothing but the inject lane's line is written by all submitters. With 64 or 192 CPUs that submit from outside it
+ *  goes round among them, one transfer a submit, so that one pool takes 5 to 15 million tasks a second from outside,
+ *  whatever else is done; batches leave it to them. Tasks that workers submit touch no line of other workers', and
+ *  forked jobs not even an atomic. A worker's lines are its own, a line apart from everybody else's. Who looks for work
+ *  reads a line of each worker: 192 transfers, 10 us, after which they stay unless their owner runs tasks; no more
+ *  workers look on for longer than a microsecond than there are CPUs to spare. Sleeping and waking take pool->lock, and
+ *  one wakes at a time: a searcher that finds work wakes the next.
  *
  *  WHAT COSTS ARE MADE OF, where a read-modify-write takes 6 ns and a line 60 to 90 from one CPU to the other:
- *      - A round trip, 0.5 to 0.8 us: seven transfers. The lane's line and a slot to the submitter, 165 ns; the count to
- *        the worker that looks, 120; the latch, 155; the block, 175; 120 until the call, and 85 from its end to the
+ *      - A round trip, 0.5 to 0.8 us: seven transfers. The lane's line and a slot to the submitter, 165 ns; the count
+ *        to the worker that looks, 120; the latch, 155; the block, 175; 120 until the call, and 85 from its end to the
  *        waiter. Without gain: prefetching slot and block at the first look, the gate in the lane's line, waiting for a
  *        moment before the first look, claiming without a look before.
  *      - A child that its parent awaits, 54 ns with one worker, 29 with two: four read-modify-writes, to put it in, to
- *        take it out, to claim it and to publish its end. With a tombstone in the lane they are six, 72 and 48 ns. With a
- *        lock that costs its owner nothing (plain stores, which is not safe; thieves would have to interrupt all CPUs) it
- *        would be 42 ns with one. The last two stay as long as anyone may cancel the child or wait for it; jobs, which
- *        nobody can (tpool_fork), take 3 ns.
- *      - A pool's life with one task, 1.5 times the start and end of a thread: it is woken once less than two threads that
- *        hand each other a word. Eight threads that sleep and are told to end take 1.5 times eight that come one after the
- *        other, without any pool: the C library keeps the stacks of five, and unmaps the others.
+ *        take it out, to claim it and to publish its end. With a tombstone in the lane they are six, 72 and 48 ns. With
+ *        a lock that costs its owner nothing (plain stores, which is not safe; thieves would have to interrupt all
+ *        CPUs) it would be 42 ns with one. The last two stay as long as anyone may cancel the child or wait for it;
+ *        jobs, which nobody can (tpool_fork), take 3 ns.
+ *      - A pool's life with one task, 1.5 times the start and end of a thread: it is woken once less than two threads
+ *        that hand each other a word. Eight threads that sleep and are told to end take 1.5 times eight that come one
+ *        after the other, without any pool: the C library keeps the stacks of five, and unmaps the others.
  *
  *  REJECTED
  *      - A tombstone-free queue with links in the blocks: removing from the middle is free, but a consumer pays a cache
  *        miss a task, and a plain task needs a block.
- *      - Leaving the searchers before taking a task: saves looking at that lane again, but for a moment the worker that is
- *        about to take it counts as busy, and the submitter starts a second one: three awaited submits used two threads.
- *      - Copying a batch out of the inject lane under its latch: a submitter waits meanwhile for the misses on its slots
- *        (32 to 45 ns a task, against 18 to 30 for taking the segment as it is).
+ *      - Leaving the searchers before taking a task: saves looking at that lane again, but for a moment the worker that
+ *        is about to take it counts as busy, and the submitter starts a second one: three awaited submits used two threads.
+ *      - Copying a batch out of the inject lane under its latch: a submitter waits meanwhile for the misses on its
+ *        slots (32 to 45 ns a task, against 18 to 30 for taking the segment as it is).
  *      - A latch per task for what a worker has fetched: 45 ns a task. A swap per task: 32.
  *      - A fixed batch: either tiny tasks pay for many fetches, or long tasks are started far out of order.
- *      - Looking for work without a pause in a stream of tiny tasks: submitter and worker took the latch from each other
- *        for every task (100 to 300 ns).
+ *      - Looking for work without a pause in a stream of tiny tasks: submitter and worker took the latch from each
+ *        other for every task (100 to 300 ns).
  *      - Free blocks as a chain through the blocks: each take is a miss on a line that another thread wrote.
  *      - A drain that looks before it sleeps: it takes a CPU, and lines, from the workers that it waits for (bursts of
  *        1,000 tasks: 75 us against 51, and half as much CPU time again).
- *      - Reserving room for a blocked submitter instead of putting its task in for it: woken submitters overtook each other.
+ *      - Reserving room for a blocked submitter instead of putting its task in for it: woken submitters overtook each
+ *      other.
  *
  *  >>proof  WHAT IS PROVED BY WHAT, AND WHAT IS NOT
  *
@@ -2424,7 +2430,8 @@ struct tpool_future {
 };
 
 /* Pools are aligned so that twelve bits are free to tell apart what one address may mean in turn: six of the process'
- * generation (the pool of a pending future may be destroyed at any moment, so it cannot be asked), six of its number. */
+ * generation (the pool of a pending future may be destroyed at any moment, so it cannot be asked), six of its
+ * number. */
 #define TPOOL__POOL_ALIGNMENT ((uintptr_t)4096)
 #define TPOOL__GENERATIONS ((uintptr_t)63)
 static inline tpool *tpool__pool_of(const tpool_future *future) {
@@ -2524,17 +2531,18 @@ TPOOL__PER_THREAD(tpool__thread, tpool__self)
  *  A task without a future is two words, function and argument; one with a block is a single word, the block's address
  *  with the lowest bit set. An odd function, as on Arm in Thumb state, is announced by a word 1 before it; where times
  *  are measured, every task without a block is announced by its stamp, which ends in two bits set. Blocks that
- *  were claimed elsewhere (cancelled, run in place) stay behind as tombstones; they are dropped when their turn comes, or
- *  by a sweep when a segment is needed and half of the entries may be dead, so that memory is bounded by what really
+ *  were claimed elsewhere (cancelled, run in place) stay behind as tombstones; they are dropped when their turn comes,
+ *  or by a sweep when a segment is needed and half of the entries may be dead, so that memory is bounded by what really
  *  waits. A worker that awaits one of the last that it has put into its lane takes the entry out again, as a parent
  *  does with its children: the lane's reference becomes the claimer's, which saves the tombstone and two
- *  read-modify-writes (a tree of tasks awaiting two children each: 29 instead of 48 ns a task, with ten 31 instead of 50).
+ *  read-modify-writes (a tree of tasks awaiting two children each: 29 instead of 48 ns a task, with ten 31 instead of
+ *  50).
  *
  *  A worker's lane has a run in front of its segments: a segment of its own, filled with a batch, from which the owner
- *  takes without the latch, one compare-and-swap a task. Everyone else takes from it under the latch. It is filled under
- *  the latch too, when it is empty, so that its words never change under a reader. Most often a whole segment of another
- *  lane becomes the run and the empty one takes its place there: no entry is copied, and the latch of a lane that all
- *  submitters want is held for a few stores.
+ *  takes without the latch, one compare-and-swap a task. Everyone else takes from it under the latch. It is filled
+ *  under the latch too, when it is empty, so that its words never change under a reader. Most often a whole segment of
+ *  another lane becomes the run and the empty one takes its place there: no entry is copied, and the latch of a lane
+ *  that all submitters want is held for a few stores.
  *
  *      bits of `run`   0-9 where the first entry begins, 10-19 where the last one ends, 20-29 how many entries,
  *                      30 CLOSED: the owner asks under the latch; a swap of its that was under way fails
@@ -2792,9 +2800,9 @@ static void tpool__context_push(tpool__thread *self, tpool__context *context, tp
     context->origin = NULL;
     self->context = context;
 }
-/* After a function of the program's. False: it forked, and this is the child, where no lock of the parent's pools may be
- * asked for, since a thread that is not here may hold it. A worker's thread, with nothing of the program's beneath it to
- * return to, ends then; else the caller must come back to the program by the shortest way. */
+/* After a function of the program's. False: it forked, and this is the child, where no lock of the parent's pools may
+ * be asked for, since a thread that is not here may hold it. A worker's thread, with nothing of the program's beneath
+ * it to return to, ends then; else the caller must come back to the program by the shortest way. */
 static inline bool tpool__context_pop(tpool__thread *self, tpool__context *context) {
     bool here = TPOOL__LIKELY(self->context == context);
     if (here) self->context = context->outer;
@@ -2859,9 +2867,9 @@ static struct {
     size_t large_bytes;
 } tpool__depot;
 
-/* A batch in the depot stands in the memory of its own first blocks, so that nobody has to follow a chain through blocks
- * that another thread has in its cache: the first names the next batch and the six after it, and the second to fifth
- * name seven each. The state word is left alone. */
+/* A batch in the depot stands in the memory of its own first blocks, so that nobody has to follow a chain through
+ * blocks that another thread has in its cache: the first names the next batch and the six after it, and the second to
+ * fifth name seven each. The state word is left alone. */
 enum { TPOOL__LINKS = 7 };
 typedef struct tpool__links { tpool_future *to[TPOOL__LINKS]; } tpool__links;
 _Static_assert(offsetof(tpool_future, u) + sizeof(tpool__links) <= sizeof(tpool_future), "links fit into a block");
@@ -2910,8 +2918,8 @@ static void tpool__depot_trim(void) {
     }
 }
 
-/* Copies of large arguments for processes live until their tasks end, and then pass to the next: fresh pages would cost more
- * than the copy (a third of the rate was left). A little of it is kept while there are pools. */
+/* Copies of large arguments for processes live until their tasks end, and then pass to the next: fresh pages would cost
+ * more than the copy (a third of the rate was left). A little of it is kept while there are pools. */
 #define TPOOL__LARGE ((size_t)1 << 20)
 #define TPOOL__LARGE_KEPT ((size_t)128 << 20)
 static tpool__large *tpool__large_take(size_t size) {
@@ -3549,9 +3557,9 @@ static inline void tpool__forget_end(tpool__thread *self) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Where the caller is
  * ----------------------------------------------------------------------------------------------------------------- */
-/* Asks of a context, and of all that it runs for: beneath it on its stack, and where a job or a part of a loop comes from.
- * Where the origin leads to the same stack, only the origin is followed: through workers that help each other in turn
- * (tpool_join) there would else be exponentially many ways. */
+/* Asks of a context, and of all that it runs for: beneath it on its stack, and where a job or a part of a loop comes
+ * from. Where the origin leads to the same stack, only the origin is followed: through workers that help each other in
+ * turn (tpool_join) there would else be exponentially many ways. */
 typedef bool (*tpool__context_test)(const tpool__context *context, const void *what);
 static bool tpool__any_context(const tpool__context *context, tpool__context_test is, const void *what) {
     for (const tpool__context *next; context; context = next) {
@@ -4214,8 +4222,8 @@ static bool tpool__work_hinted(tpool *pool) {
     return false;
 }
 
-/* Opens or closes a run to its owner. Once it is closed, nothing of it starts: a swap under way fails, and one that went
- * before is followed by its claim (P11). Under the latch. */
+/* Opens or closes a run to its owner. Once it is closed, nothing of it starts: a swap under way fails, and one that
+ * went before is followed by its claim (P11). Under the latch. */
 static void tpool__run_open(tpool__worker *worker, bool open) {
     unsigned tries = 0;
     if (open) {
@@ -4242,7 +4250,8 @@ static void tpool__fence_lanes(tpool *pool) {
     tpool__unlatch(&pool->inject.lock);
 }
 
-/* Set before a task can be taken, so that who has passed the lanes' latches since (tpool_pause) counts whoever has one. */
+/* Set before a task can be taken, so that who has passed the lanes' latches since (tpool_pause) counts whoever has
+ * one. */
 static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
     /* relaxed load: the owner's */
     if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_release(&worker->busy, busy); /* P10 */
@@ -4402,9 +4411,9 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-/* Before it looks at a lane into which another thread just puts one tiny task after the other, a worker gives it a moment
- * to gather some: each look costs both of them a few transfers of cache lines. The moment grows while looks bring few,
- * up to a microsecond or two, and shrinks to nothing when they bring hardly any. */
+/* Before it looks at a lane into which another thread just puts one tiny task after the other, a worker gives it a
+ * moment to gather some: each look costs both of them a few transfers of cache lines. The moment grows while looks
+ * bring few, up to a microsecond or two, and shrinks to nothing when they bring hardly any. */
 #define TPOOL__MOST_PAUSES 128u
 static inline void tpool__let_gather(tpool__worker *worker) {
     if (TPOOL__LIKELY(worker->pauses == 0)) return;
@@ -4437,8 +4446,9 @@ static size_t tpool__batch(tpool__worker *worker) {
 }
 
 /* Moves what is left in a lane, up to a batch and, from another worker, half of it, into the worker's run, if its lane
- * is empty or the one looked at: under both latches, so that nothing is ever in neither, and not beside who looks at one
- * lane after the other to end what waits. The own latch is only tried: another thief may hold it and want the other. */
+ * is empty or the one looked at: under both latches, so that nothing is ever in neither, and not beside who looks at
+ * one lane after the other to end what waits. The own latch is only tried: another thief may hold it and want the
+ * other. */
 static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     tpool *pool = worker->pool;
     tpool__lane *own = &worker->lane;
@@ -4650,8 +4660,8 @@ static bool tpool__replace(tpool__worker *worker) {
 
 static void tpool__end_waiting(tpool *pool, tpool__reason reason);
 
-/* A worker goes that has not retired. Another can be had in place of one whose thread was ended; not now in place of one
- * whose process is lost, unless it was the last, and not at all for one that was refused what it needs to begin. */
+/* A worker goes that has not retired. Another can be had in place of one whose thread was ended; not now in place of
+ * one whose process is lost, unless it was the last, and not at all for one that was refused what it needs to begin. */
 typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__PROCESS_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
 static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool *pool = worker->pool;
@@ -4715,8 +4725,8 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     }
 }
 
-/* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. In the thread's exit
- * hook (in_hook) it joins nobody: while one runs, the system may let no other thread end. */
+/* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. In the thread's
+ * exit hook (in_hook) it joins nobody: while one runs, the system may let no other thread end. */
 static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize, bool in_hook) {
     tpool *pool = worker->pool;
     worker->retired = true;
@@ -4754,8 +4764,8 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
 
 static void tpool__break(tpool *pool);
 
-/* In its initializer a worker does not search, so that a sleeper is woken for what comes, and another worker started for
- * what is more than the tasks that those in their initializers were started for (tpool__wake_one). */
+/* In its initializer a worker does not search, so that a sleeper is woken for what comes, and another worker started
+ * for what is more than the tasks that those in their initializers were started for (tpool__wake_one). */
 static void tpool__begin_setup(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
@@ -6028,9 +6038,10 @@ static uintptr_t tpool__submitted(tpool *pool) {
 }
 
 /* Nothing is queued, running or being ended, as far as it was so before the call. The counts of ended tasks are read
- * first, those of submitted ones last: if they agree, there was a moment between at which every task had ended. A task is
- * counted before its end is published and its callbacks run; until they have, its worker is busy, or it is a stray or a
- * tombstone. What these submit is in the lanes' counts, which are read after. (Mattern's idea of counting twice, 1987.) */
+ * first, those of submitted ones last: if they agree, there was a moment between at which every task had ended. A task
+ * is counted before its end is published and its callbacks run; until they have, its worker is busy, or it is a stray
+ * or a tombstone. What these submit is in the lanes' counts, which are read after. (Mattern's idea of counting twice,
+ * 1987.) */
 static bool tpool__is_quiet(tpool *pool) {
     static const int endings[] = { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__DROPPED_COUNT };
     tpool_future *unreferenced = NULL;
@@ -6476,8 +6487,8 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  as_completed: a watch on each future puts it at the end of a list as it completes; next takes from its front. A hash
- *  table by the future's address knows which are in the set. An item lies in a block like any other, so that its memory is
- *  at hand and warm.
+ *  table by the future's address knows which are in the set. An item lies in a block like any other, so that its memory
+ *  is at hand and warm.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__item {
     tpool__watch watch;         /* its `next`, once the future is done: among the ready */
@@ -7038,7 +7049,8 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
         chunk->future = future;
         return status;
     }
-    /* nothing came after it, since only a chunk that starts or ends queues another, and the consumer is here or waits */
+    /* nothing came after it, since only a chunk that starts or ends queues another, and the consumer is here or
+     * waits */
     iter->waiting = false;
     *at = NULL;
     iter->back = at;
@@ -7422,8 +7434,8 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
 static void *tpool__helper_run(void *argument);
 
 /* One more helper, if there is enough left to do. Being refused one is no harm. It is listed by the caller or by the
- * helper before it, which is itself waited for: so the caller, taking one after the other, misses none that may have taken
- * a part. */
+ * helper before it, which is itself waited for: so the caller, taking one after the other, misses none that may have
+ * taken a part. */
 static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
@@ -9152,8 +9164,8 @@ static void tpool__close_others(int *keep, size_t count, int highest) {
         first = next + 1;
     }
 }
-/* The system refuses this process what it needs to begin. It ends as if it had been killed for want of memory: that is no
- * initializer that failed, and is tried again (tpool__child_greet). */
+/* The system refuses this process what it needs to begin. It ends as if it had been killed for want of memory: that is
+ * no initializer that failed, and is tried again (tpool__child_greet). */
 static void tpool__refuse_here(void) { (void)raise(SIGKILL); }
 
 /* The same for a worker, from whose server few descriptors come. */
@@ -10278,16 +10290,16 @@ TPOOL_API const char *tpool_version(void) {
  *  A. MIT License. Copyright (c) 2026 the tpool.h authors.
  *  Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
  *  documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
- *  rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
- *  persons to whom the Software is furnished to do so, subject to the following conditions: The above copyright notice and
- *  this permission notice shall be included in all copies or substantial portions of the Software. THE SOFTWARE IS PROVIDED
- *  "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF
- *  MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS
- *  BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
- *  OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ *  rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
+ *  permit persons to whom the Software is furnished to do so, subject to the following conditions: The above copyright
+ *  notice and this permission notice shall be included in all copies or substantial portions of the Software. THE
+ *  SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+ *  WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS
+ *  OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+ *  OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  *
- *  B. Public domain (www.unlicense.org). This is free and unencumbered software released into the public domain. Anyone is
- *  free to copy, modify, publish, use, compile, sell, or distribute this software, either in source code form or as a
- *  compiled binary, for any purpose, commercial or non-commercial, and by any means. THE SOFTWARE IS PROVIDED "AS IS",
- *  WITHOUT WARRANTY OF ANY KIND.
+ *  B. Public domain (www.unlicense.org). This is free and unencumbered software released into the public domain. Anyone
+ *  is free to copy, modify, publish, use, compile, sell, or distribute this software, either in source code form or as
+ *  a compiled binary, for any purpose, commercial or non-commercial, and by any means. THE SOFTWARE IS PROVIDED "AS
+ *  IS", WITHOUT WARRANTY OF ANY KIND.
  * ================================================================================================================= */
