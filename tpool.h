@@ -9166,7 +9166,9 @@ static void tpool__close_others(int *keep, size_t count, int highest) {
 }
 /* The system refuses this process what it needs to begin. It ends as if it had been killed for want of memory: that is
  * no initializer that failed, and is tried again (tpool__child_greet). */
-static void tpool__refuse_here(void) { (void)raise(SIGKILL); }
+static _Noreturn void tpool__refuse_here(void) {
+    for (;;) (void)raise(SIGKILL);
+}
 
 /* The same for a worker, from whose server few descriptors come. */
 static void tpool__close_inherited(const tpool_config *config, const int *own, size_t own_count, int highest) {
