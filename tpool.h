@@ -9176,7 +9176,10 @@ static void tpool__close_inherited(const tpool_config *config, const int *own, s
     int few[FEW], *keep = few;
     size_t count = own_count + config->descriptor_count;
     if (count > FEW) keep = (int *)TPOOL_MALLOC(count * sizeof *keep);
-    if (!keep) tpool__refuse_here();
+    if (!keep) {
+        tpool__refuse_here();
+        return;
+    }
     memcpy(keep, own, own_count * sizeof *keep);
     if (config->descriptor_count)
         memcpy(keep + own_count, config->descriptors, config->descriptor_count * sizeof *keep);
