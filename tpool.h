@@ -1853,13 +1853,30 @@ typedef struct tpool__thread_handle {
     bool valid;
 } tpool__thread_handle;
 
+#if defined(TPOOL__UNIX)
+/* Those that a worker blocks: all but what a thread brings upon itself. */
+static void tpool__worker_signals(sigset_t *blocked) {
+    static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT };
+    sigfillset(blocked);
+    for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++) sigdelset(blocked, synchronous[i]);
+}
+#endif
+
 static void tpool__worker_main(void *worker);
 
 #if defined(TPOOL_THREADS_WIN32)
 static DWORD WINAPI tpool__worker_entry_win32(LPVOID worker) { tpool__worker_main(worker); return 0; }
 #else
 #if defined(TPOOL__THREADS_C11)
-static int tpool__worker_entry_c11(void *worker) { tpool__worker_main(worker); return 0; }
+static int tpool__worker_entry_c11(void *worker) {
+#if defined(TPOOL__UNIX) && !defined(__GLIBC__)
+    sigset_t blocked; /* musl 1.2 starts a C11 thread with all of them blocked */
+    tpool__worker_signals(&blocked);
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+#endif
+    tpool__worker_main(worker);
+    return 0;
+}
 #endif
 #if defined(TPOOL__UNIX)
 static void *tpool__worker_entry_posix(void *worker) { tpool__worker_main(worker); return NULL; }
@@ -1871,9 +1888,7 @@ static bool tpool__thread_start(tpool__thread_handle *handle, void *worker, size
     bool started = false;
 #if defined(TPOOL__UNIX)
     sigset_t blocked, before;
-    sigfillset(&blocked);
-    static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT };
-    for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++) sigdelset(&blocked, synchronous[i]);
+    tpool__worker_signals(&blocked);
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
 #endif
 #if defined(TPOOL_THREADS_WIN32)

@@ -147,8 +147,8 @@ build_header() {
 header_program() {   # NAME FLAGS AND FILES...
     local name=$1
     shift
-    $command -std=c11 "-I$root" "$@" $libraries -o "$folder/$name" &&
-        (cd "$folder" && timeout 60 $runner "./$name")
+    $command -std=c11 "-I$root" "$@" $libraries -o "$folder/$name.exe" && # where there is no suffix it does no harm
+        (cd "$folder" && timeout 60 $runner "./$name.exe")
 }
 header_programs() {
     [ "$only" = '*' ] || return 0
