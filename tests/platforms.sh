@@ -55,7 +55,7 @@ left_out() {
     windows:test_fork | windows:test_processes* | windows:white_processes)
         echo "there is no fork, so there are no process pools" ;;
     windows:white_sizing) echo "about affinity masks and cgroups of Linux; the mask of Windows is in test_pool" ;;
-    windows:white_faults | windows:stress_mix) echo "uses fork and mmap" ;;
+    windows:white_faults | windows:white_fork | windows:stress_mix) echo "uses fork" ;;
     windows:model/*) echo "about weaker orders than an x86 shows" ;;
     qemu:model/*) echo "about weaker orders than an x86 shows, which runs what qemu translates" ;;
     qemu:stress_mix) echo "$no_threads_in_children" ;;
@@ -91,11 +91,11 @@ one_test() {
     case $test in test_* | stress_mix) objects+=("$folder/impl.o") ;; esac
     case $test in model/*) ;; *) objects+=("$folder/cmocka.o") ;; esac
     [ "$test" = stress_mix ] && arguments=(3)
-    if ! $command "${flags[@]}" "$root/tests/$test.c" "${objects[@]}" $libraries -o "$program" >"$program.log" 2>&1; then
+    if ! $command "${flags[@]}" "$root/tests/$test.c" "${objects[@]}" $libraries -o "$program.exe" >"$program.log" 2>&1; then
         echo "NOT BUILT $test"
         return
     fi
-    (cd "$folder" && TEST_RUNNER=$runner timeout -k 5 "$limit" $runner "./$name" "${arguments[@]}") >"$program.log" 2>&1 || status=$?
+    (cd "$folder" && TEST_RUNNER=$runner timeout -k 5 "$limit" $runner "./$name.exe" "${arguments[@]}") >"$program.log" 2>&1 || status=$?
     [ $status -eq 77 ] && { echo "skipped $test, by itself"; return; }
     local passed failed without=
     passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test(s).*/\1/p' "$program.log" | tail -n 1)
@@ -147,7 +147,7 @@ build_header() {
 header_program() {   # NAME FLAGS AND FILES...
     local name=$1
     shift
-    $command -std=c11 "-I$root" "$@" $libraries -o "$folder/$name.exe" && # where there is no suffix it does no harm
+    $command -std=c11 "-I$root" "$@" $libraries -o "$folder/$name.exe" && # which Wine wants, and others do not mind
         (cd "$folder" && timeout 60 $runner "./$name.exe")
 }
 header_programs() {
