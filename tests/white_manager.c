@@ -16,8 +16,8 @@ static inline BOOL test_counter(LARGE_INTEGER *count) {
     LARGE_INTEGER rate;
     QueryPerformanceFrequency(&rate);
     BOOL told = QueryPerformanceCounter(count);
-    long long ns = atomic_load(&passed);   /* the time that passes is far longer than a tick, and less than a year */
-    count->QuadPart += ns / 1000 * rate.QuadPart / 1000000;
+    long long ns = atomic_load(&passed);
+    count->QuadPart += ns / 1000000000 * rate.QuadPart + ns % 1000000000 * rate.QuadPart / 1000000000;
     return told;
 }
 #define QueryPerformanceCounter test_counter
