@@ -183,14 +183,14 @@
  * ====================================================================================================================
  *  >>life  The life of a task
  *
- *      W1   tpool_submit... (tpool__submit) makes a block if the task needs one: with a future, or any extra. A block is
+ *      W1   tpool_submit... (tpool__submit) makes a block if the task needs one: for a future, or any extra. A block is
  *           task and future in one, 64 bytes, from a cache of the thread (tpool__block_new).
  *      W2   tpool__enqueue puts it into a lane: the worker's own, or the inject lane; with a priority into the heap. A
  *           full queue: tpool__enqueue_full.
  *      W3   tpool__notify: if nobody looks for work and another worker may, one is woken or started (tpool__wake_one).
  *      W4   A worker (tpool__run_worker) finds it (tpool__find) and claims it (tpool__claim): by the one change of the
  *           block's phase from PENDING, which a canceller (tpool_future_cancel), a look at an expired task
- *           (tpool__lapse) or a waiter (tpool__run_in_place) may win instead; what lies in the lane is then a tombstone.
+ *           (tpool__lapse) or a waiter (tpool__run_in_place) may win instead, which leaves a tombstone in the lane.
  *      W5   tpool__run_block calls fn. tpool_raise and tpool_return leave an outcome in the block.
  *      W6   arg_free is called, the result is stored, the statistics count, all before anyone can see the end.
  *      W7   tpool__publish moves the phase to done and gives up the claimer's reference in one step, if nobody watches;
@@ -749,7 +749,7 @@ typedef enum tpool_status {
     TPOOL_TIMEOUT = 4,        /* this wait's time limit passed */
     TPOOL_SHUTDOWN = 5,       /* the pool takes no more work */
     TPOOL_FULL = 6,           /* the queue is at its capacity */
-    TPOOL_BROKEN = 7,         /* the worker died, or its initializer failed; or the pool belongs to the parent process */
+    TPOOL_BROKEN = 7,         /* the worker died, or its initializer failed; or it is the parent process' pool */
     TPOOL_DEADLOCK = 8,       /* the wait could never end */
     TPOOL_END = 9,            /* an iteration has no more items */
     TPOOL_NO_MEMORY = 10,
@@ -1099,7 +1099,7 @@ typedef struct tpool_map_spec {
     size_t buffer_size;                             /* most items taken and not yet delivered; 0: no bound (needs an
                                                        array) */
     void (*item_free)(void *item, void *context);   /* for each item taken from the source, once, run or not */
-    size_t item_size, context_size;                 /* process pools: bytes of each item and of the context that travel */
+    size_t item_size, context_size;                 /* process pools: how many bytes of each travel */
 } tpool_map_spec;
 
 typedef struct tpool_map_iter tpool_map_iter;
@@ -1316,7 +1316,7 @@ typedef struct tpool_stats {
     int max_workers, workers, active, idle;      /* now */
     size_t queued;                               /* now */
     uint64_t submitted, completed, failed, cancelled, expired, rejected, dropped;
-    uint64_t inlined, spared, stolen;            /* run by their waiter; spare workers started; taken from another worker */
+    uint64_t inlined, spared, stolen;            /* run by their waiter; spare workers started; taken from others */
     int64_t wait_p50_ns, wait_p99_ns, run_p50_ns, run_p99_ns, busy_ns;   /* with config.measure */
 } tpool_stats;
 
@@ -1405,7 +1405,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #if !defined(CLOCK_MONOTONIC) || (defined(__GLIBC__) && !defined(__USE_MISC)) /* __USE_MISC: syscall() and others */
 #error "tpool.h: in the implementation file, include tpool.h before the system headers, or compile with -std=gnu11 or -D_GNU_SOURCE"
 #endif
-#if defined(__GLIBC__) && !defined(__USE_GNU) /* the file included system headers first: this one is then not declared */
+#if defined(__GLIBC__) && !defined(__USE_GNU) /* system headers came first: then this one is not declared */
 extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
 #endif
 #endif
@@ -1583,7 +1583,7 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     t.sec = (long)(ns / 1000000000);
     t.nsec = (long)(ns % 1000000000);
 #if defined(SYS_futex)
-    syscall(SYS_futex, word, 0 | 128 /* FUTEX_WAIT, private; relative, on the monotonic clock */, expected, limit, NULL, 0);
+    syscall(SYS_futex, word, 0 | 128 /* FUTEX_WAIT, private; relative, monotonic */, expected, limit, NULL, 0);
 #else
     syscall(SYS_futex_time64, word, 0 | 128, expected, limit, NULL, 0);
 #endif
@@ -1668,7 +1668,7 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     }
     pthread_mutex_unlock(&entry->lock);
 #else
-    if (ns > 50000000) ns = 50000000; /* this condition knows only the civil clock: short waits bound what a jump does */
+    if (ns > 50000000) ns = 50000000; /* only the civil clock is known here: short waits bound what a jump does */
     struct timespec t;
     mtx_lock(&entry->lock);
     if (tpool__load_relaxed(word) == expected) { /* relaxed: the waker changes it before it takes this mutex */
@@ -2278,7 +2278,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  WHO WRITES WHAT, PER TASK. A line of the cache that another CPU wrote last costs a transfer: 60 ns here, 100 to 300
  *  across sockets.
  *      the inject lane's line    each submit from outside; a worker once a batch (of tiny tasks a segment, 250 or 500)
- *      a slot                    its submitter; read by one worker: a transfer per four tasks, eight where they have blocks
+ *      a slot                    its submitter; read by one worker: a transfer per four tasks, eight that have blocks
  *      a block                   submitter, claimer, whoever releases last: two transfers a future, three if its block
  *                                goes to another thread then
  *      a worker's own line       its owner, for each task; a thief once per half of what is there; read by searchers
@@ -2313,7 +2313,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      - A tombstone-free queue with links in the blocks: removing from the middle is free, but a consumer pays a cache
  *        miss a task, and a plain task needs a block.
  *      - Leaving the searchers before taking a task: saves looking at that lane again, but for a moment the worker that
- *        is about to take it counts as busy, and the submitter starts a second one: three awaited submits used two threads.
+ *        is about to take it counts as busy, and a second one is started: three awaited submits used two threads.
  *      - Copying a batch out of the inject lane under its latch: a submitter waits meanwhile for the misses on its
  *        slots (32 to 45 ns a task, against 18 to 30 for taking the segment as it is).
  *      - A latch per task for what a worker has fetched: 45 ns a task. A swap per task: 32.
@@ -2588,7 +2588,7 @@ typedef struct tpool__lane {    /* the first line is all that a submit and most 
     tpool__word count;          /* entries in the segments, tombstones too; written under the latch, else a hint */
     tpool__segment *head, *tail;
     uint64_t submitted;
-    intptr_t dead;              /* tasks claimed elsewhere less tombstones dropped; the sum over a pool's lanes counts */
+    intptr_t dead;              /* tasks claimed elsewhere less tombstones dropped; the sum over all lanes counts */
     tpool__segment *run_segment; /* NULL: a lane without a run */
     tpool__segment *spare;
     unsigned spares;
@@ -3045,7 +3045,7 @@ static inline tpool_future *tpool__block_new(tpool__thread *self) {
 }
 
 static TPOOL__NOINLINE void tpool__block_free_slowly(tpool__thread *self, tpool_future *block) {
-    bool unused = tpool__load_relaxed(&tpool__process.pool_count) == 0; /* relaxed: a hint; tpool__depot_trim asks again */
+    bool unused = tpool__load_relaxed(&tpool__process.pool_count) == 0; /* relaxed: tpool__depot_trim asks again */
     if (unused || !tpool__arm(self)) {
         tpool__depot_give(&block, 1);
         if (!unused) return;
@@ -3078,7 +3078,7 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
         tpool__back_to_work(self);
         tpool__context_push(self, &context, TPOOL__IN_CALLBACK, self->worker ? self->worker->pool : NULL);
         outcome->payload_free(outcome->payload);
-        (void)tpool__context_pop(self, &context); /* what follows, in the callers too, is the child's own or asks itself */
+        (void)tpool__context_pop(self, &context); /* what follows is the child's own, or asks itself */
     }
     if (!outcome->is_static) TPOOL_FREE(outcome);
 }
@@ -3754,7 +3754,8 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
         for (size_t i = 0; i < count; i++) futures[i] = NULL;
     if (!pool || (!tasks && count)) return TPOOL_INVALID;
     for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
-        status = tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
+        status = tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER,
+                                    TPOOL__AS_ASKED);
     if (submitted) *submitted = taken;
     return status;
 }
@@ -3800,7 +3801,8 @@ static inline size_t tpool__waiting(tpool *pool) {
 }
 
 /* Puts a task where it belongs, without asking whether it may go there. Under the lane's latch. */
-static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry, tpool_future **unreferenced) {
+static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
+                                        tpool_future **unreferenced) {
     int priority = entry->block && entry->block->extra ? entry->block->extra->priority : 0;
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
         if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
@@ -4233,7 +4235,7 @@ static bool tpool__work_hinted(tpool *pool) {
     if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
     if (attention & TPOOL__RANKED || tpool__lane_count(&pool->inject) > 0) return true;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        if (tpool__lane_count(&w->lane) > 0 || tpool__load_relaxed(&w->public_jobs) > 0) return true; /* relaxed: hint */
+        if (tpool__lane_count(&w->lane) > 0 || tpool__load_relaxed(&w->public_jobs) > 0) return true; /* a hint */
     return false;
 }
 
@@ -5023,8 +5025,10 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     self->context = &context;
     task->u.outer = self->running;
     self->running = task;
-    if (!TPOOL__LIKELY(!context.pool->server) && !tpool__runs_in_proxy(fn)) *result = tpool__run_in_child(self, task, fn);
-    else *result = fn(task->value);
+    if (!TPOOL__LIKELY(!context.pool->server) && !tpool__runs_in_proxy(fn))
+        *result = tpool__run_in_child(self, task, fn);
+    else
+        *result = fn(task->value);
     if (!tpool__context_pop(self, &context)) return false;
     self->running = task->u.outer;
     return true;
@@ -5955,7 +5959,8 @@ static void tpool__helper_ended(void *argument);
  * library's own bookkeeping. */
 static void tpool__forget_program(tpool_future *claimed) {
     tpool__extra *extra = claimed->extra;
-    if (extra && extra->arg_free != tpool__chunk_ended && extra->arg_free != tpool__helper_ended) extra->arg_free = NULL;
+    if (extra && extra->arg_free != tpool__chunk_ended && extra->arg_free != tpool__helper_ended)
+        extra->arg_free = NULL;
     tpool__watch *callbacks = NULL;
     uintptr_t clear = tpool__watches_lock(claimed);
     for (tpool__watch *watch = claimed->watches, *next; watch; watch = next) {
@@ -6244,7 +6249,7 @@ static tpool_status tpool__destroy(tpool *pool) {
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A blocked submitter may have come in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
-    if (status == TPOOL_OK) tpool__server_stop(pool); /* still listed, so that a fork meanwhile finds what it must close */
+    if (status == TPOOL_OK) tpool__server_stop(pool); /* still listed: a fork meanwhile must find what to close */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__free(pool);
     return status;
@@ -6733,7 +6738,9 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
     return status;
 }
 
-TPOOL_API size_t tpool_completions_index(tpool_completions *completions) { return completions ? completions->index : 0; }
+TPOOL_API size_t tpool_completions_index(tpool_completions *completions) {
+    return completions ? completions->index : 0;
+}
 TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions) {
     if (!completions || tpool__completions_are_foreign(completions)) return 0;
     tpool__latch(&completions->lock);
@@ -7421,7 +7428,7 @@ static void tpool__loop_release(tpool__loop *loop) {
 static void tpool__helper_ended(void *argument) { tpool__loop_release(((tpool__helper *)argument)->loop); }
 
 static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) {
-    uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a counter; results are published by the helpers' end */
+    uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: results are published by the helpers' end */
     for (;;) {
         if (next >= loop->end || tpool__has_failed(&loop->task)) return false;
         size_t left = loop->end - next, part = left / loop->shares;
@@ -7528,7 +7535,8 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     loop->origin = self->context;
     if (self->context && self->context->task) loop->task.extra = self->context->task->extra;
 
-    if (!(tpool__attention(pool) & TPOOL__PAUSED) && !tpool__within_setup(pool)) tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
+    if (!(tpool__attention(pool) & TPOOL__PAUSED) && !tpool__within_setup(pool))
+        tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
     bool here = tpool__loop_run(loop, false);
     if (!here) return TPOOL_BROKEN;
     tpool__wanted wanted = { NULL, 0, false, false };
@@ -10299,7 +10307,8 @@ TPOOL_API const char *tpool_status_text(tpool_status status) {
 #define TPOOL__TEXT(x) #x
 #define TPOOL__NUMBER(x) TPOOL__TEXT(x)
 TPOOL_API const char *tpool_version(void) {
-    return TPOOL__NUMBER(TPOOL_VERSION_MAJOR) "." TPOOL__NUMBER(TPOOL_VERSION_MINOR) "." TPOOL__NUMBER(TPOOL_VERSION_PATCH);
+    return TPOOL__NUMBER(TPOOL_VERSION_MAJOR) "." TPOOL__NUMBER(TPOOL_VERSION_MINOR) "."
+           TPOOL__NUMBER(TPOOL_VERSION_PATCH);
 }
 
 #endif /* TPOOL_IMPLEMENTATION */
