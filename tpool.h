@@ -4108,6 +4108,7 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
     worker->pool = pool;
     worker->index = index;
     if (!tpool__child_attach(worker)) {
+        if (worker->measures) TPOOL_FREE((void *)worker->measures);
         TPOOL_FREE(worker->lane.run_segment);
         tpool__free_aligned(worker);
         return NULL;
@@ -4235,7 +4236,8 @@ static bool tpool__work_hinted(tpool *pool) {
     if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
     if (attention & TPOOL__RANKED || tpool__lane_count(&pool->inject) > 0) return true;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        if (tpool__lane_count(&w->lane) > 0 || tpool__load_relaxed(&w->public_jobs) > 0) return true; /* a hint */
+        if (tpool__lane_count(&w->lane) > 0 || tpool__load_relaxed(&w->public_jobs) > 0) /* relaxed: a hint */
+            return true;
     return false;
 }
 
