@@ -4635,7 +4635,10 @@ static bool tpool__is_quiet(tpool *pool);
 /* The worker that finds that all is done ends the pool for a destroy that waits for that, which spares it a wake and
  * the worker a sleep. Of two who had nothing to do last at the same time, one has passed the inject latch after the
  * other, and sees (P1) that neither is busy. */
-static inline void tpool__end_if_destroyed(tpool *pool) {
+static inline void tpool__tell_idle(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__set_busy(worker, false);
+    tpool__poke_if_draining(pool, false);
     /* relaxed: a hint, the one who destroys looks now and then */
     if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__attention(pool) & TPOOL__SHUT) &&
         tpool__is_quiet(pool))
@@ -4707,8 +4710,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     tpool__entry entry;
     for (bool hinted = false, has_run = false;;) {
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
-            tpool__set_busy(worker, false);
-            tpool__poke_if_draining(pool, false);
+            tpool__tell_idle(worker);
             if (!tpool__sleep(worker)) return;
             continue;
         }
@@ -4735,9 +4737,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
                 return;
             continue;
         }
-        tpool__set_busy(worker, false);
-        tpool__poke_if_draining(pool, false);
-        tpool__end_if_destroyed(pool);
+        tpool__tell_idle(worker);
         if (!worker->searching) tpool__start_searching(worker);
         hinted = has_run && tpool__spin_for_work(worker); /* who was started in advance need not look for long */
         if (!hinted && !tpool__sleep(worker)) return;
