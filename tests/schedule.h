@@ -397,6 +397,7 @@ static schedule_word *schedule_find_word(const volatile void *address) {
     return word;
 }
 static inline void schedule_happened(schedule_word *word, bool write) {
+    if (S->started == 1) return; /* until a second thread starts, all executions are one */
     schedule_thread *self = schedule_self();
     uint64_t before = self->past;
     self->past = schedule_mix(schedule_mix(before, word->last_write), (uint64_t)word->address * 2 + write) +
@@ -485,12 +486,14 @@ static void schedule_grow_seen(void) {
     free(old);
 }
 
-/* True: this state was seen with as many preemptions left, so that all that can follow is known. */
-static bool schedule_was_seen(bool runs) {
+/* True: this state was seen with as many preemptions left, so that all that can follow is known. Where there is nothing
+   to choose, one state in four is looked up (the same ones each time): each costs a cache miss, and the next will do. */
+static bool schedule_was_seen(bool runs, bool chooses) {
     if (!S->caching || S->depth < S->replayed) return false;
     uint64_t key = schedule_mix(S->state, (uint64_t)S->current * 2 + runs);
     for (uint32_t left = S->yielded; left; left &= left - 1)
         key = schedule_mix(key, (uint64_t)__builtin_ctz(left) << 32 | S->threads[__builtin_ctz(left)].behind);
+    if (!chooses && key >> 62) return false;
     for (size_t i = key & (S->seen_size - 1);; i = (i + 1) & (S->seen_size - 1)) {
         schedule_seen *seen = &S->seen[i];
         if (seen->search != S->search) {
@@ -536,10 +539,10 @@ static int schedule_decide(bool runs) {
     if (able == schedule_bit(S->current) && runs && !S->timed) return S->current;
 
     if (S->mode == SCHEDULE_DEPTH_FIRST) {
-        if (schedule_was_seen(runs)) schedule_leave(SCHEDULE_CUT);
         bool may_preempt = S->used < (unsigned)S->preemptions;
-        if (runs && !may_preempt) return S->current;
-        if (!runs && !(able & (able - 1)) && !(S->timed && may_preempt)) return __builtin_ctz(able);
+        bool chooses = runs ? may_preempt : (able & (able - 1)) || (S->timed && may_preempt);
+        if (schedule_was_seen(runs, chooses)) schedule_leave(SCHEDULE_CUT);
+        if (!chooses) return runs ? S->current : __builtin_ctz(able);
         schedule_choice *choice = &S->path[S->depth];
         if (S->depth >= S->replayed) {
             if (S->depth + 1 >= SCHEDULE_PATH) schedule_fail("no end after %d choices", SCHEDULE_PATH);
@@ -593,6 +596,10 @@ static schedule_word *schedule_step(const volatile void *address, bool is_memory
     schedule_thread *self = schedule_self();
     schedule_is_at(self, function, line);
     if (++S->steps > SCHEDULE_STEPS) schedule_fail("no end after %d steps", SCHEDULE_STEPS);
+    if (S->started == 1) {
+        if (is_memory) schedule_check_address(address);
+        return NULL;
+    }
     schedule_word *word = schedule_find_word(address);
     if (S->ready != schedule_bit(S->current) || S->timed) {
         if (S->mode != SCHEDULE_DEPTH_FIRST || word->shared || S->all_shared) {
@@ -1132,7 +1139,7 @@ static bool schedule_search(const schedule_options *options, int preemptions, sc
             S->current = SCHEDULE_THREADS; /* no thread: the state at the end */
             S->replayed = 0;
             S->caching = true;
-            count->ends += !schedule_was_seen(false);
+            count->ends += !schedule_was_seen(false, true);
             S->caching = !options->plain;
             S->current = -1;
         }
