@@ -145,6 +145,7 @@ typedef struct schedule_state {
     uint32_t execution;
     size_t word_count;
     int cpus;
+    unsigned refused_allocation, refused_thread; /* the nth from now on; 0: none */
     void (*exit_handlers[8])(void);
     int exit_handler_count;
     int key_count;
@@ -288,6 +289,7 @@ __attribute__((format(printf, 1, 2))) static void schedule_tell(const char *form
 
 /* ---- Memory: nothing is used twice in one execution, what is freed is overwritten, all of it looked at at the end */
 static void *schedule_malloc(size_t size) {
+    if (S->refused_allocation && --S->refused_allocation == 0) return NULL;
     size_t need = (size + SCHEDULE_RED_ZONE + SCHEDULE_GRAIN - 1) / SCHEDULE_GRAIN * SCHEDULE_GRAIN;
     if (S->block_count == SCHEDULE_ALLOCATIONS || need > SCHEDULE_ARENA - S->arena_used) {
         schedule_fail("the scenario needs more memory than the explorer has");
@@ -769,6 +771,7 @@ static int schedule_thread_start(void *(*fn)(void *), void *arg) {
 }
 static int schedule_pthread_create(pthread_t *thread, void *(*fn)(void *), void *arg, const char *function, int line) {
     schedule_happened(schedule_step(&S->started, false, function, line), true);
+    if (S->refused_thread && --S->refused_thread == 0) return EAGAIN;
     int i = schedule_thread_start(fn, arg);
     *thread = (pthread_t)(i + 1);
     if (S->tracing) schedule_tell("starts T%d", i);
@@ -931,6 +934,11 @@ static inline void schedule_trace(const char *what, const volatile void *address
 /* ---- For scenarios */
 /* Notes that the scenario can end this way too; those named by .outcomes must all be reached. */
 __attribute__((unused)) static void outcome(int i) { S->outcomes |= UINT32_C(1) << i; }
+/* The nth allocation, or start of a thread, from here on is refused, once. */
+__attribute__((unused)) static void refuse_allocation(unsigned n) { S->refused_allocation = n; }
+__attribute__((unused)) static void refuse_thread(unsigned n) { S->refused_thread = n; }
+/* One of so many, from 0: for scenarios that are run by chance. */
+__attribute__((unused)) static unsigned chance_of(unsigned count) { return (unsigned)(schedule_random() % count); }
 /* A gate is closed at first: who passes waits until it is opened. */
 typedef struct gate { _Atomic(uint32_t) open; } gate;
 __attribute__((unused)) static void gate_pass(gate *g) {
@@ -1015,6 +1023,7 @@ static schedule_end schedule_execute(void) {
     S->queue_count = S->steps = S->clock_steps = 0;
     S->state = 0;
     S->exit_handler_count = S->key_count = 0;
+    S->refused_allocation = S->refused_thread = 0;
     S->depth = S->used = 0;
     S->lowest = 0x80000000u;
     S->end = SCHEDULE_OVER;

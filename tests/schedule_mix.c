@@ -123,10 +123,51 @@ static void spinners_of_two_cpus(void) {
     CHECK(runs[0].runs == 3 && runs[1].runs == 3);
 }
 
+/* What a task of a worker's submits and waits for, while memory or a thread is refused once. */
+enum { CHILDREN = 5 };
+static bool is_refusal(tpool_status status) { return status == TPOOL_NO_MEMORY || status == TPOOL_NO_THREAD; }
+static void *submit_children_and_wait(void *arg) {
+    tpool_future *children[CHILDREN];
+    size_t taken = 0, done = 0;
+    for (int i = 0; i < CHILDREN; i++) {
+        tpool_task task = { .fn = count_task, .arg = &runs[0], .name = i % 2 ? "child" : NULL };
+        tpool_status status = tpool_submit_task(pool, &task, i == 2 ? NULL : &children[taken]);
+        CHECK(status == TPOOL_OK || is_refusal(status));
+        if (status == TPOOL_OK) atomic_fetch_add(&spread.runs, 1);
+        taken += status == TPOOL_OK && i != 2;
+    }
+    tpool_status status = taken ? tpool_wait(children, taken, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, &done) : TPOOL_OK;
+    CHECK(is_refusal(status) || (status == TPOOL_OK && done == taken));
+    for (size_t i = 0; i < taken; i++) tpool_future_release(children[i]);
+    return arg;
+}
+static void refusals(unsigned allocations, unsigned threads) {
+    pool = new_pool((tpool_config){ .max_workers = 2 });
+    if (chance_of(2)) refuse_allocation(1 + chance_of(allocations));
+    else refuse_thread(1 + chance_of(threads));
+    for (int i = 0; i < 2; i++) {
+        tpool_status status = tpool_submit(pool, submit_children_and_wait, NULL, &futures[i]);
+        CHECK(status == TPOOL_OK || is_refusal(status));
+        if (status != TPOOL_OK) futures[i] = NULL;
+    }
+    for (int i = 0; i < 2; i++)
+        if (futures[i]) CHECK_STATUS(TPOOL_OK, end_of(futures[i]));
+    tpool_status status = tpool_drain(pool, TPOOL_FOREVER);
+    if (status != TPOOL_OK) CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+    CHECK(runs[0].runs == spread.runs);
+    refuse_allocation(0);
+    refuse_thread(0);
+    end_pool(pool);
+}
+static void refusals_beside_waiting_tasks(void) { refusals(40, 4); }
+static void refusals_beside_spinners(void) { refusals(40, 4); }
+
 SCHEDULES(
     SCENARIO(tasks_that_wait_beside_cancels, .chance = 100000, .depth = 4),
     SCENARIO(pause_and_resize_beside_tasks, .chance = 100000, .depth = 4),
     SCENARIO(cancelling_shutdown_beside_tasks, .chance = 100000, .depth = 4),
     SCENARIO(tree_of_forks, .chance = 100000, .depth = 4),
     SCENARIO(submitters_of_a_full_queue, .chance = 100000, .depth = 4),
-    SCENARIO(spinners_of_two_cpus, .chance = 50000, .depth = 4, .cpus = 2))
+    SCENARIO(spinners_of_two_cpus, .chance = 50000, .depth = 4, .cpus = 2),
+    SCENARIO(refusals_beside_waiting_tasks, .chance = 200000, .depth = 5),
+    SCENARIO(refusals_beside_spinners, .chance = 100000, .depth = 5, .cpus = 2))
