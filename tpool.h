@@ -4887,6 +4887,12 @@ static bool tpool__set_outcome(tpool_future *task, tpool__outcome *outcome) {
     tpool__outcome_free(tpool__outcome_of(before));
     return true;
 }
+static tpool__outcome *tpool__outcome_load(tpool_future *task) {
+    return tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
+}
+static tpool__outcome *tpool__outcome_take(tpool_future *task) {
+    return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, 0)); /* P9 */
+}
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
 
 static tpool__outcome *tpool__error_new(tpool_future *task, int code, const char *format, va_list arguments) {
@@ -5060,7 +5066,7 @@ static void tpool__run_plain(tpool__thread *self, const tpool__entry *entry) {
     if (pool->measured) tpool__measure_begin(self, pool, entry->stamp, &watch);
     if (!tpool__call(self, task, entry->fn, entry->stops, &result)) return;
     if (pool->measured) tpool__measure_end(self, pool, true, &watch);
-    tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
+    tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (TPOOL__LIKELY(!outcome)) return;
@@ -5090,7 +5096,7 @@ static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t 
     block->value = failed ? NULL : result;
     tpool__count(tpool__pool_of(block), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(block));
-    tpool__publish(block, failed ? tpool__outcome_of(tpool__load_acquire(&block->outcome))->error.status : TPOOL_OK); /* P9 */
+    tpool__publish(block, failed ? tpool__outcome_load(block)->error.status : TPOOL_OK);
     return true;
 }
 
@@ -5139,7 +5145,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     if (status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure &&
         state - ((state & (TPOOL__POPPED | TPOOL__SETTLED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
         tpool__back_to_work(tpool__self());
-        if (!tpool__report_failure(pool, &tpool__outcome_of(tpool__load_acquire(&future->outcome))->error)) return; /* P9 */
+        if (!tpool__report_failure(pool, &tpool__outcome_load(future)->error)) return;
         state = tpool__load_relaxed(&future->state);
     }
     unsigned tries = 0;
@@ -5278,7 +5284,8 @@ static bool tpool__is_orphan(tpool_future *future) {
 /* A task claimed outside its queue is one less that waits. Under the lane's latch. */
 static void tpool__lane_lost_one(tpool__lane *lane) {
     lane->dead++;
-    tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1); /* relaxed: under the lock, else a hint */
+    /* relaxed: under the lock, else a hint */
+    tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1);
 }
 
 /* The same from outside: a submitter may have waited for just that. */
@@ -5619,7 +5626,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
     if (status != TPOOL_OK) return status;
     tpool_status end = tpool__end_of(future);
     if (end == TPOOL_OK) return TPOOL_OK;
-    *error = &tpool__outcome_of(tpool__load_acquire(&future->outcome))->error; /* P9 */
+    *error = &tpool__outcome_load(future)->error;
     return end == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
 }
 
@@ -5627,7 +5634,7 @@ TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
     if (!future) return 0;
     tpool__lapse(future);
     if (!tpool__is_done(future) || tpool__end_of(future) != TPOOL_OK) return 0;
-    tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&future->outcome)); /* P9 */
+    tpool__outcome *outcome = tpool__outcome_load(future);
     return outcome ? outcome->size : 0;
 }
 
@@ -5658,7 +5665,7 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     default: break;
     }
     tpool_status end = tpool__end_of(future);
-    tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&future->outcome)); /* P9 */
+    tpool__outcome *outcome = tpool__outcome_load(future);
     if (end != TPOOL_FAILED && end != TPOOL_CANCELLED && !(end == TPOOL_BROKEN && !outcome->is_static))
         return tpool_status_text(end); /* a process that has died says how */
     return outcome->error.message;
@@ -7172,7 +7179,7 @@ static void *tpool__chunk_run(void *argument) {
         void *value = iter->spec.fn(item, iter->spec.context);
         if (!tpool__context_pop(self, &context)) return NULL;
         if (iter->ring && !tpool__item_used(self, iter, chunk->first + ran)) return NULL;
-        slots[ran].outcome = tpool__outcome_of(tpool__exchange_acq_rel(&chunk->item.outcome, 0)); /* P9 */
+        slots[ran].outcome = tpool__outcome_take(&chunk->item);
         slots[ran].value = value;
     }
     int64_t cost = tpool__clock() - begin;
@@ -7300,7 +7307,7 @@ static tpool_status tpool__iter_deliver_aborted(tpool_map_iter *iter, tpool_stat
 /* An item of a chunk that has ended. */
 static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk *chunk, void **result) {
     if (!chunk->started) { /* cancelled, dropped or broken as a whole */
-        const tpool_error *error = &tpool__outcome_of(tpool__load_acquire(&chunk->future->outcome))->error; /* P9 */
+        const tpool_error *error = &tpool__outcome_load(chunk->future)->error;
         return tpool__iter_deliver(iter, error->status, error);
     }
     tpool__slot *slot = &chunk->slots[iter->delivered - chunk->first];
@@ -7556,7 +7563,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
         tpool_future_release(helper->future);
         TPOOL_FREE(helper);
     }
-    tpool__outcome *outcome = tpool__outcome_of(tpool__exchange_acq_rel(&loop->task.outcome, 0)); /* P9 */
+    tpool__outcome *outcome = tpool__outcome_take(&loop->task);
     if (outcome && outcome->kind == TPOOL__ERROR && status == TPOOL_OK) status = TPOOL_FAILED;
     if (outcome && !(self->context && self->context->task && tpool__set_outcome(self->context->task, outcome)))
         tpool__outcome_free(outcome);
@@ -8491,7 +8498,8 @@ static void tpool__abandon_tasks(tpool__thread *self) {
         tpool_future *outer = task->u.outer;
         tpool *pool = tpool__pool_of(task);
         tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
-        tpool__outcome *before = tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
+        /* P9 */
+        tpool__outcome *before = tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error)));
         if (before != error) tpool__outcome_free(before);
         tpool__count(pool, TPOOL__FAILED_COUNT);
         if (task == &self->plain) {
@@ -8948,8 +8956,8 @@ static void *tpool__return_here(const void *bytes, size_t size) {
         return NULL;
     }
     if (size) memmove(room + tpool__here.base, bytes, size);
-    if (tpool__load_acquire(&tpool__here.task->outcome)) /* a loop's body may have left another payload; P9 */
-        tpool__outcome_free(tpool__outcome_of(tpool__exchange_acq_rel(&tpool__here.task->outcome, 0)));
+    if (tpool__load_acquire(&tpool__here.task->outcome)) /* P9: a loop's body may have left another payload */
+        tpool__outcome_free(tpool__outcome_take(tpool__here.task));
     tpool__here.returned = size;
     tpool__here.has_returned = true;
     return room + tpool__here.base;
@@ -8968,12 +8976,12 @@ static const tpool__answer *tpool__answer_here(void *value, tpool__answer *answe
     int32_t code = 0;
     tpool__outcome *outcome = NULL;
     if (tpool__load_acquire(&tpool__here.task->outcome)) /* P9 */
-        outcome = tpool__outcome_of(tpool__exchange_acq_rel(&tpool__here.task->outcome, 0));
+        outcome = tpool__outcome_take(tpool__here.task);
     if (outcome && outcome->kind == TPOOL__BYTES) { /* a loop's body returned it */
         if (tpool__return_here(outcome->payload, outcome->size) && value == outcome->payload)
             value = tpool__here.result.bytes + tpool__here.base;
         tpool__outcome_free(outcome);
-        outcome = tpool__outcome_of(tpool__exchange_acq_rel(&tpool__here.task->outcome, 0)); /* P9 */
+        outcome = tpool__outcome_take(tpool__here.task);
     } else if (outcome && outcome->kind == TPOOL__OWNED) {
         tpool__outcome_free(outcome);
         outcome = tpool__fixed(TPOOL__OWNED_ELSEWHERE);
