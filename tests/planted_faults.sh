@@ -1,6 +1,7 @@
 #!/bin/sh
-# planted_faults.sh HEADER TESTS WORK [FAULT...]: plants faults in copies of the header, one at a time (all of them, or
-# those named), and fails unless each is found by the check that it names. $CC compiles.
+# planted_faults.sh HEADER TESTS WORK [FAULT... | --apply]: plants faults in copies of the header, one at a time (all of
+# them, or those named), and fails unless each is found by the check that it names. $CC compiles. With --apply all are
+# planted and none is looked for.
 # Those named genmc_* weaken an order; the model checker that finds them is asked if $GENMC names it (tests/model/README.md).
 #
 # A fault is a file tests/faults/NAME.fault: what it is, in a line; `check:` and a program of tests/ with the arguments
@@ -11,7 +12,11 @@
 set -u
 header=$1 tests=$2 work=$3
 shift 3
-if [ $# -eq 0 ]; then
+apply_only=
+if [ "${1-}" = --apply ]; then
+    apply_only=yes
+    set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//')
+elif [ $# -eq 0 ]; then
     set -- $(cd "$tests/faults" && ls *.fault | sed 's/\.fault$//' | grep -v "^${GENMC:+no_such_}genmc_")
 fi
 : "${CC:=cc}"
@@ -64,6 +69,10 @@ for fault in "$@"; do
     if ! apply "$file" "$header" >"$folder/tpool.h"; then
         echo "$fault: FAILED: the edit does not apply"
         status=1
+        continue
+    fi
+    if [ "$apply_only" ]; then
+        rm -r "$folder"
         continue
     fi
     flags= libraries=
