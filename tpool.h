@@ -8817,6 +8817,13 @@ static bool tpool__write_message(int fd, const tpool__message *message) {
 #define TPOOL__NO_SIGNAL 0
 #endif
 
+/* Without waiting: there is room for all that is ever sent so, or enough was sent. */
+static void tpool__send(int socket, const void *bytes, size_t size) {
+    ssize_t n;
+    do n = send(socket, bytes, size, TPOOL__NO_SIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+}
+
 #define TPOOL__PASSED 4 /* descriptors that go with an order */
 static bool tpool__send_order(int control, uint32_t index, const int fds[TPOOL__PASSED]) {
     union { struct cmsghdr head; char room[CMSG_SPACE(TPOOL__PASSED * sizeof(int))]; } control_data;
@@ -9174,8 +9181,9 @@ static struct {
 static void tpool__on_child(int number) {
     int saved = errno;
     char byte = (char)number;
-    ssize_t n = write(tpool__serving.children_write, &byte, 1); /* full: it is known already */
-    (void)n;
+    ssize_t n;
+    do n = write(tpool__serving.children_write, &byte, 1); /* full: it is known already */
+    while (n < 0 && errno == EINTR);
     errno = saved;
 }
 
@@ -9279,10 +9287,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
 
 static void tpool__notify_proxy(int status, int32_t kind, int32_t how, int32_t stopped) {
     tpool__notice notice = { kind, how, stopped };
-    ssize_t n;
-    if (status < 0) return;
-    do n = send(status, &notice, sizeof notice, TPOOL__NO_SIGNAL | MSG_DONTWAIT); /* three in all: there is room */
-    while (n < 0 && errno == EINTR);
+    if (status >= 0) tpool__send(status, &notice, sizeof notice); /* three in all */
 }
 
 static bool tpool__serving_room(void) {
@@ -9372,9 +9377,7 @@ static bool tpool__has_ended(const struct pollfd *polled) {
 
 static void tpool__serve(tpool *pool) {
     pid_t self = getpid();
-    ssize_t n;
-    do n = send(tpool__serving.control, &self, sizeof self, TPOOL__NO_SIGNAL | MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
+    tpool__send(tpool__serving.control, &self, sizeof self);
     for (;;) {
         struct pollfd *polled = tpool__serving.polled;
         size_t count = tpool__serving.count;
@@ -9715,7 +9718,7 @@ static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
     char byte = 'K';
     if (child->status < 0) return;
     if (child->killed_for == TPOOL__NOT_KILLED) child->killed_for = why;
-    (void)!send(child->status, &byte, 1, TPOOL__NO_SIGNAL | MSG_DONTWAIT); /* full: enough were sent */
+    tpool__send(child->status, &byte, 1);
 }
 
 /* How a worker process ended, for the error of its task. */

@@ -42,13 +42,13 @@
 
 typedef enum fault_mode {
     NO_FAULT, ONE_ALLOCATION, ALLOCATIONS_FROM, ONE_THREAD, THREADS_FROM, ONE_KEY, KEYS_FROM, ONE_QUESTION,
-    QUESTIONS_FROM, ONE_SLEEP, ALL_SLEEPS, ONE_CALL, CALLS_FROM, ONE_INTERRUPT, SETUP_FROM, FAULT_MODES
+    QUESTIONS_FROM, ONE_SLEEP, ALL_SLEEPS, ONE_CALL, CALLS_FROM, ONE_INTERRUPT, ONE_PLACE, SETUP_FROM, FAULT_MODES
 } fault_mode;
 static const char *const fault_names[FAULT_MODES] = {
     "nothing", "only allocation", "allocations from", "only thread start", "thread starts from",
     "only exit hook of a thread", "exit hooks of threads from", "only question to the system",
     "questions to the system from", "only sleep", "sleeps from", "only call about processes", "calls about processes from",
-    "only call about processes that a signal interrupts", "steps of the process' own setup from",
+    "only call about processes that a signal interrupts", "first time at place", "steps of the process' own setup from",
 };
 
 /* What all processes share. */
@@ -56,9 +56,10 @@ enum { MOST_PLACES = 400 };
 static struct fault_state {
     atomic_int is;              /* the mode; set while no pool lives, cleared when the fault is over */
     long at;                    /* which one fails, from 1 */
+    int place;                  /* or where */
     atomic_long seen;           /* of the kind that may fail */
     atomic_long injected;
-    struct { atomic_long passed, failed; } places[MOST_PLACES];
+    struct { atomic_long passed, failed; atomic_int once; } places[MOST_PLACES];
 } *fault;
 static atomic_long allocations, live_blocks, live_bytes, peak_bytes;
 
@@ -79,7 +80,14 @@ static const fault_place fault_somewhere;
 
 static bool fault_strikes(const fault_place *here, fault_mode once, fault_mode from) {
     atomic_fetch_add(&fault->places[here->number].passed, 1);
+    atomic_store(&fault->places[here->number].once, (int)once);
     int mode = atomic_load(&fault->is);
+    if (mode == ONE_PLACE) {
+        if (here->number != fault->place || atomic_fetch_add(&fault->seen, 1) > 0) return false;
+        atomic_fetch_add(&fault->injected, 1);
+        atomic_fetch_add(&fault->places[here->number].failed, 1);
+        return true;
+    }
     if (mode != (int)once && mode != (int)from) return false;
     long n = atomic_fetch_add(&fault->seen, 1) + 1;
     if (mode == (int)once ? n != fault->at : n < fault->at) return false;
@@ -199,6 +207,8 @@ static bool fault_strikes_wait(const fault_place *here, bool waits) {
 #define waitpid(pid, how, flags) \
     (fault_strikes_wait(FAULT_HERE("waitpid"), !((flags) & WNOHANG)) ? (errno = EINTR, -1) : waitpid(pid, how, flags))
 
+static atomic_int patience_ms = 10000;
+#define TPOOL__PATIENCE_MS patience_ms
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #undef pthread_create
@@ -1883,7 +1893,9 @@ static void process_pool_end(int line, tpool *pool) {
     void *number = NULL;
     tpool_status status = problem[0] ? TPOOL_BROKEN : tpool_submit(pool, own_number, NULL, &future);
     if (status == TPOOL_OK) status = tpool_future_result(future, PATIENCE, &number);
-    if (status == TPOOL_OK ? number == NULL || (intptr_t)number == getpid() : status != TPOOL_BROKEN)
+    bool served = kill(pool->server->pid, 0) == 0;   /* else it is gone, and so is its spare, if it could have one */
+    if (status == TPOOL_OK ? number == NULL || (intptr_t)number == getpid()
+                           : status != TPOOL_BROKEN && !(status == TPOOL_NO_THREAD && !served))
         report(line, "a task once the fault is over", tpool_status_name(status));
     if (status == TPOOL_BROKEN && atomic_load(&fault->injected) == 0) report(line, "the pool", "is broken");
     tpool_future_release(future);
@@ -1994,11 +2006,28 @@ static void scenario_processes_that_die(void) {
     play_with_processes(lose_processes, (tpool_config){ .max_workers = 1, .stack_size = 256 * 1024 });
 }
 
+/* A server that has stopped answers nobody, until it is killed for it and its spare takes its place. */
+static void lose_the_server(tpool *pool) {
+    tpool_future *first = NULL, *after = NULL;
+    if (OKAY(tpool_submit(pool, own_number, NULL, &first), REFUSED)) (void)tpool_future_result(first, PATIENCE, NULL);
+    patience_ms = 20;
+    EXPECT(kill(pool->server->pid, SIGSTOP) == 0);
+    OKAY(tpool_kill_workers(pool), REFUSED);
+    if (OKAY(tpool_submit(pool, own_number, NULL, &after), REFUSED)) (void)tpool_future_result(after, PATIENCE, NULL);
+    patience_ms = 300;
+    tpool_future_release(first);
+    tpool_future_release(after);
+}
+static void scenario_a_server_that_is_stopped(void) {
+    play_with_processes(lose_the_server, (tpool_config){ .max_workers = 1 });
+    patience_ms = 10000;
+}
+
 /* ---- Each scenario with each fault in each place ---- */
 
 /* STARTS_NO_THREAD: there is none to fail. WITHOUT_HOOKS: it expects what happens when threads cannot have their exit
-   hooks. WITH_PROCESSES: it has a pool of them. */
-enum { STARTS_NO_THREAD = 1, WITHOUT_HOOKS = 2, WITH_PROCESSES = 4 };
+   hooks. WITH_PROCESSES: it has a pool of them. SLOW: it waits for time to pass. */
+enum { STARTS_NO_THREAD = 1, WITHOUT_HOOKS = 2, WITH_PROCESSES = 4, SLOW = 8 };
 
 /* A call without a limit may hang for all its caller's patience, and then nothing can be cleaned up. */
 static const char *volatile playing;
@@ -2037,18 +2066,35 @@ static bool play(void (*scenario)(void), const char *name, int mode, long at) {
     return atomic_load(&fault->injected) > 0;
 }
 
+#if FAULT_PLACES
+extern const fault_place *const __start_fault_places[], *const __stop_fault_places[];
+/* How many positions there are varies, and so does what is there: where nothing has failed yet that this scenario passes,
+   it fails once more, there. */
+static void explore_places(void (*scenario)(void), const char *name, int flags, const long *passed) {
+    for (const fault_place *const *at = __start_fault_places; at < __stop_fault_places; at++) {
+        int number = (*at)->number, once = atomic_load(&fault->places[number].once);
+        if (atomic_load(&fault->places[number].failed) || atomic_load(&fault->places[number].passed) == passed[number] ||
+            once == FAULT_MODES || (once == ONE_KEY && !(flags & WITHOUT_HOOKS)) ||
+            (once == ONE_SLEEP && flags & WITH_PROCESSES))
+            continue;
+        fault->place = number;
+        (void)play(scenario, name, ONE_PLACE, (*at)->line);
+    }
+}
+#endif
 static void explore(void (*scenario)(void), const char *name, int flags) {
-    long places[FAULT_MODES] = { 0 };
+    long places[FAULT_MODES] = { 0 }, passed[MOST_PLACES];
     if (only_scenario && strcmp(only_scenario, name) != 0) skip();
-    for (int mode = NO_FAULT; mode < SETUP_FROM; mode++) {
+    for (int i = 0; i < MOST_PLACES; i++) passed[i] = atomic_load(&fault->places[i].passed);
+    for (int mode = NO_FAULT; mode < ONE_PLACE; mode++) {
         if ((mode == ONE_KEY || mode == KEYS_FROM) && !(flags & WITHOUT_HOOKS)) continue;
         bool about_processes = mode == ONE_CALL || mode == CALLS_FROM || mode == ONE_INTERRUPT;
         if (about_processes && !(flags & WITH_PROCESSES)) continue;
         if ((mode == ONE_SLEEP || mode == ALL_SLEEPS) && flags & WITH_PROCESSES) continue;
         /* Here what is refused again and again is tried again and again, after pauses. */
         bool again = mode == ALLOCATIONS_FROM || mode == THREADS_FROM || mode == QUESTIONS_FROM || mode == CALLS_FROM;
-        bool some = coarse || (flags & WITH_PROCESSES && again && !all);
-        long share = !(flags & WITH_PROCESSES) ? 12 : coarse ? 2 : 6;
+        bool some = coarse || (flags & WITH_PROCESSES && (again || flags & SLOW) && !all);
+        long share = !(flags & WITH_PROCESSES) ? 12 : coarse || flags & SLOW ? 2 : 6;
         /* Any sleep may end early, so some will do; and if all do, nobody sleeps, which takes its time. */
         long most = mode == ALL_SLEEPS ? 1 : mode == ONE_SLEEP ? 6 : 100000;
         /* Every place; but with slow tools, after the first ones, only some of them. */
@@ -2061,6 +2107,9 @@ static void explore(void (*scenario)(void), const char *name, int flags) {
             places[mode] = at;
         }
     }
+#if FAULT_PLACES
+    if (!coarse) explore_places(scenario, name, flags, passed);
+#endif
     print_message("%s: of each alone, and of all from there on: %ld and %ld allocations, %ld and %ld thread starts, %ld and "
                   "%ld questions to the system; %ld sleeps ended early\n", name,
                   places[ONE_ALLOCATION], places[ALLOCATIONS_FROM], places[ONE_THREAD], places[THREADS_FROM],
@@ -2131,6 +2180,7 @@ SCENARIO(threads_without_exit_hooks, WITHOUT_HOOKS)
 SCENARIO(tasks_in_processes, WITH_PROCESSES)
 SCENARIO(a_map_over_processes, WITH_PROCESSES)
 SCENARIO(processes_that_die, WITH_PROCESSES)
+SCENARIO(a_server_that_is_stopped, WITH_PROCESSES + SLOW)
 #if defined(__linux__)
 SCENARIO(processes_of_a_program_that_adopts, WITH_PROCESSES)
 #endif
@@ -2328,7 +2378,6 @@ static void memory_does_not_grow_with_the_number_of_tasks(void **unused) {
 }
 
 #if FAULT_PLACES
-extern const fault_place *const __start_fault_places[], *const __stop_fault_places[];
 static void each_place_in_the_header_has_failed(void **unused) {
     (void)unused;
     int places = 0, missed = 0;
@@ -2438,6 +2487,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_tasks_in_processes),
         cmocka_unit_test(refusals_in_a_map_over_processes),
         cmocka_unit_test(refusals_in_processes_that_die),
+        cmocka_unit_test(refusals_in_a_server_that_is_stopped),
 #if defined(__linux__)
         cmocka_unit_test(refusals_in_processes_of_a_program_that_adopts),
 #endif
