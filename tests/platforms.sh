@@ -39,7 +39,7 @@ for compiler in gcc clang; do
     row $compiler-park-table linux $compiler -- $compiler -O1 -DTPOOL_THREADS_POSIX -DTPOOL__PARK_TABLE
 done
 row gcc-lto linux gcc -- gcc -O2 -flto
-row clang-lto linux clang ld.lld -- clang -O2 -flto -fuse-ld=lld
+row clang-lto linux clang ld.lld -- clang -O2 -flto -fuse-ld=lld -Wno-unused-command-line-argument # not to link
 row i386 linux i686-linux-gnu-gcc -- i686-linux-gnu-gcc -static -O1
 row musl musl musl-gcc -- musl-gcc -static -O1
 row aarch64 qemu aarch64-linux-gnu-gcc qemu-aarch64 -- aarch64-linux-gnu-gcc -static -O1

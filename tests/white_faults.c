@@ -78,6 +78,8 @@ static const fault_place fault_somewhere;
 #define FAULT_HERE(call) (&fault_somewhere)
 #endif
 
+static void (*before_hook_fails)(void);
+
 static bool fault_strikes(const fault_place *here, fault_mode once, fault_mode from) {
     atomic_fetch_add(&fault->places[here->number].passed, 1);
     atomic_store(&fault->places[here->number].once, (int)once);
@@ -91,6 +93,7 @@ static bool fault_strikes(const fault_place *here, fault_mode once, fault_mode f
     if (mode != (int)once && mode != (int)from) return false;
     long n = atomic_fetch_add(&fault->seen, 1) + 1;
     if (mode == (int)once ? n != fault->at : n < fault->at) return false;
+    if (once == ONE_KEY && before_hook_fails) before_hook_fails();
     atomic_fetch_add(&fault->injected, 1);
     atomic_fetch_add(&fault->places[here->number].failed, 1);
     return true;
@@ -2237,6 +2240,11 @@ static void await_hook_failed(void) {
     atomic_store(&fault->is, NO_FAULT);
     assert_int_equal(1, atomic_load(&fault->injected));
 }
+/* Until then it would be refused before there is anything to do, and another worker started for what comes. */
+static tpool *hooked_pool;
+static void await_a_task(void) {
+    while (tpool__lane_count(&hooked_pool->inject) == 0 && PATIENCE > 0) sched_yield();
+}
 static void *submit_and_wait_with_limit(void *arg) {
     tpool_future *inner = NULL;
     if (tpool_submit(tpool_current(), nothing, NULL, &inner) != TPOOL_OK) return NULL;
@@ -2268,9 +2276,12 @@ static void a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused(
     assert_status(TPOOL_OK, tpool_destroy(pool));
 
     assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
+    hooked_pool = pool;
+    before_hook_fails = await_a_task;
     fail_next_hook();
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &waits));
     assert_status(TPOOL_BROKEN, tpool_future_result(waits, PATIENCE, NULL));
+    before_hook_fails = NULL;
     assert_status(TPOOL_OK, tpool_future_error(waits, 0, &error));
     assert_string_equal("No worker is left, and none could be started.", error->message);
     tpool_future_release(waits);
