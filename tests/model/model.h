@@ -37,7 +37,7 @@ typedef int tss_t;
 #define tss_create(key, destructor) (*(key) = 0, (void)(destructor), thrd_success)
 #define tss_set(key, value) ((void)(value), (key) == 0 ? thrd_success : thrd_error) /* reads the key */
 #define atexit(handler) ((void)(handler), 0)
-#define __builtin_ia32_pause() ((void)0)
+#define __builtin_ia32_pause() __VERIFIER_assume(false) /* in a loop that only looks: what sees it end at once will do */
 #define __builtin_frame_address(level) ((void *)UINTPTR_MAX)
 static _Thread_local int model_self; /* thread-local variables of simple types only */
 #define TPOOL__PER_THREAD(type, name) \
@@ -61,6 +61,10 @@ static inline void *model_allocate(size_t size) {
 #undef memcpy
 #define memset(to, value, size) ((void)(value), (void)(size), (to))
 #define memcpy(to, from, size) (*(void **)(void *)(to) = *(void *const *)(const void *)(from), (void)(size)) /* pointers */
+#else
+extern void *model_no_memset(void *, int, size_t), *model_no_memcpy(void *, const void *, size_t);
+#define memset model_no_memset
+#define memcpy model_no_memcpy
 #endif
 #else
 #ifndef TPOOL_THREADS_POSIX
