@@ -47,7 +47,9 @@ extern int snprintf(char *text, size_t size, const char *format, ...);
 extern int vsnprintf(char *text, size_t size, const char *format, __builtin_va_list arguments);
 #define MODEL_CHECK(x) assert(x)
 enum { MODEL_TRIES = 1 };    /* how often to look for what may come: once does here */
-#ifdef MODEL_FRESH_MEMORY    /* each thread's own, zero from the start: the model checker knows no memset of what it does not see */
+#ifdef MODEL_FRESH_MEMORY    /* each thread's own, zero from the start: the model checker knows no memset of what it does not
+                                see, so the program tells in model_zero which writes of a memset count */
+static inline void model_zero(void *fresh, size_t size);
 static uintptr_t model_memory[5][2048];
 static size_t model_used[5];
 static inline void *model_allocate(size_t size) {
@@ -59,7 +61,7 @@ static inline void *model_allocate(size_t size) {
 #define TPOOL_FREE(pointer) ((void)(pointer))
 #undef memset
 #undef memcpy
-#define memset(to, value, size) ((void)(value), (void)(size), (to))
+#define memset(to, value, size) ((void)(value), model_zero((to), (size)), (to))
 #define memcpy(to, from, size) (*(void **)(void *)(to) = *(void *const *)(const void *)(from), (void)(size)) /* pointers */
 #else
 extern void *model_no_memset(void *, int, size_t), *model_no_memcpy(void *, const void *, size_t);

@@ -6,6 +6,17 @@ static tpool pool;
 static tpool__worker thief;
 static tpool__segment run;
 static int argument, stolen;
+static inline void model_zero(void *fresh, size_t size) {
+    tpool__worker *worker = (tpool__worker *)fresh;
+    if (size != sizeof *worker) return;
+    atomic_init(&worker->lane.lock, 0);
+    atomic_init(&worker->lane.count, 0);
+    atomic_init(&worker->lane.run, 0);
+    atomic_init(&worker->jobs_lock, 0);
+    atomic_init(&worker->public_jobs, 0);
+    atomic_init(&worker->next, NULL);
+    worker->oldest_public_job = NULL;
+}
 static void *nothing(void *arg) { return arg; }
 static void model_reset(void) {
     thief.pool = &pool;
