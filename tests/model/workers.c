@@ -1,4 +1,4 @@
-/* P6: who finds a worker in the pool's list without the pool's lock, finds it whole: its latch, its lane, its run. */
+/* P6: who finds a worker in the pool's list, the first or a later one, without the pool's lock, finds it whole: its latch, its lane, its run. */
 #define MODEL_FRESH_MEMORY
 #include "model.h"
 
@@ -20,21 +20,23 @@ static inline void model_zero(void *fresh, size_t size) {
 static void *nothing(void *arg) { return arg; }
 static void model_reset(void) {
     thief.pool = &pool;
-    thief.in_use = true;
     thief.lane.run_segment = &run;
     tpool__store_relaxed(&thief.next, NULL);
-    tpool__store_relaxed(&pool.workers, &thief);
-    tpool__store_relaxed(&pool.max_workers, 2);
-    pool.last_worker = &thief;
+    tpool__store_relaxed(&pool.workers, NULL);
+    tpool__store_relaxed(&pool.max_workers, 3);
+    pool.last_worker = NULL;
     argument = stolen = 0;
 }
 static void *start(void *arg) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     tpool__lock(&pool.lock);
+    tpool__worker *first = tpool__worker_slot(&pool);
+    MODEL_CHECK(first);
+    first->in_use = true;
     tpool__worker *worker = tpool__worker_slot(&pool);
     tpool__unlock(&pool.lock);
-    MODEL_CHECK(worker && worker != &thief);
+    MODEL_CHECK(worker && worker != first);
     argument = 1;
     entry.fn = nothing;
     entry.arg = &argument;
@@ -45,8 +47,9 @@ static void *start(void *arg) {
 }
 static void *steal(void *arg) {
     tpool__entry entry = { 0 };
-    for (int i = 0; i < MODEL_TRIES && !tpool__work_hinted(&pool); i++) { }
-    if (tpool__steal(&thief, &entry)) {
+    bool hinted = false;
+    for (int i = 0; i < MODEL_TRIES && !hinted; i++) hinted = tpool__work_hinted(&pool);
+    if (hinted && tpool__steal(&thief, &entry)) {
         MODEL_CHECK(entry.fn == nothing && *(int *)entry.arg == 1);
         stolen++;
     }
@@ -54,9 +57,11 @@ static void *steal(void *arg) {
     return arg;
 }
 static void model_check(void) {
-    tpool__worker *worker = tpool__next_worker(&thief);
+    tpool__worker *first = tpool__first_worker(&pool), *worker = tpool__next_worker(first);
     MODEL_CHECK(tpool__lane_count(&worker->lane) + (size_t)stolen == 1);
+    tpool__lane_free(&first->lane);
     tpool__lane_free(&worker->lane);
+    tpool__free_aligned(first);
     tpool__free_aligned(worker);
 }
 MODEL(start, steal)
