@@ -2247,7 +2247,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *          it set `taking`, and clearing it  waits for `taking`
  *      P12 the global manager is stored      tpool_manager_global loads it        what it points to
  *      P13 tpool__update_room, after         tpool__leave_search, E2              that another is active; what it left
- *          `active` has changed                                                   in its lane and its jobs before
+ *          `active` has changed; a new                                            in its lane and its jobs before
+ *          worker's tpool__leave_search
  *      P14 a worker process stores how far   the program loads it when the        answers in the shared memory
  *          it is in its page                 process has spoken or died
  *
@@ -4287,7 +4288,8 @@ static void tpool__start_searching(tpool__worker *worker) {
 /* True: this was the last searcher, and others could search: if work is left, the caller must notify. */
 static bool tpool__leave_search(tpool__worker *worker) {
     worker->searching = false;
-    /* acquires P13; for the rest relaxed would do: see >>protocol, E2 */
+    /* P13: acquires; and releases, since a new worker may come here before its starter comes to tpool__update_room. For
+     * the rest relaxed would do: see >>protocol, E2 */
     return tpool__sub_acq_rel(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
 }
 /* After leaving the searchers. While the caller is the only active worker, nobody but submitters from outside can be
@@ -6069,25 +6071,33 @@ static uintptr_t tpool__submitted(tpool *pool) {
     return submitted;
 }
 
-/* Nothing is queued, running or being ended, as far as it was so before the call. The counts of ended tasks are read
- * first, those of submitted ones last: if they agree, there was a moment between at which every task had ended. A task
- * is counted before its end is published and its callbacks run; until they have, its worker is busy, or it is a stray
- * or a tombstone. What these submit is in the lanes' counts, which are read after. (Mattern's idea of counting twice,
- * 1987.) */
-static bool tpool__is_quiet(tpool *pool) {
+static uintptr_t tpool__ended(tpool *pool) {
     static const int endings[] = { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__DROPPED_COUNT };
-    tpool_future *unreferenced = NULL;
-    bool quiet = true;
     uintptr_t ended = tpool__load_acquire(&pool->own_counts[TPOOL__COMPLETED]) +
                       tpool__load_acquire(&pool->own_counts[TPOOL__FAILED_COUNT]); /* P10 */
     for (int i = 0; i < 3; i++) ended += tpool__load_acquire(&pool->counts[endings[i]]); /* P10 */
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         ended += tpool__load_acquire(&w->counts[TPOOL__COMPLETED]) +
                  tpool__load_acquire(&w->counts[TPOOL__FAILED_COUNT]); /* P10 */
-    for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w))
-        quiet = !tpool__load_acquire(&w->busy); /* P10 */
-    if (!quiet || tpool__submitted(pool) != ended) return false; /* most often, and cheaper than a sweep */
-    uintptr_t submitted = 0;
+    return ended;
+}
+static bool tpool__any_busy(tpool *pool) {
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        if (tpool__load_acquire(&w->busy)) return true; /* P10 */
+    return false;
+}
+
+/* Nothing is queued, running or being ended, as far as it was so before the call. The counts of ended tasks are read
+ * first, those of submitted ones last: if they agree, there was a moment between at which every task had ended. A task
+ * is counted before its end is published and its callbacks run; until they have, its worker is busy, or it is a stray
+ * or a tombstone. What these submit is in the lanes' counts, which are read after. (Mattern's idea of counting twice,
+ * 1987.) */
+static bool tpool__is_quiet(tpool *pool) {
+    tpool_future *unreferenced = NULL;
+    uintptr_t ended = tpool__ended(pool), submitted = 0;
+    /* most often, and cheaper than a sweep */
+    if (tpool__any_busy(pool) || tpool__submitted(pool) != ended) return false;
+    bool quiet = true;
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__latch(&w->lane.lock);
         tpool__lane_sweep(pool, &w->lane, &unreferenced);

@@ -25,7 +25,7 @@ static void reset_pool(uintptr_t gate, uintptr_t active, uintptr_t max_workers) 
         workers[i].searching = workers[i].asleep = false;
         reset_lane(&workers[i].lane, &segments[i]);
         tpool__store_relaxed(&workers[i].parker, 0);
-        tpool__store_relaxed(&workers[i].next, i < 2 ? &workers[i + 1] : NULL);
+        tpool__store_relaxed(&workers[i].next, i < 1 ? &workers[i + 1] : NULL); /* nobody looks at what sleeps */
     }
     tpool__store_relaxed(&pool.workers, &workers[0]);
     tpool__store_relaxed(&pool.gate, gate);
