@@ -1,0 +1,17 @@
+/* P3: two threads add a watch each, and remove it again. */
+#include "model.h"
+
+static tpool_future block;
+static tpool__watch watches[2];
+static void model_reset(void) {
+    tpool__block_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
+}
+static void *watch(int number) {
+    MODEL_CHECK(tpool__watch_add(&block, &watches[number]));
+    tpool__watch_remove(&block, &watches[number]);
+    return NULL;
+}
+static void *watch_one(void *arg) { (void)arg; return watch(0); }
+static void *watch_another(void *arg) { (void)arg; return watch(1); }
+static void model_check(void) { MODEL_CHECK(!block.watches); }
+MODEL(watch_one, watch_another)
