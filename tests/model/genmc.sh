@@ -12,11 +12,9 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 for program in "$@"; do
-    # Without its inliner it is quicker, but takes the frames of functions called in turn for each other.
-    inliner=--disable-function-inliner
-    case $program in lock) inliner= ;; esac
-    # shellcheck disable=SC2086
-    if "$GENMC" --disable-ipr --disable-estimation $inliner --unroll=5 -- \
+    # It replays each execution whole: what it remembers of instructions takes frames of functions for each other.
+    if "$GENMC" --disable-instruction-caching --disable-function-inliner --disable-ipr --disable-estimation \
+        --unroll=5 -- \
         -DMODEL_CHECKER -std=c11 -O0 -w -I"$headers" -I"$here" "$here/$program.c" >"$log" 2>&1; then
         echo "$program: $(sed -n 's/^Number of complete executions explored: //p' "$log") complete," \
             "$(sed -n 's/^Number of blocked executions seen: //p' "$log") blocked"
