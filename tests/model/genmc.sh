@@ -13,8 +13,7 @@ trap 'rm -f "$log"' EXIT
 status=0
 for program in "$@"; do
     # It replays each execution whole: what it remembers of instructions takes frames of functions for each other.
-    if "$GENMC" --disable-instruction-caching --disable-function-inliner --disable-ipr --disable-estimation \
-        --unroll=5 -- \
+    if "$GENMC" --disable-instruction-caching --disable-function-inliner --disable-ipr --disable-estimation -- \
         -DMODEL_CHECKER -std=c11 -O0 -w -I"$headers" -I"$here" "$here/$program.c" >"$log" 2>&1; then
         echo "$program: $(sed -n 's/^Number of complete executions explored: //p' "$log") complete," \
             "$(sed -n 's/^Number of blocked executions seen: //p' "$log") blocked"
