@@ -3,7 +3,7 @@
 #include "model.h"
 
 static tpool_manager *seen[2];
-static inline void model_zero(void *fresh, size_t size) { /* what follows the memset will do */
+MODEL_ZERO(fresh, size) { /* what follows the memset will do */
     (void)fresh;
     (void)size;
 }

@@ -37,7 +37,9 @@ typedef int tss_t;
 #define tss_create(key, destructor) (*(key) = 0, (void)(destructor), thrd_success)
 #define tss_set(key, value) ((void)(value), (key) == 0 ? thrd_success : thrd_error) /* reads the key */
 #define atexit(handler) ((void)(handler), 0)
-#define __builtin_ia32_pause() __VERIFIER_assume(false) /* in a loop that only looks: what sees it end at once will do */
+/* In a loop that only looks: a look in vain leaves nothing behind, so it is enough to try the executions in which the
+   first look is the last. So no loop needs a bound. */
+#define __builtin_ia32_pause() __VERIFIER_assume(false)
 #define __builtin_frame_address(level) ((void *)UINTPTR_MAX)
 static _Thread_local int model_self; /* thread-local variables of simple types only */
 #define TPOOL__PER_THREAD(type, name) \
@@ -48,8 +50,8 @@ extern int vsnprintf(char *text, size_t size, const char *format, __builtin_va_l
 #define MODEL_CHECK(x) assert(x)
 enum { MODEL_TRIES = 1 };    /* how often to look for what may come: once does here */
 #ifdef MODEL_FRESH_MEMORY    /* each thread's own, zero from the start: the model checker knows no memset of what it does not
-                                see, so the program tells in model_zero which writes of a memset count */
-static inline void model_zero(void *fresh, size_t size);
+                                see, so the program tells in MODEL_ZERO which writes of a memset count */
+static void model_zero(void *fresh, size_t size);
 static uintptr_t model_memory[5][2048];
 static size_t model_used[5];
 static inline void *model_allocate(size_t size) {
@@ -63,7 +65,7 @@ static inline void *model_allocate(size_t size) {
 #undef memcpy
 #define memset(to, value, size) ((void)(value), model_zero((to), (size)), (to))
 #define memcpy(to, from, size) (*(void **)(void *)(to) = *(void *const *)(const void *)(from), (void)(size)) /* pointers */
-#else
+#else /* the programs run none; a call of these would be an error */
 extern void *model_no_memset(void *, int, size_t), *model_no_memcpy(void *, const void *, size_t);
 #define memset model_no_memset
 #define memcpy model_no_memcpy
@@ -74,6 +76,11 @@ extern void *model_no_memset(void *, int, size_t), *model_no_memcpy(void *, cons
 #endif
 enum { MODEL_TRIES = 1000 };
 #define MODEL_CHECK(x) ((x) ? (void)0 : (fprintf(stderr, "%s:%d: FAILED: %s\n", __FILE__, __LINE__, #x), abort()))
+#endif
+#if defined(__GNUC__)
+#define MODEL_ZERO(fresh, size) __attribute__((unused)) static void model_zero(void *fresh, size_t size)
+#else
+#define MODEL_ZERO(fresh, size) static void model_zero(void *fresh, size_t size)
 #endif
 #define TPOOL_STATIC
 #include "tpool.h"

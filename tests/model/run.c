@@ -8,7 +8,7 @@ static tpool__segment segment;
 static tpool_future block;
 static int argument, owned, closed;
 static void model_reset(void) {
-    tpool__entry entry;
+    tpool__entry entry = { 0 };
     argument = 1;
     owned = closed = 0;
     entry.block = &block;
@@ -20,7 +20,7 @@ static void model_reset(void) {
     tpool__run_set(&worker.lane, 0, tpool__entry_write(segment.words, &entry), 1);
 }
 static void *own(void *arg) {
-    tpool__entry entry;
+    tpool__entry entry = { 0 };
     if (tpool__take_own(&worker, &entry)) {
         MODEL_CHECK(entry.block == &block && *(int *)entry.block->value == 1);
         owned++;
@@ -28,7 +28,7 @@ static void *own(void *arg) {
     return arg;
 }
 static void *close_run(void *arg) {
-    tpool__entry entry;
+    tpool__entry entry = { 0 };
     tpool__latch(&worker.lane.lock);
     tpool__run_open(&worker, false);
     if (tpool__run_pop(&worker.lane, &entry, 0)) {

@@ -6,7 +6,7 @@ static tpool pool;
 static tpool__worker thief;
 static tpool__segment run;
 static int argument, stolen;
-static inline void model_zero(void *fresh, size_t size) {
+MODEL_ZERO(fresh, size) {
     tpool__worker *worker = (tpool__worker *)fresh;
     if (size != sizeof *worker) return;
     atomic_init(&worker->lane.lock, 0);
