@@ -2341,8 +2341,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                 Finds hangs, wrong results, leaks, use after free. 1 to 4 threads, sequentially consistent, futexes
  *                 only.
  *      models     tests/model: two or three threads on the real structures, for the model checker GenMC, which tries
- *                 all executions that C11's orders allow; no loop goes round more than five times. By hand: its README
- *                 has command and figures. In the suite they run as litmus tests, for which x86-64 reorders too little.
+ *                 all executions that C11's orders allow, without a bound. By hand: its README has command and
+ *                 figures. In the suite they run as litmus tests, for which x86-64 reorders too little.
  *      TSan       the whole suite: races in what ran. It does not see an order that is too weak without a race (P11,
  *                 P13).
  *      unit       tests/test_*.c with gates; white_interleavings.c stops a thread within a call.
@@ -2354,8 +2354,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      claim                     checked by                                        not covered
  *      no wake is lost           explorer: submit_against_park,                    more preemptions, more workers;
  *                                block_against_submit and all others, since a      spinning: by chance and soak only;
- *                                hang is found in each; models sleep,              other ways to sleep: suite, per
- *                                active_ends, active_begins, retire                platform
+ *                                hang is found in each; models sleep, retire,      other ways to sleep: suite, per
+ *                                active_*                                          platform
  *                                [sleep_without_second_look, unpark_without_wake]
  *      no task is lost or twice  explorer: run_against_*,                          more than six tasks, other than by
  *                                idle_end_against_submit,                          soak and fuzz
@@ -2367,11 +2367,12 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                                [claim_in_two_steps]
  *      nothing is touched after  explorer: *_against_release,                      explorer: reads that are not atomic
  *      its end is published      callbacks_against_*, in memory that is never
- *                                used twice; model future; ASan, TSan
+ *                                used twice; models future, task, unwatch,
+ *                                watchers; ASan, TSan
  *                                [lost_reference, callback_freed_twice]
  *      a pool is freed last      explorer: full_queue_against_destroy, drain_*;    -
- *                                models quiet, last [visitor_not_counted,
- *                                stray_not_counted]
+ *                                models quiet, last, settle
+ *                                [visitor_not_counted, stray_not_counted]
  *      counts add up             the end of each explored scenario, faults, fuzz,  times (config.measure): unit
  *                                soak [stress_count_lost]
  *      pause, shutdown hold      explorer: pause_, run_, *shutdown_against_*;      -
@@ -2380,9 +2381,10 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      deadlocks, those only     explorer: deadlock_from_both_sides,               longer cycles, waits for many: unit
  *                                _across_pools; model cycle; fuzz
  *                                [wait_not_recorded, cycle_searched_without_lock]
- *      fork and join             explorer: *_against_thief,                        depth above 3: unit, soak; model
- *                                join_against_blocked_job, tree_of_forks           jobs: not by GenMC
- *                                [stolen_job_run_again, job_end_without_wake]
+ *      fork and join             explorer: *_against_thief,                        depth above 3: unit, soak
+ *                                join_against_blocked_job, tree_of_forks; model
+ *                                jobs [stolen_job_run_again,
+ *                                job_end_without_wake]
  *      no leak under failures    faults [worker_leaked, completions_leaked]        two unrelated ones at once
  *      managed, dual pools       explorer: manager_get_against_*, dual_*; model    -
  *                                manager; unit
@@ -2393,16 +2395,27 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      nothing is undefined      ASan, UBSan, valgrind, clang-tidy, cppcheck,      what the suite does not reach:
  *                                gcc's analyzer                                    tests/coverage.sh
  *
- *      pair         models, and the executions that GenMC tried    weakened sides that it found
- *      P1           lock 126, lane 48, sleep 20                    unlock, unlatch (TSan too)
- *      P2, P4       future 31                                      the exchange in tpool__publish (TSan too)
- *      P3           watch 1261                                     adding a watch (TSan too)
- *      P5           parker 2                                       the unpark (TSan too)
- *      P11          run 12                                         the owner's swap; closing the run. No other machine
- *                                                                  does
- *      P6-P10,      workers, cycle, ready, outcome, quiet,         programs and faults are there, not yet run by GenMC
- *      P12, P13     manager, active_ends, active_begins
- *      P14          -                                              none; no other machine either
+ *      pair         models, and the executions that GenMC tried       weakened sides that it found
+ *      P1           lock 126, lock_spins 4, lane 16, sleep 8, jobs    taking and leaving: the lock, quick and slow; the
+ *                   2692, retire 7, pause 6, last 12, settle 5714     latch of a lane, of jobs; not passing it (unlock,
+ *                                                                     unlatch: TSan too)
+ *      P2           future 31, task 13, watch 121                     the exchange in tpool__publish (TSan too); the looks
+ *      P3           watch 121, unwatch 85, watchers 18                taking and leaving the list: adding (TSan too),
+ *                                                                     removing, at the end
+ *      P4           future 31, task 13, settle 5714                   each release of a reference, both halves; the look
+ *                                                                     that sees itself the last
+ *      P5           parker 2                                          the unpark (TSan too), the park
+ *      P6           workers 33                                        both links (the later: TSan too), both looks
+ *      P7           cycle 15                                          the store, the load; not waiting for the search
+ *      P8           ready 12                                          the store, the load
+ *      P9           outcome 2                                         the exchange, both halves (TSan too); the look before
+ *      P10          quiet 48, last 12                                 the count, clearing `busy` (TSan too), both looks
+ *      P11          run 4                                             the swap, closing it, clearing `taking`, waiting for
+ *                                                                     it. No other machine does
+ *      P12          manager 8                                         the store, the load
+ *      P13          active_ends 37, active_begins 4144,               tpool__update_room, tpool__leave_search, both halves.
+ *                   active_returns 164, active_starts 6460            No other machine does
+ *      P14          -                                                 none; no other machine either
  * ================================================================================================================= */
 
 /* ====================================================================================================================

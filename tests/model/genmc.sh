@@ -1,7 +1,8 @@
 #!/bin/sh
 # genmc.sh HEADERS [PROGRAM...]: has GenMC check the programs in this folder (all of them, or those named, without .c)
 # against the tpool.h in the folder HEADERS, and prints for each the executions that it explored. $GENMC is the checker
-# (README.md here tells which). Fails if one of them has an error, as a weakened order is.
+# (README.md here tells which), with options of its own behind it if there are any, such as --imm. Fails if one of them
+# has an error, as a weakened order is.
 set -u
 headers=$1
 shift
@@ -13,7 +14,8 @@ trap 'rm -f "$log"' EXIT
 status=0
 for program in "$@"; do
     # It replays each execution whole: what it remembers of instructions takes frames of functions for each other.
-    if "$GENMC" --disable-instruction-caching --disable-function-inliner --disable-ipr --disable-estimation -- \
+    # shellcheck disable=SC2086
+    if $GENMC --disable-instruction-caching --disable-function-inliner --disable-ipr --disable-estimation -- \
         -DMODEL_CHECKER -std=c11 -O0 -w -I"$headers" -I"$here" "$here/$program.c" >"$log" 2>&1; then
         echo "$program: $(sed -n 's/^Number of complete executions explored: //p' "$log") complete," \
             "$(sed -n 's/^Number of blocked executions seen: //p' "$log") blocked"
