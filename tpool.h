@@ -2409,7 +2409,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P7           cycle 15                                          the store, the load; not waiting for the search
  *      P8           ready 12                                          the store, the load
  *      P9           outcome 2                                         the exchange, both halves (TSan too); the look before
- *      P10          quiet 48, broken 20, last 12                      workers' counts, own_counts, `busy` (TSan too); the looks
+ *      P10          quiet 48, broken 20, last 12                      workers' counts, own_counts, `busy` (TSan too);
+ *                                                                     the looks at them
  *      P11          run 4                                             the swap, closing it, clearing `taking`, waiting for
  *                                                                     it. No other machine does
  *      P12          manager 8                                         the store, the load
