@@ -158,17 +158,17 @@ static void throughput(int count, char **words) {
     static const int chunks[] = { 1, 100, 1000, 10000 };
     tpool *pool = create(WORKERS, 0);
     for (int c = 0; c < 4; c++) {
-        double ours[3], bytes[3], python[3];
+        double ours[ROUNDS], bytes[ROUNDS], python[ROUNDS];
         char name[64];
         snprintf(name, sizeof name, chunks[c] == 1 ? "processes/tasks" : "processes/map-%d", chunks[c]);
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < ROUNDS; i++) {
             ours[i] = chunks[c] == 1 ? tasks_per_second(pool) : items_per_second(pool, (size_t)chunks[c], false);
             bytes[i] = chunks[c] == 1 ? 0 : items_per_second(pool, (size_t)chunks[c], true);
             python[i] = python_per_second(count, words, chunks[c]);
         }
-        double mine = part(ours, 3, 0.5), theirs = part(python, 3, 0.5);
+        double mine = part(ours, ROUNDS, 0.5), theirs = part(python, ROUNDS, 0.5);
         say(name, "rate", "/s", mine);
-        double given = part(bytes, 3, 0.5);
+        double given = part(bytes, ROUNDS, 0.5);
         if (given > 0) say(name, "rate with tpool_return", "/s", given);
         if (theirs <= 0) continue;
         say(name, "rate of Python", "/s", theirs);
