@@ -295,7 +295,7 @@ static void a_join_helps_with_no_job_that_its_thief_took_later(void **state) {
 
 /* ---- Ends of pools */
 
-static stop in_drain = STOP_AT("tpool__is_quiet");
+static stop in_drain = STOP_AT("tpool__ended");
 static tpool_status drained;
 static atomic_bool destroyed;
 static void *drain_and_stop(void *arg) {
