@@ -1717,28 +1717,39 @@ static void tpool__backoff(unsigned *tries) {
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__FREE_LOOKS 40u
 #define TPOOL__PATIENCE TPOOL_US(64)
+#define TPOOL__HOPELESS 5u /* a look that came half as long each time would be over as soon as it began */
 
 static tpool__u32 tpool__spare_cpus;    /* one fewer than CPUs; set once */
 static tpool__u32 tpool__spinning;      /* threads that look on */
 
+typedef struct tpool__patience { /* kept from one wait to the next */
+    uint32_t in_vain;           /* how often lately */
+    bool slept;                 /* since its last look the thread has slept, or the worker that it had to wake */
+} tpool__patience;
 typedef struct tpool__spin {
-    uint32_t *in_vain;          /* the caller's: how often lately; kept from one wait to the next */
+    tpool__patience *patience;  /* the caller's */
     uint32_t looks;
     bool counted;
     int64_t end;                /* at the latest the caller's deadline */
 } tpool__spin;
 
+static inline tpool__spin tpool__spin_begin(tpool__patience *patience, int64_t deadline) {
+    tpool__spin spin = { patience, 0, false, deadline };
+    if (patience->slept && patience->in_vain > TPOOL__HOPELESS) spin.looks = TPOOL__FREE_LOOKS;
+    patience->slept = false;
+    return spin;
+}
 static bool tpool__spin_on(tpool__spin *spin) {
     if (!spin->counted) {
-        uint32_t in_vain = *spin->in_vain;
-        if (in_vain > 5 && in_vain % 128 != 0) return false;
+        uint32_t in_vain = spin->patience->in_vain;
+        if (in_vain > TPOOL__HOPELESS && in_vain % 128 != 0) return false;
         /* relaxed: a number of threads, and nothing else */
         spin->counted = tpool__add_relaxed(&tpool__spinning, 1) < tpool__load_relaxed(&tpool__spare_cpus);
         if (!spin->counted) {
             tpool__sub_relaxed(&tpool__spinning, 1);
             return false;
         }
-        int64_t end = tpool__clock() + (in_vain > 5 ? TPOOL__PATIENCE : TPOOL__PATIENCE >> in_vain);
+        int64_t end = tpool__clock() + (in_vain > TPOOL__HOPELESS ? TPOOL__PATIENCE : TPOOL__PATIENCE >> in_vain);
         if (end < spin->end) spin->end = end;
     }
     for (int i = 0; i < 4; i++) tpool__pause();
@@ -1754,8 +1765,8 @@ static inline bool tpool__spin_again(tpool__spin *spin) {
 }
 static void tpool__spin_end(tpool__spin *spin, bool came) {
     if (spin->counted) tpool__sub_relaxed(&tpool__spinning, 1); /* relaxed: as above */
-    if (came) *spin->in_vain /= 2;
-    else ++*spin->in_vain;
+    if (came) spin->patience->in_vain /= 2;
+    else spin->patience->in_vain++;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2546,7 +2557,7 @@ typedef struct tpool__thread {
     tpool *caller_pool;         /* the pool whose task TPOOL_FULL_CALLER_RUNS runs here */
     tpool_future *cache[2 * TPOOL__BATCH]; /* free blocks, the last freed last */
     unsigned cached;
-    uint32_t in_vain;           /* see >>spin: for the end of others' tasks */
+    tpool__patience patience;   /* for the end of others' tasks */
     bool armed;                 /* the exit hook will run */
     bool serves;                /* a worker's thread, whose outermost function is the library's */
     bool forks_server;          /* it forks while it holds tpool__process.lock */
@@ -2603,9 +2614,11 @@ typedef struct tpool__lane {    /* the first line is all that a submit and most 
     tpool__latch_word lock;
     tpool__u32 run;
     uint16_t head_position, tail_position, tail_entries;
-    tpool__word count;          /* entries in the segments, tombstones too; written under the latch, else a hint */
+    tpool__word count;          /* entries at the front and in the segments, tombstones too; written under the latch, else
+                                 * a hint */
     tpool__segment *head, *tail;
     uint64_t submitted;
+    uintptr_t front;            /* of a lane without a run: its oldest entry, in place of a slot; or 0 */
     intptr_t dead;              /* tasks claimed elsewhere less tombstones dropped; the sum over all lanes counts */
     tpool__segment *run_segment; /* NULL: a lane without a run */
     tpool__segment *spare;
@@ -2613,6 +2626,7 @@ typedef struct tpool__lane {    /* the first line is all that a submit and most 
     tpool__word claims;         /* tasks claimed elsewhere under this latch, ever; other lanes read it as a hint */
     uintptr_t claims_at_sweep;  /* the sum over the pool's lanes when this one was swept last */
 } tpool__lane;
+_Static_assert(offsetof(tpool__lane, front) + sizeof(uintptr_t) <= TPOOL__CACHE_LINE, "a task is handed over in one line");
 
 /* A task as it leaves a queue. */
 typedef struct tpool__entry {
@@ -2690,7 +2704,7 @@ struct tpool__worker {
     _Atomic(bool) busy;         /* has a task, or may have taken one (P10) */
     unsigned tasks_done;
     unsigned turns, fair_turns, ranked_turns, pauses;
-    uint32_t in_vain;           /* see >>spin: for work */
+    tpool__patience patience;   /* for work */
     size_t batch;               /* how many tasks it would fetch at once, and when it last did */
     int64_t fetched_at;
     tpool_job *newest_job, *oldest_private_job; /* the owner's: forked and not joined */
@@ -3210,7 +3224,7 @@ static inline uint16_t *tpool__segment_entries(tpool__lane *lane, tpool__segment
     return segment == lane->tail ? &lane->tail_entries : &segment->entries;
 }
 
-/* The segment in which the first entry lies. There is one. */
+/* The segment in which the first entry lies, `front` aside. There is one. */
 static inline tpool__segment *tpool__lane_first(tpool__lane *lane) {
     while (lane->head_position == tpool__segment_end(lane, lane->head)) {
         tpool__segment *gone = lane->head;
@@ -3225,14 +3239,20 @@ static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
     if (lane->run_segment && tpool__run_pop(lane, entry, 0)) return true;
     size_t count = tpool__segments_count(lane);
     if (count == 0) return false;
+    tpool__lane_set_count(lane, count - 1);
+    if (lane->front) {
+        (void)tpool__entry_read(&lane->front, entry);
+        lane->front = 0;
+        return true;
+    }
     tpool__segment *first = tpool__lane_first(lane);
     lane->head_position += (uint16_t)tpool__entry_read(&first->words[lane->head_position], entry);
     --*tpool__segment_entries(lane, first);
-    tpool__lane_set_count(lane, count - 1);
     return true;
 }
 
-/* Fills an empty run with up to `most` entries of a lane: its first segment as it is, or copies. Under both latches. */
+/* Fills an empty run with up to `most` entries of a lane: its first segment as it is, or copies. Under both latches,
+ * after something has been popped there, so there is no `front`. */
 static unsigned tpool__run_fill(tpool__lane *lane, tpool__lane *from, size_t most) {
     if ((from == lane || tpool__run_count(from) == 0) && tpool__segments_count(from) > 0) {
         tpool__segment *first = tpool__lane_first(from), *empty = lane->run_segment;
@@ -3310,12 +3330,17 @@ static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unr
         if (tpool__cas_relaxed(&lane->run, &run, run + 1 - TPOOL__RUN_ENTRY))
             tpool__tombstone_drop(pool, lane, (tpool_future *)(first - 1), unreferenced);
     }
+    if (lane->front && tpool__is_claimed((tpool_future *)(lane->front - 1))) {
+        tpool__tombstone_drop(pool, lane, (tpool_future *)(lane->front - 1), unreferenced);
+        tpool__lane_set_count(lane, tpool__segments_count(lane) - 1);
+        lane->front = 0;
+    }
     tpool__segment *from = lane->head, *to = from;
     if (!from) return;
     unsigned position = lane->head_position, kept = position, end = tpool__segment_end(lane, from);
-    size_t alive = 0;
+    size_t alive = lane->front != 0;
     uint16_t entries = 0;
-    for (size_t left = tpool__segments_count(lane); left > 0; left--) {
+    for (size_t left = tpool__segments_count(lane) - alive; left > 0; left--) {
         while (position == end) {
             from = from->next;
             position = 0;
@@ -3394,28 +3419,38 @@ static inline bool tpool__lane_reserve(tpool *pool, tpool__lane *lane, tpool_fut
     return tpool__lane_reserve_slowly(pool, lane, unreferenced);
 }
 static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry) {
+    size_t count = tpool__segments_count(lane);
+    tpool__lane_set_count(lane, count + 1);
+    if (count == 0 && entry->block && !lane->run_segment) {
+        (void)tpool__entry_write(&lane->front, entry);
+        return;
+    }
     uintptr_t *words = &lane->tail->words[lane->tail_position];
     TPOOL__PREFETCH_WRITE(words + 24); /* three lines on: they were read elsewhere last */
     lane->tail_position += (uint16_t)tpool__entry_write(words, entry);
     lane->tail_entries++;
-    tpool__lane_set_count(lane, tpool__segments_count(lane) + 1);
 }
-/* Where the entry of a block ends, if that is among the last of the lane; 0: not found. Looked for backwards, which
+/* The entry of a block, if that is the first or among the last of the lane; NULL: not found. Looked for backwards, which
  * works where all entries of the segment are one word, since an argument may look like a block. */
-static inline unsigned tpool__lane_find_last(const tpool__lane *lane, const tpool_future *block) {
-    if (!lane->tail) return 0;
+static inline uintptr_t *tpool__lane_find(tpool__lane *lane, const tpool_future *block) {
+    if (lane->front == ((uintptr_t)block | 1)) return &lane->front;
+    if (!lane->tail) return NULL;
     unsigned begin = lane->head == lane->tail ? lane->head_position : 0, end = lane->tail_position;
-    if (end - begin != lane->tail_entries) return 0;
+    if (end - begin != lane->tail_entries) return NULL;
     if (end - begin > TPOOL__LOOK_BACK) begin = end - TPOOL__LOOK_BACK;
     while (end > begin && lane->tail->words[end - 1] != ((uintptr_t)block | 1)) end--;
-    return end > begin ? end : 0;
+    return end > begin ? &lane->tail->words[end - 1] : NULL;
 }
-static inline void tpool__lane_remove_last(tpool__lane *lane, unsigned end) {
-    uintptr_t *words = lane->tail->words;
-    for (; end < lane->tail_position; end++) words[end - 1] = words[end];
+static inline void tpool__lane_remove(tpool__lane *lane, uintptr_t *found) {
+    tpool__lane_set_count(lane, tpool__segments_count(lane) - 1);
+    if (found == &lane->front) {
+        lane->front = 0;
+        return;
+    }
+    const uintptr_t *last = &lane->tail->words[lane->tail_position - 1];
+    for (; found < last; found++) found[0] = found[1];
     lane->tail_position--;
     lane->tail_entries--;
-    tpool__lane_set_count(lane, tpool__segments_count(lane) - 1);
 }
 static void tpool__lane_free(tpool__lane *lane) {
     while (lane->head) {
@@ -4221,7 +4256,9 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
             tpool__refuse_one(pool);
     }
     tpool__unlock(&pool->lock);
-    if (woken) tpool__unpark(&woken->parker);
+    if (!woken) return;
+    tpool__unpark(&woken->parker);
+    tpool__self()->patience.slept = true;
 }
 /* After something changed that kept work from being taken. */
 static void tpool__notify_if_work(tpool *pool) {
@@ -4400,6 +4437,7 @@ static bool tpool__sleep(tpool__worker *worker) {
         }
         worker->timed = deadline != TPOOL_FOREVER;
         tpool__unlock(&pool->lock);
+        worker->patience.slept = true;
         tpool__park(&worker->parker, deadline);
     }
 }
@@ -4638,7 +4676,7 @@ static void tpool__run_entry(tpool__thread *self, const tpool__entry *entry) {
 /* Looks around for a moment before it sleeps, unless somebody waits for the end of all work. */
 static bool tpool__spin_for_work(tpool__worker *worker) {
     tpool *pool = worker->pool;
-    tpool__spin spin = { &worker->in_vain, 0, false, TPOOL_FOREVER };
+    tpool__spin spin = tpool__spin_begin(&worker->patience, TPOOL_FOREVER);
     if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool); /* relaxed: a hint */
     for (;;) {
         bool found = tpool__work_hinted(pool);
@@ -5358,11 +5396,11 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     tpool__lane *lane = tpool__lane_of(worker);
     tpool__latch(&lane->lock); /* passed by tpool_pause, so that nothing starts after it */
     uint32_t attention = tpool__attention(pool);
-    unsigned end = tpool__lane_find_last(lane, future); /* if it is there, the lane's reference becomes the claimer's */
+    uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
     bool claimed = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
-                   tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + (end ? 0 : TPOOL__REFERENCE));
+                   tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + (entry ? 0 : TPOOL__REFERENCE));
     tpool_future *unreferenced = NULL;
-    if (claimed && end) tpool__lane_remove_last(lane, end);
+    if (claimed && entry) tpool__lane_remove(lane, entry);
     else if (claimed) tpool__lane_lost_one(lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__unlatch(&lane->lock);
@@ -5549,13 +5587,17 @@ typedef struct tpool__wanted {
     bool can_refuse;            /* it may end with TPOOL_NO_THREAD */
 } tpool__wanted;
 
-/* It leaves the future alone at first: a look would only take its line from the worker that is about to claim it. */
+/* It leaves the future alone at first, and for a moment between its looks: each takes its line from the worker that is
+ * about to claim it, or to write the result. */
+#define TPOOL__PAUSES_TO_CLAIM 8
+#define TPOOL__PAUSES_TO_END 2
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
-    tpool__spin spin = { &self->in_vain, 0, false, deadline };
-    for (int i = 0; i < 16 && tpool__spin_again(&spin); i++) { }
-    bool done;
-    do done = tpool__is_done(future);
-    while (!done && tpool__spin_again(&spin));
+    tpool__spin spin = tpool__spin_begin(&self->patience, deadline);
+    bool done = false, again = true;
+    for (int pauses = TPOOL__PAUSES_TO_CLAIM; !done && again; pauses = TPOOL__PAUSES_TO_END) {
+        for (int i = 0; i < pauses && again; i++) again = tpool__spin_again(&spin);
+        done = tpool__is_done(future);
+    }
     tpool__spin_end(&spin, done);
     return done;
 }
@@ -6754,7 +6796,7 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
         if (status != TPOOL_OK) break;
         if (!blocks) {
             blocks = true;
-            tpool__spin spin = { &self->in_vain, 0, false, deadline };
+            tpool__spin spin = tpool__spin_begin(&self->patience, deadline);
             while (tpool__load_relaxed(&waiter.parker) != 1 && tpool__spin_again(&spin)) { } /* relaxed: hints */
             tpool__spin_end(&spin, tpool__load_relaxed(&waiter.parker) == 1);
             if (tpool__load_relaxed(&waiter.parker) != 1) began = tpool__block_begin(self, &waiter);
@@ -6910,7 +6952,7 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     bool done = false, began = false;
-    tpool__spin spin = { &self->in_vain, 0, false, TPOOL_FOREVER };
+    tpool__spin spin = tpool__spin_begin(&self->patience, TPOOL_FOREVER);
     bool spins = true;
     for (;;) {
         tpool__latch(&worker->jobs_lock);
