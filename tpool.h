@@ -2614,11 +2614,10 @@ typedef struct tpool__lane {    /* the first line is all that a submit and most 
     tpool__latch_word lock;
     tpool__u32 run;
     uint16_t head_position, tail_position, tail_entries;
-    tpool__word count;          /* entries at the front and in the segments, tombstones too; written under the latch, else
-                                 * a hint */
+    tpool__word count;          /* entries but the run's, tombstones too; written under the latch, else a hint */
     tpool__segment *head, *tail;
     uint64_t submitted;
-    uintptr_t front;            /* of a lane without a run: its oldest entry, in place of a slot; or 0 */
+    uintptr_t front;            /* of a lane without a run: the oldest entry, in place of a slot; or 0 */
     intptr_t dead;              /* tasks claimed elsewhere less tombstones dropped; the sum over all lanes counts */
     tpool__segment *run_segment; /* NULL: a lane without a run */
     tpool__segment *spare;
@@ -2626,7 +2625,7 @@ typedef struct tpool__lane {    /* the first line is all that a submit and most 
     tpool__word claims;         /* tasks claimed elsewhere under this latch, ever; other lanes read it as a hint */
     uintptr_t claims_at_sweep;  /* the sum over the pool's lanes when this one was swept last */
 } tpool__lane;
-_Static_assert(offsetof(tpool__lane, front) + sizeof(uintptr_t) <= TPOOL__CACHE_LINE, "a task is handed over in one line");
+_Static_assert(offsetof(tpool__lane, front) + sizeof(uintptr_t) <= TPOOL__CACHE_LINE, "one line hands a task over");
 
 /* A task as it leaves a queue. */
 typedef struct tpool__entry {
@@ -3430,8 +3429,8 @@ static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry
     lane->tail_position += (uint16_t)tpool__entry_write(words, entry);
     lane->tail_entries++;
 }
-/* The entry of a block, if that is the first or among the last of the lane; NULL: not found. Looked for backwards, which
- * works where all entries of the segment are one word, since an argument may look like a block. */
+/* The entry of a block, if that is at the front or among the last of the lane; NULL: not found. Looked for backwards,
+ * which works where all entries of the segment are one word, since an argument may look like a block. */
 static inline uintptr_t *tpool__lane_find(tpool__lane *lane, const tpool_future *block) {
     if (lane->front == ((uintptr_t)block | 1)) return &lane->front;
     if (!lane->tail) return NULL;

@@ -1,4 +1,5 @@
-/* A lane gives back one of its last entries to whoever has put it there and awaits it, and nothing of it stays. */
+/* A lane gives back its first entry, or one of its last, to whoever has put it there and awaits it, and nothing of it
+ * stays. */
 #include "support.h"
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
@@ -28,6 +29,11 @@ static void assert_popped(tpool__lane *lane, int i) {
     assert_true(tpool__lane_pop(lane, &entry));
     assert_ptr_equal(&blocks[i], entry.block);
 }
+static bool is_found(tpool__lane *lane, int i) { return tpool__lane_find(lane, &blocks[i]) != NULL; }
+static void remove_found(tpool__lane *lane, int i) {
+    assert_true(is_found(lane, i));
+    tpool__lane_remove(lane, tpool__lane_find(lane, &blocks[i]));
+}
 static void assert_empty(tpool__lane *lane) {
     tpool__entry entry = { 0 };
     assert_int_equal(0, tpool__lane_count(lane));
@@ -39,11 +45,11 @@ static void the_others_keep_their_order(void **state) {
     tpool__lane lane = { 0 };
     for (int i = 0; i < 5; i++) push_block(&lane, i);
     assert_popped(&lane, 0);
-    tpool__lane_remove_last(&lane, tpool__lane_find_last(&lane, &blocks[2])); /* from between */
-    tpool__lane_remove_last(&lane, tpool__lane_find_last(&lane, &blocks[4])); /* from the end */
+    remove_found(&lane, 2); /* from between */
+    remove_found(&lane, 4); /* from the end */
     push_block(&lane, 5);
-    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[0]));
-    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[2]));
+    assert_false(is_found(&lane, 0));
+    assert_false(is_found(&lane, 2));
     assert_int_equal(3, tpool__lane_count(&lane));
     assert_popped(&lane, 1);
     assert_popped(&lane, 3);
@@ -55,13 +61,13 @@ static void the_others_keep_their_order(void **state) {
 static void the_last_of_all_can_go(void **state) {
     (void)state;
     tpool__lane lane = { 0 };
-    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[0])); /* before anything ever was in it */
+    assert_false(is_found(&lane, 0)); /* before anything ever was in it */
     for (int round = 0; round < 3; round++) {
-        push_block(&lane, 0);
-        push_block(&lane, 1);
+        for (int i = 0; i < 3; i++) push_block(&lane, i);
         assert_popped(&lane, 0);
-        tpool__lane_remove_last(&lane, tpool__lane_find_last(&lane, &blocks[1]));
-        assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[0])); /* its word still lies there */
+        assert_popped(&lane, 1);
+        remove_found(&lane, 2);
+        assert_false(is_found(&lane, 1)); /* its word still lies there */
         assert_empty(&lane);
     }
     tpool__lane_free(&lane);
@@ -71,10 +77,12 @@ static void an_argument_that_looks_like_a_block_is_none(void **state) {
     (void)state;
     tpool__lane lane = { 0 };
     push_block(&lane, 0);
-    push_plain(&lane, (char *)&blocks[0] + 1);
-    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[0]));
+    push_block(&lane, 1);
+    push_plain(&lane, (char *)&blocks[1] + 1);
+    assert_false(is_found(&lane, 1));
     assert_popped(&lane, 0);
-    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[0]));
+    assert_popped(&lane, 1);
+    assert_false(is_found(&lane, 1));
     tpool__lane_free(&lane);
 }
 
@@ -83,7 +91,7 @@ static void the_look_back_is_short(void **state) {
     tpool__lane lane = { 0 };
     for (int i = 0; i < BLOCKS; i++) push_block(&lane, i);
     for (int i = 0; i < BLOCKS; i++)
-        assert_int_equal(i < BLOCKS - (int)TPOOL__LOOK_BACK ? 0 : i + 1, tpool__lane_find_last(&lane, &blocks[i]));
+        assert_int_equal(i == 0 || i >= BLOCKS - (int)TPOOL__LOOK_BACK, is_found(&lane, i));
     tpool__lane_free(&lane);
 }
 
@@ -94,11 +102,89 @@ static void a_second_segment_is_looked_through_alone(void **state) {
     while (lane.head == lane.tail) push_block(&lane, last++ % BLOCKS); /* the last is the first of the second */
     last = (last - 1) % BLOCKS;
     size_t count = tpool__lane_count(&lane);
-    assert_int_equal(0, tpool__lane_find_last(&lane, &blocks[(last + BLOCKS - 1) % BLOCKS]));
-    tpool__lane_remove_last(&lane, tpool__lane_find_last(&lane, &blocks[last]));
+    assert_false(is_found(&lane, (last + BLOCKS - 1) % BLOCKS));
+    remove_found(&lane, last);
     assert_int_equal(count - 1, tpool__lane_count(&lane));
     for (size_t i = 0; i < count - 1; i++) assert_popped(&lane, (int)(i % BLOCKS));
     assert_empty(&lane);
+    tpool__lane_free(&lane);
+}
+
+/* ---- What comes into an empty lane, and stands in its first line. */
+static void the_front_comes_first_and_is_filled_of_an_empty_lane_only(void **state) {
+    (void)state;
+    tpool__lane lane = { 0 };
+    for (int round = 0; round < 3; round++) {
+        push_block(&lane, 0);
+        assert_true(lane.front != 0);
+        push_block(&lane, 1);
+        assert_popped(&lane, 0);
+        assert_true(lane.front == 0);
+        push_block(&lane, 2); /* behind the one in its slot */
+        assert_true(lane.front == 0);
+        assert_popped(&lane, 1);
+        assert_popped(&lane, 2);
+        assert_empty(&lane);
+    }
+    push_plain(&lane, NULL); /* two words */
+    assert_true(lane.front == 0);
+    tpool__entry entry = { 0 };
+    assert_true(tpool__lane_pop(&lane, &entry));
+    assert_empty(&lane);
+    tpool__lane_free(&lane);
+}
+
+static void the_front_can_be_taken_back_from_before_the_others(void **state) {
+    (void)state;
+    tpool__lane lane = { 0 };
+    for (int i = 0; i < 3; i++) push_block(&lane, i);
+    remove_found(&lane, 0);
+    assert_true(lane.front == 0);
+    assert_int_equal(2, tpool__lane_count(&lane));
+    assert_popped(&lane, 1);
+    assert_popped(&lane, 2);
+    assert_empty(&lane);
+    push_block(&lane, 3);
+    remove_found(&lane, 3);
+    assert_empty(&lane);
+    tpool__lane_free(&lane);
+}
+
+static void a_tombstone_at_the_front_is_swept(void **state) {
+    (void)state;
+    tpool__lane lane = { 0 };
+    tpool_future *unreferenced = NULL;
+    for (int i = 0; i < 3; i++) push_block(&lane, i);
+    tpool__lane_sweep(&no_pool, &lane, &unreferenced); /* nothing to drop */
+    assert_int_equal(3, tpool__lane_count(&lane));
+    for (int i = 0; i < 3; i += 2) { /* claimed elsewhere, by somebody who holds a reference */
+        tpool__add_relaxed(&blocks[i].state, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + TPOOL__REFERENCE);
+        lane.dead++;
+    }
+    tpool__lane_sweep(&no_pool, &lane, &unreferenced);
+    assert_int_equal(0, lane.dead);
+    assert_null(unreferenced);
+    assert_true(lane.front == 0);
+    assert_int_equal(1, tpool__lane_count(&lane));
+    assert_popped(&lane, 1);
+    assert_empty(&lane);
+    tpool__lane_free(&lane);
+}
+
+static void a_run_is_filled_with_what_stands_behind_the_front(void **state) {
+    (void)state;
+    tpool__lane from = { 0 }, lane = { 0 };
+    lane.run_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
+    for (int i = 0; i < 4; i++) push_block(&from, i);
+    assert_popped(&from, 0);
+    assert_int_equal(3, tpool__run_fill(&lane, &from, 8));
+    for (int i = 1; i < 4; i++) assert_popped(&lane, i);
+    push_block(&lane, 4); /* a lane with a run has no front */
+    assert_true(lane.front == 0);
+    assert_popped(&lane, 4);
+    assert_empty(&lane);
+    assert_empty(&from);
+    tpool__lane_free(&from);
     tpool__lane_free(&lane);
 }
 
@@ -154,6 +240,10 @@ int main(void) {
         cmocka_unit_test(an_argument_that_looks_like_a_block_is_none),
         cmocka_unit_test(the_look_back_is_short),
         cmocka_unit_test(a_second_segment_is_looked_through_alone),
+        cmocka_unit_test(the_front_comes_first_and_is_filled_of_an_empty_lane_only),
+        cmocka_unit_test(the_front_can_be_taken_back_from_before_the_others),
+        cmocka_unit_test(a_tombstone_at_the_front_is_swept),
+        cmocka_unit_test(a_run_is_filled_with_what_stands_behind_the_front),
         cmocka_unit_test(children_awaited_in_place_leave_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

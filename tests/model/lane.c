@@ -11,6 +11,7 @@ static int argument, taken, cancelled;
 static void model_reset(void) {
     pool.inject.head = pool.inject.tail = &segment;
     pool.inject.head_position = pool.inject.tail_position = pool.inject.tail_entries = 0;
+    pool.inject.front = 0;
     pool.inject.dead = 0;
     tpool__store_relaxed(&pool.inject.count, 0);
     tpool__store_relaxed(&pool.inject.lock, 0);

@@ -12,6 +12,7 @@ static void model_reset(void) {
     tpool_future *unreferenced = NULL;
     pool.inject.head = pool.inject.tail = &segment;
     pool.inject.head_position = pool.inject.tail_position = pool.inject.tail_entries = 0;
+    pool.inject.front = 0;
     tpool__store_relaxed(&pool.inject.count, 0);
     tpool__store_relaxed(&pool.attention, 0);
     tpool__store_relaxed(&pool.max_workers, 2);
