@@ -1711,13 +1711,14 @@ static void tpool__backoff(unsigned *tries) {
  *
  *  Sleeping and being woken costs 5 to 50 us, a look at a word tens of nanoseconds. So a thread looks on for about as
  *  long as the sleep would cost, if that has paid lately: each time that it was in vain it looks half as long, and soon
- *  no more, but for one time in five hundred: two threads that wake each other would else never learn that looking would
+ *  no more, but for one time in five hundred: two threads that wake each other would else never learn that it would
  *  pay. (Karlin, Li, Manasse and Owicki, "Empirical Studies of Competitive Spinning", 1991.) The first looks are free;
  *  then no more threads look on than there are CPUs to spare. On one CPU nobody looks: who is waited for needs it.
  *
- *  Nor does who has had to wake the other one, or was woken, once looking is in vain: the system lets the two take turns
- *  on one CPU, where the looks of one keep the other from running (a round trip after a pause: 5.1 us with the free
- *  looks, 3.1 without, and a tenth less CPU time). The next time that nobody slept they look again.
+ *  Where looking has been in vain so often, even the free looks are left out by a worker that was woken for its task,
+ *  and by the thread that had to wake it: the system lets such two take turns on one CPU, where one that looks keeps
+ *  the other from running (a round trip after a pause: 5.1 us with the free looks, 3.1 without, and a tenth less CPU
+ *  time). As soon as one finds the other awake they look again.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__FREE_LOOKS 40u
 #define TPOOL__PATIENCE TPOOL_US(64)
@@ -2592,9 +2593,9 @@ TPOOL__PER_THREAD(tpool__thread, tpool__self)
  *  50).
  *
  *  What comes into the empty inject lane stands at its front, beside the latch and the count, if it is one word: who
- *  looks for work has it with the line that it looks at anyway. In a slot it costs both sides a transfer more, and while
- *  the submitter waits for its one, under the latch, the one who looks takes the lane's line from it (a round trip: 0.39
- *  us instead of 0.56 to 0.79).
+ *  looks for work has it with the line that it looks at anyway. In a slot it costs both sides a transfer more, and
+ *  while the submitter waits for its one, under the latch, the one who looks takes the lane's line from it (a round
+ *  trip: 0.39 us instead of 0.56 to 0.79).
  *
  *  A worker's lane has a run in front of its segments: a segment of its own, filled with a batch, from which the owner
  *  takes without the latch, one compare-and-swap a task. Everyone else takes from it under the latch. It is filled
