@@ -1730,7 +1730,7 @@ static tpool__u32 tpool__spinning;      /* threads that look on */
 
 typedef struct tpool__patience { /* kept from one wait to the next */
     uint32_t in_vain;           /* how often lately */
-    bool slept;                 /* since its last look the thread has slept, or the worker that it had to wake */
+    bool slept;                 /* the thread was woken for one task alone, or has woken a worker since its last look */
 } tpool__patience;
 typedef struct tpool__spin {
     tpool__patience *patience;  /* the caller's */
@@ -4451,7 +4451,6 @@ static bool tpool__sleep(tpool__worker *worker) {
         }
         worker->timed = deadline != TPOOL_FOREVER;
         tpool__unlock(&pool->lock);
-        worker->patience.slept = true;
         tpool__park(&worker->parker, deadline);
     }
 }
@@ -4779,6 +4778,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
 static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__entry entry;
+    unsigned tasks = 0; /* since it slept */
     for (bool hinted = false, has_run = false;;) {
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             tpool__tell_idle(worker);
@@ -4797,6 +4797,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
         }
         if (found) {
             has_run = true;
+            tasks++;
             tpool__stop_searching(worker);
             tpool__run_entry(self, &entry);
             if (!TPOOL__LIKELY(!pool->server) && !tpool__child_revive(worker)) {
@@ -4810,8 +4811,11 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
         }
         tpool__tell_idle(worker);
         if (!worker->searching) tpool__start_searching(worker);
+        worker->patience.slept = tasks == 1;
         hinted = has_run && tpool__spin_for_work(worker); /* who was started in advance need not look for long */
-        if (!hinted && !tpool__sleep(worker)) return;
+        if (hinted) continue;
+        if (!tpool__sleep(worker)) return;
+        tasks = 0;
     }
 }
 
