@@ -57,6 +57,27 @@ static void cancel_against_claim(void) {
     CHECK(end_pool(pool).cancelled == (cancelled ? 1u : 0u));
 }
 
+/* The worker takes tasks, at the lane's front and in its slots, as more come and the first is cancelled: none overtakes
+   another. */
+static counter turns;
+static int turn_of[3];
+static void *take_turn(void *turn) {
+    *(int *)turn = (int)atomic_fetch_add(&turns.runs, 1) + 1;
+    return NULL;
+}
+static void order_against_cancel(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *oldest = submitted(pool, take_turn, &turn_of[0]), *next = submitted(pool, take_turn, &turn_of[1]);
+    bool cancelled = tpool_future_cancel(oldest);
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, take_turn, &turn_of[2])));
+    CHECK(tpool_future_done(next));
+    CHECK_STATUS(TPOOL_OK, end_of(next));
+    CHECK(end_of(oldest) == (cancelled ? TPOOL_CANCELLED : TPOOL_OK));
+    for (int i = 0; i < 3; i++) CHECK(turn_of[i] == (cancelled ? i : i + 1));
+    outcome(cancelled);
+    CHECK(end_pool(pool).completed == (cancelled ? 2u : 3u));
+}
+
 /* Two threads cancel one task; both learn the same. */
 static bool helper_cancelled;
 static void *cancel(void *future) {
@@ -311,6 +332,7 @@ SCHEDULES(
     SCENARIO(submit_against_submit, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(two_tasks_side_by_side, .quick = 1, .preemptions = 2),
     SCENARIO(cancel_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
+    SCENARIO(order_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(cancel_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(cancel_against_wait, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(wait_against_finish, .quick = 2, .preemptions = 3),
