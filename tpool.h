@@ -2297,6 +2297,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  across sockets.
  *      the inject lane's line    each submit from outside; a worker once a batch (of tiny tasks a segment, 250 or 500)
  *      a slot                    its submitter; read by one worker: a transfer per four tasks, eight that have blocks
+ *                                (none if the inject lane is empty and the task has a block: then it stands at the front)
  *      a block                   submitter, claimer, whoever releases last: two transfers a future, three if its block
  *                                goes to another thread then
  *      a worker's own line       its owner, for each task; a thief once per half of what is there; read by searchers
