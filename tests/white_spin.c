@@ -1,5 +1,5 @@
-/* How long a thread looks on before it sleeps: for free at first, further if that has paid lately, and not at all where
-   it is hopeless and one of the two slept. Nothing here depends on how long anything takes. */
+/* How long a thread looks on before it sleeps: for free at first, further if that has paid lately, and hardly or not at
+   all where it is hopeless and the other was asleep. Nothing here depends on how long anything takes. */
 #include "support.h"
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
@@ -7,8 +7,8 @@
 enum { MORE_THAN_EVER = 1 << 20 };
 
 /* How often it may look again, of a wait that is in vain. */
-static unsigned looks_of(tpool__patience *patience) {
-    tpool__spin spin = tpool__spin_begin(patience, TPOOL_FOREVER);
+static unsigned looks_of(uint32_t *in_vain, uint32_t free_if_hopeless) {
+    tpool__spin spin = tpool__spin_begin(in_vain, free_if_hopeless, TPOOL_FOREVER);
     unsigned looks = 0;
     while (looks < MORE_THAN_EVER && tpool__spin_again(&spin)) looks++;
     tpool__spin_end(&spin, false);
@@ -23,62 +23,60 @@ static int with_a_cpu_to_spare(void **state) {
 
 static void without_a_cpu_to_spare_nobody_looks(void **state) {
     (void)state;
-    tpool__patience patience = { 0, false };
+    uint32_t in_vain = 0;
     tpool__store_relaxed(&tpool__spare_cpus, 0);
-    assert_int_equal(0, looks_of(&patience));
+    assert_int_equal(0, looks_of(&in_vain, TPOOL__FREE_LOOKS));
 }
 
 static void the_first_looks_are_free(void **state) {
     (void)state;
-    tpool__patience hopeless = { TPOOL__HOPELESS + 1, false };
-    assert_int_equal(TPOOL__FREE_LOOKS, looks_of(&hopeless));
-    assert_int_equal(TPOOL__HOPELESS + 2, hopeless.in_vain);
+    uint32_t hopeless = TPOOL__HOPELESS + 1;
+    assert_int_equal(TPOOL__FREE_LOOKS, looks_of(&hopeless, TPOOL__FREE_LOOKS));
+    assert_int_equal(TPOOL__HOPELESS + 2, hopeless);
 }
 
 static void it_looks_further_while_that_may_pay(void **state) {
     (void)state;
-    for (uint32_t in_vain = 0; in_vain <= TPOOL__HOPELESS; in_vain++) {
-        tpool__patience patience = { in_vain, true }; /* having slept changes nothing */
-        assert_true(looks_of(&patience) > TPOOL__FREE_LOOKS);
-        assert_int_equal(in_vain + 1, patience.in_vain);
+    for (uint32_t before = 0; before <= TPOOL__HOPELESS; before++) {
+        uint32_t in_vain = before;
+        assert_true(looks_of(&in_vain, 0) > TPOOL__FREE_LOOKS); /* since it is not hopeless */
+        assert_int_equal(before + 1, in_vain);
     }
     assert_int_equal(0, tpool__load_relaxed(&tpool__spinning));
 }
 
 static void no_more_threads_look_on_than_cpus_are_to_spare(void **state) {
     (void)state;
-    tpool__patience patience = { 0, false };
+    uint32_t in_vain = 0;
     tpool__store_relaxed(&tpool__spinning, 1);
-    assert_int_equal(TPOOL__FREE_LOOKS, looks_of(&patience));
+    assert_int_equal(TPOOL__FREE_LOOKS, looks_of(&in_vain, TPOOL__FREE_LOOKS));
     assert_int_equal(1, tpool__load_relaxed(&tpool__spinning));
     tpool__store_relaxed(&tpool__spinning, 0);
 }
 
-static void where_it_is_hopeless_and_one_slept_nobody_looks(void **state) {
+static void where_it_is_hopeless_only_so_many_looks_are_free_as_told(void **state) {
     (void)state;
-    tpool__patience patience = { TPOOL__HOPELESS + 1, true };
-    assert_int_equal(0, looks_of(&patience));
-    assert_false(patience.slept);
-    assert_int_equal(TPOOL__FREE_LOOKS, looks_of(&patience)); /* the next time nobody has slept */
+    uint32_t in_vain = TPOOL__HOPELESS + 1;
+    assert_int_equal(0, looks_of(&in_vain, 0));
+    assert_int_equal(TPOOL__FEW_LOOKS, looks_of(&in_vain, TPOOL__FEW_LOOKS));
 }
 
 static void now_and_then_it_tries_again(void **state) {
     (void)state;
-    tpool__patience patience = { TPOOL__TRY_AGAIN, true };
-    assert_true(looks_of(&patience) > 0);
-    patience.slept = true;
-    assert_int_equal(0, looks_of(&patience));
+    uint32_t in_vain = TPOOL__TRY_AGAIN;
+    assert_true(looks_of(&in_vain, 0) > 0);
+    assert_int_equal(0, looks_of(&in_vain, 0));
 }
 
 static void what_comes_gives_hope(void **state) {
     (void)state;
-    tpool__patience patience = { TPOOL__TRY_AGAIN, false };
-    while (patience.in_vain > 0) {
-        uint32_t before = patience.in_vain;
-        tpool__spin spin = tpool__spin_begin(&patience, TPOOL_FOREVER);
+    uint32_t in_vain = TPOOL__TRY_AGAIN;
+    while (in_vain > 0) {
+        uint32_t before = in_vain;
+        tpool__spin spin = tpool__spin_begin(&in_vain, TPOOL__FREE_LOOKS, TPOOL_FOREVER);
         assert_true(tpool__spin_again(&spin));
         tpool__spin_end(&spin, true);
-        assert_int_equal(before / 2, patience.in_vain);
+        assert_int_equal(before / 2, in_vain);
     }
 }
 
@@ -94,20 +92,17 @@ static void a_wake_is_remembered_until_the_next_look(void **state) {
     tpool_config config = { 0 };
     tpool *pool;
     tpool_future *future;
+    tpool__thread *self = tpool__self();
     config.max_workers = 1;
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     await_sleeper(pool);
-    tpool__self()->patience.slept = false;
+    (void)tpool__free_looks(self); /* it may have woken one before */
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
-    assert_true(tpool__self()->patience.slept);
-    while (!tpool_future_done(future)) tpool__yield();
-    assert_true(tpool__self()->patience.slept); /* nothing was waited for */
+    while (!tpool_future_done(future)) tpool__yield(); /* which waits for nothing */
+    assert_int_equal(0, tpool__free_looks(self));
+    assert_int_equal(TPOOL__FREE_LOOKS, tpool__free_looks(self));
     tpool_future_release(future);
-    await_sleeper(pool);
-    tpool__patience *patience = &tpool__self()->patience;
-    (void)looks_of(patience);
-    assert_false(patience->slept);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -117,7 +112,7 @@ int main(void) {
         cmocka_unit_test_setup(the_first_looks_are_free, with_a_cpu_to_spare),
         cmocka_unit_test_setup(it_looks_further_while_that_may_pay, with_a_cpu_to_spare),
         cmocka_unit_test_setup(no_more_threads_look_on_than_cpus_are_to_spare, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(where_it_is_hopeless_and_one_slept_nobody_looks, with_a_cpu_to_spare),
+        cmocka_unit_test_setup(where_it_is_hopeless_only_so_many_looks_are_free_as_told, with_a_cpu_to_spare),
         cmocka_unit_test_setup(now_and_then_it_tries_again, with_a_cpu_to_spare),
         cmocka_unit_test_setup(what_comes_gives_hope, with_a_cpu_to_spare),
         cmocka_unit_test(a_wake_is_remembered_until_the_next_look),
