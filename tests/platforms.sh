@@ -77,6 +77,7 @@ declare -A excused=(
     [qemu:what_a_task_prints_appears_once]=$no_threads_in_children
     [qemu:a_shared_pool_may_be_one_of_processes]=$no_threads_in_children
     [qemu:the_stack_is_as_large_as_asked]=$no_threads_in_children
+    [qemu:refusals_in_pools_of_a_forked_child]=$no_threads_in_children
     [qemu:a_wait_whose_spare_is_refused_gives_no_thread]=$no_address_limit
     [qemu:when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread]=$no_address_limit
     [qemu:when_at_least_one_worker_runs_the_work_waits_for_it]=$no_address_limit
