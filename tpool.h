@@ -2408,8 +2408,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      managed, dual pools       explorer: manager_get_against_*, dual_*; model    -
  *                                manager; unit
  *      fork(), exit              unit, with real processes; soak                   a fork at every moment
- *      process pools             unit, white_processes.c: workers killed,          P14: its argument only; no machine
- *                                stopped, refused, that answer nonsense            looks between processes
+ *      process pools             unit, white_processes.c: workers killed,          P14 between two processes: model
+ *                                stopped, refused, that answer nonsense            page has two threads
  *      platforms                 the table in the README                           emulators reorder nothing
  *      nothing is undefined      ASan, UBSan, valgrind, clang-tidy, cppcheck,      what the suite does not reach: 1.2 % of
  *                                gcc's analyzer                                    the lines, 7 % of the branches
@@ -2436,7 +2436,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P12          manager 8                                         the store, the load
  *      P13          active_ends 37, active_begins 4144,               tpool__update_room, tpool__leave_search, both halves.
  *                   active_returns 164, active_starts 6460            No other machine does
- *      P14          -                                                 none; no other machine either
+ *      P14          page 6                                            tpool__page_tell (TSan too), tpool__page_told
  * ================================================================================================================= */
 
 /* ====================================================================================================================
@@ -8701,6 +8701,24 @@ static bool tpool__process_ready(void) {
  *        without, 16 / 72 / 86 with it.
  *      - Slots that pass from a chunk that has been delivered to the next: 18 / 77 / 83 without, 16 / 72 / 86 with it.
  * ================================================================================================================= */
+/* At the beginning of the shared memory; survives the worker. */
+typedef struct tpool__page {
+    tpool__u32 stop;            /* the number of the request that should stop early */
+    tpool__u32 cut;             /* the number of the one whose further items nobody wants */
+    tpool__u32 begun;           /* the number of the request whose fn has been called */
+    tpool__u32 items_begun, items_done; /* of a chunk: since its results were read last */
+    tpool__word items_used;     /* the bytes of their answers */
+} tpool__page;
+static inline void tpool__page_tell(tpool__page *page, uint32_t done, uintptr_t used) {
+    tpool__store_relaxed(&page->items_used, used); /* relaxed: the next says that it is there */
+    tpool__store_release(&page->items_done, done); /* P14 */
+}
+static inline uint32_t tpool__page_told(tpool__page *page, uintptr_t *used) {
+    uint32_t done = tpool__load_acquire(&page->items_done); /* P14 */
+    *used = tpool__load_relaxed(&page->items_used); /* relaxed: of the answers that the acquire told of, or more */
+    return done;
+}
+
 #if defined(TPOOL__PROCESSES)
 
 /* What tests replace. */
@@ -8746,14 +8764,6 @@ typedef struct tpool__message {
 } tpool__message;
 _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece");
 
-/* At the beginning of the shared memory; survives the worker. */
-typedef struct tpool__page {
-    tpool__u32 stop;            /* the number of the request that should stop early */
-    tpool__u32 cut;             /* the number of the one whose further items nobody wants */
-    tpool__u32 begun;           /* the number of the request whose fn has been called */
-    tpool__u32 items_begun, items_done; /* of a chunk: since its results were read last */
-    tpool__word items_used;     /* the bytes of their answers */
-} tpool__page;
 #define TPOOL__PAGE_SIZE ((uint64_t)65536) /* a multiple of every page size in use, and of what mmap wants */
 #define TPOOL__WINDOW_KEPT ((uint64_t)64 << 20)
 
@@ -9188,8 +9198,7 @@ static void tpool__run_items_here(const tpool__message *request) {
                                                    : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer->size);
             tpool__here.has_returned = false;
         }
-        tpool__store_relaxed(&page->items_used, used); /* relaxed: the next says that it is there */
-        tpool__store_release(&page->items_done, ++done); /* P14 */
+        tpool__page_tell(page, ++done, used);
     }
     tpool__context_pop(self, &context);
     memset(&message, 0, sizeof message);
@@ -10289,10 +10298,9 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
             over = heard != TPOOL__HEARD;
             continue;
         }
-        size_t ended = tpool__load_acquire(&page->items_done), left = chunk->count - first - *done; /* P14 */
+        uintptr_t used;
+        size_t ended = tpool__page_told(page, &used), left = chunk->count - first - *done;
         if (ended > left) ended = left;
-        /* relaxed: of the answers that the acquire told of, or more */
-        uint64_t used = tpool__load_relaxed(&page->items_used);
         size_t read = tpool__read_items(child, chunk, first + *done, ended, used);
         *done += read;
         if (read < ended) heard = TPOOL__DAMAGED;

@@ -18,7 +18,7 @@ for program in "$@"; do
     if $GENMC --disable-instruction-caching --disable-function-inliner --disable-ipr --disable-estimation -- \
         -DMODEL_CHECKER -std=c11 -O0 -w -I"$headers" -I"$here" "$here/$program.c" >"$log" 2>&1; then
         echo "$program: $(sed -n 's/^Number of complete executions explored: //p' "$log") complete," \
-            "$(sed -n 's/^Number of blocked executions seen: //p' "$log") blocked"
+            "$(sed -n 's/^Number of blocked executions seen: //p' "$log" | grep . || echo 0) blocked"
     else
         status=1
         if grep -q '^Error: ' "$log"; then
