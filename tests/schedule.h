@@ -956,7 +956,7 @@ __attribute__((unused)) static void *count_task(void *arg) {
     return arg;
 }
 __attribute__((unused)) static pthread_t started(void *(*fn)(void *), void *arg) {
-    pthread_t thread;
+    pthread_t thread = 0;
     CHECK(pthread_create(&thread, NULL, fn, arg) == 0);
     return thread;
 }
