@@ -8701,7 +8701,7 @@ static bool tpool__process_ready(void) {
  *        without, 16 / 72 / 86 with it.
  *      - Slots that pass from a chunk that has been delivered to the next: 18 / 77 / 83 without, 16 / 72 / 86 with it.
  * ================================================================================================================= */
-/* At the beginning of the shared memory; survives the worker. */
+/* At the beginning of the shared memory; survives the worker. Here, since it needs no processes: tests/model/page.c. */
 typedef struct tpool__page {
     tpool__u32 stop;            /* the number of the request that should stop early */
     tpool__u32 cut;             /* the number of the one whose further items nobody wants */

@@ -1911,6 +1911,7 @@ static void process_pool_end(int line, tpool *pool) {
 /* After it no child is left, and no descriptor. */
 static void play_with_processes(void (*scenario)(tpool *pool), tpool_config config) {
     int before = descriptors_open();
+    int64_t began = tpool_now();
     config.kind = TPOOL_PROCESSES;
     tpool *pool = NULL;
     if (OKAY(tpool_create(&pool, &config), REFUSED)) {
@@ -1919,6 +1920,8 @@ static void play_with_processes(void (*scenario)(tpool *pool), tpool_config conf
     } else {
         EXPECT(!pool);
     }
+    /* Nobody has stopped the server for good: what it was to be told, or to tell, was lost. */
+    if (patience_ms == 10000 && tpool_now() - began >= TPOOL_MS(patience_ms)) report(__LINE__, "the server", "was silent");
     if (descriptors_open() != before) report(__LINE__, "descriptors", descriptors_open() > before ? "left open" : "closed");
     if (atomic_load(&fault->injected) > 0)   /* a server that could not even say its number, where orphans are adopted */
         while (waitpid(-1, NULL, 0) > 0) { }
