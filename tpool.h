@@ -2740,7 +2740,7 @@ struct tpool__worker {
     bool in_use, asleep, timed;
     tpool__worker *sleep_next, *sleep_previous;
     tpool__thread_handle handle;
-    tpool__thread_handle left;  /* of a thread that a task ended: joined by the next one here, or by the shutdown */
+    tpool__thread_handle left;  /* of a thread that ended here: joined by the next one here, or by the shutdown */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4826,8 +4826,10 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     }
 }
 
-/* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. In the thread's
- * exit hook (in_hook) it joins nobody: while one runs, the system may let no other thread end. */
+/* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it: the next that ends,
+ * so that a pool that shrinks keeps but one thread's stack; once the pool is shut down, whoever waits for its end, since
+ * each join may be a sleep. Nor does the thread's exit hook (in_hook) join: while one runs, the system may let no other
+ * thread end. */
 static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize, bool in_hook) {
     tpool *pool = worker->pool;
     worker->retired = true;
@@ -4842,24 +4844,23 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     }
     self->worker = NULL;
     self->stack_floor = 0;
+    tpool__thread_handle before = { 0 };
     tpool__lock(&pool->lock);
-    tpool__thread_handle before = pool->last_ended;
-    if (in_hook) {
-        before.valid = false;
+    bool shut = (tpool__attention(pool) & TPOOL__SHUT) != 0;
+    if (in_hook || shut) {
         worker->left = worker->handle;
     } else {
+        before = pool->last_ended;
         pool->last_ended = worker->handle;
     }
     worker->handle.valid = false;
     worker->in_use = false;
-    tpool *heir = NULL;
+    bool last = --pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
+    tpool *heir = shut && last ? pool->heir : NULL;
     unsigned heir_flags = pool->heir_flags;
-    /* relaxed: under its lock */
-    if (--pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0 && tpool__attention(pool) & TPOOL__SHUT)
-        heir = pool->heir;
     tpool__unlock(&pool->lock);
-    tpool__poke_if_draining(pool, true); /* whoever frees the pool joins this thread first */
-    tpool__thread_join(&before);   /* it has long left its tasks, so this is short */
+    if (last || !shut) tpool__poke_if_draining(pool, true); /* whoever frees the pool joins this thread first */
+    tpool__thread_join(&before); /* it has long left its tasks, so this is short */
     if (heir) (void)tpool_shutdown(heir, heir_flags);
 }
 
@@ -6265,8 +6266,7 @@ static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING) tpool__stop_in_child(pool, NULL, false);
 }
 
-/* Of a pool whose workers have all ended: a thread that nobody has joined. Each other has been joined by the one that
- * ended after it, or that took its place. */
+/* Of a pool whose workers have all ended: a thread that nobody has joined (tpool__worker_ended). */
 static bool tpool__take_ended(tpool *pool, tpool__thread_handle *ended) {
     tpool__lock(&pool->lock);
     tpool__thread_handle *found = &pool->last_ended;

@@ -275,6 +275,23 @@ static void floor_thread(const bench_case *c) {
     bench_report_samples(samples, count, "ns", 1);
     free(samples);
 }
+/* As many as all workers of a pool are: all are there before the first is joined. */
+static void floor_threads(const bench_case *c) {
+    enum { MOST = 8 };
+    size_t count = bench_count(2000), threads_count = (size_t)c->option;
+    int64_t *samples = (int64_t *)bench_memory(count * sizeof *samples);
+    bench_check(threads_count <= MOST);
+    for (size_t i = 0; i < count; i++) {
+        pthread_t threads[MOST];
+        int64_t began = bench_now();
+        for (size_t k = 0; k < threads_count; k++)
+            bench_check(pthread_create(&threads[k], NULL, floor_nothing, NULL) == 0);
+        for (size_t k = 0; k < threads_count; k++) pthread_join(threads[k], NULL);
+        samples[i] = bench_now() - began;
+    }
+    bench_report_samples(samples, count, "ns", 1);
+    free(samples);
+}
 static void floor_fork(const bench_case *c) {
     size_t count = bench_count(2000);
     int64_t *samples = (int64_t *)bench_memory(count * sizeof *samples);
@@ -333,6 +350,8 @@ static const bench_case floor_cases[] = {
     { "floor/futex-pinned", "the same, both threads pinned to one core", floor_futex, 0, 0, FLOOR_PINNED },
     { "floor/condition", "condition-variable ping-pong, round trip", floor_condition, 0, 0, FLOOR_FREE },
     { "floor/thread", "pthread_create and join", floor_thread, 0, 0, 0 },
+    { "floor/threads-2", "the same, 2 at once: both created, both joined", floor_threads, 0, 0, 2 },
+    { "floor/threads-8", "the same, 8 at once", floor_threads, 0, 0, 8 },
     { "floor/pipe", "pipe ping-pong between two processes, round trip", floor_pipe, 0, 0, FLOOR_FREE },
     { "floor/pipe-pinned", "the same, both processes pinned to one core", floor_pipe, 0, 0, FLOOR_PINNED },
     { "floor/fork", "fork, exit and wait", floor_fork, 0, 0, 0 },

@@ -1,6 +1,6 @@
 /* Threads that the system refuses from a chosen moment on: nothing is taken that nobody could run, no wait hangs for
-   want of a worker, and what was taken runs, or ends and says so. The implementation is included, so that its
-   thread starts come here. */
+   want of a worker, and what was taken runs, or ends and says so. And each that it granted is joined. The
+   implementation is included, so that its thread starts and joins come here. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -16,7 +16,7 @@
 #endif
 
 static atomic_bool refusing;
-static atomic_int starts_refused, starts_granted;
+static atomic_int starts_refused, starts_granted, joins;
 
 static void (*before_refusal)(void);   /* what happens while the system thinks about it */
 
@@ -30,7 +30,16 @@ static inline int counted_pthread_create(pthread_t *thread, const pthread_attr_t
                                          void *arg) {
     return refuse_this_one() ? EAGAIN : pthread_create(thread, attributes, start, arg);
 }
+static inline int counted_pthread_join(pthread_t thread, void **result) {
+    atomic_fetch_add(&joins, 1);
+    return pthread_join(thread, result);
+}
 #if defined(_WIN32)
+static inline DWORD counted_WaitForSingleObject(HANDLE thread, DWORD limit) {
+    atomic_fetch_add(&joins, 1);
+    return WaitForSingleObject(thread, limit);
+}
+#define WaitForSingleObject counted_WaitForSingleObject
 static inline HANDLE counted_CreateThread(SECURITY_ATTRIBUTES *attributes, SIZE_T stack_size,
                                           LPTHREAD_START_ROUTINE start, void *arg, DWORD flags, DWORD *number) {
     return refuse_this_one() ? NULL : CreateThread(attributes, stack_size, start, arg, flags, number);
@@ -40,15 +49,24 @@ static inline HANDLE counted_CreateThread(SECURITY_ATTRIBUTES *attributes, SIZE_
 static inline int counted_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
     return refuse_this_one() ? thrd_error : thrd_create(thread, start, arg);
 }
+static inline int counted_thrd_join(thrd_t thread, int *result) {
+    atomic_fetch_add(&joins, 1);
+    return thrd_join(thread, result);
+}
 #endif
 
 #define pthread_create counted_pthread_create
+#define pthread_join counted_pthread_join
 #define thrd_create counted_thrd_create
+#define thrd_join counted_thrd_join
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #undef pthread_create
+#undef pthread_join
 #undef thrd_create
+#undef thrd_join
 #undef CreateThread
+#undef WaitForSingleObject
 
 #include "support.h"
 
@@ -60,6 +78,7 @@ static int allow_again(void **state) {
     atomic_store(&refusing, false);
     atomic_store(&starts_refused, 0);
     atomic_store(&starts_granted, 0);
+    atomic_store(&joins, 0);
     return 0;
 }
 static void refuse(void) { atomic_store(&refusing, true); }
@@ -635,6 +654,37 @@ static void forks_loops_and_waits_in_place_need_no_other_thread(void **state) {
     assert_int_equal(1, atomic_load(&starts_granted));
 }
 
+/* ---- What was started is joined ---- */
+
+static void run_all(tpool *pool, tpool_fn fn, void *arg) {
+    tpool_future *futures[12];
+    for (int i = 0; i < 12; i++) futures[i] = submitted(pool, fn, arg);
+    for (int i = 0; i < 12; i++) {
+        (void)wait_for(futures[i]);
+        tpool_future_release(futures[i]);
+    }
+}
+static void each_thread_has_been_joined_when_its_pool_is_destroyed(void **state) {
+    (void)state;
+    gate open = GATE_CLOSED;
+    gate_open(&open);
+    enum { ALL_AT_ONCE, AFTER_A_SHUTDOWN, IDLE_ONES_BEFORE, EACH_AFTER_A_TASK, BY_THEIR_TASKS, WAYS };
+    for (int way = 0; way < WAYS; way++) {
+        allow_again(state);
+        tpool_config config = { .max_workers = 4 };
+        if (way == IDLE_ONES_BEFORE) config.idle_timeout_ns = TPOOL_MS(1);
+        if (way == EACH_AFTER_A_TASK) config.max_tasks_per_worker = 1;
+        tpool *pool = new_pool_as(config);
+        assert_status(TPOOL_OK, tpool_warm_up(pool, 4));
+        run_all(pool, way == BY_THEIR_TASKS ? pass_and_end_thread : nothing, &open);
+        if (way == IDLE_ONES_BEFORE) EVENTUALLY(stats_of(pool).workers == 0);
+        if (way == AFTER_A_SHUTDOWN) assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        assert_true(atomic_load(&starts_granted) >= 4);
+        assert_int_equal(atomic_load(&starts_granted), atomic_load(&joins));
+    }
+}
+
 int main(void) {
 #define THREAD_TEST(test) cmocka_unit_test_setup_teardown(test, allow_again, allow_again)
     const struct CMUnitTest tests[] = {
@@ -653,6 +703,7 @@ int main(void) {
         THREAD_TEST(a_close_waits_for_what_runs_though_no_spare_is_to_be_had),
         THREAD_TEST(work_waits_for_the_worker_that_runs),
         THREAD_TEST(forks_loops_and_waits_in_place_need_no_other_thread),
+        THREAD_TEST(each_thread_has_been_joined_when_its_pool_is_destroyed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
