@@ -1504,7 +1504,7 @@ typedef _Atomic(uint32_t) tpool__u32;   /* what threads sleep on */
     (TPOOL__SCHEDULE_POINT(), \
      atomic_compare_exchange_strong_explicit((a), (seen), (v), memory_order_acq_rel, memory_order_acquire))
 
-static inline void tpool__pause(void) {
+static inline void tpool__cpu_pause(void) {
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
     __builtin_ia32_pause();
 #elif defined(__GNUC__) && (defined(__aarch64__) || (defined(__arm__) && __ARM_ARCH >= 7))
@@ -1512,6 +1512,20 @@ static inline void tpool__pause(void) {
 #elif defined(TPOOL_THREADS_WIN32)
     YieldProcessor();
 #endif
+}
+
+/* The moment between two looks at what another thread is about to write, about so many nanoseconds: a number of the
+ * CPU's pauses, since reading the clock takes longer. A pause takes 10 ns on some CPUs, 45 on others, and 1 where it is
+ * but a hint, so it is measured. With a number that is right where it takes 10, a round trip took 0.85 us in place of
+ * 0.4 where it takes 44, and where it takes 1, two sleeps, 65 us. */
+#define TPOOL__PAUSE_TIME 22u
+static tpool__u32 tpool__pauses = 1 << 16 | TPOOL__PAUSE_TIME; /* their number, and what they take together; set once */
+
+/* Gives the time that it takes. */
+static inline uint32_t tpool__pause(void) {
+    uint32_t pauses = tpool__load_relaxed(&tpool__pauses); /* relaxed: one word, and nothing else */
+    for (uint32_t left = pauses >> 16; left > 0; left--) tpool__cpu_pause();
+    return pauses & 0xffff;
 }
 
 /* The power of two that is in n, which is not 0. */
@@ -1698,7 +1712,7 @@ static void tpool__word_wake(tpool__u32 *word) {
 /* For the rare loops that wait a moment for another thread to leave a few instructions. */
 static void tpool__backoff(unsigned *tries) {
     unsigned n = (*tries)++;
-    if (n < 64) tpool__pause();
+    if (n < 32) (void)tpool__pause();
     else if (n < 1024) tpool__yield();
     else { /* the other may be kept off this CPU by our priority */
         tpool__u32 nothing = 0;
@@ -1721,8 +1735,8 @@ static void tpool__backoff(unsigned *tries) {
  *  tenth less CPU time). Rejected: no looks of the worker at all; it falls asleep again in the midst of a burst (1,000
  *  tasks: 65 us instead of 58).
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__FREE_LOOKS 40u
-#define TPOOL__FEW_LOOKS 8u
+#define TPOOL__FREE_TIME (40 * TPOOL__PAUSE_TIME)
+#define TPOOL__LITTLE_TIME (8 * TPOOL__PAUSE_TIME)
 #define TPOOL__PATIENCE TPOOL_US(64)
 #define TPOOL__HOPELESS 5u
 #define TPOOL__TRY_AGAIN 512u
@@ -1732,14 +1746,14 @@ static tpool__u32 tpool__spinning;      /* threads that look on */
 
 typedef struct tpool__spin {
     uint32_t *in_vain;          /* the caller's: how often lately; kept from one wait to the next */
-    uint32_t looks;
+    uint32_t spent;             /* ns, on looking */
     bool counted;
     int64_t end;                /* at the latest the caller's deadline */
 } tpool__spin;
 
 static inline tpool__spin tpool__spin_begin(uint32_t *in_vain, uint32_t free_if_hopeless, int64_t deadline) {
     tpool__spin spin = { in_vain, 0, false, deadline };
-    if (*in_vain > TPOOL__HOPELESS) spin.looks = TPOOL__FREE_LOOKS - free_if_hopeless;
+    if (*in_vain > TPOOL__HOPELESS) spin.spent = TPOOL__FREE_TIME - free_if_hopeless;
     return spin;
 }
 static bool tpool__spin_on(tpool__spin *spin) {
@@ -1755,15 +1769,13 @@ static bool tpool__spin_on(tpool__spin *spin) {
         int64_t end = tpool__clock() + (in_vain > TPOOL__HOPELESS ? TPOOL__PATIENCE : TPOOL__PATIENCE >> in_vain);
         if (end < spin->end) spin->end = end;
     }
-    for (int i = 0; i < 4; i++) tpool__pause();
-    return spin->looks % 8 != 0 || tpool__clock() < spin->end;
+    return tpool__clock() < spin->end;
 }
 /* After a look in vain. True: look again. */
 static inline bool tpool__spin_again(tpool__spin *spin) {
     if (tpool__load_relaxed(&tpool__spare_cpus) == 0) return false; /* relaxed: set before there was a pool */
-    if (++spin->looks > TPOOL__FREE_LOOKS) return tpool__spin_on(spin);
-    tpool__pause();
-    tpool__pause();
+    if (spin->spent >= TPOOL__FREE_TIME && !tpool__spin_on(spin)) return false;
+    spin->spent += tpool__pause();
     return true;
 }
 static void tpool__spin_end(tpool__spin *spin, bool came) {
@@ -1779,10 +1791,10 @@ static void tpool__spin_end(tpool__spin *spin, bool came) {
 typedef tpool__u32 tpool__lock_word;
 
 static TPOOL__NOINLINE void tpool__lock_slowly(tpool__lock_word *lock) {
-    for (uint32_t i = tpool__load_relaxed(&tpool__spare_cpus) ? 100 : 0; i > 0; i--) { /* relaxed: as above */
+    uint32_t patience = tpool__load_relaxed(&tpool__spare_cpus) ? 50 * TPOOL__PAUSE_TIME : 0; /* relaxed: as above */
+    for (uint32_t spent = 0; spent < patience; spent += tpool__pause()) {
         uint32_t free_word = 0;
         if (tpool__load_relaxed(lock) == 0 && tpool__cas_acquire(lock, &free_word, 1)) return; /* P1 */
-        tpool__pause();
     }
     while (tpool__exchange_acquire(lock, 2) != 0) tpool__word_wait(lock, 2, TPOOL_FOREVER); /* P1 */
 }
@@ -2314,7 +2326,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  WHAT COSTS ARE MADE OF, where a read-modify-write takes 6 ns and a line 60 to 90 from one CPU to the other:
  *      - A round trip, 0.35 to 0.45 us where a line goes to the other CPU and back in 0.12: five transfers. The lane's
  *        line to the submitter, and to the worker that looks; that again, for writing; the block; its state to the
- *        waiter. The waiter must not look before the worker has claimed (TPOOL__PAUSES_TO_CLAIM): too early by 50 ns,
+ *        waiter. The waiter must not look before the worker has claimed (TPOOL__TIME_TO_CLAIM): too early by 50 ns,
  *        and it takes 0.5 to 0.6 us. Without gain over that: handing the task over in the word of the latch, with the
  *        one swap that would take it, so that the submitter needs neither count nor gate (0.34 us against 0.35, both
  *        with the first look as early as may be); the gate in the lane's line and looked at under the latch (0.39; the
@@ -2579,11 +2591,11 @@ typedef struct tpool__thread {
 
 TPOOL__PER_THREAD(tpool__thread, tpool__self)
 
-/* Which looks for the end of another's task are free, though hopeless: none after a wake. */
-static inline uint32_t tpool__free_looks(tpool__thread *self) {
-    uint32_t looks = self->woke ? 0 : TPOOL__FREE_LOOKS;
+/* How long looking for the end of another's task is free, though hopeless: not at all after a wake. */
+static inline uint32_t tpool__free_time(tpool__thread *self) {
+    uint32_t time = self->woke ? 0 : TPOOL__FREE_TIME;
     self->woke = false;
-    return looks;
+    return time;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2724,7 +2736,8 @@ struct tpool__worker {
     bool retired;               /* in its finalizer, and counted nowhere but in pool->ending; the owner's */
     _Atomic(bool) busy;         /* has a task, or may have taken one (P10) */
     unsigned tasks_done;
-    unsigned turns, fair_turns, ranked_turns, pauses;
+    unsigned turns, fair_turns, ranked_turns;
+    uint32_t gathering;         /* ns, before it looks into the inject lane (tpool__let_gather) */
     uint32_t in_vain;           /* see >>spin: for work */
     size_t batch;               /* how many tasks it would fetch at once, and when it last did */
     int64_t fetched_at;
@@ -4510,16 +4523,17 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
 /* Before it looks at a lane into which another thread just puts one tiny task after the other, a worker gives it a
  * moment to gather some: each look costs both of them a few transfers of cache lines. The moment grows while looks
  * bring few, up to a microsecond or two, and shrinks to nothing when they bring hardly any. */
-#define TPOOL__MOST_PAUSES 128u
+#define TPOOL__LONGEST_GATHERING (64 * TPOOL__PAUSE_TIME)
 static inline void tpool__let_gather(tpool__worker *worker) {
-    if (TPOOL__LIKELY(worker->pauses == 0)) return;
+    if (TPOOL__LIKELY(worker->gathering == 0)) return;
     /* relaxed: a hint */
     if (!worker->searching && tpool__load_relaxed(&worker->pool->gate) & TPOOL__ROOM) tpool__start_searching(worker);
-    for (unsigned i = 0; i < worker->pauses; i++) tpool__pause();
+    for (uint32_t spent = 0; spent < worker->gathering; spent += tpool__pause()) { }
 }
-static inline void tpool__set_pauses(tpool__worker *worker, unsigned taken) {
-    if (taken < 4) worker->pauses /= 2;
-    else if (taken < 64 && worker->pauses < TPOOL__MOST_PAUSES) worker->pauses = worker->pauses * 2 + 8;
+static inline void tpool__set_gathering(tpool__worker *worker, unsigned taken) {
+    if (taken < 4) worker->gathering = worker->gathering < 2 * TPOOL__PAUSE_TIME ? 0 : worker->gathering / 2;
+    else if (taken < 64 && worker->gathering < TPOOL__LONGEST_GATHERING)
+        worker->gathering = worker->gathering * 2 + 4 * TPOOL__PAUSE_TIME;
 }
 
 /* A pool of one worker keeps the order exactly: what a worker has fetched, a spare one too, comes before the rest. Runs
@@ -4588,7 +4602,7 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     tpool__unlatch(&lane->lock);
 
     worker->turns += fetched + 1;
-    if (lane == &pool->inject) tpool__set_pauses(worker, fetched + 1);
+    if (lane == &pool->inject) tpool__set_gathering(worker, fetched + 1);
     if (fetched > 0) tpool__notify(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     return taken;
@@ -4819,7 +4833,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
         tpool__tell_idle(worker);
         if (!worker->searching) tpool__start_searching(worker);
         /* who was started in advance need not look for long */
-        hinted = has_run && tpool__spin_for_work(worker, tasks == 1 ? TPOOL__FEW_LOOKS : TPOOL__FREE_LOOKS);
+        hinted = has_run && tpool__spin_for_work(worker, tasks == 1 ? TPOOL__LITTLE_TIME : TPOOL__FREE_TIME);
         if (hinted) continue;
         if (!tpool__sleep(worker)) return;
         tasks = 0;
@@ -5615,13 +5629,13 @@ typedef struct tpool__wanted {
 
 /* It leaves the future alone at first, and for a moment between its looks: each takes its line from the worker that is
  * about to claim it, or to write the result. */
-#define TPOOL__PAUSES_TO_CLAIM 8
-#define TPOOL__PAUSES_TO_END 3
+#define TPOOL__TIME_TO_CLAIM (7 * TPOOL__PAUSE_TIME)
+#define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
-    tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looks(self), deadline);
+    tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_time(self), deadline);
     bool done = false, again = true;
-    for (int pauses = TPOOL__PAUSES_TO_CLAIM; !done && again; pauses = TPOOL__PAUSES_TO_END) {
-        for (int i = 0; i < pauses && again; i++) again = tpool__spin_again(&spin);
+    for (uint32_t next = spin.spent + TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
+        while (again && spin.spent < next) again = tpool__spin_again(&spin);
         done = tpool__is_done(future);
     }
     tpool__spin_end(&spin, done);
@@ -6821,7 +6835,7 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
         if (status != TPOOL_OK) break;
         if (!blocks) {
             blocks = true;
-            tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looks(self), deadline);
+            tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_time(self), deadline);
             while (tpool__load_relaxed(&waiter.parker) != 1 && tpool__spin_again(&spin)) { } /* relaxed: hints */
             tpool__spin_end(&spin, tpool__load_relaxed(&waiter.parker) == 1);
             if (tpool__load_relaxed(&waiter.parker) != 1) began = tpool__block_begin(self, &waiter);
@@ -6977,7 +6991,7 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     bool done = false, began = false;
-    tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looks(self), TPOOL_FOREVER);
+    tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_time(self), TPOOL_FOREVER);
     bool spins = true;
     for (;;) {
         tpool__latch(&worker->jobs_lock);
@@ -8622,6 +8636,27 @@ static void tpool__thread_ended(void *armed) {
     if (tpool__load_relaxed(&tpool__process.pool_count) == 0) tpool__depot_trim(); /* relaxed: a hint */
 }
 
+/* How many pauses make up the moment, by what some of them took. */
+static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
+    uint32_t one = (uint32_t)(took / some), number;
+    if (one == 0) one = 1;
+    number = (TPOOL__PAUSE_TIME + one / 2) / one;
+    if (number == 0) number = 1;
+    return number << 16 | number * one;
+}
+static void tpool__measure_pause(void) {
+    enum { SOME = 64, TIMES = 3 }; /* the shortest counts, since the system may take the CPU away meanwhile */
+    int64_t least = TPOOL_US(10);
+    for (int i = 0; i < TIMES; i++) {
+        int64_t began = tpool__clock();
+        for (int pauses = 0; pauses < SOME; pauses++) tpool__cpu_pause();
+        int64_t took = tpool__clock() - began;
+        if (took < least) least = took;
+    }
+    if (least > 0) /* else the clock does not show it; relaxed: as in tpool__pause */
+        tpool__store_relaxed(&tpool__pauses, tpool__pauses_for(least, SOME));
+}
+
 /* What the process needs once. Pair P8: who sees `ready` sees it done. */
 static bool tpool__process_ready(void) {
     if (TPOOL__LIKELY(tpool__load_acquire(&tpool__process.ready) == 1)) return true; /* P8 */
@@ -8630,6 +8665,7 @@ static bool tpool__process_ready(void) {
     if (!ready) {
         int cpus = tpool_cpu_count();
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
+        tpool__measure_pause();
         static bool hook, forks, exits; /* what succeeded is not done again */
         if (!hook) hook = tpool__exit_hook_create();
         if (hook && !forks)

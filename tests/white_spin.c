@@ -4,7 +4,8 @@
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 
-enum { MORE_THAN_EVER = 1 << 20 };
+enum { FREE_LOOKS = TPOOL__FREE_TIME / TPOOL__PAUSE_TIME, FEW_LOOKS = TPOOL__LITTLE_TIME / TPOOL__PAUSE_TIME,
+       MORE_THAN_EVER = 1 << 20 };
 
 /* How often it may look again, of a wait that is in vain. */
 static unsigned looks_of(uint32_t *in_vain, uint32_t free_if_hopeless) {
@@ -25,13 +26,13 @@ static void without_a_cpu_to_spare_nobody_looks(void **state) {
     (void)state;
     uint32_t in_vain = 0;
     tpool__store_relaxed(&tpool__spare_cpus, 0);
-    assert_int_equal(0, looks_of(&in_vain, TPOOL__FREE_LOOKS));
+    assert_int_equal(0, looks_of(&in_vain, TPOOL__FREE_TIME));
 }
 
 static void the_first_looks_are_free(void **state) {
     (void)state;
     uint32_t hopeless = TPOOL__HOPELESS + 1;
-    assert_int_equal(TPOOL__FREE_LOOKS, looks_of(&hopeless, TPOOL__FREE_LOOKS));
+    assert_int_equal(FREE_LOOKS, looks_of(&hopeless, TPOOL__FREE_TIME));
     assert_int_equal(TPOOL__HOPELESS + 2, hopeless);
 }
 
@@ -39,7 +40,7 @@ static void it_looks_further_while_that_may_pay(void **state) {
     (void)state;
     for (uint32_t before = 0; before <= TPOOL__HOPELESS; before++) {
         uint32_t in_vain = before;
-        assert_true(looks_of(&in_vain, 0) > TPOOL__FREE_LOOKS); /* since it is not hopeless */
+        assert_true(looks_of(&in_vain, 0) > FREE_LOOKS); /* since it is not hopeless */
         assert_int_equal(before + 1, in_vain);
     }
     assert_int_equal(0, tpool__load_relaxed(&tpool__spinning));
@@ -49,7 +50,7 @@ static void no_more_threads_look_on_than_cpus_are_to_spare(void **state) {
     (void)state;
     uint32_t in_vain = 0;
     tpool__store_relaxed(&tpool__spinning, 1);
-    assert_int_equal(TPOOL__FREE_LOOKS, looks_of(&in_vain, TPOOL__FREE_LOOKS));
+    assert_int_equal(FREE_LOOKS, looks_of(&in_vain, TPOOL__FREE_TIME));
     assert_int_equal(1, tpool__load_relaxed(&tpool__spinning));
     tpool__store_relaxed(&tpool__spinning, 0);
 }
@@ -58,7 +59,7 @@ static void where_it_is_hopeless_only_so_many_looks_are_free_as_told(void **stat
     (void)state;
     uint32_t in_vain = TPOOL__HOPELESS + 1;
     assert_int_equal(0, looks_of(&in_vain, 0));
-    assert_int_equal(TPOOL__FEW_LOOKS, looks_of(&in_vain, TPOOL__FEW_LOOKS));
+    assert_int_equal(FEW_LOOKS, looks_of(&in_vain, TPOOL__LITTLE_TIME));
 }
 
 static void now_and_then_it_tries_again(void **state) {
@@ -73,11 +74,26 @@ static void what_comes_gives_hope(void **state) {
     uint32_t in_vain = TPOOL__TRY_AGAIN;
     while (in_vain > 0) {
         uint32_t before = in_vain;
-        tpool__spin spin = tpool__spin_begin(&in_vain, TPOOL__FREE_LOOKS, TPOOL_FOREVER);
+        tpool__spin spin = tpool__spin_begin(&in_vain, TPOOL__FREE_TIME, TPOOL_FOREVER);
         assert_true(tpool__spin_again(&spin));
         tpool__spin_end(&spin, true);
         assert_int_equal(before / 2, in_vain);
     }
+}
+
+static void assert_pauses(unsigned number, unsigned time, int64_t took_64) {
+    uint32_t pauses = tpool__pauses_for(took_64, 64);
+    assert_int_equal(number, pauses >> 16);
+    assert_int_equal(time, pauses & 0xffff);
+}
+static void the_moment_between_two_looks_is_about_the_same_whatever_the_cpus_pause_takes(void **state) {
+    (void)state;
+    assert_pauses(2, 22, 64 * 11);
+    assert_pauses(2, 20, 64 * 10);
+    assert_pauses(1, 44, 64 * 44);
+    assert_pauses(22, 22, 64);
+    assert_pauses(22, 22, 1);       /* less than the clock shows */
+    assert_pauses(1, 156, TPOOL_US(10));
 }
 
 static void await_sleeper(tpool *pool) {
@@ -97,11 +113,11 @@ static void a_wake_is_remembered_until_the_next_look(void **state) {
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     await_sleeper(pool);
-    (void)tpool__free_looks(self); /* it may have woken one before */
+    (void)tpool__free_time(self); /* it may have woken one before */
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
     while (!tpool_future_done(future)) tpool__yield(); /* which waits for nothing */
-    assert_int_equal(0, tpool__free_looks(self));
-    assert_int_equal(TPOOL__FREE_LOOKS, tpool__free_looks(self));
+    assert_int_equal(0, tpool__free_time(self));
+    assert_int_equal(TPOOL__FREE_TIME, tpool__free_time(self));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -115,6 +131,7 @@ int main(void) {
         cmocka_unit_test_setup(where_it_is_hopeless_only_so_many_looks_are_free_as_told, with_a_cpu_to_spare),
         cmocka_unit_test_setup(now_and_then_it_tries_again, with_a_cpu_to_spare),
         cmocka_unit_test_setup(what_comes_gives_hope, with_a_cpu_to_spare),
+        cmocka_unit_test(the_moment_between_two_looks_is_about_the_same_whatever_the_cpus_pause_takes),
         cmocka_unit_test(a_wake_is_remembered_until_the_next_look),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
