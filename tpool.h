@@ -8665,7 +8665,7 @@ static bool tpool__process_ready(void) {
     if (!ready) {
         int cpus = tpool_cpu_count();
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
-        tpool__measure_pause();
+        if (cpus > 1) tpool__measure_pause(); /* else nobody looks on */
         static bool hook, forks, exits; /* what succeeded is not done again */
         if (!hook) hook = tpool__exit_hook_create();
         if (hook && !forks)
