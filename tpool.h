@@ -5628,18 +5628,23 @@ typedef struct tpool__wanted {
 } tpool__wanted;
 
 /* It leaves the future alone at first, and for a moment between its looks: each takes its line from the worker that is
- * about to claim it, or to write the result. */
+ * about to claim it, or to write the result. Where it may not look at all it gives its CPU away once, which a worker
+ * that it has just woken may be waiting for: one sleep and wake less (a round trip pinned to one CPU: 1.8 us instead of
+ * 2.05). A worker that runs out of work does not, since it has woken nobody who is about to need it. */
 #define TPOOL__TIME_TO_CLAIM (7 * TPOOL__PAUSE_TIME)
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
     tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_time(self), deadline);
     bool done = false, again = true;
-    for (uint32_t next = spin.spent + TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
+    uint32_t before = spin.spent;
+    for (uint32_t next = before + TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
         while (again && spin.spent < next) again = tpool__spin_again(&spin);
         done = tpool__is_done(future);
     }
     tpool__spin_end(&spin, done);
-    return done;
+    if (done || spin.spent != before) return done;
+    tpool__yield();
+    return tpool__is_done(future);
 }
 
 /* Sleeps until it is done, or for a reason to give up. */

@@ -1,8 +1,29 @@
 /* How long a thread looks on before it sleeps: for free at first, further if that has paid lately, and hardly or not at
    all where it is hopeless and the other was asleep. Nothing here depends on how long anything takes. */
 #include "support.h"
+#include <stdatomic.h>
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#define yield_for_real() ((void)SwitchToThread())
+#else
+#include <sched.h>
+#define yield_for_real() ((void)sched_yield())
+#endif
+static atomic_int yields;
+static inline void counted_yield(void) {
+    atomic_fetch_add(&yields, 1);
+    yield_for_real();
+}
+#if defined(_WIN32)
+#define SwitchToThread counted_yield
+#else
+#define sched_yield counted_yield
+#endif
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
+#undef sched_yield
+#undef SwitchToThread
 
 enum { FREE_LOOKS = TPOOL__FREE_TIME / TPOOL__PAUSE_TIME, FEW_LOOKS = TPOOL__LITTLE_TIME / TPOOL__PAUSE_TIME,
        MORE_THAN_EVER = 1 << 20 };
@@ -81,6 +102,28 @@ static void what_comes_gives_hope(void **state) {
     }
 }
 
+static int yields_of_a_wait_in_vain(void) {
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_future_create(&future));
+    atomic_store(&yields, 0);
+    assert_false(tpool__spin_for_end(tpool__self(), future, tpool__deadline(TPOOL_MS(1))));
+    assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
+    tpool_future_release(future);
+    return atomic_load(&yields);
+}
+static void who_may_not_look_at_all_gives_way_once(void **state) {
+    (void)state;
+    tpool__thread *self = tpool__self();
+    tpool__store_relaxed(&tpool__spare_cpus, 1);
+    self->in_vain = 0;
+    assert_int_equal(0, yields_of_a_wait_in_vain());    /* it has looked */
+    self->in_vain = TPOOL__HOPELESS + 1;
+    self->woke = true;
+    assert_int_equal(1, yields_of_a_wait_in_vain());
+    tpool__store_relaxed(&tpool__spare_cpus, 0);
+    assert_int_equal(1, yields_of_a_wait_in_vain());
+}
+
 static void assert_pauses(unsigned number, unsigned time, int64_t took_64) {
     uint32_t pauses = tpool__pauses_for(took_64, 64);
     assert_int_equal(number, pauses >> 16);
@@ -131,6 +174,7 @@ int main(void) {
         cmocka_unit_test_setup(where_it_is_hopeless_only_so_many_looks_are_free_as_told, with_a_cpu_to_spare),
         cmocka_unit_test_setup(now_and_then_it_tries_again, with_a_cpu_to_spare),
         cmocka_unit_test_setup(what_comes_gives_hope, with_a_cpu_to_spare),
+        cmocka_unit_test(who_may_not_look_at_all_gives_way_once),
         cmocka_unit_test(the_moment_between_two_looks_is_about_the_same_whatever_the_cpus_pause_takes),
         cmocka_unit_test(a_wake_is_remembered_until_the_next_look),
     };
