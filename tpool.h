@@ -1511,6 +1511,8 @@ static inline void tpool__cpu_pause(void) {
     __asm__ __volatile__("yield");
 #elif defined(TPOOL_THREADS_WIN32)
     YieldProcessor();
+#elif defined(__GNUC__)
+    __asm__ __volatile__("" ::: "memory"); /* so that a loop of these takes time */
 #endif
 }
 
@@ -1571,6 +1573,9 @@ static void tpool__yield(void) {
     thrd_yield();
 #endif
 }
+#if !defined(TPOOL__GIVE_WAY)   /* a hint, where no loop waits for what it brings; nothing to a test's own scheduler */
+#define TPOOL__GIVE_WAY() tpool__yield()
+#endif
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>park  Waiting for a word to change
@@ -1738,6 +1743,7 @@ static void tpool__backoff(unsigned *tries) {
 #define TPOOL__FREE_TIME (40 * TPOOL__PAUSE_TIME)
 #define TPOOL__LITTLE_TIME (8 * TPOOL__PAUSE_TIME)
 #define TPOOL__PATIENCE TPOOL_US(64)
+#define TPOOL__SPENT_AT_MOST (8 * (uint32_t)TPOOL__PATIENCE) /* whatever the clock says */
 #define TPOOL__HOPELESS 5u
 #define TPOOL__TRY_AGAIN 512u
 
@@ -1747,12 +1753,13 @@ static tpool__u32 tpool__spinning;      /* threads that look on */
 typedef struct tpool__spin {
     uint32_t *in_vain;          /* the caller's: how often lately; kept from one wait to the next */
     uint32_t spent;             /* ns, on looking */
+    uint32_t clock_due;         /* then the clock is read again, which may take as long as several looks */
     bool counted;
     int64_t end;                /* at the latest the caller's deadline */
 } tpool__spin;
 
 static inline tpool__spin tpool__spin_begin(uint32_t *in_vain, uint32_t free_if_hopeless, int64_t deadline) {
-    tpool__spin spin = { in_vain, 0, false, deadline };
+    tpool__spin spin = { in_vain, 0, 0, false, deadline };
     if (*in_vain > TPOOL__HOPELESS) spin.spent = TPOOL__FREE_TIME - free_if_hopeless;
     return spin;
 }
@@ -1768,8 +1775,13 @@ static bool tpool__spin_on(tpool__spin *spin) {
         }
         int64_t end = tpool__clock() + (in_vain > TPOOL__HOPELESS ? TPOOL__PATIENCE : TPOOL__PATIENCE >> in_vain);
         if (end < spin->end) spin->end = end;
+    } else if (spin->spent < spin->clock_due) {
+        return true;
+    } else if (tpool__clock() >= spin->end || spin->spent > TPOOL__SPENT_AT_MOST) {
+        return false;
     }
-    return tpool__clock() < spin->end;
+    spin->clock_due = spin->spent + 8 * TPOOL__PAUSE_TIME;
+    return true;
 }
 /* After a look in vain. True: look again. */
 static inline bool tpool__spin_again(tpool__spin *spin) {
@@ -2592,7 +2604,7 @@ typedef struct tpool__thread {
 TPOOL__PER_THREAD(tpool__thread, tpool__self)
 
 /* How long looking for the end of another's task is free, though hopeless: not at all after a wake. */
-static inline uint32_t tpool__free_time(tpool__thread *self) {
+static inline uint32_t tpool__free_looking(tpool__thread *self) {
     uint32_t time = self->woke ? 0 : TPOOL__FREE_TIME;
     self->woke = false;
     return time;
@@ -4523,7 +4535,7 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
 /* Before it looks at a lane into which another thread just puts one tiny task after the other, a worker gives it a
  * moment to gather some: each look costs both of them a few transfers of cache lines. The moment grows while looks
  * bring few, up to a microsecond or two, and shrinks to nothing when they bring hardly any. */
-#define TPOOL__LONGEST_GATHERING (64 * TPOOL__PAUSE_TIME)
+#define TPOOL__LONGEST_GATHERING (120 * TPOOL__PAUSE_TIME)
 static inline void tpool__let_gather(tpool__worker *worker) {
     if (TPOOL__LIKELY(worker->gathering == 0)) return;
     /* relaxed: a hint */
@@ -4532,8 +4544,8 @@ static inline void tpool__let_gather(tpool__worker *worker) {
 }
 static inline void tpool__set_gathering(tpool__worker *worker, unsigned taken) {
     if (taken < 4) worker->gathering = worker->gathering < 2 * TPOOL__PAUSE_TIME ? 0 : worker->gathering / 2;
-    else if (taken < 64 && worker->gathering < TPOOL__LONGEST_GATHERING)
-        worker->gathering = worker->gathering * 2 + 4 * TPOOL__PAUSE_TIME;
+    else if (taken < 64) worker->gathering = worker->gathering * 2 + 4 * TPOOL__PAUSE_TIME;
+    if (worker->gathering > TPOOL__LONGEST_GATHERING) worker->gathering = TPOOL__LONGEST_GATHERING;
 }
 
 /* A pool of one worker keeps the order exactly: what a worker has fetched, a spare one too, comes before the rest. Runs
@@ -4840,10 +4852,10 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     }
 }
 
-/* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it: the next that ends,
- * so that a pool that shrinks keeps but one thread's stack; once the pool is shut down, whoever waits for its end, since
- * each join may be a sleep. Nor does the thread's exit hook (in_hook) join: while one runs, the system may let no other
- * thread end. */
+/* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. That is the next
+ * that ends, so that a pool that shrinks keeps but one thread's stack; or who waits for the end of a pool that is shut
+ * down, since each join may be a sleep. Nor does the thread's exit hook (in_hook) join: while one runs, the system may
+ * let no other thread end. */
 static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize, bool in_hook) {
     tpool *pool = worker->pool;
     worker->retired = true;
@@ -4861,7 +4873,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool__thread_handle before = { 0 };
     tpool__lock(&pool->lock);
     bool shut = (tpool__attention(pool) & TPOOL__SHUT) != 0;
-    if (in_hook || shut) {
+    if (in_hook || (shut && tpool__load_relaxed(&pool->draining))) { /* relaxed: a hint, either will do */
         worker->left = worker->handle;
     } else {
         before = pool->last_ended;
@@ -4905,7 +4917,7 @@ static void tpool__worker_main(void *argument) {
     tpool *pool = worker->pool;
     tpool__thread *self = tpool__self();
     tpool__thread_name(pool->name, worker->index);
-    tpool__thread_join(&worker->left); /* seldom one, which has long left its tasks */
+    tpool__thread_join(&worker->left); /* if one has ended here, it has long left its tasks */
     self->worker = worker;
     self->serves = true;
     self->stack_top = tpool__stack_here();
@@ -5628,22 +5640,22 @@ typedef struct tpool__wanted {
 } tpool__wanted;
 
 /* It leaves the future alone at first, and for a moment between its looks: each takes its line from the worker that is
- * about to claim it, or to write the result. Where it may not look at all it gives its CPU away once, which a worker
- * that it has just woken may be waiting for: one sleep and wake less (a round trip pinned to one CPU: 1.8 us instead of
- * 2.05). A worker that runs out of work does not, since it has woken nobody who is about to need it. */
+ * about to claim it, or to write the result. If it has woken a worker and may not look at all, it gives its CPU away
+ * once, since the worker may be waiting for just that: one sleep and wake less (a round trip pinned to one CPU: 1.8 us
+ * instead of 2.05). */
 #define TPOOL__TIME_TO_CLAIM (7 * TPOOL__PAUSE_TIME)
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
-    tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_time(self), deadline);
-    bool done = false, again = true;
+    bool woke = self->woke, done = false, again = true;
+    tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looking(self), deadline);
     uint32_t before = spin.spent;
     for (uint32_t next = before + TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
         while (again && spin.spent < next) again = tpool__spin_again(&spin);
         done = tpool__is_done(future);
     }
     tpool__spin_end(&spin, done);
-    if (done || spin.spent != before) return done;
-    tpool__yield();
+    if (done || !woke || spin.spent != before) return done;
+    TPOOL__GIVE_WAY();
     return tpool__is_done(future);
 }
 
@@ -6245,7 +6257,11 @@ static bool tpool__is_over(tpool *pool) {
     return tpool__workers_ended(pool);
 }
 
-/* Waits among the drainers, who are poked whenever a condition may have come true. */
+/* Waits among the drainers, who are poked whenever a condition may have come true. They look by themselves too, since a
+ * worker that stops being busy looks at `draining` relaxed, and may miss it. */
+#if !defined(TPOOL__DRAINER_LOOKS)
+#define TPOOL__DRAINER_LOOKS TPOOL_MS(5)
+#endif
 static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, int64_t deadline) {
     if (over(pool)) return TPOOL_OK;
     if (deadline == 0) return TPOOL_TIMEOUT;
@@ -6265,7 +6281,7 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
         else if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
         else if (tpool__is_stranded(pool)) status = TPOOL_NO_THREAD;
         if (status != TPOOL_OK) break;
-        int64_t look = tpool__clock() + TPOOL_MS(5); /* a worker that stops being busy looks at `draining` relaxed */
+        int64_t look = tpool__deadline(TPOOL__DRAINER_LOOKS);
         tpool__park(&waiter.parker, look < deadline ? look : deadline);
     }
     if (began) tpool__block_end(self, &waiter);
@@ -6285,16 +6301,18 @@ static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING) tpool__stop_in_child(pool, NULL, false);
 }
 
-/* Of a pool whose workers have all ended: a thread that nobody has joined (tpool__worker_ended). */
-static bool tpool__take_ended(tpool *pool, tpool__thread_handle *ended) {
+/* Two may shut down at once, so each thread is taken first. */
+static void tpool__join_once(tpool *pool, tpool__thread_handle *handle) {
     tpool__lock(&pool->lock);
-    tpool__thread_handle *found = &pool->last_ended;
-    tpool__worker *worker = tpool__load_relaxed(&pool->workers); /* relaxed: written under pool->lock */
-    for (; !found->valid && worker; worker = tpool__load_relaxed(&worker->next)) found = &worker->left;
-    *ended = *found;
-    found->valid = false;
+    tpool__thread_handle ended = *handle;
+    handle->valid = false;
     tpool__unlock(&pool->lock);
-    return ended->valid;
+    tpool__thread_join(&ended);
+}
+/* Of a pool whose workers have all ended: those that nobody has joined (tpool__worker_ended). */
+static void tpool__join_ended(tpool *pool) {
+    tpool__join_once(pool, &pool->last_ended);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) tpool__join_once(pool, &w->left);
 }
 
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
@@ -6313,7 +6331,7 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (tpool__is_stranded(pool)) return TPOOL_NO_THREAD; /* no worker has ended, because none is there */
     tpool_status status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
-    for (tpool__thread_handle ended; tpool__take_ended(pool, &ended);) tpool__thread_join(&ended);
+    tpool__join_ended(pool);
     return TPOOL_OK;
 }
 
@@ -6840,7 +6858,7 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
         if (status != TPOOL_OK) break;
         if (!blocks) {
             blocks = true;
-            tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_time(self), deadline);
+            tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looking(self), deadline);
             while (tpool__load_relaxed(&waiter.parker) != 1 && tpool__spin_again(&spin)) { } /* relaxed: hints */
             tpool__spin_end(&spin, tpool__load_relaxed(&waiter.parker) == 1);
             if (tpool__load_relaxed(&waiter.parker) != 1) began = tpool__block_begin(self, &waiter);
@@ -6996,7 +7014,7 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     bool done = false, began = false;
-    tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_time(self), TPOOL_FOREVER);
+    tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looking(self), TPOOL_FOREVER);
     bool spins = true;
     for (;;) {
         tpool__latch(&worker->jobs_lock);
@@ -8643,23 +8661,28 @@ static void tpool__thread_ended(void *armed) {
 
 /* How many pauses make up the moment, by what some of them took. */
 static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
-    uint32_t one = (uint32_t)(took / some), number;
-    if (one == 0) one = 1;
-    number = (TPOOL__PAUSE_TIME + one / 2) / one;
-    if (number == 0) number = 1;
-    return number << 16 | number * one;
+    uint64_t time = (uint64_t)took, number = ((uint64_t)TPOOL__PAUSE_TIME * some + time / 2) / time;
+    if (number < 1) number = 1;
+    if (number > 1000) number = 1000;
+    time = number * time / some;
+    return (uint32_t)(number << 16 | (time > 0 ? time : 1));
 }
-static void tpool__measure_pause(void) {
-    enum { SOME = 64, TIMES = 3 }; /* the shortest counts, since the system may take the CPU away meanwhile */
-    int64_t least = TPOOL_US(10);
-    for (int i = 0; i < TIMES; i++) {
-        int64_t began = tpool__clock();
-        for (int pauses = 0; pauses < SOME; pauses++) tpool__cpu_pause();
-        int64_t took = tpool__clock() - began;
-        if (took < least) least = took;
-    }
-    if (least > 0) /* else the clock does not show it; relaxed: as in tpool__pause */
-        tpool__store_relaxed(&tpool__pauses, tpool__pauses_for(least, SOME));
+/* As many as the clock shows well, each time the least of three, since the system may take the CPU away meanwhile. */
+static void tpool__time_pauses(void) {
+    int64_t least;
+    uint32_t some = 16;
+    do {
+        some *= 4;
+        least = INT64_MAX;
+        for (int i = 0; i < 3; i++) {
+            int64_t began = tpool__clock();
+            for (uint32_t pauses = 0; pauses < some; pauses++) tpool__cpu_pause();
+            int64_t took = tpool__clock() - began;
+            if (took < least) least = took;
+        }
+    } while (least < TPOOL_US(2) && some < 4096);
+    if (least > 0 && least < (int64_t)some * 200) /* else the clock does not tell; relaxed: as in tpool__pause */
+        tpool__store_relaxed(&tpool__pauses, tpool__pauses_for(least, some));
 }
 
 /* What the process needs once. Pair P8: who sees `ready` sees it done. */
@@ -8670,7 +8693,7 @@ static bool tpool__process_ready(void) {
     if (!ready) {
         int cpus = tpool_cpu_count();
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
-        if (cpus > 1) tpool__measure_pause(); /* else nobody looks on */
+        if (cpus > 1) tpool__time_pauses(); /* else no wait looks on */
         static bool hook, forks, exits; /* what succeeded is not done again */
         if (!hook) hook = tpool__exit_hook_create();
         if (hook && !forks)

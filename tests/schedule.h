@@ -624,6 +624,7 @@ static void schedule_block_here(void) {
     schedule_go_to(schedule_decide(false));
 }
 static void schedule_yield_here(const char *function, int line) {
+    if (S->started == 1) return; /* it measures how long a pause takes */
     schedule_thread *self = schedule_self();
     schedule_is_at(self, function, line);
     uint32_t others = S->ready & ~schedule_bit(S->current);
@@ -901,6 +902,9 @@ static inline void schedule_trace(const char *what, const volatile void *address
 /* ---- The POSIX calls, by the same names */
 #define __builtin_ia32_pause() schedule_yield_here(__func__, __LINE__)
 #define sched_yield() schedule_yield_here(__func__, __LINE__)
+/* A thread that gives way once may be chosen again at once, so to be preempted there is all that it can come to. */
+#define TPOOL__GIVE_WAY() ((void)0)
+#define TPOOL__DRAINER_LOOKS TPOOL_FOREVER /* a wake that is lost is a hang */
 #define clock_gettime(clock, t) schedule_clock_gettime(t)
 #define syscall(...) schedule_syscall(__func__, __LINE__, __VA_ARGS__)
 #define pthread_create(t, a, fn, arg) ((void)(a), schedule_pthread_create((t), (fn), (arg), __func__, __LINE__))
