@@ -2349,12 +2349,14 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *        a lock that costs its owner nothing (plain stores, which is not safe; thieves would have to interrupt all
  *        CPUs) it would be 42 ns with one. The last two stay as long as anyone may cancel the child or wait for it;
  *        jobs, which nobody can (tpool_fork), take 3 ns.
- *      - A pool's life with one task, on one CPU: 10.5 us, where a thread's start and end take 8.2; with two workers
- *        started first 21, with eight 128. Eight bare threads one after the other take 65, at once 92: the C library
- *        keeps the stacks of five, and unmaps the others; the rest is that each sleeps and is woken once. On two CPUs
- *        with nothing else to do it is 33, 68 and 359 us, and the thread 21: there the price is that of waking a CPU
- *        that idles (30 to 50 us in a virtual machine), in every pool. Without gain: each that ends wakes the next,
- *        in place of the one who shuts down all.
+ *      - A pool's life with one task, on one CPU: 12 us, where a thread's start and end take 8.3; with two workers
+ *        started first 19, with eight 123, where as many bare threads at once take 16 and 106. (Eight one after the
+ *        other take 65: the C library keeps the stacks of five, and unmaps the others.) On two CPUs with nothing else
+ *        to do it is 34, 73 and 309 us, and of bare threads 25, 63 and 284: there the price is that of waking a CPU that
+ *        idles, 30 to 50 us in a virtual machine, or not, as the system likes. Without gain: each that ends wakes the
+ *        next, in place of the one who shuts down all; giving up the lock between the starts. Joining the threads at
+ *        once, in place of waiting among the drainers, saves 2 us, but then nobody sees that a cancel has left nothing
+ *        to do. Rejected: each that ends tells who waits, and joins the one before (360 us with eight).
  *
  *  REJECTED
  *      - A tombstone-free queue with links in the blocks: removing from the middle is free, but a consumer pays a cache
@@ -5642,7 +5644,8 @@ typedef struct tpool__wanted {
 /* It leaves the future alone at first, and for a moment between its looks: each takes its line from the worker that is
  * about to claim it, or to write the result. If it has woken a worker and may not look at all, it gives its CPU away
  * once, since the worker may be waiting for just that: one sleep and wake less (a round trip pinned to one CPU: 1.8 us
- * instead of 2.05). */
+ * instead of 2.15; beside a thread that computes there 5.0 instead of 5.5, beside two 11 instead of 8, of which the
+ * system's turns of 4 ms are the most). */
 #define TPOOL__TIME_TO_CLAIM (7 * TPOOL__PAUSE_TIME)
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
