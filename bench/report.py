@@ -343,7 +343,8 @@ def machine():
 
 # Of workloads that have many figures, those that the README shows; the CSV file has all.
 README_FIGURES = {'roundtrip/pinned': ['mean'], 'roundtrip/paused': ['p50', 'cpu'], 'for': ['speedup'],
-                  'completed': ['time'], 'memory': ['resident'], 'burst': ['p50', 'cpu'], 'lifecycle': ['p50']}
+                  'completed': ['time'], 'memory': ['resident'], 'burst': ['p50', 'cpu'], 'lifecycle': ['p50'],
+                  'manager': ['get', 'idle', 'pair', 'entry', 'ratio'], 'bounded': ['most']}
 
 
 def in_readme(key):
@@ -352,7 +353,7 @@ def in_readme(key):
 
 
 def markdown(results, contestants, floors, chart):
-    """The README's section: the machine, the chart, a table of the figures, the floors."""
+    """The README's section: the machine, the chart, the figures, those that only we have, the floors."""
     failed_somewhere = {name for case, name, error in results.failures}
     shown = [c for c in contestants if c.name in failed_somewhere
              or any(c.name in values for values in results.samples.values())]
@@ -368,7 +369,7 @@ def markdown(results, contestants, floors, chart):
         lines += ['![Some of these figures as bars](%s)' % chart, '']
     lines += ['| | | tpool.h | ' + ' | '.join(c.title for c in peers) + ' |' if peers else '| | | tpool.h |',
               '|---|---|--:|' + '--:|' * len(peers)]
-    last = None
+    last, alone = None, []
     for key in keys_in_order(results):
         if key[0].startswith('floor/') or ours.name not in results.samples[key] or not in_readme(key):
             continue
@@ -379,7 +380,12 @@ def markdown(results, contestants, floors, chart):
         own = '**%s** (%s–%s)' % (number(statistics.median(values)), number(min(values)), number(max(values)))
         failed = {name for case, name, error in results.failures if case == key[0]}
         others = ['failed' if c.name in failed else number(results.median(key, c.name)) for c in peers]
-        lines.append('| ' + ' | '.join([title, figure, own] + others) + ' |')
+        if failed or len(results.samples[key]) > 1 or not peers:
+            lines.append('| ' + ' | '.join([title, figure, own] + others) + ' |')
+        else:
+            alone.append('| %s | %s | %s |' % (title or results.titles[key[0]], figure, own))
+    if alone:
+        lines += ['', '| Without a peer | | tpool.h |', '|---|---|--:|'] + alone
     lines += ['', '| Floor of the machine, in the same run | median | |', '|---|--:|---|']
     for key in keys_in_order(results):
         if key[0].startswith('floor/') and key[1] in ('time', 'p50', 'cpu', 'speed'):

@@ -97,6 +97,19 @@ class Report(unittest.TestCase):
         with open(self.path('README.md')) as file:
             self.assertIn('| **12** (12–12) | failed | 67 |', file.read())
 
+    def test_what_only_we_have_stands_in_a_table_of_its_own_in_the_readme(self):
+        self.contestant('ours', ['plain/1', 'time', '0', '12'], ['tree/2', 'time', '0', '34'])
+        self.contestant('peer', ['plain/1', 'time', '0', '67'])
+        with open(self.path('README.md'), 'w') as file:
+            file.write('<!-- bench: begin, written by bench/report.py -->\n<!-- bench: end -->\n')
+        done = self.report('--readme', self.path('README.md'))
+        self.assertEqual(0, done.returncode, done.stderr)
+        with open(self.path('README.md')) as file:
+            beside, alone = file.read().split('| Without a peer |')
+        self.assertIn('| **12** (12–12) | 67 |', beside)
+        self.assertNotIn('**34**', beside)
+        self.assertIn('| **34** (34–34) |', alone)
+
     def test_a_wrong_result_of_ours_fails_the_report_and_leaves_the_readme(self):
         self.contestant('ours', ['plain/1', 'time', '1', '1'])
         self.contestant('peer', ['plain/1', 'time', '0', '10'])
