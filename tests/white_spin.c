@@ -79,6 +79,17 @@ static void it_looks_further_while_that_may_pay(void **state) {
     assert_int_equal(0, tpool__load_relaxed(&tpool__spinning));
 }
 
+static void it_ends_though_the_clock_stands(void **state) {
+    (void)state;
+    uint32_t in_vain = 0;
+    tpool__spin spin = tpool__spin_begin(&in_vain, 0, TPOOL_FOREVER);
+    unsigned looks = 0;
+    for (; looks < MORE_THAN_EVER && tpool__spin_again(&spin); looks++)
+        if (spin.counted) spin.end = TPOOL_FOREVER; /* as far as it looks, it never comes */
+    tpool__spin_end(&spin, false);
+    assert_true(looks < MORE_THAN_EVER);
+}
+
 static void no_more_threads_look_on_than_cpus_are_to_spare(void **state) {
     (void)state;
     uint32_t in_vain = 0;
@@ -219,6 +230,7 @@ int main(void) {
         cmocka_unit_test_setup(without_a_cpu_to_spare_nobody_looks, with_a_cpu_to_spare),
         cmocka_unit_test_setup(the_first_looks_are_free, with_a_cpu_to_spare),
         cmocka_unit_test_setup(it_looks_further_while_that_may_pay, with_a_cpu_to_spare),
+        cmocka_unit_test_setup(it_ends_though_the_clock_stands, with_a_cpu_to_spare),
         cmocka_unit_test_setup(no_more_threads_look_on_than_cpus_are_to_spare, with_a_cpu_to_spare),
         cmocka_unit_test_setup(where_it_is_hopeless_only_so_many_looks_are_free_as_told, with_a_cpu_to_spare),
         cmocka_unit_test_setup(now_and_then_it_tries_again, with_a_cpu_to_spare),
