@@ -241,6 +241,21 @@ static void completions_destroy_against_finish(void) {
     CHECK(first.runs == 1);
 }
 
+/* The limit of a call of next passes as the first task ends; the iterator is destroyed at once. */
+static void next_timeout_against_finish(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted(pool, count_task, &first), *yielded = NULL;
+    tpool_completions *completions = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_as_completed(&future, 1, &completions));
+    tpool_status status = tpool_completions_next(completions, TPOOL_MS(1), &yielded);
+    CHECK(status == TPOOL_OK ? yielded == future && tpool_future_done(future) : status == TPOOL_TIMEOUT && !yielded);
+    tpool_completions_destroy(completions);
+    tpool_future_release(future);
+    outcome(status == TPOOL_OK);
+    end_pool(pool);
+    CHECK(first.runs == 1);
+}
+
 /* The time limit of a waiting task passes as its turn comes, as it is waited for, as it is cancelled. */
 static void expiry_against_claim(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
@@ -344,6 +359,7 @@ SCHEDULES(
     SCENARIO(callback_against_cancel, .quick = 1, .preemptions = 3),
     SCENARIO(as_completed_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(completions_destroy_against_finish, .quick = 2, .preemptions = 3),
+    SCENARIO(next_timeout_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
     SCENARIO(expiry_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
     SCENARIO(expiry_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(wait_first_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
