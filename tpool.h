@@ -6133,7 +6133,8 @@ static void tpool__forget_program(tpool_future *claimed) {
     }
 }
 
-/* Takes out everything that waits and ends it, in the calling thread. */
+/* Takes out everything that waits and ends it, in the calling thread; what is stranded as long as no worker lives: what
+ * comes later starts one. */
 static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     tpool__worker *worker = tpool__first_worker(pool);
     tpool__lane *lane = &pool->inject;
@@ -6144,6 +6145,10 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
         const tpool_error *error = &tpool__fixed_errors[reason].error;
         uintptr_t phase = error->status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_LAPSING;
         tpool__latch(&lane->lock);
+        if (reason == TPOOL__IS_STRANDED && tpool__load_relaxed(&pool->live) > 0) { /* relaxed: see >>protocol, E3 */
+            tpool__unlatch(&lane->lock);
+            return;
+        }
         for (;;) {
             if (tpool__lane_pop(lane, &entry)) { }
             else if (lane == &pool->inject && pool->heap_count > 0) entry.block = tpool__heap_remove(pool, 0);

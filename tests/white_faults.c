@@ -1888,6 +1888,19 @@ static bool ends_here(int line, tpool_future *future) {
 }
 #define ENDS_HERE(future) ends_here(__LINE__, future)
 
+/* One that has died is there until somebody reaps it, which the first process of a container may put off. */
+static bool lives(pid_t pid) {
+    bool there = kill(pid, 0) == 0;
+#if defined(__linux__)
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+    FILE *file = fopen(path, "r");
+    if (file && fscanf(file, "%*d (%*[^)]) %c", &state) == 1 && state == 'Z') there = false;
+    if (file) fclose(file);
+#endif
+    return there;
+}
+
 /* Once the fault is over: it has workers, and they are other processes. Unless the fault has left it broken, as when a
    worker never came so far as its first task. */
 static void process_pool_end(int line, tpool *pool) {
@@ -1896,7 +1909,7 @@ static void process_pool_end(int line, tpool *pool) {
     void *number = NULL;
     tpool_status status = problem[0] ? TPOOL_BROKEN : tpool_submit(pool, own_number, NULL, &future);
     if (status == TPOOL_OK) status = tpool_future_result(future, PATIENCE, &number);
-    bool served = kill(pool->server->pid, 0) == 0;   /* else it is gone, and so is its spare, if it could have one */
+    bool served = lives(pool->server->pid);   /* else it is gone, and so is its spare, if it could have one */
     if (status == TPOOL_OK ? number == NULL || (intptr_t)number == getpid()
                            : status != TPOOL_BROKEN && !(status == TPOOL_NO_THREAD && !served))
         report(line, "a task once the fault is over", tpool_status_name(status));
@@ -2302,6 +2315,42 @@ static void a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused(
     assert_int_equal(0, atomic_exchange(&live_blocks, 0));
 }
 
+/* The thread that is refused ends what waits. Meanwhile the program, or what it calls, submits again. */
+static atomic_int added_callback;
+static void await_the_callback(void) {
+    while (!atomic_load(&added_callback) && PATIENCE > 0) sched_yield();
+}
+static void submit_again(tpool_future *future, void *again) {
+    (void)future;
+    atomic_store(&fault->is, NO_FAULT);
+    if (tpool_submit(hooked_pool, nothing, NULL, (tpool_future **)again) != TPOOL_OK) *(tpool_future **)again = NULL;
+}
+static void what_comes_after_the_last_worker_was_refused_has_a_worker(void **unused) {
+    (void)unused;
+    if (only_scenario) skip();
+    scenario_end = tpool_now() + LIMIT;
+    for (int max_workers = 1; max_workers <= 2; max_workers++) {
+        tpool *pool = NULL;
+        tpool_future *stranded = NULL, *again = NULL;
+        assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = max_workers }));
+        hooked_pool = pool;
+        atomic_store(&added_callback, 0);
+        before_hook_fails = await_the_callback;
+        fail_next_hook();
+        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &stranded));
+        assert_status(TPOOL_OK, tpool_future_add_done_callback(stranded, submit_again, &again));
+        atomic_store(&added_callback, 1);
+        assert_status(TPOOL_BROKEN, end_of(stranded));
+        before_hook_fails = NULL;
+        await_hook_failed();
+        assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+        assert_non_null(again);
+        assert_status(TPOOL_OK, end_of(again));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        assert_int_equal(0, atomic_exchange(&live_blocks, 0));
+    }
+}
+
 /* ---- What only the allocator sees ---- */
 
 static void *return_megabytes(void *arg) {
@@ -2509,6 +2558,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_pools_of_a_forked_child),
 #endif
         cmocka_unit_test(a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused),
+        cmocka_unit_test(what_comes_after_the_last_worker_was_refused_has_a_worker),
         cmocka_unit_test(an_earlier_payload_is_freed_at_once_and_all_are_on_failure),
         cmocka_unit_test(fork_and_join_allocate_nothing),
         cmocka_unit_test(memory_does_not_grow_with_the_number_of_tasks),
