@@ -1878,12 +1878,22 @@ static bool tpool__park(tpool__parker *parker, int64_t deadline) {
     }
     return tpool__exchange_acquire(parker, 0) == 1; /* P5 */
 }
-/* True: its thread sleeps, and is to be woken by the address alone. */
-static inline bool tpool__unpark_begin(tpool__parker *parker) {
-    return tpool__exchange_release(parker, 1) == 2; /* P5 */
+/* In two steps, for who unparks under a lock that the thread wants as soon as it is awake: it is woken after the lock is
+ * gone, by the address alone, since the parker may be gone by then too. (Woken under it, it would meet its waker at the
+ * lock: a round trip after a pause took 3.0 us instead of 2.9, and 3 % more CPU time.) The first step gives the parker
+ * if its thread sleeps. */
+static inline tpool__parker *tpool__unpark_begin(tpool__parker *parker) {
+    return tpool__exchange_release(parker, 1) == 2 ? parker : NULL; /* P5 */
 }
-static void tpool__unpark(tpool__parker *parker) {
-    if (tpool__unpark_begin(parker)) tpool__word_wake(parker);
+static inline void tpool__unpark_end(tpool__parker *asleep) {
+    if (asleep) tpool__word_wake(asleep);
+}
+static void tpool__unpark(tpool__parker *parker) { tpool__unpark_end(tpool__unpark_begin(parker)); }
+/* Of several all but the last are woken at once. */
+static tpool__parker *tpool__unpark_another(tpool__parker *asleep, tpool__parker *parker) {
+    tpool__parker *another = tpool__unpark_begin(parker);
+    if (another) tpool__unpark_end(asleep);
+    return another ? another : asleep;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2287,7 +2297,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                                            done (tpool__is_done and others)
  *      P3  clearing LOCKED releases          the exchange that sets it acquires   `watches`
  *      P4  each release of a reference       the one that sees itself the last    all that holders did to the block
- *      P5  tpool__unpark, exchange           tpool__park, exchange                what was done before the wake
+ *      P5  tpool__unpark_begin, exchange     tpool__park, exchange                what was done before the wake
  *      P6  linking a new worker              walking the list of workers          its lane and locks
  *      P7  `runner` is stored                the search for cycles loads it       the thread's own record pointer
  *      P8  tpool__process.ready is stored    every call that needs it loads it    hooks, keys, constants
@@ -2577,10 +2587,11 @@ struct tpool__extra {
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 
 /* Someone who wants to learn of a future's end. `done` is called under the future's lock bit, with link NULL, and may
- * give the watch back to its owner; NULL: a callback, to be run after the lock is gone. */
+ * give the watch back to its owner. It unparks by tpool__unpark_another, since who is woken wants that lock. NULL: a
+ * callback, to be run after the lock is gone. */
 struct tpool__watch {
     tpool__watch *next, **link; /* link NULL: not in the list any more */
-    void (*done)(tpool__watch *watch, tpool_future *future);
+    tpool__parker *(*done)(tpool__watch *watch, tpool_future *future, tpool__parker *asleep);
 };
 typedef struct tpool__callback {
     tpool__watch watch;
@@ -4018,24 +4029,28 @@ static void tpool__room_leave(tpool *pool, tpool__waiter *waiter) {
 }
 
 /* Who waits for the workers' ends need not look at everything else that happens. Under the inject latch. */
-static void tpool__poke_drainers(tpool *pool, bool ended) {
+static tpool__parker *tpool__poke_drainers(tpool *pool, bool ended) {
+    tpool__parker *asleep = NULL;
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
-        if (ended || !waiter->until_ended) tpool__unpark(&waiter->parker);
+        if (ended || !waiter->until_ended) asleep = tpool__unpark_another(asleep, &waiter->parker);
+    return asleep;
 }
 /* A worker has no task any more, or has ended. */
 static void tpool__poke_if_draining(tpool *pool, bool ended) {
     /* relaxed: a drainer registers under the inject latch before it looks, and looks again now and then */
     if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
     tpool__latch(&pool->inject.lock);
-    tpool__poke_drainers(pool, ended);
+    tpool__parker *asleep = tpool__poke_drainers(pool, ended);
     tpool__unlatch(&pool->inject.lock);
+    tpool__unpark_end(asleep);
 }
 /* The last touch of the pool by a thread that counted itself among its visitors. */
 static void tpool__visitor_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* forked there: this is the child */
     tpool__latch(&pool->inject.lock);
-    if (--pool->visitors == 0) tpool__poke_drainers(pool, true);
+    tpool__parker *asleep = --pool->visitors == 0 ? tpool__poke_drainers(pool, true) : NULL;
     tpool__unlatch(&pool->inject.lock);
+    tpool__unpark_end(asleep);
 }
 
 /* Waits for a place in a full queue, or for a reason to give up. */
@@ -4060,6 +4075,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
 
     bool began = !over && tpool__block_begin(self, &waiter);
     while (!over) {
+        tpool__parker *asleep = NULL;
         bool refused = began && tpool__block_refused(self, &waiter);
         tpool__latch(&pool->inject.lock);
         if (!waiter.granted) {
@@ -4068,11 +4084,12 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
             if (status == TPOOL_OK && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
             if (status != TPOOL_OK) {
                 tpool__room_leave(pool, &waiter);
-                tpool__poke_drainers(pool, true); /* who waits for nobody to be blocked here */
+                asleep = tpool__poke_drainers(pool, true); /* who waits for nobody to be blocked here */
             }
         }
         over = waiter.granted || status != TPOOL_OK;
         tpool__unlatch(&pool->inject.lock);
+        tpool__unpark_end(asleep);
         if (!over) tpool__park(&waiter.parker, deadline);
     }
     if (began) tpool__block_end(self, &waiter);
@@ -5242,8 +5259,9 @@ static void tpool__settle(tpool_future *block) {
     if (!pool || tpool__load_relaxed(&block->state) & TPOOL__SETTLED || tpool__is_foreign(pool)) return;
     tpool__latch(&pool->inject.lock);
     if (tpool__or_relaxed(&block->state, TPOOL__SETTLED) & TPOOL__POPPED) pool->strays--; /* relaxed: under the lock */
-    tpool__poke_drainers(pool, true);
+    tpool__parker *asleep = tpool__poke_drainers(pool, true);
     tpool__unlatch(&pool->inject.lock);
+    tpool__unpark_end(asleep);
 }
 
 /* A worker that counts as searching since its task's end is not, as long as it runs the program's code. */
@@ -5308,12 +5326,13 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
         watch = next;
     }
     tpool__watch **callbacks_end = &callbacks;
+    tpool__parker *asleep = NULL;
     while (reversed) {
         watch = reversed;
         reversed = watch->next;
         watch->link = NULL;
         if (watch->done) {
-            watch->done(watch, future);
+            asleep = watch->done(watch, future, asleep);
         } else {
             watch->next = NULL;
             *callbacks_end = watch;
@@ -5321,9 +5340,14 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
         }
     }
     tpool__and_release(&future->state, ~(TPOOL__LOCKED | TPOOL__WATCHED)); /* P3 */
-    if (callbacks && !tpool__run_callbacks(future, callbacks)) return;
+    if (callbacks) { /* they may take long */
+        tpool__unpark_end(asleep);
+        asleep = NULL;
+        if (!tpool__run_callbacks(future, callbacks)) return;
+    }
     tpool__settle(future);
     tpool_future_release(future);
+    tpool__unpark_end(asleep); /* in the end, so that who is woken finds nobody busy with the future */
 }
 
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
@@ -5635,9 +5659,9 @@ typedef struct tpool__future_watch {
     tpool__watch watch;
     tpool__waiter *waiter;
 } tpool__future_watch;
-static void tpool__wake_waiter(tpool__watch *watch, tpool_future *future) {
+static tpool__parker *tpool__wake_waiter(tpool__watch *watch, tpool_future *future, tpool__parker *asleep) {
     (void)future;
-    tpool__unpark(&((tpool__future_watch *)(void *)watch)->waiter->parker);
+    return tpool__unpark_another(asleep, &((tpool__future_watch *)(void *)watch)->waiter->parker);
 }
 
 /* The earliest time of expiry among those that are still pending, even if it has just passed, or the deadline. */
@@ -6185,9 +6209,11 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
 /* Submitters that wait for room look at `attention` again. */
 static void tpool__wake_room(tpool *pool) {
     tpool__latch(&pool->inject.lock);
-    for (tpool__waiter *waiter = pool->room; waiter; waiter = waiter->next_in_line) tpool__unpark(&waiter->parker);
-    tpool__poke_drainers(pool, false);
+    tpool__parker *asleep = tpool__poke_drainers(pool, false);
+    for (tpool__waiter *waiter = pool->room; waiter; waiter = waiter->next_in_line)
+        asleep = tpool__unpark_another(asleep, &waiter->parker);
     tpool__unlatch(&pool->inject.lock);
+    tpool__unpark_end(asleep);
 }
 static void tpool__wake_sleepers(tpool *pool) {
     tpool__lock(&pool->lock);
@@ -6600,12 +6626,12 @@ typedef struct tpool__first_watch {
     tpool_return_when when;
     tpool__word *left;          /* how many are not done */
 } tpool__first_watch;
-static void tpool__wake_first(tpool__watch *watch, tpool_future *future) {
+static tpool__parker *tpool__wake_first(tpool__watch *watch, tpool_future *future, tpool__parker *asleep) {
     tpool__first_watch *first = (tpool__first_watch *)(void *)watch;
     /* relaxed: the waiter's park orders; it looks at the futures themselves */
     bool last = tpool__sub_relaxed(first->left, 1) == 1;
-    if (last || first->when == TPOOL_FIRST_COMPLETED || tpool__is_exception(future))
-        tpool__unpark(&first->waiter->parker);
+    if (!last && first->when != TPOOL_FIRST_COMPLETED && !tpool__is_exception(future)) return asleep;
+    return tpool__unpark_another(asleep, &first->waiter->parker);
 }
 
 static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count, tpool_return_when when,
@@ -6713,17 +6739,16 @@ static size_t tpool__bucket(const tpool_completions *completions, const tpool_fu
 }
 
 /* After the first exchange the item may be gone, and so may the iterator, unless somebody waited there. */
-static void tpool__item_done(tpool__watch *watch, tpool_future *future) {
+static tpool__parker *tpool__item_done(tpool__watch *watch, tpool_future *future, tpool__parker *asleep) {
     tpool_completions *completions = ((tpool__item *)(void *)watch)->owner;
     (void)future;
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: the exchange orders */
     do watch->next = arrived & 1 ? NULL : (tpool__watch *)arrived;
     while (!tpool__cas_acq_rel(&completions->arrived, &arrived, (uintptr_t)watch)); /* P15 */
-    if (!(arrived & 1)) return;
-    tpool__parker *parker = &((tpool__waiter *)(arrived - 1))->parker;
-    bool asleep = tpool__unpark_begin(parker);
+    if (!(arrived & 1)) return asleep;
+    asleep = tpool__unpark_another(asleep, &((tpool__waiter *)(arrived - 1))->parker);
     tpool__store_release(&completions->told, 1); /* P15 */
-    if (asleep) tpool__word_wake(parker);
+    return asleep;
 }
 
 static bool tpool__completions_grow(tpool_completions *completions, size_t least) {
@@ -6794,7 +6819,8 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
         }
     }
     tpool__unlatch(&completions->lock);
-    if (item && !tpool__watch_add(future, &item->watch)) tpool__item_done(&item->watch, future);
+    if (item && !tpool__watch_add(future, &item->watch))
+        tpool__unpark_end(tpool__item_done(&item->watch, future, NULL));
     return status;
 }
 
@@ -7080,8 +7106,9 @@ static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry
     tpool__waiter *waiter = (tpool__waiter *)job->result;
     job->result = result;
     job->state = TPOOL__JOB_DONE;
-    if (waiter) tpool__unpark(&waiter->parker);
+    tpool__parker *asleep = waiter ? tpool__unpark_begin(&waiter->parker) : NULL;
     tpool__unlatch(&victim->jobs_lock); /* the job may be gone now */
+    tpool__unpark_end(asleep);
     return true;
 }
 
@@ -8564,15 +8591,17 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
     tpool__lock(&resources->lock);
     tpool__resource *found = tpool__find_resource(resources, resource, true);
     tpool__claimant *claimant = resources->first;
+    tpool__parker *asleep = NULL;
     if (found && claimant) { /* it stays out, and goes to whoever has waited longest */
         tpool__leave_line(resources, claimant);
         claimant->resource = resource;
-        tpool__unpark(&claimant->waiter.parker); /* under the lock: when it is gone, so may the waiter be */
+        asleep = tpool__unpark_begin(&claimant->waiter.parker); /* when the lock is gone, so may the waiter be */
     } else if (found) {
         found->out = false;
         resources->free[resources->free_count++] = resource;
     }
     tpool__unlock(&resources->lock);
+    tpool__unpark_end(asleep);
     return found ? TPOOL_OK : TPOOL_INVALID;
 }
 

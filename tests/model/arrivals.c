@@ -17,7 +17,7 @@ static void model_reset(void) {
 }
 static void arrive(size_t number) {
     items[number].index = number + 1;
-    tpool__item_done(&items[number].watch, NULL);
+    tpool__unpark_end(tpool__item_done(&items[number].watch, NULL, NULL));
 }
 static void *first(void *arg) {
     arrive(0);

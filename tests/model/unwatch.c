@@ -8,10 +8,11 @@ static void model_reset(void) {
     tpool__block_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 3 * TPOOL__REFERENCE);
     told = 0;
 }
-static void tell(tpool__watch *watch, tpool_future *future) {
+static tpool__parker *tell(tpool__watch *watch, tpool_future *future, tpool__parker *asleep) {
     (void)watch;
     (void)future;
     told++;
+    return asleep;
 }
 static void *finish(void *arg) {
     MODEL_CHECK(tpool_future_set_result(&block, &told) == TPOOL_OK);

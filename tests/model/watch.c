@@ -10,11 +10,11 @@ static void model_reset(void) {
     tpool__store_relaxed(&parker, 0);
     result = told = 0;
 }
-static void tell(tpool__watch *watch, tpool_future *future) {
+static tpool__parker *tell(tpool__watch *watch, tpool_future *future, tpool__parker *asleep) {
     (void)watch;
     (void)future;
     told++;
-    tpool__unpark(&parker);
+    return tpool__unpark_another(asleep, &parker);
 }
 static void *finish(void *arg) {
     result = 1;
