@@ -256,6 +256,30 @@ static void next_timeout_against_finish(void) {
     CHECK(first.runs == 1);
 }
 
+/* The first that can expire is added as next goes to sleep, or is asleep. */
+static tpool_completions *growing;
+static void *add(void *future) {
+    CHECK_STATUS(TPOOL_OK, tpool_completions_add(growing, future));
+    return NULL;
+}
+static void add_what_expires_against_next(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
+    tpool_task task = { .fn = count_task, .arg = &first, .expires_ns = TPOOL_MS(1) };
+    tpool_future *pending = NULL, *future = NULL, *yielded = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&pending));
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    CHECK_STATUS(TPOOL_OK, tpool_as_completed(&pending, 1, &growing));
+    pthread_t helper = started(add, future);
+    CHECK_STATUS(TPOOL_OK, tpool_completions_next(growing, TPOOL_FOREVER, &yielded));
+    CHECK(yielded == future);
+    join(helper);
+    tpool_completions_destroy(growing);
+    tpool_future_release(pending);
+    tpool_future_release(future);
+    CHECK(end_pool(pool).expired == 1 && first.runs == 0);
+}
+
 /* The time limit of a waiting task passes as its turn comes, as it is waited for, as it is cancelled. */
 static void expiry_against_claim(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
@@ -360,6 +384,7 @@ SCHEDULES(
     SCENARIO(as_completed_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(completions_destroy_against_finish, .quick = 2, .preemptions = 3),
     SCENARIO(next_timeout_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
+    SCENARIO(add_what_expires_against_next, .quick = 2, .preemptions = 3),
     SCENARIO(expiry_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
     SCENARIO(expiry_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(wait_first_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),

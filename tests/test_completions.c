@@ -250,6 +250,36 @@ static void a_task_that_expires_while_next_waits_is_yielded(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* The callback runs in next, which ends what has expired. */
+static tpool_completions *consumed;
+static int yielded_within;
+static void consume_one(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    tpool_future *other;
+    if (tpool_completions_next(consumed, 0, &other) == TPOOL_OK) yielded_within++;
+}
+static void a_callback_that_consumes_too_leaves_the_rest(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
+    tpool_future *f[2], *future;
+    yielded_within = 0;
+    assert_status(TPOOL_OK, tpool_pause(pool)); /* nobody's turn comes: only the iterator can notice */
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &f[i]));
+    consumed = start(f, 2);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(f[1], consume_one, NULL));
+    release_all(f, 2);
+    int yielded = 0;
+    while (tpool_completions_next(consumed, HANG, &future) == TPOOL_OK) yielded++;
+    assert_int_equal(1, yielded_within);
+    assert_int_equal(1, yielded);
+    check_none(consumed, 0, TPOOL_END);
+    tpool_completions_destroy(consumed);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* ---- Time limits and the end. */
 
 static void a_timeout_consumes_nothing(void **state) {
@@ -410,6 +440,50 @@ static void another_thread_may_add_while_next_blocks(void **state) {
         tpool_completions_destroy(completions);
         release_all(f, 2);
     }
+}
+
+/* What is added may be the first that can expire. */
+typedef struct late_adder {
+    tpool *pool;
+    tpool_completions *completions;
+    tpool_future *future, *pending;
+    long consumer;
+    atomic_int noticed;
+    tpool_status submitted, added;
+} late_adder;
+static void *add_what_expires(void *arg) {
+    late_adder *a = arg;
+    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
+    await_asleep(a->consumer);
+    a->submitted = tpool_submit_task(a->pool, &short_lived, &a->future);
+    a->added = tpool_completions_add(a->completions, a->future);
+    int64_t limit = tpool_now() + HANG / 4;
+    while (!atomic_load(&a->noticed) && tpool_now() < limit) await_asleep(a->consumer);
+    succeed(a->pending); /* so next returns, whatever it has noticed */
+    return NULL;
+}
+static void what_expires_is_noticed_though_it_was_added_while_next_slept(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_future *pending, *future;
+    pthread_t thread;
+    create_bare(&pending, 1);
+    assert_status(TPOOL_OK, tpool_pause(pool)); /* nobody's turn comes: only the iterator can notice */
+    tpool_completions *completions = start(&pending, 1);
+    late_adder a = { .pool = pool, .completions = completions, .pending = pending, .consumer = thread_number() };
+    assert_int_equal(0, pthread_create(&thread, NULL, add_what_expires, &a));
+    assert_status(TPOOL_OK, tpool_completions_next(completions, TPOOL_FOREVER, &future));
+    atomic_store(&a.noticed, 1);
+    assert_int_equal(0, pthread_join(thread, NULL));
+    assert_status(TPOOL_OK, a.submitted);
+    assert_status(TPOOL_OK, a.added);
+    assert_ptr_equal(a.future, future);
+    assert_status(TPOOL_EXPIRED, tpool_future_result(future, 0, NULL));
+    tpool_completions_destroy(completions);
+    tpool_future_release(a.future);
+    tpool_future_release(pending);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 /* Several threads submit, add and release, while this one consumes. */
@@ -769,12 +843,14 @@ int main(void) {
         cmocka_unit_test(a_future_is_yielded_once_however_often_it_is_in_the_set),
         cmocka_unit_test(every_end_is_yielded),
         cmocka_unit_test(a_task_that_expires_while_next_waits_is_yielded),
+        cmocka_unit_test(a_callback_that_consumes_too_leaves_the_rest),
         cmocka_unit_test(a_timeout_consumes_nothing),
         cmocka_unit_test(the_end_comes_again_and_again_until_something_is_added),
         cmocka_unit_test(a_set_may_start_empty),
         cmocka_unit_test(added_ones_are_counted_on),
         cmocka_unit_test(one_added_again_after_it_was_yielded_is_yielded_again),
         cmocka_unit_test(another_thread_may_add_while_next_blocks),
+        cmocka_unit_test(what_expires_is_noticed_though_it_was_added_while_next_slept),
         cmocka_unit_test(several_threads_may_add_while_one_consumes),
         cmocka_unit_test(submit_add_release_is_safe_and_what_is_yielded_lives_until_the_following_next),
         cmocka_unit_test(what_is_yielded_last_lives_until_the_destroy),

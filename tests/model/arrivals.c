@@ -1,5 +1,5 @@
 /* P15: two futures' ends put their items into an iterator whose thread in next goes to sleep, or gives up as its time is
-   over: it gets the items as they were made, and afterwards nobody touches its waiter or the iterator. */
+   over, or is nudged: it gets the items as they were made, and afterwards nobody touches its waiter or the iterator. */
 #include "model.h"
 
 static tpool_completions completions;
@@ -8,6 +8,7 @@ static tpool__waiter waiter;
 static size_t taken;
 static void model_reset(void) {
     tpool__store_relaxed(&completions.arrived, 0);
+    tpool__store_relaxed(&completions.lock, 0);
     completions.ready = NULL;
     for (size_t i = 0; i < 2; i++) {
         items[i].owner = &completions;
@@ -20,6 +21,7 @@ static void arrive(size_t number) {
     tpool__unpark_end(tpool__item_done(&items[number].watch, NULL, NULL));
 }
 static void *first(void *arg) {
+    tpool__completions_nudge(&completions); /* it has added something that may expire */
     arrive(0);
     return arg;
 }
