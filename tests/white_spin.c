@@ -125,6 +125,16 @@ static void what_comes_gives_hope(void **state) {
     }
 }
 
+static void looking_on_that_has_paid_is_tried_again_at_once(void **state) {
+    (void)state;
+    uint32_t in_vain = TPOOL__TRY_AGAIN;
+    tpool__spin spin = tpool__spin_begin(&in_vain, 0, TPOOL_FOREVER);
+    assert_true(tpool__spin_again(&spin)); /* not a free one */
+    tpool__spin_end(&spin, true);
+    assert_int_equal(0, in_vain);
+    assert_true(looks_of(&in_vain, 0) > FREE_LOOKS);
+}
+
 static int yields_of_a_wait_in_vain(tpool_future *future) {
     atomic_store(&yields, 0);
     assert_false(tpool__spin_for_end(tpool__self(), future, tpool__deadline(TPOOL_MS(1))));
@@ -235,6 +245,7 @@ int main(void) {
         cmocka_unit_test_setup(where_it_is_hopeless_only_so_many_looks_are_free_as_told, with_a_cpu_to_spare),
         cmocka_unit_test_setup(now_and_then_it_tries_again, with_a_cpu_to_spare),
         cmocka_unit_test_setup(what_comes_gives_hope, with_a_cpu_to_spare),
+        cmocka_unit_test_setup(looking_on_that_has_paid_is_tried_again_at_once, with_a_cpu_to_spare),
         cmocka_unit_test(who_woke_a_worker_and_may_not_look_gives_way_once),
         cmocka_unit_test(the_moment_between_two_looks_is_about_the_same_whatever_the_cpus_pause_takes),
         cmocka_unit_test(a_wake_is_remembered_until_the_next_look),
