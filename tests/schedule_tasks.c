@@ -323,6 +323,19 @@ static void wait_first_against_finish(void) {
     CHECK(first.runs == 1 && second.runs == 1);
 }
 
+/* A task that stands in the array twice ends as somebody looks which are done. */
+static void look_at_one_twice_against_finish(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted(pool, count_task, &first), *futures[2] = { future, future };
+    size_t done = 0;
+    tpool_status status = tpool_wait(futures, 2, TPOOL_FIRST_COMPLETED, 0, &done);
+    CHECK(status == TPOOL_TIMEOUT || done == 2);
+    CHECK(done == 0 || done == 2);
+    outcome(done == 2);
+    tpool_future_release(future);
+    end_pool(pool);
+}
+
 /* The limit of the call passes as the task starts or ends. */
 static void timeout_against_finish(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
@@ -388,6 +401,7 @@ SCHEDULES(
     SCENARIO(expiry_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
     SCENARIO(expiry_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(wait_first_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
+    SCENARIO(look_at_one_twice_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
     SCENARIO(timeout_against_finish, .quick = 2, .preemptions = 3, .outcomes = 3),
     SCENARIO(complete_against_cancel, .quick = 2, .preemptions = 3, .outcomes = 2),
     SCENARIO(complete_against_complete, .quick = 2, .preemptions = 3, .outcomes = 2))
