@@ -2377,14 +2377,16 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *        ns. With a plain store in place of one of them, which is not safe, 46, 46, 47 or 44 ns; of the first two, as
  *        a lock would be that is free for its owner (thieves would have to interrupt all CPUs), 41; of all four, 36,
  *        for 700 instructions, none of which stands out. The last two stay as long as anyone may cancel the child or
- *        wait for it; jobs, which nobody can (tpool_fork), take 3 ns. With two workers the system now and then leaves
- *        a CPU idle for some ms, while on the other a worker that was woken takes turns with one that works; that a
- *        worker that blocks wakes the sleeper that slept last on its CPU does not help (32 ns instead of 31).
+ *        wait for it; jobs, which nobody can (tpool_fork), take 3 ns. A quarter of what oneTBB's task_group takes,
+ *        whose tasks have no handle, would be 9 ns (two children each) and 5.5 (ten), so 18 and 11 of CPU: less than
+ *        four read-modify-writes alone. With two workers the system now and then leaves a CPU idle for some ms, while
+ *        on the other a worker that was woken takes turns with one that works; that a worker that blocks wakes the
+ *        sleeper that slept last on its CPU does not help (32 ns instead of 31).
  *      - A pool's life with one task, on one CPU: 12 us, where a thread's start and end take 8.3; with two workers
  *        started first 19, with eight 123, where as many bare threads at once take 16 and 106. (Eight one after the
  *        other take 65: the C library keeps the stacks of five, and unmaps the others.) On two CPUs with nothing else
- *        to do it is 34, 73 and 309 us, and of bare threads 25, 63 and 284: there the price is that of waking a CPU that
- *        idles, 30 to 50 us in a virtual machine, or not, as the system likes. Without gain: each that ends wakes the
+ *        to do it is 34, 63 and 280 us, and of bare threads 16 to 42, 59 and 271: there the price is that of waking a
+ *        CPU that idles, 30 to 50 us in a virtual machine, or not, as the system likes. Without gain: each that ends wakes the
  *        next, in place of the one who shuts down all; giving up the lock between the starts. Joining the threads at
  *        once, in place of waiting among the drainers, saves 2 us, but then nobody sees that a cancel has left nothing
  *        to do. Rejected: each that ends tells who waits, and joins the one before (360 us with eight).
