@@ -2386,10 +2386,10 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *        started first 19, with eight 123, where as many bare threads at once take 16 and 106. (Eight one after the
  *        other take 65: the C library keeps the stacks of five, and unmaps the others.) On two CPUs with nothing else
  *        to do it is 34, 63 and 280 us, and of bare threads 16 to 42, 59 and 271: there the price is that of waking a
- *        CPU that idles, 30 to 50 us in a virtual machine, or not, as the system likes. Without gain: each that ends wakes the
- *        next, in place of the one who shuts down all; giving up the lock between the starts. Joining the threads at
- *        once, in place of waiting among the drainers, saves 2 us, but then nobody sees that a cancel has left nothing
- *        to do. Rejected: each that ends tells who waits, and joins the one before (360 us with eight).
+ *        CPU that idles, 30 to 50 us in a virtual machine, or not, as the system likes. Without gain: each that ends
+ *        wakes the next, in place of the one who shuts down all; giving up the lock between the starts. Joining the
+ *        threads at once, in place of waiting among the drainers, saves 2 us, but then nobody sees that a cancel has
+ *        left nothing to do. Rejected: each that ends tells who waits, and joins the one before (360 us with eight).
  *
  *  REJECTED
  *      - A tombstone-free queue with links in the blocks: removing from the middle is free, but a consumer pays a cache
