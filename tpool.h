@@ -6726,7 +6726,7 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
  *
  *  The list is a stack (Treiber, 1986) that is only emptied as a whole, so an address that comes again does no harm.
  *  Rejected: a list under the latch. Where who consumes has caught up with two workers on two CPUs, it took them 0.4 to
- *  0.7 us a future, one run in five, for yields and sleeps at the latch; so 0.08 to 0.1, one run in fifty 0.2.
+ *  0.9 us a future, one run in six, for yields and sleeps at the latch; so 0.08 to 0.1, one run in ten 0.13 to 0.2.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__item {
     tpool__watch watch;         /* its `next`, once the future is done: among the ready */
