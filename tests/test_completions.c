@@ -573,6 +573,42 @@ static void *return_payload(void *arg) {
     return tpool_return_owned(payload, free_payload);
 }
 
+/* What a callback within next was given last is let go of by that call, as by any other. */
+static tpool_future *within[2];
+static void add_two_consume_two(tpool_future *future, void *context) {
+    tpool_future *other;
+    (void)future;
+    (void)context;
+    for (int i = 0; i < 2; i++) {
+        assert_status(TPOOL_OK, tpool_completions_add(consumed, within[i]));
+        tpool_future_release(within[i]);
+    }
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_completions_next(consumed, 0, &other));
+}
+static void what_was_yielded_within_next_is_let_go_of_by_it(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
+    tpool_future *expires;
+    atomic_store(&payloads_freed, 0);
+    for (int i = 0; i < 2; i++) {
+        within[i] = submitted(pool, return_payload, NULL);
+        assert_status(TPOOL_OK, tpool_future_result(within[i], HANG, NULL));
+    }
+    assert_status(TPOOL_OK, tpool_drain(pool, HANG)); /* the worker has let go of them */
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &expires));
+    consumed = start(&expires, 1);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(expires, add_two_consume_two, NULL));
+    tpool_future_release(expires);
+    (void)next(consumed);
+    assert_int_equal(1, atomic_load(&payloads_freed));
+    tpool_completions_destroy(consumed);
+    assert_int_equal(2, atomic_load(&payloads_freed));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void submit_add_release_is_safe_and_what_is_yielded_lives_until_the_following_next(void **state) {
     (void)state;
     enum { window = 16 };
@@ -853,6 +889,7 @@ int main(void) {
         cmocka_unit_test(what_expires_is_noticed_though_it_was_added_while_next_slept),
         cmocka_unit_test(several_threads_may_add_while_one_consumes),
         cmocka_unit_test(submit_add_release_is_safe_and_what_is_yielded_lives_until_the_following_next),
+        cmocka_unit_test(what_was_yielded_within_next_is_let_go_of_by_it),
         cmocka_unit_test(what_is_yielded_last_lives_until_the_destroy),
         cmocka_unit_test(a_set_may_be_left_half_way),
         cmocka_unit_test(a_set_may_hold_the_last_reference_to_what_is_pending),
