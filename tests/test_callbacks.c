@@ -1016,6 +1016,35 @@ static void stress_added_by_many_while_it_finishes_each_runs_once(void **unused)
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* Who sleeps until the end is woken before the callbacks run, however long they take. */
+static atomic_int waiter_returned;
+static int returned_meanwhile;
+static void wait_for_the_waiter(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    int64_t limit = tpool_now() + TPOOL_SEC(10);
+    while (!atomic_load(&waiter_returned) && tpool_now() < limit) sched_yield();
+    returned_meanwhile = atomic_load(&waiter_returned);
+}
+static void *complete_later(void *future) {
+    sleep_ms(50); /* so that the other sleeps; else this tests less */
+    (void)tpool_future_set_result(future, NULL);
+    return NULL;
+}
+static void a_waiter_that_sleeps_returns_before_callbacks_have_run(void **state) {
+    (void)state;
+    tpool_future *future;
+    pthread_t thread;
+    assert_status(TPOOL_OK, tpool_future_create(&future));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(future, wait_for_the_waiter, NULL));
+    assert_int_equal(0, pthread_create(&thread, NULL, complete_later, future));
+    assert_status(TPOOL_OK, tpool_future_result(future, TPOOL_FOREVER, NULL));
+    atomic_store(&waiter_returned, 1);
+    assert_int_equal(0, pthread_join(thread, NULL));
+    assert_int_equal(1, returned_meanwhile);
+    tpool_future_release(future);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(added_before_they_run_in_order_in_the_thread_that_finishes),
@@ -1037,6 +1066,7 @@ int main(void) {
         cmocka_unit_test(destroy_returns_after_them),
         cmocka_unit_test(drain_and_destroy_return_after_those_of_a_cancelled_task),
         cmocka_unit_test(those_of_a_bare_future_run_in_the_thread_that_completes_it),
+        cmocka_unit_test(a_waiter_that_sleeps_returns_before_callbacks_have_run),
         cmocka_unit_test(stress_added_by_many_while_it_finishes_each_runs_once),
     };
     return cmocka_run_group_tests_name("callbacks", tests, NULL, NULL);
