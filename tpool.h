@@ -94,7 +94,8 @@
  *      TPOOL_MALLOC(size)       malloc        implementation   both or neither; called from any thread; as malloc, NULL
  *      TPOOL_FREE(ptr)          free          implementation   included: every failure has a status; called under the
  *                                                              library's locks, so they may not call into it
- *      TPOOL_ASSERT(x)          nothing       implementation   checks of the library's own rules
+ *      TPOOL_ASSERT(x)          nothing       implementation   checks of the library's own rules, and for a future that
+ *                                                              is released too often
  *      TPOOL_THREADS_POSIX      by itself     implementation   POSIX threads in place of C11's; chosen where
  *                                                              <threads.h> is missing, and under sanitizers, which know
  *                                                              no others
@@ -115,6 +116,9 @@
  *  means that you do not ask: the task runs all the same. Result bytes, owned results and errors live as long as your
  *  reference. Only on TPOOL_OK has the pool taken a task and its arg; arg_free is then called exactly once, whatever
  *  becomes of the task, before its future is done.
+ *
+ *  Tools. Under AddressSanitizer, LeakSanitizer and valgrind's memcheck futures are not recycled: each tool reports a
+ *  future that is never released, used after its last release or released too often, at the program's line.
  *
  *  Threads. Any call from any thread, tasks and callbacks included, unless its comment says otherwise; none from a
  *  signal handler. Workers start when they are needed, and have asynchronous signals blocked, so that your handlers
@@ -1356,10 +1360,20 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 
 /* Sanitizers know only POSIX threads: ThreadSanitizer crashes in thrd_create, AddressSanitizer takes what an ended
  * thread has left on a stack for the next one's. */
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__)
+#define TPOOL__ADDRESS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TPOOL__ADDRESS_SANITIZED 1
+#endif
+#endif
+#ifndef TPOOL__ADDRESS_SANITIZED
+#define TPOOL__ADDRESS_SANITIZED 0
+#endif
+#if defined(__SANITIZE_THREAD__) || TPOOL__ADDRESS_SANITIZED
 #define TPOOL__SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#if __has_feature(thread_sanitizer)
 #define TPOOL__SANITIZED 1
 #endif
 #endif
@@ -1427,7 +1441,10 @@ extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
 #endif
 #endif
 
-#ifndef TPOOL_ASSERT
+#ifdef TPOOL_ASSERT
+#define TPOOL__ASSERTS true
+#else
+#define TPOOL__ASSERTS false
 #define TPOOL_ASSERT(x) ((void)0)
 #endif
 #ifndef TPOOL_MALLOC
@@ -1455,6 +1472,24 @@ extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
 #else
 #define TPOOL__PREFETCH_WRITE(address) ((void)(address))
 #endif
+
+/* Whether a tool watches that finds leaks and memory used after its end: AddressSanitizer, LeakSanitizer (both have this
+ * function, which no flag of the compiler tells of), or valgrind's memcheck, which preloads a library of its own. */
+#if defined(__GNUC__) && defined(__linux__) && !defined(__CYGWIN__)
+extern void __lsan_do_leak_check(void) __attribute__((weak));
+#define TPOOL__LEAK_SANITIZED (__lsan_do_leak_check != NULL)
+#else
+#define TPOOL__LEAK_SANITIZED (TPOOL__ADDRESS_SANITIZED)
+#endif
+static bool tpool__memory_is_watched(void) {
+    if (TPOOL__LEAK_SANITIZED) return true;
+#if defined(TPOOL__UNIX)
+    const char *preloaded = getenv("LD_PRELOAD");
+    return preloaded && strstr(preloaded, "vgpreload_memcheck");
+#else
+    return false;
+#endif
+}
 
 /* What each thread has for itself: declares name(), which tells where the calling thread's is. White-box: a test that
  * runs threads as coroutines (tests/schedule.h) defines it otherwise. */
@@ -2633,7 +2668,7 @@ typedef struct tpool__thread {
     tpool__worker *worker;
     tpool *caller_pool;         /* the pool whose task TPOOL_FULL_CALLER_RUNS runs here */
     tpool_future *cache[2 * TPOOL__BATCH]; /* free blocks, the last freed last */
-    unsigned cached;
+    unsigned cached, cacheable;            /* how many there are; how many there may be: 0 until the thread is armed */
     uint32_t in_vain;           /* see >>spin: for the end of others' tasks */
     bool woke;                  /* a worker, since it looked last */
     bool armed;                 /* the exit hook will run */
@@ -2889,6 +2924,7 @@ static struct {
     tpool__word setups;         /* initializers and finalizers that run */
     tpool *pools;
     tpool *inherited;           /* the parent's, untouched: kept in sight of leak checkers */
+    bool unpooled;              /* blocks come from TPOOL_MALLOC one by one, for the tools that watch memory; P8 */
     unsigned named;
 } tpool__process;
 
@@ -3149,24 +3185,32 @@ static void tpool__cache_flush(tpool__thread *self) {
 
 /* The exit hook gives the cache back when the thread ends. */
 static bool tpool__arm(tpool__thread *self) {
-    if (!self->armed) self->armed = tpool__exit_hook_arm(self);
+    if (!self->armed) {
+        self->armed = tpool__exit_hook_arm(self);
+        self->cacheable = self->armed && !tpool__process.unpooled ? 2 * TPOOL__BATCH : 0;
+    }
     return self->armed;
 }
 
-static TPOOL__NOINLINE bool tpool__cache_fill(tpool__thread *self) {
-    if (!tpool__arm(self)) return false;
+static TPOOL__NOINLINE tpool_future *tpool__block_new_slowly(tpool__thread *self) {
+    if (!tpool__arm(self)) return NULL;
+    if (tpool__process.unpooled) return (tpool_future *)TPOOL_MALLOC(sizeof(tpool_future));
     self->cached = tpool__depot_take(self->cache);
-    return self->cached > 0;
+    return self->cached > 0 ? self->cache[--self->cached] : NULL;
 }
 
 static inline tpool_future *tpool__block_new(tpool__thread *self) {
-    if (!TPOOL__LIKELY(self->cached > 0) && !tpool__cache_fill(self)) return NULL;
+    if (!TPOOL__LIKELY(self->cached > 0)) return tpool__block_new_slowly(self);
     unsigned left = --self->cached;
     if (left >= 4) TPOOL__PREFETCH_WRITE(self->cache[left - 4]); /* another thread wrote to it last */
     return self->cache[left];
 }
 
 static TPOOL__NOINLINE void tpool__block_free_slowly(tpool__thread *self, tpool_future *block) {
+    if (tpool__process.unpooled) {
+        TPOOL_FREE(block);
+        return;
+    }
     bool unused = tpool__load_relaxed(&tpool__process.pool_count) == 0; /* relaxed: tpool__depot_trim asks again */
     if (unused || !tpool__arm(self)) {
         tpool__depot_give(&block, 1);
@@ -3184,9 +3228,10 @@ static TPOOL__NOINLINE void tpool__block_free_slowly(tpool__thread *self, tpool_
 }
 static inline void tpool__block_free(tpool_future *block) {
     tpool__thread *self = tpool__self();
+    /* relaxed: a free block is its thread's own; its references are 0, so that a release too often is seen */
+    if (TPOOL__ASSERTS) tpool__store_relaxed(&block->state, 0);
     /* relaxed: a hint */
-    if (TPOOL__LIKELY(self->cached < 2 * TPOOL__BATCH && self->armed &&
-                      tpool__load_relaxed(&tpool__process.pool_count) > 0))
+    if (TPOOL__LIKELY(self->cached < self->cacheable && tpool__load_relaxed(&tpool__process.pool_count) > 0))
         self->cache[self->cached++] = block;
     else
         tpool__block_free_slowly(self, block);
@@ -3223,13 +3268,27 @@ static void tpool__block_dispose(tpool_future *block) {
     if (extra) TPOOL_FREE(extra);
 }
 
+/* Shows the tools that watch memory a mistake at the program's line that makes it, without harm to anything. */
+static TPOOL__NOINLINE void tpool__released_too_often(void) {
+    TPOOL_ASSERT(!"a future is released too often");
+    if (!tpool__process.unpooled) return;
+    char *volatile freed = (char *)TPOOL_MALLOC(1);
+    if (!freed) return;
+    TPOOL_FREE(freed);
+    (void)*(volatile char *)freed; /* NOLINT: a use after free on purpose */
+}
+
 /* Pair P4: each release publishes what its holder did to the block to the one who disposes of it. */
 TPOOL_API void tpool_future_release(tpool_future *future) {
     if (!future) return;
     uintptr_t state = tpool__load_acquire(&future->state); /* P4 */
+    TPOOL_ASSERT(state >= TPOOL__REFERENCE);
     if (state >= 2 * TPOOL__REFERENCE) { /* who sees only its own reference needs no read-modify-write */
         state = tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE); /* P4 */
         if (state >= 2 * TPOOL__REFERENCE) return;
+    } else if (!TPOOL__LIKELY(state & TPOOL__PHASE_DONE) && tpool__pool_of(future)) {
+        tpool__released_too_often(); /* the reference is the pool's: until its end a task has one of its own */
+        return;
     }
     tpool__block_dispose(future);
 }
@@ -8789,6 +8848,7 @@ static void tpool__abandon_tasks(tpool__thread *self) {
 static void tpool__thread_ended(void *armed) {
     tpool__thread *self = (tpool__thread *)armed;
     self->armed = false;
+    self->cacheable = 0;
     self->serves = false; /* it ends already */
     tpool__ended_here(self);
     if (self->running) tpool__abandon_tasks(self);
@@ -8839,6 +8899,7 @@ static bool tpool__process_ready(void) {
         int cpus = tpool_cpu_count();
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
         if (cpus > 1) tpool__time_pauses(); /* else no wait looks on */
+        tpool__process.unpooled = tpool__memory_is_watched();
         static bool hook, forks, exits; /* what succeeded is not done again */
         if (!hook) hook = tpool__exit_hook_create();
         if (hook && !forks)

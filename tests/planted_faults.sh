@@ -87,6 +87,9 @@ for fault in "$@"; do
     run="$folder/$program"
     if [ "$program" = static ]; then
         run="sh $tests/static.sh $folder" # nothing to build: the check reads the header
+    elif [ "$program" = mistakes ]; then
+        run="sh $tests/tools/mistakes.sh $arguments $folder $folder"
+        arguments=
     elif [ "$program" = genmc ]; then
         run="sh $tests/model/genmc.sh $folder"
     elif ! $CC -std=c11 -O1 -g -w -DLIMIT_SECONDS=2 $flags -pthread -I"$folder" -I"$tests" \
