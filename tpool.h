@@ -2890,8 +2890,9 @@ struct tpool {
 
     alignas(TPOOL__CACHE_LINE) tpool__lane inject; /* what other threads submit; its lock also guards: */
     tpool__ranked *heap;
+    uint32_t *places;           /* where in the heap they are, by their order (>>heap) */
     size_t heap_count, heap_size;
-    uint64_t heap_order;
+    uint64_t heap_first, heap_order; /* no older one waits; the next one's */
     size_t strays;              /* tasks that end outside a worker and are in no lane: cancels, expiries, caller-runs */
     size_t visitors;            /* threads in a call that may outlast the last task: drains, blocked submitters */
     tpool__waiter *room, **room_end;
@@ -3456,6 +3457,14 @@ static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
         chain = next;
     }
 }
+/* Whoever moves a block's phase from PENDING owns the task. Relaxed: what the claimer reads of the block reached it
+ * with its entry through the lane's latch (P1), or with the handle by whatever way the program passed it on. */
+static inline bool tpool__claim(tpool_future *block, uintptr_t addend) {
+    uintptr_t state = tpool__load_relaxed(&block->state);
+    while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
+        if (tpool__cas_relaxed(&block->state, &state, state + addend)) return true;
+    return false;
+}
 static inline bool tpool__is_claimed(tpool_future *block) {
     /* relaxed: only a claim by somebody else matters, and nothing of theirs is read */
     return (tpool__load_relaxed(&block->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
@@ -3619,68 +3628,103 @@ static void tpool__lane_free(tpool__lane *lane) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>heap  Tasks with priorities: a binary heap, highest first, among equals in the order submitted. Under the inject
  *  lock. Tombstones leave when their turn comes, or when it would have to grow.
+ *
+ *  `places` tells by its order where in the heap a task is, so that the one that has waited longest is found and taken
+ *  out without a search. It is a ring of twice as many orders as the heap has room for. When those in use spread over
+ *  all of it, they are numbered anew: at least half of the ring is free then, so a push pays for two steps of that.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline bool tpool__ranks_before(const tpool__ranked *a, const tpool__ranked *b) {
     return a->priority != b->priority ? a->priority > b->priority : a->order < b->order;
 }
-static void tpool__heap_up(tpool__ranked *heap, size_t i) {
-    tpool__ranked moving = heap[i];
-    while (i > 0 && tpool__ranks_before(&moving, &heap[(i - 1) / 2])) {
-        heap[i] = heap[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    heap[i] = moving;
+/* One more than the index of the task with that order; 0: it has left. */
+static inline uint32_t *tpool__heap_place(tpool *pool, uint64_t order) {
+    return &pool->places[order & (2 * pool->heap_size - 1)];
 }
-static void tpool__heap_down(tpool__ranked *heap, size_t count, size_t i) {
-    tpool__ranked moving = heap[i];
+static inline void tpool__heap_put(tpool *pool, size_t i, tpool__ranked ranked) {
+    pool->heap[i] = ranked;
+    *tpool__heap_place(pool, ranked.order) = (uint32_t)i + 1;
+}
+static void tpool__heap_up(tpool *pool, size_t i) {
+    const tpool__ranked *heap = pool->heap, moving = heap[i];
+    for (; i > 0 && tpool__ranks_before(&moving, &heap[(i - 1) / 2]); i = (i - 1) / 2)
+        tpool__heap_put(pool, i, heap[(i - 1) / 2]);
+    tpool__heap_put(pool, i, moving);
+}
+static void tpool__heap_down(tpool *pool, size_t i) {
+    const tpool__ranked *heap = pool->heap, moving = heap[i];
     for (;;) {
         size_t child = 2 * i + 1;
-        if (child >= count) break;
-        if (child + 1 < count && tpool__ranks_before(&heap[child + 1], &heap[child])) child++;
+        if (child >= pool->heap_count) break;
+        if (child + 1 < pool->heap_count && tpool__ranks_before(&heap[child + 1], &heap[child])) child++;
         if (!tpool__ranks_before(&heap[child], &moving)) break;
-        heap[i] = heap[child];
+        tpool__heap_put(pool, i, heap[child]);
         i = child;
     }
-    heap[i] = moving;
+    tpool__heap_put(pool, i, moving);
+}
+/* relaxed: a hint; whoever must not miss a task looks under the lock */
+static void tpool__heap_emptied(tpool *pool) {
+    pool->heap_first = pool->heap_order;
+    tpool__and_relaxed(&pool->attention, ~TPOOL__RANKED);
 }
 static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
-    tpool_future *block = pool->heap[i].block;
+    tpool__ranked removed = pool->heap[i];
+    *tpool__heap_place(pool, removed.order) = 0;
     pool->heap_count--;
     if (i < pool->heap_count) {
         pool->heap[i] = pool->heap[pool->heap_count];
-        tpool__heap_down(pool->heap, pool->heap_count, i);
-        tpool__heap_up(pool->heap, i);
+        tpool__heap_down(pool, i);
+        tpool__heap_up(pool, i);
     }
-    /* relaxed: a hint; whoever must not miss a task looks under the lock */
-    if (pool->heap_count == 0) tpool__and_relaxed(&pool->attention, ~TPOOL__RANKED);
-    return block;
+    if (pool->heap_count == 0) tpool__heap_emptied(pool);
+    return removed.block;
 }
 static void tpool__heap_sweep(tpool *pool, tpool_future **unreferenced) {
     size_t alive = 0;
     for (size_t i = 0; i < pool->heap_count; i++) {
+        *tpool__heap_place(pool, pool->heap[i].order) = 0;
         if (tpool__is_claimed(pool->heap[i].block))
             tpool__tombstone_drop(pool, &pool->inject, pool->heap[i].block, unreferenced);
         else
-            pool->heap[alive++] = pool->heap[i];
+            tpool__heap_put(pool, alive++, pool->heap[i]);
     }
     pool->heap_count = alive;
-    for (size_t i = alive / 2; i > 0; i--) tpool__heap_down(pool->heap, alive, i - 1);
-    if (alive == 0) tpool__and_relaxed(&pool->attention, ~TPOOL__RANKED); /* relaxed: as above */
+    for (size_t i = alive / 2; i > 0; i--) tpool__heap_down(pool, i - 1);
+    if (alive == 0) tpool__heap_emptied(pool);
 }
-static bool tpool__heap_reserve(tpool *pool, tpool_future **unreferenced) {
-    if (pool->heap_count < pool->heap_size) return true;
-    tpool__heap_sweep(pool, unreferenced);
-    if (pool->heap_count < pool->heap_size - pool->heap_size / 4) return true;
-    size_t size = pool->heap_size ? 2 * pool->heap_size : 64;
-    if (size > SIZE_MAX / sizeof *pool->heap) return false;
-    tpool__ranked *heap = (tpool__ranked *)TPOOL_MALLOC(size * sizeof *heap);
-    if (!heap) return pool->heap_count < pool->heap_size;
-    if (pool->heap) {
-        memcpy(heap, pool->heap, pool->heap_count * sizeof *heap);
-        TPOOL_FREE(pool->heap);
-    }
+static bool tpool__heap_grow(tpool *pool) {
+    size_t size = pool->heap_size ? 2 * pool->heap_size : 64, each = sizeof *pool->heap + 2 * sizeof *pool->places;
+    if (size > UINT32_MAX / 2 || size > SIZE_MAX / each) return false;
+    tpool__ranked *heap = (tpool__ranked *)TPOOL_MALLOC(size * each), *before = pool->heap;
+    if (!heap) return false;
     pool->heap = heap;
+    pool->places = (uint32_t *)(void *)(heap + size);
     pool->heap_size = size;
+    memset(pool->places, 0, 2 * size * sizeof *pool->places);
+    for (size_t i = 0; i < pool->heap_count; i++) tpool__heap_put(pool, i, before[i]);
+    if (before) TPOOL_FREE(before);
+    return true;
+}
+static void tpool__heap_renumber(tpool *pool) {
+    uint64_t order = pool->heap_first;
+    for (uint64_t old = order; old != pool->heap_order; old++) {
+        uint32_t place = *tpool__heap_place(pool, old);
+        if (!place) continue;
+        *tpool__heap_place(pool, old) = 0;
+        pool->heap[place - 1].order = order;
+        *tpool__heap_place(pool, order++) = place;
+    }
+    pool->heap_order = order;
+}
+/* Makes sure that one more fits. False: no memory. */
+static bool tpool__heap_reserve(tpool *pool, tpool_future **unreferenced) {
+    if (pool->heap_count == pool->heap_size) {
+        tpool__heap_sweep(pool, unreferenced);
+        if (pool->heap_count >= pool->heap_size - pool->heap_size / 4 && !tpool__heap_grow(pool) &&
+            pool->heap_count == pool->heap_size)
+            return false;
+    }
+    if (pool->heap_order - pool->heap_first == 2 * pool->heap_size) tpool__heap_renumber(pool);
     return true;
 }
 static void tpool__heap_push(tpool *pool, tpool_future *block, int priority) {
@@ -3688,14 +3732,13 @@ static void tpool__heap_push(tpool *pool, tpool_future *block, int priority) {
     ranked->priority = priority;
     ranked->order = pool->heap_order++;
     ranked->block = block;
-    tpool__heap_up(pool->heap, pool->heap_count++);
+    tpool__heap_up(pool, pool->heap_count++);
     tpool__or_relaxed(&pool->attention, TPOOL__RANKED); /* relaxed: a hint, as above */
 }
-static size_t tpool__heap_oldest(const tpool *pool) {
-    size_t oldest = 0;
-    for (size_t i = 1; i < pool->heap_count; i++)
-        if (pool->heap[i].order < pool->heap[oldest].order) oldest = i;
-    return oldest;
+/* The index of the task that has waited longest; there is one. Orders that have left are passed once. */
+static size_t tpool__heap_oldest(tpool *pool) {
+    while (!*tpool__heap_place(pool, pool->heap_first)) pool->heap_first++;
+    return *tpool__heap_place(pool, pool->heap_first) - 1;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4220,7 +4263,8 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     return true;
 }
 
-/* Ends the task that has waited longest, and takes its place, in one step. */
+/* Ends the task that has waited longest, and takes its place, in one step. It claims no other one meanwhile: what the
+ * first one's end runs of the program's may wait for that. What went past the capacity is over it for a while. */
 static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
@@ -4228,32 +4272,20 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     uint32_t attention = tpool__attention(pool);
     status = tpool__refusal(pool, attention);
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
-    while (status == TPOOL_OK && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
+    while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
         tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
-        uintptr_t state = tpool__load_relaxed(&oldest->state); /* relaxed: as every claim, see tpool__claim */
-        bool claimed = false;
-        while (!claimed && (state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
-            claimed = tpool__cas_relaxed(&oldest->state, &state, state | TPOOL__PHASE_CANCELLING | TPOOL__POPPED);
-        if (!claimed) {
-            tpool__tombstone_drop(pool, &pool->inject, oldest, &unreferenced);
-            continue;
-        }
-        pool->strays++;
-        oldest->u.next = dropped;
-        dropped = oldest;
+        if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
+        else tpool__tombstone_drop(pool, &pool->inject, oldest, &unreferenced);
     }
     if (status == TPOOL_OK) {
+        pool->strays += dropped != NULL;
         tpool__heap_push(pool, entry->block, entry->block->extra ? entry->block->extra->priority : 0);
         pool->inject.submitted++;
     }
     tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
-    while (dropped && !tpool__is_foreign(pool)) { /* a child, if what it calls forks */
-        tpool_future *next = dropped->u.next;
-        tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
-        dropped = next;
-    }
+    if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
     return status;
 }
 
@@ -4599,14 +4631,6 @@ static bool tpool__sleep(tpool__worker *worker) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
-/* Whoever moves a block's phase from PENDING owns the task. Relaxed: what the claimer reads of the block reached it
- * with its entry through the lane's latch (P1), or with the handle by whatever way the program passed it on. */
-static inline bool tpool__claim(tpool_future *block, uintptr_t addend) {
-    uintptr_t state = tpool__load_relaxed(&block->state);
-    while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
-        if (tpool__cas_relaxed(&block->state, &state, state + addend)) return true;
-    return false;
-}
 static inline bool tpool__has_expired(const tpool_future *block) {
     return block->extra && block->extra->expires_at && tpool__clock() >= block->extra->expires_at;
 }

@@ -936,6 +936,38 @@ static void many_submitters_that_drop_lose_no_count(void **state) {
     end_pool(p.pool);
 }
 
+/* A map's next chunk goes past the capacity, so that a dropping submit finds one more than may wait. */
+static tpool_future *dropped_first;
+static tpool_status waited;
+static void wait_for_the_first(void *arg) {
+    (void)arg;
+    waited = tpool_future_result(dropped_first, TPOOL_SEC(2), NULL);
+}
+static void *same_item(void *item, void *context) { (void)context; return item; }
+static void a_drop_holds_no_other_task_while_it_ends_one(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static int items[4];
+    gate_close(&hold);
+    tpool *pool = new_busy_pool(2, TPOOL_FULL_DROP_OLDEST, &hold);
+    tpool_map_spec spec = { .fn = same_item, .items = items, .count = 4, .stride = sizeof items[0], .chunk_size = 1 };
+    tpool_map_iter *iter;
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &dropped_first));
+    tpool_task second = { .fn = nothing, .arg_free = wait_for_the_first, .arg = &hold };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &second, NULL));   /* drops a chunk, which queues the next */
+    assert_int_equal(3, stats_of(pool).queued);
+    waited = TPOOL_INVALID;
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    assert_status(TPOOL_CANCELLED, tpool_future_result(dropped_first, 0, NULL));
+    assert_int_equal(2, stats_of(pool).dropped);
+    gate_open(&hold);
+    tpool_map_close(iter);
+    end_pool(pool);
+    assert_status(TPOOL_CANCELLED, waited);
+    tpool_future_release(dropped_first);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(capacity_counts_what_waits_to_start_exactly),
@@ -970,6 +1002,7 @@ int main(void) {
         cmocka_unit_test(an_ordinary_cancel_does_not_say_dropped),
         cmocka_unit_test(drop_oldest_keeps_the_newest),
         cmocka_unit_test(many_submitters_that_drop_lose_no_count),
+        cmocka_unit_test(a_drop_holds_no_other_task_while_it_ends_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

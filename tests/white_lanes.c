@@ -233,6 +233,61 @@ static void children_awaited_in_place_leave_nothing(void **state) {
     }
 }
 
+/* ---- The heap against a search: the highest priority, and the task that has waited longest. Numbers stand for blocks.
+ * Those of equal priority leave in the order in which they came. */
+enum { RANKED = 3000 };
+static tpool_future ranked_blocks[RANKED];
+static struct { int priority; bool waits; } ranked[RANKED];
+
+static size_t number_of(const tpool_future *block) { return (size_t)(block - ranked_blocks); }
+static size_t expected_at(const tpool *pool, bool oldest) {
+    size_t best = SIZE_MAX, waiting_now = 0;
+    for (size_t i = 0; i < RANKED; i++) {
+        if (!ranked[i].waits) continue;
+        waiting_now++;
+        if (best == SIZE_MAX || (!oldest && ranked[i].priority > ranked[best].priority)) best = i;
+    }
+    assert_int_equal(waiting_now, pool->heap_count);
+    return best;
+}
+/* Puts in RANKED tasks, and takes out whenever more than `most` wait: `oldest` of a hundred times the oldest. */
+static void run_heap(int priorities, size_t most, uint32_t oldest) {
+    static tpool pool;
+    uint32_t drawn = 1;
+    tpool_future *unreferenced = NULL;
+    memset(&pool, 0, sizeof pool);
+    memset(ranked, 0, sizeof ranked);
+    for (size_t i = 0; i < RANKED; i++) {
+        assert_true(tpool__heap_reserve(&pool, &unreferenced));
+        drawn = drawn * 1664525 + 1013904223;
+        ranked[i].priority = (int)(drawn >> 16) % priorities;
+        ranked[i].waits = true;
+        tpool__heap_push(&pool, &ranked_blocks[i], ranked[i].priority);
+        while (pool.heap_count > most || (i == RANKED - 1 && pool.heap_count > 0)) {
+            drawn = drawn * 1664525 + 1013904223;
+            bool old = (drawn >> 16) % 100 < oldest;
+            size_t expected = expected_at(&pool, old);
+            size_t found = number_of(tpool__heap_remove(&pool, old ? tpool__heap_oldest(&pool) : 0));
+            assert_int_equal(expected, found);
+            ranked[found].waits = false;
+        }
+    }
+    assert_true(pool.heap_size < 4 * most + 64);
+    TPOOL_FREE(pool.heap);
+}
+static void the_heap_knows_its_highest_and_its_oldest(void **state) {
+    (void)state;
+    run_heap(1, 100, 100);
+    run_heap(5, 100, 50);
+    run_heap(1000, 1000, 10);
+}
+/* One of low priority stays, while many others come and go: their places are used again. */
+static void a_task_that_stays_does_not_make_the_heap_grow(void **state) {
+    (void)state;
+    run_heap(2, 40, 0);
+    run_heap(50, 63, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_others_keep_their_order),
@@ -245,6 +300,8 @@ int main(void) {
         cmocka_unit_test(a_tombstone_at_the_front_is_swept),
         cmocka_unit_test(a_run_is_filled_with_what_stands_behind_the_front),
         cmocka_unit_test(children_awaited_in_place_leave_nothing),
+        cmocka_unit_test(the_heap_knows_its_highest_and_its_oldest),
+        cmocka_unit_test(a_task_that_stays_does_not_make_the_heap_grow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
