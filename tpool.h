@@ -105,6 +105,9 @@
  *  The implementation needs more than plain C from the system headers. Include tpool.h first in that file, or compile
  *  with the compiler's default (gnu11 or later); in strict C11 after other headers it says so with an #error.
  *
+ *  Where TPOOL_API is not given, some symbols carry the version (tpool_create_0_1_0), so that two static libraries with
+ *  two versions inside do not link into one program and work on each other's structs.
+ *
  * ====================================================================================================================
  *  >>contract  What holds
  *
@@ -734,9 +737,44 @@
 #else
 #define TPOOL_API extern
 #endif
+#ifndef TPOOL_STATIC
+/* The functions that hand out a handle or share a struct with the caller carry the version in their symbol: two static
+ * archives with two versions then collide when they are linked, instead of working on each other's structs. */
+#define tpool_create tpool_create_0_1_0
+#define tpool_dual_configure tpool_dual_configure_0_1_0
+#define tpool_high_level tpool_high_level_0_1_0
+#define tpool_low_level tpool_low_level_0_1_0
+#define tpool_default tpool_default_0_1_0
+#define tpool_manager_create tpool_manager_create_0_1_0
+#define tpool_manager_get tpool_manager_get_0_1_0
+#define tpool_manager_get_stats tpool_manager_get_stats_0_1_0
+#define tpool_with_pool tpool_with_pool_0_1_0
+#define tpool_get_stats tpool_get_stats_0_1_0
+#define tpool_submit_task tpool_submit_task_0_1_0
+#define tpool_submit_many tpool_submit_many_0_1_0
+#define tpool_run_with_timeout tpool_run_with_timeout_0_1_0
+#define tpool_future_create tpool_future_create_0_1_0
+#define tpool_future_error tpool_future_error_0_1_0
+#define tpool_map tpool_map_0_1_0
+#define tpool_map_error tpool_map_error_0_1_0
+#define tpool_fork tpool_fork_0_1_0
+#define tpool_resources_create tpool_resources_create_0_1_0
+#endif
 #endif
 
 #ifdef __cplusplus
+/* TPOOL_US, TPOOL_MS and TPOOL_SEC, without a C cast: smaller types are promoted to one of these. */
+constexpr int64_t tpool__ns(int n, int64_t unit) { return n * unit; }
+constexpr int64_t tpool__ns(unsigned n, int64_t unit) { return n * unit; }
+constexpr int64_t tpool__ns(long n, int64_t unit) { return n * unit; }
+constexpr int64_t tpool__ns(unsigned long n, int64_t unit) { return static_cast<int64_t>(n) * unit; }
+constexpr int64_t tpool__ns(long long n, int64_t unit) { return n * unit; }
+constexpr int64_t tpool__ns(unsigned long long n, int64_t unit) { return static_cast<int64_t>(n) * unit; }
+constexpr int64_t tpool__ns(double n, int64_t unit) { return static_cast<int64_t>(n * static_cast<double>(unit)); }
+constexpr int64_t tpool__ns(long double n, int64_t unit) {
+    return static_cast<int64_t>(n * static_cast<long double>(unit));
+}
+
 extern "C" {
 #endif
 
@@ -772,9 +810,12 @@ TPOOL_API const char *tpool_status_text(tpool_status status);
 #define TPOOL_FOREVER INT64_MAX
 
 /* n units as int64_t nanoseconds. n may be of any arithmetic type: TPOOL_MS(250), TPOOL_SEC(0.5). */
-#define TPOOL_US(n) ((int64_t)((n) * INT64_C(1000)))
-#define TPOOL_MS(n) ((int64_t)((n) * INT64_C(1000000)))
-#define TPOOL_SEC(n) ((int64_t)((n) * INT64_C(1000000000)))
+#ifndef __cplusplus
+#define tpool__ns(n, unit) ((int64_t)((n) * (unit)))
+#endif
+#define TPOOL_US(n) tpool__ns((n), INT64_C(1000))
+#define TPOOL_MS(n) tpool__ns((n), INT64_C(1000000))
+#define TPOOL_SEC(n) tpool__ns((n), INT64_C(1000000000))
 
 /* Now, in nanoseconds on the monotonic clock. Only differences mean something. */
 TPOOL_API int64_t tpool_now(void);
@@ -1344,6 +1385,12 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #if defined(TPOOL_IMPLEMENTATION) && !defined(TPOOL__IMPLEMENTED)
 #define TPOOL__IMPLEMENTED
 
+/* A project that bans declarations after statements in its own code means C90, which this is not. */
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeclaration-after-statement"
+#endif
+
 #if !defined(__STDC_VERSION__) || __STDC_VERSION__ < 201112L || defined(__STDC_NO_ATOMICS__)
 #error "tpool.h: the implementation needs C11 with <stdatomic.h>"
 #endif
@@ -1421,6 +1468,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #endif
 #if defined(__GLIBC__) && !defined(__USE_GNU) /* system headers came first: then this one is not declared */
 extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
+extern int pipe2(int ends[2], int flags);
 #endif
 #endif
 
@@ -2083,7 +2131,8 @@ static void tpool__thread_name(const char *base, int index) {
 /* The address of something on the real stack, for comparing with tpool__stack_floor. */
 static inline uintptr_t tpool__stack_here(void) {
 #if defined(__GNUC__)
-    return (uintptr_t)__builtin_frame_address(0);
+    const void *frame = __builtin_frame_address(0);
+    return (uintptr_t)frame;
 #else
     volatile char here = 0;
     return (uintptr_t)&here;
@@ -2956,6 +3005,7 @@ static void *tpool__return_here(const void *bytes, size_t size);
 static void tpool__forget_here(void);
 static void tpool__ended_here(const tpool__thread *self);
 static void tpool__close_parents(tpool *pools);
+/* Held while descriptors are made or closed, so that a child of a fork can close all that are there. */
 static tpool__lock_word tpool__descriptors_lock;
 static void tpool__count(tpool *pool, int which);
 static void tpool__back_to_work(tpool__thread *self);
@@ -7407,8 +7457,6 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
     return !iter->ring || iter->source_ended || !iter->front ? left : 0;
 }
 
-static void *tpool__chunk_run(void *argument);
-static void tpool__chunk_ended(void *argument);
 
 /* Queues the next chunk if one is due. Under the iterator's lock, which it leaves for the submit. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
@@ -9093,9 +9141,6 @@ struct tpool__child {
     tpool__window argument, result;
 };
 
-/* Held while descriptors are made or closed, so that a child of a fork can close all that are there. */
-static tpool__lock_word tpool__descriptors_lock;
-
 /* This process, if it is a worker. */
 static struct {
     tpool_future *task;         /* what runs here; NULL: this is none */
@@ -10164,7 +10209,6 @@ static tpool__heard tpool__child_hear(tpool__child *child, tpool__message *messa
     return n == (ssize_t)sizeof *message && message->number == child->number ? TPOOL__HEARD : TPOOL__DAMAGED;
 }
 
-static void tpool__break(tpool *pool);
 
 /* Waits until the initializer is through. TPOOL_BROKEN: it failed. TPOOL_NO_THREAD: the process was lost before. */
 static tpool_status tpool__child_greet(tpool__child *child) {
@@ -10681,7 +10725,6 @@ static void tpool__forget_here(void) { }
 static void tpool__ended_here(const tpool__thread *self) { (void)self; }
 static void tpool__close_parents(tpool *pools) { (void)pools; }
 static void tpool__answers_free(tpool__chunk *chunk) { (void)chunk; }
-static tpool__lock_word tpool__descriptors_lock;
 #endif
 
 /* ====================================================================================================================
@@ -10720,6 +10763,9 @@ TPOOL_API const char *tpool_version(void) {
            TPOOL__NUMBER(TPOOL_VERSION_PATCH);
 }
 
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 #endif /* TPOOL_IMPLEMENTATION */
 
 /* ====================================================================================================================
