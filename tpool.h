@@ -23,8 +23,7 @@
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
  *                       >>manager  >>resources  >>stats
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>park  >>lock  >>parker
- *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost, what was rejected;
- *                       >>proof: what is proved by what, and what is not
+ *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>blocks  >>heap
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>watch  >>wait
  *                       >>cycles  >>result  >>producing
@@ -1352,8 +1351,7 @@ static void tpool__word_wake(tpool__u32 *word) {
 
 /* For the loops that wait for another thread to leave a few instructions: looks further and further apart, 0.7 us in
  * all, since each takes the line from a thread that writes to it again and again. (Anderson, "The Performance of Spin
- * Lock Alternatives for Shared-Memory Multiprocessors", 1990.) Rejected: as many looks as moments. Four threads that
- * submit to two workers, on two CPUs: plain tasks 42 ns instead of 28, those with futures 55 instead of 44. */
+ * Lock Alternatives for Shared-Memory Multiprocessors", 1990.) */
 static void tpool__backoff(unsigned *tries) {
     unsigned n = (*tries)++;
     if (n < 5) tpool__pause_for(TPOOL__PAUSE_TIME << n);
@@ -1976,168 +1974,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  tpool__settle, the ender's last touch of the pool. A submit that blocks and a drain are visitors until theirs. All
  *  of these counts are under the inject latch, the last touch being its unlock.
  *
- *  WHO WRITES WHAT, PER TASK. A line of the cache that another CPU wrote last costs a transfer: 60 ns here, 100 to 300
- *  across sockets.
- *      the inject lane's line    each submit from outside; a worker once a batch (of tiny tasks a segment, 250 or 500)
- *      a slot                    its submitter; read by one worker: a transfer per four tasks, eight that have blocks
- *                                (none if the inject lane is empty and the task has a block: then it stands at the front)
- *      a block                   submitter, claimer, whoever releases last: two transfers a future, three if its block
- *                                goes to another thread then
- *      a worker's own line       its owner, for each task; a thief once per half of what is there; read by searchers
- *      a worker's counts         its owner; read by statistics and drains
- *      the gate                  a worker when it begins or ends to search, once a batch at most; read by each submit
- *      attention, max_workers,   when the pool is paused, shut down, resized, or its number of workers changes; read
- *      live, active              by each submit and before each task
- *      the depot of blocks       a thread once per 32 blocks, in and out
- *  Nothing but the inject lane's line is written by all submitters. With 64 or 192 CPUs that submit from outside it
- *  goes round among them, one transfer a submit, so that one pool takes 5 to 15 million tasks a second from outside,
- *  whatever else is done; batches leave it to them. Tasks that workers submit touch no line of other workers', and
- *  forked jobs not even an atomic. A worker's lines are its own, a line apart from everybody else's. Who looks for work
- *  reads a line of each worker: 192 transfers, 10 us, after which they stay unless their owner runs tasks; no more
- *  workers look on for longer than a microsecond than there are CPUs to spare. Sleeping and waking take pool->lock, and
- *  one wakes at a time: a searcher that finds work wakes the next.
- *
- *  WHAT COSTS ARE MADE OF, where a read-modify-write takes 6 ns and a line 60 to 90 from one CPU to the other:
- *      - A round trip, 0.35 to 0.45 us where a line goes to the other CPU and back in 0.12: five transfers. The lane's
- *        line to the submitter, and to the worker that looks; that again, for writing; the block; its state to the
- *        waiter. The waiter must not look before the worker has claimed (TPOOL__TIME_TO_CLAIM): too early by 50 ns,
- *        and it takes 0.5 to 0.6 us. Without gain over that: handing the task over in the word of the latch, with the
- *        one swap that would take it, so that the submitter needs neither count nor gate (0.34 us against 0.35, both
- *        with the first look as early as may be); the gate in the lane's line and looked at under the latch (0.39; the
- *        call comes 75 ns earlier, the claim does not); fetching the block for writing when it is released, or when its
- *        address is seen (0.36 to 0.38); claiming without a look before.
- *      - A child that its parent awaits, 51 ns with one worker, 26 to 31 with two: four read-modify-writes, to put it
- *        in, to take it out, to claim it and to publish its end. With a tombstone in the lane they are six, 72 and 48
- *        ns. With a plain store in place of one of them, which is not safe, 46, 46, 47 or 44 ns; of the first two, as
- *        a lock would be that is free for its owner (thieves would have to interrupt all CPUs), 41; of all four, 36,
- *        for 700 instructions, none of which stands out. The last two stay as long as anyone may cancel the child or
- *        wait for it; jobs, which nobody can (tpool_fork), take 3 ns. A quarter of what oneTBB's task_group takes,
- *        whose tasks have no handle, would be 9 ns (two children each) and 5.5 (ten), so 18 and 11 of CPU: less than
- *        four read-modify-writes alone. With two workers the system now and then leaves a CPU idle for some ms, while
- *        on the other a worker that was woken takes turns with one that works; that a worker that blocks wakes the
- *        sleeper that slept last on its CPU does not help (32 ns instead of 31).
- *      - A pool's life with one task, on one CPU: 12 us, where a thread's start and end take 8.3; with two workers
- *        started first 19, with eight 123, where as many bare threads at once take 16 and 106. (Eight one after the
- *        other take 65: the C library keeps the stacks of five, and unmaps the others.) On two CPUs with nothing else
- *        to do it is 34, 63 and 280 us, and of bare threads 16 to 42, 59 and 271: there the price is that of waking a
- *        CPU that idles, 30 to 50 us in a virtual machine, or not, as the system likes. Without gain: each that ends
- *        wakes the next, in place of the one who shuts down all; giving up the lock between the starts. Joining the
- *        threads at once, in place of waiting among the drainers, saves 2 us, but then nobody sees that a cancel has
- *        left nothing to do. Rejected: each that ends tells who waits, and joins the one before (360 us with eight).
- *
- *  REJECTED
- *      - A tombstone-free queue with links in the blocks: removing from the middle is free, but a consumer pays a cache
- *        miss a task, and a plain task needs a block.
- *      - Leaving the searchers before taking a task: saves looking at that lane again, but for a moment the worker that
- *        is about to take it counts as busy, and a second one is started: three awaited submits used two threads.
- *      - Copying a batch out of the inject lane under its latch: a submitter waits meanwhile for the misses on its
- *        slots (32 to 45 ns a task, against 18 to 30 for taking the segment as it is).
- *      - A latch per task for what a worker has fetched: 45 ns a task. A swap per task: 32.
- *      - A fixed batch: either tiny tasks pay for many fetches, or long tasks are started far out of order.
- *      - Looking for work without a pause in a stream of tiny tasks: submitter and worker took the latch from each
- *        other for every task (100 to 300 ns).
- *      - Free blocks as a chain through the blocks: each take is a miss on a line that another thread wrote.
- *      - A drain that looks before it sleeps: it takes a CPU, and lines, from the workers that it waits for (bursts of
- *        1,000 tasks: 75 us against 51, and half as much CPU time again).
- *      - Reserving room for a blocked submitter instead of putting its task in for it: woken submitters overtook each
- *        other. Waking it after the latch is gone, as others are (tpool__unpark_begin): each gets its next task in
- *        before the other tasks have run, and sleeps again (four that submit to a queue of 32: 880 ns a task instead
- *        of 430, with ten times the sleeps).
- *      - More patience before who finds a lane latched gives way, with looks as far apart as they are now or closer: no
- *        faster where four threads submit and two work on two CPUs. A thousand segments kept in place of 32: likewise.
- *
- *  >>proof  WHAT IS PROVED BY WHAT, AND WHAT IS NOT
- *
- *  What stands above is an argument. These machines check it, on this file as it is; none of them checks all of it.
- *  That they can fail is checked too: tests/planted_faults.sh plants the faults of tests/faults in copies of this file,
- *  one at a time, and fails unless each is found by the check that it names. Some of them stand below, in brackets.
- *
- *      explorer   tests/schedule.h: all interleavings of a small scenario (65 of them) with at most 2 preemptions, in 22
- *                 with 3, at atomic accesses, sleeps, starts of threads and looks at the clock; larger ones by chance,
- *                 with seeds, in two of which memory or a thread is refused. Finds hangs, wrong results, leaks, use
- *                 after free. 1 to 4 threads, sequentially consistent, futexes only.
- *      models     tests/model: two or three threads on the real structures, for the model checker GenMC, which tries
- *                 all executions that C11's orders allow, without a bound. By hand: its README has command and
- *                 figures. In the suite they run as litmus tests, for which x86-64 reorders too little.
- *      TSan       the whole suite: races in what ran. It does not see an order that is too weak without a race (P11,
- *                 P13).
- *      unit       tests/test_*.c with gates; white_interleavings.c stops a thread within a call.
- *      faults     white_faults.c: every allocation, thread start and system call fails, once at each position of each
- *                 scenario, and from there on; not every combination. With LeakSanitizer, and valgrind.
- *      fuzz       tests/fuzz: bytes as calls on up to four threads, against a model that is exact for one thread.
- *      soak       stress_mix: everything at once by chance; the counts are the tasks' own, the memory does not grow.
- *
- *      claim                     checked by                                        not covered
- *      no wake is lost           explorer: submit_against_park,                    more preemptions, more workers;
- *                                block_against_submit and all others, since a      spinning: by chance and soak only;
- *                                hang is found in each; models sleep, retire,      other ways to sleep: suite, per
- *                                active_*                                          platform
- *                                [sleep_without_second_look, unpark_without_wake]
- *      no task is lost or twice  explorer: run_against_*,                          more than six tasks, other than by
- *                                idle_end_against_submit,                          soak and fuzz
- *                                worker_exit_against_submit; models lane, run;
- *                                soak [task_lost_in_fetch,
- *                                run_popped_in_two_steps]
- *      one claim a task          explorer: cancel_, expiry_, in_place_against_*,   three claimers at once
- *                                drop_oldest_against_claim; models lane, run
- *                                [claim_in_two_steps]
- *      nothing is touched after  explorer: *_against_release,                      explorer: reads that are not atomic
- *      its end is published      callbacks_against_*, in memory that is never
- *                                used twice; models future, task, unwatch,
- *                                watchers, arrivals; ASan, TSan
- *                                [lost_reference, callback_freed_twice,
- *                                leaves_before_it_is_told]
- *      a pool is freed last      explorer: full_queue_against_destroy, drain_*;    -
- *                                models quiet, broken, last, settle
- *                                [visitor_not_counted, stray_not_counted]
- *      counts add up             the end of each explored scenario, faults, fuzz,  times (config.measure): unit
- *                                soak [stress_count_lost]
- *      pause, shutdown hold      explorer: pause_, run_, *shutdown_against_*;      -
- *                                models run, pause [pause_without_fence,
- *                                run_left_open]
- *      deadlocks, those only     explorer: deadlock_from_both_sides,               longer cycles, waits for many: unit
- *                                _across_pools; model cycle; fuzz
- *                                [wait_not_recorded, cycle_searched_without_lock]
- *      fork and join             explorer: *_against_thief,                        depth above 3: unit, soak
- *                                join_against_blocked_job, tree_of_forks; model
- *                                jobs [stolen_job_run_again,
- *                                job_end_without_wake]
- *      no leak under failures    faults [worker_leaked, completions_leaked]        two unrelated ones at once
- *      managed, dual pools       explorer: manager_get_against_*, dual_*; model    -
- *                                manager; unit
- *      fork(), exit              unit, with real processes; soak                   a fork at every moment
- *      process pools             unit, white_processes.c: workers killed,          P14 between two processes: model
- *                                stopped, refused, that answer nonsense            page has two threads
- *      platforms                 the table in the README                           emulators reorder nothing
- *      nothing is undefined      ASan, UBSan, valgrind, clang-tidy, cppcheck,      what the suite does not reach: 1.2 % of
- *                                gcc's analyzer                                    the lines, 7 % of the branches
- *                                                                                  (tests/coverage.sh)
- *
- *      pair         models, and the executions that GenMC tried       weakened sides that it found
- *      P1           lock 402, lock_spins 4, lane 16, sleep 8, jobs    taking and leaving: the lock, quick and slow; the
- *                   2692, retire 7, pause 6, last 12, settle 5714     latch of a lane, of jobs; not passing it (unlock,
- *                                                                     unlatch: TSan too)
- *      P2           future 31, task 13, watch 121                     the exchange in tpool__publish (TSan too); the looks
- *      P3           watch 121, unwatch 85, watchers 18                taking and leaving the list: adding (TSan too),
- *                                                                     removing, at the end
- *      P4           future 31, task 13, settle 5714                   each release of a reference, both halves; the look
- *                                                                     that sees itself the last
- *      P5           parker 2                                          the unpark (TSan too), the park
- *      P6           workers 33                                        both links (the later: TSan too), both looks
- *      P7           cycle 15                                          the store, the load; not waiting for the search
- *      P8           ready 12                                          the store, the load
- *      P9           outcome 2                                         the exchange, both halves (TSan too); the look before
- *      P10          quiet 48, broken 20, last 12                      workers' counts, own_counts, `busy` (TSan too);
- *                                                                     the looks at them
- *      P11          run 4                                             the swap, closing it, clearing `taking`, waiting for
- *                                                                     it. No other machine does
- *      P12          manager 8                                         the store, the load
- *      P13          active_ends 37, active_begins 4144,               tpool__update_room, tpool__leave_search, both halves.
- *                   active_returns 164, active_starts 6460            No other machine does
- *      P14          page 6                                            tpool__page_tell (TSan too), tpool__page_told
- *      P15          arrivals 1285                                     each but the one that takes the waiter out: both
- *                                                                     halves of an item's (TSan too), taking over,
- *                                                                     beginning to wait, `told` and the look at it
+ *  What each line of the cache costs, what the times are made of, and the designs that were tried and dropped stand in
+ *  bench/README.md; what machines have proved of this section, and what they have not, in tests/model/README.md.
  * ================================================================================================================= */
 
 /* ====================================================================================================================
@@ -2381,7 +2219,7 @@ typedef struct tpool__ranked {
  *  no other use before the task runs. That makes two looks at the clock a task, in the submit and at the end: a worker
  *  that goes straight from one task to the next takes the end of one for the start of the other (`ended_at`).
  *
- *  Rejected: a block for each task, for the stamp's sake; a plain task cost 100 ns more instead of 50.
+ *  The stamp stands in the lane, so that a plain task needs no memory of its own for it.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
 typedef struct tpool__measures {
@@ -8567,31 +8405,7 @@ static bool tpool__process_ready(void) {
  *  that it cannot be cut short (where there are no seals, a worker that does so takes the program with it by SIGBUS); a
  *  pipe that is full when it should be empty is an error, not a wait.
  *
- *  MEASURED, on 2 CPUs, medians of interleaved runs
- *  - Where shared memory pays (bench/processes.c, bytes-N: a message with N bytes behind it in the pipe, as a multiple
- *    of the same message with the bytes in shared memory): 64 bytes to 1 KiB 1.00, 4 KiB 1.06, 16 KiB 1.7, 64 KiB 3.1,
- *    256 KiB 5.7, 1 MiB 5. It is never slower, since a message needs its write anyhow, so there is no size up to which
- *    bytes take another way.
- *  - Items of a map in chunks of 100 / 1,000 / 10,000, in millions a second: 16 / 36 / 43 with a block prepared, an
- *    exchange made and 32 bytes of answer copied through the stack for each item; 19 / 54 / 63 with the block prepared
- *    once a chunk; 20 / 56 / 80 with a shorter way through tpool_map_next; 20 / 65 / 60 with 16 bytes of answer written
- *    in place, but workers then so far ahead that the consumer alone is left; 24 / 86 / 129 with slots of two words
- *    in place of three. Python's ProcessPoolExecutor.map in the same runs: 0.36 / 1.9 / 3.3. With tpool_return: 6 / 11
- *    / 10 with an allocation for each result; 15 / 34 / 35 with one copy of all answers of a message.
- *
- *      REJECTED
- *      - A socket pair in place of the two pipes: 3.6 us a round trip against 2.1 us.
- *      - Shared memory for each large argument, filled by the submit itself: one copy less, but a descriptor for each
- *        task that waits, memory that one task may spoil for the next, and page faults on memory that is not warm.
- *      - Spinning on a word in shared memory before the read: a pipe hands the CPU from one to the other at once;
- *        spinning takes it away from the one that is waited for, where there are no more CPUs than workers. Spins of 5
- *        / 20 us: 0.09 / 0.03 million tasks a second against 0.21, 7.9 / 3.2 million items in chunks of 100 against 16.
- *      - Two chunks in flight for each worker: the second would wait behind an item that blocks while other workers are
- *        idle, and what waits is promised not to wait behind what another worker has merely fetched. CPUs are not idle
- *        meanwhile (1.9 of 2 busy), since the proxies and the consumer are at work.
- *      - Room for all answers of a chunk in the result's window, so that no chunk stops to have it read: 17 / 78 / 94
- *        without, 16 / 72 / 86 with it.
- *      - Slots that pass from a chunk that has been delivered to the next: 18 / 77 / 83 without, 16 / 72 / 86 with it.
+ *  Figures, and what was tried instead: bench/README.md.
  * ================================================================================================================= */
 /* At the beginning of the shared memory; survives the worker. Here, since it needs no processes: tests/model/page.c. */
 typedef struct tpool__page {
