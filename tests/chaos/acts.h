@@ -1,0 +1,649 @@
+/* What chaos.c does: tasks, callbacks and everything else that the library calls, and the calls that they and the threads
+   of the program make. */
+#ifndef TPOOL_TESTS_CHAOS_ACTS_H
+#define TPOOL_TESTS_CHAOS_ACTS_H
+#include "account.h"
+
+/* Where a call is made decides how long it may wait: the program's own threads for anything, since nobody waits for
+   them; tasks without a limit only for what is searched for cycles; callbacks and the like briefly. What is pure waits
+   for children of its own that are pure too: any wait for such a one ends. */
+enum { IN_PROGRAM = 1, IN_TASK = 2, IN_LIMITED = 4, PURE = 8 };
+static void acts(rng *g, unsigned where, int most, int depth);
+static int pool_of_life(rng *g);
+
+static int64_t patience(rng *g, unsigned where, bool searched) {
+    if (where & PURE) return TPOOL_FOREVER;
+    if (!(where & IN_LIMITED) && (searched || !(where & IN_TASK)) && !one_in(g, 3)) return TPOOL_FOREVER;
+    unsigned k = draw(g, 10);
+    return k < 3 ? -(int64_t)draw(g, 2) : k < 8 ? TPOOL_US(draw(g, 500)) : TPOOL_MS(draw(g, 4));
+}
+/* The statuses that a wait may give for reasons of its own. */
+static bool may_refuse(void) { return atomic_load(&refused_once) != 0; }
+static void about_wait(tpool_status status, int64_t limit, unsigned where, const char *what) {
+    actor *a = self();
+    bool well = status == TPOOL_TIMEOUT ? limit != TPOOL_FOREVER
+        : status == TPOOL_NO_THREAD ? may_refuse()
+        : status == TPOOL_NO_MEMORY ? may_refuse()
+        : status == TPOOL_DEADLOCK ? a->hooks > 0 || (!(where & PURE) && (where != IN_PROGRAM || a->frame_count > 0))
+        : false;
+    if (!well) fail("%s gave %s", what, tpool_status_name(status));
+}
+
+/* ---- The end of a thread, wherever it is */
+static bool may_end(feature f, rng *g, unsigned n) {
+    actor *a = self();
+    return has(f) && (a->program == 0 || a->may_end) && one_in(g, n);
+}
+static void mark_ended(void) {
+    actor *a = self();
+    for (int i = 0; i < a->frame_count; i++) mark(a->frames[i], false);
+}
+static _Noreturn void end_thread(rng *g) {
+    actor *a = self();
+    mark_ended();
+    for (int i = 0; i < a->temp_count; i++) {
+        if (a->temps[i].kind == NOTHING || !a->temps[i].what) continue;
+        int at = atomic_fetch_add(&orphan_count, 1);
+        if (at < (int)(sizeof orphans / sizeof *orphans)) orphans[at] = a->temps[i];
+    }
+    a->temp_count = 0;
+    begin("ending its thread", -1);
+    switch (draw(g, 3)) {
+    case 0: pthread_exit(NULL);
+#if defined(TPOOL__THREADS_C11)
+    case 1: thrd_exit(0);
+#endif
+    default:
+        pthread_cancel(pthread_self());
+        for (;;) pthread_testcancel();
+    }
+}
+
+/* ---- Looking at the end of a task */
+static tpool_status observe(record *r, tpool_future *future, int64_t limit, unsigned where) {
+    void *value = &value;
+    tpool_status status = CALL(id_of(r), tpool_future_result(future, limit, &value));
+    if (!is_end(status)) {
+        if (value) fail("a result without an end");
+        about_wait(status, limit, where, "a wait for a result");
+        return status;
+    }
+    judge(r, status);
+    if (status == TPOOL_OK) judge_value(r, future, value);
+    else if (value) fail("task %d: a result though it is %s", id_of(r), tpool_status_name(status));
+    return status;
+}
+/* Some task's future, with a reference of the caller's own; NULL: none. */
+static tpool_future *pick(rng *g, record **which, bool external) {
+    int count = atomic_load(&record_count);
+    if (count > RECORDS) count = RECORDS;
+    for (int tries = 0; tries < 6 && count > 0; tries++) {
+        record *r = &records[one_in(g, 3) || count < 30 ? (int)draw(g, (unsigned)count) : count - 1 - (int)draw(g, 30)];
+        tpool_future *future = NULL;
+        pthread_mutex_lock(&r->lock);
+        if (r->future && (!external || r->pool == -1)) future = tpool_future_retain(r->future);
+        pthread_mutex_unlock(&r->lock);
+        if (!future) continue;
+        keep(A_FUTURE, future);
+        *which = r;
+        return future;
+    }
+    return NULL;
+}
+static void drop(record *r) {
+    pthread_mutex_lock(&r->lock);
+    tpool_future *future = r->future;
+    r->future = NULL;
+    pthread_mutex_unlock(&r->lock);
+    if (future) DO(id_of(r), tpool_future_release(future));
+}
+
+/* ---- Callbacks */
+static void callback(tpool_future *future, void *context) {
+    note *n = context;
+    rng g = { n->seed };
+    record *r = n->record;
+    begin("a callback of", id_of(r));
+    if (atomic_fetch_add(&n->runs, 1)) fail("a callback of task %d runs twice", id_of(r));
+    if (!tpool_future_done(future)) fail("a callback of task %d before the end", id_of(r));
+    if (n->index >= 0 && !self()->adding && atomic_exchange(&r->last_note, n->index + 1) > n->index)
+        fail("a callback of task %d out of order", id_of(r));
+    bool adding = self()->adding;
+    self()->adding = false;
+    tpool_future_retain(future);
+    keep(A_FUTURE, future);
+    if (!is_end(observe(r, future, 0, IN_LIMITED))) fail("task %d has no end in its callback", id_of(r));
+    release(future);
+    if (has(BUSY_CALLBACKS)) acts(&g, IN_LIMITED | (one_in(&g, 4) ? PURE : 0), 2, 2);
+    if (may_end(ENDS_IN_CALLBACKS, &g, 8)) end_thread(&g);
+    self()->adding = adding;
+    end();
+}
+static void add_callback(rng *g, record *r, tpool_future *future, bool ordered) {
+    int at = atomic_fetch_add(&note_count, 1);
+    if (at >= NOTES) return;
+    note *n = &notes[at];
+    n->record = r;
+    n->index = ordered ? atomic_fetch_add(&r->notes, 1) : -1;
+    n->seed = draw64(g);
+    self()->adding = true;
+    tpool_status status = CALL(id_of(r), tpool_future_add_done_callback(future, callback, n));
+    self()->adding = false;
+    if (status != TPOOL_OK && !(status == TPOOL_NO_MEMORY && may_refuse()))
+        fail("adding a callback gave %s", tpool_status_name(status));
+    atomic_store(&n->added, status == TPOOL_OK ? 1 : 2);
+}
+
+/* ---- Tasks */
+static void free_argument(void *arg) {
+    ticket t;
+    memcpy(&t, arg, sizeof t);
+    if (t.mark != MARK) fail("arg_free of no argument");
+    record *r = t.record;
+    rng g = { mix(r->seed, 91) };
+    begin("arg_free of", id_of(r));
+    if (!r->wants_free) fail("task %d: an arg_free that is not there", id_of(r));
+    if (atomic_fetch_add(&r->frees, 1)) fail("task %d: arg_free twice", id_of(r));
+    if (atomic_load(&r->seen)) fail("task %d: arg_free after its end", id_of(r));
+    if (has(BUSY_FREES)) acts(&g, IN_LIMITED | (one_in(&g, 3) ? PURE : 0), 2, 2);
+    if (may_end(ENDS_IN_FREES, &g, 8)) {
+        mark(&r->scope, false);
+        end_thread(&g);
+    }
+    end();
+}
+static void free_owned(void *what) {
+    record *r = (record *)(void *)((char *)what - offsetof(record, owned_freed));
+    rng g = { mix(r->seed, 92) };
+    begin("result_free of", id_of(r));
+    if (atomic_fetch_add(&r->owned_freed, 1)) fail("task %d: result_free twice", id_of(r));
+    if (has(BUSY_FREES)) acts(&g, IN_LIMITED | (one_in(&g, 3) ? PURE : 0), 2, 2);
+    if (may_end(ENDS_IN_FREES, &g, 8)) end_thread(&g);
+    end();
+}
+static void failed(const tpool_error *error, void *context) {
+    a_pool *p = context;
+    if (!error || error->status == TPOOL_OK || error->status == TPOOL_CANCELLED || !error->message)
+        fail("on_failure without a failure");
+    if (!error->task || error->task < (const char *)records || error->task >= (const char *)(records + RECORDS)) return;
+    record *r = &records[(size_t)(error->task - (const char *)records) / sizeof(record)];
+    rng g = { mix(r->seed, 93) };
+    begin("on_failure of", id_of(r));
+    if (r->pool >= 0 && &pools[r->pool] != p) fail("on_failure of another pool");
+    if (atomic_fetch_add(&r->failures, 1)) fail("task %d: on_failure twice", id_of(r));
+    judge(r, error->status);
+    if (has(BUSY_CALLBACKS)) acts(&g, IN_LIMITED, 2, 2);
+    if (may_end(ENDS_IN_CALLBACKS, &g, 8)) end_thread(&g);
+    end();
+}
+/* Did somebody ask this task to stop? Then it must know; if nobody did, it may not think so. */
+static void check_stop(const record *r) {
+    a_pool *p = r->pool >= 0 ? &pools[r->pool] : NULL;
+    bool asked = atomic_load(&r->stop_asked);
+    bool says = tpool_stop_requested();
+    if (asked && !says) { tell(r); fail("task %d does not hear that it shall stop", id_of(r)); }
+    if (says && !r->limited && !r->by_manager && !atomic_load(&r->stop_tried) && !atomic_load(&r->timeout_tried) &&
+        !(p && atomic_load(&p->may_stop))) { tell(r); fail("task %d is told to stop, by nobody", id_of(r)); }
+}
+static void *raise_error(rng *g) {
+    mark(innermost(), true);
+    if (one_in(g, 8)) return tpool_raise((int)draw64(g), "%0*d", (int)draw(g, 3000), 7);
+    return tpool_raise((int)draw(g, 3) - 1, "by chance, %d", id_of(task_of(innermost())));
+}
+static void *task_body(void *arg) {
+    ticket t;
+    memcpy(&t, arg, sizeof t);
+    if (t.mark != MARK) fail("a task without its argument");
+    record *r = t.record;
+    rng g = { r->seed };
+    begin("task", id_of(r));
+    if (atomic_fetch_add(&r->runs, 1)) { tell(r); fail("task %d runs twice", id_of(r)); }
+    if (atomic_load(&r->frees)) { tell(r); fail("task %d runs after its arg_free", id_of(r)); }
+    if (atomic_load(&r->seen)) { tell(r); fail("task %d runs after its end", id_of(r)); }
+    if (r->pool >= 0 && tpool_current() != pools[r->pool].handle) fail("task %d runs in another pool", id_of(r));
+    if (tpool_arg_size() != r->size) fail("task %d: %zu bytes of argument", id_of(r), tpool_arg_size());
+    for (size_t i = sizeof t; i < r->size; i++)
+        if (((unsigned char *)arg)[i] != (unsigned char)(r->seed ^ i)) fail("task %d: byte %zu of its argument", id_of(r), i);
+    enter(&r->scope);
+    if (one_in(&g, 12)) raise_error(&g);
+    if (has(NESTING) && r->depth < 3) acts(&g, IN_TASK | (r->pure ? PURE : 0), r->depth == 0 ? 4 : 2, r->depth);
+    if (one_in(&g, 6)) sleep_us((long)draw(&g, 200));
+    check_stop(r);
+    if (may_end(ENDS_IN_TASKS, &g, 10)) {
+        atomic_store(&r->ended_itself, true);
+        end_thread(&g);
+    }
+    void *value = r;
+    unsigned k = draw(&g, 12);
+    bool raises = k == 0 || atomic_load(&r->scope.raised);
+    if (raises) {
+        value = raise_error(&g);
+        atomic_store(&r->fate, RAISES);
+    } else if (k < 4) {
+        unsigned char bytes[3100];
+        for (size_t i = 0; i < bytes_of(r); i++) bytes[i] = byte_of(r, i);
+        atomic_store(&r->fate, GIVES_BYTES);
+        value = tpool_return(bytes, bytes_of(r));
+    } else if (k < 6 && has(RESULT_FREES)) {
+        atomic_store(&r->fate, GIVES_OWNED);
+        value = tpool_return_owned(&r->owned_freed, free_owned);
+        if (!value && may_refuse()) atomic_store(&r->owned_freed, 1);   /* it failed for want of memory, and it is ours */
+    } else {
+        atomic_store(&r->fate, GIVES_POINTER);
+    }
+    leave();
+    end();
+    return value;
+}
+
+static record *new_record(rng *g, int pool, int depth) {
+    int at = atomic_fetch_add(&record_count, 1);
+    if (at >= RECORDS) { atomic_store(&record_count, RECORDS); return NULL; }
+    record *r = &records[at];
+    r->ticket = (ticket){ r, MARK };
+    r->scope.record = r;
+    r->seed = draw64(g);
+    r->pool = pool;
+    r->depth = depth;
+    snprintf(r->name, sizeof r->name, "t%d", at);
+    return r;
+}
+static int64_t some_expiry(rng *g) {
+    return one_in(g, 3) ? 1 : one_in(g, 2) ? TPOOL_US(1 + draw(g, 500)) : TPOOL_MS(1 + draw(g, 20));
+}
+/* What a submit may give. */
+static void about_submit(record *r, tpool_status status, unsigned where, bool pool_shut) {
+    a_pool *p = r->pool >= 0 ? &pools[r->pool] : NULL;
+    actor *a = self();
+    bool well = false;
+    switch (status) {
+    case TPOOL_OK: well = true; break;
+    case TPOOL_SHUTDOWN: well = pool_shut || r->by_manager; break;
+    case TPOOL_FULL: well = p && p->config.on_full == TPOOL_FULL_REJECT; break;
+    case TPOOL_BROKEN: well = p && atomic_load(&p->may_break); break;
+    case TPOOL_DEADLOCK: well = a->hooks > 0; break;
+    case TPOOL_NO_THREAD: case TPOOL_NO_MEMORY: well = may_refuse(); break;
+    default: break;
+    }
+    (void)where;
+    if (!well) { tell(r); fail("a submit gave %s", tpool_status_name(status)); }
+}
+/* Fills in what the task is to be. */
+static tpool_task task_for(rng *g, record *r, unsigned char *bytes, size_t size) {
+    tpool_task task = { .fn = task_body, .arg = &r->ticket, .name = r->name };
+    if (has(ARG_FREES) && one_in(g, 2)) { task.arg_free = free_argument; r->wants_free = true; }
+    if (has(PRIORITIES) && one_in(g, 3)) task.priority = (int)draw(g, 5) - 2;
+    if (has(EXPIRIES) && one_in(g, 3)) { task.expires_ns = some_expiry(g); r->expires = true; }
+    if (has(LIMITS) && one_in(g, 6)) { task.run_limit_ns = 1 + draw(g, 200000); r->limited = true; }
+    if (bytes && has(COPIES) && one_in(g, 2)) {
+        r->size = sizeof r->ticket + draw(g, one_in(g, 6) ? (unsigned)(size - sizeof r->ticket) : 90);
+        for (size_t i = sizeof r->ticket; i < r->size; i++) bytes[i] = (unsigned char)(r->seed ^ i);
+        memcpy(bytes, &r->ticket, sizeof r->ticket);
+        task.arg = bytes;
+        task.arg_size = r->size;
+    }
+    return task;
+}
+static void taken(record *r, tpool_future *future, tpool_status status) {
+    if (status == TPOOL_OK && r->pool >= 0) atomic_fetch_add(&pools[r->pool].taken, 1);
+    pthread_mutex_lock(&r->lock);
+    r->future = future;
+    pthread_mutex_unlock(&r->lock);
+    atomic_store(&r->taken, status == TPOOL_OK ? 1 : 2);
+    atomic_store(&r->left, 0);
+    if (status != TPOOL_OK && (atomic_load(&r->runs) || atomic_load(&r->frees))) fail("task %d: refused, and touched", id_of(r));
+}
+/* One task into pool p, which is in use; NULL: not taken. */
+static record *submit(rng *g, int p, unsigned where, int depth, bool wants_future) {
+    record *r = new_record(g, p, depth);
+    if (!r) return NULL;
+    r->pure = (where & PURE) || one_in(g, 3);
+    r->has_future = wants_future;
+    atomic_store(&r->left, 1);
+    tpool_future *future = NULL, **want = wants_future ? &future : NULL;
+    tpool *pool = pools[p].handle;
+    unsigned char bytes[600];
+    tpool_status status;
+    bool shut = false;
+    switch (draw(g, 5)) {
+    case 0: status = CALL(p, tpool_submit(pool, task_body, &r->ticket, want)); break;
+    case 1:
+        if (has(COPIES)) {
+            r->size = sizeof r->ticket + draw(g, 40);
+            for (size_t i = sizeof r->ticket; i < r->size; i++) bytes[i] = (unsigned char)(r->seed ^ i);
+            memcpy(bytes, &r->ticket, sizeof r->ticket);
+            status = CALL(p, tpool_submit_copy(pool, task_body, bytes, r->size, want));
+            break;
+        } /* fall through */
+    default: {
+        tpool_task task = task_for(g, r, bytes, sizeof bytes);
+        status = CALL(p, tpool_submit_task(pool, &task, want));
+        break;
+    }
+    }
+    shut = atomic_load(&pools[p].shut);
+    about_submit(r, status, where, shut);
+    if ((future != NULL) != (wants_future && status == TPOOL_OK)) fail("task %d: a future, or none", id_of(r));
+    taken(r, future, status);
+    if (status != TPOOL_OK) return NULL;
+    if (wants_future && has(CALLBACKS) && one_in(g, 3))
+        for (unsigned n = 1 + draw(g, 3); n > 0; n--) {
+            tpool_future *own_one;
+            pthread_mutex_lock(&r->lock);
+            own_one = r->future ? tpool_future_retain(r->future) : NULL;
+            pthread_mutex_unlock(&r->lock);
+            if (!own_one) break;
+            keep(A_FUTURE, own_one);
+            add_callback(g, r, own_one, true);
+            release(own_one);
+        }
+    return r;
+}
+static void submit_many(rng *g, int p, unsigned where, int depth) {
+    enum { MOST = 8 };
+    tpool_task tasks[MOST];
+    tpool_future *futures[MOST];
+    record *made[MOST];
+    size_t count = 0, submitted = 99, wanted = 1 + draw(g, MOST);
+    bool with = one_in(g, 2);
+    for (; count < wanted && (made[count] = new_record(g, p, depth)) != NULL; count++) {
+        made[count]->pure = (where & PURE) || one_in(g, 3);
+        made[count]->has_future = with;
+        atomic_store(&made[count]->left, 1);
+        tasks[count] = task_for(g, made[count], NULL, 0);
+    }
+    tpool_status status = CALL(p, tpool_submit_many(pools[p].handle, tasks, count, with ? futures : NULL, &submitted));
+    if (submitted > count || (status == TPOOL_OK) != (submitted == count)) fail("submit_many took %zu of %zu", submitted, count);
+    for (size_t i = 0; i < count; i++) {
+        if (i == submitted) about_submit(made[i], status, where, atomic_load(&pools[p].shut));
+        if (with && (futures[i] != NULL) != (i < submitted)) fail("task %d: a future, or none", id_of(made[i]));
+        taken(made[i], with ? futures[i] : NULL, i < submitted ? TPOOL_OK : TPOOL_SHUTDOWN);
+    }
+}
+static void run_with_timeout(rng *g, int p, unsigned where, int depth) {
+    record *r = new_record(g, p, depth);
+    if (!r) return;
+    r->pure = (where & PURE) || one_in(g, 3);
+    r->has_future = true;
+    atomic_store(&r->left, 1);
+    unsigned char bytes[600];
+    tpool_future *future = NULL;
+    tpool_task task = task_for(g, r, bytes, sizeof bytes);
+    int64_t limit = patience(g, where & ~(unsigned)PURE, true);
+    atomic_store(&r->timeout_tried, true);
+    tpool_status status = CALL(p, tpool_run_with_timeout(pools[p].handle, &task, limit, &future));
+    taken(r, future, future ? TPOOL_OK : TPOOL_SHUTDOWN);
+    if (!future) {
+        if (status == TPOOL_OK) fail("task %d: OK, and not taken", id_of(r));
+        if (status != TPOOL_TIMEOUT || limit == TPOOL_FOREVER) about_submit(r, status, where, atomic_load(&pools[p].shut));
+    } else if (is_end(status)) {
+        judge(r, status);
+    } else {
+        about_wait(status, limit, where, "run_with_timeout");
+    }
+}
+
+/* ---- Fork and join */
+enum { JOB_RUNS = 4000 };
+typedef struct job_run { scope scope; uint64_t seed; unsigned where, depth; atomic_int runs; } job_run;
+static job_run job_runs[JOB_RUNS];
+static atomic_int job_count;
+static job_run *new_job(rng *g, unsigned where, unsigned depth) {
+    int at = atomic_fetch_add(&job_count, 1);
+    if (at >= JOB_RUNS) { atomic_store(&job_count, JOB_RUNS); return NULL; }
+    job_run *run = &job_runs[at];
+    run->scope = (scope){ .kind = A_JOB, .outer = innermost() };
+    run->seed = draw64(g);
+    run->where = where;
+    run->depth = depth;
+    return run;
+}
+static void *job_body(void *arg) {
+    job_run *run = arg;
+    rng g = { run->seed };
+    record *r = task_of(&run->scope);
+    begin("a job of", id_of(r));
+    if (atomic_fetch_add(&run->runs, 1)) fail("a job runs twice");
+    enter(&run->scope);
+    if (r) check_stop(r);
+    if (run->depth > 0) {
+        tpool_job job[2];
+        job_run *args[2];
+        int n = 0, most = 1 + (int)draw(&g, 2);
+        for (; n < most && (args[n] = new_job(&g, run->where, run->depth - 1)) != NULL; n++)
+            DO(id_of(r), tpool_fork(&job[n], job_body, args[n]));
+        if (one_in(&g, 2)) acts(&g, run->where, 2, 2);
+        for (int i = n; i-- > 0;) {
+            void *got = CALL(id_of(r), tpool_join(&job[i]));
+            bool ended = atomic_load(&args[i]->scope.ended);
+            if (got != &args[i]->runs && !ended) fail("a job gives another value");
+            if (atomic_load(&args[i]->runs) != 1) fail("a job is joined, and was not run");
+        }
+    } else if (one_in(&g, 4)) {
+        acts(&g, run->where, 1, 2);
+    }
+    if (one_in(&g, 6)) sleep_us((long)draw(&g, 60));
+    if (one_in(&g, 40)) raise_error(&g);
+    if (may_end(ENDS_IN_JOBS, &g, 12)) end_thread(&g);
+    if (r) check_stop(r);
+    leave();
+    end();
+    return &run->runs;
+}
+static void fork_and_join(rng *g, unsigned where) {
+    job_run *run = new_job(g, where, 1 + draw(g, 3));
+    if (run) job_body(run);
+}
+
+/* ---- Loops */
+typedef struct loop_run {
+    scope scope;
+    uint64_t seed;
+    unsigned where;
+    int count;
+    atomic_int cells[LOOP_CELLS], returned;
+} loop_run;
+static loop_run loops[LOOPS];
+static atomic_int loop_count;
+static void loop_body(size_t from, size_t to, void *context) {
+    loop_run *l = context;
+    rng g = { mix(l->seed, from) };
+    record *r = task_of(&l->scope);
+    begin("a loop's body of", id_of(r));
+    if (atomic_load(&l->returned)) fail("a loop's body after its end");
+    if (from >= to || to > (size_t)l->count) fail("a loop's body from %zu to %zu", from, to);
+    enter(&l->scope);
+    for (size_t i = from; i < to; i++)
+        if (atomic_fetch_add(&l->cells[i], 1)) fail("a loop did %zu twice", i);
+    if (r) check_stop(r);
+    if (one_in(&g, 6)) acts(&g, l->where, 1, 2);
+    if (one_in(&g, 4)) sleep_us((long)draw(&g, 60));
+    if (one_in(&g, 30)) raise_error(&g);
+    if (may_end(ENDS_IN_LOOPS, &g, 12)) end_thread(&g);
+    leave();
+    if (atomic_load(&l->returned)) fail("a loop's body after its end");
+    end();
+}
+static void loop(rng *g, int p, unsigned where) {
+    int at = atomic_fetch_add(&loop_count, 1);
+    if (at >= LOOPS) return;
+    loop_run *l = &loops[at];
+    l->scope = (scope){ .kind = A_LOOP, .outer = innermost() };
+    l->seed = draw64(g);
+    l->where = (where & (PURE | IN_LIMITED)) | IN_TASK;
+    l->count = (int)draw(g, LOOP_CELLS + 1);
+    atomic_fetch_add(&pools[p].others, 1);
+    tpool_status status = CALL(p, tpool_for(pools[p].handle, 0, (size_t)l->count, draw(g, 6), loop_body, l));
+    atomic_store(&l->returned, 1);
+    int done = 0;
+    for (int i = 0; i < l->count; i++) done += atomic_load(&l->cells[i]);
+    bool well = false;
+    switch (status) {
+    case TPOOL_OK: well = done == l->count && !atomic_load(&l->scope.raised) && !atomic_load(&l->scope.ended); break;
+    case TPOOL_FAILED: well = atomic_load(&l->scope.raised); break;
+    case TPOOL_BROKEN: well = atomic_load(&l->scope.ended) || atomic_load(&pools[p].may_break); break;
+    case TPOOL_SHUTDOWN: well = atomic_load(&pools[p].shut); break;
+    case TPOOL_NO_MEMORY: case TPOOL_NO_THREAD: well = may_refuse(); break;
+    case TPOOL_DEADLOCK: well = self()->frame_count > 0 || self()->hooks > 0; break;
+    default: break;
+    }
+    if (!well) fail("tpool_for gave %s, %d of %d done, %d raised, %d ended", tpool_status_name(status), done, l->count,
+                    atomic_load(&l->scope.raised), atomic_load(&l->scope.ended));
+}
+
+/* ---- Maps */
+typedef struct map_run {
+    scope scopes[MAP_ITEMS];
+    uint64_t seed;
+    unsigned where;
+    int count, pool, at;
+    bool source;
+    atomic_int cells[MAP_ITEMS], frees[MAP_ITEMS], asked, ended, closed;
+} map_run;
+static map_run maps[MAPS];
+static atomic_int map_count;
+static int fate_of_item(const map_run *m, int i) { return (int)(mix(m->seed, (uint64_t)i) >> 33) % 10; }
+static void *map_body(void *item, void *context) {
+    map_run *m = context;
+    int i = (int)((atomic_int *)item - m->cells);
+    rng g = { mix(m->seed, 100 + (uint64_t)i) };
+    begin("an item of map", m->at);
+    if (i < 0 || i >= m->count) fail("a map's item that is not there");
+    if (atomic_load(&m->closed)) fail("a map's item after its close");
+    if (atomic_fetch_add(&m->cells[i], 1)) fail("a map's item twice");
+    if (m->source && atomic_load(&m->frees[i])) fail("a map's item after its item_free");
+    enter(&m->scopes[i]);
+    if (one_in(&g, 5)) acts(&g, m->where, 1, 2);
+    if (one_in(&g, 4)) sleep_us((long)draw(&g, 60));
+    if (may_end(ENDS_IN_MAPS, &g, 15)) {
+        atomic_store(&m->ended, 1);
+        end_thread(&g);
+    }
+    void *value = item;
+    unsigned char bytes[50];
+    switch (fate_of_item(m, i)) {
+    case 0: value = tpool_raise(i, "item %d", i); break;
+    case 1:
+        memset(bytes, i, sizeof bytes);
+        value = tpool_return(bytes, sizeof bytes);
+        break;
+    default: break;
+    }
+    leave();
+    if (atomic_load(&m->closed)) fail("a map's item after its close");
+    end();
+    return value;
+}
+static bool map_source(void *context, void **item) {
+    map_run *m = context;
+    int i = atomic_fetch_add(&m->asked, 1);
+    rng g = { mix(m->seed, 200 + (uint64_t)i) };
+    begin("the source of map", m->at);
+    if (i >= m->count) { atomic_store(&m->asked, m->count); end(); return false; }
+    if (one_in(&g, 10) && has(BUSY_CALLBACKS)) acts(&g, IN_LIMITED, 1, 2);
+    if (may_end(ENDS_IN_MAPS, &g, 60)) {
+        atomic_store(&m->asked, i);
+        atomic_store(&m->ended, 1);
+        end_thread(&g);
+    }
+    *item = &m->cells[i];
+    end();
+    return true;
+}
+static void map_item_free(void *item, void *context) {
+    map_run *m = context;
+    int i = (int)((atomic_int *)item - m->cells);
+    rng g = { mix(m->seed, 300 + (uint64_t)i) };
+    begin("item_free of map", m->at);
+    if (i < 0 || i >= m->count) fail("item_free of an item that is not there");
+    if (atomic_fetch_add(&m->frees[i], 1)) fail("item_free twice");
+    if (has(BUSY_FREES) && one_in(&g, 4)) acts(&g, IN_LIMITED, 1, 2);
+    end();
+}
+static void close_map(map_run *m, tpool_map_iter *iter, bool orphan) {
+    DO(m->at, tpool_map_close(iter));
+    atomic_store(&m->closed, 1);
+    if (!m->source || orphan) return;
+    for (int i = 0; i < m->count; i++)
+        if (atomic_load(&m->frees[i]) != (i < atomic_load(&m->asked))) fail("map %d: item_free of item %d did not come once", m->at, i);
+}
+typedef struct open_map { tpool_map_iter *iter; map_run *run; } open_map;
+static open_map open_maps[MAPS];
+static void map(rng *g, int p, unsigned where) {
+    int at = atomic_fetch_add(&map_count, 1), delivered = 0;
+    if (at >= MAPS) return;
+    map_run *m = &maps[at];
+    *m = (map_run){ .seed = draw64(g), .where = (where & PURE) | IN_LIMITED, .count = (int)draw(g, MAP_ITEMS + 1), .pool = p,
+                    .at = at, .source = one_in(g, 2) };
+    for (int i = 0; i < MAP_ITEMS; i++) m->scopes[i].kind = AN_ITEM;
+    tpool_map_spec spec = { .fn = map_body, .context = m, .chunk_size = draw(g, 4), .buffer_size = draw(g, 8) };
+    if (m->source) {
+        spec.next = map_source;
+        spec.item_free = map_item_free;
+        if (!spec.buffer_size) spec.buffer_size = 3;
+    } else {
+        spec.items = m->cells;
+        spec.count = (size_t)m->count;
+        spec.stride = sizeof m->cells[0];
+    }
+    tpool_map_iter *iter = NULL;
+    atomic_fetch_add(&pools[p].others, 1);
+    tpool_status status = CALL(p, tpool_map(pools[p].handle, &spec, &iter));
+    if (status != TPOOL_OK) {
+        bool well = status == TPOOL_SHUTDOWN ? atomic_load(&pools[p].shut) : status == TPOOL_BROKEN ? atomic_load(&pools[p].may_break)
+            : status == TPOOL_FULL ? pools[p].config.on_full == TPOOL_FULL_REJECT
+            : status == TPOOL_DEADLOCK ? self()->hooks > 0 : may_refuse();
+        if (iter || !well) fail("tpool_map gave %s", tpool_status_name(status));
+        return;
+    }
+    open_maps[at].run = m;
+    open_maps[at].iter = iter;
+    keep(A_MAP, &open_maps[at]);
+    unsigned most = one_in(g, 3) ? draw(g, MAP_ITEMS) : 1000;
+    for (unsigned tries = 0; tries < most && tries < 300; tries++) {
+        void *value = NULL;
+        int64_t limit = patience(g, where, true);
+        status = CALL(at, tpool_map_next(iter, limit, &value));
+        if (status == TPOOL_END) break;
+        const tpool_error *error = NULL;
+        int i = delivered;
+        bool may = atomic_load(&m->ended) || atomic_load(&pools[p].may_break);
+        switch (status) {
+        case TPOOL_OK:
+            if (i >= m->count || fate_of_item(m, i) == 0 || atomic_load(&m->scopes[i].raised)) fail("map %d: item %d is OK", at, i);
+            if (atomic_load(&m->cells[i]) != 1) fail("map %d: item %d is OK, and was not run", at, i);
+            if (fate_of_item(m, i) == 1 ? tpool_map_result_size(iter) != 50 || *(unsigned char *)value != i : value != &m->cells[i])
+                fail("map %d: item %d gives another value", at, i);
+            delivered++;
+            break;
+        case TPOOL_FAILED:
+            if (tpool_map_error(iter, &error) != TPOOL_OK || !error) fail("map %d: no error", at);
+            if (i >= m->count || (fate_of_item(m, i) != 0 && !atomic_load(&m->scopes[i].raised) && !may_refuse())) fail("map %d: item %d FAILED", at, i);
+            delivered++;
+            break;
+        case TPOOL_CANCELLED:
+            if (!atomic_load(&pools[p].may_cancel) && !atomic_load(&pools[p].shut) && pools[p].config.on_full != TPOOL_FULL_DROP_OLDEST)
+                fail("map %d: item %d CANCELLED", at, i);
+            delivered++;
+            break;
+        case TPOOL_BROKEN:
+            if (!may) fail("map %d: item %d BROKEN", at, i);
+            delivered++;
+            break;
+        case TPOOL_FULL:
+            if (pools[p].config.on_full != TPOOL_FULL_REJECT) fail("map_next gave TPOOL_FULL");
+            break;
+        case TPOOL_SHUTDOWN:
+            fail("map_next gave TPOOL_SHUTDOWN");
+        default: about_wait(status, limit, where, "tpool_map_next"); break;
+        }
+        if (status == TPOOL_NO_THREAD || status == TPOOL_DEADLOCK) break;
+    }
+    if (status == TPOOL_END && delivered != m->count && !atomic_load(&m->ended) && !atomic_load(&pools[p].shut) &&
+        !atomic_load(&pools[p].may_break) && !may_refuse())
+        fail("map %d: %d of %d items", at, delivered, m->count);
+    if (status == TPOOL_END && CALL(at, tpool_map_next(iter, 0, &(void *){ NULL })) != TPOOL_END) fail("map %d goes on after its end", at);
+    unkeep(&open_maps[at]);
+    close_map(m, iter, atomic_load(&m->ended));
+}
+#endif

@@ -1,0 +1,475 @@
+/* The calls of chaos.c over many futures, by hand, and on pools as a whole; and the one place where it is drawn which. */
+#ifndef TPOOL_TESTS_CHAOS_CALLS_H
+#define TPOOL_TESTS_CHAOS_CALLS_H
+#include "acts.h"
+
+/* ---- Futures that the program completes: each by a thread of its own, unless somebody else comes first. */
+enum { PRODUCERS = 60 };
+static pthread_t producers[PRODUCERS];
+static atomic_int producer_count, producers_started;
+static atomic_bool no_more_externals;
+static bool complete(rng *g, record *r, tpool_future *future) {
+    tpool_status status;
+    if (one_in(g, 3)) {
+        status = CALL(id_of(r), tpool_future_set_running(future));
+        if (status != TPOOL_OK && status != TPOOL_CANCELLED && status != TPOOL_INVALID_STATE)
+            fail("set_running gave %s", tpool_status_name(status));
+    }
+    atomic_fetch_add(&r->sets, 1);   /* before it can be seen; taken back if another was first */
+    if (one_in(g, 2)) {
+        status = CALL(id_of(r), tpool_future_set_error(future, 3, "by hand, %d", id_of(r)));
+        if (status == TPOOL_NO_MEMORY && may_refuse()) status = TPOOL_OK;
+        if (status != TPOOL_OK) atomic_fetch_sub(&r->sets, 1);
+        if (status != TPOOL_OK && status != TPOOL_INVALID_STATE) fail("set_error gave %s", tpool_status_name(status));
+        return status == TPOOL_OK;
+    }
+    status = CALL(id_of(r), tpool_future_set_result(future, r));
+    if (status != TPOOL_OK) atomic_fetch_sub(&r->sets, 1);
+    if (status != TPOOL_OK && status != TPOOL_INVALID_STATE) fail("set_result gave %s", tpool_status_name(status));
+    return status == TPOOL_OK;
+}
+static void *producer(void *arg) {
+    record *r = arg;
+    tpool_future *future = r->produced;
+    rng g = { mix(r->seed, 5) };
+    self()->program = 1;
+    atomic_store(&self()->name, "producer");
+    keep(A_FUTURE, future);
+    sleep_us((long)draw(&g, 3000));
+    if (complete(&g, r, future) && !tpool_future_done(future)) fail("task %d: completed by hand, and not done", id_of(r));
+    release(future);
+    return NULL;
+}
+static void external(rng *g) {
+    int at = atomic_fetch_add(&producer_count, 1);
+    if (atomic_load(&no_more_externals)) return;
+    if (at >= PRODUCERS) { atomic_store(&producer_count, PRODUCERS); return; }
+    record *r = new_record(g, -1, 0);
+    tpool_future *future = NULL;
+    if (r) {
+        r->has_future = true;
+        tpool_status status = CALL(-1, tpool_future_create(&future));
+        if (status != TPOOL_OK && !(status == TPOOL_NO_MEMORY && may_refuse())) fail("future_create gave %s", tpool_status_name(status));
+        r->produced = tpool_future_retain(future);
+        taken(r, future, status);
+    }
+    static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+    if (!future) return;
+    pthread_mutex_lock(&starting);
+    int n = atomic_load(&producers_started);
+    if (pthread_create(&producers[n], NULL, producer, r) != 0) fail("no thread for a producer");
+    atomic_store(&producers_started, n + 1);
+    pthread_mutex_unlock(&starting);
+}
+
+/* ---- Many futures */
+static int pick_some(rng *g, tpool_future **futures, record **which, int most) {
+    int count = 0;
+    for (int i = 0; i < most; i++) {
+        futures[count] = pick(g, &which[count], false);
+        if (!futures[count]) continue;
+        count++;
+    }
+    return count;
+}
+/* Children of the caller's own, for pure waits. */
+static int make_some(rng *g, tpool_future **futures, record **which, int most, unsigned where, int depth) {
+    int count = 0;
+    for (int i = 0; i < most; i++) {
+        int p = pool_of_life(g);
+        if (!use(p)) continue;
+        record *r = submit(g, p, where | PURE, depth + 1, true);
+        unuse(p);
+        if (!r) continue;
+        pthread_mutex_lock(&r->lock);
+        tpool_future *future = r->future ? tpool_future_retain(r->future) : NULL;
+        pthread_mutex_unlock(&r->lock);
+        if (!future) continue;
+        keep(A_FUTURE, future);
+        which[count] = r;
+        futures[count++] = future;
+    }
+    return count;
+}
+static void wait_for_some(rng *g, tpool_future **futures, record **which, int count, unsigned where) {
+    tpool_future *array[16], *before[16];
+    for (int i = 0; i < count; i++) array[i] = before[i] = futures[i];
+    tpool_return_when when = (tpool_return_when)draw(g, 3);
+    size_t done = 99, expected = 0;
+    int64_t limit = patience(g, where, when == TPOOL_ALL_COMPLETED || count == 1);
+    tpool_status status = CALL(count, tpool_wait(array, (size_t)count, when, limit, &done));
+    if (status != TPOOL_OK) about_wait(status, limit, where, "tpool_wait");
+    if (status == TPOOL_NO_MEMORY) return;
+    if (done > (size_t)count) fail("tpool_wait: %zu done of %d", done, count);
+    for (size_t i = 0; i < done; i++)
+        if (!tpool_future_done(array[i])) fail("tpool_wait: %zu done, but not all of them are", done);
+    for (int i = 0, k = 0; i < count; i++)   /* each part in its order: the done ones are a subsequence of what was */
+        if (k < (int)done && before[i] == array[k]) { k++; expected++; }
+    if (expected != done) fail("tpool_wait: the done ones are not in order");
+    if (status == TPOOL_OK && when == TPOOL_ALL_COMPLETED && done != (size_t)count) fail("tpool_wait for all: %zu of %d", done, count);
+    if (status == TPOOL_OK && when == TPOOL_FIRST_COMPLETED && count > 0 && done == 0) fail("tpool_wait for the first: none");
+    (void)which;
+}
+static void iterate(rng *g, tpool_future **futures, record **which, int count, unsigned where) {
+    tpool_completions *c = NULL;
+    int start = count ? (int)draw(g, (unsigned)count + 1) : 0, given = 0;
+    bool yielded[16] = { false };
+    tpool_status status = CALL(start, tpool_as_completed(futures, (size_t)start, &c));
+    if (status != TPOOL_OK) {
+        if (status != TPOOL_NO_MEMORY || !may_refuse()) fail("as_completed gave %s", tpool_status_name(status));
+        return;
+    }
+    keep(AN_ITERATOR, c);
+    for (int i = start; i < count; i++) {
+        status = CALL(i, tpool_completions_add(c, futures[i]));
+        if (status != TPOOL_OK && !(status == TPOOL_NO_MEMORY && may_refuse())) fail("completions_add gave %s", tpool_status_name(status));
+        if (status != TPOOL_OK) count = i;
+    }
+    for (int tries = 0; tries < 40; tries++) {
+        tpool_future *future = NULL;
+        int64_t limit = patience(g, where, false);
+        status = CALL(count, tpool_completions_next(c, limit, &future));
+        if (status == TPOOL_END) break;
+        if (status != TPOOL_OK) {
+            about_wait(status, limit, where, "completions_next");
+            if (future) fail("completions_next gave a future with %s", tpool_status_name(status));
+            if (status != TPOOL_TIMEOUT) break;
+            continue;
+        }
+        size_t index = tpool_completions_index(c);
+        if (index >= (size_t)count || futures[index] != future) fail("completions: index %zu", index);
+        if (yielded[index]) fail("completions: twice index %zu", index);
+        yielded[index] = true;
+        given++;
+        if (!is_end(observe(which[index], future, 0, where))) fail("completions: yielded, and not done");
+    }
+    if (status == TPOOL_END) {
+        for (int i = 0; i < count; i++) {
+            bool first = true;
+            for (int k = 0; k < i; k++) first = first && futures[k] != futures[i];
+            if (first != yielded[i]) fail("completions: %d given of %d at the end, not index %d", given, count, i);
+        }
+        if (tpool_completions_remaining(c) != 0) fail("completions: some remain after the end");
+    }
+    unkeep(c);
+    DO(count, tpool_completions_destroy(c));
+}
+static void over_many(rng *g, unsigned where, int depth) {
+    tpool_future *futures[10];
+    record *which[10];
+    int count = where & PURE ? make_some(g, futures, which, 1 + (int)draw(g, 3), where, depth)
+                             : pick_some(g, futures, which, (int)draw(g, 10));
+    switch (draw(g, 3)) {
+    case 0: if (has(WAITS)) { wait_for_some(g, futures, which, count, where); break; } /* fall through */
+    case 1: if (has(COMPLETIONS)) { iterate(g, futures, which, count, where); break; } /* fall through */
+    default:
+        for (int i = 0; i < count; i++) {
+            tpool_status status = observe(which[i], futures[i], patience(g, where, true), where);
+            if ((where & PURE) && !is_end(status) && status != TPOOL_NO_THREAD && !self()->hooks) fail("a pure wait gave %s", tpool_status_name(status));
+        }
+        break;
+    }
+    for (int i = count; i-- > 0;) {
+        release(futures[i]);
+        if ((where & PURE) && one_in(g, 2)) drop(which[i]);
+    }
+}
+
+/* ---- Resources: held without waiting for anything else, so that a get ends. */
+static tpool_resources *resources;
+static char resource_cells[3];
+static atomic_int resources_out[3], resources_made;
+static void *make_resource(void *context) { (void)context; return &resource_cells[atomic_fetch_add(&resources_made, 1) % 3]; }
+static void destroy_resource(void *resource, void *context) { (void)resource; (void)context; atomic_fetch_sub(&resources_made, 1); }
+static void borrow(rng *g, unsigned where) {
+    void *resource = NULL;
+    int64_t limit = patience(g, where & ~(unsigned)IN_TASK, true);
+    if (!resources) return;
+    tpool_status status = CALL(-1, tpool_resources_get(resources, limit, &resource));
+    if (status != TPOOL_OK) { about_wait(status, limit, where & ~(unsigned)PURE, "resources_get"); return; }
+    int i = (int)((char *)resource - resource_cells);
+    if (i < 0 || i > 2 || atomic_fetch_add(&resources_out[i], 1)) fail("a resource that is out is given out");
+    if (one_in(g, 2)) sleep_us((long)draw(g, 60));
+    atomic_fetch_sub(&resources_out[i], 1);
+    status = CALL(-1, tpool_resources_put(resources, resource));
+    if (status != TPOOL_OK) fail("resources_put gave %s", tpool_status_name(status));
+}
+
+/* ---- Managers */
+static tpool_manager *manager;
+static void *managed_task(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
+static tpool_status with_managed(tpool *pool, void *context) {
+    rng g = { *(uint64_t *)context };
+    static atomic_int ran;
+    tpool_future *future = NULL;
+    tpool_status status = CALL(-2, tpool_submit(pool, managed_task, &ran, &future));
+    if (status == TPOOL_OK) {
+        keep(A_FUTURE, future);
+        if (one_in(&g, 2)) CALL(-2, tpool_future_result(future, TPOOL_MS(3), NULL));
+        if (one_in(&g, 3)) CALL(-2, tpool_drain(pool, TPOOL_US(300)));
+        release(future);
+    } else if (status != TPOOL_SHUTDOWN && !may_refuse()) {
+        fail("a submit to a managed pool gave %s", tpool_status_name(status));
+    }
+    return status;
+}
+static void manage(rng *g, unsigned where) {
+    if (!manager) return;
+    uint64_t seed = draw64(g);
+    tpool *pool = NULL;
+    tpool_manager_stats stats;
+    switch (draw(g, 8)) {
+    case 0: CALL(-2, tpool_manager_clear(manager)); break;
+    case 1: if (tpool_manager_get_stats(manager, &stats) != TPOOL_OK) fail("no stats of a manager"); break;
+    case 2: if (where == IN_PROGRAM && one_in(g, 6)) CALL(-2, tpool_manager_shutdown(manager, one_in(g, 2))); break;
+    case 3: CALL(-2, tpool_with_pool(manager, 1 + (int)draw(g, 2), TPOOL_THREADS, with_managed, &seed)); break;
+    default: {
+        tpool_status status = CALL(-2, tpool_manager_get(manager, 1 + (int)draw(g, 2), TPOOL_THREADS, one_in(g, 4) ? TPOOL_FORCE_NEW : 0, &pool));
+        if (status != TPOOL_OK) {
+            if (status != TPOOL_SHUTDOWN && !may_refuse()) fail("manager_get gave %s", tpool_status_name(status));
+            break;
+        }
+        with_managed(pool, &seed);
+        status = CALL(-2, tpool_manager_release(manager, pool));
+        if (status != TPOOL_OK) fail("manager_release gave %s", tpool_status_name(status));
+        break;
+    }
+    }
+}
+
+/* ---- fork */
+static void fork_program(rng *g) {
+    static pthread_mutex_t forking = PTHREAD_MUTEX_INITIALIZER;
+    static int forks;
+    record *r = NULL;
+    tpool_future *future = pick(g, &r, false);
+    int p = pool_of_life(g);
+    bool used = use(p);
+    tpool *pool = used ? pools[p].handle : NULL;
+    pthread_mutex_lock(&forking);
+    bool few = ++forks < 60;
+    pthread_mutex_unlock(&forking);
+    begin("fork", p);
+    fflush(NULL);
+    pid_t child = few ? fork() : -1;
+    if (child == 0) {
+        signal(SIGALRM, SIG_DFL);
+        alarm(SLOW ? 60 : 20);
+        atomic_store(&refuse_memory, 0);
+        atomic_store(&refuse_threads, 0);
+        if (pool) {
+            if (tpool_submit(pool, task_body, NULL, NULL) != TPOOL_BROKEN) _exit(3);
+            if (tpool_drain(pool, TPOOL_FOREVER) != TPOOL_BROKEN) _exit(4);
+        }
+        if (future) {
+            bool done = tpool_future_done(future);
+            tpool_status status = tpool_future_result(future, TPOOL_FOREVER, NULL);
+            if (!done && status != TPOOL_BROKEN) _exit(5);
+            if (!is_end(status)) _exit(6);
+            tpool_future_release(future);
+        }
+        if (!TSAN) {
+            tpool *own_pool = NULL;
+            tpool_future *mine = NULL;
+            atomic_int ran = 0;
+            if (tpool_create(&own_pool, NULL) != TPOOL_OK) _exit(7);
+            if (tpool_submit(own_pool, managed_task, &ran, &mine) != TPOOL_OK) _exit(8);
+            if (tpool_future_result(mine, TPOOL_FOREVER, NULL) != TPOOL_OK) _exit(9);
+            tpool_future_release(mine);
+            if (tpool_destroy(own_pool) != TPOOL_OK) _exit(10);
+        }
+        _exit(0);
+    }
+    if (child > 0) {
+        int status = 0;
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR) { }
+        if (status != 0) fail("a child of fork ended with %d, signal %d", WEXITSTATUS(status), WTERMSIG(status));
+    }
+    end();
+    if (used) unuse(p);
+    if (future) release(future);
+}
+
+/* ---- Pools as a whole */
+static void check_rest(int p) {
+    tpool_stats s;
+    if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
+    uint64_t ended = s.completed + s.failed + s.cancelled + s.expired + s.dropped;
+    if (s.submitted != ended || s.queued != 0) fail("pool %d at rest: %zu queued, %llu submitted, %llu ended", p, s.queued,
+                                                    (unsigned long long)s.submitted, (unsigned long long)ended);
+    uint64_t count = atomic_load(&pools[p].taken);
+    if (!pools[p].dual && atomic_load(&pools[p].others) == 0 && s.submitted != count) fail("pool %d: %llu submitted of %llu", p,
+                                                                (unsigned long long)s.submitted, (unsigned long long)count);
+}
+static bool create_pool(rng *g);
+static void destroy_pool(int p, bool force) {
+    a_pool *of = &pools[p];
+    int none = 0;
+    for (int tries = 0; !atomic_compare_exchange_strong(&of->uses, &none, INT_MIN); tries++, none = 0) {
+        if (none < 0 || (tries > 40 && !force)) return;
+        sleep_us(300);
+    }
+    unsigned threads = atomic_exchange(&refuse_threads, 0);   /* whoever destroys must get it done */
+    tpool_status status;
+    begin("tpool_destroy", p);
+    for (int tries = 0;; tries++) {
+        status = tpool_destroy(of->handle);
+        if (status != TPOOL_NO_THREAD || tries > 1000 || !may_refuse()) break;
+    }
+    end();
+    if (status != TPOOL_OK) fail("tpool_destroy gave %s", tpool_status_name(status));
+    atomic_store(&of->alive, false);
+    if (atomic_load(&of->may_cancel) == false) atomic_store(&of->shut, true);
+    atomic_store(&refuse_threads, threads);
+}
+static void change_pool(rng *g, int p, unsigned where, int depth) {
+    a_pool *of = &pools[p];
+    tpool *pool = of->handle;
+    bool mine = own(p);
+    bool outside = where == IN_PROGRAM && self()->frame_count == 0 && self()->hooks == 0;
+    tpool_status status = TPOOL_OK;
+    tpool_stats stats;
+    switch (draw(g, 12)) {
+    case 0:
+        if (!has(PAUSES)) break;
+        status = CALL(p, tpool_pause(pool));
+        atomic_store(&of->paused, true);
+        if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN) fail("pause gave %s", tpool_status_name(status));
+        break;
+    case 1:
+        status = CALL(p, tpool_resume(pool));
+        if (status != TPOOL_OK && status != TPOOL_BROKEN && !may_refuse()) fail("resume gave %s", tpool_status_name(status));
+        break;
+    case 2: case 3:
+        if (!has(RESIZES)) break;
+        status = CALL(p, tpool_resize(pool, of->config.min_workers + 1 + (int)draw(g, 3)));
+        if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN && !may_refuse()) fail("resize gave %s", tpool_status_name(status));
+        break;
+    case 4:
+        status = CALL(p, tpool_warm_up(pool, (int)draw(g, 4)));
+        if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN && !may_refuse()) fail("warm_up gave %s", tpool_status_name(status));
+        break;
+    case 5: case 6: {
+        if (!has(DRAINS)) break;
+        int64_t limit = outside ? patience(g, where, true) : TPOOL_US(draw(g, 800));
+        status = CALL(p, tpool_drain(pool, limit));
+        if (mine && status != TPOOL_DEADLOCK) fail("a drain by its own task gave %s", tpool_status_name(status));
+        if (status != TPOOL_OK && status != TPOOL_BROKEN) about_wait(status, limit, mine || !outside ? IN_TASK : where, "tpool_drain");
+        break;
+    }
+    case 7:
+        if (!has(SHUTDOWNS) || of->dual || !one_in(g, 6)) break;
+        {
+            unsigned flags = draw(g, 8);
+            if (!outside && !mine) flags &= ~TPOOL_WAIT;
+            if (mine && (flags & TPOOL_WAIT)) {
+                status = CALL(p, tpool_shutdown(pool, flags));
+                if (status != TPOOL_DEADLOCK) fail("a shutdown by its own task gave %s", tpool_status_name(status));
+                break;
+            }
+            atomic_store(&of->shut, true);
+            if (flags & TPOOL_CANCEL_PENDING) atomic_store(&of->may_cancel, true);
+            if (flags & TPOOL_STOP_RUNNING) atomic_store(&of->may_stop, true);
+            status = CALL(p, tpool_shutdown(pool, flags));
+            if (status != TPOOL_OK && !(status == TPOOL_NO_THREAD && may_refuse())) {
+                if (status == TPOOL_DEADLOCK && !outside) break;
+                fail("shutdown gave %s", tpool_status_name(status));
+            }
+        }
+        break;
+    case 8:
+        if (tpool_kill_workers(pool) != TPOOL_UNSUPPORTED) fail("kill_workers of threads");
+        if (mine && CALL(p, tpool_destroy(pool)) != (of->dual ? TPOOL_INVALID_STATE : TPOOL_DEADLOCK)) fail("a destroy by its own task");
+        break;
+    case 9:
+        if (has(DESTROYS) && outside && !of->dual && one_in(g, 4)) {
+            unuse(p);
+            destroy_pool(p, false);
+            if (atomic_load(&pool_count) < POOLS) create_pool(g);
+            if (!use(p)) keep(A_USE, NULL);
+            break;
+        } /* fall through */
+    default:
+        if (tpool_get_stats(pool, &stats) != TPOOL_OK) fail("no stats of pool %d", p);
+        if (stats.active < 0 || stats.workers < 0 || stats.idle < 0) fail("pool %d: %d workers, %d active, %d idle", p, stats.workers, stats.active, stats.idle);
+        break;
+    }
+    (void)depth;
+}
+
+/* ---- One of all that can be done */
+static void act(rng *g, unsigned where, int depth) {
+    record *r = NULL;
+    tpool_future *future;
+    int p;
+    switch (draw(g, 24)) {
+    case 0: case 1: case 2: case 3: case 4: case 5:
+        p = pool_of_life(g);
+        if (!use(p)) break;
+        if (one_in(g, 8)) submit_many(g, p, where, depth + 1);
+        else if (has(TIMEOUTS) && one_in(g, 6)) run_with_timeout(g, p, where, depth + 1);
+        else submit(g, p, where, depth + 1, !one_in(g, 4));
+        unuse(p);
+        break;
+    case 6: case 7: case 8: case 9: over_many(g, where, depth); break;
+    case 10: if (has(JOBS) && !(where & IN_LIMITED)) fork_and_join(g, where); break;
+    case 11: case 12:
+        p = pool_of_life(g);
+        if (!(has(FOR_LOOPS) || has(MAP_CALLS)) || !use(p)) break;
+        if (has(FOR_LOOPS) && (!has(MAP_CALLS) || one_in(g, 2))) { if (!(where & IN_LIMITED)) loop(g, p, where); }
+        else map(g, p, where);
+        unuse(p);
+        break;
+    case 13: if (has(EXTERNALS)) external(g); break;
+    case 14: if (has(RESOURCES)) borrow(g, where); break;
+    case 15: if (has(MANAGERS) && !(where & IN_LIMITED) && one_in(g, 2)) manage(g, where); break;
+    case 16: if (has(FORKS) && one_in(g, TSAN ? 200 : 30)) fork_program(g); break;
+    case 17:
+        if (where & PURE) break;
+        p = pool_of_life(g);
+        if (!use(p)) break;
+        change_pool(g, p, where, depth);
+        unuse(p);
+        break;
+    default:
+        future = pick(g, &r, one_in(g, 8));
+        if (!future) break;
+        switch (where & PURE ? 20 + draw(g, 3) : draw(g, 10)) {
+        case 0: case 1:
+            if (!has(CANCELS)) break;
+            atomic_store(&r->cancel_tried, true);
+            if (CALL(id_of(r), tpool_future_cancel(future)) && atomic_load(&r->runs)) { tell(r); fail("task %d: cancelled, and run", id_of(r)); }
+            break;
+        case 2:
+            if (!has(STOPS)) break;
+            atomic_store(&r->stop_tried, true);
+            DO(id_of(r), tpool_future_request_stop(future));
+            if (tpool_future_running(future)) atomic_store(&r->stop_asked, true);
+            break;
+        case 3: if (has(CALLBACKS)) add_callback(g, r, future, false); break;
+        case 4: if (has(EXTERNALS) && r->pool == -1) complete(g, r, future); break;
+        case 5: drop(r); break;
+        case 6: {
+            const tpool_error *error = NULL;
+            tpool_status status = CALL(id_of(r), tpool_future_error(future, 0, &error));
+            if (error && status != TPOOL_OK && status != TPOOL_CANCELLED) fail("an error without an end");
+            if (error && error->status == TPOOL_OK) fail("an error of TPOOL_OK");
+            if (error && !error->message) fail("an error without a message");
+            if (error && error->task && r->pool >= 0 && error->task != r->name) fail("task %d: another's name", id_of(r));
+            if (!tpool_future_message(future)) fail("no message");
+            break;
+        }
+        case 7: case 20: (void)CALL(id_of(r), tpool_future_state(future)); break;
+        case 21: case 22: (void)observe(r, future, 0, where & ~(unsigned)PURE); break;
+        default: (void)observe(r, future, patience(g, where, true), where); break;
+        }
+        release(future);
+        break;
+    }
+}
+static void acts(rng *g, unsigned where, int most, int depth) {
+    if (depth > 3 || self()->frame_count > 40) return;
+    if (self()->temp_count > TEMPS - 40 || atomic_load(&self()->depth) > 60) return;
+    for (unsigned n = draw(g, (unsigned)most + 1); n > 0; n--) act(g, where, depth);
+}
+#endif
