@@ -22,7 +22,7 @@
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
  *                       >>manager  >>resources  >>stats
- *      >>platform       threads, locks, waiting on a word:  >>atomics  >>park  >>lock  >>parker
+ *      >>platform       threads, locks, waiting on a word:  >>atomics  >>park  >>lock  >>parker  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>blocks  >>heap
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>watch  >>wait
@@ -124,7 +124,10 @@
  *
  *  Threads. Any call from any thread, tasks and callbacks included, unless its comment says otherwise; none from a
  *  signal handler. Workers start when they are needed, and have asynchronous signals blocked, so that your handlers
- *  run on your own threads. With one worker, tasks of equal priority start in the order submitted, with more in about
+ *  run on your own threads; only SIGPROF and SIGVTALRM, which profilers need, reach them. They have the CPU affinity,
+ *  scheduling policy, priority and niceness of the thread that called tpool_create, whichever thread starts them (those
+ *  of the shared and managed pools: of the main thread), as far as the system allows an unprivileged process to take a
+ *  niceness back; and begin with the default floating-point environment. With one worker, tasks of equal priority start in the order submitted, with more in about
  *  that order. A task may end its thread (thrd_exit, pthread_exit, ExitThread): it is TPOOL_BROKEN then, like those
  *  beneath it on the same stack, and the worker is replaced. What has to run for it (arg_free, callbacks, on_failure,
  *  the finalizer) runs as the thread ends; on Windows it may not wait there for a thread to end, as in any callback of
@@ -1010,6 +1013,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #endif
 #if !defined(CLOCK_MONOTONIC) || (defined(__GLIBC__) && !defined(__USE_MISC)) /* __USE_MISC: syscall() and others */
@@ -1549,11 +1553,11 @@ typedef struct tpool__thread_handle {
 } tpool__thread_handle;
 
 #if defined(TPOOL__UNIX)
-/* Those that a worker blocks: all but what a thread brings upon itself. */
+/* A worker blocks all but what a thread brings upon itself, and what profilers send to the thread that they look at. */
 static void tpool__worker_signals(sigset_t *blocked) {
-    static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT };
+    static const int let_through[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF, SIGVTALRM };
     sigfillset(blocked);
-    for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++) sigdelset(blocked, synchronous[i]);
+    for (size_t i = 0; i < sizeof let_through / sizeof *let_through; i++) sigdelset(blocked, let_through[i]);
 }
 #endif
 
@@ -1563,28 +1567,21 @@ static void tpool__worker_main(void *worker);
 static DWORD WINAPI tpool__worker_entry_win32(LPVOID worker) { tpool__worker_main(worker); return 0; }
 #else
 #if defined(TPOOL__THREADS_C11)
-static int tpool__worker_entry_c11(void *worker) {
-#if defined(TPOOL__UNIX) && !defined(__GLIBC__)
-    sigset_t blocked; /* musl 1.2 starts a C11 thread with all of them blocked */
-    tpool__worker_signals(&blocked);
-    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
-#endif
-    tpool__worker_main(worker);
-    return 0;
-}
+static int tpool__worker_entry_c11(void *worker) { tpool__worker_main(worker); return 0; }
 #endif
 #if defined(TPOOL__UNIX)
 static void *tpool__worker_entry_posix(void *worker) { tpool__worker_main(worker); return NULL; }
 #endif
 #endif
 
-/* Starts a worker's thread, with asynchronous signals blocked from its first instruction. False: refused. */
+/* Starts a worker's thread, with asynchronous signals blocked from its first instruction. False: refused. What the
+ * starter has blocked itself it keeps blocked: the worker's own mask is the worker's to set (tpool__thread_begin). */
 static bool tpool__thread_start(tpool__thread_handle *handle, void *worker, size_t stack_size) {
     bool started = false;
 #if defined(TPOOL__UNIX)
     sigset_t blocked, before;
     tpool__worker_signals(&blocked);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    pthread_sigmask(SIG_BLOCK, &blocked, &before);
 #endif
 #if defined(TPOOL_THREADS_WIN32)
     handle->win32 = CreateThread(NULL, stack_size, tpool__worker_entry_win32, worker,
@@ -1643,6 +1640,162 @@ static void tpool__thread_join(tpool__thread_handle *handle) {
     thrd_join(handle->c11, NULL);
 #endif
 #endif
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>scheduling  Workers are scheduled as the pool's creator is
+ *
+ *  A new thread is scheduled as the thread that starts it, which may be any submitter, or another worker. So a pool
+ *  notes what its creator has, and each worker takes that on as it begins, as far as it differs: CPUs, policy and
+ *  priority, niceness. Where a pool is the whole process', the main thread counts, since whoever asks first for it is
+ *  no more its owner than others. What the system refuses stays as it is: an unprivileged thread cannot take back the
+ *  niceness that it inherited.
+ *
+ *  Rejected: a thread started at create, as a template from which the system makes all others. It would undo that
+ *  niceness too, at the price of a thread that sleeps for each pool.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#if defined(__linux__)
+typedef struct tpool__scheduling {
+    int policy, priority, nice; /* policy -1: not known */
+    size_t size;                /* bytes of the mask; 0: not known */
+    unsigned long cpus[];
+} tpool__scheduling;
+
+#define TPOOL__MASK_WORDS (65536 / CHAR_BIT / sizeof(unsigned long)) /* 65,536 CPUs */
+
+/* A thread's number, or 0 for the calling one. Gives how many bytes the kernel wrote, 0 if it refuses. */
+static size_t tpool__cpus_of(int thread, unsigned long *mask, size_t size) {
+    long bytes = syscall(SYS_sched_getaffinity, thread, size, mask);
+    return bytes > 0 ? (size_t)bytes : 0;
+}
+/* Asks the kernel, since a C library may keep a copy of its own, or refuse. */
+static int tpool__policy_of(int thread, int *priority) {
+    struct sched_param parameters;
+    memset(&parameters, 0, sizeof parameters);
+    int policy = (int)syscall(SYS_sched_getscheduler, thread);
+    if (policy >= 0 && syscall(SYS_sched_getparam, thread, &parameters) != 0) policy = -1;
+    *priority = parameters.sched_priority;
+    return policy;
+}
+
+static tpool__scheduling *tpool__scheduling_note(bool of_process) {
+    enum { RESET_ON_FORK = 0x40000000, DEADLINE = 6 };
+    unsigned long mask[TPOOL__MASK_WORDS];
+    int saved = errno, thread = of_process ? (int)getpid() : 0; /* the main thread's number is the process' */
+    size_t size = tpool__cpus_of(thread, mask, sizeof mask);
+    tpool__scheduling *noted = (tpool__scheduling *)TPOOL_MALLOC(sizeof *noted + size);
+    if (noted) {
+        noted->size = size;
+        if (size) memcpy(noted->cpus, mask, size);
+        noted->policy = tpool__policy_of(thread, &noted->priority);
+        noted->nice = getpriority(PRIO_PROCESS, (id_t)thread);
+        if (noted->policy >= 0 && noted->policy & RESET_ON_FORK) { /* its threads are to begin as ordinary ones */
+            noted->policy &= ~RESET_ON_FORK;
+            if (noted->priority > 0 || noted->policy == DEADLINE) noted->policy = noted->priority = SCHED_OTHER;
+            if (noted->nice < 0) noted->nice = 0;
+        }
+    }
+    errno = saved;
+    return noted;
+}
+static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
+    unsigned long mask[16]; /* of more CPUs: not compared */
+    int priority, policy = tpool__policy_of(0, &priority);
+    if (noted->size && (tpool__cpus_of(0, mask, sizeof mask) != noted->size ||
+                        memcmp(mask, noted->cpus, noted->size) != 0))
+        (void)syscall(SYS_sched_setaffinity, 0, noted->size, noted->cpus);
+    if (noted->policy >= 0 && (policy != noted->policy || priority != noted->priority)) {
+        struct sched_param parameters;
+        memset(&parameters, 0, sizeof parameters);
+        parameters.sched_priority = noted->priority;
+        (void)pthread_setschedparam(pthread_self(), noted->policy, &parameters); /* which renews that copy */
+    }
+    if (getpriority(PRIO_PROCESS, 0) != noted->nice) (void)setpriority(PRIO_PROCESS, 0, noted->nice);
+}
+#elif defined(TPOOL_THREADS_WIN32) /* where a new thread has what the process has, whoever starts it */
+typedef struct tpool__scheduling {
+    bool of_process, has_cpus;
+    int priority;
+    GROUP_AFFINITY cpus;
+} tpool__scheduling;
+static tpool__scheduling *tpool__scheduling_note(bool of_process) {
+    tpool__scheduling *noted = (tpool__scheduling *)TPOOL_MALLOC(sizeof *noted);
+    if (!noted) return NULL;
+    memset(noted, 0, sizeof *noted);
+    noted->of_process = of_process;
+    noted->priority = GetThreadPriority(GetCurrentThread());
+    noted->has_cpus = GetThreadGroupAffinity(GetCurrentThread(), &noted->cpus) != 0;
+    return noted;
+}
+static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
+    GROUP_AFFINITY mine;
+    if (noted->of_process) return;
+    if (noted->has_cpus && GetThreadGroupAffinity(GetCurrentThread(), &mine) &&
+        (mine.Group != noted->cpus.Group || mine.Mask != noted->cpus.Mask))
+        (void)SetThreadGroupAffinity(GetCurrentThread(), &noted->cpus, NULL);
+    if (noted->priority != THREAD_PRIORITY_ERROR_RETURN && noted->priority != GetThreadPriority(GetCurrentThread()))
+        (void)SetThreadPriority(GetCurrentThread(), noted->priority);
+}
+#elif defined(TPOOL__UNIX)
+typedef struct tpool__scheduling {
+    bool known;
+    int policy;
+    struct sched_param parameters;
+} tpool__scheduling;
+static tpool__scheduling *tpool__scheduling_note(bool of_process) {
+    tpool__scheduling *noted = (tpool__scheduling *)TPOOL_MALLOC(sizeof *noted);
+    if (!noted) return NULL;
+    (void)of_process; /* nobody tells which thread is the main one */
+    noted->known = pthread_getschedparam(pthread_self(), &noted->policy, &noted->parameters) == 0;
+    return noted;
+}
+static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
+    int policy;
+    struct sched_param parameters;
+    if (noted->known && pthread_getschedparam(pthread_self(), &policy, &parameters) == 0 &&
+        (policy != noted->policy || parameters.sched_priority != noted->parameters.sched_priority))
+        (void)pthread_setschedparam(pthread_self(), noted->policy, &noted->parameters);
+}
+#else
+typedef struct tpool__scheduling { bool of_process; } tpool__scheduling;
+static tpool__scheduling *tpool__scheduling_note(bool of_process) {
+    tpool__scheduling *noted = (tpool__scheduling *)TPOOL_MALLOC(sizeof *noted);
+    if (noted) noted->of_process = of_process;
+    return noted;
+}
+static void tpool__scheduling_take_on(const tpool__scheduling *noted) { (void)noted; }
+#endif
+
+/* The default floating-point environment, which a new thread has only if its starter has it. By hand, since fesetenv
+ * may be in a library of its own. */
+static inline void tpool__float_default(void) {
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(_WIN32)
+#if defined(__SSE__)
+    uint32_t mxcsr = 0x1f80;
+    __asm__ __volatile__("ldmxcsr %0" : : "m"(mxcsr));
+#endif
+#if !(defined(__FreeBSD__) && defined(__i386__)) /* there it rounds otherwise, and few know how */
+    uint16_t x87 = 0x037f;
+    __asm__ __volatile__("fnclex\n\tfldcw %0" : : "m"(x87));
+#endif
+#elif defined(__GNUC__) && defined(__aarch64__)
+    __asm__ __volatile__("msr fpcr, %0\n\tmsr fpsr, %0" : : "r"((uint64_t)0));
+#elif defined(__GNUC__) && defined(__arm__) && defined(__VFP_FP__) && !defined(__SOFTFP__)
+    __asm__ __volatile__("vmsr fpscr, %0" : : "r"(0));
+#elif defined(__GNUC__) && defined(__riscv_flen)
+    __asm__ __volatile__("fscsr zero");
+#endif
+}
+
+/* A worker's thread begins. */
+static void tpool__thread_begin(const tpool__scheduling *scheduling) {
+#if defined(TPOOL__UNIX)
+    sigset_t blocked; /* not only what the starter had blocked; and musl 1.2 starts a C11 thread with all of them so */
+    tpool__worker_signals(&blocked);
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+#endif
+    tpool__scheduling_take_on(scheduling);
+    tpool__float_default();
 }
 
 /* Names the calling thread "base_index", the base cut so that the index stays. */
@@ -1856,6 +2009,17 @@ static int tpool__quota(int least) {
 }
 #endif
 
+#if defined(__linux__)
+static int tpool__count_cpus(int thread) {
+    unsigned long mask[TPOOL__MASK_WORDS];
+    size_t words = tpool__cpus_of(thread, mask, sizeof mask) / sizeof *mask;
+    int count = 0;
+    for (size_t i = 0; i < words; i++)
+        for (unsigned long word = mask[i]; word; word &= word - 1) count++;
+    return count;
+}
+#endif
+
 TPOOL_API int tpool_cpu_count(void) {
     int count = 1;
 #if defined(TPOOL_THREADS_WIN32)
@@ -1870,12 +2034,9 @@ TPOOL_API int tpool_cpu_count(void) {
     }
 #elif defined(__linux__)
     int saved = errno;
-    unsigned long mask[1024]; /* up to 65,536 CPUs; the kernel tells how many bytes it wrote */
-    memset(mask, 0, sizeof mask);
-    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
-    count = 0;
-    for (size_t i = 0; bytes > 0 && i < (size_t)bytes / sizeof *mask; i++)
-        for (unsigned long word = mask[i]; word; word &= word - 1) count++;
+    int main_thread = (int)getpid(), mine = tpool__count_cpus(0);
+    count = tpool__count_cpus(main_thread); /* the process', as one thread that is bound to a CPU does not make it one */
+    if (count < mine) count = mine;
     if (count == 0) count = (int)sysconf(_SC_NPROCESSORS_ONLN);
     count = tpool__quota(count);
     errno = saved;
@@ -2314,9 +2475,10 @@ struct tpool {
     bool ordered;               /* every task goes through the heap */
     bool measured;
     bool shared;                /* a dual pool */
-    tpool_manager *manager;     /* of a managed pool; under tpool__process.lock until that is handed out */
+    tpool_manager *manager;     /* of a managed pool; never changes */
     tpool_config config;
     char name[64];
+    tpool__scheduling *scheduling; /* of its workers; never changes */
     tpool *next, *previous;     /* all pools, under tpool__process.lock */
     tpool *heir;                /* shut down when this one has ended, with heir_flags */
     unsigned heir_flags;
@@ -2363,7 +2525,7 @@ static struct {
     tpool *pools;
     tpool *inherited;           /* the parent's, untouched: kept in sight of leak checkers */
     bool unpooled;              /* blocks come from TPOOL_MALLOC one by one, for the tools that watch memory; P8 */
-    unsigned named;
+    tpool__word named;
 } tpool__process;
 
 static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
@@ -4489,6 +4651,7 @@ static void tpool__worker_main(void *argument) {
     tpool__worker *worker = (tpool__worker *)argument;
     tpool *pool = worker->pool;
     tpool__thread *self = tpool__self();
+    tpool__thread_begin(pool->scheduling);
     tpool__thread_name(pool->name, worker->index);
     tpool__thread_join(&worker->left); /* if one has ended here, it has long left its tasks */
     self->worker = worker;
@@ -5502,8 +5665,24 @@ static tpool_status tpool__config_check(const tpool_config *config, int *max_wor
     return TPOOL_OK;
 }
 
-/* Under tpool__process.lock. */
-static tpool_status tpool__create(tpool **created, const tpool_config *config, bool shared) {
+static bool tpool__unlist(tpool *pool);
+static void tpool__free(tpool *pool);
+
+static void tpool__free_memory(tpool *pool) {
+    if (pool->measures) TPOOL_FREE((void *)pool->measures);
+    if (pool->scheduling) TPOOL_FREE(pool->scheduling);
+    tpool__free_aligned(pool);
+}
+
+/* Of a pool that nobody uses any more: the exit handler may, as a visitor, until it is taken from the list. */
+static void tpool__discard(tpool *pool) {
+    tpool__server_stop(pool); /* still listed: a fork meanwhile must find what to close */
+    while (!tpool__unlist(pool)) tpool__yield();
+    tpool__free(pool);
+}
+
+/* No lock is held: the system runs the program's fork handlers where a process is started. */
+static tpool_status tpool__create(tpool **created, const tpool_config *config, bool shared, tpool_manager *manager) {
     static const tpool_config defaults = { 0 };
     int max_workers = 1;
     if (!config) config = &defaults;
@@ -5513,44 +5692,42 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
     pool->measured = config->measure;
-    if (pool->measured && !(pool->measures = tpool__measures_new())) {
-        tpool__free_aligned(pool);
+    pool->scheduling = tpool__scheduling_note(shared || manager); /* whoever comes first asks for all */
+    if (pool->measured) pool->measures = tpool__measures_new();
+    if (!pool->scheduling || (pool->measured && !pool->measures)) {
+        tpool__free_memory(pool);
         return TPOOL_NO_MEMORY;
     }
-    tpool__process.named++;
+    unsigned number = (unsigned)tpool__add_relaxed(&tpool__process.named, 1) + 1; /* relaxed: a number, and no more */
     if (config->name) snprintf(pool->name, sizeof pool->name, "%s", config->name);
-    else snprintf(pool->name, sizeof pool->name, "tpool%u", tpool__process.named);
+    else snprintf(pool->name, sizeof pool->name, "tpool%u", number);
     pool->config.name = pool->name;
     pool->capacity = config->queue_capacity;
     pool->ordered = pool->capacity && config->on_full == TPOOL_FULL_DROP_OLDEST;
     pool->shared = shared;
+    pool->manager = manager;
     pool->room_end = &pool->room;
     /* relaxed: the pool is not shared yet; tpool__process.lock or the caller hands it on */
     tpool__store_relaxed(&pool->max_workers, (uintptr_t)max_workers);
     tpool__store_relaxed(&pool->gate, TPOOL__ROOM);
     pool->generation = tpool__load_relaxed(&tpool__process.generation);
-    pool->home = (uintptr_t)pool | (tpool__process.named % 64 << 6) | (pool->generation & TPOOL__GENERATIONS);
-    status = tpool__server_start(pool);
-    if (status != TPOOL_OK) {
-        tpool__free_aligned(pool);
-        return status;
-    }
+    pool->home = (uintptr_t)pool | (number % 64 << 6) | (pool->generation & TPOOL__GENERATIONS);
+    tpool__lock(&tpool__process.lock);
     pool->next = tpool__process.pools;
     if (pool->next) pool->next->previous = pool;
     tpool__process.pools = pool;
     tpool__add_relaxed(&tpool__process.pool_count, 1); /* relaxed: read as a hint, or under the depot's lock */
-    *created = pool;
-    return TPOOL_OK;
+    tpool__unlock(&tpool__process.lock);
+    status = tpool__server_start(pool);
+    if (status != TPOOL_OK) tpool__discard(pool);
+    else *created = pool;
+    return status;
 }
 
 TPOOL_API tpool_status tpool_create(tpool **pool, const tpool_config *config) {
     if (!pool) return TPOOL_INVALID;
     *pool = NULL;
-    if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
-    tpool__lock(&tpool__process.lock);
-    tpool_status status = tpool__create(pool, config, false);
-    tpool__unlock(&tpool__process.lock);
-    return status;
+    return tpool__process_ready() ? tpool__create(pool, config, false, NULL) : TPOOL_NO_MEMORY;
 }
 
 /* Sets and clears flags of `attention`, so that on return everybody acts on them. */
@@ -5960,8 +6137,7 @@ static void tpool__free(tpool *pool) {
     }
     tpool__lane_free(&pool->inject);
     if (pool->heap) TPOOL_FREE(pool->heap);
-    if (pool->measures) TPOOL_FREE((void *)pool->measures);
-    tpool__free_aligned(pool);
+    tpool__free_memory(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
         tpool__cache_flush(tpool__self());
         tpool__depot_trim();
@@ -7374,22 +7550,26 @@ static struct {             /* under tpool__process.lock */
 static tpool *tpool__dual_get(int which) {
     if (!tpool__process_ready()) return NULL;
     tpool__lock(&tpool__process.lock);
-    tpool *pool = tpool__dual.pool[which];
+    tpool *pool = tpool__dual.pool[which], *created = NULL;
+    tpool_config config = { 0 };
+    if (tpool__dual.configured[which]) config = tpool__dual.config[which];
+    tpool__unlock(&tpool__process.lock);
+    if (pool) return pool;
+    if (!config.name) config.name = which == 0 ? "high" : "low";
+    if (config.max_workers == 0) {
+        int cpus = tpool_cpu_count();
+        config.max_workers = cpus > 4 ? cpus : 4;
+        if (config.max_workers < config.min_workers) config.max_workers = config.min_workers;
+    }
+    if (tpool__create(&created, &config, true, NULL) != TPOOL_OK) return NULL;
+    tpool__lock(&tpool__process.lock);
+    pool = tpool__dual.pool[which];
     if (!pool) {
-        tpool_config config = { 0 };
-        if (tpool__dual.configured[which]) config = tpool__dual.config[which];
-        if (!config.name) config.name = which == 0 ? "high" : "low";
-        if (config.max_workers == 0) {
-            int cpus = tpool_cpu_count();
-            config.max_workers = cpus > 4 ? cpus : 4;
-            if (config.max_workers < config.min_workers) config.max_workers = config.min_workers;
-        }
-        if (tpool__create(&pool, &config, true) == TPOOL_OK) {
-            tpool__dual.pool[which] = pool;
-            if (tpool__dual.shut) tpool__or_relaxed(&pool->attention, TPOOL__SHUT); /* relaxed: not shared yet */
-        }
+        tpool__dual.pool[which] = pool = created;
+        if (tpool__dual.shut) tpool__or_relaxed(&pool->attention, TPOOL__SHUT); /* relaxed: not shared yet */
     }
     tpool__unlock(&tpool__process.lock);
+    if (pool != created) tpool__discard(created); /* another thread was faster */
     return pool;
 }
 TPOOL_API tpool *tpool_high_level(void) { return tpool__dual_get(0); }
@@ -7588,14 +7768,11 @@ static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_
     memset(entry, 0, sizeof *entry);
     entry->workers = config.max_workers = workers;
     entry->kind = config.kind = kind;
-    tpool_status status = tpool_create(&entry->pool, &config);
+    tpool_status status = tpool__create(&entry->pool, &config, false, manager);
     if (status != TPOOL_OK) {
         TPOOL_FREE(entry);
         return status;
     }
-    tpool__lock(&tpool__process.lock); /* the exit handler looks at it */
-    entry->pool->manager = manager;
-    tpool__unlock(&tpool__process.lock);
     if (manager->count == manager->chains) tpool__chains_double(manager);
     tpool__list_in(manager, entry);
     manager->count++;
@@ -7748,13 +7925,17 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
     if (!tpool__process_ready()) return NULL;
     tpool_manager *manager = tpool__load_acquire(&tpool__global_manager); /* P12 */
     if (manager) return manager;
+    tpool_manager *created = tpool__manager_new(NULL);
+    if (!created) return NULL;
     tpool__lock(&tpool__process.lock);
     manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: written under the lock */
-    if (!manager && (manager = tpool__manager_new(NULL)) != NULL) {
+    if (!manager) {
+        manager = created;
         manager->shut = manager->over = tpool__global_over;
         tpool__store_release(&tpool__global_manager, manager); /* P12 */
     }
     tpool__unlock(&tpool__process.lock);
+    if (manager != created) TPOOL_FREE(created); /* another thread was faster */
     return manager;
 }
 
@@ -8918,6 +9099,7 @@ static void *tpool__work_here(void *unused) {
     (void)unused;
     memset(&message, 0, sizeof message);
     tpool__here.thread = self;
+    tpool__float_default();
     (void)tpool__arm(self);
     tpool__context_push(self, &context, TPOOL__IN_SETUP, NULL);
     bool ready = !config->initializer || config->initializer(config->context);

@@ -81,7 +81,7 @@ for fault in "$@"; do
     fuzz_*) source=$tests/fuzz/$program.c ;;
     stress_*) flags='-std=gnu11 -DTPOOL_IMPLEMENTATION' libraries=-lcmocka ;;
     model_*) source=$tests/model/${program#model_}.c flags='-fsanitize=thread -DTPOOL_THREADS_POSIX' ;;
-    test_*) libraries="$tests/impl.c -lcmocka" ;;
+    test_*) libraries="$tests/impl.c -lcmocka -lm" ;;
     white_*) libraries=-lcmocka ;;
     esac
     run="$folder/$program"

@@ -713,6 +713,8 @@ static long schedule_syscall(const char *function, int line, long number, ...) {
         memset(mask, 0, size);
         for (int i = 0; i < S->cpus; i++) mask[i / 8] |= (unsigned char)(1u << i % 8);
         result = 128;
+    } else if (number == SYS_sched_getscheduler || number == SYS_sched_getparam) { /* 0: an ordinary thread */
+        result = 0;
 #if defined(SYS_membarrier)
     } else if (number == SYS_membarrier) { /* accesses are in order here anyway */
         result = 0;
