@@ -127,11 +127,11 @@
  *  run on your own threads; only SIGPROF and SIGVTALRM, which profilers need, reach them. They have the CPU affinity,
  *  scheduling policy, priority and niceness of the thread that called tpool_create, whichever thread starts them (those
  *  of the shared and managed pools: of the main thread), as far as the system allows an unprivileged process to take a
- *  niceness back; and begin with the default floating-point environment. With one worker, tasks of equal priority start in the order submitted, with more in about
- *  that order. A task may end its thread (thrd_exit, pthread_exit, ExitThread): it is TPOOL_BROKEN then, like those
- *  beneath it on the same stack, and the worker is replaced. What has to run for it (arg_free, callbacks, on_failure,
- *  the finalizer) runs as the thread ends; on Windows it may not wait there for a thread to end, as in any callback of
- *  FlsAlloc.
+ *  niceness back; and begin with the default floating-point environment. With one worker, tasks of equal priority start
+ *  in the order submitted, with more in about that order. A task may end its thread (thrd_exit, pthread_exit,
+ *  ExitThread): it is TPOOL_BROKEN then, like those beneath it on the same stack, and the worker is replaced. What has
+ *  to run for it (arg_free, callbacks, on_failure, the finalizer) runs as the thread ends; on Windows it may not wait
+ *  there for a thread to end, as in any callback of FlsAlloc.
  *
  *  Time. Relative limits in nanoseconds, int64_t, on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
  *
