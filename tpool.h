@@ -2200,6 +2200,7 @@ struct tpool__outcome {
     void *payload;
     size_t size;
     void (*payload_free)(void *payload);
+    bool is_timeout;            /* an error: the process was killed at the end of a tpool_run_with_timeout */
 };
 
 /* Why a task ended without having been run to its end. */
@@ -2224,6 +2225,7 @@ struct tpool__extra {
     int64_t expires_at;         /* 0: never */
     int64_t run_limit_ns;
     int64_t started_at;         /* set where run_limit_ns is */
+    int64_t timeout_at;         /* 0: never; then the process that runs it is killed: tpool_run_with_timeout */
     struct tpool__large *large; /* the copied bytes, where they do not follow it; the claimer's, who gives them back */
     tpool__outcome ended;       /* the error of a task that ended otherwise than by itself, with its name */
 };
@@ -2537,6 +2539,7 @@ static void tpool__wake_one(tpool *pool);
 static void tpool__publish(tpool_future *future, tpool_status status);
 
 /* What the rest knows of processes; see >>processes-implementation. Those about a child do nothing for a thread. */
+static tpool_status tpool__descriptors_check(const tpool_config *config);
 static tpool_status tpool__server_start(tpool *pool);
 static void tpool__server_stop(tpool *pool);
 static bool tpool__child_attach(tpool__worker *worker);
@@ -2547,7 +2550,6 @@ static bool tpool__child_revive(tpool__worker *worker);
 static void tpool__child_stop(tpool__worker *worker);
 static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_fn fn);
 static void tpool__stop_in_child(tpool *pool, const tpool_future *task, bool cut);
-static bool tpool__kill_in_child(tpool *pool, const tpool_future *task);
 static tpool_status tpool__kill_children(tpool *pool);
 static inline bool tpool__is_here(const tpool_future *task);
 static bool tpool__stops_here(const tpool_future *task);
@@ -3520,8 +3522,9 @@ static inline bool tpool__needs_extra(const tpool_task *task) {
                     task->run_limit_ns > 0);
 }
 
-/* How far the library's own tasks, the chunks of a map and the helpers of a loop, may go past what forbids a submit. */
-typedef enum tpool__force { TPOOL__AS_ASKED, TPOOL__PAST_CAPACITY, TPOOL__PAST_SHUTDOWN } tpool__force;
+/* How far the library's own tasks, the chunks of a map and the helpers of a loop, may go past what forbids a submit.
+ * TIMED is as asked, and the deadline goes with the task: a process that runs it then is killed. */
+typedef enum tpool__force { TPOOL__AS_ASKED, TPOOL__TIMED, TPOOL__PAST_CAPACITY, TPOOL__PAST_SHUTDOWN } tpool__force;
 
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 
@@ -3541,17 +3544,19 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     entry.arg = arg;
     entry.block = NULL;
     entry.stamp = pool->measured ? tpool__stamp(tpool__clock()) : 0;
+    bool timed = force == TPOOL__TIMED && pool->server && deadline != TPOOL_FOREVER;
     if (future || tpool__needs_extra(task) || pool->ordered) {
         tpool_future *block = tpool__block_new(tpool__self());
         if (!block) return TPOOL_NO_MEMORY;
         void *value = arg;
         tpool__extra *extra = NULL;
-        if (tpool__needs_extra(task)) {
+        if (tpool__needs_extra(task) || timed) {
             extra = tpool__extra_new(pool, task, &value);
             if (!extra) {
                 tpool__block_free(block);
                 return TPOOL_NO_MEMORY;
             }
+            extra->timeout_at = timed ? deadline : 0;
         }
         tpool__block_init(block, pool, fn, value, extra,
                           TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
@@ -3677,7 +3682,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 
     tpool__latch(&lane->lock);
     uint32_t attention = tpool__attention(pool);
-    if (!TPOOL__LIKELY(!(attention & TPOOL__CANCELLED)) && force != TPOOL__AS_ASKED) {
+    if (!TPOOL__LIKELY(!(attention & TPOOL__CANCELLED)) && force > TPOOL__TIMED) {
         tpool__unlatch(&lane->lock);
         return TPOOL_SHUTDOWN;
     }
@@ -3693,7 +3698,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         tpool__unlatch(&lane->lock);
         return tpool__enqueue_first(pool, entry, deadline, force);
     }
-    if (pool->capacity && force == TPOOL__AS_ASKED && tpool__waiting(pool) >= pool->capacity) {
+    if (pool->capacity && force <= TPOOL__TIMED && tpool__waiting(pool) >= pool->capacity) {
         tpool__unlatch(&lane->lock);
         return tpool__enqueue_full(pool, entry, deadline);
     }
@@ -4694,7 +4699,7 @@ static void tpool__worker_main(void *argument) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>run  W5: the task runs
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__FIXED(status, code, text) { TPOOL__ERROR, true, { status, code, text, NULL }, NULL, 0, NULL }
+#define TPOOL__FIXED(status, code, text) { TPOOL__ERROR, true, { status, code, text, NULL }, NULL, 0, NULL, false }
 static const tpool__outcome tpool__fixed_errors[] = { /* by tpool__reason */
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was cancelled before it started."),
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was dropped from a full queue."),
@@ -5654,9 +5659,10 @@ static tpool_status tpool__config_check(const tpool_config *config, int *max_wor
         (unsigned)config->on_full > (unsigned)TPOOL_FULL_DROP_OLDEST)
         return TPOOL_INVALID;
     if (config->descriptor_count && !config->descriptors) return TPOOL_INVALID;
-#if !defined(TPOOL__PROCESSES)
-    if (config->kind == TPOOL_PROCESSES) return TPOOL_UNSUPPORTED;
-#endif
+    if (config->kind == TPOOL_PROCESSES) {
+        tpool_status status = tpool__descriptors_check(config);
+        if (status != TPOOL_OK) return status;
+    }
     *max_workers = config->max_workers;
     if (*max_workers == 0) {
         *max_workers = tpool_workers_for(TPOOL_WORK_MIXED);
@@ -6248,14 +6254,18 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     if (!pool) pool = tpool_low_level();
     if (!pool) return TPOOL_NO_MEMORY;
     tpool_future *own = NULL;
-    tpool_status status = tpool__submit_task(pool, task, &own, deadline, TPOOL__AS_ASKED);
+    tpool_status status = tpool__submit_task(pool, task, &own, deadline, TPOOL__TIMED);
     if (status != TPOOL_OK) return status;
     status = tpool__await(own, deadline);
     if (status == TPOOL_OK) {
         status = tpool__end_of(own);
     } else if (!tpool_future_cancel(own)) {
-        tpool_future_request_stop(own);
-        if (!tpool__kill_in_child(pool, own) && tpool__is_done(own)) status = tpool__end_of(own);
+        tpool_future_request_stop(own); /* a process is killed by its proxy, which has had the limit from the start */
+        if (tpool__is_done(own)) status = tpool__end_of(own);
+    }
+    if (status == TPOOL_BROKEN && pool->server) {
+        const tpool__outcome *outcome = tpool__outcome_load(own);
+        if (outcome && outcome->is_timeout) status = TPOOL_TIMEOUT;
     }
     if (future) *future = own;
     else tpool_future_release(own);
@@ -8622,7 +8632,9 @@ static inline uint32_t tpool__page_told(tpool__page *page, uintptr_t *used) {
 enum { /* program to worker */
     TPOOL__RUN = 1, TPOOL__RUN_ITEMS, TPOOL__ROOM_MADE, TPOOL__GO_ON, TPOOL__END,
     /* worker to program */
-    TPOOL__READY, TPOOL__UNREADY, TPOOL__DONE, TPOOL__ROOM_WANTED, TPOOL__ITEMS_FULL
+    TPOOL__READY, TPOOL__UNREADY, TPOOL__DONE, TPOOL__ROOM_WANTED, TPOOL__ITEMS_FULL,
+    /* server to program, in the worker's place */
+    TPOOL__GONE
 };
 enum { /* how a task, or an item of a map, ended */
     TPOOL__A_VALUE = 1, TPOOL__SOME_BYTES, TPOOL__BYTES_AT, TPOOL__AN_ERROR, TPOOL__NO_ROOM
@@ -8664,25 +8676,38 @@ typedef struct tpool__notice { /* server to proxy */
 } tpool__notice;
 enum { TPOOL__FORKED = 1, TPOOL__NOT_FORKED, TPOOL__ENDED };
 
+/* What the program, the keeper and the server share, and no worker. Relaxed, all of it: each tells the others by a
+ * message, or by its end, that there is something to see. */
+enum { TPOOL__LIFE_WORKERS = 65000 };
+typedef struct tpool__life {
+    tpool__u32 beats;           /* the server counts what it does: its sign of life */
+    tpool__u32 generation;      /* which server it is, from 1 */
+    tpool__u32 workers;         /* how many it has, of which the first LIFE_WORKERS are: */
+    tpool__u32 pids[TPOOL__LIFE_WORKERS];
+} tpool__life;
+
 /* The program's view of the server and of one worker. */
 struct tpool__server {
-    int control;
-    pid_t pid;
+    int control, keeper;        /* sockets */
+    pid_t pid, keeper_pid;
+    tpool__life *life;
 };
 typedef enum tpool__killed_for { TPOOL__NOT_KILLED, TPOOL__KILLED_LATE, TPOOL__KILLED_TIMEOUT, TPOOL__KILLED_ALL,
                                  TPOOL__KILLED_DAMAGED } tpool__killed_for;
 struct tpool__child {
     tpool__server *server;      /* never changes */
     tpool__lock_word lock;      /* guards: */
-    tpool_future *task;         /* what runs there */
-    tpool__killed_for killed_for;
+    tpool_future *task;         /* what runs there, or is to */
+    bool cut;                   /* nobody wants its further items */
+    tpool__killed_for killed_for; /* the process that there is: remembered until it is known to be gone */
     int requests, replies, status, memory; /* -1: none */
+    tpool__page *page;          /* set and cleared under the lock */
     /* the proxy's: */
     bool greeted;
+    unsigned stillborn;         /* how many in a row have died before they were ready */
     pid_t pid;
     uint32_t number;
     uint64_t memory_size;
-    tpool__page *page;
     tpool__window argument, result;
 };
 
@@ -8693,6 +8718,7 @@ static struct {
     tpool_future block;
     tpool__extra extra;
     int requests, replies, memory;
+    pid_t server;               /* its parent */
     uint32_t number;
     tpool__page *page;
     tpool__window argument, result;
@@ -8704,11 +8730,28 @@ static struct {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Descriptors and shared memory
  * ----------------------------------------------------------------------------------------------------------------- */
-static int tpool__close_on_exec(int fd) {
-    if (fd >= 0 && fd < 3) { /* the program runs without its standard ones: those numbers are not ours */
-        int higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-        close(fd);
-        fd = higher;
+/* Where the library's descriptors begin, out of the way of the program's own, which take the lowest numbers that are
+ * free. In the helpers and the workers above all that were open at create, since the program's code may go on to use
+ * numbers that it believes to be its own (syslog's socket, a FILE), though they are closed there. */
+static int tpool__descriptors_from;
+static int tpool__lowest_descriptor(void) {
+    struct rlimit limit;
+    int from = 512;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < 1024)
+        from = (int)(limit.rlim_cur / 2);
+    if (from < tpool__descriptors_from) from = tpool__descriptors_from;
+    return from < 3 ? 3 : from;
+}
+/* Moves it there, if there is room; else it stays, if it is none of the standard ones. */
+static int tpool__move_up(int fd) {
+    int from = tpool__lowest_descriptor();
+    if (fd >= 0 && fd < from) {
+        int higher = fcntl(fd, F_DUPFD_CLOEXEC, from);
+        if (higher < 0 && fd < 3) higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (higher >= 0 || fd < 3) {
+            close(fd);
+            fd = higher;
+        }
     }
 #if !defined(TPOOL__LINUX_PROCESSES) /* there they are made so */
     if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -8720,8 +8763,8 @@ static void tpool__close(int *fd) {
     *fd = -1;
 }
 static bool tpool__both(int ends[2], int failed) {
-    ends[0] = failed ? -1 : tpool__close_on_exec(ends[0]);
-    ends[1] = failed ? -1 : tpool__close_on_exec(ends[1]);
+    ends[0] = failed ? -1 : tpool__move_up(ends[0]);
+    ends[1] = failed ? -1 : tpool__move_up(ends[1]);
     if (ends[0] >= 0 && ends[1] >= 0) return true;
     tpool__close(&ends[0]);
     tpool__close(&ends[1]);
@@ -8742,21 +8785,26 @@ static bool tpool__socket_pair(int ends[2]) {
 #endif
 }
 
+/* What cannot be sealed: there a worker that cuts it short takes the program with it. */
+static inline int tpool__memory_file(void) {
+    char path[] = "/tmp/tpoolXXXXXX"; /* for its owner only, and gone at once */
+    int fd = mkstemp(path);
+    if (fd >= 0) unlink(path);
+    return tpool__move_up(fd);
+}
 /* Memory without a name. */
 static int tpool__memory_create(void) {
     int fd = -1;
 #if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_memfd_create)
-    fd = tpool__close_on_exec((int)syscall(SYS_memfd_create, "tpool", 1u | 2u /* MFD_CLOEXEC, MFD_ALLOW_SEALING */));
+    fd = tpool__move_up((int)syscall(SYS_memfd_create, "tpool", 1u | 2u /* MFD_CLOEXEC, MFD_ALLOW_SEALING */));
     /* F_ADD_SEALS: F_SEAL_SHRINK and F_SEAL_SEAL. A worker that cut it short would kill the program with SIGBUS. */
     if (fd >= 0) fcntl(fd, 1033, 0x0001 | 0x0002);
+    else if (errno != EMFILE && errno != ENFILE) fd = tpool__memory_file(); /* a sandbox that forbids that call */
 #elif !defined(TPOOL__PLAIN_POSIX) && defined(MFD_ALLOW_SEALING) && defined(F_ADD_SEALS)
-    fd = tpool__close_on_exec(memfd_create("tpool", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    fd = tpool__move_up(memfd_create("tpool", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (fd >= 0) fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK);
-#else /* what follows cannot be sealed: there a worker that cuts it short takes the program with it */
-    char path[] = "/tmp/tpoolXXXXXX"; /* for its owner only, and gone at once */
-    fd = mkstemp(path);
-    if (fd >= 0) unlink(path);
-    fd = tpool__close_on_exec(fd);
+#else
+    fd = tpool__memory_file();
 #endif
     return fd;
 }
@@ -8794,6 +8842,25 @@ static bool tpool__write_message(int fd, const tpool__message *message) {
     do n = write(fd, message, sizeof *message);
     while (n < 0 && errno == EINTR);
     return n == (ssize_t)sizeof *message;
+}
+/* The same on a thread of the program's, where SIGPIPE is blocked: it shall not stay pending there, for code of the
+ * program's to find. */
+static bool tpool__write_quietly(int fd, const tpool__message *message) {
+    if (tpool__write_message(fd, message)) return true;
+    int error = errno, number;
+    sigset_t pipe, pending;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    if (error == EPIPE && sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1)
+        (void)sigwait(&pipe, &number);
+    errno = error;
+    return false;
+}
+/* For poll: in milliseconds, rounded up, and no more than fits. */
+static int tpool__poll_time(int64_t deadline) {
+    int64_t left = tpool_until(deadline);
+    if (left == TPOOL_FOREVER) return -1;
+    return left > TPOOL_SEC(1000) ? 1000000 : (int)((left + 999999) / 1000000);
 }
 
 #if defined(MSG_NOSIGNAL)
@@ -8853,7 +8920,7 @@ static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PAS
     for (size_t i = 0; i < TPOOL__PASSED; i++) {
         fds[i] = -1;
         if (i < count) memcpy(&fds[i], CMSG_DATA(head) + i * sizeof(int), sizeof(int));
-        fds[i] = tpool__close_on_exec(fds[i]);
+        fds[i] = tpool__move_up(fds[i]);
     }
     if (count == TPOOL__PASSED) return 1;
     for (size_t i = 0; i < TPOOL__PASSED; i++) tpool__close(&fds[i]);
@@ -9090,6 +9157,7 @@ static void tpool__run_items_here(const tpool__message *request) {
 }
 
 static tpool *tpool__here_pool;     /* as it was when the pool was created */
+static void tpool__end_with_server(pid_t server);
 
 static void *tpool__work_here(void *unused) {
     const tpool_config *config = &tpool__here_pool->config;
@@ -9105,6 +9173,7 @@ static void *tpool__work_here(void *unused) {
     bool ready = !config->initializer || config->initializer(config->context);
     if (self->context != &context) _exit(0); /* it forked, and this is the child */
     tpool__context_pop(self, &context);
+    if (config->initializer) tpool__end_with_server(tpool__here.server); /* it may have changed its credentials */
     tpool__reply(&message, ready ? TPOOL__READY : TPOOL__UNREADY);
     while (ready && tpool__read_all(tpool__here.requests, &message, sizeof message)) {
         tpool__here.number = message.number;
@@ -9145,18 +9214,19 @@ static void tpool__forget_here(void) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  The server
+ *  The keeper and the server
  * ----------------------------------------------------------------------------------------------------------------- */
-typedef struct tpool__slot_of_server {
+typedef struct tpool__served {
     pid_t pid;
-    int status, replies;        /* -1: the proxy does not care any more */
+    int status, replies;        /* status -1: the proxy does not care any more */
     int32_t stopped;
 } tpool__served;
 
+/* This process, if it is the keeper or the server. */
 static struct {
-    int control, children, alive, program; /* children: a pipe that SIGCHLD writes to; alive: the spare reads its end */
-    int children_write, server_alive;
-    pid_t spare;
+    int control, program;       /* program: ends with it, -1 where there is no such thing */
+    int children, children_write; /* a pipe that SIGCHLD writes to */
+    tpool__life *life;
     tpool__served *served;
     struct pollfd *polled;
     size_t count, room;
@@ -9221,6 +9291,25 @@ static void tpool__note_descriptors(const int *fds, size_t count) {
         if (fds[i] > tpool__serving.highest) tpool__serving.highest = fds[i];
 }
 
+/* The highest descriptor that is open in this process, of one thread. */
+static int tpool__highest_descriptor(void) {
+    struct rlimit limit;
+    int end = 65536, highest = 2;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)end) end = (int)limit.rlim_cur;
+#if defined(TPOOL__LINUX_PROCESSES)
+    char text[4096];
+    int status = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    ssize_t size = status < 0 ? -1 : read(status, text, sizeof text - 1);
+    if (status >= 0) close(status);
+    text[size < 0 ? 0 : size] = 0;
+    const char *slots = strstr(text, "FDSize:");
+    if (slots) end = (int)strtol(slots + 7, NULL, 10); /* whatever the limit is by now */
+#endif
+    for (int fd = 3; fd < end; fd++)
+        if (fcntl(fd, F_GETFD) >= 0) highest = fd;
+    return highest;
+}
+
 /* What was caught is not, as after exec; what was ignored stays so. Before any signal is unblocked. */
 static void tpool__signals_to_default(void) {
     for (int number = 1; number < 65; number++) {
@@ -9233,19 +9322,27 @@ static void tpool__signals_to_default(void) {
     }
 }
 
+/* The kernel kills this process with the server. A change of credentials undoes that, as in an initializer. */
+static void tpool__end_with_server(pid_t server) {
+#if defined(TPOOL__LINUX_PROCESSES)
+    prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0ul, 0ul, 0ul);
+#endif
+    if (getppid() != server) _exit(1); /* it has died before that call */
+}
+
 /* Becomes a worker; never returns. */
 static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int fds[TPOOL__PASSED]) {
     tpool__here.requests = fds[0];
     tpool__here.replies = fds[1];
     tpool__here.memory = fds[2];
-#if defined(TPOOL__LINUX_PROCESSES)
-    prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0ul, 0ul, 0ul);
-#endif
-    if (getppid() != server) _exit(1); /* it has died before that call */
+    tpool__here.server = server;
+    (void)setpgid(0, 0); /* it is killed with what it starts, and a signal to its group goes to no other worker */
+    tpool__end_with_server(server);
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = SIG_DFL;
     sigaction(SIGCHLD, &action, NULL);
+    (void)munmap((void *)tpool__serving.life, sizeof *tpool__serving.life);
     tpool__close_inherited(&pool->config, fds, 3, tpool__serving.highest);
     tpool__thread_name(pool->name, (int)index);
     tpool__extent page = { 0, TPOOL__PAGE_SIZE };
@@ -9294,6 +9391,15 @@ static bool tpool__serving_room(void) {
     return true;
 }
 
+/* What tpool__life says; all relaxed: see there. The number of a worker stands there for as long as it is a child. */
+static void tpool__beat(void) { tpool__add_relaxed(&tpool__serving.life->beats, 1); }
+static void tpool__note_worker(size_t i) {
+    tpool__life *life = tpool__serving.life;
+    if (i < tpool__serving.count && i < TPOOL__LIFE_WORKERS)
+        tpool__store_relaxed(&life->pids[i], (uint32_t)tpool__serving.served[i].pid);
+    tpool__store_relaxed(&life->workers, (uint32_t)tpool__serving.count);
+}
+
 static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSED]) {
     pid_t server = getpid(), pid = -1;
     int error = ENOMEM;
@@ -9311,47 +9417,61 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
         close(fds[3]);
         return;
     }
+    (void)setpgid(pid, pid); /* the worker does so too: whoever comes first */
     tpool__served *served = &tpool__serving.served[tpool__serving.count++];
     served->pid = pid;
     served->replies = fds[1];
     served->status = fds[3];
     served->stopped = 0;
+    tpool__note_worker(tpool__serving.count - 1);
     tpool__notify_proxy(served->status, TPOOL__FORKED, (int32_t)pid, 0);
 }
 
-static void tpool__make_spare(tpool *pool);
+/* With all that it has started and that has not left its group. It is a child that has not been waited for, so the
+ * number is its own, and its group's. */
+static void tpool__kill_worker(pid_t pid) {
+    kill(-pid, SIGKILL);
+    kill(pid, SIGKILL); /* it may have gone into another group */
+}
 
-/* Everything that has changed with the children: what has stopped is killed, since nobody would ever let it go on. */
-static void tpool__reap(tpool *pool) {
+/* The proxy is told twice: by a notice, and where it waits, in the worker's place. So it need not be the end of the
+ * pipe that tells it, which somebody may hold whom the task has left behind. */
+static void tpool__serve_end(tpool__served *served, int how) {
+    tpool__message message;
+    memset(&message, 0, sizeof message);
+    message.kind = TPOOL__GONE;
+    tpool__notify_proxy(served->status, TPOOL__ENDED, how, served->stopped);
+    tpool__close(&served->status);
+    (void)tpool__write_message(served->replies, &message); /* full: then there is something to read */
+    tpool__close(&served->replies);
+    *served = tpool__serving.served[--tpool__serving.count];
+    tpool__note_worker((size_t)(served - tpool__serving.served));
+}
+
+/* Everything that has changed with the children. What has stopped is killed, since nobody would ever let it go on; what
+ * one has left in its group that did not end by itself, likewise, before its number can be another's. */
+static void tpool__reap(void) {
     for (;;) {
+        siginfo_t change;
         int how;
-        pid_t pid = waitpid(-1, &how, WNOHANG | WUNTRACED);
-        if (pid <= 0) return;
-        if (pid == tpool__serving.spare && !WIFSTOPPED(how)) {
-            tpool__serving.spare = -1;
-            tpool__make_spare(pool);
-            continue;
-        }
+        memset(&change, 0, sizeof change);
+        if (waitid(P_ALL, 0, &change, WEXITED | WSTOPPED | WNOHANG | WNOWAIT) != 0 || change.si_pid <= 0) return;
+        pid_t pid = change.si_pid;
+        bool stopped = change.si_code == CLD_STOPPED;
         size_t i = 0;
         while (i < tpool__serving.count && tpool__serving.served[i].pid != pid) i++;
-        if (i == tpool__serving.count) continue;
-        tpool__served *served = &tpool__serving.served[i];
-        if (WIFSTOPPED(how)) {
-            served->stopped = WSTOPSIG(how);
-            kill(pid, SIGKILL);
-            continue;
-        }
-        tpool__notify_proxy(served->status, TPOOL__ENDED, how, served->stopped);
-        tpool__close(&served->status);
-        tpool__close(&served->replies); /* after the notice: the proxy wakes up now, and finds it */
-        *served = tpool__serving.served[--tpool__serving.count];
+        if (i < tpool__serving.count && stopped) tpool__serving.served[i].stopped = change.si_status;
+        if (i < tpool__serving.count && (stopped || change.si_code != CLD_EXITED || change.si_status != 0))
+            tpool__kill_worker(pid);
+        if (waitpid(pid, &how, WNOHANG | WUNTRACED) != pid || i == tpool__serving.count) continue;
+        if (!WIFSTOPPED(how)) tpool__serve_end(&tpool__serving.served[i], how);
+        tpool__beat();
     }
 }
 
 /* The program is gone, or its pool: so is everything here. */
 static void tpool__end_serving(void) {
-    for (size_t i = 0; i < tpool__serving.count; i++) kill(tpool__serving.served[i].pid, SIGKILL);
-    if (tpool__serving.spare > 0) kill(tpool__serving.spare, SIGKILL);
+    for (size_t i = 0; i < tpool__serving.count; i++) tpool__kill_worker(tpool__serving.served[i].pid);
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) { }
     _exit(0);
 }
@@ -9359,6 +9479,13 @@ static void tpool__end_serving(void) {
 static bool tpool__has_ended(const struct pollfd *polled) {
     return (polled->revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
+static void tpool__drain_children(void) {
+    char bytes[64];
+    while (read(tpool__serving.children, bytes, sizeof bytes) > 0) { }
+}
+
+/* What a proxy says to the server on its status socket. The socket's end is KILL_IT too: nobody cares any more. */
+enum { TPOOL__KILL_IT = 'K', TPOOL__ARE_YOU_THERE = '?' };
 
 static void tpool__serve(tpool *pool) {
     pid_t self = getpid();
@@ -9376,54 +9503,30 @@ static void tpool__serve(tpool *pool) {
             for (size_t i = 0; i < 3 + count; i++) polled[i].revents = 0;
             polled[1].revents = POLLIN; /* the signal that it was */
         }
+        tpool__beat();
         if (tpool__has_ended(&polled[0]) || (polled[2].fd >= 0 && polled[2].revents)) tpool__end_serving();
         for (size_t i = 0; i < count; i++) { /* before reaping, which moves them */
             tpool__served *served = &tpool__serving.served[i];
-            char byte;
+            char byte = TPOOL__KILL_IT;
             if (!polled[3 + i].revents) continue;
-            kill(served->pid, SIGKILL); /* it is our child, so its number is its own until we reap it */
             if (recv(served->status, &byte, 1, MSG_DONTWAIT) <= 0) tpool__close(&served->status);
+            if (byte == TPOOL__KILL_IT) tpool__kill_worker(served->pid);
         }
         if (polled[1].revents) {
-            char bytes[64];
-            while (read(tpool__serving.children, bytes, sizeof bytes) > 0) { }
-            tpool__reap(pool);
+            tpool__drain_children();
+            tpool__reap();
         }
         if (polled[0].revents & POLLIN) {
             uint32_t index;
             int fds[TPOOL__PASSED], got = tpool__receive_order(tpool__serving.control, &index, fds);
             if (got == 0) tpool__end_serving();
             if (got > 0) tpool__serve_order(pool, index, fds);
+            tpool__beat();
         }
     }
 }
 
-/* The workers of a server that has died, which are in its process group. On Linux the kernel does that. */
-static void tpool__end_orphans(pid_t server) {
-#if defined(TPOOL__LINUX_PROCESSES)
-    (void)server;
-#else
-    kill(-server, SIGKILL);
-#endif
-}
-/* Sleeps until the server or the program ends; returns if it is to be the server. When the program ends, the server
- * ends its workers and its spare; one that was stopped is told to go on, so that it can. */
-static void tpool__spare_waits(pid_t server) {
-    for (bool gone = false;;) {
-        struct pollfd polled[3] = { { tpool__serving.server_alive, POLLIN, 0 }, { tpool__serving.control, 0, 0 },
-                                    { tpool__serving.program, POLLIN, 0 } };
-        if (poll(polled, gone ? 1 : 3, -1) < 0) continue;
-        gone = gone || tpool__has_ended(&polled[1]) || (polled[2].fd >= 0 && polled[2].revents);
-        if (polled[0].revents) {
-            tpool__end_orphans(server);
-            if (gone) _exit(0);
-            return;
-        }
-        kill(server, SIGCONT); /* it is this process' parent, so its number is its own */
-    }
-}
-
-/* What a server needs for itself, and its spare; the spare, when its time has come, does the same. */
+/* What the keeper needs for itself, and each server. */
 static bool tpool__serving_prepare(void) {
     int ends[2];
     if (!tpool__pipe(ends)) return false;
@@ -9443,39 +9546,95 @@ static bool tpool__serving_prepare(void) {
     sigprocmask(SIG_SETMASK, &all, NULL); /* NOLINT(concurrency-mt-unsafe): a process of one thread */
     return true;
 }
-static void tpool__make_spare(tpool *pool) {
-    int ends[2];
-    if (!tpool__pipe(ends)) return;
-    tpool__note_descriptors(ends, 2);
-    pid_t server = getpid(), pid = TPOOL__FORK();
-    if (pid == 0) {
-        int control = tpool__serving.control, program = tpool__serving.program;
-        int keep[] = { control, program < 0 ? control : program, ends[0] };
-        tpool__serving.server_alive = ends[0];
-        tpool__serving.count = 0;
-        tpool__close_inherited(&pool->config, keep, 3, tpool__serving.highest);
-        setpgid(0, 0);
-        if (getppid() == server) tpool__spare_waits(server);
-        else tpool__end_orphans(server);
-        close(ends[0]);
-        tpool__serving.spare = tpool__serving.alive = -1;
-        if (!tpool__serving_prepare()) _exit(1);
-        tpool__make_spare(pool);
-        tpool__serve(pool);
+
+/* Forks a server; gives its number, or -1. */
+enum { TPOOL__NOT_PREPARED = 1 }; /* its exit code if the system refuses it what it needs */
+static pid_t tpool__keeper_forks(tpool *pool, int keeper) {
+    /* relaxed: see tpool__life */
+    tpool__add_relaxed(&tpool__serving.life->generation, 1);
+    tpool__store_relaxed(&tpool__serving.life->workers, 0);
+    pid_t pid = TPOOL__FORK();
+    if (pid != 0) return pid;
+    close(keeper);
+    tpool__close(&tpool__serving.children);
+    tpool__close(&tpool__serving.children_write);
+    if (!tpool__serving_prepare()) _exit(TPOOL__NOT_PREPARED);
+    tpool__serve(pool);
+    _exit(0);
+}
+/* The workers of a server that has died. They are children of the keeper's now, if the system gives it orphans, so
+ * their numbers are their own; elsewhere they are looked at more closely. */
+static void tpool__end_orphans(void) {
+    tpool__life *life = tpool__serving.life;
+    uint32_t count = tpool__load_relaxed(&life->workers); /* relaxed: see tpool__life */
+    for (uint32_t i = 0; i < count && i < TPOOL__LIFE_WORKERS; i++) {
+        pid_t pid = (pid_t)tpool__load_relaxed(&life->pids[i]); /* relaxed: as above */
+        siginfo_t change;
+        memset(&change, 0, sizeof change);
+        if (pid <= 1) continue;
+#if defined(TPOOL__LINUX_PROCESSES)
+        bool own = waitid(P_PID, (id_t)pid, &change, WEXITED | WNOHANG | WNOWAIT) == 0;
+#else
+        bool own = getpgid(pid) == pid && getsid(pid) == getsid(0);
+#endif
+        if (own) tpool__kill_worker(pid);
     }
-    close(ends[0]);
-    tpool__close(&tpool__serving.alive);
-    tpool__serving.alive = ends[1];
-    tpool__serving.spare = pid;
-    if (pid < 0) tpool__close(&tpool__serving.alive);
+    tpool__store_relaxed(&life->workers, 0);
 }
 
-/* The server's process, all signals blocked. */
-static void tpool__become_server(tpool *pool, int control, int program) {
+/* The keeper: has a server, and another when that dies; ends it when the program asks for that or is gone. It does
+ * nothing else, so that nothing can happen to it. */
+static _Noreturn void tpool__keep(tpool *pool, int keeper, pid_t server) {
+    int64_t stopped_until = TPOOL_FOREVER; /* a server that was stopped and does not go on is as one that has died */
+    int64_t next = 0; /* not before: where each dies at once the keeper does not fork all the time */
+    for (;;) {
+        if (server < 0 && tpool__clock() >= next) {
+            next = tpool__deadline(TPOOL_MS(50));
+            server = tpool__keeper_forks(pool, keeper);
+        }
+        struct pollfd polled[3] = { { tpool__serving.children, POLLIN, 0 }, { keeper, POLLIN, 0 },
+                                    { tpool__serving.program, POLLIN, 0 } };
+        int64_t left = server < 0 ? TPOOL_MS(50) : tpool_until(stopped_until);
+        int n = poll(polled, 3, left == TPOOL_FOREVER ? -1 : (int)((left + 999999) / 1000000));
+        if (n < 0) polled[0].revents = POLLIN, polled[1].revents = polled[2].revents = 0;
+        bool over = polled[2].fd >= 0 && polled[2].revents;
+        if (polled[1].revents) {
+            uint32_t generation;
+            ssize_t got = recv(keeper, &generation, sizeof generation, MSG_DONTWAIT);
+            /* relaxed: see tpool__life */
+            if (got == (ssize_t)sizeof generation && server > 0 &&
+                generation == tpool__load_relaxed(&tpool__serving.life->generation))
+                kill(server, SIGKILL); /* a child that has not been waited for */
+            over = over || got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+        }
+        if (server > 0 && (over || tpool__clock() >= stopped_until)) kill(server, SIGKILL);
+        if (polled[0].revents) tpool__drain_children();
+        for (int how; !over;) { /* adopted ones too */
+            pid_t pid = waitpid(-1, &how, WNOHANG | WUNTRACED | WCONTINUED);
+            if (pid <= 0) break;
+            if (pid != server) continue;
+            stopped_until = WIFSTOPPED(how) ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
+            if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
+            if (WIFEXITED(how) && WEXITSTATUS(how) == TPOOL__NOT_PREPARED &&
+                tpool__load_relaxed(&tpool__serving.life->generation) == 1) /* relaxed: see tpool__life */
+                _exit(1); /* create tells */
+            tpool__end_orphans();
+            server = -1;
+        }
+        if (!over) continue;
+        if (server > 0)
+            while (waitpid(server, NULL, 0) < 0 && errno == EINTR) { }
+        tpool__end_orphans();
+        _exit(0);
+    }
+}
+
+/* The keeper's process, all signals blocked. */
+static void tpool__become_keeper(tpool *pool, int control, int keeper, int program) {
     memset(&tpool__serving, 0, sizeof tpool__serving);
     tpool__serving.control = control;
     tpool__serving.program = program;
-    tpool__serving.spare = tpool__serving.alive = -1;
+    tpool__serving.life = pool->server->life;
     setpgid(0, 0); /* what is typed at the program's terminal is for the program to answer */
     tpool__signals_to_default();
 #if defined(__linux__)
@@ -9484,114 +9643,158 @@ static void tpool__become_server(tpool *pool, int control, int program) {
 #endif
 #if defined(TPOOL__LINUX_PROCESSES)
     prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"tpool_server", 0ul, 0ul, 0ul);
+    prctl(PR_SET_CHILD_SUBREAPER, 1ul, 0ul, 0ul, 0ul);
 #endif
-    int keep[] = { control, program < 0 ? control : program };
-    long most = sysconf(_SC_OPEN_MAX);
-    tpool__close_inherited(&pool->config, keep, 2, most > 0 && most < 1048576 ? (int)most : 1048576);
-    tpool__note_descriptors(keep, 2);
+    int keep[] = { control, keeper, program < 0 ? control : program }, highest = tpool__highest_descriptor();
+    tpool__descriptors_from = highest + 1;
+    tpool__close_inherited(&pool->config, keep, 3, highest);
+    tpool__note_descriptors(keep, 3);
     tpool__note_descriptors(pool->config.descriptors, pool->config.descriptor_count);
     for (int fd = 0; fd < 3; fd++) /* so that nothing else gets these numbers */
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) _exit(1);
-    /* before there is a spare, which would fail likewise, and its spare */
+    pid_t self = getpid(), server = -1;
     if (!tpool__serving_room() || !tpool__serving_prepare()) _exit(1);
-    tpool__make_spare(pool);
-    tpool__serve(pool);
+    if ((server = tpool__keeper_forks(pool, keeper)) < 0) _exit(1);
+    tpool__send(keeper, &self, sizeof self);
+    tpool__keep(pool, keeper, server);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  The program's side: starting and ending
  * ----------------------------------------------------------------------------------------------------------------- */
-/* Forks the server, from a process that ends at once. Under tpool__process.lock, which the handlers of fork know. */
+static tpool_status tpool__descriptors_check(const tpool_config *config) {
+    for (size_t i = 0; i < config->descriptor_count; i++)
+        if (fcntl(config->descriptors[i], F_GETFD) < 0) return TPOOL_INVALID;
+    return TPOOL_OK;
+}
+/* The next process that this one forks would be the first of a namespace that ends with it. Nothing may be forked there
+ * before something that stays. */
+static bool tpool__fork_is_fatal(void) {
+#if defined(TPOOL__LINUX_PROCESSES)
+    struct stat link;
+    char target[64]; /* the link is there, and leads nowhere yet */
+    return lstat("/proc/self/ns/pid_for_children", &link) == 0 &&
+           readlink("/proc/self/ns/pid_for_children", target, sizeof target) < 0 && errno == ENOENT;
+#else
+    return false;
+#endif
+}
+static tpool__server *tpool__server_new(void) {
+    tpool__server *server = (tpool__server *)TPOOL_MALLOC(sizeof *server);
+    if (!server) return NULL;
+    memset(server, 0, sizeof *server);
+    server->control = server->keeper = -1;
+    void *life = mmap(NULL, sizeof(tpool__life), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    server->life = life == MAP_FAILED ? NULL : (tpool__life *)life;
+    if (server->life) return server;
+    TPOOL_FREE(server);
+    return NULL;
+}
+/* A child of fork finds either these descriptors or none. */
+static void tpool__server_close(tpool__server *server) {
+    tpool__lock(&tpool__descriptors_lock);
+    tpool__close(&server->control);
+    tpool__close(&server->keeper);
+    tpool__unlock(&tpool__descriptors_lock);
+}
+static void tpool__server_free(tpool *pool) {
+    tpool__server *server = pool->server;
+    tpool__server_close(server);
+    munmap((void *)server->life, sizeof *server->life);
+    pool->server = NULL;
+    TPOOL_FREE(server);
+}
+
+/* Forks the keeper, from a process that ends at once. Under tpool__process.lock, which the handlers of fork know. */
 static tpool_status tpool__server_start(tpool *pool) {
-    int ends[2], program = -1;
+    int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
     const tpool_config *config = &pool->config;
     if (config->kind != TPOOL_PROCESSES) return TPOOL_OK;
-    tpool__server *server = (tpool__server *)TPOOL_MALLOC(sizeof *server);
+    if (tpool__fork_is_fatal()) return TPOOL_NO_THREAD;
+    int memory = tpool__memory_create(); /* where there is none for workers there is no pool */
+    if (memory < 0) return TPOOL_NO_THREAD;
+    close(memory);
+    tpool__server *server = tpool__server_new();
     if (!server) return TPOOL_NO_MEMORY;
-    if (!tpool__socket_pair(ends)) {
-        TPOOL_FREE(server);
-        return TPOOL_NO_THREAD;
-    }
-#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_pidfd_open)
-    program = (int)syscall(SYS_pidfd_open, getpid(), 0u); /* ends with the program, whoever else may hold `control` */
-#endif
-    server->control = ends[0];
     pool->server = server;
+    bool made = tpool__socket_pair(control) && tpool__socket_pair(keeper);
+    server->control = control[0];
+    server->keeper = keeper[0];
+#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_pidfd_open)
+    /* ends with the program, whoever else may hold `control` */
+    if (made) program = tpool__move_up((int)syscall(SYS_pidfd_open, getpid(), 0u));
+#endif
     sigset_t all, before;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's handlers shall not run in the server */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's handlers shall not run there */
     tpool__self()->forks_server = true;
-    pid_t first = TPOOL__FORK();
+    pid_t first = made ? TPOOL__FORK() : -1;
     tpool__self()->forks_server = false;
     if (first == 0) {
         pid_t second = TPOOL__FORK();
         if (second == 0) {
-            close(ends[0]);
-            tpool__become_server(pool, ends[1], program);
+            close(control[0]);
+            close(keeper[0]);
+            tpool__become_keeper(pool, control[1], keeper[1], program);
         }
         _exit(0);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    close(ends[1]);
-    if (program >= 0) close(program);
+    tpool__close(&control[1]);
+    tpool__close(&keeper[1]);
+    tpool__close(&program);
     /* ECHILD: the program was faster, or ignores them */
     while (first > 0 && waitpid(first, NULL, 0) < 0 && errno == EINTR) { }
-    if (first > 0 && tpool__read_all(ends[0], &server->pid, sizeof server->pid)) return TPOOL_OK;
-    close(ends[0]);
-    TPOOL_FREE(server);
-    pool->server = NULL;
+    if (first > 0 && tpool__read_all(server->keeper, &server->keeper_pid, sizeof server->keeper_pid) &&
+        tpool__read_all(server->control, &server->pid, sizeof server->pid))
+        return TPOOL_OK;
+    tpool__server_free(pool);
     return TPOOL_NO_THREAD;
 }
 /* A process of ours that has no parent any more is a child of this program where that adopts orphans, as the first
  * process of a container does: then it is to be reaped here. */
-static bool tpool__reap_adopted(pid_t pid, int *how) {
+static void tpool__reap_adopted(pid_t pid, bool has_ended) {
     int adopts = getpid() == 1;
 #if defined(TPOOL__LINUX_PROCESSES)
     if (!adopts) prctl(PR_GET_CHILD_SUBREAPER, (unsigned long)(uintptr_t)&adopts, 0ul, 0ul, 0ul);
 #endif
-    pid_t reaped = -1;
     if (adopts && pid > 0)
-        do reaped = waitpid(pid, how, 0);
-        while (reaped < 0 && errno == EINTR);
-    return reaped == pid;
+        while (waitpid(pid, NULL, has_ended ? 0 : WNOHANG) < 0 && errno == EINTR) { }
 }
 
-/* The server that serves now. */
-static void tpool__server_kill(tpool__server *server) {
-    pid_t pid;
-    tpool__lock(&tpool__descriptors_lock);
-    while (recv(server->control, &pid, sizeof pid, MSG_DONTWAIT) == (ssize_t)sizeof pid) { /* a spare that took over */
-        (void)tpool__reap_adopted(server->pid, NULL);
-        server->pid = pid;
-    }
-    kill(server->pid, SIGKILL);
-    tpool__unlock(&tpool__descriptors_lock);
+/* The server does not answer. Its keeper kills that server, if there is no other by now; asked again, as one that does
+ * not answer either, both are killed. Their group's number is not another's while one of the two lives, and the control
+ * socket has no end. */
+static void tpool__server_kill(tpool__server *server, uint32_t generation, bool again) {
+    struct pollfd polled = { server->control, 0, 0 };
+    if (!again) tpool__send(server->keeper, &generation, sizeof generation);
+    else if (poll(&polled, 1, 0) == 0) kill(-server->keeper_pid, SIGKILL);
 }
 
-/* The server has no workers any more; returns when it and its spare are gone. */
+/* The server has no workers any more; returns when it and its keeper are gone. */
 static void tpool__server_stop(tpool *pool) {
     tpool__server *server = pool->server;
-    pid_t pid;
-    int how;
     if (!server) return;
+    (void)shutdown(server->keeper, SHUT_WR);
     (void)shutdown(server->control, SHUT_WR);
-    struct pollfd polled = { server->control, POLLIN, 0 };
-    for (int patience = 2; patience > 0;) {
-        int n = poll(&polled, 1, TPOOL__PATIENCE_MS);
-        if (n < 0 && errno == EINTR) continue;
-        /* see tpool__child_notice; then for its spare's end */
-        if (n == 0 && --patience > 0) kill(server->pid, SIGKILL);
-        if (n == 0) continue;
-        if (n < 0 || recv(server->control, &pid, sizeof pid, MSG_DONTWAIT) != (ssize_t)sizeof pid) break;
-        (void)tpool__reap_adopted(server->pid, &how); /* a spare that took the place of the last */
-        server->pid = pid;
+    bool ended = false;
+    for (int patience = 2; patience > 0 && !ended; patience--) {
+        int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS));
+        while (!ended) {
+            struct pollfd polled = { server->control, POLLIN, 0 };
+            pid_t pid;
+            int n = poll(&polled, 1, tpool__poll_time(deadline));
+            if (n <= 0 && tpool__clock() >= deadline) break; /* a signal does not begin it anew */
+            if (n <= 0) continue;
+            ssize_t got = recv(server->control, &pid, sizeof pid, MSG_DONTWAIT);
+            if (got == (ssize_t)sizeof pid) server->pid = pid; /* one that took the place of the last */
+            else ended = got >= 0 || (errno != EINTR && errno != EAGAIN);
+        }
+        if (!ended) tpool__server_kill(server, 0, true);
     }
-    (void)tpool__reap_adopted(server->pid, &how);
-    tpool__lock(&tpool__descriptors_lock);
-    close(server->control);
-    tpool__unlock(&tpool__descriptors_lock);
-    TPOOL_FREE(server);
-    pool->server = NULL;
+    tpool__reap_adopted(server->keeper_pid, ended);
+    tpool__reap_adopted(server->pid, ended); /* its keeper's child, as a rule */
+    tpool__server_free(pool);
 }
 
 static bool tpool__child_attach(tpool__worker *worker) {
@@ -9613,6 +9816,8 @@ static void tpool__child_detach(tpool__worker *worker) {
 static void tpool__child_close(tpool__child *child) {
     tpool__lock(&tpool__descriptors_lock);
     tpool__lock(&child->lock);
+    tpool__page *page = child->page;
+    child->page = NULL;
     tpool__close(&child->requests);
     tpool__close(&child->replies);
     tpool__close(&child->status);
@@ -9621,38 +9826,67 @@ static void tpool__child_close(tpool__child *child) {
     tpool__unlock(&tpool__descriptors_lock);
     tpool__unmap_window(&child->argument);
     tpool__unmap_window(&child->result);
-    if (child->page) munmap(child->page, (size_t)TPOOL__PAGE_SIZE);
-    child->page = NULL;
+    if (page) munmap(page, (size_t)TPOOL__PAGE_SIZE);
     child->memory_size = 0;
     child->greeted = false;
 }
 
-/* The next notice of the server's. False: none came in time, or the server is gone. A server that is silent for too
- * long, as one is that was stopped from outside, is killed: then its spare does what it has left undone. */
-static bool tpool__child_notice(tpool__child *child, tpool__notice *notice) {
-    struct pollfd polled = { child->status, POLLIN, 0 };
-    for (int patience = 2; patience > 0; patience--) {
-        int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS));
-        int n;
-        do n = poll(&polled, 1, (int)((tpool_until(deadline) + 999999) / 1000000));
-        while (n < 0 && errno == EINTR);
-        if (n > 0) return tpool__read_all(child->status, notice, sizeof *notice);
-        if (n < 0) return false;
-        tpool__server_kill(child->server);
-    }
-    return false;
+typedef enum tpool__heard { TPOOL__HEARD, TPOOL__LATE, TPOOL__LOST, TPOOL__DAMAGED } tpool__heard;
+
+/* Patience with the server, by its sign of life: it lasts for as long as the server does anything, for whomever, and a
+ * new server has it from the start. */
+typedef struct tpool__patience {
+    uint32_t beats, generation;
+    int64_t until;
+    int lapses;
+} tpool__patience;
+static void tpool__patience_begin(tpool__patience *patience, const tpool__server *server) {
+    /* relaxed, both: see tpool__life */
+    patience->beats = tpool__load_relaxed(&server->life->beats);
+    patience->generation = tpool__load_relaxed(&server->life->generation);
+    patience->until = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS));
+}
+/* False: it is over, or there is no use in waiting on. Else the server is asked for another sign, by `socket`. */
+static bool tpool__patience_lasts(tpool__patience *patience, tpool__server *server, int socket) {
+    char byte = TPOOL__ARE_YOU_THERE;
+    if (tpool__clock() < patience->until) return true;
+    tpool__patience before = *patience;
+    tpool__patience_begin(patience, server);
+    if (before.beats != patience->beats || before.generation != patience->generation) patience->lapses = 0;
+    else if (++patience->lapses > 3) return false;
+    else if (patience->lapses > 1) tpool__server_kill(server, before.generation, patience->lapses > 2);
+    if (socket >= 0) tpool__send(socket, &byte, 1);
+    return true;
 }
 
-/* One try to start a process. Gives errno, -1 if the server was lost, 0 if it was started. */
-static int tpool__child_try(tpool *pool, tpool__worker *worker) {
+/* The next notice of the server's. LOST: the server is gone, or was killed since it gave no sign of life. */
+static tpool__heard tpool__child_notice(tpool__child *child, tpool__notice *notice, int64_t deadline) {
+    tpool__patience patience = { 0, 0, 0, 0 };
+    tpool__patience_begin(&patience, child->server);
+    do {
+        struct pollfd polled = { child->status, POLLIN, 0 };
+        int n = poll(&polled, 1, tpool__poll_time(deadline < patience.until ? deadline : patience.until));
+        if (n > 0) return tpool__read_all(child->status, notice, sizeof *notice) ? TPOOL__HEARD : TPOOL__LOST;
+        if (n < 0 && errno != EINTR) return TPOOL__LOST;
+        if (tpool__clock() >= deadline) return TPOOL__LATE;
+    } while (tpool__patience_lasts(&patience, child->server, child->status));
+    return TPOOL__LOST;
+}
+
+/* What became of a try to start a process, beside an errno. */
+enum { TPOOL__STARTED = 0, TPOOL__SERVER_LOST = -1, TPOOL__SERVER_BUSY = -2, TPOOL__TOO_LATE = -3 };
+
+/* One try to start a process. */
+static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline) {
     tpool__child *child = worker->child;
     int requests[2] = { -1, -1 }, replies[2] = { -1, -1 }, status[2] = { -1, -1 }, error = 0;
     tpool__extent page = { 0, TPOOL__PAGE_SIZE };
     tpool__lock(&tpool__descriptors_lock);
     int memory = tpool__memory_create();
     bool made = memory >= 0 && tpool__pipe(requests) && tpool__pipe(replies) && tpool__socket_pair(status);
-    if (!made) error = errno ? errno : EMFILE;
+    if (!made) error = errno > 0 ? errno : EMFILE;
     else fcntl(requests[1], F_SETFL, O_NONBLOCK); /* a damaged worker that fills its own requests stops nobody */
+    if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* nor does one that fills its replies stop the server */
     tpool__lock(&child->lock);
     child->memory = memory;
     child->requests = requests[1];
@@ -9660,7 +9894,6 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker) {
     child->status = status[0];
     child->killed_for = TPOOL__NOT_KILLED;
     child->memory_size = TPOOL__PAGE_SIZE;
-    tpool__unlock(&child->lock);
     if (made) {
         made = tpool__memory_extend(memory, TPOOL__PAGE_SIZE);
 #if !defined(__APPLE__)
@@ -9669,38 +9902,58 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker) {
         child->page = made ? (tpool__page *)tpool__map_extent(memory, page) : NULL;
         if (!child->page) error = ENOMEM;
     }
+    tpool__unlock(&child->lock);
     if (!error) {
         int passed[TPOOL__PASSED] = { requests[0], replies[1], memory, status[1] };
         if (!tpool__send_order(pool->server->control, (uint32_t)worker->index, passed))
-            error = errno == EPIPE ? -1 : errno;
+            error = errno == EPIPE ? TPOOL__SERVER_LOST
+                    : errno == EAGAIN || errno == EWOULDBLOCK ? TPOOL__SERVER_BUSY : errno;
     }
     tpool__close(&requests[0]);
     tpool__close(&replies[1]);
     tpool__close(&status[1]);
     tpool__unlock(&tpool__descriptors_lock);
     tpool__notice notice = { 0, 0, 0 };
-    if (!error && !tpool__child_notice(child, &notice)) error = -1;
-    else if (!error && notice.kind != TPOOL__FORKED) error = notice.status ? notice.status : EAGAIN;
+    if (!error) {
+        tpool__heard heard = tpool__child_notice(child, &notice, deadline);
+        if (heard != TPOOL__HEARD) error = heard == TPOOL__LATE ? TPOOL__TOO_LATE : TPOOL__SERVER_LOST;
+        else if (notice.kind != TPOOL__FORKED) error = notice.status > 0 ? notice.status : EAGAIN;
+    }
     child->pid = (pid_t)notice.status;
     if (error) tpool__child_close(child);
     return error;
 }
 
-/* Starts a worker's process; TPOOL_OK too for a thread, which needs none. Where the server has just died its spare
- * takes over, so that is tried again. */
+/* Starts a worker's process. Where the server has just died another takes over, and where it has more to do than fits
+ * into its socket there will be room, so that is tried again. TPOOL_TIMEOUT: the deadline has passed. */
+static tpool_status tpool__child_launch_until(tpool__worker *worker, int64_t deadline) {
+    tpool__server *server = worker->pool->server;
+    tpool__patience patience = { 0, 0, 0, 0 };
+    int error = TPOOL__SERVER_LOST;
+    tpool__patience_begin(&patience, server);
+    for (int tries = 0; tries < 3;) {
+        error = tpool__child_try(worker->pool, worker, deadline);
+        if (error == TPOOL__SERVER_LOST) tries++;
+        else if (error != TPOOL__SERVER_BUSY) break;
+        else {
+            struct pollfd polled = { server->control, POLLOUT, 0 };
+            (void)poll(&polled, 1, tpool__poll_time(deadline < patience.until ? deadline : patience.until));
+            error = tpool__clock() >= deadline ? TPOOL__TOO_LATE : TPOOL__SERVER_BUSY;
+            if (error == TPOOL__TOO_LATE || !tpool__patience_lasts(&patience, server, -1)) break;
+        }
+    }
+    return error == TPOOL__STARTED ? TPOOL_OK : error == TPOOL__TOO_LATE ? TPOOL_TIMEOUT : TPOOL_NO_THREAD;
+}
+/* TPOOL_OK too for a thread, which needs none. */
 static tpool_status tpool__child_launch(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    if (!pool->server) return TPOOL_OK;
-    int error = -1;
-    for (int tries = 0; tries < 3 && error == -1; tries++) error = tpool__child_try(pool, worker);
-    return error ? TPOOL_NO_THREAD : TPOOL_OK;
+    return worker->pool->server ? tpool__child_launch_until(worker, TPOOL_FOREVER) : TPOOL_OK;
 }
 
 static bool tpool__child_runs(const tpool__child *child) { return child->status >= 0; }
 
 /* Asks the server to kill it. Under the child's lock. */
 static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
-    char byte = 'K';
+    char byte = TPOOL__KILL_IT;
     if (child->status < 0) return;
     if (child->killed_for == TPOOL__NOT_KILLED) child->killed_for = why;
     tpool__send(child->status, &byte, 1);
@@ -9722,7 +9975,7 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
     if (why != TPOOL__NOT_KILLED) tpool__child_kill(child, why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
-    while (tpool__child_notice(child, &notice) && notice.kind != TPOOL__ENDED) { }
+    while (tpool__child_notice(child, &notice, TPOOL_FOREVER) == TPOOL__HEARD && notice.kind != TPOOL__ENDED) { }
     if (notice.kind == TPOOL__ENDED) {
         death.known = true;
         death.stopped = notice.stopped != 0;
@@ -9733,64 +9986,109 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
         death.signal = SIGKILL;
     }
     tpool__child_close(child);
-    if (!death.known) (void)tpool__reap_adopted(child->pid, &notice.status);
     return death;
 }
 
-typedef enum tpool__heard { TPOOL__HEARD, TPOOL__LATE, TPOOL__LOST, TPOOL__DAMAGED } tpool__heard;
-
-/* Waits for the worker to speak. What it says is looked at no further than by its length, its number and its kind. */
+/* Waits for the worker to speak. What it says is looked at no further than by its length, its number and its kind. That
+ * it has ended its server says in its place, after the notice that proves it; or the pipe's end does, if the server has
+ * ended too. */
 static tpool__heard tpool__child_hear(tpool__child *child, tpool__message *message, int64_t deadline) {
+    struct pollfd status = { child->status, POLLIN, 0 };
     while (deadline != TPOOL_FOREVER) {
-        struct pollfd polled = { child->replies, POLLIN, 0 };
-        int64_t left = tpool_until(deadline) / 1000000 + 1;
-        int n = poll(&polled, 1, tpool__clock() >= deadline ? 0 : left > 1000000 ? 1000000 : (int)left);
-        if (n > 0) break;
+        struct pollfd polled[2] = { { child->replies, POLLIN, 0 }, status };
+        int n = poll(polled, 2, tpool__poll_time(deadline));
+        if (n > 0 && polled[0].revents) break;
+        if (n > 0) return TPOOL__LOST;
         if (tpool__clock() >= deadline) return TPOOL__LATE;
     }
     ssize_t n;
     do n = read(child->replies, message, sizeof *message);
     while (n < 0 && errno == EINTR);
     if (n <= 0) return TPOOL__LOST;
-    return n == (ssize_t)sizeof *message && message->number == child->number ? TPOOL__HEARD : TPOOL__DAMAGED;
+    if (n != (ssize_t)sizeof *message) return TPOOL__DAMAGED;
+    if (message->kind == TPOOL__GONE) return poll(&status, 1, 0) > 0 ? TPOOL__LOST : TPOOL__DAMAGED;
+    return message->number == child->number ? TPOOL__HEARD : TPOOL__DAMAGED;
 }
 
 
-/* Waits until the initializer is through. TPOOL_BROKEN: it failed. TPOOL_NO_THREAD: the process was lost before. */
-static tpool_status tpool__child_greet(tpool__child *child) {
+/* Nobody wants what this proxy's process is being prepared for: its pool ends, and nothing waits there; or the map
+ * whose items it is to run is being closed. */
+static bool tpool__child_unwanted(tpool__worker *worker) {
+    tpool__lock(&worker->child->lock);
+    bool has_task = worker->child->task != NULL, cut = worker->child->cut;
+    tpool__unlock(&worker->child->lock);
+    if (has_task) return cut;
+    uint32_t attention = tpool__attention(worker->pool);
+    return attention & TPOOL__BREAK || (attention & TPOOL__SHUT && !tpool__work_visible(worker->pool));
+}
+
+/* How many workers of one proxy may die in a row before they are ready: then the initializer is to blame. */
+#ifndef TPOOL__STILLBORN
+#define TPOOL__STILLBORN 8
+#endif
+
+/* Waits until the initializer is through. It looks now and then whether the process is still wanted, so that nobody
+ * need wake it: an initializer is short, or else late already. TPOOL_BROKEN: the initializer failed.
+ * TPOOL_NO_THREAD: the process was lost before. TPOOL_TIMEOUT, and it is killed: the deadline has passed.
+ * TPOOL_CANCELLED, and it goes on, unless its pool ends: it is not wanted. */
+static tpool_status tpool__child_greet(tpool__worker *worker, int64_t deadline) {
+    tpool__child *child = worker->child;
     tpool__message message;
     if (child->greeted) return TPOOL_OK;
     child->number = 0;
-    tpool__heard heard = tpool__child_hear(child, &message, TPOOL_FOREVER);
+    tpool__heard heard = TPOOL__LATE;
+    tpool__killed_for why = TPOOL__NOT_KILLED;
+    bool unwanted = false;
+    for (int64_t pause = TPOOL_MS(1); heard == TPOOL__LATE && !unwanted && tpool__clock() < deadline;) {
+        int64_t next = tpool__clock() + pause;
+        heard = tpool__child_hear(child, &message, next < deadline ? next : deadline);
+        unwanted = heard == TPOOL__LATE && tpool__child_unwanted(worker);
+        pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
+    }
+    if (heard == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED; /* this thread has set it */
+    if (heard == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
     child->greeted = heard == TPOOL__HEARD && message.kind == TPOOL__READY;
+    if (child->greeted) child->stillborn = 0;
     if (child->greeted) return TPOOL_OK;
-    tpool__death death = tpool__child_collect(child, heard == TPOOL__LOST ? TPOOL__NOT_KILLED : TPOOL__KILLED_DAMAGED);
-    /* one that the system, or its server's end, or tpool_kill_workers took is no initializer that failed */
-    return death.signal == SIGKILL && heard == TPOOL__LOST ? TPOOL_NO_THREAD : TPOOL_BROKEN;
+    bool refused = heard == TPOOL__HEARD && message.kind == TPOOL__UNREADY;
+    if (heard == TPOOL__HEARD || heard == TPOOL__DAMAGED) why = TPOOL__KILLED_DAMAGED;
+    tpool__death death = tpool__child_collect(child, why);
+    if (why == TPOOL__KILLED_LATE) return TPOOL_TIMEOUT;
+    if (refused) return TPOOL_BROKEN;
+    /* one that the server's end or tpool_kill_workers took has not died by itself */
+    if (death.known && death.killed_for != TPOOL__KILLED_ALL && ++child->stillborn >= TPOOL__STILLBORN)
+        return TPOOL_BROKEN;
+    return TPOOL_NO_THREAD;
 }
 
-/* A process that takes tasks, a new one if the last has died. Refused by the system, it tries for 100 ms. */
-static tpool_status tpool__child_ensure(tpool__worker *worker) {
+/* A process that takes tasks, a new one if the last has died. Refused by the system, it tries for 100 ms; one that dies
+ * before it is ready is replaced, up to TPOOL__STILLBORN in a row. */
+static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t deadline) {
     static const int pauses_ms[] = { 1, 3, 10, 30, 60 };
     tpool__child *child = worker->child;
-    tpool_status status = TPOOL_NO_THREAD;
-    bool started = false;
     tpool__lock(&child->lock);
     bool condemned = child->killed_for != TPOOL__NOT_KILLED;
     tpool__unlock(&child->lock);
     if (tpool__child_runs(child) && condemned) (void)tpool__child_collect(child, TPOOL__NOT_KILLED);
-    for (int tries = 0; status == TPOOL_NO_THREAD && tries <= 5; tries++) {
-        if (tries > 0) {
-            struct timespec pause = { 0, pauses_ms[tries - 1] * 1000000L };
-            if (!tpool__child_runs(child)) nanosleep(&pause, NULL);
+    for (int refusals = 0, lost = 0;;) {
+        tpool_status status = tpool__child_runs(child) ? TPOOL_OK : tpool__child_launch_until(worker, deadline);
+        if (status == TPOOL_NO_THREAD && refusals == 5) return status;
+        if (status == TPOOL_NO_THREAD) {
+            struct timespec pause = { 0, pauses_ms[refusals++] * 1000000L };
+            nanosleep(&pause, NULL);
         }
-        status = tpool__child_runs(child) ? TPOOL_OK : tpool__child_launch(worker);
-        started = status == TPOOL_OK;
-        if (started) status = tpool__child_greet(child);
-        /* as was asked */
-        if (started && status == TPOOL_NO_THREAD && child->killed_for == TPOOL__KILLED_ALL) tries = 0;
+        if (status == TPOOL_NO_THREAD && tpool__clock() >= deadline) return TPOOL_TIMEOUT;
+        if (status == TPOOL_NO_THREAD) continue;
+        if (status == TPOOL_OK) status = tpool__child_greet(worker, deadline);
+        if (status != TPOOL_NO_THREAD) return status;
+        if (tpool__child_unwanted(worker)) return child->task ? TPOOL_CANCELLED : TPOOL_NO_THREAD;
+        /* it has died, which is bounded, or was killed, as was asked, or its server was */
+        if (child->killed_for == TPOOL__NOT_KILLED && child->stillborn == 0 && ++lost > 8) return TPOOL_BROKEN;
     }
-    return started && status == TPOOL_NO_THREAD ? TPOOL_BROKEN : status; /* never got as far as its first task */
+}
+/* For a worker that has no task. */
+static tpool_status tpool__child_ensure(tpool__worker *worker) {
+    return tpool__child_ensure_until(worker, TPOOL_FOREVER);
 }
 
 /* After the worker's last task: runs the finalizer there, and waits until the process has ended. */
@@ -9802,20 +10100,23 @@ static void tpool__child_stop(tpool__worker *worker) {
     memset(&message, 0, sizeof message);
     message.number = ++child->number;
     message.kind = TPOOL__END;
-    if (child->greeted && tpool__write_message(child->requests, &message)) {
+    bool ended = false;
+    if (child->greeted && tpool__write_quietly(child->requests, &message)) {
         (void)tpool__child_hear(child, &message, TPOOL_FOREVER); /* the finalizer is through, or the process gone */
-        while (tpool__child_notice(child, &notice) && notice.kind != TPOOL__ENDED) { }
-    } else {
-        (void)tpool__child_collect(child, TPOOL__KILLED_ALL);
+        int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)); /* it has nothing more to do */
+        while (!ended && tpool__child_notice(child, &notice, deadline) == TPOOL__HEARD)
+            ended = notice.kind == TPOOL__ENDED;
     }
-    if (tpool__child_runs(child)) tpool__child_close(child);
+    if (ended) tpool__child_close(child);
+    else (void)tpool__child_collect(child, TPOOL__KILLED_ALL);
 }
 
 /* In a child of fork: what leads to the parent's workers is closed, so that they see the parent's end. */
 static void tpool__close_parents(tpool *pools) {
     for (tpool *pool = pools; pool; pool = pool->next) {
         if (!pool->server) continue;
-        close(pool->server->control);
+        tpool__close(&pool->server->control);
+        tpool__close(&pool->server->keeper);
         for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
             if (!w->child) continue;
             tpool__close(&w->child->requests);
@@ -9854,7 +10155,7 @@ static const char *tpool__signal_name(int number) {
         if (names[i].number == number) return names[i].name;
     return "a signal";
 }
-static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__death *death) {
+static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpool__death *death) {
     const char *name = tpool__signal_name(death->signal);
     if (!death->known)
         return tpool__error_text(task, TPOOL_BROKEN, -SIGKILL, "The worker process was lost with its server process.");
@@ -9869,6 +10170,12 @@ static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__de
                                            ", since it sent a damaged result" };
     return tpool__error_text(task, TPOOL_BROKEN, -death->signal, "The worker process was killed by signal %d (%s)%s.",
                              death->signal, name, death->signal == SIGKILL ? reasons[death->killed_for] : "");
+}
+/* tpool_run_with_timeout gives TPOOL_TIMEOUT, whoever is told first that the limit has passed. */
+static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__death *death) {
+    tpool__outcome *outcome = tpool__error_text_of_death(task, death);
+    if (!outcome->is_static) outcome->is_timeout = death->killed_for == TPOOL__KILLED_TIMEOUT;
+    return outcome;
 }
 
 /* An answer and its bytes become an outcome and the value that the future gives. The answer is the caller's copy, which
@@ -9903,16 +10210,23 @@ static bool tpool__answer_read(tpool_future *task, const tpool__answer *answer, 
     return true;
 }
 
-/* From here to tpool__child_leave whoever wants to stop or kill the task finds it. */
+/* From here to tpool__child_leave whoever wants to stop the task finds it, whatever there is of a process. */
+static void tpool__child_take(const tpool__thread *self, tpool__child *child) {
+    tpool__lock(&child->lock);
+    child->task = self->context->task;
+    child->cut = false;
+    tpool__unlock(&child->lock);
+}
+/* It is about to be asked for. */
 static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     const tpool__context *context = self->context;
     tpool__lock(&child->lock);
-    child->task = context->task;
     child->number++;
     /* relaxed: who sets these looks for the task under this lock afterwards */
     bool stop = tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
                 tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops;
     tpool__store_relaxed(&child->page->stop, stop ? child->number : child->number - 1); /* relaxed: the pipe orders */
+    if (child->cut) tpool__store_relaxed(&child->page->cut, child->number); /* relaxed: as above */
     tpool__unlock(&child->lock);
 }
 static void tpool__child_leave(tpool__child *child) {
@@ -9926,22 +10240,13 @@ static void tpool__stop_in_child(tpool *pool, const tpool_future *task, bool cut
     if (!pool->server) return;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__lock(&w->child->lock);
-        if (w->child->task && (!task || w->child->task == task))
-            /* relaxed: a flag */
-            tpool__store_relaxed(cut ? &w->child->page->cut : &w->child->page->stop, w->child->number);
+        if (w->child->task && (!task || w->child->task == task)) {
+            w->child->cut |= cut;
+            if (w->child->page) /* relaxed: a flag */
+                tpool__store_relaxed(cut ? &w->child->page->cut : &w->child->page->stop, w->child->number);
+        }
         tpool__unlock(&w->child->lock);
     }
-}
-/* The caller holds a reference, so a task found at its address is this one. */
-static bool tpool__kill_in_child(tpool *pool, const tpool_future *task) {
-    bool killed = false;
-    for (tpool__worker *w = tpool__first_worker(pool); pool->server && w && !killed; w = tpool__next_worker(w)) {
-        tpool__lock(&w->child->lock);
-        killed = w->child->task == task;
-        if (killed) tpool__child_kill(w->child, TPOOL__KILLED_TIMEOUT);
-        tpool__unlock(&w->child->lock);
-    }
-    return killed;
 }
 /* Puts bytes into the argument's window, and says in the message where they are. */
 static char *tpool__child_argument(tpool__child *child, tpool__message *message, uint64_t size) {
@@ -9954,7 +10259,7 @@ static tpool__heard tpool__child_ask(tpool__child *child, tpool__message *messag
     message->kind = kind;
     message->argument = child->argument.extent;
     message->result = child->result.extent;
-    if (tpool__write_message(child->requests, message)) return TPOOL__HEARD;
+    if (tpool__write_quietly(child->requests, message)) return TPOOL__HEARD;
     return errno == EAGAIN ? TPOOL__DAMAGED : TPOOL__LOST;
 }
 /* The worker needs more room for a result. Refused, it is told so by a window that has not grown. */
@@ -9971,6 +10276,20 @@ static bool tpool__child_begin_windows(tpool__child *child) {
     return child->result.bytes || tpool__window_grow(child, &child->result, TPOOL__PAGE_SIZE);
 }
 
+static inline bool tpool__clock_passed(int64_t deadline) {
+    return deadline != TPOOL_FOREVER && tpool__clock() >= deadline;
+}
+/* What is large takes its time, which is the task's. False: the deadline has passed. */
+static bool tpool__copy_until(char *to, const char *from, size_t size, int64_t deadline) {
+    size_t piece = deadline == TPOOL_FOREVER ? size : (size_t)4 << 20;
+    for (; size > piece; to += piece, from += piece, size -= piece) {
+        memcpy(to, from, piece);
+        if (tpool__clock_passed(deadline)) return false;
+    }
+    if (size) memcpy(to, from, size);
+    return true;
+}
+
 /* Runs one task in the worker's process. The value that its future gives; what else there is to say is the outcome. */
 static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_fn fn) {
     tpool__worker *worker = self->worker;
@@ -9978,8 +10297,23 @@ static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_
     size_t size = task->extra ? task->extra->arg_size : 0;
     tpool__outcome *outcome = NULL;
     void *value = NULL;
+    int64_t deadline = TPOOL_FOREVER;
+    tpool__killed_for why_late = TPOOL__KILLED_LATE;
+    if (task->extra && task->extra->run_limit_ns &&
+        task->extra->run_limit_ns < TPOOL_FOREVER - task->extra->started_at)
+        deadline = task->extra->started_at + task->extra->run_limit_ns;
+    if (task->extra && task->extra->timeout_at && task->extra->timeout_at < deadline) {
+        deadline = task->extra->timeout_at;
+        why_late = TPOOL__KILLED_TIMEOUT;
+    }
+    tpool__child_take(self, child);
     for (int tries = 0; tries < 3; tries++) {
-        tpool_status status = tpool__child_ensure(worker);
+        tpool_status status = tpool__child_ensure_until(worker, deadline);
+        if (status == TPOOL_TIMEOUT) {
+            tpool__death late = { true, false, 0, SIGKILL, why_late };
+            outcome = tpool__error_of_death(task, &late);
+            break;
+        }
         if (status != TPOOL_OK) {
             if (status == TPOOL_BROKEN) tpool__break(worker->pool);
             outcome = status == TPOOL_BROKEN
@@ -9992,16 +10326,18 @@ static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_
         message.fn = (uint64_t)(uintptr_t)fn;
         message.arg = size > 0;
         message.size = size;
-        char *place = tpool__child_begin_windows(child) ? tpool__child_argument(child, &message, size) : NULL;
+        bool late = tpool__clock_passed(deadline);
+        char *place = late || !tpool__child_begin_windows(child) ? NULL : tpool__child_argument(child, &message, size);
+        if (place) late = !tpool__copy_until(place, (const char *)task->value, size, deadline);
+        if (late) {
+            tpool__death death = tpool__child_collect(child, why_late);
+            outcome = tpool__error_of_death(task, &death);
+            break;
+        }
         if (size && !place) {
             outcome = tpool__error_text(task, TPOOL_FAILED, ENOMEM, "Memory ran out while handing over the argument.");
             break;
         }
-        if (size) memcpy(place, task->value, size);
-        int64_t deadline = TPOOL_FOREVER;
-        if (task->extra && task->extra->run_limit_ns &&
-            task->extra->run_limit_ns < TPOOL_FOREVER - task->extra->started_at)
-            deadline = task->extra->started_at + task->extra->run_limit_ns;
         tpool__child_enter(self, child);
         tpool__heard heard = tpool__child_ask(child, &message, TPOOL__RUN);
         while (heard == TPOOL__HEARD) {
@@ -10013,14 +10349,13 @@ static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_
             (message.kind != TPOOL__DONE || !tpool__answer_read(task, &message.answer, child->result.bytes,
                                                                 child->result.extent.size, &outcome, &value)))
             heard = TPOOL__DAMAGED;
-        tpool__child_leave(child);
         if (heard == TPOOL__HEARD) {
             tpool__window_trim(&child->argument);
             tpool__window_trim(&child->result);
             break;
         }
         bool begun = tpool__load_acquire(&child->page->begun) == child->number; /* P14 */
-        tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? TPOOL__KILLED_LATE
+        tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? why_late
                                                          : heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
                                                                                    : TPOOL__NOT_KILLED);
         outcome = NULL;
@@ -10030,6 +10365,7 @@ static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_
             break;
         } /* else it died before the task began: another can take it */
     }
+    tpool__child_leave(child);
     if (outcome && !tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
     return value;
 }
@@ -10196,7 +10532,6 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
         heard = tpool__child_ask(child, message, TPOOL__GO_ON);
         over = heard != TPOOL__HEARD;
     }
-    tpool__child_leave(child);
     return heard;
 }
 
@@ -10207,12 +10542,14 @@ static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk
     tpool__child *child = worker->child;
     size_t first = 0;
     int tries = 0;
+    tpool__child_take(self, child);
     while (first < chunk->count) {
         tpool__message message;
         tpool__outcome *error = NULL;
         size_t done = 0;
         memset(&message, 0, sizeof message);
-        tpool_status status = tpool__child_ensure(worker);
+        tpool_status status = tpool__child_ensure_until(worker, TPOOL_FOREVER);
+        if (status == TPOOL_CANCELLED) break;
         if (status == TPOOL_BROKEN) tpool__break(worker->pool);
         if (status != TPOOL_OK) {
             error = tpool__error_text(&chunk->item, TPOOL_BROKEN, 0, status == TPOOL_BROKEN
@@ -10228,7 +10565,7 @@ static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk
             if (heard == TPOOL__HEARD) {
                 tpool__window_trim(&child->argument);
                 tpool__window_trim(&child->result);
-                return first;
+                break;
             }
             const tpool__page *page = child->page;
             bool begun = tpool__load_acquire(&page->items_begun) > tpool__load_acquire(&page->items_done); /* P14 */
@@ -10243,10 +10580,12 @@ static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk
             tries = 0;
         }
     }
+    tpool__child_leave(child);
     return first;
 }
 
 #else /* no process pools on this system, or not wanted */
+static tpool_status tpool__descriptors_check(const tpool_config *config) { (void)config; return TPOOL_UNSUPPORTED; }
 static tpool_status tpool__server_start(tpool *pool) { (void)pool; return TPOOL_OK; }
 static void tpool__server_stop(tpool *pool) { (void)pool; }
 static bool tpool__child_attach(tpool__worker *worker) { (void)worker; return true; }
@@ -10262,7 +10601,6 @@ static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_
 }
 static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk) { (void)self; return chunk->count; }
 static void tpool__stop_in_child(tpool *pool, const tpool_future *task, bool cut) { (void)pool; (void)task; (void)cut; }
-static bool tpool__kill_in_child(tpool *pool, const tpool_future *task) { (void)pool; (void)task; return false; }
 static tpool_status tpool__kill_children(tpool *pool) { (void)pool; return TPOOL_UNSUPPORTED; }
 static bool tpool__is_here(const tpool_future *task) { (void)task; return false; }
 static bool tpool__stops_here(const tpool_future *task) { (void)task; return false; }
