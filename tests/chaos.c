@@ -31,6 +31,12 @@ static void crashed(int number) { fail("signal %d", number); }
 static const char *what = "all";
 static bool verbose;
 
+static void quieten(void) {   /* what tasks print */
+    int null = open("/dev/null", O_WRONLY);
+    if (null < 0 || dup2(null, 1) < 0) abort();
+    close(null);
+}
+
 /* Some worlds, one after the other, in this process. */
 static _Noreturn void play(uint64_t seed, int worlds) {
     rng g = { seed };
@@ -45,6 +51,7 @@ static _Noreturn void play(uint64_t seed, int worlds) {
     bool processes = strcmp(what, "processes") == 0 || (strcmp(what, "all") == 0 && one_in(&g, 4));
     int count = worlds ? worlds : 1 + (int)draw(&g, processes ? 3 : 12), operations = SLOW ? 25 : 60;
     for (world_number = 0; world_number < count; world_number++) {
+        if (processes && world_number == 0) quieten();
         if (processes) play_processes(draw64(&g));
         else play_world(draw64(&g), operations);
         world_seed = seed;
@@ -61,6 +68,8 @@ static uint64_t named(const char *list) {
             if (strlen(feature_names[f]) == length && strncmp(feature_names[f], at, length) == 0) { set |= UINT64_C(1) << f; found = true; }
         if (length >= 4 && strncmp(at, "ends", length) == 0)
             for (int f = ENDS_IN_TASKS; f <= SELF_CANCELS; f++) { set |= UINT64_C(1) << f; found = true; }
+        for (int d = 0; d < DEEDS; d++)
+            if (strlen(deed_names[d]) == length && strncmp(deed_names[d], at, length) == 0) { deeds_never |= UINT64_C(1) << d; found = true; }
         if (!found) { fprintf(stderr, "chaos: no such thing: %s\n", at); exit(2); }
         at += length + (at[length] == ',');
     }

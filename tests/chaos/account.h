@@ -5,7 +5,7 @@
 #include "hooks.h"
 #include <spawn.h>
 
-enum { POOLS = 10, RECORDS = 2000, NOTES = 1200, THREADS = 600, LOOPS = 200, MAPS = 120, OWNED = 1000, FRAMES = 128,
+enum { POOLS = 48, RECORDS = 2000, NOTES = 1200, THREADS = 600, LOOPS = 200, MAPS = 120, OWNED = 1000, FRAMES = 128,
        TEMPS = 256, MAP_ITEMS = 24, LOOP_CELLS = 64 };
 
 /* ---- What a world may contain: each world leaves most of it out, so that the rest meets more often. */
@@ -14,7 +14,7 @@ typedef enum feature {
     DESTROYS, FORKS, JOBS, FOR_LOOPS, MAP_CALLS, COMPLETIONS, WAITS, EXTERNALS, DRAINS, RESOURCES, MANAGERS, SIGNALS,
     REFUSED_THREADS, REFUSED_MEMORY, INITIALIZERS, FAILING_INITIALIZERS, SMALL_STACKS, IDLE_TIMES, MAX_TASKS, FULL_QUEUES,
     MEASURE, ENDS_IN_TASKS, ENDS_IN_JOBS, ENDS_IN_LOOPS, ENDS_IN_MAPS, ENDS_IN_CALLBACKS, ENDS_IN_FREES, ENDS_IN_HOOKS,
-    SELF_CANCELS, BUSY_CALLBACKS, BUSY_FREES, BUSY_HOOKS, DUAL, TIMEOUTS, NESTING, SCRIPTS, FEATURES
+    SELF_CANCELS, BUSY_CALLBACKS, BUSY_FREES, BUSY_HOOKS, DUAL, TIMEOUTS, NESTING, SCRIPTS, CHAINS, GONE, BROODS, FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
     "callbacks", "arg_frees", "result_frees", "expiries", "limits", "priorities", "copies", "cancels", "stops", "pauses",
@@ -22,7 +22,7 @@ static const char *const feature_names[FEATURES] = {
     "drains", "resources", "managers", "signals", "refused_threads", "refused_memory", "initializers",
     "failing_initializers", "small_stacks", "idle_times", "max_tasks", "full_queues", "measure", "ends_in_tasks",
     "ends_in_jobs", "ends_in_loops", "ends_in_maps", "ends_in_callbacks", "ends_in_frees", "ends_in_hooks", "self_cancels",
-    "busy_callbacks", "busy_frees", "busy_hooks", "dual", "timeouts", "nesting", "scripts",
+    "busy_callbacks", "busy_frees", "busy_hooks", "dual", "timeouts", "nesting", "scripts", "chains", "gone", "broods",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }
@@ -115,6 +115,7 @@ typedef struct a_pool {
 } a_pool;
 static a_pool pools[POOLS];
 static atomic_int pool_count;
+static pthread_mutex_t pool_making = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- Tasks */
 typedef struct ticket { record *record; uint32_t mark; } ticket;   /* what a task gets as its argument */
@@ -183,8 +184,9 @@ static bool own(int p) {
     return false;
 }
 static bool use(int p) {
-    if (p < 0 || p >= atomic_load(&pool_count) || !atomic_load(&pools[p].alive)) return false;
+    if (p < 0 || p >= atomic_load(&pool_count)) return false;
     if (own(p)) { keep(A_USE, NULL); return true; }
+    if (!atomic_load(&pools[p].alive)) return false;
     int uses = atomic_load(&pools[p].uses);
     do
         if (uses < 0) return false;

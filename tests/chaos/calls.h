@@ -302,6 +302,8 @@ static void check_rest(int p) {
                                                                 (unsigned long long)s.submitted, (unsigned long long)count);
 }
 static bool create_pool(rng *g);
+static void script(rng *g);
+static void brood(rng *g, unsigned where, int depth);
 static void destroy_pool(int p, bool force) {
     a_pool *of = &pools[p];
     int none = 0;
@@ -331,7 +333,7 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
     tpool_stats stats;
     switch (draw(g, 12)) {
     case 0:
-        if (!has(PAUSES)) break;
+        if (!has(PAUSES) || mine) break;   /* beside a destroy nobody would resume it */
         status = CALL(p, tpool_pause(pool));
         atomic_store(&of->paused, true);
         if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN) fail("pause gave %s", tpool_status_name(status));
@@ -397,14 +399,21 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
     (void)depth;
 }
 
+/* The pool of a script, if the caller is one of its tasks. */
+static int own_pool_of_script(void) {
+    record *r = task_of(innermost());
+    return r && r->pool >= 0 && pools[r->pool].has_own_tasks_only ? r->pool : -1;
+}
+
 /* ---- One of all that can be done */
 static void act(rng *g, unsigned where, int depth) {
     record *r = NULL;
     tpool_future *future;
     int p;
-    switch (draw(g, 24)) {
+    switch (draw(g, 26)) {
     case 0: case 1: case 2: case 3: case 4: case 5:
         p = pool_of_life(g);
+        if (own_pool_of_script() >= 0 && one_in(g, 2)) p = own_pool_of_script();
         if (!use(p)) break;
         if (one_in(g, 8)) submit_many(g, p, where, depth + 1);
         else if (has(TIMEOUTS) && one_in(g, 6)) run_with_timeout(g, p, where, depth + 1);
@@ -424,6 +433,8 @@ static void act(rng *g, unsigned where, int depth) {
     case 14: if (has(RESOURCES)) borrow(g, where); break;
     case 15: if (has(MANAGERS) && !(where & IN_LIMITED) && one_in(g, 2)) manage(g, where); break;
     case 16: if (has(FORKS) && one_in(g, TSAN ? 200 : 30)) fork_program(g); break;
+    case 24: if (has(SCRIPTS) && where == IN_PROGRAM && self()->frame_count == 0 && one_in(g, 2)) script(g); break;
+    case 25: if (has(BROODS) && (where & IN_TASK) && !(where & IN_LIMITED) && one_in(g, 4)) brood(g, where, depth); break;
     case 17:
         if (where & PURE) break;
         p = pool_of_life(g);

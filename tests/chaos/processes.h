@@ -1,5 +1,372 @@
+/* Worlds of process pools: tasks that crash, stop themselves, exit, become another program, close everything, kill their
+   group, leave grandchildren, print, are too big; beside cancels, kills, limits and pools that come and go. */
 #ifndef TPOOL_TESTS_CHAOS_PROCESSES_H
 #define TPOOL_TESTS_CHAOS_PROCESSES_H
 #include "world.h"
-static void play_processes(uint64_t seed) { play_world(seed, 10); }
+#include <sys/mman.h>
+
+typedef enum deed {
+    P_BYTES, P_POINTER, P_RAISES, P_NOTHING, P_SLEEPS, P_PRINTS, P_BIG, P_STOP_AWARE, P_POOL_OF_ITS_OWN, P_FOR,
+    P_GRANDCHILD,                               /* up to here it succeeds, unless somebody kills it */
+    P_CLOSES_ALL, P_CRASHES, P_KILLS_ITSELF, P_ABORTS, P_EXITS, P_STOPS, P_BECOMES_ANOTHER, P_KILLS_ITS_GROUP, P_ENDS_ITS_THREAD,
+    P_RETURNS_OWNED, P_SMALL_MEMORY, P_SMALL_FILES, DEEDS
+} deed;
+static const char *const deed_names[DEEDS] = {
+    "bytes", "pointer", "raises", "nothing", "sleeps", "prints", "big", "stop_aware", "own_pool", "own_for", "grandchild",
+    "closes_all", "crashes", "kills_itself", "aborts", "exits", "stops", "another", "kills_group", "ends_thread", "owned",
+    "small_memory", "small_files",
+};
+static uint64_t deeds_never;
+
+/* What travels; the record is the program's. */
+typedef struct order { int deed; uint32_t seed, size; record *record; } order;
+typedef struct p_record {
+    deed deed;
+    uint32_t seed, size;
+    bool may_be_killed;                         /* by a limit of its own, or run_with_timeout */
+} p_record;
+static p_record p_records[RECORDS];
+static atomic_bool workers_killed;              /* tpool_kill_workers has been called in this world */
+static pid_t program_pid;
+
+static uint32_t pattern(uint32_t seed, size_t i) { return (seed + (uint32_t)i * 2654435761u) >> 24; }
+static void *nop(void *arg) { return arg; }
+static void no_free(void *arg) { (void)arg; }
+static void *order_body(void *arg) {
+    order o;
+    memcpy(&o, arg, sizeof o);
+    rng g = { o.seed };
+    if (getpid() == program_pid) return tpool_raise(1000, "in the program");
+    if (tpool_arg_size() != sizeof o + o.size) return tpool_raise(1001, "%zu bytes", tpool_arg_size());
+    for (size_t i = 0; i < o.size; i++)
+        if (((unsigned char *)arg)[sizeof o + i] != pattern(o.seed, i)) return tpool_raise(1002, "byte %zu", i);
+    switch ((deed)o.deed) {
+    case P_BYTES: case P_BIG: {
+        size_t size = 1 + o.seed % (o.deed == P_BIG ? 300000 : 500);
+        unsigned char *bytes = malloc(size);
+        if (!bytes) return tpool_raise(1003, "memory");
+        for (size_t i = 0; i < size; i++) bytes[i] = (unsigned char)pattern(o.seed, i);
+        void *given = tpool_return(bytes, size);
+        free(bytes);
+        return given;
+    }
+    case P_RAISES: return tpool_raise((int)o.seed, "%0*d", 1 + (int)(o.seed % 2000), 5);
+    case P_NOTHING: return NULL;
+    case P_SLEEPS: sleep_us((long)draw(&g, 4000)); break;
+    case P_PRINTS: printf("%u and more of it\n", o.seed); break;
+    case P_STOP_AWARE:
+        for (int i = 0; i < 20 && !tpool_stop_requested(); i++) sleep_us(200);
+        break;
+    case P_POOL_OF_ITS_OWN: {
+        tpool *pool = NULL;
+        tpool_future *future = NULL;
+        if (tpool_create(&pool, &(tpool_config){ .max_workers = 2 }) != TPOOL_OK) break;
+        if (tpool_submit(pool, nop, NULL, &future) == TPOOL_OK) {
+            if (tpool_future_result(future, TPOOL_FOREVER, NULL) != TPOOL_OK) return tpool_raise(1004, "its own pool");
+            tpool_future_release(future);
+        }
+        tpool_destroy(pool);
+        break;
+    }
+    case P_FOR: {
+        atomic_int sum = 0;
+        tpool_job job;
+        tpool_fork(&job, nop, &sum);
+        if (tpool_join(&job) != &sum) return tpool_raise(1005, "its own join");
+        break;
+    }
+    case P_CLOSES_ALL: for (int fd = 0; fd < 1024; fd++) close(fd); break;
+    case P_GRANDCHILD:
+        if (fork() == 0) {
+            sleep_us(100000);
+            _exit(0);
+        }
+        break;
+    case P_CRASHES: signal(SIGSEGV, SIG_DFL); raise(SIGSEGV); break;
+    case P_KILLS_ITSELF: kill(getpid(), SIGKILL); break;
+    case P_ABORTS: signal(SIGABRT, SIG_DFL); abort();
+    case P_EXITS: _exit((int)(o.seed % 200));
+    case P_STOPS: kill(getpid(), SIGSTOP); break;
+    case P_BECOMES_ANOTHER: execl("/bin/sh", "sh", "-c", "exit 7", (char *)NULL); break;
+    case P_KILLS_ITS_GROUP: kill(0, SIGKILL); sleep_us(100000); break;
+    case P_ENDS_ITS_THREAD: pthread_exit(NULL);
+    case P_RETURNS_OWNED: return tpool_return_owned(&program_pid, no_free);
+    case P_SMALL_MEMORY: {
+        unsigned char *bytes = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (bytes == MAP_FAILED) break;
+        if (draw(&g, 2)) setrlimit(RLIMIT_AS, &(struct rlimit){ 1 << 20, 1 << 20 });
+        return tpool_return(bytes, 1 + o.seed % (1 << 20));
+    }
+    case P_SMALL_FILES: setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 0, 0 }); setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 3, 3 }); break;
+    default: break;
+    }
+    return (void *)(uintptr_t)(o.seed | 1);
+}
+/* The ends that it may have come to, by itself. */
+static void judge_order(record *r, tpool_future *future, tpool_status status, void *value) {
+    p_record *o = &p_records[id_of(r)];
+    const tpool_error *error = NULL;
+    int seen = atomic_load(&r->seen);
+    const char *wrong = NULL;
+    bool killed = o->may_be_killed || atomic_load(&workers_killed) || atomic_load(&r->timeout_tried);
+    if (status != TPOOL_OK && tpool_future_error(future, 0, &error) != (status == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK))
+        wrong = "no error";
+    if (status != TPOOL_OK && (!error || !error->message || !error->message[0])) wrong = "no message";
+    if (seen && seen != (int)status + 1) wrong = "two ends";
+    atomic_store(&r->seen, (int)status + 1);
+    switch (status) {
+    case TPOOL_CANCELLED:
+        if (!atomic_load(&r->cancel_tried) && !atomic_load(&r->timeout_tried) && !atomic_load(&pools[r->pool].may_cancel) &&
+            pools[r->pool].config.on_full != TPOOL_FULL_DROP_OLDEST) wrong = "CANCELLED without reason";
+        break;
+    case TPOOL_EXPIRED: if (!r->expires) wrong = "EXPIRED without a limit"; break;
+    case TPOOL_BROKEN:
+        if (o->deed < P_CLOSES_ALL && !killed) wrong = "BROKEN without reason";
+        if (error && !killed) {
+            int code = o->deed == P_CRASHES ? -SIGSEGV : o->deed == P_KILLS_ITSELF || o->deed == P_KILLS_ITS_GROUP ? -SIGKILL : o->deed == P_STOPS ? -SIGSTOP
+                : o->deed == P_ABORTS ? -SIGABRT : o->deed == P_EXITS ? (int)(o->seed % 200) : o->deed == P_BECOMES_ANOTHER ? 7 : error->code;
+            if (code != error->code) wrong = "BROKEN with another code";
+        }
+        break;
+    case TPOOL_FAILED:
+        if (o->deed == P_RAISES) { if (error && error->code != (int)o->seed) wrong = "another code"; }
+        else if (o->deed != P_RETURNS_OWNED && o->deed != P_SMALL_MEMORY && o->deed != P_SMALL_FILES && o->deed != P_BIG) wrong = "FAILED without raise";
+        break;
+    case TPOOL_OK: {
+        size_t size = tpool_future_result_size(future);
+        if (o->deed == P_BYTES || o->deed == P_BIG) {
+            if (size != 1 + o->seed % (o->deed == P_BIG ? 300000 : 500)) wrong = "bytes of another number";
+            else for (size_t i = 0; i < size; i++) if (((unsigned char *)value)[i] != pattern(o->seed, i)) wrong = "other bytes";
+        } else if (o->deed == P_NOTHING) { if (value) wrong = "another pointer"; }
+        else if (o->deed >= P_CRASHES && o->deed < P_SMALL_MEMORY) wrong = "OK, and it cannot be";
+        else if (o->deed == P_RAISES) wrong = "OK, though it raised";
+        else if (o->deed != P_SMALL_MEMORY && value != (void *)(uintptr_t)(o->seed | 1)) wrong = "another pointer";
+        break;
+    }
+    default: wrong = "no end"; break;
+    }
+    if (!wrong && atomic_load(&r->frees) != r->wants_free) wrong = "done before its arg_free";
+    if (wrong) {
+        tell(r);
+        fail("%s, seed %u, %u bytes: %s (%d, %s): %s", deed_names[o->deed], o->seed, o->size, tpool_status_name(status),
+             error ? error->code : 0, error ? error->message : "", wrong);
+    }
+}
+static void free_order(void *arg) {
+    order o;
+    memcpy(&o, arg, sizeof o);
+    if (getpid() != program_pid) fail("arg_free in a worker");
+    if (atomic_fetch_add(&o.record->frees, 1)) fail("task %d: arg_free twice", id_of(o.record));
+}
+static void order_done(tpool_future *future, void *context) {
+    note *n = context;
+    if (atomic_fetch_add(&n->runs, 1)) fail("a callback twice");
+    void *value = NULL;
+    tpool_status status = tpool_future_result(future, 0, &value);
+    judge_order(n->record, future, status, value);
+}
+static void order_failed(const tpool_error *error, void *context) {
+    (void)context;
+    if (!error || !error->message || error->status == TPOOL_OK) fail("on_failure without a failure");
+}
+static bool process_initializer(void *context) { (void)context; return true; }
+static deed draw_deed(rng *g) {
+    for (;;) {
+        deed d = one_in(g, 3) ? (deed)draw(g, DEEDS) : (deed)draw(g, P_CRASHES);
+        if (!(deeds_never >> d & 1)) return d;
+    }
+}
+static void give_order(rng *g, int p) {
+    record *r = new_record(g, p, 0);
+    if (!r) return;
+    p_record *o = &p_records[id_of(r)];
+    *o = (p_record){ .deed = draw_deed(g), .seed = (uint32_t)draw64(g) };
+    o->size = one_in(g, 3) ? draw(g, one_in(g, 4) ? 200000 : 300) : 0;
+    unsigned char *bytes = malloc(sizeof(order) + o->size);
+    if (!bytes) return;
+    order travels = { (int)o->deed, o->seed, o->size, r };
+    memcpy(bytes, &travels, sizeof travels);
+    for (size_t i = 0; i < o->size; i++) bytes[sizeof travels + i] = (unsigned char)pattern(o->seed, i);
+    tpool_task task = { .fn = order_body, .arg = bytes, .arg_size = sizeof travels + o->size, .name = r->name };
+    r->wants_free = one_in(g, 2);
+    if (r->wants_free) task.arg_free = free_order;
+    if (one_in(g, 6)) { task.expires_ns = some_expiry(g); r->expires = true; }
+    if (one_in(g, 6)) { task.run_limit_ns = 1 + draw(g, 5000000); o->may_be_killed = true; }
+    if (one_in(g, 4)) task.priority = (int)draw(g, 3) - 1;
+    tpool_future *future = NULL;
+    tpool_status status;
+    bool limited = one_in(g, 5);
+    r->has_future = limited || !one_in(g, 4);
+    atomic_store(&r->left, 1);
+    if (limited) {
+        int64_t limit = TPOOL_US(draw(g, 20000));
+        atomic_store(&r->timeout_tried, true);
+        status = CALL(p, tpool_run_with_timeout(pools[p].handle, &task, limit, &future));
+        if (!future && status == TPOOL_OK) fail("OK, and not taken");
+    } else {
+        status = CALL(p, tpool_submit_task(pools[p].handle, &task, r->has_future ? &future : NULL));
+    }
+    free(bytes);
+    bool took = limited ? future != NULL : status == TPOOL_OK;
+    if (!took && status != TPOOL_TIMEOUT && status != TPOOL_SHUTDOWN && !(status == TPOOL_FULL && pools[p].config.on_full == TPOOL_FULL_REJECT))
+        fail("a submit gave %s", tpool_status_name(status));
+    taken(r, future, took ? TPOOL_OK : TPOOL_SHUTDOWN);
+    if (future && one_in(g, 4)) {
+        int at = atomic_fetch_add(&note_count, 1);
+        if (at < NOTES) {
+            notes[at].record = r;
+            status = tpool_future_add_done_callback(future, order_done, &notes[at]);
+            if (status != TPOOL_OK) fail("adding a callback gave %s", tpool_status_name(status));
+            atomic_store(&notes[at].added, 1);
+        }
+    }
+}
+typedef struct map_order { uint32_t seed; } map_order;
+static void *map_order_body(void *item, void *context) {
+    map_order o;
+    (void)context;
+    memcpy(&o, item, sizeof o);
+    if (o.seed % 16 == 0) _exit(5);
+    if (o.seed % 16 == 1) return tpool_raise(3, "item");
+    return tpool_return(&o, sizeof o);
+}
+static void map_in_processes(rng *g, int p) {
+    map_order items[12];
+    tpool_map_iter *iter = NULL;
+    void *value = NULL;
+    size_t count = draw(g, 13), delivered = 0;
+    for (size_t i = 0; i < count; i++) items[i].seed = (uint32_t)draw64(g);
+    tpool_map_spec spec = { .fn = map_order_body, .items = items, .count = count, .stride = sizeof items[0], .item_size = sizeof items[0],
+                            .chunk_size = draw(g, 4), .buffer_size = draw(g, 5) };
+    atomic_fetch_add(&pools[p].others, 1);
+    tpool_status status = CALL(p, tpool_map(pools[p].handle, &spec, &iter));
+    if (status != TPOOL_OK) return;
+    while (!one_in(g, 30) && (status = CALL(p, tpool_map_next(iter, TPOOL_FOREVER, &value))) != TPOOL_END) {
+        uint32_t seed = items[delivered < 12 ? delivered : 0].seed;
+        bool well = delivered < count;
+        if (status == TPOOL_OK) well = well && seed % 16 > 1 && tpool_map_result_size(iter) == sizeof seed && memcmp(value, &seed, sizeof seed) == 0;
+        else if (status == TPOOL_FAILED) well = well && seed % 16 == 1;
+        else if (status == TPOOL_BROKEN) well = well && (seed % 16 == 0 || atomic_load(&workers_killed));
+        else if (status == TPOOL_CANCELLED) well = well && (atomic_load(&pools[p].may_cancel) || atomic_load(&pools[p].shut) || pools[p].config.on_full == TPOOL_FULL_DROP_OLDEST);
+        else if (status == TPOOL_FULL && pools[p].config.on_full == TPOOL_FULL_REJECT) { sleep_us(300); continue; }
+        else well = false;
+        if (!well) fail("item %zu of %zu of a map in processes, seed %% 16 is %u: %s", delivered, count, seed % 16, tpool_status_name(status));
+        delivered++;
+    }
+    DO(p, tpool_map_close(iter));
+}
+static void process_act(rng *g) {
+    int p = pool_of_life(g);
+    record *r = NULL;
+    tpool_future *future;
+    if (!use(p)) return;
+    tpool *pool = pools[p].handle;
+    switch (draw(g, 20)) {
+    case 0: if (has(PAUSES)) { CALL(p, tpool_pause(pool)); atomic_store(&pools[p].paused, true); } break;
+    case 1: if (has(RESIZES)) CALL(p, tpool_resize(pool, 1 + (int)draw(g, 3))); break;
+    case 2: CALL(p, tpool_warm_up(pool, (int)draw(g, 3))); break;
+    case 3: if (has(CANCELS) && one_in(g, 2)) { atomic_store(&workers_killed, true); CALL(p, tpool_kill_workers(pool)); } break;
+    case 4: case 5: if (has(MAP_CALLS)) map_in_processes(g, p); break;
+    case 6:
+        if (has(SHUTDOWNS) && one_in(g, 6)) {
+            unsigned flags = draw(g, 8);
+            atomic_store(&pools[p].shut, true);
+            if (flags & TPOOL_CANCEL_PENDING) atomic_store(&pools[p].may_cancel, true);
+            CALL(p, tpool_shutdown(pool, flags));
+        }
+        break;
+    case 7: if (has(DRAINS)) CALL(p, tpool_drain(pool, one_in(g, 2) ? TPOOL_FOREVER : TPOOL_MS(1))); break;
+    case 8: case 9: case 10: case 11:
+        if ((future = pick(g, &r, false)) == NULL) break;
+        switch (draw(g, 4)) {
+        case 0: if (has(CANCELS)) { atomic_store(&r->cancel_tried, true); CALL(id_of(r), tpool_future_cancel(future)); } break;
+        case 1: DO(id_of(r), tpool_future_request_stop(future)); break;
+        default: {
+            void *value = NULL;
+            int64_t limit = one_in(g, 2) ? TPOOL_FOREVER : TPOOL_MS(draw(g, 5));
+            tpool_status status = CALL(id_of(r), tpool_future_result(future, limit, &value));
+            if (is_end(status)) judge_order(r, future, status, value);
+            else if (status != TPOOL_TIMEOUT || limit == TPOOL_FOREVER) fail("a wait gave %s", tpool_status_name(status));
+            break;
+        }
+        }
+        release(future);
+        break;
+    default: give_order(g, p); break;
+    }
+    unuse(p);
+}
+static void *process_program(void *arg) {
+    program *me = arg;
+    rng g = { me->seed };
+    self()->program = 1;
+    atomic_store(&self()->name, "program");
+    for (int i = 0; i < me->operations; i++) process_act(&g);
+    return NULL;
+}
+static void play_processes(uint64_t seed) {
+    rng g = { seed };
+    world_seed = seed;
+    program_pid = getpid();
+    features = 0;
+    for (int f = 0; f < FEATURES; f++)
+        if (one_in(&g, 2)) features |= UINT64_C(1) << f;
+    features = (features | features_always) & ~features_never;
+    atomic_store(&delay_mask, one_in(&g, 2) ? 0 : 127);
+    atomic_store(&delay_hot, (uint32_t)draw64(&g));
+    atomic_store(&delay_long_us, 300);
+    atomic_store(&delay_seed, (uint32_t)draw64(&g));
+    atomic_store(&refused_once, 0);
+    atomic_store(&world_ends, false);
+    atomic_store(&workers_killed, false);
+    atomic_store(&pool_count, 0);
+    int wanted = 1 + (int)draw(&g, 2), count = 1 + (int)draw(&g, 3);
+    for (int i = 0; i < wanted; i++) {
+        a_pool *p = &pools[i];
+        memset(p, 0, sizeof *p);
+        snprintf(p->name, sizeof p->name, "pool%d", i);
+        p->config = (tpool_config){ .name = p->name, .kind = TPOOL_PROCESSES, .max_workers = 1 + (int)draw(&g, 3), .on_failure = order_failed };
+        if (has(MAX_TASKS) && one_in(&g, 2)) p->config.max_tasks_per_worker = 1 + draw(&g, 3);
+        if (has(IDLE_TIMES) && one_in(&g, 2)) p->config.idle_timeout_ns = 1 + draw(&g, 2000000);
+        if (has(FULL_QUEUES) && one_in(&g, 2)) { p->config.queue_capacity = 1 + draw(&g, 4); p->config.on_full = (tpool_full_policy)draw(&g, 4); }
+        if (has(INITIALIZERS) && one_in(&g, 2)) p->config.initializer = process_initializer;
+        if (has(MEASURE)) p->config.measure = one_in(&g, 2);
+        if (has(SMALL_STACKS) && one_in(&g, 2)) p->config.stack_size = 512 << 10;
+        tpool_status status = CALL(i, tpool_create(&p->handle, &p->config));
+        if (status != TPOOL_OK) fail("tpool_create gave %s", tpool_status_name(status));
+        atomic_store(&p->alive, true);
+        atomic_store(&pool_count, i + 1);
+    }
+    uint64_t nurse_seed = draw64(&g);
+    pthread_t nursing;
+    if (pthread_create(&nursing, NULL, nurse, &nurse_seed) != 0) fail("no thread");
+    for (int i = 0; i < count; i++) {
+        programs[i].seed = draw64(&g);
+        programs[i].operations = 5 + (int)draw(&g, SLOW ? 15 : 40);
+        if (pthread_create(&programs[i].thread, NULL, process_program, &programs[i]) != 0) fail("no thread");
+    }
+    begin("joining the program's threads", -1);
+    for (int i = 0; i < count; i++) pthread_join(programs[i].thread, NULL);
+    end();
+    begin("the end of the world", -1);
+    for (int i = 0; i < wanted; i++) {
+        if (one_in(&g, 2)) { CALL(i, tpool_drain(pools[i].handle, TPOOL_FOREVER)); check_rest(i); }
+        destroy_pool(i, true);
+    }
+    atomic_store(&world_ends, true);
+    pthread_join(nursing, NULL);
+    for (int i = 0; i < atomic_load(&record_count) && i < RECORDS; i++) {
+        record *r = &records[i];
+        void *value = NULL;
+        if (r->future) {
+            tpool_status status = tpool_future_result(r->future, 0, &value);
+            judge_order(r, r->future, status, value);
+            drop(r);
+        }
+    }
+    close_accounts();
+    end();
+    if (!dual_used && atomic_load(&live_blocks) != 0) fail("%ld blocks of memory are left", atomic_load(&live_blocks));
+    forget_world();
+}
 #endif

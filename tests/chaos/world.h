@@ -1,17 +1,14 @@
 /* A world of chaos.c: drawn, played by some threads of the program, ended, and every account closed. */
 #ifndef TPOOL_TESTS_CHAOS_WORLD_H
 #define TPOOL_TESTS_CHAOS_WORLD_H
-#include "calls.h"
+#include "scripts.h"
 
-static atomic_int initialized[POOLS], finalized[POOLS];
 static atomic_bool world_ends;
 
 static int pool_of_life(rng *g) {
-    int count = atomic_load(&pool_count);
-    for (int tries = 0; tries < 8; tries++) {
-        int p = (int)draw(g, (unsigned)count);
-        if (atomic_load(&pools[p].alive)) return p;
-    }
+    unsigned count = (unsigned)atomic_load(&pool_count), from = draw(g, count ? count : 1);
+    for (unsigned i = 0; i < count; i++)
+        if (atomic_load(&pools[(from + i) % count].alive)) return (int)((from + i) % count);
     return -1;
 }
 static uint64_t hook_seed(void) {
@@ -70,11 +67,10 @@ static tpool_config draw_config(rng *g, a_pool *p) {
     return c;
 }
 static bool create_pool(rng *g) {
-    static pthread_mutex_t creating = PTHREAD_MUTEX_INITIALIZER;
     bool made = false;
-    pthread_mutex_lock(&creating);
+    pthread_mutex_lock(&pool_making);
     int at = atomic_load(&pool_count);
-    if (at < POOLS) {
+    if (at < POOLS - 4) {
         a_pool *p = &pools[at];
         memset(p, 0, sizeof *p);
         snprintf(p->name, sizeof p->name, "pool%d", at);
@@ -90,7 +86,7 @@ static bool create_pool(rng *g) {
             fail("tpool_create gave %s", tpool_status_name(status));
         }
     }
-    pthread_mutex_unlock(&creating);
+    pthread_mutex_unlock(&pool_making);
     return made;
 }
 
@@ -199,6 +195,23 @@ static void come_to_rest(int count) {
         if (atomic_load(&pools[p].alive)) check_rest(p);
 }
 static bool dual_used;
+static void forget_world(void) {
+    for (int i = 0; i < atomic_load(&record_count) && i < RECORDS; i++) {
+        pthread_mutex_destroy(&records[i].lock);
+        memset(&records[i], 0, sizeof records[i]);
+        pthread_mutex_init(&records[i].lock, NULL);
+    }
+    memset(notes, 0, sizeof notes);
+    memset(loops, 0, sizeof loops);
+    memset(job_runs, 0, sizeof job_runs);
+    atomic_store(&job_count, 0);
+    memset(maps, 0, sizeof maps);
+    atomic_store(&record_count, 0);
+    atomic_store(&note_count, 0);
+    atomic_store(&loop_count, 0);
+    atomic_store(&map_count, 0);
+    atomic_store(&resources_made, 0);
+}
 static void play_world(uint64_t seed, int operations) {
     rng g = { seed };
     world_seed = seed;
@@ -301,23 +314,11 @@ static void play_world(uint64_t seed, int operations) {
     if (resources && tpool_resources_destroy(resources) != TPOOL_OK) fail("resources are still out");
     resources = NULL;
     close_accounts();
+    for (int i = 0; i < atomic_load(&map_count) && i < MAPS; i++)
+        for (int k = 0; maps[i].source && k < maps[i].count; k++)
+            if (atomic_load(&maps[i].frees[k]) != (k < atomic_load(&maps[i].asked))) fail("map %d: item_free of item %d did not come", i, k);
     end();
     if (!dual_used && atomic_load(&live_blocks) != 0) fail("%ld blocks of memory are left", atomic_load(&live_blocks));
-
-    for (int i = 0; i < atomic_load(&record_count) && i < RECORDS; i++) {
-        pthread_mutex_destroy(&records[i].lock);
-        memset(&records[i], 0, sizeof records[i]);
-        pthread_mutex_init(&records[i].lock, NULL);
-    }
-    memset(notes, 0, sizeof notes);
-    memset(loops, 0, sizeof loops);
-    memset(job_runs, 0, sizeof job_runs);
-    atomic_store(&job_count, 0);
-    memset(maps, 0, sizeof maps);
-    atomic_store(&record_count, 0);
-    atomic_store(&note_count, 0);
-    atomic_store(&loop_count, 0);
-    atomic_store(&map_count, 0);
-    atomic_store(&resources_made, 0);
+    forget_world();
 }
 #endif

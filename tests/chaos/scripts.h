@@ -1,0 +1,316 @@
+/* Situations that chance alone would seldom bring about, each with its numbers drawn: a destroy beside blocked
+   submitters, drains and cancels; broods of children; chains of callbacks; callbacks of pools that are gone. */
+#ifndef TPOOL_TESTS_CHAOS_SCRIPTS_H
+#define TPOOL_TESTS_CHAOS_SCRIPTS_H
+#include "calls.h"
+
+static atomic_int initialized[POOLS], finalized[POOLS];
+static bool initializer(void *context);
+static void finalizer(void *context);
+static tpool_config draw_config(rng *g, a_pool *p);
+
+/* The system says that this thread sleeps, at several looks, so that no delay is taken for a wait. */
+static bool sleeps(int id) {
+#if defined(__linux__)
+    for (int looks = 0; looks < 5; looks++) {
+        char path[64], line[256] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%d/stat", id);
+        int fd = open(path, O_RDONLY);
+        ssize_t got = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
+        if (fd >= 0) close(fd);
+        const char *name_end = got > 0 ? strrchr(line, ')') : NULL;
+        if (!name_end || name_end[2] != 'S') return false;
+        sleep_us(400);
+    }
+    return true;
+#else
+    (void)id;
+    sleep_us(3000);
+    return true;
+#endif
+}
+static int thread_id(void) {
+#if defined(__linux__)
+    return (int)syscall(SYS_gettid);
+#else
+    return 1;
+#endif
+}
+
+/* ---- A pool that only this script knows, and its tasks. */
+typedef struct helper {
+    pthread_t thread;
+    atomic_int id;                  /* 0: not begun, -1: back */
+    int pool;
+    uint64_t seed;
+    record *victims[8];
+    int victim_count;
+} helper;
+static void *blocked_submitter(void *arg) {
+    helper *h = arg;
+    rng g = { h->seed };
+    self()->program = 1;
+    atomic_store(&self()->name, "submitter");
+    atomic_store(&h->id, thread_id());
+    submit(&g, h->pool, IN_LIMITED, 2, one_in(&g, 2));
+    atomic_store(&h->id, -1);
+    return NULL;
+}
+static void *drainer(void *arg) {
+    helper *h = arg;
+    rng g = { h->seed };
+    self()->program = 1;
+    atomic_store(&self()->name, "drainer");
+    atomic_store(&h->id, thread_id());
+    int64_t limit = one_in(&g, 3) ? TPOOL_US(draw(&g, 3000)) : TPOOL_FOREVER;
+    tpool_status status = CALL(h->pool, tpool_drain(pools[h->pool].handle, limit));
+    if (status != TPOOL_OK && !(status == TPOOL_TIMEOUT && limit != TPOOL_FOREVER) && !(status == TPOOL_NO_THREAD && may_refuse()))
+        fail("a drain beside a destroy gave %s", tpool_status_name(status));
+    atomic_store(&h->id, -1);
+    return NULL;
+}
+static void *canceller(void *arg) {
+    helper *h = arg;
+    rng g = { h->seed };
+    self()->program = 1;
+    atomic_store(&self()->name, "canceller");
+    atomic_store(&h->id, thread_id());
+    for (int i = 0; i < h->victim_count; i++) {
+        record *r = h->victims[i];
+        pthread_mutex_lock(&r->lock);
+        tpool_future *future = r->future ? tpool_future_retain(r->future) : NULL;
+        pthread_mutex_unlock(&r->lock);
+        if (!future) continue;
+        keep(A_FUTURE, future);
+        if (one_in(&g, 2)) {
+            atomic_store(&r->cancel_tried, true);
+            (void)CALL(id_of(r), tpool_future_cancel(future));
+        } else {
+            (void)observe(r, future, one_in(&g, 2) ? 0 : TPOOL_FOREVER, IN_PROGRAM);
+        }
+        release(future);
+        if (one_in(&g, 4)) drop(r);
+    }
+    atomic_store(&h->id, -1);
+    return NULL;
+}
+static atomic_int gates_open;       /* tasks of a script hold a worker until this is above their number */
+static void *held_task(void *arg) {
+    int number = (int)(intptr_t)arg;
+    while (atomic_load(&gates_open) <= number) sleep_us(50);
+    return arg;
+}
+static void destroy_beside(rng *g) {
+    enum { HELPERS = 6 };
+    static atomic_int gate_numbers;
+    pthread_mutex_lock(&pool_making);
+    int p = atomic_load(&pool_count);
+    if (p < POOLS) {
+        memset(&pools[p], 0, sizeof pools[p]);
+        atomic_store(&initialized[p], 0);
+        atomic_store(&finalized[p], 0);
+        snprintf(pools[p].name, sizeof pools[p].name, "own%d", p);
+        pools[p].config = draw_config(g, &pools[p]);
+        pools[p].config.max_workers = 1 + (int)draw(g, 2);
+        if (pools[p].config.min_workers > pools[p].config.max_workers) pools[p].config.min_workers = 0;
+        if (one_in(g, 2)) pools[p].config.idle_timeout_ns = one_in(g, 2) ? 1000 : TPOOL_US(draw(g, 500));
+        if (one_in(g, 2)) pools[p].config.max_tasks_per_worker = 1;
+        pools[p].config.queue_capacity = 1 + draw(g, 3);
+        pools[p].config.on_full = TPOOL_FULL_BLOCK;
+        pools[p].has_own_tasks_only = true;
+        tpool_status status = CALL(p, tpool_create(&pools[p].handle, &pools[p].config));
+        if (status != TPOOL_OK && !may_refuse()) fail("tpool_create gave %s", tpool_status_name(status));
+        if (status == TPOOL_OK) atomic_fetch_add(&pool_count, 1);
+        else p = POOLS;
+    }
+    pthread_mutex_unlock(&pool_making);
+    if (p >= POOLS) return;
+    tpool *pool = pools[p].handle;
+    helper helpers[HELPERS], *cancels = NULL;
+    int count = 0, gate = -1, wanted = (int)draw(g, 5);
+    record *own_ones[8];
+    int own_count = 0;
+    for (int i = 0; i < wanted && i < 8; i++)
+        if ((own_ones[own_count] = submit(g, p, IN_LIMITED, 1 + (int)draw(g, 2), true)) != NULL) own_count++;
+    bool paused = one_in(g, 2) && !may_refuse() && !atomic_load(&pools[p].may_break), held = false;
+    if (paused && CALL(p, tpool_pause(pool)) != TPOOL_OK) paused = false;
+    if (!paused && one_in(g, 2) && !may_refuse()) {   /* one worker is held, so that the drains have something to wait for */
+        gate = atomic_fetch_add(&gate_numbers, 1);
+        held = CALL(p, tpool_submit(pool, held_task, (void *)(intptr_t)gate, NULL)) == TPOOL_OK;
+        if (held) atomic_fetch_add(&pools[p].taken, 1);
+    }
+    if (paused) {   /* filled, so that submitters surely block */
+        for (tpool_stats s;;) {
+            if (tpool_get_stats(pool, &s) != TPOOL_OK) fail("no stats");
+            if (s.queued >= pools[p].config.queue_capacity) break;
+            if (!submit(g, p, IN_LIMITED, 2, one_in(g, 2))) break;
+        }
+        for (int n = (int)draw(g, 3); n > 0; n--) helpers[count++] = (helper){ .pool = p, .seed = draw64(g) };
+        for (int i = 0; i < count; i++)
+            if (pthread_create(&helpers[i].thread, NULL, blocked_submitter, &helpers[i]) != 0) fail("no thread");
+    }
+    int submitters = count;
+    if (paused || held)
+        for (int n = (int)draw(g, 3); n > 0; n--, count++) {
+            helpers[count] = (helper){ .pool = p, .seed = draw64(g) };
+            if (pthread_create(&helpers[count].thread, NULL, drainer, &helpers[count]) != 0) fail("no thread");
+        }
+    for (int i = 0; i < count; i++)
+        for (int id; (id = atomic_load(&helpers[i].id)) != -1 && (id == 0 || !sleeps(id));) sleep_us(100);
+    (void)submitters;
+    if (own_count && one_in(g, 2)) {
+        cancels = &helpers[count];
+        *cancels = (helper){ .pool = p, .seed = draw64(g), .victim_count = own_count };
+        memcpy(cancels->victims, own_ones, sizeof own_ones);
+        if (pthread_create(&helpers[count++].thread, NULL, canceller, cancels) != 0) fail("no thread");
+    }
+    if (held && one_in(g, 2)) { atomic_store(&gates_open, INT_MAX); held = false; }
+    if (!held && one_in(g, 4)) {
+        unsigned flags = draw(g, 8);
+        atomic_store(&pools[p].shut, true);
+        if (flags & TPOOL_CANCEL_PENDING) atomic_store(&pools[p].may_cancel, true);
+        if (flags & TPOOL_STOP_RUNNING) atomic_store(&pools[p].may_stop, true);
+        tpool_status status = CALL(p, tpool_shutdown(pool, flags));
+        if (status != TPOOL_OK && !(status == TPOOL_NO_THREAD && may_refuse())) fail("shutdown gave %s", tpool_status_name(status));
+        for (int looks = 0; status == TPOOL_OK && (flags & TPOOL_WAIT) && looks < 3; looks++) {
+            tpool_stats s;
+            if (tpool_get_stats(pool, &s) != TPOOL_OK || s.workers != 0) fail("pool %d: %d workers after its end", p, s.workers);
+            sleep_us(100);
+        }
+    }
+    atomic_store(&pools[p].shut, true);   /* submitters that it finds blocked may be told so */
+    if (held) atomic_store(&gates_open, INT_MAX);
+    destroy_pool(p, true);
+    begin("joining a script's helpers", p);
+    for (int i = 0; i < count; i++) pthread_join(helpers[i].thread, NULL);
+    end();
+}
+
+/* ---- A task with hundreds of children, awaited where they lie: in place, most of them. */
+static void brood(rng *g, unsigned where, int depth) {
+    enum { MOST = 160 };
+    static atomic_int broods;
+    record *children[MOST];
+    int p = pool_of_life(g), count = 0, wanted = 20 + (int)draw(g, MOST - 20);
+    if (atomic_fetch_add(&broods, 1) > 30 || atomic_load(&record_count) > RECORDS / 2 || !use(p)) return;
+    for (int i = 0; i < wanted; i++) {
+        record *r = submit(g, p, where | PURE, depth < 3 ? 3 : depth + 1, true);
+        if (r) children[count++] = r;
+    }
+    unuse(p);
+    bool backwards = one_in(g, 2);
+    for (int i = 0; i < count; i++) {
+        record *r = children[backwards ? count - 1 - i : i];
+        pthread_mutex_lock(&r->lock);
+        tpool_future *future = r->future ? tpool_future_retain(r->future) : NULL;
+        pthread_mutex_unlock(&r->lock);
+        if (!future) continue;
+        keep(A_FUTURE, future);
+        (void)observe(r, future, TPOOL_FOREVER, where | PURE);
+        release(future);
+    }
+}
+
+/* ---- Chains: each callback completes the next future, each result_free releases the next; on a small stack. */
+enum { LINKS = 3000 };
+static tpool_future *links[LINKS + 1];
+static atomic_int links_done, links_freed;
+static void link_done(tpool_future *future, void *context) {
+    intptr_t i = (intptr_t)context;
+    (void)future;
+    atomic_fetch_add(&links_done, 1);
+    if (i + 1 < LINKS && tpool_future_set_result(links[i + 1], NULL) != TPOOL_OK) fail("link %d cannot be completed", (int)i + 1);
+}
+static void link_freed(void *result) {
+    intptr_t i = (intptr_t)result;
+    atomic_fetch_add(&links_freed, 1);
+    if (i < LINKS) tpool_future_release(links[i]);
+}
+static void *give_link(void *arg) { return tpool_return_owned(arg, link_freed); }
+static void *chain_thread(void *arg) {
+    bool frees = arg != NULL;
+    self()->program = 1;
+    atomic_store(&self()->name, "chain");
+    if (frees) tpool_future_release(links[0]);
+    else if (tpool_future_set_result(links[0], NULL) != TPOOL_OK) fail("the first link cannot be completed");
+    return NULL;
+}
+static void chain(rng *g) {
+    static pthread_mutex_t one_chain = PTHREAD_MUTEX_INITIALIZER;
+    if (atomic_load(&refuse_memory) || pthread_mutex_trylock(&one_chain) != 0) return;
+    bool frees = one_in(g, 2);
+    tpool *pool = NULL;
+    atomic_store(&links_done, 0);
+    atomic_store(&links_freed, 0);
+    begin("a chain", frees);
+    unsigned threads = atomic_exchange(&refuse_threads, 0);
+    if (frees && tpool_create(&pool, &(tpool_config){ .max_workers = 1 }) != TPOOL_OK) fail("no pool for a chain");
+    for (intptr_t i = LINKS - 1; i >= 0; i--) {
+        tpool_status status = frees ? tpool_submit(pool, give_link, (void *)(i + 1), &links[i]) : tpool_future_create(&links[i]);
+        if (status != TPOOL_OK) fail("a link gave %s", tpool_status_name(status));
+        if (!frees && tpool_future_add_done_callback(links[i], link_done, (void *)i) != TPOOL_OK) fail("a link without callback");
+    }
+    if (pool) tpool_destroy(pool);
+    atomic_store(&refuse_threads, threads);
+    pthread_attr_t small;
+    pthread_t thread;
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, SLOW ? 1 << 20 : 128 << 10);
+    if (pthread_create(&thread, &small, chain_thread, frees ? (void *)links : NULL) != 0) fail("no thread for a chain");
+    pthread_attr_destroy(&small);
+    pthread_join(thread, NULL);
+    if (frees ? atomic_load(&links_freed) != LINKS : atomic_load(&links_done) != LINKS)
+        fail("a chain of %d: %d done, %d freed", LINKS, atomic_load(&links_done), atomic_load(&links_freed));
+    if (!frees)
+        for (int i = 0; i < LINKS; i++) tpool_future_release(links[i]);
+    end();
+    pthread_mutex_unlock(&one_chain);
+}
+
+/* ---- A callback of a pool that is gone waits, while others come and go at the same address. */
+static atomic_int lingers;
+static void linger(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    atomic_store(&lingers, 1);
+    while (atomic_load(&lingers) == 1) sleep_us(50);
+}
+static void *linger_thread(void *arg) {
+    self()->program = 1;
+    atomic_store(&self()->name, "linger");
+    if (tpool_future_add_done_callback(arg, linger, NULL) != TPOOL_OK) fail("no callback");
+    return NULL;
+}
+static void gone(rng *g) {
+    static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
+    if (atomic_load(&refuse_memory) || atomic_load(&refuse_threads) || pthread_mutex_trylock(&one) != 0) return;
+    tpool *pool = NULL;
+    tpool_future *future = NULL;
+    pthread_t thread;
+    atomic_int ran = 0;
+    begin("pools that come and go", -1);
+    if (tpool_create(&pool, NULL) != TPOOL_OK || tpool_submit(pool, managed_task, &ran, &future) != TPOOL_OK) fail("no pool");
+    if (tpool_destroy(pool) != TPOOL_OK) fail("no destroy");
+    atomic_store(&lingers, 0);
+    if (pthread_create(&thread, NULL, linger_thread, future) != 0) fail("no thread");
+    while (atomic_load(&lingers) == 0) sleep_us(50);
+    for (int n = 60 + (int)draw(g, 80); n > 0; n--) {
+        if (tpool_create(&pool, NULL) != TPOOL_OK) fail("no pool");
+        tpool_status status = tpool_destroy(pool);
+        if (status != TPOOL_OK) fail("a destroy beside a callback of another pool gave %s", tpool_status_name(status));
+    }
+    atomic_store(&lingers, 2);
+    pthread_join(thread, NULL);
+    tpool_future_release(future);
+    end();
+    pthread_mutex_unlock(&one);
+}
+
+static void script(rng *g) {
+    switch (draw(g, 10)) {
+    case 0: if (has(CHAINS)) { chain(g); break; } /* fall through */
+    case 1: if (has(GONE)) { gone(g); break; } /* fall through */
+    default: destroy_beside(g); break;
+    }
+}
+#endif
