@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the header below a folder and consumes it there through pkg-config, with the C compiler alone.
+# Installs the header below a folder and consumes it there through pkg-config, with the C compiler alone, and through
+# CMake's find_package, if CMake is there.
 # Usage: installed.sh SOURCE_FOLDER BUILD_FOLDER WORK_FOLDER VERSION, with the C compiler in CC.
 set -eu
 source=$1 build=$2 work=$3 version=$4
@@ -17,8 +18,8 @@ DESTDIR="$work/root" meson install --no-rebuild -C "$build"
 header=$(find "$work/root" -name tpool.h)
 cmp "$source/tpool.h" "$header"
 installed=$(find "$work/root" -type f | wc -l)
-if [ "$installed" -ne 2 ]; then
-    echo "more than the header and its pkg-config file was installed:" >&2
+if [ "$installed" -ne 4 ]; then
+    echo "more than the header, its pkg-config file and two for CMake was installed:" >&2
     find "$work/root" -type f >&2
     exit 1
 fi
@@ -40,3 +41,7 @@ ${CC:-cc} -std=c11 -Wall -Wextra -Werror -o "$work/consumer" "$work/main.c" $fla
 output=$("$work/consumer")
 echo "$output"
 [ "$output" = "$version 385" ]
+
+if command -v cmake >/dev/null; then
+    "$source/tests/consume/cmake.sh" "$source" "$work/cmake" "$version" find_package "$(dirname "$(dirname "$header")")"
+fi
