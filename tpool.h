@@ -2094,7 +2094,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P3  clearing LOCKED releases          the exchange that sets it acquires   `watches`
  *      P4  each release of a reference       the one that sees itself the last    all that holders did to the block
  *      P5  tpool__unpark_begin, exchange     tpool__park, exchange                what was done before the wake
- *      P6  linking a new worker              walking the list of workers          its lane and locks
+ *      P6  a worker comes into the list, or  walking the list of workers          its lane and locks
+ *          leaves it
  *      P7  `runner` is stored                the search for cycles loads it       the thread's own record pointer
  *      P8  tpool__process.ready is stored    every call that needs it loads it    hooks, keys, constants
  *      P9  an outcome is stored              it is loaded or replaced             the outcome's fields
@@ -2419,7 +2420,7 @@ struct tpool__worker {
     tpool__u32 taking;          /* the owner is between taking a task from its run and claiming it (P11) */
     alignas(TPOOL__CACHE_LINE) tpool *pool;
     tpool__child *child;        /* of a pool of processes; never changes */
-    _Atomic(tpool__worker *) next;
+    _Atomic(tpool__worker *) next;  /* in the list of those that live or have left something, by their index (P6) */
     int index;
     bool searching;             /* counted in pool->gate; the owner's */
     bool in_setup;              /* in its initializer: counted in pool->starting, unless it blocks there; the owner's */
@@ -2441,8 +2442,10 @@ struct tpool__worker {
     tpool_job *oldest_public_job, *newest_public_job;
     tpool__parker parker;
     /* under pool->lock: */
-    bool in_use, asleep, timed;
-    tpool__worker *sleep_next, *sleep_previous;
+    bool asleep, timed, listed;
+    tpool__worker *sleep_next, *sleep_previous; /* among the sleepers, or the leftovers */
+    tpool__worker *previous;    /* in the list */
+    tpool__worker *before;      /* the one with the next lower index; never changes */
     tpool__thread_handle handle;
     tpool__thread_handle left;  /* of a thread that ended here: joined by the next one here, or by the shutdown */
 };
@@ -2470,7 +2473,7 @@ struct tpool {
     tpool__u32 attention;
     tpool__word max_workers;
     tpool__word live;           /* started workers that have not ended; written under lock */
-    _Atomic(tpool__worker *) workers;
+    _Atomic(tpool__worker *) workers; /* those that live, and those that have ended and left a task or a tombstone */
     uintptr_t generation;
     uintptr_t home;             /* its address, number and generation */
     size_t capacity;
@@ -2510,7 +2513,10 @@ struct tpool {
     tpool__waiter *blocked_waiters;
     int64_t idle_since;         /* when a worker last went to sleep; of a managed pool */
     tpool__thread_handle last_ended; /* joined by the next that ends, or by the shutdown */
-    tpool__worker *last_worker;
+    tpool__worker *newest;      /* all that there ever were, from here by `before` */
+    tpool__worker **unused;     /* those of them that have ended: a heap, the lowest index first */
+    size_t unused_count, unused_size;
+    tpool__worker *leftovers;   /* those of the unused that are still listed */
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
     tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker */
@@ -3352,6 +3358,19 @@ static tpool__measures *tpool__measures_new(void) {
     return measures;
 }
 
+/* What an ended worker has measured becomes the pool's. Under the inject latch, and so that nobody adds them up. */
+static void tpool__measures_hand_over(tpool__measures *to, tpool__measures *from) {
+    /* relaxed: as in tpool__measures_add */
+    for (unsigned i = 0; i < TPOOL__BUCKETS; i++) {
+        tpool__store_relaxed(&to->waits[i], tpool__load_relaxed(&to->waits[i]) + tpool__load_relaxed(&from->waits[i]));
+        tpool__store_relaxed(&to->runs[i], tpool__load_relaxed(&to->runs[i]) + tpool__load_relaxed(&from->runs[i]));
+    }
+    uint64_t low = (uint64_t)tpool__load_relaxed(&to->busy_low) + tpool__load_relaxed(&from->busy_low);
+    uintptr_t high = tpool__load_relaxed(&to->busy_high) + tpool__load_relaxed(&from->busy_high);
+    tpool__store_relaxed(&to->busy_low, (uintptr_t)(low & 0x3fffffff));
+    tpool__store_relaxed(&to->busy_high, high + (uintptr_t)(low >> 30));
+}
+
 static unsigned tpool__bucket_of(int64_t ns) {
     if (ns < 16) return ns > 0 ? (unsigned)ns : 0;
     unsigned power = tpool__log2((uint64_t)ns);
@@ -3933,35 +3952,157 @@ static void tpool__update_room(tpool *pool) {
     else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
 }
 
-static tpool__worker *tpool__worker_slot(tpool *pool) {
-    int index = 0;
-    tpool__worker *worker = tpool__load_relaxed(&pool->workers); /* relaxed: written under pool->lock, held here */
-    for (; worker; worker = tpool__load_relaxed(&worker->next), index++)
-        if (!worker->in_use) return worker;
-    worker = (tpool__worker *)tpool__alloc_aligned(sizeof *worker, TPOOL__CACHE_LINE);
+/* The list of workers holds, by their indices, those that live, and those that have ended as long as an entry is left in
+ * their lane; so no look pays for workers that there were once. It is walked without the lock. Who stands at one that
+ * leaves goes on from there to one of higher index, and misses none that was in the list all along: what stood between
+ * when it left is where it leads, and what comes later comes beside the walk, as one at the end of the list may. That
+ * is why their memory stays the pool's until its end, and why who comes takes the lowest index that is not in use: all
+ * that are lower are in the list, so its place is behind the next lower one. */
+static void tpool__unused_push(tpool *pool, tpool__worker *worker) {
+    size_t i = pool->unused_count++;
+    for (; i > 0 && pool->unused[(i - 1) / 2]->index > worker->index; i = (i - 1) / 2)
+        pool->unused[i] = pool->unused[(i - 1) / 2];
+    pool->unused[i] = worker;
+}
+static tpool__worker *tpool__unused_pop(tpool *pool) {
+    tpool__worker *lowest = pool->unused[0], *moving = pool->unused[--pool->unused_count];
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < pool->unused_count; i = child) {
+        if (child + 1 < pool->unused_count && pool->unused[child + 1]->index < pool->unused[child]->index) child++;
+        if (pool->unused[child]->index > moving->index) break;
+        pool->unused[i] = pool->unused[child];
+    }
+    pool->unused[i] = moving;
+    return lowest;
+}
+
+/* One more, and room to give it back. */
+static tpool__worker *tpool__worker_make(tpool *pool) {
+    int index = pool->newest ? pool->newest->index + 1 : 0;
+    if ((size_t)index >= pool->unused_size) {
+        size_t size = pool->unused_size ? 2 * pool->unused_size : 16;
+        tpool__worker **unused = size > SIZE_MAX / sizeof *unused ? NULL
+                                                                  : (tpool__worker **)TPOOL_MALLOC(size * sizeof *unused);
+        if (!unused) return NULL;
+        if (pool->unused) TPOOL_FREE(pool->unused); /* there is nothing in it: all are in use */
+        pool->unused = unused;
+        pool->unused_size = size;
+    }
+    tpool__worker *worker = (tpool__worker *)tpool__alloc_aligned(sizeof *worker, TPOOL__CACHE_LINE);
     if (!worker) return NULL;
-    worker->lane.run_segment = (tpool__segment *)TPOOL_MALLOC(sizeof(tpool__segment));
-    if (!worker->lane.run_segment) {
-        tpool__free_aligned(worker);
-        return NULL;
-    }
-    if (pool->measured && !(worker->measures = tpool__measures_new())) {
-        TPOOL_FREE(worker->lane.run_segment);
-        tpool__free_aligned(worker);
-        return NULL;
-    }
     worker->pool = pool;
     worker->index = index;
     if (!tpool__child_attach(worker)) {
-        if (worker->measures) TPOOL_FREE((void *)worker->measures);
-        TPOOL_FREE(worker->lane.run_segment);
         tpool__free_aligned(worker);
         return NULL;
     }
-    /* P6: thieves walk the list without the lock */
-    if (pool->last_worker) tpool__store_release(&pool->last_worker->next, worker);
-    else tpool__store_release(&pool->workers, worker);
-    pool->last_worker = worker;
+    worker->before = pool->newest;
+    pool->newest = worker;
+    return worker;
+}
+
+/* What an ended worker counted becomes the pool's, so that it need not be looked at any more. Under the latches of both
+ * lanes, the pool's lock keeping out who adds all counts up. */
+static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
+    tpool__lane *lane = &worker->lane;
+    for (int i = 0; i < TPOOL__OWN_COUNTS; i++) {
+        /* relaxed: the worker has ended, and nobody adds the counts up meanwhile */
+        tpool__add_release(&pool->own_counts[i], tpool__load_relaxed(&worker->counts[i])); /* P10 */
+        tpool__store_relaxed(&worker->counts[i], 0);
+    }
+    pool->inject.submitted += lane->submitted;
+    pool->inject.dead += lane->dead;
+    uintptr_t claims = tpool__load_relaxed(&lane->claims); /* relaxed: a hint, rather too small than too large */
+    tpool__store_relaxed(&lane->claims, 0);
+    tpool__store_relaxed(&pool->inject.claims, tpool__load_relaxed(&pool->inject.claims) + claims);
+    lane->submitted = 0;
+    lane->dead = 0;
+    if (worker->measures) tpool__measures_hand_over(pool->measures, worker->measures);
+}
+
+/* Takes an ended worker out of the list, and gives back what it had, unless something is left in its lane. */
+static bool tpool__worker_unlist(tpool *pool, tpool__worker *worker) {
+    tpool__lane left = { 0 };
+    tpool__latch(&worker->lane.lock);
+    /* relaxed: an ended worker publishes none */
+    bool empty = tpool__lane_count(&worker->lane) == 0 && tpool__load_relaxed(&worker->public_jobs) == 0;
+    if (empty) {
+        tpool__latch(&pool->inject.lock);
+        tpool__counts_hand_over(pool, worker);
+        tpool__unlatch(&pool->inject.lock);
+        left.head = worker->lane.head;
+        left.spare = worker->lane.spare;
+        left.run_segment = worker->lane.run_segment;
+        worker->lane.head = worker->lane.tail = worker->lane.spare = worker->lane.run_segment = NULL;
+        worker->lane.spares = 0;
+    }
+    tpool__unlatch(&worker->lane.lock);
+    if (!empty) return false;
+    tpool__worker *next = tpool__load_relaxed(&worker->next); /* relaxed: written under pool->lock, held here */
+    if (next) next->previous = worker->previous;
+    if (worker->previous) tpool__store_release(&worker->previous->next, next); /* P6 */
+    else tpool__store_release(&pool->workers, next);                           /* P6 */
+    worker->listed = false;
+    tpool__lane_free(&left);
+    if (worker->measures) TPOOL_FREE((void *)worker->measures);
+    worker->measures = NULL;
+    return true;
+}
+
+static void tpool__link_first(tpool__worker **list, tpool__worker *worker) {
+    worker->sleep_previous = NULL;
+    worker->sleep_next = *list;
+    if (*list) (*list)->sleep_previous = worker;
+    *list = worker;
+}
+static void tpool__link_remove(tpool__worker **list, tpool__worker *worker) {
+    if (worker->sleep_previous) worker->sleep_previous->sleep_next = worker->sleep_next;
+    else *list = worker->sleep_next;
+    if (worker->sleep_next) worker->sleep_next->sleep_previous = worker->sleep_previous;
+}
+
+/* Under pool->lock: a worker that has ended, or was not started, makes its place free. */
+static void tpool__worker_put_away(tpool *pool, tpool__worker *worker) {
+    if (!tpool__worker_unlist(pool, worker)) tpool__link_first(&pool->leftovers, worker);
+    tpool__unused_push(pool, worker);
+}
+/* Those go whose last entry has been taken. By whoever found nothing to do, since then there is none. */
+static void tpool__put_leftovers_away(tpool *pool) {
+    for (tpool__worker *worker = pool->leftovers, *next; worker; worker = next) {
+        next = worker->sleep_next;
+        if (tpool__worker_unlist(pool, worker)) tpool__link_remove(&pool->leftovers, worker);
+    }
+}
+
+/* A place for one more worker. */
+static tpool__worker *tpool__worker_slot(tpool *pool) {
+    tpool__worker *worker = pool->unused_count > 0 ? tpool__unused_pop(pool) : tpool__worker_make(pool);
+    if (!worker) return NULL;
+    if (worker->listed) { /* with what another has left */
+        tpool__link_remove(&pool->leftovers, worker);
+        return worker;
+    }
+    tpool__segment *run = (tpool__segment *)TPOOL_MALLOC(sizeof *run);
+    if (!run || (pool->measured && !(worker->measures = tpool__measures_new()))) {
+        if (run) TPOOL_FREE(run);
+        tpool__unused_push(pool, worker);
+        return NULL;
+    }
+    tpool__latch(&worker->lane.lock); /* who walks may still stand here */
+    worker->lane.run_segment = run;
+    worker->lane.head_position = worker->lane.tail_position = worker->lane.tail_entries = 0;
+    worker->lane.claims_at_sweep = tpool__claims(pool);
+    tpool__run_set(&worker->lane, 0, 0, 0);
+    tpool__unlatch(&worker->lane.lock);
+    tpool__worker *before = worker->before;
+    /* relaxed: written under pool->lock, held here */
+    tpool__worker *next = before ? tpool__load_relaxed(&before->next) : tpool__load_relaxed(&pool->workers);
+    worker->previous = before;
+    if (next) next->previous = worker;
+    tpool__store_release(&worker->next, next); /* P6: for who stands here */
+    if (before) tpool__store_release(&before->next, worker); /* P6: thieves walk the list without the lock */
+    else tpool__store_release(&pool->workers, worker);       /* P6 */
+    worker->listed = true;
     return worker;
 }
 
@@ -3974,7 +4115,9 @@ static tpool_status tpool__start_worker(tpool *pool) {
     if (!worker) return TPOOL_NO_MEMORY;
     tpool_status status = TPOOL_OK;
     if (tpool__load_relaxed(&pool->live) == 0) status = tpool__child_launch(worker); /* relaxed: under its lock */
-    return status == TPOOL_OK ? tpool__start_prepared(pool, worker) : status;
+    if (status == TPOOL_OK) status = tpool__start_prepared(pool, worker);
+    if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
+    return status;
 }
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     worker->tasks_done = 0;
@@ -3991,7 +4134,6 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
         tpool__child_stop(worker);
         return TPOOL_NO_THREAD;
     }
-    worker->in_use = true;
     uintptr_t live = tpool__load_relaxed(&pool->live) + 1; /* relaxed: written under pool->lock; read: see E3 */
     tpool__store_relaxed(&pool->live, live);
     if (live > tpool__load_relaxed(&pool->max_workers))
@@ -4001,9 +4143,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
 }
 
 static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
-    if (worker->sleep_previous) worker->sleep_previous->sleep_next = worker->sleep_next;
-    else pool->sleepers = worker->sleep_next;
-    if (worker->sleep_next) worker->sleep_next->sleep_previous = worker->sleep_previous;
+    tpool__link_remove(&pool->sleepers, worker);
     worker->asleep = false;
 }
 /* Asleep becomes searching. */
@@ -4180,10 +4320,8 @@ static bool tpool__sleep(tpool__worker *worker) {
     if (pool->manager) pool->idle_since = tpool__clock();
     worker->asleep = true;
     worker->timed = false;
-    worker->sleep_previous = NULL;
-    worker->sleep_next = pool->sleepers;
-    if (pool->sleepers) pool->sleepers->sleep_previous = worker;
-    pool->sleepers = worker;
+    tpool__link_first(&pool->sleepers, worker);
+    if (!TPOOL__LIKELY(!pool->leftovers)) tpool__put_leftovers_away(pool);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
 
@@ -4620,7 +4758,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
         pool->last_ended = worker->handle;
     }
     worker->handle.valid = false;
-    worker->in_use = false;
+    tpool__worker_put_away(pool, worker);
     bool last = --pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
     tpool *heir = shut && last ? pool->heir : NULL;
     unsigned heir_flags = pool->heir_flags;
@@ -5808,8 +5946,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
             status = pool->server ? TPOOL_NO_MEMORY : tpool__start_worker(pool);
             continue;
         }
-        worker->in_use = true; /* a process is started without the lock, and who calls is told how that went */
-        tpool__unlock(&pool->lock);
+        tpool__unlock(&pool->lock); /* a process is started without it, and who calls is told how that went */
         status = tpool__child_launch(worker);
         tpool__lock(&pool->lock);
         if (status == TPOOL_OK) status = tpool__closed_status(pool);
@@ -5820,7 +5957,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
             tpool__child_stop(worker);
             tpool__lock(&pool->lock);
         }
-        if (!worker->handle.valid) worker->in_use = false;
+        if (!worker->handle.valid) tpool__worker_put_away(pool, worker);
     }
     tpool__unlock(&pool->lock);
     if (status != TPOOL_OK) tpool__notify_if_work(pool); /* who looked meanwhile saw a searcher that never came */
@@ -5978,10 +6115,9 @@ static bool tpool__any_busy(tpool *pool) {
  * 1987.) */
 static bool tpool__is_quiet(tpool *pool) {
     tpool_future *unreferenced = NULL;
+    tpool__lock(&pool->lock); /* no worker leaves the list meanwhile, and with it what it has counted */
     uintptr_t ended = tpool__ended(pool), submitted = 0;
-    /* most often, and cheaper than a sweep */
-    if (tpool__any_busy(pool) || tpool__submitted(pool) != ended) return false;
-    bool quiet = true;
+    bool quiet = !tpool__any_busy(pool) && tpool__submitted(pool) == ended; /* most often not, and cheaper than a sweep */
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__latch(&w->lane.lock);
         tpool__lane_sweep(pool, &w->lane, &unreferenced);
@@ -5997,6 +6133,7 @@ static bool tpool__is_quiet(tpool *pool) {
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->strays == 0 && !pool->room;
         tpool__unlatch(&pool->inject.lock);
     }
+    tpool__unlock(&pool->lock);
     tpool__dispose_chain(unreferenced);
     return quiet && submitted == ended;
 }
@@ -6083,7 +6220,7 @@ static void tpool__join_once(tpool *pool, tpool__thread_handle *handle) {
 /* Of a pool whose workers have all ended: those that nobody has joined (tpool__worker_ended). */
 static void tpool__join_ended(tpool *pool) {
     tpool__join_once(pool, &pool->last_ended);
-    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) tpool__join_once(pool, &w->left);
+    for (tpool__worker *w = pool->newest; w; w = w->before) tpool__join_once(pool, &w->left);
 }
 
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
@@ -6132,9 +6269,9 @@ static bool tpool__unlist(tpool *pool) {
 }
 
 static void tpool__free(tpool *pool) {
-    tpool__worker *worker = tpool__first_worker(pool);
+    tpool__worker *worker = pool->newest;
     while (worker) {
-        tpool__worker *next = tpool__next_worker(worker);
+        tpool__worker *next = worker->before;
         tpool__lane_free(&worker->lane);
         if (worker->measures) TPOOL_FREE((void *)worker->measures);
         tpool__child_detach(worker);
@@ -6142,6 +6279,7 @@ static void tpool__free(tpool *pool) {
         worker = next;
     }
     tpool__lane_free(&pool->inject);
+    if (pool->unused) TPOOL_FREE(pool->unused);
     if (pool->heap) TPOOL_FREE(pool->heap);
     tpool__free_memory(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
@@ -6211,6 +6349,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     /* relaxed throughout: at rest the counts came here with the locks that made it rest, else any recent one will do */
     uint64_t own[TPOOL__OWN_COUNTS];
     intptr_t queued = 0;
+    tpool__lock(&pool->lock); /* as in tpool__is_quiet */
     for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] = tpool__load_relaxed(&pool->own_counts[i]);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] += tpool__load_relaxed(&w->counts[i]);
@@ -6233,16 +6372,15 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     stats->rejected = tpool__load_relaxed(&pool->counts[TPOOL__REJECTED_COUNT]);
     stats->dropped = tpool__load_relaxed(&pool->counts[TPOOL__DROPPED_COUNT]);
     stats->spared = tpool__load_relaxed(&pool->counts[TPOOL__SPARED_COUNT]);
-    tpool__lock(&pool->lock);
     uintptr_t live = tpool__load_relaxed(&pool->live), busy = 0;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        busy += w->in_use && tpool__load_relaxed(&w->busy);
+        busy += tpool__load_relaxed(&w->busy);
     stats->max_workers = (int)tpool__load_relaxed(&pool->max_workers);
     stats->workers = (int)live;
     stats->active = (int)busy;
     stats->idle = (int)(live > busy ? live - busy : 0);
-    tpool__unlock(&pool->lock);
     if (pool->measured) tpool__get_times(pool, stats);
+    tpool__unlock(&pool->lock);
     return TPOOL_OK;
 }
 

@@ -24,7 +24,9 @@ static void model_reset(void) {
     tpool__store_relaxed(&thief.next, NULL);
     tpool__store_relaxed(&pool.workers, NULL);
     tpool__store_relaxed(&pool.max_workers, 3);
-    pool.last_worker = NULL;
+    pool.newest = NULL;
+    pool.unused = NULL;
+    pool.unused_count = pool.unused_size = 0;
     argument = stolen = 0;
 }
 static void *start(void *arg) {
@@ -33,7 +35,6 @@ static void *start(void *arg) {
     tpool__lock(&pool.lock);
     tpool__worker *first = tpool__worker_slot(&pool);
     MODEL_CHECK(first);
-    first->in_use = true;
     tpool__worker *worker = tpool__worker_slot(&pool);
     tpool__unlock(&pool.lock);
     MODEL_CHECK(worker && worker != first);
@@ -63,5 +64,6 @@ static void model_check(void) {
     tpool__lane_free(&worker->lane);
     tpool__free_aligned(first);
     tpool__free_aligned(worker);
+    TPOOL_FREE(pool.unused);
 }
 MODEL(start, steal)
