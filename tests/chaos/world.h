@@ -192,7 +192,7 @@ static void come_to_rest(int count) {
         }
     }
     for (int p = 0; p < count; p++)
-        if (atomic_load(&pools[p].alive)) check_rest(p);
+        if (atomic_load(&pools[p].alive) && !has(BUSY_HOOKS)) check_rest(p);   /* a worker may begin yet */
 }
 static bool dual_used;
 static void forget_world(void) {
