@@ -12,6 +12,11 @@
 #include "chaos/world.h"
 #include "chaos/processes.h"
 
+#if TSAN   /* children of fork start threads here */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "die_after_fork=0"; }
+#endif
+
 static int watch_seconds = SLOW ? 90 : 20;
 static atomic_int worlds_ended;
 static void *watchdog(void *arg) {

@@ -106,12 +106,12 @@ static inline void delay_point(uint32_t line) {
 /* ---- Memory: counted, overwritten before and after, refused one time in refuse_memory. */
 static atomic_long live_blocks;
 static atomic_uint refuse_memory, refuse_threads;   /* one in so many; 0: none */
-static _Atomic(uint64_t) refusals;
+static _Atomic(uint64_t) refusal_draws;
 static atomic_uint refused_once;    /* something has been refused in this world */
 static bool refuses(atomic_uint *rate) {
     unsigned n = atomic_load_explicit(rate, memory_order_relaxed);
     if (n == 0) return false;
-    uint64_t x = mix(atomic_fetch_add_explicit(&refusals, 1, memory_order_relaxed), atomic_load(&delay_hot));
+    uint64_t x = mix(atomic_fetch_add_explicit(&refusal_draws, 1, memory_order_relaxed), atomic_load(&delay_hot));
     if (x % n != 0) return false;
     atomic_store(&refused_once, 1);
     return true;

@@ -229,7 +229,7 @@ static void play_world(uint64_t seed, int operations) {
     atomic_store(&delay_long_us, one_in(&g, 2) ? 300 : 1500);
     atomic_store(&delay_seed, (uint32_t)draw64(&g));
     atomic_store(&refused_once, 0);
-    atomic_store(&refusals, draw64(&g));
+    atomic_store(&refusal_draws, draw64(&g));
     atomic_store(&refuse_threads, 0);
     atomic_store(&world_ends, false);
     atomic_store(&no_more_externals, false);
