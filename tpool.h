@@ -24,7 +24,7 @@
  *                       >>manager  >>resources  >>stats
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>park  >>lock  >>parker  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
- *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>blocks  >>heap
+ *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>blocks  >>nested  >>heap
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>watch  >>wait
  *                       >>cycles  >>result  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
@@ -2173,12 +2173,14 @@ struct tpool_future {
     union {
         tpool_fn fn;            /* until it is claimed */
         tpool_future *outer;    /* while it runs: the task beneath it on the same stack */
-        tpool_future *next;     /* while it is free, or about to be */
+        tpool_future *next;     /* while it is free, or about to be; in tpool__thread.ending */
+        uintptr_t listed;       /* while it is in tpool__thread.listed: what comes after it */
     } u;
     void *value;                /* what fn gets; once done, its result */
     uintptr_t home;             /* its pool's `home`; of a bare future the process' generation */
     tpool__extra *extra;        /* what most tasks do not have; never changes while the task is shared */
-    tpool__watch *watches;      /* who wants to learn of the end, newest first; under TPOOL__LOCKED */
+    tpool__watch *watches;      /* who wants to learn of the end, newest first; under TPOOL__LOCKED. Once it is done:
+                                   callbacks still to be run, in the order added; the ender's */
     tpool__word outcome;        /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of) */
     _Atomic(struct tpool__thread *) runner;       /* whose stack it runs on; for the search for cycles */
 };
@@ -2192,6 +2194,11 @@ static inline tpool *tpool__pool_of(const tpool_future *future) {
     return (tpool *)(future->home & ~(TPOOL__POOL_ALIGNMENT - 1));
 }
 
+static inline bool tpool__state_is_done(uintptr_t state) { return (state & TPOOL__PHASE_DONE) != 0; }
+static inline bool tpool__is_done(tpool_future *future) {
+    return tpool__state_is_done(tpool__load_acquire(&future->state)); /* P2 */
+}
+
 /* How a task ended, where a pointer does not tell all. */
 typedef enum tpool__outcome_kind { TPOOL__ERROR, TPOOL__BYTES, TPOOL__OWNED } tpool__outcome_kind;
 struct tpool__outcome {
@@ -2199,7 +2206,10 @@ struct tpool__outcome {
     bool is_static;             /* not from TPOOL_MALLOC by itself: nothing to free */
     tpool_error error;
     void *payload;
-    size_t size;
+    union {
+        size_t size;
+        uintptr_t listed;       /* of an owned one in tpool__thread.listed: what comes after it */
+    };
     void (*payload_free)(void *payload);
     bool is_timeout;            /* an error: the process was killed at the end of a tpool_run_with_timeout */
 };
@@ -2268,6 +2278,10 @@ typedef struct tpool__thread {
     tpool_future *running;      /* blocks of the tasks on this stack, innermost first: all that is left if it ends */
     tpool__worker *worker;
     tpool *caller_pool;         /* the pool whose task TPOOL_FULL_CALLER_RUNS runs here */
+    uintptr_t listed, listed_last; /* the program's functions that are due here: see >>nested */
+    tpool_future *ending;       /* blocks of which one runs on this stack, innermost first; chained by u.next */
+    unsigned callers, freeing, nested; /* how many of each lie on this stack: see their limits */
+    bool waits;                 /* between tpool__block_begin and its end, where nothing of the program's runs */
     tpool_future *cache[2 * TPOOL__BATCH]; /* free blocks, the last freed last */
     unsigned cached, cacheable;            /* how many there are; how many there may be: 0 until the thread is armed */
     uint32_t in_vain;           /* see >>spin: for the end of others' tasks */
@@ -2566,12 +2580,13 @@ static void tpool__close_parents(tpool *pools);
 /* Held while descriptors are made or closed, so that a child of a fork can close all that are there. */
 static tpool__lock_word tpool__descriptors_lock;
 static void tpool__count(tpool *pool, int which);
-static void tpool__back_to_work(tpool__thread *self);
 static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter);
 static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter);
 static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter);
 
+/* Before a function of the program's. */
 static void tpool__context_push(tpool__thread *self, tpool__context *context, tpool__context_kind kind, tpool *pool) {
+    TPOOL_ASSERT(!self->waits);
     context->kind = kind;
     context->stops = 0;
     context->task = NULL;
@@ -2846,21 +2861,24 @@ static inline void tpool__block_free(tpool_future *block) {
         tpool__block_free_slowly(self, block);
 }
 
+static void tpool__list(tpool__thread *self, uintptr_t item);
+static void tpool__run_unless_held(tpool__thread *self);
+
+/* What is to be called for an owned payload is only listed (>>nested). True: something was; the caller comes to
+ * tpool__run_unless_held once it holds nothing and has claimed nothing. */
+static bool tpool__outcome_list(tpool__outcome *outcome) {
+    if (!outcome) return false;
+    bool calls = outcome->kind == TPOOL__OWNED && outcome->payload_free;
+    if (calls) tpool__list(tpool__self(), (uintptr_t)outcome | 1);
+    else if (!outcome->is_static) TPOOL_FREE(outcome);
+    return calls;
+}
 static void tpool__outcome_free(tpool__outcome *outcome) {
-    if (!outcome) return;
-    if (outcome->kind == TPOOL__OWNED && outcome->payload_free) {
-        tpool__thread *self = tpool__self();
-        tpool__context context; /* on a worker it is a callback of that pool; elsewhere nothing waits for it */
-        tpool__back_to_work(self);
-        tpool__context_push(self, &context, TPOOL__IN_CALLBACK, self->worker ? self->worker->pool : NULL);
-        outcome->payload_free(outcome->payload);
-        (void)tpool__context_pop(self, &context); /* what follows is the child's own, or asks itself */
-    }
-    if (!outcome->is_static) TPOOL_FREE(outcome);
+    if (tpool__outcome_list(outcome)) tpool__run_unless_held(tpool__self());
 }
 
-/* The last reference is gone; nobody else can see the block any more. */
-static void tpool__block_dispose(tpool_future *block) {
+/* The last reference is gone; nobody else can see the block any more. True: its result_free was listed, as above. */
+static bool tpool__block_dispose(tpool_future *block) {
     /* relaxed: whoever wrote these gave its reference up before us, with the order of P4 */
     tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&block->outcome));
     tpool__extra *extra = block->extra;
@@ -2871,10 +2889,11 @@ static void tpool__block_dispose(tpool_future *block) {
         TPOOL_FREE((void *)watch);
         watch = next;
     }
-    if (TPOOL__LIKELY(!outcome && !extra)) return;
-    tpool__outcome_free(outcome);
+    if (TPOOL__LIKELY(!outcome && !extra)) return false;
+    bool listed = tpool__outcome_list(outcome);
     tpool__large_give(extra);
     if (extra) TPOOL_FREE(extra);
+    return listed;
 }
 
 /* Shows the tools that watch memory a mistake at the program's line that makes it, without harm to anything. */
@@ -2899,13 +2918,153 @@ TPOOL_API void tpool_future_release(tpool_future *future) {
         tpool__released_too_often(); /* the reference is the pool's: until its end a task has one of its own */
         return;
     }
-    tpool__block_dispose(future);
+    if (!TPOOL__LIKELY(!tpool__block_dispose(future))) tpool__run_unless_held(tpool__self());
 }
 
 TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
     /* relaxed: the caller's own reference keeps the block; P4 orders the releases */
     if (future) tpool__add_relaxed(&future->state, TPOOL__REFERENCE);
     return future;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>nested  Ends within ends
+ *
+ *  A callback completes the next future, whose callback completes the next; a result_free releases the next future; an
+ *  arg_free cancels the next task. None of that may need stack. So what a function of the program's ends while it is
+ *  itself called for an end (a callback, on_failure, arg_free, result_free: TPOOL__IN_CALLBACK) ends at once as far as
+ *  others see, but what is to be called for that is only listed in the thread's own list, in order, and runs when that
+ *  function has returned (tpool__run_unless_held: the outermost runs the list down) or waits (tpool__next_piece). An
+ *  arg_free runs at once, since the end cannot be published before; only within TPOOL__MOST_FREEING others it is
+ *  listed.
+ *
+ *  The list needs no memory: its links are in what is listed, a block or the outcome that owns a payload.
+ *      a block that is done      has callbacks left, and its ender's reference; it is settled after them, so that until
+ *                                then its pool stays (or its worker is busy)
+ *      a block that is not done  is claimed to be cancelled or ended otherwise, and has its error: arg_free, publish
+ *      an outcome (lowest bit)   has a payload to be freed, and the outcome goes before that
+ *  Nothing of the program's runs where the library holds a lock, or a claimed task that has not ended, or blocks: what
+ *  comes up there is listed too, and runs a little later.
+ *
+ *  A thread that ends (thrd_exit) in one of these functions leaves the list, and in `ending` the blocks of which it was
+ *  just running something, innermost first, each ready to go on with; its exit hook runs them all (tpool__run_left).
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__MOST_FREEING 8u
+#define TPOOL__MOST_NESTED 16u  /* runs of the list in waits of what it runs; deeper a wait first waits, ... */
+#define TPOOL__NESTED_PATIENCE TPOOL_MS(10) /* ... for so long */
+
+static inline uintptr_t *tpool__listed_after(uintptr_t item) {
+    return item & 1 ? &((tpool__outcome *)(item - 1))->listed : &((tpool_future *)item)->u.listed;
+}
+static void tpool__list(tpool__thread *self, uintptr_t item) {
+    *tpool__listed_after(item) = 0;
+    if (self->listed) *tpool__listed_after(self->listed_last) = item;
+    else self->listed = item;
+    self->listed_last = item;
+}
+
+static void tpool__settle(tpool_future *block);
+static void tpool__back_to_work(tpool__thread *self);
+static void tpool__end_claimed(tpool__thread *self, tpool_future *block);
+static void tpool__set_abandoned(tpool_future *task);
+
+/* In the order added. */
+static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, tpool_future *future) {
+    future->u.next = self->ending;
+    self->ending = future;
+    context->pool = tpool__pool_of(future);
+    while (future->watches) {
+        tpool__callback callback = *(tpool__callback *)(void *)future->watches;
+        TPOOL_FREE((void *)future->watches); /* before, since it may not come back: it may call exit */
+        future->watches = callback.watch.next;
+        callback.fn(future, callback.context);
+        if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child */
+    }
+    self->ending = future->u.next;
+    context->pool = NULL;
+    tpool__settle(future);
+    tpool_future_release(future);
+}
+static void tpool__run_payload_free(tpool__thread *self, tpool__context *context, tpool__outcome *outcome) {
+    void *payload = outcome->payload;
+    void (*payload_free)(void *payload) = outcome->payload_free;
+    TPOOL_FREE(outcome);
+    context->pool = self->worker ? self->worker->pool : NULL; /* elsewhere nothing waits for it */
+    payload_free(payload);
+}
+
+/* Runs down the list. Its own context makes sure that what these functions end is listed. False: one of them forked,
+ * and this is the child. */
+static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
+    tpool__context context;
+    if (!self->listed) return true;
+    (void)tpool__arm(self); /* refused: then a function that ends the thread here takes the rest with it */
+    tpool__back_to_work(self);
+    tpool__context_push(self, &context, TPOOL__IN_CALLBACK, NULL);
+    self->nested++;
+    while (self->context == &context && self->listed) {
+        uintptr_t item = self->listed;
+        self->listed = *tpool__listed_after(item);
+        if (item & 1) tpool__run_payload_free(self, &context, (tpool__outcome *)(item - 1));
+        else if (tpool__is_done((tpool_future *)item)) tpool__run_callbacks(self, &context, (tpool_future *)item);
+        else tpool__end_claimed(self, (tpool_future *)item);
+    }
+    if (!tpool__context_pop(self, &context)) return false;
+    self->nested--;
+    return true;
+}
+
+/* Called for an end, and in no task above that: who called it runs the list. A loop's body belongs to who loops. */
+static inline bool tpool__is_held(const tpool__thread *self) {
+    const tpool__context *context = self->context;
+    while (context && context->kind == TPOOL__IN_ITEM) context = context->outer;
+    return context && context->kind == TPOOL__IN_CALLBACK;
+}
+static void tpool__run_unless_held(tpool__thread *self) {
+    if (self->listed && !tpool__is_held(self)) (void)tpool__run_listed(self);
+}
+
+/* What is left of a thread that ends, whose stack is gone: what it was just running first, then the list. */
+static void tpool__run_left(tpool__thread *self) {
+    self->callers = self->freeing = self->nested = 0;
+    self->waits = false;
+    while (self->ending) {
+        tpool_future *outermost = self->ending, **at = &self->ending;
+        while (outermost->u.next) {
+            at = &outermost->u.next;
+            outermost = outermost->u.next;
+        }
+        *at = NULL;
+        /* relaxed: this thread has claimed it. It has run, and ended its thread in its arg_free. */
+        if ((tpool__load_relaxed(&outermost->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING)
+            tpool__set_abandoned(outermost);
+        outermost->u.listed = self->listed;
+        if (!self->listed) self->listed_last = (uintptr_t)outermost;
+        self->listed = (uintptr_t)outermost;
+    }
+    tpool__run_unless_held(self);
+}
+
+/* A wait that has something of the program's to run before its end comes in pieces: while a piece blocks, the waiter
+ * stands in lists of others', and nothing of the program's runs; between them it stands nowhere. */
+typedef struct tpool__pieces {
+    int64_t deadline, until;    /* of the wait; of this piece */
+    bool again;                 /* not the first */
+} tpool__pieces;
+/* Runs what is listed, since the wait may be for just that. Many levels deep it runs only if the wait takes long, so
+ * that callbacks which end the next and then wait do not use up the stack. */
+static inline bool tpool__next_piece(tpool__thread *self, tpool__pieces *pieces) {
+    bool again = pieces->again;
+    pieces->until = pieces->deadline;
+    pieces->again = true;
+    if (TPOOL__LIKELY(!self->listed)) return true;
+    if (again || self->nested < TPOOL__MOST_NESTED) return tpool__run_listed(self);
+    int64_t soon = tpool__clock() + TPOOL__NESTED_PATIENCE;
+    if (soon < pieces->until) pieces->until = soon;
+    return true;
+}
+static inline bool tpool__has_more_pieces(const tpool__thread *self, const tpool__pieces *pieces, tpool_status status) {
+    return status == TPOOL_TIMEOUT && (pieces->until != pieces->deadline || self->listed);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -3044,7 +3203,7 @@ static unsigned tpool__run_fill(tpool__lane *lane, tpool__lane *from, size_t mos
 
 /* A tombstone leaves its queue: whoever claimed it may still be busy with it (`strays`, under the inject latch, which
  * the caller holds or gets here), and the queue's reference goes. Blocks of which it was the last are chained up for
- * the caller to dispose of without locks, since that may run the user's code. */
+ * the caller to dispose of without locks, and to come to tpool__run_unless_held later. */
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *block, tpool_future **unreferenced) {
     lane->dead--;
     /* relaxed: SETTLED and POPPED are set under the inject latch only, or before the block is shared */
@@ -3058,10 +3217,11 @@ static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *
         *unreferenced = block;
     }
 }
+/* Runs nothing of the program's, see tpool__block_dispose. */
 static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
     while (chain) {
         tpool_future *next = chain->u.next;
-        tpool__block_dispose(chain);
+        (void)tpool__block_dispose(chain);
         chain = next;
     }
 }
@@ -3587,7 +3747,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
         if (future) *future = entry.block;
     } else if (entry.block) {
         tpool__store_relaxed(&entry.block->outcome, 0); /* it may be a stamp. Relaxed: not shared any more */
-        tpool__block_dispose(entry.block);
+        (void)tpool__block_dispose(entry.block); /* it has no result yet */
     }
     return status;
 }
@@ -3724,8 +3884,11 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     status = tpool__place(pool, lane, entry, &unreferenced);
     tpool__unlatch(&lane->lock);
 
-    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
+    if (!TPOOL__LIKELY(unreferenced == NULL)) {
+        tpool__dispose_chain(unreferenced);
+        tpool__run_unless_held(tpool__self());
+    }
     return status;
 }
 
@@ -3789,9 +3952,8 @@ static void tpool__visitor_leaves(tpool *pool) {
     tpool__unpark_end(asleep);
 }
 
-/* Waits for a place in a full queue, or for a reason to give up. */
-static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
-    if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
+/* Waits for a place in a full queue until then, or for a reason to give up. */
+static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, int64_t until) {
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     tpool_status status = TPOOL_OK;
@@ -3800,14 +3962,16 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     waiter.entry = entry;
 
     tpool__latch(&pool->inject.lock);
-    pool->visitors++;
     *pool->room_end = &waiter;
     pool->room_end = &waiter.next_in_line;
     if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
         tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
     bool over = waiter.granted;
     tpool__unlatch(&pool->inject.lock);
-    tpool__dispose_chain(unreferenced);
+    if (unreferenced) { /* what that lists runs at once, but not while the waiter stands in line */
+        tpool__dispose_chain(unreferenced);
+        if (self->listed) until = 0;
+    }
 
     bool began = !over && tpool__block_begin(self, &waiter);
     while (!over) {
@@ -3817,7 +3981,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
         if (!waiter.granted) {
             status = tpool__refusal(pool, tpool__attention(pool));
             if (status == TPOOL_OK && refused) status = TPOOL_NO_THREAD;
-            if (status == TPOOL_OK && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+            if (status == TPOOL_OK && until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
             if (status != TPOOL_OK) {
                 tpool__room_leave(pool, &waiter);
                 asleep = tpool__poke_drainers(pool, true); /* who waits for nobody to be blocked here */
@@ -3826,12 +3990,26 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
         over = waiter.granted || status != TPOOL_OK;
         tpool__unlatch(&pool->inject.lock);
         tpool__unpark_end(asleep);
-        if (!over) tpool__park(&waiter.parker, deadline);
+        if (!over) tpool__park(&waiter.parker, until);
     }
     if (began) tpool__block_end(self, &waiter);
 
     if (waiter.granted) status = waiter.placed;
     if (status == TPOOL_OK) tpool__notify(pool);
+    return status;
+}
+static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
+    if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
+    tpool__thread *self = tpool__self();
+    tpool__pieces pieces = { deadline, 0, false };
+    tpool_status status = TPOOL_TIMEOUT;
+    tpool__latch(&pool->inject.lock);
+    pool->visitors++;
+    tpool__unlatch(&pool->inject.lock);
+    do {
+        if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
+        status = tpool__await_room_until(pool, entry, pieces.until);
+    } while (tpool__has_more_pieces(self, &pieces, status));
     tpool__visitor_leaves(pool);
     return status;
 }
@@ -3841,6 +4019,13 @@ static inline bool tpool__is_deep(tpool__thread *self) {
     if (!TPOOL__LIKELY(self->stack_floor != 0))
         self->stack_floor = tpool__stack_floor(self->stack_top, self->worker->pool->config.stack_size);
     return tpool__stack_here() < self->stack_floor;
+}
+
+/* Tasks that TPOOL_FULL_CALLER_RUNS runs within such tasks. Where the stack of a thread ends that is no worker, nobody
+ * knows, so they are counted. */
+#define TPOOL__MOST_CALLERS 16u
+static inline bool tpool__may_run_for_caller(tpool__thread *self) {
+    return self->callers < TPOOL__MOST_CALLERS && !(self->worker && tpool__is_deep(self));
 }
 
 static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t stops);
@@ -3883,7 +4068,11 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     tpool__add_relaxed(&entry->block->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
     tpool *outer = self->caller_pool;
     self->caller_pool = pool;
-    if (tpool__run_block(self, entry->block, attention >> TPOOL__STOPS_SHIFT)) self->caller_pool = outer;
+    self->callers++;
+    if (tpool__run_block(self, entry->block, attention >> TPOOL__STOPS_SHIFT)) {
+        self->caller_pool = outer;
+        self->callers--;
+    }
     return true;
 }
 
@@ -3910,6 +4099,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
+    else if (unreferenced) tpool__run_unless_held(tpool__self());
     return status;
 }
 
@@ -3922,7 +4112,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         return TPOOL_FULL;
     case TPOOL_FULL_CALLER_RUNS:
         /* too deep, or in a process: wait like a blocking one */
-        if (pool->server || (self->worker && tpool__is_deep(self))) break;
+        if (pool->server || !tpool__may_run_for_caller(self)) break;
         if (tpool__caller_runs(pool, entry, &status)) return status;
         break;
     case TPOOL_FULL_DROP_OLDEST:
@@ -4624,6 +4814,7 @@ static inline void tpool__tell_idle(tpool__worker *worker) {
     if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__attention(pool) & TPOOL__SHUT) &&
         tpool__is_quiet(pool))
         (void)tpool_shutdown(pool, 0);
+    tpool__run_unless_held(tpool__self()); /* what the look has listed */
 }
 
 /* More workers are active than may be: spares whose time is over, or after a resize. */
@@ -4691,6 +4882,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     tpool__entry entry;
     unsigned tasks = 0; /* since it slept */
     for (bool hinted = false, has_run = false;;) {
+        if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of tombstones' results */
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             tpool__tell_idle(worker);
             if (!tpool__sleep(worker)) return;
@@ -4837,7 +5029,7 @@ static void tpool__worker_main(void *argument) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>run  W5: the task runs
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__FIXED(status, code, text) { TPOOL__ERROR, true, { status, code, text, NULL }, NULL, 0, NULL, false }
+#define TPOOL__FIXED(status, code, text) { TPOOL__ERROR, true, { status, code, text, NULL }, NULL, { 0 }, NULL, false }
 static const tpool__outcome tpool__fixed_errors[] = { /* by tpool__reason */
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was cancelled before it started."),
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was dropped from a full queue."),
@@ -4990,18 +5182,26 @@ static void tpool__count(tpool *pool, int which) {
     else tpool__add_release(&pool->own_counts[which], 1); /* P10 */
 }
 
-/* False, here and below: it forked, and this is the child (tpool__context_pop). */
-static bool tpool__arg_done(tpool_future *block) {
-    if (!block->extra || !block->extra->arg_free) return true;
-    tpool__thread *self = tpool__self();
+/* The block stands in self->ending meanwhile, and no longer has the arg_free: if that ends the thread, the exit hook
+ * finds a block whose end only needs to be published. False, here and below: it forked, and this is the child
+ * (tpool__context_pop). */
+static bool tpool__arg_done(tpool__thread *self, tpool_future *block) {
+    void (*arg_free)(void *arg) = block->extra ? block->extra->arg_free : NULL;
+    if (TPOOL__LIKELY(!arg_free)) return true;
     tpool__context context;
+    block->extra->arg_free = NULL;
+    block->u.next = self->ending;
+    self->ending = block;
+    self->freeing++;
     tpool__context_push(self, &context, TPOOL__IN_CALLBACK, tpool__pool_of(block));
-    block->extra->arg_free(block->value);
-    return tpool__context_pop(self, &context);
+    arg_free(block->value);
+    if (!tpool__context_pop(self, &context)) return false;
+    self->freeing--;
+    self->ending = block->u.next;
+    return true;
 }
 
-static bool tpool__report_failure(tpool *pool, const tpool_error *error) {
-    tpool__thread *self = tpool__self();
+static bool tpool__report_failure(tpool__thread *self, tpool *pool, const tpool_error *error) {
     tpool__context context;
     tpool__context_push(self, &context, TPOOL__IN_CALLBACK, pool);
     pool->config.on_failure(error, pool->config.context);
@@ -5055,8 +5255,9 @@ static void tpool__run_plain(tpool__thread *self, const tpool__entry *entry) {
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (TPOOL__LIKELY(!outcome)) return;
-    if (failed && pool->config.on_failure && !tpool__report_failure(pool, &outcome->error)) return;
-    tpool__outcome_free(outcome);
+    if (failed && pool->config.on_failure && !tpool__report_failure(self, pool, &outcome->error)) return;
+    (void)tpool__outcome_list(outcome);
+    tpool__run_unless_held(self);
 }
 
 static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t stops) {
@@ -5075,13 +5276,16 @@ static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t 
     if (pool->measured) tpool__measure_end(self, pool, !block->extra, &watch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
-    bool failed = tpool__has_failed(block);
-    if (!tpool__arg_done(block)) return false;
-    if (!TPOOL__LIKELY(!block->extra)) tpool__large_give(block->extra);
+    bool failed = tpool__has_failed(block), has_extra = block->extra != NULL;
+    if (!TPOOL__LIKELY(!has_extra)) {
+        if (!tpool__arg_done(self, block)) return false;
+        tpool__large_give(block->extra);
+    }
     block->value = failed ? NULL : result;
     tpool__count(tpool__pool_of(block), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(block));
     tpool__publish(block, failed ? tpool__outcome_load(block)->error.status : TPOOL_OK);
+    if (!TPOOL__LIKELY(!has_extra)) tpool__run_unless_held(self); /* what its arg_free has ended */
     return true;
 }
 
@@ -5107,32 +5311,19 @@ static void tpool__back_to_work(tpool__thread *self) {
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
-static bool tpool__run_callbacks(tpool_future *future, tpool__watch *callbacks) {
-    tpool__thread *self = tpool__self();
-    tpool__context context;
-    tpool__back_to_work(self);
-    while (callbacks) {
-        tpool__callback callback = *(tpool__callback *)(void *)callbacks;
-        TPOOL_FREE((void *)callbacks); /* before, since it may not come back: it may call exit */
-        callbacks = callback.watch.next;
-        tpool__context_push(self, &context, TPOOL__IN_CALLBACK, tpool__pool_of(future));
-        callback.fn(future, callback.context);
-        if (!tpool__context_pop(self, &context)) return false;
-    }
-    return true;
-}
-
 /* Publishes the end of a task that the caller has claimed, tells everybody, and gives up the claimer's reference. After
  * the first exchange that succeeds the future may be gone, unless the claimer's reference is still held. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
     uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
     tpool *pool = tpool__pool_of(future);
+    bool reported = false;
     if (status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure &&
         state - ((state & (TPOOL__POPPED | TPOOL__SETTLED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
         tpool__back_to_work(tpool__self());
-        if (!tpool__report_failure(pool, &tpool__outcome_load(future)->error)) return;
+        if (!tpool__report_failure(tpool__self(), pool, &tpool__outcome_load(future)->error)) return;
         state = tpool__load_relaxed(&future->state);
+        reported = true;
     }
     unsigned tries = 0;
     for (;;) {
@@ -5143,7 +5334,8 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
                 tpool__backoff(&tries);
                 state = tpool__load_relaxed(&future->state);
             } else if (tpool__cas_acq_rel(&future->state, &state, next)) {
-                if (next < TPOOL__REFERENCE) tpool__block_dispose(future);
+                bool listed = next < TPOOL__REFERENCE && tpool__block_dispose(future);
+                if (!TPOOL__LIKELY(!listed && !reported)) tpool__run_unless_held(tpool__self());
                 return;
             }
         } else if (state & TPOOL__LOCKED) {
@@ -5176,15 +5368,18 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
             callbacks_end = &watch->next;
         }
     }
+    future->watches = callbacks;
     tpool__and_release(&future->state, ~(TPOOL__LOCKED | TPOOL__WATCHED)); /* P3 */
     if (callbacks) { /* they may take long */
         tpool__unpark_end(asleep);
-        asleep = NULL;
-        if (!tpool__run_callbacks(future, callbacks)) return;
+        tpool__list(tpool__self(), (uintptr_t)future);
+        tpool__run_unless_held(tpool__self());
+        return;
     }
     tpool__settle(future);
     tpool_future_release(future);
     tpool__unpark_end(asleep); /* in the end, so that who is woken finds nobody busy with the future */
+    if (!TPOOL__LIKELY(!reported)) tpool__run_unless_held(tpool__self());
 }
 
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
@@ -5195,27 +5390,29 @@ static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
     else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], 1);                                     /* P10 */
 }
 
-/* A task that will never run ends: the caller has claimed it and holds the claimer's reference. */
-static void tpool__end_unstarted(tpool_future *block, tpool__reason reason) {
-    tpool *pool = tpool__pool_of(block);
-    if (pool) {
-        tpool__count_unstarted(pool, reason);
-        if (!tpool__arg_done(block)) return;
-        tpool__large_give(block->extra);
-    }
+/* A task that will never run ends: it has its error, and the claimer's reference. */
+static void tpool__end_claimed(tpool__thread *self, tpool_future *block) {
+    if (!tpool__arg_done(self, block)) return;
+    tpool__large_give(block->extra);
     block->value = NULL;
+    tpool__publish(block, tpool__outcome_load(block)->error.status);
+}
+/* The caller has claimed it. */
+static void tpool__end_unstarted(tpool_future *block, tpool__reason reason) {
+    tpool__thread *self = tpool__self();
+    tpool *pool = tpool__pool_of(block);
+    if (pool) tpool__count_unstarted(pool, reason);
     tpool__store_release(&block->outcome, tpool__outcome_word(tpool__error_fixed(block, reason))); /* P9 */
-    tpool__publish(block, tpool__fixed_errors[reason].error.status);
+    if (block->extra && block->extra->arg_free && self->freeing >= TPOOL__MOST_FREEING)
+        tpool__list(self, (uintptr_t)block);
+    else
+        tpool__end_claimed(self, block);
+    tpool__run_unless_held(self); /* what arg_free has ended, and what the claim has listed */
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>watch  Adding and removing watches. Pair P3: TPOOL__LOCKED is a lock, taken with acquire, left with release.
  * ----------------------------------------------------------------------------------------------------------------- */
-static inline bool tpool__state_is_done(uintptr_t state) { return (state & TPOOL__PHASE_DONE) != 0; }
-static inline bool tpool__is_done(tpool_future *future) {
-    return tpool__state_is_done(tpool__load_acquire(&future->state)); /* P2 */
-}
-
 /* False: the future is done. */
 static bool tpool__watch_add(tpool_future *future, tpool__watch *watch) {
     unsigned tries = 0;
@@ -5308,7 +5505,7 @@ static bool tpool__claim_here(tpool_future *future) {
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
     tpool *pool = tpool__pool_of(future);
     tpool__inject_lost_one(pool);
-    (void)tpool__run_block(tpool__self(), future, 0);
+    if (tpool__run_block(tpool__self(), future, 0)) tpool__run_unless_held(tpool__self());
     return true;
 }
 
@@ -5349,6 +5546,7 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     tpool *caller_pool = self->caller_pool; /* beneath it may be another pool's task, run for its submitter */
     self->caller_pool = NULL;
     if (tpool__run_block(self, future, attention >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
+    tpool__run_unless_held(self); /* what the claim has listed */
     return true;
 }
 
@@ -5357,6 +5555,8 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
 static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
     if (!worker || worker->retired) return false;
+    TPOOL_ASSERT(!self->waits);
+    self->waits = true;
     tpool *pool = worker->pool;
     tpool__stop_searching(worker);
     tpool__lock(&pool->lock);
@@ -5379,6 +5579,7 @@ static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter) {
 static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker, *poked = NULL;
     tpool *pool = worker->pool;
+    self->waits = false;
     tpool__lock(&pool->lock);
     pool->blocked--;
     pool->starting += worker->in_setup;
@@ -5546,30 +5747,27 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
     return tpool__is_done(future);
 }
 
-/* Sleeps until it is done, or for a reason to give up. */
-static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tpool_future *future, int64_t deadline,
-                                                         const tpool__wanted *wanted) {
+/* Sleeps until it is done, until then, or for a reason to give up: a piece of a wait. */
+static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tpool_future *future,
+                                                         const tpool__pieces *piece, const tpool__wanted *wanted) {
     tpool__record record;
     tpool__waiter waiter = { 0 };
     tpool__future_watch watch = { { NULL, NULL, tpool__wake_waiter }, NULL };
     tpool_status status = TPOOL_OK;
-    bool recorded = wanted->futures && deadline == TPOOL_FOREVER && self->context;
+    bool recorded = wanted->futures && piece->deadline == TPOOL_FOREVER && self->context;
     if (recorded && !tpool__record_wait(self, &record, wanted->futures, wanted->count)) return TPOOL_DEADLOCK;
     watch.waiter = &waiter;
     waiter.can_refuse = wanted->can_refuse;
     bool began = tpool__block_begin(self, &waiter);
     if (tpool__watch_add(future, &watch.watch)) {
         while (!tpool__is_done(future)) {
-            int64_t until =
-                wanted->expires ? tpool__next_expiry(wanted->futures, wanted->count, deadline) : deadline;
-            if (!tpool__park(&waiter.parker, until) && wanted->expires)
-                for (size_t i = 0; i < wanted->count; i++) tpool__lapse(wanted->futures[i]);
+            (void)tpool__park(&waiter.parker, piece->until);
             if (tpool__is_done(future)) break;
             if (began && tpool__block_refused(self, &waiter)) {
                 status = TPOOL_NO_THREAD;
                 break;
             }
-            if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) {
+            if (piece->until != TPOOL_FOREVER && tpool__clock() >= piece->until) {
                 status = TPOOL_TIMEOUT;
                 break;
             }
@@ -5593,8 +5791,20 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
         if (tpool__is_done(future)) return TPOOL_OK;
         if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
     }
-    if (tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
-    return tpool__sleep_for_end(self, future, deadline, wanted);
+    if (!self->listed && tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
+    tpool__pieces pieces = { deadline, 0, false };
+    tpool_status status = TPOOL_TIMEOUT;
+    do {
+        if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
+        if (tpool__is_done(future)) return TPOOL_OK;
+        if (wanted->expires) pieces.until = tpool__next_expiry(wanted->futures, wanted->count, pieces.until);
+        status = tpool__sleep_for_end(self, future, &pieces, wanted);
+        if (status != TPOOL_TIMEOUT || !wanted->expires) continue;
+        for (size_t i = 0; i < wanted->count; i++) tpool__lapse(wanted->futures[i]);
+        if (tpool__is_done(future)) return TPOOL_OK;
+        if (tpool__is_orphan(future)) return TPOOL_BROKEN;
+    } while (tpool__has_more_pieces(self, &pieces, status));
+    return status;
 }
 static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) {
     tpool__wanted wanted = { &future, 1, tpool__any_expires(&future, 1), true };
@@ -5722,8 +5932,9 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
     tpool__context_push(self, &here, TPOOL__IN_CALLBACK, NULL);
     here.home = future->home;
     fn(future, context);
-    (void)tpool__context_pop(self, &here);
+    bool popped = tpool__context_pop(self, &here);
     tpool_future_release(future);
+    if (popped) tpool__run_unless_held(self);
     return TPOOL_OK;
 }
 
@@ -6044,12 +6255,16 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
         tpool__unlatch(&lane->lock);
         tpool__dispose_chain(unreferenced);
         if (found && plain) {
-            if (error->status == TPOOL_BROKEN && pool->config.on_failure && !tpool__report_failure(pool, error)) return;
+            if (error->status == TPOOL_BROKEN && pool->config.on_failure &&
+                !tpool__report_failure(tpool__self(), pool, error))
+                return;
             tpool__count_unstarted(pool, reason); /* after it, since a drain counts */
+            tpool__run_unless_held(tpool__self());
         } else if (found) {
             if (reason == TPOOL__WAS_LOST) tpool__forget_program(entry.block);
             tpool__end_unstarted(entry.block, reason);
         } else {
+            tpool__run_unless_held(tpool__self()); /* what tombstones have listed */
             if (!worker) return;
             lane = &worker->lane;
             worker = tpool__next_worker(worker);
@@ -6170,12 +6385,11 @@ static bool tpool__is_over(tpool *pool) {
 #if !defined(TPOOL__DRAINER_LOOKS)
 #define TPOOL__DRAINER_LOOKS TPOOL_MS(5)
 #endif
-static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, int64_t deadline) {
-    if (over(pool)) return TPOOL_OK;
-    if (deadline == 0) return TPOOL_TIMEOUT;
+static tpool_status tpool__await_condition_until(tpool *pool, tpool__condition over, int64_t until) {
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     tpool_status status = TPOOL_OK;
+    uintptr_t listed_last = self->listed ? self->listed_last : 0;
     waiter.can_refuse = true;
     waiter.until_ended = over == tpool__is_over || over == tpool__workers_ended;
     bool began = tpool__block_begin(self, &waiter);
@@ -6186,11 +6400,12 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     tpool__unlatch(&pool->inject.lock);
     while (!over(pool)) {
         if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
-        else if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+        else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
         else if (tpool__is_stranded(pool)) status = TPOOL_NO_THREAD;
+        else if (self->listed && self->listed_last != listed_last) status = TPOOL_TIMEOUT; /* by the look */
         if (status != TPOOL_OK) break;
         int64_t look = tpool__deadline(TPOOL__DRAINER_LOOKS);
-        tpool__park(&waiter.parker, look < deadline ? look : deadline);
+        tpool__park(&waiter.parker, look < until ? look : until);
     }
     if (began) tpool__block_end(self, &waiter);
     tpool__latch(&pool->inject.lock);
@@ -6200,6 +6415,19 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint that comes too often does no harm */
     tpool__unlatch(&pool->inject.lock);
     return status;
+}
+static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, int64_t deadline) {
+    tpool__thread *self = tpool__self();
+    tpool__pieces pieces = { deadline, 0, false };
+    tpool_status status = over(pool) ? TPOOL_OK : TPOOL_TIMEOUT;
+    if (status == TPOOL_TIMEOUT && deadline != 0) {
+        do {
+            if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
+            status = tpool__await_condition_until(pool, over, pieces.until);
+        } while (tpool__has_more_pieces(self, &pieces, status));
+    }
+    tpool__run_unless_held(self); /* what the last look has listed */
+    return tpool__is_foreign(pool) ? TPOOL_BROKEN : status;
 }
 
 /* After the cancelling: a task that takes the place of one that stops would not be told. */
@@ -6454,7 +6682,6 @@ static bool tpool__is_exception(tpool_future *future) {
 static bool tpool__wait_is_over(tpool_future *const *futures, size_t count, tpool_return_when when) {
     size_t done = 0;
     for (size_t i = 0; i < count; i++) {
-        tpool__lapse(futures[i]);
         if (!tpool__is_done(futures[i])) continue;
         if (when == TPOOL_FIRST_COMPLETED || (when == TPOOL_FIRST_EXCEPTION && tpool__is_exception(futures[i])))
             return true;
@@ -6496,6 +6723,41 @@ static tpool__parker *tpool__wake_first(tpool__watch *watch, tpool_future *futur
     return tpool__unpark_another(asleep, &first->waiter->parker);
 }
 
+/* A piece of such a wait. */
+static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t count, tpool_return_when when,
+                                           tpool__first_watch *watches, int64_t until) {
+    tpool__thread *self = tpool__self();
+    tpool__waiter waiter = { 0 };
+    tpool__word left;
+    tpool_status status = TPOOL_OK;
+    waiter.can_refuse = true;
+    tpool__store_relaxed(&left, count + 1); /* relaxed: shared by watch_add. One more until all watches are there. */
+    bool began = tpool__block_begin(self, &waiter);
+    for (size_t i = 0; i < count; i++) {
+        watches[i].watch.done = tpool__wake_first;
+        watches[i].watch.link = NULL;
+        watches[i].waiter = &waiter;
+        watches[i].when = when;
+        watches[i].left = &left;
+        if (!tpool__watch_add(futures[i], &watches[i].watch)) {
+            watches[i].watch.done = NULL; /* not in its list: nothing to remove */
+            tpool__sub_relaxed(&left, 1);
+        }
+    }
+    tpool__sub_relaxed(&left, 1);
+    for (;;) {
+        if (tpool__wait_is_over(futures, count, when)) break;
+        if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
+        else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
+        if (status != TPOOL_OK) break;
+        (void)tpool__park(&waiter.parker, until);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (watches[i].watch.done) tpool__watch_remove(futures[i], &watches[i].watch);
+    if (began) tpool__block_end(self, &waiter);
+    return status;
+}
+
 static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count, tpool_return_when when,
                                       int64_t deadline) {
     if (tpool__wait_is_over(futures, count, when)) return TPOOL_OK;
@@ -6513,39 +6775,22 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
         if (!watches) return TPOOL_NO_MEMORY;
     }
     tpool__thread *self = tpool__self();
-    tpool__waiter waiter = { 0 };
-    tpool__word left;
-    tpool_status status = TPOOL_OK;
-    waiter.can_refuse = true;
-    tpool__store_relaxed(&left, count + 1); /* relaxed: shared by watch_add. One more until all watches are there. */
-    bool began = tpool__block_begin(self, &waiter);
-    size_t watched = 0;
-    for (; watched < count; watched++) {
-        watches[watched].watch.done = tpool__wake_first;
-        watches[watched].watch.link = NULL;
-        watches[watched].waiter = &waiter;
-        watches[watched].when = when;
-        watches[watched].left = &left;
-        if (!tpool__watch_add(futures[watched], &watches[watched].watch)) {
-            watches[watched].watch.done = NULL; /* not in its list: nothing to remove */
-            tpool__sub_relaxed(&left, 1);
-        }
-    }
-    tpool__sub_relaxed(&left, 1);
-    bool expires = tpool__any_expires(futures, count);
-    for (;;) {
-        if (tpool__wait_is_over(futures, count, when)) break;
-        if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
-        else if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
-        if (status != TPOOL_OK) break;
-        int64_t until = expires ? tpool__next_expiry(futures, count, deadline) : deadline;
-        tpool__park(&waiter.parker, until);
-    }
-    for (size_t i = 0; i < watched; i++)
-        if (watches[i].watch.done) tpool__watch_remove(futures[i], &watches[i].watch);
-    if (began) tpool__block_end(self, &waiter);
+    tpool__pieces pieces = { deadline, 0, false };
+    tpool_status status = TPOOL_TIMEOUT;
+    bool expires = tpool__any_expires(futures, count), here;
+    do {
+        here = tpool__next_piece(self, &pieces);
+        if (!here) break;
+        if (expires) pieces.until = tpool__next_expiry(futures, count, pieces.until);
+        status = tpool__sleep_for_first(futures, count, when, watches, pieces.until);
+        if (status != TPOOL_TIMEOUT || !expires) continue;
+        for (size_t i = 0; i < count; i++) tpool__lapse(futures[i]);
+        if (tpool__wait_is_over(futures, count, when)) status = TPOOL_OK;
+        for (size_t i = 0; i < count && status == TPOOL_TIMEOUT; i++)
+            if (!tpool__is_done(futures[i]) && tpool__is_orphan(futures[i])) status = TPOOL_BROKEN;
+    } while (tpool__has_more_pieces(self, &pieces, status));
     if (watches != few) TPOOL_FREE(watches);
-    return status;
+    return here ? status : TPOOL_BROKEN;
 }
 
 TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_return_when when, int64_t timeout_ns,
@@ -6737,6 +6982,7 @@ static void tpool__completions_lapse(tpool_completions *completions) {
             tpool_future *expired = tpool_future_retain(item->future);
             tpool__unlatch(&completions->lock); /* its end runs callbacks, and our own watch */
             tpool__lapse(expired);
+            if (tpool__completions_are_foreign(completions)) return; /* forked there: this is the child */
             tpool_future_release(expired);
             tpool__latch(&completions->lock);
             i--; /* the chain may have changed: this bucket once more (unsigned arithmetic comes round) */
@@ -6744,6 +6990,18 @@ static void tpool__completions_lapse(tpool_completions *completions) {
         }
     }
     tpool__unlatch(&completions->lock);
+}
+
+static bool tpool__completions_any_expired(tpool_completions *completions) {
+    bool any = false;
+    tpool__latch(&completions->lock);
+    for (size_t i = 0; i < completions->bucket_count && completions->expiring > 0 && !any; i++)
+        for (tpool__item *item = completions->buckets[i]; item && !any; item = item->chained)
+            /* relaxed: a hint */
+            any = (tpool__load_relaxed(&item->future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING &&
+                  tpool__has_expired(item->future);
+    tpool__unlatch(&completions->lock);
+    return any;
 }
 
 /* Takes over all that has come. It lets some gather only where many more may come: what a small burst brings is there,
@@ -6808,43 +7066,59 @@ static bool tpool__completions_within_setup(const tpool_completions *completions
     return false;
 }
 
-/* TPOOL_OK: something has come. */
-static tpool_status tpool__completions_wait(tpool_completions *completions, int64_t deadline) {
+/* A piece of the wait: blocks until something comes, or may have expired (TPOOL_TIMEOUT, as when the time is over). */
+static tpool_status tpool__completions_sleep(tpool_completions *completions, int64_t until) {
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     tpool_status status = TPOOL_OK;
-    bool blocks = false, began = false, looked = false;
     waiter.can_refuse = true;
-    /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it got. */
-    while (status == TPOOL_OK && !completions->ready && !tpool__load_relaxed(&completions->arrived)) {
-        tpool__latch(&completions->lock);
-        bool expiring = completions->expiring > 0, none = completions->remaining == 0;
-        bool within_setup = !none && !blocks && tpool__completions_within_setup(completions, self);
-        tpool__unlatch(&completions->lock);
-        if (none) {
-            status = TPOOL_END;
-        } else if (began && tpool__block_refused(self, &waiter)) {
+    bool began = tpool__block_begin(self, &waiter);
+    /* relaxed: as in tpool__completions_wait */
+    while (status == TPOOL_OK && !tpool__load_relaxed(&completions->arrived)) {
+        if (began && tpool__block_refused(self, &waiter)) {
             status = TPOOL_NO_THREAD;
-        } else if (expiring && !looked) { /* before giving up too */
-            tpool__completions_lapse(completions);
-            looked = true;
-        } else if (deadline == 0 || (deadline != TPOOL_FOREVER && tpool__clock() >= deadline)) {
+        } else if (until != TPOOL_FOREVER && tpool__clock() >= until) {
             status = TPOOL_TIMEOUT;
-        } else if (within_setup) {
-            status = TPOOL_DEADLOCK;
-        } else if (!blocks) {
-            tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looking(self), deadline);
-            /* relaxed: as above */
-            while ((blocks = tpool__load_relaxed(&completions->arrived) == 0) && tpool__spin_again(&spin)) { }
-            tpool__spin_end(&spin, !blocks);
-            if (blocks) began = tpool__block_begin(self, &waiter);
         } else {
-            tpool__completions_park(completions, &waiter, deadline);
-            looked = false;
+            tpool__completions_park(completions, &waiter, until);
+            if (tpool__completions_any_expired(completions)) status = TPOOL_TIMEOUT;
         }
     }
     if (began) tpool__block_end(self, &waiter);
     return status;
+}
+
+/* TPOOL_OK: something has come. */
+static tpool_status tpool__completions_wait(tpool_completions *completions, int64_t deadline) {
+    tpool__thread *self = tpool__self();
+    tpool__pieces pieces = { deadline, 0, false };
+    bool spun = false;
+    for (;;) {
+        tpool__latch(&completions->lock);
+        bool expiring = completions->expiring > 0, none = completions->remaining == 0;
+        bool within_setup = !none && !spun && tpool__completions_within_setup(completions, self);
+        tpool__unlatch(&completions->lock);
+        if (expiring) tpool__completions_lapse(completions); /* before giving up too */
+        if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
+        /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it got. */
+        if (completions->ready || tpool__load_relaxed(&completions->arrived)) return TPOOL_OK;
+        if (none) return TPOOL_END;
+        if (deadline == 0 || (deadline != TPOOL_FOREVER && tpool__clock() >= deadline)) return TPOOL_TIMEOUT;
+        if (within_setup) return TPOOL_DEADLOCK;
+        if (self->listed || spun) {
+            if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
+            if (completions->ready) return TPOOL_OK;
+            tpool_status status = tpool__completions_sleep(completions, pieces.until);
+            if (status != TPOOL_OK && status != TPOOL_TIMEOUT) return status;
+        } else {
+            tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looking(self), deadline);
+            bool found = false;
+            /* relaxed: as above */
+            while (!(found = tpool__load_relaxed(&completions->arrived) != 0) && tpool__spin_again(&spin)) { }
+            tpool__spin_end(&spin, found);
+            spun = true;
+        }
+    }
 }
 
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
@@ -7002,6 +7276,10 @@ static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *j
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     bool done = false, began = false;
+    if (self->listed && !tpool__run_listed(self)) { /* here is the child, and the other thread is not */
+        job->result = NULL;
+        return;
+    }
     tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looking(self), TPOOL_FOREVER);
     bool spins = true;
     for (;;) {
@@ -7241,6 +7519,7 @@ static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, size_t i
         if (!tpool__context_pop(self, &context)) return false;
     }
     item->owed = false;
+    tpool__run_unless_held(self);
     return true;
 }
 
@@ -7506,9 +7785,10 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
         tpool_future *future = tpool_future_retain(chunk->future);
         tpool__unlock(&iter->lock);
         tpool_status status = TPOOL_OK;
-        if (!future) tpool__backoff(&tries);
-        else if (!tpool_future_cancel(future)) {
-            tpool__tell_process(future, true);
+        if (!future) {
+            tpool__backoff(&tries);
+        } else {
+            if (!tpool_future_cancel(future)) tpool__tell_process(future, true);
             tpool__wanted wanted = { &future, 1, false, false };
             status = tpool__await_in(future, TPOOL_FOREVER, &wanted);
         }
@@ -8426,18 +8706,19 @@ static void tpool__leave_line(tpool_resources *resources, tpool__claimant *claim
     if (!*at) resources->end = at;
 }
 
-static tpool_status tpool__await_resource(tpool_resources *resources, tpool__claimant *claimant, int64_t deadline) {
+/* A piece of the wait. */
+static tpool_status tpool__await_resource(tpool_resources *resources, tpool__claimant *claimant, int64_t until) {
     tpool__thread *self = tpool__self();
     tpool_status status = TPOOL_OK;
     bool over = false, last = false;
     bool began = tpool__block_begin(self, &claimant->waiter);
     while (!over) {
-        tpool__park(&claimant->waiter.parker, deadline);
+        tpool__park(&claimant->waiter.parker, until);
         bool refused = began && tpool__block_refused(self, &claimant->waiter);
         tpool__lock(&resources->lock);
         if (!claimant->resource) {
             if (refused) status = TPOOL_NO_THREAD;
-            else if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+            else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
             if (status != TPOOL_OK) {
                 tpool__leave_line(resources, claimant);
                 last = resources->destroyed && !resources->first;
@@ -8451,25 +8732,38 @@ static tpool_status tpool__await_resource(tpool_resources *resources, tpool__cla
     return status;
 }
 
-TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns, void **resource) {
-    if (resource) *resource = NULL;
-    if (!resources || !resource) return TPOOL_INVALID;
-    if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
+static tpool_status tpool__get_resource_until(tpool_resources *resources, int64_t until, void **resource) {
     tpool__claimant claimant;
     memset(&claimant, 0, sizeof claimant);
     claimant.waiter.can_refuse = true;
-    int64_t deadline = timeout_ns > 0 ? tpool__deadline(timeout_ns) : 0;
     tpool__lock(&resources->lock);
     *resource = tpool__take_resource(resources);
-    if (!*resource && deadline) {
+    if (!*resource && until) {
         *resources->end = &claimant;
         resources->end = &claimant.next;
     }
     tpool__unlock(&resources->lock);
     if (*resource) return TPOOL_OK;
-    if (!deadline) return TPOOL_TIMEOUT;
-    tpool_status status = tpool__await_resource(resources, &claimant, deadline);
+    if (!until) return TPOOL_TIMEOUT;
+    tpool_status status = tpool__await_resource(resources, &claimant, until);
     *resource = claimant.resource;
+    return status;
+}
+TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns, void **resource) {
+    if (resource) *resource = NULL;
+    if (!resources || !resource) return TPOOL_INVALID;
+    if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
+    tpool__thread *self = tpool__self();
+    if (self->listed || timeout_ns <= 0) { /* what is listed runs in a wait only */
+        tpool_status status = tpool__get_resource_until(resources, 0, resource);
+        if (status == TPOOL_OK || timeout_ns <= 0) return status;
+    }
+    tpool__pieces pieces = { tpool__deadline(timeout_ns), 0, false };
+    tpool_status status;
+    do {
+        if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
+        status = tpool__get_resource_until(resources, pieces.until, resource);
+    } while (tpool__has_more_pieces(self, &pieces, status));
     return status;
 }
 
@@ -8554,6 +8848,10 @@ static void tpool__after_fork_in_child(void) {
     self->worker = NULL;
     self->caller_pool = NULL;
     self->blocked = NULL;
+    self->listed = 0; /* the parent runs it */
+    self->ending = NULL;
+    self->callers = self->freeing = self->nested = 0;
+    self->waits = false;
 }
 
 /* For good; only now, as the high-level pool's last tasks may have been the first to ask for it. */
@@ -8609,6 +8907,13 @@ static void tpool__at_exit(void) {
         (void)tpool_shutdown(low, TPOOL_WAIT);
 }
 
+static void tpool__set_abandoned(tpool_future *task) {
+    tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
+    /* P9 */
+    tpool__outcome *before = tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error)));
+    if (before != error) (void)tpool__outcome_list(before);
+    tpool__count(tpool__pool_of(task), TPOOL__FAILED_COUNT);
+}
 /* Tasks whose thread was ended beneath them, by thrd_exit or the like: their stack is gone, their blocks are not. */
 static void tpool__abandon_tasks(tpool__thread *self) {
     tpool_future *task = self->running;
@@ -8618,18 +8923,12 @@ static void tpool__abandon_tasks(tpool__thread *self) {
     while (task && !tpool__is_foreign(tpool__pool_of(task))) { /* a child, if what it calls forks */
         tpool_future *outer = task->u.outer;
         tpool *pool = tpool__pool_of(task);
-        tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
-        /* P9 */
-        tpool__outcome *before = tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error)));
-        if (before != error) tpool__outcome_free(before);
-        tpool__count(pool, TPOOL__FAILED_COUNT);
-        if (task == &self->plain) {
-            if (pool->config.on_failure) (void)tpool__report_failure(pool, &error->error);
-        } else {
-            if (!tpool__arg_done(task)) return;
-            task->value = NULL;
-            tpool__publish(task, TPOOL_BROKEN);
-        }
+        tpool__set_abandoned(task);
+        tpool__run_unless_held(self); /* what it returned is freed before anyone learns of the end */
+        if (tpool__is_foreign(pool)) return;
+        if (task != &self->plain) tpool__end_claimed(self, task);
+        else if (pool->config.on_failure)
+            (void)tpool__report_failure(self, pool, &tpool__outcome_load(task)->error);
         task = outer;
     }
 }
@@ -8641,6 +8940,8 @@ static void tpool__thread_ended(void *armed) {
     self->serves = false; /* it ends already */
     tpool__ended_here(self);
     if (self->running) tpool__abandon_tasks(self);
+    self->context = NULL;
+    tpool__run_left(self);
     if (self->worker) { /* not in a child that was forked beneath */
         self->worker->newest_job = self->worker->oldest_private_job = NULL;
         tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
