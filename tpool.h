@@ -396,7 +396,8 @@ typedef enum tpool_kind {
 typedef enum tpool_full_policy {
     TPOOL_FULL_BLOCK = 0,      /* wait for room */
     TPOOL_FULL_REJECT = 1,     /* give TPOOL_FULL */
-    TPOOL_FULL_CALLER_RUNS = 2,/* run the task in the submitting thread; its future is done on return */
+    TPOOL_FULL_CALLER_RUNS = 2,/* run the task in the submitting thread; its future is done on return (many levels deep
+                                  within such tasks, or near the end of a worker's stack: wait for room) */
     TPOOL_FULL_DROP_OLDEST = 3 /* cancel the task that has waited longest, and count it as dropped */
 } tpool_full_policy;
 
@@ -610,7 +611,11 @@ TPOOL_API void tpool_future_request_stop(tpool_future *future);
 
 /* Runs callback(future, context) exactly once, when the future is done: in the thread that finishes it, in the order
  * added; at once in the calling thread if it is done already. No lock is held, and the future is valid until the
- * callback returns. It may call anything here. TPOOL_OK, TPOOL_NO_MEMORY (it will not run), TPOOL_BROKEN (a pending
+ * callback returns. It may call anything here. What it completes, cancels or releases ends at once, arg_free included;
+ * but the callbacks and the result_free of that run, in order and on this thread, when this callback has returned or
+ * waits for something: chains of any length need no stack. (Likewise what an arg_free, a result_free or on_failure
+ * ends; and what is added to a done future, or cancelled, by callbacks and arg_frees many levels deep.) Waiters may
+ * return before callbacks have run, tpool_drain and tpool_destroy return after them. TPOOL_OK, TPOOL_NO_MEMORY (it will not run), TPOOL_BROKEN (a pending
  * future of the parent process), TPOOL_INVALID: future or callback NULL. */
 TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
                                                       void (*callback)(tpool_future *future, void *context),
@@ -2254,6 +2259,12 @@ typedef struct tpool__callback {
     void (*fn)(tpool_future *future, void *context);
     void *context;
 } tpool__callback;
+typedef struct tpool__late_callback { /* added to a future that was done, many levels deep: see >>nested */
+    uintptr_t listed;
+    tpool_future *future;
+    void (*fn)(tpool_future *future, void *context);
+    void *context;
+} tpool__late_callback;
 
 /* What a thread is doing, innermost first; on its stack. */
 typedef enum tpool__context_kind {
@@ -2943,6 +2954,7 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *                                then its pool stays (or its worker is busy)
  *      a block that is not done  is claimed to be cancelled or ended otherwise, and has its error: arg_free, publish
  *      an outcome (lowest bit)   has a payload to be freed, and the outcome goes before that
+ *      a late callback (bit 1)   was added to a future that was done: such ones run at once, but not ever deeper
  *  Nothing of the program's runs where the library holds a lock, or a claimed task that has not ended, or blocks: what
  *  comes up there is listed too, and runs a little later.
  *
@@ -2954,7 +2966,8 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
 #define TPOOL__NESTED_PATIENCE TPOOL_MS(10) /* ... for so long */
 
 static inline uintptr_t *tpool__listed_after(uintptr_t item) {
-    return item & 1 ? &((tpool__outcome *)(item - 1))->listed : &((tpool_future *)item)->u.listed;
+    if (item & 1) return &((tpool__outcome *)(item - 1))->listed;
+    return item & 2 ? &((tpool__late_callback *)(item - 2))->listed : &((tpool_future *)item)->u.listed;
 }
 static void tpool__list(tpool__thread *self, uintptr_t item) {
     *tpool__listed_after(item) = 0;
@@ -2988,9 +3001,20 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
 static void tpool__run_payload_free(tpool__thread *self, tpool__context *context, tpool__outcome *outcome) {
     void *payload = outcome->payload;
     void (*payload_free)(void *payload) = outcome->payload_free;
-    TPOOL_FREE(outcome);
+    if (!outcome->is_static) TPOOL_FREE(outcome); /* before, since it may not come back */
     context->pool = self->worker ? self->worker->pool : NULL; /* elsewhere nothing waits for it */
     payload_free(payload);
+}
+
+/* The future's pool may be gone, so all that is known of that is its `home`. */
+static void tpool__run_late_callback(tpool__thread *self, tpool__context *context, tpool__late_callback *late) {
+    tpool__late_callback callback = *late;
+    TPOOL_FREE(late); /* before, since it may not come back */
+    context->home = callback.future->home;
+    callback.fn(callback.future, callback.context);
+    if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child */
+    context->home = 0;
+    tpool_future_release(callback.future);
 }
 
 /* Runs down the list. Its own context makes sure that what these functions end is listed. False: one of them forked,
@@ -3006,6 +3030,7 @@ static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
         uintptr_t item = self->listed;
         self->listed = *tpool__listed_after(item);
         if (item & 1) tpool__run_payload_free(self, &context, (tpool__outcome *)(item - 1));
+        else if (item & 2) tpool__run_late_callback(self, &context, (tpool__late_callback *)(item - 2));
         else if (tpool__is_done((tpool_future *)item)) tpool__run_callbacks(self, &context, (tpool_future *)item);
         else tpool__end_claimed(self, (tpool_future *)item);
     }
@@ -5927,12 +5952,24 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
         TPOOL_FREE(callback);
     }
     tpool__thread *self = tpool__self();
+    if (!TPOOL__LIKELY(self->nested < TPOOL__MOST_NESTED)) {
+        tpool__late_callback *late = (tpool__late_callback *)TPOOL_MALLOC(sizeof *late);
+        if (!late) return TPOOL_NO_MEMORY;
+        late->future = tpool_future_retain(future);
+        late->fn = fn;
+        late->context = context;
+        tpool__list(self, (uintptr_t)late | 2);
+        tpool__run_unless_held(self);
+        return TPOOL_OK;
+    }
     tpool__context here;
     tpool_future_retain(future);
     tpool__context_push(self, &here, TPOOL__IN_CALLBACK, NULL);
     here.home = future->home;
+    self->nested++;
     fn(future, context);
     bool popped = tpool__context_pop(self, &here);
+    if (popped) self->nested--;
     tpool_future_release(future);
     if (popped) tpool__run_unless_held(self);
     return TPOOL_OK;

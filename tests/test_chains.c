@@ -1,0 +1,429 @@
+/* Ends within ends: what a callback, an arg_free or a result_free completes, cancels or releases. Chains of any length need
+   no stack, and everything runs once, in order, on the thread that began it. */
+#include "support.h"
+
+/* Runs on a thread with 64 KiB of stack, more under the sanitizers, whose frames are larger. */
+static void *on_small_stack(void *(*fn)(void *), void *arg) {
+    pthread_attr_t attr;
+    pthread_t thread;
+    void *result = NULL;
+    assert_int_equal(0, pthread_attr_init(&attr));
+    assert_int_equal(0, pthread_attr_setstacksize(&attr, (SLOW_TOOL ? 1024 : 64) * 1024));
+    assert_int_equal(0, pthread_create(&thread, &attr, fn, arg));
+    assert_int_equal(0, pthread_join(thread, &result));
+    pthread_attr_destroy(&attr);
+    return result;
+}
+
+/* ---- Chains */
+enum { LINKS = 1000000 };
+static tpool_future *links[LINKS];
+static long count, reached;
+
+static void make_bare_links(long n) {
+    count = n;
+    reached = 0;
+    for (long i = 0; i < n; i++) assert_status(TPOOL_OK, tpool_future_create(&links[i]));
+}
+static void release_links(void) {
+    for (long i = 0; i < count; i++) tpool_future_release(links[i]);
+}
+static void add_to_links(void (*callback)(tpool_future *, void *)) {
+    for (long i = 0; i < count; i++)
+        assert_status(TPOOL_OK, tpool_future_add_done_callback(links[i], callback, (void *)(intptr_t)i));
+}
+
+static void complete_next(tpool_future *future, void *context) {
+    long i = (long)(intptr_t)context;
+    (void)future;
+    if (i == reached) reached++; /* in order, and none runs before its predecessor */
+    if (i + 1 < count && tpool_future_set_result(links[i + 1], NULL) != TPOOL_OK) reached = -1;
+}
+static void *complete_first(void *arg) {
+    (void)arg;
+    return (void *)(intptr_t)(tpool_future_set_result(links[0], NULL) == TPOOL_OK);
+}
+static void callbacks_that_complete_the_next_future_need_no_stack(void **state) {
+    (void)state;
+    make_bare_links(COUNT(LINKS));
+    add_to_links(complete_next);
+    assert_non_null(on_small_stack(complete_first, NULL));
+    assert_int_equal(count, reached);
+    release_links();
+}
+
+static void cancel_next(tpool_future *future, void *context) {
+    long i = (long)(intptr_t)context;
+    if (i == reached && tpool_future_cancelled(future)) reached++;
+    if (i + 1 < count && !tpool_future_cancel(links[i + 1])) reached = -1;
+}
+static void *cancel_first(void *arg) {
+    (void)arg;
+    return (void *)(intptr_t)tpool_future_cancel(links[0]);
+}
+static void callbacks_that_cancel_the_next_future_need_no_stack(void **state) {
+    (void)state;
+    make_bare_links(COUNT(LINKS));
+    add_to_links(cancel_next);
+    assert_non_null(on_small_stack(cancel_first, NULL));
+    assert_int_equal(count, reached);
+    release_links();
+}
+
+/* Each added to a future that is done already, so that it runs at once. */
+static void add_next(tpool_future *future, void *context) {
+    long i = (long)(intptr_t)context;
+    (void)future;
+    if (i == reached) reached++;
+    if (i + 1 < count && tpool_future_add_done_callback(links[i + 1], add_next, (void *)(intptr_t)(i + 1)) != TPOOL_OK)
+        reached = -1;
+}
+static void *add_first(void *arg) {
+    (void)arg;
+    return (void *)(intptr_t)(tpool_future_add_done_callback(links[0], add_next, NULL) == TPOOL_OK);
+}
+static void callbacks_that_add_the_next_to_a_done_future_need_no_stack(void **state) {
+    (void)state;
+    make_bare_links(COUNT(LINKS));
+    for (long i = 0; i < count; i++) assert_status(TPOOL_OK, tpool_future_set_result(links[i], NULL));
+    assert_non_null(on_small_stack(add_first, NULL));
+    assert_int_equal(count, reached);
+    release_links();
+}
+
+/* The result of each is the one before it. */
+static void release_result(void *future) {
+    reached++;
+    tpool_future_release((tpool_future *)future);
+}
+static void *own_the_future_before(void *before) { return tpool_return_owned(before, before ? release_result : NULL); }
+static void *release_future(void *future) {
+    tpool_future_release((tpool_future *)future);
+    return future;
+}
+static void results_that_release_the_next_future_need_no_stack(void **state) {
+    (void)state;
+    long n = COUNT(LINKS);
+    tpool *pool = new_pool(1);
+    tpool_future *last = NULL;
+    for (long i = 0; i < n; i++) last = submitted(pool, own_the_future_before, last);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    reached = 0;
+    assert_non_null(on_small_stack(release_future, last));
+    assert_int_equal(n - 1, reached);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Each task's argument is the place of the one after it. */
+static void cancel_the_next_task(void *place) {
+    reached++;
+    if (*(tpool_future **)place && !tpool_future_cancel(*(tpool_future **)place)) reached = -1;
+}
+static void arg_frees_that_cancel_the_next_task_need_no_stack(void **state) {
+    (void)state;
+    long n = COUNT(100000);
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    count = n;
+    reached = 0;
+    for (long i = 0; i < n; i++)
+        links[i] = submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &links[i + 1],
+                                                      .arg_free = cancel_the_next_task });
+    links[n] = NULL;
+    assert_non_null(on_small_stack(cancel_first, NULL));
+    assert_int_equal(n, reached);
+    for (long i = 0; i < n; i++) assert_true(tpool_future_cancelled(links[i]));
+    release_links();
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* "When one does not succeed, cancel the rest." */
+static tpool *shut;
+static void shut_down(tpool_future *future, void *context) {
+    (void)context;
+    reached++;
+    if (!tpool_future_cancelled(future) || tpool_shutdown(shut, TPOOL_CANCEL_PENDING) != TPOOL_OK) reached = -LINKS;
+}
+static void *shut_down_first(void *arg) {
+    (void)arg;
+    return (void *)(intptr_t)(tpool_shutdown(shut, TPOOL_CANCEL_PENDING) == TPOOL_OK);
+}
+static void callbacks_that_cancel_all_the_rest_need_no_stack(void **state) {
+    (void)state;
+    count = COUNT(50000);
+    reached = 0;
+    shut = new_pool(1);
+    assert_status(TPOOL_OK, tpool_pause(shut));
+    for (long i = 0; i < count; i++) links[i] = submitted(shut, nothing, NULL);
+    add_to_links(shut_down);
+    assert_non_null(on_small_stack(shut_down_first, NULL));
+    assert_int_equal(count, reached);
+    release_links();
+    assert_status(TPOOL_OK, tpool_destroy(shut));
+}
+
+/* Each completes the next, whose callback is then due, and waits for a task that takes no time. */
+static tpool *elsewhere;
+static void complete_next_and_wait(tpool_future *future, void *context) {
+    complete_next(future, context);
+    tpool_future *task = NULL;
+    if (tpool_submit(elsewhere, nothing, NULL, &task) != TPOOL_OK || end_of(task) != TPOOL_OK) reached = -1;
+}
+static void callbacks_that_complete_the_next_future_and_wait_need_no_stack(void **state) {
+    (void)state;
+    elsewhere = new_pool(1);
+    make_bare_links(COUNT(20000));
+    for (long i = 0; i < count; i++)
+        assert_status(TPOOL_OK,
+                      tpool_future_add_done_callback(links[i], complete_next_and_wait, (void *)(intptr_t)i));
+    assert_non_null(on_small_stack(complete_first, NULL));
+    assert_int_equal(count, reached);
+    release_links();
+    assert_status(TPOOL_OK, tpool_destroy(elsewhere));
+}
+
+/* A task that the submitter runs submits the next. The pool's worker is kept busy until nobody goes deeper. */
+static tpool *full;
+static atomic_long levels, most_levels;
+static pthread_t caller;
+static void *submit_next(void *arg) {
+    intptr_t left = (intptr_t)arg;
+    bool here = pthread_equal(pthread_self(), caller);
+    if (here && atomic_fetch_add(&levels, 1) >= atomic_load(&most_levels)) atomic_fetch_add(&most_levels, 1);
+    tpool_status status = left > 0 ? tpool_submit(full, submit_next, (void *)(left - 1), NULL) : TPOOL_OK;
+    if (here) atomic_fetch_sub(&levels, 1);
+    return status == TPOOL_OK ? NULL : tpool_raise(1, "%s", tpool_status_name(status));
+}
+static atomic_int caller_thread;
+static void *submit_many_levels(void *arg) {
+    caller = pthread_self();
+    atomic_store(&caller_thread, system_thread());
+    return (void *)(intptr_t)(tpool_submit(full, submit_next, arg, NULL) == TPOOL_OK);
+}
+static void a_caller_runs_tasks_within_tasks_some_levels_deep_and_then_waits_for_room(void **state) {
+    (void)state;
+    static gate busy = GATE_CLOSED;
+    gate_close(&busy);
+    full = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+    assert_status(TPOOL_OK, tpool_submit(full, gate_task, &busy, NULL));
+    gate_await_arrivals(&busy, 1);
+    assert_status(TPOOL_OK, tpool_submit(full, nothing, NULL, NULL));
+    pthread_t thread;
+    void *submitted_all = NULL;
+    assert_int_equal(0, pthread_create(&thread, NULL, submit_many_levels, (void *)(intptr_t)500));
+    await_thread_asleep(&caller_thread);
+    assert_true(atomic_load(&levels) >= 10 && atomic_load(&levels) <= 32);
+    gate_open(&busy);
+    assert_int_equal(0, pthread_join(thread, &submitted_all));
+    assert_non_null(submitted_all);
+    assert_status(TPOOL_OK, tpool_drain(full, LIMIT));
+    assert_int_equal(501 + 2, stats_of(full).completed);
+    assert_int_equal(0, stats_of(full).failed);
+    assert_true(atomic_load(&most_levels) <= 32);
+    assert_status(TPOOL_OK, tpool_destroy(full));
+}
+
+/* ---- What ends at once, and what comes later, in which order */
+static char notes[64];
+static void note(char what) { notes[strlen(notes)] = what; }
+static void note_arg_free(void *arg) { note(*(char *)arg); }
+static void note_result_free(void *result) { note(*(char *)result); }
+static void note_callback(tpool_future *future, void *context) {
+    (void)future;
+    note(*(char *)context);
+}
+static void *own(void *result) { return tpool_return_owned(result, note_result_free); }
+
+typedef struct others { tpool_future *bare, *task, *owned; bool all_ended, waits; } others;
+static void end_others(tpool_future *future, void *context) {
+    others *o = (others *)context;
+    (void)future;
+    note('<');
+    bool completed = tpool_future_set_result(o->bare, NULL) == TPOOL_OK && tpool_future_done(o->bare);
+    tpool_future_release(o->owned);
+    bool cancelled = tpool_future_cancel(o->task) && tpool_future_cancelled(o->task);
+    o->all_ended = completed && cancelled;
+    if (o->waits) {
+        tpool_future *never = NULL;
+        if (tpool_future_create(&never) != TPOOL_OK || tpool_future_result(never, TPOOL_MS(1), NULL) != TPOOL_TIMEOUT)
+            o->all_ended = false;
+        tpool_future_release(never);
+    }
+    note('>');
+}
+static void end_others_in_a_callback(bool waits, const char *expected) {
+    tpool *pool = new_pool(1);
+    tpool_future *first = NULL;
+    others o = { .waits = waits };
+    memset(notes, 0, sizeof notes);
+    o.owned = submitted(pool, own, "o");
+    assert_status(TPOOL_OK, tpool_future_result(o.owned, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    o.task = submitted_task(pool, (tpool_task){ .fn = nothing, .arg = "a", .arg_free = note_arg_free });
+    assert_status(TPOOL_OK, tpool_future_create(&o.bare));
+    assert_status(TPOOL_OK, tpool_future_create(&first));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(o.bare, note_callback, "1"));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(o.bare, note_callback, "2"));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(o.task, note_callback, "3"));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, end_others, &o));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, note_callback, "4"));
+    assert_status(TPOOL_OK, tpool_future_set_result(first, NULL));
+    assert_string_equal(expected, notes);
+    assert_true(o.all_ended);
+    tpool_future_release(first);
+    tpool_future_release(o.bare);
+    tpool_future_release(o.task);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void what_a_callback_ends_has_its_own_callbacks_after_it_has_returned(void **state) {
+    (void)state;
+    end_others_in_a_callback(false, "<a>412o3");
+}
+static void what_a_callback_ends_has_its_own_callbacks_when_it_waits(void **state) {
+    (void)state;
+    end_others_in_a_callback(true, "<a12o3>4");
+}
+
+static tpool_future *wanted;
+static void complete_wanted(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    if (tpool_future_set_result(wanted, NULL) != TPOOL_OK) note('!');
+}
+static void complete_and_want(tpool_future *future, void *context) {
+    (void)future;
+    if (tpool_future_set_result((tpool_future *)context, NULL) != TPOOL_OK) note('!');
+    if (tpool_future_result(wanted, LIMIT, NULL) == TPOOL_OK) note('w');
+}
+static void a_callback_may_wait_for_what_a_callback_of_its_own_doing_brings(void **state) {
+    (void)state;
+    tpool_future *first = NULL, *second = NULL;
+    memset(notes, 0, sizeof notes);
+    assert_status(TPOOL_OK, tpool_future_create(&first));
+    assert_status(TPOOL_OK, tpool_future_create(&second));
+    assert_status(TPOOL_OK, tpool_future_create(&wanted));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, complete_and_want, second));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(second, complete_wanted, NULL));
+    assert_status(TPOOL_OK, tpool_future_set_result(first, NULL));
+    assert_string_equal("w", notes);
+    tpool_future_release(first);
+    tpool_future_release(second);
+    tpool_future_release(wanted);
+}
+
+/* ---- Drain and destroy return after all of it */
+static gate hold = GATE_CLOSED;
+static void hold_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    gate_pass(&hold);
+}
+static void cancel_and_hold(tpool_future *future, void *context) {
+    (void)future;
+    (void)tpool_future_cancel((tpool_future *)context);
+    gate_pass(&hold);
+}
+static tpool_status set_first(void *future) { return tpool_future_set_result((tpool_future *)future, NULL); }
+static tpool_status destroy_pool(void *pool) { return tpool_destroy((tpool *)pool); }
+static void destroy_waits_for_callbacks_that_are_still_to_come(void **state) {
+    (void)state;
+    static background completer, destroyer;
+    static char late[] = "l";
+    memset(notes, 0, sizeof notes);
+    gate_close(&hold);
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *task = submitted(pool, nothing, NULL), *first = NULL;
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(task, note_callback, late));
+    assert_status(TPOOL_OK, tpool_future_create(&first));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, cancel_and_hold, task));
+    background_start(&completer, set_first, first);
+    gate_await_arrivals(&hold, 1);
+    assert_true(tpool_future_cancelled(task)); /* and its callback is still to come, on that thread */
+    assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(1)));
+    background_start(&destroyer, destroy_pool, pool);
+    background_await_block(&destroyer);
+    assert_string_equal("", notes);
+    gate_open(&hold);
+    assert_status(TPOOL_OK, background_join(&destroyer));
+    assert_string_equal("l", notes);
+    assert_status(TPOOL_OK, background_join(&completer));
+    tpool_future_release(task);
+    tpool_future_release(first);
+}
+
+/* A worker finishes a task whose callback leaves another of the pool's callbacks to come. */
+static void a_drain_waits_for_what_a_workers_callback_has_left_to_come(void **state) {
+    (void)state;
+    static char late[] = "l";
+    memset(notes, 0, sizeof notes);
+    gate_close(&hold);
+    tpool *pool = new_pool(1);
+    static gate start = GATE_CLOSED;
+    gate_close(&start);
+    tpool_future *first = submitted(pool, gate_task, &start), *task = submitted(pool, nothing, NULL);
+    gate_await_arrivals(&start, 1);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, cancel_and_hold, task));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(task, note_callback, late));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(task, hold_callback, NULL));
+    gate_open(&start);
+    gate_await_arrivals(&hold, 1);
+    assert_true(tpool_future_cancelled(task));
+    assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(1)));
+    assert_string_equal("", notes);
+    gate_open(&hold);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_string_equal("l", notes);
+    tpool_future_release(first);
+    tpool_future_release(task);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* ---- A thread that ends in the midst of it */
+static void end_thread(tpool_future *future, void *context) {
+    (void)future;
+    (void)tpool_future_set_result((tpool_future *)context, NULL);
+    pthread_exit(NULL);
+}
+static void *set_result_of(void *future) {
+    (void)tpool_future_set_result((tpool_future *)future, NULL);
+    return future;
+}
+static void the_rest_runs_if_a_callback_ends_its_thread(void **state) {
+    (void)state;
+    tpool_future *first = NULL, *second = NULL;
+    pthread_t thread;
+    memset(notes, 0, sizeof notes);
+    assert_status(TPOOL_OK, tpool_future_create(&first));
+    assert_status(TPOOL_OK, tpool_future_create(&second));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, note_callback, "1"));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, end_thread, second));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, note_callback, "2"));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(second, note_callback, "3"));
+    assert_int_equal(0, pthread_create(&thread, NULL, set_result_of, first));
+    assert_int_equal(0, pthread_join(thread, NULL));
+    assert_string_equal("123", notes);
+    tpool_future_release(first);
+    tpool_future_release(second);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(callbacks_that_complete_the_next_future_need_no_stack),
+        cmocka_unit_test(callbacks_that_cancel_the_next_future_need_no_stack),
+        cmocka_unit_test(callbacks_that_add_the_next_to_a_done_future_need_no_stack),
+        cmocka_unit_test(results_that_release_the_next_future_need_no_stack),
+        cmocka_unit_test(arg_frees_that_cancel_the_next_task_need_no_stack),
+        cmocka_unit_test(callbacks_that_cancel_all_the_rest_need_no_stack),
+        cmocka_unit_test(callbacks_that_complete_the_next_future_and_wait_need_no_stack),
+        cmocka_unit_test(a_caller_runs_tasks_within_tasks_some_levels_deep_and_then_waits_for_room),
+        cmocka_unit_test(what_a_callback_ends_has_its_own_callbacks_after_it_has_returned),
+        cmocka_unit_test(what_a_callback_ends_has_its_own_callbacks_when_it_waits),
+        cmocka_unit_test(a_callback_may_wait_for_what_a_callback_of_its_own_doing_brings),
+        cmocka_unit_test(destroy_waits_for_callbacks_that_are_still_to_come),
+        cmocka_unit_test(a_drain_waits_for_what_a_workers_callback_has_left_to_come),
+        cmocka_unit_test(the_rest_runs_if_a_callback_ends_its_thread),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
