@@ -9060,15 +9060,24 @@ static bool tpool__process_ready(void) {
  *  descriptors. A server that does not answer within TPOOL__PATIENCE_MS, as one that somebody has stopped, is killed,
  *  and its spare goes on.
  *
- *  A message is one write of less than PIPE_BUF bytes. Bytes of arguments and results lie in memory that the two share,
- *  made by the program (so no worker can take it away from under it), in two windows that grow as needed, and that only
- *  this worker ever sees: the argument's, in which the task runs right there, and the result's. Whoever may write to a
- *  pipe knows that the other reads, since they speak in turns: nothing can block with both directions full.
+ *  A message is one write of less than PIPE_BUF bytes. Bytes of arguments and results lie in a file without a name that
+ *  the two share, made by the program (so no worker can take it away from under it), that only this worker ever sees:
+ *
+ *      page | the argument, in which the task runs right there | the result
+ *
+ *  The program places the result behind the largest argument yet, and begins anew when it has given back a rare large
+ *  one: so the file is as long as one request needs, however many there were. Each side maps what it has addresses for.
+ *  Both windows are the same bytes for both, whatever is mapped: an answer that a worker could write is one that the
+ *  program can read. Each side writes what is beyond its mapping, and so pays for it: the program for arguments, the
+ *  worker for results; that fails where memory is refused, which is TPOOL_FAILED with ENOMEM, and no SIGBUS. Whoever
+ *  may write to a pipe knows that the other reads, since they speak in turns: nothing can block with both directions
+ *  full.
  *
  *  WHAT A WORKER MAY DO
  *  A worker is not believed: it may write anything to its pipe and to what it shares, at any time. The length of a
  *  message, its number and its kind are looked at first; sizes and counts are compared with what the program knows of
- *  the window and the chunk, in a copy that nobody else can change, and used from that copy. The memory is sealed, so
+ *  the file and the chunk, in a copy that nobody else can change, and used from that copy. Memory for a result is taken
+ *  once the worker has been seen to have written it (tpool__child_has_written). The memory is sealed, so
  *  that it cannot be cut short (where there are no seals, a worker that does so takes the program with it by SIGBUS); a
  *  pipe that is full when it should be empty is an error, not a wait.
  *
@@ -9106,9 +9115,10 @@ static inline uint32_t tpool__page_told(tpool__page *page, uintptr_t *used) {
 #endif
 
 enum { /* program to worker */
-    TPOOL__RUN = 1, TPOOL__RUN_ITEMS, TPOOL__ROOM_MADE, TPOOL__GO_ON, TPOOL__END,
+    TPOOL__RUN = 1, TPOOL__RUN_ITEMS, TPOOL__GO_ON, TPOOL__END,
     /* worker to program */
-    TPOOL__READY, TPOOL__UNREADY, TPOOL__DONE, TPOOL__ROOM_WANTED, TPOOL__ITEMS_FULL,
+    TPOOL__READY, TPOOL__UNREADY, TPOOL__DONE, TPOOL__ITEMS_FULL,
+    TPOOL__TOO_LARGE,           /* the argument is more than the worker can map: nothing has begun */
     /* server to program, in the worker's place */
     TPOOL__GONE
 };
@@ -9127,24 +9137,25 @@ typedef struct tpool__answer {
 #define TPOOL__PLAIN_ANSWER offsetof(tpool__answer, size)
 #define TPOOL__ANSWER_ROOM TPOOL__ROUND_UP(sizeof(tpool__outcome))
 _Static_assert(TPOOL__ANSWER_ROOM >= sizeof(tpool__answer), "an outcome takes the place of an answer");
-typedef struct tpool__extent { uint64_t offset, size; } tpool__extent; /* of a window, in the shared memory */
 typedef struct tpool__message {
     uint32_t number;            /* of the request; a reply that names another is not believed */
     uint32_t kind;
     uint64_t fn;
     uint64_t arg;               /* not 0: there are bytes in the argument's window */
-    uint64_t size, count, item_size, context_size;
-    tpool__extent argument, result;
+    uint64_t size;              /* of the argument; of a DONE: of what the worker has of the result's window */
+    uint64_t result_at;         /* where the result's part begins */
+    uint64_t count, item_size, context_size;
     tpool__answer answer;
 } tpool__message;
 _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece");
 
-#define TPOOL__PAGE_SIZE ((uint64_t)65536) /* a multiple of every page size in use, and of what mmap wants */
-#define TPOOL__WINDOW_KEPT ((uint64_t)64 << 20)
+#define TPOOL__PAGE_SIZE ((size_t)65536) /* a multiple of every page size in use, and of what mmap wants */
+#define TPOOL__WINDOW_KEPT ((size_t)64 << 20)
 
+/* What a process sees of a part of the shared memory, which begins at `start`. */
 typedef struct tpool__window {
-    tpool__extent extent;
-    char *bytes;
+    size_t start, mapped;
+    char *bytes;                /* the first `mapped` of its bytes, all of which have memory */
 } tpool__window;
 
 typedef struct tpool__notice { /* server to proxy */
@@ -9183,8 +9194,7 @@ struct tpool__child {
     unsigned stillborn;         /* how many in a row have died before they were ready */
     pid_t pid;
     uint32_t number;
-    uint64_t memory_size;
-    tpool__window argument, result;
+    tpool__window argument, result; /* result.start 0: it has no place yet */
 };
 
 /* This process, if it is a worker. */
@@ -9284,23 +9294,115 @@ static int tpool__memory_create(void) {
 #endif
     return fd;
 }
-static bool tpool__memory_extend(int memory, uint64_t size) {
-    struct rlimit limit; /* beyond it ftruncate would be SIGXFSZ */
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < size) return false;
-    return ftruncate(memory, (off_t)size) == 0;
+/* Writes to a file that is shared, and so takes memory for exactly the bytes that there are: memory that the system
+ * cannot provide is a write that fails, where a store into what is mapped would be SIGBUS, and bytes that are not there
+ * (EFAULT) take none. Every system can do it. Gives how many were written. */
+static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t size) {
+    size_t written = 0;
+    struct rlimit limit; /* beyond it a write is SIGXFSZ */
+    bool limited = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    if (size > INT64_MAX - at || (limited && at + size > limit.rlim_cur) ||
+        (sizeof(off_t) == 4 && at + size > INT32_MAX)) {
+        errno = EFBIG;
+        return 0;
+    }
+    while (written < size) {
+        size_t part = size - written < (size_t)1 << 30 ? size - written : (size_t)1 << 30; /* some systems' most */
+        ssize_t n = pwrite(file, (const char *)bytes + written, part, (off_t)(at + written));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        written += (size_t)n;
+    }
+    return written;
 }
-/* The size may be longer than this process can address. */
-static void *tpool__map_extent(int memory, tpool__extent extent) {
-    if (extent.size == 0 || extent.size > SIZE_MAX / 2) return NULL;
-    void *at = mmap(NULL, (size_t)extent.size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, (off_t)extent.offset);
-    return at == MAP_FAILED ? NULL : at;
+static bool tpool__file_fill(int file, uint64_t at, uint64_t end) {
+    static const char zeros[4096];
+    for (size_t part; at < end; at += part) {
+        part = end - at < sizeof zeros ? (size_t)(end - at) : sizeof zeros;
+        if (tpool__file_write(file, at, zeros, part) != part) return false;
+    }
+    return true;
 }
-static void tpool__unmap_window(tpool__window *window) {
-    if (window->bytes) munmap(window->bytes, (size_t)window->extent.size);
-    window->bytes = NULL;
-    window->extent.offset = window->extent.size = 0;
+static bool tpool__file_read(int file, uint64_t at, void *bytes, size_t size) {
+    for (size_t got = 0; got < size;) {
+        size_t part = size - got < (size_t)1 << 30 ? size - got : (size_t)1 << 30;
+        ssize_t n = pread(file, (char *)bytes + got, part, (off_t)(at + got));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        got += (size_t)n;
+    }
+    return true;
+}
+/* Gives back the memory behind `at`. A file that is sealed keeps its length. */
+static void tpool__file_forget(int file, uint64_t at) {
+#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_fallocate)
+    struct stat is;
+    if (fstat(file, &is) != 0 || (uint64_t)is.st_size <= at) return;
+    enum { PUNCH_HOLE = 3 }; /* FALLOC_FL_KEEP_SIZE with it; where the file is short, as its kernel's words are */
+    long from = (long)at, size = (long)((uint64_t)is.st_size - at);
+#if ULONG_MAX > UINT32_MAX
+    (void)syscall(SYS_fallocate, file, PUNCH_HOLE, from, size);
+#elif defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    (void)syscall(SYS_fallocate, file, PUNCH_HOLE, 0l, from, 0l, size);
+#else
+    (void)syscall(SYS_fallocate, file, PUNCH_HOLE, from, 0l, size, 0l);
+#endif
+#else
+    if (ftruncate(file, (off_t)at) != 0) return; /* sealed: it stays until the worker ends */
+#endif
 }
 
+static void *tpool__map_part(int file, size_t from, size_t size) {
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, (off_t)from);
+    return at == MAP_FAILED ? NULL : at;
+}
+/* Lets go of what is mapped behind the first `size` bytes. */
+static void tpool__window_shrink(tpool__window *window, size_t size) {
+    if (window->mapped <= size) return;
+    munmap(window->bytes + size, window->mapped - size);
+    window->mapped = size;
+    if (size == 0) window->bytes = NULL;
+}
+/* Maps enough of a window for `size` bytes, whether or not they have memory. False: there are not so many addresses, and
+ * it is as it was. What is in the file stays. */
+static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
+    size_t before = window->mapped;
+    if (size <= before) return true;
+    if (size > SIZE_MAX / 2) return false;
+    size_t mapped = (size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
+    char *bytes = (char *)tpool__map_part(memory, window->start, mapped);
+    bool both = bytes || before == 0;
+    if (!both) { /* a limit may have room for the one or the other */
+        tpool__window_shrink(window, 0);
+        bytes = (char *)tpool__map_part(memory, window->start, mapped);
+    }
+    bool grown = bytes != NULL;
+    if (!grown && !both) bytes = (char *)tpool__map_part(memory, window->start, mapped = before);
+    if (!bytes) return false;
+    tpool__window_shrink(window, 0);
+    window->bytes = bytes;
+    window->mapped = mapped;
+    return grown;
+}
+/* The same for bytes that have been written: what is mapped behind them gets memory too. */
+static bool tpool__window_reach(int memory, tpool__window *window, size_t size) {
+    size_t before = window->mapped;
+    if (!tpool__window_map(memory, window, size)) return false;
+    if (window->mapped == before ||
+        tpool__file_fill(memory, (uint64_t)window->start + size, (uint64_t)window->start + window->mapped))
+        return true;
+    tpool__window_shrink(window, before);
+    return false;
+}
+/* Puts bytes into a window: what lies before `held` into what is mapped, and the rest into the file. Gives how many. */
+static size_t tpool__window_put(int memory, const tpool__window *window, size_t held, size_t at, const void *bytes,
+                                size_t size) {
+    size_t here = at >= held ? 0 : size < held - at ? size : held - at;
+    if (here) memmove(window->bytes + at, bytes, here);
+    if (here == size) return size;
+    const char *rest = (const char *)bytes + here;
+    return here + tpool__file_write(memory, (uint64_t)window->start + at + here, rest, size - here);
+}
 /* Reads or writes all of it. False: the other side is gone. */
 static bool tpool__read_all(int fd, void *bytes, size_t size) {
     while (size > 0) {
@@ -9352,7 +9454,7 @@ static void tpool__send(int socket, const void *bytes, size_t size) {
     while (n < 0 && errno == EINTR);
 }
 
-#define TPOOL__PASSED 4 /* descriptors that go with an order */
+#define TPOOL__PASSED 4 /* descriptors that go with an order: requests, replies, memory, status */
 static bool tpool__send_order(int control, uint32_t index, const int fds[TPOOL__PASSED]) {
     union { struct cmsghdr head; char room[CMSG_SPACE(TPOOL__PASSED * sizeof(int))]; } control_data;
     struct iovec bytes = { &index, sizeof index };
@@ -9403,43 +9505,6 @@ static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PAS
     return -1;
 }
 
-/* Gives the memory of a part back to the system; the shared memory keeps its length. */
-static void tpool__window_drop(tpool__window *window) {
-#if defined(TPOOL__LINUX_PROCESSES)
-    if (window->bytes) madvise(window->bytes, (size_t)window->extent.size, MADV_REMOVE);
-#endif
-    tpool__unmap_window(window);
-}
-
-/* A further part of the shared memory for a window that is too small. */
-static bool tpool__window_grow(tpool__child *child, tpool__window *window, uint64_t size) {
-    tpool__window grown;
-    uint64_t twice = 2 * window->extent.size;
-    if (size < twice && twice <= TPOOL__WINDOW_KEPT) size = twice;
-    size = (size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
-    grown.extent.offset = child->memory_size;
-    grown.extent.size = size;
-    if (size > SIZE_MAX / 2 || child->memory_size > (uint64_t)INT64_MAX / 2 || size > (uint64_t)INT64_MAX / 2 ||
-        (sizeof(off_t) == 4 && child->memory_size + size > INT32_MAX))
-        return false;
-    /* with its memory: a write to what the system cannot provide would be SIGBUS */
-    if (!tpool__memory_extend(child->memory, child->memory_size + size)) return false;
-#if !defined(__APPLE__)
-    if (posix_fallocate(child->memory, (off_t)grown.extent.offset, (off_t)size) != 0) return false;
-#endif
-    grown.bytes = (char *)tpool__map_extent(child->memory, grown.extent);
-    if (!grown.bytes) return false;
-    child->memory_size += size;
-    if (window == &child->argument) tpool__window_drop(window);
-    else tpool__unmap_window(window); /* the worker may have bytes in it, and drops it when it has moved them */
-    *window = grown;
-    return true;
-}
-/* What a rare large one took is not kept. */
-static void tpool__window_trim(tpool__window *window) {
-    if (window->extent.size > TPOOL__WINDOW_KEPT) tpool__window_drop(window);
-}
-
 /* --------------------------------------------------------------------------------------------------------------------
  *  The worker process
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -9453,49 +9518,55 @@ static void tpool__reply(tpool__message *reply, uint32_t kind) {
     reply->kind = kind;
     if (!tpool__write_message(tpool__here.replies, reply)) tpool__leave_here(1); /* closed by the task, or no program */
 }
-static void tpool__follow(tpool__window *window, tpool__extent extent) {
-    if (window->extent.offset == extent.offset && window->extent.size == extent.size) return;
-    tpool__unmap_window(window);
-    if (extent.size == 0) return;
-    window->bytes = (char *)tpool__map_extent(tpool__here.memory, extent);
-    if (!window->bytes) tpool__leave_here(1);
-    window->extent = extent;
+/* Follows the program to where a request's argument is, and its result is to be. False: there are not so many addresses
+ * for the argument. What a rare large one took is let go of first. */
+static bool tpool__follow(const tpool__message *request) {
+    tpool__window *argument = &tpool__here.argument, *result = &tpool__here.result;
+    if (argument->mapped > TPOOL__WINDOW_KEPT) tpool__window_shrink(argument, TPOOL__PAGE_SIZE);
+    if (result->start != request->result_at) tpool__window_shrink(result, 0);
+    else if (result->mapped > TPOOL__WINDOW_KEPT) tpool__window_shrink(result, TPOOL__PAGE_SIZE);
+    result->start = (size_t)request->result_at;
+    if (!tpool__window_map(tpool__here.memory, result, TPOOL__PAGE_SIZE) || request->size > SIZE_MAX / 2) return false;
+    if (tpool__window_map(tpool__here.memory, argument, (size_t)request->size)) return true;
+    tpool__window_shrink(result, TPOOL__PAGE_SIZE);
+    return tpool__window_map(tpool__here.memory, argument, (size_t)request->size);
 }
-/* The result's window, of at least this size; what was in it stays. NULL: there is not so much memory. */
-static char *tpool__room(size_t size) {
-    if (size > SIZE_MAX / 4) return NULL;
-    if (size > tpool__here.result.extent.size) {
-        tpool__message message;
-        memset(&message, 0, sizeof message);
-        message.size = size;
-        tpool__reply(&message, TPOOL__ROOM_WANTED);
-        if (!tpool__read_all(tpool__here.requests, &message, sizeof message)) tpool__leave_here(1);
-        if (message.result.size >= size) {
-            tpool__window old = tpool__here.result, grown = { message.result, NULL };
-            grown.bytes = (char *)tpool__map_extent(tpool__here.memory, grown.extent);
-            if (!grown.bytes) return NULL;
-            if (old.bytes) memcpy(grown.bytes, old.bytes, (size_t)old.extent.size);
-            tpool__here.result = grown;
-            tpool__window_drop(&old);
-        }
+
+/* Puts bytes at `base` into the result's window. NULL: there is not so much memory, or not so many addresses; what was
+ * in the window before `base` stays, and is where the program looks for it. */
+static char *tpool__put_here(const void *bytes, size_t size) {
+    tpool__window *window = &tpool__here.result;
+    size_t at = tpool__here.base, held = window->mapped, end = at + size + (size == 0);
+    int memory = tpool__here.memory;
+    if (size > SIZE_MAX / 4 || !tpool__window_map(memory, window, end)) return NULL;
+    size_t put = tpool__window_put(memory, window, held, at, bytes, size);
+    if (put < size && errno == EFAULT) { /* there are no such bytes: a crash, as it would be elsewhere */
+        const volatile char *read = (const volatile char *)bytes;
+        for (; put < size; put += 4096) (void)read[put];
+        (void)read[size - 1];
+        put = 0;
     }
-    return size <= tpool__here.result.extent.size ? tpool__here.result.bytes : NULL;
+    if (put == size && (window->mapped == held ||
+                        tpool__file_fill(memory, (uint64_t)window->start + end, (uint64_t)window->start + window->mapped)))
+        return window->bytes + at;
+    tpool__window_shrink(window, held);
+    tpool__file_forget(memory, (uint64_t)window->start + held);
+    return NULL;
 }
 
 /* tpool_return and tpool_return_owned in the task that runs here. */
 static inline bool tpool__is_here(const tpool_future *task) { return tpool__here.task && task == tpool__here.task; }
 static void *tpool__return_here(const void *bytes, size_t size) {
-    char *room = size <= SIZE_MAX / 4 ? tpool__room(tpool__here.base + size + (size == 0)) : NULL;
-    if (!room) {
+    char *place = tpool__put_here(bytes, size);
+    if (!place) {
         (void)tpool__set_outcome(tpool__here.task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
         return NULL;
     }
-    if (size) memmove(room + tpool__here.base, bytes, size);
     if (tpool__load_acquire(&tpool__here.task->outcome)) /* P9: a loop's body may have left another payload */
         tpool__outcome_free(tpool__outcome_take(tpool__here.task));
     tpool__here.returned = size;
     tpool__here.has_returned = true;
-    return room + tpool__here.base;
+    return place;
 }
 static bool tpool__stops_here(const tpool_future *task) {
     /* relaxed: a flag */
@@ -9524,13 +9595,10 @@ static const tpool__answer *tpool__answer_here(void *value, tpool__answer *answe
     if (outcome) {
         const char *message = outcome->error.message;
         size = strlen(message);
-        char *room = size < SIZE_MAX / 4 ? tpool__room(tpool__here.base + (size_t)size + 1) : NULL;
-        kind = room ? TPOOL__AN_ERROR : TPOOL__NO_ROOM;
-        if (!room) size = 0;
+        kind = tpool__put_here(message, (size_t)size) ? TPOOL__AN_ERROR : TPOOL__NO_ROOM;
+        if (kind == TPOOL__NO_ROOM) size = 0;
         value = NULL;
         code = outcome->error.code;
-        /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): the answer's size says where it ends */
-        if (room) memcpy(room + tpool__here.base, message, (size_t)size);
         tpool__outcome_free(outcome);
     } else if (tpool__here.has_returned) {
         uintptr_t offset = (uintptr_t)value - (uintptr_t)(tpool__here.result.bytes + tpool__here.base);
@@ -9582,6 +9650,7 @@ static void tpool__run_here(const tpool__message *request) {
     tpool__has_run_here(self, &context);
     tpool__context_pop(self, &context);
     (void)tpool__answer_here(value, &reply.answer);
+    reply.size = tpool__here.result.mapped;
     tpool__reply(&reply, TPOOL__DONE);
 }
 
@@ -9602,14 +9671,13 @@ static void tpool__run_items_here(const tpool__message *request) {
     tpool__begin_here(self, &context, NULL, 0);
     for (uint64_t i = 0; i < request->count; i++) {
         if (tpool__load_relaxed(&page->cut) == request->number) break; /* relaxed: a flag */
-        if (done > 0 && used + TPOOL__ANSWER_ROOM + 256 > tpool__here.result.extent.size) {
+        if (done > 0 && used + TPOOL__ANSWER_ROOM + 256 > tpool__here.result.mapped) {
             memset(&message, 0, sizeof message);
             tpool__reply(&message, TPOOL__ITEMS_FULL);
             if (!tpool__read_all(tpool__here.requests, &message, sizeof message)) tpool__leave_here(1);
             used = done = 0;
         }
         tpool__here.base = used + TPOOL__ANSWER_ROOM;
-        if (tpool__here.base > tpool__here.result.extent.size && !tpool__room(tpool__here.base)) tpool__leave_here(1);
         tpool__store_release(&page->items_begun, done + 1); /* P14 */
         void *value = fn(request->item_size ? items + i * request->item_size : NULL, map_context);
         tpool__has_run_here(self, &context);
@@ -9629,6 +9697,7 @@ static void tpool__run_items_here(const tpool__message *request) {
     }
     tpool__context_pop(self, &context);
     memset(&message, 0, sizeof message);
+    message.size = tpool__here.result.mapped;
     tpool__reply(&message, TPOOL__DONE);
 }
 
@@ -9653,9 +9722,11 @@ static void *tpool__work_here(void *unused) {
     tpool__reply(&message, ready ? TPOOL__READY : TPOOL__UNREADY);
     while (ready && tpool__read_all(tpool__here.requests, &message, sizeof message)) {
         tpool__here.number = message.number;
-        tpool__follow(&tpool__here.argument, message.argument);
-        tpool__follow(&tpool__here.result, message.result);
         TPOOL__PROCESS_POINT(message.kind);
+        if (!tpool__follow(&message)) {
+            tpool__reply(&message, TPOOL__TOO_LARGE);
+            continue;
+        }
         if (message.kind == TPOOL__END) {
             if (config->finalizer) {
                 tpool__context_push(self, &context, TPOOL__IN_SETUP, NULL);
@@ -9805,6 +9876,17 @@ static void tpool__end_with_server(pid_t server) {
 #endif
     if (getppid() != server) _exit(1); /* it has died before that call */
 }
+/* When the system runs out of memory, a worker ends and not the program: what it costs is one task. */
+static void tpool__offer_to_be_killed(void) {
+#if defined(__linux__)
+    int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (file < 0) return;
+    ssize_t n;
+    do n = write(file, "1000", 4);
+    while (n < 0 && errno == EINTR);
+    close(file);
+#endif
+}
 
 /* Becomes a worker; never returns. */
 static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int fds[TPOOL__PASSED]) {
@@ -9821,9 +9903,14 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     (void)munmap((void *)tpool__serving.life, sizeof *tpool__serving.life);
     tpool__close_inherited(&pool->config, fds, 3, tpool__serving.highest);
     tpool__thread_name(pool->name, (int)index);
-    tpool__extent page = { 0, TPOOL__PAGE_SIZE };
-    tpool__here.page = (tpool__page *)tpool__map_extent(tpool__here.memory, page);
-    if (!tpool__here.page) tpool__refuse_here();
+    tpool__offer_to_be_killed();
+    /* all that small requests need, before an initializer may set limits */
+    tpool__here.page = (tpool__page *)tpool__map_part(tpool__here.memory, 0, TPOOL__PAGE_SIZE);
+    tpool__here.argument.start = TPOOL__PAGE_SIZE;
+    tpool__here.result.start = 2 * TPOOL__PAGE_SIZE;
+    if (!tpool__here.page || !tpool__window_map(tpool__here.memory, &tpool__here.argument, TPOOL__PAGE_SIZE) ||
+        !tpool__window_map(tpool__here.memory, &tpool__here.result, TPOOL__PAGE_SIZE))
+        tpool__refuse_here();
     tpool__here.task = &tpool__here.block;
     tpool__here_pool = pool;
     sigset_t none;
@@ -10300,10 +10387,10 @@ static void tpool__child_close(tpool__child *child) {
     tpool__close(&child->memory);
     tpool__unlock(&child->lock);
     tpool__unlock(&tpool__descriptors_lock);
-    tpool__unmap_window(&child->argument);
-    tpool__unmap_window(&child->result);
-    if (page) munmap(page, (size_t)TPOOL__PAGE_SIZE);
-    child->memory_size = 0;
+    tpool__window_shrink(&child->argument, 0);
+    tpool__window_shrink(&child->result, 0);
+    if (page) munmap(page, TPOOL__PAGE_SIZE);
+    child->result.start = 0;
     child->greeted = false;
 }
 
@@ -10352,11 +10439,25 @@ static tpool__heard tpool__child_notice(tpool__child *child, tpool__notice *noti
 /* What became of a try to start a process, beside an errno. */
 enum { TPOOL__STARTED = 0, TPOOL__SERVER_LOST = -1, TPOOL__SERVER_BUSY = -2, TPOOL__TOO_LATE = -3 };
 
+/* The shared memory holds the page, an argument of `size` bytes, and behind it the result's window, with memory for what
+ * is mapped of that: so a large argument takes what it needs, and the next the same. False: there is not so much. */
+static bool tpool__child_place(tpool__child *child, uint64_t size) {
+    tpool__window *result = &child->result;
+    if (size > SIZE_MAX / 2) return false;
+    size_t end = (size_t)size > child->argument.mapped ? (size_t)size : child->argument.mapped;
+    end = child->argument.start + (end + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
+    if (end <= result->start) return true;
+    if (!tpool__file_fill(child->memory, end, (uint64_t)end + TPOOL__PAGE_SIZE)) return false;
+    tpool__window_shrink(result, 0);
+    result->start = end;
+    (void)tpool__window_map(child->memory, result, TPOOL__PAGE_SIZE); /* else what is there is read from the file */
+    return true;
+}
+
 /* One try to start a process. */
 static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline) {
     tpool__child *child = worker->child;
     int requests[2] = { -1, -1 }, replies[2] = { -1, -1 }, status[2] = { -1, -1 }, error = 0;
-    tpool__extent page = { 0, TPOOL__PAGE_SIZE };
     tpool__lock(&tpool__descriptors_lock);
     int memory = tpool__memory_create();
     bool made = memory >= 0 && tpool__pipe(requests) && tpool__pipe(replies) && tpool__socket_pair(status);
@@ -10369,13 +10470,12 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     child->replies = replies[0];
     child->status = status[0];
     child->killed_for = TPOOL__NOT_KILLED;
-    child->memory_size = TPOOL__PAGE_SIZE;
     if (made) {
-        made = tpool__memory_extend(memory, TPOOL__PAGE_SIZE);
-#if !defined(__APPLE__)
-        made = made && posix_fallocate(memory, 0, (off_t)sizeof(tpool__page)) == 0;
-#endif
-        child->page = made ? (tpool__page *)tpool__map_extent(memory, page) : NULL;
+        child->argument.start = TPOOL__PAGE_SIZE;
+        if (tpool__file_fill(memory, 0, sizeof(tpool__page)) &&
+            tpool__file_fill(memory, TPOOL__PAGE_SIZE, 2 * TPOOL__PAGE_SIZE) &&
+            tpool__window_map(memory, &child->argument, TPOOL__PAGE_SIZE) && tpool__child_place(child, 0))
+            child->page = (tpool__page *)tpool__map_part(memory, 0, TPOOL__PAGE_SIZE);
         if (!child->page) error = ENOMEM;
     }
     tpool__unlock(&child->lock);
@@ -10654,35 +10754,75 @@ static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__de
     return outcome;
 }
 
-/* An answer and its bytes become an outcome and the value that the future gives. The answer is the caller's copy, which
- * the worker cannot change any more. False: it is damaged. */
-static bool tpool__answer_read(tpool_future *task, const tpool__answer *answer, const char *bytes, uint64_t most,
-                               tpool__outcome **outcome, void **value) {
+/* The worker says that there are `size` bytes in the result's window. It has paid for them, or it is not believed: so
+ * nobody asks the program for memory by a claim. Where the file is on a disk, which may compress it or write it later,
+ * its length must do. */
+static bool tpool__child_has_written(const tpool__child *child, uint64_t size) {
+    const tpool__window *window = &child->result;
+    struct stat is;
+    if (size <= window->mapped) return true;
+    if (size > SIZE_MAX / 2 || fstat(child->memory, &is) != 0) return false;
+    if ((uint64_t)is.st_size < size || (uint64_t)is.st_size - size < window->start) return false;
+#if defined(TPOOL__LINUX_PROCESSES)
+    return (uint64_t)is.st_blocks >= size / 512;
+#else
+    return true;
+#endif
+}
+/* Copies what the worker has written: in a copy the worker cannot change it any more. */
+static bool tpool__child_copy(const tpool__child *child, void *to, uint64_t at, size_t size) {
+    const tpool__window *window = &child->result;
+    size_t here = at >= window->mapped ? 0 : size < window->mapped - at ? size : window->mapped - (size_t)at;
+    if (here) memcpy(to, window->bytes + at, here);
+    return here == size || tpool__file_read(child->memory, window->start + at + here, (char *)to + here, size - here);
+}
+
+/* An answer, the caller's copy, and its bytes become an outcome and the value that the future gives: the outcome may be
+ * `in_place`, before the bytes, which are a copy too; else (NULL) they are still in the window, at its beginning. False:
+ * it is damaged. */
+static bool tpool__answer_read(const tpool__child *child, tpool_future *task, const tpool__answer *answer,
+                               tpool__outcome *in_place, tpool__outcome **outcome, void **value) {
     *outcome = NULL;
     *value = (void *)(uintptr_t)answer->value;
     if (answer->kind == TPOOL__A_VALUE) return answer->size == 0;
-    if (answer->size > most) return false;
     if (answer->kind == TPOOL__NO_ROOM) {
         *value = NULL;
         *outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
         return answer->size == 0;
     }
-    if (answer->kind == TPOOL__AN_ERROR) {
-        if (answer->size > INT_MAX) return false;
-        *value = NULL;
-        *outcome = tpool__error_text(task, TPOOL_FAILED, answer->code, "%.*s", (int)answer->size, bytes);
-        return true;
-    }
-    if ((answer->kind != TPOOL__SOME_BYTES && answer->kind != TPOOL__BYTES_AT) ||
-        (answer->kind == TPOOL__BYTES_AT && answer->value > answer->size))
+    bool is_error = answer->kind == TPOOL__AN_ERROR;
+    if (!is_error && answer->kind != TPOOL__SOME_BYTES && answer->kind != TPOOL__BYTES_AT) return false;
+    if ((is_error && answer->size > INT_MAX) || (answer->kind == TPOOL__BYTES_AT && answer->value > answer->size))
         return false;
-    *outcome = tpool__bytes_new(bytes, (size_t)answer->size);
-    if (!*outcome) {
+    size_t size = (size_t)answer->size, head = TPOOL__ROUND_UP(sizeof(tpool__outcome));
+    tpool__outcome *made = in_place;
+    if (!made) {
+        if (!tpool__child_has_written(child, answer->size)) return false;
+        made = (tpool__outcome *)TPOOL_MALLOC(head + size + 1);
+        if (made && !tpool__child_copy(child, (char *)made + head, 0, size)) {
+            TPOOL_FREE(made);
+            return false;
+        }
+    }
+    if (!made) {
         *outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
         *value = NULL;
-    } else if (answer->kind == TPOOL__BYTES_AT) {
-        *value = (char *)(*outcome)->payload + answer->value;
+        return true;
     }
+    char *bytes = (char *)made + head;
+    if (is_error) {
+        *value = NULL;
+        *outcome = tpool__error_text(task, TPOOL_FAILED, answer->code, "%.*s", (int)size, bytes);
+        if (!in_place) TPOOL_FREE(made);
+        return true;
+    }
+    memset(made, 0, sizeof *made);
+    made->kind = TPOOL__BYTES;
+    made->is_static = in_place != NULL;
+    made->payload = bytes;
+    made->size = size;
+    *outcome = made;
+    if (answer->kind == TPOOL__BYTES_AT) *value = bytes + answer->value;
     return true;
 }
 
@@ -10701,8 +10841,10 @@ static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     /* relaxed: who sets these looks for the task under this lock afterwards */
     bool stop = tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
                 tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops;
-    tpool__store_relaxed(&child->page->stop, stop ? child->number : child->number - 1); /* relaxed: the pipe orders */
-    if (child->cut) tpool__store_relaxed(&child->page->cut, child->number); /* relaxed: as above */
+    /* relaxed: the pipe orders. What is left of earlier requests goes, since their numbers come again. */
+    tpool__store_relaxed(&child->page->stop, stop ? child->number : child->number - 1);
+    tpool__store_relaxed(&child->page->cut, child->cut ? child->number : child->number - 1);
+    tpool__store_relaxed(&child->page->begun, child->number - 1);
     tpool__unlock(&child->lock);
 }
 static void tpool__child_leave(tpool__child *child) {
@@ -10724,46 +10866,46 @@ static void tpool__stop_in_child(tpool *pool, const tpool_future *task, bool cut
         tpool__unlock(&w->child->lock);
     }
 }
-/* Puts bytes into the argument's window, and says in the message where they are. */
-static char *tpool__child_argument(tpool__child *child, tpool__message *message, uint64_t size) {
-    if (size > child->argument.extent.size && !tpool__window_grow(child, &child->argument, size)) return NULL;
-    return message->arg ? child->argument.bytes : NULL;
+/* Puts bytes into the argument's window. False: there is not so much memory. */
+static bool tpool__child_put(const tpool__child *child, size_t at, const void *bytes, size_t size) {
+    const tpool__window *window = &child->argument;
+    return tpool__window_put(child->memory, window, window->mapped, at, bytes, size) == size;
 }
-/* Sends a request. What it says of the windows is what they are now. */
+/* After a request. Up to a size the memory of an argument is kept, and mapped for the next; what a rare large argument
+ * or, as the worker says, a result took is given back. */
+static void tpool__child_trim(tpool__child *child, uint64_t argument, uint64_t result) {
+    tpool__window *window = &child->argument;
+    if (argument > window->mapped &&
+        (argument > TPOOL__WINDOW_KEPT || !tpool__window_reach(child->memory, window, (size_t)argument))) {
+        tpool__window_shrink(&child->result, 0);
+        child->result.start = 0; /* the next request places it */
+        tpool__file_forget(child->memory, window->start + window->mapped);
+    } else if (result > TPOOL__WINDOW_KEPT) {
+        tpool__file_forget(child->memory, child->result.start + child->result.mapped);
+    }
+}
+/* Sends a request. */
 static tpool__heard tpool__child_ask(tpool__child *child, tpool__message *message, uint32_t kind) {
     message->number = child->number;
     message->kind = kind;
-    message->argument = child->argument.extent;
-    message->result = child->result.extent;
+    message->result_at = child->result.start;
     if (tpool__write_quietly(child->requests, message)) return TPOOL__HEARD;
     return errno == EAGAIN ? TPOOL__DAMAGED : TPOOL__LOST;
-}
-/* The worker needs more room for a result. Refused, it is told so by a window that has not grown. */
-static tpool__heard tpool__child_make_room(tpool__child *child, uint64_t size) {
-    tpool__message message;
-    memset(&message, 0, sizeof message);
-    if (size > child->result.extent.size) (void)tpool__window_grow(child, &child->result, size);
-    return tpool__child_ask(child, &message, TPOOL__ROOM_MADE);
-}
-
-/* The first result's window, in memory that was made with the page. */
-static bool tpool__child_begin_windows(tpool__child *child) {
-    if (!child->argument.bytes && !tpool__window_grow(child, &child->argument, TPOOL__PAGE_SIZE)) return false;
-    return child->result.bytes || tpool__window_grow(child, &child->result, TPOOL__PAGE_SIZE);
 }
 
 static inline bool tpool__clock_passed(int64_t deadline) {
     return deadline != TPOOL_FOREVER && tpool__clock() >= deadline;
 }
-/* What is large takes its time, which is the task's. False: the deadline has passed. */
-static bool tpool__copy_until(char *to, const char *from, size_t size, int64_t deadline) {
-    size_t piece = deadline == TPOOL_FOREVER ? size : (size_t)4 << 20;
-    for (; size > piece; to += piece, from += piece, size -= piece) {
-        memcpy(to, from, piece);
-        if (tpool__clock_passed(deadline)) return false;
+/* Hands over an argument: TPOOL_OK, TPOOL_NO_MEMORY, or TPOOL_TIMEOUT, since what is large takes its time, which is the
+ * task's. */
+static tpool_status tpool__child_give(const tpool__child *child, const void *bytes, size_t size, int64_t deadline) {
+    size_t most = deadline == TPOOL_FOREVER ? size : (size_t)4 << 20;
+    for (size_t at = 0, part; at < size; at += part) {
+        part = size - at < most ? size - at : most;
+        if (at > 0 && tpool__clock_passed(deadline)) return TPOOL_TIMEOUT;
+        if (!tpool__child_put(child, at, (const char *)bytes + at, part)) return TPOOL_NO_MEMORY;
     }
-    if (size) memcpy(to, from, size);
-    return true;
+    return TPOOL_OK;
 }
 
 /* Runs one task in the worker's process. The value that its future gives; what else there is to say is the outcome. */
@@ -10802,32 +10944,31 @@ static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_
         message.fn = (uint64_t)(uintptr_t)fn;
         message.arg = size > 0;
         message.size = size;
-        bool late = tpool__clock_passed(deadline);
-        char *place = late || !tpool__child_begin_windows(child) ? NULL : tpool__child_argument(child, &message, size);
-        if (place) late = !tpool__copy_until(place, (const char *)task->value, size, deadline);
-        if (late) {
+        tpool_status given = tpool__clock_passed(deadline)         ? TPOOL_TIMEOUT
+                             : !tpool__child_place(child, size) ? TPOOL_NO_MEMORY
+                                                                : tpool__child_give(child, task->value, size, deadline);
+        if (given == TPOOL_TIMEOUT) {
             tpool__death death = tpool__child_collect(child, why_late);
             outcome = tpool__error_of_death(task, &death);
             break;
         }
-        if (size && !place) {
+        if (given == TPOOL_NO_MEMORY) {
+            tpool__child_trim(child, size, 0);
             outcome = tpool__error_text(task, TPOOL_FAILED, ENOMEM, "Memory ran out while handing over the argument.");
             break;
         }
         tpool__child_enter(self, child);
         tpool__heard heard = tpool__child_ask(child, &message, TPOOL__RUN);
-        while (heard == TPOOL__HEARD) {
-            heard = tpool__child_hear(child, &message, deadline);
-            if (heard != TPOOL__HEARD || message.kind != TPOOL__ROOM_WANTED) break;
-            heard = tpool__child_make_room(child, message.size);
-        }
-        if (heard == TPOOL__HEARD &&
-            (message.kind != TPOOL__DONE || !tpool__answer_read(task, &message.answer, child->result.bytes,
-                                                                child->result.extent.size, &outcome, &value)))
+        if (heard == TPOOL__HEARD) heard = tpool__child_hear(child, &message, deadline);
+        if (heard == TPOOL__HEARD && message.kind == TPOOL__TOO_LARGE)
+            outcome = tpool__error_text(task, TPOOL_FAILED, ENOMEM,
+                                        "The argument is more than the worker process has room for.");
+        else if (heard == TPOOL__HEARD &&
+                 (message.kind != TPOOL__DONE ||
+                  !tpool__answer_read(child, task, &message.answer, NULL, &outcome, &value)))
             heard = TPOOL__DAMAGED;
         if (heard == TPOOL__HEARD) {
-            tpool__window_trim(&child->argument);
-            tpool__window_trim(&child->result);
+            tpool__child_trim(child, size, message.kind == TPOOL__DONE ? message.size : 0);
             break;
         }
         bool begun = tpool__load_acquire(&child->page->begun) == child->number; /* P14 */
@@ -10887,22 +11028,9 @@ static uint64_t tpool__item_read(tpool__chunk *chunk, tpool__slot *slot, char *a
     if (left < TPOOL__ANSWER_ROOM) return 0;
     left -= TPOOL__ANSWER_ROOM;
     memcpy(&answer, at, sizeof answer);
-    if (answer.size > left) return 0;
-    char *bytes = at + TPOOL__ANSWER_ROOM;
-    if (answer.kind == TPOOL__AN_ERROR || answer.kind == TPOOL__NO_ROOM) {
-        if (!tpool__answer_read(&chunk->item, &answer, bytes, left, &slot->outcome, &slot->value)) return 0;
-    } else {
-        if (answer.kind != TPOOL__SOME_BYTES && answer.kind != TPOOL__BYTES_AT) return 0;
-        if (answer.kind == TPOOL__BYTES_AT && answer.value > answer.size) return 0;
-        tpool__outcome *outcome = (tpool__outcome *)(void *)at;
-        memset(outcome, 0, sizeof *outcome);
-        outcome->kind = TPOOL__BYTES;
-        outcome->is_static = true;
-        outcome->payload = bytes;
-        outcome->size = (size_t)answer.size;
-        slot->outcome = outcome;
-        slot->value = answer.kind == TPOOL__BYTES_AT ? bytes + answer.value : (void *)(uintptr_t)answer.value;
-    }
+    if (answer.kind == TPOOL__A_VALUE || answer.size > left ||
+        !tpool__answer_read(NULL, &chunk->item, &answer, (tpool__outcome *)(void *)at, &slot->outcome, &slot->value))
+        return 0;
     uint64_t size = TPOOL__ROUND_UP((size_t)answer.size);
     return TPOOL__ANSWER_ROOM + (size > left ? left : size);
 }
@@ -10914,8 +11042,9 @@ static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t
     uint64_t at = 0;
     tpool__slot *slots = chunk->slots + first;
     size_t i = 0;
-    if (used > child->result.extent.size) return 0;
-    for (; i < done && used - at >= TPOOL__PLAIN_ANSWER; i++, at += TPOOL__PLAIN_ANSWER) {
+    if (!tpool__child_has_written(child, used)) return 0;
+    uint64_t here = used < child->result.mapped ? used : child->result.mapped;
+    for (; i < done && here - at >= TPOOL__PLAIN_ANSWER; i++, at += TPOOL__PLAIN_ANSWER) {
         const volatile tpool__answer *answer = (const volatile tpool__answer *)(void *)(child->result.bytes + at);
         if (answer->kind != TPOOL__A_VALUE) break;
         slots[i].value = (void *)(uintptr_t)answer->value;
@@ -10929,9 +11058,9 @@ static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t
         for (; i < done; i++) slots[i].outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
         return done;
     }
-    memcpy(answers->bytes, child->result.bytes + at, (size_t)used);
     answers->next = chunk->answers;
     chunk->answers = answers;
+    if (!tpool__child_copy(child, answers->bytes, at, (size_t)used)) return i;
     for (at = 0; i < done; i++) {
         tpool__answer plain;
         if (used - at < TPOOL__PLAIN_ANSWER) return i;
@@ -10949,37 +11078,47 @@ static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t
     return done;
 }
 
-static char *tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t first, tpool__message *message) {
+/* Hands over the map's context and `count` items from `first` on. False: there is not so much memory. */
+static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t first, size_t count,
+                              tpool__message *message) {
     tpool_map_iter *iter = chunk->iter;
     const tpool_map_spec *spec = &iter->spec;
-    size_t head = TPOOL__ROUND_UP(spec->context_size), count = chunk->count - first;
+    size_t size = spec->item_size, at = TPOOL__ROUND_UP(spec->context_size);
+    if (at < spec->context_size || (size && count > (SIZE_MAX / 2 - at) / size)) return false;
     message->arg = 1;
     message->fn = (uint64_t)(uintptr_t)spec->fn;
+    message->size = at + count * size;
     message->count = count;
-    message->item_size = spec->item_size;
+    message->item_size = size;
     message->context_size = spec->context_size;
-    if (!tpool__child_begin_windows(child) || head < spec->context_size ||
-        (spec->item_size && count > (SIZE_MAX / 2 - head) / spec->item_size))
-        return NULL;
-    char *place = tpool__child_argument(child, message, head + count * spec->item_size);
-    if (!place) return NULL;
-    if (spec->context_size) memcpy(place, spec->context, spec->context_size);
-    place += head;
-    if (!iter->ring && spec->stride == spec->item_size) {
-        memcpy(place, tpool__item_pointer(iter, chunk->first + first), count * spec->item_size);
-        return place;
+    if (!tpool__child_place(child, message->size)) return false;
+    if (spec->context_size && !tpool__child_put(child, 0, spec->context, spec->context_size)) return false;
+    if (size == 0) return true;
+    if (!iter->ring && spec->stride == size)
+        return tpool__child_put(child, at, tpool__item_pointer(iter, chunk->first + first), count * size);
+    char gathered[4096]; /* so that small ones do not cost a call each */
+    size_t filled = 0;
+    for (size_t i = 0; i < count; i++) {
+        const char *item = (const char *)tpool__item_pointer(iter, chunk->first + first + i);
+        for (size_t done = 0; done < size;) {
+            size_t part = size - done < sizeof gathered - filled ? size - done : sizeof gathered - filled;
+            if (item) memcpy(gathered + filled, item + done, part);
+            else memset(gathered + filled, 0, part);
+            filled += part;
+            done += part;
+            if (filled < sizeof gathered && (done < size || i + 1 < count)) continue;
+            if (!tpool__child_put(child, at, gathered, filled)) return false;
+            at += filled;
+            filled = 0;
+        }
     }
-    for (size_t i = 0; i < count && spec->item_size; i++, place += spec->item_size) {
-        const void *item = tpool__item_pointer(iter, chunk->first + first + i);
-        if (item) memcpy(place, item, spec->item_size);
-        else memset(place, 0, spec->item_size);
-    }
-    return place;
+    return true;
 }
 
-/* Sends the items from `first` on and takes in their answers. *done: how many have ended by themselves. */
+/* Sends `count` items from `first` on, which the message describes, and takes in their answers. *done: how many have
+ * ended by themselves. */
 static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk, size_t first,
-                                      tpool__message *message, size_t *done) {
+                                      size_t count, tpool__message *message, size_t *done) {
     tpool__child_enter(self, child);
     tpool__page *page = child->page;
     tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
@@ -10989,13 +11128,9 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
     bool over = heard != TPOOL__HEARD;
     while (!over) {
         heard = tpool__child_hear(child, message, TPOOL_FOREVER);
-        if (heard == TPOOL__HEARD && message->kind == TPOOL__ROOM_WANTED) {
-            heard = tpool__child_make_room(child, message->size);
-            over = heard != TPOOL__HEARD;
-            continue;
-        }
+        if (heard == TPOOL__HEARD && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
         uintptr_t used;
-        size_t ended = tpool__page_told(page, &used), left = chunk->count - first - *done;
+        size_t ended = tpool__page_told(page, &used), left = count - *done;
         if (ended > left) ended = left;
         size_t read = tpool__read_items(child, chunk, first + *done, ended, used);
         *done += read;
@@ -11011,18 +11146,19 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
     return heard;
 }
 
-/* Runs the items of a chunk in the worker's process. Those after one that kills it run in the next process. Gives how
- * many have ended, fewer only if the map is being closed. */
+/* Runs the items of a chunk in the worker's process. Those after one that kills it run in the next process; if they are
+ * too many for the memory that there is, part of them at a time. Gives how many have ended, fewer only if the map is
+ * being closed. */
 static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk) {
     tpool__worker *worker = self->worker;
     tpool__child *child = worker->child;
-    size_t first = 0;
+    size_t first = 0, most = chunk->count;
     int tries = 0;
     tpool__child_take(self, child);
     while (first < chunk->count) {
         tpool__message message;
         tpool__outcome *error = NULL;
-        size_t done = 0;
+        size_t done = 0, count = chunk->count - first < most ? chunk->count - first : most;
         memset(&message, 0, sizeof message);
         tpool_status status = tpool__child_ensure_until(worker, TPOOL_FOREVER);
         if (status == TPOOL_CANCELLED) break;
@@ -11031,25 +11167,34 @@ static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk
             error = tpool__error_text(&chunk->item, TPOOL_BROKEN, 0, status == TPOOL_BROKEN
                                       ? "The initializer of the worker process failed."
                                       : "The system refused a worker process.");
-        } else if (!tpool__pack_items(child, chunk, first, &message)) {
-            error = tpool__error_text(&chunk->item, TPOOL_FAILED, ENOMEM,
-                                      "Memory ran out while handing over the items.");
         } else {
-            tpool__heard heard = tpool__talk_items(self, child, chunk, first, &message, &done);
-            tries = done > 0 ? 0 : tries + 1;
-            first += done;
+            bool fits = tpool__pack_items(child, chunk, first, count, &message);
+            uint64_t size = message.size;
+            tpool__heard heard = TPOOL__HEARD;
+            if (fits) heard = tpool__talk_items(self, child, chunk, first, count, &message, &done);
             if (heard == TPOOL__HEARD) {
-                tpool__window_trim(&child->argument);
-                tpool__window_trim(&child->result);
+                fits = fits && message.kind != TPOOL__TOO_LARGE;
+                tpool__child_trim(child, size, fits ? message.size : 0);
+            }
+            first += done;
+            tries = done > 0 ? 0 : tries + 1;
+            if (heard != TPOOL__HEARD) {
+                const tpool__page *page = child->page;
+                bool begun = tpool__load_acquire(&page->items_begun) > tpool__load_acquire(&page->items_done); /* P14 */
+                tpool__death death = tpool__child_collect(child, heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
+                                                                                         : TPOOL__NOT_KILLED);
+                if (done < count && (begun || tries == 3 || heard == TPOOL__DAMAGED ||
+                                     death.killed_for != TPOOL__NOT_KILLED))
+                    error = tpool__error_of_death(&chunk->item, &death);
+            } else if (!fits && count > 1) {
+                most = (count + 1) / 2;
+                tries = 0;
+            } else if (!fits) {
+                error = tpool__error_text(&chunk->item, TPOOL_FAILED, ENOMEM,
+                                          "Memory ran out while handing over the items.");
+            } else if (done < count) {
                 break;
             }
-            const tpool__page *page = child->page;
-            bool begun = tpool__load_acquire(&page->items_begun) > tpool__load_acquire(&page->items_done); /* P14 */
-            tpool__death death = tpool__child_collect(child, heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
-                                                                                     : TPOOL__NOT_KILLED);
-            if (first < chunk->count && (begun || tries == 3 || heard == TPOOL__DAMAGED ||
-                                         death.killed_for != TPOOL__NOT_KILLED))
-                error = tpool__error_of_death(&chunk->item, &death);
         }
         if (error) {
             chunk->slots[first++].outcome = error;

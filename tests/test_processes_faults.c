@@ -261,6 +261,160 @@ static void a_task_eats_its_memory_limit(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* --- a worker that has less room than the program */
+
+/* A limit that leaves a worker as many bytes of addresses as it has, and some more. */
+enum { MORE = 100 << 20, LARGE = 60 << 20 };
+static bool limit_what_comes(void *context) {
+    long pages = 0;
+    (void)context;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file || fscanf(file, "%ld", &pages) != 1) return false;
+    fclose(file);
+    rlim_t most = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + MORE;
+    return setrlimit(RLIMIT_AS, &(struct rlimit){ most, most }) == 0;
+}
+/* What it copies from takes as much as the copy: LARGE twice is more than there is. */
+static void *returns_large(void *arg) {
+    (void)arg;
+    char *bytes = mmap(NULL, LARGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bytes == MAP_FAILED) return tpool_raise(77, "no bytes");
+    void *result = tpool_return(bytes, LARGE);
+    munmap(bytes, LARGE);
+    return result;
+}
+static void *small_or_large(void *item, void *context) {
+    int n = *(int *)item;
+    if (n == 3) return returns_large(context);
+    return n == 5 ? tpool_raise(n, "item %d", n) : tpool_return(&n, sizeof n);
+}
+static void *first_byte(void *arg) { return (void *)(intptr_t)*(unsigned char *)arg; }
+static void *first_byte_of_item(void *item, void *context) {
+    return (void *)(intptr_t)(*(unsigned char *)item + *(int *)context);
+}
+static void fails_for_want_of_memory(tpool *pool, tpool_fn fn, const void *arg, size_t size) {
+    tpool_future *future;
+    const tpool_error *error;
+    assert_status(TPOOL_OK, tpool_submit_copy(pool, fn, arg, size, &future));
+    assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+    assert_int_equal(ENOMEM, error->code);
+    assert_true(strlen(error->message) > 10);
+    tpool_future_release(future);
+}
+static tpool *create_limited(void) {
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1,
+                                                                 .initializer = limit_what_comes }));
+    return pool;
+}
+static void what_a_worker_has_no_room_for_fails_and_nothing_else(void **state) {
+    (void)state;
+#ifndef __linux__
+    skip();
+#endif
+    if (SLOW_TOOL) skip(); /* the sanitizers need more address space than that */
+    tpool *pool = create_limited();
+    intptr_t pid = value_of(pool, getpid_task);
+    fails_for_want_of_memory(pool, returns_large, NULL, 0);
+    char *bytes = calloc(2, LARGE); /* which the program has room for */
+    bytes[0] = 7;
+    fails_for_want_of_memory(pool, first_byte, bytes, 2 * LARGE);
+    int items[8];
+    for (int i = 0; i < 8; i++) items[i] = i;
+    tpool_map_spec spec = { .fn = small_or_large, .items = items, .count = 8, .stride = sizeof(int),
+                            .item_size = sizeof(int), .chunk_size = 8 };
+    tpool_map_iter *iter;
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < 8; i++) {
+        void *result;
+        const tpool_error *error;
+        tpool_status status = tpool_map_next(iter, LIMIT, &result);
+        assert_status(TPOOL_OK, tpool_map_error(iter, &error));
+        if (i == 3) assert_int_equal(ENOMEM, error->code);
+        if (i == 5) assert_string_equal("item 5", error->message);
+        assert_status(i == 3 || i == 5 ? TPOOL_FAILED : TPOOL_OK, status);
+        if (status == TPOOL_OK) assert_int_equal(i, *(int *)result);
+    }
+    tpool_map_close(iter);
+    /* a chunk that is more than it has room for goes there in parts */
+    int context = 1;
+    spec = (tpool_map_spec){ .fn = first_byte_of_item, .items = bytes, .count = 8, .stride = LARGE / 4,
+                             .item_size = LARGE / 4, .chunk_size = 8, .context = &context,
+                             .context_size = sizeof context };
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < 8; i++) {
+        void *result;
+        assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
+        assert_int_equal(i == 0 ? 8 : 1, (intptr_t)result);
+    }
+    tpool_map_close(iter);
+    /* an item is more: each fails */
+    spec.item_size = spec.stride = 2 * LARGE;
+    spec.count = 1;
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    assert_status(TPOOL_FAILED, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    free(bytes);
+    assert_int_equal(pid, value_of(pool, getpid_task)); /* it has all been the same worker */
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* As large as the files that the program may have are, each argument and result has the same place. */
+static void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
+static int files_are_limited(void) {
+    enum { SIZE = 70 << 20 };
+    tpool *pool = NULL;
+    tpool_future *future;
+    void *result;
+    char *bytes = calloc(1, SIZE);
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 2 * SIZE + (1 << 20), 2 * SIZE + (1 << 20) });
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1 };
+    if (!bytes || tpool_create(&pool, &config) != TPOOL_OK) return 1;
+    for (int i = 1; i <= 4; i++) {
+        size_t size = (size_t)SIZE - (i == 3 ? 1000003 : 0);
+        bytes[size - 1] = (char)i;
+        if (tpool_submit_copy(pool, i % 2 ? echo : first_byte, bytes, size, &future) != TPOOL_OK) return 2;
+        if (tpool_future_result(future, LIMIT, &result) != TPOOL_OK) return 10 + i;
+        if (i % 2 && memcmp(bytes, result, size) != 0) return 3;
+        tpool_future_release(future);
+    }
+    free(bytes);
+    bytes = calloc(3, SIZE); /* more than that is refused, and harms nobody */
+    if (!bytes || tpool_submit_copy(pool, first_byte, bytes, (size_t)3 * SIZE, &future) != TPOOL_OK) return 4;
+    if (tpool_future_result(future, LIMIT, &result) != TPOOL_FAILED) return 5;
+    tpool_future_release(future);
+    free(bytes);
+    if (tpool_submit_copy(pool, echo, "abc", 4, &future) != TPOOL_OK) return 6;
+    if (tpool_future_result(future, LIMIT, &result) != TPOOL_OK || strcmp("abc", result) != 0) return 7;
+    tpool_future_release(future);
+    return tpool_destroy(pool) == TPOOL_OK ? 0 : 8;
+}
+static int in_a_child(int (*story)(void));
+static void large_arguments_take_the_same_place_again(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    assert_int_equal(0, in_a_child(files_are_limited));
+}
+
+static void *oom_score(void *arg) {
+    int score = -1;
+    (void)arg;
+    FILE *file = fopen("/proc/self/oom_score_adj", "r");
+    if (!file || fscanf(file, "%d", &score) != 1) return NULL;
+    fclose(file);
+    return (void *)(intptr_t)score;
+}
+static void out_of_memory_a_worker_is_killed_first(void **state) {
+    (void)state;
+#ifndef __linux__
+    skip();
+#endif
+    tpool *pool = create(1);
+    assert_int_equal(1000, value_of(pool, oom_score));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void *waits_for_ever(void *arg) {
     int at = atomic_fetch_add(&all->arrived, 1);
     atomic_store(&all->pids[at], getpid());
@@ -594,6 +748,8 @@ int main(void) {
         T(a_task_segfaults), T(a_task_aborts), T(a_task_exits), T(a_task_exits_at_once), T(a_task_exits_with_zero),
         T(a_task_is_killed), T(a_task_stops_itself), T(a_task_never_returns), T(a_task_closes_all_descriptors),
         T(a_task_ends_its_thread), T(a_task_dies_while_sending_its_result), T(a_task_eats_its_memory_limit),
+        cmocka_unit_test_setup(what_a_worker_has_no_room_for_fails_and_nothing_else, set_up),
+        T(large_arguments_take_the_same_place_again), T(out_of_memory_a_worker_is_killed_first),
         T(a_worker_is_killed_from_outside), T(the_server_is_killed), T(a_task_kills_its_server),
         T(the_program_is_killed), T(the_program_and_the_server_are_killed),
         T(the_program_is_killed_with_its_server_stopped), T(faults_leave_nothing_behind_while_the_pool_lives),

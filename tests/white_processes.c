@@ -218,7 +218,7 @@ static void *a_reply_out_of_turn(void *arg) { tpool__message m = well(); m.kind 
 static void *too_many_bytes(void *arg) { tpool__message m = well(); m.answer.size = UINT64_MAX; say(m); return arg; }
 static void *just_too_many(void *arg) {
     tpool__message m = well();
-    m.answer.size = tpool__here.result.extent.size + 1;
+    m.answer.size = tpool__here.result.mapped + 1;
     say(m);
     return arg;
 }
@@ -243,13 +243,17 @@ static void *half_a_message(void *arg) {
     sleep_ms(20000);
     return arg;
 }
-static void *wants_the_impossible(void *arg) {
+/* A GiB of nothing: a file of that length, in which no byte has been written. */
+static void *claims_what_it_has_not_written(void *arg) {
     tpool__message m = well();
-    m.kind = TPOOL__ROOM_WANTED;
-    m.size = UINT64_MAX - 5;
-    if (write(tpool__here.replies, &m, sizeof m) < 0 || read(tpool__here.requests, &m, sizeof m) < 0) _exit(1);
-    m = well();
-    m.number++;
+    m.answer.size = (uint64_t)1 << 30;
+    if (ftruncate(tpool__here.memory, (off_t)(((size_t)1 << 30) + tpool__here.result.start)) != 0) _exit(1);
+    say(m);
+    return arg;
+}
+static void *full_without_items(void *arg) {
+    tpool__message m = well();
+    m.kind = TPOOL__ITEMS_FULL;
     say(m);
     return arg;
 }
@@ -257,7 +261,7 @@ static void what_is_not_true_breaks_that_worker_only(void **state) {
     (void)state;
     const tpool_fn liars[] = { another_number, another_kind, a_reply_out_of_turn, too_many_bytes, just_too_many,
                                value_outside, unknown_answer, an_error_without_end, half_a_message,
-                               wants_the_impossible };
+                               claims_what_it_has_not_written, full_without_items };
     tpool *pool = create(2);
     for (size_t i = 0; i < sizeof liars / sizeof *liars; i++) {
         tpool_future *liar, *honest;
@@ -275,7 +279,7 @@ static void *lying_item(void *item, void *context) {
     (void)context;
     int n = *(int *)item;
     if (n == 3) { /* more done than there are, in a window of nonsense */
-        memset(tpool__here.result.bytes, 0xEE, (size_t)tpool__here.result.extent.size);
+        memset(tpool__here.result.bytes, 0xEE, tpool__here.result.mapped);
         atomic_store(&tpool__here.page->items_done, 1000000);
         say(well());
     }
@@ -296,6 +300,72 @@ static void a_chunk_of_lies_has_an_end(void **state) {
     assert_true(broken >= 1);
     assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
     tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* A result that is longer than its bytes are crashes the task, as it would elsewhere, before anybody pays for it. */
+static void note_memory(int number) {
+    struct stat is;
+    if (fstat(tpool__here.memory, &is) == 0) atomic_store(&all->left, (int)(is.st_blocks / 2048)); /* MiB */
+    signal(number, SIG_DFL);
+    raise(number);
+}
+static void *returns_more_than_there_is(void *arg) {
+    (void)arg;
+    char *bytes = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(bytes + (1 << 20), 1 << 20);
+    signal(SIGSEGV, note_memory);
+    return tpool_return(bytes, (size_t)1 << 30);
+}
+static void nobody_pays_for_a_result_that_is_not_there(void **state) {
+    (void)state;
+    if (SLOW_TOOL) skip(); /* which end the task in a way of their own */
+    tpool_future *future;
+    tpool *pool = create(1);
+    atomic_store(&all->left, -1);
+    assert_status(TPOOL_OK, tpool_submit(pool, returns_more_than_there_is, NULL, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    assert_non_null(strstr(tpool_future_message(future), "SIGSEGV"));
+    assert_in_range(atomic_load(&all->left), 0, 100);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Numbers of requests come again after 2^32 of them, with whatever earlier ones have left in the page. */
+static void numbers_of_requests_may_come_again(void **state) {
+    (void)state;
+    int items[10];
+    for (int i = 0; i < 10; i++) items[i] = i;
+    tpool *pool = create(1);
+    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int),
+                            .item_size = sizeof(int), .chunk_size = 2 };
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    tpool__worker *worker = tpool__first_worker(pool);
+    for (int round = 0; round < 4; round++) {
+        tpool_future *future;
+        tpool_map_iter *iter;
+        assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+        tpool_future_release(future);
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+        worker->child->number = round == 0 ? UINT32_MAX - 2 : round == 1 ? 76 : 98; /* across 0; and what was before */
+        if (round == 1) tpool__store_relaxed(&worker->child->page->cut, 78);
+        if (round == 2) tpool__store_relaxed(&worker->child->page->stop, 100);
+        if (round == 3) { /* one that was begun under this number, when the worker was lost before it began this one */
+            tpool__store_relaxed(&worker->child->page->begun, 99);
+            atomic_store(&all->die_at, 1);
+            assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+            assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+            tpool_future_release(future);
+        }
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        for (int i = 0; i < 10; i++) {
+            void *result;
+            assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
+            assert_int_equal(i + 1, (intptr_t)result);
+        }
+        tpool_map_close(iter);
+    }
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -328,28 +398,31 @@ static void the_shared_memory_cannot_be_cut(void **state) {
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-static void *fills_its_requests(void *arg) {
+static void *fills_its_requests(void *item, void *context) {
+    (void)item;
+    (void)context;
     char path[64], bytes[4096] = { 0 };
     snprintf(path, sizeof path, "/proc/self/fd/%d", tpool__here.requests);
     int fd = open(path, O_WRONLY | O_NONBLOCK);
     while (fd >= 0 && write(fd, bytes, sizeof bytes) > 0) { }
     atomic_store(&all->left, fd >= 0);
     tpool__message message = well();
-    message.kind = TPOOL__ROOM_WANTED; /* which is to be answered */
-    message.size = 100;
+    message.kind = TPOOL__ITEMS_FULL; /* which is to be answered */
     say(message);
-    return arg;
+    return NULL;
 }
 static void a_worker_that_fills_its_requests_stops_nobody(void **state) {
     (void)state;
-    tpool_future *future, *next;
+    tpool_future *next;
     tpool *pool = create(1);
-    assert_status(TPOOL_OK, tpool_submit(pool, fills_its_requests, NULL, &future));
+    tpool_map_spec spec = { .fn = fills_its_requests, .items = all, .count = 1, .stride = 1, .item_size = 1 };
+    tpool_map_iter *iter;
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
     assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, NULL));
     assert_int_equal(1, atomic_load(&all->left));
     assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
-    tpool_future_release(future);
+    tpool_map_close(iter);
     tpool_future_release(next);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -439,7 +512,8 @@ static void no_answer_is_believed_beyond_its_bytes(void **state) {
                     chunk.count = 2;
                     child.page = &page;
                     child.result.bytes = window;
-                    child.result.extent.size = 256;
+                    child.result.mapped = 256;
+                    child.memory = -1;
                     tpool__answer answer = { sizes[v], kind, 3, sizes[s], 0 };
                     memcpy(window, &answer, sizeof answer);
                     size_t believed = tpool__read_items(&child, &chunk, 0, 2, used);
@@ -590,7 +664,8 @@ int main(void) {
         T(a_replacement_refused_for_a_moment_is_tried_again), T(a_replacement_refused_for_good_strands_nobody),
         T(a_task_taken_and_not_begun_runs_on_another_worker), T(a_task_that_no_worker_lives_to_begin_is_broken),
         T(a_chunk_taken_and_not_begun_runs_on_another_worker), T(what_is_not_true_breaks_that_worker_only),
-        T(a_chunk_of_lies_has_an_end), T(the_shared_memory_cannot_be_cut),
+        T(a_chunk_of_lies_has_an_end), T(nobody_pays_for_a_result_that_is_not_there),
+        T(numbers_of_requests_may_come_again), T(the_shared_memory_cannot_be_cut),
         T(a_worker_that_fills_its_requests_stops_nobody), T(answers_that_change_while_they_are_read_harm_nobody),
         T(no_answer_is_believed_beyond_its_bytes), T(a_stopped_server_stalls_no_submit),
         T(a_server_that_stays_stopped_is_replaced_by_its_spare), T(a_run_limit_holds_with_a_stopped_server),
