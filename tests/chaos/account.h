@@ -5,7 +5,7 @@
 #include "hooks.h"
 #include <spawn.h>
 
-enum { POOLS = 48, RECORDS = 2000, NOTES = 1200, THREADS = 600, LOOPS = 200, MAPS = 120, OWNED = 1000, FRAMES = 128,
+enum { POOLS = 128, RECORDS = 2000, NOTES = 1200, THREADS = 600, LOOPS = 200, MAPS = 120, OWNED = 1000, FRAMES = 128,
        TEMPS = 256, MAP_ITEMS = 24, LOOP_CELLS = 64 };
 
 /* ---- What a world may contain: each world leaves most of it out, so that the rest meets more often. */
@@ -108,7 +108,7 @@ typedef struct a_pool {
     tpool *handle;
     tpool_config config;
     char name[16];
-    bool dual, has_own_tasks_only;      /* the second: no maps and loops, whose tasks are the library's own */
+    bool dual, is_of_script, feeds_itself; /* known to a script only; whose tasks submit to it */
     _Atomic(int) uses;                  /* calls under way by others than its own tasks; negative: it is being destroyed */
     atomic_bool alive, paused, may_break, may_cancel, may_stop, shut;
     atomic_ulong taken, others;         /* tasks; maps and loops */

@@ -334,6 +334,7 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
     switch (draw(g, 12)) {
     case 0:
         if (!has(PAUSES) || mine) break;   /* beside a destroy nobody would resume it */
+        atomic_store(&of->paused, true);
         status = CALL(p, tpool_pause(pool));
         atomic_store(&of->paused, true);
         if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN) fail("pause gave %s", tpool_status_name(status));
@@ -402,7 +403,7 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
 /* The pool of a script, if the caller is one of its tasks. */
 static int own_pool_of_script(void) {
     record *r = task_of(innermost());
-    return r && r->pool >= 0 && pools[r->pool].has_own_tasks_only ? r->pool : -1;
+    return r && r->pool >= 0 && pools[r->pool].feeds_itself ? r->pool : -1;
 }
 
 /* ---- One of all that can be done */
@@ -439,6 +440,11 @@ static void act(rng *g, unsigned where, int depth) {
         if (where & PURE) break;
         p = pool_of_life(g);
         if (!use(p)) break;
+        if (has(PAUSES) && one_in(g, 4) && !own(p)) {
+            atomic_store(&pools[p].paused, true);
+            (void)CALL(p, tpool_pause(pools[p].handle));
+            atomic_store(&pools[p].paused, true);
+        }
         change_pool(g, p, where, depth);
         unuse(p);
         break;

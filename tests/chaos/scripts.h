@@ -44,7 +44,7 @@ typedef struct helper {
     int pool;
     uint64_t seed;
     record *victims[8];
-    int victim_count;
+    int victim_count, rounds;
 } helper;
 static void *blocked_submitter(void *arg) {
     helper *h = arg;
@@ -62,10 +62,12 @@ static void *drainer(void *arg) {
     self()->program = 1;
     atomic_store(&self()->name, "drainer");
     atomic_store(&h->id, thread_id());
-    int64_t limit = one_in(&g, 3) ? TPOOL_US(draw(&g, 3000)) : TPOOL_FOREVER;
-    tpool_status status = CALL(h->pool, tpool_drain(pools[h->pool].handle, limit));
-    if (status != TPOOL_OK && !(status == TPOOL_TIMEOUT && limit != TPOOL_FOREVER) && !(status == TPOOL_NO_THREAD && may_refuse()))
-        fail("a drain beside a destroy gave %s", tpool_status_name(status));
+    for (int round = 0; round == 0 || round < h->rounds; round++) {
+        int64_t limit = one_in(&g, 3) ? TPOOL_US(draw(&g, 3000)) : TPOOL_FOREVER;
+        tpool_status status = CALL(h->pool, tpool_drain(pools[h->pool].handle, limit));
+        if (status != TPOOL_OK && !(status == TPOOL_TIMEOUT && limit != TPOOL_FOREVER) && !(status == TPOOL_NO_THREAD && may_refuse()))
+            fail("a drain beside a destroy gave %s", tpool_status_name(status));
+    }
     atomic_store(&h->id, -1);
     return NULL;
 }
@@ -103,6 +105,8 @@ static void *held_task(void *arg) {
 static void destroy_beside(rng *g) {
     enum { HELPERS = 6 };
     static atomic_int gate_numbers;
+    bool drips = one_in(g, 3);
+    bool paused = one_in(g, 2) && !may_refuse(), held = false;   /* paused, its tasks may not fill it */
     pthread_mutex_lock(&pool_making);
     int p = atomic_load(&pool_count);
     if (p < POOLS) {
@@ -117,7 +121,8 @@ static void destroy_beside(rng *g) {
         if (one_in(g, 2)) pools[p].config.max_tasks_per_worker = 1;
         pools[p].config.queue_capacity = 1 + draw(g, 3);
         pools[p].config.on_full = TPOOL_FULL_BLOCK;
-        pools[p].has_own_tasks_only = true;
+        pools[p].is_of_script = true;
+        pools[p].feeds_itself = !paused && one_in(g, 2);
         tpool_status status = CALL(p, tpool_create(&pools[p].handle, &pools[p].config));
         if (status != TPOOL_OK && !may_refuse()) fail("tpool_create gave %s", tpool_status_name(status));
         if (status == TPOOL_OK) atomic_fetch_add(&pool_count, 1);
@@ -130,9 +135,22 @@ static void destroy_beside(rng *g) {
     int count = 0, gate = -1, wanted = (int)draw(g, 5);
     record *own_ones[8];
     int own_count = 0;
+    if (drips) {   /* tasks one after the other, as workers end and are replaced, beside drains */
+        helper drains[2];
+        int drain_count = 1 + (int)draw(g, 2);
+        for (int i = 0; i < drain_count; i++) {
+            drains[i] = (helper){ .pool = p, .seed = draw64(g), .rounds = 5 + (int)draw(g, 20) };
+            if (pthread_create(&drains[i].thread, NULL, drainer, &drains[i]) != 0) fail("no thread");
+        }
+        for (int n = 5 + (int)draw(g, 20); n > 0; n--) {
+            submit(g, p, IN_LIMITED | PURE, 3, one_in(g, 4));
+            if (one_in(g, 3)) sleep_us((long)draw(g, 60));
+        }
+        for (int i = 0; i < drain_count; i++) pthread_join(drains[i].thread, NULL);
+    }
     for (int i = 0; i < wanted && i < 8; i++)
         if ((own_ones[own_count] = submit(g, p, IN_LIMITED, 1 + (int)draw(g, 2), true)) != NULL) own_count++;
-    bool paused = one_in(g, 2) && !may_refuse() && !atomic_load(&pools[p].may_break), held = false;
+    if (atomic_load(&pools[p].may_break) || may_refuse()) paused = false;
     if (paused && CALL(p, tpool_pause(pool)) != TPOOL_OK) paused = false;
     if (!paused && one_in(g, 2) && !may_refuse()) {   /* one worker is held, so that the drains have something to wait for */
         gate = atomic_fetch_add(&gate_numbers, 1);
@@ -150,7 +168,7 @@ static void destroy_beside(rng *g) {
             if (pthread_create(&helpers[i].thread, NULL, blocked_submitter, &helpers[i]) != 0) fail("no thread");
     }
     int submitters = count;
-    if (paused || held)
+    if (paused || held || one_in(g, 2))
         for (int n = (int)draw(g, 3); n > 0; n--, count++) {
             helpers[count] = (helper){ .pool = p, .seed = draw64(g) };
             if (pthread_create(&helpers[count].thread, NULL, drainer, &helpers[count]) != 0) fail("no thread");
@@ -306,7 +324,70 @@ static void gone(rng *g) {
     pthread_mutex_unlock(&one);
 }
 
+/* ---- A burst of plain tasks and, amid them, some that leave tombstones in the lane of their worker. */
+typedef struct burst_run { tpool *pool; atomic_int ran, given, open; uint64_t seed; bool cancels; } burst_run;
+static burst_run bursts[64];
+static void *burst_leaf(void *arg) { atomic_fetch_add(&((burst_run *)arg)->ran, 1); return arg; }
+static void *burst_holds(void *arg) {
+    burst_run *b = arg;
+    atomic_fetch_add(&b->ran, 1);
+    for (int i = 0; i < 40 && !atomic_load(&b->open); i++) sleep_us(100);
+    return arg;
+}
+static void *burst_many(void *arg) {
+    burst_run *b = arg;
+    rng g = { mix(b->seed, 3) };
+    static _Thread_local tpool_future *futures[300];
+    int count = 0, wanted = 20 + (int)draw(&g, b->cancels ? 2000 : 280);
+    atomic_fetch_add(&b->ran, 1);
+    for (int i = 0; i < wanted; i++) {
+        tpool_future *future = NULL;
+        tpool_status status = tpool_submit(b->pool, burst_leaf, b, &future);
+        if (status == TPOOL_OK) { atomic_fetch_add(&b->given, 1); futures[count++] = future; }
+        else if (!may_refuse()) fail("a submit in a burst gave %s", tpool_status_name(status));
+        if (!b->cancels || !count || status != TPOOL_OK) continue;
+        if (tpool_future_cancel(future)) atomic_fetch_sub(&b->given, 1);
+        tpool_future_release(future);
+        count--;
+    }
+    tpool_future *awaited[300];
+    memcpy(awaited, futures, sizeof awaited);
+    for (int i = 0; i < count; i++) {
+        tpool_status status = tpool_future_result(awaited[i], TPOOL_FOREVER, NULL);
+        if (status != TPOOL_OK && !may_refuse()) fail("a child in a burst gave %s", tpool_status_name(status));
+        tpool_future_release(awaited[i]);
+    }
+    atomic_store(&b->open, 1);
+    return arg;
+}
+static void burst(rng *g) {
+    static atomic_int count;
+    int at = atomic_fetch_add(&count, 1) % 64;
+    burst_run *b = &bursts[at];
+    if (may_refuse() || atomic_load(&refuse_memory) || atomic_load(&refuse_threads)) return;
+    *b = (burst_run){ .seed = draw64(g), .cancels = one_in(g, 2) };
+    begin("a burst", at);
+    tpool_config config = { .max_workers = 1 + (int)draw(g, 3), .measure = has(MEASURE) && !one_in(g, 4) };
+    if (tpool_create(&b->pool, &config) != TPOOL_OK) fail("no pool for a burst");
+    int tasks = 50 + (int)draw(g, 300), special = (int)draw(g, (unsigned)tasks);
+    if (one_in(g, 2) && tpool_submit(b->pool, burst_holds, b, NULL) == TPOOL_OK) {
+        atomic_fetch_add(&b->given, 1);
+        while (atomic_load(&b->ran) == 0) sleep_us(50);
+    }
+    if (tpool_pause(b->pool) != TPOOL_OK) fail("no pause");
+    for (int i = 0; i < tasks; i++) {
+        if (tpool_submit(b->pool, i == special ? burst_many : burst_leaf, b, NULL) != TPOOL_OK) fail("a submit in a burst");
+        atomic_fetch_add(&b->given, 1);
+    }
+    if (tpool_resume(b->pool) != TPOOL_OK) fail("no resume");
+    if (tpool_drain(b->pool, TPOOL_FOREVER) != TPOOL_OK) fail("no drain");
+    if (atomic_load(&b->ran) != atomic_load(&b->given)) fail("a burst: %d ran of %d", atomic_load(&b->ran), atomic_load(&b->given));
+    if (tpool_destroy(b->pool) != TPOOL_OK) fail("no destroy");
+    end();
+}
+
 static void script(rng *g) {
+    if (has(BROODS) && one_in(g, 8)) { burst(g); return; }
     switch (draw(g, 10)) {
     case 0: if (has(CHAINS)) { chain(g); break; } /* fall through */
     case 1: if (has(GONE)) { gone(g); break; } /* fall through */

@@ -94,6 +94,7 @@ static bool create_pool(rng *g) {
 typedef struct program { pthread_t thread; uint64_t seed; int operations; atomic_bool runs; } program;
 enum { PROGRAMS = 4 };
 static program programs[PROGRAMS];
+static bool only_scripts;          /* a world of these alone: many lives of pools */
 static void *victim(void *arg) {
     rng g = { *(uint64_t *)arg };
     self()->program = 1;
@@ -131,7 +132,8 @@ static void *program_main(void *arg) {
             if (pthread_create(&thread, NULL, victim, &seed) == 0) pthread_join(thread, NULL);
             end();
         }
-        act(&g, IN_PROGRAM, 0);
+        if (only_scripts) script(&g);
+        else act(&g, IN_PROGRAM, 0);
     }
     atomic_store(&me->runs, false);
     return NULL;
@@ -141,8 +143,9 @@ static void *nurse(void *arg) {
     rng g = { *(uint64_t *)arg };
     self()->program = 1;
     atomic_store(&self()->name, "nurse");
+    long lazy = one_in(&g, 3) ? 10000 : 1500;
     while (!atomic_load(&world_ends)) {
-        sleep_us(500 + (long)draw(&g, 1500));
+        sleep_us(500 + (long)draw(&g, (unsigned)lazy));
         for (int p = 0; p < atomic_load(&pool_count); p++) {
             if (!atomic_load(&pools[p].paused) || !use(p)) continue;
             atomic_store(&pools[p].paused, false);
@@ -183,8 +186,10 @@ static void join_producers(void) {
 }
 static void come_to_rest(int count) {
     join_producers();
-    for (int before = -1; before != atomic_load(&record_count);) {
-        before = atomic_load(&record_count);
+    for (long before = -1, now = 0; before != now;) {
+        before = now;
+        now = atomic_load(&record_count);
+        for (int p = 0; p < count; p++) now += (long)atomic_load(&pools[p].others);
         for (int p = 0; p < count; p++) {
             if (!atomic_load(&pools[p].alive)) continue;
             tpool_status status = CALL(p, tpool_drain(pools[p].handle, TPOOL_FOREVER));
@@ -222,7 +227,10 @@ static void play_world(uint64_t seed, int operations) {
     if (!one_in(&g, 8)) features &= ~(UINT64_C(1) << DUAL);
     if (!one_in(&g, 4)) features &= ~(UINT64_C(1) << REFUSED_MEMORY);
     if (!one_in(&g, 3)) features &= ~(UINT64_C(1) << REFUSED_THREADS);
+    only_scripts = one_in(&g, 5);
+    if (only_scripts) { features |= UINT64_C(1) << SCRIPTS; operations = 12; }
     features = (features | features_always) & ~features_never;
+    only_scripts = only_scripts && has(SCRIPTS);
     static const uint32_t masks[] = { 0, 1023, 255, 63, 15, 7 };
     atomic_store(&delay_mask, masks[draw(&g, SLOW ? 4 : 6)]);
     atomic_store(&delay_hot, (uint32_t)draw64(&g));
