@@ -10230,14 +10230,13 @@ static tpool_status tpool__descriptors_check(const tpool_config *config) {
         if (fcntl(config->descriptors[i], F_GETFD) < 0) return TPOOL_INVALID;
     return TPOOL_OK;
 }
-/* The next process that this one forks would be the first of a namespace that ends with it. Nothing may be forked there
- * before something that stays. */
-static bool tpool__fork_is_fatal(void) {
+/* After an unshare of its namespace of numbers this process can start no thread, and the first process that it forks
+ * ends the namespace with itself, and all further forks. */
+static bool tpool__children_are_elsewhere(void) {
 #if defined(TPOOL__LINUX_PROCESSES)
-    struct stat link;
-    char target[64]; /* the link is there, and leads nowhere yet */
-    return lstat("/proc/self/ns/pid_for_children", &link) == 0 &&
-           readlink("/proc/self/ns/pid_for_children", target, sizeof target) < 0 && errno == ENOENT;
+    struct stat own, childrens;
+    if (lstat("/proc/self/ns/pid_for_children", &own) != 0 || stat("/proc/self/ns/pid", &own) != 0) return false;
+    return stat("/proc/self/ns/pid_for_children", &childrens) != 0 || own.st_ino != childrens.st_ino;
 #else
     return false;
 #endif
@@ -10273,7 +10272,7 @@ static tpool_status tpool__server_start(tpool *pool) {
     int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
     const tpool_config *config = &pool->config;
     if (config->kind != TPOOL_PROCESSES) return TPOOL_OK;
-    if (tpool__fork_is_fatal()) return TPOOL_NO_THREAD;
+    if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
     int memory = tpool__memory_create(); /* where there is none for workers there is no pool */
     if (memory < 0) return TPOOL_NO_THREAD;
     close(memory);
@@ -10407,7 +10406,7 @@ static void tpool__patience_begin(tpool__patience *patience, const tpool__server
     /* relaxed, both: see tpool__life */
     patience->beats = tpool__load_relaxed(&server->life->beats);
     patience->generation = tpool__load_relaxed(&server->life->generation);
-    patience->until = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS));
+    patience->until = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS) / 2); /* then it is asked for a sign */
 }
 /* False: it is over, or there is no use in waiting on. Else the server is asked for another sign, by `socket`. */
 static bool tpool__patience_lasts(tpool__patience *patience, tpool__server *server, int socket) {

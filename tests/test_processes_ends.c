@@ -1,0 +1,583 @@
+/* How the end of a process is known, who ends with whom, and what holds before a task has begun: whatever a task does to
+   what it can reach, only that task ends as TPOOL_BROKEN, and at once. */
+#include "support.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
+#undef LIMIT
+#define LIMIT TPOOL_SEC(60)
+
+typedef struct common {
+    _Atomic(int) arrived, open, count, hang, deaths;
+    _Atomic(long) pid, other, server;
+} common;
+static common *all;
+
+static int set_up(void **state) {
+    (void)state;
+    memset((void *)all, 0, sizeof *all);
+    return 0;
+}
+static tpool *create(tpool_config config) {
+    tpool *pool = NULL;
+    config.kind = TPOOL_PROCESSES;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    return pool;
+}
+static tpool *create_one(void) { return create((tpool_config){ .max_workers = 1 }); }
+static void *getpid_task(void *arg) { (void)arg; return (void *)(intptr_t)getpid(); }
+static intptr_t value_of(tpool *pool, tpool_fn fn) {
+    tpool_future *future;
+    void *result;
+    assert_status(TPOOL_OK, tpool_submit(pool, fn, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    tpool_future_release(future);
+    return (intptr_t)result;
+}
+/* Running or stopped; a zombie is not, whoever is to reap it. */
+static bool is_alive(long pid) {
+    char path[64], line[512], state = 'X';
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (!file) return false;
+    if (fgets(line, sizeof line, file)) {
+        char *end = strrchr(line, ')');
+        if (end) state = end[2];
+    }
+    fclose(file);
+    return state != 'Z' && state != 'X';
+}
+static void *waits_for_ever(void *arg) {
+    atomic_store(&all->pid, getpid());
+    atomic_store(&all->server, getppid());
+    atomic_fetch_add(&all->arrived, 1);
+    for (;;) sleep_ms(1000);
+    return arg;
+}
+static void *waits_for_gate(void *arg) {
+    atomic_fetch_add(&all->arrived, 1);
+    while (!atomic_load(&all->open)) sleep_ms(1);
+    return arg;
+}
+/* In a process of its own, with whatever it does to itself. */
+static int in_a_child(int (*story)(void)) {
+    int how = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(100);
+        _exit(story());
+    }
+    assert_int_equal(child, waitpid(child, &how, 0));
+    return WIFEXITED(how) ? WEXITSTATUS(how) : 1000 + how;
+}
+
+/* --- how an end is known */
+
+#ifdef __linux__
+/* A child that no handler of fork knows of holds what its parent held. */
+static pid_t raw_fork(void) { return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
+
+static void *crashes_beside_a_grandchild(void *arg) {
+    pid_t child = raw_fork();
+    if (child == 0) { /* out of the group, too, so that nobody kills it with its parent */
+        setsid();
+        sleep_ms(20000);
+        _exit(0);
+    }
+    atomic_store(&all->other, child);
+    while (getsid(child) != child) sleep_ms(1);
+    raise(SIGKILL);
+    return arg;
+}
+static void a_death_is_known_though_a_grandchild_lives_on(void **state) {
+    (void)state;
+    tpool *pool = create_one();
+    tpool_future *future;
+    const tpool_error *error;
+    assert_status(TPOOL_OK, tpool_submit(pool, crashes_beside_a_grandchild, NULL, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(10), NULL));
+    assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+    assert_int_equal(-SIGKILL, error->code);
+    tpool_future_release(future);
+    assert_true(is_alive(atomic_load(&all->other)));
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    kill((pid_t)atomic_load(&all->other), SIGKILL);
+}
+#endif
+
+static void a_descriptor_that_is_not_open_is_refused(void **state) {
+    (void)state;
+    tpool *pool = NULL;
+    for (int fd = 3; fd < 40; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        tpool_config config = { .kind = TPOOL_PROCESSES, .descriptors = &fd, .descriptor_count = 1 };
+        assert_status(TPOOL_INVALID, tpool_create(&pool, &config));
+        assert_null(pool);
+    }
+}
+
+/* What the program has open at create, its code in a worker may believe to be open still. */
+enum { BELIEVED = 60 };
+static void *closes_what_it_believes_to_be_its_own(void *arg) {
+    int found = 0;
+    for (int fd = 3; fd < 3 + BELIEVED; fd++)
+        found += close(fd) == 0;
+    return found == 0 ? arg : tpool_raise(1, "%d were open", found);
+}
+static void no_descriptor_of_a_worker_lies_where_the_program_had_one(void **state) {
+    (void)state;
+    int fds[BELIEVED], highest = 0;
+    for (int i = 0; i < BELIEVED; i++) {
+        fds[i] = open("/dev/null", O_RDONLY);
+        if (fds[i] > highest) highest = fds[i];
+    }
+    int far = fcntl(fds[0], F_DUPFD, 700); /* above where the pool's begin */
+    assert_true(highest >= 0);
+    tpool *pool = create_one();
+    for (int round = 0; round < 3; round++) {
+        tpool_future *future;
+        assert_status(TPOOL_OK, tpool_submit(pool, closes_what_it_believes_to_be_its_own, NULL, &future));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+        tpool_future_release(future);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    for (int i = 0; i < BELIEVED; i++) close(fds[i]);
+    if (far >= 0) close(far);
+}
+static void *counts_descriptors(void *arg) {
+    intptr_t lowest = 100000;
+    (void)arg;
+    for (int fd = 3; fd < 100000 && lowest == 100000; fd++)
+        if (fcntl(fd, F_GETFD) >= 0) lowest = fd;
+    return (void *)lowest;
+}
+static void a_worker_has_its_descriptors_above_all_that_were_open(void **state) {
+    (void)state;
+    struct rlimit limit;
+    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
+    int null = open("/dev/null", O_RDONLY), far = fcntl(null, F_DUPFD, 700);
+    close(null);
+    if (far < 0) far = 0; /* a small table: there they only begin in its middle */
+    tpool *pool = create_one();
+    assert_true(value_of(pool, counts_descriptors) > (far ? far : 3));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    if (far) close(far);
+}
+
+static void *closes_all_and_opens_files(void *arg) {
+    char path[64];
+    for (int fd = 3; fd < 4096; fd++) close(fd);
+    snprintf(path, sizeof path, "/tmp/test_endsXXXXXX");
+    int fd = mkstemp(path);
+    unlink(path);
+    for (int i = 0; i < 8; i++) (void)dup(fd);
+    return fd >= 0 ? arg : NULL;
+}
+static void a_task_that_closes_everything_harms_only_itself(void **state) {
+    (void)state;
+    tpool *pool = create((tpool_config){ .max_workers = 2 });
+    tpool_future *gate, *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &gate));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    for (int i = 0; i < 5; i++) {
+        assert_status(TPOOL_OK, tpool_submit(pool, closes_all_and_opens_files, NULL, &future));
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+        tpool_future_release(future);
+    }
+    atomic_store(&all->open, 1);
+    assert_status(TPOOL_OK, tpool_future_result(gate, LIMIT, NULL));
+    tpool_future_release(gate);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Without its standard descriptors the program has none of ours in their place. */
+static int without_standard_descriptors(void) {
+    for (int fd = 0; fd < 3; fd++) close(fd);
+    tpool *pool = NULL;
+    tpool_future *future;
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1 };
+    if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
+    for (int fd = 0; fd < 3; fd++) if (fcntl(fd, F_GETFD) >= 0) return 2;
+    if (tpool_submit(pool, getpid_task, NULL, &future) != TPOOL_OK) return 3;
+    if (tpool_future_result(future, LIMIT, NULL) != TPOOL_OK) return 4;
+    for (int fd = 0; fd < 3; fd++) if (fcntl(fd, F_GETFD) >= 0) return 5;
+    tpool_future_release(future);
+    return tpool_destroy(pool) == TPOOL_OK ? 0 : 6;
+}
+static void the_standard_numbers_stay_free(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    assert_int_equal(0, in_a_child(without_standard_descriptors));
+}
+
+/* --- before a task has begun */
+
+static bool hangs_if_told(void *context) {
+    (void)context;
+    atomic_store(&all->pid, getpid());
+    atomic_fetch_add(&all->arrived, 1);
+    while (atomic_load(&all->hang)) sleep_ms(1);
+    return true;
+}
+static tpool *create_hanging(int workers) {
+    atomic_store(&all->hang, 1);
+    return create((tpool_config){ .max_workers = workers, .initializer = hangs_if_told });
+}
+static void a_run_limit_holds_in_the_initializer(void **state) {
+    (void)state;
+    atomic_store(&all->hang, 0);
+    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    tpool_future *future;
+    tpool_task task = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(50), .name = "limited" };
+    atomic_store(&all->hang, 1);
+    assert_int_equal(0, kill(first, SIGKILL)); /* the task is taken, and its worker found to be dead */
+    EVENTUALLY(!is_alive(first));
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
+    assert_non_null(strstr(tpool_future_message(future), "run_limit_ns"));
+    tpool_future_release(future);
+    atomic_store(&all->hang, 0);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void run_with_timeout_holds_in_the_initializer(void **state) {
+    (void)state;
+    atomic_store(&all->hang, 0);
+    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    tpool_future *future;
+    tpool_task task = { .fn = getpid_task };
+    atomic_store(&all->hang, 1);
+    assert_int_equal(0, kill(first, SIGKILL));
+    EVENTUALLY(!is_alive(first));
+    assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, TPOOL_MS(50), &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
+    tpool_future_release(future);
+    atomic_store(&all->hang, 0);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void kill_workers_ends_an_initializer_that_hangs(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(1);
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    long first = atomic_load(&all->pid);
+    for (int i = 0; i < 20; i++) { /* more often than a worker may die by itself */
+        int before = atomic_load(&all->arrived);
+        assert_status(TPOOL_OK, tpool_kill_workers(pool));
+        EVENTUALLY(atomic_load(&all->arrived) > before);
+    }
+    atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_false(is_alive(first));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void destroy_ends_an_initializer_that_hangs(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(2);
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+    EVENTUALLY(atomic_load(&all->arrived) == 2);
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_true(tpool_future_cancel(future));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(!is_alive(atomic_load(&all->pid)));
+}
+static void a_shutdown_that_cancels_ends_an_initializer_that_hangs(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(1);
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT | TPOOL_CANCEL_PENDING));
+    assert_status(TPOOL_CANCELLED, tpool_future_result(future, 0, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *item_task(void *item, void *context) { (void)context; return (void *)(intptr_t)*(int *)item; }
+static void closing_a_map_does_not_wait_for_an_initializer_that_hangs(void **state) {
+    (void)state;
+    int items[10] = { 0 };
+    atomic_store(&all->hang, 0);
+    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    atomic_store(&all->hang, 1);
+    assert_int_equal(0, kill(first, SIGKILL));
+    EVENTUALLY(!is_alive(first));
+    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int),
+                            .item_size = sizeof(int), .chunk_size = 5 };
+    tpool_map_iter *iter;
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    EVENTUALLY(atomic_load(&all->arrived) == 2); /* the chunk is taken, and the next worker being started for it */
+    assert_status(TPOOL_TIMEOUT, tpool_map_next(iter, TPOOL_MS(1), NULL));
+    tpool_map_close(iter);
+    assert_int_equal(1, atomic_load(&all->hang));
+    atomic_store(&all->hang, 0);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_int_equal(2, atomic_load(&all->arrived)); /* that worker was not lost */
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* The limit passes while a large argument is being copied for the worker, which takes longer than that. */
+static void *too_late(void *arg) { atomic_fetch_add(&all->count, 1); for (;;) sleep_ms(1000); return arg; }
+static void a_limit_that_passes_while_the_argument_is_on_its_way_is_not_forgotten(void **state) {
+    (void)state;
+    size_t size = SLOW_TOOL ? (size_t)8 << 20 : (size_t)64 << 20;
+    char *large = malloc(size);
+    memset(large, 1, size);
+    tpool *pool = create_one();
+    assert_true(value_of(pool, getpid_task) > 0);
+    for (int64_t limit = TPOOL_MS(1); limit < TPOOL_MS(200); limit = limit * 5 / 4) {
+        tpool_future *future = NULL;
+        tpool_task task = { .fn = too_late, .arg = large, .arg_size = size };
+        assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, limit, &future));
+        assert_non_null(future);
+        tpool_status end = tpool_future_result(future, TPOOL_SEC(20), NULL);
+        assert_true(end == TPOOL_BROKEN || end == TPOOL_CANCELLED);
+        tpool_future_release(future);
+        if (atomic_load(&all->count) > 1) break; /* longer than the copy takes: enough */
+    }
+    free(large);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static bool dies_some_times(void *context) {
+    if (atomic_fetch_sub(&all->deaths, 1) > 0) kill(getpid(), *(int *)context);
+    return true;
+}
+static void workers_that_a_signal_takes_before_they_are_ready_are_replaced(void **state) {
+    (void)state;
+    static const int signals[] = { SIGTERM, SIGKILL, SIGSEGV };
+    for (int i = 0; i < 3; i++) {
+        int number = signals[i];
+        atomic_store(&all->deaths, 3);
+        tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = dies_some_times, .context = &number });
+        assert_true(value_of(pool, getpid_task) > 0);
+        assert_true(atomic_load(&all->deaths) < 0);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+static void workers_that_always_die_before_they_are_ready_break_the_pool(void **state) {
+    (void)state;
+    int number = SIGTERM;
+    tpool_future *future;
+    atomic_store(&all->deaths, 1000);
+    tpool *pool = create((tpool_config){ .max_workers = 2, .initializer = dies_some_times, .context = &number });
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_true(atomic_load(&all->deaths) > 900);
+    assert_status(TPOOL_BROKEN, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* --- who ends with whom */
+
+static void *kills_its_group(void *arg) { kill(0, SIGTERM); sleep_ms(10000); return arg; }
+static void a_signal_to_a_tasks_group_reaches_no_other_worker(void **state) {
+    (void)state;
+    tpool *pool = create((tpool_config){ .max_workers = 3 });
+    tpool_future *others[2], *future;
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &others[i]));
+    EVENTUALLY(atomic_load(&all->arrived) == 2);
+    assert_status(TPOOL_OK, tpool_submit(pool, kills_its_group, NULL, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    atomic_store(&all->open, 1);
+    for (int i = 0; i < 2; i++) {
+        assert_status(TPOOL_OK, tpool_future_result(others[i], LIMIT, NULL));
+        tpool_future_release(others[i]);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void *waits_beside_a_child(void *arg) {
+    pid_t child = fork();
+    if (child == 0) {
+        sleep_ms(60000);
+        _exit(0);
+    }
+    atomic_store(&all->other, child);
+    return waits_for_ever(arg);
+}
+static void who_is_killed_takes_its_children_along(void **state) {
+    (void)state;
+    tpool *pool = create_one();
+    for (int how = 0; how < 4; how++) {
+        tpool_future *future;
+        set_up(NULL);
+        tpool_task task = { .fn = waits_beside_a_child, .run_limit_ns = how == 0 ? TPOOL_MS(200) : 0 };
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+        EVENTUALLY(atomic_load(&all->arrived) == 1 || how == 0);
+        if (how == 1) assert_status(TPOOL_OK, tpool_kill_workers(pool));
+        if (how == 2) assert_int_equal(0, kill((pid_t)atomic_load(&all->pid), SIGSEGV));
+        if (how == 3) assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+        tpool_future_release(future);
+        if (atomic_load(&all->other)) EVENTUALLY(!is_alive(atomic_load(&all->other)));
+    }
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+#ifdef __linux__
+static bool becomes_nobody(void *context) { (void)context; return setgid(65534) == 0 && setuid(65534) == 0; }
+/* The kernel's promise to kill a worker with its server does not outlive a change of credentials. */
+static void who_has_other_credentials_ends_with_the_server_too(void **state) {
+    (void)state;
+    if (geteuid() != 0) skip(); /* only root may become another */
+    tpool *pool = create((tpool_config){ .max_workers = 2, .initializer = becomes_nobody });
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, waits_for_ever, NULL, &future));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
+    EVENTUALLY(!is_alive(atomic_load(&all->pid)));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *becomes_nobody_and_waits(void *arg) {
+    if (!becomes_nobody(arg)) return tpool_raise(1, "refused");
+    return waits_for_ever(arg);
+}
+static void a_task_that_changes_its_credentials_ends_with_the_server_too(void **state) {
+    (void)state;
+    if (geteuid() != 0) skip();
+    tpool *pool = create_one();
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, becomes_nobody_and_waits, NULL, &future));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
+    EVENTUALLY(!is_alive(atomic_load(&all->pid)));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+#endif
+
+#if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
+/* --- a program that adopts orphans, as the first process of a container does */
+
+static int adopts(void) {
+    tpool *pool = NULL;
+    tpool_future *future;
+    prctl(PR_SET_CHILD_SUBREAPER, 1ul, 0ul, 0ul, 0ul);
+    for (int round = 0; round < 3; round++) {
+        tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 2 };
+        atomic_store(&all->arrived, 0);
+        if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
+        if (tpool_submit(pool, waits_for_ever, NULL, &future) != TPOOL_OK) return 2;
+        while (!atomic_load(&all->arrived)) sleep_ms(1);
+        if (round > 0) kill((pid_t)atomic_load(&all->server), SIGKILL);
+        else if (tpool_kill_workers(pool) != TPOOL_OK) return 3;
+        if (tpool_future_result(future, LIMIT, NULL) != TPOOL_BROKEN) return 4;
+        tpool_future_release(future);
+        if (round == 2) { /* it sees one process of the pool's, and no dead one */
+            int how;
+            if (waitpid(-1, &how, WNOHANG) != 0) return 5;
+        }
+        if (tpool_destroy(pool) != TPOOL_OK) return 6;
+        if (waitpid(-1, NULL, WNOHANG) != -1 || errno != ECHILD) return 7;
+    }
+    return 0;
+}
+static void no_zombie_is_left_to_a_program_that_adopts(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    assert_int_equal(0, in_a_child(adopts));
+}
+
+/* The first process in a new namespace of numbers ends it with itself, and there are no further forks then: create must
+   not be the one to fork that. */
+static int in_a_new_namespace(void) {
+    tpool *pool = NULL;
+    if (unshare(CLONE_NEWPID) != 0) return 77;
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1 };
+    if (tpool_create(&pool, &config) != TPOOL_NO_THREAD || pool) return 1;
+    pid_t first = fork();
+    if (first < 0) return 2;
+    if (first == 0)
+        for (;;) sleep_ms(1000);
+    pid_t second = fork();
+    if (second == 0) _exit(0);
+    int end = second < 0 || waitpid(second, NULL, 0) != second ? 3 : 0;
+    kill(first, SIGKILL);
+    return waitpid(first, NULL, 0) == first ? end : 4;
+}
+static void create_ruins_no_namespace(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    int end = in_a_child(in_a_new_namespace);
+    if (end == 77) skip(); /* not allowed here */
+    assert_int_equal(0, end);
+}
+#endif
+
+/* A proxy that writes to a worker that has died leaves no SIGPIPE pending on itself, for callbacks to find. */
+static void look_for_pipe(tpool_future *future, void *context) {
+    sigset_t pending;
+    (void)future;
+    sigpending(&pending);
+    *(int *)context = sigismember(&pending, SIGPIPE);
+}
+static void no_signal_stays_pending_in_the_program(void **state) {
+    (void)state;
+    tpool *pool = create_one();
+    int pending = -1;
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    assert_int_equal(0, kill(first, SIGKILL));
+    EVENTUALLY(!is_alive(first));
+    tpool_future *gate;
+    assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &gate)); /* its first worker is dead */
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(gate, look_for_pipe, &pending));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    atomic_store(&all->open, 1);
+    assert_status(TPOOL_OK, tpool_future_result(gate, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    tpool_future_release(gate);
+    assert_int_equal(0, pending);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+int main(void) {
+    all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+#define T(name) cmocka_unit_test_setup(name, set_up)
+    const struct CMUnitTest tests[] = {
+        T(a_descriptor_that_is_not_open_is_refused), T(no_descriptor_of_a_worker_lies_where_the_program_had_one),
+        T(a_worker_has_its_descriptors_above_all_that_were_open), T(a_task_that_closes_everything_harms_only_itself),
+        T(the_standard_numbers_stay_free), T(a_run_limit_holds_in_the_initializer),
+        T(run_with_timeout_holds_in_the_initializer), T(kill_workers_ends_an_initializer_that_hangs),
+        T(destroy_ends_an_initializer_that_hangs), T(a_shutdown_that_cancels_ends_an_initializer_that_hangs),
+        T(closing_a_map_does_not_wait_for_an_initializer_that_hangs),
+        T(a_limit_that_passes_while_the_argument_is_on_its_way_is_not_forgotten),
+        T(workers_that_a_signal_takes_before_they_are_ready_are_replaced),
+        T(workers_that_always_die_before_they_are_ready_break_the_pool),
+        T(a_signal_to_a_tasks_group_reaches_no_other_worker), T(who_is_killed_takes_its_children_along),
+        T(no_signal_stays_pending_in_the_program),
+#ifdef __linux__
+        T(a_death_is_known_though_a_grandchild_lives_on), T(who_has_other_credentials_ends_with_the_server_too),
+        T(a_task_that_changes_its_credentials_ends_with_the_server_too),
+#endif
+#if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
+        T(no_zombie_is_left_to_a_program_that_adopts), T(create_ruins_no_namespace),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
