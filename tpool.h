@@ -166,6 +166,8 @@
  *      travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the task.
  *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process: the
  *      initializer is for what a worker needs besides, its own connections, files and limits (setrlimit).
+ *    - A worker's stack is stack_size, or what a main thread has by default, whichever thread has created the pool; it
+ *      may be a thread that began there, with thread-local variables of its own.
  *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others. Signals that the
  *      program catches have their default action there, ignored ones stay ignored; they are a process group of their
  *      own, so that what is typed at a terminal reaches the program only. They end by _exit, so no atexit handler
@@ -1845,10 +1847,8 @@ static inline uintptr_t tpool__stack_here(void) {
 #endif
 }
 
-/* The lowest address of the calling thread's stack that a nested task may start at: a quarter of it is kept for what
- * that task needs itself. Where the system does not tell, it began at `top` or so, and the configured size is believed,
- * or 256 KiB assumed. */
-static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
+/* Where the calling thread's stack ends, and how large it is. 0: the system does not tell. */
+static uintptr_t tpool__stack_end(size_t *whole) {
     uintptr_t low = 0;
     size_t size = 0;
 #if defined(__linux__)
@@ -1867,6 +1867,15 @@ static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
     low = (uintptr_t)lowest;
     size = (size_t)(highest - lowest);
 #endif
+    *whole = size;
+    return low;
+}
+/* The lowest address of the calling thread's stack that a nested task may start at: a quarter of it is kept for what
+ * that task needs itself. Where the system does not tell, it began at `top` or so, and the configured size is believed,
+ * or 256 KiB assumed. */
+static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
+    size_t size;
+    uintptr_t low = tpool__stack_end(&size);
     if (low == 0) {
         size = configured ? configured : (size_t)256 * 1024;
         low = top > size ? top - size : 0;
@@ -9916,17 +9925,6 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe): a process of one thread */
-    pthread_attr_t attributes;
-    pthread_t thread;
-    if (pool->config.stack_size && pthread_attr_init(&attributes) == 0) { /* as for a thread; see tpool__thread_start */
-        size_t size = pool->config.stack_size < (size_t)PTHREAD_STACK_MIN ? (size_t)PTHREAD_STACK_MIN
-                                                                          : pool->config.stack_size;
-        if (pthread_attr_setstacksize(&attributes, (size + 65535) / 65536 * 65536) != 0 ||
-            pthread_create(&thread, &attributes, tpool__work_here, NULL) != 0)
-            tpool__refuse_here();
-        pthread_join(thread, NULL);
-        _exit(0); /* its task ended the thread, as it would have ended the only one */
-    }
     (void)tpool__work_here(NULL);
 }
 
@@ -10267,6 +10265,44 @@ static void tpool__server_free(tpool *pool) {
     TPOOL_FREE(server);
 }
 
+/* The stack that a pool's processes need, all of which run on copies of the keeper's. 0: what the calling thread has left
+ * of its own will do, as the main thread's does in most programs. By default it is that of a main thread, and not what
+ * the thread that creates the pool happens to have. */
+static size_t tpool__stack_wanted(size_t configured) {
+    struct rlimit limit;
+    size_t whole, size = configured, most = sizeof(void *) > 4 ? (size_t)1 << 30 : (size_t)64 << 20;
+    if (!size) {
+        size = (size_t)8 << 20;
+        if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur <= most)
+            size = (size_t)limit.rlim_cur;
+        uintptr_t here = tpool__stack_here(), end = tpool__stack_end(&whole);
+        if (end && here > end && here - end >= size - size / 8) return 0;
+    }
+    if (size < (size_t)PTHREAD_STACK_MIN) size = (size_t)PTHREAD_STACK_MIN;
+    return size > SIZE_MAX - 65535 ? size : (size + 65535) / 65536 * 65536;
+}
+typedef struct tpool__birth {
+    tpool *pool;
+    int control, keeper, program;
+} tpool__birth;
+static void *tpool__keeper_begins(void *given) {
+    const tpool__birth *birth = (const tpool__birth *)given;
+    tpool__become_keeper(birth->pool, birth->control, birth->keeper, birth->program);
+    return NULL;
+}
+/* In the process that is to be the keeper: goes on with a stack of that size. */
+static _Noreturn void tpool__keeper_moves(tpool__birth *birth, size_t stack) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    if (stack == 0) {
+        (void)tpool__keeper_begins(birth);
+    } else if (pthread_attr_init(&attributes) == 0 && pthread_attr_setstacksize(&attributes, stack) == 0 &&
+               pthread_create(&thread, &attributes, tpool__keeper_begins, birth) == 0) {
+        (void)pthread_join(thread, NULL);
+    }
+    _exit(1);
+}
+
 /* Forks the keeper, from a process that ends at once. Under tpool__process.lock, which the handlers of fork know. */
 static tpool_status tpool__server_start(tpool *pool) {
     int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
@@ -10286,6 +10322,7 @@ static tpool_status tpool__server_start(tpool *pool) {
     /* ends with the program, whoever else may hold `control` */
     if (made) program = tpool__move_up((int)syscall(SYS_pidfd_open, getpid(), 0u));
 #endif
+    size_t stack = tpool__stack_wanted(config->stack_size);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's handlers shall not run there */
@@ -10297,7 +10334,8 @@ static tpool_status tpool__server_start(tpool *pool) {
         if (second == 0) {
             close(control[0]);
             close(keeper[0]);
-            tpool__become_keeper(pool, control[1], keeper[1], program);
+            tpool__birth birth = { pool, control[1], keeper[1], program };
+            tpool__keeper_moves(&birth, stack);
         }
         _exit(0);
     }

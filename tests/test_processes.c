@@ -1133,6 +1133,41 @@ static void the_stack_is_as_large_as_asked(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* By default it is that of a main thread, whatever the thread has that creates the pool. */
+static void *on_a_small_stack(void *pool) {
+    *(tpool **)pool = create_one();
+    return NULL;
+}
+static void the_stack_is_not_that_of_the_creator(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    int n = 5;
+    pthread_t thread;
+    pthread_attr_t attributes;
+    tpool *pool = NULL;
+    assert_int_equal(0, pthread_attr_init(&attributes));
+    assert_int_equal(0, pthread_attr_setstacksize(&attributes, SLOW_TOOL ? 1 << 20 : 128 << 10));
+    assert_int_equal(0, pthread_create(&thread, &attributes, on_a_small_stack, &pool));
+    assert_int_equal(0, pthread_join(thread, NULL));
+    pthread_attr_destroy(&attributes);
+    assert_int_equal(5, value_of(pool, stack_eater, &n, sizeof n));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *ends_its_thread(void *arg) { (void)arg; pthread_exit(NULL); }
+static void a_task_may_end_its_thread_whatever_the_stack(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    for (size_t size = 0; size <= 1 << 20; size += 1 << 20) {
+        tpool *pool = create((tpool_config){ .max_workers = 1, .stack_size = size });
+        tpool_future *future;
+        assert_status(TPOOL_OK, tpool_submit(pool, ends_its_thread, NULL, &future));
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+        tpool_future_release(future);
+        assert_true(value_of(pool, getpid_task, NULL, 0) > 0);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
 static void create_and_destroy_leave_nothing_open(void **state) {
     (void)state;
     int before = -1;
@@ -1173,6 +1208,7 @@ int main(void) {
         T(a_loop_from_outside_is_unsupported), T(a_task_may_fork), T(only_listed_descriptors_are_inherited),
         T(the_programs_own_waitpid_sees_its_own_children_only), T(a_child_of_fork_is_no_user_of_the_pool),
         T(what_a_task_prints_appears_once), T(a_shared_pool_may_be_one_of_processes), T(the_stack_is_as_large_as_asked),
+        T(the_stack_is_not_that_of_the_creator), T(a_task_may_end_its_thread_whatever_the_stack),
         T(create_and_destroy_leave_nothing_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
