@@ -146,9 +146,13 @@
  *  whether to wait, to cancel what has not started, to ask what runs to stop. From a task or callback of the same pool,
  *  waiting for its end is TPOOL_DEADLOCK.
  *
+ *  Cancelling threads. No call is a cancellation point, and none leaves a lock held; a function of yours that a call
+ *  runs may be one. A thread with the asynchronous cancel type may not call in here.
+ *
  *  fork. In the child, the parent's pools give TPOOL_BROKEN at once; futures that were done can be read; the shared
- *  pools and the global manager start afresh. A thread that forks inside a task is no worker in the child; returning
- *  there from the task, or from another function that the library calls on a worker, ends it.
+ *  pools and the global manager start afresh. The library holds no lock while your own fork handlers run. A thread that
+ *  forks inside a task is no worker in the child; returning there from the task, or from another function that the
+ *  library calls on a worker, ends it.
  *
  *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. The waiting
  *  work of your own pools is lost, unless you destroy them: its arguments may point into a main that has returned. exit
@@ -1058,6 +1062,8 @@ extern int pipe2(int ends[2], int flags);
 #ifndef TPOOL_MALLOC
 #define TPOOL_MALLOC(size) malloc(size)
 #define TPOOL_FREE(ptr) free(ptr)
+#else
+#define TPOOL__PROGRAM_ALLOCATES 1
 #endif
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -1072,6 +1078,12 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL__THREAD_LOCAL _Thread_local
 #define TPOOL__LIKELY(x) (x)
 #define TPOOL__NOINLINE
+#endif
+
+#if defined(__GNUC__) && defined(__APPLE__)
+#define TPOOL__FIRST_CONSTRUCTOR __attribute__((constructor))
+#elif defined(__GNUC__)
+#define TPOOL__FIRST_CONSTRUCTOR __attribute__((constructor(101)))
 #endif
 
 #define TPOOL__CACHE_LINE 64
@@ -1189,6 +1201,47 @@ static inline unsigned tpool__log2(uint64_t n) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
+ *  >>cancel  No call of the library is a cancellation point
+ *
+ *  A thread that is cancelled may hold a lock of ours, or stand in one of our lists. So what is a cancellation point of
+ *  POSIX (waiting on a condition, joining, files, pipes, processes) runs between these two. The program's functions do
+ *  not: they run as the thread was.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static inline int tpool__cancel_off(void) {
+    int before = 0;
+#if defined(TPOOL__UNIX) && !defined(__ANDROID__) /* where no thread can be cancelled */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+#endif
+    return before;
+}
+static inline void tpool__cancel_back(int before) {
+#if defined(TPOOL__UNIX) && !defined(__ANDROID__)
+    int off;
+    pthread_setcancelstate(before, &off);
+#endif
+    (void)before;
+}
+
+#if defined(TPOOL__PROGRAM_ALLOCATES) && defined(TPOOL__UNIX) && !defined(TPOOL__BARE_ALLOCATOR) /* which a test defines */
+/* The program's allocator may be one, and runs under our locks. */
+static void *tpool__program_malloc(size_t size) {
+    int cancel = tpool__cancel_off();
+    void *memory = TPOOL_MALLOC(size);
+    tpool__cancel_back(cancel);
+    return memory;
+}
+static void tpool__program_free(void *memory) {
+    int cancel = tpool__cancel_off();
+    TPOOL_FREE(memory);
+    tpool__cancel_back(cancel);
+}
+#undef TPOOL_MALLOC
+#undef TPOOL_FREE
+#define TPOOL_MALLOC(size) tpool__program_malloc(size)
+#define TPOOL_FREE(ptr) tpool__program_free(ptr)
+#endif
+
+/* --------------------------------------------------------------------------------------------------------------------
  *  Time
  * ----------------------------------------------------------------------------------------------------------------- */
 static int64_t tpool__clock(void) {
@@ -1283,6 +1336,7 @@ typedef struct tpool__park_entry {
 #endif
 } tpool__park_entry;
 static tpool__park_entry tpool__park_table[64];
+static tpool__u32 tpool__park_state; /* 0: empty, 1: being made, 2: there */
 static void tpool__park_reset(void) {
     for (int i = 0; i < 64; i++) {
 #if defined(TPOOL__UNIX)
@@ -1299,18 +1353,13 @@ static void tpool__park_reset(void) {
         cnd_init(&tpool__park_table[i].changed);
 #endif
     }
+    tpool__store_release(&tpool__park_state, 2); /* P8 */
 }
-#if defined(TPOOL__UNIX)
-static pthread_once_t tpool__park_once = PTHREAD_ONCE_INIT;
-#else
-static once_flag tpool__park_once = ONCE_FLAG_INIT;
-#endif
 static tpool__park_entry *tpool__park_find(const void *address) {
-#if defined(TPOOL__UNIX)
-    pthread_once(&tpool__park_once, tpool__park_reset);
-#else
-    call_once(&tpool__park_once, tpool__park_reset);
-#endif
+    /* Not by pthread_once: a child of fork that it is under way in would wait for it for ever. */
+    uint32_t state = tpool__load_acquire(&tpool__park_state); /* P8 */
+    if (state == 0 && tpool__cas_acquire(&tpool__park_state, &state, 1)) tpool__park_reset();
+    while (tpool__load_acquire(&tpool__park_state) != 2) tpool__yield(); /* P8 */
     return &tpool__park_table[(((uintptr_t)address >> 4) ^ ((uintptr_t)address >> 12)) % 64];
 }
 static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
@@ -1318,6 +1367,7 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     if (ns > INT64_C(3600000000000)) ns = INT64_C(3600000000000);
 #if defined(TPOOL__UNIX)
     struct timespec t;
+    int cancel = tpool__cancel_off();
     pthread_mutex_lock(&entry->lock);
     if (tpool__load_relaxed(word) == expected) { /* relaxed: the waker changes it before it takes this mutex */
 #if defined(__APPLE__)
@@ -1332,6 +1382,7 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
 #endif
     }
     pthread_mutex_unlock(&entry->lock);
+    tpool__cancel_back(cancel);
 #else
     if (ns > 50000000) ns = 50000000; /* only the civil clock is known here: short waits bound what a jump does */
     struct timespec t;
@@ -1637,15 +1688,17 @@ static void tpool__thread_join(tpool__thread_handle *handle) {
     WaitForSingleObject(handle->win32, INFINITE);
     CloseHandle(handle->win32);
 #else
+    int cancel = tpool__cancel_off();
 #if defined(TPOOL__UNIX)
-    if (handle->is_posix) {
-        pthread_join(handle->posix, NULL);
-        return;
-    }
+    if (handle->is_posix) pthread_join(handle->posix, NULL);
 #endif
 #if defined(TPOOL__THREADS_C11)
-    thrd_join(handle->c11, NULL);
+#if defined(TPOOL__UNIX)
+    if (!handle->is_posix)
 #endif
+        thrd_join(handle->c11, NULL);
+#endif
+    tpool__cancel_back(cancel);
 #endif
 }
 
@@ -2047,12 +2100,13 @@ TPOOL_API int tpool_cpu_count(void) {
         count = (int)info.dwNumberOfProcessors;
     }
 #elif defined(__linux__)
-    int saved = errno;
+    int saved = errno, cancel = tpool__cancel_off();
     int main_thread = (int)getpid(), mine = tpool__count_cpus(0);
     count = tpool__count_cpus(main_thread); /* the process', as one thread that is bound to a CPU does not make it one */
     if (count < mine) count = mine;
     if (count == 0) count = (int)sysconf(_SC_NPROCESSORS_ONLN);
     count = tpool__quota(count);
+    tpool__cancel_back(cancel);
     errno = saved;
 #elif defined(TPOOL__UNIX)
     count = (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -2111,7 +2165,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P6  a worker comes into the list, or  walking the list of workers          its lane and locks
  *          leaves it
  *      P7  `runner` is stored                the search for cycles loads it       the thread's own record pointer
- *      P8  tpool__process.ready is stored    every call that needs it loads it    hooks, keys, constants
+ *      P8  tpool__process.ready is stored;   every call that needs it loads it;   hooks, keys, constants; of what a
+ *          a pool is listed, a setting       a child of fork loads what the       child reads of its parent, whatever
+ *          marked as whole                   parent had                           that was doing
  *      P9  an outcome is stored              it is loaded or replaced             the outcome's fields
  *      P10 a task is counted as ended;       tpool__is_quiet                      what the task did; what it submitted
  *          `busy` is cleared
@@ -2308,7 +2364,6 @@ typedef struct tpool__thread {
     bool woke;                  /* a worker, since it looked last */
     bool armed;                 /* the exit hook will run */
     bool serves;                /* a worker's thread, whose outermost function is the library's */
-    bool forks_server;          /* it forks while it holds tpool__process.lock */
     uintptr_t stack_top;        /* a worker's, about */
     uintptr_t stack_floor;      /* no task is run in place beneath it; 0: not asked yet */
     tpool__record *blocked;     /* its wait, as others may see it; under tpool__cycles.lock */
@@ -2564,7 +2619,7 @@ static struct {
     tpool__word generation;     /* one more in each child of fork */
     tpool__word pool_count;
     tpool__word setups;         /* initializers and finalizers that run */
-    tpool *pools;
+    _Atomic(tpool *) pools;
     tpool *inherited;           /* the parent's, untouched: kept in sight of leak checkers */
     bool unpooled;              /* blocks come from TPOOL_MALLOC one by one, for the tools that watch memory; P8 */
     tpool__word named;
@@ -2597,8 +2652,8 @@ static void *tpool__return_here(const void *bytes, size_t size);
 static void tpool__forget_here(void);
 static void tpool__ended_here(const tpool__thread *self);
 static void tpool__close_parents(tpool *pools);
-/* Held while descriptors are made or closed, so that a child of a fork can close all that are there. */
-static tpool__lock_word tpool__descriptors_lock;
+static void tpool__descriptors_fork(bool begins);
+static void tpool__descriptors_forget(void);
 static void tpool__count(tpool *pool, int which);
 static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter);
 static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter);
@@ -2799,6 +2854,19 @@ static void tpool__depot_grow(void) {
         for (unsigned i = 0; i < TPOOL__BATCH; i++) blocks[i] = &slab->blocks[left - 1 - i];
         tpool__batch_push(blocks);
     }
+}
+
+/* In a child of fork. Where a thread that is not here was changing the depot, what is in it is left to leak checkers,
+ * and what the child makes itself is never given back. */
+static void tpool__depot_after_fork(void) {
+    bool whole = tpool__load_relaxed(&tpool__depot.lock) == 0; /* relaxed: the child has one thread */
+    tpool__store_relaxed(&tpool__depot.lock, 0);               /* relaxed: likewise */
+    if (whole) return;
+    tpool__depot.batches = tpool__depot.loose = NULL;
+    tpool__depot.large = NULL;
+    tpool__depot.large_bytes = 0;
+    tpool__depot.home = 0;
+    tpool__depot.total = SIZE_MAX;
 }
 
 /* Gives how many it took, up to a batch. */
@@ -4338,8 +4406,10 @@ static tpool_status tpool__start_worker(tpool *pool) {
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
     tpool_status status = TPOOL_OK;
+    int cancel = tpool__cancel_off();
     if (tpool__load_relaxed(&pool->live) == 0) status = tpool__child_launch(worker); /* relaxed: under its lock */
     if (status == TPOOL_OK) status = tpool__start_prepared(pool, worker);
+    tpool__cancel_back(cancel);
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
     return status;
 }
@@ -4937,9 +5007,14 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             tasks++;
             tpool__stop_searching(worker);
             tpool__run_entry(self, &entry);
-            if (!TPOOL__LIKELY(!pool->server) && !tpool__child_revive(worker)) {
-                tpool__leave_pool(worker, TPOOL__PROCESS_LOST);
-                return;
+            if (!TPOOL__LIKELY(!pool->server)) {
+                int cancel = tpool__cancel_off();
+                bool revived = tpool__child_revive(worker);
+                tpool__cancel_back(cancel);
+                if (!revived) {
+                    tpool__leave_pool(worker, TPOOL__PROCESS_LOST);
+                    return;
+                }
             }
             if (pool->config.max_tasks_per_worker && !entry.job &&
                 ++worker->tasks_done >= pool->config.max_tasks_per_worker && tpool__replace(worker))
@@ -4965,7 +5040,9 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     worker->retired = true;
     tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
     tpool__poke_if_draining(pool, false);
+    int cancel = tpool__cancel_off();
     tpool__child_stop(worker);
+    tpool__cancel_back(cancel);
     if (finalize && pool->config.finalizer && !pool->server) {
         tpool__context context;
         tpool__setup_push(self, &context, pool);
@@ -5031,7 +5108,9 @@ static void tpool__worker_main(void *argument) {
     bool ready = !refused, lost = false;
     if (ready && pool->server) { /* its initializer runs in its process */
         tpool__begin_setup(worker);
+        int cancel = tpool__cancel_off();
         tpool_status status = tpool__child_ensure(worker);
+        tpool__cancel_back(cancel);
         tpool__end_setup(worker);
         lost = status == TPOOL_NO_THREAD;
         ready = status == TPOOL_OK;
@@ -5255,10 +5334,13 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     self->context = &context;
     task->u.outer = self->running;
     self->running = task;
-    if (!TPOOL__LIKELY(!context.pool->server) && !tpool__runs_in_proxy(fn))
+    if (!TPOOL__LIKELY(!context.pool->server) && !tpool__runs_in_proxy(fn)) {
+        int cancel = tpool__cancel_off();
         *result = tpool__run_in_child(self, task, fn);
-    else
+        tpool__cancel_back(cancel);
+    } else {
         *result = fn(task->value);
+    }
     if (!tpool__context_pop(self, &context)) return false;
     self->running = task->u.outer;
     return true;
@@ -6077,7 +6159,9 @@ static void tpool__free_memory(tpool *pool) {
 
 /* Of a pool that nobody uses any more: the exit handler may, as a visitor, until it is taken from the list. */
 static void tpool__discard(tpool *pool) {
+    int cancel = tpool__cancel_off();
     tpool__server_stop(pool); /* still listed: a fork meanwhile must find what to close */
+    tpool__cancel_back(cancel);
     while (!tpool__unlist(pool)) tpool__yield();
     tpool__free(pool);
 }
@@ -6114,12 +6198,14 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     pool->generation = tpool__load_relaxed(&tpool__process.generation);
     pool->home = (uintptr_t)pool | (number % 64 << 6) | (pool->generation & TPOOL__GENERATIONS);
     tpool__lock(&tpool__process.lock);
-    pool->next = tpool__process.pools;
+    pool->next = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
     if (pool->next) pool->next->previous = pool;
-    tpool__process.pools = pool;
+    tpool__store_release(&tpool__process.pools, pool); /* P8: a fork may come at any moment */
     tpool__add_relaxed(&tpool__process.pool_count, 1); /* relaxed: read as a hint, or under the depot's lock */
     tpool__unlock(&tpool__process.lock);
+    int cancel = tpool__cancel_off();
     status = tpool__server_start(pool);
+    tpool__cancel_back(cancel);
     if (status != TPOOL_OK) tpool__discard(pool);
     else *created = pool;
     return status;
@@ -6179,7 +6265,11 @@ TPOOL_API tpool_status tpool_resume(tpool *pool) {
 }
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
-    return tpool__is_foreign(pool) ? TPOOL_BROKEN : tpool__kill_children(pool);
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    int cancel = tpool__cancel_off();
+    tpool_status status = tpool__kill_children(pool);
+    tpool__cancel_back(cancel);
+    return status;
 }
 
 static tpool_status tpool__closed_status(tpool *pool) {
@@ -6204,6 +6294,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
             continue;
         }
         tpool__unlock(&pool->lock); /* a process is started without it, and who calls is told how that went */
+        int cancel = tpool__cancel_off();
         status = tpool__child_launch(worker);
         tpool__lock(&pool->lock);
         if (status == TPOOL_OK) status = tpool__closed_status(pool);
@@ -6214,6 +6305,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
             tpool__child_stop(worker);
             tpool__lock(&pool->lock);
         }
+        tpool__cancel_back(cancel);
         if (!worker->handle.valid) tpool__worker_put_away(pool, worker);
     }
     tpool__unlock(&pool->lock);
@@ -6535,7 +6627,7 @@ static bool tpool__unlist(tpool *pool) {
     bool deserted = tpool__is_deserted(pool);
     if (deserted) {
         if (pool->previous) pool->previous->next = pool->next;
-        else tpool__process.pools = pool->next;
+        else tpool__store_release(&tpool__process.pools, pool->next); /* P8: as in tpool__create */
         if (pool->next) pool->next->previous = pool->previous;
     }
     tpool__unlock(&tpool__process.lock);
@@ -6571,7 +6663,9 @@ static tpool_status tpool__destroy(tpool *pool) {
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A blocked submitter may have come in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
+    int cancel = tpool__cancel_off();
     if (status == TPOOL_OK) tpool__server_stop(pool); /* still listed: a fork meanwhile must find what to close */
+    tpool__cancel_back(cancel);
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__free(pool);
     return status;
@@ -7603,7 +7697,9 @@ static void *tpool__chunk_run(void *argument) {
     int64_t begin = tpool__clock();
     size_t ran = 0;
     if (iter->pool->server) {
+        int cancel = tpool__cancel_off();
         ran = tpool__run_items_in_child(self, chunk);
+        tpool__cancel_back(cancel);
         for (size_t i = 0; i < ran && iter->ring; i++)
             if (!tpool__item_used(self, iter, chunk->first + i)) return NULL;
         count = ran;
@@ -8018,7 +8114,8 @@ static struct {             /* under tpool__process.lock */
     tpool *pool[2];         /* 0: high level, 1: low level */
     tpool_config config[2];
     char name[2][64];
-    bool configured[2], shut;
+    tpool__u32 configured[2];
+    bool shut;
 } tpool__dual;
 
 static tpool *tpool__dual_get(int which) {
@@ -8026,7 +8123,7 @@ static tpool *tpool__dual_get(int which) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__dual.pool[which], *created = NULL;
     tpool_config config = { 0 };
-    if (tpool__dual.configured[which]) config = tpool__dual.config[which];
+    if (tpool__load_acquire(&tpool__dual.configured[which])) config = tpool__dual.config[which]; /* P8 */
     tpool__unlock(&tpool__process.lock);
     if (pool) return pool;
     if (!config.name) config.name = which == 0 ? "high" : "low";
@@ -8062,11 +8159,13 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
     bool used = tpool__dual.pool[0] || tpool__dual.pool[1];
     for (int i = 0; i < 2 && !used; i++) {
         if (!config[i]) continue;
+        tpool__store_release(&tpool__dual.configured[i], 0); /* P8 */
         tpool__dual.config[i] = *config[i];
-        tpool__dual.configured[i] = true;
-        if (!config[i]->name) continue;
-        snprintf(tpool__dual.name[i], sizeof tpool__dual.name[i], "%s", config[i]->name);
-        tpool__dual.config[i].name = tpool__dual.name[i];
+        if (config[i]->name) {
+            snprintf(tpool__dual.name[i], sizeof tpool__dual.name[i], "%s", config[i]->name);
+            tpool__dual.config[i].name = tpool__dual.name[i];
+        }
+        tpool__store_release(&tpool__dual.configured[i], 1); /* P8: a fork may come at any moment */
     }
     tpool__unlock(&tpool__process.lock);
     return used ? TPOOL_INVALID_STATE : TPOOL_OK;
@@ -8847,39 +8946,33 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
 /* ====================================================================================================================
  *  >>process  What the process does at fork and at exit, and when a thread ends
  * ================================================================================================================= */
-/* Before fork all locks of the process are taken, so that the child finds what they guard whole. A pool's own locks are
- * not: no call of the child's gets that far. */
-static void tpool__before_fork(void) {
-    if (!tpool__self()->forks_server) tpool__lock(&tpool__process.lock);
-    tpool__lock(&tpool__descriptors_lock);
-    tpool__lock(&tpool__cycles.lock);
-    tpool__lock(&tpool__depot.lock);
-}
-static void tpool__after_fork_in_parent(void) {
-    tpool__unlock(&tpool__depot.lock);
-    tpool__unlock(&tpool__cycles.lock);
-    tpool__unlock(&tpool__descriptors_lock);
-    if (!tpool__self()->forks_server) tpool__unlock(&tpool__process.lock);
-}
+/* Around fork no lock is held: the program's own fork handlers run there, and may take a lock under which another
+ * thread calls in here. So the child finds what the other threads were doing half done: it makes everything afresh that
+ * it needs, and leaves the parent's behind. What it still reads of that is whole at any moment: the list of pools, the
+ * settings of the shared pools (`configured` is set last). */
+static void tpool__before_fork(void) { tpool__descriptors_fork(true); }
+static void tpool__after_fork_in_parent(void) { tpool__descriptors_fork(false); }
 static void tpool__after_fork_in_child(void) {
     tpool__thread *self = tpool__self();
+    int cancel = tpool__cancel_off();
     tpool__park_reset();
+    tpool__depot_after_fork();
     /* relaxed: the child has one thread */
-    tpool__store_relaxed(&tpool__depot.lock, 0);
     tpool__store_relaxed(&tpool__cycles.lock, 0);
-    tpool__store_relaxed(&tpool__descriptors_lock, 0);
     tpool__store_relaxed(&tpool__process.lock, 0);
-    tpool__close_parents(tpool__process.pools);
+    tpool__descriptors_forget();
+    tpool *pools = tpool__load_acquire(&tpool__process.pools); /* P8 */
+    tpool__close_parents(pools);
     tpool__forget_here();
-    self->forks_server = false;
+    tpool__cancel_back(cancel);
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
     tpool__store_relaxed(&tpool__process.pool_count, 0);
-    tpool **last = &tpool__process.pools; /* the parent's pools stay as they are: who knows in what state that is */
+    tpool **last = &pools; /* the parent's pools stay as they are: who knows in what state that is */
     while (*last) last = &(*last)->next;
     *last = tpool__process.inherited;
-    tpool__process.inherited = tpool__process.pools;
-    tpool__process.pools = NULL;
+    tpool__process.inherited = pools;
+    tpool__store_relaxed(&tpool__process.pools, NULL); /* relaxed: as above */
     tpool__dual.pool[0] = tpool__dual.pool[1] = NULL;
     tpool__dual.shut = false;
     tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager);
@@ -8917,7 +9010,7 @@ static void tpool__end_global_manager(void) {
  * the lock that guards the list is left meanwhile. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
-    tpool *pool = tpool__process.pools;
+    tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
     tpool_manager *global = tpool__load_relaxed(&tpool__global_manager); /* relaxed: under the lock */
     while (pool && (pool->shared || (global && pool->manager == global) || tpool__attention(pool) & TPOOL__HALTED))
         pool = pool->next;
@@ -9026,21 +9119,32 @@ static void tpool__time_pauses(void) {
         tpool__store_relaxed(&tpool__pauses, tpool__pauses_for(least, some));
 }
 
+/* Done as the program, or the library that holds this copy, is loaded: a fork that is under way in another thread runs
+ * no handler that is registered only now, and its child would take the parent's pools and locks for its own. First of
+ * the module's constructors, so that those may use pools. */
+static bool tpool__hook_forks(void) {
+    static bool done;
+    if (!done) done = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
+    return done;
+}
+#if defined(TPOOL__UNIX) && defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD) /* which a test defines */
+TPOOL__FIRST_CONSTRUCTOR static void tpool__loaded(void) { (void)tpool__hook_forks(); }
+#endif
+
 /* What the process needs once. Pair P8: who sees `ready` sees it done. */
 static bool tpool__process_ready(void) {
     if (TPOOL__LIKELY(tpool__load_acquire(&tpool__process.ready) == 1)) return true; /* P8 */
+    int cpus = tpool_cpu_count();
+    if (cpus > 1) tpool__time_pauses(); /* else no wait looks on */
+    bool watched = tpool__memory_is_watched();
     tpool__lock(&tpool__process.lock);
     bool ready = tpool__load_relaxed(&tpool__process.ready) == 1; /* relaxed: under the lock */
     if (!ready) {
-        int cpus = tpool_cpu_count();
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
-        if (cpus > 1) tpool__time_pauses(); /* else no wait looks on */
-        tpool__process.unpooled = tpool__memory_is_watched();
-        static bool hook, forks, exits; /* what succeeded is not done again */
+        tpool__process.unpooled = watched;
+        static bool hook, exits; /* what succeeded is not done again */
         if (!hook) hook = tpool__exit_hook_create();
-        if (hook && !forks)
-            forks = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
-        if (forks && !exits) exits = atexit(tpool__at_exit) == 0;
+        if (hook && tpool__hook_forks() && !exits) exits = atexit(tpool__at_exit) == 0;
         ready = exits;
         if (ready) tpool__store_release(&tpool__process.ready, 1); /* P8 */
     }
@@ -9225,6 +9329,37 @@ static struct {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Descriptors and shared memory
  * ----------------------------------------------------------------------------------------------------------------- */
+/* Held while descriptors are made or closed, so that a child of a fork can close all that are there; but not over a
+ * fork, in which the program's handlers run. While one is under way nobody makes any, for a while: it may be waiting,
+ * in a handler, for a lock that the caller's program holds. (Of what is made beside a fork all the same a child keeps a
+ * copy.) */
+static struct {
+    tpool__lock_word lock;
+    unsigned forks;             /* that are under way */
+} tpool__descriptors;
+#define TPOOL__FORK_TAKES TPOOL_MS(200)
+
+static void tpool__descriptors_lock(void) {
+    int64_t deadline = tpool__deadline(TPOOL__FORK_TAKES);
+    for (;;) {
+        tpool__lock(&tpool__descriptors.lock);
+        if (tpool__descriptors.forks == 0 || tpool__clock() >= deadline) return;
+        tpool__unlock(&tpool__descriptors.lock);
+        tpool__u32 nothing = 0;
+        tpool__word_wait(&nothing, 0, 100000);
+    }
+}
+static void tpool__descriptors_unlock(void) { tpool__unlock(&tpool__descriptors.lock); }
+static void tpool__descriptors_fork(bool begins) {
+    tpool__lock(&tpool__descriptors.lock);
+    tpool__descriptors.forks = begins ? tpool__descriptors.forks + 1 : tpool__descriptors.forks - 1;
+    tpool__unlock(&tpool__descriptors.lock);
+}
+static void tpool__descriptors_forget(void) {
+    tpool__store_relaxed(&tpool__descriptors.lock, 0); /* relaxed: the child has one thread */
+    tpool__descriptors.forks = 0;
+}
+
 /* Where the library's descriptors begin, out of the way of the program's own, which take the lowest numbers that are
  * free. In the helpers and the workers above all that were open at create, since the program's code may go on to use
  * numbers that it believes to be its own (syslog's socket, a FILE), though they are closed there. */
@@ -10251,17 +10386,14 @@ static tpool__server *tpool__server_new(void) {
     return NULL;
 }
 /* A child of fork finds either these descriptors or none. */
-static void tpool__server_close(tpool__server *server) {
-    tpool__lock(&tpool__descriptors_lock);
-    tpool__close(&server->control);
-    tpool__close(&server->keeper);
-    tpool__unlock(&tpool__descriptors_lock);
-}
 static void tpool__server_free(tpool *pool) {
     tpool__server *server = pool->server;
-    tpool__server_close(server);
-    munmap((void *)server->life, sizeof *server->life);
+    tpool__descriptors_lock();
+    tpool__close(&server->control);
+    tpool__close(&server->keeper);
     pool->server = NULL;
+    tpool__descriptors_unlock();
+    munmap((void *)server->life, sizeof *server->life);
     TPOOL_FREE(server);
 }
 
@@ -10303,7 +10435,7 @@ static _Noreturn void tpool__keeper_moves(tpool__birth *birth, size_t stack) {
     _exit(1);
 }
 
-/* Forks the keeper, from a process that ends at once. Under tpool__process.lock, which the handlers of fork know. */
+/* Forks the keeper, from a process that ends at once. The pool is listed: a child of another fork finds what to close. */
 static tpool_status tpool__server_start(tpool *pool) {
     int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
     const tpool_config *config = &pool->config;
@@ -10314,10 +10446,12 @@ static tpool_status tpool__server_start(tpool *pool) {
     close(memory);
     tpool__server *server = tpool__server_new();
     if (!server) return TPOOL_NO_MEMORY;
-    pool->server = server;
+    tpool__descriptors_lock();
     bool made = tpool__socket_pair(control) && tpool__socket_pair(keeper);
     server->control = control[0];
     server->keeper = keeper[0];
+    pool->server = server;
+    tpool__descriptors_unlock();
 #if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_pidfd_open)
     /* ends with the program, whoever else may hold `control` */
     if (made) program = tpool__move_up((int)syscall(SYS_pidfd_open, getpid(), 0u));
@@ -10326,14 +10460,10 @@ static tpool_status tpool__server_start(tpool *pool) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's handlers shall not run there */
-    tpool__self()->forks_server = true;
-    pid_t first = made ? TPOOL__FORK() : -1;
-    tpool__self()->forks_server = false;
+    pid_t first = made ? TPOOL__FORK() : -1; /* whose child closes the program's ends (tpool__close_parents) */
     if (first == 0) {
         pid_t second = TPOOL__FORK();
         if (second == 0) {
-            close(control[0]);
-            close(keeper[0]);
             tpool__birth birth = { pool, control[1], keeper[1], program };
             tpool__keeper_moves(&birth, stack);
         }
@@ -10414,7 +10544,7 @@ static void tpool__child_detach(tpool__worker *worker) {
 
 /* Lets go of everything. If the process lives, the server kills it. */
 static void tpool__child_close(tpool__child *child) {
-    tpool__lock(&tpool__descriptors_lock);
+    tpool__descriptors_lock();
     tpool__lock(&child->lock);
     tpool__page *page = child->page;
     child->page = NULL;
@@ -10423,7 +10553,7 @@ static void tpool__child_close(tpool__child *child) {
     tpool__close(&child->status);
     tpool__close(&child->memory);
     tpool__unlock(&child->lock);
-    tpool__unlock(&tpool__descriptors_lock);
+    tpool__descriptors_unlock();
     tpool__window_shrink(&child->argument, 0);
     tpool__window_shrink(&child->result, 0);
     if (page) munmap(page, TPOOL__PAGE_SIZE);
@@ -10495,7 +10625,7 @@ static bool tpool__child_place(tpool__child *child, uint64_t size) {
 static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline) {
     tpool__child *child = worker->child;
     int requests[2] = { -1, -1 }, replies[2] = { -1, -1 }, status[2] = { -1, -1 }, error = 0;
-    tpool__lock(&tpool__descriptors_lock);
+    tpool__descriptors_lock();
     int memory = tpool__memory_create();
     bool made = memory >= 0 && tpool__pipe(requests) && tpool__pipe(replies) && tpool__socket_pair(status);
     if (!made) error = errno > 0 ? errno : EMFILE;
@@ -10525,7 +10655,7 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     tpool__close(&requests[0]);
     tpool__close(&replies[1]);
     tpool__close(&status[1]);
-    tpool__unlock(&tpool__descriptors_lock);
+    tpool__descriptors_unlock();
     tpool__notice notice = { 0, 0, 0 };
     if (!error) {
         tpool__heard heard = tpool__child_notice(child, &notice, deadline);
@@ -11267,6 +11397,8 @@ static void tpool__forget_here(void) { }
 static void tpool__ended_here(const tpool__thread *self) { (void)self; }
 static void tpool__close_parents(tpool *pools) { (void)pools; }
 static void tpool__answers_free(tpool__chunk *chunk) { (void)chunk; }
+static void tpool__descriptors_fork(bool begins) { (void)begins; }
+static void tpool__descriptors_forget(void) { }
 #endif
 
 /* ====================================================================================================================

@@ -931,6 +931,7 @@ static inline void schedule_trace(const char *what, const volatile void *address
     static inline type *name(void) { return &name##_storage[S->current]; }
 
 #define TPOOL_THREADS_POSIX
+#define TPOOL__BARE_ALLOCATOR
 #define TPOOL_MALLOC(size) schedule_malloc(size)
 #define TPOOL_FREE(pointer) schedule_free(pointer)
 #define TPOOL_ASSERT(x) CHECK(x)

@@ -214,6 +214,8 @@ static bool fault_strikes_wait(const fault_place *here, bool waits) {
 
 static atomic_int patience_ms = 10000;
 #define TPOOL__PATIENCE_MS patience_ms
+#define TPOOL__BARE_ALLOCATOR   /* else all allocations would be one place */
+#define TPOOL__NOT_AT_LOAD             /* nothing of it has run before main */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #undef pthread_create

@@ -5,8 +5,29 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+/* A thread that makes something new for the whole library waits here, if it is to, under the lock that guards it. */
+static gate half_way = GATE_CLOSED;
+static atomic_bool stops_half_way;
+static void be_half_way(void) {
+    if (atomic_exchange(&stops_half_way, false)) gate_pass(&half_way);
+}
+static bool key_is_slow;
+static size_t slow_size = SIZE_MAX;
+static void *slow_malloc(size_t size) {
+    if (size >= slow_size) be_half_way();
+    return malloc(size);
+}
+#if !defined(__STDC_NO_THREADS__)
+#include <threads.h>
+#endif
+#define tss_create(key, ended) (key_is_slow ? be_half_way() : (void)0, tss_create(key, ended))
+#define pthread_key_create(key, ended) (key_is_slow ? be_half_way() : (void)0, pthread_key_create(key, ended))
+#define TPOOL_MALLOC(size) slow_malloc(size)
+#define TPOOL_FREE(memory) free(memory)
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
+#undef tss_create
+#undef pthread_key_create
 
 /* ThreadSanitizer crashes in pthread_exit of a child's only thread. */
 #if defined(__SANITIZE_THREAD__)
@@ -116,6 +137,52 @@ static void *return_owned(void *arg) { return tpool_return_owned(arg, fork_in_fr
 static void *return_owned_twice(void *arg) { (void)return_owned(arg); return tpool_return("x", 1); }
 static void *raise_something(void *arg) { (void)arg; return tpool_raise(1, "something"); }
 static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); return NULL; }
+
+/* ---- Beside a thread that is half way through what others need */
+
+static void *use_futures(void *arg) {
+    tpool *own = NULL;
+    tpool_future *futures[300];
+    CHECK_STATUS(TPOOL_OK, tpool_create(&own, NULL));
+    for (int i = 0; i < 300; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(own, nothing, NULL, &futures[i]));
+    for (int i = 0; i < 300; i++) {
+        CHECK_STATUS(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
+        tpool_future_release(futures[i]);
+    }
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(own));
+    return arg;
+}
+/* In a process that has not used the library yet, whose child must not wait for what the parent's thread is at. */
+static void fork_half_way(bool in_allocation) {
+    fflush(NULL);
+    pid_t process = fork();
+    if (process == 0) {
+        pthread_t thread;
+        alarm(2 * LIMIT_SECONDS);
+        if (in_allocation) slow_size = sizeof(tpool__slab);
+        key_is_slow = !in_allocation;
+        atomic_store(&stops_half_way, true);
+        CHECK(pthread_create(&thread, NULL, use_futures, NULL) == 0);
+        CHECK_EVENTUALLY(gate_arrived(&half_way) == 1);
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(LIMIT_SECONDS);
+            use_futures(NULL);
+            _exit(0);
+        }
+        int ended;
+        CHECK(child > 0 && waitpid(child, &ended, 0) == child && WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+        gate_open(&half_way);
+        CHECK(pthread_join(thread, NULL) == 0);
+        _exit(0);
+    }
+    int ended;
+    assert_true(process > 0 && waitpid(process, &ended, 0) == process);
+    assert_true(WIFEXITED(ended));
+    assert_int_equal(0, WEXITSTATUS(ended));
+}
+static void beside_the_first_use_of_all(void **state) { (void)state; fork_half_way(false); }
+static void beside_the_making_of_blocks(void **state) { (void)state; fork_half_way(true); }
 
 /* ---- On a worker */
 
@@ -445,6 +512,8 @@ static void in_a_callback_of_what_a_submit_drops(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(beside_the_first_use_of_all), /* these two first: before there was any pool here */
+        cmocka_unit_test(beside_the_making_of_blocks),
 #if CHILD_MAY_END_THREADS
         cmocka_unit_test(in_a_task),
         cmocka_unit_test(in_arg_free),

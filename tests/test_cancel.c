@@ -1,0 +1,180 @@
+/* A thread that is to be cancelled calls in, and leaves as it came: no call is a cancellation point, none leaves a lock
+   held, and the thread ends where the program lets it. */
+#include "support.h"
+#ifndef _WIN32
+
+static void *add_one(void *arg) { return tpool_return(&(int){ *(int *)arg + 1 }, sizeof(int)); }
+static void *sleep_a_little(void *arg) { sleep_ms(5); return arg; }
+static void *same_item(void *item, void *context) { (void)context; return item; }
+static void count_range(size_t begin, size_t end, void *context) {
+    atomic_fetch_add((atomic_int *)context, (int)(end - begin));
+}
+static void count_end(tpool_future *future, void *context) { (void)future; atomic_fetch_add((atomic_int *)context, 1); }
+static tpool_status use_pool(tpool *pool, void *context) {
+    (void)context;
+    return end_of(submitted(pool, nothing, NULL));
+}
+static void *make_thing(void *context) { return context; }
+
+static tpool_future *one_more(tpool *pool, int *number) {
+    return submitted_task(pool, (tpool_task){ .fn = add_one, .arg = number, .arg_size = sizeof *number });
+}
+/* Every way to wait, such that the thread sleeps there. */
+static void wait_in_every_way(tpool *pool, tpool_fn slow) {
+    int items[8] = { 0 };
+    size_t done = 0;
+    void *result;
+    atomic_int ended = 0;
+    tpool_completions *completions;
+    tpool_map_iter *iter;
+    REQUIRE_STATUS(TPOOL_OK, end_of(one_more(pool, items)));
+    tpool_future *futures[2] = { submitted(pool, slow, NULL), submitted(pool, slow, NULL) };
+    REQUIRE_STATUS(TPOOL_OK, tpool_future_add_done_callback(futures[0], count_end, &ended));
+    REQUIRE_STATUS(TPOOL_OK, tpool_wait(futures, 2, TPOOL_FIRST_COMPLETED, LIMIT, &done));
+    REQUIRE_STATUS(TPOOL_OK, tpool_wait(futures, 2, TPOOL_ALL_COMPLETED, LIMIT, &done));
+    tpool_future_release(futures[0]);
+    tpool_future_release(futures[1]);
+    for (int i = 0; i < 2; i++) futures[i] = submitted(pool, slow, NULL);
+    REQUIRE_STATUS(TPOOL_OK, tpool_as_completed(futures, 2, &completions));
+    for (int i = 0; i < 2; i++) {
+        tpool_future *future;
+        REQUIRE_STATUS(TPOOL_OK, tpool_completions_next(completions, LIMIT, &future));
+    }
+    tpool_completions_destroy(completions);
+    for (int i = 0; i < 2; i++) tpool_future_release(futures[i]);
+    tpool_map_spec spec = { .fn = same_item, .items = items, .count = 8, .stride = sizeof *items,
+                            .item_size = sizeof *items };
+    REQUIRE_STATUS(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < 8; i++) REQUIRE_STATUS(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
+    tpool_map_close(iter);
+    tpool_future *late = submitted(pool, slow, NULL);
+    REQUIRE_STATUS(TPOOL_TIMEOUT, tpool_future_result(late, TPOOL_MS(1), NULL));
+    tpool_future_request_stop(late);
+    (void)tpool_future_cancel(late);
+    tpool_future_release(late);
+    tpool_task task = { .fn = slow };
+    REQUIRE_STATUS(TPOOL_OK, tpool_run_with_timeout(pool, &task, LIMIT, NULL));
+    REQUIRE_STATUS(TPOOL_OK, tpool_drain(pool, LIMIT));
+    REQUIRE(stats_of(pool).queued == 0);
+    REQUIRE(atomic_load(&ended) == 1);
+}
+
+static void use_a_pool(tpool_config config) {
+    atomic_int counted = 0;
+    config.max_workers = 2;
+    config.queue_capacity = 1;
+    tpool *pool = new_pool_as(config);
+    REQUIRE_STATUS(TPOOL_OK, tpool_warm_up(pool, 2));
+    wait_in_every_way(pool, sleep_a_little);
+    for (int i = 0; i < 5; i++) REQUIRE_STATUS(TPOOL_OK, tpool_submit(pool, sleep_a_little, NULL, NULL));   /* blocks */
+    REQUIRE_STATUS(TPOOL_OK, tpool_pause(pool));
+    REQUIRE_STATUS(TPOOL_OK, tpool_resume(pool));
+    REQUIRE_STATUS(TPOOL_OK, tpool_resize(pool, 1));
+    if (config.kind == TPOOL_PROCESSES) {
+        tpool_task task = { .fn = sleep_a_little };
+        REQUIRE_STATUS(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, TPOOL_MS(1), NULL));
+        REQUIRE_STATUS(TPOOL_OK, tpool_kill_workers(pool));
+    } else {
+        REQUIRE_STATUS(TPOOL_OK, tpool_for(pool, 0, 100, 1, count_range, &counted));
+        REQUIRE(atomic_load(&counted) == 100);
+    }
+    REQUIRE_STATUS(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING));
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
+}
+static void use_the_rest(void) {
+    tpool_manager *manager;
+    tpool_manager_stats stats;
+    tpool_resources *resources;
+    void *resource;
+    int thing = 0;
+    REQUIRE(tpool_cpu_count() > 0);
+    REQUIRE_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), sleep_a_little, NULL)));
+    REQUIRE_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), sleep_a_little, NULL)));
+    REQUIRE_STATUS(TPOOL_OK, tpool_with_pool(NULL, 1, TPOOL_THREADS, use_pool, NULL));
+    REQUIRE_STATUS(TPOOL_OK, tpool_manager_create(&manager, NULL));
+    REQUIRE_STATUS(TPOOL_OK, tpool_with_pool(manager, 1, TPOOL_PROCESSES, use_pool, NULL));
+    REQUIRE_STATUS(TPOOL_OK, tpool_manager_get_stats(manager, &stats));
+    REQUIRE_STATUS(TPOOL_OK, tpool_manager_clear(manager));
+    tpool_manager_destroy(manager);
+    REQUIRE_STATUS(TPOOL_OK, tpool_resources_create(&resources, 1, make_thing, NULL, &thing));
+    REQUIRE_STATUS(TPOOL_OK, tpool_resources_get(resources, LIMIT, &resource));
+    REQUIRE_STATUS(TPOOL_TIMEOUT, tpool_resources_get(resources, TPOOL_MS(1), &resource));
+    REQUIRE_STATUS(TPOOL_OK, tpool_resources_put(resources, &thing));
+    REQUIRE_STATUS(TPOOL_OK, tpool_resources_destroy(resources));
+    REQUIRE_STATUS(TPOOL_OK, tpool_manager_global_shutdown());
+}
+
+static atomic_bool came_through;
+static void *be_cancelled(void *use) {
+    atomic_store(&came_through, false);
+    pthread_cancel(pthread_self());
+    (*(void (**)(void))use)();
+    atomic_store(&came_through, true);
+    pthread_testcancel();
+    return NULL;
+}
+/* What it does, it does to the end; then the thread ends, and others go on. */
+static void cancelled(void (*use)(void)) {
+    pthread_t thread;
+    void *result = NULL;
+    assert_int_equal(0, pthread_create(&thread, NULL, be_cancelled, &use));
+    assert_int_equal(0, pthread_join(thread, &result));
+    assert_true(atomic_load(&came_through));
+    assert_true(result == PTHREAD_CANCELED);
+    use();
+}
+
+/* The sleeps are the program's: where it sleeps it may be cancelled, so a thread that is to be does not. */
+static void use_threads(void) { use_a_pool((tpool_config){ 0 }); }
+static void use_threads_with_stacks(void) {
+    use_a_pool((tpool_config){ .stack_size = 1 << 20, .max_tasks_per_worker = 2 });
+}
+static void use_processes(void) { use_a_pool((tpool_config){ .kind = TPOOL_PROCESSES }); }
+
+static void in_calls_about_pools_of_threads(void **state) { (void)state; cancelled(use_threads); }
+static void in_calls_about_pools_that_replace_their_threads(void **state) {
+    (void)state;
+    cancelled(use_threads_with_stacks);
+}
+static void in_calls_about_pools_of_processes(void **state) { (void)state; cancelled(use_processes); }
+static void in_calls_about_pools_of_all(void **state) { (void)state; cancelled(use_the_rest); }
+
+/* The program's function that a call runs in the caller's thread runs as that was: there it is cancelled. */
+static atomic_bool reached;
+static void *test_cancel(void *arg) { pthread_testcancel(); atomic_store(&reached, true); return arg; }
+static void *run_in_caller(void *pool) {
+    pthread_cancel(pthread_self());
+    (void)!tpool_submit((tpool *)pool, test_cancel, NULL, NULL);
+    atomic_store(&reached, true);
+    return NULL;
+}
+static void what_the_caller_runs_may_be_cancelled(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    pthread_t thread;
+    void *result = NULL;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
+                                              .on_full = TPOOL_FULL_CALLER_RUNS });
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, NULL));
+    AWAIT_ARRIVALS(&g, 1);
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    assert_int_equal(0, pthread_create(&thread, NULL, run_in_caller, pool));
+    assert_int_equal(0, pthread_join(thread, &result));
+    assert_true(result == PTHREAD_CANCELED);
+    assert_false(atomic_load(&reached));
+    gate_open(&g);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+int main(void) {
+    alarm(4 * LIMIT_SECONDS);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(in_calls_about_pools_of_threads),
+        cmocka_unit_test(in_calls_about_pools_that_replace_their_threads),
+        cmocka_unit_test(in_calls_about_pools_of_processes),
+        cmocka_unit_test(in_calls_about_pools_of_all),
+        cmocka_unit_test(what_the_caller_runs_may_be_cancelled),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#endif
