@@ -255,13 +255,12 @@ static void *chain_thread(void *arg) {
 }
 static void chain(rng *g) {
     static pthread_mutex_t one_chain = PTHREAD_MUTEX_INITIALIZER;
-    if (atomic_load(&refuse_memory) || pthread_mutex_trylock(&one_chain) != 0) return;
+    if (has(REFUSED_MEMORY) || has(REFUSED_THREADS) || pthread_mutex_trylock(&one_chain) != 0) return;
     bool frees = one_in(g, 2);
     tpool *pool = NULL;
     atomic_store(&links_done, 0);
     atomic_store(&links_freed, 0);
     begin("a chain", frees);
-    unsigned threads = atomic_exchange(&refuse_threads, 0);
     if (frees && tpool_create(&pool, &(tpool_config){ .max_workers = 1 }) != TPOOL_OK) fail("no pool for a chain");
     for (intptr_t i = LINKS - 1; i >= 0; i--) {
         tpool_status status = frees ? tpool_submit(pool, give_link, (void *)(i + 1), &links[i]) : tpool_future_create(&links[i]);
@@ -269,7 +268,6 @@ static void chain(rng *g) {
         if (!frees && tpool_future_add_done_callback(links[i], link_done, (void *)i) != TPOOL_OK) fail("a link without callback");
     }
     if (pool) tpool_destroy(pool);
-    atomic_store(&refuse_threads, threads);
     pthread_attr_t small;
     pthread_t thread;
     pthread_attr_init(&small);
@@ -301,7 +299,7 @@ static void *linger_thread(void *arg) {
 }
 static void gone(rng *g) {
     static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
-    if (atomic_load(&refuse_memory) || atomic_load(&refuse_threads) || pthread_mutex_trylock(&one) != 0) return;
+    if (has(REFUSED_MEMORY) || has(REFUSED_THREADS) || pthread_mutex_trylock(&one) != 0) return;
     tpool *pool = NULL;
     tpool_future *future = NULL;
     pthread_t thread;
@@ -364,7 +362,7 @@ static void burst(rng *g) {
     static atomic_int count;
     int at = atomic_fetch_add(&count, 1) % 64;
     burst_run *b = &bursts[at];
-    if (may_refuse() || atomic_load(&refuse_memory) || atomic_load(&refuse_threads)) return;
+    if (has(REFUSED_MEMORY) || has(REFUSED_THREADS)) return;
     *b = (burst_run){ .seed = draw64(g), .cancels = one_in(g, 2) };
     begin("a burst", at);
     tpool_config config = { .max_workers = 1 + (int)draw(g, 3), .measure = has(MEASURE) && !one_in(g, 4) };
