@@ -128,10 +128,16 @@
  *  scheduling policy, priority and niceness of the thread that called tpool_create, whichever thread starts them (those
  *  of the shared and managed pools: of the main thread), as far as the system allows an unprivileged process to take a
  *  niceness back; and begin with the default floating-point environment. With one worker, tasks of equal priority start
- *  in the order submitted, with more in about that order. A task may end its thread (thrd_exit, pthread_exit,
- *  ExitThread): it is TPOOL_BROKEN then, like those beneath it on the same stack, and the worker is replaced. What has
- *  to run for it (arg_free, callbacks, on_failure, the finalizer) runs as the thread ends; on Windows it may not wait
- *  there for a thread to end, as in any callback of FlsAlloc.
+ *  in the order submitted, with more in about that order.
+ *
+ *  The end of a thread. thrd_exit, pthread_exit and ExitThread may be called, or the thread cancel itself, wherever the
+ *  library calls the program, in workers and in the program's own threads: in a task, a forked job, a loop's body, a
+ *  map's item or source, a callback, arg_free, result_free, on_failure, an initializer or finalizer, whatever waits lie
+ *  between. What was under way on that stack ends: its tasks are TPOOL_BROKEN, so is a task that joins a job whose
+ *  thread has ended and a loop whose body has (and the task that loops); the rest of a callback's future's callbacks
+ *  run, an initializer has failed, and the worker is replaced, its finalizer run. A task whose jobs and helpers still
+ *  run on other stacks ends after them. All that runs as the thread ends; on Windows it may not wait there for a thread
+ *  to end, as in any callback of FlsAlloc.
  *
  *  Time. Relative limits in nanoseconds, int64_t, on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
  *
@@ -739,8 +745,9 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter);
  * are done; the caller takes part. grain: the fewest indices of a part, 0: chosen. From any thread.
  * TPOOL_OK (an empty range too). TPOOL_FAILED: a body raised; parts not yet started were skipped. In a task of its own
  * the error is that task's. TPOOL_INVALID: pool or body NULL, begin above end. TPOOL_SHUTDOWN, TPOOL_BROKEN: the pool
- * takes no work; nothing was run. TPOOL_UNSUPPORTED: a pool of processes. TPOOL_NO_MEMORY: nothing was run. A cycle of
- * waits is reported to the body whose wait closes it. */
+ * takes no work; nothing was run. TPOOL_BROKEN also: a body has ended its thread; parts not yet started were skipped.
+ * TPOOL_UNSUPPORTED: a pool of processes. TPOOL_NO_MEMORY: nothing was run. A cycle of waits is reported to the body
+ * whose wait closes it. */
 TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t grain,
                                  void (*body)(size_t begin, size_t end, void *context), void *context);
 
@@ -748,15 +755,14 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
 typedef struct tpool_job {
     tpool_fn fn;
     void *arg;
-    void *result;
     struct tpool_job *older, *newer;
-    void *worker, *context, *thief;
-    uintptr_t state, beneath, serial;
+    void *worker, *context;
 } tpool_job;
 
 /* fork offers fn(arg) to the pool's other workers, join gives its result, and runs it here if nobody has started it.
  * They allocate nothing, nest to any depth, and pair up like brackets on every path out of the block, on one thread.
  * Outside a worker fork defers to join, which runs the job. An error raised in the job belongs to the task that joins.
+ * A job that ends its thread elsewhere breaks that task, and join gives NULL.
  * NULL for job or fn: fork does nothing, join gives NULL. */
 TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg);
 TPOOL_API void *tpool_join(tpool_job *job);
@@ -1970,7 +1976,8 @@ static void tpool__thread_exit(void) {
 }
 
 /* What stands between them is followed by function(argument), also if the thread ends there. */
-#if defined(TPOOL__UNIX)
+#if defined(TPOOL__FINALLY_BEGIN) /* white-box: tests/schedule.h */
+#elif defined(TPOOL__UNIX)
 #define TPOOL__FINALLY_BEGIN(function, argument) pthread_cleanup_push(function, argument)
 #define TPOOL__FINALLY_END pthread_cleanup_pop(1);
 #else
@@ -2242,8 +2249,7 @@ struct tpool_future {
     tpool__word state;
     union {
         tpool_fn fn;            /* until it is claimed */
-        tpool_future *outer;    /* while it runs: the task beneath it on the same stack */
-        tpool_future *next;     /* while it is free, or about to be; in tpool__thread.ending */
+        tpool_future *next;     /* while it is free, or about to be */
         uintptr_t listed;       /* while it is in tpool__thread.listed: what comes after it */
     } u;
     void *value;                /* what fn gets; once done, its result */
@@ -2331,9 +2337,12 @@ typedef struct tpool__late_callback { /* added to a future that was done, many l
     void *context;
 } tpool__late_callback;
 
-/* What a thread is doing, innermost first; on its stack. */
+/* What a thread is doing, innermost first: one for each call of the program's code, and for each call of the library's
+ * own that is not to be left half done (TPOOL__IN_CALL). Never on its stack: a job's thief and a search for cycles read
+ * it, and where the thread ends, the frames are overwritten before its hook runs. What those frames would have done
+ * afterwards the hook does, by `left`, innermost first (tpool__leave_contexts). */
 typedef enum tpool__context_kind {
-    TPOOL__IN_TASK, TPOOL__IN_ITEM, TPOOL__IN_JOB, TPOOL__IN_CALLBACK, TPOOL__IN_SETUP
+    TPOOL__IN_TASK, TPOOL__IN_ITEM, TPOOL__IN_JOB, TPOOL__IN_CALLBACK, TPOOL__IN_SETUP, TPOOL__IN_CALL
 } tpool__context_kind;
 struct tpool__context {
     tpool__context_kind kind;
@@ -2343,19 +2352,27 @@ struct tpool__context {
     uintptr_t home;             /* of a callback on a future that was done: its pool's, which may be gone */
     tpool__context *outer;      /* beneath it on this stack */
     uintptr_t serial;           /* of a job: tells it from a later one at the same address */
-    tpool__context *origin;     /* on another stack: of a job, or of a part of a loop, whose task it belongs to */
+    tpool__context *origin;     /* another thread's: of a job, or of a part of a loop, whose task it belongs to */
+    void (*left)(void *of);     /* ends what is unfinished here if the thread ends, or NULL; of a task: see there */
+    void *of;
 };
+#define TPOOL__CONTEXTS 16u         /* as many a thread has for itself; deeper ones come in pieces */
+#define TPOOL__CONTEXTS_A_TASK 4    /* without so many at hand no task begins beneath another */
+typedef struct tpool__contexts {
+    struct tpool__contexts *before;
+    tpool__context *before_next, *before_first, *before_last;
+    tpool__context all[64];
+} tpool__contexts;
 
 #define TPOOL__BATCH 32u            /* free blocks pass between threads so many at once */
 
 /* What every thread has that ever calls in here. */
 typedef struct tpool__thread {
     tpool__context *context;
-    tpool_future *running;      /* blocks of the tasks on this stack, innermost first: all that is left if it ends */
+    tpool__context *context_next, *context_first, *context_last; /* the next to be used, and of what piece */
     tpool__worker *worker;
     tpool *caller_pool;         /* the pool whose task TPOOL_FULL_CALLER_RUNS runs here */
     uintptr_t listed, listed_last; /* the program's functions that are due here: see >>nested */
-    tpool_future *ending;       /* blocks of which one runs on this stack, innermost first; chained by u.next */
     unsigned callers, freeing, nested; /* how many of each lie on this stack: see their limits */
     bool waits;                 /* between tpool__block_begin and its end, where nothing of the program's runs */
     tpool_future *cache[2 * TPOOL__BATCH]; /* free blocks, the last freed last */
@@ -2368,6 +2385,9 @@ typedef struct tpool__thread {
     uintptr_t stack_floor;      /* no task is run in place beneath it; 0: not asked yet */
     tpool__record *blocked;     /* its wait, as others may see it; under tpool__cycles.lock */
     tpool_future plain;         /* stands for a task that has no block */
+    tpool__contexts *pieces, *spare_piece; /* of contexts: the innermost in use, and one kept */
+    tpool__context unlisted;    /* for a call where memory ran out: nobody reads it */
+    tpool__context contexts[TPOOL__CONTEXTS];
 } tpool__thread;
 
 TPOOL__PER_THREAD(tpool__thread, tpool__self)
@@ -2448,8 +2468,8 @@ typedef struct tpool__entry {
     void *arg;
     uintptr_t stamp;            /* when it was submitted, or 0 (>>measure) */
     tpool_future *block;        /* ... or one with a block, claimed ... */
-    tpool_job *job;             /* ... or a forked job */
-    tpool__worker *victim;      /* whose job it is */
+    struct tpool__stolen *job;  /* ... or a forked job's function and argument, with its place among the stolen ... */
+    tpool__worker *victim;      /* ... of its owner */
     uint32_t stops;
 } tpool__entry;
 
@@ -2502,6 +2522,32 @@ typedef struct tpool__waiter {
     bool until_ended;           /* in `drainers`: that a worker has no task left is no news yet, its end is */
 } tpool__waiter;
 
+/* A public job. Nobody but its owner touches the tpool_job, which lies on a stack that its thread may leave. */
+typedef struct tpool__offer {
+    const tpool_job *job;       /* which it is; NULL: none */
+    tpool_fn fn;
+    void *arg;
+    tpool__context *context;    /* in which it was forked */
+    uintptr_t serial;           /* that one's */
+} tpool__offer;
+
+/* A stolen job, in a block, from the theft to its join. */
+typedef enum tpool__job_state { TPOOL__JOB_STOLEN, TPOOL__JOB_DONE, TPOOL__JOB_BROKEN } tpool__job_state;
+typedef struct tpool__stolen {
+    struct tpool__stolen *next; /* stolen before it */
+    tpool__context *origin;     /* in which it was forked */
+    union {
+        tpool__worker *victim;  /* whose job it is */
+        void *result;           /* once it is done */
+    } u;
+    tpool__job_state state;
+    tpool__waiter *waiter;      /* its owner, blocked in the join */
+    tpool__worker *thief;       /* who runs it ... */
+    const tpool__context *beneath; /* ... in which context ... */
+    uintptr_t serial;           /* ... of which number */
+} tpool__stolen;
+_Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits into a block");
+
 enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUNT, TPOOL__OWN_COUNTS };
 
 struct tpool__worker {
@@ -2522,13 +2568,15 @@ struct tpool__worker {
     uint32_t in_vain;           /* see >>spin: for work */
     size_t batch;               /* how many tasks it would fetch at once, and when it last did */
     int64_t fetched_at;
+    bool set_up;                /* its initializer has succeeded, its finalizer is still to run; the owner's */
     tpool_job *newest_job, *oldest_private_job; /* the owner's: forked and not joined */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
     tpool__measures *measures;  /* likewise; NULL without config.measure */
     int64_t ended_at;           /* when the last task did, if nothing has come since; the owner's */
     alignas(TPOOL__CACHE_LINE) tpool__latch_word jobs_lock;
-    tpool__word public_jobs;    /* written under jobs_lock, read as a hint */
-    tpool_job *oldest_public_job, *newest_public_job;
+    tpool__word public_jobs;    /* 1: there is an offer; written under jobs_lock, read as a hint */
+    tpool__offer offer;
+    tpool__stolen *stolen;      /* jobs of this worker that others took, last taken first: in the order of the joins */
     tpool__parker parker;
     /* under pool->lock: */
     bool asleep, timed, listed;
@@ -2659,9 +2707,55 @@ static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter);
 static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter);
 static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter);
 
+/* The next piece of contexts. False: there is no memory for it. */
+static TPOOL__NOINLINE bool tpool__contexts_more(tpool__thread *self, bool use) {
+    if (!self->context_last) {
+        self->context_first = self->context_next = self->contexts;
+        self->context_last = self->contexts + TPOOL__CONTEXTS;
+        return true;
+    }
+    tpool__contexts *piece = self->spare_piece;
+    if (!piece) piece = (tpool__contexts *)TPOOL_MALLOC(sizeof *piece);
+    self->spare_piece = use ? NULL : piece;
+    if (!piece || !use) return piece != NULL;
+    piece->before = self->pieces;
+    piece->before_next = self->context_next;
+    piece->before_first = self->context_first;
+    piece->before_last = self->context_last;
+    self->pieces = piece;
+    self->context_first = self->context_next = piece->all;
+    self->context_last = piece->all + sizeof piece->all / sizeof *piece->all;
+    return true;
+}
+/* The first context of a piece was popped. One piece is kept, until the thread is back where it began. */
+static TPOOL__NOINLINE void tpool__contexts_fewer(tpool__thread *self) {
+    tpool__contexts *piece = self->pieces, *spare = self->spare_piece;
+    if (piece) {
+        self->pieces = piece->before;
+        self->context_next = piece->before_next;
+        self->context_first = piece->before_first;
+        self->context_last = piece->before_last;
+        self->spare_piece = piece;
+    } else {
+        self->spare_piece = NULL;
+    }
+    if (spare) TPOOL_FREE(spare);
+}
+/* Whether a task may begin here: there are contexts for it, and for what the library calls for it. */
+static inline bool tpool__contexts_ready(tpool__thread *self) {
+    return TPOOL__LIKELY(self->context_last - self->context_next >= TPOOL__CONTEXTS_A_TASK) ||
+           tpool__contexts_more(self, false);
+}
+
 /* Before a function of the program's. */
-static void tpool__context_push(tpool__thread *self, tpool__context *context, tpool__context_kind kind, tpool *pool) {
+static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
     TPOOL_ASSERT(!self->waits);
+    tpool__context *context = self->context_next;
+    if (!TPOOL__LIKELY(context != self->context_last)) {
+        if (!tpool__contexts_more(self, true)) return &self->unlisted;
+        context = self->context_next;
+    }
+    self->context_next = context + 1;
     context->kind = kind;
     context->stops = 0;
     context->task = NULL;
@@ -2670,22 +2764,59 @@ static void tpool__context_push(tpool__thread *self, tpool__context *context, tp
     context->outer = self->context;
     context->serial = 0;
     context->origin = NULL;
+    context->left = NULL;
     self->context = context;
+    return context;
+}
+static inline void tpool__context_drop(tpool__thread *self, tpool__context *context) {
+    self->context = context->outer;
+    self->context_next = context;
+    if (!TPOOL__LIKELY(context != self->context_first) && (self->pieces || self->spare_piece))
+        tpool__contexts_fewer(self);
+}
+static TPOOL__NOINLINE bool tpool__context_lost(tpool__thread *self, const tpool__context *context) {
+    if (context == &self->unlisted) return self->context != NULL; /* there were many, but in a child */
+    if (self->serves && !context->outer) tpool__thread_exit();
+    return false;
 }
 /* After a function of the program's. False: it forked, and this is the child, where no lock of the parent's pools may
  * be asked for, since a thread that is not here may hold it. A worker's thread, with nothing of the program's beneath
  * it to return to, ends then; else the caller must come back to the program by the shortest way. */
 static inline bool tpool__context_pop(tpool__thread *self, tpool__context *context) {
-    bool here = TPOOL__LIKELY(self->context == context);
-    if (here) self->context = context->outer;
-    else if (self->serves && !context->outer) tpool__thread_exit();
-    return here;
+    if (!TPOOL__LIKELY(self->context == context)) return tpool__context_lost(self, context);
+    tpool__context_drop(self, context);
+    return true;
+}
+
+static bool tpool__arm(tpool__thread *self);
+
+/* What is to be done if the thread ends in this context. It needs no more than `of`, which is on no stack. */
+static void tpool__context_guard(tpool__thread *self, tpool__context *context, void (*left)(void *of), void *of) {
+    if (left) (void)tpool__arm(self); /* refused: no memory for a thread's key; what is left then stays as it is */
+    context->left = left;
+    context->of = of;
+}
+/* A call of the library's own, in which the program's code is still that of the task beneath. */
+static tpool__context *tpool__call_push(tpool__thread *self, void (*left)(void *of), void *of) {
+    const tpool__context *beneath = self->context;
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALL, beneath ? beneath->pool : NULL);
+    context->task = beneath ? beneath->task : NULL;
+    tpool__context_guard(self, context, left, of);
+    return context;
+}
+
+/* In a task or a callback, or the like. */
+static bool tpool__runs_program(const tpool__context *context) {
+    while (context && context->kind == TPOOL__IN_CALL) context = context->outer;
+    return context != NULL;
 }
 
 /* An initializer or finalizer runs between them. */
-static void tpool__setup_push(tpool__thread *self, tpool__context *context, tpool *pool) {
+static tpool__context *tpool__setup_push(tpool__thread *self, tpool *pool, void (*left)(void *of), void *of) {
     tpool__add_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
-    tpool__context_push(self, context, TPOOL__IN_SETUP, pool);
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, pool);
+    tpool__context_guard(self, context, left, of);
+    return context;
 }
 static bool tpool__setup_pop(tpool__thread *self, tpool__context *context) {
     if (!tpool__context_pop(self, context)) return false;
@@ -3035,8 +3166,8 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *  Nothing of the program's runs where the library holds a lock, or a claimed task that has not ended, or blocks: what
  *  comes up there is listed too, and runs a little later.
  *
- *  A thread that ends (thrd_exit) in one of these functions leaves the list, and in `ending` the blocks of which it was
- *  just running something, innermost first, each ready to go on with; its exit hook runs them all (tpool__run_left).
+ *  A thread that ends (thrd_exit) in one of these functions leaves the list, and a context that tells how to go on with
+ *  the block of which it was just running something; its exit hook does all that (tpool__thread_left).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__MOST_FREEING 8u
 #define TPOOL__MOST_NESTED 16u  /* runs of the list in waits of what it runs; deeper a wait first waits, ... */
@@ -3056,13 +3187,20 @@ static void tpool__list(tpool__thread *self, uintptr_t item) {
 static void tpool__settle(tpool_future *block);
 static void tpool__back_to_work(tpool__thread *self);
 static void tpool__end_claimed(tpool__thread *self, tpool_future *block);
-static void tpool__set_abandoned(tpool_future *task);
 
+/* One of its callbacks has ended the thread: the others come first in the list. */
+static void tpool__callbacks_left(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *future = (tpool_future *)of;
+    future->u.listed = self->listed;
+    if (!self->listed) self->listed_last = (uintptr_t)future;
+    self->listed = (uintptr_t)future;
+}
 /* In the order added. */
 static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, tpool_future *future) {
-    future->u.next = self->ending;
-    self->ending = future;
     context->pool = tpool__pool_of(future);
+    context->left = tpool__callbacks_left;
+    context->of = future;
     while (future->watches) {
         tpool__callback callback = *(tpool__callback *)(void *)future->watches;
         TPOOL_FREE((void *)future->watches); /* before, since it may not come back: it may call exit */
@@ -3070,7 +3208,7 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
         callback.fn(future, callback.context);
         if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child */
     }
-    self->ending = future->u.next;
+    context->left = NULL;
     context->pool = NULL;
     tpool__settle(future);
     tpool_future_release(future);
@@ -3083,13 +3221,18 @@ static void tpool__run_payload_free(tpool__thread *self, tpool__context *context
     payload_free(payload);
 }
 
+static void tpool__release_left(void *of) { tpool_future_release((tpool_future *)of); }
+
 /* The future's pool may be gone, so all that is known of that is its `home`. */
 static void tpool__run_late_callback(tpool__thread *self, tpool__context *context, tpool__late_callback *late) {
     tpool__late_callback callback = *late;
     TPOOL_FREE(late); /* before, since it may not come back */
     context->home = callback.future->home;
+    context->left = tpool__release_left;
+    context->of = callback.future;
     callback.fn(callback.future, callback.context);
     if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child */
+    context->left = NULL;
     context->home = 0;
     tpool_future_release(callback.future);
 }
@@ -3097,21 +3240,21 @@ static void tpool__run_late_callback(tpool__thread *self, tpool__context *contex
 /* Runs down the list. Its own context makes sure that what these functions end is listed. False: one of them forked,
  * and this is the child. */
 static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
-    tpool__context context;
     if (!self->listed) return true;
     (void)tpool__arm(self); /* refused: then a function that ends the thread here takes the rest with it */
     tpool__back_to_work(self);
-    tpool__context_push(self, &context, TPOOL__IN_CALLBACK, NULL);
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
+    if (context == &self->unlisted) return true; /* no memory, and deep within others: these run it */
     self->nested++;
-    while (self->context == &context && self->listed) {
+    while (self->context == context && self->listed) {
         uintptr_t item = self->listed;
         self->listed = *tpool__listed_after(item);
-        if (item & 1) tpool__run_payload_free(self, &context, (tpool__outcome *)(item - 1));
-        else if (item & 2) tpool__run_late_callback(self, &context, (tpool__late_callback *)(item - 2));
-        else if (tpool__is_done((tpool_future *)item)) tpool__run_callbacks(self, &context, (tpool_future *)item);
+        if (item & 1) tpool__run_payload_free(self, context, (tpool__outcome *)(item - 1));
+        else if (item & 2) tpool__run_late_callback(self, context, (tpool__late_callback *)(item - 2));
+        else if (tpool__is_done((tpool_future *)item)) tpool__run_callbacks(self, context, (tpool_future *)item);
         else tpool__end_claimed(self, (tpool_future *)item);
     }
-    if (!tpool__context_pop(self, &context)) return false;
+    if (!tpool__context_pop(self, context)) return false;
     self->nested--;
     return true;
 }
@@ -3119,33 +3262,13 @@ static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
 /* Called for an end, and in no task above that: who called it runs the list. A loop's body belongs to who loops. */
 static inline bool tpool__is_held(const tpool__thread *self) {
     const tpool__context *context = self->context;
-    while (context && context->kind == TPOOL__IN_ITEM) context = context->outer;
+    while (context && (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_CALL)) context = context->outer;
     return context && context->kind == TPOOL__IN_CALLBACK;
 }
 static void tpool__run_unless_held(tpool__thread *self) {
     if (self->listed && !tpool__is_held(self)) (void)tpool__run_listed(self);
 }
 
-/* What is left of a thread that ends, whose stack is gone: what it was just running first, then the list. */
-static void tpool__run_left(tpool__thread *self) {
-    self->callers = self->freeing = self->nested = 0;
-    self->waits = false;
-    while (self->ending) {
-        tpool_future *outermost = self->ending, **at = &self->ending;
-        while (outermost->u.next) {
-            at = &outermost->u.next;
-            outermost = outermost->u.next;
-        }
-        *at = NULL;
-        /* relaxed: this thread has claimed it. It has run, and ended its thread in its arg_free. */
-        if ((tpool__load_relaxed(&outermost->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING)
-            tpool__set_abandoned(outermost);
-        outermost->u.listed = self->listed;
-        if (!self->listed) self->listed_last = (uintptr_t)outermost;
-        self->listed = (uintptr_t)outermost;
-    }
-    tpool__run_unless_held(self);
-}
 
 /* A wait that has something of the program's to run before its end comes in pieces: while a piece blocks, the waiter
  * stands in lists of others', and nothing of the program's runs; between them it stands nowhere. */
@@ -3653,7 +3776,7 @@ static inline bool tpool__runs_here(const tpool__thread *self, const tpool *pool
     return self->worker && self->worker->pool == pool;
 }
 static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *watch) {
-    watch->outermost = !self->context;
+    watch->outermost = !tpool__runs_program(self->context);
     watch->began = 0;
     if (watch->outermost && tpool__runs_here(self, pool)) {
         watch->began = self->worker->ended_at;
@@ -4045,6 +4168,8 @@ static void tpool__poke_if_draining(tpool *pool, bool ended) {
     tpool__unlatch(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
+static void tpool__visitor_leaves(tpool *pool);
+static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); }
 /* The last touch of the pool by a thread that counted itself among its visitors. */
 static void tpool__visitor_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* forked there: this is the child */
@@ -4108,10 +4233,12 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool__latch(&pool->inject.lock);
     pool->visitors++;
     tpool__unlatch(&pool->inject.lock);
+    tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
     do {
         if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
         status = tpool__await_room_until(pool, entry, pieces.until);
     } while (tpool__has_more_pieces(self, &pieces, status));
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
     tpool__visitor_leaves(pool);
     return status;
 }
@@ -4132,6 +4259,12 @@ static inline bool tpool__may_run_for_caller(tpool__thread *self) {
 
 static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t stops);
 static void tpool__end_unstarted(tpool_future *block, tpool__reason reason);
+
+/* The submitter's reference goes if its thread ends before it has got it. The block is not shared yet. */
+static tpool__context *tpool__submit_push(tpool__thread *self, tpool_future *block) {
+    bool wanted = tpool__load_relaxed(&block->state) >= 2 * TPOOL__REFERENCE; /* relaxed: as above */
+    return tpool__call_push(self, wanted ? tpool__release_left : NULL, block);
+}
 
 /* Runs the task in the submitting thread. False: the pool is paused, so that nothing may start. */
 static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
@@ -4169,9 +4302,10 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     /* relaxed: not shared yet. Popped, so to speak, and not settled: its end takes it from the strays. */
     tpool__add_relaxed(&entry->block->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
     tpool *outer = self->caller_pool;
+    tpool__context *call = tpool__submit_push(self, entry->block);
     self->caller_pool = pool;
     self->callers++;
-    if (tpool__run_block(self, entry->block, attention >> TPOOL__STOPS_SHIFT)) {
+    if (tpool__run_block(self, entry->block, attention >> TPOOL__STOPS_SHIFT) && tpool__context_pop(self, call)) {
         self->caller_pool = outer;
         self->callers--;
     }
@@ -4181,8 +4315,10 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
 /* Ends the task that has waited longest, and takes its place, in one step. It claims no other one meanwhile: what the
  * first one's end runs of the program's may wait for that. What went past the capacity is over it for a while. */
 static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
+    tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
+    tpool__context *call = tpool__submit_push(self, entry->block);
     tpool__latch(&pool->inject.lock);
     uint32_t attention = tpool__attention(pool);
     status = tpool__refusal(pool, attention);
@@ -4201,7 +4337,8 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
-    else if (unreferenced) tpool__run_unless_held(tpool__self());
+    else if (unreferenced) tpool__run_unless_held(self);
+    (void)tpool__context_pop(self, call); /* the caller does no more in a child */
     return status;
 }
 
@@ -4214,7 +4351,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         return TPOOL_FULL;
     case TPOOL_FULL_CALLER_RUNS:
         /* too deep, or in a process: wait like a blocking one */
-        if (pool->server || !tpool__may_run_for_caller(self)) break;
+        if (pool->server || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
         if (tpool__caller_runs(pool, entry, &status)) return status;
         break;
     case TPOOL_FULL_DROP_OLDEST:
@@ -4416,7 +4553,7 @@ static tpool_status tpool__start_worker(tpool *pool) {
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     worker->tasks_done = 0;
     worker->searching = true;
-    worker->retired = worker->in_setup = false;
+    worker->retired = worker->in_setup = worker->set_up = false;
     worker->asleep = worker->timed = false;
     tpool__store_relaxed(&worker->parker, 0); /* relaxed: its thread does not exist yet */
     tpool__active_add(pool, 1); /* before it can add any work: P13 */
@@ -4506,7 +4643,7 @@ static bool tpool__work_visible(tpool *pool) {
         tpool__unlatch(&w->lane.lock);
         if (visible) break;
         tpool__latch(&w->jobs_lock);
-        visible = w->oldest_public_job != NULL;
+        visible = tpool__load_relaxed(&w->public_jobs) > 0; /* relaxed: under the latch */
         tpool__unlatch(&w->jobs_lock);
     }
     return visible;
@@ -4966,6 +5103,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool__lock(&pool->lock);
     pool->starting -= worker->in_setup;
     worker->in_setup = false;
+    worker->retired = true;
     if (worker->searching) (void)tpool__leave_search(worker);
     tpool__store_relaxed(&pool->live, tpool__load_relaxed(&pool->live) - 1); /* relaxed: under its lock */
     tpool__active_add(pool, -1);
@@ -5035,7 +5173,11 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
  * that ends, so that a pool that shrinks keeps but one thread's stack; or who waits for the end of a pool that is shut
  * down, since each join may be a sleep. Nor does the thread's exit hook (in_hook) join: while one runs, the system may
  * let no other thread end. */
-static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool finalize, bool in_hook) {
+static void tpool__setup_left(void *of) {
+    (void)of;
+    tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
+}
+static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool in_hook) {
     tpool *pool = worker->pool;
     worker->retired = true;
     tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
@@ -5043,11 +5185,11 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     int cancel = tpool__cancel_off();
     tpool__child_stop(worker);
     tpool__cancel_back(cancel);
-    if (finalize && pool->config.finalizer && !pool->server) {
-        tpool__context context;
-        tpool__setup_push(self, &context, pool);
+    if (worker->set_up && pool->config.finalizer && !pool->server) {
+        worker->set_up = false; /* once, also if it ends the thread */
+        tpool__context *context = tpool__setup_push(self, pool, tpool__setup_left, NULL);
         pool->config.finalizer(pool->config.context);
-        if (!tpool__setup_pop(self, &context)) return;
+        if (!tpool__setup_pop(self, context)) return;
     }
     self->worker = NULL;
     self->stack_floor = 0;
@@ -5093,17 +5235,14 @@ static void tpool__end_setup(tpool__worker *worker) {
     tpool__unlock(&pool->lock);
 }
 
-static void tpool__worker_main(void *argument) {
-    tpool__worker *worker = (tpool__worker *)argument;
+/* An initializer that ends its thread has failed. */
+static void tpool__initializer_left(void *of) {
+    tpool__setup_left(NULL);
+    tpool__break(((tpool__worker *)of)->pool);
+}
+
+static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
-    tpool__thread *self = tpool__self();
-    tpool__thread_begin(pool->scheduling);
-    tpool__thread_name(pool->name, worker->index);
-    tpool__thread_join(&worker->left); /* if one has ended here, it has long left its tasks */
-    self->worker = worker;
-    self->serves = true;
-    self->stack_top = tpool__stack_here();
-    self->stack_floor = 0;
     bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     bool ready = !refused, lost = false;
     if (ready && pool->server) { /* its initializer runs in its process */
@@ -5115,13 +5254,13 @@ static void tpool__worker_main(void *argument) {
         lost = status == TPOOL_NO_THREAD;
         ready = status == TPOOL_OK;
     } else if (ready && pool->config.initializer) {
-        tpool__context context;
         tpool__begin_setup(worker);
-        tpool__setup_push(self, &context, pool);
+        tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
         ready = pool->config.initializer(pool->config.context);
-        if (!tpool__setup_pop(self, &context)) return;
+        if (!tpool__setup_pop(self, context)) return;
         tpool__end_setup(worker);
     }
+    worker->set_up = ready;
     if (ready) {
         tpool__run_worker(self, worker);
     } else if (refused || lost) {
@@ -5133,10 +5272,27 @@ static void tpool__worker_main(void *argument) {
         (void)tpool__retire(pool); /* nothing waits in a broken pool */
         tpool__unlock(&pool->lock);
     }
-    bool finalize = ready;
     tpool__lock(&pool->lock); /* wait for the one who started this thread to have stored its handle */
     tpool__unlock(&pool->lock);
-    tpool__worker_ended(self, worker, finalize, false);
+    tpool__worker_ended(self, worker, false);
+}
+
+static void tpool__thread_left(void *thread);
+
+static void tpool__worker_main(void *argument) {
+    tpool__worker *worker = (tpool__worker *)argument;
+    tpool__thread *self = tpool__self();
+    tpool__thread_begin(worker->pool->scheduling);
+    tpool__thread_name(worker->pool->name, worker->index);
+    tpool__thread_join(&worker->left); /* if one has ended here, it has long left its tasks */
+    self->worker = worker;
+    self->serves = true;
+    self->stack_top = tpool__stack_here();
+    self->stack_floor = 0;
+    /* before the destructors of the program's thread-local variables, which may call in here */
+    TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
+    tpool__worker_life(self, worker);
+    TPOOL__FINALLY_END
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -5182,6 +5338,10 @@ static tpool__outcome *tpool__outcome_load(tpool_future *task) {
 }
 static tpool__outcome *tpool__outcome_take(tpool_future *task) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, 0)); /* P9 */
+}
+/* Part of the task's work was left undone: that counts more than what it has raised. Gives what it had. */
+static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome *error) {
+    return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
 
@@ -5274,7 +5434,10 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
 
 TPOOL_API bool tpool_stop_requested(void) {
     const tpool__context *context = tpool__self()->context;
-    while (context && context->kind == TPOOL__IN_ITEM) context = context->origin ? context->origin : context->outer;
+    /* jobs and parts of a loop ask for the task that they belong to, items for their chunk's */
+    while (context && (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB ||
+                       context->kind == TPOOL__IN_CALL))
+        context = context->origin ? context->origin : context->outer;
     if (!context || !context->task) return false;
     const tpool_future *task = context->task;
     if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
@@ -5295,55 +5458,50 @@ static void tpool__count(tpool *pool, int which) {
     else tpool__add_release(&pool->own_counts[which], 1); /* P10 */
 }
 
-/* The block stands in self->ending meanwhile, and no longer has the arg_free: if that ends the thread, the exit hook
- * finds a block whose end only needs to be published. False, here and below: it forked, and this is the child
- * (tpool__context_pop). */
-static bool tpool__arg_done(tpool__thread *self, tpool_future *block) {
+static void tpool__abandon(void *of);
+static void tpool__end_abandoned(void *of);
+static void tpool__publish_left(void *of);
+
+/* The block no longer has the arg_free: if that ends the thread, `left` goes on with it. False, here and below: it
+ * forked, and this is the child (tpool__context_pop). */
+static bool tpool__arg_done(tpool__thread *self, tpool_future *block, void (*left)(void *of)) {
     void (*arg_free)(void *arg) = block->extra ? block->extra->arg_free : NULL;
     if (TPOOL__LIKELY(!arg_free)) return true;
-    tpool__context context;
     block->extra->arg_free = NULL;
-    block->u.next = self->ending;
-    self->ending = block;
     self->freeing++;
-    tpool__context_push(self, &context, TPOOL__IN_CALLBACK, tpool__pool_of(block));
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, tpool__pool_of(block));
+    tpool__context_guard(self, context, left, block);
     arg_free(block->value);
-    if (!tpool__context_pop(self, &context)) return false;
+    if (!tpool__context_pop(self, context)) return false;
     self->freeing--;
-    self->ending = block->u.next;
     return true;
 }
 
-static bool tpool__report_failure(tpool__thread *self, tpool *pool, const tpool_error *error) {
-    tpool__context context;
-    tpool__context_push(self, &context, TPOOL__IN_CALLBACK, pool);
+static bool tpool__report(tpool *pool, const tpool_error *error, void (*left)(void *of), void *of) {
+    tpool__thread *self = tpool__self();
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, pool);
+    tpool__context_guard(self, context, left, of);
     pool->config.on_failure(error, pool->config.context);
-    return tpool__context_pop(self, &context);
+    return tpool__context_pop(self, context);
+}
+/* The task has been counted, and is not published yet. */
+static bool tpool__report_failure(tpool_future *task) {
+    return tpool__report(tpool__pool_of(task), &tpool__outcome_load(task)->error, tpool__publish_left, task);
 }
 
 static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, uint32_t stops, void **result) {
-    tpool__context context;
-    context.kind = TPOOL__IN_TASK;
-    context.stops = stops;
-    context.task = task;
-    context.pool = tpool__pool_of(task);
-    context.home = 0;
-    context.outer = self->context;
-    context.serial = 0;
-    context.origin = NULL;
-    self->context = &context;
-    task->u.outer = self->running;
-    self->running = task;
-    if (!TPOOL__LIKELY(!context.pool->server) && !tpool__runs_in_proxy(fn)) {
+    tpool *pool = tpool__pool_of(task);
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_TASK, pool);
+    context->stops = stops;
+    context->task = task;
+    if (!TPOOL__LIKELY(!pool->server) && !tpool__runs_in_proxy(fn)) {
         int cancel = tpool__cancel_off();
         *result = tpool__run_in_child(self, task, fn);
         tpool__cancel_back(cancel);
     } else {
         *result = fn(task->value);
     }
-    if (!tpool__context_pop(self, &context)) return false;
-    self->running = task->u.outer;
-    return true;
+    return tpool__context_pop(self, context);
 }
 
 /* A worker that has nothing else to do counts as searching before anyone can learn that its task is done, so that who
@@ -5371,7 +5529,7 @@ static void tpool__run_plain(tpool__thread *self, const tpool__entry *entry) {
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (TPOOL__LIKELY(!outcome)) return;
-    if (failed && pool->config.on_failure && !tpool__report_failure(self, pool, &outcome->error)) return;
+    if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
     (void)tpool__outcome_list(outcome);
     tpool__run_unless_held(self);
 }
@@ -5394,7 +5552,7 @@ static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(block), has_extra = block->extra != NULL;
     if (!TPOOL__LIKELY(!has_extra)) {
-        if (!tpool__arg_done(self, block)) return false;
+        if (!tpool__arg_done(self, block, tpool__abandon)) return false;
         tpool__large_give(block->extra);
     }
     block->value = failed ? NULL : result;
@@ -5427,20 +5585,34 @@ static void tpool__back_to_work(tpool__thread *self) {
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
+static inline void tpool__publish_end(tpool_future *future, tpool_status status);
+
 /* Publishes the end of a task that the caller has claimed, tells everybody, and gives up the claimer's reference. After
  * the first exchange that succeeds the future may be gone, unless the claimer's reference is still held. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
-    uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
-    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
+    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
     tpool *pool = tpool__pool_of(future);
     bool reported = false;
     if (status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure &&
         state - ((state & (TPOOL__POPPED | TPOOL__SETTLED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
         tpool__back_to_work(tpool__self());
-        if (!tpool__report_failure(tpool__self(), pool, &tpool__outcome_load(future)->error)) return;
-        state = tpool__load_relaxed(&future->state);
+        if (!tpool__report_failure(future)) return;
         reported = true;
     }
+    tpool__publish_end(future, status);
+    if (!TPOOL__LIKELY(!reported)) tpool__run_unless_held(tpool__self()); /* what it has ended */
+}
+/* Its on_failure has ended the thread. */
+static void tpool__publish_left(void *of) {
+    tpool_future *task = (tpool_future *)of;
+    if (tpool__is_foreign(tpool__pool_of(task))) return;
+    if (task == &tpool__self()->plain) tpool__outcome_free(tpool__outcome_take(task));
+    else tpool__publish_end(task, tpool__outcome_load(task)->error.status);
+}
+/* After on_failure, if that was to learn of it. */
+static inline void tpool__publish_end(tpool_future *future, tpool_status status) {
+    uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
+    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
     unsigned tries = 0;
     for (;;) {
         if (TPOOL__LIKELY(!(state & TPOOL__WATCHED) && (state & TPOOL__SETTLED))) {
@@ -5451,7 +5623,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
                 state = tpool__load_relaxed(&future->state);
             } else if (tpool__cas_acq_rel(&future->state, &state, next)) {
                 bool listed = next < TPOOL__REFERENCE && tpool__block_dispose(future);
-                if (!TPOOL__LIKELY(!listed && !reported)) tpool__run_unless_held(tpool__self());
+                if (!TPOOL__LIKELY(!listed)) tpool__run_unless_held(tpool__self());
                 return;
             }
         } else if (state & TPOOL__LOCKED) {
@@ -5495,7 +5667,6 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     tpool__settle(future);
     tpool_future_release(future);
     tpool__unpark_end(asleep); /* in the end, so that who is woken finds nobody busy with the future */
-    if (!TPOOL__LIKELY(!reported)) tpool__run_unless_held(tpool__self());
 }
 
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
@@ -5508,7 +5679,7 @@ static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
 
 /* A task that will never run ends: it has its error, and the claimer's reference. */
 static void tpool__end_claimed(tpool__thread *self, tpool_future *block) {
-    if (!tpool__arg_done(self, block)) return;
+    if (!tpool__arg_done(self, block, tpool__end_abandoned)) return;
     tpool__large_give(block->extra);
     block->value = NULL;
     tpool__publish(block, tpool__outcome_load(block)->error.status);
@@ -5524,6 +5695,31 @@ static void tpool__end_unstarted(tpool_future *block, tpool__reason reason) {
     else
         tpool__end_claimed(self, block);
     tpool__run_unless_held(self); /* what arg_free has ended, and what the claim has listed */
+}
+
+/* Goes on with a task that has its error and is counted, but not published. */
+static void tpool__end_abandoned(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *task = (tpool_future *)of;
+    const tpool *pool = tpool__pool_of(task);
+    if (pool && tpool__is_foreign(pool)) return;
+    if (task != &self->plain) tpool__end_claimed(self, task);
+    else if (pool->config.on_failure) (void)tpool__report_failure(task);
+}
+/* A task that has ended its thread, in its function or in its arg_free. */
+static void tpool__abandon(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *task = (tpool_future *)of;
+    /* relaxed: this thread has claimed it */
+    if ((tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING) {
+        tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
+        tpool__outcome *before = tpool__outcome_replace(task, error);
+        if (before != error) (void)tpool__outcome_list(before);
+        tpool__count(tpool__pool_of(task), TPOOL__FAILED_COUNT);
+    }
+    tpool__context *call = tpool__call_push(self, tpool__end_abandoned, task);
+    tpool__run_unless_held(self); /* what it returned is freed before anyone learns of the end */
+    if (tpool__context_pop(self, call)) tpool__end_abandoned(task);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -5618,6 +5814,7 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__r
 
 /* Runs a pending task of whatever pool in the asker's thread: only for tasks that find nothing to do. */
 static bool tpool__claim_here(tpool_future *future) {
+    if (!tpool__contexts_ready(tpool__self())) return false;
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
     tpool *pool = tpool__pool_of(future);
     tpool__inject_lost_one(pool);
@@ -5643,7 +5840,7 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     if (!worker || worker->pool != pool || pool->server) return false;
     /* relaxed: a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
-    if (tpool__is_deep(self)) return false;
+    if (tpool__is_deep(self) || !tpool__contexts_ready(self)) return false;
     tpool__lane *lane = tpool__lane_of(worker);
     tpool__latch(&lane->lock); /* passed by tpool_pause, so that nothing starts after it */
     uint32_t attention = tpool__attention(pool);
@@ -5870,7 +6067,7 @@ static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tp
     tpool__waiter waiter = { 0 };
     tpool__future_watch watch = { { NULL, NULL, tpool__wake_waiter }, NULL };
     tpool_status status = TPOOL_OK;
-    bool recorded = wanted->futures && piece->deadline == TPOOL_FOREVER && self->context;
+    bool recorded = wanted->futures && piece->deadline == TPOOL_FOREVER && tpool__runs_program(self->context);
     if (recorded && !tpool__record_wait(self, &record, wanted->futures, wanted->count)) return TPOOL_DEADLOCK;
     watch.waiter = &waiter;
     waiter.can_refuse = wanted->can_refuse;
@@ -6053,13 +6250,12 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
         tpool__run_unless_held(self);
         return TPOOL_OK;
     }
-    tpool__context here;
-    tpool_future_retain(future);
-    tpool__context_push(self, &here, TPOOL__IN_CALLBACK, NULL);
-    here.home = future->home;
+    tpool__context *here = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
+    here->home = future->home;
+    tpool__context_guard(self, here, tpool__release_left, tpool_future_retain(future));
     self->nested++;
     fn(future, context);
-    bool popped = tpool__context_pop(self, &here);
+    bool popped = tpool__context_pop(self, here);
     if (popped) self->nested--;
     tpool_future_release(future);
     if (popped) tpool__run_unless_held(self);
@@ -6359,7 +6555,16 @@ static void tpool__forget_program(tpool_future *claimed) {
 
 /* Takes out everything that waits and ends it, in the calling thread; what is stranded as long as no worker lives: what
  * comes later starts one. */
-static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
+static void *tpool__pool_and(tpool *pool, tpool__reason reason) { return (char *)(void *)pool + reason; }
+static void tpool__end_waiting_left(void *of) {
+    uintptr_t both = (uintptr_t)of, reason = both & (TPOOL__POOL_ALIGNMENT - 1);
+    tpool__end_waiting((tpool *)(both - reason), (tpool__reason)reason);
+}
+static void tpool__count_left(void *of) {
+    uintptr_t both = (uintptr_t)of, reason = both & (TPOOL__POOL_ALIGNMENT - 1);
+    tpool__count_unstarted((tpool *)(both - reason), (tpool__reason)reason);
+}
+static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
     tpool__worker *worker = tpool__first_worker(pool);
     tpool__lane *lane = &pool->inject;
     while (!tpool__is_foreign(pool)) { /* a child, if what it calls forks */
@@ -6394,7 +6599,7 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
         tpool__dispose_chain(unreferenced);
         if (found && plain) {
             if (error->status == TPOOL_BROKEN && pool->config.on_failure &&
-                !tpool__report_failure(tpool__self(), pool, error))
+                !tpool__report(pool, error, tpool__count_left, tpool__pool_and(pool, reason)))
                 return;
             tpool__count_unstarted(pool, reason); /* after it, since a drain counts */
             tpool__run_unless_held(tpool__self());
@@ -6426,6 +6631,13 @@ static void tpool__wake_sleepers(tpool *pool) {
 }
 
 /* An initializer failed: what waits and what comes later ends as TPOOL_BROKEN, what runs goes on. */
+/* Nothing is left over if what it calls ends the thread. */
+static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__end_waiting_left, tpool__pool_and(pool, reason));
+    tpool__end_all_waiting(pool, reason);
+    (void)tpool__context_pop(self, call); /* the caller asks whether it is in a child */
+}
 static void tpool__break(tpool *pool) {
     tpool__set_attention(pool, TPOOL__BREAK, 0);
     tpool__wake_room(pool);
@@ -6589,18 +6801,32 @@ static void tpool__join_ended(tpool *pool) {
     for (tpool__worker *w = pool->newest; w; w = w->before) tpool__join_once(pool, &w->left);
 }
 
+/* What follows when no more is taken, and what was to be cancelled is. */
+static void tpool__shut_down(tpool *pool, unsigned flags) {
+    tpool__stop_running(pool, flags);
+    if (tpool__attention(pool) & TPOOL__PAUSED) tpool__set_attention(pool, 0, TPOOL__PAUSED);
+    tpool__notify_if_work(pool);
+    tpool__wake_sleepers(pool);
+}
+static void tpool__shutdown_left(void *of) {
+    if (!tpool__is_foreign((tpool *)of)) tpool__shut_down((tpool *)of, 0);
+}
+static void tpool__shutdown_left_stopping(void *of) {
+    if (!tpool__is_foreign((tpool *)of)) tpool__shut_down((tpool *)of, TPOOL_STOP_RUNNING);
+}
+
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
     tpool__set_attention(pool, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0), 0);
     tpool__wake_room(pool);
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(
+        self, flags & TPOOL_STOP_RUNNING ? tpool__shutdown_left_stopping : tpool__shutdown_left, pool);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
-    if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
-    tpool__stop_running(pool, flags);
-    if (tpool__attention(pool) & TPOOL__PAUSED) tpool__set_attention(pool, 0, TPOOL__PAUSED);
-    tpool__notify_if_work(pool);
-    tpool__wake_sleepers(pool);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
+    tpool__shut_down(pool, flags);
     if (!(flags & TPOOL_WAIT)) return TPOOL_OK;
     if (tpool__is_stranded(pool)) return TPOOL_NO_THREAD; /* no worker has ended, because none is there */
     tpool_status status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
@@ -6615,8 +6841,11 @@ TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
     tpool__latch(&pool->inject.lock);
     pool->visitors++; /* from its first look on, since a destroy may free the pool once it is quiet */
     tpool__unlatch(&pool->inject.lock);
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
     tpool_status status = TPOOL_DEADLOCK;
     if (!tpool__within(pool)) status = tpool__await_condition(pool, tpool__is_quiet, tpool__deadline(timeout_ns));
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
     tpool__visitor_leaves(pool);
     return status;
 }
@@ -6762,6 +6991,8 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     tpool_future *own = NULL;
     tpool_status status = tpool__submit_task(pool, task, &own, deadline, TPOOL__TIMED);
     if (status != TPOOL_OK) return status;
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__release_left, own);
     status = tpool__await(own, deadline);
     if (status == TPOOL_OK) {
         status = tpool__end_of(own);
@@ -6773,6 +7004,7 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
         const tpool__outcome *outcome = tpool__outcome_load(own);
         if (outcome && outcome->is_timeout) status = TPOOL_TIMEOUT;
     }
+    (void)tpool__context_pop(self, call);
     if (future) *future = own;
     else tpool_future_release(own);
     return status;
@@ -7309,24 +7541,36 @@ TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
 /* ====================================================================================================================
  *  >>jobs  fork and join
  *
- *  A worker's forked jobs are a list on its stack, oldest first. The newer part is private: fork and join touch it
- *  without any atomic. The older part is public, under a lock; thieves take the oldest of it. A fork moves one job over
- *  when it sees that somebody looks for work, or sleeps. (The split of Wool's and Lace's task stacks, Faxen 2008, van
- *  Dijk and van de Pol 2014, for a list in place of an array: no bound on the depth, and nothing to allocate.)
+ *  A worker's forked jobs are a list on its stack, oldest first, which nobody else ever touches: fork and join do it
+ *  without any atomic. A fork that sees that somebody looks for work, or sleeps, copies the oldest of them into the
+ *  worker's `offer`, under a lock; there is one at a time. A thief takes it from there into a block of its own, which
+ *  keeps the result until the join (no memory: the job stays its owner's). The blocks of a worker's stolen jobs are a
+ *  list, last taken first: the order in which they are joined, since the oldest is always offered.
+ *
+ *  So a thread may end beneath its forks: by the time its exit hook runs, the frames that it has left are overwritten.
+ *  The hook takes the offer back and waits for the stolen ones, as the joins would have done, before it ends their task.
+ *
+ *  (The split of Wool's and Lace's task stacks, Faxen 2008, van Dijk and van de Pol 2014, for a list in place of an
+ *  array: no bound on the depth, and nothing to allocate.)
  * ================================================================================================================= */
-enum { TPOOL__JOB_PRIVATE, TPOOL__JOB_PUBLIC, TPOOL__JOB_STOLEN, TPOOL__JOB_DONE };
-
 static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
     /* relaxed: the owner's own count, and a hint: one job on offer at a time is enough */
     if (tpool__load_relaxed(&worker->public_jobs) > 0 || tpool__attention(worker->pool) & TPOOL__PAUSED) return;
     tpool_job *job = worker->oldest_private_job;
-    worker->oldest_private_job = job->newer;
+    tpool__context *context = (tpool__context *)job->context;
     tpool__latch(&worker->jobs_lock);
-    job->state = TPOOL__JOB_PUBLIC;
-    if (!worker->oldest_public_job) worker->oldest_public_job = job;
-    worker->newest_public_job = job;
-    tpool__store_relaxed(&worker->public_jobs, 1); /* relaxed: under the lock, else a hint */
+    bool offers = !worker->offer.job; /* else it was taken back from thieves that have no memory */
+    if (offers) {
+        worker->offer.job = job;
+        worker->offer.fn = job->fn;
+        worker->offer.arg = job->arg;
+        worker->offer.context = context;
+        worker->offer.serial = context->serial;
+        tpool__store_relaxed(&worker->public_jobs, 1); /* relaxed: under the lock, else a hint */
+    }
     tpool__unlatch(&worker->jobs_lock);
+    if (!offers) return;
+    worker->oldest_private_job = job->newer;
     tpool__notify(worker->pool);
 }
 
@@ -7345,7 +7589,6 @@ TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg) {
     job->newer = NULL;
     job->worker = worker;
     job->context = self->context;
-    job->state = TPOOL__JOB_PRIVATE;
     if (older) older->newer = job;
     worker->newest_job = job;
     if (!worker->oldest_private_job) worker->oldest_private_job = job;
@@ -7353,120 +7596,155 @@ TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg) {
     if (!TPOOL__LIKELY(tpool__load_relaxed(&worker->pool->gate) == 0)) tpool__publish_job(worker);
 }
 
-/* Takes the oldest public job; with `beneath`, only one that was forked in that job's run. Under the victim's lock the
- * job becomes the thief's, and its owner cannot leave its join before it is done. */
+/* Takes the public job; with `beneath`, only one that was forked in that job's run. Under the victim's lock the job
+ * becomes the thief's, and its owner cannot leave its join before it is done. */
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
                              tpool__entry *entry) {
     if (tpool__load_relaxed(&victim->public_jobs) == 0) return false; /* relaxed: a hint */
+    tpool__stolen *stolen = (tpool__stolen *)(void *)tpool__block_new(tpool__self());
     tpool__latch(&victim->jobs_lock);
-    tpool_job *job = victim->oldest_public_job;
-    uint32_t attention = tpool__attention(victim->pool);
-    /* a public job's context is alive; that address may by now be another's than the caller has read */
-    if (job && beneath && (job->context != beneath || ((tpool__context *)job->context)->serial != serial)) job = NULL;
-    if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) job = NULL;
-    if (job) {
-        job->state = TPOOL__JOB_STOLEN;
-        if (job == victim->newest_public_job) victim->oldest_public_job = victim->newest_public_job = NULL;
-        else victim->oldest_public_job = job->newer;
-        tpool__store_relaxed(&victim->public_jobs, victim->oldest_public_job != NULL); /* relaxed: hint */
-        job->result = NULL; /* until it is done: who waits for it */
-        job->thief = NULL;
-        job->beneath = job->serial = 0;
-        entry->job = job;
+    tpool__offer *offer = &victim->offer;
+    /* relaxed: under the lock */
+    bool taken = tpool__load_relaxed(&victim->public_jobs) > 0 &&
+                 !(tpool__attention(victim->pool) & (TPOOL__PAUSED | TPOOL__HALTED));
+    /* that context's address may by now be another's than the caller has read */
+    if (beneath && (offer->context != beneath || offer->serial != serial)) taken = false;
+    if (taken) tpool__store_relaxed(&victim->public_jobs, 0); /* relaxed: under the lock, else a hint */
+    if (!stolen) taken = false; /* nobody shall look for it any more: its join runs it */
+    if (taken) {
+        stolen->next = victim->stolen;
+        stolen->origin = offer->context;
+        stolen->u.victim = victim;
+        stolen->state = TPOOL__JOB_STOLEN;
+        stolen->waiter = NULL;
+        stolen->thief = NULL;
+        stolen->beneath = NULL;
+        stolen->serial = 0;
+        victim->stolen = stolen;
+        entry->fn = offer->fn;
+        entry->arg = offer->arg;
+        entry->job = stolen;
         entry->victim = victim;
         entry->block = NULL;
+        offer->job = NULL;
     }
     tpool__unlatch(&victim->jobs_lock);
-    return job != NULL;
+    if (!taken && stolen) tpool__block_free((tpool_future *)(void *)stolen);
+    return taken;
 }
 
-static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry) {
-    tpool_job *job = entry->job;
-    tpool__worker *victim = entry->victim;
-    tpool__context *origin = (tpool__context *)job->context;
-    tpool__context context;
-    context.kind = TPOOL__IN_JOB;
-    context.stops = origin->stops;
-    context.task = origin->task;
-    context.pool = origin->pool;
-    context.home = 0;
-    context.outer = self->context;
-    context.origin = origin;
-    context.serial = ++self->worker->jobs_stolen;
+/* Hands a stolen job back to its owner. Afterwards it is not touched any more. */
+static void tpool__end_stolen(tpool__stolen *job, tpool__worker *victim, tpool__job_state state, void *result) {
     tpool__latch(&victim->jobs_lock);
-    job->thief = self->worker;
-    job->beneath = (uintptr_t)&context;
-    job->serial = context.serial;
-    tpool__unlatch(&victim->jobs_lock);
-    self->context = &context;
-    void *result = job->fn(job->arg);
-    if (!tpool__context_pop(self, &context)) return false;
-    tpool__latch(&victim->jobs_lock);
-    tpool__waiter *waiter = (tpool__waiter *)job->result;
-    job->result = result;
-    job->state = TPOOL__JOB_DONE;
+    tpool__waiter *waiter = job->waiter;
+    job->u.result = result;
+    job->state = state;
     tpool__parker *asleep = waiter ? tpool__unpark_begin(&waiter->parker) : NULL;
     tpool__unlatch(&victim->jobs_lock); /* the job may be gone now */
     tpool__unpark_end(asleep);
+}
+static void tpool__stolen_left(void *of) {
+    tpool__stolen *job = (tpool__stolen *)of;
+    tpool__end_stolen(job, job->u.victim, TPOOL__JOB_BROKEN, NULL);
+}
+
+static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry) {
+    tpool__stolen *job = entry->job;
+    tpool__worker *victim = entry->victim;
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_JOB, job->origin->pool);
+    context->task = job->origin->task;
+    context->origin = job->origin;
+    context->serial = ++self->worker->jobs_stolen;
+    context->left = tpool__stolen_left;
+    context->of = job;
+    tpool__latch(&victim->jobs_lock);
+    job->thief = self->worker;
+    job->beneath = context;
+    job->serial = context->serial;
+    tpool__unlatch(&victim->jobs_lock);
+    void *result = entry->fn(entry->arg);
+    if (!tpool__context_pop(self, context)) return false;
+    tpool__end_stolen(job, victim, TPOOL__JOB_DONE, result);
     return true;
 }
 
-/* The job was taken by another worker: help it with what it forked there, then wait. */
-static TPOOL__NOINLINE void tpool__await_job(tpool__worker *worker, tpool_job *job) {
-    tpool__thread *self = tpool__self();
+/* Waits for the end of the job that was stolen last; if asked to, it helps the thief with what it forked there first.
+ * False: it forked, and here is the child, where the other thief is not. */
+static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__worker *worker, tpool__stolen *job,
+                                                bool helps) {
     tpool__waiter waiter = { 0 };
     bool done = false, began = false;
-    if (self->listed && !tpool__run_listed(self)) { /* here is the child, and the other thread is not */
-        job->result = NULL;
-        return;
-    }
+    if (self->listed && !tpool__run_listed(self)) return false;
     tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looking(self), TPOOL_FOREVER);
     bool spins = true;
     for (;;) {
         tpool__latch(&worker->jobs_lock);
-        done = job->state == TPOOL__JOB_DONE;
-        tpool__worker *thief = (tpool__worker *)job->thief;
-        const tpool__context *beneath = (const tpool__context *)job->beneath;
+        done = job->state != TPOOL__JOB_STOLEN;
+        tpool__worker *thief = job->thief;
+        const tpool__context *beneath = job->beneath;
         uintptr_t serial = job->serial;
-        if (!done && !spins) job->result = &waiter;
+        if (!done && began) job->waiter = &waiter; /* from now on none of the program's code runs here */
         tpool__unlatch(&worker->jobs_lock);
         if (done) break;
         tpool__entry entry = { 0 };
-        if (thief && !began && tpool__steal_job(thief, beneath, serial, &entry)) {
+        if (helps && thief && !began && tpool__contexts_ready(self) &&
+            tpool__steal_job(thief, beneath, serial, &entry)) {
             tpool__count_own(worker, TPOOL__STOLEN_COUNT);
-            if (!tpool__run_stolen_job(self, &entry)) { /* here is the child, and the other thief is not */
-                if (!done) job->result = NULL;
-                return;
-            }
+            if (!tpool__run_stolen_job(self, &entry)) return false;
             continue;
         }
-        if (spins) {
-            spins = tpool__spin_again(&spin);
-            continue;
-        }
-        if (!began) began = tpool__block_begin(self, &waiter);
+        if (spins) spins = tpool__spin_again(&spin);
+        else if (!began) began = tpool__block_begin(self, &waiter);
         else tpool__park(&waiter.parker, TPOOL_FOREVER);
     }
     tpool__spin_end(&spin, !began);
     if (began) tpool__block_end(self, &waiter);
+    return true;
+}
+
+/* An error for a task whose job has ended its thread; more than one thread may make one for the same task. */
+static tpool__outcome *tpool__error_broken(const tpool_future *task) {
+    const char *name = task->extra ? task->extra->name : NULL;
+    tpool__outcome *error = name ? (tpool__outcome *)TPOOL_MALLOC(sizeof *error) : NULL;
+    if (!error) return tpool__fixed(TPOOL__ENDED_THREAD);
+    *error = tpool__fixed_errors[TPOOL__ENDED_THREAD];
+    error->is_static = false;
+    error->error.task = name;
+    return error;
+}
+
+/* Takes back the job that was stolen last, when it is done. False: as above. */
+static bool tpool__take_back(tpool__thread *self, tpool__worker *worker, bool helps, void **result) {
+    tpool__latch(&worker->jobs_lock);
+    tpool__stolen *job = worker->stolen;
+    tpool__unlatch(&worker->jobs_lock);
+    if (!tpool__await_stolen(self, worker, job, helps)) return false;
+    tpool__latch(&worker->jobs_lock);
+    worker->stolen = job->next;
+    tpool__unlatch(&worker->jobs_lock);
+    bool broken = job->state == TPOOL__JOB_BROKEN;
+    *result = job->u.result;
+    tpool__block_free((tpool_future *)(void *)job);
+    if (broken) { /* in the context in which it was forked */
+        tpool_future *task = self->context->task;
+        tpool__outcome_free(tpool__outcome_replace(task, tpool__error_broken(task)));
+    }
+    return true;
 }
 
 /* Not private any more: back from the public part, or done by a thief. True: run it here. */
-static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, tpool_job *job) {
-    if (tpool__self()->worker != worker) { /* forked in between, and this is the child: the thief is not here */
-        if (job->state == TPOOL__JOB_PUBLIC) return true;
-        if (job->state == TPOOL__JOB_STOLEN) job->result = NULL;
-        return false;
-    }
+static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, const tpool_job *job, void **result) {
+    tpool__thread *self = tpool__self();
+    /* forked in between, and this is the child: the thief is not here */
+    if (self->worker != worker) return worker->offer.job == job;
     tpool__latch(&worker->jobs_lock);
-    bool mine = job->state == TPOOL__JOB_PUBLIC;
-    if (mine) { /* the newest public one, since all newer jobs were joined */
-        if (worker->oldest_public_job == job) worker->oldest_public_job = worker->newest_public_job = NULL;
-        else worker->newest_public_job = job->older;
-        tpool__store_relaxed(&worker->public_jobs, worker->oldest_public_job != NULL); /* relaxed: hint */
+    bool mine = worker->offer.job == job;
+    if (mine) {
+        worker->offer.job = NULL;
+        tpool__store_relaxed(&worker->public_jobs, 0); /* relaxed: under the lock, else a hint */
     }
     tpool__unlatch(&worker->jobs_lock);
-    if (!mine) tpool__await_job(worker, job);
+    if (!mine) (void)tpool__take_back(self, worker, true, result);
     return mine;
 }
 
@@ -7482,9 +7760,30 @@ TPOOL_API void *tpool_join(tpool_job *job) {
         else older->newer = NULL;
         return job->fn(job->arg);
     }
-    bool run_here = tpool__join_public(worker, job);
+    void *result = NULL;
+    bool run_here = tpool__join_public(worker, job, &result);
     worker->newest_job = older;
-    return run_here ? job->fn(job->arg) : job->result;
+    return run_here ? job->fn(job->arg) : result;
+}
+
+/* The thread is ending: what it forked and nobody has taken is lost. */
+static void tpool__forget_jobs(tpool__worker *worker) {
+    worker->newest_job = worker->oldest_private_job = NULL;
+    tpool__latch(&worker->jobs_lock);
+    worker->offer.job = NULL;
+    tpool__store_relaxed(&worker->public_jobs, 0); /* relaxed: under the lock, else a hint */
+    tpool__unlatch(&worker->jobs_lock);
+}
+/* What was taken of what was forked in this context is waited for, since it reads the context and uses its task. */
+static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *context) {
+    tpool__worker *worker = self->worker;
+    for (;;) {
+        void *result;
+        tpool__latch(&worker->jobs_lock);
+        bool any = worker->stolen && worker->stolen->origin == context;
+        tpool__unlatch(&worker->jobs_lock);
+        if (!any || !tpool__take_back(self, worker, false, &result)) return;
+    }
 }
 
 /* ====================================================================================================================
@@ -7542,29 +7841,49 @@ struct tpool_map_iter {
 
 static void tpool__answers_free(tpool__chunk *chunk);
 
+/* Results to be freed are only listed. */
 static void tpool__chunk_free(tpool__chunk *chunk) {
-    for (size_t i = 0; i < chunk->count && chunk->started; i++) tpool__outcome_free(chunk->slots[i].outcome);
-    tpool__outcome_free(tpool__outcome_of(tpool__load_relaxed(&chunk->item.outcome))); /* relaxed: it has ended */
+    for (size_t i = 0; i < chunk->count && chunk->started; i++) (void)tpool__outcome_list(chunk->slots[i].outcome);
+    (void)tpool__outcome_list(tpool__outcome_of(tpool__load_relaxed(&chunk->item.outcome))); /* relaxed: it has ended */
     if (chunk->slots != &chunk->one) TPOOL_FREE(chunk->slots);
     tpool__answers_free(chunk);
     tpool_future_release(chunk->future);
     TPOOL_FREE(chunk);
 }
-static void tpool__iter_release(tpool_map_iter *iter) {
-    if (tpool__sub_acq_rel(&iter->references, 1) != 1) return; /* P4, for the iterator */
-    tpool__outcome_free(iter->current); /* which may be in the first chunk's memory */
+/* Nobody has it any more. */
+static void tpool__iter_free(void *of) {
+    tpool_map_iter *iter = (tpool_map_iter *)of;
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__iter_free, iter);
+    for (size_t i = iter->delivered; iter->ring && i < iter->available; i++) {
+        tpool__source_item *item = &iter->ring[i % iter->spec.buffer_size];
+        bool owed = item->owed;
+        item->owed = false; /* once, also if it ends the thread */
+        if (owed && iter->spec.item_free) iter->spec.item_free(item->item, iter->spec.context);
+    }
+    (void)tpool__context_pop(self, call);
+    (void)tpool__outcome_list(iter->current); /* which may be in the first chunk's memory */
     while (iter->front) {
         tpool__chunk *next = iter->front->next;
         tpool__chunk_free(iter->front);
         iter->front = next;
     }
-    for (size_t i = iter->delivered; iter->ring && i < iter->available; i++) {
-        tpool__source_item *item = &iter->ring[i % iter->spec.buffer_size];
-        if (item->owed && iter->spec.item_free) iter->spec.item_free(item->item, iter->spec.context);
-    }
     if (iter->ring) TPOOL_FREE(iter->ring);
     TPOOL_FREE(iter);
+    tpool__run_unless_held(self);
 }
+static void tpool__iter_release(tpool_map_iter *iter) {
+    if (tpool__sub_acq_rel(&iter->references, 1) == 1) tpool__iter_free(iter); /* P4, for the iterator */
+}
+/* The consumer's thread has ended. */
+static void tpool__iter_left(void *of) {
+    tpool_map_iter *iter = (tpool_map_iter *)of;
+    tpool__lock(&iter->lock);
+    tpool__store_relaxed(&iter->closing, true); /* relaxed: as in tpool_map_close */
+    tpool__unlock(&iter->lock);
+    tpool__iter_release(iter);
+}
+
 #define TPOOL__CHUNK_NS 100000 /* what a chunk should cost: much more than its task, little for others to wait */
 
 /* Items for the next chunk, 0: none now. Under the iterator's lock. */
@@ -7652,13 +7971,11 @@ static void *tpool__item_pointer(tpool_map_iter *iter, size_t index) {
 /* An item from the source has been run. False: it forked, and this is the child. */
 static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, size_t index) {
     tpool__source_item *item = &iter->ring[index % iter->spec.buffer_size];
-    if (iter->spec.item_free) {
-        tpool__context context;
-        tpool__context_push(self, &context, TPOOL__IN_CALLBACK, iter->pool);
-        iter->spec.item_free(item->item, iter->spec.context);
-        if (!tpool__context_pop(self, &context)) return false;
-    }
-    item->owed = false;
+    item->owed = false; /* once, also if it ends the thread */
+    if (!iter->spec.item_free) return true;
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, iter->pool);
+    iter->spec.item_free(item->item, iter->spec.context);
+    if (!tpool__context_pop(self, context)) return false;
     tpool__run_unless_held(self);
     return true;
 }
@@ -7707,12 +8024,11 @@ static void *tpool__chunk_run(void *argument) {
     for (; ran < count; ran++) {
         if (tpool__load_relaxed(&iter->closing)) break; /* relaxed: sooner or later */
         void *item = tpool__item_pointer(iter, chunk->first + ran);
-        tpool__context context;
-        tpool__context_push(self, &context, TPOOL__IN_ITEM, iter->pool);
-        context.task = &chunk->item;
+        tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, iter->pool);
+        context->task = &chunk->item;
         tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: this thread's */
         void *value = iter->spec.fn(item, iter->spec.context);
-        if (!tpool__context_pop(self, &context)) return NULL;
+        if (!tpool__context_pop(self, context)) return NULL;
         if (iter->ring && !tpool__item_used(self, iter, chunk->first + ran)) return NULL;
         slots[ran].outcome = tpool__outcome_take(&chunk->item);
         slots[ran].value = value;
@@ -7797,32 +8113,37 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
         }
         memset(created->ring, 0, spec->buffer_size * sizeof *created->ring);
     }
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__iter_left, created);
     tpool__iter_advance(created);
     tpool__lock(&created->lock);
     status = tpool__chunk_queue(created, TPOOL__AS_ASKED);
     tpool__unlock(&created->lock);
+    (void)tpool__context_pop(self, call);
     if (status == TPOOL_OK) *iter = created;
     else tpool__iter_release(created);
     return status;
 }
 
 static inline void tpool__iter_forget(tpool_map_iter *iter) {
-    if (iter->current) tpool__outcome_free(iter->current);
+    tpool__outcome *current = iter->current;
     iter->current = NULL;
     iter->error = NULL;
     iter->result_size = 0;
+    if (current) tpool__outcome_free(current);
 }
 
 /* The item is given to the consumer, who now has one fewer ahead. */
 static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status status, const tpool_error *error) {
-    if (iter->ring) {
-        tpool__source_item *item = &iter->ring[iter->delivered % iter->spec.buffer_size];
-        if (item->owed && iter->spec.item_free) iter->spec.item_free(item->item, iter->spec.context);
-        item->owed = false;
-    }
     iter->any = true;
     iter->error = error;
     iter->delivered++;
+    if (iter->ring) {
+        tpool__source_item *item = &iter->ring[(iter->delivered - 1) % iter->spec.buffer_size];
+        bool owed = item->owed;
+        item->owed = false; /* once, also if it ends the thread */
+        if (owed && iter->spec.item_free) iter->spec.item_free(item->item, iter->spec.context);
+    }
     if (!iter->ring && !iter->spec.buffer_size) return status; /* all items are known, and given out as chunks start */
     if (!tpool__iter_is_foreign(iter)) tpool__iter_advance(iter);
     if (tpool__iter_is_foreign(iter)) return status;
@@ -7919,12 +8240,14 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     if (!iter || tpool__iter_is_foreign(iter)) return;
     tpool__lock(&iter->lock);
     tpool__store_relaxed(&iter->closing, true); /* relaxed: as above */
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__iter_left, iter);
     unsigned tries = 0;
     for (;;) { /* those that run or wait; what has started may just be queueing another */
         tpool__chunk *chunk = iter->front;
         while (chunk && chunk->future && tpool__is_done(chunk->future)) chunk = chunk->next;
         if (!chunk) break;
-        tpool_future *future = tpool_future_retain(chunk->future);
+        tpool_future *future = chunk->future; /* which stays as long as the consumer has the iterator */
         tpool__unlock(&iter->lock);
         tpool_status status = TPOOL_OK;
         if (!future) {
@@ -7934,11 +8257,11 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
             tpool__wanted wanted = { &future, 1, false, false };
             status = tpool__await_in(future, TPOOL_FOREVER, &wanted);
         }
-        tpool_future_release(future);
         tpool__lock(&iter->lock);
         if (status != TPOOL_OK) break; /* it would never end while this waits: the last chunk frees the iterator */
     }
     tpool__unlock(&iter->lock);
+    (void)tpool__context_pop(self, call);
     tpool__iter_release(iter);
 }
 
@@ -8034,19 +8357,50 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     tpool__sub_relaxed(&loop->references, 1); /* relaxed: not the last, as above */
 }
 
+/* A body has ended its thread. Parts not yet started are skipped. */
+static void tpool__loop_break(tpool__loop *loop) {
+    tpool__outcome_free(tpool__outcome_replace(&loop->task, tpool__fixed(TPOOL__ENDED_THREAD)));
+}
+static void tpool__loop_left(void *of) { tpool__loop_break((tpool__loop *)of); }
+
 /* False: a process was forked in a body, and this is the child. */
 static bool tpool__loop_run(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
     while (tpool__loop_take(loop, helps, &begin, &end)) {
-        tpool__context context;
-        tpool__context_push(self, &context, TPOOL__IN_ITEM, loop->pool);
-        context.task = &loop->task;
-        if (loop->origin != context.outer) context.origin = loop->origin; /* on another stack */
+        tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, loop->pool);
+        context->task = &loop->task;
+        if (loop->origin != context->outer) context->origin = loop->origin; /* another thread's */
+        context->left = tpool__loop_left;
+        context->of = loop;
         loop->body(begin, end, loop->context);
-        if (!tpool__context_pop(self, &context)) return false;
+        if (!tpool__context_pop(self, context)) return false;
     }
     return true;
+}
+
+/* Waits for all helpers. */
+static void tpool__loop_end(tpool__loop *loop) {
+    tpool__wanted wanted = { NULL, 0, false, false };
+    for (;;) {
+        tpool__lock(&loop->lock);
+        tpool__helper *helper = loop->helper_list;
+        if (helper) loop->helper_list = helper->next;
+        tpool__unlock(&loop->lock);
+        if (!helper) break;
+        /* one that has not started would find nothing */
+        if (!tpool__claim_here(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
+        tpool_future_release(helper->future);
+        TPOOL_FREE(helper);
+    }
+}
+/* The thread that called tpool_for ends. The helpers look at its context: it is still there. */
+static void tpool__for_left(void *of) {
+    tpool__loop *loop = (tpool__loop *)of;
+    tpool__loop_break(loop);
+    tpool__loop_end(loop);
+    tpool__outcome_free(tpool__outcome_take(&loop->task));
+    tpool__loop_release(loop);
 }
 
 static void *tpool__helper_run(void *argument) {
@@ -8064,7 +8418,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     tpool_status status = tpool__refusal(pool, tpool__attention(pool));
     if (status != TPOOL_OK || begin == end) return status;
     tpool__thread *self = tpool__self();
-    tpool__loop *loop = (tpool__loop *)TPOOL_MALLOC(sizeof *loop);
+    tpool__loop *loop = tpool__contexts_ready(self) ? (tpool__loop *)TPOOL_MALLOC(sizeof *loop) : NULL;
     if (!loop) return TPOOL_NO_MEMORY;
     memset(loop, 0, sizeof *loop);
     uintptr_t workers = tpool__load_relaxed(&pool->max_workers); /* relaxed: any recent value will do */
@@ -8080,30 +8434,22 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     loop->most_helpers = is_worker ? workers - 1 : workers;
     loop->body = body;
     loop->context = context;
-    loop->origin = self->context;
-    if (self->context && self->context->task) loop->task.extra = self->context->task->extra;
+    tpool_future *task = self->context ? self->context->task : NULL; /* whose loop it is */
+    if (task) loop->task.extra = task->extra;
+    tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
+    if (call->outer) loop->origin = call;
 
     if (!(tpool__attention(pool) & TPOOL__PAUSED) && !tpool__within_setup(pool))
         tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
-    bool here = tpool__loop_run(loop, false);
-    if (!here) return TPOOL_BROKEN;
-    tpool__wanted wanted = { NULL, 0, false, false };
-    for (;;) {
-        tpool__lock(&loop->lock);
-        tpool__helper *helper = loop->helper_list;
-        if (helper) loop->helper_list = helper->next;
-        tpool__unlock(&loop->lock);
-        if (!helper) break;
-        /* one that has not started would find nothing */
-        if (!tpool__claim_here(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
-        tpool_future_release(helper->future);
-        TPOOL_FREE(helper);
-    }
+    if (!tpool__loop_run(loop, false)) return TPOOL_BROKEN;
+    tpool__loop_end(loop);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
     tpool__outcome *outcome = tpool__outcome_take(&loop->task);
-    if (outcome && outcome->kind == TPOOL__ERROR && status == TPOOL_OK) status = TPOOL_FAILED;
-    if (outcome && !(self->context && self->context->task && tpool__set_outcome(self->context->task, outcome)))
-        tpool__outcome_free(outcome);
+    if (outcome && outcome->kind == TPOOL__ERROR) status = outcome->error.status;
+    if (status == TPOOL_BROKEN) outcome = task ? tpool__outcome_replace(task, tpool__error_broken(task)) : NULL;
+    else if (task && outcome && tpool__set_outcome(task, outcome)) outcome = NULL;
     tpool__loop_release(loop);
+    tpool__outcome_free(outcome);
     return status;
 }
 
@@ -8719,26 +9065,21 @@ TPOOL_API tpool_status tpool_manager_get_stats(tpool_manager *manager, tpool_man
     return TPOOL_OK;
 }
 
-/* A pool that is to be released whatever becomes of the thread. */
-typedef struct tpool__loan {
-    tpool_manager *manager;
-    tpool *pool;
-} tpool__loan;
-static void tpool__end_loan(void *argument) {
-    tpool__loan *loan = (tpool__loan *)argument;
-    (void)tpool_manager_release(loan->manager, loan->pool);
-}
+static void tpool__loan_left(void *of) { (void)tpool_manager_release(((tpool *)of)->manager, (tpool *)of); }
 
 TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpool_kind kind,
                                        tpool_status (*body)(tpool *pool, void *context), void *context) {
     if (!body) return TPOOL_INVALID;
-    tpool__loan loan = { tpool__manager_or_global(manager), NULL };
-    if (!loan.manager) return TPOOL_NO_MEMORY;
-    tpool_status status = tpool_manager_get(loan.manager, workers, kind, 0, &loan.pool);
+    manager = tpool__manager_or_global(manager);
+    if (!manager) return TPOOL_NO_MEMORY;
+    tpool *pool = NULL;
+    tpool_status status = tpool_manager_get(manager, workers, kind, 0, &pool);
     if (status != TPOOL_OK) return status;
-    TPOOL__FINALLY_BEGIN(tpool__end_loan, &loan)
-    status = body(loan.pool, context);
-    TPOOL__FINALLY_END
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__loan_left, pool); /* released whatever becomes of the thread */
+    status = body(pool, context);
+    (void)tpool__context_pop(self, call);
+    (void)tpool_manager_release(manager, pool);
     return status;
 }
 
@@ -8789,11 +9130,15 @@ static tpool__resource *tpool__find_resource(tpool_resources *resources, const v
     return NULL;
 }
 
-static void tpool__resources_free(tpool_resources *resources) {
+static void tpool__resources_free(void *of) {
+    tpool_resources *resources = (tpool_resources *)of;
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__resources_free, resources);
     while (resources->made > 0) {
         void *resource = resources->all[--resources->made].resource;
         if (resources->destroy) resources->destroy(resource, resources->context);
     }
+    (void)tpool__context_pop(self, call);
     bool waited_for = false;
     tpool__lock(&resources->lock);
     resources->destroyed = true;
@@ -8820,9 +9165,11 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
     fresh->destroy = destroy;
     fresh->context = context;
     fresh->free = (void **)(void *)(fresh->all + count);
-    for (; fresh->made < count; fresh->made++) {
-        fresh->all[fresh->made].resource = make(context);
-        if (fresh->all[fresh->made].resource) continue;
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__resources_free, fresh);
+    while (fresh->made < count && (fresh->all[fresh->made].resource = make(context)) != NULL) fresh->made++;
+    (void)tpool__context_pop(self, call);
+    if (fresh->made < count) {
         tpool__resources_free(fresh);
         return TPOOL_BROKEN;
     }
@@ -8983,12 +9330,10 @@ static void tpool__after_fork_in_child(void) {
     }
     tpool__cycles.foreign = NULL;
     self->context = NULL; /* a thread forked inside a task is no worker, and runs no task */
-    self->running = NULL;
     self->worker = NULL;
     self->caller_pool = NULL;
     self->blocked = NULL;
     self->listed = 0; /* the parent runs it */
-    self->ending = NULL;
     self->callers = self->freeing = self->nested = 0;
     self->waits = false;
 }
@@ -9032,7 +9377,7 @@ static void tpool__at_exit(void) {
         tpool__fence_lanes(pool);
         tpool__end_waiting(pool, TPOOL__WAS_LOST);
     }
-    if (tpool__self()->context) return;
+    if (tpool__runs_program(tpool__self()->context)) return;
     tpool__lock(&tpool__process.lock);
     tpool *high = tpool__dual.pool[0];
     tpool__unlock(&tpool__process.lock);
@@ -9046,47 +9391,54 @@ static void tpool__at_exit(void) {
         (void)tpool_shutdown(low, TPOOL_WAIT);
 }
 
-static void tpool__set_abandoned(tpool_future *task) {
-    tpool__outcome *error = tpool__error_fixed(task, TPOOL__ENDED_THREAD);
-    /* P9 */
-    tpool__outcome *before = tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error)));
-    if (before != error) (void)tpool__outcome_list(before);
-    tpool__count(tpool__pool_of(task), TPOOL__FAILED_COUNT);
-}
-/* Tasks whose thread was ended beneath them, by thrd_exit or the like: their stack is gone, their blocks are not. */
-static void tpool__abandon_tasks(tpool__thread *self) {
-    tpool_future *task = self->running;
-    self->running = NULL;
-    self->context = NULL;
-    self->caller_pool = NULL;
-    while (task && !tpool__is_foreign(tpool__pool_of(task))) { /* a child, if what it calls forks */
-        tpool_future *outer = task->u.outer;
-        tpool *pool = tpool__pool_of(task);
-        tpool__set_abandoned(task);
-        tpool__run_unless_held(self); /* what it returned is freed before anyone learns of the end */
-        if (tpool__is_foreign(pool)) return;
-        if (task != &self->plain) tpool__end_claimed(self, task);
-        else if (pool->config.on_failure)
-            (void)tpool__report_failure(self, pool, &tpool__outcome_load(task)->error);
-        task = outer;
+/* The thread was ended, by thrd_exit or the like: what lay on its stack is gone, what is to be done about it is not. A
+ * call of the library's own stays in sight until it is over, for those who work for it. */
+static void tpool__leave_contexts(tpool__thread *self) {
+    while (self->context) { /* none in a child, if what is called forks */
+        tpool__context *context = self->context, before = *context;
+        if (self->worker) tpool__await_jobs_of(self, context);
+        context->left = NULL;
+        if (before.kind == TPOOL__IN_CALL) {
+            if (before.left) before.left(before.of);
+            if (self->context != context) return;
+        }
+        tpool__context_drop(self, context);
+        if (before.kind == TPOOL__IN_TASK) tpool__abandon(before.task);
+        else if (before.kind != TPOOL__IN_CALL && before.left) before.left(before.of);
     }
+}
+
+/* The program's code may end the thread again in here, wherever it is called: then the rest is done next time. */
+static void tpool__thread_left(void *thread) {
+    tpool__thread *self = (tpool__thread *)thread;
+    if (!self->context && !self->worker) return;
+    self->callers = self->freeing = self->nested = 0;
+    self->armed = false;
+    (void)tpool__arm(self); /* for that next time: the hook that runs is not called again by itself */
+    self->serves = false;   /* it ends already */
+    self->caller_pool = NULL;
+    if (self->worker) tpool__forget_jobs(self->worker);
+    tpool__leave_contexts(self);
+    tpool__run_unless_held(self);
+    if (self->worker && !self->worker->retired) tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
+    if (self->worker) tpool__worker_ended(self, self->worker, true); /* not in a child that was forked beneath */
 }
 
 static void tpool__thread_ended(void *armed) {
     tpool__thread *self = (tpool__thread *)armed;
     self->armed = false;
     self->cacheable = 0;
-    self->serves = false; /* it ends already */
+    self->serves = false;
     tpool__ended_here(self);
-    if (self->running) tpool__abandon_tasks(self);
-    self->context = NULL;
-    tpool__run_left(self);
-    if (self->worker) { /* not in a child that was forked beneath */
-        self->worker->newest_job = self->worker->oldest_private_job = NULL;
-        tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
-    }
-    if (self->worker) tpool__worker_ended(self, self->worker, true, true);
+    tpool__thread_left(self);
     tpool__cache_flush(self);
+    self->cacheable = 0;
+    if (self->armed) (void)tpool__exit_hook_arm(NULL);
+    self->armed = false;
+    for (tpool__contexts *piece; (piece = self->pieces) != NULL; TPOOL_FREE(piece)) self->pieces = piece->before;
+    if (self->spare_piece) TPOOL_FREE(self->spare_piece);
+    self->spare_piece = NULL;
+    self->context_next = self->context_first = self->context_last = NULL;
     /* who searched for cycles and saw a task of this thread's has finished looking at it */
     tpool__lock(&tpool__cycles.lock);
     tpool__unlock(&tpool__cycles.lock);
@@ -9762,13 +10114,14 @@ static const tpool__answer *tpool__answer_here(void *value, tpool__answer *answe
 
 /* The program's function, or those of a chunk's items, run between them. A process that one of them forks, and that
  * returns, has nowhere to go. */
-static void tpool__begin_here(tpool__thread *self, tpool__context *context, void *arg, size_t size) {
+static tpool__context *tpool__begin_here(tpool__thread *self, void *arg, size_t size) {
     tpool__block_init(&tpool__here.block, NULL, NULL, arg, &tpool__here.extra,
                       TPOOL__PHASE_RUNNING | TPOOL__SETTLED | TPOOL__REFERENCE);
     tpool__here.extra.arg_size = size;
     tpool__here.has_returned = false;
-    tpool__context_push(self, context, TPOOL__IN_TASK, NULL);
-    context->task = &tpool__here.block; /* not `running`: if it ends the thread, that ends the process */
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_TASK, NULL);
+    context->task = &tpool__here.block; /* if it ends the thread, that ends the process */
+    return context;
 }
 static inline void tpool__has_run_here(const tpool__thread *self, const tpool__context *context) {
     if (self->context != context) _exit(0);
@@ -9781,18 +10134,17 @@ static inline void tpool__has_run_here(const tpool__thread *self, const tpool__c
 
 static void tpool__run_here(const tpool__message *request) {
     tpool__thread *self = tpool__self();
-    tpool__context context;
     tpool__message reply;
     tpool_fn fn = (tpool_fn)(uintptr_t)request->fn;
     void *arg = request->arg ? tpool__here.argument.bytes : NULL;
     memset(&reply, 0, sizeof reply);
     tpool__here.base = 0;
-    tpool__begin_here(self, &context, arg, (size_t)request->size);
+    tpool__context *context = tpool__begin_here(self, arg, (size_t)request->size);
     /* P14: the program reads it when the process has died */
     tpool__store_release(&tpool__here.page->begun, request->number);
     void *value = fn(arg);
-    tpool__has_run_here(self, &context);
-    tpool__context_pop(self, &context);
+    tpool__has_run_here(self, context);
+    tpool__context_pop(self, context);
     (void)tpool__answer_here(value, &reply.answer);
     reply.size = tpool__here.result.mapped;
     tpool__reply(&reply, TPOOL__DONE);
@@ -9803,7 +10155,6 @@ static void tpool__run_here(const tpool__message *request) {
 typedef void *(*tpool__item_fn)(void *item, void *context);
 static void tpool__run_items_here(const tpool__message *request) {
     tpool__thread *self = tpool__self();
-    tpool__context context;
     tpool__message message;
     tpool__page *page = tpool__here.page;
     char *items = tpool__here.argument.bytes;
@@ -9812,7 +10163,7 @@ static void tpool__run_items_here(const tpool__message *request) {
     uint32_t done = 0;
     if (items) items += TPOOL__ROUND_UP((size_t)request->context_size);
     tpool__item_fn fn = (tpool__item_fn)(uintptr_t)request->fn;
-    tpool__begin_here(self, &context, NULL, 0);
+    tpool__context *context = tpool__begin_here(self, NULL, 0);
     for (uint64_t i = 0; i < request->count; i++) {
         if (tpool__load_relaxed(&page->cut) == request->number) break; /* relaxed: a flag */
         if (done > 0 && used + TPOOL__ANSWER_ROOM + 256 > tpool__here.result.mapped) {
@@ -9824,7 +10175,7 @@ static void tpool__run_items_here(const tpool__message *request) {
         tpool__here.base = used + TPOOL__ANSWER_ROOM;
         tpool__store_release(&page->items_begun, done + 1); /* P14 */
         void *value = fn(request->item_size ? items + i * request->item_size : NULL, map_context);
-        tpool__has_run_here(self, &context);
+        tpool__has_run_here(self, context);
         /* P9: others that raised or returned for it have been joined, so a glance will do to see that nobody has */
         if (TPOOL__LIKELY(!tpool__here.has_returned && !tpool__load_acquire(&tpool__here.block.outcome))) {
             tpool__answer *answer = (tpool__answer *)(void *)(tpool__here.result.bytes + used);
@@ -9839,7 +10190,7 @@ static void tpool__run_items_here(const tpool__message *request) {
         }
         tpool__page_tell(page, ++done, used);
     }
-    tpool__context_pop(self, &context);
+    tpool__context_pop(self, context);
     memset(&message, 0, sizeof message);
     message.size = tpool__here.result.mapped;
     tpool__reply(&message, TPOOL__DONE);
@@ -9851,17 +10202,16 @@ static void tpool__end_with_server(pid_t server);
 static void *tpool__work_here(void *unused) {
     const tpool_config *config = &tpool__here_pool->config;
     tpool__thread *self = tpool__self();
-    tpool__context context;
     tpool__message message;
     (void)unused;
     memset(&message, 0, sizeof message);
     tpool__here.thread = self;
     tpool__float_default();
     (void)tpool__arm(self);
-    tpool__context_push(self, &context, TPOOL__IN_SETUP, NULL);
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
     bool ready = !config->initializer || config->initializer(config->context);
-    if (self->context != &context) _exit(0); /* it forked, and this is the child */
-    tpool__context_pop(self, &context);
+    if (self->context != context) _exit(0); /* it forked, and this is the child */
+    tpool__context_pop(self, context);
     if (config->initializer) tpool__end_with_server(tpool__here.server); /* it may have changed its credentials */
     tpool__reply(&message, ready ? TPOOL__READY : TPOOL__UNREADY);
     while (ready && tpool__read_all(tpool__here.requests, &message, sizeof message)) {
@@ -9873,9 +10223,9 @@ static void *tpool__work_here(void *unused) {
         }
         if (message.kind == TPOOL__END) {
             if (config->finalizer) {
-                tpool__context_push(self, &context, TPOOL__IN_SETUP, NULL);
+                context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
                 config->finalizer(config->context);
-                if (self->context != &context) _exit(0); /* it forked, and this is the child */
+                if (self->context != context) _exit(0); /* it forked, and this is the child */
             }
             fflush(stdout);
             fflush(stderr);

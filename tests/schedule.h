@@ -930,6 +930,10 @@ static inline void schedule_trace(const char *what, const volatile void *address
     static type name##_storage[SCHEDULE_THREADS]; \
     static inline type *name(void) { return &name##_storage[S->current]; }
 
+/* Coroutines may not share the list of what is to be called at a thread's end: the destructor of its key does it all. */
+#define TPOOL__FINALLY_BEGIN(function, argument) { void (*tpool__last)(void *) = (function), *tpool__of = (argument);
+#define TPOOL__FINALLY_END tpool__last(tpool__of); }
+
 #define TPOOL_THREADS_POSIX
 #define TPOOL__BARE_ALLOCATOR
 #define TPOOL_MALLOC(size) schedule_malloc(size)

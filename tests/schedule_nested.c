@@ -176,6 +176,57 @@ static void join_against_blocked_job(void) {
     end_pool(pool);
 }
 
+/* The thread that forked ends as a thief takes the job, runs it, or ends it. */
+static atomic_int jobs_run;
+static void *count_one(void *arg) {
+    CHECK(pthread_self() != forker); /* nobody joins it */
+    (void)tpool_raise(1, "raised");  /* the task is still there */
+    atomic_fetch_add(&jobs_run, 1);
+    return arg;
+}
+static void *fork_and_end(void *arg) {
+    tpool_job job;
+    forker = pthread_self();
+    tpool_fork(&job, count_one, arg);
+    pthread_exit(NULL);
+    return arg;
+}
+static void forker_ends_against_thief(void) {
+    pool = new_pool((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, tpool_warm_up(pool, 2));
+    tpool_future *future = submitted(pool, fork_and_end, NULL);
+    CHECK_STATUS(TPOOL_BROKEN, end_of(future));
+    outcome(atomic_load(&jobs_run));
+    CHECK(end_pool(pool).failed == 1);
+    CHECK(atomic_load(&jobs_run) <= 1);
+    atomic_store(&jobs_run, 0);
+}
+/* A thief ends its thread as its job is joined. */
+static void *end_elsewhere(void *arg) {
+    bool stolen = pthread_self() != forker;
+    outcome(stolen);
+    if (stolen) pthread_exit(NULL);
+    return arg;
+}
+static void *join_what_ends(void *arg) {
+    int here = 0;
+    tpool_job job;
+    (void)arg;
+    forker = pthread_self();
+    tpool_fork(&job, end_elsewhere, &here);
+    return tpool_join(&job);
+}
+static void thief_ends_against_join(void) {
+    void *result = NULL;
+    pool = new_pool((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, tpool_warm_up(pool, 2));
+    tpool_future *future = submitted(pool, join_what_ends, NULL);
+    tpool_status status = tpool_future_result(future, TPOOL_FOREVER, &result);
+    CHECK(status == (result ? TPOOL_OK : TPOOL_BROKEN));
+    tpool_future_release(future);
+    end_pool(pool);
+}
+
 /* A loop's parts are taken by the caller and by a worker. */
 static counter parts[2];
 static void count_part(size_t begin, size_t end, void *context) {
@@ -256,6 +307,8 @@ SCHEDULES(
     SCENARIO(fork_join_against_thief, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(two_forks_against_thief, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(join_against_blocked_job, .quick = 1, .preemptions = 2, .outcomes = 2),
+    SCENARIO(forker_ends_against_thief, .quick = 1, .preemptions = 2),
+    SCENARIO(thief_ends_against_join, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(loop_against_worker, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(map_against_worker, .quick = 1, .preemptions = 2),
     SCENARIO(map_close_against_worker, .quick = 1, .preemptions = 2),

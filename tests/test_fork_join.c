@@ -784,6 +784,89 @@ static void forks_waits_and_loops_mix(void **state) {
     }
 }
 
+/* ---- Stops: a job asks for the task that it belongs to, also from within a loop's body or a map's item. */
+
+typedef struct stopper {
+    tpool *pool, *other;
+    tpool_future *future;   /* of the task that loops */
+    gate started, asked;
+    bool before, after;     /* as the job, on another worker, sees it before and after its task is asked to stop */
+} stopper;
+static void *look_for_stops(void *arg) {
+    stopper *s = arg;
+    s->before = tpool_stop_requested();
+    gate_pass(&s->asked);
+    s->after = tpool_stop_requested();
+    return NULL;
+}
+static void *fork_a_look(void *item, void *context) {
+    stopper *s = context;
+    tpool_job job, another;
+    (void)item;
+    tpool_fork(&job, look_for_stops, s);
+    while (gate_arrived(&s->asked) < 1) { /* each fork offers the oldest to who looks for work by then */
+        tpool_fork(&another, nothing, NULL);
+        (void)tpool_join(&another);
+        sched_yield();
+    }
+    (void)tpool_join(&job);
+    return NULL;
+}
+static void fork_a_look_in_body(size_t begin, size_t end, void *context) {
+    (void)begin;
+    (void)end;
+    (void)fork_a_look(NULL, context);
+}
+static void *loop_with_a_look(void *arg) {
+    stopper *s = arg;
+    gate_pass(&s->started);
+    assert_status(TPOOL_OK, tpool_for(s->other, 0, 1, 1, fork_a_look_in_body, s));
+    return NULL;
+}
+static void a_job_forked_in_a_loop_asks_for_its_task(void **state) {
+    (void)state;
+    stopper s = { .started = GATE_CLOSED, .asked = GATE_CLOSED };
+    gate busy = GATE_CLOSED;
+    s.pool = create_pool(2, 0);
+    s.other = create_pool(1, 0);
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(s.pool, gate_task, &busy, NULL));
+    gate_await_arrivals(&busy, 2);
+    s.future = submitted(s.pool, loop_with_a_look, &s);
+    assert_status(TPOOL_OK, tpool_shutdown(s.pool, TPOOL_STOP_RUNNING));    /* it does not run yet */
+    gate_open(&s.started);
+    gate_open(&busy);
+    gate_await_arrivals(&s.asked, 1);
+    tpool_future_request_stop(s.future);
+    gate_open(&s.asked);
+    (void)take(s.future);
+    assert_false(s.before);
+    assert_true(s.after);
+    assert_status(TPOOL_OK, tpool_destroy(s.pool));
+    assert_status(TPOOL_OK, tpool_destroy(s.other));
+}
+static void a_job_forked_in_an_item_asks_for_its_chunk(void **state) {
+    (void)state;
+    stopper s = { .started = GATE_CLOSED, .asked = GATE_CLOSED };
+    gate busy = GATE_CLOSED;
+    char item = 0;
+    tpool_map_spec spec = { .fn = fork_a_look, .context = &s, .items = &item, .count = 1, .stride = 1 };
+    tpool_map_iter *iter = NULL;
+    s.pool = create_pool(2, 0);
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(s.pool, gate_task, &busy, NULL));
+    gate_await_arrivals(&busy, 2);
+    assert_status(TPOOL_OK, tpool_map(s.pool, &spec, &iter));
+    assert_status(TPOOL_OK, tpool_shutdown(s.pool, TPOOL_STOP_RUNNING));
+    gate_open(&busy);
+    gate_await_arrivals(&s.asked, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(s.pool, TPOOL_STOP_RUNNING));
+    gate_open(&s.asked);
+    assert_status(TPOOL_OK, tpool_map_next(iter, HANG, NULL));
+    assert_false(s.before);
+    assert_true(s.after);
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(s.pool));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(divide_and_conquer_gives_the_right_result),
@@ -805,6 +888,8 @@ int main(void) {
         cmocka_unit_test(a_join_that_waits_runs_no_queued_task),
         cmocka_unit_test(a_join_that_waits_runs_no_other_tasks_job),
         cmocka_unit_test(forks_waits_and_loops_mix),
+        cmocka_unit_test(a_job_forked_in_a_loop_asks_for_its_task),
+        cmocka_unit_test(a_job_forked_in_an_item_asks_for_its_chunk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,7 +106,7 @@ static void fork_in_public(tpool_job *job, tpool_fn fn, void *arg) {
     tpool_fork(job, fn, arg);
     tpool__worker *worker = tpool__self()->worker;
     tpool__latch(&worker->jobs_lock);
-    bool is_private = !worker->oldest_public_job && worker->oldest_private_job;
+    bool is_private = !worker->offer.job && worker->oldest_private_job;
     tpool__unlatch(&worker->jobs_lock);
     if (is_private) tpool__publish_job(worker);
 }

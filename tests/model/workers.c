@@ -15,7 +15,7 @@ MODEL_ZERO(fresh, size) {
     atomic_init(&worker->jobs_lock, 0);
     atomic_init(&worker->public_jobs, 0);
     atomic_init(&worker->next, NULL);
-    worker->oldest_public_job = NULL;
+    worker->offer.job = NULL;
 }
 static void *nothing(void *arg) { return arg; }
 static void model_reset(void) {
