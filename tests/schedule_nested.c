@@ -297,6 +297,91 @@ static void map_against_cancelling_shutdown(void) {
     end_pool(pool);
 }
 
+/* A task waits for what expires in a paused pool's queue, with a callback that waits for what only a spare brings. */
+static tpool *paused;
+static tpool_future *brought, *expiring, *never;
+static void wait_for_what_is_brought(tpool_future *future, void *context) {
+    (void)context;
+    CHECK_STATUS(TPOOL_EXPIRED, tpool_future_result(future, 0, NULL));
+    gate_open(&opened);
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(brought, TPOOL_FOREVER, NULL));
+}
+static void expire_in_a_wait(tpool_fn waits) {
+    tpool_task task = { .fn = count_task, .arg = &first, .expires_ns = TPOOL_MS(1) };
+    paused = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_pause(paused));
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(paused, &task, &expiring));
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&brought));
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&never));
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(expiring, wait_for_what_is_brought, NULL));
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *waiter = submitted(pool, waits, NULL);
+    gate_pass(&opened);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, complete, brought, NULL));
+    CHECK_STATUS(TPOOL_OK, end_of(waiter));
+    CHECK(end_pool(pool).completed == 2);
+    tpool_future_release(expiring);
+    tpool_future_release(brought);
+    tpool_future_release(never);
+    CHECK_STATUS(TPOOL_OK, tpool_resume(paused));
+    CHECK(end_pool(paused).expired == 1 && first.runs == 0);
+}
+static void *wait_for_the_end(void *arg) {
+    (void)arg;
+    CHECK_STATUS(TPOOL_EXPIRED, tpool_future_result(expiring, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static void *wait_for_the_first(void *arg) {
+    tpool_future *both[2] = { never, expiring };
+    (void)arg;
+    CHECK_STATUS(TPOOL_OK, tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static void *wait_for_the_next(void *arg) {
+    tpool_completions *completions = NULL;
+    tpool_future *both[2] = { never, expiring }, *next = NULL;
+    (void)arg;
+    CHECK_STATUS(TPOOL_OK, tpool_as_completed(both, 2, &completions));
+    CHECK_STATUS(TPOOL_OK, tpool_completions_next(completions, TPOOL_FOREVER, &next));
+    CHECK(next == expiring);
+    tpool_completions_destroy(completions);
+    return NULL;
+}
+static void expiry_in_a_wait_for_one(void) { expire_in_a_wait(wait_for_the_end); }
+static void expiry_in_a_wait_for_the_first(void) { expire_in_a_wait(wait_for_the_first); }
+static void expiry_in_an_iterator(void) { expire_in_a_wait(wait_for_the_next); }
+
+/* A callback cancels a pool's task, whose callback is still to come as the pool is destroyed. */
+static counter late;
+static void count_callback(tpool_future *future, void *context) {
+    (void)future;
+    atomic_fetch_add(&((counter *)context)->runs, 1);
+}
+static void cancel_and_wait(tpool_future *future, void *context) {
+    (void)future;
+    bool cancelled = tpool_future_cancel(context);
+    outcome(cancelled);
+    CHECK(late.runs == 0 || !cancelled);
+}
+static void *set_result(void *future) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(future, NULL));
+    return NULL;
+}
+static void listed_callback_against_destroy(void) {
+    tpool_future *bare = NULL;
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *task = submitted(pool, count_task, &first);
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(task, count_callback, &late));
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(bare, cancel_and_wait, task));
+    pthread_t helper = started(set_result, bare);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    CHECK(late.runs == 1);
+    join(helper);
+    tpool_future_release(task);
+    tpool_future_release(bare);
+}
+
 SCHEDULES(
     SCENARIO(nested_wait_with_spare, .quick = 1, .preemptions = 2),
     SCENARIO(block_against_submit, .quick = 1, .preemptions = 2),
@@ -312,4 +397,8 @@ SCHEDULES(
     SCENARIO(loop_against_worker, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(map_against_worker, .quick = 1, .preemptions = 2),
     SCENARIO(map_close_against_worker, .quick = 1, .preemptions = 2),
-    SCENARIO(map_against_cancelling_shutdown, .quick = 1, .preemptions = 2, .outcomes = 3))
+    SCENARIO(map_against_cancelling_shutdown, .quick = 1, .preemptions = 2, .outcomes = 3),
+    SCENARIO(expiry_in_a_wait_for_one, .quick = 1, .preemptions = 1),
+    SCENARIO(expiry_in_a_wait_for_the_first, .quick = 1, .preemptions = 1),
+    SCENARIO(expiry_in_an_iterator, .quick = 1, .preemptions = 1),
+    SCENARIO(listed_callback_against_destroy, .quick = 1, .preemptions = 2, .outcomes = 2))
