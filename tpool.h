@@ -3309,10 +3309,16 @@ static inline void tpool__lane_set_count(tpool__lane *lane, size_t count) {
     tpool__store_relaxed(&lane->count, count); /* relaxed: published by the latch */
 }
 
+/* The first word of an entry is a block's, or of a plain task its function, or what announces that: its stamp, or 1. Only
+ * these two functions know how a word tells which. */
+static inline uintptr_t tpool__word_of_block(const tpool_future *block) { return (uintptr_t)block | 1; }
+static inline tpool_future *tpool__block_of_word(uintptr_t first) { /* NULL: of a plain task, or no entry at all */
+    return (first & 3) == 1 && first != 1 ? (tpool_future *)(first - 1) : NULL;
+}
 /* Both give the number of words. */
 static inline unsigned tpool__entry_write(uintptr_t *words, const tpool__entry *entry) {
     if (entry->block) {
-        words[0] = (uintptr_t)entry->block | 1;
+        words[0] = tpool__word_of_block(entry->block);
         return 1;
     }
     unsigned announced = (unsigned)(((uintptr_t)entry->fn | entry->stamp) & 1);
@@ -3322,11 +3328,8 @@ static inline unsigned tpool__entry_write(uintptr_t *words, const tpool__entry *
     return announced + 2;
 }
 static inline unsigned tpool__entry_read(const uintptr_t *words, tpool__entry *entry) {
-    entry->block = NULL;
-    if ((words[0] & 3) == 1 && words[0] != 1) {
-        entry->block = (tpool_future *)(words[0] - 1);
-        return 1;
-    }
+    entry->block = tpool__block_of_word(words[0]);
+    if (entry->block) return 1;
     unsigned announced = (unsigned)(words[0] & 1);
     entry->stamp = words[0] & 2 ? words[0] : 0;
     entry->fn = (tpool_fn)words[announced];
@@ -3476,13 +3479,14 @@ static uintptr_t tpool__claims(tpool *pool) {
 static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
     while (tpool__run_count(lane) > 0) {
         uint32_t run = tpool__load_relaxed(&lane->run); /* relaxed: see tpool__run_pop */
-        uintptr_t first = lane->run_segment->words[run & TPOOL__RUN_MASK];
-        if (!(first & 1) || first == 1 || !tpool__is_claimed((tpool_future *)(first - 1))) break;
+        tpool_future *first = tpool__block_of_word(lane->run_segment->words[run & TPOOL__RUN_MASK]);
+        if (!first || !tpool__is_claimed(first)) break;
         if (tpool__cas_relaxed(&lane->run, &run, run + 1 - TPOOL__RUN_ENTRY))
-            tpool__tombstone_drop(pool, lane, (tpool_future *)(first - 1), unreferenced);
+            tpool__tombstone_drop(pool, lane, first, unreferenced);
     }
-    if (lane->front && tpool__is_claimed((tpool_future *)(lane->front - 1))) {
-        tpool__tombstone_drop(pool, lane, (tpool_future *)(lane->front - 1), unreferenced);
+    tpool_future *front = tpool__block_of_word(lane->front);
+    if (front && tpool__is_claimed(front)) {
+        tpool__tombstone_drop(pool, lane, front, unreferenced);
         tpool__lane_set_count(lane, tpool__segments_count(lane) - 1);
         lane->front = 0;
     }
@@ -3584,12 +3588,13 @@ static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry
 /* The entry of a block, if that is at the front or among the last of the lane; NULL: not found. Looked for backwards,
  * which works where all entries of the segment are one word, since an argument may look like a block. */
 static inline uintptr_t *tpool__lane_find(tpool__lane *lane, const tpool_future *block) {
-    if (lane->front == ((uintptr_t)block | 1)) return &lane->front;
+    uintptr_t word = tpool__word_of_block(block);
+    if (lane->front == word) return &lane->front;
     if (!lane->tail) return NULL;
     unsigned begin = lane->head == lane->tail ? lane->head_position : 0, end = lane->tail_position;
     if (end - begin != lane->tail_entries) return NULL;
     if (end - begin > TPOOL__LOOK_BACK) begin = end - TPOOL__LOOK_BACK;
-    while (end > begin && lane->tail->words[end - 1] != ((uintptr_t)block | 1)) end--;
+    while (end > begin && lane->tail->words[end - 1] != word) end--;
     return end > begin ? &lane->tail->words[end - 1] : NULL;
 }
 static inline void tpool__lane_remove(tpool__lane *lane, uintptr_t *found) {

@@ -36,6 +36,7 @@
        --replay C        the execution that a failure printed      --seed S     the run by chance that it printed
        --quick           at most .quick preemptions                --trace      print every step (with the last two)
        --plain           without the reductions: slow, and with as many different ends
+       --measure         all pools that new_pool makes collect latency figures
        --warm-up N       only the Nth run of those by chance with which a search begins
        --seconds N       at most so much CPU time a scenario (then it is not exhausted, which fails) */
 #ifndef TPOOL_TESTS_SCHEDULE_H
@@ -69,7 +70,7 @@ enum {
     SCHEDULE_STACK = 256 * 1024,
     SCHEDULE_ARENA = 8 * 1024 * 1024,
     SCHEDULE_GRAIN = 32,                /* of allocations */
-    SCHEDULE_WORDS = 1 << 14,           /* atomic words in one execution: a hash table */
+    SCHEDULE_WORDS = 1 << 16,           /* atomic words in one execution: a hash table */
     SCHEDULE_ALLOCATIONS = 1 << 14,
     SCHEDULE_PATH = 1 << 16,            /* choices in one execution */
     SCHEDULE_STEPS = 100 * 1000,        /* after so many it does not end */
@@ -168,6 +169,7 @@ typedef struct schedule_state {
     uint64_t longest;
     int most_threads;
     bool clock_due;
+    bool measure;
     /* what came of it */
     schedule_end end;
     const schedule_scenario *scenario;
@@ -974,6 +976,7 @@ __attribute__((unused)) static pthread_t started(void *(*fn)(void *), void *arg)
 __attribute__((unused)) static void join(pthread_t thread) { CHECK(pthread_join(thread, NULL) == 0); }
 __attribute__((unused)) static tpool *new_pool(tpool_config config) {
     tpool *pool = NULL;
+    config.measure = config.measure || S->measure;
     CHECK_STATUS(TPOOL_OK, tpool_create(&pool, &config));
     return pool;
 }
@@ -1326,6 +1329,7 @@ static int schedule_main(int argc, char **argv, const schedule_scenario *scenari
         else if (strcmp(argv[i], "--seconds") == 0) options.seconds = atof(value), i++;
         else if (strcmp(argv[i], "--warm-up") == 0) options.warm_up = atoi(value), i++;
         else if (strcmp(argv[i], "--plain") == 0) options.plain = true;
+        else if (strcmp(argv[i], "--measure") == 0) S->measure = true;
         else if (strcmp(argv[i], "--quick") == 0) options.quick = true;
         else if (strcmp(argv[i], "--trace") == 0) options.trace = true;
         else {

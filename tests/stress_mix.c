@@ -19,6 +19,7 @@ static struct ledger {
     bool plain;
 } ledgers[POOLS];
 static atomic_ulong tasks_made, cancels_made, timeouts_seen, resizes_made, shutdowns_made, forks_made, pools_made;
+static atomic_ulong pools_measured;
 static atomic_ulong joins_made, full_pools[4];  /* forked jobs that were joined; bounded pools, by what they do when full */
 static tpool_stats ended;                       /* of all pools that are gone */
 static int pool_count;
@@ -321,6 +322,7 @@ static void open_pool(int i, const tpool_config *config) {
     ledgers[i].plain = i == 0 || chance(2);
     if (tpool_create(&pools[i], config) != TPOOL_OK) die("no pool");
     if (config->queue_capacity) atomic_fetch_add(&full_pools[config->on_full], 1);
+    if (config->measure) atomic_fetch_add(&pools_measured, 1);
     atomic_fetch_add(&pools_made, 1);
 }
 static void play_round(void) {
@@ -329,7 +331,7 @@ static void play_round(void) {
     for (int i = 1; i < pool_count; i++) {
         tpool_config config = { .max_workers = 1 + (int)chance(3), .queue_capacity = chance(2) ? 0 : 1 + chance(8),
                                 .on_full = (tpool_full_policy)chance(4), .idle_timeout_ns = chance(3) ? 0 : 1 + chance(500000),
-                                .max_tasks_per_worker = chance(3) ? 0 : 1 + chance(20) };
+                                .max_tasks_per_worker = chance(3) ? 0 : 1 + chance(20), .measure = chance(2) };
         open_pool(i, &config);
     }
     atomic_store(&users_stop, false);
@@ -386,6 +388,7 @@ static void report(unsigned long rounds) {
         { "rounds", rounds },
         { "steps", atomic_load(&progress) },
         { "pools", atomic_load(&pools_made) },
+        { "measured ones", atomic_load(&pools_measured) },
         { "tasks", atomic_load(&tasks_made) },
         { "cancels", atomic_load(&cancels_made) },
         { "timeouts", atomic_load(&timeouts_seen) },
@@ -426,7 +429,7 @@ int main(int argc, char **argv) {
     pthread_create(&watcher, NULL, watch, NULL);
     pthread_detach(watcher);
     unsigned long rounds = 0;
-    tpool_config lasting = { .max_workers = 2 };
+    tpool_config lasting = { .max_workers = 2, .measure = chance(2) };
     pool_count = 1;
     open_pool(0, &lasting);
     int64_t began = tpool_now(), whole = TPOOL_SEC(seconds);

@@ -5,7 +5,8 @@
    The implementation is included, so that its allocations and calls come here, and each of their places in the header is
    known by its line: at the end each must have failed. In pools of processes that goes for each process of theirs. Run as
    `white_faults --coarse` it leaves out positions, for slow tools; `--coarse NAME` plays one scenario only, `--all` all
-   positions of those with processes too, of which a quick run leaves some out. */
+   positions of those with processes too, of which a quick run leaves some out. With `--measure` besides, all pools of
+   the scenarios collect latency figures. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -282,8 +283,10 @@ static bool succeeds(int line, const char *call, tpool_status status, unsigned a
 }
 #define OKAY(call, also) succeeds(__LINE__, #call, call, also)
 
+static bool measure;
 static tpool *pool_with(tpool_config config) {
     tpool *pool = NULL;
+    config.measure = config.measure || measure;
     bool created = OKAY(tpool_create(&pool, &config), NO_MEMORY);
     EXPECT(created == (pool != NULL));
     return pool;
@@ -2495,9 +2498,12 @@ static void remove_quotas(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && strcmp(argv[1], "--coarse") == 0) coarse = true;
-    if (argc > 1 && strcmp(argv[1], "--all") == 0) all = true;
-    if (argc > 2) only_scenario = argv[2];
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--coarse") == 0) coarse = true;
+        else if (strcmp(argv[i], "--all") == 0) all = true;
+        else if (strcmp(argv[i], "--measure") == 0) measure = true;
+        else only_scenario = argv[i];
+    }
     fault = mmap(NULL, sizeof *fault, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (fault == MAP_FAILED || __COUNTER__ > MOST_PLACES) abort();
     const struct CMUnitTest tests[] = {

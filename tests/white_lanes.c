@@ -188,6 +188,58 @@ static void a_run_is_filled_with_what_stands_behind_the_front(void **state) {
     tpool__lane_free(&lane);
 }
 
+/* ---- What a sweep takes for a block, and what not: each first word that an entry may have, in a run and behind it. */
+static void push_stamped(tpool__lane *lane, tpool_fn fn, uintptr_t stamp) {
+    tpool__entry entry = { 0 };
+    tpool_future *unreferenced = NULL;
+    entry.fn = fn;
+    entry.stamp = stamp;
+    assert_true(tpool__lane_reserve(&no_pool, lane, &unreferenced));
+    tpool__lane_push(lane, &entry);
+}
+static void assert_popped_plain(tpool__lane *lane, tpool_fn fn, uintptr_t stamp) {
+    tpool__entry entry = { 0 };
+    assert_true(tpool__lane_pop(lane, &entry));
+    assert_null(entry.block);
+    assert_true(entry.fn == fn);
+    assert_true(entry.stamp == stamp);
+}
+static void a_sweep_tells_blocks_from_every_kind_of_plain_task(void **state) {
+    (void)state;
+    const tpool_fn odd = (tpool_fn)((uintptr_t)nothing | 1);
+    const uintptr_t stamps[] = { 0, tpool__stamp(0), tpool__stamp(1), tpool__stamp(TPOOL_SEC(123456789)) };
+    for (int kind = 0; kind < 8; kind++) {
+        tpool_fn fn = kind & 4 ? odd : nothing;
+        uintptr_t stamp = stamps[kind & 3];
+        tpool__lane from = { 0 }, lane = { 0 };
+        tpool_future *unreferenced = NULL;
+        lane.run_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
+        push_block(&from, BLOCKS - 1); /* at the front, so that what follows is not */
+        for (int round = 0; round < 2; round++) { /* into the run, and behind it */
+            tpool__lane *to = round == 0 ? &from : &lane;
+            push_block(to, 2 * round);
+            if (round == 0) assert_popped(&from, BLOCKS - 1);
+            push_stamped(to, fn, stamp);
+            push_block(to, 2 * round + 1);
+            if (round == 0) assert_int_equal(3, tpool__run_fill(&lane, &from, 8));
+        }
+        for (int i = 0; i < 4; i++) {
+            tpool__add_relaxed(&blocks[i].state, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + TPOOL__REFERENCE);
+            lane.dead++;
+        }
+        tpool__lane_sweep(&no_pool, &lane, &unreferenced);
+        assert_null(unreferenced);
+        assert_int_equal(1, lane.dead); /* in a run only what comes first can be dropped */
+        assert_int_equal(3, tpool__lane_count(&lane));
+        assert_popped_plain(&lane, fn, stamp);
+        assert_popped(&lane, 1);
+        assert_popped_plain(&lane, fn, stamp);
+        assert_empty(&lane);
+        tpool__lane_free(&from);
+        tpool__lane_free(&lane);
+    }
+}
+
 /* ---- The same through the interface: of children awaited in place no tombstone is left. */
 enum { CHILDREN = 10 };
 static int tombstones, waiting;
@@ -299,6 +351,7 @@ int main(void) {
         cmocka_unit_test(the_front_can_be_taken_back_from_before_the_others),
         cmocka_unit_test(a_tombstone_at_the_front_is_swept),
         cmocka_unit_test(a_run_is_filled_with_what_stands_behind_the_front),
+        cmocka_unit_test(a_sweep_tells_blocks_from_every_kind_of_plain_task),
         cmocka_unit_test(children_awaited_in_place_leave_nothing),
         cmocka_unit_test(the_heap_knows_its_highest_and_its_oldest),
         cmocka_unit_test(a_task_that_stays_does_not_make_the_heap_grow),

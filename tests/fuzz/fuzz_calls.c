@@ -1,7 +1,7 @@
 /* Bytes become calls of the interface, on up to four threads and three pools; what comes of them is checked against a
  * simple model. For libFuzzer, for AFL++ (both define FUZZ_ENGINE, see fuzz.sh), and as a program of its own:
  *
- *      fuzz_calls [--random N [SEED]] [--input HEX] [FILE OR FOLDER...]
+ *      fuzz_calls [--measure] [--random N [SEED]] [--input HEX] [FILE OR FOLDER...]
  *
  * replays the files, then N pseudo-random inputs, and one given in hexadecimal, with any compiler.
  *
@@ -895,6 +895,7 @@ static void *make_calls(void *arg) {
     return NULL;
 }
 
+static bool all_measured;
 static uint8_t next_byte(size_t *at) { return *at < input_size ? input[(*at)++] : 0; }
 static void decode(void) {
     size_t at = 0;
@@ -911,7 +912,7 @@ static void decode(void) {
         p->config.queue_capacity = a & 16 ? 1 + (a >> 5) : 0;
         p->config.idle_timeout_ns = (b & 3) == 3 ? 1 + (b >> 2 & 3) * 50000 : 0;
         p->config.max_tasks_per_worker = b & 16 ? 1 + (b & 3) : 0;
-        p->config.measure = b & 32;
+        p->config.measure = b & 32 || all_measured;
         p->config.on_failure = on_failure;
         p->config.initializer = initialize;
         p->config.finalizer = finalize;
@@ -1126,6 +1127,8 @@ int main(int argc, char **argv) {
             unsigned long count = strtoul(argv[++i], NULL, 10);
             bool seeded = i + 1 < argc && argv[i + 1][0] >= '0' && argv[i + 1][0] <= '9';
             play_random(count, seeded ? strtoull(argv[++i], NULL, 10) : 1);
+        } else if (!strcmp(argv[i], "--measure")) {
+            all_measured = true;
         } else if (!strcmp(argv[i], "--input") && i + 1 < argc) {
             static uint8_t bytes[1 << 12];
             size_t size = 0;
