@@ -576,7 +576,7 @@ static void map(rng *g, int p, unsigned where) {
     map_run *m = &maps[at];
     *m = (map_run){ .seed = draw64(g), .where = (where & PURE) | IN_LIMITED, .count = (int)draw(g, MAP_ITEMS + 1), .pool = p,
                     .at = at, .source = one_in(g, 2) };
-    m->closer_is_waited_for = innermost() && !(where & PURE);
+    m->closer_is_waited_for = (innermost() && !(where & PURE)) || self()->hooks;
     for (int i = 0; i < MAP_ITEMS; i++) m->scopes[i].kind = AN_ITEM;
     tpool_map_spec spec = { .fn = map_body, .context = m, .chunk_size = draw(g, 4), .buffer_size = draw(g, 8) };
     if (m->source) {

@@ -96,7 +96,7 @@ static void *canceller(void *arg) {
     atomic_store(&h->id, -1);
     return NULL;
 }
-static atomic_int gates_open;       /* tasks of a script hold a worker until this is above their number */
+static atomic_int gate_numbers, gates_open;       /* tasks of a script hold a worker until this is above their number */
 static void *held_task(void *arg) {
     int number = (int)(intptr_t)arg;
     while (atomic_load(&gates_open) <= number) sleep_us(50);
@@ -104,7 +104,6 @@ static void *held_task(void *arg) {
 }
 static void destroy_beside(rng *g) {
     enum { HELPERS = 6 };
-    static atomic_int gate_numbers;
     bool drips = one_in(g, 3);
     bool paused = one_in(g, 2) && !may_refuse(), held = false;   /* paused, its tasks may not fill it */
     pthread_mutex_lock(&pool_making);
@@ -245,40 +244,87 @@ static void link_freed(void *result) {
     if (i < LINKS) tpool_future_release(links[i]);
 }
 static void *give_link(void *arg) { return tpool_return_owned(arg, link_freed); }
+static tpool *link_pool;
+static void link_shuts_down(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    atomic_fetch_add(&links_done, 1);
+    if (tpool_shutdown(link_pool, TPOOL_CANCEL_PENDING) != TPOOL_OK) fail("a shutdown in a callback");
+}
+static void *link_submits(void *arg) {
+    intptr_t i = (intptr_t)arg;
+    atomic_fetch_add(&links_done, 1);
+    if (i + 1 < LINKS && tpool_submit(link_pool, link_submits, (void *)(i + 1), NULL) != TPOOL_OK) fail("link %d is not taken", (int)i + 1);
+    return NULL;
+}
+/* It waits for what a callback of a future brings that it has itself completed. */
+static void link_waits(tpool_future *future, void *context) {
+    intptr_t i = (intptr_t)context;
+    (void)future;
+    atomic_fetch_add(&links_done, 1);
+    if (i % 3 == 2) return;
+    if (tpool_future_set_result(links[i + 1], NULL) != TPOOL_OK) fail("link %d cannot be completed", (int)i + 1);
+    if (i % 3 == 0 && tpool_future_result(links[i + 2], TPOOL_FOREVER, NULL) != TPOOL_OK) fail("link %d has no result", (int)i + 2);
+}
+typedef enum link_kind { COMPLETES, FREES, SHUTS_DOWN, RUNS_DEEPER, WAITS_FOR_IT, LINK_KINDS } link_kind;
 static void *chain_thread(void *arg) {
-    bool frees = arg != NULL;
+    link_kind kind = *(link_kind *)arg;
     self()->program = 1;
     atomic_store(&self()->name, "chain");
-    if (frees) tpool_future_release(links[0]);
+    if (kind == FREES) tpool_future_release(links[0]);
+    else if (kind == SHUTS_DOWN) (void)tpool_future_cancel(links[0]);
+    else if (kind == RUNS_DEEPER) (void)link_submits(NULL);
+    else if (kind == WAITS_FOR_IT) for (int i = 0; i < LINKS; i += 3) (void)tpool_future_set_result(links[i], NULL);
     else if (tpool_future_set_result(links[0], NULL) != TPOOL_OK) fail("the first link cannot be completed");
     return NULL;
 }
 static void chain(rng *g) {
     static pthread_mutex_t one_chain = PTHREAD_MUTEX_INITIALIZER;
     if (has(REFUSED_MEMORY) || has(REFUSED_THREADS) || pthread_mutex_trylock(&one_chain) != 0) return;
-    bool frees = one_in(g, 2);
+    link_kind kind = (link_kind)draw(g, LINK_KINDS);
     tpool *pool = NULL;
     atomic_store(&links_done, 0);
     atomic_store(&links_freed, 0);
-    begin("a chain", frees);
-    if (frees && tpool_create(&pool, &(tpool_config){ .max_workers = 1 }) != TPOOL_OK) fail("no pool for a chain");
-    for (intptr_t i = LINKS - 1; i >= 0; i--) {
-        tpool_status status = frees ? tpool_submit(pool, give_link, (void *)(i + 1), &links[i]) : tpool_future_create(&links[i]);
-        if (status != TPOOL_OK) fail("a link gave %s", tpool_status_name(status));
-        if (!frees && tpool_future_add_done_callback(links[i], link_done, (void *)i) != TPOOL_OK) fail("a link without callback");
+    begin("a chain", (int)kind);
+    tpool_config config = { .max_workers = 1, .queue_capacity = kind == RUNS_DEEPER, .on_full = TPOOL_FULL_CALLER_RUNS };
+    bool by_hand = kind == COMPLETES || kind == WAITS_FOR_IT;
+    if (!by_hand && tpool_create(&pool, &config) != TPOOL_OK) fail("no pool for a chain");
+    link_pool = pool;
+    if (kind == SHUTS_DOWN && tpool_pause(pool) != TPOOL_OK) fail("no pause");
+    int gate = -1;
+    if (kind == RUNS_DEEPER) {   /* the worker is held, and the queue full, so that the caller runs all */
+        gate = atomic_fetch_add(&gate_numbers, 1);
+        if (tpool_submit(pool, held_task, (void *)(intptr_t)gate, NULL) != TPOOL_OK) fail("no task for a chain");
+        tpool_stats s;
+        do (void)tpool_get_stats(pool, &s);
+        while (s.queued > 0);
+        if (tpool_submit(pool, managed_task, &links_freed, NULL) != TPOOL_OK) fail("no task for a chain");
+    } else {
+        for (intptr_t i = LINKS - 1; i >= 0; i--) {
+            tpool_status status = by_hand ? tpool_future_create(&links[i])
+                : tpool_submit(pool, kind == FREES ? give_link : managed_task, kind == FREES ? (void *)(i + 1) : &links_freed, &links[i]);
+            if (status != TPOOL_OK) fail("a link gave %s", tpool_status_name(status));
+            if (kind == FREES) continue;
+            status = tpool_future_add_done_callback(links[i], kind == COMPLETES ? link_done : kind == WAITS_FOR_IT ? link_waits : link_shuts_down, (void *)i);
+            if (status != TPOOL_OK) fail("a link without callback");
+        }
     }
-    if (pool) tpool_destroy(pool);
+    if (kind == FREES) tpool_destroy(pool);
     pthread_attr_t small;
     pthread_t thread;
     pthread_attr_init(&small);
     pthread_attr_setstacksize(&small, SLOW ? 1 << 20 : 128 << 10);
-    if (pthread_create(&thread, &small, chain_thread, frees ? (void *)links : NULL) != 0) fail("no thread for a chain");
+    if (pthread_create(&thread, &small, chain_thread, &kind) != 0) fail("no thread for a chain");
     pthread_attr_destroy(&small);
+    if (kind == RUNS_DEEPER) {
+        sleep_us(20000);
+        atomic_store(&gates_open, INT_MAX);
+    }
     pthread_join(thread, NULL);
-    if (frees ? atomic_load(&links_freed) != LINKS : atomic_load(&links_done) != LINKS)
+    if (kind == SHUTS_DOWN || kind == RUNS_DEEPER) tpool_destroy(pool);
+    if (kind == FREES ? atomic_load(&links_freed) != LINKS : atomic_load(&links_done) != LINKS)
         fail("a chain of %d: %d done, %d freed", LINKS, atomic_load(&links_done), atomic_load(&links_freed));
-    if (!frees)
-        for (int i = 0; i < LINKS; i++) tpool_future_release(links[i]);
+    for (int i = 0; i < LINKS && (by_hand || kind == SHUTS_DOWN); i++) tpool_future_release(links[i]);
     end();
     pthread_mutex_unlock(&one_chain);
 }
