@@ -18,12 +18,13 @@ static int patience_ms;
 static pid_t refused_fork(void);
 #define TPOOL_IMPLEMENTATION
 #include "support.h"
+#include <sys/time.h>
 
 #undef LIMIT
 #define LIMIT TPOOL_SEC(60)
 
 typedef struct common {
-    _Atomic(int) refused, die_at, deaths, begun, left, arrived, open, program, spoiling;
+    _Atomic(int) refused, die_at, deaths, begun, left, arrived, open, program, spoiling, slow_ms;
 } common;
 static common *all;
 
@@ -33,6 +34,7 @@ static pid_t refused_fork(void) {
         errno = EAGAIN;
         return -1;
     }
+    if (getpid() != (pid_t)atomic_load(&all->program)) sleep_ms(atomic_load(&all->slow_ms));
     return fork();
 }
 
@@ -598,6 +600,172 @@ static void a_stopped_server_does_not_outlive_its_pool(void **state) {
     EVENTUALLY(is_gone(stopped));
 }
 
+/* Each fork of the server's takes its time, as that of a large program does: longer, all together, than anybody's
+   patience with one that does nothing. */
+static void a_server_that_has_much_to_do_is_left_alone(void **state) {
+    (void)state;
+    enum { WORKERS = 12, FORK_MS = 150 };
+    tpool_future *futures[WORKERS];
+    atomic_store(&all->program, getpid());
+    tpool *pool = create(WORKERS);
+    pid_t server = pool->server->pid;
+    patience_ms = 4 * FORK_MS;
+    atomic_store(&all->slow_ms, FORK_MS);
+    for (int i = 0; i < WORKERS; i++)
+        assert_status(TPOOL_OK, tpool_submit(pool, gate_task_of_processes, NULL, &futures[i]));
+    EVENTUALLY(atomic_load(&all->arrived) == WORKERS);
+    atomic_store(&all->open, 1);
+    for (int i = 0; i < WORKERS; i++) {
+        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
+        tpool_future_release(futures[i]);
+    }
+    assert_false(is_gone(server));
+    patience_ms = 60000;
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *getppid_task(void *arg) { (void)arg; return (void *)(intptr_t)getppid(); }
+static pid_t server_of(tpool *pool) {
+    tpool_future *future;
+    void *result;
+    assert_status(TPOOL_OK, tpool_submit(pool, getppid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    tpool_future_release(future);
+    return (pid_t)(intptr_t)result;
+}
+/* Of several proxies that lose patience with one server at the same time, only the first may cost a server. */
+static void who_has_lost_patience_with_a_server_harms_no_other(void **state) {
+    (void)state;
+    tpool *pool = create(1);
+    pid_t first = server_of(pool);
+    tpool__server_kill(pool->server, 0, false);
+    tpool__server_kill(pool->server, 2, false);
+    sleep_ms(50);
+    assert_int_equal(first, server_of(pool));
+    tpool__server_kill(pool->server, 1, false);
+    EVENTUALLY(is_gone(first));
+    pid_t second = server_of(pool);
+    assert_int_not_equal(first, second);
+    tpool__server_kill(pool->server, 1, false);
+    sleep_ms(50);
+    assert_int_equal(second, server_of(pool));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* The number that a server had may be another's by now: nobody is killed by it. */
+static void no_stranger_is_killed_for_a_server(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    pid_t server = pool->server->pid, stranger = fork();
+    if (stranger == 0)
+        for (;;) sleep_ms(1000);
+    pool->server->pid = stranger;
+    patience_ms = 200;
+    assert_int_equal(0, kill(server, SIGSTOP));
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_int_equal(0, waitpid(stranger, NULL, WNOHANG));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(0, waitpid(stranger, NULL, WNOHANG));
+    kill(stranger, SIGKILL);
+    assert_int_equal(stranger, waitpid(stranger, NULL, 0));
+}
+static void *crashes_behind_the_gate(void *arg) { pass_gate(); raise(SIGKILL); return arg; }
+/* Nobody but the server hears of a worker's death, and nobody needs the server otherwise. */
+static void a_death_is_known_though_the_server_stands_still(void **state) {
+    (void)state;
+    tpool_future *future;
+    patience_ms = 300; /* the keeper's */
+    tpool *pool = create(1);
+    patience_ms = 60000;
+    assert_status(TPOOL_OK, tpool_submit(pool, crashes_behind_the_gate, NULL, &future));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
+    atomic_store(&all->open, 1);
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void on_alarm(int number) { (void)number; }
+/* A timer that interrupts each wait does not make it begin anew. */
+static int destroy_amid_signals(int who) {
+    struct sigaction action;
+    struct itimerval each = { { 0, 20000 }, { 0, 20000 } };
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_alarm;
+    tpool *pool = create(1);
+    pid_t server = server_of(pool), keeper = pool->server->keeper_pid;
+    patience_ms = 300;
+    if ((who & 1 && kill(server, SIGSTOP) != 0) || (who & 2 && kill(keeper, SIGSTOP) != 0)) return 1;
+    if (sigaction(SIGALRM, &action, NULL) != 0 || setitimer(ITIMER_REAL, &each, NULL) != 0) return 2;
+    if (tpool_destroy(pool) != TPOOL_OK) return 3;
+    EVENTUALLY(is_gone(server) && is_gone(keeper));
+    return 0;
+}
+static void destroy_ends_whoever_stands_still_amid_signals(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    for (int who = 1; who < 4; who++) {
+        int how = -1;
+        pid_t ended = 0, child = fork();
+        if (child == 0) _exit(destroy_amid_signals(who));
+        for (int64_t end = tpool_now() + TPOOL_SEC(20); ended == 0 && tpool_now() < end; sleep_ms(10))
+            ended = waitpid(child, &how, WNOHANG);
+        if (ended == 0) {
+            kill(child, SIGKILL);
+            waitpid(child, NULL, 0);
+        }
+        assert_int_equal(child, ended);
+        assert_int_equal(0, how);
+    }
+}
+static void a_server_goes_on_without_its_keeper(void **state) {
+    (void)state;
+    tpool *pool = create(2);
+    pid_t server = server_of(pool);
+    assert_int_equal(0, kill(pool->server->keeper_pid, SIGKILL));
+    EVENTUALLY(is_gone(pool->server->keeper_pid));
+    for (int i = 0; i < 3; i++) {
+        tpool_future *future;
+        assert_status(TPOOL_OK, tpool_submit(pool, aborts, NULL, &future));
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+        tpool_future_release(future);
+        assert_int_equal(server, server_of(pool));
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(is_gone(server));
+}
+/* A worker may say that it has ended: that costs it its life, and nobody any patience. */
+static void *says_that_it_is_gone(void *arg) {
+    tpool__message message = well();
+    message.kind = TPOOL__GONE;
+    say(message);
+    return arg;
+}
+static void who_says_that_it_is_gone_is_not_believed(void **state) {
+    (void)state;
+    tpool_future *future;
+    tpool *pool = create(1);
+    pid_t server = server_of(pool);
+    assert_status(TPOOL_OK, tpool_submit(pool, says_that_it_is_gone, NULL, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(10), NULL));
+    assert_non_null(strstr(tpool_future_message(future), "damaged"));
+    tpool_future_release(future);
+    assert_int_equal(server, server_of(pool));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Refused the fork of another server, the keeper tries again. */
+static void a_server_that_cannot_be_replaced_at_once_is_later(void **state) {
+    (void)state;
+    tpool *pool = create(1);
+    pid_t server = server_of(pool);
+    atomic_store(&all->refused, 3);
+    assert_int_equal(0, kill(server, SIGKILL));
+    EVENTUALLY(is_gone(server) && atomic_load(&all->refused) == 0);
+    assert_int_not_equal(server, server_of(pool));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* --- memory */
 
 static void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
@@ -669,7 +837,11 @@ int main(void) {
         T(a_worker_that_fills_its_requests_stops_nobody), T(answers_that_change_while_they_are_read_harm_nobody),
         T(no_answer_is_believed_beyond_its_bytes), T(a_stopped_server_stalls_no_submit),
         T(a_server_that_stays_stopped_is_replaced_by_its_spare), T(a_run_limit_holds_with_a_stopped_server),
-        T(a_stopped_server_does_not_outlive_its_pool), T(each_allocation_may_fail),
+        T(a_stopped_server_does_not_outlive_its_pool), T(a_server_that_has_much_to_do_is_left_alone),
+        T(who_has_lost_patience_with_a_server_harms_no_other), T(no_stranger_is_killed_for_a_server),
+        T(a_death_is_known_though_the_server_stands_still), T(destroy_ends_whoever_stands_still_amid_signals),
+        T(a_server_goes_on_without_its_keeper), T(who_says_that_it_is_gone_is_not_believed),
+        T(a_server_that_cannot_be_replaced_at_once_is_later), T(each_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
