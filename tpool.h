@@ -167,9 +167,10 @@
  *  Processes. With kind TPOOL_PROCESSES the same calls run each task in one of the pool's processes, so that a task
  *  which crashes, exits, or is killed ends as TPOOL_BROKEN and takes nothing with it; error.code is the exit code, or
  *  minus the signal, and the message names it. POSIX only.
- *    - tpool_create forks a helper process, which starts all workers, and a spare for it. So a worker sees memory as
- *      it was at create, whatever the program does later: fn must be code that was loaded by then, constant data is
- *      there, and what a worker changes nobody else sees (except in memory that was mapped as shared before). Create
+ *    - tpool_create forks a helper, which keeps the one that starts all workers, and replaces it if it dies. So a
+ *      worker sees memory as it was at create, whatever the program does later: fn must be code that was loaded by
+ *      then, constant data is there, and what a worker changes nobody else sees (except in memory that was mapped as
+ *      shared before). Memory that the program frees or changes later takes its place twice while a helper lives. Create
  *      the pool early, at best before other threads: a lock that another thread holds at create is held for ever in
  *      the workers. malloc is safe, and stdio, and this library.
  *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it mean what they meant at create. The result
@@ -178,27 +179,35 @@
  *      initializer is for what a worker needs besides, its own connections, files and limits (setrlimit).
  *    - A worker's stack is stack_size, or what a main thread has by default, whichever thread has created the pool; it
  *      may be a thread that began there, with thread-local variables of its own.
- *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others. Signals that the
- *      program catches have their default action there, ignored ones stay ignored; they are a process group of their
- *      own, so that what is typed at a terminal reaches the program only. They end by _exit, so no atexit handler
- *      runs; stdout is flushed after each task.
+ *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others; one that is not open is
+ *      TPOOL_INVALID. The library's own have numbers above all that were open at create, so that code which believes
+ *      one of those to be its own still does no harm. Signals that the program catches have their default action there,
+ *      ignored ones stay ignored. Each worker has a process group of its own: what is typed at a terminal reaches the
+ *      program only, and kill(0) in a task no other worker. They end by _exit, so no atexit handler runs; stdout is
+ *      flushed after each task.
  *    - A task may do there what it could do outside any pool: tpool_current is NULL, it may have pools of its own,
  *      also of processes. The program's pools give TPOOL_BROKEN. If it forks, the child ends where the task returns.
  *    - tpool_future_request_stop, TPOOL_STOP_RUNNING reach the task as tpool_stop_requested. run_limit_ns,
- *      tpool_run_with_timeout and tpool_kill_workers kill its process. One that stops (SIGSTOP) is killed too.
+ *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is only being started, runs its
+ *      initializer, or is handed the argument. One that stops (SIGSTOP) is killed too. Who is killed, or dies by a
+ *      signal or with a code other than 0, takes along what it has started and that is still in its group (setsid
+ *      leaves it).
  *    - A worker that dies before it has begun a task costs nothing, the task runs on another; of a map's chunk only
  *      the item at hand is lost. A worker is replaced at once. When the system refuses, a tenth of a second is spent
- *      on trying; then the work waits for the other workers, or, if none is left, ends as TPOOL_BROKEN.
- *    - When the program ends, however it does, its workers are killed. If the helper process is killed, on Linux its
- *      workers go with it (their tasks end as TPOOL_BROKEN), and the spare takes its place; only if both are killed
- *      at once the pool can start no more. A helper that does not answer for ten seconds, as one that was stopped, is
- *      killed likewise.
- *    - The program's own wait and waitpid(-1) never see these processes, but for one, at create, that ends at once.
- *      They have no name that another user could open.
+ *      on trying; then the work waits for the other workers, or, if none is left, ends as TPOOL_BROKEN. An initializer
+ *      that gives false breaks the pool, and so does one in which eight workers in a row have died.
+ *    - When the program ends, however it does, its workers are killed. If the process that starts them is killed, they
+ *      go with it (their tasks end as TPOOL_BROKEN), and the helper has another; without the helper it goes on, but
+ *      has no successor. One that gives no sign of life for ten seconds, as one that was stopped, is killed likewise.
+ *    - The program's own wait and waitpid(-1) never see these processes, but for one, at create, that ends at once; in
+ *      a program that adopts orphans (process 1 of a container, PR_SET_CHILD_SUBREAPER) they see the helper, which
+ *      lives as long as the pool, and destroy leaves no zombie. There a loop until ECHILD ends only without pools.
+ *    - They have no name that another user could open. After unshare(CLONE_NEWPID) create gives TPOOL_NO_THREAD, since
+ *      the system starts no thread either.
  *
  *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references, 2^23 where
  *  pointers have 32 bits, where statistics of one worker also wrap at 2^32. On 32-bit systems a pool may not have
- *  30,000 threads. Each worker process takes four descriptors.
+ *  30,000 threads. Each worker process takes four descriptors, each pool of processes two.
  *  Where pointers have 32 bits, config.measure tells waits in steps of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
@@ -9516,19 +9525,34 @@ static bool tpool__process_ready(void) {
  *  it there and waiting for its end. So everything above this section is the same for both kinds, and only what is here
  *  knows of processes.
  *
- *      the program ── control socket ──> server ── fork ──> worker process
- *         proxy    ── status socket ───> server              (one per worker: KILL down; FORKED, ENDED up)
- *         proxy    ── requests pipe, replies pipe, memory ──> worker process
+ *      the program ── keeper socket ───> keeper ── fork ──> server
+ *                  ── control socket ────────────────────> server ── fork ──> worker process
+ *         proxy    ── status socket ─────────────────────> server       (one per worker: KILL down; FORKED, ENDED up)
+ *         proxy    ── requests pipe, replies pipe, memory ───────────────────> worker process
  *
- *  The server is forked at create, twice, so that it is no child of the program's. It has one thread, and keeps a
- *  spare: a process forked beforehand that does nothing but take its place if it dies. It reaps the workers; the
- *  program's own waitpid(-1) sees none of it. Everybody learns of a death by the end of a file: the server and its
- *  spare of the program's (then they kill the workers), a worker of the program's too, the spare of the server's, and
- *  on Linux the kernel kills the workers of a server that dies; elsewhere the spare does, by their process group. A
- *  proxy learns by the end of its replies pipe, of which the server holds a copy until it has reaped the worker and
- *  said how it ended: so the cause is always there before the end is seen, also when the task has closed all its
- *  descriptors. A server that does not answer within TPOOL__PATIENCE_MS, as one that somebody has stopped, is killed,
- *  and its spare goes on.
+ *  The keeper is forked at create, twice, so that it is no child of the program's. It does nothing but have a server,
+ *  and another when that dies. The server has one thread; it starts the workers and reaps them, so the program's own
+ *  waitpid(-1) sees none of it. Whoever is to kill a process is its parent and has not yet waited for it, so that its
+ *  number is its own: the server its workers, each with its group; the keeper the server, and the workers of one that
+ *  has died, which the system makes the keeper's children (elsewhere than on Linux it looks whether they are still
+ *  what they were). On Linux the kernel kills the workers with their server besides.
+ *
+ *  How an end is known. A worker's by its server, which has waited for it: it sends a notice with the cause to the
+ *  proxy, and then says GONE in the worker's place, in the replies pipe, where the proxy waits. So a proxy waits in one
+ *  read, and no descriptor that somebody has kept can hide a death. GONE without the notice is a lie. The server keeps a
+ *  copy of that pipe's end until then: the cause is there before the pipe ends, also when the task has closed all its
+ *  descriptors. A server's by its keeper, who has waited for it; then the workers' pipes end. The program's by the end
+ *  of its sockets and, on Linux, by its pidfd: server and keeper kill all that they have.
+ *
+ *  Patience is with whoever gives a sign of life. The server counts what it does in memory that the program sees
+ *  (tpool__life). A proxy that waits for a notice and sees no such sign for TPOOL__PATIENCE_MS, though it has asked for
+ *  one, asks the keeper to kill that server, by the number of its generation, so that no other is killed instead; when
+ *  the keeper does not answer either, both are. A server that was stopped its keeper kills, after as long.
+ *
+ *  An order to kill is a byte on the status socket, where it stays until the server has come to it; if the server dies
+ *  first, the worker does with it. What limits a task has, its proxy knows from the start, and has in mind while it
+ *  starts the process, hears its initializer out and copies the argument. What is being prepared and not wanted any more
+ *  (the pool ends, the map is closed) it sees by itself, since it looks now and then.
  *
  *  A message is one write of less than PIPE_BUF bytes. Bytes of arguments and results lie in a file without a name that
  *  the two share, made by the program (so no worker can take it away from under it), that only this worker ever sees:
