@@ -1036,6 +1036,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/prctl.h>
@@ -1058,7 +1059,6 @@ extern int pipe2(int ends[2], int flags);
 #endif
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -1075,6 +1075,7 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL_ASSERT(x) ((void)0)
 #endif
 #ifndef TPOOL_MALLOC
+#define TPOOL__LIBC_MALLOC 1
 #define TPOOL_MALLOC(size) malloc(size)
 #define TPOOL_FREE(ptr) free(ptr)
 #else
@@ -2008,7 +2009,17 @@ static bool tpool__fork_hooks(void (*prepare)(void), void (*parent)(void), void 
 /* --------------------------------------------------------------------------------------------------------------------
  *  Memory: zeroed, and aligned by hand, since TPOOL_MALLOC promises no more than malloc
  * ----------------------------------------------------------------------------------------------------------------- */
+#if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX)
+/* What the program holds is the start of the allocation: tools that look for leaks see it. */
 static void *tpool__alloc_aligned(size_t size, size_t alignment) { /* a power of two, at least a cache line */
+    void *aligned = NULL;
+    if (posix_memalign(&aligned, alignment, size)) return NULL;
+    memset(aligned, 0, size);
+    return aligned;
+}
+static void tpool__free_aligned(void *aligned) { free(aligned); }
+#else
+static void *tpool__alloc_aligned(size_t size, size_t alignment) {
     if (size > SIZE_MAX - 2 * alignment) return NULL;
     void *whole = TPOOL_MALLOC(size + alignment + sizeof whole);
     if (!whole) return NULL;
@@ -2022,6 +2033,23 @@ static void tpool__free_aligned(void *aligned) {
     memcpy(&whole, (char *)aligned - sizeof whole, sizeof whole);
     TPOOL_FREE(whole);
 }
+#endif
+
+/* Memory for many blocks, aligned to a line of the cache, not cleared. Pages of the system's, where there are any and
+ * the program has not asked for its own allocator: those go back whatever else is in use. (The C library gives back what
+ * is freed only from its end; of the 64 MiB of a million futures all stayed, for a few that were still there.) */
+#if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX) && defined(MAP_ANONYMOUS)
+#define TPOOL__SLAB_SIZE ((size_t)64 << 10)
+static void *tpool__slab_map(void) {
+    void *slab = mmap(NULL, TPOOL__SLAB_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return slab == MAP_FAILED ? NULL : slab;
+}
+static void tpool__slab_unmap(void *slab) { munmap(slab, TPOOL__SLAB_SIZE); }
+#else
+#define TPOOL__SLAB_SIZE ((size_t)8 << 10)
+static void *tpool__slab_map(void) { return tpool__alloc_aligned(TPOOL__SLAB_SIZE, TPOOL__CACHE_LINE); }
+static void tpool__slab_unmap(void *slab) { tpool__free_aligned(slab); }
+#endif
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  CPUs
@@ -2855,26 +2883,43 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *  >>blocks  Where blocks come from: slabs, cut once; a depot of batches; a cache in each thread
  *
  *  A thread takes and gives back whole batches, so a producer and a consumer pass 32 blocks at a price of one lock.
- *  (Bonwick and Adams, "Magazines and Vmem", 2001.) All slabs go back when the last pool is destroyed, or later when
- *  the last future is released.
+ *  (Bonwick and Adams, "Magazines and Vmem", 2001.) A slab is cut as its blocks are needed.
+ *
+ *  All slabs go back when the last pool is destroyed, or later when the last future is released. Those that nobody needs
+ *  go back before: of more than TPOOL__KEPT_BLOCKS that have lain in the depot for TPOOL__KEPT_TIME, those go whose slab
+ *  is whole. A worker that sleeps sees to that, the keeper: it sleeps for that long if so many are there, or is woken
+ *  once when they come. So this costs a burst nothing, and nothing at all where there is none. Where no worker lives,
+ *  whoever brings so many gives back at once.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__SLAB_BLOCKS 128u          /* four batches */
+#if !defined(TPOOL__KEPT_TIME)
+#define TPOOL__KEPT_BLOCKS ((size_t)16384) /* a MiB */
+#define TPOOL__KEPT_TIME TPOOL_MS(250)
+#endif
 typedef struct tpool__large {
     struct tpool__large *next;
     size_t size;
 } tpool__large;
 typedef struct tpool__slab {
     struct tpool__slab *next;
-    char pad[TPOOL__CACHE_LINE - sizeof(void *)];
-    tpool_future blocks[TPOOL__SLAB_BLOCKS];
+    size_t cut;                 /* how many of its blocks there have been */
+    size_t whole;               /* how many of these the keeper has found in the depot */
+    char pad[TPOOL__CACHE_LINE - 3 * sizeof(void *)];
+    tpool_future blocks[];
 } tpool__slab;
+#define TPOOL__SLAB_BLOCKS ((TPOOL__SLAB_SIZE - sizeof(tpool__slab)) / sizeof(tpool_future))
 
 static struct {
     tpool__lock_word lock;
     tpool_future *batches;      /* the first blocks of batches, chained by `next` of their links */
     tpool_future *loose;        /* single ones, chained by u.next */
-    size_t home, total;         /* blocks in the depot, blocks in all slabs */
-    tpool__slab *slabs;
+    size_t home;                /* blocks in the depot */
+    tpool__word total;          /* blocks that have been cut; read elsewhere as a hint */
+    size_t unneeded;            /* the fewest that were home since the keeper began to wait */
+    size_t enough;              /* when more are home than this, the keeper looks again */
+    tpool__slab *slabs;         /* the newest first; only that one is not cut to its end */
+    size_t slab_count;
+    _Atomic(tpool__parker *) keeper; /* of a worker that sleeps now and then; read elsewhere as a hint */
+    bool tidied;                /* somebody is just looking for slabs to give back */
     tpool__large *large;        /* memory for large arguments of process pools, used and to be used again */
     size_t large_bytes;
 } tpool__depot;
@@ -2887,19 +2932,26 @@ typedef struct tpool__links { tpool_future *to[TPOOL__LINKS]; } tpool__links;
 _Static_assert(offsetof(tpool_future, u) + sizeof(tpool__links) <= sizeof(tpool_future), "links fit into a block");
 static inline tpool__links *tpool__links_of(tpool_future *block) { return (tpool__links *)(void *)&block->u; }
 
-static void tpool__batch_push(tpool_future *const *blocks) {
-    tpool__links_of(blocks[0])->to[0] = tpool__depot.batches;
+static void tpool__batch_push(tpool_future **batches, tpool_future *const *blocks) {
+    tpool__links_of(blocks[0])->to[0] = *batches;
     for (unsigned i = 1; i < TPOOL__LINKS; i++) tpool__links_of(blocks[0])->to[i] = blocks[i];
     for (unsigned i = TPOOL__LINKS; i < TPOOL__BATCH; i++)
         tpool__links_of(blocks[i / TPOOL__LINKS])->to[i % TPOOL__LINKS] = blocks[i];
-    tpool__depot.batches = blocks[0];
+    *batches = blocks[0];
 }
-static void tpool__batch_pop(tpool_future **blocks) {
-    blocks[0] = tpool__depot.batches;
+static void tpool__batch_pop(tpool_future **batches, tpool_future **blocks) {
+    blocks[0] = *batches;
     for (unsigned i = 1; i < TPOOL__LINKS; i++) blocks[i] = tpool__links_of(blocks[0])->to[i];
     for (unsigned i = TPOOL__LINKS; i < TPOOL__BATCH; i++)
         blocks[i] = tpool__links_of(blocks[i / TPOOL__LINKS])->to[i % TPOOL__LINKS];
-    tpool__depot.batches = tpool__links_of(blocks[0])->to[0];
+    *batches = tpool__links_of(blocks[0])->to[0];
+}
+static void tpool__slabs_unmap(tpool__slab *slabs) {
+    while (slabs) {
+        tpool__slab *next = slabs->next;
+        tpool__slab_unmap(slabs);
+        slabs = next;
+    }
 }
 
 /* Gives all memory back if every block is home and no pool is left to need any. */
@@ -2908,21 +2960,19 @@ static void tpool__depot_trim(void) {
     tpool__large *large = NULL;
     tpool__lock(&tpool__depot.lock);
     /* relaxed: a pool being created takes this lock for its first block */
-    if (tpool__depot.home == tpool__depot.total && tpool__load_relaxed(&tpool__process.pool_count) == 0) {
+    if (tpool__depot.home == tpool__load_relaxed(&tpool__depot.total) &&
+        tpool__load_relaxed(&tpool__process.pool_count) == 0) {
         slabs = tpool__depot.slabs;
         tpool__depot.slabs = NULL;
         large = tpool__depot.large;
         tpool__depot.large = NULL;
         tpool__depot.large_bytes = 0;
         tpool__depot.batches = tpool__depot.loose = NULL;
-        tpool__depot.home = tpool__depot.total = 0;
+        tpool__depot.home = tpool__depot.slab_count = tpool__depot.unneeded = tpool__depot.enough = 0;
+        tpool__store_relaxed(&tpool__depot.total, 0); /* relaxed: under its lock */
     }
     tpool__unlock(&tpool__depot.lock);
-    while (slabs) {
-        tpool__slab *next = slabs->next;
-        tpool__free_aligned(slabs);
-        slabs = next;
-    }
+    tpool__slabs_unmap(slabs);
     while (large) {
         tpool__large *next = large->next;
         TPOOL_FREE(large);
@@ -2967,11 +3017,23 @@ static void tpool__large_give(tpool__extra *extra) {
     if (!kept) TPOOL_FREE(large);
 }
 
+/* More blocks are there than the keeper leaves alone. */
+static bool tpool__depot_has_many(size_t home) {
+    return home > tpool__depot.enough && home > TPOOL__KEPT_BLOCKS && !tpool__depot.tidied;
+}
+
+static void tpool__depot_tidy(tpool__parker *keeper);
+
 static void tpool__depot_give(tpool_future *const *blocks, unsigned count) {
+    tpool__parker *asleep = NULL;
     tpool__lock(&tpool__depot.lock);
+    bool had_many = tpool__depot_has_many(tpool__depot.home);
     tpool__depot.home += count;
+    tpool__parker *keeper = tpool__load_relaxed(&tpool__depot.keeper); /* relaxed: under its lock */
+    bool has_now = !had_many && tpool__depot_has_many(tpool__depot.home);
+    if (keeper && has_now) asleep = tpool__unpark_begin(keeper);
     if (count == TPOOL__BATCH) {
-        tpool__batch_push(blocks);
+        tpool__batch_push(&tpool__depot.batches, blocks);
     } else {
         for (unsigned i = 0; i < count; i++) {
             blocks[i]->u.next = tpool__depot.loose;
@@ -2979,43 +3041,50 @@ static void tpool__depot_give(tpool_future *const *blocks, unsigned count) {
         }
     }
     tpool__unlock(&tpool__depot.lock);
+    tpool__unpark_end(asleep);
+    if (!TPOOL__LIKELY(!has_now || keeper)) tpool__depot_tidy(NULL);
 }
 
-/* Cuts a new slab into batches, the lowest addresses to be taken first. */
-static void tpool__depot_grow(void) {
-    tpool__slab *slab = (tpool__slab *)tpool__alloc_aligned(sizeof *slab, TPOOL__CACHE_LINE);
-    if (!slab) return;
-    slab->next = tpool__depot.slabs;
-    tpool__depot.slabs = slab;
-    tpool__depot.home += TPOOL__SLAB_BLOCKS;
-    tpool__depot.total += TPOOL__SLAB_BLOCKS;
-    for (unsigned left = TPOOL__SLAB_BLOCKS; left > 0; left -= TPOOL__BATCH) {
-        tpool_future *blocks[TPOOL__BATCH];
-        for (unsigned i = 0; i < TPOOL__BATCH; i++) blocks[i] = &slab->blocks[left - 1 - i];
-        tpool__batch_push(blocks);
+/* Cuts a batch from the newest slab, or what is left of it, the lowest address to be taken first. */
+static unsigned tpool__depot_cut(tpool_future **blocks) {
+    tpool__slab *slab = tpool__depot.slabs;
+    if (!slab || slab->cut == TPOOL__SLAB_BLOCKS) {
+        slab = (tpool__slab *)tpool__slab_map();
+        if (!slab) return 0;
+        slab->next = tpool__depot.slabs;
+        slab->cut = 0;
+        tpool__depot.slabs = slab;
+        tpool__depot.slab_count++;
     }
+    size_t left = TPOOL__SLAB_BLOCKS - slab->cut;
+    unsigned count = left < TPOOL__BATCH ? (unsigned)left : TPOOL__BATCH;
+    for (unsigned i = count; i > 0; i--) blocks[i - 1] = &slab->blocks[slab->cut++];
+    /* relaxed: under its lock */
+    tpool__store_relaxed(&tpool__depot.total, tpool__load_relaxed(&tpool__depot.total) + count);
+    return count;
 }
 
 /* In a child of fork. Where a thread that is not here was changing the depot, what is in it is left to leak checkers,
- * and what the child makes itself is never given back. */
+ * and what the child makes itself is never given back. What a keeper was looking through stays lost. */
 static void tpool__depot_after_fork(void) {
     bool whole = tpool__load_relaxed(&tpool__depot.lock) == 0; /* relaxed: the child has one thread */
     tpool__store_relaxed(&tpool__depot.lock, 0);               /* relaxed: likewise */
+    tpool__store_relaxed(&tpool__depot.keeper, NULL);          /* relaxed: likewise */
+    tpool__depot.tidied = !whole;
     if (whole) return;
     tpool__depot.batches = tpool__depot.loose = NULL;
     tpool__depot.large = NULL;
     tpool__depot.large_bytes = 0;
     tpool__depot.home = 0;
-    tpool__depot.total = SIZE_MAX;
+    tpool__store_relaxed(&tpool__depot.total, SIZE_MAX / 2); /* relaxed: likewise. More than will ever be home */
 }
 
 /* Gives how many it took, up to a batch. */
 static unsigned tpool__depot_take(tpool_future **blocks) {
     unsigned count = 0;
     tpool__lock(&tpool__depot.lock);
-    if (!tpool__depot.batches && !tpool__depot.loose) tpool__depot_grow();
     if (tpool__depot.batches) {
-        tpool__batch_pop(blocks);
+        tpool__batch_pop(&tpool__depot.batches, blocks);
         count = TPOOL__BATCH;
     }
     while (tpool__depot.loose && count < TPOOL__BATCH) {
@@ -3023,6 +3092,10 @@ static unsigned tpool__depot_take(tpool_future **blocks) {
         tpool__depot.loose = tpool__depot.loose->u.next;
     }
     tpool__depot.home -= count;
+    if (count == 0) count = tpool__depot_cut(blocks);
+    if (tpool__depot.home < tpool__depot.unneeded) tpool__depot.unneeded = tpool__depot.home;
+    if (tpool__depot.enough > tpool__depot.home + TPOOL__KEPT_BLOCKS)
+        tpool__depot.enough = tpool__depot.home + TPOOL__KEPT_BLOCKS;
     tpool__unlock(&tpool__depot.lock);
     return count;
 }
@@ -3033,6 +3106,203 @@ static void tpool__cache_flush(tpool__thread *self) {
         self->cached -= count;
         tpool__depot_give(self->cache + self->cached, count);
     }
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  The keeper, and how slabs go back that nobody needs
+ * ----------------------------------------------------------------------------------------------------------------- */
+static int tpool__slab_order(const void *a, const void *b) {
+    uintptr_t first = (uintptr_t)*(tpool__slab *const *)a, second = (uintptr_t)*(tpool__slab *const *)b;
+    return first < second ? -1 : first > second;
+}
+/* The slab in which a block lies: the last of those, in order, that begin before it. */
+static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, const tpool_future *block) {
+    size_t low = 0;
+    for (size_t high = count; high - low > 1;) {
+        size_t middle = low + (high - low) / 2;
+        if ((uintptr_t)slabs[middle] < (uintptr_t)block) low = middle;
+        else high = middle;
+    }
+    return slabs[low];
+}
+
+/* What the keeper has taken out of the depot, to look through it without the lock. */
+typedef struct tpool__stock {
+    tpool_future *batches, *loose;
+    size_t home;
+} tpool__stock;
+
+/* Puts it back, or what is left of it; what others have given meanwhile is little, and goes on top. The keeper is to
+ * look again when half as many more have come, so that it looks at a block a few times at most; but also when half of
+ * those that are out have come, since they may be what keeps the slabs. */
+static void tpool__stock_return(tpool__stock *stock, bool looked_through) {
+    tpool_future *blocks[TPOOL__BATCH], *last = stock->loose;
+    while (last && last->u.next) last = last->u.next;
+    tpool__lock(&tpool__depot.lock);
+    while (tpool__depot.batches) {
+        tpool__batch_pop(&tpool__depot.batches, blocks);
+        tpool__batch_push(&stock->batches, blocks);
+    }
+    tpool__depot.batches = stock->batches;
+    if (last) {
+        last->u.next = tpool__depot.loose;
+        tpool__depot.loose = stock->loose;
+    }
+    tpool__depot.home += stock->home;
+    size_t out = (size_t)tpool__load_relaxed(&tpool__depot.total) - stock->home; /* relaxed: under its lock */
+    size_t more = stock->home / 2 > TPOOL__KEPT_BLOCKS ? stock->home / 2 : TPOOL__KEPT_BLOCKS;
+    if (more > out / 2) more = out / 2;
+    tpool__depot.enough = looked_through ? stock->home + (more > 8 ? more : 8) : 0;
+    tpool__depot.tidied = false;
+    tpool__unlock(&tpool__depot.lock);
+}
+
+/* Counts for each slab how many of its blocks are there. False: the keeper, if it is one, is wanted elsewhere. */
+static bool tpool__stock_count(tpool__stock *stock, tpool__slab *const *slabs, size_t count, tpool__parker *keeper) {
+    tpool_future *blocks[TPOOL__BATCH], *counted = NULL, *oldest = NULL;
+    unsigned looks = 0;
+    /* relaxed: a hint that it has been notified */
+    while (stock->batches && (++looks % 64 || !keeper || tpool__load_relaxed(keeper) == 0)) {
+        tpool__batch_pop(&stock->batches, blocks);
+        for (unsigned i = 0; i < TPOOL__BATCH; i++) tpool__slab_of(slabs, count, blocks[i])->whole++;
+        tpool__batch_push(&counted, blocks);
+        if (!oldest) oldest = counted;
+    }
+    bool all = !stock->batches;
+    if (oldest) {
+        tpool__links_of(oldest)->to[0] = stock->batches;
+        stock->batches = counted;
+    }
+    for (tpool_future *block = stock->loose; block && all; block = block->u.next)
+        tpool__slab_of(slabs, count, block)->whole++;
+    return all;
+}
+
+/* Takes the slabs of which every block is in the stock; marks them by a number that no slab has cut. */
+static tpool__slab *tpool__slabs_take_whole(void) {
+    tpool__slab *whole = NULL;
+    tpool__lock(&tpool__depot.lock);
+    for (tpool__slab **at = &tpool__depot.slabs, *slab; (slab = *at) != NULL;) {
+        if (slab->whole != slab->cut) {
+            at = &slab->next;
+            continue;
+        }
+        *at = slab->next;
+        slab->next = whole;
+        whole = slab;
+        /* relaxed: under its lock */
+        tpool__store_relaxed(&tpool__depot.total, tpool__load_relaxed(&tpool__depot.total) - slab->cut);
+        tpool__depot.slab_count--;
+        slab->whole = SIZE_MAX;
+    }
+    tpool__unlock(&tpool__depot.lock);
+    return whole;
+}
+
+/* Leaves in the stock what is in no such slab. */
+static void tpool__stock_sort_out(tpool__stock *stock, tpool__slab *const *slabs, size_t count) {
+    tpool_future *blocks[TPOOL__BATCH], *kept[2 * TPOOL__BATCH], *left = NULL, *loose = NULL;
+    unsigned keeps = 0;
+    stock->home = 0;
+    while (stock->batches) {
+        tpool__batch_pop(&stock->batches, blocks);
+        for (unsigned i = 0; i < TPOOL__BATCH; i++)
+            if (tpool__slab_of(slabs, count, blocks[i])->whole != SIZE_MAX) kept[keeps++] = blocks[i];
+        if (keeps < TPOOL__BATCH) continue;
+        keeps -= TPOOL__BATCH;
+        tpool__batch_push(&left, kept + keeps);
+        stock->home += TPOOL__BATCH;
+    }
+    for (tpool_future *block = stock->loose, *next; block; block = next) {
+        next = block->u.next;
+        if (tpool__slab_of(slabs, count, block)->whole == SIZE_MAX) continue;
+        block->u.next = loose;
+        loose = block;
+        stock->home++;
+    }
+    for (; keeps > 0; stock->home++) {
+        kept[--keeps]->u.next = loose;
+        loose = kept[keeps];
+    }
+    stock->batches = left;
+    stock->loose = loose;
+}
+
+static void tpool__depot_tidy(tpool__parker *keeper) {
+    tpool__stock stock = { 0 };
+    tpool__lock(&tpool__depot.lock);
+    size_t count = tpool__depot.slab_count, sorted = 0;
+    tpool__unlock(&tpool__depot.lock);
+    tpool__slab **slabs = (tpool__slab **)TPOOL_MALLOC((count + 1) * sizeof *slabs);
+    if (!slabs) return; /* it tries again when the depot has many again */
+    tpool__lock(&tpool__depot.lock);
+    if (tpool__depot.slab_count <= count && !tpool__depot.tidied) { /* else the depot is in use */
+        tpool__depot.tidied = true;
+        for (tpool__slab *slab = tpool__depot.slabs; slab; slab = slab->next) {
+            slab->whole = 0;
+            slabs[sorted++] = slab;
+        }
+        stock.batches = tpool__depot.batches;
+        stock.loose = tpool__depot.loose;
+        stock.home = tpool__depot.home;
+        tpool__depot.batches = tpool__depot.loose = NULL;
+        tpool__depot.home = 0;
+    }
+    tpool__unlock(&tpool__depot.lock);
+    tpool__slab *whole = NULL;
+    if (sorted > 0) {
+        qsort(slabs, sorted, sizeof *slabs, tpool__slab_order);
+        bool counted = tpool__stock_count(&stock, slabs, sorted, keeper);
+        if (counted) {
+            whole = tpool__slabs_take_whole();
+            tpool__stock_sort_out(&stock, slabs, sorted);
+        }
+        tpool__stock_return(&stock, counted);
+    }
+    TPOOL_FREE(slabs);
+    tpool__slabs_unmap(whole);
+}
+
+/* A worker begins. */
+static void tpool__keeper_comes(tpool__parker *parker) {
+    if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.keeper) != NULL)) return; /* relaxed: a hint */
+    tpool__lock(&tpool__depot.lock);
+    tpool__store_relaxed(&tpool__depot.keeper, parker); /* relaxed: under its lock */
+    tpool__unlock(&tpool__depot.lock);
+}
+/* A worker goes to sleep. Gives until when at most, as the keeper. It becomes that if there is none, or if there may be
+ * something to do, since another may be busy for long. Where there have never been many blocks this is two looks. */
+static int64_t tpool__keeper_sleeps(tpool__thread *self, tpool__parker *parker) {
+    /* relaxed: hints; where there is something to do there are more blocks than that */
+    if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.total) <= TPOOL__KEPT_BLOCKS &&
+                      tpool__load_relaxed(&tpool__depot.keeper)))
+        return TPOOL_FOREVER;
+    tpool__cache_flush(self); /* a few blocks may keep as many slabs */
+    tpool__lock(&tpool__depot.lock);
+    tpool__store_relaxed(&tpool__depot.keeper, parker); /* relaxed: under its lock */
+    bool many = tpool__depot_has_many(tpool__depot.home);
+    if (many) tpool__depot.unneeded = tpool__depot.home;
+    tpool__unlock(&tpool__depot.lock);
+    return many ? tpool__clock() + TPOOL__KEPT_TIME : TPOOL_FOREVER;
+}
+/* It has slept so long, and had nothing else to do. */
+static void tpool__keeper_looks(tpool__parker *parker) {
+    tpool__lock(&tpool__depot.lock);
+    /* relaxed: under its lock */
+    bool tidies = tpool__load_relaxed(&tpool__depot.keeper) == parker && tpool__depot_has_many(tpool__depot.unneeded);
+    tpool__unlock(&tpool__depot.lock);
+    if (tidies) tpool__depot_tidy(parker);
+}
+/* Its thread ends; what it would have looked at later, it looks at now, unless its pool ends too. */
+static void tpool__keeper_leaves(tpool__thread *self, tpool__parker *parker, bool looks) {
+    if (tpool__load_relaxed(&tpool__depot.keeper) != parker) return; /* relaxed: the worker itself has stored it */
+    if (looks) tpool__cache_flush(self);
+    tpool__lock(&tpool__depot.lock);
+    /* relaxed: under its lock */
+    if (tpool__load_relaxed(&tpool__depot.keeper) == parker) tpool__store_relaxed(&tpool__depot.keeper, NULL);
+    looks = looks && tpool__depot_has_many(tpool__depot.home);
+    tpool__unlock(&tpool__depot.lock);
+    if (looks) tpool__depot_tidy(NULL);
 }
 
 /* The exit hook gives the cache back when the thread ends. */
@@ -4812,7 +5082,9 @@ static bool tpool__sleep(tpool__worker *worker) {
         }
         worker->timed = deadline != TPOOL_FOREVER;
         tpool__unlock(&pool->lock);
-        tpool__park(&worker->parker, deadline);
+        int64_t look_at = tpool__keeper_sleeps(tpool__self(), &worker->parker);
+        if (!tpool__park(&worker->parker, look_at < deadline ? look_at : deadline) && look_at < deadline)
+            tpool__keeper_looks(&worker->parker);
     }
 }
 
@@ -5207,6 +5479,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     }
     self->worker = NULL;
     self->stack_floor = 0;
+    tpool__keeper_leaves(self, &worker->parker, !in_hook && !(tpool__attention(pool) & TPOOL__SHUT));
     tpool__thread_handle before = { 0 };
     tpool__lock(&pool->lock);
     bool shut = (tpool__attention(pool) & TPOOL__SHUT) != 0;
@@ -5259,6 +5532,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     bool ready = !refused, lost = false;
+    tpool__keeper_comes(&worker->parker);
     if (ready && pool->server) { /* its initializer runs in its process */
         tpool__begin_setup(worker);
         int cancel = tpool__cancel_off();
