@@ -135,9 +135,9 @@
  *  map's item or source, a callback, arg_free, result_free, on_failure, an initializer or finalizer, whatever waits lie
  *  between. What was under way on that stack ends: its tasks are TPOOL_BROKEN, so is a task that joins a job whose
  *  thread has ended and a loop whose body has (and the task that loops); the rest of a callback's future's callbacks
- *  run, an initializer has failed, and the worker is replaced, its finalizer run. A task whose jobs and helpers still
- *  run on other stacks ends after them. All that runs as the thread ends; on Windows it may not wait there for a thread
- *  to end, as in any callback of FlsAlloc.
+ *  run, like the other items of a map's chunk; an initializer has failed; the worker is replaced, its finalizer run. A
+ *  task whose jobs and helpers still run on other stacks ends after them. All that runs as the thread ends; on Windows
+ *  it may not wait there for a thread to end, as in any callback of FlsAlloc.
  *
  *  Time. Relative limits in nanoseconds, int64_t, on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
  *
@@ -8094,6 +8094,7 @@ typedef struct tpool__chunk {
     size_t first, count;        /* known once it has started, or ended without */
     bool started;
     tpool__slot *slots, one;
+    size_t at;                  /* which of them runs */
     tpool_future item;          /* stands for the item at hand: raise and return are its own */
     struct tpool__answers *answers; /* of a pool of processes: where the results by bytes are */
 } tpool__chunk;
@@ -8257,11 +8258,14 @@ static void *tpool__item_pointer(tpool_map_iter *iter, size_t index) {
 }
 
 /* An item from the source has been run. False: it forked, and this is the child. */
-static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, size_t index) {
+static void tpool__item_left(void *of);
+static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, size_t index, tpool__chunk *chunk) {
     tpool__source_item *item = &iter->ring[index % iter->spec.buffer_size];
     item->owed = false; /* once, also if it ends the thread */
     if (!iter->spec.item_free) return true;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, iter->pool);
+    context->left = chunk ? tpool__item_left : NULL;
+    context->of = chunk;
     iter->spec.item_free(item->item, iter->spec.context);
     if (!tpool__context_pop(self, context)) return false;
     tpool__run_unless_held(self);
@@ -8269,6 +8273,35 @@ static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, size_t i
 }
 
 static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk);
+
+/* From the one at hand on. False: one of them forked, and this is the child. */
+static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
+    tpool_map_iter *iter = chunk->iter;
+    for (; chunk->at < chunk->count; chunk->at++) {
+        if (tpool__load_relaxed(&iter->closing)) break; /* relaxed: sooner or later */
+        size_t index = chunk->first + chunk->at;
+        tpool__slot *slot = &chunk->slots[chunk->at];
+        tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, iter->pool);
+        context->task = &chunk->item;
+        context->left = tpool__item_left;
+        context->of = chunk;
+        tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: this thread's */
+        void *value = iter->spec.fn(tpool__item_pointer(iter, index), iter->spec.context);
+        if (!tpool__context_pop(self, context)) return false;
+        slot->outcome = tpool__outcome_take(&chunk->item);
+        slot->value = value;
+        if (iter->ring && !tpool__item_used(self, iter, index, chunk)) return false;
+    }
+    return true;
+}
+/* An item has ended its thread: the others of its chunk run as the thread ends. */
+static void tpool__item_left(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool__chunk *chunk = (tpool__chunk *)of;
+    (void)tpool__outcome_list(tpool__outcome_take(&chunk->item));
+    chunk->at++;
+    (void)tpool__run_items(self, chunk);
+}
 
 /* A chunk's task. */
 static void *tpool__chunk_run(void *argument) {
@@ -8306,20 +8339,11 @@ static void *tpool__chunk_run(void *argument) {
         ran = tpool__run_items_in_child(self, chunk);
         tpool__cancel_back(cancel);
         for (size_t i = 0; i < ran && iter->ring; i++)
-            if (!tpool__item_used(self, iter, chunk->first + i)) return NULL;
-        count = ran;
-    }
-    for (; ran < count; ran++) {
-        if (tpool__load_relaxed(&iter->closing)) break; /* relaxed: sooner or later */
-        void *item = tpool__item_pointer(iter, chunk->first + ran);
-        tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, iter->pool);
-        context->task = &chunk->item;
-        tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: this thread's */
-        void *value = iter->spec.fn(item, iter->spec.context);
-        if (!tpool__context_pop(self, context)) return NULL;
-        if (iter->ring && !tpool__item_used(self, iter, chunk->first + ran)) return NULL;
-        slots[ran].outcome = tpool__outcome_take(&chunk->item);
-        slots[ran].value = value;
+            if (!tpool__item_used(self, iter, chunk->first + i, NULL)) return NULL;
+    } else {
+        chunk->at = 0;
+        if (!tpool__run_items(self, chunk)) return NULL;
+        ran = chunk->at;
     }
     int64_t cost = tpool__clock() - begin;
     tpool__lock(&iter->lock);
