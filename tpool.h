@@ -177,6 +177,8 @@
  *      travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the task.
  *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process: the
  *      initializer is for what a worker needs besides, its own connections, files and limits (setrlimit).
+ *    - What stdout and stderr have in their buffers at create stays the program's to write. Other streams are yours to
+ *      flush before: each worker that uses one that is in config.descriptors begins with what was in its buffer.
  *    - A worker's stack is stack_size, or what a main thread has by default, whichever thread has created the pool; it
  *      may be a thread that began there, with thread-local variables of its own.
  *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others; one that is not open is
@@ -1063,8 +1065,14 @@ extern int pipe2(int ends[2], int flags);
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#if defined(__linux__)
+#if defined(__linux__) || defined(__sun)
 #include <stdio_ext.h>
+#if !defined(TPOOL__PLAIN_POSIX)
+#define TPOOL__PURGE(stream) __fpurge(stream)
+#endif
+#elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || \
+    defined(__DragonFly__)
+#define TPOOL__PURGE(stream) ((void)fpurge(stream))
 #endif
 #endif
 
@@ -9963,6 +9971,7 @@ typedef struct tpool__life {
     tpool__u32 generation;      /* which server it is, from 1 */
     tpool__u32 workers;         /* how many it has, of which the first LIFE_WORKERS are: */
     tpool__u32 pids[TPOOL__LIFE_WORKERS];
+    tpool__u32 stream_lost;     /* 1: a child could not begin (tpool__streams_of_child); its end orders */
 } tpool__life;
 
 /* The program's view of the server and of one worker. */
@@ -10329,11 +10338,54 @@ static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PAS
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
+ *  stdout and stderr across fork. Only glibc frees their locks in the child. Elsewhere a child that begins while another
+ *  thread prints would find one held for ever: it ends, and there is another try. Nothing is held over the fork, since
+ *  the program's fork handlers run there. What is in a buffer is the program's to write, not each worker's: it is thrown
+ *  away there or, where that cannot be done, written before.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static FILE *tpool__stream(int i) { return i == 0 ? stdout : stderr; }
+/* Without waiting for a thread that has it. */
+static void tpool__stream_flush(FILE *stream) {
+    if (ftrylockfile(stream) != 0) return;
+    fflush(stream);
+    funlockfile(stream);
+}
+static bool tpool__streams_are_free(void) {
+#if !defined(__GLIBC__)
+    for (int i = 0; i < 2; i++) {
+        if (ftrylockfile(tpool__stream(i)) != 0) return false;
+        funlockfile(tpool__stream(i));
+    }
+#endif
+    return true;
+}
+/* False: some thread has one for as long as it may wait for this thread. */
+static bool tpool__streams_await(void) {
+    int64_t until = tpool__deadline(TPOOL_SEC(1));
+    bool are_free;
+    tpool__u32 never;
+    tpool__store_relaxed(&never, 0); /* relaxed: nobody else's */
+    while (!(are_free = tpool__streams_are_free()) && tpool__clock() < until)
+        tpool__word_wait(&never, 0, TPOOL_US(20)); /* no cancellation point, and not in step with those that print */
+#if !defined(TPOOL__PURGE)
+    for (int i = 0; i < 2; i++) tpool__stream_flush(tpool__stream(i));
+#endif
+    return are_free;
+}
+static bool tpool__streams_of_child(void) {
+    if (!tpool__streams_are_free()) return false;
+#if defined(TPOOL__PURGE)
+    for (int i = 0; i < 2; i++) TPOOL__PURGE(tpool__stream(i));
+#endif
+    return true;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
  *  The worker process
  * ----------------------------------------------------------------------------------------------------------------- */
 static TPOOL__NOINLINE void tpool__leave_here(int code) {
-    fflush(stdout);
-    fflush(stderr);
+    tpool__stream_flush(stdout);
+    tpool__stream_flush(stderr);
     _exit(code);
 }
 static void tpool__reply(tpool__message *reply, uint32_t kind) {
@@ -10453,9 +10505,9 @@ static tpool__context *tpool__begin_here(tpool__thread *self, void *arg, size_t 
 static inline void tpool__has_run_here(const tpool__thread *self, const tpool__context *context) {
     if (self->context != context) _exit(0);
 #if defined(__linux__)
-    if (__fpending(stdout) > 0) fflush(stdout); /* a later task may crash */
+    if (__fpending(stdout) > 0) tpool__stream_flush(stdout); /* a later task may crash */
 #else
-    fflush(stdout);
+    tpool__stream_flush(stdout);
 #endif
 }
 
@@ -10554,8 +10606,8 @@ static void *tpool__work_here(void *unused) {
                 config->finalizer(config->context);
                 if (self->context != context) _exit(0); /* it forked, and this is the child */
             }
-            fflush(stdout);
-            fflush(stderr);
+            tpool__stream_flush(stdout);
+            tpool__stream_flush(stderr);
             memset(&message, 0, sizeof message);
             tpool__reply(&message, TPOOL__DONE);
             break;
@@ -11010,10 +11062,6 @@ static void tpool__become_keeper(tpool *pool, int control, int keeper, int progr
     tpool__serving.life = pool->server->life;
     setpgid(0, 0); /* what is typed at the program's terminal is for the program to answer */
     tpool__signals_to_default();
-#if defined(__linux__)
-    __fpurge(stdout); /* what the program has not written yet is the program's to write */
-    __fpurge(stderr);
-#endif
 #if defined(TPOOL__LINUX_PROCESSES)
     prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"tpool_server", 0ul, 0ul, 0ul);
     prctl(PR_SET_CHILD_SUBREAPER, 1ul, 0ul, 0ul, 0ul);
@@ -11137,21 +11185,29 @@ static tpool_status tpool__server_start(tpool *pool) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's handlers shall not run there */
-    pid_t first = made ? TPOOL__FORK() : -1; /* whose child closes the program's ends (tpool__close_parents) */
-    if (first == 0) {
-        pid_t second = TPOOL__FORK();
-        if (second == 0) {
+    int64_t until = tpool__deadline(TPOOL_SEC(10));
+    pid_t first;
+    do {
+        bool are_free = tpool__streams_await();
+        tpool__store_relaxed(&server->life->stream_lost, 0); /* relaxed, and below: see tpool__life */
+        first = made ? TPOOL__FORK() : -1; /* whose child closes the program's ends (tpool__close_parents) */
+        if (first == 0) {
+            if (!tpool__streams_of_child() && are_free && tpool__clock() < until) {
+                tpool__store_relaxed(&server->life->stream_lost, 1);
+                _exit(0);
+            }
+            pid_t second = TPOOL__FORK();
+            if (second != 0) _exit(0);
             tpool__birth birth = { pool, control[1], keeper[1], program };
             tpool__keeper_moves(&birth, stack);
         }
-        _exit(0);
-    }
+        /* ECHILD: the program was faster, or ignores them */
+        while (first > 0 && waitpid(first, NULL, 0) < 0 && errno == EINTR) { }
+    } while (first > 0 && tpool__load_relaxed(&server->life->stream_lost));
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     tpool__close(&control[1]);
     tpool__close(&keeper[1]);
     tpool__close(&program);
-    /* ECHILD: the program was faster, or ignores them */
-    while (first > 0 && waitpid(first, NULL, 0) < 0 && errno == EINTR) { }
     if (first > 0 && tpool__read_all(server->keeper, &server->keeper_pid, sizeof server->keeper_pid) &&
         tpool__read_all(server->control, &server->pid, sizeof server->pid))
         return TPOOL_OK;

@@ -75,6 +75,7 @@ declare -A excused=(
     [qemu:after_fork_the_global_manager_is_fresh_and_others_are_the_parents]=$no_threads_in_children
     [qemu:a_worker_process_may_have_pools_of_its_own]=$no_threads_in_children
     [qemu:what_a_task_prints_appears_once]=$no_threads_in_children
+    [qemu:a_pool_made_beside_threads_that_print_has_tasks_that_print]=$no_threads_in_children
     [qemu:a_shared_pool_may_be_one_of_processes]=$no_threads_in_children
     [qemu:the_stack_is_as_large_as_asked]=$no_threads_in_children
     [qemu:the_stack_is_not_that_of_the_creator]=$no_threads_in_children
