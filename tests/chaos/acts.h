@@ -32,11 +32,12 @@ static void about_wait(tpool_status status, int64_t limit, unsigned where, const
 /* ---- The end of a thread, wherever it is */
 static bool may_end(feature f, rng *g, unsigned n) {
     actor *a = self();
-    return has(f) && (a->program == 0 || a->may_end) && one_in(g, n);
+    return has(f) && (a->program == 0 || a->may_end) && !ending && one_in(g, n);
 }
 static void mark_ended(void) {
     actor *a = self();
     for (int i = 0; i < a->frame_count; i++) mark(a->frames[i], false);
+    for (int p = 0; p < atomic_load(&pool_count) && a->hooks; p++) atomic_store(&pools[p].may_break, true);
 }
 static _Noreturn void end_thread(rng *g) {
     actor *a = self();
@@ -46,7 +47,8 @@ static _Noreturn void end_thread(rng *g) {
         int at = atomic_fetch_add(&orphan_count, 1);
         if (at < (int)(sizeof orphans / sizeof *orphans)) orphans[at] = a->temps[i];
     }
-    a->temp_count = 0;
+    a->temp_count = a->frame_count = a->hooks = 0;
+    ending = true;
     begin("ending its thread", -1);
     switch (draw(g, 3)) {
     case 0: pthread_exit(NULL);
@@ -610,6 +612,7 @@ static void map(rng *g, int p, unsigned where) {
         const tpool_error *error = NULL;
         int i = delivered;
         bool may = atomic_load(&m->ended) || atomic_load(&pools[p].may_break);
+        for (int k = 0; k < m->count; k++) may = may || atomic_load(&m->scopes[k].ended);
         switch (status) {
         case TPOOL_OK:
             if (i >= m->count || fate_of_item(m, i) == 0 || atomic_load(&m->scopes[i].raised)) fail("map %d: item %d is OK", at, i);
