@@ -2255,8 +2255,10 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  WHY DESTROY FREES NOTHING TOO EARLY A pool's end waits for: as many tasks ended as submitted; no busy worker; empty
  *  lanes, tombstones counted; no stray; no visitor; the threads joined. Whoever ends a task outside the queue has
  *  claimed it first, so its tombstone is in a lane, or its popper has found it unsettled and counted a stray, until
- *  tpool__settle, the ender's last touch of the pool. A submit that blocks and a drain are visitors until theirs. All
- *  of these counts are under the inject latch, the last touch being its unlock.
+ *  tpool__settle, the ender's last touch of the pool. A drain, from its first step on, and a submit that may block,
+ *  from the step in which it finds the queue full, are visitors until theirs. All of these counts are under the inject
+ *  latch, the last touch being its unlock. No thread is started once they are joined: a worker of a pool that is shut
+ *  down is started only by who finds work under pool->lock, and the last worker goes only if it finds none there.
  *
  *  What each line of the cache costs, what the times are made of, and the designs that were tried and dropped stand in
  *  bench/README.md; what machines have proved of this section, and what they have not, in tests/model/README.md.
@@ -4368,6 +4370,10 @@ static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
     return !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1 ? &worker->lane : &pool->inject;
 }
 
+static inline bool tpool__may_block_when_full(const tpool *pool) {
+    return pool->config.on_full == TPOOL_FULL_BLOCK || pool->config.on_full == TPOOL_FULL_CALLER_RUNS;
+}
+
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
     tpool__worker *worker = tpool__self()->worker;
     tpool__lane *lane = &pool->inject;
@@ -4395,6 +4401,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return tpool__enqueue_first(pool, entry, deadline, force);
     }
     if (pool->capacity && force <= TPOOL__TIMED && tpool__waiting(pool) >= pool->capacity) {
+        pool->visitors += tpool__may_block_when_full(pool); /* from now on, since a destroy may begin at any moment */
         tpool__unlatch(&lane->lock);
         return tpool__enqueue_full(pool, entry, deadline);
     }
@@ -4409,9 +4416,8 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     return status;
 }
 
-/* No worker lives: one must before the task is taken, since the system may refuse it. */
-static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline,
-                                                         tpool__force force) {
+/* No worker lives: one must before a task is taken, since the system may refuse it. */
+static tpool_status tpool__ensure_worker(tpool *pool) {
     tpool__lock(&pool->lock);
     tpool_status status = TPOOL_OK;
     /* relaxed: under its lock. What is forced past a shutdown comes from a worker that lives. */
@@ -4419,15 +4425,25 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
         status = tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK) ? tpool__refusal(pool, tpool__attention(pool))
                                                                        : tpool__start_worker(pool);
     tpool__unlock(&pool->lock);
+    return status;
+}
+static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                         tpool__force force) {
+    tpool_status status = tpool__ensure_worker(pool);
     return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
 }
 
 /* Room was made in a bounded queue: the tasks of the submitters who came first get it, put there by whoever made it, so
- * that they keep their order. Under the inject latch. */
+ * that they keep their order. Where no worker lives, the first of them is told instead, who starts one before (and
+ * passes the room on if the system refuses). Under the inject latch. */
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
     if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* they are about to leave */
     while (pool->room && tpool__waiting(pool) < pool->capacity) {
         tpool__waiter *waiter = pool->room;
+        if (tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
+            tpool__unpark(&waiter->parker);
+            return;
+        }
         pool->room = waiter->next_in_line;
         if (!pool->room) pool->room_end = &pool->room;
         waiter->placed = tpool__place(pool, &pool->inject, waiter->entry, unreferenced);
@@ -4475,41 +4491,51 @@ static void tpool__visitor_leaves(tpool *pool) {
 static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, int64_t until) {
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
-    tpool_status status = TPOOL_OK;
+    tpool_status status = TPOOL_OK, worker_status = TPOOL_OK;
     tpool_future *unreferenced = NULL;
+    bool began = false, over = false;
     waiter.can_refuse = true;
     waiter.entry = entry;
 
     tpool__latch(&pool->inject.lock);
     *pool->room_end = &waiter;
     pool->room_end = &waiter.next_in_line;
-    if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
-        tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
-    bool over = waiter.granted;
     tpool__unlatch(&pool->inject.lock);
-    if (unreferenced) { /* what that lists runs at once, but not while the waiter stands in line */
-        tpool__dispose_chain(unreferenced);
-        if (self->listed) until = 0;
-    }
-
-    bool began = !over && tpool__block_begin(self, &waiter);
-    while (!over) {
+    for (;;) {
         tpool__parker *asleep = NULL;
-        bool refused = began && tpool__block_refused(self, &waiter);
+        bool lacks_worker = false;
         tpool__latch(&pool->inject.lock);
+        if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
+            tpool__grant_room(pool, &unreferenced); /* it may have come since the caller looked */
         if (!waiter.granted) {
             status = tpool__refusal(pool, tpool__attention(pool));
-            if (status == TPOOL_OK && refused) status = TPOOL_NO_THREAD;
+            if (status == TPOOL_OK) status = worker_status;
             if (status == TPOOL_OK && until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
+            /* relaxed: as in tpool__grant_room */
+            lacks_worker = pool->room == &waiter && tpool__waiting(pool) < pool->capacity &&
+                           tpool__load_relaxed(&pool->live) == 0;
             if (status != TPOOL_OK) {
                 tpool__room_leave(pool, &waiter);
-                asleep = tpool__poke_drainers(pool, true); /* who waits for nobody to be blocked here */
+                asleep = tpool__poke_drainers(pool, true);              /* who waits for nobody to be blocked here */
+                if (lacks_worker) tpool__grant_room(pool, &unreferenced); /* the next may be luckier */
             }
         }
         over = waiter.granted || status != TPOOL_OK;
         tpool__unlatch(&pool->inject.lock);
         tpool__unpark_end(asleep);
-        if (!over) tpool__park(&waiter.parker, until);
+        if (unreferenced) { /* what that lists runs at once, but not while the waiter stands in line */
+            tpool__dispose_chain(unreferenced);
+            unreferenced = NULL;
+            if (self->listed) until = 0;
+        }
+        if (over) break;
+        if (lacks_worker) {
+            worker_status = tpool__ensure_worker(pool);
+            continue;
+        }
+        if (!began) began = tpool__block_begin(self, &waiter);
+        tpool__park(&waiter.parker, until);
+        if (began && tpool__block_refused(self, &waiter)) worker_status = TPOOL_NO_THREAD;
     }
     if (began) tpool__block_end(self, &waiter);
 
@@ -4517,21 +4543,18 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
     if (status == TPOOL_OK) tpool__notify(pool);
     return status;
 }
+/* By a visitor. */
 static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
     if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
     tpool__thread *self = tpool__self();
     tpool__pieces pieces = { deadline, 0, false };
     tpool_status status = TPOOL_TIMEOUT;
-    tpool__latch(&pool->inject.lock);
-    pool->visitors++;
-    tpool__unlatch(&pool->inject.lock);
     tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
     do {
         if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
         status = tpool__await_room_until(pool, entry, pieces.until);
     } while (tpool__has_more_pieces(self, &pieces, status));
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    tpool__visitor_leaves(pool);
     return status;
 }
 
@@ -4558,7 +4581,7 @@ static tpool__context *tpool__submit_push(tpool__thread *self, tpool_future *blo
     return tpool__call_push(self, wanted ? tpool__release_left : NULL, block);
 }
 
-/* Runs the task in the submitting thread. False: the pool is paused, so that nothing may start. */
+/* Runs the task in the submitting thread, a visitor until then. False: the pool is paused, so that nothing may start. */
 static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
     tpool__thread *self = tpool__self();
     bool needs_block = !entry->block;
@@ -4582,6 +4605,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     if (runs) {
         pool->inject.submitted++;
         pool->strays++;
+        pool->visitors--;
     }
     tpool__unlatch(&pool->inject.lock);
     if (!runs) {
@@ -4614,6 +4638,11 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool__latch(&pool->inject.lock);
     uint32_t attention = tpool__attention(pool);
     status = tpool__refusal(pool, attention);
+    if (status == TPOOL_OK && tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
+        tpool__unlatch(&pool->inject.lock);
+        (void)tpool__context_pop(self, call); /* nothing of the program's has run */
+        return tpool__enqueue_first(pool, entry, TPOOL_FOREVER, TPOOL__AS_ASKED);
+    }
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
     while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
         tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
@@ -4634,9 +4663,11 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     return status;
 }
 
+/* The caller is a visitor if it may block here. */
 static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline) {
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
+    bool over = false;
     switch (pool->config.on_full) {
     case TPOOL_FULL_REJECT:
         tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
@@ -4644,7 +4675,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     case TPOOL_FULL_CALLER_RUNS:
         /* too deep, or in a process: wait like a blocking one */
         if (pool->server || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
-        if (tpool__caller_runs(pool, entry, &status)) return status;
+        over = tpool__caller_runs(pool, entry, &status);
+        if (over && status == TPOOL_OK) return status; /* a visitor no more */
         break;
     case TPOOL_FULL_DROP_OLDEST:
         return tpool__drop_oldest(pool, entry);
@@ -4652,8 +4684,10 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     default:
         break;
     }
-    if (deadline != TPOOL_FOREVER && tpool__clock() >= deadline) return TPOOL_TIMEOUT;
-    return tpool__await_room(pool, entry, deadline);
+    if (!over && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+    else if (!over) status = tpool__await_room(pool, entry, deadline);
+    tpool__visitor_leaves(pool);
+    return status;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -5011,6 +5045,13 @@ static bool tpool__work_left(tpool *pool) {
 static void tpool__stop_searching(tpool__worker *worker) {
     if (worker->searching && tpool__leave_search(worker) && tpool__work_left(worker->pool))
         tpool__notify(worker->pool);
+}
+
+/* Under pool->lock: no worker lives, or runs its finalizer, and nothing waits for one. In a pool that is shut down none
+ * will be started any more: who starts one finds work first, under the same lock. */
+static bool tpool__workers_are_gone(tpool *pool) {
+    /* relaxed: under its lock */
+    return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__work_visible(pool);
 }
 
 /* Under pool->lock, by an active worker that does not search: it is none any more, unless work is left for it. */
@@ -5500,7 +5541,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     worker->handle.valid = false;
     tpool__worker_put_away(pool, worker);
     bool last = --pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
-    tpool *heir = shut && last ? pool->heir : NULL;
+    tpool *heir = shut && tpool__workers_are_gone(pool) ? pool->heir : NULL;
     unsigned heir_flags = pool->heir_flags;
     tpool__unlock(&pool->lock);
     if (last || !shut) tpool__poke_if_draining(pool, true); /* whoever frees the pool joins this thread first */
@@ -6709,6 +6750,14 @@ TPOOL_API tpool_status tpool_create(tpool **pool, const tpool_config *config) {
     return tpool__process_ready() ? tpool__create(pool, config, false, NULL) : TPOOL_NO_MEMORY;
 }
 
+/* Under pool->lock. From now on a worker that finds nothing to do ends, so it must find what was paused; but for what is
+ * about to be cancelled, which must not start. */
+static void tpool__take_no_more(tpool *pool, unsigned flags) {
+    /* relaxed: see tpool__attention */
+    if (!(flags & TPOOL_CANCEL_PENDING)) tpool__and_relaxed(&pool->attention, ~TPOOL__PAUSED);
+    tpool__or_relaxed(&pool->attention, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0));
+    tpool__update_room(pool);
+}
 /* Sets and clears flags of `attention`, so that on return everybody acts on them. */
 static void tpool__set_attention(tpool *pool, uint32_t set, uint32_t clear) {
     tpool__lock(&pool->lock);
@@ -6719,28 +6768,28 @@ static void tpool__set_attention(tpool *pool, uint32_t set, uint32_t clear) {
     tpool__unlock(&pool->lock);
     tpool__fence_lanes(pool);
 }
+static tpool_status tpool__closed_status(tpool *pool) {
+    uint32_t attention = tpool__attention(pool);
+    return attention & TPOOL__BREAK ? TPOOL_BROKEN : attention & TPOOL__SHUT ? TPOOL_SHUTDOWN : TPOOL_OK;
+}
 TPOOL_API tpool_status tpool_pause(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    uint32_t attention = tpool__attention(pool);
-    if (attention & TPOOL__BREAK) return TPOOL_BROKEN;
-    if (attention & TPOOL__SHUT) return TPOOL_SHUTDOWN;
     tpool__lock(&pool->lock);
-    bool shut = (tpool__attention(pool) & TPOOL__SHUT) != 0; /* a shutdown sets it under this lock */
-    if (!shut) tpool__or_relaxed(&pool->attention, TPOOL__PAUSED); /* relaxed: see tpool__attention */
+    tpool_status status = tpool__closed_status(pool); /* a shutdown and a break happen under this lock */
+    if (status == TPOOL_OK) tpool__or_relaxed(&pool->attention, TPOOL__PAUSED); /* relaxed: see tpool__attention */
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
-    if (shut) return TPOOL_SHUTDOWN;
-    tpool__fence_lanes(pool);
-    return TPOOL_OK;
+    if (status == TPOOL_OK) tpool__fence_lanes(pool);
+    return status;
 }
-/* Work waits, and no worker lives that could take it: the system refused to replace the last one. */
+/* Work waits, and no worker lives that could take it: the system refused to replace the last one, and refuses one now.
+ * The second look is under the lock under which the last worker has gone, and has looked (tpool__workers_are_gone). */
 static bool tpool__is_stranded(tpool *pool) {
-    bool stranded = false;
-    /* relaxed: a hint, asked again under the lock */
-    if (tpool__load_relaxed(&pool->live) > 0 || !tpool__work_visible(pool)) return false;
+    if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
     tpool__lock(&pool->lock);
-    if (tpool__load_relaxed(&pool->live) == 0) stranded = tpool__start_worker(pool) != TPOOL_OK; /* relaxed: its lock */
+    bool stranded = tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool) && /* relaxed: its lock */
+                    tpool__start_worker(pool) != TPOOL_OK;
     tpool__unlock(&pool->lock);
     return stranded;
 }
@@ -6762,11 +6811,6 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     tpool_status status = tpool__kill_children(pool);
     tpool__cancel_back(cancel);
     return status;
-}
-
-static tpool_status tpool__closed_status(tpool *pool) {
-    uint32_t attention = tpool__attention(pool);
-    return attention & TPOOL__BREAK ? TPOOL_BROKEN : attention & TPOOL__SHUT ? TPOOL_SHUTDOWN : TPOOL_OK;
 }
 
 /* Under pool->lock. */
@@ -6869,11 +6913,13 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
         bool found = false, plain = false;
         const tpool_error *error = &tpool__fixed_errors[reason].error;
         uintptr_t phase = error->status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_LAPSING;
-        tpool__latch(&lane->lock);
-        if (reason == TPOOL__IS_STRANDED && tpool__load_relaxed(&pool->live) > 0) { /* relaxed: see >>protocol, E3 */
-            tpool__unlatch(&lane->lock);
+        if (reason == TPOOL__IS_STRANDED) tpool__lock(&pool->lock); /* who retires lowers `live` for a moment under it */
+        bool has_worker = reason == TPOOL__IS_STRANDED && tpool__load_relaxed(&pool->live) > 0; /* relaxed: its lock */
+        if (has_worker) {
+            tpool__unlock(&pool->lock);
             return;
         }
+        tpool__latch(&lane->lock);
         for (;;) {
             if (tpool__lane_pop(lane, &entry)) { }
             else if (lane == &pool->inject && pool->heap_count > 0) entry.block = tpool__heap_remove(pool, 0);
@@ -6892,6 +6938,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
         if (lane == &pool->inject && !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)))
             tpool__grant_room(pool, &unreferenced);
         tpool__unlatch(&lane->lock);
+        if (reason == TPOOL__IS_STRANDED) tpool__unlock(&pool->lock);
         tpool__dispose_chain(unreferenced);
         if (found && plain) {
             if (error->status == TPOOL_BROKEN && pool->config.on_failure &&
@@ -7012,7 +7059,7 @@ typedef bool (*tpool__condition)(tpool *pool);
 
 static bool tpool__workers_ended(tpool *pool) {
     tpool__lock(&pool->lock);
-    bool ended = tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0; /* relaxed: under its lock */
+    bool ended = tpool__workers_are_gone(pool);
     tpool__unlock(&pool->lock);
     return ended;
 }
@@ -7115,7 +7162,10 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
-    tpool__set_attention(pool, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0), 0);
+    tpool__lock(&pool->lock);
+    tpool__take_no_more(pool, flags);
+    tpool__unlock(&pool->lock);
+    tpool__fence_lanes(pool);
     tpool__wake_room(pool);
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(
@@ -7124,7 +7174,6 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool__shut_down(pool, flags);
     if (!(flags & TPOOL_WAIT)) return TPOOL_OK;
-    if (tpool__is_stranded(pool)) return TPOOL_NO_THREAD; /* no worker has ended, because none is there */
     tpool_status status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
     tpool__join_ended(pool);
@@ -8862,13 +8911,12 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
         if (status == TPOOL_OK) status = tpool_shutdown(high, flags);
     } else if (high && low) {
         tpool__lock(&high->lock); /* the worker of the high-level pool that ends last shuts the other down */
-        bool ended = tpool__load_relaxed(&high->live) == 0 && high->ending == 0; /* relaxed: under its lock */
-        bool inherits = !ended || tpool__work_visible(high);
+        tpool__take_no_more(high, flags); /* in one step with what follows, so that this worker sees both */
+        bool inherits = !tpool__workers_are_gone(high);
         bool first = inherits && !high->heir;
-        if (inherits) { /* with SHUT in one step, so that whoever ends last sees both */
+        if (inherits) {
             high->heir_flags |= flags;
             high->heir = low;
-            tpool__or_relaxed(&high->attention, TPOOL__SHUT); /* relaxed: see tpool__attention */
         }
         tpool__unlock(&high->lock);
         if (inherits) {

@@ -116,6 +116,51 @@ static void full_queue_against_destroy(void) {
     join(helper);
     CHECK(first.runs == 1 && second.runs == (helper_status == TPOOL_OK));
 }
+/* The queue is full as a submitter looks, and empty and without a worker when it comes to place its task: then either a
+   worker can be started, or nothing is taken. */
+static void full_queue_against_the_last_worker(tpool_full_policy policy) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = policy,
+                                           .max_tasks_per_worker = 2 });
+    tpool_future *future = NULL;
+    refuse_thread(2);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &first, NULL));
+    tpool_status status[2] = { tpool_submit(pool, count_task, &first, NULL), tpool_submit(pool, count_task, &second, &future) };
+    for (int i = 0; i < 2; i++) CHECK(status[i] == TPOOL_OK || status[i] == TPOOL_NO_THREAD);
+    CHECK((future != NULL) == (status[1] == TPOOL_OK));
+    if (future) CHECK_STATUS(TPOOL_OK, end_of(future));
+    outcome(status[1] == TPOOL_OK);
+    end_pool(pool);
+    CHECK(second.runs == (status[1] == TPOOL_OK));
+}
+static void blocked_submit_against_the_last_worker(void) { full_queue_against_the_last_worker(TPOOL_FULL_BLOCK); }
+static void drop_against_the_last_worker(void) { full_queue_against_the_last_worker(TPOOL_FULL_DROP_OLDEST); }
+/* Two wait for room that comes when no worker lives, and the first is refused one. */
+static int helper_taken, other_taken;
+static void submit_first(tpool *pool, int *taken) {
+    tpool_status status = tpool_submit(pool, count_task, &first, NULL);
+    CHECK(status == TPOOL_OK || status == TPOOL_NO_THREAD);
+    *taken = status == TPOOL_OK;
+}
+static void *submit_as_helper(void *pool) { submit_first(pool, &helper_taken); return NULL; }
+static void *submit_as_other(void *pool) { submit_first(pool, &other_taken); return NULL; }
+static void room_without_a_worker_for_two(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .idle_timeout_ns = TPOOL_MS(1) });
+    CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
+    tpool_future *future = submitted(pool, count_task, &second);
+    pthread_t helper = started(submit_as_helper, pool), other = started(submit_as_other, pool);
+    schedule_settle();
+    schedule_sleep(TPOOL_MS(5)); /* the worker has ended */
+    refuse_thread(1);
+    CHECK(tpool_future_cancel(future));
+    schedule_settle();
+    CHECK_STATUS(TPOOL_OK, tpool_resume(pool));
+    join(helper);
+    join(other);
+    tpool_future_release(future);
+    CHECK(end_pool(pool).completed == (uint64_t)(helper_taken + other_taken));
+    CHECK(first.runs == (uint32_t)(helper_taken + other_taken));
+    outcome(helper_taken + other_taken - 1);
+}
 static void drop_oldest_against_claim(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
     tpool_future *future = submitted(pool, count_task, &first);
@@ -153,6 +198,37 @@ static void drain_against_spreading(void) {
     stats_at_rest(drained);
     tpool_future_release(future);
     CHECK_STATUS(TPOOL_OK, tpool_destroy(drained));
+}
+/* A drain looks beside a destroy, or a shutdown, as workers replace themselves: neither lets a worker start later. */
+static void *drain(void *pool) {
+    CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+    return NULL;
+}
+static void drain_against_destroy(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &first, NULL));
+    pthread_t helper = started(drain, pool);
+    schedule_settle(); /* the helper drains */
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    join(helper);
+    CHECK(first.runs == 2);
+}
+static bool note_start(void *context) {
+    atomic_fetch_add(&((counter *)context)->runs, 1);
+    return true;
+}
+static void drain_against_shutdown(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1, .initializer = note_start,
+                                           .context = &second });
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &first, NULL));
+    pthread_t helper = started(drain, pool);
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
+    uint32_t starts = second.runs;
+    schedule_settle();
+    CHECK(second.runs == starts && first.runs == 2);
+    join(helper);
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
 }
 static void *cancel(void *future) {
     (void)tpool_future_cancel(future);
@@ -294,6 +370,17 @@ static void dual_shutdown_against_nested_submit(void) {
     CHECK(first.runs == 1);
 }
 
+/* The same with the high-level pool paused, whose worker's idle time passes just then. */
+static void dual_shutdown_against_idle_end_in_a_pause(void) {
+    tpool_config one = { .max_workers = 1 }, idle = { .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) };
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(&idle, &one));
+    CHECK_STATUS(TPOOL_OK, tpool_pause(tpool_high_level()));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(tpool_high_level(), submit_to_low, &first, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(0));
+    schedule_run_exit();
+    CHECK(first.runs == 1);
+}
+
 SCHEDULES(
     SCENARIO(shutdown_against_submit, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(cancelling_shutdown_against_claim, .quick = 1, .preemptions = 2, .outcomes = 2),
@@ -303,9 +390,14 @@ SCHEDULES(
     SCENARIO(full_queue_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(full_queue_against_room, .quick = 1, .preemptions = 2, .outcomes = 2),
     SCENARIO(full_queue_against_destroy, .quick = 1, .preemptions = 2),
+    SCENARIO(blocked_submit_against_the_last_worker, .quick = 2, .preemptions = 3, .outcomes = 2),
+    SCENARIO(drop_against_the_last_worker, .quick = 2, .preemptions = 3, .outcomes = 2),
+    SCENARIO(room_without_a_worker_for_two, .quick = 1, .preemptions = 1, .outcomes = 2),
     SCENARIO(drop_oldest_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
     SCENARIO(caller_runs_against_claim, .quick = 2, .preemptions = 3),
     SCENARIO(drain_against_spreading, .quick = 1, .preemptions = 2),
+    SCENARIO(drain_against_destroy, .quick = 1, .preemptions = 1),
+    SCENARIO(drain_against_shutdown, .quick = 1, .preemptions = 2),
     SCENARIO(drain_against_cancel, .quick = 1, .preemptions = 2),
     SCENARIO(pause_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
     SCENARIO(resume_against_submit, .quick = 1, .preemptions = 3),
@@ -314,4 +406,5 @@ SCHEDULES(
     SCENARIO(worker_replaced_against_submit, .quick = 1, .preemptions = 2),
     SCENARIO(broken_against_submit, .quick = 2, .preemptions = 3, .outcomes = 3),
     SCENARIO(dual_create_race, .quick = 1, .preemptions = 3, .keeps = true),
-    SCENARIO(dual_shutdown_against_nested_submit, .quick = 1, .preemptions = 2, .keeps = true))
+    SCENARIO(dual_shutdown_against_nested_submit, .quick = 1, .preemptions = 2, .keeps = true),
+    SCENARIO(dual_shutdown_against_idle_end_in_a_pause, .quick = 1, .preemptions = 2, .keeps = true))

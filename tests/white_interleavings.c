@@ -324,6 +324,35 @@ static void destroy_waits_for_a_drain_in_its_first_look(void **state) {
     assert_true(atomic_load(&destroyed));
 }
 
+/* It has seen the queue full, and does not wait yet: nobody but the library can tell it from one that does. */
+static stop before_blocking = STOP_AT("tpool__within_setup");
+static tpool_status came_late;
+static void *submit_and_stop(void *arg) {
+    armed_stop = &before_blocking;
+    came_late = tpool_submit(arg, nothing, NULL, NULL);
+    return NULL;
+}
+static void destroy_waits_for_a_submitter_about_to_block(void **state) {
+    (void)state;
+    static gate running = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &running, NULL));
+    AWAIT_ARRIVALS(&running, 1);
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    pthread_t submitter = started(submit_and_stop, pool);
+    AWAIT_ARRIVALS(&before_blocking.gate, 1);
+    gate_open(&running);
+    atomic_store(&destroyed, false);
+    pthread_t destroyer = started(destroy, pool);
+    sleep_ms(50);                                /* for a destroy that does not wait */
+    assert_false(atomic_load(&destroyed));       /* the submitter would go on in memory that is freed */
+    gate_open(&before_blocking.gate);
+    pthread_join(submitter, NULL);
+    pthread_join(destroyer, NULL);
+    assert_true(came_late == TPOOL_OK || came_late == TPOOL_SHUTDOWN);
+    assert_true(atomic_load(&destroyed));
+}
+
 static tpool *ending;
 static int workers_freed, workers_freed_in_the_list;
 static void look_for_pool_in_list(void) {
@@ -354,6 +383,7 @@ int main(void) {
         cmocka_unit_test(a_chunk_that_starts_beside_a_shutdown_that_cancels_is_the_last),
         cmocka_unit_test(a_join_helps_with_no_job_that_its_thief_took_later),
         cmocka_unit_test(destroy_waits_for_a_drain_in_its_first_look),
+        cmocka_unit_test(destroy_waits_for_a_submitter_about_to_block),
         cmocka_unit_test(destroy_takes_the_pool_off_the_list_before_it_frees_workers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
