@@ -130,8 +130,10 @@ static void a_cycle_that_closes_after_a_callback_waited_within_the_wait_gives_de
     EVENTUALLY(atomic_load(&callback_done));
     assert_status(TPOOL_TIMEOUT, tpool_future_result(a, TPOOL_MS(20), NULL)); /* it blocks again */
     gate_open(&go);
-    assert_status(TPOOL_OK, end_of(x));
-    assert_status(TPOOL_OK, end_of(a));
+    assert_status(TPOOL_OK, tpool_future_result(x, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(a, LIMIT, NULL));
+    tpool_future_release(x);
+    tpool_future_release(a);
     assert_status(TPOOL_DEADLOCK, of_x);
     assert_status(TPOOL_OK, of_a);
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_destroy(pools[i]));
