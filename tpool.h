@@ -3558,12 +3558,12 @@ static void tpool__run_unless_held(tpool__thread *self) {
     if (self->listed && !tpool__is_held(self)) (void)tpool__run_listed(self);
 }
 
-
 /* A wait that has something of the program's to run before its end comes in pieces: while a piece blocks, the waiter
  * stands in lists of others', and nothing of the program's runs; between them it stands nowhere. */
 typedef struct tpool__pieces {
     int64_t deadline, until;    /* of the wait; of this piece */
     bool again;                 /* not the first */
+    bool stuck;                 /* no memory to run what is listed (tpool__context_push) */
 } tpool__pieces;
 /* Runs what is listed, since the wait may be for just that. Many levels deep it runs only if the wait takes long, so
  * that callbacks which end the next and then wait do not use up the stack. */
@@ -3572,13 +3572,17 @@ static inline bool tpool__next_piece(tpool__thread *self, tpool__pieces *pieces)
     pieces->until = pieces->deadline;
     pieces->again = true;
     if (TPOOL__LIKELY(!self->listed)) return true;
-    if (again || self->nested < TPOOL__MOST_NESTED) return tpool__run_listed(self);
+    if (again || self->nested < TPOOL__MOST_NESTED) {
+        bool here = tpool__run_listed(self);
+        pieces->stuck = self->listed != 0;
+        return here;
+    }
     int64_t soon = tpool__clock() + TPOOL__NESTED_PATIENCE;
     if (soon < pieces->until) pieces->until = soon;
     return true;
 }
 static inline bool tpool__has_more_pieces(const tpool__thread *self, const tpool__pieces *pieces, tpool_status status) {
-    return status == TPOOL_TIMEOUT && (pieces->until != pieces->deadline || self->listed);
+    return status == TPOOL_TIMEOUT && (pieces->until != pieces->deadline || (self->listed && !pieces->stuck));
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4547,7 +4551,7 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
 static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
     if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
     tpool__thread *self = tpool__self();
-    tpool__pieces pieces = { deadline, 0, false };
+    tpool__pieces pieces = { deadline, 0, false, false };
     tpool_status status = TPOOL_TIMEOUT;
     tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
     do {
@@ -6442,7 +6446,7 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
         if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
     }
     if (!self->listed && tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
-    tpool__pieces pieces = { deadline, 0, false };
+    tpool__pieces pieces = { deadline, 0, false, false };
     tpool_status status = TPOOL_TIMEOUT;
     do {
         if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
@@ -7111,7 +7115,7 @@ static tpool_status tpool__await_condition_until(tpool *pool, tpool__condition o
 }
 static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, int64_t deadline) {
     tpool__thread *self = tpool__self();
-    tpool__pieces pieces = { deadline, 0, false };
+    tpool__pieces pieces = { deadline, 0, false, false };
     tpool_status status = over(pool) ? TPOOL_OK : TPOOL_TIMEOUT;
     if (status == TPOOL_TIMEOUT && deadline != 0) {
         do {
@@ -7492,7 +7496,7 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
         if (!watches) return TPOOL_NO_MEMORY;
     }
     tpool__thread *self = tpool__self();
-    tpool__pieces pieces = { deadline, 0, false };
+    tpool__pieces pieces = { deadline, 0, false, false };
     tpool_status status = TPOOL_TIMEOUT;
     bool expires = tpool__any_expires(futures, count), here;
     do {
@@ -7808,7 +7812,7 @@ static tpool_status tpool__completions_sleep(tpool_completions *completions, int
 /* TPOOL_OK: something has come. */
 static tpool_status tpool__completions_wait(tpool_completions *completions, int64_t deadline) {
     tpool__thread *self = tpool__self();
-    tpool__pieces pieces = { deadline, 0, false };
+    tpool__pieces pieces = { deadline, 0, false, false };
     bool spun = false;
     for (;;) {
         tpool__latch(&completions->lock);
@@ -9618,7 +9622,7 @@ TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t t
         tpool_status status = tpool__get_resource_until(resources, 0, resource);
         if (status == TPOOL_OK || timeout_ns <= 0) return status;
     }
-    tpool__pieces pieces = { tpool__deadline(timeout_ns), 0, false };
+    tpool__pieces pieces = { tpool__deadline(timeout_ns), 0, false, false };
     tpool_status status;
     do {
         if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
