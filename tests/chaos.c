@@ -5,7 +5,8 @@
  * callback runs once and in order, a task runs at most once and ends as somebody has given reason for, the counts add
  * up, nothing is left. A watchdog tells what hangs. Each world leaves out most kinds of things, another part each time.
  *
- * chaos [--seconds N] [--seed S] [--what threads|processes|all] [--without NAME,...] [--with NAME,...] [--worlds N]
+ * chaos [--seconds N] [--seed S] [--what threads|processes|all] [--without NAME,...] [--with NAME,...] [--only NAME,...]
+ *       [--worlds N]
  *
  * Prints its seed first. Some worlds share a process of their own, a child of this one; a failure tells the seed of that
  * process, and `--replay S` plays its worlds again, as far as threads allow that. CHAOS_GDB=1 shows all stacks. */
@@ -94,6 +95,7 @@ int main(int argc, char **argv) {
         else if (strcmp(argv[i], "--what") == 0) what = value;
         else if (strcmp(argv[i], "--without") == 0) features_never = named(value);
         else if (strcmp(argv[i], "--with") == 0) features_always = named(value);
+        else if (strcmp(argv[i], "--only") == 0) { features_always = named(value); features_never = ~features_always; }
         else if (strcmp(argv[i], "--worlds") == 0) worlds = atoi(value);
         else if (strcmp(argv[i], "--patience") == 0) watch_seconds = atoi(value);
         else { fprintf(stderr, "chaos: %s?\n", argv[i]); return 2; }

@@ -36,7 +36,7 @@ typedef struct scope {
     scope_kind kind;
     struct scope *outer;                /* of a loop and a job; NULL: the program's */
     record *record;                     /* of a task */
-    atomic_bool raised, ended;
+    atomic_bool raised, ended, may_break;   /* the last: a loop that it called has lost a thread */
 } scope;
 typedef enum temp_kind { NOTHING, A_FUTURE, AN_ITERATOR, A_MAP, A_USE } temp_kind;
 typedef struct temp { temp_kind kind; void *what; } temp;
@@ -218,7 +218,10 @@ static record *task_of(const scope *s) {
     return s ? s->record : NULL;
 }
 static void mark(scope *s, bool raised) {
-    for (; s; s = s->kind == A_LOOP || s->kind == A_JOB ? s->outer : NULL) atomic_store(raised ? &s->raised : &s->ended, true);
+    for (bool direct = true; s; s = s->kind == A_LOOP || s->kind == A_JOB ? s->outer : NULL) {
+        atomic_store(raised ? &s->raised : direct ? &s->ended : &s->may_break, true);
+        direct = direct && s->kind == A_JOB;
+    }
 }
 static void enter(scope *s) {
     actor *a = self();
@@ -248,7 +251,7 @@ static void tell(const record *r) {
 static void judge(record *r, tpool_status status) {
     const char *wrong = NULL;
     int runs = atomic_load(&r->runs), fate = atomic_load(&r->fate);
-    bool external = r->pool == -1, ended = atomic_load(&r->scope.ended);
+    bool external = r->pool == -1, ended = atomic_load(&r->scope.ended) || atomic_load(&r->scope.may_break);
     a_pool *p = r->pool >= 0 ? &pools[r->pool] : NULL;
     bool memory = atomic_load(&refuse_memory) != 0 || atomic_load(&refused_once);
     int seen = atomic_load(&r->seen);

@@ -483,7 +483,7 @@ static void loop(rng *g, int p, unsigned where) {
     switch (status) {
     case TPOOL_OK: well = done == l->count && !atomic_load(&l->scope.raised) && !atomic_load(&l->scope.ended); break;
     case TPOOL_FAILED: well = atomic_load(&l->scope.raised); break;
-    case TPOOL_BROKEN: well = atomic_load(&l->scope.ended) || atomic_load(&pools[p].may_break); break;
+    case TPOOL_BROKEN: well = atomic_load(&l->scope.ended) || atomic_load(&l->scope.may_break) || atomic_load(&pools[p].may_break); break;
     case TPOOL_SHUTDOWN: well = atomic_load(&pools[p].shut); break;
     case TPOOL_NO_MEMORY: case TPOOL_NO_THREAD: well = may_refuse(); break;
     case TPOOL_DEADLOCK: well = self()->frame_count > 0 || self()->hooks > 0; break;
@@ -612,7 +612,7 @@ static void map(rng *g, int p, unsigned where) {
         const tpool_error *error = NULL;
         int i = delivered;
         bool may = atomic_load(&m->ended) || atomic_load(&pools[p].may_break);
-        for (int k = 0; k < m->count; k++) may = may || atomic_load(&m->scopes[k].ended);
+        for (int k = 0; k < m->count; k++) may = may || atomic_load(&m->scopes[k].ended) || atomic_load(&m->scopes[k].may_break);
         switch (status) {
         case TPOOL_OK:
             if (i >= m->count || fate_of_item(m, i) == 0 || atomic_load(&m->scopes[i].raised)) fail("map %d: item %d is OK", at, i);
