@@ -160,6 +160,11 @@
  *  forks inside a task is no worker in the child; returning there from the task, or from another function that the
  *  library calls on a worker, ends it.
  *
+ *  Unloading. A shared library that carries a copy of this may be unloaded once its own pools are destroyed and no
+ *  thread is inside a call. Its shared pools are ended then, their work done; threads that called in may end later. On
+ *  Windows call tpool_dual_shutdown and tpool_manager_global_shutdown before, and also before the program exits, where
+ *  the pools are a DLL's: it learns of the exit when the system has ended all other threads.
+ *
  *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. The waiting
  *  work of your own pools is lost, unless you destroy them: its arguments may point into a main that has returned. exit
  *  called by a task waits for nothing.
@@ -1106,8 +1111,10 @@ extern int pipe2(int ends[2], int flags);
 
 #if defined(__GNUC__) && defined(__APPLE__)
 #define TPOOL__FIRST_CONSTRUCTOR __attribute__((constructor))
+#define TPOOL__LAST_DESTRUCTOR __attribute__((destructor))
 #elif defined(__GNUC__)
 #define TPOOL__FIRST_CONSTRUCTOR __attribute__((constructor(101)))
+#define TPOOL__LAST_DESTRUCTOR __attribute__((destructor(101)))
 #endif
 
 #define TPOOL__CACHE_LINE 64
@@ -1964,10 +1971,18 @@ static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
 static void tpool__thread_ended(void *armed);
 #if defined(TPOOL_THREADS_WIN32)
 static DWORD tpool__exit_key;
-static VOID WINAPI tpool__thread_ended_win32(PVOID armed) { if (armed) tpool__thread_ended(armed); }
+static tpool__u32 tpool__exit_hook_gone;
+static VOID WINAPI tpool__thread_ended_win32(PVOID armed) {
+    /* relaxed: set by the thread that calls this for all others (FlsFree) */
+    if (armed && !tpool__load_relaxed(&tpool__exit_hook_gone)) tpool__thread_ended(armed);
+}
 static bool tpool__exit_hook_create(void) {
     tpool__exit_key = FlsAlloc(tpool__thread_ended_win32);
     return tpool__exit_key != FLS_OUT_OF_INDEXES;
+}
+static void tpool__exit_hook_delete(void) {
+    tpool__store_relaxed(&tpool__exit_hook_gone, 1);
+    FlsFree(tpool__exit_key);
 }
 static bool tpool__exit_hook_arm(void *value) { return FlsSetValue(tpool__exit_key, value) != 0; }
 #elif defined(TPOOL__THREADS_C11)
@@ -1975,12 +1990,28 @@ static tss_t tpool__exit_key;
 static bool tpool__exit_hook_create(void) {
     return tss_create(&tpool__exit_key, tpool__thread_ended) == thrd_success;
 }
+static void tpool__exit_hook_delete(void) { tss_delete(tpool__exit_key); }
 static bool tpool__exit_hook_arm(void *value) { return tss_set(tpool__exit_key, value) == thrd_success; }
 #else
 static pthread_key_t tpool__exit_key;
 static bool tpool__exit_hook_create(void) { return pthread_key_create(&tpool__exit_key, tpool__thread_ended) == 0; }
+static void tpool__exit_hook_delete(void) { pthread_key_delete(tpool__exit_key); }
 static bool tpool__exit_hook_arm(void *value) { return pthread_setspecific(tpool__exit_key, value) == 0; }
 #endif
+
+/* The process ends, and the system has ended all threads but this: what a DLL of Windows finds at exit. */
+static bool tpool__threads_are_gone(void) {
+#if defined(TPOOL_THREADS_WIN32)
+    typedef BOOLEAN(WINAPI * in_progress)(void);
+    HMODULE module = GetModuleHandleA("ntdll.dll");
+    FARPROC found = module ? GetProcAddress(module, "RtlDllShutdownInProgress") : NULL;
+    in_progress ask = NULL;
+    memcpy(&ask, &found, sizeof ask);
+    return ask && ask();
+#else
+    return false;
+#endif
+}
 
 /* Ends the calling thread: in a child of fork that was a worker's thread, which has nowhere to return to. */
 static void tpool__thread_exit(void) {
@@ -2233,6 +2264,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *          it is in its page                 process has spoken or died
  *      P15 an item goes into `arrived`, or   next takes all of them over; the     the items; the waiter, which is not
  *          who waits in next; `told` is set  item that finds it; it sees `told`   touched any more
+ *      P16 a thread leaves its exit hook     the unloading waits for that         the hook's code and data
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a latch; afterwards its submitter loads the gate
@@ -2427,6 +2459,7 @@ typedef struct tpool__thread {
     uint32_t in_vain;           /* see >>spin: for the end of others' tasks */
     bool woke;                  /* a worker, since it looked last */
     bool armed;                 /* the exit hook will run */
+    bool ending;                /* it runs, and is counted */
     bool serves;                /* a worker's thread, whose outermost function is the library's */
     uintptr_t stack_top;        /* a worker's, about */
     uintptr_t stack_floor;      /* no task is run in place beneath it; 0: not asked yet */
@@ -2718,6 +2751,8 @@ static struct {
     tpool *inherited;           /* the parent's, untouched: kept in sight of leak checkers */
     bool unpooled;              /* blocks come from TPOOL_MALLOC one by one, for the tools that watch memory; P8 */
     tpool__word named;
+    tpool__word ending;         /* threads in their exit hook */
+    bool hooked, exits, unloaded;   /* the exit hook is there; the exit handler has begun; this copy is being unloaded */
 } tpool__process;
 
 static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
@@ -2964,13 +2999,13 @@ static void tpool__slabs_unmap(tpool__slab *slabs) {
     }
 }
 
-/* Gives all memory back if every block is home and no pool is left to need any. */
-static void tpool__depot_trim(void) {
+/* Gives all memory back if no pool is left to need any, and every block is home, or all are to go. */
+static void tpool__depot_trim(bool all) {
     tpool__slab *slabs = NULL;
     tpool__large *large = NULL;
     tpool__lock(&tpool__depot.lock);
     /* relaxed: a pool being created takes this lock for its first block */
-    if (tpool__depot.home == tpool__load_relaxed(&tpool__depot.total) &&
+    if ((all || tpool__depot.home == tpool__load_relaxed(&tpool__depot.total)) &&
         tpool__load_relaxed(&tpool__process.pool_count) == 0) {
         slabs = tpool__depot.slabs;
         tpool__depot.slabs = NULL;
@@ -3348,7 +3383,7 @@ static TPOOL__NOINLINE void tpool__block_free_slowly(tpool__thread *self, tpool_
         tpool__depot_give(&block, 1);
         if (!unused) return;
         tpool__cache_flush(self);
-        tpool__depot_trim();
+        tpool__depot_trim(false);
         return;
     }
     if (self->cached == 2 * TPOOL__BATCH) { /* those that were freed first go */
@@ -6798,8 +6833,7 @@ static bool tpool__is_stranded(tpool *pool) {
     return stranded;
 }
 
-TPOOL_API tpool_status tpool_resume(tpool *pool) {
-    if (!pool) return TPOOL_INVALID;
+static tpool_status tpool__resume(tpool *pool) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (tpool__attention(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
     if (tpool__attention(pool) & TPOOL__PAUSED) {
@@ -6808,6 +6842,7 @@ TPOOL_API tpool_status tpool_resume(tpool *pool) {
     }
     return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
 }
+TPOOL_API tpool_status tpool_resume(tpool *pool) { return pool ? tpool__resume(pool) : TPOOL_INVALID; }
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
@@ -7228,13 +7263,13 @@ static void tpool__free(tpool *pool) {
     tpool__free_memory(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
         tpool__cache_flush(tpool__self());
-        tpool__depot_trim();
+        tpool__depot_trim(false);
     }
 }
 
-static tpool_status tpool__destroy(tpool *pool) {
+static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
-    (void)tpool_resume(pool);
+    (void)tpool__resume(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool_status status = tpool__await_condition(pool, tpool__is_over, TPOOL_FOREVER);
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
@@ -9741,15 +9776,8 @@ static tpool *tpool__halt_one(void) {
     return pool;
 }
 
-/* At exit: the waiting work of the program's own pools is lost, since main, whose variables it may use, has returned or
- * is about to be left. The shared pools are drained: the high-level one, the global manager's, the low-level one. A
- * thread that calls exit within a task or a callback waits for nothing: its own task would never end. */
-static void tpool__at_exit(void) {
-    for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__visitor_leaves(pool)) {
-        tpool__fence_lanes(pool);
-        tpool__end_waiting(pool, TPOOL__WAS_LOST);
-    }
-    if (tpool__runs_program(tpool__self()->context)) return;
+/* Finishes the work of the shared pools, and ends their workers. */
+static void tpool__end_shared(void) {
     tpool__lock(&tpool__process.lock);
     tpool *high = tpool__dual.pool[0];
     tpool__unlock(&tpool__process.lock);
@@ -9761,6 +9789,19 @@ static void tpool__at_exit(void) {
     tpool__unlock(&tpool__process.lock);
     if (low && tpool_resume(low) == TPOOL_OK && tpool_drain(low, TPOOL_FOREVER) == TPOOL_OK)
         (void)tpool_shutdown(low, TPOOL_WAIT);
+}
+
+/* At exit: the waiting work of the program's own pools is lost, since main, whose variables it may use, has returned or
+ * is about to be left. The shared pools are drained: the high-level one, the global manager's, the low-level one. A
+ * thread that calls exit within a task or a callback waits for nothing: its own task would never end. */
+static void tpool__at_exit(void) {
+    if (tpool__process.unloaded || tpool__threads_are_gone()) return;
+    tpool__process.exits = true;
+    for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__visitor_leaves(pool)) {
+        tpool__fence_lanes(pool);
+        tpool__end_waiting(pool, TPOOL__WAS_LOST);
+    }
+    if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
 }
 
 /* The thread was ended, by thrd_exit or the like: what lay on its stack is gone, what is to be done about it is not. A
@@ -9798,6 +9839,8 @@ static void tpool__thread_left(void *thread) {
 
 static void tpool__thread_ended(void *armed) {
     tpool__thread *self = (tpool__thread *)armed;
+    if (!self->ending) tpool__add_relaxed(&tpool__process.ending, 1); /* relaxed: see tpool__unload */
+    self->ending = true; /* once, though the thread may end again in here */
     self->armed = false;
     self->cacheable = 0;
     self->serves = false;
@@ -9814,7 +9857,9 @@ static void tpool__thread_ended(void *armed) {
     /* who searched for cycles and saw a task of this thread's has finished looking at it */
     tpool__lock(&tpool__cycles.lock);
     tpool__unlock(&tpool__cycles.lock);
-    if (tpool__load_relaxed(&tpool__process.pool_count) == 0) tpool__depot_trim(); /* relaxed: a hint */
+    if (tpool__load_relaxed(&tpool__process.pool_count) == 0) tpool__depot_trim(false); /* relaxed: a hint */
+    self->ending = false;
+    tpool__sub_acq_rel(&tpool__process.ending, 1); /* P16 */
 }
 
 /* How many pauses make up the moment, by what some of them took. */
@@ -9866,15 +9911,57 @@ static bool tpool__process_ready(void) {
     if (!ready) {
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
         tpool__process.unpooled = watched;
-        static bool hook, exits; /* what succeeded is not done again */
-        if (!hook) hook = tpool__exit_hook_create();
-        if (hook && tpool__hook_forks() && !exits) exits = atexit(tpool__at_exit) == 0;
+        static bool exits; /* what succeeded is not done again */
+        if (!tpool__process.hooked) tpool__process.hooked = tpool__exit_hook_create();
+        if (tpool__process.hooked && tpool__hook_forks() && !exits) exits = atexit(tpool__at_exit) == 0;
         ready = exits;
         if (ready) tpool__store_release(&tpool__process.ready, 1); /* P8 */
     }
     tpool__unlock(&tpool__process.lock);
     return ready;
 }
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>unload  A shared library that holds this copy is unloaded (or the process ends: then the exit handler has run)
+ *
+ *  Its destructors run before what it gave to atexit, which runs then too. The threads that called in live on, and their
+ *  exit hook would be gone: so it is taken back, and what they have in their caches is freed with all blocks. The C
+ *  library takes back the fork handlers by itself. A thread that is in its hook is waited for; of its way out of that
+ *  nobody learns, so it gets a moment. (P16)
+ * ----------------------------------------------------------------------------------------------------------------- */
+#if defined(__GNUC__)
+static void tpool__unload_shared(void) {
+    tpool__end_shared();
+    for (int which = 0; which < 2; which++) {
+        tpool *pool = tpool__dual.pool[which];
+        if (pool && tpool__destroy(pool) == TPOOL_OK) tpool__dual.pool[which] = NULL;
+    }
+    tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: nobody else is here */
+    if (!manager) return;
+    tpool__store_relaxed(&tpool__global_manager, NULL); /* relaxed: likewise */
+    tpool__manager_enter(manager);
+    manager->destroyed = true;
+    tpool__manager_leave(manager);
+}
+TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
+    if (!tpool__process.hooked) return;
+    bool process_ends = tpool__process.exits || tpool__threads_are_gone();
+    int cancel = tpool__cancel_off();
+    tpool__process.unloaded = true;
+#if !defined(TPOOL_THREADS_WIN32) /* where no thread can end meanwhile; the program has shut them down */
+    if (!process_ends) tpool__unload_shared();
+#endif
+    tpool__exit_hook_delete();
+    if (!process_ends) {
+        tpool__u32 nothing = 0;
+        while (tpool__load_acquire(&tpool__process.ending) > 0) tpool__yield(); /* P16 */
+        tpool__word_wait(&nothing, 0, 200000);
+        tpool__cache_flush(tpool__self());
+        tpool__depot_trim(true);
+    }
+    tpool__cancel_back(cancel);
+}
+#endif
 
 /* ====================================================================================================================
  *  >>processes-implementation  Process pools

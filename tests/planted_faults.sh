@@ -81,6 +81,9 @@ for fault in "$@"; do
     fuzz_*) source=$tests/fuzz/$program.c ;;
     stress_*) flags='-std=gnu11 -DTPOOL_IMPLEMENTATION' libraries=-lcmocka ;;
     model_*) source=$tests/model/${program#model_}.c flags='-fsanitize=thread -DTPOOL_THREADS_POSIX' ;;
+    test_unload) libraries="$tests/impl.c -lcmocka -ldl"
+        export UNLOAD_PLUGIN="$folder/plugin.so"
+        $CC -std=c11 -O1 -g -w -shared -fPIC -pthread -I"$folder" -o "$UNLOAD_PLUGIN" "$tests/unload/plugin.c" ;;
     test_*) libraries="$tests/impl.c -lcmocka -lm" ;;
     white_*) libraries=-lcmocka ;;
     esac

@@ -1,0 +1,43 @@
+/* A plug-in with a private copy of tpool.h inside, for test_unload. */
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+#include "plugin.h"
+
+static void *count(void *arg) {
+    (void)__atomic_add_fetch((int *)arg, 1, __ATOMIC_RELAXED);
+    return NULL;
+}
+static void *count_late(void *arg) {
+    int64_t end = tpool_now() + TPOOL_MS(2);
+    while (tpool_now() < end) { }
+    return count(arg);
+}
+
+PLUGIN_FUNCTION int plugin_call_in(void) {
+    tpool_future *future;
+    if (tpool_future_create(&future) != TPOOL_OK) return 1;
+    tpool_future_release(future);
+    return 0;
+}
+PLUGIN_FUNCTION int plugin_use_own(int *counter, int tasks) {
+    tpool *pool;
+    tpool_config config = { .max_workers = 2 };
+    if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
+    for (int i = 0; i < tasks; i++) {
+        tpool_future *future;
+        if (tpool_submit(pool, count, counter, &future) != TPOOL_OK) return 2;
+        if (i % 2 && tpool_future_result(future, TPOOL_FOREVER, NULL) != TPOOL_OK) return 3;
+        tpool_future_release(future);
+    }
+    return tpool_destroy(pool) == TPOOL_OK ? 0 : 4;
+}
+PLUGIN_FUNCTION int plugin_use_shared(int *counter, int tasks) {
+    tpool *managed;
+    if (tpool_manager_get(NULL, 1, TPOOL_THREADS, 0, &managed) != TPOOL_OK) return 1;
+    for (int i = 0; i < tasks; i++)
+        if (tpool_submit(tpool_high_level(), count_late, counter, NULL) != TPOOL_OK ||
+            tpool_submit(tpool_low_level(), count_late, counter, NULL) != TPOOL_OK ||
+            tpool_submit(managed, count_late, counter, NULL) != TPOOL_OK)
+            return 2;
+    return tpool_manager_release(NULL, managed) == TPOOL_OK ? 0 : 3;
+}

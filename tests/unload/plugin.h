@@ -1,0 +1,5 @@
+/* What the plug-in of test_unload gives. Each gives 0 if all is well. */
+#define PLUGIN_FUNCTION __attribute__((visibility("default")))
+PLUGIN_FUNCTION int plugin_call_in(void);
+PLUGIN_FUNCTION int plugin_use_own(int *counter, int tasks);
+PLUGIN_FUNCTION int plugin_use_shared(int *counter, int tasks);
