@@ -175,9 +175,9 @@
  *    - tpool_create forks a helper, which keeps the one that starts all workers, and replaces it if it dies. So a
  *      worker sees memory as it was at create, whatever the program does later: fn must be code that was loaded by
  *      then, constant data is there, and what a worker changes nobody else sees (except in memory that was mapped as
- *      shared before). Memory that the program frees or changes later takes its place twice while a helper lives. Create
- *      the pool early, at best before other threads: a lock that another thread holds at create is held for ever in
- *      the workers. malloc is safe, and stdio, and this library.
+ *      shared before). Memory that the program frees or changes later takes its place twice while a helper lives.
+ *      Create the pool early, at best before other threads: a lock that another thread holds at create is held for
+ *      ever in the workers. malloc is safe, and stdio, and this library.
  *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it mean what they meant at create. The result
  *      travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the task.
  *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process: the
@@ -9984,8 +9984,8 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *
  *  How an end is known. A worker's by its server, which has waited for it: it sends a notice with the cause to the
  *  proxy, and then says GONE in the worker's place, in the replies pipe, where the proxy waits. So a proxy waits in one
- *  read, and no descriptor that somebody has kept can hide a death. GONE without the notice is a lie. The server keeps a
- *  copy of that pipe's end until then: the cause is there before the pipe ends, also when the task has closed all its
+ *  read, and no descriptor that somebody has kept can hide a death. GONE without the notice is a lie. The server keeps
+ *  a copy of that pipe's end until then: the cause is there before the pipe ends, also when the task has closed all its
  *  descriptors. A server's by its keeper, who has waited for it; then the workers' pipes end. The program's by the end
  *  of its sockets and, on Linux, by its pidfd: server and keeper kill all that they have.
  *
@@ -9996,8 +9996,8 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *
  *  An order to kill is a byte on the status socket, where it stays until the server has come to it; if the server dies
  *  first, the worker does with it. What limits a task has, its proxy knows from the start, and has in mind while it
- *  starts the process, hears its initializer out and copies the argument. What is being prepared and not wanted any more
- *  (the pool ends, the map is closed) it sees by itself, since it looks now and then.
+ *  starts the process, hears its initializer out and copies the argument. What is being prepared and not wanted any
+ *  more (the pool ends, the map is closed) it sees by itself, since it looks now and then.
  *
  *  A message is one write of less than PIPE_BUF bytes. Bytes of arguments and results lie in a file without a name that
  *  the two share, made by the program (so no worker can take it away from under it), that only this worker ever sees:
