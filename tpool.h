@@ -11686,7 +11686,9 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
     tpool__unlock(&child->lock);
     if (tpool__child_runs(child) && condemned) (void)tpool__child_collect(child, TPOOL__NOT_KILLED);
     for (int refusals = 0, lost = 0;;) {
-        tpool_status status = tpool__child_runs(child) ? TPOOL_OK : tpool__child_launch_until(worker, deadline);
+        bool runs = tpool__child_runs(child);
+        if (!runs && tpool__child_unwanted(worker)) return child->task ? TPOOL_CANCELLED : TPOOL_NO_THREAD;
+        tpool_status status = runs ? TPOOL_OK : tpool__child_launch_until(worker, deadline);
         if (status == TPOOL_NO_THREAD && refusals == 5) return status;
         if (status == TPOOL_NO_THREAD) {
             struct timespec pause = { 0, pauses_ms[refusals++] * 1000000L };
@@ -11696,7 +11698,6 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
         if (status == TPOOL_NO_THREAD) continue;
         if (status == TPOOL_OK) status = tpool__child_greet(worker, deadline);
         if (status != TPOOL_NO_THREAD) return status;
-        if (tpool__child_unwanted(worker)) return child->task ? TPOOL_CANCELLED : TPOOL_NO_THREAD;
         /* it has died, which is bounded, or was killed, as was asked, or its server was */
         if (child->killed_for == TPOOL__NOT_KILLED && child->stillborn == 0 && ++lost > 8) return TPOOL_BROKEN;
     }
@@ -12194,7 +12195,9 @@ static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk
     size_t first = 0, most = chunk->count;
     int tries = 0;
     tpool__child_take(self, child);
-    while (first < chunk->count) {
+    /* relaxed: who sets it looks for the chunk under the child's lock afterwards */
+    bool closing = tpool__load_relaxed(&chunk->iter->closing);
+    while (!closing && first < chunk->count) {
         tpool__message message;
         tpool__outcome *error = NULL;
         size_t done = 0, count = chunk->count - first < most ? chunk->count - first : most;
