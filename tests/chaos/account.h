@@ -31,7 +31,7 @@ static inline bool has(feature f) { return features >> f & 1; }
 typedef struct record record;
 /* What an error raised, or the end of a thread, belongs to: a task or an item of a map; a loop and a job belong to
    what called or forked them, too. */
-typedef enum scope_kind { A_TASK, AN_ITEM, A_LOOP, A_JOB } scope_kind;
+typedef enum scope_kind { A_TASK, AN_ITEM, A_LOOP, A_JOB, A_FREE } scope_kind;   /* the last: an arg_free */
 typedef struct scope {
     scope_kind kind;
     struct scope *outer;                /* of a loop and a job; NULL: the program's */
@@ -124,7 +124,7 @@ enum { MARK = 0x7ea5e7 };
 enum { UNDECIDED, GIVES_POINTER, GIVES_BYTES, GIVES_OWNED, RAISES };   /* what a task does in the end */
 struct record {
     ticket ticket;
-    scope scope;
+    scope scope, free_scope;
     uint64_t seed;
     int pool, depth;                    /* pool -1: made by the program; -2: of a manager's */
     bool pure;                          /* waits for its own children only, so that any wait for it ends */
@@ -154,6 +154,7 @@ static atomic_int note_count;
 
 static temp orphans[4096];              /* what threads that ended had taken: given back at the end of the world */
 static atomic_int orphan_count;
+static pthread_mutex_t orphan_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int id_of(const record *r) { return r ? (int)(r - records) : -1; }
 
@@ -218,9 +219,9 @@ static record *task_of(const scope *s) {
     return s ? s->record : NULL;
 }
 static void mark(scope *s, bool raised) {
-    for (bool direct = true; s; s = s->kind == A_LOOP || s->kind == A_JOB ? s->outer : NULL) {
+    for (bool direct = true; s; s = s->kind == A_LOOP || s->kind == A_JOB || (s->kind == A_FREE && !raised) ? s->outer : NULL) {
         atomic_store(raised ? &s->raised : direct ? &s->ended : &s->may_break, true);
-        direct = direct && s->kind == A_JOB;
+        direct = direct && (s->kind == A_JOB || s->kind == A_FREE);
     }
 }
 static void enter(scope *s) {
@@ -368,7 +369,7 @@ static void dump(void) {
             fprintf(stderr, "%s %s [%d]", k ? " >" : "", atomic_load(&a->doing[k].what), atomic_load(&a->doing[k].on));
         if (depth == 0) fprintf(stderr, " in nothing");
         fprintf(stderr, "; tasks:");
-        for (int k = 0; k < a->frame_count && k < FRAMES; k++) fprintf(stderr, " %c%d", "tilj"[a->frames[k]->kind], id_of(task_of(a->frames[k])));
+        for (int k = 0; k < a->frame_count && k < FRAMES; k++) fprintf(stderr, " %c%d", "tiljf"[a->frames[k]->kind], id_of(task_of(a->frames[k])));
         fprintf(stderr, "\n");
     }
     int shown = 0;

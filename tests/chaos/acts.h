@@ -42,11 +42,13 @@ static void mark_ended(void) {
 static _Noreturn void end_thread(rng *g) {
     actor *a = self();
     mark_ended();
+    pthread_mutex_lock(&orphan_lock);
     for (int i = 0; i < a->temp_count; i++) {
         if (a->temps[i].kind == NOTHING || !a->temps[i].what) continue;
         int at = atomic_fetch_add(&orphan_count, 1);
         if (at < (int)(sizeof orphans / sizeof *orphans)) orphans[at] = a->temps[i];
     }
+    pthread_mutex_unlock(&orphan_lock);
     a->temp_count = a->frame_count = a->hooks = 0;
     ending = true;
     begin("ending its thread", -1);
@@ -147,11 +149,10 @@ static void free_argument(void *arg) {
     if (!r->wants_free) fail("task %d: an arg_free that is not there", id_of(r));
     if (atomic_fetch_add(&r->frees, 1)) fail("task %d: arg_free twice", id_of(r));
     if (atomic_load(&r->seen)) fail("task %d: arg_free after its end", id_of(r));
+    enter(&r->free_scope);
     if (has(BUSY_FREES)) acts(&g, IN_LIMITED | (one_in(&g, 3) ? PURE : 0), 2, 2);
-    if (may_end(ENDS_IN_FREES, &g, 8)) {
-        mark(&r->scope, false);
-        end_thread(&g);
-    }
+    if (may_end(ENDS_IN_FREES, &g, 8)) end_thread(&g);
+    leave();
     end();
 }
 static void free_owned(void *what) {
@@ -244,6 +245,7 @@ static record *new_record(rng *g, int pool, int depth) {
     record *r = &records[at];
     r->ticket = (ticket){ r, MARK };
     r->scope.record = r;
+    r->free_scope = (scope){ .kind = A_FREE, .outer = &r->scope };
     r->seed = draw64(g);
     r->pool = pool;
     r->depth = depth;

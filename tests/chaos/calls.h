@@ -304,11 +304,21 @@ static void check_rest(int p) {
 static bool create_pool(rng *g);
 static void script(rng *g);
 static void brood(rng *g, unsigned where, int depth);
+static void free_uses_of_orphans(void) {
+    pthread_mutex_lock(&orphan_lock);
+    for (int i = 0; i < atomic_load(&orphan_count) && i < (int)(sizeof orphans / sizeof *orphans); i++)
+        if (orphans[i].kind == A_USE) {
+            orphans[i].kind = NOTHING;
+            atomic_fetch_sub(&((a_pool *)orphans[i].what)->uses, 1);
+        }
+    pthread_mutex_unlock(&orphan_lock);
+}
 static void destroy_pool(int p, bool force) {
     a_pool *of = &pools[p];
     int none = 0;
     for (int tries = 0; !atomic_compare_exchange_strong(&of->uses, &none, INT_MIN); tries++, none = 0) {
         if (none < 0 || (tries > 40 && !force)) return;
+        if (force && tries > 10) free_uses_of_orphans();   /* of calls that have not come back */
         sleep_us(300);
     }
     unsigned threads = atomic_exchange(&refuse_threads, 0);   /* whoever destroys must get it done */

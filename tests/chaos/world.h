@@ -172,13 +172,6 @@ static void give_back_orphans(void) {
         }
     atomic_store(&orphan_count, 0);
 }
-static void free_uses_of_orphans(void) {
-    for (int i = 0; i < atomic_load(&orphan_count) && i < (int)(sizeof orphans / sizeof *orphans); i++)
-        if (orphans[i].kind == A_USE) {
-            orphans[i].kind = NOTHING;
-            atomic_fetch_sub(&((a_pool *)orphans[i].what)->uses, 1);
-        }
-}
 /* Until a whole round of drains has brought nothing new: then the counts are exact. */
 static int joined_producers;
 static void join_producers(void) {
