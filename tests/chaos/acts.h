@@ -501,7 +501,7 @@ typedef struct map_run {
     uint64_t seed;
     unsigned where;
     int count, pool, at;
-    bool source;
+    bool source, left;                  /* left: its maker's thread ended within tpool_map */
     bool closer_is_waited_for;          /* perhaps: an item may wait for the task that closes, which then does not wait for it */
     atomic_int cells[MAP_ITEMS], frees[MAP_ITEMS], asked, ended, closed;
 } map_run;
@@ -594,7 +594,9 @@ static void map(rng *g, int p, unsigned where) {
     }
     tpool_map_iter *iter = NULL;
     atomic_fetch_add(&pools[p].others, 1);
+    m->left = true;
     tpool_status status = CALL(p, tpool_map(pools[p].handle, &spec, &iter));
+    m->left = false;
     if (status != TPOOL_OK) {
         bool well = status == TPOOL_SHUTDOWN ? atomic_load(&pools[p].shut) : status == TPOOL_BROKEN ? atomic_load(&pools[p].may_break)
             : status == TPOOL_FULL ? pools[p].config.on_full == TPOOL_FULL_REJECT
