@@ -1059,10 +1059,28 @@ extern int pipe2(int ends[2], int flags);
 #endif
 #endif
 
+#if defined(__EMSCRIPTEN__) || defined(__wasi__) /* there is no fork */
+#undef TPOOL_NO_PROCESSES
+#define TPOOL_NO_PROCESSES
+#endif
 #if defined(TPOOL__UNIX) && !defined(TPOOL_NO_PROCESSES)
 #define TPOOL__PROCESSES 1
-#if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX) /* which a test defines, to run what other systems run */
+#if !defined(TPOOL__PLAIN_POSIX) /* which a test defines, to run what the plainest of systems run */
+#if defined(__linux__)
 #define TPOOL__LINUX_PROCESSES 1
+#endif
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || \
+    defined(__DragonFly__) || defined(__sun)
+#define TPOOL__PIPE2 1
+#endif
+#endif
+/* A call that a program's own C library does not know ends it on Android, so there we ask how old a system may be. */
+#if defined(TPOOL__LINUX_PROCESSES) && !defined(__ANDROID__)
+#define TPOOL__SINCE_ANDROID(version) 1
+#elif defined(TPOOL__LINUX_PROCESSES)
+#define TPOOL__SINCE_ANDROID(version) (__ANDROID_API__ >= (version))
+#else
+#define TPOOL__SINCE_ANDROID(version) 0
 #endif
 #include <fcntl.h>
 #include <poll.h>
@@ -1681,6 +1699,8 @@ static bool tpool__thread_start(tpool__thread_handle *handle, void *worker, size
 #if defined(TPOOL__UNIX)
     handle->is_posix = stack_size != 0; /* C11 cannot say a stack's size */
     if (!handle->is_posix)
+#else
+    (void)stack_size;
 #endif
         started = thrd_create(&handle->c11, tpool__worker_entry_c11, worker) == thrd_success;
 #elif defined(TPOOL__UNIX)
@@ -10228,31 +10248,42 @@ static bool tpool__both(int ends[2], int failed) {
     return false;
 }
 static bool tpool__pipe(int ends[2]) {
-#if defined(TPOOL__LINUX_PROCESSES)
+#if defined(TPOOL__PIPE2)
     return tpool__both(ends, pipe2(ends, O_CLOEXEC));
 #else
     return tpool__both(ends, pipe(ends));
 #endif
 }
 static bool tpool__socket_pair(int ends[2]) {
-#if defined(TPOOL__LINUX_PROCESSES)
-    return tpool__both(ends, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends));
+#if defined(SOCK_CLOEXEC) && !defined(TPOOL__PLAIN_POSIX)
+    bool made = tpool__both(ends, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends));
 #else
-    return tpool__both(ends, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    bool made = tpool__both(ends, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
 #endif
+#if defined(SO_NOSIGPIPE) /* where a message cannot say so */
+    int on = 1;
+    for (int i = 0; made && i < 2; i++) (void)setsockopt(ends[i], SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
+    return made;
 }
 
 /* What cannot be sealed: there a worker that cuts it short takes the program with it. */
 static inline int tpool__memory_file(void) {
-    char path[] = "/tmp/tpoolXXXXXX"; /* for its owner only, and gone at once */
-    int fd = mkstemp(path);
-    if (fd >= 0) unlink(path);
+    const char *own = getenv("TMPDIR");
+    const char *folders[] = { "/tmp", own ? own : "/var/tmp" };
+    int fd = -1;
+    for (int i = 0; i < 2 && fd < 0; i++) {
+        char path[1024];
+        if (snprintf(path, sizeof path, "%s/tpoolXXXXXX", folders[i]) >= (int)sizeof path) continue;
+        fd = mkstemp(path); /* for its owner only, and gone at once */
+        if (fd >= 0) unlink(path);
+    }
     return tpool__move_up(fd);
 }
 /* Memory without a name. */
 static int tpool__memory_create(void) {
     int fd = -1;
-#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_memfd_create)
+#if defined(SYS_memfd_create) && TPOOL__SINCE_ANDROID(30)
     fd = tpool__move_up((int)syscall(SYS_memfd_create, "tpool", 1u | 2u /* MFD_CLOEXEC, MFD_ALLOW_SEALING */));
     /* F_ADD_SEALS: F_SEAL_SHRINK and F_SEAL_SEAL. A worker that cut it short would kill the program with SIGBUS. */
     if (fd >= 0) fcntl(fd, 1033, 0x0001 | 0x0002);
@@ -10309,18 +10340,18 @@ static void tpool__file_forget(int file, uint64_t at) {
 #if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_fallocate)
     struct stat is;
     if (fstat(file, &is) != 0 || (uint64_t)is.st_size <= at) return;
-    enum { PUNCH_HOLE = 3 }; /* FALLOC_FL_KEEP_SIZE with it; where the file is short, as its kernel's words are */
-    long from = (long)at, size = (long)((uint64_t)is.st_size - at);
+    enum { PUNCH_HOLE = 3 }; /* FALLOC_FL_KEEP_SIZE with it */
+    long from = (long)at, size = (long)((uint64_t)is.st_size - at), failed;
 #if ULONG_MAX > UINT32_MAX
-    (void)syscall(SYS_fallocate, file, PUNCH_HOLE, from, size);
-#elif defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    (void)syscall(SYS_fallocate, file, PUNCH_HOLE, 0l, from, 0l, size);
+    failed = syscall(SYS_fallocate, file, PUNCH_HOLE, from, size);
+#elif defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ /* words of 64 bits, in two */
+    failed = syscall(SYS_fallocate, file, PUNCH_HOLE, 0l, from, 0l, size);
 #else
-    (void)syscall(SYS_fallocate, file, PUNCH_HOLE, from, 0l, size, 0l);
+    failed = syscall(SYS_fallocate, file, PUNCH_HOLE, from, 0l, size, 0l);
 #endif
-#else
-    if (ftruncate(file, (off_t)at) != 0) return; /* sealed: it stays until the worker ends */
+    if (!failed) return;
 #endif
+    if (ftruncate(file, (off_t)at) != 0) return; /* sealed, and cannot be had either: it stays until the worker ends */
 }
 
 static void *tpool__map_part(int file, size_t from, size_t size) {
@@ -10814,7 +10845,7 @@ static void tpool__close_others(int *keep, size_t count, int highest) {
         int next = i < count ? keep[i] : end; /* closes what lies before it */
         if (next < first) continue;
         bool closed = false;
-#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_close_range)
+#if defined(SYS_close_range) && TPOOL__SINCE_ANDROID(34)
         unsigned last = i < count ? (unsigned)next - 1 : ~0u;
         closed = next == first || syscall(SYS_close_range, (unsigned)first, last, 0u) == 0;
 #endif
@@ -11316,7 +11347,7 @@ static tpool_status tpool__server_start(tpool *pool) {
     server->keeper = keeper[0];
     pool->server = server;
     tpool__descriptors_unlock();
-#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_pidfd_open)
+#if defined(SYS_pidfd_open) && TPOOL__SINCE_ANDROID(31)
     /* ends with the program, whoever else may hold `control` */
     if (made) program = tpool__move_up((int)syscall(SYS_pidfd_open, getpid(), 0u));
 #endif
@@ -11803,11 +11834,10 @@ static bool tpool__child_has_written(const tpool__child *child, uint64_t size) {
     if (size <= window->mapped) return true;
     if (size > SIZE_MAX / 2 || fstat(child->memory, &is) != 0) return false;
     if ((uint64_t)is.st_size < size || (uint64_t)is.st_size - size < window->start) return false;
-#if defined(TPOOL__LINUX_PROCESSES)
-    return (uint64_t)is.st_blocks >= size / 512;
-#else
-    return true;
+#if defined(TPOOL__LINUX_PROCESSES) /* F_GET_SEALS, which memory has and disks have not */
+    if (fcntl(child->memory, 1034) >= 0) return (uint64_t)is.st_blocks >= size / 512;
 #endif
+    return true;
 }
 /* Copies what the worker has written: in a copy the worker cannot change it any more. */
 static bool tpool__child_copy(const tpool__child *child, void *to, uint64_t at, size_t size) {

