@@ -283,7 +283,8 @@ static void judge(record *r, tpool_status status) {
         break;
     case TPOOL_BROKEN:
         if (runs && !ended) wrong = "BROKEN, but no thread ended";
-        else if (!runs && !ended && !(p && atomic_load(&p->may_break))) wrong = "BROKEN without reason";
+        /* (a thread that ended and could not be replaced, without memory, leaves nobody for what waits) */
+        else if (!runs && !ended && !memory && !(p && atomic_load(&p->may_break))) wrong = "BROKEN without reason";
         break;
     default: wrong = "no end of a task"; break;
     }
