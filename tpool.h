@@ -4196,6 +4196,10 @@ static bool tpool__is_in_pool(const tpool__context *context, const void *pool) {
 static bool tpool__is_setup_of(const tpool__context *context, const void *pool) {
     return context->kind == TPOOL__IN_SETUP && context->pool == pool;
 }
+static bool tpool__is_setup(const tpool__context *context, const void *any) {
+    (void)any;
+    return context->kind == TPOOL__IN_SETUP;
+}
 static bool tpool__is_of_task(const tpool__context *context, const void *task) { return context->task == task; }
 static bool tpool__is_in_manager(const tpool__context *context, const void *manager) {
     return context->pool && context->pool->manager == manager;
@@ -6230,13 +6234,17 @@ static inline void tpool__lapse(tpool_future *future) {
 
 /* W9: a worker runs the task it wants, if that is its own pool's and has not started. Nothing else ever runs in a wait:
  * an unrelated task might want a lock that this one holds. */
-static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
+static bool tpool__may_run_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     if (!worker || worker->pool != pool || pool->server) return false;
     /* relaxed: a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
-    if (tpool__is_deep(self) || !tpool__contexts_ready(self)) return false;
+    return !tpool__is_deep(self) && tpool__contexts_ready(self);
+}
+static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
+    tpool__worker *worker = self->worker;
+    tpool *pool = tpool__pool_of(future);
     tpool__lane *lane = tpool__lane_of(worker);
     tpool__latch(&lane->lock); /* passed by tpool_pause, so that nothing starts after it */
     uint32_t attention = tpool__attention(pool);
@@ -6387,7 +6395,22 @@ static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool
         }
     }
     tpool__unlock(&tpool__cycles.lock);
+    if (cycle) record->thread = NULL;
     return !cycle;
+}
+static void tpool__record_end(tpool__thread *self, tpool__record *record);
+/* Before something of the program's may run: it may wait itself, or end the thread. The next piece records it anew. */
+static void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
+    if (!record || !record->thread) return;
+    if (self->blocked == record) tpool__record_end(self, record); /* else this is a child of fork */
+    record->thread = NULL;
+}
+/* Fewer are waited for; what else has changed is for others to find, who wait since. */
+static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
+    tpool__lock(&tpool__cycles.lock);
+    record->futures = futures;
+    record->count = count;
+    tpool__unlock(&tpool__cycles.lock);
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record) {
     tpool__lock(&tpool__cycles.lock);
@@ -6411,28 +6434,95 @@ static tpool__parker *tpool__wake_waiter(tpool__watch *watch, tpool_future *futu
     return tpool__unpark_another(asleep, &((tpool__future_watch *)(void *)watch)->waiter->parker);
 }
 
-/* The earliest time of expiry among those that are still pending, even if it has just passed, or the deadline. */
-static int64_t tpool__next_expiry(tpool_future *const *futures, size_t count, int64_t deadline) {
-    for (size_t i = 0; i < count; i++) {
-        /* relaxed: a hint; extra never changes while the task is shared */
-        if ((tpool__load_relaxed(&futures[i]->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) continue;
-        int64_t expires_at = futures[i]->extra ? futures[i]->extra->expires_at : 0;
-        if (expires_at && expires_at < deadline && !tpool__is_orphan(futures[i])) deadline = expires_at;
-    }
-    return deadline;
+/* The times at which futures expire that a wait or an iterator watches: a heap, the earliest first, so that no other is
+ * looked at before. An iterator's items are told where in it they are, since they leave when they are yielded; of a
+ * wait's futures those that are not pending any more leave when they come first. */
+typedef struct tpool__expiry {
+    int64_t at;
+    void *of;                   /* a wait's future, or an iterator's item */
+} tpool__expiry;
+typedef struct tpool__expiries {
+    tpool__expiry *heap;
+    size_t count, size;
+    void (*placed)(void *of, size_t place); /* NULL: nobody wants to know */
+} tpool__expiries;
+
+static void tpool__expiry_put(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
+    expiries->heap[i] = expiry;
+    if (expiries->placed) expiries->placed(expiry.of, i);
 }
-static bool tpool__any_expires(tpool_future *const *futures, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (futures[i]->extra && futures[i]->extra->expires_at) return true;
-    return false;
+static void tpool__expiry_up(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
+    for (; i > 0 && expiry.at < expiries->heap[(i - 1) / 2].at; i = (i - 1) / 2)
+        tpool__expiry_put(expiries, i, expiries->heap[(i - 1) / 2]);
+    tpool__expiry_put(expiries, i, expiry);
+}
+static void tpool__expiry_down(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
+    for (size_t child; (child = 2 * i + 1) < expiries->count; i = child) {
+        if (child + 1 < expiries->count && expiries->heap[child + 1].at < expiries->heap[child].at) child++;
+        if (expiries->heap[child].at >= expiry.at) break;
+        tpool__expiry_put(expiries, i, expiries->heap[child]);
+    }
+    tpool__expiry_put(expiries, i, expiry);
+}
+static void *tpool__expiry_remove(tpool__expiries *expiries, size_t i) {
+    void *removed = expiries->heap[i].of;
+    tpool__expiry last = expiries->heap[--expiries->count];
+    if (i == expiries->count) return removed;
+    if (i > 0 && last.at < expiries->heap[(i - 1) / 2].at) tpool__expiry_up(expiries, i, last);
+    else tpool__expiry_down(expiries, i, last);
+    return removed;
+}
+
+static int64_t tpool__expires_at(const tpool_future *future) { return future->extra ? future->extra->expires_at : 0; }
+/* relaxed: a hint */
+static bool tpool__is_pending(tpool_future *future) {
+    return (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
+}
+
+/* Those of a wait; a few of them need no memory. False: there is none. */
+enum { TPOOL__FEW = 16 };
+static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few, tpool_future *const *futures,
+                                   size_t count) {
+    size_t expiring = 0;
+    memset(expiries, 0, sizeof *expiries);
+    for (size_t i = 0; i < count; i++) expiring += tpool__expires_at(futures[i]) != 0;
+    expiries->heap = few;
+    if (expiring > TPOOL__FEW)
+        expiries->heap = expiring <= SIZE_MAX / sizeof *few ? (tpool__expiry *)TPOOL_MALLOC(expiring * sizeof *few)
+                                                             : NULL;
+    if (!expiries->heap) return false;
+    for (size_t i = 0; i < count; i++) {
+        tpool__expiry expiry = { tpool__expires_at(futures[i]), futures[i] };
+        if (expiry.at && !tpool__is_orphan(futures[i])) tpool__expiry_up(expiries, expiries->count++, expiry);
+    }
+    return true;
+}
+static void tpool__expiries_end(tpool__expiries *expiries, const tpool__expiry *few) {
+    if (expiries->heap && expiries->heap != few) TPOOL_FREE(expiries->heap);
+}
+/* The earliest among those that are still pending, even if it has just passed, or `until`. */
+static int64_t tpool__expiries_next(tpool__expiries *expiries, int64_t until) {
+    if (!expiries) return until;
+    while (expiries->count > 0 && !tpool__is_pending((tpool_future *)expiries->heap[0].of))
+        (void)tpool__expiry_remove(expiries, 0);
+    return expiries->count > 0 && expiries->heap[0].at < until ? expiries->heap[0].at : until;
+}
+static bool tpool__any_expired(const tpool__expiries *expiries) {
+    return expiries && expiries->count > 0 && expiries->heap[0].at <= tpool__clock();
+}
+/* Ends what has expired. */
+static void tpool__expiries_lapse(tpool__expiries *expiries) {
+    while (tpool__any_expired(expiries))
+        tpool__lapse((tpool_future *)tpool__expiry_remove(expiries, 0));
 }
 
 /* What a wait is part of. */
 typedef struct tpool__wanted {
     tpool_future *const *futures; /* all that the caller waits for: searched for cycles. NULL: its parts' records do */
     size_t count;
-    bool expires;               /* one of them may: the wait notices when */
+    tpool__expiries *expiries; /* when they expire: the wait notices that */
     bool can_refuse;            /* it may end with TPOOL_NO_THREAD */
+    tpool__record *record;      /* of a wait for several, one after the other; NULL: each piece makes its own */
 } tpool__wanted;
 
 /* It leaves the future alone at first, and for a moment between its looks: each takes its line from the worker that is
@@ -6459,24 +6549,27 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
 /* Sleeps until it is done, until then, or for a reason to give up: a piece of a wait. */
 static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tpool_future *future,
                                                          const tpool__pieces *piece, const tpool__wanted *wanted) {
-    tpool__record record;
+    tpool__record own, *record = wanted->record ? wanted->record : &own;
     tpool__waiter waiter = { 0 };
     tpool__future_watch watch = { { NULL, NULL, tpool__wake_waiter }, NULL };
     tpool_status status = TPOOL_OK;
-    bool recorded = wanted->futures && piece->deadline == TPOOL_FOREVER && tpool__runs_program(self->context);
-    if (recorded && !tpool__record_wait(self, &record, wanted->futures, wanted->count)) return TPOOL_DEADLOCK;
+    bool records = wanted->futures && piece->deadline == TPOOL_FOREVER && tpool__runs_program(self->context);
+    if (records && wanted->record && record->thread) tpool__record_advance(record, wanted->futures, wanted->count);
+    else if (records && !tpool__record_wait(self, record, wanted->futures, wanted->count)) return TPOOL_DEADLOCK;
     watch.waiter = &waiter;
     waiter.can_refuse = wanted->can_refuse;
     bool began = tpool__block_begin(self, &waiter);
     if (tpool__watch_add(future, &watch.watch)) {
+        int64_t until = tpool__expiries_next(wanted->expiries, piece->until);
         while (!tpool__is_done(future)) {
-            (void)tpool__park(&waiter.parker, piece->until);
+            (void)tpool__park(&waiter.parker, until);
             if (tpool__is_done(future)) break;
             if (began && tpool__block_refused(self, &waiter)) {
                 status = TPOOL_NO_THREAD;
                 break;
             }
-            if (piece->until != TPOOL_FOREVER && tpool__clock() >= piece->until) {
+            until = tpool__expiries_next(wanted->expiries, piece->until);
+            if (until != TPOOL_FOREVER && tpool__clock() >= until) {
                 status = TPOOL_TIMEOUT;
                 break;
             }
@@ -6484,19 +6577,21 @@ static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tp
         tpool__watch_remove(future, &watch.watch);
     }
     if (began) tpool__block_end(self, &waiter);
-    if (recorded) tpool__record_end(self, &record);
+    if (records && !wanted->record) tpool__record_end(self, record);
     return tpool__is_done(future) ? TPOOL_OK : status;
 }
 /* TPOOL_OK: it is done. */
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
+    tpool__thread *self = tpool__self();
+    bool in_place = deadline == TPOOL_FOREVER && tpool__may_run_in_place(self, future);
+    if (in_place || tpool__expires_at(future)) tpool__record_suspend(self, wanted->record);
     tpool__lapse(future);
     if (tpool__is_done(future)) return TPOOL_OK;
     if (tpool__is_orphan(future)) return TPOOL_BROKEN;
     if (deadline == 0) return TPOOL_TIMEOUT;
     if (wanted->futures && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
-    tpool__thread *self = tpool__self();
-    if (deadline == TPOOL_FOREVER && tpool__run_in_place(self, future)) {
+    if (in_place && tpool__run_in_place(self, future)) {
         if (tpool__is_done(future)) return TPOOL_OK;
         if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
     }
@@ -6504,19 +6599,23 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
     tpool__pieces pieces = { deadline, 0, false, false };
     tpool_status status = TPOOL_TIMEOUT;
     do {
+        if (self->listed) tpool__record_suspend(self, wanted->record);
         if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
         if (tpool__is_done(future)) return TPOOL_OK;
-        if (wanted->expires) pieces.until = tpool__next_expiry(wanted->futures, wanted->count, pieces.until);
         status = tpool__sleep_for_end(self, future, &pieces, wanted);
-        if (status != TPOOL_TIMEOUT || !wanted->expires) continue;
-        for (size_t i = 0; i < wanted->count; i++) tpool__lapse(wanted->futures[i]);
+        if (status != TPOOL_TIMEOUT || !tpool__any_expired(wanted->expiries)) continue;
+        tpool__record_suspend(self, wanted->record);
+        tpool__expiries_lapse(wanted->expiries);
         if (tpool__is_done(future)) return TPOOL_OK;
         if (tpool__is_orphan(future)) return TPOOL_BROKEN;
+        pieces.until = 0; /* this piece is over, and not the wait */
     } while (tpool__has_more_pieces(self, &pieces, status));
     return status;
 }
 static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) {
-    tpool__wanted wanted = { &future, 1, tpool__any_expires(&future, 1), true };
+    tpool__expiry one = { tpool__expires_at(future), future };
+    tpool__expiries expiries = { &one, one.at != 0, 1, NULL };
+    tpool__wanted wanted = { &future, 1, &expiries, true, NULL };
     return tpool__await_in(future, deadline, &wanted);
 }
 
@@ -7473,15 +7572,21 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
             if (!tpool__is_done(futures[i]) && !tpool__is_orphan(futures[i]) &&
                 !tpool__within_setup(tpool__pool_of(futures[i]))) {
                 tpool__lapse(futures[i]);
-                (void)tpool__run_in_place(self, futures[i]);
+                if (tpool__may_run_in_place(self, futures[i])) (void)tpool__run_in_place(self, futures[i]);
             }
-    bool expires = tpool__any_expires(futures, count);
-    for (size_t i = 0; i < count; i++) {
-        tpool__wanted wanted = { futures + i, count - i, expires, true };
-        tpool_status status = tpool__await_in(futures[i], deadline, &wanted);
-        if (status != TPOOL_OK) return status;
+    tpool__expiry few[TPOOL__FEW];
+    tpool__expiries expiries;
+    tpool__record record;
+    record.thread = NULL; /* not recorded */
+    if (!tpool__expiries_begin(&expiries, few, futures, count)) return TPOOL_NO_MEMORY;
+    tpool_status status = TPOOL_OK;
+    for (size_t i = 0; i < count && status == TPOOL_OK; i++) {
+        tpool__wanted wanted = { futures + i, count - i, &expiries, true, &record };
+        status = tpool__await_in(futures[i], deadline, &wanted);
     }
-    return TPOOL_OK;
+    tpool__record_suspend(self, &record);
+    tpool__expiries_end(&expiries, few);
+    return status;
 }
 
 /* The first of several: a watch on each, all of them waking one waiter, which then looks. */
@@ -7501,7 +7606,8 @@ static tpool__parker *tpool__wake_first(tpool__watch *watch, tpool_future *futur
 
 /* A piece of such a wait. */
 static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t count, tpool_return_when when,
-                                           tpool__first_watch *watches, int64_t until) {
+                                           tpool__first_watch *watches, tpool__expiries *expiries,
+                                           int64_t piece_until) {
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     tpool__word left;
@@ -7521,12 +7627,13 @@ static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t 
         }
     }
     tpool__sub_relaxed(&left, 1);
-    for (;;) {
-        if (tpool__wait_is_over(futures, count, when)) break;
+    for (bool told = true;;) { /* else nothing has changed that would be worth a look at all of them */
+        int64_t until = tpool__expiries_next(expiries, piece_until);
+        if (told && tpool__wait_is_over(futures, count, when)) break;
         if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
         else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
         if (status != TPOOL_OK) break;
-        (void)tpool__park(&waiter.parker, until);
+        told = tpool__park(&waiter.parker, until);
     }
     for (size_t i = 0; i < count; i++)
         if (watches[i].watch.done) tpool__watch_remove(futures[i], &watches[i].watch);
@@ -7543,29 +7650,35 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
         if (deadline != 0 && tpool__within_setup(tpool__pool_of(futures[i]))) return TPOOL_DEADLOCK;
     }
     if (deadline == 0) return TPOOL_TIMEOUT;
-    enum { FEW = 16 };
-    tpool__first_watch few[FEW], *watches = few;
-    if (count > FEW) {
+    tpool__first_watch few[TPOOL__FEW], *watches = few;
+    tpool__expiry few_expiries[TPOOL__FEW];
+    tpool__expiries expiries;
+    if (count > TPOOL__FEW) {
         watches = count <= SIZE_MAX / sizeof *watches ? (tpool__first_watch *)TPOOL_MALLOC(count * sizeof *watches)
                                                       : NULL;
         if (!watches) return TPOOL_NO_MEMORY;
     }
+    if (!tpool__expiries_begin(&expiries, few_expiries, futures, count)) {
+        if (watches != few) TPOOL_FREE(watches);
+        return TPOOL_NO_MEMORY;
+    }
     tpool__thread *self = tpool__self();
     tpool__pieces pieces = { deadline, 0, false, false };
     tpool_status status = TPOOL_TIMEOUT;
-    bool expires = tpool__any_expires(futures, count), here;
+    bool here;
     do {
         here = tpool__next_piece(self, &pieces);
         if (!here) break;
-        if (expires) pieces.until = tpool__next_expiry(futures, count, pieces.until);
-        status = tpool__sleep_for_first(futures, count, when, watches, pieces.until);
-        if (status != TPOOL_TIMEOUT || !expires) continue;
-        for (size_t i = 0; i < count; i++) tpool__lapse(futures[i]);
+        status = tpool__sleep_for_first(futures, count, when, watches, &expiries, pieces.until);
+        if (status != TPOOL_TIMEOUT || !tpool__any_expired(&expiries)) continue;
+        tpool__expiries_lapse(&expiries);
+        pieces.until = 0; /* as in tpool__await_in */
         if (tpool__wait_is_over(futures, count, when)) status = TPOOL_OK;
         for (size_t i = 0; i < count && status == TPOOL_TIMEOUT; i++)
             if (!tpool__is_done(futures[i]) && tpool__is_orphan(futures[i])) status = TPOOL_BROKEN;
     } while (tpool__has_more_pieces(self, &pieces, status));
     if (watches != few) TPOOL_FREE(watches);
+    tpool__expiries_end(&expiries, few_expiries);
     return here ? status : TPOOL_BROKEN;
 }
 
@@ -7602,6 +7715,11 @@ typedef struct tpool__item {
     struct tpool__item *chained; /* in its bucket */
 } tpool__item;
 _Static_assert(offsetof(tpool_future, u) + sizeof(tpool__item) <= sizeof(tpool_future), "an item fits into a block");
+typedef struct tpool__expiring_item { /* of a future that may expire */
+    tpool__item item;
+    size_t place;               /* among the iterator's expiries; SIZE_MAX: it has left them */
+} tpool__expiring_item;
+static void tpool__item_placed(void *item, size_t place) { ((tpool__expiring_item *)item)->place = place; }
 
 struct tpool_completions {
     tpool__word arrived;        /* items that have come, the last first; with the lowest bit set, who waits in next */
@@ -7612,7 +7730,10 @@ struct tpool_completions {
     size_t index;
     tpool__latch_word lock;     /* guards the rest */
     tpool__item **buckets;
-    size_t bucket_count, remaining, positions, expiring;
+    size_t bucket_count, remaining, positions;
+    tpool__expiries expiries;   /* of those that have been pending */
+    size_t apart;               /* so many had been added when none was of a pool whose initializer the caller runs */
+    const tpool__context *apart_from;
     uintptr_t generation;
 };
 
@@ -7638,7 +7759,7 @@ static tpool__parker *tpool__item_done(tpool__watch *watch, tpool_future *future
     return arrived & 1 ? tpool__completions_tell(completions, arrived, asleep) : asleep;
 }
 
-/* Something has been added that may expire: who waits in next must look for that now and then. */
+/* Something has been added that expires before all others: who waits in next must wake up for that. */
 static void tpool__completions_nudge(tpool_completions *completions) {
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: registered before a look under the latch */
     if (arrived & 1 && tpool__cas_acquire(&completions->arrived, &arrived, 0)) /* P15 */
@@ -7669,12 +7790,39 @@ static bool tpool__completions_grow(tpool_completions *completions, size_t least
     return true;
 }
 
-static tpool__item *tpool__item_new(void) {
+/* Under the latch, as what leads to an item. */
+static bool tpool__expiries_reserve(tpool__expiries *expiries) {
+    if (expiries->count < expiries->size) return true;
+    size_t size = expiries->size ? 2 * expiries->size : 16;
+    tpool__expiry *heap = size <= SIZE_MAX / sizeof *heap ? (tpool__expiry *)TPOOL_MALLOC(size * sizeof *heap) : NULL;
+    if (!heap) return false;
+    if (expiries->heap) {
+        memcpy(heap, expiries->heap, expiries->count * sizeof *heap);
+        TPOOL_FREE(expiries->heap);
+    }
+    expiries->heap = heap;
+    expiries->size = size;
+    return true;
+}
+static tpool__item *tpool__item_new(tpool__expiries *expiries, const tpool_future *future) {
+    if (tpool__expires_at(future)) {
+        if (!tpool__expiries_reserve(expiries)) return NULL;
+        tpool__expiring_item *expiring = (tpool__expiring_item *)TPOOL_MALLOC(sizeof *expiring);
+        if (!expiring) return NULL;
+        expiring->place = SIZE_MAX;
+        return &expiring->item;
+    }
     tpool_future *block = tpool__block_new(tpool__self());
     return block ? (tpool__item *)(void *)&block->u : NULL;
 }
-static void tpool__item_free(tpool__item *item) {
-    tpool__block_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
+static void tpool__item_free(tpool__item *item) { /* while its future is there */
+    if (tpool__expires_at(item->future)) TPOOL_FREE(item);
+    else tpool__block_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
+}
+static void tpool__item_leaves_expiries(tpool_completions *completions, tpool__item *item) {
+    if (!tpool__expires_at(item->future) || ((tpool__expiring_item *)(void *)item)->place == SIZE_MAX) return;
+    (void)tpool__expiry_remove(&completions->expiries, ((tpool__expiring_item *)(void *)item)->place);
+    ((tpool__expiring_item *)(void *)item)->place = SIZE_MAX;
 }
 
 /* The parent's: its lock may have been held by a thread that is not here. */
@@ -7699,7 +7847,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
         while (known && known->future != future) known = known->chained;
         if (known) {
             completions->positions++;
-        } else if ((item = tpool__item_new()) == NULL) {
+        } else if ((item = tpool__item_new(&completions->expiries, future)) == NULL) {
             status = TPOOL_NO_MEMORY;
         } else {
             item->watch.done = tpool__item_done;
@@ -7710,8 +7858,12 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
             item->chained = completions->buckets[bucket];
             completions->buckets[bucket] = item;
             completions->remaining++;
-            expires = future->extra && future->extra->expires_at;
-            completions->expiring += expires;
+            tpool__expiry expiry = { tpool__expires_at(future), item };
+            if (expiry.at && tpool__is_pending(future)) {
+                completions->expiries.placed = tpool__item_placed;
+                tpool__expiry_up(&completions->expiries, completions->expiries.count++, expiry);
+                expires = completions->expiries.heap[0].of == item;
+            }
         }
     }
     tpool__unlatch(&completions->lock);
@@ -7746,38 +7898,33 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     return TPOOL_OK;
 }
 
-/* Ends what has expired; nobody else may be looking. */
-static void tpool__completions_lapse(tpool_completions *completions) {
-    tpool__latch(&completions->lock);
-    for (size_t i = 0; i < completions->bucket_count; i++) {
-        for (tpool__item *item = completions->buckets[i]; item; item = item->chained) {
-            /* relaxed: a hint */
-            if ((tpool__load_relaxed(&item->future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING ||
-                !tpool__has_expired(item->future))
-                continue;
-            tpool_future *expired = tpool_future_retain(item->future);
-            tpool__unlatch(&completions->lock); /* its end runs callbacks, and our own watch */
-            tpool__lapse(expired);
-            if (tpool__completions_are_foreign(completions)) return; /* forked there: this is the child */
-            tpool_future_release(expired);
-            tpool__latch(&completions->lock);
-            i--; /* the chain may have changed: this bucket once more (unsigned arithmetic comes round) */
-            break;
-        }
-    }
-    tpool__unlatch(&completions->lock);
+/* The time at which the next one expires. Under the latch. */
+static int64_t tpool__completions_expire_at(const tpool_completions *completions) {
+    return completions->expiries.count > 0 ? completions->expiries.heap[0].at : TPOOL_FOREVER;
 }
-
 static bool tpool__completions_any_expired(tpool_completions *completions) {
-    bool any = false;
     tpool__latch(&completions->lock);
-    for (size_t i = 0; i < completions->bucket_count && completions->expiring > 0 && !any; i++)
-        for (tpool__item *item = completions->buckets[i]; item && !any; item = item->chained)
-            /* relaxed: a hint */
-            any = (tpool__load_relaxed(&item->future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING &&
-                  tpool__has_expired(item->future);
+    int64_t at = tpool__completions_expire_at(completions);
     tpool__unlatch(&completions->lock);
-    return any;
+    return at != TPOOL_FOREVER && tpool__clock() >= at;
+}
+/* Ends what has expired, the earliest first; nobody else may be looking. What is not pending any more only leaves. */
+static void tpool__completions_lapse(tpool_completions *completions) {
+    for (;;) {
+        tpool_future *expired = NULL;
+        tpool__latch(&completions->lock);
+        int64_t now = completions->expiries.count > 0 ? tpool__clock() : 0;
+        while (!expired && completions->expiries.count > 0 && tpool__completions_expire_at(completions) <= now) {
+            tpool__item *item = (tpool__item *)completions->expiries.heap[0].of;
+            tpool__item_leaves_expiries(completions, item);
+            if (tpool__is_pending(item->future)) expired = tpool_future_retain(item->future);
+        }
+        tpool__unlatch(&completions->lock);
+        if (!expired) return;
+        tpool__lapse(expired); /* its end runs callbacks, and our own watch */
+        if (tpool__completions_are_foreign(completions)) return; /* forked there: this is the child */
+        tpool_future_release(expired);
+    }
 }
 
 /* Takes over all that has come. It lets some gather only where many more may come: what a small burst brings is there,
@@ -7809,14 +7956,14 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     while (*at != item) at = &(*at)->chained;
     *at = item->chained;
     completions->remaining--;
-    completions->expiring -= future->extra && future->extra->expires_at;
+    tpool__item_leaves_expiries(completions, item);
     tpool__unlatch(&completions->lock);
     tpool__item_free(item);
     tpool_future_release(earlier);
     return future;
 }
 
-/* Sleeps until something comes, the wait is refused, or the time is over, which is soon if something may expire.
+/* Sleeps until something comes, the wait is refused, the time is over, or something expires.
  * Afterwards nobody who comes sees the waiter: it has taken itself out, or been found, and then it stays until it has
  * been told. */
 static void tpool__completions_park(tpool_completions *completions, tpool__waiter *waiter, int64_t until) {
@@ -7824,9 +7971,8 @@ static void tpool__completions_park(tpool_completions *completions, tpool__waite
     tpool__store_relaxed(&completions->told, 0); /* relaxed: the exchange releases it */
     if (!tpool__cas_release(&completions->arrived, &seen, waits)) return; /* P15 */
     tpool__latch(&completions->lock); /* who adds from now on sees the waiter */
-    bool expiring = completions->expiring > 0;
+    int64_t soon = tpool__completions_expire_at(completions);
     tpool__unlatch(&completions->lock);
-    int64_t soon = expiring ? tpool__clock() + TPOOL_MS(5) : TPOOL_FOREVER;
     (void)tpool__park(&waiter->parker, soon < until ? soon : until);
     seen = waits;
     if (tpool__cas_relaxed(&completions->arrived, &seen, 0)) return; /* relaxed: nobody has been there */
@@ -7834,11 +7980,19 @@ static void tpool__completions_park(tpool_completions *completions, tpool__waite
     while (!tpool__load_acquire(&completions->told)) tpool__backoff(&tries); /* P15 */
 }
 
-/* Whether what is waited for waits itself for the initializer that the caller runs. Under the latch. */
-static bool tpool__completions_within_setup(const tpool_completions *completions, const tpool__thread *self) {
-    for (size_t i = 0; i < completions->bucket_count && self->context; i++)
+/* Whether what is waited for waits itself for the initializer that the caller runs. Under the latch. All are looked at
+ * only there, and again only when others have been added. */
+static bool tpool__completions_within_setup(tpool_completions *completions, const tpool__thread *self) {
+    /* relaxed: as in tpool__within_setup */
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.setups)) || !self->context ||
+        (completions->apart == completions->positions && completions->apart_from == self->context) ||
+        !tpool__any_context(self->context, tpool__is_setup, NULL))
+        return false;
+    for (size_t i = 0; i < completions->bucket_count; i++)
         for (const tpool__item *item = completions->buckets[i]; item; item = item->chained)
             if (tpool__within_setup(tpool__pool_of(item->future))) return true;
+    completions->apart = completions->positions;
+    completions->apart_from = self->context;
     return false;
 }
 
@@ -7871,7 +8025,7 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
     bool spun = false;
     for (;;) {
         tpool__latch(&completions->lock);
-        bool expiring = completions->expiring > 0, none = completions->remaining == 0;
+        bool expiring = completions->expiries.count > 0, none = completions->remaining == 0;
         bool within_setup = !none && !spun && tpool__completions_within_setup(completions, self);
         tpool__unlatch(&completions->lock);
         if (expiring) tpool__completions_lapse(completions); /* before giving up too */
@@ -7933,12 +8087,14 @@ TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
             tpool__item *item = completions->buckets[i];
             completions->buckets[i] = item->chained;
             tpool__watch_remove(item->future, &item->watch);
-            tpool_future_release(item->future);
+            tpool_future *future = item->future;
             tpool__item_free(item);
+            tpool_future_release(future);
         }
     }
     tpool_future_release(completions->yielded);
     if (completions->buckets) TPOOL_FREE(completions->buckets);
+    if (completions->expiries.heap) TPOOL_FREE(completions->expiries.heap);
     TPOOL_FREE(completions);
 }
 
@@ -8671,9 +8827,10 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__iter_left, iter);
     unsigned tries = 0;
+    tpool__chunk **at = &iter->front; /* only the consumer takes chunks out that have ended */
     for (;;) { /* those that run or wait; what has started may just be queueing another */
-        tpool__chunk *chunk = iter->front;
-        while (chunk && chunk->future && tpool__is_done(chunk->future)) chunk = chunk->next;
+        tpool__chunk *chunk;
+        while ((chunk = *at) != NULL && chunk->future && tpool__is_done(chunk->future)) at = &chunk->next;
         if (!chunk) break;
         tpool_future *future = chunk->future; /* which stays as long as the consumer has the iterator */
         tpool__unlock(&iter->lock);
@@ -8682,7 +8839,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
             tpool__backoff(&tries);
         } else {
             if (!tpool_future_cancel(future)) tpool__tell_process(future, true);
-            tpool__wanted wanted = { &future, 1, false, false };
+            tpool__wanted wanted = { &future, 1, NULL, false, NULL };
             status = tpool__await_in(future, TPOOL_FOREVER, &wanted);
         }
         tpool__lock(&iter->lock);
@@ -8809,7 +8966,7 @@ static bool tpool__loop_run(tpool__loop *loop, bool helps) {
 
 /* Waits for all helpers. */
 static void tpool__loop_end(tpool__loop *loop) {
-    tpool__wanted wanted = { NULL, 0, false, false };
+    tpool__wanted wanted = { NULL, 0, NULL, false, NULL };
     for (;;) {
         tpool__lock(&loop->lock);
         tpool__helper *helper = loop->helper_list;

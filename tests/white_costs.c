@@ -1,0 +1,175 @@
+/* What must not cost more the more there is: counted in atomic accesses of one thread, not in time. */
+#include <stddef.h>
+static _Thread_local size_t accesses;
+#define TPOOL__SCHEDULE_POINT() ((void)accesses++)
+#include "support.h"
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+
+enum { MANY = 4000, A_FEW = 40 }; /* a few per future and look would be more than that by far */
+static tpool_future *futures[MANY];
+
+static void *nap(void *arg) { /* now and then, so that who waits sleeps */
+    if (arg) sleep_ms(1);
+    return arg;
+}
+static void submit_expiring(tpool *pool, int64_t expires_ns) {
+    for (size_t i = 0; i < MANY; i++) {
+        tpool_task task = { .fn = nap, .arg = i % 20 ? NULL : &futures[i], .expires_ns = expires_ns };
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &futures[i]));
+    }
+}
+static void release_all(void) {
+    for (size_t i = 0; i < MANY; i++) tpool_future_release(futures[i]);
+}
+
+/* Of a million futures that might expire in an hour, an iterator looks at none. */
+static void an_iterator_does_not_look_through_what_may_expire(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    gate_close(&hold);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
+    submit_expiring(pool, TPOOL_SEC(3600));
+    tpool_completions *completions;
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_as_completed(futures, MANY, &completions));
+    accesses = 0;
+    assert_status(TPOOL_TIMEOUT, tpool_completions_next(completions, TPOOL_MS(30), &future));
+    assert_status(TPOOL_TIMEOUT, tpool_completions_next(completions, 0, &future));
+    assert_true(accesses < MANY);
+    gate_open(&hold);
+    for (size_t i = 0; i < MANY; i++)
+        assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &future));
+    assert_int_equal(0, completions->expiries.count); /* each has left them with its item */
+    assert_status(TPOOL_END, tpool_completions_next(completions, LIMIT, &future));
+    tpool_completions_destroy(completions);
+    release_all();
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Nor does it forget any: they expire in another order than that in which they were added, and others that would have
+ * expired later, or sooner, leave before. */
+static void an_iterator_ends_each_at_its_time(void **state) {
+    (void)state;
+    enum { SOME = 300, OTHERS = 100 };
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    tpool_completions *completions;
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_status(TPOOL_OK, tpool_as_completed(NULL, 0, &completions));
+    for (size_t i = 0; i < OTHERS; i++) {
+        tpool_task task = { .fn = nothing, .expires_ns = TPOOL_SEC(i % 2 ? 3600 : 60) };
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &futures[SOME + i]));
+        assert_status(TPOOL_OK, tpool_completions_add(completions, futures[SOME + i]));
+    }
+    for (size_t i = 0; i < SOME; i++) {
+        tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(200) + (int64_t)(i * 7919 % SOME) * 100000 };
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &futures[i]));
+        assert_status(TPOOL_OK, tpool_completions_add(completions, futures[i]));
+        tpool_future_release(futures[i]);
+    }
+    for (size_t i = 0; i < OTHERS; i++) {
+        tpool_future *future;
+        assert_true(tpool_future_cancel(futures[SOME + i]));
+        assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &future));
+        tpool_future_release(futures[SOME + i]);
+    }
+    for (size_t i = 0; i < SOME; i++) {
+        tpool_future *future;
+        assert_status(TPOOL_OK, tpool_completions_next(completions, TPOOL_SEC(5), &future));
+        assert_status(TPOOL_EXPIRED, tpool_future_result(future, 0, NULL));
+        assert_true(tpool_now() >= future->extra->expires_at);
+    }
+    tpool_completions_destroy(completions);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void a_wait_does_not_look_through_what_may_expire(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    gate_close(&hold);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
+    submit_expiring(pool, TPOOL_SEC(3600));
+    accesses = 0;
+    gate_open(&hold);
+    assert_status(TPOOL_OK, tpool_wait(futures, MANY, TPOOL_ALL_COMPLETED, LIMIT, NULL));
+    assert_true(accesses < (size_t)A_FEW * MANY);
+    release_all();
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* A task that waits for many sleeps often; it is recorded once. */
+static size_t searched;
+static void *wait_for_all(void *arg) {
+    accesses = 0;
+    assert_status(TPOOL_OK, tpool_wait(futures, MANY, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, NULL));
+    searched = accesses;
+    return arg;
+}
+static void a_task_that_waits_for_many_is_not_searched_at_each_sleep(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    tpool_future *waits;
+    for (size_t i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_future_create(&futures[i]));
+    assert_status(TPOOL_OK, tpool_submit(pool, wait_for_all, NULL, &waits));
+    for (size_t i = 0; i < MANY; i++) {
+        if (i % 40 == 0) sleep_ms(1); /* so that it sleeps a hundred times at least */
+        assert_status(TPOOL_OK, tpool_future_set_result(futures[i], NULL));
+    }
+    assert_status(TPOOL_OK, tpool_future_result(waits, LIMIT, NULL));
+    assert_true(searched < (size_t)A_FEW * MANY);
+    tpool_future_release(waits);
+    release_all();
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* In a task an iterator looks at what is left only if the task is part of an initializer. */
+static void *drip(void *arg) {
+    tpool_completions *completions = arg;
+    tpool_future *future;
+    accesses = 0;
+    for (int i = 0; i < 20; i++)
+        assert_status(TPOOL_TIMEOUT, tpool_completions_next(completions, TPOOL_MS(1), &future));
+    searched = accesses;
+    return arg;
+}
+static gate in_initializer = GATE_CLOSED;
+static bool stay_in_initializer(void *context) { (void)gate_task(context); return true; }
+static void a_task_does_not_look_through_what_its_iterator_holds(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    tpool *other = new_pool_as(
+        (tpool_config){ .max_workers = 1, .initializer = stay_in_initializer, .context = &in_initializer });
+    assert_status(TPOOL_OK, tpool_submit(other, nothing, NULL, NULL)); /* now there is an initializer that runs */
+    AWAIT_ARRIVALS(&in_initializer, 1);
+    tpool_future *drips;
+    tpool_completions *completions;
+    for (size_t i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_submit(other, nothing, NULL, &futures[i]));
+    assert_status(TPOOL_OK, tpool_as_completed(futures, MANY, &completions));
+    assert_status(TPOOL_OK, tpool_submit(pool, drip, completions, &drips));
+    assert_status(TPOOL_OK, tpool_future_result(drips, LIMIT, NULL));
+    assert_true(searched < MANY);
+    gate_open(&in_initializer);
+    tpool_future_release(drips);
+    tpool_completions_destroy(completions);
+    release_all();
+    assert_status(TPOOL_OK, tpool_destroy(other));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+int main(void) {
+    assert_true(tpool__process_ready());
+    tpool__store_relaxed(&tpool__spare_cpus, 0); /* nobody looks on, which would be accesses */
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_iterator_does_not_look_through_what_may_expire),
+        cmocka_unit_test(an_iterator_ends_each_at_its_time),
+        cmocka_unit_test(a_wait_does_not_look_through_what_may_expire),
+        cmocka_unit_test(a_task_that_waits_for_many_is_not_searched_at_each_sleep),
+        cmocka_unit_test(a_task_does_not_look_through_what_its_iterator_holds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
