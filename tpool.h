@@ -231,7 +231,8 @@
  *      W5   tpool__run_block calls fn. tpool_raise and tpool_return leave an outcome in the block.
  *      W6   arg_free is called, the result is stored, the statistics count, all before anyone can see the end.
  *      W7   tpool__publish moves the phase to done and gives up the claimer's reference in one step, if nobody watches;
- *           else it tells the watches (waiters, iterators), then runs the callbacks, in the order added.
+ *           else it tells the watches (waiters, iterators), then runs the callbacks, in the order added; those of what
+ *           a callback has ended run after that has returned, or in its next wait (>>nested).
  *      W8   A waiter (tpool__await_in) has spun a little, put a watch on the future, and sleeps on its parker. A worker
  *           that waits makes room for another first (tpool__block_begin).
  *      W9   A worker that waits for a task of its own pool that has not started runs it in place (tpool__run_in_place).
@@ -4618,6 +4619,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
         status = tpool__await_room_until(pool, entry, pieces.until);
     } while (tpool__has_more_pieces(self, &pieces, status));
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    tpool__run_unless_held(self); /* what the last piece has listed */
     return status;
 }
 
@@ -8057,8 +8059,9 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
     if (!completions || !future) return TPOOL_INVALID;
     if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
     if (completions->yielded) {
-        tpool_future_release(completions->yielded);
-        completions->yielded = NULL;
+        tpool_future *earlier = completions->yielded;
+        completions->yielded = NULL; /* before, since its result_free may call next, too */
+        tpool_future_release(earlier);
     }
     if (!completions->ready) {
         tpool_status status = tpool__completions_wait(completions, tpool__deadline(timeout_ns));

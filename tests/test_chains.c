@@ -312,6 +312,36 @@ static void a_callback_may_wait_for_what_a_callback_of_its_own_doing_brings(void
     tpool_future_release(wanted);
 }
 
+/* What an iterator has yielded is released by the following next, and the result_free of that calls next, too. */
+static tpool_completions *iterator;
+static tpool_future *yielded_within;
+static void call_next(void *result) {
+    note(*(char *)result);
+    if (!yielded_within && tpool_completions_next(iterator, 0, &yielded_within) != TPOOL_OK) note('!');
+}
+static void *own_and_call_next(void *result) { return tpool_return_owned(result, call_next); }
+static void the_result_free_of_what_was_yielded_may_call_next(void **state) {
+    (void)state;
+    static char names[2] = { 'a', 'b' };
+    tpool_future *first = NULL, *none = NULL;
+    memset(notes, 0, sizeof notes);
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_as_completed(NULL, 0, &iterator));
+    for (int i = 0; i < 2; i++) {
+        tpool_future *future = submitted(pool, own_and_call_next, &names[i]);
+        assert_status(TPOOL_OK, tpool_completions_add(iterator, future));
+        tpool_future_release(future);
+    }
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_status(TPOOL_OK, tpool_completions_next(iterator, LIMIT, &first));
+    assert_status(TPOOL_END, tpool_completions_next(iterator, LIMIT, &none));
+    assert_string_equal("a", notes);
+    assert_true(yielded_within && yielded_within != first);
+    tpool_completions_destroy(iterator);
+    assert_string_equal("ab", notes);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* ---- Drain and destroy return after all of it */
 static gate hold = GATE_CLOSED;
 static void hold_callback(tpool_future *future, void *context) {
@@ -421,6 +451,7 @@ int main(void) {
         cmocka_unit_test(what_a_callback_ends_has_its_own_callbacks_after_it_has_returned),
         cmocka_unit_test(what_a_callback_ends_has_its_own_callbacks_when_it_waits),
         cmocka_unit_test(a_callback_may_wait_for_what_a_callback_of_its_own_doing_brings),
+        cmocka_unit_test(the_result_free_of_what_was_yielded_may_call_next),
         cmocka_unit_test(destroy_waits_for_callbacks_that_are_still_to_come),
         cmocka_unit_test(a_drain_waits_for_what_a_workers_callback_has_left_to_come),
         cmocka_unit_test(the_rest_runs_if_a_callback_ends_its_thread),
