@@ -368,6 +368,29 @@ static void *shut_down(void *pool) {
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
     return NULL;
 }
+static void *shut_down_and_stop(void *pool) {
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING));
+    return NULL;
+}
+static void *await_stop(void *arg) {
+    gate_pass(arg);
+    while (!tpool_stop_requested()) sleep_ms(1);
+    return arg;
+}
+static void a_shutdown_that_stops_tells_what_runs_though_its_thread_ends(void **state) {
+    (void)state;
+    atomic_int freed = 0;
+    gate running = GATE_CLOSED;
+    tpool *pool = new_pool(1);
+    gate_open(&running);
+    tpool_future *runs = submitted(pool, await_stop, &running);
+    AWAIT_ARRIVALS(&running, 1);
+    tpool_future *waits = submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &freed, .arg_free = end_by_free });
+    in_own_thread(shut_down_and_stop, pool);
+    assert_status(TPOOL_CANCELLED, end_of(waits));
+    assert_status(TPOOL_OK, end_of(runs));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static void a_shutdown_cancels_all_though_its_thread_ends(void **state) {
     (void)state;
     atomic_int freed = 0;
@@ -408,6 +431,30 @@ static void an_initializer_that_ends_its_thread_has_failed(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(1, atomic_load(&s.began));
     assert_int_equal(0, atomic_load(&s.ended));
+}
+/* What waits in a pool that breaks is reported, though each report ends the thread. */
+typedef struct breaking { gate begun; atomic_int reported; } breaking;
+static bool fail_after_gate(void *context) {
+    gate_pass(&((breaking *)context)->begun);
+    return false;
+}
+static void count_and_end(const tpool_error *error, void *context) {
+    assert_status(TPOOL_BROKEN, error->status);
+    atomic_fetch_add(&((breaking *)context)->reported, 1);
+    pthread_exit(NULL);
+}
+static void all_that_a_broken_pool_held_is_reported_though_threads_end(void **state) {
+    (void)state;
+    breaking b = { .begun = GATE_CLOSED };
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = fail_after_gate,
+                                              .on_failure = count_and_end, .context = &b });
+    for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    AWAIT_ARRIVALS(&b.begun, 1);
+    gate_open(&b.begun);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(5, atomic_load(&b.reported));
+    assert_int_equal(5, stats_of(pool).failed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void a_finalizer_that_ends_its_thread_runs_once(void **state) {
     (void)state;
@@ -525,6 +572,36 @@ static void a_submit_whose_thread_ends_leaves_nothing(void **state) {
     }
 }
 
+/* A wait runs what its thread has listed, and that may end it: here while it is about to block at a full queue. */
+typedef struct blocked_submit { tpool *pool; tpool_future *other; } blocked_submit;
+static void cancel_and_submit(tpool_future *future, void *context) {
+    blocked_submit *b = context;
+    (void)future;
+    assert_true(tpool_future_cancel(b->other));
+    assert_status(TPOOL_INVALID, tpool_submit(b->pool, nothing, NULL, NULL)); /* it does not return */
+}
+static void a_blocked_submit_whose_thread_ends_holds_nothing_up(void **state) {
+    (void)state;
+    atomic_int calls = 0;
+    tpool_future *first = NULL;
+    blocked_submit b = { .pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 }) };
+    tpool *paused = new_pool(1);
+    assert_status(TPOOL_OK, tpool_pause(b.pool));
+    assert_status(TPOOL_OK, tpool_submit(b.pool, nothing, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_pause(paused));
+    b.other = submitted(paused, nothing, NULL);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(b.other, end_by_callback, &calls));
+    assert_status(TPOOL_OK, tpool_future_create(&first));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, cancel_and_submit, &b));
+    in_own_thread(set_it, first);
+    assert_int_equal(1, atomic_load(&calls));
+    assert_status(TPOOL_CANCELLED, end_of(b.other));
+    tpool_future_release(first);
+    assert_status(TPOOL_OK, tpool_resume(b.pool));
+    check_and_destroy(b.pool);
+    assert_status(TPOOL_OK, tpool_destroy(paused));
+}
+
 /* ---- Destructors of thread-local variables, which the system calls on the stack that was left. */
 
 static pthread_key_t key; /* older than the library's own, and therefore first */
@@ -575,11 +652,14 @@ int main(void) {
         cmocka_unit_test(on_failure_may_end_its_thread),
         cmocka_unit_test(a_result_free_may_end_its_thread),
         cmocka_unit_test(a_shutdown_cancels_all_though_its_thread_ends),
+        cmocka_unit_test(a_shutdown_that_stops_tells_what_runs_though_its_thread_ends),
         cmocka_unit_test(an_initializer_that_ends_its_thread_has_failed),
+        cmocka_unit_test(all_that_a_broken_pool_held_is_reported_though_threads_end),
         cmocka_unit_test(a_finalizer_that_ends_its_thread_runs_once),
         cmocka_unit_test(a_source_may_end_the_consumers_thread),
         cmocka_unit_test(resources_are_destroyed_though_the_thread_ends),
         cmocka_unit_test(a_submit_whose_thread_ends_leaves_nothing),
+        cmocka_unit_test(a_blocked_submit_whose_thread_ends_holds_nothing_up),
         cmocka_unit_test(destructors_of_thread_local_variables_may_call_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
