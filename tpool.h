@@ -165,9 +165,10 @@
  *  Windows call tpool_dual_shutdown and tpool_manager_global_shutdown before, and also before the program exits, where
  *  the pools are a DLL's: it learns of the exit when the system has ended all other threads.
  *
- *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. The waiting
- *  work of your own pools is lost, unless you destroy them: its arguments may point into a main that has returned. exit
- *  called by a task waits for nothing.
+ *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. In your own
+ *  pools nothing starts any more, since it may point into a main that has returned, and who waits for what has not
+ *  started gets TPOOL_BROKEN; it is lost, unless a tpool_destroy that comes later, in an exit handler or a static
+ *  destructor, finishes it as ever. exit called by a task waits for nothing.
  *
  *  Processes. With kind TPOOL_PROCESSES the same calls run each task in one of the pool's processes, so that a task
  *  which crashes, exits, or is killed ends as TPOOL_BROKEN and takes nothing with it; error.code is the exit code, or
@@ -2392,7 +2393,7 @@ struct tpool__outcome {
 
 /* Why a task ended without having been run to its end. */
 typedef enum tpool__reason {
-    TPOOL__WAS_CANCELLED, TPOOL__WAS_DROPPED, TPOOL__WAS_LOST, TPOOL__HAS_EXPIRED, TPOOL__SETUP_FAILED,
+    TPOOL__WAS_CANCELLED, TPOOL__WAS_DROPPED, TPOOL__HAS_EXPIRED, TPOOL__SETUP_FAILED,
     TPOOL__ENDED_THREAD, TPOOL__IS_STRANDED, TPOOL__OUT_OF_MEMORY, TPOOL__LOST_PROCESS,
     TPOOL__OWNED_ELSEWHERE
 } tpool__reason;
@@ -2718,6 +2719,7 @@ struct tpool {
     bool ordered;               /* every task goes through the heap */
     bool measured;
     bool shared;                /* a dual pool */
+    bool spared;                /* being destroyed; under tpool__process.lock */
     tpool_manager *manager;     /* of a managed pool; never changes */
     tpool_config config;
     char name[64];
@@ -2773,7 +2775,8 @@ static struct {
     bool unpooled;              /* blocks come from TPOOL_MALLOC one by one, for the tools that watch memory; P8 */
     tpool__word named;
     tpool__word ending;         /* threads in their exit hook */
-    bool hooked, exits, unloaded;   /* the exit hook is there; the exit handler has begun; this copy is being unloaded */
+    tpool__u32 exits;           /* the exit handler has begun */
+    bool hooked, unloaded;      /* the exit hook is there; this copy is being unloaded */
 } tpool__process;
 
 static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
@@ -4402,7 +4405,9 @@ static bool tpool__is_insider(tpool *pool) {
 
 static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attention) {
     if (attention & TPOOL__BREAK) return TPOOL_BROKEN;
-    if (attention & (TPOOL__SHUT | TPOOL__HALTED)) return TPOOL_SHUTDOWN;
+    if (attention & TPOOL__SHUT) return TPOOL_SHUTDOWN;
+    /* what runs may go on to spread, for a destroy that comes later */
+    if (attention & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
     if (attention & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
     return TPOOL_OK;
 }
@@ -4453,7 +4458,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return TPOOL_SHUTDOWN;
     }
     if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
-        (force != TPOOL__PAST_SHUTDOWN || attention & (TPOOL__BREAK | TPOOL__CANCELLED | TPOOL__HALTED))) {
+        (force != TPOOL__PAST_SHUTDOWN || attention & (TPOOL__BREAK | TPOOL__CANCELLED))) {
         status = tpool__refusal(pool, attention);
         if (status != TPOOL_OK) {
             tpool__unlatch(&lane->lock);
@@ -5704,7 +5709,6 @@ static void tpool__worker_main(void *argument) {
 static const tpool__outcome tpool__fixed_errors[] = { /* by tpool__reason */
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was cancelled before it started."),
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was dropped from a full queue."),
-    TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was lost at the end of the process."),
     TPOOL__FIXED(TPOOL_EXPIRED, 0, "The task's own time limit passed while it was queued."),
     TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker's initializer failed."),
     TPOOL__FIXED(TPOOL_BROKEN, 0, "The task ended its thread."),
@@ -6251,7 +6255,8 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     tpool__latch(&lane->lock); /* passed by tpool_pause, so that nothing starts after it */
     uint32_t attention = tpool__attention(pool);
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
-    bool claimed = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
+    /* in a halted pool what runs goes on, and what it waits for is part of it */
+    bool claimed = !(attention & TPOOL__PAUSED) &&
                    tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + (entry ? 0 : TPOOL__REFERENCE));
     tpool_future *unreferenced = NULL;
     if (claimed && entry) tpool__lane_remove(lane, entry);
@@ -6548,6 +6553,26 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
     return tpool__is_done(future);
 }
 
+/* The process ends, and the task waits in a pool that was halted: nobody will run it, unless that pool is destroyed. A
+ * task of that pool may wait for that; everybody else gets TPOOL_BROKEN. The exit handler sets both flags, and then
+ * passes the lock of each waiting task's watches (tpool__tell_waiters), as the waiter has done before it asks. */
+static bool tpool__is_given_up(const tpool__thread *self, tpool_future *future) {
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
+    tpool *pool = tpool__pool_of(future);
+    if (!pool || tpool__is_done(future) || (self->worker && self->worker->pool == pool)) return false;
+    uintptr_t clear = tpool__watches_lock(future); /* until it is unlocked the pool is there, if the task is not done */
+    bool given_up = (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && /* relaxed: so */
+                    tpool__attention(pool) & TPOOL__HALTED;
+    tpool__and_release(&future->state, ~clear); /* P3 */
+    return given_up;
+}
+static bool tpool__are_given_up(const tpool__thread *self, tpool_future *const *futures, size_t count) {
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
+    for (size_t i = 0; i < count; i++)
+        if (!tpool__is_done(futures[i]) && !tpool__is_given_up(self, futures[i])) return false;
+    return true;
+}
+
 /* Sleeps until it is done, until then, or for a reason to give up: a piece of a wait. */
 static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tpool_future *future,
                                                          const tpool__pieces *piece, const tpool__wanted *wanted) {
@@ -6564,6 +6589,10 @@ static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tp
     if (tpool__watch_add(future, &watch.watch)) {
         int64_t until = tpool__expiries_next(wanted->expiries, piece->until);
         while (!tpool__is_done(future)) {
+            if (tpool__is_given_up(self, future)) {
+                status = TPOOL_BROKEN;
+                break;
+            }
             (void)tpool__park(&waiter.parker, until);
             if (tpool__is_done(future)) break;
             if (began && tpool__block_refused(self, &waiter)) {
@@ -7025,34 +7054,6 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     return status;
 }
 
-static void tpool__chunk_ended(void *argument);
-static void tpool__helper_ended(void *argument);
-
-/* At the end of the process what a task's functions work on may be gone: only its waiters learn of the end, and the
- * library's own bookkeeping. */
-static void tpool__forget_program(tpool_future *claimed) {
-    tpool__extra *extra = claimed->extra;
-    if (extra && extra->arg_free != tpool__chunk_ended && extra->arg_free != tpool__helper_ended)
-        extra->arg_free = NULL;
-    tpool__watch *callbacks = NULL;
-    uintptr_t clear = tpool__watches_lock(claimed);
-    for (tpool__watch *watch = claimed->watches, *next; watch; watch = next) {
-        next = watch->next;
-        if (watch->done) continue;
-        *watch->link = next;
-        if (next) next->link = watch->link;
-        watch->next = callbacks;
-        callbacks = watch;
-    }
-    if (!claimed->watches) clear |= TPOOL__WATCHED;
-    tpool__and_release(&claimed->state, ~clear); /* P3 */
-    while (callbacks) {
-        tpool__watch *next = callbacks->next;
-        TPOOL_FREE((void *)callbacks);
-        callbacks = next;
-    }
-}
-
 /* Takes out everything that waits and ends it, in the calling thread; what is stranded as long as no worker lives: what
  * comes later starts one. */
 static void *tpool__pool_and(tpool *pool, tpool__reason reason) { return (char *)(void *)pool + reason; }
@@ -7107,7 +7108,6 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
             tpool__count_unstarted(pool, reason); /* after it, since a drain counts */
             tpool__run_unless_held(tpool__self());
         } else if (found) {
-            if (reason == TPOOL__WAS_LOST) tpool__forget_program(entry.block);
             tpool__end_unstarted(entry.block, reason);
         } else {
             tpool__run_unless_held(tpool__self()); /* what tombstones have listed */
@@ -7254,6 +7254,7 @@ static tpool_status tpool__await_condition_until(tpool *pool, tpool__condition o
     while (!over(pool)) {
         if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
         else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
+        else if (tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_BROKEN;
         else if (tpool__is_stranded(pool)) status = TPOOL_NO_THREAD;
         else if (self->listed && self->listed_last != listed_last) status = TPOOL_TIMEOUT; /* by the look */
         if (status != TPOOL_OK) break;
@@ -7388,8 +7389,19 @@ static void tpool__free(tpool *pool) {
     }
 }
 
+/* The exit handler leaves the pool alone from now on, or what it has halted goes on. */
+static void tpool__spare(tpool *pool) {
+    tpool__lock(&tpool__process.lock);
+    pool->spared = true;
+    tpool__unlock(&tpool__process.lock);
+    if (!(tpool__attention(pool) & TPOOL__HALTED)) return;
+    tpool__set_attention(pool, 0, TPOOL__HALTED);
+    tpool__notify_if_work(pool);
+}
+
 static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
+    tpool__spare(pool);
     (void)tpool__resume(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool_status status = tpool__await_condition(pool, tpool__is_over, TPOOL_FOREVER);
@@ -7634,6 +7646,7 @@ static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t 
         if (told && tpool__wait_is_over(futures, count, when)) break;
         if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
         else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
+        else if (tpool__are_given_up(self, futures, count)) status = TPOOL_BROKEN;
         if (status != TPOOL_OK) break;
         told = tpool__park(&waiter.parker, until);
     }
@@ -7998,6 +8011,18 @@ static bool tpool__completions_within_setup(tpool_completions *completions, cons
     return false;
 }
 
+/* Nobody will run what is left: see tpool__is_given_up. */
+static bool tpool__completions_given_up(tpool_completions *completions, const tpool__thread *self) {
+    bool given_up = tpool__load_relaxed(&tpool__process.exits) != 0; /* relaxed: as there */
+    if (TPOOL__LIKELY(!given_up)) return false;
+    tpool__latch(&completions->lock);
+    for (size_t i = 0; i < completions->bucket_count && given_up; i++)
+        for (tpool__item *item = completions->buckets[i]; item && given_up; item = item->chained)
+            given_up = !tpool__is_done(item->future) && tpool__is_given_up(self, item->future);
+    tpool__unlatch(&completions->lock);
+    return given_up;
+}
+
 /* A piece of the wait: blocks until something comes, or may have expired (TPOOL_TIMEOUT, as when the time is over). */
 static tpool_status tpool__completions_sleep(tpool_completions *completions, int64_t until) {
     tpool__thread *self = tpool__self();
@@ -8013,7 +8038,8 @@ static tpool_status tpool__completions_sleep(tpool_completions *completions, int
             status = TPOOL_TIMEOUT;
         } else {
             tpool__completions_park(completions, &waiter, until);
-            if (tpool__completions_any_expired(completions)) status = TPOOL_TIMEOUT;
+            if (tpool__completions_any_expired(completions) || tpool__completions_given_up(completions, self))
+                status = TPOOL_TIMEOUT;
         }
     }
     if (began) tpool__block_end(self, &waiter);
@@ -8035,6 +8061,7 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
         /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it got. */
         if (completions->ready || tpool__load_relaxed(&completions->arrived)) return TPOOL_OK;
         if (none) return TPOOL_END;
+        if (tpool__completions_given_up(completions, self)) return TPOOL_BROKEN;
         if (deadline == 0 || (deadline != TPOOL_FOREVER && tpool__clock() >= deadline)) return TPOOL_TIMEOUT;
         if (within_setup) return TPOOL_DEADLOCK;
         if (self->listed || spun) {
@@ -8470,6 +8497,7 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
     return !iter->ring || iter->source_ended || !iter->front ? left : 0;
 }
 
+static void tpool__chunk_ended(void *argument);
 
 /* Queues the next chunk if one is due. Under the iterator's lock, which it leaves for the submit. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
@@ -9571,6 +9599,7 @@ static tpool_status tpool__each(tpool_manager *manager, tpool_status (*step)(tpo
     tpool_status all = TPOOL_OK;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
         tpool__unlock(&manager->lock);
+        tpool__spare(entry->pool);
         tpool_status status = step(entry->pool);
         tpool__lock(&manager->lock);
         if (all == TPOOL_OK) all = status;
@@ -9944,7 +9973,8 @@ static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
     tpool_manager *global = tpool__load_relaxed(&tpool__global_manager); /* relaxed: under the lock */
-    while (pool && (pool->shared || (global && pool->manager == global) || tpool__attention(pool) & TPOOL__HALTED))
+    while (pool && (pool->shared || pool->spared || (global && pool->manager == global) ||
+                    tpool__attention(pool) & TPOOL__HALTED))
         pool = pool->next;
     if (pool) {
         tpool__or_relaxed(&pool->attention, TPOOL__HALTED); /* relaxed: see tpool__attention */
@@ -9971,16 +10001,64 @@ static void tpool__end_shared(void) {
         (void)tpool_shutdown(low, TPOOL_WAIT);
 }
 
-/* At exit: the waiting work of the program's own pools is lost, since main, whose variables it may use, has returned or
- * is about to be left. The shared pools are drained: the high-level one, the global manager's, the low-level one. A
- * thread that calls exit within a task or a callback waits for nothing: its own task would never end. */
+/* Who waits for it looks again: see tpool__is_given_up. */
+static void tpool__tell_waiters(tpool_future *block) {
+    if (!block) return;
+    tpool__parker *asleep = NULL;
+    uintptr_t clear = tpool__watches_lock(block);
+    for (tpool__watch *watch = block->watches; watch; watch = watch->next) {
+        void *of = (void *)watch;
+        if (watch->done == tpool__wake_waiter)
+            asleep = tpool__unpark_another(asleep, &((tpool__future_watch *)of)->waiter->parker);
+        else if (watch->done == tpool__wake_first)
+            asleep = tpool__unpark_another(asleep, &((tpool__first_watch *)of)->waiter->parker);
+        else if (watch->done == tpool__item_done)
+            tpool__completions_nudge(((tpool__item *)of)->owner);
+    }
+    tpool__and_release(&block->state, ~clear); /* P3 */
+    tpool__unpark_end(asleep);
+}
+static void tpool__tell_waiters_in(tpool__lane *lane) {
+    tpool__entry entry = { 0 };
+    tpool__latch(&lane->lock);
+    if (lane->run_segment) { /* closed to its owner */
+        uint32_t run = tpool__load_relaxed(&lane->run), position = run & TPOOL__RUN_MASK; /* relaxed: under the latch */
+        for (uint32_t left = tpool__run_entries(run); left > 0; left--) {
+            position += tpool__entry_read(&lane->run_segment->words[position], &entry);
+            tpool__tell_waiters(entry.block);
+        }
+    }
+    tpool__tell_waiters(tpool__block_of_word(lane->front));
+    unsigned position = lane->head_position;
+    tpool__segment *segment = lane->head;
+    for (size_t left = tpool__segments_count(lane) - (lane->front != 0); segment && left > 0; left--) {
+        while (position == tpool__segment_end(lane, segment)) {
+            segment = segment->next;
+            position = 0;
+        }
+        position += tpool__entry_read(&segment->words[position], &entry);
+        tpool__tell_waiters(entry.block);
+    }
+    tpool__unlatch(&lane->lock);
+}
+static void tpool__halt(tpool *pool) {
+    tpool__fence_lanes(pool);
+    tpool__tell_waiters_in(&pool->inject);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) tpool__tell_waiters_in(&w->lane);
+    tpool__latch(&pool->inject.lock);
+    for (size_t i = 0; i < pool->heap_count; i++) tpool__tell_waiters(pool->heap[i].block);
+    tpool__unlatch(&pool->inject.lock);
+    tpool__wake_room(pool);
+}
+
+/* At exit: in the program's own pools nothing starts any more, since main, whose variables it may use, has returned or
+ * is about to be left; a destroy that comes later lets it go on (tpool__spare). The shared pools are drained: the
+ * high-level one, the global manager's, the low-level one. A thread that calls exit within a task or a callback waits
+ * for nothing: its own task would never end. */
 static void tpool__at_exit(void) {
     if (tpool__process.unloaded || tpool__threads_are_gone()) return;
-    tpool__process.exits = true;
-    for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__visitor_leaves(pool)) {
-        tpool__fence_lanes(pool);
-        tpool__end_waiting(pool, TPOOL__WAS_LOST);
-    }
+    tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_given_up */
+    for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__visitor_leaves(pool)) tpool__halt(pool);
     if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
 }
 
@@ -10125,7 +10203,8 @@ static void tpool__unload_shared(void) {
 }
 TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
     if (!tpool__process.hooked) return;
-    bool process_ends = tpool__process.exits || tpool__threads_are_gone();
+    /* relaxed: the exit handler runs on the same thread */
+    bool process_ends = tpool__load_relaxed(&tpool__process.exits) || tpool__threads_are_gone();
     int cancel = tpool__cancel_off();
     tpool__process.unloaded = true;
 #if !defined(TPOOL_THREADS_WIN32) /* where no thread can end meanwhile; the program has shut them down */
