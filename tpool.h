@@ -7988,6 +7988,9 @@ static void tpool__completions_park(tpool_completions *completions, tpool__waite
     tpool__latch(&completions->lock); /* who adds from now on sees the waiter */
     int64_t soon = tpool__completions_expire_at(completions);
     tpool__unlatch(&completions->lock);
+    /* relaxed: the exit handler tells whom it finds here; who comes later looks by itself now and then */
+    if (tpool__load_relaxed(&tpool__process.exits) && tpool__clock() + TPOOL_MS(20) < soon)
+        soon = tpool__clock() + TPOOL_MS(20);
     (void)tpool__park(&waiter->parker, soon < until ? soon : until);
     seen = waits;
     if (tpool__cas_relaxed(&completions->arrived, &seen, 0)) return; /* relaxed: nobody has been there */
