@@ -112,6 +112,7 @@ typedef struct a_pool {
     bool dual, is_of_script, feeds_itself; /* known to a script only; whose tasks submit to it */
     _Atomic(int) uses;                  /* calls under way by others than its own tasks; negative: it is being destroyed */
     atomic_bool alive, paused, may_break, may_cancel, may_stop, shut;
+    atomic_int unsure;                  /* submits that have not come back */
     atomic_ulong taken, others;         /* tasks; maps and loops */
 } a_pool;
 static a_pool pools[POOLS];
@@ -232,6 +233,10 @@ static void enter(scope *s) {
 }
 static void leave(void) { self()->frame_count--; }
 
+static atomic_bool threads_ended;       /* in this world */
+/* Where a worker has ended its thread and the system refuses another, what waits is lost with it. */
+static bool may_be_stranded(void) { return atomic_load(&threads_ended) && atomic_load(&refused_once); }
+
 /* ---- What came of a task, against what it was given reason for */
 static const char *fate_name(int f) {
     static const char *const names[] = { "undecided", "pointer", "bytes", "owned", "raises" };
@@ -283,8 +288,7 @@ static void judge(record *r, tpool_status status) {
         break;
     case TPOOL_BROKEN:
         if (runs && !ended) wrong = "BROKEN, but no thread ended";
-        /* (a thread that ended and could not be replaced, without memory, leaves nobody for what waits) */
-        else if (!runs && !ended && !memory && !(p && atomic_load(&p->may_break))) wrong = "BROKEN without reason";
+        else if (!runs && !ended && !(p && atomic_load(&p->may_break)) && !may_be_stranded()) wrong = "BROKEN without reason";
         break;
     default: wrong = "no end of a task"; break;
     }

@@ -51,6 +51,7 @@ static _Noreturn void end_thread(rng *g) {
     pthread_mutex_unlock(&orphan_lock);
     a->temp_count = a->frame_count = a->hooks = 0;
     ending = true;
+    atomic_store(&threads_ended, true);
     begin("ending its thread", -1);
     switch (draw(g, 3)) {
     case 0: pthread_exit(NULL);
@@ -289,7 +290,12 @@ static tpool_task task_for(rng *g, record *r, unsigned char *bytes, size_t size)
     }
     return task;
 }
+static void about_to_submit(record *r) {
+    atomic_store(&r->left, 1);
+    atomic_fetch_add(&pools[r->pool].unsure, 1);
+}
 static void taken(record *r, tpool_future *future, tpool_status status) {
+    if (atomic_load(&r->left)) atomic_fetch_sub(&pools[r->pool].unsure, 1);
     if (status == TPOOL_OK && r->pool >= 0) atomic_fetch_add(&pools[r->pool].taken, 1);
     pthread_mutex_lock(&r->lock);
     r->future = future;
@@ -304,7 +310,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
     if (!r) return NULL;
     r->pure = (where & PURE) || one_in(g, 3);
     r->has_future = wants_future;
-    atomic_store(&r->left, 1);
+    about_to_submit(r);
     tpool_future *future = NULL, **want = wants_future ? &future : NULL;
     tpool *pool = pools[p].handle;
     unsigned char bytes[600];
@@ -354,7 +360,7 @@ static void submit_many(rng *g, int p, unsigned where, int depth) {
     for (; count < wanted && (made[count] = new_record(g, p, depth)) != NULL; count++) {
         made[count]->pure = (where & PURE) || one_in(g, 3);
         made[count]->has_future = with;
-        atomic_store(&made[count]->left, 1);
+        about_to_submit(made[count]);
         tasks[count] = task_for(g, made[count], NULL, 0);
     }
     tpool_status status = CALL(p, tpool_submit_many(pools[p].handle, tasks, count, with ? futures : NULL, &submitted));
@@ -370,7 +376,7 @@ static void run_with_timeout(rng *g, int p, unsigned where, int depth) {
     if (!r) return;
     r->pure = (where & PURE) || one_in(g, 3);
     r->has_future = true;
-    atomic_store(&r->left, 1);
+    about_to_submit(r);
     unsigned char bytes[600];
     tpool_future *future = NULL;
     tpool_task task = task_for(g, r, bytes, sizeof bytes);
@@ -616,7 +622,7 @@ static void map(rng *g, int p, unsigned where) {
         if (status == TPOOL_END) break;
         const tpool_error *error = NULL;
         int i = delivered;
-        bool may = atomic_load(&m->ended) || atomic_load(&pools[p].may_break);
+        bool may = atomic_load(&m->ended) || atomic_load(&pools[p].may_break) || may_be_stranded();
         for (int k = 0; k < m->count; k++) may = may || atomic_load(&m->scopes[k].ended) || atomic_load(&m->scopes[k].may_break);
         switch (status) {
         case TPOOL_OK:

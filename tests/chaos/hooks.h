@@ -98,7 +98,11 @@ static inline void delay_point(uint32_t line) {
     x ^= x << 5;
     delay_state = x;
     bool hot = (line * 2654435761u ^ atomic_load_explicit(&delay_hot, memory_order_relaxed)) * 2246822519u >> 26 == 0;
-    if ((x & (hot ? 3u : mask)) == 0) dally(x * 2654435761u);
+    if ((x & (hot ? 3u : mask)) != 0) return;
+    static _Thread_local uint32_t last, times;   /* a loop over many words is passed some time */
+    times = line == last ? times + 1 : 0;
+    last = line;
+    if (times < 20 || times % 256 == 0) dally(x * 2654435761u);
 }
 #define TPOOL__SCHEDULE_POINT() delay_point(__LINE__)
 #define TPOOL__DRAINER_LOOKS TPOOL_FOREVER   /* a wake that is lost is a hang */

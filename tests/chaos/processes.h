@@ -197,7 +197,7 @@ static void give_order(rng *g, int p) {
     tpool_status status;
     bool limited = one_in(g, 5);
     r->has_future = limited || !one_in(g, 4);
-    atomic_store(&r->left, 1);
+    about_to_submit(r);
     if (limited) {
         int64_t limit = TPOOL_US(draw(g, 20000));
         atomic_store(&r->timeout_tried, true);

@@ -9,38 +9,10 @@ static bool initializer(void *context);
 static void finalizer(void *context);
 static tpool_config draw_config(rng *g, a_pool *p);
 
-/* The system says that this thread sleeps, at several looks, so that no delay is taken for a wait. */
-static bool sleeps(int id) {
-#if defined(__linux__)
-    for (int looks = 0; looks < 5; looks++) {
-        char path[64], line[256] = "";
-        snprintf(path, sizeof path, "/proc/self/task/%d/stat", id);
-        int fd = open(path, O_RDONLY);
-        ssize_t got = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
-        if (fd >= 0) close(fd);
-        const char *name_end = got > 0 ? strrchr(line, ')') : NULL;
-        if (!name_end || name_end[2] != 'S') return false;
-        sleep_us(400);
-    }
-    return true;
-#else
-    (void)id;
-    sleep_us(3000);
-    return true;
-#endif
-}
-static int thread_id(void) {
-#if defined(__linux__)
-    return (int)syscall(SYS_gettid);
-#else
-    return 1;
-#endif
-}
-
 /* ---- A pool that only this script knows, and its tasks. */
 typedef struct helper {
     pthread_t thread;
-    atomic_int id;                  /* 0: not begun, -1: back */
+    atomic_bool is_back;
     int pool;
     uint64_t seed;
     record *victims[8];
@@ -51,9 +23,8 @@ static void *blocked_submitter(void *arg) {
     rng g = { h->seed };
     self()->program = 1;
     atomic_store(&self()->name, "submitter");
-    atomic_store(&h->id, thread_id());
     submit(&g, h->pool, IN_LIMITED, 2, one_in(&g, 2));
-    atomic_store(&h->id, -1);
+    atomic_store(&h->is_back, true);
     return NULL;
 }
 static void *drainer(void *arg) {
@@ -61,14 +32,13 @@ static void *drainer(void *arg) {
     rng g = { h->seed };
     self()->program = 1;
     atomic_store(&self()->name, "drainer");
-    atomic_store(&h->id, thread_id());
     for (int round = 0; round == 0 || round < h->rounds; round++) {
         int64_t limit = one_in(&g, 3) ? TPOOL_US(draw(&g, 3000)) : TPOOL_FOREVER;
         tpool_status status = CALL(h->pool, tpool_drain(pools[h->pool].handle, limit));
         if (status != TPOOL_OK && !(status == TPOOL_TIMEOUT && limit != TPOOL_FOREVER) && !(status == TPOOL_NO_THREAD && may_refuse()))
             fail("a drain beside a destroy gave %s", tpool_status_name(status));
     }
-    atomic_store(&h->id, -1);
+    atomic_store(&h->is_back, true);
     return NULL;
 }
 static void *canceller(void *arg) {
@@ -76,7 +46,6 @@ static void *canceller(void *arg) {
     rng g = { h->seed };
     self()->program = 1;
     atomic_store(&self()->name, "canceller");
-    atomic_store(&h->id, thread_id());
     for (int i = 0; i < h->victim_count; i++) {
         record *r = h->victims[i];
         pthread_mutex_lock(&r->lock);
@@ -93,7 +62,7 @@ static void *canceller(void *arg) {
         release(future);
         if (one_in(&g, 4)) drop(r);
     }
-    atomic_store(&h->id, -1);
+    atomic_store(&h->is_back, true);
     return NULL;
 }
 static atomic_int gate_numbers, gates_open;       /* tasks of a script hold a worker until this is above their number */
@@ -166,15 +135,20 @@ static void destroy_beside(rng *g) {
         for (int i = 0; i < count; i++)
             if (pthread_create(&helpers[i].thread, NULL, blocked_submitter, &helpers[i]) != 0) fail("no thread");
     }
-    int submitters = count;
-    if (paused || held || one_in(g, 2))
+    if (!pools[p].feeds_itself && (paused || held || one_in(g, 2)))   /* its own tasks would be visitors, too */
         for (int n = (int)draw(g, 3); n > 0; n--, count++) {
             helpers[count] = (helper){ .pool = p, .seed = draw64(g) };
             if (pthread_create(&helpers[count].thread, NULL, drainer, &helpers[count]) != 0) fail("no thread");
         }
-    for (int i = 0; i < count; i++)
-        for (int id; (id = atomic_load(&helpers[i].id)) != -1 && (id == 0 || !sleeps(id));) sleep_us(100);
-    (void)submitters;
+    for (;;) {   /* until all of them are in: a destroy may begin from then on */
+        int in = 0;
+        for (int i = 0; i < count; i++) in += atomic_load(&helpers[i].is_back);
+        tpool__latch(&pool->inject.lock);
+        in += (int)pool->visitors;
+        tpool__unlatch(&pool->inject.lock);
+        if (in >= count) break;
+        sleep_us(100);
+    }
     if (own_count && one_in(g, 2)) {
         cancels = &helpers[count];
         *cancels = (helper){ .pool = p, .seed = draw64(g), .victim_count = own_count };

@@ -230,6 +230,7 @@ static void play_world(uint64_t seed, int operations) {
     atomic_store(&delay_long_us, one_in(&g, 2) ? 300 : 1500);
     atomic_store(&delay_seed, (uint32_t)draw64(&g));
     atomic_store(&refused_once, 0);
+    atomic_store(&threads_ended, false);
     atomic_store(&refusal_draws, draw64(&g));
     atomic_store(&refuse_threads, 0);
     atomic_store(&world_ends, false);
@@ -316,7 +317,7 @@ static void play_world(uint64_t seed, int operations) {
     resources = NULL;
     close_accounts();
     for (int i = 0; i < atomic_load(&map_count) && i < MAPS; i++)
-        for (int k = 0; maps[i].source && !maps[i].left && k < maps[i].count; k++)
+        for (int k = 0; maps[i].source && !maps[i].left && !atomic_load(&threads_ended) && k < maps[i].count; k++)
             if (atomic_load(&maps[i].frees[k]) != (k < atomic_load(&maps[i].asked))) fail("map %d: item_free of item %d did not come", i, k);
     for (int i = 0; i < atomic_load(&map_count) && i < MAPS; i++) some_left = some_left || maps[i].left;
     end();
