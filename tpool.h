@@ -179,6 +179,8 @@
  *      shared before). Memory that the program frees or changes later takes its place twice while a helper lives.
  *      Create the pool early, at best before other threads: a lock that another thread holds at create is held for
  *      ever in the workers. malloc is safe, and stdio, and this library.
+ *    - What a worker has no memory or addresses for (RLIMIT_AS in the initializer, say) fails for want of memory, as
+ *      TPOOL_FAILED with ENOMEM: that argument, result or item, and nothing else.
  *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it mean what they meant at create. The result
  *      travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the task.
  *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process: the
@@ -10538,6 +10540,23 @@ static int tpool__memory_create(void) {
 #endif
     return fd;
 }
+/* Where what is mapped of a file and what is read and written are not the same bytes, all of it goes by mappings. */
+#if defined(__OpenBSD__) && !defined(TPOOL__MAPPED_FILES)
+#define TPOOL__MAPPED_FILES
+#endif
+#if defined(TPOOL__MAPPED_FILES)
+/* Copies a part of a file, or to it. Gives how much. */
+static size_t tpool__file_move(int file, uint64_t at, char *to, const char *from, size_t size) {
+    size_t before = (size_t)(at % TPOOL__PAGE_SIZE), most = ((size_t)16 << 20) - before;
+    if (size > most) size = most;
+    void *mapped = mmap(NULL, before + size, PROT_READ | PROT_WRITE, MAP_SHARED, file, (off_t)(at - before));
+    if (mapped == MAP_FAILED) return 0;
+    if (to) memcpy(to, (char *)mapped + before, size);
+    else memcpy((char *)mapped + before, from, size);
+    munmap(mapped, before + size);
+    return size;
+}
+#endif
 /* Writes to a file that is shared, and so takes memory for exactly the bytes that there are: memory that the system
  * cannot provide is a write that fails, where a store into what is mapped would be SIGBUS, and bytes that are not there
  * (EFAULT) take none. Every system can do it. Gives how many were written. */
@@ -10550,6 +10569,15 @@ static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t
         errno = EFBIG;
         return 0;
     }
+#if defined(TPOOL__MAPPED_FILES)
+    struct stat is;
+    if (fstat(file, &is) != 0) return 0;
+    if ((uint64_t)is.st_size < at + size && ftruncate(file, (off_t)(at + size)) != 0) return 0;
+    for (size_t part; written < size; written += part) {
+        part = tpool__file_move(file, at + written, NULL, (const char *)bytes + written, size - written);
+        if (part == 0) break;
+    }
+#else
     while (written < size) {
         size_t part = size - written < (size_t)1 << 30 ? size - written : (size_t)1 << 30; /* some systems' most */
         ssize_t n = pwrite(file, (const char *)bytes + written, part, (off_t)(at + written));
@@ -10557,6 +10585,7 @@ static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t
         if (n <= 0) break;
         written += (size_t)n;
     }
+#endif
     return written;
 }
 static bool tpool__file_fill(int file, uint64_t at, uint64_t end) {
@@ -10569,11 +10598,17 @@ static bool tpool__file_fill(int file, uint64_t at, uint64_t end) {
 }
 static bool tpool__file_read(int file, uint64_t at, void *bytes, size_t size) {
     for (size_t got = 0; got < size;) {
+#if defined(TPOOL__MAPPED_FILES)
+        size_t part = tpool__file_move(file, at + got, (char *)bytes + got, NULL, size - got);
+        if (part == 0) return false;
+        got += part;
+#else
         size_t part = size - got < (size_t)1 << 30 ? size - got : (size_t)1 << 30;
         ssize_t n = pread(file, (char *)bytes + got, part, (off_t)(at + got));
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return false;
         got += (size_t)n;
+#endif
     }
     return true;
 }
@@ -10607,8 +10642,8 @@ static void tpool__window_shrink(tpool__window *window, size_t size) {
     window->mapped = size;
     if (size == 0) window->bytes = NULL;
 }
-/* Maps enough of a window for `size` bytes, whether or not they have memory. False: there are not so many addresses, and
- * it is as it was. What is in the file stays. */
+/* Maps enough of a window for `size` bytes, whether or not they have memory. False: there are not so many addresses,
+ * and it is as it was. What is in the file stays. */
 static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
     size_t before = window->mapped;
     if (size <= before) return true;
@@ -10750,10 +10785,10 @@ static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PAS
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  stdout and stderr across fork. Only glibc frees their locks in the child. Elsewhere a child that begins while another
- *  thread prints would find one held for ever: it ends, and there is another try. Nothing is held over the fork, since
- *  the program's fork handlers run there. What is in a buffer is the program's to write, not each worker's: it is thrown
- *  away there or, where that cannot be done, written before.
+ *  stdout and stderr across fork. Only glibc frees their locks in the child. Elsewhere a child that begins while
+ *  another thread prints would find one held for ever: it ends, and there is another try. Nothing is held over the
+ *  fork, since the program's fork handlers run there. What is in a buffer is the program's to write, not each worker's:
+ *  it is thrown away there or, where that cannot be done, written before.
  * ----------------------------------------------------------------------------------------------------------------- */
 static FILE *tpool__stream(int i) { return i == 0 ? stdout : stderr; }
 /* Without waiting for a thread that has it. */
@@ -10833,8 +10868,8 @@ static char *tpool__put_here(const void *bytes, size_t size) {
         (void)read[size - 1];
         put = 0;
     }
-    if (put == size && (window->mapped == held ||
-                        tpool__file_fill(memory, (uint64_t)window->start + end, (uint64_t)window->start + window->mapped)))
+    uint64_t start = window->start;
+    if (put == size && (window->mapped == held || tpool__file_fill(memory, start + end, start + window->mapped)))
         return window->bytes + at;
     tpool__window_shrink(window, held);
     tpool__file_forget(memory, (uint64_t)window->start + held);
@@ -11534,8 +11569,8 @@ static void tpool__server_free(tpool *pool) {
     TPOOL_FREE(server);
 }
 
-/* The stack that a pool's processes need, all of which run on copies of the keeper's. 0: what the calling thread has left
- * of its own will do, as the main thread's does in most programs. By default it is that of a main thread, and not what
+/* The stack that a pool's processes need, all of which run on copies of the keeper's. 0: what the calling thread has
+ * left of its own will do, as the main thread's does in most programs. By default it is that of a main thread, and not what
  * the thread that creates the pool happens to have. */
 static size_t tpool__stack_wanted(size_t configured) {
     struct rlimit limit;
@@ -11751,8 +11786,8 @@ static tpool__heard tpool__child_notice(tpool__child *child, tpool__notice *noti
 /* What became of a try to start a process, beside an errno. */
 enum { TPOOL__STARTED = 0, TPOOL__SERVER_LOST = -1, TPOOL__SERVER_BUSY = -2, TPOOL__TOO_LATE = -3 };
 
-/* The shared memory holds the page, an argument of `size` bytes, and behind it the result's window, with memory for what
- * is mapped of that: so a large argument takes what it needs, and the next the same. False: there is not so much. */
+/* The shared memory holds the page, an argument of `size` bytes, and behind it the result's window, with memory for
+ * what is mapped of that: so a large argument takes what it needs, and the next the same. False: there is not so much. */
 static bool tpool__child_place(tpool__child *child, uint64_t size) {
     tpool__window *result = &child->result;
     if (size > SIZE_MAX / 2) return false;
@@ -12089,9 +12124,9 @@ static bool tpool__child_copy(const tpool__child *child, void *to, uint64_t at, 
     return here == size || tpool__file_read(child->memory, window->start + at + here, (char *)to + here, size - here);
 }
 
-/* An answer, the caller's copy, and its bytes become an outcome and the value that the future gives: the outcome may be
- * `in_place`, before the bytes, which are a copy too; else (NULL) they are still in the window, at its beginning. False:
- * it is damaged. */
+/* An answer, the caller's copy, and its bytes become an outcome and the value that the future gives: the outcome may
+ * be `in_place`, before the bytes, which are a copy too; else (NULL) they are still in the window, at its beginning.
+ * False: it is damaged. */
 static bool tpool__answer_read(const tpool__child *child, tpool_future *task, const tpool__answer *answer,
                                tpool__outcome *in_place, tpool__outcome **outcome, void **value) {
     *outcome = NULL;

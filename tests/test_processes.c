@@ -1242,7 +1242,8 @@ int main(void) {
         T(a_loop_from_outside_is_unsupported), T(a_task_may_fork), T(only_listed_descriptors_are_inherited),
         T(the_programs_own_waitpid_sees_its_own_children_only), T(a_child_of_fork_is_no_user_of_the_pool),
         T(what_a_task_prints_appears_once),
-        T(a_pool_made_beside_threads_that_print_has_tasks_that_print), T(a_shared_pool_may_be_one_of_processes), T(the_stack_is_as_large_as_asked),
+        T(a_pool_made_beside_threads_that_print_has_tasks_that_print),
+        T(a_shared_pool_may_be_one_of_processes), T(the_stack_is_as_large_as_asked),
         T(the_stack_is_not_that_of_the_creator), T(a_task_may_end_its_thread_whatever_the_stack),
         T(create_and_destroy_leave_nothing_open),
     };
