@@ -2361,14 +2361,14 @@ struct tpool_future {
     tpool__watch *watches;      /* who wants to learn of the end, newest first; under TPOOL__LOCKED. Once it is done:
                                    callbacks still to be run, in the order added; the ender's */
     tpool__word outcome;        /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of) */
-    _Atomic(struct tpool__thread *) runner;       /* whose stack it runs on; for the search for cycles */
+    _Atomic(struct tpool__thread *) runner;       /* whose stack it runs on, or its arg_free; for the search for cycles.
+                                   At the end: its pool's tag, which is odd and tells it from others at that address */
 };
 
-/* Pools are aligned so that twelve bits are free to tell apart what one address may mean in turn: six of the process'
- * generation (the pool of a pending future may be destroyed at any moment, so it cannot be asked), six of its
- * number. */
+/* Pools are aligned so that twelve bits are free for the process' generation: the pool of a pending future may be
+ * destroyed at any moment, so it cannot be asked. */
 #define TPOOL__POOL_ALIGNMENT ((uintptr_t)4096)
-#define TPOOL__GENERATIONS ((uintptr_t)63)
+#define TPOOL__GENERATIONS (TPOOL__POOL_ALIGNMENT - 1)
 static inline tpool *tpool__pool_of(const tpool_future *future) {
     return (tpool *)(future->home & ~(TPOOL__POOL_ALIGNMENT - 1));
 }
@@ -2452,7 +2452,8 @@ struct tpool__context {
     uint32_t stops;             /* the pool's count of stop requests when the task started */
     tpool_future *task;         /* whose raise and return it is; NULL in callbacks, initializers and finalizers */
     tpool *pool;                /* alive, or NULL */
-    uintptr_t home;             /* of a callback on a future that was done: its pool's, which may be gone */
+    uintptr_t of_end;           /* of a callback on a future that was done: its pool's tag, since that may be gone; of an
+                                   arg_free: the block whose end waits for it */
     tpool__context *outer;      /* beneath it on this stack */
     uintptr_t serial;           /* of a job: tells it from a later one at the same address */
     tpool__context *origin;     /* another thread's: of a job, or of a part of a loop, whose task it belongs to */
@@ -2716,12 +2717,14 @@ struct tpool {
     tpool__word live;           /* started workers that have not ended; written under lock */
     _Atomic(tpool__worker *) workers; /* those that live, and those that have ended and left a task or a tombstone */
     uintptr_t generation;
-    uintptr_t home;             /* its address, number and generation */
+    uintptr_t home;             /* its address and generation */
+    uintptr_t tag;              /* its number in this process, made odd */
     size_t capacity;
     bool ordered;               /* every task goes through the heap */
     bool measured;
     bool shared;                /* a dual pool */
     bool spared;                /* being destroyed; under tpool__process.lock */
+    tpool_map_iter *iterators;  /* under tpool__process.lock */
     tpool_manager *manager;     /* of a managed pool; never changes */
     tpool_config config;
     char name[64];
@@ -2868,7 +2871,7 @@ static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__co
     context->stops = 0;
     context->task = NULL;
     context->pool = pool;
-    context->home = 0;
+    context->of_end = 0;
     context->outer = self->context;
     context->serial = 0;
     context->origin = NULL;
@@ -3573,17 +3576,19 @@ static void tpool__run_payload_free(tpool__thread *self, tpool__context *context
 
 static void tpool__release_left(void *of) { tpool_future_release((tpool_future *)of); }
 
-/* The future's pool may be gone, so all that is known of that is its `home`. */
+/* The tag of a done future's pool, which may be gone. Relaxed: seen with the end (P2). */
+static inline uintptr_t tpool__tag_of(tpool_future *done) { return (uintptr_t)tpool__load_relaxed(&done->runner); }
+
 static void tpool__run_late_callback(tpool__thread *self, tpool__context *context, tpool__late_callback *late) {
     tpool__late_callback callback = *late;
     TPOOL_FREE(late); /* before, since it may not come back */
-    context->home = callback.future->home;
+    context->of_end = tpool__tag_of(callback.future);
     context->left = tpool__release_left;
     context->of = callback.future;
     callback.fn(callback.future, callback.context);
     if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child */
     context->left = NULL;
-    context->home = 0;
+    context->of_end = 0;
     tpool_future_release(callback.future);
 }
 
@@ -4197,7 +4202,7 @@ static bool tpool__any_context(const tpool__context *context, tpool__context_tes
     return false;
 }
 static bool tpool__is_in_pool(const tpool__context *context, const void *pool) {
-    return context->pool == pool || context->home == ((const tpool *)pool)->home;
+    return context->pool == pool || context->of_end == ((const tpool *)pool)->tag;
 }
 static bool tpool__is_setup_of(const tpool__context *context, const void *pool) {
     return context->kind == TPOOL__IN_SETUP && context->pool == pool;
@@ -4206,7 +4211,9 @@ static bool tpool__is_setup(const tpool__context *context, const void *any) {
     (void)any;
     return context->kind == TPOOL__IN_SETUP;
 }
-static bool tpool__is_of_task(const tpool__context *context, const void *task) { return context->task == task; }
+static bool tpool__is_of_task(const tpool__context *context, const void *task) {
+    return context->task == task || context->of_end == (uintptr_t)task;
+}
 static bool tpool__is_in_manager(const tpool__context *context, const void *manager) {
     return context->pool && context->pool->manager == manager;
 }
@@ -5879,6 +5886,8 @@ static bool tpool__arg_done(tpool__thread *self, tpool_future *block, void (*lef
     self->freeing++;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, tpool__pool_of(block));
     tpool__context_guard(self, context, left, block);
+    context->of_end = (uintptr_t)block; /* a wait for it in there would never end */
+    tpool__store_release(&block->runner, self); /* P7 */
     arg_free(block->value);
     if (!tpool__context_pop(self, context)) return false;
     self->freeing--;
@@ -6021,7 +6030,10 @@ static void tpool__publish_left(void *of) {
 static inline void tpool__publish_end(tpool_future *future, tpool_status status) {
     uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
+    const tpool *pool = tpool__pool_of(future);
     unsigned tries = 0;
+    /* relaxed: published with the end. Who searches for cycles tells it from a thread. */
+    if (pool) tpool__store_relaxed(&future->runner, (tpool__thread *)pool->tag);
     for (;;) {
         if (TPOOL__LIKELY(!(state & TPOOL__WATCHED) && (state & TPOOL__SETTLED))) {
             /* P2: whoever sees the end sees the result; P4: whoever gives up the last reference sees our part */
@@ -6185,7 +6197,7 @@ static void tpool__watch_remove(tpool_future *future, tpool__watch *watch) {
  * ----------------------------------------------------------------------------------------------------------------- */
 /* A pending future of the parent process: nobody here will ever complete it. */
 static bool tpool__is_orphan(tpool_future *future) {
-    /* relaxed: as tpool__is_foreign. Sixty-four forks deep the numbers come round. */
+    /* relaxed: as tpool__is_foreign. 4,096 forks deep the numbers come round. */
     return (future->home & TPOOL__GENERATIONS) !=
            (tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS);
 }
@@ -6338,12 +6350,12 @@ struct tpool__record {
     tpool_future *const *futures;
     size_t count;
     bool foreign;               /* part of it is a job or a loop's part: it counts for tasks on other stacks too */
-    uintptr_t visited;
+    uint64_t visited;
 };
 static struct {
     tpool__lock_word lock;
     tpool__record *foreign;     /* those records */
-    uintptr_t searches;
+    uint64_t searches;          /* never comes round: a record visited then would be passed by now */
 } tpool__cycles;
 
 static bool tpool__context_has_origin(const tpool__context *context) {
@@ -6370,9 +6382,11 @@ static bool tpool__closes_cycle(tpool__record *own) {
         unexplored = record->unexplored;
         for (size_t i = 0; i < record->count; i++) {
             tpool_future *future = record->futures[i];
-            /* relaxed: a running task of a recorded thread cannot change, of others it does not matter */
-            if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_RUNNING) continue;
+            /* relaxed: what a recorded thread runs or ends cannot change, of others it does not matter */
+            uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE;
+            if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) continue;
             tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
+            if ((uintptr_t)runner & 1) continue; /* it is about to end */
             if ((runner == own->thread || own->foreign) &&
                 tpool__any_context(own->context, tpool__is_of_task, future))
                 return true;
@@ -6779,7 +6793,7 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
         return TPOOL_OK;
     }
     tpool__context *here = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
-    here->home = future->home;
+    here->of_end = tpool__tag_of(future);
     tpool__context_guard(self, here, tpool__release_left, tpool_future_retain(future));
     self->nested++;
     fn(future, context);
@@ -6907,9 +6921,9 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
         tpool__free_memory(pool);
         return TPOOL_NO_MEMORY;
     }
-    unsigned number = (unsigned)tpool__add_relaxed(&tpool__process.named, 1) + 1; /* relaxed: a number, and no more */
+    uintptr_t number = tpool__add_relaxed(&tpool__process.named, 1) + 1; /* relaxed: a number, and no more */
     if (config->name) snprintf(pool->name, sizeof pool->name, "%s", config->name);
-    else snprintf(pool->name, sizeof pool->name, "tpool%u", number);
+    else snprintf(pool->name, sizeof pool->name, "tpool%u", (unsigned)number);
     pool->config.name = pool->name;
     pool->capacity = config->queue_capacity;
     pool->ordered = pool->capacity && config->on_full == TPOOL_FULL_DROP_OLDEST;
@@ -6920,7 +6934,8 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     tpool__store_relaxed(&pool->max_workers, (uintptr_t)max_workers);
     tpool__store_relaxed(&pool->gate, TPOOL__ROOM);
     pool->generation = tpool__load_relaxed(&tpool__process.generation);
-    pool->home = (uintptr_t)pool | (number % 64 << 6) | (pool->generation & TPOOL__GENERATIONS);
+    pool->home = (uintptr_t)pool | (pool->generation & TPOOL__GENERATIONS);
+    pool->tag = number << 1 | 1;
     tpool__lock(&tpool__process.lock);
     pool->next = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
     if (pool->next) pool->next->previous = pool;
@@ -7401,6 +7416,7 @@ static void tpool__spare(tpool *pool) {
     tpool__notify_if_work(pool);
 }
 
+static void tpool__iters_outlive(tpool *pool);
 static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
     tpool__spare(pool);
@@ -7415,6 +7431,7 @@ static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
     if (status == TPOOL_OK) tpool__server_stop(pool); /* still listed: a fork meanwhile must find what to close */
     tpool__cancel_back(cancel);
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
+    if (status == TPOOL_OK) tpool__iters_outlive(pool);
     if (status == TPOOL_OK) tpool__free(pool);
     return status;
 }
@@ -7658,6 +7675,14 @@ static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t 
     return status;
 }
 
+/* All of them are tasks that the caller runs, or runs for: none can end while it waits. */
+static bool tpool__all_end_here(tpool_future *const *futures, size_t count) {
+    const tpool__context *context = tpool__self()->context;
+    for (size_t i = 0; i < count; i++)
+        if (!context || !tpool__any_context(context, tpool__is_of_task, futures[i])) return false;
+    return true;
+}
+
 static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count, tpool_return_when when,
                                       int64_t deadline) {
     if (tpool__wait_is_over(futures, count, when)) return TPOOL_OK;
@@ -7667,6 +7692,7 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
         if (deadline != 0 && tpool__within_setup(tpool__pool_of(futures[i]))) return TPOOL_DEADLOCK;
     }
     if (deadline == 0) return TPOOL_TIMEOUT;
+    if (deadline == TPOOL_FOREVER && tpool__all_end_here(futures, count)) return TPOOL_DEADLOCK;
     tpool__first_watch few[TPOOL__FEW], *watches = few;
     tpool__expiry few_expiries[TPOOL__FEW];
     tpool__expiries expiries;
@@ -8394,11 +8420,15 @@ typedef struct tpool__slot {
     tpool__outcome *outcome;    /* until the item has ended: what it comes to if its thread ends before */
 } tpool__slot;
 
+/* Items are counted as long as the source lasts, so that their place in the ring, a remainder, never jumps. */
+typedef uint64_t tpool__item_number;
+
 typedef struct tpool__chunk {
     struct tpool__chunk *next;
     tpool_map_iter *iter;
     tpool_future *future;
-    size_t first, count;        /* known once it has started, or ended without */
+    tpool__item_number first;   /* this and the next: known once it has started, or ended without */
+    size_t count;
     bool started;
     tpool__slot *slots, one;
     size_t at;                  /* which of them runs */
@@ -8417,7 +8447,8 @@ struct tpool_map_iter {
     tpool *pool;
     tpool_map_spec spec;
     uintptr_t generation;
-    size_t available, taken;    /* items known, items given to chunks */
+    tpool__item_number available, taken; /* items known, items given to chunks */
+    tpool_map_iter *next, **link; /* among the pool's, under tpool__process.lock */
     bool source_ended, waiting; /* waiting: a chunk is queued that has not started */
     _Atomic(bool) closing;      /* set under the lock; read between items, as a hint */
     tpool_status aborted;       /* what all items end as that no chunk has taken: the pool takes no more */
@@ -8426,7 +8457,7 @@ struct tpool_map_iter {
     size_t measured;
     /* the consumer's: */
     tpool__chunk *reading;      /* the chunk in front, once it has ended; NULL: not known */
-    size_t delivered;
+    tpool__item_number delivered;
     tpool__source_item *ring;   /* buffer_size of them */
     tpool_error aborted_error;
     tpool__outcome *current;    /* of the item just delivered */
@@ -8446,12 +8477,42 @@ static void tpool__chunk_free(tpool__chunk *chunk) {
     tpool_future_release(chunk->future);
     TPOOL_FREE(chunk);
 }
+static void tpool__iter_list(tpool_map_iter *iter) {
+    tpool__lock(&tpool__process.lock);
+    iter->next = iter->pool->iterators;
+    iter->link = &iter->pool->iterators;
+    if (iter->next) iter->next->link = &iter->next;
+    *iter->link = iter;
+    tpool__unlock(&tpool__process.lock);
+}
+static void tpool__iter_unlist(tpool_map_iter *iter) {
+    tpool__lock(&tpool__process.lock);
+    if (iter->link) *iter->link = iter->next;
+    if (iter->link && iter->next) iter->next->link = iter->link;
+    iter->link = NULL;
+    tpool__unlock(&tpool__process.lock);
+}
+/* Their pool is destroyed: what is done can still be had, and nothing more is queued. */
+static void tpool__iters_outlive(tpool *pool) {
+    tpool__lock(&tpool__process.lock);
+    while (pool->iterators) {
+        tpool_map_iter *iter = pool->iterators;
+        pool->iterators = iter->next;
+        if (iter->next) iter->next->link = &pool->iterators;
+        iter->link = NULL;
+        tpool__lock(&iter->lock);
+        if (!iter->aborted) iter->aborted = TPOOL_CANCELLED;
+        tpool__unlock(&iter->lock);
+    }
+    tpool__unlock(&tpool__process.lock);
+}
+
 /* Nobody has it any more. */
 static void tpool__iter_free(void *of) {
     tpool_map_iter *iter = (tpool_map_iter *)of;
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__iter_free, iter);
-    for (size_t i = iter->delivered; iter->ring && i < iter->available; i++) {
+    for (tpool__item_number i = iter->delivered; iter->ring && i < iter->available; i++) {
         tpool__source_item *item = &iter->ring[i % iter->spec.buffer_size];
         bool owed = item->owed;
         item->owed = false; /* once, also if it ends the thread */
@@ -8464,6 +8525,7 @@ static void tpool__iter_free(void *of) {
         tpool__chunk_free(iter->front);
         iter->front = next;
     }
+    tpool__iter_unlist(iter);
     if (iter->ring) TPOOL_FREE(iter->ring);
     TPOOL_FREE(iter);
     tpool__run_unless_held(self);
@@ -8484,7 +8546,7 @@ static void tpool__iter_left(void *of) {
 
 /* Items for the next chunk, 0: none now. Under the iterator's lock. */
 static size_t tpool__chunk_size(tpool_map_iter *iter) {
-    size_t left = iter->available - iter->taken, size = iter->spec.chunk_size;
+    size_t left = (size_t)(iter->available - iter->taken), size = iter->spec.chunk_size;
     if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
     if (size == 0) {
         uintptr_t workers = tpool__load_relaxed(&iter->pool->max_workers); /* relaxed: any recent value will do */
@@ -8560,14 +8622,14 @@ static void tpool__chunk_ended(void *argument) {
     tpool__iter_release(iter);
 }
 
-static void *tpool__item_pointer(tpool_map_iter *iter, size_t index) {
+static void *tpool__item_pointer(tpool_map_iter *iter, tpool__item_number index) {
     return iter->ring ? iter->ring[index % iter->spec.buffer_size].item
-                      : (void *)((char *)iter->spec.items + index * iter->spec.stride);
+                      : (void *)((char *)iter->spec.items + (size_t)index * iter->spec.stride);
 }
 
 /* An item from the source has been run. False: it forked, and this is the child. */
 static void tpool__item_left(void *of);
-static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, size_t index, tpool__chunk *chunk) {
+static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, tpool__item_number index, tpool__chunk *chunk) {
     tpool__source_item *item = &iter->ring[index % iter->spec.buffer_size];
     item->owed = false; /* once, also if it ends the thread */
     if (!iter->spec.item_free) return true;
@@ -8587,7 +8649,7 @@ static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
     for (; chunk->at < chunk->count; chunk->at++) {
         if (tpool__load_relaxed(&iter->closing)) break; /* relaxed: sooner or later */
-        size_t index = chunk->first + chunk->at;
+        tpool__item_number index = chunk->first + chunk->at;
         tpool__slot *slot = &chunk->slots[chunk->at];
         tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, iter->pool);
         context->task = &chunk->item;
@@ -8733,6 +8795,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
         }
         memset(created->ring, 0, spec->buffer_size * sizeof *created->ring);
     }
+    tpool__iter_list(created);
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__iter_left, created);
     tpool__iter_advance(created);
@@ -8786,7 +8849,7 @@ static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk 
         const tpool_error *error = &tpool__outcome_load(chunk->future)->error;
         return tpool__iter_deliver(iter, error->status, error);
     }
-    tpool__slot *slot = &chunk->slots[iter->delivered - chunk->first];
+    tpool__slot *slot = &chunk->slots[(size_t)(iter->delivered - chunk->first)];
     if (TPOOL__LIKELY(!slot->outcome && !iter->spec.buffer_size)) { /* as at the end, with less to ask */
         if (result) *result = slot->value;
         iter->any = true;
@@ -9051,7 +9114,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     loop->pool = pool;
     loop->end = end;
     loop->grain = grain ? grain : 1;
-    loop->shares = 4 * workers;
+    loop->shares = workers <= UINTPTR_MAX / 4 ? 4 * workers : UINTPTR_MAX;
     loop->most_helpers = is_worker ? workers - 1 : workers;
     loop->body = body;
     loop->context = context;
@@ -9936,6 +9999,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
     tpool__store_relaxed(&tpool__process.pool_count, 0);
+    tpool__store_relaxed(&tpool__spinning, 0); /* those who looked on are not here */
     tpool **last = &pools; /* the parent's pools stay as they are: who knows in what state that is */
     while (*last) last = &(*last)->next;
     *last = tpool__process.inherited;

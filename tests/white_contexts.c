@@ -13,7 +13,7 @@ static bool of_task(const tpool_future *task) { return tpool__any_context(&turns
 
 static void a_walk_over_helpers_of_helpers_ends(void **state) {
     (void)state;
-    for (int i = 0; i < 3; i++) pools[i].home = (uintptr_t)&pools[i];
+    for (int i = 0; i < 3; i++) pools[i].tag = (uintptr_t)(2 * i + 1);
     for (int i = 0; i < TURNS; i++) {
         turns[i].kind = i == 0 ? TPOOL__IN_TASK : TPOOL__IN_JOB;
         turns[i].pool = &pools[0];
