@@ -142,8 +142,8 @@ static void burst(size_t count) {
     for (size_t i = 0; i < count; i++) await(futures[i]);
     double most = resident_mib();
     for (size_t i = 0; i < count; i++) tpool_future_release(futures[i]);
-    sleep_ms(1000);
-    printf("a burst of %7zu futures: %.1f MiB, a second later %.1f\n", count, most - before, resident_mib() - before);
+    sleep_ms(2000);
+    printf("a burst of %7zu futures: %.1f MiB, two seconds later %.1f\n", count, most - before, resident_mib() - before);
     free(futures);
     tpool_destroy(pool);
 }
