@@ -1788,7 +1788,8 @@ static int tpool__policy_of(int thread, int *priority) {
     struct sched_param parameters;
     memset(&parameters, 0, sizeof parameters);
     int policy = (int)syscall(SYS_sched_getscheduler, thread);
-    if (policy >= 0 && syscall(SYS_sched_getparam, thread, &parameters) != 0) policy = -1;
+    bool ranks = policy >= 0 && ((policy & 0xff) == SCHED_FIFO || (policy & 0xff) == SCHED_RR); /* others have none */
+    if (ranks && syscall(SYS_sched_getparam, thread, &parameters) != 0) policy = -1;
     *priority = parameters.sched_priority;
     return policy;
 }
