@@ -2743,6 +2743,7 @@ struct tpool {
     uint32_t *places;           /* where in the heap they are, by their order (>>heap) */
     size_t heap_count, heap_size;
     uint64_t heap_first, heap_order; /* no older one waits; the next one's */
+    int64_t next_expiry;        /* of a bounded pool: no task in the queue expires before; 0: none does */
     size_t strays;              /* tasks that end outside a worker and are in no lane: cancels, expiries, caller-runs */
     size_t visitors;            /* threads in a call that may outlast the last task: drains, blocked submitters */
     tpool__waiter *room, **room_end;
@@ -4427,6 +4428,11 @@ static inline size_t tpool__waiting(tpool *pool) {
     return (size_t)((intptr_t)(tpool__lane_count(&pool->inject) + pool->heap_count) - pool->inject.dead);
 }
 
+/* Under the inject latch. */
+static void tpool__note_expiry(tpool *pool, const tpool_future *block) {
+    int64_t at = block->extra->expires_at;
+    if (at && (!pool->next_expiry || at < pool->next_expiry)) pool->next_expiry = at;
+}
 /* Puts a task where it belongs, without asking whether it may go there. Under the lane's latch. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
@@ -4438,6 +4444,7 @@ static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__e
         if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
         tpool__heap_push(pool, entry->block, priority);
     }
+    if (!TPOOL__LIKELY(!entry->block || !entry->block->extra) && pool->capacity) tpool__note_expiry(pool, entry->block);
     lane->submitted++;
     return TPOOL_OK;
 }
@@ -4743,11 +4750,64 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     return status;
 }
 
+static void tpool__lane_lost_one(tpool__lane *lane);
+static void tpool__count_unstarted(tpool *pool, tpool__reason reason);
+static tpool__outcome *tpool__error_fixed(tpool_future *block, tpool__reason reason);
+/* Lists the end of a waiting task if its time has passed, else notes that. Under the inject latch. */
+static bool tpool__lapse_queued(tpool__thread *self, tpool *pool, tpool_future *block, int64_t now) {
+    if (!block || !block->extra || !block->extra->expires_at || tpool__is_claimed(block)) return false;
+    if (now < block->extra->expires_at) {
+        tpool__note_expiry(pool, block);
+        return false;
+    }
+    if (!tpool__claim(block, TPOOL__PHASE_LAPSING + TPOOL__REFERENCE)) return false;
+    tpool__lane_lost_one(&pool->inject);
+    tpool__count_unstarted(pool, TPOOL__HAS_EXPIRED);
+    tpool__store_release(&block->outcome, tpool__outcome_word(tpool__error_fixed(block, TPOOL__HAS_EXPIRED))); /* P9 */
+    tpool__list(self, (uintptr_t)block);
+    return true;
+}
+/* A full queue ends the tasks in it that have expired, and looks through it only once the next of them has. True: there
+ * was one. */
+static bool tpool__lapse_full(tpool *pool) {
+    tpool__thread *self = tpool__self();
+    bool any = false;
+    tpool_future *unreferenced = NULL;
+    tpool__latch(&pool->inject.lock);
+    int64_t now = pool->next_expiry ? tpool__clock() : 0;
+    if (pool->next_expiry && now >= pool->next_expiry) {
+        const tpool__lane *lane = &pool->inject;
+        const tpool__segment *from = lane->head;
+        unsigned at = lane->head_position;
+        pool->next_expiry = 0;
+        any = tpool__lapse_queued(self, pool, tpool__block_of_word(lane->front), now);
+        for (size_t left = tpool__segments_count(lane) - (lane->front != 0); left > 0; left--) {
+            while (at == tpool__segment_end(lane, from)) {
+                from = from->next;
+                at = 0;
+            }
+            tpool__entry entry = { 0 };
+            at += tpool__entry_read(&from->words[at], &entry);
+            any |= tpool__lapse_queued(self, pool, entry.block, now);
+        }
+        for (size_t i = 0; i < pool->heap_count; i++) any |= tpool__lapse_queued(self, pool, pool->heap[i].block, now);
+        if (any) tpool__grant_room(pool, &unreferenced);
+    }
+    tpool__unlatch(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
+    if (any) tpool__run_unless_held(self);
+    return any;
+}
+
 /* The caller is a visitor if it may block here. */
 static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline) {
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool over = false;
+    if (tpool__lapse_full(pool)) {
+        if (tpool__may_block_when_full(pool)) tpool__visitor_leaves(pool);
+        return tpool__is_foreign(pool) ? TPOOL_BROKEN : tpool__enqueue(pool, entry, deadline, TPOOL__AS_ASKED);
+    }
     switch (pool->config.on_full) {
     case TPOOL_FULL_REJECT:
         tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */

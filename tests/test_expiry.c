@@ -793,6 +793,35 @@ static void stress_expiry_against_start_has_one_outcome(void **unused) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+static void a_full_queue_of_expired_tasks_takes_the_next(void **state) {
+    (void)state;
+    for (int policy = TPOOL_FULL_BLOCK; policy <= TPOOL_FULL_DROP_OLDEST; policy++) {
+        tpool_config config = { 0 };
+        tpool *pool = NULL;
+        tpool_future *last = NULL;
+        tpool_task task = { 0 };
+        tpool_stats stats;
+        config.max_workers = 1;
+        config.queue_capacity = 3;
+        config.on_full = (tpool_full_policy)policy;
+        task.fn = nothing;
+        task.expires_ns = TPOOL_MS(1);
+        assert_status(TPOOL_OK, tpool_create(&pool, &config));
+        assert_status(TPOOL_OK, tpool_pause(pool));
+        for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+        sleep_ms(5);
+        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &last));
+        assert_false(tpool_future_done(last));
+        assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+        assert_int_equal(3, stats.expired);
+        assert_int_equal(0, stats.dropped);
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        assert_status(TPOOL_OK, tpool_future_result(last, LIMIT, NULL));
+        tpool_future_release(last);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whoever_looks_first_ends_it_with_its_callbacks_in_that_thread),
@@ -817,6 +846,7 @@ int main(void) {
         cmocka_unit_test(stress_many_lookers_end_it_once),
         cmocka_unit_test(stress_a_wait_that_begins_as_the_limit_passes_ends),
         cmocka_unit_test(stress_expiry_against_start_has_one_outcome),
+        cmocka_unit_test(a_full_queue_of_expired_tasks_takes_the_next),
     };
     return cmocka_run_group_tests_name("expiry", tests, NULL, NULL);
 }
