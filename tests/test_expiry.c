@@ -795,7 +795,8 @@ static void stress_expiry_against_start_has_one_outcome(void **unused) {
 
 static void a_full_queue_of_expired_tasks_takes_the_next(void **state) {
     (void)state;
-    for (int policy = TPOOL_FULL_BLOCK; policy <= TPOOL_FULL_DROP_OLDEST; policy++) {
+    for (int i = 1; i <= 4; i++) { /* the policy that blocks comes last: it would wait for the resume */
+        int policy = i % 4;
         tpool_config config = { 0 };
         tpool *pool = NULL;
         tpool_future *last = NULL;
@@ -808,7 +809,7 @@ static void a_full_queue_of_expired_tasks_takes_the_next(void **state) {
         task.expires_ns = TPOOL_MS(1);
         assert_status(TPOOL_OK, tpool_create(&pool, &config));
         assert_status(TPOOL_OK, tpool_pause(pool));
-        for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+        for (int k = 0; k < 3; k++) assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
         sleep_ms(5);
         assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &last));
         assert_false(tpool_future_done(last));
