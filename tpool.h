@@ -11168,11 +11168,7 @@ static void *tpool__work_here(void *unused) {
     while (ready && tpool__read_all(tpool__here.requests, &message, sizeof message)) {
         tpool__here.number = message.number;
         TPOOL__PROCESS_POINT(message.kind);
-        if (!tpool__follow(&message)) {
-            tpool__reply(&message, TPOOL__TOO_LARGE);
-            continue;
-        }
-        if (message.kind == TPOOL__END) {
+        if (message.kind == TPOOL__END) { /* it brings no bytes: there may be no memory to map any */
             if (config->finalizer) {
                 context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
                 config->finalizer(config->context);
@@ -11184,7 +11180,8 @@ static void *tpool__work_here(void *unused) {
             tpool__reply(&message, TPOOL__DONE);
             break;
         }
-        if (message.kind == TPOOL__RUN) tpool__run_here(&message);
+        if (!tpool__follow(&message)) tpool__reply(&message, TPOOL__TOO_LARGE);
+        else if (message.kind == TPOOL__RUN) tpool__run_here(&message);
         else if (message.kind == TPOOL__RUN_ITEMS) tpool__run_items_here(&message);
     }
     tpool__leave_here(0);
