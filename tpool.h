@@ -155,8 +155,10 @@
  *  Cancelling threads. No call is a cancellation point, and none leaves a lock held; a function of yours that a call
  *  runs may be one. A thread with the asynchronous cancel type may not call in here.
  *
- *  fork. In the child, the parent's pools give TPOOL_BROKEN at once; futures that were done can be read; the shared
- *  pools and the global manager start afresh. The library holds no lock while your own fork handlers run. A thread that
+ *  fork. In the child every call on what is the parent's (a pool, a future that was not done, an iterator, a manager,
+ *  resources) gives TPOOL_BROKEN at once, tpool_future_cancel false, and a destroy frees nothing; the comments of the
+ *  functions do not repeat this. Futures that were done can be read and released; the shared pools and the global
+ *  manager start afresh. The library holds no lock while your own fork handlers run. A thread that
  *  forks inside a task is no worker in the child; returning there from the task, or from another function that the
  *  library calls on a worker, ends it.
  *
@@ -244,15 +246,15 @@
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
  *
- *      copied_argument        The task may start long after submit, and run on after a wait for it has timed out: pass a
- *                             copy (arg_size), or memory that arg_free frees.
+ *      copied_argument        The task may start long after submit, and run on after a wait for it has timed out: pass
+ *                             a copy (arg_size), or memory that arg_free frees.
  *      result_bytes           What tpool_return gave goes with the future's last reference: copy it, or keep that.
  *                             (void **)&typed is undefined behaviour: give a void * variable.
  *      refused_submit         On anything but TPOOL_OK the argument is still yours. No submit may run beside
  *                             tpool_destroy: end the submitting threads first, or let tpool_shutdown refuse them.
  *      deadline               One deadline for several calls is a time: tpool_until gives what is left. ms * 1000000
  *                             overflows an int: write TPOOL_MS(ms).
- *      sigterm                The handler only sets a flag; then shutdown, drain with a limit, cancel and stop, destroy.
+ *      sigterm                The handler sets a flag; then shutdown, drain with a limit, cancel and stop, destroy.
  *      pipeline               Each stage owns what it was given and hands on what it made; arg_free on every path.
  *      child_signals          Processes that a worker starts inherit its blocked signals: unblock them for the child.
  *      wait_without_the_lock  A wait may run the wanted task on this stack, under these locks: leave a lock first.
@@ -260,7 +262,7 @@
  *      names_and_contexts     task.name is static text; contexts outlive the workers, or the map, that use them.
  *                             Exceptions must not leave a function that the library calls (examples/cxx_wrapper.cc).
  *      processes              Code that may crash belongs into a process; everything travels by value.
- *      dual                   Nested work goes to the high-level pool, the leaf calls that it makes to the low-level one.
+ *      dual                   Nested work goes to the high-level pool, the leaf calls that it makes to the low one.
  *      borrowed               A pool in each function starts threads at each call: borrow one from the manager.
  */
 
@@ -469,24 +471,23 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * What is queued still completes, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called
  * again, from any thread, and then adds its flags.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
- * pool NULL or unknown flags. TPOOL_BROKEN: a pool of the parent process. TPOOL_NO_THREAD: with TPOOL_WAIT, where the
- * system refuses a thread: a spare worker for the one of another pool that calls here, or the only worker for work that
- * waits; the shutdown is under way. */
+ * pool NULL or unknown flags. TPOOL_NO_THREAD: with TPOOL_WAIT, where the system refuses a thread: a spare worker for
+ * the one of another pool that calls here, or the only worker for work that waits; the shutdown is under way. */
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 
 /* Resumes, drains, shuts down with TPOOL_WAIT, and frees the pool. No other call on the pool may be under way or come
  * later but what its tasks do, submitters blocked on its full queue, drains, and cancels of its futures: these have
  * left before it frees. Its futures stay valid.
  * TPOOL_OK, also for NULL. TPOOL_DEADLOCK, and nothing changes: in a task or callback of this pool.
- * TPOOL_INVALID_STATE: a dual or a managed pool. TPOOL_BROKEN: a pool of the parent process; frees nothing.
- * TPOOL_NO_THREAD: as tpool_shutdown; the pool is not freed, call again. */
+ * TPOOL_INVALID_STATE: a dual or a managed pool. TPOOL_NO_THREAD: as tpool_shutdown; the pool is not freed, call
+ * again. */
 TPOOL_API tpool_status tpool_destroy(tpool *pool);
 
 /* Waits until nothing is queued or running and the callbacks of what was cancelled have returned. Work submitted
  * meanwhile counts. A paused pool with work queued waits for a resume or for cancels. A look without waiting may come
  * in the moment between a task's end and its worker's, and gives TPOOL_TIMEOUT then.
- * TPOOL_OK. TPOOL_TIMEOUT. TPOOL_DEADLOCK: in a task or callback of this pool. TPOOL_INVALID: pool NULL. TPOOL_BROKEN:
- * a pool of the parent process. TPOOL_NO_THREAD: as tpool_shutdown. */
+ * TPOOL_OK. TPOOL_TIMEOUT. TPOOL_DEADLOCK: in a task or callback of this pool. TPOOL_INVALID: pool NULL.
+ * TPOOL_NO_THREAD: as tpool_shutdown. */
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns);
 
 /* Starts workers until there are `workers` of them, at most max_workers. TPOOL_OK, TPOOL_NO_THREAD (those that could
@@ -504,8 +505,7 @@ TPOOL_API tpool_status tpool_pause(tpool *pool);
 TPOOL_API tpool_status tpool_resume(tpool *pool);
 
 /* Ends the workers of a pool of processes now: what runs ends as TPOOL_BROKEN, what waits runs on new workers. Does not
- * wait for them. TPOOL_OK, TPOOL_UNSUPPORTED for threads, TPOOL_INVALID: pool NULL, TPOOL_BROKEN: a
- * pool of the parent process. */
+ * wait for them. TPOOL_OK; TPOOL_UNSUPPORTED: a pool of threads; TPOOL_INVALID: pool NULL. */
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
 
 /* The pool whose worker the caller is, else NULL; its index in that pool, else -1. Indices are 0 to max_workers - 1,
@@ -539,9 +539,9 @@ typedef struct tpool_task {
  * reference to *future, for tpool_future_release. From any thread, tasks and callbacks included.
  * TPOOL_OK: the pool has taken the task. On anything else it has not, and arg is still the caller's.
  * TPOOL_INVALID: pool or fn NULL; in a pool of processes, arg not NULL without arg_size. TPOOL_SHUTDOWN. TPOOL_FULL:
- * on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an initializer failed, or a pool of the parent process. TPOOL_DEADLOCK:
- * it would block in an initializer or finalizer of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the
- * system refuses one; or a worker, of this pool or another, blocks here for room, and no spare could be had for it. */
+ * on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an initializer failed. TPOOL_DEADLOCK: it would block in an initializer
+ * or finalizer of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or a worker,
+ * of this pool or another, blocks here for room, and no spare could be had for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
 /* The same with all that tpool_task can say. Also TPOOL_INVALID: arg NULL with arg_size above 0. */
@@ -611,9 +611,9 @@ struct tpool_error {
 /* Waits until the future is done and gives the task's end: TPOOL_OK and in *result (result may be NULL) what fn
  * returned; TPOOL_FAILED, TPOOL_CANCELLED, TPOOL_EXPIRED or TPOOL_BROKEN; or, about this wait, TPOOL_TIMEOUT,
  * TPOOL_DEADLOCK (the calling task waits for itself, directly or over others; or an initializer waits for its own
- * pool), TPOOL_NO_THREAD (no spare worker could be had for the one that blocks here), TPOOL_BROKEN (a pending future of
- * the parent process), TPOOL_INVALID (future NULL). *result is NULL on all but TPOOL_OK. Any number of times, from any
- * thread. Bytes given by tpool_return or tpool_return_owned live as long as the caller's reference. */
+ * pool), TPOOL_NO_THREAD (no spare worker could be had for the one that blocks here), TPOOL_INVALID (future NULL).
+ * *result is NULL on all but TPOOL_OK. Any number of times, from any thread. Bytes given by tpool_return or
+ * tpool_return_owned live as long as the caller's reference. */
 TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout_ns, void **result);
 
 /* Waits likewise. TPOOL_OK with *error NULL: success. TPOOL_OK with *error set: failed, expired or broken.
@@ -647,8 +647,8 @@ TPOOL_API void tpool_future_request_stop(tpool_future *future);
  * but the callbacks and the result_free of that run, in order and on this thread, when this callback has returned or
  * waits for something: chains of any length need no stack. (Likewise what an arg_free, a result_free or on_failure
  * ends; and what is added to a done future, or cancelled, by callbacks and arg_frees many levels deep.) Waiters may
- * return before callbacks have run, tpool_drain and tpool_destroy return after them. TPOOL_OK, TPOOL_NO_MEMORY (it will not run), TPOOL_BROKEN (a pending
- * future of the parent process), TPOOL_INVALID: future or callback NULL. */
+ * return before callbacks have run, tpool_drain and tpool_destroy return after them. TPOOL_OK;
+ * TPOOL_NO_MEMORY: it will not run; TPOOL_INVALID: future or callback NULL. */
 TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
                                                       void (*callback)(tpool_future *future, void *context),
                                                       void *context);
@@ -664,7 +664,7 @@ TPOOL_API void tpool_future_release(tpool_future *future);
  * cannot be cancelled; TPOOL_CANCELLED: do not start; TPOOL_INVALID_STATE: running or done already, or a pool's own.
  * set_result and set_error complete a pending or running one: TPOOL_OK; TPOOL_INVALID_STATE: done or cancelled already,
  * or a pool's own; TPOOL_NO_MEMORY (set_error): it is completed all the same, with ENOMEM and a static message. All:
- * TPOOL_INVALID: NULL; TPOOL_BROKEN: one of the parent process that was not done. */
+ * TPOOL_INVALID: NULL. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_future_create(tpool_future **future);
 TPOOL_API tpool_status tpool_future_set_running(tpool_future *future);
 TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result);
@@ -684,7 +684,7 @@ typedef enum tpool_return_when {
 /* Waits until the condition holds, then moves the done futures to the front of the array, keeping the order within
  * each part, and tells their number in *done. done NULL: the array stays as it is. A future that appears twice counts
  * twice. TPOOL_OK: the condition holds, for an empty array at once. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
- * tpool_future_result, with the same partition. TPOOL_BROKEN: one is a pending future of the parent process.
+ * tpool_future_result, with the same partition.
  * TPOOL_NO_MEMORY: the two FIRST forms, for more than 16. TPOOL_INVALID: a NULL among them, or an unknown when. */
 TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_return_when when, int64_t timeout_ns,
                                   size_t *done);
@@ -693,8 +693,7 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
 typedef struct tpool_completions tpool_completions;
 
 /* Starts one over the array (count may be 0). It holds references of its own. A future that is in it more than once is
- * yielded once. TPOOL_OK, TPOOL_NO_MEMORY, TPOOL_BROKEN: one is a pending future of the parent process, TPOOL_INVALID:
- * completions NULL, or a NULL among the futures. */
+ * yielded once. TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the futures. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
                                                            tpool_completions **completions);
 
@@ -747,9 +746,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_map(tpool *pool, const tpool_map_s
 
 /* The next item's end: TPOOL_OK and *result; TPOOL_FAILED, TPOOL_CANCELLED or TPOOL_BROKEN (later ones still come).
  * TPOOL_END: no more, again and again. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD, TPOOL_NO_MEMORY: about this
- * wait, nothing is consumed; TPOOL_INVALID: iter NULL; TPOOL_BROKEN also: an iterator of the parent process. Where
- * chunks end as a whole (the pool is shut down, or drops the oldest), all items of the chunk do. Result bytes, owned
- * results and errors live until the next call or the close. One thread at a time. */
+ * wait, nothing is consumed; TPOOL_INVALID: iter NULL. Where chunks end as a whole (the pool is shut down, or drops the
+ * oldest), all items of the chunk do. Result bytes, owned results and errors live until the next call or the close. One
+ * thread at a time. */
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result);
 
 /* Of the item just delivered: the bytes given to tpool_return, else 0; its error, TPOOL_OK with NULL if it has none,
@@ -853,21 +852,18 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_get(tpool_manager *manager
 
 /* Gives a handle back; NULL is accepted. What is queued still runs: the pool stays with the manager. One that was
  * replaced, or shut down, ends with its last release, or at a later get if it has work left then.
- * TPOOL_OK; TPOOL_INVALID: the manager has not handed it out, or has it back already; TPOOL_BROKEN: a manager of the
- * parent process. */
+ * TPOOL_OK; TPOOL_INVALID: the manager has not handed it out, or has it back already. */
 TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool);
 
 /* Ends the idle pools now: those without a user and with nothing queued or running.
- * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of a pool without a user; TPOOL_BROKEN: a
- * manager of the parent process. */
+ * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of a pool without a user. */
 TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager);
 
 /* Takes no more work from outside, waits for what is queued and running, and for what these tasks start on the
  * manager's pools; then shuts all the pools down. With force, what has not started is cancelled. After it, and while it
  * waits, get gives TPOOL_SHUTDOWN. May be called again.
  * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of one of its pools; TPOOL_NO_THREAD: as
- * tpool_shutdown, the shutdown is under way; TPOOL_NO_MEMORY: for the global one, which was not there yet;
- * TPOOL_BROKEN: a manager of the parent process. */
+ * tpool_shutdown, the shutdown is under way; TPOOL_NO_MEMORY: for the global one, which was not there yet. */
 TPOOL_API tpool_status tpool_manager_shutdown(tpool_manager *manager, bool force);
 
 /* Shuts the manager down, gently, and frees it; NULL is accepted. While pools are out it still takes their release (and
@@ -876,7 +872,7 @@ TPOOL_API tpool_status tpool_manager_shutdown(tpool_manager *manager, bool force
  * threads that its work needs, what waits is cancelled. Of the global manager: as tpool_manager_global_shutdown. */
 TPOOL_API void tpool_manager_destroy(tpool_manager *manager);
 
-/* TPOOL_OK; TPOOL_INVALID: stats NULL; TPOOL_BROKEN: a manager of the parent process. */
+/* TPOOL_OK; TPOOL_INVALID: stats NULL. */
 TPOOL_API tpool_status tpool_manager_get_stats(tpool_manager *manager, tpool_manager_stats *stats);
 
 /* The manager of the whole program, created on first use, once, whichever threads ask. The handle is valid to the end
@@ -910,18 +906,17 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_create(tpool_resources *
  * runs other tasks meanwhile. Not searched for cycles: two tasks that each hold one and wait for another wait for ever,
  * unless with a limit.
  * TPOOL_OK: *resource is the caller's, for tpool_resources_put. TPOOL_TIMEOUT. TPOOL_NO_THREAD: the system refuses a
- * spare worker for the one that waits here. TPOOL_INVALID: a NULL. TPOOL_BROKEN: of the parent process. */
+ * spare worker for the one that waits here. TPOOL_INVALID: a NULL. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns,
                                                             void **resource);
 
 /* Gives one back, from any thread; whoever has waited longest gets it.
- * TPOOL_OK; TPOOL_INVALID: a NULL, or what is not out; TPOOL_BROKEN: of the parent process. */
+ * TPOOL_OK; TPOOL_INVALID: a NULL, or what is not out. */
 TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *resource);
 
 /* Destroys each resource and frees all. Whoever waits (which is possible where there were none) is not woken, and gives
  * up when its limit passes; otherwise no call may be under way or come later.
- * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: some are out; TPOOL_BROKEN: of the parent process;
- * frees nothing. */
+ * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: some are out. */
 TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources);
 
 /* --------------------------------------------------------------------------------------------------------------------
