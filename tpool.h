@@ -1751,6 +1751,15 @@ static void tpool__thread_join(tpool__thread_handle *handle) {
     tpool__cancel_back(cancel);
 #endif
 }
+/* In a thread's exit hook, while which runs Windows lets no other thread end. */
+static void tpool__thread_join_in_hook(tpool__thread_handle *handle) {
+#if defined(TPOOL_THREADS_WIN32)
+    if (handle->valid) CloseHandle(handle->win32);
+    handle->valid = false;
+#else
+    tpool__thread_join(handle);
+#endif
+}
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>scheduling  Workers are scheduled as the pool's creator is
@@ -5641,8 +5650,8 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
 
 /* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. That is the next
  * that ends, so that a pool that shrinks keeps but one thread's stack; or who waits for the end of a pool that is shut
- * down, since each join may be a sleep. Nor does the thread's exit hook (in_hook) join: while one runs, the system may
- * let no other thread end. */
+ * down, since each join may be a sleep. One that ends in its exit hook (in_hook) is joined by the next with its index,
+ * when that ends and not when it begins: a destructor of the program's thread-local variables may wait for tasks. */
 static void tpool__setup_left(void *of) {
     (void)of;
     tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
@@ -5666,10 +5675,12 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool__keeper_leaves(self, &worker->parker, !in_hook && !(tpool__attention(pool) & TPOOL__SHUT));
     tpool__thread_handle before = { 0 };
     tpool__lock(&pool->lock);
+    tpool__thread_handle left = worker->left; /* of one that ended here earlier */
     bool shut = (tpool__attention(pool) & TPOOL__SHUT) != 0;
     if (in_hook || (shut && tpool__load_relaxed(&pool->draining))) { /* relaxed: a hint, either will do */
         worker->left = worker->handle;
     } else {
+        worker->left.valid = false;
         before = pool->last_ended;
         pool->last_ended = worker->handle;
     }
@@ -5681,6 +5692,8 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool__unlock(&pool->lock);
     if (last || !shut) tpool__poke_if_draining(pool, true); /* whoever frees the pool joins this thread first */
     tpool__thread_join(&before); /* it has long left its tasks, so this is short */
+    if (in_hook) tpool__thread_join_in_hook(&left);
+    else tpool__thread_join(&left);
     if (heir) (void)tpool_shutdown(heir, heir_flags);
 }
 
@@ -5756,7 +5769,6 @@ static void tpool__worker_main(void *argument) {
     tpool__thread *self = tpool__self();
     tpool__thread_begin(worker->pool->scheduling);
     tpool__thread_name(worker->pool->name, worker->index);
-    tpool__thread_join(&worker->left); /* if one has ended here, it has long left its tasks */
     self->worker = worker;
     self->serves = true;
     self->stack_top = tpool__stack_here();

@@ -632,6 +632,16 @@ static void destructors_of_thread_local_variables_may_call_in(void **state) {
     EVENTUALLY(atomic_load(&destructors) == 1);
     check_and_destroy(pool);
 }
+/* The worker that runs the destructor's task takes the place of the one that the destructor is called in. */
+static void a_destructor_may_wait_for_a_task_of_a_pool_of_one_worker(void **state) {
+    (void)state;
+    int before = atomic_load(&destructors);
+    tpool *pool = warm_pool(1);
+    for (int i = 0; i < 4; i++)
+        assert_status(TPOOL_BROKEN, end_of(submitted(pool, end_with_a_destructor, pool)));
+    EVENTUALLY(atomic_load(&destructors) == before + 4);
+    check_and_destroy(pool);
+}
 
 int main(void) {
     if (pthread_key_create(&key, call_in) != 0) return 1;
@@ -661,6 +671,7 @@ int main(void) {
         cmocka_unit_test(a_submit_whose_thread_ends_leaves_nothing),
         cmocka_unit_test(a_blocked_submit_whose_thread_ends_holds_nothing_up),
         cmocka_unit_test(destructors_of_thread_local_variables_may_call_in),
+        cmocka_unit_test(a_destructor_may_wait_for_a_task_of_a_pool_of_one_worker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
