@@ -10512,6 +10512,8 @@ typedef struct tpool__life {
 /* The program's view of the server and of one worker. */
 struct tpool__server {
     int control, keeper;        /* sockets */
+    int far[3];                 /* the keeper's own, while it is being started: the ends of these, and `program` */
+    const tpool__thread *starter; /* which starts it, and whose child keeps them */
     pid_t pid, keeper_pid;
     tpool__life *life;
 };
@@ -11679,7 +11681,7 @@ static tpool__server *tpool__server_new(void) {
     tpool__server *server = (tpool__server *)TPOOL_MALLOC(sizeof *server);
     if (!server) return NULL;
     memset(server, 0, sizeof *server);
-    server->control = server->keeper = -1;
+    server->control = server->keeper = server->far[0] = server->far[1] = server->far[2] = -1;
     void *life = mmap(NULL, sizeof(tpool__life), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     server->life = life == MAP_FAILED ? NULL : (tpool__life *)life;
     if (server->life) return server;
@@ -11749,14 +11751,18 @@ static tpool_status tpool__server_start(tpool *pool) {
     if (!server) return TPOOL_NO_MEMORY;
     tpool__descriptors_lock();
     bool made = tpool__socket_pair(control) && tpool__socket_pair(keeper);
-    server->control = control[0];
-    server->keeper = keeper[0];
-    pool->server = server;
-    tpool__descriptors_unlock();
 #if defined(SYS_pidfd_open) && TPOOL__SINCE_ANDROID(31)
     /* ends with the program, whoever else may hold `control` */
     if (made) program = tpool__move_up((int)syscall(SYS_pidfd_open, getpid(), 0u));
 #endif
+    server->control = control[0];
+    server->keeper = keeper[0];
+    server->far[0] = control[1];
+    server->far[1] = keeper[1];
+    server->far[2] = program;
+    server->starter = tpool__self();
+    pool->server = server;
+    tpool__descriptors_unlock();
     size_t stack = tpool__stack_wanted(config->stack_size);
     sigset_t all, before;
     sigfillset(&all);
@@ -11781,9 +11787,9 @@ static tpool_status tpool__server_start(tpool *pool) {
         while (first > 0 && waitpid(first, NULL, 0) < 0 && errno == EINTR) { }
     } while (first > 0 && tpool__load_relaxed(&server->life->stream_lost));
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    tpool__close(&control[1]);
-    tpool__close(&keeper[1]);
-    tpool__close(&program);
+    tpool__descriptors_lock();
+    for (int i = 0; i < 3; i++) tpool__close(&server->far[i]);
+    tpool__descriptors_unlock();
     if (first > 0 && tpool__read_all(server->keeper, &server->keeper_pid, sizeof server->keeper_pid) &&
         tpool__read_all(server->control, &server->pid, sizeof server->pid))
         return TPOOL_OK;
@@ -12164,10 +12170,12 @@ static void tpool__child_stop(tpool__worker *worker) {
     else (void)tpool__child_collect(child, TPOOL__KILLED_ALL);
 }
 
-/* In a child of fork: what leads to the parent's workers is closed, so that they see the parent's end. */
+/* In a child of fork: what leads to the parent's workers is closed, so that they see the parent's end, and what is a
+ * keeper's, so that the parent sees the keeper's. The child that is to become that keeper has them by its birth. */
 static void tpool__close_parents(tpool *pools) {
     for (tpool *pool = pools; pool; pool = pool->next) {
         if (!pool->server) continue;
+        for (int i = 0; i < 3 && pool->server->starter != tpool__self(); i++) tpool__close(&pool->server->far[i]);
         tpool__close(&pool->server->control);
         tpool__close(&pool->server->keeper);
         for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {

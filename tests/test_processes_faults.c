@@ -308,6 +308,23 @@ static tpool *create_limited(void) {
                                                                  .initializer = limit_what_comes }));
     return pool;
 }
+/* Less than it has by then: not one address more. */
+static bool limit_to_what_there_is(void *context) {
+    (void)context;
+    return setrlimit(RLIMIT_AS, &(struct rlimit){ 1 << 20, 1 << 20 }) == 0;
+}
+static void count_end(void *context) { (void)context; atomic_fetch_add(&all->count, 1); }
+static void a_worker_without_addresses_is_ended_like_any_other(void **state) {
+    (void)state;
+    if (SLOW_TOOL) skip(); /* the sanitizers need more address space than that */
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1,
+                                                                 .initializer = limit_to_what_there_is,
+                                                                 .finalizer = count_end }));
+    assert_true(value_of(pool, getpid_task) > 1);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&all->count));
+}
 static void what_a_worker_has_no_room_for_fails_and_nothing_else(void **state) {
     (void)state;
 #ifndef __linux__
@@ -749,6 +766,7 @@ int main(void) {
         T(a_task_is_killed), T(a_task_stops_itself), T(a_task_never_returns), T(a_task_closes_all_descriptors),
         T(a_task_ends_its_thread), T(a_task_dies_while_sending_its_result), T(a_task_eats_its_memory_limit),
         cmocka_unit_test_setup(what_a_worker_has_no_room_for_fails_and_nothing_else, set_up),
+        T(a_worker_without_addresses_is_ended_like_any_other),
         T(large_arguments_take_the_same_place_again), T(out_of_memory_a_worker_is_killed_first),
         T(a_worker_is_killed_from_outside), T(the_server_is_killed), T(a_task_kills_its_server),
         T(the_program_is_killed), T(the_program_and_the_server_are_killed),

@@ -24,11 +24,31 @@ static pid_t refused_fork(void);
 #define LIMIT TPOOL_SEC(60)
 
 typedef struct common {
-    _Atomic(int) refused, die_at, deaths, begun, left, arrived, open, program, spoiling, slow_ms;
+    _Atomic(int) refused, die_at, deaths, begun, left, arrived, open, program, spoiling, slow_ms, beside;
 } common;
 static common *all;
 
+static int descriptors_open(void) {
+    int count = 0;
+    for (int fd = 0; fd < 1000; fd++) count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+/* A process that the program forks for itself, in another thread, while the pool's is about to be forked. */
+static void *fork_beside(void *unused) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        atomic_store(&all->left, descriptors_open());
+        _exit(0);
+    }
+    assert_int_equal(pid, waitpid(pid, NULL, 0));
+    return unused;
+}
 static pid_t refused_fork(void) {
+    pthread_t thread;
+    if (atomic_exchange(&all->beside, 0) > 0) {
+        assert_int_equal(0, pthread_create(&thread, NULL, fork_beside, NULL));
+        assert_int_equal(0, pthread_join(thread, NULL));
+    }
     if (atomic_load(&all->refused) > 0) {
         atomic_fetch_sub(&all->refused, 1);
         errno = EAGAIN;
@@ -76,6 +96,17 @@ static tpool *create(int workers) {
 static void *getpid_task(void *arg) { (void)arg; atomic_fetch_add(&all->begun, 1); return (void *)(intptr_t)getpid(); }
 static void *aborts(void *arg) { (void)arg; abort(); }
 
+/* Else it would hold them for as long as it lives, and destroy would wait for their end. */
+static void a_process_forked_beside_create_keeps_none_of_its_descriptors(void **state) {
+    (void)state;
+    int before = descriptors_open();
+    atomic_store(&all->beside, 1);
+    tpool *pool = create(1);
+    assert_int_equal(0, atomic_load(&all->beside));
+    assert_int_equal(before, atomic_load(&all->left));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(before, descriptors_open());
+}
 static void fork_refused_at_create(void **state) {
     (void)state;
     tpool *pool = (tpool *)&state;
@@ -827,6 +858,7 @@ int main(void) {
     all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
+        T(a_process_forked_beside_create_keeps_none_of_its_descriptors),
         T(fork_refused_at_create), T(fork_refused_to_a_spare_is_no_harm),
         T(work_waits_for_the_worker_that_runs_if_a_second_is_refused),
         T(a_replacement_refused_for_a_moment_is_tried_again), T(a_replacement_refused_for_good_strands_nobody),
