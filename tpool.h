@@ -8209,22 +8209,34 @@ TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions) {
     return remaining;
 }
 
-TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
-    if (!completions || tpool__completions_are_foreign(completions)) return;
-    for (size_t i = 0; i < completions->bucket_count; i++) {
-        while (completions->buckets[i]) {
-            tpool__item *item = completions->buckets[i];
-            completions->buckets[i] = item->chained;
-            tpool__watch_remove(item->future, &item->watch);
-            tpool_future *future = item->future;
-            tpool__item_free(item);
-            tpool_future_release(future);
+/* A result_free may end the thread: the rest goes then. */
+static void tpool__completions_free(void *of) {
+    tpool_completions *completions = (tpool_completions *)of;
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__completions_free, completions);
+    while (completions->bucket_count > 0) {
+        tpool__item *item = completions->buckets[completions->bucket_count - 1];
+        if (!item) {
+            completions->bucket_count--;
+            continue;
         }
+        completions->buckets[completions->bucket_count - 1] = item->chained;
+        tpool__watch_remove(item->future, &item->watch);
+        tpool_future *future = item->future;
+        tpool__item_free(item);
+        tpool_future_release(future);
     }
-    tpool_future_release(completions->yielded);
+    tpool_future *yielded = completions->yielded;
+    completions->yielded = NULL;
+    tpool_future_release(yielded);
+    if (!tpool__context_pop(self, call)) return;
     if (completions->buckets) TPOOL_FREE(completions->buckets);
     if (completions->expiries.heap) TPOOL_FREE(completions->expiries.heap);
     TPOOL_FREE(completions);
+}
+
+TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
+    if (completions && !tpool__completions_are_foreign(completions)) tpool__completions_free(completions);
 }
 
 /* ====================================================================================================================

@@ -363,6 +363,26 @@ static void a_result_free_may_end_its_thread(void **state) {
     EVENTUALLY(atomic_load(&freed) == 2);
     check_and_destroy(pool);
 }
+static void *destroy_completions(void *completions) {
+    tpool_completions_destroy(completions);
+    return NULL;
+}
+static void completions_let_go_of_all_though_the_thread_ends(void **state) {
+    (void)state;
+    atomic_int freed = 0;
+    tpool *pool = new_pool(1);
+    tpool_completions *completions = NULL;
+    assert_status(TPOOL_OK, tpool_as_completed(NULL, 0, &completions));
+    for (int i = 0; i < 100; i++) {
+        tpool_future *future = submitted(pool, return_what_ends, &freed);
+        assert_status(TPOOL_OK, tpool_completions_add(completions, future));
+        tpool_future_release(future);
+    }
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    in_own_thread(destroy_completions, completions);
+    assert_int_equal(100, atomic_load(&freed));
+    check_and_destroy(pool);
+}
 
 static void *shut_down(void *pool) {
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
@@ -661,6 +681,7 @@ int main(void) {
         cmocka_unit_test(what_a_callback_has_ended_before_its_thread_is_told_of),
         cmocka_unit_test(on_failure_may_end_its_thread),
         cmocka_unit_test(a_result_free_may_end_its_thread),
+        cmocka_unit_test(completions_let_go_of_all_though_the_thread_ends),
         cmocka_unit_test(a_shutdown_cancels_all_though_its_thread_ends),
         cmocka_unit_test(a_shutdown_that_stops_tells_what_runs_though_its_thread_ends),
         cmocka_unit_test(an_initializer_that_ends_its_thread_has_failed),
