@@ -2009,7 +2009,7 @@ static bool tpool__exit_hook_create(void) {
     tpool__exit_key = FlsAlloc(tpool__thread_ended_win32);
     return tpool__exit_key != FLS_OUT_OF_INDEXES;
 }
-static void tpool__exit_hook_delete(void) {
+TPOOL__UNUSED static void tpool__exit_hook_delete(void) {
     tpool__store_relaxed(&tpool__exit_hook_gone, 1);
     FlsFree(tpool__exit_key);
 }
@@ -2019,12 +2019,12 @@ static tss_t tpool__exit_key;
 static bool tpool__exit_hook_create(void) {
     return tss_create(&tpool__exit_key, tpool__thread_ended) == thrd_success;
 }
-static void tpool__exit_hook_delete(void) { tss_delete(tpool__exit_key); }
+TPOOL__UNUSED static void tpool__exit_hook_delete(void) { tss_delete(tpool__exit_key); }
 static bool tpool__exit_hook_arm(void *value) { return tss_set(tpool__exit_key, value) == thrd_success; }
 #else
 static pthread_key_t tpool__exit_key;
 static bool tpool__exit_hook_create(void) { return pthread_key_create(&tpool__exit_key, tpool__thread_ended) == 0; }
-static void tpool__exit_hook_delete(void) { pthread_key_delete(tpool__exit_key); }
+TPOOL__UNUSED static void tpool__exit_hook_delete(void) { pthread_key_delete(tpool__exit_key); }
 static bool tpool__exit_hook_arm(void *value) { return pthread_setspecific(tpool__exit_key, value) == 0; }
 #endif
 
@@ -3696,7 +3696,7 @@ static inline unsigned tpool__entry_read(const uintptr_t *words, tpool__entry *e
     entry->block = tpool__block_of_word(words[0]);
     if (entry->block) return 1;
     unsigned announced = (unsigned)(words[0] & 1);
-    entry->stamp = words[0] & 2 ? words[0] : 0;
+    entry->stamp = (words[0] & 3) == 3 ? words[0] : 0; /* a function may end in binary 10 */
     entry->fn = (tpool_fn)words[announced];
     entry->arg = (void *)words[announced + 1];
     return announced + 2;
@@ -10336,7 +10336,7 @@ static bool tpool__process_ready(void) {
  *  library takes back the fork handlers by itself. A thread that is in its hook is waited for; of its way out of that
  *  nobody learns, so it gets a moment. (P16)
  * ----------------------------------------------------------------------------------------------------------------- */
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
 static void tpool__unload_shared(void) {
     tpool__end_shared();
     for (int which = 0; which < 2; which++) {

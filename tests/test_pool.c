@@ -1142,7 +1142,8 @@ static void statistics_add_up_at_rest_over_mixed_outcomes(void **state) {
     for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, tpool_submit(pool, raise_one, NULL, NULL));
     tpool_future *cancelled[2];
     for (int i = 0; i < 2; i++) cancelled[i] = submitted(pool, nothing, NULL);
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &(tpool_task){ .fn = nothing, .expires_ns = 1 }, NULL));
+    int64_t expired_at = tpool_now() + TPOOL_SEC(1); /* not before the queue is found full, which would end it */
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &(tpool_task){ .fn = nothing, .expires_ns = TPOOL_SEC(1) }, NULL));
     assert_status(TPOOL_OK, tpool_submit(pool, end_thread, NULL, NULL));
     for (int i = 0; i < 2; i++) assert_status(TPOOL_FULL, tpool_submit(pool, nothing, NULL, NULL));
 
@@ -1160,6 +1161,7 @@ static void statistics_add_up_at_rest_over_mixed_outcomes(void **state) {
     assert_int_equal(7, stats.queued);
     assert_int_equal(2, stats.cancelled);
 
+    while (tpool_now() <= expired_at) sleep_ms(10);
     gate_open(&hold);
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     stats = stats_of(pool);
