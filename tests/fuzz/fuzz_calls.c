@@ -748,7 +748,7 @@ static void pause_pool(int pool) {
     tpool_status status;
     bool exact = thread_count == 1 && !p->fails_to_start && !atomic_load(&p->shut_asked) && !p->quiet;
     for (int again = 0; exact && again < 3; again++)
-        for (int i = 0; i < pool_count; i++)
+        for (int i = 0; i < pool_count && i < POOLS; i++)
             if (!pools[i].quiet && tpool_drain(pools[i].handle, TPOOL_SEC(20)) != TPOOL_OK) exact = false;
     if (thread_count == 1 && !exact) return; /* it would wait for itself */
     bool shut = atomic_load(&p->shut);
