@@ -141,6 +141,10 @@
  *
  *  Time. Relative limits in nanoseconds, int64_t, on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
  *
+ *  Expiry. That a task has expired is noticed when its turn comes, by any call that looks at its future, by a wait for
+ *  it and an iterator at the moment it passes, by a full queue (before its policy, and by who is blocked there at that
+ *  moment), and by an idle worker of a paused pool. Who notices it ends it: its arg_free and callbacks run there.
+ *
  *  Errors. A task fails by tpool_raise (and returning). Waiters get TPOOL_FAILED and read code and message from
  *  tpool_future_error. A failure that nobody can ask for goes to config.on_failure.
  *
@@ -2313,6 +2317,13 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      within the latch and takes tpool__enqueue_first. In neither case is the task left alone. So the gate and `live`
  *      need no order of their own, and a submit no fence: the latch that it takes anyway has paid for it.
  *
+ *  WHY NO EXPIRY IS MISSED where it is waited for. A task comes into `expiring` before it is placed, under the latch
+ *  under which it is. Of the submitters in the line for room the first sleeps only until the earliest expiry; it looks
+ *  under the inject latch, under which tasks are placed, and under which whoever comes to the head of the line is
+ *  woken. Of a paused pool's sleepers one (`watchman`, under pool->lock) does; each looks under that lock before it
+ *  sleeps, after it came into the list of sleepers, and whoever pauses, or places a task that may expire there, then
+ *  takes that lock and wakes one: either it comes first and the sleeper sees the task, or it finds the sleeper.
+ *
  *  WHY DESTROY FREES NOTHING TOO EARLY A pool's end waits for: as many tasks ended as submitted; no busy worker; empty
  *  lanes, tombstones counted; no stray; no visitor; the threads joined. Whoever ends a task outside the queue has
  *  claimed it first, so its tombstone is in a lane, or its popper has found it unsettled and counted a stray, until
@@ -2418,6 +2429,7 @@ struct tpool__extra {
     size_t arg_size;
     int priority;
     int64_t expires_at;         /* 0: never */
+    size_t expiring_place;      /* one more than where among its pool's expiries; 0: it has left them */
     int64_t run_limit_ns;
     int64_t started_at;         /* set where run_limit_ns is */
     int64_t timeout_at;         /* 0: never; then the process that runs it is killed: tpool_run_with_timeout */
@@ -2712,6 +2724,20 @@ struct tpool__worker {
 #define TPOOL__CANCELLED 64u            /* shut down with TPOOL_CANCEL_PENDING */
 #define TPOOL__STOPS_SHIFT 8            /* above: how often TPOOL_STOP_RUNNING was asked */
 
+/* Times at which futures expire, of a pool's queue, a wait, or an iterator: a heap, the earliest first, so that no other
+ * is looked at before. What leaves from the middle is told where in it it is: a pool's tasks leave with their entries,
+ * an iterator's items when they are yielded. Of a wait's futures those that are not pending any more leave when they
+ * come first. */
+typedef struct tpool__expiry {
+    int64_t at;
+    void *of;                   /* a pool's or a wait's future, or an iterator's item */
+} tpool__expiry;
+typedef struct tpool__expiries {
+    tpool__expiry *heap;
+    size_t count, size;
+    void (*placed)(void *of, size_t place); /* NULL: nobody wants to know */
+} tpool__expiries;
+
 enum { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__REJECTED_COUNT, TPOOL__DROPPED_COUNT,
        TPOOL__SPARED_COUNT, TPOOL__POOL_COUNTS };
 
@@ -2747,7 +2773,6 @@ struct tpool {
     uint32_t *places;           /* where in the heap they are, by their order (>>heap) */
     size_t heap_count, heap_size;
     uint64_t heap_first, heap_order; /* no older one waits; the next one's */
-    int64_t next_expiry;        /* of a bounded pool: no task in the queue expires before; 0: none does */
     size_t strays;              /* tasks that end outside a worker and are in no lane: cancels, expiries, caller-runs */
     size_t visitors;            /* threads in a call that may outlast the last task: drains, blocked submitters */
     tpool__waiter *room, **room_end;
@@ -2761,6 +2786,8 @@ struct tpool {
     uintptr_t starting;         /* active ones in their initializer, who will look for work when they leave it */
     uintptr_t ending;           /* ended ones still in their finalizer */
     tpool__worker *sleepers;    /* last to sleep first */
+    tpool__worker *watchman;    /* the one of them that sleeps only until a task expires which it may not start ... */
+    int64_t watches_until;      /* ... which is so soon */
     tpool__waiter *blocked_waiters;
     int64_t idle_since;         /* when a worker last went to sleep; of a managed pool */
     tpool__thread_handle last_ended; /* joined by the next that ends, or by the shutdown */
@@ -2768,6 +2795,9 @@ struct tpool {
     tpool__worker **unused;     /* those of them that have ended: a heap, the lowest index first */
     size_t unused_count, unused_size;
     tpool__worker *leftovers;   /* those of the unused that are still listed */
+
+    alignas(TPOOL__CACHE_LINE) tpool__latch_word expiring_lock; /* guards: */
+    tpool__expiries expiring;   /* of the tasks in the queue */
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
     tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker */
@@ -3657,6 +3687,115 @@ static inline bool tpool__has_more_pieces(const tpool__thread *self, const tpool
     return status == TPOOL_TIMEOUT && (pieces->until != pieces->deadline || (self->listed && !pieces->stuck));
 }
 
+/* Whoever moves a block's phase from PENDING owns the task. Relaxed: what the claimer reads of the block reached it
+ * with its entry through the lane's latch (P1), or with the handle by whatever way the program passed it on. */
+static inline bool tpool__claim(tpool_future *block, uintptr_t addend) {
+    uintptr_t state = tpool__load_relaxed(&block->state);
+    while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
+        if (tpool__cas_relaxed(&block->state, &state, state + addend)) return true;
+    return false;
+}
+static inline bool tpool__is_claimed(tpool_future *block) {
+    /* relaxed: only a claim by somebody else matters, and nothing of theirs is read */
+    return (tpool__load_relaxed(&block->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>expiries  What expires, the earliest first. Those of a pool's queue are under `expiring_lock`, which is taken last:
+ *  a task comes into them as it is placed, and leaves them with its entry, under which it cannot go. One that is
+ *  claimed otherwise may stay with its tombstone. No task without an expiry comes here.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static void tpool__expiry_put(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
+    expiries->heap[i] = expiry;
+    if (expiries->placed) expiries->placed(expiry.of, i);
+}
+static void tpool__expiry_up(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
+    for (; i > 0 && expiry.at < expiries->heap[(i - 1) / 2].at; i = (i - 1) / 2)
+        tpool__expiry_put(expiries, i, expiries->heap[(i - 1) / 2]);
+    tpool__expiry_put(expiries, i, expiry);
+}
+static void tpool__expiry_down(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
+    for (size_t child; (child = 2 * i + 1) < expiries->count; i = child) {
+        if (child + 1 < expiries->count && expiries->heap[child + 1].at < expiries->heap[child].at) child++;
+        if (expiries->heap[child].at >= expiry.at) break;
+        tpool__expiry_put(expiries, i, expiries->heap[child]);
+    }
+    tpool__expiry_put(expiries, i, expiry);
+}
+static void *tpool__expiry_remove(tpool__expiries *expiries, size_t i) {
+    void *removed = expiries->heap[i].of;
+    tpool__expiry last = expiries->heap[--expiries->count];
+    if (i == expiries->count) return removed;
+    if (i > 0 && last.at < expiries->heap[(i - 1) / 2].at) tpool__expiry_up(expiries, i, last);
+    else tpool__expiry_down(expiries, i, last);
+    return removed;
+}
+/* Makes sure that one more fits. False: no memory. */
+static bool tpool__expiries_reserve(tpool__expiries *expiries) {
+    if (expiries->count < expiries->size) return true;
+    size_t size = expiries->size ? 2 * expiries->size : 16;
+    tpool__expiry *heap = size <= SIZE_MAX / sizeof *heap ? (tpool__expiry *)TPOOL_MALLOC(size * sizeof *heap) : NULL;
+    if (!heap) return false;
+    if (expiries->heap) {
+        memcpy(heap, expiries->heap, expiries->count * sizeof *heap);
+        TPOOL_FREE(expiries->heap);
+    }
+    expiries->heap = heap;
+    expiries->size = size;
+    return true;
+}
+static inline int64_t tpool__expires_at(const tpool_future *future) {
+    return future->extra ? future->extra->expires_at : 0;
+}
+/* relaxed: a hint */
+static bool tpool__is_pending(tpool_future *future) {
+    return (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
+}
+
+static void tpool__task_placed(void *task, size_t place) { ((tpool_future *)task)->extra->expiring_place = place + 1; }
+/* Before the task is placed. False: no memory. */
+static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *block) {
+    tpool__expiry expiry = { block->extra->expires_at, block };
+    tpool__latch(&pool->expiring_lock);
+    pool->expiring.placed = tpool__task_placed;
+    bool entered = tpool__expiries_reserve(&pool->expiring);
+    if (entered) tpool__expiry_up(&pool->expiring, pool->expiring.count++, expiry);
+    tpool__unlatch(&pool->expiring_lock);
+    return entered;
+}
+/* Its entry leaves the queue. */
+static TPOOL__NOINLINE void tpool__expiring_leave(tpool *pool, tpool_future *block) {
+    tpool__latch(&pool->expiring_lock);
+    size_t place = block->extra->expiring_place;
+    if (place) (void)tpool__expiry_remove(&pool->expiring, place - 1);
+    block->extra->expiring_place = 0;
+    tpool__unlatch(&pool->expiring_lock);
+}
+/* When the next task in the queue expires, TPOOL_FOREVER: none does. */
+static int64_t tpool__expires_next(tpool *pool) {
+    tpool__expiries *expiring = &pool->expiring;
+    tpool__latch(&pool->expiring_lock);
+    while (expiring->count > 0 && !tpool__is_pending((tpool_future *)expiring->heap[0].of))
+        ((tpool_future *)tpool__expiry_remove(expiring, 0))->extra->expiring_place = 0;
+    int64_t at = expiring->count > 0 ? expiring->heap[0].at : TPOOL_FOREVER;
+    tpool__unlatch(&pool->expiring_lock);
+    return at;
+}
+/* Claims one that has expired, with a reference: its entry stays, a tombstone. */
+static tpool_future *tpool__claim_expired(tpool *pool) {
+    tpool__expiries *expiring = &pool->expiring;
+    tpool_future *expired = NULL;
+    tpool__latch(&pool->expiring_lock);
+    int64_t now = expiring->count > 0 ? tpool__clock() : 0;
+    while (!expired && expiring->count > 0 && expiring->heap[0].at <= now) {
+        tpool_future *first = (tpool_future *)tpool__expiry_remove(expiring, 0);
+        first->extra->expiring_place = 0;
+        if (tpool__claim(first, TPOOL__PHASE_LAPSING + TPOOL__REFERENCE)) expired = first;
+    }
+    tpool__unlatch(&pool->expiring_lock);
+    return expired;
+}
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  Lanes. The lane's latch is held by the caller throughout.
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -3799,6 +3938,7 @@ static unsigned tpool__run_fill(tpool__lane *lane, tpool__lane *from, size_t mos
  * the caller to dispose of without locks, and to come to tpool__run_unless_held later. */
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *block, tpool_future **unreferenced) {
     lane->dead--;
+    if (!TPOOL__LIKELY(!tpool__expires_at(block))) tpool__expiring_leave(pool, block);
     /* relaxed: SETTLED and POPPED are set under the inject latch only, or before the block is shared */
     if (!(tpool__load_relaxed(&block->state) & TPOOL__SETTLED)) {
         if (lane != &pool->inject) tpool__latch(&pool->inject.lock);
@@ -3818,19 +3958,6 @@ static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
         chain = next;
     }
 }
-/* Whoever moves a block's phase from PENDING owns the task. Relaxed: what the claimer reads of the block reached it
- * with its entry through the lane's latch (P1), or with the handle by whatever way the program passed it on. */
-static inline bool tpool__claim(tpool_future *block, uintptr_t addend) {
-    uintptr_t state = tpool__load_relaxed(&block->state);
-    while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
-        if (tpool__cas_relaxed(&block->state, &state, state + addend)) return true;
-    return false;
-}
-static inline bool tpool__is_claimed(tpool_future *block) {
-    /* relaxed: only a claim by somebody else matters, and nothing of theirs is read */
-    return (tpool__load_relaxed(&block->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
-}
-
 /* Tasks claimed elsewhere, ever. A tombstone may lie in another lane than the one whose lock its claimer held. */
 static uintptr_t tpool__claims(tpool *pool) {
     uintptr_t sum = tpool__load_relaxed(&pool->inject.claims); /* relaxed: a hint for when to sweep */
@@ -4412,6 +4539,19 @@ static inline void tpool__notify(tpool *pool) {
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM) tpool__wake_one(pool);
 }
 
+/* A task may have come that expires before the sleeping workers of a paused pool look. Which of them sleeps until then
+ * is settled under pool->lock (tpool__watch_expiries), under which each looks at the expiries before it sleeps: either
+ * it sees this one, or it is in the list of sleepers by now. */
+static TPOOL__NOINLINE void tpool__notify_watchman(tpool *pool) {
+    if (!(tpool__attention(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
+    tpool__worker *poked = NULL;
+    tpool__lock(&pool->lock);
+    if (!pool->watchman || tpool__expires_next(pool) < pool->watches_until)
+        poked = pool->watchman ? pool->watchman : pool->sleepers;
+    if (poked) tpool__unpark(&poked->parker);
+    tpool__unlock(&pool->lock);
+}
+
 /* Of a pool that closes: the caller is one of those that it waits for. */
 static bool tpool__is_insider(tpool *pool) {
     return pool->manager ? tpool__any_context(tpool__self()->context, tpool__is_in_manager, pool->manager)
@@ -4432,23 +4572,23 @@ static inline size_t tpool__waiting(tpool *pool) {
     return (size_t)((intptr_t)(tpool__lane_count(&pool->inject) + pool->heap_count) - pool->inject.dead);
 }
 
-/* Under the inject latch. */
-static void tpool__note_expiry(tpool *pool, const tpool_future *block) {
-    int64_t at = block->extra->expires_at;
-    if (at && (!pool->next_expiry || at < pool->next_expiry)) pool->next_expiry = at;
+static inline bool tpool__entry_expires(const tpool__entry *entry) {
+    return entry->block && tpool__expires_at(entry->block);
 }
 /* Puts a task where it belongs, without asking whether it may go there. Under the lane's latch. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
     int priority = entry->block && entry->block->extra ? entry->block->extra->priority : 0;
+    bool expires = tpool__entry_expires(entry);
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
         if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
+        if (!TPOOL__LIKELY(!expires) && !tpool__expiring_enter(pool, entry->block)) return TPOOL_NO_MEMORY;
         tpool__lane_push(lane, entry);
     } else {
         if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
+        if (expires && !tpool__expiring_enter(pool, entry->block)) return TPOOL_NO_MEMORY;
         tpool__heap_push(pool, entry->block, priority);
     }
-    if (!TPOOL__LIKELY(!entry->block || !entry->block->extra) && pool->capacity) tpool__note_expiry(pool, entry->block);
     lane->submitted++;
     return TPOOL_OK;
 }
@@ -4469,6 +4609,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     tpool__lane *lane = &pool->inject;
     bool ranked = entry->block && entry->block->extra && entry->block->extra->priority;
     if (worker && worker->pool == pool && !ranked) lane = tpool__lane_of(worker);
+    bool expires = tpool__entry_expires(entry);
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
 
@@ -4499,6 +4640,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     tpool__unlatch(&lane->lock);
 
     if (status == TPOOL_OK) tpool__notify(pool);
+    if (!TPOOL__LIKELY(!expires)) tpool__notify_watchman(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) {
         tpool__dispose_chain(unreferenced);
         tpool__run_unless_held(tpool__self());
@@ -4523,11 +4665,16 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
     return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
 }
 
+/* Another submitter has come to the head of the line: it is the one that wakes when a task in the queue expires. */
+static void tpool__room_moved_up(tpool *pool) {
+    if (pool->room && tpool__expires_next(pool) != TPOOL_FOREVER) tpool__unpark(&pool->room->parker);
+}
 /* Room was made in a bounded queue: the tasks of the submitters who came first get it, put there by whoever made it, so
  * that they keep their order. Where no worker lives, the first of them is told instead, who starts one before (and
  * passes the room on if the system refuses). Under the inject latch. */
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
     if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* they are about to leave */
+    const tpool__waiter *first = pool->room;
     while (pool->room && tpool__waiting(pool) < pool->capacity) {
         tpool__waiter *waiter = pool->room;
         if (tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
@@ -4540,12 +4687,14 @@ static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
         waiter->granted = true;
         tpool__unpark(&waiter->parker);
     }
+    if (pool->room != first) tpool__room_moved_up(pool);
 }
 static void tpool__room_leave(tpool *pool, tpool__waiter *waiter) {
     for (tpool__waiter **at = &pool->room; *at; at = &(*at)->next_in_line) {
         if (*at != waiter) continue;
         *at = waiter->next_in_line;
         if (!*at) pool->room_end = at;
+        if (at == &pool->room) tpool__room_moved_up(pool);
         return;
     }
 }
@@ -4577,13 +4726,30 @@ static void tpool__visitor_leaves(tpool *pool) {
     tpool__unpark_end(asleep);
 }
 
+static void tpool__inject_lost_one(tpool *pool);
+static void tpool__count_unstarted(tpool *pool, tpool__reason reason);
+static tpool__outcome *tpool__error_fixed(tpool_future *block, tpool__reason reason);
+/* Claims what has expired in the queue, which makes room, and lists its end: nothing of the program's runs here. True:
+ * there was something, and the caller comes to tpool__run_unless_held. */
+static bool tpool__lapse_waiting(tpool__thread *self, tpool *pool) {
+    bool any = false;
+    for (tpool_future *expired; (expired = tpool__claim_expired(pool)) != NULL; any = true) {
+        tpool__inject_lost_one(pool);
+        tpool__count_unstarted(pool, TPOOL__HAS_EXPIRED);
+        tpool__outcome *error = tpool__error_fixed(expired, TPOOL__HAS_EXPIRED);
+        tpool__store_release(&expired->outcome, tpool__outcome_word(error)); /* P9 */
+        tpool__list(self, (uintptr_t)expired);
+    }
+    return any;
+}
+
 /* Waits for a place in a full queue until then, or for a reason to give up. */
 static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, int64_t until) {
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     tpool_status status = TPOOL_OK, worker_status = TPOOL_OK;
     tpool_future *unreferenced = NULL;
-    bool began = false, over = false;
+    bool began = false, over = false, expires = tpool__entry_expires(entry);
     waiter.can_refuse = true;
     waiter.entry = entry;
 
@@ -4593,7 +4759,8 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
     tpool__unlatch(&pool->inject.lock);
     for (;;) {
         tpool__parker *asleep = NULL;
-        bool lacks_worker = false;
+        bool lacks_worker = false, lapsed = tpool__lapse_waiting(self, pool);
+        int64_t wake_at = until;
         tpool__latch(&pool->inject.lock);
         if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
             tpool__grant_room(pool, &unreferenced); /* it may have come since the caller looked */
@@ -4611,12 +4778,16 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
             }
         }
         over = waiter.granted || status != TPOOL_OK;
+        if (!over && pool->room == &waiter) {
+            int64_t expires_next = tpool__expires_next(pool);
+            if (expires_next < wake_at) wake_at = expires_next;
+        }
         tpool__unlatch(&pool->inject.lock);
         tpool__unpark_end(asleep);
-        if (unreferenced) { /* what that lists runs at once, but not while the waiter stands in line */
+        if (unreferenced || lapsed) { /* what that lists runs at once, but not while the waiter stands in line */
             tpool__dispose_chain(unreferenced);
             unreferenced = NULL;
-            if (self->listed) until = 0;
+            if (self->listed) until = wake_at = 0;
         }
         if (over) break;
         if (lacks_worker) {
@@ -4624,13 +4795,14 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
             continue;
         }
         if (!began) began = tpool__block_begin(self, &waiter);
-        tpool__park(&waiter.parker, until);
+        tpool__park(&waiter.parker, wake_at);
         if (began && tpool__block_refused(self, &waiter)) worker_status = TPOOL_NO_THREAD;
     }
     if (began) tpool__block_end(self, &waiter);
 
     if (waiter.granted) status = waiter.placed;
     if (status == TPOOL_OK) tpool__notify(pool);
+    if (status == TPOOL_OK && expires) tpool__notify_watchman(pool);
     return status;
 }
 /* By a visitor. */
@@ -4734,12 +4906,15 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
         (void)tpool__context_pop(self, call); /* nothing of the program's has run */
         return tpool__enqueue_first(pool, entry, TPOOL_FOREVER, TPOOL__AS_ASKED);
     }
+    bool expires = tpool__entry_expires(entry);
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
+    if (status == TPOOL_OK && expires && !tpool__expiring_enter(pool, entry->block)) status = TPOOL_NO_MEMORY;
     while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
         tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
         if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
         else tpool__tombstone_drop(pool, &pool->inject, oldest, &unreferenced);
     }
+    if (dropped && tpool__expires_at(dropped)) tpool__expiring_leave(pool, dropped);
     if (status == TPOOL_OK) {
         pool->strays += dropped != NULL;
         tpool__heap_push(pool, entry->block, entry->block->extra ? entry->block->extra->priority : 0);
@@ -4748,59 +4923,11 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
+    if (expires) tpool__notify_watchman(pool);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
     else if (unreferenced) tpool__run_unless_held(self);
     (void)tpool__context_pop(self, call); /* the caller does no more in a child */
     return status;
-}
-
-static void tpool__lane_lost_one(tpool__lane *lane);
-static void tpool__count_unstarted(tpool *pool, tpool__reason reason);
-static tpool__outcome *tpool__error_fixed(tpool_future *block, tpool__reason reason);
-/* Lists the end of a waiting task if its time has passed, else notes that. Under the inject latch. */
-static bool tpool__lapse_queued(tpool__thread *self, tpool *pool, tpool_future *block, int64_t now) {
-    if (!block || !block->extra || !block->extra->expires_at || tpool__is_claimed(block)) return false;
-    if (now < block->extra->expires_at) {
-        tpool__note_expiry(pool, block);
-        return false;
-    }
-    if (!tpool__claim(block, TPOOL__PHASE_LAPSING + TPOOL__REFERENCE)) return false;
-    tpool__lane_lost_one(&pool->inject);
-    tpool__count_unstarted(pool, TPOOL__HAS_EXPIRED);
-    tpool__store_release(&block->outcome, tpool__outcome_word(tpool__error_fixed(block, TPOOL__HAS_EXPIRED))); /* P9 */
-    tpool__list(self, (uintptr_t)block);
-    return true;
-}
-/* A full queue ends the tasks in it that have expired, and looks through it only once the next of them has. True: there
- * was one. */
-static bool tpool__lapse_full(tpool *pool) {
-    tpool__thread *self = tpool__self();
-    bool any = false;
-    tpool_future *unreferenced = NULL;
-    tpool__latch(&pool->inject.lock);
-    int64_t now = pool->next_expiry ? tpool__clock() : 0;
-    if (pool->next_expiry && now >= pool->next_expiry) {
-        const tpool__lane *lane = &pool->inject;
-        const tpool__segment *from = lane->head;
-        unsigned at = lane->head_position;
-        pool->next_expiry = 0;
-        any = tpool__lapse_queued(self, pool, tpool__block_of_word(lane->front), now);
-        for (size_t left = tpool__segments_count(lane) - (lane->front != 0); left > 0; left--) {
-            while (at == tpool__segment_end(lane, from)) {
-                from = from->next;
-                at = 0;
-            }
-            tpool__entry entry = { 0 };
-            at += tpool__entry_read(&from->words[at], &entry);
-            any |= tpool__lapse_queued(self, pool, entry.block, now);
-        }
-        for (size_t i = 0; i < pool->heap_count; i++) any |= tpool__lapse_queued(self, pool, pool->heap[i].block, now);
-        if (any) tpool__grant_room(pool, &unreferenced);
-    }
-    tpool__unlatch(&pool->inject.lock);
-    tpool__dispose_chain(unreferenced);
-    if (any) tpool__run_unless_held(self);
-    return any;
 }
 
 /* The caller is a visitor if it may block here. */
@@ -4808,8 +4935,11 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool over = false;
-    if (tpool__lapse_full(pool)) {
-        if (tpool__may_block_when_full(pool)) tpool__visitor_leaves(pool);
+    if (tpool__lapse_waiting(self, pool)) { /* before any policy */
+        tpool__context *call = NULL;
+        if (tpool__may_block_when_full(pool)) call = tpool__call_push(self, tpool__visitor_left, pool);
+        tpool__run_unless_held(self);
+        if (call && tpool__context_pop(self, call)) tpool__visitor_leaves(pool);
         return tpool__is_foreign(pool) ? TPOOL_BROKEN : tpool__enqueue(pool, entry, deadline, TPOOL__AS_ASKED);
     }
     switch (pool->config.on_full) {
@@ -5046,6 +5176,20 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
 static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
     tpool__link_remove(&pool->sleepers, worker);
     worker->asleep = false;
+    if (pool->watchman != worker) return;
+    pool->watchman = NULL;
+    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* the next */
+}
+/* In a paused pool one sleeper ends what expires. When it must be awake for that, TPOOL_FOREVER: it sleeps on. */
+static int64_t tpool__watch_expiries(tpool *pool, tpool__worker *worker) {
+    if (pool->watchman && pool->watchman != worker) return TPOOL_FOREVER;
+    bool paused = (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__SHUT)) == TPOOL__PAUSED;
+    /* relaxed: both are written under pool->lock; a worker too many ends, or another sleeps soon */
+    bool may = paused && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
+    int64_t at = may ? tpool__expires_next(pool) : TPOOL_FOREVER;
+    pool->watchman = at != TPOOL_FOREVER ? worker : NULL;
+    pool->watches_until = at;
+    return at;
 }
 /* Asleep becomes searching. */
 static void tpool__rouse(tpool *pool, tpool__worker *worker) {
@@ -5249,7 +5393,15 @@ static bool tpool__sleep(tpool__worker *worker) {
         look = false;
         bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->max_workers);
         bool ends = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
-        int64_t deadline = TPOOL_FOREVER;
+        int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__watch_expiries(pool, worker);
+        if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
+            tpool__unlock(&pool->lock); /* it is the watchman meanwhile, so that no other wakes for the same */
+            if (!tpool__lapse_waiting(tpool__self(), pool)) continue;
+            tpool__lock(&pool->lock);
+            if (worker->asleep) tpool__rouse(pool, worker);
+            tpool__unlock(&pool->lock);
+            return true; /* what it has listed runs at once */
+        }
         if (surplus || (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers)) {
             int64_t now = tpool__clock();
             if (!idle_since) idle_since = now;
@@ -5260,6 +5412,7 @@ static bool tpool__sleep(tpool__worker *worker) {
                                     ? idle_since + pool->config.idle_timeout_ns : TPOOL_FOREVER;
                 if (limit < deadline) deadline = limit;
             }
+            if (expires_at != TPOOL_FOREVER) deadline = TPOOL_FOREVER; /* the last one idle may be this one */
             if (now >= deadline) ends = true;
         }
         if (ends) {
@@ -5274,6 +5427,7 @@ static bool tpool__sleep(tpool__worker *worker) {
             return !ended;
         }
         worker->timed = deadline != TPOOL_FOREVER;
+        if (expires_at < deadline) deadline = expires_at;
         tpool__unlock(&pool->lock);
         int64_t look_at = tpool__keeper_sleeps(tpool__self(), &worker->parker);
         if (!tpool__park(&worker->parker, look_at < deadline ? look_at : deadline) && look_at < deadline)
@@ -5291,9 +5445,12 @@ static inline bool tpool__has_expired(const tpool_future *block) {
 /* Claims the block of an entry just popped; the queue's reference is now the claimer's. One that has expired is
  * claimed too, to be ended by whoever took it. */
 static inline bool tpool__claim_popped(tpool_future *block) {
-    uintptr_t phase = TPOOL__LIKELY(!block->extra) || !tpool__has_expired(block) ? TPOOL__PHASE_RUNNING
-                                                                                 : TPOOL__PHASE_LAPSING;
-    return TPOOL__LIKELY(tpool__claim(block, phase + TPOOL__SETTLED + TPOOL__POPPED));
+    if (TPOOL__LIKELY(!block->extra))
+        return TPOOL__LIKELY(tpool__claim(block, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + TPOOL__POPPED));
+    uintptr_t phase = tpool__has_expired(block) ? TPOOL__PHASE_LAPSING : TPOOL__PHASE_RUNNING;
+    if (!tpool__claim(block, phase + TPOOL__SETTLED + TPOOL__POPPED)) return false;
+    if (tpool__expires_at(block)) tpool__expiring_leave(tpool__pool_of(block), block);
+    return true;
 }
 
 /* The next of the worker's own run, without its latch. `taking` covers the moment between the swap and the claim, for
@@ -6341,6 +6498,7 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     bool claimed = !(attention & TPOOL__PAUSED) &&
                    tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + (entry ? 0 : TPOOL__REFERENCE));
     tpool_future *unreferenced = NULL;
+    if (claimed && tpool__expires_at(future)) tpool__expiring_leave(pool, future);
     if (claimed && entry) tpool__lane_remove(lane, entry);
     else if (claimed) tpool__lane_lost_one(lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
@@ -6525,50 +6683,6 @@ static tpool__parker *tpool__wake_waiter(tpool__watch *watch, tpool_future *futu
     return tpool__unpark_another(asleep, &((tpool__future_watch *)(void *)watch)->waiter->parker);
 }
 
-/* The times at which futures expire that a wait or an iterator watches: a heap, the earliest first, so that no other is
- * looked at before. An iterator's items are told where in it they are, since they leave when they are yielded; of a
- * wait's futures those that are not pending any more leave when they come first. */
-typedef struct tpool__expiry {
-    int64_t at;
-    void *of;                   /* a wait's future, or an iterator's item */
-} tpool__expiry;
-typedef struct tpool__expiries {
-    tpool__expiry *heap;
-    size_t count, size;
-    void (*placed)(void *of, size_t place); /* NULL: nobody wants to know */
-} tpool__expiries;
-
-static void tpool__expiry_put(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
-    expiries->heap[i] = expiry;
-    if (expiries->placed) expiries->placed(expiry.of, i);
-}
-static void tpool__expiry_up(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
-    for (; i > 0 && expiry.at < expiries->heap[(i - 1) / 2].at; i = (i - 1) / 2)
-        tpool__expiry_put(expiries, i, expiries->heap[(i - 1) / 2]);
-    tpool__expiry_put(expiries, i, expiry);
-}
-static void tpool__expiry_down(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
-    for (size_t child; (child = 2 * i + 1) < expiries->count; i = child) {
-        if (child + 1 < expiries->count && expiries->heap[child + 1].at < expiries->heap[child].at) child++;
-        if (expiries->heap[child].at >= expiry.at) break;
-        tpool__expiry_put(expiries, i, expiries->heap[child]);
-    }
-    tpool__expiry_put(expiries, i, expiry);
-}
-static void *tpool__expiry_remove(tpool__expiries *expiries, size_t i) {
-    void *removed = expiries->heap[i].of;
-    tpool__expiry last = expiries->heap[--expiries->count];
-    if (i == expiries->count) return removed;
-    if (i > 0 && last.at < expiries->heap[(i - 1) / 2].at) tpool__expiry_up(expiries, i, last);
-    else tpool__expiry_down(expiries, i, last);
-    return removed;
-}
-
-static int64_t tpool__expires_at(const tpool_future *future) { return future->extra ? future->extra->expires_at : 0; }
-/* relaxed: a hint */
-static bool tpool__is_pending(tpool_future *future) {
-    return (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
-}
 
 /* Those of a wait; a few of them need no memory. False: there is none. */
 enum { TPOOL__FEW = 16 };
@@ -7055,6 +7169,7 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__fence_lanes(pool);
+    if (status == TPOOL_OK) tpool__notify_watchman(pool);
     return status;
 }
 /* Work waits, and no worker lives that could take it: the system refused to replace the last one, and refuses one now.
@@ -7177,6 +7292,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
             tpool__tombstone_drop(pool, lane, entry.block, &unreferenced);
         }
         if (found && !plain) {
+            if (tpool__expires_at(entry.block)) tpool__expiring_leave(pool, entry.block);
             if (lane != &pool->inject) tpool__latch(&pool->inject.lock);
             pool->strays++;
             if (lane != &pool->inject) tpool__unlatch(&pool->inject.lock);
@@ -7467,6 +7583,7 @@ static void tpool__free(tpool *pool) {
     tpool__lane_free(&pool->inject);
     if (pool->unused) TPOOL_FREE(pool->unused);
     if (pool->heap) TPOOL_FREE(pool->heap);
+    if (pool->expiring.heap) TPOOL_FREE(pool->expiring.heap);
     tpool__free_memory(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
         tpool__cache_flush(tpool__self());
@@ -7902,19 +8019,6 @@ static bool tpool__completions_grow(tpool_completions *completions, size_t least
 }
 
 /* Under the latch, as what leads to an item. */
-static bool tpool__expiries_reserve(tpool__expiries *expiries) {
-    if (expiries->count < expiries->size) return true;
-    size_t size = expiries->size ? 2 * expiries->size : 16;
-    tpool__expiry *heap = size <= SIZE_MAX / sizeof *heap ? (tpool__expiry *)TPOOL_MALLOC(size * sizeof *heap) : NULL;
-    if (!heap) return false;
-    if (expiries->heap) {
-        memcpy(heap, expiries->heap, expiries->count * sizeof *heap);
-        TPOOL_FREE(expiries->heap);
-    }
-    expiries->heap = heap;
-    expiries->size = size;
-    return true;
-}
 static tpool__item *tpool__item_new(tpool__expiries *expiries, const tpool_future *future) {
     if (tpool__expires_at(future)) {
         if (!tpool__expiries_reserve(expiries)) return NULL;

@@ -228,7 +228,10 @@ static void a_task_that_expires_while_next_waits_is_yielded(void **state) {
     tpool *pool = new_pool(1);
     tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
     tpool_future *f[2];
-    assert_status(TPOOL_OK, tpool_pause(pool)); /* nobody's turn comes: only the iterator can notice */
+    static gate hold = GATE_CLOSED;
+    gate_close(&hold); /* nobody's turn comes, and no worker is idle: only the iterator can notice */
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
     f[0] = submitted(pool, nothing, NULL);
     tpool_completions *completions = start(f, 1);
     for (int i = 0; i < 2; i++) { /* in the set from the start, and added */
@@ -245,7 +248,7 @@ static void a_task_that_expires_while_next_waits_is_yielded(void **state) {
     }
     check_none(completions, 0, TPOOL_TIMEOUT);
     tpool_completions_destroy(completions);
-    assert_status(TPOOL_OK, tpool_resume(pool));
+    gate_open(&hold);
     take(f[0]);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -265,7 +268,10 @@ static void a_callback_that_consumes_too_leaves_the_rest(void **state) {
     tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
     tpool_future *f[2], *future;
     yielded_within = 0;
-    assert_status(TPOOL_OK, tpool_pause(pool)); /* nobody's turn comes: only the iterator can notice */
+    static gate hold = GATE_CLOSED;
+    gate_close(&hold); /* nobody's turn comes, and no worker is idle: only the iterator can notice */
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &f[i]));
     consumed = start(f, 2);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(f[1], consume_one, NULL));
@@ -276,7 +282,7 @@ static void a_callback_that_consumes_too_leaves_the_rest(void **state) {
     assert_int_equal(1, yielded);
     check_none(consumed, 0, TPOOL_END);
     tpool_completions_destroy(consumed);
-    assert_status(TPOOL_OK, tpool_resume(pool));
+    gate_open(&hold);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -468,7 +474,10 @@ static void what_expires_is_noticed_though_it_was_added_while_next_slept(void **
     tpool_future *pending, *future;
     pthread_t thread;
     create_bare(&pending, 1);
-    assert_status(TPOOL_OK, tpool_pause(pool)); /* nobody's turn comes: only the iterator can notice */
+    static gate hold = GATE_CLOSED;
+    gate_close(&hold); /* nobody's turn comes, and no worker is idle: only the iterator can notice */
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
     tpool_completions *completions = start(&pending, 1);
     late_adder a = { .pool = pool, .completions = completions, .pending = pending, .consumer = thread_number() };
     assert_int_equal(0, pthread_create(&thread, NULL, add_what_expires, &a));
@@ -482,7 +491,7 @@ static void what_expires_is_noticed_though_it_was_added_while_next_slept(void **
     tpool_completions_destroy(completions);
     tpool_future_release(a.future);
     tpool_future_release(pending);
-    assert_status(TPOOL_OK, tpool_resume(pool));
+    gate_open(&hold);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 

@@ -795,32 +795,185 @@ static void stress_expiry_against_start_has_one_outcome(void **unused) {
 
 static void a_full_queue_of_expired_tasks_takes_the_next(void **state) {
     (void)state;
-    for (int i = 1; i <= 4; i++) { /* the policy that blocks comes last: it would wait for the resume */
+    for (int i = 1; i <= 4; i++) { /* the policy that blocks comes last: it would wait for the gate */
         int policy = i % 4;
         tpool_config config = { 0 };
-        tpool *pool = NULL;
+        held h;
         tpool_future *last = NULL;
         tpool_task task = { 0 };
         tpool_stats stats;
-        config.max_workers = 1;
         config.queue_capacity = 3;
         config.on_full = (tpool_full_policy)policy;
         task.fn = nothing;
         task.expires_ns = TPOOL_MS(1);
-        assert_status(TPOOL_OK, tpool_create(&pool, &config));
-        assert_status(TPOOL_OK, tpool_pause(pool));
-        for (int k = 0; k < 3; k++) assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+        held_create(&h, &config); /* no worker is idle */
+        for (int k = 0; k < 3; k++) assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL));
         sleep_ms(5);
-        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &last));
+        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &last));
         assert_false(tpool_future_done(last));
-        assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+        assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
         assert_int_equal(3, stats.expired);
         assert_int_equal(0, stats.dropped);
-        assert_status(TPOOL_OK, tpool_resume(pool));
+        gate_open(&h.gate);
         assert_status(TPOOL_OK, tpool_future_result(last, LIMIT, NULL));
         tpool_future_release(last);
+        held_destroy(&h);
+    }
+}
+
+/* The newest under DROP_OLDEST expires too, and the full queue knows. */
+static void a_task_that_took_the_place_of_a_dropped_one_expires_in_the_full_queue(void **state) {
+    (void)state;
+    tpool_config config = { 0 };
+    config.queue_capacity = 1;
+    config.on_full = TPOOL_FULL_DROP_OLDEST;
+    held h;
+    held_create(&h, &config);
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
+    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(1) };
+    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL)); /* drops the first */
+    sleep_ms(5);
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
+    tpool_stats stats;
+    assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
+    assert_int_equal(1, stats.dropped);
+    assert_int_equal(1, stats.expired);
+    held_destroy(&h);
+}
+
+/* ---- Noticed by submitters that are blocked on the full queue ---- */
+
+typedef struct submit_call { tpool *pool; tpool_task task; } submit_call;
+static tpool_status call_submit(void *context) {
+    submit_call *b = context;
+    return tpool_submit_task(b->pool, &b->task, NULL);
+}
+
+static void blocked_submitters_get_their_places_as_queued_tasks_expire(void **state) {
+    (void)state;
+    enum { MANY = 3 };
+    static submit_call calls[MANY];
+    static background submitters[MANY];
+    static watched queued[MANY];
+    tpool_config config = { 0 };
+    config.queue_capacity = MANY;
+    held h;
+    rescue r;
+    held_create(&h, &config);
+    for (int i = 0; i < MANY; i++) watched_submit(&queued[i], h.pool, TPOOL_MS(300 + 50 * i), NULL);
+    rescue_start(&r, &h.gate);
+    for (int i = 0; i < MANY; i++) {
+        calls[i] = (submit_call){ .pool = h.pool, .task = { .fn = nothing } };
+        background_start(&submitters[i], call_submit, &calls[i]);
+    }
+    for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, background_join(&submitters[i]));
+    rescue_end(&r);
+    for (int i = 0; i < MANY; i++) {
+        EVENTUALLY(atomic_load(&queued[i].callbacks) == 1);
+        assert_int_equal(0, atomic_load(&queued[i].runs));
+        assert_status(TPOOL_EXPIRED, queued[i].seen_in_callback);
+        assert_false(pthread_equal(pthread_self(), queued[i].callback_thread)); /* a submitter's */
+        tpool_future_release(queued[i].future);
+    }
+    tpool_stats stats;
+    assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
+    assert_int_equal(MANY, stats.expired);
+    held_destroy(&h);
+}
+
+/* The submitters' own tasks expire likewise: each that gets a place tells the next in line when to look. */
+static void blocked_submitters_follow_each_other_as_their_tasks_expire(void **state) {
+    (void)state;
+    enum { MANY = 5 };
+    static submit_call calls[MANY];
+    static background submitters[MANY];
+    static watched queued;
+    tpool_config config = { 0 };
+    config.queue_capacity = 1;
+    held h;
+    rescue r;
+    held_create(&h, &config);
+    watched_submit(&queued, h.pool, TPOOL_MS(300), NULL);
+    rescue_start(&r, &h.gate);
+    for (int i = 0; i < MANY; i++) {
+        calls[i] = (submit_call){ .pool = h.pool, .task = { .fn = nothing, .expires_ns = TPOOL_MS(500 + 20 * i) } };
+        background_start(&submitters[i], call_submit, &calls[i]);
+    }
+    for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, background_join(&submitters[i]));
+    rescue_end(&r);
+    EVENTUALLY(atomic_load(&queued.callbacks) == 1);
+    tpool_future_release(queued.future);
+    held_destroy(&h);
+}
+
+/* ---- Noticed by an idle worker ---- */
+
+static void idle_workers_of_a_paused_pool_end_what_expires(void **state) {
+    (void)state;
+    for (int variant = 0; variant < 8; variant++) {
+        bool bounded = variant & 1, early_second = variant & 2, pause_last = variant & 4;
+        static gate hold;
+        static watched late, early;
+        tpool_config config = { 0 };
+        tpool *pool = NULL;
+        tpool_future *holder = NULL;
+        hold = (gate)GATE_CLOSED;
+        config.max_workers = pause_last ? 1 : 3;
+        if (bounded) config.queue_capacity = 10;
+        assert_status(TPOOL_OK, tpool_create(&pool, &config));
+        if (pause_last) { /* the worker comes to its sleep after the pause */
+            assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, &holder));
+            gate_await_arrivals(&hold, 1);
+        } else {
+            assert_status(TPOOL_OK, tpool_warm_up(pool, 3));
+            sleep_ms(5);
+            assert_status(TPOOL_OK, tpool_pause(pool));
+        }
+        watched_submit(&late, pool, early_second ? TPOOL_MS(150) : TPOOL_MS(100), NULL);
+        if (!pause_last) sleep_ms(5); /* a worker sleeps until then */
+        watched_submit(&early, pool, early_second ? TPOOL_MS(100) : TPOOL_MS(150), NULL);
+        if (pause_last) {
+            assert_status(TPOOL_OK, tpool_pause(pool));
+            gate_open(&hold);
+            tpool_future_release(holder);
+        }
+        assert_status(TPOOL_OK, tpool_drain(pool, NOTICED_BY)); /* looks at no future */
+        assert_int_equal(1, atomic_load(&late.callbacks));
+        assert_int_equal(1, atomic_load(&early.callbacks));
+        assert_int_equal(0, atomic_load(&late.runs) + atomic_load(&early.runs));
+        assert_false(pthread_equal(pthread_self(), late.callback_thread));
+        assert_true(tpool_now() >= late.submitted_by); /* never early: the future says so itself */
+        assert_status(TPOOL_EXPIRED, late.seen_in_callback);
+        assert_status(TPOOL_EXPIRED, early.seen_in_callback);
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        tpool_future *after = NULL;
+        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &after));
+        assert_status(TPOOL_OK, tpool_future_result(after, PATIENCE, NULL));
+        tpool_future_release(after);
+        tpool_future_release(late.future);
+        tpool_future_release(early.future);
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
+}
+
+/* The worker that watches ends because it is idle only once nothing is left to watch. */
+static void an_idle_worker_stays_as_long_as_tasks_may_expire(void **state) {
+    (void)state;
+    static watched w;
+    tpool_config config = { 0 };
+    tpool *pool = NULL;
+    config.max_workers = 2;
+    config.idle_timeout_ns = TPOOL_MS(20);
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    watched_submit(&w, pool, TPOOL_MS(200), NULL);
+    assert_status(TPOOL_OK, tpool_drain(pool, NOTICED_BY));
+    assert_int_equal(1, atomic_load(&w.callbacks));
+    tpool_stats stats;
+    EVENTUALLY(tpool_get_stats(pool, &stats) == TPOOL_OK && stats.workers == 0);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(w.future);
 }
 
 int main(void) {
@@ -848,6 +1001,11 @@ int main(void) {
         cmocka_unit_test(stress_a_wait_that_begins_as_the_limit_passes_ends),
         cmocka_unit_test(stress_expiry_against_start_has_one_outcome),
         cmocka_unit_test(a_full_queue_of_expired_tasks_takes_the_next),
+        cmocka_unit_test(a_task_that_took_the_place_of_a_dropped_one_expires_in_the_full_queue),
+        cmocka_unit_test(blocked_submitters_get_their_places_as_queued_tasks_expire),
+        cmocka_unit_test(blocked_submitters_follow_each_other_as_their_tasks_expire),
+        cmocka_unit_test(idle_workers_of_a_paused_pool_end_what_expires),
+        cmocka_unit_test(an_idle_worker_stays_as_long_as_tasks_may_expire),
     };
     return cmocka_run_group_tests_name("expiry", tests, NULL, NULL);
 }

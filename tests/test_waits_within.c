@@ -68,11 +68,14 @@ static void *complete_wanted(void *arg) {
 }
 static void a_callback_of_what_expires_in_a_wait_may_wait_itself(void **state) {
     (void)state;
+    static gate hold = GATE_CLOSED;
     for (wait_kind kind = BY_RESULT; kind < KINDS; kind++) {
         run r = { .kind = kind, .inner = TPOOL_INVALID, .outer = TPOOL_INVALID };
         pool = new_pool(1);
         other = new_pool(1);
-        assert_status(TPOOL_OK, tpool_pause(other));
+        gate_close(&hold); /* no worker is idle there: the wait alone notices */
+        assert_status(TPOOL_OK, tpool_submit(other, gate_task, &hold, NULL));
+        AWAIT_ARRIVALS(&hold, 1);
         assert_status(TPOOL_OK, tpool_future_create(&wanted));
         tpool_future *task = submitted(pool, wait_for_what_expires, &r);
         EVENTUALLY(atomic_load(&r.in_callback));
@@ -81,6 +84,7 @@ static void a_callback_of_what_expires_in_a_wait_may_wait_itself(void **state) {
         assert_status(TPOOL_OK, r.inner);
         assert_status(TPOOL_EXPIRED, r.outer);
         assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL))); /* the pool goes on */
+        gate_open(&hold);
         assert_status(TPOOL_OK, tpool_destroy(pool));
         assert_status(TPOOL_OK, tpool_destroy(other));
         tpool_future_release(wanted);

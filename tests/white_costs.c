@@ -86,6 +86,41 @@ static void an_iterator_ends_each_at_its_time(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A full queue finds the one task that has expired among all that may, though it looks anew for each. */
+static void a_full_queue_does_not_look_through_what_may_expire(void **state) {
+    (void)state;
+    enum { EARLY = 20 };
+    static gate hold = GATE_CLOSED;
+    gate_close(&hold);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = MANY, .on_full = TPOOL_FULL_REJECT });
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
+    for (size_t i = 0; i < MANY; i++) {
+        bool early = i % (MANY / EARLY) == 0;
+        size_t number = i / (MANY / EARLY) * 7 % EARLY;
+        tpool_task task = { .fn = nothing, .priority = i % 400 == 200,
+                            .expires_ns = early ? TPOOL_MS(200) + (int64_t)number * TPOOL_MS(10) : TPOOL_SEC(3600) };
+        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    }
+    size_t most = 0, taken = 0;
+    for (int64_t end = tpool_now() + LIMIT; taken < EARLY && tpool_now() < end; sleep_ms(1)) {
+        accesses = 0;
+        tpool_status status = tpool_submit(pool, nothing, NULL, NULL);
+        if (status == TPOOL_OK) taken++;
+        else assert_status(TPOOL_FULL, status);
+        if (accesses > most) most = accesses;
+    }
+    assert_int_equal(EARLY, taken);
+    assert_true(most < MANY / 2); /* all of them together, if the machine was that late */
+    gate_open(&hold);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    tpool_stats stats;
+    assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
+    assert_int_equal(EARLY, stats.expired);
+    assert_int_equal(0, pool->expiring.count); /* each has left with its entry */
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void a_wait_does_not_look_through_what_may_expire(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;
@@ -167,6 +202,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_iterator_does_not_look_through_what_may_expire),
         cmocka_unit_test(an_iterator_ends_each_at_its_time),
+        cmocka_unit_test(a_full_queue_does_not_look_through_what_may_expire),
         cmocka_unit_test(a_wait_does_not_look_through_what_may_expire),
         cmocka_unit_test(a_task_that_waits_for_many_is_not_searched_at_each_sleep),
         cmocka_unit_test(a_task_does_not_look_through_what_its_iterator_holds),
