@@ -186,7 +186,11 @@
  *      Create the pool early, at best before other threads: a lock that another thread holds at create is held for
  *      ever in the workers. malloc is safe, and stdio, and this library.
  *    - What a worker has no memory or addresses for (RLIMIT_AS in the initializer, say) fails for want of memory, as
- *      TPOOL_FAILED with ENOMEM: that argument, result or item, and nothing else.
+ *      TPOOL_FAILED with ENOMEM: that argument, result or item, and nothing else. An argument fails so only in a worker
+ *      that has run nothing yet: one whose earlier tasks have taken the room, or have set limits (setrlimit), ends
+ *      instead, after its finalizer, and a new one runs the task. For results limits that tasks have set do not count,
+ *      unless they are such as the system does not let a process take back (a lower hard limit): then the first result
+ *      that they leave no room for fails, and the worker takes no further task.
  *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it mean what they meant at create. The result
  *      travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the task.
  *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process: the
@@ -207,7 +211,7 @@
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is only being started, runs its
  *      initializer, or is handed the argument. One that stops (SIGSTOP) is killed too. Who is killed, or dies by a
  *      signal or with a code other than 0, takes along what it has started and that is still in its group (setsid
- *      leaves it).
+ *      leaves it). A worker leads its group, so setsid in the task itself fails with EPERM: fork first.
  *    - A worker that dies before it has begun a task costs nothing, the task runs on another; of a map's chunk only
  *      the item at hand is lost. A worker is replaced at once. When the system refuses, a tenth of a second is spent
  *      on trying; then the work waits for the other workers, or, if none is left, ends as TPOOL_BROKEN. An initializer
@@ -10569,7 +10573,7 @@ enum { /* program to worker */
     TPOOL__RUN = 1, TPOOL__RUN_ITEMS, TPOOL__GO_ON, TPOOL__END,
     /* worker to program */
     TPOOL__READY, TPOOL__UNREADY, TPOOL__DONE, TPOOL__ITEMS_FULL,
-    TPOOL__TOO_LARGE,           /* the argument is more than the worker can map: nothing has begun */
+    TPOOL__TOO_LARGE,           /* the argument is more than a worker that has run nothing yet can map */
     /* server to program, in the worker's place */
     TPOOL__GONE
 };
@@ -10651,6 +10655,20 @@ struct tpool__child {
     tpool__window argument, result; /* result.start 0: it has no place yet */
 };
 
+/* The limits on the room that a worker has for results. */
+enum { TPOOL__LIMITS = 2 };
+#if defined(RLIMIT_AS)
+#define TPOOL__LIMIT_ADDRESSES RLIMIT_AS
+#else
+#define TPOOL__LIMIT_ADDRESSES RLIMIT_DATA
+#endif
+static int tpool__limit_get(int i, struct rlimit *is) {
+    return i == 0 ? getrlimit(RLIMIT_FSIZE, is) : getrlimit(TPOOL__LIMIT_ADDRESSES, is);
+}
+static int tpool__limit_set(int i, const struct rlimit *to) {
+    return i == 0 ? setrlimit(RLIMIT_FSIZE, to) : setrlimit(TPOOL__LIMIT_ADDRESSES, to);
+}
+
 /* This process, if it is a worker. */
 static struct {
     tpool_future *task;         /* what runs here; NULL: this is none */
@@ -10665,6 +10683,8 @@ static struct {
     size_t base;                /* where in the result's window the bytes of this task, or item, go */
     size_t returned;            /* how many there are */
     bool has_returned;
+    bool is_spent;              /* limits that were set here leave no room for results: no task comes any more */
+    struct rlimit limits[TPOOL__LIMITS]; /* as they were before any task */
 } tpool__here;
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -11104,9 +11124,23 @@ static bool tpool__follow(const tpool__message *request) {
     return tpool__window_map(tpool__here.memory, argument, (size_t)request->size);
 }
 
-/* Puts bytes at `base` into the result's window. NULL: there is not so much memory, or not so many addresses; what was
- * in the window before `base` stays, and is where the program looks for it. */
-static char *tpool__put_here(const void *bytes, size_t size) {
+/* Sets the limits, as far as the system lets it. Says whether one was another, and which they were. */
+static bool tpool__limits_exchange(struct rlimit limits[TPOOL__LIMITS]) {
+    bool changed = false;
+    for (int i = 0; i < TPOOL__LIMITS; i++) {
+        struct rlimit before, *to = &limits[i];
+        if (tpool__limit_get(i, &before) != 0) continue;
+        if (before.rlim_cur == to->rlim_cur && before.rlim_max == to->rlim_max) continue;
+        if (tpool__limit_set(i, to) != 0) { /* what has been given up for ever */
+            struct rlimit most = { to->rlim_cur < before.rlim_max ? to->rlim_cur : before.rlim_max, before.rlim_max };
+            (void)tpool__limit_set(i, &most);
+        }
+        *to = before;
+        changed = true;
+    }
+    return changed;
+}
+static char *tpool__try_put_here(const void *bytes, size_t size) {
     tpool__window *window = &tpool__here.result;
     size_t at = tpool__here.base, held = window->mapped, end = at + size + (size == 0);
     int memory = tpool__here.memory;
@@ -11124,6 +11158,21 @@ static char *tpool__put_here(const void *bytes, size_t size) {
     tpool__window_shrink(window, held);
     tpool__file_forget(memory, (uint64_t)window->start + held);
     return NULL;
+}
+/* Puts bytes at `base` into the result's window. NULL: there is not so much memory, or not so many addresses; what was
+ * in the window before `base` stays, and is where the program looks for it. Limits that a task has set here, this or an
+ * earlier one, hold for what tasks take, and not for this, as far as the system lets a process have its old ones. (A
+ * look after each task whether it has set any costs a quarter of a round trip, where a system call takes 1 us.) */
+static char *tpool__put_here(const void *bytes, size_t size) {
+    struct rlimit limits[TPOOL__LIMITS];
+    char *place = tpool__try_put_here(bytes, size);
+    if (place) return place;
+    memcpy(limits, tpool__here.limits, sizeof limits);
+    if (!tpool__limits_exchange(limits)) return NULL;
+    place = tpool__try_put_here(bytes, size);
+    (void)tpool__limits_exchange(limits);
+    tpool__here.is_spent = !place;
+    return place;
 }
 
 /* tpool_return and tpool_return_owned in the task that runs here. */
@@ -11275,6 +11324,14 @@ static void tpool__run_items_here(const tpool__message *request) {
 static tpool *tpool__here_pool;     /* as it was when the pool was created */
 static void tpool__end_with_server(pid_t server);
 
+static void tpool__finalize_here(tpool__thread *self, const tpool_config *config) {
+    if (!config->finalizer) return;
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
+    config->finalizer(config->context);
+    if (self->context != context) _exit(0); /* it forked, and this is the child */
+    tpool__context_pop(self, context);
+}
+
 static void *tpool__work_here(void *unused) {
     const tpool_config *config = &tpool__here_pool->config;
     tpool__thread *self = tpool__self();
@@ -11289,25 +11346,34 @@ static void *tpool__work_here(void *unused) {
     if (self->context != context) _exit(0); /* it forked, and this is the child */
     tpool__context_pop(self, context);
     if (config->initializer) tpool__end_with_server(tpool__here.server); /* it may have changed its credentials */
+    for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__here.limits[i]);
+    bool has_run = false;
     tpool__reply(&message, ready ? TPOOL__READY : TPOOL__UNREADY);
     while (ready && tpool__read_all(tpool__here.requests, &message, sizeof message)) {
         tpool__here.number = message.number;
         TPOOL__PROCESS_POINT(message.kind);
         if (message.kind == TPOOL__END) { /* it brings no bytes: there may be no memory to map any */
-            if (config->finalizer) {
-                context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
-                config->finalizer(config->context);
-                if (self->context != context) _exit(0); /* it forked, and this is the child */
-            }
+            tpool__finalize_here(self, config);
             tpool__stream_flush(stdout);
             tpool__stream_flush(stderr);
             memset(&message, 0, sizeof message);
             tpool__reply(&message, TPOOL__DONE);
             break;
         }
-        if (!tpool__follow(&message)) tpool__reply(&message, TPOOL__TOO_LARGE);
-        else if (message.kind == TPOOL__RUN) tpool__run_here(&message);
-        else if (message.kind == TPOOL__RUN_ITEMS) tpool__run_items_here(&message);
+        bool fits = !tpool__here.is_spent && tpool__follow(&message);
+        if (!fits && has_run) { /* earlier tasks may have taken the room, or set limits: this one begins in another */
+            tpool__finalize_here(self, config);
+            break;
+        }
+        if (!fits) {
+            tpool__reply(&message, TPOOL__TOO_LARGE);
+        } else if (message.kind == TPOOL__RUN) {
+            has_run = true;
+            tpool__run_here(&message);
+        } else if (message.kind == TPOOL__RUN_ITEMS) {
+            has_run = true;
+            tpool__run_items_here(&message);
+        }
     }
     tpool__leave_here(0);
     return NULL;

