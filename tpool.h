@@ -1782,11 +1782,13 @@ static void tpool__thread_join_in_hook(tpool__thread_handle *handle) {
  *  niceness too, at the price of a thread that sleeps for each pool.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__linux__)
+typedef struct tpool__rank { int policy, priority, nice; } tpool__rank; /* policy -1: not known */
 typedef struct tpool__scheduling {
-    int policy, priority, nice; /* policy -1: not known */
-    size_t size;                /* bytes of the mask; 0: not known */
+    tpool__rank rank;
+    size_t size; /* bytes of the mask; 0: not known */
     unsigned long cpus[];
 } tpool__scheduling;
+enum { TPOOL__RESET_ON_FORK = 0x40000000, TPOOL__DEADLINE = 6 }; /* a bit of the policy; a policy */
 
 #define TPOOL__MASK_WORDS (65536 / CHAR_BIT / sizeof(unsigned long)) /* 65,536 CPUs */
 
@@ -1795,32 +1797,52 @@ static size_t tpool__cpus_of(int thread, unsigned long *mask, size_t size) {
     long bytes = syscall(SYS_sched_getaffinity, thread, size, mask);
     return bytes > 0 ? (size_t)bytes : 0;
 }
-/* Asks the kernel, since a C library may keep a copy of its own, or refuse. */
-static int tpool__policy_of(int thread, int *priority) {
+/* Asks the kernel, since a C library may keep a copy of its own, or refuse. One call tells all of an ordinary thread;
+ * where the kernel has none, or keeps the niceness of a thread in real time to itself, others do. */
+static void tpool__rank_of(int thread, tpool__rank *rank) {
+#if defined(SYS_sched_getattr)
+    struct { /* the kernel's first version of it */
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } all;
+    memset(&all, 0, sizeof all);
+    if (syscall(SYS_sched_getattr, thread, &all, (unsigned)sizeof all, 0u) == 0) {
+        bool resets = all.flags & 1;
+        rank->policy = (int)all.policy | (resets ? TPOOL__RESET_ON_FORK : 0);
+        rank->priority = (int)all.priority;
+        rank->nice = all.nice;
+        bool told = all.policy != SCHED_FIFO && all.policy != SCHED_RR && all.policy != TPOOL__DEADLINE;
+        if (!told) rank->nice = getpriority(PRIO_PROCESS, (id_t)thread);
+        return;
+    }
+#endif
     struct sched_param parameters;
     memset(&parameters, 0, sizeof parameters);
     int policy = (int)syscall(SYS_sched_getscheduler, thread);
     bool ranks = policy >= 0 && ((policy & 0xff) == SCHED_FIFO || (policy & 0xff) == SCHED_RR); /* others have none */
     if (ranks && syscall(SYS_sched_getparam, thread, &parameters) != 0) policy = -1;
-    *priority = parameters.sched_priority;
-    return policy;
+    rank->policy = policy;
+    rank->priority = parameters.sched_priority;
+    rank->nice = getpriority(PRIO_PROCESS, (id_t)thread);
 }
 
 static tpool__scheduling *tpool__scheduling_note(bool of_process) {
-    enum { RESET_ON_FORK = 0x40000000, DEADLINE = 6 };
     unsigned long mask[TPOOL__MASK_WORDS];
     int saved = errno, thread = of_process ? (int)getpid() : 0; /* the main thread's number is the process' */
     size_t size = tpool__cpus_of(thread, mask, sizeof mask);
     tpool__scheduling *noted = (tpool__scheduling *)TPOOL_MALLOC(sizeof *noted + size);
     if (noted) {
+        tpool__rank *rank = &noted->rank;
         noted->size = size;
         if (size) memcpy(noted->cpus, mask, size);
-        noted->policy = tpool__policy_of(thread, &noted->priority);
-        noted->nice = getpriority(PRIO_PROCESS, (id_t)thread);
-        if (noted->policy >= 0 && noted->policy & RESET_ON_FORK) { /* its threads are to begin as ordinary ones */
-            noted->policy &= ~RESET_ON_FORK;
-            if (noted->priority > 0 || noted->policy == DEADLINE) noted->policy = noted->priority = SCHED_OTHER;
-            if (noted->nice < 0) noted->nice = 0;
+        tpool__rank_of(thread, rank);
+        if (rank->policy >= 0 && rank->policy & TPOOL__RESET_ON_FORK) { /* its threads are to begin as ordinary ones */
+            rank->policy &= ~TPOOL__RESET_ON_FORK;
+            if (rank->priority > 0 || rank->policy == TPOOL__DEADLINE) rank->policy = rank->priority = SCHED_OTHER;
+            if (rank->nice < 0) rank->nice = 0;
         }
     }
     errno = saved;
@@ -1828,17 +1850,20 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
 }
 static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
     unsigned long mask[16]; /* of more CPUs: not compared */
-    int priority, policy = tpool__policy_of(0, &priority);
+    tpool__rank mine;
+    tpool__rank_of(0, &mine);
     if (noted->size && (tpool__cpus_of(0, mask, sizeof mask) != noted->size ||
                         memcmp(mask, noted->cpus, noted->size) != 0))
         (void)syscall(SYS_sched_setaffinity, 0, noted->size, noted->cpus);
-    if (noted->policy >= 0 && (policy != noted->policy || priority != noted->priority)) {
+    if (noted->rank.policy >= 0 && (mine.policy != noted->rank.policy || mine.priority != noted->rank.priority)) {
         struct sched_param parameters;
         memset(&parameters, 0, sizeof parameters);
-        parameters.sched_priority = noted->priority;
-        (void)pthread_setschedparam(pthread_self(), noted->policy, &parameters); /* which renews that copy */
+        parameters.sched_priority = noted->rank.priority;
+        /* which renews that copy */
+        (void)pthread_setschedparam(pthread_self(), noted->rank.policy, &parameters);
+        mine.nice = getpriority(PRIO_PROCESS, 0);
     }
-    if (getpriority(PRIO_PROCESS, 0) != noted->nice) (void)setpriority(PRIO_PROCESS, 0, noted->nice);
+    if (mine.nice != noted->rank.nice) (void)setpriority(PRIO_PROCESS, 0, noted->rank.nice);
 }
 #elif defined(TPOOL_THREADS_WIN32) /* where a new thread has what the process has, whoever starts it */
 typedef struct tpool__scheduling {
@@ -2121,10 +2146,12 @@ static void *tpool__slab_map(void) {
     return slab == MAP_FAILED ? NULL : slab;
 }
 static void tpool__slab_unmap(void *slab) { munmap(slab, TPOOL__SLAB_SIZE); }
+#define TPOOL__SLAB_STAYS true /* to map one, to touch it and to unmap it takes longer than all else in a pool's life */
 #else
 #define TPOOL__SLAB_SIZE ((size_t)8 << 10)
 static void *tpool__slab_map(void) { return tpool__alloc_aligned(TPOOL__SLAB_SIZE, TPOOL__CACHE_LINE); }
 static void tpool__slab_unmap(void *slab) { tpool__free_aligned(slab); }
+#define TPOOL__SLAB_STAYS false /* the program may count what it has allocated */
 #endif
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2999,7 +3026,8 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *  A thread takes and gives back whole batches, so a producer and a consumer pass 32 blocks at a price of one lock.
  *  (Bonwick and Adams, "Magazines and Vmem", 2001.) A slab is cut as its blocks are needed.
  *
- *  All slabs go back when the last pool is destroyed, or later when the last future is released. Those that nobody needs
+ *  All slabs go back when the last pool is destroyed, or later when the last future is released, but for one of pages,
+ *  which waits for the next pool; where the program allocates, that one too. Those that nobody needs
  *  go back before: of more than TPOOL__KEPT_BLOCKS that have lain in the depot for TPOOL__KEPT_TIME, those go whose slab
  *  is whole. A worker that sleeps sees to that, the keeper: it sleeps for that long if so many are there, or is woken
  *  once when they come. So this costs a burst nothing, and nothing at all where there is none. Where no worker lives,
@@ -3068,7 +3096,8 @@ static void tpool__slabs_unmap(tpool__slab *slabs) {
     }
 }
 
-/* Gives all memory back if no pool is left to need any, and every block is home, or all are to go. */
+/* Gives all memory back if no pool is left to need any, and every block is home, or all are to go. One slab of pages
+ * stays, uncut, unless all are to go: the next pool's. */
 static void tpool__depot_trim(bool all) {
     tpool__slab *slabs = NULL;
     tpool__large *large = NULL;
@@ -3084,6 +3113,13 @@ static void tpool__depot_trim(bool all) {
         tpool__depot.batches = tpool__depot.loose = NULL;
         tpool__depot.home = tpool__depot.slab_count = tpool__depot.unneeded = tpool__depot.enough = 0;
         tpool__store_relaxed(&tpool__depot.total, 0); /* relaxed: under its lock */
+        if (TPOOL__SLAB_STAYS && slabs && !all) {
+            tpool__depot.slabs = slabs;
+            tpool__depot.slab_count = 1;
+            slabs = slabs->next;
+            tpool__depot.slabs->next = NULL;
+            tpool__depot.slabs->cut = 0;
+        }
     }
     tpool__unlock(&tpool__depot.lock);
     tpool__slabs_unmap(slabs);

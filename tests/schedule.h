@@ -717,6 +717,10 @@ static long schedule_syscall(const char *function, int line, long number, ...) {
         result = 128;
     } else if (number == SYS_sched_getscheduler || number == SYS_sched_getparam) { /* 0: an ordinary thread */
         result = 0;
+#if defined(SYS_sched_getattr)
+    } else if (number == SYS_sched_getattr) { /* likewise, in what the caller has cleared */
+        result = 0;
+#endif
 #if defined(SYS_membarrier)
     } else if (number == SYS_membarrier) { /* accesses are in order here anyway */
         result = 0;

@@ -1,10 +1,30 @@
-/* What must not cost more the more there is: counted in atomic accesses of one thread, not in time. */
+/* What must not cost more the more there is, and what a pool's life may cost: counted in atomic accesses of one thread,
+   and in calls of the system, not in time. */
 #include <stddef.h>
 static _Thread_local size_t accesses;
 #define TPOOL__SCHEDULE_POINT() ((void)accesses++)
 #include "support.h"
+
+#if defined(__linux__)
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+static atomic_size_t mappings, questions; /* of memory; of how a thread is scheduled */
+static void count_call(long number) {
+    if (number == SYS_sched_getaffinity || number == SYS_sched_getscheduler || number == SYS_sched_getparam ||
+        number == SYS_sched_getattr)
+        atomic_fetch_add(&questions, 1);
+}
+#define mmap(...) (atomic_fetch_add(&mappings, 1), mmap(__VA_ARGS__))
+#define getpriority(...) (atomic_fetch_add(&questions, 1), getpriority(__VA_ARGS__))
+#define syscall(number, ...) (count_call(number), syscall(number, __VA_ARGS__))
+#endif
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
+#undef mmap
+#undef getpriority
+#undef syscall
 
 enum { MANY = 4000, A_FEW = 40 }; /* a few per future and look would be more than that by far */
 static tpool_future *futures[MANY];
@@ -196,6 +216,31 @@ static void a_task_does_not_look_through_what_its_iterator_holds(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+#if defined(__linux__)
+static void live_once(void) {
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* The next pool finds the memory of the last, and two questions tell how a thread is scheduled: the creator's and the
+ * worker's. */
+static void a_short_life_maps_nothing_and_asks_little(void **state) {
+    (void)state;
+    enum { LIVES = 10, THREADS = 2 };
+    uint64_t room[6]; /* for what the kernel's first version of this call tells */
+    bool has_one_for_all = syscall(SYS_sched_getattr, 0, room, sizeof room, 0u) == 0;
+    live_once();
+    atomic_store(&mappings, 0);
+    atomic_store(&questions, 0);
+    for (int i = 0; i < LIVES; i++) live_once();
+    assert_int_equal(0, atomic_load(&mappings));
+    assert_true(atomic_load(&questions) <= (has_one_for_all ? 2 : 5) * LIVES * THREADS);
+}
+#endif
+
 int main(void) {
     assert_true(tpool__process_ready());
     tpool__store_relaxed(&tpool__spare_cpus, 0); /* nobody looks on, which would be accesses */
@@ -206,6 +251,9 @@ int main(void) {
         cmocka_unit_test(a_wait_does_not_look_through_what_may_expire),
         cmocka_unit_test(a_task_that_waits_for_many_is_not_searched_at_each_sleep),
         cmocka_unit_test(a_task_does_not_look_through_what_its_iterator_holds),
+#if defined(__linux__)
+        cmocka_unit_test(a_short_life_maps_nothing_and_asks_little),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -171,7 +171,7 @@ static char fault_groups[96];
 #if defined(__linux__)
 static bool fault_strikes_call(const fault_place *here, long number, long second) {
     if (number == SYS_sched_getaffinity || number == SYS_sched_setaffinity || number == SYS_sched_getscheduler ||
-        number == SYS_sched_getparam)
+        number == SYS_sched_getparam || number == SYS_sched_getattr)
         return fault_strikes(here, ONE_QUESTION, QUESTIONS_FROM);
     if (number != SYS_futex) return fault_strikes(here, ONE_CALL, CALLS_FROM);
     if ((second & 127) == 0) return fault_strikes(here, ONE_SLEEP, ALL_SLEEPS);   /* FUTEX_WAIT, ended by a signal */
