@@ -4471,7 +4471,10 @@ static inline bool tpool__needs_extra(const tpool_task *task) {
 
 /* How far the library's own tasks, the chunks of a map and the helpers of a loop, may go past what forbids a submit.
  * TIMED is as asked, and the deadline goes with the task: a process that runs it then is killed. */
-typedef enum tpool__force { TPOOL__AS_ASKED, TPOOL__TIMED, TPOOL__PAST_CAPACITY, TPOOL__PAST_SHUTDOWN } tpool__force;
+typedef enum tpool__force {
+    TPOOL__IF_ROOM, /* TPOOL_FULL else, whatever the policy */
+    TPOOL__AS_ASKED, TPOOL__TIMED, TPOOL__PAST_CAPACITY, TPOOL__PAST_SHUTDOWN
+} tpool__force;
 
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 
@@ -4672,6 +4675,10 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return tpool__enqueue_first(pool, entry, deadline, force);
     }
     if (pool->capacity && force <= TPOOL__TIMED && tpool__waiting(pool) >= pool->capacity) {
+        if (force == TPOOL__IF_ROOM) {
+            tpool__unlatch(&lane->lock);
+            return TPOOL_FULL;
+        }
         pool->visitors += tpool__may_block_when_full(pool); /* from now on, since a destroy may begin at any moment */
         tpool__unlatch(&lane->lock);
         return tpool__enqueue_full(pool, entry, deadline);
@@ -4975,13 +4982,17 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool over = false;
-    if (tpool__lapse_waiting(self, pool)) { /* before any policy */
+    while (tpool__lapse_waiting(self, pool)) { /* before any policy; the ends may fill it again */
         tpool__context *call = NULL;
         if (tpool__may_block_when_full(pool)) call = tpool__call_push(self, tpool__visitor_left, pool);
         tpool__run_unless_held(self);
-        if (call && tpool__context_pop(self, call)) tpool__visitor_leaves(pool);
-        return tpool__is_foreign(pool) ? TPOOL_BROKEN : tpool__enqueue(pool, entry, deadline, TPOOL__AS_ASKED);
+        if ((call && !tpool__context_pop(self, call)) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
+        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM);
+        if (status == TPOOL_FULL) continue;
+        if (call) tpool__visitor_leaves(pool);
+        return status;
     }
+    status = TPOOL_OK;
     switch (pool->config.on_full) {
     case TPOOL_FULL_REJECT:
         tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */

@@ -137,6 +137,27 @@ static void arg_frees_that_cancel_the_next_task_need_no_stack(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* Each, as it ends, submits the next, which a full queue takes in its place once that has expired. */
+static void submit_the_next(void *pool) {
+    tpool_task task = { .fn = nothing, .arg = pool, .arg_free = submit_the_next, .expires_ns = 1 };
+    if (++reached < count && tpool_submit_task((tpool *)pool, &task, NULL) != TPOOL_OK) reached = -1;
+}
+static void *submit_two(void *pool) {
+    submit_the_next(pool);
+    submit_the_next(pool);
+    return pool;
+}
+static void ends_of_expired_tasks_that_fill_the_queue_again_need_no_stack(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    count = COUNT(100000);
+    reached = 0;
+    assert_non_null(on_small_stack(submit_two, pool));
+    assert_true(reached >= count);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* "When one does not succeed, cancel the rest." */
 static tpool *shut;
 static void shut_down(tpool_future *future, void *context) {
@@ -445,6 +466,7 @@ int main(void) {
         cmocka_unit_test(callbacks_that_add_the_next_to_a_done_future_need_no_stack),
         cmocka_unit_test(results_that_release_the_next_future_need_no_stack),
         cmocka_unit_test(arg_frees_that_cancel_the_next_task_need_no_stack),
+        cmocka_unit_test(ends_of_expired_tasks_that_fill_the_queue_again_need_no_stack),
         cmocka_unit_test(callbacks_that_cancel_all_the_rest_need_no_stack),
         cmocka_unit_test(callbacks_that_complete_the_next_future_and_wait_need_no_stack),
         cmocka_unit_test(a_caller_runs_tasks_within_tasks_some_levels_deep_and_then_waits_for_room),
