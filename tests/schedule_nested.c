@@ -297,7 +297,7 @@ static void map_against_cancelling_shutdown(void) {
     end_pool(pool);
 }
 
-/* A task waits for what expires in a paused pool's queue, with a callback that waits for what only a spare brings. */
+/* A task waits for what expires in a busy pool's queue, with a callback that waits for what only a spare brings. */
 static tpool *paused;
 static tpool_future *brought, *expiring, *never;
 static void wait_for_what_is_brought(tpool_future *future, void *context) {
@@ -306,10 +306,17 @@ static void wait_for_what_is_brought(tpool_future *future, void *context) {
     gate_open(&opened);
     CHECK_STATUS(TPOOL_OK, tpool_future_result(brought, TPOOL_FOREVER, NULL));
 }
+static gate is_held, let_go;
+static void *hold_worker(void *arg) {
+    gate_open(&is_held);
+    gate_pass(&let_go);
+    return arg;
+}
 static void expire_in_a_wait(tpool_fn waits) {
     tpool_task task = { .fn = count_task, .arg = &first, .expires_ns = TPOOL_MS(1) };
     paused = new_pool((tpool_config){ .max_workers = 1 });
-    CHECK_STATUS(TPOOL_OK, tpool_pause(paused));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(paused, hold_worker, NULL, NULL)); /* an idle one would end what expires */
+    gate_pass(&is_held);
     CHECK_STATUS(TPOOL_OK, tpool_submit_task(paused, &task, &expiring));
     CHECK_STATUS(TPOOL_OK, tpool_future_create(&brought));
     CHECK_STATUS(TPOOL_OK, tpool_future_create(&never));
@@ -323,7 +330,7 @@ static void expire_in_a_wait(tpool_fn waits) {
     tpool_future_release(expiring);
     tpool_future_release(brought);
     tpool_future_release(never);
-    CHECK_STATUS(TPOOL_OK, tpool_resume(paused));
+    gate_open(&let_go);
     CHECK(end_pool(paused).expired == 1 && first.runs == 0);
 }
 static void *wait_for_the_end(void *arg) {
