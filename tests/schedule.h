@@ -1096,9 +1096,10 @@ static bool schedule_print_failure(const char *program, const char *how) {
     fflush(stdout);
     return wanted;
 }
-/* Everything was tried, and nothing failed. */
-static bool schedule_print_lack(void) {
+/* Everything was tried, and nothing failed. With fewer preemptions than in a quick run not all outcomes need come. */
+static bool schedule_print_lack(bool few) {
     uint32_t lacking = ((UINT32_C(1) << S->scenario->outcomes) - 1) & ~S->outcomes;
+    if (few) return true;
     if (S->scenario->fails) printf("%s: FAILED: it was not found: %s\n", S->scenario->name, S->scenario->fails);
     if (lacking) printf("%s: FAILED: outcome %d is never reached\n", S->scenario->name, __builtin_ctz(lacking));
     fflush(stdout);
@@ -1212,7 +1213,7 @@ static bool schedule_explore(schedule_options *options, schedule_count *count) {
            (unsigned long long)count->ends, count->in_time ? "space exhausted" : "NOT EXHAUSTED", S->preemptions, searches,
            took, (double)count->all / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
     fflush(stdout);
-    return schedule_print_lack() && count->in_time;
+    return schedule_print_lack(most < S->scenario->quick) && count->in_time;
 }
 static bool schedule_by_chance(const schedule_options *options, uint64_t seed, unsigned runs) {
     double began = schedule_seconds();
@@ -1244,7 +1245,7 @@ static bool schedule_by_chance(const schedule_options *options, uint64_t seed, u
            "%d threads\n", S->scenario->name, runs, depth, (unsigned long long)seed, took,
            (double)runs / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
     fflush(stdout);
-    return options->seeded || schedule_print_lack();
+    return options->seeded || schedule_print_lack(false);
 }
 static bool schedule_replay(const schedule_options *options) {
     schedule_forget_words();
