@@ -4764,6 +4764,20 @@ static void tpool__poke_if_draining(tpool *pool, bool ended) {
 }
 static void tpool__visitor_leaves(tpool *pool);
 static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); }
+
+/* The submitter's task goes if its thread ends in what runs before there is a place for it: nobody else knows it. */
+static void tpool__untaken_left(void *of) {
+    tpool_future *block = (tpool_future *)of;
+    tpool__store_relaxed(&block->outcome, 0); /* it may be a stamp. Relaxed: not shared */
+    (void)tpool__block_dispose(block);
+}
+static tpool__context *tpool__untaken_push(tpool__thread *self, tpool_future *block) {
+    return tpool__call_push(self, block ? tpool__untaken_left : NULL, block);
+}
+/* Of a task that is not taken yet: its submitter is to have a reference. */
+static bool tpool__is_wanted(tpool_future *block) {
+    return block && tpool__load_relaxed(&block->state) >= 2 * TPOOL__REFERENCE; /* relaxed: not shared */
+}
 /* The last touch of the pool by a thread that counted itself among its visitors. */
 static void tpool__visitor_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* forked there: this is the child */
@@ -4859,13 +4873,20 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool__pieces pieces = { deadline, 0, false, false };
     tpool_status status = TPOOL_TIMEOUT;
     tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
+    bool wanted = tpool__is_wanted(entry->block);
     do {
-        if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
+        tpool__context *untaken = tpool__untaken_push(self, entry->block);
+        bool goes_on = tpool__next_piece(self, &pieces);
+        if (!tpool__context_pop(self, untaken) || !goes_on) return TPOOL_BROKEN;
         status = tpool__await_room_until(pool, entry, pieces.until);
     } while (tpool__has_more_pieces(self, &pieces, status));
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    tpool__run_unless_held(self); /* what the last piece has listed */
-    return status;
+    if (!self->listed) return status;
+    /* what the last piece has listed; once the task is taken, only the submitter's reference is left to lose */
+    call = status != TPOOL_OK ? tpool__untaken_push(self, entry->block)
+                              : tpool__call_push(self, wanted ? tpool__release_left : NULL, entry->block);
+    tpool__run_unless_held(self);
+    return tpool__context_pop(self, call) ? status : TPOOL_BROKEN;
 }
 
 /* Near the end of its stack a worker runs nothing in place. Where that is, only those ask the system who want to. */
@@ -4887,8 +4908,7 @@ static void tpool__end_unstarted(tpool_future *block, tpool__reason reason);
 
 /* The submitter's reference goes if its thread ends before it has got it. The block is not shared yet. */
 static tpool__context *tpool__submit_push(tpool__thread *self, tpool_future *block) {
-    bool wanted = tpool__load_relaxed(&block->state) >= 2 * TPOOL__REFERENCE; /* relaxed: as above */
-    return tpool__call_push(self, wanted ? tpool__release_left : NULL, block);
+    return tpool__call_push(self, tpool__is_wanted(block) ? tpool__release_left : NULL, block);
 }
 
 /* Runs the task in the submitting thread, a visitor until then. False: the pool is paused, so that nothing may start. */
@@ -4985,8 +5005,10 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     while (tpool__lapse_waiting(self, pool)) { /* before any policy; the ends may fill it again */
         tpool__context *call = NULL;
         if (tpool__may_block_when_full(pool)) call = tpool__call_push(self, tpool__visitor_left, pool);
+        tpool__context *untaken = tpool__untaken_push(self, entry->block);
         tpool__run_unless_held(self);
-        if ((call && !tpool__context_pop(self, call)) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
+        if (!tpool__context_pop(self, untaken) || (call && !tpool__context_pop(self, call)) || tpool__is_foreign(pool))
+            return TPOOL_BROKEN;
         status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM);
         if (status == TPOOL_FULL) continue;
         if (call) tpool__visitor_leaves(pool);
