@@ -1160,7 +1160,7 @@ extern void __lsan_do_leak_check(void) __attribute__((weak));
 static bool tpool__memory_is_watched(void) {
     if (TPOOL__LEAK_SANITIZED) return true;
 #if defined(TPOOL__UNIX)
-    const char *preloaded = getenv("LD_PRELOAD");
+    const char *preloaded = getenv("LD_PRELOAD"); /* NOLINT(concurrency-mt-unsafe): once, and only read */
     return preloaded && strstr(preloaded, "vgpreload_memcheck");
 #else
     return false;
@@ -10514,6 +10514,7 @@ static bool tpool__process_ready(void) {
  *  nobody learns, so it gets a moment. (P16)
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
+#if !defined(TPOOL_THREADS_WIN32) /* where no thread can end meanwhile; the program has shut them down */
 static void tpool__unload_shared(void) {
     tpool__end_shared();
     for (int which = 0; which < 2; which++) {
@@ -10527,13 +10528,14 @@ static void tpool__unload_shared(void) {
     manager->destroyed = true;
     tpool__manager_leave(manager);
 }
+#endif
 TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
     if (!tpool__process.hooked) return;
     /* relaxed: the exit handler runs on the same thread */
     bool process_ends = tpool__load_relaxed(&tpool__process.exits) || tpool__threads_are_gone();
     int cancel = tpool__cancel_off();
     tpool__process.unloaded = true;
-#if !defined(TPOOL_THREADS_WIN32) /* where no thread can end meanwhile; the program has shut them down */
+#if !defined(TPOOL_THREADS_WIN32)
     if (!process_ends) tpool__unload_shared();
 #endif
     tpool__exit_hook_delete();
@@ -10852,7 +10854,7 @@ static bool tpool__socket_pair(int ends[2]) {
 
 /* What cannot be sealed: there a worker that cuts it short takes the program with it. */
 static inline int tpool__memory_file(void) {
-    const char *own = getenv("TMPDIR");
+    const char *own = getenv("TMPDIR"); /* NOLINT(concurrency-mt-unsafe): only read */
     const char *folders[] = { "/tmp", own ? own : "/var/tmp" };
     int fd = -1;
     for (int i = 0; i < 2 && fd < 0; i++) {
