@@ -605,7 +605,9 @@ static void what_was_yielded_within_next_is_let_go_of_by_it(void **state) {
         assert_status(TPOOL_OK, tpool_future_result(within[i], HANG, NULL));
     }
     assert_status(TPOOL_OK, tpool_drain(pool, HANG)); /* the worker has let go of them */
-    assert_status(TPOOL_OK, tpool_pause(pool));
+    gate hold = GATE_CLOSED; /* so that next notices, and no idle worker */
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
     assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &expires));
     consumed = start(&expires, 1);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(expires, add_two_consume_two, NULL));
@@ -614,7 +616,7 @@ static void what_was_yielded_within_next_is_let_go_of_by_it(void **state) {
     assert_int_equal(1, atomic_load(&payloads_freed));
     tpool_completions_destroy(consumed);
     assert_int_equal(2, atomic_load(&payloads_freed));
-    assert_status(TPOOL_OK, tpool_resume(pool));
+    gate_open(&hold);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
