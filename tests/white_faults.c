@@ -2036,7 +2036,7 @@ static void scenario_processes_that_die(void) {
 static void lose_the_server(tpool *pool) {
     tpool_future *first = NULL, *after = NULL;
     if (OKAY(tpool_submit(pool, own_number, NULL, &first), REFUSED)) (void)tpool_future_result(first, PATIENCE, NULL);
-    patience_ms = 20;
+    patience_ms = SLOW_TOOL ? 200 : 20;
     EXPECT(kill(pool->server->pid, SIGSTOP) == 0);
     OKAY(tpool_kill_workers(pool), REFUSED);
     if (OKAY(tpool_submit(pool, own_number, NULL, &after), REFUSED)) (void)tpool_future_result(after, PATIENCE, NULL);
