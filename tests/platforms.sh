@@ -61,7 +61,9 @@ left_out() {
     windows:test_fork | windows:test_processes* | windows:white_processes)
         echo "there is no fork, so there are no process pools" ;;
     windows:white_sizing) echo "about affinity masks and cgroups of Linux; the mask of Windows is in test_pool" ;;
-    windows:white_faults | windows:white_fork | windows:stress_mix) echo "uses fork" ;;
+    windows:white_faults | windows:white_fork | windows:stress_mix | windows:chaos) echo "uses fork" ;;
+    windows:test_unload) echo "uses dlopen" ;;
+    qemu:test_unload | qemu:chaos) echo "$no_threads_in_children" ;;
     windows:model/*) echo "about weaker orders than an x86 shows" ;;
     qemu:model/*) echo "about weaker orders than an x86 shows, which runs what qemu translates" ;;
     qemu:stress_mix) echo "$no_threads_in_children" ;;
