@@ -36,6 +36,7 @@
        --replay C        the execution that a failure printed      --seed S     the run by chance that it printed
        --quick           at most .quick preemptions                --trace      print every step (with the last two)
        --plain           without the reductions: slow, and with as many different ends
+       --part N          one in N of the scenario's runs by chance (with --quick one in 50)
        --measure         all pools that new_pool makes collect latency figures
        --warm-up N       only the Nth run of those by chance with which a search begins
        --seconds N       at most so much CPU time a scenario (then it is not exhausted, which fails) */
@@ -70,7 +71,7 @@ enum {
     SCHEDULE_STACK = 256 * 1024,
     SCHEDULE_ARENA = 8 * 1024 * 1024,
     SCHEDULE_GRAIN = 32,                /* of allocations */
-    SCHEDULE_WORDS = 1 << 16,           /* atomic words in one execution: a hash table */
+    SCHEDULE_WORDS = 1 << 18,           /* atomic words in all executions of a scenario: a hash table */
     SCHEDULE_ALLOCATIONS = 1 << 14,
     SCHEDULE_PATH = 1 << 16,            /* choices in one execution */
     SCHEDULE_STEPS = 100 * 1000,        /* after so many it does not end */
@@ -1119,7 +1120,7 @@ typedef struct schedule_options {
     int preemptions;                    /* -1: the scenario's */
     bool quick, trace, seeded;
     uint64_t seed;
-    unsigned chance;
+    unsigned chance, part;
     double seconds, until;
     bool plain;                         /* without the reductions */
     int warm_up;                        /* only this run of the warming up */
@@ -1298,7 +1299,8 @@ static bool schedule_run(const schedule_scenario *scenario, schedule_options *op
     if (options->seeded) return schedule_by_chance(options, options->seed, 1);
     if (options->chance) return schedule_by_chance(options, 1, options->chance);
     if (scenario->chance)
-        return schedule_by_chance(options, 1, options->quick ? scenario->chance / 50 : scenario->chance);
+        return schedule_by_chance(options, 1, scenario->chance / (options->part ? options->part
+                                                                  : options->quick ? 50 : 1));
     return schedule_explore(options, &count);
 }
 
@@ -1332,6 +1334,7 @@ static int schedule_main(int argc, char **argv, const schedule_scenario *scenari
         else if (strcmp(argv[i], "--replay") == 0) options.replay = value, i++;
         else if (strcmp(argv[i], "--seed") == 0) options.seed = strtoull(value, NULL, 10), options.seeded = true, i++;
         else if (strcmp(argv[i], "--chance") == 0) options.chance = (unsigned)atoi(value), i++;
+        else if (strcmp(argv[i], "--part") == 0) options.part = (unsigned)atoi(value), i++;
         else if (strcmp(argv[i], "--seconds") == 0) options.seconds = atof(value), i++;
         else if (strcmp(argv[i], "--warm-up") == 0) options.warm_up = atoi(value), i++;
         else if (strcmp(argv[i], "--plain") == 0) options.plain = true;
