@@ -5859,13 +5859,16 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
                 bool revived = tpool__child_revive(worker);
                 tpool__cancel_back(cancel);
                 if (!revived) {
+                    tpool__run_unless_held(self); /* before it goes, since nobody else has its list */
                     tpool__leave_pool(worker, TPOOL__PROCESS_LOST);
                     return;
                 }
             }
             if (pool->config.max_tasks_per_worker && !entry.job &&
-                ++worker->tasks_done >= pool->config.max_tasks_per_worker && tpool__replace(worker))
-                return;
+                ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
+                tpool__run_unless_held(self); /* likewise */
+                if (tpool__replace(worker)) return;
+            }
             continue;
         }
         tpool__tell_idle(worker);

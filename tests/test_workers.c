@@ -654,6 +654,35 @@ static void with_one_task_per_worker_each_task_has_a_fresh_thread(void **state) 
     assert_int_equal(atomic_load(&initialized), atomic_load(&finalized));
 }
 
+/* A task waits for one that it runs itself, of which only the entry in the queue is left then. The worker comes upon
+   that on its way to its last task. */
+static atomic_int owned_freed;
+static void count_owned(void *owned) { (void)owned; atomic_fetch_add(&owned_freed, 1); }
+static void *return_counted(void *arg) { return tpool_return_owned(arg, count_owned); }
+static tpool_future *awaited_last;
+static void *await_and_let_go(void *arg) {
+    tpool_status status = tpool_future_result(awaited_last, TPOOL_FOREVER, NULL);
+    tpool_future_release(awaited_last);
+    return status == TPOOL_OK ? arg : tpool_raise(status, "not run");
+}
+static void a_worker_that_is_replaced_frees_first_what_its_last_look_let_go(void **state) {
+    (void)state;
+    static int counted;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 2 });
+    tpool_task first = { .fn = await_and_let_go, .priority = 1 };
+    tpool_task awaited = { .fn = return_counted, .arg = &counted, .priority = 1 };
+    tpool_future *future = NULL;
+    atomic_store(&owned_freed, 0);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &first, &future));
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &awaited, &awaited_last));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, end_of(future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&owned_freed));
+}
+
 /* --- an initializer that fails */
 
 typedef struct failing_start {
@@ -1269,6 +1298,7 @@ int main(void) {
         cmocka_unit_test(workers_carry_the_name_of_the_pool_and_their_index),
         cmocka_unit_test(a_worker_is_replaced_after_max_tasks_per_worker),
         cmocka_unit_test(with_one_task_per_worker_each_task_has_a_fresh_thread),
+        cmocka_unit_test(a_worker_that_is_replaced_frees_first_what_its_last_look_let_go),
         cmocka_unit_test(when_an_initializer_fails_all_that_waits_and_comes_is_broken),
         cmocka_unit_test(when_a_later_initializer_fails_what_runs_goes_on_and_blocked_submitters_learn),
         cmocka_unit_test(warm_up_that_meets_a_failing_initializer_breaks_the_pool),
