@@ -170,13 +170,13 @@ static void fork_half_way(bool in_allocation) {
             use_futures(NULL);
             _exit(0);
         }
-        int ended;
+        int ended = -1;
         CHECK(child > 0 && waitpid(child, &ended, 0) == child && WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
         gate_open(&half_way);
         CHECK(pthread_join(thread, NULL) == 0);
         _exit(0);
     }
-    int ended;
+    int ended = -1;
     assert_true(process > 0 && waitpid(process, &ended, 0) == process);
     assert_true(WIFEXITED(ended));
     assert_int_equal(0, WEXITSTATUS(ended));
