@@ -137,7 +137,7 @@
  *  thread has ended and a loop whose body has (and the task that loops); the rest of a callback's future's callbacks
  *  run, like the other items of a map's chunk; an initializer has failed; the worker is replaced, its finalizer run. A
  *  task whose jobs and helpers still run on other stacks ends after them. All that runs as the thread ends; on Windows
- *  it may not wait there for a thread to end, as in any callback of FlsAlloc.
+ *  it may neither wait there for a thread to begin or end, nor end its own again, as in any callback of FlsAlloc.
  *
  *  Time. Relative limits in nanoseconds, int64_t, on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
  *

@@ -58,7 +58,8 @@ elsewhere=(x86_64-macos aarch64-macos x86_64-linux-musl x86-linux-musl arm-linux
 # left_out SYSTEM PROGRAM: says why, if it is.
 left_out() {
     case $1:$2 in
-    windows:test_fork | windows:test_processes* | windows:white_processes)
+    windows:test_cancel) echo "Windows cancels no threads" ;;
+    windows:test_fork | windows:test_fork_handlers | windows:test_processes* | windows:white_processes)
         echo "there is no fork, so there are no process pools" ;;
     windows:white_sizing) echo "about affinity masks and cgroups of Linux; the mask of Windows is in test_pool" ;;
     windows:white_faults | windows:white_fork | windows:stress_mix | windows:chaos) echo "uses fork" ;;
@@ -136,7 +137,7 @@ describe() {
     case $system in
     qemu) runner=qemu-${1/armhf/arm} limit=900 ;;
     windows)
-        runner=wine libraries="-lsynchronization -lpthread"
+        limit=60 runner=wine libraries="-lsynchronization -lpthread"
         export WINEPREFIX=$work/wine WINEDEBUG=-all
         # cmocka's own formats are declared as those of msvcrt; winpthreads does not say that pthread_exit does not return
         flags+=(-Wno-format -Wno-format-extra-args -Wno-return-type) ;;

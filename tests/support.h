@@ -81,8 +81,18 @@ static inline void sleep_ms(int ms) {
 }
 
 #if defined(_WIN32)
-/* Windows has no alarm clock for a test that hangs: there whoever runs the tests limits them. */
-static inline void alarm(unsigned seconds) { (void)seconds; }
+/* As that of POSIX, for a test that hangs. */
+static inline VOID CALLBACK alarm_rings(PVOID unused, BOOLEAN fired) {
+    (void)unused;
+    (void)fired;
+    TerminateProcess(GetCurrentProcess(), 142);   /* as a shell tells of SIGALRM */
+}
+static inline void alarm(unsigned seconds) {
+    static HANDLE timer;
+    if (timer) (void)DeleteTimerQueueTimer(NULL, timer, NULL);
+    timer = NULL;
+    if (seconds) (void)CreateTimerQueueTimer(&timer, NULL, alarm_rings, NULL, seconds * 1000, 0, WT_EXECUTEINTIMERTHREAD);
+}
 #endif
 
 #if HAVE_FORK

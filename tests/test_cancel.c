@@ -1,7 +1,6 @@
 /* A thread that is to be cancelled calls in, and leaves as it came: no call is a cancellation point, none leaves a lock
    held, and the thread ends where the program lets it. */
 #include "support.h"
-#ifndef _WIN32
 
 static void *add_one(void *arg) { return tpool_return(&(int){ *(int *)arg + 1 }, sizeof(int)); }
 static void *sleep_a_little(void *arg) { sleep_ms(5); return arg; }
@@ -177,4 +176,3 @@ int main(void) {
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
-#endif

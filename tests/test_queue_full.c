@@ -274,7 +274,7 @@ static void a_blocked_submitter_goes_on_when_a_task_is_cancelled_or_seen_to_expi
         static submit_call call;
         gate_close(&hold);
         tpool *pool = new_busy_pool(1, TPOOL_FULL_BLOCK, &hold);
-        tpool_future *queued = submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = expires * TPOOL_MS(200) });
+        tpool_future *queued = submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = expires * TPOOL_MS(500) });
         call = (submit_call){ .pool = pool, .task = { .fn = nothing } };
         background_start(&submitter, call_submit, &call);
         background_await_block(&submitter);

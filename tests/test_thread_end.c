@@ -3,7 +3,18 @@
 #include "support.h"
 
 enum { WORKERS = 2 };
-static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); return NULL; }
+
+/* Ends the calling thread. What runs as it ends may do so again; on Windows not (tpool.h, "The end of a thread"), and
+   there returns. */
+static void end_here(void) {
+#ifdef _WIN32
+    static _Thread_local bool ends;
+    if (ends) return;
+    ends = true;
+#endif
+    pthread_exit(NULL);
+}
+static void *end_thread(void *arg) { (void)arg; end_here(); return NULL; }
 
 /* Runs what may end its thread in a thread that is no worker. */
 static void in_own_thread(void *(*fn)(void *), void *arg) {
@@ -76,7 +87,7 @@ static void *end_beneath_public_jobs(void *arg) {
     tpool_fork(&first, count_job, NULL);
     tpool_fork(&second, count_job, NULL);
     tpool_fork(&third, count_job, NULL);
-    pthread_exit(NULL);
+    end_here();
     tpool_join(&third);
     tpool_join(&second);
     tpool_join(&first);
@@ -99,7 +110,7 @@ static void a_job_that_nobody_has_taken_is_not_run(void **state) {
 static gate in_first = GATE_CLOSED;
 static void *end_after_gate(void *arg) {
     gate_pass(&in_first);
-    pthread_exit(NULL);
+    end_here();
     return arg;
 }
 static void *join_one_that_ends_its_thread(void *arg) {
@@ -153,7 +164,7 @@ enum { DEEP = 100 };
 typedef struct level { tpool *pool; int depth; struct level *levels; tpool_future **futures; } level;
 static void *descend(void *arg) {
     level *here = arg;
-    if (here->depth == DEEP - 1) pthread_exit(NULL);
+    if (here->depth == DEEP - 1) end_here();
     level *next = &here->levels[here->depth + 1];
     next->futures[next->depth] = submitted(here->pool, descend, next);
     (void)tpool_future_result(next->futures[next->depth], TPOOL_FOREVER, NULL);
@@ -186,7 +197,7 @@ static void body(size_t begin, size_t end, void *context) {
     loop *l = context;
     bool is_caller = pthread_equal(pthread_self(), l->caller);
     gate_pass(&l->both);
-    if (is_caller == l->caller_ends && atomic_fetch_add(&l->ended, 1) == 0) pthread_exit(NULL);
+    if (is_caller == l->caller_ends && atomic_fetch_add(&l->ended, 1) == 0) end_here();
     atomic_fetch_add(&l->done, (int)(end - begin));
 }
 static void *run_loop(void *context) {
@@ -220,12 +231,12 @@ static void a_body_may_end_the_task_that_loops(void **state) { (void)state; play
 
 static void end_by_free(void *arg) {
     count_up(arg);
-    pthread_exit(NULL);
+    end_here();
 }
 static void end_by_callback(tpool_future *future, void *context) {
     assert_true(tpool_future_done(future));
     count_up(context);
-    pthread_exit(NULL);
+    end_here();
 }
 static void note(tpool_future *future, void *context) { (void)future; count_up(context); }
 static void *cancel_it(void *future) {
@@ -301,7 +312,7 @@ static void cancel_others_and_end(tpool_future *future, void *context) {
     tpool_future **others = context;
     (void)future;
     for (int i = 0; i < 3; i++) assert_true(tpool_future_cancel(others[i]));
-    pthread_exit(NULL);
+    end_here();
 }
 static void what_a_callback_has_ended_before_its_thread_is_told_of(void **state) {
     (void)state;
@@ -326,7 +337,7 @@ static void what_a_callback_has_ended_before_its_thread_is_told_of(void **state)
 static void end_on_failure(const tpool_error *error, void *context) {
     assert_status(TPOOL_FAILED, error->status);
     count_up(context);
-    pthread_exit(NULL);
+    end_here();
 }
 static void *raise_one(void *arg) {
     (void)arg;
@@ -437,13 +448,13 @@ typedef struct setup { atomic_int began, ended; bool initializer_ends, finalizer
 static bool begin(void *context) {
     setup *s = context;
     atomic_fetch_add(&s->began, 1);
-    if (s->initializer_ends) pthread_exit(NULL);
+    if (s->initializer_ends) end_here();
     return true;
 }
 static void end(void *context) {
     setup *s = context;
     atomic_fetch_add(&s->ended, 1);
-    if (s->finalizer_ends) pthread_exit(NULL);
+    if (s->finalizer_ends) end_here();
 }
 static void an_initializer_that_ends_its_thread_has_failed(void **state) {
     (void)state;
@@ -466,7 +477,7 @@ static bool fail_after_gate(void *context) {
 static void count_and_end(const tpool_error *error, void *context) {
     assert_status(TPOOL_BROKEN, error->status);
     atomic_fetch_add(&((breaking *)context)->reported, 1);
-    pthread_exit(NULL);
+    end_here();
 }
 static void all_that_a_broken_pool_held_is_reported_though_threads_end(void **state) {
     (void)state;
@@ -498,7 +509,7 @@ static void a_finalizer_that_ends_its_thread_runs_once(void **state) {
 typedef struct source { tpool *pool; int given, ends_at; atomic_int freed; int numbers[10]; } source;
 static bool give(void *context, void **item) {
     source *s = context;
-    if (s->given == s->ends_at) pthread_exit(NULL);
+    if (s->given == s->ends_at) end_here();
     *item = &s->numbers[s->given++];
     return true;
 }
@@ -531,13 +542,13 @@ static void a_source_may_end_the_consumers_thread(void **state) {
 typedef struct shop { int made, ends_at; atomic_int destroyed; char things[5]; tpool_resources *resources; } shop;
 static void *make_thing(void *context) {
     shop *s = context;
-    if (s->made == s->ends_at) pthread_exit(NULL);
+    if (s->made == s->ends_at) end_here();
     return &s->things[s->made++];
 }
 static void destroy_thing(void *thing, void *context) {
     shop *s = context;
     (void)thing;
-    if (atomic_fetch_add(&s->destroyed, 1) == 1) pthread_exit(NULL);
+    if (atomic_fetch_add(&s->destroyed, 1) == 1) end_here();
 }
 static void *open_shop(void *context) {
     shop *s = context;
@@ -646,7 +657,7 @@ static void *end_with_a_destructor(void *pool) {
     tpool_job job;
     assert_int_equal(0, pthread_setspecific(key, pool));
     tpool_fork(&job, count_job, NULL);
-    pthread_exit(NULL);
+    end_here();
     tpool_join(&job);
     return NULL;
 }
