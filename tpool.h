@@ -8171,6 +8171,7 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     if (!futures && count) return TPOOL_INVALID;
     for (size_t i = 0; i < count; i++)
         if (!futures[i]) return TPOOL_INVALID;
+    if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
     tpool_completions *created = (tpool_completions *)TPOOL_MALLOC(sizeof *created);
     if (!created) return TPOOL_NO_MEMORY;
     memset(created, 0, sizeof *created);

@@ -633,6 +633,18 @@ static int a_forked_child_exits_without_the_parents_work(void) {
 
 /* --- one test for each story */
 
+/* Of the process' first use, what the library asks for the end of its threads is its own, not the program's first key. */
+static int completions_before_any_pool_leave_the_programs_keys_alone(void) {
+    pthread_key_t key;
+    int own_value = 0;
+    tpool_completions *completions = NULL;
+    CHECK(pthread_key_create(&key, NULL) == 0 && pthread_setspecific(key, &own_value) == 0);
+    CHECK_STATUS(TPOOL_OK, tpool_as_completed(NULL, 0, &completions));
+    tpool_completions_destroy(completions);
+    CHECK(pthread_getspecific(key) == &own_value);
+    return 6;
+}
+
 #define STORY(function, code, said) { #function, function, code, said }
 static const story stories[] = {
     STORY(high_level_work_completes, 0, "Hhhh"),
@@ -644,6 +656,7 @@ static const story stories[] = {
     STORY(work_queued_before_a_shutdown_without_wait_completes, 0, "Hhhh"),
     STORY(exit_after_a_waiting_shutdown_is_quiet, 5, "hl"),
     STORY(exit_without_any_pool_is_quiet, 6, ""),
+    STORY(completions_before_any_pool_leave_the_programs_keys_alone, 6, ""),
     STORY(idle_pools_do_not_hold_up_exit, 0, ""),
     STORY(a_paused_shared_pool_does_not_hang_exit, 0, NULL),
     STORY(the_programs_own_pool_loses_its_waiting_work, 0, ""),

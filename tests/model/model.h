@@ -117,6 +117,7 @@ static void *model_thread(void *fn) { /* all begin together */
     int main(int argc, char **argv) { \
         void *(*const fns[])(void *) = { __VA_ARGS__ }; \
         int runs = argc > 1 ? atoi(argv[1]) : 2000; \
+        if (!tpool__exit_hook_create()) return 2; /* as before any use: else a thread that arms takes another's key */ \
         model_count = (int)(sizeof fns / sizeof *fns); \
         for (int i = 0; i < model_count; i++) model_fns[i] = fns[i]; \
         for (int run = 0; run < runs; run++) { \

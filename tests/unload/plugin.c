@@ -1,4 +1,22 @@
 /* A plug-in with a private copy of tpool.h inside, for test_unload. */
+#if defined(__SANITIZE_THREAD__)
+/* ThreadSanitizer's own atexit forgets whose handler it is, and calls it at exit when the library has been unloaded.
+   With this one, which it knows too, the handler is a library's. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+extern int __cxa_atexit(void (*handler)(void *), void *arg, void *library);
+extern void *__dso_handle;
+static void (*handler_at_exit)(void);
+static void call_handler(void *unused) {
+    (void)unused;
+    handler_at_exit();
+}
+static int atexit_here(void (*handler)(void)) {
+    handler_at_exit = handler;
+    return __cxa_atexit(call_handler, NULL, &__dso_handle);
+}
+#define atexit atexit_here
+#endif
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #include "plugin.h"
