@@ -10512,10 +10512,14 @@ static bool tpool__process_ready(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>unload  A shared library that holds this copy is unloaded (or the process ends: then the exit handler has run)
  *
- *  Its destructors run before what it gave to atexit, which runs then too. The threads that called in live on, and their
- *  exit hook would be gone: so it is taken back, and what they have in their caches is freed with all blocks. The C
- *  library takes back the fork handlers by itself. A thread that is in its hook is waited for; of its way out of that
- *  nobody learns, so it gets a moment. (P16)
+ *  What it gave to atexit runs as it is unloaded, too, between its ordinary destructors and the last one. So it is the
+ *  order that tells: an ordinary destructor that no exit handler came before is that of an unloading. The work is done
+ *  in the last one, since the library's other destructors, and those of its C++ objects, may use the shared pools. One
+ *  that another exit handler unloads counts as the process' end: its work is done, its memory is the system's to free.
+ *
+ *  The threads that called in live on, and their exit hook would be gone: so it is taken back, and what they have in
+ *  their caches is freed with all blocks. The C library takes back the fork handlers by itself. A thread that is in its
+ *  hook is waited for; of its way out of that nobody learns, so it gets a moment. (P16)
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
 #if !defined(TPOOL_THREADS_WIN32) /* where no thread can end meanwhile; the program has shut them down */
@@ -10533,17 +10537,18 @@ static void tpool__unload_shared(void) {
     tpool__manager_leave(manager);
 }
 #endif
+__attribute__((destructor)) static void tpool__unload_begins(void) {
+    /* relaxed: the exit handler runs on the same thread */
+    tpool__process.unloaded = !tpool__load_relaxed(&tpool__process.exits) && !tpool__threads_are_gone();
+}
 TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
     if (!tpool__process.hooked) return;
-    /* relaxed: the exit handler runs on the same thread */
-    bool process_ends = tpool__load_relaxed(&tpool__process.exits) || tpool__threads_are_gone();
     int cancel = tpool__cancel_off();
-    tpool__process.unloaded = true;
 #if !defined(TPOOL_THREADS_WIN32)
-    if (!process_ends) tpool__unload_shared();
+    if (tpool__process.unloaded) tpool__unload_shared();
 #endif
     tpool__exit_hook_delete();
-    if (!process_ends) {
+    if (tpool__process.unloaded) {
         tpool__u32 nothing = 0;
         while (tpool__load_acquire(&tpool__process.ending) > 0) tpool__yield(); /* P16 */
         tpool__word_wait(&nothing, 0, 200000);
