@@ -10569,7 +10569,7 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *      the program ── keeper socket ───> keeper ── fork ──> server
  *                  ── control socket ────────────────────> server ── fork ──> worker process
  *         proxy    ── status socket ─────────────────────> server       (one per worker: KILL down; FORKED, ENDED up)
- *         proxy    ── requests pipe, replies pipe, memory ───────────────────> worker process
+ *         proxy    ── requests pipe, replies socket, memory ─────────────────> worker process
  *
  *  The keeper is forked at create, twice, so that it is no child of the program's. It does nothing but have a server,
  *  and another when that dies. The server has one thread; it starts the workers and reaps them, so the program's own
@@ -10579,11 +10579,13 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *  what they were). On Linux the kernel kills the workers with their server besides.
  *
  *  How an end is known. A worker's by its server, which has waited for it: it sends a notice with the cause to the
- *  proxy, and then says GONE in the worker's place, in the replies pipe, where the proxy waits. So a proxy waits in one
+ *  proxy, and then says GONE in the worker's place, in the replies socket, where the proxy waits. So a proxy waits in one
  *  read, and no descriptor that somebody has kept can hide a death. GONE without the notice is a lie. The server keeps
- *  a copy of that pipe's end until then: the cause is there before the pipe ends, also when the task has closed all its
- *  descriptors. A server's by its keeper, who has waited for it; then the workers' pipes end. The program's by the end
- *  of its sockets and, on Linux, by its pidfd: server and keeper kill all that they have.
+ *  a copy of that socket's far end until then: the cause is there before the end is, also when a task has closed all its
+ *  descriptors. A server's by the end of the status sockets, which nobody else holds: the proxy's read has a limit
+ *  (SO_RCVTIMEO), and when nothing has come for so long it looks there. The keeper, who has waited for the server, ends
+ *  what is left of its workers. The program's by the end of its sockets and, on Linux, by its pidfd: server and keeper
+ *  kill all that they have.
  *
  *  Patience is with whoever gives a sign of life. The server counts what it does in memory that the program sees
  *  (tpool__life). A proxy that waits for a notice and sees no such sign for TPOOL__PATIENCE_MS, though it has asked for
@@ -10609,7 +10611,7 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *  full.
  *
  *  WHAT A WORKER MAY DO
- *  A worker is not believed: it may write anything to its pipe and to what it shares, at any time. The length of a
+ *  A worker is not believed: it may write anything to its socket and to what it shares, at any time. The length of a
  *  message, its number and its kind are looked at first; sizes and counts are compared with what the program knows of
  *  the file and the chunk, in a copy that nobody else can change, and used from that copy. Memory for a result is taken
  *  once the worker has been seen to have written it (tpool__child_has_written). The memory is sealed, so
@@ -10644,6 +10646,9 @@ static inline uint32_t tpool__page_told(tpool__page *page, uintptr_t *used) {
 #endif
 #ifndef TPOOL__PATIENCE_MS
 #define TPOOL__PATIENCE_MS 10000 /* a server that has not done for so long what it does at once is not going to */
+#endif
+#ifndef TPOOL__LOOK_MS
+#define TPOOL__LOOK_MS 500 /* so often who waits for a worker without a limit looks whether its server is lost */
 #endif
 #ifndef TPOOL__PROCESS_POINT
 #define TPOOL__PROCESS_POINT(where) ((void)0) /* in the worker process */
@@ -12204,10 +12209,12 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     int requests[2] = { -1, -1 }, replies[2] = { -1, -1 }, status[2] = { -1, -1 }, error = 0;
     tpool__descriptors_lock();
     int memory = tpool__memory_create();
-    bool made = memory >= 0 && tpool__pipe(requests) && tpool__pipe(replies) && tpool__socket_pair(status);
+    bool made = memory >= 0 && tpool__pipe(requests) && tpool__socket_pair(replies) && tpool__socket_pair(status);
     if (!made) error = errno > 0 ? errno : EMFILE;
     else fcntl(requests[1], F_SETFL, O_NONBLOCK); /* a damaged worker that fills its own requests stops nobody */
     if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* nor does one that fills its replies stop the server */
+    struct timeval pause = { TPOOL__LOOK_MS / 1000, TPOOL__LOOK_MS % 1000 * 1000 };
+    if (made) (void)setsockopt(replies[0], SOL_SOCKET, SO_RCVTIMEO, &pause, sizeof pause);
     tpool__lock(&child->lock);
     child->memory = memory;
     child->requests = requests[1];
@@ -12310,26 +12317,30 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
 }
 
 /* Waits for the worker to speak. What it says is looked at no further than by its length, its number and its kind. That
- * it has ended its server says in its place, after the notice that proves it; or the pipe's end does, if the server has
- * ended too. */
+ * it has ended its server says in its place, after the notice that proves it. When a server is lost with its workers, the
+ * status socket ends; it may be all that does, since what a task has left behind may hold `replies`. So a wait without a
+ * limit looks there when nothing has come for a while. What was said before is heard first. */
 static tpool__heard tpool__child_hear(tpool__child *child, tpool__message *message, int64_t deadline) {
     struct pollfd status = { child->status, POLLIN, 0 };
-    while (deadline != TPOOL_FOREVER) {
-        struct pollfd polled[2] = { { child->replies, POLLIN, 0 }, status };
-        int n = poll(polled, 2, tpool__poll_time(deadline));
-        if (n > 0 && polled[0].revents) break;
-        if (n > 0) return TPOOL__LOST;
-        if (tpool__clock() >= deadline) return TPOOL__LATE;
-    }
     ssize_t n;
-    do n = read(child->replies, message, sizeof *message);
-    while (n < 0 && errno == EINTR);
+    for (bool over = false;;) {
+        if (deadline != TPOOL_FOREVER && !over) {
+            struct pollfd polled[2] = { { child->replies, POLLIN, 0 }, status };
+            int ready = poll(polled, 2, tpool__poll_time(deadline));
+            if (ready <= 0 && tpool__clock() >= deadline) return TPOOL__LATE;
+            if (ready <= 0) continue;
+        }
+        n = recv(child->replies, message, sizeof *message, deadline == TPOOL_FOREVER && !over ? 0 : MSG_DONTWAIT);
+        if (n >= 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) break;
+        if (errno == EINTR) continue;
+        if (over) return TPOOL__LOST;
+        over = poll(&status, 1, 0) > 0;
+    }
     if (n <= 0) return TPOOL__LOST;
     if (n != (ssize_t)sizeof *message) return TPOOL__DAMAGED;
     if (message->kind == TPOOL__GONE) return poll(&status, 1, 0) > 0 ? TPOOL__LOST : TPOOL__DAMAGED;
     return message->number == child->number ? TPOOL__HEARD : TPOOL__DAMAGED;
 }
-
 
 /* Nobody wants what this proxy's process is being prepared for: its pool ends, and nothing waits there; or the map
  * whose items it is to run is being closed. */

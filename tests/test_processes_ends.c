@@ -121,6 +121,45 @@ static void a_death_is_known_though_a_grandchild_lives_on(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     kill((pid_t)atomic_load(&all->other), SIGKILL);
 }
+
+/* Nor does it matter when the server is lost with the worker, so that nobody says in its place that it has ended. */
+static void *waits_beside_a_grandchild(void *arg) {
+    pid_t child = raw_fork();
+    if (child == 0) {
+        setsid();
+        sleep_ms(20000);
+        _exit(0);
+    }
+    atomic_store(&all->other, child);
+    while (getsid(child) != child) sleep_ms(1);
+    return waits_for_ever(arg);
+}
+static void *waits_as_an_item(void *item, void *context) { (void)item; return waits_beside_a_grandchild(context); }
+static void a_servers_death_is_known_though_a_grandchild_lives_on(void **state) {
+    (void)state;
+    tpool *pool = create_one();
+    for (int in_a_map = 0; in_a_map < 2; in_a_map++) {
+        tpool_future *future = NULL;
+        tpool_map_iter *iter = NULL;
+        int item = 0;
+        tpool_map_spec spec = { .fn = waits_as_an_item, .items = &item, .count = 1, .stride = sizeof item,
+                                .item_size = sizeof item };
+        set_up(NULL);
+        if (in_a_map) assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        else assert_status(TPOOL_OK, tpool_submit(pool, waits_beside_a_grandchild, NULL, &future));
+        EVENTUALLY(atomic_load(&all->arrived) == 1);
+        assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
+        EVENTUALLY(!is_alive(atomic_load(&all->pid)));
+        assert_status(TPOOL_BROKEN, in_a_map ? tpool_map_next(iter, TPOOL_SEC(10), NULL)
+                                             : tpool_future_result(future, TPOOL_SEC(10), NULL));
+        tpool_map_close(iter);
+        tpool_future_release(future);
+        assert_true(is_alive(atomic_load(&all->other)));
+        assert_true(value_of(pool, getpid_task) > 0);
+        kill((pid_t)atomic_load(&all->other), SIGKILL);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 #endif
 
 static void a_descriptor_that_is_not_open_is_refused(void **state) {
@@ -623,7 +662,8 @@ int main(void) {
         T(a_signal_to_a_tasks_group_reaches_no_other_worker), T(who_is_killed_takes_its_children_along),
         T(no_signal_stays_pending_in_the_program),
 #ifdef __linux__
-        T(a_death_is_known_though_a_grandchild_lives_on), T(who_has_other_credentials_ends_with_the_server_too),
+        T(a_death_is_known_though_a_grandchild_lives_on), T(a_servers_death_is_known_though_a_grandchild_lives_on),
+        T(who_has_other_credentials_ends_with_the_server_too),
         T(a_task_that_changes_its_credentials_ends_with_the_server_too),
 #endif
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)

@@ -14,6 +14,7 @@ static void counted_free(void *ptr);
 #define TPOOL__FORK() refused_fork()
 #define TPOOL__PROCESS_POINT(kind) at_point(kind)
 #define TPOOL__PATIENCE_MS patience_ms
+#define TPOOL__LOOK_MS 60000 /* what is told is known without a look */
 static int patience_ms;
 static pid_t refused_fork(void);
 #define TPOOL_IMPLEMENTATION
@@ -95,6 +96,32 @@ static tpool *create(int workers) {
 }
 static void *getpid_task(void *arg) { (void)arg; atomic_fetch_add(&all->begun, 1); return (void *)(intptr_t)getpid(); }
 static void *aborts(void *arg) { (void)arg; abort(); }
+
+#if defined(__linux__)
+/* A child that no handler of fork knows of holds the worker's end of the replies. */
+static void *crashes_beside_a_grandchild(void *arg) {
+    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (child == 0) {
+        alarm(60);
+        setsid();
+        while (atomic_load(&all->open) == 0) sleep_ms(1);
+        _exit(0);
+    }
+    while (getsid(child) != child) sleep_ms(1);
+    raise(SIGKILL);
+    return arg;
+}
+static void a_death_is_told_in_the_workers_place(void **state) {
+    (void)state;
+    tpool *pool = create(1);
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, crashes_beside_a_grandchild, NULL, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
+    tpool_future_release(future);
+    atomic_store(&all->open, 1);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+#endif
 
 /* Else it would hold them for as long as it lives, and destroy would wait for their end. */
 static void a_process_forked_beside_create_keeps_none_of_its_descriptors(void **state) {
@@ -858,6 +885,9 @@ int main(void) {
     all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
+#if defined(__linux__)
+        T(a_death_is_told_in_the_workers_place),
+#endif
         T(a_process_forked_beside_create_keeps_none_of_its_descriptors),
         T(fork_refused_at_create), T(fork_refused_to_a_spare_is_no_harm),
         T(work_waits_for_the_worker_that_runs_if_a_second_is_refused),
