@@ -279,22 +279,29 @@ static inline tpool_status background_join(background *b) {
     return b->status;
 }
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN 1
+#elif defined(__SANITIZE_ADDRESS__)
 #define SLOW_TOOL 1
 #elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#elif __has_feature(address_sanitizer)
 #define SLOW_TOOL 1
 #endif
 #endif
+#ifndef UNDER_TSAN
+#define UNDER_TSAN 0
+#endif
 #ifndef SLOW_TOOL
-#define SLOW_TOOL 0
+#define SLOW_TOOL UNDER_TSAN
 #endif
-/* This ThreadSanitizer cannot start threads in a child of fork when the program had threads, or has had them. */
-#if defined(__SANITIZE_THREAD__)
-#define SKIP_UNDER_TSAN() skip()
-#else
-#define SKIP_UNDER_TSAN() ((void)0)
-#endif
+/* This ThreadSanitizer cannot start threads in a child of fork when the program had threads, or has had them: it dies of
+   a "dup thread", whatever die_after_fork says, since the C library gives the child's threads the stacks, and with them
+   the names, of the parent's. And it crashes in pthread_exit of a child's only thread. */
+#define CHILD_MAY_START_THREADS (!UNDER_TSAN)
+#define CHILD_MAY_END_THREADS (!UNDER_TSAN)
+#define SKIP_UNDER_TSAN() do { if (UNDER_TSAN) skip(); } while (0)
 
 /* TEST_FILTER in the environment: only the tests whose name it matches (tests/planted_faults.sh). */
 #if defined(__GNUC__)

@@ -1,24 +1,11 @@
 /* fork() in a program that has pools: what the child may do with them, and that it never hangs. The child reports by
-   its exit code and says on stderr what was wrong; it is killed if it hangs. ThreadSanitizer gives up on a child that
-   starts threads after its parent had some (with gcc it dies of a "dup thread", whatever die_after_fork says), so
-   there the parts of a child that need threads of its own are left out, by CHILD_MAY_START_THREADS; the rest runs. */
+   its exit code and says on stderr what was wrong; it is killed if it hangs. Under ThreadSanitizer the parts of a child
+   that need threads of its own are left out, by CHILD_MAY_START_THREADS (support.h); the rest runs. */
 #include "support.h"
 #include <signal.h>
 #include <sys/wait.h>
 
 #define CHILD_SECONDS LIMIT_SECONDS
-
-#if defined(__SANITIZE_THREAD__)
-#define CHILD_MAY_START_THREADS 0
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CHILD_MAY_START_THREADS 0
-#endif
-#endif
-#ifndef CHILD_MAY_START_THREADS
-#define CHILD_MAY_START_THREADS 1
-#endif
-#define CHILD_MAY_END_THREADS CHILD_MAY_START_THREADS   /* ThreadSanitizer crashes in pthread_exit of the only one */
 
 /* The first thing in a child: an alarm against hanging, which a fork inside a worker has inherited blocked. */
 static void child_begin(void) {

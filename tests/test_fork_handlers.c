@@ -39,6 +39,15 @@ static void use_everything(tpool_kind kind) {
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), ten, NULL)));
     CHECK_STATUS(TPOOL_OK, tpool_with_pool(NULL, 1, TPOOL_THREADS, use_pool, NULL));
 }
+/* What the program completes itself: of the library it needs all but threads. */
+static void use_own_futures(void) {
+    for (int i = 0; i < 100; i++) {
+        tpool_future *future;
+        CHECK_STATUS(TPOOL_OK, tpool_future_create(&future));
+        CHECK_STATUS(TPOOL_OK, tpool_future_set_result(future, NULL));
+        CHECK_STATUS(TPOOL_OK, end_of(future));
+    }
+}
 static void *use_under_lock(void *arg) {
     (void)arg;
     pthread_mutex_lock(&of_program);
@@ -59,7 +68,8 @@ static int fork_beside_use(void) {
     if (child == 0) {
         alarm(STORY_SECONDS);
         if (of_processes) CHECK_STATUS(TPOOL_BROKEN, tpool_submit(of_processes, ten, NULL, NULL));
-        use_everything(of_processes ? TPOOL_PROCESSES : TPOOL_THREADS);
+        use_own_futures();
+        if (CHILD_MAY_START_THREADS) use_everything(of_processes ? TPOOL_PROCESSES : TPOOL_THREADS);
         _exit(0);
     }
     int ended;

@@ -6,8 +6,8 @@
        static void model_check(void)             after them
        MODEL(model_a, model_b, ...)
 
-   As an ordinary program it runs them many times (a litmus test; under ThreadSanitizer it also checks every access for
-   races). For a model checker define MODEL_CHECKER: it runs once; what blocks in the system ends that execution, since
+   As an ordinary program it runs them many times, for three seconds at most (a litmus test; under ThreadSanitizer, where
+   a thread's start takes long, it also checks every access for races). For a model checker define MODEL_CHECKER: it runs once; what blocks in the system ends that execution, since
    the others, in which the word has changed before, are tried as well; mutexes of the parking table order nothing, so
    that every order comes from the header's own accesses. See README.md in this folder. */
 #ifndef TPOOL_TESTS_MODEL_H
@@ -120,7 +120,8 @@ static void *model_thread(void *fn) { /* all begin together */
         if (!tpool__exit_hook_create()) return 2; /* as before any use: else a thread that arms takes another's key */ \
         model_count = (int)(sizeof fns / sizeof *fns); \
         for (int i = 0; i < model_count; i++) model_fns[i] = fns[i]; \
-        for (int run = 0; run < runs; run++) { \
+        int64_t end = tpool_now() + TPOOL_SEC(3); \
+        for (int run = 0; run < runs && (run < 100 || tpool_now() < end); run++) { \
             pthread_t threads[4]; \
             atomic_store(&model_ready, 0); \
             model_reset(); \
