@@ -9389,12 +9389,13 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     if (!tpool__loop_run(loop, false)) return TPOOL_BROKEN;
     tpool__loop_end(loop);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    tpool__outcome *outcome = tpool__outcome_take(&loop->task);
+    tpool__outcome *outcome = tpool__outcome_take(&loop->task), *before = NULL;
     if (outcome && outcome->kind == TPOOL__ERROR) status = outcome->error.status;
-    if (status == TPOOL_BROKEN) outcome = task ? tpool__outcome_replace(task, tpool__error_broken(task)) : NULL;
+    if (status == TPOOL_BROKEN && task) before = tpool__outcome_replace(task, tpool__error_broken(task));
     else if (task && outcome && tpool__set_outcome(task, outcome)) outcome = NULL;
     tpool__loop_release(loop);
-    tpool__outcome_free(outcome);
+    tpool__outcome_free(outcome); /* of a loop in a loop it may be what is made here, so not static */
+    tpool__outcome_free(before);
     return status;
 }
 

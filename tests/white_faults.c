@@ -1766,6 +1766,44 @@ static void scenario_a_loop_that_fails(void) {
     EXPECT(atomic_load(&counts) <= 2 * RANGE);
 }
 
+/* A helper of a loop in a loop ends its thread, while the task's own thread is in both. */
+typedef struct loops { tpool *pool; pthread_t own; atomic_bool helped; } loops;
+static void end_if_helper(size_t begin, size_t end, void *context) {
+    loops *l = context;
+    (void)begin, (void)end;
+    if (!pthread_equal(pthread_self(), l->own)) {
+        atomic_store(&l->helped, true);
+        pthread_exit(NULL);
+    }
+    while (!atomic_load(&l->helped) && atomic_load(&fault->injected) == 0) sched_yield();
+}
+static void loop_within(size_t begin, size_t end, void *context) {
+    loops *l = context;
+    (void)begin, (void)end;
+    tpool_status status = tpool_for(l->pool, 0, 2, 1, end_if_helper, l);
+    EXPECT(status == TPOOL_BROKEN || atomic_load(&fault->injected) > 0);
+}
+static void *loop_in_loop(void *arg) {
+    loops *l = arg;
+    l->own = pthread_self();
+    tpool_status status = tpool_for(l->pool, 0, 1, 1, loop_within, l);
+    EXPECT(status == TPOOL_BROKEN || atomic_load(&fault->injected) > 0);
+    return arg;
+}
+static void scenario_a_helper_of_a_loop_in_a_loop_ends_its_thread(void) {
+    loops l = { .pool = NULL };
+    tpool_future *future = NULL;
+    l.pool = pool_with((tpool_config){ .max_workers = 2 });
+    if (!l.pool) return;
+    tpool_task task = { .fn = loop_in_loop, .arg = &l, .name = "loops" };
+    if (OKAY(tpool_submit_task(l.pool, &task, &future), REFUSED)) {
+        tpool_status status = tpool_future_result(future, PATIENCE, NULL);
+        EXPECT(status == TPOOL_BROKEN || atomic_load(&fault->injected) > 0);
+    }
+    pool_end(l.pool);
+    tpool_future_release(future);
+}
+
 /* ---- Scenarios: the shared pools, a forked child, threads without exit hooks ---- */
 
 static void *use_low_level(void *arg) {
@@ -2201,6 +2239,7 @@ SCENARIO(limits_stops_and_cancels, 0)
 SCENARIO(completions_in_a_task, 0)
 SCENARIO(a_map_in_a_task_whose_items_fail, 0)
 SCENARIO(a_loop_that_fails, 0)
+SCENARIO(a_helper_of_a_loop_in_a_loop_ends_its_thread, 0)
 SCENARIO(the_shared_pools, 0)
 SCENARIO(threads_without_exit_hooks, WITHOUT_HOOKS)
 SCENARIO(tasks_in_processes, WITH_PROCESSES)
@@ -2555,6 +2594,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_completions_in_a_task),
         cmocka_unit_test(refusals_in_a_map_in_a_task_whose_items_fail),
         cmocka_unit_test(refusals_in_a_loop_that_fails),
+        cmocka_unit_test(refusals_in_a_helper_of_a_loop_in_a_loop_ends_its_thread),
         cmocka_unit_test(refusals_in_the_shared_pools),
         cmocka_unit_test(refusals_in_threads_without_exit_hooks),
         cmocka_unit_test(refusals_in_tasks_in_processes),
