@@ -310,6 +310,12 @@ __attribute__((constructor)) static void filter_tests(void) {
 }
 #endif
 
-/* A count for plain builds, and a tenth of it under the sanitizers. */
-#define COUNT(n) (SLOW_TOOL ? (n) / 10 : (n))
+/* Under the sanitizers, and where starting a thread takes a millisecond. */
+#if SLOW_TOOL || defined(_WIN32)
+#define IS_SLOW 1
+#else
+#define IS_SLOW 0
+#endif
+/* A count for plain builds, and a tenth of it where all is slow. */
+#define COUNT(n) (IS_SLOW ? (n) / 10 : (n))
 #endif
