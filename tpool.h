@@ -1017,6 +1017,10 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #endif
 #endif
 
+#if TPOOL__ADDRESS_SANITIZED
+#include <sanitizer/asan_interface.h>
+#endif
+
 #if !defined(TPOOL_THREADS_POSIX) && !defined(TPOOL_THREADS_WIN32)
 #if defined(_WIN32)
 #define TPOOL_THREADS_WIN32
@@ -2015,6 +2019,15 @@ static uintptr_t tpool__stack_end(size_t *whole) {
 #endif
     *whole = size;
     return low;
+}
+/* The thread was ended in the midst of something, and goes on at an earlier place of its stack. AddressSanitizer would
+ * take what lies beyond, arrays of functions that have not returned, for a part of what is called from here. */
+static inline void tpool__stack_left(void) {
+#if TPOOL__ADDRESS_SANITIZED
+    size_t whole;
+    uintptr_t low = tpool__stack_end(&whole), here = tpool__stack_here();
+    if (low != 0 && low < here) __asan_unpoison_memory_region((void *)low, here - low);
+#endif
 }
 /* The lowest address of the calling thread's stack that a nested task may start at: a quarter of it is kept for what
  * that task needs itself. Where the system does not tell, it began at `top` or so, and the configured size is believed,
@@ -10414,6 +10427,7 @@ static void tpool__leave_contexts(tpool__thread *self) {
 static void tpool__thread_left(void *thread) {
     tpool__thread *self = (tpool__thread *)thread;
     if (!self->context && !self->worker) return;
+    tpool__stack_left();
     self->callers = self->freeing = self->nested = 0;
     self->armed = false;
     (void)tpool__arm(self); /* for that next time: the hook that runs is not called again by itself */

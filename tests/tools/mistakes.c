@@ -1,5 +1,7 @@
 /* Makes one mistake with a future, in the function of that name, for tools that must tell of it: mistakes.sh. */
 #define _GNU_SOURCE
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,9 +54,36 @@ __attribute__((noinline)) static void release_of_a_waiting_one(void) {
     tpool_future_release(future);
     if (tpool_resume(pool) != TPOOL_OK) exit(2);
 }
+/* A thread is cancelled many frames deep, each with arrays; the callback runs as it ends, on the stack that it left. */
+static int cancelled_deep(unsigned depth) {
+    char some[40];
+    memset(some, (int)depth, sizeof some);
+    if (depth > 0) return cancelled_deep(depth - 1) + some[depth % sizeof some];
+    pthread_cancel(pthread_self());
+    pthread_testcancel();
+    return some[0];
+}
+static void *be_cancelled(void *told) {
+    while (!atomic_load((atomic_int *)told)) { }
+    return cancelled_deep(200) ? told : NULL;
+}
+static void use_stack(tpool_future *future, void *context) {
+    char much[8000];
+    memset(much, tpool_future_done(future), sizeof much);
+    *(int *)context = much[4000];
+}
 static void none(void) {
     tpool_future_release(done());
     tpool_future_release(submitted());
+    atomic_int told = 0;
+    int called = 0;
+    tpool_future *future;
+    if (tpool_submit(pool, be_cancelled, &told, &future) != TPOOL_OK) exit(2);
+    if (tpool_future_add_done_callback(future, use_stack, &called) != TPOOL_OK) exit(2);
+    atomic_store(&told, 1);
+    if (tpool_future_result(future, TPOOL_FOREVER, NULL) != TPOOL_BROKEN) exit(2);
+    tpool_future_release(future);
+    if (tpool_drain(pool, TPOOL_FOREVER) != TPOOL_OK || called != 1) exit(2);
 }
 
 static const struct { const char *name; void (*make)(void); } mistakes[] = {
