@@ -38,16 +38,17 @@
 #ifndef TSAN
 #define TSAN 0
 #endif
-#if TSAN || defined(__SANITIZE_ADDRESS__)
-#define SLOW 1
+#if defined(__SANITIZE_ADDRESS__)
+#define ASAN 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
-#define SLOW 1
+#define ASAN 1
 #endif
 #endif
-#ifndef SLOW
-#define SLOW 0
+#ifndef ASAN
+#define ASAN 0
 #endif
+#define SLOW (TSAN || ASAN)
 
 /* ---- Chance: each thread, task and callback has a generator of its own, seeded by who made it, so that what it does
    depends on the seed and not on who comes first. */
