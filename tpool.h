@@ -765,7 +765,8 @@ TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter);
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
 
 /* Cancels what has not started, waits for what runs, frees; NULL is accepted. Where an item waits for the very task
- * that closes, the close does not wait for it. */
+ * that closes, the close does not wait for it. An item_free may close further maps, without end: they are closed at
+ * once, but for the last of the stack, where their item_frees run a little later, on the same thread. */
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
 
 /* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
@@ -922,7 +923,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_get(tpool_resources *res
  * TPOOL_OK; TPOOL_INVALID: a NULL, or what is not out. */
 TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *resource);
 
-/* Destroys each resource and frees all. Whoever waits (which is possible where there were none) is not woken, and gives
+/* Destroys each resource and frees all; a destroy may destroy further ones, as item_free may close further maps (see
+ * tpool_map_close). Whoever waits (which is possible where there were none) is not woken, and gives
  * up when its limit passes; otherwise no call may be under way or come later.
  * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: some are out. */
 TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources);
@@ -2408,6 +2410,7 @@ typedef struct tpool__child tpool__child;
 #define TPOOL__POPPED ((uintptr_t)1 << 8)
 #define TPOOL__REFERENCE ((uintptr_t)1 << 9)
 
+typedef struct tpool__thread tpool__thread;
 struct tpool_future {
     tpool__word state;
     union {
@@ -2421,7 +2424,7 @@ struct tpool_future {
     tpool__watch *watches;      /* who wants to learn of the end, newest first; under TPOOL__LOCKED. Once it is done:
                                    callbacks still to be run, in the order added; the ender's */
     tpool__word outcome;        /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of) */
-    _Atomic(struct tpool__thread *) runner;       /* whose stack it runs on, or its arg_free; for the search for cycles.
+    _Atomic(tpool__thread *) runner;       /* whose stack it runs on, or its arg_free; for the search for cycles.
                                    At the end: its pool's tag, which is odd and tells it from others at that address */
 };
 
@@ -2494,8 +2497,13 @@ typedef struct tpool__callback {
     void (*fn)(tpool_future *future, void *context);
     void *context;
 } tpool__callback;
-typedef struct tpool__late_callback { /* added to a future that was done, many levels deep: see >>nested */
+typedef struct tpool__due tpool__due;
+struct tpool__due { /* something else of the program's to be called, where there is stack: see >>nested */
     uintptr_t listed;
+    void (*run)(tpool__thread *self, tpool__due *due);
+};
+typedef struct tpool__late_callback { /* added to a future that was done, many levels deep */
+    tpool__due due;
     tpool_future *future;
     void (*fn)(tpool_future *future, void *context);
     void *context;
@@ -2532,7 +2540,7 @@ typedef struct tpool__contexts {
 #define TPOOL__BATCH 32u            /* free blocks pass between threads so many at once */
 
 /* What every thread has that ever calls in here. */
-typedef struct tpool__thread {
+struct tpool__thread {
     tpool__context *context;
     tpool__context *context_next, *context_first, *context_last; /* the next to be used, and of what piece */
     tpool__worker *worker;
@@ -2548,13 +2556,13 @@ typedef struct tpool__thread {
     bool ending;                /* it runs, and is counted */
     bool serves;                /* a worker's thread, whose outermost function is the library's */
     uintptr_t stack_top;        /* a worker's, about */
-    uintptr_t stack_floor;      /* no task is run in place beneath it; 0: not asked yet */
+    uintptr_t stack_floor;      /* nothing of the program's begins beneath it that can wait; 0: not asked yet */
     tpool__record *blocked;     /* its wait, as others may see it; under tpool__cycles.lock */
     tpool_future plain;         /* stands for a task that has no block */
     tpool__contexts *pieces, *spare_piece; /* of contexts: the innermost in use, and one kept */
     tpool__context unlisted;    /* for a call where memory ran out: nobody reads it */
     tpool__context contexts[TPOOL__CONTEXTS];
-} tpool__thread;
+};
 
 TPOOL__PER_THREAD(tpool__thread, tpool__self)
 
@@ -3592,19 +3600,24 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *  >>nested  Ends within ends
  *
  *  A callback completes the next future, whose callback completes the next; a result_free releases the next future; an
- *  arg_free cancels the next task. None of that may need stack. So what a function of the program's ends while it is
- *  itself called for an end (a callback, on_failure, arg_free, result_free: TPOOL__IN_CALLBACK) ends at once as far as
- *  others see, but what is to be called for that is only listed in the thread's own list, in order, and runs when that
- *  function has returned (tpool__run_unless_held: the outermost runs the list down) or waits (tpool__next_piece). An
- *  arg_free runs at once, since the end cannot be published before; only within TPOOL__MOST_FREEING others it is
- *  listed.
+ *  arg_free cancels the next task; a map's item_free closes the next map. None of that may need stack. So what a function
+ *  of the program's ends while it is itself called for an end (a callback, on_failure, arg_free, result_free, item_free,
+ *  the destroy of resources: TPOOL__IN_CALLBACK) ends at once as far as others see, but what is to be called for that is
+ *  only listed in the thread's own list, in order, and runs when that function has returned (tpool__run_unless_held: the
+ *  outermost runs the list down) or waits (tpool__next_piece).
  *
- *  The list needs no memory: its links are in what is listed, a block or the outcome that owns a payload.
+ *  An arg_free runs at once, since the end cannot be published before; so do the item_frees of a map that is closed and
+ *  the destroys of resources, since their context may be gone after it. They are listed only where the stack would not
+ *  do: within TPOOL__MOST_FREEING others, and beneath the floor of the stack. A chunk's own arg_free calls nothing of the
+ *  program's by itself, and a close waits for it: it is never listed.
+ *
+ *  The list needs no memory: its links are in what is listed, a block, an iterator or the outcome that owns a payload.
  *      a block that is done      has callbacks left, and its ender's reference; it is settled after them, so that until
  *                                then its pool stays (or its worker is busy)
  *      a block that is not done  is claimed to be cancelled or ended otherwise, and has its error: arg_free, publish
  *      an outcome (lowest bit)   has a payload to be freed, and the outcome goes before that
- *      a late callback (bit 1)   was added to a future that was done: such ones run at once, but not ever deeper
+ *      a tpool__due (bit 1)      is in a map's iterator or resources, which nobody has any more; or in a callback that
+ *                                was added to a future that was done: such ones run at once, but not ever deeper
  *  Nothing of the program's runs where the library holds a lock, or a claimed task that has not ended, or blocks: what
  *  comes up there is listed too, and runs a little later.
  *
@@ -3617,7 +3630,7 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
 
 static inline uintptr_t *tpool__listed_after(uintptr_t item) {
     if (item & 1) return &((tpool__outcome *)(item - 1))->listed;
-    return item & 2 ? &((tpool__late_callback *)(item - 2))->listed : &((tpool_future *)item)->u.listed;
+    return item & 2 ? &((tpool__due *)(item - 2))->listed : &((tpool_future *)item)->u.listed;
 }
 static void tpool__list(tpool__thread *self, uintptr_t item) {
     *tpool__listed_after(item) = 0;
@@ -3668,9 +3681,10 @@ static void tpool__release_left(void *of) { tpool_future_release((tpool_future *
 /* The tag of a done future's pool, which may be gone. Relaxed: seen with the end (P2). */
 static inline uintptr_t tpool__tag_of(tpool_future *done) { return (uintptr_t)tpool__load_relaxed(&done->runner); }
 
-static void tpool__run_late_callback(tpool__thread *self, tpool__context *context, tpool__late_callback *late) {
-    tpool__late_callback callback = *late;
-    TPOOL_FREE(late); /* before, since it may not come back */
+static void tpool__run_late_callback(tpool__thread *self, tpool__due *due) {
+    tpool__context *context = self->context; /* the list's */
+    tpool__late_callback callback = *(tpool__late_callback *)(void *)due;
+    TPOOL_FREE(due); /* before, since it may not come back */
     context->of_end = tpool__tag_of(callback.future);
     context->left = tpool__release_left;
     context->of = callback.future;
@@ -3694,7 +3708,7 @@ static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
         uintptr_t item = self->listed;
         self->listed = *tpool__listed_after(item);
         if (item & 1) tpool__run_payload_free(self, context, (tpool__outcome *)(item - 1));
-        else if (item & 2) tpool__run_late_callback(self, context, (tpool__late_callback *)(item - 2));
+        else if (item & 2) ((tpool__due *)(item - 2))->run(self, (tpool__due *)(item - 2));
         else if (tpool__is_done((tpool_future *)item)) tpool__run_callbacks(self, context, (tpool_future *)item);
         else tpool__end_claimed(self, (tpool_future *)item);
     }
@@ -3711,6 +3725,22 @@ static inline bool tpool__is_held(const tpool__thread *self) {
 }
 static void tpool__run_unless_held(tpool__thread *self) {
     if (self->listed && !tpool__is_held(self)) (void)tpool__run_listed(self);
+}
+
+/* Near the end of its stack. Where that is, only those ask the system who want to do more. */
+static inline bool tpool__is_deep(tpool__thread *self) {
+    if (!TPOOL__LIKELY(self->stack_floor != 0))
+        self->stack_floor = self->worker ? tpool__stack_floor(self->stack_top, self->worker->pool->config.stack_size)
+                                         : tpool__stack_floor(tpool__stack_here(), 0);
+    return tpool__stack_here() < self->stack_floor;
+}
+static inline bool tpool__must_list(tpool__thread *self) {
+    return self->freeing >= TPOOL__MOST_FREEING && tpool__is_deep(self);
+}
+static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
+    if (tpool__must_list(self)) tpool__list(self, (uintptr_t)due | 2);
+    else due->run(self, due);
+    tpool__run_unless_held(self);
 }
 
 /* A wait that has something of the program's to run before its end comes in pieces: while a piece blocks, the waiter
@@ -4900,13 +4930,6 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
                               : tpool__call_push(self, wanted ? tpool__release_left : NULL, entry->block);
     tpool__run_unless_held(self);
     return tpool__context_pop(self, call) ? status : TPOOL_BROKEN;
-}
-
-/* Near the end of its stack a worker runs nothing in place. Where that is, only those ask the system who want to. */
-static inline bool tpool__is_deep(tpool__thread *self) {
-    if (!TPOOL__LIKELY(self->stack_floor != 0))
-        self->stack_floor = tpool__stack_floor(self->stack_top, self->worker->pool->config.stack_size);
-    return tpool__stack_here() < self->stack_floor;
 }
 
 /* Tasks that TPOOL_FULL_CALLER_RUNS runs within such tasks. Where the stack of a thread ends that is no worker, nobody
@@ -6419,12 +6442,14 @@ static void tpool__end_claimed(tpool__thread *self, tpool_future *block) {
     tpool__publish(block, tpool__outcome_load(block)->error.status);
 }
 /* The caller has claimed it. */
+static void tpool__chunk_ended(void *argument);
 static void tpool__end_unstarted(tpool_future *block, tpool__reason reason) {
     tpool__thread *self = tpool__self();
     tpool *pool = tpool__pool_of(block);
     if (pool) tpool__count_unstarted(pool, reason);
     tpool__store_release(&block->outcome, tpool__outcome_word(tpool__error_fixed(block, reason))); /* P9 */
-    if (block->extra && block->extra->arg_free && self->freeing >= TPOOL__MOST_FREEING)
+    if (block->extra && block->extra->arg_free && block->extra->arg_free != tpool__chunk_ended &&
+        tpool__must_list(self))
         tpool__list(self, (uintptr_t)block);
     else
         tpool__end_claimed(self, block);
@@ -7056,6 +7081,7 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
     if (!TPOOL__LIKELY(self->nested < TPOOL__MOST_NESTED)) {
         tpool__late_callback *late = (tpool__late_callback *)TPOOL_MALLOC(sizeof *late);
         if (!late) return TPOOL_NO_MEMORY;
+        late->due.run = tpool__run_late_callback;
         late->future = tpool_future_retain(future);
         late->fn = fn;
         late->context = context;
@@ -8716,6 +8742,7 @@ typedef struct tpool__source_item {
 } tpool__source_item;
 
 struct tpool_map_iter {
+    tpool__due due;             /* once nobody has it any more */
     tpool__lock_word lock;      /* guards all but what the consumer alone uses */
     tpool__word references;     /* the consumer's, and one for each chunk that has not ended */
     tpool *pool;
@@ -8781,18 +8808,31 @@ static void tpool__iters_outlive(tpool *pool) {
     tpool__unlock(&tpool__process.lock);
 }
 
-/* Nobody has it any more. */
-static void tpool__iter_free(void *of) {
-    tpool_map_iter *iter = (tpool_map_iter *)of;
+/* An item of the source's is not needed any more. `left` and what it is of: if item_free ends the thread. False: it
+ * forked, and this is the child. */
+static bool tpool__source_item_free(tpool_map_iter *iter, tpool__item_number index, tpool *pool, void (*left)(void *of),
+                                    void *of) {
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__iter_free, iter);
-    for (tpool__item_number i = iter->delivered; iter->ring && i < iter->available; i++) {
-        tpool__source_item *item = &iter->ring[i % iter->spec.buffer_size];
-        bool owed = item->owed;
-        item->owed = false; /* once, also if it ends the thread */
-        if (owed && iter->spec.item_free) iter->spec.item_free(item->item, iter->spec.context);
-    }
-    (void)tpool__context_pop(self, call);
+    tpool__source_item *item = &iter->ring[index % iter->spec.buffer_size];
+    bool owed = item->owed;
+    item->owed = false; /* once, also if it ends the thread */
+    if (!owed || !iter->spec.item_free) return true;
+    self->freeing++;
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, pool);
+    tpool__context_guard(self, context, left, of);
+    iter->spec.item_free(item->item, iter->spec.context);
+    if (!tpool__context_pop(self, context)) return false;
+    self->freeing--;
+    return true;
+}
+
+/* Nobody has it any more. */
+static void tpool__iter_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_map_iter *)of)->due); }
+static void tpool__iter_free_now(tpool__thread *self, tpool__due *due) {
+    tpool_map_iter *iter = (tpool_map_iter *)(void *)due;
+    (void)self;
+    for (tpool__item_number i = iter->delivered; iter->ring && i < iter->available; i++)
+        if (!tpool__source_item_free(iter, i, NULL, tpool__iter_free, iter)) return;
     (void)tpool__outcome_list(iter->current); /* which may be in the first chunk's memory */
     while (iter->front) {
         tpool__chunk *next = iter->front->next;
@@ -8802,7 +8842,6 @@ static void tpool__iter_free(void *of) {
     tpool__iter_unlist(iter);
     if (iter->ring) TPOOL_FREE(iter->ring);
     TPOOL_FREE(iter);
-    tpool__run_unless_held(self);
 }
 static void tpool__iter_release(tpool_map_iter *iter) {
     if (tpool__sub_acq_rel(&iter->references, 1) == 1) tpool__iter_free(iter); /* P4, for the iterator */
@@ -8837,8 +8876,6 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
     /* fewer than asked for: only if no more can come before these have been delivered */
     return !iter->ring || iter->source_ended || !iter->front ? left : 0;
 }
-
-static void tpool__chunk_ended(void *argument);
 
 /* Queues the next chunk if one is due. Under the iterator's lock, which it leaves for the submit. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
@@ -8904,14 +8941,7 @@ static void *tpool__item_pointer(tpool_map_iter *iter, tpool__item_number index)
 /* An item from the source has been run. False: it forked, and this is the child. */
 static void tpool__item_left(void *of);
 static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, tpool__item_number index, tpool__chunk *chunk) {
-    tpool__source_item *item = &iter->ring[index % iter->spec.buffer_size];
-    item->owed = false; /* once, also if it ends the thread */
-    if (!iter->spec.item_free) return true;
-    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, iter->pool);
-    context->left = chunk ? tpool__item_left : NULL;
-    context->of = chunk;
-    iter->spec.item_free(item->item, iter->spec.context);
-    if (!tpool__context_pop(self, context)) return false;
+    if (!tpool__source_item_free(iter, index, iter->pool, chunk ? tpool__item_left : NULL, chunk)) return false;
     tpool__run_unless_held(self);
     return true;
 }
@@ -9055,6 +9085,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     tpool_map_iter *created = (tpool_map_iter *)TPOOL_MALLOC(sizeof *created);
     if (!created) return TPOOL_NO_MEMORY;
     memset(created, 0, sizeof *created);
+    created->due.run = tpool__iter_free_now;
     created->pool = pool;
     created->generation = pool->generation;
     created->spec = *spec;
@@ -9096,10 +9127,8 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status statu
     iter->error = error;
     iter->delivered++;
     if (iter->ring) {
-        tpool__source_item *item = &iter->ring[(iter->delivered - 1) % iter->spec.buffer_size];
-        bool owed = item->owed;
-        item->owed = false; /* once, also if it ends the thread */
-        if (owed && iter->spec.item_free) iter->spec.item_free(item->item, iter->spec.context);
+        if (!tpool__source_item_free(iter, iter->delivered - 1, NULL, NULL, NULL)) return status;
+        tpool__run_unless_held(tpool__self());
     }
     if (!iter->ring && !iter->spec.buffer_size) return status; /* all items are known, and given out as chunks start */
     if (!tpool__iter_is_foreign(iter)) tpool__iter_advance(iter);
@@ -10060,6 +10089,7 @@ typedef struct tpool__resource {
 } tpool__resource;
 
 struct tpool_resources {
+    tpool__due due;             /* once they are destroyed */
     tpool__lock_word lock;      /* guards what follows */
     bool destroyed;             /* freed by the last who waits */
     uintptr_t generation;
@@ -10089,15 +10119,19 @@ static tpool__resource *tpool__find_resource(tpool_resources *resources, const v
     return NULL;
 }
 
-static void tpool__resources_free(void *of) {
-    tpool_resources *resources = (tpool_resources *)of;
-    tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__resources_free, resources);
+static void tpool__resources_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_resources *)of)->due); }
+static void tpool__resources_free_now(tpool__thread *self, tpool__due *due) {
+    tpool_resources *resources = (tpool_resources *)(void *)due;
     while (resources->made > 0) {
-        void *resource = resources->all[--resources->made].resource;
-        if (resources->destroy) resources->destroy(resource, resources->context);
+        void *resource = resources->all[--resources->made].resource; /* once, also if it ends the thread */
+        if (!resources->destroy) continue;
+        self->freeing++;
+        tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
+        tpool__context_guard(self, context, tpool__resources_free, resources);
+        resources->destroy(resource, resources->context);
+        if (!tpool__context_pop(self, context)) return; /* it forked, and this is the child */
+        self->freeing--;
     }
-    (void)tpool__context_pop(self, call);
     bool waited_for = false;
     tpool__lock(&resources->lock);
     resources->destroyed = true;
@@ -10118,6 +10152,7 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
     tpool_resources *fresh = (tpool_resources *)TPOOL_MALLOC(size);
     if (!fresh) return TPOOL_NO_MEMORY;
     memset(fresh, 0, size);
+    fresh->due.run = tpool__resources_free_now;
     fresh->generation = tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
     fresh->count = count;
     fresh->end = &fresh->first;

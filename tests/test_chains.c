@@ -1,17 +1,34 @@
 /* Ends within ends: what a callback, an arg_free or a result_free completes, cancels or releases. Chains of any length need
    no stack, and everything runs once, in order, on the thread that began it. */
 #include "support.h"
+#ifndef _WIN32
+#include <sys/mman.h>
+#endif
 
-/* Runs on a thread with 64 KiB of stack, more under the sanitizers, whose frames are larger. */
+/* Runs on a thread with 64 KiB of stack, more under the sanitizers, whose frames are larger. What is too deep for it finds
+   memory beneath, so that the test fails in place of the program. */
+#define STACK_SIZE ((size_t)(SLOW_TOOL ? 1024 : 64) * 1024)
 static void *on_small_stack(void *(*fn)(void *), void *arg) {
     pthread_attr_t attr;
     pthread_t thread;
     void *result = NULL;
     assert_int_equal(0, pthread_attr_init(&attr));
-    assert_int_equal(0, pthread_attr_setstacksize(&attr, (SLOW_TOOL ? 1024 : 64) * 1024));
+#ifdef _WIN32
+    assert_int_equal(0, pthread_attr_setstacksize(&attr, STACK_SIZE));
+#else
+    size_t beneath = (size_t)(sizeof(void *) == 8 ? 512 : 64) << 20;
+    char *memory = (char *)mmap(NULL, beneath + STACK_SIZE, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true((void *)memory != MAP_FAILED);
+    assert_int_equal(0, pthread_attr_setstack(&attr, memory + beneath, STACK_SIZE));
+#endif
     assert_int_equal(0, pthread_create(&thread, &attr, fn, arg));
     assert_int_equal(0, pthread_join(thread, &result));
     pthread_attr_destroy(&attr);
+#ifndef _WIN32
+    for (size_t i = 0; i < STACK_SIZE; i++) assert_int_equal(0, memory[beneath - 1 - i]);
+    munmap(memory, beneath + STACK_SIZE);
+#endif
     return result;
 }
 
@@ -159,6 +176,216 @@ static void ends_of_expired_tasks_that_fill_the_queue_again_need_no_stack(void *
     assert_true(reached >= count);
     gate_open(&hold);
     assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Each, as it is dropped from the full queue, submits two, of which one drops the other or what is there. */
+static void submit_two_more(void *pool) {
+    tpool_task task = { .fn = nothing, .arg = pool, .arg_free = submit_two_more };
+    reached++;
+    for (int i = 0; i < 2 && reached > 0 && reached < count; i++)
+        if (tpool_submit_task((tpool *)pool, &task, NULL) != TPOOL_OK) reached = -LINKS;
+}
+static void *submit_what_is_dropped(void *pool) {
+    submit_two_more(pool);
+    return pool;
+}
+static void dropped_tasks_that_submit_the_next_need_no_stack(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    count = COUNT(100000);
+    reached = 0;
+    assert_non_null(on_small_stack(submit_what_is_dropped, pool));
+    assert_true(reached >= count);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* Each failure, an expiry, submits the next task, which finds the queue full of one that has expired. */
+static tpool *failing;
+static void submit_on_failure(const tpool_error *error, void *context) {
+    (void)context;
+    tpool_task task = { .fn = nothing, .expires_ns = 1 };
+    if (error->status == TPOOL_EXPIRED && ++reached < count && tpool_submit_task(failing, &task, NULL) != TPOOL_OK)
+        reached = -1;
+}
+static void *submit_two_that_expire(void *arg) {
+    tpool_task task = { .fn = nothing, .expires_ns = 1 };
+    for (int i = 0; i < 2; i++)
+        if (tpool_submit_task(failing, &task, NULL) != TPOOL_OK) reached = -1;
+    return arg;
+}
+static void failures_that_submit_the_next_task_need_no_stack(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    gate_close(&hold);
+    failing = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_failure = submit_on_failure });
+    assert_status(TPOOL_OK, tpool_submit(failing, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
+    count = COUNT(100000);
+    reached = 0;
+    assert_non_null(on_small_stack(submit_two_that_expire, failing));
+    assert_true(reached >= count);
+    gate_open(&hold);
+    assert_status(TPOOL_OK, tpool_destroy(failing));
+}
+
+/* ---- What is closed or destroyed by what the close or destroy before it calls */
+static int one_thing;
+static void *make_thing(void *context) { (void)context; return &one_thing; }
+
+/* Each map's only item leads to the next map. */
+typedef struct owner { tpool_map_iter *map; tpool_resources *resources; struct owner *next; bool given; } owner;
+static owner *chain;
+static bool at_once; /* what a close within a close is to free it has freed when it returns */
+static bool give_next(void *of, void **item) {
+    owner *l = (owner *)of;
+    *item = l;
+    bool first = !l->given;
+    l->given = true;
+    return first;
+}
+static void *same(void *item, void *context) { (void)context; return item; }
+static void close_next(void *item, void *context) {
+    owner *l = (owner *)item;
+    (void)context;
+    long before = ++reached;
+    if (l->next && l->next->map) tpool_map_close(l->next->map);
+    if (l->next && l->next->resources && tpool_resources_destroy(l->next->resources) != TPOOL_OK) reached = -LINKS;
+    at_once = at_once && reached - before == count - 1 - (l - chain);
+}
+static void destroy_next(void *resource, void *of) { (void)resource; close_next(of, NULL); }
+static void make_map(tpool *pool, owner *l) {
+    tpool_map_spec spec = { .fn = same, .context = l, .next = give_next, .buffer_size = 1, .item_free = close_next };
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &l->map));
+}
+static void make_resources(owner *l) {
+    assert_status(TPOOL_OK, tpool_resources_create(&l->resources, 1, make_thing, destroy_next, l));
+}
+static void make_chain(long n) {
+    count = n;
+    reached = 0;
+    at_once = true;
+    chain = (owner *)calloc((size_t)n, sizeof *chain);
+    assert_non_null(chain);
+    for (long i = 0; i + 1 < n; i++) chain[i].next = &chain[i + 1];
+}
+static void *close_first(void *arg) {
+    if (chain->map) tpool_map_close(chain->map);
+    return chain->resources && tpool_resources_destroy(chain->resources) != TPOOL_OK ? NULL : arg;
+}
+static void items_that_close_the_next_map_need_no_stack(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    make_chain(COUNT(200000));
+    for (long i = 0; i < count; i++) make_map(pool, &chain[i]);
+    assert_non_null(on_small_stack(close_first, pool));
+    assert_int_equal(count, reached);
+    free(chain);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* The first item is run, and freed by a worker. */
+static void items_that_close_the_next_map_on_a_worker_need_no_stack(void **state) {
+    (void)state;
+    void *result = NULL;
+    tpool *pool = new_pool(1), *worker = new_pool_as((tpool_config){ .max_workers = 1, .stack_size = 64 * 1024 });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    make_chain(COUNT(200000));
+    for (long i = 1; i < count; i++) make_map(pool, &chain[i]);
+    make_map(worker, &chain[0]);
+    assert_status(TPOOL_OK, tpool_map_next(chain->map, LIMIT, &result));
+    assert_status(TPOOL_END, tpool_map_next(chain->map, LIMIT, &result));
+    tpool_map_close(chain->map);
+    assert_int_equal(count, reached);
+    free(chain);
+    assert_status(TPOOL_OK, tpool_destroy(worker));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void resources_that_destroy_the_next_need_no_stack(void **state) {
+    (void)state;
+    make_chain(COUNT(LINKS));
+    for (long i = 0; i < count; i++) make_resources(&chain[i]);
+    assert_non_null(on_small_stack(close_first, &count));
+    assert_int_equal(count, reached);
+    free(chain);
+}
+static void maps_and_resources_that_free_each_other_need_no_stack(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    make_chain(COUNT(100000));
+    for (long i = 0; i < count; i++) {
+        if (i % 2) make_resources(&chain[i]);
+        else make_map(pool, &chain[i]);
+    }
+    assert_non_null(on_small_stack(close_first, pool));
+    assert_int_equal(count, reached);
+    free(chain);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Where there is stack: a context may go when the close or destroy has returned. */
+static void what_a_close_within_a_close_frees_is_freed_when_it_returns(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    make_chain(100);
+    for (long i = 0; i < count; i++) {
+        if (i % 3 == 0) make_resources(&chain[i]);
+        else make_map(pool, &chain[i]);
+    }
+    assert_non_null(close_first(pool));
+    assert_int_equal(count, reached);
+    assert_true(at_once);
+    free(chain);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* The result of each is a group of things, and with it the future before it. */
+typedef struct group { tpool_future *before; tpool_completions *completions; tpool *pool; tpool_manager *manager; } group;
+static void free_group(void *result) {
+    group *g = (group *)result;
+    reached++;
+    tpool_future_release(g->before);
+    tpool_completions_destroy(g->completions);
+    if (tpool_destroy(g->pool) != TPOOL_OK) reached = -LINKS;
+    tpool_manager_destroy(g->manager);
+    free(g);
+}
+static void *own_group(void *g) { return tpool_return_owned(g, free_group); }
+static void release_groups(long n, void (*fill)(group *)) {
+    tpool *pool = new_pool(1);
+    tpool_future *last = NULL;
+    for (long i = 0; i < n; i++) {
+        group *g = (group *)calloc(1, sizeof *g);
+        assert_non_null(g);
+        g->before = last;
+        fill(g);
+        last = submitted(pool, own_group, g);
+    }
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    reached = 0;
+    assert_non_null(on_small_stack(release_future, last));
+    assert_int_equal(n, reached);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void fill_completions(group *g) {
+    assert_status(TPOOL_OK, tpool_as_completed(&g->before, g->before != NULL, &g->completions));
+    tpool_future_release(g->before);
+    g->before = NULL;
+}
+static void results_that_destroy_the_next_iterator_need_no_stack(void **state) {
+    (void)state;
+    release_groups(COUNT(200000), fill_completions);
+}
+static void fill_pool(group *g) { g->pool = new_pool(1); }
+static void results_that_destroy_pools_need_no_stack(void **state) {
+    (void)state;
+    release_groups(COUNT(5000), fill_pool);
+}
+static void fill_manager(group *g) { assert_status(TPOOL_OK, tpool_manager_create(&g->manager, NULL)); }
+static void results_that_destroy_managers_need_no_stack(void **state) {
+    (void)state;
+    release_groups(COUNT(20000), fill_manager);
 }
 
 /* "When one does not succeed, cancel the rest." */
@@ -470,6 +697,16 @@ int main(void) {
         cmocka_unit_test(results_that_release_the_next_future_need_no_stack),
         cmocka_unit_test(arg_frees_that_cancel_the_next_task_need_no_stack),
         cmocka_unit_test(ends_of_expired_tasks_that_fill_the_queue_again_need_no_stack),
+        cmocka_unit_test(dropped_tasks_that_submit_the_next_need_no_stack),
+        cmocka_unit_test(failures_that_submit_the_next_task_need_no_stack),
+        cmocka_unit_test(items_that_close_the_next_map_need_no_stack),
+        cmocka_unit_test(items_that_close_the_next_map_on_a_worker_need_no_stack),
+        cmocka_unit_test(resources_that_destroy_the_next_need_no_stack),
+        cmocka_unit_test(maps_and_resources_that_free_each_other_need_no_stack),
+        cmocka_unit_test(what_a_close_within_a_close_frees_is_freed_when_it_returns),
+        cmocka_unit_test(results_that_destroy_the_next_iterator_need_no_stack),
+        cmocka_unit_test(results_that_destroy_pools_need_no_stack),
+        cmocka_unit_test(results_that_destroy_managers_need_no_stack),
         cmocka_unit_test(callbacks_that_cancel_all_the_rest_need_no_stack),
         cmocka_unit_test(callbacks_that_complete_the_next_future_and_wait_need_no_stack),
         cmocka_unit_test(a_caller_runs_tasks_within_tasks_some_levels_deep_and_then_waits_for_room),
