@@ -5,7 +5,7 @@
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 
-/* Slabs of a thousand: more than any test here leaves. Under ThreadSanitizer a submit takes some 20 times as long. One of
+/* More slabs of a thousand than any test here leaves. Under ThreadSanitizer a submit takes some 20 times as long. One of
    STAYING is kept. */
 enum { BURST = UNDER_TSAN ? 40000 : 100000, STAYING = 5000 };
 static tpool_future *futures[BURST];
