@@ -190,7 +190,7 @@
  *      that has run nothing yet: one whose earlier tasks have taken the room, or have set limits (setrlimit), ends
  *      instead, after its finalizer, and a new one runs the task. For results limits that tasks have set do not count,
  *      unless they are such as the system does not let a process take back (a lower hard limit): then the first result
- *      that they leave no room for fails, and the worker takes no further task.
+ *      that they leave no room for fails, and the worker takes no further task or item.
  *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it mean what they meant at create. The result
  *      travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the task.
  *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process: the
@@ -11056,7 +11056,10 @@ static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
     size_t mapped = (size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
     char *bytes = (char *)tpool__map_part(memory, window->start, mapped);
     bool both = bytes || before == 0;
-    if (!both) { /* a limit may have room for the one or the other */
+    if (!both) { /* a limit may have room for the one or the other; with less than that what is mapped must stay */
+        void *more = tpool__map_part(memory, window->start + before, mapped - before);
+        if (!more) return false;
+        munmap(more, mapped - before);
         tpool__window_shrink(window, 0);
         bytes = (char *)tpool__map_part(memory, window->start, mapped);
     }
@@ -11411,9 +11414,10 @@ static void tpool__run_here(const tpool__message *request) {
 }
 
 /* A chunk of a map. Its answers pile up in the result's window and are counted in the page, where the program finds
- * those of the items that were done also if the next one kills the process. */
+ * those of the items that were done also if the next one kills the process. False: limits that an item has set for ever
+ * leave no room for results; the rest is for another worker. */
 typedef void *(*tpool__item_fn)(void *item, void *context);
-static void tpool__run_items_here(const tpool__message *request) {
+static bool tpool__run_items_here(const tpool__message *request) {
     tpool__thread *self = tpool__self();
     tpool__message message;
     tpool__page *page = tpool__here.page;
@@ -11449,11 +11453,14 @@ static void tpool__run_items_here(const tpool__message *request) {
             tpool__here.has_returned = false;
         }
         tpool__page_tell(page, ++done, used);
+        if (!TPOOL__LIKELY(!tpool__here.is_spent)) break;
     }
     tpool__context_pop(self, context);
+    if (tpool__here.is_spent) return false;
     memset(&message, 0, sizeof message);
     message.size = tpool__here.result.mapped;
     tpool__reply(&message, TPOOL__DONE);
+    return true;
 }
 
 static tpool *tpool__here_pool;     /* as it was when the pool was created */
@@ -11495,20 +11502,19 @@ static void *tpool__work_here(void *unused) {
             tpool__reply(&message, TPOOL__DONE);
             break;
         }
-        bool fits = !tpool__here.is_spent && tpool__follow(&message);
-        if (!fits && has_run) { /* earlier tasks may have taken the room, or set limits: this one begins in another */
-            tpool__finalize_here(self, config);
-            break;
-        }
-        if (!fits) {
+        bool fits = !tpool__here.is_spent && tpool__follow(&message), goes_on = fits || !has_run;
+        if (!fits && goes_on) {
             tpool__reply(&message, TPOOL__TOO_LARGE);
-        } else if (message.kind == TPOOL__RUN) {
+        } else if (fits && message.kind == TPOOL__RUN) {
             has_run = true;
             tpool__run_here(&message);
-        } else if (message.kind == TPOOL__RUN_ITEMS) {
+        } else if (fits && message.kind == TPOOL__RUN_ITEMS) {
             has_run = true;
-            tpool__run_items_here(&message);
+            goes_on = tpool__run_items_here(&message);
         }
+        if (goes_on) continue;
+        tpool__finalize_here(self, config); /* tasks have taken the room, or set limits: the next begins in another */
+        break;
     }
     tpool__leave_here(0);
     return NULL;

@@ -438,6 +438,43 @@ static void limits_that_a_task_sets_are_not_those_of_the_next(void **state) {
         }
     }
 }
+/* In a chunk too one result is lost to limits that an earlier item has set for ever, and no more. */
+static bool becomes_nobody(void *context) { /* root may take its limits back */
+    (void)context;
+    return geteuid() != 0 || (setgid(65534) == 0 && setuid(65534) == 0);
+}
+static void *lowers_or_returns(void *item, void *context) {
+    static char bytes[200000];
+    lowering l = { *(int *)context, true };
+    return *(int *)item == 1 ? lowers_a_limit(&l) : tpool_return(bytes, sizeof bytes);
+}
+static void limits_that_an_item_sets_for_ever_cost_one_result(void **state) {
+    (void)state;
+    if (SLOW_TOOL) skip();
+    int items[8] = { 0, 1, 2, 3, 4, 5, 6, 7 };
+    for (int which = 0; which < 2; which++) {
+        tpool *pool = NULL;
+        tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .initializer = becomes_nobody,
+                                .finalizer = count_end };
+        atomic_store(&all->count, 0);
+        assert_status(TPOOL_OK, tpool_create(&pool, &config));
+        tpool_map_spec spec = { .fn = lowers_or_returns, .items = items, .count = 8, .stride = sizeof(int),
+                                .item_size = sizeof(int), .chunk_size = 8, .context = &which,
+                                .context_size = sizeof which };
+        tpool_map_iter *iter;
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        int lost = 0;
+        for (int i = 0; i < 8; i++) {
+            tpool_status status = tpool_map_next(iter, LIMIT, NULL);
+            if (status == TPOOL_FAILED) lost++;
+            else assert_status(TPOOL_OK, status);
+        }
+        tpool_map_close(iter);
+        assert_int_equal(1, lost);
+        assert_int_equal(1, atomic_load(&all->count)); /* that worker's finalizer has run */
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
 static int files_are_limited(void) {
     enum { SIZE = 70 << 20 };
     tpool *pool = NULL;
@@ -835,6 +872,7 @@ int main(void) {
         cmocka_unit_test_setup(what_a_worker_has_no_room_for_fails_and_nothing_else, set_up),
         T(a_worker_without_addresses_is_ended_like_any_other),
         cmocka_unit_test_setup(limits_that_a_task_sets_are_not_those_of_the_next, set_up),
+        cmocka_unit_test_setup(limits_that_an_item_sets_for_ever_cost_one_result, set_up),
         T(large_arguments_take_the_same_place_again), T(out_of_memory_a_worker_is_killed_first),
         T(a_worker_is_killed_from_outside), T(the_server_is_killed), T(a_task_kills_its_server),
         T(the_program_is_killed), T(the_program_and_the_server_are_killed),
