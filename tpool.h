@@ -199,8 +199,9 @@
  *      flush before: each worker that uses one that is in config.descriptors begins with what was in its buffer.
  *    - A worker's stack is stack_size, or what a main thread has by default, whichever thread has created the pool; it
  *      may be a thread that began there, with thread-local variables of its own.
- *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others; one that is not open is
- *      TPOOL_INVALID. The library's own have numbers above all that were open at create, so that code which believes
+ *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others; one of these that is not
+ *      open is TPOOL_INVALID. Where 0, 1 or 2 is closed in the program a worker has /dev/null; if that cannot be opened,
+ *      create gives TPOOL_NO_THREAD. A task that closes the library's own ends as TPOOL_BROKEN. The library's own have numbers above all that were open at create, so that code which believes
  *      one of those to be its own still does no harm. Signals that the program catches have their default action there,
  *      ignored ones stay ignored. Each worker has a process group of its own: what is typed at a terminal reaches the
  *      program only, and kill(0) in a task no other worker. They end by _exit, so no atexit handler runs; stdout is
@@ -209,7 +210,9 @@
  *      also of processes. The program's pools give TPOOL_BROKEN. If it forks, the child ends where the task returns.
  *    - tpool_future_request_stop, TPOOL_STOP_RUNNING reach the task as tpool_stop_requested. run_limit_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is only being started, runs its
- *      initializer, or is handed the argument. One that stops (SIGSTOP) is killed too. Who is killed, or dies by a
+ *      initializer, or is handed the argument. run_limit_ns counts from when a worker takes the task; a worker that
+ *      waits for an initializer takes none. What waits for one that hangs ends by expires_ns, tpool_run_with_timeout or a
+ *      cancel, and tpool_kill_workers starts another. A process that stops (SIGSTOP) is killed too. Who is killed, or dies by a
  *      signal or with a code other than 0, takes along what it has started and that is still in its group (setsid
  *      leaves it). A worker leads its group, so setsid in the task itself fails with EPERM: fork first.
  *    - A worker that dies before it has begun a task costs nothing, the task runs on another; of a map's chunk only
@@ -11305,6 +11308,7 @@ static char *tpool__put_here(const void *bytes, size_t size) {
     struct rlimit limits[TPOOL__LIMITS];
     char *place = tpool__try_put_here(bytes, size);
     if (place) return place;
+    if (fcntl(tpool__here.memory, F_GETFD) < 0) tpool__leave_here(1); /* closed by a task: no result has room here */
     memcpy(limits, tpool__here.limits, sizeof limits);
     if (!tpool__limits_exchange(limits)) return NULL;
     place = tpool__try_put_here(bytes, size);

@@ -248,6 +248,37 @@ static void a_task_that_closes_everything_harms_only_itself(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* An item that closes everything: what comes after it in its chunk is lost at most once, and nothing else. */
+static void *item_closes_all(void *item, void *context) {
+    static char bytes[200000];
+    if (*(int *)item == 3)
+        for (int fd = 3; fd < 4096; fd++) close(fd);
+    return *(int *)context ? tpool_return(bytes, sizeof bytes) : (void *)(intptr_t)*(int *)item;
+}
+static void an_item_that_closes_everything_costs_one_item(void **state) {
+    (void)state;
+    int items[10];
+    for (int i = 0; i < 10; i++) items[i] = i;
+    tpool *pool = create_one();
+    for (int large = 0; large < 2; large++) {
+        tpool_map_spec spec = { .fn = item_closes_all, .items = items, .count = 10, .stride = sizeof(int),
+                                .item_size = sizeof(int), .chunk_size = 10, .context = &large,
+                                .context_size = sizeof large };
+        tpool_map_iter *iter;
+        int lost = 0;
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        for (int i = 0; i < 10; i++) {
+            tpool_status status = tpool_map_next(iter, LIMIT, NULL);
+            if (status == TPOOL_BROKEN) lost++;
+            else assert_status(TPOOL_OK, status);
+        }
+        tpool_map_close(iter);
+        assert_int_equal(large, lost); /* what has its place already is there */
+        assert_true(value_of(pool, getpid_task) > 0);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* Without its standard descriptors the program has none of ours in their place, and a worker nothing but /dev/null. */
 static void *looks_at_standard_descriptors(void *arg) {
     struct stat null, own;
@@ -324,6 +355,24 @@ static void run_with_timeout_holds_in_the_initializer(void **state) {
     tpool_future_release(future);
     atomic_store(&all->hang, 0);
     assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void what_waits_for_an_initializer_that_hangs_has_an_end(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(1);
+    tpool_future *future;
+    tpool_task task = { .fn = getpid_task, .expires_ns = TPOOL_MS(50), .run_limit_ns = TPOOL_MS(1) };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    assert_status(TPOOL_EXPIRED, tpool_future_result(future, TPOOL_SEC(10), NULL));
+    tpool_future_release(future);
+    task.expires_ns = 0;
+    assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, TPOOL_MS(50), &future));
+    assert_status(TPOOL_CANCELLED, tpool_future_result(future, TPOOL_SEC(10), NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_true(tpool_future_cancel(future));
+    tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void kill_workers_ends_an_initializer_that_hangs(void **state) {
@@ -603,6 +652,38 @@ static int in_a_sandbox(void) {
     tpool_future_release(future);
     return tpool_destroy(pool) == TPOOL_OK ? 0 : 5;
 }
+/* One in which nothing can be opened, and a program without standard descriptors: what would take their place? */
+static int without_null(void) {
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+#if defined(SYS_open)
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_open, 1, 0),
+#else
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 1, 0),
+#endif
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOENT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { sizeof rules / sizeof *rules, rules };
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1ul, 0ul, 0ul, 0ul) != 0 ||
+        prctl(PR_SET_SECCOMP, (unsigned long)SECCOMP_MODE_FILTER, &program) != 0)
+        return 77;
+    tpool *pool = NULL;
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1 };
+    if (tpool_create(&pool, &config) != TPOOL_OK) return 1; /* with them it needs none */
+    if (tpool_destroy(pool) != TPOOL_OK) return 2;
+    close(0);
+    if (tpool_create(&pool, &config) != TPOOL_NO_THREAD || pool) return 3;
+    return fcntl(0, F_GETFD) < 0 ? 0 : 4;
+}
+static void without_dev_null_no_other_file_becomes_a_standard_one(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    int end = in_a_child(without_null);
+    if (end == 77) skip();
+    assert_int_equal(0, end);
+}
 static void a_sandbox_without_memfd_has_pools(void **state) {
     (void)state;
     SKIP_UNDER_TSAN();
@@ -652,7 +733,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         T(a_descriptor_that_is_not_open_is_refused), T(no_descriptor_of_a_worker_lies_where_the_program_had_one),
         T(a_worker_has_its_descriptors_above_all_that_were_open), T(a_task_that_closes_everything_harms_only_itself),
-        T(the_standard_numbers_stay_free), T(a_run_limit_holds_in_the_initializer),
+        T(an_item_that_closes_everything_costs_one_item), T(the_standard_numbers_stay_free),
+        T(what_waits_for_an_initializer_that_hangs_has_an_end), T(a_run_limit_holds_in_the_initializer),
         T(run_with_timeout_holds_in_the_initializer), T(kill_workers_ends_an_initializer_that_hangs),
         T(destroy_ends_an_initializer_that_hangs), T(a_shutdown_that_cancels_ends_an_initializer_that_hangs),
         T(closing_a_map_does_not_wait_for_an_initializer_that_hangs),
@@ -670,7 +752,7 @@ int main(void) {
         T(no_zombie_is_left_to_a_program_that_adopts), T(create_ruins_no_namespace),
 #endif
 #if defined(HAVE_SECCOMP) && !defined(TPOOL__PLAIN_POSIX)
-        T(a_sandbox_without_memfd_has_pools),
+        T(a_sandbox_without_memfd_has_pools), T(without_dev_null_no_other_file_becomes_a_standard_one),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
