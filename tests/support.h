@@ -296,9 +296,9 @@ static inline tpool_status background_join(background *b) {
 #ifndef SLOW_TOOL
 #define SLOW_TOOL UNDER_TSAN
 #endif
-/* This ThreadSanitizer cannot start threads in a child of fork when the program had threads, or has had them: it dies of
-   a "dup thread", whatever die_after_fork says, since the C library gives the child's threads the stacks, and with them
-   the names, of the parent's. And it crashes in pthread_exit of a child's only thread. */
+/* This ThreadSanitizer cannot start threads in a child of fork when the program had threads, or has had them: it dies
+   of a "dup thread", whatever die_after_fork says, since the C library gives the child's threads the stacks, and with
+   them the names, of the parent's. And it crashes in pthread_exit of a child's only thread. */
 #define CHILD_MAY_START_THREADS (!UNDER_TSAN)
 #define CHILD_MAY_END_THREADS (!UNDER_TSAN)
 #define SKIP_UNDER_TSAN() do { if (UNDER_TSAN) skip(); } while (0)

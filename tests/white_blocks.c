@@ -5,8 +5,8 @@
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 
-/* More slabs of a thousand than any test here leaves. Under ThreadSanitizer a submit takes some 20 times as long. One of
-   STAYING is kept. */
+/* More slabs of a thousand than any test here leaves; under ThreadSanitizer a submit takes some 20 times as long. One
+   of STAYING is kept. */
 enum { BURST = UNDER_TSAN ? 40000 : 100000, STAYING = 5000 };
 static tpool_future *futures[BURST];
 
