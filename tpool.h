@@ -12811,7 +12811,12 @@ static bool tpool__child_revive(tpool__worker *worker) {
     bool whole = child->status >= 0 && child->killed_for == TPOOL__NOT_KILLED;
     tpool__unlock(&child->lock);
     if (TPOOL__LIKELY(whole) || tpool__attention(worker->pool) & TPOOL__BREAK) return true;
+    tpool__set_busy(worker, false); /* it has no task: neither a drain nor a submit waits for an initializer */
+    tpool__poke_if_draining(worker->pool, false);
+    if (!worker->searching) tpool__start_searching(worker);
+    tpool__begin_setup(worker);
     tpool_status status = tpool__child_ensure(worker);
+    tpool__end_setup(worker);
     if (status == TPOOL_BROKEN) tpool__break(worker->pool);
     return status != TPOOL_NO_THREAD;
 }

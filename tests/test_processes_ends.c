@@ -405,6 +405,26 @@ static void destroy_ends_an_initializer_that_hangs(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     EVENTUALLY(!is_alive(atomic_load(&all->pid)));
 }
+/* The worker that replaces one that has died with its task: nobody waits for its initializer but what it could run. */
+static void *hangs_the_next(void *arg) { atomic_store(&all->hang, 1); raise(SIGKILL); return arg; }
+static void a_replacement_whose_initializer_hangs_holds_nobody_up(void **state) {
+    (void)state;
+    tpool *pool = create((tpool_config){ .max_workers = 2, .initializer = hangs_if_told });
+    tpool_future *gate, *future;
+    assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &gate));
+    EVENTUALLY(atomic_load(&all->arrived) == 2); /* the initializer, and the task */
+    assert_status(TPOOL_OK, tpool_submit(pool, hangs_the_next, NULL, &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    EVENTUALLY(atomic_load(&all->arrived) == 4);
+    atomic_store(&all->open, 1);
+    assert_status(TPOOL_OK, tpool_future_result(gate, LIMIT, NULL));
+    tpool_future_release(gate);
+    assert_status(TPOOL_OK, tpool_drain(pool, TPOOL_SEC(10)));
+    for (int i = 0; i < 10; i++) assert_true(value_of(pool, getpid_task) > 0);
+    assert_int_equal(1, atomic_load(&all->hang));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static void a_shutdown_that_cancels_ends_an_initializer_that_hangs(void **state) {
     (void)state;
     tpool *pool = create_hanging(1);
@@ -734,7 +754,8 @@ int main(void) {
         T(a_descriptor_that_is_not_open_is_refused), T(no_descriptor_of_a_worker_lies_where_the_program_had_one),
         T(a_worker_has_its_descriptors_above_all_that_were_open), T(a_task_that_closes_everything_harms_only_itself),
         T(an_item_that_closes_everything_costs_one_item), T(the_standard_numbers_stay_free),
-        T(what_waits_for_an_initializer_that_hangs_has_an_end), T(a_run_limit_holds_in_the_initializer),
+        T(what_waits_for_an_initializer_that_hangs_has_an_end),
+        T(a_replacement_whose_initializer_hangs_holds_nobody_up), T(a_run_limit_holds_in_the_initializer),
         T(run_with_timeout_holds_in_the_initializer), T(kill_workers_ends_an_initializer_that_hangs),
         T(destroy_ends_an_initializer_that_hangs), T(a_shutdown_that_cancels_ends_an_initializer_that_hangs),
         T(closing_a_map_does_not_wait_for_an_initializer_that_hangs),
