@@ -157,7 +157,8 @@
  *  waiting for its end is TPOOL_DEADLOCK.
  *
  *  Cancelling threads. No call is a cancellation point, and none leaves a lock held; a function of yours that a call
- *  runs may be one. A thread with the asynchronous cancel type may not call in here.
+ *  runs may be one. A worker that is cancelled, and has met none by the end of its task, ends before the next, which
+ *  another runs. A thread with the asynchronous cancel type may not call in here.
  *
  *  fork. In the child every call on what is the parent's (a pool, a future that was not done, an iterator, a manager,
  *  resources) gives TPOOL_BROKEN at once, tpool_future_cancel false, and a destroy frees nothing; the comments of the
@@ -1270,7 +1271,8 @@ static inline unsigned tpool__log2(uint64_t n) {
  *
  *  A thread that is cancelled may hold a lock of ours, or stand in one of our lists. So what is a cancellation point of
  *  POSIX (waiting on a condition, joining, files, pipes, processes) runs between these two. The program's functions do
- *  not: they run as the thread was.
+ *  not: they run as the thread was. Only between two tasks a worker is one (tpool__cancel_here): a task that cancels its
+ *  own thread, and returns before that has met a cancellation point, leaves the next task a thread that does not end.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline int tpool__cancel_off(void) {
     int before = 0;
@@ -1285,6 +1287,11 @@ static inline void tpool__cancel_back(int before) {
     pthread_setcancelstate(before, &off);
 #endif
     (void)before;
+}
+static inline void tpool__cancel_here(void) {
+#if defined(TPOOL__UNIX) && !defined(__ANDROID__)
+    pthread_testcancel();
+#endif
 }
 
 #if defined(TPOOL__PROGRAM_ALLOCATES) && defined(TPOOL__UNIX) && !defined(TPOOL__BARE_ALLOCATOR) /* which a test defines */
@@ -5873,6 +5880,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
     unsigned tasks = 0; /* since it slept */
     for (bool hinted = false, has_run = false;;) {
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of tombstones' results */
+        tpool__cancel_here(); /* what ran here has asked for it; nothing is claimed now */
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             tpool__tell_idle(worker);
             if (!tpool__sleep(worker)) return;
@@ -6014,6 +6022,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
         tpool__begin_setup(worker);
         tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
         ready = pool->config.initializer(pool->config.context);
+        tpool__cancel_here(); /* then it has failed */
         if (!tpool__setup_pop(self, context)) return;
         tpool__end_setup(worker);
     }

@@ -165,6 +165,48 @@ static void what_the_caller_runs_may_be_cancelled(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A task that cancels its own thread, and returns without having met a cancellation point, has done what it should; the
+   thread ends before the next one, whose cancellation points are another's. */
+static void *cancel_own_thread(void *arg) { pthread_cancel(pthread_self()); return arg; }
+static void cancel_in_callback(tpool_future *future, void *context) { (void)future; (void)cancel_own_thread(context); }
+static void cancel_in_arg_free(void *arg) { (void)cancel_own_thread(arg); }
+static atomic_int finalized;
+static void count_finalizer(void *context) { (void)context; atomic_fetch_add(&finalized, 1); }
+static void a_task_that_cancels_its_thread_and_returns_harms_no_other(void **state) {
+    (void)state;
+    enum { PAIRS = 20, KINDS = 4 };
+    static int argument;
+    tpool_future *cancelling[PAIRS], *innocent[PAIRS];
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .finalizer = count_finalizer });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    for (int i = 0; i < PAIRS; i++) {
+        tpool_task task = { .fn = i % KINDS < 2 ? cancel_own_thread : nothing };
+        if (i % KINDS == 2) task.arg_free = cancel_in_arg_free;
+        if (i % KINDS == 1) assert_status(TPOOL_OK, tpool_submit(pool, task.fn, NULL, NULL));
+        cancelling[i] = submitted_task(pool, task);
+        if (i % KINDS == 3)
+            assert_status(TPOOL_OK, tpool_future_add_done_callback(cancelling[i], cancel_in_callback, NULL));
+        innocent[i] = submitted(pool, test_cancel, &argument);
+    }
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    for (int i = 0; i < PAIRS; i++) {
+        assert_status(TPOOL_OK, end_of(innocent[i]));
+        assert_status(TPOOL_OK, end_of(cancelling[i]));
+    }
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_int_equal(0, stats_of(pool).failed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1 + PAIRS + PAIRS / KINDS, atomic_load(&finalized));
+}
+static bool cancel_in_initializer(void *context) { (void)cancel_own_thread(context); return true; }
+static void an_initializer_that_cancels_its_thread_has_failed(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = cancel_in_initializer });
+    tpool_future *future = submitted(pool, nothing, NULL);
+    assert_status(TPOOL_BROKEN, end_of(future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 int main(void) {
     alarm(4 * LIMIT_SECONDS);
     const struct CMUnitTest tests[] = {
@@ -173,6 +215,8 @@ int main(void) {
         cmocka_unit_test(in_calls_about_pools_of_processes),
         cmocka_unit_test(in_calls_about_pools_of_all),
         cmocka_unit_test(what_the_caller_runs_may_be_cancelled),
+        cmocka_unit_test(a_task_that_cancels_its_thread_and_returns_harms_no_other),
+        cmocka_unit_test(an_initializer_that_cancels_its_thread_has_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
