@@ -3315,8 +3315,9 @@ typedef struct tpool__stock {
 
 /* Puts it back, or what is left of it; what others have given meanwhile is little, and goes on top. The keeper is to
  * look again when half as many more have come, so that it looks at a block a few times at most; but also when half of
- * those that are out have come, since they may be what keeps the slabs. */
-static void tpool__stock_return(tpool__stock *stock, bool looked_through) {
+ * those that are out have come, since they may be what keeps the slabs. True: so many have come meanwhile already, and
+ * nobody else will look. */
+static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const tpool__parker *keeper) {
     tpool_future *blocks[TPOOL__BATCH], *last = stock->loose;
     while (last && last->u.next) last = last->u.next;
     tpool__lock(&tpool__depot.lock);
@@ -3335,7 +3336,12 @@ static void tpool__stock_return(tpool__stock *stock, bool looked_through) {
     if (more > out / 2) more = out / 2;
     tpool__depot.enough = looked_through ? stock->home + (more > 8 ? more : 8) : 0;
     tpool__depot.tidied = false;
+    tpool__parker *asleep = NULL, *other = tpool__load_relaxed(&tpool__depot.keeper); /* relaxed: under its lock */
+    bool many = tpool__depot_has_many(tpool__depot.home); /* given meanwhile, and tpool__depot_give has told nobody */
+    if (many && other && other != keeper) asleep = tpool__unpark_begin(other);
     tpool__unlock(&tpool__depot.lock);
+    tpool__unpark_end(asleep);
+    return many && !other && !keeper; /* a worker looks again when it goes to sleep */
 }
 
 /* Counts for each slab how many of its blocks are there. False: the keeper, if it is one, is wanted elsewhere. */
@@ -3409,13 +3415,14 @@ static void tpool__stock_sort_out(tpool__stock *stock, tpool__slab *const *slabs
     stock->loose = loose;
 }
 
-static void tpool__depot_tidy(tpool__parker *keeper) {
+static bool tpool__depot_tidy_once(tpool__parker *keeper) {
     tpool__stock stock = { 0 };
+    bool again = false;
     tpool__lock(&tpool__depot.lock);
     size_t count = tpool__depot.slab_count, sorted = 0;
     tpool__unlock(&tpool__depot.lock);
     tpool__slab **slabs = (tpool__slab **)TPOOL_MALLOC((count + 1) * sizeof *slabs);
-    if (!slabs) return; /* it tries again when the depot has many again */
+    if (!slabs) return false; /* it tries again when the depot has many again */
     tpool__lock(&tpool__depot.lock);
     if (tpool__depot.slab_count <= count && !tpool__depot.tidied) { /* else the depot is in use */
         tpool__depot.tidied = true;
@@ -3438,10 +3445,14 @@ static void tpool__depot_tidy(tpool__parker *keeper) {
             whole = tpool__slabs_take_whole();
             tpool__stock_sort_out(&stock, slabs, sorted);
         }
-        tpool__stock_return(&stock, counted);
+        again = tpool__stock_return(&stock, counted, keeper);
     }
     TPOOL_FREE(slabs);
     tpool__slabs_unmap(whole);
+    return again;
+}
+static void tpool__depot_tidy(tpool__parker *keeper) {
+    while (tpool__depot_tidy_once(keeper)) { }
 }
 
 /* A worker begins. */

@@ -137,7 +137,7 @@ describe() {
     case $system in
     qemu) runner=qemu-${1/armhf/arm} limit=900 ;;
     windows)
-        limit=60 runner=wine libraries="-lsynchronization -lpthread"
+        limit=90 runner=wine libraries="-lsynchronization -lpthread"
         export WINEPREFIX=$work/wine WINEDEBUG=-all
         # cmocka's own formats are declared as those of msvcrt; winpthreads does not say that pthread_exit does not return
         flags+=(-Wno-format -Wno-format-extra-args -Wno-return-type) ;;

@@ -143,6 +143,25 @@ static void where_no_worker_lives_slabs_go_back_too(void **state) {
     }
 }
 
+/* Nobody is told of them as they come, since the depot is being looked through. */
+static void what_is_released_while_another_looks_through_the_depot_goes_back_too(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(5) });
+    submit_burst(pool);
+    REQUIRE_EVENTUALLY(stats_of(pool).workers == 0);
+    REQUIRE_EVENTUALLY(!tpool__load_relaxed(&tpool__depot.keeper));
+    tpool__stock nothing_taken = { 0 };
+    tpool__lock(&tpool__depot.lock);
+    tpool__depot.tidied = true;
+    tpool__unlock(&tpool__depot.lock);
+    release_burst(true);
+    assert_true(tpool__stock_return(&nothing_taken, true, NULL)); /* who looked through it looks again */
+    tpool__depot_tidy(NULL);
+    assert_true(few_are_left(16));
+    assert_depot_is_whole();
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* Work goes on while slabs go, whatever the moment. */
 static void a_keeper_that_is_wanted_comes(void **state) {
     (void)state;
@@ -166,6 +185,7 @@ int main(void) {
         cmocka_unit_test(the_order_in_which_futures_are_released_does_not_matter),
         cmocka_unit_test(a_slab_with_a_future_in_it_stays),
         cmocka_unit_test(where_no_worker_lives_slabs_go_back_too),
+        cmocka_unit_test(what_is_released_while_another_looks_through_the_depot_goes_back_too),
         cmocka_unit_test(a_keeper_that_is_wanted_comes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
