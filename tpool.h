@@ -4944,13 +4944,15 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
         if (!tpool__context_pop(self, untaken) || !goes_on) return TPOOL_BROKEN;
         status = tpool__await_room_until(pool, entry, pieces.until);
     } while (tpool__has_more_pieces(self, &pieces, status));
-    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    if (!self->listed) return status;
-    /* what the last piece has listed; once the task is taken, only the submitter's reference is left to lose */
-    call = status != TPOOL_OK ? tpool__untaken_push(self, entry->block)
-                              : tpool__call_push(self, wanted ? tpool__release_left : NULL, entry->block);
-    tpool__run_unless_held(self);
-    return tpool__context_pop(self, call) ? status : TPOOL_BROKEN;
+    if (self->listed) {
+        /* what the last piece has listed; once the task is taken, only the submitter's reference is left to lose */
+        tpool__context *last = status != TPOOL_OK
+                                   ? tpool__untaken_push(self, entry->block)
+                                   : tpool__call_push(self, wanted ? tpool__release_left : NULL, entry->block);
+        tpool__run_unless_held(self);
+        if (!tpool__context_pop(self, last)) return TPOOL_BROKEN;
+    }
+    return tpool__context_pop(self, call) ? status : TPOOL_BROKEN; /* a visitor until here */
 }
 
 /* Tasks that TPOOL_FULL_CALLER_RUNS runs within such tasks. Where the stack of a thread ends that is no worker, nobody
@@ -5064,9 +5066,9 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         if (tpool__may_block_when_full(pool)) call = tpool__call_push(self, tpool__visitor_left, pool);
         tpool__context *untaken = tpool__untaken_push(self, entry->block);
         tpool__run_unless_held(self);
-        if (!tpool__context_pop(self, untaken) || (call && !tpool__context_pop(self, call)) || tpool__is_foreign(pool))
-            return TPOOL_BROKEN;
-        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM);
+        if (!tpool__context_pop(self, untaken) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
+        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still a visitor: it may run what it lists */
+        if (call && !tpool__context_pop(self, call)) return TPOOL_BROKEN;
         if (status == TPOOL_FULL) continue;
         if (call) tpool__visitor_leaves(pool);
         return status;

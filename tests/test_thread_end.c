@@ -679,9 +679,45 @@ static void a_destructor_may_wait_for_a_task_of_a_pool_of_one_worker(void **stat
     check_and_destroy(pool);
 }
 
+/* ---- A submitter that waits for room ends the task that has expired there, whose callback ends its thread. */
+
+static void end_in_callback(tpool_future *future, void *context) {
+    (void)future, (void)context;
+    end_here();
+}
+static void *submit_for_room(void *pool) {
+    (void)!tpool_submit(pool, nothing, NULL, NULL);
+    return NULL;
+}
+static atomic_bool destroyed;
+static void *destroy_it(void *pool) {
+    if (tpool_destroy(pool) == TPOOL_OK) atomic_store(&destroyed, true);
+    return NULL;
+}
+static void a_submitter_that_ends_after_its_wait_is_no_visitor_any_more(void **state) {
+    (void)state;
+    gate hold = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
+    tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(50) };
+    tpool_future *expires = NULL;
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &expires));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(expires, end_in_callback, NULL));
+    in_own_thread(submit_for_room, pool);
+    assert_status(TPOOL_EXPIRED, end_of(expires));
+    gate_open(&hold);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    pthread_t destroys;
+    assert_int_equal(0, pthread_create(&destroys, NULL, destroy_it, pool));
+    EVENTUALLY(atomic_load(&destroyed));
+    assert_int_equal(0, pthread_join(destroys, NULL));
+}
+
 int main(void) {
     if (pthread_key_create(&key, call_in) != 0) return 1;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_submitter_that_ends_after_its_wait_is_no_visitor_any_more),
         cmocka_unit_test(a_stolen_job_outlives_the_stack_that_forked_it),
         cmocka_unit_test(a_job_that_nobody_has_taken_is_not_run),
         cmocka_unit_test(a_stolen_job_that_ends_its_thread_breaks_the_task_that_joins_it),
