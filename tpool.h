@@ -238,22 +238,22 @@
  *  >>life  The life of a task
  *
  *      W1   tpool_submit... (tpool__submit) makes a block if the task needs one: for a future, or any extra. A block is
- *           task and future in one, 64 bytes, from a cache of the thread (tpool__block_new).
+ *           task and future in one, 64 bytes, from a cache of the thread (tpool__task_new).
  *      W2   tpool__enqueue puts it into a lane: the worker's own, or the inject lane; with a priority into the heap. A
  *           full queue: tpool__enqueue_full.
  *      W3   tpool__notify: if nobody looks for work and another worker may, one is woken or started (tpool__wake_one).
- *      W4   A worker (tpool__run_worker) finds it (tpool__find) and claims it (tpool__claim): by the one change of the
+ *      W4   A worker (tpool__work_loop) finds it (tpool__find) and claims it (tpool__claim): by the one change of the
  *           block's phase from PENDING, which a canceller (tpool_future_cancel), a look at an expired task
- *           (tpool__lapse) or a waiter (tpool__run_in_place) may win instead, which leaves a tombstone in the lane.
- *      W5   tpool__run_block calls fn. tpool_raise and tpool_return leave an outcome in the block.
+ *           (tpool__expire) or a waiter (tpool__execute_in_place) may win instead, which leaves a tombstone in the lane.
+ *      W5   tpool__execute_task calls fn. tpool_raise and tpool_return leave an outcome in the block.
  *      W6   arg_free is called, the result is stored, the statistics count, all before anyone can see the end.
- *      W7   tpool__publish moves the phase to done and gives up the claimer's reference in one step, if nobody watches;
- *           else it tells the watches (waiters, iterators), then runs the callbacks, in the order added; those of what
+ *      W7   tpool__publish moves the phase to done and gives up the claimer's reference in one step, if nobody nodes;
+ *           else it tells the nodes (waiters, iterators), then runs the callbacks, in the order added; those of what
  *           a callback has ended run after that has returned, or in its next wait (>>nested).
  *      W8   A waiter (tpool__await_in) has spun a little, put a watch on the future, and sleeps on its parker. A worker
- *           that waits makes room for another first (tpool__block_begin).
- *      W9   A worker that waits for a task of its own pool that has not started runs it in place (tpool__run_in_place).
- *      W10  tpool_future_result reads the end. The last release frees the block (tpool__block_dispose).
+ *           that waits makes room for another first (tpool__wait_begin).
+ *      W9   A worker that waits for a task of its own pool that has not started runs it in place (tpool__execute_in_place).
+ *      W10  tpool_future_result reads the end. The last release frees the block (tpool__task_dispose).
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
@@ -1159,7 +1159,7 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL__PREFETCH_WRITE(address) ((void)(address))
 #endif
 
-/* Whether a tool watches that finds leaks and memory used after its end: AddressSanitizer, LeakSanitizer (both have this
+/* Whether a tool nodes that finds leaks and memory used after its end: AddressSanitizer, LeakSanitizer (both have this
  * function, which no flag of the compiler tells of), or valgrind's memcheck, which preloads a library of its own. */
 #if defined(__GNUC__) && defined(__linux__) && !defined(__CYGWIN__)
 extern void __lsan_do_leak_check(void) __attribute__((weak));
@@ -1524,29 +1524,29 @@ static tpool__u32 tpool__spare_cpus;    /* one fewer than CPUs; set once */
 static tpool__u32 tpool__spinning;      /* threads that look on */
 
 typedef struct tpool__spin {
-    uint32_t *in_vain;          /* the caller's: how often lately; kept from one wait to the next */
+    uint32_t *failed_spins;          /* the caller's: how often lately; kept from one wait to the next */
     uint32_t spent;             /* ns, on looking */
     uint32_t clock_due;         /* then the clock is read again, which may take as long as several looks */
     bool counted;
     int64_t end;                /* at the latest the caller's deadline */
 } tpool__spin;
 
-static inline tpool__spin tpool__spin_begin(uint32_t *in_vain, uint32_t free_if_hopeless, int64_t deadline) {
-    tpool__spin spin = { in_vain, 0, 0, false, deadline };
-    if (*in_vain > TPOOL__HOPELESS) spin.spent = TPOOL__FREE_TIME - free_if_hopeless;
+static inline tpool__spin tpool__spin_begin(uint32_t *failed_spins, uint32_t free_if_hopeless, int64_t deadline) {
+    tpool__spin spin = { failed_spins, 0, 0, false, deadline };
+    if (*failed_spins > TPOOL__HOPELESS) spin.spent = TPOOL__FREE_TIME - free_if_hopeless;
     return spin;
 }
 static bool tpool__spin_on(tpool__spin *spin) {
     if (!spin->counted) {
-        uint32_t in_vain = *spin->in_vain;
-        if (in_vain > TPOOL__HOPELESS && in_vain % TPOOL__TRY_AGAIN != 0) return false;
+        uint32_t failed_spins = *spin->failed_spins;
+        if (failed_spins > TPOOL__HOPELESS && failed_spins % TPOOL__TRY_AGAIN != 0) return false;
         /* relaxed: a number of threads, and nothing else */
         spin->counted = tpool__add_relaxed(&tpool__spinning, 1) < tpool__load_relaxed(&tpool__spare_cpus);
         if (!spin->counted) {
             tpool__sub_relaxed(&tpool__spinning, 1);
             return false;
         }
-        int64_t end = tpool__clock() + (in_vain > TPOOL__HOPELESS ? TPOOL__PATIENCE : TPOOL__PATIENCE >> in_vain);
+        int64_t end = tpool__clock() + (failed_spins > TPOOL__HOPELESS ? TPOOL__PATIENCE : TPOOL__PATIENCE >> failed_spins);
         if (end < spin->end) spin->end = end;
     } else if (spin->spent < spin->clock_due) {
         return true;
@@ -1565,8 +1565,8 @@ static inline bool tpool__spin_again(tpool__spin *spin) {
 }
 static void tpool__spin_end(tpool__spin *spin, bool came) {
     if (spin->counted) tpool__sub_relaxed(&tpool__spinning, 1); /* relaxed: as above */
-    if (!came) ++*spin->in_vain;
-    else *spin->in_vain = spin->counted ? 0 : *spin->in_vain / 2;
+    if (!came) ++*spin->failed_spins;
+    else *spin->failed_spins = spin->counted ? 0 : *spin->failed_spins / 2;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -1849,7 +1849,7 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
     unsigned long mask[TPOOL__MASK_WORDS];
     int saved = errno, thread = of_process ? (int)getpid() : 0; /* the main thread's number is the process' */
     size_t size = tpool__cpus_of(thread, mask, sizeof mask);
-    tpool__scheduling *noted = (tpool__scheduling *)TPOOL_MALLOC(sizeof *noted + size);
+    tpool__scheduling *noted = TPOOL_MALLOC(sizeof *noted + size);
     if (noted) {
         tpool__rank *rank = &noted->rank;
         noted->size = size;
@@ -1888,7 +1888,7 @@ typedef struct tpool__scheduling {
     GROUP_AFFINITY cpus;
 } tpool__scheduling;
 static tpool__scheduling *tpool__scheduling_note(bool of_process) {
-    tpool__scheduling *noted = (tpool__scheduling *)TPOOL_MALLOC(sizeof *noted);
+    tpool__scheduling *noted = TPOOL_MALLOC(sizeof *noted);
     if (!noted) return NULL;
     memset(noted, 0, sizeof *noted);
     noted->of_process = of_process;
@@ -1912,7 +1912,7 @@ typedef struct tpool__scheduling {
     struct sched_param parameters;
 } tpool__scheduling;
 static tpool__scheduling *tpool__scheduling_note(bool of_process) {
-    tpool__scheduling *noted = (tpool__scheduling *)TPOOL_MALLOC(sizeof *noted);
+    tpool__scheduling *noted = TPOOL_MALLOC(sizeof *noted);
     if (!noted) return NULL;
     (void)of_process; /* nobody tells which thread is the main one */
     noted->known = pthread_getschedparam(pthread_self(), &noted->policy, &noted->parameters) == 0;
@@ -1928,7 +1928,7 @@ static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
 #else
 typedef struct tpool__scheduling { bool of_process; } tpool__scheduling;
 static tpool__scheduling *tpool__scheduling_note(bool of_process) {
-    tpool__scheduling *noted = (tpool__scheduling *)TPOOL_MALLOC(sizeof *noted);
+    tpool__scheduling *noted = TPOOL_MALLOC(sizeof *noted);
     if (noted) noted->of_process = of_process;
     return noted;
 }
@@ -1999,7 +1999,7 @@ static void tpool__thread_name(const char *base, int index) {
 }
 
 /* The address of something on the real stack, for comparing with tpool__stack_floor. */
-static inline uintptr_t tpool__stack_here(void) {
+static inline uintptr_t tpool__stack_position(void) {
 #if defined(__GNUC__)
     const void *frame = __builtin_frame_address(0);
     return (uintptr_t)frame;
@@ -2037,7 +2037,7 @@ static uintptr_t tpool__stack_end(size_t *whole) {
 static inline void tpool__stack_left(void) {
 #if TPOOL__ADDRESS_SANITIZED
     size_t whole;
-    uintptr_t low = tpool__stack_end(&whole), here = tpool__stack_here();
+    uintptr_t low = tpool__stack_end(&whole), here = tpool__stack_position();
     if (low != 0 && low < here) __asan_unpoison_memory_region((void *)low, here - low);
 #endif
 }
@@ -2305,13 +2305,13 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *            CANCELLING  by whoever claims it to cancel it; reads as pending    likewise
  *            LAPSING     by whoever claims it to end it as expired or broken    likewise
  *            DONE+status by the claimer, once (tpool__publish)                  by anyone else; nothing follows it
- *      4     WATCHED     whenever `watches` is not empty; may stay a moment     to leave it clear with a watch there: the
+ *      4     WATCHED     whenever `nodes` is not empty; may stay a moment     to leave it clear with a watch there: the
  *                        longer, under LOCKED                                   end would pass it by
- *      5     LOCKED      by whoever changes `watches`, for a few instructions   to hold it over a callback, a wait, or the
+ *      5     LOCKED      by whoever changes `nodes`, for a few instructions   to hold it over a callback, a wait, or the
  *                                                                               user's code
  *      6     STOP        by anyone, any time                                    -
  *      7     SETTLED     with the claim, if the claimer is a worker of the      to touch the pool after it, other than as
- *                        pool in a task; else when the end is through           an active worker (tpool__settle)
+ *                        pool in a task; else when the end is through           an active worker (tpool__release_outside_end)
  *      8     POPPED      when its entry has left the queue                      twice
  *      9..   references  the caller's; the queue's, or the claimer's            -
  *
@@ -2324,14 +2324,14 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  ATTENTION (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 the count of stop
  *  requests. Everyone looks at it within the latch of the lane under which he puts in or takes out. Who sets one of the
  *  first three or HALTED passes all those latches afterwards (tpool__fence_lanes): from then on everybody acts on it.
- *  What an owner takes from its run without the latch is stopped by closing the run (tpool__run_open), for PAUSED and
+ *  What an owner takes from its run without the latch is stopped by closing the run (tpool__batch_open), for PAUSED and
  *  HALTED, and for BREAK and CANCELLED, with which someone ends all that waits and must know what has started.
  *
  *  ORDERED PAIRS
  *      P1  tpool__unlock, tpool__unlatch     tpool__lock, tpool__latch            all that they guard
  *      P2  tpool__publish, exchange          every look at a state that may be    the result, the outcome
  *                                            done (tpool__is_done and others)
- *      P3  clearing LOCKED releases          the exchange that sets it acquires   `watches`
+ *      P3  clearing LOCKED releases          the exchange that sets it acquires   `nodes`
  *      P4  each release of a reference       the one that sees itself the last    all that holders did to the block
  *      P5  tpool__unpark_begin, exchange     tpool__park, exchange                what was done before the wake
  *      P6  a worker comes into the list, or  walking the list of workers          its lane and locks
@@ -2343,7 +2343,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P9  an outcome is stored              it is loaded or replaced             the outcome's fields
  *      P10 a task is counted as ended;       tpool__is_quiet                      what the task did; what it submitted
  *          `busy` is cleared
- *      P11 the owner's swap of `run`, after  tpool__run_open closes it, then      what the owner took has been claimed
+ *      P11 the owner's swap of `run`, after  tpool__batch_open closes it, then      what the owner took has been claimed
  *          it set `taking`, and clearing it  waits for `taking`
  *      P12 the global manager is stored      tpool_manager_global loads it        what it points to
  *      P13 tpool__update_room, after         tpool__leave_search, E2              that another is active; what it left
@@ -2376,14 +2376,14 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  WHY NO EXPIRY IS MISSED where it is waited for. A task comes into `expiring` before it is placed, under the latch
  *  under which it is. Of the submitters in the line for room the first sleeps only until the earliest expiry; it looks
  *  under the inject latch, under which tasks are placed, and under which whoever comes to the head of the line is
- *  woken. Of a paused pool's sleepers one (`watchman`, under pool->lock) does; each looks under that lock before it
+ *  woken. Of a paused pool's sleepers one (`timekeeper`, under pool->lock) does; each looks under that lock before it
  *  sleeps, after it came into the list of sleepers, and whoever pauses, or places a task that may expire there, then
  *  takes that lock and wakes one: either it comes first and the sleeper sees the task, or it finds the sleeper.
  *
  *  WHY DESTROY FREES NOTHING TOO EARLY A pool's end waits for: as many tasks ended as submitted; no busy worker; empty
  *  lanes, tombstones counted; no stray; no visitor; the threads joined. Whoever ends a task outside the queue has
  *  claimed it first, so its tombstone is in a lane, or its popper has found it unsettled and counted a stray, until
- *  tpool__settle, the ender's last touch of the pool. A drain, from its first step on, and a submit that may block,
+ *  tpool__release_outside_end, the ender's last touch of the pool. A drain, from its first step on, and a submit that may block,
  *  from the step in which it finds the queue full, are visitors until theirs. All of these counts are under the inject
  *  latch, the last touch being its unlock. No thread is started once they are joined: a worker of a pool that is shut
  *  down is started only by who finds work under pool->lock, and the last worker goes only if it finds none there.
@@ -2396,7 +2396,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  >>structures  Blocks, lanes, workers, pools
  * ================================================================================================================= */
 typedef struct tpool__worker tpool__worker;
-typedef struct tpool__watch tpool__watch;
+typedef struct tpool__node tpool__node;
 typedef struct tpool__extra tpool__extra;
 typedef struct tpool__outcome tpool__outcome;
 typedef struct tpool__context tpool__context;
@@ -2411,12 +2411,12 @@ typedef struct tpool__child tpool__child;
 #define TPOOL__PHASE_PENDING ((uintptr_t)0)
 #define TPOOL__PHASE_RUNNING ((uintptr_t)1)
 #define TPOOL__PHASE_CANCELLING ((uintptr_t)2)
-#define TPOOL__PHASE_LAPSING ((uintptr_t)3)
+#define TPOOL__PHASE_EXPIRING ((uintptr_t)3)
 #define TPOOL__PHASE_DONE ((uintptr_t)8) /* plus the status, of which OK to EXPIRED and BROKEN fit in three bits */
-#define TPOOL__WATCHED ((uintptr_t)1 << 4)
+#define TPOOL__HAS_NODES ((uintptr_t)1 << 4)
 #define TPOOL__LOCKED ((uintptr_t)1 << 5)
 #define TPOOL__STOP ((uintptr_t)1 << 6)
-#define TPOOL__SETTLED ((uintptr_t)1 << 7)
+#define TPOOL__END_RELEASED ((uintptr_t)1 << 7)
 #define TPOOL__POPPED ((uintptr_t)1 << 8)
 #define TPOOL__REFERENCE ((uintptr_t)1 << 9)
 
@@ -2431,7 +2431,7 @@ struct tpool_future {
     void *value;                /* what fn gets; once done, its result */
     uintptr_t home;             /* its pool's `home`; of a bare future the process' generation */
     tpool__extra *extra;        /* what most tasks do not have; never changes while the task is shared */
-    tpool__watch *watches;      /* who wants to learn of the end, newest first; under TPOOL__LOCKED. Once it is done:
+    tpool__node *nodes;      /* who wants to learn of the end, newest first; under TPOOL__LOCKED. Once it is done:
                                    callbacks still to be run, in the order added; the ender's */
     tpool__word outcome;        /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of) */
     _Atomic(tpool__thread *) runner;       /* whose stack it runs on, or its arg_free; for the search for cycles.
@@ -2498,19 +2498,19 @@ struct tpool__extra {
 /* Someone who wants to learn of a future's end. `done` is called under the future's lock bit, with link NULL, and may
  * give the watch back to its owner. It unparks by tpool__unpark_another, since who is woken wants that lock. NULL: a
  * callback, to be run after the lock is gone. */
-struct tpool__watch {
-    tpool__watch *next, **link; /* link NULL: not in the list any more */
-    tpool__parker *(*done)(tpool__watch *watch, tpool_future *future, tpool__parker *asleep);
+struct tpool__node {
+    tpool__node *next, **link; /* link NULL: not in the list any more */
+    tpool__parker *(*done)(tpool__node *node, tpool_future *future, tpool__parker *asleep);
 };
 typedef struct tpool__callback {
-    tpool__watch watch;
+    tpool__node node;
     void (*fn)(tpool_future *future, void *context);
     void *context;
 } tpool__callback;
 typedef struct tpool__due tpool__due;
 struct tpool__due { /* something else of the program's to be called, where there is stack: see >>nested */
     uintptr_t listed;
-    void (*run)(tpool__thread *self, tpool__due *due);
+    void (*call)(tpool__thread *self, tpool__due *due);
 };
 typedef struct tpool__late_callback { /* added to a future that was done, many levels deep */
     tpool__due due;
@@ -2547,7 +2547,7 @@ typedef struct tpool__contexts {
     tpool__context all[64];
 } tpool__contexts;
 
-#define TPOOL__BATCH 32u            /* free blocks pass between threads so many at once */
+#define TPOOL__MAGAZINE 32u            /* free blocks pass between threads so many at once */
 
 /* What every thread has that ever calls in here. */
 struct tpool__thread {
@@ -2557,10 +2557,10 @@ struct tpool__thread {
     tpool *caller_pool;         /* the pool whose task TPOOL_FULL_CALLER_RUNS runs here */
     uintptr_t listed, listed_last; /* the program's functions that are due here: see >>nested */
     unsigned callers, freeing, nested; /* how many of each lie on this stack: see their limits */
-    bool waits;                 /* between tpool__block_begin and its end, where nothing of the program's runs */
-    tpool_future *cache[2 * TPOOL__BATCH]; /* free blocks, the last freed last */
+    bool waits;                 /* between tpool__wait_begin and its end, where nothing of the program's runs */
+    tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free blocks, the last freed last */
     unsigned cached, cacheable;            /* how many there are; how many there may be: 0 until the thread is armed */
-    uint32_t in_vain;           /* see >>spin: for the end of others' tasks */
+    uint32_t failed_spins;           /* see >>spin: for the end of others' tasks */
     bool woke;                  /* a worker, since it looked last */
     bool armed;                 /* the exit hook will run */
     bool ending;                /* it runs, and is counted */
@@ -2624,21 +2624,21 @@ typedef struct tpool__segment {
     uintptr_t words[TPOOL__SEGMENT_WORDS];
 } tpool__segment;
 
-#define TPOOL__RUN_BITS 10
-#define TPOOL__RUN_MASK (((uint32_t)1 << TPOOL__RUN_BITS) - 1)
-#define TPOOL__RUN_ENTRY ((uint32_t)1 << 2 * TPOOL__RUN_BITS)
-#define TPOOL__RUN_CLOSED ((uint32_t)1 << 3 * TPOOL__RUN_BITS)
+#define TPOOL__BATCH_BITS 10
+#define TPOOL__BATCH_MASK (((uint32_t)1 << TPOOL__BATCH_BITS) - 1)
+#define TPOOL__BATCH_ENTRY ((uint32_t)1 << 2 * TPOOL__BATCH_BITS)
+#define TPOOL__BATCH_CLOSED ((uint32_t)1 << 3 * TPOOL__BATCH_BITS)
 
 typedef struct tpool__lane {    /* the first line is all that a submit and most fetches touch */
     tpool__latch_word lock;
-    tpool__u32 run;
+    tpool__u32 batch;
     uint16_t head_position, tail_position, tail_entries;
     tpool__word count;          /* entries but the run's, tombstones too; written under the latch, else a hint */
     tpool__segment *head, *tail;
     uint64_t submitted;
     uintptr_t front;            /* of a lane without a run: the oldest entry, in place of a slot; or 0 */
     intptr_t dead;              /* tasks claimed elsewhere less tombstones dropped; the sum over all lanes counts */
-    tpool__segment *run_segment; /* NULL: a lane without a run */
+    tpool__segment *batch_segment; /* NULL: a lane without a run */
     tpool__segment *spare;
     unsigned spares;
     tpool__word claims;         /* tasks claimed elsewhere under this latch, ever; other lanes read it as a hint */
@@ -2651,7 +2651,7 @@ typedef struct tpool__entry {
     tpool_fn fn;                /* a plain task ... */
     void *arg;
     uintptr_t stamp;            /* when it was submitted, or 0 (>>measure) */
-    tpool_future *block;        /* ... or one with a block, claimed ... */
+    tpool_future *task;        /* ... or one with a block, claimed ... */
     struct tpool__stolen *job;  /* ... or a forked job's function and argument, with its place among the stolen ... */
     tpool__worker *victim;      /* ... of its owner */
     uint32_t stops;
@@ -2661,7 +2661,7 @@ typedef struct tpool__entry {
 typedef struct tpool__ranked {
     int priority;
     uint64_t order;
-    tpool_future *block;
+    tpool_future *task;
 } tpool__ranked;
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2748,9 +2748,9 @@ struct tpool__worker {
     _Atomic(bool) busy;         /* has a task, or may have taken one (P10) */
     unsigned tasks_done;
     unsigned turns, fair_turns, ranked_turns;
-    uint32_t gathering;         /* ns, before it looks into the inject lane (tpool__gather_work) */
-    uint32_t in_vain;           /* see >>spin: for work */
-    size_t batch;               /* how many tasks it would fetch at once, and when it last did */
+    uint32_t batch_delay;         /* ns, before it looks into the inject lane (tpool__delay_batch) */
+    uint32_t failed_spins;           /* see >>spin: for work */
+    size_t fetch_size;          /* how many tasks it would fetch at once, and when it last did */
     int64_t fetched_at;
     bool set_up;                /* its initializer has succeeded, its finalizer is still to run; the owner's */
     tpool_job *newest_job, *oldest_private_job; /* the owner's: forked and not joined */
@@ -2835,7 +2835,7 @@ struct tpool {
     uint32_t *places;           /* where in the heap they are, by their order (>>heap) */
     size_t heap_count, heap_size;
     uint64_t heap_first, heap_order; /* no older one waits; the next one's */
-    size_t strays;              /* tasks that end outside a worker and are in no lane: cancels, expiries, caller-runs */
+    size_t enders;              /* tasks that end outside a worker and are in no lane: cancels, expiries, caller-runs */
     size_t visitors;            /* threads in a call that may outlast the last task: drains, blocked submitters */
     tpool__waiter *room, **room_end;
     tpool__waiter *drainers;    /* wait for something about the pool as a whole */
@@ -2848,8 +2848,8 @@ struct tpool {
     uintptr_t starting;         /* active ones in their initializer, who will look for work when they leave it */
     uintptr_t ending;           /* ended ones still in their finalizer */
     tpool__worker *sleepers;    /* last to sleep first */
-    tpool__worker *watchman;    /* the one of them that sleeps only until a task expires which it may not start ... */
-    int64_t watches_until;      /* ... which is so soon */
+    tpool__worker *timekeeper;    /* the one of them that sleeps only until a task expires which it may not start ... */
+    int64_t keeps_time_until;      /* ... which is so soon */
     tpool__waiter *blocked_waiters;
     int64_t idle_since;         /* when a worker last went to sleep; of a managed pool */
     tpool__thread_handle last_ended; /* joined by the next that ends, or by the shutdown */
@@ -2900,21 +2900,21 @@ static tpool_status tpool__child_launch(tpool__worker *worker);
 static tpool_status tpool__child_ensure(tpool__worker *worker);
 static bool tpool__child_revive(tpool__worker *worker);
 static void tpool__child_stop(tpool__worker *worker);
-static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_fn fn);
-static void tpool__stop_in_child(tpool *pool, const tpool_future *task, bool cut);
+static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_fn fn);
+static void tpool__stop_child(tpool *pool, const tpool_future *task, bool cut);
 static tpool_status tpool__kill_children(tpool *pool);
-static inline bool tpool__is_here(const tpool_future *task);
-static bool tpool__stops_here(const tpool_future *task);
-static void *tpool__return_here(const void *bytes, size_t size);
-static void tpool__forget_here(void);
-static void tpool__ended_here(const tpool__thread *self);
+static inline bool tpool__is_in_child(const tpool_future *task);
+static bool tpool__stops_in_child(const tpool_future *task);
+static void *tpool__return_in_child(const void *bytes, size_t size);
+static void tpool__forget_child(void);
+static void tpool__ended_in_child(const tpool__thread *self);
 static void tpool__close_parents(tpool *pools);
 static void tpool__descriptors_fork(bool begins);
 static void tpool__descriptors_forget(void);
 static void tpool__count(tpool *pool, int which);
-static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter);
-static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter);
-static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter);
+static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter);
+static bool tpool__wait_refused(tpool__thread *self, tpool__waiter *waiter);
+static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter);
 
 /* The next piece of contexts. False: there is no memory for it. */
 static TPOOL__NOINLINE bool tpool__contexts_more(tpool__thread *self, bool use) {
@@ -2924,7 +2924,7 @@ static TPOOL__NOINLINE bool tpool__contexts_more(tpool__thread *self, bool use) 
         return true;
     }
     tpool__contexts *piece = self->spare_piece;
-    if (!piece) piece = (tpool__contexts *)TPOOL_MALLOC(sizeof *piece);
+    if (!piece) piece = TPOOL_MALLOC(sizeof *piece);
     self->spare_piece = use ? NULL : piece;
     if (!piece || !use) return piece != NULL;
     piece->before = self->pieces;
@@ -3059,13 +3059,13 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *
  *  All slabs go back when the last pool is destroyed, or later when the last future is released, but for one of pages,
  *  which waits for the next pool; where the program allocates, that one too. Those that nobody needs
- *  go back before: of more than TPOOL__KEPT_BLOCKS that have lain in the depot for TPOOL__KEPT_TIME, those go whose slab
+ *  go back before: of more than TPOOL__KEPT_TASKS that have lain in the depot for TPOOL__KEPT_TIME, those go whose slab
  *  is whole. A worker that sleeps sees to that, the keeper: it sleeps for that long if so many are there, or is woken
  *  once when they come. So this costs a burst nothing, and nothing at all where there is none. Where no worker lives,
  *  whoever brings so many gives back at once.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if !defined(TPOOL__KEPT_TIME)
-#define TPOOL__KEPT_BLOCKS ((size_t)16384) /* a MiB */
+#define TPOOL__KEPT_TASKS ((size_t)16384) /* a MiB */
 #define TPOOL__KEPT_TIME TPOOL_MS(250)
 #endif
 typedef struct tpool__large {
@@ -3077,13 +3077,13 @@ typedef struct tpool__slab {
     size_t cut;                 /* how many of its blocks there have been */
     size_t whole;               /* how many of these the keeper has found in the depot */
     char pad[TPOOL__CACHE_LINE - 3 * sizeof(void *)];
-    tpool_future blocks[];
+    tpool_future tasks[];
 } tpool__slab;
-#define TPOOL__SLAB_BLOCKS ((TPOOL__SLAB_SIZE - sizeof(tpool__slab)) / sizeof(tpool_future))
+#define TPOOL__SLAB_TASKS ((TPOOL__SLAB_SIZE - sizeof(tpool__slab)) / sizeof(tpool_future))
 
 static struct {
     tpool__lock_word lock;
-    tpool_future *batches;      /* the first blocks of batches, chained by `next` of their links */
+    tpool_future *magazines;      /* the first blocks of batches, chained by `next` of their links */
     tpool_future *loose;        /* single ones, chained by u.next */
     size_t home;                /* blocks in the depot */
     tpool__word total;          /* blocks that have been cut; read elsewhere as a hint */
@@ -3103,21 +3103,21 @@ static struct {
 enum { TPOOL__LINKS = 7 };
 typedef struct tpool__links { tpool_future *to[TPOOL__LINKS]; } tpool__links;
 _Static_assert(offsetof(tpool_future, u) + sizeof(tpool__links) <= sizeof(tpool_future), "links fit into a block");
-static inline tpool__links *tpool__links_of(tpool_future *block) { return (tpool__links *)(void *)&block->u; }
+static inline tpool__links *tpool__links_of(tpool_future *task) { return (tpool__links *)(void *)&task->u; }
 
-static void tpool__batch_push(tpool_future **batches, tpool_future *const *blocks) {
-    tpool__links_of(blocks[0])->to[0] = *batches;
-    for (unsigned i = 1; i < TPOOL__LINKS; i++) tpool__links_of(blocks[0])->to[i] = blocks[i];
-    for (unsigned i = TPOOL__LINKS; i < TPOOL__BATCH; i++)
-        tpool__links_of(blocks[i / TPOOL__LINKS])->to[i % TPOOL__LINKS] = blocks[i];
-    *batches = blocks[0];
+static void tpool__magazine_push(tpool_future **magazines, tpool_future *const *tasks) {
+    tpool__links_of(tasks[0])->to[0] = *magazines;
+    for (unsigned i = 1; i < TPOOL__LINKS; i++) tpool__links_of(tasks[0])->to[i] = tasks[i];
+    for (unsigned i = TPOOL__LINKS; i < TPOOL__MAGAZINE; i++)
+        tpool__links_of(tasks[i / TPOOL__LINKS])->to[i % TPOOL__LINKS] = tasks[i];
+    *magazines = tasks[0];
 }
-static void tpool__batch_pop(tpool_future **batches, tpool_future **blocks) {
-    blocks[0] = *batches;
-    for (unsigned i = 1; i < TPOOL__LINKS; i++) blocks[i] = tpool__links_of(blocks[0])->to[i];
-    for (unsigned i = TPOOL__LINKS; i < TPOOL__BATCH; i++)
-        blocks[i] = tpool__links_of(blocks[i / TPOOL__LINKS])->to[i % TPOOL__LINKS];
-    *batches = tpool__links_of(blocks[0])->to[0];
+static void tpool__magazine_pop(tpool_future **magazines, tpool_future **tasks) {
+    tasks[0] = *magazines;
+    for (unsigned i = 1; i < TPOOL__LINKS; i++) tasks[i] = tpool__links_of(tasks[0])->to[i];
+    for (unsigned i = TPOOL__LINKS; i < TPOOL__MAGAZINE; i++)
+        tasks[i] = tpool__links_of(tasks[i / TPOOL__LINKS])->to[i % TPOOL__LINKS];
+    *magazines = tpool__links_of(tasks[0])->to[0];
 }
 static void tpool__slabs_unmap(tpool__slab *slabs) {
     while (slabs) {
@@ -3141,7 +3141,7 @@ static void tpool__depot_trim(bool all) {
         large = tpool__depot.large;
         tpool__depot.large = NULL;
         tpool__depot.large_bytes = 0;
-        tpool__depot.batches = tpool__depot.loose = NULL;
+        tpool__depot.magazines = tpool__depot.loose = NULL;
         tpool__depot.home = tpool__depot.slab_count = tpool__depot.unneeded = tpool__depot.enough = 0;
         tpool__store_relaxed(&tpool__depot.total, 0); /* relaxed: under its lock */
         if (TPOOL__SLAB_STAYS && slabs && !all) {
@@ -3178,7 +3178,7 @@ static tpool__large *tpool__large_take(size_t size) {
     }
     tpool__unlock(&tpool__depot.lock);
     if (found) return found;
-    found = (tpool__large *)TPOOL_MALLOC(TPOOL__ROUND_UP(sizeof *found) + size);
+    found = TPOOL_MALLOC(TPOOL__ROUND_UP(sizeof *found) + size);
     if (found) found->size = size;
     return found;
 }
@@ -3200,12 +3200,12 @@ static void tpool__large_give(tpool__extra *extra) {
 
 /* More blocks are there than the keeper leaves alone. */
 static bool tpool__depot_has_many(size_t home) {
-    return home > tpool__depot.enough && home > TPOOL__KEPT_BLOCKS && !tpool__depot.tidied;
+    return home > tpool__depot.enough && home > TPOOL__KEPT_TASKS && !tpool__depot.tidied;
 }
 
 static void tpool__depot_tidy(tpool__parker *keeper);
 
-static void tpool__depot_give(tpool_future *const *blocks, unsigned count) {
+static void tpool__depot_give(tpool_future *const *tasks, unsigned count) {
     tpool__parker *asleep = NULL;
     tpool__lock(&tpool__depot.lock);
     bool had_many = tpool__depot_has_many(tpool__depot.home);
@@ -3213,12 +3213,12 @@ static void tpool__depot_give(tpool_future *const *blocks, unsigned count) {
     tpool__parker *keeper = tpool__load_relaxed(&tpool__depot.keeper); /* relaxed: under its lock */
     bool has_now = !had_many && tpool__depot_has_many(tpool__depot.home);
     if (keeper && has_now) asleep = tpool__unpark_begin(keeper);
-    if (count == TPOOL__BATCH) {
-        tpool__batch_push(&tpool__depot.batches, blocks);
+    if (count == TPOOL__MAGAZINE) {
+        tpool__magazine_push(&tpool__depot.magazines, tasks);
     } else {
         for (unsigned i = 0; i < count; i++) {
-            blocks[i]->u.next = tpool__depot.loose;
-            tpool__depot.loose = blocks[i];
+            tasks[i]->u.next = tpool__depot.loose;
+            tpool__depot.loose = tasks[i];
         }
     }
     tpool__unlock(&tpool__depot.lock);
@@ -3227,9 +3227,9 @@ static void tpool__depot_give(tpool_future *const *blocks, unsigned count) {
 }
 
 /* Cuts a batch from the newest slab, or what is left of it, the lowest address to be taken first. */
-static unsigned tpool__depot_cut(tpool_future **blocks) {
+static unsigned tpool__depot_cut(tpool_future **tasks) {
     tpool__slab *slab = tpool__depot.slabs;
-    if (!slab || slab->cut == TPOOL__SLAB_BLOCKS) {
+    if (!slab || slab->cut == TPOOL__SLAB_TASKS) {
         slab = (tpool__slab *)tpool__slab_map();
         if (!slab) return 0;
         slab->next = tpool__depot.slabs;
@@ -3237,9 +3237,9 @@ static unsigned tpool__depot_cut(tpool_future **blocks) {
         tpool__depot.slabs = slab;
         tpool__depot.slab_count++;
     }
-    size_t left = TPOOL__SLAB_BLOCKS - slab->cut;
-    unsigned count = left < TPOOL__BATCH ? (unsigned)left : TPOOL__BATCH;
-    for (unsigned i = count; i > 0; i--) blocks[i - 1] = &slab->blocks[slab->cut++];
+    size_t left = TPOOL__SLAB_TASKS - slab->cut;
+    unsigned count = left < TPOOL__MAGAZINE ? (unsigned)left : TPOOL__MAGAZINE;
+    for (unsigned i = count; i > 0; i--) tasks[i - 1] = &slab->tasks[slab->cut++];
     /* relaxed: under its lock */
     tpool__store_relaxed(&tpool__depot.total, tpool__load_relaxed(&tpool__depot.total) + count);
     return count;
@@ -3253,7 +3253,7 @@ static void tpool__depot_after_fork(void) {
     tpool__store_relaxed(&tpool__depot.keeper, NULL);          /* relaxed: likewise */
     tpool__depot.tidied = !whole;
     if (whole) return;
-    tpool__depot.batches = tpool__depot.loose = NULL;
+    tpool__depot.magazines = tpool__depot.loose = NULL;
     tpool__depot.large = NULL;
     tpool__depot.large_bytes = 0;
     tpool__depot.home = 0;
@@ -3261,29 +3261,29 @@ static void tpool__depot_after_fork(void) {
 }
 
 /* Gives how many it took, up to a batch. */
-static unsigned tpool__depot_take(tpool_future **blocks) {
+static unsigned tpool__depot_take(tpool_future **tasks) {
     unsigned count = 0;
     tpool__lock(&tpool__depot.lock);
-    if (tpool__depot.batches) {
-        tpool__batch_pop(&tpool__depot.batches, blocks);
-        count = TPOOL__BATCH;
+    if (tpool__depot.magazines) {
+        tpool__magazine_pop(&tpool__depot.magazines, tasks);
+        count = TPOOL__MAGAZINE;
     }
-    while (tpool__depot.loose && count < TPOOL__BATCH) {
-        blocks[count++] = tpool__depot.loose;
+    while (tpool__depot.loose && count < TPOOL__MAGAZINE) {
+        tasks[count++] = tpool__depot.loose;
         tpool__depot.loose = tpool__depot.loose->u.next;
     }
     tpool__depot.home -= count;
-    if (count == 0) count = tpool__depot_cut(blocks);
+    if (count == 0) count = tpool__depot_cut(tasks);
     if (tpool__depot.home < tpool__depot.unneeded) tpool__depot.unneeded = tpool__depot.home;
-    if (tpool__depot.enough > tpool__depot.home + TPOOL__KEPT_BLOCKS)
-        tpool__depot.enough = tpool__depot.home + TPOOL__KEPT_BLOCKS;
+    if (tpool__depot.enough > tpool__depot.home + TPOOL__KEPT_TASKS)
+        tpool__depot.enough = tpool__depot.home + TPOOL__KEPT_TASKS;
     tpool__unlock(&tpool__depot.lock);
     return count;
 }
 
 static void tpool__cache_flush(tpool__thread *self) {
     while (self->cached > 0) { /* in batches, so that they stay batches */
-        unsigned count = self->cached < TPOOL__BATCH ? self->cached : TPOOL__BATCH;
+        unsigned count = self->cached < TPOOL__MAGAZINE ? self->cached : TPOOL__MAGAZINE;
         self->cached -= count;
         tpool__depot_give(self->cache + self->cached, count);
     }
@@ -3297,11 +3297,11 @@ static int tpool__slab_order(const void *a, const void *b) {
     return first < second ? -1 : first > second;
 }
 /* The slab in which a block lies: the last of those, in order, that begin before it. */
-static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, const tpool_future *block) {
+static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, const tpool_future *task) {
     size_t low = 0;
     for (size_t high = count; high - low > 1;) {
         size_t middle = low + (high - low) / 2;
-        if ((uintptr_t)slabs[middle] < (uintptr_t)block) low = middle;
+        if ((uintptr_t)slabs[middle] < (uintptr_t)task) low = middle;
         else high = middle;
     }
     return slabs[low];
@@ -3309,7 +3309,7 @@ static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, cons
 
 /* What the keeper has taken out of the depot, to look through it without the lock. */
 typedef struct tpool__stock {
-    tpool_future *batches, *loose;
+    tpool_future *magazines, *loose;
     size_t home;
 } tpool__stock;
 
@@ -3318,21 +3318,21 @@ typedef struct tpool__stock {
  * those that are out have come, since they may be what keeps the slabs. True: so many have come meanwhile already, and
  * nobody else will look. */
 static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const tpool__parker *keeper) {
-    tpool_future *blocks[TPOOL__BATCH], *last = stock->loose;
+    tpool_future *tasks[TPOOL__MAGAZINE], *last = stock->loose;
     while (last && last->u.next) last = last->u.next;
     tpool__lock(&tpool__depot.lock);
-    while (tpool__depot.batches) {
-        tpool__batch_pop(&tpool__depot.batches, blocks);
-        tpool__batch_push(&stock->batches, blocks);
+    while (tpool__depot.magazines) {
+        tpool__magazine_pop(&tpool__depot.magazines, tasks);
+        tpool__magazine_push(&stock->magazines, tasks);
     }
-    tpool__depot.batches = stock->batches;
+    tpool__depot.magazines = stock->magazines;
     if (last) {
         last->u.next = tpool__depot.loose;
         tpool__depot.loose = stock->loose;
     }
     tpool__depot.home += stock->home;
     size_t out = (size_t)tpool__load_relaxed(&tpool__depot.total) - stock->home; /* relaxed: under its lock */
-    size_t more = stock->home / 2 > TPOOL__KEPT_BLOCKS ? stock->home / 2 : TPOOL__KEPT_BLOCKS;
+    size_t more = stock->home / 2 > TPOOL__KEPT_TASKS ? stock->home / 2 : TPOOL__KEPT_TASKS;
     if (more > out / 2) more = out / 2;
     tpool__depot.enough = looked_through ? stock->home + (more > 8 ? more : 8) : 0;
     tpool__depot.tidied = false;
@@ -3346,22 +3346,22 @@ static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const 
 
 /* Counts for each slab how many of its blocks are there. False: the keeper, if it is one, is wanted elsewhere. */
 static bool tpool__stock_count(tpool__stock *stock, tpool__slab *const *slabs, size_t count, tpool__parker *keeper) {
-    tpool_future *blocks[TPOOL__BATCH], *counted = NULL, *oldest = NULL;
+    tpool_future *tasks[TPOOL__MAGAZINE], *counted = NULL, *oldest = NULL;
     unsigned looks = 0;
     /* relaxed: a hint that it has been notified */
-    while (stock->batches && (++looks % 64 || !keeper || tpool__load_relaxed(keeper) == 0)) {
-        tpool__batch_pop(&stock->batches, blocks);
-        for (unsigned i = 0; i < TPOOL__BATCH; i++) tpool__slab_of(slabs, count, blocks[i])->whole++;
-        tpool__batch_push(&counted, blocks);
+    while (stock->magazines && (++looks % 64 || !keeper || tpool__load_relaxed(keeper) == 0)) {
+        tpool__magazine_pop(&stock->magazines, tasks);
+        for (unsigned i = 0; i < TPOOL__MAGAZINE; i++) tpool__slab_of(slabs, count, tasks[i])->whole++;
+        tpool__magazine_push(&counted, tasks);
         if (!oldest) oldest = counted;
     }
-    bool all = !stock->batches;
+    bool all = !stock->magazines;
     if (oldest) {
-        tpool__links_of(oldest)->to[0] = stock->batches;
-        stock->batches = counted;
+        tpool__links_of(oldest)->to[0] = stock->magazines;
+        stock->magazines = counted;
     }
-    for (tpool_future *block = stock->loose; block && all; block = block->u.next)
-        tpool__slab_of(slabs, count, block)->whole++;
+    for (tpool_future *task = stock->loose; task && all; task = task->u.next)
+        tpool__slab_of(slabs, count, task)->whole++;
     return all;
 }
 
@@ -3388,30 +3388,30 @@ static tpool__slab *tpool__slabs_take_whole(void) {
 
 /* Leaves in the stock what is in no such slab. */
 static void tpool__stock_sort_out(tpool__stock *stock, tpool__slab *const *slabs, size_t count) {
-    tpool_future *blocks[TPOOL__BATCH], *kept[2 * TPOOL__BATCH], *left = NULL, *loose = NULL;
+    tpool_future *tasks[TPOOL__MAGAZINE], *kept[2 * TPOOL__MAGAZINE], *left = NULL, *loose = NULL;
     unsigned keeps = 0;
     stock->home = 0;
-    while (stock->batches) {
-        tpool__batch_pop(&stock->batches, blocks);
-        for (unsigned i = 0; i < TPOOL__BATCH; i++)
-            if (tpool__slab_of(slabs, count, blocks[i])->whole != SIZE_MAX) kept[keeps++] = blocks[i];
-        if (keeps < TPOOL__BATCH) continue;
-        keeps -= TPOOL__BATCH;
-        tpool__batch_push(&left, kept + keeps);
-        stock->home += TPOOL__BATCH;
+    while (stock->magazines) {
+        tpool__magazine_pop(&stock->magazines, tasks);
+        for (unsigned i = 0; i < TPOOL__MAGAZINE; i++)
+            if (tpool__slab_of(slabs, count, tasks[i])->whole != SIZE_MAX) kept[keeps++] = tasks[i];
+        if (keeps < TPOOL__MAGAZINE) continue;
+        keeps -= TPOOL__MAGAZINE;
+        tpool__magazine_push(&left, kept + keeps);
+        stock->home += TPOOL__MAGAZINE;
     }
-    for (tpool_future *block = stock->loose, *next; block; block = next) {
-        next = block->u.next;
-        if (tpool__slab_of(slabs, count, block)->whole == SIZE_MAX) continue;
-        block->u.next = loose;
-        loose = block;
+    for (tpool_future *task = stock->loose, *next; task; task = next) {
+        next = task->u.next;
+        if (tpool__slab_of(slabs, count, task)->whole == SIZE_MAX) continue;
+        task->u.next = loose;
+        loose = task;
         stock->home++;
     }
     for (; keeps > 0; stock->home++) {
         kept[--keeps]->u.next = loose;
         loose = kept[keeps];
     }
-    stock->batches = left;
+    stock->magazines = left;
     stock->loose = loose;
 }
 
@@ -3421,7 +3421,7 @@ static bool tpool__depot_tidy_once(tpool__parker *keeper) {
     tpool__lock(&tpool__depot.lock);
     size_t count = tpool__depot.slab_count, sorted = 0;
     tpool__unlock(&tpool__depot.lock);
-    tpool__slab **slabs = (tpool__slab **)TPOOL_MALLOC((count + 1) * sizeof *slabs);
+    tpool__slab **slabs = TPOOL_MALLOC((count + 1) * sizeof *slabs);
     if (!slabs) return false; /* it tries again when the depot has many again */
     tpool__lock(&tpool__depot.lock);
     if (tpool__depot.slab_count <= count && !tpool__depot.tidied) { /* else the depot is in use */
@@ -3430,10 +3430,10 @@ static bool tpool__depot_tidy_once(tpool__parker *keeper) {
             slab->whole = 0;
             slabs[sorted++] = slab;
         }
-        stock.batches = tpool__depot.batches;
+        stock.magazines = tpool__depot.magazines;
         stock.loose = tpool__depot.loose;
         stock.home = tpool__depot.home;
-        tpool__depot.batches = tpool__depot.loose = NULL;
+        tpool__depot.magazines = tpool__depot.loose = NULL;
         tpool__depot.home = 0;
     }
     tpool__unlock(&tpool__depot.lock);
@@ -3466,7 +3466,7 @@ static void tpool__keeper_comes(tpool__parker *parker) {
  * something to do, since another may be busy for long. Where there have never been many blocks this is two looks. */
 static int64_t tpool__keeper_sleeps(tpool__thread *self, tpool__parker *parker) {
     /* relaxed: hints; where there is something to do there are more blocks than that */
-    if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.total) <= TPOOL__KEPT_BLOCKS &&
+    if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.total) <= TPOOL__KEPT_TASKS &&
                       tpool__load_relaxed(&tpool__depot.keeper)))
         return TPOOL_FOREVER;
     tpool__cache_flush(self); /* a few blocks may keep as many slabs */
@@ -3501,54 +3501,54 @@ static void tpool__keeper_leaves(tpool__thread *self, tpool__parker *parker, boo
 static bool tpool__arm(tpool__thread *self) {
     if (!self->armed) {
         self->armed = tpool__exit_hook_arm(self);
-        self->cacheable = self->armed && !tpool__process.unpooled ? 2 * TPOOL__BATCH : 0;
+        self->cacheable = self->armed && !tpool__process.unpooled ? 2 * TPOOL__MAGAZINE : 0;
     }
     return self->armed;
 }
 
-static TPOOL__NOINLINE tpool_future *tpool__block_new_slowly(tpool__thread *self) {
+static TPOOL__NOINLINE tpool_future *tpool__task_new_slowly(tpool__thread *self) {
     if (!tpool__arm(self)) return NULL;
-    if (tpool__process.unpooled) return (tpool_future *)TPOOL_MALLOC(sizeof(tpool_future));
+    if (tpool__process.unpooled) return TPOOL_MALLOC(sizeof(tpool_future));
     self->cached = tpool__depot_take(self->cache);
     return self->cached > 0 ? self->cache[--self->cached] : NULL;
 }
 
-static inline tpool_future *tpool__block_new(tpool__thread *self) {
-    if (!TPOOL__LIKELY(self->cached > 0)) return tpool__block_new_slowly(self);
+static inline tpool_future *tpool__task_new(tpool__thread *self) {
+    if (!TPOOL__LIKELY(self->cached > 0)) return tpool__task_new_slowly(self);
     unsigned left = --self->cached;
     if (left >= 4) TPOOL__PREFETCH_WRITE(self->cache[left - 4]); /* another thread wrote to it last */
     return self->cache[left];
 }
 
-static TPOOL__NOINLINE void tpool__block_free_slowly(tpool__thread *self, tpool_future *block) {
+static TPOOL__NOINLINE void tpool__task_free_slowly(tpool__thread *self, tpool_future *task) {
     if (tpool__process.unpooled) {
-        TPOOL_FREE(block);
+        TPOOL_FREE(task);
         return;
     }
     bool unused = tpool__load_relaxed(&tpool__process.pool_count) == 0; /* relaxed: tpool__depot_trim asks again */
     if (unused || !tpool__arm(self)) {
-        tpool__depot_give(&block, 1);
+        tpool__depot_give(&task, 1);
         if (!unused) return;
         tpool__cache_flush(self);
         tpool__depot_trim(false);
         return;
     }
-    if (self->cached == 2 * TPOOL__BATCH) { /* those that were freed first go */
-        tpool__depot_give(self->cache, TPOOL__BATCH);
-        self->cached = TPOOL__BATCH;
-        memcpy(self->cache, self->cache + TPOOL__BATCH, TPOOL__BATCH * sizeof *self->cache);
+    if (self->cached == 2 * TPOOL__MAGAZINE) { /* those that were freed first go */
+        tpool__depot_give(self->cache, TPOOL__MAGAZINE);
+        self->cached = TPOOL__MAGAZINE;
+        memcpy(self->cache, self->cache + TPOOL__MAGAZINE, TPOOL__MAGAZINE * sizeof *self->cache);
     }
-    self->cache[self->cached++] = block;
+    self->cache[self->cached++] = task;
 }
-static inline void tpool__block_free(tpool_future *block) {
+static inline void tpool__task_free(tpool_future *task) {
     tpool__thread *self = tpool__self();
     /* relaxed: a free block is its thread's own; its references are 0, so that a release too often is seen */
-    if (TPOOL__ASSERTS) tpool__store_relaxed(&block->state, 0);
+    if (TPOOL__ASSERTS) tpool__store_relaxed(&task->state, 0);
     /* relaxed: a hint */
     if (TPOOL__LIKELY(self->cached < self->cacheable && tpool__load_relaxed(&tpool__process.pool_count) > 0))
-        self->cache[self->cached++] = block;
+        self->cache[self->cached++] = task;
     else
-        tpool__block_free_slowly(self, block);
+        tpool__task_free_slowly(self, task);
 }
 
 static void tpool__list(tpool__thread *self, uintptr_t item);
@@ -3568,16 +3568,16 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
 }
 
 /* The last reference is gone; nobody else can see the block any more. True: its result_free was listed, as above. */
-static bool tpool__block_dispose(tpool_future *block) {
+static bool tpool__task_dispose(tpool_future *task) {
     /* relaxed: whoever wrote these gave its reference up before us, with the order of P4 */
-    tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&block->outcome));
-    tpool__extra *extra = block->extra;
-    tpool__watch *watch = block->watches;
-    tpool__block_free(block);
-    while (watch) { /* callbacks of a bare future that was never completed */
-        tpool__watch *next = watch->next;
-        TPOOL_FREE((void *)watch);
-        watch = next;
+    tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&task->outcome));
+    tpool__extra *extra = task->extra;
+    tpool__node *node = task->nodes;
+    tpool__task_free(task);
+    while (node) { /* callbacks of a bare future that was never completed */
+        tpool__node *next = node->next;
+        TPOOL_FREE((void *)node);
+        node = next;
     }
     if (TPOOL__LIKELY(!outcome && !extra)) return false;
     bool listed = tpool__outcome_list(outcome);
@@ -3590,7 +3590,7 @@ static bool tpool__block_dispose(tpool_future *block) {
 static TPOOL__NOINLINE void tpool__released_too_often(void) {
     TPOOL_ASSERT(!"a future is released too often");
     if (!tpool__process.unpooled) return;
-    char *volatile freed = (char *)TPOOL_MALLOC(1);
+    char *volatile freed = TPOOL_MALLOC(1);
     if (!freed) return;
     TPOOL_FREE(freed);
     (void)*(volatile char *)freed; /* NOLINT: a use after free on purpose */
@@ -3608,7 +3608,7 @@ TPOOL_API void tpool_future_release(tpool_future *future) {
         tpool__released_too_often(); /* the reference is the pool's: until its end a task has one of its own */
         return;
     }
-    if (!TPOOL__LIKELY(!tpool__block_dispose(future))) tpool__run_unless_held(tpool__self());
+    if (!TPOOL__LIKELY(!tpool__task_dispose(future))) tpool__run_unless_held(tpool__self());
 }
 
 TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
@@ -3660,9 +3660,9 @@ static void tpool__list(tpool__thread *self, uintptr_t item) {
     self->listed_last = item;
 }
 
-static void tpool__settle(tpool_future *block);
+static void tpool__release_outside_end(tpool_future *task);
 static void tpool__back_to_work(tpool__thread *self);
-static void tpool__end_claimed(tpool__thread *self, tpool_future *block);
+static void tpool__end_claimed(tpool__thread *self, tpool_future *task);
 
 /* One of its callbacks has ended the thread: the others come first in the list. */
 static void tpool__callbacks_left(void *of) {
@@ -3677,16 +3677,16 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
     context->pool = tpool__pool_of(future);
     context->left = tpool__callbacks_left;
     context->of = future;
-    while (future->watches) {
-        tpool__callback callback = *(tpool__callback *)(void *)future->watches;
-        TPOOL_FREE((void *)future->watches); /* before, since it may not come back: it may call exit */
-        future->watches = callback.watch.next;
+    while (future->nodes) {
+        tpool__callback callback = *(tpool__callback *)(void *)future->nodes;
+        TPOOL_FREE((void *)future->nodes); /* before, since it may not come back: it may call exit */
+        future->nodes = callback.node.next;
         callback.fn(future, callback.context);
         if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child */
     }
     context->left = NULL;
     context->pool = NULL;
-    tpool__settle(future);
+    tpool__release_outside_end(future);
     tpool_future_release(future);
 }
 static void tpool__run_payload_free(tpool__thread *self, tpool__context *context, tpool__outcome *outcome) {
@@ -3729,7 +3729,7 @@ static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
         uintptr_t item = self->listed;
         self->listed = *tpool__listed_after(item);
         if (item & 1) tpool__run_payload_free(self, context, (tpool__outcome *)(item - 1));
-        else if (item & 2) ((tpool__due *)(item - 2))->run(self, (tpool__due *)(item - 2));
+        else if (item & 2) ((tpool__due *)(item - 2))->call(self, (tpool__due *)(item - 2));
         else if (tpool__is_done((tpool_future *)item)) tpool__run_callbacks(self, context, (tpool_future *)item);
         else tpool__end_claimed(self, (tpool_future *)item);
     }
@@ -3752,15 +3752,15 @@ static void tpool__run_unless_held(tpool__thread *self) {
 static inline bool tpool__is_deep(tpool__thread *self) {
     if (!TPOOL__LIKELY(self->stack_floor != 0))
         self->stack_floor = self->worker ? tpool__stack_floor(self->stack_top, self->worker->pool->config.stack_size)
-                                         : tpool__stack_floor(tpool__stack_here(), 0);
-    return tpool__stack_here() < self->stack_floor;
+                                         : tpool__stack_floor(tpool__stack_position(), 0);
+    return tpool__stack_position() < self->stack_floor;
 }
 static inline bool tpool__must_list(tpool__thread *self) {
     return self->freeing >= TPOOL__MOST_FREEING && tpool__is_deep(self);
 }
 static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
     if (tpool__must_list(self)) tpool__list(self, (uintptr_t)due | 2);
-    else due->run(self, due);
+    else due->call(self, due);
     tpool__run_unless_held(self);
 }
 
@@ -3793,15 +3793,15 @@ static inline bool tpool__has_more_pieces(const tpool__thread *self, const tpool
 
 /* Whoever moves a block's phase from PENDING owns the task. Relaxed: what the claimer reads of the block reached it
  * with its entry through the lane's latch (P1), or with the handle by whatever way the program passed it on. */
-static inline bool tpool__claim(tpool_future *block, uintptr_t addend) {
-    uintptr_t state = tpool__load_relaxed(&block->state);
+static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
+    uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
-        if (tpool__cas_relaxed(&block->state, &state, state + addend)) return true;
+        if (tpool__cas_relaxed(&task->state, &state, state + addend)) return true;
     return false;
 }
-static inline bool tpool__is_claimed(tpool_future *block) {
+static inline bool tpool__is_claimed(tpool_future *task) {
     /* relaxed: only a claim by somebody else matters, and nothing of theirs is read */
-    return (tpool__load_relaxed(&block->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
+    return (tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -3838,7 +3838,7 @@ static void *tpool__expiry_remove(tpool__expiries *expiries, size_t i) {
 static bool tpool__expiries_reserve(tpool__expiries *expiries) {
     if (expiries->count < expiries->size) return true;
     size_t size = expiries->size ? 2 * expiries->size : 16;
-    tpool__expiry *heap = size <= SIZE_MAX / sizeof *heap ? (tpool__expiry *)TPOOL_MALLOC(size * sizeof *heap) : NULL;
+    tpool__expiry *heap = size <= SIZE_MAX / sizeof *heap ? TPOOL_MALLOC(size * sizeof *heap) : NULL;
     if (!heap) return false;
     if (expiries->heap) {
         memcpy(heap, expiries->heap, expiries->count * sizeof *heap);
@@ -3858,8 +3858,8 @@ static bool tpool__is_pending(tpool_future *future) {
 
 static void tpool__task_placed(void *task, size_t place) { ((tpool_future *)task)->extra->expiring_place = place + 1; }
 /* Before the task is placed. False: no memory. */
-static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *block) {
-    tpool__expiry expiry = { block->extra->expires_at, block };
+static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *future) {
+    tpool__expiry expiry = { future->extra->expires_at, future };
     tpool__latch(&pool->expiring_lock);
     pool->expiring.placed = tpool__task_placed;
     bool entered = tpool__expiries_reserve(&pool->expiring);
@@ -3868,11 +3868,11 @@ static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *blo
     return entered;
 }
 /* Its entry leaves the queue. */
-static TPOOL__NOINLINE void tpool__expiring_leave(tpool *pool, tpool_future *block) {
+static TPOOL__NOINLINE void tpool__expiring_leave(tpool *pool, tpool_future *task) {
     tpool__latch(&pool->expiring_lock);
-    size_t place = block->extra->expiring_place;
+    size_t place = task->extra->expiring_place;
     if (place) (void)tpool__expiry_remove(&pool->expiring, place - 1);
-    block->extra->expiring_place = 0;
+    task->extra->expiring_place = 0;
     tpool__unlatch(&pool->expiring_lock);
 }
 /* When the next task in the queue expires, TPOOL_FOREVER: none does. */
@@ -3894,7 +3894,7 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
     while (!expired && expiring->count > 0 && expiring->heap[0].at <= now) {
         tpool_future *first = (tpool_future *)tpool__expiry_remove(expiring, 0);
         first->extra->expiring_place = 0;
-        if (tpool__claim(first, TPOOL__PHASE_LAPSING + TPOOL__REFERENCE)) expired = first;
+        if (tpool__claim(first, TPOOL__PHASE_EXPIRING + TPOOL__REFERENCE)) expired = first;
     }
     tpool__unlatch(&pool->expiring_lock);
     return expired;
@@ -3903,15 +3903,15 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  Lanes. The lane's latch is held by the caller throughout.
  * ----------------------------------------------------------------------------------------------------------------- */
-static inline uint32_t tpool__run_entries(uint32_t run) { return run >> 2 * TPOOL__RUN_BITS & TPOOL__RUN_MASK; }
-static inline size_t tpool__run_count(const tpool__lane *lane) {
-    return tpool__run_entries(tpool__load_relaxed(&lane->run)); /* relaxed: a hint, the swap decides */
+static inline uint32_t tpool__batch_entries(uint32_t batch) { return batch >> 2 * TPOOL__BATCH_BITS & TPOOL__BATCH_MASK; }
+static inline size_t tpool__batch_count(const tpool__lane *lane) {
+    return tpool__batch_entries(tpool__load_relaxed(&lane->batch)); /* relaxed: a hint, the swap decides */
 }
 static inline size_t tpool__segments_count(const tpool__lane *lane) {
     return tpool__load_relaxed(&lane->count); /* relaxed: exact under the latch, elsewhere a hint */
 }
 static inline size_t tpool__lane_count(const tpool__lane *lane) {
-    return tpool__segments_count(lane) + tpool__run_count(lane);
+    return tpool__segments_count(lane) + tpool__batch_count(lane);
 }
 static inline void tpool__lane_set_count(tpool__lane *lane, size_t count) {
     tpool__store_relaxed(&lane->count, count); /* relaxed: published by the latch */
@@ -3919,14 +3919,14 @@ static inline void tpool__lane_set_count(tpool__lane *lane, size_t count) {
 
 /* The first word of an entry is a block's, or of a plain task its function, or what announces that: its stamp, or 1. Only
  * these two functions know how a word tells which. */
-static inline uintptr_t tpool__word_of_block(const tpool_future *block) { return (uintptr_t)block | 1; }
-static inline tpool_future *tpool__block_of_word(uintptr_t first) { /* NULL: of a plain task, or no entry at all */
+static inline uintptr_t tpool__word_of_task(const tpool_future *task) { return (uintptr_t)task | 1; }
+static inline tpool_future *tpool__task_of_word(uintptr_t first) { /* NULL: of a plain task, or no entry at all */
     return (first & 3) == 1 && first != 1 ? (tpool_future *)(first - 1) : NULL;
 }
 /* Both give the number of words. */
 static inline unsigned tpool__entry_write(uintptr_t *words, const tpool__entry *entry) {
-    if (entry->block) {
-        words[0] = tpool__word_of_block(entry->block);
+    if (entry->task) {
+        words[0] = tpool__word_of_task(entry->task);
         return 1;
     }
     unsigned announced = (unsigned)(((uintptr_t)entry->fn | entry->stamp) & 1);
@@ -3936,8 +3936,8 @@ static inline unsigned tpool__entry_write(uintptr_t *words, const tpool__entry *
     return announced + 2;
 }
 static inline unsigned tpool__entry_read(const uintptr_t *words, tpool__entry *entry) {
-    entry->block = tpool__block_of_word(words[0]);
-    if (entry->block) return 1;
+    entry->task = tpool__task_of_word(words[0]);
+    if (entry->task) return 1;
     unsigned announced = (unsigned)(words[0] & 1);
     entry->stamp = (words[0] & 3) == 3 ? words[0] : 0; /* a function may end in binary 10 */
     entry->fn = (tpool_fn)words[announced];
@@ -3947,18 +3947,18 @@ static inline unsigned tpool__entry_read(const uintptr_t *words, tpool__entry *e
 
 /* Takes the first entry of a run. False: it is empty. By its owner, or under the latch. A closed run is not for the
  * owner. */
-static inline bool tpool__run_pop(tpool__lane *lane, tpool__entry *entry, uint32_t closed) {
-    uint32_t run = tpool__load_relaxed(&lane->run), next; /* relaxed: the owner filled it; else the latch orders */
+static inline bool tpool__batch_pop(tpool__lane *lane, tpool__entry *entry, uint32_t closed) {
+    uint32_t batch = tpool__load_relaxed(&lane->batch), next; /* relaxed: the owner filled it; else the latch orders */
     do {
-        if (tpool__run_entries(run) == 0 || run & closed) return false;
-        const uintptr_t *words = &lane->run_segment->words[run & TPOOL__RUN_MASK];
-        next = run + tpool__entry_read(words, entry) - TPOOL__RUN_ENTRY;
-    } while (!tpool__cas_release(&lane->run, &run, next)); /* P11 */
+        if (tpool__batch_entries(batch) == 0 || batch & closed) return false;
+        const uintptr_t *words = &lane->batch_segment->words[batch & TPOOL__BATCH_MASK];
+        next = batch + tpool__entry_read(words, entry) - TPOOL__BATCH_ENTRY;
+    } while (!tpool__cas_release(&lane->batch, &batch, next)); /* P11 */
     return true;
 }
-static inline void tpool__run_set(tpool__lane *lane, unsigned begin, unsigned end, unsigned entries) {
+static inline void tpool__batch_set(tpool__lane *lane, unsigned begin, unsigned end, unsigned entries) {
     /* relaxed: the owner's, and under the latch */
-    tpool__store_relaxed(&lane->run, begin | (uint32_t)end << TPOOL__RUN_BITS | entries * TPOOL__RUN_ENTRY);
+    tpool__store_relaxed(&lane->batch, begin | (uint32_t)end << TPOOL__BATCH_BITS | entries * TPOOL__BATCH_ENTRY);
 }
 
 static void tpool__lane_drop_segment(tpool__lane *lane, tpool__segment *segment) {
@@ -3989,7 +3989,7 @@ static inline tpool__segment *tpool__lane_first(tpool__lane *lane) {
 }
 /* The next entry as it lies there, a claimed one too. */
 static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
-    if (lane->run_segment && tpool__run_pop(lane, entry, 0)) return true;
+    if (lane->batch_segment && tpool__batch_pop(lane, entry, 0)) return true;
     size_t count = tpool__segments_count(lane);
     if (count == 0) return false;
     tpool__lane_set_count(lane, count - 1);
@@ -4006,9 +4006,9 @@ static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
 
 /* Fills an empty run with up to `most` entries of a lane: its first segment as it is, or copies. Under both latches,
  * after something has been popped there, so there is no `front`. */
-static unsigned tpool__run_fill(tpool__lane *lane, tpool__lane *from, size_t most) {
-    if ((from == lane || tpool__run_count(from) == 0) && tpool__segments_count(from) > 0) {
-        tpool__segment *first = tpool__lane_first(from), *empty = lane->run_segment;
+static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t most) {
+    if ((from == lane || tpool__batch_count(from) == 0) && tpool__segments_count(from) > 0) {
+        tpool__segment *first = tpool__lane_first(from), *empty = lane->batch_segment;
         unsigned entries = *tpool__segment_entries(from, first);
         if (entries <= most) {
             unsigned begin = from->head_position, end = tpool__segment_end(from, first);
@@ -4022,43 +4022,43 @@ static unsigned tpool__run_fill(tpool__lane *lane, tpool__lane *from, size_t mos
             }
             from->head_position = 0;
             tpool__lane_set_count(from, tpool__segments_count(from) - entries);
-            lane->run_segment = first;
-            tpool__run_set(lane, begin, end, entries);
+            lane->batch_segment = first;
+            tpool__batch_set(lane, begin, end, entries);
             return entries;
         }
     }
     unsigned end = 0, filled = 0;
     tpool__entry entry = { 0 };
     while (filled < most && end + TPOOL__ENTRY_WORDS <= TPOOL__SEGMENT_WORDS && tpool__lane_pop(from, &entry)) {
-        end += tpool__entry_write(&lane->run_segment->words[end], &entry);
+        end += tpool__entry_write(&lane->batch_segment->words[end], &entry);
         filled++;
     }
-    tpool__run_set(lane, 0, end, filled);
+    tpool__batch_set(lane, 0, end, filled);
     return filled;
 }
 
-/* A tombstone leaves its queue: whoever claimed it may still be busy with it (`strays`, under the inject latch, which
+/* A tombstone leaves its queue: whoever claimed it may still be busy with it (`enders`, under the inject latch, which
  * the caller holds or gets here), and the queue's reference goes. Blocks of which it was the last are chained up for
  * the caller to dispose of without locks, and to come to tpool__run_unless_held later. */
-static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *block, tpool_future **unreferenced) {
+static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     lane->dead--;
-    if (!TPOOL__LIKELY(!tpool__expires_at(block))) tpool__expiring_leave(pool, block);
+    if (!TPOOL__LIKELY(!tpool__expires_at(task))) tpool__expiring_leave(pool, task);
     /* relaxed: SETTLED and POPPED are set under the inject latch only, or before the block is shared */
-    if (!(tpool__load_relaxed(&block->state) & TPOOL__SETTLED)) {
+    if (!(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
         if (lane != &pool->inject) tpool__latch(&pool->inject.lock);
-        if (!(tpool__or_relaxed(&block->state, TPOOL__POPPED) & TPOOL__SETTLED)) pool->strays++;
+        if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
         if (lane != &pool->inject) tpool__unlatch(&pool->inject.lock);
     }
-    if (tpool__sub_acq_rel(&block->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) { /* P4 */
-        block->u.next = *unreferenced;
-        *unreferenced = block;
+    if (tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) { /* P4 */
+        task->u.next = *unreferenced;
+        *unreferenced = task;
     }
 }
-/* Runs nothing of the program's, see tpool__block_dispose. */
+/* Runs nothing of the program's, see tpool__task_dispose. */
 static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
     while (chain) {
         tpool_future *next = chain->u.next;
-        (void)tpool__block_dispose(chain);
+        (void)tpool__task_dispose(chain);
         chain = next;
     }
 }
@@ -4073,14 +4073,14 @@ static uintptr_t tpool__claims(tpool *pool) {
 /* Drops all tombstones, those of a run as far as they come first, and closes the gaps. The write position never passes
  * the read position, because the entries kept are packed by the same rule. */
 static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
-    while (tpool__run_count(lane) > 0) {
-        uint32_t run = tpool__load_relaxed(&lane->run); /* relaxed: see tpool__run_pop */
-        tpool_future *first = tpool__block_of_word(lane->run_segment->words[run & TPOOL__RUN_MASK]);
+    while (tpool__batch_count(lane) > 0) {
+        uint32_t batch = tpool__load_relaxed(&lane->batch); /* relaxed: see tpool__batch_pop */
+        tpool_future *first = tpool__task_of_word(lane->batch_segment->words[batch & TPOOL__BATCH_MASK]);
         if (!first || !tpool__is_claimed(first)) break;
-        if (tpool__cas_relaxed(&lane->run, &run, run + 1 - TPOOL__RUN_ENTRY))
+        if (tpool__cas_relaxed(&lane->batch, &batch, batch + 1 - TPOOL__BATCH_ENTRY))
             tpool__tombstone_drop(pool, lane, first, unreferenced);
     }
-    tpool_future *front = tpool__block_of_word(lane->front);
+    tpool_future *front = tpool__task_of_word(lane->front);
     if (front && tpool__is_claimed(front)) {
         tpool__tombstone_drop(pool, lane, front, unreferenced);
         tpool__lane_set_count(lane, tpool__segments_count(lane) - 1);
@@ -4099,8 +4099,8 @@ static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unr
         }
         tpool__entry entry = { 0 };
         position += tpool__entry_read(&from->words[position], &entry);
-        if (entry.block && tpool__is_claimed(entry.block)) {
-            tpool__tombstone_drop(pool, lane, entry.block, unreferenced);
+        if (entry.task && tpool__is_claimed(entry.task)) {
+            tpool__tombstone_drop(pool, lane, entry.task, unreferenced);
             continue;
         }
         if (kept + TPOOL__ENTRY_WORDS > TPOOL__SEGMENT_WORDS) {
@@ -4146,7 +4146,7 @@ static TPOOL__NOINLINE bool tpool__lane_reserve_slowly(tpool *pool, tpool__lane 
         lane->spare = segment->next;
         lane->spares--;
     } else {
-        segment = (tpool__segment *)TPOOL_MALLOC(sizeof *segment);
+        segment = TPOOL_MALLOC(sizeof *segment);
     }
     if (!segment) return false;
     segment->next = NULL;
@@ -4172,7 +4172,7 @@ static inline bool tpool__lane_reserve(tpool *pool, tpool__lane *lane, tpool_fut
 static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry) {
     size_t count = tpool__segments_count(lane);
     tpool__lane_set_count(lane, count + 1);
-    if (count == 0 && entry->block && !lane->run_segment) {
+    if (count == 0 && entry->task && !lane->batch_segment) {
         (void)tpool__entry_write(&lane->front, entry);
         return;
     }
@@ -4183,8 +4183,8 @@ static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry
 }
 /* The entry of a block, if that is at the front or among the last of the lane; NULL: not found. Looked for backwards,
  * which works where all entries of the segment are one word, since an argument may look like a block. */
-static inline uintptr_t *tpool__lane_find(tpool__lane *lane, const tpool_future *block) {
-    uintptr_t word = tpool__word_of_block(block);
+static inline uintptr_t *tpool__lane_find(tpool__lane *lane, const tpool_future *task) {
+    uintptr_t word = tpool__word_of_task(task);
     if (lane->front == word) return &lane->front;
     if (!lane->tail) return NULL;
     unsigned begin = lane->head == lane->tail ? lane->head_position : 0, end = lane->tail_position;
@@ -4216,7 +4216,7 @@ static void tpool__lane_free(tpool__lane *lane) {
         lane->spare = next;
     }
     lane->tail = NULL;
-    if (lane->run_segment) TPOOL_FREE(lane->run_segment);
+    if (lane->batch_segment) TPOOL_FREE(lane->batch_segment);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4271,14 +4271,14 @@ static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
         tpool__heap_up(pool, i);
     }
     if (pool->heap_count == 0) tpool__heap_emptied(pool);
-    return removed.block;
+    return removed.task;
 }
 static void tpool__heap_sweep(tpool *pool, tpool_future **unreferenced) {
     size_t alive = 0;
     for (size_t i = 0; i < pool->heap_count; i++) {
         *tpool__heap_place(pool, pool->heap[i].order) = 0;
-        if (tpool__is_claimed(pool->heap[i].block))
-            tpool__tombstone_drop(pool, &pool->inject, pool->heap[i].block, unreferenced);
+        if (tpool__is_claimed(pool->heap[i].task))
+            tpool__tombstone_drop(pool, &pool->inject, pool->heap[i].task, unreferenced);
         else
             tpool__heap_put(pool, alive++, pool->heap[i]);
     }
@@ -4289,7 +4289,7 @@ static void tpool__heap_sweep(tpool *pool, tpool_future **unreferenced) {
 static bool tpool__heap_grow(tpool *pool) {
     size_t size = pool->heap_size ? 2 * pool->heap_size : 64, each = sizeof *pool->heap + 2 * sizeof *pool->places;
     if (size > UINT32_MAX / 2 || size > SIZE_MAX / each) return false;
-    tpool__ranked *heap = (tpool__ranked *)TPOOL_MALLOC(size * each), *before = pool->heap;
+    tpool__ranked *heap = TPOOL_MALLOC(size * each), *before = pool->heap;
     if (!heap) return false;
     pool->heap = heap;
     pool->places = (uint32_t *)(void *)(heap + size);
@@ -4321,11 +4321,11 @@ static bool tpool__heap_reserve(tpool *pool, tpool_future **unreferenced) {
     if (pool->heap_order - pool->heap_first == 2 * pool->heap_size) tpool__heap_renumber(pool);
     return true;
 }
-static void tpool__heap_push(tpool *pool, tpool_future *block, int priority) {
+static void tpool__heap_push(tpool *pool, tpool_future *task, int priority) {
     tpool__ranked *ranked = &pool->heap[pool->heap_count];
     ranked->priority = priority;
     ranked->order = pool->heap_order++;
-    ranked->block = block;
+    ranked->task = task;
     tpool__heap_up(pool, pool->heap_count++);
     tpool__or_relaxed(&pool->attention, TPOOL__RANKED); /* relaxed: a hint, as above */
 }
@@ -4339,7 +4339,7 @@ static size_t tpool__heap_oldest(tpool *pool) {
  *  What config.measure adds to a task's way: a stamp at the submit, and a stopwatch around its function (>>measure)
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool__measures *tpool__measures_new(void) {
-    tpool__measures *measures = (tpool__measures *)TPOOL_MALLOC(sizeof *measures);
+    tpool__measures *measures = TPOOL_MALLOC(sizeof *measures);
     if (measures) memset((void *)measures, 0, sizeof *measures);
     return measures;
 }
@@ -4373,42 +4373,42 @@ static int64_t tpool__middle_of(unsigned bucket) {
 #define TPOOL__STAMP_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 10 : 0)
 static inline uintptr_t tpool__stamp(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__STAMP_SHIFT) << 2 | 3; }
 
-static inline bool tpool__runs_here(const tpool__thread *self, const tpool *pool) {
+static inline bool tpool__is_worker_of(const tpool__thread *self, const tpool *pool) {
     return self->worker && self->worker->pool == pool;
 }
-static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *watch) {
-    watch->outermost = !tpool__runs_program(self->context);
-    watch->began = 0;
-    if (watch->outermost && tpool__runs_here(self, pool)) {
-        watch->began = self->worker->ended_at;
+static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *node) {
+    node->outermost = !tpool__runs_program(self->context);
+    node->began = 0;
+    if (node->outermost && tpool__is_worker_of(self, pool)) {
+        node->began = self->worker->ended_at;
         self->worker->ended_at = 0;
     }
-    if (!watch->began) watch->began = tpool__clock();
-    intptr_t age = (intptr_t)(tpool__stamp(watch->began) - stamp) / 4;
-    watch->waited = age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
+    if (!node->began) node->began = tpool__clock();
+    intptr_t age = (intptr_t)(tpool__stamp(node->began) - stamp) / 4;
+    node->waited = age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
 }
 
-static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatch *watch, int64_t ran) {
-    tpool__word *wait = &measures->waits[tpool__bucket_of(watch->waited)];
+static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatch *node, int64_t ran) {
+    tpool__word *wait = &measures->waits[tpool__bucket_of(node->waited)];
     tpool__word *run = &measures->runs[tpool__bucket_of(ran)];
     /* relaxed: one writer at a time; a reader that must have them exact has seen the tasks' ends (P2, P10) */
     tpool__store_relaxed(wait, tpool__load_relaxed(wait) + 1);
     tpool__store_relaxed(run, tpool__load_relaxed(run) + 1);
-    if (!watch->outermost) return;
+    if (!node->outermost) return;
     uint64_t low = (uint64_t)tpool__load_relaxed(&measures->busy_low) + (uint64_t)ran;
     tpool__store_relaxed(&measures->busy_low, (uintptr_t)(low & 0x3fffffff));
     if (low >> 30)
         tpool__store_relaxed(&measures->busy_high, tpool__load_relaxed(&measures->busy_high) + (uintptr_t)(low >> 30));
 }
 /* is_last: nothing of the program's, such as arg_free, comes before the next task. */
-static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, const tpool__stopwatch *watch) {
+static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, const tpool__stopwatch *node) {
     int64_t now = tpool__clock();
-    if (tpool__runs_here(self, pool)) {
-        if (watch->outermost && is_last) self->worker->ended_at = now;
-        tpool__measures_add(self->worker->measures, watch, now - watch->began);
+    if (tpool__is_worker_of(self, pool)) {
+        if (node->outermost && is_last) self->worker->ended_at = now;
+        tpool__measures_add(self->worker->measures, node, now - node->began);
     } else {
         tpool__latch(&pool->inject.lock);
-        tpool__measures_add(pool->measures, watch, now - watch->began);
+        tpool__measures_add(pool->measures, node, now - node->began);
         tpool__unlatch(&pool->inject.lock);
     }
 }
@@ -4489,18 +4489,18 @@ TPOOL_API int64_t tpool_until(int64_t deadline_ns) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>submit  W1: a block is made, if the task needs one
  * ----------------------------------------------------------------------------------------------------------------- */
-static inline void tpool__block_init(tpool_future *block, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
+static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
                                      uintptr_t state) {
     /* relaxed stores: the block is not shared yet; the lane's latch (P1) or the caller hands it on */
-    tpool__store_relaxed(&block->state, state);
-    block->u.fn = fn;
-    block->value = value;
+    tpool__store_relaxed(&task->state, state);
+    task->u.fn = fn;
+    task->value = value;
     /* relaxed: the generation changes only in the child's one thread, before fork returns there */
-    block->home = pool ? pool->home : tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS;
-    block->extra = extra;
-    block->watches = NULL;
-    tpool__store_relaxed(&block->outcome, 0);
-    tpool__store_relaxed(&block->runner, NULL);
+    task->home = pool ? pool->home : tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS;
+    task->extra = extra;
+    task->nodes = NULL;
+    tpool__store_relaxed(&task->outcome, 0);
+    tpool__store_relaxed(&task->runner, NULL);
 }
 
 /* Everything of a task that most tasks do not have. */
@@ -4508,7 +4508,7 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
     bool apart = pool->server && task->arg_size >= TPOOL__LARGE;
     if (task->arg_size > SIZE_MAX / 2) return NULL;
-    tpool__extra *extra = (tpool__extra *)TPOOL_MALLOC(apart ? head : head + task->arg_size);
+    tpool__extra *extra = TPOOL_MALLOC(apart ? head : head + task->arg_size);
     if (!extra) return NULL;
     memset(extra, 0, sizeof *extra);
     if (apart && !(extra->large = tpool__large_take(task->arg_size))) {
@@ -4556,33 +4556,33 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     tpool__entry entry;
     entry.fn = fn;
     entry.arg = arg;
-    entry.block = NULL;
+    entry.task = NULL;
     entry.stamp = pool->measured ? tpool__stamp(tpool__clock()) : 0;
     bool timed = force == TPOOL__TIMED && pool->server && deadline != TPOOL_FOREVER;
     if (future || tpool__needs_extra(task) || pool->ordered) {
-        tpool_future *block = tpool__block_new(tpool__self());
-        if (!block) return TPOOL_NO_MEMORY;
+        tpool_future *taken = tpool__task_new(tpool__self());
+        if (!taken) return TPOOL_NO_MEMORY;
         void *value = arg;
         tpool__extra *extra = NULL;
         if (tpool__needs_extra(task) || timed) {
             extra = tpool__extra_new(pool, task, &value);
             if (!extra) {
-                tpool__block_free(block);
+                tpool__task_free(taken);
                 return TPOOL_NO_MEMORY;
             }
             extra->timeout_at = timed ? deadline : 0;
         }
-        tpool__block_init(block, pool, fn, value, extra,
+        tpool__task_init(taken, pool, fn, value, extra,
                           TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
-        tpool__store_relaxed(&block->outcome, entry.stamp); /* relaxed: as in tpool__block_init */
-        entry.block = block;
+        tpool__store_relaxed(&taken->outcome, entry.stamp); /* relaxed: as in tpool__task_init */
+        entry.task = taken;
     }
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
-        if (future) *future = entry.block;
-    } else if (entry.block) {
-        tpool__store_relaxed(&entry.block->outcome, 0); /* it may be a stamp. Relaxed: not shared any more */
-        (void)tpool__block_dispose(entry.block); /* it has no result yet */
+        if (future) *future = entry.task;
+    } else if (entry.task) {
+        tpool__store_relaxed(&entry.task->outcome, 0); /* it may be a stamp. Relaxed: not shared any more */
+        (void)tpool__task_dispose(entry.task); /* it has no result yet */
     }
     return status;
 }
@@ -4647,14 +4647,14 @@ static inline void tpool__notify(tpool *pool) {
 }
 
 /* A task may have come that expires before the sleeping workers of a paused pool look. Which of them sleeps until then
- * is settled under pool->lock (tpool__watch_expiries), under which each looks at the expiries before it sleeps: either
+ * is settled under pool->lock (tpool__keep_time), under which each looks at the expiries before it sleeps: either
  * it sees this one, or it is in the list of sleepers by now. */
-static TPOOL__NOINLINE void tpool__notify_watchman(tpool *pool) {
+static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool) {
     if (!(tpool__attention(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
     tpool__worker *poked = NULL;
     tpool__lock(&pool->lock);
-    if (!pool->watchman || tpool__expires_next(pool) < pool->watches_until)
-        poked = pool->watchman ? pool->watchman : pool->sleepers;
+    if (!pool->timekeeper || tpool__expires_next(pool) < pool->keeps_time_until)
+        poked = pool->timekeeper ? pool->timekeeper : pool->sleepers;
     if (poked) tpool__unpark(&poked->parker);
     tpool__unlock(&pool->lock);
 }
@@ -4680,21 +4680,21 @@ static inline size_t tpool__waiting(tpool *pool) {
 }
 
 static inline bool tpool__entry_expires(const tpool__entry *entry) {
-    return entry->block && tpool__expires_at(entry->block);
+    return entry->task && tpool__expires_at(entry->task);
 }
 /* Puts a task where it belongs, without asking whether it may go there. Under the lane's latch. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
-    int priority = entry->block && entry->block->extra ? entry->block->extra->priority : 0;
+    int priority = entry->task && entry->task->extra ? entry->task->extra->priority : 0;
     bool expires = tpool__entry_expires(entry);
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
         if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
-        if (!TPOOL__LIKELY(!expires) && !tpool__expiring_enter(pool, entry->block)) return TPOOL_NO_MEMORY;
+        if (!TPOOL__LIKELY(!expires) && !tpool__expiring_enter(pool, entry->task)) return TPOOL_NO_MEMORY;
         tpool__lane_push(lane, entry);
     } else {
         if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
-        if (expires && !tpool__expiring_enter(pool, entry->block)) return TPOOL_NO_MEMORY;
-        tpool__heap_push(pool, entry->block, priority);
+        if (expires && !tpool__expiring_enter(pool, entry->task)) return TPOOL_NO_MEMORY;
+        tpool__heap_push(pool, entry->task, priority);
     }
     lane->submitted++;
     return TPOOL_OK;
@@ -4714,7 +4714,7 @@ static inline bool tpool__may_block_when_full(const tpool *pool) {
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
     tpool__worker *worker = tpool__self()->worker;
     tpool__lane *lane = &pool->inject;
-    bool ranked = entry->block && entry->block->extra && entry->block->extra->priority;
+    bool ranked = entry->task && entry->task->extra && entry->task->extra->priority;
     if (worker && worker->pool == pool && !ranked) lane = tpool__lane_of(worker);
     bool expires = tpool__entry_expires(entry);
     tpool_future *unreferenced = NULL;
@@ -4751,7 +4751,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     tpool__unlatch(&lane->lock);
 
     if (status == TPOOL_OK) tpool__notify(pool);
-    if (!TPOOL__LIKELY(!expires)) tpool__notify_watchman(pool);
+    if (!TPOOL__LIKELY(!expires)) tpool__notify_timekeeper(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) {
         tpool__dispose_chain(unreferenced);
         tpool__run_unless_held(tpool__self());
@@ -4811,18 +4811,18 @@ static void tpool__room_leave(tpool *pool, tpool__waiter *waiter) {
 }
 
 /* Who waits for the workers' ends need not look at everything else that happens. Under the inject latch. */
-static tpool__parker *tpool__poke_drainers(tpool *pool, bool ended) {
+static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
     tpool__parker *asleep = NULL;
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
         if (ended || !waiter->until_ended) asleep = tpool__unpark_another(asleep, &waiter->parker);
     return asleep;
 }
 /* A worker has no task any more, or has ended. */
-static void tpool__poke_if_draining(tpool *pool, bool ended) {
+static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
     /* relaxed: a drainer registers under the inject latch before it looks, and looks again now and then */
     if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
     tpool__latch(&pool->inject.lock);
-    tpool__parker *asleep = tpool__poke_drainers(pool, ended);
+    tpool__parker *asleep = tpool__wake_drainers(pool, ended);
     tpool__unlatch(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
@@ -4831,32 +4831,32 @@ static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); 
 
 /* The submitter's task goes if its thread ends in what runs before there is a place for it: nobody else knows it. */
 static void tpool__untaken_left(void *of) {
-    tpool_future *block = (tpool_future *)of;
-    tpool__store_relaxed(&block->outcome, 0); /* it may be a stamp. Relaxed: not shared */
-    (void)tpool__block_dispose(block);
+    tpool_future *task = (tpool_future *)of;
+    tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp. Relaxed: not shared */
+    (void)tpool__task_dispose(task);
 }
-static tpool__context *tpool__untaken_push(tpool__thread *self, tpool_future *block) {
-    return tpool__call_push(self, block ? tpool__untaken_left : NULL, block);
+static tpool__context *tpool__untaken_push(tpool__thread *self, tpool_future *task) {
+    return tpool__call_push(self, task ? tpool__untaken_left : NULL, task);
 }
 /* Of a task that is not taken yet: its submitter is to have a reference. */
-static bool tpool__is_wanted(tpool_future *block) {
-    return block && tpool__load_relaxed(&block->state) >= 2 * TPOOL__REFERENCE; /* relaxed: not shared */
+static bool tpool__is_wanted(tpool_future *task) {
+    return task && tpool__load_relaxed(&task->state) >= 2 * TPOOL__REFERENCE; /* relaxed: not shared */
 }
 /* The last touch of the pool by a thread that counted itself among its visitors. */
 static void tpool__visitor_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* forked there: this is the child */
     tpool__latch(&pool->inject.lock);
-    tpool__parker *asleep = --pool->visitors == 0 ? tpool__poke_drainers(pool, true) : NULL;
+    tpool__parker *asleep = --pool->visitors == 0 ? tpool__wake_drainers(pool, true) : NULL;
     tpool__unlatch(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
 
 static void tpool__inject_lost_one(tpool *pool);
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason);
-static tpool__outcome *tpool__error_fixed(tpool_future *block, tpool__reason reason);
+static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reason);
 /* Claims what has expired in the queue, which makes room, and lists its end: nothing of the program's runs here. True:
  * there was something, and the caller comes to tpool__run_unless_held. */
-static bool tpool__lapse_waiting(tpool__thread *self, tpool *pool) {
+static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
     bool any = false;
     for (tpool_future *expired; (expired = tpool__claim_expired(pool)) != NULL; any = true) {
         tpool__inject_lost_one(pool);
@@ -4884,7 +4884,7 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
     tpool__unlatch(&pool->inject.lock);
     for (;;) {
         tpool__parker *asleep = NULL;
-        bool lacks_worker = false, lapsed = tpool__lapse_waiting(self, pool);
+        bool lacks_worker = false, lapsed = tpool__expire_waiting(self, pool);
         int64_t wake_at = until;
         tpool__latch(&pool->inject.lock);
         if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
@@ -4898,7 +4898,7 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
                            tpool__load_relaxed(&pool->live) == 0;
             if (status != TPOOL_OK) {
                 tpool__room_leave(pool, &waiter);
-                asleep = tpool__poke_drainers(pool, true);              /* who waits for nobody to be blocked here */
+                asleep = tpool__wake_drainers(pool, true);              /* who waits for nobody to be blocked here */
                 if (lacks_worker) tpool__grant_room(pool, &unreferenced); /* the next may be luckier */
             }
         }
@@ -4919,15 +4919,15 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
             worker_status = tpool__ensure_worker(pool);
             continue;
         }
-        if (!began) began = tpool__block_begin(self, &waiter);
+        if (!began) began = tpool__wait_begin(self, &waiter);
         tpool__park(&waiter.parker, wake_at);
-        if (began && tpool__block_refused(self, &waiter)) worker_status = TPOOL_NO_THREAD;
+        if (began && tpool__wait_refused(self, &waiter)) worker_status = TPOOL_NO_THREAD;
     }
-    if (began) tpool__block_end(self, &waiter);
+    if (began) tpool__wait_end(self, &waiter);
 
     if (waiter.granted) status = waiter.placed;
     if (status == TPOOL_OK) tpool__notify(pool);
-    if (status == TPOOL_OK && expires) tpool__notify_watchman(pool);
+    if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
     return status;
 }
 /* By a visitor. */
@@ -4937,9 +4937,9 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool__pieces pieces = { deadline, 0, false, false };
     tpool_status status = TPOOL_TIMEOUT;
     tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
-    bool wanted = tpool__is_wanted(entry->block);
+    bool wanted = tpool__is_wanted(entry->task);
     do {
-        tpool__context *untaken = tpool__untaken_push(self, entry->block);
+        tpool__context *untaken = tpool__untaken_push(self, entry->task);
         bool goes_on = tpool__next_piece(self, &pieces);
         if (!tpool__context_pop(self, untaken) || !goes_on) return TPOOL_BROKEN;
         status = tpool__await_room_until(pool, entry, pieces.until);
@@ -4947,8 +4947,8 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     if (self->listed) {
         /* what the last piece has listed; once the task is taken, only the submitter's reference is left to lose */
         tpool__context *last = status != TPOOL_OK
-                                   ? tpool__untaken_push(self, entry->block)
-                                   : tpool__call_push(self, wanted ? tpool__release_left : NULL, entry->block);
+                                   ? tpool__untaken_push(self, entry->task)
+                                   : tpool__call_push(self, wanted ? tpool__release_left : NULL, entry->task);
         tpool__run_unless_held(self);
         if (!tpool__context_pop(self, last)) return TPOOL_BROKEN;
     }
@@ -4962,27 +4962,27 @@ static inline bool tpool__may_run_for_caller(tpool__thread *self) {
     return self->callers < TPOOL__MOST_CALLERS && !(self->worker && tpool__is_deep(self));
 }
 
-static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t stops);
-static void tpool__end_unstarted(tpool_future *block, tpool__reason reason);
+static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops);
+static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
 
 /* The submitter's reference goes if its thread ends before it has got it. The block is not shared yet. */
-static tpool__context *tpool__submit_push(tpool__thread *self, tpool_future *block) {
-    return tpool__call_push(self, tpool__is_wanted(block) ? tpool__release_left : NULL, block);
+static tpool__context *tpool__submit_push(tpool__thread *self, tpool_future *task) {
+    return tpool__call_push(self, tpool__is_wanted(task) ? tpool__release_left : NULL, task);
 }
 
 /* Runs the task in the submitting thread, a visitor until then. False: the pool is paused, so that nothing may start. */
 static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
     tpool__thread *self = tpool__self();
-    bool needs_block = !entry->block;
+    bool needs_block = !entry->task;
     if (needs_block) { /* so that an error has a place, and a thread that ends leaves a trace */
-        tpool_future *block = tpool__arm(self) ? tpool__block_new(self) : NULL;
-        if (!block) {
+        tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
+        if (!task) {
             *status = TPOOL_NO_MEMORY;
             return true;
         }
-        tpool__block_init(block, pool, entry->fn, entry->arg, NULL, TPOOL__REFERENCE);
-        tpool__store_relaxed(&block->outcome, entry->stamp); /* relaxed: as in tpool__block_init */
-        entry->block = block;
+        tpool__task_init(task, pool, entry->fn, entry->arg, NULL, TPOOL__REFERENCE);
+        tpool__store_relaxed(&task->outcome, entry->stamp); /* relaxed: as in tpool__task_init */
+        entry->task = task;
     } else if (!tpool__arm(self)) {
         *status = TPOOL_NO_MEMORY;
         return true;
@@ -4993,24 +4993,24 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     bool runs = *status == TPOOL_OK && !(attention & (TPOOL__PAUSED | TPOOL__HALTED));
     if (runs) {
         pool->inject.submitted++;
-        pool->strays++;
+        pool->enders++;
         pool->visitors--;
     }
     tpool__unlatch(&pool->inject.lock);
     if (!runs) {
         if (needs_block) {
-            tpool__block_free(entry->block);
-            entry->block = NULL;
+            tpool__task_free(entry->task);
+            entry->task = NULL;
         }
         return *status != TPOOL_OK;
     }
-    /* relaxed: not shared yet. Popped, so to speak, and not settled: its end takes it from the strays. */
-    tpool__add_relaxed(&entry->block->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
+    /* relaxed: not shared yet. Popped, so to speak, and not settled: its end takes it from the enders. */
+    tpool__add_relaxed(&entry->task->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
     tpool *outer = self->caller_pool;
-    tpool__context *call = tpool__submit_push(self, entry->block);
+    tpool__context *call = tpool__submit_push(self, entry->task);
     self->caller_pool = pool;
     self->callers++;
-    if (tpool__run_block(self, entry->block, attention >> TPOOL__STOPS_SHIFT) && tpool__context_pop(self, call)) {
+    if (tpool__execute_task(self, entry->task, attention >> TPOOL__STOPS_SHIFT) && tpool__context_pop(self, call)) {
         self->caller_pool = outer;
         self->callers--;
     }
@@ -5023,7 +5023,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
-    tpool__context *call = tpool__submit_push(self, entry->block);
+    tpool__context *call = tpool__submit_push(self, entry->task);
     tpool__latch(&pool->inject.lock);
     uint32_t attention = tpool__attention(pool);
     status = tpool__refusal(pool, attention);
@@ -5034,7 +5034,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     }
     bool expires = tpool__entry_expires(entry);
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
-    if (status == TPOOL_OK && expires && !tpool__expiring_enter(pool, entry->block)) status = TPOOL_NO_MEMORY;
+    if (status == TPOOL_OK && expires && !tpool__expiring_enter(pool, entry->task)) status = TPOOL_NO_MEMORY;
     while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
         tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
         if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
@@ -5042,14 +5042,14 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     }
     if (dropped && tpool__expires_at(dropped)) tpool__expiring_leave(pool, dropped);
     if (status == TPOOL_OK) {
-        pool->strays += dropped != NULL;
-        tpool__heap_push(pool, entry->block, entry->block->extra ? entry->block->extra->priority : 0);
+        pool->enders += dropped != NULL;
+        tpool__heap_push(pool, entry->task, entry->task->extra ? entry->task->extra->priority : 0);
         pool->inject.submitted++;
     }
     tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
-    if (expires) tpool__notify_watchman(pool);
+    if (expires) tpool__notify_timekeeper(pool);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
     else if (unreferenced) tpool__run_unless_held(self);
     (void)tpool__context_pop(self, call); /* the caller does no more in a child */
@@ -5061,10 +5061,10 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool over = false;
-    while (tpool__lapse_waiting(self, pool)) { /* before any policy; the ends may fill it again */
+    while (tpool__expire_waiting(self, pool)) { /* before any policy; the ends may fill it again */
         tpool__context *call = NULL;
         if (tpool__may_block_when_full(pool)) call = tpool__call_push(self, tpool__visitor_left, pool);
-        tpool__context *untaken = tpool__untaken_push(self, entry->block);
+        tpool__context *untaken = tpool__untaken_push(self, entry->task);
         tpool__run_unless_held(self);
         if (!tpool__context_pop(self, untaken) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
         status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still a visitor: it may run what it lists */
@@ -5143,7 +5143,7 @@ static tpool__worker *tpool__worker_make(tpool *pool) {
     if ((size_t)index >= pool->unused_size) {
         size_t size = pool->unused_size ? 2 * pool->unused_size : 16;
         tpool__worker **unused = size > SIZE_MAX / sizeof *unused ? NULL
-                                                                  : (tpool__worker **)TPOOL_MALLOC(size * sizeof *unused);
+                                                                  : TPOOL_MALLOC(size * sizeof *unused);
         if (!unused) return NULL;
         if (pool->unused) TPOOL_FREE(pool->unused); /* there is nothing in it: all are in use */
         pool->unused = unused;
@@ -5193,8 +5193,8 @@ static bool tpool__worker_unlist(tpool *pool, tpool__worker *worker) {
         tpool__unlatch(&pool->inject.lock);
         left.head = worker->lane.head;
         left.spare = worker->lane.spare;
-        left.run_segment = worker->lane.run_segment;
-        worker->lane.head = worker->lane.tail = worker->lane.spare = worker->lane.run_segment = NULL;
+        left.batch_segment = worker->lane.batch_segment;
+        worker->lane.head = worker->lane.tail = worker->lane.spare = worker->lane.batch_segment = NULL;
         worker->lane.spares = 0;
     }
     tpool__unlatch(&worker->lane.lock);
@@ -5243,17 +5243,17 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
         tpool__link_remove(&pool->leftovers, worker);
         return worker;
     }
-    tpool__segment *run = (tpool__segment *)TPOOL_MALLOC(sizeof *run);
+    tpool__segment *run = TPOOL_MALLOC(sizeof *run);
     if (!run || (pool->measured && !(worker->measures = tpool__measures_new()))) {
         if (run) TPOOL_FREE(run);
         tpool__unused_push(pool, worker);
         return NULL;
     }
     tpool__latch(&worker->lane.lock); /* who walks may still stand here */
-    worker->lane.run_segment = run;
+    worker->lane.batch_segment = run;
     worker->lane.head_position = worker->lane.tail_position = worker->lane.tail_entries = 0;
     worker->lane.claims_at_sweep = tpool__claims(pool);
-    tpool__run_set(&worker->lane, 0, 0, 0);
+    tpool__batch_set(&worker->lane, 0, 0, 0);
     tpool__unlatch(&worker->lane.lock);
     tpool__worker *before = worker->before;
     /* relaxed: written under pool->lock, held here */
@@ -5308,23 +5308,23 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
 static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
     tpool__link_remove(&pool->sleepers, worker);
     worker->asleep = false;
-    if (pool->watchman != worker) return;
-    pool->watchman = NULL;
+    if (pool->timekeeper != worker) return;
+    pool->timekeeper = NULL;
     if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* the next */
 }
 /* In a paused pool one sleeper ends what expires. When it must be awake for that, TPOOL_FOREVER: it sleeps on. */
-static int64_t tpool__watch_expiries(tpool *pool, tpool__worker *worker) {
-    if (pool->watchman && pool->watchman != worker) return TPOOL_FOREVER;
+static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
+    if (pool->timekeeper && pool->timekeeper != worker) return TPOOL_FOREVER;
     bool paused = (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__SHUT)) == TPOOL__PAUSED;
     /* relaxed: both are written under pool->lock; a worker too many ends, or another sleeps soon */
     bool may = paused && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
     int64_t at = may ? tpool__expires_next(pool) : TPOOL_FOREVER;
-    pool->watchman = at != TPOOL_FOREVER ? worker : NULL;
-    pool->watches_until = at;
+    pool->timekeeper = at != TPOOL_FOREVER ? worker : NULL;
+    pool->keeps_time_until = at;
     return at;
 }
 /* Asleep becomes searching. */
-static void tpool__rouse(tpool *pool, tpool__worker *worker) {
+static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__sleepers_remove(pool, worker);
     tpool__active_add(pool, 1);
     worker->searching = true;
@@ -5360,7 +5360,7 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
         woken = pool->sleepers;
-        if (woken) tpool__rouse(pool, woken);
+        if (woken) tpool__wake_worker(pool, woken);
         else if (tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
             tpool__refuse_one(pool);
     }
@@ -5407,24 +5407,24 @@ static bool tpool__work_hinted(tpool *pool) {
 
 /* Opens or closes a run to its owner. Once it is closed, nothing of it starts: a swap under way fails, and one that
  * went before is followed by its claim (P11). Under the latch. */
-static void tpool__run_open(tpool__worker *worker, bool open) {
+static void tpool__batch_open(tpool__worker *worker, bool open) {
     unsigned tries = 0;
     if (open) {
-        tpool__and_relaxed(&worker->lane.run, ~TPOOL__RUN_CLOSED); /* relaxed: it forbids nothing any more */
+        tpool__and_relaxed(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* relaxed: it forbids nothing any more */
         return;
     }
-    tpool__or_acquire(&worker->lane.run, TPOOL__RUN_CLOSED); /* P11 */
+    tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED); /* P11 */
     while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
 }
 
-#define TPOOL__NO_RUNS (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__BREAK | TPOOL__CANCELLED)
+#define TPOOL__NO_BATCHES (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__BREAK | TPOOL__CANCELLED)
 
 /* After a flag in `attention` was set: passes every lock under which it is looked at, so that from now on everybody
  * acts on it. */
 static void tpool__fence_lanes(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__latch(&w->lane.lock);
-        tpool__run_open(w, !(tpool__attention(pool) & TPOOL__NO_RUNS));
+        tpool__batch_open(w, !(tpool__attention(pool) & TPOOL__NO_BATCHES));
         tpool__unlatch(&w->lane.lock);
         tpool__latch(&w->jobs_lock);
         tpool__unlatch(&w->jobs_lock);
@@ -5518,19 +5518,19 @@ static bool tpool__sleep(tpool__worker *worker) {
         }
         uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under its lock */
         if (look && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) {
-            tpool__rouse(pool, worker);
+            tpool__wake_worker(pool, worker);
             tpool__unlock(&pool->lock);
             return true;
         }
         look = false;
         bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->max_workers);
         bool ends = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
-        int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__watch_expiries(pool, worker);
+        int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
         if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
-            tpool__unlock(&pool->lock); /* it is the watchman meanwhile, so that no other wakes for the same */
-            if (!tpool__lapse_waiting(tpool__self(), pool)) continue;
+            tpool__unlock(&pool->lock); /* it is the timekeeper meanwhile, so that no other wakes for the same */
+            if (!tpool__expire_waiting(tpool__self(), pool)) continue;
             tpool__lock(&pool->lock);
-            if (worker->asleep) tpool__rouse(pool, worker);
+            if (worker->asleep) tpool__wake_worker(pool, worker);
             tpool__unlock(&pool->lock);
             return true; /* what it has listed runs at once */
         }
@@ -5570,18 +5570,18 @@ static bool tpool__sleep(tpool__worker *worker) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
-static inline bool tpool__has_expired(const tpool_future *block) {
-    return block->extra && block->extra->expires_at && tpool__clock() >= block->extra->expires_at;
+static inline bool tpool__has_expired(const tpool_future *task) {
+    return task->extra && task->extra->expires_at && tpool__clock() >= task->extra->expires_at;
 }
 
 /* Claims the block of an entry just popped; the queue's reference is now the claimer's. One that has expired is
  * claimed too, to be ended by whoever took it. */
-static inline bool tpool__claim_popped(tpool_future *block) {
-    if (TPOOL__LIKELY(!block->extra))
-        return TPOOL__LIKELY(tpool__claim(block, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + TPOOL__POPPED));
-    uintptr_t phase = tpool__has_expired(block) ? TPOOL__PHASE_LAPSING : TPOOL__PHASE_RUNNING;
-    if (!tpool__claim(block, phase + TPOOL__SETTLED + TPOOL__POPPED)) return false;
-    if (tpool__expires_at(block)) tpool__expiring_leave(tpool__pool_of(block), block);
+static inline bool tpool__claim_popped(tpool_future *task) {
+    if (TPOOL__LIKELY(!task->extra))
+        return TPOOL__LIKELY(tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__POPPED));
+    uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+    if (!tpool__claim(task, phase + TPOOL__END_RELEASED + TPOOL__POPPED)) return false;
+    if (tpool__expires_at(task)) tpool__expiring_leave(tpool__pool_of(task), task);
     return true;
 }
 
@@ -5595,13 +5595,13 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     entry->stops = attention >> TPOOL__STOPS_SHIFT;
     for (;;) {
         tpool__store_relaxed(&worker->taking, 1); /* relaxed: the swap publishes it (P11) */
-        bool popped = tpool__run_pop(lane, entry, TPOOL__RUN_CLOSED);
-        bool taken = popped && (!entry->block || tpool__claim_popped(entry->block));
+        bool popped = tpool__batch_pop(lane, entry, TPOOL__BATCH_CLOSED);
+        bool taken = popped && (!entry->task || tpool__claim_popped(entry->task));
         tpool__store_release(&worker->taking, 0); /* P11 */
         if (TPOOL__LIKELY(taken) || !popped) return taken;
         tpool_future *unreferenced = NULL;
         tpool__latch(&lane->lock);
-        tpool__tombstone_drop(worker->pool, lane, entry->block, &unreferenced);
+        tpool__tombstone_drop(worker->pool, lane, entry->task, &unreferenced);
         tpool__unlatch(&lane->lock);
         tpool__dispose_chain(unreferenced);
     }
@@ -5610,24 +5610,24 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
 /* Before it takes what other threads just put somewhere, one tiny thing after the other, a consumer gives them a moment
  * to gather some: each look costs both sides a few transfers of cache lines. The moment grows while looks bring few, up
  * to a microsecond or two, and shrinks to nothing when they bring hardly any. */
-#define TPOOL__LONGEST_GATHERING (120 * TPOOL__PAUSE_TIME)
-static inline void tpool__set_gathering(uint32_t *time, size_t taken) {
+#define TPOOL__LONGEST_BATCH_DELAY (120 * TPOOL__PAUSE_TIME)
+static inline void tpool__set_batch_delay(uint32_t *time, size_t taken) {
     if (taken < 4) *time = *time < 2 * TPOOL__PAUSE_TIME ? 0 : *time / 2;
     else if (taken < 64) *time = *time * 2 + 4 * TPOOL__PAUSE_TIME;
-    if (*time > TPOOL__LONGEST_GATHERING) *time = TPOOL__LONGEST_GATHERING;
+    if (*time > TPOOL__LONGEST_BATCH_DELAY) *time = TPOOL__LONGEST_BATCH_DELAY;
 }
 
 /* A worker looks for work meanwhile, as far as others are concerned. */
-static inline void tpool__gather_work(tpool__worker *worker) {
-    if (TPOOL__LIKELY(worker->gathering == 0)) return;
+static inline void tpool__delay_batch(tpool__worker *worker) {
+    if (TPOOL__LIKELY(worker->batch_delay == 0)) return;
     /* relaxed: a hint */
     if (!worker->searching && tpool__load_relaxed(&worker->pool->gate) & TPOOL__ROOM) tpool__start_searching(worker);
-    tpool__pause_for(worker->gathering);
+    tpool__pause_for(worker->batch_delay);
 }
 
 /* A pool of one worker keeps the order exactly: what a worker has fetched, a spare one too, comes before the rest. Runs
  * are filled from the inject lane only then, and under its latch, so what is seen there stays so. */
-static bool tpool__others_have_run(tpool__worker *worker) {
+static bool tpool__others_have_batch(tpool__worker *worker) {
     for (tpool__worker *w = tpool__first_worker(worker->pool); w; w = tpool__next_worker(w))
         if (w != worker && tpool__lane_count(&w->lane) > 0) return true;
     return false;
@@ -5636,12 +5636,12 @@ static bool tpool__others_have_run(tpool__worker *worker) {
 /* How many tasks a worker fetches at once: twice as many as the last time if those took it little time, else half as
  * many. So tasks that run for long are started in the order submitted, and tiny ones come by the hundred. */
 #define TPOOL__FETCH_TIME TPOOL_US(50)
-static size_t tpool__batch(tpool__worker *worker) {
+static size_t tpool__fetch_size(tpool__worker *worker) {
     int64_t now = tpool__clock();
-    if (now - worker->fetched_at > TPOOL__FETCH_TIME) worker->batch /= 2;
-    else if (worker->batch < TPOOL__SEGMENT_WORDS) worker->batch = worker->batch * 2 + 1;
+    if (now - worker->fetched_at > TPOOL__FETCH_TIME) worker->fetch_size /= 2;
+    else if (worker->fetch_size < TPOOL__SEGMENT_WORDS) worker->fetch_size = worker->fetch_size * 2 + 1;
     worker->fetched_at = now;
-    return worker->batch;
+    return worker->fetch_size;
 }
 
 /* Moves what is left in a lane, up to a batch and, from another worker, half of it, into the worker's run, if its lane
@@ -5652,16 +5652,16 @@ static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     tpool *pool = worker->pool;
     tpool__lane *own = &worker->lane;
     size_t left = tpool__lane_count(lane), share = left;
-    if (left == 0 || pool->capacity || tpool__run_count(own) > 0) return 0;
+    if (left == 0 || pool->capacity || tpool__batch_count(own) > 0) return 0;
     if (lane != own && lane != &pool->inject) {
         share = tpool__load_relaxed(&pool->max_workers) == 1 ? 0 : (left + 1) / 2; /* relaxed: any recent value */
     }
-    size_t batch = tpool__batch(worker);
+    size_t batch = tpool__fetch_size(worker);
     if (share > batch) share = batch;
     if (share == 0 || (lane != own && (tpool__lane_count(own) > 0 || !tpool__latch_try(&own->lock)))) return 0;
     unsigned fetched = 0;
-    if (!(tpool__attention(pool) & TPOOL__NO_RUNS))
-        fetched = tpool__run_fill(own, lane, share);
+    if (!(tpool__attention(pool) & TPOOL__NO_BATCHES))
+        fetched = tpool__batch_fill(own, lane, share);
     if (lane != own) tpool__unlatch(&own->lock);
     return fetched;
 }
@@ -5678,20 +5678,20 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     entry->job = NULL;
     entry->stops = attention >> TPOOL__STOPS_SHIFT;
     if (lane == &pool->inject && tpool__load_relaxed(&pool->max_workers) == 1 && /* relaxed: a resize takes its time */
-        tpool__others_have_run(worker)) {
+        tpool__others_have_batch(worker)) {
         tpool__unlatch(&lane->lock);
         return false;
     }
     while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry)) {
-        taken = !entry->block || tpool__claim_popped(entry->block);
-        if (!taken) tpool__tombstone_drop(pool, lane, entry->block, &unreferenced);
+        taken = !entry->task || tpool__claim_popped(entry->task);
+        if (!taken) tpool__tombstone_drop(pool, lane, entry->task, &unreferenced);
     }
     if (taken) fetched = tpool__fetch(worker, lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__unlatch(&lane->lock);
 
     worker->turns += fetched + 1;
-    if (lane == &pool->inject) tpool__set_gathering(&worker->gathering, fetched + 1);
+    if (lane == &pool->inject) tpool__set_batch_delay(&worker->batch_delay, fetched + 1);
     if (fetched > 0) tpool__notify(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     return taken;
@@ -5708,9 +5708,9 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     entry->stops = attention >> TPOOL__STOPS_SHIFT;
     while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->heap_count > 0 &&
            (oldest || pool->heap[0].priority >= least)) {
-        entry->block = tpool__heap_remove(pool, oldest ? tpool__heap_oldest(pool) : 0);
-        taken = tpool__claim_popped(entry->block);
-        if (!taken) tpool__tombstone_drop(pool, &pool->inject, entry->block, &unreferenced);
+        entry->task = tpool__heap_remove(pool, oldest ? tpool__heap_oldest(pool) : 0);
+        taken = tpool__claim_popped(entry->task);
+        if (!taken) tpool__tombstone_drop(pool, &pool->inject, entry->task, &unreferenced);
     }
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__unlatch(&pool->inject.lock);
@@ -5781,25 +5781,25 @@ static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
     return ranked && tpool__take_ranked(worker, entry, INT_MIN, false);
 }
 
-static void tpool__run_plain(tpool__thread *self, const tpool__entry *entry);
-static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry);
+static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry);
+static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *entry);
 
-static void tpool__run_entry(tpool__thread *self, const tpool__entry *entry) {
+static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry) {
     if (entry->job)
-        (void)tpool__run_stolen_job(self, entry);
-    else if (!entry->block)
-        tpool__run_plain(self, entry);
+        (void)tpool__execute_stolen_job(self, entry);
+    else if (!entry->task)
+        tpool__execute_plain(self, entry);
     /* relaxed: claimed by this thread */
-    else if ((tpool__load_relaxed(&entry->block->state) & TPOOL__PHASE) == TPOOL__PHASE_LAPSING)
-        tpool__end_unstarted(entry->block, TPOOL__HAS_EXPIRED);
+    else if ((tpool__load_relaxed(&entry->task->state) & TPOOL__PHASE) == TPOOL__PHASE_EXPIRING)
+        tpool__end_unstarted(entry->task, TPOOL__HAS_EXPIRED);
     else
-        (void)tpool__run_block(self, entry->block, entry->stops);
+        (void)tpool__execute_task(self, entry->task, entry->stops);
 }
 
 /* Looks around for a moment before it sleeps, unless somebody waits for the end of all work. */
 static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_if_hopeless) {
     tpool *pool = worker->pool;
-    tpool__spin spin = tpool__spin_begin(&worker->in_vain, free_if_hopeless, TPOOL_FOREVER);
+    tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_if_hopeless, TPOOL_FOREVER);
     if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool); /* relaxed: a hint */
     for (;;) {
         bool found = tpool__work_hinted(pool);
@@ -5815,10 +5815,10 @@ static bool tpool__is_quiet(tpool *pool);
 /* The worker that finds that all is done ends the pool for a destroy that waits for that, which spares it a wake and
  * the worker a sleep. Of two who had nothing to do last at the same time, one has passed the inject latch after the
  * other, and sees (P1) that neither is busy. */
-static inline void tpool__tell_idle(tpool__worker *worker) {
+static inline void tpool__notify_idle(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__set_busy(worker, false);
-    tpool__poke_if_draining(pool, false);
+    tpool__wake_drainers_if_any(pool, false);
     /* relaxed: a hint, the one who destroys looks now and then */
     if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__attention(pool) & TPOOL__SHUT) &&
         tpool__is_quiet(pool))
@@ -5845,7 +5845,7 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__update_room(pool);
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
         woken = pool->sleepers;
-        if (woken) tpool__rouse(pool, woken);
+        if (woken) tpool__wake_worker(pool, woken);
         else if (tpool__start_worker(pool) != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
     }
     if (retired) {
@@ -5887,7 +5887,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     else if (others) tpool__notify_if_work(pool);
 }
 
-static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
+static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__entry entry;
     unsigned tasks = 0; /* since it slept */
@@ -5895,7 +5895,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of tombstones' results */
         tpool__cancel_here(); /* what ran here has asked for it; nothing is claimed now */
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
-            tpool__tell_idle(worker);
+            tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
             continue;
         }
@@ -5905,7 +5905,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             found = tpool__take_own(worker, &entry);
             if (!found) {
                 worker->ended_at = 0; /* what it does now takes time */
-                tpool__gather_work(worker);
+                tpool__delay_batch(worker);
                 found = tpool__find(worker, &entry);
             }
         }
@@ -5913,7 +5913,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             has_run = true;
             tasks++;
             tpool__stop_searching(worker);
-            tpool__run_entry(self, &entry);
+            tpool__execute_entry(self, &entry);
             if (!TPOOL__LIKELY(!pool->server)) {
                 int cancel = tpool__cancel_off();
                 bool revived = tpool__child_revive(worker);
@@ -5931,7 +5931,7 @@ static void tpool__run_worker(tpool__thread *self, tpool__worker *worker) {
             }
             continue;
         }
-        tpool__tell_idle(worker);
+        tpool__notify_idle(worker);
         if (!worker->searching) tpool__start_searching(worker);
         /* who was started in advance need not look for long */
         hinted = has_run && tpool__spin_for_work(worker, tasks == 1 ? TPOOL__LITTLE_TIME : TPOOL__FREE_TIME);
@@ -5953,7 +5953,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool *pool = worker->pool;
     worker->retired = true;
     tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
-    tpool__poke_if_draining(pool, false);
+    tpool__wake_drainers_if_any(pool, false);
     int cancel = tpool__cancel_off();
     tpool__child_stop(worker);
     tpool__cancel_back(cancel);
@@ -5983,7 +5983,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool *heir = shut && tpool__workers_are_gone(pool) ? pool->heir : NULL;
     unsigned heir_flags = pool->heir_flags;
     tpool__unlock(&pool->lock);
-    if (last || !shut) tpool__poke_if_draining(pool, true); /* whoever frees the pool joins this thread first */
+    if (last || !shut) tpool__wake_drainers_if_any(pool, true); /* whoever frees the pool joins this thread first */
     tpool__thread_join(&before); /* it has long left its tasks, so this is short */
     if (in_hook) tpool__thread_join_in_hook(&left);
     else tpool__thread_join(&left);
@@ -6041,7 +6041,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     }
     worker->set_up = ready;
     if (ready) {
-        tpool__run_worker(self, worker);
+        tpool__work_loop(self, worker);
     } else if (refused || lost) {
         tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__PROCESS_LOST);
     } else {
@@ -6065,7 +6065,7 @@ static void tpool__worker_main(void *argument) {
     tpool__thread_name(worker->pool->name, worker->index);
     self->worker = worker;
     self->serves = true;
-    self->stack_top = tpool__stack_here();
+    self->stack_top = tpool__stack_position();
     self->stack_floor = 0;
     /* before the destructors of the program's thread-local variables, which may call in here */
     TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
@@ -6093,11 +6093,11 @@ static tpool__outcome *tpool__fixed(tpool__reason reason) {
 }
 
 /* An error that needs no memory: in the task's extra if it has a name, since that has room for it. */
-static tpool__outcome *tpool__error_fixed(tpool_future *block, tpool__reason reason) {
-    if (!block->extra || !block->extra->name) return tpool__fixed(reason);
-    block->extra->ended = tpool__fixed_errors[reason];
-    block->extra->ended.error.task = block->extra->name;
-    return &block->extra->ended;
+static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reason) {
+    if (!task->extra || !task->extra->name) return tpool__fixed(reason);
+    task->extra->ended = tpool__fixed_errors[reason];
+    task->extra->ended.error.task = task->extra->name;
+    return &task->extra->ended;
 }
 
 /* The last outcome given wins, but an error is never replaced. */
@@ -6128,7 +6128,7 @@ static tpool__outcome *tpool__error_new(tpool_future *task, int code, const char
     int length = format ? vsnprintf(NULL, 0, format, again) : 0;
     va_end(again);
     if (length < 0) length = 0;
-    tpool__outcome *outcome = (tpool__outcome *)TPOOL_MALLOC(sizeof *outcome + (size_t)length + 1);
+    tpool__outcome *outcome = TPOOL_MALLOC(sizeof *outcome + (size_t)length + 1);
     if (!outcome) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
     memset(outcome, 0, sizeof *outcome);
     char *text = (char *)(outcome + 1);
@@ -6161,7 +6161,7 @@ TPOOL_API void *tpool_raise(int code, const char *format, ...) {
 static tpool__outcome *tpool__bytes_new(const void *bytes, size_t size) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__outcome));
     tpool__outcome *outcome =
-        size <= SIZE_MAX / 2 ? (tpool__outcome *)TPOOL_MALLOC(head + (size ? size : 1)) : NULL;
+        size <= SIZE_MAX / 2 ? TPOOL_MALLOC(head + (size ? size : 1)) : NULL;
     if (!outcome) return NULL;
     memset(outcome, 0, sizeof *outcome);
     outcome->kind = TPOOL__BYTES;
@@ -6174,7 +6174,7 @@ static tpool__outcome *tpool__bytes_new(const void *bytes, size_t size) {
 TPOOL_API void *tpool_return(const void *bytes, size_t size) {
     tpool_future *task = tpool__current_task();
     if (!task || (!bytes && size) || tpool__has_failed(task)) return NULL;
-    if (tpool__is_here(task)) return tpool__return_here(bytes, size);
+    if (tpool__is_in_child(task)) return tpool__return_in_child(bytes, size);
     tpool__outcome *outcome = tpool__bytes_new(bytes, size);
     if (!outcome) {
         (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
@@ -6192,7 +6192,7 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
     tpool_future *task = tpool__current_task();
     if (!task) return NULL;
     tpool__outcome *outcome =
-        tpool__has_failed(task) ? NULL : (tpool__outcome *)TPOOL_MALLOC(sizeof *outcome);
+        tpool__has_failed(task) ? NULL : TPOOL_MALLOC(sizeof *outcome);
     if (!outcome) {
         if (!tpool__has_failed(task)) (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
         if (result_free) result_free(result);
@@ -6218,7 +6218,7 @@ TPOOL_API bool tpool_stop_requested(void) {
     if (!context || !context->task) return false;
     const tpool_future *task = context->task;
     if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
-    if (tpool__stops_here(task)) return true;
+    if (tpool__stops_in_child(task)) return true;
     if (context->pool && tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
     return task->extra && task->extra->run_limit_ns &&
            tpool__clock() - task->extra->started_at >= task->extra->run_limit_ns;
@@ -6241,16 +6241,16 @@ static void tpool__publish_left(void *of);
 
 /* The block no longer has the arg_free: if that ends the thread, `left` goes on with it. False, here and below: it
  * forked, and this is the child (tpool__context_pop). */
-static bool tpool__arg_done(tpool__thread *self, tpool_future *block, void (*left)(void *of)) {
-    void (*arg_free)(void *arg) = block->extra ? block->extra->arg_free : NULL;
+static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left)(void *of)) {
+    void (*arg_free)(void *arg) = task->extra ? task->extra->arg_free : NULL;
     if (TPOOL__LIKELY(!arg_free)) return true;
-    block->extra->arg_free = NULL;
+    task->extra->arg_free = NULL;
     self->freeing++;
-    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, tpool__pool_of(block));
-    tpool__context_guard(self, context, left, block);
-    context->of_end = (uintptr_t)block; /* a wait for it in there would never end */
-    tpool__store_release(&block->runner, self); /* P7 */
-    arg_free(block->value);
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, tpool__pool_of(task));
+    tpool__context_guard(self, context, left, task);
+    context->of_end = (uintptr_t)task; /* a wait for it in there would never end */
+    tpool__store_release(&task->runner, self); /* P7 */
+    arg_free(task->value);
     if (!tpool__context_pop(self, context)) return false;
     self->freeing--;
     return true;
@@ -6275,7 +6275,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     context->task = task;
     if (!TPOOL__LIKELY(!pool->server) && !tpool__runs_in_proxy(fn)) {
         int cancel = tpool__cancel_off();
-        *result = tpool__run_in_child(self, task, fn);
+        *result = tpool__run_by_child(self, task, fn);
         tpool__cancel_back(cancel);
     } else {
         *result = fn(task->value);
@@ -6295,15 +6295,15 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
 }
 
 /* A task without a block: nobody asks for it, so only its failure leaves anything to do. */
-static void tpool__run_plain(tpool__thread *self, const tpool__entry *entry) {
+static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry) {
     tpool_future *task = &self->plain;
     tpool *pool = self->worker->pool;
     void *result;
-    tpool__block_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__SETTLED | TPOOL__REFERENCE);
-    tpool__stopwatch watch;
-    if (pool->measured) tpool__measure_begin(self, pool, entry->stamp, &watch);
+    tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
+    tpool__stopwatch node;
+    if (pool->measured) tpool__measure_begin(self, pool, entry->stamp, &node);
     if (!tpool__call(self, task, entry->fn, entry->stops, &result)) return;
-    if (pool->measured) tpool__measure_end(self, pool, true, &watch);
+    if (pool->measured) tpool__measure_end(self, pool, true, &node);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
@@ -6313,31 +6313,31 @@ static void tpool__run_plain(tpool__thread *self, const tpool__entry *entry) {
     tpool__run_unless_held(self);
 }
 
-static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t stops) {
-    tpool_fn fn = block->u.fn;
+static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops) {
+    tpool_fn fn = task->u.fn;
     void *result;
-    if (block->extra && block->extra->run_limit_ns) block->extra->started_at = tpool__clock();
-    tpool__store_release(&block->runner, self); /* P7 */
-    tpool *pool = tpool__pool_of(block);
-    tpool__stopwatch watch;
+    if (task->extra && task->extra->run_limit_ns) task->extra->started_at = tpool__clock();
+    tpool__store_release(&task->runner, self); /* P7 */
+    tpool *pool = tpool__pool_of(task);
+    tpool__stopwatch node;
     if (pool->measured) {
         /* relaxed: it came with the entry, and is the runner's alone until the call */
-        tpool__measure_begin(self, pool, tpool__load_relaxed(&block->outcome), &watch);
-        tpool__store_relaxed(&block->outcome, 0);
+        tpool__measure_begin(self, pool, tpool__load_relaxed(&task->outcome), &node);
+        tpool__store_relaxed(&task->outcome, 0);
     }
-    if (!tpool__call(self, block, fn, stops, &result)) return false;
-    if (pool->measured) tpool__measure_end(self, pool, !block->extra, &watch);
+    if (!tpool__call(self, task, fn, stops, &result)) return false;
+    if (pool->measured) tpool__measure_end(self, pool, !task->extra, &node);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
-    bool failed = tpool__has_failed(block), has_extra = block->extra != NULL;
+    bool failed = tpool__has_failed(task), has_extra = task->extra != NULL;
     if (!TPOOL__LIKELY(!has_extra)) {
-        if (!tpool__arg_done(self, block, tpool__abandon)) return false;
-        tpool__large_give(block->extra);
+        if (!tpool__arg_done(self, task, tpool__abandon)) return false;
+        tpool__large_give(task->extra);
     }
-    block->value = failed ? NULL : result;
-    tpool__count(tpool__pool_of(block), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
-    tpool__search_early(self, tpool__pool_of(block));
-    tpool__publish(block, failed ? tpool__outcome_load(block)->error.status : TPOOL_OK);
+    task->value = failed ? NULL : result;
+    tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    tpool__search_early(self, tpool__pool_of(task));
+    tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
     if (!TPOOL__LIKELY(!has_extra)) tpool__run_unless_held(self); /* what its arg_free has ended */
     return true;
 }
@@ -6347,13 +6347,13 @@ static bool tpool__run_block(tpool__thread *self, tpool_future *block, uint32_t 
  * ----------------------------------------------------------------------------------------------------------------- */
 /* The last touch of the pool by a task that ended outside its queue: cancelled, expired, or run by its submitter. The
  * later of its end here and its pop there takes it out of the count (see tpool__tombstone_drop). */
-static void tpool__settle(tpool_future *block) {
-    tpool *pool = tpool__pool_of(block);
+static void tpool__release_outside_end(tpool_future *task) {
+    tpool *pool = tpool__pool_of(task);
     /* relaxed: set at the claim, or here. In a child forked meanwhile nothing is to be settled. */
-    if (!pool || tpool__load_relaxed(&block->state) & TPOOL__SETTLED || tpool__is_foreign(pool)) return;
+    if (!pool || tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED || tpool__is_foreign(pool)) return;
     tpool__latch(&pool->inject.lock);
-    if (tpool__or_relaxed(&block->state, TPOOL__SETTLED) & TPOOL__POPPED) pool->strays--; /* relaxed: under the lock */
-    tpool__parker *asleep = tpool__poke_drainers(pool, true);
+    if (tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED) pool->enders--; /* relaxed: under the lock */
+    tpool__parker *asleep = tpool__wake_drainers(pool, true);
     tpool__unlatch(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
@@ -6373,7 +6373,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     tpool *pool = tpool__pool_of(future);
     bool reported = false;
     if (status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure &&
-        state - ((state & (TPOOL__POPPED | TPOOL__SETTLED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
+        state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
         tpool__back_to_work(tpool__self());
         if (!tpool__report_failure(future)) return;
         reported = true;
@@ -6397,14 +6397,14 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
     /* relaxed: published with the end. Who searches for cycles tells it from a thread. */
     if (pool) tpool__store_relaxed(&future->runner, (tpool__thread *)pool->tag);
     for (;;) {
-        if (TPOOL__LIKELY(!(state & TPOOL__WATCHED) && (state & TPOOL__SETTLED))) {
+        if (TPOOL__LIKELY(!(state & TPOOL__HAS_NODES) && (state & TPOOL__END_RELEASED))) {
             /* P2: whoever sees the end sees the result; P4: whoever gives up the last reference sees our part */
             uintptr_t next = (state & ~TPOOL__PHASE) + end - TPOOL__REFERENCE;
             if (state & TPOOL__LOCKED) { /* somebody is adding a watch */
                 tpool__backoff(&tries);
                 state = tpool__load_relaxed(&future->state);
             } else if (tpool__cas_acq_rel(&future->state, &state, next)) {
-                bool listed = next < TPOOL__REFERENCE && tpool__block_dispose(future);
+                bool listed = next < TPOOL__REFERENCE && tpool__task_dispose(future);
                 if (!TPOOL__LIKELY(!listed)) tpool__run_unless_held(tpool__self());
                 return;
             }
@@ -6416,37 +6416,37 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
         }
     }
     tpool__forget_end(tpool__self()); /* waking takes long */
-    tpool__watch *watch = future->watches, *callbacks = NULL, *reversed = NULL;
-    future->watches = NULL;
-    while (watch) { /* newest first becomes in the order added */
-        tpool__watch *next = watch->next;
-        watch->next = reversed;
-        reversed = watch;
-        watch = next;
+    tpool__node *node = future->nodes, *callbacks = NULL, *reversed = NULL;
+    future->nodes = NULL;
+    while (node) { /* newest first becomes in the order added */
+        tpool__node *next = node->next;
+        node->next = reversed;
+        reversed = node;
+        node = next;
     }
-    tpool__watch **callbacks_end = &callbacks;
+    tpool__node **callbacks_end = &callbacks;
     tpool__parker *asleep = NULL;
     while (reversed) {
-        watch = reversed;
-        reversed = watch->next;
-        watch->link = NULL;
-        if (watch->done) {
-            asleep = watch->done(watch, future, asleep);
+        node = reversed;
+        reversed = node->next;
+        node->link = NULL;
+        if (node->done) {
+            asleep = node->done(node, future, asleep);
         } else {
-            watch->next = NULL;
-            *callbacks_end = watch;
-            callbacks_end = &watch->next;
+            node->next = NULL;
+            *callbacks_end = node;
+            callbacks_end = &node->next;
         }
     }
-    future->watches = callbacks;
-    tpool__and_release(&future->state, ~(TPOOL__LOCKED | TPOOL__WATCHED)); /* P3 */
+    future->nodes = callbacks;
+    tpool__and_release(&future->state, ~(TPOOL__LOCKED | TPOOL__HAS_NODES)); /* P3 */
     if (callbacks) { /* they may take long */
         tpool__unpark_end(asleep);
         tpool__list(tpool__self(), (uintptr_t)future);
         tpool__run_unless_held(tpool__self());
         return;
     }
-    tpool__settle(future);
+    tpool__release_outside_end(future);
     tpool_future_release(future);
     tpool__unpark_end(asleep); /* in the end, so that who is woken finds nobody busy with the future */
 }
@@ -6460,24 +6460,24 @@ static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
 }
 
 /* A task that will never run ends: it has its error, and the claimer's reference. */
-static void tpool__end_claimed(tpool__thread *self, tpool_future *block) {
-    if (!tpool__arg_done(self, block, tpool__end_abandoned)) return;
-    tpool__large_give(block->extra);
-    block->value = NULL;
-    tpool__publish(block, tpool__outcome_load(block)->error.status);
+static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
+    if (!tpool__arg_done(self, task, tpool__end_abandoned)) return;
+    tpool__large_give(task->extra);
+    task->value = NULL;
+    tpool__publish(task, tpool__outcome_load(task)->error.status);
 }
 /* The caller has claimed it. */
 static void tpool__chunk_ended(void *argument);
-static void tpool__end_unstarted(tpool_future *block, tpool__reason reason) {
+static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
     tpool__thread *self = tpool__self();
-    tpool *pool = tpool__pool_of(block);
+    tpool *pool = tpool__pool_of(task);
     if (pool) tpool__count_unstarted(pool, reason);
-    tpool__store_release(&block->outcome, tpool__outcome_word(tpool__error_fixed(block, reason))); /* P9 */
-    if (block->extra && block->extra->arg_free && block->extra->arg_free != tpool__chunk_ended &&
+    tpool__store_release(&task->outcome, tpool__outcome_word(tpool__error_fixed(task, reason))); /* P9 */
+    if (task->extra && task->extra->arg_free && task->extra->arg_free != tpool__chunk_ended &&
         tpool__must_list(self))
-        tpool__list(self, (uintptr_t)block);
+        tpool__list(self, (uintptr_t)task);
     else
-        tpool__end_claimed(self, block);
+        tpool__end_claimed(self, task);
     tpool__run_unless_held(self); /* what arg_free has ended, and what the claim has listed */
 }
 
@@ -6507,10 +6507,10 @@ static void tpool__abandon(void *of) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>watch  Adding and removing watches. Pair P3: TPOOL__LOCKED is a lock, taken with acquire, left with release.
+ *  >>watch  Adding and removing nodes. Pair P3: TPOOL__LOCKED is a lock, taken with acquire, left with release.
  * ----------------------------------------------------------------------------------------------------------------- */
 /* False: the future is done. */
-static bool tpool__watch_add(tpool_future *future, tpool__watch *watch) {
+static bool tpool__node_add(tpool_future *future, tpool__node *node) {
     unsigned tries = 0;
     uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
     for (;;) {
@@ -6518,20 +6518,20 @@ static bool tpool__watch_add(tpool_future *future, tpool__watch *watch) {
         if (state & TPOOL__LOCKED) {
             tpool__backoff(&tries);
             state = tpool__load_acquire(&future->state); /* P2 */
-        } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED | TPOOL__WATCHED)) { /* P3 */
+        } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED | TPOOL__HAS_NODES)) { /* P3 */
             break;
         }
     }
-    watch->next = future->watches;
-    watch->link = &future->watches;
-    if (watch->next) watch->next->link = &watch->next;
-    future->watches = watch;
+    node->next = future->nodes;
+    node->link = &future->nodes;
+    if (node->next) node->next->link = &node->next;
+    future->nodes = node;
     tpool__and_release(&future->state, ~TPOOL__LOCKED); /* P3 */
     return true;
 }
 
-/* Locks the list of watches, of a future that is done too. Gives what is to be cleared to unlock it. */
-static uintptr_t tpool__watches_lock(tpool_future *future) {
+/* Locks the list of nodes, of a future that is done too. Gives what is to be cleared to unlock it. */
+static uintptr_t tpool__nodes_lock(tpool_future *future) {
     unsigned tries = 0;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
     for (;;) {
@@ -6545,13 +6545,13 @@ static uintptr_t tpool__watches_lock(tpool_future *future) {
 }
 
 /* Afterwards nobody touches the watch any more. */
-static void tpool__watch_remove(tpool_future *future, tpool__watch *watch) {
-    uintptr_t clear = tpool__watches_lock(future);
-    if (watch->link) {
-        *watch->link = watch->next;
-        if (watch->next) watch->next->link = watch->link;
-        watch->link = NULL;
-        if (!future->watches) clear |= TPOOL__WATCHED;
+static void tpool__node_remove(tpool_future *future, tpool__node *node) {
+    uintptr_t clear = tpool__nodes_lock(future);
+    if (node->link) {
+        *node->link = node->next;
+        if (node->next) node->next->link = node->link;
+        node->link = NULL;
+        if (!future->nodes) clear |= TPOOL__HAS_NODES;
     }
     tpool__and_release(&future->state, ~clear); /* P3 */
 }
@@ -6587,38 +6587,38 @@ static void tpool__inject_lost_one(tpool *pool) {
 static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__reason reason) {
     tpool *pool = tpool__pool_of(future);
     if (!tpool__claim(future, phase + TPOOL__REFERENCE)) return false;
-    if (pool) { /* the tombstone in the queue keeps the pool until tpool__settle */
+    if (pool) { /* the tombstone in the queue keeps the pool until tpool__release_outside_end */
         tpool__inject_lost_one(pool);
     } else {
-        tpool__or_relaxed(&future->state, TPOOL__SETTLED); /* relaxed: nobody else reads it before the end */
+        tpool__or_relaxed(&future->state, TPOOL__END_RELEASED); /* relaxed: nobody else reads it before the end */
     }
     tpool__end_unstarted(future, reason);
     return true;
 }
 
 /* Runs a pending task of whatever pool in the asker's thread: only for tasks that find nothing to do. */
-static bool tpool__claim_here(tpool_future *future) {
+static bool tpool__claim_in_place(tpool_future *future) {
     if (!tpool__contexts_ready(tpool__self())) return false;
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
     tpool *pool = tpool__pool_of(future);
     tpool__inject_lost_one(pool);
-    if (tpool__run_block(tpool__self(), future, 0)) tpool__run_unless_held(tpool__self());
+    if (tpool__execute_task(tpool__self(), future, 0)) tpool__run_unless_held(tpool__self());
     return true;
 }
 
 /* Any look at a future ends it if its time in the queue is over. */
-static inline void tpool__lapse(tpool_future *future) {
+static inline void tpool__expire(tpool_future *future) {
     tpool__extra *extra = future->extra;
     if (TPOOL__LIKELY(!extra || !extra->expires_at)) return;
     /* relaxed: only a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__has_expired(future) &&
         !tpool__is_orphan(future))
-        (void)tpool__claim_and_end(future, TPOOL__PHASE_LAPSING, TPOOL__HAS_EXPIRED);
+        (void)tpool__claim_and_end(future, TPOOL__PHASE_EXPIRING, TPOOL__HAS_EXPIRED);
 }
 
 /* W9: a worker runs the task it wants, if that is its own pool's and has not started. Nothing else ever runs in a wait:
  * an unrelated task might want a lock that this one holds. */
-static bool tpool__may_run_in_place(tpool__thread *self, tpool_future *future) {
+static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     if (!worker || worker->pool != pool || pool->server) return false;
@@ -6626,7 +6626,7 @@ static bool tpool__may_run_in_place(tpool__thread *self, tpool_future *future) {
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
-static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
+static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     tpool__lane *lane = tpool__lane_of(worker);
@@ -6635,7 +6635,7 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
     /* in a halted pool what runs goes on, and what it waits for is part of it */
     bool claimed = !(attention & TPOOL__PAUSED) &&
-                   tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + (entry ? 0 : TPOOL__REFERENCE));
+                   tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + (entry ? 0 : TPOOL__REFERENCE));
     tpool_future *unreferenced = NULL;
     if (claimed && tpool__expires_at(future)) tpool__expiring_leave(pool, future);
     if (claimed && entry) tpool__lane_remove(lane, entry);
@@ -6648,14 +6648,14 @@ static bool tpool__run_in_place(tpool__thread *self, tpool_future *future) {
     tpool__count_own(worker, TPOOL__INLINED);
     tpool *caller_pool = self->caller_pool; /* beneath it may be another pool's task, run for its submitter */
     self->caller_pool = NULL;
-    if (tpool__run_block(self, future, attention >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
+    if (tpool__execute_task(self, future, attention >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
     return true;
 }
 
 /* A worker that blocks makes room for another, which may have to be a spare one. False: not a worker, or, in its
  * finalizer, none any more. */
-static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter) {
+static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
     if (!worker || worker->retired) return false;
     TPOOL_ASSERT(!self->waits);
@@ -6673,13 +6673,13 @@ static bool tpool__block_begin(tpool__thread *self, tpool__waiter *waiter) {
     return true;
 }
 /* True: the wait is to end, because no spare worker could be had. */
-static bool tpool__block_refused(tpool__thread *self, tpool__waiter *waiter) {
+static bool tpool__wait_refused(tpool__thread *self, tpool__waiter *waiter) {
     tpool__lock(&self->worker->pool->lock);
     bool refused = waiter->refused;
     tpool__unlock(&self->worker->pool->lock);
     return refused;
 }
-static void tpool__block_end(tpool__thread *self, tpool__waiter *waiter) {
+static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker, *poked = NULL;
     tpool *pool = worker->pool;
     self->waits = false;
@@ -6813,13 +6813,13 @@ static void tpool__record_end(tpool__thread *self, tpool__record *record) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  A wait for one future, which may be one of a set that must all be done
  * ----------------------------------------------------------------------------------------------------------------- */
-typedef struct tpool__future_watch {
-    tpool__watch watch;
+typedef struct tpool__future_node {
+    tpool__node node;
     tpool__waiter *waiter;
-} tpool__future_watch;
-static tpool__parker *tpool__wake_waiter(tpool__watch *watch, tpool_future *future, tpool__parker *asleep) {
+} tpool__future_node;
+static tpool__parker *tpool__wake_waiter(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
     (void)future;
-    return tpool__unpark_another(asleep, &((tpool__future_watch *)(void *)watch)->waiter->parker);
+    return tpool__unpark_another(asleep, &((tpool__future_node *)(void *)node)->waiter->parker);
 }
 
 
@@ -6832,7 +6832,7 @@ static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few,
     for (size_t i = 0; i < count; i++) expiring += tpool__expires_at(futures[i]) != 0;
     expiries->heap = few;
     if (expiring > TPOOL__FEW)
-        expiries->heap = expiring <= SIZE_MAX / sizeof *few ? (tpool__expiry *)TPOOL_MALLOC(expiring * sizeof *few)
+        expiries->heap = expiring <= SIZE_MAX / sizeof *few ? TPOOL_MALLOC(expiring * sizeof *few)
                                                              : NULL;
     if (!expiries->heap) return false;
     for (size_t i = 0; i < count; i++) {
@@ -6855,9 +6855,9 @@ static bool tpool__any_expired(const tpool__expiries *expiries) {
     return expiries && expiries->count > 0 && expiries->heap[0].at <= tpool__clock();
 }
 /* Ends what has expired. */
-static void tpool__expiries_lapse(tpool__expiries *expiries) {
+static void tpool__expire_all_due(tpool__expiries *expiries) {
     while (tpool__any_expired(expiries))
-        tpool__lapse((tpool_future *)tpool__expiry_remove(expiries, 0));
+        tpool__expire((tpool_future *)tpool__expiry_remove(expiries, 0));
 }
 
 /* What a wait is part of. */
@@ -6878,7 +6878,7 @@ typedef struct tpool__wanted {
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
     bool woke = self->woke, done = false, again = true;
-    tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looking(self), deadline);
+    tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_looking(self), deadline);
     uint32_t before = spin.spent;
     for (uint32_t next = before + TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
         while (again && spin.spent < next) again = tpool__spin_again(&spin);
@@ -6892,12 +6892,12 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
 
 /* The process ends, and the task waits in a pool that was halted: nobody will run it, unless that pool is destroyed. A
  * task of that pool may wait for that; everybody else gets TPOOL_BROKEN. The exit handler sets both flags, and then
- * passes the lock of each waiting task's watches (tpool__tell_waiters), as the waiter has done before it asks. */
+ * passes the lock of each waiting task's nodes (tpool__notify_waiters), as the waiter has done before it asks. */
 static bool tpool__is_given_up(const tpool__thread *self, tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
     tpool *pool = tpool__pool_of(future);
     if (!pool || tpool__is_done(future) || (self->worker && self->worker->pool == pool)) return false;
-    uintptr_t clear = tpool__watches_lock(future); /* until it is unlocked the pool is there, if the task is not done */
+    uintptr_t clear = tpool__nodes_lock(future); /* until it is unlocked the pool is there, if the task is not done */
     bool given_up = (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && /* relaxed: so */
                     tpool__attention(pool) & TPOOL__HALTED;
     tpool__and_release(&future->state, ~clear); /* P3 */
@@ -6915,15 +6915,15 @@ static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tp
                                                          const tpool__pieces *piece, const tpool__wanted *wanted) {
     tpool__record own, *record = wanted->record ? wanted->record : &own;
     tpool__waiter waiter = { 0 };
-    tpool__future_watch watch = { { NULL, NULL, tpool__wake_waiter }, NULL };
+    tpool__future_node node = { { NULL, NULL, tpool__wake_waiter }, NULL };
     tpool_status status = TPOOL_OK;
     bool records = wanted->futures && piece->deadline == TPOOL_FOREVER && tpool__runs_program(self->context);
     if (records && wanted->record && record->thread) tpool__record_advance(record, wanted->futures, wanted->count);
     else if (records && !tpool__record_wait(self, record, wanted->futures, wanted->count)) return TPOOL_DEADLOCK;
-    watch.waiter = &waiter;
+    node.waiter = &waiter;
     waiter.can_refuse = wanted->can_refuse;
-    bool began = tpool__block_begin(self, &waiter);
-    if (tpool__watch_add(future, &watch.watch)) {
+    bool began = tpool__wait_begin(self, &waiter);
+    if (tpool__node_add(future, &node.node)) {
         int64_t until = tpool__expiries_next(wanted->expiries, piece->until);
         while (!tpool__is_done(future)) {
             if (tpool__is_given_up(self, future)) {
@@ -6932,7 +6932,7 @@ static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tp
             }
             (void)tpool__park(&waiter.parker, until);
             if (tpool__is_done(future)) break;
-            if (began && tpool__block_refused(self, &waiter)) {
+            if (began && tpool__wait_refused(self, &waiter)) {
                 status = TPOOL_NO_THREAD;
                 break;
             }
@@ -6942,9 +6942,9 @@ static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tp
                 break;
             }
         }
-        tpool__watch_remove(future, &watch.watch);
+        tpool__node_remove(future, &node.node);
     }
-    if (began) tpool__block_end(self, &waiter);
+    if (began) tpool__wait_end(self, &waiter);
     if (records && !wanted->record) tpool__record_end(self, record);
     return tpool__is_done(future) ? TPOOL_OK : status;
 }
@@ -6952,14 +6952,14 @@ static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tp
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
     tpool__thread *self = tpool__self();
-    bool in_place = deadline == TPOOL_FOREVER && tpool__may_run_in_place(self, future);
+    bool in_place = deadline == TPOOL_FOREVER && tpool__may_execute_in_place(self, future);
     if (in_place || tpool__expires_at(future)) tpool__record_suspend(self, wanted->record);
-    tpool__lapse(future);
+    tpool__expire(future);
     if (tpool__is_done(future)) return TPOOL_OK;
     if (tpool__is_orphan(future)) return TPOOL_BROKEN;
     if (deadline == 0) return TPOOL_TIMEOUT;
     if (wanted->futures && tpool__within_setup(tpool__pool_of(future))) return TPOOL_DEADLOCK;
-    if (in_place && tpool__run_in_place(self, future)) {
+    if (in_place && tpool__execute_in_place(self, future)) {
         if (tpool__is_done(future)) return TPOOL_OK;
         if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
     }
@@ -6973,7 +6973,7 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
         status = tpool__sleep_for_end(self, future, &pieces, wanted);
         if (status != TPOOL_TIMEOUT || !tpool__any_expired(wanted->expiries)) continue;
         tpool__record_suspend(self, wanted->record);
-        tpool__expiries_lapse(wanted->expiries);
+        tpool__expire_all_due(wanted->expiries);
         if (tpool__is_done(future)) return TPOOL_OK;
         if (tpool__is_orphan(future)) return TPOOL_BROKEN;
         pieces.until = 0; /* this piece is over, and not the wait */
@@ -7020,7 +7020,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
 
 TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
     if (!future) return 0;
-    tpool__lapse(future);
+    tpool__expire(future);
     if (!tpool__is_done(future) || tpool__end_of(future) != TPOOL_OK) return 0;
     tpool__outcome *outcome = tpool__outcome_load(future);
     return outcome ? outcome->size : 0;
@@ -7028,7 +7028,7 @@ TPOOL_API size_t tpool_future_result_size(tpool_future *future) {
 
 TPOOL_API tpool_state tpool_future_state(tpool_future *future) {
     if (!future) return TPOOL_PENDING;
-    tpool__lapse(future);
+    tpool__expire(future);
     uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
     if (phase == TPOOL__PHASE_RUNNING) return TPOOL_RUNNING;
     if (phase < TPOOL__PHASE_DONE) return TPOOL_PENDING;
@@ -7061,7 +7061,7 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
 
 TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     if (!future) return false;
-    tpool__lapse(future);
+    tpool__expire(future);
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return false;
     if (tpool__claim_and_end(future, TPOOL__PHASE_CANCELLING, TPOOL__WAS_CANCELLED)) return true;
     uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
@@ -7070,13 +7070,13 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
 
 /* Tells the process in which the task runs, if it does, to stop, or to leave out the further items of its chunk. While
  * its lock bit is held it cannot end, so its pool is there. */
-static void tpool__tell_process(tpool_future *future, bool cut) {
+static void tpool__notify_process(tpool_future *future, bool cut) {
     if (tpool__is_done(future) || tpool__is_orphan(future)) return;
-    uintptr_t clear = tpool__watches_lock(future);
+    uintptr_t clear = tpool__nodes_lock(future);
     tpool *pool = tpool__pool_of(future);
     /* relaxed: it is this thread's to change while LOCKED is set */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING && pool && pool->server)
-        tpool__stop_in_child(pool, future, cut);
+        tpool__stop_child(pool, future, cut);
     tpool__and_release(&future->state, ~clear); /* P3 */
 }
 
@@ -7084,29 +7084,29 @@ TPOOL_API void tpool_future_request_stop(tpool_future *future) {
     if (!future) return;
     /* relaxed: a flag and nothing else */
     tpool__or_relaxed(&future->state, TPOOL__STOP);
-    tpool__tell_process(future, false);
+    tpool__notify_process(future, false);
 }
 
 TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
                                                       void (*fn)(tpool_future *future, void *context),
                                                       void *context) {
     if (!future || !fn) return TPOOL_INVALID;
-    tpool__lapse(future);
+    tpool__expire(future);
     if (!tpool__is_done(future)) {
         if (tpool__is_orphan(future)) return TPOOL_BROKEN;
-        tpool__callback *callback = (tpool__callback *)TPOOL_MALLOC(sizeof *callback);
+        tpool__callback *callback = TPOOL_MALLOC(sizeof *callback);
         if (!callback) return TPOOL_NO_MEMORY;
-        callback->watch.done = NULL;
+        callback->node.done = NULL;
         callback->fn = fn;
         callback->context = context;
-        if (tpool__watch_add(future, &callback->watch)) return TPOOL_OK;
+        if (tpool__node_add(future, &callback->node)) return TPOOL_OK;
         TPOOL_FREE(callback);
     }
     tpool__thread *self = tpool__self();
     if (!TPOOL__LIKELY(self->nested < TPOOL__MOST_NESTED)) {
-        tpool__late_callback *late = (tpool__late_callback *)TPOOL_MALLOC(sizeof *late);
+        tpool__late_callback *late = TPOOL_MALLOC(sizeof *late);
         if (!late) return TPOOL_NO_MEMORY;
-        late->due.run = tpool__run_late_callback;
+        late->due.call = tpool__run_late_callback;
         late->future = tpool_future_retain(future);
         late->fn = fn;
         late->context = context;
@@ -7135,10 +7135,10 @@ TPOOL_API tpool_status tpool_future_create(tpool_future **future) {
     if (!future) return TPOOL_INVALID;
     *future = NULL;
     if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
-    tpool_future *block = tpool__block_new(tpool__self());
-    if (!block) return TPOOL_NO_MEMORY;
-    tpool__block_init(block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | TPOOL__REFERENCE);
-    *future = block;
+    tpool_future *task = tpool__task_new(tpool__self());
+    if (!task) return TPOOL_NO_MEMORY;
+    tpool__task_init(task, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | TPOOL__REFERENCE);
+    *future = task;
     return TPOOL_OK;
 }
 
@@ -7157,8 +7157,8 @@ static bool tpool__claim_bare(tpool_future *future) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: as tpool__claim */
     for (;;) {
         uintptr_t phase = state & TPOOL__PHASE;
-        if ((phase != TPOOL__PHASE_PENDING && phase != TPOOL__PHASE_RUNNING) || state & TPOOL__SETTLED) return false;
-        uintptr_t next = ((state & ~TPOOL__PHASE) | TPOOL__PHASE_RUNNING | TPOOL__SETTLED) + TPOOL__REFERENCE;
+        if ((phase != TPOOL__PHASE_PENDING && phase != TPOOL__PHASE_RUNNING) || state & TPOOL__END_RELEASED) return false;
+        uintptr_t next = ((state & ~TPOOL__PHASE) | TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED) + TPOOL__REFERENCE;
         if (tpool__cas_relaxed(&future->state, &state, next)) return true;
     }
 }
@@ -7309,7 +7309,7 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__fence_lanes(pool);
-    if (status == TPOOL_OK) tpool__notify_watchman(pool);
+    if (status == TPOOL_OK) tpool__notify_timekeeper(pool);
     return status;
 }
 /* Work waits, and no worker lives that could take it: the system refused to replace the last one, and refuses one now.
@@ -7413,7 +7413,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
         tpool__entry entry = { 0 };
         bool found = false, plain = false;
         const tpool_error *error = &tpool__fixed_errors[reason].error;
-        uintptr_t phase = error->status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_LAPSING;
+        uintptr_t phase = error->status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
         if (reason == TPOOL__IS_STRANDED) tpool__lock(&pool->lock); /* who retires lowers `live` for a moment under it */
         bool has_worker = reason == TPOOL__IS_STRANDED && tpool__load_relaxed(&pool->live) > 0; /* relaxed: its lock */
         if (has_worker) {
@@ -7423,18 +7423,18 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
         tpool__latch(&lane->lock);
         for (;;) {
             if (tpool__lane_pop(lane, &entry)) { }
-            else if (lane == &pool->inject && pool->heap_count > 0) entry.block = tpool__heap_remove(pool, 0);
+            else if (lane == &pool->inject && pool->heap_count > 0) entry.task = tpool__heap_remove(pool, 0);
             else break;
-            plain = !entry.block;
+            plain = !entry.task;
             /* not settled, and a stray, until its callbacks have run: this need not be a worker */
-            found = plain || tpool__claim(entry.block, phase + TPOOL__POPPED);
+            found = plain || tpool__claim(entry.task, phase + TPOOL__POPPED);
             if (found) break;
-            tpool__tombstone_drop(pool, lane, entry.block, &unreferenced);
+            tpool__tombstone_drop(pool, lane, entry.task, &unreferenced);
         }
         if (found && !plain) {
-            if (tpool__expires_at(entry.block)) tpool__expiring_leave(pool, entry.block);
+            if (tpool__expires_at(entry.task)) tpool__expiring_leave(pool, entry.task);
             if (lane != &pool->inject) tpool__latch(&pool->inject.lock);
-            pool->strays++;
+            pool->enders++;
             if (lane != &pool->inject) tpool__unlatch(&pool->inject.lock);
         }
         if (lane == &pool->inject && !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)))
@@ -7449,7 +7449,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
             tpool__count_unstarted(pool, reason); /* after it, since a drain counts */
             tpool__run_unless_held(tpool__self());
         } else if (found) {
-            tpool__end_unstarted(entry.block, reason);
+            tpool__end_unstarted(entry.task, reason);
         } else {
             tpool__run_unless_held(tpool__self()); /* what tombstones have listed */
             if (!worker) return;
@@ -7462,7 +7462,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
 /* Submitters that wait for room look at `attention` again. */
 static void tpool__wake_room(tpool *pool) {
     tpool__latch(&pool->inject.lock);
-    tpool__parker *asleep = tpool__poke_drainers(pool, false);
+    tpool__parker *asleep = tpool__wake_drainers(pool, false);
     for (tpool__waiter *waiter = pool->room; waiter; waiter = waiter->next_in_line)
         asleep = tpool__unpark_another(asleep, &waiter->parker);
     tpool__unlatch(&pool->inject.lock);
@@ -7539,7 +7539,7 @@ static bool tpool__is_quiet(tpool *pool) {
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         submitted += (uintptr_t)pool->inject.submitted;
-        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->strays == 0 && !pool->room;
+        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->enders == 0 && !pool->room;
         tpool__unlatch(&pool->inject.lock);
     }
     tpool__unlock(&pool->lock);
@@ -7586,14 +7586,14 @@ static tpool_status tpool__await_condition_until(tpool *pool, tpool__condition o
     uintptr_t listed_last = self->listed ? self->listed_last : 0;
     waiter.can_refuse = true;
     waiter.until_ended = over == tpool__is_over || over == tpool__workers_ended;
-    bool began = tpool__block_begin(self, &waiter);
+    bool began = tpool__wait_begin(self, &waiter);
     tpool__latch(&pool->inject.lock);
     waiter.next_in_line = pool->drainers;
     pool->drainers = &waiter;
     tpool__add_relaxed(&pool->draining, 1); /* relaxed: see tpool__sleep */
     tpool__unlatch(&pool->inject.lock);
     while (!over(pool)) {
-        if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
+        if (began && tpool__wait_refused(self, &waiter)) status = TPOOL_NO_THREAD;
         else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
         else if (tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_BROKEN;
         else if (tpool__is_stranded(pool)) status = TPOOL_NO_THREAD;
@@ -7602,7 +7602,7 @@ static tpool_status tpool__await_condition_until(tpool *pool, tpool__condition o
         int64_t look = tpool__deadline(TPOOL__DRAINER_LOOKS);
         tpool__park(&waiter.parker, look < until ? look : until);
     }
-    if (began) tpool__block_end(self, &waiter);
+    if (began) tpool__wait_end(self, &waiter);
     tpool__latch(&pool->inject.lock);
     tpool__waiter **at = &pool->drainers;
     while (*at != &waiter) at = &(*at)->next_in_line;
@@ -7629,7 +7629,7 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
 static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING)
         tpool__add_relaxed(&pool->attention, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__attention */
-    if (flags & TPOOL_STOP_RUNNING) tpool__stop_in_child(pool, NULL, false);
+    if (flags & TPOOL_STOP_RUNNING) tpool__stop_child(pool, NULL, false);
 }
 
 /* Two may shut down at once, so each thread is taken first. */
@@ -7894,7 +7894,7 @@ static size_t tpool__partition(tpool_future **futures, size_t count) {
     return left + right;
 }
 static size_t tpool__done_first(tpool_future **futures, size_t count) {
-    for (size_t i = 0; i < count; i++) tpool__lapse(futures[i]);
+    for (size_t i = 0; i < count; i++) tpool__expire(futures[i]);
     size_t done = 0, before;
     do { /* until a look finds no other: one that stands there twice may have ended between its looks */
         before = done;
@@ -7929,8 +7929,8 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
         for (size_t i = 0; i < count; i++)
             if (!tpool__is_done(futures[i]) && !tpool__is_orphan(futures[i]) &&
                 !tpool__within_setup(tpool__pool_of(futures[i]))) {
-                tpool__lapse(futures[i]);
-                if (tpool__may_run_in_place(self, futures[i])) (void)tpool__run_in_place(self, futures[i]);
+                tpool__expire(futures[i]);
+                if (tpool__may_execute_in_place(self, futures[i])) (void)tpool__execute_in_place(self, futures[i]);
             }
     tpool__expiry few[TPOOL__FEW];
     tpool__expiries expiries;
@@ -7948,14 +7948,14 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
 }
 
 /* The first of several: a watch on each, all of them waking one waiter, which then looks. */
-typedef struct tpool__first_watch {
-    tpool__watch watch;
+typedef struct tpool__first_node {
+    tpool__node node;
     tpool__waiter *waiter;
     tpool_return_when when;
     tpool__word *left;          /* how many are not done */
-} tpool__first_watch;
-static tpool__parker *tpool__wake_first(tpool__watch *watch, tpool_future *future, tpool__parker *asleep) {
-    tpool__first_watch *first = (tpool__first_watch *)(void *)watch;
+} tpool__first_node;
+static tpool__parker *tpool__wake_first(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
+    tpool__first_node *first = (tpool__first_node *)(void *)node;
     /* relaxed: the waiter's park orders; it looks at the futures themselves */
     bool last = tpool__sub_relaxed(first->left, 1) == 1;
     if (!last && first->when != TPOOL_FIRST_COMPLETED && !tpool__is_exception(future)) return asleep;
@@ -7964,23 +7964,23 @@ static tpool__parker *tpool__wake_first(tpool__watch *watch, tpool_future *futur
 
 /* A piece of such a wait. */
 static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t count, tpool_return_when when,
-                                           tpool__first_watch *watches, tpool__expiries *expiries,
+                                           tpool__first_node *nodes, tpool__expiries *expiries,
                                            int64_t piece_until) {
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
     tpool__word left;
     tpool_status status = TPOOL_OK;
     waiter.can_refuse = true;
-    tpool__store_relaxed(&left, count + 1); /* relaxed: shared by watch_add. One more until all watches are there. */
-    bool began = tpool__block_begin(self, &waiter);
+    tpool__store_relaxed(&left, count + 1); /* relaxed: shared by watch_add. One more until all nodes are there. */
+    bool began = tpool__wait_begin(self, &waiter);
     for (size_t i = 0; i < count; i++) {
-        watches[i].watch.done = tpool__wake_first;
-        watches[i].watch.link = NULL;
-        watches[i].waiter = &waiter;
-        watches[i].when = when;
-        watches[i].left = &left;
-        if (!tpool__watch_add(futures[i], &watches[i].watch)) {
-            watches[i].watch.done = NULL; /* not in its list: nothing to remove */
+        nodes[i].node.done = tpool__wake_first;
+        nodes[i].node.link = NULL;
+        nodes[i].waiter = &waiter;
+        nodes[i].when = when;
+        nodes[i].left = &left;
+        if (!tpool__node_add(futures[i], &nodes[i].node)) {
+            nodes[i].node.done = NULL; /* not in its list: nothing to remove */
             tpool__sub_relaxed(&left, 1);
         }
     }
@@ -7988,20 +7988,20 @@ static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t 
     for (bool told = true;;) { /* else nothing has changed that would be worth a look at all of them */
         int64_t until = tpool__expiries_next(expiries, piece_until);
         if (told && tpool__wait_is_over(futures, count, when)) break;
-        if (began && tpool__block_refused(self, &waiter)) status = TPOOL_NO_THREAD;
+        if (began && tpool__wait_refused(self, &waiter)) status = TPOOL_NO_THREAD;
         else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
         else if (tpool__are_given_up(self, futures, count)) status = TPOOL_BROKEN;
         if (status != TPOOL_OK) break;
         told = tpool__park(&waiter.parker, until);
     }
     for (size_t i = 0; i < count; i++)
-        if (watches[i].watch.done) tpool__watch_remove(futures[i], &watches[i].watch);
-    if (began) tpool__block_end(self, &waiter);
+        if (nodes[i].node.done) tpool__node_remove(futures[i], &nodes[i].node);
+    if (began) tpool__wait_end(self, &waiter);
     return status;
 }
 
 /* All of them are tasks that the caller runs, or runs for: none can end while it waits. */
-static bool tpool__all_end_here(tpool_future *const *futures, size_t count) {
+static bool tpool__caller_runs_all(tpool_future *const *futures, size_t count) {
     const tpool__context *context = tpool__self()->context;
     for (size_t i = 0; i < count; i++)
         if (!context || !tpool__any_context(context, tpool__is_of_task, futures[i])) return false;
@@ -8017,17 +8017,17 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
         if (deadline != 0 && tpool__within_setup(tpool__pool_of(futures[i]))) return TPOOL_DEADLOCK;
     }
     if (deadline == 0) return TPOOL_TIMEOUT;
-    if (deadline == TPOOL_FOREVER && tpool__all_end_here(futures, count)) return TPOOL_DEADLOCK;
-    tpool__first_watch few[TPOOL__FEW], *watches = few;
+    if (deadline == TPOOL_FOREVER && tpool__caller_runs_all(futures, count)) return TPOOL_DEADLOCK;
+    tpool__first_node few[TPOOL__FEW], *nodes = few;
     tpool__expiry few_expiries[TPOOL__FEW];
     tpool__expiries expiries;
     if (count > TPOOL__FEW) {
-        watches = count <= SIZE_MAX / sizeof *watches ? (tpool__first_watch *)TPOOL_MALLOC(count * sizeof *watches)
+        nodes = count <= SIZE_MAX / sizeof *nodes ? TPOOL_MALLOC(count * sizeof *nodes)
                                                       : NULL;
-        if (!watches) return TPOOL_NO_MEMORY;
+        if (!nodes) return TPOOL_NO_MEMORY;
     }
     if (!tpool__expiries_begin(&expiries, few_expiries, futures, count)) {
-        if (watches != few) TPOOL_FREE(watches);
+        if (nodes != few) TPOOL_FREE(nodes);
         return TPOOL_NO_MEMORY;
     }
     tpool__thread *self = tpool__self();
@@ -8037,15 +8037,15 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
     do {
         here = tpool__next_piece(self, &pieces);
         if (!here) break;
-        status = tpool__sleep_for_first(futures, count, when, watches, &expiries, pieces.until);
+        status = tpool__sleep_for_first(futures, count, when, nodes, &expiries, pieces.until);
         if (status != TPOOL_TIMEOUT || !tpool__any_expired(&expiries)) continue;
-        tpool__expiries_lapse(&expiries);
+        tpool__expire_all_due(&expiries);
         pieces.until = 0; /* as in tpool__await_in */
         if (tpool__wait_is_over(futures, count, when)) status = TPOOL_OK;
         for (size_t i = 0; i < count && status == TPOOL_TIMEOUT; i++)
             if (!tpool__is_done(futures[i]) && tpool__is_orphan(futures[i])) status = TPOOL_BROKEN;
     } while (tpool__has_more_pieces(self, &pieces, status));
-    if (watches != few) TPOOL_FREE(watches);
+    if (nodes != few) TPOOL_FREE(nodes);
     tpool__expiries_end(&expiries, few_expiries);
     return here ? status : TPOOL_BROKEN;
 }
@@ -8056,7 +8056,7 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
     if ((!futures && count) || (unsigned)when > (unsigned)TPOOL_FIRST_EXCEPTION) return TPOOL_INVALID;
     for (size_t i = 0; i < count; i++)
         if (!futures[i]) return TPOOL_INVALID;
-    for (size_t i = 0; i < count; i++) tpool__lapse(futures[i]); /* each is looked at, whatever becomes of the others */
+    for (size_t i = 0; i < count; i++) tpool__expire(futures[i]); /* each is looked at, whatever becomes of the others */
     tpool_status status = TPOOL_OK;
     int64_t deadline = tpool__deadline(timeout_ns);
     if (count > 0 && when == TPOOL_ALL_COMPLETED) status = tpool__wait_all(futures, count, deadline);
@@ -8076,7 +8076,7 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
  *  0.9 us a future, one run in six, for yields and sleeps at the latch; so 0.08 to 0.1, one run in ten 0.13 to 0.2.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__item {
-    tpool__watch watch;         /* its `next`, once the future is done: among the ready */
+    tpool__node node;         /* its `next`, once the future is done: among the ready */
     tpool_completions *owner;
     tpool_future *future;
     size_t index;
@@ -8092,8 +8092,8 @@ static void tpool__item_placed(void *item, size_t place) { ((tpool__expiring_ite
 struct tpool_completions {
     tpool__word arrived;        /* items that have come, the last first; with the lowest bit set, who waits in next */
     tpool__u32 told;            /* whoever found that one there will not touch it any more, nor this */
-    uint32_t gathering;         /* ns, before next takes over what has come */
-    tpool__watch *ready;        /* what next has taken over, the first first; this and the following are its own */
+    uint32_t batch_delay;         /* ns, before next takes over what has come */
+    tpool__node *ready;        /* what next has taken over, the first first; this and the following are its own */
     tpool_future *yielded;
     size_t index;
     tpool__latch_word lock;     /* guards the rest */
@@ -8111,34 +8111,34 @@ static size_t tpool__bucket(const tpool_completions *completions, const tpool_fu
 }
 
 /* Who has taken the waiter out of `arrived` unparks it, and touches neither it nor the iterator afterwards. */
-static tpool__parker *tpool__completions_tell(tpool_completions *completions, uintptr_t waits, tpool__parker *asleep) {
+static tpool__parker *tpool__completions_notify(tpool_completions *completions, uintptr_t waits, tpool__parker *asleep) {
     asleep = tpool__unpark_another(asleep, &((tpool__waiter *)(waits - 1))->parker);
     tpool__store_release(&completions->told, 1); /* P15 */
     return asleep;
 }
 
 /* After the first exchange the item may be gone, and so may the iterator, unless somebody waited there. */
-static tpool__parker *tpool__item_done(tpool__watch *watch, tpool_future *future, tpool__parker *asleep) {
-    tpool_completions *completions = ((tpool__item *)(void *)watch)->owner;
+static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
+    tpool_completions *completions = ((tpool__item *)(void *)node)->owner;
     (void)future;
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: the exchange orders */
-    do watch->next = arrived & 1 ? NULL : (tpool__watch *)arrived;
-    while (!tpool__cas_acq_rel(&completions->arrived, &arrived, (uintptr_t)watch)); /* P15 */
-    return arrived & 1 ? tpool__completions_tell(completions, arrived, asleep) : asleep;
+    do node->next = arrived & 1 ? NULL : (tpool__node *)arrived;
+    while (!tpool__cas_acq_rel(&completions->arrived, &arrived, (uintptr_t)node)); /* P15 */
+    return arrived & 1 ? tpool__completions_notify(completions, arrived, asleep) : asleep;
 }
 
 /* Something has been added that expires before all others: who waits in next must wake up for that. */
-static void tpool__completions_nudge(tpool_completions *completions) {
+static void tpool__completions_wake(tpool_completions *completions) {
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: registered before a look under the latch */
     if (arrived & 1 && tpool__cas_acquire(&completions->arrived, &arrived, 0)) /* P15 */
-        tpool__unpark_end(tpool__completions_tell(completions, arrived, NULL));
+        tpool__unpark_end(tpool__completions_notify(completions, arrived, NULL));
 }
 
 static bool tpool__completions_grow(tpool_completions *completions, size_t least) {
     size_t count = completions->bucket_count ? completions->bucket_count * 2 : 64;
     while (count < least && count <= SIZE_MAX / 2) count *= 2;
     if (count > SIZE_MAX / sizeof(tpool__item *)) return false;
-    tpool__item **buckets = (tpool__item **)TPOOL_MALLOC(count * sizeof *buckets);
+    tpool__item **buckets = TPOOL_MALLOC(count * sizeof *buckets);
     if (!buckets) return completions->bucket_count > 0; /* longer chains, then */
     memset(buckets, 0, count * sizeof *buckets);
     tpool__item **old = completions->buckets;
@@ -8162,17 +8162,17 @@ static bool tpool__completions_grow(tpool_completions *completions, size_t least
 static tpool__item *tpool__item_new(tpool__expiries *expiries, const tpool_future *future) {
     if (tpool__expires_at(future)) {
         if (!tpool__expiries_reserve(expiries)) return NULL;
-        tpool__expiring_item *expiring = (tpool__expiring_item *)TPOOL_MALLOC(sizeof *expiring);
+        tpool__expiring_item *expiring = TPOOL_MALLOC(sizeof *expiring);
         if (!expiring) return NULL;
         expiring->place = SIZE_MAX;
         return &expiring->item;
     }
-    tpool_future *block = tpool__block_new(tpool__self());
-    return block ? (tpool__item *)(void *)&block->u : NULL;
+    tpool_future *task = tpool__task_new(tpool__self());
+    return task ? (tpool__item *)(void *)&task->u : NULL;
 }
 static void tpool__item_free(tpool__item *item) { /* while its future is there */
     if (tpool__expires_at(item->future)) TPOOL_FREE(item);
-    else tpool__block_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
+    else tpool__task_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
 }
 static void tpool__item_leaves_expiries(tpool_completions *completions, tpool__item *item) {
     if (!tpool__expires_at(item->future) || ((tpool__expiring_item *)(void *)item)->place == SIZE_MAX) return;
@@ -8188,7 +8188,7 @@ static bool tpool__completions_are_foreign(const tpool_completions *completions)
 TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
     if (!completions || !future) return TPOOL_INVALID;
     if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
-    tpool__lapse(future);
+    tpool__expire(future);
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
     tpool_status status = TPOOL_OK;
     tpool__item *item = NULL;
@@ -8205,8 +8205,8 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
         } else if ((item = tpool__item_new(&completions->expiries, future)) == NULL) {
             status = TPOOL_NO_MEMORY;
         } else {
-            item->watch.done = tpool__item_done;
-            item->watch.link = NULL;
+            item->node.done = tpool__item_done;
+            item->node.link = NULL;
             item->owner = completions;
             item->future = tpool_future_retain(future);
             item->index = completions->positions++;
@@ -8222,9 +8222,9 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
         }
     }
     tpool__unlatch(&completions->lock);
-    if (expires) tpool__completions_nudge(completions);
-    if (item && !tpool__watch_add(future, &item->watch))
-        tpool__unpark_end(tpool__item_done(&item->watch, future, NULL));
+    if (expires) tpool__completions_wake(completions);
+    if (item && !tpool__node_add(future, &item->node))
+        tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
     return status;
 }
 
@@ -8236,7 +8236,7 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     for (size_t i = 0; i < count; i++)
         if (!futures[i]) return TPOOL_INVALID;
     if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
-    tpool_completions *created = (tpool_completions *)TPOOL_MALLOC(sizeof *created);
+    tpool_completions *created = TPOOL_MALLOC(sizeof *created);
     if (!created) return TPOOL_NO_MEMORY;
     memset(created, 0, sizeof *created);
     if (count > 0 && !tpool__completions_grow(created, count)) {
@@ -8265,7 +8265,7 @@ static bool tpool__completions_any_expired(tpool_completions *completions) {
     return at != TPOOL_FOREVER && tpool__clock() >= at;
 }
 /* Ends what has expired, the earliest first; nobody else may be looking. What is not pending any more only leaves. */
-static void tpool__completions_lapse(tpool_completions *completions) {
+static void tpool__completions_expire(tpool_completions *completions) {
     for (;;) {
         tpool_future *expired = NULL;
         tpool__latch(&completions->lock);
@@ -8277,7 +8277,7 @@ static void tpool__completions_lapse(tpool_completions *completions) {
         }
         tpool__unlatch(&completions->lock);
         if (!expired) return;
-        tpool__lapse(expired); /* its end runs callbacks, and our own watch */
+        tpool__expire(expired); /* its end runs callbacks, and our own watch */
         if (tpool__completions_are_foreign(completions)) return; /* forked there: this is the child */
         tpool_future_release(expired);
     }
@@ -8289,22 +8289,22 @@ static void tpool__completions_take(tpool_completions *completions) {
     tpool__latch(&completions->lock);
     bool many = completions->remaining >= 64;
     tpool__unlatch(&completions->lock);
-    if (many) tpool__pause_for(completions->gathering);
-    tpool__watch *newest = (tpool__watch *)tpool__exchange_acquire(&completions->arrived, 0); /* P15 */
+    if (many) tpool__pause_for(completions->batch_delay);
+    tpool__node *newest = (tpool__node *)tpool__exchange_acquire(&completions->arrived, 0); /* P15 */
     size_t taken = 0;
     for (; newest; taken++) {
-        tpool__watch *older = newest->next;
+        tpool__node *older = newest->next;
         newest->next = completions->ready;
         completions->ready = newest;
         newest = older;
     }
-    if (many) tpool__set_gathering(&completions->gathering, taken);
+    if (many) tpool__set_batch_delay(&completions->batch_delay, taken);
 }
 
 static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     tpool__item *item = (tpool__item *)(void *)completions->ready;
     tpool_future *future = item->future, *earlier = completions->yielded; /* to a callback meanwhile */
-    completions->ready = item->watch.next;
+    completions->ready = item->node.next;
     completions->yielded = future;
     completions->index = item->index;
     tpool__latch(&completions->lock);
@@ -8373,10 +8373,10 @@ static tpool_status tpool__completions_sleep(tpool_completions *completions, int
     tpool__waiter waiter = { 0 };
     tpool_status status = TPOOL_OK;
     waiter.can_refuse = true;
-    bool began = tpool__block_begin(self, &waiter);
+    bool began = tpool__wait_begin(self, &waiter);
     /* relaxed: as in tpool__completions_wait */
     while (status == TPOOL_OK && !tpool__load_relaxed(&completions->arrived)) {
-        if (began && tpool__block_refused(self, &waiter)) {
+        if (began && tpool__wait_refused(self, &waiter)) {
             status = TPOOL_NO_THREAD;
         } else if (until != TPOOL_FOREVER && tpool__clock() >= until) {
             status = TPOOL_TIMEOUT;
@@ -8386,7 +8386,7 @@ static tpool_status tpool__completions_sleep(tpool_completions *completions, int
                 status = TPOOL_TIMEOUT;
         }
     }
-    if (began) tpool__block_end(self, &waiter);
+    if (began) tpool__wait_end(self, &waiter);
     return status;
 }
 
@@ -8400,7 +8400,7 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
         bool expiring = completions->expiries.count > 0, none = completions->remaining == 0;
         bool within_setup = !none && !spun && tpool__completions_within_setup(completions, self);
         tpool__unlatch(&completions->lock);
-        if (expiring) tpool__completions_lapse(completions); /* before giving up too */
+        if (expiring) tpool__completions_expire(completions); /* before giving up too */
         if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
         /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it got. */
         if (completions->ready || tpool__load_relaxed(&completions->arrived)) return TPOOL_OK;
@@ -8414,7 +8414,7 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
             tpool_status status = tpool__completions_sleep(completions, pieces.until);
             if (status != TPOOL_OK && status != TPOOL_TIMEOUT) return status;
         } else {
-            tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looking(self), deadline);
+            tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_looking(self), deadline);
             bool found = false;
             /* relaxed: as above */
             while (!(found = tpool__load_relaxed(&completions->arrived) != 0) && tpool__spin_again(&spin)) { }
@@ -8466,7 +8466,7 @@ static void tpool__completions_free(void *of) {
             continue;
         }
         completions->buckets[completions->bucket_count - 1] = item->chained;
-        tpool__watch_remove(item->future, &item->watch);
+        tpool__node_remove(item->future, &item->node);
         tpool_future *future = item->future;
         tpool__item_free(item);
         tpool_future_release(future);
@@ -8547,7 +8547,7 @@ TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg) {
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
                              tpool__entry *entry) {
     if (tpool__load_relaxed(&victim->public_jobs) == 0) return false; /* relaxed: a hint */
-    tpool__stolen *stolen = (tpool__stolen *)(void *)tpool__block_new(tpool__self());
+    tpool__stolen *stolen = (tpool__stolen *)(void *)tpool__task_new(tpool__self());
     tpool__latch(&victim->jobs_lock);
     tpool__offer *offer = &victim->offer;
     /* relaxed: under the lock */
@@ -8571,11 +8571,11 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
         entry->arg = offer->arg;
         entry->job = stolen;
         entry->victim = victim;
-        entry->block = NULL;
+        entry->task = NULL;
         offer->job = NULL;
     }
     tpool__unlatch(&victim->jobs_lock);
-    if (!taken && stolen) tpool__block_free((tpool_future *)(void *)stolen);
+    if (!taken && stolen) tpool__task_free((tpool_future *)(void *)stolen);
     return taken;
 }
 
@@ -8594,7 +8594,7 @@ static void tpool__stolen_left(void *of) {
     tpool__end_stolen(job, job->u.victim, TPOOL__JOB_BROKEN, NULL);
 }
 
-static bool tpool__run_stolen_job(tpool__thread *self, const tpool__entry *entry) {
+static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *entry) {
     tpool__stolen *job = entry->job;
     tpool__worker *victim = entry->victim;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_JOB, job->origin->pool);
@@ -8621,7 +8621,7 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
     tpool__waiter waiter = { 0 };
     bool done = false, began = false;
     if (self->listed && !tpool__run_listed(self)) return false;
-    tpool__spin spin = tpool__spin_begin(&self->in_vain, tpool__free_looking(self), TPOOL_FOREVER);
+    tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_looking(self), TPOOL_FOREVER);
     bool spins = true;
     for (;;) {
         tpool__latch(&worker->jobs_lock);
@@ -8636,22 +8636,22 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
         if (helps && thief && !began && tpool__contexts_ready(self) &&
             tpool__steal_job(thief, beneath, serial, &entry)) {
             tpool__count_own(worker, TPOOL__STOLEN_COUNT);
-            if (!tpool__run_stolen_job(self, &entry)) return false;
+            if (!tpool__execute_stolen_job(self, &entry)) return false;
             continue;
         }
         if (spins) spins = tpool__spin_again(&spin);
-        else if (!began) began = tpool__block_begin(self, &waiter);
+        else if (!began) began = tpool__wait_begin(self, &waiter);
         else tpool__park(&waiter.parker, TPOOL_FOREVER);
     }
     tpool__spin_end(&spin, !began);
-    if (began) tpool__block_end(self, &waiter);
+    if (began) tpool__wait_end(self, &waiter);
     return true;
 }
 
 /* An error for a task whose job has ended its thread; more than one thread may make one for the same task. */
 static tpool__outcome *tpool__error_broken(const tpool_future *task) {
     const char *name = task->extra ? task->extra->name : NULL;
-    tpool__outcome *error = name ? (tpool__outcome *)TPOOL_MALLOC(sizeof *error) : NULL;
+    tpool__outcome *error = name ? TPOOL_MALLOC(sizeof *error) : NULL;
     if (!error) return tpool__fixed(TPOOL__ENDED_THREAD);
     *error = tpool__fixed_errors[TPOOL__ENDED_THREAD];
     error->is_static = false;
@@ -8670,7 +8670,7 @@ static bool tpool__take_back(tpool__thread *self, tpool__worker *worker, bool he
     tpool__unlatch(&worker->jobs_lock);
     bool broken = job->state == TPOOL__JOB_BROKEN;
     *result = job->u.result;
-    tpool__block_free((tpool_future *)(void *)job);
+    tpool__task_free((tpool_future *)(void *)job);
     if (broken) { /* in the context in which it was forked */
         tpool_future *task = self->context->task;
         tpool__outcome_free(tpool__outcome_replace(task, tpool__error_broken(task)));
@@ -8905,7 +8905,7 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
 /* Queues the next chunk if one is due. Under the iterator's lock, which it leaves for the submit. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
-    tpool__chunk *chunk = (tpool__chunk *)TPOOL_MALLOC(sizeof *chunk);
+    tpool__chunk *chunk = TPOOL_MALLOC(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
     memset(chunk, 0, sizeof *chunk);
     chunk->iter = iter;
@@ -8971,7 +8971,7 @@ static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, tpool__i
     return true;
 }
 
-static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk);
+static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk);
 
 /* From the one at hand on. False: one of them forked, and this is the child. */
 static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
@@ -9012,7 +9012,7 @@ static void *tpool__chunk_run(void *argument) {
     size_t count = tpool__chunk_size(iter);
     tpool__slot *slots = &chunk->one;
     if (count > 1) {
-        slots = count <= SIZE_MAX / sizeof *slots ? (tpool__slot *)TPOOL_MALLOC(count * sizeof *slots) : NULL;
+        slots = count <= SIZE_MAX / sizeof *slots ? TPOOL_MALLOC(count * sizeof *slots) : NULL;
         if (!slots) { /* one at a time needs no memory */
             slots = &chunk->one;
             count = 1;
@@ -9035,7 +9035,7 @@ static void *tpool__chunk_run(void *argument) {
     size_t ran = 0;
     if (iter->pool->server) {
         int cancel = tpool__cancel_off();
-        ran = tpool__run_items_in_child(self, chunk);
+        ran = tpool__run_items_by_child(self, chunk);
         tpool__cancel_back(cancel);
         for (size_t i = 0; i < ran && iter->ring; i++)
             if (!tpool__item_used(self, iter, chunk->first + i, NULL)) return NULL;
@@ -9107,10 +9107,10 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     if (pool->server && (!spec->item_size || (spec->context_size && !spec->context))) return TPOOL_INVALID;
     tpool_status status = tpool__refusal(pool, tpool__attention(pool));
     if (status != TPOOL_OK) return status;
-    tpool_map_iter *created = (tpool_map_iter *)TPOOL_MALLOC(sizeof *created);
+    tpool_map_iter *created = TPOOL_MALLOC(sizeof *created);
     if (!created) return TPOOL_NO_MEMORY;
     memset(created, 0, sizeof *created);
-    created->due.run = tpool__iter_free_now;
+    created->due.call = tpool__iter_free_now;
     created->pool = pool;
     created->generation = pool->generation;
     created->spec = *spec;
@@ -9118,7 +9118,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     tpool__store_relaxed(&created->references, 1); /* relaxed: not shared yet */
     if (spec->next) {
         created->ring = spec->buffer_size <= SIZE_MAX / sizeof *created->ring
-                            ? (tpool__source_item *)TPOOL_MALLOC(spec->buffer_size * sizeof *created->ring) : NULL;
+                            ? TPOOL_MALLOC(spec->buffer_size * sizeof *created->ring) : NULL;
         if (!created->ring) {
             TPOOL_FREE(created);
             return TPOOL_NO_MEMORY;
@@ -9265,7 +9265,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
         if (!future) {
             tpool__backoff(&tries);
         } else {
-            if (!tpool_future_cancel(future)) tpool__tell_process(future, true);
+            if (!tpool_future_cancel(future)) tpool__notify_process(future, true);
             tpool__wanted wanted = { &future, 1, NULL, false, NULL };
             status = tpool__await_in(future, TPOOL_FOREVER, &wanted);
         }
@@ -9348,7 +9348,7 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     bool wanted = loop->helpers < loop->most_helpers;
     loop->helpers += wanted;
     tpool__unlock(&loop->lock);
-    tpool__helper *helper = wanted ? (tpool__helper *)TPOOL_MALLOC(sizeof *helper) : NULL;
+    tpool__helper *helper = wanted ? TPOOL_MALLOC(sizeof *helper) : NULL;
     if (!helper) return;
     helper->loop = loop;
     tpool__add_relaxed(&loop->references, 1); /* relaxed: the caller holds one */
@@ -9401,7 +9401,7 @@ static void tpool__loop_end(tpool__loop *loop) {
         tpool__unlock(&loop->lock);
         if (!helper) break;
         /* one that has not started would find nothing */
-        if (!tpool__claim_here(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
+        if (!tpool__claim_in_place(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
         tpool_future_release(helper->future);
         TPOOL_FREE(helper);
     }
@@ -9430,7 +9430,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     tpool_status status = tpool__refusal(pool, tpool__attention(pool));
     if (status != TPOOL_OK || begin == end) return status;
     tpool__thread *self = tpool__self();
-    tpool__loop *loop = tpool__contexts_ready(self) ? (tpool__loop *)TPOOL_MALLOC(sizeof *loop) : NULL;
+    tpool__loop *loop = tpool__contexts_ready(self) ? TPOOL_MALLOC(sizeof *loop) : NULL;
     if (!loop) return TPOOL_NO_MEMORY;
     memset(loop, 0, sizeof *loop);
     uintptr_t workers = tpool__load_relaxed(&pool->max_workers); /* relaxed: any recent value will do */
@@ -9438,7 +9438,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     /* relaxed: not shared yet */
     tpool__store_relaxed(&loop->references, 1);
     tpool__store_relaxed(&loop->next, begin);
-    tpool__block_init(&loop->task, pool, NULL, NULL, NULL, TPOOL__PHASE_RUNNING | TPOOL__SETTLED | TPOOL__REFERENCE);
+    tpool__task_init(&loop->task, pool, NULL, NULL, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     loop->pool = pool;
     loop->end = end;
     loop->grain = grain ? grain : 1;
@@ -9653,7 +9653,7 @@ static void tpool__chain_in(tpool_manager *manager, tpool__managed *entry, bool 
 /* Without memory the chains get longer, and that is all. */
 static void tpool__chains_double(tpool_manager *manager) {
     size_t chains = 2 * manager->chains;
-    tpool__managed **table = (tpool__managed **)TPOOL_MALLOC(2 * chains * sizeof *table);
+    tpool__managed **table = TPOOL_MALLOC(2 * chains * sizeof *table);
     if (!table) return;
     memset(table, 0, 2 * chains * sizeof *table);
     if (manager->by_key != manager->few) TPOOL_FREE(manager->by_key);
@@ -9693,7 +9693,7 @@ static void tpool__retire_entry(tpool_manager *manager, tpool__managed *entry) {
 }
 
 static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_kind kind, tpool__managed **created) {
-    tpool__managed *entry = (tpool__managed *)TPOOL_MALLOC(sizeof *entry);
+    tpool__managed *entry = TPOOL_MALLOC(sizeof *entry);
     if (!entry) return TPOOL_NO_MEMORY;
     tpool_config config = { 0 };
     memset(entry, 0, sizeof *entry);
@@ -9824,7 +9824,7 @@ static inline bool tpool__is_foreign_manager(const tpool_manager *manager) {
 }
 
 static tpool_manager *tpool__manager_new(const tpool_manager_config *config) {
-    tpool_manager *manager = (tpool_manager *)TPOOL_MALLOC(sizeof *manager);
+    tpool_manager *manager = TPOOL_MALLOC(sizeof *manager);
     if (!manager) return NULL;
     memset(manager, 0, sizeof *manager);
     int64_t timeout = config && config->idle_timeout_ns ? config->idle_timeout_ns : TPOOL__IDLE_TIMEOUT;
@@ -10174,10 +10174,10 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
         !tpool__process_ready())
         return TPOOL_NO_MEMORY;
     size_t size = sizeof(tpool_resources) + count * (sizeof(tpool__resource) + sizeof(void *));
-    tpool_resources *fresh = (tpool_resources *)TPOOL_MALLOC(size);
+    tpool_resources *fresh = TPOOL_MALLOC(size);
     if (!fresh) return TPOOL_NO_MEMORY;
     memset(fresh, 0, size);
-    fresh->due.run = tpool__resources_free_now;
+    fresh->due.call = tpool__resources_free_now;
     fresh->generation = tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
     fresh->count = count;
     fresh->end = &fresh->first;
@@ -10222,10 +10222,10 @@ static tpool_status tpool__await_resource(tpool_resources *resources, tpool__cla
     tpool__thread *self = tpool__self();
     tpool_status status = TPOOL_OK;
     bool over = false, last = false;
-    bool began = tpool__block_begin(self, &claimant->waiter);
+    bool began = tpool__wait_begin(self, &claimant->waiter);
     while (!over) {
         tpool__park(&claimant->waiter.parker, until);
-        bool refused = began && tpool__block_refused(self, &claimant->waiter);
+        bool refused = began && tpool__wait_refused(self, &claimant->waiter);
         tpool__lock(&resources->lock);
         if (!claimant->resource) {
             if (refused) status = TPOOL_NO_THREAD;
@@ -10238,7 +10238,7 @@ static tpool_status tpool__await_resource(tpool_resources *resources, tpool__cla
         over = claimant->resource || status != TPOOL_OK;
         tpool__unlock(&resources->lock);
     }
-    if (began) tpool__block_end(self, &claimant->waiter);
+    if (began) tpool__wait_end(self, &claimant->waiter);
     if (last) TPOOL_FREE(resources);
     return status;
 }
@@ -10329,7 +10329,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__descriptors_forget();
     tpool *pools = tpool__load_acquire(&tpool__process.pools); /* P8 */
     tpool__close_parents(pools);
-    tpool__forget_here();
+    tpool__forget_child();
     tpool__cancel_back(cancel);
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
@@ -10406,33 +10406,33 @@ static void tpool__end_shared(void) {
 }
 
 /* Who waits for it looks again: see tpool__is_given_up. */
-static void tpool__tell_waiters(tpool_future *block) {
-    if (!block) return;
+static void tpool__notify_waiters(tpool_future *task) {
+    if (!task) return;
     tpool__parker *asleep = NULL;
-    uintptr_t clear = tpool__watches_lock(block);
-    for (tpool__watch *watch = block->watches; watch; watch = watch->next) {
-        void *of = (void *)watch;
-        if (watch->done == tpool__wake_waiter)
-            asleep = tpool__unpark_another(asleep, &((tpool__future_watch *)of)->waiter->parker);
-        else if (watch->done == tpool__wake_first)
-            asleep = tpool__unpark_another(asleep, &((tpool__first_watch *)of)->waiter->parker);
-        else if (watch->done == tpool__item_done)
-            tpool__completions_nudge(((tpool__item *)of)->owner);
+    uintptr_t clear = tpool__nodes_lock(task);
+    for (tpool__node *node = task->nodes; node; node = node->next) {
+        void *of = (void *)node;
+        if (node->done == tpool__wake_waiter)
+            asleep = tpool__unpark_another(asleep, &((tpool__future_node *)of)->waiter->parker);
+        else if (node->done == tpool__wake_first)
+            asleep = tpool__unpark_another(asleep, &((tpool__first_node *)of)->waiter->parker);
+        else if (node->done == tpool__item_done)
+            tpool__completions_wake(((tpool__item *)of)->owner);
     }
-    tpool__and_release(&block->state, ~clear); /* P3 */
+    tpool__and_release(&task->state, ~clear); /* P3 */
     tpool__unpark_end(asleep);
 }
-static void tpool__tell_waiters_in(tpool__lane *lane) {
+static void tpool__notify_waiters_in(tpool__lane *lane) {
     tpool__entry entry = { 0 };
     tpool__latch(&lane->lock);
-    if (lane->run_segment) { /* closed to its owner */
-        uint32_t run = tpool__load_relaxed(&lane->run), position = run & TPOOL__RUN_MASK; /* relaxed: under the latch */
-        for (uint32_t left = tpool__run_entries(run); left > 0; left--) {
-            position += tpool__entry_read(&lane->run_segment->words[position], &entry);
-            tpool__tell_waiters(entry.block);
+    if (lane->batch_segment) { /* closed to its owner */
+        uint32_t batch = tpool__load_relaxed(&lane->batch), position = batch & TPOOL__BATCH_MASK; /* relaxed: under the latch */
+        for (uint32_t left = tpool__batch_entries(batch); left > 0; left--) {
+            position += tpool__entry_read(&lane->batch_segment->words[position], &entry);
+            tpool__notify_waiters(entry.task);
         }
     }
-    tpool__tell_waiters(tpool__block_of_word(lane->front));
+    tpool__notify_waiters(tpool__task_of_word(lane->front));
     unsigned position = lane->head_position;
     tpool__segment *segment = lane->head;
     for (size_t left = tpool__segments_count(lane) - (lane->front != 0); segment && left > 0; left--) {
@@ -10441,16 +10441,16 @@ static void tpool__tell_waiters_in(tpool__lane *lane) {
             position = 0;
         }
         position += tpool__entry_read(&segment->words[position], &entry);
-        tpool__tell_waiters(entry.block);
+        tpool__notify_waiters(entry.task);
     }
     tpool__unlatch(&lane->lock);
 }
 static void tpool__halt(tpool *pool) {
     tpool__fence_lanes(pool);
-    tpool__tell_waiters_in(&pool->inject);
-    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) tpool__tell_waiters_in(&w->lane);
+    tpool__notify_waiters_in(&pool->inject);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) tpool__notify_waiters_in(&w->lane);
     tpool__latch(&pool->inject.lock);
-    for (size_t i = 0; i < pool->heap_count; i++) tpool__tell_waiters(pool->heap[i].block);
+    for (size_t i = 0; i < pool->heap_count; i++) tpool__notify_waiters(pool->heap[i].task);
     tpool__unlatch(&pool->inject.lock);
     tpool__wake_room(pool);
 }
@@ -10507,7 +10507,7 @@ static void tpool__thread_ended(void *armed) {
     self->armed = false;
     self->cacheable = 0;
     self->serves = false;
-    tpool__ended_here(self);
+    tpool__ended_in_child(self);
     tpool__thread_left(self);
     tpool__cache_flush(self);
     self->cacheable = 0;
@@ -10703,11 +10703,11 @@ typedef struct tpool__page {
     tpool__u32 items_begun, items_done; /* of a chunk: since its results were read last */
     tpool__word items_used;     /* the bytes of their answers */
 } tpool__page;
-static inline void tpool__page_tell(tpool__page *page, uint32_t done, uintptr_t used) {
+static inline void tpool__page_write(tpool__page *page, uint32_t done, uintptr_t used) {
     tpool__store_relaxed(&page->items_used, used); /* relaxed: the next says that it is there */
     tpool__store_release(&page->items_done, done); /* P14 */
 }
-static inline uint32_t tpool__page_told(tpool__page *page, uintptr_t *used) {
+static inline uint32_t tpool__page_read(tpool__page *page, uintptr_t *used) {
     uint32_t done = tpool__load_acquire(&page->items_done); /* P14 */
     *used = tpool__load_relaxed(&page->items_used); /* relaxed: of the answers that the acquire told of, or more */
     return done;
@@ -10833,7 +10833,7 @@ static int tpool__limit_set(int i, const struct rlimit *to) {
 static struct {
     tpool_future *task;         /* what runs here; NULL: this is none */
     tpool__thread *thread;      /* which runs it */
-    tpool_future block;
+    tpool_future own; 
     tpool__extra extra;
     int requests, replies, memory;
     pid_t server;               /* its parent */
@@ -10845,7 +10845,7 @@ static struct {
     bool has_returned;
     bool is_spent;              /* limits that were set here leave no room for results: no task comes any more */
     struct rlimit limits[TPOOL__LIMITS]; /* as they were before any task */
-} tpool__here;
+} tpool__in_child;
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  Descriptors and shared memory
@@ -11263,28 +11263,28 @@ static bool tpool__streams_of_child(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  The worker process
  * ----------------------------------------------------------------------------------------------------------------- */
-static TPOOL__NOINLINE void tpool__leave_here(int code) {
+static TPOOL__NOINLINE void tpool__exit_child(int code) {
     tpool__stream_flush(stdout);
     tpool__stream_flush(stderr);
     _exit(code);
 }
 static void tpool__reply(tpool__message *reply, uint32_t kind) {
-    reply->number = tpool__here.number;
+    reply->number = tpool__in_child.number;
     reply->kind = kind;
-    if (!tpool__write_message(tpool__here.replies, reply)) tpool__leave_here(1); /* closed by the task, or no program */
+    if (!tpool__write_message(tpool__in_child.replies, reply)) tpool__exit_child(1); /* closed by the task, or no program */
 }
 /* Follows the program to where a request's argument is, and its result is to be. False: there are not so many addresses
  * for the argument. What a rare large one took is let go of first. */
 static bool tpool__follow(const tpool__message *request) {
-    tpool__window *argument = &tpool__here.argument, *result = &tpool__here.result;
+    tpool__window *argument = &tpool__in_child.argument, *result = &tpool__in_child.result;
     if (argument->mapped > TPOOL__WINDOW_KEPT) tpool__window_shrink(argument, TPOOL__PAGE_SIZE);
     if (result->start != request->result_at) tpool__window_shrink(result, 0);
     else if (result->mapped > TPOOL__WINDOW_KEPT) tpool__window_shrink(result, TPOOL__PAGE_SIZE);
     result->start = (size_t)request->result_at;
-    if (!tpool__window_map(tpool__here.memory, result, TPOOL__PAGE_SIZE) || request->size > SIZE_MAX / 2) return false;
-    if (tpool__window_map(tpool__here.memory, argument, (size_t)request->size)) return true;
+    if (!tpool__window_map(tpool__in_child.memory, result, TPOOL__PAGE_SIZE) || request->size > SIZE_MAX / 2) return false;
+    if (tpool__window_map(tpool__in_child.memory, argument, (size_t)request->size)) return true;
     tpool__window_shrink(result, TPOOL__PAGE_SIZE);
-    return tpool__window_map(tpool__here.memory, argument, (size_t)request->size);
+    return tpool__window_map(tpool__in_child.memory, argument, (size_t)request->size);
 }
 
 /* Sets the limits, as far as the system lets it. Says whether one was another, and which they were. */
@@ -11303,10 +11303,10 @@ static bool tpool__limits_exchange(struct rlimit limits[TPOOL__LIMITS]) {
     }
     return changed;
 }
-static char *tpool__try_put_here(const void *bytes, size_t size) {
-    tpool__window *window = &tpool__here.result;
-    size_t at = tpool__here.base, held = window->mapped, end = at + size + (size == 0);
-    int memory = tpool__here.memory;
+static char *tpool__try_put_in_child(const void *bytes, size_t size) {
+    tpool__window *window = &tpool__in_child.result;
+    size_t at = tpool__in_child.base, held = window->mapped, end = at + size + (size == 0);
+    int memory = tpool__in_child.memory;
     if (size > SIZE_MAX / 4 || !tpool__window_map(memory, window, end)) return NULL;
     size_t put = tpool__window_put(memory, window, held, at, bytes, size);
     if (put < size && errno == EFAULT) { /* there are no such bytes: a crash, as it would be elsewhere */
@@ -11326,53 +11326,53 @@ static char *tpool__try_put_here(const void *bytes, size_t size) {
  * in the window before `base` stays, and is where the program looks for it. Limits that a task has set here, this or an
  * earlier one, hold for what tasks take, and not for this, as far as the system lets a process have its old ones. (A
  * look after each task whether it has set any costs a quarter of a round trip, where a system call takes 1 us.) */
-static char *tpool__put_here(const void *bytes, size_t size) {
+static char *tpool__put_in_child(const void *bytes, size_t size) {
     struct rlimit limits[TPOOL__LIMITS];
-    char *place = tpool__try_put_here(bytes, size);
+    char *place = tpool__try_put_in_child(bytes, size);
     if (place) return place;
-    if (fcntl(tpool__here.memory, F_GETFD) < 0) tpool__leave_here(1); /* closed by a task: no result has room here */
-    memcpy(limits, tpool__here.limits, sizeof limits);
+    if (fcntl(tpool__in_child.memory, F_GETFD) < 0) tpool__exit_child(1); /* closed by a task: no result has room here */
+    memcpy(limits, tpool__in_child.limits, sizeof limits);
     if (!tpool__limits_exchange(limits)) return NULL;
-    place = tpool__try_put_here(bytes, size);
+    place = tpool__try_put_in_child(bytes, size);
     (void)tpool__limits_exchange(limits);
-    tpool__here.is_spent = !place;
+    tpool__in_child.is_spent = !place;
     return place;
 }
 
 /* tpool_return and tpool_return_owned in the task that runs here. */
-static inline bool tpool__is_here(const tpool_future *task) { return tpool__here.task && task == tpool__here.task; }
-static void *tpool__return_here(const void *bytes, size_t size) {
-    char *place = tpool__put_here(bytes, size);
+static inline bool tpool__is_in_child(const tpool_future *task) { return tpool__in_child.task && task == tpool__in_child.task; }
+static void *tpool__return_in_child(const void *bytes, size_t size) {
+    char *place = tpool__put_in_child(bytes, size);
     if (!place) {
-        (void)tpool__set_outcome(tpool__here.task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
+        (void)tpool__set_outcome(tpool__in_child.task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
         return NULL;
     }
-    if (tpool__load_acquire(&tpool__here.task->outcome)) /* P9: a loop's body may have left another payload */
-        tpool__outcome_free(tpool__outcome_take(tpool__here.task));
-    tpool__here.returned = size;
-    tpool__here.has_returned = true;
+    if (tpool__load_acquire(&tpool__in_child.task->outcome)) /* P9: a loop's body may have left another payload */
+        tpool__outcome_free(tpool__outcome_take(tpool__in_child.task));
+    tpool__in_child.returned = size;
+    tpool__in_child.has_returned = true;
     return place;
 }
-static bool tpool__stops_here(const tpool_future *task) {
+static bool tpool__stops_in_child(const tpool_future *task) {
     /* relaxed: a flag */
-    return tpool__is_here(task) && tpool__load_relaxed(&tpool__here.page->stop) == tpool__here.number;
+    return tpool__is_in_child(task) && tpool__load_relaxed(&tpool__in_child.page->stop) == tpool__in_child.number;
 }
 
 /* What the task, or item, that has just ended left, as an answer, in the message or (NULL) before its bytes, which are
  * at `base` in the result's window. The answer is written field by field, where it is to be: copied as a whole, right
  * after its fields were written, it would wait for them (13 ns). */
-static const tpool__answer *tpool__answer_here(void *value, tpool__answer *answer) {
+static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *answer) {
     uint64_t size = 0;
     uint32_t kind = TPOOL__A_VALUE;
     int32_t code = 0;
     tpool__outcome *outcome = NULL;
-    if (tpool__load_acquire(&tpool__here.task->outcome)) /* P9 */
-        outcome = tpool__outcome_take(tpool__here.task);
+    if (tpool__load_acquire(&tpool__in_child.task->outcome)) /* P9 */
+        outcome = tpool__outcome_take(tpool__in_child.task);
     if (outcome && outcome->kind == TPOOL__BYTES) { /* a loop's body returned it */
-        if (tpool__return_here(outcome->payload, outcome->size) && value == outcome->payload)
-            value = tpool__here.result.bytes + tpool__here.base;
+        if (tpool__return_in_child(outcome->payload, outcome->size) && value == outcome->payload)
+            value = tpool__in_child.result.bytes + tpool__in_child.base;
         tpool__outcome_free(outcome);
-        outcome = tpool__outcome_take(tpool__here.task);
+        outcome = tpool__outcome_take(tpool__in_child.task);
     } else if (outcome && outcome->kind == TPOOL__OWNED) {
         tpool__outcome_free(outcome);
         outcome = tpool__fixed(TPOOL__OWNED_ELSEWHERE);
@@ -11380,20 +11380,20 @@ static const tpool__answer *tpool__answer_here(void *value, tpool__answer *answe
     if (outcome) {
         const char *message = outcome->error.message;
         size = strlen(message);
-        kind = tpool__put_here(message, (size_t)size) ? TPOOL__AN_ERROR : TPOOL__NO_ROOM;
+        kind = tpool__put_in_child(message, (size_t)size) ? TPOOL__AN_ERROR : TPOOL__NO_ROOM;
         if (kind == TPOOL__NO_ROOM) size = 0;
         value = NULL;
         code = outcome->error.code;
         tpool__outcome_free(outcome);
-    } else if (tpool__here.has_returned) {
-        uintptr_t offset = (uintptr_t)value - (uintptr_t)(tpool__here.result.bytes + tpool__here.base);
-        bool within = value && offset <= tpool__here.returned;
+    } else if (tpool__in_child.has_returned) {
+        uintptr_t offset = (uintptr_t)value - (uintptr_t)(tpool__in_child.result.bytes + tpool__in_child.base);
+        bool within = value && offset <= tpool__in_child.returned;
         kind = within ? TPOOL__BYTES_AT : TPOOL__SOME_BYTES;
         if (within) value = (void *)offset;
-        size = tpool__here.returned;
+        size = tpool__in_child.returned;
     }
     if (!answer)
-        answer = (tpool__answer *)(void *)(tpool__here.result.bytes + tpool__here.base - TPOOL__ANSWER_ROOM);
+        answer = (tpool__answer *)(void *)(tpool__in_child.result.bytes + tpool__in_child.base - TPOOL__ANSWER_ROOM);
     answer->value = (uint64_t)(uintptr_t)value;
     answer->kind = kind;
     answer->code = code;
@@ -11403,16 +11403,16 @@ static const tpool__answer *tpool__answer_here(void *value, tpool__answer *answe
 
 /* The program's function, or those of a chunk's items, run between them. A process that one of them forks, and that
  * returns, has nowhere to go. */
-static tpool__context *tpool__begin_here(tpool__thread *self, void *arg, size_t size) {
-    tpool__block_init(&tpool__here.block, NULL, NULL, arg, &tpool__here.extra,
-                      TPOOL__PHASE_RUNNING | TPOOL__SETTLED | TPOOL__REFERENCE);
-    tpool__here.extra.arg_size = size;
-    tpool__here.has_returned = false;
+static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, size_t size) {
+    tpool__task_init(&tpool__in_child.own, NULL, NULL, arg, &tpool__in_child.extra,
+                      TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
+    tpool__in_child.extra.arg_size = size;
+    tpool__in_child.has_returned = false;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_TASK, NULL);
-    context->task = &tpool__here.block; /* if it ends the thread, that ends the process */
+    context->task = &tpool__in_child.own; /* if it ends the thread, that ends the process */
     return context;
 }
-static inline void tpool__has_run_here(const tpool__thread *self, const tpool__context *context) {
+static inline void tpool__has_run_in_child(const tpool__thread *self, const tpool__context *context) {
     if (self->context != context) _exit(0);
 #if defined(__linux__)
     if (__fpending(stdout) > 0) tpool__stream_flush(stdout); /* a later task may crash */
@@ -11421,21 +11421,21 @@ static inline void tpool__has_run_here(const tpool__thread *self, const tpool__c
 #endif
 }
 
-static void tpool__run_here(const tpool__message *request) {
+static void tpool__run_in_child(const tpool__message *request) {
     tpool__thread *self = tpool__self();
     tpool__message reply;
     tpool_fn fn = (tpool_fn)(uintptr_t)request->fn;
-    void *arg = request->arg ? tpool__here.argument.bytes : NULL;
+    void *arg = request->arg ? tpool__in_child.argument.bytes : NULL;
     memset(&reply, 0, sizeof reply);
-    tpool__here.base = 0;
-    tpool__context *context = tpool__begin_here(self, arg, (size_t)request->size);
+    tpool__in_child.base = 0;
+    tpool__context *context = tpool__begin_in_child(self, arg, (size_t)request->size);
     /* P14: the program reads it when the process has died */
-    tpool__store_release(&tpool__here.page->begun, request->number);
+    tpool__store_release(&tpool__in_child.page->begun, request->number);
     void *value = fn(arg);
-    tpool__has_run_here(self, context);
+    tpool__has_run_in_child(self, context);
     tpool__context_pop(self, context);
-    (void)tpool__answer_here(value, &reply.answer);
-    reply.size = tpool__here.result.mapped;
+    (void)tpool__answer_in_child(value, &reply.answer);
+    reply.size = tpool__in_child.result.mapped;
     tpool__reply(&reply, TPOOL__DONE);
 }
 
@@ -11443,56 +11443,56 @@ static void tpool__run_here(const tpool__message *request) {
  * those of the items that were done also if the next one kills the process. False: limits that an item has set for ever
  * leave no room for results; the rest is for another worker. */
 typedef void *(*tpool__item_fn)(void *item, void *context);
-static bool tpool__run_items_here(const tpool__message *request) {
+static bool tpool__run_items_in_child(const tpool__message *request) {
     tpool__thread *self = tpool__self();
     tpool__message message;
-    tpool__page *page = tpool__here.page;
-    char *items = tpool__here.argument.bytes;
+    tpool__page *page = tpool__in_child.page;
+    char *items = tpool__in_child.argument.bytes;
     void *map_context = request->context_size ? items : NULL;
     size_t used = 0;
     uint32_t done = 0;
     if (items) items += TPOOL__ROUND_UP((size_t)request->context_size);
     tpool__item_fn fn = (tpool__item_fn)(uintptr_t)request->fn;
-    tpool__context *context = tpool__begin_here(self, NULL, 0);
+    tpool__context *context = tpool__begin_in_child(self, NULL, 0);
     for (uint64_t i = 0; i < request->count; i++) {
         if (tpool__load_relaxed(&page->cut) == request->number) break; /* relaxed: a flag */
-        if (done > 0 && used + TPOOL__ANSWER_ROOM + 256 > tpool__here.result.mapped) {
+        if (done > 0 && used + TPOOL__ANSWER_ROOM + 256 > tpool__in_child.result.mapped) {
             memset(&message, 0, sizeof message);
             tpool__reply(&message, TPOOL__ITEMS_FULL);
-            if (!tpool__read_all(tpool__here.requests, &message, sizeof message)) tpool__leave_here(1);
+            if (!tpool__read_all(tpool__in_child.requests, &message, sizeof message)) tpool__exit_child(1);
             used = done = 0;
         }
-        tpool__here.base = used + TPOOL__ANSWER_ROOM;
+        tpool__in_child.base = used + TPOOL__ANSWER_ROOM;
         tpool__store_release(&page->items_begun, done + 1); /* P14 */
         void *value = fn(request->item_size ? items + i * request->item_size : NULL, map_context);
-        tpool__has_run_here(self, context);
+        tpool__has_run_in_child(self, context);
         /* P9: others that raised or returned for it have been joined, so a glance will do to see that nobody has */
-        if (TPOOL__LIKELY(!tpool__here.has_returned && !tpool__load_acquire(&tpool__here.block.outcome))) {
-            tpool__answer *answer = (tpool__answer *)(void *)(tpool__here.result.bytes + used);
+        if (TPOOL__LIKELY(!tpool__in_child.has_returned && !tpool__load_acquire(&tpool__in_child.own.outcome))) {
+            tpool__answer *answer = (tpool__answer *)(void *)(tpool__in_child.result.bytes + used);
             answer->value = (uint64_t)(uintptr_t)value;
             answer->kind = TPOOL__A_VALUE;
             used += TPOOL__PLAIN_ANSWER;
         } else {
-            const tpool__answer *answer = tpool__answer_here(value, NULL);
+            const tpool__answer *answer = tpool__answer_in_child(value, NULL);
             used += answer->kind == TPOOL__A_VALUE ? TPOOL__PLAIN_ANSWER
                                                    : TPOOL__ANSWER_ROOM + TPOOL__ROUND_UP((size_t)answer->size);
-            tpool__here.has_returned = false;
+            tpool__in_child.has_returned = false;
         }
-        tpool__page_tell(page, ++done, used);
-        if (!TPOOL__LIKELY(!tpool__here.is_spent)) break;
+        tpool__page_write(page, ++done, used);
+        if (!TPOOL__LIKELY(!tpool__in_child.is_spent)) break;
     }
     tpool__context_pop(self, context);
-    if (tpool__here.is_spent) return false;
+    if (tpool__in_child.is_spent) return false;
     memset(&message, 0, sizeof message);
-    message.size = tpool__here.result.mapped;
+    message.size = tpool__in_child.result.mapped;
     tpool__reply(&message, TPOOL__DONE);
     return true;
 }
 
-static tpool *tpool__here_pool;     /* as it was when the pool was created */
+static tpool *tpool__child_pool;     /* as it was when the pool was created */
 static void tpool__end_with_server(pid_t server);
 
-static void tpool__finalize_here(tpool__thread *self, const tpool_config *config) {
+static void tpool__finalize_in_child(tpool__thread *self, const tpool_config *config) {
     if (!config->finalizer) return;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
     config->finalizer(config->context);
@@ -11500,64 +11500,64 @@ static void tpool__finalize_here(tpool__thread *self, const tpool_config *config
     tpool__context_pop(self, context);
 }
 
-static void *tpool__work_here(void *unused) {
-    const tpool_config *config = &tpool__here_pool->config;
+static void *tpool__child_main(void *unused) {
+    const tpool_config *config = &tpool__child_pool->config;
     tpool__thread *self = tpool__self();
     tpool__message message;
     (void)unused;
     memset(&message, 0, sizeof message);
-    tpool__here.thread = self;
+    tpool__in_child.thread = self;
     tpool__float_default();
     (void)tpool__arm(self);
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
     bool ready = !config->initializer || config->initializer(config->context);
     if (self->context != context) _exit(0); /* it forked, and this is the child */
     tpool__context_pop(self, context);
-    if (config->initializer) tpool__end_with_server(tpool__here.server); /* it may have changed its credentials */
-    for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__here.limits[i]);
+    if (config->initializer) tpool__end_with_server(tpool__in_child.server); /* it may have changed its credentials */
+    for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__in_child.limits[i]);
     bool has_run = false;
     tpool__reply(&message, ready ? TPOOL__READY : TPOOL__UNREADY);
-    while (ready && tpool__read_all(tpool__here.requests, &message, sizeof message)) {
-        tpool__here.number = message.number;
+    while (ready && tpool__read_all(tpool__in_child.requests, &message, sizeof message)) {
+        tpool__in_child.number = message.number;
         TPOOL__PROCESS_POINT(message.kind);
         if (message.kind == TPOOL__END) { /* it brings no bytes: there may be no memory to map any */
-            tpool__finalize_here(self, config);
+            tpool__finalize_in_child(self, config);
             tpool__stream_flush(stdout);
             tpool__stream_flush(stderr);
             memset(&message, 0, sizeof message);
             tpool__reply(&message, TPOOL__DONE);
             break;
         }
-        bool fits = !tpool__here.is_spent && tpool__follow(&message), goes_on = fits || !has_run;
+        bool fits = !tpool__in_child.is_spent && tpool__follow(&message), goes_on = fits || !has_run;
         if (!fits && goes_on) {
             tpool__reply(&message, TPOOL__TOO_LARGE);
         } else if (fits && message.kind == TPOOL__RUN) {
             has_run = true;
-            tpool__run_here(&message);
+            tpool__run_in_child(&message);
         } else if (fits && message.kind == TPOOL__RUN_ITEMS) {
             has_run = true;
-            goes_on = tpool__run_items_here(&message);
+            goes_on = tpool__run_items_in_child(&message);
         }
         if (goes_on) continue;
-        tpool__finalize_here(self, config); /* tasks have taken the room, or set limits: the next begins in another */
+        tpool__finalize_in_child(self, config); /* tasks have taken the room, or set limits: the next begins in another */
         break;
     }
-    tpool__leave_here(0);
+    tpool__exit_child(0);
     return NULL;
 }
 
 /* A task has ended the thread of the process. */
-static void tpool__ended_here(const tpool__thread *self) {
-    if (tpool__here.task && tpool__here.thread == self) tpool__leave_here(0);
+static void tpool__ended_in_child(const tpool__thread *self) {
+    if (tpool__in_child.task && tpool__in_child.thread == self) tpool__exit_child(0);
 }
 
 /* A child of fork in a worker process is none. */
-static void tpool__forget_here(void) {
-    if (!tpool__here.task) return;
-    close(tpool__here.requests);
-    close(tpool__here.replies);
-    close(tpool__here.memory);
-    memset(&tpool__here, 0, sizeof tpool__here); /* what is mapped stays: the argument may be in use */
+static void tpool__forget_child(void) {
+    if (!tpool__in_child.task) return;
+    close(tpool__in_child.requests);
+    close(tpool__in_child.replies);
+    close(tpool__in_child.memory);
+    memset(&tpool__in_child, 0, sizeof tpool__in_child); /* what is mapped stays: the argument may be in use */
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -11612,7 +11612,7 @@ static void tpool__close_others(int *keep, size_t count, int highest) {
 }
 /* The system refuses this process what it needs to begin. It ends as if it had been killed for want of memory: that is
  * no initializer that failed, and is tried again (tpool__child_greet). */
-static _Noreturn void tpool__refuse_here(void) {
+static _Noreturn void tpool__refuse_in_child(void) {
     for (;;) (void)raise(SIGKILL);
 }
 
@@ -11621,9 +11621,9 @@ static void tpool__close_inherited(const tpool_config *config, const int *own, s
     enum { FEW = 32 };
     int few[FEW], *keep = few;
     size_t count = own_count + config->descriptor_count;
-    if (count > FEW) keep = (int *)TPOOL_MALLOC(count * sizeof *keep);
+    if (count > FEW) keep = TPOOL_MALLOC(count * sizeof *keep);
     if (!keep) {
-        tpool__refuse_here();
+        tpool__refuse_in_child();
         return;
     }
     memcpy(keep, own, own_count * sizeof *keep);
@@ -11690,10 +11690,10 @@ static void tpool__offer_to_be_killed(void) {
 
 /* Becomes a worker; never returns. */
 static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int fds[TPOOL__PASSED]) {
-    tpool__here.requests = fds[0];
-    tpool__here.replies = fds[1];
-    tpool__here.memory = fds[2];
-    tpool__here.server = server;
+    tpool__in_child.requests = fds[0];
+    tpool__in_child.replies = fds[1];
+    tpool__in_child.memory = fds[2];
+    tpool__in_child.server = server;
     (void)setpgid(0, 0); /* it is killed with what it starts, and a signal to its group goes to no other worker */
     tpool__end_with_server(server);
     struct sigaction action;
@@ -11705,18 +11705,18 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__thread_name(pool->name, (int)index);
     tpool__offer_to_be_killed();
     /* all that small requests need, before an initializer may set limits */
-    tpool__here.page = (tpool__page *)tpool__map_part(tpool__here.memory, 0, TPOOL__PAGE_SIZE);
-    tpool__here.argument.start = TPOOL__PAGE_SIZE;
-    tpool__here.result.start = 2 * TPOOL__PAGE_SIZE;
-    if (!tpool__here.page || !tpool__window_map(tpool__here.memory, &tpool__here.argument, TPOOL__PAGE_SIZE) ||
-        !tpool__window_map(tpool__here.memory, &tpool__here.result, TPOOL__PAGE_SIZE))
-        tpool__refuse_here();
-    tpool__here.task = &tpool__here.block;
-    tpool__here_pool = pool;
+    tpool__in_child.page = (tpool__page *)tpool__map_part(tpool__in_child.memory, 0, TPOOL__PAGE_SIZE);
+    tpool__in_child.argument.start = TPOOL__PAGE_SIZE;
+    tpool__in_child.result.start = 2 * TPOOL__PAGE_SIZE;
+    if (!tpool__in_child.page || !tpool__window_map(tpool__in_child.memory, &tpool__in_child.argument, TPOOL__PAGE_SIZE) ||
+        !tpool__window_map(tpool__in_child.memory, &tpool__in_child.result, TPOOL__PAGE_SIZE))
+        tpool__refuse_in_child();
+    tpool__in_child.task = &tpool__in_child.own;
+    tpool__child_pool = pool;
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe): a process of one thread */
-    (void)tpool__work_here(NULL);
+    (void)tpool__child_main(NULL);
 }
 
 static void tpool__notify_proxy(int status, int32_t kind, int32_t how, int32_t stopped) {
@@ -11727,8 +11727,8 @@ static void tpool__notify_proxy(int status, int32_t kind, int32_t how, int32_t s
 static bool tpool__serving_room(void) {
     if (tpool__serving.count < tpool__serving.room) return true;
     size_t room = tpool__serving.room ? 2 * tpool__serving.room : 16;
-    tpool__served *served = (tpool__served *)TPOOL_MALLOC(room * sizeof *served);
-    struct pollfd *polled = (struct pollfd *)TPOOL_MALLOC((room + 3) * sizeof *polled);
+    tpool__served *served = TPOOL_MALLOC(room * sizeof *served);
+    struct pollfd *polled = TPOOL_MALLOC((room + 3) * sizeof *polled);
     if (!served || !polled) {
         TPOOL_FREE(served);
         TPOOL_FREE(polled);
@@ -12027,7 +12027,7 @@ static bool tpool__children_are_elsewhere(void) {
 #endif
 }
 static tpool__server *tpool__server_new(void) {
-    tpool__server *server = (tpool__server *)TPOOL_MALLOC(sizeof *server);
+    tpool__server *server = TPOOL_MALLOC(sizeof *server);
     if (!server) return NULL;
     memset(server, 0, sizeof *server);
     server->control = server->keeper = server->far[0] = server->far[1] = server->far[2] = -1;
@@ -12059,7 +12059,7 @@ static size_t tpool__stack_wanted(size_t configured) {
         size = (size_t)8 << 20;
         if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur <= most)
             size = (size_t)limit.rlim_cur;
-        uintptr_t here = tpool__stack_here(), end = tpool__stack_end(&whole);
+        uintptr_t here = tpool__stack_position(), end = tpool__stack_end(&whole);
         if (end && here > end && here - end >= size - size / 8) return 0;
     }
     if (size < (size_t)PTHREAD_STACK_MIN) size = (size_t)PTHREAD_STACK_MIN;
@@ -12193,7 +12193,7 @@ static void tpool__server_stop(tpool *pool) {
 
 static bool tpool__child_attach(tpool__worker *worker) {
     if (!worker->pool->server) return true;
-    tpool__child *child = (tpool__child *)TPOOL_MALLOC(sizeof *child);
+    tpool__child *child = TPOOL_MALLOC(sizeof *child);
     if (!child) return false;
     memset(child, 0, sizeof *child);
     child->server = worker->pool->server;
@@ -12232,7 +12232,7 @@ typedef enum tpool__heard { TPOOL__HEARD, TPOOL__LATE, TPOOL__LOST, TPOOL__DAMAG
 typedef struct tpool__patience {
     uint32_t beats, generation;
     int64_t until;
-    int lapses;
+    int misses;
 } tpool__patience;
 static void tpool__patience_begin(tpool__patience *patience, const tpool__server *server) {
     /* relaxed, both: see tpool__life */
@@ -12246,9 +12246,9 @@ static bool tpool__patience_lasts(tpool__patience *patience, tpool__server *serv
     if (tpool__clock() < patience->until) return true;
     tpool__patience before = *patience;
     tpool__patience_begin(patience, server);
-    if (before.beats != patience->beats || before.generation != patience->generation) patience->lapses = 0;
-    else if (++patience->lapses > 3) return false;
-    else if (patience->lapses > 1) tpool__server_kill(server, before.generation, patience->lapses > 2);
+    if (before.beats != patience->beats || before.generation != patience->generation) patience->misses = 0;
+    else if (++patience->misses > 3) return false;
+    else if (patience->misses > 1) tpool__server_kill(server, before.generation, patience->misses > 2);
     if (socket >= 0) tpool__send(socket, &byte, 1);
     return true;
 }
@@ -12637,7 +12637,7 @@ static bool tpool__answer_read(const tpool__child *child, tpool_future *task, co
     tpool__outcome *made = in_place;
     if (!made) {
         if (!tpool__child_has_written(child, answer->size)) return false;
-        made = (tpool__outcome *)TPOOL_MALLOC(head + size + 1);
+        made = TPOOL_MALLOC(head + size + 1);
         if (made && !tpool__child_copy(child, (char *)made + head, 0, size)) {
             TPOOL_FREE(made);
             return false;
@@ -12693,7 +12693,7 @@ static void tpool__child_leave(tpool__child *child) {
 }
 
 /* Asks what runs to stop, or to leave out the rest of a chunk's items: one task, or all (task NULL). */
-static void tpool__stop_in_child(tpool *pool, const tpool_future *task, bool cut) {
+static void tpool__stop_child(tpool *pool, const tpool_future *task, bool cut) {
     if (!pool->server) return;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__lock(&w->child->lock);
@@ -12748,7 +12748,7 @@ static tpool_status tpool__child_give(const tpool__child *child, const void *byt
 }
 
 /* Runs one task in the worker's process. The value that its future gives; what else there is to say is the outcome. */
-static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_fn fn) {
+static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_fn fn) {
     tpool__worker *worker = self->worker;
     tpool__child *child = worker->child;
     size_t size = task->extra ? task->extra->arg_size : 0;
@@ -12834,7 +12834,7 @@ static bool tpool__child_revive(tpool__worker *worker) {
     tpool__unlock(&child->lock);
     if (TPOOL__LIKELY(whole) || tpool__attention(worker->pool) & TPOOL__BREAK) return true;
     tpool__set_busy(worker, false); /* it has no task: neither a drain nor a submit waits for an initializer */
-    tpool__poke_if_draining(worker->pool, false);
+    tpool__wake_drainers_if_any(worker->pool, false);
     if (!worker->searching) tpool__start_searching(worker);
     tpool__begin_setup(worker);
     tpool_status status = tpool__child_ensure(worker);
@@ -12897,7 +12897,7 @@ static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t
     if (i == done) return done;
     used -= at;
     tpool__answers *answers =
-        used <= SIZE_MAX / 2 ? (tpool__answers *)TPOOL_MALLOC(sizeof *answers + (size_t)used) : NULL;
+        used <= SIZE_MAX / 2 ? TPOOL_MALLOC(sizeof *answers + (size_t)used) : NULL;
     if (!answers) {
         for (; i < done; i++) slots[i].outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
         return done;
@@ -12974,7 +12974,7 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
         heard = tpool__child_hear(child, message, TPOOL_FOREVER);
         if (heard == TPOOL__HEARD && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
         uintptr_t used;
-        size_t ended = tpool__page_told(page, &used), left = count - *done;
+        size_t ended = tpool__page_read(page, &used), left = count - *done;
         if (ended > left) ended = left;
         size_t read = tpool__read_items(child, chunk, first + *done, ended, used);
         *done += read;
@@ -12993,7 +12993,7 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
 /* Runs the items of a chunk in the worker's process. Those after one that kills it run in the next process; if they are
  * too many for the memory that there is, part of them at a time. Gives how many have ended, fewer only if the map is
  * being closed. */
-static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk) {
+static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk) {
     tpool__worker *worker = self->worker;
     tpool__child *child = worker->child;
     size_t first = 0, most = chunk->count;
@@ -13061,19 +13061,19 @@ static tpool_status tpool__child_launch(tpool__worker *worker) { (void)worker; r
 static tpool_status tpool__child_ensure(tpool__worker *worker) { (void)worker; return TPOOL_OK; }
 static bool tpool__child_revive(tpool__worker *worker) { (void)worker; return true; }
 static void tpool__child_stop(tpool__worker *worker) { (void)worker; }
-static void *tpool__run_in_child(tpool__thread *self, tpool_future *task, tpool_fn fn) {
+static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_fn fn) {
     (void)self;
     (void)fn;
     return task->value;
 }
-static size_t tpool__run_items_in_child(tpool__thread *self, tpool__chunk *chunk) { (void)self; return chunk->count; }
-static void tpool__stop_in_child(tpool *pool, const tpool_future *task, bool cut) { (void)pool; (void)task; (void)cut; }
+static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk) { (void)self; return chunk->count; }
+static void tpool__stop_child(tpool *pool, const tpool_future *task, bool cut) { (void)pool; (void)task; (void)cut; }
 static tpool_status tpool__kill_children(tpool *pool) { (void)pool; return TPOOL_UNSUPPORTED; }
-static bool tpool__is_here(const tpool_future *task) { (void)task; return false; }
-static bool tpool__stops_here(const tpool_future *task) { (void)task; return false; }
-static void *tpool__return_here(const void *bytes, size_t size) { (void)bytes; (void)size; return NULL; }
-static void tpool__forget_here(void) { }
-static void tpool__ended_here(const tpool__thread *self) { (void)self; }
+static bool tpool__is_in_child(const tpool_future *task) { (void)task; return false; }
+static bool tpool__stops_in_child(const tpool_future *task) { (void)task; return false; }
+static void *tpool__return_in_child(const void *bytes, size_t size) { (void)bytes; (void)size; return NULL; }
+static void tpool__forget_child(void) { }
+static void tpool__ended_in_child(const tpool__thread *self) { (void)self; }
 static void tpool__close_parents(tpool *pools) { (void)pools; }
 static void tpool__answers_free(tpool__chunk *chunk) { (void)chunk; }
 static void tpool__descriptors_fork(bool begins) { (void)begins; }

@@ -1,6 +1,6 @@
 /* Slabs of blocks go back when nobody has needed them for a while, and the others stay whole. */
 #include "support.h"
-#define TPOOL__KEPT_BLOCKS ((size_t)1024)
+#define TPOOL__KEPT_TASKS ((size_t)1024)
 #define TPOOL__KEPT_TIME TPOOL_MS(20)
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
@@ -23,7 +23,7 @@ static bool few_are_left(size_t slabs) {
 }
 /* Each block in the depot is there once, and in a slab that is there. */
 static void assert_depot_is_whole(void) {
-    tpool_future *blocks[TPOOL__BATCH], *again = NULL;
+    tpool_future *blocks[TPOOL__MAGAZINE], *again = NULL;
     size_t home = 0, cut = 0;
     for (bool tidied = true; tidied;) {
         tpool__lock(&tpool__depot.lock);
@@ -34,17 +34,17 @@ static void assert_depot_is_whole(void) {
         cut += slab->cut;
         slab->whole = 0;
     }
-    while (tpool__depot.batches) {
-        tpool__batch_pop(&tpool__depot.batches, blocks);
-        for (unsigned i = 0; i < TPOOL__BATCH; i++, home++) {
+    while (tpool__depot.magazines) {
+        tpool__magazine_pop(&tpool__depot.magazines, blocks);
+        for (unsigned i = 0; i < TPOOL__MAGAZINE; i++, home++) {
             tpool__slab *slab = tpool__depot.slabs;
-            while (slab && (blocks[i] < slab->blocks || blocks[i] >= slab->blocks + slab->cut)) slab = slab->next;
+            while (slab && (blocks[i] < slab->tasks || blocks[i] >= slab->tasks + slab->cut)) slab = slab->next;
             assert_non_null(slab);
             assert_true(++slab->whole <= slab->cut);
         }
-        tpool__batch_push(&again, blocks);
+        tpool__magazine_push(&again, blocks);
     }
-    tpool__depot.batches = again;
+    tpool__depot.magazines = again;
     for (tpool_future *block = tpool__depot.loose; block; block = block->u.next) home++;
     assert_int_equal(home, tpool__depot.home);
     assert_int_equal(cut, blocks_cut());
@@ -178,7 +178,7 @@ static void a_keeper_that_is_wanted_comes(void **state) {
 
 int main(void) {
     assert_true(tpool__process_ready());
-    tpool__process.unpooled = false; /* also where a tool watches, which each block for itself would hide from this */
+    tpool__process.unpooled = false; /* also where a tool nodes, which each block for itself would hide from this */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(after_a_burst_the_slabs_go_back),
         cmocka_unit_test(what_is_released_while_the_workers_sleep_goes_back_too),

@@ -37,7 +37,7 @@ int __lsan_is_turned_off(void) { return leaves_things_behind; }
 
 static tpool *pool;
 static atomic_bool forks;           /* the next function called does so */
-static tpool_future *with_lock_bit; /* a future whose list of watches another thread is changing, too */
+static tpool_future *with_lock_bit; /* a future whose list of nodes another thread is changing, too */
 static tpool_map_iter *iterator;
 static atomic_int child_process;
 static pid_t parent_process;
@@ -55,7 +55,7 @@ static void hold_all_locks(bool hold) {
         latch(&worker->jobs_lock);
     }
     if (!with_lock_bit) return;
-    if (hold) (void)tpool__watches_lock(with_lock_bit);
+    if (hold) (void)tpool__nodes_lock(with_lock_bit);
     else tpool__and_release(&with_lock_bit->state, ~TPOOL__LOCKED);
 }
 

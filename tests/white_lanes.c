@@ -11,7 +11,7 @@ static tpool no_pool;
 static void push_block(tpool__lane *lane, int i) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
-    entry.block = &blocks[i];
+    entry.task = &blocks[i];
     tpool__store_relaxed(&blocks[i].state, TPOOL__PHASE_PENDING + TPOOL__REFERENCE);
     assert_true(tpool__lane_reserve(&no_pool, lane, &unreferenced));
     tpool__lane_push(lane, &entry);
@@ -27,7 +27,7 @@ static void push_plain(tpool__lane *lane, void *arg) {
 static void assert_popped(tpool__lane *lane, int i) {
     tpool__entry entry = { 0 };
     assert_true(tpool__lane_pop(lane, &entry));
-    assert_ptr_equal(&blocks[i], entry.block);
+    assert_ptr_equal(&blocks[i], entry.task);
 }
 static bool is_found(tpool__lane *lane, int i) { return tpool__lane_find(lane, &blocks[i]) != NULL; }
 static void remove_found(tpool__lane *lane, int i) {
@@ -158,7 +158,7 @@ static void a_tombstone_at_the_front_is_swept(void **state) {
     tpool__lane_sweep(&no_pool, &lane, &unreferenced); /* nothing to drop */
     assert_int_equal(3, tpool__lane_count(&lane));
     for (int i = 0; i < 3; i += 2) { /* claimed elsewhere, by somebody who holds a reference */
-        tpool__add_relaxed(&blocks[i].state, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + TPOOL__REFERENCE);
+        tpool__add_relaxed(&blocks[i].state, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__REFERENCE);
         lane.dead++;
     }
     tpool__lane_sweep(&no_pool, &lane, &unreferenced);
@@ -174,10 +174,10 @@ static void a_tombstone_at_the_front_is_swept(void **state) {
 static void a_run_is_filled_with_what_stands_behind_the_front(void **state) {
     (void)state;
     tpool__lane from = { 0 }, lane = { 0 };
-    lane.run_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
+    lane.batch_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
     for (int i = 0; i < 4; i++) push_block(&from, i);
     assert_popped(&from, 0);
-    assert_int_equal(3, tpool__run_fill(&lane, &from, 8));
+    assert_int_equal(3, tpool__batch_fill(&lane, &from, 8));
     for (int i = 1; i < 4; i++) assert_popped(&lane, i);
     push_block(&lane, 4); /* a lane with a run has no front */
     assert_true(lane.front == 0);
@@ -200,7 +200,7 @@ static void push_stamped(tpool__lane *lane, tpool_fn fn, uintptr_t stamp) {
 static void assert_popped_plain(tpool__lane *lane, tpool_fn fn, uintptr_t stamp) {
     tpool__entry entry = { 0 };
     assert_true(tpool__lane_pop(lane, &entry));
-    assert_null(entry.block);
+    assert_null(entry.task);
     assert_true(entry.fn == fn);
     assert_true(entry.stamp == stamp);
 }
@@ -213,7 +213,7 @@ static void a_sweep_tells_blocks_from_every_kind_of_plain_task(void **state) {
         uintptr_t stamp = stamps[kind & 3];
         tpool__lane from = { 0 }, lane = { 0 };
         tpool_future *unreferenced = NULL;
-        lane.run_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
+        lane.batch_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
         push_block(&from, BLOCKS - 1); /* at the front, so that what follows is not */
         for (int round = 0; round < 2; round++) { /* into the run, and behind it */
             tpool__lane *to = round == 0 ? &from : &lane;
@@ -221,10 +221,10 @@ static void a_sweep_tells_blocks_from_every_kind_of_plain_task(void **state) {
             if (round == 0) assert_popped(&from, BLOCKS - 1);
             push_stamped(to, fn, stamp);
             push_block(to, 2 * round + 1);
-            if (round == 0) assert_int_equal(3, tpool__run_fill(&lane, &from, 8));
+            if (round == 0) assert_int_equal(3, tpool__batch_fill(&lane, &from, 8));
         }
         for (int i = 0; i < 4; i++) {
-            tpool__add_relaxed(&blocks[i].state, TPOOL__PHASE_RUNNING + TPOOL__SETTLED + TPOOL__REFERENCE);
+            tpool__add_relaxed(&blocks[i].state, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__REFERENCE);
             lane.dead++;
         }
         tpool__lane_sweep(&no_pool, &lane, &unreferenced);

@@ -261,13 +261,13 @@ static void a_chunk_taken_and_not_begun_runs_on_another_worker(void **state) {
 /* --- what a damaged worker might send */
 
 static void say(tpool__message message) {
-    if (write(tpool__here.replies, &message, sizeof message) < 0) _exit(1);
+    if (write(tpool__in_child.replies, &message, sizeof message) < 0) _exit(1);
     sleep_ms(20000);
 }
 static tpool__message well(void) {
     tpool__message message;
     memset(&message, 0, sizeof message);
-    message.number = tpool__here.number;
+    message.number = tpool__in_child.number;
     message.kind = TPOOL__DONE;
     message.answer.kind = TPOOL__SOME_BYTES;
     return message;
@@ -278,7 +278,7 @@ static void *a_reply_out_of_turn(void *arg) { tpool__message m = well(); m.kind 
 static void *too_many_bytes(void *arg) { tpool__message m = well(); m.answer.size = UINT64_MAX; say(m); return arg; }
 static void *just_too_many(void *arg) {
     tpool__message m = well();
-    m.answer.size = tpool__here.result.mapped + 1;
+    m.answer.size = tpool__in_child.result.mapped + 1;
     say(m);
     return arg;
 }
@@ -299,7 +299,7 @@ static void *an_error_without_end(void *arg) {
     return arg;
 }
 static void *half_a_message(void *arg) {
-    if (write(tpool__here.replies, "?", 1) != 1) _exit(1);
+    if (write(tpool__in_child.replies, "?", 1) != 1) _exit(1);
     sleep_ms(20000);
     return arg;
 }
@@ -307,7 +307,7 @@ static void *half_a_message(void *arg) {
 static void *claims_what_it_has_not_written(void *arg) {
     tpool__message m = well();
     m.answer.size = (uint64_t)1 << 30;
-    if (ftruncate(tpool__here.memory, (off_t)(((size_t)1 << 30) + tpool__here.result.start)) != 0) _exit(1);
+    if (ftruncate(tpool__in_child.memory, (off_t)(((size_t)1 << 30) + tpool__in_child.result.start)) != 0) _exit(1);
     say(m);
     return arg;
 }
@@ -339,8 +339,8 @@ static void *lying_item(void *item, void *context) {
     (void)context;
     int n = *(int *)item;
     if (n == 3) { /* more done than there are, in a window of nonsense */
-        memset(tpool__here.result.bytes, 0xEE, tpool__here.result.mapped);
-        atomic_store(&tpool__here.page->items_done, 1000000);
+        memset(tpool__in_child.result.bytes, 0xEE, tpool__in_child.result.mapped);
+        atomic_store(&tpool__in_child.page->items_done, 1000000);
         say(well());
     }
     return (void *)(intptr_t)n;
@@ -366,7 +366,7 @@ static void a_chunk_of_lies_has_an_end(void **state) {
 /* A result that is longer than its bytes are crashes the task, as it would elsewhere, before anybody pays for it. */
 static void note_memory(int number) {
     struct stat is;
-    if (fstat(tpool__here.memory, &is) == 0) atomic_store(&all->left, (int)(is.st_blocks / 2048)); /* MiB */
+    if (fstat(tpool__in_child.memory, &is) == 0) atomic_store(&all->left, (int)(is.st_blocks / 2048)); /* MiB */
     signal(number, SIG_DFL);
     raise(number);
 }
@@ -434,10 +434,10 @@ static void numbers_of_requests_may_come_again(void **state) {
 /* Cut short, it would be SIGBUS for the program; filled from behind, a request would wait for ever. */
 static void *cuts_the_memory(void *arg) {
     (void)arg;
-    bool cut = ftruncate(tpool__here.memory, 0) == 0;
+    bool cut = ftruncate(tpool__in_child.memory, 0) == 0;
 #if defined(F_GET_SEALS)
     /* nor can it seal */
-    if (fcntl(tpool__here.memory, F_ADD_SEALS, F_SEAL_GROW) == 0 || errno != EPERM) return (void *)2;
+    if (fcntl(tpool__in_child.memory, F_ADD_SEALS, F_SEAL_GROW) == 0 || errno != EPERM) return (void *)2;
 #endif
     return (void *)(intptr_t)cut;
 }
@@ -462,7 +462,7 @@ static void *fills_its_requests(void *item, void *context) {
     (void)item;
     (void)context;
     char path[64], bytes[4096] = { 0 };
-    snprintf(path, sizeof path, "/proc/self/fd/%d", tpool__here.requests);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", tpool__in_child.requests);
     int fd = open(path, O_WRONLY | O_NONBLOCK);
     while (fd >= 0 && write(fd, bytes, sizeof bytes) > 0) { }
     atomic_store(&all->left, fd >= 0);
@@ -491,8 +491,8 @@ static void a_worker_that_fills_its_requests_stops_nobody(void **state) {
  * program's look at a length and its use. */
 static void spoil(void) {
     static const uint64_t sizes[] = { 0, 16, 4096, UINT64_MAX, (uint64_t)1 << 63, 65536, 7 };
-    tpool__page *page = tpool__here.page;
-    char *bytes = tpool__here.result.bytes;
+    tpool__page *page = tpool__in_child.page;
+    char *bytes = tpool__in_child.result.bytes;
     pid_t program = (pid_t)atomic_load(&all->program);
     alarm(10); /* whatever becomes of the program: it holds what the program writes to */
     for (uint64_t turn = 0; atomic_load(&all->spoiling) && kill(program, 0) == 0; turn++) {
@@ -512,11 +512,11 @@ static void *spoiled_item(void *item, void *context) {
     char bytes[100];
     (void)context;
     if (n % 400 == 1) {
-        void *kept[] = { tpool__here.page, tpool__here.result.bytes };
+        void *kept[] = { tpool__in_child.page, tpool__in_child.result.bytes };
         pid_t child = fork();
         if (child == 0) {
-            tpool__here.page = kept[0]; /* a child of fork is no worker, but what is mapped stays */
-            tpool__here.result.bytes = kept[1];
+            tpool__in_child.page = kept[0]; /* a child of fork is no worker, but what is mapped stays */
+            tpool__in_child.result.bytes = kept[1];
             spoil();
         }
     }

@@ -40,8 +40,8 @@ enum { FREE_LOOKS = TPOOL__FREE_TIME / TPOOL__PAUSE_TIME, FEW_LOOKS = TPOOL__LIT
        MORE_THAN_EVER = 1 << 20 };
 
 /* How often it may look again, of a wait that is in vain. */
-static unsigned looks_of(uint32_t *in_vain, uint32_t free_if_hopeless) {
-    tpool__spin spin = tpool__spin_begin(in_vain, free_if_hopeless, TPOOL_FOREVER);
+static unsigned looks_of(uint32_t *failed_spins, uint32_t free_if_hopeless) {
+    tpool__spin spin = tpool__spin_begin(failed_spins, free_if_hopeless, TPOOL_FOREVER);
     unsigned looks = 0;
     while (looks < MORE_THAN_EVER && tpool__spin_again(&spin)) looks++;
     tpool__spin_end(&spin, false);
@@ -57,9 +57,9 @@ static int with_a_cpu_to_spare(void **state) {
 
 static void without_a_cpu_to_spare_nobody_looks(void **state) {
     (void)state;
-    uint32_t in_vain = 0;
+    uint32_t failed_spins = 0;
     tpool__store_relaxed(&tpool__spare_cpus, 0);
-    assert_int_equal(0, looks_of(&in_vain, TPOOL__FREE_TIME));
+    assert_int_equal(0, looks_of(&failed_spins, TPOOL__FREE_TIME));
 }
 
 static void the_first_looks_are_free(void **state) {
@@ -72,17 +72,17 @@ static void the_first_looks_are_free(void **state) {
 static void it_looks_further_while_that_may_pay(void **state) {
     (void)state;
     for (uint32_t before = 0; before <= TPOOL__HOPELESS; before++) {
-        uint32_t in_vain = before;
-        assert_true(looks_of(&in_vain, 0) > FREE_LOOKS); /* since it is not hopeless */
-        assert_int_equal(before + 1, in_vain);
+        uint32_t failed_spins = before;
+        assert_true(looks_of(&failed_spins, 0) > FREE_LOOKS); /* since it is not hopeless */
+        assert_int_equal(before + 1, failed_spins);
     }
     assert_int_equal(0, tpool__load_relaxed(&tpool__spinning));
 }
 
 static void it_ends_though_the_clock_stands(void **state) {
     (void)state;
-    uint32_t in_vain = 0;
-    tpool__spin spin = tpool__spin_begin(&in_vain, 0, TPOOL_FOREVER);
+    uint32_t failed_spins = 0;
+    tpool__spin spin = tpool__spin_begin(&failed_spins, 0, TPOOL_FOREVER);
     unsigned looks = 0;
     for (; looks < MORE_THAN_EVER && tpool__spin_again(&spin); looks++)
         if (spin.counted) spin.end = TPOOL_FOREVER; /* as far as it looks, it never comes */
@@ -92,47 +92,47 @@ static void it_ends_though_the_clock_stands(void **state) {
 
 static void no_more_threads_look_on_than_cpus_are_to_spare(void **state) {
     (void)state;
-    uint32_t in_vain = 0;
+    uint32_t failed_spins = 0;
     tpool__store_relaxed(&tpool__spinning, 1);
-    assert_int_equal(FREE_LOOKS, looks_of(&in_vain, TPOOL__FREE_TIME));
+    assert_int_equal(FREE_LOOKS, looks_of(&failed_spins, TPOOL__FREE_TIME));
     assert_int_equal(1, tpool__load_relaxed(&tpool__spinning));
     tpool__store_relaxed(&tpool__spinning, 0);
 }
 
 static void where_it_is_hopeless_only_so_many_looks_are_free_as_told(void **state) {
     (void)state;
-    uint32_t in_vain = TPOOL__HOPELESS + 1;
-    assert_int_equal(0, looks_of(&in_vain, 0));
-    assert_int_equal(FEW_LOOKS, looks_of(&in_vain, TPOOL__LITTLE_TIME));
+    uint32_t failed_spins = TPOOL__HOPELESS + 1;
+    assert_int_equal(0, looks_of(&failed_spins, 0));
+    assert_int_equal(FEW_LOOKS, looks_of(&failed_spins, TPOOL__LITTLE_TIME));
 }
 
 static void now_and_then_it_tries_again(void **state) {
     (void)state;
-    uint32_t in_vain = TPOOL__TRY_AGAIN;
-    assert_true(looks_of(&in_vain, 0) > 0);
-    assert_int_equal(0, looks_of(&in_vain, 0));
+    uint32_t failed_spins = TPOOL__TRY_AGAIN;
+    assert_true(looks_of(&failed_spins, 0) > 0);
+    assert_int_equal(0, looks_of(&failed_spins, 0));
 }
 
 static void what_comes_gives_hope(void **state) {
     (void)state;
-    uint32_t in_vain = TPOOL__TRY_AGAIN;
-    while (in_vain > 0) {
-        uint32_t before = in_vain;
-        tpool__spin spin = tpool__spin_begin(&in_vain, TPOOL__FREE_TIME, TPOOL_FOREVER);
+    uint32_t failed_spins = TPOOL__TRY_AGAIN;
+    while (failed_spins > 0) {
+        uint32_t before = failed_spins;
+        tpool__spin spin = tpool__spin_begin(&failed_spins, TPOOL__FREE_TIME, TPOOL_FOREVER);
         assert_true(tpool__spin_again(&spin));
         tpool__spin_end(&spin, true);
-        assert_int_equal(before / 2, in_vain);
+        assert_int_equal(before / 2, failed_spins);
     }
 }
 
 static void looking_on_that_has_paid_is_tried_again_at_once(void **state) {
     (void)state;
-    uint32_t in_vain = TPOOL__TRY_AGAIN;
-    tpool__spin spin = tpool__spin_begin(&in_vain, 0, TPOOL_FOREVER);
+    uint32_t failed_spins = TPOOL__TRY_AGAIN;
+    tpool__spin spin = tpool__spin_begin(&failed_spins, 0, TPOOL_FOREVER);
     assert_true(tpool__spin_again(&spin)); /* not a free one */
     tpool__spin_end(&spin, true);
-    assert_int_equal(0, in_vain);
-    assert_true(looks_of(&in_vain, 0) > FREE_LOOKS);
+    assert_int_equal(0, failed_spins);
+    assert_true(looks_of(&failed_spins, 0) > FREE_LOOKS);
 }
 
 static int yields_of_a_wait_in_vain(tpool_future *future) {
@@ -146,9 +146,9 @@ static void who_woke_a_worker_and_may_not_look_gives_way_once(void **state) {
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_future_create(&future));
     tpool__store_relaxed(&tpool__spare_cpus, 1);
-    self->in_vain = 0;
+    self->failed_spins = 0;
     assert_int_equal(0, yields_of_a_wait_in_vain(future));  /* it has looked */
-    self->in_vain = TPOOL__HOPELESS + 1;
+    self->failed_spins = TPOOL__HOPELESS + 1;
     self->woke = true;
     assert_int_equal(1, yields_of_a_wait_in_vain(future));
     assert_int_equal(0, yields_of_a_wait_in_vain(future));  /* it looks, since it has woken nobody */
@@ -204,13 +204,13 @@ static void a_wake_is_remembered_until_the_next_look(void **state) {
 
 #if defined(COUNTS_PAUSES)
 /* The fewest of several times, since a lock that it finds held makes it pause too. */
-static int fewest_pauses_after_a_task(tpool *pool, uint32_t in_vain) {
+static int fewest_pauses_after_a_task(tpool *pool, uint32_t failed_spins) {
     int fewest = MORE_THAN_EVER;
     for (int i = 0; i < 20; i++) {
         tpool_future *future;
         await_sleeper(pool);
         tpool__lock(&pool->lock);
-        tpool__first_worker(pool)->in_vain = in_vain;
+        tpool__first_worker(pool)->failed_spins = failed_spins;
         tpool__unlock(&pool->lock);
         atomic_store(&pauses_of_others, 0);
         assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));

@@ -56,7 +56,7 @@ static void spare_workers_that_have_ended_are_walked_no_more(void **state) {
         assert_true(made(pool) <= BURST + 2); /* their places are used again */
         for (tpool__worker *w = pool->newest; w; w = w->before) {
             if (w->listed) continue;
-            assert_null(w->lane.run_segment);
+            assert_null(w->lane.batch_segment);
             assert_null(w->lane.head);
             assert_null(w->lane.spare);
             assert_null(w->measures);

@@ -8,7 +8,7 @@ static void model_reset(void) {
 static void *wake_and_submit(void *arg) {
     tpool__lock(&pool.lock);
     bool roused = workers[1].asleep;
-    if (roused) tpool__rouse(&pool, &workers[1]);
+    if (roused) tpool__wake_worker(&pool, &workers[1]);
     tpool__unlock(&pool.lock);
     MODEL_CHECK(roused);
     tpool__stop_searching(&workers[1]);

@@ -8,7 +8,7 @@ static void *submit_and_block(void *arg) {
     static tpool__waiter waiter;
     self->worker = &workers[1];
     submit_own(&workers[1]);
-    MODEL_CHECK(tpool__block_begin(self, &waiter));
+    MODEL_CHECK(tpool__wait_begin(self, &waiter));
     self->worker = NULL;
     return arg;
 }

@@ -10,7 +10,7 @@ static void model_reset(void) {
 static void *return_and_submit(void *arg) {
     tpool__thread *self = tpool__self();
     self->worker = &workers[1];
-    tpool__block_end(self, &waiter);
+    tpool__wait_end(self, &waiter);
     submit_own(&workers[1]);
     self->worker = NULL;
     return arg;

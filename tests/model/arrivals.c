@@ -18,10 +18,10 @@ static void model_reset(void) {
 }
 static void arrive(size_t number) {
     items[number].index = number + 1;
-    tpool__unpark_end(tpool__item_done(&items[number].watch, NULL, NULL));
+    tpool__unpark_end(tpool__item_done(&items[number].node, NULL, NULL));
 }
 static void *first(void *arg) {
-    tpool__completions_nudge(&completions); /* it has added something that may expire */
+    tpool__completions_wake(&completions); /* it has added something that may expire */
     arrive(0);
     return arg;
 }
@@ -31,7 +31,7 @@ static void *second(void *arg) {
 }
 static void take(void) {
     tpool__completions_take(&completions);
-    for (tpool__watch *watch = completions.ready; watch; watch = watch->next, taken++) {
+    for (tpool__node *watch = completions.ready; watch; watch = watch->next, taken++) {
         const tpool__item *item = (const tpool__item *)(void *)watch;
         MODEL_CHECK(item == &items[0] || item == &items[1]);
         MODEL_CHECK(item->index == (item == &items[0] ? 1u : 2u));

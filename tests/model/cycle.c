@@ -12,7 +12,7 @@ static void model_reset(void) {
     pool.home = (uintptr_t)&pool;
     worker.pool = &pool;
     tpool__store_relaxed(&tpool__process.pool_count, 1);
-    tpool__block_init(&block, &pool, nothing, NULL, NULL, TPOOL__PHASE_PENDING | TPOOL__SETTLED | 2 * TPOOL__REFERENCE);
+    tpool__task_init(&block, &pool, nothing, NULL, NULL, TPOOL__PHASE_PENDING | TPOOL__END_RELEASED | 2 * TPOOL__REFERENCE);
     record.thread = &searcher;
     record.futures = blocks;
     record.count = 1;
@@ -23,7 +23,7 @@ static void *run(void *arg) {
     self->blocked = NULL; /* as it is made */
     self->worker = &worker;
     MODEL_CHECK(tpool__claim(&block, TPOOL__PHASE_RUNNING));
-    MODEL_CHECK(tpool__run_block(self, &block, 0));
+    MODEL_CHECK(tpool__execute_task(self, &block, 0));
     self->worker = NULL;
     tpool__thread_ended(self);
     self->blocked = &record; /* as it goes */

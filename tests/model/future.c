@@ -6,7 +6,7 @@ static tpool__outcome outcome;
 static int result, noted;
 static void free_result(void *payload) { ++*(int *)payload; }
 static void model_reset(void) {
-    tpool__block_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
+    tpool__task_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
     outcome.kind = TPOOL__OWNED; /* as tpool_return_owned leaves it */
     outcome.is_static = true;
     outcome.payload = &result;

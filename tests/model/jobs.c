@@ -35,7 +35,7 @@ static void *own(void *arg) {
     self->context = &context;
     self->armed = true;
     self->cached = 0;
-    self->cacheable = 2 * TPOOL__BATCH; /* it frees the block into its cache */
+    self->cacheable = 2 * TPOOL__MAGAZINE; /* it frees the block into its cache */
     argument = 1;
     tpool_fork(&job, run, &argument);
     MODEL_CHECK(tpool_join(&job) == &argument);
@@ -53,8 +53,8 @@ static void *steal(void *arg) {
     self->armed = true;
     self->cache[0] = &block;
     self->cached = 1;
-    self->cacheable = 2 * TPOOL__BATCH;
-    if (tpool__steal_job(&workers[0], NULL, 0, &entry)) (void)tpool__run_stolen_job(self, &entry);
+    self->cacheable = 2 * TPOOL__MAGAZINE;
+    if (tpool__steal_job(&workers[0], NULL, 0, &entry)) (void)tpool__execute_stolen_job(self, &entry);
     self->worker = NULL;
     self->cached = 0;
     self->armed = false;

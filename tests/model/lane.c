@@ -25,8 +25,8 @@ static void *submit(void *arg) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     argument = 1;
-    tpool__block_init(&block, NULL, NULL, &argument, NULL, TPOOL__PHASE_PENDING | TPOOL__SETTLED | 9 * TPOOL__REFERENCE);
-    entry.block = &block;
+    tpool__task_init(&block, NULL, NULL, &argument, NULL, TPOOL__PHASE_PENDING | TPOOL__END_RELEASED | 9 * TPOOL__REFERENCE);
+    entry.task = &block;
     tpool__latch(&pool.inject.lock);
     MODEL_CHECK(tpool__place(&pool, &pool.inject, &entry, &unreferenced) == TPOOL_OK);
     tpool__unlatch(&pool.inject.lock);
@@ -37,7 +37,7 @@ static void *take(void *arg) {
     tpool__entry entry = { 0 };
     for (int i = 0; i < MODEL_TRIES && !tpool__lane_count(&pool.inject); i++) { }
     if (tpool__take(&worker, &pool.inject, &entry)) {
-        MODEL_CHECK(entry.block == &block && *(int *)entry.block->value == 1);
+        MODEL_CHECK(entry.task == &block && *(int *)entry.task->value == 1);
         taken++;
     }
     return arg;

@@ -20,7 +20,7 @@ static void model_reset(void) {
 static void *end(int number) {
     tpool__count_own(&workers[number], TPOOL__COMPLETED);
     tpool__set_busy(&workers[number], false);
-    tpool__poke_if_draining(&pool, false);
+    tpool__wake_drainers_if_any(&pool, false);
     found_quiet[number] = tpool__ended(&pool) == 2 && !tpool__any_busy(&pool); /* how tpool__is_quiet begins */
     return NULL;
 }

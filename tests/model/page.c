@@ -14,13 +14,13 @@ static void model_reset(void) {
 static void *answer(void *arg) {
     for (uint32_t i = 0; i < ANSWERS; i++) {
         answers[i] = 42 + i;
-        tpool__page_tell(&page, i + 1, (uintptr_t)(i + 1) * BYTES);
+        tpool__page_write(&page, i + 1, (uintptr_t)(i + 1) * BYTES);
     }
     return arg;
 }
 static void *look(void *arg) {
     uintptr_t used;
-    uint32_t done = tpool__page_told(&page, &used);
+    uint32_t done = tpool__page_read(&page, &used);
     MODEL_CHECK(used >= (uintptr_t)done * BYTES);
     for (uint32_t i = 0; i < done; i++) MODEL_CHECK(answers[i] == 42 + i);
     return arg;

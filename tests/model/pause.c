@@ -19,9 +19,9 @@ static void model_reset(void) {
     tpool__store_relaxed(&pool.workers, &worker);
     worker.pool = &pool;
     worker.lane.head = worker.lane.tail = &own;
-    tpool__store_relaxed(&worker.lane.run, 0);
-    tpool__block_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
-    entry.block = &block;
+    tpool__store_relaxed(&worker.lane.batch, 0);
+    tpool__task_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
+    entry.task = &block;
     MODEL_CHECK(tpool__place(&pool, &pool.inject, &entry, &unreferenced) == TPOOL_OK);
     taken = still_pending = false;
 }

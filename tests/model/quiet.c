@@ -53,7 +53,7 @@ static void model_reset(void) {
 static void take_and_run(tpool__thread *self, tpool__lane *lane) {
     tpool__entry entry = { 0 };
     MODEL_CHECK(tpool__take(&worker, lane, &entry));
-    tpool__run_entry(self, &entry);
+    tpool__execute_entry(self, &entry);
 }
 static void *work(void *arg) {
     tpool__thread *self = tpool__self();

@@ -11,18 +11,18 @@ static void model_reset(void) {
     tpool__entry entry = { 0 };
     argument = 1;
     owned = closed = 0;
-    entry.block = &block;
-    tpool__block_init(&block, NULL, NULL, &argument, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
+    entry.task = &block;
+    tpool__task_init(&block, NULL, NULL, &argument, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
     worker.pool = &pool;
-    worker.lane.run_segment = &segment;
+    worker.lane.batch_segment = &segment;
     tpool__store_relaxed(&worker.lane.lock, 0);
     tpool__store_relaxed(&worker.taking, 0);
-    tpool__run_set(&worker.lane, 0, tpool__entry_write(segment.words, &entry), 1);
+    tpool__batch_set(&worker.lane, 0, tpool__entry_write(segment.words, &entry), 1);
 }
 static void *own(void *arg) {
     tpool__entry entry = { 0 };
     if (tpool__take_own(&worker, &entry)) {
-        MODEL_CHECK(entry.block == &block && *(int *)entry.block->value == 1);
+        MODEL_CHECK(entry.task == &block && *(int *)entry.task->value == 1);
         owned++;
     }
     return arg;
@@ -30,9 +30,9 @@ static void *own(void *arg) {
 static void *close_run(void *arg) {
     tpool__entry entry = { 0 };
     tpool__latch(&worker.lane.lock);
-    tpool__run_open(&worker, false);
-    if (tpool__run_pop(&worker.lane, &entry, 0)) {
-        MODEL_CHECK(tpool__claim(entry.block, TPOOL__PHASE_CANCELLING));
+    tpool__batch_open(&worker, false);
+    if (tpool__batch_pop(&worker.lane, &entry, 0)) {
+        MODEL_CHECK(tpool__claim(entry.task, TPOOL__PHASE_CANCELLING));
         closed++;
     }
     MODEL_CHECK((tpool__load_relaxed(&block.state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING); /* nothing starts after this */

@@ -14,7 +14,7 @@ static void reset_lane(tpool__lane *lane, tpool__segment *segment) {
     lane->submitted = 0;
     lane->dead = 0;
     tpool__store_relaxed(&lane->count, 0);
-    tpool__store_relaxed(&lane->run, 0);
+    tpool__store_relaxed(&lane->batch, 0);
     tpool__store_relaxed(&lane->claims, 0);
     atomic_init(&lane->lock, 0);
 }
@@ -22,12 +22,12 @@ static void model_reset(void) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     MODEL_CHECK(tpool__process_ready()); /* blocks come to the thread that frees them */
-    tpool__process.unpooled = false; /* under a tool that watches memory too: the block is not of the allocator's */
+    tpool__process.unpooled = false; /* under a tool that nodes memory too: the block is not of the allocator's */
     reset_lane(&pool.inject, &injected);
     reset_lane(&worker.lane, &own);
     pool.home = (uintptr_t)&pool;
     pool.room_end = &pool.room;
-    pool.strays = 0;
+    pool.enders = 0;
     for (int i = 0; i < TPOOL__POOL_COUNTS; i++) tpool__store_relaxed(&pool.counts[i], 0);
     for (int i = 0; i < TPOOL__OWN_COUNTS; i++) tpool__store_relaxed(&worker.counts[i], 0);
     tpool__store_relaxed(&pool.max_workers, 2);
@@ -35,20 +35,20 @@ static void model_reset(void) {
     worker.pool = &pool;
     tpool__store_relaxed(&worker.busy, true);
     tpool__store_relaxed(&tpool__process.pool_count, 1);
-    tpool__block_init(&block, &pool, nothing, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
-    entry.block = &block;
+    tpool__task_init(&block, &pool, nothing, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
+    entry.task = &block;
     MODEL_CHECK(tpool__place(&pool, &worker.lane, &entry, &unreferenced) == TPOOL_OK);
 }
 static void use_again(tpool__thread *self) {
     if (self->cached == 0) return;
-    MODEL_CHECK(tpool__block_new(self) == &block);
-    tpool__block_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | TPOOL__REFERENCE);
+    MODEL_CHECK(tpool__task_new(self) == &block);
+    tpool__task_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | TPOOL__REFERENCE);
 }
 static void *take(void *arg) { /* as a worker that runs out of work */
     tpool__entry entry = { 0 };
     tpool__thread *self = tpool__self();
     self->worker = &worker;
-    if (tpool__take(&worker, &worker.lane, &entry)) tpool__run_entry(self, &entry);
+    if (tpool__take(&worker, &worker.lane, &entry)) tpool__execute_entry(self, &entry);
     tpool__set_busy(&worker, false);
     self->worker = NULL;
     use_again(self);
@@ -64,7 +64,7 @@ static void *destroy(void *arg) {
     for (int i = 0; i < MODEL_TRIES; i++) {
         if (!tpool__is_quiet(&pool)) continue;
         atomic_init(&pool.inject.lock, 1); /* what was the pool is something else now */
-        pool.strays = 100;
+        pool.enders = 100;
         break;
     }
     return arg;

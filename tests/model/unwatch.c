@@ -5,10 +5,10 @@
 static tpool_future block;
 static int told;
 static void model_reset(void) {
-    tpool__block_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 3 * TPOOL__REFERENCE);
+    tpool__task_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 3 * TPOOL__REFERENCE);
     told = 0;
 }
-static tpool__parker *tell(tpool__watch *watch, tpool_future *future, tpool__parker *asleep) {
+static tpool__parker *tell(tpool__node *watch, tpool_future *future, tpool__parker *asleep) {
     (void)watch;
     (void)future;
     told++;
@@ -19,13 +19,13 @@ static void *finish(void *arg) {
     return arg;
 }
 static void *give_up(void *arg) {
-    tpool__watch watch = { NULL, NULL, tell };
-    if (tpool__watch_add(&block, &watch)) {
-        tpool__watch_remove(&block, &watch);
+    tpool__node watch = { NULL, NULL, tell };
+    if (tpool__node_add(&block, &watch)) {
+        tpool__node_remove(&block, &watch);
         MODEL_CHECK(told <= 1);
         watch.done = NULL; /* its memory is the caller's again */
     }
     return arg;
 }
-static void model_check(void) { MODEL_CHECK(!block.watches); }
+static void model_check(void) { MODEL_CHECK(!block.nodes); }
 MODEL(finish, give_up)

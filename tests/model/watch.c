@@ -6,11 +6,11 @@ static tpool_future block;
 static tpool__parker parker;
 static int result, told;
 static void model_reset(void) {
-    tpool__block_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 3 * TPOOL__REFERENCE);
+    tpool__task_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 3 * TPOOL__REFERENCE);
     tpool__store_relaxed(&parker, 0);
     result = told = 0;
 }
-static tpool__parker *tell(tpool__watch *watch, tpool_future *future, tpool__parker *asleep) {
+static tpool__parker *tell(tpool__node *watch, tpool_future *future, tpool__parker *asleep) {
     (void)watch;
     (void)future;
     told++;
@@ -22,14 +22,14 @@ static void *finish(void *arg) {
     return arg;
 }
 static void *await(void *arg) {
-    tpool__watch watch = { NULL, NULL, tell };
-    if (tpool__watch_add(&block, &watch)) {
+    tpool__node watch = { NULL, NULL, tell };
+    if (tpool__node_add(&block, &watch)) {
         MODEL_CHECK(tpool__park(&parker, TPOOL_FOREVER));
         MODEL_CHECK(told == 1 && tpool__is_done(&block));
-        tpool__watch_remove(&block, &watch);
+        tpool__node_remove(&block, &watch);
     }
     MODEL_CHECK(*(int *)block.value == 1);
     return arg;
 }
-static void model_check(void) { MODEL_CHECK(told <= 1 && !block.watches); }
+static void model_check(void) { MODEL_CHECK(told <= 1 && !block.nodes); }
 MODEL(finish, await)

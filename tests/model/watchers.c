@@ -2,16 +2,16 @@
 #include "model.h"
 
 static tpool_future block;
-static tpool__watch watches[2];
+static tpool__node nodes[2];
 static void model_reset(void) {
-    tpool__block_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
+    tpool__task_init(&block, NULL, NULL, NULL, NULL, TPOOL__PHASE_PENDING | 2 * TPOOL__REFERENCE);
 }
 static void *watch(int number) {
-    MODEL_CHECK(tpool__watch_add(&block, &watches[number]));
-    tpool__watch_remove(&block, &watches[number]);
+    MODEL_CHECK(tpool__node_add(&block, &nodes[number]));
+    tpool__node_remove(&block, &nodes[number]);
     return NULL;
 }
 static void *watch_one(void *arg) { (void)arg; return watch(0); }
 static void *watch_another(void *arg) { (void)arg; return watch(1); }
-static void model_check(void) { MODEL_CHECK(!block.watches); }
+static void model_check(void) { MODEL_CHECK(!block.nodes); }
 MODEL(watch_one, watch_another)

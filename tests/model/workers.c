@@ -11,7 +11,7 @@ MODEL_ZERO(fresh, size) {
     if (size != sizeof *worker) return;
     atomic_init(&worker->lane.lock, 0);
     atomic_init(&worker->lane.count, 0);
-    atomic_init(&worker->lane.run, 0);
+    atomic_init(&worker->lane.batch, 0);
     atomic_init(&worker->jobs_lock, 0);
     atomic_init(&worker->public_jobs, 0);
     atomic_init(&worker->next, NULL);
@@ -20,7 +20,7 @@ MODEL_ZERO(fresh, size) {
 static void *nothing(void *arg) { return arg; }
 static void model_reset(void) {
     thief.pool = &pool;
-    thief.lane.run_segment = &run;
+    thief.lane.batch_segment = &run;
     tpool__store_relaxed(&thief.next, NULL);
     tpool__store_relaxed(&pool.workers, NULL);
     tpool__store_relaxed(&pool.max_workers, 3);
