@@ -1178,7 +1178,7 @@ static bool tpool__memory_is_watched(void) {
 }
 
 /* What each thread has for itself: declares name(), which tells where the calling thread's is. White-box: a test that
- * runs threads as coroutines (tests/schedule.h) defines it otherwise. */
+ * runs threads as coroutines (tests/exploration/schedule.h) defines it otherwise. */
 #ifndef TPOOL__PER_THREAD
 #define TPOOL__PER_THREAD(type, name) \
     static TPOOL__THREAD_LOCAL type name##_storage; \
@@ -2112,7 +2112,7 @@ static void tpool__thread_exit(void) {
 }
 
 /* What stands between them is followed by function(argument), also if the thread ends there. */
-#if defined(TPOOL__FINALLY_BEGIN) /* white-box: tests/schedule.h */
+#if defined(TPOOL__FINALLY_BEGIN) /* white-box: tests/exploration/schedule.h */
 #elif defined(TPOOL__UNIX)
 #define TPOOL__FINALLY_BEGIN(function, argument) pthread_cleanup_push(function, argument)
 #define TPOOL__FINALLY_END pthread_cleanup_pop(1);

@@ -79,6 +79,11 @@ for fault in "$@"; do
     source=$tests/$program.c
     case $program in
     fuzz_*) source=$tests/fuzz/$program.c ;;
+    schedule_* | chaos | stress_*) source=$tests/exploration/$program.c ;;
+    test_*) source=$tests/behaviour/$program.c ;;
+    white_*) source=$tests/internals/$program.c ;;
+    esac
+    case $program in
     stress_*) flags='-std=gnu11 -DTPOOL_IMPLEMENTATION' libraries=-lcmocka ;;
     model_*) source=$tests/model/${program#model_}.c flags='-fsanitize=thread -DTPOOL_THREADS_POSIX' ;;
     test_unload) libraries="$tests/impl.c -lcmocka -ldl"

@@ -95,17 +95,17 @@ declare -A excused=(
     [qemu:when_at_least_one_worker_runs_the_work_waits_for_it]=$no_address_limit
 )
 
-tests_in() { (cd "$root/tests" && ls test_*.c white_*.c model/*.c stress_mix.c | sed 's|\.c$||'); }
+tests_in() { (cd "$root/tests" && ls behaviour/test_*.c internals/white_*.c model/*.c exploration/stress_mix.c | sed 's|\.c$||'); }
 
 # --- a test of a row, in a process of its own: builds it, runs it, says how it went in one line
 
 one_test() {
     local test=$1 name=${1##*/} began=$SECONDS status=0 program objects=() arguments=()
     program=$folder/$name
-    case $test in test_* | stress_mix) objects+=("$folder/impl.o") ;; esac
+    case $name in test_* | stress_mix) objects+=("$folder/impl.o") ;; esac
     case $test in model/*) ;; *) objects+=("$folder/cmocka.o") ;; esac
-    [ "$test" = stress_mix ] && arguments=(3)
-    [ "$system:$test" = qemu:white_faults ] && arguments=(--coarse)
+    [ "$name" = stress_mix ] && arguments=(3)
+    [ "$system:$name" = qemu:white_faults ] && arguments=(--coarse)
     if ! $command "${flags[@]}" "$root/tests/$test.c" "${objects[@]}" $libraries -o "$program.exe" >"$program.log" 2>&1; then
         echo "NOT BUILT $test"
         return
@@ -214,7 +214,7 @@ run_row() {
     done
     for test in $(tests_in); do
         [[ ${test##*/} == $only ]] || continue
-        if reason=$(left_out "$system" "$test"); then echo "    $1: without $test: $reason"; else wanted+=("$test"); fi
+        if reason=$(left_out "$system" "${test#[bie]*/}"); then echo "    $1: without $test: $reason"; else wanted+=("$test"); fi
     done
     export_row
     for test in "${!excused[@]}"; do [ "${test%%:*}" = "$system" ] && echo "${test#*:}"; done >"$work/excused.$system"
