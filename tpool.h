@@ -8735,30 +8735,31 @@ static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *cont
 /* ====================================================================================================================
  *  >>map-implementation  map
  *
- *  A chunk is a task. It takes its items when it starts, and before it runs them it submits the next chunk, so one is
- *  always waiting as long as items are left: other work gets its turn, an item that blocks never keeps the next from
- *  starting, and the size of a chunk can follow what the earlier ones cost. Chunks start in the order of their items,
- *  and the consumer waits for the first that it has not had, like for any future.
+ *  Each chunk of items is one task. A chunk that starts takes its items, submits the next chunk, then runs its items.
+ *  So one chunk is always queued while items are left: other work gets its turn, an item that blocks never keeps the
+ *  next from starting, and the size of a chunk can follow the cost of the earlier ones. Chunks start in the order of
+ *  their items. The consumer waits for the first chunk with undelivered items, as for any future.
  * ================================================================================================================= */
 typedef struct tpool__slot {
     void *value;
-    tpool__outcome *outcome;    /* until the item has ended: what it comes to if its thread ends before */
+    tpool__outcome *outcome;    /* until the item ends: ENDED_THREAD, which stays if the item ends its thread */
 } tpool__slot;
 
-/* Items are counted as long as the source lasts, so that their place in the ring, a remainder, never jumps. */
+/* The number of an item modulo the size of the ring is its place there. 64 bits never wrap, so the place never jumps,
+ * however long the source lasts. */
 typedef uint64_t tpool__item_number;
 
 typedef struct tpool__chunk {
     struct tpool__chunk *next;
     tpool_map_iter *iter;
     tpool_future *future;
-    tpool__item_number first;   /* this and the next: known once it has started, or ended without */
+    tpool__item_number first;   /* this and `count` are valid once the chunk has started, or ended without starting */
     size_t count;
     bool started;
     tpool__slot *slots, one;
-    size_t at;                  /* which of them runs */
-    tpool_future item;          /* stands for the item at hand: raise and return are its own */
-    struct tpool__answers *answers; /* of a pool of processes: where the results by bytes are */
+    size_t at;                  /* index of the running item */
+    tpool_future item;          /* stands for the running item: raise and return act on it */
+    struct tpool__answers *answers; /* of a process pool: the memory of results that are bytes */
 } tpool__chunk;
 
 typedef struct tpool__source_item {
@@ -8767,26 +8768,26 @@ typedef struct tpool__source_item {
 } tpool__source_item;
 
 struct tpool_map_iter {
-    tpool__due due;             /* once nobody has it any more */
-    tpool__lock_word lock;      /* guards all but what the consumer alone uses */
-    tpool__word references;     /* the consumer's, and one for each chunk that has not ended */
+    tpool__due due;             /* frees the iterator after the last reference is released */
+    tpool__lock_word lock;      /* guards all fields except the consumer's */
+    tpool__word references;     /* one for the consumer, one for each chunk that has not ended */
     tpool *pool;
     tpool_map_spec spec;
     uintptr_t generation;
-    tpool__item_number available, taken; /* items known, items given to chunks */
-    tpool_map_iter *next, **link; /* among the pool's, under tpool__process.lock */
-    bool source_ended, waiting; /* waiting: a chunk is queued that has not started */
+    tpool__item_number available, taken; /* items that chunks may take; items that chunks have taken */
+    tpool_map_iter *next, **link; /* in the pool's list, under tpool__process.lock */
+    bool source_ended, waiting; /* waiting: a chunk is queued and has not started */
     _Atomic(bool) closing;      /* set under the lock; read between items, as a hint */
-    tpool_status aborted;       /* what all items end as that no chunk has taken: the pool takes no more */
+    tpool_status aborted;       /* the pool takes no more chunks: the status of all items that no chunk has taken */
     tpool__chunk *front, **back;
-    int64_t cost_ns;            /* of `measured` items */
+    int64_t cost_ns;            /* of `measured` items together */
     size_t measured;
     /* the consumer's: */
-    tpool__chunk *reading;      /* the chunk in front, once it has ended; NULL: not known */
+    tpool__chunk *reading;      /* the front chunk, once it has ended; NULL: not known to have ended */
     tpool__item_number delivered;
-    tpool__source_item *ring;   /* buffer_size of them */
+    tpool__source_item *ring;   /* buffer_size entries; a chunk that runs uses those of its items */
     tpool_error aborted_error;
-    tpool__outcome *current;    /* of the item just delivered */
+    tpool__outcome *current;    /* of the item delivered last */
     const tpool_error *error;
     size_t result_size;
     bool any;
@@ -8794,7 +8795,7 @@ struct tpool_map_iter {
 
 static void tpool__answers_free(tpool__chunk *chunk);
 
-/* Results to be freed are only listed. */
+/* Lists each result_free that is due, and calls none: see tpool__outcome_list. */
 static void tpool__chunk_free(tpool__chunk *chunk) {
     for (size_t i = 0; i < chunk->count && chunk->started; i++) (void)tpool__outcome_list(chunk->slots[i].outcome);
     (void)tpool__outcome_list(tpool__outcome_of(tpool__load_relaxed(&chunk->item.outcome))); /* relaxed: it has ended */
@@ -8818,7 +8819,7 @@ static void tpool__iter_unlist(tpool_map_iter *iter) {
     iter->link = NULL;
     tpool__unlock(&tpool__process.lock);
 }
-/* Their pool is destroyed: what is done can still be had, and nothing more is queued. */
+/* The pool is being destroyed. Its iterators still deliver what has ended, and queue no more chunks. */
 static void tpool__iters_outlive(tpool *pool) {
     tpool__lock(&tpool__process.lock);
     while (pool->iterators) {
@@ -8833,14 +8834,14 @@ static void tpool__iters_outlive(tpool *pool) {
     tpool__unlock(&tpool__process.lock);
 }
 
-/* An item of the source's is not needed any more. `left` and what it is of: if item_free ends the thread. False: it
- * forked, and this is the child. */
+/* Calls item_free for an item of the source, at most once. If item_free ends the thread, left(of) is called. Returns
+ * false in the child, if item_free forked. */
 static bool tpool__source_item_free(tpool_map_iter *iter, tpool__item_number index, tpool *pool, void (*left)(void *of),
                                     void *of) {
     tpool__thread *self = tpool__self();
     tpool__source_item *item = &iter->ring[index % iter->spec.buffer_size];
     bool owed = item->owed;
-    item->owed = false; /* once, also if it ends the thread */
+    item->owed = false; /* before the call: item_free may end the thread */
     if (!owed || !iter->spec.item_free) return true;
     self->freeing++;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, pool);
@@ -8851,14 +8852,14 @@ static bool tpool__source_item_free(tpool_map_iter *iter, tpool__item_number ind
     return true;
 }
 
-/* Nobody has it any more. */
+/* After the last release. */
 static void tpool__iter_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_map_iter *)of)->due); }
 static void tpool__iter_free_now(tpool__thread *self, tpool__due *due) {
     tpool_map_iter *iter = (tpool_map_iter *)(void *)due;
     (void)self;
     for (tpool__item_number i = iter->delivered; iter->ring && i < iter->available; i++)
         if (!tpool__source_item_free(iter, i, NULL, tpool__iter_free, iter)) return;
-    (void)tpool__outcome_list(iter->current); /* which may be in the first chunk's memory */
+    (void)tpool__outcome_list(iter->current); /* before the chunks: it may lie in the memory of the first */
     while (iter->front) {
         tpool__chunk *next = iter->front->next;
         tpool__chunk_free(iter->front);
@@ -8871,7 +8872,7 @@ static void tpool__iter_free_now(tpool__thread *self, tpool__due *due) {
 static void tpool__iter_release(tpool_map_iter *iter) {
     if (tpool__sub_acq_rel(&iter->references, 1) == 1) tpool__iter_free(iter); /* P4, for the iterator */
 }
-/* The consumer's thread has ended. */
+/* The consumer's thread ends within a call. */
 static void tpool__iter_left(void *of) {
     tpool_map_iter *iter = (tpool_map_iter *)of;
     tpool__lock(&iter->lock);
@@ -8880,9 +8881,9 @@ static void tpool__iter_left(void *of) {
     tpool__iter_release(iter);
 }
 
-#define TPOOL__CHUNK_NS 100000 /* what a chunk should cost: much more than its task, little for others to wait */
+#define TPOOL__CHUNK_NS 100000 /* target cost of a chunk: much more than a task's own cost, a short wait for others */
 
-/* Items for the next chunk, 0: none now. Under the iterator's lock. */
+/* Returns how many items the next chunk takes, 0: none now. Under the iterator's lock. */
 static size_t tpool__chunk_size(tpool_map_iter *iter) {
     size_t left = (size_t)(iter->available - iter->taken), size = iter->spec.chunk_size;
     if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
@@ -8898,11 +8899,11 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
         size = iter->spec.buffer_size;
     }
     if (left >= size) return size;
-    /* fewer than asked for: only if no more can come before these have been delivered */
+    /* Fewer than `size` are left. A source's are taken only if no more can come before these have been delivered. */
     return !iter->ring || iter->source_ended || !iter->front ? left : 0;
 }
 
-/* Queues the next chunk if one is due. Under the iterator's lock, which it leaves for the submit. */
+/* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
     tpool__chunk *chunk = TPOOL_MALLOC(sizeof *chunk);
@@ -8929,8 +8930,8 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
         chunk->future = future;
         return status;
     }
-    /* nothing came after it, since only a chunk that starts or ends queues another, and the consumer is here or
-     * waits */
+    /* The chunk is still the last one: `waiting` has kept others from queueing. `at` is still valid: the caller is
+     * either the chunk before, which has not ended, or the consumer, and only the consumer unlinks ended chunks. */
     iter->waiting = false;
     *at = NULL;
     iter->back = at;
@@ -8941,8 +8942,8 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     return status;
 }
 
-/* A chunk's arg_free. One that ends without having started, cancelled with its pool or dropped from a full queue, takes
- * its items with it; the others go on if the pool does. */
+/* A chunk's arg_free. A chunk that ends without having started (cancelled with its pool, or dropped from a full queue)
+ * takes its items, which end with it. The other items still run if the pool takes another chunk. */
 static void tpool__chunk_ended(void *argument) {
     tpool__chunk *chunk = (tpool__chunk *)argument;
     tpool_map_iter *iter = chunk->iter;
@@ -8952,7 +8953,7 @@ static void tpool__chunk_ended(void *argument) {
         chunk->count = tpool__chunk_size(iter);
         iter->taken += chunk->count;
         iter->waiting = false;
-        (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* refused: it is aborted, or the consumer tries again */
+        (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused: aborted, or the consumer tries again */
         tpool__unlock(&iter->lock);
     }
     tpool__iter_release(iter);
@@ -8963,7 +8964,7 @@ static void *tpool__item_pointer(tpool_map_iter *iter, tpool__item_number index)
                       : (void *)((char *)iter->spec.items + (size_t)index * iter->spec.stride);
 }
 
-/* An item from the source has been run. False: it forked, and this is the child. */
+/* An item of the source has run: calls its item_free. Returns false in the child, if item_free forked. */
 static void tpool__item_left(void *of);
 static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, tpool__item_number index, tpool__chunk *chunk) {
     if (!tpool__source_item_free(iter, index, iter->pool, chunk ? tpool__item_left : NULL, chunk)) return false;
@@ -8973,18 +8974,18 @@ static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, tpool__i
 
 static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk);
 
-/* From the one at hand on. False: one of them forked, and this is the child. */
+/* Runs the items from chunk->at on. Returns false in the child, if one of them forked. */
 static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
     for (; chunk->at < chunk->count; chunk->at++) {
-        if (tpool__load_relaxed(&iter->closing)) break; /* relaxed: sooner or later */
+        if (tpool__load_relaxed(&iter->closing)) break; /* relaxed: a hint, it may be seen later */
         tpool__item_number index = chunk->first + chunk->at;
         tpool__slot *slot = &chunk->slots[chunk->at];
         tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, iter->pool);
         context->task = &chunk->item;
         context->left = tpool__item_left;
         context->of = chunk;
-        tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: this thread's */
+        tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: only this thread uses it */
         void *value = iter->spec.fn(tpool__item_pointer(iter, index), iter->spec.context);
         if (!tpool__context_pop(self, context)) return false;
         slot->outcome = tpool__outcome_take(&chunk->item);
@@ -8993,7 +8994,7 @@ static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
     }
     return true;
 }
-/* An item has ended its thread: the others of its chunk run as the thread ends. */
+/* An item has ended its thread. The rest of its chunk runs while the thread ends. */
 static void tpool__item_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool__chunk *chunk = (tpool__chunk *)of;
@@ -9002,7 +9003,7 @@ static void tpool__item_left(void *of) {
     (void)tpool__run_items(self, chunk);
 }
 
-/* A chunk's task. */
+/* The function of a chunk's task. */
 static void *tpool__chunk_run(void *argument) {
     tpool__chunk *chunk = (tpool__chunk *)argument;
     tpool_map_iter *iter = chunk->iter;
@@ -9013,7 +9014,7 @@ static void *tpool__chunk_run(void *argument) {
     tpool__slot *slots = &chunk->one;
     if (count > 1) {
         slots = count <= SIZE_MAX / sizeof *slots ? TPOOL_MALLOC(count * sizeof *slots) : NULL;
-        if (!slots) { /* one at a time needs no memory */
+        if (!slots) { /* no memory: a single item uses chunk->one */
             slots = &chunk->one;
             count = 1;
         }
@@ -9028,7 +9029,7 @@ static void *tpool__chunk_run(void *argument) {
     chunk->started = true;
     iter->taken += count;
     iter->waiting = false;
-    (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* refused: the consumer tries again */
+    (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
     tpool__unlock(&iter->lock);
 
     int64_t begin = tpool__clock();
@@ -9048,7 +9049,7 @@ static void *tpool__chunk_run(void *argument) {
     tpool__lock(&iter->lock);
     iter->cost_ns += cost;
     iter->measured += ran;
-    if (iter->measured > 1000000) { /* the recent ones tell more */
+    if (iter->measured > 1000000) { /* recent items count more */
         iter->cost_ns /= 2;
         iter->measured /= 2;
     }
@@ -9056,12 +9057,13 @@ static void *tpool__chunk_run(void *argument) {
     return NULL;
 }
 
-/* The parent's: its lock may have been held by a thread that is not here. */
+/* True in a child of fork, for an iterator of the parent: a thread that the child lacks may hold its lock. */
 static bool tpool__iter_is_foreign(const tpool_map_iter *iter) {
     return iter->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
 }
 
-/* Takes items from the source until buffer_size are ahead. On the consumer's thread, without the lock. */
+/* Takes items from the source until buffer_size are ahead of the consumer. Called on the consumer's thread, without the
+ * lock. */
 static void tpool__iter_fill(tpool_map_iter *iter) {
     if (!iter->ring) return;
     for (;;) {
@@ -9084,7 +9086,7 @@ static void tpool__iter_fill(tpool_map_iter *iter) {
         tpool__unlock(&iter->lock);
     }
 }
-/* An array with a buffer is known whole, and given out a buffer at a time. */
+/* Makes more items available. Of an array with a buffer, at most buffer_size are ahead of the consumer. */
 static void tpool__iter_advance(tpool_map_iter *iter) {
     if (iter->ring) {
         tpool__iter_fill(iter);
@@ -9146,7 +9148,7 @@ static inline void tpool__iter_forget(tpool_map_iter *iter) {
     if (current) tpool__outcome_free(current);
 }
 
-/* The item is given to the consumer, who now has one fewer ahead. */
+/* Counts an item as delivered. The consumer now has one fewer ahead, so another may become available. */
 static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status status, const tpool_error *error) {
     iter->any = true;
     iter->error = error;
@@ -9155,30 +9157,30 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status statu
         if (!tpool__source_item_free(iter, iter->delivered - 1, NULL, NULL, NULL)) return status;
         tpool__run_unless_held(tpool__self());
     }
-    if (!iter->ring && !iter->spec.buffer_size) return status; /* all items are known, and given out as chunks start */
+    if (!iter->ring && !iter->spec.buffer_size) return status; /* all are available; each chunk queues the next */
     if (!tpool__iter_is_foreign(iter)) tpool__iter_advance(iter);
     if (tpool__iter_is_foreign(iter)) return status;
     tpool__lock(&iter->lock);
-    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* refused: tried again when the item is wanted */
+    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused, tpool_map_next tries again */
     tpool__unlock(&iter->lock);
     return status;
 }
 
-/* An item that no chunk will take any more. */
+/* Delivers an item that no chunk will take any more. */
 static tpool_status tpool__iter_deliver_aborted(tpool_map_iter *iter, tpool_status aborted) {
     iter->aborted_error.status = aborted;
     iter->aborted_error.message = tpool_status_text(aborted);
     return tpool__iter_deliver(iter, aborted, &iter->aborted_error);
 }
 
-/* An item of a chunk that has ended. */
+/* Delivers an item of a chunk that has ended. */
 static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk *chunk, void **result) {
-    if (!chunk->started) { /* cancelled, dropped or broken as a whole */
+    if (!chunk->started) { /* the whole chunk was cancelled, dropped or broken */
         const tpool_error *error = &tpool__outcome_load(chunk->future)->error;
         return tpool__iter_deliver(iter, error->status, error);
     }
     tpool__slot *slot = &chunk->slots[(size_t)(iter->delivered - chunk->first)];
-    if (TPOOL__LIKELY(!slot->outcome && !iter->spec.buffer_size)) { /* as at the end, with less to ask */
+    if (TPOOL__LIKELY(!slot->outcome && !iter->spec.buffer_size)) { /* the fast path of what follows */
         if (result) *result = slot->value;
         iter->any = true;
         iter->delivered++;
@@ -9208,7 +9210,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         tpool__lock(&iter->lock);
         bool over = iter->delivered == iter->available &&
                     (iter->ring ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
-        if (!over && !iter->front) status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it could not be before */
+        if (!over && !iter->front) status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* none was queued before */
         tpool__chunk *chunk = iter->front;
         tpool_future *future = chunk ? chunk->future : NULL;
         tpool_status aborted = iter->aborted;
@@ -9218,7 +9220,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             if (aborted) return tpool__iter_deliver_aborted(iter, aborted);
             if (status != TPOOL_OK) return status;
         }
-        if (!future) { /* its submit is just under way, in the chunk before */
+        if (!future) { /* the chunk before is still submitting this one */
             tpool__backoff(&tries);
             continue;
         }
@@ -9231,9 +9233,9 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         tpool__lock(&iter->lock);
         iter->front = chunk->next;
         if (!iter->front) iter->back = &iter->front;
-        (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if it was refused before */
+        (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused before */
         tpool__unlock(&iter->lock);
-        chunk->count = 0; /* all were delivered, so its slots hold nothing */
+        chunk->count = 0; /* all items were delivered: the slots own nothing */
         tpool__chunk_free(chunk);
     }
 }
@@ -9250,16 +9252,16 @@ TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error *
 TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     if (!iter || tpool__iter_is_foreign(iter)) return;
     tpool__lock(&iter->lock);
-    tpool__store_relaxed(&iter->closing, true); /* relaxed: as above */
+    tpool__store_relaxed(&iter->closing, true); /* relaxed: decides only under the lock, elsewhere a hint */
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__iter_left, iter);
     unsigned tries = 0;
-    tpool__chunk **at = &iter->front; /* only the consumer takes chunks out that have ended */
-    for (;;) { /* those that run or wait; what has started may just be queueing another */
+    tpool__chunk **at = &iter->front; /* stays valid: only the consumer unlinks ended chunks */
+    for (;;) { /* waits for each chunk that is queued or runs; one that has started may be queueing another */
         tpool__chunk *chunk;
         while ((chunk = *at) != NULL && chunk->future && tpool__is_done(chunk->future)) at = &chunk->next;
         if (!chunk) break;
-        tpool_future *future = chunk->future; /* which stays as long as the consumer has the iterator */
+        tpool_future *future = chunk->future; /* stays valid as long as the consumer holds the iterator */
         tpool__unlock(&iter->lock);
         tpool_status status = TPOOL_OK;
         if (!future) {
@@ -9270,7 +9272,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
             status = tpool__await_in(future, TPOOL_FOREVER, &wanted);
         }
         tpool__lock(&iter->lock);
-        if (status != TPOOL_OK) break; /* it would never end while this waits: the last chunk frees the iterator */
+        if (status != TPOOL_OK) break; /* the chunk cannot end during this wait; the last to end frees the iterator */
     }
     tpool__unlock(&iter->lock);
     (void)tpool__context_pop(self, call);
@@ -9280,9 +9282,9 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 /* ====================================================================================================================
  *  >>for-implementation  tpool_for
  *
- *  One shared index; whoever takes part takes a share of what is left, large at first and ever smaller, down to the
- *  grain (guided self-scheduling, Polychronopoulos and Kuck 1987). Helpers are tasks that submit one another; one that
- *  starts too late finds nothing and ends.
+ *  The caller and its helpers advance one shared index. Each takes a share of what is left, large at first, then
+ *  smaller, down to the grain (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits
+ *  the next helper. A helper that starts too late finds nothing left and ends.
  * ================================================================================================================= */
 typedef struct tpool__helper {
     struct tpool__helper *next;
@@ -9292,7 +9294,7 @@ typedef struct tpool__helper {
 
 typedef struct tpool__loop {
     tpool__word references;
-    tpool__word next;           /* the first index that nobody has taken */
+    tpool__word next;           /* the first index that is not taken */
     tpool__lock_word lock;
     tpool *pool;
     size_t end, grain;
@@ -9301,7 +9303,7 @@ typedef struct tpool__loop {
     void (*body)(size_t begin, size_t end, void *context);
     void *context;
     tpool__context *origin;
-    tpool_future task;          /* stands for the looping task: an error raised in a body ends the loop */
+    tpool_future task;          /* stands for the caller's task: an error raised in a body ends the loop */
 } tpool__loop;
 
 static void tpool__loop_release(tpool__loop *loop) {
@@ -9324,8 +9326,8 @@ static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) 
     }
 }
 
-/* A helper leaves the rest to the caller when the pool is paused. It looks under its lane's latch, which tpool_pause
- * passes. */
+/* A helper leaves the rest to the caller when the pool is paused or halted. It reads the flags under its lane's
+ * spinlock, which whoever sets one of them takes afterwards (tpool__fence_lanes). */
 static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_t *end) {
     tpool__worker *worker = tpool__self()->worker;
     if (!helps || !worker) return tpool__loop_take_any(loop, begin, end);
@@ -9338,9 +9340,9 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
 
 static void *tpool__helper_run(void *argument);
 
-/* One more helper, if there is enough left to do. Being refused one is no harm. It is listed by the caller or by the
- * helper before it, which is itself waited for: so the caller, taking one after the other, misses none that may have
- * taken a part. */
+/* Submits one more helper, if enough is left to do. A refusal does no harm. The caller or the helper before lists the
+ * new one, and the caller waits for that helper too. So the caller, which waits for one after the other
+ * (tpool__loop_end), misses none that may have taken a share. */
 static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
@@ -9369,20 +9371,20 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     tpool__sub_relaxed(&loop->references, 1); /* relaxed: not the last, as above */
 }
 
-/* A body has ended its thread. Parts not yet started are skipped. */
+/* A body has ended its thread: what is not taken yet is skipped. */
 static void tpool__loop_break(tpool__loop *loop) {
     tpool__outcome_free(tpool__outcome_replace(&loop->task, tpool__fixed(TPOOL__ENDED_THREAD)));
 }
 static void tpool__loop_left(void *of) { tpool__loop_break((tpool__loop *)of); }
 
-/* False: a process was forked in a body, and this is the child. */
+/* Returns false in the child, if a body forked. */
 static bool tpool__loop_run(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
     while (tpool__loop_take(loop, helps, &begin, &end)) {
         tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, loop->pool);
         context->task = &loop->task;
-        if (loop->origin != context->outer) context->origin = loop->origin; /* another thread's */
+        if (loop->origin != context->outer) context->origin = loop->origin; /* a helper's: on the caller's thread */
         context->left = tpool__loop_left;
         context->of = loop;
         loop->body(begin, end, loop->context);
@@ -9400,13 +9402,13 @@ static void tpool__loop_end(tpool__loop *loop) {
         if (helper) loop->helper_list = helper->next;
         tpool__unlock(&loop->lock);
         if (!helper) break;
-        /* one that has not started would find nothing */
+        /* one that has not started would find nothing to do, so it can run here */
         if (!tpool__claim_in_place(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
         tpool_future_release(helper->future);
         TPOOL_FREE(helper);
     }
 }
-/* The thread that called tpool_for ends. The helpers look at its context: it is still there. */
+/* The thread that called tpool_for ends. Its context still exists, since the helpers read it. */
 static void tpool__for_left(void *of) {
     tpool__loop *loop = (tpool__loop *)of;
     tpool__loop_break(loop);
@@ -9438,7 +9440,8 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     /* relaxed: not shared yet */
     tpool__store_relaxed(&loop->references, 1);
     tpool__store_relaxed(&loop->next, begin);
-    tpool__task_init(&loop->task, pool, NULL, NULL, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
+    tpool__task_init(&loop->task, pool, NULL, NULL, NULL,
+                     TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     loop->pool = pool;
     loop->end = end;
     loop->grain = grain ? grain : 1;
@@ -9446,7 +9449,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     loop->most_helpers = is_worker ? workers - 1 : workers;
     loop->body = body;
     loop->context = context;
-    tpool_future *task = self->context ? self->context->task : NULL; /* whose loop it is */
+    tpool_future *task = self->context ? self->context->task : NULL; /* the task that loops */
     if (task) loop->task.extra = task->extra;
     tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
     if (call->outer) loop->origin = call;
@@ -9461,7 +9464,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     if (status == TPOOL_BROKEN && task) before = tpool__outcome_replace(task, tpool__error_broken(task));
     else if (task && outcome && tpool__set_outcome(task, outcome)) outcome = NULL;
     tpool__loop_release(loop);
-    tpool__outcome_free(outcome); /* of a loop in a loop it may be what is made here, so not static */
+    tpool__outcome_free(outcome); /* an inner loop may have left an error that tpool__error_broken allocated */
     tpool__outcome_free(before);
     return status;
 }
