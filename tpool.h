@@ -976,14 +976,14 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 /* ====================================================================================================================
  *  >>platform  Threads, locks, waiting on a word, time, memory: one small layer
  *
- *  Nothing beneath this section knows which system it runs on. There are three backends for threads (C11, POSIX,
- *  Win32) and three ways to wait for a word to change (futex, WaitOnAddress, a table of mutexes and conditions); locks
- *  and everything else that blocks are built on the latter.
+ *  Nothing below this section knows which system it runs on. Threads have three backends (C11, POSIX, Win32), waiting
+ *  for a word to change has three (futex, WaitOnAddress, a table of mutexes and conditions). Locks and everything else
+ *  that waits are built on waiting for a word.
  * ================================================================================================================= */
 #if defined(TPOOL_IMPLEMENTATION) && !defined(TPOOL__IMPLEMENTED)
 #define TPOOL__IMPLEMENTED
 
-/* A project that bans declarations after statements in its own code means C90, which this is not. */
+/* A project may ban declarations after statements in its own code, as C90 does; this file is C11. */
 #if defined(__GNUC__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeclaration-after-statement"
@@ -1003,8 +1003,8 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #include <string.h>
 #include <time.h>
 
-/* Sanitizers know only POSIX threads: ThreadSanitizer crashes in thrd_create, AddressSanitizer takes what an ended
- * thread has left on a stack for the next one's. */
+/* Sanitizers know only POSIX threads: ThreadSanitizer crashes in thrd_create; AddressSanitizer mistakes what an ended
+ * thread left on a stack for the next thread's. */
 #if defined(__SANITIZE_ADDRESS__)
 #define TPOOL__ADDRESS_SANITIZED 1
 #elif defined(__has_feature)
@@ -1040,7 +1040,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #endif
 
 #if defined(__unix__) || defined(__APPLE__)
-#define TPOOL__UNIX 1 /* POSIX calls are there, whichever backend starts the threads */
+#define TPOOL__UNIX 1 /* POSIX calls exist, whichever backend starts the threads */
 #endif
 
 #if defined(TPOOL_THREADS_WIN32)
@@ -1070,7 +1070,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #if !defined(CLOCK_MONOTONIC) || (defined(__GLIBC__) && !defined(__USE_MISC)) /* __USE_MISC: syscall() and others */
 #error "tpool.h: in the implementation file, include tpool.h before the system headers, or compile with -std=gnu11 or -D_GNU_SOURCE"
 #endif
-#if defined(__GLIBC__) && !defined(__USE_GNU) /* system headers came first: then this one is not declared */
+#if defined(__GLIBC__) && !defined(__USE_GNU) /* system headers came first, so these are not declared */
 extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
 extern int pipe2(int ends[2], int flags);
 #endif
@@ -1082,7 +1082,7 @@ extern int pipe2(int ends[2], int flags);
 #endif
 #if defined(TPOOL__UNIX) && !defined(TPOOL_NO_PROCESSES)
 #define TPOOL__PROCESSES 1
-#if !defined(TPOOL__PLAIN_POSIX) /* which a test defines, to run what the plainest of systems run */
+#if !defined(TPOOL__PLAIN_POSIX) /* a test defines it, to run the code of the plainest systems */
 #if defined(__linux__)
 #define TPOOL__LINUX_PROCESSES 1
 #endif
@@ -1091,7 +1091,8 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL__PIPE2 1
 #endif
 #endif
-/* A call that a program's own C library does not know ends it on Android, so there we ask how old a system may be. */
+/* On Android a system call that the system's C library does not know kills the process. So such a call is compiled in
+ * only if the oldest Android that the program is built for (__ANDROID_API__) knows it. */
 #if defined(TPOOL__LINUX_PROCESSES) && !defined(__ANDROID__)
 #define TPOOL__SINCE_ANDROID(version) 1
 #elif defined(TPOOL__LINUX_PROCESSES)
@@ -1159,8 +1160,8 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL__PREFETCH_WRITE(address) ((void)(address))
 #endif
 
-/* Whether a tool nodes that finds leaks and memory used after its end: AddressSanitizer, LeakSanitizer (both have this
- * function, which no flag of the compiler tells of), or valgrind's memcheck, which preloads a library of its own. */
+/* True if a tool checks this process for leaks and for use of freed memory: AddressSanitizer or LeakSanitizer (both
+ * have this function; no macro of the compiler tells of it), or valgrind's memcheck, which preloads its own library. */
 #if defined(__GNUC__) && defined(__linux__) && !defined(__CYGWIN__)
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 #define TPOOL__LEAK_SANITIZED (__lsan_do_leak_check != NULL)
@@ -1177,7 +1178,7 @@ static bool tpool__memory_is_watched(void) {
 #endif
 }
 
-/* What each thread has for itself: declares name(), which tells where the calling thread's is. White-box: a test that
+/* A thread-local variable: declares name(), which gives the address of the calling thread's. White-box: a test that
  * runs threads as coroutines (tests/exploration/schedule.h) defines it otherwise. */
 #ifndef TPOOL__PER_THREAD
 #define TPOOL__PER_THREAD(type, name) \
@@ -1209,9 +1210,12 @@ typedef _Atomic(uint32_t) tpool__u32;   /* what threads sleep on */
 #define tpool__and_relaxed(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_and_explicit((a), (v), memory_order_relaxed))
 #define tpool__or_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_or_explicit((a), (v), memory_order_release))
 #define tpool__and_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_fetch_and_explicit((a), (v), memory_order_release))
-#define tpool__exchange_acquire(a, v) (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_acquire))
-#define tpool__exchange_release(a, v) (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_release))
-#define tpool__exchange_acq_rel(a, v) (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_acq_rel))
+#define tpool__exchange_acquire(a, v) \
+    (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_acquire))
+#define tpool__exchange_release(a, v) \
+    (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_release))
+#define tpool__exchange_acq_rel(a, v) \
+    (TPOOL__SCHEDULE_POINT(), atomic_exchange_explicit((a), (v), memory_order_acq_rel))
 #define tpool__cas_relaxed(a, seen, v) \
     (TPOOL__SCHEDULE_POINT(), \
      atomic_compare_exchange_strong_explicit((a), (seen), (v), memory_order_relaxed, memory_order_relaxed))
@@ -1233,20 +1237,21 @@ static inline void tpool__cpu_pause(void) {
 #elif defined(TPOOL_THREADS_WIN32)
     YieldProcessor();
 #elif defined(__GNUC__)
-    __asm__ __volatile__("" ::: "memory"); /* so that a loop of these takes time */
+    __asm__ __volatile__("" ::: "memory"); /* keeps the compiler from removing a loop of these */
 #endif
 }
 
-/* The moment between two looks at what another thread is about to write, about so many nanoseconds: a number of the
- * CPU's pauses, since reading the clock takes longer. A pause takes 10 ns on some CPUs, 45 on others, and 1 where it is
- * but a hint, so it is measured. With a number that is right where it takes 10, a round trip took 0.85 us in place of
- * 0.4 where it takes 44, and where it takes 1, two sleeps, 65 us. */
+/* The pause between two looks at a word that another thread is about to write, in nanoseconds, about. It is a number of
+ * CPU pauses, since reading the clock takes longer. A CPU pause takes 10 ns on some CPUs, 45 on others, and 1 where it
+ * is only a hint, so tpool__time_pauses measures it. With a number that is right for 10 ns, a round trip took 0.85 us
+ * instead of 0.4 where a CPU pause takes 44 ns, and 65 us (two sleeps) where it takes 1. */
 #define TPOOL__PAUSE_TIME 22u
-static tpool__u32 tpool__pauses = 1 << 16 | TPOOL__PAUSE_TIME; /* their number, and what they take together; set once */
+/* From bit 16: the number of CPU pauses; below: how long they take together, in ns. Set once. */
+static tpool__u32 tpool__pauses = 1 << 16 | TPOOL__PAUSE_TIME;
 
-/* Gives the time that it takes. */
+/* Returns how long it takes, in ns. */
 static inline uint32_t tpool__pause(void) {
-    uint32_t pauses = tpool__load_relaxed(&tpool__pauses); /* relaxed: one word, and nothing else */
+    uint32_t pauses = tpool__load_relaxed(&tpool__pauses); /* relaxed: one word that publishes nothing else */
     for (uint32_t left = pauses >> 16; left > 0; left--) tpool__cpu_pause();
     return pauses & 0xffff;
 }
@@ -1254,7 +1259,7 @@ static inline void tpool__pause_for(uint32_t time) {
     for (uint32_t spent = 0; spent < time; spent += tpool__pause()) { }
 }
 
-/* The power of two that is in n, which is not 0. */
+/* The logarithm of n to base 2, rounded down. n is not 0. */
 static inline unsigned tpool__log2(uint64_t n) {
 #if defined(__GNUC__)
     return 63 - (unsigned)__builtin_clzll(n);
@@ -1269,14 +1274,15 @@ static inline unsigned tpool__log2(uint64_t n) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>cancel  No call of the library is a cancellation point
  *
- *  A thread that is cancelled may hold a lock of ours, or stand in one of our lists. So what is a cancellation point of
- *  POSIX (waiting on a condition, joining, files, pipes, processes) runs between these two. The program's functions do
- *  not: they run as the thread was. Only between two tasks a worker is one (tpool__cancel_here): a task that cancels its
- *  own thread, and returns before that has met a cancellation point, leaves the next task a thread that does not end.
+ *  A thread that is cancelled may hold one of our locks, or stand in one of our lists. So every POSIX cancellation
+ *  point that we use (waiting on a condition, joining, files, pipes, processes) runs between tpool__cancel_off and
+ *  tpool__cancel_back. The program's functions do not: they run with the thread's own cancel state. The only
+ *  cancellation point on purpose is tpool__cancel_here, which a worker calls between two tasks. A task may cancel its
+ *  own thread and return before it meets a cancellation point; the thread then ends there, not during the next task.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline int tpool__cancel_off(void) {
     int before = 0;
-#if defined(TPOOL__UNIX) && !defined(__ANDROID__) /* where no thread can be cancelled */
+#if defined(TPOOL__UNIX) && !defined(__ANDROID__) /* elsewhere no thread can be cancelled */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
 #endif
     return before;
@@ -1294,8 +1300,8 @@ static inline void tpool__cancel_here(void) {
 #endif
 }
 
-#if defined(TPOOL__PROGRAM_ALLOCATES) && defined(TPOOL__UNIX) && !defined(TPOOL__BARE_ALLOCATOR) /* which a test defines */
-/* The program's allocator may be one, and runs under our locks. */
+#if defined(TPOOL__PROGRAM_ALLOCATES) && defined(TPOOL__UNIX) && !defined(TPOOL__BARE_ALLOCATOR) /* a test defines it */
+/* The program's allocator may be a cancellation point, and it runs under our locks. */
 static void *tpool__program_malloc(size_t size) {
     int cancel = tpool__cancel_off();
     void *memory = TPOOL_MALLOC(size);
@@ -1328,7 +1334,7 @@ static int64_t tpool__clock(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + (int64_t)t.tv_nsec;
 #else
-    struct timespec t; /* a system with C11 threads alone has no monotonic clock to offer */
+    struct timespec t; /* C11 alone has no monotonic clock */
     timespec_get(&t, TIME_UTC);
     return (int64_t)t.tv_sec * 1000000000 + (int64_t)t.tv_nsec;
 #endif
@@ -1344,15 +1350,15 @@ static void tpool__yield(void) {
     thrd_yield();
 #endif
 }
-#if !defined(TPOOL__GIVE_WAY)   /* a hint, where no loop waits for what it brings; nothing to a test's own scheduler */
+#if !defined(TPOOL__GIVE_WAY) /* only a hint: no loop depends on it. A test's own scheduler makes it empty. */
 #define TPOOL__GIVE_WAY() tpool__yield()
 #endif
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>park  Waiting for a word to change
  *
- *  tpool__word_wait returns when *word is no longer `expected`, when woken, at the latest after `ns` nanoseconds, or
- *  for no reason: callers loop. tpool__word_wake touches nothing but the address, so the word may be gone by then.
+ *  tpool__word_wait returns when *word is not `expected`, when it is woken, after at most `ns` nanoseconds, or without
+ *  a reason: callers loop. tpool__word_wake uses only the address, so the word may be gone by then.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__linux__) && (defined(SYS_futex) || defined(SYS_futex_time64)) && !defined(TPOOL__PARK_TABLE)
 #define TPOOL__PARK_FUTEX 1
@@ -1364,11 +1370,11 @@ static void tpool__yield(void) {
 static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     int saved = errno;
 #if defined(SYS_futex)
-    struct { long sec, nsec; } t; /* what this call takes, whatever the C library's struct timespec looks like */
+    struct { long sec, nsec; } t; /* the kernel's layout; the C library's struct timespec may differ */
 #else
     struct { long long sec, nsec; } t;
 #endif
-    const void *limit = ns == TPOOL_FOREVER ? NULL : &t; /* a timer costs a tenth of a sleep */
+    const void *limit = ns == TPOOL_FOREVER ? NULL : &t; /* no needless timer: it costs a tenth of a sleep */
     if (ns > INT64_C(1000000000) * 86400) ns = INT64_C(1000000000) * 86400;
     t.sec = (long)(ns / 1000000000);
     t.nsec = (long)(ns % 1000000000);
@@ -1397,7 +1403,7 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
 static void tpool__word_wake(tpool__u32 *word) { WakeByAddressSingle((PVOID)word); }
 static void tpool__park_reset(void) { }
 #else
-/* A table of mutexes and conditions, by address. Several words may share an entry, so a wake wakes all of it. */
+/* A table of mutexes and conditions, indexed by address. Words may share an entry, so a wake wakes all its waiters. */
 typedef struct tpool__park_entry {
 #if defined(TPOOL__UNIX)
     pthread_mutex_t lock;
@@ -1408,7 +1414,7 @@ typedef struct tpool__park_entry {
 #endif
 } tpool__park_entry;
 static tpool__park_entry tpool__park_table[64];
-static tpool__u32 tpool__park_state; /* 0: empty, 1: being made, 2: there */
+static tpool__u32 tpool__park_state; /* 0: empty, 1: being initialized, 2: ready */
 static void tpool__park_reset(void) {
     for (int i = 0; i < 64; i++) {
 #if defined(TPOOL__UNIX)
@@ -1428,7 +1434,7 @@ static void tpool__park_reset(void) {
     tpool__store_release(&tpool__park_state, 2); /* P8 */
 }
 static tpool__park_entry *tpool__park_find(const void *address) {
-    /* Not by pthread_once: a child of fork that it is under way in would wait for it for ever. */
+    /* No pthread_once: if another thread is inside it at a fork, the child waits for it for ever. */
     uint32_t state = tpool__load_acquire(&tpool__park_state); /* P8 */
     if (state == 0 && tpool__cas_acquire(&tpool__park_state, &state, 1)) tpool__park_reset();
     while (tpool__load_acquire(&tpool__park_state) != 2) tpool__yield(); /* P8 */
@@ -1441,7 +1447,7 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     struct timespec t;
     int cancel = tpool__cancel_off();
     pthread_mutex_lock(&entry->lock);
-    if (tpool__load_relaxed(word) == expected) { /* relaxed: the waker changes it before it takes this mutex */
+    if (tpool__load_relaxed(word) == expected) { /* relaxed: the waker changes the word, then takes this mutex */
 #if defined(__APPLE__)
         t.tv_sec = (time_t)(ns / 1000000000);
         t.tv_nsec = (long)(ns % 1000000000);
@@ -1456,10 +1462,10 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     pthread_mutex_unlock(&entry->lock);
     tpool__cancel_back(cancel);
 #else
-    if (ns > 50000000) ns = 50000000; /* only the civil clock is known here: short waits bound what a jump does */
+    if (ns > 50000000) ns = 50000000; /* C11 waits by the civil clock: short waits limit what a jump does */
     struct timespec t;
     mtx_lock(&entry->lock);
-    if (tpool__load_relaxed(word) == expected) { /* relaxed: the waker changes it before it takes this mutex */
+    if (tpool__load_relaxed(word) == expected) { /* relaxed: the waker changes the word, then takes this mutex */
         timespec_get(&t, TIME_UTC);
         int64_t end = (int64_t)t.tv_nsec + ns;
         t.tv_sec += (time_t)(end / 1000000000);
@@ -1483,14 +1489,14 @@ static void tpool__word_wake(tpool__u32 *word) {
 }
 #endif
 
-/* For the loops that wait for another thread to leave a few instructions: looks further and further apart, 0.7 us in
- * all, since each takes the line from a thread that writes to it again and again. (Anderson, "The Performance of Spin
- * Lock Alternatives for Shared-Memory Multiprocessors", 1990.) */
+/* For loops that wait for another thread to leave a few instructions. Each look takes the cache line from a thread that
+ * keeps writing to it, so the pauses double; after 0.7 us in all the thread yields, and in the end it naps. (Anderson,
+ * "The Performance of Spin Lock Alternatives for Shared-Memory Multiprocessors", 1990.) */
 static void tpool__backoff(unsigned *tries) {
     unsigned n = (*tries)++;
     if (n < 5) tpool__pause_for(TPOOL__PAUSE_TIME << n);
     else if (n < 1024) tpool__yield();
-    else { /* the other may be kept off this CPU by our priority */
+    else { /* our higher priority may keep the other thread off this CPU */
         tpool__u32 nothing = 0;
         tpool__word_wait(&nothing, 0, 50000);
     }
@@ -1499,36 +1505,39 @@ static void tpool__backoff(unsigned *tries) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>spin  Looking for a moment before going to sleep
  *
- *  Sleeping and being woken costs 5 to 50 us, a look at a word tens of nanoseconds. So a thread looks on for about as
- *  long as the sleep would cost, if that has paid lately: each time that it was in vain it looks half as long, and soon
- *  no more, but for one time in five hundred: two threads that wake each other would else never learn that it would
- *  pay. (Karlin, Li, Manasse and Owicki, "Empirical Studies of Competitive Spinning", 1991.) If it does, all that was
- *  in vain is forgotten (rejected: half of it; two threads that pass 8 futures at a time took 69 us each time instead
- *  of 5). The first looks are free; then no more threads look on than there are CPUs to spare. On one CPU nobody looks:
- *  who is waited for needs it.
+ *  Sleeping and being woken costs 5 to 50 us, a look at a word tens of nanoseconds. So a thread that waits first spins:
+ *  it looks at the word for about as long as a sleep would cost, if spinning has paid lately. Each failed spin halves
+ *  this budget; after six failures only one wait in 512 spins. That one is needed: two threads that wake each other
+ *  would never learn otherwise that spinning pays. (Karlin, Li, Manasse and Owicki, "Empirical Studies of Competitive
+ *  Spinning", 1991.) A success within the budget resets the count of failed spins. (Rejected: to halve it. Two threads
+ *  that pass 8 futures at a time then took 69 us each time instead of 5.)
  *
- *  Where looking has been in vain so often, even the free looks are left out by a waiter that had to wake a worker, and
- *  all but a few by a worker that was woken for one task: the system lets such two take turns on one CPU, where one
- *  that looks keeps the other from running (a round trip after a pause: 5.8 us with the free looks, 3.2 without, and a
- *  tenth less CPU time). Rejected: no looks of the worker at all; it falls asleep again in the midst of a burst (1,000
- *  tasks: 65 us instead of 58).
+ *  The first looks of each wait are free: they need no budget, and a success among them halves the count. Beyond them
+ *  no more threads spin at a time than there are spare CPUs. On one CPU no thread spins: the thread that it waits for
+ *  needs that CPU.
+ *
+ *  After so many failures a waiter that had to wake a worker skips even the free looks, and a worker that was woken for
+ *  one task makes only a few. The system lets two such threads take turns on one CPU, where a spin of one keeps the
+ *  other from running (a round trip after a pause: 5.8 us with the free looks, 3.2 without, and a tenth less CPU time).
+ *  Rejected: no looks by the worker at all. It falls asleep again in the middle of a burst (1,000 tasks: 65 us instead
+ *  of 58).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__FREE_TIME (40 * TPOOL__PAUSE_TIME)
 #define TPOOL__LITTLE_TIME (8 * TPOOL__PAUSE_TIME)
 #define TPOOL__PATIENCE TPOOL_US(64)
-#define TPOOL__SPENT_AT_MOST (8 * (uint32_t)TPOOL__PATIENCE) /* whatever the clock says */
-#define TPOOL__HOPELESS 5u
+#define TPOOL__SPENT_AT_MOST (8 * (uint32_t)TPOOL__PATIENCE) /* ns, whatever the clock says */
+#define TPOOL__HOPELESS 5u /* above so many failed spins only one wait in TPOOL__TRY_AGAIN spins */
 #define TPOOL__TRY_AGAIN 512u
 
-static tpool__u32 tpool__spare_cpus;    /* one fewer than CPUs; set once */
-static tpool__u32 tpool__spinning;      /* threads that look on */
+static tpool__u32 tpool__spare_cpus;    /* the number of CPUs minus one; set once */
+static tpool__u32 tpool__spinning;      /* threads that spin beyond the free looks */
 
 typedef struct tpool__spin {
-    uint32_t *failed_spins;          /* the caller's: how often lately; kept from one wait to the next */
-    uint32_t spent;             /* ns, on looking */
-    uint32_t clock_due;         /* then the clock is read again, which may take as long as several looks */
-    bool counted;
-    int64_t end;                /* at the latest the caller's deadline */
+    uint32_t *failed_spins;     /* the caller's count, kept from one wait to the next */
+    uint32_t spent;             /* ns in pauses; begins higher where free looks are skipped */
+    uint32_t clock_due;         /* the value of `spent` at which to read the clock, which costs several looks */
+    bool counted;               /* in tpool__spinning */
+    int64_t end;                /* of the spin, at the latest the caller's deadline */
 } tpool__spin;
 
 static inline tpool__spin tpool__spin_begin(uint32_t *failed_spins, uint32_t free_if_hopeless, int64_t deadline) {
@@ -1540,13 +1549,14 @@ static bool tpool__spin_on(tpool__spin *spin) {
     if (!spin->counted) {
         uint32_t failed_spins = *spin->failed_spins;
         if (failed_spins > TPOOL__HOPELESS && failed_spins % TPOOL__TRY_AGAIN != 0) return false;
-        /* relaxed: a number of threads, and nothing else */
+        /* relaxed: a count of threads, which publishes nothing */
         spin->counted = tpool__add_relaxed(&tpool__spinning, 1) < tpool__load_relaxed(&tpool__spare_cpus);
         if (!spin->counted) {
             tpool__sub_relaxed(&tpool__spinning, 1);
             return false;
         }
-        int64_t end = tpool__clock() + (failed_spins > TPOOL__HOPELESS ? TPOOL__PATIENCE : TPOOL__PATIENCE >> failed_spins);
+        int64_t end = tpool__clock() +
+                      (failed_spins > TPOOL__HOPELESS ? TPOOL__PATIENCE : TPOOL__PATIENCE >> failed_spins);
         if (end < spin->end) spin->end = end;
     } else if (spin->spent < spin->clock_due) {
         return true;
@@ -1556,7 +1566,7 @@ static bool tpool__spin_on(tpool__spin *spin) {
     spin->clock_due = spin->spent + 8 * TPOOL__PAUSE_TIME;
     return true;
 }
-/* After a look in vain. True: look again. */
+/* Called after a look that found nothing. True: look again. */
 static inline bool tpool__spin_again(tpool__spin *spin) {
     if (tpool__load_relaxed(&tpool__spare_cpus) == 0) return false; /* relaxed: set before there was a pool */
     if (spin->spent >= TPOOL__FREE_TIME && !tpool__spin_on(spin)) return false;
@@ -1570,13 +1580,13 @@ static void tpool__spin_end(tpool__spin *spin, bool came) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>lock  A lock of one word: 0 free, 1 held, 2 held and somebody may sleep. (Drepper, "Futexes are tricky", 2011)
+ *  >>lock  A lock of one word: 0 free, 1 held, 2 held and a thread may sleep. (Drepper, "Futexes are tricky", 2011)
  *  Pair P1: the exchange in tpool__unlock releases, the one that takes the lock acquires.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__lock_word;
 
-/* Looks further and further apart, as tpool__backoff: eight threads that ask a manager for pools take 101 ns each time
- * instead of 264. */
+/* The pauses double, as in tpool__backoff: eight threads that ask a manager for pools take 101 ns each time instead of
+ * 264. */
 static TPOOL__NOINLINE void tpool__lock_slowly(tpool__lock_word *lock) {
     uint32_t longest = tpool__load_relaxed(&tpool__spare_cpus) ? TPOOL__PAUSE_TIME << 5 : 0; /* relaxed: as above */
     for (uint32_t time = TPOOL__PAUSE_TIME;; time *= 2) {
@@ -1596,12 +1606,12 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>latch  A lock that is held for a few instructions: 0 free, 1 held. Who finds it held looks again, gives way, and
- *  in the end naps (tpool__backoff), so nobody has to be woken and the unlock is a plain store, its holder's last
- *  touch. Pair P1 too.
+ *  >>latch  A spinlock, held for a few instructions: 0 free, 1 held. A thread that finds it held looks again, then
+ *  yields, and in the end naps (tpool__backoff). So the unlock need not wake any thread: it is a plain store, and the
+ *  holder's last touch. Pair P1 too.
  *
- *  Rejected for the lanes: the lock above. Its unlock is an exchange, which waits for every store before it; those into
- *  a lane's slots miss the cache, so that two thirds of a submit's time went there.
+ *  Rejected for the lanes: the lock above. Its unlock is an exchange, which waits for every store before it. Those into
+ *  a lane's slots miss the cache, so two thirds of a submit's time went there.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__latch_word;
 
@@ -1612,7 +1622,7 @@ static inline bool tpool__latch_try(tpool__latch_word *latch) {
 static TPOOL__NOINLINE void tpool__latch_slowly(tpool__latch_word *latch) {
     unsigned tries = 0;
     do
-        while (tpool__load_relaxed(latch)) tpool__backoff(&tries); /* relaxed: a hint, taking it acquires */
+        while (tpool__load_relaxed(latch)) tpool__backoff(&tries); /* relaxed: a hint; taking it acquires */
     while (!tpool__latch_try(latch));
 }
 static inline void tpool__latch(tpool__latch_word *latch) {
@@ -1621,15 +1631,16 @@ static inline void tpool__latch(tpool__latch_word *latch) {
 static inline void tpool__unlatch(tpool__latch_word *latch) { tpool__store_release(latch, 0); /* P1 */ }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>parker  One thread's bed: 0 empty, 1 notified, 2 asleep. tpool__unpark may come before tpool__park or after; its
- *  exchange is its last touch of the parker's memory. Pair P5: what was done before the unpark is seen after the park.
+ *  >>parker  Per-thread park token: 0 empty, 1 notified, 2 asleep. tpool__unpark may come before or after tpool__park;
+ *  its exchange is its last touch of the parker's memory. Pair P5: what one thread did before the unpark, the other
+ *  sees after the park.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__parker;
 
-/* True: notified, and the notice is used up. False: the deadline passed. */
+/* True: notified, and the token is empty again. False: the deadline passed. */
 static bool tpool__park(tpool__parker *parker, int64_t deadline) {
     uint32_t seen = 0;
-    if (tpool__cas_acquire(parker, &seen, 2)) { /* acquire for uniformity; nothing was notified */
+    if (tpool__cas_acquire(parker, &seen, 2)) { /* acquire only for uniformity: the token was empty */
         for (;;) {
             int64_t left = TPOOL_FOREVER;
             if (deadline != TPOOL_FOREVER) {
@@ -1646,10 +1657,10 @@ static bool tpool__park(tpool__parker *parker, int64_t deadline) {
     }
     return tpool__exchange_acquire(parker, 0) == 1; /* P5 */
 }
-/* In two steps, for who unparks under a lock that the thread wants as soon as it is awake: it is woken after the lock is
- * gone, by the address alone, since the parker may be gone by then too. (Woken under it, it would meet its waker at the
- * lock: a round trip after a pause took 3.0 us instead of 2.9, and 3 % more CPU time.) The first step gives the parker
- * if its thread sleeps. */
+/* Unparking in two steps, for a caller that holds a lock which the woken thread wants at once. The first step, under
+ * the lock, notifies, and returns the parker if its thread sleeps. The second, after the unlock, wakes the thread, by
+ * the address alone, since the parker may be gone by then. (A thread woken under the lock would meet its waker at the
+ * lock: a round trip after a pause took 3.0 us instead of 2.9, and 3 % more CPU time.) */
 static inline tpool__parker *tpool__unpark_begin(tpool__parker *parker) {
     return tpool__exchange_release(parker, 1) == 2 ? parker : NULL; /* P5 */
 }
@@ -1657,7 +1668,8 @@ static inline void tpool__unpark_end(tpool__parker *asleep) {
     if (asleep) tpool__word_wake(asleep);
 }
 static void tpool__unpark(tpool__parker *parker) { tpool__unpark_end(tpool__unpark_begin(parker)); }
-/* Of several all but the last are woken at once. */
+/* The first step for one more thread: returns the sleeper that is still to be woken. If both sleep, it wakes the
+ * earlier one at once, so of several only the last is woken after the unlock. */
 static tpool__parker *tpool__unpark_another(tpool__parker *asleep, tpool__parker *parker) {
     tpool__parker *another = tpool__unpark_begin(parker);
     if (another) tpool__unpark_end(asleep);
@@ -1683,7 +1695,8 @@ typedef struct tpool__thread_handle {
 } tpool__thread_handle;
 
 #if defined(TPOOL__UNIX)
-/* A worker blocks all but what a thread brings upon itself, and what profilers send to the thread that they look at. */
+/* A worker blocks all signals but those that a thread causes itself, and those that profilers send to the thread they
+ * sample. */
 static void tpool__worker_signals(sigset_t *blocked) {
     static const int let_through[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF, SIGVTALRM };
     sigfillset(blocked);
@@ -1704,8 +1717,8 @@ static void *tpool__worker_entry_posix(void *worker) { tpool__worker_main(worker
 #endif
 #endif
 
-/* Starts a worker's thread, with asynchronous signals blocked from its first instruction. False: refused. What the
- * starter has blocked itself it keeps blocked: the worker's own mask is the worker's to set (tpool__thread_begin). */
+/* Starts a worker's thread, with asynchronous signals blocked from its first instruction. False: refused. Meanwhile the
+ * starter keeps blocked what it has blocked itself; the worker sets its own whole mask later (tpool__thread_begin). */
 static bool tpool__thread_start(tpool__thread_handle *handle, void *worker, size_t stack_size) {
     bool started = false;
 #if defined(TPOOL__UNIX)
@@ -1720,7 +1733,7 @@ static bool tpool__thread_start(tpool__thread_handle *handle, void *worker, size
 #else
 #if defined(TPOOL__THREADS_C11)
 #if defined(TPOOL__UNIX)
-    handle->is_posix = stack_size != 0; /* C11 cannot say a stack's size */
+    handle->is_posix = stack_size != 0; /* C11 cannot set a stack's size */
     if (!handle->is_posix)
 #else
     (void)stack_size;
@@ -1775,7 +1788,7 @@ static void tpool__thread_join(tpool__thread_handle *handle) {
     tpool__cancel_back(cancel);
 #endif
 }
-/* In a thread's exit hook, while which runs Windows lets no other thread end. */
+/* The join in a thread's exit hook. While a hook runs, Windows lets no other thread end: it must not wait there. */
 static void tpool__thread_join_in_hook(tpool__thread_handle *handle) {
 #if defined(TPOOL_THREADS_WIN32)
     if (handle->valid) CloseHandle(handle->win32);
@@ -1788,14 +1801,13 @@ static void tpool__thread_join_in_hook(tpool__thread_handle *handle) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>scheduling  Workers are scheduled as the pool's creator is
  *
- *  A new thread is scheduled as the thread that starts it, which may be any submitter, or another worker. So a pool
- *  notes what its creator has, and each worker takes that on as it begins, as far as it differs: CPUs, policy and
- *  priority, niceness. Where a pool is the whole process', the main thread counts, since whoever asks first for it is
- *  no more its owner than others. What the system refuses stays as it is: an unprivileged thread cannot take back the
- *  niceness that it inherited.
+ *  A new thread inherits the scheduling of the thread that starts it, which may be any submitter or another worker. So
+ *  a pool notes its creator's CPUs, policy, priority and niceness, and each worker takes on what differs as it begins.
+ *  For a shared or managed pool the main thread counts: the thread that happens to ask first is no more its owner than
+ *  the others. What the system refuses stays as it is: an unprivileged thread cannot take back an inherited niceness.
  *
  *  Rejected: a thread started at create, as a template from which the system makes all others. It would undo that
- *  niceness too, at the price of a thread that sleeps for each pool.
+ *  niceness too, but costs one sleeping thread per pool.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__linux__)
 typedef struct tpool__rank { int policy, priority, nice; } tpool__rank; /* policy -1: not known */
@@ -1804,20 +1816,20 @@ typedef struct tpool__scheduling {
     size_t size; /* bytes of the mask; 0: not known */
     unsigned long cpus[];
 } tpool__scheduling;
-enum { TPOOL__RESET_ON_FORK = 0x40000000, TPOOL__DEADLINE = 6 }; /* a bit of the policy; a policy */
+enum { TPOOL__RESET_ON_FORK = 0x40000000, TPOOL__DEADLINE = 6 }; /* the kernel's: a bit of the policy; a policy */
 
 #define TPOOL__MASK_WORDS (65536 / CHAR_BIT / sizeof(unsigned long)) /* 65,536 CPUs */
 
-/* A thread's number, or 0 for the calling one. Gives how many bytes the kernel wrote, 0 if it refuses. */
+/* thread: its number, or 0 for the calling one. Returns how many bytes the kernel wrote, 0 if it refuses. */
 static size_t tpool__cpus_of(int thread, unsigned long *mask, size_t size) {
     long bytes = syscall(SYS_sched_getaffinity, thread, size, mask);
     return bytes > 0 ? (size_t)bytes : 0;
 }
-/* Asks the kernel, since a C library may keep a copy of its own, or refuse. One call tells all of an ordinary thread;
- * where the kernel has none, or keeps the niceness of a thread in real time to itself, others do. */
+/* Asks the kernel, since a C library may keep a copy of its own, or refuse. One system call tells everything about an
+ * ordinary thread. Others serve where the kernel lacks it, and for a real-time thread's niceness, which it omits. */
 static void tpool__rank_of(int thread, tpool__rank *rank) {
 #if defined(SYS_sched_getattr)
-    struct { /* the kernel's first version of it */
+    struct { /* the first version of the kernel's struct */
         uint32_t size, policy;
         uint64_t flags;
         int32_t nice;
@@ -1838,7 +1850,8 @@ static void tpool__rank_of(int thread, tpool__rank *rank) {
     struct sched_param parameters;
     memset(&parameters, 0, sizeof parameters);
     int policy = (int)syscall(SYS_sched_getscheduler, thread);
-    bool ranks = policy >= 0 && ((policy & 0xff) == SCHED_FIFO || (policy & 0xff) == SCHED_RR); /* others have none */
+    /* other policies have no priority */
+    bool ranks = policy >= 0 && ((policy & 0xff) == SCHED_FIFO || (policy & 0xff) == SCHED_RR);
     if (ranks && syscall(SYS_sched_getparam, thread, &parameters) != 0) policy = -1;
     rank->policy = policy;
     rank->priority = parameters.sched_priority;
@@ -1847,7 +1860,7 @@ static void tpool__rank_of(int thread, tpool__rank *rank) {
 
 static tpool__scheduling *tpool__scheduling_note(bool of_process) {
     unsigned long mask[TPOOL__MASK_WORDS];
-    int saved = errno, thread = of_process ? (int)getpid() : 0; /* the main thread's number is the process' */
+    int saved = errno, thread = of_process ? (int)getpid() : 0; /* the main thread has the process's number */
     size_t size = tpool__cpus_of(thread, mask, sizeof mask);
     tpool__scheduling *noted = TPOOL_MALLOC(sizeof *noted + size);
     if (noted) {
@@ -1855,7 +1868,7 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
         noted->size = size;
         if (size) memcpy(noted->cpus, mask, size);
         tpool__rank_of(thread, rank);
-        if (rank->policy >= 0 && rank->policy & TPOOL__RESET_ON_FORK) { /* its threads are to begin as ordinary ones */
+        if (rank->policy >= 0 && rank->policy & TPOOL__RESET_ON_FORK) { /* its new threads begin as ordinary ones */
             rank->policy &= ~TPOOL__RESET_ON_FORK;
             if (rank->priority > 0 || rank->policy == TPOOL__DEADLINE) rank->policy = rank->priority = SCHED_OTHER;
             if (rank->nice < 0) rank->nice = 0;
@@ -1865,7 +1878,7 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
     return noted;
 }
 static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
-    unsigned long mask[16]; /* of more CPUs: not compared */
+    unsigned long mask[16]; /* a longer mask is set without a comparison */
     tpool__rank mine;
     tpool__rank_of(0, &mine);
     if (noted->size && (tpool__cpus_of(0, mask, sizeof mask) != noted->size ||
@@ -1875,13 +1888,13 @@ static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
         struct sched_param parameters;
         memset(&parameters, 0, sizeof parameters);
         parameters.sched_priority = noted->rank.priority;
-        /* which renews that copy */
+        /* the C library's call, which renews its copy */
         (void)pthread_setschedparam(pthread_self(), noted->rank.policy, &parameters);
         mine.nice = getpriority(PRIO_PROCESS, 0);
     }
     if (mine.nice != noted->rank.nice) (void)setpriority(PRIO_PROCESS, 0, noted->rank.nice);
 }
-#elif defined(TPOOL_THREADS_WIN32) /* where a new thread has what the process has, whoever starts it */
+#elif defined(TPOOL_THREADS_WIN32) /* here a new thread has the process's scheduling, whichever thread starts it */
 typedef struct tpool__scheduling {
     bool of_process, has_cpus;
     int priority;
@@ -1914,7 +1927,7 @@ typedef struct tpool__scheduling {
 static tpool__scheduling *tpool__scheduling_note(bool of_process) {
     tpool__scheduling *noted = TPOOL_MALLOC(sizeof *noted);
     if (!noted) return NULL;
-    (void)of_process; /* nobody tells which thread is the main one */
+    (void)of_process; /* no call tells which thread is the main one */
     noted->known = pthread_getschedparam(pthread_self(), &noted->policy, &noted->parameters) == 0;
     return noted;
 }
@@ -1935,15 +1948,15 @@ static tpool__scheduling *tpool__scheduling_note(bool of_process) {
 static void tpool__scheduling_take_on(const tpool__scheduling *noted) { (void)noted; }
 #endif
 
-/* The default floating-point environment, which a new thread has only if its starter has it. By hand, since fesetenv
- * may be in a library of its own. */
+/* Sets the default floating-point environment; a new thread inherits its starter's. Not by fesetenv, which may be in a
+ * separate library. */
 static inline void tpool__float_default(void) {
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(_WIN32)
 #if defined(__SSE__)
     uint32_t mxcsr = 0x1f80;
     __asm__ __volatile__("ldmxcsr %0" : : "m"(mxcsr));
 #endif
-#if !(defined(__FreeBSD__) && defined(__i386__)) /* there it rounds otherwise, and few know how */
+#if !(defined(__FreeBSD__) && defined(__i386__)) /* there the default rounds differently */
     uint16_t x87 = 0x037f;
     __asm__ __volatile__("fnclex\n\tfldcw %0" : : "m"(x87));
 #endif
@@ -1956,10 +1969,10 @@ static inline void tpool__float_default(void) {
 #endif
 }
 
-/* A worker's thread begins. */
+/* A worker's thread calls this first. */
 static void tpool__thread_begin(const tpool__scheduling *scheduling) {
 #if defined(TPOOL__UNIX)
-    sigset_t blocked; /* not only what the starter had blocked; and musl 1.2 starts a C11 thread with all of them so */
+    sigset_t blocked; /* replaces the inherited mask; musl 1.2 starts a C11 thread with all signals blocked */
     tpool__worker_signals(&blocked);
     pthread_sigmask(SIG_SETMASK, &blocked, NULL);
 #endif
@@ -1967,7 +1980,7 @@ static void tpool__thread_begin(const tpool__scheduling *scheduling) {
     tpool__float_default();
 }
 
-/* Names the calling thread "base_index", the base cut so that the index stays. */
+/* Names the calling thread "base_index"; cuts the base, never the index. */
 static void tpool__thread_name(const char *base, int index) {
 #if defined(__linux__) || defined(__APPLE__)
     char text[16], number[13];
@@ -1979,7 +1992,7 @@ static void tpool__thread_name(const char *base, int index) {
     prctl(PR_SET_NAME, (unsigned long)(uintptr_t)text, 0ul, 0ul, 0ul);
 #endif
 #elif defined(TPOOL_THREADS_WIN32)
-    typedef HRESULT(WINAPI * set_description)(HANDLE, PCWSTR); /* since Windows 10, so looked up */
+    typedef HRESULT(WINAPI * set_description)(HANDLE, PCWSTR); /* only since Windows 10, so looked up */
     HMODULE module = GetModuleHandleA("kernel32.dll");
     FARPROC found = module ? GetProcAddress(module, "SetThreadDescription") : NULL;
     if (found) {
@@ -1998,7 +2011,7 @@ static void tpool__thread_name(const char *base, int index) {
 #endif
 }
 
-/* The address of something on the real stack, for comparing with tpool__stack_floor. */
+/* An address on the real stack, to compare with tpool__stack_floor. */
 static inline uintptr_t tpool__stack_position(void) {
 #if defined(__GNUC__)
     const void *frame = __builtin_frame_address(0);
@@ -2009,7 +2022,7 @@ static inline uintptr_t tpool__stack_position(void) {
 #endif
 }
 
-/* Where the calling thread's stack ends, and how large it is. 0: the system does not tell. */
+/* Returns the lowest address of the calling thread's stack, and its size in *whole. 0: the system does not tell. */
 static uintptr_t tpool__stack_end(size_t *whole) {
     uintptr_t low = 0;
     size_t size = 0;
@@ -2032,8 +2045,8 @@ static uintptr_t tpool__stack_end(size_t *whole) {
     *whole = size;
     return low;
 }
-/* The thread was ended in the midst of something, and goes on at an earlier place of its stack. AddressSanitizer would
- * take what lies beyond, arrays of functions that have not returned, for a part of what is called from here. */
+/* For a thread that was ended in the middle of something and goes on at an earlier place of its stack. The functions
+ * beyond that place have not returned; AddressSanitizer would take their arrays for a part of what is called next. */
 static inline void tpool__stack_left(void) {
 #if TPOOL__ADDRESS_SANITIZED
     size_t whole;
@@ -2041,9 +2054,9 @@ static inline void tpool__stack_left(void) {
     if (low != 0 && low < here) __asan_unpoison_memory_region((void *)low, here - low);
 #endif
 }
-/* The lowest address of the calling thread's stack that a nested task may start at: a quarter of it is kept for what
- * that task needs itself. Where the system does not tell, it began at `top` or so, and the configured size is believed,
- * or 256 KiB assumed. */
+/* The lowest address of the calling thread's stack at which a nested task may start: a quarter of the stack stays free
+ * for that task. Where the system does not tell, the stack is taken to begin at `top` and to have the configured size,
+ * or 256 KiB. */
 static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
     size_t size;
     uintptr_t low = tpool__stack_end(&size);
@@ -2054,13 +2067,13 @@ static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
     return low + size / 4;
 }
 
-/* A hook that runs in a thread as it ends, and only in threads that armed it. */
+/* A hook that runs in a thread as it ends, if the thread has armed it. */
 static void tpool__thread_ended(void *armed);
 #if defined(TPOOL_THREADS_WIN32)
 static DWORD tpool__exit_key;
 static tpool__u32 tpool__exit_hook_gone;
 static VOID WINAPI tpool__thread_ended_win32(PVOID armed) {
-    /* relaxed: set by the thread that calls this for all others (FlsFree) */
+    /* relaxed: FlsFree calls this for all threads, in the thread that has set the flag */
     if (armed && !tpool__load_relaxed(&tpool__exit_hook_gone)) tpool__thread_ended(armed);
 }
 static bool tpool__exit_hook_create(void) {
@@ -2086,7 +2099,7 @@ TPOOL__UNUSED static void tpool__exit_hook_delete(void) { pthread_key_delete(tpo
 static bool tpool__exit_hook_arm(void *value) { return pthread_setspecific(tpool__exit_key, value) == 0; }
 #endif
 
-/* The process ends, and the system has ended all threads but this: what a DLL of Windows finds at exit. */
+/* True if the process ends and the system has ended all other threads already, as a DLL of Windows finds it at exit. */
 static bool tpool__threads_are_gone(void) {
 #if defined(TPOOL_THREADS_WIN32)
     typedef BOOLEAN(WINAPI * in_progress)(void);
@@ -2100,7 +2113,7 @@ static bool tpool__threads_are_gone(void) {
 #endif
 }
 
-/* Ends the calling thread: in a child of fork that was a worker's thread, which has nowhere to return to. */
+/* Ends the calling thread. For a child of fork whose one thread was a worker's: it has nowhere to return to. */
 static void tpool__thread_exit(void) {
 #if defined(TPOOL_THREADS_WIN32)
     ExitThread(0);
@@ -2111,7 +2124,7 @@ static void tpool__thread_exit(void) {
 #endif
 }
 
-/* What stands between them is followed by function(argument), also if the thread ends there. */
+/* function(argument) is called after what stands between the two, on POSIX systems also if the thread ends there. */
 #if defined(TPOOL__FINALLY_BEGIN) /* white-box: tests/exploration/schedule.h */
 #elif defined(TPOOL__UNIX)
 #define TPOOL__FINALLY_BEGIN(function, argument) pthread_cleanup_push(function, argument)
@@ -2136,7 +2149,7 @@ static bool tpool__fork_hooks(void (*prepare)(void), void (*parent)(void), void 
  *  Memory: zeroed, and aligned by hand, since TPOOL_MALLOC promises no more than malloc
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX)
-/* What the program holds is the start of the allocation: tools that look for leaks see it. */
+/* The pointer is the start of the allocation, so tools that look for leaks find it. */
 static void *tpool__alloc_aligned(size_t size, size_t alignment) { /* a power of two, at least a cache line */
     void *aligned = NULL;
     if (posix_memalign(&aligned, alignment, size)) return NULL;
@@ -2161,9 +2174,9 @@ static void tpool__free_aligned(void *aligned) {
 }
 #endif
 
-/* Memory for many blocks, aligned to a line of the cache, not cleared. Pages of the system's, where there are any and
- * the program has not asked for its own allocator: those go back whatever else is in use. (The C library gives back what
- * is freed only from its end; of the 64 MiB of a million futures all stayed, for a few that were still there.) */
+/* Memory for many tasks, aligned to a cache line, not cleared. It comes from the system in pages where that is possible
+ * and the program has no allocator of its own: pages go back whatever else is in use. (The C library gives back only
+ * the end of its memory: all 64 MiB of a million futures stayed, because of a few that were still alive.) */
 #if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX) && defined(MAP_ANONYMOUS)
 #define TPOOL__SLAB_SIZE ((size_t)64 << 10)
 static void *tpool__slab_map(void) {
@@ -2171,7 +2184,7 @@ static void *tpool__slab_map(void) {
     return slab == MAP_FAILED ? NULL : slab;
 }
 static void tpool__slab_unmap(void *slab) { munmap(slab, TPOOL__SLAB_SIZE); }
-#define TPOOL__SLAB_STAYS true /* to map one, to touch it and to unmap it takes longer than all else in a pool's life */
+#define TPOOL__SLAB_STAYS true /* mapping, touching and unmapping one takes longer than the rest of a pool's life */
 #else
 #define TPOOL__SLAB_SIZE ((size_t)8 << 10)
 static void *tpool__slab_map(void) { return tpool__alloc_aligned(TPOOL__SLAB_SIZE, TPOOL__CACHE_LINE); }
@@ -2189,8 +2202,8 @@ static void tpool__slab_unmap(void *slab) { tpool__free_aligned(slab); }
 #ifndef TPOOL__CGROUP_SELF
 #define TPOOL__CGROUP_SELF "/proc/self/cgroup"
 #endif
-/* CPUs by the quota of one group, rounded up, or `least` if it has none or more. Version 2 keeps "quota period" in one
- * file, version 1 in two. */
+/* The CPUs that the quota of one cgroup allows, rounded up, at most `least`; `least` if it has no quota. Version 2
+ * keeps "quota period" in one file, version 1 in two. */
 static int tpool__quota_of(const char *folder, bool version2, int least) {
     char path[1200];
     long long quota = -1, period = 0;
@@ -2210,15 +2223,15 @@ static int tpool__quota_of(const char *folder, bool version2, int least) {
     long long cpus = quota / period + (quota % period != 0);
     return cpus < least ? (int)cpus : least;
 }
-/* The smallest quota on the way from the process' groups up to their roots. What a container sees as the root may be
- * named otherwise in its own list: then only the root is there, and that is the group itself. */
+/* The smallest quota on the way from the process's cgroups up to their roots. In a container the list may name its
+ * group otherwise than the container sees it: then only the root exists, and that is the group itself. */
 static int tpool__quota(int least) {
     FILE *file = fopen(TPOOL__CGROUP_SELF, "re");
     if (!file) return least;
     char line[1024], folder[1100];
     while (fgets(line, sizeof line, file)) {
         size_t end = strcspn(line, "\n");
-        if (!line[end]) /* too long a path for any folder: only its beginning is looked at */
+        if (!line[end]) /* longer than any folder's path: the rest is skipped */
             for (int c = getc(file); c != '\n' && c != EOF;) c = getc(file);
         line[end] = 0;
         char *controllers = strchr(line, ':');
@@ -2274,7 +2287,8 @@ TPOOL_API int tpool_cpu_count(void) {
 #elif defined(__linux__)
     int saved = errno, cancel = tpool__cancel_off();
     int main_thread = (int)getpid(), mine = tpool__count_cpus(0);
-    count = tpool__count_cpus(main_thread); /* the process', as one thread that is bound to a CPU does not make it one */
+    /* the main thread stands for the process: another thread's mask may be narrower */
+    count = tpool__count_cpus(main_thread);
     if (count < mine) count = mine;
     if (count == 0) count = (int)sysconf(_SC_NPROCESSORS_ONLN);
     count = tpool__quota(count);
