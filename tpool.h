@@ -6359,20 +6359,22 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>publish  W7: the end is published, and who waits for it is told
  * ----------------------------------------------------------------------------------------------------------------- */
-/* The last touch of the pool by a task that ended outside its queue: cancelled, expired, or run by its submitter. The
- * later of its end here and its pop there takes it out of the count (see tpool__tombstone_drop). */
+/* The last touch of the pool by a task that ended outside its queue: cancelled, expired, or executed by its submitter.
+ * The later of two steps takes the task out of the count of enders: this one, or the pop of its entry (see
+ * tpool__tombstone_drop). */
 static void tpool__release_outside_end(tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
-    /* relaxed: set at the claim, or here. In a child forked meanwhile nothing is to be settled. */
+    /* relaxed: set at the claim, or here. In a child forked meanwhile there is nothing to release. */
     if (!pool || tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED || tpool__is_foreign(pool)) return;
     tpool__latch(&pool->inject.lock);
-    if (tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED) pool->enders--; /* relaxed: under the lock */
+    /* relaxed: under the lock */
+    if (tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED) pool->enders--;
     tpool__parker *asleep = tpool__wake_drainers(pool, true);
     tpool__unlatch(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
 
-/* A worker that counts as searching since its task's end is not, as long as it runs the program's code. */
+/* While a worker runs the program's code it does not count as searching, though it may since its task's end. */
 static void tpool__back_to_work(tpool__thread *self) {
     tpool__forget_end(self);
     if (self->worker) tpool__stop_searching(self->worker);
@@ -6380,8 +6382,8 @@ static void tpool__back_to_work(tpool__thread *self) {
 
 static inline void tpool__publish_end(tpool_future *future, tpool_status status);
 
-/* Publishes the end of a task that the caller has claimed, tells everybody, and gives up the claimer's reference. After
- * the first exchange that succeeds the future may be gone, unless the claimer's reference is still held. */
+/* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
+ * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
     tpool *pool = tpool__pool_of(future);
@@ -6393,28 +6395,28 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
         reported = true;
     }
     tpool__publish_end(future, status);
-    if (!TPOOL__LIKELY(!reported)) tpool__run_unless_held(tpool__self()); /* what it has ended */
+    if (!TPOOL__LIKELY(!reported)) tpool__run_unless_held(tpool__self()); /* what on_failure has ended */
 }
-/* Its on_failure has ended the thread. */
+/* on_failure has ended the thread. */
 static void tpool__publish_left(void *of) {
     tpool_future *task = (tpool_future *)of;
     if (tpool__is_foreign(tpool__pool_of(task))) return;
     if (task == &tpool__self()->plain) tpool__outcome_free(tpool__outcome_take(task));
     else tpool__publish_end(task, tpool__outcome_load(task)->error.status);
 }
-/* After on_failure, if that was to learn of it. */
+/* The second part, after on_failure. */
 static inline void tpool__publish_end(tpool_future *future, tpool_status status) {
     uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
     const tpool *pool = tpool__pool_of(future);
     unsigned tries = 0;
-    /* relaxed: published with the end. Who searches for cycles tells it from a thread. */
+    /* relaxed: published with the end. The tag is odd, which tells a search for cycles that it is no thread. */
     if (pool) tpool__store_relaxed(&future->runner, (tpool__thread *)pool->tag);
     for (;;) {
         if (TPOOL__LIKELY(!(state & TPOOL__HAS_NODES) && (state & TPOOL__END_RELEASED))) {
-            /* P2: whoever sees the end sees the result; P4: whoever gives up the last reference sees our part */
+            /* P2: a thread that sees the end sees the result; P4: the last holder sees what we did */
             uintptr_t next = (state & ~TPOOL__PHASE) + end - TPOOL__REFERENCE;
-            if (state & TPOOL__LOCKED) { /* somebody is adding a watch */
+            if (state & TPOOL__LOCKED) { /* another thread holds the nodes */
                 tpool__backoff(&tries);
                 state = tpool__load_relaxed(&future->state);
             } else if (tpool__cas_acq_rel(&future->state, &state, next)) {
@@ -6429,10 +6431,10 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
             break; /* P2, P3 */
         }
     }
-    tpool__forget_end(tpool__self()); /* waking takes long */
+    tpool__forget_end(tpool__self()); /* waking takes long, and is no part of the next task */
     tpool__node *node = future->nodes, *callbacks = NULL, *reversed = NULL;
     future->nodes = NULL;
-    while (node) { /* newest first becomes in the order added */
+    while (node) { /* the list has the newest first; callbacks run in the order added */
         tpool__node *next = node->next;
         node->next = reversed;
         reversed = node;
@@ -6454,7 +6456,7 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
     }
     future->nodes = callbacks;
     tpool__and_release(&future->state, ~(TPOOL__LOCKED | TPOOL__HAS_NODES)); /* P3 */
-    if (callbacks) { /* they may take long */
+    if (callbacks) { /* callbacks may take long, so the wakes come first */
         tpool__unpark_end(asleep);
         tpool__list(tpool__self(), (uintptr_t)future);
         tpool__run_unless_held(tpool__self());
@@ -6462,7 +6464,7 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
     }
     tpool__release_outside_end(future);
     tpool_future_release(future);
-    tpool__unpark_end(asleep); /* in the end, so that who is woken finds nobody busy with the future */
+    tpool__unpark_end(asleep); /* last: the woken thread finds this one done with the future */
 }
 
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
@@ -6473,15 +6475,15 @@ static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
     else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], 1);                                     /* P10 */
 }
 
-/* A task that will never run ends: it has its error, and the claimer's reference. */
+/* Ends a task that will never be executed. It has its error, and the caller holds the claimer's reference. */
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     if (!tpool__arg_done(self, task, tpool__end_abandoned)) return;
     tpool__large_give(task->extra);
     task->value = NULL;
     tpool__publish(task, tpool__outcome_load(task)->error.status);
 }
-/* The caller has claimed it. */
 static void tpool__chunk_ended(void *argument);
+/* The caller has claimed the task. */
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
     tpool__thread *self = tpool__self();
     tpool *pool = tpool__pool_of(task);
@@ -6495,7 +6497,7 @@ static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
     tpool__run_unless_held(self); /* what arg_free has ended, and what the claim has listed */
 }
 
-/* Goes on with a task that has its error and is counted, but not published. */
+/* Continues with a task that has its error and is counted, but not published. */
 static void tpool__end_abandoned(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -6504,7 +6506,7 @@ static void tpool__end_abandoned(void *of) {
     if (task != &self->plain) tpool__end_claimed(self, task);
     else if (pool->config.on_failure) (void)tpool__report_failure(task);
 }
-/* A task that has ended its thread, in its function or in its arg_free. */
+/* Ends a task whose function or arg_free has ended the thread. */
 static void tpool__abandon(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
@@ -6516,7 +6518,7 @@ static void tpool__abandon(void *of) {
         tpool__count(tpool__pool_of(task), TPOOL__FAILED_COUNT);
     }
     tpool__context *call = tpool__call_push(self, tpool__end_abandoned, task);
-    tpool__run_unless_held(self); /* what it returned is freed before anyone learns of the end */
+    tpool__run_unless_held(self); /* what the task returned is freed before its end becomes visible */
     if (tpool__context_pop(self, call)) tpool__end_abandoned(task);
 }
 
@@ -6544,7 +6546,7 @@ static bool tpool__node_add(tpool_future *future, tpool__node *node) {
     return true;
 }
 
-/* Locks the list of nodes, of a future that is done too. Gives what is to be cleared to unlock it. */
+/* Locks the list of nodes; the future may be done. Returns the bits to clear for unlocking it. */
 static uintptr_t tpool__nodes_lock(tpool_future *future) {
     unsigned tries = 0;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
@@ -6558,7 +6560,7 @@ static uintptr_t tpool__nodes_lock(tpool_future *future) {
     }
 }
 
-/* Afterwards nobody touches the watch any more. */
+/* Afterwards no other thread touches the node. */
 static void tpool__node_remove(tpool_future *future, tpool__node *node) {
     uintptr_t clear = tpool__nodes_lock(future);
     if (node->link) {
@@ -6573,21 +6575,21 @@ static void tpool__node_remove(tpool_future *future, tpool__node *node) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>wait  W8: somebody waits for the end
  * ----------------------------------------------------------------------------------------------------------------- */
-/* A pending future of the parent process: nobody here will ever complete it. */
+/* The future is the parent process's. If it was pending at the fork, no thread of the child completes it. */
 static bool tpool__is_orphan(tpool_future *future) {
-    /* relaxed: as tpool__is_foreign. 4,096 forks deep the numbers come round. */
+    /* relaxed: as tpool__is_foreign. The number wraps when a child is 4,096 forks away. */
     return (future->home & TPOOL__GENERATIONS) !=
            (tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS);
 }
 
-/* A task claimed outside its queue is one less that waits. Under the lane's latch. */
+/* A task claimed outside its queue no longer waits there. Under the lane's spinlock. */
 static void tpool__lane_lost_one(tpool__lane *lane) {
     lane->dead++;
     /* relaxed: under the lock, else a hint */
     tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1);
 }
 
-/* The same from outside: a submitter may have waited for just that. */
+/* The same for a claimer that holds no lane's spinlock. A submitter may wait for just this room. */
 static void tpool__inject_lost_one(tpool *pool) {
     tpool_future *unreferenced = NULL;
     tpool__latch(&pool->inject.lock);
@@ -6597,20 +6599,21 @@ static void tpool__inject_lost_one(tpool *pool) {
     tpool__dispose_chain(unreferenced);
 }
 
-/* Ends a pending task from outside, for an asker that holds a reference. False: it is not pending any more. */
+/* Ends a pending task from outside, for a caller that holds a reference. False: it is not pending any more. */
 static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__reason reason) {
     tpool *pool = tpool__pool_of(future);
     if (!tpool__claim(future, phase + TPOOL__REFERENCE)) return false;
-    if (pool) { /* the tombstone in the queue keeps the pool until tpool__release_outside_end */
+    if (pool) { /* its tombstone keeps the pool until tpool__release_outside_end */
         tpool__inject_lost_one(pool);
     } else {
-        tpool__or_relaxed(&future->state, TPOOL__END_RELEASED); /* relaxed: nobody else reads it before the end */
+        tpool__or_relaxed(&future->state, TPOOL__END_RELEASED); /* relaxed: no other thread reads it before the end */
     }
     tpool__end_unstarted(future, reason);
     return true;
 }
 
-/* Runs a pending task of whatever pool in the asker's thread: only for tasks that find nothing to do. */
+/* Executes a pending task of any pool in this thread. Only for tasks that find nothing to do: helpers of a finished
+ * loop. */
 static bool tpool__claim_in_place(tpool_future *future) {
     if (!tpool__contexts_ready(tpool__self())) return false;
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
@@ -6620,7 +6623,7 @@ static bool tpool__claim_in_place(tpool_future *future) {
     return true;
 }
 
-/* Any look at a future ends it if its time in the queue is over. */
+/* Ends a pending task that has expired. Every call that looks at a future comes here first. */
 static inline void tpool__expire(tpool_future *future) {
     tpool__extra *extra = future->extra;
     if (TPOOL__LIKELY(!extra || !extra->expires_at)) return;
@@ -6630,8 +6633,8 @@ static inline void tpool__expire(tpool_future *future) {
         (void)tpool__claim_and_end(future, TPOOL__PHASE_EXPIRING, TPOOL__HAS_EXPIRED);
 }
 
-/* W9: a worker runs the task it wants, if that is its own pool's and has not started. Nothing else ever runs in a wait:
- * an unrelated task might want a lock that this one holds. */
+/* W9: a worker executes the task that it waits for, if that is of its own pool and has not started. A wait never
+ * executes any other task: an unrelated task might want a lock that this one holds. */
 static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
@@ -6644,10 +6647,10 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     tpool__lane *lane = tpool__lane_of(worker);
-    tpool__latch(&lane->lock); /* passed by tpool_pause, so that nothing starts after it */
+    tpool__latch(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
     uint32_t attention = tpool__attention(pool);
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
-    /* in a halted pool what runs goes on, and what it waits for is part of it */
+    /* A halted pool may: its running tasks go on, and what they wait for is part of them. */
     bool claimed = !(attention & TPOOL__PAUSED) &&
                    tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + (entry ? 0 : TPOOL__REFERENCE));
     tpool_future *unreferenced = NULL;
@@ -6660,15 +6663,15 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     if (!claimed) return false;
     if (worker->searching) tpool__stop_searching(worker);
     tpool__count_own(worker, TPOOL__INLINED);
-    tpool *caller_pool = self->caller_pool; /* beneath it may be another pool's task, run for its submitter */
+    tpool *caller_pool = self->caller_pool; /* a task of another pool may lie beneath, run for its submitter */
     self->caller_pool = NULL;
     if (tpool__execute_task(self, future, attention >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
     return true;
 }
 
-/* A worker that blocks makes room for another, which may have to be a spare one. False: not a worker, or, in its
- * finalizer, none any more. */
+/* A worker that is about to sleep in a wait leaves its place among the active ones to another, which may have to be a
+ * new spare worker. False: the caller is no worker, or is in its finalizer and no longer counts as one. */
 static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker;
     if (!worker || worker->retired) return false;
@@ -6686,7 +6689,7 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     if (tpool__work_visible(pool)) tpool__notify(pool);
     return true;
 }
-/* True: the wait is to end, because no spare worker could be had. */
+/* True: the wait must end, because the system refused a spare worker. */
 static bool tpool__wait_refused(tpool__thread *self, tpool__waiter *waiter) {
     tpool__lock(&self->worker->pool->lock);
     bool refused = waiter->refused;
@@ -6703,7 +6706,7 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     tpool__active_add(pool, 1);
     tpool__waiter_unlink(waiter);
     tpool__update_room(pool);
-    /* a sleeping spare that nobody needs any more must learn that its time runs */
+    /* one spare worker too many: a sleeping one must wake to start the time after which it ends (TPOOL__LINGER) */
     if (tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->max_workers) && pool->sleepers &&
         !pool->sleepers->timed) { /* relaxed: under their lock */
         poked = pool->sleepers;
@@ -6716,10 +6719,10 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>cycles  Tasks that wait for each other
  *
- *  Every wait of a task without a limit is recorded while it blocks. Search and recording are one step under one lock,
- *  so the wait that closes a cycle, and no other, finds it. A recorded thread cannot finish any task on its stack
- *  before it takes its record back, under the same lock: so a task seen running on a recorded thread stays there while
- *  the lock is held, and nothing needs to be retracted when tasks end.
+ *  A task's wait without a time limit is recorded while it sleeps. The search and the recording are one step under one
+ *  lock, so the wait that closes a cycle finds it, and no other wait does. A recorded thread takes its record back,
+ *  under the same lock, before it can finish any task on its stack. So while the lock is held, a task seen running on a
+ *  recorded thread stays there, and ending a task retracts nothing.
  * ----------------------------------------------------------------------------------------------------------------- */
 struct tpool__record {
     tpool__record *next, **link;
@@ -6728,13 +6731,13 @@ struct tpool__record {
     tpool__context *context;
     tpool_future *const *futures;
     size_t count;
-    bool foreign;               /* part of it is a job or a loop's part: it counts for tasks on other stacks too */
+    bool foreign;               /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
     uint64_t visited;
 };
 static struct {
     tpool__lock_word lock;
-    tpool__record *foreign;     /* those records */
-    uint64_t searches;          /* never comes round: a record visited then would be passed by now */
+    tpool__record *foreign;     /* those with `foreign` set */
+    uint64_t searches;          /* 64 bits, never wraps: an old equal number would pass for visited */
 } tpool__cycles;
 
 static bool tpool__context_has_origin(const tpool__context *context) {
@@ -6751,7 +6754,7 @@ static void tpool__explore(tpool__record *record, const tpool_future *future, tp
     *unexplored = record;
 }
 
-/* True: the new record waits, over others, for one of its own tasks. */
+/* True: the new record waits for one of its own tasks, directly or through other records. */
 static bool tpool__closes_cycle(tpool__record *own) {
     tpool__record *unexplored = own;
     own->visited = ++tpool__cycles.searches;
@@ -6761,11 +6764,12 @@ static bool tpool__closes_cycle(tpool__record *own) {
         unexplored = record->unexplored;
         for (size_t i = 0; i < record->count; i++) {
             tpool_future *future = record->futures[i];
-            /* relaxed: what a recorded thread runs or ends cannot change, of others it does not matter */
+            /* relaxed: what a recorded thread runs or ends cannot change; for other threads' tasks it does not
+             * matter */
             uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE;
             if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) continue;
             tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
-            if ((uintptr_t)runner & 1) continue; /* it is about to end */
+            if ((uintptr_t)runner & 1) continue; /* a pool's tag: the task is about to be done */
             if ((runner == own->thread || own->foreign) &&
                 tpool__any_context(own->context, tpool__is_of_task, future))
                 return true;
@@ -6777,7 +6781,7 @@ static bool tpool__closes_cycle(tpool__record *own) {
     return false;
 }
 
-/* False: the wait would never end. */
+/* False: the wait would close a cycle. */
 static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool_future *const *futures, size_t count) {
     memset(record, 0, sizeof *record);
     record->thread = self;
@@ -6801,13 +6805,14 @@ static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool
     return !cycle;
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record);
-/* Before something of the program's may run: it may wait itself, or end the thread. The next piece records it anew. */
+/* Takes the record back before the program's code may run here, which may wait itself, or end the thread. The next
+ * piece of the wait records it anew. */
 static void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
     if (!record || !record->thread) return;
     if (self->blocked == record) tpool__record_end(self, record); /* else this is a child of fork */
     record->thread = NULL;
 }
-/* Fewer are waited for; what else has changed is for others to find, who wait since. */
+/* Fewer futures are left. No new search is needed: a cycle that formed since was found by the wait that closed it. */
 static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
     tpool__lock(&tpool__cycles.lock);
     record->futures = futures;
@@ -6837,7 +6842,7 @@ static tpool__parker *tpool__wake_waiter(tpool__node *node, tpool_future *future
 }
 
 
-/* Those of a wait; a few of them need no memory. False: there is none. */
+/* The expiry times of a wait's futures. Up to TPOOL__FEW of them need no memory. False: no memory. */
 enum { TPOOL__FEW = 16 };
 static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few, tpool_future *const *futures,
                                    size_t count) {
@@ -6858,7 +6863,7 @@ static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few,
 static void tpool__expiries_end(tpool__expiries *expiries, const tpool__expiry *few) {
     if (expiries->heap && expiries->heap != few) TPOOL_FREE(expiries->heap);
 }
-/* The earliest among those that are still pending, even if it has just passed, or `until`. */
+/* The earliest expiry of those still pending, which may just have passed, or `until` if that comes first. */
 static int64_t tpool__expiries_next(tpool__expiries *expiries, int64_t until) {
     if (!expiries) return until;
     while (expiries->count > 0 && !tpool__is_pending((tpool_future *)expiries->heap[0].of))
@@ -6868,26 +6873,25 @@ static int64_t tpool__expiries_next(tpool__expiries *expiries, int64_t until) {
 static bool tpool__any_expired(const tpool__expiries *expiries) {
     return expiries && expiries->count > 0 && expiries->heap[0].at <= tpool__clock();
 }
-/* Ends what has expired. */
 static void tpool__expire_all_due(tpool__expiries *expiries) {
     while (tpool__any_expired(expiries))
         tpool__expire((tpool_future *)tpool__expiry_remove(expiries, 0));
 }
 
-/* What a wait is part of. */
+/* The whole wait, of which tpool__await_in does one future. */
 typedef struct tpool__wanted {
-    tpool_future *const *futures; /* all that the caller waits for: searched for cycles. NULL: its parts' records do */
+    tpool_future *const *futures; /* all that the caller waits for: searched for cycles. NULL: not recorded */
     size_t count;
-    tpool__expiries *expiries; /* when they expire: the wait notices that */
+    tpool__expiries *expiries; /* the wait ends its futures when they expire */
     bool can_refuse;            /* it may end with TPOOL_NO_THREAD */
-    tpool__record *record;      /* of a wait for several, one after the other; NULL: each piece makes its own */
+    tpool__record *record;      /* one for several waits in a row; NULL: each piece has its own */
 } tpool__wanted;
 
-/* It leaves the future alone at first, and for a moment between its looks: each takes its line from the worker that is
- * about to claim it, or to write the result. If it has woken a worker and may not look at all, it gives its CPU away
- * once, since the worker may be waiting for just that: one sleep and wake less (a round trip pinned to one CPU: 1.8 us
- * instead of 2.15; beside a thread that computes there 5.0 instead of 5.5, beside two 11 instead of 8, of which the
- * system's turns of 4 ms are the most). */
+/* Spins for the end. The first look comes late, and a moment passes between looks: each look takes the cache line from
+ * the worker that is about to claim the task, or to write its result. A waiter that has woken a worker, and may not
+ * spin at all, yields its CPU once, since the worker may be waiting for just that: this saves one sleep and wake. (A
+ * round trip pinned to one CPU: 1.8 us instead of 2.15. Beside a thread that computes there 5.0 instead of 5.5; beside
+ * two 11 instead of 8, mostly the system's time slices of 4 ms.) */
 #define TPOOL__TIME_TO_CLAIM (7 * TPOOL__PAUSE_TIME)
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
@@ -6904,15 +6908,16 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
     return tpool__is_done(future);
 }
 
-/* The process ends, and the task waits in a pool that was halted: nobody will run it, unless that pool is destroyed. A
- * task of that pool may wait for that; everybody else gets TPOOL_BROKEN. The exit handler sets both flags, and then
- * passes the lock of each waiting task's nodes (tpool__notify_waiters), as the waiter has done before it asks. */
+/* The process exits, and the task is queued in a pool that was halted: no worker executes it unless that pool is
+ * destroyed. A worker of that pool may wait for that; every other waiter gets TPOOL_BROKEN. No waiter misses it: the
+ * exit handler sets both flags, then passes the lock of each queued task's nodes (tpool__notify_waiters), and the
+ * waiter has passed that lock before it asks. */
 static bool tpool__is_given_up(const tpool__thread *self, tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
     tpool *pool = tpool__pool_of(future);
     if (!pool || tpool__is_done(future) || (self->worker && self->worker->pool == pool)) return false;
-    uintptr_t clear = tpool__nodes_lock(future); /* until it is unlocked the pool is there, if the task is not done */
-    bool given_up = (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && /* relaxed: so */
+    uintptr_t clear = tpool__nodes_lock(future); /* while it is held, the pool of a task that is not done exists */
+    bool given_up = (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && /* relaxed: P3 */
                     tpool__attention(pool) & TPOOL__HALTED;
     tpool__and_release(&future->state, ~clear); /* P3 */
     return given_up;
@@ -6924,7 +6929,7 @@ static bool tpool__are_given_up(const tpool__thread *self, tpool_future *const *
     return true;
 }
 
-/* Sleeps until it is done, until then, or for a reason to give up: a piece of a wait. */
+/* One piece of a wait: sleeps until the future is done, the piece's time is over, or there is a reason to give up. */
 static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tpool_future *future,
                                                          const tpool__pieces *piece, const tpool__wanted *wanted) {
     tpool__record own, *record = wanted->record ? wanted->record : &own;
@@ -6990,7 +6995,7 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
         tpool__expire_all_due(wanted->expiries);
         if (tpool__is_done(future)) return TPOOL_OK;
         if (tpool__is_orphan(future)) return TPOOL_BROKEN;
-        pieces.until = 0; /* this piece is over, and not the wait */
+        pieces.until = 0; /* only this piece is over, not the wait */
     } while (tpool__has_more_pieces(self, &pieces, status));
     return status;
 }
@@ -7069,7 +7074,7 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     tpool_status end = tpool__end_of(future);
     tpool__outcome *outcome = tpool__outcome_load(future);
     if (end != TPOOL_FAILED && end != TPOOL_CANCELLED && !(end == TPOOL_BROKEN && !outcome->is_static))
-        return tpool_status_text(end); /* a process that has died says how */
+        return tpool_status_text(end); /* a dead process' message says how it died */
     return outcome->error.message;
 }
 
@@ -7082,13 +7087,13 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
 }
 
-/* Tells the process in which the task runs, if it does, to stop, or to leave out the further items of its chunk. While
- * its lock bit is held it cannot end, so its pool is there. */
+/* Notifies the process that executes the task, if there is one: to stop, or to skip the remaining items of its chunk
+ * (`cut`). While LOCKED is held the task cannot end, so its pool exists. */
 static void tpool__notify_process(tpool_future *future, bool cut) {
     if (tpool__is_done(future) || tpool__is_orphan(future)) return;
     uintptr_t clear = tpool__nodes_lock(future);
     tpool *pool = tpool__pool_of(future);
-    /* relaxed: it is this thread's to change while LOCKED is set */
+    /* relaxed: no other thread ends it while LOCKED is set */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING && pool && pool->server)
         tpool__stop_child(pool, future, cut);
     tpool__and_release(&future->state, ~clear); /* P3 */
@@ -7166,12 +7171,14 @@ TPOOL_API tpool_status tpool_future_set_running(tpool_future *future) {
                                                                                              : TPOOL_INVALID_STATE;
 }
 
-/* Makes the caller the one who completes a bare future: SETTLED, which no bare future has before its end, tells. */
+/* Makes the caller the completer of a bare future, which END_RELEASED marks: no bare future has that bit before its
+ * end. */
 static bool tpool__claim_bare(tpool_future *future) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: as tpool__claim */
     for (;;) {
         uintptr_t phase = state & TPOOL__PHASE;
-        if ((phase != TPOOL__PHASE_PENDING && phase != TPOOL__PHASE_RUNNING) || state & TPOOL__END_RELEASED) return false;
+        if ((phase != TPOOL__PHASE_PENDING && phase != TPOOL__PHASE_RUNNING) || state & TPOOL__END_RELEASED)
+            return false;
         uintptr_t next = ((state & ~TPOOL__PHASE) | TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED) + TPOOL__REFERENCE;
         if (tpool__cas_relaxed(&future->state, &state, next)) return true;
     }
