@@ -2310,100 +2310,134 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
 /* ====================================================================================================================
  *  >>protocol  What threads agree on
  *
- *  THE STATE WORD OF A BLOCK (tpool_future.state; references from bit 9 up)
+ *  THE STATE WORD OF A TASK (tpool_future.state). Table and text leave out the prefixes TPOOL__PHASE_ and TPOOL__.
+ *  The claimer is the thread that moves the phase from PENDING by a compare-and-swap (tpool__claim); it alone ends the
+ *  task. A bare future has no pool, since the program completes it; its completer is the thread that sets END_RELEASED
+ *  (tpool__claim_bare). The queue is the lane or the heap that holds the task's entry.
  *
- *      bits  name        set                                                    illegal
- *      0-3   PENDING     at birth                                               -
- *            RUNNING     by whoever claims it to run it, in one exchange        from anything but PENDING (a bare
- *                                                                               future's completer: also from RUNNING)
- *            CANCELLING  by whoever claims it to cancel it; reads as pending    likewise
- *            LAPSING     by whoever claims it to end it as expired or broken    likewise
- *            DONE+status by the claimer, once (tpool__publish)                  by anyone else; nothing follows it
- *      4     WATCHED     whenever `nodes` is not empty; may stay a moment     to leave it clear with a watch there: the
- *                        longer, under LOCKED                                   end would pass it by
- *      5     LOCKED      by whoever changes `nodes`, for a few instructions   to hold it over a callback, a wait, or the
- *                                                                               user's code
- *      6     STOP        by anyone, any time                                    -
- *      7     SETTLED     with the claim, if the claimer is a worker of the      to touch the pool after it, other than as
- *                        pool in a task; else when the end is through           an active worker (tpool__release_outside_end)
- *      8     POPPED      when its entry has left the queue                      twice
- *      9..   references  the caller's; the queue's, or the claimer's            -
+ *      bits  name          set                                                  illegal
+ *      0-3   PENDING       at birth                                             -
+ *            RUNNING       by the claimer, to execute the task, in one          from anything but PENDING (a bare
+ *                          exchange; before the task is shared, if it starts    future's completer: also from RUNNING)
+ *                          at once; of a bare future also by the program
+ *            CANCELLING    by the claimer, to cancel it; reads as pending       likewise
+ *            EXPIRING      by the claimer, to end it as expired or broken;      likewise
+ *                          reads as pending
+ *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
+ *      4     HAS_NODES     until the end, whenever `nodes` is not empty; may    to leave it clear with a node there:
+ *                          stay a moment longer, under LOCKED                   the end would not notify that waiter
+ *      5     LOCKED        by whoever changes or walks `nodes`, or keeps the    to hold it over a callback, a wait, or
+ *                          end back while it uses the pool; briefly             the program's code
+ *      6     STOP          by anyone, any time                                  -
+ *      7     END_RELEASED  with the claim, if the claimer is a busy worker of   to touch the pool after it, except as a
+ *                          the pool or completes a bare future; else when the   busy worker
+ *                          end is complete (tpool__release_outside_end)
+ *      8     POPPED        when the entry has left the queue (not needed once   twice
+ *                          END_RELEASED is set); if its submitter executes the
+ *                          task, which then has no entry
+ *      9..   references    one for each handle of the program; one for the      -
+ *                          queue, or for the claimer
  *
- *      Whoever takes the entry out of the queue and claims it, claims with the queue's reference; every other claimer
- *      adds one of his own, and the queue's goes with the tombstone.
+ *      A thread that takes the entry out of the queue and claims the task takes over the queue's reference. Every other
+ *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the queue's reference goes
+ *      when the tombstone is dropped. `enders` of the pool counts the tasks that are POPPED and not yet END_RELEASED.
  *
- *  THE GATE (tpool.gate): bit 0 ROOM: `active` is below max_workers and the pool is neither paused nor halted; changed
- *  under pool->lock. From bit 1: how many workers search. A submit acts only if the word is just ROOM.
+ *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
+ *  changes under pool->lock. The bits from 1 up count the workers that search. A submit acts only if the word is just
+ *  ROOM.
  *
- *  ATTENTION (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 the count of stop
- *  requests. Everyone looks at it within the latch of the lane under which he puts in or takes out. Who sets one of the
- *  first three or HALTED passes all those latches afterwards (tpool__fence_lanes): from then on everybody acts on it.
- *  What an owner takes from its run without the latch is stopped by closing the run (tpool__batch_open), for PAUSED and
- *  HALTED, and for BREAK and CANCELLED, with which someone ends all that waits and must know what has started.
+ *  THE FLAGS WORD (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 up the count
+ *  of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a job
+ *  while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those spinlocks
+ *  afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is compared with
+ *  its value at the start of a task. A worker takes from its own batch without the spinlock; closing the batch stops
+ *  that (tpool__batch_open): for PAUSED and HALTED, and for BREAK and CANCELLED, whose setter ends all that waits and
+ *  must know what has started.
  *
  *  ORDERED PAIRS
- *      P1  tpool__unlock, tpool__unlatch     tpool__lock, tpool__latch            all that they guard
- *      P2  tpool__publish, exchange          every look at a state that may be    the result, the outcome
- *                                            done (tpool__is_done and others)
- *      P3  clearing LOCKED releases          the exchange that sets it acquires   `nodes`
- *      P4  each release of a reference       the one that sees itself the last    all that holders did to the block
- *      P5  tpool__unpark_begin, exchange     tpool__park, exchange                what was done before the wake
- *      P6  a worker comes into the list, or  walking the list of workers          its lane and locks
- *          leaves it
- *      P7  `runner` is stored                the search for cycles loads it       the thread's own record pointer
- *      P8  tpool__process.ready is stored;   every call that needs it loads it;   hooks, keys, constants; of what a
- *          a pool is listed, a setting       a child of fork loads what the       child reads of its parent, whatever
- *          marked as whole                   parent had                           that was doing
- *      P9  an outcome is stored              it is loaded or replaced             the outcome's fields
- *      P10 a task is counted as ended;       tpool__is_quiet                      what the task did; what it submitted
- *          `busy` is cleared
- *      P11 the owner's swap of `run`, after  tpool__batch_open closes it, then      what the owner took has been claimed
- *          it set `taking`, and clearing it  waits for `taking`
- *      P12 the global manager is stored      tpool_manager_global loads it        what it points to
- *      P13 tpool__update_room, after         tpool__leave_search, E2              that another is active; what it left
- *          `active` has changed; a new                                            in its lane and its jobs before
- *          worker's tpool__leave_search
- *      P14 a worker process stores how far   the program loads it when the        answers in the shared memory
- *          it is in its page                 process has spoken or died
- *      P15 an item goes into `arrived`, or   next takes all of them over; the     the items; the waiter, which is not
- *          who waits in next; `told` is set  item that finds it; it sees `told`   touched any more
- *      P16 a thread leaves its exit hook     the unloading waits for that         the hook's code and data
+ *           the side that releases           the side that acquires             what the second side sees
+ *      P1   tpool__unlock, tpool__unlatch    tpool__lock, tpool__latch          all that they guard
+ *      P2   tpool__publish_end: the          every look at a state that may be  the result, the outcome
+ *           exchange                         done (tpool__is_done and others)
+ *      P3   clearing LOCKED                  the exchange that sets it          `nodes`
+ *      P4   each release of a reference,     the release that sees its own      all that the other holders did to the
+ *           also by tpool__publish_end       reference as the last              task
+ *      P5   tpool__unpark_begin: the         tpool__park: the exchange          what was done before the wake
+ *           exchange
+ *      P6   a worker joins or leaves the     walking that list                  the worker's lane and locks
+ *           list of workers
+ *      P7   `runner` is stored               the search for cycles loads it     that thread's record pointer
+ *      P8   tpool__process.ready is stored;  every call that needs it loads it; hooks, keys, constants; what the child
+ *           a pool is listed; a setting is   a child of fork loads what the     reads of its parent, whatever the
+ *           marked as complete               parent had                         parent's threads were doing
+ *      P9   an outcome is stored             it is loaded or replaced           the outcome's fields
+ *      P10  a task is counted as ended;      tpool__is_quiet                    what the task did; what it submitted
+ *           `busy` is cleared
+ *      P11  the owner's swap of `batch`,     tpool__batch_open closes the       that what the owner took is claimed
+ *           after it set `taking`;           batch;
+ *           then clearing `taking`           then it waits for `taking`
+ *      P12  the global manager is stored     tpool_manager_global loads it      what it points to
+ *      P13  tpool__update_room, after        tpool__leave_search (E2)           that another worker is active; what it
+ *           `active` has changed; a new                                         left in its lane and its jobs before
+ *           worker's tpool__leave_search
+ *      P14  a worker process stores its      the program loads it when the      the answers in the shared memory
+ *           progress in its page             process has answered or died
+ *      P15  an item goes into `arrived`;     next takes all items over;         the items;
+ *           a waiter in next goes in;        the item, or the wake, that finds  the waiter;
+ *                                            it there;
+ *           `told` is set                    that waiter reads `told`           that its notifier is done with it
+ *      P16  a thread leaves its exit hook    the unloading waits for that       that the thread needs the hook's code
+ *                                                                               and data no more
  *
  *  WHY NO WAKE IS LOST
- *  Every task is put into a lane, and every job made public, under a latch; afterwards its submitter loads the gate
- *  (N). Every worker that stops looking changes the gate first (C) and then looks under each of those latches (L),
- *  unless it sees work before. Who moves tasks from lane to lane holds both latches and notifies afterwards.
- *      E1  A worker starts to search: adds a searcher (tpool__start_searching), then looks by itself.
- *      E2  A searcher that has found a task leaves the searchers: C, then, if it was the last and there is ROOM, L, and
- *          if anything is left it does what a submitter would (tpool__stop_searching). If it is the only active worker,
- *          L passes the inject latch alone: who becomes active later changes the gate after C, and sees it (both are
- *          changes of one word); who has ceased to be active changed the gate before C, and what it had added is seen
- *          (P13), or after C, and then looks itself (E3).
- *      E3  A worker goes to sleep, blocks in a wait, or ends: C (a searcher less, ROOM perhaps set; if it ends, `live`
- *          is lowered), then L; if it sees something it comes back, or wakes another.
- *      Take a task put in under latch M, and a worker's L at the same M. If L comes later, it sees the task. If L came
- *      first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
- *      submitter sees a gate without that searcher, or with ROOM, and wakes somebody; likewise it sees `live` == 0
- *      within the latch and takes tpool__enqueue_first. In neither case is the task left alone. So the gate and `live`
- *      need no order of their own, and a submit no fence: the latch that it takes anyway has paid for it.
+ *  Every task is put into a lane, and every job made public, under a spinlock; afterwards its submitter loads the gate
+ *  (N). Every worker that stops looking first changes the gate (C) and then looks under each of those spinlocks (L),
+ *  unless it sees work before. A thread that moves tasks between lanes holds both spinlocks and notifies afterwards.
+ *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
+ *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last one
+ *          and there is ROOM, L follows, and if anything is left, the worker does what a submitter would
+ *          (tpool__stop_searching). If it is the only active worker, L passes the inject spinlock alone. Consider any
+ *          other worker. If it becomes active later, it changes the gate after C; both are changes of one word, so it
+ *          sees C. If it stopped being active and changed the gate before C, what it had added is seen (P13); if it
+ *          changed the gate after C, it then looks itself (E3).
+ *      E3  A worker goes to sleep, blocks in a wait, or ends: C (one searcher less, ROOM perhaps set; if it ends,
+ *          `live` is lowered), then L. If it sees something, it comes back or wakes another worker. A worker that ends
+ *          leaves out L in three cases. It retires and is not the last (tpool__retire): it looked when it went to
+ *          sleep, or the pool is broken and nothing waits. The gate shows a searcher or no ROOM (tpool__replace). It
+ *          has lost its process, or could not begin, and no worker sleeps (tpool__leave_pool): then others are active,
+ *          or a blocked worker is refused its wait.
+ *      Take a task put in under spinlock M, and a worker's L at the same M. If L comes later, it sees the task. If L
+ *      came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
+ *      submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way it sees `live` ==
+ *      0 while it holds the spinlock, and takes tpool__enqueue_first. In neither case is the task left alone. So the
+ *      gate and `live` need no order of their own, and a submit needs no fence: the spinlock that it takes anyway
+ *      provides the order.
  *
- *  WHY NO EXPIRY IS MISSED where it is waited for. A task comes into `expiring` before it is placed, under the latch
- *  under which it is. Of the submitters in the line for room the first sleeps only until the earliest expiry; it looks
- *  under the inject latch, under which tasks are placed, and under which whoever comes to the head of the line is
- *  woken. Of a paused pool's sleepers one (`timekeeper`, under pool->lock) does; each looks under that lock before it
- *  sleeps, after it came into the list of sleepers, and whoever pauses, or places a task that may expire there, then
- *  takes that lock and wakes one: either it comes first and the sleeper sees the task, or it finds the sleeper.
+ *  WHY NO EXPIRY IS MISSED where a thread waits for it. A task enters `expiring` before it is placed, under the same
+ *  spinlock.
+ *      Submitters that wait in line for room: the first sleeps only until the earliest expiry. It looks while it holds
+ *      the inject spinlock. Under that spinlock tasks are placed, and a waiter that becomes the first is woken.
+ *      Sleepers of a paused pool: one of them, the timekeeper (`timekeeper`, under pool->lock), sleeps only until the
+ *      earliest expiry. Each looks under pool->lock before it sleeps, after it has joined the list of sleepers. A
+ *      thread that pauses the pool, or places a task that may expire there, takes pool->lock afterwards and wakes one
+ *      sleeper, unless the timekeeper wakes early enough. Either that thread comes first, and the sleeper sees the
+ *      task; or it finds the sleeper.
  *
- *  WHY DESTROY FREES NOTHING TOO EARLY A pool's end waits for: as many tasks ended as submitted; no busy worker; empty
- *  lanes, tombstones counted; no stray; no visitor; the threads joined. Whoever ends a task outside the queue has
- *  claimed it first, so its tombstone is in a lane, or its popper has found it unsettled and counted a stray, until
- *  tpool__release_outside_end, the ender's last touch of the pool. A drain, from its first step on, and a submit that may block,
- *  from the step in which it finds the queue full, are visitors until theirs. All of these counts are under the inject
- *  latch, the last touch being its unlock. No thread is started once they are joined: a worker of a pool that is shut
- *  down is started only by who finds work under pool->lock, and the last worker goes only if it finds none there.
+ *  WHY DESTROY FREES NOTHING TOO EARLY. A pool's end waits until: as many tasks have ended as were submitted; no worker
+ *  is busy; the lanes and the heap are empty, tombstones counted; no submitter waits for room; no outside end is left
+ *  (`enders`); no visitor is left; the threads are joined.
+ *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the tombstone is in the
+ *      queue, or the thread that popped it found it not END_RELEASED and counted it in `enders`. That holds until
+ *      tpool__release_outside_end, the ender's last touch of the pool.
+ *      Visitors, the callers inside a call that may outlast the last task: a drain, from its first step; a submit that
+ *      may block, from the step in which it finds the queue full; the exit handler, while it halts the pool. Each stays
+ *      one until its last touch of the pool.
+ *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
+ *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
+ *      finds work under pool->lock, and the last worker goes only if it finds none there.
  *
- *  What each line of the cache costs, what the times are made of, and the designs that were tried and dropped stand in
- *  bench/README.md; what machines have proved of this section, and what they have not, in tests/model/README.md.
+ *  bench/README.md says what each cache line costs, what the times are made of, and which designs were tried and
+ *  dropped. tests/model/README.md says what machines have proved of this section, and what they have not.
  * ================================================================================================================= */
 
 /* ====================================================================================================================
