@@ -3853,9 +3853,11 @@ static inline bool tpool__is_claimed(tpool_future *task) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>expiries  What expires, the earliest first. Those of a pool's queue are under `expiring_lock`, which is taken last:
- *  a task comes into them as it is placed, and leaves them with its entry, under which it cannot go. One that is
- *  claimed otherwise may stay with its tombstone. No task without an expiry comes here.
+ *  >>expiries  What expires, the earliest first
+ *
+ *  `expiring_lock`, the innermost lock, guards those of a pool's queue. A task enters them just before its entry is
+ *  placed and leaves them with its entry, before the queue releases its reference: no task among them can be freed. A
+ *  task that was claimed outside the queue may stay as long as its tombstone. A task without an expiry never enters.
  * ----------------------------------------------------------------------------------------------------------------- */
 static void tpool__expiry_put(tpool__expiries *expiries, size_t i, tpool__expiry expiry) {
     expiries->heap[i] = expiry;
@@ -3882,7 +3884,7 @@ static void *tpool__expiry_remove(tpool__expiries *expiries, size_t i) {
     else tpool__expiry_down(expiries, i, last);
     return removed;
 }
-/* Makes sure that one more fits. False: no memory. */
+/* Makes room for one more. False: no memory. */
 static bool tpool__expiries_reserve(tpool__expiries *expiries) {
     if (expiries->count < expiries->size) return true;
     size_t size = expiries->size ? 2 * expiries->size : 16;
@@ -3905,7 +3907,7 @@ static bool tpool__is_pending(tpool_future *future) {
 }
 
 static void tpool__task_placed(void *task, size_t place) { ((tpool_future *)task)->extra->expiring_place = place + 1; }
-/* Before the task is placed. False: no memory. */
+/* Called before the task is placed. False: no memory. */
 static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *future) {
     tpool__expiry expiry = { future->extra->expires_at, future };
     tpool__latch(&pool->expiring_lock);
@@ -3915,7 +3917,7 @@ static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *fut
     tpool__unlatch(&pool->expiring_lock);
     return entered;
 }
-/* Its entry leaves the queue. */
+/* Called when the task's entry leaves the queue. */
 static TPOOL__NOINLINE void tpool__expiring_leave(tpool *pool, tpool_future *task) {
     tpool__latch(&pool->expiring_lock);
     size_t place = task->extra->expiring_place;
@@ -3923,7 +3925,7 @@ static TPOOL__NOINLINE void tpool__expiring_leave(tpool *pool, tpool_future *tas
     task->extra->expiring_place = 0;
     tpool__unlatch(&pool->expiring_lock);
 }
-/* When the next task in the queue expires, TPOOL_FOREVER: none does. */
+/* When the next task in the queue expires; TPOOL_FOREVER if none does. */
 static int64_t tpool__expires_next(tpool *pool) {
     tpool__expiries *expiring = &pool->expiring;
     tpool__latch(&pool->expiring_lock);
@@ -3933,7 +3935,7 @@ static int64_t tpool__expires_next(tpool *pool) {
     tpool__unlatch(&pool->expiring_lock);
     return at;
 }
-/* Claims one that has expired, with a reference: its entry stays, a tombstone. */
+/* Claims one task that has expired and adds a reference for the claimer. Its entry stays behind as a tombstone. */
 static tpool_future *tpool__claim_expired(tpool *pool) {
     tpool__expiries *expiring = &pool->expiring;
     tpool_future *expired = NULL;
@@ -3949,29 +3951,31 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  Lanes. The lane's latch is held by the caller throughout.
+ *  Lanes. The caller holds the lane's spinlock unless a comment says otherwise.
  * ----------------------------------------------------------------------------------------------------------------- */
-static inline uint32_t tpool__batch_entries(uint32_t batch) { return batch >> 2 * TPOOL__BATCH_BITS & TPOOL__BATCH_MASK; }
+static inline uint32_t tpool__batch_entries(uint32_t batch) {
+    return batch >> 2 * TPOOL__BATCH_BITS & TPOOL__BATCH_MASK;
+}
 static inline size_t tpool__batch_count(const tpool__lane *lane) {
     return tpool__batch_entries(tpool__load_relaxed(&lane->batch)); /* relaxed: a hint, the swap decides */
 }
 static inline size_t tpool__segments_count(const tpool__lane *lane) {
-    return tpool__load_relaxed(&lane->count); /* relaxed: exact under the latch, elsewhere a hint */
+    return tpool__load_relaxed(&lane->count); /* relaxed: exact under the spinlock, elsewhere a hint */
 }
 static inline size_t tpool__lane_count(const tpool__lane *lane) {
     return tpool__segments_count(lane) + tpool__batch_count(lane);
 }
 static inline void tpool__lane_set_count(tpool__lane *lane, size_t count) {
-    tpool__store_relaxed(&lane->count, count); /* relaxed: published by the latch */
+    tpool__store_relaxed(&lane->count, count); /* relaxed: the spinlock publishes it */
 }
 
-/* The first word of an entry is a block's, or of a plain task its function, or what announces that: its stamp, or 1. Only
- * these two functions know how a word tells which. */
+/* The first word of an entry is a task's address with bit 0 set; or a plain task's function; or what announces that
+ * function: a stamp, or 1. Only these two functions know how a task's word differs from the others. */
 static inline uintptr_t tpool__word_of_task(const tpool_future *task) { return (uintptr_t)task | 1; }
-static inline tpool_future *tpool__task_of_word(uintptr_t first) { /* NULL: of a plain task, or no entry at all */
+static inline tpool_future *tpool__task_of_word(uintptr_t first) { /* NULL: a plain task, or no entry */
     return (first & 3) == 1 && first != 1 ? (tpool_future *)(first - 1) : NULL;
 }
-/* Both give the number of words. */
+/* Both return the number of words. */
 static inline unsigned tpool__entry_write(uintptr_t *words, const tpool__entry *entry) {
     if (entry->task) {
         words[0] = tpool__word_of_task(entry->task);
@@ -3993,10 +3997,10 @@ static inline unsigned tpool__entry_read(const uintptr_t *words, tpool__entry *e
     return announced + 2;
 }
 
-/* Takes the first entry of a run. False: it is empty. By its owner, or under the latch. A closed run is not for the
- * owner. */
+/* Takes the first entry of the batch. False: the batch is empty. The caller is the owner or holds the spinlock. The
+ * owner passes TPOOL__BATCH_CLOSED: it takes nothing from a closed batch. */
 static inline bool tpool__batch_pop(tpool__lane *lane, tpool__entry *entry, uint32_t closed) {
-    uint32_t batch = tpool__load_relaxed(&lane->batch), next; /* relaxed: the owner filled it; else the latch orders */
+    uint32_t batch = tpool__load_relaxed(&lane->batch), next; /* relaxed: the owner filled it, or the lock orders */
     do {
         if (tpool__batch_entries(batch) == 0 || batch & closed) return false;
         const uintptr_t *words = &lane->batch_segment->words[batch & TPOOL__BATCH_MASK];
@@ -4005,7 +4009,7 @@ static inline bool tpool__batch_pop(tpool__lane *lane, tpool__entry *entry, uint
     return true;
 }
 static inline void tpool__batch_set(tpool__lane *lane, unsigned begin, unsigned end, unsigned entries) {
-    /* relaxed: the owner's, and under the latch */
+    /* relaxed: under the spinlock; the owner, who reads without it, is the caller or has not started */
     tpool__store_relaxed(&lane->batch, begin | (uint32_t)end << TPOOL__BATCH_BITS | entries * TPOOL__BATCH_ENTRY);
 }
 
@@ -4025,7 +4029,7 @@ static inline uint16_t *tpool__segment_entries(tpool__lane *lane, tpool__segment
     return segment == lane->tail ? &lane->tail_entries : &segment->entries;
 }
 
-/* The segment in which the first entry lies, `front` aside. There is one. */
+/* The segment that holds the first entry behind `front`. There must be one. */
 static inline tpool__segment *tpool__lane_first(tpool__lane *lane) {
     while (lane->head_position == tpool__segment_end(lane, lane->head)) {
         tpool__segment *gone = lane->head;
@@ -4035,7 +4039,7 @@ static inline tpool__segment *tpool__lane_first(tpool__lane *lane) {
     }
     return lane->head;
 }
-/* The next entry as it lies there, a claimed one too. */
+/* Takes the next entry, claimed or not. */
 static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
     if (lane->batch_segment && tpool__batch_pop(lane, entry, 0)) return true;
     size_t count = tpool__segments_count(lane);
@@ -4052,8 +4056,8 @@ static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
     return true;
 }
 
-/* Fills an empty run with up to `most` entries of a lane: its first segment as it is, or copies. Under both latches,
- * after something has been popped there, so there is no `front`. */
+/* Fills an empty batch with up to `most` entries of the lane `from`: takes its first segment whole, or copies entries.
+ * The caller holds both spinlocks and has just popped an entry of `from`, so that lane has no `front`. */
 static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t most) {
     if ((from == lane || tpool__batch_count(from) == 0) && tpool__segments_count(from) > 0) {
         tpool__segment *first = tpool__lane_first(from), *empty = lane->batch_segment;
@@ -4085,13 +4089,15 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
     return filled;
 }
 
-/* A tombstone leaves its queue: whoever claimed it may still be busy with it (`enders`, under the inject latch, which
- * the caller holds or gets here), and the queue's reference goes. Blocks of which it was the last are chained up for
- * the caller to dispose of without locks, and to come to tpool__run_unless_held later. */
+/* Removes a tombstone that has left its queue, and releases the queue's reference. If the claimer has not ended the
+ * task yet, the task becomes one of `enders`, under the inject spinlock, which the caller holds or this function takes.
+ * A task whose last reference goes is chained to `unreferenced`: the caller disposes of that chain without locks and
+ * then calls tpool__run_unless_held. */
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
     lane->dead--;
     if (!TPOOL__LIKELY(!tpool__expires_at(task))) tpool__expiring_leave(pool, task);
-    /* relaxed: SETTLED and POPPED are set under the inject latch only, or before the block is shared */
+    /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
+     * inject spinlock, under which it is read again */
     if (!(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
         if (lane != &pool->inject) tpool__latch(&pool->inject.lock);
         if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
@@ -4102,7 +4108,7 @@ static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *
         *unreferenced = task;
     }
 }
-/* Runs nothing of the program's, see tpool__task_dispose. */
+/* Calls no function of the program's: tpool__task_dispose only lists them. */
 static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
     while (chain) {
         tpool_future *next = chain->u.next;
@@ -4110,7 +4116,8 @@ static TPOOL__NOINLINE void tpool__dispose_chain(tpool_future *chain) {
         chain = next;
     }
 }
-/* Tasks claimed elsewhere, ever. A tombstone may lie in another lane than the one whose lock its claimer held. */
+/* How many tasks were ever claimed outside a queue, over all lanes: a tombstone may lie in another lane than the one
+ * whose spinlock its claimer held. */
 static uintptr_t tpool__claims(tpool *pool) {
     uintptr_t sum = tpool__load_relaxed(&pool->inject.claims); /* relaxed: a hint for when to sweep */
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
@@ -4118,8 +4125,8 @@ static uintptr_t tpool__claims(tpool *pool) {
     return sum;
 }
 
-/* Drops all tombstones, those of a run as far as they come first, and closes the gaps. The write position never passes
- * the read position, because the entries kept are packed by the same rule. */
+/* Drops all tombstones, of the batch only those at its head, and closes the gaps. The write position never passes the
+ * read position, because the entries that stay are packed by the same rule. */
 static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
     while (tpool__batch_count(lane) > 0) {
         uint32_t batch = tpool__load_relaxed(&lane->batch); /* relaxed: see tpool__batch_pop */
@@ -4173,7 +4180,7 @@ static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unr
     tpool__lane_set_count(lane, alive);
 }
 
-/* Starts again in the one segment, which is warm. */
+/* For an empty lane: starts again in its last segment, which is in the cache. */
 static inline void tpool__lane_rewind(tpool__lane *lane) {
     while (lane->head != lane->tail) {
         tpool__segment *gone = lane->head;
@@ -4182,7 +4189,7 @@ static inline void tpool__lane_rewind(tpool__lane *lane) {
     }
     lane->head_position = lane->tail_position = lane->tail_entries = 0;
 }
-/* Makes sure that one more entry fits. False: no memory. */
+/* Makes room for one more entry. False: no memory. */
 static TPOOL__NOINLINE bool tpool__lane_reserve_slowly(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
     if (lane->tail && (tpool__claims(pool) - lane->claims_at_sweep) * 2 >= tpool__segments_count(lane)) {
         tpool__lane_sweep(pool, lane, unreferenced);
@@ -4225,12 +4232,12 @@ static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry
         return;
     }
     uintptr_t *words = &lane->tail->words[lane->tail_position];
-    TPOOL__PREFETCH_WRITE(words + 24); /* three lines on: they were read elsewhere last */
+    TPOOL__PREFETCH_WRITE(words + 24); /* three cache lines ahead: another core read them last */
     lane->tail_position += (uint16_t)tpool__entry_write(words, entry);
     lane->tail_entries++;
 }
-/* The entry of a block, if that is at the front or among the last of the lane; NULL: not found. Looked for backwards,
- * which works where all entries of the segment are one word, since an argument may look like a block. */
+/* Finds a task's entry if it is at the front or among the last of the lane, else returns NULL. The search goes
+ * backwards. It needs a segment in which all entries are one word, since an argument may look like a task's word. */
 static inline uintptr_t *tpool__lane_find(tpool__lane *lane, const tpool_future *task) {
     uintptr_t word = tpool__word_of_task(task);
     if (lane->front == word) return &lane->front;
@@ -4268,17 +4275,20 @@ static void tpool__lane_free(tpool__lane *lane) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>heap  Tasks with priorities: a binary heap, highest first, among equals in the order submitted. Under the inject
- *  lock. Tombstones leave when their turn comes, or when it would have to grow.
+ *  >>heap  Tasks with priorities
  *
- *  `places` tells by its order where in the heap a task is, so that the one that has waited longest is found and taken
- *  out without a search. It is a ring of twice as many orders as the heap has room for. When those in use spread over
- *  all of it, they are numbered anew: at least half of the ring is free then, so a push pays for two steps of that.
+ *  A binary heap under the inject spinlock: highest priority first, among equals in the order submitted. A tombstone
+ *  leaves when its turn comes, or when the heap is full, before it grows.
+ *
+ *  `places` maps a task's order number to its index in the heap, so that the task that has waited longest is found and
+ *  removed without a search. It is a ring of twice as many order numbers as the heap has room for. When the numbers in
+ *  use span the whole ring, they are renumbered: at least half of the ring is free then, so each push pays for two
+ *  steps of renumbering.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline bool tpool__ranks_before(const tpool__ranked *a, const tpool__ranked *b) {
     return a->priority != b->priority ? a->priority > b->priority : a->order < b->order;
 }
-/* One more than the index of the task with that order; 0: it has left. */
+/* The index plus one of the task with that order number; 0: the task has left. */
 static inline uint32_t *tpool__heap_place(tpool *pool, uint64_t order) {
     return &pool->places[order & (2 * pool->heap_size - 1)];
 }
@@ -4304,7 +4314,7 @@ static void tpool__heap_down(tpool *pool, size_t i) {
     }
     tpool__heap_put(pool, i, moving);
 }
-/* relaxed: a hint; whoever must not miss a task looks under the lock */
+/* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
 static void tpool__heap_emptied(tpool *pool) {
     pool->heap_first = pool->heap_order;
     tpool__and_relaxed(&pool->attention, ~TPOOL__RANKED);
@@ -4358,7 +4368,7 @@ static void tpool__heap_renumber(tpool *pool) {
     }
     pool->heap_order = order;
 }
-/* Makes sure that one more fits. False: no memory. */
+/* Makes room for one more. False: no memory. */
 static bool tpool__heap_reserve(tpool *pool, tpool_future **unreferenced) {
     if (pool->heap_count == pool->heap_size) {
         tpool__heap_sweep(pool, unreferenced);
@@ -4377,14 +4387,14 @@ static void tpool__heap_push(tpool *pool, tpool_future *task, int priority) {
     tpool__heap_up(pool, pool->heap_count++);
     tpool__or_relaxed(&pool->attention, TPOOL__RANKED); /* relaxed: a hint, as above */
 }
-/* The index of the task that has waited longest; there is one. Orders that have left are passed once. */
+/* The index of the task that has waited longest; there must be one. It skips each order number that has left once. */
 static size_t tpool__heap_oldest(tpool *pool) {
     while (!*tpool__heap_place(pool, pool->heap_first)) pool->heap_first++;
     return *tpool__heap_place(pool, pool->heap_first) - 1;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  What config.measure adds to a task's way: a stamp at the submit, and a stopwatch around its function (>>measure)
+ *  What config.measure adds to a task: a stamp at the submit, and a stopwatch around its function (>>measure)
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool__measures *tpool__measures_new(void) {
     tpool__measures *measures = TPOOL_MALLOC(sizeof *measures);
@@ -4392,7 +4402,8 @@ static tpool__measures *tpool__measures_new(void) {
     return measures;
 }
 
-/* What an ended worker has measured becomes the pool's. Under the inject latch, and so that nobody adds them up. */
+/* Adds an ended worker's figures to the pool's. The caller holds the inject spinlock, and pool->lock, which keeps out
+ * readers that add up both. */
 static void tpool__measures_hand_over(tpool__measures *to, tpool__measures *from) {
     /* relaxed: as in tpool__measures_add */
     for (unsigned i = 0; i < TPOOL__BUCKETS; i++) {
@@ -4416,8 +4427,8 @@ static int64_t tpool__middle_of(unsigned bucket) {
     return (((int64_t)16 + bucket % 16) << shift) + (((int64_t)1 << shift) >> 1);
 }
 
-/* A stamp is a time and two bits set, so that it is never 0 and no block. Where a word has 32 bits it has steps of 1024
- * ns, and comes round after eighteen minutes. */
+/* A stamp is a time with the two lowest bits set, so it is never 0 and never a task's word. Where a word has 32 bits,
+ * it counts steps of 1024 ns and wraps after eighteen minutes. */
 #define TPOOL__STAMP_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 10 : 0)
 static inline uintptr_t tpool__stamp(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__STAMP_SHIFT) << 2 | 3; }
 
@@ -4439,7 +4450,7 @@ static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t sta
 static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatch *node, int64_t ran) {
     tpool__word *wait = &measures->waits[tpool__bucket_of(node->waited)];
     tpool__word *run = &measures->runs[tpool__bucket_of(ran)];
-    /* relaxed: one writer at a time; a reader that must have them exact has seen the tasks' ends (P2, P10) */
+    /* relaxed: one writer at a time; a reader that needs exact figures has seen the tasks' ends (P2, P10) */
     tpool__store_relaxed(wait, tpool__load_relaxed(wait) + 1);
     tpool__store_relaxed(run, tpool__load_relaxed(run) + 1);
     if (!node->outermost) return;
@@ -4448,7 +4459,7 @@ static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatc
     if (low >> 30)
         tpool__store_relaxed(&measures->busy_high, tpool__load_relaxed(&measures->busy_high) + (uintptr_t)(low >> 30));
 }
-/* is_last: nothing of the program's, such as arg_free, comes before the next task. */
+/* is_last: no function of the program's, such as arg_free, runs before the next task. */
 static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, const tpool__stopwatch *node) {
     int64_t now = tpool__clock();
     if (tpool__is_worker_of(self, pool)) {
@@ -4460,7 +4471,8 @@ static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, c
         tpool__unlatch(&pool->inject.lock);
     }
 }
-/* What comes now takes time, and is no task. */
+/* Called before something that takes time and is no task: the next task must not start its time at the last one's
+ * end. */
 static inline void tpool__forget_end(tpool__thread *self) {
     if (self->worker) self->worker->ended_at = 0;
 }
@@ -4470,11 +4482,11 @@ static inline void tpool__forget_end(tpool__thread *self) {
  * ================================================================================================================= */
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  Where the caller is
+ *  In which tasks, callbacks and pools the caller is
  * ----------------------------------------------------------------------------------------------------------------- */
-/* Asks of a context, and of all that it runs for: beneath it on its stack, and where a job or a part of a loop comes
- * from. Where the origin leads to the same stack, only the origin is followed: through workers that help each other in
- * turn (tpool_join) there would else be exponentially many ways. */
+/* Tests a context and everything on whose behalf it runs: the contexts beneath it on its stack, and the origins of jobs
+ * and of parts of loops. Where the origin leads to the same context beneath, only the origin is followed. Otherwise
+ * workers that help each other in turn (tpool_join) would make the number of paths exponential. */
 typedef bool (*tpool__context_test)(const tpool__context *context, const void *what);
 static bool tpool__any_context(const tpool__context *context, tpool__context_test is, const void *what) {
     for (const tpool__context *next; context; context = next) {
@@ -4502,12 +4514,13 @@ static bool tpool__is_of_task(const tpool__context *context, const void *task) {
 static bool tpool__is_in_manager(const tpool__context *context, const void *manager) {
     return context->pool && context->pool->manager == manager;
 }
-/* In a task or callback of this pool, also from beneath another's; in its initializer or finalizer. */
+/* The caller is in a task, callback, initializer or finalizer of this pool, perhaps with another pool's on top. */
 static bool tpool__within(const tpool *pool) {
     return pool && tpool__any_context(tpool__self()->context, tpool__is_in_pool, pool);
 }
 static bool tpool__within_setup(const tpool *pool) {
-    /* relaxed: whoever is in one, or runs a job of it, has seen it counted. A wait need not look beneath it else. */
+    /* relaxed: a thread in one of them, or in a job of one, has seen it counted. Other waits need not walk the
+     * contexts. */
     return pool && tpool__load_relaxed(&tpool__process.setups) > 0 &&
            tpool__any_context(tpool__self()->context, tpool__is_setup_of, pool);
 }
@@ -4535,15 +4548,15 @@ TPOOL_API int64_t tpool_until(int64_t deadline_ns) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>submit  W1: a block is made, if the task needs one
+ *  >>submit  W1: the task object is made, if the task needs one
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
                                      uintptr_t state) {
-    /* relaxed stores: the block is not shared yet; the lane's latch (P1) or the caller hands it on */
+    /* relaxed stores: the task is not shared yet; the lane's spinlock (P1) or the caller passes it on */
     tpool__store_relaxed(&task->state, state);
     task->u.fn = fn;
     task->value = value;
-    /* relaxed: the generation changes only in the child's one thread, before fork returns there */
+    /* relaxed: the generation changes only in a child of fork, in its one thread, before fork returns there */
     task->home = pool ? pool->home : tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS;
     task->extra = extra;
     task->nodes = NULL;
@@ -4551,7 +4564,7 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
     tpool__store_relaxed(&task->runner, NULL);
 }
 
-/* Everything of a task that most tasks do not have. */
+/* Makes what most tasks do not have. With copied bytes *value becomes their address. */
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
     bool apart = pool->server && task->arg_size >= TPOOL__LARGE;
@@ -4581,20 +4594,20 @@ static inline bool tpool__needs_extra(const tpool_task *task) {
                     task->run_limit_ns > 0);
 }
 
-/* How far the library's own tasks, the chunks of a map and the helpers of a loop, may go past what forbids a submit.
- * TIMED is as asked, and the deadline goes with the task: a process that runs it then is killed. */
+/* How far the library's own tasks (chunks of a map, helpers of a loop) may go past what forbids a submit. TIMED is
+ * AS_ASKED with a deadline that stays with the task: a process that runs the task then is killed. */
 typedef enum tpool__force {
-    TPOOL__IF_ROOM, /* TPOOL_FULL else, whatever the policy */
+    TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
     TPOOL__AS_ASKED, TPOOL__TIMED, TPOOL__PAST_CAPACITY, TPOOL__PAST_SHUTDOWN
 } tpool__force;
 
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 
 static void *tpool__chunk_run(void *argument);
-/* The library's own tasks stay in this process. */
+/* The library's own tasks of a process pool run in the proxy, the worker's thread in the program, not in the child. */
 static inline bool tpool__runs_in_proxy(tpool_fn fn) { return fn == tpool__chunk_run; }
 
-/* `task` is what there is to it beside function and argument, or NULL. */
+/* `task` holds what the task has besides function and argument, or is NULL. */
 static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
                                   int64_t deadline, tpool__force force) {
     bool copied = task && task->arg_size;
@@ -4629,8 +4642,8 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
     } else if (entry.task) {
-        tpool__store_relaxed(&entry.task->outcome, 0); /* it may be a stamp. Relaxed: not shared any more */
-        (void)tpool__task_dispose(entry.task); /* it has no result yet */
+        tpool__store_relaxed(&entry.task->outcome, 0); /* it may be a stamp; relaxed: not shared */
+        (void)tpool__task_dispose(entry.task); /* no result yet, so nothing is listed */
     }
     return status;
 }
@@ -4675,28 +4688,29 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>enqueue  W2: the task goes into a lane
  *
- *  From one of the pool's own workers into that worker's lane, otherwise into the inject lane; with a priority into the
- *  heap. A pool of one worker has only the inject lane, which makes it exactly first in, first out; so does a bounded
- *  one, which makes its count exact. Everything that forbids a submit is looked at within the lane's latch, after which
- *  tpool__fence_lanes makes sure that nobody is left who saw it otherwise.
+ *  A worker of the pool submits into its own lane, any other thread into the inject lane; a task with a priority goes
+ *  into the heap. A pool of one worker uses only the inject lane, which makes it exactly first in, first out. So does a
+ *  bounded pool, which makes its count exact. A submit reads every flag that forbids it under the lane's spinlock: once
+ *  tpool__fence_lanes has passed all spinlocks, no submitter acts on older flags.
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool_status tpool__start_worker(tpool *pool);
 static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline);
 
 static inline uint32_t tpool__attention(tpool *pool) {
-    /* relaxed: flags change before the lanes' latches are passed once (tpool__fence_lanes), and count within them */
+    /* relaxed: flags change before tpool__fence_lanes passes all spinlocks of the lanes, and count under these */
     return tpool__load_relaxed(&pool->attention);
 }
 
-/* W3: if nobody looks for work and one more worker may, let it. See >>protocol for why a relaxed load will do. */
+/* W3: if no worker searches and one more may become active, wakes or starts one. >>protocol says why relaxed will
+ * do. */
 static inline void tpool__notify(tpool *pool) {
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM) tpool__wake_one(pool);
 }
 
-/* A task may have come that expires before the sleeping workers of a paused pool look. Which of them sleeps until then
- * is settled under pool->lock (tpool__keep_time), under which each looks at the expiries before it sleeps: either
- * it sees this one, or it is in the list of sleepers by now. */
+/* Called after a task with an expiry was placed. In a paused pool one sleeper, the timekeeper, sleeps only until the
+ * first expiry, and this one may be earlier. Each sleeper looks at the expiries under pool->lock before it sleeps
+ * (tpool__keep_time): either it sees this task, or it is in the list of sleepers by now. */
 static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool) {
     if (!(tpool__attention(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
     tpool__worker *poked = NULL;
@@ -4707,7 +4721,7 @@ static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool) {
     tpool__unlock(&pool->lock);
 }
 
-/* Of a pool that closes: the caller is one of those that it waits for. */
+/* The caller is one of those that a closing pool waits for. */
 static bool tpool__is_insider(tpool *pool) {
     return pool->manager ? tpool__any_context(tpool__self()->context, tpool__is_in_manager, pool->manager)
                          : tpool__within(pool->closing_for);
@@ -4716,13 +4730,13 @@ static bool tpool__is_insider(tpool *pool) {
 static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attention) {
     if (attention & TPOOL__BREAK) return TPOOL_BROKEN;
     if (attention & TPOOL__SHUT) return TPOOL_SHUTDOWN;
-    /* what runs may go on to spread, for a destroy that comes later */
+    /* running tasks may go on to submit, for a destroy that comes later */
     if (attention & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
     if (attention & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
     return TPOOL_OK;
 }
 
-/* Tasks that wait to start, exact in a bounded pool. Under the inject latch. */
+/* How many tasks wait to start; exact in a bounded pool. Under the inject spinlock. */
 static inline size_t tpool__waiting(tpool *pool) {
     return (size_t)((intptr_t)(tpool__lane_count(&pool->inject) + pool->heap_count) - pool->inject.dead);
 }
@@ -4730,7 +4744,7 @@ static inline size_t tpool__waiting(tpool *pool) {
 static inline bool tpool__entry_expires(const tpool__entry *entry) {
     return entry->task && tpool__expires_at(entry->task);
 }
-/* Puts a task where it belongs, without asking whether it may go there. Under the lane's latch. */
+/* Queues a task without asking whether that is allowed. Under the lane's spinlock. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
     int priority = entry->task && entry->task->extra ? entry->task->extra->priority : 0;
@@ -4748,7 +4762,7 @@ static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__e
     return TPOOL_OK;
 }
 
-/* Where a worker's own submits go, but for those with a priority. */
+/* The lane into which a worker submits tasks without a priority. */
 static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
     tpool *pool = worker->pool;
     /* relaxed: after a resize the order is about the same either way */
@@ -4807,11 +4821,11 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     return status;
 }
 
-/* No worker lives: one must before a task is taken, since the system may refuse it. */
+/* Starts a worker if none lives. That comes before a task is taken, since the system may refuse the thread. */
 static tpool_status tpool__ensure_worker(tpool *pool) {
     tpool__lock(&pool->lock);
     tpool_status status = TPOOL_OK;
-    /* relaxed: under its lock. What is forced past a shutdown comes from a worker that lives. */
+    /* relaxed: under its lock. What is forced past a shutdown comes from a live worker. */
     if (tpool__load_relaxed(&pool->live) == 0)
         status = tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK) ? tpool__refusal(pool, tpool__attention(pool))
                                                                        : tpool__start_worker(pool);
@@ -4824,15 +4838,15 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
     return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
 }
 
-/* Another submitter has come to the head of the line: it is the one that wakes when a task in the queue expires. */
+/* Another submitter is now at the head of the line: it is the one that wakes when a task in the queue expires. */
 static void tpool__room_moved_up(tpool *pool) {
     if (pool->room && tpool__expires_next(pool) != TPOOL_FOREVER) tpool__unpark(&pool->room->parker);
 }
-/* Room was made in a bounded queue: the tasks of the submitters who came first get it, put there by whoever made it, so
- * that they keep their order. Where no worker lives, the first of them is told instead, who starts one before (and
- * passes the room on if the system refuses). Under the inject latch. */
+/* Called when a bounded queue has room: places the tasks of the submitters at the head of the line, so that they keep
+ * their order. If no worker lives, it wakes the first submitter instead, which starts a worker before its task is
+ * placed (and passes the room on if the system refuses). Under the inject spinlock. */
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
-    if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* they are about to leave */
+    if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* the submitters are about to give up */
     const tpool__waiter *first = pool->room;
     while (pool->room && tpool__waiting(pool) < pool->capacity) {
         tpool__waiter *waiter = pool->room;
@@ -4858,16 +4872,16 @@ static void tpool__room_leave(tpool *pool, tpool__waiter *waiter) {
     }
 }
 
-/* Who waits for the workers' ends need not look at everything else that happens. Under the inject latch. */
+/* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
 static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
     tpool__parker *asleep = NULL;
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
         if (ended || !waiter->until_ended) asleep = tpool__unpark_another(asleep, &waiter->parker);
     return asleep;
 }
-/* A worker has no task any more, or has ended. */
+/* Called when a worker has no task any more, or has ended. */
 static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
-    /* relaxed: a drainer registers under the inject latch before it looks, and looks again now and then */
+    /* relaxed: a drainer registers under the inject spinlock before it looks, and looks again now and then */
     if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
     tpool__latch(&pool->inject.lock);
     tpool__parker *asleep = tpool__wake_drainers(pool, ended);
@@ -4877,22 +4891,23 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
 static void tpool__visitor_leaves(tpool *pool);
 static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); }
 
-/* The submitter's task goes if its thread ends in what runs before there is a place for it: nobody else knows it. */
+/* Frees a submitter's task if its thread ends in a program function before the task is placed: no other thread knows
+ * the task. */
 static void tpool__untaken_left(void *of) {
     tpool_future *task = (tpool_future *)of;
-    tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp. Relaxed: not shared */
+    tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
     (void)tpool__task_dispose(task);
 }
 static tpool__context *tpool__untaken_push(tpool__thread *self, tpool_future *task) {
     return tpool__call_push(self, task ? tpool__untaken_left : NULL, task);
 }
-/* Of a task that is not taken yet: its submitter is to have a reference. */
+/* For a task that is not placed yet: its submitter is to get a reference. */
 static bool tpool__is_wanted(tpool_future *task) {
     return task && tpool__load_relaxed(&task->state) >= 2 * TPOOL__REFERENCE; /* relaxed: not shared */
 }
 /* The last touch of the pool by a thread that counted itself among its visitors. */
 static void tpool__visitor_leaves(tpool *pool) {
-    if (tpool__is_foreign(pool)) return; /* forked there: this is the child */
+    if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
     tpool__latch(&pool->inject.lock);
     tpool__parker *asleep = --pool->visitors == 0 ? tpool__wake_drainers(pool, true) : NULL;
     tpool__unlatch(&pool->inject.lock);
@@ -4902,8 +4917,8 @@ static void tpool__visitor_leaves(tpool *pool) {
 static void tpool__inject_lost_one(tpool *pool);
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason);
 static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reason);
-/* Claims what has expired in the queue, which makes room, and lists its end: nothing of the program's runs here. True:
- * there was something, and the caller comes to tpool__run_unless_held. */
+/* Claims the tasks in the queue that have expired, which makes room, and lists their ends. No function of the program's
+ * runs in here. True: there was one, and the caller must come to tpool__run_unless_held. */
 static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
     bool any = false;
     for (tpool_future *expired; (expired = tpool__claim_expired(pool)) != NULL; any = true) {
@@ -4916,7 +4931,7 @@ static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
     return any;
 }
 
-/* Waits for a place in a full queue until then, or for a reason to give up. */
+/* Waits for a place in a full queue until the time `until`, or for a reason to give up. */
 static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, int64_t until) {
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
@@ -4936,7 +4951,7 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
         int64_t wake_at = until;
         tpool__latch(&pool->inject.lock);
         if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
-            tpool__grant_room(pool, &unreferenced); /* it may have come since the caller looked */
+            tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
         if (!waiter.granted) {
             status = tpool__refusal(pool, tpool__attention(pool));
             if (status == TPOOL_OK) status = worker_status;
@@ -4946,8 +4961,8 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
                            tpool__load_relaxed(&pool->live) == 0;
             if (status != TPOOL_OK) {
                 tpool__room_leave(pool, &waiter);
-                asleep = tpool__wake_drainers(pool, true);              /* who waits for nobody to be blocked here */
-                if (lacks_worker) tpool__grant_room(pool, &unreferenced); /* the next may be luckier */
+                asleep = tpool__wake_drainers(pool, true);              /* one may wait until no submitter waits */
+                if (lacks_worker) tpool__grant_room(pool, &unreferenced); /* the system may not refuse the next one */
             }
         }
         over = waiter.granted || status != TPOOL_OK;
@@ -4957,7 +4972,7 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
         }
         tpool__unlatch(&pool->inject.lock);
         tpool__unpark_end(asleep);
-        if (unreferenced || lapsed) { /* what that lists runs at once, but not while the waiter stands in line */
+        if (unreferenced || lapsed) { /* what this lists runs soon, once the waiter has left the line */
             tpool__dispose_chain(unreferenced);
             unreferenced = NULL;
             if (self->listed) until = wake_at = 0;
@@ -4978,7 +4993,7 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
     if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
     return status;
 }
-/* By a visitor. */
+/* The caller counts as a visitor. */
 static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
     if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
     tpool__thread *self = tpool__self();
@@ -4993,7 +5008,7 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
         status = tpool__await_room_until(pool, entry, pieces.until);
     } while (tpool__has_more_pieces(self, &pieces, status));
     if (self->listed) {
-        /* what the last piece has listed; once the task is taken, only the submitter's reference is left to lose */
+        /* runs what the last piece listed; once the task is placed, only the submitter's reference can be lost */
         tpool__context *last = status != TPOOL_OK
                                    ? tpool__untaken_push(self, entry->task)
                                    : tpool__call_push(self, wanted ? tpool__release_left : NULL, entry->task);
@@ -5003,8 +5018,8 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     return tpool__context_pop(self, call) ? status : TPOOL_BROKEN; /* a visitor until here */
 }
 
-/* Tasks that TPOOL_FULL_CALLER_RUNS runs within such tasks. Where the stack of a thread ends that is no worker, nobody
- * knows, so they are counted. */
+/* The most tasks that TPOOL_FULL_CALLER_RUNS runs within each other on one stack. They are counted, since the library
+ * may not know where the stack of a thread ends that is no worker. */
 #define TPOOL__MOST_CALLERS 16u
 static inline bool tpool__may_run_for_caller(tpool__thread *self) {
     return self->callers < TPOOL__MOST_CALLERS && !(self->worker && tpool__is_deep(self));
@@ -5013,16 +5028,17 @@ static inline bool tpool__may_run_for_caller(tpool__thread *self) {
 static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops);
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
 
-/* The submitter's reference goes if its thread ends before it has got it. The block is not shared yet. */
+/* Releases the submitter's reference if its thread ends before it gets the future. The task is not shared yet. */
 static tpool__context *tpool__submit_push(tpool__thread *self, tpool_future *task) {
     return tpool__call_push(self, tpool__is_wanted(task) ? tpool__release_left : NULL, task);
 }
 
-/* Runs the task in the submitting thread, a visitor until then. False: the pool is paused, so that nothing may start. */
+/* Runs the task in the submitting thread, which is a visitor until it counts as an ender. False: the pool is paused, so
+ * nothing may start. */
 static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
     tpool__thread *self = tpool__self();
     bool needs_block = !entry->task;
-    if (needs_block) { /* so that an error has a place, and a thread that ends leaves a trace */
+    if (needs_block) { /* for its error, and for what is left if it ends the thread */
         tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
         if (!task) {
             *status = TPOOL_NO_MEMORY;
@@ -5052,7 +5068,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
         }
         return *status != TPOOL_OK;
     }
-    /* relaxed: not shared yet. Popped, so to speak, and not settled: its end takes it from the enders. */
+    /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
     tpool__add_relaxed(&entry->task->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
     tpool *outer = self->caller_pool;
     tpool__context *call = tpool__submit_push(self, entry->task);
@@ -5065,8 +5081,9 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     return true;
 }
 
-/* Ends the task that has waited longest, and takes its place, in one step. It claims no other one meanwhile: what the
- * first one's end runs of the program's may wait for that. What went past the capacity is over it for a while. */
+/* Claims the task that has waited longest and takes its place, in one step under the spinlock; then ends it. It claims
+ * only one: the end of one runs functions of the program's, and these may wait for the end of another. So what was
+ * forced past the capacity stays over it for a while. */
 static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
@@ -5077,7 +5094,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     status = tpool__refusal(pool, attention);
     if (status == TPOOL_OK && tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
         tpool__unlatch(&pool->inject.lock);
-        (void)tpool__context_pop(self, call); /* nothing of the program's has run */
+        (void)tpool__context_pop(self, call); /* no function of the program's has run */
         return tpool__enqueue_first(pool, entry, TPOOL_FOREVER, TPOOL__AS_ASKED);
     }
     bool expires = tpool__entry_expires(entry);
@@ -5100,11 +5117,11 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     if (expires) tpool__notify_timekeeper(pool);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
     else if (unreferenced) tpool__run_unless_held(self);
-    (void)tpool__context_pop(self, call); /* the caller does no more in a child */
+    (void)tpool__context_pop(self, call); /* in a child of fork the caller does no more either */
     return status;
 }
 
-/* The caller is a visitor if it may block here. */
+/* The caller counts as a visitor if it may wait in here. */
 static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline) {
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
@@ -5127,10 +5144,10 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
         return TPOOL_FULL;
     case TPOOL_FULL_CALLER_RUNS:
-        /* too deep, or in a process: wait like a blocking one */
+        /* too deep, or a process pool: waits as with TPOOL_FULL_BLOCK */
         if (pool->server || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
         over = tpool__caller_runs(pool, entry, &status);
-        if (over && status == TPOOL_OK) return status; /* a visitor no more */
+        if (over && status == TPOOL_OK) return status; /* no visitor any more */
         break;
     case TPOOL_FULL_DROP_OLDEST:
         return tpool__drop_oldest(pool, entry);
