@@ -7289,7 +7289,7 @@ static void tpool__free_memory(tpool *pool) {
     tpool__free_aligned(pool);
 }
 
-/* Of a pool that nobody uses any more: the exit handler may, as a visitor, until it is taken from the list. */
+/* Ends a pool that no caller uses. The exit handler may be in it, counted in `visitors`, until it leaves the list. */
 static void tpool__discard(tpool *pool) {
     int cancel = tpool__cancel_off();
     tpool__server_stop(pool); /* still listed: a fork meanwhile must find what to close */
@@ -7298,7 +7298,7 @@ static void tpool__discard(tpool *pool) {
     tpool__free(pool);
 }
 
-/* No lock is held: the system runs the program's fork handlers where a process is started. */
+/* The caller holds no lock: where a process is started, the system runs the program's fork handlers. */
 static tpool_status tpool__create(tpool **created, const tpool_config *config, bool shared, tpool_manager *manager) {
     static const tpool_config defaults = { 0 };
     int max_workers = 1;
@@ -7309,13 +7309,13 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
     pool->measured = config->measure;
-    pool->scheduling = tpool__scheduling_note(shared || manager); /* whoever comes first asks for all */
+    pool->scheduling = tpool__scheduling_note(shared || manager); /* whichever thread asks first, it asks for all */
     if (pool->measured) pool->measures = tpool__measures_new();
     if (!pool->scheduling || (pool->measured && !pool->measures)) {
         tpool__free_memory(pool);
         return TPOOL_NO_MEMORY;
     }
-    uintptr_t number = tpool__add_relaxed(&tpool__process.named, 1) + 1; /* relaxed: a number, and no more */
+    uintptr_t number = tpool__add_relaxed(&tpool__process.named, 1) + 1; /* relaxed: only a number */
     if (config->name) snprintf(pool->name, sizeof pool->name, "%s", config->name);
     else snprintf(pool->name, sizeof pool->name, "tpool%u", (unsigned)number);
     pool->config.name = pool->name;
@@ -7350,15 +7350,15 @@ TPOOL_API tpool_status tpool_create(tpool **pool, const tpool_config *config) {
     return tpool__process_ready() ? tpool__create(pool, config, false, NULL) : TPOOL_NO_MEMORY;
 }
 
-/* Under pool->lock. From now on a worker that finds nothing to do ends, so it must find what was paused; but for what is
- * about to be cancelled, which must not start. */
+/* Under pool->lock. From now on a worker that finds nothing ends, so a pause ends too: workers must find what it held
+ * back. It stays if what waits is about to be cancelled, which must not start. */
 static void tpool__take_no_more(tpool *pool, unsigned flags) {
     /* relaxed: see tpool__attention */
     if (!(flags & TPOOL_CANCEL_PENDING)) tpool__and_relaxed(&pool->attention, ~TPOOL__PAUSED);
     tpool__or_relaxed(&pool->attention, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0));
     tpool__update_room(pool);
 }
-/* Sets and clears flags of `attention`, so that on return everybody acts on them. */
+/* Sets and clears flags of `attention`. On return every thread acts on them. */
 static void tpool__set_attention(tpool *pool, uint32_t set, uint32_t clear) {
     tpool__lock(&pool->lock);
     /* relaxed: see tpool__attention */
@@ -7384,8 +7384,8 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     if (status == TPOOL_OK) tpool__notify_timekeeper(pool);
     return status;
 }
-/* Work waits, and no worker lives that could take it: the system refused to replace the last one, and refuses one now.
- * The second look is under the lock under which the last worker has gone, and has looked (tpool__workers_are_gone). */
+/* True: work waits, no worker lives, and the system refuses to start one. The second look is under the lock under which
+ * the last worker has looked before it left (tpool__retire, tpool__leave_pool). */
 static bool tpool__is_stranded(tpool *pool) {
     if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
     tpool__lock(&pool->lock);
@@ -7430,14 +7430,14 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
             status = pool->server ? TPOOL_NO_MEMORY : tpool__start_worker(pool);
             continue;
         }
-        tpool__unlock(&pool->lock); /* a process is started without it, and who calls is told how that went */
+        tpool__unlock(&pool->lock); /* a process starts without the lock; the caller learns how that went */
         int cancel = tpool__cancel_off();
         status = tpool__child_launch(worker);
         tpool__lock(&pool->lock);
         if (status == TPOOL_OK) status = tpool__closed_status(pool);
         if (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
             status = tpool__start_prepared(pool, worker);
-        } else { /* refused, or others have been faster */
+        } else { /* refused, or other threads were faster */
             tpool__unlock(&pool->lock);
             tpool__child_stop(worker);
             tpool__lock(&pool->lock);
@@ -7446,7 +7446,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
         if (!worker->handle.valid) tpool__worker_put_away(pool, worker);
     }
     tpool__unlock(&pool->lock);
-    if (status != TPOOL_OK) tpool__notify_if_work(pool); /* who looked meanwhile saw a searcher that never came */
+    if (status != TPOOL_OK) tpool__notify_if_work(pool); /* submitters have seen a searcher that never came */
     return status;
 }
 
@@ -7466,8 +7466,6 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     return status;
 }
 
-/* Takes out everything that waits and ends it, in the calling thread; what is stranded as long as no worker lives: what
- * comes later starts one. */
 static void *tpool__pool_and(tpool *pool, tpool__reason reason) { return (char *)(void *)pool + reason; }
 static void tpool__end_waiting_left(void *of) {
     uintptr_t both = (uintptr_t)of, reason = both & (TPOOL__POOL_ALIGNMENT - 1);
@@ -7477,16 +7475,19 @@ static void tpool__count_left(void *of) {
     uintptr_t both = (uintptr_t)of, reason = both & (TPOOL__POOL_ALIGNMENT - 1);
     tpool__count_unstarted((tpool *)(both - reason), (tpool__reason)reason);
 }
+/* Takes out all that waits and ends it, in the calling thread. What is stranded: only as long as no worker lives, since
+ * what comes later starts one. */
 static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
     tpool__worker *worker = tpool__first_worker(pool);
     tpool__lane *lane = &pool->inject;
-    while (!tpool__is_foreign(pool)) { /* a child, if what it calls forks */
+    while (!tpool__is_foreign(pool)) { /* foreign: a function called here forked, and this is the child */
         tpool_future *unreferenced = NULL;
         tpool__entry entry = { 0 };
         bool found = false, plain = false;
         const tpool_error *error = &tpool__fixed_errors[reason].error;
         uintptr_t phase = error->status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
-        if (reason == TPOOL__IS_STRANDED) tpool__lock(&pool->lock); /* who retires lowers `live` for a moment under it */
+        /* tpool__retire lowers `live` under this lock, sometimes only for a moment */
+        if (reason == TPOOL__IS_STRANDED) tpool__lock(&pool->lock);
         bool has_worker = reason == TPOOL__IS_STRANDED && tpool__load_relaxed(&pool->live) > 0; /* relaxed: its lock */
         if (has_worker) {
             tpool__unlock(&pool->lock);
@@ -7498,7 +7499,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
             else if (lane == &pool->inject && pool->heap_count > 0) entry.task = tpool__heap_remove(pool, 0);
             else break;
             plain = !entry.task;
-            /* not settled, and a stray, until its callbacks have run: this need not be a worker */
+            /* an ender until its callbacks have run, since this thread may be no worker */
             found = plain || tpool__claim(entry.task, phase + TPOOL__POPPED);
             if (found) break;
             tpool__tombstone_drop(pool, lane, entry.task, &unreferenced);
@@ -7518,7 +7519,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
             if (error->status == TPOOL_BROKEN && pool->config.on_failure &&
                 !tpool__report(pool, error, tpool__count_left, tpool__pool_and(pool, reason)))
                 return;
-            tpool__count_unstarted(pool, reason); /* after it, since a drain counts */
+            tpool__count_unstarted(pool, reason); /* after on_failure, so that a drain waits for its return */
             tpool__run_unless_held(tpool__self());
         } else if (found) {
             tpool__end_unstarted(entry.task, reason);
@@ -7531,7 +7532,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
     }
 }
 
-/* Submitters that wait for room look at `attention` again. */
+/* Submitters that wait for room, and drainers, look at `attention` again. */
 static void tpool__wake_room(tpool *pool) {
     tpool__latch(&pool->inject.lock);
     tpool__parker *asleep = tpool__wake_drainers(pool, false);
@@ -7546,14 +7547,14 @@ static void tpool__wake_sleepers(tpool *pool) {
     tpool__unlock(&pool->lock);
 }
 
-/* An initializer failed: what waits and what comes later ends as TPOOL_BROKEN, what runs goes on. */
-/* Nothing is left over if what it calls ends the thread. */
+/* If a function called there ends the thread, its exit hook goes on with the rest. */
 static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__end_waiting_left, tpool__pool_and(pool, reason));
     tpool__end_all_waiting(pool, reason);
-    (void)tpool__context_pop(self, call); /* the caller asks whether it is in a child */
+    (void)tpool__context_pop(self, call); /* the caller checks whether this is a child */
 }
+/* An initializer failed: what waits and what comes later ends as TPOOL_BROKEN, what runs goes on. */
 static void tpool__break(tpool *pool) {
     tpool__set_attention(pool, TPOOL__BREAK, 0);
     tpool__wake_room(pool);
@@ -7589,16 +7590,16 @@ static bool tpool__any_busy(tpool *pool) {
     return false;
 }
 
-/* Nothing is queued, running or being ended, as far as it was so before the call. The counts of ended tasks are read
- * first, those of submitted ones last: if they agree, there was a moment between at which every task had ended. A task
- * is counted before its end is published and its callbacks run; until they have, its worker is busy, or it is a stray
- * or a tombstone. What these submit is in the lanes' counts, which are read after. (Mattern's idea of counting twice,
- * 1987.) */
+/* True: all that was submitted before the call has ended, callbacks included. The counts of ended tasks are read first,
+ * those of submitted tasks last: if they agree, every task had ended at a moment in between. A task counts as ended
+ * before its end is published and its callbacks run; until they have run, its worker is busy, or it is an ender or a
+ * tombstone. What the callbacks submit is in the lanes' counts, which are read later. (Mattern's idea of counting
+ * twice, 1987.) */
 static bool tpool__is_quiet(tpool *pool) {
     tpool_future *unreferenced = NULL;
-    tpool__lock(&pool->lock); /* no worker leaves the list meanwhile, and with it what it has counted */
+    tpool__lock(&pool->lock); /* keeps every worker in the list, and so its counts */
     uintptr_t ended = tpool__ended(pool), submitted = 0;
-    bool quiet = !tpool__any_busy(pool) && tpool__submitted(pool) == ended; /* most often not, and cheaper than a sweep */
+    bool quiet = !tpool__any_busy(pool) && tpool__submitted(pool) == ended; /* mostly false; a sweep costs more */
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__latch(&w->lane.lock);
         tpool__lane_sweep(pool, &w->lane, &unreferenced);
@@ -7619,7 +7620,7 @@ static bool tpool__is_quiet(tpool *pool) {
     return quiet && submitted == ended;
 }
 
-/* Nobody is left in a call that may outlast the pool's last task. */
+/* No thread is in a call that may outlast the pool's last task. */
 static bool tpool__is_deserted(tpool *pool) {
     tpool__latch(&pool->inject.lock);
     bool deserted = pool->visitors == 0;
@@ -7627,7 +7628,7 @@ static bool tpool__is_deserted(tpool *pool) {
     return deserted;
 }
 
-/* What a call may wait for that concerns the pool as a whole. */
+/* A state of the whole pool that a call waits for. */
 typedef bool (*tpool__condition)(tpool *pool);
 
 static bool tpool__workers_ended(tpool *pool) {
@@ -7637,7 +7638,7 @@ static bool tpool__workers_ended(tpool *pool) {
     return ended;
 }
 
-/* A pool that is destroyed ends when all is done. */
+/* For a destroy: shuts the pool down once it is quiet. True: its workers have ended. */
 static bool tpool__is_over(tpool *pool) {
     if (!(tpool__attention(pool) & TPOOL__SHUT)) {
         if (!tpool__is_quiet(pool)) return false;
@@ -7646,8 +7647,8 @@ static bool tpool__is_over(tpool *pool) {
     return tpool__workers_ended(pool);
 }
 
-/* Waits among the drainers, who are poked whenever a condition may have come true. They look by themselves too, since a
- * worker that stops being busy looks at `draining` relaxed, and may miss it. */
+/* Waits among the drainers, which are woken whenever a condition may have become true. They also look by themselves,
+ * since a worker that stops being busy reads `draining` relaxed, and may miss them. */
 #if !defined(TPOOL__DRAINER_LOOKS)
 #define TPOOL__DRAINER_LOOKS TPOOL_MS(5)
 #endif
@@ -7662,14 +7663,14 @@ static tpool_status tpool__await_condition_until(tpool *pool, tpool__condition o
     tpool__latch(&pool->inject.lock);
     waiter.next_in_line = pool->drainers;
     pool->drainers = &waiter;
-    tpool__add_relaxed(&pool->draining, 1); /* relaxed: see tpool__sleep */
+    tpool__add_relaxed(&pool->draining, 1); /* relaxed: see tpool__wake_drainers_if_any */
     tpool__unlatch(&pool->inject.lock);
     while (!over(pool)) {
         if (began && tpool__wait_refused(self, &waiter)) status = TPOOL_NO_THREAD;
         else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
         else if (tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_BROKEN;
         else if (tpool__is_stranded(pool)) status = TPOOL_NO_THREAD;
-        else if (self->listed && self->listed_last != listed_last) status = TPOOL_TIMEOUT; /* by the look */
+        else if (self->listed && self->listed_last != listed_last) status = TPOOL_TIMEOUT; /* the look listed it */
         if (status != TPOOL_OK) break;
         int64_t look = tpool__deadline(TPOOL__DRAINER_LOOKS);
         tpool__park(&waiter.parker, look < until ? look : until);
@@ -7679,7 +7680,7 @@ static tpool_status tpool__await_condition_until(tpool *pool, tpool__condition o
     tpool__waiter **at = &pool->drainers;
     while (*at != &waiter) at = &(*at)->next_in_line;
     *at = waiter.next_in_line;
-    tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint that comes too often does no harm */
+    tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint, and one wake too many does no harm */
     tpool__unlatch(&pool->inject.lock);
     return status;
 }
@@ -7697,14 +7698,14 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     return tpool__is_foreign(pool) ? TPOOL_BROKEN : status;
 }
 
-/* After the cancelling: a task that takes the place of one that stops would not be told. */
+/* Comes after the cancelling: a task that starts in place of a stopped one would miss the request. */
 static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING)
         tpool__add_relaxed(&pool->attention, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__attention */
     if (flags & TPOOL_STOP_RUNNING) tpool__stop_child(pool, NULL, false);
 }
 
-/* Two may shut down at once, so each thread is taken first. */
+/* Two threads may shut the pool down at once, so each handle is taken first. */
 static void tpool__join_once(tpool *pool, tpool__thread_handle *handle) {
     tpool__lock(&pool->lock);
     tpool__thread_handle ended = *handle;
@@ -7712,13 +7713,13 @@ static void tpool__join_once(tpool *pool, tpool__thread_handle *handle) {
     tpool__unlock(&pool->lock);
     tpool__thread_join(&ended);
 }
-/* Of a pool whose workers have all ended: those that nobody has joined (tpool__worker_ended). */
+/* All workers have ended. Joins those that no other worker has joined (tpool__worker_ended). */
 static void tpool__join_ended(tpool *pool) {
     tpool__join_once(pool, &pool->last_ended);
     for (tpool__worker *w = pool->newest; w; w = w->before) tpool__join_once(pool, &w->left);
 }
 
-/* What follows when no more is taken, and what was to be cancelled is. */
+/* The rest of a shutdown, after the pool has closed and has cancelled what it was to cancel. */
 static void tpool__shut_down(tpool *pool, unsigned flags) {
     tpool__stop_running(pool, flags);
     if (tpool__attention(pool) & TPOOL__PAUSED) tpool__set_attention(pool, 0, TPOOL__PAUSED);
@@ -7758,7 +7759,7 @@ TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__latch(&pool->inject.lock);
-    pool->visitors++; /* from its first look on, since a destroy may free the pool once it is quiet */
+    pool->visitors++; /* before its first look: a destroy may free the pool once it is quiet */
     tpool__unlatch(&pool->inject.lock);
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
@@ -7769,7 +7770,7 @@ TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
     return status;
 }
 
-/* Takes a deserted pool from the list of all: from now on the exit handler, a visitor too, does not find it. */
+/* Takes a pool that no caller is inside from the list of all. The exit handler, a caller too, no longer finds it. */
 static bool tpool__unlist(tpool *pool) {
     tpool__lock(&tpool__process.lock);
     bool deserted = tpool__is_deserted(pool);
@@ -7803,7 +7804,7 @@ static void tpool__free(tpool *pool) {
     }
 }
 
-/* The exit handler leaves the pool alone from now on, or what it has halted goes on. */
+/* From now on the exit handler leaves the pool alone; what it has halted goes on. */
 static void tpool__spare(tpool *pool) {
     tpool__lock(&tpool__process.lock);
     pool->spared = true;
@@ -7822,7 +7823,7 @@ static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
     tpool_status status = tpool__await_condition(pool, tpool__is_over, TPOOL_FOREVER);
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
-    /* A blocked submitter may have come in between; the shutdown ended its wait. */
+    /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
     int cancel = tpool__cancel_off();
     if (status == TPOOL_OK) tpool__server_stop(pool); /* still listed: a fork meanwhile must find what to close */
@@ -7838,7 +7839,7 @@ TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     return pool->shared || pool->manager ? TPOOL_INVALID_STATE : tpool__destroy(pool);
 }
 
-/* How many of the pool's tasks are in a bucket: its own and those of all its workers. */
+/* One bucket, summed over the pool and its workers. */
 static uint64_t tpool__in_bucket(tpool *pool, bool waits, unsigned bucket) {
     /* relaxed: as in tpool_get_stats */
     uint64_t count = tpool__load_relaxed(waits ? &pool->measures->waits[bucket] : &pool->measures->runs[bucket]);
@@ -7846,7 +7847,7 @@ static uint64_t tpool__in_bucket(tpool *pool, bool waits, unsigned bucket) {
         count += tpool__load_relaxed(waits ? &w->measures->waits[bucket] : &w->measures->runs[bucket]);
     return count;
 }
-/* The times that 50 and 99 of a hundred do not pass. */
+/* The median and the 99th percentile. */
 static void tpool__percentiles(tpool *pool, bool waits, int64_t *p50, int64_t *p99) {
     uint64_t count = 0, seen = 0;
     for (unsigned i = 0; i < TPOOL__BUCKETS; i++) count += tpool__in_bucket(pool, waits, i);
@@ -7876,7 +7877,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     memset(stats, 0, sizeof *stats);
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    /* relaxed throughout: at rest the counts came here with the locks that made it rest, else any recent one will do */
+    /* relaxed throughout: the locks that brought a pool to rest brought its counts; else any recent value will do */
     uint64_t own[TPOOL__OWN_COUNTS];
     intptr_t queued = 0;
     tpool__lock(&pool->lock); /* as in tpool__is_quiet */
@@ -7930,7 +7931,7 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     if (status == TPOOL_OK) {
         status = tpool__end_of(own);
     } else if (!tpool_future_cancel(own)) {
-        tpool_future_request_stop(own); /* a process is killed by its proxy, which has had the limit from the start */
+        tpool_future_request_stop(own); /* a process' proxy kills it, and knows the limit from the start */
         if (tpool__is_done(own)) status = tpool__end_of(own);
     }
     if (status == TPOOL_BROKEN && pool->server) {
