@@ -9612,11 +9612,11 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
     tpool__lock(&tpool__process.lock);
     bool lacks_low = tpool__dual.pool[0] && !tpool__dual.pool[1];
     tpool__unlock(&tpool__process.lock);
-    if (lacks_low && !tpool_low_level()) return TPOOL_NO_MEMORY; /* tasks of the high-level pool may yet ask for it */
+    if (lacks_low && !tpool_low_level()) return TPOOL_NO_MEMORY; /* tasks of the high-level pool may still ask for it */
     tpool__lock(&tpool__process.lock);
     tpool *high = tpool__dual.pool[0], *low = tpool__dual.pool[1];
     bool within = (high && tpool__within(high)) || (low && tpool__within(low));
-    if (!(flags & TPOOL_WAIT && within)) tpool__dual.shut = true; /* one not created yet is born shut */
+    if (!(flags & TPOOL_WAIT && within)) tpool__dual.shut = true; /* a pool created later is shut from the start */
     tpool__unlock(&tpool__process.lock);
     if (flags & TPOOL_WAIT && within) return TPOOL_DEADLOCK;
     tpool_status status = TPOOL_OK;
@@ -9625,13 +9625,13 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
             tpool__set_attention(high, TPOOL__CANCELLED, 0);
             tpool__end_waiting(high, TPOOL__WAS_CANCELLED);
         }
-        tpool__stop_running(high, flags); /* now, not when it is drained */
+        tpool__stop_running(high, flags); /* before the drain, not after it */
         (void)tpool_resume(high);
         status = tpool_drain(high, TPOOL_FOREVER);
         if (status == TPOOL_OK) status = tpool_shutdown(high, flags);
     } else if (high && low) {
-        tpool__lock(&high->lock); /* the worker of the high-level pool that ends last shuts the other down */
-        tpool__take_no_more(high, flags); /* in one step with what follows, so that this worker sees both */
+        tpool__lock(&high->lock); /* the last worker of the high-level pool to end shuts the low-level pool down */
+        tpool__take_no_more(high, flags); /* under the same lock as `heir` is set, so that this worker sees both */
         bool inherits = !tpool__workers_are_gone(high);
         bool first = inherits && !high->heir;
         if (inherits) {
@@ -9641,7 +9641,7 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
         tpool__unlock(&high->lock);
         if (inherits) {
             if (first) low->closing_for = high;
-            tpool__fence_lanes(low); /* who sees the flag next sees this too */
+            tpool__fence_lanes(low); /* so whoever sees CLOSING, set next, sees closing_for too */
             tpool__set_attention(low, TPOOL__CLOSING, 0);
             tpool__wake_room(low);
             return tpool_shutdown(high, flags);
@@ -9657,18 +9657,18 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
 /* ====================================================================================================================
  *  >>manager-implementation  Managed pools
  *
- *  A manager finds its pools by what is asked for and by their address, in two tables of chains over the same entries,
- *  and walks them in a list, the least recently released first. All that is under its one lock. But a pool is looked
- *  into, drained, shut down and destroyed without it, since its tasks may be asking the manager, and even a look may
- *  run the program's result_free: whoever does that holds the entry meanwhile, so that it stays in the list.
+ *  A manager keeps one entry for each pool, in two hash tables of chains, by key (workers and kind) and by the pool's
+ *  address, and in a list, the least recently released first. One lock guards all of that. The manager looks into,
+ *  drains, shuts down and destroys a pool without the lock: tasks of the pool may call the manager, and even a look may
+ *  run the program's result_free. The thread that does so holds the entry meanwhile, so that it stays in the list.
  *
- *  An entry is current, and found by its key; then retired, when it is replaced, evicted, cleared or shut down; then it
- *  ends, by the one who gives up the last use or hold of it while it has nothing to do. If it still has, a later get
- *  looks again. Pools are created under the lock, so that two who ask for the same get the same; a new pool runs
- *  nothing.
+ *  An entry is current first: a get finds it by its key. It is retired when it is replaced, evicted, cleared or shut
+ *  down. The thread that gives up its last use or hold ends it, if its pool has nothing to do then; else a later get
+ *  looks again. Pools are created under the lock, so that two threads that ask for the same key get the same pool. A
+ *  new pool runs nothing.
  *
- *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. An idle pool's time is looked
- *  at only once `sweep_at` has passed.
+ *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. It checks how long pools have
+ *  been idle only after `sweep_at`.
  * ================================================================================================================= */
 typedef struct tpool__managed {
     struct tpool__managed *newer, *older;       /* the list */
@@ -9681,30 +9681,30 @@ typedef struct tpool__managed {
     uint64_t uses;              /* handed out, ever */
     int64_t released_at;        /* since when it has no user */
     unsigned holds;             /* threads that work on it without the lock, or walk the list from it */
-    bool retired, ending;       /* ending: being destroyed, and of no interest to anybody else */
+    bool retired, ending;       /* ending: one thread may be destroying its pool; all others skip the entry */
 } tpool__managed;
 
-#define TPOOL__MANAGED_FEW 16u              /* chains at first; as many as entries later */
+#define TPOOL__MANAGED_FEW 16u              /* chains at first; later at least as many as entries */
 #define TPOOL__IDLE_TIMEOUT TPOOL_SEC(300)
-#define TPOOL__LOOK_AGAIN TPOOL_MS(10)      /* at a retired pool that had work left */
+#define TPOOL__LOOK_AGAIN TPOOL_MS(10)      /* until the next look at a retired pool that had work left */
 #define TPOOL__MOMENT 1044u                 /* tries of tpool__backoff: a millisecond or two */
 
 struct tpool_manager {
     tpool__lock_word lock;      /* guards what follows; taken before tpool__process.lock and the pools' locks */
     bool shut, destroyed;
-    bool comes_back;            /* the global one, after its shutdown: with its next use */
-    bool over;                  /* the global one, at exit: for good */
+    bool comes_back;            /* of the global manager: its next use undoes its shutdown */
+    bool over;                  /* of the global manager, at exit: nothing undoes its shutdown any more */
     unsigned shutdowns;         /* under way */
     unsigned calls;             /* under way: the last frees a destroyed manager */
     uintptr_t generation;
     int64_t idle_timeout_ns;    /* TPOOL_FOREVER: never */
-    int64_t sweep_at;           /* before that no pool's idle time is over */
+    int64_t sweep_at;           /* no pool's idle time is over before */
     size_t max_pools, count;
     size_t chains;              /* a power of two */
     tpool__managed **by_key, **by_address;      /* two halves of one array */
     tpool__managed *newest, *oldest;
     uint64_t created, reused, evicted, replaced;
-    tpool_manager *inherited;   /* the parent process' global managers: kept in sight of leak checkers */
+    tpool_manager *inherited;   /* the parent process' global managers, still reachable for leak checkers */
     tpool__managed *few[2 * TPOOL__MANAGED_FEW];
 };
 
@@ -9726,7 +9726,7 @@ static void tpool__chain_in(tpool_manager *manager, tpool__managed *entry, bool 
     entry->same_address = *by_address;
     *by_address = entry;
 }
-/* Without memory the chains get longer, and that is all. */
+/* Without memory the chains only get longer. */
 static void tpool__chains_double(tpool_manager *manager) {
     size_t chains = 2 * manager->chains;
     tpool__managed **table = TPOOL_MALLOC(2 * chains * sizeof *table);
@@ -9759,7 +9759,7 @@ static void tpool__forget_address(tpool_manager *manager, tpool__managed *entry)
     while (*at != entry) at = &(*at)->same_address;
     *at = entry->same_address;
 }
-/* Nobody gets it any more. */
+/* From now on no get finds the entry. */
 static void tpool__retire_entry(tpool_manager *manager, tpool__managed *entry) {
     tpool__managed **at = tpool__chain_of_key(manager, entry->workers, entry->kind);
     while (*at != entry) at = &(*at)->same_key;
@@ -9788,7 +9788,7 @@ static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_
     return TPOOL_OK;
 }
 
-/* Each call goes in and out by these: between them the manager lives and is locked. */
+/* Every call works between these two. They lock the manager, and it is not freed before the last leaves. */
 static void tpool__manager_enter(tpool_manager *manager) {
     tpool__lock(&manager->lock);
     manager->calls++;
@@ -9801,8 +9801,8 @@ static void tpool__manager_leave(tpool_manager *manager) {
     TPOOL_FREE(manager);
 }
 
-/* Nothing is queued or running, nor any callback. A worker may take a moment to leave a task whose end has been seen,
- * and is given that. */
+/* True: nothing is queued or running, nor any callback. The end of a task may be visible a moment before its worker has
+ * left it, so this waits for that moment. */
 static bool tpool__has_nothing_to_do(tpool *pool) {
     tpool_stats stats;
     for (unsigned tries = 0; tries < TPOOL__MOMENT && !tpool__within(pool); tpool__backoff(&tries)) {
@@ -9819,7 +9819,8 @@ static void tpool__sweep_not_later_than(tpool_manager *manager, int64_t since, i
     if (at < manager->sweep_at) manager->sweep_at = at;
 }
 
-/* Gives up a hold. If that was all that kept a retired pool, it ends. The lock is left meanwhile. */
+/* Gives up a hold. A retired entry without another hold or user ends, if its pool has nothing to do. The lock is
+ * released meanwhile. */
 static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     if (--entry->holds > 0 || entry->users > 0 || !entry->retired) return;
     entry->ending = true;
@@ -9835,7 +9836,7 @@ static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
         tpool__sweep_not_later_than(manager, tpool__clock(), TPOOL__LOOK_AGAIN);
     }
 }
-/* Walks the list: holds the entry after `held`, or the first, and lets go of `held`. */
+/* One step of a walk of the list: holds the entry after `held`, or the first, then lets go of `held`. */
 static tpool__managed *tpool__hold_next(tpool_manager *manager, tpool__managed *held) {
     tpool__managed *next = held ? held->newer : manager->oldest;
     while (next && next->ending) next = next->newer;
@@ -9844,10 +9845,10 @@ static tpool__managed *tpool__hold_next(tpool_manager *manager, tpool__managed *
     return next;
 }
 
-/* When a pool without a user will have been idle for long enough, if it is idle now. */
+/* Returns when a pool without a user will have been idle for idle_timeout_ns, if it is idle now. */
 static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) {
     tpool__lock(&entry->pool->lock);
-    /* relaxed: under its lock. Who is awake has had work until now, or looks for it. */
+    /* relaxed: under its lock. An active worker has had work until now, or looks for it. */
     int64_t since = tpool__load_relaxed(&entry->pool->active) > 0 ? tpool__clock() : entry->pool->idle_since;
     tpool__unlock(&entry->pool->lock);
     if (since < entry->released_at) since = entry->released_at;
@@ -9857,7 +9858,7 @@ static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) 
 /* Why idle pools end. */
 typedef enum tpool__eviction { TPOOL__IDLE_TOO_LONG, TPOOL__TOO_MANY, TPOOL__CLEARED } tpool__eviction;
 
-/* The entry, held, has no user: retires it if it is to end and has nothing to do. */
+/* Retires a held entry that has no user, if it is due to end and its pool has nothing to do. */
 static void tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpool__eviction why) {
     int64_t now = tpool__clock(), until = why == TPOOL__IDLE_TOO_LONG ? tpool__idle_until(manager, entry) : now;
     uint64_t uses = entry->uses;
@@ -9867,7 +9868,7 @@ static void tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpoo
         idle = tpool__has_nothing_to_do(entry->pool);
         tpool__lock(&manager->lock);
     }
-    if (idle && !entry->retired && !entry->users && entry->uses == uses) { /* nobody has come meanwhile */
+    if (idle && !entry->retired && !entry->users && entry->uses == uses) { /* no get has used it meanwhile */
         tpool__retire_entry(manager, entry);
         manager->evicted += why != TPOOL__CLEARED;
     } else {
@@ -9877,7 +9878,7 @@ static void tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpoo
 static void tpool__evict(tpool_manager *manager, tpool__eviction why) {
     if (why == TPOOL__IDLE_TOO_LONG) manager->sweep_at = TPOOL_FOREVER;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
-        if (entry->users || entry->retired) continue; /* a retired one ends when it is let go of */
+        if (entry->users || entry->retired) continue; /* tpool__let_go ends a retired one */
         if (why == TPOOL__TOO_MANY && manager->count < manager->max_pools) continue;
         tpool__evict_one(manager, entry, why);
     }
@@ -9922,8 +9923,8 @@ TPOOL_API tpool_status tpool_manager_create(tpool_manager **manager, const tpool
     return *manager ? TPOOL_OK : TPOOL_NO_MEMORY;
 }
 
-/* The global manager is one object for the whole process, whose shutdown can be undone. P12: who sees the pointer sees
- * what it points to. Created under tpool__process.lock. */
+/* The global manager is one object for the whole process. Its shutdown can be undone. P12: a thread that sees the
+ * pointer sees what it points to. Created under tpool__process.lock. */
 static _Atomic(tpool_manager *) tpool__global_manager;
 static tpool_manager *tpool__inherited_managers;
 static bool tpool__global_over;
@@ -9946,7 +9947,7 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
     return manager;
 }
 
-/* True: it takes part in nothing any more, or not yet. */
+/* True: the manager lends no pools. False: it does; a global manager that was shut down has come back by this call. */
 static bool tpool__is_shut(tpool_manager *manager) {
     if (!manager->shut) return false;
     if (!manager->comes_back || manager->over || manager->shutdowns) return true;
@@ -9972,9 +9973,9 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
     for (bool evicted = false;; evicted = true) {
         entry = tpool__find_key(manager, workers, kind);
         old = entry && (flags & TPOOL_FORCE_NEW || !tpool__is_living(entry->pool)) ? entry : NULL;
-        size_t more = old && !old->users ? 0 : 1; /* one without a user makes place */
+        size_t more = old && !old->users ? 0 : 1; /* a replaced pool without a user makes room */
         if ((entry && !old) || evicted || manager->max_pools == 0 || manager->count + more <= manager->max_pools) break;
-        tpool__evict(manager, TPOOL__TOO_MANY); /* the lock was left: look again */
+        tpool__evict(manager, TPOOL__TOO_MANY); /* it has released the lock, so look again */
     }
     if (tpool__is_shut(manager)) {
         status = TPOOL_SHUTDOWN;
@@ -10033,7 +10034,7 @@ TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool
     return status;
 }
 
-/* The caller is a task or callback of one of the pools: of those without a user, or of all. */
+/* True: the caller is in a task or callback of one of the pools: of those without a user, or of all. */
 static bool tpool__is_within_any(tpool_manager *manager, bool unused_only) {
     for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer)
         if (!(unused_only && entry->users) && !entry->ending && tpool__within(entry->pool)) return true;
@@ -10051,7 +10052,7 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager) {
     return within ? TPOOL_DEADLOCK : TPOOL_OK;
 }
 
-/* What a shutdown does to each pool, one step after the other. */
+/* The steps of a shutdown. Each is done to all pools before the next. */
 static tpool_status tpool__close_to_others(tpool *pool) {
     tpool__set_attention(pool, TPOOL__CLOSING, 0);
     tpool__wake_room(pool);
@@ -10064,10 +10065,10 @@ static tpool_status tpool__finish_work(tpool *pool) {
 }
 static tpool_status tpool__end_workers(tpool *pool) {
     tpool_status status = tpool_shutdown(pool, TPOOL_WAIT);
-    return status == TPOOL_OK ? tpool_drain(pool, TPOOL_FOREVER) : status; /* callbacks that other threads run */
+    return status == TPOOL_OK ? tpool_drain(pool, TPOOL_FOREVER) : status; /* for callbacks that other threads run */
 }
 
-/* Takes each pool through a step, without the lock, and gives the first status that is not TPOOL_OK. */
+/* Does a step to each pool, without the lock. Returns the first status that is not TPOOL_OK. */
 static tpool_status tpool__each(tpool_manager *manager, tpool_status (*step)(tpool *pool), bool retires) {
     tpool_status all = TPOOL_OK;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
@@ -10096,7 +10097,7 @@ static tpool_status tpool__manager_shutdown(tpool_manager *manager, bool force, 
         manager->shutdowns++;
         status = tpool__each(manager, force ? tpool__cancel_waiting : tpool__close_to_others, false);
         for (uint64_t before, after = force ? 0 : tpool__submitted_to_all(manager); !force && status == TPOOL_OK;) {
-            before = after; /* tasks of one pool may hand on to another that has been drained: until nothing is added */
+            before = after; /* tasks of one pool may submit to a drained one, so repeat until nothing is added */
             status = tpool__each(manager, tpool__finish_work, false);
             after = tpool__submitted_to_all(manager);
             if (after == before) break;
@@ -10139,7 +10140,7 @@ TPOOL_API tpool_status tpool_manager_get_stats(tpool_manager *manager, tpool_man
     if (!manager) return TPOOL_OK;
     if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
     tpool__manager_enter(manager);
-    (void)tpool__is_shut(manager); /* a use, which lets it come back */
+    (void)tpool__is_shut(manager); /* this is a use: a global manager may come back */
     for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer) {
         if (entry->ending) continue;
         stats->pools++;
@@ -10165,7 +10166,7 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
     tpool_status status = tpool_manager_get(manager, workers, kind, 0, &pool);
     if (status != TPOOL_OK) return status;
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__loan_left, pool); /* released whatever becomes of the thread */
+    tpool__context *call = tpool__call_push(self, tpool__loan_left, pool); /* releases it if body ends the thread */
     status = body(pool, context);
     (void)tpool__context_pop(self, call);
     (void)tpool_manager_release(manager, pool);
@@ -10175,8 +10176,8 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
 /* ====================================================================================================================
  *  >>resources-implementation
  *
- *  A put hands its resource to whoever has waited longest, under the lock, so that nobody who comes later can be first,
- *  and whose time passes meanwhile finds that he has one. No one waits while one is free.
+ *  Under the lock, a put hands its resource to the caller that has waited longest. So no later caller can get it first,
+ *  and a caller whose time passes meanwhile finds that it has one. No caller waits while a resource is free.
  * ================================================================================================================= */
 typedef struct tpool__claimant {
     struct tpool__claimant *next;
@@ -10190,16 +10191,16 @@ typedef struct tpool__resource {
 } tpool__resource;
 
 struct tpool_resources {
-    tpool__due due;             /* once they are destroyed */
+    tpool__due due;             /* for tpool__resources_free_now */
     tpool__lock_word lock;      /* guards what follows */
-    bool destroyed;             /* freed by the last who waits */
+    bool destroyed;             /* the last waiter frees the object */
     uintptr_t generation;
     size_t count, made, free_count;
     tpool__claimant *first, **end;
     void (*destroy)(void *resource, void *context);
     void *context;
     void **free;                /* a stack: the one used last is the warmest */
-    tpool__resource all[];      /* by address */
+    tpool__resource all[];      /* sorted by address */
 };
 
 static int tpool__by_address(const void *left, const void *right) {
@@ -10207,7 +10208,7 @@ static int tpool__by_address(const void *left, const void *right) {
     uintptr_t b = (uintptr_t)((const tpool__resource *)right)->resource;
     return (a > b) - (a < b);
 }
-/* One that is out or not, as asked; make may have given the same address more than once. */
+/* Finds an entry of the resource that is out, or one that is not: make may have returned an address more than once. */
 static tpool__resource *tpool__find_resource(tpool_resources *resources, const void *resource, bool out) {
     size_t from = 0, to = resources->count;
     while (from < to) {
@@ -10224,7 +10225,7 @@ static void tpool__resources_free(void *of) { tpool__run_or_list(tpool__self(), 
 static void tpool__resources_free_now(tpool__thread *self, tpool__due *due) {
     tpool_resources *resources = (tpool_resources *)(void *)due;
     while (resources->made > 0) {
-        void *resource = resources->all[--resources->made].resource; /* once, also if it ends the thread */
+        void *resource = resources->all[--resources->made].resource; /* before the call: destroy may end the thread */
         if (!resources->destroy) continue;
         self->freeing++;
         tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
@@ -10268,7 +10269,7 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
         tpool__resources_free(fresh);
         return TPOOL_BROKEN;
     }
-    for (size_t i = count; i > 0; i--) /* the one made first on top */
+    for (size_t i = count; i > 0; i--) /* the one made first comes on top */
         fresh->free[fresh->free_count++] = fresh->all[i - 1].resource;
     qsort(fresh->all, count, sizeof *fresh->all, tpool__by_address);
     *resources = fresh;
@@ -10279,7 +10280,7 @@ static inline bool tpool__is_foreign_resources(const tpool_resources *resources)
     return resources->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
 }
 
-/* Nobody may wait while one is free, and in the order in which they came. Under the lock. */
+/* Returns a free resource, or NULL. It overtakes no waiter: callers wait only while none is free. Under the lock. */
 static void *tpool__take_resource(tpool_resources *resources) {
     if (resources->free_count == 0) return NULL;
     void *resource = resources->free[--resources->free_count];
@@ -10293,7 +10294,7 @@ static void tpool__leave_line(tpool_resources *resources, tpool__claimant *claim
     if (!*at) resources->end = at;
 }
 
-/* A piece of the wait. */
+/* Waits for one piece (tpool__pieces), with the claimant in line. */
 static tpool_status tpool__await_resource(tpool_resources *resources, tpool__claimant *claimant, int64_t until) {
     tpool__thread *self = tpool__self();
     tpool_status status = TPOOL_OK;
@@ -10341,7 +10342,7 @@ TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t t
     if (!resources || !resource) return TPOOL_INVALID;
     if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
     tpool__thread *self = tpool__self();
-    if (self->listed || timeout_ns <= 0) { /* what is listed runs in a wait only */
+    if (self->listed || timeout_ns <= 0) { /* without a wait nothing that is listed runs */
         tpool_status status = tpool__get_resource_until(resources, 0, resource);
         if (status == TPOOL_OK || timeout_ns <= 0) return status;
     }
@@ -10361,10 +10362,10 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
     tpool__resource *found = tpool__find_resource(resources, resource, true);
     tpool__claimant *claimant = resources->first;
     tpool__parker *asleep = NULL;
-    if (found && claimant) { /* it stays out, and goes to whoever has waited longest */
+    if (found && claimant) { /* it stays out, and goes to the first in line */
         tpool__leave_line(resources, claimant);
         claimant->resource = resource;
-        asleep = tpool__unpark_begin(&claimant->waiter.parker); /* when the lock is gone, so may the waiter be */
+        asleep = tpool__unpark_begin(&claimant->waiter.parker); /* under the lock: after it the waiter may be gone */
     } else if (found) {
         found->out = false;
         resources->free[resources->free_count++] = resource;
@@ -10388,10 +10389,10 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
 /* ====================================================================================================================
  *  >>process  What the process does at fork and at exit, and when a thread ends
  * ================================================================================================================= */
-/* Around fork no lock is held: the program's own fork handlers run there, and may take a lock under which another
- * thread calls in here. So the child finds what the other threads were doing half done: it makes everything afresh that
- * it needs, and leaves the parent's behind. What it still reads of that is whole at any moment: the list of pools, the
- * settings of the shared pools (`configured` is set last). */
+/* The library holds no lock across fork: the program's own fork handlers run meanwhile, and may take a lock under which
+ * another thread calls the library. So the child finds half done what the parent's other threads were doing. It makes
+ * afresh all that it needs, and abandons the parent's. What it still reads of that is whole at any moment: the list of
+ * pools, the settings of the dual pools (`configured` is set last). */
 static void tpool__before_fork(void) { tpool__descriptors_fork(true); }
 static void tpool__after_fork_in_parent(void) { tpool__descriptors_fork(false); }
 static void tpool__after_fork_in_child(void) {
@@ -10399,7 +10400,7 @@ static void tpool__after_fork_in_child(void) {
     int cancel = tpool__cancel_off();
     tpool__park_reset();
     tpool__depot_after_fork();
-    /* relaxed: the child has one thread */
+    /* relaxed, here and below: the child has one thread */
     tpool__store_relaxed(&tpool__cycles.lock, 0);
     tpool__store_relaxed(&tpool__process.lock, 0);
     tpool__descriptors_forget();
@@ -10410,8 +10411,8 @@ static void tpool__after_fork_in_child(void) {
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
     tpool__store_relaxed(&tpool__process.pool_count, 0);
-    tpool__store_relaxed(&tpool__spinning, 0); /* those who looked on are not here */
-    tpool **last = &pools; /* the parent's pools stay as they are: who knows in what state that is */
+    tpool__store_relaxed(&tpool__spinning, 0); /* the child lacks the threads that spun */
+    tpool **last = &pools; /* the parent's pools stay untouched: they may be half changed */
     while (*last) last = &(*last)->next;
     *last = tpool__process.inherited;
     tpool__process.inherited = pools;
@@ -10425,16 +10426,17 @@ static void tpool__after_fork_in_child(void) {
         tpool__store_relaxed(&tpool__global_manager, NULL);
     }
     tpool__cycles.foreign = NULL;
-    self->context = NULL; /* a thread forked inside a task is no worker, and runs no task */
+    self->context = NULL; /* even if a task has forked, the child's thread is no worker and runs no task */
     self->worker = NULL;
     self->caller_pool = NULL;
     self->blocked = NULL;
-    self->listed = 0; /* the parent runs it */
+    self->listed = 0; /* the parent runs what is listed */
     self->callers = self->freeing = self->nested = 0;
     self->waits = false;
 }
 
-/* For good; only now, as the high-level pool's last tasks may have been the first to ask for it. */
+/* Shuts the global manager down for good. Called after the high-level pool has ended, since that pool's last tasks may
+ * be the first to ask for the manager. */
 static void tpool__end_global_manager(void) {
     tpool__lock(&tpool__process.lock);
     tpool__global_over = true;
@@ -10447,8 +10449,9 @@ static void tpool__end_global_manager(void) {
     (void)tpool__manager_shutdown(manager, false, false);
 }
 
-/* Halts one more of the program's own pools, as a visitor: what ends there may run its code, which may call in here, so
- * the lock that guards the list is left meanwhile. */
+/* Sets HALTED in one more of the program's own pools, and returns it; NULL: there is none left. The caller becomes a
+ * visitor, which keeps the pool alive without the lock of the list: what ends in the pool may run the program's code,
+ * which may call the library. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
@@ -10466,7 +10469,7 @@ static tpool *tpool__halt_one(void) {
     return pool;
 }
 
-/* Finishes the work of the shared pools, and ends their workers. */
+/* Drains the dual pools and those of the global manager, and ends their workers. */
 static void tpool__end_shared(void) {
     tpool__lock(&tpool__process.lock);
     tpool *high = tpool__dual.pool[0];
@@ -10475,13 +10478,13 @@ static void tpool__end_shared(void) {
         (void)tpool_shutdown(high, TPOOL_WAIT);
     tpool__end_global_manager();
     tpool__lock(&tpool__process.lock);
-    tpool *low = tpool__dual.pool[1]; /* only now: the high-level pool's last tasks may have been the first to ask */
+    tpool *low = tpool__dual.pool[1]; /* only now: last tasks of the pools before may be the first to ask for it */
     tpool__unlock(&tpool__process.lock);
     if (low && tpool_resume(low) == TPOOL_OK && tpool_drain(low, TPOOL_FOREVER) == TPOOL_OK)
         (void)tpool_shutdown(low, TPOOL_WAIT);
 }
 
-/* Who waits for it looks again: see tpool__is_given_up. */
+/* Wakes every thread that waits for the task, to check tpool__is_given_up. */
 static void tpool__notify_waiters(tpool_future *task) {
     if (!task) return;
     tpool__parker *asleep = NULL;
@@ -10501,8 +10504,9 @@ static void tpool__notify_waiters(tpool_future *task) {
 static void tpool__notify_waiters_in(tpool__lane *lane) {
     tpool__entry entry = { 0 };
     tpool__latch(&lane->lock);
-    if (lane->batch_segment) { /* closed to its owner */
-        uint32_t batch = tpool__load_relaxed(&lane->batch), position = batch & TPOOL__BATCH_MASK; /* relaxed: under the latch */
+    if (lane->batch_segment) { /* tpool__halt has closed the batch to its owner */
+        /* relaxed: under the spinlock */
+        uint32_t batch = tpool__load_relaxed(&lane->batch), position = batch & TPOOL__BATCH_MASK;
         for (uint32_t left = tpool__batch_entries(batch); left > 0; left--) {
             position += tpool__entry_read(&lane->batch_segment->words[position], &entry);
             tpool__notify_waiters(entry.task);
@@ -10531,10 +10535,10 @@ static void tpool__halt(tpool *pool) {
     tpool__wake_room(pool);
 }
 
-/* At exit: in the program's own pools nothing starts any more, since main, whose variables it may use, has returned or
- * is about to be left; a destroy that comes later lets it go on (tpool__spare). The shared pools are drained: the
- * high-level one, the global manager's, the low-level one. A thread that calls exit within a task or a callback waits
- * for nothing: its own task would never end. */
+/* The exit handler. In the program's own pools nothing starts any more: a task may use variables of main, which has
+ * returned or is about to be left. A destroy that comes later lets its pool go on (tpool__spare). Then the shared pools
+ * are drained: the high-level one, the global manager's, the low-level one. If a task or a callback calls exit, nothing
+ * is drained: that task would never end. */
 static void tpool__at_exit(void) {
     if (tpool__process.unloaded || tpool__threads_are_gone()) return;
     tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_given_up */
@@ -10542,10 +10546,10 @@ static void tpool__at_exit(void) {
     if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
 }
 
-/* The thread was ended, by thrd_exit or the like: what lay on its stack is gone, what is to be done about it is not. A
- * call of the library's own stays in sight until it is over, for those who work for it. */
+/* The thread was ended, by thrd_exit or the like. Its stack frames are gone; this does what they still had to do. The
+ * context of a call of the library's own stays until its `left` returns: threads that work for the call read it. */
 static void tpool__leave_contexts(tpool__thread *self) {
-    while (self->context) { /* none in a child, if what is called forks */
+    while (self->context) { /* NULL in a child, if what is called forks */
         tpool__context *context = self->context, before = *context;
         if (self->worker) tpool__await_jobs_of(self, context);
         context->left = NULL;
@@ -10559,27 +10563,27 @@ static void tpool__leave_contexts(tpool__thread *self) {
     }
 }
 
-/* The program's code may end the thread again in here, wherever it is called: then the rest is done next time. */
+/* Each call of the program's code may end the thread again. Then the hook runs once more, and does the rest. */
 static void tpool__thread_left(void *thread) {
     tpool__thread *self = (tpool__thread *)thread;
     if (!self->context && !self->worker) return;
     tpool__stack_left();
     self->callers = self->freeing = self->nested = 0;
     self->armed = false;
-    (void)tpool__arm(self); /* for that next time: the hook that runs is not called again by itself */
-    self->serves = false;   /* it ends already */
+    (void)tpool__arm(self); /* a hook that runs is called again only if it is armed again */
+    self->serves = false;   /* the thread is ending already */
     self->caller_pool = NULL;
     if (self->worker) tpool__forget_jobs(self->worker);
     tpool__leave_contexts(self);
     tpool__run_unless_held(self);
     if (self->worker && !self->worker->retired) tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
-    if (self->worker) tpool__worker_ended(self, self->worker, true); /* not in a child that was forked beneath */
+    if (self->worker) tpool__worker_ended(self, self->worker, true); /* NULL in a child that was forked meanwhile */
 }
 
 static void tpool__thread_ended(void *armed) {
     tpool__thread *self = (tpool__thread *)armed;
     if (!self->ending) tpool__add_relaxed(&tpool__process.ending, 1); /* relaxed: see tpool__unload */
-    self->ending = true; /* once, though the thread may end again in here */
+    self->ending = true; /* counts once, even if the thread ends again below */
     self->armed = false;
     self->cacheable = 0;
     self->serves = false;
@@ -10593,7 +10597,7 @@ static void tpool__thread_ended(void *armed) {
     if (self->spare_piece) TPOOL_FREE(self->spare_piece);
     self->spare_piece = NULL;
     self->context_next = self->context_first = self->context_last = NULL;
-    /* who searched for cycles and saw a task of this thread's has finished looking at it */
+    /* passing the lock waits for a search for cycles that has seen a task of this thread */
     tpool__lock(&tpool__cycles.lock);
     tpool__unlock(&tpool__cycles.lock);
     if (tpool__load_relaxed(&tpool__process.pool_count) == 0) tpool__depot_trim(false); /* relaxed: a hint */
@@ -10601,7 +10605,8 @@ static void tpool__thread_ended(void *armed) {
     tpool__sub_acq_rel(&tpool__process.ending, 1); /* P16 */
 }
 
-/* How many pauses make up the moment, by what some of them took. */
+/* Returns how many pauses take about TPOOL__PAUSE_TIME, and their time, packed as in tpool__pauses. `some` pauses took
+ * `took` ns. */
 static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     uint64_t time = (uint64_t)took, number = ((uint64_t)TPOOL__PAUSE_TIME * some + time / 2) / time;
     if (number < 1) number = 1;
@@ -10609,7 +10614,8 @@ static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     time = number * time / some;
     return (uint32_t)(number << 16 | (time > 0 ? time : 1));
 }
-/* As many as the clock shows well, each time the least of three, since the system may take the CPU away meanwhile. */
+/* Measures as many pauses as the clock shows well. Of three times the least counts, since the system may take the CPU
+ * away meanwhile. */
 static void tpool__time_pauses(void) {
     int64_t least;
     uint32_t some = 16;
@@ -10623,13 +10629,13 @@ static void tpool__time_pauses(void) {
             if (took < least) least = took;
         }
     } while (least < TPOOL_US(2) && some < 4096);
-    if (least > 0 && least < (int64_t)some * 200) /* else the clock does not tell; relaxed: as in tpool__pause */
+    if (least > 0 && least < (int64_t)some * 200) /* else the clock shows nothing. relaxed: as in tpool__pause */
         tpool__store_relaxed(&tpool__pauses, tpool__pauses_for(least, some));
 }
 
-/* Done as the program, or the library that holds this copy, is loaded: a fork that is under way in another thread runs
- * no handler that is registered only now, and its child would take the parent's pools and locks for its own. First of
- * the module's constructors, so that those may use pools. */
+/* Called as the program, or the library that holds this copy, is loaded. A later call could come during a fork in
+ * another thread: that fork runs no handler registered meanwhile, and its child would take the parent's pools and locks
+ * for its own. The constructor is the module's first, so that the others may use pools. */
 static bool tpool__hook_forks(void) {
     static bool done;
     if (!done) done = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
@@ -10639,18 +10645,18 @@ static bool tpool__hook_forks(void) {
 TPOOL__FIRST_CONSTRUCTOR static void tpool__loaded(void) { (void)tpool__hook_forks(); }
 #endif
 
-/* What the process needs once. Pair P8: who sees `ready` sees it done. */
+/* Sets up, once, what the process needs. P8: a thread that sees `ready` sees it done. */
 static bool tpool__process_ready(void) {
     if (TPOOL__LIKELY(tpool__load_acquire(&tpool__process.ready) == 1)) return true; /* P8 */
     int cpus = tpool_cpu_count();
-    if (cpus > 1) tpool__time_pauses(); /* else no wait looks on */
+    if (cpus > 1) tpool__time_pauses(); /* with one CPU no wait spins */
     bool watched = tpool__memory_is_watched();
     tpool__lock(&tpool__process.lock);
     bool ready = tpool__load_relaxed(&tpool__process.ready) == 1; /* relaxed: under the lock */
     if (!ready) {
         tpool__store_relaxed(&tpool__spare_cpus, (uint32_t)cpus - 1); /* relaxed: P8 publishes it */
         tpool__process.unpooled = watched;
-        static bool exits; /* what succeeded is not done again */
+        static bool exits; /* atexit has succeeded; a later try does not repeat what succeeded */
         if (!tpool__process.hooked) tpool__process.hooked = tpool__exit_hook_create();
         if (tpool__process.hooked && tpool__hook_forks() && !exits) exits = atexit(tpool__at_exit) == 0;
         ready = exits;
@@ -10663,24 +10669,26 @@ static bool tpool__process_ready(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>unload  A shared library that holds this copy is unloaded (or the process ends: then the exit handler has run)
  *
- *  What it gave to atexit runs as it is unloaded, too, between its ordinary destructors and the last one. So it is the
- *  order that tells: an ordinary destructor that no exit handler came before is that of an unloading. The work is done
- *  in the last one, since the library's other destructors, and those of its C++ objects, may use the shared pools. One
- *  that another exit handler unloads counts as the process' end: its work is done, its memory is the system's to free.
+ *  The handler given to atexit runs at an unloading, too: after the library's ordinary destructors, before its last. So
+ *  the order tells the two apart: if an ordinary destructor runs before the exit handler, the library is unloaded. The
+ *  last destructor does the work, since the library's other destructors, and those of its C++ objects, may use the
+ *  shared pools. An unloading by another exit handler, after ours has run, counts as the end of the process: the work
+ *  is done, and the system frees the memory.
  *
- *  The threads that called in live on, and their exit hook would be gone: so it is taken back, and what they have in
- *  their caches is freed with all blocks. The C library takes back the fork handlers by itself. A thread that is in its
- *  hook is waited for; of its way out of that nobody learns, so it gets a moment. (P16)
+ *  Threads that called the library live on, and the code of their exit hook would be gone. So the hook is deleted, and
+ *  what they have in their caches is freed with all memory blocks. The C library removes the fork handlers by itself.
+ *  The unloading waits for each thread that is in its hook. It cannot see when the thread has also returned from the
+ *  hook, so it waits a moment more. (P16)
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
-#if !defined(TPOOL_THREADS_WIN32) /* where no thread can end meanwhile; the program has shut them down */
+#if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
 static void tpool__unload_shared(void) {
     tpool__end_shared();
     for (int which = 0; which < 2; which++) {
         tpool *pool = tpool__dual.pool[which];
         if (pool && tpool__destroy(pool) == TPOOL_OK) tpool__dual.pool[which] = NULL;
     }
-    tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: nobody else is here */
+    tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: no other thread is in a call */
     if (!manager) return;
     tpool__store_relaxed(&tpool__global_manager, NULL); /* relaxed: likewise */
     tpool__manager_enter(manager);
