@@ -10052,7 +10052,7 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager) {
     return within ? TPOOL_DEADLOCK : TPOOL_OK;
 }
 
-/* The steps of a shutdown. Each is done to all pools before the next. */
+/* The steps of a shutdown. Every pool goes through one before the next begins. */
 static tpool_status tpool__close_to_others(tpool *pool) {
     tpool__set_attention(pool, TPOOL__CLOSING, 0);
     tpool__wake_room(pool);
@@ -10068,7 +10068,7 @@ static tpool_status tpool__end_workers(tpool *pool) {
     return status == TPOOL_OK ? tpool_drain(pool, TPOOL_FOREVER) : status; /* for callbacks that other threads run */
 }
 
-/* Does a step to each pool, without the lock. Returns the first status that is not TPOOL_OK. */
+/* Calls `step` for each pool, without the lock. Returns the first status that is not TPOOL_OK. */
 static tpool_status tpool__each(tpool_manager *manager, tpool_status (*step)(tpool *pool), bool retires) {
     tpool_status all = TPOOL_OK;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
@@ -10484,7 +10484,7 @@ static void tpool__end_shared(void) {
         (void)tpool_shutdown(low, TPOOL_WAIT);
 }
 
-/* Wakes every thread that waits for the task, to check tpool__is_given_up. */
+/* Wakes every thread that waits for the task, so that it checks tpool__is_given_up. */
 static void tpool__notify_waiters(tpool_future *task) {
     if (!task) return;
     tpool__parker *asleep = NULL;
@@ -10546,7 +10546,7 @@ static void tpool__at_exit(void) {
     if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
 }
 
-/* The thread was ended, by thrd_exit or the like. Its stack frames are gone; this does what they still had to do. The
+/* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do. The
  * context of a call of the library's own stays until its `left` returns: threads that work for the call read it. */
 static void tpool__leave_contexts(tpool__thread *self) {
     while (self->context) { /* NULL in a child, if what is called forks */
