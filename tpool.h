@@ -6411,8 +6411,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
  *  >>publish  W7: the end is published, and who waits for it is told
  * ----------------------------------------------------------------------------------------------------------------- */
 /* The last touch of the pool by a task that ended outside its queue: cancelled, expired, or executed by its submitter.
- * The later of two steps takes the task out of the count of enders: this one, or the pop of its entry (see
- * tpool__tombstone_drop). */
+ * The later of this step and the pop of its entry (tpool__tombstone_drop) takes it out of the enders. */
 static void tpool__release_outside_end(tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     /* relaxed: set at the claim, or here. In a child forked meanwhile there is nothing to release. */
@@ -6856,8 +6855,7 @@ static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool
     return !cycle;
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record);
-/* Takes the record back before the program's code may run here, which may wait itself, or end the thread. The next
- * piece of the wait records it anew. */
+/* Before the program's code may run, which may wait itself, or end the thread. The next piece records the wait anew. */
 static void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
     if (!record || !record->thread) return;
     if (self->blocked == record) tpool__record_end(self, record); /* else this is a child of fork */
@@ -6892,7 +6890,6 @@ static tpool__parker *tpool__wake_waiter(tpool__node *node, tpool_future *future
     return tpool__unpark_another(asleep, &((tpool__future_node *)(void *)node)->waiter->parker);
 }
 
-
 /* The expiry times of a wait's futures. Up to TPOOL__FEW of them need no memory. False: no memory. */
 enum { TPOOL__FEW = 16 };
 static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few, tpool_future *const *futures,
@@ -6902,8 +6899,7 @@ static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few,
     for (size_t i = 0; i < count; i++) expiring += tpool__expires_at(futures[i]) != 0;
     expiries->heap = few;
     if (expiring > TPOOL__FEW)
-        expiries->heap = expiring <= SIZE_MAX / sizeof *few ? TPOOL_MALLOC(expiring * sizeof *few)
-                                                             : NULL;
+        expiries->heap = expiring <= SIZE_MAX / sizeof *few ? TPOOL_MALLOC(expiring * sizeof *few) : NULL;
     if (!expiries->heap) return false;
     for (size_t i = 0; i < count; i++) {
         tpool__expiry expiry = { tpool__expires_at(futures[i]), futures[i] };
@@ -7839,7 +7835,6 @@ TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     return pool->shared || pool->manager ? TPOOL_INVALID_STATE : tpool__destroy(pool);
 }
 
-/* One bucket, summed over the pool and its workers. */
 static uint64_t tpool__in_bucket(tpool *pool, bool waits, unsigned bucket) {
     /* relaxed: as in tpool_get_stats */
     uint64_t count = tpool__load_relaxed(waits ? &pool->measures->waits[bucket] : &pool->measures->runs[bucket]);
@@ -7847,7 +7842,6 @@ static uint64_t tpool__in_bucket(tpool *pool, bool waits, unsigned bucket) {
         count += tpool__load_relaxed(waits ? &w->measures->waits[bucket] : &w->measures->runs[bucket]);
     return count;
 }
-/* The median and the 99th percentile. */
 static void tpool__percentiles(tpool *pool, bool waits, int64_t *p50, int64_t *p99) {
     uint64_t count = 0, seen = 0;
     for (unsigned i = 0; i < TPOOL__BUCKETS; i++) count += tpool__in_bucket(pool, waits, i);
@@ -7947,9 +7941,9 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
 /* ====================================================================================================================
  *  >>many-futures  wait and as_completed
  * ================================================================================================================= */
-/* Moves the done ones to the front, each part in its order, without memory: halves are sorted, then what is not done in
- * the first is swapped with what is done in the second by three reversals. What counts as done has the lowest bit of its
- * pointer set meanwhile. */
+/* Moves the done futures to the front, each part in its order, without memory: sorts both halves, then swaps the undone
+ * of the first with the done of the second by three reversals. Meanwhile the lowest bit of a pointer marks what counts
+ * as done. */
 static void tpool__reverse(tpool_future **from, tpool_future **to) {
     while (from < to) {
         tpool_future *swapped = *from;
@@ -7969,7 +7963,7 @@ static size_t tpool__partition(tpool_future **futures, size_t count) {
 static size_t tpool__done_first(tpool_future **futures, size_t count) {
     for (size_t i = 0; i < count; i++) tpool__expire(futures[i]);
     size_t done = 0, before;
-    do { /* until a look finds no other: one that stands there twice may have ended between its looks */
+    do { /* until a pass finds no more: a future that stands there twice may end between its looks */
         before = done;
         for (size_t i = 0; i < count; i++) {
             if ((uintptr_t)futures[i] & 1 || !tpool__is_done(futures[i])) continue;
@@ -7998,7 +7992,7 @@ static bool tpool__wait_is_over(tpool_future *const *futures, size_t count, tpoo
 
 static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, int64_t deadline) {
     tpool__thread *self = tpool__self();
-    if (deadline == TPOOL_FOREVER && self->worker) /* in the order of the array, before blocking for any of them */
+    if (deadline == TPOOL_FOREVER && self->worker) /* in the order of the array, before it sleeps for any of them */
         for (size_t i = 0; i < count; i++)
             if (!tpool__is_done(futures[i]) && !tpool__is_orphan(futures[i]) &&
                 !tpool__within_setup(tpool__pool_of(futures[i]))) {
@@ -8020,7 +8014,7 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
     return status;
 }
 
-/* The first of several: a watch on each, all of them waking one waiter, which then looks. */
+/* A wait for the first of several: a node on each future; all of them wake one waiter, which then looks. */
 typedef struct tpool__first_node {
     tpool__node node;
     tpool__waiter *waiter;
@@ -8044,7 +8038,7 @@ static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t 
     tpool__word left;
     tpool_status status = TPOOL_OK;
     waiter.can_refuse = true;
-    tpool__store_relaxed(&left, count + 1); /* relaxed: shared by watch_add. One more until all nodes are there. */
+    tpool__store_relaxed(&left, count + 1); /* relaxed: tpool__node_add shares it. One more until all are there. */
     bool began = tpool__wait_begin(self, &waiter);
     for (size_t i = 0; i < count; i++) {
         nodes[i].node.done = tpool__wake_first;
@@ -8058,7 +8052,7 @@ static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t 
         }
     }
     tpool__sub_relaxed(&left, 1);
-    for (bool told = true;;) { /* else nothing has changed that would be worth a look at all of them */
+    for (bool told = true;;) { /* unless notified, a look at all of them is not worth it */
         int64_t until = tpool__expiries_next(expiries, piece_until);
         if (told && tpool__wait_is_over(futures, count, when)) break;
         if (began && tpool__wait_refused(self, &waiter)) status = TPOOL_NO_THREAD;
@@ -8073,7 +8067,7 @@ static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t 
     return status;
 }
 
-/* All of them are tasks that the caller runs, or runs for: none can end while it waits. */
+/* True: the caller runs in all of these tasks, or for them (a job, a loop's part), so none ends while it waits. */
 static bool tpool__caller_runs_all(tpool_future *const *futures, size_t count) {
     const tpool__context *context = tpool__self()->context;
     for (size_t i = 0; i < count; i++)
@@ -8095,8 +8089,7 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
     tpool__expiry few_expiries[TPOOL__FEW];
     tpool__expiries expiries;
     if (count > TPOOL__FEW) {
-        nodes = count <= SIZE_MAX / sizeof *nodes ? TPOOL_MALLOC(count * sizeof *nodes)
-                                                      : NULL;
+        nodes = count <= SIZE_MAX / sizeof *nodes ? TPOOL_MALLOC(count * sizeof *nodes) : NULL;
         if (!nodes) return TPOOL_NO_MEMORY;
     }
     if (!tpool__expiries_begin(&expiries, few_expiries, futures, count)) {
@@ -8129,7 +8122,7 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
     if ((!futures && count) || (unsigned)when > (unsigned)TPOOL_FIRST_EXCEPTION) return TPOOL_INVALID;
     for (size_t i = 0; i < count; i++)
         if (!futures[i]) return TPOOL_INVALID;
-    for (size_t i = 0; i < count; i++) tpool__expire(futures[i]); /* each is looked at, whatever becomes of the others */
+    for (size_t i = 0; i < count; i++) tpool__expire(futures[i]); /* all of them, whatever becomes of the wait */
     tpool_status status = TPOOL_OK;
     int64_t deadline = tpool__deadline(timeout_ns);
     if (count > 0 && when == TPOOL_ALL_COMPLETED) status = tpool__wait_all(futures, count, deadline);
@@ -8140,16 +8133,16 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  as_completed: a watch on each future puts an item into a list as it completes, with one exchange; next takes over
- *  all that has come, and yields it one by one. A hash table by the future's address knows which are in the set. An item
- *  lies in a block like any other, so that its memory is at hand and warm.
+ *  as_completed: a waiter node on each future puts an item into a list when it completes, with one exchange; next takes
+ *  over all that has come, and yields it one by one. A hash table by the future's address knows which are in the set.
+ *  An item lies in a task's memory, which is at hand and warm.
  *
  *  The list is a stack (Treiber, 1986) that is only emptied as a whole, so an address that comes again does no harm.
- *  Rejected: a list under the latch. Where who consumes has caught up with two workers on two CPUs, it took them 0.4 to
- *  0.9 us a future, one run in six, for yields and sleeps at the latch; so 0.08 to 0.1, one run in ten 0.13 to 0.2.
+ *  Rejected: a list under the spinlock. With a consumer that keeps up with two workers on two CPUs, one run in six took
+ *  0.4 to 0.9 us a future, for yields and sleeps at the lock; with the stack 0.08 to 0.1, one run in ten 0.13 to 0.2.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__item {
-    tpool__node node;         /* its `next`, once the future is done: among the ready */
+    tpool__node node;           /* `next`: among the ready, once the future is done */
     tpool_completions *owner;
     tpool_future *future;
     size_t index;
@@ -8163,34 +8156,35 @@ typedef struct tpool__expiring_item { /* of a future that may expire */
 static void tpool__item_placed(void *item, size_t place) { ((tpool__expiring_item *)item)->place = place; }
 
 struct tpool_completions {
-    tpool__word arrived;        /* items that have come, the last first; with the lowest bit set, who waits in next */
-    tpool__u32 told;            /* whoever found that one there will not touch it any more, nor this */
-    uint32_t batch_delay;         /* ns, before next takes over what has come */
-    tpool__node *ready;        /* what next has taken over, the first first; this and the following are its own */
+    tpool__word arrived;        /* items that have come, the last first; with the lowest bit set, the waiter in next */
+    tpool__u32 told;            /* 1: the thread that took the waiter out touches neither it nor this iterator again */
+    uint32_t batch_delay;       /* ns, before next takes over what has come */
+    tpool__node *ready;         /* what next has taken over, the first first; next alone uses this and the two below */
     tpool_future *yielded;
     size_t index;
     tpool__latch_word lock;     /* guards the rest */
     tpool__item **buckets;
     size_t bucket_count, remaining, positions;
-    tpool__expiries expiries;   /* of those that have been pending */
-    size_t apart;               /* so many had been added when none was of a pool whose initializer the caller runs */
-    const tpool__context *apart_from;
+    tpool__expiries expiries;   /* of those that were pending when added */
+    size_t apart;               /* with so many positions no future was of a pool whose initializer runs in ... */
+    const tpool__context *apart_from; /* ... this context */
     uintptr_t generation;
 };
 
-/* Blocks lie side by side in slabs, so their addresses spread by themselves, and in the order in which they come. */
+/* Tasks lie side by side in slabs, so their addresses spread by themselves, in the order in which they come. */
 static size_t tpool__bucket(const tpool_completions *completions, const tpool_future *future) {
     return (size_t)((uintptr_t)future / sizeof(tpool_future)) & (completions->bucket_count - 1);
 }
 
-/* Who has taken the waiter out of `arrived` unparks it, and touches neither it nor the iterator afterwards. */
-static tpool__parker *tpool__completions_notify(tpool_completions *completions, uintptr_t waits, tpool__parker *asleep) {
+/* The caller has taken the waiter out of `arrived`. Wakes it, and then touches neither it nor the iterator. */
+static tpool__parker *tpool__completions_notify(tpool_completions *completions, uintptr_t waits,
+                                                tpool__parker *asleep) {
     asleep = tpool__unpark_another(asleep, &((tpool__waiter *)(waits - 1))->parker);
     tpool__store_release(&completions->told, 1); /* P15 */
     return asleep;
 }
 
-/* After the first exchange the item may be gone, and so may the iterator, unless somebody waited there. */
+/* After the exchange the item may be gone, and the iterator too unless a waiter was there. */
 static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
     tpool_completions *completions = ((tpool__item *)(void *)node)->owner;
     (void)future;
@@ -8200,9 +8194,10 @@ static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, 
     return arrived & 1 ? tpool__completions_notify(completions, arrived, asleep) : asleep;
 }
 
-/* Something has been added that expires before all others: who waits in next must wake up for that. */
+/* An item was added that expires before all others: the waiter in next must wake to see it. */
 static void tpool__completions_wake(tpool_completions *completions) {
-    uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: registered before a look under the latch */
+    /* relaxed: the waiter comes into `arrived` before it looks under the spinlock */
+    uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
     if (arrived & 1 && tpool__cas_acquire(&completions->arrived, &arrived, 0)) /* P15 */
         tpool__unpark_end(tpool__completions_notify(completions, arrived, NULL));
 }
@@ -8212,7 +8207,7 @@ static bool tpool__completions_grow(tpool_completions *completions, size_t least
     while (count < least && count <= SIZE_MAX / 2) count *= 2;
     if (count > SIZE_MAX / sizeof(tpool__item *)) return false;
     tpool__item **buckets = TPOOL_MALLOC(count * sizeof *buckets);
-    if (!buckets) return completions->bucket_count > 0; /* longer chains, then */
+    if (!buckets) return completions->bucket_count > 0; /* the chains get longer instead */
     memset(buckets, 0, count * sizeof *buckets);
     tpool__item **old = completions->buckets;
     size_t old_count = completions->bucket_count;
@@ -8231,7 +8226,7 @@ static bool tpool__completions_grow(tpool_completions *completions, size_t least
     return true;
 }
 
-/* Under the latch, as what leads to an item. */
+/* Under the spinlock, which guards all that leads to an item. */
 static tpool__item *tpool__item_new(tpool__expiries *expiries, const tpool_future *future) {
     if (tpool__expires_at(future)) {
         if (!tpool__expiries_reserve(expiries)) return NULL;
@@ -8243,7 +8238,7 @@ static tpool__item *tpool__item_new(tpool__expiries *expiries, const tpool_futur
     tpool_future *task = tpool__task_new(tpool__self());
     return task ? (tpool__item *)(void *)&task->u : NULL;
 }
-static void tpool__item_free(tpool__item *item) { /* while its future is there */
+static void tpool__item_free(tpool__item *item) { /* while its future exists */
     if (tpool__expires_at(item->future)) TPOOL_FREE(item);
     else tpool__task_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
 }
@@ -8253,9 +8248,10 @@ static void tpool__item_leaves_expiries(tpool_completions *completions, tpool__i
     ((tpool__expiring_item *)(void *)item)->place = SIZE_MAX;
 }
 
-/* The parent's: its lock may have been held by a thread that is not here. */
+/* The iterator is the parent's: a thread that the child does not have may hold its lock. */
 static bool tpool__completions_are_foreign(const tpool_completions *completions) {
-    return completions->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: likewise */
+    /* relaxed: as tpool__is_foreign */
+    return completions->generation != tpool__load_relaxed(&tpool__process.generation);
 }
 
 TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
@@ -8327,7 +8323,7 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     return TPOOL_OK;
 }
 
-/* The time at which the next one expires. Under the latch. */
+/* The earliest expiry. Under the spinlock. */
 static int64_t tpool__completions_expire_at(const tpool_completions *completions) {
     return completions->expiries.count > 0 ? completions->expiries.heap[0].at : TPOOL_FOREVER;
 }
@@ -8337,7 +8333,8 @@ static bool tpool__completions_any_expired(tpool_completions *completions) {
     tpool__unlatch(&completions->lock);
     return at != TPOOL_FOREVER && tpool__clock() >= at;
 }
-/* Ends what has expired, the earliest first; nobody else may be looking. What is not pending any more only leaves. */
+/* Ends what has expired, the earliest first, as any look would; there may be no other. What is not pending just
+ * leaves. */
 static void tpool__completions_expire(tpool_completions *completions) {
     for (;;) {
         tpool_future *expired = NULL;
@@ -8350,14 +8347,14 @@ static void tpool__completions_expire(tpool_completions *completions) {
         }
         tpool__unlatch(&completions->lock);
         if (!expired) return;
-        tpool__expire(expired); /* its end runs callbacks, and our own watch */
+        tpool__expire(expired); /* its end runs callbacks, and our own node */
         if (tpool__completions_are_foreign(completions)) return; /* forked there: this is the child */
         tpool_future_release(expired);
     }
 }
 
-/* Takes over all that has come. It lets some gather only where many more may come: what a small burst brings is there,
- * and nothing follows (30 futures at a time: 12 us instead of 23). */
+/* Takes over all that has come. The batch delay is only for where many more may come: what a small burst brings is
+ * there already (30 futures at a time: 12 us instead of 23). */
 static void tpool__completions_take(tpool_completions *completions) {
     tpool__latch(&completions->lock);
     bool many = completions->remaining >= 64;
@@ -8376,7 +8373,7 @@ static void tpool__completions_take(tpool_completions *completions) {
 
 static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     tpool__item *item = (tpool__item *)(void *)completions->ready;
-    tpool_future *future = item->future, *earlier = completions->yielded; /* to a callback meanwhile */
+    tpool_future *future = item->future, *earlier = completions->yielded; /* yielded to a callback meanwhile */
     completions->ready = item->node.next;
     completions->yielded = future;
     completions->index = item->index;
@@ -8392,28 +8389,27 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     return future;
 }
 
-/* Sleeps until something comes, the wait is refused, the time is over, or something expires.
- * Afterwards nobody who comes sees the waiter: it has taken itself out, or been found, and then it stays until it has
- * been told. */
+/* Sleeps until an item comes, the wait is refused, the time is over, or something expires. Afterwards no arriving item
+ * finds the waiter: it has taken itself out, or was found and has stayed until `told` was set. */
 static void tpool__completions_park(tpool_completions *completions, tpool__waiter *waiter, int64_t until) {
     uintptr_t seen = 0, waits = (uintptr_t)waiter | 1;
     tpool__store_relaxed(&completions->told, 0); /* relaxed: the exchange releases it */
     if (!tpool__cas_release(&completions->arrived, &seen, waits)) return; /* P15 */
-    tpool__latch(&completions->lock); /* who adds from now on sees the waiter */
+    tpool__latch(&completions->lock); /* a later add finds the waiter */
     int64_t soon = tpool__completions_expire_at(completions);
     tpool__unlatch(&completions->lock);
-    /* relaxed: the exit handler tells whom it finds here; who comes later looks by itself now and then */
+    /* relaxed: the exit handler notifies the waiters that it finds; a later one looks by itself now and then */
     if (tpool__load_relaxed(&tpool__process.exits) && tpool__clock() + TPOOL_MS(20) < soon)
         soon = tpool__clock() + TPOOL_MS(20);
     (void)tpool__park(&waiter->parker, soon < until ? soon : until);
     seen = waits;
-    if (tpool__cas_relaxed(&completions->arrived, &seen, 0)) return; /* relaxed: nobody has been there */
+    if (tpool__cas_relaxed(&completions->arrived, &seen, 0)) return; /* relaxed: no other thread has found it */
     unsigned tries = 0;
     while (!tpool__load_acquire(&completions->told)) tpool__backoff(&tries); /* P15 */
 }
 
-/* Whether what is waited for waits itself for the initializer that the caller runs. Under the latch. All are looked at
- * only there, and again only when others have been added. */
+/* True: a future of the set is of a pool whose initializer the caller runs. Under the spinlock. Only within an
+ * initializer are all futures looked at, and again only after others were added. */
 static bool tpool__completions_within_setup(tpool_completions *completions, const tpool__thread *self) {
     /* relaxed: as in tpool__within_setup */
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.setups)) || !self->context ||
@@ -8428,7 +8424,7 @@ static bool tpool__completions_within_setup(tpool_completions *completions, cons
     return false;
 }
 
-/* Nobody will run what is left: see tpool__is_given_up. */
+/* True: no worker will execute what is left: see tpool__is_given_up. */
 static bool tpool__completions_given_up(tpool_completions *completions, const tpool__thread *self) {
     bool given_up = tpool__load_relaxed(&tpool__process.exits) != 0; /* relaxed: as there */
     if (TPOOL__LIKELY(!given_up)) return false;
@@ -8440,7 +8436,7 @@ static bool tpool__completions_given_up(tpool_completions *completions, const tp
     return given_up;
 }
 
-/* A piece of the wait: blocks until something comes, or may have expired (TPOOL_TIMEOUT, as when the time is over). */
+/* A piece of the wait: sleeps until an item comes, or may have expired (TPOOL_TIMEOUT, as when the time is over). */
 static tpool_status tpool__completions_sleep(tpool_completions *completions, int64_t until) {
     tpool__thread *self = tpool__self();
     tpool__waiter waiter = { 0 };
@@ -8473,9 +8469,9 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
         bool expiring = completions->expiries.count > 0, none = completions->remaining == 0;
         bool within_setup = !none && !spun && tpool__completions_within_setup(completions, self);
         tpool__unlatch(&completions->lock);
-        if (expiring) tpool__completions_expire(completions); /* before giving up too */
+        if (expiring) tpool__completions_expire(completions); /* also before giving up */
         if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
-        /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it got. */
+        /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it was given. */
         if (completions->ready || tpool__load_relaxed(&completions->arrived)) return TPOOL_OK;
         if (none) return TPOOL_END;
         if (tpool__completions_given_up(completions, self)) return TPOOL_BROKEN;
@@ -8504,7 +8500,7 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
     if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
     if (completions->yielded) {
         tpool_future *earlier = completions->yielded;
-        completions->yielded = NULL; /* before, since its result_free may call next, too */
+        completions->yielded = NULL; /* first, since its result_free may call next too */
         tpool_future_release(earlier);
     }
     if (!completions->ready) {
@@ -8527,7 +8523,7 @@ TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions) {
     return remaining;
 }
 
-/* A result_free may end the thread: the rest goes then. */
+/* If a result_free ends the thread, its exit hook frees the rest. */
 static void tpool__completions_free(void *of) {
     tpool_completions *completions = (tpool_completions *)of;
     tpool__thread *self = tpool__self();
@@ -8560,25 +8556,25 @@ TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
 /* ====================================================================================================================
  *  >>jobs  fork and join
  *
- *  A worker's forked jobs are a list on its stack, oldest first, which nobody else ever touches: fork and join do it
- *  without any atomic. A fork that sees that somebody looks for work, or sleeps, copies the oldest of them into the
- *  worker's `offer`, under a lock; there is one at a time. A thief takes it from there into a block of its own, which
- *  keeps the result until the join (no memory: the job stays its owner's). The blocks of a worker's stolen jobs are a
- *  list, last taken first: the order in which they are joined, since the oldest is always offered.
+ *  A worker's forked jobs are a list on its stack, oldest first, that no other thread touches: fork and join need no
+ *  atomic for it. A fork that sees another worker searching, or asleep, copies the oldest job into the worker's
+ *  `offer`, under a lock; there is one offer at a time. A thief takes it from there into a tpool__stolen of its own,
+ *  which lies in a task's memory and keeps the result until the join (no memory: the job stays its owner's). A worker's
+ *  stolen jobs are a list, last taken first: the order in which they are joined, since the oldest is always offered.
  *
- *  So a thread may end beneath its forks: by the time its exit hook runs, the frames that it has left are overwritten.
- *  The hook takes the offer back and waits for the stolen ones, as the joins would have done, before it ends their task.
+ *  So a thread may end beneath its forks: when its exit hook runs, the frames that it has left are overwritten. The
+ *  hook takes the offer back and waits for the stolen jobs, as the joins would have done, before it ends their task.
  *
  *  (The split of Wool's and Lace's task stacks, Faxen 2008, van Dijk and van de Pol 2014, for a list in place of an
  *  array: no bound on the depth, and nothing to allocate.)
  * ================================================================================================================= */
 static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
-    /* relaxed: the owner's own count, and a hint: one job on offer at a time is enough */
+    /* relaxed: a hint; only the owner raises it, and one job on offer is enough */
     if (tpool__load_relaxed(&worker->public_jobs) > 0 || tpool__attention(worker->pool) & TPOOL__PAUSED) return;
     tpool_job *job = worker->oldest_private_job;
     tpool__context *context = (tpool__context *)job->context;
     tpool__latch(&worker->jobs_lock);
-    bool offers = !worker->offer.job; /* else it was taken back from thieves that have no memory */
+    bool offers = !worker->offer.job; /* else a thief without memory has left it there */
     if (offers) {
         worker->offer.job = job;
         worker->offer.fn = job->fn;
@@ -8611,12 +8607,12 @@ TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg) {
     if (older) older->newer = job;
     worker->newest_job = job;
     if (!worker->oldest_private_job) worker->oldest_private_job = job;
-    /* relaxed: a hint; a job that nobody sees is run by its join */
+    /* relaxed: a hint; a job that no thief sees is executed by its join */
     if (!TPOOL__LIKELY(tpool__load_relaxed(&worker->pool->gate) == 0)) tpool__publish_job(worker);
 }
 
-/* Takes the public job; with `beneath`, only one that was forked in that job's run. Under the victim's lock the job
- * becomes the thief's, and its owner cannot leave its join before it is done. */
+/* Takes the public job; with `beneath`, only one that was forked in that context. The job becomes the thief's under the
+ * victim's lock, so its owner does not leave the join before it is done. */
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
                              tpool__entry *entry) {
     if (tpool__load_relaxed(&victim->public_jobs) == 0) return false; /* relaxed: a hint */
@@ -8626,10 +8622,10 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
     /* relaxed: under the lock */
     bool taken = tpool__load_relaxed(&victim->public_jobs) > 0 &&
                  !(tpool__attention(victim->pool) & (TPOOL__PAUSED | TPOOL__HALTED));
-    /* that context's address may by now be another's than the caller has read */
+    /* a later context may have the address that the caller has read */
     if (beneath && (offer->context != beneath || offer->serial != serial)) taken = false;
     if (taken) tpool__store_relaxed(&victim->public_jobs, 0); /* relaxed: under the lock, else a hint */
-    if (!stolen) taken = false; /* nobody shall look for it any more: its join runs it */
+    if (!stolen) taken = false; /* its join executes it; no thief shall look for it again */
     if (taken) {
         stolen->next = victim->stolen;
         stolen->origin = offer->context;
@@ -8652,7 +8648,7 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
     return taken;
 }
 
-/* Hands a stolen job back to its owner. Afterwards it is not touched any more. */
+/* Hands a stolen job back to its owner, and does not touch it afterwards. */
 static void tpool__end_stolen(tpool__stolen *job, tpool__worker *victim, tpool__job_state state, void *result) {
     tpool__latch(&victim->jobs_lock);
     tpool__waiter *waiter = job->waiter;
@@ -8687,8 +8683,8 @@ static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *e
     return true;
 }
 
-/* Waits for the end of the job that was stolen last; if asked to, it helps the thief with what it forked there first.
- * False: it forked, and here is the child, where the other thief is not. */
+/* Waits for the job that was stolen last. If `helps`, it first executes what the thief has forked in that job. False:
+ * that code forked the process, and this is the child, without the thief of the job that is waited for. */
 static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__worker *worker, tpool__stolen *job,
                                                 bool helps) {
     tpool__waiter waiter = { 0 };
@@ -8702,7 +8698,7 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
         tpool__worker *thief = job->thief;
         const tpool__context *beneath = job->beneath;
         uintptr_t serial = job->serial;
-        if (!done && began) job->waiter = &waiter; /* from now on none of the program's code runs here */
+        if (!done && began) job->waiter = &waiter; /* from now on this thread runs none of the program's code */
         tpool__unlatch(&worker->jobs_lock);
         if (done) break;
         tpool__entry entry = { 0 };
@@ -8721,7 +8717,7 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
     return true;
 }
 
-/* An error for a task whose job has ended its thread; more than one thread may make one for the same task. */
+/* The error of a task whose job has ended its thread. Several threads may make one for the same task. */
 static tpool__outcome *tpool__error_broken(const tpool_future *task) {
     const char *name = task->extra ? task->extra->name : NULL;
     tpool__outcome *error = name ? TPOOL_MALLOC(sizeof *error) : NULL;
@@ -8751,10 +8747,10 @@ static bool tpool__take_back(tpool__thread *self, tpool__worker *worker, bool he
     return true;
 }
 
-/* Not private any more: back from the public part, or done by a thief. True: run it here. */
+/* Joins a public job. True: no thief has taken it, and the caller executes it. Else a thief has executed it. */
 static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, const tpool_job *job, void **result) {
     tpool__thread *self = tpool__self();
-    /* forked in between, and this is the child: the thief is not here */
+    /* it forked in between, and this is the child, without the thief */
     if (self->worker != worker) return worker->offer.job == job;
     tpool__latch(&worker->jobs_lock);
     bool mine = worker->offer.job == job;
@@ -8773,7 +8769,7 @@ TPOOL_API void *tpool_join(tpool_job *job) {
     if (!worker) return job->fn(job->arg);
     TPOOL_ASSERT(worker->newest_job == job);
     tpool_job *older = job->older;
-    if (TPOOL__LIKELY(worker->oldest_private_job != NULL)) { /* then the newest one is private */
+    if (TPOOL__LIKELY(worker->oldest_private_job != NULL)) { /* then the newest job is private */
         worker->newest_job = older;
         if (worker->oldest_private_job == job) worker->oldest_private_job = NULL;
         else older->newer = NULL;
@@ -8785,7 +8781,7 @@ TPOOL_API void *tpool_join(tpool_job *job) {
     return run_here ? job->fn(job->arg) : result;
 }
 
-/* The thread is ending: what it forked and nobody has taken is lost. */
+/* The thread ends: the jobs that it forked and no thief has taken are lost. */
 static void tpool__forget_jobs(tpool__worker *worker) {
     worker->newest_job = worker->oldest_private_job = NULL;
     tpool__latch(&worker->jobs_lock);
@@ -8793,7 +8789,7 @@ static void tpool__forget_jobs(tpool__worker *worker) {
     tpool__store_relaxed(&worker->public_jobs, 0); /* relaxed: under the lock, else a hint */
     tpool__unlatch(&worker->jobs_lock);
 }
-/* What was taken of what was forked in this context is waited for, since it reads the context and uses its task. */
+/* Waits for the stolen jobs that were forked in this context, since they read it and use its task. */
 static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *context) {
     tpool__worker *worker = self->worker;
     for (;;) {
