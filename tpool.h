@@ -8814,8 +8814,7 @@ typedef struct tpool__slot {
     tpool__outcome *outcome;    /* until the item ends: ENDED_THREAD, which stays if the item ends its thread */
 } tpool__slot;
 
-/* The number of an item modulo the size of the ring is its place there. 64 bits never wrap, so the place never jumps,
- * however long the source lasts. */
+/* 64 bits never wrap, so an item's place in the ring, this number modulo the ring's size, never jumps. */
 typedef uint64_t tpool__item_number;
 
 typedef struct tpool__chunk {
@@ -8888,7 +8887,7 @@ static void tpool__iter_unlist(tpool_map_iter *iter) {
     iter->link = NULL;
     tpool__unlock(&tpool__process.lock);
 }
-/* The pool is being destroyed. Its iterators still deliver what has ended, and queue no more chunks. */
+/* The pool is destroyed. Its iterators still deliver what has ended, and queue no more chunks. */
 static void tpool__iters_outlive(tpool *pool) {
     tpool__lock(&tpool__process.lock);
     while (pool->iterators) {
@@ -9131,8 +9130,7 @@ static bool tpool__iter_is_foreign(const tpool_map_iter *iter) {
     return iter->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
 }
 
-/* Takes items from the source until buffer_size are ahead of the consumer. Called on the consumer's thread, without the
- * lock. */
+/* Takes items until buffer_size are ahead of the consumer. Called on the consumer's thread, without the lock. */
 static void tpool__iter_fill(tpool_map_iter *iter) {
     if (!iter->ring) return;
     for (;;) {
@@ -9471,7 +9469,7 @@ static void tpool__loop_end(tpool__loop *loop) {
         if (helper) loop->helper_list = helper->next;
         tpool__unlock(&loop->lock);
         if (!helper) break;
-        /* one that has not started would find nothing to do, so it can run here */
+        /* one that has not started would find nothing to do: it runs here */
         if (!tpool__claim_in_place(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
         tpool_future_release(helper->future);
         TPOOL_FREE(helper);
@@ -9797,8 +9795,8 @@ static void tpool__manager_leave(tpool_manager *manager) {
     TPOOL_FREE(manager);
 }
 
-/* True: nothing is queued or running, nor any callback. The end of a task may be visible a moment before its worker has
- * left it, so this waits for that moment. */
+/* True: nothing is queued or running, nor any callback. A task's end may be seen before its worker has left the task;
+ * the loop gives the worker a moment. */
 static bool tpool__has_nothing_to_do(tpool *pool) {
     tpool_stats stats;
     for (unsigned tries = 0; tries < TPOOL__MOMENT && !tpool__within(pool); tpool__backoff(&tries)) {
@@ -9815,8 +9813,7 @@ static void tpool__sweep_not_later_than(tpool_manager *manager, int64_t since, i
     if (at < manager->sweep_at) manager->sweep_at = at;
 }
 
-/* Gives up a hold. A retired entry without another hold or user ends, if its pool has nothing to do. The lock is
- * released meanwhile. */
+/* Gives up a hold. The last one ends a retired entry without users, if that is idle. Releases the lock meanwhile. */
 static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     if (--entry->holds > 0 || entry->users > 0 || !entry->retired) return;
     entry->ending = true;
@@ -10431,8 +10428,7 @@ static void tpool__after_fork_in_child(void) {
     self->waits = false;
 }
 
-/* Shuts the global manager down for good. Called after the high-level pool has ended, since that pool's last tasks may
- * be the first to ask for the manager. */
+/* For good. Called after the high-level pool has ended: its last tasks may be the first to ask for the manager. */
 static void tpool__end_global_manager(void) {
     tpool__lock(&tpool__process.lock);
     tpool__global_over = true;
@@ -10445,9 +10441,8 @@ static void tpool__end_global_manager(void) {
     (void)tpool__manager_shutdown(manager, false, false);
 }
 
-/* Sets HALTED in one more of the program's own pools, and returns it; NULL: there is none left. The caller becomes a
- * visitor, which keeps the pool alive without the lock of the list: what ends in the pool may run the program's code,
- * which may call the library. */
+/* Sets HALTED in one more of the program's own pools and returns it, or NULL. The caller becomes a visitor, which keeps
+ * the pool alive without the list's lock: what ends there may run the program's code, which may call the library. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
@@ -10601,8 +10596,7 @@ static void tpool__thread_ended(void *armed) {
     tpool__sub_acq_rel(&tpool__process.ending, 1); /* P16 */
 }
 
-/* Returns how many pauses take about TPOOL__PAUSE_TIME, and their time, packed as in tpool__pauses. `some` pauses took
- * `took` ns. */
+/* `some` pauses took `took` ns: returns how many take TPOOL__PAUSE_TIME, and their time, packed as in tpool__pauses. */
 static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     uint64_t time = (uint64_t)took, number = ((uint64_t)TPOOL__PAUSE_TIME * some + time / 2) / time;
     if (number < 1) number = 1;
@@ -10610,8 +10604,7 @@ static uint32_t tpool__pauses_for(int64_t took, uint32_t some) {
     time = number * time / some;
     return (uint32_t)(number << 16 | (time > 0 ? time : 1));
 }
-/* Measures as many pauses as the clock shows well. Of three times the least counts, since the system may take the CPU
- * away meanwhile. */
+/* Measures as many as the clock shows well. The least of three times counts: the system may take the CPU away. */
 static void tpool__time_pauses(void) {
     int64_t least;
     uint32_t some = 16;
@@ -10629,9 +10622,9 @@ static void tpool__time_pauses(void) {
         tpool__store_relaxed(&tpool__pauses, tpool__pauses_for(least, some));
 }
 
-/* Called as the program, or the library that holds this copy, is loaded. A later call could come during a fork in
- * another thread: that fork runs no handler registered meanwhile, and its child would take the parent's pools and locks
- * for its own. The constructor is the module's first, so that the others may use pools. */
+/* Called as the program, or the library that holds this copy, is loaded. A fork under way in another thread runs no
+ * handler that is registered meanwhile, and its child would take the parent's pools and locks for its own. The
+ * constructor is the module's first, so that the others may use pools. */
 static bool tpool__hook_forks(void) {
     static bool done;
     if (!done) done = tpool__fork_hooks(tpool__before_fork, tpool__after_fork_in_parent, tpool__after_fork_in_child);
@@ -10665,16 +10658,14 @@ static bool tpool__process_ready(void) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>unload  A shared library that holds this copy is unloaded (or the process ends: then the exit handler has run)
  *
- *  The handler given to atexit runs at an unloading, too: after the library's ordinary destructors, before its last. So
- *  the order tells the two apart: if an ordinary destructor runs before the exit handler, the library is unloaded. The
- *  last destructor does the work, since the library's other destructors, and those of its C++ objects, may use the
- *  shared pools. An unloading by another exit handler, after ours has run, counts as the end of the process: the work
- *  is done, and the system frees the memory.
+ *  The exit handler runs at an unloading, too: after the library's ordinary destructors, before its last. So if an
+ *  ordinary destructor runs before the handler, the library is unloaded. The last destructor does the work, since the
+ *  other destructors, and those of C++ objects, may use the shared pools. An unloading by another exit handler, after
+ *  ours has run, counts as the end of the process: the work is done, and the system frees the memory.
  *
  *  Threads that called the library live on, and the code of their exit hook would be gone. So the hook is deleted, and
- *  what they have in their caches is freed with all memory blocks. The C library removes the fork handlers by itself.
- *  The unloading waits for each thread that is in its hook. It cannot see when the thread has also returned from the
- *  hook, so it waits a moment more. (P16)
+ *  their caches are freed with all memory blocks. The C library removes the fork handlers by itself. The unloading
+ *  waits for threads that are in the hook. It cannot see them return from it, so it waits a moment more. (P16)
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
