@@ -10708,93 +10708,99 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
 /* ====================================================================================================================
  *  >>processes-implementation  Process pools
  *
- *  A process pool is a thread pool whose workers are proxies: each owns one process, and running a task means sending
- *  it there and waiting for its end. So everything above this section is the same for both kinds, and only what is here
- *  knows of processes.
+ *  A process pool is a thread pool whose workers own one process each. The program is the process that created the
+ *  pool. A proxy is a worker thread of the pool, in the program: it sends a task to its worker process and waits for
+ *  the end. A worker process executes the tasks of its proxy, one at a time. The server, a process of one thread, forks
+ *  the worker processes and waits for their ends. The keeper, a process too, only forks the server, and a new one when
+ *  it dies. The server learns from waitid that a worker process has died, and sends the cause to the proxy. The keeper
+ *  learns from waitpid that the server has died, and the proxies learn it from the end of their status sockets. Server
+ *  and keeper learn that the program has died from the end of their sockets and, on Linux, from a pidfd; they then kill
+ *  all that they have started. Nothing watches the keeper: without it the server goes on, but has no successor.
  *
- *      the program ── keeper socket ───> keeper ── fork ──> server
- *                  ── control socket ────────────────────> server ── fork ──> worker process
- *         proxy    ── status socket ─────────────────────> server       (one per worker: KILL down; FORKED, ENDED up)
- *         proxy    ── requests pipe, replies socket, memory ─────────────────> worker process
+ *      program -- keeper socket ----------> keeper -- fork --> server
+ *              -- control socket ----------------------------> server -- fork --> worker process
+ *      proxy   -- status socket -----------------------------> server    (per worker; down: KILL; up: FORKED, ENDED)
+ *      proxy   -- requests pipe, replies socket, memory ------------------------> worker process
  *
- *  The keeper is forked at create, twice, so that it is no child of the program's. It does nothing but have a server,
- *  and another when that dies. The server has one thread; it starts the workers and reaps them, so the program's own
- *  waitpid(-1) sees none of it. Whoever is to kill a process is its parent and has not yet waited for it, so that its
- *  number is its own: the server its workers, each with its group; the keeper the server, and the workers of one that
- *  has died, which the system makes the keeper's children (elsewhere than on Linux it looks whether they are still
- *  what they were). On Linux the kernel kills the workers with their server besides.
+ *  The rest of the header tests `pool->server` and calls the functions that >>pools declares; only this section knows
+ *  the processes.
  *
- *  How an end is known. A worker's by its server, which has waited for it: it sends a notice with the cause to the
- *  proxy, and then says GONE in the worker's place, in the replies socket, where the proxy waits. So a proxy waits in one
- *  read, and no descriptor that somebody has kept can hide a death. GONE without the notice is a lie. The server keeps
- *  a copy of that socket's far end until then: the cause is there before the end is, also when a task has closed all its
- *  descriptors. A server's by the end of the status sockets, which nobody else holds: the proxy's read has a limit
- *  (SO_RCVTIMEO), and when nothing has come for so long it looks there. The keeper, who has waited for the server, ends
- *  what is left of its workers. The program's by the end of its sockets and, on Linux, by its pidfd: server and keeper
- *  kill all that they have.
+ *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
+ *  waitpid(-1) sees only the process between the two forks, which ends at once. The parent of a process kills it before
+ *  it reaps it: so the number cannot belong to another process (the one exception: tpool__server_kill). The server
+ *  kills its workers, each with its process group. The keeper kills the server, and the workers of a server that has
+ *  died: Linux makes them the keeper's children; elsewhere the keeper checks that they are still what they were. On
+ *  Linux the kernel also kills the workers with their server.
  *
- *  Patience is with whoever gives a sign of life. The server counts what it does in memory that the program sees
- *  (tpool__life). A proxy that waits for a notice and sees no such sign for TPOOL__PATIENCE_MS, though it has asked for
- *  one, asks the keeper to kill that server, by the number of its generation, so that no other is killed instead; when
- *  the keeper does not answer either, both are. A server that was stopped its keeper kills, after as long.
+ *  DEATHS  When the server has reaped a worker, it sends a notice with the cause on the status socket, and then a GONE
+ *  message on the worker's replies socket, where the proxy waits. So a proxy waits in one read, and no descriptor that
+ *  another process has kept can hide a death. GONE without the notice is a forgery. The server keeps a copy of that
+ *  socket's far end until then: so the cause comes before the end of the socket, even when a task has closed all its
+ *  descriptors. Only the server holds the far ends of the status sockets, so their end shows that the server has died.
+ *  A proxy's read has a time limit (SO_RCVTIMEO): when nothing has come for that long, it looks at its status socket.
  *
- *  An order to kill is a byte on the status socket, where it stays until the server has come to it; if the server dies
- *  first, the worker does with it. What limits a task has, its proxy knows from the start, and has in mind while it
- *  starts the process, hears its initializer out and copies the argument. What is being prepared and not wanted any
- *  more (the pool ends, the map is closed) it sees by itself, since it looks now and then.
+ *  A SERVER THAT HANGS  The server counts its steps in memory that the program sees (tpool__life): its sign of life. A
+ *  proxy that waits for a notice asks for a sign after half of TPOOL__PATIENCE_MS. If none has come after the whole, it
+ *  asks the keeper to kill that server, by its generation, so that its successor is not killed instead. If that does
+ *  not help either, the proxy kills both. The keeper kills a server that stays stopped for TPOOL__PATIENCE_MS.
  *
- *  A message is one write of less than PIPE_BUF bytes. Bytes of arguments and results lie in a file without a name that
- *  the two share, made by the program (so no worker can take it away from under it), that only this worker ever sees:
+ *  ORDERS TO KILL  An order to kill is a byte on the status socket. It stays there until the server reads it; if the
+ *  server dies first, the worker dies with it. A proxy knows its task's time limits from the start, and obeys them
+ *  while it starts the process, waits for the initializer, and copies the argument. It looks now and then whether the
+ *  process that it prepares is still wanted (the pool may end, the map may be closed): so no one need wake it.
  *
- *      page | the argument, in which the task runs right there | the result
+ *  MESSAGES AND MEMORY  A message is one write of less than PIPE_BUF bytes. The bytes of arguments and results lie in a
+ *  file without a name. The program makes it, so that no worker can take it away; it is shared with this worker alone:
  *
- *  The program places the result behind the largest argument yet, and begins anew when it has given back a rare large
- *  one: so the file is as long as one request needs, however many there were. Each side maps what it has addresses for.
- *  Both windows are the same bytes for both, whatever is mapped: an answer that a worker could write is one that the
- *  program can read. Each side writes what is beyond its mapping, and so pays for it: the program for arguments, the
- *  worker for results; that fails where memory is refused, which is TPOOL_FAILED with ENOMEM, and no SIGBUS. Whoever
- *  may write to a pipe knows that the other reads, since they speak in turns: nothing can block with both directions
- *  full.
+ *      page | the argument, which the task uses in place | the result
  *
- *  WHAT A WORKER MAY DO
- *  A worker is not believed: it may write anything to its socket and to what it shares, at any time. The length of a
- *  message, its number and its kind are looked at first; sizes and counts are compared with what the program knows of
- *  the file and the chunk, in a copy that nobody else can change, and used from that copy. Memory for a result is taken
- *  once the worker has been seen to have written it (tpool__child_has_written). The memory is sealed, so
- *  that it cannot be cut short (where there are no seals, a worker that does so takes the program with it by SIGBUS); a
- *  pipe that is full when it should be empty is an error, not a wait.
+ *  The program places the result behind the largest argument so far, and starts again when it has given back the memory
+ *  of a rare large one: so the file is as long as one request needs, however many there were. Each side maps as much as
+ *  it has addresses for, and reads and writes the file beyond that. Both see the same bytes, whatever they have mapped:
+ *  the program can read every answer that a worker could write. The writer pays for the memory: the program for
+ *  arguments, the worker for results. A write fails where the system refuses memory: that is TPOOL_FAILED with ENOMEM,
+ *  and no SIGBUS. The two sides speak in turns, so a writer knows that the other side reads: they never wait for each
+ *  other with both directions full.
+ *
+ *  WHAT A WORKER MAY DO  The program does not trust a worker, which may write anything to its socket and to the shared
+ *  memory at any time. The program first checks a message's length, number and kind. It compares sizes and counts with
+ *  what it knows of the file and the chunk, in a copy that no one else can change, and uses that copy. It allocates
+ *  memory for a result once it has seen that the worker has written it (tpool__child_has_written). The memory is
+ *  sealed, so that a worker cannot truncate it; without seals, one that does kills the program by SIGBUS. A pipe that
+ *  is full when it should be empty is an error, not a wait.
  *
  *  Figures, and what was tried instead: bench/README.md.
  * ================================================================================================================= */
-/* At the beginning of the shared memory; survives the worker. Here, since it needs no processes: tests/model/page.c. */
+/* Lies at the beginning of the shared memory and survives the worker. Outside the #if, since tests/model/page.c needs
+ * it without processes. */
 typedef struct tpool__page {
     tpool__u32 stop;            /* the number of the request that should stop early */
-    tpool__u32 cut;             /* the number of the one whose further items nobody wants */
+    tpool__u32 cut;             /* the number of the request whose further items are not wanted */
     tpool__u32 begun;           /* the number of the request whose fn has been called */
-    tpool__u32 items_begun, items_done; /* of a chunk: since its results were read last */
-    tpool__word items_used;     /* the bytes of their answers */
+    tpool__u32 items_begun, items_done; /* of a chunk, since the program last read its results */
+    tpool__word items_used;     /* bytes of their answers */
 } tpool__page;
 static inline void tpool__page_write(tpool__page *page, uint32_t done, uintptr_t used) {
-    tpool__store_relaxed(&page->items_used, used); /* relaxed: the next says that it is there */
+    tpool__store_relaxed(&page->items_used, used); /* relaxed: the next store publishes it */
     tpool__store_release(&page->items_done, done); /* P14 */
 }
 static inline uint32_t tpool__page_read(tpool__page *page, uintptr_t *used) {
     uint32_t done = tpool__load_acquire(&page->items_done); /* P14 */
-    *used = tpool__load_relaxed(&page->items_used); /* relaxed: of the answers that the acquire told of, or more */
+    *used = tpool__load_relaxed(&page->items_used); /* relaxed: covers the answers that the acquire saw, or more */
     return done;
 }
 
 #if defined(TPOOL__PROCESSES)
 
-/* What tests replace. */
+/* Tests replace these. */
 #ifndef TPOOL__FORK
 #define TPOOL__FORK() fork()
 #endif
 #ifndef TPOOL__PATIENCE_MS
-#define TPOOL__PATIENCE_MS 10000 /* a server that has not done for so long what it does at once is not going to */
+#define TPOOL__PATIENCE_MS 10000 /* all that the server does is quick: one that is silent for so long hangs */
 #endif
 #ifndef TPOOL__LOOK_MS
-#define TPOOL__LOOK_MS 500 /* so often who waits for a worker without a limit looks whether its server is lost */
+#define TPOOL__LOOK_MS 500 /* how often a wait without a limit checks whether the server is lost */
 #endif
 #ifndef TPOOL__PROCESS_POINT
 #define TPOOL__PROCESS_POINT(where) ((void)0) /* in the worker process */
@@ -10804,7 +10810,7 @@ enum { /* program to worker */
     TPOOL__RUN = 1, TPOOL__RUN_ITEMS, TPOOL__GO_ON, TPOOL__END,
     /* worker to program */
     TPOOL__READY, TPOOL__UNREADY, TPOOL__DONE, TPOOL__ITEMS_FULL,
-    TPOOL__TOO_LARGE,           /* the argument is more than a worker that has run nothing yet can map */
+    TPOOL__TOO_LARGE,           /* a worker that has executed nothing yet cannot map the argument */
     /* server to program, in the worker's place */
     TPOOL__GONE
 };
@@ -10812,24 +10818,24 @@ enum { /* how a task, or an item of a map, ended */
     TPOOL__A_VALUE = 1, TPOOL__SOME_BYTES, TPOOL__BYTES_AT, TPOOL__AN_ERROR, TPOOL__NO_ROOM
 };
 typedef struct tpool__answer {
-    uint64_t value;             /* what fn returned; with BYTES_AT, as an offset into the bytes */
+    uint64_t value;             /* what fn returned; with BYTES_AT an offset into the bytes */
     uint32_t kind;
     int32_t code;
     uint64_t size;              /* of the bytes, or of the error's message; a plain value's answer ends before it */
-    uint64_t unused;            /* so that the bytes behind it are aligned */
+    uint64_t unused;            /* aligns the bytes behind it */
 } tpool__answer;
-/* What an item's answer takes in a chunk's: of a plain value's as much as it needs, with bytes behind it as much as an
- * outcome, so that the program, when it has copied the answers, makes the outcome where the answer was. */
+/* The room that one item's answer takes among those of a chunk. A plain value takes as much as it needs. An answer with
+ * bytes takes as much as an outcome: the program copies the answers and makes the outcome in the answer's place. */
 #define TPOOL__PLAIN_ANSWER offsetof(tpool__answer, size)
 #define TPOOL__ANSWER_ROOM TPOOL__ROUND_UP(sizeof(tpool__outcome))
 _Static_assert(TPOOL__ANSWER_ROOM >= sizeof(tpool__answer), "an outcome takes the place of an answer");
 typedef struct tpool__message {
-    uint32_t number;            /* of the request; a reply that names another is not believed */
+    uint32_t number;            /* of the request; the program rejects a reply with another */
     uint32_t kind;
     uint64_t fn;
     uint64_t arg;               /* not 0: there are bytes in the argument's window */
-    uint64_t size;              /* of the argument; of a DONE: of what the worker has of the result's window */
-    uint64_t result_at;         /* where the result's part begins */
+    uint64_t size;              /* of the argument; in a DONE: how much of the result's window the worker has mapped */
+    uint64_t result_at;         /* where the result's window begins */
     uint64_t count, item_size, context_size;
     tpool__answer answer;
 } tpool__message;
@@ -10838,10 +10844,10 @@ _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece
 #define TPOOL__PAGE_SIZE ((size_t)65536) /* a multiple of every page size in use, and of what mmap wants */
 #define TPOOL__WINDOW_KEPT ((size_t)64 << 20)
 
-/* What a process sees of a part of the shared memory, which begins at `start`. */
+/* A process's view of a part of the shared memory, which begins at `start`. */
 typedef struct tpool__window {
     size_t start, mapped;
-    char *bytes;                /* the first `mapped` of its bytes, all of which have memory */
+    char *bytes;                /* the first `mapped` ones; they have memory (in a worker's argument: to its end) */
 } tpool__window;
 
 typedef struct tpool__notice { /* server to proxy */
@@ -10849,22 +10855,22 @@ typedef struct tpool__notice { /* server to proxy */
 } tpool__notice;
 enum { TPOOL__FORKED = 1, TPOOL__NOT_FORKED, TPOOL__ENDED };
 
-/* What the program, the keeper and the server share, and no worker. Relaxed, all of it: each tells the others by a
- * message, or by its end, that there is something to see. */
+/* Shared by the program, the keeper and the server, but not by workers. All accesses are relaxed: a message, or the end
+ * of a process, notifies the others that there is something to see. */
 enum { TPOOL__LIFE_WORKERS = 65000 };
 typedef struct tpool__life {
-    tpool__u32 beats;           /* the server counts what it does: its sign of life */
-    tpool__u32 generation;      /* which server it is, from 1 */
-    tpool__u32 workers;         /* how many it has, of which the first LIFE_WORKERS are: */
+    tpool__u32 beats;           /* the server counts its steps: its sign of life */
+    tpool__u32 generation;      /* counts the servers, from 1 */
+    tpool__u32 workers;         /* how many the server has; these are the first LIFE_WORKERS: */
     tpool__u32 pids[TPOOL__LIFE_WORKERS];
-    tpool__u32 stream_lost;     /* 1: a child could not begin (tpool__streams_of_child); its end orders */
+    tpool__u32 stream_lost;     /* 1: a child could not begin (tpool__streams_of_child); its end orders this */
 } tpool__life;
 
 /* The program's view of the server and of one worker. */
 struct tpool__server {
     int control, keeper;        /* sockets */
-    int far[3];                 /* the keeper's own, while it is being started: the ends of these, and `program` */
-    const tpool__thread *starter; /* which starts it, and whose child keeps them */
+    int far[3];                 /* while the keeper starts, its descriptors: the far ends of these two, and `program` */
+    const tpool__thread *starter; /* the thread that forks the keeper: only its child keeps `far` */
     pid_t pid, keeper_pid;
     tpool__life *life;
 };
@@ -10873,20 +10879,20 @@ typedef enum tpool__killed_for { TPOOL__NOT_KILLED, TPOOL__KILLED_LATE, TPOOL__K
 struct tpool__child {
     tpool__server *server;      /* never changes */
     tpool__lock_word lock;      /* guards: */
-    tpool_future *task;         /* what runs there, or is to */
-    bool cut;                   /* nobody wants its further items */
-    tpool__killed_for killed_for; /* the process that there is: remembered until it is known to be gone */
+    tpool_future *task;         /* the one that the worker process executes, or will */
+    bool cut;                   /* its further items are not wanted */
+    tpool__killed_for killed_for; /* why this process was killed: kept until it is known to be gone */
     int requests, replies, status, memory; /* -1: none */
     tpool__page *page;          /* set and cleared under the lock */
     /* the proxy's: */
     bool greeted;
-    unsigned stillborn;         /* how many in a row have died before they were ready */
+    unsigned stillborn;         /* how many processes in a row have died before they were ready */
     pid_t pid;
     uint32_t number;
-    tpool__window argument, result; /* result.start 0: it has no place yet */
+    tpool__window argument, result; /* result.start 0: the result has no place yet */
 };
 
-/* The limits on the room that a worker has for results. */
+/* The limits that bound a worker's room for results. */
 enum { TPOOL__LIMITS = 2 };
 #if defined(RLIMIT_AS)
 #define TPOOL__LIMIT_ADDRESSES RLIMIT_AS
@@ -10900,11 +10906,11 @@ static int tpool__limit_set(int i, const struct rlimit *to) {
     return i == 0 ? setrlimit(RLIMIT_FSIZE, to) : setrlimit(TPOOL__LIMIT_ADDRESSES, to);
 }
 
-/* This process, if it is a worker. */
+/* The state of a worker process. */
 static struct {
-    tpool_future *task;         /* what runs here; NULL: this is none */
-    tpool__thread *thread;      /* which runs it */
-    tpool_future own; 
+    tpool_future *task;         /* &own; NULL: this process is no worker */
+    tpool__thread *thread;      /* the one that executes tasks */
+    tpool_future own;
     tpool__extra extra;
     int requests, replies, memory;
     pid_t server;               /* its parent */
@@ -10912,22 +10918,22 @@ static struct {
     tpool__page *page;
     tpool__window argument, result;
     size_t base;                /* where in the result's window the bytes of this task, or item, go */
-    size_t returned;            /* how many there are */
+    size_t returned;            /* how many bytes there are */
     bool has_returned;
-    bool is_spent;              /* limits that were set here leave no room for results: no task comes any more */
-    struct rlimit limits[TPOOL__LIMITS]; /* as they were before any task */
+    bool is_spent;              /* a task's limits leave no room for results: this worker takes no more tasks */
+    struct rlimit limits[TPOOL__LIMITS]; /* as they were before the first task */
 } tpool__in_child;
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  Descriptors and shared memory
  * ----------------------------------------------------------------------------------------------------------------- */
-/* Held while descriptors are made or closed, so that a child of a fork can close all that are there; but not over a
- * fork, in which the program's handlers run. While one is under way nobody makes any, for a while: it may be waiting,
- * in a handler, for a lock that the caller's program holds. (Of what is made beside a fork all the same a child keeps a
- * copy.) */
+/* The lock is held while descriptors are made or closed, so that a child of fork can close all that there are. It is
+ * not held over a fork, since the program's fork handlers run there. While a fork is under way, no thread
+ * makes descriptors for TPOOL__FORK_TAKES; not longer, since a handler may wait for a lock that the calling
+ * thread holds. A child keeps a copy of what is made beside its fork after that. */
 static struct {
     tpool__lock_word lock;
-    unsigned forks;             /* that are under way */
+    unsigned forks;             /* under way */
 } tpool__descriptors;
 #define TPOOL__FORK_TAKES TPOOL_MS(200)
 
@@ -10952,9 +10958,9 @@ static void tpool__descriptors_forget(void) {
     tpool__descriptors.forks = 0;
 }
 
-/* Where the library's descriptors begin, out of the way of the program's own, which take the lowest numbers that are
- * free. In the helpers and the workers above all that were open at create, since the program's code may go on to use
- * numbers that it believes to be its own (syslog's socket, a FILE), though they are closed there. */
+/* The library's descriptors begin here, out of the way of the program's own, which take the lowest free numbers. In the
+ * keeper, the server and the workers they lie above all that were open at create: there the program's code may go on to
+ * use numbers that it believes to be its own (syslog's socket, a FILE), although they are closed. */
 static int tpool__descriptors_from;
 static int tpool__lowest_descriptor(void) {
     struct rlimit limit;
@@ -10964,7 +10970,7 @@ static int tpool__lowest_descriptor(void) {
     if (from < tpool__descriptors_from) from = tpool__descriptors_from;
     return from < 3 ? 3 : from;
 }
-/* Moves it there, if there is room; else it stays, if it is none of the standard ones. */
+/* Moves a descriptor there, if there is room. Else it stays where it is, but never at 0, 1 or 2. */
 static int tpool__move_up(int fd) {
     int from = tpool__lowest_descriptor();
     if (fd >= 0 && fd < from) {
@@ -10975,7 +10981,7 @@ static int tpool__move_up(int fd) {
             fd = higher;
         }
     }
-#if !defined(TPOOL__LINUX_PROCESSES) /* there they are made so */
+#if !defined(TPOOL__LINUX_PROCESSES) /* Linux makes them so */
     if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
 #endif
     return fd;
@@ -11005,14 +11011,14 @@ static bool tpool__socket_pair(int ends[2]) {
 #else
     bool made = tpool__both(ends, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
 #endif
-#if defined(SO_NOSIGPIPE) /* where a message cannot say so */
+#if defined(SO_NOSIGPIPE) /* for systems without MSG_NOSIGNAL */
     int on = 1;
     for (int i = 0; made && i < 2; i++) (void)setsockopt(ends[i], SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
 #endif
     return made;
 }
 
-/* What cannot be sealed: there a worker that cuts it short takes the program with it. */
+/* A file that cannot be sealed: a worker that truncates it kills the program by SIGBUS. */
 static inline int tpool__memory_file(void) {
     const char *own = getenv("TMPDIR"); /* NOLINT(concurrency-mt-unsafe): only read */
     const char *folders[] = { "/tmp", own ? own : "/var/tmp" };
@@ -11020,7 +11026,7 @@ static inline int tpool__memory_file(void) {
     for (int i = 0; i < 2 && fd < 0; i++) {
         char path[1024];
         if (snprintf(path, sizeof path, "%s/tpoolXXXXXX", folders[i]) >= (int)sizeof path) continue;
-        fd = mkstemp(path); /* for its owner only, and gone at once */
+        fd = mkstemp(path); /* only its owner may open it, and its name goes at once */
         if (fd >= 0) unlink(path);
     }
     return tpool__move_up(fd);
@@ -11030,9 +11036,9 @@ static int tpool__memory_create(void) {
     int fd = -1;
 #if defined(SYS_memfd_create) && TPOOL__SINCE_ANDROID(30)
     fd = tpool__move_up((int)syscall(SYS_memfd_create, "tpool", 1u | 2u /* MFD_CLOEXEC, MFD_ALLOW_SEALING */));
-    /* F_ADD_SEALS: F_SEAL_SHRINK and F_SEAL_SEAL. A worker that cut it short would kill the program with SIGBUS. */
+    /* F_ADD_SEALS: F_SEAL_SHRINK and F_SEAL_SEAL. A worker that truncated it would kill the program by SIGBUS. */
     if (fd >= 0) fcntl(fd, 1033, 0x0001 | 0x0002);
-    else if (errno != EMFILE && errno != ENFILE) fd = tpool__memory_file(); /* a sandbox that forbids that call */
+    else if (errno != EMFILE && errno != ENFILE) fd = tpool__memory_file(); /* a sandbox forbids the system call */
 #elif !defined(TPOOL__PLAIN_POSIX) && defined(MFD_ALLOW_SEALING) && defined(F_ADD_SEALS)
     fd = tpool__move_up(memfd_create("tpool", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (fd >= 0) fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK);
@@ -11041,12 +11047,12 @@ static int tpool__memory_create(void) {
 #endif
     return fd;
 }
-/* Where what is mapped of a file and what is read and written are not the same bytes, all of it goes by mappings. */
+/* Where the system does not keep a file's mappings and its reads and writes coherent, all access goes by mappings. */
 #if defined(__OpenBSD__) && !defined(TPOOL__MAPPED_FILES)
 #define TPOOL__MAPPED_FILES
 #endif
 #if defined(TPOOL__MAPPED_FILES)
-/* Copies a part of a file, or to it. Gives how much. */
+/* Copies from a file to `to`, or from `from` to the file. Returns how many bytes, which may be fewer than `size`. */
 static size_t tpool__file_move(int file, uint64_t at, char *to, const char *from, size_t size) {
     size_t before = (size_t)(at % TPOOL__PAGE_SIZE), most = ((size_t)16 << 20) - before;
     if (size > most) size = most;
@@ -11058,12 +11064,12 @@ static size_t tpool__file_move(int file, uint64_t at, char *to, const char *from
     return size;
 }
 #endif
-/* Writes to a file that is shared, and so takes memory for exactly the bytes that there are: memory that the system
- * cannot provide is a write that fails, where a store into what is mapped would be SIGBUS, and bytes that are not there
- * (EFAULT) take none. Every system can do it. Gives how many were written. */
+/* Writes to the shared file. This takes memory for exactly the bytes that exist. If the system has no memory, a write
+ * fails, where a store into a mapping would be SIGBUS. Bytes that do not exist (EFAULT) take no memory. Every system
+ * can do it. Returns how many bytes were written. */
 static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t size) {
     size_t written = 0;
-    struct rlimit limit; /* beyond it a write is SIGXFSZ */
+    struct rlimit limit; /* a write beyond it is SIGXFSZ */
     bool limited = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
     if (size > INT64_MAX - at || (limited && at + size > limit.rlim_cur) ||
         (sizeof(off_t) == 4 && at + size > INT32_MAX)) {
@@ -11080,7 +11086,7 @@ static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t
     }
 #else
     while (written < size) {
-        size_t part = size - written < (size_t)1 << 30 ? size - written : (size_t)1 << 30; /* some systems' most */
+        size_t part = size - written < (size_t)1 << 30 ? size - written : (size_t)1 << 30; /* some systems' limit */
         ssize_t n = pwrite(file, (const char *)bytes + written, part, (off_t)(at + written));
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;
@@ -11113,38 +11119,38 @@ static bool tpool__file_read(int file, uint64_t at, void *bytes, size_t size) {
     }
     return true;
 }
-/* Gives back the memory behind `at`. A file that is sealed keeps its length. */
+/* Gives back the memory from `at` on. A sealed file keeps its length. */
 static void tpool__file_forget(int file, uint64_t at) {
 #if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_fallocate)
     struct stat is;
     if (fstat(file, &is) != 0 || (uint64_t)is.st_size <= at) return;
-    enum { PUNCH_HOLE = 3 }; /* FALLOC_FL_KEEP_SIZE with it */
+    enum { PUNCH_HOLE = 3 }; /* with FALLOC_FL_KEEP_SIZE */
     long from = (long)at, size = (long)((uint64_t)is.st_size - at), failed;
 #if ULONG_MAX > UINT32_MAX
     failed = syscall(SYS_fallocate, file, PUNCH_HOLE, from, size);
-#elif defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ /* words of 64 bits, in two */
+#elif defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ /* each 64-bit argument in two words */
     failed = syscall(SYS_fallocate, file, PUNCH_HOLE, 0l, from, 0l, size);
 #else
     failed = syscall(SYS_fallocate, file, PUNCH_HOLE, from, 0l, size, 0l);
 #endif
     if (!failed) return;
 #endif
-    if (ftruncate(file, (off_t)at) != 0) return; /* sealed, and cannot be had either: it stays until the worker ends */
+    if (ftruncate(file, (off_t)at) != 0) return; /* sealed, and no hole is possible: it stays until the worker ends */
 }
 
 static void *tpool__map_part(int file, size_t from, size_t size) {
     void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, (off_t)from);
     return at == MAP_FAILED ? NULL : at;
 }
-/* Lets go of what is mapped behind the first `size` bytes. */
+/* Unmaps all behind the first `size` bytes. */
 static void tpool__window_shrink(tpool__window *window, size_t size) {
     if (window->mapped <= size) return;
     munmap(window->bytes + size, window->mapped - size);
     window->mapped = size;
     if (size == 0) window->bytes = NULL;
 }
-/* Maps enough of a window for `size` bytes, whether or not they have memory. False: there are not so many addresses,
- * and it is as it was. What is in the file stays. */
+/* Maps enough of a window for `size` bytes, whether or not they have memory. False: there are not enough addresses, and
+ * the window stays as it was (empty, if even that cannot be mapped again). The file's contents stay. */
 static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
     size_t before = window->mapped;
     if (size <= before) return true;
@@ -11152,7 +11158,7 @@ static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
     size_t mapped = (size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
     char *bytes = (char *)tpool__map_part(memory, window->start, mapped);
     bool both = bytes || before == 0;
-    if (!both) { /* a limit may have room for the one or the other; with less than that what is mapped must stay */
+    if (!both) { /* a limit may have room for either mapping alone; if it has not, the old one must stay */
         void *more = tpool__map_part(memory, window->start + before, mapped - before);
         if (!more) return false;
         munmap(more, mapped - before);
@@ -11167,7 +11173,7 @@ static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
     window->mapped = mapped;
     return grown;
 }
-/* The same for bytes that have been written: what is mapped behind them gets memory too. */
+/* The same for bytes that have been written. What is mapped behind them gets memory too. */
 static bool tpool__window_reach(int memory, tpool__window *window, size_t size) {
     size_t before = window->mapped;
     if (!tpool__window_map(memory, window, size)) return false;
@@ -11177,7 +11183,7 @@ static bool tpool__window_reach(int memory, tpool__window *window, size_t size) 
     tpool__window_shrink(window, before);
     return false;
 }
-/* Puts bytes into a window: what lies before `held` into what is mapped, and the rest into the file. Gives how many. */
+/* Copies bytes into a window: those before `held` into the mapping, the rest into the file. Returns how many. */
 static size_t tpool__window_put(int memory, const tpool__window *window, size_t held, size_t at, const void *bytes,
                                 size_t size) {
     size_t here = at >= held ? 0 : size < held - at ? size : held - at;
@@ -11186,7 +11192,7 @@ static size_t tpool__window_put(int memory, const tpool__window *window, size_t 
     const char *rest = (const char *)bytes + here;
     return here + tpool__file_write(memory, (uint64_t)window->start + at + here, rest, size - here);
 }
-/* Reads or writes all of it. False: the other side is gone. */
+/* Reads all of it. False: the other side is gone. */
 static bool tpool__read_all(int fd, void *bytes, size_t size) {
     while (size > 0) {
         ssize_t n = read(fd, bytes, size);
@@ -11197,15 +11203,15 @@ static bool tpool__read_all(int fd, void *bytes, size_t size) {
     }
     return true;
 }
-/* False: the other side is gone; with errno EAGAIN: the pipe is full, which it never is while both take turns. */
+/* False: the other side is gone; with errno EAGAIN the pipe is full, which it never is while both take turns. */
 static bool tpool__write_message(int fd, const tpool__message *message) {
     ssize_t n;
     do n = write(fd, message, sizeof *message);
     while (n < 0 && errno == EINTR);
     return n == (ssize_t)sizeof *message;
 }
-/* The same on a thread of the program's, where SIGPIPE is blocked: it shall not stay pending there, for code of the
- * program's to find. */
+/* The same on a thread of the program, where SIGPIPE is blocked. The signal must not stay pending there for the
+ * program's code to find. */
 static bool tpool__write_quietly(int fd, const tpool__message *message) {
     if (tpool__write_message(fd, message)) return true;
     int error = errno, number;
@@ -11217,7 +11223,7 @@ static bool tpool__write_quietly(int fd, const tpool__message *message) {
     errno = error;
     return false;
 }
-/* For poll: in milliseconds, rounded up, and no more than fits. */
+/* The time left, for poll: in milliseconds, rounded up, and capped. */
 static int tpool__poll_time(int64_t deadline) {
     int64_t left = tpool_until(deadline);
     if (left == TPOOL_FOREVER) return -1;
@@ -11230,14 +11236,14 @@ static int tpool__poll_time(int64_t deadline) {
 #define TPOOL__NO_SIGNAL 0
 #endif
 
-/* Without waiting: there is room for all that is ever sent so, or enough was sent. */
+/* Sends without waiting. Either there is room for all that is ever sent so, or enough waits to be read already. */
 static void tpool__send(int socket, const void *bytes, size_t size) {
     ssize_t n;
     do n = send(socket, bytes, size, TPOOL__NO_SIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
 }
 
-#define TPOOL__PASSED 4 /* descriptors that go with an order: requests, replies, memory, status */
+#define TPOOL__PASSED 4 /* descriptors that travel with an order: requests, replies, memory, status */
 static bool tpool__send_order(int control, uint32_t index, const int fds[TPOOL__PASSED]) {
     union { struct cmsghdr head; char room[CMSG_SPACE(TPOOL__PASSED * sizeof(int))]; } control_data;
     struct iovec bytes = { &index, sizeof index };
@@ -11258,7 +11264,7 @@ static bool tpool__send_order(int control, uint32_t index, const int fds[TPOOL__
     while (n < 0 && errno == EINTR);
     return n == (ssize_t)sizeof index;
 }
-/* 1: received; 0: the program is gone; -1: nothing, or without its descriptors, which the system refused. */
+/* 1: received; 0: the program is gone; -1: nothing came, or the system refused its descriptors. */
 static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PASSED]) {
     union { struct cmsghdr head; char room[CMSG_SPACE(TPOOL__PASSED * sizeof(int))]; } control_data;
     struct iovec bytes = { index, sizeof *index };
@@ -11289,13 +11295,13 @@ static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PAS
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  stdout and stderr across fork. Only glibc frees their locks in the child. Elsewhere a child that begins while
- *  another thread prints would find one held for ever: it ends, and there is another try. Nothing is held over the
- *  fork, since the program's fork handlers run there. What is in a buffer is the program's to write, not each worker's:
- *  it is thrown away there or, where that cannot be done, written before.
+ *  stdout and stderr across fork. Only glibc frees their locks in the child. Elsewhere a child that is forked while
+ *  another thread prints finds a lock that stays held for ever: that child ends, and the program forks again. No lock
+ *  is held over the fork, since the program's fork handlers run there. The program alone writes what is in the buffers:
+ *  the child discards it or, where that is impossible, the program writes it before the fork.
  * ----------------------------------------------------------------------------------------------------------------- */
 static FILE *tpool__stream(int i) { return i == 0 ? stdout : stderr; }
-/* Without waiting for a thread that has it. */
+/* Does not wait for a thread that holds the stream's lock. */
 static void tpool__stream_flush(FILE *stream) {
     if (ftrylockfile(stream) != 0) return;
     fflush(stream);
@@ -11310,14 +11316,14 @@ static bool tpool__streams_are_free(void) {
 #endif
     return true;
 }
-/* False: some thread has one for as long as it may wait for this thread. */
+/* Waits until no thread holds a stream's lock. False: one held it for a second, and may be waiting for this thread. */
 static bool tpool__streams_await(void) {
     int64_t until = tpool__deadline(TPOOL_SEC(1));
     bool are_free;
     tpool__u32 never;
-    tpool__store_relaxed(&never, 0); /* relaxed: nobody else's */
+    tpool__store_relaxed(&never, 0); /* relaxed: a local variable */
     while (!(are_free = tpool__streams_are_free()) && tpool__clock() < until)
-        tpool__word_wait(&never, 0, TPOOL_US(20)); /* no cancellation point, and not in step with those that print */
+        tpool__word_wait(&never, 0, TPOOL_US(20)); /* no cancellation point; not in step with the printing threads */
 #if !defined(TPOOL__PURGE)
     for (int i = 0; i < 2; i++) tpool__stream_flush(tpool__stream(i));
 #endif
@@ -11342,30 +11348,32 @@ static TPOOL__NOINLINE void tpool__exit_child(int code) {
 static void tpool__reply(tpool__message *reply, uint32_t kind) {
     reply->number = tpool__in_child.number;
     reply->kind = kind;
-    if (!tpool__write_message(tpool__in_child.replies, reply)) tpool__exit_child(1); /* closed by the task, or no program */
+    /* fails when the task has closed it, or the program is gone */
+    if (!tpool__write_message(tpool__in_child.replies, reply)) tpool__exit_child(1);
 }
-/* Follows the program to where a request's argument is, and its result is to be. False: there are not so many addresses
- * for the argument. What a rare large one took is let go of first. */
+/* Maps a request's argument, and the place that the program has chosen for its result. Unmaps first what a rare large
+ * one took. False: there are not enough addresses for the argument. */
 static bool tpool__follow(const tpool__message *request) {
     tpool__window *argument = &tpool__in_child.argument, *result = &tpool__in_child.result;
     if (argument->mapped > TPOOL__WINDOW_KEPT) tpool__window_shrink(argument, TPOOL__PAGE_SIZE);
     if (result->start != request->result_at) tpool__window_shrink(result, 0);
     else if (result->mapped > TPOOL__WINDOW_KEPT) tpool__window_shrink(result, TPOOL__PAGE_SIZE);
     result->start = (size_t)request->result_at;
-    if (!tpool__window_map(tpool__in_child.memory, result, TPOOL__PAGE_SIZE) || request->size > SIZE_MAX / 2) return false;
+    if (!tpool__window_map(tpool__in_child.memory, result, TPOOL__PAGE_SIZE) || request->size > SIZE_MAX / 2)
+        return false;
     if (tpool__window_map(tpool__in_child.memory, argument, (size_t)request->size)) return true;
     tpool__window_shrink(result, TPOOL__PAGE_SIZE);
     return tpool__window_map(tpool__in_child.memory, argument, (size_t)request->size);
 }
 
-/* Sets the limits, as far as the system lets it. Says whether one was another, and which they were. */
+/* Swaps this process's limits with `limits`, as far as the system permits. True: one of them differed. */
 static bool tpool__limits_exchange(struct rlimit limits[TPOOL__LIMITS]) {
     bool changed = false;
     for (int i = 0; i < TPOOL__LIMITS; i++) {
         struct rlimit before, *to = &limits[i];
         if (tpool__limit_get(i, &before) != 0) continue;
         if (before.rlim_cur == to->rlim_cur && before.rlim_max == to->rlim_max) continue;
-        if (tpool__limit_set(i, to) != 0) { /* what has been given up for ever */
+        if (tpool__limit_set(i, to) != 0) { /* a hard limit was lowered, which is for ever */
             struct rlimit most = { to->rlim_cur < before.rlim_max ? to->rlim_cur : before.rlim_max, before.rlim_max };
             (void)tpool__limit_set(i, &most);
         }
@@ -11380,7 +11388,7 @@ static char *tpool__try_put_in_child(const void *bytes, size_t size) {
     int memory = tpool__in_child.memory;
     if (size > SIZE_MAX / 4 || !tpool__window_map(memory, window, end)) return NULL;
     size_t put = tpool__window_put(memory, window, held, at, bytes, size);
-    if (put < size && errno == EFAULT) { /* there are no such bytes: a crash, as it would be elsewhere */
+    if (put < size && errno == EFAULT) { /* no such bytes exist: crash, as a copy in the program would */
         const volatile char *read = (const volatile char *)bytes;
         for (; put < size; put += 4096) (void)read[put];
         (void)read[size - 1];
@@ -11393,15 +11401,16 @@ static char *tpool__try_put_in_child(const void *bytes, size_t size) {
     tpool__file_forget(memory, (uint64_t)window->start + held);
     return NULL;
 }
-/* Puts bytes at `base` into the result's window. NULL: there is not so much memory, or not so many addresses; what was
- * in the window before `base` stays, and is where the program looks for it. Limits that a task has set here, this or an
- * earlier one, hold for what tasks take, and not for this, as far as the system lets a process have its old ones. (A
- * look after each task whether it has set any costs a quarter of a round trip, where a system call takes 1 us.) */
+/* Copies bytes to `base` in the result's window. NULL: memory or addresses are missing; what is in the window before
+ * `base` stays, where the program looks for it. Limits that this task or an earlier one has set do not apply to
+ * results, as far as the system lets a process restore its old ones. (To check after each task whether it has set any
+ * would cost a quarter of a round trip, where a system call takes 1 us.) */
 static char *tpool__put_in_child(const void *bytes, size_t size) {
     struct rlimit limits[TPOOL__LIMITS];
     char *place = tpool__try_put_in_child(bytes, size);
     if (place) return place;
-    if (fcntl(tpool__in_child.memory, F_GETFD) < 0) tpool__exit_child(1); /* closed by a task: no result has room here */
+    /* a task has closed the memory: no result has room any more */
+    if (fcntl(tpool__in_child.memory, F_GETFD) < 0) tpool__exit_child(1);
     memcpy(limits, tpool__in_child.limits, sizeof limits);
     if (!tpool__limits_exchange(limits)) return NULL;
     place = tpool__try_put_in_child(bytes, size);
@@ -11410,8 +11419,10 @@ static char *tpool__put_in_child(const void *bytes, size_t size) {
     return place;
 }
 
-/* tpool_return and tpool_return_owned in the task that runs here. */
-static inline bool tpool__is_in_child(const tpool_future *task) { return tpool__in_child.task && task == tpool__in_child.task; }
+/* tpool_return and tpool_return_owned in a task of this worker process. */
+static inline bool tpool__is_in_child(const tpool_future *task) {
+    return tpool__in_child.task && task == tpool__in_child.task;
+}
 static void *tpool__return_in_child(const void *bytes, size_t size) {
     char *place = tpool__put_in_child(bytes, size);
     if (!place) {
@@ -11429,9 +11440,9 @@ static bool tpool__stops_in_child(const tpool_future *task) {
     return tpool__is_in_child(task) && tpool__load_relaxed(&tpool__in_child.page->stop) == tpool__in_child.number;
 }
 
-/* What the task, or item, that has just ended left, as an answer, in the message or (NULL) before its bytes, which are
- * at `base` in the result's window. The answer is written field by field, where it is to be: copied as a whole, right
- * after its fields were written, it would wait for them (13 ns). */
+/* Makes the answer of the task or item that has just ended, in the message or (NULL) before the bytes, which are at
+ * `base` in the result's window. It writes the answer in place, field by field: a copy of the whole, right after its
+ * fields were written, would wait for these stores (13 ns). */
 static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *answer) {
     uint64_t size = 0;
     uint32_t kind = TPOOL__A_VALUE;
@@ -11472,15 +11483,15 @@ static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *a
     return answer;
 }
 
-/* The program's function, or those of a chunk's items, run between them. A process that one of them forks, and that
- * returns, has nowhere to go. */
+/* The program's function, or those of a chunk's items, run between these two. A process that such a function forks ends
+ * when it returns. */
 static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, size_t size) {
     tpool__task_init(&tpool__in_child.own, NULL, NULL, arg, &tpool__in_child.extra,
                       TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__in_child.extra.arg_size = size;
     tpool__in_child.has_returned = false;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_TASK, NULL);
-    context->task = &tpool__in_child.own; /* if it ends the thread, that ends the process */
+    context->task = &tpool__in_child.own; /* a task that ends the thread ends the process */
     return context;
 }
 static inline void tpool__has_run_in_child(const tpool__thread *self, const tpool__context *context) {
@@ -11500,7 +11511,7 @@ static void tpool__run_in_child(const tpool__message *request) {
     memset(&reply, 0, sizeof reply);
     tpool__in_child.base = 0;
     tpool__context *context = tpool__begin_in_child(self, arg, (size_t)request->size);
-    /* P14: the program reads it when the process has died */
+    /* P14: the program reads it after the process has died */
     tpool__store_release(&tpool__in_child.page->begun, request->number);
     void *value = fn(arg);
     tpool__has_run_in_child(self, context);
@@ -11510,9 +11521,9 @@ static void tpool__run_in_child(const tpool__message *request) {
     tpool__reply(&reply, TPOOL__DONE);
 }
 
-/* A chunk of a map. Its answers pile up in the result's window and are counted in the page, where the program finds
- * those of the items that were done also if the next one kills the process. False: limits that an item has set for ever
- * leave no room for results; the rest is for another worker. */
+/* Executes a chunk of a map. The answers follow each other in the result's window and are counted in the page, where
+ * the program finds those of the items that are done, even if the next item kills the process. False: limits that an
+ * item has set for ever leave no room for results; another process executes the rest. */
 typedef void *(*tpool__item_fn)(void *item, void *context);
 static bool tpool__run_items_in_child(const tpool__message *request) {
     tpool__thread *self = tpool__self();
@@ -11537,7 +11548,7 @@ static bool tpool__run_items_in_child(const tpool__message *request) {
         tpool__store_release(&page->items_begun, done + 1); /* P14 */
         void *value = fn(request->item_size ? items + i * request->item_size : NULL, map_context);
         tpool__has_run_in_child(self, context);
-        /* P9: others that raised or returned for it have been joined, so a glance will do to see that nobody has */
+        /* P9: threads that raised or returned for the item have been joined, so one look shows whether any has */
         if (TPOOL__LIKELY(!tpool__in_child.has_returned && !tpool__load_acquire(&tpool__in_child.own.outcome))) {
             tpool__answer *answer = (tpool__answer *)(void *)(tpool__in_child.result.bytes + used);
             answer->value = (uint64_t)(uintptr_t)value;
@@ -11567,7 +11578,7 @@ static void tpool__finalize_in_child(tpool__thread *self, const tpool_config *co
     if (!config->finalizer) return;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
     config->finalizer(config->context);
-    if (self->context != context) _exit(0); /* it forked, and this is the child */
+    if (self->context != context) _exit(0); /* the finalizer forked, and this is the child */
     tpool__context_pop(self, context);
 }
 
@@ -11582,16 +11593,16 @@ static void *tpool__child_main(void *unused) {
     (void)tpool__arm(self);
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
     bool ready = !config->initializer || config->initializer(config->context);
-    if (self->context != context) _exit(0); /* it forked, and this is the child */
+    if (self->context != context) _exit(0); /* the initializer forked, and this is the child */
     tpool__context_pop(self, context);
-    if (config->initializer) tpool__end_with_server(tpool__in_child.server); /* it may have changed its credentials */
+    if (config->initializer) tpool__end_with_server(tpool__in_child.server); /* it may have changed credentials */
     for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__in_child.limits[i]);
     bool has_run = false;
     tpool__reply(&message, ready ? TPOOL__READY : TPOOL__UNREADY);
     while (ready && tpool__read_all(tpool__in_child.requests, &message, sizeof message)) {
         tpool__in_child.number = message.number;
         TPOOL__PROCESS_POINT(message.kind);
-        if (message.kind == TPOOL__END) { /* it brings no bytes: there may be no memory to map any */
+        if (message.kind == TPOOL__END) { /* before any mapping: it brings no bytes, and addresses may be missing */
             tpool__finalize_in_child(self, config);
             tpool__stream_flush(stdout);
             tpool__stream_flush(stderr);
@@ -11610,25 +11621,25 @@ static void *tpool__child_main(void *unused) {
             goes_on = tpool__run_items_in_child(&message);
         }
         if (goes_on) continue;
-        tpool__finalize_in_child(self, config); /* tasks have taken the room, or set limits: the next begins in another */
+        tpool__finalize_in_child(self, config); /* tasks have used up the room, or set limits: a new process goes on */
         break;
     }
     tpool__exit_child(0);
     return NULL;
 }
 
-/* A task has ended the thread of the process. */
+/* A task has ended this process's thread: that ends the process. */
 static void tpool__ended_in_child(const tpool__thread *self) {
     if (tpool__in_child.task && tpool__in_child.thread == self) tpool__exit_child(0);
 }
 
-/* A child of fork in a worker process is none. */
+/* In a process that a worker process has forked: it is no worker. */
 static void tpool__forget_child(void) {
     if (!tpool__in_child.task) return;
     close(tpool__in_child.requests);
     close(tpool__in_child.replies);
     close(tpool__in_child.memory);
-    memset(&tpool__in_child, 0, sizeof tpool__in_child); /* what is mapped stays: the argument may be in use */
+    memset(&tpool__in_child, 0, sizeof tpool__in_child); /* the mappings stay: the argument may be in use */
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -11636,31 +11647,31 @@ static void tpool__forget_child(void) {
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__served {
     pid_t pid;
-    int status, replies;        /* status -1: the proxy does not care any more */
+    int status, replies;        /* status -1: the proxy has closed its end */
     int32_t stopped;
 } tpool__served;
 
-/* This process, if it is the keeper or the server. */
+/* The state of the keeper and of the server. */
 static struct {
-    int control, program;       /* program: ends with it, -1 where there is no such thing */
-    int children, children_write; /* a pipe that SIGCHLD writes to */
+    int control, program;       /* program: the pidfd, -1 where there is none */
+    int children, children_write; /* a pipe: the handler of SIGCHLD writes to it */
     tpool__life *life;
     tpool__served *served;
     struct pollfd *polled;
     size_t count, room;
-    int highest;                /* of its descriptors: a child need not close each that there could be */
+    int highest;                /* of its descriptors: so a child need not close every possible number */
 } tpool__serving;
 
 static void tpool__on_child(int number) {
     int saved = errno;
     char byte = (char)number;
     ssize_t n;
-    do n = write(tpool__serving.children_write, &byte, 1); /* full: it is known already */
+    do n = write(tpool__serving.children_write, &byte, 1); /* when it is full, the reader will look anyway */
     while (n < 0 && errno == EINTR);
     errno = saved;
 }
 
-/* Closes all up to `highest` but the standard descriptors and those to keep, which are sorted here. */
+/* Closes all descriptors up to `highest`, except the standard ones and those in `keep`, which it sorts. */
 static void tpool__close_others(int *keep, size_t count, int highest) {
     for (size_t i = 1; i < count; i++)
         for (size_t j = i; j > 0 && keep[j - 1] > keep[j]; j--) {
@@ -11670,7 +11681,7 @@ static void tpool__close_others(int *keep, size_t count, int highest) {
         }
     int first = 3, end = highest + 1;
     for (size_t i = 0; i <= count; i++) {
-        int next = i < count ? keep[i] : end; /* closes what lies before it */
+        int next = i < count ? keep[i] : end; /* close what lies before it */
         if (next < first) continue;
         bool closed = false;
 #if defined(SYS_close_range) && TPOOL__SINCE_ANDROID(34)
@@ -11681,13 +11692,13 @@ static void tpool__close_others(int *keep, size_t count, int highest) {
         first = next + 1;
     }
 }
-/* The system refuses this process what it needs to begin. It ends as if it had been killed for want of memory: that is
- * no initializer that failed, and is tried again (tpool__child_greet). */
+/* The system refuses this process what it needs to begin. It ends as if killed for lack of memory: so the proxy does
+ * not take it for a failed initializer, and tries again (tpool__child_greet). */
 static _Noreturn void tpool__refuse_in_child(void) {
     for (;;) (void)raise(SIGKILL);
 }
 
-/* The same for a worker, from whose server few descriptors come. */
+/* Closes all but the standard descriptors, `own`, and the configuration's. A worker has few, since its server has. */
 static void tpool__close_inherited(const tpool_config *config, const int *own, size_t own_count, int highest) {
     enum { FEW = 32 };
     int few[FEW], *keep = few;
@@ -11709,7 +11720,7 @@ static void tpool__note_descriptors(const int *fds, size_t count) {
         if (fds[i] > tpool__serving.highest) tpool__serving.highest = fds[i];
 }
 
-/* The highest descriptor that is open in this process, of one thread. */
+/* The highest descriptor that is open in this process. No other thread of it may open any. */
 static int tpool__highest_descriptor(void) {
     struct rlimit limit;
     int end = 65536, highest = 2;
@@ -11721,14 +11732,15 @@ static int tpool__highest_descriptor(void) {
     if (status >= 0) close(status);
     text[size < 0 ? 0 : size] = 0;
     const char *slots = strstr(text, "FDSize:");
-    if (slots) end = (int)strtol(slots + 7, NULL, 10); /* whatever the limit is by now */
+    if (slots) end = (int)strtol(slots + 7, NULL, 10); /* the limit may have been lowered since */
 #endif
     for (int fd = 3; fd < end; fd++)
         if (fcntl(fd, F_GETFD) >= 0) highest = fd;
     return highest;
 }
 
-/* What was caught is not, as after exec; what was ignored stays so. Before any signal is unblocked. */
+/* As after exec: signals that were caught get their default action, ignored ones stay ignored, except SIGCHLD. Called
+ * before any signal is unblocked. */
 static void tpool__signals_to_default(void) {
     for (int number = 1; number < 65; number++) {
         struct sigaction action;
@@ -11740,14 +11752,14 @@ static void tpool__signals_to_default(void) {
     }
 }
 
-/* The kernel kills this process with the server. A change of credentials undoes that, as in an initializer. */
+/* Asks the kernel to kill this process with the server. A change of credentials undoes it, as in an initializer. */
 static void tpool__end_with_server(pid_t server) {
 #if defined(TPOOL__LINUX_PROCESSES)
     prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0ul, 0ul, 0ul);
 #endif
-    if (getppid() != server) _exit(1); /* it has died before that call */
+    if (getppid() != server) _exit(1); /* the server died before that call */
 }
-/* When the system runs out of memory, a worker ends and not the program: what it costs is one task. */
+/* When the system runs out of memory, it kills a worker rather than the program: that costs one task. */
 static void tpool__offer_to_be_killed(void) {
 #if defined(__linux__)
     int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -11765,7 +11777,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__in_child.replies = fds[1];
     tpool__in_child.memory = fds[2];
     tpool__in_child.server = server;
-    (void)setpgid(0, 0); /* it is killed with what it starts, and a signal to its group goes to no other worker */
+    (void)setpgid(0, 0); /* killed with what it starts; a signal to its group reaches no other worker */
     tpool__end_with_server(server);
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -11775,11 +11787,12 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__close_inherited(&pool->config, fds, 3, tpool__serving.highest);
     tpool__thread_name(pool->name, (int)index);
     tpool__offer_to_be_killed();
-    /* all that small requests need, before an initializer may set limits */
+    /* maps all that small requests need, before an initializer can set limits */
     tpool__in_child.page = (tpool__page *)tpool__map_part(tpool__in_child.memory, 0, TPOOL__PAGE_SIZE);
     tpool__in_child.argument.start = TPOOL__PAGE_SIZE;
     tpool__in_child.result.start = 2 * TPOOL__PAGE_SIZE;
-    if (!tpool__in_child.page || !tpool__window_map(tpool__in_child.memory, &tpool__in_child.argument, TPOOL__PAGE_SIZE) ||
+    if (!tpool__in_child.page ||
+        !tpool__window_map(tpool__in_child.memory, &tpool__in_child.argument, TPOOL__PAGE_SIZE) ||
         !tpool__window_map(tpool__in_child.memory, &tpool__in_child.result, TPOOL__PAGE_SIZE))
         tpool__refuse_in_child();
     tpool__in_child.task = &tpool__in_child.own;
@@ -11792,7 +11805,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
 
 static void tpool__notify_proxy(int status, int32_t kind, int32_t how, int32_t stopped) {
     tpool__notice notice = { kind, how, stopped };
-    if (status >= 0) tpool__send(status, &notice, sizeof notice); /* three in all */
+    if (status >= 0) tpool__send(status, &notice, sizeof notice); /* two per worker: there is room */
 }
 
 static bool tpool__serving_room(void) {
@@ -11814,7 +11827,7 @@ static bool tpool__serving_room(void) {
     return true;
 }
 
-/* What tpool__life says; all relaxed: see there. The number of a worker stands there for as long as it is a child. */
+/* The server's part of tpool__life (relaxed: see there). It lists a worker's number as long as that is a child. */
 static void tpool__beat(void) { tpool__add_relaxed(&tpool__serving.life->beats, 1); }
 static void tpool__note_worker(size_t i) {
     tpool__life *life = tpool__serving.life;
@@ -11840,7 +11853,7 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
         close(fds[3]);
         return;
     }
-    (void)setpgid(pid, pid); /* the worker does so too: whoever comes first */
+    (void)setpgid(pid, pid); /* the worker does so too: the first of the two counts */
     tpool__served *served = &tpool__serving.served[tpool__serving.count++];
     served->pid = pid;
     served->replies = fds[1];
@@ -11850,29 +11863,29 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     tpool__notify_proxy(served->status, TPOOL__FORKED, (int32_t)pid, 0);
 }
 
-/* With all that it has started and that has not left its group. It is a child that has not been waited for, so the
- * number is its own, and its group's. */
+/* Kills a worker with all that it has started and that has not left its group. The caller's child, which it has not
+ * reaped: so the number still is the worker's and its group's. */
 static void tpool__kill_worker(pid_t pid) {
     kill(-pid, SIGKILL);
-    kill(pid, SIGKILL); /* it may have gone into another group */
+    kill(pid, SIGKILL); /* it may have changed its group */
 }
 
-/* The proxy is told twice: by a notice, and where it waits, in the worker's place. So it need not be the end of the
- * pipe that tells it, which somebody may hold whom the task has left behind. */
+/* Notifies the proxy twice: by a notice, and by a message on the replies socket, where it waits. The end of that socket
+ * would not do, since a process that the task has left behind may hold it open. */
 static void tpool__serve_end(tpool__served *served, int how) {
     tpool__message message;
     memset(&message, 0, sizeof message);
     message.kind = TPOOL__GONE;
     tpool__notify_proxy(served->status, TPOOL__ENDED, how, served->stopped);
     tpool__close(&served->status);
-    (void)tpool__write_message(served->replies, &message); /* full: then there is something to read */
+    (void)tpool__write_message(served->replies, &message); /* when it is full, there is something to read */
     tpool__close(&served->replies);
     *served = tpool__serving.served[--tpool__serving.count];
     tpool__note_worker((size_t)(served - tpool__serving.served));
 }
 
-/* Everything that has changed with the children. What has stopped is killed, since nobody would ever let it go on; what
- * one has left in its group that did not end by itself, likewise, before its number can be another's. */
+/* Handles all changes of the server's children. It kills a stopped worker, since nothing would ever continue it. It
+ * kills the group that a worker leaves behind which did not exit with 0, before the number can be another's. */
 static void tpool__reap(void) {
     for (;;) {
         siginfo_t change;
@@ -11892,7 +11905,7 @@ static void tpool__reap(void) {
     }
 }
 
-/* The program is gone, or its pool: so is everything here. */
+/* The program or its pool is gone: so the server ends, with all its workers. */
 static void tpool__end_serving(void) {
     for (size_t i = 0; i < tpool__serving.count; i++) tpool__kill_worker(tpool__serving.served[i].pid);
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) { }
@@ -11907,7 +11920,7 @@ static void tpool__drain_children(void) {
     while (read(tpool__serving.children, bytes, sizeof bytes) > 0) { }
 }
 
-/* What a proxy says to the server on its status socket. The socket's end is KILL_IT too: nobody cares any more. */
+/* A proxy's bytes to the server on the status socket. The socket's end means KILL_IT too. */
 enum { TPOOL__KILL_IT = 'K', TPOOL__ARE_YOU_THERE = '?' };
 
 static void tpool__serve(tpool *pool) {
@@ -11924,11 +11937,11 @@ static void tpool__serve(tpool *pool) {
         if (poll(polled, (nfds_t)(3 + count), -1) < 0) {
             if (errno != EINTR && errno != EAGAIN) tpool__end_serving();
             for (size_t i = 0; i < 3 + count; i++) polled[i].revents = 0;
-            polled[1].revents = POLLIN; /* the signal that it was */
+            polled[1].revents = POLLIN; /* it was SIGCHLD */
         }
         tpool__beat();
         if (tpool__has_ended(&polled[0]) || (polled[2].fd >= 0 && polled[2].revents)) tpool__end_serving();
-        for (size_t i = 0; i < count; i++) { /* before reaping, which moves them */
+        for (size_t i = 0; i < count; i++) { /* before tpool__reap, which moves entries */
             tpool__served *served = &tpool__serving.served[i];
             char byte = TPOOL__KILL_IT;
             if (!polled[3 + i].revents) continue;
@@ -11949,7 +11962,7 @@ static void tpool__serve(tpool *pool) {
     }
 }
 
-/* What the keeper needs for itself, and each server. */
+/* Makes what the keeper and each server need for themselves. */
 static bool tpool__serving_prepare(void) {
     int ends[2];
     if (!tpool__pipe(ends)) return false;
@@ -11966,11 +11979,11 @@ static bool tpool__serving_prepare(void) {
     sigset_t all;
     sigfillset(&all);
     sigdelset(&all, SIGCHLD);
-    sigprocmask(SIG_SETMASK, &all, NULL); /* NOLINT(concurrency-mt-unsafe): a process of one thread */
+    sigprocmask(SIG_SETMASK, &all, NULL); /* NOLINT(concurrency-mt-unsafe): the keeper's other thread only joins */
     return true;
 }
 
-/* Forks a server; gives its number, or -1. */
+/* Forks a server. Returns its number, or -1. */
 enum { TPOOL__NOT_PREPARED = 1 }; /* its exit code if the system refuses it what it needs */
 static pid_t tpool__keeper_forks(tpool *pool, int keeper) {
     /* relaxed: see tpool__life */
@@ -11985,8 +11998,8 @@ static pid_t tpool__keeper_forks(tpool *pool, int keeper) {
     tpool__serve(pool);
     _exit(0);
 }
-/* The workers of a server that has died. They are children of the keeper's now, if the system gives it orphans, so
- * their numbers are their own; elsewhere they are looked at more closely. */
+/* Kills the workers of a server that has died. On Linux they are the keeper's children now, so their numbers belong to
+ * no other. Elsewhere their group and session are compared. */
 static void tpool__end_orphans(void) {
     tpool__life *life = tpool__serving.life;
     uint32_t count = tpool__load_relaxed(&life->workers); /* relaxed: see tpool__life */
@@ -12005,11 +12018,11 @@ static void tpool__end_orphans(void) {
     tpool__store_relaxed(&life->workers, 0);
 }
 
-/* The keeper: has a server, and another when that dies; ends it when the program asks for that or is gone. It does
- * nothing else, so that nothing can happen to it. */
+/* The keeper's loop: it forks a new server when the last has died, and ends the server when the program asks for that
+ * or is gone. It does nothing else, so that nothing can happen to it. */
 static _Noreturn void tpool__keep(tpool *pool, int keeper, pid_t server) {
-    int64_t stopped_until = TPOOL_FOREVER; /* a server that was stopped and does not go on is as one that has died */
-    int64_t next = 0; /* not before: where each dies at once the keeper does not fork all the time */
+    int64_t stopped_until = TPOOL_FOREVER; /* then a server that stays stopped is killed */
+    int64_t next = 0; /* no fork before it: servers that die at once must not make the keeper fork all the time */
     for (;;) {
         if (server < 0 && tpool__clock() >= next) {
             next = tpool__deadline(TPOOL_MS(50));
@@ -12027,12 +12040,12 @@ static _Noreturn void tpool__keep(tpool *pool, int keeper, pid_t server) {
             /* relaxed: see tpool__life */
             if (got == (ssize_t)sizeof generation && server > 0 &&
                 generation == tpool__load_relaxed(&tpool__serving.life->generation))
-                kill(server, SIGKILL); /* a child that has not been waited for */
+                kill(server, SIGKILL); /* a child, not reaped yet */
             over = over || got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
         }
         if (server > 0 && (over || tpool__clock() >= stopped_until)) kill(server, SIGKILL);
         if (polled[0].revents) tpool__drain_children();
-        for (int how; !over;) { /* adopted ones too */
+        for (int how; !over;) { /* reaps adopted children too */
             pid_t pid = waitpid(-1, &how, WNOHANG | WUNTRACED | WCONTINUED);
             if (pid <= 0) break;
             if (pid != server) continue;
@@ -12040,7 +12053,7 @@ static _Noreturn void tpool__keep(tpool *pool, int keeper, pid_t server) {
             if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
             if (WIFEXITED(how) && WEXITSTATUS(how) == TPOOL__NOT_PREPARED &&
                 tpool__load_relaxed(&tpool__serving.life->generation) == 1) /* relaxed: see tpool__life */
-                _exit(1); /* create tells */
+                _exit(1); /* create fails */
             tpool__end_orphans();
             server = -1;
         }
@@ -12052,13 +12065,13 @@ static _Noreturn void tpool__keep(tpool *pool, int keeper, pid_t server) {
     }
 }
 
-/* The keeper's process, all signals blocked. */
+/* Becomes the keeper. All signals are blocked. */
 static void tpool__become_keeper(tpool *pool, int control, int keeper, int program) {
     memset(&tpool__serving, 0, sizeof tpool__serving);
     tpool__serving.control = control;
     tpool__serving.program = program;
     tpool__serving.life = pool->server->life;
-    setpgid(0, 0); /* what is typed at the program's terminal is for the program to answer */
+    setpgid(0, 0); /* only the program gets the signals of its terminal */
     tpool__signals_to_default();
 #if defined(TPOOL__LINUX_PROCESSES)
     prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"tpool_server", 0ul, 0ul, 0ul);
@@ -12069,7 +12082,7 @@ static void tpool__become_keeper(tpool *pool, int control, int keeper, int progr
     tpool__close_inherited(&pool->config, keep, 3, highest);
     tpool__note_descriptors(keep, 3);
     tpool__note_descriptors(pool->config.descriptors, pool->config.descriptor_count);
-    for (int fd = 0; fd < 3; fd++) /* so that nothing else gets these numbers */
+    for (int fd = 0; fd < 3; fd++) /* so that no other descriptor gets these numbers */
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) _exit(1);
     pid_t self = getpid(), server = -1;
     if (!tpool__serving_room() || !tpool__serving_prepare()) _exit(1);
@@ -12086,8 +12099,8 @@ static tpool_status tpool__descriptors_check(const tpool_config *config) {
         if (fcntl(config->descriptors[i], F_GETFD) < 0) return TPOOL_INVALID;
     return TPOOL_OK;
 }
-/* After an unshare of its namespace of numbers this process can start no thread, and the first process that it forks
- * ends the namespace with itself, and all further forks. */
+/* After unshare(CLONE_NEWPID) this process can start no thread. The first process that it forks would take the
+ * namespace with it when it ends, and then no further fork would succeed. */
 static bool tpool__children_are_elsewhere(void) {
 #if defined(TPOOL__LINUX_PROCESSES)
     struct stat own, childrens;
@@ -12108,7 +12121,7 @@ static tpool__server *tpool__server_new(void) {
     TPOOL_FREE(server);
     return NULL;
 }
-/* A child of fork finds either these descriptors or none. */
+/* Under the descriptors' lock, so that a child of fork finds either these descriptors or none. */
 static void tpool__server_free(tpool *pool) {
     tpool__server *server = pool->server;
     tpool__descriptors_lock();
@@ -12120,9 +12133,9 @@ static void tpool__server_free(tpool *pool) {
     TPOOL_FREE(server);
 }
 
-/* The stack that a pool's processes need, all of which run on copies of the keeper's. 0: what the calling thread has
- * left of its own will do, as the main thread's does in most programs. By default it is that of a main thread, and not what
- * the thread that creates the pool happens to have. */
+/* The stack size of the pool's processes, all of which run on copies of the keeper's stack. 0: the calling thread has
+ * enough left of its own, as the main thread has in most programs. The default is the size of a main thread's stack,
+ * not what the creating thread happens to have. */
 static size_t tpool__stack_wanted(size_t configured) {
     struct rlimit limit;
     size_t whole, size = configured, most = sizeof(void *) > 4 ? (size_t)1 << 30 : (size_t)64 << 20;
@@ -12145,7 +12158,7 @@ static void *tpool__keeper_begins(void *given) {
     tpool__become_keeper(birth->pool, birth->control, birth->keeper, birth->program);
     return NULL;
 }
-/* In the process that is to be the keeper: goes on with a stack of that size. */
+/* In the process that becomes the keeper: goes on with a stack of that size. */
 static _Noreturn void tpool__keeper_moves(tpool__birth *birth, size_t stack) {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -12158,13 +12171,13 @@ static _Noreturn void tpool__keeper_moves(tpool__birth *birth, size_t stack) {
     _exit(1);
 }
 
-/* Forks the keeper, from a process that ends at once. The pool is listed: a child of another fork finds what to close. */
+/* Forks a process that forks the keeper and ends. A child of another fork finds what to close: the pool is listed. */
 static tpool_status tpool__server_start(tpool *pool) {
     int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
     const tpool_config *config = &pool->config;
     if (config->kind != TPOOL_PROCESSES) return TPOOL_OK;
     if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
-    int memory = tpool__memory_create(); /* where there is none for workers there is no pool */
+    int memory = tpool__memory_create(); /* without memory for workers there is no pool */
     if (memory < 0) return TPOOL_NO_THREAD;
     close(memory);
     tpool__server *server = tpool__server_new();
@@ -12172,7 +12185,7 @@ static tpool_status tpool__server_start(tpool *pool) {
     tpool__descriptors_lock();
     bool made = tpool__socket_pair(control) && tpool__socket_pair(keeper);
 #if defined(SYS_pidfd_open) && TPOOL__SINCE_ANDROID(31)
-    /* ends with the program, whoever else may hold `control` */
+    /* shows the program's end even if another process holds `control` */
     if (made) program = tpool__move_up((int)syscall(SYS_pidfd_open, getpid(), 0u));
 #endif
     server->control = control[0];
@@ -12186,13 +12199,13 @@ static tpool_status tpool__server_start(tpool *pool) {
     size_t stack = tpool__stack_wanted(config->stack_size);
     sigset_t all, before;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's handlers shall not run there */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's handlers must not run in the keeper */
     int64_t until = tpool__deadline(TPOOL_SEC(10));
     pid_t first;
     do {
         bool are_free = tpool__streams_await();
         tpool__store_relaxed(&server->life->stream_lost, 0); /* relaxed, and below: see tpool__life */
-        first = made ? TPOOL__FORK() : -1; /* whose child closes the program's ends (tpool__close_parents) */
+        first = made ? TPOOL__FORK() : -1; /* the child closes the program's ends (tpool__close_parents) */
         if (first == 0) {
             if (!tpool__streams_of_child() && are_free && tpool__clock() < until) {
                 tpool__store_relaxed(&server->life->stream_lost, 1);
@@ -12203,7 +12216,7 @@ static tpool_status tpool__server_start(tpool *pool) {
             tpool__birth birth = { pool, control[1], keeper[1], program };
             tpool__keeper_moves(&birth, stack);
         }
-        /* ECHILD: the program was faster, or ignores them */
+        /* ECHILD: the program has reaped it, or ignores SIGCHLD */
         while (first > 0 && waitpid(first, NULL, 0) < 0 && errno == EINTR) { }
     } while (first > 0 && tpool__load_relaxed(&server->life->stream_lost));
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -12216,8 +12229,8 @@ static tpool_status tpool__server_start(tpool *pool) {
     tpool__server_free(pool);
     return TPOOL_NO_THREAD;
 }
-/* A process of ours that has no parent any more is a child of this program where that adopts orphans, as the first
- * process of a container does: then it is to be reaped here. */
+/* If the program adopts orphans, as process 1 of a container does, then a process of the pool that has lost its parent
+ * is its child, and must be reaped. */
 static void tpool__reap_adopted(pid_t pid, bool has_ended) {
     int adopts = getpid() == 1;
 #if defined(TPOOL__LINUX_PROCESSES)
@@ -12227,16 +12240,16 @@ static void tpool__reap_adopted(pid_t pid, bool has_ended) {
         while (waitpid(pid, NULL, has_ended ? 0 : WNOHANG) < 0 && errno == EINTR) { }
 }
 
-/* The server does not answer. Its keeper kills that server, if there is no other by now; asked again, as one that does
- * not answer either, both are killed. Their group's number is not another's while one of the two lives, and the control
- * socket has no end. */
+/* For a server that does not answer. First the keeper kills it, unless there is a new one by now. When called again,
+ * the keeper does not answer either, and this call kills both by their group. While one of the two lives, no other
+ * process has that group's number; and one lives as long as the control socket has no end. */
 static void tpool__server_kill(tpool__server *server, uint32_t generation, bool again) {
     struct pollfd polled = { server->control, 0, 0 };
     if (!again) tpool__send(server->keeper, &generation, sizeof generation);
     else if (poll(&polled, 1, 0) == 0) kill(-server->keeper_pid, SIGKILL);
 }
 
-/* The server has no workers any more; returns when it and its keeper are gone. */
+/* For a server without workers. Returns when it and its keeper are gone. */
 static void tpool__server_stop(tpool *pool) {
     tpool__server *server = pool->server;
     if (!server) return;
@@ -12249,16 +12262,16 @@ static void tpool__server_stop(tpool *pool) {
             struct pollfd polled = { server->control, POLLIN, 0 };
             pid_t pid;
             int n = poll(&polled, 1, tpool__poll_time(deadline));
-            if (n <= 0 && tpool__clock() >= deadline) break; /* a signal does not begin it anew */
+            if (n <= 0 && tpool__clock() >= deadline) break; /* a signal does not restart the wait */
             if (n <= 0) continue;
             ssize_t got = recv(server->control, &pid, sizeof pid, MSG_DONTWAIT);
-            if (got == (ssize_t)sizeof pid) server->pid = pid; /* one that took the place of the last */
+            if (got == (ssize_t)sizeof pid) server->pid = pid; /* a new server's first message */
             else ended = got >= 0 || (errno != EINTR && errno != EAGAIN);
         }
         if (!ended) tpool__server_kill(server, 0, true);
     }
     tpool__reap_adopted(server->keeper_pid, ended);
-    tpool__reap_adopted(server->pid, ended); /* its keeper's child, as a rule */
+    tpool__reap_adopted(server->pid, ended); /* usually the keeper has reaped it */
     tpool__server_free(pool);
 }
 
@@ -12277,7 +12290,7 @@ static void tpool__child_detach(tpool__worker *worker) {
     worker->child = NULL;
 }
 
-/* Lets go of everything. If the process lives, the server kills it. */
+/* Closes and unmaps all that leads to the process. If that lives, the server kills it. */
 static void tpool__child_close(tpool__child *child) {
     tpool__descriptors_lock();
     tpool__lock(&child->lock);
@@ -12298,8 +12311,8 @@ static void tpool__child_close(tpool__child *child) {
 
 typedef enum tpool__heard { TPOOL__HEARD, TPOOL__LATE, TPOOL__LOST, TPOOL__DAMAGED } tpool__heard;
 
-/* Patience with the server, by its sign of life: it lasts for as long as the server does anything, for whomever, and a
- * new server has it from the start. */
+/* How long a proxy waits for the server: as long as the server gives signs of life, whichever proxy it works for. With
+ * a new server the time starts again. */
 typedef struct tpool__patience {
     uint32_t beats, generation;
     int64_t until;
@@ -12309,9 +12322,10 @@ static void tpool__patience_begin(tpool__patience *patience, const tpool__server
     /* relaxed, both: see tpool__life */
     patience->beats = tpool__load_relaxed(&server->life->beats);
     patience->generation = tpool__load_relaxed(&server->life->generation);
-    patience->until = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS) / 2); /* then it is asked for a sign */
+    patience->until = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS) / 2); /* then the proxy asks for a sign */
 }
-/* False: it is over, or there is no use in waiting on. Else the server is asked for another sign, by `socket`. */
+/* False: the wait is over, for the server and for its keeper. Else, when half of TPOOL__PATIENCE_MS has passed, it asks
+ * the server for a sign through `socket` (-1: does not ask). */
 static bool tpool__patience_lasts(tpool__patience *patience, tpool__server *server, int socket) {
     char byte = TPOOL__ARE_YOU_THERE;
     if (tpool__clock() < patience->until) return true;
@@ -12324,7 +12338,7 @@ static bool tpool__patience_lasts(tpool__patience *patience, tpool__server *serv
     return true;
 }
 
-/* The next notice of the server's. LOST: the server is gone, or was killed since it gave no sign of life. */
+/* Waits for the server's next notice. LOST: the server is gone, or was killed because it gave no sign of life. */
 static tpool__heard tpool__child_notice(tpool__child *child, tpool__notice *notice, int64_t deadline) {
     tpool__patience patience = { 0, 0, 0, 0 };
     tpool__patience_begin(&patience, child->server);
@@ -12338,11 +12352,11 @@ static tpool__heard tpool__child_notice(tpool__child *child, tpool__notice *noti
     return TPOOL__LOST;
 }
 
-/* What became of a try to start a process, beside an errno. */
+/* The result of one attempt to start a process, or else an errno. */
 enum { TPOOL__STARTED = 0, TPOOL__SERVER_LOST = -1, TPOOL__SERVER_BUSY = -2, TPOOL__TOO_LATE = -3 };
 
-/* The shared memory holds the page, an argument of `size` bytes, and behind it the result's window, with memory for
- * what is mapped of that: so a large argument takes what it needs, and the next the same. False: there is not so much. */
+/* Places the result's window behind an argument of `size` bytes, and takes memory for what is mapped of it. So a large
+ * argument takes what it needs, and the next one takes the same place. False: there is not enough memory. */
 static bool tpool__child_place(tpool__child *child, uint64_t size) {
     tpool__window *result = &child->result;
     if (size > SIZE_MAX / 2) return false;
@@ -12352,11 +12366,11 @@ static bool tpool__child_place(tpool__child *child, uint64_t size) {
     if (!tpool__file_fill(child->memory, end, (uint64_t)end + TPOOL__PAGE_SIZE)) return false;
     tpool__window_shrink(result, 0);
     result->start = end;
-    (void)tpool__window_map(child->memory, result, TPOOL__PAGE_SIZE); /* else what is there is read from the file */
+    (void)tpool__window_map(child->memory, result, TPOOL__PAGE_SIZE); /* when it fails, reads from the file will do */
     return true;
 }
 
-/* One try to start a process. */
+/* One attempt to start a process. */
 static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline) {
     tpool__child *child = worker->child;
     int requests[2] = { -1, -1 }, replies[2] = { -1, -1 }, status[2] = { -1, -1 }, error = 0;
@@ -12364,8 +12378,8 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     int memory = tpool__memory_create();
     bool made = memory >= 0 && tpool__pipe(requests) && tpool__socket_pair(replies) && tpool__socket_pair(status);
     if (!made) error = errno > 0 ? errno : EMFILE;
-    else fcntl(requests[1], F_SETFL, O_NONBLOCK); /* a damaged worker that fills its own requests stops nobody */
-    if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* nor does one that fills its replies stop the server */
+    else fcntl(requests[1], F_SETFL, O_NONBLOCK); /* no wait when a damaged worker fills its requests pipe */
+    if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* nor, in the server, when it fills its replies */
     struct timeval pause = { TPOOL__LOOK_MS / 1000, TPOOL__LOOK_MS % 1000 * 1000 };
     if (made) (void)setsockopt(replies[0], SOL_SOCKET, SO_RCVTIMEO, &pause, sizeof pause);
     tpool__lock(&child->lock);
@@ -12404,8 +12418,8 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     return error;
 }
 
-/* Starts a worker's process. Where the server has just died another takes over, and where it has more to do than fits
- * into its socket there will be room, so that is tried again. TPOOL_TIMEOUT: the deadline has passed. */
+/* Starts a worker's process. It tries again when the server has just died, since a new one takes over, and when the
+ * server's socket is full, since there will be room. TPOOL_TIMEOUT: the deadline has passed. */
 static tpool_status tpool__child_launch_until(tpool__worker *worker, int64_t deadline) {
     tpool__server *server = worker->pool->server;
     tpool__patience patience = { 0, 0, 0, 0 };
@@ -12424,14 +12438,14 @@ static tpool_status tpool__child_launch_until(tpool__worker *worker, int64_t dea
     }
     return error == TPOOL__STARTED ? TPOOL_OK : error == TPOOL__TOO_LATE ? TPOOL_TIMEOUT : TPOOL_NO_THREAD;
 }
-/* TPOOL_OK too for a thread, which needs none. */
+/* For a pool of threads TPOOL_OK: they need no process. */
 static tpool_status tpool__child_launch(tpool__worker *worker) {
     return worker->pool->server ? tpool__child_launch_until(worker, TPOOL_FOREVER) : TPOOL_OK;
 }
 
 static bool tpool__child_runs(const tpool__child *child) { return child->status >= 0; }
 
-/* Asks the server to kill it. Under the child's lock. */
+/* Asks the server to kill the process. Under the child's lock. */
 static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
     char byte = TPOOL__KILL_IT;
     if (child->status < 0) return;
@@ -12446,7 +12460,7 @@ typedef struct tpool__death {
     tpool__killed_for killed_for;
 } tpool__death;
 
-/* Collects a process that has ended or is to. */
+/* Has the process killed if `why` says so, waits for its end, and closes all that leads to it. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for why) {
     tpool__death death;
     tpool__notice notice = { 0, 0, 0 };
@@ -12469,10 +12483,10 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
     return death;
 }
 
-/* Waits for the worker to speak. What it says is looked at no further than by its length, its number and its kind. That
- * it has ended its server says in its place, after the notice that proves it. When a server is lost with its workers, the
- * status socket ends; it may be all that does, since what a task has left behind may hold `replies`. So a wait without a
- * limit looks there when nothing has come for a while. What was said before is heard first. */
+/* Waits for a worker's message, and checks only its length, number and kind. When the worker has died, the server
+ * writes GONE in its place, after the notice that proves it. When the server is lost with its workers, the status
+ * socket ends, perhaps alone: a process that a task has left behind may hold `replies` open. So a wait without a limit
+ * checks the status socket when nothing has come for a while. It returns an earlier message first. */
 static tpool__heard tpool__child_hear(tpool__child *child, tpool__message *message, int64_t deadline) {
     struct pollfd status = { child->status, POLLIN, 0 };
     ssize_t n;
@@ -12495,8 +12509,8 @@ static tpool__heard tpool__child_hear(tpool__child *child, tpool__message *messa
     return message->number == child->number ? TPOOL__HEARD : TPOOL__DAMAGED;
 }
 
-/* Nobody wants what this proxy's process is being prepared for: its pool ends, and nothing waits there; or the map
- * whose items it is to run is being closed. */
+/* Whether the process that this proxy prepares has become useless: its pool ends and has no work left, or the map
+ * whose items it would execute is being closed. */
 static bool tpool__child_unwanted(tpool__worker *worker) {
     tpool__lock(&worker->child->lock);
     bool has_task = worker->child->task != NULL, cut = worker->child->cut;
@@ -12506,15 +12520,15 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
     return attention & TPOOL__BREAK || (attention & TPOOL__SHUT && !tpool__work_visible(worker->pool));
 }
 
-/* How many workers of one proxy may die in a row before they are ready: then the initializer is to blame. */
+/* When so many processes of one proxy in a row have died before they were ready, the initializer counts as failed. */
 #ifndef TPOOL__STILLBORN
 #define TPOOL__STILLBORN 8
 #endif
 
-/* Waits until the initializer is through. It looks now and then whether the process is still wanted, so that nobody
- * need wake it: an initializer is short, or else late already. TPOOL_BROKEN: the initializer failed.
- * TPOOL_NO_THREAD: the process was lost before. TPOOL_TIMEOUT, and it is killed: the deadline has passed.
- * TPOOL_CANCELLED, and it goes on, unless its pool ends: it is not wanted. */
+/* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no one need
+ * wake it: an initializer is short, or else late already. TPOOL_BROKEN: the initializer failed. TPOOL_NO_THREAD: the
+ * process died before it was ready, or its pool ends and it was killed. TPOOL_TIMEOUT: the deadline has passed, and it
+ * was killed. TPOOL_CANCELLED: the map that needs it is being closed; the process goes on. */
 static tpool_status tpool__child_greet(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = worker->child;
     tpool__message message;
@@ -12529,7 +12543,7 @@ static tpool_status tpool__child_greet(tpool__worker *worker, int64_t deadline) 
         unwanted = heard == TPOOL__LATE && tpool__child_unwanted(worker);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
     }
-    if (heard == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED; /* this thread has set it */
+    if (heard == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED; /* no lock: only this thread sets it */
     if (heard == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
     child->greeted = heard == TPOOL__HEARD && message.kind == TPOOL__READY;
     if (child->greeted) child->stillborn = 0;
@@ -12539,14 +12553,14 @@ static tpool_status tpool__child_greet(tpool__worker *worker, int64_t deadline) 
     tpool__death death = tpool__child_collect(child, why);
     if (why == TPOOL__KILLED_LATE) return TPOOL_TIMEOUT;
     if (refused) return TPOOL_BROKEN;
-    /* one that the server's end or tpool_kill_workers took has not died by itself */
+    /* a process that ended with the server or by tpool_kill_workers does not count */
     if (death.known && death.killed_for != TPOOL__KILLED_ALL && ++child->stillborn >= TPOOL__STILLBORN)
         return TPOOL_BROKEN;
     return TPOOL_NO_THREAD;
 }
 
-/* A process that takes tasks, a new one if the last has died. Refused by the system, it tries for 100 ms; one that dies
- * before it is ready is replaced, up to TPOOL__STILLBORN in a row. */
+/* Makes sure that there is a process that takes tasks: starts a new one if the last has died. If the system refuses, it
+ * tries for 100 ms. It replaces processes that die before they are ready, up to TPOOL__STILLBORN in a row. */
 static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t deadline) {
     static const int pauses_ms[] = { 1, 3, 10, 30, 60 };
     tpool__child *child = worker->child;
@@ -12567,7 +12581,7 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
         if (status == TPOOL_NO_THREAD) continue;
         if (status == TPOOL_OK) status = tpool__child_greet(worker, deadline);
         if (status != TPOOL_NO_THREAD) return status;
-        /* it has died, which is bounded, or was killed, as was asked, or its server was */
+        /* It died, which tpool__child_greet bounds, or was killed on request, or was lost with its server. */
         if (child->killed_for == TPOOL__NOT_KILLED && child->stillborn == 0 && ++lost > 8) return TPOOL_BROKEN;
     }
 }
@@ -12576,7 +12590,7 @@ static tpool_status tpool__child_ensure(tpool__worker *worker) {
     return tpool__child_ensure_until(worker, TPOOL_FOREVER);
 }
 
-/* After the worker's last task: runs the finalizer there, and waits until the process has ended. */
+/* After the worker's last task: has the process run its finalizer, and waits for its end. */
 static void tpool__child_stop(tpool__worker *worker) {
     tpool__child *child = worker->child;
     if (!child || !tpool__child_runs(child)) return;
@@ -12587,8 +12601,8 @@ static void tpool__child_stop(tpool__worker *worker) {
     message.kind = TPOOL__END;
     bool ended = false;
     if (child->greeted && tpool__write_quietly(child->requests, &message)) {
-        (void)tpool__child_hear(child, &message, TPOOL_FOREVER); /* the finalizer is through, or the process gone */
-        int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)); /* it has nothing more to do */
+        (void)tpool__child_hear(child, &message, TPOOL_FOREVER); /* the finalizer has ended, or the process is gone */
+        int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)); /* the process has only to exit */
         while (!ended && tpool__child_notice(child, &notice, deadline) == TPOOL__HEARD)
             ended = notice.kind == TPOOL__ENDED;
     }
@@ -12596,8 +12610,8 @@ static void tpool__child_stop(tpool__worker *worker) {
     else (void)tpool__child_collect(child, TPOOL__KILLED_ALL);
 }
 
-/* In a child of fork: what leads to the parent's workers is closed, so that they see the parent's end, and what is a
- * keeper's, so that the parent sees the keeper's. The child that is to become that keeper has them by its birth. */
+/* In a child of fork: closes what leads to the parent's workers, so that they see the parent's end. Unless the child
+ * becomes the keeper, it also closes that keeper's descriptors, so that the parent sees the keeper's end. */
 static void tpool__close_parents(tpool *pools) {
     for (tpool *pool = pools; pool; pool = pool->next) {
         if (!pool->server) continue;
@@ -12658,28 +12672,27 @@ static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpoo
     return tpool__error_text(task, TPOOL_BROKEN, -death->signal, "The worker process was killed by signal %d (%s)%s.",
                              death->signal, name, death->signal == SIGKILL ? reasons[death->killed_for] : "");
 }
-/* tpool_run_with_timeout gives TPOOL_TIMEOUT, whoever is told first that the limit has passed. */
+/* is_timeout: so tpool_run_with_timeout returns TPOOL_TIMEOUT, whether it or the proxy first sees the limit pass. */
 static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__death *death) {
     tpool__outcome *outcome = tpool__error_text_of_death(task, death);
     if (!outcome->is_static) outcome->is_timeout = death->killed_for == TPOOL__KILLED_TIMEOUT;
     return outcome;
 }
 
-/* The worker says that there are `size` bytes in the result's window. It has paid for them, or it is not believed: so
- * nobody asks the program for memory by a claim. Where the file is on a disk, which may compress it or write it later,
- * its length must do. */
+/* Whether the worker has paid for `size` bytes in the result's window: a mere claim must not make the program allocate
+ * memory. On a disk, which may compress the file or write it later, the file's length must do. */
 static bool tpool__child_has_written(const tpool__child *child, uint64_t size) {
     const tpool__window *window = &child->result;
     struct stat is;
     if (size <= window->mapped) return true;
     if (size > SIZE_MAX / 2 || fstat(child->memory, &is) != 0) return false;
     if ((uint64_t)is.st_size < size || (uint64_t)is.st_size - size < window->start) return false;
-#if defined(TPOOL__LINUX_PROCESSES) /* F_GET_SEALS, which memory has and disks have not */
+#if defined(TPOOL__LINUX_PROCESSES) /* F_GET_SEALS: succeeds for memory, fails for a disk */
     if (fcntl(child->memory, 1034) >= 0) return (uint64_t)is.st_blocks >= size / 512;
 #endif
     return true;
 }
-/* Copies what the worker has written: in a copy the worker cannot change it any more. */
+/* Copies what the worker has written, so that the worker cannot change it any more. */
 static bool tpool__child_copy(const tpool__child *child, void *to, uint64_t at, size_t size) {
     const tpool__window *window = &child->result;
     size_t here = at >= window->mapped ? 0 : size < window->mapped - at ? size : window->mapped - (size_t)at;
@@ -12687,9 +12700,9 @@ static bool tpool__child_copy(const tpool__child *child, void *to, uint64_t at, 
     return here == size || tpool__file_read(child->memory, window->start + at + here, (char *)to + here, size - here);
 }
 
-/* An answer, the caller's copy, and its bytes become an outcome and the value that the future gives: the outcome may
- * be `in_place`, before the bytes, which are a copy too; else (NULL) they are still in the window, at its beginning.
- * False: it is damaged. */
+/* Turns an answer, in the caller's copy, and its bytes into an outcome and the future's value. `in_place`: where the
+ * outcome goes, right before the bytes, which are a copy too; NULL: the bytes are still at the beginning of the window.
+ * False: the answer is damaged. */
 static bool tpool__answer_read(const tpool__child *child, tpool_future *task, const tpool__answer *answer,
                                tpool__outcome *in_place, tpool__outcome **outcome, void **value) {
     *outcome = NULL;
@@ -12736,22 +12749,22 @@ static bool tpool__answer_read(const tpool__child *child, tpool_future *task, co
     return true;
 }
 
-/* From here to tpool__child_leave whoever wants to stop the task finds it, whatever there is of a process. */
+/* From here to tpool__child_leave a call that stops the task finds it, with or without a process. */
 static void tpool__child_take(const tpool__thread *self, tpool__child *child) {
     tpool__lock(&child->lock);
     child->task = self->context->task;
     child->cut = false;
     tpool__unlock(&child->lock);
 }
-/* It is about to be asked for. */
+/* Right before the request is sent. */
 static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     const tpool__context *context = self->context;
     tpool__lock(&child->lock);
     child->number++;
-    /* relaxed: who sets these looks for the task under this lock afterwards */
+    /* relaxed: a thread that sets these looks for the task under this lock afterwards */
     bool stop = tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
                 tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops;
-    /* relaxed: the pipe orders. What is left of earlier requests goes, since their numbers come again. */
+    /* relaxed: the pipe orders. Clears what earlier requests left, since their numbers come again. */
     tpool__store_relaxed(&child->page->stop, stop ? child->number : child->number - 1);
     tpool__store_relaxed(&child->page->cut, child->cut ? child->number : child->number - 1);
     tpool__store_relaxed(&child->page->begun, child->number - 1);
@@ -12763,7 +12776,7 @@ static void tpool__child_leave(tpool__child *child) {
     tpool__unlock(&child->lock);
 }
 
-/* Asks what runs to stop, or to leave out the rest of a chunk's items: one task, or all (task NULL). */
+/* Asks a running task to stop, or a chunk to leave out its further items (cut). task NULL: asks all of the pool. */
 static void tpool__stop_child(tpool *pool, const tpool_future *task, bool cut) {
     if (!pool->server) return;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
@@ -12776,13 +12789,13 @@ static void tpool__stop_child(tpool *pool, const tpool_future *task, bool cut) {
         tpool__unlock(&w->child->lock);
     }
 }
-/* Puts bytes into the argument's window. False: there is not so much memory. */
+/* Copies bytes into the argument's window. False: there is not enough memory. */
 static bool tpool__child_put(const tpool__child *child, size_t at, const void *bytes, size_t size) {
     const tpool__window *window = &child->argument;
     return tpool__window_put(child->memory, window, window->mapped, at, bytes, size) == size;
 }
-/* After a request. Up to a size the memory of an argument is kept, and mapped for the next; what a rare large argument
- * or, as the worker says, a result took is given back. */
+/* After a request: keeps an argument's memory for the next one, and maps it, up to TPOOL__WINDOW_KEPT. Gives back the
+ * memory that a larger argument took, or a larger result, by what the worker reports. */
 static void tpool__child_trim(tpool__child *child, uint64_t argument, uint64_t result) {
     tpool__window *window = &child->argument;
     if (argument > window->mapped &&
@@ -12806,8 +12819,7 @@ static tpool__heard tpool__child_ask(tpool__child *child, tpool__message *messag
 static inline bool tpool__clock_passed(int64_t deadline) {
     return deadline != TPOOL_FOREVER && tpool__clock() >= deadline;
 }
-/* Hands over an argument: TPOOL_OK, TPOOL_NO_MEMORY, or TPOOL_TIMEOUT, since what is large takes its time, which is the
- * task's. */
+/* Hands over an argument. TPOOL_TIMEOUT: copying a large one counts against the task's time limit. */
 static tpool_status tpool__child_give(const tpool__child *child, const void *bytes, size_t size, int64_t deadline) {
     size_t most = deadline == TPOOL_FOREVER ? size : (size_t)4 << 20;
     for (size_t at = 0, part; at < size; at += part) {
@@ -12818,7 +12830,7 @@ static tpool_status tpool__child_give(const tpool__child *child, const void *byt
     return TPOOL_OK;
 }
 
-/* Runs one task in the worker's process. The value that its future gives; what else there is to say is the outcome. */
+/* Executes one task in the worker's process. Returns the future's value; stores the outcome, if any, in the task. */
 static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_fn fn) {
     tpool__worker *worker = self->worker;
     tpool__child *child = worker->child;
@@ -12890,21 +12902,22 @@ static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_
         if (begun || death.killed_for != TPOOL__NOT_KILLED || tries == 2) {
             outcome = tpool__error_of_death(task, &death);
             break;
-        } /* else it died before the task began: another can take it */
+        } /* else the process died before the task began: another can take it */
     }
     tpool__child_leave(child);
     if (outcome && !tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
     return value;
 }
 
-/* After each task: false, there is no process and none is to be had, so the worker must go. */
+/* After each task: replaces a process that has died. False: the system refuses one or the pool ends; the worker must
+ * end. */
 static bool tpool__child_revive(tpool__worker *worker) {
     tpool__child *child = worker->child;
     tpool__lock(&child->lock);
     bool whole = child->status >= 0 && child->killed_for == TPOOL__NOT_KILLED;
     tpool__unlock(&child->lock);
     if (TPOOL__LIKELY(whole) || tpool__attention(worker->pool) & TPOOL__BREAK) return true;
-    tpool__set_busy(worker, false); /* it has no task: neither a drain nor a submit waits for an initializer */
+    tpool__set_busy(worker, false); /* it has no task: no drain or submit waits for the initializer */
     tpool__wake_drainers_if_any(worker->pool, false);
     if (!worker->searching) tpool__start_searching(worker);
     tpool__begin_setup(worker);
@@ -12924,7 +12937,7 @@ static tpool_status tpool__kill_children(tpool *pool) {
     return TPOOL_OK;
 }
 
-/* Answers of a chunk's items, copied. */
+/* Copied answers of a chunk's items. */
 typedef struct tpool__answers {
     struct tpool__answers *next;
     alignas(max_align_t) char bytes[];
@@ -12937,7 +12950,7 @@ static void tpool__answers_free(tpool__chunk *chunk) {
     }
 }
 
-/* An answer with bytes, in the copy; gives how much it takes, 0 if it is damaged. */
+/* Reads an answer with bytes, in the copy. Returns how many bytes it takes, 0 if it is damaged. */
 static uint64_t tpool__item_read(tpool__chunk *chunk, tpool__slot *slot, char *at, uint64_t left) {
     tpool__answer answer;
     if (left < TPOOL__ANSWER_ROOM) return 0;
@@ -12950,9 +12963,9 @@ static uint64_t tpool__item_read(tpool__chunk *chunk, tpool__slot *slot, char *a
     return TPOOL__ANSWER_ROOM + (size > left ? left : size);
 }
 
-/* Reads the answers of `done` items. Gives how many of them it could believe. The worker may write to them at any time:
- * so of a plain value's each field is read once (volatile: not by the compiler's choice a second time either), and the
- * rest, from the first on that has bytes, is copied before it is looked at. */
+/* Reads the answers of `done` items. Returns how many of them are sound. The worker may change them at any time: so
+ * each field of a plain value's answer is read once (volatile: the compiler may not read it again), and the rest, from
+ * the first answer with bytes on, is copied before it is examined. */
 static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t first, size_t done, uint64_t used) {
     uint64_t at = 0;
     tpool__slot *slots = chunk->slots + first;
@@ -12993,7 +13006,7 @@ static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t
     return done;
 }
 
-/* Hands over the map's context and `count` items from `first` on. False: there is not so much memory. */
+/* Hands over the map's context and `count` items from `first` on. False: there is not enough memory. */
 static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t first, size_t count,
                               tpool__message *message) {
     tpool_map_iter *iter = chunk->iter;
@@ -13011,7 +13024,7 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
     if (size == 0) return true;
     if (!iter->ring && spec->stride == size)
         return tpool__child_put(child, at, tpool__item_pointer(iter, chunk->first + first), count * size);
-    char gathered[4096]; /* so that small ones do not cost a call each */
+    char gathered[4096]; /* so that small items do not cost a call each */
     size_t filled = 0;
     for (size_t i = 0; i < count; i++) {
         const char *item = (const char *)tpool__item_pointer(iter, chunk->first + first + i);
@@ -13030,8 +13043,7 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
     return true;
 }
 
-/* Sends `count` items from `first` on, which the message describes, and takes in their answers. *done: how many have
- * ended by themselves. */
+/* Sends the `count` items from `first` on that the message describes. Reads the answers of those that end (*done). */
 static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk, size_t first,
                                       size_t count, tpool__message *message, size_t *done) {
     tpool__child_enter(self, child);
@@ -13061,16 +13073,15 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
     return heard;
 }
 
-/* Runs the items of a chunk in the worker's process. Those after one that kills it run in the next process; if they are
- * too many for the memory that there is, part of them at a time. Gives how many have ended, fewer only if the map is
- * being closed. */
+/* Executes a chunk's items in the worker's process. If an item kills it, a new process executes those behind it. If
+ * memory is short, the items go in smaller parts. Returns how many have ended: all, unless the map is being closed. */
 static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk) {
     tpool__worker *worker = self->worker;
     tpool__child *child = worker->child;
     size_t first = 0, most = chunk->count;
     int tries = 0;
     tpool__child_take(self, child);
-    /* relaxed: who sets it looks for the chunk under the child's lock afterwards */
+    /* relaxed: a thread that sets it looks for the chunk under the child's lock afterwards */
     bool closing = tpool__load_relaxed(&chunk->iter->closing);
     while (!closing && first < chunk->count) {
         tpool__message message;
@@ -13122,7 +13133,7 @@ static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk
     return first;
 }
 
-#else /* no process pools on this system, or not wanted */
+#else /* no process pools: the system has none, or TPOOL_NO_PROCESSES */
 static tpool_status tpool__descriptors_check(const tpool_config *config) { (void)config; return TPOOL_UNSUPPORTED; }
 static tpool_status tpool__server_start(tpool *pool) { (void)pool; return TPOOL_OK; }
 static void tpool__server_stop(tpool *pool) { (void)pool; }
