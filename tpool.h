@@ -6424,7 +6424,7 @@ static void tpool__release_outside_end(tpool_future *task) {
     tpool__unpark_end(asleep);
 }
 
-/* While a worker runs the program's code it does not count as searching, though it may since its task's end. */
+/* Comes before a worker runs the program's code: it stops counting as searching (see tpool__search_early). */
 static void tpool__back_to_work(tpool__thread *self) {
     tpool__forget_end(self);
     if (self->worker) tpool__stop_searching(self->worker);
@@ -6433,7 +6433,8 @@ static void tpool__back_to_work(tpool__thread *self) {
 static inline void tpool__publish_end(tpool_future *future, tpool_status status);
 
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
- * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. */
+ * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
+ * to on_failure first if no reference is left that could ask for it; a tombstone's does not count. */
 static void tpool__publish(tpool_future *future, tpool_status status) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
     tpool *pool = tpool__pool_of(future);
@@ -6447,14 +6448,14 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     tpool__publish_end(future, status);
     if (!TPOOL__LIKELY(!reported)) tpool__run_unless_held(tpool__self()); /* what on_failure has ended */
 }
-/* on_failure has ended the thread. */
+/* For the exit hook: on_failure has ended the thread. */
 static void tpool__publish_left(void *of) {
     tpool_future *task = (tpool_future *)of;
     if (tpool__is_foreign(tpool__pool_of(task))) return;
     if (task == &tpool__self()->plain) tpool__outcome_free(tpool__outcome_take(task));
     else tpool__publish_end(task, tpool__outcome_load(task)->error.status);
 }
-/* The second part, after on_failure. */
+/* The rest of tpool__publish, after on_failure. */
 static inline void tpool__publish_end(tpool_future *future, tpool_status status) {
     uintptr_t end = TPOOL__PHASE_DONE + (uintptr_t)status;
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange below orders */
@@ -6662,8 +6663,7 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__r
     return true;
 }
 
-/* Executes a pending task of any pool in this thread. Only for tasks that find nothing to do: helpers of a finished
- * loop. */
+/* Executes a pending task of any pool in this thread: only one that finds nothing to do, a finished loop's helper. */
 static bool tpool__claim_in_place(tpool_future *future) {
     if (!tpool__contexts_ready(tpool__self())) return false;
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
@@ -6673,7 +6673,7 @@ static bool tpool__claim_in_place(tpool_future *future) {
     return true;
 }
 
-/* Ends a pending task that has expired. Every call that looks at a future comes here first. */
+/* Every look at a future ends it here if it has expired in the queue. */
 static inline void tpool__expire(tpool_future *future) {
     tpool__extra *extra = future->extra;
     if (TPOOL__LIKELY(!extra || !extra->expires_at)) return;
@@ -6700,7 +6700,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__latch(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
     uint32_t attention = tpool__attention(pool);
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
-    /* A halted pool may: its running tasks go on, and what they wait for is part of them. */
+    /* HALTED does not forbid it: running tasks go on, and what they wait for is part of them. */
     bool claimed = !(attention & TPOOL__PAUSED) &&
                    tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + (entry ? 0 : TPOOL__REFERENCE));
     tpool_future *unreferenced = NULL;
@@ -6769,10 +6769,10 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>cycles  Tasks that wait for each other
  *
- *  A task's wait without a time limit is recorded while it sleeps. The search and the recording are one step under one
- *  lock, so the wait that closes a cycle finds it, and no other wait does. A recorded thread takes its record back,
- *  under the same lock, before it can finish any task on its stack. So while the lock is held, a task seen running on a
- *  recorded thread stays there, and ending a task retracts nothing.
+ *  A wait without a time limit, in a task or a callback, is recorded while it sleeps. The search and the recording are
+ *  one step under one lock, so the wait that closes a cycle finds it, and no other wait does. A recorded thread takes
+ *  its record back, under the same lock, before it can finish any task on its stack. So while the lock is held, a task
+ *  seen running on a recorded thread stays there, and ending a task retracts nothing.
  * ----------------------------------------------------------------------------------------------------------------- */
 struct tpool__record {
     tpool__record *next, **link;
@@ -6814,8 +6814,7 @@ static bool tpool__closes_cycle(tpool__record *own) {
         unexplored = record->unexplored;
         for (size_t i = 0; i < record->count; i++) {
             tpool_future *future = record->futures[i];
-            /* relaxed: what a recorded thread runs or ends cannot change; for other threads' tasks it does not
-             * matter */
+            /* relaxed: it cannot change for a task on a recorded thread, and does not matter for others */
             uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE;
             if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) continue;
             tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
@@ -6855,7 +6854,7 @@ static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool
     return !cycle;
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record);
-/* Before the program's code may run, which may wait itself, or end the thread. The next piece records the wait anew. */
+/* Comes before the program's code runs, which may wait, or end the thread. The next piece records the wait anew. */
 static void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
     if (!record || !record->thread) return;
     if (self->blocked == record) tpool__record_end(self, record); /* else this is a child of fork */
@@ -6927,7 +6926,7 @@ static void tpool__expire_all_due(tpool__expiries *expiries) {
 
 /* The whole wait, of which tpool__await_in does one future. */
 typedef struct tpool__wanted {
-    tpool_future *const *futures; /* all that the caller waits for: searched for cycles. NULL: not recorded */
+    tpool_future *const *futures; /* for the search for cycles: all that is waited for; NULL: its parts' records do */
     size_t count;
     tpool__expiries *expiries; /* the wait ends its futures when they expire */
     bool can_refuse;            /* it may end with TPOOL_NO_THREAD */
@@ -6957,8 +6956,8 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
 
 /* The process exits, and the task is queued in a pool that was halted: no worker executes it unless that pool is
  * destroyed. A worker of that pool may wait for that; every other waiter gets TPOOL_BROKEN. No waiter misses it: the
- * exit handler sets both flags, then passes the lock of each queued task's nodes (tpool__notify_waiters), and the
- * waiter has passed that lock before it asks. */
+ * exit handler sets both flags (`exits`, HALTED), then passes the lock of each queued task's nodes
+ * (tpool__notify_waiters), and the waiter has passed that lock before it asks. */
 static bool tpool__is_given_up(const tpool__thread *self, tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
     tpool *pool = tpool__pool_of(future);
@@ -7218,8 +7217,7 @@ TPOOL_API tpool_status tpool_future_set_running(tpool_future *future) {
                                                                                              : TPOOL_INVALID_STATE;
 }
 
-/* Makes the caller the completer of a bare future, which END_RELEASED marks: no bare future has that bit before its
- * end. */
+/* Makes the caller the completer of a bare future. END_RELEASED marks that: no bare future has it before its end. */
 static bool tpool__claim_bare(tpool_future *future) {
     uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: as tpool__claim */
     for (;;) {
@@ -7285,7 +7283,7 @@ static void tpool__free_memory(tpool *pool) {
     tpool__free_aligned(pool);
 }
 
-/* Ends a pool that no caller uses. The exit handler may be in it, counted in `visitors`, until it leaves the list. */
+/* Ends a pool that no caller uses. Until it leaves the list, the exit handler may be in it, counted in `visitors`. */
 static void tpool__discard(tpool *pool) {
     int cancel = tpool__cancel_off();
     tpool__server_stop(pool); /* still listed: a fork meanwhile must find what to close */
@@ -7305,7 +7303,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
     pool->measured = config->measure;
-    pool->scheduling = tpool__scheduling_note(shared || manager); /* whichever thread asks first, it asks for all */
+    pool->scheduling = tpool__scheduling_note(shared || manager); /* any thread may be the first to ask */
     if (pool->measured) pool->measures = tpool__measures_new();
     if (!pool->scheduling || (pool->measured && !pool->measures)) {
         tpool__free_memory(pool);
@@ -8052,7 +8050,7 @@ static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t 
         }
     }
     tpool__sub_relaxed(&left, 1);
-    for (bool told = true;;) { /* unless notified, a look at all of them is not worth it */
+    for (bool told = true;;) { /* only a notification makes a look at all of them worth it */
         int64_t until = tpool__expiries_next(expiries, piece_until);
         if (told && tpool__wait_is_over(futures, count, when)) break;
         if (began && tpool__wait_refused(self, &waiter)) status = TPOOL_NO_THREAD;
@@ -8333,8 +8331,7 @@ static bool tpool__completions_any_expired(tpool_completions *completions) {
     tpool__unlatch(&completions->lock);
     return at != TPOOL_FOREVER && tpool__clock() >= at;
 }
-/* Ends what has expired, the earliest first, as any look would; there may be no other. What is not pending just
- * leaves. */
+/* Ends what has expired, earliest first, as any look would; there may be no other. What is not pending just leaves. */
 static void tpool__completions_expire(tpool_completions *completions) {
     for (;;) {
         tpool_future *expired = NULL;
