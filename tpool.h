@@ -1,16 +1,16 @@
 /* tpool.h - v0.1.0 - thread pools and futures for C11 - MIT or public domain, see the end of the file
  *
- *  What Python programmers have in concurrent.futures, and more, by copying one file: an executor, futures with values
- *  and errors, wait, as_completed, map, parallel loops, fork and join, two shared pools so that nested work cannot
- *  starve, and an answer to everything that makes pools hang: workers that wait for workers, cycles, refused threads,
- *  failed allocations, fork, exit.
+ *  Python's concurrent.futures for C, and more, in one file to copy: an executor, futures with values and errors, wait,
+ *  as_completed, map, parallel loops, fork and join, two shared pools so that nested work cannot starve, and an answer
+ *  to everything that makes pools hang: workers that wait for workers, cycles, refused threads, failed allocations,
+ *  fork, exit.
  *
  *      In ONE .c file:     #define TPOOL_IMPLEMENTATION
  *                          #include "tpool.h"
  *      In all others:      #include "tpool.h"
  *
- *  Compile with -pthread; for Windows, by mingw, link with -lsynchronization. Needs C11 with atomics; the declarations
- *  are C++11 too, and need no C library.
+ *  Compile with -pthread; with mingw, for Windows, link with -lsynchronization. The implementation needs C11 with
+ *  atomics. The declarations are C++11 too, and need no C library.
  *
  * ====================================================================================================================
  *  CONTENTS        search for the mark
@@ -22,7 +22,8 @@
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
  *                       >>manager  >>resources  >>stats
- *      >>platform       threads, locks, waiting on a word:  >>atomics  >>park  >>lock  >>parker  >>scheduling
+ *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>lock  >>latch
+ *                       >>parker  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>blocks  >>nested  >>heap
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>watch  >>wait
@@ -90,190 +91,205 @@
  *      TPOOL_API                hidden        everywhere       how functions are declared; by default they are symbols
  *                                                              that no other shared object sees (two libraries may each
  *                                                              carry a copy, of different versions)
- *      TPOOL_MALLOC(size)       malloc        implementation   both or neither; called from any thread; as malloc, NULL
- *      TPOOL_FREE(ptr)          free          implementation   included: every failure has a status; called under the
+ *      TPOOL_MALLOC(size)       malloc        implementation   both or neither; may give NULL, as malloc: every failure
+ *      TPOOL_FREE(ptr)          free          implementation   has a status; called from any thread, and under the
  *                                                              library's locks, so they may not call into it
- *      TPOOL_ASSERT(x)          nothing       implementation   checks of the library's own rules, and for a future that
- *                                                              is released too often
- *      TPOOL_THREADS_POSIX      by itself     implementation   POSIX threads in place of C11's; chosen where
+ *      TPOOL_ASSERT(x)          nothing       implementation   checks the library's own rules, and that no future is
+ *                                                              released too often
+ *      TPOOL_THREADS_POSIX      automatic     implementation   POSIX threads in place of C11's; chosen where
  *                                                              <threads.h> is missing, and under sanitizers, which know
  *                                                              no others
  *      TPOOL_THREADS_WIN32      on Windows    implementation   Windows' own
  *      TPOOL_NO_PROCESSES       -             implementation   leaves process pools out
  *
- *  The implementation needs more than plain C from the system headers. Include tpool.h first in that file, or compile
- *  with the compiler's default (gnu11 or later); in strict C11 after other headers it says so with an #error.
+ *  The implementation needs more than plain C from the system headers. In its file include tpool.h before all other
+ *  headers, or compile with the compiler's default (gnu11 or later). Otherwise an #error says so.
  *
- *  Where TPOOL_API is not given, some symbols carry the version (tpool_create_0_1_0), so that two static libraries with
- *  two versions inside do not link into one program and work on each other's structs.
+ *  Where TPOOL_API is not given, some symbols carry the version (tpool_create_0_1_0). So the linker refuses two static
+ *  libraries with two versions inside, instead of letting them work on each other's structs.
  *
  * ====================================================================================================================
  *  >>contract  What holds
  *
- *  Statuses. Every call that can fail returns tpool_status; nothing aborts, prints or exits. On every status but the
- *  one that hands something out, what is handed out is NULL. NULL for a pointer that is needed is TPOOL_INVALID;
- *  destroy and release accept it.
+ *  Statuses. Every call that can fail returns tpool_status; nothing aborts, prints or exits. A handle or result that a
+ *  call hands out is NULL on every status but the one that hands it out. NULL for a pointer that is needed gives
+ *  TPOOL_INVALID; destroy and release accept NULL.
  *
- *  Ownership. A submit hands out one reference to the future; tpool_future_release gives it back. Releasing early only
+ *  Ownership. A submit hands out one reference to the future; tpool_future_release gives it back. An early release only
  *  means that you do not ask: the task runs all the same. Result bytes, owned results and errors live as long as your
- *  reference. Only on TPOOL_OK has the pool taken a task and its arg; arg_free is then called exactly once, whatever
- *  becomes of the task, before its future is done.
+ *  reference. Only on TPOOL_OK has the pool taken a task and its arg; it then calls arg_free exactly once, whatever
+ *  becomes of the task, before the future is done.
  *
  *  Tools. Under AddressSanitizer, LeakSanitizer and valgrind's memcheck futures are not recycled: each tool reports a
  *  future that is never released, used after its last release or released too often, at the program's line.
  *
- *  Threads. Any call from any thread, tasks and callbacks included, unless its comment says otherwise; none from a
- *  signal handler. Workers start when they are needed, and have asynchronous signals blocked, so that your handlers
- *  run on your own threads; only SIGPROF and SIGVTALRM, which profilers need, reach them. They have the CPU affinity,
- *  scheduling policy, priority and niceness of the thread that called tpool_create, whichever thread starts them (those
- *  of the shared and managed pools: of the main thread), as far as the system allows an unprivileged process to take a
- *  niceness back; and begin with the default floating-point environment. With one worker, tasks of equal priority start
- *  in the order submitted, with more in about that order.
+ *  Threads. Any thread may make any call, also from tasks and callbacks, unless the call's comment says otherwise; a
+ *  signal handler may make none. Workers start when they are needed. They have asynchronous signals blocked, so that
+ *  your handlers run on your own threads; only SIGPROF and SIGVTALRM, which profilers need, reach them. They have the
+ *  CPU affinity, scheduling policy, priority and niceness of the thread that called tpool_create, whichever thread
+ *  starts them; those of the shared and managed pools have the main thread's. (An unprivileged process may be refused
+ *  when it takes a niceness back.) They begin with the default floating-point environment. With one worker, tasks of
+ *  equal priority start in the order submitted, with more in about that order.
  *
- *  The end of a thread. thrd_exit, pthread_exit and ExitThread may be called, or the thread cancel itself, wherever the
- *  library calls the program, in workers and in the program's own threads: in a task, a forked job, a loop's body, a
- *  map's item or source, a callback, arg_free, result_free, on_failure, an initializer or finalizer, whatever waits lie
- *  between. What was under way on that stack ends: its tasks are TPOOL_BROKEN, so is a task that joins a job whose
- *  thread has ended and a loop whose body has (and the task that loops); the rest of a callback's future's callbacks
- *  run, like the other items of a map's chunk; an initializer has failed; the worker is replaced, its finalizer run. A
- *  task whose jobs and helpers still run on other stacks ends after them. All that runs as the thread ends; on Windows
- *  it may neither wait there for a thread to begin or end, nor end its own again, as in any callback of FlsAlloc.
+ *  The end of a thread. Your code may end its thread wherever the library calls it, by thrd_exit, pthread_exit or
+ *  ExitThread, or by cancelling it, in workers and in your own threads: in a task, a forked job, a loop's body, a map's
+ *  item or source, a callback, arg_free, result_free, on_failure, an initializer or finalizer, whatever waits lie
+ *  between. Everything under way on that stack ends:
+ *    - Its tasks end as TPOOL_BROKEN. A task that joins a job whose thread has ended, a loop whose body has ended its
+ *      thread, and the task that loops are TPOOL_BROKEN too.
+ *    - If it was a callback, the future's remaining callbacks run; if a map's item, the other items of its chunk run;
+ *      if an initializer, it has failed.
+ *    - The worker is replaced, and its finalizer runs.
+ *  A task whose jobs and helpers still run on other stacks ends after them. All this happens as the thread ends. On
+ *  Windows your code that is called then may neither wait for a thread to begin or end, nor end its own thread again,
+ *  as in any callback of FlsAlloc.
  *
- *  Time. Relative limits in nanoseconds, int64_t, on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
+ *  Time. Limits are relative, int64_t nanoseconds on the monotonic clock: TPOOL_MS(20), TPOOL_FOREVER; 0 only looks.
  *
- *  Expiry. That a task has expired is noticed when its turn comes, by any call that looks at its future, by a wait for
- *  it and an iterator at the moment it passes, by a full queue (before its policy, and by who is blocked there at that
- *  moment), and by an idle worker of a paused pool. Who notices it ends it: its arg_free and callbacks run there.
+ *  Expiry. An expired task is noticed when its turn comes, by any call that looks at its future, by a wait for it and
+ *  an iterator at the moment it expires, by a full queue (before its policy applies, and at that moment by a submitter
+ *  that is blocked there), and by an idle worker of a paused pool. The thread that notices it ends the task: arg_free
+ *  and callbacks run there.
  *
- *  Errors. A task fails by tpool_raise (and returning). Waiters get TPOOL_FAILED and read code and message from
- *  tpool_future_error. A failure that nobody can ask for goes to config.on_failure.
+ *  Errors. A task fails by calling tpool_raise and returning. Waiters get TPOOL_FAILED and read code and message from
+ *  tpool_future_error. A failure whose future has no holder goes to config.on_failure.
  *
  *  Waiting inside a task is safe. If the wanted task has not started and is the same pool's, it runs right there;
- *  otherwise the pool runs a spare worker while this one blocks. Unrelated tasks never run inside a wait. Tasks that
- *  wait for each other in a circle get TPOOL_DEADLOCK, the one that closes it and only that.
+ *  otherwise the pool runs a spare worker while this one is blocked. Unrelated tasks never run inside a wait. If tasks
+ *  wait for each other in a circle, the task that closes the circle gets TPOOL_DEADLOCK, and only that task.
  *
- *  Shutdown. tpool_destroy finishes everything first. tpool_shutdown takes no more work, also from tasks; its flags say
- *  whether to wait, to cancel what has not started, to ask what runs to stop. From a task or callback of the same pool,
- *  waiting for its end is TPOOL_DEADLOCK.
+ *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
+ *  own tasks; flags say whether to wait, to cancel what has not started, to ask running tasks to stop. A task or
+ *  callback of a pool that waits for that pool's end gets TPOOL_DEADLOCK.
  *
  *  Cancelling threads. No call is a cancellation point, and none leaves a lock held; a function of yours that a call
- *  runs may be one. A worker that is cancelled, and has met none by the end of its task, ends before the next, which
- *  another runs. A thread with the asynchronous cancel type may not call in here.
+ *  runs may be one. A worker that is cancelled, and meets no cancellation point before its task ends, ends before the
+ *  next task, which another worker runs. A thread with the asynchronous cancel type may not call the library.
  *
- *  fork. In the child every call on what is the parent's (a pool, a future that was not done, an iterator, a manager,
- *  resources) gives TPOOL_BROKEN at once, tpool_future_cancel false, and a destroy frees nothing; the comments of the
- *  functions do not repeat this. Futures that were done can be read and released; the shared pools and the global
- *  manager start afresh. The library holds no lock while your own fork handlers run. A thread that
- *  forks inside a task is no worker in the child; returning there from the task, or from another function that the
- *  library calls on a worker, ends it.
+ *  fork. In the child every call on an object of the parent's (a pool, a future that was not done, an iterator, a
+ *  manager, resources) gives TPOOL_BROKEN at once; tpool_future_cancel gives false, and a destroy frees nothing. The
+ *  functions' comments do not repeat this. Futures that were done can be read and released; the shared pools and the
+ *  global manager start afresh. The library holds no lock while your own fork handlers run. A thread that forks inside
+ *  a task is no worker in the child. It ends there when it returns from the task, or from another function that the
+ *  library called on the worker.
  *
- *  Unloading. A shared library that carries a copy of this may be unloaded once its own pools are destroyed and no
- *  thread is inside a call. Its shared pools are ended then, their work done; threads that called in may end later. On
- *  Windows call tpool_dual_shutdown and tpool_manager_global_shutdown before, and also before the program exits, where
- *  the pools are a DLL's: it learns of the exit when the system has ended all other threads.
+ *  Unloading. A shared library that carries a copy of this header may be unloaded once its own pools are destroyed and
+ *  no thread is inside a call. The unloading finishes the work of its shared pools and ends them; threads that called
+ *  in may end later. On Windows call tpool_dual_shutdown and tpool_manager_global_shutdown before. Call them also
+ *  before the program exits if a DLL has the pools: a DLL learns of the exit when the system has ended all other
+ *  threads.
  *
  *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. In your own
- *  pools nothing starts any more, since it may point into a main that has returned, and who waits for what has not
- *  started gets TPOOL_BROKEN; it is lost, unless a tpool_destroy that comes later, in an exit handler or a static
- *  destructor, finishes it as ever. exit called by a task waits for nothing.
+ *  pools no task starts any more, since it may point into a main that has returned; a wait for one that has not started
+ *  gives TPOOL_BROKEN. Such tasks are lost, unless a later tpool_destroy, in an exit handler or a static destructor,
+ *  finishes them as ever. exit called by a task waits for nothing.
  *
- *  Processes. With kind TPOOL_PROCESSES the same calls run each task in one of the pool's processes, so that a task
- *  which crashes, exits, or is killed ends as TPOOL_BROKEN and takes nothing with it; error.code is the exit code, or
- *  minus the signal, and the message names it. POSIX only.
- *    - tpool_create forks a helper, which keeps the one that starts all workers, and replaces it if it dies. So a
- *      worker sees memory as it was at create, whatever the program does later: fn must be code that was loaded by
- *      then, constant data is there, and what a worker changes nobody else sees (except in memory that was mapped as
- *      shared before). Memory that the program frees or changes later takes its place twice while a helper lives.
- *      Create the pool early, at best before other threads: a lock that another thread holds at create is held for
- *      ever in the workers. malloc is safe, and stdio, and this library.
- *    - What a worker has no memory or addresses for (RLIMIT_AS in the initializer, say) fails for want of memory, as
- *      TPOOL_FAILED with ENOMEM: that argument, result or item, and nothing else. An argument fails so only in a worker
- *      that has run nothing yet: one whose earlier tasks have taken the room, or have set limits (setrlimit), ends
- *      instead, after its finalizer, and a new one runs the task. For results limits that tasks have set do not count,
- *      unless they are such as the system does not let a process take back (a lower hard limit): then the first result
- *      that they leave no room for fails, and the worker takes no further task or item.
+ *  Processes. With kind TPOOL_PROCESSES the same calls run each task in one of the pool's processes. A task that
+ *  crashes, exits or is killed ends as TPOOL_BROKEN and takes no other with it; error.code is the exit code, or minus
+ *  the signal, and the message names it. POSIX only.
+ *    - tpool_create forks a helper process, the keeper. It forks the server, which starts all workers, and forks
+ *      another if the server dies. So a worker sees memory as it was at create, whatever the program does later: fn
+ *      must be code that was loaded by then, and constant data is there. No other process sees what a worker changes
+ *      (except in memory that was mapped as shared before). Memory that the program frees or changes later takes its
+ *      place twice while keeper or server lives. Create the pool early, at best before other threads: a lock that
+ *      another thread holds at create stays held for ever in the workers. malloc, stdio and this library are safe.
+ *    - An argument, result or item that a worker has no memory or addresses for (RLIMIT_AS in the initializer, say)
+ *      fails alone, as TPOOL_FAILED with ENOMEM. An argument fails so only in a worker that has run nothing yet. If
+ *      earlier tasks have taken the room, or have set limits (setrlimit), the worker ends instead, after its finalizer,
+ *      and a new one runs the task. For results, limits that tasks have set do not count, unless the system does not
+ *      let a process take them back (a lower hard limit): then the first result that they leave no room for fails, and
+ *      the worker takes no further task or item.
  *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it mean what they meant at create. The result
  *      travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the task.
- *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process: the
- *      initializer is for what a worker needs besides, its own connections, files and limits (setrlimit).
- *    - What stdout and stderr have in their buffers at create stays the program's to write. Other streams are yours to
- *      flush before: each worker that uses one that is in config.descriptors begins with what was in its buffer.
- *    - A worker's stack is stack_size, or what a main thread has by default, whichever thread has created the pool; it
- *      may be a thread that began there, with thread-local variables of its own.
+ *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process. The
+ *      initializer is the place for a worker's own connections, files and limits (setrlimit).
+ *    - The program itself writes what is in the buffers of stdout and stderr at create. Flush other streams before:
+ *      each worker that uses one whose descriptor is in config.descriptors begins with what was in its buffer.
+ *    - A worker's stack is stack_size, or what a main thread has by default, whichever thread has created the pool. The
+ *      tasks may run on a thread that was started in the worker, with thread-local variables of its own.
  *    - Workers inherit the descriptors 0, 1 and 2 and those in config.descriptors, no others; one of these that is not
- *      open is TPOOL_INVALID. Where 0, 1 or 2 is closed in the program a worker has /dev/null; if that cannot be opened,
- *      create gives TPOOL_NO_THREAD. A task that closes the library's own ends as TPOOL_BROKEN. The library's own have numbers above all that were open at create, so that code which believes
- *      one of those to be its own still does no harm. Signals that the program catches have their default action there,
- *      ignored ones stay ignored. Each worker has a process group of its own: what is typed at a terminal reaches the
- *      program only, and kill(0) in a task no other worker. They end by _exit, so no atexit handler runs; stdout is
- *      flushed after each task.
- *    - A task may do there what it could do outside any pool: tpool_current is NULL, it may have pools of its own,
- *      also of processes. The program's pools give TPOOL_BROKEN. If it forks, the child ends where the task returns.
- *    - tpool_future_request_stop, TPOOL_STOP_RUNNING reach the task as tpool_stop_requested. run_limit_ns,
- *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is only being started, runs its
- *      initializer, or is handed the argument. run_limit_ns counts from when a worker takes the task; a worker that
- *      waits for an initializer takes none. What waits for one that hangs ends by expires_ns, tpool_run_with_timeout or a
- *      cancel, and tpool_kill_workers starts another. A process that stops (SIGSTOP) is killed too. Who is killed, or dies by a
- *      signal or with a code other than 0, takes along what it has started and that is still in its group (setsid
- *      leaves it). A worker leads its group, so setsid in the task itself fails with EPERM: fork first.
- *    - A worker that dies before it has begun a task costs nothing, the task runs on another; of a map's chunk only
- *      the item at hand is lost. A worker is replaced at once. When the system refuses, a tenth of a second is spent
- *      on trying; then the work waits for the other workers, or, if none is left, ends as TPOOL_BROKEN. An initializer
- *      that gives false breaks the pool, and so does one in which eight workers in a row have died.
- *    - When the program ends, however it does, its workers are killed. If the process that starts them is killed, they
- *      go with it (their tasks end as TPOOL_BROKEN), and the helper has another; without the helper it goes on, but
- *      has no successor. One that gives no sign of life for ten seconds, as one that was stopped, is killed likewise.
- *    - The program's own wait and waitpid(-1) never see these processes, but for one, at create, that ends at once; in
- *      a program that adopts orphans (process 1 of a container, PR_SET_CHILD_SUBREAPER) they see the helper, which
- *      lives as long as the pool, and destroy leaves no zombie. There a loop until ECHILD ends only without pools.
- *    - They have no name that another user could open. After unshare(CLONE_NEWPID) create gives TPOOL_NO_THREAD, since
- *      the system starts no thread either.
+ *      open is TPOOL_INVALID. Where 0, 1 or 2 is closed in the program a worker has /dev/null; if that cannot be
+ *      opened, create gives TPOOL_NO_THREAD. The library's own descriptors have numbers above all that were open at
+ *      create, so that code which still uses one of those as its own does no harm. A task that closes the library's own
+ *      ends as TPOOL_BROKEN.
+ *    - Signals that the program catches have their default action in a worker, ignored ones stay ignored. Each worker
+ *      has a process group of its own: what is typed at a terminal reaches the program only, and kill(0) in a task
+ *      reaches no other worker. Workers end by _exit, so no atexit handler runs; stdout is flushed after each task.
+ *    - A task may do in a worker what it could do outside any pool: tpool_current is NULL, and it may have pools of its
+ *      own, also of processes. The program's pools give TPOOL_BROKEN. If it forks, the child ends where the task
+ *      returns.
+ *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested. run_limit_ns,
+ *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
+ *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task; a worker takes none
+ *      while its initializer runs. If an initializer hangs, a task that waits for it ends by expires_ns,
+ *      tpool_run_with_timeout or a cancel, and tpool_kill_workers starts another worker. A process that stops (SIGSTOP)
+ *      is killed too.
+ *    - A worker that is killed, dies by a signal or exits with a code other than 0 takes along what it has started, if
+ *      that is still in its group (setsid leaves it). A worker leads its group, so setsid in the task itself fails with
+ *      EPERM: fork first.
+ *    - If a worker dies before it has begun a task, the task is not lost: it runs on another. If a worker dies in a
+ *      map's chunk, only the item at hand is lost. A worker is replaced at once. If the system refuses, the pool tries
+ *      for a tenth of a second; then the work waits for the other workers, or, if none is left, ends as TPOOL_BROKEN.
+ *      An initializer that gives false breaks the pool, and so does one in which eight workers in a row have died.
+ *    - When the program ends, however it does, its workers are killed. If the server is killed, its workers go with it
+ *      (their tasks end as TPOOL_BROKEN), and the keeper starts another; if the keeper is killed, the server goes on,
+ *      but has no successor. A server that gives no sign of life for ten seconds, as one that was stopped, is killed
+ *      likewise.
+ *    - The program's own wait and waitpid(-1) see only one of these processes, at create, which ends at once. In a
+ *      program that adopts orphans (process 1 of a container, PR_SET_CHILD_SUBREAPER) they also see the keeper, which
+ *      lives as long as the pool; destroy leaves no zombie. There a loop until ECHILD ends only without pools.
+ *    - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
+ *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
- *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references, 2^23 where
- *  pointers have 32 bits, where statistics of one worker also wrap at 2^32. On 32-bit systems a pool may not have
- *  30,000 threads. Each worker process takes four descriptors, each pool of processes two.
- *  Where pointers have 32 bits, config.measure tells waits in steps of 1 us, and wrongly above nine minutes.
+ *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references. Each worker process
+ *  takes four descriptors, each pool of processes two. Where pointers have 32 bits, a future has at most 2^23
+ *  references, the statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure tells
+ *  waits in steps of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
  *  >>life  The life of a task
  *
- *      W1   tpool_submit... (tpool__submit) makes a block if the task needs one: for a future, or any extra. A block is
- *           task and future in one, 64 bytes, from a cache of the thread (tpool__task_new).
- *      W2   tpool__enqueue puts it into a lane: the worker's own, or the inject lane; with a priority into the heap. A
- *           full queue: tpool__enqueue_full.
- *      W3   tpool__notify: if nobody looks for work and another worker may, one is woken or started (tpool__wake_one).
- *      W4   A worker (tpool__work_loop) finds it (tpool__find) and claims it (tpool__claim): by the one change of the
- *           block's phase from PENDING, which a canceller (tpool_future_cancel), a look at an expired task
- *           (tpool__expire) or a waiter (tpool__execute_in_place) may win instead, which leaves a tombstone in the lane.
- *      W5   tpool__execute_task calls fn. tpool_raise and tpool_return leave an outcome in the block.
- *      W6   arg_free is called, the result is stored, the statistics count, all before anyone can see the end.
- *      W7   tpool__publish moves the phase to done and gives up the claimer's reference in one step, if nobody nodes;
- *           else it tells the nodes (waiters, iterators), then runs the callbacks, in the order added; those of what
- *           a callback has ended run after that has returned, or in its next wait (>>nested).
- *      W8   A waiter (tpool__await_in) has spun a little, put a watch on the future, and sleeps on its parker. A worker
- *           that waits makes room for another first (tpool__wait_begin).
- *      W9   A worker that waits for a task of its own pool that has not started runs it in place (tpool__execute_in_place).
- *      W10  tpool_future_result reads the end. The last release frees the block (tpool__task_dispose).
+ *      W1   tpool_submit... (tpool__submit) makes a task object if one is needed: for a future, or any tpool__extra. It
+ *           is task and future in one, 64 bytes, from a cache of the thread (tpool__task_new).
+ *      W2   tpool__enqueue puts the task into a lane: the worker's own, or the inject lane; with a priority into the
+ *           heap. A full queue: tpool__enqueue_full.
+ *      W3   tpool__notify: if no worker searches for work and another may be active, one is woken or started
+ *           (tpool__wake_one).
+ *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): by the one change of
+ *           its phase from PENDING. A canceller (tpool_future_cancel), a call that finds it expired (tpool__expire) or
+ *           a waiter (tpool__execute_in_place) may claim it first, which leaves a tombstone in the lane.
+ *      W5   tpool__execute_task calls fn. tpool_raise and tpool_return leave an outcome in the task.
+ *      W6   arg_free is called, the result is stored, the statistics count, all before any thread can see the end.
+ *      W7   tpool__publish moves the phase to done. If the task has no waiter nodes, the same step gives up the
+ *           claimer's reference. Otherwise it then notifies the nodes (waiters, iterators), and runs the callbacks in
+ *           the order added. If a callback ends another future, that future's callbacks run after the callback has
+ *           returned, or in its next wait (>>nested).
+ *      W8   A waiter (tpool__await_in) first spins a little, then adds a waiter node to the future and sleeps on its
+ *           parker. A worker that waits makes room for another first (tpool__wait_begin).
+ *      W9   A worker that waits for a task of its own pool that has not started runs it in place
+ *           (tpool__execute_in_place).
+ *      W10  tpool_future_result reads the end. The last release frees the task (tpool__task_dispose).
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
  *
  *      copied_argument        The task may start long after submit, and run on after a wait for it has timed out: pass
  *                             a copy (arg_size), or memory that arg_free frees.
- *      result_bytes           What tpool_return gave goes with the future's last reference: copy it, or keep that.
- *                             (void **)&typed is undefined behaviour: give a void * variable.
+ *      result_bytes           The bytes of tpool_return go with the future's last reference: copy them, or keep a
+ *                             reference. (void **)&typed is undefined behaviour: give a void * variable.
  *      refused_submit         On anything but TPOOL_OK the argument is still yours. No submit may run beside
  *                             tpool_destroy: end the submitting threads first, or let tpool_shutdown refuse them.
- *      deadline               One deadline for several calls is a time: tpool_until gives what is left. ms * 1000000
- *                             overflows an int: write TPOOL_MS(ms).
- *      sigterm                The handler sets a flag; then shutdown, drain with a limit, cancel and stop, destroy.
+ *      deadline               To share one deadline among several calls, keep the time at which it passes: tpool_until
+ *                             gives what is left. ms * 1000000 overflows an int: write TPOOL_MS(ms).
+ *      sigterm                The handler only sets a flag; main then calls shutdown, drain with a limit, cancel and
+ *                             stop, destroy.
  *      pipeline               Each stage owns what it was given and hands on what it made; arg_free on every path.
  *      child_signals          Processes that a worker starts inherit its blocked signals: unblock them for the child.
- *      wait_without_the_lock  A wait may run the wanted task on this stack, under these locks: leave a lock first.
- *      join_on_every_path     A forked job lives on the stack that a return would leave.
+ *      wait_without_the_lock  A wait may run the wanted task on this stack, under the locks held here: unlock first.
+ *      join_on_every_path     A forked job lives on the caller's stack: join it on every path before the return.
  *      names_and_contexts     task.name is static text; contexts outlive the workers, or the map, that use them.
  *                             Exceptions must not leave a function that the library calls (examples/cxx_wrapper.cc).
- *      processes              Code that may crash belongs into a process; everything travels by value.
+ *      processes              Code that may crash belongs in a process; everything travels by value.
  *      dual                   Nested work goes to the high-level pool, the leaf calls that it makes to the low one.
  *      borrowed               A pool in each function starts threads at each call: borrow one from the manager.
  */
@@ -313,8 +329,8 @@
 #error "tpool.h: define both TPOOL_MALLOC and TPOOL_FREE, or neither"
 #endif
 
-#if defined(__MINGW32__) && !defined(__clang__)
-#define TPOOL__PRINTF(text, first) __attribute__((format(gnu_printf, text, first))) /* C's formats, not those of msvcrt */
+#if defined(__MINGW32__) && !defined(__clang__) /* C's formats, not those of msvcrt */
+#define TPOOL__PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
 #elif defined(__GNUC__)
 #define TPOOL__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #endif
@@ -380,7 +396,7 @@ extern "C" {
  *  >>status  Status and time
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* What a call, or a task, came to. The values are part of the interface and never change. */
+/* How a call or a task ended. The values are part of the interface and never change. */
 typedef enum tpool_status {
     TPOOL_OK = 0,
     TPOOL_FAILED = 1,         /* the task raised an error */
@@ -389,7 +405,7 @@ typedef enum tpool_status {
     TPOOL_TIMEOUT = 4,        /* this wait's time limit passed */
     TPOOL_SHUTDOWN = 5,       /* the pool takes no more work */
     TPOOL_FULL = 6,           /* the queue is at its capacity */
-    TPOOL_BROKEN = 7,         /* the worker died, or its initializer failed; or it is the parent process' pool */
+    TPOOL_BROKEN = 7,         /* the worker died, or its initializer failed; or the pool is the parent process's */
     TPOOL_DEADLOCK = 8,       /* the wait could never end */
     TPOOL_END = 9,            /* an iteration has no more items */
     TPOOL_NO_MEMORY = 10,
@@ -438,12 +454,13 @@ typedef enum tpool_kind {
     TPOOL_PROCESSES = 1
 } tpool_kind;
 
-/* What a submit does when queue_capacity tasks are waiting already. */
+/* How a submit proceeds when queue_capacity tasks are waiting already. */
 typedef enum tpool_full_policy {
     TPOOL_FULL_BLOCK = 0,      /* wait for room */
     TPOOL_FULL_REJECT = 1,     /* give TPOOL_FULL */
-    TPOOL_FULL_CALLER_RUNS = 2,/* run the task in the submitting thread; its future is done on return (many levels deep
-                                  within such tasks, or near the end of a worker's stack: wait for room) */
+    TPOOL_FULL_CALLER_RUNS = 2,/* run the task in the submitting thread; its future is done on return. Wait for room in
+                                  a paused pool and one of processes, and many levels deep within such tasks, or near
+                                  the end of a worker's stack */
     TPOOL_FULL_DROP_OLDEST = 3 /* cancel the task that has waited longest, and count it as dropped */
 } tpool_full_policy;
 
@@ -463,16 +480,16 @@ typedef struct tpool_config {
     unsigned max_tasks_per_worker; /* > 0: a worker is replaced after this many tasks */
     bool measure;                  /* collect the latency figures in tpool_stats */
     void (*on_failure)(const tpool_error *error, void *context); /* for a failed, expired or broken task whose future
-                                                                    nobody holds; on the thread that ended it */
+                                                                    has no holder; on the thread that ended it */
     const int *descriptors;        /* process pools: what workers inherit besides 0, 1 and 2; read by create only */
     size_t descriptor_count;
 } tpool_config;
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
- * min_workers above max_workers (unless that is 0), a negative idle time, an unknown kind or policy, descriptors NULL
- * with a count. TPOOL_UNSUPPORTED: TPOOL_PROCESSES where there are none. TPOOL_NO_THREAD: the system refuses the helper
- * process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY. */
+ * min_workers above max_workers (unless max_workers is 0), a negative idle time, an unknown kind or policy, descriptors
+ * NULL with a count. TPOOL_UNSUPPORTED: TPOOL_PROCESSES where there are none. TPOOL_NO_THREAD: the system refuses the
+ * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
 #define TPOOL_WAIT 1u             /* until the workers have ended */
@@ -480,24 +497,25 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
 #define TPOOL_STOP_RUNNING 4u     /* tpool_stop_requested() turns true in what runs */
 
 /* Takes no more work: from now on a submit gives TPOOL_SHUTDOWN, to tasks of the pool and to blocked submitters too.
- * What is queued still completes, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called
- * again, from any thread, and then adds its flags.
+ * Queued tasks still complete, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called again,
+ * from any thread, and then adds its flags.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
- * pool NULL or unknown flags. TPOOL_NO_THREAD: with TPOOL_WAIT, where the system refuses a thread: a spare worker for
- * the one of another pool that calls here, or the only worker for work that waits; the shutdown is under way. */
+ * pool NULL or unknown flags. TPOOL_NO_THREAD: with TPOOL_WAIT, the system refuses a thread that the wait needs (a
+ * spare worker for the caller, a worker of another pool; or the only worker for queued tasks); the shutdown is under
+ * way. */
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 
 /* Resumes, drains, shuts down with TPOOL_WAIT, and frees the pool. No other call on the pool may be under way or come
- * later but what its tasks do, submitters blocked on its full queue, drains, and cancels of its futures: these have
- * left before it frees. Its futures stay valid.
+ * later, except its tasks' own calls, submitters blocked on its full queue, drains, and cancels of its futures: all
+ * these have left before it frees. Its futures stay valid.
  * TPOOL_OK, also for NULL. TPOOL_DEADLOCK, and nothing changes: in a task or callback of this pool.
  * TPOOL_INVALID_STATE: a dual or a managed pool. TPOOL_NO_THREAD: as tpool_shutdown; the pool is not freed, call
  * again. */
 TPOOL_API tpool_status tpool_destroy(tpool *pool);
 
 /* Waits until nothing is queued or running and the callbacks of what was cancelled have returned. Work submitted
- * meanwhile counts. A paused pool with work queued waits for a resume or for cancels. A look without waiting may come
- * in the moment between a task's end and its worker's, and gives TPOOL_TIMEOUT then.
+ * meanwhile counts. A paused pool with work queued waits for a resume or for cancels. A drain that only looks may come
+ * between a task's end and the moment in which its worker is done with it: then it gives TPOOL_TIMEOUT.
  * TPOOL_OK. TPOOL_TIMEOUT. TPOOL_DEADLOCK: in a task or callback of this pool. TPOOL_INVALID: pool NULL.
  * TPOOL_NO_THREAD: as tpool_shutdown. */
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns);
@@ -506,21 +524,21 @@ TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns);
  * be started stay), TPOOL_NO_MEMORY, TPOOL_SHUTDOWN, TPOOL_BROKEN, TPOOL_INVALID: pool NULL or workers negative. */
 TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers);
 
-/* Changes max_workers. More take effect at once, fewer as workers become idle.
+/* Changes max_workers. A higher number takes effect at once, a lower one as workers become idle.
  * TPOOL_OK, TPOOL_SHUTDOWN, TPOOL_BROKEN, TPOOL_INVALID: pool NULL, below 1 or below min_workers. */
 TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers);
 
 /* Between pause and resume no new task starts; running ones go on, and submits are taken.
  * TPOOL_OK (also if it was so already), TPOOL_SHUTDOWN (pause only), TPOOL_BROKEN, TPOOL_INVALID. TPOOL_NO_THREAD
- * (resume only): it is resumed, but its workers have ended, work waits, and the system refuses another; ask again. */
+ * (resume only): it is resumed, but its workers have ended, work waits, and the system refuses another; call again. */
 TPOOL_API tpool_status tpool_pause(tpool *pool);
 TPOOL_API tpool_status tpool_resume(tpool *pool);
 
-/* Ends the workers of a pool of processes now: what runs ends as TPOOL_BROKEN, what waits runs on new workers. Does not
- * wait for them. TPOOL_OK; TPOOL_UNSUPPORTED: a pool of threads; TPOOL_INVALID: pool NULL. */
+/* Ends the workers of a pool of processes now: running tasks end as TPOOL_BROKEN, waiting ones run on new workers. Does
+ * not wait for them. TPOOL_OK; TPOOL_UNSUPPORTED: a pool of threads; TPOOL_INVALID: pool NULL. */
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool);
 
-/* The pool whose worker the caller is, else NULL; its index in that pool, else -1. Indices are 0 to max_workers - 1,
+/* The calling worker's pool, else NULL; the calling worker's index in it, else -1. Indices are 0 to max_workers - 1,
  * those of spare workers are higher. In a task that TPOOL_FULL_CALLER_RUNS runs: that task's pool, and -1. */
 TPOOL_API tpool *tpool_current(void);
 TPOOL_API int tpool_current_worker(void);
@@ -531,7 +549,7 @@ TPOOL_API int tpool_current_worker(void);
 
 typedef void *(*tpool_fn)(void *arg);
 
-/* A zeroed task but for fn is a plain one. The struct is copied; what name points to must stay. */
+/* A task in which only fn is set is a plain one. The pool copies the struct; what name points to must stay. */
 typedef struct tpool_task {
     tpool_fn fn;
     void *arg;
@@ -542,21 +560,21 @@ typedef struct tpool_task {
                                       frees what the copy points to, never the copy itself */
     const char *name;              /* static text; shown in errors and traces */
     int priority;                  /* higher ones start first; a waiting task of any priority starts eventually */
-    int64_t expires_ns;            /* > 0: if not started within this time of the submit, it ends as TPOOL_EXPIRED */
+    int64_t expires_ns;            /* > 0: if not started this long after the submit, it ends as TPOOL_EXPIRED */
     int64_t run_limit_ns;          /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
                                       processes its worker is killed */
 } tpool_task;
 
-/* Gives fn(arg) to the pool. future may be NULL: nobody will ask, and nothing is kept. Otherwise the caller owns one
- * reference to *future, for tpool_future_release. From any thread, tasks and callbacks included.
+/* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
+ * *future, for tpool_future_release. From any thread, tasks and callbacks included.
  * TPOOL_OK: the pool has taken the task. On anything else it has not, and arg is still the caller's.
  * TPOOL_INVALID: pool or fn NULL; in a pool of processes, arg not NULL without arg_size. TPOOL_SHUTDOWN. TPOOL_FULL:
  * on_full is TPOOL_FULL_REJECT. TPOOL_BROKEN: an initializer failed. TPOOL_DEADLOCK: it would block in an initializer
- * or finalizer of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or a worker,
- * of this pool or another, blocks here for room, and no spare could be had for it. */
+ * or finalizer of this pool. TPOOL_NO_MEMORY. TPOOL_NO_THREAD: no worker runs and the system refuses one; or the caller
+ * is a worker, of this pool or another, that has to wait for room, and the system refuses a spare worker for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
-/* The same with all that tpool_task can say. Also TPOOL_INVALID: arg NULL with arg_size above 0. */
+/* The same, with all that tpool_task has. Also TPOOL_INVALID: arg NULL with arg_size above 0. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future);
 
 /* The same for fn with a copy of the arg_size bytes at arg. With arg_size 0 nothing is copied, and fn gets arg
@@ -564,42 +582,42 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_task(tpool *pool, const tpo
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
                                                           tpool_future **future);
 
-/* Submits tasks in order and stops at the first that cannot be taken, giving its status; *submitted (may be NULL)
- * tells how many were taken. futures (may be NULL) gets a reference for each of these, and NULL for the rest. Also
+/* Submits tasks in order, stops at the first that cannot be taken, and gives its status. *submitted (may be NULL) is
+ * how many were taken. futures (may be NULL) gets a reference for each of these, and NULL for the rest. Also
  * TPOOL_INVALID: tasks NULL and count not 0. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count,
                                                           tpool_future **futures, size_t *submitted);
 
 /* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken, or
- * TPOOL_TIMEOUT: then a task still queued is cancelled, and a running one is asked to stop and goes on using arg (pass
- * it by arg_size, or let arg_free free it); in a pool of processes its worker is killed, with only that task. The limit
- * counts from the call, time spent on a full queue included; passing there, the task was not taken. pool NULL: the
- * low-level pool. future (may be NULL) is given whenever the task was taken. TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
- * tpool_future_result; the task is then cancelled or asked to stop. */
+ * TPOOL_TIMEOUT. After TPOOL_TIMEOUT a task still queued is cancelled. A running one is asked to stop, and goes on
+ * using arg (pass it by arg_size, or let arg_free free it); in a pool of processes its worker is killed, with only that
+ * task. The limit counts from the call, time spent on a full queue included; if it passes there, the task was not
+ * taken. pool NULL: the low-level pool. future (may be NULL) is given whenever the task was taken. TPOOL_DEADLOCK,
+ * TPOOL_NO_THREAD: as tpool_future_result; the task is then cancelled or asked to stop. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                                tpool_future **future);
 
-/* Inside a running task. Where no task runs, or in a callback, they do nothing and give NULL, false or 0. In a forked
- * job or a tpool_for body they speak of the task that joins or loops. */
+/* The next five are for use inside a running task. Where no task runs, or in a callback, they do nothing and give NULL,
+ * false or 0. In a forked job or a tpool_for body they act on the task that joins or loops. */
 
-/* The task fails when it returns, with this code (any int) and message (printf, of any length). Raised twice, the
- * first counts. Gives NULL, for `return tpool_raise(...)`. Without memory: code ENOMEM and a static message. */
+/* The task fails when it returns, with this code (any int) and message (printf, of any length). If called again, the
+ * first call counts. Gives NULL, for `return tpool_raise(...)`. Without memory: code ENOMEM and a static message. */
 TPOOL_API void *tpool_raise(int code, const char *format, ...) TPOOL__PRINTF(2, 3);
 
 /* Copies bytes into memory that the future owns (aligned for any type), and gives its address, for `return
- * tpool_return(...)`. Given again, the last counts, and the earlier is freed at once. Without memory the task fails
- * with code ENOMEM, and NULL. */
+ * tpool_return(...)`. If called again, the last call counts, and the earlier bytes are freed at once. Without memory
+ * the task fails with code ENOMEM, and the call gives NULL. */
 TPOOL_API void *tpool_return(const void *bytes, size_t size);
 
-/* The future frees result with its last reference by result_free(result) (at once if the task has failed); gives
+/* The future owns result: result_free(result) is called with its last release (at once if the task has failed). Gives
  * result. Where no task runs it does nothing, gives NULL, and result is still the caller's. */
 TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *result));
 
-/* True once this task should stop early: asked by tpool_future_request_stop, tpool_run_with_timeout, a shutdown with
- * TPOOL_STOP_RUNNING, or its run_limit_ns passed. */
+/* True once this task should stop early: tpool_future_request_stop, tpool_run_with_timeout or a shutdown with
+ * TPOOL_STOP_RUNNING has asked for it, or its run_limit_ns has passed. */
 TPOOL_API bool tpool_stop_requested(void);
 
-/* The bytes copied for this task (arg_size), else 0. */
+/* How many bytes were copied for this task (arg_size), else 0. */
 TPOOL_API size_t tpool_arg_size(void);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -622,8 +640,8 @@ struct tpool_error {
 
 /* Waits until the future is done and gives the task's end: TPOOL_OK and in *result (result may be NULL) what fn
  * returned; TPOOL_FAILED, TPOOL_CANCELLED, TPOOL_EXPIRED or TPOOL_BROKEN; or, about this wait, TPOOL_TIMEOUT,
- * TPOOL_DEADLOCK (the calling task waits for itself, directly or over others; or an initializer waits for its own
- * pool), TPOOL_NO_THREAD (no spare worker could be had for the one that blocks here), TPOOL_INVALID (future NULL).
+ * TPOOL_DEADLOCK (the calling task waits for itself, directly or through others; or an initializer waits for its own
+ * pool), TPOOL_NO_THREAD (the system refuses a spare worker for the one that waits), TPOOL_INVALID (future NULL).
  * *result is NULL on all but TPOOL_OK. Any number of times, from any thread. Bytes given by tpool_return or
  * tpool_return_owned live as long as the caller's reference. */
 TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout_ns, void **result);
@@ -633,45 +651,46 @@ TPOOL_API tpool_status tpool_future_result(tpool_future *future, int64_t timeout
  * *error lives as long as the caller's reference. */
 TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_ns, const tpool_error **error);
 
-/* Bytes given to tpool_return by the task that succeeded; else, and while it is not done, 0. */
+/* How many bytes a task that has succeeded gave to tpool_return; else, and while it is not done, 0. */
 TPOOL_API size_t tpool_future_result_size(tpool_future *future);
 
-/* A look, without waiting. NULL: TPOOL_PENDING, false. Running is false again once done; done is true when
- * cancelled. */
+/* They look and do not wait. future NULL: TPOOL_PENDING, false. running is false again once the future is done; done is
+ * true also for a cancelled one. */
 TPOOL_API tpool_state tpool_future_state(tpool_future *future);
 TPOOL_API bool tpool_future_done(tpool_future *future);
 TPOOL_API bool tpool_future_running(tpool_future *future);
 TPOOL_API bool tpool_future_cancelled(tpool_future *future);
 
-/* Never NULL: the raised message, or how its worker process ended, else the text of the future's end so far. */
+/* Never NULL: the raised message, or how its worker process ended, else a sentence about the future's end or state. */
 TPOOL_API const char *tpool_future_message(tpool_future *future);
 
-/* True: it is cancelled, now or before. Only a pending future can be; its waiters, iterators and callbacks learn at
- * once, in the calling thread. Until arg_free has returned its state is still TPOOL_PENDING. */
+/* True: it is cancelled, now or before. Only a pending future can be cancelled; its waiters, iterators and callbacks
+ * learn at once, in the calling thread. Until arg_free has returned its state is still TPOOL_PENDING. */
 TPOOL_API bool tpool_future_cancel(tpool_future *future);
 
-/* tpool_stop_requested() turns true in the task. Nothing is forced; a done future does not care. */
+/* tpool_stop_requested() turns true in the task. Nothing is forced. On a done future it does nothing. */
 TPOOL_API void tpool_future_request_stop(tpool_future *future);
 
 /* Runs callback(future, context) exactly once, when the future is done: in the thread that finishes it, in the order
  * added; at once in the calling thread if it is done already. No lock is held, and the future is valid until the
- * callback returns. It may call anything here. What it completes, cancels or releases ends at once, arg_free included;
- * but the callbacks and the result_free of that run, in order and on this thread, when this callback has returned or
- * waits for something: chains of any length need no stack. (Likewise what an arg_free, a result_free or on_failure
- * ends; and what is added to a done future, or cancelled, by callbacks and arg_frees many levels deep.) Waiters may
- * return before callbacks have run, tpool_drain and tpool_destroy return after them. TPOOL_OK;
- * TPOOL_NO_MEMORY: it will not run; TPOOL_INVALID: future or callback NULL. */
+ * callback returns. The callback may call any function of the library. A future that it completes, cancels or releases
+ * ends at once, arg_free included. But that future's own callbacks and result_free run later, in order and on this
+ * thread: when this callback has returned or waits for something. So chains of any length need no stack. (The same
+ * holds for what an arg_free, a result_free or on_failure ends; and, in callbacks and arg_frees many levels deep, for
+ * a callback that they add to a done future and for a future that they cancel.) Waiters may return before callbacks
+ * have run, tpool_drain and tpool_destroy return after them. TPOOL_OK; TPOOL_NO_MEMORY: it will not run;
+ * TPOOL_INVALID: future or callback NULL. */
 TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
                                                       void (*callback)(tpool_future *future, void *context),
                                                       void *context);
 
-/* One more reference, and one less. The last release frees the future, with its result's bytes and its error; the work
- * itself goes on. retain gives its argument; both accept NULL. */
+/* retain adds a reference, release gives one back. The last release frees the future, with its result's bytes and its
+ * error; the work itself goes on. retain gives its argument; both accept NULL. */
 TPOOL_API tpool_future *tpool_future_retain(tpool_future *future);
 TPOOL_API void tpool_future_release(tpool_future *future);
 
-/* The producing side: a future that no pool runs, completed by the program, which waiters, iterators and callbacks
- * treat like any other.
+/* The producing side: a future that no pool runs and the program completes. Waiters, iterators and callbacks treat it
+ * like any other.
  * create: TPOOL_OK, TPOOL_NO_MEMORY, TPOOL_INVALID: NULL. set_running, before the work starts: TPOOL_OK, from now on it
  * cannot be cancelled; TPOOL_CANCELLED: do not start; TPOOL_INVALID_STATE: running or done already, or a pool's own.
  * set_result and set_error complete a pending or running one: TPOOL_OK; TPOOL_INVALID_STATE: done or cancelled already,
@@ -694,23 +713,23 @@ typedef enum tpool_return_when {
 } tpool_return_when;
 
 /* Waits until the condition holds, then moves the done futures to the front of the array, keeping the order within
- * each part, and tells their number in *done. done NULL: the array stays as it is. A future that appears twice counts
+ * each part, and gives their number in *done. done NULL: the array stays as it is. A future that appears twice counts
  * twice. TPOOL_OK: the condition holds, for an empty array at once. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
- * tpool_future_result, with the same partition.
- * TPOOL_NO_MEMORY: the two FIRST forms, for more than 16. TPOOL_INVALID: a NULL among them, or an unknown when. */
+ * tpool_future_result, with the same partition. TPOOL_NO_MEMORY: only for the two FIRST forms, with more than 16
+ * futures. TPOOL_INVALID: a NULL among them, or an unknown when. */
 TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_return_when when, int64_t timeout_ns,
                                   size_t *done);
 
 /* An iterator over futures as they complete: those already done first, then in the order of completion. */
 typedef struct tpool_completions tpool_completions;
 
-/* Starts one over the array (count may be 0). It holds references of its own. A future that is in it more than once is
- * yielded once. TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the futures. */
+/* Starts an iterator over the array (count may be 0). It holds references of its own. A future that is in the array
+ * twice is yielded once. TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the futures. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
                                                            tpool_completions **completions);
 
-/* Adds one, from any thread, also while another is in next. One added again after it was yielded is yielded again. The
- * caller may release its own reference at once. Statuses as tpool_as_completed. */
+/* Adds a future, from any thread, also while another thread is in next. If it is added again after it was yielded, it
+ * is yielded again. The caller may release its own reference at once. Statuses as tpool_as_completed. */
 TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future);
 
 /* TPOOL_OK: *future is the next that is done, valid until the following next or the destroy (retain it to keep it).
@@ -719,13 +738,13 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
                                               tpool_future **future);
 
-/* Of the one just yielded: the position of its first place in the array, added ones counted on. */
+/* The index of the future just yielded: its first place in the array; added futures continue the count. */
 TPOOL_API size_t tpool_completions_index(tpool_completions *completions);
 
-/* How many are yet to be yielded. */
+/* How many futures are still to be yielded. */
 TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions);
 
-/* Drops the iterator and its references; the futures themselves go on. Not beside next or add. */
+/* Frees the iterator and its references; the futures themselves go on. May not be called beside next or add. */
 TPOOL_API void tpool_completions_destroy(tpool_completions *completions);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -749,41 +768,42 @@ typedef struct tpool_map_spec {
 
 typedef struct tpool_map_iter tpool_map_iter;
 
-/* Starts fn over the items and gives an iterator over the results, in the order of the items. Inside fn, raise and
- * return speak of the one item. Items of a chunk run one after another and must not wait for the consumer; with
+/* Starts fn over the items and gives an iterator over the results, in the order of the items. Inside fn, tpool_raise
+ * and tpool_return act on the one item. Items of a chunk run one after another and must not wait for the consumer; with
  * chunk_size 1 they may. TPOOL_OK; as tpool_submit; TPOOL_INVALID also: no fn, neither array nor source, both, or a
  * source without a buffer; in a pool of processes, item_size 0 or context_size without a context. There item_size bytes
  * of each item travel and context_size bytes of the context (0: fn gets NULL for it). */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_map_iter **iter);
 
-/* The next item's end: TPOOL_OK and *result; TPOOL_FAILED, TPOOL_CANCELLED or TPOOL_BROKEN (later ones still come).
+/* The next item's end: TPOOL_OK and *result; TPOOL_FAILED, TPOOL_CANCELLED or TPOOL_BROKEN (later items still come).
  * TPOOL_END: no more, again and again. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD, TPOOL_NO_MEMORY: about this
- * wait, nothing is consumed; TPOOL_INVALID: iter NULL. Where chunks end as a whole (the pool is shut down, or drops the
- * oldest), all items of the chunk do. Result bytes, owned results and errors live until the next call or the close. One
+ * wait, nothing is consumed; TPOOL_INVALID: iter NULL. If a chunk ends as a whole (the pool is shut down, or drops the
+ * oldest task), so do all its items. Result bytes, owned results and errors live until the next call or the close. One
  * thread at a time. */
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result);
 
-/* Of the item just delivered: the bytes given to tpool_return, else 0; its error, TPOOL_OK with NULL if it has none,
- * TPOOL_INVALID_STATE if none has been delivered, TPOOL_INVALID: a NULL. */
+/* About the item just delivered. result_size: how many bytes it gave to tpool_return, else 0. error: TPOOL_OK and its
+ * error, NULL if it has none; TPOOL_INVALID_STATE: no item has been delivered; TPOOL_INVALID: a NULL. */
 TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter);
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
 
-/* Cancels what has not started, waits for what runs, frees; NULL is accepted. Where an item waits for the very task
- * that closes, the close does not wait for it. An item_free may close further maps, without end: they are closed at
- * once, but for the last of the stack, where their item_frees run a little later, on the same thread. */
+/* Cancels what has not started, waits for what runs, frees; NULL is accepted. If an item waits for the very task that
+ * closes, the close does not wait for that item. An item_free may close further maps, to any depth: they are closed at
+ * once, except near the end of the stack, where their item_frees run a little later, on the same thread. */
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
 
 /* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
  * are done; the caller takes part. grain: the fewest indices of a part, 0: chosen. From any thread.
- * TPOOL_OK (an empty range too). TPOOL_FAILED: a body raised; parts not yet started were skipped. In a task of its own
- * the error is that task's. TPOOL_INVALID: pool or body NULL, begin above end. TPOOL_SHUTDOWN, TPOOL_BROKEN: the pool
- * takes no work; nothing was run. TPOOL_BROKEN also: a body has ended its thread; parts not yet started were skipped.
- * TPOOL_UNSUPPORTED: a pool of processes. TPOOL_NO_MEMORY: nothing was run. A cycle of waits is reported to the body
- * whose wait closes it. */
+ * TPOOL_OK (an empty range too). TPOOL_FAILED: a body raised; parts not yet started were skipped; if a task made the
+ * call, the error is that task's. TPOOL_INVALID: pool or body NULL, begin above end. TPOOL_SHUTDOWN, TPOOL_BROKEN: the
+ * pool takes no work; nothing was run. TPOOL_BROKEN also: a body has ended its thread; parts not yet started were
+ * skipped. TPOOL_UNSUPPORTED: a pool of processes. TPOOL_NO_MEMORY: nothing was run. A cycle of waits is reported to
+ * the body whose wait closes it. */
 TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t grain,
                                  void (*body)(size_t begin, size_t end, void *context), void *context);
 
-/* A call that may run on another worker between its fork and its join; on the caller's stack, its fields private. */
+/* A call that may run on another worker between its fork and its join. It lives on the caller's stack; its fields are
+ * private. */
 typedef struct tpool_job {
     tpool_fn fn;
     void *arg;
@@ -791,10 +811,10 @@ typedef struct tpool_job {
     void *worker, *context;
 } tpool_job;
 
-/* fork offers fn(arg) to the pool's other workers, join gives its result, and runs it here if nobody has started it.
- * They allocate nothing, nest to any depth, and pair up like brackets on every path out of the block, on one thread.
- * Outside a worker fork defers to join, which runs the job. An error raised in the job belongs to the task that joins.
- * A job that ends its thread elsewhere breaks that task, and join gives NULL.
+/* fork offers fn(arg) to the pool's other workers; join gives its result, and runs the job itself if no other worker
+ * has started it. They allocate nothing and nest to any depth. They must pair up like brackets on every path out of
+ * the block, on one thread. Outside a worker fork leaves the job to join, which runs it. An error raised in the job
+ * belongs to the task that joins. A job that ends its thread elsewhere breaks that task, and join gives NULL.
  * NULL for job or fn: fork does nothing, join gives NULL. */
 TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg);
 TPOOL_API void *tpool_join(tpool_job *job);
@@ -811,7 +831,7 @@ TPOOL_API tpool *tpool_high_level(void);
 TPOOL_API tpool *tpool_low_level(void);
 TPOOL_API tpool *tpool_default(void); /* the low-level pool */
 
-/* Says how they are to be created; NULL: as it was. TPOOL_OK; TPOOL_INVALID_STATE: one of them exists already;
+/* Sets how they will be created; NULL: as it was. TPOOL_OK; TPOOL_INVALID_STATE: one of them exists already;
  * TPOOL_INVALID, TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY: as tpool_create. */
 TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpool_config *low);
 
@@ -824,9 +844,9 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags);
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>manager  Managed pools
  *
- *  A manager lends pools by what is asked for, so that a program's parts share them instead of starting threads of
- *  their own: everyone who asks for the same number of workers and kind gets the same pool. It has no thread of its
- *  own; what has been idle for long ends when somebody asks for a pool. In each call NULL stands for the global
+ *  A manager lends pools, so that a program's parts share them instead of starting threads of their own: each get for
+ *  the same number of workers and the same kind gives the same pool. A manager has no thread of its own: a pool that
+ *  has been idle for long ends at the next get. In each call but tpool_manager_destroy NULL stands for the global
  *  manager.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_manager tpool_manager;
@@ -851,19 +871,18 @@ typedef struct tpool_manager_stats {
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_create(tpool_manager **manager,
                                                              const tpool_manager_config *config);
 
-/* Lends the pool for (workers, kind), as tpool_create makes it with max_workers = workers (0 is a number of its own,
- * the default). It is created if it is not there; replaced if it is shut down or broken, or flags hold TPOOL_FORCE_NEW:
- * the old one then lives until its users have released it. Each get is paired with a release, until which the handle is
- * valid, whatever ended the pool; submit then gives TPOOL_SHUTDOWN. tpool_destroy of it gives TPOOL_INVALID_STATE; who
- * pauses, resizes or shuts it down does so for everybody who has it;
- * everything else works as on any pool.
+/* Lends the pool for (workers, kind), as tpool_create makes it with max_workers = workers (0, the default, is a number
+ * of its own). It is created if it is not there; replaced if it is shut down or broken, or flags hold TPOOL_FORCE_NEW:
+ * the old one then lives until its users have released it. Each get needs a release. Until then the handle is valid,
+ * whatever ended the pool; submit then gives TPOOL_SHUTDOWN. tpool_destroy of it gives TPOOL_INVALID_STATE; a pause,
+ * resize or shutdown affects all its users; everything else works as on any pool.
  * TPOOL_OK; TPOOL_SHUTDOWN: the manager is shut down; TPOOL_INVALID: pool NULL, workers negative, an unknown kind or
  * flag; TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY, TPOOL_NO_THREAD: as tpool_create; TPOOL_BROKEN: a manager of the parent
  * process. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_get(tpool_manager *manager, int workers, tpool_kind kind,
                                                           unsigned flags, tpool **pool);
 
-/* Gives a handle back; NULL is accepted. What is queued still runs: the pool stays with the manager. One that was
+/* Gives a handle back; NULL is accepted. Queued tasks still run: the pool stays with the manager. A pool that was
  * replaced, or shut down, ends with its last release, or at a later get if it has work left then.
  * TPOOL_OK; TPOOL_INVALID: the manager has not handed it out, or has it back already. */
 TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool);
@@ -876,13 +895,14 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager);
  * manager's pools; then shuts all the pools down. With force, what has not started is cancelled. After it, and while it
  * waits, get gives TPOOL_SHUTDOWN. May be called again.
  * TPOOL_OK; TPOOL_DEADLOCK, and nothing changes: in a task or callback of one of its pools; TPOOL_NO_THREAD: as
- * tpool_shutdown, the shutdown is under way; TPOOL_NO_MEMORY: for the global one, which was not there yet. */
+ * tpool_shutdown, the shutdown is under way; TPOOL_NO_MEMORY: for the global manager, which did not exist yet. */
 TPOOL_API tpool_status tpool_manager_shutdown(tpool_manager *manager, bool force);
 
-/* Shuts the manager down, gently, and frees it; NULL is accepted. While pools are out it still takes their release (and
- * gives TPOOL_SHUTDOWN for a get), and is freed by the last. No other call may be under way or come later. Does nothing
- * in a task or callback of one of its pools, where it could not wait, and in a child of fork. Where the system refuses
- * threads that its work needs, what waits is cancelled. Of the global manager: as tpool_manager_global_shutdown. */
+/* Shuts the manager down without force, and frees it; NULL does nothing. While pools are lent the manager still takes
+ * their release (and gives TPOOL_SHUTDOWN for a get); the last one frees it. No other call may be under way or come
+ * later. Does nothing in a task or callback of one of its pools, where it could not wait, and in a child of fork. Where
+ * the system refuses threads that its work needs, waiting tasks are cancelled. On the global manager: as
+ * tpool_manager_global_shutdown. */
 TPOOL_API void tpool_manager_destroy(tpool_manager *manager);
 
 /* TPOOL_OK; TPOOL_INVALID: stats NULL. */
@@ -892,13 +912,13 @@ TPOOL_API tpool_status tpool_manager_get_stats(tpool_manager *manager, tpool_man
  * of the process, and NULL only when the system refuses the memory. */
 TPOOL_API tpool_manager *tpool_manager_global(void);
 
-/* Shuts it down, gently. At its next use it comes back, empty and with its counts at zero; pools that are still out can
- * be released then as before. At exit it is shut down for good, between the dual pools: its work is done, and may still
- * use the low-level pool. Statuses as tpool_manager_shutdown. */
+/* Shuts the global manager down without force. At its next use it comes back, empty and with its counts at zero; pools
+ * that are still lent can be released as before. At exit it is shut down for good, between the dual pools: its work is
+ * done, and may still use the low-level pool. Statuses as tpool_manager_shutdown. */
 TPOOL_API tpool_status tpool_manager_global_shutdown(void);
 
-/* Gets a pool, calls body with it, and releases it, also where body ends its thread (on POSIX systems). Gives what body
- * gave; or, body not called, TPOOL_INVALID if that is NULL, or as tpool_manager_get. */
+/* Gets a pool, calls body with it, and releases it, on POSIX systems also if body ends its thread. Gives body's status;
+ * if body is not called, TPOOL_INVALID for body NULL, or the status of tpool_manager_get. */
 TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpool_kind kind,
                                        tpool_status (*body)(tpool *pool, void *context), void *context);
 
@@ -907,7 +927,7 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_resources tpool_resources;
 
-/* Makes count of them by make(context), in this thread, one after the other. destroy (may be NULL) gets each in the
+/* Makes count resources by make(context), in this thread, one after the other. destroy (may be NULL) gets each in the
  * end. TPOOL_OK: *resources is the caller's, for tpool_resources_destroy. TPOOL_BROKEN: make gave NULL; what was made
  * is destroyed again. TPOOL_INVALID: resources NULL, or make NULL and count not 0. TPOOL_NO_MEMORY. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_create(tpool_resources **resources, size_t count,
@@ -916,8 +936,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_create(tpool_resources *
                                                                void *context);
 
 /* Takes one out, or waits for one: first come, first served. In a task it waits like any other call: a spare worker
- * runs other tasks meanwhile. Not searched for cycles: two tasks that each hold one and wait for another wait for ever,
- * unless with a limit.
+ * runs other tasks meanwhile. The wait is not searched for cycles: two tasks that each hold one and wait for another
+ * wait for ever, unless they give a limit.
  * TPOOL_OK: *resource is the caller's, for tpool_resources_put. TPOOL_TIMEOUT. TPOOL_NO_THREAD: the system refuses a
  * spare worker for the one that waits here. TPOOL_INVALID: a NULL. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns,
@@ -927,9 +947,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_get(tpool_resources *res
  * TPOOL_OK; TPOOL_INVALID: a NULL, or what is not out. */
 TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *resource);
 
-/* Destroys each resource and frees all; a destroy may destroy further ones, as item_free may close further maps (see
- * tpool_map_close). Whoever waits (which is possible where there were none) is not woken, and gives
- * up when its limit passes; otherwise no call may be under way or come later.
+/* Destroys each resource and frees all. A destroy function may call this for further ones, as item_free may close
+ * further maps (see tpool_map_close). A thread that waits in get (possible only where count was 0) is not woken, and
+ * gives up when its limit passes; otherwise no call may be under way or come later.
  * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: some are out. */
 TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources);
 
@@ -951,10 +971,10 @@ TPOOL_API int tpool_cpu_count(void);
 /* MIXED, CPU and unknown kinds: tpool_cpu_count(); IO: twice that, at most max(32, tpool_cpu_count()). */
 TPOOL_API int tpool_workers_for(tpool_work work);
 
-/* The times come with config.measure, else they are 0. Of all tasks run so far (but those that ended their thread):
- * wait, from the submit to the start; run, from there to the end of fn, its own waits included; of each the median, and
- * what 99 of 100 do not pass, at most 5 % off; busy, all the time that threads have spent in tasks. Measuring costs
- * about 50 ns a task and 15 KiB a worker. */
+/* The times need config.measure, else they are 0. They are about all tasks run so far, except those that ended their
+ * thread. wait: from the submit to the start. run: from there to the end of fn, its own waits included. p50 is the
+ * median, p99 the time that 99 of 100 do not pass; both are at most 5 % off. busy: all the time that threads have spent
+ * in tasks. Measuring costs about 50 ns a task and 15 KiB a worker. */
 typedef struct tpool_stats {
     int max_workers, workers, active, idle;      /* now */
     size_t queued;                               /* now */
@@ -1277,8 +1297,9 @@ static inline unsigned tpool__log2(uint64_t n) {
  *  A thread that is cancelled may hold one of our locks, or stand in one of our lists. So every POSIX cancellation
  *  point that we use (waiting on a condition, joining, files, pipes, processes) runs between tpool__cancel_off and
  *  tpool__cancel_back. The program's functions do not: they run with the thread's own cancel state. The only
- *  cancellation point on purpose is tpool__cancel_here, which a worker calls between two tasks. A task may cancel its
- *  own thread and return before it meets a cancellation point; the thread then ends there, not during the next task.
+ *  cancellation point on purpose is tpool__cancel_here, which a worker calls between two tasks and after its
+ *  initializer. A task may cancel its own thread and return before it meets a cancellation point; the thread then ends
+ *  there, not during the next task.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline int tpool__cancel_off(void) {
     int before = 0;
