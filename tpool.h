@@ -12406,6 +12406,7 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     child->replies = replies[0];
     child->status = status[0];
     child->killed_for = TPOOL__NOT_KILLED;
+    child->number = 0; /* under the lock: tpool__stop_child reads it */
     if (made) {
         child->argument.start = TPOOL__PAGE_SIZE;
         if (tpool__file_fill(memory, 0, sizeof(tpool__page)) &&
@@ -12551,7 +12552,6 @@ static tpool_status tpool__child_greet(tpool__worker *worker, int64_t deadline) 
     tpool__child *child = worker->child;
     tpool__message message;
     if (child->greeted) return TPOOL_OK;
-    child->number = 0;
     tpool__heard heard = TPOOL__LATE;
     tpool__killed_for why = TPOOL__NOT_KILLED;
     bool unwanted = false;

@@ -2159,6 +2159,7 @@ static void explore(void (*scenario)(void), const char *name, int flags) {
         bool again = mode == ALLOCATIONS_FROM || mode == THREADS_FROM || mode == QUESTIONS_FROM || mode == CALLS_FROM;
         bool some = coarse || (flags & WITH_PROCESSES && (again || flags & SLOW) && !all);
         long share = !(flags & WITH_PROCESSES) ? 12 : coarse || flags & SLOW ? 2 : 6;
+        if (UNDER_TSAN) share = flags & WITH_PROCESSES ? 1 : 3;   /* each play takes it seconds */
         /* Any sleep may end early, so some will do; and if all do, nobody sleeps, which takes its time. */
         long most = mode == ALL_SLEEPS ? 1 : mode == ONE_SLEEP ? 6 : 100000;
         /* Every place; but with slow tools, after the first ones, only some of them. */
