@@ -654,7 +654,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
 /* How many bytes a task that has succeeded gave to tpool_return; else, and while it is not done, 0. */
 TPOOL_API size_t tpool_future_result_size(tpool_future *future);
 
-/* They look and do not wait. future NULL: TPOOL_PENDING, false. running is false again once the future is done; done is
+/* These look and do not wait. future NULL: TPOOL_PENDING, false. running is false again once the future is done; done is
  * true also for a cancelled one. */
 TPOOL_API tpool_state tpool_future_state(tpool_future *future);
 TPOOL_API bool tpool_future_done(tpool_future *future);
@@ -723,8 +723,9 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
 /* An iterator over futures as they complete: those already done first, then in the order of completion. */
 typedef struct tpool_completions tpool_completions;
 
-/* Starts an iterator over the array (count may be 0). It holds references of its own. A future that is in the array
- * twice is yielded once. TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the futures. */
+/* Starts an iterator over the array (count may be 0). It holds references of its own. A future that the array holds
+ * more than once is yielded once. TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the
+ * futures. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
                                                            tpool_completions **completions);
 
@@ -734,7 +735,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
 
 /* TPOOL_OK: *future is the next that is done, valid until the following next or the destroy (retain it to keep it).
  * TPOOL_END: none is left now. TPOOL_TIMEOUT; TPOOL_NO_THREAD, TPOOL_DEADLOCK (in an initializer, on its own pool's
- * future): as tpool_future_result; TPOOL_BROKEN after a fork; TPOOL_INVALID: a NULL. One thread at a time. */
+ * future): as tpool_future_result; TPOOL_INVALID: a NULL. One thread at a time. */
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
                                               tpool_future **future);
 
@@ -877,8 +878,7 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_create(tpool_manager **man
  * whatever ended the pool; submit then gives TPOOL_SHUTDOWN. tpool_destroy of it gives TPOOL_INVALID_STATE; a pause,
  * resize or shutdown affects all its users; everything else works as on any pool.
  * TPOOL_OK; TPOOL_SHUTDOWN: the manager is shut down; TPOOL_INVALID: pool NULL, workers negative, an unknown kind or
- * flag; TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY, TPOOL_NO_THREAD: as tpool_create; TPOOL_BROKEN: a manager of the parent
- * process. */
+ * flag; TPOOL_UNSUPPORTED, TPOOL_NO_MEMORY, TPOOL_NO_THREAD: as tpool_create. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_manager_get(tpool_manager *manager, int workers, tpool_kind kind,
                                                           unsigned flags, tpool **pool);
 
@@ -984,8 +984,7 @@ typedef struct tpool_stats {
 } tpool_stats;
 
 /* A snapshot; exact at rest, when submitted == completed + failed + cancelled + expired + dropped (a broken task counts
- * as failed, a dropped one not as cancelled). TPOOL_OK; TPOOL_INVALID: NULL; TPOOL_BROKEN: a pool of the parent
- * process. */
+ * as failed, a dropped one not as cancelled). TPOOL_OK; TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 
 #ifdef __cplusplus
