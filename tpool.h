@@ -654,8 +654,8 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
 /* How many bytes a task that has succeeded gave to tpool_return; else, and while it is not done, 0. */
 TPOOL_API size_t tpool_future_result_size(tpool_future *future);
 
-/* These look and do not wait. future NULL: TPOOL_PENDING, false. running is false again once the future is done; done is
- * true also for a cancelled one. */
+/* These look and do not wait. future NULL: TPOOL_PENDING, false. running is false again once the future is done; done
+ * is true also for a cancelled one. */
 TPOOL_API tpool_state tpool_future_state(tpool_future *future);
 TPOOL_API bool tpool_future_done(tpool_future *future);
 TPOOL_API bool tpool_future_running(tpool_future *future);
