@@ -3904,7 +3904,6 @@ static void *tpool__expiry_remove(tpool__expiries *expiries, size_t i) {
     else tpool__expiry_down(expiries, i, last);
     return removed;
 }
-/* Makes room for one more. False: no memory. */
 static bool tpool__expiries_reserve(tpool__expiries *expiries) {
     if (expiries->count < expiries->size) return true;
     size_t size = expiries->size ? 2 * expiries->size : 16;
@@ -3927,7 +3926,6 @@ static bool tpool__is_pending(tpool_future *future) {
 }
 
 static void tpool__task_placed(void *task, size_t place) { ((tpool_future *)task)->extra->expiring_place = place + 1; }
-/* Called before the task is placed. False: no memory. */
 static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *future) {
     tpool__expiry expiry = { future->extra->expires_at, future };
     tpool__latch(&pool->expiring_lock);
@@ -3937,7 +3935,6 @@ static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *fut
     tpool__unlatch(&pool->expiring_lock);
     return entered;
 }
-/* Called when the task's entry leaves the queue. */
 static TPOOL__NOINLINE void tpool__expiring_leave(tpool *pool, tpool_future *task) {
     tpool__latch(&pool->expiring_lock);
     size_t place = task->extra->expiring_place;
@@ -4029,7 +4026,7 @@ static inline bool tpool__batch_pop(tpool__lane *lane, tpool__entry *entry, uint
     return true;
 }
 static inline void tpool__batch_set(tpool__lane *lane, unsigned begin, unsigned end, unsigned entries) {
-    /* relaxed: under the spinlock; the owner, who reads without it, is the caller or has not started */
+    /* relaxed: under the spinlock; the owner, which reads without it, is the caller or has not started */
     tpool__store_relaxed(&lane->batch, begin | (uint32_t)end << TPOOL__BATCH_BITS | entries * TPOOL__BATCH_ENTRY);
 }
 
@@ -4209,7 +4206,6 @@ static inline void tpool__lane_rewind(tpool__lane *lane) {
     }
     lane->head_position = lane->tail_position = lane->tail_entries = 0;
 }
-/* Makes room for one more entry. False: no memory. */
 static TPOOL__NOINLINE bool tpool__lane_reserve_slowly(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
     if (lane->tail && (tpool__claims(pool) - lane->claims_at_sweep) * 2 >= tpool__segments_count(lane)) {
         tpool__lane_sweep(pool, lane, unreferenced);
@@ -4388,7 +4384,6 @@ static void tpool__heap_renumber(tpool *pool) {
     }
     pool->heap_order = order;
 }
-/* Makes room for one more. False: no memory. */
 static bool tpool__heap_reserve(tpool *pool, tpool_future **unreferenced) {
     if (pool->heap_count == pool->heap_size) {
         tpool__heap_sweep(pool, unreferenced);
@@ -4414,7 +4409,7 @@ static size_t tpool__heap_oldest(tpool *pool) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  What config.measure adds to a task: a stamp at the submit, and a stopwatch around its function (>>measure)
+ *  config.measure: it adds a stamp at the submit, and a stopwatch around the task's function (>>measure)
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool__measures *tpool__measures_new(void) {
     tpool__measures *measures = TPOOL_MALLOC(sizeof *measures);
@@ -4491,8 +4486,7 @@ static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, c
         tpool__unlatch(&pool->inject.lock);
     }
 }
-/* Called before something that takes time and is no task: the next task must not start its time at the last one's
- * end. */
+/* Called before something that takes time and is no task, so that the next task's time does not include it. */
 static inline void tpool__forget_end(tpool__thread *self) {
     if (self->worker) self->worker->ended_at = 0;
 }
@@ -4539,8 +4533,7 @@ static bool tpool__within(const tpool *pool) {
     return pool && tpool__any_context(tpool__self()->context, tpool__is_in_pool, pool);
 }
 static bool tpool__within_setup(const tpool *pool) {
-    /* relaxed: a thread in one of them, or in a job of one, has seen it counted. Other waits need not walk the
-     * contexts. */
+    /* relaxed: a thread in one of them, or in a job of one, has seen it counted. Other waits skip the walk. */
     return pool && tpool__load_relaxed(&tpool__process.setups) > 0 &&
            tpool__any_context(tpool__self()->context, tpool__is_setup_of, pool);
 }
@@ -4845,7 +4838,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 static tpool_status tpool__ensure_worker(tpool *pool) {
     tpool__lock(&pool->lock);
     tpool_status status = TPOOL_OK;
-    /* relaxed: under its lock. What is forced past a shutdown comes from a live worker. */
+    /* relaxed: under its lock. Tasks forced past a shutdown come from a live worker. */
     if (tpool__load_relaxed(&pool->live) == 0)
         status = tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK) ? tpool__refusal(pool, tpool__attention(pool))
                                                                        : tpool__start_worker(pool);
@@ -4911,8 +4904,7 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
 static void tpool__visitor_leaves(tpool *pool);
 static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); }
 
-/* Frees a submitter's task if its thread ends in a program function before the task is placed: no other thread knows
- * the task. */
+/* Frees a submitter's task if its thread ends before the task is placed: no other thread knows the task. */
 static void tpool__untaken_left(void *of) {
     tpool_future *task = (tpool_future *)of;
     tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
@@ -5182,15 +5174,15 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>workers  Starting, waking, sleeping, ending. Everything here but the counting of searchers is under pool->lock.
+ *  >>workers  Starting, waking, sleeping, ending. Everything here but the count of searchers is under pool->lock.
  * ----------------------------------------------------------------------------------------------------------------- */
 static void tpool__active_add(tpool *pool, intptr_t n) {
     /* relaxed: written under pool->lock */
     tpool__store_relaxed(&pool->active, tpool__load_relaxed(&pool->active) + (uintptr_t)n);
 }
-/* One more worker may become active, if work comes. A pool that is paused needs none but its first. */
+/* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. */
 static void tpool__update_room(tpool *pool) {
-    /* relaxed: max_workers and live are written under pool->lock; why the gate may be relaxed stands in >>protocol */
+    /* relaxed: both are written under pool->lock */
     uint32_t attention = tpool__attention(pool);
     bool room = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
                 tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
@@ -5198,12 +5190,12 @@ static void tpool__update_room(tpool *pool) {
     else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
 }
 
-/* The list of workers holds, by their indices, those that live, and those that have ended as long as an entry is left in
- * their lane; so no look pays for workers that there were once. It is walked without the lock. Who stands at one that
- * leaves goes on from there to one of higher index, and misses none that was in the list all along: what stood between
- * when it left is where it leads, and what comes later comes beside the walk, as one at the end of the list may. That
- * is why their memory stays the pool's until its end, and why who comes takes the lowest index that is not in use: all
- * that are lower are in the list, so its place is behind the next lower one. */
+/* The list of workers holds, in the order of their indices, those that live, and those that have ended and left an
+ * entry in their lane; so a look does not pay for workers of long ago. Threads walk it without the lock. A walker at a
+ * worker that leaves the list goes on through its `next` to a higher index. It misses none that was in the list all the
+ * time: `next` leads to what came behind the worker when it left. It may miss one that comes later, as it may miss one
+ * that comes behind the end of the list. So all workers' memory stays the pool's until its end. A new worker takes
+ * the lowest index that is not in use: all lower ones are in the list, so its place is behind the next lower one. */
 static void tpool__unused_push(tpool *pool, tpool__worker *worker) {
     size_t i = pool->unused_count++;
     for (; i > 0 && pool->unused[(i - 1) / 2]->index > worker->index; i = (i - 1) / 2)
@@ -5222,7 +5214,7 @@ static tpool__worker *tpool__unused_pop(tpool *pool) {
     return lowest;
 }
 
-/* One more, and room to give it back. */
+/* Makes one more worker, and room in `unused` for it. */
 static tpool__worker *tpool__worker_make(tpool *pool) {
     int index = pool->newest ? pool->newest->index + 1 : 0;
     if ((size_t)index >= pool->unused_size) {
@@ -5230,7 +5222,7 @@ static tpool__worker *tpool__worker_make(tpool *pool) {
         tpool__worker **unused = size > SIZE_MAX / sizeof *unused ? NULL
                                                                   : TPOOL_MALLOC(size * sizeof *unused);
         if (!unused) return NULL;
-        if (pool->unused) TPOOL_FREE(pool->unused); /* there is nothing in it: all are in use */
+        if (pool->unused) TPOOL_FREE(pool->unused); /* empty: all are in use */
         pool->unused = unused;
         pool->unused_size = size;
     }
@@ -5247,12 +5239,12 @@ static tpool__worker *tpool__worker_make(tpool *pool) {
     return worker;
 }
 
-/* What an ended worker counted becomes the pool's, so that it need not be looked at any more. Under the latches of both
- * lanes, the pool's lock keeping out who adds all counts up. */
+/* Adds an ended worker's counts to the pool's, so that no look at the worker is needed any more. The caller holds the
+ * spinlocks of both lanes, and pool->lock, which keeps out readers that add up all counts. */
 static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
     tpool__lane *lane = &worker->lane;
     for (int i = 0; i < TPOOL__OWN_COUNTS; i++) {
-        /* relaxed: the worker has ended, and nobody adds the counts up meanwhile */
+        /* relaxed: the worker has ended, and no reader adds the counts up meanwhile */
         tpool__add_release(&pool->own_counts[i], tpool__load_relaxed(&worker->counts[i])); /* P10 */
         tpool__store_relaxed(&worker->counts[i], 0);
     }
@@ -5266,7 +5258,7 @@ static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
     if (worker->measures) tpool__measures_hand_over(pool->measures, worker->measures);
 }
 
-/* Takes an ended worker out of the list, and gives back what it had, unless something is left in its lane. */
+/* Takes an ended worker out of the list and frees what it had, unless something is left in its lane. */
 static bool tpool__worker_unlist(tpool *pool, tpool__worker *worker) {
     tpool__lane left = { 0 };
     tpool__latch(&worker->lane.lock);
@@ -5307,12 +5299,12 @@ static void tpool__link_remove(tpool__worker **list, tpool__worker *worker) {
     if (worker->sleep_next) worker->sleep_next->sleep_previous = worker->sleep_previous;
 }
 
-/* Under pool->lock: a worker that has ended, or was not started, makes its place free. */
+/* Under pool->lock: frees the place of a worker that has ended or was not started. */
 static void tpool__worker_put_away(tpool *pool, tpool__worker *worker) {
     if (!tpool__worker_unlist(pool, worker)) tpool__link_first(&pool->leftovers, worker);
     tpool__unused_push(pool, worker);
 }
-/* Those go whose last entry has been taken. By whoever found nothing to do, since then there is none. */
+/* Unlists leftovers without an entry. A worker that found nothing to do calls it: by then their entries are taken. */
 static void tpool__put_leftovers_away(tpool *pool) {
     for (tpool__worker *worker = pool->leftovers, *next; worker; worker = next) {
         next = worker->sleep_next;
@@ -5320,11 +5312,11 @@ static void tpool__put_leftovers_away(tpool *pool) {
     }
 }
 
-/* A place for one more worker. */
+/* Provides a worker that is in the list: the unused one of the lowest index, or a new one. */
 static tpool__worker *tpool__worker_slot(tpool *pool) {
     tpool__worker *worker = pool->unused_count > 0 ? tpool__unused_pop(pool) : tpool__worker_make(pool);
     if (!worker) return NULL;
-    if (worker->listed) { /* with what another has left */
+    if (worker->listed) { /* with entries that an earlier one left */
         tpool__link_remove(&pool->leftovers, worker);
         return worker;
     }
@@ -5334,7 +5326,7 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
         tpool__unused_push(pool, worker);
         return NULL;
     }
-    tpool__latch(&worker->lane.lock); /* who walks may still stand here */
+    tpool__latch(&worker->lane.lock); /* a walker may still be at this worker */
     worker->lane.batch_segment = run;
     worker->lane.head_position = worker->lane.tail_position = worker->lane.tail_entries = 0;
     worker->lane.claims_at_sweep = tpool__claims(pool);
@@ -5345,16 +5337,16 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
     tpool__worker *next = before ? tpool__load_relaxed(&before->next) : tpool__load_relaxed(&pool->workers);
     worker->previous = before;
     if (next) next->previous = worker;
-    tpool__store_release(&worker->next, next); /* P6: for who stands here */
+    tpool__store_release(&worker->next, next); /* P6: for a walker at this worker */
     if (before) tpool__store_release(&before->next, worker); /* P6: thieves walk the list without the lock */
     else tpool__store_release(&pool->workers, worker);       /* P6 */
     worker->listed = true;
     return worker;
 }
 
-/* Starts a worker, counted as searching from now on. Its process, if it has one, is started by its own thread, so that
- * nobody waits for a fork under this lock; only where no other worker lives it is started here, since then no work is
- * taken before it is known that the system gives one. */
+/* Starts a worker, which counts as searching from now on. If it has a process, its own thread starts that, so that no
+ * thread waits for a fork under this lock. Only if no other worker lives the process is started here: then no work is
+ * taken before it is known that the system provides one. */
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 static tpool_status tpool__start_worker(tpool *pool) {
     tpool__worker *worker = tpool__worker_slot(pool);
@@ -5373,7 +5365,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     worker->retired = worker->in_setup = worker->set_up = false;
     worker->asleep = worker->timed = false;
     tpool__store_relaxed(&worker->parker, 0); /* relaxed: its thread does not exist yet */
-    tpool__active_add(pool, 1); /* before it can add any work: P13 */
+    tpool__active_add(pool, 1); /* P13: before it can add any work */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
     if (!tpool__thread_start(&worker->handle, worker, pool->config.stack_size)) {
         tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
@@ -5395,20 +5387,19 @@ static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
     worker->asleep = false;
     if (pool->timekeeper != worker) return;
     pool->timekeeper = NULL;
-    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* the next */
+    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* it may become the timekeeper */
 }
-/* In a paused pool one sleeper ends what expires. When it must be awake for that, TPOOL_FOREVER: it sleeps on. */
+/* In a paused pool one sleeper, the timekeeper, ends what expires. Returns when it must wake, or TPOOL_FOREVER. */
 static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
     if (pool->timekeeper && pool->timekeeper != worker) return TPOOL_FOREVER;
     bool paused = (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__SHUT)) == TPOOL__PAUSED;
-    /* relaxed: both are written under pool->lock; a worker too many ends, or another sleeps soon */
+    /* relaxed: both are written under pool->lock; a surplus worker ends, or another one sleeps soon */
     bool may = paused && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
     int64_t at = may ? tpool__expires_next(pool) : TPOOL_FOREVER;
     pool->timekeeper = at != TPOOL_FOREVER ? worker : NULL;
     pool->keeps_time_until = at;
     return at;
 }
-/* Asleep becomes searching. */
 static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__sleepers_remove(pool, worker);
     tpool__active_add(pool, 1);
@@ -5417,7 +5408,7 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__update_room(pool);
 }
 
-/* No worker is to be had for work that waits, and none is awake: one wait that a spare was needed for ends. */
+/* Called when work waits and the pool can get no worker. If none is awake either, ends one wait that needed a spare. */
 static void tpool__refuse_one(tpool *pool) {
     if (tpool__load_relaxed(&pool->active) > 0) return; /* relaxed: under its lock */
     for (tpool__waiter *waiter = pool->blocked_waiters; waiter; waiter = waiter->next) {
@@ -5431,7 +5422,7 @@ static void tpool__refuse_one(tpool *pool) {
 static bool tpool__work_visible(tpool *pool);
 
 static size_t tpool__queued_hint(tpool *pool) {
-    /* one more for what has no count: tasks with priorities, which are under another lock, and forked jobs */
+    /* tasks with priorities, whose number is under another lock, count as one; so do a worker's forked jobs */
     size_t queued = tpool__lane_count(&pool->inject) + ((tpool__attention(pool) & TPOOL__RANKED) != 0);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         queued += tpool__lane_count(&w->lane) + tpool__load_relaxed(&w->public_jobs); /* relaxed: a hint */
@@ -5454,14 +5445,13 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__unpark(&woken->parker);
     tpool__self()->woke = true;
 }
-/* After something changed that kept work from being taken. */
+/* Called after a change that lets work be taken again. */
 static void tpool__notify_if_work(tpool *pool) {
     if (tpool__work_visible(pool)) tpool__notify(pool);
 }
 
 static bool tpool__work_hinted(tpool *pool);
-/* True if anything waits that a worker could take. What is not seen at a glance is looked for under the latches; see
- * >>protocol. */
+/* True if a worker could take something. Where hints show nothing, it looks under the spinlocks; see >>protocol. */
 static bool tpool__work_visible(tpool *pool) {
     if (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
     if (tpool__work_hinted(pool)) return true;
@@ -5474,12 +5464,12 @@ static bool tpool__work_visible(tpool *pool) {
         tpool__unlatch(&w->lane.lock);
         if (visible) break;
         tpool__latch(&w->jobs_lock);
-        visible = tpool__load_relaxed(&w->public_jobs) > 0; /* relaxed: under the latch */
+        visible = tpool__load_relaxed(&w->public_jobs) > 0; /* relaxed: under the spinlock */
         tpool__unlatch(&w->jobs_lock);
     }
     return visible;
 }
-/* The same as a cheap hint, for a worker that looks around. */
+/* The same by hints alone, which is cheap. */
 static bool tpool__work_hinted(tpool *pool) {
     uint32_t attention = tpool__attention(pool);
     if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
@@ -5490,8 +5480,8 @@ static bool tpool__work_hinted(tpool *pool) {
     return false;
 }
 
-/* Opens or closes a run to its owner. Once it is closed, nothing of it starts: a swap under way fails, and one that
- * went before is followed by its claim (P11). Under the latch. */
+/* Opens or closes a batch to its owner. Once it is closed, the owner starts nothing of it: a swap under way fails, and
+ * an earlier swap is followed by its claim, for which this waits (P11). Under the spinlock. */
 static void tpool__batch_open(tpool__worker *worker, bool open) {
     unsigned tries = 0;
     if (open) {
@@ -5504,8 +5494,8 @@ static void tpool__batch_open(tpool__worker *worker, bool open) {
 
 #define TPOOL__NO_BATCHES (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__BREAK | TPOOL__CANCELLED)
 
-/* After a flag in `attention` was set: passes every lock under which it is looked at, so that from now on everybody
- * acts on it. */
+/* Called after a flag in `attention` was set: passes every spinlock under which the flags are read, so that from now on
+ * every thread acts on it. */
 static void tpool__fence_lanes(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__latch(&w->lane.lock);
@@ -5518,10 +5508,10 @@ static void tpool__fence_lanes(tpool *pool) {
     tpool__unlatch(&pool->inject.lock);
 }
 
-/* Set before a task can be taken, so that who has passed the lanes' latches since (tpool_pause) counts whoever has
- * one. */
+/* A worker sets it before it can take a task: a thread that has passed the lanes' spinlocks since (tpool_pause) sees
+ * every worker busy that has one. */
 static inline void tpool__set_busy(tpool__worker *worker, bool busy) {
-    /* relaxed load: the owner's */
+    /* relaxed load: only the owner writes it */
     if (tpool__load_relaxed(&worker->busy) != busy) tpool__store_release(&worker->busy, busy); /* P10 */
 }
 
@@ -5530,15 +5520,15 @@ static void tpool__start_searching(tpool__worker *worker) {
     worker->ended_at = 0;
     tpool__add_relaxed(&worker->pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol, E1 */
 }
-/* True: this was the last searcher, and others could search: if work is left, the caller must notify. */
+/* True: this was the last searcher, and there is ROOM: if work is left, the caller must notify. */
 static bool tpool__leave_search(tpool__worker *worker) {
     worker->searching = false;
-    /* P13: acquires; and releases, since a new worker may come here before its starter comes to tpool__update_room. For
+    /* P13: acquires; and releases, since a new worker may get here before its starter gets to tpool__update_room. For
      * the rest relaxed would do: see >>protocol, E2 */
     return tpool__sub_acq_rel(&worker->pool->gate, TPOOL__SEARCHER) == (TPOOL__SEARCHER | TPOOL__ROOM);
 }
-/* After leaving the searchers. While the caller is the only active worker, nobody but submitters from outside can be
- * adding anything, and what the others left behind has been seen with P13: their latches need not be passed. */
+/* Called after leaving the searchers. While the caller is the only active worker, only submitters from outside can add
+ * work, and the caller has seen with P13 what the others left: it need not pass their spinlocks. */
 static bool tpool__work_left(tpool *pool) {
     if (tpool__load_relaxed(&pool->active) > 1) return tpool__work_visible(pool); /* relaxed: see P13 */
     if (tpool__work_hinted(pool)) return true;
@@ -5552,14 +5542,14 @@ static void tpool__stop_searching(tpool__worker *worker) {
         tpool__notify(worker->pool);
 }
 
-/* Under pool->lock: no worker lives, or runs its finalizer, and nothing waits for one. In a pool that is shut down none
- * will be started any more: who starts one finds work first, under the same lock. */
+/* Under pool->lock: no worker lives or runs its finalizer, and no work waits. In a pool that is shut down no worker
+ * starts any more: whoever starts one finds work first, under the same lock. */
 static bool tpool__workers_are_gone(tpool *pool) {
     /* relaxed: under its lock */
     return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__work_visible(pool);
 }
 
-/* Under pool->lock, by an active worker that does not search: it is none any more, unless work is left for it. */
+/* Under pool->lock: ends an active worker that does not search. False: it is the last one, and work is left for it. */
 static bool tpool__retire(tpool *pool) {
     /* relaxed: written under pool->lock; E3 says what its readers may rely on */
     uintptr_t live = tpool__load_relaxed(&pool->live);
@@ -5576,9 +5566,9 @@ static bool tpool__retire(tpool *pool) {
     return true;
 }
 
-#define TPOOL__LINGER TPOOL_MS(20) /* how long a spare worker stays that is not needed: starting one costs 20 us */
+#define TPOOL__LINGER TPOOL_MS(20) /* how long a spare worker stays when it is not needed: starting one costs 20 us */
 
-/* Sleeps until there may be work: true. False: the worker has ended. */
+/* Sleeps. True: there may be work. False: the worker has ended. */
 static bool tpool__sleep(tpool__worker *worker) {
     tpool *pool = worker->pool;
     int64_t idle_since = 0, surplus_since = 0;
@@ -5597,7 +5587,7 @@ static bool tpool__sleep(tpool__worker *worker) {
     bool look = tpool__work_visible(pool);
     for (;;) {
         tpool__lock(&pool->lock);
-        if (!worker->asleep) { /* roused; a notice that comes only now makes the next sleep look once more */
+        if (!worker->asleep) { /* woken; an unpark that comes only now makes the next sleep look once more */
             tpool__unlock(&pool->lock);
             return true;
         }
@@ -5612,12 +5602,12 @@ static bool tpool__sleep(tpool__worker *worker) {
         bool ends = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
         int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
         if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
-            tpool__unlock(&pool->lock); /* it is the timekeeper meanwhile, so that no other wakes for the same */
+            tpool__unlock(&pool->lock); /* it stays the timekeeper meanwhile, so that no other wakes for the same */
             if (!tpool__expire_waiting(tpool__self(), pool)) continue;
             tpool__lock(&pool->lock);
             if (worker->asleep) tpool__wake_worker(pool, worker);
             tpool__unlock(&pool->lock);
-            return true; /* what it has listed runs at once */
+            return true; /* to run what it has listed */
         }
         if (surplus || (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers)) {
             int64_t now = tpool__clock();
@@ -5659,8 +5649,8 @@ static inline bool tpool__has_expired(const tpool_future *task) {
     return task->extra && task->extra->expires_at && tpool__clock() >= task->extra->expires_at;
 }
 
-/* Claims the block of an entry just popped; the queue's reference is now the claimer's. One that has expired is
- * claimed too, to be ended by whoever took it. */
+/* Claims the task of an entry just popped; the queue's reference is now the claimer's. A task that has expired is
+ * claimed too, and the caller ends it. */
 static inline bool tpool__claim_popped(tpool_future *task) {
     if (TPOOL__LIKELY(!task->extra))
         return TPOOL__LIKELY(tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__POPPED));
@@ -5670,8 +5660,8 @@ static inline bool tpool__claim_popped(tpool_future *task) {
     return true;
 }
 
-/* The next of the worker's own run, without its latch. `taking` covers the moment between the swap and the claim, for
- * whoever closes the run and must know that nothing starts afterwards. */
+/* Takes the next task of the worker's own batch, without the spinlock. `taking` is set from before the swap until after
+ * the claim: a thread that closes the batch waits for it, and so knows that nothing starts afterwards. */
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     tpool__lane *lane = &worker->lane;
     uint32_t attention = tpool__attention(worker->pool);
@@ -5692,9 +5682,9 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-/* Before it takes what other threads just put somewhere, one tiny thing after the other, a consumer gives them a moment
- * to gather some: each look costs both sides a few transfers of cache lines. The moment grows while looks bring few, up
- * to a microsecond or two, and shrinks to nothing when they bring hardly any. */
+/* Where other threads submit one tiny task after the other, a consumer lets some come together before it takes them,
+ * since each look costs both sides a few transfers of cache lines. The delay grows while looks bring few tasks, up to a
+ * microsecond or two, and shrinks to nothing when they bring hardly any. */
 #define TPOOL__LONGEST_BATCH_DELAY (120 * TPOOL__PAUSE_TIME)
 static inline void tpool__set_batch_delay(uint32_t *time, size_t taken) {
     if (taken < 4) *time = *time < 2 * TPOOL__PAUSE_TIME ? 0 : *time / 2;
@@ -5702,7 +5692,7 @@ static inline void tpool__set_batch_delay(uint32_t *time, size_t taken) {
     if (*time > TPOOL__LONGEST_BATCH_DELAY) *time = TPOOL__LONGEST_BATCH_DELAY;
 }
 
-/* A worker looks for work meanwhile, as far as others are concerned. */
+/* The worker counts as searching during the delay. */
 static inline void tpool__delay_batch(tpool__worker *worker) {
     if (TPOOL__LIKELY(worker->batch_delay == 0)) return;
     /* relaxed: a hint */
@@ -5710,16 +5700,16 @@ static inline void tpool__delay_batch(tpool__worker *worker) {
     tpool__pause_for(worker->batch_delay);
 }
 
-/* A pool of one worker keeps the order exactly: what a worker has fetched, a spare one too, comes before the rest. Runs
- * are filled from the inject lane only then, and under its latch, so what is seen there stays so. */
+/* A pool of one worker keeps the order exactly: what another worker, a spare, has fetched comes before the rest.
+ * Batches are filled from the inject lane only if this is false, and under its spinlock: so under it, false stays valid. */
 static bool tpool__others_have_batch(tpool__worker *worker) {
     for (tpool__worker *w = tpool__first_worker(worker->pool); w; w = tpool__next_worker(w))
         if (w != worker && tpool__lane_count(&w->lane) > 0) return true;
     return false;
 }
 
-/* How many tasks a worker fetches at once: twice as many as the last time if those took it little time, else half as
- * many. So tasks that run for long are started in the order submitted, and tiny ones come by the hundred. */
+/* How many tasks a worker fetches at once: twice as many as the last time if those took little time, else half as many.
+ * So long tasks start in the order submitted, and tiny ones come by the hundred. */
 #define TPOOL__FETCH_TIME TPOOL_US(50)
 static size_t tpool__fetch_size(tpool__worker *worker) {
     int64_t now = tpool__clock();
@@ -5729,10 +5719,10 @@ static size_t tpool__fetch_size(tpool__worker *worker) {
     return worker->fetch_size;
 }
 
-/* Moves what is left in a lane, up to a batch and, from another worker, half of it, into the worker's run, if its lane
- * is empty or the one looked at: under both latches, so that nothing is ever in neither, and not beside who looks at
- * one lane after the other to end what waits. The own latch is only tried: another thief may hold it and want the
- * other. */
+/* Moves what is left in `lane` into the worker's batch: as many as it fetches at once and, from another worker, at most
+ * half. Its own lane must be empty or be `lane`. Both spinlocks are held, so that no entry is ever in neither lane. A
+ * flag in TPOOL__NO_BATCHES forbids the move, so that a thread that ends what waits, lane by lane, misses nothing. The
+ * own spinlock is only tried: another thief may hold it and want the other one. */
 static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     tpool *pool = worker->pool;
     tpool__lane *own = &worker->lane;
@@ -5762,7 +5752,7 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     uint32_t attention = tpool__attention(pool);
     entry->job = NULL;
     entry->stops = attention >> TPOOL__STOPS_SHIFT;
-    if (lane == &pool->inject && tpool__load_relaxed(&pool->max_workers) == 1 && /* relaxed: a resize takes its time */
+    if (lane == &pool->inject && tpool__load_relaxed(&pool->max_workers) == 1 && /* relaxed: a resize takes time */
         tpool__others_have_batch(worker)) {
         tpool__unlatch(&lane->lock);
         return false;
@@ -5782,7 +5772,7 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     return taken;
 }
 
-/* Takes from the heap: what ranks at least `least`, or what has waited longest. */
+/* Takes from the heap: the first task if its priority is at least `least`, or the one that has waited longest. */
 static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int least, bool oldest) {
     tpool *pool = worker->pool;
     tpool_future *unreferenced = NULL;
@@ -5807,13 +5797,13 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
                              tpool__entry *entry);
 
 static void tpool__count_own(tpool__worker *worker, int which) {
-    /* relaxed load: written by the owner alone */
+    /* relaxed load: only the owner writes it */
     tpool__store_release(&worker->counts[which], tpool__load_relaxed(&worker->counts[which]) + 1); /* P10 */
 }
 
 static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
-    tpool__worker *victim = tpool__next_worker(worker); /* from the next one round to this, so that thieves spread */
+    tpool__worker *victim = tpool__next_worker(worker); /* starts behind itself, so that thieves spread */
     for (bool wrapped = false;; victim = tpool__next_worker(victim)) {
         if (!victim) {
             if (wrapped) return false;
@@ -5833,8 +5823,8 @@ static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
 }
 
 #define TPOOL__TURN 61u          /* after so many tasks a worker looks into the inject lane before its own, ... */
-#define TPOOL__STEAL_TURN 16u    /* ... and every so often of these times at what others have fetched */
-#define TPOOL__RANKED_TURN 1000u /* so often tasks with priorities do not come first, or the oldest of them does */
+#define TPOOL__STEAL_TURN 16u    /* ... and one in so many of these times first at what others have fetched */
+#define TPOOL__RANKED_TURN 1000u /* once in so many, lanes come before priorities, or the oldest of these first */
 
 /* Now and then what would come last comes first, so that nothing waits for ever behind a stream of other tasks. */
 static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
@@ -5851,7 +5841,7 @@ static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
     uint32_t attention = tpool__attention(pool);
     if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
     bool ranked = (attention & TPOOL__RANKED) != 0, lanes_first = false;
-    bool single = tpool__load_relaxed(&pool->max_workers) == 1; /* relaxed: a resize takes its time */
+    bool single = tpool__load_relaxed(&pool->max_workers) == 1; /* relaxed: a resize takes time */
     if (!TPOOL__LIKELY(!ranked)) {
         unsigned turn = worker->ranked_turns++ % (2 * TPOOL__RANKED_TURN);
         lanes_first = turn == 2 * TPOOL__RANKED_TURN - 1;
@@ -5881,7 +5871,7 @@ static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry)
         (void)tpool__execute_task(self, entry->task, entry->stops);
 }
 
-/* Looks around for a moment before it sleeps, unless somebody waits for the end of all work. */
+/* Spins for work before the worker sleeps, unless a drainer waits for the end of all work. */
 static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_if_hopeless) {
     tpool *pool = worker->pool;
     tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_if_hopeless, TPOOL_FOREVER);
@@ -5897,26 +5887,27 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_if_hopeles
 
 static bool tpool__is_quiet(tpool *pool);
 
-/* The worker that finds that all is done ends the pool for a destroy that waits for that, which spares it a wake and
- * the worker a sleep. Of two who had nothing to do last at the same time, one has passed the inject latch after the
- * other, and sees (P1) that neither is busy. */
+/* Called when a worker finds nothing to do. If a destroy waits for the end of all work, the worker that finds that end
+ * shuts the pool down, which spares the destroy a wake and the worker a sleep. If two workers become idle at the same
+ * time, the second to pass the inject spinlock sees (P1) that neither is busy. */
 static inline void tpool__notify_idle(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__set_busy(worker, false);
     tpool__wake_drainers_if_any(pool, false);
-    /* relaxed: a hint, the one who destroys looks now and then */
+    /* relaxed: a hint; the destroying thread looks now and then */
     if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__attention(pool) & TPOOL__SHUT) &&
         tpool__is_quiet(pool))
         (void)tpool_shutdown(pool, 0);
-    tpool__run_unless_held(tpool__self()); /* what the look has listed */
+    tpool__run_unless_held(tpool__self()); /* what tpool__is_quiet has listed */
 }
 
-/* More workers are active than may be: spares whose time is over, or after a resize. */
+/* More workers are active than may be: spares that are not needed any more, or after a resize. */
 static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep looks again under the lock */
     return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->max_workers);
 }
-/* After max_tasks_per_worker tasks the worker makes place for another, unless one is needed and none is to be had. */
+/* After max_tasks_per_worker tasks a worker ends and another takes its place. False: it stays, since one is needed and
+ * the system provides no other. */
 static bool tpool__replace(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__worker *woken = NULL;
@@ -5948,8 +5939,8 @@ static bool tpool__replace(tpool__worker *worker) {
 
 static void tpool__end_waiting(tpool *pool, tpool__reason reason);
 
-/* A worker goes that has not retired. Another can be had in place of one whose thread was ended; not now in place of
- * one whose process is lost, unless it was the last, and not at all for one that was refused what it needs to begin. */
+/* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its process
+ * is lost, none can now, unless it was the last. If it was refused what it needs to begin, none can at all. */
 typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__PROCESS_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
 static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool *pool = worker->pool;
@@ -5965,7 +5956,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
     if (tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
         stranded = why == TPOOL__THREAD_REFUSED || tpool__start_worker(pool) != TPOOL_OK;
-    bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* what it would have done is for them */
+    bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do what it would have done */
     if (!others) tpool__refuse_one(pool);
     tpool__unlock(&pool->lock);
     if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
@@ -5977,7 +5968,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool__entry entry;
     unsigned tasks = 0; /* since it slept */
     for (bool hinted = false, has_run = false;;) {
-        if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of tombstones' results */
+        if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* results of tombstones */
         tpool__cancel_here(); /* what ran here has asked for it; nothing is claimed now */
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             tpool__notify_idle(worker);
@@ -6004,7 +5995,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
                 bool revived = tpool__child_revive(worker);
                 tpool__cancel_back(cancel);
                 if (!revived) {
-                    tpool__run_unless_held(self); /* before it goes, since nobody else has its list */
+                    tpool__run_unless_held(self); /* before it goes: no other thread has its list */
                     tpool__leave_pool(worker, TPOOL__PROCESS_LOST);
                     return;
                 }
@@ -6018,7 +6009,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         }
         tpool__notify_idle(worker);
         if (!worker->searching) tpool__start_searching(worker);
-        /* who was started in advance need not look for long */
+        /* a worker that was started in advance and has run nothing does not spin */
         hinted = has_run && tpool__spin_for_work(worker, tasks == 1 ? TPOOL__LITTLE_TIME : TPOOL__FREE_TIME);
         if (hinted) continue;
         if (!tpool__sleep(worker)) return;
@@ -6026,14 +6017,15 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     }
 }
 
-/* The worker's thread is over: what runs after its last task, and the hand-over to whoever joins it. That is the next
- * that ends, so that a pool that shrinks keeps but one thread's stack; or who waits for the end of a pool that is shut
- * down, since each join may be a sleep. One that ends in its exit hook (in_hook) is joined by the next with its index,
- * when that ends and not when it begins: a destructor of the program's thread-local variables may wait for tasks. */
+/* The thread ends in its initializer or finalizer. */
 static void tpool__setup_left(void *of) {
     (void)of;
     tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
 }
+/* The worker's thread is over: what runs after its last task, and who joins it. The next worker that ends joins it, so
+ * that a pool that shrinks keeps but one thread's stack; or the thread that waits for the end of a pool that is shut
+ * down, since each join may be a sleep. If it ends in its exit hook (in_hook), the next worker with its index joins it,
+ * when that ends and not when it begins: a destructor of the program's thread-local variables may wait for tasks. */
 static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool in_hook) {
     tpool *pool = worker->pool;
     worker->retired = true;
@@ -6043,7 +6035,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool__child_stop(worker);
     tpool__cancel_back(cancel);
     if (worker->set_up && pool->config.finalizer && !pool->server) {
-        worker->set_up = false; /* once, also if it ends the thread */
+        worker->set_up = false; /* once, even if it ends the thread */
         tpool__context *context = tpool__setup_push(self, pool, tpool__setup_left, NULL);
         pool->config.finalizer(pool->config.context);
         if (!tpool__setup_pop(self, context)) return;
@@ -6053,7 +6045,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool__keeper_leaves(self, &worker->parker, !in_hook && !(tpool__attention(pool) & TPOOL__SHUT));
     tpool__thread_handle before = { 0 };
     tpool__lock(&pool->lock);
-    tpool__thread_handle left = worker->left; /* of one that ended here earlier */
+    tpool__thread_handle left = worker->left; /* of an earlier thread of this worker */
     bool shut = (tpool__attention(pool) & TPOOL__SHUT) != 0;
     if (in_hook || (shut && tpool__load_relaxed(&pool->draining))) { /* relaxed: a hint, either will do */
         worker->left = worker->handle;
@@ -6077,8 +6069,8 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
 
 static void tpool__break(tpool *pool);
 
-/* In its initializer a worker does not search, so that a sleeper is woken for what comes, and another worker started
- * for what is more than the tasks that those in their initializers were started for (tpool__wake_one). */
+/* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
+ * once there are more tasks than those in their initializers were started for (tpool__wake_one). */
 static void tpool__begin_setup(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
@@ -6108,7 +6100,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     bool ready = !refused, lost = false;
     tpool__keeper_comes(&worker->parker);
-    if (ready && pool->server) { /* its initializer runs in its process */
+    if (ready && pool->server) { /* its initializer runs in the child */
         tpool__begin_setup(worker);
         int cancel = tpool__cancel_off();
         tpool_status status = tpool__child_ensure(worker);
@@ -6120,7 +6112,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
         tpool__begin_setup(worker);
         tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
         ready = pool->config.initializer(pool->config.context);
-        tpool__cancel_here(); /* then it has failed */
+        tpool__cancel_here(); /* then the initializer has failed */
         if (!tpool__setup_pop(self, context)) return;
         tpool__end_setup(worker);
     }
@@ -6136,7 +6128,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
         (void)tpool__retire(pool); /* nothing waits in a broken pool */
         tpool__unlock(&pool->lock);
     }
-    tpool__lock(&pool->lock); /* wait for the one who started this thread to have stored its handle */
+    tpool__lock(&pool->lock); /* the starter of this thread has stored its handle when this is passed */
     tpool__unlock(&pool->lock);
     tpool__worker_ended(self, worker, false);
 }
@@ -6152,7 +6144,7 @@ static void tpool__worker_main(void *argument) {
     self->serves = true;
     self->stack_top = tpool__stack_position();
     self->stack_floor = 0;
-    /* before the destructors of the program's thread-local variables, which may call in here */
+    /* before the destructors of the program's thread-local variables, which may call the library */
     TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
     tpool__worker_life(self, worker);
     TPOOL__FINALLY_END
@@ -6162,7 +6154,7 @@ static void tpool__worker_main(void *argument) {
  *  >>run  W5: the task runs
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__FIXED(status, code, text) { TPOOL__ERROR, true, { status, code, text, NULL }, NULL, { 0 }, NULL, false }
-static const tpool__outcome tpool__fixed_errors[] = { /* by tpool__reason */
+static const tpool__outcome tpool__fixed_errors[] = { /* indexed by tpool__reason */
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was cancelled before it started."),
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was dropped from a full queue."),
     TPOOL__FIXED(TPOOL_EXPIRED, 0, "The task's own time limit passed while it was queued."),
@@ -6177,7 +6169,7 @@ static tpool__outcome *tpool__fixed(tpool__reason reason) {
     return (tpool__outcome *)(uintptr_t)&tpool__fixed_errors[reason]; /* is_static: never written */
 }
 
-/* An error that needs no memory: in the task's extra if it has a name, since that has room for it. */
+/* An error that needs no memory. If the task has a name, its extra has room for the error with the name. */
 static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reason) {
     if (!task->extra || !task->extra->name) return tpool__fixed(reason);
     task->extra->ended = tpool__fixed_errors[reason];
@@ -6185,9 +6177,9 @@ static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reas
     return &task->extra->ended;
 }
 
-/* The last outcome given wins, but an error is never replaced. */
+/* The last outcome wins, but an error is never replaced. */
 static bool tpool__set_outcome(tpool_future *task, tpool__outcome *outcome) {
-    /* P9: jobs on other threads may raise or return at the same time; who takes an outcome out sees it whole */
+    /* P9: jobs on other threads may raise or return at the same time; whoever takes an outcome out sees it whole */
     uintptr_t before = tpool__load_acquire(&task->outcome);
     do
         if (before & 1) return false;
@@ -6201,7 +6193,7 @@ static tpool__outcome *tpool__outcome_load(tpool_future *task) {
 static tpool__outcome *tpool__outcome_take(tpool_future *task) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, 0)); /* P9 */
 }
-/* Part of the task's work was left undone: that counts more than what it has raised. Gives what it had. */
+/* For a task of which a part was not done: that counts more than what it has raised. Returns the old outcome. */
 static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome *error) {
     return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
 }
@@ -6296,7 +6288,7 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
 
 TPOOL_API bool tpool_stop_requested(void) {
     const tpool__context *context = tpool__self()->context;
-    /* jobs and parts of a loop ask for the task that they belong to, items for their chunk's */
+    /* a job or a part of a loop asks for the task that it belongs to, an item for its chunk's */
     while (context && (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB ||
                        context->kind == TPOOL__IN_CALL))
         context = context->origin ? context->origin : context->outer;
@@ -6324,8 +6316,8 @@ static void tpool__abandon(void *of);
 static void tpool__end_abandoned(void *of);
 static void tpool__publish_left(void *of);
 
-/* The block no longer has the arg_free: if that ends the thread, `left` goes on with it. False, here and below: it
- * forked, and this is the child (tpool__context_pop). */
+/* Calls arg_free, and removes it from the task first: if it ends the thread, `left` goes on with the task. False, here
+ * and below: the program's function forked, and this is the child (tpool__context_pop). */
 static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left)(void *of)) {
     void (*arg_free)(void *arg) = task->extra ? task->extra->arg_free : NULL;
     if (TPOOL__LIKELY(!arg_free)) return true;
@@ -6333,7 +6325,7 @@ static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left
     self->freeing++;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, tpool__pool_of(task));
     tpool__context_guard(self, context, left, task);
-    context->of_end = (uintptr_t)task; /* a wait for it in there would never end */
+    context->of_end = (uintptr_t)task; /* a wait for this task in there would never end */
     tpool__store_release(&task->runner, self); /* P7 */
     arg_free(task->value);
     if (!tpool__context_pop(self, context)) return false;
@@ -6348,7 +6340,7 @@ static bool tpool__report(tpool *pool, const tpool_error *error, void (*left)(vo
     pool->config.on_failure(error, pool->config.context);
     return tpool__context_pop(self, context);
 }
-/* The task has been counted, and is not published yet. */
+/* The task has been counted, and its end is not published yet. */
 static bool tpool__report_failure(tpool_future *task) {
     return tpool__report(tpool__pool_of(task), &tpool__outcome_load(task)->error, tpool__publish_left, task);
 }
@@ -6368,8 +6360,8 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     return tpool__context_pop(self, context);
 }
 
-/* A worker that has nothing else to do counts as searching before anyone can learn that its task is done, so that who
- * submits the next one then starts no second worker. */
+/* A worker with nothing else to do counts as searching before any thread can learn that its task is done, so that a
+ * submit that follows starts no second worker. */
 static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
     tpool__worker *worker = self->worker;
     if (!worker || worker->pool != pool || self->context || worker->searching) return;
@@ -6379,7 +6371,7 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
         tpool__start_searching(worker);
 }
 
-/* A task without a block: nobody asks for it, so only its failure leaves anything to do. */
+/* A plain task has no future, so only its failure leaves anything to do. */
 static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry) {
     tpool_future *task = &self->plain;
     tpool *pool = self->worker->pool;
@@ -6406,7 +6398,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch node;
     if (pool->measured) {
-        /* relaxed: it came with the entry, and is the runner's alone until the call */
+        /* relaxed: the stamp came with the entry; only this thread uses the word until the call */
         tpool__measure_begin(self, pool, tpool__load_relaxed(&task->outcome), &node);
         tpool__store_relaxed(&task->outcome, 0);
     }
@@ -6423,7 +6415,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
     tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
-    if (!TPOOL__LIKELY(!has_extra)) tpool__run_unless_held(self); /* what its arg_free has ended */
+    if (!TPOOL__LIKELY(!has_extra)) tpool__run_unless_held(self); /* the ends that arg_free has listed */
     return true;
 }
 
