@@ -5701,7 +5701,7 @@ static inline void tpool__delay_batch(tpool__worker *worker) {
 }
 
 /* A pool of one worker keeps the order exactly: what another worker, a spare, has fetched comes before the rest.
- * Batches are filled from the inject lane only if this is false, and under its spinlock: so under it, false stays valid. */
+ * Batches are filled from the inject lane only if this is false, and under its spinlock: under it a false stays. */
 static bool tpool__others_have_batch(tpool__worker *worker) {
     for (tpool__worker *w = tpool__first_worker(worker->pool); w; w = tpool__next_worker(w))
         if (w != worker && tpool__lane_count(&w->lane) > 0) return true;
