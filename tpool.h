@@ -196,9 +196,9 @@
  *    - An argument, result or item that a worker has no memory or addresses for (RLIMIT_AS in the initializer, say)
  *      fails alone, as TPOOL_FAILED with ENOMEM. An argument fails so only in a worker that has run nothing yet. If
  *      earlier tasks have taken the room, or have set limits (setrlimit), the worker ends instead, after its finalizer,
- *      and a new one runs the task. For results, limits that tasks have set do not count, unless the system does not
- *      let a process take them back (a lower hard limit): then the first result that they leave no room for fails, and
- *      the worker takes no further task or item.
+ *      and a new one runs the task. Limits that tasks have set cost no result. If the system does not let a process
+ *      take them back (a lower hard limit), a large result travels in pieces, tpool_return gives the address of the
+ *      original bytes, and the worker takes no further task or item.
  *    - arg travels by value: arg_size bytes, or arg NULL. Pointers in it mean what they meant at create. The result
  *      travels by tpool_return; a plain returned pointer arrives as its value; tpool_return_owned fails the task.
  *      arg_free, callbacks and on_failure run in the program, initializer and finalizer in each worker process. The
@@ -10768,8 +10768,9 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *  it has addresses for, and reads and writes the file beyond that. Both see the same bytes, whatever they have mapped:
  *  the program can read every answer that a worker could write. The writer pays for the memory: the program for
  *  arguments, the worker for results. A write fails where the system refuses memory: that is TPOOL_FAILED with ENOMEM,
- *  and no SIGBUS. The two sides speak in turns, so a writer knows that the other side reads: they never wait for each
- *  other with both directions full.
+ *  and no SIGBUS. A worker in which an earlier task has lowered a hard limit may not write or map so much: it asks the
+ *  program to write its result, in pieces (tpool__put_by_program). The two sides speak in turns, so a writer knows that
+ *  the other side reads: they never wait for each other with both directions full.
  *
  *  WHAT A WORKER MAY DO  The program does not trust a worker, which may write anything to its socket and to the shared
  *  memory at any time. The program first checks a message's length, number and kind. It compares sizes and counts with
@@ -10820,6 +10821,7 @@ enum { /* program to worker */
     /* worker to program */
     TPOOL__READY, TPOOL__UNREADY, TPOOL__DONE, TPOOL__ITEMS_FULL,
     TPOOL__TOO_LARGE,           /* a worker that has executed nothing yet cannot map the argument */
+    TPOOL__PIECE,               /* a piece of a result, for the program to store: limits keep the worker from that */
     /* server to program, in the worker's place */
     TPOOL__GONE
 };
@@ -10843,9 +10845,10 @@ typedef struct tpool__message {
     uint32_t kind;
     uint64_t fn;
     uint64_t arg;               /* not 0: there are bytes in the argument's window */
-    uint64_t size;              /* of the argument; in a DONE: how much of the result's window the worker has mapped */
+    uint64_t size;              /* of the argument, of a PIECE; in a DONE: of the result's window, as the worker has it */
     uint64_t result_at;         /* where the result's window begins */
     uint64_t count, item_size, context_size;
+    uint64_t from, to;          /* of a PIECE: where in the result's window it is, and where it belongs */
     tpool__answer answer;
 } tpool__message;
 _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece");
@@ -10928,6 +10931,7 @@ static struct {
     tpool__window argument, result;
     size_t base;                /* where in the result's window the bytes of this task, or item, go */
     size_t returned;            /* how many bytes there are */
+    const char *returned_at;    /* their address for the task */
     bool has_returned;
     bool is_spent;              /* a task's limits leave no room for results: this worker takes no more tasks */
     struct rlimit limits[TPOOL__LIMITS]; /* as they were before the first task */
@@ -11410,13 +11414,36 @@ static char *tpool__try_put_in_child(const void *bytes, size_t size) {
     tpool__file_forget(memory, (uint64_t)window->start + held);
     return NULL;
 }
-/* Copies bytes to `base` in the result's window. NULL: memory or addresses are missing; what is in the window before
- * `base` stays, where the program looks for it. Limits that this task or an earlier one has set do not apply to
- * results, as far as the system lets a process restore its old ones. (To check after each task whether it has set any
+/* Lets the program write the bytes into the file, piece by piece. Each piece but the first passes through what is
+ * mapped from `base` on; the first stays there. This takes no memory, no addresses and no right to write to files. */
+static bool tpool__put_by_program(const char *bytes, size_t size) {
+    const tpool__window *window = &tpool__in_child.result;
+    size_t base = tpool__in_child.base;
+    if (window->mapped <= base) return false;
+    size_t room = window->mapped - base < TPOOL__PAGE_SIZE ? window->mapped - base : TPOOL__PAGE_SIZE;
+    for (size_t at = room, part; at < size; at += part) {
+        tpool__message message;
+        part = size - at < room ? size - at : room;
+        memcpy(window->bytes + base, bytes + at, part);
+        memset(&message, 0, sizeof message);
+        message.from = base;
+        message.to = base + at;
+        message.size = TPOOL__ROUND_UP(part);
+        tpool__reply(&message, TPOOL__PIECE);
+        if (!tpool__read_all(tpool__in_child.requests, &message, sizeof message)) tpool__exit_child(1);
+        if (!message.count) return false;
+    }
+    memcpy(window->bytes + base, bytes, size < room ? size : room);
+    return true;
+}
+/* Copies bytes to `base` in the result's window, and gives their address. NULL: memory or addresses are missing; what
+ * is in the window before `base` stays, where the program looks for it. Limits that this task or an earlier one has set do
+ * not apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit), the
+ * program stores the bytes, and their address is that of the original. (To check after each task whether it has set any
  * would cost a quarter of a round trip, where a system call takes 1 us.) */
-static char *tpool__put_in_child(const void *bytes, size_t size) {
+static const char *tpool__put_in_child(const void *bytes, size_t size) {
     struct rlimit limits[TPOOL__LIMITS];
-    char *place = tpool__try_put_in_child(bytes, size);
+    const char *place = tpool__try_put_in_child(bytes, size);
     if (place) return place;
     /* a task has closed the memory: no result has room any more */
     if (fcntl(tpool__in_child.memory, F_GETFD) < 0) tpool__exit_child(1);
@@ -11424,8 +11451,9 @@ static char *tpool__put_in_child(const void *bytes, size_t size) {
     if (!tpool__limits_exchange(limits)) return NULL;
     place = tpool__try_put_in_child(bytes, size);
     (void)tpool__limits_exchange(limits);
-    tpool__in_child.is_spent = !place;
-    return place;
+    if (place) return place;
+    tpool__in_child.is_spent = true;
+    return tpool__put_by_program((const char *)bytes, size) ? (const char *)bytes : NULL;
 }
 
 /* tpool_return and tpool_return_owned in a task of this worker process. */
@@ -11433,7 +11461,7 @@ static inline bool tpool__is_in_child(const tpool_future *task) {
     return tpool__in_child.task && task == tpool__in_child.task;
 }
 static void *tpool__return_in_child(const void *bytes, size_t size) {
-    char *place = tpool__put_in_child(bytes, size);
+    const char *place = tpool__put_in_child(bytes, size);
     if (!place) {
         (void)tpool__set_outcome(tpool__in_child.task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
         return NULL;
@@ -11441,8 +11469,9 @@ static void *tpool__return_in_child(const void *bytes, size_t size) {
     if (tpool__load_acquire(&tpool__in_child.task->outcome)) /* P9: a loop's body may have left another payload */
         tpool__outcome_free(tpool__outcome_take(tpool__in_child.task));
     tpool__in_child.returned = size;
+    tpool__in_child.returned_at = place;
     tpool__in_child.has_returned = true;
-    return place;
+    return (void *)(uintptr_t)place;
 }
 static bool tpool__stops_in_child(const tpool_future *task) {
     /* relaxed: a flag */
@@ -11461,7 +11490,7 @@ static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *a
         outcome = tpool__outcome_take(tpool__in_child.task);
     if (outcome && outcome->kind == TPOOL__BYTES) { /* a loop's body returned it */
         if (tpool__return_in_child(outcome->payload, outcome->size) && value == outcome->payload)
-            value = tpool__in_child.result.bytes + tpool__in_child.base;
+            value = (void *)(uintptr_t)tpool__in_child.returned_at;
         tpool__outcome_free(outcome);
         outcome = tpool__outcome_take(tpool__in_child.task);
     } else if (outcome && outcome->kind == TPOOL__OWNED) {
@@ -11477,7 +11506,7 @@ static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *a
         code = outcome->error.code;
         tpool__outcome_free(outcome);
     } else if (tpool__in_child.has_returned) {
-        uintptr_t offset = (uintptr_t)value - (uintptr_t)(tpool__in_child.result.bytes + tpool__in_child.base);
+        uintptr_t offset = (uintptr_t)value - (uintptr_t)tpool__in_child.returned_at;
         bool within = value && offset <= tpool__in_child.returned;
         kind = within ? TPOOL__BYTES_AT : TPOOL__SOME_BYTES;
         if (within) value = (void *)offset;
@@ -12825,6 +12854,33 @@ static tpool__heard tpool__child_ask(tpool__child *child, tpool__message *messag
     return errno == EAGAIN ? TPOOL__DAMAGED : TPOOL__LOST;
 }
 
+/* Stores a piece of a result where it belongs. False: there is not so much memory. */
+static bool tpool__child_store(const tpool__child *child, const tpool__message *piece) {
+    char bytes[4096];
+    uint64_t from = piece->from, to = piece->to, left = piece->size;
+    if (from > SIZE_MAX / 4 || to > SIZE_MAX / 4 || left > TPOOL__PAGE_SIZE) return false;
+    for (size_t part; left > 0; left -= part, from += part, to += part) {
+        part = left < sizeof bytes ? (size_t)left : sizeof bytes;
+        if (!tpool__child_copy(child, bytes, from, part) ||
+            tpool__file_write(child->memory, child->result.start + to, bytes, part) != part)
+            return false;
+    }
+    return true;
+}
+/* Hears the answer to a request. A worker that may not write has stored it piece by piece before. */
+static tpool__heard tpool__child_hear_answer(tpool__child *child, tpool__message *message, int64_t deadline) {
+    uint64_t stored = 0;
+    for (;;) {
+        tpool__heard heard = tpool__child_hear(child, message, deadline);
+        if (heard == TPOOL__HEARD && message->kind == TPOOL__DONE && message->size < stored) message->size = stored;
+        if (heard != TPOOL__HEARD || TPOOL__LIKELY(message->kind != TPOOL__PIECE)) return heard;
+        message->count = tpool__child_store(child, message);
+        if (message->count && message->to + message->size > stored) stored = message->to + message->size;
+        heard = tpool__child_ask(child, message, TPOOL__GO_ON);
+        if (heard != TPOOL__HEARD) return heard;
+    }
+}
+
 static inline bool tpool__clock_passed(int64_t deadline) {
     return deadline != TPOOL_FOREVER && tpool__clock() >= deadline;
 }
@@ -12890,7 +12946,7 @@ static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_
         }
         tpool__child_enter(self, child);
         tpool__heard heard = tpool__child_ask(child, &message, TPOOL__RUN);
-        if (heard == TPOOL__HEARD) heard = tpool__child_hear(child, &message, deadline);
+        if (heard == TPOOL__HEARD) heard = tpool__child_hear_answer(child, &message, deadline);
         if (heard == TPOOL__HEARD && message.kind == TPOOL__TOO_LARGE)
             outcome = tpool__error_text(task, TPOOL_FAILED, ENOMEM,
                                         "The argument is more than the worker process has room for.");
@@ -13063,7 +13119,7 @@ static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, 
     tpool__heard heard = tpool__child_ask(child, message, TPOOL__RUN_ITEMS);
     bool over = heard != TPOOL__HEARD;
     while (!over) {
-        heard = tpool__child_hear(child, message, TPOOL_FOREVER);
+        heard = tpool__child_hear_answer(child, message, TPOOL_FOREVER);
         if (heard == TPOOL__HEARD && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
         uintptr_t used;
         size_t ended = tpool__page_read(page, &used), left = count - *done;

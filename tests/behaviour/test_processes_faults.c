@@ -380,36 +380,54 @@ static void what_a_worker_has_no_room_for_fails_and_nothing_else(void **state) {
 static void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
 
 /* What a task does to the limits of its worker, and ends well, is not the end of those after it. */
+enum { ADDRESSES = 1, FILES = 2, DESCRIPTORS = 4 }; /* which: any of them */
 typedef struct lowering { int which; bool for_ever; } lowering;
 static void *lowers_a_limit(void *arg) {
     lowering l;
     struct rlimit limit;
+    int failed = 0;
     memcpy(&l, arg, sizeof l);
-    int failed = l.which == 0   ? getrlimit(RLIMIT_AS, &limit)
-                 : l.which == 1 ? getrlimit(RLIMIT_FSIZE, &limit) : getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = l.which == 0 ? 1 << 20 : l.which == 1 ? 0 : 3;
-    if (l.for_ever) limit.rlim_max = limit.rlim_cur;
-    if (!failed) failed = l.which == 0   ? setrlimit(RLIMIT_AS, &limit)
-                          : l.which == 1 ? setrlimit(RLIMIT_FSIZE, &limit) : setrlimit(RLIMIT_NOFILE, &limit);
+    for (int which = ADDRESSES; which <= DESCRIPTORS && !failed; which *= 2) {
+        if (!(l.which & which)) continue;
+        failed = which == ADDRESSES ? getrlimit(RLIMIT_AS, &limit)
+                 : which == FILES   ? getrlimit(RLIMIT_FSIZE, &limit) : getrlimit(RLIMIT_NOFILE, &limit);
+        limit.rlim_cur = which == ADDRESSES ? 1 << 20 : which == FILES ? 0 : 3;
+        if (l.for_ever) limit.rlim_max = limit.rlim_cur;
+        if (!failed) failed = which == ADDRESSES ? setrlimit(RLIMIT_AS, &limit)
+                              : which == FILES   ? setrlimit(RLIMIT_FSIZE, &limit) : setrlimit(RLIMIT_NOFILE, &limit);
+    }
     return failed ? tpool_raise(1, "no such limit") : arg;
 }
+/* A large result, of which no two pages are the same, and who returned it. */
+enum { LARGE_WORDS = 100001 };
 static void *returns_static(void *arg) {
-    static char bytes[2 * 200000];
+    static uint32_t words[LARGE_WORDS];
     (void)arg;
-    return tpool_return(bytes, sizeof bytes);
+    for (uint32_t i = 0; i < LARGE_WORDS; i++) words[i] = i * 2654435761u;
+    words[0] = (uint32_t)getpid();
+    return (uint32_t *)tpool_return(words, sizeof words) + 1;
+}
+static uint32_t whose_words(const void *result) {
+    const uint32_t *words = (const uint32_t *)result - 1;
+    for (uint32_t i = 1; i < LARGE_WORDS; i++) assert_int_equal(i * 2654435761u, words[i]);
+    return words[0];
 }
 static void *echo_item(void *item, void *context) { (void)context; return tpool_return(item, 200000); }
+static bool becomes_nobody(void *context) { /* root may take its limits back */
+    (void)context;
+    return geteuid() != 0 || (setgid(65534) == 0 && setuid(65534) == 0);
+}
 static void limits_that_a_task_sets_are_not_those_of_the_next(void **state) {
     (void)state;
     if (SLOW_TOOL) skip(); /* they need addresses for themselves */
     static char large[2 * 200000];
     static char one;
-    for (int i = 0; i < 6; i++) {
-        lowering l = { i % 3, i >= 3 }; /* RLIMIT_AS, RLIMIT_FSIZE, RLIMIT_NOFILE */
+    for (int i = 0; i < 16; i++) {
+        lowering l = { i % 8, i >= 8 };
         for (int next = 0; next < 3; next++) {
             tpool *pool = NULL;
             tpool_future *future;
-            tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1 };
+            tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .initializer = becomes_nobody };
             assert_status(TPOOL_OK, tpool_create(&pool, &config));
             assert_status(TPOOL_OK, tpool_submit_copy(pool, lowers_a_limit, &l, sizeof l, &future));
             assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
@@ -418,15 +436,20 @@ static void limits_that_a_task_sets_are_not_those_of_the_next(void **state) {
                 assert_status(TPOOL_OK, tpool_submit_copy(pool, first_byte, large, sizeof large, &future));
                 assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
                 tpool_future_release(future);
-            } else if (next == 1) { /* results; what the worker has given up for ever it cannot have, once */
+            } else if (next == 1) { /* results; a worker that has given up for ever what they need has one */
+                uint32_t before = 0;
                 for (int k = 0; k < 3; k++) {
+                    void *result;
                     assert_status(TPOOL_OK, tpool_submit_copy(pool, returns_static, &one, 1, &future));
-                    tpool_status status = tpool_future_result(future, LIMIT, NULL);
-                    if (k > 0 || !l.for_ever) assert_status(TPOOL_OK, status);
-                    if (status == TPOOL_OK) assert_int_equal(sizeof large, tpool_future_result_size(future));
+                    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+                    assert_int_equal(LARGE_WORDS * sizeof(uint32_t), tpool_future_result_size(future));
+                    uint32_t whose = whose_words(result);
+                    bool is_replaced = k == 1 && l.for_ever && (l.which & (ADDRESSES | FILES));
+                    if (k > 0) assert_int_equal(is_replaced, whose != before);
+                    before = whose;
                     tpool_future_release(future);
                 }
-            } else if (next == 2 && l.which != 1) { /* both: the items need another worker */
+            } else if (!(l.which & FILES)) { /* both: the items need another worker */
                 tpool_map_iter *iter;
                 tpool_map_spec spec = { .fn = echo_item, .items = large, .count = 2, .stride = 200000,
                                         .item_size = 200000, .chunk_size = 2 };
@@ -438,40 +461,43 @@ static void limits_that_a_task_sets_are_not_those_of_the_next(void **state) {
         }
     }
 }
-/* In a chunk too one result is lost to limits that an earlier item has set for ever, and no more. */
-static bool becomes_nobody(void *context) { /* root may take its limits back */
-    (void)context;
-    return geteuid() != 0 || (setgid(65534) == 0 && setuid(65534) == 0);
-}
+/* Nor of the next item in a chunk. Plain results, small ones and an error lie before the large one. */
 static void *lowers_or_returns(void *item, void *context) {
-    static char bytes[200000];
+    int i = *(int *)item;
     lowering l = { *(int *)context, true };
-    return *(int *)item == 1 ? lowers_a_limit(&l) : tpool_return(bytes, sizeof bytes);
+    if (i == 1) return lowers_a_limit(&l);
+    if (i == 2) return tpool_return(&i, sizeof i);
+    if (i == 3) return tpool_raise(7, "as it is");
+    return i % 2 ? returns_static(NULL) : NULL;
 }
-static void limits_that_an_item_sets_for_ever_cost_one_result(void **state) {
+static void limits_that_an_item_sets_for_ever_cost_no_result(void **state) {
     (void)state;
     if (SLOW_TOOL) skip();
-    int items[8] = { 0, 1, 2, 3, 4, 5, 6, 7 };
-    for (int which = 0; which < 2; which++) {
+    enum { COUNT = 10 };
+    int items[COUNT];
+    for (int i = 0; i < COUNT; i++) items[i] = i;
+    for (int which = 0; which < 4; which++) {
         tpool *pool = NULL;
         tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .initializer = becomes_nobody,
                                 .finalizer = count_end };
         atomic_store(&all->count, 0);
         assert_status(TPOOL_OK, tpool_create(&pool, &config));
-        tpool_map_spec spec = { .fn = lowers_or_returns, .items = items, .count = 8, .stride = sizeof(int),
-                                .item_size = sizeof(int), .chunk_size = 8, .context = &which,
+        tpool_map_spec spec = { .fn = lowers_or_returns, .items = items, .count = COUNT, .stride = sizeof(int),
+                                .item_size = sizeof(int), .chunk_size = COUNT, .context = &which,
                                 .context_size = sizeof which };
         tpool_map_iter *iter;
+        uint32_t whose[COUNT];
         assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
-        int lost = 0;
-        for (int i = 0; i < 8; i++) {
-            tpool_status status = tpool_map_next(iter, LIMIT, NULL);
-            if (status == TPOOL_FAILED) lost++;
-            else assert_status(TPOOL_OK, status);
+        for (int i = 0; i < COUNT; i++) {
+            void *result;
+            assert_status(i == 3 ? TPOOL_FAILED : TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
+            if (i == 2) assert_int_equal(2, *(int *)result);
+            if (i > 3 && i % 2) whose[i] = whose_words(result);
         }
         tpool_map_close(iter);
-        assert_int_equal(1, lost);
-        assert_int_equal(1, atomic_load(&all->count)); /* that worker's finalizer has run */
+        assert_int_equal(which != 0, whose[7] != whose[5]); /* the rest ran elsewhere, and was left no limit */
+        assert_int_equal(whose[9], whose[7]);
+        assert_int_equal(which != 0, atomic_load(&all->count)); /* that worker's finalizer has run */
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
 }
@@ -872,7 +898,7 @@ int main(void) {
         cmocka_unit_test_setup(what_a_worker_has_no_room_for_fails_and_nothing_else, set_up),
         T(a_worker_without_addresses_is_ended_like_any_other),
         cmocka_unit_test_setup(limits_that_a_task_sets_are_not_those_of_the_next, set_up),
-        cmocka_unit_test_setup(limits_that_an_item_sets_for_ever_cost_one_result, set_up),
+        cmocka_unit_test_setup(limits_that_an_item_sets_for_ever_cost_no_result, set_up),
         T(large_arguments_take_the_same_place_again), T(out_of_memory_a_worker_is_killed_first),
         T(a_worker_is_killed_from_outside), T(the_server_is_killed), T(a_task_kills_its_server),
         T(the_program_is_killed), T(the_program_and_the_server_are_killed),
