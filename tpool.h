@@ -5129,7 +5129,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     if (expires) tpool__notify_timekeeper(pool);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
     else if (unreferenced) tpool__run_unless_held(self);
-    (void)tpool__context_pop(self, call); /* in a child of fork the caller does no more either */
+    (void)tpool__context_pop(self, call); /* false: a child of fork, where the caller does no more */
     return status;
 }
 
@@ -5408,7 +5408,7 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__update_room(pool);
 }
 
-/* Called when work waits and the pool can get no worker. If none is awake either, ends one wait that needed a spare. */
+/* Called when the pool can get no worker. If none is awake either, ends one wait that needed a spare. */
 static void tpool__refuse_one(tpool *pool) {
     if (tpool__load_relaxed(&pool->active) > 0) return; /* relaxed: under its lock */
     for (tpool__waiter *waiter = pool->blocked_waiters; waiter; waiter = waiter->next) {
