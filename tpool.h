@@ -2494,20 +2494,21 @@ struct tpool_future {
     union {
         tpool_fn fn;            /* until it is claimed */
         tpool_future *next;     /* while it is free, or about to be */
-        uintptr_t listed;       /* while it is in tpool__thread.listed: what comes after it */
+        uintptr_t listed;       /* while it is in tpool__thread.listed: the next item */
     } u;
-    void *value;                /* what fn gets; once done, its result */
-    uintptr_t home;             /* its pool's `home`; of a bare future the process' generation */
+    void *value;                /* the argument; once done, the result */
+    uintptr_t home;             /* its pool's `home`; of a bare future the generation of the process */
     tpool__extra *extra;        /* what most tasks do not have; never changes while the task is shared */
-    tpool__node *nodes;      /* who wants to learn of the end, newest first; under TPOOL__LOCKED. Once it is done:
-                                   callbacks still to be run, in the order added; the ender's */
-    tpool__word outcome;        /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of) */
-    _Atomic(tpool__thread *) runner;       /* whose stack it runs on, or its arg_free; for the search for cycles.
-                                   At the end: its pool's tag, which is odd and tells it from others at that address */
+    tpool__node *nodes;         /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
+                                   still to be called, in the order added; only its ender uses them */
+    tpool__word outcome;        /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
+                                   before the task runs, its stamp (>>measure) */
+    _Atomic(tpool__thread *) runner; /* the thread that executes it, or its arg_free; for the search for cycles. Once
+                                   done: its pool's tag, which is odd; a later pool at that address has another */
 };
 
-/* Pools are aligned so that twelve bits are free for the process' generation: the pool of a pending future may be
- * destroyed at any moment, so it cannot be asked. */
+/* Pools are aligned so that twelve bits of `home` are free for the generation of the process: the pool of a pending
+ * future may be destroyed at any moment, so its generation cannot be read there. */
 #define TPOOL__POOL_ALIGNMENT ((uintptr_t)4096)
 #define TPOOL__GENERATIONS (TPOOL__POOL_ALIGNMENT - 1)
 static inline tpool *tpool__pool_of(const tpool_future *future) {
@@ -2519,55 +2520,55 @@ static inline bool tpool__is_done(tpool_future *future) {
     return tpool__state_is_done(tpool__load_acquire(&future->state)); /* P2 */
 }
 
-/* How a task ended, where a pointer does not tell all. */
+/* How a task ended, if a result pointer alone does not say it. */
 typedef enum tpool__outcome_kind { TPOOL__ERROR, TPOOL__BYTES, TPOOL__OWNED } tpool__outcome_kind;
 struct tpool__outcome {
     tpool__outcome_kind kind;
-    bool is_static;             /* not from TPOOL_MALLOC by itself: nothing to free */
+    bool is_static;             /* no allocation of its own: nothing to free */
     tpool_error error;
     void *payload;
     union {
         size_t size;
-        uintptr_t listed;       /* of an owned one in tpool__thread.listed: what comes after it */
+        uintptr_t listed;       /* of an owned one in tpool__thread.listed: the next item */
     };
     void (*payload_free)(void *payload);
-    bool is_timeout;            /* an error: the process was killed at the end of a tpool_run_with_timeout */
+    bool is_timeout;            /* an error: tpool_run_with_timeout killed the process when its time was over */
 };
 
-/* Why a task ended without having been run to its end. */
+/* Why a task ended although it did not run to its end. */
 typedef enum tpool__reason {
     TPOOL__WAS_CANCELLED, TPOOL__WAS_DROPPED, TPOOL__HAS_EXPIRED, TPOOL__SETUP_FAILED,
     TPOOL__ENDED_THREAD, TPOOL__IS_STRANDED, TPOOL__OUT_OF_MEMORY, TPOOL__LOST_PROCESS,
     TPOOL__OWNED_ELSEWHERE
 } tpool__reason;
 
-/* The bit tells an error from a payload that another thread may be replacing and freeing. */
+/* The lowest bit says that it is an error, without reading an outcome that another thread may replace and free. */
 static inline tpool__outcome *tpool__outcome_of(uintptr_t word) { return (tpool__outcome *)(word & ~(uintptr_t)1); }
 static inline uintptr_t tpool__outcome_word(const tpool__outcome *outcome) {
     return (uintptr_t)outcome | (outcome && outcome->kind == TPOOL__ERROR);
 }
 
-/* What only some tasks have. The copied bytes follow it. */
+/* What only some tasks have. The copied argument follows it. */
 struct tpool__extra {
     void (*arg_free)(void *arg);
     const char *name;
     size_t arg_size;
     int priority;
     int64_t expires_at;         /* 0: never */
-    size_t expiring_place;      /* one more than where among its pool's expiries; 0: it has left them */
+    size_t expiring_place;      /* its index in the pool's expiries, plus one; 0: it has left them */
     int64_t run_limit_ns;
-    int64_t started_at;         /* set where run_limit_ns is */
-    int64_t timeout_at;         /* 0: never; then the process that runs it is killed: tpool_run_with_timeout */
-    struct tpool__large *large; /* the copied bytes, where they do not follow it; the claimer's, who gives them back */
-    tpool__outcome ended;       /* the error of a task that ended otherwise than by itself, with its name */
+    int64_t started_at;         /* set if run_limit_ns is */
+    int64_t timeout_at;         /* then the process that runs it is killed (tpool_run_with_timeout); 0: never */
+    struct tpool__large *large; /* the copied argument, if it does not follow; the claimer gives it back */
+    tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
 };
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 
-/* Someone who wants to learn of a future's end. `done` is called under the future's lock bit, with link NULL, and may
- * give the watch back to its owner. It unparks by tpool__unpark_another, since who is woken wants that lock. NULL: a
- * callback, to be run after the lock is gone. */
+/* A waiter node: something to notify at the end of a future. `done` is called under the future's LOCKED bit, with link
+ * NULL, and may give the node back to its owner. It unparks through tpool__unpark_another, because the woken thread
+ * wants that lock. `done` NULL: a callback, which is called after the lock is released. */
 struct tpool__node {
-    tpool__node *next, **link; /* link NULL: not in the list any more */
+    tpool__node *next, **link;  /* link NULL: not in the list */
     tpool__parker *(*done)(tpool__node *node, tpool_future *future, tpool__parker *asleep);
 };
 typedef struct tpool__callback {
@@ -2576,75 +2577,76 @@ typedef struct tpool__callback {
     void *context;
 } tpool__callback;
 typedef struct tpool__due tpool__due;
-struct tpool__due { /* something else of the program's to be called, where there is stack: see >>nested */
+struct tpool__due { /* another call of the program's code that is due where there is stack: see >>nested */
     uintptr_t listed;
     void (*call)(tpool__thread *self, tpool__due *due);
 };
-typedef struct tpool__late_callback { /* added to a future that was done, many levels deep */
+typedef struct tpool__late_callback { /* added to a done future, many levels deep (TPOOL__MOST_NESTED) */
     tpool__due due;
     tpool_future *future;
     void (*fn)(tpool_future *future, void *context);
     void *context;
 } tpool__late_callback;
 
-/* What a thread is doing, innermost first: one for each call of the program's code, and for each call of the library's
- * own that is not to be left half done (TPOOL__IN_CALL). Never on its stack: a job's thief and a search for cycles read
- * it, and where the thread ends, the frames are overwritten before its hook runs. What those frames would have done
- * afterwards the hook does, by `left`, innermost first (tpool__leave_contexts). */
+/* What a thread is doing, innermost first: one context for each call of the program's code, and one for each call of
+ * the library that must not stay half done (TPOOL__IN_CALL). A context is never on the thread's stack: a job's thief
+ * and a search for cycles read it, and when the thread ends, its frames are overwritten before its exit hook runs. The
+ * hook then does what those frames would have done, through `left`, innermost first (tpool__leave_contexts). */
 typedef enum tpool__context_kind {
     TPOOL__IN_TASK, TPOOL__IN_ITEM, TPOOL__IN_JOB, TPOOL__IN_CALLBACK, TPOOL__IN_SETUP, TPOOL__IN_CALL
 } tpool__context_kind;
 struct tpool__context {
     tpool__context_kind kind;
     uint32_t stops;             /* the pool's count of stop requests when the task started */
-    tpool_future *task;         /* whose raise and return it is; NULL in callbacks, initializers and finalizers */
+    tpool_future *task;         /* the task of raise and return; NULL in callbacks, initializers and finalizers */
     tpool *pool;                /* alive, or NULL */
-    uintptr_t of_end;           /* of a callback on a future that was done: its pool's tag, since that may be gone; of an
-                                   arg_free: the block whose end waits for it */
-    tpool__context *outer;      /* beneath it on this stack */
+    uintptr_t of_end;           /* of a callback on a done future: the tag of its pool, which may be gone; of an
+                                   arg_free: the task whose end waits for it */
+    tpool__context *outer;      /* the next outer one on this stack */
     uintptr_t serial;           /* of a job: tells it from a later one at the same address */
-    tpool__context *origin;     /* another thread's: of a job, or of a part of a loop, whose task it belongs to */
-    void (*left)(void *of);     /* ends what is unfinished here if the thread ends, or NULL; of a task: see there */
+    tpool__context *origin;     /* of a job or a part of a loop: the other thread's context to which it belongs */
+    void (*left)(void *of);     /* finishes what is unfinished if the thread ends here; NULL: nothing, or
+                                   tpool__abandon for a task */
     void *of;
 };
-#define TPOOL__CONTEXTS 16u         /* as many a thread has for itself; deeper ones come in pieces */
-#define TPOOL__CONTEXTS_A_TASK 4    /* without so many at hand no task begins beneath another */
+#define TPOOL__CONTEXTS 16u         /* in each thread's own memory; deeper ones come in pieces */
+#define TPOOL__CONTEXTS_A_TASK 4    /* no task begins within another unless so many are available */
 typedef struct tpool__contexts {
     struct tpool__contexts *before;
     tpool__context *before_next, *before_first, *before_last;
     tpool__context all[64];
 } tpool__contexts;
 
-#define TPOOL__MAGAZINE 32u            /* free blocks pass between threads so many at once */
+#define TPOOL__MAGAZINE 32u         /* free memory blocks pass between threads so many at a time */
 
-/* What every thread has that ever calls in here. */
+/* The state of each thread that has called the library. */
 struct tpool__thread {
     tpool__context *context;
-    tpool__context *context_next, *context_first, *context_last; /* the next to be used, and of what piece */
+    tpool__context *context_next, *context_first, *context_last; /* the next to use, and the bounds of its piece */
     tpool__worker *worker;
-    tpool *caller_pool;         /* the pool whose task TPOOL_FULL_CALLER_RUNS runs here */
-    uintptr_t listed, listed_last; /* the program's functions that are due here: see >>nested */
-    unsigned callers, freeing, nested; /* how many of each lie on this stack: see their limits */
-    bool waits;                 /* between tpool__wait_begin and its end, where nothing of the program's runs */
-    tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free blocks, the last freed last */
-    unsigned cached, cacheable;            /* how many there are; how many there may be: 0 until the thread is armed */
-    uint32_t failed_spins;           /* see >>spin: for the end of others' tasks */
-    bool woke;                  /* a worker, since it looked last */
+    tpool *caller_pool;         /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
+    uintptr_t listed, listed_last; /* the program's functions that are due in this thread: see >>nested */
+    unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
+    bool waits;                 /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
+    tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
+    unsigned cached, cacheable; /* how many there are, and may be: 0 until the thread is armed */
+    uint32_t failed_spins;      /* when it spun for the end of a task: see >>spin */
+    bool woke;                  /* it woke a worker since its last spin */
     bool armed;                 /* the exit hook will run */
-    bool ending;                /* it runs, and is counted */
+    bool ending;                /* the exit hook runs, counted in tpool__process.ending */
     bool serves;                /* a worker's thread, whose outermost function is the library's */
-    uintptr_t stack_top;        /* a worker's, about */
-    uintptr_t stack_floor;      /* nothing of the program's begins beneath it that can wait; 0: not asked yet */
-    tpool__record *blocked;     /* its wait, as others may see it; under tpool__cycles.lock */
-    tpool_future plain;         /* stands for a task that has no block */
+    uintptr_t stack_top;        /* of a worker, roughly */
+    uintptr_t stack_floor;      /* below it no code of the program begins that can wait; 0: not determined yet */
+    tpool__record *blocked;     /* its wait, as other threads see it; under tpool__cycles.lock */
+    tpool_future plain;         /* stands for a task without an object of its own */
     tpool__contexts *pieces, *spare_piece; /* of contexts: the innermost in use, and one kept */
-    tpool__context unlisted;    /* for a call where memory ran out: nobody reads it */
+    tpool__context unlisted;    /* for a call when memory has run out; nothing reads it */
     tpool__context contexts[TPOOL__CONTEXTS];
 };
 
 TPOOL__PER_THREAD(tpool__thread, tpool__self)
 
-/* How long looking for the end of another's task is free, though hopeless: not at all after a wake. */
+/* How long a thread looks for the end of a task although its last spins have failed: not at all if it woke a worker. */
 static inline uint32_t tpool__free_looking(tpool__thread *self) {
     uint32_t time = self->woke ? 0 : TPOOL__FREE_TIME;
     self->woke = false;
@@ -2652,43 +2654,45 @@ static inline uint32_t tpool__free_looking(tpool__thread *self) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>lane  A queue of tasks: first in, first out, slots in segments, under a latch.
+ *  >>lane  A queue of tasks: first in, first out, slots in segments, under a spinlock.
  *
- *  A task without a future is two words, function and argument; one with a block is a single word, the block's address
- *  with the lowest bit set. An odd function, as on Arm in Thumb state, is announced by a word 1 before it; where times
- *  are measured, every task without a block is announced by its stamp, which ends in two bits set. Blocks that
- *  were claimed elsewhere (cancelled, run in place) stay behind as tombstones; they are dropped when their turn comes,
- *  or by a sweep when a segment is needed and half of the entries may be dead, so that memory is bounded by what really
- *  waits. A worker that awaits one of the last that it has put into its lane takes the entry out again, as a parent
- *  does with its children: the lane's reference becomes the claimer's, which saves the tombstone and two
- *  read-modify-writes (a tree of tasks awaiting two children each: 29 instead of 48 ns a task, with ten 31 instead of
- *  50).
+ *  An entry is one to three words. A task with an object (tpool_future) is one: the object's address with the lowest
+ *  bit set. A task without a future is two words, function and argument. A word 1 before them announces an odd
+ *  function, as on Arm in Thumb state. If times are measured, every such task has a word before it: its stamp, which
+ *  ends in two bits set.
  *
- *  What comes into the empty inject lane stands at its front, beside the latch and the count, if it is one word: who
- *  looks for work has it with the line that it looks at anyway. In a slot it costs both sides a transfer more, and
- *  while the submitter waits for its one, under the latch, the one who looks takes the lane's line from it (a round
+ *  A task that is claimed elsewhere (cancelled, executed in place) leaves its entry behind as a tombstone. Tombstones
+ *  are dropped when their turn comes, or by a sweep when a segment is needed and half of the entries may be dead: so
+ *  the tasks that really wait bound the memory. A worker that awaits one of the last tasks that it put into its lane,
+ *  as a parent awaits its children, takes the entry out. The lane's reference becomes the claimer's, which saves the
+ *  tombstone and two read-modify-writes (a tree of tasks that await two children each: 29 ns instead of 48 a task; ten
+ *  children: 31 instead of 50).
+ *
+ *  A one-word entry that comes into the empty inject lane goes to `front`, beside the spinlock and the count: a worker
+ *  that looks for work has it with the cache line that it reads anyway. A slot costs both sides one more transfer; and
+ *  while the submitter waits for the slot's line, under the spinlock, the worker takes the lane's line from it (a round
  *  trip: 0.39 us instead of 0.56 to 0.79).
  *
- *  A worker's lane has a run in front of its segments: a segment of its own, filled with a batch, from which the owner
- *  takes without the latch, one compare-and-swap a task. Everyone else takes from it under the latch. It is filled
- *  under the latch too, when it is empty, so that its words never change under a reader. Most often a whole segment of
- *  another lane becomes the run and the empty one takes its place there: no entry is copied, and the latch of a lane
- *  that all submitters want is held for a few stores.
+ *  A worker's lane has a batch before its segments: a segment of its own, filled with the entries that it fetched. The
+ *  owner takes from it without the spinlock, by one compare-and-swap a task; all others take under the spinlock. It is
+ *  filled under the spinlock too, when it is empty, so its words never change under a reader. Mostly a whole segment of
+ *  another lane becomes the batch, and the empty one takes its place there: no entry is copied, and the spinlock of a
+ *  lane that all submitters want is held for a few stores.
  *
- *      bits of `run`   0-9 where the first entry begins, 10-19 where the last one ends, 20-29 how many entries,
- *                      30 CLOSED: the owner asks under the latch; a swap of its that was under way fails
+ *      bits of `batch`  0-9 where the first entry begins, 10-19 where the last one ends, 20-29 how many entries,
+ *                       30 CLOSED: the owner takes under the spinlock; a swap of its own that was under way fails
  *
- *  Rejected: a linked list of blocks (its consumer pays a cache miss a task), and a lock-free ring with one fetch-add a
- *  submit: it saves the second read-modify-write of the unlock, 5 ns, and loses the sweep, exact capacities, and the
- *  lock's order between queueing and looking for sleepers, which it must buy with a fence.
+ *  Rejected: a linked list of tasks (its consumer pays a cache miss a task). Rejected: a lock-free ring with one
+ *  fetch-add a submit. It saves the second read-modify-write of the unlock, 5 ns; it loses the sweep, exact capacities,
+ *  and the lock's order between queueing and looking for sleepers, for which it must pay with a fence.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__SEGMENT_WORDS 508u
 #define TPOOL__ENTRY_WORDS 3u     /* most words of one entry */
 #define TPOOL__SPARE_SEGMENTS 32u /* kept for the next burst, per lane */
-#define TPOOL__LOOK_BACK 16u      /* how far from its end an entry of a lane is looked for */
+#define TPOOL__LOOK_BACK 16u      /* how many words back from a lane's end an awaited entry is looked for */
 typedef struct tpool__segment {
     struct tpool__segment *next;
-    uint16_t end, entries;      /* where its last entry ends and how many are left, unless it is the tail */
+    uint16_t end, entries;      /* where its last entry ends, and how many are left; not valid in the tail */
     uintptr_t words[TPOOL__SEGMENT_WORDS];
 } tpool__segment;
 
@@ -2697,20 +2701,20 @@ typedef struct tpool__segment {
 #define TPOOL__BATCH_ENTRY ((uint32_t)1 << 2 * TPOOL__BATCH_BITS)
 #define TPOOL__BATCH_CLOSED ((uint32_t)1 << 3 * TPOOL__BATCH_BITS)
 
-typedef struct tpool__lane {    /* the first line is all that a submit and most fetches touch */
+typedef struct tpool__lane {    /* a submit and most fetches touch only the first cache line */
     tpool__latch_word lock;
     tpool__u32 batch;
     uint16_t head_position, tail_position, tail_entries;
-    tpool__word count;          /* entries but the run's, tombstones too; written under the latch, else a hint */
+    tpool__word count;          /* entries outside the batch, with tombstones; a hint without the spinlock */
     tpool__segment *head, *tail;
     uint64_t submitted;
-    uintptr_t front;            /* of a lane without a run: the oldest entry, in place of a slot; or 0 */
-    intptr_t dead;              /* tasks claimed elsewhere less tombstones dropped; the sum over all lanes counts */
-    tpool__segment *batch_segment; /* NULL: a lane without a run */
+    uintptr_t front;            /* of a lane without a batch: the oldest entry, instead of a slot; or 0 */
+    intptr_t dead;              /* tasks claimed elsewhere minus tombstones dropped; valid as a sum over all lanes */
+    tpool__segment *batch_segment; /* NULL: a lane without a batch */
     tpool__segment *spare;
     unsigned spares;
-    tpool__word claims;         /* tasks claimed elsewhere under this latch, ever; other lanes read it as a hint */
-    uintptr_t claims_at_sweep;  /* the sum over the pool's lanes when this one was swept last */
+    tpool__word claims;         /* tasks ever claimed elsewhere under this spinlock; other lanes read it as a hint */
+    uintptr_t claims_at_sweep;  /* the sum of `claims` over the pool's lanes at the last sweep of this lane */
 } tpool__lane;
 _Static_assert(offsetof(tpool__lane, front) + sizeof(uintptr_t) <= TPOOL__CACHE_LINE, "one line hands a task over");
 
@@ -2719,13 +2723,13 @@ typedef struct tpool__entry {
     tpool_fn fn;                /* a plain task ... */
     void *arg;
     uintptr_t stamp;            /* when it was submitted, or 0 (>>measure) */
-    tpool_future *task;        /* ... or one with a block, claimed ... */
+    tpool_future *task;         /* ... or a task with an object, claimed ... */
     struct tpool__stolen *job;  /* ... or a forked job's function and argument, with its place among the stolen ... */
     tpool__worker *victim;      /* ... of its owner */
     uint32_t stops;
 } tpool__entry;
 
-/* A waiting task with a priority, or any task of a pool that drops the oldest. */
+/* A queued task with a priority, or any queued task of a pool that drops the oldest. */
 typedef struct tpool__ranked {
     int priority;
     uint64_t order;
@@ -2735,16 +2739,15 @@ typedef struct tpool__ranked {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>measure  Times of waiting and running (config.measure)
  *
- *  Histograms of fixed size, whose buckets grow with what they hold: sixteen to each doubling, so that the middle of
- *  one is off by at most 1/32 of what it stands for; below sixteen nanoseconds they are exact. (The idea of Gil Tene's
- *  HdrHistogram, hdrhistogram.org.) Each worker has its own and writes them alone; what other threads run for the pool
- *  is counted in the pool's, under the inject latch. A reader adds them all up.
+ *  Histograms of fixed size, with sixteen buckets to each doubling: the middle of a bucket is off by at most 1/32 of
+ *  its values; below sixteen nanoseconds the buckets are exact. (The idea of Gil Tene's HdrHistogram,
+ *  hdrhistogram.org.) Each worker has its own, which it alone writes; what other threads execute for the pool counts in
+ *  the pool's, under the inject spinlock. A reader adds them all up.
  *
- *  The time of the submit, the stamp, lies in the queue beside a plain task, else in the block's `outcome`, which is of
- *  no other use before the task runs. That makes two looks at the clock a task, in the submit and at the end: a worker
- *  that goes straight from one task to the next takes the end of one for the start of the other (`ended_at`).
- *
- *  The stamp stands in the lane, so that a plain task needs no memory of its own for it.
+ *  The stamp is the time of the submit. It is in the lane before a plain task, which so needs no memory of its own,
+ *  else in the task's `outcome`, which has no other use before the task runs. A task costs two reads of the clock, in
+ *  the submit and at the end: a worker that goes straight from one task to the next uses the end of the first as the
+ *  start of the second (`ended_at`).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
 typedef struct tpool__measures {
@@ -2752,51 +2755,51 @@ typedef struct tpool__measures {
     tpool__word busy_low, busy_high;    /* nanoseconds: 30 bits, and the rest */
 } tpool__measures;
 
-/* One task's times, on the stack of whoever runs it. */
+/* One task's times, on the stack of the thread that executes it. */
 typedef struct tpool__stopwatch {
     int64_t waited, began;
-    bool outermost;             /* not run within a wait of another: its time counts as busy */
+    bool outermost;             /* not within a wait of another task: its time counts as busy */
 } tpool__stopwatch;
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>worker
  * ----------------------------------------------------------------------------------------------------------------- */
-/* A blocked thread, on its stack, in one of a pool's lists. */
+/* A thread that waits, on its own stack, in a list of the pool. */
 typedef struct tpool__waiter {
     struct tpool__waiter *next, **link;
     struct tpool__waiter *next_in_line; /* in `room` and `drainers` */
     tpool__parker parker;
-    bool refused;               /* in `blocked`: no spare worker could be had, so this wait ends */
-    bool granted;               /* in `room`: its task was put into the queue, with this status: */
+    bool refused;               /* in `blocked_waiters`: the system refused a spare worker, so this wait ends */
+    bool granted;               /* in `room`: another thread placed its task, with the status `placed` */
     tpool_status placed;
     struct tpool__entry *entry;
     bool can_refuse;
-    bool until_ended;           /* in `drainers`: that a worker has no task left is no news yet, its end is */
+    bool until_ended;           /* in `drainers`: wait for the ends of workers, not only until they have no task */
 } tpool__waiter;
 
-/* A public job. Nobody but its owner touches the tpool_job, which lies on a stack that its thread may leave. */
+/* A public job. Only the owner touches the tpool_job itself, which is on a stack that its thread may leave. */
 typedef struct tpool__offer {
-    const tpool_job *job;       /* which it is; NULL: none */
+    const tpool_job *job;       /* NULL: none */
     tpool_fn fn;
     void *arg;
     tpool__context *context;    /* in which it was forked */
-    uintptr_t serial;           /* that one's */
+    uintptr_t serial;           /* of that context */
 } tpool__offer;
 
-/* A stolen job, in a block, from the theft to its join. */
+/* A stolen job, in a memory block of a task's size, from the theft to its join. */
 typedef enum tpool__job_state { TPOOL__JOB_STOLEN, TPOOL__JOB_DONE, TPOOL__JOB_BROKEN } tpool__job_state;
 typedef struct tpool__stolen {
-    struct tpool__stolen *next; /* stolen before it */
-    tpool__context *origin;     /* in which it was forked */
+    struct tpool__stolen *next; /* the one stolen before it */
+    tpool__context *origin;     /* the context in which it was forked */
     union {
-        tpool__worker *victim;  /* whose job it is */
+        tpool__worker *victim;  /* its owner */
         void *result;           /* once it is done */
     } u;
     tpool__job_state state;
     tpool__waiter *waiter;      /* its owner, blocked in the join */
-    tpool__worker *thief;       /* who runs it ... */
-    const tpool__context *beneath; /* ... in which context ... */
-    uintptr_t serial;           /* ... of which number */
+    tpool__worker *thief;       /* executes it ... */
+    const tpool__context *beneath; /* ... in this context ... */
+    uintptr_t serial;           /* ... with this number */
 } tpool__stolen;
 _Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits into a block");
 
@@ -2804,39 +2807,39 @@ enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUN
 
 struct tpool__worker {
     tpool__lane lane;           /* what it submitted, and what it fetched */
-    tpool__u32 taking;          /* the owner is between taking a task from its run and claiming it (P11) */
+    tpool__u32 taking;          /* the owner is between taking a task from its batch and claiming it (P11) */
     alignas(TPOOL__CACHE_LINE) tpool *pool;
-    tpool__child *child;        /* of a pool of processes; never changes */
-    _Atomic(tpool__worker *) next;  /* in the list of those that live or have left something, by their index (P6) */
+    tpool__child *child;        /* of a process pool; never changes */
+    _Atomic(tpool__worker *) next;  /* in the list of workers that live or left something, by index (P6) */
     int index;
     bool searching;             /* counted in pool->gate; the owner's */
-    bool in_setup;              /* in its initializer: counted in pool->starting, unless it blocks there; the owner's */
-    uintptr_t jobs_stolen;      /* serial numbers */
-    bool retired;               /* in its finalizer, and counted nowhere but in pool->ending; the owner's */
+    bool in_setup;              /* in its initializer: counted in pool->starting, unless it is blocked; the owner's */
+    uintptr_t jobs_stolen;      /* the serial number of the last job that it stole */
+    bool retired;               /* ended, but for its finalizer: counted only in pool->ending; the owner's */
     _Atomic(bool) busy;         /* has a task, or may have taken one (P10) */
-    unsigned tasks_done;
-    unsigned turns, fair_turns, ranked_turns;
-    uint32_t batch_delay;         /* ns, before it looks into the inject lane (tpool__delay_batch) */
-    uint32_t failed_spins;           /* see >>spin: for work */
-    size_t fetch_size;          /* how many tasks it would fetch at once, and when it last did */
-    int64_t fetched_at;
-    bool set_up;                /* its initializer has succeeded, its finalizer is still to run; the owner's */
-    tpool_job *newest_job, *oldest_private_job; /* the owner's: forked and not joined */
-    tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
+    unsigned tasks_done;        /* for max_tasks_per_worker */
+    unsigned turns, fair_turns, ranked_turns; /* tpool__find */
+    uint32_t batch_delay;       /* ns, before it looks into the inject lane (tpool__delay_batch) */
+    uint32_t failed_spins;      /* when it spun for work: see >>spin */
+    size_t fetch_size;          /* how many tasks it would fetch at a time */
+    int64_t fetched_at;         /* when it last fetched */
+    bool set_up;                /* its initializer has succeeded, its finalizer has not begun; the owner's */
+    tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
+    tpool__word counts[TPOOL__OWN_COUNTS]; /* written by the owner (P10) */
     tpool__measures *measures;  /* likewise; NULL without config.measure */
-    int64_t ended_at;           /* when the last task did, if nothing has come since; the owner's */
+    int64_t ended_at;           /* when its last task ended; 0 if it did something else since; the owner's */
     alignas(TPOOL__CACHE_LINE) tpool__latch_word jobs_lock;
-    tpool__word public_jobs;    /* 1: there is an offer; written under jobs_lock, read as a hint */
+    tpool__word public_jobs;    /* 1: thieves may take `offer`; written under jobs_lock, else a hint */
     tpool__offer offer;
-    tpool__stolen *stolen;      /* jobs of this worker that others took, last taken first: in the order of the joins */
+    tpool__stolen *stolen;      /* jobs stolen from this worker, the last one first: the order of the joins */
     tpool__parker parker;
     /* under pool->lock: */
     bool asleep, timed, listed;
-    tpool__worker *sleep_next, *sleep_previous; /* among the sleepers, or the leftovers */
-    tpool__worker *previous;    /* in the list */
-    tpool__worker *before;      /* the one with the next lower index; never changes */
+    tpool__worker *sleep_next, *sleep_previous; /* in the list of sleepers, or of leftovers */
+    tpool__worker *previous;    /* in the list of workers */
+    tpool__worker *before;      /* the worker with the next lower index; never changes */
     tpool__thread_handle handle;
-    tpool__thread_handle left;  /* of a thread that ended here: joined by the next one here, or by the shutdown */
+    tpool__thread_handle left;  /* of an earlier thread of this worker: joined by the next one, or by the shutdown */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2845,19 +2848,19 @@ struct tpool__worker {
 #define TPOOL__ROOM ((uintptr_t)1)      /* gate: one more worker may become active */
 #define TPOOL__SEARCHER ((uintptr_t)2)  /* gate: one worker looks for work */
 
-#define TPOOL__PAUSED 1u                /* attention */
+#define TPOOL__PAUSED 1u                /* attention, the flags word */
 #define TPOOL__SHUT 2u
 #define TPOOL__BREAK 4u
 #define TPOOL__RANKED 8u                /* something waits in the heap */
 #define TPOOL__HALTED 16u               /* the process ends */
-#define TPOOL__CLOSING 32u              /* takes work only from those that it waits for: see tpool__is_insider */
+#define TPOOL__CLOSING 32u              /* takes work only from callers that it waits for: see tpool__is_insider */
 #define TPOOL__CANCELLED 64u            /* shut down with TPOOL_CANCEL_PENDING */
-#define TPOOL__STOPS_SHIFT 8            /* above: how often TPOOL_STOP_RUNNING was asked */
+#define TPOOL__STOPS_SHIFT 8            /* from here up: how often TPOOL_STOP_RUNNING was asked */
 
-/* Times at which futures expire, of a pool's queue, a wait, or an iterator: a heap, the earliest first, so that no other
- * is looked at before. What leaves from the middle is told where in it it is: a pool's tasks leave with their entries,
- * an iterator's items when they are yielded. Of a wait's futures those that are not pending any more leave when they
- * come first. */
+/* Times at which futures expire, of a pool's queue, a wait, or an iterator: a heap, the earliest first, so that only
+ * that one is read. What may leave from the middle learns its index through `placed`: a pool's tasks leave with their
+ * entries, an iterator's items when they are yielded. A wait's future that is no longer pending leaves when it comes
+ * first. */
 typedef struct tpool__expiry {
     int64_t at;
     void *of;                   /* a pool's or a wait's future, or an iterator's item */
@@ -2865,20 +2868,20 @@ typedef struct tpool__expiry {
 typedef struct tpool__expiries {
     tpool__expiry *heap;
     size_t count, size;
-    void (*placed)(void *of, size_t place); /* NULL: nobody wants to know */
+    void (*placed)(void *of, size_t place); /* NULL: none needs its index */
 } tpool__expiries;
 
 enum { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__REJECTED_COUNT, TPOOL__DROPPED_COUNT,
        TPOOL__SPARED_COUNT, TPOOL__POOL_COUNTS };
 
 struct tpool {
-    /* read by everybody, written rarely */
+    /* read by every thread, written rarely */
     tpool__u32 attention;
     tpool__word max_workers;
     tpool__word live;           /* started workers that have not ended; written under lock */
-    _Atomic(tpool__worker *) workers; /* those that live, and those that have ended and left a task or a tombstone */
+    _Atomic(tpool__worker *) workers; /* the list: those that live, and those that ended and left an entry */
     uintptr_t generation;
-    uintptr_t home;             /* its address and generation */
+    uintptr_t home;             /* address and generation in one word */
     uintptr_t tag;              /* its number in this process, made odd */
     size_t capacity;
     bool ordered;               /* every task goes through the heap */
@@ -2891,63 +2894,64 @@ struct tpool {
     char name[64];
     tpool__scheduling *scheduling; /* of its workers; never changes */
     tpool *next, *previous;     /* all pools, under tpool__process.lock */
-    tpool *heir;                /* shut down when this one has ended, with heir_flags */
+    tpool *heir;                /* the pool to shut down, with heir_flags, when this one has ended */
     unsigned heir_flags;
-    tpool *closing_for;         /* with TPOOL__CLOSING: whose tasks may still submit */
-    tpool__server *server;      /* of a pool of processes; never changes */
+    tpool *closing_for;         /* with TPOOL__CLOSING: the pool whose tasks may still submit */
+    tpool__server *server;      /* of a process pool; never changes */
 
     alignas(TPOOL__CACHE_LINE) tpool__word gate;
 
     alignas(TPOOL__CACHE_LINE) tpool__lane inject; /* what other threads submit; its lock also guards: */
     tpool__ranked *heap;
-    uint32_t *places;           /* where in the heap they are, by their order (>>heap) */
+    uint32_t *places;           /* their index in the heap, by their order (>>heap) */
     size_t heap_count, heap_size;
-    uint64_t heap_first, heap_order; /* no older one waits; the next one's */
-    size_t enders;              /* tasks that end outside a worker and are in no lane: cancels, expiries, caller-runs */
-    size_t visitors;            /* threads in a call that may outlast the last task: drains, blocked submitters */
-    tpool__waiter *room, **room_end;
-    tpool__waiter *drainers;    /* wait for something about the pool as a whole */
-    tpool__word draining;       /* how many, as a hint */
-    tpool__u32 destroying;      /* one of them is a destroy */
+    uint64_t heap_first, heap_order; /* no task in the heap has a lower order; the next order to give */
+    size_t enders;              /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
+    size_t visitors;            /* callers inside a call that may outlast the last task: see >>protocol */
+    tpool__waiter *room, **room_end; /* submitters that wait for room, in line */
+    tpool__waiter *drainers;    /* callers that wait for a condition of the whole pool */
+    tpool__word draining;       /* how many drainers; a hint */
+    tpool__u32 destroying;      /* one of the drainers is a destroy */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
-    tpool__word active;         /* live ones that are neither asleep nor blocked; a hint to those without the lock */
+    tpool__word active;         /* live workers that are neither asleep nor blocked; a hint without the lock */
     uintptr_t blocked;
-    uintptr_t starting;         /* active ones in their initializer, who will look for work when they leave it */
-    uintptr_t ending;           /* ended ones still in their finalizer */
-    tpool__worker *sleepers;    /* last to sleep first */
-    tpool__worker *timekeeper;    /* the one of them that sleeps only until a task expires which it may not start ... */
-    int64_t keeps_time_until;      /* ... which is so soon */
+    uintptr_t starting;         /* active workers in their initializer, which look for work when they leave it */
+    uintptr_t ending;           /* ended workers that are still in their finalizer */
+    tpool__worker *sleepers;    /* the last to sleep first */
+    tpool__worker *timekeeper;  /* in a paused pool, the sleeper that wakes when the next task expires ... */
+    int64_t keeps_time_until;   /* ... at this time */
     tpool__waiter *blocked_waiters;
-    int64_t idle_since;         /* when a worker last went to sleep; of a managed pool */
-    tpool__thread_handle last_ended; /* joined by the next that ends, or by the shutdown */
-    tpool__worker *newest;      /* all that there ever were, from here by `before` */
+    int64_t idle_since;         /* of a managed pool: when a worker last went to sleep */
+    tpool__thread_handle last_ended; /* the next worker that ends joins it, or the shutdown */
+    tpool__worker *newest;      /* all workers that there ever were, linked by `before` */
     tpool__worker **unused;     /* those of them that have ended: a heap, the lowest index first */
     size_t unused_count, unused_size;
-    tpool__worker *leftovers;   /* those of the unused that are still listed */
+    tpool__worker *leftovers;   /* those of the unused that are still in the list of workers */
 
     alignas(TPOOL__CACHE_LINE) tpool__latch_word expiring_lock; /* guards: */
     tpool__expiries expiring;   /* of the tasks in the queue */
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
-    tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker */
-    tpool__measures *measures;  /* likewise; written under the inject latch */
+    tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker, and of workers no longer listed */
+    tpool__measures *measures;  /* likewise; written under the inject spinlock */
 };
 
 /* What the whole process shares. */
 static struct {
-    tpool__lock_word lock;      /* guards what follows; taken before any pool's locks */
+    tpool__lock_word lock;      /* guards the list of pools, the initialization, the dual pools and the global manager;
+                                   taken before any lock of a pool */
     tpool__u32 ready;
     tpool__word generation;     /* one more in each child of fork */
     tpool__word pool_count;
     tpool__word setups;         /* initializers and finalizers that run */
     _Atomic(tpool *) pools;
-    tpool *inherited;           /* the parent's, untouched: kept in sight of leak checkers */
-    bool unpooled;              /* blocks come from TPOOL_MALLOC one by one, for the tools that watch memory; P8 */
+    tpool *inherited;           /* in a child of fork: the parent's pools, untouched, reachable for leak checkers */
+    bool unpooled;              /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
     tpool__word named;
     tpool__word ending;         /* threads in their exit hook */
     tpool__u32 exits;           /* the exit handler has begun */
-    bool hooked, unloaded;      /* the exit hook is there; this copy is being unloaded */
+    bool hooked, unloaded;      /* the threads' exit hook exists; this copy of the library is being unloaded */
 } tpool__process;
 
 static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
@@ -2958,7 +2962,7 @@ static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
 static void tpool__wake_one(tpool *pool);
 static void tpool__publish(tpool_future *future, tpool_status status);
 
-/* What the rest knows of processes; see >>processes-implementation. Those about a child do nothing for a thread. */
+/* The interface to >>processes-implementation. The functions about a child do nothing in a pool of threads. */
 static tpool_status tpool__descriptors_check(const tpool_config *config);
 static tpool_status tpool__server_start(tpool *pool);
 static void tpool__server_stop(tpool *pool);
@@ -2984,7 +2988,7 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter);
 static bool tpool__wait_refused(tpool__thread *self, tpool__waiter *waiter);
 static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter);
 
-/* The next piece of contexts. False: there is no memory for it. */
+/* Gets the next piece of contexts, and with `use` switches to it. False: no memory. */
 static TPOOL__NOINLINE bool tpool__contexts_more(tpool__thread *self, bool use) {
     if (!self->context_last) {
         self->context_first = self->context_next = self->contexts;
@@ -3004,7 +3008,7 @@ static TPOOL__NOINLINE bool tpool__contexts_more(tpool__thread *self, bool use) 
     self->context_last = piece->all + sizeof piece->all / sizeof *piece->all;
     return true;
 }
-/* The first context of a piece was popped. One piece is kept, until the thread is back where it began. */
+/* The first context of a piece was popped. One piece is kept until the thread is back in its own contexts. */
 static TPOOL__NOINLINE void tpool__contexts_fewer(tpool__thread *self) {
     tpool__contexts *piece = self->pieces, *spare = self->spare_piece;
     if (piece) {
@@ -3018,13 +3022,13 @@ static TPOOL__NOINLINE void tpool__contexts_fewer(tpool__thread *self) {
     }
     if (spare) TPOOL_FREE(spare);
 }
-/* Whether a task may begin here: there are contexts for it, and for what the library calls for it. */
+/* Whether a task may begin: there are contexts for it, and for what the library calls for it. */
 static inline bool tpool__contexts_ready(tpool__thread *self) {
     return TPOOL__LIKELY(self->context_last - self->context_next >= TPOOL__CONTEXTS_A_TASK) ||
            tpool__contexts_more(self, false);
 }
 
-/* Before a function of the program's. */
+/* Before a function of the program. */
 static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
     TPOOL_ASSERT(!self->waits);
     tpool__context *context = self->context_next;
@@ -3052,13 +3056,13 @@ static inline void tpool__context_drop(tpool__thread *self, tpool__context *cont
         tpool__contexts_fewer(self);
 }
 static TPOOL__NOINLINE bool tpool__context_lost(tpool__thread *self, const tpool__context *context) {
-    if (context == &self->unlisted) return self->context != NULL; /* there were many, but in a child */
+    if (context == &self->unlisted) return self->context != NULL; /* it was within others; a child has none */
     if (self->serves && !context->outer) tpool__thread_exit();
     return false;
 }
-/* After a function of the program's. False: it forked, and this is the child, where no lock of the parent's pools may
- * be asked for, since a thread that is not here may hold it. A worker's thread, with nothing of the program's beneath
- * it to return to, ends then; else the caller must come back to the program by the shortest way. */
+/* After a function of the program. False: that function forked, and this is the child of fork. There no lock of the
+ * parent's pools may be taken, since a thread that the child does not have may hold it. A worker's thread ends then, if
+ * it has no outer code of the program to return to; else the caller must return to the program by the shortest way. */
 static inline bool tpool__context_pop(tpool__thread *self, tpool__context *context) {
     if (!TPOOL__LIKELY(self->context == context)) return tpool__context_lost(self, context);
     tpool__context_drop(self, context);
@@ -3067,13 +3071,13 @@ static inline bool tpool__context_pop(tpool__thread *self, tpool__context *conte
 
 static bool tpool__arm(tpool__thread *self);
 
-/* What is to be done if the thread ends in this context. It needs no more than `of`, which is on no stack. */
+/* Sets what to do if the thread ends in this context. It needs no more than `of`, which is on no stack. */
 static void tpool__context_guard(tpool__thread *self, tpool__context *context, void (*left)(void *of), void *of) {
     if (left) (void)tpool__arm(self); /* refused: no memory for a thread's key; what is left then stays as it is */
     context->left = left;
     context->of = of;
 }
-/* A call of the library's own, in which the program's code is still that of the task beneath. */
+/* Begins a call of the library, in which the program's code still belongs to the task of the outer context. */
 static tpool__context *tpool__call_push(tpool__thread *self, void (*left)(void *of), void *of) {
     const tpool__context *beneath = self->context;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALL, beneath ? beneath->pool : NULL);
@@ -3082,13 +3086,13 @@ static tpool__context *tpool__call_push(tpool__thread *self, void (*left)(void *
     return context;
 }
 
-/* In a task or a callback, or the like. */
+/* Whether the thread is in the program's code: a task, a callback, or the like. */
 static bool tpool__runs_program(const tpool__context *context) {
     while (context && context->kind == TPOOL__IN_CALL) context = context->outer;
     return context != NULL;
 }
 
-/* An initializer or finalizer runs between them. */
+/* An initializer or finalizer runs between these two. */
 static tpool__context *tpool__setup_push(tpool__thread *self, tpool *pool, void (*left)(void *of), void *of) {
     tpool__add_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, pool);
