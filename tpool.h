@@ -3124,17 +3124,19 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>blocks  Where blocks come from: slabs, cut once; a depot of batches; a cache in each thread
+ *  >>blocks  Where blocks come from: slabs, cut once; a depot of magazines; a cache in each thread
  *
- *  A thread takes and gives back whole batches, so a producer and a consumer pass 32 blocks at a price of one lock.
- *  (Bonwick and Adams, "Magazines and Vmem", 2001.) A slab is cut as its blocks are needed.
+ *  A memory block holds one tpool_future. A thread takes and gives back whole magazines, of 32 blocks, so a producer
+ *  and a consumer pass 32 blocks for one lock. (Bonwick and Adams, "Magazines and Vmem", 2001.) A slab is cut into
+ *  blocks as they are needed.
  *
- *  All slabs go back when the last pool is destroyed, or later when the last future is released, but for one of pages,
- *  which waits for the next pool; where the program allocates, that one too. Those that nobody needs
- *  go back before: of more than TPOOL__KEPT_TASKS that have lain in the depot for TPOOL__KEPT_TIME, those go whose slab
- *  is whole. A worker that sleeps sees to that, the keeper: it sleeps for that long if so many are there, or is woken
- *  once when they come. So this costs a burst nothing, and nothing at all where there is none. Where no worker lives,
- *  whoever brings so many gives back at once.
+ *  All slabs are freed when the last pool is destroyed, or later, when the last future is released. If slabs are pages
+ *  of the system, one is kept for the next pool; if they come from an allocator, none is.
+ *
+ *  Slabs that are not needed are freed earlier: when more than TPOOL__KEPT_TASKS blocks have been in the depot for
+ *  TPOOL__KEPT_TIME, each slab whose blocks are all there is freed. The keeper does this, a worker that sleeps: it
+ *  sleeps for that time if so many are there, or is woken once when they come. So this costs a burst nothing, and a
+ *  program without bursts nothing at all. If no worker lives, the thread that brings so many blocks does it at once.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if !defined(TPOOL__KEPT_TIME)
 #define TPOOL__KEPT_TASKS ((size_t)16384) /* a MiB */
@@ -3146,8 +3148,8 @@ typedef struct tpool__large {
 } tpool__large;
 typedef struct tpool__slab {
     struct tpool__slab *next;
-    size_t cut;                 /* how many of its blocks there have been */
-    size_t whole;               /* how many of these the keeper has found in the depot */
+    size_t cut;                 /* how many blocks have been cut from it */
+    size_t whole;               /* how many of these the keeper found in the depot */
     char pad[TPOOL__CACHE_LINE - 3 * sizeof(void *)];
     tpool_future tasks[];
 } tpool__slab;
@@ -3155,23 +3157,23 @@ typedef struct tpool__slab {
 
 static struct {
     tpool__lock_word lock;
-    tpool_future *magazines;      /* the first blocks of batches, chained by `next` of their links */
-    tpool_future *loose;        /* single ones, chained by u.next */
-    size_t home;                /* blocks in the depot */
-    tpool__word total;          /* blocks that have been cut; read elsewhere as a hint */
-    size_t unneeded;            /* the fewest that were home since the keeper began to wait */
-    size_t enough;              /* when more are home than this, the keeper looks again */
+    tpool_future *magazines;    /* the first block of each, chained by the first of its links */
+    tpool_future *loose;        /* single blocks, chained by u.next */
+    size_t home;                /* how many blocks are in the depot */
+    tpool__word total;          /* how many blocks have been cut; a hint without the lock */
+    size_t unneeded;            /* the lowest `home` since the keeper began to wait */
+    size_t enough;              /* the keeper looks again when `home` exceeds this */
     tpool__slab *slabs;         /* the newest first; only that one is not cut to its end */
     size_t slab_count;
-    _Atomic(tpool__parker *) keeper; /* of a worker that sleeps now and then; read elsewhere as a hint */
-    bool tidied;                /* somebody is just looking for slabs to give back */
-    tpool__large *large;        /* memory for large arguments of process pools, used and to be used again */
+    _Atomic(tpool__parker *) keeper; /* its park token; a hint without the lock */
+    bool tidied;                /* a thread is looking for slabs to free */
+    tpool__large *large;        /* memory for large arguments of process pools, to be used again */
     size_t large_bytes;
 } tpool__depot;
 
-/* A batch in the depot stands in the memory of its own first blocks, so that nobody has to follow a chain through
- * blocks that another thread has in its cache: the first names the next batch and the six after it, and the second to
- * fifth name seven each. The state word is left alone. */
+/* The addresses of a magazine's blocks are stored in its own first blocks, so that no thread follows a chain through
+ * blocks that are in another CPU's cache. The first block holds the next magazine and the second to seventh block;
+ * the second to fifth hold up to seven more each. The state words stay untouched. */
 enum { TPOOL__LINKS = 7 };
 typedef struct tpool__links { tpool_future *to[TPOOL__LINKS]; } tpool__links;
 _Static_assert(offsetof(tpool_future, u) + sizeof(tpool__links) <= sizeof(tpool_future), "links fit into a block");
@@ -3199,13 +3201,13 @@ static void tpool__slabs_unmap(tpool__slab *slabs) {
     }
 }
 
-/* Gives all memory back if no pool is left to need any, and every block is home, or all are to go. One slab of pages
- * stays, uncut, unless all are to go: the next pool's. */
+/* Frees all memory if no pool is left, and either every block is in the depot, or `all`. Unless `all`, one slab of
+ * pages stays, uncut, for the next pool. */
 static void tpool__depot_trim(bool all) {
     tpool__slab *slabs = NULL;
     tpool__large *large = NULL;
     tpool__lock(&tpool__depot.lock);
-    /* relaxed: a pool being created takes this lock for its first block */
+    /* relaxed: a pool that is being created takes this lock for its first block */
     if ((all || tpool__depot.home == tpool__load_relaxed(&tpool__depot.total)) &&
         tpool__load_relaxed(&tpool__process.pool_count) == 0) {
         slabs = tpool__depot.slabs;
@@ -3233,8 +3235,8 @@ static void tpool__depot_trim(bool all) {
     }
 }
 
-/* Copies of large arguments for processes live until their tasks end, and then pass to the next: fresh pages would cost
- * more than the copy (a third of the rate was left). A little of it is kept while there are pools. */
+/* Large arguments for processes are copied into memory that the next task uses again: fresh pages would cost more than
+ * the copy (the rate fell to a third). Up to TPOOL__LARGE_KEPT is kept while there are pools. */
 #define TPOOL__LARGE ((size_t)1 << 20)
 #define TPOOL__LARGE_KEPT ((size_t)128 << 20)
 static tpool__large *tpool__large_take(size_t size) {
@@ -3270,7 +3272,7 @@ static void tpool__large_give(tpool__extra *extra) {
     if (!kept) TPOOL_FREE(large);
 }
 
-/* More blocks are there than the keeper leaves alone. */
+/* So many blocks are in the depot that the keeper must look. */
 static bool tpool__depot_has_many(size_t home) {
     return home > tpool__depot.enough && home > TPOOL__KEPT_TASKS && !tpool__depot.tidied;
 }
@@ -3298,7 +3300,7 @@ static void tpool__depot_give(tpool_future *const *tasks, unsigned count) {
     if (!TPOOL__LIKELY(!has_now || keeper)) tpool__depot_tidy(NULL);
 }
 
-/* Cuts a batch from the newest slab, or what is left of it, the lowest address to be taken first. */
+/* Cuts a magazine, or the rest, from the newest slab; the lowest address will be taken first. Gives the number. */
 static unsigned tpool__depot_cut(tpool_future **tasks) {
     tpool__slab *slab = tpool__depot.slabs;
     if (!slab || slab->cut == TPOOL__SLAB_TASKS) {
@@ -3317,8 +3319,8 @@ static unsigned tpool__depot_cut(tpool_future **tasks) {
     return count;
 }
 
-/* In a child of fork. Where a thread that is not here was changing the depot, what is in it is left to leak checkers,
- * and what the child makes itself is never given back. What a keeper was looking through stays lost. */
+/* In a child of fork. If a thread of the parent was changing the depot, the child abandons the blocks in it, where leak
+ * checkers still find them, and never frees the slabs that it cuts itself. What a keeper looked through is lost. */
 static void tpool__depot_after_fork(void) {
     bool whole = tpool__load_relaxed(&tpool__depot.lock) == 0; /* relaxed: the child has one thread */
     tpool__store_relaxed(&tpool__depot.lock, 0);               /* relaxed: likewise */
@@ -3329,10 +3331,10 @@ static void tpool__depot_after_fork(void) {
     tpool__depot.large = NULL;
     tpool__depot.large_bytes = 0;
     tpool__depot.home = 0;
-    tpool__store_relaxed(&tpool__depot.total, SIZE_MAX / 2); /* relaxed: likewise. More than will ever be home */
+    tpool__store_relaxed(&tpool__depot.total, SIZE_MAX / 2); /* relaxed: likewise. `home` never reaches it */
 }
 
-/* Gives how many it took, up to a batch. */
+/* Gives how many it took, at most a magazine. */
 static unsigned tpool__depot_take(tpool_future **tasks) {
     unsigned count = 0;
     tpool__lock(&tpool__depot.lock);
@@ -3354,7 +3356,7 @@ static unsigned tpool__depot_take(tpool_future **tasks) {
 }
 
 static void tpool__cache_flush(tpool__thread *self) {
-    while (self->cached > 0) { /* in batches, so that they stay batches */
+    while (self->cached > 0) { /* whole magazines stay whole */
         unsigned count = self->cached < TPOOL__MAGAZINE ? self->cached : TPOOL__MAGAZINE;
         self->cached -= count;
         tpool__depot_give(self->cache + self->cached, count);
@@ -3362,13 +3364,13 @@ static void tpool__cache_flush(tpool__thread *self) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  The keeper, and how slabs go back that nobody needs
+ *  The keeper, and how it frees the slabs that are not needed
  * ----------------------------------------------------------------------------------------------------------------- */
 static int tpool__slab_order(const void *a, const void *b) {
     uintptr_t first = (uintptr_t)*(tpool__slab *const *)a, second = (uintptr_t)*(tpool__slab *const *)b;
     return first < second ? -1 : first > second;
 }
-/* The slab in which a block lies: the last of those, in order, that begin before it. */
+/* The slab of a block: in order, the last one that begins before it. */
 static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, const tpool_future *task) {
     size_t low = 0;
     for (size_t high = count; high - low > 1;) {
@@ -3379,16 +3381,15 @@ static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, cons
     return slabs[low];
 }
 
-/* What the keeper has taken out of the depot, to look through it without the lock. */
+/* What the keeper took out of the depot, to look through it without the lock. */
 typedef struct tpool__stock {
     tpool_future *magazines, *loose;
     size_t home;
 } tpool__stock;
 
-/* Puts it back, or what is left of it; what others have given meanwhile is little, and goes on top. The keeper is to
- * look again when half as many more have come, so that it looks at a block a few times at most; but also when half of
- * those that are out have come, since they may be what keeps the slabs. True: so many have come meanwhile already, and
- * nobody else will look. */
+/* Puts back what is left. What others gave meanwhile is little, and goes on top. The keeper looks again when half as
+ * many more blocks have come, so that it looks at each block only a few times; or when half of the blocks that are out
+ * have come, since those may be what keeps the slabs. True: so many have come already, and no other thread looks. */
 static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const tpool__parker *keeper) {
     tpool_future *tasks[TPOOL__MAGAZINE], *last = stock->loose;
     while (last && last->u.next) last = last->u.next;
@@ -3409,18 +3410,18 @@ static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const 
     tpool__depot.enough = looked_through ? stock->home + (more > 8 ? more : 8) : 0;
     tpool__depot.tidied = false;
     tpool__parker *asleep = NULL, *other = tpool__load_relaxed(&tpool__depot.keeper); /* relaxed: under its lock */
-    bool many = tpool__depot_has_many(tpool__depot.home); /* given meanwhile, and tpool__depot_give has told nobody */
+    bool many = tpool__depot_has_many(tpool__depot.home); /* given meanwhile; tpool__depot_give notified no keeper */
     if (many && other && other != keeper) asleep = tpool__unpark_begin(other);
     tpool__unlock(&tpool__depot.lock);
     tpool__unpark_end(asleep);
     return many && !other && !keeper; /* a worker looks again when it goes to sleep */
 }
 
-/* Counts for each slab how many of its blocks are there. False: the keeper, if it is one, is wanted elsewhere. */
+/* Counts for each slab how many of its blocks are in the stock. False: the keeper was notified and must stop. */
 static bool tpool__stock_count(tpool__stock *stock, tpool__slab *const *slabs, size_t count, tpool__parker *keeper) {
     tpool_future *tasks[TPOOL__MAGAZINE], *counted = NULL, *oldest = NULL;
     unsigned looks = 0;
-    /* relaxed: a hint that it has been notified */
+    /* relaxed: a hint that the keeper has been notified */
     while (stock->magazines && (++looks % 64 || !keeper || tpool__load_relaxed(keeper) == 0)) {
         tpool__magazine_pop(&stock->magazines, tasks);
         for (unsigned i = 0; i < TPOOL__MAGAZINE; i++) tpool__slab_of(slabs, count, tasks[i])->whole++;
@@ -3437,7 +3438,7 @@ static bool tpool__stock_count(tpool__stock *stock, tpool__slab *const *slabs, s
     return all;
 }
 
-/* Takes the slabs of which every block is in the stock; marks them by a number that no slab has cut. */
+/* Takes the slabs of which every block is in the stock; marks them with SIZE_MAX in `whole`. */
 static tpool__slab *tpool__slabs_take_whole(void) {
     tpool__slab *whole = NULL;
     tpool__lock(&tpool__depot.lock);
@@ -3458,7 +3459,7 @@ static tpool__slab *tpool__slabs_take_whole(void) {
     return whole;
 }
 
-/* Leaves in the stock what is in no such slab. */
+/* Leaves in the stock only the blocks that are in no such slab. */
 static void tpool__stock_sort_out(tpool__stock *stock, tpool__slab *const *slabs, size_t count) {
     tpool_future *tasks[TPOOL__MAGAZINE], *kept[2 * TPOOL__MAGAZINE], *left = NULL, *loose = NULL;
     unsigned keeps = 0;
@@ -3494,7 +3495,7 @@ static bool tpool__depot_tidy_once(tpool__parker *keeper) {
     size_t count = tpool__depot.slab_count, sorted = 0;
     tpool__unlock(&tpool__depot.lock);
     tpool__slab **slabs = TPOOL_MALLOC((count + 1) * sizeof *slabs);
-    if (!slabs) return false; /* it tries again when the depot has many again */
+    if (!slabs) return false; /* tried again when the depot has many again */
     tpool__lock(&tpool__depot.lock);
     if (tpool__depot.slab_count <= count && !tpool__depot.tidied) { /* else the depot is in use */
         tpool__depot.tidied = true;
@@ -3527,21 +3528,22 @@ static void tpool__depot_tidy(tpool__parker *keeper) {
     while (tpool__depot_tidy_once(keeper)) { }
 }
 
-/* A worker begins. */
+/* A worker begins: it becomes the keeper if there is none. */
 static void tpool__keeper_comes(tpool__parker *parker) {
     if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.keeper) != NULL)) return; /* relaxed: a hint */
     tpool__lock(&tpool__depot.lock);
     tpool__store_relaxed(&tpool__depot.keeper, parker); /* relaxed: under its lock */
     tpool__unlock(&tpool__depot.lock);
 }
-/* A worker goes to sleep. Gives until when at most, as the keeper. It becomes that if there is none, or if there may be
- * something to do, since another may be busy for long. Where there have never been many blocks this is two looks. */
+/* A worker goes to sleep. Gives until when it may sleep as the keeper. It becomes the keeper if there is none, or if
+ * there may be something to do, since another keeper may be busy for long. If there are not many blocks, this costs two
+ * loads. */
 static int64_t tpool__keeper_sleeps(tpool__thread *self, tpool__parker *parker) {
-    /* relaxed: hints; where there is something to do there are more blocks than that */
+    /* relaxed: hints; with fewer blocks there is nothing to do */
     if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.total) <= TPOOL__KEPT_TASKS &&
                       tpool__load_relaxed(&tpool__depot.keeper)))
         return TPOOL_FOREVER;
-    tpool__cache_flush(self); /* a few blocks may keep as many slabs */
+    tpool__cache_flush(self); /* each block in the cache may keep a slab */
     tpool__lock(&tpool__depot.lock);
     tpool__store_relaxed(&tpool__depot.keeper, parker); /* relaxed: under its lock */
     bool many = tpool__depot_has_many(tpool__depot.home);
@@ -3549,7 +3551,7 @@ static int64_t tpool__keeper_sleeps(tpool__thread *self, tpool__parker *parker) 
     tpool__unlock(&tpool__depot.lock);
     return many ? tpool__clock() + TPOOL__KEPT_TIME : TPOOL_FOREVER;
 }
-/* It has slept so long, and had nothing else to do. */
+/* The keeper has slept for that time, and had nothing else to do. */
 static void tpool__keeper_looks(tpool__parker *parker) {
     tpool__lock(&tpool__depot.lock);
     /* relaxed: under its lock */
@@ -3557,7 +3559,7 @@ static void tpool__keeper_looks(tpool__parker *parker) {
     tpool__unlock(&tpool__depot.lock);
     if (tidies) tpool__depot_tidy(parker);
 }
-/* Its thread ends; what it would have looked at later, it looks at now, unless its pool ends too. */
+/* A worker's thread ends. If it is the keeper, it looks now instead of later, unless its pool ends too (`looks`). */
 static void tpool__keeper_leaves(tpool__thread *self, tpool__parker *parker, bool looks) {
     if (tpool__load_relaxed(&tpool__depot.keeper) != parker) return; /* relaxed: the worker itself has stored it */
     if (looks) tpool__cache_flush(self);
@@ -3569,7 +3571,7 @@ static void tpool__keeper_leaves(tpool__thread *self, tpool__parker *parker, boo
     if (looks) tpool__depot_tidy(NULL);
 }
 
-/* The exit hook gives the cache back when the thread ends. */
+/* Arms the exit hook, which gives the cache back when the thread ends. False: refused. */
 static bool tpool__arm(tpool__thread *self) {
     if (!self->armed) {
         self->armed = tpool__exit_hook_arm(self);
@@ -3605,7 +3607,7 @@ static TPOOL__NOINLINE void tpool__task_free_slowly(tpool__thread *self, tpool_f
         tpool__depot_trim(false);
         return;
     }
-    if (self->cached == 2 * TPOOL__MAGAZINE) { /* those that were freed first go */
+    if (self->cached == 2 * TPOOL__MAGAZINE) { /* give back those that were freed first */
         tpool__depot_give(self->cache, TPOOL__MAGAZINE);
         self->cached = TPOOL__MAGAZINE;
         memcpy(self->cache, self->cache + TPOOL__MAGAZINE, TPOOL__MAGAZINE * sizeof *self->cache);
@@ -3614,7 +3616,7 @@ static TPOOL__NOINLINE void tpool__task_free_slowly(tpool__thread *self, tpool_f
 }
 static inline void tpool__task_free(tpool_future *task) {
     tpool__thread *self = tpool__self();
-    /* relaxed: a free block is its thread's own; its references are 0, so that a release too often is seen */
+    /* relaxed: a free block is its thread's own. No references: so a release too often is noticed */
     if (TPOOL__ASSERTS) tpool__store_relaxed(&task->state, 0);
     /* relaxed: a hint */
     if (TPOOL__LIKELY(self->cached < self->cacheable && tpool__load_relaxed(&tpool__process.pool_count) > 0))
@@ -3626,8 +3628,8 @@ static inline void tpool__task_free(tpool_future *task) {
 static void tpool__list(tpool__thread *self, uintptr_t item);
 static void tpool__run_unless_held(tpool__thread *self);
 
-/* What is to be called for an owned payload is only listed (>>nested). True: something was; the caller comes to
- * tpool__run_unless_held once it holds nothing and has claimed nothing. */
+/* Frees an outcome; the function for an owned payload is only listed (>>nested). True: it was; the caller must reach
+ * tpool__run_unless_held when it holds no lock and no claim. */
 static bool tpool__outcome_list(tpool__outcome *outcome) {
     if (!outcome) return false;
     bool calls = outcome->kind == TPOOL__OWNED && outcome->payload_free;
@@ -3639,9 +3641,9 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
     if (tpool__outcome_list(outcome)) tpool__run_unless_held(tpool__self());
 }
 
-/* The last reference is gone; nobody else can see the block any more. True: its result_free was listed, as above. */
+/* The last reference is gone; no other thread can see the task. True: its result_free was listed, as above. */
 static bool tpool__task_dispose(tpool_future *task) {
-    /* relaxed: whoever wrote these gave its reference up before us, with the order of P4 */
+    /* relaxed: the threads that wrote these released their references before this one did, in the order of P4 */
     tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&task->outcome));
     tpool__extra *extra = task->extra;
     tpool__node *node = task->nodes;
@@ -3658,7 +3660,7 @@ static bool tpool__task_dispose(tpool_future *task) {
     return listed;
 }
 
-/* Shows the tools that watch memory a mistake at the program's line that makes it, without harm to anything. */
+/* Makes the tools that check memory report the mistake at the program's line that made it, without other harm. */
 static TPOOL__NOINLINE void tpool__released_too_often(void) {
     TPOOL_ASSERT(!"a future is released too often");
     if (!tpool__process.unpooled) return;
@@ -3668,23 +3670,23 @@ static TPOOL__NOINLINE void tpool__released_too_often(void) {
     (void)*(volatile char *)freed; /* NOLINT: a use after free on purpose */
 }
 
-/* Pair P4: each release publishes what its holder did to the block to the one who disposes of it. */
+/* Pair P4: each release publishes what its holder did to the task to the thread that disposes of it. */
 TPOOL_API void tpool_future_release(tpool_future *future) {
     if (!future) return;
     uintptr_t state = tpool__load_acquire(&future->state); /* P4 */
     TPOOL_ASSERT(state >= TPOOL__REFERENCE);
-    if (state >= 2 * TPOOL__REFERENCE) { /* who sees only its own reference needs no read-modify-write */
+    if (state >= 2 * TPOOL__REFERENCE) { /* a release that sees only its own reference needs no read-modify-write */
         state = tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE); /* P4 */
         if (state >= 2 * TPOOL__REFERENCE) return;
     } else if (!TPOOL__LIKELY(state & TPOOL__PHASE_DONE) && tpool__pool_of(future)) {
-        tpool__released_too_often(); /* the reference is the pool's: until its end a task has one of its own */
+        tpool__released_too_often(); /* the reference is the queue's or the claimer's: until its end a task has one */
         return;
     }
     if (!TPOOL__LIKELY(!tpool__task_dispose(future))) tpool__run_unless_held(tpool__self());
 }
 
 TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
-    /* relaxed: the caller's own reference keeps the block; P4 orders the releases */
+    /* relaxed: the caller's own reference keeps the task; P4 orders the releases */
     if (future) tpool__add_relaxed(&future->state, TPOOL__REFERENCE);
     return future;
 }
