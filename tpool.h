@@ -3695,33 +3695,34 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *  >>nested  Ends within ends
  *
  *  A callback completes the next future, whose callback completes the next; a result_free releases the next future; an
- *  arg_free cancels the next task; a map's item_free closes the next map. None of that may need stack. So what a function
- *  of the program's ends while it is itself called for an end (a callback, on_failure, arg_free, result_free, item_free,
- *  the destroy of resources: TPOOL__IN_CALLBACK) ends at once as far as others see, but what is to be called for that is
- *  only listed in the thread's own list, in order, and runs when that function has returned (tpool__run_unless_held: the
- *  outermost runs the list down) or waits (tpool__next_piece).
+ *  arg_free cancels the next task; a map's item_free closes the next map. No such chain may need stack for each link. A
+ *  function of the program that is called for an end (a callback, on_failure, arg_free, result_free, item_free, the
+ *  destroy of resources: TPOOL__IN_CALLBACK) may itself end something. For other threads that ends at once. The
+ *  functions to call for that second end are only put into the thread's own list, in order. They run when the first
+ *  function has returned (tpool__run_unless_held: the outermost call runs the list down) or waits (tpool__next_piece).
  *
- *  An arg_free runs at once, since the end cannot be published before; so do the item_frees of a map that is closed and
- *  the destroys of resources, since their context may be gone after it. They are listed only where the stack would not
- *  do: within TPOOL__MOST_FREEING others, and beneath the floor of the stack. A chunk's own arg_free calls nothing of the
- *  program's by itself, and a close waits for it: it is never listed.
+ *  An arg_free runs at once, because the end cannot be published before it. So do the item_frees of a map that is
+ *  closed and the destroys of resources, because their context may be gone afterwards. They are listed only when the
+ *  stack would not suffice: within TPOOL__MOST_FREEING others, and below the floor of the stack. A chunk's own arg_free
+ *  calls no function of the program itself, and a close waits for it: it is never listed.
  *
- *  The list needs no memory: its links are in what is listed, a block, an iterator or the outcome that owns a payload.
- *      a block that is done      has callbacks left, and its ender's reference; it is settled after them, so that until
- *                                then its pool stays (or its worker is busy)
- *      a block that is not done  is claimed to be cancelled or ended otherwise, and has its error: arg_free, publish
- *      an outcome (lowest bit)   has a payload to be freed, and the outcome goes before that
- *      a tpool__due (bit 1)      is in a map's iterator or resources, which nobody has any more; or in a callback that
- *                                was added to a future that was done: such ones run at once, but not ever deeper
- *  Nothing of the program's runs where the library holds a lock, or a claimed task that has not ended, or blocks: what
+ *  The list needs no memory: the links are in the listed items, a task, an iterator or the outcome that owns a payload.
+ *      a task that is done       still has callbacks, and its ender's reference; its outside end is released after
+ *                                them, so that its pool stays until then (or its worker is busy)
+ *      a task that is not done   is claimed, to be cancelled or ended otherwise, and has its error: next are arg_free,
+ *                                then publish
+ *      an outcome (lowest bit)   has a payload to free; the outcome itself is freed before that
+ *      a tpool__due (bit 1)      is in a map's iterator or in resources that no thread uses any more; or in a callback
+ *                                that was added to a done future: those run at once, up to TPOOL__MOST_NESTED levels
+ *  No code of the program runs while the library holds a lock or a claimed task that has not ended, or waits: what
  *  comes up there is listed too, and runs a little later.
  *
- *  A thread that ends (thrd_exit) in one of these functions leaves the list, and a context that tells how to go on with
- *  the block of which it was just running something; its exit hook does all that (tpool__thread_left).
+ *  A thread may end (thrd_exit) in one of these functions. The list stays, and a context says how to go on with the
+ *  task whose function was just running; the exit hook does all that (tpool__thread_left).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__MOST_FREEING 8u
-#define TPOOL__MOST_NESTED 16u  /* runs of the list in waits of what it runs; deeper a wait first waits, ... */
-#define TPOOL__NESTED_PATIENCE TPOOL_MS(10) /* ... for so long */
+#define TPOOL__MOST_NESTED 16u  /* runs of the list within waits of what it runs; deeper, a wait first only waits ... */
+#define TPOOL__NESTED_PATIENCE TPOOL_MS(10) /* ... for this time */
 
 static inline uintptr_t *tpool__listed_after(uintptr_t item) {
     if (item & 1) return &((tpool__outcome *)(item - 1))->listed;
@@ -3738,7 +3739,7 @@ static void tpool__release_outside_end(tpool_future *task);
 static void tpool__back_to_work(tpool__thread *self);
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task);
 
-/* One of its callbacks has ended the thread: the others come first in the list. */
+/* A callback of the future has ended the thread: the others go to the head of the list. */
 static void tpool__callbacks_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *future = (tpool_future *)of;
@@ -3746,7 +3747,7 @@ static void tpool__callbacks_left(void *of) {
     if (!self->listed) self->listed_last = (uintptr_t)future;
     self->listed = (uintptr_t)future;
 }
-/* In the order added. */
+/* Calls a done future's callbacks in the order added. */
 static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, tpool_future *future) {
     context->pool = tpool__pool_of(future);
     context->left = tpool__callbacks_left;
@@ -3756,7 +3757,7 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
         TPOOL_FREE((void *)future->nodes); /* before, since it may not come back: it may call exit */
         future->nodes = callback.node.next;
         callback.fn(future, callback.context);
-        if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child */
+        if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child of fork */
     }
     context->left = NULL;
     context->pool = NULL;
@@ -3766,38 +3767,38 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
 static void tpool__run_payload_free(tpool__thread *self, tpool__context *context, tpool__outcome *outcome) {
     void *payload = outcome->payload;
     void (*payload_free)(void *payload) = outcome->payload_free;
-    if (!outcome->is_static) TPOOL_FREE(outcome); /* before, since it may not come back */
-    context->pool = self->worker ? self->worker->pool : NULL; /* elsewhere nothing waits for it */
+    if (!outcome->is_static) TPOOL_FREE(outcome); /* before, since payload_free may not return */
+    context->pool = self->worker ? self->worker->pool : NULL; /* in other threads nothing waits for it */
     payload_free(payload);
 }
 
 static void tpool__release_left(void *of) { tpool_future_release((tpool_future *)of); }
 
-/* The tag of a done future's pool, which may be gone. Relaxed: seen with the end (P2). */
+/* The tag of a done future's pool, which may be gone. Relaxed: the end was seen before (P2). */
 static inline uintptr_t tpool__tag_of(tpool_future *done) { return (uintptr_t)tpool__load_relaxed(&done->runner); }
 
 static void tpool__run_late_callback(tpool__thread *self, tpool__due *due) {
     tpool__context *context = self->context; /* the list's */
     tpool__late_callback callback = *(tpool__late_callback *)(void *)due;
-    TPOOL_FREE(due); /* before, since it may not come back */
+    TPOOL_FREE(due); /* before, since the callback may not return */
     context->of_end = tpool__tag_of(callback.future);
     context->left = tpool__release_left;
     context->of = callback.future;
     callback.fn(callback.future, callback.context);
-    if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child */
+    if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child of fork */
     context->left = NULL;
     context->of_end = 0;
     tpool_future_release(callback.future);
 }
 
-/* Runs down the list. Its own context makes sure that what these functions end is listed. False: one of them forked,
- * and this is the child. */
+/* Runs the list down. Its own context makes sure that what these functions end is listed. False: one of them forked,
+ * and this is the child of fork. */
 static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
     if (!self->listed) return true;
-    (void)tpool__arm(self); /* refused: then a function that ends the thread here takes the rest with it */
+    (void)tpool__arm(self); /* refused: then the rest of the list is lost if a function ends the thread */
     tpool__back_to_work(self);
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
-    if (context == &self->unlisted) return true; /* no memory, and deep within others: these run it */
+    if (context == &self->unlisted) return true; /* no memory, deep within others: an outer call runs the list */
     self->nested++;
     while (self->context == context && self->listed) {
         uintptr_t item = self->listed;
@@ -3812,7 +3813,8 @@ static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
     return true;
 }
 
-/* Called for an end, and in no task above that: who called it runs the list. A loop's body belongs to who loops. */
+/* Whether the innermost function of the program was called for an end: then that function's caller runs the list. The
+ * body of a loop counts as part of the code that called the loop. */
 static inline bool tpool__is_held(const tpool__thread *self) {
     const tpool__context *context = self->context;
     while (context && (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_CALL)) context = context->outer;
@@ -3822,7 +3824,7 @@ static void tpool__run_unless_held(tpool__thread *self) {
     if (self->listed && !tpool__is_held(self)) (void)tpool__run_listed(self);
 }
 
-/* Near the end of its stack. Where that is, only those ask the system who want to do more. */
+/* Whether the thread is near the end of its stack. It asks the system for that end on the first use only. */
 static inline bool tpool__is_deep(tpool__thread *self) {
     if (!TPOOL__LIKELY(self->stack_floor != 0))
         self->stack_floor = self->worker ? tpool__stack_floor(self->stack_top, self->worker->pool->config.stack_size)
@@ -3838,15 +3840,15 @@ static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
     tpool__run_unless_held(self);
 }
 
-/* A wait that has something of the program's to run before its end comes in pieces: while a piece blocks, the waiter
- * stands in lists of others', and nothing of the program's runs; between them it stands nowhere. */
+/* A wait in which listed functions of the program must run consists of pieces. During a piece the waiter is in lists of
+ * other threads, and no code of the program runs; between pieces the waiter is in no list. */
 typedef struct tpool__pieces {
     int64_t deadline, until;    /* of the wait; of this piece */
-    bool again;                 /* not the first */
-    bool stuck;                 /* no memory to run what is listed (tpool__context_push) */
+    bool again;                 /* not the first piece */
+    bool stuck;                 /* no memory to run the list (tpool__context_push) */
 } tpool__pieces;
-/* Runs what is listed, since the wait may be for just that. Many levels deep it runs only if the wait takes long, so
- * that callbacks which end the next and then wait do not use up the stack. */
+/* Runs the list, since the wait may be for something in it. Many levels deep, it does so only if the wait takes long,
+ * so that callbacks which end the next future and then wait do not use up the stack. False: as tpool__run_listed. */
 static inline bool tpool__next_piece(tpool__thread *self, tpool__pieces *pieces) {
     bool again = pieces->again;
     pieces->until = pieces->deadline;
@@ -3865,8 +3867,9 @@ static inline bool tpool__has_more_pieces(const tpool__thread *self, const tpool
     return status == TPOOL_TIMEOUT && (pieces->until != pieces->deadline || (self->listed && !pieces->stuck));
 }
 
-/* Whoever moves a block's phase from PENDING owns the task. Relaxed: what the claimer reads of the block reached it
- * with its entry through the lane's latch (P1), or with the handle by whatever way the program passed it on. */
+/* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task reached it
+ * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on.
+ * */
 static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
     uintptr_t state = tpool__load_relaxed(&task->state);
     while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
@@ -3874,7 +3877,7 @@ static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
     return false;
 }
 static inline bool tpool__is_claimed(tpool_future *task) {
-    /* relaxed: only a claim by somebody else matters, and nothing of theirs is read */
+    /* relaxed: only the claim by another thread matters, and nothing that it wrote is read */
     return (tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
 }
 
