@@ -2332,8 +2332,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *
  *  THE STATE WORD OF A TASK (tpool_future.state). Table and text leave out the prefixes TPOOL__PHASE_ and TPOOL__.
  *  The claimer is the thread that moves the phase from PENDING by a compare-and-swap (tpool__claim); it alone ends the
- *  task. A bare future has no pool, since the program completes it; its completer is the thread that sets END_RELEASED
- *  (tpool__claim_bare). The queue is the lane or the heap that holds the task's entry.
+ *  task. A bare future has no pool, since the program completes it; its completer is the thread whose exchange sets
+ *  RUNNING and END_RELEASED (tpool__claim_bare). The queue is the lane or the heap that holds the task's entry.
  *
  *      bits  name          set                                                  illegal
  *      0-3   PENDING       at birth                                             -
@@ -2349,17 +2349,18 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      5     LOCKED        by whoever changes or walks `nodes`, or keeps the    to hold it over a callback, a wait, or
  *                          end back while it uses the pool; briefly             the program's code
  *      6     STOP          by anyone, any time                                  -
- *      7     END_RELEASED  with the claim, if the claimer is a busy worker of   to touch the pool after it, except as a
- *                          the pool or completes a bare future; else when the   busy worker
- *                          end is complete (tpool__release_outside_end)
+ *      7     END_RELEASED  with the claim, if the claimer is a worker of the    to touch the pool after it, except as a
+ *                          pool that has `busy` set; at the claim of a bare     busy worker
+ *                          future; else when the end is complete
+ *                          (tpool__release_outside_end)
  *      8     POPPED        when the entry has left the queue (not needed once   twice
  *                          END_RELEASED is set); if its submitter executes the
  *                          task, which then has no entry
- *      9..   references    one for each handle of the program; one for the      -
- *                          queue, or for the claimer
+ *      9..   references    one for each handle of the program, one for the      -
+ *                          entry in the queue, one for the claimer
  *
- *      A thread that takes the entry out of the queue and claims the task takes over the queue's reference. Every other
- *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the queue's reference goes
+ *      A thread that takes the entry out of the queue and claims the task takes over the entry's reference. Every other
+ *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
  *      when the tombstone is dropped. `enders` of the pool counts the tasks that are POPPED and not yet END_RELEASED.
  *
  *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
@@ -2724,8 +2725,8 @@ typedef struct tpool__entry {
     void *arg;
     uintptr_t stamp;            /* when it was submitted, or 0 (>>measure) */
     tpool_future *task;         /* ... or a task with an object, claimed ... */
-    struct tpool__stolen *job;  /* ... or a forked job's function and argument, with its place among the stolen ... */
-    tpool__worker *victim;      /* ... of its owner */
+    struct tpool__stolen *job;  /* ... or a forked job, whose function and argument are in fn and arg ... */
+    tpool__worker *victim;      /* ... stolen from this worker */
     uint32_t stops;
 } tpool__entry;
 
@@ -2897,7 +2898,7 @@ struct tpool {
     tpool *heir;                /* the pool to shut down, with heir_flags, when this one has ended */
     unsigned heir_flags;
     tpool *closing_for;         /* with TPOOL__CLOSING: the pool whose tasks may still submit */
-    tpool__server *server;      /* of a process pool; never changes */
+    tpool__server *server;      /* of a process pool: the process that forks its workers; never changes */
 
     alignas(TPOOL__CACHE_LINE) tpool__word gate;
 
@@ -3073,7 +3074,7 @@ static bool tpool__arm(tpool__thread *self);
 
 /* Sets what to do if the thread ends in this context. It needs no more than `of`, which is on no stack. */
 static void tpool__context_guard(tpool__thread *self, tpool__context *context, void (*left)(void *of), void *of) {
-    if (left) (void)tpool__arm(self); /* refused: no memory for a thread's key; what is left then stays as it is */
+    if (left) (void)tpool__arm(self); /* refused: no memory for the thread's key; then `left` may never be called */
     context->left = left;
     context->of = of;
 }
@@ -3149,7 +3150,8 @@ typedef struct tpool__large {
 typedef struct tpool__slab {
     struct tpool__slab *next;
     size_t cut;                 /* how many blocks have been cut from it */
-    size_t whole;               /* how many of these the keeper found in the depot */
+    size_t whole;               /* how many of these the keeper found in the depot; a slab that is mapped while it looks
+                                   must have 0: slabs are zeroed */
     char pad[TPOOL__CACHE_LINE - 3 * sizeof(void *)];
     tpool_future tasks[];
 } tpool__slab;
