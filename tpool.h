@@ -12028,7 +12028,7 @@ static bool tpool__serving_prepare(void) {
     sigset_t all;
     sigfillset(&all);
     sigdelset(&all, SIGCHLD);
-    sigprocmask(SIG_SETMASK, &all, NULL); /* NOLINT(concurrency-mt-unsafe): the keeper's other thread only joins */
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
     return true;
 }
 
