@@ -2194,7 +2194,7 @@ static void tpool__free_aligned(void *aligned) {
 }
 #endif
 
-/* Memory for many tasks, aligned to a cache line, not cleared. It comes from the system in pages where that is possible
+/* Memory for many tasks, aligned to a cache line, and zero (tpool__slab.whole needs that). It comes from the system in pages where that is possible
  * and the program has no allocator of its own: pages go back whatever else is in use. (The C library gives back only
  * the end of its memory: all 64 MiB of a million futures stayed, because of a few that were still alive.) */
 #if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX) && defined(MAP_ANONYMOUS)
