@@ -10945,6 +10945,7 @@ static struct {
     const char *returned_at;    /* their address for the task */
     bool has_returned;
     bool is_spent;              /* a task's limits leave no room for results: this worker takes no more tasks */
+    const volatile uint32_t *is_original; /* 1; 0 in a process that this one forks, also by the bare system call */
     struct rlimit limits[TPOOL__LIMITS]; /* as they were before the first task */
 } tpool__in_child;
 
@@ -11469,7 +11470,7 @@ static const char *tpool__put_in_child(const void *bytes, size_t size) {
 
 /* tpool_return and tpool_return_owned in a task of this worker process. */
 static inline bool tpool__is_in_child(const tpool_future *task) {
-    return tpool__in_child.task && task == tpool__in_child.task;
+    return tpool__in_child.task && task == tpool__in_child.task && *tpool__in_child.is_original;
 }
 static void *tpool__return_in_child(const void *bytes, size_t size) {
     const char *place = tpool__put_in_child(bytes, size);
@@ -11543,8 +11544,13 @@ static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, siz
     context->task = &tpool__in_child.own; /* a task that ends the thread ends the process */
     return context;
 }
+/* If the program's function has forked, and this is the child, the process ends. Fork handlers do not run for _Fork or
+ * the bare system call, so that the contexts alone do not tell: two processes would read the requests. */
+static inline void tpool__end_if_forked(const tpool__thread *self, const tpool__context *context) {
+    if (self->context != context || !*tpool__in_child.is_original) _exit(0);
+}
 static inline void tpool__has_run_in_child(const tpool__thread *self, const tpool__context *context) {
-    if (self->context != context) _exit(0);
+    tpool__end_if_forked(self, context);
 #if defined(__linux__)
     if (__fpending(stdout) > 0) tpool__stream_flush(stdout); /* a later task may crash */
 #else
@@ -11627,7 +11633,7 @@ static void tpool__finalize_in_child(tpool__thread *self, const tpool_config *co
     if (!config->finalizer) return;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
     config->finalizer(config->context);
-    if (self->context != context) _exit(0); /* the finalizer forked, and this is the child */
+    tpool__end_if_forked(self, context);
     tpool__context_pop(self, context);
 }
 
@@ -11642,7 +11648,7 @@ static void *tpool__child_main(void *unused) {
     (void)tpool__arm(self);
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
     bool ready = !config->initializer || config->initializer(config->context);
-    if (self->context != context) _exit(0); /* the initializer forked, and this is the child */
+    tpool__end_if_forked(self, context);
     tpool__context_pop(self, context);
     if (config->initializer) tpool__end_with_server(tpool__in_child.server); /* it may have changed credentials */
     for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__in_child.limits[i]);
@@ -11820,6 +11826,20 @@ static void tpool__offer_to_be_killed(void) {
 #endif
 }
 
+/* A word that is 1, and that a forked process finds to be 0. Systems that cannot do that let every process find 1. */
+static const volatile uint32_t *tpool__word_of_this_process(void) {
+    static const uint32_t always = 1;
+    uint32_t *word = NULL;
+#if defined(TPOOL__LINUX_PROCESSES) && defined(MADV_WIPEONFORK)
+    void *page = mmap(NULL, sizeof *word, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page != MAP_FAILED && madvise(page, sizeof *word, MADV_WIPEONFORK) == 0) word = (uint32_t *)page;
+    else if (page != MAP_FAILED) munmap(page, sizeof *word);
+#endif
+    if (!word) return &always;
+    *word = 1;
+    return word;
+}
+
 /* Becomes a worker; never returns. */
 static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int fds[TPOOL__PASSED]) {
     tpool__in_child.requests = fds[0];
@@ -11838,6 +11858,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     tpool__offer_to_be_killed();
     /* maps all that small requests need, before an initializer can set limits */
     tpool__in_child.page = (tpool__page *)tpool__map_part(tpool__in_child.memory, 0, TPOOL__PAGE_SIZE);
+    tpool__in_child.is_original = tpool__word_of_this_process();
     tpool__in_child.argument.start = TPOOL__PAGE_SIZE;
     tpool__in_child.result.start = 2 * TPOOL__PAGE_SIZE;
     if (!tpool__in_child.page ||

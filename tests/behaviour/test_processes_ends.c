@@ -94,6 +94,54 @@ static int in_a_child(int (*story)(void)) {
 /* A child that no handler of fork knows of holds what its parent held. */
 static pid_t raw_fork(void) { return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
 
+/* Nor does it go on as a second worker, when it returns from the task. */
+static void *forks_and_both_return(void *item, void *context) {
+    (void)item, (void)context;
+    static char bytes[100000];
+    int ends[2], how;
+    if (pipe(ends) != 0) return NULL;
+    pid_t worker = getpid(), child = raw_fork();
+    if (child == 0) { /* after its parent */
+        char byte;
+        return read(ends[0], &byte, 1) == 1 ? tpool_return(bytes, sizeof bytes) : NULL;
+    }
+    void *result = tpool_return(&worker, sizeof worker);
+    bool ended = write(ends[1], "", 1) == 1 && waitpid(child, &how, 0) == child && WIFEXITED(how);
+    close(ends[0]);
+    close(ends[1]);
+    return ended && WEXITSTATUS(how) == 0 ? result : tpool_raise(1, "no end of the child");
+}
+static void *forks_once(void *arg) { return forks_and_both_return(arg, NULL); }
+static void a_child_of_a_bare_fork_ends_where_its_task_returns(void **state) {
+    (void)state;
+    static char page[2 * 65536];
+    uintptr_t at = ((uintptr_t)page + 65535) / 65536 * 65536;
+    if (madvise((void *)at, 65536, MADV_WIPEONFORK) != 0 && errno == EINVAL) skip(); /* before Linux 4.14 none can tell */
+    tpool *pool = create_one();
+    pid_t worker = (pid_t)value_of(pool, getpid_task);
+    int items[6] = { 0 };
+    tpool_map_spec spec = { .fn = forks_and_both_return, .items = items, .count = 6, .stride = sizeof(int),
+                            .item_size = sizeof(int), .chunk_size = 3 };
+    tpool_map_iter *iter;
+    void *result;
+    for (int i = 0; i < 3; i++) {
+        tpool_future *future;
+        assert_status(TPOOL_OK, tpool_submit(pool, forks_once, NULL, &future));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+        assert_int_equal(sizeof worker, tpool_future_result_size(future));
+        assert_int_equal(worker, *(pid_t *)result);
+        tpool_future_release(future);
+    }
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < 6; i++) {
+        assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
+        assert_int_equal(worker, *(pid_t *)result);
+    }
+    tpool_map_close(iter);
+    assert_int_equal(worker, value_of(pool, getpid_task));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void *crashes_beside_a_grandchild(void *arg) {
     pid_t child = raw_fork();
     if (child == 0) { /* out of the group, too, so that nobody kills it with its parent */
@@ -765,6 +813,7 @@ int main(void) {
         T(a_signal_to_a_tasks_group_reaches_no_other_worker), T(who_is_killed_takes_its_children_along),
         T(no_signal_stays_pending_in_the_program),
 #ifdef __linux__
+        T(a_child_of_a_bare_fork_ends_where_its_task_returns),
         T(a_death_is_known_though_a_grandchild_lives_on), T(a_servers_death_is_known_though_a_grandchild_lives_on),
         T(who_has_other_credentials_ends_with_the_server_too),
         T(a_task_that_changes_its_credentials_ends_with_the_server_too),
