@@ -10856,7 +10856,7 @@ typedef struct tpool__message {
     uint32_t kind;
     uint64_t fn;
     uint64_t arg;               /* not 0: there are bytes in the argument's window */
-    uint64_t size;              /* of the argument, of a PIECE; in a DONE: of the result's window, as the worker has it */
+    uint64_t size;              /* of the argument, a PIECE; in a DONE: of the worker's mapping of the result's window */
     uint64_t result_at;         /* where the result's window begins */
     uint64_t count, item_size, context_size;
     uint64_t from, to;          /* of a PIECE: where in the result's window it is, and where it belongs */
@@ -11449,8 +11449,8 @@ static bool tpool__put_by_program(const char *bytes, size_t size) {
     return true;
 }
 /* Copies bytes to `base` in the result's window, and gives their address. NULL: memory or addresses are missing; what
- * is in the window before `base` stays, where the program looks for it. Limits that this task or an earlier one has set do
- * not apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit), the
+ * is in the window before `base` stays, where the program looks for it. Limits that this task or an earlier one has set
+ * do not apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit), the
  * program stores the bytes, and their address is that of the original. (To check after each task whether it has set any
  * would cost a quarter of a round trip, where a system call takes 1 us.) */
 static const char *tpool__put_in_child(const void *bytes, size_t size) {
