@@ -11450,9 +11450,9 @@ static bool tpool__put_by_program(const char *bytes, size_t size) {
 }
 /* Copies bytes to `base` in the result's window, and gives their address. NULL: memory or addresses are missing; what
  * is in the window before `base` stays, where the program looks for it. Limits that this task or an earlier one has set
- * do not apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit), the
- * program stores the bytes, and their address is that of the original. (To check after each task whether it has set any
- * would cost a quarter of a round trip, where a system call takes 1 us.) */
+ * do not apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit),
+ * the program stores the bytes, and their address is that of the original. (To check after each task whether it has set
+ * any would cost a quarter of a round trip, where a system call takes 1 us.) */
 static const char *tpool__put_in_child(const void *bytes, size_t size) {
     struct rlimit limits[TPOOL__LIMITS];
     const char *place = tpool__try_put_in_child(bytes, size);

@@ -116,7 +116,8 @@ static void a_child_of_a_bare_fork_ends_where_its_task_returns(void **state) {
     (void)state;
     static char page[2 * 65536];
     uintptr_t at = ((uintptr_t)page + 65535) / 65536 * 65536;
-    if (madvise((void *)at, 65536, MADV_WIPEONFORK) != 0 && errno == EINVAL) skip(); /* before Linux 4.14 none can tell */
+    /* before Linux 4.14 no process can tell */
+    if (madvise((void *)at, 65536, MADV_WIPEONFORK) != 0 && errno == EINVAL) skip();
     tpool *pool = create_one();
     pid_t worker = (pid_t)value_of(pool, getpid_task);
     int items[6] = { 0 };
