@@ -4797,12 +4797,41 @@ static inline bool tpool__may_block_when_full(const tpool *pool) {
     return pool->config.on_full == TPOOL_FULL_BLOCK || pool->config.on_full == TPOOL_FULL_CALLER_RUNS;
 }
 
+/* Frees a submitter's task if its thread ends before the task is placed: no other thread knows the task. */
+static void tpool__untaken_left(void *of) {
+    tpool_future *task = (tpool_future *)of;
+    tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
+    (void)tpool__task_dispose(task);
+}
+static tpool__context *tpool__untaken_push(tpool__thread *self, tpool_future *task) {
+    return tpool__call_push(self, task ? tpool__untaken_left : NULL, task);
+}
+/* For a task that is not placed yet: its submitter is to get a reference. */
+static inline bool tpool__is_wanted(tpool_future *task) {
+    return task && tpool__load_relaxed(&task->state) >= 2 * TPOOL__REFERENCE; /* relaxed: not shared */
+}
+/* Frees what the submitter loses if its thread ends once the task is placed or refused: the reference that it wanted, or
+ * the whole task. */
+static tpool__context *tpool__decided_push(tpool__thread *self, tpool_future *task, bool wanted, tpool_status status) {
+    return status != TPOOL_OK ? tpool__untaken_push(self, task)
+                              : tpool__call_push(self, wanted ? tpool__release_left : NULL, task);
+}
+/* Runs what a submit has listed. False: a function of the program's forked, and this is the child. */
+static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status) {
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__decided_push(self, task, wanted, status);
+    tpool__run_unless_held(self);
+    return tpool__context_pop(self, call);
+}
+
+/* Past TPOOL__TIMED (chunks of a map, helpers of a loop) it runs nothing that it lists: the submitter must store the
+ * future first, and runs the list then. */
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
     tpool__worker *worker = tpool__self()->worker;
     tpool__lane *lane = &pool->inject;
     bool ranked = entry->task && entry->task->extra && entry->task->extra->priority;
     if (worker && worker->pool == pool && !ranked) lane = tpool__lane_of(worker);
-    bool expires = tpool__entry_expires(entry);
+    bool expires = tpool__entry_expires(entry), wanted = tpool__is_wanted(entry->task);
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
 
@@ -4840,7 +4869,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     if (!TPOOL__LIKELY(!expires)) tpool__notify_timekeeper(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) {
         tpool__dispose_chain(unreferenced);
-        tpool__run_unless_held(tpool__self());
+        if (force <= TPOOL__TIMED) (void)tpool__run_after_submit(entry->task, wanted, status);
     }
     return status;
 }
@@ -4915,19 +4944,6 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
 static void tpool__visitor_leaves(tpool *pool);
 static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); }
 
-/* Frees a submitter's task if its thread ends before the task is placed: no other thread knows the task. */
-static void tpool__untaken_left(void *of) {
-    tpool_future *task = (tpool_future *)of;
-    tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
-    (void)tpool__task_dispose(task);
-}
-static tpool__context *tpool__untaken_push(tpool__thread *self, tpool_future *task) {
-    return tpool__call_push(self, task ? tpool__untaken_left : NULL, task);
-}
-/* For a task that is not placed yet: its submitter is to get a reference. */
-static bool tpool__is_wanted(tpool_future *task) {
-    return task && tpool__load_relaxed(&task->state) >= 2 * TPOOL__REFERENCE; /* relaxed: not shared */
-}
 /* The last touch of the pool by a thread that counted itself among its visitors. */
 static void tpool__visitor_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
@@ -5030,14 +5046,8 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
         if (!tpool__context_pop(self, untaken) || !goes_on) return TPOOL_BROKEN;
         status = tpool__await_room_until(pool, entry, pieces.until);
     } while (tpool__has_more_pieces(self, &pieces, status));
-    if (self->listed) {
-        /* runs what the last piece listed; once the task is placed, only the submitter's reference can be lost */
-        tpool__context *last = status != TPOOL_OK
-                                   ? tpool__untaken_push(self, entry->task)
-                                   : tpool__call_push(self, wanted ? tpool__release_left : NULL, entry->task);
-        tpool__run_unless_held(self);
-        if (!tpool__context_pop(self, last)) return TPOOL_BROKEN;
-    }
+    /* what the last piece has listed */
+    if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return TPOOL_BROKEN;
     return tpool__context_pop(self, call) ? status : TPOOL_BROKEN; /* a visitor until here */
 }
 
@@ -5050,11 +5060,6 @@ static inline bool tpool__may_run_for_caller(tpool__thread *self) {
 
 static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops);
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
-
-/* Releases the submitter's reference if its thread ends before it gets the future. The task is not shared yet. */
-static tpool__context *tpool__submit_push(tpool__thread *self, tpool_future *task) {
-    return tpool__call_push(self, tpool__is_wanted(task) ? tpool__release_left : NULL, task);
-}
 
 /* Runs the task in the submitting thread, which is a visitor until it counts as an ender. False: the pool is paused, so
  * nothing may start. */
@@ -5094,7 +5099,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
     tpool__add_relaxed(&entry->task->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
     tpool *outer = self->caller_pool;
-    tpool__context *call = tpool__submit_push(self, entry->task);
+    tpool__context *call = tpool__decided_push(self, entry->task, tpool__is_wanted(entry->task), TPOOL_OK);
     self->caller_pool = pool;
     self->callers++;
     if (tpool__execute_task(self, entry->task, attention >> TPOOL__STOPS_SHIFT) && tpool__context_pop(self, call)) {
@@ -5111,13 +5116,12 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
-    tpool__context *call = tpool__submit_push(self, entry->task);
+    bool wanted = tpool__is_wanted(entry->task);
     tpool__latch(&pool->inject.lock);
     uint32_t attention = tpool__attention(pool);
     status = tpool__refusal(pool, attention);
     if (status == TPOOL_OK && tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
         tpool__unlatch(&pool->inject.lock);
-        (void)tpool__context_pop(self, call); /* no function of the program's has run */
         return tpool__enqueue_first(pool, entry, TPOOL_FOREVER, TPOOL__AS_ASKED);
     }
     bool expires = tpool__entry_expires(entry);
@@ -5138,6 +5142,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
     if (expires) tpool__notify_timekeeper(pool);
+    tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
     else if (unreferenced) tpool__run_unless_held(self);
     (void)tpool__context_pop(self, call); /* false: a child of fork, where the caller does no more */
@@ -6929,8 +6934,15 @@ static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few,
     }
     return true;
 }
-static void tpool__expiries_end(tpool__expiries *expiries, const tpool__expiry *few) {
-    if (expiries->heap && expiries->heap != few) TPOOL_FREE(expiries->heap);
+/* Memory of a wait, where it is not on the stack, goes if what it runs ends the thread. NULL: there is none to guard. */
+static void tpool__memory_left(void *of) { TPOOL_FREE(of); }
+static tpool__context *tpool__memory_push(tpool__thread *self, void *memory, const void *few) {
+    return memory != few ? tpool__call_push(self, tpool__memory_left, memory) : NULL;
+}
+static void tpool__memory_pop(tpool__thread *self, tpool__context *call, void *memory) {
+    if (!call) return;
+    (void)tpool__context_pop(self, call);
+    TPOOL_FREE(memory);
 }
 /* The earliest expiry of those still pending, which may just have passed, or `until` if that comes first. */
 static int64_t tpool__expiries_next(tpool__expiries *expiries, int64_t until) {
@@ -8026,12 +8038,13 @@ static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, 
     record.thread = NULL; /* not recorded */
     if (!tpool__expiries_begin(&expiries, few, futures, count)) return TPOOL_NO_MEMORY;
     tpool_status status = TPOOL_OK;
+    tpool__context *call = tpool__memory_push(self, expiries.heap, few);
     for (size_t i = 0; i < count && status == TPOOL_OK; i++) {
         tpool__wanted wanted = { futures + i, count - i, &expiries, true, &record };
         status = tpool__await_in(futures[i], deadline, &wanted);
     }
     tpool__record_suspend(self, &record);
-    tpool__expiries_end(&expiries, few);
+    tpool__memory_pop(self, call, expiries.heap);
     return status;
 }
 
@@ -8118,6 +8131,8 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
         return TPOOL_NO_MEMORY;
     }
     tpool__thread *self = tpool__self();
+    tpool__context *nodes_call = tpool__memory_push(self, nodes, few);
+    tpool__context *expiries_call = tpool__memory_push(self, expiries.heap, few_expiries);
     tpool__pieces pieces = { deadline, 0, false, false };
     tpool_status status = TPOOL_TIMEOUT;
     bool here;
@@ -8132,8 +8147,8 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
         for (size_t i = 0; i < count && status == TPOOL_TIMEOUT; i++)
             if (!tpool__is_done(futures[i]) && tpool__is_orphan(futures[i])) status = TPOOL_BROKEN;
     } while (tpool__has_more_pieces(self, &pieces, status));
-    if (nodes != few) TPOOL_FREE(nodes);
-    tpool__expiries_end(&expiries, few_expiries);
+    tpool__memory_pop(self, expiries_call, expiries.heap);
+    tpool__memory_pop(self, nodes_call, nodes);
     return here ? status : TPOOL_BROKEN;
 }
 
@@ -8318,6 +8333,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     return status;
 }
 
+static void tpool__completions_free(void *of);
 TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
                                           tpool_completions **completions) {
     if (!completions) return TPOOL_INVALID;
@@ -8334,14 +8350,14 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
         return TPOOL_NO_MEMORY;
     }
     created->generation = tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
-    for (size_t i = 0; i < count; i++) {
-        tpool_status status = tpool_completions_add(created, futures[i]);
-        if (status == TPOOL_OK) continue;
-        tpool_completions_destroy(created);
-        return status;
-    }
-    *completions = created;
-    return TPOOL_OK;
+    tpool_status status = TPOOL_OK;
+    tpool__thread *self = tpool__self(); /* each add may end what has expired, and an end this thread */
+    tpool__context *call = count > 0 ? tpool__call_push(self, tpool__completions_free, created) : NULL;
+    for (size_t i = 0; i < count && status == TPOOL_OK; i++) status = tpool_completions_add(created, futures[i]);
+    if (call) (void)tpool__context_pop(self, call); /* in a child each add gives TPOOL_BROKEN */
+    if (status == TPOOL_OK) *completions = created;
+    else tpool_completions_destroy(created);
+    return status;
 }
 
 /* The earliest expiry. Under the spinlock. */
@@ -8367,8 +8383,10 @@ static void tpool__completions_expire(tpool_completions *completions) {
         }
         tpool__unlatch(&completions->lock);
         if (!expired) return;
-        tpool__expire(expired); /* its end runs callbacks, and our own node */
-        if (tpool__completions_are_foreign(completions)) return; /* forked there: this is the child */
+        tpool__thread *self = tpool__self();
+        tpool__context *call = tpool__call_push(self, tpool__release_left, expired);
+        tpool__expire(expired); /* its end runs callbacks, and our own node's */
+        if (!tpool__context_pop(self, call)) return; /* forked there: this is the child */
         tpool_future_release(expired);
     }
 }
@@ -9056,8 +9074,10 @@ static void *tpool__item_pointer(tpool_map_iter *iter, tpool__item_number index)
 static void tpool__item_left(void *of);
 static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, tpool__item_number index, tpool__chunk *chunk) {
     if (!tpool__source_item_free(iter, index, iter->pool, chunk ? tpool__item_left : NULL, chunk)) return false;
+    if (!self->listed) return true;
+    tpool__context *call = tpool__call_push(self, chunk ? tpool__item_left : NULL, chunk);
     tpool__run_unless_held(self);
-    return true;
+    return tpool__context_pop(self, call);
 }
 
 static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk);
@@ -9250,6 +9270,7 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status statu
     tpool__lock(&iter->lock);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused, tpool_map_next tries again */
     tpool__unlock(&iter->lock);
+    tpool__run_unless_held(tpool__self());
     return status;
 }
 
@@ -9302,6 +9323,8 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         tpool_future *future = chunk ? chunk->future : NULL;
         tpool_status aborted = iter->aborted;
         tpool__unlock(&iter->lock);
+        tpool__run_unless_held(tpool__self());
+        if (tpool__iter_is_foreign(iter)) return TPOOL_BROKEN;
         if (!chunk) {
             if (over) return TPOOL_END;
             if (aborted) return tpool__iter_deliver_aborted(iter, aborted);
@@ -9553,6 +9576,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     tpool__loop_release(loop);
     tpool__outcome_free(outcome); /* an inner loop may have left an error that tpool__error_broken allocated */
     tpool__outcome_free(before);
+    tpool__run_unless_held(self); /* what the submit of a helper has listed */
     return status;
 }
 

@@ -247,6 +247,7 @@ static void play_world(uint64_t seed, int operations) {
             p->config.max_workers = 4;
             p->handle = i ? tpool_low_level() : tpool_high_level();
             if (!p->handle) fail("no dual pool");
+            (void)tpool_resume(p->handle);   /* an earlier world may have ended while it was paused */
             atomic_store(&p->alive, true);
             atomic_fetch_add(&pool_count, 1);
         }

@@ -1,0 +1,195 @@
+/* What a call leaves behind whose thread ends in what the call runs: no memory, no reference, nobody who waits for ever.
+   The implementation is included, so that memory is counted and the last entry before a sweep is known. */
+#include <stddef.h>
+static void *counted_malloc(size_t size);
+static void counted_free(void *memory);
+#define TPOOL_MALLOC(size) counted_malloc(size)
+#define TPOOL_FREE(pointer) counted_free(pointer)
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+
+#include "support.h"
+
+static atomic_long live_blocks;
+static void *counted_malloc(size_t size) {
+    void *memory = malloc(size);
+    if (memory) atomic_fetch_add(&live_blocks, 1);
+    return memory;
+}
+static void counted_free(void *memory) {
+    if (memory) atomic_fetch_sub(&live_blocks, 1);
+    free(memory);
+}
+static void in_own_thread(void *(*fn)(void *), void *arg) {
+    pthread_t thread;
+    assert_int_equal(0, pthread_create(&thread, NULL, fn, arg));
+    assert_int_equal(0, pthread_join(thread, NULL));
+}
+static void end_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    pthread_exit(NULL);
+}
+static void nothing_is_left(tpool *pool) {
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(atomic_load(&live_blocks) == 0);
+}
+
+/* ---- Expiries that a call notices, and a callback that ends its thread. */
+
+enum { MANY = 3 * TPOOL__FEW };
+typedef struct looker { tpool *pool; tpool_future *futures[MANY]; int count; tpool_return_when when; } looker;
+static gate busy = GATE_CLOSED;
+/* Behind a busy worker. They expire after so long, and the last one's callback ends the thread that notices. */
+static void make_expiring(looker *l, int count, int64_t after) {
+    tpool_task task = { .fn = nothing, .expires_ns = after };
+    l->pool = new_pool(1);
+    l->count = count;
+    gate_close(&busy);
+    assert_status(TPOOL_OK, tpool_submit(l->pool, gate_task, &busy, NULL));
+    AWAIT_ARRIVALS(&busy, 1);
+    for (int i = 0; i < count; i++) assert_status(TPOOL_OK, tpool_submit_task(l->pool, &task, &l->futures[i]));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(l->futures[count - 1], end_in_callback, NULL));
+}
+static bool came_back; /* the call that was to end the thread */
+static void all_have_expired(looker *l) {
+    assert_false(came_back);
+    for (int i = 0; i < l->count; i++) assert_status(TPOOL_EXPIRED, end_of(l->futures[i]));
+    gate_open(&busy);
+    nothing_is_left(l->pool);
+}
+static tpool_completions *iterator;
+static void *look_by_next(void *arg) {
+    looker *l = arg;
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_as_completed(l->futures, (size_t)l->count, &iterator));
+    sleep_ms(60);
+    (void)!tpool_completions_next(iterator, 0, &future);
+    came_back = true;
+    return NULL;
+}
+static void a_thread_that_ends_in_completions_next_loses_no_reference(void **state) {
+    (void)state;
+    looker l;
+    make_expiring(&l, 1, TPOOL_MS(30));
+    in_own_thread(look_by_next, &l);
+    tpool_completions_destroy(iterator);
+    all_have_expired(&l);
+}
+static void *look_by_as_completed(void *arg) {
+    looker *l = arg;
+    sleep_ms(60);
+    (void)!tpool_as_completed(l->futures, (size_t)l->count, &iterator);
+    came_back = true;
+    return NULL;
+}
+static void a_thread_that_ends_in_as_completed_leaves_no_iterator(void **state) {
+    (void)state;
+    looker l;
+    make_expiring(&l, 3, TPOOL_MS(30));
+    in_own_thread(look_by_as_completed, &l);
+    all_have_expired(&l);
+}
+static void *look_by_wait(void *arg) {
+    looker *l = arg;
+    tpool_future *futures[MANY];
+    memcpy(futures, l->futures, sizeof futures);
+    (void)!tpool_wait(futures, (size_t)l->count, l->when, TPOOL_FOREVER, NULL);
+    came_back = true;
+    return NULL;
+}
+static void a_thread_that_ends_in_a_wait_for_many_leaves_no_memory(void **state) {
+    (void)state;
+    for (int all = 0; all < 2; all++) {
+        looker l;
+        make_expiring(&l, MANY, TPOOL_MS(60));
+        l.when = all ? TPOOL_ALL_COMPLETED : TPOOL_FIRST_EXCEPTION;
+        in_own_thread(look_by_wait, &l);
+        all_have_expired(&l);
+    }
+}
+
+/* ---- A submit sweeps the last reference to a result away, and its result_free ends the thread. */
+
+static int ended;
+static void end_by_result_free(void *result) {
+    (void)result;
+    if (ended++ == 0) pthread_exit(NULL);
+}
+static void *give_owned(void *arg) { return tpool_return_owned(arg, end_by_result_free); }
+/* By a task of a pool of one worker. The entry of what it awaits in place stays, behind one of two words. */
+static void leave_a_tombstone(tpool *pool) {
+    tpool_future *future = NULL;
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_submit(pool, give_owned, &ended, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, TPOOL_FOREVER, NULL));
+    tpool_future_release(future);
+    assert_int_equal(0, ended);
+}
+/* The next submit looks through the lane. */
+static void fill_the_segment(tpool *pool) {
+    while (pool->inject.tail_position + TPOOL__ENTRY_WORDS <= TPOOL__SEGMENT_WORDS) {
+        tpool_future *future = NULL;
+        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
+        assert_true(tpool_future_cancel(future));
+        tpool_future_release(future);
+    }
+    assert_int_equal(0, ended);
+}
+static void *submit_at_the_end(void *pool) {
+    tpool_future *future = NULL;
+    leave_a_tombstone(pool);
+    fill_the_segment(pool);
+    assert_status(TPOOL_INVALID, tpool_submit(pool, nothing, NULL, &future)); /* it does not return */
+    return NULL;
+}
+static void a_thread_that_ends_after_its_submit_loses_no_reference(void **state) {
+    (void)state;
+    ended = 0;
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, submit_at_the_end, pool)));
+    assert_int_equal(1, ended);
+    nothing_is_left(pool);
+}
+
+enum { ITEMS = 12 };
+static atomic_int runs[ITEMS];
+static tpool_map_iter *mapping;
+static void *count_item(void *item, void *context) {
+    (void)context;
+    atomic_fetch_add((atomic_int *)item, 1);
+    return item;
+}
+/* The first chunk runs in place, and queues the second. */
+static void *map_at_the_end(void *pool) {
+    tpool_map_spec spec = { .fn = count_item, .items = runs, .count = ITEMS, .stride = sizeof runs[0], .chunk_size = 4 };
+    leave_a_tombstone(pool);
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &mapping));
+    fill_the_segment(pool);
+    (void)!tpool_map_next(mapping, TPOOL_FOREVER, NULL);
+    return NULL;
+}
+static void a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item(void **state) {
+    (void)state;
+    ended = 0;
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, map_at_the_end, pool)));
+    assert_int_equal(1, ended);
+    int items = 0;
+    while (tpool_map_next(mapping, LIMIT, NULL) == TPOOL_OK) items++;
+    assert_in_range(items, ITEMS - 1, ITEMS);  /* the one that was just being delivered may be lost */
+    for (int i = 0; i < ITEMS; i++) assert_int_equal(1, atomic_load(&runs[i]));
+    tpool_map_close(mapping);
+    nothing_is_left(pool);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_thread_that_ends_in_completions_next_loses_no_reference),
+        cmocka_unit_test(a_thread_that_ends_in_as_completed_leaves_no_iterator),
+        cmocka_unit_test(a_thread_that_ends_in_a_wait_for_many_leaves_no_memory),
+        cmocka_unit_test(a_thread_that_ends_after_its_submit_loses_no_reference),
+        cmocka_unit_test(a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item),
+    };
+    return cmocka_run_group_tests_name("ends", tests, NULL, NULL);
+}
