@@ -4810,8 +4810,8 @@ static tpool__context *tpool__untaken_push(tpool__thread *self, tpool_future *ta
 static inline bool tpool__is_wanted(tpool_future *task) {
     return task && tpool__load_relaxed(&task->state) >= 2 * TPOOL__REFERENCE; /* relaxed: not shared */
 }
-/* Frees what the submitter loses if its thread ends once the task is placed or refused: the reference that it wanted, or
- * the whole task. */
+/* Frees what the submitter loses if its thread ends once the task is placed or refused: the reference that it wanted,
+ * or the whole task. */
 static tpool__context *tpool__decided_push(tpool__thread *self, tpool_future *task, bool wanted, tpool_status status) {
     return status != TPOOL_OK ? tpool__untaken_push(self, task)
                               : tpool__call_push(self, wanted ? tpool__release_left : NULL, task);
@@ -6934,7 +6934,7 @@ static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few,
     }
     return true;
 }
-/* Memory of a wait, where it is not on the stack, goes if what it runs ends the thread. NULL: there is none to guard. */
+/* Frees a wait's memory, where that is not on the stack, if what it runs ends the thread. NULL: nothing to guard. */
 static void tpool__memory_left(void *of) { TPOOL_FREE(of); }
 static tpool__context *tpool__memory_push(tpool__thread *self, void *memory, const void *few) {
     return memory != few ? tpool__call_push(self, tpool__memory_left, memory) : NULL;
