@@ -134,8 +134,9 @@ static void one_bad_among_good_ones(const tpool_task *bad, int code, const char 
     assert_int_equal(GOOD + 1, stats.completed);
     assert_int_equal(1, stats.failed);
 #ifdef __linux__ /* of each worker that lives: its memory, and in it a page and two windows */
-    assert_in_range(shared_descriptors(), 1, 2);
-    assert_in_range(shared_mappings(), 1, 2 * 3);
+    /* a worker that was lost may just be replaced: no task waits for that */
+    REQUIRE_EVENTUALLY(shared_descriptors() >= 1 && shared_descriptors() <= 2);
+    REQUIRE_EVENTUALLY(shared_mappings() >= 1 && shared_mappings() <= 2 * 3);
 #endif
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
