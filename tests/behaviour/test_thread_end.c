@@ -714,10 +714,53 @@ static void a_submitter_that_ends_after_its_wait_is_no_visitor_any_more(void **s
     assert_int_equal(0, pthread_join(destroys, NULL));
 }
 
+/* ---- What an item_free has ended runs between two items, and ends the thread. */
+
+enum { GIVEN = 4 };
+static atomic_int given_runs[GIVEN];
+typedef struct giver { int at; tpool_future *other; } giver;
+static bool next_given(void *context, void **item) {
+    giver *g = context;
+    if (g->at == GIVEN) return false;
+    *item = &given_runs[g->at++];
+    return true;
+}
+static void *run_given(void *item, void *context) {
+    (void)context;
+    atomic_fetch_add((atomic_int *)item, 1);
+    return item;
+}
+static void cancel_other(void *item, void *context) {
+    giver *g = context;
+    if (item == &given_runs[0]) assert_true(tpool_future_cancel(g->other));
+}
+static void what_an_item_free_ends_breaks_no_item_though_it_ends_the_thread(void **state) {
+    (void)state;
+    giver g = { 0 };
+    tpool *pool = new_pool(1);
+    tpool_map_spec spec = { .fn = run_given, .next = next_given, .item_free = cancel_other, .context = &g,
+                            .chunk_size = GIVEN, .buffer_size = GIVEN };
+    tpool_map_iter *iter = NULL;
+    void *item = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&g.other));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(g.other, end_in_callback, NULL));
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < GIVEN; i++) {
+        assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &item));
+        assert_ptr_equal(&given_runs[i], item);
+        assert_int_equal(1, atomic_load(&given_runs[i]));
+    }
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, &item));
+    tpool_map_close(iter);
+    tpool_future_release(g.other);
+    check_and_destroy(pool);
+}
+
 int main(void) {
     if (pthread_key_create(&key, call_in) != 0) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_submitter_that_ends_after_its_wait_is_no_visitor_any_more),
+        cmocka_unit_test(what_an_item_free_ends_breaks_no_item_though_it_ends_the_thread),
         cmocka_unit_test(a_stolen_job_outlives_the_stack_that_forked_it),
         cmocka_unit_test(a_job_that_nobody_has_taken_is_not_run),
         cmocka_unit_test(a_stolen_job_that_ends_its_thread_breaks_the_task_that_joins_it),
