@@ -133,7 +133,7 @@ describe() {
     row=$1 system=${system_of[$1]} command=${command_of[$1]} runner= limit=300
     folder=$work/$1
     libraries=-pthread
-    flags=(-std=c11 -g "-I$root" "-I$cmocka/include")
+    flags=(-std=c11 -g "-I$root" "-I$root/tests" "-I$cmocka/include")
     case $system in
     qemu) runner=qemu-${1/armhf/arm} limit=900 ;;
     windows)
