@@ -1187,7 +1187,7 @@ extern void __lsan_do_leak_check(void) __attribute__((weak));
 #else
 #define TPOOL__LEAK_SANITIZED (TPOOL__ADDRESS_SANITIZED)
 #endif
-static bool tpool__memory_is_watched(void) {
+static bool tpool__memory_is_checked(void) {
     if (TPOOL__LEAK_SANITIZED) return true;
 #if defined(TPOOL__UNIX)
     const char *preloaded = getenv("LD_PRELOAD"); /* NOLINT(concurrency-mt-unsafe): once, and only read */
@@ -1544,10 +1544,10 @@ static void tpool__backoff(unsigned *tries) {
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__FREE_TIME (40 * TPOOL__PAUSE_TIME)
 #define TPOOL__LITTLE_TIME (8 * TPOOL__PAUSE_TIME)
-#define TPOOL__PATIENCE TPOOL_US(64)
-#define TPOOL__SPENT_AT_MOST (8 * (uint32_t)TPOOL__PATIENCE) /* ns, whatever the clock says */
-#define TPOOL__HOPELESS 5u /* above so many failed spins only one wait in TPOOL__TRY_AGAIN spins */
-#define TPOOL__TRY_AGAIN 512u
+#define TPOOL__SPIN_BUDGET TPOOL_US(64)
+#define TPOOL__SPENT_AT_MOST (8 * (uint32_t)TPOOL__SPIN_BUDGET) /* ns, whatever the clock says */
+#define TPOOL__FAILED_SPINS_MOST 5u /* above so many failed spins only one wait in TPOOL__SPIN_ONE_IN spins */
+#define TPOOL__SPIN_ONE_IN 512u
 
 static tpool__u32 tpool__spare_cpus;    /* the number of CPUs minus one; set once */
 static tpool__u32 tpool__spinning;      /* threads that spin beyond the free looks */
@@ -1560,15 +1560,15 @@ typedef struct tpool__spin {
     int64_t end;                /* of the spin, at the latest the caller's deadline */
 } tpool__spin;
 
-static inline tpool__spin tpool__spin_begin(uint32_t *failed_spins, uint32_t free_if_hopeless, int64_t deadline) {
+static inline tpool__spin tpool__spin_begin(uint32_t *failed_spins, uint32_t free_after_failures, int64_t deadline) {
     tpool__spin spin = { failed_spins, 0, 0, false, deadline };
-    if (*failed_spins > TPOOL__HOPELESS) spin.spent = TPOOL__FREE_TIME - free_if_hopeless;
+    if (*failed_spins > TPOOL__FAILED_SPINS_MOST) spin.spent = TPOOL__FREE_TIME - free_after_failures;
     return spin;
 }
 static bool tpool__spin_on(tpool__spin *spin) {
     if (!spin->counted) {
         uint32_t failed_spins = *spin->failed_spins;
-        if (failed_spins > TPOOL__HOPELESS && failed_spins % TPOOL__TRY_AGAIN != 0) return false;
+        if (failed_spins > TPOOL__FAILED_SPINS_MOST && failed_spins % TPOOL__SPIN_ONE_IN != 0) return false;
         /* relaxed: a count of threads, which publishes nothing */
         spin->counted = tpool__add_relaxed(&tpool__spinning, 1) < tpool__load_relaxed(&tpool__spare_cpus);
         if (!spin->counted) {
@@ -1576,7 +1576,8 @@ static bool tpool__spin_on(tpool__spin *spin) {
             return false;
         }
         int64_t end = tpool__clock() +
-                      (failed_spins > TPOOL__HOPELESS ? TPOOL__PATIENCE : TPOOL__PATIENCE >> failed_spins);
+                      (failed_spins > TPOOL__FAILED_SPINS_MOST ? TPOOL__SPIN_BUDGET
+                                                                : TPOOL__SPIN_BUDGET >> failed_spins);
         if (end < spin->end) spin->end = end;
     } else if (spin->spent < spin->clock_due) {
         return true;
@@ -1690,7 +1691,7 @@ static inline void tpool__unpark_end(tpool__parker *asleep) {
 static void tpool__unpark(tpool__parker *parker) { tpool__unpark_end(tpool__unpark_begin(parker)); }
 /* The first step for one more thread: returns the sleeper that is still to be woken. If both sleep, it wakes the
  * earlier one at once, so of several only the last is woken after the unlock. */
-static tpool__parker *tpool__unpark_another(tpool__parker *asleep, tpool__parker *parker) {
+static tpool__parker *tpool__unpark_begin_another(tpool__parker *asleep, tpool__parker *parker) {
     tpool__parker *another = tpool__unpark_begin(parker);
     if (another) tpool__unpark_end(asleep);
     return another ? another : asleep;
@@ -2194,9 +2195,10 @@ static void tpool__free_aligned(void *aligned) {
 }
 #endif
 
-/* Memory for many tasks, aligned to a cache line, and zero (tpool__slab.whole needs that). It comes from the system in pages where that is possible
- * and the program has no allocator of its own: pages go back whatever else is in use. (The C library gives back only
- * the end of its memory: all 64 MiB of a million futures stayed, because of a few that were still alive.) */
+/* Memory for many tasks, aligned to a cache line, and zero (tpool__slab.whole needs that). It comes from the system in
+ * pages where that is possible and the program has no allocator of its own: pages go back whatever else is in use. (The
+ * C library gives back only the end of its memory: all 64 MiB of a million futures stayed, because of a few that were
+ * still alive.) */
 #if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX) && defined(MAP_ANONYMOUS)
 #define TPOOL__SLAB_SIZE ((size_t)64 << 10)
 static void *tpool__slab_map(void) {
@@ -2566,8 +2568,8 @@ struct tpool__extra {
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 
 /* A waiter node: something to notify at the end of a future. `done` is called under the future's LOCKED bit, with link
- * NULL, and may give the node back to its owner. It unparks through tpool__unpark_another, because the woken thread
- * wants that lock. `done` NULL: a callback, which is called after the lock is released. */
+ * NULL, and may give the node back to its owner. It unparks through tpool__unpark_begin_another, because the woken
+ * thread wants that lock. `done` NULL: a callback, which is called after the lock is released. */
 struct tpool__node {
     tpool__node *next, **link;  /* link NULL: not in the list */
     tpool__parker *(*done)(tpool__node *node, tpool_future *future, tpool__parker *asleep);
@@ -2607,7 +2609,7 @@ struct tpool__context {
     uintptr_t serial;           /* of a job: tells it from a later one at the same address */
     tpool__context *origin;     /* of a job or a part of a loop: the other thread's context to which it belongs */
     void (*left)(void *of);     /* finishes what is unfinished if the thread ends here; NULL: nothing, or
-                                   tpool__abandon for a task */
+                                   tpool__end_broken for a task */
     void *of;
 };
 #define TPOOL__CONTEXTS 16u         /* in each thread's own memory; deeper ones come in pieces */
@@ -2888,7 +2890,7 @@ struct tpool {
     bool ordered;               /* every task goes through the heap */
     bool measured;
     bool shared;                /* a dual pool */
-    bool spared;                /* being destroyed; under tpool__process.lock */
+    bool exit_exempt;           /* being destroyed; under tpool__process.lock */
     tpool_map_iter *iterators;  /* under tpool__process.lock */
     tpool_manager *manager;     /* of a managed pool; never changes */
     tpool_config config;
@@ -3167,7 +3169,7 @@ static struct {
     size_t enough;              /* the keeper looks again when `home` exceeds this */
     tpool__slab *slabs;         /* the newest first; only that one is not cut to its end */
     size_t slab_count;
-    _Atomic(tpool__parker *) keeper; /* its park token; a hint without the lock */
+    _Atomic(tpool__parker *) tidier; /* its park token; a hint without the lock */
     bool tidied;                /* a thread is looking for slabs to free */
     tpool__large *large;        /* memory for large arguments of process pools, to be used again */
     size_t large_bytes;
@@ -3286,7 +3288,7 @@ static void tpool__depot_give(tpool_future *const *tasks, unsigned count) {
     tpool__lock(&tpool__depot.lock);
     bool had_many = tpool__depot_has_many(tpool__depot.home);
     tpool__depot.home += count;
-    tpool__parker *keeper = tpool__load_relaxed(&tpool__depot.keeper); /* relaxed: under its lock */
+    tpool__parker *keeper = tpool__load_relaxed(&tpool__depot.tidier); /* relaxed: under its lock */
     bool has_now = !had_many && tpool__depot_has_many(tpool__depot.home);
     if (keeper && has_now) asleep = tpool__unpark_begin(keeper);
     if (count == TPOOL__MAGAZINE) {
@@ -3326,7 +3328,7 @@ static unsigned tpool__depot_cut(tpool_future **tasks) {
 static void tpool__depot_after_fork(void) {
     bool whole = tpool__load_relaxed(&tpool__depot.lock) == 0; /* relaxed: the child has one thread */
     tpool__store_relaxed(&tpool__depot.lock, 0);               /* relaxed: likewise */
-    tpool__store_relaxed(&tpool__depot.keeper, NULL);          /* relaxed: likewise */
+    tpool__store_relaxed(&tpool__depot.tidier, NULL);          /* relaxed: likewise */
     tpool__depot.tidied = !whole;
     if (whole) return;
     tpool__depot.magazines = tpool__depot.loose = NULL;
@@ -3411,7 +3413,7 @@ static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const 
     if (more > out / 2) more = out / 2;
     tpool__depot.enough = looked_through ? stock->home + (more > 8 ? more : 8) : 0;
     tpool__depot.tidied = false;
-    tpool__parker *asleep = NULL, *other = tpool__load_relaxed(&tpool__depot.keeper); /* relaxed: under its lock */
+    tpool__parker *asleep = NULL, *other = tpool__load_relaxed(&tpool__depot.tidier); /* relaxed: under its lock */
     bool many = tpool__depot_has_many(tpool__depot.home); /* given meanwhile; tpool__depot_give notified no keeper */
     if (many && other && other != keeper) asleep = tpool__unpark_begin(other);
     tpool__unlock(&tpool__depot.lock);
@@ -3531,43 +3533,43 @@ static void tpool__depot_tidy(tpool__parker *keeper) {
 }
 
 /* A worker begins: it becomes the keeper if there is none. */
-static void tpool__keeper_comes(tpool__parker *parker) {
-    if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.keeper) != NULL)) return; /* relaxed: a hint */
+static void tpool__tidier_begins(tpool__parker *parker) {
+    if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.tidier) != NULL)) return; /* relaxed: a hint */
     tpool__lock(&tpool__depot.lock);
-    tpool__store_relaxed(&tpool__depot.keeper, parker); /* relaxed: under its lock */
+    tpool__store_relaxed(&tpool__depot.tidier, parker); /* relaxed: under its lock */
     tpool__unlock(&tpool__depot.lock);
 }
 /* A worker goes to sleep. Gives until when it may sleep as the keeper. It becomes the keeper if there is none, or if
  * there may be something to do, since another keeper may be busy for long. If there are not many blocks, this costs two
  * loads. */
-static int64_t tpool__keeper_sleeps(tpool__thread *self, tpool__parker *parker) {
+static int64_t tpool__tidier_sleeps(tpool__thread *self, tpool__parker *parker) {
     /* relaxed: hints; with fewer blocks there is nothing to do */
     if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.total) <= TPOOL__KEPT_TASKS &&
-                      tpool__load_relaxed(&tpool__depot.keeper)))
+                      tpool__load_relaxed(&tpool__depot.tidier)))
         return TPOOL_FOREVER;
     tpool__cache_flush(self); /* each block in the cache may keep a slab */
     tpool__lock(&tpool__depot.lock);
-    tpool__store_relaxed(&tpool__depot.keeper, parker); /* relaxed: under its lock */
+    tpool__store_relaxed(&tpool__depot.tidier, parker); /* relaxed: under its lock */
     bool many = tpool__depot_has_many(tpool__depot.home);
     if (many) tpool__depot.unneeded = tpool__depot.home;
     tpool__unlock(&tpool__depot.lock);
     return many ? tpool__clock() + TPOOL__KEPT_TIME : TPOOL_FOREVER;
 }
 /* The keeper has slept for that time, and had nothing else to do. */
-static void tpool__keeper_looks(tpool__parker *parker) {
+static void tpool__tidier_looks(tpool__parker *parker) {
     tpool__lock(&tpool__depot.lock);
     /* relaxed: under its lock */
-    bool tidies = tpool__load_relaxed(&tpool__depot.keeper) == parker && tpool__depot_has_many(tpool__depot.unneeded);
+    bool tidies = tpool__load_relaxed(&tpool__depot.tidier) == parker && tpool__depot_has_many(tpool__depot.unneeded);
     tpool__unlock(&tpool__depot.lock);
     if (tidies) tpool__depot_tidy(parker);
 }
 /* A worker's thread ends. If it is the keeper, it looks now instead of later, unless its pool ends too (`looks`). */
-static void tpool__keeper_leaves(tpool__thread *self, tpool__parker *parker, bool looks) {
-    if (tpool__load_relaxed(&tpool__depot.keeper) != parker) return; /* relaxed: the worker itself has stored it */
+static void tpool__tidier_leaves(tpool__thread *self, tpool__parker *parker, bool looks) {
+    if (tpool__load_relaxed(&tpool__depot.tidier) != parker) return; /* relaxed: the worker itself has stored it */
     if (looks) tpool__cache_flush(self);
     tpool__lock(&tpool__depot.lock);
     /* relaxed: under its lock */
-    if (tpool__load_relaxed(&tpool__depot.keeper) == parker) tpool__store_relaxed(&tpool__depot.keeper, NULL);
+    if (tpool__load_relaxed(&tpool__depot.tidier) == parker) tpool__store_relaxed(&tpool__depot.tidier, NULL);
     looks = looks && tpool__depot_has_many(tpool__depot.home);
     tpool__unlock(&tpool__depot.lock);
     if (looks) tpool__depot_tidy(NULL);
@@ -3738,7 +3740,7 @@ static void tpool__list(tpool__thread *self, uintptr_t item) {
 }
 
 static void tpool__release_outside_end(tpool_future *task);
-static void tpool__back_to_work(tpool__thread *self);
+static void tpool__stop_searching_early(tpool__thread *self);
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task);
 
 /* A callback of the future has ended the thread: the others go to the head of the list. */
@@ -3798,7 +3800,7 @@ static void tpool__run_late_callback(tpool__thread *self, tpool__due *due) {
 static TPOOL__NOINLINE bool tpool__run_listed(tpool__thread *self) {
     if (!self->listed) return true;
     (void)tpool__arm(self); /* refused: then the rest of the list is lost if a function ends the thread */
-    tpool__back_to_work(self);
+    tpool__stop_searching_early(self);
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
     if (context == &self->unlisted) return true; /* no memory, deep within others: an outer call runs the list */
     self->nested++;
@@ -4461,44 +4463,44 @@ static inline uintptr_t tpool__stamp(int64_t now) { return (uintptr_t)((uint64_t
 static inline bool tpool__is_worker_of(const tpool__thread *self, const tpool *pool) {
     return self->worker && self->worker->pool == pool;
 }
-static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *node) {
-    node->outermost = !tpool__runs_program(self->context);
-    node->began = 0;
-    if (node->outermost && tpool__is_worker_of(self, pool)) {
-        node->began = self->worker->ended_at;
+static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *stopwatch) {
+    stopwatch->outermost = !tpool__runs_program(self->context);
+    stopwatch->began = 0;
+    if (stopwatch->outermost && tpool__is_worker_of(self, pool)) {
+        stopwatch->began = self->worker->ended_at;
         self->worker->ended_at = 0;
     }
-    if (!node->began) node->began = tpool__clock();
-    intptr_t age = (intptr_t)(tpool__stamp(node->began) - stamp) / 4;
-    node->waited = age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
+    if (!stopwatch->began) stopwatch->began = tpool__clock();
+    intptr_t age = (intptr_t)(tpool__stamp(stopwatch->began) - stamp) / 4;
+    stopwatch->waited = age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
 }
 
-static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatch *node, int64_t ran) {
-    tpool__word *wait = &measures->waits[tpool__bucket_of(node->waited)];
+static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatch *stopwatch, int64_t ran) {
+    tpool__word *wait = &measures->waits[tpool__bucket_of(stopwatch->waited)];
     tpool__word *run = &measures->runs[tpool__bucket_of(ran)];
     /* relaxed: one writer at a time; a reader that needs exact figures has seen the tasks' ends (P2, P10) */
     tpool__store_relaxed(wait, tpool__load_relaxed(wait) + 1);
     tpool__store_relaxed(run, tpool__load_relaxed(run) + 1);
-    if (!node->outermost) return;
+    if (!stopwatch->outermost) return;
     uint64_t low = (uint64_t)tpool__load_relaxed(&measures->busy_low) + (uint64_t)ran;
     tpool__store_relaxed(&measures->busy_low, (uintptr_t)(low & 0x3fffffff));
     if (low >> 30)
         tpool__store_relaxed(&measures->busy_high, tpool__load_relaxed(&measures->busy_high) + (uintptr_t)(low >> 30));
 }
 /* is_last: no function of the program's, such as arg_free, runs before the next task. */
-static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, const tpool__stopwatch *node) {
+static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, const tpool__stopwatch *stopwatch) {
     int64_t now = tpool__clock();
     if (tpool__is_worker_of(self, pool)) {
-        if (node->outermost && is_last) self->worker->ended_at = now;
-        tpool__measures_add(self->worker->measures, node, now - node->began);
+        if (stopwatch->outermost && is_last) self->worker->ended_at = now;
+        tpool__measures_add(self->worker->measures, stopwatch, now - stopwatch->began);
     } else {
         tpool__latch(&pool->inject.lock);
-        tpool__measures_add(pool->measures, node, now - node->began);
+        tpool__measures_add(pool->measures, stopwatch, now - stopwatch->began);
         tpool__unlatch(&pool->inject.lock);
     }
 }
 /* Called before something that takes time and is no task, so that the next task's time does not include it. */
-static inline void tpool__forget_end(tpool__thread *self) {
+static inline void tpool__forget_last_end(tpool__thread *self) {
     if (self->worker) self->worker->ended_at = 0;
 }
 
@@ -4737,11 +4739,11 @@ static inline void tpool__notify(tpool *pool) {
  * (tpool__keep_time): either it sees this task, or it is in the list of sleepers by now. */
 static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool) {
     if (!(tpool__attention(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
-    tpool__worker *poked = NULL;
+    tpool__worker *woken = NULL;
     tpool__lock(&pool->lock);
     if (!pool->timekeeper || tpool__expires_next(pool) < pool->keeps_time_until)
-        poked = pool->timekeeper ? pool->timekeeper : pool->sleepers;
-    if (poked) tpool__unpark(&poked->parker);
+        woken = pool->timekeeper ? pool->timekeeper : pool->sleepers;
+    if (woken) tpool__unpark(&woken->parker);
     tpool__unlock(&pool->lock);
 }
 
@@ -4793,18 +4795,18 @@ static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
     return !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1 ? &worker->lane : &pool->inject;
 }
 
-static inline bool tpool__may_block_when_full(const tpool *pool) {
+static inline bool tpool__may_wait_when_full(const tpool *pool) {
     return pool->config.on_full == TPOOL_FULL_BLOCK || pool->config.on_full == TPOOL_FULL_CALLER_RUNS;
 }
 
 /* Frees a submitter's task if its thread ends before the task is placed: no other thread knows the task. */
-static void tpool__untaken_left(void *of) {
+static void tpool__unplaced_left(void *of) {
     tpool_future *task = (tpool_future *)of;
     tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
     (void)tpool__task_dispose(task);
 }
-static tpool__context *tpool__untaken_push(tpool__thread *self, tpool_future *task) {
-    return tpool__call_push(self, task ? tpool__untaken_left : NULL, task);
+static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task) {
+    return tpool__call_push(self, task ? tpool__unplaced_left : NULL, task);
 }
 /* For a task that is not placed yet: its submitter is to get a reference. */
 static inline bool tpool__is_wanted(tpool_future *task) {
@@ -4813,7 +4815,7 @@ static inline bool tpool__is_wanted(tpool_future *task) {
 /* Frees what the submitter loses if its thread ends once the task is placed or refused: the reference that it wanted,
  * or the whole task. */
 static tpool__context *tpool__decided_push(tpool__thread *self, tpool_future *task, bool wanted, tpool_status status) {
-    return status != TPOOL_OK ? tpool__untaken_push(self, task)
+    return status != TPOOL_OK ? tpool__unplaced_push(self, task)
                               : tpool__call_push(self, wanted ? tpool__release_left : NULL, task);
 }
 /* Runs what a submit has listed. False: a function of the program's forked, and this is the child. */
@@ -4858,7 +4860,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
             tpool__unlatch(&lane->lock);
             return TPOOL_FULL;
         }
-        pool->visitors += tpool__may_block_when_full(pool); /* from now on, since a destroy may begin at any moment */
+        pool->visitors += tpool__may_wait_when_full(pool); /* from now on, since a destroy may begin at any moment */
         tpool__unlatch(&lane->lock);
         return tpool__enqueue_full(pool, entry, deadline);
     }
@@ -4929,7 +4931,7 @@ static void tpool__room_leave(tpool *pool, tpool__waiter *waiter) {
 static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
     tpool__parker *asleep = NULL;
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
-        if (ended || !waiter->until_ended) asleep = tpool__unpark_another(asleep, &waiter->parker);
+        if (ended || !waiter->until_ended) asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     return asleep;
 }
 /* Called when a worker has no task any more, or has ended. */
@@ -4953,7 +4955,7 @@ static void tpool__visitor_leaves(tpool *pool) {
     tpool__unpark_end(asleep);
 }
 
-static void tpool__inject_lost_one(tpool *pool);
+static void tpool__inject_count_tombstone(tpool *pool);
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason);
 static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reason);
 /* Claims the tasks in the queue that have expired, which makes room, and lists their ends. No function of the program's
@@ -4961,7 +4963,7 @@ static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reas
 static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
     bool any = false;
     for (tpool_future *expired; (expired = tpool__claim_expired(pool)) != NULL; any = true) {
-        tpool__inject_lost_one(pool);
+        tpool__inject_count_tombstone(pool);
         tpool__count_unstarted(pool, TPOOL__HAS_EXPIRED);
         tpool__outcome *error = tpool__error_fixed(expired, TPOOL__HAS_EXPIRED);
         tpool__store_release(&expired->outcome, tpool__outcome_word(error)); /* P9 */
@@ -4986,7 +4988,7 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
     tpool__unlatch(&pool->inject.lock);
     for (;;) {
         tpool__parker *asleep = NULL;
-        bool lacks_worker = false, lapsed = tpool__expire_waiting(self, pool);
+        bool lacks_worker = false, expired = tpool__expire_waiting(self, pool);
         int64_t wake_at = until;
         tpool__latch(&pool->inject.lock);
         if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
@@ -5011,7 +5013,7 @@ static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, in
         }
         tpool__unlatch(&pool->inject.lock);
         tpool__unpark_end(asleep);
-        if (unreferenced || lapsed) { /* what this lists runs soon, once the waiter has left the line */
+        if (unreferenced || expired) { /* what this lists runs soon, once the waiter has left the line */
             tpool__dispose_chain(unreferenced);
             unreferenced = NULL;
             if (self->listed) until = wake_at = 0;
@@ -5041,9 +5043,9 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
     bool wanted = tpool__is_wanted(entry->task);
     do {
-        tpool__context *untaken = tpool__untaken_push(self, entry->task);
+        tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
         bool goes_on = tpool__next_piece(self, &pieces);
-        if (!tpool__context_pop(self, untaken) || !goes_on) return TPOOL_BROKEN;
+        if (!tpool__context_pop(self, unplaced) || !goes_on) return TPOOL_BROKEN;
         status = tpool__await_room_until(pool, entry, pieces.until);
     } while (tpool__has_more_pieces(self, &pieces, status));
     /* what the last piece has listed */
@@ -5065,8 +5067,8 @@ static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
  * nothing may start. */
 static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
     tpool__thread *self = tpool__self();
-    bool needs_block = !entry->task;
-    if (needs_block) { /* for its error, and for what is left if it ends the thread */
+    bool needs_task = !entry->task;
+    if (needs_task) { /* for its error, and for what is left if it ends the thread */
         tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
         if (!task) {
             *status = TPOOL_NO_MEMORY;
@@ -5090,7 +5092,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     }
     tpool__unlatch(&pool->inject.lock);
     if (!runs) {
-        if (needs_block) {
+        if (needs_task) {
             tpool__task_free(entry->task);
             entry->task = NULL;
         }
@@ -5156,10 +5158,10 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     bool over = false;
     while (tpool__expire_waiting(self, pool)) { /* before any policy; the ends may fill it again */
         tpool__context *call = NULL;
-        if (tpool__may_block_when_full(pool)) call = tpool__call_push(self, tpool__visitor_left, pool);
-        tpool__context *untaken = tpool__untaken_push(self, entry->task);
+        if (tpool__may_wait_when_full(pool)) call = tpool__call_push(self, tpool__visitor_left, pool);
+        tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
         tpool__run_unless_held(self);
-        if (!tpool__context_pop(self, untaken) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
+        if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
         status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still a visitor: it may run what it lists */
         if (call && !tpool__context_pop(self, call)) return TPOOL_BROKEN;
         if (status == TPOOL_FULL) continue;
@@ -5652,9 +5654,9 @@ static bool tpool__sleep(tpool__worker *worker) {
         worker->timed = deadline != TPOOL_FOREVER;
         if (expires_at < deadline) deadline = expires_at;
         tpool__unlock(&pool->lock);
-        int64_t look_at = tpool__keeper_sleeps(tpool__self(), &worker->parker);
+        int64_t look_at = tpool__tidier_sleeps(tpool__self(), &worker->parker);
         if (!tpool__park(&worker->parker, look_at < deadline ? look_at : deadline) && look_at < deadline)
-            tpool__keeper_looks(&worker->parker);
+            tpool__tidier_looks(&worker->parker);
     }
 }
 
@@ -5888,9 +5890,9 @@ static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry)
 }
 
 /* Spins for work before the worker sleeps, unless a drainer waits for the end of all work. */
-static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_if_hopeless) {
+static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_after_failures) {
     tpool *pool = worker->pool;
-    tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_if_hopeless, TPOOL_FOREVER);
+    tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_after_failures, TPOOL_FOREVER);
     if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool); /* relaxed: a hint */
     for (;;) {
         bool found = tpool__work_hinted(pool);
@@ -6058,7 +6060,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     }
     self->worker = NULL;
     self->stack_floor = 0;
-    tpool__keeper_leaves(self, &worker->parker, !in_hook && !(tpool__attention(pool) & TPOOL__SHUT));
+    tpool__tidier_leaves(self, &worker->parker, !in_hook && !(tpool__attention(pool) & TPOOL__SHUT));
     tpool__thread_handle before = { 0 };
     tpool__lock(&pool->lock);
     tpool__thread_handle left = worker->left; /* of an earlier thread of this worker */
@@ -6115,7 +6117,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     bool ready = !refused, lost = false;
-    tpool__keeper_comes(&worker->parker);
+    tpool__tidier_begins(&worker->parker);
     if (ready && pool->server) { /* its initializer runs in the child */
         tpool__begin_setup(worker);
         int cancel = tpool__cancel_off();
@@ -6328,8 +6330,8 @@ static void tpool__count(tpool *pool, int which) {
     else tpool__add_release(&pool->own_counts[which], 1); /* P10 */
 }
 
-static void tpool__abandon(void *of);
-static void tpool__end_abandoned(void *of);
+static void tpool__end_broken(void *of);
+static void tpool__end_broken_rest(void *of);
 static void tpool__publish_left(void *of);
 
 /* Calls arg_free, and removes it from the task first: if it ends the thread, `left` goes on with the task. False, here
@@ -6393,10 +6395,10 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
     tpool *pool = self->worker->pool;
     void *result;
     tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
-    tpool__stopwatch node;
-    if (pool->measured) tpool__measure_begin(self, pool, entry->stamp, &node);
+    tpool__stopwatch stopwatch;
+    if (pool->measured) tpool__measure_begin(self, pool, entry->stamp, &stopwatch);
     if (!tpool__call(self, task, entry->fn, entry->stops, &result)) return;
-    if (pool->measured) tpool__measure_end(self, pool, true, &node);
+    if (pool->measured) tpool__measure_end(self, pool, true, &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
@@ -6412,19 +6414,19 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     if (task->extra && task->extra->run_limit_ns) task->extra->started_at = tpool__clock();
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
-    tpool__stopwatch node;
+    tpool__stopwatch stopwatch;
     if (pool->measured) {
         /* relaxed: the stamp came with the entry; only this thread uses the word until the call */
-        tpool__measure_begin(self, pool, tpool__load_relaxed(&task->outcome), &node);
+        tpool__measure_begin(self, pool, tpool__load_relaxed(&task->outcome), &stopwatch);
         tpool__store_relaxed(&task->outcome, 0);
     }
     if (!tpool__call(self, task, fn, stops, &result)) return false;
-    if (pool->measured) tpool__measure_end(self, pool, !task->extra, &node);
+    if (pool->measured) tpool__measure_end(self, pool, !task->extra, &stopwatch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(task), has_extra = task->extra != NULL;
     if (!TPOOL__LIKELY(!has_extra)) {
-        if (!tpool__arg_done(self, task, tpool__abandon)) return false;
+        if (!tpool__arg_done(self, task, tpool__end_broken)) return false;
         tpool__large_give(task->extra);
     }
     task->value = failed ? NULL : result;
@@ -6453,8 +6455,8 @@ static void tpool__release_outside_end(tpool_future *task) {
 }
 
 /* Comes before a worker runs the program's code: it stops counting as searching (see tpool__search_early). */
-static void tpool__back_to_work(tpool__thread *self) {
-    tpool__forget_end(self);
+static void tpool__stop_searching_early(tpool__thread *self) {
+    tpool__forget_last_end(self);
     if (self->worker) tpool__stop_searching(self->worker);
 }
 
@@ -6469,7 +6471,7 @@ static void tpool__publish(tpool_future *future, tpool_status status) {
     bool reported = false;
     if (status != TPOOL_OK && status != TPOOL_CANCELLED && pool && pool->config.on_failure &&
         state - ((state & (TPOOL__POPPED | TPOOL__END_RELEASED)) ? 0 : TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) {
-        tpool__back_to_work(tpool__self());
+        tpool__stop_searching_early(tpool__self());
         if (!tpool__report_failure(future)) return;
         reported = true;
     }
@@ -6510,7 +6512,7 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
             break; /* P2, P3 */
         }
     }
-    tpool__forget_end(tpool__self()); /* waking takes long, and is no part of the next task */
+    tpool__forget_last_end(tpool__self()); /* waking takes long, and is no part of the next task */
     tpool__node *node = future->nodes, *callbacks = NULL, *reversed = NULL;
     future->nodes = NULL;
     while (node) { /* the list has the newest first; callbacks run in the order added */
@@ -6556,7 +6558,7 @@ static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
 
 /* Ends a task that will never be executed. It has its error, and the caller holds the claimer's reference. */
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
-    if (!tpool__arg_done(self, task, tpool__end_abandoned)) return;
+    if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
     tpool__large_give(task->extra);
     task->value = NULL;
     tpool__publish(task, tpool__outcome_load(task)->error.status);
@@ -6577,7 +6579,7 @@ static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
 }
 
 /* Continues with a task that has its error and is counted, but not published. */
-static void tpool__end_abandoned(void *of) {
+static void tpool__end_broken_rest(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
     const tpool *pool = tpool__pool_of(task);
@@ -6586,7 +6588,7 @@ static void tpool__end_abandoned(void *of) {
     else if (pool->config.on_failure) (void)tpool__report_failure(task);
 }
 /* Ends a task whose function or arg_free has ended the thread. */
-static void tpool__abandon(void *of) {
+static void tpool__end_broken(void *of) {
     tpool__thread *self = tpool__self();
     tpool_future *task = (tpool_future *)of;
     /* relaxed: this thread has claimed it */
@@ -6596,9 +6598,9 @@ static void tpool__abandon(void *of) {
         if (before != error) (void)tpool__outcome_list(before);
         tpool__count(tpool__pool_of(task), TPOOL__FAILED_COUNT);
     }
-    tpool__context *call = tpool__call_push(self, tpool__end_abandoned, task);
+    tpool__context *call = tpool__call_push(self, tpool__end_broken_rest, task);
     tpool__run_unless_held(self); /* what the task returned is freed before its end becomes visible */
-    if (tpool__context_pop(self, call)) tpool__end_abandoned(task);
+    if (tpool__context_pop(self, call)) tpool__end_broken_rest(task);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -6662,17 +6664,17 @@ static bool tpool__is_orphan(tpool_future *future) {
 }
 
 /* A task claimed outside its queue no longer waits there. Under the lane's spinlock. */
-static void tpool__lane_lost_one(tpool__lane *lane) {
+static void tpool__lane_count_tombstone(tpool__lane *lane) {
     lane->dead++;
     /* relaxed: under the lock, else a hint */
     tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1);
 }
 
 /* The same for a claimer that holds no lane's spinlock. A submitter may wait for just this room. */
-static void tpool__inject_lost_one(tpool *pool) {
+static void tpool__inject_count_tombstone(tpool *pool) {
     tpool_future *unreferenced = NULL;
     tpool__latch(&pool->inject.lock);
-    tpool__lane_lost_one(&pool->inject);
+    tpool__lane_count_tombstone(&pool->inject);
     tpool__grant_room(pool, &unreferenced);
     tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
@@ -6683,7 +6685,7 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__r
     tpool *pool = tpool__pool_of(future);
     if (!tpool__claim(future, phase + TPOOL__REFERENCE)) return false;
     if (pool) { /* its tombstone keeps the pool until tpool__release_outside_end */
-        tpool__inject_lost_one(pool);
+        tpool__inject_count_tombstone(pool);
     } else {
         tpool__or_relaxed(&future->state, TPOOL__END_RELEASED); /* relaxed: no other thread reads it before the end */
     }
@@ -6696,7 +6698,7 @@ static bool tpool__claim_in_place(tpool_future *future) {
     if (!tpool__contexts_ready(tpool__self())) return false;
     if (!tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__REFERENCE)) return false;
     tpool *pool = tpool__pool_of(future);
-    tpool__inject_lost_one(pool);
+    tpool__inject_count_tombstone(pool);
     if (tpool__execute_task(tpool__self(), future, 0)) tpool__run_unless_held(tpool__self());
     return true;
 }
@@ -6734,7 +6736,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool_future *unreferenced = NULL;
     if (claimed && tpool__expires_at(future)) tpool__expiring_leave(pool, future);
     if (claimed && entry) tpool__lane_remove(lane, entry);
-    else if (claimed) tpool__lane_lost_one(lane);
+    else if (claimed) tpool__lane_count_tombstone(lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__unlatch(&lane->lock);
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
@@ -6775,7 +6777,7 @@ static bool tpool__wait_refused(tpool__thread *self, tpool__waiter *waiter) {
     return refused;
 }
 static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__worker *worker = self->worker, *poked = NULL;
+    tpool__worker *worker = self->worker, *woken = NULL;
     tpool *pool = worker->pool;
     self->waits = false;
     tpool__lock(&pool->lock);
@@ -6787,11 +6789,11 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     /* one spare worker too many: a sleeping one must wake to start the time after which it ends (TPOOL__LINGER) */
     if (tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->max_workers) && pool->sleepers &&
         !pool->sleepers->timed) { /* relaxed: under their lock */
-        poked = pool->sleepers;
-        poked->timed = true;
+        woken = pool->sleepers;
+        woken->timed = true;
     }
     tpool__unlock(&pool->lock);
-    if (poked) tpool__unpark(&poked->parker);
+    if (woken) tpool__unpark(&woken->parker);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -6914,7 +6916,7 @@ typedef struct tpool__future_node {
 } tpool__future_node;
 static tpool__parker *tpool__wake_waiter(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
     (void)future;
-    return tpool__unpark_another(asleep, &((tpool__future_node *)(void *)node)->waiter->parker);
+    return tpool__unpark_begin_another(asleep, &((tpool__future_node *)(void *)node)->waiter->parker);
 }
 
 /* The expiry times of a wait's futures. Up to TPOOL__FEW of them need no memory. False: no memory. */
@@ -6993,7 +6995,7 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
  * destroyed. A worker of that pool may wait for that; every other waiter gets TPOOL_BROKEN. No waiter misses it: the
  * exit handler sets both flags (`exits`, HALTED), then passes the lock of each queued task's nodes
  * (tpool__notify_waiters), and the waiter has passed that lock before it asks. */
-static bool tpool__is_given_up(const tpool__thread *self, tpool_future *future) {
+static bool tpool__is_halted_for_good(const tpool__thread *self, tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
     tpool *pool = tpool__pool_of(future);
     if (!pool || tpool__is_done(future) || (self->worker && self->worker->pool == pool)) return false;
@@ -7003,10 +7005,10 @@ static bool tpool__is_given_up(const tpool__thread *self, tpool_future *future) 
     tpool__and_release(&future->state, ~clear); /* P3 */
     return given_up;
 }
-static bool tpool__are_given_up(const tpool__thread *self, tpool_future *const *futures, size_t count) {
+static bool tpool__are_halted_for_good(const tpool__thread *self, tpool_future *const *futures, size_t count) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
     for (size_t i = 0; i < count; i++)
-        if (!tpool__is_done(futures[i]) && !tpool__is_given_up(self, futures[i])) return false;
+        if (!tpool__is_done(futures[i]) && !tpool__is_halted_for_good(self, futures[i])) return false;
     return true;
 }
 
@@ -7026,7 +7028,7 @@ static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tp
     if (tpool__node_add(future, &node.node)) {
         int64_t until = tpool__expiries_next(wanted->expiries, piece->until);
         while (!tpool__is_done(future)) {
-            if (tpool__is_given_up(self, future)) {
+            if (tpool__is_halted_for_good(self, future)) {
                 status = TPOOL_BROKEN;
                 break;
             }
@@ -7170,7 +7172,7 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
 
 /* Notifies the process that executes the task, if there is one: to stop, or to skip the remaining items of its chunk
  * (`cut`). While LOCKED is held the task cannot end, so its pool exists. */
-static void tpool__notify_process(tpool_future *future, bool cut) {
+static void tpool__stop_in_process(tpool_future *future, bool cut) {
     if (tpool__is_done(future) || tpool__is_orphan(future)) return;
     uintptr_t clear = tpool__nodes_lock(future);
     tpool *pool = tpool__pool_of(future);
@@ -7184,7 +7186,7 @@ TPOOL_API void tpool_future_request_stop(tpool_future *future) {
     if (!future) return;
     /* relaxed: a flag and nothing else */
     tpool__or_relaxed(&future->state, TPOOL__STOP);
-    tpool__notify_process(future, false);
+    tpool__stop_in_process(future, false);
 }
 
 TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
@@ -7562,11 +7564,11 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
 }
 
 /* Submitters that wait for room, and drainers, look at `attention` again. */
-static void tpool__wake_room(tpool *pool) {
+static void tpool__wake_room_and_drainers(tpool *pool) {
     tpool__latch(&pool->inject.lock);
     tpool__parker *asleep = tpool__wake_drainers(pool, false);
     for (tpool__waiter *waiter = pool->room; waiter; waiter = waiter->next_in_line)
-        asleep = tpool__unpark_another(asleep, &waiter->parker);
+        asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     tpool__unlatch(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
@@ -7586,7 +7588,7 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
 /* An initializer failed: what waits and what comes later ends as TPOOL_BROKEN, what runs goes on. */
 static void tpool__break(tpool *pool) {
     tpool__set_attention(pool, TPOOL__BREAK, 0);
-    tpool__wake_room(pool);
+    tpool__wake_room_and_drainers(pool);
     tpool__end_waiting(pool, TPOOL__SETUP_FAILED);
     tpool__wake_sleepers(pool);
 }
@@ -7668,7 +7670,7 @@ static bool tpool__workers_ended(tpool *pool) {
 }
 
 /* For a destroy: shuts the pool down once it is quiet. True: its workers have ended. */
-static bool tpool__is_over(tpool *pool) {
+static bool tpool__shut_when_quiet(tpool *pool) {
     if (!(tpool__attention(pool) & TPOOL__SHUT)) {
         if (!tpool__is_quiet(pool)) return false;
         (void)tpool_shutdown(pool, 0);
@@ -7687,7 +7689,7 @@ static tpool_status tpool__await_condition_until(tpool *pool, tpool__condition o
     tpool_status status = TPOOL_OK;
     uintptr_t listed_last = self->listed ? self->listed_last : 0;
     waiter.can_refuse = true;
-    waiter.until_ended = over == tpool__is_over || over == tpool__workers_ended;
+    waiter.until_ended = over == tpool__shut_when_quiet || over == tpool__workers_ended;
     bool began = tpool__wait_begin(self, &waiter);
     tpool__latch(&pool->inject.lock);
     waiter.next_in_line = pool->drainers;
@@ -7770,7 +7772,7 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     tpool__take_no_more(pool, flags);
     tpool__unlock(&pool->lock);
     tpool__fence_lanes(pool);
-    tpool__wake_room(pool);
+    tpool__wake_room_and_drainers(pool);
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(
         self, flags & TPOOL_STOP_RUNNING ? tpool__shutdown_left_stopping : tpool__shutdown_left, pool);
@@ -7834,9 +7836,9 @@ static void tpool__free(tpool *pool) {
 }
 
 /* From now on the exit handler leaves the pool alone; what it has halted goes on. */
-static void tpool__spare(tpool *pool) {
+static void tpool__exempt_from_exit(tpool *pool) {
     tpool__lock(&tpool__process.lock);
-    pool->spared = true;
+    pool->exit_exempt = true;
     tpool__unlock(&tpool__process.lock);
     if (!(tpool__attention(pool) & TPOOL__HALTED)) return;
     tpool__set_attention(pool, 0, TPOOL__HALTED);
@@ -7846,10 +7848,10 @@ static void tpool__spare(tpool *pool) {
 static void tpool__iters_outlive(tpool *pool);
 static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
-    tpool__spare(pool);
+    tpool__exempt_from_exit(pool);
     (void)tpool__resume(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
-    tpool_status status = tpool__await_condition(pool, tpool__is_over, TPOOL_FOREVER);
+    tpool_status status = tpool__await_condition(pool, tpool__shut_when_quiet, TPOOL_FOREVER);
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
@@ -8060,7 +8062,7 @@ static tpool__parker *tpool__wake_first(tpool__node *node, tpool_future *future,
     /* relaxed: the waiter's park orders; it looks at the futures themselves */
     bool last = tpool__sub_relaxed(first->left, 1) == 1;
     if (!last && first->when != TPOOL_FIRST_COMPLETED && !tpool__is_exception(future)) return asleep;
-    return tpool__unpark_another(asleep, &first->waiter->parker);
+    return tpool__unpark_begin_another(asleep, &first->waiter->parker);
 }
 
 /* A piece of such a wait. */
@@ -8091,7 +8093,7 @@ static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t 
         if (told && tpool__wait_is_over(futures, count, when)) break;
         if (began && tpool__wait_refused(self, &waiter)) status = TPOOL_NO_THREAD;
         else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
-        else if (tpool__are_given_up(self, futures, count)) status = TPOOL_BROKEN;
+        else if (tpool__are_halted_for_good(self, futures, count)) status = TPOOL_BROKEN;
         if (status != TPOOL_OK) break;
         told = tpool__park(&waiter.parker, until);
     }
@@ -8215,7 +8217,7 @@ static size_t tpool__bucket(const tpool_completions *completions, const tpool_fu
 /* The caller has taken the waiter out of `arrived`. Wakes it, and then touches neither it nor the iterator. */
 static tpool__parker *tpool__completions_notify(tpool_completions *completions, uintptr_t waits,
                                                 tpool__parker *asleep) {
-    asleep = tpool__unpark_another(asleep, &((tpool__waiter *)(waits - 1))->parker);
+    asleep = tpool__unpark_begin_another(asleep, &((tpool__waiter *)(waits - 1))->parker);
     tpool__store_release(&completions->told, 1); /* P15 */
     return asleep;
 }
@@ -8462,14 +8464,14 @@ static bool tpool__completions_within_setup(tpool_completions *completions, cons
     return false;
 }
 
-/* True: no worker will execute what is left: see tpool__is_given_up. */
-static bool tpool__completions_given_up(tpool_completions *completions, const tpool__thread *self) {
+/* True: no worker will execute what is left: see tpool__is_halted_for_good. */
+static bool tpool__completions_halted_for_good(tpool_completions *completions, const tpool__thread *self) {
     bool given_up = tpool__load_relaxed(&tpool__process.exits) != 0; /* relaxed: as there */
     if (TPOOL__LIKELY(!given_up)) return false;
     tpool__latch(&completions->lock);
     for (size_t i = 0; i < completions->bucket_count && given_up; i++)
         for (tpool__item *item = completions->buckets[i]; item && given_up; item = item->chained)
-            given_up = !tpool__is_done(item->future) && tpool__is_given_up(self, item->future);
+            given_up = !tpool__is_done(item->future) && tpool__is_halted_for_good(self, item->future);
     tpool__unlatch(&completions->lock);
     return given_up;
 }
@@ -8489,7 +8491,7 @@ static tpool_status tpool__completions_sleep(tpool_completions *completions, int
             status = TPOOL_TIMEOUT;
         } else {
             tpool__completions_park(completions, &waiter, until);
-            if (tpool__completions_any_expired(completions) || tpool__completions_given_up(completions, self))
+            if (tpool__completions_any_expired(completions) || tpool__completions_halted_for_good(completions, self))
                 status = TPOOL_TIMEOUT;
         }
     }
@@ -8512,7 +8514,7 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
         /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it was given. */
         if (completions->ready || tpool__load_relaxed(&completions->arrived)) return TPOOL_OK;
         if (none) return TPOOL_END;
-        if (tpool__completions_given_up(completions, self)) return TPOOL_BROKEN;
+        if (tpool__completions_halted_for_good(completions, self)) return TPOOL_BROKEN;
         if (deadline == 0 || (deadline != TPOOL_FOREVER && tpool__clock() >= deadline)) return TPOOL_TIMEOUT;
         if (within_setup) return TPOOL_DEADLOCK;
         if (self->listed || spun) {
@@ -9377,7 +9379,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
         if (!future) {
             tpool__backoff(&tries);
         } else {
-            if (!tpool_future_cancel(future)) tpool__notify_process(future, true);
+            if (!tpool_future_cancel(future)) tpool__stop_in_process(future, true);
             tpool__wanted wanted = { &future, 1, NULL, false, NULL };
             status = tpool__await_in(future, TPOOL_FOREVER, &wanted);
         }
@@ -9396,11 +9398,11 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
  *  smaller, down to the grain (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits
  *  the next helper. A helper that starts too late finds nothing left and ends.
  * ================================================================================================================= */
-typedef struct tpool__helper {
-    struct tpool__helper *next;
+typedef struct tpool__loop_helper {
+    struct tpool__loop_helper *next;
     struct tpool__loop *loop;
     tpool_future *future;
-} tpool__helper;
+} tpool__loop_helper;
 
 typedef struct tpool__loop {
     tpool__word references;
@@ -9409,7 +9411,7 @@ typedef struct tpool__loop {
     tpool *pool;
     size_t end, grain;
     uintptr_t shares, helpers, most_helpers; /* helpers: under the lock */
-    tpool__helper *helper_list;
+    tpool__loop_helper *helper_list;
     void (*body)(size_t begin, size_t end, void *context);
     void *context;
     tpool__context *origin;
@@ -9420,7 +9422,7 @@ static void tpool__loop_release(tpool__loop *loop) {
     if (tpool__sub_acq_rel(&loop->references, 1) != 1) return; /* P4, for the loop */
     TPOOL_FREE(loop);
 }
-static void tpool__helper_ended(void *argument) { tpool__loop_release(((tpool__helper *)argument)->loop); }
+static void tpool__loop_helper_ended(void *argument) { tpool__loop_release(((tpool__loop_helper *)argument)->loop); }
 
 static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: results are published by the helpers' end */
@@ -9448,7 +9450,7 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
     return taken;
 }
 
-static void *tpool__helper_run(void *argument);
+static void *tpool__loop_helper_run(void *argument);
 
 /* Submits one more helper, if enough is left to do. A refusal does no harm. The caller or the helper before lists the
  * new one, and the caller waits for that helper too. So the caller, which waits for one after the other
@@ -9460,14 +9462,14 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     bool wanted = loop->helpers < loop->most_helpers;
     loop->helpers += wanted;
     tpool__unlock(&loop->lock);
-    tpool__helper *helper = wanted ? TPOOL_MALLOC(sizeof *helper) : NULL;
+    tpool__loop_helper *helper = wanted ? TPOOL_MALLOC(sizeof *helper) : NULL;
     if (!helper) return;
     helper->loop = loop;
     tpool__add_relaxed(&loop->references, 1); /* relaxed: the caller holds one */
     tpool_task task = { 0 };
-    task.fn = tpool__helper_run;
+    task.fn = tpool__loop_helper_run;
     task.arg = helper;
-    task.arg_free = tpool__helper_ended;
+    task.arg_free = tpool__loop_helper_ended;
     tpool_future *future = NULL;
     if (tpool__submit_task(loop->pool, &task, &future, TPOOL_FOREVER, force) == TPOOL_OK) {
         tpool__lock(&loop->lock);
@@ -9508,7 +9510,7 @@ static void tpool__loop_end(tpool__loop *loop) {
     tpool__wanted wanted = { NULL, 0, NULL, false, NULL };
     for (;;) {
         tpool__lock(&loop->lock);
-        tpool__helper *helper = loop->helper_list;
+        tpool__loop_helper *helper = loop->helper_list;
         if (helper) loop->helper_list = helper->next;
         tpool__unlock(&loop->lock);
         if (!helper) break;
@@ -9527,8 +9529,8 @@ static void tpool__for_left(void *of) {
     tpool__loop_release(loop);
 }
 
-static void *tpool__helper_run(void *argument) {
-    tpool__helper *helper = (tpool__helper *)argument;
+static void *tpool__loop_helper_run(void *argument) {
+    tpool__loop_helper *helper = (tpool__loop_helper *)argument;
     tpool__loop_add_helper(helper->loop, TPOOL__PAST_SHUTDOWN);
     (void)tpool__loop_run(helper->loop, true);
     return NULL;
@@ -9681,7 +9683,7 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
             if (first) low->closing_for = high;
             tpool__fence_lanes(low); /* so whoever sees CLOSING, set next, sees closing_for too */
             tpool__set_attention(low, TPOOL__CLOSING, 0);
-            tpool__wake_room(low);
+            tpool__wake_room_and_drainers(low);
             return tpool_shutdown(high, flags);
         }
         status = tpool_shutdown(high, flags);
@@ -10092,7 +10094,7 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager) {
 /* The steps of a shutdown. Every pool goes through one before the next begins. */
 static tpool_status tpool__close_to_others(tpool *pool) {
     tpool__set_attention(pool, TPOOL__CLOSING, 0);
-    tpool__wake_room(pool);
+    tpool__wake_room_and_drainers(pool);
     return TPOOL_OK;
 }
 static tpool_status tpool__cancel_waiting(tpool *pool) { return tpool_shutdown(pool, TPOOL_CANCEL_PENDING); }
@@ -10110,7 +10112,7 @@ static tpool_status tpool__each(tpool_manager *manager, tpool_status (*step)(tpo
     tpool_status all = TPOOL_OK;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
         tpool__unlock(&manager->lock);
-        tpool__spare(entry->pool);
+        tpool__exempt_from_exit(entry->pool);
         tpool_status status = step(entry->pool);
         tpool__lock(&manager->lock);
         if (all == TPOOL_OK) all = status;
@@ -10216,11 +10218,11 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
  *  Under the lock, a put hands its resource to the caller that has waited longest. So no later caller can get it first,
  *  and a caller whose time passes meanwhile finds that it has one. No caller waits while a resource is free.
  * ================================================================================================================= */
-typedef struct tpool__claimant {
-    struct tpool__claimant *next;
+typedef struct tpool__resource_waiter {
+    struct tpool__resource_waiter *next;
     tpool__waiter waiter;
     void *resource;             /* handed over */
-} tpool__claimant;
+} tpool__resource_waiter;
 
 typedef struct tpool__resource {
     void *resource;
@@ -10233,7 +10235,7 @@ struct tpool_resources {
     bool destroyed;             /* the last waiter frees the object */
     uintptr_t generation;
     size_t count, made, free_count;
-    tpool__claimant *first, **end;
+    tpool__resource_waiter *first, **end;
     void (*destroy)(void *resource, void *context);
     void *context;
     void **free;                /* a stack: the one used last is the warmest */
@@ -10324,15 +10326,15 @@ static void *tpool__take_resource(tpool_resources *resources) {
     tpool__find_resource(resources, resource, false)->out = true;
     return resource;
 }
-static void tpool__leave_line(tpool_resources *resources, tpool__claimant *claimant) {
-    tpool__claimant **at = &resources->first;
+static void tpool__leave_line(tpool_resources *resources, tpool__resource_waiter *claimant) {
+    tpool__resource_waiter **at = &resources->first;
     while (*at != claimant) at = &(*at)->next;
     *at = claimant->next;
     if (!*at) resources->end = at;
 }
 
 /* Waits for one piece (tpool__pieces), with the claimant in line. */
-static tpool_status tpool__await_resource(tpool_resources *resources, tpool__claimant *claimant, int64_t until) {
+static tpool_status tpool__await_resource(tpool_resources *resources, tpool__resource_waiter *claimant, int64_t until) {
     tpool__thread *self = tpool__self();
     tpool_status status = TPOOL_OK;
     bool over = false, last = false;
@@ -10358,7 +10360,7 @@ static tpool_status tpool__await_resource(tpool_resources *resources, tpool__cla
 }
 
 static tpool_status tpool__get_resource_until(tpool_resources *resources, int64_t until, void **resource) {
-    tpool__claimant claimant;
+    tpool__resource_waiter claimant;
     memset(&claimant, 0, sizeof claimant);
     claimant.waiter.can_refuse = true;
     tpool__lock(&resources->lock);
@@ -10397,7 +10399,7 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
     if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     tpool__resource *found = tpool__find_resource(resources, resource, true);
-    tpool__claimant *claimant = resources->first;
+    tpool__resource_waiter *claimant = resources->first;
     tpool__parker *asleep = NULL;
     if (found && claimant) { /* it stays out, and goes to the first in line */
         tpool__leave_line(resources, claimant);
@@ -10491,7 +10493,7 @@ static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
     tpool_manager *global = tpool__load_relaxed(&tpool__global_manager); /* relaxed: under the lock */
-    while (pool && (pool->shared || pool->spared || (global && pool->manager == global) ||
+    while (pool && (pool->shared || pool->exit_exempt || (global && pool->manager == global) ||
                     tpool__attention(pool) & TPOOL__HALTED))
         pool = pool->next;
     if (pool) {
@@ -10519,7 +10521,7 @@ static void tpool__end_shared(void) {
         (void)tpool_shutdown(low, TPOOL_WAIT);
 }
 
-/* Wakes every thread that waits for the task, so that it checks tpool__is_given_up. */
+/* Wakes every thread that waits for the task, so that it checks tpool__is_halted_for_good. */
 static void tpool__notify_waiters(tpool_future *task) {
     if (!task) return;
     tpool__parker *asleep = NULL;
@@ -10527,9 +10529,9 @@ static void tpool__notify_waiters(tpool_future *task) {
     for (tpool__node *node = task->nodes; node; node = node->next) {
         void *of = (void *)node;
         if (node->done == tpool__wake_waiter)
-            asleep = tpool__unpark_another(asleep, &((tpool__future_node *)of)->waiter->parker);
+            asleep = tpool__unpark_begin_another(asleep, &((tpool__future_node *)of)->waiter->parker);
         else if (node->done == tpool__wake_first)
-            asleep = tpool__unpark_another(asleep, &((tpool__first_node *)of)->waiter->parker);
+            asleep = tpool__unpark_begin_another(asleep, &((tpool__first_node *)of)->waiter->parker);
         else if (node->done == tpool__item_done)
             tpool__completions_wake(((tpool__item *)of)->owner);
     }
@@ -10567,16 +10569,16 @@ static void tpool__halt(tpool *pool) {
     tpool__latch(&pool->inject.lock);
     for (size_t i = 0; i < pool->heap_count; i++) tpool__notify_waiters(pool->heap[i].task);
     tpool__unlatch(&pool->inject.lock);
-    tpool__wake_room(pool);
+    tpool__wake_room_and_drainers(pool);
 }
 
 /* The exit handler. In the program's own pools nothing starts any more: a task may use variables of main, which has
- * returned or is about to be left. A destroy that comes later lets its pool go on (tpool__spare). Then the shared pools
- * are drained: the high-level one, the global manager's, the low-level one. If a task or a callback calls exit, nothing
- * is drained: that task would never end. */
+ * returned or is about to be left. A destroy that comes later lets its pool go on (tpool__exempt_from_exit). Then the
+ * shared pools are drained: the high-level one, the global manager's, the low-level one. If a task or a callback calls
+ * exit, nothing is drained: that task would never end. */
 static void tpool__at_exit(void) {
     if (tpool__process.unloaded || tpool__threads_are_gone()) return;
-    tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_given_up */
+    tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_halted_for_good */
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__visitor_leaves(pool)) tpool__halt(pool);
     if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
 }
@@ -10593,7 +10595,7 @@ static void tpool__leave_contexts(tpool__thread *self) {
             if (self->context != context) return;
         }
         tpool__context_drop(self, context);
-        if (before.kind == TPOOL__IN_TASK) tpool__abandon(before.task);
+        if (before.kind == TPOOL__IN_TASK) tpool__end_broken(before.task);
         else if (before.kind != TPOOL__IN_CALL && before.left) before.left(before.of);
     }
 }
@@ -10683,7 +10685,7 @@ static bool tpool__process_ready(void) {
     if (TPOOL__LIKELY(tpool__load_acquire(&tpool__process.ready) == 1)) return true; /* P8 */
     int cpus = tpool_cpu_count();
     if (cpus > 1) tpool__time_pauses(); /* with one CPU no wait spins */
-    bool watched = tpool__memory_is_watched();
+    bool watched = tpool__memory_is_checked();
     tpool__lock(&tpool__process.lock);
     bool ready = tpool__load_relaxed(&tpool__process.ready) == 1; /* relaxed: under the lock */
     if (!ready) {
@@ -10844,8 +10846,8 @@ static inline uint32_t tpool__page_read(tpool__page *page, uintptr_t *used) {
 #ifndef TPOOL__PATIENCE_MS
 #define TPOOL__PATIENCE_MS 10000 /* all that the server does is quick: one that is silent for so long hangs */
 #endif
-#ifndef TPOOL__LOOK_MS
-#define TPOOL__LOOK_MS 500 /* how often a wait without a limit checks whether the server is lost */
+#ifndef TPOOL__SERVER_CHECK_MS
+#define TPOOL__SERVER_CHECK_MS 500 /* how often a wait without a limit checks whether the server is lost */
 #endif
 #ifndef TPOOL__PROCESS_POINT
 #define TPOOL__PROCESS_POINT(where) ((void)0) /* in the worker process */
@@ -10880,7 +10882,7 @@ typedef struct tpool__message {
     uint32_t kind;
     uint64_t fn;
     uint64_t arg;               /* not 0: there are bytes in the argument's window */
-    uint64_t size;              /* of the argument, a PIECE; in a DONE: of the worker's mapping of the result's window */
+    uint64_t size;              /* of the argument, a PIECE; in a DONE: of the result's mapped window */
     uint64_t result_at;         /* where the result's window begins */
     uint64_t count, item_size, context_size;
     uint64_t from, to;          /* of a PIECE: where in the result's window it is, and where it belongs */
@@ -10933,7 +10935,7 @@ struct tpool__child {
     tpool__page *page;          /* set and cleared under the lock */
     /* the proxy's: */
     bool greeted;
-    unsigned stillborn;         /* how many processes in a row have died before they were ready */
+    unsigned died_unready;         /* how many processes in a row have died before they were ready */
     pid_t pid;
     uint32_t number;
     tpool__window argument, result; /* result.start 0: the result has no place yet */
@@ -11169,7 +11171,7 @@ static bool tpool__file_read(int file, uint64_t at, void *bytes, size_t size) {
     return true;
 }
 /* Gives back the memory from `at` on. A sealed file keeps its length. */
-static void tpool__file_forget(int file, uint64_t at) {
+static void tpool__file_release_from(int file, uint64_t at) {
 #if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_fallocate)
     struct stat is;
     if (fstat(file, &is) != 0 || (uint64_t)is.st_size <= at) return;
@@ -11223,7 +11225,7 @@ static bool tpool__window_map(int memory, tpool__window *window, size_t size) {
     return grown;
 }
 /* The same for bytes that have been written. What is mapped behind them gets memory too. */
-static bool tpool__window_reach(int memory, tpool__window *window, size_t size) {
+static bool tpool__window_map_filled(int memory, tpool__window *window, size_t size) {
     size_t before = window->mapped;
     if (!tpool__window_map(memory, window, size)) return false;
     if (window->mapped == before ||
@@ -11402,7 +11404,7 @@ static void tpool__reply(tpool__message *reply, uint32_t kind) {
 }
 /* Maps a request's argument, and the place that the program has chosen for its result. Unmaps first what a rare large
  * one took. False: there are not enough addresses for the argument. */
-static bool tpool__follow(const tpool__message *request) {
+static bool tpool__map_request(const tpool__message *request) {
     tpool__window *argument = &tpool__in_child.argument, *result = &tpool__in_child.result;
     if (argument->mapped > TPOOL__WINDOW_KEPT) tpool__window_shrink(argument, TPOOL__PAGE_SIZE);
     if (result->start != request->result_at) tpool__window_shrink(result, 0);
@@ -11447,7 +11449,7 @@ static char *tpool__try_put_in_child(const void *bytes, size_t size) {
     if (put == size && (window->mapped == held || tpool__file_fill(memory, start + end, start + window->mapped)))
         return window->bytes + at;
     tpool__window_shrink(window, held);
-    tpool__file_forget(memory, (uint64_t)window->start + held);
+    tpool__file_release_from(memory, (uint64_t)window->start + held);
     return NULL;
 }
 /* Lets the program write the bytes into the file, piece by piece. Each piece but the first passes through what is
@@ -11573,7 +11575,7 @@ static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, siz
 static inline void tpool__end_if_forked(const tpool__thread *self, const tpool__context *context) {
     if (self->context != context || !*tpool__in_child.is_original) _exit(0);
 }
-static inline void tpool__has_run_in_child(const tpool__thread *self, const tpool__context *context) {
+static inline void tpool__end_in_child(const tpool__thread *self, const tpool__context *context) {
     tpool__end_if_forked(self, context);
 #if defined(__linux__)
     if (__fpending(stdout) > 0) tpool__stream_flush(stdout); /* a later task may crash */
@@ -11593,7 +11595,7 @@ static void tpool__run_in_child(const tpool__message *request) {
     /* P14: the program reads it after the process has died */
     tpool__store_release(&tpool__in_child.page->begun, request->number);
     void *value = fn(arg);
-    tpool__has_run_in_child(self, context);
+    tpool__end_in_child(self, context);
     tpool__context_pop(self, context);
     (void)tpool__answer_in_child(value, &reply.answer);
     reply.size = tpool__in_child.result.mapped;
@@ -11626,7 +11628,7 @@ static bool tpool__run_items_in_child(const tpool__message *request) {
         tpool__in_child.base = used + TPOOL__ANSWER_ROOM;
         tpool__store_release(&page->items_begun, done + 1); /* P14 */
         void *value = fn(request->item_size ? items + i * request->item_size : NULL, map_context);
-        tpool__has_run_in_child(self, context);
+        tpool__end_in_child(self, context);
         /* P9: threads that raised or returned for the item have been joined, so one look shows whether any has */
         if (TPOOL__LIKELY(!tpool__in_child.has_returned && !tpool__load_acquire(&tpool__in_child.own.outcome))) {
             tpool__answer *answer = (tpool__answer *)(void *)(tpool__in_child.result.bytes + used);
@@ -11689,7 +11691,7 @@ static void *tpool__child_main(void *unused) {
             tpool__reply(&message, TPOOL__DONE);
             break;
         }
-        bool fits = !tpool__in_child.is_spent && tpool__follow(&message), goes_on = fits || !has_run;
+        bool fits = !tpool__in_child.is_spent && tpool__map_request(&message), goes_on = fits || !has_run;
         if (!fits && goes_on) {
             tpool__reply(&message, TPOOL__TOO_LARGE);
         } else if (fits && message.kind == TPOOL__RUN) {
@@ -11772,7 +11774,7 @@ static void tpool__close_others(int *keep, size_t count, int highest) {
     }
 }
 /* The system refuses this process what it needs to begin. It ends as if killed for lack of memory: so the proxy does
- * not take it for a failed initializer, and tries again (tpool__child_greet). */
+ * not take it for a failed initializer, and tries again (tpool__child_await_ready). */
 static _Noreturn void tpool__refuse_in_child(void) {
     for (;;) (void)raise(SIGKILL);
 }
@@ -12114,7 +12116,7 @@ static void tpool__end_orphans(void) {
 
 /* The keeper's loop: it forks a new server when the last has died, and ends the server when the program asks for that
  * or is gone. It does nothing else, so that nothing can happen to it. */
-static _Noreturn void tpool__keep(tpool *pool, int keeper, pid_t server) {
+static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) {
     int64_t stopped_until = TPOOL_FOREVER; /* then a server that stays stopped is killed */
     int64_t next = 0; /* no fork before it: servers that die at once must not make the keeper fork all the time */
     for (;;) {
@@ -12182,7 +12184,7 @@ static void tpool__become_keeper(tpool *pool, int control, int keeper, int progr
     if (!tpool__serving_room() || !tpool__serving_prepare()) _exit(1);
     if ((server = tpool__keeper_forks(pool, keeper)) < 0) _exit(1);
     tpool__send(keeper, &self, sizeof self);
-    tpool__keep(pool, keeper, server);
+    tpool__keeper_loop(pool, keeper, server);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -12253,7 +12255,7 @@ static void *tpool__keeper_begins(void *given) {
     return NULL;
 }
 /* In the process that becomes the keeper: goes on with a stack of that size. */
-static _Noreturn void tpool__keeper_moves(tpool__birth *birth, size_t stack) {
+static _Noreturn void tpool__keeper_own_stack(tpool__birth *birth, size_t stack) {
     pthread_attr_t attributes;
     pthread_t thread;
     if (stack == 0) {
@@ -12308,7 +12310,7 @@ static tpool_status tpool__server_start(tpool *pool) {
             pid_t second = TPOOL__FORK();
             if (second != 0) _exit(0);
             tpool__birth birth = { pool, control[1], keeper[1], program };
-            tpool__keeper_moves(&birth, stack);
+            tpool__keeper_own_stack(&birth, stack);
         }
         /* ECHILD: the program has reaped it, or ignores SIGCHLD */
         while (first > 0 && waitpid(first, NULL, 0) < 0 && errno == EINTR) { }
@@ -12403,16 +12405,16 @@ static void tpool__child_close(tpool__child *child) {
     child->greeted = false;
 }
 
-typedef enum tpool__heard { TPOOL__HEARD, TPOOL__LATE, TPOOL__LOST, TPOOL__DAMAGED } tpool__heard;
+typedef enum tpool__received { TPOOL__RECEIVED, TPOOL__LATE, TPOOL__LOST, TPOOL__DAMAGED } tpool__received;
 
 /* How long a proxy waits for the server: as long as the server gives signs of life, whichever proxy it works for. With
  * a new server the time starts again. */
-typedef struct tpool__patience {
+typedef struct tpool__server_watchdog {
     uint32_t beats, generation;
     int64_t until;
     int misses;
-} tpool__patience;
-static void tpool__patience_begin(tpool__patience *patience, const tpool__server *server) {
+} tpool__server_watchdog;
+static void tpool__server_watchdog_begin(tpool__server_watchdog *patience, const tpool__server *server) {
     /* relaxed, both: see tpool__life */
     patience->beats = tpool__load_relaxed(&server->life->beats);
     patience->generation = tpool__load_relaxed(&server->life->generation);
@@ -12420,11 +12422,11 @@ static void tpool__patience_begin(tpool__patience *patience, const tpool__server
 }
 /* False: the wait is over, for the server and for its keeper. Else, when half of TPOOL__PATIENCE_MS has passed, it asks
  * the server for a sign through `socket` (-1: does not ask). */
-static bool tpool__patience_lasts(tpool__patience *patience, tpool__server *server, int socket) {
+static bool tpool__server_watchdog_waits(tpool__server_watchdog *patience, tpool__server *server, int socket) {
     char byte = TPOOL__ARE_YOU_THERE;
     if (tpool__clock() < patience->until) return true;
-    tpool__patience before = *patience;
-    tpool__patience_begin(patience, server);
+    tpool__server_watchdog before = *patience;
+    tpool__server_watchdog_begin(patience, server);
     if (before.beats != patience->beats || before.generation != patience->generation) patience->misses = 0;
     else if (++patience->misses > 3) return false;
     else if (patience->misses > 1) tpool__server_kill(server, before.generation, patience->misses > 2);
@@ -12433,16 +12435,16 @@ static bool tpool__patience_lasts(tpool__patience *patience, tpool__server *serv
 }
 
 /* Waits for the server's next notice. LOST: the server is gone, or was killed because it gave no sign of life. */
-static tpool__heard tpool__child_notice(tpool__child *child, tpool__notice *notice, int64_t deadline) {
-    tpool__patience patience = { 0, 0, 0, 0 };
-    tpool__patience_begin(&patience, child->server);
+static tpool__received tpool__child_notice(tpool__child *child, tpool__notice *notice, int64_t deadline) {
+    tpool__server_watchdog patience = { 0, 0, 0, 0 };
+    tpool__server_watchdog_begin(&patience, child->server);
     do {
         struct pollfd polled = { child->status, POLLIN, 0 };
         int n = poll(&polled, 1, tpool__poll_time(deadline < patience.until ? deadline : patience.until));
-        if (n > 0) return tpool__read_all(child->status, notice, sizeof *notice) ? TPOOL__HEARD : TPOOL__LOST;
+        if (n > 0) return tpool__read_all(child->status, notice, sizeof *notice) ? TPOOL__RECEIVED : TPOOL__LOST;
         if (n < 0 && errno != EINTR) return TPOOL__LOST;
         if (tpool__clock() >= deadline) return TPOOL__LATE;
-    } while (tpool__patience_lasts(&patience, child->server, child->status));
+    } while (tpool__server_watchdog_waits(&patience, child->server, child->status));
     return TPOOL__LOST;
 }
 
@@ -12474,7 +12476,7 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     if (!made) error = errno > 0 ? errno : EMFILE;
     else fcntl(requests[1], F_SETFL, O_NONBLOCK); /* no wait when a damaged worker fills its requests pipe */
     if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* nor, in the server, when it fills its replies */
-    struct timeval pause = { TPOOL__LOOK_MS / 1000, TPOOL__LOOK_MS % 1000 * 1000 };
+    struct timeval pause = { TPOOL__SERVER_CHECK_MS / 1000, TPOOL__SERVER_CHECK_MS % 1000 * 1000 };
     if (made) (void)setsockopt(replies[0], SOL_SOCKET, SO_RCVTIMEO, &pause, sizeof pause);
     tpool__lock(&child->lock);
     child->memory = memory;
@@ -12504,8 +12506,8 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     tpool__descriptors_unlock();
     tpool__notice notice = { 0, 0, 0 };
     if (!error) {
-        tpool__heard heard = tpool__child_notice(child, &notice, deadline);
-        if (heard != TPOOL__HEARD) error = heard == TPOOL__LATE ? TPOOL__TOO_LATE : TPOOL__SERVER_LOST;
+        tpool__received heard = tpool__child_notice(child, &notice, deadline);
+        if (heard != TPOOL__RECEIVED) error = heard == TPOOL__LATE ? TPOOL__TOO_LATE : TPOOL__SERVER_LOST;
         else if (notice.kind != TPOOL__FORKED) error = notice.status > 0 ? notice.status : EAGAIN;
     }
     child->pid = (pid_t)notice.status;
@@ -12517,9 +12519,9 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
  * server's socket is full, since there will be room. TPOOL_TIMEOUT: the deadline has passed. */
 static tpool_status tpool__child_launch_until(tpool__worker *worker, int64_t deadline) {
     tpool__server *server = worker->pool->server;
-    tpool__patience patience = { 0, 0, 0, 0 };
+    tpool__server_watchdog patience = { 0, 0, 0, 0 };
     int error = TPOOL__SERVER_LOST;
-    tpool__patience_begin(&patience, server);
+    tpool__server_watchdog_begin(&patience, server);
     for (int tries = 0; tries < 3;) {
         error = tpool__child_try(worker->pool, worker, deadline);
         if (error == TPOOL__SERVER_LOST) tries++;
@@ -12528,7 +12530,7 @@ static tpool_status tpool__child_launch_until(tpool__worker *worker, int64_t dea
             struct pollfd polled = { server->control, POLLOUT, 0 };
             (void)poll(&polled, 1, tpool__poll_time(deadline < patience.until ? deadline : patience.until));
             error = tpool__clock() >= deadline ? TPOOL__TOO_LATE : TPOOL__SERVER_BUSY;
-            if (error == TPOOL__TOO_LATE || !tpool__patience_lasts(&patience, server, -1)) break;
+            if (error == TPOOL__TOO_LATE || !tpool__server_watchdog_waits(&patience, server, -1)) break;
         }
     }
     return error == TPOOL__STARTED ? TPOOL_OK : error == TPOOL__TOO_LATE ? TPOOL_TIMEOUT : TPOOL_NO_THREAD;
@@ -12564,7 +12566,7 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
     if (why != TPOOL__NOT_KILLED) tpool__child_kill(child, why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
-    while (tpool__child_notice(child, &notice, TPOOL_FOREVER) == TPOOL__HEARD && notice.kind != TPOOL__ENDED) { }
+    while (tpool__child_notice(child, &notice, TPOOL_FOREVER) == TPOOL__RECEIVED && notice.kind != TPOOL__ENDED) { }
     if (notice.kind == TPOOL__ENDED) {
         death.known = true;
         death.stopped = notice.stopped != 0;
@@ -12582,7 +12584,7 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
  * writes GONE in its place, after the notice that proves it. When the server is lost with its workers, the status
  * socket ends, perhaps alone: a process that a task has left behind may hold `replies` open. So a wait without a limit
  * checks the status socket when nothing has come for a while. It returns an earlier message first. */
-static tpool__heard tpool__child_hear(tpool__child *child, tpool__message *message, int64_t deadline) {
+static tpool__received tpool__child_receive(tpool__child *child, tpool__message *message, int64_t deadline) {
     struct pollfd status = { child->status, POLLIN, 0 };
     ssize_t n;
     for (bool over = false;;) {
@@ -12601,7 +12603,7 @@ static tpool__heard tpool__child_hear(tpool__child *child, tpool__message *messa
     if (n <= 0) return TPOOL__LOST;
     if (n != (ssize_t)sizeof *message) return TPOOL__DAMAGED;
     if (message->kind == TPOOL__GONE) return poll(&status, 1, 0) > 0 ? TPOOL__LOST : TPOOL__DAMAGED;
-    return message->number == child->number ? TPOOL__HEARD : TPOOL__DAMAGED;
+    return message->number == child->number ? TPOOL__RECEIVED : TPOOL__DAMAGED;
 }
 
 /* Whether the process that this proxy prepares has become useless: its pool ends and has no work left, or the map
@@ -12616,45 +12618,45 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
 }
 
 /* When so many processes of one proxy in a row have died before they were ready, the initializer counts as failed. */
-#ifndef TPOOL__STILLBORN
-#define TPOOL__STILLBORN 8
+#ifndef TPOOL__DIED_UNREADY_MOST
+#define TPOOL__DIED_UNREADY_MOST 8
 #endif
 
 /* Waits until the initializer has ended. It looks now and then whether the process is still wanted, so that no one need
  * wake it: an initializer is short, or else late already. TPOOL_BROKEN: the initializer failed. TPOOL_NO_THREAD: the
  * process died before it was ready, or its pool ends and it was killed. TPOOL_TIMEOUT: the deadline has passed, and it
  * was killed. TPOOL_CANCELLED: the map that needs it is being closed; the process goes on. */
-static tpool_status tpool__child_greet(tpool__worker *worker, int64_t deadline) {
+static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t deadline) {
     tpool__child *child = worker->child;
     tpool__message message;
     if (child->greeted) return TPOOL_OK;
-    tpool__heard heard = TPOOL__LATE;
+    tpool__received heard = TPOOL__LATE;
     tpool__killed_for why = TPOOL__NOT_KILLED;
     bool unwanted = false;
     for (int64_t pause = TPOOL_MS(1); heard == TPOOL__LATE && !unwanted && tpool__clock() < deadline;) {
         int64_t next = tpool__clock() + pause;
-        heard = tpool__child_hear(child, &message, next < deadline ? next : deadline);
+        heard = tpool__child_receive(child, &message, next < deadline ? next : deadline);
         unwanted = heard == TPOOL__LATE && tpool__child_unwanted(worker);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
     }
     if (heard == TPOOL__LATE && unwanted && child->task) return TPOOL_CANCELLED; /* no lock: only this thread sets it */
     if (heard == TPOOL__LATE) why = unwanted ? TPOOL__KILLED_ALL : TPOOL__KILLED_LATE;
-    child->greeted = heard == TPOOL__HEARD && message.kind == TPOOL__READY;
-    if (child->greeted) child->stillborn = 0;
+    child->greeted = heard == TPOOL__RECEIVED && message.kind == TPOOL__READY;
+    if (child->greeted) child->died_unready = 0;
     if (child->greeted) return TPOOL_OK;
-    bool refused = heard == TPOOL__HEARD && message.kind == TPOOL__UNREADY;
-    if (heard == TPOOL__HEARD || heard == TPOOL__DAMAGED) why = TPOOL__KILLED_DAMAGED;
+    bool refused = heard == TPOOL__RECEIVED && message.kind == TPOOL__UNREADY;
+    if (heard == TPOOL__RECEIVED || heard == TPOOL__DAMAGED) why = TPOOL__KILLED_DAMAGED;
     tpool__death death = tpool__child_collect(child, why);
     if (why == TPOOL__KILLED_LATE) return TPOOL_TIMEOUT;
     if (refused) return TPOOL_BROKEN;
     /* a process that ended with the server or by tpool_kill_workers does not count */
-    if (death.known && death.killed_for != TPOOL__KILLED_ALL && ++child->stillborn >= TPOOL__STILLBORN)
+    if (death.known && death.killed_for != TPOOL__KILLED_ALL && ++child->died_unready >= TPOOL__DIED_UNREADY_MOST)
         return TPOOL_BROKEN;
     return TPOOL_NO_THREAD;
 }
 
 /* Makes sure that there is a process that takes tasks: starts a new one if the last has died. If the system refuses, it
- * tries for 100 ms. It replaces processes that die before they are ready, up to TPOOL__STILLBORN in a row. */
+ * tries for 100 ms. It replaces processes that die before they are ready, up to TPOOL__DIED_UNREADY_MOST in a row. */
 static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t deadline) {
     static const int pauses_ms[] = { 1, 3, 10, 30, 60 };
     tpool__child *child = worker->child;
@@ -12673,10 +12675,10 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
         }
         if (status == TPOOL_NO_THREAD && tpool__clock() >= deadline) return TPOOL_TIMEOUT;
         if (status == TPOOL_NO_THREAD) continue;
-        if (status == TPOOL_OK) status = tpool__child_greet(worker, deadline);
+        if (status == TPOOL_OK) status = tpool__child_await_ready(worker, deadline);
         if (status != TPOOL_NO_THREAD) return status;
-        /* It died, which tpool__child_greet bounds, or was killed on request, or was lost with its server. */
-        if (child->killed_for == TPOOL__NOT_KILLED && child->stillborn == 0 && ++lost > 8) return TPOOL_BROKEN;
+        /* It died, which tpool__child_await_ready bounds, or was killed on request, or was lost with its server. */
+        if (child->killed_for == TPOOL__NOT_KILLED && child->died_unready == 0 && ++lost > 8) return TPOOL_BROKEN;
     }
 }
 /* For a worker that has no task. */
@@ -12695,9 +12697,10 @@ static void tpool__child_stop(tpool__worker *worker) {
     message.kind = TPOOL__END;
     bool ended = false;
     if (child->greeted && tpool__write_quietly(child->requests, &message)) {
-        (void)tpool__child_hear(child, &message, TPOOL_FOREVER); /* the finalizer has ended, or the process is gone */
+        /* until the finalizer has ended, or the process is gone */
+        (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
         int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)); /* the process has only to exit */
-        while (!ended && tpool__child_notice(child, &notice, deadline) == TPOOL__HEARD)
+        while (!ended && tpool__child_notice(child, &notice, deadline) == TPOOL__RECEIVED)
             ended = notice.kind == TPOOL__ENDED;
     }
     if (ended) tpool__child_close(child);
@@ -12893,20 +12896,20 @@ static bool tpool__child_put(const tpool__child *child, size_t at, const void *b
 static void tpool__child_trim(tpool__child *child, uint64_t argument, uint64_t result) {
     tpool__window *window = &child->argument;
     if (argument > window->mapped &&
-        (argument > TPOOL__WINDOW_KEPT || !tpool__window_reach(child->memory, window, (size_t)argument))) {
+        (argument > TPOOL__WINDOW_KEPT || !tpool__window_map_filled(child->memory, window, (size_t)argument))) {
         tpool__window_shrink(&child->result, 0);
         child->result.start = 0; /* the next request places it */
-        tpool__file_forget(child->memory, window->start + window->mapped);
+        tpool__file_release_from(child->memory, window->start + window->mapped);
     } else if (result > TPOOL__WINDOW_KEPT) {
-        tpool__file_forget(child->memory, child->result.start + child->result.mapped);
+        tpool__file_release_from(child->memory, child->result.start + child->result.mapped);
     }
 }
 /* Sends a request. */
-static tpool__heard tpool__child_ask(tpool__child *child, tpool__message *message, uint32_t kind) {
+static tpool__received tpool__child_ask(tpool__child *child, tpool__message *message, uint32_t kind) {
     message->number = child->number;
     message->kind = kind;
     message->result_at = child->result.start;
-    if (tpool__write_quietly(child->requests, message)) return TPOOL__HEARD;
+    if (tpool__write_quietly(child->requests, message)) return TPOOL__RECEIVED;
     return errno == EAGAIN ? TPOOL__DAMAGED : TPOOL__LOST;
 }
 
@@ -12924,16 +12927,16 @@ static bool tpool__child_store(const tpool__child *child, const tpool__message *
     return true;
 }
 /* Hears the answer to a request. A worker that may not write has stored it piece by piece before. */
-static tpool__heard tpool__child_hear_answer(tpool__child *child, tpool__message *message, int64_t deadline) {
+static tpool__received tpool__child_hear_answer(tpool__child *child, tpool__message *message, int64_t deadline) {
     uint64_t stored = 0;
     for (;;) {
-        tpool__heard heard = tpool__child_hear(child, message, deadline);
-        if (heard == TPOOL__HEARD && message->kind == TPOOL__DONE && message->size < stored) message->size = stored;
-        if (heard != TPOOL__HEARD || TPOOL__LIKELY(message->kind != TPOOL__PIECE)) return heard;
+        tpool__received heard = tpool__child_receive(child, message, deadline);
+        if (heard == TPOOL__RECEIVED && message->kind == TPOOL__DONE && message->size < stored) message->size = stored;
+        if (heard != TPOOL__RECEIVED || TPOOL__LIKELY(message->kind != TPOOL__PIECE)) return heard;
         message->count = tpool__child_store(child, message);
         if (message->count && message->to + message->size > stored) stored = message->to + message->size;
         heard = tpool__child_ask(child, message, TPOOL__GO_ON);
-        if (heard != TPOOL__HEARD) return heard;
+        if (heard != TPOOL__RECEIVED) return heard;
     }
 }
 
@@ -13001,16 +13004,16 @@ static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_
             break;
         }
         tpool__child_enter(self, child);
-        tpool__heard heard = tpool__child_ask(child, &message, TPOOL__RUN);
-        if (heard == TPOOL__HEARD) heard = tpool__child_hear_answer(child, &message, deadline);
-        if (heard == TPOOL__HEARD && message.kind == TPOOL__TOO_LARGE)
+        tpool__received heard = tpool__child_ask(child, &message, TPOOL__RUN);
+        if (heard == TPOOL__RECEIVED) heard = tpool__child_hear_answer(child, &message, deadline);
+        if (heard == TPOOL__RECEIVED && message.kind == TPOOL__TOO_LARGE)
             outcome = tpool__error_text(task, TPOOL_FAILED, ENOMEM,
                                         "The argument is more than the worker process has room for.");
-        else if (heard == TPOOL__HEARD &&
+        else if (heard == TPOOL__RECEIVED &&
                  (message.kind != TPOOL__DONE ||
                   !tpool__answer_read(child, task, &message.answer, NULL, &outcome, &value)))
             heard = TPOOL__DAMAGED;
-        if (heard == TPOOL__HEARD) {
+        if (heard == TPOOL__RECEIVED) {
             tpool__child_trim(child, size, message.kind == TPOOL__DONE ? message.size : 0);
             break;
         }
@@ -13165,31 +13168,31 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
 }
 
 /* Sends the `count` items from `first` on that the message describes. Reads the answers of those that end (*done). */
-static tpool__heard tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk, size_t first,
+static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk, size_t first,
                                       size_t count, tpool__message *message, size_t *done) {
     tpool__child_enter(self, child);
     tpool__page *page = child->page;
     tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
     tpool__store_relaxed(&page->items_done, 0);
     *done = 0;
-    tpool__heard heard = tpool__child_ask(child, message, TPOOL__RUN_ITEMS);
-    bool over = heard != TPOOL__HEARD;
+    tpool__received heard = tpool__child_ask(child, message, TPOOL__RUN_ITEMS);
+    bool over = heard != TPOOL__RECEIVED;
     while (!over) {
         heard = tpool__child_hear_answer(child, message, TPOOL_FOREVER);
-        if (heard == TPOOL__HEARD && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
+        if (heard == TPOOL__RECEIVED && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
         uintptr_t used;
         size_t ended = tpool__page_read(page, &used), left = count - *done;
         if (ended > left) ended = left;
         size_t read = tpool__read_items(child, chunk, first + *done, ended, used);
         *done += read;
         if (read < ended) heard = TPOOL__DAMAGED;
-        over = heard != TPOOL__HEARD || message->kind != TPOOL__ITEMS_FULL;
-        if (heard == TPOOL__HEARD && over && message->kind != TPOOL__DONE) heard = TPOOL__DAMAGED;
+        over = heard != TPOOL__RECEIVED || message->kind != TPOOL__ITEMS_FULL;
+        if (heard == TPOOL__RECEIVED && over && message->kind != TPOOL__DONE) heard = TPOOL__DAMAGED;
         if (over) break;
         tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
         tpool__store_relaxed(&page->items_done, 0);
         heard = tpool__child_ask(child, message, TPOOL__GO_ON);
-        over = heard != TPOOL__HEARD;
+        over = heard != TPOOL__RECEIVED;
     }
     return heard;
 }
@@ -13219,15 +13222,15 @@ static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk
         } else {
             bool fits = tpool__pack_items(child, chunk, first, count, &message);
             uint64_t size = message.size;
-            tpool__heard heard = TPOOL__HEARD;
+            tpool__received heard = TPOOL__RECEIVED;
             if (fits) heard = tpool__talk_items(self, child, chunk, first, count, &message, &done);
-            if (heard == TPOOL__HEARD) {
+            if (heard == TPOOL__RECEIVED) {
                 fits = fits && message.kind != TPOOL__TOO_LARGE;
                 tpool__child_trim(child, size, fits ? message.size : 0);
             }
             first += done;
             tries = done > 0 ? 0 : tries + 1;
-            if (heard != TPOOL__HEARD) {
+            if (heard != TPOOL__RECEIVED) {
                 const tpool__page *page = child->page;
                 bool begun = tpool__load_acquire(&page->items_begun) > tpool__load_acquire(&page->items_done); /* P14 */
                 tpool__death death = tpool__child_collect(child, heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED

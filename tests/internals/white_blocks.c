@@ -135,7 +135,7 @@ static void where_no_worker_lives_slabs_go_back_too(void **state) {
         submit_burst(pool);
         if (!late) release_burst(true);
         REQUIRE_EVENTUALLY(stats_of(pool).workers == 0);
-        REQUIRE_EVENTUALLY(!tpool__load_relaxed(&tpool__depot.keeper));
+        REQUIRE_EVENTUALLY(!tpool__load_relaxed(&tpool__depot.tidier));
         if (late) release_burst(true);
         REQUIRE_EVENTUALLY(few_are_left(16));
         assert_depot_is_whole();
@@ -149,7 +149,7 @@ static void what_is_released_while_another_looks_through_the_depot_goes_back_too
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(5) });
     submit_burst(pool);
     REQUIRE_EVENTUALLY(stats_of(pool).workers == 0);
-    REQUIRE_EVENTUALLY(!tpool__load_relaxed(&tpool__depot.keeper));
+    REQUIRE_EVENTUALLY(!tpool__load_relaxed(&tpool__depot.tidier));
     tpool__stock nothing_taken = { 0 };
     tpool__lock(&tpool__depot.lock);
     tpool__depot.tidied = true;

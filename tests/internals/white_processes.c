@@ -14,7 +14,7 @@ static void counted_free(void *ptr);
 #define TPOOL__FORK() refused_fork()
 #define TPOOL__PROCESS_POINT(kind) at_point(kind)
 #define TPOOL__PATIENCE_MS patience_ms
-#define TPOOL__LOOK_MS 60000 /* what is told is known without a look */
+#define TPOOL__SERVER_CHECK_MS 60000 /* what is told is known without a look */
 static int patience_ms;
 static pid_t refused_fork(void);
 #define TPOOL_IMPLEMENTATION

@@ -40,8 +40,8 @@ enum { FREE_LOOKS = TPOOL__FREE_TIME / TPOOL__PAUSE_TIME, FEW_LOOKS = TPOOL__LIT
        MORE_THAN_EVER = 1 << 20 };
 
 /* How often it may look again, of a wait that is in vain. */
-static unsigned looks_of(uint32_t *failed_spins, uint32_t free_if_hopeless) {
-    tpool__spin spin = tpool__spin_begin(failed_spins, free_if_hopeless, TPOOL_FOREVER);
+static unsigned looks_of(uint32_t *failed_spins, uint32_t free_after_failures) {
+    tpool__spin spin = tpool__spin_begin(failed_spins, free_after_failures, TPOOL_FOREVER);
     unsigned looks = 0;
     while (looks < MORE_THAN_EVER && tpool__spin_again(&spin)) looks++;
     tpool__spin_end(&spin, false);
@@ -64,14 +64,14 @@ static void without_a_cpu_to_spare_nobody_looks(void **state) {
 
 static void the_first_looks_are_free(void **state) {
     (void)state;
-    uint32_t hopeless = TPOOL__HOPELESS + 1;
+    uint32_t hopeless = TPOOL__FAILED_SPINS_MOST + 1;
     assert_int_equal(FREE_LOOKS, looks_of(&hopeless, TPOOL__FREE_TIME));
-    assert_int_equal(TPOOL__HOPELESS + 2, hopeless);
+    assert_int_equal(TPOOL__FAILED_SPINS_MOST + 2, hopeless);
 }
 
 static void it_looks_further_while_that_may_pay(void **state) {
     (void)state;
-    for (uint32_t before = 0; before <= TPOOL__HOPELESS; before++) {
+    for (uint32_t before = 0; before <= TPOOL__FAILED_SPINS_MOST; before++) {
         uint32_t failed_spins = before;
         assert_true(looks_of(&failed_spins, 0) > FREE_LOOKS); /* since it is not hopeless */
         assert_int_equal(before + 1, failed_spins);
@@ -101,21 +101,21 @@ static void no_more_threads_look_on_than_cpus_are_to_spare(void **state) {
 
 static void where_it_is_hopeless_only_so_many_looks_are_free_as_told(void **state) {
     (void)state;
-    uint32_t failed_spins = TPOOL__HOPELESS + 1;
+    uint32_t failed_spins = TPOOL__FAILED_SPINS_MOST + 1;
     assert_int_equal(0, looks_of(&failed_spins, 0));
     assert_int_equal(FEW_LOOKS, looks_of(&failed_spins, TPOOL__LITTLE_TIME));
 }
 
 static void now_and_then_it_tries_again(void **state) {
     (void)state;
-    uint32_t failed_spins = TPOOL__TRY_AGAIN;
+    uint32_t failed_spins = TPOOL__SPIN_ONE_IN;
     assert_true(looks_of(&failed_spins, 0) > 0);
     assert_int_equal(0, looks_of(&failed_spins, 0));
 }
 
 static void what_comes_gives_hope(void **state) {
     (void)state;
-    uint32_t failed_spins = TPOOL__TRY_AGAIN;
+    uint32_t failed_spins = TPOOL__SPIN_ONE_IN;
     while (failed_spins > 0) {
         uint32_t before = failed_spins;
         tpool__spin spin = tpool__spin_begin(&failed_spins, TPOOL__FREE_TIME, TPOOL_FOREVER);
@@ -127,7 +127,7 @@ static void what_comes_gives_hope(void **state) {
 
 static void looking_on_that_has_paid_is_tried_again_at_once(void **state) {
     (void)state;
-    uint32_t failed_spins = TPOOL__TRY_AGAIN;
+    uint32_t failed_spins = TPOOL__SPIN_ONE_IN;
     tpool__spin spin = tpool__spin_begin(&failed_spins, 0, TPOOL_FOREVER);
     assert_true(tpool__spin_again(&spin)); /* not a free one */
     tpool__spin_end(&spin, true);
@@ -148,7 +148,7 @@ static void who_woke_a_worker_and_may_not_look_gives_way_once(void **state) {
     tpool__store_relaxed(&tpool__spare_cpus, 1);
     self->failed_spins = 0;
     assert_int_equal(0, yields_of_a_wait_in_vain(future));  /* it has looked */
-    self->failed_spins = TPOOL__HOPELESS + 1;
+    self->failed_spins = TPOOL__FAILED_SPINS_MOST + 1;
     self->woke = true;
     assert_int_equal(1, yields_of_a_wait_in_vain(future));
     assert_int_equal(0, yields_of_a_wait_in_vain(future));  /* it looks, since it has woken nobody */
@@ -229,7 +229,7 @@ static void a_worker_woken_for_one_task_looks_on_for_a_moment_only(void **state)
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     (void)with_a_cpu_to_spare(state);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
-    assert_int_equal(FEW_LOOKS, fewest_pauses_after_a_task(pool, TPOOL__HOPELESS + 1));
+    assert_int_equal(FEW_LOOKS, fewest_pauses_after_a_task(pool, TPOOL__FAILED_SPINS_MOST + 1));
     assert_true(fewest_pauses_after_a_task(pool, 0) > FREE_LOOKS);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }

@@ -14,7 +14,7 @@ static tpool__parker *tell(tpool__node *watch, tpool_future *future, tpool__park
     (void)watch;
     (void)future;
     told++;
-    return tpool__unpark_another(asleep, &parker);
+    return tpool__unpark_begin_another(asleep, &parker);
 }
 static void *finish(void *arg) {
     result = 1;
