@@ -1,7 +1,7 @@
 // The declarations as C++, built once for each of C++11, C++17 and C++20 and linked with the implementation in C.
 #include "tpool.h"
 #include "tpool.h"   // twice does no harm
-#include "header/smoke.h"
+#include "smoke.h"
 
 #include <cstddef>
 #include <cstdint>
