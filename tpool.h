@@ -12476,7 +12476,7 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     if (!made) error = errno > 0 ? errno : EMFILE;
     else fcntl(requests[1], F_SETFL, O_NONBLOCK); /* no wait when a damaged worker fills its requests pipe */
     if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* nor, in the server, when it fills its replies */
-    struct timeval pause = { TPOOL__SERVER_CHECK_MS / 1000, TPOOL__SERVER_CHECK_MS % 1000 * 1000 };
+    struct timeval pause = { TPOOL__SERVER_CHECK_MS / 1000, TPOOL__SERVER_CHECK_MS % 1000 * 1000L };
     if (made) (void)setsockopt(replies[0], SOL_SOCKET, SO_RCVTIMEO, &pause, sizeof pause);
     tpool__lock(&child->lock);
     child->memory = memory;
