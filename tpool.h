@@ -2818,7 +2818,7 @@ struct tpool__worker {
     bool searching;             /* counted in pool->gate; the owner's */
     bool in_setup;              /* in its initializer: counted in pool->starting, unless it is blocked; the owner's */
     uintptr_t jobs_stolen;      /* the serial number of the last job that it stole */
-    bool retired;               /* ended, but for its finalizer: counted only in pool->ending; the owner's */
+    bool retired;               /* only its finalizer is left: counted only in pool->ending; the owner's */
     _Atomic(bool) busy;         /* has a task, or may have taken one (P10) */
     unsigned tasks_done;        /* for max_tasks_per_worker */
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
@@ -5987,7 +5987,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     unsigned tasks = 0; /* since it slept */
     for (bool hinted = false, has_run = false;;) {
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* results of tombstones */
-        tpool__cancel_here(); /* what ran here has asked for it; nothing is claimed now */
+        tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
