@@ -28,6 +28,7 @@ typedef struct p_record {
 static p_record p_records[RECORDS];
 static atomic_bool workers_killed;              /* tpool_kill_workers has been called in this world */
 static pid_t program_pid;
+static bool low_limits;                          /* in a worker: an earlier task of it has taken its memory or its files */
 
 static uint32_t pattern(uint32_t seed, size_t i) { return (seed + (uint32_t)i * 2654435761u) >> 24; }
 static void *nop(void *arg) { return arg; }
@@ -87,17 +88,24 @@ static void *order_body(void *arg) {
     case P_ABORTS: signal(SIGABRT, SIG_DFL); abort();
     case P_EXITS: _exit((int)(o.seed % 200));
     case P_STOPS: kill(getpid(), SIGSTOP); break;
-    case P_BECOMES_ANOTHER: execl("/bin/sh", "sh", "-c", "exit 7", (char *)NULL); break;
+    case P_BECOMES_ANOTHER:
+        if (low_limits) _exit(7);                  /* the other program could not even load */
+        execl("/bin/sh", "sh", "-c", "exit 7", (char *)NULL); break;
     case P_KILLS_ITS_GROUP: kill(0, SIGKILL); sleep_us(100000); break;
     case P_ENDS_ITS_THREAD: pthread_exit(NULL);
     case P_RETURNS_OWNED: return tpool_return_owned(&program_pid, no_free);
     case P_SMALL_MEMORY: {
         unsigned char *bytes = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (bytes == MAP_FAILED) break;
+        low_limits = true;
         if (draw(&g, 2)) setrlimit(RLIMIT_AS, &(struct rlimit){ 1 << 20, 1 << 20 });
         return tpool_return(bytes, 1 + o.seed % (1 << 20));
     }
-    case P_SMALL_FILES: setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 0, 0 }); setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 3, 3 }); break;
+    case P_SMALL_FILES:
+        low_limits = true;
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 0, 0 });
+        setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 3, 3 });
+        break;
     default: break;
     }
     return (void *)(uintptr_t)(o.seed | 1);
