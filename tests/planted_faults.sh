@@ -100,7 +100,7 @@ for fault in "$@"; do
         arguments=
     elif [ "$program" = genmc ]; then
         run="sh $tests/model/genmc.sh $folder"
-    elif ! $CC -std=c11 -O1 -g -w -DLIMIT_SECONDS=2 $flags -pthread -I"$folder" -I"$tests" \
+    elif ! $CC -std=c11 -O1 -g -w -DLIMIT_SECONDS=4 $flags -pthread -I"$folder" -I"$tests" \
         -o "$folder/$program" "$source" $libraries >"$folder/log" 2>&1; then
         echo "$fault: FAILED: it does not compile"
         cat "$folder/log"

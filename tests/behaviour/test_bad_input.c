@@ -5,7 +5,7 @@
 
 static atomic_int runs, freed;
 static void *count_run(void *arg) { atomic_fetch_add(&runs, 1); return arg; }
-static void count_free(void *arg) { (void)arg; atomic_fetch_add(&freed, 1); }
+static void count_one_free(void *arg) { (void)arg; atomic_fetch_add(&freed, 1); }
 static void count_owned(void *result) { (void)result; atomic_fetch_add(&freed, 1); }
 static void no_callback(tpool_future *future, void *context) {
     (void)future;
@@ -143,9 +143,9 @@ static void submits_refuse_bad_arguments_and_take_nothing(void **state) {
     (void)state;
     reset_counts();
     tpool *pool = new_untouched_pool();
-    tpool_task good = { .fn = count_run, .arg = POISON, .arg_free = count_free };
-    tpool_task without_fn = { .arg = POISON, .arg_free = count_free };
-    tpool_task without_bytes = { .fn = count_run, .arg_size = 4, .arg_free = count_free };
+    tpool_task good = { .fn = count_run, .arg = POISON, .arg_free = count_one_free };
+    tpool_task without_fn = { .arg = POISON, .arg_free = count_one_free };
+    tpool_task without_bytes = { .fn = count_run, .arg_size = 4, .arg_free = count_one_free };
 
 #define REFUSED(call) do { \
         tpool_future *future = POISON; \
@@ -182,7 +182,7 @@ static void submit_many_refuses_bad_arguments(void **state) {
     (void)state;
     reset_counts();
     tpool *pool = new_untouched_pool();
-    tpool_task good[2] = { { .fn = count_run, .arg = POISON, .arg_free = count_free }, { .fn = count_run } };
+    tpool_task good[2] = { { .fn = count_run, .arg = POISON, .arg_free = count_one_free }, { .fn = count_run } };
     tpool_future *futures[2] = { POISON, POISON };
     size_t taken = 9;
     assert_status(TPOOL_INVALID, tpool_submit_many(NULL, good, 2, futures, &taken));
@@ -205,7 +205,7 @@ static void submit_many_stops_at_the_first_bad_task(void **state) {
     reset_counts();
     tpool *pool = new_untouched_pool();
     tpool_task tasks[4] = {
-        { .fn = count_run }, { .fn = NULL, .arg_free = count_free }, { .fn = count_run, .arg_free = count_free },
+        { .fn = count_run }, { .fn = NULL, .arg_free = count_one_free }, { .fn = count_run, .arg_free = count_one_free },
         { .fn = count_run },
     };
     tpool_future *futures[4] = { POISON, POISON, POISON, POISON };
@@ -435,7 +435,7 @@ static void completions_refuse_missing_pointers(void **state) {
 
 static void *count_item(void *item, void *context) { (void)context; return count_run(item); }
 static bool give_poison(void *context, void **item) { (void)context; *item = POISON; return true; }
-static void free_item(void *item, void *context) { (void)context; count_free(item); }
+static void free_item(void *item, void *context) { (void)context; count_one_free(item); }
 
 static void map_refuses_bad_specifications(void **state) {
     (void)state;

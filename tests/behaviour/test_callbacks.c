@@ -3,41 +3,6 @@
 
 #include <sched.h>
 
-/* Long enough for any machine; a wait that needs it is one that would have hung. */
-#define PATIENCE TPOOL_SEC(30)
-
-/* ---- A pool of one worker which a gate holds: what is submitted stays queued until the gate opens ---- */
-
-typedef struct held {
-    tpool *pool;
-    gate gate;
-    tpool_future *holder;
-} held;
-
-static void held_create(held *h, const tpool_config *config) {
-    tpool_config one = { 0 };
-    if (config) one = *config;
-    one.max_workers = 1;
-    *h = (held){ .gate = GATE_CLOSED };
-    assert_status(TPOOL_OK, tpool_create(&h->pool, &one));
-    assert_status(TPOOL_OK, tpool_submit(h->pool, gate_task, &h->gate, &h->holder));
-    gate_await_arrivals(&h->gate, 1);
-}
-
-static void held_destroy(held *h) {
-    gate_open(&h->gate);
-    assert_status(TPOOL_OK, tpool_destroy(h->pool));
-    tpool_future_release(h->holder);
-}
-
-static tpool *pool_of(int workers) {
-    tpool *pool = NULL;
-    tpool_config config = { .max_workers = workers };
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-
-static void *return_arg(void *arg) { return arg; }
 static void *tell_thread(void *arg) { *(pthread_t *)arg = pthread_self(); return arg; }
 static void *raise_33(void *arg) { (void)arg; return tpool_raise(33, "thirty three"); }
 
@@ -97,7 +62,7 @@ static void check_lines(journal *j, int from, int to, tpool_future *future, pthr
 static void added_before_they_run_in_order_in_the_thread_that_finishes(void **unused) {
     (void)unused;
     enum { LINES = 1000 };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     static journal j;
     static line lines[LINES];
@@ -127,7 +92,7 @@ static void *tell_thread_and_pass(void *arg) {
 static void added_before_during_and_after_each_runs_once_and_in_order(void **unused) {
     (void)unused;
     enum { BEFORE = 3, DURING = 6, AFTER = 9 };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     journal j = JOURNAL_EMPTY;
     line lines[AFTER];
@@ -142,7 +107,7 @@ static void added_before_during_and_after_each_runs_once_and_in_order(void **unu
     add_lines(future, lines, BEFORE, DURING);
     assert_int_equal(0, journal_count(&j));
     gate_open(&t.gate);
-    assert_status(TPOOL_OK, tpool_drain(h.pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
     assert_int_equal(DURING, journal_count(&j));
     for (int i = DURING; i < AFTER; i++) {
         add_lines(future, lines, i, i + 1);
@@ -157,12 +122,12 @@ static void added_before_during_and_after_each_runs_once_and_in_order(void **unu
 
 static void one_callback_may_be_added_many_times_and_runs_as_often(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     journal j = JOURNAL_EMPTY;
     line same = { &j, 5 };
     tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
     for (int i = 0; i < 7; i++) {
         assert_status(TPOOL_OK, tpool_future_add_done_callback(future, write_line, &same));
     }
@@ -188,14 +153,14 @@ static void *cancel_there(void *arg) {
 static void on_cancel_they_run_in_the_cancelling_thread_before_cancel_returns(void **unused) {
     (void)unused;
     enum { LINES = 5 };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     for (int here = 0; here < 2; here++) {
         journal j = JOURNAL_EMPTY;
         line lines[LINES];
         lines_init(lines, LINES, &j);
         tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &future));
+        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
         add_lines(future, lines, 0, LINES);
         cancel_thread c = { .future = future, .j = &j };
         if (here) {
@@ -215,12 +180,6 @@ static void on_cancel_they_run_in_the_cancelling_thread_before_cancel_returns(vo
     held_destroy(&h);
 }
 
-static bool pass_gate_and_fail(void *context) {
-    gate_pass(context);
-    return false;
-}
-static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); }
-
 static void they_run_once_however_the_task_ends(void **unused) {
     (void)unused;
     enum { FAILED, ENDED_THREAD, DROPPED, SHUT_DOWN, EXPIRED, BROKEN_INITIALIZER, WAYS };
@@ -236,20 +195,20 @@ static void they_run_once_however_the_task_ends(void **unused) {
             tpool *pool = NULL;
             tpool_config config = { .max_workers = 1, .initializer = pass_gate_and_fail, .context = &g };
             assert_status(TPOOL_OK, tpool_create(&pool, &config));
-            assert_status(TPOOL_OK, tpool_submit(pool, return_arg, NULL, &future));
+            assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
             add_lines(future, lines, 0, 2);
             gate_open(&g);
             assert_status(TPOOL_OK, tpool_destroy(pool));
         } else {
-            held h;
+            held_pool h;
             held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
-            tpool_task task = { .fn = way == FAILED ? raise_33 : way == ENDED_THREAD ? end_thread : return_arg,
+            tpool_task task = { .fn = way == FAILED ? raise_33 : way == ENDED_THREAD ? end_thread : nothing,
                                 .expires_ns = way == EXPIRED ? TPOOL_MS(20) : 0 };
             assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
             add_lines(future, lines, 0, 2);
-            if (way == DROPPED) assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, NULL));
+            if (way == DROPPED) assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
             if (way == SHUT_DOWN) assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));
-            if (way == EXPIRED) assert_status(TPOOL_EXPIRED, tpool_future_result(future, PATIENCE, NULL));
+            if (way == EXPIRED) assert_status(TPOOL_EXPIRED, tpool_future_result(future, LIMIT, NULL));
             held_destroy(&h);
         }
         assert_status(ends[way], tpool_future_result(future, 0, NULL));
@@ -304,14 +263,14 @@ static void *return_word(void *arg) { (void)arg; return tpool_return("word", 5);
 static void they_see_the_end_of_the_task(void **unused) {
     (void)unused;
     enum { SUCCESS, FAILURE, CANCEL, TASKS };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     view views[TASKS] = { 0 };
     tpool_future *futures[TASKS] = { NULL };
     char bytes[100] = "an argument by copy, which no callback has";
     assert_status(TPOOL_OK, tpool_submit_copy(h.pool, return_word, bytes, sizeof bytes, &futures[SUCCESS]));
     assert_status(TPOOL_OK, tpool_submit(h.pool, raise_33, NULL, &futures[FAILURE]));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &futures[CANCEL]));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &futures[CANCEL]));
     for (int i = 0; i < TASKS; i++) {
         assert_status(TPOOL_OK, tpool_future_add_done_callback(futures[i], look_at_all, &views[i]));
     }
@@ -343,8 +302,6 @@ static void they_see_the_end_of_the_task(void **unused) {
     }
 }
 
-static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
-
 typedef struct refusals { atomic_int count, owned; bool all_null; } refusals;
 static void try_to_raise_and_return(tpool_future *future, void *context) {
     (void)future;
@@ -368,12 +325,12 @@ static void *cancel_inside_a_task(void *arg) {
 static void raise_and_return_do_nothing_in_them(void **unused) {
     (void)unused;
     /* At the end of a task: neither it nor the next one of the worker is touched. */
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     refusals r = { 0 }, inside = { 0 }, here = { 0 };
     tpool_future *first = NULL, *next = NULL;
     assert_status(TPOOL_OK, tpool_submit(h.pool, return_word, NULL, &first));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, &h, &next));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &h, &next));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(first, try_to_raise_and_return, &r));
     held_destroy(&h);
     void *result = NULL;
@@ -386,15 +343,15 @@ static void raise_and_return_do_nothing_in_them(void **unused) {
     tpool_future_release(next);
 
     /* In the midst of another task, which cancels the future: that task is not touched either. */
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     cancel_inside c = { .gate = GATE_CLOSED };
     tpool_future *canceller = NULL;
     assert_status(TPOOL_OK, tpool_submit(pool, cancel_inside_a_task, &c, &canceller));
     gate_await_arrivals(&c.gate, 1);
-    assert_status(TPOOL_OK, tpool_submit(pool, return_arg, NULL, &c.other));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &c.other));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(c.other, try_to_raise_and_return, &inside));
     gate_open(&c.gate);
-    assert_status(TPOOL_OK, tpool_future_result(canceller, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(canceller, LIMIT, &result));
     assert_string_equal("of the task", result);
     assert_int_equal(12, tpool_future_result_size(canceller));
     assert_status(TPOOL_CANCELLED, tpool_future_result(c.other, 0, NULL));
@@ -429,14 +386,14 @@ static void submit_from_callback(tpool_future *future, void *context) {
 static void they_may_submit(void **unused) {
     (void)unused;
     for (int workers = 1; workers <= 2; workers++) {
-        tpool *pool = pool_of(workers);
+        tpool *pool = new_pool(workers);
         submits s = { .pool = pool };
         gate g = GATE_CLOSED;
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, &future));
         assert_status(TPOOL_OK, tpool_future_add_done_callback(future, submit_from_callback, &s));
         gate_open(&g);
-        assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));   /* work submitted meanwhile counts */
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));   /* work submitted meanwhile counts */
         assert_int_equal(3, atomic_load(&s.runs));
         for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, s.status[i]);
         assert_status(TPOOL_OK, tpool_future_result(s.future, 0, NULL));
@@ -461,7 +418,7 @@ static void wait_from_callback(tpool_future *future, void *context) {
         w->waited = tpool_future_result(w->existing, w->timeout, &w->result);
     } else {
         tpool_future *other = NULL;
-        w->submitted = tpool_submit(w->pool, return_arg, w, &other);
+        w->submitted = tpool_submit(w->pool, nothing, w, &other);
         w->waited = tpool_future_result(other, w->timeout, &w->result);
         tpool_future_release(other);
     }
@@ -470,9 +427,9 @@ static void wait_from_callback(tpool_future *future, void *context) {
 
 static void they_may_wait_for_a_task_that_they_submit_even_with_one_worker(void **unused) {
     (void)unused;
-    int64_t timeouts[] = { PATIENCE, TPOOL_FOREVER };
+    int64_t timeouts[] = { LIMIT, TPOOL_FOREVER };
     for (int i = 0; i < 2; i++) {
-        tpool *pool = pool_of(1);
+        tpool *pool = new_pool(1);
         waits w = { .pool = pool, .timeout = timeouts[i] };
         gate g = GATE_CLOSED;
         tpool_future *future = NULL;
@@ -491,18 +448,18 @@ static void they_may_wait_for_a_task_that_they_submit_even_with_one_worker(void 
 
 static void they_may_wait_for_a_future_that_something_else_completes(void **unused) {
     (void)unused;
-    int64_t timeouts[] = { PATIENCE, TPOOL_FOREVER };
+    int64_t timeouts[] = { LIMIT, TPOOL_FOREVER };
     for (int i = 0; i < 2; i++) {
-        held h;
+        held_pool h;
         held_create(&h, NULL);
         tpool_future *bare = NULL, *behind = NULL;
         assert_status(TPOOL_OK, tpool_future_create(&bare));
         waits w = { .pool = h.pool, .timeout = timeouts[i], .existing = bare };
         assert_status(TPOOL_OK, tpool_future_add_done_callback(h.holder, wait_from_callback, &w));
-        assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &behind));
+        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &behind));
         gate_open(&h.gate);
         /* A callback that blocks its worker holds up nobody: a spare worker takes over. */
-        assert_status(TPOOL_OK, tpool_future_result(behind, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(behind, LIMIT, NULL));
         assert_int_equal(0, atomic_load(&w.count));
         assert_status(TPOOL_OK, tpool_future_set_result(bare, &w));
         EVENTUALLY(atomic_load(&w.count) == 1);
@@ -523,7 +480,7 @@ static void cancel_from_callback(tpool_future *future, void *context) {
 
 static void they_may_cancel_others_whose_callbacks_then_run_in_the_same_thread(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     journal j = JOURNAL_EMPTY;
     line lines[3];
@@ -534,7 +491,7 @@ static void they_may_cancel_others_whose_callbacks_then_run_in_the_same_thread(v
     assert_status(TPOOL_OK, tpool_submit(h.pool, tell_thread, &worker, &first));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(first, cancel_from_callback, &c));
     for (int i = 0; i < 3; i++) {
-        assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &c.others[i]));
+        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &c.others[i]));
         add_lines(c.others[i], lines, i, i + 1);
     }
     held_destroy(&h);
@@ -564,14 +521,14 @@ static void add_from_callback(tpool_future *future, void *context) {
 
 static void they_may_add_callbacks_which_run_at_once_if_that_future_is_done(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     journal j = JOURNAL_EMPTY;
     line lines[3];
     lines_init(lines, 3, &j);
     tpool_future *future = NULL, *pending = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &future));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &pending));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &pending));
     adds a = { .journal = &j, .inner = lines, .other = pending, .same_status = TPOOL_INVALID,
                .other_status = TPOOL_INVALID };
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, add_from_callback, &a));
@@ -653,7 +610,7 @@ static void check_last(last *l, int callbacks) {
 static void they_may_release_the_last_reference(void **unused) {
     (void)unused;
     tpool_future *future = NULL;
-    held h;
+    held_pool h;
 
     last finished = { .expected = TPOOL_OK };   /* at the end of its task */
     held_create(&h, NULL);
@@ -665,13 +622,13 @@ static void they_may_release_the_last_reference(void **unused) {
 
     last cancelled = { .expected = TPOOL_CANCELLED };   /* within a cancel */
     held_create(&h, NULL);
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
     add_last_callbacks(future, &cancelled);
     assert_true(tpool_future_cancel(future));
     check_last(&cancelled, 3);
 
     last shut_down = { .expected = TPOOL_CANCELLED };   /* within a shutdown */
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
     add_last_callbacks(future, &shut_down);
     assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));
     held_destroy(&h);
@@ -679,7 +636,7 @@ static void they_may_release_the_last_reference(void **unused) {
 
     last expired = { .expected = TPOOL_EXPIRED };   /* within a look that notices the expiry */
     held_create(&h, NULL);
-    tpool_task task = { .fn = return_arg, .expires_ns = TPOOL_MS(100) };
+    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(100) };
     assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
     add_last_callbacks(future, &expired);
     sleep_ms(110);
@@ -717,7 +674,7 @@ static void block_callback(tpool_future *future, void *context) {
 
 static void while_one_runs_no_lock_is_held_and_the_future_is_done(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     blocked b = { .gate = GATE_CLOSED };
     gate g = GATE_CLOSED;
     journal j = JOURNAL_EMPTY;
@@ -746,14 +703,14 @@ static void while_one_runs_no_lock_is_held_and_the_future_is_done(void **unused)
     assert_int_equal(2, journal_count(&j));
     check_lines(&j, 0, 2, future, pthread_self());
     /* The pool is as usable as ever. */
-    assert_status(TPOOL_OK, tpool_submit(pool, return_arg, &g, &other));
-    assert_status(TPOOL_OK, tpool_future_result(other, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, &g, &other));
+    assert_status(TPOOL_OK, tpool_future_result(other, LIMIT, NULL));
     tpool_stats stats = { 0 };
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
 
     assert_int_equal(0, atomic_load(&b.ended));
     gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_int_equal(1, atomic_load(&b.ended));
     assert_int_equal(3, journal_count(&j));
     check_lines(&j, 2, 3, future, j.threads[2]);
@@ -765,7 +722,7 @@ static void while_one_runs_no_lock_is_held_and_the_future_is_done(void **unused)
 
 static void drain_returns_after_them(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     blocked b = { .gate = GATE_CLOSED };
     assert_status(TPOOL_OK, tpool_future_add_done_callback(h.holder, block_callback, &b));
@@ -775,7 +732,7 @@ static void drain_returns_after_them(void **unused) {
     assert_status(TPOOL_TIMEOUT, tpool_drain(h.pool, TPOOL_MS(20)));
     assert_status(TPOOL_TIMEOUT, tpool_drain(h.pool, 0));
     gate_open(&b.gate);
-    assert_status(TPOOL_OK, tpool_drain(h.pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
     assert_int_equal(1, atomic_load(&b.ended));
     held_destroy(&h);
 }
@@ -802,7 +759,7 @@ static void *cancel_for_callback(void *arg) {
 
 static void destroy_returns_after_them(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     blocked b = { .gate = GATE_CLOSED };
     gate g = GATE_CLOSED;
     tpool_future *future = NULL;
@@ -824,17 +781,17 @@ static void destroy_returns_after_them(void **unused) {
 static void drain_and_destroy_return_after_those_of_a_cancelled_task(void **unused) {
     (void)unused;
     for (int destroys = 0; destroys < 2; destroys++) {
-        held h;
+        held_pool h;
         held_create(&h, NULL);
         blocked b = { .gate = GATE_CLOSED };
         call_thread canceller = { .pool = h.pool }, destroyer = { .pool = h.pool };
-        assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &canceller.future));
+        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &canceller.future));
         assert_status(TPOOL_OK, tpool_future_add_done_callback(canceller.future, block_callback, &b));
         assert_int_equal(0, pthread_create(&canceller.thread, NULL, cancel_for_callback, &canceller));
         gate_await_arrivals(&b.gate, 1);
         assert_int_equal(TPOOL_STATE_CANCELLED, tpool_future_state(canceller.future));
         gate_open(&h.gate);
-        assert_status(TPOOL_OK, tpool_future_result(h.holder, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(h.holder, LIMIT, NULL));
         assert_status(TPOOL_TIMEOUT, tpool_drain(h.pool, TPOOL_MS(20)));
         if (destroys) {
             assert_int_equal(0, pthread_create(&destroyer.thread, NULL, destroy_there, &destroyer));
@@ -848,7 +805,7 @@ static void drain_and_destroy_return_after_those_of_a_cancelled_task(void **unus
             assert_int_equal(1, atomic_load(&b.ended));
             tpool_future_release(h.holder);
         } else {
-            assert_status(TPOOL_OK, tpool_drain(h.pool, PATIENCE));
+            assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
             assert_int_equal(1, atomic_load(&b.ended));
             held_destroy(&h);
         }
@@ -942,7 +899,7 @@ static void *spin_until_set(void *arg) {
 static void stress_added_by_many_while_it_finishes_each_runs_once(void **unused) {
     (void)unused;
     int rounds = COUNT(600), wrong = 0;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     pthread_barrier_t barrier;
     pthread_barrier_init(&barrier, NULL, ADDERS + 1);
     static mark marks[ADDERS][EACH];
@@ -973,7 +930,7 @@ static void stress_added_by_many_while_it_finishes_each_runs_once(void **unused)
             /* A task that spins; or, to be cancelled, one that waits behind it. */
             tpool_future **spinning = ending == TASK_ENDS ? &future : &holder;
             if (tpool_submit(pool, spin_until_set, &go, spinning) != TPOOL_OK) wrong++;
-            if (ending == CANCELS && tpool_submit(pool, return_arg, NULL, &future) != TPOOL_OK) wrong++;
+            if (ending == CANCELS && tpool_submit(pool, nothing, NULL, &future) != TPOOL_OK) wrong++;
         }
         atomic_store(&begun, 0);
         pthread_barrier_wait(&barrier);
@@ -984,7 +941,7 @@ static void stress_added_by_many_while_it_finishes_each_runs_once(void **unused)
         else if (!tpool_future_cancel(future)) wrong++;
         pthread_barrier_wait(&barrier);
         atomic_store(&go, true);
-        if (tpool_drain(pool, PATIENCE) != TPOOL_OK) wrong++;
+        if (tpool_drain(pool, LIMIT) != TPOOL_OK) wrong++;
         for (int t = 0; t < ADDERS; t++) {
             bool own_thread = false;
             int sequence = -1;

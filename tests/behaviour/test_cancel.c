@@ -4,11 +4,6 @@
 
 static void *add_one(void *arg) { return tpool_return(&(int){ *(int *)arg + 1 }, sizeof(int)); }
 static void *sleep_a_little(void *arg) { sleep_ms(5); return arg; }
-static void *same_item(void *item, void *context) { (void)context; return item; }
-static void count_range(size_t begin, size_t end, void *context) {
-    atomic_fetch_add((atomic_int *)context, (int)(end - begin));
-}
-static void count_end(tpool_future *future, void *context) { (void)future; atomic_fetch_add((atomic_int *)context, 1); }
 static tpool_status use_pool(tpool *pool, void *context) {
     (void)context;
     return end_of(submitted(pool, nothing, NULL));
@@ -28,7 +23,7 @@ static void wait_in_every_way(tpool *pool, tpool_fn slow) {
     tpool_map_iter *iter;
     REQUIRE_STATUS(TPOOL_OK, end_of(one_more(pool, items)));
     tpool_future *futures[2] = { submitted(pool, slow, NULL), submitted(pool, slow, NULL) };
-    REQUIRE_STATUS(TPOOL_OK, tpool_future_add_done_callback(futures[0], count_end, &ended));
+    REQUIRE_STATUS(TPOOL_OK, tpool_future_add_done_callback(futures[0], count_callback, &ended));
     REQUIRE_STATUS(TPOOL_OK, tpool_wait(futures, 2, TPOOL_FIRST_COMPLETED, LIMIT, &done));
     REQUIRE_STATUS(TPOOL_OK, tpool_wait(futures, 2, TPOOL_ALL_COMPLETED, LIMIT, &done));
     tpool_future_release(futures[0]);
@@ -210,7 +205,7 @@ static void an_initializer_that_cancels_its_thread_has_failed(void **state) {
 }
 
 int main(void) {
-    alarm(4 * LIMIT_SECONDS);
+    alarm(2 * LIMIT_SECONDS);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_calls_about_pools_of_threads),
         cmocka_unit_test(in_calls_about_pools_that_replace_their_threads),

@@ -244,7 +244,6 @@ static bool give_next(void *of, void **item) {
     l->given = true;
     return first;
 }
-static void *same(void *item, void *context) { (void)context; return item; }
 static void close_next(void *item, void *context) {
     owner *l = (owner *)item;
     (void)context;
@@ -255,7 +254,7 @@ static void close_next(void *item, void *context) {
 }
 static void destroy_next(void *resource, void *of) { (void)resource; close_next(of, NULL); }
 static void make_map(tpool *pool, owner *l) {
-    tpool_map_spec spec = { .fn = same, .context = l, .next = give_next, .buffer_size = 1, .item_free = close_next };
+    tpool_map_spec spec = { .fn = same_item, .context = l, .next = give_next, .buffer_size = 1, .item_free = close_next };
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &l->map));
 }
 static void make_resources(owner *l) {
@@ -662,7 +661,7 @@ static void a_drain_waits_for_what_a_workers_callback_has_left_to_come(void **st
 }
 
 /* ---- A thread that ends in the midst of it */
-static void end_thread(tpool_future *future, void *context) {
+static void end_in_callback(tpool_future *future, void *context) {
     (void)future;
     (void)tpool_future_set_result((tpool_future *)context, NULL);
     pthread_exit(NULL);
@@ -679,7 +678,7 @@ static void the_rest_runs_if_a_callback_ends_its_thread(void **state) {
     assert_status(TPOOL_OK, tpool_future_create(&first));
     assert_status(TPOOL_OK, tpool_future_create(&second));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(first, note_callback, "1"));
-    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, end_thread, second));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, end_in_callback, second));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(first, note_callback, "2"));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(second, note_callback, "3"));
     assert_int_equal(0, pthread_create(&thread, NULL, set_result_of, first));

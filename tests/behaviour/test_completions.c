@@ -1,20 +1,6 @@
 /* tpool_as_completed: each future once, in the order of completion, in a set that may grow and be left half-way. */
 #include "support.h"
 
-#ifdef __linux__
-#include <sys/syscall.h>
-#endif
-
-#define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
-
-/* The value of a future that must succeed; releases the future. */
-static void *take(tpool_future *future) {
-    void *value = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
-    tpool_future_release(future);
-    return value;
-}
-
 static void create_bare(tpool_future **futures, int count) {
     for (int i = 0; i < count; i++) assert_status(TPOOL_OK, tpool_future_create(&futures[i]));
 }
@@ -35,7 +21,7 @@ static tpool_completions *start(tpool_future *const *futures, size_t count) {
 /* The next that is yielded: one must be, and be done. */
 static tpool_future *next(tpool_completions *completions) {
     tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_completions_next(completions, HANG, &future));
+    assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &future));
     assert_non_null(future);
     assert_true(tpool_future_done(future));
     return future;
@@ -47,35 +33,6 @@ static void check_none(tpool_completions *completions, int64_t timeout_ns, tpool
     tpool_future *future = (tpool_future *)(void *)&other;
     assert_status(expected, tpool_completions_next(completions, timeout_ns, &future));
     assert_null(future);
-}
-
-/* The calling thread's number for await_asleep. */
-static long thread_number(void) {
-#ifdef __linux__
-    return (long)syscall(SYS_gettid);
-#else
-    return 0;
-#endif
-}
-
-/* Waits until the thread sleeps, as one does that blocks in next: nothing in the interface shows that from outside.
-   Where the system does not tell, a pause must do. */
-static void await_asleep(long thread) {
-    char path[64];
-    int seen_asleep = 0;
-    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", thread);
-    for (int polls = 0; polls < 5000 && seen_asleep < 5; polls++) {
-        FILE *file = fopen(path, "r");
-        char line[512] = "";
-        if (file == NULL) {
-            sleep_ms(100);
-            return;
-        }
-        const char *name_end = fgets(line, sizeof line, file) != NULL ? strrchr(line, ')') : NULL;
-        fclose(file);
-        seen_asleep = name_end != NULL && name_end[1] == ' ' && name_end[2] == 'S' ? seen_asleep + 1 : 0;
-        sleep_ms(1);
-    }
 }
 
 /* ---- Order, index, remaining. */
@@ -277,7 +234,7 @@ static void a_callback_that_consumes_too_leaves_the_rest(void **state) {
     assert_status(TPOOL_OK, tpool_future_add_done_callback(f[1], consume_one, NULL));
     release_all(f, 2);
     int yielded = 0;
-    while (tpool_completions_next(consumed, HANG, &future) == TPOOL_OK) yielded++;
+    while (tpool_completions_next(consumed, LIMIT, &future) == TPOOL_OK) yielded++;
     assert_int_equal(1, yielded_within);
     assert_int_equal(1, yielded);
     check_none(consumed, 0, TPOOL_END);
@@ -410,14 +367,14 @@ static void one_added_again_after_it_was_yielded_is_yielded_again(void **state) 
 typedef struct adder {
     tpool_completions *completions;
     tpool_future *future;
-    long consumer;       /* the thread that is to block in next first */
+    atomic_int consumer;       /* the thread that is to block in next first */
     bool complete_after; /* else the future is done before it is added */
     tpool_status added, completed;
 } adder;
 
 static void *add_while_next_blocks(void *arg) {
     adder *a = arg;
-    await_asleep(a->consumer);
+    await_thread_asleep(&a->consumer);
     if (!a->complete_after) a->completed = tpool_future_set_result(a->future, NULL);
     a->added = tpool_completions_add(a->completions, a->future);
     if (a->complete_after) a->completed = tpool_future_set_result(a->future, NULL);
@@ -432,7 +389,7 @@ static void another_thread_may_add_while_next_blocks(void **state) {
         create_bare(f, 2);
         tpool_completions *completions = start(f, 1);
         adder a = {
-            .completions = completions, .future = f[1], .consumer = thread_number(), .complete_after = after == 1
+            .completions = completions, .future = f[1], .consumer = system_thread(), .complete_after = after == 1
         };
         assert_int_equal(0, pthread_create(&thread, NULL, add_while_next_blocks, &a));
         assert_ptr_equal(f[1], next(completions)); /* f[0] is not done: this one wakes the call */
@@ -453,18 +410,18 @@ typedef struct late_adder {
     tpool *pool;
     tpool_completions *completions;
     tpool_future *future, *pending;
-    long consumer;
+    atomic_int consumer;
     atomic_int noticed;
     tpool_status submitted, added;
 } late_adder;
 static void *add_what_expires(void *arg) {
     late_adder *a = arg;
     tpool_task short_lived = { .fn = nothing, .expires_ns = TPOOL_MS(20) };
-    await_asleep(a->consumer);
+    await_thread_asleep(&a->consumer);
     a->submitted = tpool_submit_task(a->pool, &short_lived, &a->future);
     a->added = tpool_completions_add(a->completions, a->future);
-    int64_t limit = tpool_now() + HANG / 4;
-    while (!atomic_load(&a->noticed) && tpool_now() < limit) await_asleep(a->consumer);
+    int64_t limit = tpool_now() + LIMIT / 4;
+    while (!atomic_load(&a->noticed) && tpool_now() < limit) await_thread_asleep(&a->consumer);
     succeed(a->pending); /* so next returns, whatever it has noticed */
     return NULL;
 }
@@ -479,7 +436,7 @@ static void what_expires_is_noticed_though_it_was_added_while_next_slept(void **
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, 1);
     tpool_completions *completions = start(&pending, 1);
-    late_adder a = { .pool = pool, .completions = completions, .pending = pending, .consumer = thread_number() };
+    late_adder a = { .pool = pool, .completions = completions, .pending = pending, .consumer = system_thread() };
     assert_int_equal(0, pthread_create(&thread, NULL, add_what_expires, &a));
     assert_status(TPOOL_OK, tpool_completions_next(completions, TPOOL_FOREVER, &future));
     atomic_store(&a.noticed, 1);
@@ -506,17 +463,12 @@ typedef struct feeder {
     int first, count, troubles;
 } feeder;
 
-static void *count_run(void *arg) {
-    atomic_fetch_add((atomic_int *)arg, 1);
-    return arg;
-}
-
 static void *feed(void *arg) {
     feeder *fd = arg;
     gate_pass(fd->start);
     for (int i = 0; i < fd->count; i++) {
         tpool_future *future = NULL;
-        if (tpool_submit(fd->pool, count_run, &fd->counts[fd->first + i], &future) != TPOOL_OK) fd->troubles++;
+        if (tpool_submit(fd->pool, count_up, &fd->counts[fd->first + i], &future) != TPOOL_OK) fd->troubles++;
         else if (tpool_completions_add(fd->completions, future) != TPOOL_OK) fd->troubles++;
         tpool_future_release(future);
     }
@@ -602,9 +554,9 @@ static void what_was_yielded_within_next_is_let_go_of_by_it(void **state) {
     atomic_store(&payloads_freed, 0);
     for (int i = 0; i < 2; i++) {
         within[i] = submitted(pool, return_payload, NULL);
-        assert_status(TPOOL_OK, tpool_future_result(within[i], HANG, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(within[i], LIMIT, NULL));
     }
-    assert_status(TPOOL_OK, tpool_drain(pool, HANG)); /* the worker has let go of them */
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT)); /* the worker has let go of them */
     gate hold = GATE_CLOSED; /* so that next notices, and no idle worker */
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, 1);
@@ -660,7 +612,7 @@ static void what_is_yielded_last_lives_until_the_destroy(void **state) {
     tpool_completions *completions = start(&future, 1);
     tpool_future_release(future);
     kept = next(completions);
-    assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_status(TPOOL_OK, tpool_future_result(kept, 0, &value));
     assert_int_equal(77, *(int *)value);
     assert_int_equal(0, atomic_load(&payloads_freed));

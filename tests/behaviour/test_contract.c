@@ -3,15 +3,6 @@
    and checks then, so that a broken promise fails and does not hang. */
 #include "support.h"
 
-/* Long enough for any machine; a wait that needs it is one that would have hung. */
-
-static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return NULL; }
-static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
-static void count_callback(tpool_future *future, void *context) {
-    (void)future;
-    atomic_fetch_add((atomic_int *)context, 1);
-}
-
 /* ---- Expiry, noticed by a look at many ---- */
 
 /* Two futures that are not done for long, around two whose time passes: what a wait tells of them. */
@@ -614,7 +605,6 @@ static void every_refusal_hands_out_null(void **state) {
 
 /* ---- Tasks that end their thread ---- */
 
-static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); }
 typedef struct told { atomic_int count; tpool_status status; char task[32]; } told;
 static void note_failure(const tpool_error *error, void *context) {
     told *t = context;
@@ -759,7 +749,6 @@ static bool next_number(void *context, void **item) {
     return true;
 }
 static void count_item_free(void *item, void *context) { (void)item; ((source *)context)->freed++; }
-static void *same_item(void *item, void *context) { (void)context; return item; }
 
 /* After a shutdown in the middle every item taken still has its own end, and after the last comes TPOOL_END. */
 static void a_source_shut_down_in_the_middle_ends_with_what_was_taken(void **state) {

@@ -2,20 +2,10 @@
    nobody where there is no cycle. */
 #include "support.h"
 
-#define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
-
 static tpool_future *create_bare(void) {
     tpool_future *future = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&future));
     return future;
-}
-
-/* The value of a future that must succeed; releases the future. */
-static void *take(tpool_future *future) {
-    void *value = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
-    tpool_future_release(future);
-    return value;
 }
 
 /* Runs a task from outside. With every worker of the pool busy this ends only once one of them has begun to block. */
@@ -66,7 +56,7 @@ static void a_task_that_waits_for_itself_gets_deadlock(void **state) {
         s.own = submitted(s.pool, wait_for_self, &s);
         gate_open(&s.started);
         void *value = NULL;
-        assert_status(TPOOL_OK, tpool_future_result(s.own, HANG, &value));
+        assert_status(TPOOL_OK, tpool_future_result(s.own, LIMIT, &value));
         assert_ptr_equal(&s, value); /* it was its wait that failed, not the task */
         assert_status(TPOOL_DEADLOCK, s.by_result);
         assert_null(s.value);
@@ -134,7 +124,7 @@ static void check_ring(tpool **pools, int pool_count, int size, knot_way way) {
     gate_open(&start);
     if (way == BY_SET) EVENTUALLY(atomic_load(&deadlocks) == 1); /* before the other member of the sets is done */
     assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
-    for (int i = 0; i < size; i++) assert_status(TPOOL_OK, tpool_future_result(futures[i], HANG, NULL));
+    for (int i = 0; i < size; i++) assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
     for (int i = 0; i < size; i++) tpool_future_release(futures[i]); /* not before: the others wait for it */
     int found = 0;
     for (int i = 0; i < size; i++) {
@@ -217,7 +207,7 @@ static void check_queued_ring(tpool **pools, int pool_count, int size) {
     for (int i = 0; i < pool_count; i++) assert_status(TPOOL_OK, tpool_resume(pools[i]));
     for (int i = 0; i < size; i++) {
         void *value = NULL;
-        assert_status(TPOOL_OK, tpool_future_result(atomic_load(&r.futures[i]), HANG, &value));
+        assert_status(TPOOL_OK, tpool_future_result(atomic_load(&r.futures[i]), LIMIT, &value));
         assert_ptr_equal(&members[i], value);
     }
     for (int i = 0; i < size; i++) tpool_future_release(atomic_load(&r.futures[i]));
@@ -286,8 +276,8 @@ static void a_cycle_through_a_task_beneath_another_gives_deadlock(void **state) 
         s.away_future = submitted(away, away_from_stack, &s);
         gate_await_arrivals(&s.started, 2);
         gate_open(&s.started);
-        assert_status(TPOOL_OK, tpool_future_result(s.bottom_future, HANG, NULL));
-        assert_status(TPOOL_OK, tpool_future_result(s.away_future, HANG, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(s.bottom_future, LIMIT, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(s.away_future, LIMIT, NULL));
         tpool_future_release(s.bottom_future);
         tpool_future_release(s.away_future);
         assert_true(pthread_equal(s.bottom_thread, s.top_thread));
@@ -372,7 +362,7 @@ static void a_forked_job_that_waits_for_its_own_task_gets_deadlock(void **state)
             parts p = { .pool = pool, .started = GATE_CLOSED };
             p.own = submitted(pool, fork_jobs_that_wait_for_this, &p);
             gate_open(&p.started);
-            assert_status(TPOOL_OK, tpool_future_result(p.own, HANG, NULL));
+            assert_status(TPOOL_OK, tpool_future_result(p.own, LIMIT, NULL));
             tpool_future_release(p.own);
             assert_int_equal(JOBS, atomic_load(&p.deadlocks));
             assert_int_equal(0, atomic_load(&p.ok) + atomic_load(&p.others));
@@ -402,7 +392,7 @@ static void a_part_of_a_loop_that_waits_for_its_own_task_gets_deadlock(void **st
             parts p = { .pool = pool, .started = GATE_CLOSED };
             p.own = submitted(pool, loop_over_parts_that_wait_for_this, &p);
             gate_open(&p.started);
-            assert_status(TPOOL_OK, tpool_future_result(p.own, HANG, NULL));
+            assert_status(TPOOL_OK, tpool_future_result(p.own, LIMIT, NULL));
             tpool_future_release(p.own);
             assert_status(TPOOL_OK, p.loop);
             assert_int_equal(JOBS, atomic_load(&p.deadlocks));
@@ -459,8 +449,8 @@ static void a_cycle_through_a_job_or_a_part_gives_deadlock_once(void **state) {
             p.other = submitted(away, other_waits_for_owner, &p);
             gate_await_arrivals(&p.started, 2);
             gate_open(&p.started);
-            assert_status(TPOOL_OK, tpool_future_result(p.own, HANG, NULL));
-            assert_status(TPOOL_OK, tpool_future_result(p.other, HANG, NULL));
+            assert_status(TPOOL_OK, tpool_future_result(p.own, LIMIT, NULL));
+            assert_status(TPOOL_OK, tpool_future_result(p.other, LIMIT, NULL));
             tpool_future_release(p.own);
             tpool_future_release(p.other);
             assert_int_equal(1, atomic_load(&p.deadlocks));
@@ -509,9 +499,9 @@ static void a_cycle_through_an_item_of_a_map_gives_deadlock_once(void **state) {
             parts p = { .pool = pool, .started = GATE_CLOSED };
             p.own = submitted(pool, consume_map_that_waits_for_this, &p);
             gate_open(&p.started);
-            assert_status(TPOOL_OK, tpool_future_result(p.own, HANG, &left_over));
+            assert_status(TPOOL_OK, tpool_future_result(p.own, LIMIT, &left_over));
             if (left_over != NULL) tpool_map_close((tpool_map_iter *)left_over);
-            assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+            assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
             tpool_future_release(p.own);
             assert_int_equal(1, atomic_load(&p.deadlocks));
             assert_int_equal(0, atomic_load(&p.others));
@@ -552,8 +542,8 @@ static void a_wait_with_a_limit_in_a_cycle_times_out(void **state) {
     p.patient = submitted(pool, wait_without_limit, &p);
     p.impatient = submitted(pool, wait_a_tenth_of_a_second, &p);
     gate_open(&p.started);
-    assert_status(TPOOL_OK, tpool_future_result(p.patient, HANG, NULL));
-    assert_status(TPOOL_OK, tpool_future_result(p.impatient, HANG, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(p.patient, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(p.impatient, LIMIT, NULL));
     assert_status(TPOOL_OK, p.patient_got);
     assert_status(TPOOL_TIMEOUT, p.impatient_got);
     tpool_future_release(p.patient);
@@ -593,8 +583,8 @@ static void waits_for_the_first_of_several_are_no_part_of_a_cycle(void **state) 
         probe(pools[1]);
         assert_int_equal(0, atomic_load(&p.ended));
         assert_status(TPOOL_OK, tpool_future_set_result(p.bare, NULL));
-        assert_status(TPOOL_OK, tpool_future_result(p.patient, HANG, NULL));
-        assert_status(TPOOL_OK, tpool_future_result(p.impatient, HANG, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(p.patient, LIMIT, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(p.impatient, LIMIT, NULL));
         assert_status(TPOOL_OK, p.patient_got);
         assert_status(TPOOL_OK, p.impatient_got);
         tpool_future_release(p.patient);
@@ -679,7 +669,7 @@ static void tasks_without_a_cycle_never_get_deadlock(void **state) {
         for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_resume(pools[i]));
         for (int i = 0; i < NODES; i++) {
             void *value = NULL;
-            assert_status(TPOOL_OK, tpool_future_result(atomic_load(&g.futures[i]), HANG, &value));
+            assert_status(TPOOL_OK, tpool_future_result(atomic_load(&g.futures[i]), LIMIT, &value));
             assert_ptr_equal(&nodes[i], value);
         }
         for (int i = 0; i < NODES; i++) tpool_future_release(atomic_load(&g.futures[i]));

@@ -2,8 +2,6 @@
    program again, with the story's name as its argument. A story that goes wrong says so on stderr and ends with 1. */
 #include "story.h"
 
-static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
-
 static int default_workers(void) { return tpool_cpu_count() > 4 ? tpool_cpu_count() : 4; }
 
 /* --- creation */

@@ -290,7 +290,6 @@ static int a_destroy_that_comes_later_finishes_what_runs_and_spreads(void) {
 static tpool_future *waited_for[2];
 static tpool_completions *also_waited_for;
 static tpool_map_iter *mapped;
-static void *same_item(void *item, void *context) { (void)context; return item; }
 static void wait_in_late_handler(void) {
     tpool_future *future;
     CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(waited_for[0], TPOOL_FOREVER, NULL));

@@ -2,34 +2,10 @@
    at its future or waits for it notices, though the only worker that could start it is held by a gate. */
 #include "support.h"
 
-/* Long enough for any machine; a wait that needs it is one that would have hung. */
-#define PATIENCE TPOOL_SEC(30)
 /* A wait must notice an expiry by itself long before this. */
 #define NOTICED_BY TPOOL_SEC(10)
 
-/* ---- A pool of one worker which a gate holds, and what is seen of a task that waits behind it ---- */
-
-typedef struct held {
-    tpool *pool;
-    gate gate;
-    tpool_future *holder;
-} held;
-
-static void held_create(held *h, const tpool_config *config) {
-    tpool_config one = { 0 };
-    if (config) one = *config;
-    one.max_workers = 1;
-    *h = (held){ .gate = GATE_CLOSED };
-    assert_status(TPOOL_OK, tpool_create(&h->pool, &one));
-    assert_status(TPOOL_OK, tpool_submit(h->pool, gate_task, &h->gate, &h->holder));
-    gate_await_arrivals(&h->gate, 1);
-}
-
-static void held_destroy(held *h) {
-    gate_open(&h->gate);
-    assert_status(TPOOL_OK, tpool_destroy(h->pool));
-    tpool_future_release(h->holder);
-}
+/* ---- What is seen of a task that waits behind a held worker ---- */
 
 typedef struct watched {
     atomic_int runs, frees, callbacks;
@@ -96,7 +72,7 @@ static bool by_result_of_the_past(tpool_future *future) {
     return tpool_future_result(future, -5, NULL) == TPOOL_EXPIRED;
 }
 static bool by_result_with_a_limit(tpool_future *future) {
-    return tpool_future_result(future, PATIENCE, NULL) == TPOOL_EXPIRED;
+    return tpool_future_result(future, LIMIT, NULL) == TPOOL_EXPIRED;
 }
 static bool by_error(tpool_future *future) {
     const tpool_error *error = NULL;
@@ -134,7 +110,7 @@ static looker *const lookers[] = {
 
 static void whoever_looks_first_ends_it_with_its_callbacks_in_that_thread(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     watched all[LOOKERS];
     for (size_t i = 0; i < LOOKERS; i++) watched_submit(&all[i], h.pool, TPOOL_MS(100), NULL);
@@ -157,7 +133,7 @@ static void whoever_looks_first_ends_it_with_its_callbacks_in_that_thread(void *
 
 static void an_expired_future_is_finished_with_an_error(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     watched w, nameless;
     watched_submit(&w, h.pool, TPOOL_MS(1), "too late");
@@ -190,7 +166,7 @@ static void an_expired_future_is_finished_with_an_error(void **unused) {
 
 static void a_cancel_after_the_limit_leaves_exactly_one_end(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     watched w;
     watched_submit(&w, h.pool, TPOOL_MS(1), NULL);
@@ -207,7 +183,7 @@ static void a_cancel_after_the_limit_leaves_exactly_one_end(void **unused) {
 
 static void a_callback_added_after_the_limit_runs_once(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     watched w, late;
     watched_submit(&w, h.pool, TPOOL_MS(1), NULL);
@@ -225,7 +201,7 @@ static void a_callback_added_after_the_limit_runs_once(void **unused) {
 
 static void nothing_expires_early_or_without_a_limit(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     int64_t limits[] = { 0, -1, INT64_MIN, TPOOL_SEC(1000), TPOOL_FOREVER - 1, TPOOL_FOREVER };
     enum { TASKS = sizeof limits / sizeof limits[0] };
@@ -238,7 +214,7 @@ static void nothing_expires_early_or_without_a_limit(void **unused) {
     }
     gate_open(&h.gate);
     for (int i = 0; i < TASKS; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(all[i].future, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(all[i].future, LIMIT, NULL));
         assert_int_equal(1, atomic_load(&all[i].runs));
         assert_int_equal(1, atomic_load(&all[i].frees));
     }
@@ -269,7 +245,7 @@ static void a_task_that_has_started_does_not_expire(void **unused) {
         assert_int_equal(TPOOL_RUNNING, tpool_future_state(future));
         assert_status(TPOOL_TIMEOUT, tpool_future_result(future, TPOOL_MS(5), NULL));
         gate_open(&g);
-        assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         tpool_future_release(future);
         break;
     }
@@ -280,7 +256,7 @@ static void a_task_that_has_started_does_not_expire(void **unused) {
 
 static void nobody_looks_and_its_turn_ends_it_in_the_worker(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     watched expired, next;
     watched_submit(&expired, h.pool, TPOOL_MS(50), NULL);
@@ -305,14 +281,14 @@ static void nobody_looks_and_its_turn_ends_it_in_the_worker(void **unused) {
 
 static void a_task_without_a_future_expires_at_its_turn(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     watched w = { 0 };
     tpool_task task = { .fn = watched_run, .arg = &w, .arg_free = watched_free, .expires_ns = TPOOL_US(1) };
     assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL));
     sleep_ms(2);
     gate_open(&h.gate);
-    assert_status(TPOOL_OK, tpool_drain(h.pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
     tpool_stats stats = { 0 };
     assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
     assert_int_equal(1, stats.expired);
@@ -388,10 +364,10 @@ static waiter *const waiters[] = {
 
 static void a_wait_with_or_without_a_limit_ends_when_the_expiry_passes(void **unused) {
     (void)unused;
-    int64_t timeouts[] = { PATIENCE, TPOOL_FOREVER };
+    int64_t timeouts[] = { LIMIT, TPOOL_FOREVER };
     for (size_t t = 0; t < 2; t++) {
         for (size_t i = 0; i < WAITERS; i++) {
-            held h;
+            held_pool h;
             held_create(&h, NULL);
             watched w;
             rescue r;
@@ -413,7 +389,7 @@ static void a_wait_with_or_without_a_limit_ends_when_the_expiry_passes(void **un
 
 static void a_wait_whose_limit_comes_first_ends_there(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     watched w;
     watched_submit(&w, h.pool, TPOOL_SEC(1000), NULL);
@@ -433,7 +409,7 @@ static void *wait_in_thread(void *arg) {
 
 static void all_threads_that_wait_wake_and_it_ends_once(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     watched w;
     rescue r;
@@ -459,7 +435,7 @@ static void all_threads_that_wait_wake_and_it_ends_once(void **unused) {
 static void a_wait_for_many_ends_with_the_latest_expiry(void **unused) {
     (void)unused;
     enum { TASKS = 20 };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     rescue r;
     watched all[TASKS];
@@ -487,7 +463,7 @@ static void the_first_of_many_may_be_an_expired_one(void **unused) {
     enum { TASKS = 20, EXPIRES = 13 };
     tpool_return_when whens[] = { TPOOL_FIRST_COMPLETED, TPOOL_FIRST_EXCEPTION };
     for (int k = 0; k < 2; k++) {
-        held h;
+        held_pool h;
         held_create(&h, NULL);
         rescue r;
         watched all[TASKS];
@@ -514,7 +490,7 @@ static void the_first_of_many_may_be_an_expired_one(void **unused) {
 static void as_completed_yields_what_expires_while_it_waits(void **unused) {
     (void)unused;
     enum { TASKS = 50, EXPIRING = 10 };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     rescue r;
     watched all[TASKS];
@@ -530,7 +506,7 @@ static void as_completed_yields_what_expires_while_it_waits(void **unused) {
     bool yielded[TASKS] = { false };
     for (int n = 0; n < EXPIRING; n++) {
         tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_completions_next(completions, n % 2 ? TPOOL_FOREVER : PATIENCE, &future));
+        assert_status(TPOOL_OK, tpool_completions_next(completions, n % 2 ? TPOOL_FOREVER : LIMIT, &future));
         int64_t now = tpool_now();
         size_t i = tpool_completions_index(completions);
         assert_true(i < TASKS);
@@ -547,7 +523,7 @@ static void as_completed_yields_what_expires_while_it_waits(void **unused) {
     gate_open(&h.gate);
     for (int n = EXPIRING; n < TASKS; n++) {
         tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_completions_next(completions, PATIENCE, &future));
+        assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &future));
         assert_status(TPOOL_OK, tpool_future_result(future, 0, NULL));
     }
     tpool_future *none = h.holder;
@@ -562,7 +538,7 @@ static void as_completed_yields_what_expires_while_it_waits(void **unused) {
 
 static void an_expiry_noticed_by_an_asker_makes_room_and_counts_at_once(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .queue_capacity = 2, .on_full = TPOOL_FULL_REJECT });
     watched w, stays;
     tpool_stats stats = { 0 };
@@ -601,7 +577,7 @@ static void *submit_in_thread(void *arg) {
 
 static void an_expiry_noticed_by_an_asker_lets_a_blocked_submitter_in(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_BLOCK });
     watched w, blocked = { 0 };
     watched_submit(&w, h.pool, TPOOL_MS(50), NULL);
@@ -626,8 +602,8 @@ static void a_wait_notices_while_the_pool_is_paused_and_drain_takes_it_as_gone(v
     assert_status(TPOOL_OK, tpool_pause(pool));
     watched w;
     watched_submit(&w, pool, TPOOL_MS(20), NULL);
-    assert_status(TPOOL_EXPIRED, tpool_future_result(w.future, PATIENCE, NULL));
-    assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+    assert_status(TPOOL_EXPIRED, tpool_future_result(w.future, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_status(TPOOL_OK, tpool_resume(pool));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(0, atomic_load(&w.runs));
@@ -637,7 +613,7 @@ static void a_wait_notices_while_the_pool_is_paused_and_drain_takes_it_as_gone(v
 
 static void statistics_count_the_expired_apart(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     enum { EXPIRING = 5, RUNNING = 3 };
     watched expiring[EXPIRING], running[RUNNING];
@@ -650,7 +626,7 @@ static void statistics_count_the_expired_apart(void **unused) {
     assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
     assert_int_equal(2, stats.expired);
     gate_open(&h.gate);
-    assert_status(TPOOL_OK, tpool_drain(h.pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
     assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
     assert_int_equal(EXPIRING, stats.expired);
     assert_int_equal(RUNNING + 1, stats.completed);
@@ -674,7 +650,7 @@ static void note_failure(const tpool_error *error, void *context) {
 static void on_failure_hears_only_of_what_nobody_can_ask_for(void **unused) {
     (void)unused;
     failures f = { 0 };
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .on_failure = note_failure, .context = &f });
     watched asked, given_up;
     watched_submit(&asked, h.pool, TPOOL_MS(50), "asked");
@@ -698,7 +674,7 @@ static void on_failure_hears_only_of_what_nobody_can_ask_for(void **unused) {
 
 static void *look_until_done(void *arg) {
     tpool_future *future = arg;
-    int64_t end = tpool_now() + PATIENCE;
+    int64_t end = tpool_now() + LIMIT;
     while (!tpool_future_done(future) && tpool_now() < end) sched_yield();
     return (void *)(intptr_t)tpool_future_result(future, 0, NULL);
 }
@@ -706,7 +682,7 @@ static void *look_until_done(void *arg) {
 static void stress_many_lookers_end_it_once(void **unused) {
     (void)unused;
     enum { THREADS = 3 };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     int rounds = COUNT(200);
     for (int i = 0; i < rounds; i++) {
@@ -732,14 +708,14 @@ static void stress_many_lookers_end_it_once(void **unused) {
 /* The limit passes at about the moment a wait begins: no wait may take it for one that is still to come, or for none. */
 static void stress_a_wait_that_begins_as_the_limit_passes_ends(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     int rounds = COUNT(1000);
     for (int i = 0; i < rounds; i++) {
         watched w;
         watched_submit(&w, h.pool, 1 + i * 7 % 20000, NULL);
         int64_t before = tpool_now();
-        if (!waiters[(size_t)i % WAITERS](w.future, PATIENCE)) fail_msg("waiter %d did not end", i % (int)WAITERS);
+        if (!waiters[(size_t)i % WAITERS](w.future, LIMIT)) fail_msg("waiter %d did not end", i % (int)WAITERS);
         if (tpool_now() - before > NOTICED_BY) fail_msg("waiter %d missed the expiry", i % (int)WAITERS);
         assert_int_equal(1, atomic_load(&w.frees));
         EVENTUALLY(atomic_load(&w.callbacks) == 1);
@@ -764,7 +740,7 @@ static void stress_expiry_against_start_has_one_outcome(void **unused) {
         void *result = NULL;
         tpool_status status;
         if (i % 2) {
-            status = tpool_future_result(w.future, PATIENCE, &result);
+            status = tpool_future_result(w.future, LIMIT, &result);
         } else {
             status = (tpool_status)(intptr_t)look_until_done(w.future);
         }
@@ -785,7 +761,7 @@ static void stress_expiry_against_start_has_one_outcome(void **unused) {
     }
     print_message("%d ran, %d expired\n", ran, expired);
     assert_true(ran > 0 && expired > 0);
-    assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     tpool_stats stats = { 0 };
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
     assert_int_equal(ran, stats.completed);
@@ -798,7 +774,7 @@ static void a_full_queue_of_expired_tasks_takes_the_next(void **state) {
     for (int i = 1; i <= 4; i++) { /* the policy that blocks comes last: it would wait for the gate */
         int policy = i % 4;
         tpool_config config = { 0 };
-        held h;
+        held_pool h;
         tpool_future *last = NULL;
         tpool_task task = { 0 };
         tpool_stats stats;
@@ -827,7 +803,7 @@ static void a_task_that_took_the_place_of_a_dropped_one_expires_in_the_full_queu
     tpool_config config = { 0 };
     config.queue_capacity = 1;
     config.on_full = TPOOL_FULL_DROP_OLDEST;
-    held h;
+    held_pool h;
     held_create(&h, &config);
     assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
     tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(1) };
@@ -857,7 +833,7 @@ static void blocked_submitters_get_their_places_as_queued_tasks_expire(void **st
     static watched queued[MANY];
     tpool_config config = { 0 };
     config.queue_capacity = MANY;
-    held h;
+    held_pool h;
     rescue r;
     held_create(&h, &config);
     for (int i = 0; i < MANY; i++) watched_submit(&queued[i], h.pool, TPOOL_MS(300 + 50 * i), NULL);
@@ -890,7 +866,7 @@ static void blocked_submitters_follow_each_other_as_their_tasks_expire(void **st
     static watched queued;
     tpool_config config = { 0 };
     config.queue_capacity = 1;
-    held h;
+    held_pool h;
     rescue r;
     held_create(&h, &config);
     watched_submit(&queued, h.pool, TPOOL_MS(300), NULL);
@@ -948,7 +924,7 @@ static void idle_workers_of_a_paused_pool_end_what_expires(void **state) {
         assert_status(TPOOL_OK, tpool_resume(pool));
         tpool_future *after = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &after));
-        assert_status(TPOOL_OK, tpool_future_result(after, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(after, LIMIT, NULL));
         tpool_future_release(after);
         tpool_future_release(late.future);
         tpool_future_release(early.future);

@@ -1,16 +1,6 @@
 /* tpool_for: every index once, whoever calls it and whatever the pool is busy with. */
 #include "support.h"
 
-#define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
-
-/* The value of a future that must succeed; releases the future. */
-static void *take(tpool_future *future) {
-    void *value = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
-    tpool_future_release(future);
-    return value;
-}
-
 /* ---- Marks: each index is counted. */
 
 typedef struct marks {
@@ -262,7 +252,7 @@ static void submit_and_await(size_t begin, size_t end, void *context) {
     for (size_t i = begin; i < end; i++) {
         tpool_future *future = NULL;
         if (tpool_submit(all->pool, nothing, NULL, &future) != TPOOL_OK
-            || tpool_future_result(future, i % 2 == 0 ? TPOOL_FOREVER : HANG, NULL) != TPOOL_OK) {
+            || tpool_future_result(future, i % 2 == 0 ? TPOOL_FOREVER : LIMIT, NULL) != TPOOL_OK) {
             atomic_fetch_add(&all->troubles, 1);
         }
         tpool_future_release(future);
@@ -446,7 +436,7 @@ static void a_loop_leaves_nothing_behind_in_the_pool(void **state) {
     atomic_store(&a.indices, 0);
     gate_open(&held);
     take(holder);
-    assert_status(TPOOL_OK, tpool_drain(a.pool, HANG));
+    assert_status(TPOOL_OK, tpool_drain(a.pool, LIMIT));
     assert_int_equal(0, atomic_load(&a.indices));
     assert_status(TPOOL_OK, tpool_destroy(a.pool));
 }
@@ -506,7 +496,7 @@ static void parts_not_yet_started_are_skipped_after_a_raise(void **state) {
             assert_status(TPOOL_OK, tpool_pause(r.pool)); /* the caller is alone: one part comes after the other */
             gate_open(&r.started);
             if (in_task == 1) {
-                assert_status(raises == 1 ? TPOOL_FAILED : TPOOL_OK, tpool_future_result(future, HANG, NULL));
+                assert_status(raises == 1 ? TPOOL_FAILED : TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
                 tpool_future_release(future);
             } else {
                 loop_that_raises(&r);
@@ -527,7 +517,7 @@ static void the_error_belongs_to_the_task_that_loops(void **state) {
         const tpool_error *error = NULL;
         gate_open(&r.started);
         tpool_future *future = submitted(r.pool, loop_that_raises, &r);
-        assert_status(TPOOL_FAILED, tpool_future_result(future, HANG, NULL));
+        assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
         assert_status(TPOOL_FAILED, r.got);
         assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
         assert_non_null(error);
@@ -563,7 +553,7 @@ static void an_error_raised_on_another_thread_belongs_to_the_task_that_loops(voi
     split_raise s = { .meeting = { .pool = new_pool(2) } };
     const tpool_error *error = NULL;
     tpool_future *future = submitted(s.meeting.pool, loop_with_a_part_that_raises_elsewhere, &s);
-    assert_status(TPOOL_FAILED, tpool_future_result(future, HANG, NULL));
+    assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
     assert_int_equal(MEETING, atomic_load(&s.meeting.met));
     assert_status(TPOOL_FAILED, s.meeting.got);
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));

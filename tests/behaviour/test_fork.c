@@ -1,46 +1,12 @@
 /* fork() in a program that has pools: what the child may do with them, and that it never hangs. The child reports by
    its exit code and says on stderr what was wrong; it is killed if it hangs. Under ThreadSanitizer the parts of a child
    that need threads of its own are left out, by CHILD_MAY_START_THREADS (support.h); the rest runs. */
-#include "support.h"
-#include <signal.h>
-#include <sys/wait.h>
-
-#define CHILD_SECONDS LIMIT_SECONDS
-
-/* The first thing in a child: an alarm against hanging, which a fork inside a worker has inherited blocked. */
-static void child_begin(void) {
-    sigset_t alarm_only;
-    sigemptyset(&alarm_only);
-    sigaddset(&alarm_only, SIGALRM);
-    signal(SIGALRM, SIG_DFL);
-    pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
-    alarm(CHILD_SECONDS);
-}
-
-static void assert_child_succeeds(pid_t child) {
-    int ended;
-    assert_true(child > 0);
-    assert_int_equal(child, waitpid(child, &ended, 0));
-    if (WIFSIGNALED(ended)) fail_msg("the child ended by signal %d", WTERMSIG(ended));
-    assert_true(WIFEXITED(ended));
-    assert_int_equal(0, WEXITSTATUS(ended));
-}
-
-/* Forks, and runs body in the child. */
-static void in_child(void (*body)(void *context), void *context) {
-    pid_t child = fork();
-    if (child == 0) {
-        child_begin();
-        body(context);
-        _exit(0);
-    }
-    assert_child_succeeds(child);
-}
+#include "support/children.h"
 
 static atomic_int runs, freed, callbacks_run;
-static void *count_run(void *arg) { atomic_fetch_add(&runs, 1); return arg; }
-static void count_free(void *arg) { (void)arg; atomic_fetch_add(&freed, 1); }
-static void count_callback(tpool_future *future, void *context) {
+static void *count_one_run(void *arg) { atomic_fetch_add(&runs, 1); return arg; }
+static void count_one_free(void *arg) { (void)arg; atomic_fetch_add(&freed, 1); }
+static void count_one_callback(tpool_future *future, void *context) {
     (void)future;
     (void)context;
     atomic_fetch_add(&callbacks_run, 1);
@@ -54,26 +20,26 @@ static void count_body(size_t begin, size_t end, void *context) {
     (void)context;
     atomic_fetch_add(&runs, (int)(end - begin));
 }
-static void *count_item(void *item, void *context) { (void)context; return count_run(item); }
+static void *count_item(void *item, void *context) { (void)context; return count_one_run(item); }
 
 /* Each call on its own, each at once. */
 static void calls_give_broken(void *context) {
     tpool *pool = context;
-    tpool_task task = { .fn = count_run, .arg = &runs, .arg_free = count_free };
+    tpool_task task = { .fn = count_one_run, .arg = &runs, .arg_free = count_one_free };
     tpool_task tasks[2] = { task, task };
     tpool_future *future, *futures[2];
     int runs_before = atomic_load(&runs);
 
     for (int again = 0; again < 2; again++) {
         future = (tpool_future *)&task;
-        CHECK_STATUS(TPOOL_BROKEN, tpool_submit(pool, count_run, NULL, &future));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_submit(pool, count_one_run, NULL, &future));
         CHECK(!future);
-        CHECK_STATUS(TPOOL_BROKEN, tpool_submit(pool, count_run, NULL, NULL));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_submit(pool, count_one_run, NULL, NULL));
         future = (tpool_future *)&task;
         CHECK_STATUS(TPOOL_BROKEN, tpool_submit_task(pool, &task, &future));
         CHECK(!future);
         future = (tpool_future *)&task;
-        CHECK_STATUS(TPOOL_BROKEN, tpool_submit_copy(pool, count_run, "bytes", 5, &future));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_submit_copy(pool, count_one_run, "bytes", 5, &future));
         CHECK(!future);
         size_t taken = 9;
         futures[0] = futures[1] = (tpool_future *)&task;
@@ -190,7 +156,7 @@ static void unfinished_futures_give_broken(void *context) {
         CHECK(!tpool_future_cancel(future));
         CHECK(!tpool_future_cancelled(future));
         CHECK(!tpool_future_done(future));
-        CHECK_STATUS(TPOOL_BROKEN, tpool_future_add_done_callback(future, count_callback, NULL));
+        CHECK_STATUS(TPOOL_BROKEN, tpool_future_add_done_callback(future, count_one_callback, NULL));
         CHECK(atomic_load(&callbacks_run) == 0);
         for (int when = TPOOL_ALL_COMPLETED; when <= TPOOL_FIRST_EXCEPTION; when++) {
             tpool_future *array[] = { future };
@@ -241,7 +207,6 @@ static void the_parents_resources_give_broken(void *context) {
     CHECK_STATUS(TPOOL_BROKEN, tpool_resources_put(f->resources, context));
     CHECK_STATUS(TPOOL_BROKEN, tpool_resources_destroy(f->resources));
 }
-static void *make_anything(void *context) { return context; }
 
 static void of_the_parents_futures_the_child_can_read_the_done_ones_only(void **state) {
     (void)state;
@@ -260,10 +225,10 @@ static void of_the_parents_futures_the_child_can_read_the_done_ones_only(void **
     sleep_ms(1);
     assert_true(tpool_future_done(f.expired));
     f.pending = submitted(pool, nothing, NULL);
-    assert_status(TPOOL_OK, tpool_future_add_done_callback(f.pending, count_callback, NULL));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(f.pending, count_one_callback, NULL));
     assert_status(TPOOL_OK, tpool_as_completed(&f.pending, 1, &f.completions));
     assert_status(TPOOL_OK, tpool_future_create(&f.bare));
-    assert_status(TPOOL_OK, tpool_resources_create(&f.resources, 1, make_anything, NULL, &f));
+    assert_status(TPOOL_OK, tpool_resources_create(&f.resources, 1, nothing, NULL, &f));
 
     in_child(done_futures_can_be_read_and_released, &f);
     in_child(unfinished_futures_give_broken, &f);
@@ -294,7 +259,7 @@ static void live_through_a_pool(void) {
     tpool_future *future;
     atomic_store(&runs, 0);
     CHECK_STATUS(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 2 }));
-    for (int i = 0; i < 20; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_run, NULL, NULL));
+    for (int i = 0; i < 20; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_one_run, NULL, NULL));
     CHECK_STATUS(TPOOL_OK, tpool_submit(pool, return_text, NULL, &future));
     CHECK_STATUS(TPOOL_OK, end_of(future));
     CHECK_STATUS(TPOOL_OK, tpool_drain(pool, LIMIT));
@@ -341,7 +306,7 @@ static void fork_again_with_a_pool_of_its_own(void *context) {
     while (gate_arrived(&hold) < 1) sleep_ms(1);
     pid_t grandchild = fork();
     if (grandchild == 0) {
-        child_begin();
+        child_begin(LIMIT_SECONDS);
         calls_give_broken(pool);
         live_through_a_pool();
         _exit(0);
@@ -367,7 +332,7 @@ static void a_grandchild_is_to_the_child_as_the_child_is_to_the_parent(void **st
 static void *run_on_low_and_wait(void *arg) {
     (void)arg;
     void *own = tpool_current();
-    tpool_status status = tpool_run_with_timeout(NULL, &(tpool_task){ .fn = count_run }, LIMIT, NULL);
+    tpool_status status = tpool_run_with_timeout(NULL, &(tpool_task){ .fn = count_one_run }, LIMIT, NULL);
     return status == TPOOL_OK && own == tpool_high_level() ? own : NULL;
 }
 
@@ -475,7 +440,7 @@ static void *fork_in_task(void *arg) {
     }
     pid_t child = fork();
     if (child == 0) {
-        child_begin();
+        child_begin(LIMIT_SECONDS);
         be_no_worker(f);
         _exit(0);
     }
@@ -509,7 +474,7 @@ static void fork_in_callback(tpool_future *future, void *context) {
     (void)future;
     pid_t child = fork();
     if (child == 0) {
-        child_begin();
+        child_begin(LIMIT_SECONDS);
         CHECK(tpool_current() == NULL);
         CHECK(tpool_current_worker() == -1);
         calls_give_broken(context);
@@ -554,7 +519,7 @@ static bool fork_in_hook(void) {
         atomic_store(&child_of_hook, (int)child);
         return false;
     }
-    child_begin();
+    child_begin(LIMIT_SECONDS);
 #if SLOW_TOOL
     leaves_things_behind = true;
 #endif

@@ -6,22 +6,12 @@
 #include <malloc.h>
 #endif
 
-#define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
-
 static tpool *create_pool(int workers, size_t stack_size) {
     tpool_config config = { .max_workers = workers, .stack_size = stack_size };
     tpool *pool = NULL;
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     assert_status(TPOOL_OK, tpool_warm_up(pool, workers)); /* so that there is somebody to take a job */
     return pool;
-}
-
-/* The value of a future that must succeed; releases the future. */
-static void *take(tpool_future *future) {
-    void *value = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
-    tpool_future_release(future);
-    return value;
 }
 
 /* ---- Results, breadth and depth. */
@@ -80,14 +70,9 @@ typedef struct pile {
     atomic_int *runs;
 } pile;
 
-static void *count_run(void *arg) {
-    atomic_fetch_add((atomic_int *)arg, 1);
-    return arg;
-}
-
 static void *fork_all_then_join_all(void *arg) {
     pile *p = arg;
-    for (int i = 0; i < p->count; i++) tpool_fork(&p->jobs[i], count_run, &p->runs[i]);
+    for (int i = 0; i < p->count; i++) tpool_fork(&p->jobs[i], count_up, &p->runs[i]);
     for (int i = p->count - 1; i >= 0; i--) {
         if (tpool_join(&p->jobs[i]) != &p->runs[i]) p->wrong++;
         if (atomic_load(&p->runs[i]) != 1) p->wrong++;
@@ -132,7 +117,7 @@ static void *watch_allocation(void *arg) {
     thrift *t = arg;
     pile *p = &t->pile;
     t->before = allocated_bytes();
-    for (int i = 0; i < p->count; i++) tpool_fork(&p->jobs[i], count_run, &p->runs[i]);
+    for (int i = 0; i < p->count; i++) tpool_fork(&p->jobs[i], count_up, &p->runs[i]);
     t->pending = allocated_bytes();
     for (int i = p->count - 1; i >= 0; i--) tpool_join(&p->jobs[i]);
     t->after = allocated_bytes();
@@ -432,7 +417,7 @@ static void an_error_raised_in_a_job_belongs_to_the_task_that_joins(void **state
         mishap m = { .at_once = at_once == 1 };
         const tpool_error *error = NULL;
         tpool_future *future = submitted(pool, join_one_that_raises, &m);
-        assert_status(TPOOL_FAILED, tpool_future_result(future, HANG, NULL));
+        assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
         assert_true(m.at_once || m.elsewhere);
         assert_null(m.joined);
         assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
@@ -460,7 +445,7 @@ static void an_error_comes_up_from_any_depth(void **state) {
     for (int round = 0; round < COUNT(300); round++) {
         tpool_future *future = submitted(pool, dig_and_raise, (void *)(intptr_t)(round % 20));
         const tpool_error *error = NULL;
-        assert_status(TPOOL_OK, tpool_future_error(future, HANG, &error));
+        assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
         assert_non_null(error);
         assert_int_equal(12, error->code);
         tpool_future_release(future);
@@ -860,7 +845,7 @@ static void a_job_forked_in_an_item_asks_for_its_chunk(void **state) {
     gate_await_arrivals(&s.asked, 1);
     assert_status(TPOOL_OK, tpool_shutdown(s.pool, TPOOL_STOP_RUNNING));
     gate_open(&s.asked);
-    assert_status(TPOOL_OK, tpool_map_next(iter, HANG, NULL));
+    assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
     assert_false(s.before);
     assert_true(s.after);
     tpool_map_close(iter);

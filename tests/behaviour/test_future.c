@@ -5,50 +5,8 @@
 #include <limits.h>
 #include <sched.h>
 
-/* Long enough for any machine; a wait that needs it is one that would have hung. */
-#define PATIENCE TPOOL_SEC(30)
-
-/* ---- A pool of one worker which a gate holds: what is submitted stays queued until the gate opens ---- */
-
-typedef struct held {
-    tpool *pool;
-    gate gate;
-    tpool_future *holder;
-} held;
-
-static void held_create(held *h, const tpool_config *config) {
-    tpool_config one = { 0 };
-    if (config) one = *config;
-    one.max_workers = 1;
-    *h = (held){ .gate = GATE_CLOSED };
-    assert_status(TPOOL_OK, tpool_create(&h->pool, &one));
-    assert_status(TPOOL_OK, tpool_submit(h->pool, gate_task, &h->gate, &h->holder));
-    gate_await_arrivals(&h->gate, 1);
-}
-
-static void held_destroy(held *h) {
-    gate_open(&h->gate);
-    assert_status(TPOOL_OK, tpool_destroy(h->pool));
-    tpool_future_release(h->holder);
-}
-
-static tpool *pool_of(int workers) {
-    tpool *pool = NULL;
-    tpool_config config = { .max_workers = workers };
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-
-static void *return_arg(void *arg) { return arg; }
-static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
-static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
 static void *raise_21(void *arg) { (void)arg; return tpool_raise(21, "failed on purpose"); }
 static void *return_text(void *arg) { return tpool_return(arg, strlen(arg) + 1); }
-static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); }
-static void count_callback(tpool_future *future, void *context) {
-    (void)future;
-    atomic_fetch_add((atomic_int *)context, 1);
-}
 
 /* ---- All that a future answers, for each state that it can be in ---- */
 
@@ -70,7 +28,7 @@ static void check_answers(tpool_future *future, const answers *expected) {
         assert_true(tpool_future_done(future) == done);
         assert_true(tpool_future_running(future) == (expected->state == TPOOL_RUNNING));
         assert_true(tpool_future_cancelled(future) == (expected->state == TPOOL_STATE_CANCELLED));
-        int64_t timeouts[] = { 0, -1, INT64_MIN, TPOOL_MS(1), PATIENCE, TPOOL_FOREVER };
+        int64_t timeouts[] = { 0, -1, INT64_MIN, TPOOL_MS(1), LIMIT, TPOOL_FOREVER };
         for (int t = 0; t < (done ? 6 : 4); t++) {
             void *result = &junk;
             assert_status(expected->result, tpool_future_result(future, timeouts[t], &result));
@@ -97,11 +55,11 @@ static void check_answers(tpool_future *future, const answers *expected) {
 static void each_state_of_a_pools_future_has_its_answers(void **unused) {
     (void)unused;
     enum { SUCCESS, FAILURE, CANCEL, EXPIRY, BREAK, TASKS };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     int value = 0;
     tpool_task tasks[TASKS] = {
-        [SUCCESS] = { .fn = return_arg, .arg = &value },
+        [SUCCESS] = { .fn = nothing, .arg = &value },
         [FAILURE] = { .fn = raise_21 },
         [CANCEL] = { .fn = raise_21 },
         [EXPIRY] = { .fn = raise_21, .expires_ns = TPOOL_MS(50) },
@@ -126,11 +84,11 @@ static void each_state_of_a_pools_future_has_its_answers(void **unused) {
     check_answers(h.holder, &running);
     assert_true(tpool_future_cancel(futures[CANCEL]));
     check_answers(futures[CANCEL], &ends[CANCEL]);
-    assert_status(TPOOL_EXPIRED, tpool_future_result(futures[EXPIRY], PATIENCE, NULL));
+    assert_status(TPOOL_EXPIRED, tpool_future_result(futures[EXPIRY], LIMIT, NULL));
     check_answers(futures[EXPIRY], &ends[EXPIRY]);
     gate_open(&h.gate);
     for (int i = 0; i < TASKS; i++) {
-        assert_status(ends[i].result, tpool_future_result(futures[i], PATIENCE, NULL));
+        assert_status(ends[i].result, tpool_future_result(futures[i], LIMIT, NULL));
         check_answers(futures[i], &ends[i]);
     }
     held_destroy(&h);
@@ -143,10 +101,10 @@ static void each_state_of_a_pools_future_has_its_answers(void **unused) {
 static void errors_tell_status_code_message_and_task(void **unused) {
     (void)unused;
     enum { FAILURE, CANCEL, DROP, TASKS };
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .queue_capacity = 2, .on_full = TPOOL_FULL_DROP_OLDEST });
-    tpool_task dropped = { .fn = return_arg, .name = "drops" }, failed = { .fn = raise_21, .name = "fails" },
-               cancelled = { .fn = return_arg, .name = "gives way" };
+    tpool_task dropped = { .fn = nothing, .name = "drops" }, failed = { .fn = raise_21, .name = "fails" },
+               cancelled = { .fn = nothing, .name = "gives way" };
     tpool_future *futures[TASKS] = { NULL };
     assert_status(TPOOL_OK, tpool_submit_task(h.pool, &dropped, &futures[DROP]));
     assert_status(TPOOL_OK, tpool_submit_task(h.pool, &failed, &futures[FAILURE]));
@@ -181,23 +139,19 @@ static void errors_tell_status_code_message_and_task(void **unused) {
     for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
 }
 
-static bool pass_gate_and_fail(void *context) {
-    gate_pass(context);
-    return false;
-}
 static void what_a_broken_initializer_leaves_is_finished_and_broken(void **unused) {
     (void)unused;
     gate g = GATE_CLOSED;
     tpool_config config = { .max_workers = 1, .initializer = pass_gate_and_fail, .context = &g };
     tpool *pool = NULL;
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    tpool_task task = { .fn = return_arg, .name = "never starts" };
+    tpool_task task = { .fn = nothing, .name = "never starts" };
     tpool_future *future = NULL;
     assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
     gate_await_arrivals(&g, 1);
     assert_int_equal(TPOOL_PENDING, tpool_future_state(future));   /* it is the initializer that runs */
     gate_open(&g);
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, PATIENCE, NULL));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     answers broken = { TPOOL_FINISHED, TPOOL_BROKEN, TPOOL_OK, TPOOL_BROKEN, NULL, NULL };
     check_answers(future, &broken);
     const tpool_error *error = NULL;
@@ -221,13 +175,13 @@ typedef struct asker {
 
 static void *ask_over_and_over(void *arg) {
     asker *a = arg;
-    int64_t end = tpool_now() + PATIENCE;
+    int64_t end = tpool_now() + LIMIT;
     if (!a->patient) {
         while (tpool_future_result(a->good, TPOOL_US(50), NULL) == TPOOL_TIMEOUT && tpool_now() < end) { }
         while (!tpool_future_done(a->bad) && tpool_now() < end) sched_yield();
     }
     for (int i = 0; i < a->rounds; i++) {
-        int64_t timeout = a->patient ? TPOOL_FOREVER : i % 2 ? 0 : PATIENCE;
+        int64_t timeout = a->patient ? TPOOL_FOREVER : i % 2 ? 0 : LIMIT;
         void *result = NULL;
         const tpool_error *error = NULL;
         if (tpool_future_result(a->good, timeout, &result) != TPOOL_OK || result != a->value) a->wrong++;
@@ -244,11 +198,11 @@ static void *ask_over_and_over(void *arg) {
 static void many_threads_ask_many_times_and_get_the_same(void **unused) {
     (void)unused;
     enum { THREADS = 6 };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     int value = 0;
     tpool_future *good = NULL, *bad = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, &value, &good));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &value, &good));
     assert_status(TPOOL_OK, tpool_submit(h.pool, raise_21, NULL, &bad));
     asker askers[THREADS];
     for (int t = 0; t < THREADS; t++) {
@@ -270,10 +224,10 @@ static void many_threads_ask_many_times_and_get_the_same(void **unused) {
 
 static void a_wait_lasts_as_long_as_its_limit_and_not_less(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     tpool_future *queued = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, &h, &queued));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &h, &queued));
     tpool_future *both[] = { queued, h.holder };
     for (int i = 0; i < 2; i++) {
         int64_t limits[] = { TPOOL_MS(20), TPOOL_US(300), 1, 0, -1 };
@@ -320,11 +274,11 @@ static void a_wait_ends_with_the_task_whatever_its_limit(void **unused) {
     (void)unused;
     int64_t timeouts[] = { TPOOL_FOREVER, TPOOL_FOREVER - 1, INT64_MAX / 2, TPOOL_SEC(3600) };
     enum { WAITERS = sizeof timeouts / sizeof timeouts[0] };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     int value = 0;
     tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, &value, &future));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &value, &future));
     waiter waiters[WAITERS];
     for (int i = 0; i < WAITERS; i++) waiter_start(&waiters[i], future, timeouts[i]);
     sleep_ms(10);   /* so that most are asleep; those that are not find it done, which must be right as well */
@@ -344,7 +298,7 @@ static void a_wait_ends_with_the_task_whatever_its_limit(void **unused) {
 
 static void cancelling_a_pending_task_keeps_it_from_running(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     atomic_int runs = 0, callbacks = 0;
     tpool_future *first = NULL, *second = NULL, *third = NULL;
@@ -361,8 +315,8 @@ static void cancelling_a_pending_task_keeps_it_from_running(void **unused) {
     assert_int_equal(1, stats.cancelled);
     assert_int_equal(2, stats.queued);
     gate_open(&h.gate);
-    assert_status(TPOOL_OK, tpool_future_result(third, PATIENCE, NULL));
-    assert_status(TPOOL_OK, tpool_future_result(first, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(third, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(first, LIMIT, NULL));
     assert_int_equal(2, atomic_load(&runs));
     assert_status(TPOOL_CANCELLED, tpool_future_result(second, 0, NULL));
     held_destroy(&h);
@@ -374,7 +328,7 @@ static void cancelling_a_pending_task_keeps_it_from_running(void **unused) {
 
 static void cancelling_what_runs_or_has_ended_changes_nothing(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     tpool_future *failed = NULL;
     atomic_int callbacks = 0;
@@ -385,13 +339,13 @@ static void cancelling_what_runs_or_has_ended_changes_nothing(void **unused) {
     assert_int_equal(0, atomic_load(&callbacks));
     gate_open(&h.gate);
     void *result = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(h.holder, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(h.holder, LIMIT, &result));
     assert_ptr_equal(&h.gate, result);
     assert_false(tpool_future_cancel(h.holder));
     assert_status(TPOOL_OK, tpool_future_result(h.holder, 0, &result));
     assert_ptr_equal(&h.gate, result);
     assert_int_equal(TPOOL_FINISHED, tpool_future_state(h.holder));
-    assert_status(TPOOL_FAILED, tpool_future_result(failed, PATIENCE, NULL));
+    assert_status(TPOOL_FAILED, tpool_future_result(failed, LIMIT, NULL));
     assert_false(tpool_future_cancel(failed));
     assert_false(tpool_future_cancelled(failed));
     assert_string_equal("failed on purpose", tpool_future_message(failed));
@@ -411,11 +365,11 @@ static void *cancel_myself(void *arg) {
 
 static void a_task_cannot_cancel_itself(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     own o = { .gate = GATE_CLOSED, .cancelled = true };
     assert_status(TPOOL_OK, tpool_submit(pool, cancel_myself, &o, &o.future));
     gate_open(&o.gate);
-    assert_status(TPOOL_OK, tpool_future_result(o.future, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(o.future, LIMIT, NULL));
     assert_false(o.cancelled);
     assert_int_equal(TPOOL_RUNNING, o.state);
     tpool_future_release(o.future);
@@ -440,7 +394,7 @@ static void *wait_in_some_way(void *arg) {
         m->right = tpool_future_result(m->future, TPOOL_FOREVER, NULL) == TPOOL_CANCELLED;
         break;
     case 1:
-        m->right = tpool_future_result(m->future, PATIENCE, NULL) == TPOOL_CANCELLED;
+        m->right = tpool_future_result(m->future, LIMIT, NULL) == TPOOL_CANCELLED;
         break;
     case 2:
         m->right = tpool_future_error(m->future, TPOOL_FOREVER, &error) == TPOOL_CANCELLED
@@ -450,7 +404,7 @@ static void *wait_in_some_way(void *arg) {
         m->right = tpool_wait(array, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1;
         break;
     case 4:
-        m->right = tpool_wait(array, 1, TPOOL_FIRST_COMPLETED, PATIENCE, &done) == TPOOL_OK && done == 1;
+        m->right = tpool_wait(array, 1, TPOOL_FIRST_COMPLETED, LIMIT, &done) == TPOOL_OK && done == 1;
         break;
     default:
         m->right = tpool_as_completed(array, 1, &completions) == TPOOL_OK
@@ -464,10 +418,10 @@ static void *wait_in_some_way(void *arg) {
 static void a_cancel_wakes_whoever_waits_though_the_worker_is_held(void **unused) {
     (void)unused;
     enum { WAITS = 12 };
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
     mixed_wait waits[WAITS];
     for (int i = 0; i < WAITS; i++) {
         waits[i] = (mixed_wait){ .future = future, .how = i };
@@ -525,7 +479,7 @@ static void note_thread(tpool_future *future, void *context) {
 
 static void until_arg_free_returns_the_state_stays_pending_and_waits_go_on(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     slow_free s = { .in_free = GATE_CLOSED };
     tpool_task task = { .fn = slow_free_run, .arg = &s, .arg_free = free_slowly };
@@ -535,7 +489,7 @@ static void until_arg_free_returns_the_state_stays_pending_and_waits_go_on(void 
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, note_thread, &before));
     waiter patient, limited;
     waiter_start(&patient, future, TPOOL_FOREVER);
-    waiter_start(&limited, future, 2 * PATIENCE);
+    waiter_start(&limited, future, 2 * LIMIT);
     canceller first, second;
     canceller_start(&first, future);
     gate_await_arrivals(&s.in_free, 1);
@@ -558,9 +512,9 @@ static void until_arg_free_returns_the_state_stays_pending_and_waits_go_on(void 
 
     /* The worker comes by and must not start it; and the pool is not empty while the cancel goes on. */
     tpool_future *behind = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &behind));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &behind));
     gate_open(&h.gate);
-    assert_status(TPOOL_OK, tpool_future_result(behind, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(behind, LIMIT, NULL));
     assert_int_equal(0, atomic_load(&s.runs));
     assert_status(TPOOL_TIMEOUT, tpool_drain(h.pool, TPOOL_MS(10)));
     assert_int_equal(TPOOL_PENDING, tpool_future_state(future));
@@ -582,7 +536,7 @@ static void until_arg_free_returns_the_state_stays_pending_and_waits_go_on(void 
     assert_true(pthread_equal(first.thread, s.free_thread));
     pthread_join(first.thread, NULL);
     pthread_join(second.thread, NULL);
-    assert_status(TPOOL_OK, tpool_drain(h.pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(h.pool, LIMIT));
     held_destroy(&h);
     assert_int_equal(0, atomic_load(&s.runs));
     assert_int_equal(1, atomic_load(&s.frees));
@@ -624,7 +578,7 @@ static void spin(int rounds) {
    grows when it came first and shrinks when it came too late, so that it stays where both happen. */
 static void stress_cancel_against_start_has_one_outcome(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     int rounds = COUNT(1000), cancelled = 0, ran = 0, delay = 0;
     int64_t begin = tpool_now();
     while (cancelled + ran < rounds && !enough(begin, cancelled, ran)) {
@@ -639,7 +593,7 @@ static void stress_cancel_against_start_has_one_outcome(void **unused) {
         spin(delay);
         bool answer = tpool_future_cancel(future);
         void *result = NULL;
-        tpool_status status = tpool_future_result(future, PATIENCE, &result);
+        tpool_status status = tpool_future_result(future, LIMIT, &result);
         assert_status(answer ? TPOOL_CANCELLED : TPOOL_OK, status);
         assert_ptr_equal(answer ? NULL : &r, result);
         assert_int_equal(answer ? 0 : 1, atomic_load(&r.runs));
@@ -648,7 +602,7 @@ static void stress_cancel_against_start_has_one_outcome(void **unused) {
         assert_status(status, r.seen_in_callback);
         assert_true(tpool_future_cancel(future) == answer);
         /* The task that spins must be gone before its flag is. */
-        assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
         assert_int_equal(answer ? 0 : 1, atomic_load(&r.runs));
         assert_int_equal(1, atomic_load(&r.callbacks));
         tpool_future_release(future);
@@ -680,7 +634,7 @@ static void *start_and_spin(void *arg) {
 /* The task ends while it is cancelled, which must always be too late. */
 static void stress_cancel_against_finish_is_always_too_late(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     int rounds = COUNT(800), before = 0, after = 0, delay = 0;
     int64_t begin = tpool_now();
     while (before + after < rounds && !enough(begin, before, after)) {
@@ -695,7 +649,7 @@ static void stress_cancel_against_finish_is_always_too_late(void **unused) {
         bool early = !tpool_future_done(future);
         assert_false(tpool_future_cancel(future));
         void *result = NULL;
-        assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
         assert_ptr_equal(&f, result);
         assert_false(tpool_future_cancel(future));
         assert_false(tpool_future_cancelled(future));
@@ -735,7 +689,7 @@ static void stress_rival_cancels_agree_with_each_other_and_with_the_end(void **u
     (void)unused;
     enum { RIVALS = 2 };
     int rounds = COUNT(1000);
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     tpool_future *future = NULL;
     pthread_barrier_t barrier;
     pthread_barrier_init(&barrier, NULL, RIVALS + 1);
@@ -757,8 +711,8 @@ static void stress_rival_cancels_agree_with_each_other_and_with_the_end(void **u
         spin(i % 64 * 8);
         atomic_store_explicit(&go, true, memory_order_release);
         pthread_barrier_wait(&barrier);
-        tpool_status status = tpool_future_result(future, PATIENCE, NULL);
-        tpool_status drained = tpool_drain(pool, PATIENCE);
+        tpool_status status = tpool_future_result(future, LIMIT, NULL);
+        tpool_status drained = tpool_drain(pool, LIMIT);
         bool cancelled = status == TPOOL_CANCELLED;
         /* No assertion here: the rivals would wait at their barrier for ever. */
         if (spinning != TPOOL_OK || submitted != TPOOL_OK || added != TPOOL_OK || drained != TPOOL_OK
@@ -787,7 +741,7 @@ static void null_references_are_nothing(void **unused) {
 
 static void a_task_whose_future_is_released_at_once_still_runs(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     atomic_int runs = 0, frees = 0, callbacks = 0;
     tpool_task task = { .fn = count_up, .arg = &runs };
@@ -795,7 +749,7 @@ static void a_task_whose_future_is_released_at_once_still_runs(void **unused) {
     assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, count_callback, &callbacks));
     tpool_future_release(future);
-    task = (tpool_task){ .fn = return_arg, .arg = &frees, .arg_free = count_free };
+    task = (tpool_task){ .fn = nothing, .arg = &frees, .arg_free = count_free };
     assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
     assert_ptr_equal(future, tpool_future_retain(future));
     tpool_future_release(future);
@@ -808,15 +762,15 @@ static void a_task_whose_future_is_released_at_once_still_runs(void **unused) {
 
 static void the_result_and_the_error_live_as_long_as_the_last_reference(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     char text[] = "bytes that must stay";
     tpool_future *good = NULL, *bad = NULL;
     assert_status(TPOOL_OK, tpool_submit(pool, return_text, text, &good));
     assert_status(TPOOL_OK, tpool_submit(pool, raise_21, NULL, &bad));
     void *result = NULL;
     const tpool_error *error = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(good, PATIENCE, &result));
-    assert_status(TPOOL_OK, tpool_future_error(bad, PATIENCE, &error));
+    assert_status(TPOOL_OK, tpool_future_result(good, LIMIT, &result));
+    assert_status(TPOOL_OK, tpool_future_error(bad, LIMIT, &error));
     tpool_future_retain(good);
     tpool_future_retain(bad);
     tpool_future_release(good);
@@ -826,7 +780,7 @@ static void the_result_and_the_error_live_as_long_as_the_last_reference(void **u
         char other[] = "something else, now!";
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, return_text, other, &future));
-        assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         tpool_future_release(future);
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -859,7 +813,7 @@ static void *give_owned_at_gate(void *arg) {
 static void many_threads_retain_and_release_and_the_last_one_frees(void **unused) {
     (void)unused;
     enum { THREADS = 4 };
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     gate g = GATE_CLOSED;
     atomic_int freed = 0;
     void *both[] = { &g, &freed };
@@ -875,8 +829,8 @@ static void many_threads_retain_and_release_and_the_last_one_frees(void **unused
         pthread_join(holders[t].thread, NULL);
         assert_int_equal(0, holders[t].wrong);
     }
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
-    assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_int_equal(0, atomic_load(&freed));
     tpool_future_release(future);
     assert_int_equal(1, atomic_load(&freed));
@@ -888,14 +842,14 @@ static void *give_owned(void *arg) { return tpool_return_owned(arg, count_free);
 
 static void stress_release_against_the_end_frees_once(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     int rounds = COUNT(10000);
     atomic_int *freed = calloc((size_t)rounds, sizeof *freed);
     for (int i = 0; i < rounds; i++) {
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, give_owned, &freed[i], &future));
         spin(i % 100 * 10);
-        if (i % 3 == 0) assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+        if (i % 3 == 0) assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         tpool_future_release(future);
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -907,7 +861,7 @@ static void stress_release_against_the_end_frees_once(void **unused) {
 
 static void done_futures_can_be_asked_after_their_pool(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     char text[] = "still here";
     tpool_future *good = NULL, *bad = NULL;
     assert_status(TPOOL_OK, tpool_submit(pool, return_text, text, &good));
@@ -937,11 +891,11 @@ static void done_futures_can_be_asked_after_their_pool(void **unused) {
 
 static void futures_cancelled_by_a_shutdown_outlive_their_pool(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     atomic_int callbacks = 0;
     tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, count_callback, &callbacks));
     waiter w;
     waiter_start(&w, future, TPOOL_FOREVER);
@@ -1066,11 +1020,11 @@ static void a_cancelled_bare_future_takes_nothing(void **unused) {
 
 static void a_pools_own_future_cannot_be_completed_from_outside(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     int value = 0, other = 0;
     tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, &value, &future));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &value, &future));
     tpool_future *both[] = { future, h.holder };   /* one pending, one running */
     for (int i = 0; i < 2; i++) {
         assert_status(TPOOL_INVALID_STATE, tpool_future_set_running(both[i]));
@@ -1081,7 +1035,7 @@ static void a_pools_own_future_cannot_be_completed_from_outside(void **unused) {
     assert_int_equal(TPOOL_RUNNING, tpool_future_state(h.holder));
     gate_open(&h.gate);
     void *result = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&value, result);
     assert_status(TPOOL_INVALID_STATE, tpool_future_set_running(future));
     assert_status(TPOOL_INVALID_STATE, tpool_future_set_result(future, &other));
@@ -1093,7 +1047,7 @@ static void a_pools_own_future_cannot_be_completed_from_outside(void **unused) {
 
     /* Nor a cancelled one. */
     held_create(&h, NULL);
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, &value, &future));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &value, &future));
     assert_true(tpool_future_cancel(future));
     assert_status(TPOOL_INVALID_STATE, tpool_future_set_result(future, &other));
     assert_status(TPOOL_INVALID_STATE, tpool_future_set_error(future, 1, "no"));
@@ -1112,7 +1066,7 @@ static void a_bare_futures_waiters_in_several_threads_are_woken(void **unused) {
         waiter waiters[WAITERS];
         assert_status(TPOOL_OK, tpool_future_create(&future));
         for (int i = 0; i < WAITERS; i++) {
-            waiter_start(&waiters[i], future, i % 2 ? 2 * PATIENCE : TPOOL_FOREVER);
+            waiter_start(&waiters[i], future, i % 2 ? 2 * LIMIT : TPOOL_FOREVER);
         }
         sleep_ms(10);   /* so that most are asleep */
         for (int i = 0; i < WAITERS; i++) assert_false(atomic_load(&waiters[i].woken));
@@ -1144,7 +1098,7 @@ static void *wait_inside_a_task(void *arg) {
 
 static void a_task_can_wait_for_a_bare_future(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     int value = 0;
     tpool_future *bare = NULL, *task = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&bare));
@@ -1153,7 +1107,7 @@ static void a_task_can_wait_for_a_bare_future(void **unused) {
     assert_status(TPOOL_TIMEOUT, tpool_future_result(task, TPOOL_MS(5), NULL));
     assert_status(TPOOL_OK, tpool_future_set_result(bare, &value));
     void *result = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(task, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(task, LIMIT, &result));
     assert_ptr_equal(&value, result);
     tpool_future_release(bare);
     tpool_future_release(task);
@@ -1162,13 +1116,13 @@ static void a_task_can_wait_for_a_bare_future(void **unused) {
 
 static void bare_futures_mix_with_a_pools_in_waits_and_iterators(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     int value = 0;
     tpool_future *bare = NULL, *late = NULL, *queued = NULL, *next = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&bare));
     assert_status(TPOOL_OK, tpool_future_create(&late));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, &queued));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &queued));
     tpool_future *set[] = { queued, late, bare };
     tpool_completions *completions = NULL;
     assert_status(TPOOL_OK, tpool_as_completed(set, 3, &completions));
@@ -1180,13 +1134,13 @@ static void bare_futures_mix_with_a_pools_in_waits_and_iterators(void **unused) 
     assert_status(TPOOL_OK, tpool_wait(set, 3, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, &done));
     assert_int_equal(1, done);
     assert_ptr_equal(bare, set[0]);
-    assert_status(TPOOL_OK, tpool_completions_next(completions, PATIENCE, &next));
+    assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &next));
     assert_ptr_equal(bare, next);
     gate_open(&h.gate);
-    assert_status(TPOOL_OK, tpool_completions_next(completions, PATIENCE, &next));
+    assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &next));
     assert_ptr_equal(queued, next);
     assert_status(TPOOL_OK, tpool_future_set_error(late, 1, "late"));
-    assert_status(TPOOL_OK, tpool_completions_next(completions, PATIENCE, &next));
+    assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &next));
     assert_ptr_equal(late, next);
     assert_status(TPOOL_END, tpool_completions_next(completions, 0, &next));
     tpool_completions_destroy(completions);

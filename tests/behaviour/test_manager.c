@@ -29,24 +29,15 @@ static tpool_manager_stats manager_stats_of(tpool_manager *manager) {
     assert_int_equal(stats.pools, stats.in_use + stats.idle);
     return stats;
 }
-static void *same(void *arg) { return arg; }
-static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return NULL; }
 
 /* A pool that works: a task comes back with its argument. */
 static void check_works(tpool *pool) {
     int anything;
     void *result = NULL;
-    tpool_future *future = submitted(pool, same, &anything);
+    tpool_future *future = submitted(pool, nothing, &anything);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&anything, result);
     tpool_future_release(future);
-}
-/* A worker of the pool is at the gate, and stays there until it is opened. */
-static tpool_future *held(tpool *pool, gate *g) {
-    int before = gate_arrived(g);
-    tpool_future *future = submitted(pool, gate_task, g);
-    gate_await_arrivals(g, before + 1);
-    return future;
 }
 
 /* ---- Basics and validation ---- */
@@ -219,7 +210,7 @@ static void a_pool_that_was_shut_down_is_replaced(void **state) {
     tpool *fresh = get(manager, 1);
     assert_ptr_not_equal(old, fresh);
     check_works(fresh);
-    assert_status(TPOOL_SHUTDOWN, tpool_submit(old, same, NULL, NULL));   /* still a handle */
+    assert_status(TPOOL_SHUTDOWN, tpool_submit(old, nothing, NULL, NULL));   /* still a handle */
     assert_int_equal(1, manager_stats_of(manager).replaced);
     release(manager, old);
     assert_int_equal(1, manager_stats_of(manager).pools);
@@ -245,7 +236,7 @@ static void a_replaced_pool_with_work_left_ends_when_that_is_done(void **state) 
     gate g = GATE_CLOSED;
     tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
     tpool *old = get(manager, 1);
-    tpool_future *running = held(old, &g), *waiting = submitted(old, same, &g);
+    tpool_future *running = held_at(old, &g), *waiting = submitted(old, nothing, &g);
     tpool *fresh = get_new(manager, 1);
     release(manager, old);   /* does not wait */
     assert_int_equal(2, manager_stats_of(manager).pools);
@@ -266,7 +257,7 @@ static void what_is_queued_when_a_pool_is_released_runs(void **state) {
     atomic_int runs = 0;
     tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
     tpool *pool = get(manager, 1);
-    tpool_future *running = held(pool, &g);
+    tpool_future *running = held_at(pool, &g);
     for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
     release(manager, pool);
     gate_open(&g);
@@ -281,7 +272,7 @@ static void clear_ends_idle_pools_and_no_others(void **state) {
     tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
     tpool *used = get(manager, 1), *idle = get(manager, 2), *working = get(manager, 3);
     check_works(idle);
-    tpool_future *running = held(working, &g);
+    tpool_future *running = held_at(working, &g);
     release(manager, idle);
     release(manager, working);
     assert_status(TPOOL_OK, tpool_manager_clear(manager));
@@ -306,13 +297,13 @@ static void shutdown_waits_for_the_work_and_handles_stay_valid(void **state) {
     atomic_int runs = 0;
     tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
     tpool *pool = get(manager, 1), *other = get(manager, 2), *none = pool;
-    tpool_future *running = held(pool, &g);
+    tpool_future *running = held_at(pool, &g);
     for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
     release(manager, other);
     gate_open(&g);
     assert_status(TPOOL_OK, tpool_manager_shutdown(manager, false));
     assert_int_equal(5, atomic_load(&runs));
-    assert_status(TPOOL_SHUTDOWN, tpool_submit(pool, same, NULL, NULL));
+    assert_status(TPOOL_SHUTDOWN, tpool_submit(pool, nothing, NULL, NULL));
     assert_status(TPOOL_SHUTDOWN, tpool_manager_get(manager, 1, TPOOL_THREADS, 0, &none));
     assert_null(none);
     assert_int_equal(1, manager_stats_of(manager).pools);   /* the one that is out */
@@ -327,10 +318,10 @@ static void a_forced_shutdown_cancels_what_has_not_started(void **state) {
     gate g = GATE_CLOSED;
     tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
     tpool *pool = get(manager, 1);
-    tpool_future *running = held(pool, &g), *waiting = submitted(pool, same, NULL);
+    tpool_future *running = held_at(pool, &g), *waiting = submitted(pool, nothing, NULL);
     pthread_t opener;
     gate_open(&g);   /* it may start or not: only what has not is cancelled */
-    assert_int_equal(0, pthread_create(&opener, NULL, same, NULL));
+    assert_int_equal(0, pthread_create(&opener, NULL, nothing, NULL));
     assert_status(TPOOL_OK, tpool_manager_shutdown(manager, true));
     pthread_join(opener, NULL);
     assert_status(TPOOL_OK, tpool_future_result(running, 0, NULL));
@@ -350,7 +341,7 @@ static void a_forced_shutdown_cancels_before_it_waits(void **state) {
     gate g = GATE_CLOSED;
     tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
     tpool *pool = get(manager, 1);
-    tpool_future *running = held(pool, &g), *waiting = submitted(pool, same, NULL);
+    tpool_future *running = held_at(pool, &g), *waiting = submitted(pool, nothing, NULL);
     pthread_t thread;
     void *status = NULL;
     assert_int_equal(0, pthread_create(&thread, NULL, shut_down_with_force, manager));
@@ -391,7 +382,7 @@ static void a_gentle_shutdown_lets_tasks_hand_on_from_pool_to_pool_but_takes_not
     pthread_t thread;
     void *status = NULL;
     assert_int_equal(0, pthread_create(&thread, NULL, shut_down_gently, manager));
-    EVENTUALLY(tpool_submit(r.pools[1], same, NULL, NULL) == TPOOL_SHUTDOWN);
+    EVENTUALLY(tpool_submit(r.pools[1], nothing, NULL, NULL) == TPOOL_SHUTDOWN);
     tpool *none = NULL;
     assert_status(TPOOL_SHUTDOWN, tpool_manager_get(manager, 1, TPOOL_THREADS, 0, &none));
     gate_open(&g);
@@ -423,7 +414,7 @@ static void a_destroyed_manager_takes_releases_until_the_last_pool_is_back(void 
     assert_ptr_equal(one, get(manager, 1));
     check_works(one);
     tpool_manager_destroy(manager);
-    assert_status(TPOOL_SHUTDOWN, tpool_submit(one, same, NULL, NULL));
+    assert_status(TPOOL_SHUTDOWN, tpool_submit(one, nothing, NULL, NULL));
     assert_status(TPOOL_SHUTDOWN, tpool_manager_get(manager, 1, TPOOL_THREADS, 0, &none));
     assert_null(none);
     release(manager, one);
@@ -484,7 +475,7 @@ static void a_pool_with_work_is_never_evicted(void **state) {
     atomic_int runs = 0;
     tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 1 });
     tpool *working = get(manager, 1), *paused = get(manager, 2);
-    tpool_future *running = held(working, &g);
+    tpool_future *running = held_at(working, &g);
     assert_status(TPOOL_OK, tpool_pause(paused));
     assert_status(TPOOL_OK, tpool_submit(paused, count_up, &runs, NULL));   /* queued, not running */
     release(manager, working);
@@ -582,7 +573,7 @@ static void also_from_beneath_another_pools_task(void **state) {
     tpool *full = NULL;
     assert_status(TPOOL_OK, tpool_create(&full, &(tpool_config){ .max_workers = 1, .queue_capacity = 1,
                                                                  .on_full = TPOOL_FULL_CALLER_RUNS }));
-    tpool_future *running = held(full, &g), *waiting = submitted(full, same, NULL);
+    tpool_future *running = held_at(full, &g), *waiting = submitted(full, nothing, NULL);
     i.other = full;
     tpool *pool = get(manager, 1);
     void *ran = NULL;
@@ -605,7 +596,7 @@ static void and_in_a_callback_of_a_task_that_was_done(void **state) {
     tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 1 });
     inside i = { .manager = manager };
     tpool *pool = get(manager, 1);
-    tpool_future *future = submitted(pool, same, NULL);
+    tpool_future *future = submitted(pool, nothing, NULL);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     release(manager, pool);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, ask_in_callback, &i));
@@ -623,7 +614,7 @@ static void *ask_for_pools(void *arg) {
         tpool *pool = NULL;
         if (tpool_manager_get(manager, 1 + i % 5, TPOOL_THREADS, i % 7 ? 0 : TPOOL_FORCE_NEW, &pool) != TPOOL_OK)
             return tpool_raise(1, "no pool");
-        if (tpool_submit(pool, same, NULL, NULL) != TPOOL_OK) return tpool_raise(2, "no submit");
+        if (tpool_submit(pool, nothing, NULL, NULL) != TPOOL_OK) return tpool_raise(2, "no submit");
         if (tpool_manager_release(manager, pool) != TPOOL_OK) return tpool_raise(3, "no release");
     }
     return NULL;
@@ -807,7 +798,7 @@ static void the_global_manager_comes_back_after_its_shutdown(void **state) {
     tpool *before = get(NULL, 2);
     assert_status(TPOOL_OK, tpool_manager_global_shutdown());
     assert_status(TPOOL_OK, tpool_manager_global_shutdown());
-    assert_status(TPOOL_SHUTDOWN, tpool_submit(before, same, NULL, NULL));
+    assert_status(TPOOL_SHUTDOWN, tpool_submit(before, nothing, NULL, NULL));
     tpool *after = get(NULL, 2);
     assert_ptr_not_equal(before, after);
     check_works(after);
@@ -815,7 +806,7 @@ static void the_global_manager_comes_back_after_its_shutdown(void **state) {
     release(NULL, before);   /* of the time before, and still good */
     assert_status(TPOOL_INVALID, tpool_manager_release(NULL, before));
     release(NULL, after);
-    tpool_manager_destroy(tpool_manager_global());   /* the same as its shutdown */
+    tpool_manager_destroy(tpool_manager_global());   /* the nothing as its shutdown */
     after = get(NULL, 2);
     check_works(after);
     release(NULL, after);
@@ -837,10 +828,10 @@ static int in_child(tpool_manager *own, tpool *lent, tpool *global_lent) {
     if (tpool_manager_clear(own) != TPOOL_BROKEN || tpool_manager_shutdown(own, true) != TPOOL_BROKEN) return 3;
     if (tpool_manager_get_stats(own, &stats) != TPOOL_BROKEN) return 4;
     tpool_manager_destroy(own);
-    if (tpool_submit(lent, same, NULL, NULL) != TPOOL_BROKEN || tpool_destroy(lent) != TPOOL_BROKEN) return 5;
+    if (tpool_submit(lent, nothing, NULL, NULL) != TPOOL_BROKEN || tpool_destroy(lent) != TPOOL_BROKEN) return 5;
     if (tpool_manager_get_stats(NULL, &stats) != TPOOL_OK || stats.pools || stats.created) return 6;
     if (tpool_manager_get(NULL, 2, TPOOL_THREADS, 0, &pool) != TPOOL_OK || pool == global_lent) return 7;
-    if (tpool_run_with_timeout(pool, &(tpool_task){ .fn = same }, LIMIT, NULL) != TPOOL_OK) return 8;
+    if (tpool_run_with_timeout(pool, &(tpool_task){ .fn = nothing }, LIMIT, NULL) != TPOOL_OK) return 8;
     if (tpool_manager_release(NULL, global_lent) != TPOOL_INVALID) return 9;
     if (tpool_manager_release(NULL, pool) != TPOOL_OK) return 10;
     if (tpool_manager_global_shutdown() != TPOOL_OK) return 11;

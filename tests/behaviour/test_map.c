@@ -1,20 +1,6 @@
 /* tpool_map: results in the order of the items, from an array or a source, with errors that belong to one item. */
 #include "support.h"
 
-#ifdef __linux__
-#include <sys/syscall.h>
-#endif
-
-#define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
-
-/* The value of a future that must succeed; releases the future. */
-static void *take(tpool_future *future) {
-    void *value = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
-    tpool_future_release(future);
-    return value;
-}
-
 static tpool_map_iter *start(tpool *pool, const tpool_map_spec *spec) {
     tpool_map_iter *iter = NULL;
     assert_status(TPOOL_OK, tpool_map(pool, spec, &iter));
@@ -25,7 +11,7 @@ static tpool_map_iter *start(tpool *pool, const tpool_map_spec *spec) {
 /* The next item's result; it must have one. */
 static void *next(tpool_map_iter *iter) {
     void *result = NULL;
-    assert_status(TPOOL_OK, tpool_map_next(iter, HANG, &result));
+    assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
     return result;
 }
 
@@ -35,35 +21,6 @@ static void check_none(tpool_map_iter *iter, int64_t timeout_ns, tpool_status ex
     void *result = &other;
     assert_status(expected, tpool_map_next(iter, timeout_ns, &result));
     assert_null(result);
-}
-
-/* The calling thread's number for await_asleep. */
-static long thread_number(void) {
-#ifdef __linux__
-    return (long)syscall(SYS_gettid);
-#else
-    return 0;
-#endif
-}
-
-/* Waits until the thread sleeps, as one does that blocks in a wait: nothing in the interface shows that from outside.
-   Where the system does not tell, a pause must do. */
-static void await_asleep(long thread) {
-    char path[64];
-    int seen_asleep = 0;
-    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", thread);
-    for (int polls = 0; polls < 5000 && seen_asleep < 10; polls++) {
-        FILE *file = fopen(path, "r");
-        char line[512] = "";
-        if (file == NULL) {
-            sleep_ms(100);
-            return;
-        }
-        const char *name_end = fgets(line, sizeof line, file) != NULL ? strrchr(line, ')') : NULL;
-        fclose(file);
-        seen_asleep = name_end != NULL && name_end[1] == ' ' && name_end[2] == 'S' ? seen_asleep + 1 : 0;
-        sleep_ms(1);
-    }
 }
 
 /* ---- Arrays. */
@@ -170,7 +127,7 @@ static void an_array_is_submitted_before_map_returns(void **state) {
         };
         tpool_map_iter *iter = start(pool, &spec);
         for (int i = 0; i < expected; i++) EVENTUALLY(atomic_load(&cells[i].runs) == 1);
-        assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
         for (int i = expected; i < count; i++) assert_int_equal(0, atomic_load(&cells[i].runs));
         for (int i = 0; i < count; i++) {
             assert_int_equal(2 * i, (intptr_t)next(iter));
@@ -262,7 +219,7 @@ static void an_items_error_is_its_own_and_later_ones_still_come(void **state) {
             }
             char message[32];
             snprintf(message, sizeof message, "item %d", (int)i);
-            check_none(iter, HANG, TPOOL_FAILED);
+            check_none(iter, LIMIT, TPOOL_FAILED);
             for (int again = 0; again < 2; again++) {
                 error = NULL;
                 assert_status(TPOOL_OK, tpool_map_error(iter, &error));
@@ -354,7 +311,7 @@ static void owned_results_live_until_the_next_call_or_the_close(void **state) {
                 assert_true(atomic_load(&owned_freed) <= (int)i);
             }
             tpool_map_close(iter);
-            assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+            assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
             assert_true(atomic_load(&owned_made) >= (int)taken);
             assert_int_equal(atomic_load(&owned_made), atomic_load(&owned_freed));
         }
@@ -445,7 +402,7 @@ static tpool_map_spec source_spec(source *s, size_t chunk_size, size_t buffer_si
 static void check_source_item(tpool_map_iter *iter, int number) {
     void *result = NULL;
     const tpool_error *error = NULL;
-    tpool_status got = tpool_map_next(iter, HANG, &result);
+    tpool_status got = tpool_map_next(iter, LIMIT, &result);
     if (number % EVERY == 3) {
         assert_status(TPOOL_FAILED, got);
         assert_status(TPOOL_OK, tpool_map_error(iter, &error));
@@ -608,37 +565,22 @@ static void items_of_one_task_each_may_wait_for_the_consumer(void **state) {
 
 /* ---- Closing half-way. */
 
-typedef struct closer {
-    tpool_map_iter *iter;
-    _Atomic long thread; /* its number and one, once it is about to close */
-    atomic_bool closed;
-} closer;
-
-static void *close_in_thread(void *arg) {
-    closer *c = arg;
-    atomic_store(&c->thread, thread_number() + 1);
-    tpool_map_close(c->iter);
-    atomic_store(&c->closed, true);
-    return NULL;
-}
-
+static tpool_status call_close(void *iter) { tpool_map_close(iter); return TPOOL_OK; }
 static void close_cancels_what_has_not_started_and_waits_for_what_runs(void **state) {
     (void)state;
     gate held = GATE_CLOSED;
-    pthread_t thread;
+    background closing;
     tpool *pool = new_pool(1);
     source s = { .most = -1, .consumer = pthread_self(), .hold = &held, .hold_from = 1 };
     tpool_map_spec spec = source_spec(&s, 1, 20);
-    closer c = { .iter = start(pool, &spec) };
-    check_source_item(c.iter, 0);
+    tpool_map_iter *iter = start(pool, &spec);
+    check_source_item(iter, 0);
     EVENTUALLY(gate_arrived(&held) == 1); /* item 1 runs, the others are queued behind it */
-    assert_int_equal(0, pthread_create(&thread, NULL, close_in_thread, &c));
-    EVENTUALLY(atomic_load(&c.thread) != 0);
-    await_asleep(atomic_load(&c.thread) - 1);
-    assert_false(atomic_load(&c.closed));
+    background_start(&closing, call_close, iter);
+    background_await_block(&closing);
     assert_int_equal(2, atomic_load(&s.ran));
     gate_open(&held);
-    assert_int_equal(0, pthread_join(thread, NULL));
+    background_join(&closing);
     assert_int_equal(2, atomic_load(&s.ran));
     assert_int_equal(21, s.taken);
     assert_int_equal(s.taken, atomic_load(&s.freed)); /* run or not */
@@ -684,7 +626,7 @@ static void items_that_a_shutdown_cancels_are_cancelled_one_by_one(void **state)
     assert_ptr_equal(&gates[1], next(iter)); /* it was running */
     for (int i = 2; i < count; i++) {
         const tpool_error *error = NULL;
-        check_none(iter, HANG, TPOOL_CANCELLED);
+        check_none(iter, LIMIT, TPOOL_CANCELLED);
         tpool_map_error(iter, &error);
         assert_non_null(error);
         assert_status(TPOOL_CANCELLED, error->status);
@@ -710,7 +652,7 @@ static void a_source_whose_pool_is_shut_down_still_ends(void **state) {
     int delivered = 2;
     tpool_status got;
     void *result = NULL;
-    while ((got = tpool_map_next(iter, HANG, &result)) == TPOOL_CANCELLED) delivered++;
+    while ((got = tpool_map_next(iter, LIMIT, &result)) == TPOOL_CANCELLED) delivered++;
     assert_status(TPOOL_END, got); /* whether it asks for the rest to no avail or not at all */
     assert_int_equal(s.taken, delivered);
     tpool_map_close(iter);
@@ -746,7 +688,7 @@ static void a_map_outlives_its_pool(void **state) {
     source s = { .most = 10, .consumer = pthread_self() };
     tpool_map_spec spec = source_spec(&s, 1, 10);
     tpool_map_iter *iter = start(pool, &spec);
-    assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     for (int i = 0; i < 10; i++) check_source_item(iter, i);
     check_none(iter, 0, TPOOL_END);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -777,7 +719,7 @@ static void an_item_that_ends_its_thread_breaks_no_other(void **state) {
         for (size_t i = 0; i < count; i++) {
             void *result = NULL;
             const tpool_error *error = NULL;
-            tpool_status got = tpool_map_next(iter, HANG, &result);
+            tpool_status got = tpool_map_next(iter, LIMIT, &result);
             if (i == ender) {
                 assert_status(TPOOL_BROKEN, got);
                 assert_null(result);
@@ -844,7 +786,7 @@ static void a_task_maps_in_its_own_pool_of_one(void **state) {
         for (int timed = 0; timed <= 1; timed++) {
             nested_map n = {
                 .pool = pool, .cells = cells, .count = count, .chunk_size = chunk_sizes[c],
-                .buffer_size = timed == 1 ? 20 : 0, .timeout_ns = timed == 1 ? HANG : TPOOL_FOREVER
+                .buffer_size = timed == 1 ? 20 : 0, .timeout_ns = timed == 1 ? LIMIT : TPOOL_FOREVER
             };
             take(submitted(pool, consume_inside, &n));
             assert_int_equal(0, n.troubles);
@@ -893,7 +835,7 @@ static void maps_from_several_tasks_of_one_pool_all_end(void **state) {
         for (int t = 0; t < tasks; t++) {
             maps[t] = (nested_map){
                 .pool = pool, .cells = cells, .count = count, .chunk_size = chunk_sizes[(size_t)t % CHUNK_SIZES],
-                .buffer_size = t % 2 == 0 ? 0 : 16, .timeout_ns = t % 3 == 0 ? HANG : TPOOL_FOREVER
+                .buffer_size = t % 2 == 0 ? 0 : 16, .timeout_ns = t % 3 == 0 ? LIMIT : TPOOL_FOREVER
             };
             futures[t] = submitted(pool, consume_inside, &maps[t]);
         }

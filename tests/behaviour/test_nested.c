@@ -6,8 +6,6 @@
 #include <sys/resource.h>
 #endif
 
-#define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
-
 static tpool *create_pool(int workers, size_t stack_size) {
     tpool_config config = { .max_workers = workers, .stack_size = stack_size };
     tpool *pool = NULL;
@@ -15,17 +13,9 @@ static tpool *create_pool(int workers, size_t stack_size) {
     return pool;
 }
 
-/* The value of a future that must succeed; releases the future. */
-static void *take(tpool_future *future) {
-    void *value = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
-    tpool_future_release(future);
-    return value;
-}
-
 /* The figures at rest, where they are exact. */
 static tpool_stats stats_at_rest(tpool *pool) {
-    assert_status(TPOOL_OK, tpool_drain(pool, HANG));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     return stats_of(pool);
 }
 
@@ -300,21 +290,21 @@ static bool wait_this_way(way how, tpool_future *future, tpool_future *never) {
     case BY_RESULT: return tpool_future_result(future, TPOOL_FOREVER, NULL) == TPOOL_FAILED;
     case BY_ERROR: return tpool_future_error(future, TPOOL_FOREVER, &error) == TPOOL_OK && error != NULL;
     case BY_WAIT_FOR_ALL: return tpool_wait(one, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1;
-    case BY_RESULT_TIMED: return tpool_future_result(future, HANG, NULL) == TPOOL_FAILED;
-    case BY_ERROR_TIMED: return tpool_future_error(future, HANG, &error) == TPOOL_OK && error != NULL;
-    case BY_WAIT_FOR_ALL_TIMED: return tpool_wait(one, 1, TPOOL_ALL_COMPLETED, HANG, &done) == TPOOL_OK && done == 1;
+    case BY_RESULT_TIMED: return tpool_future_result(future, LIMIT, NULL) == TPOOL_FAILED;
+    case BY_ERROR_TIMED: return tpool_future_error(future, LIMIT, &error) == TPOOL_OK && error != NULL;
+    case BY_WAIT_FOR_ALL_TIMED: return tpool_wait(one, 1, TPOOL_ALL_COMPLETED, LIMIT, &done) == TPOOL_OK && done == 1;
     case BY_WAIT_FOR_FIRST:
         return tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1;
     case BY_WAIT_FOR_FIRST_TIMED:
-        return tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, HANG, &done) == TPOOL_OK && done == 1;
+        return tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, LIMIT, &done) == TPOOL_OK && done == 1;
     case BY_WAIT_FOR_EXCEPTION:
         return tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1;
     case BY_WAIT_FOR_EXCEPTION_TIMED:
-        return tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, HANG, &done) == TPOOL_OK && done == 1;
+        return tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, LIMIT, &done) == TPOOL_OK && done == 1;
     case BY_COMPLETIONS:
     case BY_COMPLETIONS_TIMED:
         if (tpool_as_completed(both, 2, &completions) != TPOOL_OK) return false;
-        ended = tpool_completions_next(completions, how == BY_COMPLETIONS ? TPOOL_FOREVER : HANG, &yielded) == TPOOL_OK
+        ended = tpool_completions_next(completions, how == BY_COMPLETIONS ? TPOOL_FOREVER : LIMIT, &yielded) == TPOOL_OK
              && yielded == future;
         tpool_completions_destroy(completions);
         return ended;
@@ -580,7 +570,7 @@ static void a_task_that_blocks_on_its_own_pools_full_queue_gets_a_spare_worker(v
     flood f = { .count = COUNT(1000) };
     assert_status(TPOOL_OK, tpool_create(&f.pool, &config));
     take(submitted(f.pool, flood_own_queue, &f));
-    assert_status(TPOOL_OK, tpool_drain(f.pool, HANG));
+    assert_status(TPOOL_OK, tpool_drain(f.pool, LIMIT));
     assert_int_equal(0, f.refused);
     assert_int_equal(f.count, atomic_load(&f.ran));
     assert_true(stats_at_rest(f.pool).spared >= 1);
@@ -602,7 +592,7 @@ static void *run_limited(void *arg) {
     limited *l = arg;
     tpool_task task = { .fn = note_thread, .arg = l };
     l->parent = pthread_self();
-    l->got = tpool_run_with_timeout(l->pool, &task, HANG, NULL);
+    l->got = tpool_run_with_timeout(l->pool, &task, LIMIT, NULL);
     return NULL;
 }
 
@@ -993,7 +983,7 @@ static void wait_refused(refused *r) {
     atomic_store(&r->thread, system_thread());
     switch (r->way) {
     case 0: r->got = tpool_future_result(r->bare, TPOOL_FOREVER, NULL); break;
-    case 1: r->got = tpool_future_result(r->bare, HANG, NULL); break;
+    case 1: r->got = tpool_future_result(r->bare, LIMIT, NULL); break;
     case 2: r->got = tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL); break;
     default:
         if (tpool_as_completed(both, 2, &completions) != TPOOL_OK) abort();
@@ -1027,7 +1017,7 @@ static void a_wait_whose_spare_is_refused_gives_no_thread(void **state) {
         EVENTUALLY(gate_arrived(&r.started) == 1);
         refuse_threads();
         gate_open(&r.started);
-        tpool_status got = tpool_future_result(future, HANG, NULL);
+        tpool_status got = tpool_future_result(future, LIMIT, NULL);
         allow_threads();
         assert_status(TPOOL_OK, got);
         tpool_future_release(future);
@@ -1064,7 +1054,7 @@ static void when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread(void 
         refuse_threads();
         tpool_future *queued = NULL;
         tpool_status submitted = tpool_submit(pool, nothing, NULL, &queued);
-        tpool_status got = submitted == TPOOL_OK ? tpool_future_result(queued, HANG, NULL) : submitted;
+        tpool_status got = submitted == TPOOL_OK ? tpool_future_result(queued, LIMIT, NULL) : submitted;
         allow_threads();
         assert_status(TPOOL_OK, submitted); /* workers run, so the work is taken */
         assert_status(TPOOL_OK, got);       /* by the one that has given up its wait */
@@ -1158,7 +1148,7 @@ static void *fib(void *arg) {
             atomic_fetch_add(&fib_troubles, 1);
             continue;
         }
-        if (call->n % 4 == 0 && tpool_wait(futures, (size_t)i + 1, TPOOL_FIRST_COMPLETED, HANG, NULL) != TPOOL_OK) {
+        if (call->n % 4 == 0 && tpool_wait(futures, (size_t)i + 1, TPOOL_FIRST_COMPLETED, LIMIT, NULL) != TPOOL_OK) {
             atomic_fetch_add(&fib_troubles, 1);
         }
     }

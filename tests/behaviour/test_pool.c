@@ -6,9 +6,6 @@
 
 static const char *program;
 
-static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
-static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
-
 static tpool_status call_drain(void *pool) { return tpool_drain(pool, LIMIT); }
 static tpool_status call_destroy(void *pool) { return tpool_destroy(pool); }
 static tpool_status call_shutdown_wait(void *pool) { return tpool_shutdown(pool, TPOOL_WAIT); }
@@ -1127,8 +1124,6 @@ static void futures_stay_valid_after_their_pool_is_destroyed(void **state) {
 }
 
 /* --- statistics */
-
-static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); }
 
 static void statistics_add_up_at_rest_over_mixed_outcomes(void **state) {
     (void)state;

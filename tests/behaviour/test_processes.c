@@ -1,17 +1,10 @@
 /* Pools of processes: what is as with threads, and what is not. */
-#include "support.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-
-#undef LIMIT
-#define LIMIT TPOOL_SEC(60)
+#include "support/children.h"
 
 /* What the program and its workers share: made before any pool, so that each worker inherits it. */
 typedef struct common {
-    _Atomic(int) arrived, open, count, second, order_next;
+    shared_gate gate;
+    _Atomic(int) count, second, order_next;
     _Atomic(long) pid;
     _Atomic(int) order[64];
 } common;
@@ -23,31 +16,9 @@ static int set_up(void **state) {
     return 0;
 }
 
-static tpool *create(tpool_config config) {
-    tpool *pool = NULL;
-    config.kind = TPOOL_PROCESSES;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-static tpool *create_one(void) { return create((tpool_config){ .max_workers = 1 }); }
-
 /* In a worker: waits at a gate that the program opens. */
-static void pass_gate(void) {
-    atomic_fetch_add(&all->arrived, 1);
-    while (!atomic_load(&all->open)) sleep_ms(1);
-}
-static void *gate_of_processes(void *arg) { pass_gate(); return arg; }
-static void *getpid_task(void *arg) { (void)arg; return (void *)(intptr_t)getpid(); }
+static void *gate_of_processes(void *arg) { shared_gate_pass(&all->gate); return arg; }
 static void *count_task(void *arg) { (void)arg; atomic_fetch_add(&all->count, 1); return NULL; }
-
-static intptr_t value_of(tpool *pool, tpool_fn fn, const void *arg, size_t size) {
-    tpool_future *future;
-    void *result;
-    assert_status(TPOOL_OK, tpool_submit_copy(pool, fn, arg, size, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
-    tpool_future_release(future);
-    return (intptr_t)result;
-}
 
 /* --- a task's way there and back */
 
@@ -58,8 +29,8 @@ static void *runs_elsewhere(void *arg) {
 static void a_task_runs_in_another_process(void **state) {
     (void)state;
     long own = getpid();
-    tpool *pool = create_one();
-    assert_int_equal(1, value_of(pool, runs_elsewhere, &own, sizeof own));
+    tpool *pool = process_pool(1);
+    assert_int_equal(1, value_of_copy(pool, runs_elsewhere, &own, sizeof own));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -75,7 +46,7 @@ static void *swapped(void *arg) {
 }
 static void arguments_and_results_travel_by_value(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     point p = { 1, 2, "as it was" };
     tpool_future *future;
     void *result;
@@ -98,10 +69,10 @@ static void *returned_twice(void *arg) { (void)tpool_return("first, and longer",
 static void *returned_nothing(void *arg) { (void)arg; return tpool_return(NULL, 0); }
 static void what_fn_returns_is_kept_apart_from_the_bytes(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *future;
     void *result;
-    assert_int_equal(5, value_of(pool, beside_the_bytes, "abcdefg", 8));
+    assert_int_equal(5, value_of_copy(pool, beside_the_bytes, "abcdefg", 8));
     assert_status(TPOOL_OK, tpool_submit_copy(pool, within_the_bytes, "abcdefg", 8, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_string_equal("defg", result);
@@ -123,7 +94,7 @@ static void *raises(void *arg) { return tpool_raise(*(int *)arg, "%d is too %s",
 static void *raises_at_length(void *arg) { return tpool_raise(-1, "%*s|", *(int *)arg, "x"); }
 static void an_error_arrives_with_code_message_and_name(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *future;
     const tpool_error *error;
     int n = 42;
@@ -147,7 +118,7 @@ static void free_nothing(void *arg) { (void)arg; }
 static void *owned(void *arg) { (void)arg; return tpool_return_owned(malloc(3), free); }
 static void owned_results_fail_the_task(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, owned, NULL, &future));
     assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
@@ -158,7 +129,7 @@ static void owned_results_fail_the_task(void **state) {
 
 static void an_argument_by_pointer_is_refused(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     int n = 1;
     tpool_future *future = (tpool_future *)&n;
     assert_status(TPOOL_INVALID, tpool_submit(pool, count_task, &n, &future));
@@ -177,17 +148,16 @@ static void *sum_of(void *arg) {
     for (size_t i = 0; i < tpool_arg_size(); i++) sum = sum * 31 + bytes[i];
     return (void *)sum;
 }
-static void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
 static void bytes_of_any_size_travel(void **state) {
     (void)state;
     static const size_t sizes[] = { 1, 63, 64, 4096, 65535, 65536, 65537, 1000003, 30000001, 70000000, 5, 100000 };
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t size = SLOW_TOOL && sizes[i] > 10000000 ? 10000000 : sizes[i];
         unsigned char *bytes = malloc(size);
         uintptr_t sum = 0;
         for (size_t k = 0; k < size; k++) sum = sum * 31 + (bytes[k] = (unsigned char)(k * 7 + k / 251 + i));
-        assert_true((intptr_t)sum == value_of(pool, sum_of, bytes, size));
+        assert_true((intptr_t)sum == value_of_copy(pool, sum_of, bytes, size));
         tpool_future *future;
         void *result;
         assert_status(TPOOL_OK, tpool_submit_copy(pool, echo, bytes, size, &future));
@@ -205,7 +175,7 @@ static void bytes_of_any_size_travel(void **state) {
 static void both_directions_full_are_no_deadlock(void **state) {
     (void)state;
     enum { TASKS = 40, SIZE = 1 << 20 };
-    tpool *pool = create((tpool_config){ .max_workers = 3 });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 3 });
     tpool_future *futures[TASKS];
     unsigned char *bytes = malloc(SIZE);
     for (int i = 0; i < TASKS; i++) {
@@ -227,7 +197,7 @@ static void *freed;
 static void remember_freed(void *arg) { freed = arg; atomic_fetch_add(&all->count, 1); }
 static void arg_free_runs_once_in_the_program(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     int n = 7;
     tpool_future *future;
     tpool_task task = { .fn = echo, .arg = &n, .arg_size = sizeof n, .arg_free = remember_freed };
@@ -244,12 +214,12 @@ static void arg_free_runs_once_in_the_program(void **state) {
 
 static void workers_start_when_needed_and_stay(void **state) {
     (void)state;
-    tpool *pool = create((tpool_config){ .max_workers = 3 });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 3 });
     tpool_stats stats;
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
     assert_int_equal(0, stats.workers);
-    intptr_t pid = value_of(pool, getpid_task, NULL, 0);
-    for (int i = 0; i < 5; i++) assert_int_equal(pid, value_of(pool, getpid_task, NULL, 0));
+    intptr_t pid = value_of(pool, getpid_task);
+    for (int i = 0; i < 5; i++) assert_int_equal(pid, value_of(pool, getpid_task));
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
     assert_int_equal(1, stats.workers);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 3));
@@ -263,17 +233,17 @@ static void workers_start_when_needed_and_stay(void **state) {
 
 static void an_idle_worker_ends_with_its_process(void **state) {
     (void)state;
-    tpool *pool = create((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(5) });
-    intptr_t pid = value_of(pool, getpid_task, NULL, 0);
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(5) });
+    intptr_t pid = value_of(pool, getpid_task);
     EVENTUALLY(kill((pid_t)pid, 0) != 0);
-    assert_int_not_equal(pid, value_of(pool, getpid_task, NULL, 0));
+    assert_int_not_equal(pid, value_of(pool, getpid_task));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 static void a_worker_is_replaced_after_its_tasks(void **state) {
     (void)state;
     enum { TASKS = 12 };
-    tpool *pool = create((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 3 });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 3 });
     intptr_t pids[TASKS];
     tpool_future *futures[TASKS];
     for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &futures[i]));
@@ -299,10 +269,10 @@ static void finalize(void *context) {
 static void initializer_and_finalizer_run_in_the_process(void **state) {
     (void)state;
     int one = 1;
-    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = initialize, .finalizer = finalize,
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = initialize, .finalizer = finalize,
                                          .context = &one });
     assert_int_equal(0, atomic_load(&all->count));
-    intptr_t pid = value_of(pool, getpid_task, NULL, 0);
+    intptr_t pid = value_of(pool, getpid_task);
     assert_int_equal(1, atomic_load(&all->count));
     assert_int_equal(pid, atomic_load(&all->pid));
     assert_int_equal(0, atomic_load(&all->second));
@@ -311,17 +281,17 @@ static void initializer_and_finalizer_run_in_the_process(void **state) {
     assert_int_equal(1, atomic_load(&all->second));
 }
 
-static bool refuse(void *context) { (void)context; pass_gate(); return false; }
-static bool crash_early(void *context) { (void)context; pass_gate(); abort(); }
+static bool refuse(void *context) { (void)context; shared_gate_pass(&all->gate); return false; }
+static bool crash_early(void *context) { (void)context; shared_gate_pass(&all->gate); abort(); }
 static void a_failed_initializer_breaks_the_pool(void **state) {
     (void)state;
     bool (*initializers[])(void *) = { refuse, crash_early };
     for (int i = 0; i < 2; i++) {
-        tpool *pool = create((tpool_config){ .max_workers = 2, .initializer = initializers[i] });
+        tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = initializers[i] });
         tpool_future *future;
         set_up(NULL);
         assert_status(TPOOL_OK, tpool_submit(pool, count_task, NULL, &future));
-        atomic_store(&all->open, 1); /* it fails with the task in the queue */
+        atomic_store(&all->gate.open, 1); /* it fails with the task in the queue */
         assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
         assert_status(TPOOL_BROKEN, tpool_submit(pool, count_task, NULL, NULL));
         tpool_future_release(future);
@@ -339,7 +309,7 @@ static void *note_order(void *arg) {
 }
 static void priorities_cancel_expiry_and_pause(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *cancelled, *expired;
     int numbers[] = { 0, 1, 2, 3 };
     assert_status(TPOOL_OK, tpool_pause(pool));
@@ -378,7 +348,7 @@ static void called_back(tpool_future *future, void *context) {
 static void callbacks_wait_and_as_completed(void **state) {
     (void)state;
     enum { TASKS = 20 };
-    tpool *pool = create((tpool_config){ .max_workers = 2 });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
     tpool_future *futures[TASKS], *future;
     tpool_completions *completions;
     size_t done = 0;
@@ -408,16 +378,16 @@ static void callbacks_wait_and_as_completed(void **state) {
 static tpool *callback_pool;
 static void wait_in_callback(tpool_future *future, void *context) {
     (void)future;
-    *(intptr_t *)context = value_of(callback_pool, getpid_task, NULL, 0);
+    *(intptr_t *)context = value_of(callback_pool, getpid_task);
 }
 static void a_callback_may_wait_for_a_task_of_the_same_pool(void **state) {
     (void)state;
     intptr_t pid = 0;
     tpool_future *future;
-    callback_pool = create_one();
+    callback_pool = process_pool(1);
     assert_status(TPOOL_OK, tpool_submit(callback_pool, gate_of_processes, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, wait_in_callback, &pid));
-    atomic_store(&all->open, 1);
+    atomic_store(&all->gate.open, 1);
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_drain(callback_pool, LIMIT));
     assert_true(pid > 0 && pid != getpid());
@@ -425,38 +395,11 @@ static void a_callback_may_wait_for_a_task_of_the_same_pool(void **state) {
 }
 
 /* A thread that only ever sleeps in the call that it is to block in. */
-static _Atomic(long) sleeper;
-static long thread_number(void) {
-#ifdef __linux__
-    return (long)syscall(SYS_gettid);
-#else
-    return 0;
-#endif
-}
-static void await_sleep_of(pthread_t thread) {
-    (void)thread;
-    EVENTUALLY(atomic_load(&sleeper) != 0);
-#ifdef __linux__
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", atomic_load(&sleeper));
-    for (int asleep = 0; asleep < 3;) { /* three looks in turn: not just a page of memory that it waits for */
-        char line[512] = "", *end;
-        FILE *file = fopen(path, "r");
-        if (!file) break; /* it has ended already */
-        if (!fgets(line, sizeof line, file)) line[0] = 0;
-        fclose(file);
-        end = strrchr(line, ')');
-        asleep = end && end[2] == 'S' ? asleep + 1 : 0;
-        sleep_ms(1);
-    }
-#else
-    sleep_ms(50);
-#endif
-}
+static atomic_int sleeper;
 
 static void *submit_when_full(void *arg) {
     int n = 3;
-    atomic_store(&sleeper, thread_number());
+    atomic_store(&sleeper, system_thread());
     tpool_future *future = NULL;
     if (tpool_submit_copy(arg, square, &n, sizeof n, &future) != TPOOL_OK) return NULL;
     atomic_fetch_add(&all->second, 1);
@@ -466,15 +409,15 @@ static void caller_runs_blocks_instead(void **state) {
     (void)state;
     pthread_t thread;
     void *future, *result;
-    tpool *pool = create((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, NULL));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_status(TPOOL_OK, tpool_submit(pool, count_task, NULL, NULL)); /* fills the queue */
     atomic_store(&sleeper, 0);
     assert_int_equal(0, pthread_create(&thread, NULL, submit_when_full, pool));
-    await_sleep_of(thread);
+    await_thread_asleep(&sleeper);
     assert_int_equal(0, atomic_load(&all->second));
-    atomic_store(&all->open, 1);
+    atomic_store(&all->gate.open, 1);
     assert_int_equal(0, pthread_join(thread, &future));
     assert_non_null(future);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
@@ -489,21 +432,21 @@ static void caller_runs_blocks_instead(void **state) {
 /* --- asking to stop, limits, killing */
 
 static void *until_stopped(void *arg) {
-    atomic_fetch_add(&all->arrived, 1);
+    atomic_fetch_add(&all->gate.arrived, 1);
     while (!tpool_stop_requested()) sleep_ms(1);
     return tpool_return(arg, tpool_arg_size());
 }
 static void a_running_task_is_asked_to_stop(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, until_stopped, NULL, &future));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     tpool_future_request_stop(future);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_submit(pool, until_stopped, NULL, &future)); /* the next one is not */
-    EVENTUALLY(atomic_load(&all->arrived) == 2);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
     assert_status(TPOOL_TIMEOUT, tpool_future_result(future, TPOOL_MS(10), NULL));
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_STOP_RUNNING));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
@@ -512,7 +455,7 @@ static void a_running_task_is_asked_to_stop(void **state) {
 }
 static void a_task_asked_to_stop_while_it_waited_knows_from_the_start(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_pause(pool));
     assert_status(TPOOL_OK, tpool_submit(pool, until_stopped, NULL, &future));
@@ -529,13 +472,13 @@ static void a_task_asked_to_stop_while_it_waited_knows_from_the_start(void **sta
 static void a_pool_is_resized(void **state) {
     (void)state;
     enum { MANY = 4 };
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *running[MANY], *waiting;
     tpool_stats stats;
     for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, &running[i]));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_status(TPOOL_OK, tpool_resize(pool, MANY));
-    EVENTUALLY(atomic_load(&all->arrived) == MANY);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == MANY);
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
     assert_int_equal(MANY, stats.workers);
     assert_status(TPOOL_OK, tpool_resize(pool, 1));
@@ -543,7 +486,7 @@ static void a_pool_is_resized(void **state) {
     assert_int_equal(1, stats.max_workers);
     assert_int_equal(MANY, stats.active);
     assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &waiting));
-    atomic_store(&all->open, 1);
+    atomic_store(&all->gate.open, 1);
     for (int i = 0; i < MANY; i++) {
         assert_status(TPOOL_OK, tpool_future_result(running[i], LIMIT, NULL));
         tpool_future_release(running[i]);
@@ -551,8 +494,8 @@ static void a_pool_is_resized(void **state) {
     assert_status(TPOOL_OK, tpool_future_result(waiting, LIMIT, NULL));
     tpool_future_release(waiting);
     EVENTUALLY(tpool_get_stats(pool, &stats) == TPOOL_OK && stats.workers == 1);
-    intptr_t pid = value_of(pool, getpid_task, NULL, 0);
-    for (int i = 0; i < 10; i++) assert_int_equal(pid, value_of(pool, getpid_task, NULL, 0));
+    intptr_t pid = value_of(pool, getpid_task);
+    for (int i = 0; i < 10; i++) assert_int_equal(pid, value_of(pool, getpid_task));
     assert_status(TPOOL_INVALID, tpool_resize(pool, 0));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -560,18 +503,18 @@ static void a_pool_is_resized(void **state) {
 static void *nap(void *arg) { sleep_ms(*(int *)arg); return NULL; }
 static void statistics_count_what_became_of_tasks(void **state) {
     (void)state;
-    tpool *pool = create((tpool_config){ .max_workers = 2, .measure = true });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .measure = true });
     tpool_stats stats;
     int ms = 20;
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, NULL));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
     assert_int_equal(2, stats.max_workers);
     assert_int_equal(1, stats.active);
     assert_int_equal(1, stats.submitted);
     assert_int_equal(0, stats.completed);
-    atomic_store(&all->open, 1);
+    atomic_store(&all->gate.open, 1);
     for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, tpool_submit_copy(pool, nap, &ms, sizeof ms, NULL));
     assert_status(TPOOL_OK, tpool_submit_copy(pool, raises, &ms, sizeof ms, &future));
     assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
@@ -592,7 +535,7 @@ static void statistics_count_what_became_of_tasks(void **state) {
 static void workers_replaced_after_each_task_stall_nobody(void **state) {
     (void)state;
     enum { TASKS = 60 };
-    tpool *pool = create((tpool_config){ .max_workers = 3, .max_tasks_per_worker = 1 });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 3, .max_tasks_per_worker = 1 });
     tpool_future *futures[TASKS];
     intptr_t pids[TASKS];
     for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &futures[i]));
@@ -619,11 +562,11 @@ static void a_managed_pool_of_processes(void **state) {
     assert_status(TPOOL_OK, tpool_manager_get(manager, 2, TPOOL_THREADS, 0, &threads));
     assert_ptr_equal(pool, same);
     assert_ptr_not_equal(pool, threads);
-    intptr_t pid = value_of(pool, getpid_task, NULL, 0);
+    intptr_t pid = value_of(pool, getpid_task);
     assert_int_not_equal(pid, getpid());
-    assert_int_equal(getpid(), value_of(threads, getpid_task, NULL, 0));
+    assert_int_equal(getpid(), value_of(threads, getpid_task));
     assert_status(TPOOL_OK, tpool_manager_release(manager, same));
-    assert_int_equal(pid, value_of(pool, getpid_task, NULL, 0)); /* one user is left */
+    assert_int_equal(pid, value_of(pool, getpid_task)); /* one user is left */
     assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, pool));
     /* idle for longer than its limit, it ends at a later get, its processes too */
@@ -637,7 +580,7 @@ static void a_managed_pool_of_processes(void **state) {
     assert_status(TPOOL_OK, tpool_shutdown(next, TPOOL_WAIT));
     assert_status(TPOOL_OK, tpool_manager_get(manager, 3, TPOOL_PROCESSES, 0, &same));
     assert_ptr_not_equal(next, same);
-    pid = value_of(same, getpid_task, NULL, 0);
+    pid = value_of(same, getpid_task);
     assert_status(TPOOL_OK, tpool_manager_release(manager, next));
     assert_status(TPOOL_OK, tpool_manager_release(manager, same));
     assert_status(TPOOL_OK, tpool_manager_release(manager, threads));
@@ -674,13 +617,13 @@ static void at_exit_a_managed_pool_is_drained(void **state) {
 
 static void *for_ever(void *arg) {
     (void)arg;
-    atomic_fetch_add(&all->arrived, 1);
+    atomic_fetch_add(&all->gate.arrived, 1);
     for (;;) sleep_ms(1000);
     return NULL;
 }
 static void a_run_limit_kills_the_process_and_only_that_task(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *future, *next;
     const tpool_error *error;
     tpool_task task = { .fn = for_ever, .run_limit_ns = TPOOL_MS(20), .name = "slow" };
@@ -699,10 +642,10 @@ static void a_run_limit_kills_the_process_and_only_that_task(void **state) {
 }
 static void run_with_timeout_kills_the_process_and_only_that_task(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *future, *next;
     tpool_task task = { .fn = for_ever };
-    assert_true(value_of(pool, getpid_task, NULL, 0) > 0);   /* the process is there */
+    assert_true(value_of(pool, getpid_task) > 0);   /* the process is there */
     tpool_status end = TPOOL_CANCELLED;   /* again and longer where it had not even started */
     for (int64_t limit = TPOOL_MS(20); end == TPOOL_CANCELLED && limit < LIMIT; limit *= 2) {
         assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, limit, &future));
@@ -726,11 +669,11 @@ static void run_with_timeout_kills_the_process_and_only_that_task(void **state) 
 static void kill_workers_breaks_what_runs_and_nothing_else(void **state) {
     (void)state;
     enum { RUNNING = 2, WAITING = 10 };
-    tpool *pool = create((tpool_config){ .max_workers = RUNNING });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = RUNNING });
     tpool_future *running[RUNNING], *waiting[WAITING];
     assert_status(TPOOL_OK, tpool_kill_workers(pool)); /* none yet */
     for (int i = 0; i < RUNNING; i++) assert_status(TPOOL_OK, tpool_submit(pool, for_ever, NULL, &running[i]));
-    EVENTUALLY(atomic_load(&all->arrived) == RUNNING);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == RUNNING);
     for (int i = 0; i < WAITING; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &waiting[i]));
     assert_status(TPOOL_OK, tpool_kill_workers(pool));
     for (int i = 0; i < RUNNING; i++) {
@@ -744,22 +687,22 @@ static void kill_workers_breaks_what_runs_and_nothing_else(void **state) {
     }
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_status(TPOOL_OK, tpool_kill_workers(pool)); /* idle ones */
-    assert_true(value_of(pool, getpid_task, NULL, 0) > 0);
+    assert_true(value_of(pool, getpid_task) > 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 static void every_shutdown_ends(void **state) {
     (void)state;
     for (unsigned flags = 0; flags < 8; flags++) {
-        tpool *pool = create((tpool_config){ .max_workers = 2 });
+        tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
         tpool_future *futures[6];
         set_up(NULL);
         tpool_fn runs = flags & TPOOL_STOP_RUNNING ? until_stopped : gate_of_processes;
         for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, runs, NULL, &futures[i]));
-        EVENTUALLY(atomic_load(&all->arrived) == 2);
+        EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
         for (int i = 2; i < 6; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_task, NULL, &futures[i]));
-        if (flags & TPOOL_STOP_RUNNING) atomic_store(&all->open, 0);
-        else atomic_store(&all->open, 1);
+        if (flags & TPOOL_STOP_RUNNING) atomic_store(&all->gate.open, 0);
+        else atomic_store(&all->gate.open, 1);
         assert_status(TPOOL_OK, tpool_shutdown(pool, flags));
         assert_status(TPOOL_SHUTDOWN, tpool_submit(pool, count_task, NULL, NULL));
         for (int i = 0; i < 6; i++) {
@@ -781,7 +724,7 @@ static void map_over_an_array(void **state) {
     static const size_t chunks[] = { 0, 1, 7, 1000 };
     int items[ITEMS], context = 5;
     for (int i = 0; i < ITEMS; i++) items[i] = i;
-    tpool *pool = create((tpool_config){ .max_workers = 2 });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
     for (int c = 0; c < 4; c++) {
         tpool_map_spec spec = { .fn = add_context, .context = &context, .context_size = sizeof context, .items = items,
                                 .count = ITEMS, .stride = sizeof(int), .item_size = sizeof(int),
@@ -813,7 +756,7 @@ static void each_item_has_its_own_result_bytes_and_error(void **state) {
     (void)state;
     enum { ITEMS = 200 }; /* their results are more than fits at once */
     record items[ITEMS];
-    tpool *pool = create((tpool_config){ .max_workers = 2 });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
     memset(items, 0, sizeof items);
     for (int i = 0; i < ITEMS; i++) items[i].n = (unsigned char)i;
     tpool_map_spec spec = { .fn = bytes_or_error, .items = items, .count = ITEMS, .stride = sizeof *items,
@@ -852,7 +795,7 @@ static void free_item(void *item, void *context) { (void)context; free(item); at
 static void *twice(void *item, void *context) { return context ? NULL : (void *)(intptr_t)(2 * *(int *)item); }
 static void map_over_a_source(void **state) {
     (void)state;
-    tpool *pool = create((tpool_config){ .max_workers = 2 });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
     source s = { 0, 300 };
     tpool_map_spec spec = { .fn = twice, .context = &s, .next = next_item, .buffer_size = 16, .item_free = free_item,
                             .item_size = sizeof(int), .chunk_size = 4 };
@@ -870,31 +813,26 @@ static void map_over_a_source(void **state) {
 
 static void *gate_item(void *item, void *context) {
     (void)context;
-    pass_gate();
+    shared_gate_pass(&all->gate);
     atomic_fetch_add(&all->count, 1);
     return item;
 }
-static void *close_map(void *arg) {
-    atomic_store(&sleeper, thread_number());
-    tpool_map_close(arg);
-    return NULL;
-}
+static tpool_status call_close(void *iter) { tpool_map_close(iter); return TPOOL_OK; }
 static void closing_a_map_leaves_out_the_rest_of_a_chunk(void **state) {
     (void)state;
     int items[50] = { 0 };
-    pthread_t thread;
-    tpool *pool = create_one();
+    background closing;
+    tpool *pool = process_pool(1);
     tpool_map_spec spec = { .fn = gate_item, .items = items, .count = 50, .stride = sizeof(int),
                             .item_size = sizeof(int),
                             .chunk_size = 50 };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
-    atomic_store(&sleeper, 0);
-    assert_int_equal(0, pthread_create(&thread, NULL, close_map, iter));
-    await_sleep_of(thread); /* it has told the process, and waits for the item that runs */
-    atomic_store(&all->open, 1);
-    assert_int_equal(0, pthread_join(thread, NULL));
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    background_start(&closing, call_close, iter);
+    background_await_block(&closing); /* it has told the process, and waits for the item that runs */
+    atomic_store(&all->gate.open, 1);
+    background_join(&closing);
     assert_int_equal(1, atomic_load(&all->count));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -902,7 +840,7 @@ static void closing_a_map_leaves_out_the_rest_of_a_chunk(void **state) {
 static void map_needs_sizes(void **state) {
     (void)state;
     int items[2] = { 0 };
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_map_iter *iter = (tpool_map_iter *)items;
     tpool_map_spec spec = { .fn = twice, .items = items, .count = 2, .stride = sizeof(int) };
     assert_status(TPOOL_INVALID, tpool_map(pool, &spec, &iter));
@@ -949,9 +887,9 @@ static void a_worker_process_may_have_pools_of_its_own(void **state) {
     assert_status(TPOOL_OK, tpool_submit(tpool_default(), count_task, NULL, &future)); /* the program has threads */
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
-    tpool *pool = create_one();
-    assert_int_equal(0, value_of(pool, nested_work, &n, sizeof n));
-    assert_int_equal(0, value_of(pool, nested_work, &n, sizeof n));
+    tpool *pool = process_pool(1);
+    assert_int_equal(0, value_of_copy(pool, nested_work, &n, sizeof n));
+    assert_int_equal(0, value_of_copy(pool, nested_work, &n, sizeof n));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void *use_parents_pool(void *arg) {
@@ -963,14 +901,14 @@ static void *use_parents_pool(void *arg) {
 }
 static void the_programs_pools_are_broken_in_a_worker(void **state) {
     (void)state;
-    tpool *pool = create_one();
-    assert_int_equal(1, value_of(pool, use_parents_pool, &pool, sizeof pool));
+    tpool *pool = process_pool(1);
+    assert_int_equal(1, value_of_copy(pool, use_parents_pool, &pool, sizeof pool));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void a_loop_from_outside_is_unsupported(void **state) {
     (void)state;
     size_t sum = 0;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     assert_status(TPOOL_UNSUPPORTED, tpool_for(pool, 0, 10, 1, add_part, &sum));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -983,9 +921,9 @@ static void *forks_and_returns(void *arg) {
 }
 static void a_task_may_fork(void **state) {
     (void)state;
-    tpool *pool = create_one();
-    assert_int_equal(1, value_of(pool, forks_and_returns, NULL, 0));
-    assert_int_equal(1, value_of(pool, forks_and_returns, NULL, 0));
+    tpool *pool = process_pool(1);
+    assert_int_equal(1, value_of(pool, forks_and_returns));
+    assert_int_equal(1, value_of(pool, forks_and_returns));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -1012,10 +950,10 @@ static void only_listed_descriptors_are_inherited(void **state) {
     assert_true(fd >= 3);
     unlink(path);
     assert_int_equal(3, pwrite(fd, "!!!", 3, 0));
-    tpool *without = create_one(), *with = create((tpool_config){ .max_workers = 1, .descriptors = &fd,
+    tpool *without = process_pool(1), *with = process_pool_as((tpool_config){ .max_workers = 1, .descriptors = &fd,
                                                                   .descriptor_count = 1 });
-    assert_int_equal(0, value_of(without, read_from, &fd, sizeof fd));
-    assert_int_equal(1, value_of(with, read_from, &fd, sizeof fd));
+    assert_int_equal(0, value_of_copy(without, read_from, &fd, sizeof fd));
+    assert_int_equal(1, value_of_copy(with, read_from, &fd, sizeof fd));
     (void)open_descriptors;
     assert_status(TPOOL_OK, tpool_destroy(without));
     assert_status(TPOOL_OK, tpool_destroy(with));
@@ -1029,8 +967,8 @@ static void only_listed_descriptors_are_inherited(void **state) {
 
 static void the_programs_own_waitpid_sees_its_own_children_only(void **state) {
     (void)state;
-    tpool *pool = create_one();
-    assert_true(value_of(pool, getpid_task, NULL, 0) > 0);
+    tpool *pool = process_pool(1);
+    assert_true(value_of(pool, getpid_task) > 0);
     int how;
     assert_int_equal(-1, waitpid(-1, &how, WNOHANG));
     assert_int_equal(ECHILD, errno);
@@ -1039,7 +977,7 @@ static void the_programs_own_waitpid_sees_its_own_children_only(void **state) {
     assert_int_equal(child, waitpid(-1, &how, 0));
     assert_int_equal(3, WEXITSTATUS(how));
     assert_int_equal(-1, waitpid(-1, &how, 0));
-    assert_true(value_of(pool, getpid_task, NULL, 0) > 0);
+    assert_true(value_of(pool, getpid_task) > 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(-1, waitpid(-1, &how, 0));
 }
@@ -1047,8 +985,8 @@ static void the_programs_own_waitpid_sees_its_own_children_only(void **state) {
 /* A child of the program's that outlives it must not hold the pool's descriptors. */
 static void a_child_of_fork_is_no_user_of_the_pool(void **state) {
     (void)state;
-    tpool *pool = create_one();
-    intptr_t worker = value_of(pool, getpid_task, NULL, 0);
+    tpool *pool = process_pool(1);
+    intptr_t worker = value_of(pool, getpid_task);
     tpool_future *running;
     assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, &running));
     pid_t child = fork();
@@ -1060,9 +998,9 @@ static void a_child_of_fork_is_no_user_of_the_pool(void **state) {
     int how;
     assert_int_equal(child, waitpid(child, &how, 0));
     assert_int_equal(0, how);
-    atomic_store(&all->open, 1);
+    atomic_store(&all->gate.open, 1);
     assert_status(TPOOL_OK, tpool_future_result(running, LIMIT, NULL)); /* the child's end has killed nothing */
-    assert_int_equal(worker, value_of(pool, getpid_task, NULL, 0));
+    assert_int_equal(worker, value_of(pool, getpid_task));
     tpool_future_release(running);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -1162,14 +1100,14 @@ static void the_stack_is_as_large_as_asked(void **state) {
     (void)state;
     SKIP_UNDER_TSAN();
     int n = 5;
-    tpool *pool = create((tpool_config){ .max_workers = 1, .stack_size = 16 << 20 });
-    assert_int_equal(5, value_of(pool, stack_eater, &n, sizeof n));
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .stack_size = 16 << 20 });
+    assert_int_equal(5, value_of_copy(pool, stack_eater, &n, sizeof n));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 /* By default it is that of a main thread, whatever the thread has that creates the pool. */
 static void *on_a_small_stack(void *pool) {
-    *(tpool **)pool = create_one();
+    *(tpool **)pool = process_pool(1);
     return NULL;
 }
 static void the_stack_is_not_that_of_the_creator(void **state) {
@@ -1184,20 +1122,19 @@ static void the_stack_is_not_that_of_the_creator(void **state) {
     assert_int_equal(0, pthread_create(&thread, &attributes, on_a_small_stack, &pool));
     assert_int_equal(0, pthread_join(thread, NULL));
     pthread_attr_destroy(&attributes);
-    assert_int_equal(5, value_of(pool, stack_eater, &n, sizeof n));
+    assert_int_equal(5, value_of_copy(pool, stack_eater, &n, sizeof n));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-static void *ends_its_thread(void *arg) { (void)arg; pthread_exit(NULL); }
 static void a_task_may_end_its_thread_whatever_the_stack(void **state) {
     (void)state;
     SKIP_UNDER_TSAN();
     for (size_t size = 0; size <= 1 << 20; size += 1 << 20) {
-        tpool *pool = create((tpool_config){ .max_workers = 1, .stack_size = size });
+        tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .stack_size = size });
         tpool_future *future;
-        assert_status(TPOOL_OK, tpool_submit(pool, ends_its_thread, NULL, &future));
+        assert_status(TPOOL_OK, tpool_submit(pool, end_thread, NULL, &future));
         assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
         tpool_future_release(future);
-        assert_true(value_of(pool, getpid_task, NULL, 0) > 0);
+        assert_true(value_of(pool, getpid_task) > 0);
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
 }
@@ -1211,14 +1148,14 @@ static void create_and_destroy_leave_nothing_open(void **state) {
         for (int fd = 0; fd < 1000; fd++) count += fcntl(fd, F_GETFD) >= 0;
         if (before < 0) before = count;
         assert_int_equal(before, count);
-        tpool *pool = create((tpool_config){ .max_workers = 2 });
-        assert_true(value_of(pool, getpid_task, NULL, 0) > 0);
+        tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
+        assert_true(value_of(pool, getpid_task) > 0);
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
 }
 
 int main(void) {
-    all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    all = shared_memory(sizeof *all);
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
         T(a_task_runs_in_another_process), T(arguments_and_results_travel_by_value),

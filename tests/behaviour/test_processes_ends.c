@@ -1,15 +1,10 @@
 /* How the end of a process is known, who ends with whom, and what holds before a task has begun: whatever a task does to
    what it can reach, only that task ends as TPOOL_BROKEN, and at once. */
-#include "support.h"
-#include <errno.h>
-#include <fcntl.h>
+#include "support/children.h"
 #include <sched.h>
-#include <signal.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #ifdef __linux__
 #include <sys/prctl.h>
 #endif
@@ -21,11 +16,9 @@
 #endif
 #endif
 
-#undef LIMIT
-#define LIMIT TPOOL_SEC(60)
-
 typedef struct common {
-    _Atomic(int) arrived, open, count, hang, deaths;
+    shared_gate gate;
+    _Atomic(int) count, hang, deaths;
     _Atomic(long) pid, other, server;
 } common;
 static common *all;
@@ -35,45 +28,15 @@ static int set_up(void **state) {
     memset((void *)all, 0, sizeof *all);
     return 0;
 }
-static tpool *create(tpool_config config) {
-    tpool *pool = NULL;
-    config.kind = TPOOL_PROCESSES;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-static tpool *create_one(void) { return create((tpool_config){ .max_workers = 1 }); }
-static void *getpid_task(void *arg) { (void)arg; return (void *)(intptr_t)getpid(); }
-static intptr_t value_of(tpool *pool, tpool_fn fn) {
-    tpool_future *future;
-    void *result;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
-    tpool_future_release(future);
-    return (intptr_t)result;
-}
-/* Running or stopped; a zombie is not, whoever is to reap it. */
-static bool is_alive(long pid) {
-    char path[64], line[512], state = 'X';
-    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-    FILE *file = fopen(path, "r");
-    if (!file) return false;
-    if (fgets(line, sizeof line, file)) {
-        char *end = strrchr(line, ')');
-        if (end) state = end[2];
-    }
-    fclose(file);
-    return state != 'Z' && state != 'X';
-}
 static void *waits_for_ever(void *arg) {
     atomic_store(&all->pid, getpid());
     atomic_store(&all->server, getppid());
-    atomic_fetch_add(&all->arrived, 1);
+    atomic_fetch_add(&all->gate.arrived, 1);
     for (;;) sleep_ms(1000);
     return arg;
 }
 static void *waits_for_gate(void *arg) {
-    atomic_fetch_add(&all->arrived, 1);
-    while (!atomic_load(&all->open)) sleep_ms(1);
+    shared_gate_pass(&all->gate);
     return arg;
 }
 /* In a process of its own, with whatever it does to itself. */
@@ -121,7 +84,7 @@ static void a_child_of_a_bare_fork_ends_where_its_task_returns(void **state) {
     can_tell = false;   /* what only POSIX has does not tell a process that it is a copy */
 #endif
     if (!can_tell) skip();
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     pid_t worker = (pid_t)value_of(pool, getpid_task);
     int items[6] = { 0 };
     tpool_map_spec spec = { .fn = forks_and_both_return, .items = items, .count = 6, .stride = sizeof(int),
@@ -160,7 +123,7 @@ static void *crashes_beside_a_grandchild(void *arg) {
 }
 static void a_death_is_known_though_a_grandchild_lives_on(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *future;
     const tpool_error *error;
     assert_status(TPOOL_OK, tpool_submit(pool, crashes_beside_a_grandchild, NULL, &future));
@@ -189,7 +152,7 @@ static void *waits_beside_a_grandchild(void *arg) {
 static void *waits_as_an_item(void *item, void *context) { (void)item; return waits_beside_a_grandchild(context); }
 static void a_servers_death_is_known_though_a_grandchild_lives_on(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     for (int in_a_map = 0; in_a_map < 2; in_a_map++) {
         tpool_future *future = NULL;
         tpool_map_iter *iter = NULL;
@@ -199,7 +162,7 @@ static void a_servers_death_is_known_though_a_grandchild_lives_on(void **state) 
         set_up(NULL);
         if (in_a_map) assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
         else assert_status(TPOOL_OK, tpool_submit(pool, waits_beside_a_grandchild, NULL, &future));
-        EVENTUALLY(atomic_load(&all->arrived) == 1);
+        EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
         assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
         EVENTUALLY(!is_alive(atomic_load(&all->pid)));
         assert_status(TPOOL_BROKEN, in_a_map ? tpool_map_next(iter, TPOOL_SEC(10), NULL)
@@ -242,7 +205,7 @@ static void no_descriptor_of_a_worker_lies_where_the_program_had_one(void **stat
     }
     int far = fcntl(fds[0], F_DUPFD, 700); /* above where the pool's begin */
     assert_true(highest >= 0);
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     for (int round = 0; round < 3; round++) {
         tpool_future *future;
         assert_status(TPOOL_OK, tpool_submit(pool, closes_what_it_believes_to_be_its_own, NULL, &future));
@@ -267,7 +230,7 @@ static void a_worker_has_its_descriptors_above_all_that_were_open(void **state) 
     int null = open("/dev/null", O_RDONLY), far = fcntl(null, F_DUPFD, 700);
     close(null);
     if (far < 0) far = 0; /* a small table: there they only begin in its middle */
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     assert_true(value_of(pool, counts_descriptors) > (far ? far : 3));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     if (far) close(far);
@@ -284,16 +247,16 @@ static void *closes_all_and_opens_files(void *arg) {
 }
 static void a_task_that_closes_everything_harms_only_itself(void **state) {
     (void)state;
-    tpool *pool = create((tpool_config){ .max_workers = 2 });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
     tpool_future *gate, *future;
     assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &gate));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     for (int i = 0; i < 5; i++) {
         assert_status(TPOOL_OK, tpool_submit(pool, closes_all_and_opens_files, NULL, &future));
         assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
         tpool_future_release(future);
     }
-    atomic_store(&all->open, 1);
+    atomic_store(&all->gate.open, 1);
     assert_status(TPOOL_OK, tpool_future_result(gate, LIMIT, NULL));
     tpool_future_release(gate);
     assert_true(value_of(pool, getpid_task) > 0);
@@ -311,7 +274,7 @@ static void an_item_that_closes_everything_costs_one_item(void **state) {
     (void)state;
     int items[10];
     for (int i = 0; i < 10; i++) items[i] = i;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     for (int large = 0; large < 2; large++) {
         tpool_map_spec spec = { .fn = item_closes_all, .items = items, .count = 10, .stride = sizeof(int),
                                 .item_size = sizeof(int), .chunk_size = 10, .context = &large,
@@ -366,18 +329,18 @@ static void the_standard_numbers_stay_free(void **state) {
 static bool hangs_if_told(void *context) {
     (void)context;
     atomic_store(&all->pid, getpid());
-    atomic_fetch_add(&all->arrived, 1);
+    atomic_fetch_add(&all->gate.arrived, 1);
     while (atomic_load(&all->hang)) sleep_ms(1);
     return true;
 }
 static tpool *create_hanging(int workers) {
     atomic_store(&all->hang, 1);
-    return create((tpool_config){ .max_workers = workers, .initializer = hangs_if_told });
+    return process_pool_as((tpool_config){ .max_workers = workers, .initializer = hangs_if_told });
 }
 static void a_run_limit_holds_in_the_initializer(void **state) {
     (void)state;
     atomic_store(&all->hang, 0);
-    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
     pid_t first = (pid_t)value_of(pool, getpid_task);
     tpool_future *future;
     tpool_task task = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(50), .name = "limited" };
@@ -395,7 +358,7 @@ static void a_run_limit_holds_in_the_initializer(void **state) {
 static void run_with_timeout_holds_in_the_initializer(void **state) {
     (void)state;
     atomic_store(&all->hang, 0);
-    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
     pid_t first = (pid_t)value_of(pool, getpid_task);
     tpool_future *future;
     tpool_task task = { .fn = getpid_task };
@@ -415,7 +378,7 @@ static void what_waits_for_an_initializer_that_hangs_has_an_end(void **state) {
     tpool_future *future;
     tpool_task task = { .fn = getpid_task, .expires_ns = TPOOL_MS(50), .run_limit_ns = TPOOL_MS(1) };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_status(TPOOL_EXPIRED, tpool_future_result(future, TPOOL_SEC(10), NULL));
     tpool_future_release(future);
     task.expires_ns = 0;
@@ -432,12 +395,12 @@ static void kill_workers_ends_an_initializer_that_hangs(void **state) {
     tpool *pool = create_hanging(1);
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     long first = atomic_load(&all->pid);
     for (int i = 0; i < 20; i++) { /* more often than a worker may die by itself */
-        int before = atomic_load(&all->arrived);
+        int before = atomic_load(&all->gate.arrived);
         assert_status(TPOOL_OK, tpool_kill_workers(pool));
-        EVENTUALLY(atomic_load(&all->arrived) > before);
+        EVENTUALLY(atomic_load(&all->gate.arrived) > before);
     }
     atomic_store(&all->hang, 0);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
@@ -450,7 +413,7 @@ static void destroy_ends_an_initializer_that_hangs(void **state) {
     tpool *pool = create_hanging(2);
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
-    EVENTUALLY(atomic_load(&all->arrived) == 2);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
     assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
     assert_true(tpool_future_cancel(future));
     tpool_future_release(future);
@@ -461,15 +424,15 @@ static void destroy_ends_an_initializer_that_hangs(void **state) {
 static void *hangs_the_next(void *arg) { atomic_store(&all->hang, 1); raise(SIGKILL); return arg; }
 static void a_replacement_whose_initializer_hangs_holds_nobody_up(void **state) {
     (void)state;
-    tpool *pool = create((tpool_config){ .max_workers = 2, .initializer = hangs_if_told });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = hangs_if_told });
     tpool_future *gate, *future;
     assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &gate));
-    EVENTUALLY(atomic_load(&all->arrived) == 2); /* the initializer, and the task */
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2); /* the initializer, and the task */
     assert_status(TPOOL_OK, tpool_submit(pool, hangs_the_next, NULL, &future));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
-    EVENTUALLY(atomic_load(&all->arrived) == 4);
-    atomic_store(&all->open, 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 4);
+    atomic_store(&all->gate.open, 1);
     assert_status(TPOOL_OK, tpool_future_result(gate, LIMIT, NULL));
     tpool_future_release(gate);
     assert_status(TPOOL_OK, tpool_drain(pool, TPOOL_SEC(10)));
@@ -482,7 +445,7 @@ static void a_shutdown_that_cancels_ends_an_initializer_that_hangs(void **state)
     tpool *pool = create_hanging(1);
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT | TPOOL_CANCEL_PENDING));
     assert_status(TPOOL_CANCELLED, tpool_future_result(future, 0, NULL));
     tpool_future_release(future);
@@ -493,7 +456,7 @@ static void closing_a_map_does_not_wait_for_an_initializer_that_hangs(void **sta
     (void)state;
     int items[10] = { 0 };
     atomic_store(&all->hang, 0);
-    tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
     pid_t first = (pid_t)value_of(pool, getpid_task);
     atomic_store(&all->hang, 1);
     assert_int_equal(0, kill(first, SIGKILL));
@@ -502,13 +465,13 @@ static void closing_a_map_does_not_wait_for_an_initializer_that_hangs(void **sta
                             .item_size = sizeof(int), .chunk_size = 5 };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
-    EVENTUALLY(atomic_load(&all->arrived) == 2); /* the chunk is taken, and the next worker being started for it */
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2); /* the chunk is taken, and the next worker being started for it */
     assert_status(TPOOL_TIMEOUT, tpool_map_next(iter, TPOOL_MS(1), NULL));
     tpool_map_close(iter);
     assert_int_equal(1, atomic_load(&all->hang));
     atomic_store(&all->hang, 0);
     assert_true(value_of(pool, getpid_task) > 0);
-    assert_int_equal(2, atomic_load(&all->arrived)); /* that worker was not lost */
+    assert_int_equal(2, atomic_load(&all->gate.arrived)); /* that worker was not lost */
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -519,7 +482,7 @@ static void a_limit_that_passes_while_the_argument_is_on_its_way_is_not_forgotte
     size_t size = SLOW_TOOL ? (size_t)8 << 20 : (size_t)64 << 20;
     char *large = malloc(size);
     memset(large, 1, size);
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     assert_true(value_of(pool, getpid_task) > 0);
     for (int64_t limit = TPOOL_MS(1); limit < TPOOL_MS(200); limit = limit * 5 / 4) {
         tpool_future *future = NULL;
@@ -545,7 +508,7 @@ static void workers_that_a_signal_takes_before_they_are_ready_are_replaced(void 
     for (int i = 0; i < 3; i++) {
         int number = signals[i];
         atomic_store(&all->deaths, 3);
-        tpool *pool = create((tpool_config){ .max_workers = 1, .initializer = dies_some_times, .context = &number });
+        tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = dies_some_times, .context = &number });
         assert_true(value_of(pool, getpid_task) > 0);
         assert_true(atomic_load(&all->deaths) < 0);
         assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -556,7 +519,7 @@ static void workers_that_always_die_before_they_are_ready_break_the_pool(void **
     int number = SIGTERM;
     tpool_future *future;
     atomic_store(&all->deaths, 1000);
-    tpool *pool = create((tpool_config){ .max_workers = 2, .initializer = dies_some_times, .context = &number });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = dies_some_times, .context = &number });
     assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
@@ -570,14 +533,14 @@ static void workers_that_always_die_before_they_are_ready_break_the_pool(void **
 static void *kills_its_group(void *arg) { kill(0, SIGTERM); sleep_ms(10000); return arg; }
 static void a_signal_to_a_tasks_group_reaches_no_other_worker(void **state) {
     (void)state;
-    tpool *pool = create((tpool_config){ .max_workers = 3 });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 3 });
     tpool_future *others[2], *future;
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &others[i]));
-    EVENTUALLY(atomic_load(&all->arrived) == 2);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
     assert_status(TPOOL_OK, tpool_submit(pool, kills_its_group, NULL, &future));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
-    atomic_store(&all->open, 1);
+    atomic_store(&all->gate.open, 1);
     for (int i = 0; i < 2; i++) {
         assert_status(TPOOL_OK, tpool_future_result(others[i], LIMIT, NULL));
         tpool_future_release(others[i]);
@@ -596,13 +559,13 @@ static void *waits_beside_a_child(void *arg) {
 }
 static void who_is_killed_takes_its_children_along(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     for (int how = 0; how < 4; how++) {
         tpool_future *future;
         set_up(NULL);
         tpool_task task = { .fn = waits_beside_a_child, .run_limit_ns = how == 0 ? TPOOL_MS(200) : 0 };
         assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
-        EVENTUALLY(atomic_load(&all->arrived) == 1 || how == 0);
+        EVENTUALLY(atomic_load(&all->gate.arrived) == 1 || how == 0);
         if (how == 1) assert_status(TPOOL_OK, tpool_kill_workers(pool));
         if (how == 2) assert_int_equal(0, kill((pid_t)atomic_load(&all->pid), SIGSEGV));
         if (how == 3) assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
@@ -620,10 +583,10 @@ static bool becomes_nobody(void *context) { (void)context; return setgid(65534) 
 static void who_has_other_credentials_ends_with_the_server_too(void **state) {
     (void)state;
     if (geteuid() != 0) skip(); /* only root may become another */
-    tpool *pool = create((tpool_config){ .max_workers = 2, .initializer = becomes_nobody });
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = becomes_nobody });
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, waits_for_ever, NULL, &future));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
     EVENTUALLY(!is_alive(atomic_load(&all->pid)));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
@@ -638,10 +601,10 @@ static void *becomes_nobody_and_waits(void *arg) {
 static void a_task_that_changes_its_credentials_ends_with_the_server_too(void **state) {
     (void)state;
     if (geteuid() != 0) skip();
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, becomes_nobody_and_waits, NULL, &future));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
     EVENTUALLY(!is_alive(atomic_load(&all->pid)));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
@@ -659,10 +622,10 @@ static int adopts(void) {
     prctl(PR_SET_CHILD_SUBREAPER, 1ul, 0ul, 0ul, 0ul);
     for (int round = 0; round < 3; round++) {
         tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 2 };
-        atomic_store(&all->arrived, 0);
+        atomic_store(&all->gate.arrived, 0);
         if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
         if (tpool_submit(pool, waits_for_ever, NULL, &future) != TPOOL_OK) return 2;
-        while (!atomic_load(&all->arrived)) sleep_ms(1);
+        while (!atomic_load(&all->gate.arrived)) sleep_ms(1);
         if (round > 0) kill((pid_t)atomic_load(&all->server), SIGKILL);
         else if (tpool_kill_workers(pool) != TPOOL_OK) return 3;
         if (tpool_future_result(future, LIMIT, NULL) != TPOOL_BROKEN) return 4;
@@ -700,8 +663,6 @@ static int in_a_new_namespace(void) {
     return waitpid(first, NULL, 0) == first ? end : 4;
 }
 #if defined(HAVE_SECCOMP)
-/* A sandbox that forbids the call which makes memory without a name: there is another way. */
-static void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
 static int in_a_sandbox(void) {
     struct sock_filter rules[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -782,7 +743,7 @@ static void look_for_pipe(tpool_future *future, void *context) {
 }
 static void no_signal_stays_pending_in_the_program(void **state) {
     (void)state;
-    tpool *pool = create_one();
+    tpool *pool = process_pool(1);
     int pending = -1;
     pid_t first = (pid_t)value_of(pool, getpid_task);
     assert_int_equal(0, kill(first, SIGKILL));
@@ -790,8 +751,8 @@ static void no_signal_stays_pending_in_the_program(void **state) {
     tpool_future *gate;
     assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &gate)); /* its first worker is dead */
     assert_status(TPOOL_OK, tpool_future_add_done_callback(gate, look_for_pipe, &pending));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
-    atomic_store(&all->open, 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    atomic_store(&all->gate.open, 1);
     assert_status(TPOOL_OK, tpool_future_result(gate, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     tpool_future_release(gate);
@@ -800,7 +761,7 @@ static void no_signal_stays_pending_in_the_program(void **state) {
 }
 
 int main(void) {
-    all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    all = shared_memory(sizeof *all);
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
         T(a_descriptor_that_is_not_open_is_refused), T(no_descriptor_of_a_worker_lies_where_the_program_had_one),

@@ -1,15 +1,7 @@
 /* What can go wrong with a process, for real: only the task concerned ends as TPOOL_BROKEN, everything else completes,
    the pool goes on, and nothing is left behind. */
-#include "support.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/mman.h>
+#include "support/children.h"
 #include <sys/resource.h>
-#include <sys/wait.h>
-
-#undef LIMIT
-#define LIMIT TPOOL_SEC(60)
 
 typedef struct common {
     _Atomic(int) arrived, open, count;
@@ -17,26 +9,6 @@ typedef struct common {
     _Atomic(long) server;
 } common;
 static common *all;
-
-static int descriptors_open(void) {
-    int count = 0;
-    for (int fd = 0; fd < 1000; fd++) count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
-
-/* Running or stopped; a zombie is not, whoever is to reap it. */
-static bool is_alive(long pid) {
-    char path[64], line[512], state = 'X';
-    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-    FILE *file = fopen(path, "r");
-    if (!file) return false;
-    if (fgets(line, sizeof line, file)) {
-        char *end = strrchr(line, ')');
-        if (end) state = end[2];
-    }
-    fclose(file);
-    return state != 'Z' && state != 'X';
-}
 
 /* Memory shared with workers: descriptors of it, and mappings. */
 static int lines_with(const char *path, const char *part, const char *other) {
@@ -86,27 +58,12 @@ static int tear_down(void **state) {
     return 0;
 }
 
-static tpool *create(int workers) {
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = workers }));
-    return pool;
-}
-static void *getpid_task(void *arg) { (void)arg; return (void *)(intptr_t)getpid(); }
-static void *getppid_task(void *arg) { (void)arg; return (void *)(intptr_t)getppid(); }
 static void *double_task(void *arg) { return (void *)(intptr_t)(2 * *(int *)arg); }
-static intptr_t value_of(tpool *pool, tpool_fn fn) {
-    tpool_future *future;
-    void *result;
-    assert_status(TPOOL_OK, tpool_submit(pool, fn, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
-    tpool_future_release(future);
-    return (intptr_t)result;
-}
 
 /* One bad task in the middle of good ones: it ends as said, they complete, the pool goes on. */
 static void one_bad_among_good_ones(const tpool_task *bad, int code, const char *part) {
     enum { GOOD = 20 };
-    tpool *pool = create(2);
+    tpool *pool = process_pool(2);
     tpool_future *good[GOOD], *future;
     const tpool_error *error = NULL;
     for (int i = 0; i < GOOD; i++) {
@@ -148,13 +105,11 @@ static void *segfaults(void *arg) {
     *nobodys = 1;
     return arg;
 }
-static void *aborts(void *arg) { (void)arg; abort(); }
 static void *exits(void *arg) { (void)arg; exit(3); }
 static void *exits_at_once(void *arg) { (void)arg; _exit(4); }
 static void *exits_with_zero(void *arg) { (void)arg; _exit(0); }
 static void *is_killed(void *arg) { kill(getpid(), SIGTERM); return arg; }
 static void *stops_itself(void *arg) { raise(SIGSTOP); return arg; }
-static void *ends_its_thread(void *arg) { (void)arg; pthread_exit(NULL); }
 static void *closes_all(void *arg) {
     for (int fd = 3; fd < 1000; fd++) close(fd);
     return arg;
@@ -198,7 +153,7 @@ static void a_task_never_returns(void **s) {
 static void a_task_ends_its_thread(void **s) {
     (void)s;
     /* the last thread of a process ends it with 0 */
-    one_bad_among_good_ones(&(tpool_task){ .fn = ends_its_thread }, 0, "code 0");
+    one_bad_among_good_ones(&(tpool_task){ .fn = end_thread }, 0, "code 0");
 }
 
 /* Its source ends in the middle, so the process dies while it hands the bytes over. */
@@ -377,9 +332,6 @@ static void what_a_worker_has_no_room_for_fails_and_nothing_else(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* As large as the files that the program may have are, each argument and result has the same place. */
-static void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
-
 /* What a task does to the limits of its worker, and ends well, is not the end of those after it. */
 enum { ADDRESSES = 1, FILES = 2, DESCRIPTORS = 4 }; /* which: any of them */
 typedef struct lowering { int which; bool for_ever; } lowering;
@@ -550,7 +502,7 @@ static void out_of_memory_a_worker_is_killed_first(void **state) {
 #ifndef __linux__
     skip();
 #endif
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     assert_int_equal(1000, value_of(pool, oom_score));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -566,7 +518,7 @@ static void *waits_for_ever(void *arg) {
 
 static void a_worker_is_killed_from_outside(void **state) {
     (void)state;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     tpool_future *future;
     const tpool_error *error;
     intptr_t idle = value_of(pool, getpid_task);
@@ -589,7 +541,7 @@ static void a_worker_is_killed_from_outside(void **state) {
 static void the_server_is_killed(void **state) {
     (void)state;
     enum { ROUNDS = 4, WAITING = 6 };
-    tpool *pool = create(2);
+    tpool *pool = process_pool(2);
     long servers[ROUNDS];
     for (int round = 0; round < ROUNDS; round++) {
         tpool_future *running, *waiting[WAITING];
@@ -619,7 +571,7 @@ static void the_server_is_killed(void **state) {
 static void *kills_its_server(void *arg) { kill(getppid(), SIGKILL); sleep_ms(10000); return arg; }
 static void a_task_kills_its_server(void **state) {
     (void)state;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, kills_its_server, NULL, &future));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
@@ -774,7 +726,7 @@ static void an_item_takes_only_itself_with_it(void **state) {
     static const size_t chunks[] = { 1, 7, 60, 0 };
     int items[ITEMS];
     for (int i = 0; i < ITEMS; i++) items[i] = i;
-    tpool *pool = create(2);
+    tpool *pool = process_pool(2);
     for (int c = 0; c < 4; c++) {
         tpool_map_spec spec = { .fn = map_item, .items = items, .count = ITEMS, .stride = sizeof(int),
                                 .item_size = sizeof(int), .chunk_size = chunks[c] };
@@ -800,7 +752,7 @@ static void faults_leave_nothing_behind_while_the_pool_lives(void **state) {
     (void)state;
     static const tpool_fn bad[] = { segfaults, exits_at_once, is_killed, stops_itself, closes_all,
                                     dies_while_returning };
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     int descriptors = 0, mappings = 0, memories = 0;
     for (int i = 0; i < 24; i++) {
         tpool_future *future;
@@ -866,7 +818,7 @@ static void *dies_sometimes(void *arg) {
 static void everything_at_once(void **state) {
     (void)state;
     enum { TASKS = 300 };
-    tpool *pool = create(3);
+    tpool *pool = process_pool(3);
     tpool_future *futures[TASKS];
     pthread_t killer;
     atomic_store(&stop_killing, 0);
@@ -890,7 +842,7 @@ static void everything_at_once(void **state) {
 }
 
 int main(void) {
-    all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    all = shared_memory(sizeof *all);
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(a_task_segfaults), T(a_task_aborts), T(a_task_exits), T(a_task_exits_at_once), T(a_task_exits_with_zero),

@@ -26,13 +26,6 @@ static void end_pool(tpool *pool) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
-static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
-static void count_callback(tpool_future *future, void *context) {
-    (void)future;
-    atomic_fetch_add((atomic_int *)context, 1);
-}
-
 /* Submits that may block, for background threads. */
 typedef struct submit_call {
     tpool *pool;
@@ -740,7 +733,6 @@ static void a_worker_may_run_a_task_of_its_own_full_pool(void **state) {
     end_pool(pool);
 }
 
-static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); }
 typedef struct doomed_submit { tpool *pool; atomic_int freed, survived; tpool_status status; } doomed_submit;
 static void *submit_end_thread(void *arg) {
     doomed_submit *d = arg;
@@ -943,7 +935,6 @@ static void wait_for_the_first(void *arg) {
     (void)arg;
     waited = tpool_future_result(dropped_first, TPOOL_SEC(2), NULL);
 }
-static void *same_item(void *item, void *context) { (void)context; return item; }
 static void a_drop_holds_no_other_task_while_it_ends_one(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;

@@ -5,40 +5,6 @@
 #include <errno.h>
 #include <limits.h>
 
-/* Long enough for any machine; a wait that needs it is one that would have hung. */
-#define PATIENCE TPOOL_SEC(30)
-
-/* ---- A pool of one worker which a gate holds: what is submitted stays queued until held_open ---- */
-
-typedef struct held {
-    tpool *pool;
-    gate gate;
-    tpool_future *holder;
-} held;
-
-static void held_create(held *h, const tpool_config *config) {
-    tpool_config one = { 0 };
-    if (config) one = *config;
-    one.max_workers = 1;
-    *h = (held){ .gate = GATE_CLOSED };
-    assert_status(TPOOL_OK, tpool_create(&h->pool, &one));
-    assert_status(TPOOL_OK, tpool_submit(h->pool, gate_task, &h->gate, &h->holder));
-    gate_await_arrivals(&h->gate, 1);
-}
-
-static void held_destroy(held *h) {
-    gate_open(&h->gate);
-    assert_status(TPOOL_OK, tpool_destroy(h->pool));
-    tpool_future_release(h->holder);
-}
-
-static tpool *pool_of(int workers) {
-    tpool *pool = NULL;
-    tpool_config config = { .max_workers = workers };
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    return pool;
-}
-
 /* ---- One argument and what became of it ---- */
 
 typedef struct box {
@@ -122,24 +88,21 @@ static void check_freed_once(box *b, const payload *given, bool copied, bool ran
 
 /* ---- Submitting ---- */
 
-static void *return_arg(void *arg) { return arg; }
-static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
-
 static void fn_gets_the_pointer_and_its_result_is_the_futures(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     int value = 0;
     void *result = NULL;
     tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, return_arg, &value, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, &value, &future));
     assert_non_null(future);
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&value, result);
     tpool_future_release(future);
 
-    assert_status(TPOOL_OK, tpool_submit(pool, return_arg, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
     result = &value;
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_null(result);
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -147,14 +110,14 @@ static void fn_gets_the_pointer_and_its_result_is_the_futures(void **unused) {
 
 static void a_task_without_a_future_runs(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     atomic_int count = 0;
     tpool_task task = { .fn = count_up, .arg = &count };
     atomic_int *address = &count;
     assert_status(TPOOL_OK, tpool_submit(pool, count_up, &count, NULL));
     assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
-    assert_status(TPOOL_OK, tpool_submit_copy(pool, return_arg, &address, sizeof address, NULL));
-    assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_submit_copy(pool, nothing, &address, sizeof address, NULL));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_int_equal(2, atomic_load(&count));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -162,7 +125,7 @@ static void a_task_without_a_future_runs(void **unused) {
 /* The task struct itself may die with the submit, whatever of it is used later. */
 static void the_task_struct_is_copied(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     box b = { 0 };
     payload given;
@@ -175,7 +138,7 @@ static void the_task_struct_is_copied(void **unused) {
     b.future = future;
     gate_open(&h.gate);
     const tpool_error *error = NULL;
-    assert_status(TPOOL_OK, tpool_future_error(future, PATIENCE, &error));
+    assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
     assert_string_equal("short lived", error->task);
     check_freed_once(&b, &given, false, true);
     tpool_future_release(future);
@@ -216,7 +179,7 @@ static void *see_bytes(void *arg) {
 
 static void copies_of_any_size_are_whole_aligned_and_apart_from_the_callers(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     sighted = 0;
     tpool_future *futures[2 * SIZES] = { NULL };
@@ -231,7 +194,7 @@ static void copies_of_any_size_are_whole_aligned_and_apart_from_the_callers(void
     }
     gate_open(&h.gate);
     for (size_t i = 0; i < 2 * SIZES; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
         assert_int_equal(sizes[i / 2], sightings[i].size);
         assert_int_equal(0, sightings[i].misaligned);
         assert_true(sightings[i].intact);
@@ -261,7 +224,7 @@ static void look_a_last_time(void *arg) {
 
 static void a_copy_lives_until_the_task_and_its_arg_free_have_ended(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     gate g = GATE_CLOSED;
     atomic_int intact_looks = 0, others = 0;
     long_copy copy = { &g, &intact_looks, { 0 } };
@@ -277,13 +240,13 @@ static void a_copy_lives_until_the_task_and_its_arg_free_have_ended(void **unuse
         unsigned char noise[sizeof copy];
         memset(noise, i, sizeof noise);
         tpool_future *other = NULL;
-        assert_status(TPOOL_OK, tpool_submit_copy(pool, return_arg, noise, sizeof noise, &other));
-        if (tpool_future_result(other, PATIENCE, NULL) == TPOOL_OK) atomic_fetch_add(&others, 1);
+        assert_status(TPOOL_OK, tpool_submit_copy(pool, nothing, noise, sizeof noise, &other));
+        if (tpool_future_result(other, LIMIT, NULL) == TPOOL_OK) atomic_fetch_add(&others, 1);
         tpool_future_release(other);
     }
     assert_int_equal(100, atomic_load(&others));
     gate_open(&g);
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     assert_int_equal(3, atomic_load(&intact_looks));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -298,22 +261,22 @@ static void *tell_arg_size(void *arg) {
 static void arg_size_is_zero_by_pointer_and_outside_tasks(void **unused) {
     (void)unused;
     assert_int_equal(0, tpool_arg_size());
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     tpool_future *future = NULL;
     unsigned char some[100] = { 0 };
     void *result = NULL;
     for (int i = 0; i < 2; i++) {
         size_t size = 99;
         assert_status(TPOOL_OK, tpool_submit(pool, tell_arg_size, &size, &future));
-        assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         assert_int_equal(0, size);
         tpool_future_release(future);
         /* The worker's next task, by pointer again, must not see the size of this one. */
-        assert_status(TPOOL_OK, tpool_submit_copy(pool, return_arg, some, sizeof some, NULL));
+        assert_status(TPOOL_OK, tpool_submit_copy(pool, nothing, some, sizeof some, NULL));
     }
     /* No bytes: nothing to copy, so fn gets what was given. */
-    assert_status(TPOOL_OK, tpool_submit_copy(pool, return_arg, some, 0, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_submit_copy(pool, nothing, some, 0, &future));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(some, result);
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -324,7 +287,7 @@ static void arg_size_is_zero_by_pointer_and_outside_tasks(void **unused) {
 static void arg_free_after_a_run(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
-        held h;
+        held_pool h;
         held_create(&h, NULL);
         box ran = { 0 }, failed = { 0 };
         payload ran_given, failed_given;
@@ -335,10 +298,10 @@ static void arg_free_after_a_run(void **unused) {
         assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_fail, &failed_given, copied), &failed.future));
         assert_int_equal(0, atomic_load(&ran.frees));
         gate_open(&h.gate);
-        assert_status(TPOOL_OK, tpool_future_result(ran.future, PATIENCE, &result));
+        assert_status(TPOOL_OK, tpool_future_result(ran.future, LIMIT, &result));
         assert_ptr_equal(&ran, result);
         check_freed_once(&ran, &ran_given, copied, true);
-        assert_status(TPOOL_FAILED, tpool_future_result(failed.future, PATIENCE, NULL));
+        assert_status(TPOOL_FAILED, tpool_future_result(failed.future, LIMIT, NULL));
         check_freed_once(&failed, &failed_given, copied, true);
         tpool_future_release(ran.future);
         tpool_future_release(failed.future);
@@ -351,7 +314,7 @@ static void arg_free_after_a_run(void **unused) {
 static void arg_free_after_a_cancel(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
-        held h;
+        held_pool h;
         held_create(&h, NULL);
         box b = { 0 };
         payload given;
@@ -373,7 +336,7 @@ static void arg_free_after_a_cancel(void **unused) {
 static void arg_free_after_an_expiry(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
-        held h;
+        held_pool h;
         held_create(&h, NULL);
         box b = { 0 };
         payload given;
@@ -382,8 +345,8 @@ static void arg_free_after_an_expiry(void **unused) {
         task.expires_ns = TPOOL_MS(20);
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, box_submit(h.pool, task, &future));
-        b.future = future;   /* in time: only the next line can notice the expiry, since the worker is held */
-        assert_status(TPOOL_EXPIRED, tpool_future_result(future, PATIENCE, NULL));
+        b.future = future;   /* in time: only the next line can notice the expiry, since the worker is held_pool */
+        assert_status(TPOOL_EXPIRED, tpool_future_result(future, LIMIT, NULL));
         check_freed_once(&b, &given, copied, false);
         tpool_future_release(future);
         b.future = NULL;
@@ -395,7 +358,7 @@ static void arg_free_after_an_expiry(void **unused) {
 static void arg_free_after_a_drop(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
-        held h;
+        held_pool h;
         held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
         box old = { 0 }, new = { 0 };
         payload old_given, new_given;
@@ -403,10 +366,10 @@ static void arg_free_after_a_drop(void **unused) {
         payload_fill(&new_given, &new);
         assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &old_given, copied), &old.future));
         assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &new_given, copied), &new.future));
-        assert_status(TPOOL_CANCELLED, tpool_future_result(old.future, PATIENCE, NULL));
+        assert_status(TPOOL_CANCELLED, tpool_future_result(old.future, LIMIT, NULL));
         check_freed_once(&old, &old_given, copied, false);
         gate_open(&h.gate);
-        assert_status(TPOOL_OK, tpool_future_result(new.future, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(new.future, LIMIT, NULL));
         check_freed_once(&new, &new_given, copied, true);
         tpool_future_release(old.future);
         tpool_future_release(new.future);
@@ -414,11 +377,6 @@ static void arg_free_after_a_drop(void **unused) {
         assert_int_equal(1, atomic_load(&old.frees));
         assert_int_equal(1, atomic_load(&new.frees));
     }
-}
-
-static bool pass_gate_and_fail(void *context) {
-    gate_pass(context);
-    return false;
 }
 
 static void arg_free_after_a_broken_initializer(void **unused) {
@@ -439,7 +397,7 @@ static void arg_free_after_a_broken_initializer(void **unused) {
         gate_await_arrivals(&g, 1);
         gate_open(&g);
         for (int i = 0; i < TASKS; i++) {
-            assert_status(TPOOL_BROKEN, tpool_future_result(boxes[i].future, PATIENCE, NULL));
+            assert_status(TPOOL_BROKEN, tpool_future_result(boxes[i].future, LIMIT, NULL));
             check_freed_once(&boxes[i], &given[i], copied, false);
         }
         /* What comes later is refused, and stays the caller's. */
@@ -461,14 +419,14 @@ static void arg_free_after_a_broken_initializer(void **unused) {
 static void arg_free_after_a_task_that_ended_its_thread(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
-        held h;
+        held_pool h;
         held_create(&h, NULL);
         box b = { 0 };
         payload given;
         payload_fill(&given, &b);
         assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_exit_thread, &given, copied), &b.future));
         gate_open(&h.gate);
-        assert_status(TPOOL_BROKEN, tpool_future_result(b.future, PATIENCE, NULL));
+        assert_status(TPOOL_BROKEN, tpool_future_result(b.future, LIMIT, NULL));
         check_freed_once(&b, &given, copied, true);
         tpool_future_release(b.future);
         b.future = NULL;
@@ -480,7 +438,7 @@ static void arg_free_after_a_task_that_ended_its_thread(void **unused) {
 static void arg_free_after_a_shutdown_that_cancels(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
-        held h;
+        held_pool h;
         held_create(&h, NULL);
         enum { TASKS = 5 };
         box boxes[TASKS] = { 0 };
@@ -493,7 +451,7 @@ static void arg_free_after_a_shutdown_that_cancels(void **unused) {
         }
         assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));
         for (int i = 0; i < TASKS; i += 2) {
-            assert_status(TPOOL_CANCELLED, tpool_future_result(boxes[i].future, PATIENCE, NULL));
+            assert_status(TPOOL_CANCELLED, tpool_future_result(boxes[i].future, LIMIT, NULL));
             tpool_future_release(boxes[i].future);
         }
         held_destroy(&h);
@@ -504,7 +462,7 @@ static void arg_free_after_a_shutdown_that_cancels(void **unused) {
 static void arg_free_of_what_destroy_finds_queued(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
-        held h;
+        held_pool h;
         held_create(&h, NULL);
         enum { TASKS = 20 };
         box boxes[TASKS] = { 0 };
@@ -521,7 +479,7 @@ static void arg_free_of_what_destroy_finds_queued(void **unused) {
 static void arg_free_after_a_run_by_the_caller(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
-        held h;
+        held_pool h;
         held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
         atomic_int fillers = 0;
         assert_status(TPOOL_OK, tpool_submit(h.pool, count_up, &fillers, NULL));
@@ -550,7 +508,7 @@ static void arg_free_after_a_run_by_the_caller(void **unused) {
 static void no_arg_free_and_no_future_on_a_refused_submit(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
-        held h;
+        held_pool h;
         held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT });
         atomic_int fillers = 0;
         assert_status(TPOOL_OK, tpool_submit(h.pool, count_up, &fillers, NULL));
@@ -566,7 +524,7 @@ static void no_arg_free_and_no_future_on_a_refused_submit(void **unused) {
         assert_status(TPOOL_FULL, tpool_submit(h.pool, count_up, &fillers, &future));
         assert_null(future);
         future = h.holder;
-        assert_status(TPOOL_FULL, tpool_submit_copy(h.pool, return_arg, &given, sizeof given, &future));
+        assert_status(TPOOL_FULL, tpool_submit_copy(h.pool, nothing, &given, sizeof given, &future));
         assert_null(future);
         assert_status(TPOOL_FULL, tpool_submit_task(h.pool, &task, NULL));
 
@@ -624,7 +582,7 @@ static void stress_arg_free_exactly_once_whoever_submits_runs_or_cancels(void **
     (void)unused;
     enum { THREADS = 3 };
     int each = COUNT(5000);
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     submitter submitters[THREADS];
     for (int t = 0; t < THREADS; t++) {
         submitters[t] = (submitter){ .pool = pool, .boxes = calloc((size_t)each, sizeof(box)), .count = each };
@@ -659,7 +617,7 @@ static void *note_place(void *arg) {
 static void submit_many_takes_all_in_order(void **unused) {
     (void)unused;
     enum { TASKS = 100 };
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     order o = { 0 };
     place places[TASKS];
     tpool_task tasks[TASKS] = { 0 };
@@ -673,7 +631,7 @@ static void submit_many_takes_all_in_order(void **unused) {
     assert_int_equal(TASKS, submitted);
     for (int i = 0; i < TASKS; i++) {
         void *result = NULL;
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], PATIENCE, &result));
+        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, &result));
         assert_ptr_equal(&places[i], result);
         assert_int_equal(i, places[i].at);
         tpool_future_release(futures[i]);
@@ -683,7 +641,7 @@ static void submit_many_takes_all_in_order(void **unused) {
 
 static void submit_many_needs_neither_futures_nor_a_count(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     atomic_int count = 0;
     tpool_task tasks[3] = { { .fn = count_up, .arg = &count }, { .fn = count_up, .arg = &count },
                             { .fn = count_up, .arg = &count } };
@@ -696,7 +654,7 @@ static void submit_many_needs_neither_futures_nor_a_count(void **unused) {
     submitted = 12345;
     assert_status(TPOOL_OK, tpool_submit_many(pool, tasks, 0, futures + 3, &submitted));
     assert_int_equal(0, submitted);
-    assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_int_equal(9, atomic_load(&count));
     for (int i = 0; i < 3; i++) {
         assert_true(tpool_future_done(futures[i]));
@@ -708,7 +666,7 @@ static void submit_many_needs_neither_futures_nor_a_count(void **unused) {
 static void submit_many_stops_at_the_first_that_finds_the_queue_full(void **unused) {
     (void)unused;
     for (int copied = 0; copied < 2; copied++) {
-        held h;
+        held_pool h;
         held_create(&h, &(tpool_config){ .queue_capacity = 3, .on_full = TPOOL_FULL_REJECT });
         enum { TASKS = 5, TAKEN = 3 };
         box boxes[TASKS] = { 0 };
@@ -727,7 +685,7 @@ static void submit_many_stops_at_the_first_that_finds_the_queue_full(void **unus
         for (int i = TAKEN; i < TASKS; i++) assert_null(futures[i]);
         gate_open(&h.gate);
         for (int i = 0; i < TAKEN; i++) {
-            assert_status(TPOOL_OK, tpool_future_result(futures[i], PATIENCE, NULL));
+            assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
             check_freed_once(&boxes[i], &given[i], copied, true);
             tpool_future_release(futures[i]);
         }
@@ -741,7 +699,7 @@ static void submit_many_stops_at_the_first_that_finds_the_queue_full(void **unus
 
 static void submit_many_stops_at_a_bad_task_and_at_a_shutdown(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     atomic_int count = 0;
     tpool_task tasks[4] = { { .fn = count_up, .arg = &count }, { .fn = count_up, .arg = &count },
                             { .fn = NULL, .arg = &count }, { .fn = count_up, .arg = &count } };
@@ -752,7 +710,7 @@ static void submit_many_stops_at_a_bad_task_and_at_a_shutdown(void **unused) {
     assert_null(futures[2]);
     assert_null(futures[3]);
     for (int i = 0; i < 2; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
         tpool_future_release(futures[i]);
     }
     assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
@@ -773,7 +731,7 @@ static void submit_many_follows_the_policy_of_a_full_queue(void **unused) {
     for (int i = 0; i < TASKS; i++) tasks[i] = (tpool_task){ .fn = count_up, .arg = &count };
     tpool_future *futures[TASKS] = { NULL };
     size_t submitted = 0;
-    held h;
+    held_pool h;
 
     /* One fits, the caller runs the other four. */
     held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
@@ -811,14 +769,14 @@ static void *raise_code(void *arg) {
 
 static void any_code_raised_is_a_failure(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     int codes[] = { 0, 1, -1, 42, INT_MAX, INT_MIN };
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, raise_code, &codes[i], &future));
         int junk = 0;
         void *result = &junk;
-        assert_status(TPOOL_FAILED, tpool_future_result(future, PATIENCE, &result));
+        assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, &result));
         assert_null(result);
         const tpool_error *error = NULL;
         assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
@@ -847,7 +805,7 @@ static void *raise_text(void *arg) {
 
 static void a_message_may_have_any_length(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     size_t lengths[] = { 0, 1, 15, 16, 31, 32, 63, 64, 127, 128, 255, 256, 511, 512, 1023, 1024, 4095, 4096,
                          100 * 1024 };
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
@@ -857,13 +815,13 @@ static void a_message_may_have_any_length(void **unused) {
         tpool_future *future = NULL;
         const tpool_error *error = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, raise_text, text, &future));
-        assert_status(TPOOL_OK, tpool_future_error(future, PATIENCE, &error));
+        assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
         assert_string_equal(text, error->message);
         assert_string_equal(text, tpool_future_message(future));
         tpool_future_release(future);
         /* Nobody asks, and nothing of it stays. */
         assert_status(TPOOL_OK, tpool_submit(pool, raise_text, text, NULL));
-        assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
         free(text);
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -878,10 +836,10 @@ static void *raise_formats(void *arg) {
 
 static void a_message_is_formatted_like_printf(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     tpool_future *future = NULL;
     assert_status(TPOOL_OK, tpool_submit(pool, raise_formats, NULL, &future));
-    assert_status(TPOOL_FAILED, tpool_future_result(future, PATIENCE, NULL));
+    assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
     char expected[128];
     snprintf(expected, sizeof expected, FORMAT, FORMATTED);
     assert_string_equal(expected, tpool_future_message(future));
@@ -910,7 +868,7 @@ static void *return_bytes_and_raise(void *arg) {
 
 static void raised_twice_the_first_counts_and_raised_and_returned_it_failed(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     int value = 0;
     struct { tpool_fn fn; int code; const char *message; } cases[] = {
         { raise_twice_and_return, 3, "the first" },
@@ -922,7 +880,7 @@ static void raised_twice_the_first_counts_and_raised_and_returned_it_failed(void
         const tpool_error *error = NULL;
         void *result = &value;
         assert_status(TPOOL_OK, tpool_submit(pool, cases[i].fn, &value, &future));
-        assert_status(TPOOL_FAILED, tpool_future_result(future, PATIENCE, &result));
+        assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, &result));
         assert_null(result);
         assert_int_equal(0, tpool_future_result_size(future));
         assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
@@ -946,13 +904,13 @@ static void outside_a_task_raise_and_return_do_nothing(void **unused) {
     assert_int_equal(0, tpool_arg_size());
 
     /* Nor does it reach a task that this very thread runs next. */
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
     tpool_future *future = NULL;
     void *result = NULL;
     assert_null(tpool_raise(1, "nobody listens"));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, &freed, &future));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &freed, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, 0, &result));
     assert_ptr_equal(&freed, result);
     tpool_future_release(future);
@@ -968,13 +926,13 @@ static void outside_a_task_raise_and_return_do_nothing(void **unused) {
 
 static void a_failure_does_not_reach_the_workers_next_task(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     int code = 9;
     for (int i = 0; i < 3; i++) {
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, raise_code, &code, NULL));
-        assert_status(TPOOL_OK, tpool_submit(pool, return_arg, &code, &future));
-        assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_submit(pool, nothing, &code, &future));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         tpool_future_release(future);
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -998,7 +956,7 @@ static void *return_pattern(void *arg) {
 
 static void returned_bytes_of_any_size_are_a_copy_that_the_future_owns(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     tpool_future *futures[SIZES] = { NULL };
     returning returned[SIZES];
     for (size_t i = 0; i < SIZES; i++) {
@@ -1026,13 +984,13 @@ static void *return_no_bytes(void *arg) {
 
 static void no_bytes_can_be_returned(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     char here = 'x';
     char *bytes[] = { &here, NULL };
     for (int i = 0; i < 2; i++) {
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, return_no_bytes, bytes[i], &future));
-        assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         assert_int_equal(0, tpool_future_result_size(future));
         tpool_future_release(future);
     }
@@ -1057,14 +1015,14 @@ static void *return_large_then_small(void *arg) {
 
 static void of_several_returned_payloads_the_last_counts(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     tpool_fn both[] = { return_small_then_large, return_large_then_small };
     for (int i = 0; i < 2; i++) {
         size_t last_size = 0;
         tpool_future *future = NULL;
         void *result = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, both[i], &last_size, &future));
-        assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
         assert_int_equal(last_size, tpool_future_result_size(future));
         assert_true(has_pattern(result, last_size));
         tpool_future_release(future);
@@ -1079,12 +1037,12 @@ static void *return_bytes_but_give_arg(void *arg) {
 
 static void the_result_is_what_fn_returns_whatever_payload_it_gave(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     int value = 0;
     void *result = NULL;
     tpool_future *future = NULL;
     assert_status(TPOOL_OK, tpool_submit(pool, return_bytes_but_give_arg, &value, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&value, result);
     assert_int_equal(18, tpool_future_result_size(future));
     tpool_future_release(future);
@@ -1099,13 +1057,13 @@ static void *return_then_wait(void *arg) {
 
 static void result_size_is_zero_but_for_a_success_with_bytes(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     gate g = GATE_CLOSED;
     tpool_future *bytes = NULL, *plain = NULL, *cancelled = NULL;
     assert_status(TPOOL_OK, tpool_submit(h.pool, return_then_wait, &g, &bytes));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, &g, &plain));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, &g, &cancelled));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &g, &plain));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &g, &cancelled));
     assert_int_equal(0, tpool_future_result_size(bytes));
     assert_true(tpool_future_cancel(cancelled));
     assert_int_equal(0, tpool_future_result_size(cancelled));
@@ -1114,9 +1072,9 @@ static void result_size_is_zero_but_for_a_success_with_bytes(void **unused) {
     assert_int_equal(TPOOL_RUNNING, tpool_future_state(bytes));
     assert_int_equal(0, tpool_future_result_size(bytes));
     gate_open(&g);
-    assert_status(TPOOL_OK, tpool_future_result(bytes, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(bytes, LIMIT, NULL));
     assert_int_equal(12, tpool_future_result_size(bytes));
-    assert_status(TPOOL_OK, tpool_future_result(plain, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(plain, LIMIT, NULL));
     assert_int_equal(0, tpool_future_result_size(plain));
     tpool_future_release(bytes);
     tpool_future_release(plain);
@@ -1134,16 +1092,16 @@ static void *return_owned_at_gate(void *arg) {
 
 static void an_owned_result_is_freed_once_with_the_last_reference(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     atomic_int freed = 0;
     tpool_future *future = NULL;
     void *result = NULL;
     assert_status(TPOOL_OK, tpool_submit(pool, return_owned, &freed, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&freed, result);
     assert_int_equal(0, tpool_future_result_size(future));
     assert_ptr_equal(future, tpool_future_retain(future));
-    assert_status(TPOOL_OK, tpool_drain(pool, PATIENCE));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     tpool_future_release(future);
     assert_int_equal(0, atomic_load(&freed));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -1154,7 +1112,7 @@ static void an_owned_result_is_freed_once_with_the_last_reference(void **unused)
 
 static void an_owned_result_that_nobody_asks_for_is_freed_once(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     atomic_int never_asked = 0, given_up = 0;
     assert_status(TPOOL_OK, tpool_submit(pool, return_owned, &never_asked, NULL));
     gate g = GATE_CLOSED;
@@ -1189,12 +1147,12 @@ static void *return_owned_over_and_over(void *arg) {
 
 static void an_earlier_owned_result_is_freed_at_once(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     three_owned o = { 0 };
     tpool_future *future = NULL;
     void *result = NULL;
     assert_status(TPOOL_OK, tpool_submit(pool, return_owned_over_and_over, &o, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&o.third, result);
     assert_int_equal(0, tpool_future_result_size(future));
     assert_int_equal(1, o.first_after_second);
@@ -1231,7 +1189,7 @@ static void *return_bytes_then_end_thread(void *arg) {
 
 static void on_failure_an_owned_result_is_freed_before_the_last_reference(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     struct { tpool_fn fn; tpool_status end; int freed; } cases[] = {
         { return_owned_then_raise, TPOOL_FAILED, 1 },
         { raise_then_return_owned, TPOOL_FAILED, 1 },
@@ -1243,7 +1201,7 @@ static void on_failure_an_owned_result_is_freed_before_the_last_reference(void *
         tpool_future *future = NULL;
         void *result = &freed;
         assert_status(TPOOL_OK, tpool_submit(pool, cases[i].fn, &freed, &future));
-        assert_status(cases[i].end, tpool_future_result(future, PATIENCE, &result));
+        assert_status(cases[i].end, tpool_future_result(future, LIMIT, &result));
         assert_null(result);
         assert_int_equal(0, tpool_future_result_size(future));
         assert_int_equal(cases[i].freed, atomic_load(&freed));
@@ -1291,7 +1249,7 @@ static void *outer_task(void *arg) {
 
 static void a_task_run_in_place_by_another_has_its_own_error_result_size_and_stop(void **unused) {
     (void)unused;
-    nest n = { .pool = pool_of(1), .asked_to_stop = GATE_CLOSED, .inner_stop = true };
+    nest n = { .pool = new_pool(1), .asked_to_stop = GATE_CLOSED, .inner_stop = true };
     nest *address = &n;
     tpool_future *future = NULL;
     void *result = NULL;
@@ -1299,7 +1257,7 @@ static void a_task_run_in_place_by_another_has_its_own_error_result_size_and_sto
     gate_await_arrivals(&n.asked_to_stop, 1);
     tpool_future_request_stop(future);
     gate_open(&n.asked_to_stop);
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_string_equal("outer", result);
     assert_int_equal(6, tpool_future_result_size(future));
     assert_status(TPOOL_OK, n.inner_submit);
@@ -1338,19 +1296,19 @@ static void *loop_over(void *arg) {
 static void what_a_job_or_a_loop_body_raises_is_the_error_of_the_task_around_it(void **unused) {
     (void)unused;
     for (int workers = 1; workers <= 2; workers++) {
-        tpool *pool = pool_of(workers);
+        tpool *pool = new_pool(workers);
         tpool_future *future = NULL;
         const tpool_error *error = NULL;
         tpool_status loop_status = TPOOL_OK;
         assert_status(TPOOL_OK, tpool_submit(pool, fork_and_join, &loop_status, &future));
-        assert_status(TPOOL_OK, tpool_future_error(future, PATIENCE, &error));
+        assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
         assert_non_null(error);
         assert_int_equal(41, error->code);
         assert_string_equal("raised in a job", error->message);
         tpool_future_release(future);
 
         assert_status(TPOOL_OK, tpool_submit(pool, loop_over, &loop_status, &future));
-        assert_status(TPOOL_OK, tpool_future_error(future, PATIENCE, &error));
+        assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
         assert_status(TPOOL_FAILED, loop_status);
         assert_non_null(error);
         assert_int_equal(42, error->code);
@@ -1373,7 +1331,7 @@ typedef struct stoppable {
 
 static void *run_until_stopped(void *arg) {
     stoppable *s = arg;
-    int64_t end = tpool_now() + PATIENCE;
+    int64_t end = tpool_now() + LIMIT;
     s->stopped_at = 0;
     if (s->started) gate_pass(s->started);
     while (tpool_now() < end) {
@@ -1392,7 +1350,7 @@ static void *tell_stop(void *arg) {
 
 static void request_stop_reaches_the_running_task_and_only_it(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     gate started = GATE_CLOSED;
     stoppable s = { .started = &started };
     bool next_stopped = true;
@@ -1402,9 +1360,9 @@ static void request_stop_reaches_the_running_task_and_only_it(void **unused) {
     gate_await_arrivals(&started, 1);
     gate_open(&started);
     tpool_future_request_stop(future);
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));   /* to stop early is no failure */
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));   /* to stop early is no failure */
     assert_true(s.stopped_at > 0);
-    assert_status(TPOOL_OK, tpool_future_result(next, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
     assert_false(next_stopped);
     tpool_future_request_stop(next);   /* done: it does not care */
     assert_status(TPOOL_OK, tpool_future_result(next, 0, NULL));
@@ -1415,7 +1373,7 @@ static void request_stop_reaches_the_running_task_and_only_it(void **unused) {
 
 static void a_stop_asked_of_a_queued_task_is_seen_when_it_runs(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     bool first_stopped = false, second_stopped = true;
     tpool_future *first = NULL, *second = NULL;
@@ -1424,8 +1382,8 @@ static void a_stop_asked_of_a_queued_task_is_seen_when_it_runs(void **unused) {
     tpool_future_request_stop(first);
     assert_int_equal(TPOOL_PENDING, tpool_future_state(first));
     gate_open(&h.gate);
-    assert_status(TPOOL_OK, tpool_future_result(first, PATIENCE, NULL));
-    assert_status(TPOOL_OK, tpool_future_result(second, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(first, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(second, LIMIT, NULL));
     assert_true(first_stopped);
     assert_false(second_stopped);
     tpool_future_release(first);
@@ -1453,14 +1411,14 @@ static void *pass_stop_on(void *arg) {
 
 static void jobs_and_loop_bodies_inherit_the_stop(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     stoppable s = { 0 };
     tpool_future *future = NULL;
     atomic_store(&parts_told, 0);
     atomic_store(&parts_not_told, 0);
     assert_status(TPOOL_OK, tpool_submit(pool, pass_stop_on, &s, &future));
     tpool_future_request_stop(future);
-    assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, NULL));
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     assert_int_equal(51, atomic_load(&parts_told));
     assert_int_equal(0, atomic_load(&parts_not_told));
     tpool_future_release(future);
@@ -1469,7 +1427,7 @@ static void jobs_and_loop_bodies_inherit_the_stop(void **unused) {
 
 static void run_limit_asks_the_task_to_stop(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     stoppable s = { 0 };
     bool next_stopped = true;
     tpool_task limited = { .fn = run_until_stopped, .arg = &s, .run_limit_ns = TPOOL_MS(30) };
@@ -1479,7 +1437,7 @@ static void run_limit_asks_the_task_to_stop(void **unused) {
         assert_status(TPOOL_OK, tpool_submit_task(pool, &limited, NULL));
         tpool_future *next = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, tell_stop, &next_stopped, &next));
-        assert_status(TPOOL_OK, tpool_future_result(next, PATIENCE, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
         assert_true(s.stopped_at - begin >= TPOOL_MS(30));
         assert_false(next_stopped);
         tpool_future_release(next);
@@ -1493,7 +1451,7 @@ static void run_limit_counts_from_the_start_and_not_from_the_submit(void **unuse
        possible, three times in a row it is not. */
     bool stopped = true;
     for (int attempt = 0; attempt < 3 && stopped; attempt++) {
-        held h;
+        held_pool h;
         held_create(&h, NULL);
         tpool_task task = { .fn = tell_stop, .arg = &stopped, .run_limit_ns = TPOOL_MS(100) };
         assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL));
@@ -1505,7 +1463,7 @@ static void run_limit_counts_from_the_start_and_not_from_the_submit(void **unuse
 
 static void shutdown_can_ask_what_runs_to_stop(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(2);
+    tpool *pool = new_pool(2);
     gate started = GATE_CLOSED;
     stoppable both[2] = { { .started = &started }, { .started = &started } };
     tpool_future *futures[2] = { NULL };
@@ -1530,11 +1488,11 @@ static void shutdown_can_ask_what_runs_to_stop(void **unused) {
 
 static void run_with_timeout_gives_the_tasks_own_end(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     int value = 0, code = 12;
-    int64_t limits[] = { PATIENCE, TPOOL_FOREVER };
+    int64_t limits[] = { LIMIT, TPOOL_FOREVER };
     for (int i = 0; i < 2; i++) {
-        tpool_task good = { .fn = return_arg, .arg = &value }, bad = { .fn = raise_code, .arg = &code };
+        tpool_task good = { .fn = nothing, .arg = &value }, bad = { .fn = raise_code, .arg = &code };
         tpool_future *future = NULL;
         void *result = NULL;
         assert_status(TPOOL_OK, tpool_run_with_timeout(pool, &good, limits[i], &future));
@@ -1554,7 +1512,7 @@ static void run_with_timeout_gives_the_tasks_own_end(void **unused) {
 
 static void run_with_timeout_tells_of_expiry(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     box b = { 0 };
     payload given;
@@ -1562,7 +1520,7 @@ static void run_with_timeout_tells_of_expiry(void **unused) {
     tpool_task task = box_task(box_run, &given, false);
     task.expires_ns = TPOOL_MS(5);
     tpool_future *future = NULL;
-    assert_status(TPOOL_EXPIRED, tpool_run_with_timeout(h.pool, &task, PATIENCE, &future));
+    assert_status(TPOOL_EXPIRED, tpool_run_with_timeout(h.pool, &task, LIMIT, &future));
     assert_status(TPOOL_EXPIRED, tpool_future_result(future, 0, NULL));
     tpool_future_release(future);
     held_destroy(&h);
@@ -1572,7 +1530,7 @@ static void run_with_timeout_tells_of_expiry(void **unused) {
 static void *cancel_what_is_queued(void *arg) {
     tpool *pool = arg;
     tpool_stats stats = { 0 };
-    int64_t end = tpool_now() + PATIENCE;
+    int64_t end = tpool_now() + LIMIT;
     while (tpool_now() < end && !(tpool_get_stats(pool, &stats) == TPOOL_OK && stats.queued == 1)) sleep_ms(1);
     tpool_shutdown(pool, TPOOL_CANCEL_PENDING);
     return NULL;
@@ -1580,13 +1538,13 @@ static void *cancel_what_is_queued(void *arg) {
 
 static void run_with_timeout_tells_of_a_cancel(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, NULL);
     pthread_t canceller;
     assert_int_equal(0, pthread_create(&canceller, NULL, cancel_what_is_queued, h.pool));
-    tpool_task task = { .fn = return_arg };
+    tpool_task task = { .fn = nothing };
     tpool_future *future = NULL;
-    assert_status(TPOOL_CANCELLED, tpool_run_with_timeout(h.pool, &task, 2 * PATIENCE, &future));
+    assert_status(TPOOL_CANCELLED, tpool_run_with_timeout(h.pool, &task, 2 * LIMIT, &future));
     assert_true(tpool_future_cancelled(future));
     tpool_future_release(future);
     pthread_join(canceller, NULL);
@@ -1598,7 +1556,7 @@ static void run_with_timeout_cancels_a_task_still_queued(void **unused) {
     int64_t limits[] = { TPOOL_MS(20), TPOOL_US(1), 0, -1, INT64_MIN };
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
         for (int copied = 0; copied < 2; copied++) {
-            held h;
+            held_pool h;
             held_create(&h, NULL);
             box asked = { 0 }, alone = { 0 };
             payload asked_given, alone_given;
@@ -1635,7 +1593,7 @@ typedef struct lasting {
 static void *last_beyond_the_stop(void *arg) {
     lasting *l = arg;
     atomic_fetch_add(l->started, 1);
-    int64_t end = tpool_now() + PATIENCE;
+    int64_t end = tpool_now() + LIMIT;
     while (!tpool_stop_requested() && tpool_now() < end) sleep_ms(1);
     if (tpool_stop_requested()) atomic_store(l->stop_seen, 1);
     gate_pass(l->gate);
@@ -1644,7 +1602,7 @@ static void *last_beyond_the_stop(void *arg) {
 
 static void run_with_timeout_asks_a_running_task_to_stop_and_leaves_it(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     atomic_int started = 0;
     int64_t limit = TPOOL_MS(20);
@@ -1672,7 +1630,7 @@ static void run_with_timeout_asks_a_running_task_to_stop_and_leaves_it(void **un
         assert_int_equal(0, atomic_load(&b.frees));
         gate_open(&g);
         void *result = NULL;
-        assert_status(TPOOL_OK, tpool_future_result(future, PATIENCE, &result));
+        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
         assert_ptr_equal(&b, result);
         assert_true(b.intact_at_run && b.intact_at_free);
         assert_int_equal(1, atomic_load(&b.frees));
@@ -1688,9 +1646,9 @@ static void *take_a_while(void *arg) { sleep_ms(30); return arg; }
 static void run_with_timeout_of_a_task_that_has_ended_when_it_is_stopped_gives_its_end(void **unused) {
     (void)unused;
     /* Run by the caller, the task takes longer than the limit and has ended before anyone could stop it. */
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
     int value = 0;
     tpool_task task = { .fn = take_a_while, .arg = &value };
     tpool_future *future = NULL;
@@ -1706,7 +1664,7 @@ static void run_with_timeout_of_a_task_that_has_ended_when_it_is_stopped_gives_i
    when it was too short and shrinks when it was long enough, so that it stays where both happen. */
 static void stress_run_with_timeout_agrees_with_its_future(void **unused) {
     (void)unused;
-    tpool *pool = pool_of(1);
+    tpool *pool = new_pool(1);
     int rounds = COUNT(1000), in_time = 0, late = 0;
     int64_t limit = TPOOL_US(50), begin = tpool_now();
     for (int i = 0; i < rounds; i++) {
@@ -1730,7 +1688,7 @@ static void stress_run_with_timeout_agrees_with_its_future(void **unused) {
             assert_status(TPOOL_TIMEOUT, status);
             late++;
             limit = limit * 2 + 500;
-            tpool_status end = tpool_future_result(future, PATIENCE, NULL);
+            tpool_status end = tpool_future_result(future, LIMIT, NULL);
             assert_true(end == TPOOL_OK || end == TPOOL_CANCELLED);
             assert_int_equal(end == TPOOL_OK, atomic_load(&b.runs));
         }
@@ -1744,7 +1702,7 @@ static void stress_run_with_timeout_agrees_with_its_future(void **unused) {
 
 static void run_with_timeout_takes_nothing_while_the_queue_stays_full(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_BLOCK });
     atomic_int fillers = 0;
     assert_status(TPOOL_OK, tpool_submit(h.pool, count_up, &fillers, NULL));
@@ -1769,25 +1727,25 @@ static void run_with_timeout_takes_nothing_while_the_queue_stays_full(void **unu
 
 static void run_with_timeout_tells_why_a_task_was_not_taken(void **unused) {
     (void)unused;
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT });
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
     box b = { 0 };
     payload given;
     payload_fill(&given, &b);
     tpool_task task = box_task(box_run, &given, true), nothing = { .fn = NULL };
     tpool_future *future = h.holder;
-    assert_status(TPOOL_FULL, tpool_run_with_timeout(h.pool, &task, PATIENCE, &future));
+    assert_status(TPOOL_FULL, tpool_run_with_timeout(h.pool, &task, LIMIT, &future));
     assert_null(future);
     future = h.holder;
-    assert_status(TPOOL_INVALID, tpool_run_with_timeout(h.pool, &nothing, PATIENCE, &future));
+    assert_status(TPOOL_INVALID, tpool_run_with_timeout(h.pool, &nothing, LIMIT, &future));
     assert_null(future);
     future = h.holder;
-    assert_status(TPOOL_INVALID, tpool_run_with_timeout(h.pool, NULL, PATIENCE, &future));
+    assert_status(TPOOL_INVALID, tpool_run_with_timeout(h.pool, NULL, LIMIT, &future));
     assert_null(future);
     assert_status(TPOOL_OK, tpool_shutdown(h.pool, 0));
     future = h.holder;
-    assert_status(TPOOL_SHUTDOWN, tpool_run_with_timeout(h.pool, &task, PATIENCE, &future));
+    assert_status(TPOOL_SHUTDOWN, tpool_run_with_timeout(h.pool, &task, LIMIT, &future));
     assert_null(future);
     held_destroy(&h);
     assert_int_equal(0, atomic_load(&b.frees));
@@ -1800,7 +1758,7 @@ static void run_with_timeout_without_a_pool_means_the_low_level_pool(void **unus
     tpool_task task = { .fn = tell_pool };
     tpool_future *future = NULL;
     void *where = NULL;
-    assert_status(TPOOL_OK, tpool_run_with_timeout(NULL, &task, PATIENCE, &future));
+    assert_status(TPOOL_OK, tpool_run_with_timeout(NULL, &task, LIMIT, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, 0, &where));
     assert_non_null(where);
     assert_ptr_equal(tpool_low_level(), where);
@@ -1812,15 +1770,15 @@ static void run_with_timeout_without_a_pool_means_the_low_level_pool(void **unus
 static void errors_carry_the_tasks_name(void **unused) {
     (void)unused;
     enum { FAILS, EXPIRES, IS_CANCELLED, IS_DROPPED, BREAKS, NAMELESS, TASKS };
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .queue_capacity = 5, .on_full = TPOOL_FULL_DROP_OLDEST });
     int code = 1;
     atomic_int freed = 0;
     tpool_task tasks[TASKS] = {
-        [IS_DROPPED] = { .fn = return_arg, .name = "is dropped" },
+        [IS_DROPPED] = { .fn = nothing, .name = "is dropped" },
         [FAILS] = { .fn = raise_code, .arg = &code, .name = "fails" },
-        [EXPIRES] = { .fn = return_arg, .name = "expires", .expires_ns = TPOOL_MS(50) },
-        [IS_CANCELLED] = { .fn = return_arg, .name = "is cancelled" },
+        [EXPIRES] = { .fn = nothing, .name = "expires", .expires_ns = TPOOL_MS(50) },
+        [IS_CANCELLED] = { .fn = nothing, .name = "is cancelled" },
         [BREAKS] = { .fn = return_owned_then_end_thread, .arg = &freed, .name = "breaks" },
         [NAMELESS] = { .fn = raise_code, .arg = &code },
     };
@@ -1835,7 +1793,7 @@ static void errors_carry_the_tasks_name(void **unused) {
         if (i != IS_DROPPED) assert_status(TPOOL_OK, tpool_submit_task(h.pool, &tasks[i], &futures[i]));
     }
     assert_true(tpool_future_cancel(futures[IS_CANCELLED]));
-    assert_status(TPOOL_EXPIRED, tpool_future_result(futures[EXPIRES], PATIENCE, NULL));
+    assert_status(TPOOL_EXPIRED, tpool_future_result(futures[EXPIRES], LIMIT, NULL));
     held_destroy(&h);
     for (int i = 0; i < TASKS; i++) {
         const tpool_error *error = NULL;
@@ -1878,7 +1836,7 @@ static void note_failure(const tpool_error *error, void *context) {
 static void on_failure_hears_of_a_failure_that_nobody_can_ask_for(void **unused) {
     (void)unused;
     failures f = { 0 };
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .on_failure = note_failure, .context = &f });
     int code = 77;
     tpool_task task = { .fn = raise_code, .arg = &code, .name = "unwatched" };
@@ -1895,7 +1853,7 @@ static void on_failure_hears_of_a_failure_that_nobody_can_ask_for(void **unused)
 static void on_failure_hears_of_a_future_given_up_before_the_end(void **unused) {
     (void)unused;
     failures f = { 0 };
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .on_failure = note_failure, .context = &f });
     int code = 78;
     tpool_future *given_up = NULL, *kept = NULL;
@@ -1915,7 +1873,7 @@ static void on_failure_hears_of_a_future_given_up_before_the_end(void **unused) 
 static void on_failure_is_silent_about_the_rest(void **unused) {
     (void)unused;
     failures f = { 0 };
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .on_failure = note_failure, .context = &f, .queue_capacity = 3,
                                      .on_full = TPOOL_FULL_DROP_OLDEST });
     int code = 79;
@@ -1933,7 +1891,7 @@ static void on_failure_is_silent_about_the_rest(void **unused) {
     assert_int_equal(0, atomic_load(&f.count));
 
     held_create(&h, &(tpool_config){ .on_failure = note_failure, .context = &f });
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_arg, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
     assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, &asked));
     held_destroy(&h);
     assert_status(TPOOL_FAILED, tpool_future_result(asked, 0, NULL));
@@ -1944,9 +1902,9 @@ static void on_failure_is_silent_about_the_rest(void **unused) {
 static void on_failure_hears_of_expiry_and_of_broken_workers(void **unused) {
     (void)unused;
     failures f = { 0 };
-    held h;
+    held_pool h;
     held_create(&h, &(tpool_config){ .on_failure = note_failure, .context = &f });
-    tpool_task expires = { .fn = return_arg, .name = "expires", .expires_ns = TPOOL_US(1) };
+    tpool_task expires = { .fn = nothing, .name = "expires", .expires_ns = TPOOL_US(1) };
     assert_status(TPOOL_OK, tpool_submit_task(h.pool, &expires, NULL));
     sleep_ms(2);
     held_destroy(&h);
@@ -1981,12 +1939,12 @@ static void on_failure_hears_of_what_a_broken_initializer_left(void **unused) {
     tpool *pool = NULL;
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     tpool_future *asked = NULL;
-    tpool_task unasked = { .fn = return_arg, .name = "never ran" };
+    tpool_task unasked = { .fn = nothing, .name = "never ran" };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &unasked, NULL));
-    assert_status(TPOOL_OK, tpool_submit(pool, return_arg, NULL, &asked));
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &asked));
     gate_await_arrivals(&g, 1);
     gate_open(&g);
-    assert_status(TPOOL_BROKEN, tpool_future_result(asked, PATIENCE, NULL));
+    assert_status(TPOOL_BROKEN, tpool_future_result(asked, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(1, atomic_load(&f.count));
     assert_status(TPOOL_BROKEN, f.status);

@@ -14,15 +14,8 @@ static void end_here(void) {
 #endif
     pthread_exit(NULL);
 }
-static void *end_thread(void *arg) { (void)arg; end_here(); return NULL; }
+static void *end_in_task(void *arg) { (void)arg; end_here(); return NULL; }
 
-/* Runs what may end its thread in a thread that is no worker. */
-static void in_own_thread(void *(*fn)(void *), void *arg) {
-    pthread_t thread;
-    assert_int_equal(0, pthread_create(&thread, NULL, fn, arg));
-    assert_int_equal(0, pthread_join(thread, NULL));
-}
-static void count_up(void *context) { atomic_fetch_add((atomic_int *)context, 1); }
 static tpool *warm_pool_as(tpool_config config) {
     tpool *pool = new_pool_as(config);
     assert_status(TPOOL_OK, tpool_warm_up(pool, config.max_workers));
@@ -59,7 +52,7 @@ static void *end_beneath_a_stolen_job(void *pool) {
     tpool_job job;
     tpool_fork(&job, pass_gate, NULL);
     AWAIT_ARRIVALS(&in_job, 1);
-    awaited = submitted(pool, end_thread, NULL);
+    awaited = submitted(pool, end_in_task, NULL);
     (void)tpool_future_result(awaited, TPOOL_FOREVER, NULL);
     tpool_join(&job);
     return pool;
@@ -126,7 +119,7 @@ static void *join_one_that_ends_its_thread(void *arg) {
 static void a_stolen_job_that_ends_its_thread_breaks_the_task_that_joins_it(void **state) {
     (void)state;
     atomic_int finalized = 0;
-    tpool *pool = warm_pool_as((tpool_config){ .max_workers = WORKERS, .finalizer = count_up, .context = &finalized });
+    tpool *pool = warm_pool_as((tpool_config){ .max_workers = WORKERS, .finalizer = count_free, .context = &finalized });
     gate_close(&in_first);
     tpool_future *future = submitted_task(pool, (tpool_task){ .fn = join_one_that_ends_its_thread, .arg = &finalized,
                                                               .name = "joiner" });
@@ -251,7 +244,7 @@ static void *set_it(void *future) {
 static void an_arg_free_that_ends_its_thread_leaves_an_end(void **state) {
     (void)state;
     atomic_int freed = 0, finalized = 0;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .finalizer = count_up, .context = &finalized });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .finalizer = count_free, .context = &finalized });
     tpool_task task = { .fn = nothing, .arg = &freed, .arg_free = end_by_free };
     assert_status(TPOOL_BROKEN, end_of(submitted_task(pool, task)));
     EVENTUALLY(atomic_load(&finalized) == 1);
@@ -263,7 +256,7 @@ static void an_arg_free_that_ends_its_thread_leaves_an_end(void **state) {
     assert_status(TPOOL_CANCELLED, end_of(future));
     assert_status(TPOOL_OK, tpool_resume(pool));
     /* of one whose function has ended the thread, the thread ends once more */
-    assert_status(TPOOL_BROKEN, end_of(submitted_task(pool, (tpool_task){ .fn = end_thread, .arg = &freed,
+    assert_status(TPOOL_BROKEN, end_of(submitted_task(pool, (tpool_task){ .fn = end_in_task, .arg = &freed,
                                                                           .arg_free = end_by_free })));
     assert_int_equal(3, atomic_load(&freed));
     check_and_destroy(pool);
@@ -347,7 +340,7 @@ static void on_failure_may_end_its_thread(void **state) {
     (void)state;
     atomic_int reported = 0, freed = 0;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .on_failure = end_on_failure, .context = &reported });
-    tpool_task with_block = { .fn = raise_one, .arg = &freed, .arg_free = count_up };
+    tpool_task with_block = { .fn = raise_one, .arg = &freed, .arg_free = count_free };
     assert_status(TPOOL_OK, tpool_submit(pool, raise_one, NULL, NULL));
     assert_status(TPOOL_OK, tpool_submit_task(pool, &with_block, NULL));
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
@@ -435,7 +428,7 @@ static void a_shutdown_cancels_all_though_its_thread_ends(void **state) {
     assert_status(TPOOL_OK, tpool_pause(pool));
     for (int i = 0; i < 5; i++)
         futures[i] = submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &freed,
-                                                        .arg_free = i % 2 ? end_by_free : count_up });
+                                                        .arg_free = i % 2 ? end_by_free : count_free });
     in_own_thread(shut_down, pool);
     assert_int_equal(5, atomic_load(&freed));
     for (int i = 0; i < 5; i++) assert_status(TPOOL_CANCELLED, end_of(futures[i]));
@@ -498,7 +491,7 @@ static void a_finalizer_that_ends_its_thread_runs_once(void **state) {
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1, .initializer = begin,
                                               .finalizer = end, .context = &s });
     for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
-    assert_status(TPOOL_BROKEN, end_of(submitted(pool, end_thread, NULL)));
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, end_in_task, NULL)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(5, atomic_load(&s.began));
     assert_int_equal(5, atomic_load(&s.ended));
@@ -513,7 +506,6 @@ static bool give(void *context, void **item) {
     *item = &s->numbers[s->given++];
     return true;
 }
-static void *use(void *item, void *context) { (void)context; return item; }
 static void free_item(void *item, void *context) {
     source *s = context;
     assert_true(item >= (void *)s->numbers && item < (void *)(s->numbers + 10));
@@ -521,7 +513,7 @@ static void free_item(void *item, void *context) {
 }
 static void *map_from(void *context) {
     source *s = context;
-    tpool_map_spec spec = { .fn = use, .context = s, .next = give, .buffer_size = 4, .chunk_size = 1,
+    tpool_map_spec spec = { .fn = same_item, .context = s, .next = give, .buffer_size = 4, .chunk_size = 1,
                             .item_free = free_item };
     tpool_map_iter *iter = NULL;
     assert_status(TPOOL_OK, tpool_map(s->pool, &spec, &iter));
@@ -583,7 +575,7 @@ static void a_submit_whose_thread_ends_leaves_nothing(void **state) {
         tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
             .on_full = drops ? TPOOL_FULL_DROP_OLDEST : TPOOL_FULL_CALLER_RUNS });
         tpool_task ends = { .fn = nothing, .arg = &freed, .arg_free = end_by_free };
-        submitter s = { .pool = pool, .task = { .fn = drops ? nothing : end_thread } };
+        submitter s = { .pool = pool, .task = { .fn = drops ? nothing : end_in_task } };
         assert_status(TPOOL_OK, tpool_pause(pool));
         tpool_future *oldest = drops ? submitted_task(pool, ends) : NULL;
         if (!drops) {

@@ -1,16 +1,7 @@
 /* tpool_wait: for all, for the first, for the first exception; its time limits and its partition of the array. */
 #include "support.h"
 
-#define HANG TPOOL_SEC(60) /* a wait of the main thread that takes longer has hung */
 #define UNTOUCHED ((size_t)12345)
-
-/* The value of a future that must succeed; releases the future. */
-static void *take(tpool_future *future) {
-    void *value = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, HANG, &value));
-    tpool_future_release(future);
-    return value;
-}
 
 static void *raise_error(void *arg) {
     (void)arg;
@@ -134,7 +125,7 @@ static void an_expired_task_is_an_exception(void **state) {
     f[0] = submitted(pool, nothing, NULL);
     assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &f[1]));
     tpool_future *expired = f[1];
-    assert_status(TPOOL_OK, tpool_wait(f, 2, TPOOL_FIRST_EXCEPTION, HANG, &done));
+    assert_status(TPOOL_OK, tpool_wait(f, 2, TPOOL_FIRST_EXCEPTION, LIMIT, &done));
     assert_int_equal(1, done);
     assert_ptr_equal(expired, f[0]);
     assert_status(TPOOL_EXPIRED, tpool_future_result(expired, 0, NULL));
@@ -153,10 +144,10 @@ static void a_wait_notices_an_expiry_at_the_moment_it_passes(void **state) {
         size_t done = UNTOUCHED;
         assert_status(TPOOL_OK, tpool_pause(pool)); /* nobody's turn comes: only the waiter can notice */
         for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &f[i]));
-        assert_status(TPOOL_OK, tpool_wait(f, 2, modes[m], HANG, &done));
+        assert_status(TPOOL_OK, tpool_wait(f, 2, modes[m], LIMIT, &done));
         assert_true(done == 2 || (m > 0 && done == 1));
         for (int i = 0; i < 2; i++) {
-            assert_status(TPOOL_EXPIRED, tpool_future_result(f[i], HANG, NULL));
+            assert_status(TPOOL_EXPIRED, tpool_future_result(f[i], LIMIT, NULL));
             tpool_future_release(f[i]);
         }
         assert_status(TPOOL_OK, tpool_resume(pool));
@@ -184,7 +175,7 @@ static void a_broken_task_is_an_exception(void **state) {
     assert_status(TPOOL_TIMEOUT, tpool_wait(f, 2, TPOOL_FIRST_EXCEPTION, 0, &done));
     assert_int_equal(0, done);
     gate_open(&started);
-    assert_status(TPOOL_OK, tpool_wait(f, 2, TPOOL_FIRST_EXCEPTION, HANG, &done));
+    assert_status(TPOOL_OK, tpool_wait(f, 2, TPOOL_FIRST_EXCEPTION, LIMIT, &done));
     assert_int_equal(1, done);
     assert_ptr_equal(broken, f[0]);
     assert_status(TPOOL_BROKEN, tpool_future_result(broken, 0, NULL));
@@ -330,7 +321,7 @@ static void waiters_of_every_kind_on_the_same_futures_wake(void **state) {
         for (int i = 0; i < WAITERS; i++) {
             waiters[i] = (waiter){
                 .start = &start, .futures = f, .count = FEW, .when = (tpool_return_when)(i % 3),
-                .timeout_ns = i < 3 ? HANG : TPOOL_FOREVER
+                .timeout_ns = i < 3 ? LIMIT : TPOOL_FOREVER
             };
             assert_int_equal(0, pthread_create(&threads[i], NULL, wait_in_thread, &waiters[i]));
         }
@@ -363,7 +354,7 @@ static void futures_that_end_after_the_wait_are_fine(void **state) {
         check(f, TPOOL_FIRST_COMPLETED, TPOOL_US(10), TPOOL_TIMEOUT, 0, "01234");
         check(f, TPOOL_FIRST_EXCEPTION, TPOOL_US(10), TPOOL_TIMEOUT, 0, "01234");
         succeed(f[0]);
-        check(f, TPOOL_FIRST_COMPLETED, HANG, TPOOL_OK, 1, "01234");
+        check(f, TPOOL_FIRST_COMPLETED, LIMIT, TPOOL_OK, 1, "01234");
         for (int i = 1; i < FEW; i++) succeed(f[i]);
         release_few(f);
     }
@@ -378,12 +369,12 @@ static void first_exception_returns_while_the_others_still_run(void **state) {
     EVENTUALLY(gate_arrived(&held) == 2);
     f[2] = submitted(pool, raise_error, NULL);
     tpool_future *failed = f[2];
-    assert_status(TPOOL_OK, tpool_wait(f, 3, TPOOL_FIRST_EXCEPTION, HANG, &done));
+    assert_status(TPOOL_OK, tpool_wait(f, 3, TPOOL_FIRST_EXCEPTION, LIMIT, &done));
     assert_int_equal(1, done);
     assert_ptr_equal(failed, f[0]);
     assert_status(TPOOL_FAILED, tpool_future_result(failed, 0, NULL));
     gate_open(&held);
-    assert_status(TPOOL_OK, tpool_wait(f, 3, TPOOL_ALL_COMPLETED, HANG, &done));
+    assert_status(TPOOL_OK, tpool_wait(f, 3, TPOOL_ALL_COMPLETED, LIMIT, &done));
     assert_int_equal(3, done);
     for (int i = 0; i < 3; i++) tpool_future_release(f[i]);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -398,7 +389,7 @@ static void first_completed_returns_while_the_others_still_run(void **state) {
     EVENTUALLY(gate_arrived(&held) == 1);
     f[1] = submitted(pool, nothing, NULL);
     tpool_future *finished = f[1];
-    assert_status(TPOOL_OK, tpool_wait(f, 2, TPOOL_FIRST_COMPLETED, HANG, &done));
+    assert_status(TPOOL_OK, tpool_wait(f, 2, TPOOL_FIRST_COMPLETED, LIMIT, &done));
     assert_int_equal(1, done);
     assert_ptr_equal(finished, f[0]);
     gate_open(&held);
@@ -423,7 +414,7 @@ static void ten_thousand_futures_of_two_pools_and_of_none(void **state) {
     }
     memcpy(before, f, count * sizeof *f);
     size_t bare = count / 3;
-    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_drain(pools[i], HANG));
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_drain(pools[i], LIMIT));
     assert_status(TPOOL_TIMEOUT, tpool_wait(f, count, TPOOL_ALL_COMPLETED, TPOOL_MS(1), &done));
     assert_int_equal(count - bare, done);
     /* Stable: within each part the array's order. */
@@ -434,10 +425,10 @@ static void ten_thousand_futures_of_two_pools_and_of_none(void **state) {
     }
     assert_status(TPOOL_TIMEOUT, tpool_wait(f, count, TPOOL_FIRST_EXCEPTION, TPOOL_MS(1), &done));
     assert_int_equal(count - bare, done);
-    assert_status(TPOOL_OK, tpool_wait(f, count, TPOOL_FIRST_COMPLETED, HANG, &done));
+    assert_status(TPOOL_OK, tpool_wait(f, count, TPOOL_FIRST_COMPLETED, LIMIT, &done));
     assert_int_equal(count - bare, done);
     for (size_t i = 2; i < count; i += 3) succeed(before[i]);
-    assert_status(TPOOL_OK, tpool_wait(f, count, TPOOL_ALL_COMPLETED, HANG, &done));
+    assert_status(TPOOL_OK, tpool_wait(f, count, TPOOL_ALL_COMPLETED, LIMIT, &done));
     assert_int_equal(count, done);
     for (size_t i = 0; i < count; i++) tpool_future_release(f[i]);
     free(f);
@@ -453,11 +444,11 @@ static void every_wait_for_many_running_tasks_ends(void **state) {
         tpool_future *f[many];
         size_t done = UNTOUCHED;
         for (int i = 0; i < many; i++) f[i] = submitted(pool, i == many / 2 ? raise_error : nothing, NULL);
-        assert_status(TPOOL_OK, tpool_wait(f, many, (tpool_return_when)(round % 3), HANG, &done));
+        assert_status(TPOOL_OK, tpool_wait(f, many, (tpool_return_when)(round % 3), LIMIT, &done));
         for (size_t i = 0; i < done; i++) assert_true(tpool_future_done(f[i]));
         assert_true(done >= 1);
         if (round % 3 == TPOOL_ALL_COMPLETED) assert_int_equal(many, done);
-        assert_status(TPOOL_OK, tpool_wait(f, many, TPOOL_ALL_COMPLETED, HANG, &done));
+        assert_status(TPOOL_OK, tpool_wait(f, many, TPOOL_ALL_COMPLETED, LIMIT, &done));
         assert_int_equal(many, done);
         for (int i = 0; i < many; i++) tpool_future_release(f[i]);
     }
@@ -510,7 +501,7 @@ static void waits_of_every_kind_inside_a_task_end(void **state) {
             for (int when = 0; when < 3; when++) {
                 inside in = {
                     .pool = pool, .other_pool = other_pool, .when = (tpool_return_when)when,
-                    .timeout_ns = round % 2 == 0 ? TPOOL_FOREVER : HANG
+                    .timeout_ns = round % 2 == 0 ? TPOOL_FOREVER : LIMIT
                 };
                 assert_status(TPOOL_OK, tpool_future_create(&in.bare));
                 take(submitted(pool, wait_inside, &in));

@@ -16,9 +16,6 @@
 #define HAVE_THRD_EXIT 0
 #endif
 
-static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
-static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
-
 /* Initializer and finalizer that number the workers from 1 and count. */
 static atomic_int initialized, finalized, finalized_elsewhere;
 static _Thread_local int worker_number;
@@ -1122,7 +1119,6 @@ static void when_at_least_one_worker_runs_the_work_waits_for_it(void **state) {
 
 /* --- a task that ends its thread */
 
-static void *end_by_pthread_exit(void *arg) { (void)arg; pthread_exit(NULL); }
 #if defined(_WIN32)
 static void *end_by_ExitThread(void *arg) { (void)arg; ExitThread(3); }
 #endif
@@ -1133,7 +1129,7 @@ static void *end_by_thrd_exit(void *arg) { (void)arg; thrd_exit(3); }
 static void a_task_that_ends_its_thread_breaks_only_itself(void **state) {
     (void)state;
     static const tpool_fn ways[] = {
-        end_by_pthread_exit,
+        end_thread,
 #if defined(_WIN32)
         end_by_ExitThread,
 #endif
@@ -1235,7 +1231,7 @@ static void on_failure_learns_of_a_task_that_ended_its_thread_when_nobody_holds_
     static told t;
     static atomic_int freed;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .on_failure = note_told, .context = &t });
-    tpool_task task = { .fn = end_by_pthread_exit, .arg = &freed, .arg_free = count_free, .name = "unheld" };
+    tpool_task task = { .fn = end_thread, .arg = &freed, .arg_free = count_free, .name = "unheld" };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
     assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
@@ -1260,7 +1256,7 @@ static void many_tasks_that_end_their_threads_leave_a_working_pool(void **state)
     tpool *pool = new_counted_pool(3);
     int count = COUNT(100);
     for (int i = 0; i < count; i++) {
-        assert_status(TPOOL_OK, tpool_submit(pool, end_by_pthread_exit, NULL, NULL));
+        assert_status(TPOOL_OK, tpool_submit(pool, end_thread, NULL, NULL));
         assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
     }
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));

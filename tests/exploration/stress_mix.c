@@ -54,7 +54,7 @@ static struct ledger *enter(void) {
     return &ledgers[i];
 }
 
-static void count_free(void *arg) { (void)arg; atomic_fetch_sub(&frees_owed, 1); }
+static void count_one_free(void *arg) { (void)arg; atomic_fetch_sub(&frees_owed, 1); }
 static void look_back(tpool_future *future, void *context) {
     (void)context;
     if (!tpool_future_done(future)) die("a callback ran before the end");
@@ -138,7 +138,7 @@ static tpool_status submit(tpool *pool, tpool_fn fn, intptr_t arg, tpool_future 
     if (chance(3) == 0) {
         task.name = "by chance";
         task.priority = (int)chance(3) - 1;
-        task.arg_free = chance(2) ? count_free : NULL;
+        task.arg_free = chance(2) ? count_one_free : NULL;
         task.expires_ns = chance(6) ? 0 : 1 + chance(300000);
         task.run_limit_ns = chance(8) ? 0 : 1000;
     }

@@ -20,11 +20,6 @@ static void counted_free(void *memory) {
     if (memory) atomic_fetch_sub(&live_blocks, 1);
     free(memory);
 }
-static void in_own_thread(void *(*fn)(void *), void *arg) {
-    pthread_t thread;
-    assert_int_equal(0, pthread_create(&thread, NULL, fn, arg));
-    assert_int_equal(0, pthread_join(thread, NULL));
-}
 static void end_in_callback(tpool_future *future, void *context) {
     (void)future;
     (void)context;

@@ -678,10 +678,9 @@ static void *return_twice(void *arg) {
     return tpool_return(bytes, sizeof bytes);
 }
 static void *return_few(void *arg) { return tpool_return(&arg, sizeof arg); }
-static void count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
-static void *return_owned(void *arg) { return tpool_return_owned(arg, count_up); }
+static void *return_owned(void *arg) { return tpool_return_owned(arg, count_free); }
 static void *return_owned_and_bytes(void *arg) {
-    tpool_return_owned(arg, count_up);
+    tpool_return_owned(arg, count_free);
     return tpool_return("bytes", 6);
 }
 
@@ -1034,13 +1033,13 @@ static void scenario_map_over_a_source(void) {
 }
 
 enum { RANGE = 500 };
-static void count_range(size_t begin, size_t end, void *context) {
+static void count_each(size_t begin, size_t end, void *context) {
     atomic_int *counts = context;
     for (size_t i = begin; i < end; i++) atomic_fetch_add(&counts[i], 1);
 }
 static void loop_and_check(tpool *pool, size_t grain) {
     atomic_int *counts = calloc(RANGE, sizeof *counts);
-    tpool_status status = tpool_for(pool, 0, RANGE, grain, count_range, counts);
+    tpool_status status = tpool_for(pool, 0, RANGE, grain, count_each, counts);
     OKAY(status, REFUSED);
     for (int i = 0; i < RANGE; i++) {
         int count = atomic_load(&counts[i]);
@@ -1053,7 +1052,7 @@ static void loop_and_check(tpool *pool, size_t grain) {
 }
 static void *loop_in_task(void *arg) {
     atomic_int *counts = arg;
-    tpool_status status = tpool_for(tpool_current(), 0, RANGE, 10, count_range, counts);
+    tpool_status status = tpool_for(tpool_current(), 0, RANGE, 10, count_each, counts);
     OKAY(status, REFUSED);
     return status == TPOOL_OK ? arg : NULL;
 }
@@ -1217,8 +1216,6 @@ static void scenario_workers_are_replaced(void) {
     CHECK_ITEMS(items, TASKS, ALL_RAN);
 }
 
-static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); }
-
 /* The only worker dies, with work queued. Whether or not another can be started, each future must have its end. */
 static void scenario_a_task_ends_its_thread(void) {
     enum { TASKS = 10 };
@@ -1263,11 +1260,6 @@ static void scenario_shutdown_cancels(void) {
         tpool_future_release(futures[i]);
     }
     CHECK_ITEMS(items, TASKS, held ? NONE_RAN : SOME_RAN);
-}
-
-static bool pass_gate_and_fail(void *context) {
-    gate_pass(context);
-    return false;
 }
 
 static void scenario_a_broken_initializer(void) {
@@ -1416,10 +1408,9 @@ static void scenario_measuring(void) {
 
 /* ---- Scenarios: pools of every kind ---- */
 
-static void *count_run(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
 static int submit_some_plain(tpool *pool, atomic_int *runs, int count) {
     int taken = 0;
-    for (int i = 0; i < count; i++) taken += OKAY(tpool_submit(pool, count_run, runs, NULL), REFUSED);
+    for (int i = 0; i < count; i++) taken += OKAY(tpool_submit(pool, count_up, runs, NULL), REFUSED);
     return taken;
 }
 
@@ -1441,7 +1432,7 @@ static bool make_a_future(void *context) {
     tpool_future *bare = NULL;
     if (OKAY(tpool_future_create(&bare), NO_MEMORY)) EXPECT(tpool_future_set_result(bare, context) == TPOOL_OK);
     tpool_future_release(bare);
-    tpool_status status = tpool_submit(tpool_current(), count_run, context, NULL);
+    tpool_status status = tpool_submit(tpool_current(), count_up, context, NULL);
     if (status != TPOOL_SHUTDOWN) OKAY(status, REFUSED);   /* a worker may start as late as that */
     return true;
 }
@@ -1450,7 +1441,7 @@ static void scenario_workers_with_stacks_hooks_and_idle_ends(void) {
     int taken = 0;
     tpool *pool = pool_with((tpool_config){ .max_workers = 3, .min_workers = 1, .idle_timeout_ns = TPOOL_US(200),
                                             .stack_size = 256 * 1024, .initializer = make_a_future,
-                                            .finalizer = count_up, .context = &in_hooks });
+                                            .finalizer = count_free, .context = &in_hooks });
     if (!pool) return;
     for (int burst = 0; burst < 3; burst++) {
         taken += submit_some_plain(pool, &runs, 4);
@@ -1499,8 +1490,8 @@ static void full_queue_of_plain_tasks(tpool_full_policy policy) {
     if (!pool) return;
     bool held = policy != TPOOL_FULL_BLOCK && hold(pool, &g);
     for (int i = 0; i < TASKS; i++) {
-        tpool_task task = { .fn = count_run, .arg = &runs, .priority = i % 10 == 0 ? i % 3 : 0 };
-        tpool_status status = i % 2 ? tpool_submit(pool, count_run, &runs, NULL) : tpool_submit_task(pool, &task, NULL);
+        tpool_task task = { .fn = count_up, .arg = &runs, .priority = i % 10 == 0 ? i % 3 : 0 };
+        tpool_status status = i % 2 ? tpool_submit(pool, count_up, &runs, NULL) : tpool_submit_task(pool, &task, NULL);
         if (status == TPOOL_FULL) EXPECT(policy == TPOOL_FULL_REJECT);
         else taken += OKAY(status, REFUSED);
     }
@@ -1573,11 +1564,11 @@ static void scenario_a_task_fills_its_own_queue(void) {
 
 static void *raise_now(void *arg) { (void)arg; return tpool_raise(7, "%s", "it cannot be done"); }
 static void *return_then_raise(void *arg) {
-    tpool_return_owned(arg, count_up);
+    tpool_return_owned(arg, count_free);
     return tpool_raise(7, NULL);
 }
 static void *return_then_end_thread(void *arg) {
-    tpool_return_owned(arg, count_up);
+    tpool_return_owned(arg, count_free);
     pthread_exit(NULL);
 }
 static void count_any_failure(const tpool_error *error, void *context) {
@@ -1617,13 +1608,13 @@ typedef struct buried { tpool *pool; atomic_int freed; int owned; tpool_future *
 static void *end_thread_owning(void *arg) {
     buried *b = arg;
     b->owned++;
-    tpool_return_owned(&b->freed, count_up);
+    tpool_return_owned(&b->freed, count_free);
     pthread_exit(NULL);
 }
 static void *wait_for_ender(void *arg) {
     buried *b = arg;
     b->owned++;
-    tpool_return_owned(&b->freed, count_up);
+    tpool_return_owned(&b->freed, count_free);
     if (OKAY(tpool_submit(b->pool, end_thread_owning, b, &b->inner), REFUSED))
         (void)tpool_future_result(b->inner, TPOOL_FOREVER, NULL);   /* in place, so that both end */
     return NULL;
@@ -1712,7 +1703,7 @@ static void scenario_completions_in_a_task(void) {
 static void *raise_or_own(void *arg, void *context) {
     int number = *(int *)arg;
     if (number % 3 == 0) return tpool_raise(7, "number %d", number);
-    if (number % 3 == 1) return tpool_return_owned(context, count_up);
+    if (number % 3 == 1) return tpool_return_owned(context, count_free);
     return context;
 }
 static void *map_in_task(void *arg) {
@@ -1856,7 +1847,7 @@ static void scenario_pools_of_a_forked_child(void) {
     pid_t child = inherited ? fork() : -1;
     if (child == 0) {
         signal(SIGALRM, SIG_DFL);
-        alarm(2 * LIMIT_SECONDS);
+        alarm(LIMIT_SECONDS);
         if (inherited) EXPECT(tpool_submit(inherited, nothing, NULL, NULL) == TPOOL_BROKEN);
         scenario_copies_names_and_expiry();
         told->injected = atomic_load(&fault->injected);
@@ -2113,10 +2104,10 @@ static bool play(void (*scenario)(void), const char *name, int mode, long at) {
     atomic_store(&fault->seen, 0);
     atomic_store(&fault->injected, 0);
     problem[0] = 0;
-    scenario_end = tpool_now() + LIMIT;
+    scenario_end = tpool_now() + LIMIT / 2;
     playing = name;
     signal(SIGALRM, tell_hang);
-    alarm(3 * LIMIT_SECONDS);
+    alarm(3 * LIMIT_SECONDS / 2);
     atomic_store(&fault->is, mode);
     scenario();
     atomic_store(&fault->is, NO_FAULT);
@@ -2326,7 +2317,7 @@ static void a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused(
     tpool_status inner = TPOOL_OK;
     gate g = GATE_CLOSED;
     problem[0] = 0;
-    scenario_end = tpool_now() + LIMIT;
+    scenario_end = tpool_now() + LIMIT / 2;
     assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 2 }));
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, &held));
     while (gate_arrived(&g) == 0) sched_yield();
@@ -2376,7 +2367,7 @@ static void submit_again(tpool_future *future, void *again) {
 static void what_comes_after_the_last_worker_was_refused_has_a_worker(void **unused) {
     (void)unused;
     if (only_scenario) skip();
-    scenario_end = tpool_now() + LIMIT;
+    scenario_end = tpool_now() + LIMIT / 2;
     for (int max_workers = 1; max_workers <= 2; max_workers++) {
         tpool *pool = NULL;
         tpool_future *stranded = NULL, *again = NULL;

@@ -124,7 +124,6 @@ static void fork_in_item_free(void *item, void *context) { (void)item; (void)con
 static void *return_owned(void *arg) { return tpool_return_owned(arg, fork_in_free); }
 static void *return_owned_twice(void *arg) { (void)return_owned(arg); return tpool_return("x", 1); }
 static void *raise_something(void *arg) { (void)arg; return tpool_raise(1, "something"); }
-static void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); return NULL; }
 
 /* ---- Beside a thread that is half way through what others need */
 
@@ -364,7 +363,6 @@ static bool give_number_and_fork(void *context, void **item) {
     if (*(int *)context == 3) fork_here();
     return give_number(context, item);
 }
-static void *same_item(void *item, void *context) { (void)context; return item; }
 
 static void map_all(tpool_map_spec spec, bool by_consumer) {
     int given = 0;

@@ -93,9 +93,8 @@ static tpool_manager_stats manager_stats_of(tpool_manager *manager) {
     assert_status(TPOOL_OK, tpool_manager_get_stats(manager, &stats));
     return stats;
 }
-static void *same(void *arg) { return arg; }
 static void run_one(tpool *pool) {
-    tpool_task task = { .fn = same };
+    tpool_task task = { .fn = nothing };
     assert_status(TPOOL_OK, tpool_run_with_timeout(pool, &task, TPOOL_SEC(3600), NULL));
 }
 /* Its worker has gone to sleep: from now on it does not look at the clock any more. */
@@ -233,7 +232,7 @@ static void a_broken_pool_is_replaced(void **state) {
     tpool *old = get(manager, 1);
     run_one(old);
     tpool__break(old);   /* as a failed initializer would */
-    assert_status(TPOOL_BROKEN, tpool_submit(old, same, NULL, NULL));
+    assert_status(TPOOL_BROKEN, tpool_submit(old, nothing, NULL, NULL));
     tpool *fresh = get(manager, 1);
     assert_ptr_not_equal(old, fresh);
     run_one(fresh);

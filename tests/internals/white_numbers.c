@@ -61,7 +61,6 @@ static bool next_item(void *context, void **item) {
     *item = (void *)(*next)++;
     return true;
 }
-static void *same_item(void *item, void *context) { (void)context; return item; }
 static void a_source_may_give_more_items_than_32_bits_count(void **state) {
     (void)state;
     tpool *pool = pool_of(1);

@@ -18,22 +18,15 @@ static void counted_free(void *ptr);
 static int patience_ms;
 static pid_t refused_fork(void);
 #define TPOOL_IMPLEMENTATION
-#include "support.h"
+#include "support/children.h"
 #include <sys/time.h>
 
-#undef LIMIT
-#define LIMIT TPOOL_SEC(60)
-
 typedef struct common {
-    _Atomic(int) refused, die_at, deaths, begun, left, arrived, open, program, spoiling, slow_ms, beside;
+    shared_gate gate;
+    _Atomic(int) refused, die_at, deaths, begun, left, program, spoiling, slow_ms, beside;
 } common;
 static common *all;
 
-static int descriptors_open(void) {
-    int count = 0;
-    for (int fd = 0; fd < 1000; fd++) count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
 /* A process that the program forks for itself, in another thread, while the pool's is about to be forked. */
 static void *fork_beside(void *unused) {
     pid_t pid = fork();
@@ -89,13 +82,7 @@ static int set_up(void **state) {
     patience_ms = 60000;
     return 0;
 }
-static tpool *create(int workers) {
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = workers }));
-    return pool;
-}
-static void *getpid_task(void *arg) { (void)arg; atomic_fetch_add(&all->begun, 1); return (void *)(intptr_t)getpid(); }
-static void *aborts(void *arg) { (void)arg; abort(); }
+static void *count_and_getpid(void *arg) { (void)arg; atomic_fetch_add(&all->begun, 1); return (void *)(intptr_t)getpid(); }
 
 #if defined(__linux__)
 /* A child that no handler of fork knows of holds the worker's end of the replies. */
@@ -104,7 +91,7 @@ static void *crashes_beside_a_grandchild(void *arg) {
     if (child == 0) {
         alarm(60);
         setsid();
-        while (atomic_load(&all->open) == 0) sleep_ms(1);
+        while (atomic_load(&all->gate.open) == 0) sleep_ms(1);
         _exit(0);
     }
     while (getsid(child) != child) sleep_ms(1);
@@ -113,12 +100,12 @@ static void *crashes_beside_a_grandchild(void *arg) {
 }
 static void a_death_is_told_in_the_workers_place(void **state) {
     (void)state;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, crashes_beside_a_grandchild, NULL, &future));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
     tpool_future_release(future);
-    atomic_store(&all->open, 1);
+    atomic_store(&all->gate.open, 1);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 #endif
@@ -128,7 +115,7 @@ static void a_process_forked_beside_create_keeps_none_of_its_descriptors(void **
     (void)state;
     int before = descriptors_open();
     atomic_store(&all->beside, 1);
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     assert_int_equal(0, atomic_load(&all->beside));
     assert_int_equal(before, atomic_load(&all->left));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -140,18 +127,18 @@ static void fork_refused_at_create(void **state) {
     atomic_store(&all->refused, 1);
     assert_status(TPOOL_NO_THREAD, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES }));
     assert_null(pool);
-    pool = create(1);
+    pool = process_pool(1);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* Of the two forks at create the second, in the process in between. */
 static void fork_refused_to_a_spare_is_no_harm(void **state) {
     (void)state;
     tpool_future *future;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     atomic_store(&all->refused, 1);
-    assert_status(TPOOL_NO_THREAD, tpool_submit(pool, getpid_task, NULL, &future)); /* no worker: nothing taken */
+    assert_status(TPOOL_NO_THREAD, tpool_submit(pool, count_and_getpid, NULL, &future)); /* no worker: nothing taken */
     assert_null(future);
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -160,10 +147,10 @@ static void work_waits_for_the_worker_that_runs_if_a_second_is_refused(void **st
     (void)state;
     enum { TASKS = 20 };
     tpool_future *futures[TASKS];
-    tpool *pool = create(4);
+    tpool *pool = process_pool(4);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     atomic_store(&all->refused, 1000000);
-    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &futures[i]));
+    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &futures[i]));
     for (int i = 0; i < TASKS; i++) {
         assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
         tpool_future_release(futures[i]);
@@ -176,11 +163,11 @@ static void work_waits_for_the_worker_that_runs_if_a_second_is_refused(void **st
 static void a_replacement_refused_for_a_moment_is_tried_again(void **state) {
     (void)state;
     tpool_future *broken, *next;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     atomic_store(&all->refused, 3);
     assert_status(TPOOL_OK, tpool_submit(pool, aborts, NULL, &broken));
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &next));
     assert_status(TPOOL_BROKEN, tpool_future_result(broken, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
     assert_int_equal(0, atomic_load(&all->refused));
@@ -192,19 +179,19 @@ static void a_replacement_refused_for_a_moment_is_tried_again(void **state) {
 static void a_replacement_refused_for_good_strands_nobody(void **state) {
     (void)state;
     tpool_future *broken, *next;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     atomic_store(&all->refused, 1000000);
     assert_status(TPOOL_OK, tpool_submit(pool, aborts, NULL, &broken));
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &next));
     assert_status(TPOOL_BROKEN, tpool_future_result(broken, LIMIT, NULL));
     assert_status(TPOOL_BROKEN, tpool_future_result(next, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     tpool_future_release(broken);
     tpool_future_release(next);
-    assert_status(TPOOL_NO_THREAD, tpool_submit(pool, getpid_task, NULL, &next));
+    assert_status(TPOOL_NO_THREAD, tpool_submit(pool, count_and_getpid, NULL, &next));
     atomic_store(&all->refused, 0);
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &next));
     assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
     tpool_future_release(next);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -213,9 +200,9 @@ static void a_replacement_refused_for_good_strands_nobody(void **state) {
 static void a_task_taken_and_not_begun_runs_on_another_worker(void **state) {
     (void)state;
     tpool_future *future;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     atomic_store(&all->die_at, 2);
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     assert_int_equal(2, atomic_load(&all->deaths));
@@ -225,13 +212,13 @@ static void a_task_taken_and_not_begun_runs_on_another_worker(void **state) {
 static void a_task_that_no_worker_lives_to_begin_is_broken(void **state) {
     (void)state;
     tpool_future *future;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     atomic_store(&all->die_at, 3);
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     assert_int_equal(0, atomic_load(&all->begun));
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -241,7 +228,7 @@ static void a_chunk_taken_and_not_begun_runs_on_another_worker(void **state) {
     (void)state;
     int items[10];
     for (int i = 0; i < 10; i++) items[i] = i;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int),
                             .item_size = sizeof(int),
                             .chunk_size = 5 };
@@ -322,11 +309,11 @@ static void what_is_not_true_breaks_that_worker_only(void **state) {
     const tpool_fn liars[] = { another_number, another_kind, a_reply_out_of_turn, too_many_bytes, just_too_many,
                                value_outside, unknown_answer, an_error_without_end, half_a_message,
                                claims_what_it_has_not_written, full_without_items };
-    tpool *pool = create(2);
+    tpool *pool = process_pool(2);
     for (size_t i = 0; i < sizeof liars / sizeof *liars; i++) {
         tpool_future *liar, *honest;
         assert_status(TPOOL_OK, tpool_submit(pool, liars[i], NULL, &liar));
-        assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &honest));
+        assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &honest));
         assert_status(TPOOL_BROKEN, tpool_future_result(liar, LIMIT, NULL));
         assert_non_null(strstr(tpool_future_message(liar), "damaged"));
         assert_status(TPOOL_OK, tpool_future_result(honest, LIMIT, NULL));
@@ -349,7 +336,7 @@ static void a_chunk_of_lies_has_an_end(void **state) {
     (void)state;
     int items[6];
     for (int i = 0; i < 6; i++) items[i] = i;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     tpool_map_spec spec = { .fn = lying_item, .items = items, .count = 6, .stride = sizeof(int),
                             .item_size = sizeof(int),
                             .chunk_size = 6 };
@@ -381,7 +368,7 @@ static void nobody_pays_for_a_result_that_is_not_there(void **state) {
     (void)state;
     if (SLOW_TOOL) skip(); /* which end the task in a way of their own */
     tpool_future *future;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     atomic_store(&all->left, -1);
     assert_status(TPOOL_OK, tpool_submit(pool, returns_more_than_there_is, NULL, &future));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
@@ -396,7 +383,7 @@ static void numbers_of_requests_may_come_again(void **state) {
     (void)state;
     int items[10];
     for (int i = 0; i < 10; i++) items[i] = i;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int),
                             .item_size = sizeof(int), .chunk_size = 2 };
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
@@ -404,7 +391,7 @@ static void numbers_of_requests_may_come_again(void **state) {
     for (int round = 0; round < 4; round++) {
         tpool_future *future;
         tpool_map_iter *iter;
-        assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+        assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
         assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         tpool_future_release(future);
         assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
@@ -414,7 +401,7 @@ static void numbers_of_requests_may_come_again(void **state) {
         if (round == 3) { /* one that was begun under this number, when the worker was lost before it began this one */
             tpool__store_relaxed(&worker->child->page->begun, 99);
             atomic_store(&all->die_at, 1);
-            assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+            assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
             assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
             tpool_future_release(future);
         }
@@ -446,7 +433,7 @@ static void the_shared_memory_cannot_be_cut(void **state) {
     tpool_future *future;
     void *result;
     char large[200000] = { 5 };
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     assert_status(TPOOL_OK, tpool_submit(pool, cuts_the_memory, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_null(result);
@@ -474,11 +461,11 @@ static void *fills_its_requests(void *item, void *context) {
 static void a_worker_that_fills_its_requests_stops_nobody(void **state) {
     (void)state;
     tpool_future *next;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     tpool_map_spec spec = { .fn = fills_its_requests, .items = all, .count = 1, .stride = 1, .item_size = 1 };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &next));
     assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, NULL));
     assert_int_equal(1, atomic_load(&all->left));
     assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
@@ -528,7 +515,7 @@ static void answers_that_change_while_they_are_read_harm_nobody(void **state) {
     enum { ITEMS = 2000 };
     static int items[ITEMS];
     for (int i = 0; i < ITEMS; i++) items[i] = i;
-    tpool *pool = create(2);
+    tpool *pool = process_pool(2);
     tpool_map_spec spec = { .fn = spoiled_item, .items = items, .count = ITEMS, .stride = sizeof(int),
                             .item_size = sizeof(int), .chunk_size = 40 };
     tpool_map_iter *iter;
@@ -592,11 +579,7 @@ static void no_answer_is_believed_beyond_its_bytes(void **state) {
 
 /* --- a server that does not answer, since somebody has stopped it */
 
-static void pass_gate(void) {
-    atomic_fetch_add(&all->arrived, 1);
-    while (!atomic_load(&all->open)) sleep_ms(1);
-}
-static void *gate_task_of_processes(void *arg) { pass_gate(); return arg; }
+static void *gate_task_of_processes(void *arg) { shared_gate_pass(&all->gate); return arg; }
 static bool is_gone(pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; }
 
 /* No submit waits for a worker that is being started: all this happens while the server stands still. */
@@ -604,10 +587,10 @@ static void a_stopped_server_stalls_no_submit(void **state) {
     (void)state;
     enum { TASKS = 20 };
     tpool_future *futures[TASKS];
-    tpool *pool = create(4);
+    tpool *pool = process_pool(4);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
-    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &futures[i]));
+    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &futures[i]));
     for (int i = 0; i < TASKS; i++) {
         assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
         tpool_future_release(futures[i]);
@@ -618,11 +601,11 @@ static void a_stopped_server_stalls_no_submit(void **state) {
 static void a_server_that_stays_stopped_is_replaced_by_its_spare(void **state) {
     (void)state;
     tpool_future *future;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     pid_t stopped = pool->server->pid;
     patience_ms = 200;
     assert_int_equal(0, kill(stopped, SIGSTOP));
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     EVENTUALLY(is_gone(stopped));
@@ -631,15 +614,15 @@ static void a_server_that_stays_stopped_is_replaced_by_its_spare(void **state) {
 static void a_run_limit_holds_with_a_stopped_server(void **state) {
     (void)state;
     tpool_future *future;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     patience_ms = 200;
     tpool_task task = { .fn = gate_task_of_processes, .run_limit_ns = TPOOL_MS(100) };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -647,9 +630,9 @@ static void a_run_limit_holds_with_a_stopped_server(void **state) {
 static void a_stopped_server_does_not_outlive_its_pool(void **state) {
     (void)state;
     tpool_future *future;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     patience_ms = 200;
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     pid_t stopped = pool->server->pid;
@@ -665,14 +648,14 @@ static void a_server_that_has_much_to_do_is_left_alone(void **state) {
     enum { WORKERS = 12, FORK_MS = 150 };
     tpool_future *futures[WORKERS];
     atomic_store(&all->program, getpid());
-    tpool *pool = create(WORKERS);
+    tpool *pool = process_pool(WORKERS);
     pid_t server = pool->server->pid;
     patience_ms = 4 * FORK_MS;
     atomic_store(&all->slow_ms, FORK_MS);
     for (int i = 0; i < WORKERS; i++)
         assert_status(TPOOL_OK, tpool_submit(pool, gate_task_of_processes, NULL, &futures[i]));
-    EVENTUALLY(atomic_load(&all->arrived) == WORKERS);
-    atomic_store(&all->open, 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == WORKERS);
+    atomic_store(&all->gate.open, 1);
     for (int i = 0; i < WORKERS; i++) {
         assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
         tpool_future_release(futures[i]);
@@ -681,7 +664,6 @@ static void a_server_that_has_much_to_do_is_left_alone(void **state) {
     patience_ms = 60000;
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-static void *getppid_task(void *arg) { (void)arg; return (void *)(intptr_t)getppid(); }
 static pid_t server_of(tpool *pool) {
     tpool_future *future;
     void *result;
@@ -693,7 +675,7 @@ static pid_t server_of(tpool *pool) {
 /* Of several proxies that lose patience with one server at the same time, only the first may cost a server. */
 static void who_has_lost_patience_with_a_server_harms_no_other(void **state) {
     (void)state;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     pid_t first = server_of(pool);
     tpool__server_kill(pool->server, 0, false);
     tpool__server_kill(pool->server, 2, false);
@@ -712,14 +694,14 @@ static void who_has_lost_patience_with_a_server_harms_no_other(void **state) {
 static void no_stranger_is_killed_for_a_server(void **state) {
     (void)state;
     tpool_future *future;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     pid_t server = pool->server->pid, stranger = fork();
     if (stranger == 0)
         for (;;) sleep_ms(1000);
     pool->server->pid = stranger;
     patience_ms = SLOW_TOOL ? 4000 : 1000; /* a fork of the keeper's may take long */
     assert_int_equal(0, kill(server, SIGSTOP));
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     assert_int_equal(0, waitpid(stranger, NULL, WNOHANG));
@@ -728,18 +710,18 @@ static void no_stranger_is_killed_for_a_server(void **state) {
     kill(stranger, SIGKILL);
     assert_int_equal(stranger, waitpid(stranger, NULL, 0));
 }
-static void *crashes_behind_the_gate(void *arg) { pass_gate(); raise(SIGKILL); return arg; }
+static void *crashes_behind_the_gate(void *arg) { shared_gate_pass(&all->gate); raise(SIGKILL); return arg; }
 /* Nobody but the server hears of a worker's death, and nobody needs the server otherwise. */
 static void a_death_is_known_though_the_server_stands_still(void **state) {
     (void)state;
     tpool_future *future;
     patience_ms = 300; /* the keeper's */
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     patience_ms = 60000;
     assert_status(TPOOL_OK, tpool_submit(pool, crashes_behind_the_gate, NULL, &future));
-    EVENTUALLY(atomic_load(&all->arrived) == 1);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
-    atomic_store(&all->open, 1);
+    atomic_store(&all->gate.open, 1);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -751,7 +733,7 @@ static int destroy_amid_signals(int who) {
     struct itimerval each = { { 0, 20000 }, { 0, 20000 } };
     memset(&action, 0, sizeof action);
     action.sa_handler = on_alarm;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     pid_t server = server_of(pool), keeper = pool->server->keeper_pid;
     patience_ms = 300;
     if ((who & 1 && kill(server, SIGSTOP) != 0) || (who & 2 && kill(keeper, SIGSTOP) != 0)) return 1;
@@ -779,7 +761,7 @@ static void destroy_ends_whoever_stands_still_amid_signals(void **state) {
 }
 static void a_server_goes_on_without_its_keeper(void **state) {
     (void)state;
-    tpool *pool = create(2);
+    tpool *pool = process_pool(2);
     pid_t server = server_of(pool);
     assert_int_equal(0, kill(pool->server->keeper_pid, SIGKILL));
     EVENTUALLY(is_gone(pool->server->keeper_pid));
@@ -803,7 +785,7 @@ static void *says_that_it_is_gone(void *arg) {
 static void who_says_that_it_is_gone_is_not_believed(void **state) {
     (void)state;
     tpool_future *future;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     pid_t server = server_of(pool);
     assert_status(TPOOL_OK, tpool_submit(pool, says_that_it_is_gone, NULL, &future));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(10), NULL));
@@ -815,7 +797,7 @@ static void who_says_that_it_is_gone_is_not_believed(void **state) {
 /* Refused the fork of another server, the keeper tries again. */
 static void a_server_that_cannot_be_replaced_at_once_is_later(void **state) {
     (void)state;
-    tpool *pool = create(1);
+    tpool *pool = process_pool(1);
     pid_t server = server_of(pool);
     atomic_store(&all->refused, 3);
     assert_int_equal(0, kill(server, SIGKILL));
@@ -826,7 +808,6 @@ static void a_server_that_cannot_be_replaced_at_once_is_later(void **state) {
 
 /* --- memory */
 
-static void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
 static bool scenario(void) {
     tpool *pool = NULL;
     tpool_future *future = NULL;
@@ -882,7 +863,7 @@ static void each_allocation_may_fail(void **state) {
 }
 
 int main(void) {
-    all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    all = shared_memory(sizeof *all);
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
 #if defined(__linux__)

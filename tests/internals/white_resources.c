@@ -31,7 +31,7 @@ static tpool_resources *open_shop(shop *s, size_t count) {
     assert_non_null(resources);
     return resources;
 }
-static void *take(tpool_resources *resources) {
+static void *take_from(tpool_resources *resources) {
     void *resource = NULL;
     assert_status(TPOOL_OK, tpool_resources_get(resources, LIMIT, &resource));
     assert_non_null(resource);
@@ -52,14 +52,14 @@ static void each_is_made_once_lent_once_and_destroyed_once(void **state) {
     assert_int_equal(5, s.made);
     void *out[5], *none = &s;
     for (int i = 0; i < 5; i++) {
-        out[i] = take(resources);
+        out[i] = take_from(resources);
         for (int k = 0; k < i; k++) assert_ptr_not_equal(out[i], out[k]);
     }
     assert_status(TPOOL_TIMEOUT, tpool_resources_get(resources, 0, &none));
     assert_null(none);
     assert_status(TPOOL_TIMEOUT, tpool_resources_get(resources, -5, &none));
     give(resources, out[3]);
-    assert_ptr_equal(out[3], take(resources));   /* the one used last */
+    assert_ptr_equal(out[3], take_from(resources));   /* the one used last */
     for (int i = 0; i < 5; i++) give(resources, out[i]);
     close_shop(resources, &s);
     for (int i = 0; i < 5; i++) assert_int_equal(1, s.things[i]);
@@ -105,7 +105,7 @@ static void what_is_not_out_is_not_taken_back(void **state) {
     (void)state;
     shop s = { 0 }, other = { 0 };
     tpool_resources *resources = open_shop(&s, 2), *others = open_shop(&other, 1);
-    void *mine = take(resources), *theirs = take(others);
+    void *mine = take_from(resources), *theirs = take_from(others);
     int stranger;
     assert_status(TPOOL_INVALID, tpool_resources_put(resources, &stranger));
     assert_status(TPOOL_INVALID, tpool_resources_put(resources, theirs));
@@ -123,7 +123,7 @@ static void the_same_thing_may_be_there_more_than_once(void **state) {
     shop s = { .same_thing = true };   /* as with permits, which have no identity */
     tpool_resources *resources = open_shop(&s, 3);
     void *none;
-    for (int i = 0; i < 3; i++) assert_ptr_equal(&s.things[0], take(resources));
+    for (int i = 0; i < 3; i++) assert_ptr_equal(&s.things[0], take_from(resources));
     assert_status(TPOOL_TIMEOUT, tpool_resources_get(resources, 0, &none));
     for (int i = 0; i < 3; i++) give(resources, &s.things[0]);
     assert_status(TPOOL_INVALID, tpool_resources_put(resources, &s.things[0]));
@@ -145,7 +145,7 @@ static void some_out_means_not_destroyed(void **state) {
     (void)state;
     shop s = { 0 };
     tpool_resources *resources = open_shop(&s, 2);
-    void *resource = take(resources);
+    void *resource = take_from(resources);
     assert_status(TPOOL_INVALID_STATE, tpool_resources_destroy(resources));
     assert_int_equal(0, s.destroyed);
     give(resources, resource);
@@ -156,7 +156,7 @@ static void a_limit_passes_on_the_monotonic_clock(void **state) {
     (void)state;
     shop s = { 0 };
     tpool_resources *resources = open_shop(&s, 1);
-    void *resource = take(resources), *none = &s;
+    void *resource = take_from(resources), *none = &s;
     int64_t began = tpool_now();
     assert_status(TPOOL_TIMEOUT, tpool_resources_get(resources, TPOOL_MS(30), &none));
     assert_true(tpool_now() - began >= TPOOL_MS(30));
@@ -205,7 +205,7 @@ static void who_has_waited_longest_is_served_first(void **state) {
     shop s = { 0 };
     line l = { .resources = open_shop(&s, 1), .lock = PTHREAD_MUTEX_INITIALIZER };
     customer customers[CUSTOMERS];
-    void *resource = take(l.resources);
+    void *resource = take_from(l.resources);
     for (int i = 0; i < CUSTOMERS; i++) {
         customers[i] = (customer){ .line = &l, .place = i, .timeout_ns = i % 2 ? LIMIT : TPOOL_FOREVER };
         come(&customers[i]);
@@ -221,7 +221,7 @@ static void nobody_overtakes_those_who_wait(void **state) {
     shop s = { 0 };
     line l = { .resources = open_shop(&s, 1), .lock = PTHREAD_MUTEX_INITIALIZER };
     for (int round = 0; round < COUNT(200) + 1; round++) {
-        void *resource = take(l.resources), *none = NULL;
+        void *resource = take_from(l.resources), *none = NULL;
         customer c = { .line = &l, .place = 1, .timeout_ns = LIMIT };
         l.count = 0;
         come(&c);
@@ -244,7 +244,7 @@ static void who_gives_up_leaves_the_line_to_the_others(void **state) {
     shop s = { 0 };
     line l = { .resources = open_shop(&s, 1), .lock = PTHREAD_MUTEX_INITIALIZER };
     customer customers[5];
-    void *resource = take(l.resources);
+    void *resource = take_from(l.resources);
     for (int i = 0; i < 5; i++) {   /* the first, one in the middle and the last give up */
         customers[i] = (customer){ .line = &l, .place = i, .timeout_ns = i % 2 ? LIMIT : TPOOL_MS(500) };
         come(&customers[i]);
@@ -296,7 +296,7 @@ static void none_is_lost_when_limits_pass_while_they_are_handed_over(void **stat
     for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
     assert_true(atomic_load(&r.got) > 0);
     assert_true(atomic_load(&r.most) <= 2);
-    void *first = take(r.resources), *second = take(r.resources);   /* both are there */
+    void *first = take_from(r.resources), *second = take_from(r.resources);   /* both are there */
     give(r.resources, first);
     give(r.resources, second);
     close_shop(r.resources, &s);
@@ -307,7 +307,7 @@ static void none_is_lost_when_limits_pass_while_they_are_handed_over(void **stat
 typedef struct job { tpool_resources *resources; gate *g; } job;
 static void *take_in_task(void *arg) {
     job *j = arg;
-    void *resource = take(j->resources);
+    void *resource = take_from(j->resources);
     give(j->resources, resource);
     return resource;
 }
@@ -322,7 +322,7 @@ static void a_task_that_waits_leaves_its_worker_to_others(void **state) {
     tpool *pool = NULL;
     job j = { open_shop(&s, 1), NULL };
     assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
-    void *both[2] = { j.resources, take(j.resources) };
+    void *both[2] = { j.resources, take_from(j.resources) };
     tpool_future *waits, *gives;
     assert_status(TPOOL_OK, tpool_submit(pool, take_in_task, &j, &waits));
     assert_status(TPOOL_OK, tpool_submit(pool, give_in_task, both, &gives));   /* behind it; a spare worker runs it */
@@ -378,7 +378,7 @@ static void in_a_child_of_fork_they_are_the_parents(void **state) {
 #if HAVE_FORK
     shop s = { 0 };
     tpool_resources *resources = open_shop(&s, 2);
-    void *out = take(resources);
+    void *out = take_from(resources);
     pid_t child = fork();
     if (child == 0) {
         void *resource = &s;

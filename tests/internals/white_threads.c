@@ -99,12 +99,6 @@ static void allow(void) { atomic_store(&refusing, false); }
 /* How it ends within the test's patience. */
 static tpool_status wait_for(tpool_future *future) { return tpool_future_result(future, PATIENCE, NULL); }
 static void *pass_and_end_thread(void *arg) { gate_pass(arg); pthread_exit(NULL); }
-static void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return NULL; }
-static void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
-static void *same_item(void *item, void *context) { (void)context; return item; }
-static void add_range(size_t begin, size_t end, void *context) {
-    atomic_fetch_add((atomic_int *)context, (int)(end - begin));
-}
 
 /* ---- No thread at all ---- */
 
@@ -137,7 +131,7 @@ static void without_any_thread_nothing_is_taken(void **state) {
         assert_null(iter);
         assert_status(TPOOL_NO_THREAD, tpool_warm_up(pool, 1));
         atomic_int looped = 0;
-        assert_status(TPOOL_OK, tpool_for(pool, 0, 1000, 1, add_range, &looped));   /* the caller can do it all */
+        assert_status(TPOOL_OK, tpool_for(pool, 0, 1000, 1, count_range, &looped));   /* the caller can do it all */
         assert_int_equal(1000, atomic_load(&looped));
         tpool_stats stats = stats_of(pool);
         assert_int_equal(0, stats.submitted);
@@ -660,7 +654,7 @@ static void forks_loops_and_waits_in_place_need_no_other_thread(void **state) {
     assert_status(TPOOL_OK, wait_for(future));
     tpool_future_release(future);
     assert_int_equal(610, f.value);
-    assert_status(TPOOL_OK, tpool_for(pool, 0, 10000, 10, add_range, &looped));
+    assert_status(TPOOL_OK, tpool_for(pool, 0, 10000, 10, count_range, &looped));
     assert_int_equal(10000, atomic_load(&looped));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(1, atomic_load(&starts_granted));

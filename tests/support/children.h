@@ -1,0 +1,95 @@
+/* Children of fork: what they run, how they end, and pools whose workers are processes. Only where there is fork. */
+#ifndef TPOOL_TESTS_CHILDREN_H
+#define TPOOL_TESTS_CHILDREN_H
+#include "../support.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+/* The first thing in a child: an alarm against hanging, which a fork inside a worker has inherited blocked. */
+static inline void child_begin(unsigned seconds) {
+    sigset_t alarm_only;
+    sigemptyset(&alarm_only);
+    sigaddset(&alarm_only, SIGALRM);
+    signal(SIGALRM, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
+    alarm(seconds);
+}
+/* Waits for the child's end, which must be by itself; its exit code. */
+static inline int exit_code_of(pid_t child) {
+    int ended = 0;
+    REQUIRE(child > 0);
+    REQUIRE(waitpid(child, &ended, 0) == child);
+    if (WIFSIGNALED(ended)) fail_msg("the child ended by signal %d", WTERMSIG(ended));
+    REQUIRE(WIFEXITED(ended));
+    return WEXITSTATUS(ended);
+}
+static inline void assert_child_succeeds(pid_t child) { assert_int_equal(0, exit_code_of(child)); }
+
+/* Forks, and runs body in the child. */
+static inline void in_child(void (*body)(void *context), void *context) {
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        child_begin(LIMIT_SECONDS);
+        body(context);
+        _exit(0);
+    }
+    assert_child_succeeds(child);
+}
+
+/* What a test shares with its children, zero at first. */
+static inline void *shared_memory(size_t size) {
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+static inline int descriptors_open(void) {
+    int count = 0;
+    for (int fd = 0; fd < 1000; fd++) count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+/* Running or stopped; a zombie is not, whoever is to reap it. */
+static inline bool is_alive(long pid) {
+    char path[64], line[512], state = 'X';
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (!file) return false;
+    if (fgets(line, sizeof line, file)) {
+        char *end = strrchr(line, ')');
+        if (end) state = end[2];
+    }
+    fclose(file);
+    return state != 'Z' && state != 'X';
+}
+#ifdef __linux__
+/* A child that no handler of fork knows of: it holds what its parent held. */
+static inline pid_t bare_fork(void) { return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
+#endif
+
+/* ---- Pools of processes ---- */
+
+static inline tpool *process_pool_as(tpool_config config) {
+    config.kind = TPOOL_PROCESSES;
+    return new_pool_as(config);
+}
+static inline tpool *process_pool(int workers) { return process_pool_as((tpool_config){ .max_workers = workers }); }
+static inline intptr_t value_of(tpool *pool, tpool_fn fn) { return (intptr_t)take(submitted(pool, fn, NULL)); }
+static inline intptr_t value_of_copy(tpool *pool, tpool_fn fn, const void *arg, size_t size) {
+    tpool_future *future = NULL;
+    REQUIRE_STATUS(TPOOL_OK, tpool_submit_copy(pool, fn, arg, size, &future));
+    return (intptr_t)take(future);
+}
+
+/* A gate in memory that a test shares with its workers. */
+typedef struct shared_gate { _Atomic(int) arrived, open; } shared_gate;
+static inline void shared_gate_pass(shared_gate *g) {
+    atomic_fetch_add(&g->arrived, 1);
+    while (!atomic_load(&g->open)) sleep_ms(1);
+}
+
+static inline void *getpid_task(void *arg) { (void)arg; return (void *)(intptr_t)getpid(); }
+static inline void *getppid_task(void *arg) { (void)arg; return (void *)(intptr_t)getppid(); }
+static inline void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
+static inline void *aborts(void *arg) { (void)arg; abort(); }
+#endif
