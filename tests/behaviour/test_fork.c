@@ -1,6 +1,6 @@
 /* fork() in a program that has pools: what the child may do with them, and that it never hangs. The child reports by
    its exit code and says on stderr what was wrong; it is killed if it hangs. Under ThreadSanitizer the parts of a child
-   that need threads of its own are left out, by CHILD_MAY_START_THREADS (support.h); the rest runs. */
+   that need threads of its own are left out, by CHILD_MAY_START_THREADS (support/tools.h); the rest runs. */
 #include "support/children.h"
 
 static atomic_int runs, freed, callbacks_run;
