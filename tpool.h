@@ -22,7 +22,7 @@
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
  *                       >>manager  >>resources  >>stats
- *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>lock  >>latch
+ *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock  >>latch
  *                       >>parker  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>blocks  >>nested  >>heap
@@ -1137,9 +1137,9 @@ extern int pipe2(int ends[2], int flags);
 #endif
 
 #ifdef TPOOL_ASSERT
-#define TPOOL__ASSERTS true
+#define TPOOL__ASSERTS 1
 #else
-#define TPOOL__ASSERTS false
+#define TPOOL__ASSERTS 0
 #define TPOOL_ASSERT(x) ((void)0)
 #endif
 #ifndef TPOOL_MALLOC
@@ -1601,35 +1601,80 @@ static void tpool__spin_end(tpool__spin *spin, bool came) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>lock  A lock of one word: 0 free, 1 held, 2 held and a thread may sleep. (Drepper, "Futexes are tricky", 2011)
- *  Pair P1: the exchange in tpool__unlock releases, the one that takes the lock acquires.
+ *  >>held  Which locks the calling thread holds. Noted only for TPOOL_ASSERT: a function that must be called under a
+ *  lock asserts tpool__held; what must not happen under one asserts tpool__holds_none.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#if TPOOL__ASSERTS
+#define TPOOL__MOST_HELD 8u
+typedef struct tpool__locks {
+    const volatile void *held[TPOOL__MOST_HELD];
+    unsigned count;
+} tpool__locks;
+TPOOL__PER_THREAD(tpool__locks, tpool__own_locks)
+
+static bool tpool__held(const volatile void *lock) {
+    const tpool__locks *own = tpool__own_locks();
+    for (unsigned i = 0; i < own->count; i++)
+        if (own->held[i] == lock) return true;
+    return false;
+}
+static inline bool tpool__holds_none(void) { return tpool__own_locks()->count == 0; }
+static void tpool__note_locked(const volatile void *lock) {
+    tpool__locks *own = tpool__own_locks();
+    TPOOL_ASSERT(own->count < TPOOL__MOST_HELD);
+    if (own->count < TPOOL__MOST_HELD) own->held[own->count++] = lock;
+}
+static void tpool__note_unlocked(const volatile void *lock) {
+    tpool__locks *own = tpool__own_locks();
+    unsigned i = own->count;
+    while (i > 0 && own->held[i - 1] != lock) i--;
+    TPOOL_ASSERT(i > 0);
+    if (i > 0) own->held[i - 1] = own->held[--own->count];
+}
+#else
+#define tpool__note_locked(lock) ((void)(lock))
+#define tpool__note_unlocked(lock) ((void)(lock))
+#endif
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>lock  A lock of one word. (Drepper, "Futexes are tricky", 2011) Pair P1: the exchange in tpool__unlock releases,
+ *  the one that takes the lock acquires.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__lock_word;
+enum { TPOOL__LOCK_FREE, TPOOL__LOCK_HELD, TPOOL__LOCK_AWAITED }; /* awaited: a thread may sleep until it is free */
 
 /* The pauses double, as in tpool__backoff: eight threads that ask a manager for pools take 101 ns each time instead of
  * 264. */
 static TPOOL__NOINLINE void tpool__lock_slowly(tpool__lock_word *lock) {
     uint32_t longest = tpool__load_relaxed(&tpool__spare_cpus) ? TPOOL__PAUSE_TIME << 5 : 0; /* relaxed: as above */
     for (uint32_t time = TPOOL__PAUSE_TIME;; time *= 2) {
-        uint32_t free_word = 0;
-        if (tpool__load_relaxed(lock) == 0 && tpool__cas_acquire(lock, &free_word, 1)) return; /* P1 */
+        uint32_t seen = TPOOL__LOCK_FREE;
+        /* relaxed: a hint; taking it acquires */
+        if (tpool__load_relaxed(lock) == TPOOL__LOCK_FREE &&
+            tpool__cas_acquire(lock, &seen, TPOOL__LOCK_HELD)) /* P1 */
+            return;
         if (time > longest) break;
         tpool__pause_for(time);
     }
-    while (tpool__exchange_acquire(lock, 2) != 0) tpool__word_wait(lock, 2, TPOOL_FOREVER); /* P1 */
+    while (tpool__exchange_acquire(lock, TPOOL__LOCK_AWAITED) != TPOOL__LOCK_FREE) /* P1 */
+        tpool__word_wait(lock, TPOOL__LOCK_AWAITED, TPOOL_FOREVER);
 }
 static inline void tpool__lock(tpool__lock_word *lock) {
-    uint32_t free_word = 0;
-    if (!TPOOL__LIKELY(tpool__cas_acquire(lock, &free_word, 1))) tpool__lock_slowly(lock); /* P1 */
+    uint32_t seen = TPOOL__LOCK_FREE;
+    TPOOL_ASSERT(!tpool__held(lock));
+    if (!TPOOL__LIKELY(tpool__cas_acquire(lock, &seen, TPOOL__LOCK_HELD))) tpool__lock_slowly(lock); /* P1 */
+    tpool__note_locked(lock);
 }
 static inline void tpool__unlock(tpool__lock_word *lock) {
-    if (!TPOOL__LIKELY(tpool__exchange_release(lock, 0) == 1)) tpool__word_wake(lock); /* P1 */
+    tpool__note_unlocked(lock);
+    if (!TPOOL__LIKELY(tpool__exchange_release(lock, TPOOL__LOCK_FREE) == TPOOL__LOCK_HELD)) /* P1 */
+        tpool__word_wake(lock);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>latch  A spinlock, held for a few instructions: 0 free, 1 held. A thread that finds it held looks again, then
- *  yields, and in the end naps (tpool__backoff). So the unlock need not wake any thread: it is a plain store, and the
- *  holder's last touch. Pair P1 too.
+ *  >>latch  A spinlock, held for a few instructions: TPOOL__LOCK_FREE or TPOOL__LOCK_HELD. A thread that finds it held
+ *  looks again, then yields, and in the end naps (tpool__backoff). So the unlock need not wake any thread: it is a
+ *  plain store, and the holder's last touch. Pair P1 too.
  *
  *  Rejected for the lanes: the lock above. Its unlock is an exchange, which waits for every store before it. Those into
  *  a lane's slots miss the cache, so two thirds of a submit's time went there.
@@ -1637,53 +1682,61 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
 typedef tpool__u32 tpool__latch_word;
 
 static inline bool tpool__latch_try(tpool__latch_word *latch) {
-    uint32_t free_word = 0;
-    return tpool__cas_acquire(latch, &free_word, 1); /* P1 */
+    uint32_t seen = TPOOL__LOCK_FREE;
+    TPOOL_ASSERT(!tpool__held(latch));
+    if (!TPOOL__LIKELY(tpool__cas_acquire(latch, &seen, TPOOL__LOCK_HELD))) return false; /* P1 */
+    tpool__note_locked(latch);
+    return true;
 }
 static TPOOL__NOINLINE void tpool__latch_slowly(tpool__latch_word *latch) {
     unsigned tries = 0;
     do
-        while (tpool__load_relaxed(latch)) tpool__backoff(&tries); /* relaxed: a hint; taking it acquires */
+        while (tpool__load_relaxed(latch) != TPOOL__LOCK_FREE) /* relaxed: a hint; taking it acquires */
+            tpool__backoff(&tries);
     while (!tpool__latch_try(latch));
 }
 static inline void tpool__latch(tpool__latch_word *latch) {
     if (!TPOOL__LIKELY(tpool__latch_try(latch))) tpool__latch_slowly(latch);
 }
-static inline void tpool__unlatch(tpool__latch_word *latch) { tpool__store_release(latch, 0); /* P1 */ }
+static inline void tpool__unlatch(tpool__latch_word *latch) {
+    tpool__note_unlocked(latch);
+    tpool__store_release(latch, TPOOL__LOCK_FREE); /* P1 */
+}
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>parker  Per-thread park token: 0 empty, 1 notified, 2 asleep. tpool__unpark may come before or after tpool__park;
- *  its exchange is its last touch of the parker's memory. Pair P5: what one thread did before the unpark, the other
- *  sees after the park.
+ *  >>parker  Per-thread park token. tpool__unpark may come before or after tpool__park; its exchange is its last touch
+ *  of the parker's memory. Pair P5: what one thread did before the unpark, the other sees after the park.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__parker;
+enum { TPOOL__TOKEN_EMPTY, TPOOL__TOKEN_NOTIFIED, TPOOL__TOKEN_ASLEEP }; /* EMPTY is 0: a zeroed parker is ready */
 
 /* True: notified, and the token is empty again. False: the deadline passed. */
 static bool tpool__park(tpool__parker *parker, int64_t deadline) {
-    uint32_t seen = 0;
-    if (tpool__cas_acquire(parker, &seen, 2)) { /* acquire only for uniformity: the token was empty */
+    uint32_t seen = TPOOL__TOKEN_EMPTY;
+    TPOOL_ASSERT(tpool__holds_none());
+    if (tpool__cas_acquire(parker, &seen, TPOOL__TOKEN_ASLEEP)) { /* acquire only for uniformity: the token was empty */
         for (;;) {
             int64_t left = TPOOL_FOREVER;
             if (deadline != TPOOL_FOREVER) {
                 left = deadline - tpool__clock();
                 if (left <= 0) {
-                    seen = 2;
-                    if (tpool__cas_acquire(parker, &seen, 0)) return false;
+                    seen = TPOOL__TOKEN_ASLEEP;
+                    if (tpool__cas_acquire(parker, &seen, TPOOL__TOKEN_EMPTY)) return false;
                     break;
                 }
             }
-            tpool__word_wait(parker, 2, left);
-            if (tpool__load_relaxed(parker) != 2) break; /* relaxed: the exchange below acquires */
+            tpool__word_wait(parker, TPOOL__TOKEN_ASLEEP, left);
+            if (tpool__load_relaxed(parker) != TPOOL__TOKEN_ASLEEP) break; /* relaxed: the exchange below acquires */
         }
     }
-    return tpool__exchange_acquire(parker, 0) == 1; /* P5 */
+    return tpool__exchange_acquire(parker, TPOOL__TOKEN_EMPTY) == TPOOL__TOKEN_NOTIFIED; /* P5 */
 }
 /* Unparking in two steps, for a caller that holds a lock which the woken thread wants at once. The first step, under
  * the lock, notifies, and returns the parker if its thread sleeps. The second, after the unlock, wakes the thread, by
  * the address alone, since the parker may be gone by then. (A thread woken under the lock would meet its waker at the
  * lock: a round trip after a pause took 3.0 us instead of 2.9, and 3 % more CPU time.) */
 static inline tpool__parker *tpool__unpark_begin(tpool__parker *parker) {
-    return tpool__exchange_release(parker, 1) == 2 ? parker : NULL; /* P5 */
+    return tpool__exchange_release(parker, TPOOL__TOKEN_NOTIFIED) == TPOOL__TOKEN_ASLEEP ? parker : NULL; /* P5 */
 }
 static inline void tpool__unpark_end(tpool__parker *asleep) {
     if (asleep) tpool__word_wake(asleep);
@@ -3034,6 +3087,7 @@ static inline bool tpool__contexts_ready(tpool__thread *self) {
 /* Before a function of the program. */
 static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
     TPOOL_ASSERT(!self->waits);
+    TPOOL_ASSERT(kind == TPOOL__IN_CALL || tpool__holds_none());
     tpool__context *context = self->context_next;
     if (!TPOOL__LIKELY(context != self->context_last)) {
         if (!tpool__contexts_more(self, true)) return &self->unlisted;
@@ -3278,6 +3332,7 @@ static void tpool__large_give(tpool__extra *extra) {
 
 /* So many blocks are in the depot that the keeper must look. */
 static bool tpool__depot_has_many(size_t home) {
+    TPOOL_ASSERT(tpool__held(&tpool__depot.lock));
     return home > tpool__depot.enough && home > TPOOL__KEPT_TASKS && !tpool__depot.tidied;
 }
 
@@ -3306,6 +3361,7 @@ static void tpool__depot_give(tpool_future *const *tasks, unsigned count) {
 
 /* Cuts a magazine, or the rest, from the newest slab; the lowest address will be taken first. Gives the number. */
 static unsigned tpool__depot_cut(tpool_future **tasks) {
+    TPOOL_ASSERT(tpool__held(&tpool__depot.lock));
     tpool__slab *slab = tpool__depot.slabs;
     if (!slab || slab->cut == TPOOL__SLAB_TASKS) {
         slab = (tpool__slab *)tpool__slab_map();
@@ -3326,9 +3382,9 @@ static unsigned tpool__depot_cut(tpool_future **tasks) {
 /* In a child of fork. If a thread of the parent was changing the depot, the child abandons the blocks in it, where leak
  * checkers still find them, and never frees the slabs that it cuts itself. What a keeper looked through is lost. */
 static void tpool__depot_after_fork(void) {
-    bool whole = tpool__load_relaxed(&tpool__depot.lock) == 0; /* relaxed: the child has one thread */
-    tpool__store_relaxed(&tpool__depot.lock, 0);               /* relaxed: likewise */
-    tpool__store_relaxed(&tpool__depot.tidier, NULL);          /* relaxed: likewise */
+    bool whole = tpool__load_relaxed(&tpool__depot.lock) == TPOOL__LOCK_FREE; /* relaxed: the child has one thread */
+    tpool__store_relaxed(&tpool__depot.lock, TPOOL__LOCK_FREE);               /* relaxed: likewise */
+    tpool__store_relaxed(&tpool__depot.tidier, NULL);                         /* relaxed: likewise */
     tpool__depot.tidied = !whole;
     if (whole) return;
     tpool__depot.magazines = tpool__depot.loose = NULL;
@@ -3426,7 +3482,7 @@ static bool tpool__stock_count(tpool__stock *stock, tpool__slab *const *slabs, s
     tpool_future *tasks[TPOOL__MAGAZINE], *counted = NULL, *oldest = NULL;
     unsigned looks = 0;
     /* relaxed: a hint that the keeper has been notified */
-    while (stock->magazines && (++looks % 64 || !keeper || tpool__load_relaxed(keeper) == 0)) {
+    while (stock->magazines && (++looks % 64 || !keeper || tpool__load_relaxed(keeper) == TPOOL__TOKEN_EMPTY)) {
         tpool__magazine_pop(&stock->magazines, tasks);
         for (unsigned i = 0; i < TPOOL__MAGAZINE; i++) tpool__slab_of(slabs, count, tasks[i])->whole++;
         tpool__magazine_push(&counted, tasks);
@@ -3666,7 +3722,7 @@ static bool tpool__task_dispose(tpool_future *task) {
 
 /* Makes the tools that check memory report the mistake at the program's line that made it, without other harm. */
 static TPOOL__NOINLINE void tpool__released_too_often(void) {
-    TPOOL_ASSERT(!"a future is released too often");
+    TPOOL_ASSERT(false && "a future is released too often");
     if (!tpool__process.unpooled) return;
     char *volatile freed = TPOOL_MALLOC(1);
     if (!freed) return;
@@ -3996,6 +4052,7 @@ static inline size_t tpool__lane_count(const tpool__lane *lane) {
     return tpool__segments_count(lane) + tpool__batch_count(lane);
 }
 static inline void tpool__lane_set_count(tpool__lane *lane, size_t count) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     tpool__store_relaxed(&lane->count, count); /* relaxed: the spinlock publishes it */
 }
 
@@ -4061,6 +4118,7 @@ static inline uint16_t *tpool__segment_entries(tpool__lane *lane, tpool__segment
 
 /* The segment that holds the first entry behind `front`. There must be one. */
 static inline tpool__segment *tpool__lane_first(tpool__lane *lane) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     while (lane->head_position == tpool__segment_end(lane, lane->head)) {
         tpool__segment *gone = lane->head;
         lane->head = gone->next;
@@ -4071,6 +4129,7 @@ static inline tpool__segment *tpool__lane_first(tpool__lane *lane) {
 }
 /* Takes the next entry, claimed or not. */
 static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     if (lane->batch_segment && tpool__batch_pop(lane, entry, 0)) return true;
     size_t count = tpool__segments_count(lane);
     if (count == 0) return false;
@@ -4089,6 +4148,8 @@ static inline bool tpool__lane_pop(tpool__lane *lane, tpool__entry *entry) {
 /* Fills an empty batch with up to `most` entries of the lane `from`: takes its first segment whole, or copies entries.
  * The caller holds both spinlocks and has just popped an entry of `from`, so that lane has no `front`. */
 static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t most) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
+    TPOOL_ASSERT(tpool__held(&from->lock));
     if ((from == lane || tpool__batch_count(from) == 0) && tpool__segments_count(from) > 0) {
         tpool__segment *first = tpool__lane_first(from), *empty = lane->batch_segment;
         unsigned entries = *tpool__segment_entries(from, first);
@@ -4124,6 +4185,7 @@ static unsigned tpool__batch_fill(tpool__lane *lane, tpool__lane *from, size_t m
  * A task whose last reference goes is chained to `unreferenced`: the caller disposes of that chain without locks and
  * then calls tpool__run_unless_held. */
 static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *task, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead--;
     if (!TPOOL__LIKELY(!tpool__expires_at(task))) tpool__expiring_leave(pool, task);
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
@@ -4158,6 +4220,7 @@ static uintptr_t tpool__claims(tpool *pool) {
 /* Drops all tombstones, of the batch only those at its head, and closes the gaps. The write position never passes the
  * read position, because the entries that stay are packed by the same rule. */
 static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     while (tpool__batch_count(lane) > 0) {
         uint32_t batch = tpool__load_relaxed(&lane->batch); /* relaxed: see tpool__batch_pop */
         tpool_future *first = tpool__task_of_word(lane->batch_segment->words[batch & TPOOL__BATCH_MASK]);
@@ -4212,6 +4275,7 @@ static void tpool__lane_sweep(tpool *pool, tpool__lane *lane, tpool_future **unr
 
 /* For an empty lane: starts again in its last segment, which is in the cache. */
 static inline void tpool__lane_rewind(tpool__lane *lane) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     while (lane->head != lane->tail) {
         tpool__segment *gone = lane->head;
         lane->head = gone->next;
@@ -4220,6 +4284,7 @@ static inline void tpool__lane_rewind(tpool__lane *lane) {
     lane->head_position = lane->tail_position = lane->tail_entries = 0;
 }
 static TPOOL__NOINLINE bool tpool__lane_reserve_slowly(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     if (lane->tail && (tpool__claims(pool) - lane->claims_at_sweep) * 2 >= tpool__segments_count(lane)) {
         tpool__lane_sweep(pool, lane, unreferenced);
         if (tpool__segments_count(lane) == 0) tpool__lane_rewind(lane);
@@ -4247,6 +4312,7 @@ static TPOOL__NOINLINE bool tpool__lane_reserve_slowly(tpool *pool, tpool__lane 
     return true;
 }
 static inline bool tpool__lane_reserve(tpool *pool, tpool__lane *lane, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     if (TPOOL__LIKELY(lane->tail != NULL)) {
         if (tpool__segments_count(lane) == 0) tpool__lane_rewind(lane);
         if (TPOOL__LIKELY(lane->tail_position + TPOOL__ENTRY_WORDS <= TPOOL__SEGMENT_WORDS)) return true;
@@ -4254,6 +4320,7 @@ static inline bool tpool__lane_reserve(tpool *pool, tpool__lane *lane, tpool_fut
     return tpool__lane_reserve_slowly(pool, lane, unreferenced);
 }
 static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     size_t count = tpool__segments_count(lane);
     tpool__lane_set_count(lane, count + 1);
     if (count == 0 && entry->task && !lane->batch_segment) {
@@ -4268,6 +4335,7 @@ static inline void tpool__lane_push(tpool__lane *lane, const tpool__entry *entry
 /* Finds a task's entry if it is at the front or among the last of the lane, else returns NULL. The search goes
  * backwards. It needs a segment in which all entries are one word, since an argument may look like a task's word. */
 static inline uintptr_t *tpool__lane_find(tpool__lane *lane, const tpool_future *task) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     uintptr_t word = tpool__word_of_task(task);
     if (lane->front == word) return &lane->front;
     if (!lane->tail) return NULL;
@@ -4278,6 +4346,7 @@ static inline uintptr_t *tpool__lane_find(tpool__lane *lane, const tpool_future 
     return end > begin ? &lane->tail->words[end - 1] : NULL;
 }
 static inline void tpool__lane_remove(tpool__lane *lane, uintptr_t *found) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     tpool__lane_set_count(lane, tpool__segments_count(lane) - 1);
     if (found == &lane->front) {
         lane->front = 0;
@@ -4349,6 +4418,7 @@ static void tpool__heap_emptied(tpool *pool) {
     tpool__and_relaxed(&pool->attention, ~TPOOL__RANKED);
 }
 static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__ranked removed = pool->heap[i];
     *tpool__heap_place(pool, removed.order) = 0;
     pool->heap_count--;
@@ -4361,6 +4431,7 @@ static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
     return removed.task;
 }
 static void tpool__heap_sweep(tpool *pool, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     size_t alive = 0;
     for (size_t i = 0; i < pool->heap_count; i++) {
         *tpool__heap_place(pool, pool->heap[i].order) = 0;
@@ -4398,6 +4469,7 @@ static void tpool__heap_renumber(tpool *pool) {
     pool->heap_order = order;
 }
 static bool tpool__heap_reserve(tpool *pool, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     if (pool->heap_count == pool->heap_size) {
         tpool__heap_sweep(pool, unreferenced);
         if (pool->heap_count >= pool->heap_size - pool->heap_size / 4 && !tpool__heap_grow(pool) &&
@@ -4408,6 +4480,7 @@ static bool tpool__heap_reserve(tpool *pool, tpool_future **unreferenced) {
     return true;
 }
 static void tpool__heap_push(tpool *pool, tpool_future *task, int priority) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__ranked *ranked = &pool->heap[pool->heap_count];
     ranked->priority = priority;
     ranked->order = pool->heap_order++;
@@ -4417,6 +4490,7 @@ static void tpool__heap_push(tpool *pool, tpool_future *task, int priority) {
 }
 /* The index of the task that has waited longest; there must be one. It skips each order number that has left once. */
 static size_t tpool__heap_oldest(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     while (!*tpool__heap_place(pool, pool->heap_first)) pool->heap_first++;
     return *tpool__heap_place(pool, pool->heap_first) - 1;
 }
@@ -4764,6 +4838,7 @@ static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attenti
 
 /* How many tasks wait to start; exact in a bounded pool. Under the inject spinlock. */
 static inline size_t tpool__waiting(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     return (size_t)((intptr_t)(tpool__lane_count(&pool->inject) + pool->heap_count) - pool->inject.dead);
 }
 
@@ -4773,6 +4848,7 @@ static inline bool tpool__entry_expires(const tpool__entry *entry) {
 /* Queues a task without asking whether that is allowed. Under the lane's spinlock. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     int priority = entry->task && entry->task->extra ? entry->task->extra->priority : 0;
     bool expires = tpool__entry_expires(entry);
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
@@ -4895,12 +4971,14 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
 
 /* Another submitter is now at the head of the line: it is the one that wakes when a task in the queue expires. */
 static void tpool__room_moved_up(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     if (pool->room && tpool__expires_next(pool) != TPOOL_FOREVER) tpool__unpark(&pool->room->parker);
 }
 /* Called when a bounded queue has room: places the tasks of the submitters at the head of the line, so that they keep
  * their order. If no worker lives, it wakes the first submitter instead, which starts a worker before its task is
  * placed (and passes the room on if the system refuses). Under the inject spinlock. */
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* the submitters are about to give up */
     const tpool__waiter *first = pool->room;
     while (pool->room && tpool__waiting(pool) < pool->capacity) {
@@ -4918,6 +4996,7 @@ static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
     if (pool->room != first) tpool__room_moved_up(pool);
 }
 static void tpool__room_leave(tpool *pool, tpool__waiter *waiter) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     for (tpool__waiter **at = &pool->room; *at; at = &(*at)->next_in_line) {
         if (*at != waiter) continue;
         *at = waiter->next_in_line;
@@ -4929,6 +5008,7 @@ static void tpool__room_leave(tpool *pool, tpool__waiter *waiter) {
 
 /* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
 static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__parker *asleep = NULL;
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
         if (ended || !waiter->until_ended) asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
@@ -5195,11 +5275,13 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  *  >>workers  Starting, waking, sleeping, ending. Everything here but the count of searchers is under pool->lock.
  * ----------------------------------------------------------------------------------------------------------------- */
 static void tpool__active_add(tpool *pool, intptr_t n) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: written under pool->lock */
     tpool__store_relaxed(&pool->active, tpool__load_relaxed(&pool->active) + (uintptr_t)n);
 }
 /* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. */
 static void tpool__update_room(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: both are written under pool->lock */
     uint32_t attention = tpool__attention(pool);
     bool room = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
@@ -5215,12 +5297,14 @@ static void tpool__update_room(tpool *pool) {
  * that comes behind the end of the list. So all workers' memory stays the pool's until its end. A new worker takes
  * the lowest index that is not in use: all lower ones are in the list, so its place is behind the next lower one. */
 static void tpool__unused_push(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     size_t i = pool->unused_count++;
     for (; i > 0 && pool->unused[(i - 1) / 2]->index > worker->index; i = (i - 1) / 2)
         pool->unused[i] = pool->unused[(i - 1) / 2];
     pool->unused[i] = worker;
 }
 static tpool__worker *tpool__unused_pop(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *lowest = pool->unused[0], *moving = pool->unused[--pool->unused_count];
     size_t i = 0;
     for (size_t child; (child = 2 * i + 1) < pool->unused_count; i = child) {
@@ -5234,6 +5318,7 @@ static tpool__worker *tpool__unused_pop(tpool *pool) {
 
 /* Makes one more worker, and room in `unused` for it. */
 static tpool__worker *tpool__worker_make(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     int index = pool->newest ? pool->newest->index + 1 : 0;
     if ((size_t)index >= pool->unused_size) {
         size_t size = pool->unused_size ? 2 * pool->unused_size : 16;
@@ -5260,6 +5345,9 @@ static tpool__worker *tpool__worker_make(tpool *pool) {
 /* Adds an ended worker's counts to the pool's, so that no look at the worker is needed any more. The caller holds the
  * spinlocks of both lanes, and pool->lock, which keeps out readers that add up all counts. */
 static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&worker->lane.lock));
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__lane *lane = &worker->lane;
     for (int i = 0; i < TPOOL__OWN_COUNTS; i++) {
         /* relaxed: the worker has ended, and no reader adds the counts up meanwhile */
@@ -5278,6 +5366,7 @@ static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
 
 /* Takes an ended worker out of the list and frees what it had, unless something is left in its lane. */
 static bool tpool__worker_unlist(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__lane left = { 0 };
     tpool__latch(&worker->lane.lock);
     /* relaxed: an ended worker publishes none */
@@ -5319,11 +5408,13 @@ static void tpool__link_remove(tpool__worker **list, tpool__worker *worker) {
 
 /* Under pool->lock: frees the place of a worker that has ended or was not started. */
 static void tpool__worker_put_away(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     if (!tpool__worker_unlist(pool, worker)) tpool__link_first(&pool->leftovers, worker);
     tpool__unused_push(pool, worker);
 }
 /* Unlists leftovers without an entry. A worker that found nothing to do calls it: by then their entries are taken. */
 static void tpool__put_leftovers_away(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     for (tpool__worker *worker = pool->leftovers, *next; worker; worker = next) {
         next = worker->sleep_next;
         if (tpool__worker_unlist(pool, worker)) tpool__link_remove(&pool->leftovers, worker);
@@ -5332,6 +5423,7 @@ static void tpool__put_leftovers_away(tpool *pool) {
 
 /* Provides a worker that is in the list: the unused one of the lowest index, or a new one. */
 static tpool__worker *tpool__worker_slot(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = pool->unused_count > 0 ? tpool__unused_pop(pool) : tpool__worker_make(pool);
     if (!worker) return NULL;
     if (worker->listed) { /* with entries that an earlier one left */
@@ -5367,6 +5459,7 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
  * taken before it is known that the system provides one. */
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 static tpool_status tpool__start_worker(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
     tpool_status status = TPOOL_OK;
@@ -5378,11 +5471,12 @@ static tpool_status tpool__start_worker(tpool *pool) {
     return status;
 }
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     worker->tasks_done = 0;
     worker->searching = true;
     worker->retired = worker->in_setup = worker->set_up = false;
     worker->asleep = worker->timed = false;
-    tpool__store_relaxed(&worker->parker, 0); /* relaxed: its thread does not exist yet */
+    tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY); /* relaxed: its thread does not exist yet */
     tpool__active_add(pool, 1); /* P13: before it can add any work */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
     if (!tpool__thread_start(&worker->handle, worker, pool->config.stack_size)) {
@@ -5401,6 +5495,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
 }
 
 static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__link_remove(&pool->sleepers, worker);
     worker->asleep = false;
     if (pool->timekeeper != worker) return;
@@ -5409,6 +5504,7 @@ static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
 }
 /* In a paused pool one sleeper, the timekeeper, ends what expires. Returns when it must wake, or TPOOL_FOREVER. */
 static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     if (pool->timekeeper && pool->timekeeper != worker) return TPOOL_FOREVER;
     bool paused = (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__SHUT)) == TPOOL__PAUSED;
     /* relaxed: both are written under pool->lock; a surplus worker ends, or another one sleeps soon */
@@ -5419,6 +5515,7 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
     return at;
 }
 static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__sleepers_remove(pool, worker);
     tpool__active_add(pool, 1);
     worker->searching = true;
@@ -5428,6 +5525,7 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
 
 /* Called when the pool can get no worker. If none is awake either, ends one wait that needed a spare. */
 static void tpool__refuse_one(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     if (tpool__load_relaxed(&pool->active) > 0) return; /* relaxed: under its lock */
     for (tpool__waiter *waiter = pool->blocked_waiters; waiter; waiter = waiter->next) {
         if (!waiter->can_refuse || waiter->refused) continue;
@@ -5501,6 +5599,7 @@ static bool tpool__work_hinted(tpool *pool) {
 /* Opens or closes a batch to its owner. Once it is closed, the owner starts nothing of it: a swap under way fails, and
  * an earlier swap is followed by its claim, for which this waits (P11). Under the spinlock. */
 static void tpool__batch_open(tpool__worker *worker, bool open) {
+    TPOOL_ASSERT(tpool__held(&worker->lane.lock));
     unsigned tries = 0;
     if (open) {
         tpool__and_relaxed(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* relaxed: it forbids nothing any more */
@@ -5563,12 +5662,14 @@ static void tpool__stop_searching(tpool__worker *worker) {
 /* Under pool->lock: no worker lives or runs its finalizer, and no work waits. In a pool that is shut down no worker
  * starts any more: whoever starts one finds work first, under the same lock. */
 static bool tpool__workers_are_gone(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: under its lock */
     return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__work_visible(pool);
 }
 
 /* Under pool->lock: ends an active worker that does not search. False: it is the last one, and work is left for it. */
 static bool tpool__retire(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: written under pool->lock; E3 says what its readers may rely on */
     uintptr_t live = tpool__load_relaxed(&pool->live);
     tpool__store_relaxed(&pool->live, live - 1);
@@ -6462,6 +6563,12 @@ static void tpool__stop_searching_early(tpool__thread *self) {
 
 static inline void tpool__publish_end(tpool_future *future, tpool_status status);
 
+/* Clears LOCKED and what else goes with it. */
+static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
+    tpool__note_unlocked(&future->state);
+    tpool__and_release(&future->state, ~clear); /* P3 */
+}
+
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
  * to on_failure first if no reference is left that could ask for it; a tombstone's does not count. */
@@ -6512,6 +6619,7 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
             break; /* P2, P3 */
         }
     }
+    tpool__note_locked(&future->state);
     tpool__forget_last_end(tpool__self()); /* waking takes long, and is no part of the next task */
     tpool__node *node = future->nodes, *callbacks = NULL, *reversed = NULL;
     future->nodes = NULL;
@@ -6536,7 +6644,7 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
         }
     }
     future->nodes = callbacks;
-    tpool__and_release(&future->state, ~(TPOOL__LOCKED | TPOOL__HAS_NODES)); /* P3 */
+    tpool__nodes_unlock(future, TPOOL__LOCKED | TPOOL__HAS_NODES);
     if (callbacks) { /* callbacks may take long, so the wakes come first */
         tpool__unpark_end(asleep);
         tpool__list(tpool__self(), (uintptr_t)future);
@@ -6619,11 +6727,12 @@ static bool tpool__node_add(tpool_future *future, tpool__node *node) {
             break;
         }
     }
+    tpool__note_locked(&future->state);
     node->next = future->nodes;
     node->link = &future->nodes;
     if (node->next) node->next->link = &node->next;
     future->nodes = node;
-    tpool__and_release(&future->state, ~TPOOL__LOCKED); /* P3 */
+    tpool__nodes_unlock(future, TPOOL__LOCKED);
     return true;
 }
 
@@ -6636,6 +6745,7 @@ static uintptr_t tpool__nodes_lock(tpool_future *future) {
             tpool__backoff(&tries);
             state = tpool__load_relaxed(&future->state);
         } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED)) { /* P3 */
+            tpool__note_locked(&future->state);
             return TPOOL__LOCKED;
         }
     }
@@ -6650,7 +6760,7 @@ static void tpool__node_remove(tpool_future *future, tpool__node *node) {
         node->link = NULL;
         if (!future->nodes) clear |= TPOOL__HAS_NODES;
     }
-    tpool__and_release(&future->state, ~clear); /* P3 */
+    tpool__nodes_unlock(future, clear);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -6665,6 +6775,7 @@ static bool tpool__is_orphan(tpool_future *future) {
 
 /* A task claimed outside its queue no longer waits there. Under the lane's spinlock. */
 static void tpool__lane_count_tombstone(tpool__lane *lane) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
     lane->dead++;
     /* relaxed: under the lock, else a hint */
     tpool__store_relaxed(&lane->claims, tpool__load_relaxed(&lane->claims) + 1);
@@ -6827,6 +6938,7 @@ static bool tpool__context_has_origin(const tpool__context *context) {
 }
 
 static void tpool__explore(tpool__record *record, const tpool_future *future, tpool__record **unexplored) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     if (!record || record->visited == tpool__cycles.searches) return;
     if (!tpool__any_context(record->context, tpool__is_of_task, future)) return;
     record->visited = tpool__cycles.searches;
@@ -6836,6 +6948,7 @@ static void tpool__explore(tpool__record *record, const tpool_future *future, tp
 
 /* True: the new record waits for one of its own tasks, directly or through other records. */
 static bool tpool__closes_cycle(tpool__record *own) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     tpool__record *unexplored = own;
     own->visited = ++tpool__cycles.searches;
     own->unexplored = NULL;
@@ -7002,7 +7115,7 @@ static bool tpool__is_halted_for_good(const tpool__thread *self, tpool_future *f
     uintptr_t clear = tpool__nodes_lock(future); /* while it is held, the pool of a task that is not done exists */
     bool given_up = (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && /* relaxed: P3 */
                     tpool__attention(pool) & TPOOL__HALTED;
-    tpool__and_release(&future->state, ~clear); /* P3 */
+    tpool__nodes_unlock(future, clear);
     return given_up;
 }
 static bool tpool__are_halted_for_good(const tpool__thread *self, tpool_future *const *futures, size_t count) {
@@ -7179,7 +7292,7 @@ static void tpool__stop_in_process(tpool_future *future, bool cut) {
     /* relaxed: no other thread ends it while LOCKED is set */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING && pool && pool->server)
         tpool__stop_child(pool, future, cut);
-    tpool__and_release(&future->state, ~clear); /* P3 */
+    tpool__nodes_unlock(future, clear);
 }
 
 TPOOL_API void tpool_future_request_stop(tpool_future *future) {
@@ -7384,6 +7497,7 @@ TPOOL_API tpool_status tpool_create(tpool **pool, const tpool_config *config) {
 /* Under pool->lock. From now on a worker that finds nothing ends, so a pause ends too: workers must find what it held
  * back. It stays if what waits is about to be cancelled, which must not start. */
 static void tpool__take_no_more(tpool *pool, unsigned flags) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: see tpool__attention */
     if (!(flags & TPOOL_CANCEL_PENDING)) tpool__and_relaxed(&pool->attention, ~TPOOL__PAUSED);
     tpool__or_relaxed(&pool->attention, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0));
@@ -7447,6 +7561,7 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
 
 /* Under pool->lock. */
 static bool tpool__may_warm_up(tpool *pool, int workers) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
     return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
 }
@@ -8281,6 +8396,7 @@ static void tpool__item_free(tpool__item *item) { /* while its future exists */
     else tpool__task_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
 }
 static void tpool__item_leaves_expiries(tpool_completions *completions, tpool__item *item) {
+    TPOOL_ASSERT(tpool__held(&completions->lock));
     if (!tpool__expires_at(item->future) || ((tpool__expiring_item *)(void *)item)->place == SIZE_MAX) return;
     (void)tpool__expiry_remove(&completions->expiries, ((tpool__expiring_item *)(void *)item)->place);
     ((tpool__expiring_item *)(void *)item)->place = SIZE_MAX;
@@ -8364,6 +8480,7 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
 
 /* The earliest expiry. Under the spinlock. */
 static int64_t tpool__completions_expire_at(const tpool_completions *completions) {
+    TPOOL_ASSERT(tpool__held(&completions->lock));
     return completions->expiries.count > 0 ? completions->expiries.heap[0].at : TPOOL_FOREVER;
 }
 static bool tpool__completions_any_expired(tpool_completions *completions) {
@@ -8451,6 +8568,7 @@ static void tpool__completions_park(tpool_completions *completions, tpool__waite
 /* True: a future of the set is of a pool whose initializer the caller runs. Under the spinlock. Only within an
  * initializer are all futures looked at, and again only after others were added. */
 static bool tpool__completions_within_setup(tpool_completions *completions, const tpool__thread *self) {
+    TPOOL_ASSERT(tpool__held(&completions->lock));
     /* relaxed: as in tpool__within_setup */
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.setups)) || !self->context ||
         (completions->apart == completions->positions && completions->apart_from == self->context) ||
@@ -8993,6 +9111,7 @@ static void tpool__iter_left(void *of) {
 
 /* Returns how many items the next chunk takes, 0: none now. Under the iterator's lock. */
 static size_t tpool__chunk_size(tpool_map_iter *iter) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     size_t left = (size_t)(iter->available - iter->taken), size = iter->spec.chunk_size;
     if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
     if (size == 0) {
@@ -9013,6 +9132,7 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
 
 /* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
+    TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
     tpool__chunk *chunk = TPOOL_MALLOC(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
@@ -9757,6 +9877,7 @@ static tpool__managed **tpool__chain_of_address(tpool_manager *manager, const tp
     return &manager->by_address[(hash ^ hash >> 16) & (manager->chains - 1)];
 }
 static void tpool__chain_in(tpool_manager *manager, tpool__managed *entry, bool current) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed **by_key = tpool__chain_of_key(manager, entry->workers, entry->kind);
     tpool__managed **by_address = tpool__chain_of_address(manager, entry->pool);
     if (current) {
@@ -9768,6 +9889,7 @@ static void tpool__chain_in(tpool_manager *manager, tpool__managed *entry, bool 
 }
 /* Without memory the chains only get longer. */
 static void tpool__chains_double(tpool_manager *manager) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     size_t chains = 2 * manager->chains;
     tpool__managed **table = TPOOL_MALLOC(2 * chains * sizeof *table);
     if (!table) return;
@@ -9781,6 +9903,7 @@ static void tpool__chains_double(tpool_manager *manager) {
 }
 
 static void tpool__list_in(tpool_manager *manager, tpool__managed *entry) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     entry->newer = NULL;
     entry->older = manager->newest;
     if (manager->newest) manager->newest->newer = entry;
@@ -9788,6 +9911,7 @@ static void tpool__list_in(tpool_manager *manager, tpool__managed *entry) {
     manager->newest = entry;
 }
 static void tpool__list_out(tpool_manager *manager, tpool__managed *entry) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     if (entry->newer) entry->newer->older = entry->older;
     else manager->newest = entry->older;
     if (entry->older) entry->older->newer = entry->newer;
@@ -9795,12 +9919,14 @@ static void tpool__list_out(tpool_manager *manager, tpool__managed *entry) {
 }
 
 static void tpool__forget_address(tpool_manager *manager, tpool__managed *entry) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed **at = tpool__chain_of_address(manager, entry->pool);
     while (*at != entry) at = &(*at)->same_address;
     *at = entry->same_address;
 }
 /* From now on no get finds the entry. */
 static void tpool__retire_entry(tpool_manager *manager, tpool__managed *entry) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed **at = tpool__chain_of_key(manager, entry->workers, entry->kind);
     while (*at != entry) at = &(*at)->same_key;
     *at = entry->same_key;
@@ -9809,6 +9935,7 @@ static void tpool__retire_entry(tpool_manager *manager, tpool__managed *entry) {
 }
 
 static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_kind kind, tpool__managed **created) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *entry = TPOOL_MALLOC(sizeof *entry);
     if (!entry) return TPOOL_NO_MEMORY;
     tpool_config config = { 0 };
@@ -9834,6 +9961,7 @@ static void tpool__manager_enter(tpool_manager *manager) {
     manager->calls++;
 }
 static void tpool__manager_leave(tpool_manager *manager) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     bool last = --manager->calls == 0 && manager->destroyed && manager->count == 0;
     tpool__unlock(&manager->lock);
     if (!last) return;
@@ -9855,12 +9983,14 @@ static bool tpool__has_nothing_to_do(tpool *pool) {
 }
 
 static void tpool__sweep_not_later_than(tpool_manager *manager, int64_t since, int64_t after) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     int64_t at = after < TPOOL_FOREVER - since ? since + after : TPOOL_FOREVER;
     if (at < manager->sweep_at) manager->sweep_at = at;
 }
 
 /* Gives up a hold. The last one ends a retired entry without users, if that is idle. Releases the lock meanwhile. */
 static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     if (--entry->holds > 0 || entry->users > 0 || !entry->retired) return;
     entry->ending = true;
     tpool__unlock(&manager->lock);
@@ -9877,6 +10007,7 @@ static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
 }
 /* One step of a walk of the list: holds the entry after `held`, or the first, then lets go of `held`. */
 static tpool__managed *tpool__hold_next(tpool_manager *manager, tpool__managed *held) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *next = held ? held->newer : manager->oldest;
     while (next && next->ending) next = next->newer;
     if (next) next->holds++;
@@ -9886,6 +10017,7 @@ static tpool__managed *tpool__hold_next(tpool_manager *manager, tpool__managed *
 
 /* Returns when a pool without a user will have been idle for idle_timeout_ns, if it is idle now. */
 static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__lock(&entry->pool->lock);
     /* relaxed: under its lock. An active worker has had work until now, or looks for it. */
     int64_t since = tpool__load_relaxed(&entry->pool->active) > 0 ? tpool__clock() : entry->pool->idle_since;
@@ -9899,6 +10031,7 @@ typedef enum tpool__eviction { TPOOL__IDLE_TOO_LONG, TPOOL__TOO_MANY, TPOOL__CLE
 
 /* Retires a held entry that has no user, if it is due to end and its pool has nothing to do. */
 static void tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpool__eviction why) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     int64_t now = tpool__clock(), until = why == TPOOL__IDLE_TOO_LONG ? tpool__idle_until(manager, entry) : now;
     uint64_t uses = entry->uses;
     bool idle = false;
@@ -9915,6 +10048,7 @@ static void tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpoo
     }
 }
 static void tpool__evict(tpool_manager *manager, tpool__eviction why) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     if (why == TPOOL__IDLE_TOO_LONG) manager->sweep_at = TPOOL_FOREVER;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
         if (entry->users || entry->retired) continue; /* tpool__let_go ends a retired one */
@@ -9927,6 +10061,7 @@ static bool tpool__is_living(tpool *pool) {
     return !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED));
 }
 static tpool__managed *tpool__find_key(tpool_manager *manager, int workers, tpool_kind kind) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *entry = *tpool__chain_of_key(manager, workers, kind);
     while (entry && (entry->workers != workers || entry->kind != kind)) entry = entry->same_key;
     return entry;
@@ -9988,6 +10123,7 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
 
 /* True: the manager lends no pools. False: it does; a global manager that was shut down has come back by this call. */
 static bool tpool__is_shut(tpool_manager *manager) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     if (!manager->shut) return false;
     if (!manager->comes_back || manager->over || manager->shutdowns) return true;
     manager->shut = manager->comes_back = false;
@@ -10075,6 +10211,7 @@ TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool
 
 /* True: the caller is in a task or callback of one of the pools: of those without a user, or of all. */
 static bool tpool__is_within_any(tpool_manager *manager, bool unused_only) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer)
         if (!(unused_only && entry->users) && !entry->ending && tpool__within(entry->pool)) return true;
     return false;
@@ -10109,6 +10246,7 @@ static tpool_status tpool__end_workers(tpool *pool) {
 
 /* Calls `step` for each pool, without the lock. Returns the first status that is not TPOOL_OK. */
 static tpool_status tpool__each(tpool_manager *manager, tpool_status (*step)(tpool *pool), bool retires) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool_status all = TPOOL_OK;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
         tpool__unlock(&manager->lock);
@@ -10121,6 +10259,7 @@ static tpool_status tpool__each(tpool_manager *manager, tpool_status (*step)(tpo
     return all;
 }
 static uint64_t tpool__submitted_to_all(tpool_manager *manager) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
     uint64_t submitted = 0;
     tpool_stats stats;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry))
@@ -10321,12 +10460,14 @@ static inline bool tpool__is_foreign_resources(const tpool_resources *resources)
 
 /* Returns a free resource, or NULL. It overtakes no waiter: callers wait only while none is free. Under the lock. */
 static void *tpool__take_resource(tpool_resources *resources) {
+    TPOOL_ASSERT(tpool__held(&resources->lock));
     if (resources->free_count == 0) return NULL;
     void *resource = resources->free[--resources->free_count];
     tpool__find_resource(resources, resource, false)->out = true;
     return resource;
 }
 static void tpool__leave_line(tpool_resources *resources, tpool__resource_waiter *claimant) {
+    TPOOL_ASSERT(tpool__held(&resources->lock));
     tpool__resource_waiter **at = &resources->first;
     while (*at != claimant) at = &(*at)->next;
     *at = claimant->next;
@@ -10432,7 +10573,10 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
  * another thread calls the library. So the child finds half done what the parent's other threads were doing. It makes
  * afresh all that it needs, and abandons the parent's. What it still reads of that is whole at any moment: the list of
  * pools, the settings of the dual pools (`configured` is set last). */
-static void tpool__before_fork(void) { tpool__descriptors_fork(true); }
+static void tpool__before_fork(void) {
+    TPOOL_ASSERT(tpool__holds_none());
+    tpool__descriptors_fork(true);
+}
 static void tpool__after_fork_in_parent(void) { tpool__descriptors_fork(false); }
 static void tpool__after_fork_in_child(void) {
     tpool__thread *self = tpool__self();
@@ -10440,8 +10584,8 @@ static void tpool__after_fork_in_child(void) {
     tpool__park_reset();
     tpool__depot_after_fork();
     /* relaxed, here and below: the child has one thread */
-    tpool__store_relaxed(&tpool__cycles.lock, 0);
-    tpool__store_relaxed(&tpool__process.lock, 0);
+    tpool__store_relaxed(&tpool__cycles.lock, TPOOL__LOCK_FREE);
+    tpool__store_relaxed(&tpool__process.lock, TPOOL__LOCK_FREE);
     tpool__descriptors_forget();
     tpool *pools = tpool__load_acquire(&tpool__process.pools); /* P8 */
     tpool__close_parents(pools);
@@ -10535,7 +10679,7 @@ static void tpool__notify_waiters(tpool_future *task) {
         else if (node->done == tpool__item_done)
             tpool__completions_wake(((tpool__item *)of)->owner);
     }
-    tpool__and_release(&task->state, ~clear); /* P3 */
+    tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
 }
 static void tpool__notify_waiters_in(tpool__lane *lane) {
@@ -11005,7 +11149,7 @@ static void tpool__descriptors_fork(bool begins) {
     tpool__unlock(&tpool__descriptors.lock);
 }
 static void tpool__descriptors_forget(void) {
-    tpool__store_relaxed(&tpool__descriptors.lock, 0); /* relaxed: the child has one thread */
+    tpool__store_relaxed(&tpool__descriptors.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
     tpool__descriptors.forks = 0;
 }
 
