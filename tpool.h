@@ -7522,6 +7522,7 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool); /* a shutdown and a break happen under this lock */
+    if (status == TPOOL_OK && tpool__attention(pool) & TPOOL__CLOSING) status = TPOOL_SHUTDOWN; /* it is drained */
     if (status == TPOOL_OK) tpool__or_relaxed(&pool->attention, TPOOL__PAUSED); /* relaxed: see tpool__attention */
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
@@ -9780,6 +9781,7 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
     tpool__unlock(&tpool__process.lock);
     if (flags & TPOOL_WAIT && within) return TPOOL_DEADLOCK;
     tpool_status status = TPOOL_OK;
+    if (high && low) (void)tpool_resume(low); /* what ends in the high-level pool may wait for it */
     if (high && flags & TPOOL_WAIT) {
         if (flags & TPOOL_CANCEL_PENDING) {
             tpool__set_attention(high, TPOOL__CANCELLED, 0);
@@ -9820,12 +9822,13 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
  *  A manager keeps one entry for each pool, in two hash tables of chains, by key (workers and kind) and by the pool's
  *  address, and in a list, the least recently released first. One lock guards all of that. The manager looks into,
  *  drains, shuts down and destroys a pool without the lock: tasks of the pool may call the manager, and even a look may
- *  run the program's result_free. The thread that does so holds the entry meanwhile, so that it stays in the list.
+ *  run the program's result_free. The thread that does so holds the entry meanwhile (tpool__step_on), so that it stays
+ *  where it is in the list.
  *
  *  An entry is current first: a get finds it by its key. It is retired when it is replaced, evicted, cleared or shut
- *  down. The thread that gives up its last use or hold ends it, if its pool has nothing to do then; else a later get
- *  looks again. Pools are created under the lock, so that two threads that ask for the same key get the same pool. A
- *  new pool runs nothing.
+ *  down. A retired entry without users and holds ends, if its pool has nothing to do then (tpool__end_retired); else a
+ *  later get looks again. Pools are created without the lock; of two threads that create one for the same key, the
+ *  later discards its own.
  *
  *  With 500 pools a get costs about as much as with one: a hash, a short chain, a count. It checks how long pools have
  *  been idle only after `sweep_at`.
@@ -9834,12 +9837,13 @@ typedef struct tpool__managed {
     struct tpool__managed *newer, *older;       /* the list */
     struct tpool__managed *same_key;            /* its chain in the table of keys, while it is current */
     struct tpool__managed *same_address;        /* in the table of addresses, while it is current or has users */
+    tpool_manager *manager;
     tpool *pool;
     int workers;
     tpool_kind kind;
     size_t users;               /* handed out and not released */
     uint64_t uses;              /* handed out, ever */
-    int64_t released_at;        /* since when it has no user */
+    int64_t released_at;        /* since when it has no user; orders the list */
     unsigned holds;             /* threads that work on it without the lock, or walk the list from it */
     bool retired, ending;       /* ending: one thread may be destroying its pool; all others skip the entry */
 } tpool__managed;
@@ -9902,13 +9906,17 @@ static void tpool__chains_double(tpool_manager *manager) {
         if (!entry->retired || entry->users) tpool__chain_in(manager, entry, !entry->retired);
 }
 
+/* Behind those that were released earlier; mostly it is the newest. */
 static void tpool__list_in(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
-    entry->newer = NULL;
-    entry->older = manager->newest;
-    if (manager->newest) manager->newest->newer = entry;
+    tpool__managed *newer = NULL, *older = manager->newest;
+    for (; older && older->released_at > entry->released_at; older = older->older) newer = older;
+    entry->newer = newer;
+    entry->older = older;
+    if (older) older->newer = entry;
     else manager->oldest = entry;
-    manager->newest = entry;
+    if (newer) newer->older = entry;
+    else manager->newest = entry;
 }
 static void tpool__list_out(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
@@ -9934,25 +9942,29 @@ static void tpool__retire_entry(tpool_manager *manager, tpool__managed *entry) {
     if (!entry->users) tpool__forget_address(manager, entry);
 }
 
+/* Creates an entry with its pool. The caller does not hold the lock, since the program's fork handlers may run. */
 static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_kind kind, tpool__managed **created) {
-    TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *entry = TPOOL_MALLOC(sizeof *entry);
     if (!entry) return TPOOL_NO_MEMORY;
     tpool_config config = { 0 };
     memset(entry, 0, sizeof *entry);
+    entry->manager = manager;
     entry->workers = config.max_workers = workers;
     entry->kind = config.kind = kind;
     tpool_status status = tpool__create(&entry->pool, &config, false, manager);
-    if (status != TPOOL_OK) {
-        TPOOL_FREE(entry);
-        return status;
-    }
+    if (status == TPOOL_OK) *created = entry;
+    else TPOOL_FREE(entry);
+    return status;
+}
+/* From now on a get finds it. */
+static void tpool__entry_in(tpool_manager *manager, tpool__managed *entry) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
+    entry->released_at = tpool__clock();
     if (manager->count == manager->chains) tpool__chains_double(manager);
     tpool__list_in(manager, entry);
     manager->count++;
     manager->created++;
-    *created = entry;
-    return TPOOL_OK;
+    tpool__chain_in(manager, entry, true);
 }
 
 /* Every call works between these two. They lock the manager, and it is not freed before the last leaves. */
@@ -9988,24 +10000,68 @@ static void tpool__sweep_not_later_than(tpool_manager *manager, int64_t since, i
     if (at < manager->sweep_at) manager->sweep_at = at;
 }
 
-/* Gives up a hold. The last one ends a retired entry without users, if that is idle. Releases the lock meanwhile. */
+/* Gives up a hold. An entry that was released while a thread held it goes to its place in the list now. */
 static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
-    if (--entry->holds > 0 || entry->users > 0 || !entry->retired) return;
-    entry->ending = true;
-    tpool__unlock(&manager->lock);
-    bool ended = tpool__has_nothing_to_do(entry->pool) && tpool__destroy(entry->pool) == TPOOL_OK;
-    tpool__lock(&manager->lock);
     entry->ending = false;
-    if (ended) {
-        tpool__list_out(manager, entry);
-        manager->count--;
-        TPOOL_FREE(entry);
-    } else {
-        tpool__sweep_not_later_than(manager, tpool__clock(), TPOOL__LOOK_AGAIN);
-    }
+    if (--entry->holds > 0 || !entry->newer || entry->newer->released_at >= entry->released_at) return;
+    tpool__list_out(manager, entry);
+    tpool__list_in(manager, entry);
 }
-/* One step of a walk of the list: holds the entry after `held`, or the first, then lets go of `held`. */
+static bool tpool__end_retired(tpool_manager *manager);
+/* The thread has ended in a step. */
+static void tpool__step_left(void *of) {
+    tpool__managed *entry = of;
+    tpool_manager *manager = entry->manager;
+    tpool__lock(&manager->lock);
+    tpool__let_go(manager, entry);
+    if (tpool__end_retired(manager)) tpool__manager_leave(manager);
+}
+/* Calls `step` for the pool of a held entry, without the lock: the program's code may run in there. False: it forked,
+ * and this is the child, where the manager's lock may be held by a thread that is not there; the caller returns at
+ * once. */
+static bool tpool__step_on(tpool__managed *entry, tpool_status (*step)(tpool *pool), tpool_status *status) {
+    TPOOL_ASSERT(tpool__held(&entry->manager->lock));
+    tpool__thread *self = tpool__self();
+    tpool__unlock(&entry->manager->lock);
+    tpool__context *call = tpool__call_push(self, tpool__step_left, entry);
+    *status = step(entry->pool);
+    if (!tpool__context_pop(self, call)) return false;
+    tpool__lock(&entry->manager->lock);
+    return true;
+}
+static tpool_status tpool__look_whether_idle(tpool *pool) {
+    return tpool__has_nothing_to_do(pool) ? TPOOL_OK : TPOOL_TIMEOUT;
+}
+static tpool_status tpool__destroy_if_idle(tpool *pool) {
+    return tpool__has_nothing_to_do(pool) ? tpool__destroy(pool) : TPOOL_TIMEOUT;
+}
+
+/* Ends the retired entries without users and holds whose pools are idle. Releases the lock meanwhile. False: as
+ * tpool__step_on. */
+static bool tpool__end_retired(tpool_manager *manager) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
+    tpool__managed *next;
+    for (tpool__managed *entry = manager->oldest; entry; entry = next) {
+        next = entry->newer;
+        if (!entry->retired || entry->users || entry->holds) continue;
+        tpool_status status;
+        entry->holds++;
+        entry->ending = true;
+        if (!tpool__step_on(entry, tpool__destroy_if_idle, &status)) return false;
+        next = entry->newer;
+        tpool__let_go(manager, entry);
+        if (status == TPOOL_OK) {
+            tpool__list_out(manager, entry);
+            manager->count--;
+            TPOOL_FREE(entry);
+        } else {
+            tpool__sweep_not_later_than(manager, tpool__clock(), TPOOL__LOOK_AGAIN);
+        }
+    }
+    return true;
+}
+/* One step of a walk of the list: holds the entry after `held`, or the first, and lets go of `held`. */
 static tpool__managed *tpool__hold_next(tpool_manager *manager, tpool__managed *held) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *next = held ? held->newer : manager->oldest;
@@ -10029,32 +10085,35 @@ static int64_t tpool__idle_until(tpool_manager *manager, tpool__managed *entry) 
 /* Why idle pools end. */
 typedef enum tpool__eviction { TPOOL__IDLE_TOO_LONG, TPOOL__TOO_MANY, TPOOL__CLEARED } tpool__eviction;
 
-/* Retires a held entry that has no user, if it is due to end and its pool has nothing to do. */
-static void tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpool__eviction why) {
+/* Retires a held entry that has no user, if it is due to end and its pool has nothing to do. False: as
+ * tpool__step_on. */
+static bool tpool__evict_one(tpool_manager *manager, tpool__managed *entry, tpool__eviction why) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     int64_t now = tpool__clock(), until = why == TPOOL__IDLE_TOO_LONG ? tpool__idle_until(manager, entry) : now;
     uint64_t uses = entry->uses;
-    bool idle = false;
-    if (until <= now) {
-        tpool__unlock(&manager->lock);
-        idle = tpool__has_nothing_to_do(entry->pool);
-        tpool__lock(&manager->lock);
-    }
-    if (idle && !entry->retired && !entry->users && entry->uses == uses) { /* no get has used it meanwhile */
+    tpool_status status = TPOOL_TIMEOUT;
+    if (until <= now && !tpool__step_on(entry, tpool__look_whether_idle, &status)) return false;
+    bool is_unused = !entry->retired && !entry->users && entry->uses == uses; /* no get has used it meanwhile */
+    if (status == TPOOL_OK && is_unused) {
         tpool__retire_entry(manager, entry);
         manager->evicted += why != TPOOL__CLEARED;
     } else {
         tpool__sweep_not_later_than(manager, until <= now ? now : until, until <= now ? manager->idle_timeout_ns : 0);
     }
+    return true;
 }
-static void tpool__evict(tpool_manager *manager, tpool__eviction why) {
+/* Ends idle pools. Releases the lock meanwhile. False: as tpool__step_on. */
+static bool tpool__evict(tpool_manager *manager, tpool__eviction why) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     if (why == TPOOL__IDLE_TOO_LONG) manager->sweep_at = TPOOL_FOREVER;
+    if (!tpool__end_retired(manager)) return false;
+    size_t count = manager->count;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
-        if (entry->users || entry->retired) continue; /* tpool__let_go ends a retired one */
-        if (why == TPOOL__TOO_MANY && manager->count < manager->max_pools) continue;
-        tpool__evict_one(manager, entry, why);
+        if (entry->users || entry->retired || (why == TPOOL__TOO_MANY && count < manager->max_pools)) continue;
+        if (!tpool__evict_one(manager, entry, why)) return false;
+        count -= entry->retired;
     }
+    return tpool__end_retired(manager);
 }
 
 static bool tpool__is_living(tpool *pool) {
@@ -10131,6 +10190,9 @@ static bool tpool__is_shut(tpool_manager *manager) {
     return false;
 }
 
+/* The thread has ended, and its caller has not got the pool, or cannot release it. */
+static void tpool__loan_left(void *of) { (void)tpool_manager_release(((tpool *)of)->manager, (tpool *)of); }
+
 TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tpool_kind kind, unsigned flags,
                                          tpool **pool) {
     if (!pool) return TPOOL_INVALID;
@@ -10141,42 +10203,61 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
     if (!manager) return TPOOL_NO_MEMORY;
     if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
     tpool__manager_enter(manager);
-    if (manager->sweep_at != TPOOL_FOREVER && tpool__clock() >= manager->sweep_at)
-        tpool__evict(manager, TPOOL__IDLE_TOO_LONG);
-    tpool__managed *entry = NULL, *old = NULL;
+    if (manager->sweep_at != TPOOL_FOREVER && tpool__clock() >= manager->sweep_at &&
+        !tpool__evict(manager, TPOOL__IDLE_TOO_LONG))
+        return TPOOL_BROKEN;
+    tpool__managed *entry = NULL, *old = NULL, *fresh = NULL;
     tpool_status status = TPOOL_OK;
-    for (bool evicted = false;; evicted = true) {
+    for (bool evicted = false; status == TPOOL_OK;) { /* whatever releases the lock looks again */
         entry = tpool__find_key(manager, workers, kind);
-        old = entry && (flags & TPOOL_FORCE_NEW || !tpool__is_living(entry->pool)) ? entry : NULL;
+        old = entry && ((flags & TPOOL_FORCE_NEW) || !tpool__is_living(entry->pool)) ? entry : NULL;
         size_t more = old && !old->users ? 0 : 1; /* a replaced pool without a user makes room */
-        if ((entry && !old) || evicted || manager->max_pools == 0 || manager->count + more <= manager->max_pools) break;
-        tpool__evict(manager, TPOOL__TOO_MANY); /* it has released the lock, so look again */
+        if (tpool__is_shut(manager)) {
+            status = TPOOL_SHUTDOWN;
+        } else if ((entry && !old) || fresh) {
+            break;
+        } else if (!evicted && manager->max_pools > 0 && manager->count + more > manager->max_pools) {
+            if (!tpool__evict(manager, TPOOL__TOO_MANY)) return TPOOL_BROKEN;
+            evicted = true;
+        } else {
+            tpool__unlock(&manager->lock);
+            status = tpool__entry_new(manager, workers, kind, &fresh);
+            tpool__lock(&manager->lock);
+        }
     }
-    if (tpool__is_shut(manager)) {
-        status = TPOOL_SHUTDOWN;
+    if (status != TPOOL_OK) {
         old = NULL;
     } else if (entry && !old) {
         manager->reused++;
     } else {
-        status = tpool__entry_new(manager, workers, kind, &entry);
-        if (status != TPOOL_OK) {
-            old = NULL;
-        } else {
-            if (old) {
-                tpool__retire_entry(manager, old);
-                manager->replaced++;
-                old->holds++;
-            }
-            tpool__chain_in(manager, entry, true);
+        if (old) {
+            tpool__retire_entry(manager, old);
+            manager->replaced++;
         }
+        tpool__entry_in(manager, fresh);
+        entry = fresh;
+        fresh = NULL;
     }
     if (status == TPOOL_OK) {
         entry->users++;
         entry->uses++;
         *pool = entry->pool;
     }
-    if (old) tpool__let_go(manager, old);
+    bool here = true;
+    if (old) { /* if ending it ends the thread, the loan is released */
+        tpool__thread *self = tpool__self();
+        tpool__context *call = tpool__call_push(self, tpool__loan_left, *pool);
+        here = tpool__end_retired(manager) && tpool__context_pop(self, call);
+    }
+    if (!here) {
+        *pool = NULL;
+        return TPOOL_BROKEN;
+    }
     tpool__manager_leave(manager);
+    if (fresh) { /* another thread was faster, or has shut the manager down */
+        tpool__discard(fresh->pool);
+        TPOOL_FREE(fresh);
+    }
     return status;
 }
 
@@ -10194,15 +10275,12 @@ TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool
         if (--entry->users == 0) {
             entry->holds++;
             entry->released_at = tpool__clock();
-            if (entry->retired) {
-                tpool__forget_address(manager, entry);
-            } else {
-                tpool__list_out(manager, entry);
-                tpool__list_in(manager, entry);
-                tpool__sweep_not_later_than(manager, entry->released_at, manager->idle_timeout_ns);
-                if (!tpool__is_living(pool)) tpool__retire_entry(manager, entry);
-            }
+            tpool__sweep_not_later_than(manager, entry->released_at, manager->idle_timeout_ns);
+            if (entry->retired) tpool__forget_address(manager, entry);
+            else if (!tpool__is_living(pool)) tpool__retire_entry(manager, entry);
+            bool retired = entry->retired;
             tpool__let_go(manager, entry);
+            if (retired && !tpool__end_retired(manager)) return TPOOL_BROKEN;
         }
     }
     tpool__manager_leave(manager);
@@ -10223,67 +10301,90 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager) {
     if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
     tpool__manager_enter(manager);
     bool within = tpool__is_within_any(manager, true);
-    if (!within) tpool__evict(manager, TPOOL__CLEARED);
+    if (!within && !tpool__evict(manager, TPOOL__CLEARED)) return TPOOL_BROKEN;
     tpool__manager_leave(manager);
     return within ? TPOOL_DEADLOCK : TPOOL_OK;
 }
 
-/* The steps of a shutdown. Every pool goes through one before the next begins. */
+/* The steps of a shutdown, which is what finishes the work of a pool at exit too. No pool stays paused once the first
+ * is drained, since the tasks of one may wait for those of another. */
 static tpool_status tpool__close_to_others(tpool *pool) {
+    tpool__exempt_from_exit(pool);
     tpool__set_attention(pool, TPOOL__CLOSING, 0);
     tpool__wake_room_and_drainers(pool);
-    return TPOOL_OK;
-}
-static tpool_status tpool__cancel_waiting(tpool *pool) { return tpool_shutdown(pool, TPOOL_CANCEL_PENDING); }
-static tpool_status tpool__finish_work(tpool *pool) {
     tpool_status status = tpool_resume(pool);
-    return status == TPOOL_OK || status == TPOOL_BROKEN ? tpool_drain(pool, TPOOL_FOREVER) : status;
+    return status == TPOOL_BROKEN ? TPOOL_OK : status;
+}
+static tpool_status tpool__cancel_waiting(tpool *pool) {
+    tpool__exempt_from_exit(pool);
+    return tpool_shutdown(pool, TPOOL_CANCEL_PENDING);
+}
+static tpool_status tpool__finish_work(tpool *pool) {
+    tpool__exempt_from_exit(pool);
+    return tpool_drain(pool, TPOOL_FOREVER);
 }
 static tpool_status tpool__end_workers(tpool *pool) {
+    tpool__exempt_from_exit(pool);
     tpool_status status = tpool_shutdown(pool, TPOOL_WAIT);
     return status == TPOOL_OK ? tpool_drain(pool, TPOOL_FOREVER) : status; /* for callbacks that other threads run */
 }
 
-/* Calls `step` for each pool, without the lock. Returns the first status that is not TPOOL_OK. */
-static tpool_status tpool__each(tpool_manager *manager, tpool_status (*step)(tpool *pool), bool retires) {
+/* Calls `step` for each pool, without the lock, and sets *all to its first status that is not TPOOL_OK. False: as
+ * tpool__step_on. */
+static bool tpool__each(tpool_manager *manager, tpool_status (*step)(tpool *pool), bool retires, tpool_status *all) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
-    tpool_status all = TPOOL_OK;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
-        tpool__unlock(&manager->lock);
-        tpool__exempt_from_exit(entry->pool);
-        tpool_status status = step(entry->pool);
-        tpool__lock(&manager->lock);
-        if (all == TPOOL_OK) all = status;
+        tpool_status status;
+        if (!tpool__step_on(entry, step, &status)) return false;
+        if (*all == TPOOL_OK) *all = status;
         if (retires && !entry->retired) tpool__retire_entry(manager, entry);
     }
-    return all;
+    return tpool__end_retired(manager);
 }
 static uint64_t tpool__submitted_to_all(tpool_manager *manager) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     uint64_t submitted = 0;
     tpool_stats stats;
-    for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry))
-        if (tpool_get_stats(entry->pool, &stats) == TPOOL_OK) submitted += stats.submitted;
+    for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer)
+        if (!entry->ending && tpool_get_stats(entry->pool, &stats) == TPOOL_OK) submitted += stats.submitted;
     return submitted;
 }
 
+/* The thread has ended in a shutdown, which another call must finish. */
+static void tpool__manager_shutdown_left(void *of) {
+    tpool_manager *manager = of;
+    tpool__manager_enter(manager);
+    manager->shutdowns--;
+    tpool__manager_leave(manager);
+}
+/* Each step is done for every pool before the next step begins. False: as tpool__step_on. */
+static bool tpool__shut_all(tpool_manager *manager, bool force, tpool_status *status) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
+    if (!tpool__each(manager, force ? tpool__cancel_waiting : tpool__close_to_others, false, status)) return false;
+    uint64_t before = 0, after = force ? 0 : tpool__submitted_to_all(manager);
+    while (!force && *status == TPOOL_OK && after != before) {
+        before = after; /* tasks of one pool may submit to a drained one, so repeat until nothing is added */
+        if (!tpool__each(manager, tpool__finish_work, false, status)) return false;
+        after = tpool__submitted_to_all(manager);
+    }
+    tpool_status ended = TPOOL_OK;
+    if (!tpool__each(manager, tpool__end_workers, true, &ended)) return false;
+    if (*status == TPOOL_OK) *status = ended;
+    return true;
+}
 static tpool_status tpool__manager_shutdown(tpool_manager *manager, bool force, bool comes_back) {
     tpool_status status = TPOOL_DEADLOCK;
     tpool__manager_enter(manager);
     if (!tpool__is_within_any(manager, false)) {
+        tpool__thread *self = tpool__self();
+        status = TPOOL_OK;
         manager->shut = true;
+        manager->comes_back = manager->comes_back || comes_back; /* once no shutdown is under way */
         manager->shutdowns++;
-        status = tpool__each(manager, force ? tpool__cancel_waiting : tpool__close_to_others, false);
-        for (uint64_t before, after = force ? 0 : tpool__submitted_to_all(manager); !force && status == TPOOL_OK;) {
-            before = after; /* tasks of one pool may submit to a drained one, so repeat until nothing is added */
-            status = tpool__each(manager, tpool__finish_work, false);
-            after = tpool__submitted_to_all(manager);
-            if (after == before) break;
-        }
-        tpool_status ended = tpool__each(manager, tpool__end_workers, true);
-        if (status == TPOOL_OK) status = ended;
+        tpool__context *call = tpool__call_push(self, tpool__manager_shutdown_left, manager);
+        bool here = tpool__shut_all(manager, force, &status);
+        if (!here || !tpool__context_pop(self, call)) return TPOOL_BROKEN;
         manager->shutdowns--;
-        manager->comes_back = manager->comes_back || comes_back;
     }
     tpool__manager_leave(manager);
     return status;
@@ -10332,8 +10433,6 @@ TPOOL_API tpool_status tpool_manager_get_stats(tpool_manager *manager, tpool_man
     tpool__manager_leave(manager);
     return TPOOL_OK;
 }
-
-static void tpool__loan_left(void *of) { (void)tpool_manager_release(((tpool *)of)->manager, (tpool *)of); }
 
 TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpool_kind kind,
                                        tpool_status (*body)(tpool *pool, void *context), void *context) {
@@ -10618,6 +10717,13 @@ static void tpool__after_fork_in_child(void) {
     self->waits = false;
 }
 
+static void tpool__resume_global_manager(void) {
+    tpool_status ignored = TPOOL_OK;
+    tpool_manager *manager = tpool__load_acquire(&tpool__global_manager); /* P12 */
+    if (!manager) return;
+    tpool__manager_enter(manager);
+    if (tpool__each(manager, tpool_resume, false, &ignored)) tpool__manager_leave(manager);
+}
 /* For good. Called after the high-level pool has ended: its last tasks may be the first to ask for the manager. */
 static void tpool__end_global_manager(void) {
     tpool__lock(&tpool__process.lock);
@@ -10653,13 +10759,15 @@ static tpool *tpool__halt_one(void) {
 /* Drains the dual pools and those of the global manager, and ends their workers. */
 static void tpool__end_shared(void) {
     tpool__lock(&tpool__process.lock);
-    tpool *high = tpool__dual.pool[0];
+    tpool *high = tpool__dual.pool[0], *low = tpool__dual.pool[1];
     tpool__unlock(&tpool__process.lock);
+    if (low) (void)tpool_resume(low); /* no shared pool stays paused: the tasks of one may wait for those of another */
+    tpool__resume_global_manager();
     if (high && tpool_resume(high) == TPOOL_OK && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK)
         (void)tpool_shutdown(high, TPOOL_WAIT);
     tpool__end_global_manager();
     tpool__lock(&tpool__process.lock);
-    tpool *low = tpool__dual.pool[1]; /* only now: last tasks of the pools before may be the first to ask for it */
+    low = tpool__dual.pool[1]; /* again: last tasks of the pools before may have been the first to ask for it */
     tpool__unlock(&tpool__process.lock);
     if (low && tpool_resume(low) == TPOOL_OK && tpool_drain(low, TPOOL_FOREVER) == TPOOL_OK)
         (void)tpool_shutdown(low, TPOOL_WAIT);

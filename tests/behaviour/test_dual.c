@@ -428,6 +428,28 @@ static int destroy_of_a_dual_pool_is_refused(void) {
 /* --- one test for each story */
 
 #define STORY(function) { #function, function, 0, "" }
+/* A task of the high-level pool waits for one of the low-level pool, which is paused. */
+static void *await_low(void *arg) {
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), nothing, NULL)));
+    return arg;
+}
+static tpool_future *high_awaits_paused_low(void) {
+    CHECK_STATUS(TPOOL_OK, tpool_pause(tpool_low_level()));
+    return submitted(tpool_high_level(), await_low, NULL);
+}
+static int shutdown_with_wait_resumes_a_paused_low_level_pool_first(void) {
+    tpool_future *future = high_awaits_paused_low();
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    CHECK_STATUS(TPOOL_OK, end_of(future));
+    return 0;
+}
+static int shutdown_resumes_a_paused_low_level_pool_at_once(void) {
+    tpool_future *future = high_awaits_paused_low();
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(0));
+    CHECK_STATUS(TPOOL_OK, end_of(future));
+    return 0;
+}
+
 static const story stories[] = {
     STORY(each_is_created_once_in_a_race_of_64_threads),
     STORY(by_default_they_have_their_names_and_sizes),
@@ -440,6 +462,8 @@ static const story stories[] = {
     STORY(after_a_shutdown_high_tasks_may_be_the_first_to_use_the_low_level_pool),
     STORY(shutdown_with_wait_drains_the_high_level_pool_first),
     STORY(while_a_shutdown_waits_high_tasks_may_be_the_first_to_use_the_low_level_pool),
+    STORY(shutdown_with_wait_resumes_a_paused_low_level_pool_first),
+    STORY(shutdown_resumes_a_paused_low_level_pool_at_once),
     STORY(shutdown_with_cancel_pending_cancels_in_both),
     STORY(shutdown_with_stop_running_reaches_both),
     STORY(shutdown_of_one_by_its_handle_leaves_the_other),

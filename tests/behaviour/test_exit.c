@@ -645,6 +645,22 @@ static int completions_before_any_pool_leave_the_programs_keys_alone(void) {
 }
 
 #define STORY(function, code, said) { #function, function, code, said }
+static void *say_after(void *pool) {
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    say("a");
+    return NULL;
+}
+static int a_paused_shared_pool_holds_up_no_task_of_another(void) {
+    tpool *managed = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_manager_get(NULL, 1, TPOOL_THREADS, 0, &managed));
+    CHECK_STATUS(TPOOL_OK, tpool_pause(managed));
+    CHECK_STATUS(TPOOL_OK, tpool_pause(tpool_low_level()));
+    submit(tpool_high_level(), say_after, managed);
+    submit(tpool_high_level(), say_after, tpool_low_level());
+    submit(managed, say_after, tpool_low_level());
+    return 0;
+}
+
 static const story stories[] = {
     STORY(high_level_work_completes, 0, "Hhhh"),
     STORY(low_level_work_completes, 4, "Llll"),
@@ -658,6 +674,7 @@ static const story stories[] = {
     STORY(completions_before_any_pool_leave_the_programs_keys_alone, 6, ""),
     STORY(idle_pools_do_not_hold_up_exit, 0, ""),
     STORY(a_paused_shared_pool_does_not_hang_exit, 0, NULL),
+    STORY(a_paused_shared_pool_holds_up_no_task_of_another, 0, "aaa"),
     STORY(the_programs_own_pool_loses_its_waiting_work, 0, ""),
     STORY(the_programs_own_paused_pool_loses_its_waiting_work, 0, ""),
     STORY(the_programs_own_pool_beside_the_shared_ones, 0, "Llll"),
