@@ -9944,6 +9944,7 @@ static void tpool__retire_entry(tpool_manager *manager, tpool__managed *entry) {
 
 /* Creates an entry with its pool. The caller does not hold the lock, since the program's fork handlers may run. */
 static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_kind kind, tpool__managed **created) {
+    TPOOL_ASSERT(tpool__holds_none()); /* the program's fork handlers run where a process is started */
     tpool__managed *entry = TPOOL_MALLOC(sizeof *entry);
     if (!entry) return TPOOL_NO_MEMORY;
     tpool_config config = { 0 };
