@@ -264,8 +264,8 @@
  *           claimer's reference. Otherwise it then notifies the nodes (waiters, iterators), and runs the callbacks in
  *           the order added. If a callback ends another future, that future's callbacks run after the callback has
  *           returned, or in its next wait (>>nested).
- *      W8   A waiter (tpool__await_in) first spins a little, then adds a waiter node to the future and sleeps on its
- *           parker. A worker that waits makes room for another first (tpool__wait_begin).
+ *      W8   A waiter (tpool__await_in) first spins a little, then adds a waiter node to the future and parks
+ *           (tpool__wait). A worker that waits makes room for another first (tpool__wait_begin).
  *      W9   A worker that waits for a task of its own pool that has not started runs it in place
  *           (tpool__execute_in_place).
  *      W10  tpool_future_result reads the end. The last release frees the task (tpool__task_dispose).
@@ -2820,18 +2820,22 @@ typedef struct tpool__stopwatch {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>worker
  * ----------------------------------------------------------------------------------------------------------------- */
-/* A thread that waits, on its own stack, in a list of the pool. */
-typedef struct tpool__waiter {
-    struct tpool__waiter *next, **link;
-    struct tpool__waiter *next_in_line; /* in `room` and `drainers` */
+/* A thread that waits, on its own stack: what the loop of all waits needs (tpool__wait). Each kind of wait embeds it in
+ * a struct with what it waits for. */
+typedef struct tpool__waiter tpool__waiter;
+struct tpool__waiter {
+    tpool__waiter *next_in_line; /* of those that wait for the same: `room`, `drainers`, a resource */
+    const struct tpool__wait_kind *kind;
+    tpool__thread *self;
+    int64_t deadline;           /* of the whole wait */
+    int64_t look_at;            /* set by kind->look: when to look again although no thread has notified this one */
+    tpool_status status;        /* what the wait has come to; TPOOL_TIMEOUT as long as that is open */
+    tpool__record *record;      /* the wait as the search for cycles sees it from piece to piece; or NULL */
+    tpool__waiter *next, **link; /* in `blocked_waiters` */
+    bool can_refuse;            /* it may end with TPOOL_NO_THREAD ... */
+    bool refused;               /* ... and shall: the system refused the spare worker; under pool->lock */
     tpool__parker parker;
-    bool refused;               /* in `blocked_waiters`: the system refused a spare worker, so this wait ends */
-    bool granted;               /* in `room`: another thread placed its task, with the status `placed` */
-    tpool_status placed;
-    struct tpool__entry *entry;
-    bool can_refuse;
-    bool until_ended;           /* in `drainers`: wait for the ends of workers, not only until they have no task */
-} tpool__waiter;
+};
 
 /* A public job. Only the owner touches the tpool_job itself, which is on a stack that its thread may leave. */
 typedef struct tpool__offer {
@@ -2964,8 +2968,8 @@ struct tpool {
     uint64_t heap_first, heap_order; /* no task in the heap has a lower order; the next order to give */
     size_t enders;              /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
     size_t visitors;            /* callers inside a call that may outlast the last task: see >>protocol */
-    tpool__waiter *room, **room_end; /* submitters that wait for room, in line */
-    tpool__waiter *drainers;    /* callers that wait for a condition of the whole pool */
+    tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
+    tpool__waiter *drainers;    /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;       /* how many drainers; a hint */
     tpool__u32 destroying;      /* one of the drainers is a destroy */
 
@@ -3040,9 +3044,18 @@ static void tpool__close_parents(tpool *pools);
 static void tpool__descriptors_fork(bool begins);
 static void tpool__descriptors_forget(void);
 static void tpool__count(tpool *pool, int which);
-static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter);
-static bool tpool__wait_refused(tpool__thread *self, tpool__waiter *waiter);
-static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter);
+/* What a kind of wait is asked: see tpool__wait. */
+typedef struct tpool__wait_kind {
+    bool (*expire)(tpool__waiter *waiter); /* ends what has expired; true: the wait is over. NULL: it ends nothing */
+    bool (*enter)(tpool__waiter *waiter);  /* joins the lists of all that can wake it; true: it is over without that */
+    bool (*look)(tpool__waiter *waiter);   /* true: the piece is over */
+    void (*leave)(tpool__waiter *waiter);  /* leaves those lists; what has come by then counts */
+} tpool__wait_kind;
+static tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline);
+static inline bool tpool__wait_over(tpool__waiter *waiter, tpool_status status) {
+    waiter->status = status;
+    return true;
+}
 
 /* Gets the next piece of contexts, and with `use` switches to it. False: no memory. */
 static TPOOL__NOINLINE bool tpool__contexts_more(tpool__thread *self, bool use) {
@@ -3165,6 +3178,19 @@ static bool tpool__setup_pop(tpool__thread *self, tpool__context *context) {
 static inline bool tpool__is_foreign(const tpool *pool) {
     /* relaxed: it changes only in the child's one thread, before fork returns there */
     return pool->generation != tpool__load_relaxed(&tpool__process.generation);
+}
+
+/* A line of waiters, which the lock of what they wait for guards: the first to come is the first to go. */
+static void tpool__line_join(tpool__waiter ***end, tpool__waiter *waiter) {
+    waiter->next_in_line = NULL;
+    **end = waiter;
+    *end = &waiter->next_in_line;
+}
+static void tpool__line_leave(tpool__waiter **first, tpool__waiter ***end, const tpool__waiter *waiter) {
+    tpool__waiter **at = first;
+    while (*at != waiter) at = &(*at)->next_in_line;
+    *at = waiter->next_in_line;
+    if (!*at) *end = at;
 }
 
 static void tpool__waiter_link(tpool__waiter **list, tpool__waiter *waiter) {
@@ -3759,7 +3785,7 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *  function of the program that is called for an end (a callback, on_failure, arg_free, result_free, item_free, the
  *  destroy of resources: TPOOL__IN_CALLBACK) may itself end something. For other threads that ends at once. The
  *  functions to call for that second end are only put into the thread's own list, in order. They run when the first
- *  function has returned (tpool__run_unless_held: the outermost call runs the list down) or waits (tpool__next_piece).
+ *  function has returned (tpool__run_unless_held: the outermost call runs the list down) or waits (tpool__wait).
  *
  *  An arg_free runs at once, because the end cannot be published before it. So do the item_frees of a map that is
  *  closed and the destroys of resources, because their context may be gone afterwards. They are listed only when the
@@ -3898,33 +3924,6 @@ static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
     if (tpool__must_list(self)) tpool__list(self, (uintptr_t)due | 2);
     else due->call(self, due);
     tpool__run_unless_held(self);
-}
-
-/* A wait in which listed functions of the program must run consists of pieces. During a piece the waiter is in lists of
- * other threads, and no code of the program runs; between pieces the waiter is in no list. */
-typedef struct tpool__pieces {
-    int64_t deadline, until;    /* of the wait; of this piece */
-    bool again;                 /* not the first piece */
-    bool stuck;                 /* no memory to run the list (tpool__context_push) */
-} tpool__pieces;
-/* Runs the list, since the wait may be for something in it. Many levels deep, it does so only if the wait takes long,
- * so that callbacks which end the next future and then wait do not use up the stack. False: as tpool__run_listed. */
-static inline bool tpool__next_piece(tpool__thread *self, tpool__pieces *pieces) {
-    bool again = pieces->again;
-    pieces->until = pieces->deadline;
-    pieces->again = true;
-    if (TPOOL__LIKELY(!self->listed)) return true;
-    if (again || self->nested < TPOOL__MOST_NESTED) {
-        bool here = tpool__run_listed(self);
-        pieces->stuck = self->listed != 0;
-        return here;
-    }
-    int64_t soon = tpool__clock() + TPOOL__NESTED_PATIENCE;
-    if (soon < pieces->until) pieces->until = soon;
-    return true;
-}
-static inline bool tpool__has_more_pieces(const tpool__thread *self, const tpool__pieces *pieces, tpool_status status) {
-    return status == TPOOL_TIMEOUT && (pieces->until != pieces->deadline || (self->listed && !pieces->stuck));
 }
 
 /* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task reached it
@@ -4969,6 +4968,15 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
     return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
 }
 
+/* A submitter in a full queue. */
+typedef struct tpool__room_waiter {
+    tpool__waiter waiter;
+    tpool *pool;
+    tpool__entry *entry;
+    bool granted;               /* another thread placed its task, with the status `placed` */
+    tpool_status placed;
+} tpool__room_waiter;
+
 /* Another submitter is now at the head of the line: it is the one that wakes when a task in the queue expires. */
 static void tpool__room_moved_up(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -4983,35 +4991,35 @@ static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
     const tpool__waiter *first = pool->room;
     while (pool->room && tpool__waiting(pool) < pool->capacity) {
         tpool__waiter *waiter = pool->room;
+        tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
         if (tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
             tpool__unpark(&waiter->parker);
             return;
         }
-        pool->room = waiter->next_in_line;
-        if (!pool->room) pool->room_end = &pool->room;
-        waiter->placed = tpool__place(pool, &pool->inject, waiter->entry, unreferenced);
-        waiter->granted = true;
+        tpool__line_leave(&pool->room, &pool->room_end, waiter);
+        room->placed = tpool__place(pool, &pool->inject, room->entry, unreferenced);
+        room->granted = true;
         tpool__unpark(&waiter->parker);
     }
     if (pool->room != first) tpool__room_moved_up(pool);
 }
-static void tpool__room_leave(tpool *pool, tpool__waiter *waiter) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    for (tpool__waiter **at = &pool->room; *at; at = &(*at)->next_in_line) {
-        if (*at != waiter) continue;
-        *at = waiter->next_in_line;
-        if (!*at) pool->room_end = at;
-        if (at == &pool->room) tpool__room_moved_up(pool);
-        return;
-    }
-}
 
+/* A caller that waits for a condition of the whole pool. */
+typedef bool (*tpool__condition)(tpool *pool);
+typedef struct tpool__drainer {
+    tpool__waiter waiter;
+    tpool *pool;
+    tpool__condition over;
+    bool until_ended;           /* it waits for the ends of workers, not only until they have no task */
+    uintptr_t listed_last;      /* what the thread had listed last when it went in */
+} tpool__drainer;
 /* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
 static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     tpool__parker *asleep = NULL;
     for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
-        if (ended || !waiter->until_ended) asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
+        if (ended || !((tpool__drainer *)(void *)waiter)->until_ended)
+            asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     return asleep;
 }
 /* Called when a worker has no task any more, or has ended. */
@@ -5052,82 +5060,76 @@ static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
     return any;
 }
 
-/* Waits for a place in a full queue until the time `until`, or for a reason to give up. */
-static tpool_status tpool__await_room_until(tpool *pool, tpool__entry *entry, int64_t until) {
-    tpool__thread *self = tpool__self();
-    tpool__waiter waiter = { 0 };
-    tpool_status status = TPOOL_OK, worker_status = TPOOL_OK;
-    tpool_future *unreferenced = NULL;
-    bool began = false, over = false, expires = tpool__entry_expires(entry);
-    waiter.can_refuse = true;
-    waiter.entry = entry;
-
+static bool tpool__room_enter(tpool__waiter *waiter) {
+    tpool *pool = ((tpool__room_waiter *)(void *)waiter)->pool;
     tpool__latch(&pool->inject.lock);
-    *pool->room_end = &waiter;
-    pool->room_end = &waiter.next_in_line;
+    tpool__line_join(&pool->room_end, waiter);
     tpool__unlatch(&pool->inject.lock);
-    for (;;) {
-        tpool__parker *asleep = NULL;
-        bool lacks_worker = false, expired = tpool__expire_waiting(self, pool);
-        int64_t wake_at = until;
-        tpool__latch(&pool->inject.lock);
-        if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
-            tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
-        if (!waiter.granted) {
-            status = tpool__refusal(pool, tpool__attention(pool));
-            if (status == TPOOL_OK) status = worker_status;
-            if (status == TPOOL_OK && until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
-            /* relaxed: as in tpool__grant_room */
-            lacks_worker = pool->room == &waiter && tpool__waiting(pool) < pool->capacity &&
-                           tpool__load_relaxed(&pool->live) == 0;
-            if (status != TPOOL_OK) {
-                tpool__room_leave(pool, &waiter);
-                asleep = tpool__wake_drainers(pool, true);              /* one may wait until no submitter waits */
-                if (lacks_worker) tpool__grant_room(pool, &unreferenced); /* the system may not refuse the next one */
-            }
-        }
-        over = waiter.granted || status != TPOOL_OK;
-        if (!over && pool->room == &waiter) {
-            int64_t expires_next = tpool__expires_next(pool);
-            if (expires_next < wake_at) wake_at = expires_next;
-        }
-        tpool__unlatch(&pool->inject.lock);
-        tpool__unpark_end(asleep);
-        if (unreferenced || expired) { /* what this lists runs soon, once the waiter has left the line */
-            tpool__dispose_chain(unreferenced);
-            unreferenced = NULL;
-            if (self->listed) until = wake_at = 0;
-        }
-        if (over) break;
-        if (lacks_worker) {
-            worker_status = tpool__ensure_worker(pool);
-            continue;
-        }
-        if (!began) began = tpool__wait_begin(self, &waiter);
-        tpool__park(&waiter.parker, wake_at);
-        if (began && tpool__wait_refused(self, &waiter)) worker_status = TPOOL_NO_THREAD;
-    }
-    if (began) tpool__wait_end(self, &waiter);
-
-    if (waiter.granted) status = waiter.placed;
-    if (status == TPOOL_OK) tpool__notify(pool);
-    if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
-    return status;
+    return false;
 }
-/* The caller counts as a visitor. */
+/* It may end what has expired, and start a worker. What it lists runs soon, once the submitter has left the line. */
+static bool tpool__room_look(tpool__waiter *waiter) {
+    tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
+    tpool *pool = room->pool;
+    tpool_future *unreferenced = NULL;
+    tpool_status status = TPOOL_OK;
+    bool lacks_worker = false, lists = tpool__expire_waiting(waiter->self, pool);
+    tpool__latch(&pool->inject.lock);
+    if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
+        tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
+    bool granted = room->granted;
+    if (!granted) status = tpool__refusal(pool, tpool__attention(pool));
+    if (!granted && pool->room == waiter) {
+        /* relaxed: as in tpool__grant_room */
+        lacks_worker = tpool__waiting(pool) < pool->capacity && tpool__load_relaxed(&pool->live) == 0;
+        waiter->look_at = tpool__expires_next(pool);
+    }
+    tpool__unlatch(&pool->inject.lock);
+    lists = lists || unreferenced;
+    tpool__dispose_chain(unreferenced);
+    if (granted) return true;
+    if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
+    if (lists && waiter->self->listed) return true;
+    if (lacks_worker) {
+        status = tpool__ensure_worker(pool);
+        if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
+        waiter->look_at = 0; /* to be placed */
+    }
+    return false;
+}
+static void tpool__room_leave(tpool__waiter *waiter) {
+    tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
+    tpool *pool = room->pool;
+    tpool_future *unreferenced = NULL;
+    tpool__parker *asleep = NULL;
+    tpool__latch(&pool->inject.lock);
+    if (!room->granted) {
+        bool first = pool->room == waiter;
+        tpool__line_leave(&pool->room, &pool->room_end, waiter);
+        if (first) tpool__room_moved_up(pool);
+        asleep = tpool__wake_drainers(pool, true); /* one may wait until no submitter waits */
+        /* the system may not refuse the next one; relaxed: as in tpool__grant_room */
+        if (tpool__load_relaxed(&pool->live) == 0) tpool__grant_room(pool, &unreferenced);
+    }
+    tpool__unlatch(&pool->inject.lock);
+    tpool__unpark_end(asleep);
+    tpool__dispose_chain(unreferenced);
+    if (room->granted) waiter->status = room->placed;
+}
+static const tpool__wait_kind tpool__wait_for_room = { NULL, tpool__room_enter, tpool__room_look, tpool__room_leave };
+
+/* Waits for a place in a full queue. The caller counts as a visitor. */
 static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
     if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
     tpool__thread *self = tpool__self();
-    tpool__pieces pieces = { deadline, 0, false, false };
-    tpool_status status = TPOOL_TIMEOUT;
+    tpool__room_waiter room = { .waiter = { .can_refuse = true }, .pool = pool, .entry = entry };
+    bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
     tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
-    bool wanted = tpool__is_wanted(entry->task);
-    do {
-        tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
-        bool goes_on = tpool__next_piece(self, &pieces);
-        if (!tpool__context_pop(self, unplaced) || !goes_on) return TPOOL_BROKEN;
-        status = tpool__await_room_until(pool, entry, pieces.until);
-    } while (tpool__has_more_pieces(self, &pieces, status));
+    tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
+    tpool_status status = tpool__wait(&room.waiter, &tpool__wait_for_room, deadline);
+    if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
+    if (status == TPOOL_OK) tpool__notify(pool);
+    if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
     /* what the last piece has listed */
     if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return TPOOL_BROKEN;
     return tpool__context_pop(self, call) ? status : TPOOL_BROKEN; /* a visitor until here */
@@ -6874,6 +6876,7 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     pool->blocked++;
     pool->starting -= worker->in_setup;
     tpool__active_add(pool, -1);
+    waiter->refused = false;
     tpool__waiter_link(&pool->blocked_waiters, waiter);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
@@ -6905,6 +6908,69 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     }
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
+}
+
+static void tpool__record_suspend(tpool__thread *self, tpool__record *record);
+
+/* A piece of a wait: no code of the program runs in it. True: it ended before `until`. */
+static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
+    tpool__thread *self = waiter->self;
+    bool began = false, over = false;
+    for (;;) {
+        waiter->look_at = TPOOL_FOREVER;
+        over = waiter->kind->look(waiter);
+        if (!over && began && tpool__wait_refused(self, waiter)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
+        if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
+        if (!began) began = tpool__wait_begin(self, waiter);
+        (void)tpool__park(&waiter->parker, waiter->look_at < until ? waiter->look_at : until);
+    }
+    waiter->kind->leave(waiter);
+    if (began) tpool__wait_end(self, waiter);
+    return over;
+}
+
+/* The loop of all waits. (A worker that has nothing to do is no wait: tpool__sleep.) It asks in one order:
+ *      1  Is it ready? What has come is never lost to a limit that passes at the same moment. A waiter that gives up
+ *         asks once more as it leaves its lists (kind->leave).
+ *      2  Is it refused: by what it waits for (shut down, halted), or by the system (no spare worker)? A refusal says
+ *         more than a passed time, which any wait may come to. A wait that a stop of its task shall end goes here.
+ *      3  Has its time passed?
+ *      4  Then it parks. Only the first park of a piece gives up the worker's place (tpool__wait_begin).
+ *
+ * A wait consists of pieces. During a piece the waiter is in lists of other threads, and no code of the program runs.
+ * Between pieces it is in no list, and runs what the thread has listed (>>nested), since it may wait for just that: so
+ * the program's code may wait within a wait. A piece ends early if its look has listed something, or finds that
+ * something has expired. Many levels deep, the first piece only waits, for TPOOL__NESTED_PATIENCE, so that callbacks
+ * which end the next future and then wait do not use up the stack.
+ *
+ * No wake is lost: the waiter enters (a), looks (b) and parks (c). A thread that makes it ready, or refuses it, changes
+ * what the look reads (d), and then unparks each waiter that it finds (e). The lock under which (a) and (e) find the
+ * list orders them: (e) finds the waiter, and its park returns; or (e) came before (a), and (b) sees (d). */
+static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline) {
+    tpool__thread *self = tpool__self();
+    waiter->kind = kind;
+    waiter->self = self;
+    waiter->deadline = deadline;
+    bool stuck = false; /* no memory to run the list (tpool__context_push) */
+    for (bool again = false;; again = true) {
+        int64_t until = deadline;
+        waiter->status = TPOOL_TIMEOUT;
+        if (kind->expire && kind->expire(waiter)) return waiter->status;
+        if (!TPOOL__LIKELY(!self->listed)) {
+            if (again || self->nested < TPOOL__MOST_NESTED) {
+                tpool__record_suspend(self, waiter->record);
+                if (!tpool__run_listed(self)) return TPOOL_BROKEN; /* a function forked, and this is the child */
+                stuck = self->listed != 0;
+            } else {
+                int64_t soon = tpool__clock() + TPOOL__NESTED_PATIENCE;
+                if (soon < until) until = soon;
+            }
+        }
+        if (kind->enter(waiter)) return waiter->status;
+        bool early = tpool__wait_piece(waiter, until);
+        if (waiter->status != TPOOL_TIMEOUT) return waiter->status;
+        if (!early && until == deadline && (!self->listed || stuck)) return TPOOL_TIMEOUT;
+    }
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -7125,44 +7191,55 @@ static bool tpool__are_halted_for_good(const tpool__thread *self, tpool_future *
     return true;
 }
 
-/* One piece of a wait: sleeps until the future is done, the piece's time is over, or there is a reason to give up. */
-static TPOOL__NOINLINE tpool_status tpool__sleep_for_end(tpool__thread *self, tpool_future *future,
-                                                         const tpool__pieces *piece, const tpool__wanted *wanted) {
-    tpool__record own, *record = wanted->record ? wanted->record : &own;
-    tpool__waiter waiter = { 0 };
-    tpool__future_node node = { { NULL, NULL, tpool__wake_waiter }, NULL };
-    tpool_status status = TPOOL_OK;
-    bool records = wanted->futures && piece->deadline == TPOOL_FOREVER && tpool__runs_program(self->context);
-    if (records && wanted->record && record->thread) tpool__record_advance(record, wanted->futures, wanted->count);
-    else if (records && !tpool__record_wait(self, record, wanted->futures, wanted->count)) return TPOOL_DEADLOCK;
-    node.waiter = &waiter;
-    waiter.can_refuse = wanted->can_refuse;
-    bool began = tpool__wait_begin(self, &waiter);
-    if (tpool__node_add(future, &node.node)) {
-        int64_t until = tpool__expiries_next(wanted->expiries, piece->until);
-        while (!tpool__is_done(future)) {
-            if (tpool__is_halted_for_good(self, future)) {
-                status = TPOOL_BROKEN;
-                break;
-            }
-            (void)tpool__park(&waiter.parker, until);
-            if (tpool__is_done(future)) break;
-            if (began && tpool__wait_refused(self, &waiter)) {
-                status = TPOOL_NO_THREAD;
-                break;
-            }
-            until = tpool__expiries_next(wanted->expiries, piece->until);
-            if (until != TPOOL_FOREVER && tpool__clock() >= until) {
-                status = TPOOL_TIMEOUT;
-                break;
-            }
-        }
-        tpool__node_remove(future, &node.node);
-    }
-    if (began) tpool__wait_end(self, &waiter);
-    if (records && !wanted->record) tpool__record_end(self, record);
-    return tpool__is_done(future) ? TPOOL_OK : status;
+/* A thread that waits for the end of a future. */
+typedef struct tpool__end_waiter {
+    tpool__waiter waiter;
+    tpool_future *future;
+    const tpool__wanted *wanted;
+    tpool__future_node node;
+    tpool__record own;          /* for this piece alone, without wanted->record ... */
+    bool is_recorded;           /* ... and if it is in use */
+} tpool__end_waiter;
+
+static bool tpool__end_expire(tpool__waiter *waiter) {
+    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
+    if (TPOOL__LIKELY(!tpool__any_expired(end->wanted->expiries))) return false;
+    tpool__record_suspend(waiter->self, waiter->record);
+    tpool__expire_all_due(end->wanted->expiries);
+    if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
+    return tpool__is_orphan(end->future) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
+static bool tpool__end_enter(tpool__waiter *waiter) {
+    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
+    const tpool__wanted *wanted = end->wanted;
+    tpool__thread *self = waiter->self;
+    if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
+    bool records = wanted->futures && waiter->deadline == TPOOL_FOREVER && tpool__runs_program(self->context);
+    tpool__record *record = waiter->record ? waiter->record : &end->own;
+    if (records && waiter->record && record->thread) tpool__record_advance(record, wanted->futures, wanted->count);
+    else if (records && !tpool__record_wait(self, record, wanted->futures, wanted->count))
+        return tpool__wait_over(waiter, TPOOL_DEADLOCK);
+    end->is_recorded = records && !waiter->record;
+    if (tpool__node_add(end->future, &end->node.node)) return false;
+    if (end->is_recorded) tpool__record_end(self, record);
+    return tpool__wait_over(waiter, TPOOL_OK);
+}
+static bool tpool__end_look(tpool__waiter *waiter) {
+    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
+    if (tpool__is_done(end->future)) return true;
+    if (tpool__is_halted_for_good(waiter->self, end->future)) return tpool__wait_over(waiter, TPOOL_BROKEN);
+    waiter->look_at = tpool__expiries_next(end->wanted->expiries, TPOOL_FOREVER);
+    return waiter->look_at != TPOOL_FOREVER && tpool__clock() >= waiter->look_at;
+}
+static void tpool__end_leave(tpool__waiter *waiter) {
+    tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
+    tpool__node_remove(end->future, &end->node.node);
+    if (end->is_recorded) tpool__record_end(waiter->self, &end->own);
+    if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
+}
+static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter, tpool__end_look,
+                                                      tpool__end_leave };
+
 /* TPOOL_OK: it is done. */
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
     if (TPOOL__LIKELY(tpool__is_done(future))) return TPOOL_OK;
@@ -7179,21 +7256,16 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
         if (tpool__is_orphan(future)) return TPOOL_BROKEN; /* it forked, and this is the child */
     }
     if (!self->listed && tpool__spin_for_end(self, future, deadline)) return TPOOL_OK;
-    tpool__pieces pieces = { deadline, 0, false, false };
-    tpool_status status = TPOOL_TIMEOUT;
-    do {
-        if (self->listed) tpool__record_suspend(self, wanted->record);
-        if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
-        if (tpool__is_done(future)) return TPOOL_OK;
-        status = tpool__sleep_for_end(self, future, &pieces, wanted);
-        if (status != TPOOL_TIMEOUT || !tpool__any_expired(wanted->expiries)) continue;
-        tpool__record_suspend(self, wanted->record);
-        tpool__expire_all_due(wanted->expiries);
-        if (tpool__is_done(future)) return TPOOL_OK;
-        if (tpool__is_orphan(future)) return TPOOL_BROKEN;
-        pieces.until = 0; /* only this piece is over, not the wait */
-    } while (tpool__has_more_pieces(self, &pieces, status));
-    return status;
+    tpool__end_waiter end;
+    memset(&end.waiter, 0, sizeof end.waiter);
+    end.waiter.can_refuse = wanted->can_refuse;
+    end.waiter.record = wanted->record;
+    end.future = future;
+    end.wanted = wanted;
+    end.node.node.link = NULL;
+    end.node.node.done = tpool__wake_waiter;
+    end.node.waiter = &end.waiter;
+    return tpool__wait(&end.waiter, &tpool__wait_for_end, deadline);
 }
 static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) {
     tpool__expiry one = { tpool__expires_at(future), future };
@@ -7775,9 +7847,6 @@ static bool tpool__is_deserted(tpool *pool) {
     return deserted;
 }
 
-/* A state of the whole pool that a call waits for. */
-typedef bool (*tpool__condition)(tpool *pool);
-
 static bool tpool__workers_ended(tpool *pool) {
     tpool__lock(&pool->lock);
     bool ended = tpool__workers_are_gone(pool);
@@ -7799,49 +7868,46 @@ static bool tpool__shut_when_quiet(tpool *pool) {
 #if !defined(TPOOL__DRAINER_LOOKS)
 #define TPOOL__DRAINER_LOOKS TPOOL_MS(5)
 #endif
-static tpool_status tpool__await_condition_until(tpool *pool, tpool__condition over, int64_t until) {
-    tpool__thread *self = tpool__self();
-    tpool__waiter waiter = { 0 };
-    tpool_status status = TPOOL_OK;
-    uintptr_t listed_last = self->listed ? self->listed_last : 0;
-    waiter.can_refuse = true;
-    waiter.until_ended = over == tpool__shut_when_quiet || over == tpool__workers_ended;
-    bool began = tpool__wait_begin(self, &waiter);
+static bool tpool__drainer_enter(tpool__waiter *waiter) {
+    tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+    tpool *pool = drainer->pool;
+    drainer->listed_last = waiter->self->listed ? waiter->self->listed_last : 0;
     tpool__latch(&pool->inject.lock);
-    waiter.next_in_line = pool->drainers;
-    pool->drainers = &waiter;
+    waiter->next_in_line = pool->drainers;
+    pool->drainers = waiter;
     tpool__add_relaxed(&pool->draining, 1); /* relaxed: see tpool__wake_drainers_if_any */
     tpool__unlatch(&pool->inject.lock);
-    while (!over(pool)) {
-        if (began && tpool__wait_refused(self, &waiter)) status = TPOOL_NO_THREAD;
-        else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
-        else if (tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_BROKEN;
-        else if (tpool__is_stranded(pool)) status = TPOOL_NO_THREAD;
-        else if (self->listed && self->listed_last != listed_last) status = TPOOL_TIMEOUT; /* the look listed it */
-        if (status != TPOOL_OK) break;
-        int64_t look = tpool__deadline(TPOOL__DRAINER_LOOKS);
-        tpool__park(&waiter.parker, look < until ? look : until);
-    }
-    if (began) tpool__wait_end(self, &waiter);
+    return false;
+}
+static bool tpool__drainer_look(tpool__waiter *waiter) {
+    tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
+    tpool *pool = drainer->pool;
+    const tpool__thread *self = waiter->self;
+    if (drainer->over(pool)) return tpool__wait_over(waiter, TPOOL_OK);
+    if (tpool__attention(pool) & TPOOL__HALTED) return tpool__wait_over(waiter, TPOOL_BROKEN);
+    if (tpool__is_stranded(pool)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
+    waiter->look_at = tpool__deadline(TPOOL__DRAINER_LOOKS);
+    return self->listed && self->listed_last != drainer->listed_last; /* the look listed it */
+}
+static void tpool__drainer_leave(tpool__waiter *waiter) {
+    tpool *pool = ((tpool__drainer *)(void *)waiter)->pool;
     tpool__latch(&pool->inject.lock);
     tpool__waiter **at = &pool->drainers;
-    while (*at != &waiter) at = &(*at)->next_in_line;
-    *at = waiter.next_in_line;
+    while (*at != waiter) at = &(*at)->next_in_line;
+    *at = waiter->next_in_line;
     tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint, and one wake too many does no harm */
     tpool__unlatch(&pool->inject.lock);
-    return status;
 }
+static const tpool__wait_kind tpool__wait_for_condition = { NULL, tpool__drainer_enter, tpool__drainer_look,
+                                                            tpool__drainer_leave };
 static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, int64_t deadline) {
-    tpool__thread *self = tpool__self();
-    tpool__pieces pieces = { deadline, 0, false, false };
     tpool_status status = over(pool) ? TPOOL_OK : TPOOL_TIMEOUT;
     if (status == TPOOL_TIMEOUT && deadline != 0) {
-        do {
-            if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
-            status = tpool__await_condition_until(pool, over, pieces.until);
-        } while (tpool__has_more_pieces(self, &pieces, status));
+        tpool__drainer drainer = { .waiter = { .can_refuse = true }, .pool = pool, .over = over };
+        drainer.until_ended = over == tpool__shut_when_quiet || over == tpool__workers_ended;
+        status = tpool__wait(&drainer.waiter, &tpool__wait_for_condition, deadline);
     }
-    tpool__run_unless_held(self); /* what the last look has listed */
+    tpool__run_unless_held(tpool__self()); /* what the last look has listed */
     return tpool__is_foreign(pool) ? TPOOL_BROKEN : status;
 }
 
@@ -8181,43 +8247,62 @@ static tpool__parker *tpool__wake_first(tpool__node *node, tpool_future *future,
     return tpool__unpark_begin_another(asleep, &first->waiter->parker);
 }
 
-/* A piece of such a wait. */
-static tpool_status tpool__sleep_for_first(tpool_future *const *futures, size_t count, tpool_return_when when,
-                                           tpool__first_node *nodes, tpool__expiries *expiries,
-                                           int64_t piece_until) {
-    tpool__thread *self = tpool__self();
-    tpool__waiter waiter = { 0 };
-    tpool__word left;
-    tpool_status status = TPOOL_OK;
-    waiter.can_refuse = true;
-    tpool__store_relaxed(&left, count + 1); /* relaxed: tpool__node_add shares it. One more until all are there. */
-    bool began = tpool__wait_begin(self, &waiter);
-    for (size_t i = 0; i < count; i++) {
-        nodes[i].node.done = tpool__wake_first;
-        nodes[i].node.link = NULL;
-        nodes[i].waiter = &waiter;
-        nodes[i].when = when;
-        nodes[i].left = &left;
-        if (!tpool__node_add(futures[i], &nodes[i].node)) {
-            nodes[i].node.done = NULL; /* not in its list: nothing to remove */
-            tpool__sub_relaxed(&left, 1);
-        }
-    }
-    tpool__sub_relaxed(&left, 1);
-    for (bool told = true;;) { /* only a notification makes a look at all of them worth it */
-        int64_t until = tpool__expiries_next(expiries, piece_until);
-        if (told && tpool__wait_is_over(futures, count, when)) break;
-        if (began && tpool__wait_refused(self, &waiter)) status = TPOOL_NO_THREAD;
-        else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
-        else if (tpool__are_halted_for_good(self, futures, count)) status = TPOOL_BROKEN;
-        if (status != TPOOL_OK) break;
-        told = tpool__park(&waiter.parker, until);
-    }
-    for (size_t i = 0; i < count; i++)
-        if (nodes[i].node.done) tpool__node_remove(futures[i], &nodes[i].node);
-    if (began) tpool__wait_end(self, &waiter);
-    return status;
+/* A thread that waits for the first of several futures. */
+typedef struct tpool__several_waiter {
+    tpool__waiter waiter;
+    tpool_future *const *futures;
+    size_t count;
+    tpool_return_when when;
+    tpool__first_node *nodes;
+    tpool__expiries expiries;
+    tpool__word left;           /* how many are not done */
+} tpool__several_waiter;
+
+static bool tpool__several_expire(tpool__waiter *waiter) {
+    tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
+    if (!tpool__any_expired(&several->expiries)) return false;
+    tpool__expire_all_due(&several->expiries);
+    if (tpool__wait_is_over(several->futures, several->count, several->when))
+        return tpool__wait_over(waiter, TPOOL_OK);
+    for (size_t i = 0; i < several->count; i++)
+        if (!tpool__is_done(several->futures[i]) && tpool__is_orphan(several->futures[i]))
+            return tpool__wait_over(waiter, TPOOL_BROKEN);
+    return false;
 }
+static bool tpool__several_enter(tpool__waiter *waiter) {
+    tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
+    /* relaxed: tpool__node_add shares it. One more until all are there. */
+    tpool__store_relaxed(&several->left, several->count + 1);
+    for (size_t i = 0; i < several->count; i++) {
+        tpool__first_node *node = &several->nodes[i];
+        node->node.done = tpool__wake_first;
+        node->node.link = NULL;
+        node->waiter = waiter;
+        node->when = several->when;
+        node->left = &several->left;
+        if (tpool__node_add(several->futures[i], &node->node)) continue;
+        node->node.done = NULL; /* not in its list: nothing to remove */
+        tpool__sub_relaxed(&several->left, 1);
+    }
+    tpool__sub_relaxed(&several->left, 1);
+    return false;
+}
+static bool tpool__several_look(tpool__waiter *waiter) {
+    tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
+    if (tpool__wait_is_over(several->futures, several->count, several->when))
+        return tpool__wait_over(waiter, TPOOL_OK);
+    if (tpool__are_halted_for_good(waiter->self, several->futures, several->count))
+        return tpool__wait_over(waiter, TPOOL_BROKEN);
+    waiter->look_at = tpool__expiries_next(&several->expiries, TPOOL_FOREVER);
+    return waiter->look_at != TPOOL_FOREVER && tpool__clock() >= waiter->look_at;
+}
+static void tpool__several_leave(tpool__waiter *waiter) {
+    tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
+    for (size_t i = 0; i < several->count; i++)
+        if (several->nodes[i].node.done) tpool__node_remove(several->futures[i], &several->nodes[i].node);
+}
+static const tpool__wait_kind tpool__wait_for_first = { tpool__several_expire, tpool__several_enter,
+                                                        tpool__several_look, tpool__several_leave };
 
 /* True: the caller runs in all of these tasks, or for them (a job, a loop's part), so none ends while it waits. */
 static bool tpool__caller_runs_all(tpool_future *const *futures, size_t count) {
@@ -8237,37 +8322,25 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
     }
     if (deadline == 0) return TPOOL_TIMEOUT;
     if (deadline == TPOOL_FOREVER && tpool__caller_runs_all(futures, count)) return TPOOL_DEADLOCK;
-    tpool__first_node few[TPOOL__FEW], *nodes = few;
+    tpool__first_node few[TPOOL__FEW];
     tpool__expiry few_expiries[TPOOL__FEW];
-    tpool__expiries expiries;
+    tpool__several_waiter several = { .waiter = { .can_refuse = true }, .futures = futures, .count = count,
+                                      .when = when, .nodes = few };
     if (count > TPOOL__FEW) {
-        nodes = count <= SIZE_MAX / sizeof *nodes ? TPOOL_MALLOC(count * sizeof *nodes) : NULL;
-        if (!nodes) return TPOOL_NO_MEMORY;
+        several.nodes = count <= SIZE_MAX / sizeof *few ? TPOOL_MALLOC(count * sizeof *few) : NULL;
+        if (!several.nodes) return TPOOL_NO_MEMORY;
     }
-    if (!tpool__expiries_begin(&expiries, few_expiries, futures, count)) {
-        if (nodes != few) TPOOL_FREE(nodes);
+    if (!tpool__expiries_begin(&several.expiries, few_expiries, futures, count)) {
+        if (several.nodes != few) TPOOL_FREE(several.nodes);
         return TPOOL_NO_MEMORY;
     }
     tpool__thread *self = tpool__self();
-    tpool__context *nodes_call = tpool__memory_push(self, nodes, few);
-    tpool__context *expiries_call = tpool__memory_push(self, expiries.heap, few_expiries);
-    tpool__pieces pieces = { deadline, 0, false, false };
-    tpool_status status = TPOOL_TIMEOUT;
-    bool here;
-    do {
-        here = tpool__next_piece(self, &pieces);
-        if (!here) break;
-        status = tpool__sleep_for_first(futures, count, when, nodes, &expiries, pieces.until);
-        if (status != TPOOL_TIMEOUT || !tpool__any_expired(&expiries)) continue;
-        tpool__expire_all_due(&expiries);
-        pieces.until = 0; /* as in tpool__await_in */
-        if (tpool__wait_is_over(futures, count, when)) status = TPOOL_OK;
-        for (size_t i = 0; i < count && status == TPOOL_TIMEOUT; i++)
-            if (!tpool__is_done(futures[i]) && tpool__is_orphan(futures[i])) status = TPOOL_BROKEN;
-    } while (tpool__has_more_pieces(self, &pieces, status));
-    tpool__memory_pop(self, expiries_call, expiries.heap);
-    tpool__memory_pop(self, nodes_call, nodes);
-    return here ? status : TPOOL_BROKEN;
+    tpool__context *nodes_call = tpool__memory_push(self, several.nodes, few);
+    tpool__context *expiries_call = tpool__memory_push(self, several.expiries.heap, few_expiries);
+    tpool_status status = tpool__wait(&several.waiter, &tpool__wait_for_first, deadline);
+    tpool__memory_pop(self, expiries_call, several.expiries.heap);
+    tpool__memory_pop(self, nodes_call, several.nodes);
+    return status;
 }
 
 TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_return_when when, int64_t timeout_ns,
@@ -8484,12 +8557,6 @@ static int64_t tpool__completions_expire_at(const tpool_completions *completions
     TPOOL_ASSERT(tpool__held(&completions->lock));
     return completions->expiries.count > 0 ? completions->expiries.heap[0].at : TPOOL_FOREVER;
 }
-static bool tpool__completions_any_expired(tpool_completions *completions) {
-    tpool__latch(&completions->lock);
-    int64_t at = tpool__completions_expire_at(completions);
-    tpool__unlatch(&completions->lock);
-    return at != TPOOL_FOREVER && tpool__clock() >= at;
-}
 /* Ends what has expired, earliest first, as any look would; there may be no other. What is not pending just leaves. */
 static void tpool__completions_expire(tpool_completions *completions) {
     for (;;) {
@@ -8547,20 +8614,15 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     return future;
 }
 
-/* Sleeps until an item comes, the wait is refused, the time is over, or something expires. Afterwards no arriving item
- * finds the waiter: it has taken itself out, or was found and has stayed until `told` was set. */
-static void tpool__completions_park(tpool_completions *completions, tpool__waiter *waiter, int64_t until) {
-    uintptr_t seen = 0, waits = (uintptr_t)waiter | 1;
+/* The waiter goes into `arrived`. False: something has come. */
+static bool tpool__arrivals_enter(tpool_completions *completions, tpool__waiter *waiter) {
+    uintptr_t seen = 0;
     tpool__store_relaxed(&completions->told, 0); /* relaxed: the exchange releases it */
-    if (!tpool__cas_release(&completions->arrived, &seen, waits)) return; /* P15 */
-    tpool__latch(&completions->lock); /* a later add finds the waiter */
-    int64_t soon = tpool__completions_expire_at(completions);
-    tpool__unlatch(&completions->lock);
-    /* relaxed: the exit handler notifies the waiters that it finds; a later one looks by itself now and then */
-    if (tpool__load_relaxed(&tpool__process.exits) && tpool__clock() + TPOOL_MS(20) < soon)
-        soon = tpool__clock() + TPOOL_MS(20);
-    (void)tpool__park(&waiter->parker, soon < until ? soon : until);
-    seen = waits;
+    return tpool__cas_release(&completions->arrived, &seen, (uintptr_t)waiter | 1); /* P15 */
+}
+/* Afterwards no arriving item finds the waiter: it has taken itself out, or was found and stays until `told` is set. */
+static void tpool__arrivals_leave(tpool_completions *completions, tpool__waiter *waiter) {
+    uintptr_t seen = (uintptr_t)waiter | 1;
     if (tpool__cas_relaxed(&completions->arrived, &seen, 0)) return; /* relaxed: no other thread has found it */
     unsigned tries = 0;
     while (!tpool__load_acquire(&completions->told)) tpool__backoff(&tries); /* P15 */
@@ -8595,61 +8657,81 @@ static bool tpool__completions_halted_for_good(tpool_completions *completions, c
     return given_up;
 }
 
-/* A piece of the wait: sleeps until an item comes, or may have expired (TPOOL_TIMEOUT, as when the time is over). */
-static tpool_status tpool__completions_sleep(tpool_completions *completions, int64_t until) {
-    tpool__thread *self = tpool__self();
-    tpool__waiter waiter = { 0 };
-    tpool_status status = TPOOL_OK;
-    waiter.can_refuse = true;
-    bool began = tpool__wait_begin(self, &waiter);
-    /* relaxed: as in tpool__completions_wait */
-    while (status == TPOOL_OK && !tpool__load_relaxed(&completions->arrived)) {
-        if (began && tpool__wait_refused(self, &waiter)) {
-            status = TPOOL_NO_THREAD;
-        } else if (until != TPOOL_FOREVER && tpool__clock() >= until) {
-            status = TPOOL_TIMEOUT;
-        } else {
-            tpool__completions_park(completions, &waiter, until);
-            if (tpool__completions_any_expired(completions) || tpool__completions_halted_for_good(completions, self))
-                status = TPOOL_TIMEOUT;
-        }
-    }
-    if (began) tpool__wait_end(self, &waiter);
-    return status;
+/* A thread in next. */
+typedef struct tpool__next_waiter {
+    tpool__waiter waiter;
+    tpool_completions *completions;
+} tpool__next_waiter;
+
+/* TPOOL_OK: something has come. TPOOL_TIMEOUT: it may come yet. */
+static tpool_status tpool__completions_now(tpool_completions *completions, const tpool__thread *self) {
+    /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it was given. */
+    if (completions->ready || tpool__load_relaxed(&completions->arrived)) return TPOOL_OK;
+    tpool__latch(&completions->lock);
+    bool none = completions->remaining == 0;
+    tpool__unlatch(&completions->lock);
+    if (none) return TPOOL_END;
+    return tpool__completions_halted_for_good(completions, self) ? TPOOL_BROKEN : TPOOL_TIMEOUT;
 }
+static bool tpool__next_expire(tpool__waiter *waiter) {
+    tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
+    tpool__latch(&completions->lock);
+    bool expiring = completions->expiries.count > 0;
+    tpool__unlatch(&completions->lock);
+    if (expiring) tpool__completions_expire(completions);
+    return tpool__completions_are_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
+}
+static bool tpool__next_enter(tpool__waiter *waiter) {
+    tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
+    tpool_status status = tpool__completions_now(completions, waiter->self);
+    if (status == TPOOL_TIMEOUT && !tpool__arrivals_enter(completions, waiter)) status = TPOOL_OK;
+    return status != TPOOL_TIMEOUT && tpool__wait_over(waiter, status);
+}
+static bool tpool__next_look(tpool__waiter *waiter) {
+    tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
+    /* relaxed: as in tpool__completions_now. 0: an item was added that expires before all others, or came and went. */
+    uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
+    if (arrived != ((uintptr_t)waiter | 1)) return tpool__wait_over(waiter, arrived ? TPOOL_OK : TPOOL_TIMEOUT);
+    if (tpool__completions_halted_for_good(completions, waiter->self)) return tpool__wait_over(waiter, TPOOL_BROKEN);
+    tpool__latch(&completions->lock); /* a later add finds the waiter */
+    int64_t soon = tpool__completions_expire_at(completions);
+    tpool__unlatch(&completions->lock);
+    if (soon != TPOOL_FOREVER && tpool__clock() >= soon) return true;
+    waiter->look_at = soon;
+    /* relaxed: the exit handler notifies the waiters that it finds; a later one looks by itself now and then */
+    if (tpool__load_relaxed(&tpool__process.exits) && tpool__clock() + TPOOL_MS(20) < soon)
+        waiter->look_at = tpool__clock() + TPOOL_MS(20);
+    return false;
+}
+static void tpool__next_leave(tpool__waiter *waiter) {
+    tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
+    tpool__arrivals_leave(completions, waiter);
+    /* relaxed: as above */
+    if (tpool__load_relaxed(&completions->arrived)) waiter->status = TPOOL_OK;
+}
+static const tpool__wait_kind tpool__wait_for_next = { tpool__next_expire, tpool__next_enter, tpool__next_look,
+                                                       tpool__next_leave };
 
 /* TPOOL_OK: something has come. */
 static tpool_status tpool__completions_wait(tpool_completions *completions, int64_t deadline) {
     tpool__thread *self = tpool__self();
-    tpool__pieces pieces = { deadline, 0, false, false };
-    bool spun = false;
-    for (;;) {
-        tpool__latch(&completions->lock);
-        bool expiring = completions->expiries.count > 0, none = completions->remaining == 0;
-        bool within_setup = !none && !spun && tpool__completions_within_setup(completions, self);
-        tpool__unlatch(&completions->lock);
-        if (expiring) tpool__completions_expire(completions); /* also before giving up */
-        if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
-        /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it was given. */
-        if (completions->ready || tpool__load_relaxed(&completions->arrived)) return TPOOL_OK;
-        if (none) return TPOOL_END;
-        if (tpool__completions_halted_for_good(completions, self)) return TPOOL_BROKEN;
-        if (deadline == 0 || (deadline != TPOOL_FOREVER && tpool__clock() >= deadline)) return TPOOL_TIMEOUT;
-        if (within_setup) return TPOOL_DEADLOCK;
-        if (self->listed || spun) {
-            if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
-            if (completions->ready) return TPOOL_OK;
-            tpool_status status = tpool__completions_sleep(completions, pieces.until);
-            if (status != TPOOL_OK && status != TPOOL_TIMEOUT) return status;
-        } else {
-            tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_looking(self), deadline);
-            bool found = false;
-            /* relaxed: as above */
-            while (!(found = tpool__load_relaxed(&completions->arrived) != 0) && tpool__spin_again(&spin)) { }
-            tpool__spin_end(&spin, found);
-            spun = true;
-        }
+    tpool__next_waiter next = { .waiter = { .can_refuse = true }, .completions = completions };
+    if (tpool__next_expire(&next.waiter)) return TPOOL_BROKEN; /* also before giving up */
+    tpool_status status = tpool__completions_now(completions, self);
+    if (status != TPOOL_TIMEOUT || deadline == 0) return status;
+    tpool__latch(&completions->lock);
+    bool within_setup = tpool__completions_within_setup(completions, self);
+    tpool__unlatch(&completions->lock);
+    if (within_setup) return TPOOL_DEADLOCK;
+    if (!self->listed) {
+        tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_looking(self), deadline);
+        bool found = false;
+        /* relaxed: as in tpool__completions_now */
+        while (!(found = tpool__load_relaxed(&completions->arrived) != 0) && tpool__spin_again(&spin)) { }
+        tpool__spin_end(&spin, found);
+        if (found) return TPOOL_OK;
     }
+    return tpool__wait(&next.waiter, &tpool__wait_for_next, deadline);
 }
 
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
@@ -8842,38 +8924,62 @@ static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *e
     return true;
 }
 
+/* The owner of a stolen job, in its join. */
+typedef struct tpool__job_waiter {
+    tpool__waiter waiter;
+    tpool__worker *worker;
+    tpool__stolen *job;
+} tpool__job_waiter;
+
+static void tpool__job_set_waiter(tpool__waiter *waiter, tpool__waiter *to) {
+    const tpool__job_waiter *join = (tpool__job_waiter *)(void *)waiter;
+    tpool__latch(&join->worker->jobs_lock);
+    join->job->waiter = to;
+    tpool__unlatch(&join->worker->jobs_lock);
+}
+static bool tpool__job_enter(tpool__waiter *waiter) {
+    tpool__job_set_waiter(waiter, waiter);
+    return false;
+}
+static bool tpool__job_look(tpool__waiter *waiter) {
+    const tpool__job_waiter *join = (tpool__job_waiter *)(void *)waiter;
+    tpool__latch(&join->worker->jobs_lock);
+    bool done = join->job->state != TPOOL__JOB_STOLEN;
+    tpool__unlatch(&join->worker->jobs_lock);
+    return done && tpool__wait_over(waiter, TPOOL_OK);
+}
+static void tpool__job_leave(tpool__waiter *waiter) {
+    if (waiter->status != TPOOL_OK) tpool__job_set_waiter(waiter, NULL); /* else its end has found the waiter */
+}
+static const tpool__wait_kind tpool__wait_for_job = { NULL, tpool__job_enter, tpool__job_look, tpool__job_leave };
+
 /* Waits for the job that was stolen last. If `helps`, it first executes what the thief has forked in that job. False:
  * that code forked the process, and this is the child, without the thief of the job that is waited for. */
 static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__worker *worker, tpool__stolen *job,
                                                 bool helps) {
-    tpool__waiter waiter = { 0 };
-    bool done = false, began = false;
+    bool done = false, spins = true;
     if (self->listed && !tpool__run_listed(self)) return false;
     tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_looking(self), TPOOL_FOREVER);
-    bool spins = true;
-    for (;;) {
+    while (!done && spins) {
         tpool__latch(&worker->jobs_lock);
         done = job->state != TPOOL__JOB_STOLEN;
         tpool__worker *thief = job->thief;
         const tpool__context *beneath = job->beneath;
         uintptr_t serial = job->serial;
-        if (!done && began) job->waiter = &waiter; /* from now on this thread runs none of the program's code */
         tpool__unlatch(&worker->jobs_lock);
-        if (done) break;
         tpool__entry entry = { 0 };
-        if (helps && thief && !began && tpool__contexts_ready(self) &&
+        if (!done && helps && thief && tpool__contexts_ready(self) &&
             tpool__steal_job(thief, beneath, serial, &entry)) {
             tpool__count_own(worker, TPOOL__STOLEN_COUNT);
             if (!tpool__execute_stolen_job(self, &entry)) return false;
-            continue;
+        } else {
+            spins = done || tpool__spin_again(&spin);
         }
-        if (spins) spins = tpool__spin_again(&spin);
-        else if (!began) began = tpool__wait_begin(self, &waiter);
-        else tpool__park(&waiter.parker, TPOOL_FOREVER);
     }
-    tpool__spin_end(&spin, !began);
-    if (began) tpool__wait_end(self, &waiter);
-    return true;
+    tpool__spin_end(&spin, done);
+    if (done) return true;
+    tpool__job_waiter join = { .worker = worker, .job = job };
+    return tpool__wait(&join.waiter, &tpool__wait_for_job, TPOOL_FOREVER) != TPOOL_BROKEN;
 }
 
 /* The error of a task whose job has ended its thread. Several threads may make one for the same task. */
@@ -10457,12 +10563,6 @@ TPOOL_API tpool_status tpool_with_pool(tpool_manager *manager, int workers, tpoo
  *  Under the lock, a put hands its resource to the caller that has waited longest. So no later caller can get it first,
  *  and a caller whose time passes meanwhile finds that it has one. No caller waits while a resource is free.
  * ================================================================================================================= */
-typedef struct tpool__resource_waiter {
-    struct tpool__resource_waiter *next;
-    tpool__waiter waiter;
-    void *resource;             /* handed over */
-} tpool__resource_waiter;
-
 typedef struct tpool__resource {
     void *resource;
     bool out;
@@ -10474,7 +10574,7 @@ struct tpool_resources {
     bool destroyed;             /* the last waiter frees the object */
     uintptr_t generation;
     size_t count, made, free_count;
-    tpool__resource_waiter *first, **end;
+    tpool__waiter *first, **end; /* the line */
     void (*destroy)(void *resource, void *context);
     void *context;
     void **free;                /* a stack: the one used last is the warmest */
@@ -10566,72 +10666,61 @@ static void *tpool__take_resource(tpool_resources *resources) {
     tpool__find_resource(resources, resource, false)->out = true;
     return resource;
 }
-static void tpool__leave_line(tpool_resources *resources, tpool__resource_waiter *claimant) {
-    TPOOL_ASSERT(tpool__held(&resources->lock));
-    tpool__resource_waiter **at = &resources->first;
-    while (*at != claimant) at = &(*at)->next;
-    *at = claimant->next;
-    if (!*at) resources->end = at;
-}
 
-/* Waits for one piece (tpool__pieces), with the claimant in line. */
-static tpool_status tpool__await_resource(tpool_resources *resources, tpool__resource_waiter *claimant, int64_t until) {
-    tpool__thread *self = tpool__self();
-    tpool_status status = TPOOL_OK;
-    bool over = false, last = false;
-    bool began = tpool__wait_begin(self, &claimant->waiter);
-    while (!over) {
-        tpool__park(&claimant->waiter.parker, until);
-        bool refused = began && tpool__wait_refused(self, &claimant->waiter);
-        tpool__lock(&resources->lock);
-        if (!claimant->resource) {
-            if (refused) status = TPOOL_NO_THREAD;
-            else if (until != TPOOL_FOREVER && tpool__clock() >= until) status = TPOOL_TIMEOUT;
-            if (status != TPOOL_OK) {
-                tpool__leave_line(resources, claimant);
-                last = resources->destroyed && !resources->first;
-            }
-        }
-        over = claimant->resource || status != TPOOL_OK;
-        tpool__unlock(&resources->lock);
-    }
-    if (began) tpool__wait_end(self, &claimant->waiter);
-    if (last) TPOOL_FREE(resources);
-    return status;
-}
+/* A caller in line for a resource. */
+typedef struct tpool__resource_waiter {
+    tpool__waiter waiter;
+    tpool_resources *resources; /* NULL: destroyed, which a piece of the wait has found */
+    void *resource;             /* handed over */
+} tpool__resource_waiter;
 
-static tpool_status tpool__get_resource_until(tpool_resources *resources, int64_t until, void **resource) {
-    tpool__resource_waiter claimant;
-    memset(&claimant, 0, sizeof claimant);
-    claimant.waiter.can_refuse = true;
+static bool tpool__resource_enter(tpool__waiter *waiter) {
+    tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
+    tpool_resources *resources = claimant->resources;
+    if (!resources) return true;
     tpool__lock(&resources->lock);
-    *resource = tpool__take_resource(resources);
-    if (!*resource && until) {
-        *resources->end = &claimant;
-        resources->end = &claimant.next;
+    claimant->resource = tpool__take_resource(resources);
+    if (!claimant->resource) tpool__line_join(&resources->end, waiter);
+    tpool__unlock(&resources->lock);
+    return claimant->resource && tpool__wait_over(waiter, TPOOL_OK);
+}
+static bool tpool__resource_look(tpool__waiter *waiter) {
+    const tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
+    tpool__lock(&claimant->resources->lock);
+    bool has = claimant->resource != NULL;
+    tpool__unlock(&claimant->resources->lock);
+    return has;
+}
+static void tpool__resource_leave(tpool__waiter *waiter) {
+    tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
+    tpool_resources *resources = claimant->resources;
+    bool last = false;
+    tpool__lock(&resources->lock);
+    if (claimant->resource) {
+        waiter->status = TPOOL_OK;
+    } else {
+        tpool__line_leave(&resources->first, &resources->end, waiter);
+        last = resources->destroyed && !resources->first;
+        if (resources->destroyed) claimant->resources = NULL;
     }
     tpool__unlock(&resources->lock);
-    if (*resource) return TPOOL_OK;
-    if (!until) return TPOOL_TIMEOUT;
-    tpool_status status = tpool__await_resource(resources, &claimant, until);
-    *resource = claimant.resource;
-    return status;
+    if (last) TPOOL_FREE(resources);
 }
+static const tpool__wait_kind tpool__wait_for_resource = { NULL, tpool__resource_enter, tpool__resource_look,
+                                                           tpool__resource_leave };
+
 TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns, void **resource) {
     if (resource) *resource = NULL;
     if (!resources || !resource) return TPOOL_INVALID;
     if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
-    tpool__thread *self = tpool__self();
-    if (self->listed || timeout_ns <= 0) { /* without a wait nothing that is listed runs */
-        tpool_status status = tpool__get_resource_until(resources, 0, resource);
-        if (status == TPOOL_OK || timeout_ns <= 0) return status;
-    }
-    tpool__pieces pieces = { tpool__deadline(timeout_ns), 0, false, false };
-    tpool_status status;
-    do {
-        if (!tpool__next_piece(self, &pieces)) return TPOOL_BROKEN;
-        status = tpool__get_resource_until(resources, pieces.until, resource);
-    } while (tpool__has_more_pieces(self, &pieces, status));
+    tpool__lock(&resources->lock);
+    *resource = tpool__take_resource(resources);
+    tpool__unlock(&resources->lock);
+    if (*resource) return TPOOL_OK; /* without a wait nothing that is listed runs */
+    if (timeout_ns <= 0) return TPOOL_TIMEOUT;
+    tpool__resource_waiter claimant = { .waiter = { .can_refuse = true }, .resources = resources };
+    tpool_status status = tpool__wait(&claimant.waiter, &tpool__wait_for_resource, tpool__deadline(timeout_ns));
+    *resource = claimant.resource;
     return status;
 }
 
@@ -10640,12 +10729,12 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
     if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     tpool__resource *found = tpool__find_resource(resources, resource, true);
-    tpool__resource_waiter *claimant = resources->first;
+    tpool__waiter *claimant = resources->first;
     tpool__parker *asleep = NULL;
     if (found && claimant) { /* it stays out, and goes to the first in line */
-        tpool__leave_line(resources, claimant);
-        claimant->resource = resource;
-        asleep = tpool__unpark_begin(&claimant->waiter.parker); /* under the lock: after it the waiter may be gone */
+        tpool__line_leave(&resources->first, &resources->end, claimant);
+        ((tpool__resource_waiter *)(void *)claimant)->resource = resource;
+        asleep = tpool__unpark_begin(&claimant->parker); /* under the lock: after it the waiter may be gone */
     } else if (found) {
         found->out = false;
         resources->free[resources->free_count++] = resource;

@@ -188,7 +188,7 @@ static void *stand_in_line(void *arg) {
 static int length_of_line(tpool_resources *resources) {
     int length = 0;
     tpool__lock(&resources->lock);
-    for (tpool__resource_waiter *at = resources->first; at; at = at->next) length++;
+    for (tpool__waiter *at = resources->first; at; at = at->next_in_line) length++;
     tpool__unlock(&resources->lock);
     return length;
 }

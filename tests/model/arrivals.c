@@ -41,7 +41,10 @@ static void take(void) {
 static void *next(void *arg) {
     uint32_t *word = (uint32_t *)(void *)&waiter.parker; /* its memory was something else's, and is so again */
     *word = 0;
-    tpool__completions_park(&completions, &waiter, 0);
+    if (tpool__arrivals_enter(&completions, &waiter)) {
+        (void)tpool__park(&waiter.parker, 0);
+        tpool__arrivals_leave(&completions, &waiter);
+    }
     *word = 7;
     take();
     return arg;
