@@ -25,7 +25,7 @@
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock  >>latch
  *                       >>parker  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
- *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>blocks  >>nested  >>heap
+ *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>backend  >>blocks  >>nested  >>heap
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>watch  >>wait
  *                       >>cycles  >>result  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
@@ -2525,8 +2525,7 @@ typedef struct tpool__extra tpool__extra;
 typedef struct tpool__outcome tpool__outcome;
 typedef struct tpool__context tpool__context;
 typedef struct tpool__record tpool__record;
-typedef struct tpool__server tpool__server;
-typedef struct tpool__child tpool__child;
+typedef struct tpool__backend tpool__backend;
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>block  A task and its future, 64 bytes where pointers have 8. The bits of `state` stand in >>protocol.
@@ -2869,7 +2868,7 @@ struct tpool__worker {
     tpool__lane lane;           /* what it submitted, and what it fetched */
     tpool__u32 taking;          /* the owner is between taking a task from its batch and claiming it (P11) */
     alignas(TPOOL__CACHE_LINE) tpool *pool;
-    tpool__child *child;        /* of a process pool; never changes */
+    void *backing;              /* its backend's: see >>backend; never changes */
     _Atomic(tpool__worker *) next;  /* in the list of workers that live or left something, by index (P6) */
     int index;
     bool searching;             /* counted in pool->gate; the owner's */
@@ -2957,7 +2956,8 @@ struct tpool {
     tpool *heir;                /* the pool to shut down, with heir_flags, when this one has ended */
     unsigned heir_flags;
     tpool *closing_for;         /* with TPOOL__CLOSING: the pool whose tasks may still submit */
-    tpool__server *server;      /* of a process pool: the process that forks its workers; never changes */
+    const tpool__backend *backend; /* NULL: a pool of threads (tpool__backend_of); never changes */
+    void *backing;              /* the backend's */
 
     alignas(TPOOL__CACHE_LINE) tpool__word gate;
 
@@ -3012,6 +3012,7 @@ static struct {
     tpool__word ending;         /* threads in their exit hook */
     tpool__u32 exits;           /* the exit handler has begun */
     bool hooked, unloaded;      /* the threads' exit hook exists; this copy of the library is being unloaded */
+    const tpool__backend *serves; /* in a worker process: of the pool that it works for; else NULL (tpool__serves) */
 } tpool__process;
 
 static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
@@ -3022,27 +3023,6 @@ static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
 static void tpool__wake_one(tpool *pool);
 static void tpool__publish(tpool_future *future, tpool_status status);
 
-/* The interface to >>processes-implementation. The functions about a child do nothing in a pool of threads. */
-static tpool_status tpool__descriptors_check(const tpool_config *config);
-static tpool_status tpool__server_start(tpool *pool);
-static void tpool__server_stop(tpool *pool);
-static bool tpool__child_attach(tpool__worker *worker);
-static void tpool__child_detach(tpool__worker *worker);
-static tpool_status tpool__child_launch(tpool__worker *worker);
-static tpool_status tpool__child_ensure(tpool__worker *worker);
-static bool tpool__child_revive(tpool__worker *worker);
-static void tpool__child_stop(tpool__worker *worker);
-static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_fn fn);
-static void tpool__stop_child(tpool *pool, const tpool_future *task, bool cut);
-static tpool_status tpool__kill_children(tpool *pool);
-static inline bool tpool__is_in_child(const tpool_future *task);
-static bool tpool__stops_in_child(const tpool_future *task);
-static void *tpool__return_in_child(const void *bytes, size_t size);
-static void tpool__forget_child(void);
-static void tpool__ended_in_child(const tpool__thread *self);
-static void tpool__close_parents(tpool *pools);
-static void tpool__descriptors_fork(bool begins);
-static void tpool__descriptors_forget(void);
 static void tpool__count(tpool *pool, int which);
 /* What a kind of wait is asked: see tpool__wait. */
 typedef struct tpool__wait_kind {
@@ -3204,6 +3184,116 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
     *waiter->link = waiter->next;
     if (waiter->next) waiter->next->link = waiter->link;
     waiter->link = NULL;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>backend  What stands behind a worker
+ *
+ *  In a pool of threads a worker executes its tasks itself. In a pool of any other kind each worker has a backing, for
+ *  example a process, that executes them. The worker's thread, its proxy, takes tasks as every worker does, hands each
+ *  one over, and waits for its end. The engine, which is all of the header but the backends' own sections, knows
+ *  backings through this table only. config.kind chooses it in tpool_create; a pool of threads has none.
+ *
+ *  A backing need not see the program's memory. Arguments, items, a map's context and results travel by value: the
+ *  engine refuses others before a backend sees them. The initializer, the tasks and the finalizer run in the backing;
+ *  arg_free, item_free and callbacks run in the program. No submitter and no waiter executes a task, and tpool_for is
+ *  unsupported.
+ *
+ *  Where nothing else is said, the caller holds no lock, and cancellation is off (>>cancel). One thread at a time calls
+ *  a worker's operations: the one that starts the worker, then its proxy. From worker_new to the pool's end, `kill`,
+ *  `request_stop` and `in_child_of_fork` find the worker in the pool's list, too. No operation runs code of the program
+ *  in the program, except fork handlers.
+ * ----------------------------------------------------------------------------------------------------------------- */
+struct tpool__chunk;
+struct tpool__backend {
+    int64_t chunk_ns;           /* how long a chunk of a map should take: much more than handing it over costs */
+
+    /* THE POOL
+     * check: the first step of create; makes nothing. The configuration's fields for threads have been checked.
+     * start: makes what all workers share, and may set max_workers. The pool is in the list of pools, where a fork in
+     *     another thread finds it, but no caller has it yet. TPOOL_NO_THREAD, TPOOL_NO_MEMORY: `stop` follows.
+     * stop: unmakes it, also what a `start` that failed has left half made. No worker has a backing any more. On return
+     *     nothing runs that the pool has started, and pool->backing is NULL. */
+    tpool_status (*check)(const tpool_config *config);
+    tpool_status (*start)(tpool *pool);
+    void (*stop)(tpool *pool);
+
+    /* ANY THREAD, ANY TIME, between start and stop
+     * kill: tpool_kill_workers. Ends what executes tasks and does not wait for that. Those tasks end as TPOOL_BROKEN.
+     * request_stop: lets tpool_stop_requested return true in the task; task NULL: in all tasks of the pool. `cut`: the
+     *     task is a chunk, and its further items are not wanted. The caller has set the flag that says so (STOP, the
+     *     count of stop requests, the map's `closing`) before. So that no request is lost, a proxy first notes its task
+     *     under a lock that this call passes, then checks these flags, and hands the task over. The caller may hold the
+     *     task's LOCKED, so this call waits for nothing but that lock. */
+    void (*kill)(tpool *pool);
+    void (*request_stop)(tpool *pool, const tpool_future *task, bool cut);
+
+    /* A WORKER, in this order
+     * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Once for each
+     *     worker, before it is in the list; under pool->lock. False: no memory.
+     * launch: starts a backing. It must not wait for the initializer: where no other worker lives, the caller holds
+     *     pool->lock. For other workers it is left out, then `ready` does it. TPOOL_NO_THREAD: the system refuses.
+     * ready: starts a backing if there is none, and waits until its initializer has ended. Called before the first
+     *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
+     *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. No drain waits for
+     *     the worker during this call, but a shutdown does: so it looks now and then whether the pool ends.
+     * is_lost: asked after each task, so it must be fast: no call of the system.
+     * execute, execute_items: see below; as often as there are tasks.
+     * end: the last task has ended, or no thread could be started for the worker (then under pool->lock). Has the
+     *     finalizer run and waits for it; leaves no backing. There may be none. After that, `launch` may come again. */
+    bool (*worker_new)(tpool__worker *worker);
+    tpool_status (*launch)(tpool__worker *worker);
+    tpool_status (*ready)(tpool__worker *worker);
+    bool (*is_lost)(tpool__worker *worker);
+    void (*end)(tpool__worker *worker);
+
+    /* A TASK, claimed and running; self->worker is its proxy, self->context its context.
+     * execute: calls fn(task->value), where the value is NULL or the address of extra->arg_size bytes, in the backing.
+     *     Returns what fn returned. Results by tpool_return and errors become the task's outcome (tpool__set_outcome).
+     *     A task whose backing is lost ends as TPOOL_BROKEN; if it had not begun, another backing may execute it. Kills
+     *     the backing when extra->run_limit_ns after extra->started_at is over, or extra->timeout_at; the latter sets
+     *     is_timeout in the outcome.
+     * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
+     *     is lost ends as TPOOL_BROKEN, and those behind it go on. Returns how many items, from the first on, have
+     *     ended: all, unless the map is being closed. Allocated memory of outcomes goes into chunk->results. */
+    void *(*execute)(tpool__thread *self, tpool_future *task, tpool_fn fn);
+    size_t (*execute_items)(tpool__thread *self, struct tpool__chunk *chunk);
+
+    /* FORK, by any thread of the program, also while no pool has this backend
+     * around_fork: right before a fork (begins), and right after it in the parent. Must not keep a lock over it.
+     * in_child_of_fork: in the child, which has one thread. Drops all that leads to the parent's backings. `pools` are
+     *     the parent's pools, of all kinds, which may be half changed; no lock of theirs may be taken. */
+    void (*around_fork)(bool begins);
+    void (*in_child_of_fork)(tpool *pools);
+
+    /* IN THE BACKING, if that is a process which calls the library: it has set tpool__process.serves to its table.
+     * give_back: tpool_return in any task. Sets what that returns. False: it is not the task of this process (but, for
+     *     example, one of a pool of its own), and the engine keeps the bytes.
+     * should_stop: whether request_stop was called for the task.
+     * thread_ends: a thread of the process ends, before anything else that the library does then. */
+    bool (*give_back)(const tpool_future *task, const void *bytes, size_t size, void **payload);
+    bool (*should_stop)(const tpool_future *task);
+    void (*thread_ends)(const tpool__thread *self);
+};
+
+/* By config.kind. NULL: TPOOL_THREADS, and what this build does not have. */
+#define TPOOL__KINDS (TPOOL_PROCESSES + 1)
+#if defined(TPOOL__PROCESSES)
+#define TPOOL__HAS_BACKENDS true
+static const tpool__backend tpool__processes;
+static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, &tpool__processes };
+#else
+#define TPOOL__HAS_BACKENDS false
+static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, NULL };
+#endif
+static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind < TPOOL__KINDS; }
+
+/* NULL for a pool of threads, so that it pays one test; where the build has no backends, not even that. */
+static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
+    return TPOOL__HAS_BACKENDS ? pool->backend : NULL;
+}
+static inline const tpool__backend *tpool__serves(void) {
+    return TPOOL__HAS_BACKENDS ? tpool__process.serves : NULL;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -4666,7 +4756,7 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
 /* Makes what most tasks do not have. With copied bytes *value becomes their address. */
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
-    bool apart = pool->server && task->arg_size >= TPOOL__LARGE;
+    bool apart = tpool__backend_of(pool) && task->arg_size >= TPOOL__LARGE; /* copied once more, to where it executes */
     if (task->arg_size > SIZE_MAX / 2) return NULL;
     tpool__extra *extra = TPOOL_MALLOC(apart ? head : head + task->arg_size);
     if (!extra) return NULL;
@@ -4694,7 +4784,7 @@ static inline bool tpool__needs_extra(const tpool_task *task) {
 }
 
 /* How far the library's own tasks (chunks of a map, helpers of a loop) may go past what forbids a submit. TIMED is
- * AS_ASKED with a deadline that stays with the task: a process that runs the task then is killed. */
+ * AS_ASKED with a deadline that stays with the task: a backend ends a task that runs then. */
 typedef enum tpool__force {
     TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
     TPOOL__AS_ASKED, TPOOL__TIMED, TPOOL__PAST_CAPACITY, TPOOL__PAST_SHUTDOWN
@@ -4703,8 +4793,8 @@ typedef enum tpool__force {
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 
 static void *tpool__chunk_run(void *argument);
-/* The library's own tasks of a process pool run in the proxy, the worker's thread in the program, not in the child. */
-static inline bool tpool__runs_in_proxy(tpool_fn fn) { return fn == tpool__chunk_run; }
+/* A chunk's function is the library's own: the worker's thread executes it, and it hands over the items. */
+static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_run; }
 
 /* `task` holds what the task has besides function and argument, or is NULL. */
 static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
@@ -4712,13 +4802,13 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     bool copied = task && task->arg_size;
     if (!pool || !fn || (copied && !arg)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (pool->server && arg && !copied && !tpool__runs_in_proxy(fn)) return TPOOL_INVALID;
+    if (tpool__backend_of(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
     tpool__entry entry;
     entry.fn = fn;
     entry.arg = arg;
     entry.task = NULL;
     entry.stamp = pool->measured ? tpool__stamp(tpool__clock()) : 0;
-    bool timed = force == TPOOL__TIMED && pool->server && deadline != TPOOL_FOREVER;
+    bool timed = force == TPOOL__TIMED && tpool__backend_of(pool) && deadline != TPOOL_FOREVER;
     if (future || tpool__needs_extra(task) || pool->ordered) {
         tpool_future *taken = tpool__task_new(tpool__self());
         if (!taken) return TPOOL_NO_MEMORY;
@@ -5256,8 +5346,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
         return TPOOL_FULL;
     case TPOOL_FULL_CALLER_RUNS:
-        /* too deep, or a process pool: waits as with TPOOL_FULL_BLOCK */
-        if (pool->server || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
+        /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
+        if (tpool__backend_of(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
         over = tpool__caller_runs(pool, entry, &status);
         if (over && status == TPOOL_OK) return status; /* no visitor any more */
         break;
@@ -5335,7 +5425,8 @@ static tpool__worker *tpool__worker_make(tpool *pool) {
     if (!worker) return NULL;
     worker->pool = pool;
     worker->index = index;
-    if (!tpool__child_attach(worker)) {
+    const tpool__backend *backend = tpool__backend_of(pool);
+    if (backend && !backend->worker_new(worker)) {
         tpool__free_aligned(worker);
         return NULL;
     }
@@ -5456,9 +5547,19 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
     return worker;
 }
 
-/* Starts a worker, which counts as searching from now on. If it has a process, its own thread starts that, so that no
- * thread waits for a fork under this lock. Only if no other worker lives the process is started here: then no work is
- * taken before it is known that the system provides one. */
+/* With cancellation off. A worker without a backend needs nothing launched. */
+static tpool_status tpool__launch(tpool__worker *worker) {
+    const tpool__backend *backend = tpool__backend_of(worker->pool);
+    return backend ? backend->launch(worker) : TPOOL_OK;
+}
+static void tpool__end_backing(tpool__worker *worker) {
+    const tpool__backend *backend = tpool__backend_of(worker->pool);
+    if (backend) backend->end(worker);
+}
+
+/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, so that no thread waits
+ * for that under this lock. Only if no other worker lives it is launched here: then no work is taken before it is known
+ * that the system provides a backing. */
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -5466,7 +5567,7 @@ static tpool_status tpool__start_worker(tpool *pool) {
     if (!worker) return TPOOL_NO_MEMORY;
     tpool_status status = TPOOL_OK;
     int cancel = tpool__cancel_off();
-    if (tpool__load_relaxed(&pool->live) == 0) status = tpool__child_launch(worker); /* relaxed: under its lock */
+    if (tpool__load_relaxed(&pool->live) == 0) status = tpool__launch(worker); /* relaxed: under its lock */
     if (status == TPOOL_OK) status = tpool__start_prepared(pool, worker);
     tpool__cancel_back(cancel);
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
@@ -5485,7 +5586,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
         tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
         tpool__active_add(pool, -1);
         worker->searching = false;
-        tpool__child_stop(worker);
+        tpool__end_backing(worker);
         return TPOOL_NO_THREAD;
     }
     uintptr_t live = tpool__load_relaxed(&pool->live) + 1; /* relaxed: written under pool->lock; read: see E3 */
@@ -6060,9 +6161,9 @@ static bool tpool__replace(tpool__worker *worker) {
 
 static void tpool__end_waiting(tpool *pool, tpool__reason reason);
 
-/* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its process
+/* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
  * is lost, none can now, unless it was the last. If it was refused what it needs to begin, none can at all. */
-typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__PROCESS_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
+typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__BACKING_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
 static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
@@ -6082,6 +6183,50 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool__unlock(&pool->lock);
     if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
     else if (others) tpool__notify_if_work(pool);
+}
+
+static void tpool__break(tpool *pool);
+
+/* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
+ * once there are more tasks than those in their initializers were started for (tpool__wake_one). */
+static void tpool__begin_setup(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    (void)tpool__leave_search(worker);
+    worker->in_setup = true;
+    pool->starting++;
+    tpool__unlock(&pool->lock);
+    tpool__notify_if_work(pool);
+}
+static void tpool__end_setup(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    worker->in_setup = false;
+    pool->starting--;
+    tpool__start_searching(worker);
+    tpool__unlock(&pool->lock);
+}
+
+/* Waits until the worker's backing takes tasks. No drain and no submitter waits for its initializer. */
+static tpool_status tpool__make_ready(tpool__worker *worker) {
+    tpool__begin_setup(worker);
+    int cancel = tpool__cancel_off();
+    tpool_status status = tpool__backend_of(worker->pool)->ready(worker);
+    tpool__cancel_back(cancel);
+    tpool__end_setup(worker);
+    return status;
+}
+/* After a task: replaces the worker's backing if that is lost. False: the worker must end, since the system refuses
+ * another one or the pool ends. */
+static bool tpool__has_backing(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker)) || tpool__attention(pool) & TPOOL__BREAK) return true;
+    tpool__set_busy(worker, false);
+    tpool__wake_drainers_if_any(pool, false);
+    if (!worker->searching) tpool__start_searching(worker);
+    tpool_status status = tpool__make_ready(worker);
+    if (status == TPOOL_BROKEN) tpool__break(pool);
+    return status != TPOOL_NO_THREAD;
 }
 
 static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
@@ -6111,15 +6256,10 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             tasks++;
             tpool__stop_searching(worker);
             tpool__execute_entry(self, &entry);
-            if (!TPOOL__LIKELY(!pool->server)) {
-                int cancel = tpool__cancel_off();
-                bool revived = tpool__child_revive(worker);
-                tpool__cancel_back(cancel);
-                if (!revived) {
-                    tpool__run_unless_held(self); /* before it goes: no other thread has its list */
-                    tpool__leave_pool(worker, TPOOL__PROCESS_LOST);
-                    return;
-                }
+            if (!TPOOL__LIKELY(!tpool__backend_of(pool)) && !tpool__has_backing(worker)) {
+                tpool__run_unless_held(self); /* before it goes: no other thread has its list */
+                tpool__leave_pool(worker, TPOOL__BACKING_LOST);
+                return;
             }
             if (pool->config.max_tasks_per_worker && !entry.job &&
                 ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
@@ -6153,9 +6293,9 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
     tpool__wake_drainers_if_any(pool, false);
     int cancel = tpool__cancel_off();
-    tpool__child_stop(worker);
+    tpool__end_backing(worker); /* the finalizer runs there, if there is one */
     tpool__cancel_back(cancel);
-    if (worker->set_up && pool->config.finalizer && !pool->server) {
+    if (worker->set_up && pool->config.finalizer && !tpool__backend_of(pool)) {
         worker->set_up = false; /* once, even if it ends the thread */
         tpool__context *context = tpool__setup_push(self, pool, tpool__setup_left, NULL);
         pool->config.finalizer(pool->config.context);
@@ -6188,28 +6328,6 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     if (heir) (void)tpool_shutdown(heir, heir_flags);
 }
 
-static void tpool__break(tpool *pool);
-
-/* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
- * once there are more tasks than those in their initializers were started for (tpool__wake_one). */
-static void tpool__begin_setup(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__lock(&pool->lock);
-    (void)tpool__leave_search(worker);
-    worker->in_setup = true;
-    pool->starting++;
-    tpool__unlock(&pool->lock);
-    tpool__notify_if_work(pool);
-}
-static void tpool__end_setup(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__lock(&pool->lock);
-    worker->in_setup = false;
-    pool->starting--;
-    tpool__start_searching(worker);
-    tpool__unlock(&pool->lock);
-}
-
 /* An initializer that ends its thread has failed. */
 static void tpool__initializer_left(void *of) {
     tpool__setup_left(NULL);
@@ -6221,12 +6339,8 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     bool ready = !refused, lost = false;
     tpool__tidier_begins(&worker->parker);
-    if (ready && pool->server) { /* its initializer runs in the child */
-        tpool__begin_setup(worker);
-        int cancel = tpool__cancel_off();
-        tpool_status status = tpool__child_ensure(worker);
-        tpool__cancel_back(cancel);
-        tpool__end_setup(worker);
+    if (ready && tpool__backend_of(pool)) { /* the initializer runs there */
+        tpool_status status = tpool__make_ready(worker);
         lost = status == TPOOL_NO_THREAD;
         ready = status == TPOOL_OK;
     } else if (ready && pool->config.initializer) {
@@ -6241,7 +6355,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     if (ready) {
         tpool__work_loop(self, worker);
     } else if (refused || lost) {
-        tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__PROCESS_LOST);
+        tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
     } else {
         tpool__break(pool);
         tpool__lock(&pool->lock);
@@ -6372,13 +6486,15 @@ static tpool__outcome *tpool__bytes_new(const void *bytes, size_t size) {
 TPOOL_API void *tpool_return(const void *bytes, size_t size) {
     tpool_future *task = tpool__current_task();
     if (!task || (!bytes && size) || tpool__has_failed(task)) return NULL;
-    if (tpool__is_in_child(task)) return tpool__return_in_child(bytes, size);
+    const tpool__backend *serves = tpool__serves();
+    void *payload;
+    if (!TPOOL__LIKELY(!serves) && serves->give_back(task, bytes, size, &payload)) return payload;
     tpool__outcome *outcome = tpool__bytes_new(bytes, size);
     if (!outcome) {
         (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
         return NULL;
     }
-    void *payload = outcome->payload;
+    payload = outcome->payload;
     if (!tpool__set_outcome(task, outcome)) {
         tpool__outcome_free(outcome);
         return NULL;
@@ -6416,7 +6532,8 @@ TPOOL_API bool tpool_stop_requested(void) {
     if (!context || !context->task) return false;
     const tpool_future *task = context->task;
     if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
-    if (tpool__stops_in_child(task)) return true;
+    const tpool__backend *serves = tpool__serves();
+    if (!TPOOL__LIKELY(!serves) && serves->should_stop(task)) return true;
     if (context->pool && tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
     return task->extra && task->extra->run_limit_ns &&
            tpool__clock() - task->extra->started_at >= task->extra->run_limit_ns;
@@ -6466,18 +6583,19 @@ static bool tpool__report_failure(tpool_future *task) {
     return tpool__report(tpool__pool_of(task), &tpool__outcome_load(task)->error, tpool__publish_left, task);
 }
 
+static TPOOL__NOINLINE void *tpool__call_elsewhere(tpool__thread *self, tpool_future *task, tpool_fn fn) {
+    int cancel = tpool__cancel_off();
+    void *result = tpool__backend_of(self->worker->pool)->execute(self, task, fn);
+    tpool__cancel_back(cancel);
+    return result;
+}
 static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, uint32_t stops, void **result) {
     tpool *pool = tpool__pool_of(task);
     tpool__context *context = tpool__context_push(self, TPOOL__IN_TASK, pool);
     context->stops = stops;
     context->task = task;
-    if (!TPOOL__LIKELY(!pool->server) && !tpool__runs_in_proxy(fn)) {
-        int cancel = tpool__cancel_off();
-        *result = tpool__run_by_child(self, task, fn);
-        tpool__cancel_back(cancel);
-    } else {
-        *result = fn(task->value);
-    }
+    bool elsewhere = !TPOOL__LIKELY(!tpool__backend_of(pool)) && !tpool__is_chunk(fn);
+    *result = elsewhere ? tpool__call_elsewhere(self, task, fn) : fn(task->value);
     return tpool__context_pop(self, context);
 }
 
@@ -6831,7 +6949,7 @@ static inline void tpool__expire(tpool_future *future) {
 static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
-    if (!worker || worker->pool != pool || pool->server) return false;
+    if (!worker || worker->pool != pool || tpool__backend_of(pool)) return false;
     /* relaxed: a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
@@ -7355,15 +7473,17 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
 }
 
-/* Notifies the process that executes the task, if there is one: to stop, or to skip the remaining items of its chunk
- * (`cut`). While LOCKED is held the task cannot end, so its pool exists. */
-static void tpool__stop_in_process(tpool_future *future, bool cut) {
+/* Notifies what executes the task elsewhere: to stop, or to skip the remaining items of its chunk (`cut`). In this
+ * process the task's STOP flag and the map's `closing` suffice. While LOCKED is held the task cannot end, so its pool
+ * exists. */
+static void tpool__notify_to_stop(tpool_future *future, bool cut) {
     if (tpool__is_done(future) || tpool__is_orphan(future)) return;
     uintptr_t clear = tpool__nodes_lock(future);
     tpool *pool = tpool__pool_of(future);
+    const tpool__backend *backend = pool ? tpool__backend_of(pool) : NULL;
     /* relaxed: no other thread ends it while LOCKED is set */
-    if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING && pool && pool->server)
-        tpool__stop_child(pool, future, cut);
+    if (backend && (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING)
+        backend->request_stop(pool, future, cut);
     tpool__nodes_unlock(future, clear);
 }
 
@@ -7371,7 +7491,7 @@ TPOOL_API void tpool_future_request_stop(tpool_future *future) {
     if (!future) return;
     /* relaxed: a flag and nothing else */
     tpool__or_relaxed(&future->state, TPOOL__STOP);
-    tpool__stop_in_process(future, false);
+    tpool__notify_to_stop(future, false);
 }
 
 TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
@@ -7480,12 +7600,13 @@ TPOOL_API tpool_status tpool_future_set_error(tpool_future *future, int code, co
 static tpool_status tpool__config_check(const tpool_config *config, int *max_workers) {
     if (config->max_workers < 0 || config->min_workers < 0 || config->idle_timeout_ns < 0 ||
         (config->max_workers > 0 && config->min_workers > config->max_workers) ||
-        (config->kind != TPOOL_THREADS && config->kind != TPOOL_PROCESSES) ||
+        !tpool__is_kind(config->kind) ||
         (unsigned)config->on_full > (unsigned)TPOOL_FULL_DROP_OLDEST)
         return TPOOL_INVALID;
     if (config->descriptor_count && !config->descriptors) return TPOOL_INVALID;
-    if (config->kind == TPOOL_PROCESSES) {
-        tpool_status status = tpool__descriptors_check(config);
+    if (config->kind != TPOOL_THREADS) {
+        const tpool__backend *backend = tpool__backends[config->kind];
+        tpool_status status = backend ? backend->check(config) : TPOOL_UNSUPPORTED;
         if (status != TPOOL_OK) return status;
     }
     *max_workers = config->max_workers;
@@ -7505,16 +7626,22 @@ static void tpool__free_memory(tpool *pool) {
     tpool__free_aligned(pool);
 }
 
+/* Still listed: a fork meanwhile must find what to close. */
+static void tpool__stop_backend(tpool *pool) {
+    const tpool__backend *backend = tpool__backend_of(pool);
+    if (!backend) return;
+    int cancel = tpool__cancel_off();
+    backend->stop(pool);
+    tpool__cancel_back(cancel);
+}
 /* Ends a pool that no caller uses. Until it leaves the list, the exit handler may be in it, counted in `visitors`. */
 static void tpool__discard(tpool *pool) {
-    int cancel = tpool__cancel_off();
-    tpool__server_stop(pool); /* still listed: a fork meanwhile must find what to close */
-    tpool__cancel_back(cancel);
+    tpool__stop_backend(pool);
     while (!tpool__unlist(pool)) tpool__yield();
     tpool__free(pool);
 }
 
-/* The caller holds no lock: where a process is started, the system runs the program's fork handlers. */
+/* The caller holds no lock: a backend may fork, and then the system runs the program's fork handlers. */
 static tpool_status tpool__create(tpool **created, const tpool_config *config, bool shared, tpool_manager *manager) {
     static const tpool_config defaults = { 0 };
     int max_workers = 1;
@@ -7524,6 +7651,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     tpool *pool = (tpool *)tpool__alloc_aligned(sizeof *pool, TPOOL__POOL_ALIGNMENT);
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
+    pool->backend = tpool__backends[config->kind];
     pool->measured = config->measure;
     pool->scheduling = tpool__scheduling_note(shared || manager); /* any thread may be the first to ask */
     if (pool->measured) pool->measures = tpool__measures_new();
@@ -7552,9 +7680,11 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     tpool__store_release(&tpool__process.pools, pool); /* P8: a fork may come at any moment */
     tpool__add_relaxed(&tpool__process.pool_count, 1); /* relaxed: read as a hint, or under the depot's lock */
     tpool__unlock(&tpool__process.lock);
-    int cancel = tpool__cancel_off();
-    status = tpool__server_start(pool);
-    tpool__cancel_back(cancel);
+    if (tpool__backend_of(pool)) {
+        int cancel = tpool__cancel_off();
+        status = tpool__backend_of(pool)->start(pool);
+        tpool__cancel_back(cancel);
+    }
     if (status != TPOOL_OK) tpool__discard(pool);
     else *created = pool;
     return status;
@@ -7626,10 +7756,12 @@ TPOOL_API tpool_status tpool_resume(tpool *pool) { return pool ? tpool__resume(p
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    const tpool__backend *backend = tpool__backend_of(pool);
+    if (!backend) return TPOOL_UNSUPPORTED;
     int cancel = tpool__cancel_off();
-    tpool_status status = tpool__kill_children(pool);
+    backend->kill(pool);
     tpool__cancel_back(cancel);
-    return status;
+    return TPOOL_OK;
 }
 
 /* Under pool->lock. */
@@ -7644,21 +7776,23 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
     while (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
-        tpool__worker *worker = pool->server ? tpool__worker_slot(pool) : NULL;
-        if (!worker) {
-            status = pool->server ? TPOOL_NO_MEMORY : tpool__start_worker(pool);
+        if (!tpool__backend_of(pool)) {
+            status = tpool__start_worker(pool);
             continue;
         }
-        tpool__unlock(&pool->lock); /* a process starts without the lock; the caller learns how that went */
+        tpool__worker *worker = tpool__worker_slot(pool);
+        if (!worker) status = TPOOL_NO_MEMORY;
+        if (!worker) break;
+        tpool__unlock(&pool->lock); /* its backing is launched without the lock; the caller learns how that went */
         int cancel = tpool__cancel_off();
-        status = tpool__child_launch(worker);
+        status = tpool__launch(worker);
         tpool__lock(&pool->lock);
         if (status == TPOOL_OK) status = tpool__closed_status(pool);
         if (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
             status = tpool__start_prepared(pool, worker);
         } else { /* refused, or other threads were faster */
             tpool__unlock(&pool->lock);
-            tpool__child_stop(worker);
+            tpool__end_backing(worker);
             tpool__lock(&pool->lock);
         }
         tpool__cancel_back(cancel);
@@ -7915,7 +8049,8 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
 static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING)
         tpool__add_relaxed(&pool->attention, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__attention */
-    if (flags & TPOOL_STOP_RUNNING) tpool__stop_child(pool, NULL, false);
+    const tpool__backend *backend = tpool__backend_of(pool);
+    if (flags & TPOOL_STOP_RUNNING && backend) backend->request_stop(pool, NULL, false);
 }
 
 /* Two threads may shut the pool down at once, so each handle is taken first. */
@@ -8002,7 +8137,7 @@ static void tpool__free(tpool *pool) {
         tpool__worker *next = worker->before;
         tpool__lane_free(&worker->lane);
         if (worker->measures) TPOOL_FREE((void *)worker->measures);
-        tpool__child_detach(worker);
+        if (worker->backing) TPOOL_FREE(worker->backing);
         tpool__free_aligned(worker);
         worker = next;
     }
@@ -8038,9 +8173,7 @@ static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
-    int cancel = tpool__cancel_off();
-    if (status == TPOOL_OK) tpool__server_stop(pool); /* still listed: a fork meanwhile must find what to close */
-    tpool__cancel_back(cancel);
+    if (status == TPOOL_OK) tpool__stop_backend(pool);
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__iters_outlive(pool);
     if (status == TPOOL_OK) tpool__free(pool);
@@ -8142,10 +8275,10 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
     if (status == TPOOL_OK) {
         status = tpool__end_of(own);
     } else if (!tpool_future_cancel(own)) {
-        tpool_future_request_stop(own); /* a process' proxy kills it, and knows the limit from the start */
+        tpool_future_request_stop(own); /* a backend knows the limit from the start, and ends the task */
         if (tpool__is_done(own)) status = tpool__end_of(own);
     }
-    if (status == TPOOL_BROKEN && pool->server) {
+    if (status == TPOOL_BROKEN && tpool__is_done(own)) {
         const tpool__outcome *outcome = tpool__outcome_load(own);
         if (outcome && outcome->is_timeout) status = TPOOL_TIMEOUT;
     }
@@ -9092,8 +9225,14 @@ typedef struct tpool__chunk {
     tpool__slot *slots, one;
     size_t at;                  /* index of the running item */
     tpool_future item;          /* stands for the running item: raise and return act on it */
-    struct tpool__answers *answers; /* of a process pool: the memory of results that are bytes */
+    struct tpool__results *results;
 } tpool__chunk;
+
+/* Memory in which outcomes of a chunk's items lie (is_static), as a backend receives them. Freed with the chunk. */
+typedef struct tpool__results {
+    struct tpool__results *next;
+    alignas(max_align_t) char bytes[];
+} tpool__results;
 
 typedef struct tpool__source_item {
     void *item;
@@ -9126,14 +9265,15 @@ struct tpool_map_iter {
     bool any;
 };
 
-static void tpool__answers_free(tpool__chunk *chunk);
-
+static void tpool__results_free(tpool__chunk *chunk) {
+    for (tpool__results *first; (first = chunk->results) != NULL; TPOOL_FREE(first)) chunk->results = first->next;
+}
 /* Lists each result_free that is due, and calls none: see tpool__outcome_list. */
 static void tpool__chunk_free(tpool__chunk *chunk) {
     for (size_t i = 0; i < chunk->count && chunk->started; i++) (void)tpool__outcome_list(chunk->slots[i].outcome);
     (void)tpool__outcome_list(tpool__outcome_of(tpool__load_relaxed(&chunk->item.outcome))); /* relaxed: it has ended */
     if (chunk->slots != &chunk->one) TPOOL_FREE(chunk->slots);
-    tpool__answers_free(chunk);
+    tpool__results_free(chunk);
     tpool_future_release(chunk->future);
     TPOOL_FREE(chunk);
 }
@@ -9225,7 +9365,8 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
         uintptr_t workers = tpool__load_relaxed(&iter->pool->max_workers); /* relaxed: any recent value will do */
         size_t most = (iter->spec.buffer_size ? iter->spec.buffer_size : left) / (2 * workers) + 1;
         int64_t each = iter->measured ? iter->cost_ns / (int64_t)iter->measured : TPOOL__CHUNK_NS;
-        int64_t wanted = iter->pool->server ? 10 * TPOOL__CHUNK_NS : TPOOL__CHUNK_NS; /* a message costs more */
+        const tpool__backend *backend = tpool__backend_of(iter->pool);
+        int64_t wanted = backend ? backend->chunk_ns : TPOOL__CHUNK_NS;
         size = (size_t)(wanted / (each > 0 ? each : 1));
         if (size > most) size = most;
         if (size == 0) size = 1;
@@ -9309,8 +9450,6 @@ static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, tpool__i
     return tpool__context_pop(self, call);
 }
 
-static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk);
-
 /* Runs the items from chunk->at on. Returns false in the child, if one of them forked. */
 static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
@@ -9371,9 +9510,10 @@ static void *tpool__chunk_run(void *argument) {
 
     int64_t begin = tpool__clock();
     size_t ran = 0;
-    if (iter->pool->server) {
+    const tpool__backend *backend = tpool__backend_of(iter->pool);
+    if (backend) {
         int cancel = tpool__cancel_off();
-        ran = tpool__run_items_by_child(self, chunk);
+        ran = backend->execute_items(self, chunk);
         tpool__cancel_back(cancel);
         for (size_t i = 0; i < ran && iter->ring; i++)
             if (!tpool__item_used(self, iter, chunk->first + i, NULL)) return NULL;
@@ -9442,7 +9582,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
         (!spec->next && !spec->items))
         return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (pool->server && (!spec->item_size || (spec->context_size && !spec->context))) return TPOOL_INVALID;
+    if (tpool__backend_of(pool) && (!spec->item_size || (spec->context_size && !spec->context))) return TPOOL_INVALID;
     tpool_status status = tpool__refusal(pool, tpool__attention(pool));
     if (status != TPOOL_OK) return status;
     tpool_map_iter *created = TPOOL_MALLOC(sizeof *created);
@@ -9606,7 +9746,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
         if (!future) {
             tpool__backoff(&tries);
         } else {
-            if (!tpool_future_cancel(future)) tpool__stop_in_process(future, true);
+            if (!tpool_future_cancel(future)) tpool__notify_to_stop(future, true);
             tpool__wanted wanted = { &future, 1, NULL, false, NULL };
             status = tpool__await_in(future, TPOOL_FOREVER, &wanted);
         }
@@ -9767,7 +9907,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
                                  void (*body)(size_t begin, size_t end, void *context), void *context) {
     if (!pool || !body || begin > end) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (pool->server) return TPOOL_UNSUPPORTED;
+    if (tpool__backend_of(pool)) return TPOOL_UNSUPPORTED;
     tpool_status status = tpool__refusal(pool, tpool__attention(pool));
     if (status != TPOOL_OK || begin == end) return status;
     tpool__thread *self = tpool__self();
@@ -10304,7 +10444,7 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
                                          tpool **pool) {
     if (!pool) return TPOOL_INVALID;
     *pool = NULL;
-    if (workers < 0 || (kind != TPOOL_THREADS && kind != TPOOL_PROCESSES) || flags & ~TPOOL_FORCE_NEW)
+    if (workers < 0 || !tpool__is_kind(kind) || flags & ~TPOOL_FORCE_NEW)
         return TPOOL_INVALID;
     manager = tpool__manager_or_global(manager);
     if (!manager) return TPOOL_NO_MEMORY;
@@ -10762,11 +10902,15 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
  * another thread calls the library. So the child finds half done what the parent's other threads were doing. It makes
  * afresh all that it needs, and abandons the parent's. What it still reads of that is whole at any moment: the list of
  * pools, the settings of the dual pools (`configured` is set last). */
+static void tpool__around_fork(bool begins) {
+    for (size_t i = 0; i < TPOOL__KINDS; i++)
+        if (tpool__backends[i]) tpool__backends[i]->around_fork(begins);
+}
 static void tpool__before_fork(void) {
     TPOOL_ASSERT(tpool__holds_none());
-    tpool__descriptors_fork(true);
+    tpool__around_fork(true);
 }
-static void tpool__after_fork_in_parent(void) { tpool__descriptors_fork(false); }
+static void tpool__after_fork_in_parent(void) { tpool__around_fork(false); }
 static void tpool__after_fork_in_child(void) {
     tpool__thread *self = tpool__self();
     int cancel = tpool__cancel_off();
@@ -10775,10 +10919,10 @@ static void tpool__after_fork_in_child(void) {
     /* relaxed, here and below: the child has one thread */
     tpool__store_relaxed(&tpool__cycles.lock, TPOOL__LOCK_FREE);
     tpool__store_relaxed(&tpool__process.lock, TPOOL__LOCK_FREE);
-    tpool__descriptors_forget();
     tpool *pools = tpool__load_acquire(&tpool__process.pools); /* P8 */
-    tpool__close_parents(pools);
-    tpool__forget_child();
+    for (size_t i = 0; i < TPOOL__KINDS; i++)
+        if (tpool__backends[i]) tpool__backends[i]->in_child_of_fork(pools);
+    tpool__process.serves = NULL;
     tpool__cancel_back(cancel);
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
@@ -10966,7 +11110,7 @@ static void tpool__thread_ended(void *armed) {
     self->armed = false;
     self->cacheable = 0;
     self->serves = false;
-    tpool__ended_in_child(self);
+    if (tpool__serves()) tpool__serves()->thread_ends(self);
     tpool__thread_left(self);
     tpool__cache_flush(self);
     self->cacheable = 0;
@@ -11110,8 +11254,7 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *      proxy   -- status socket -----------------------------> server    (per worker; down: KILL; up: FORKED, ENDED)
  *      proxy   -- requests pipe, replies socket, memory ------------------------> worker process
  *
- *  The rest of the header tests `pool->server` and calls the functions that >>pools declares; only this section knows
- *  the processes.
+ *  The rest of the header knows nothing of them: it calls the operations of the table at the end (>>backend).
  *
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
  *  waitpid(-1) sees only the process between the two forks, which ends at once. The parent of a process kills it before
@@ -11258,16 +11401,16 @@ typedef struct tpool__life {
 } tpool__life;
 
 /* The program's view of the server and of one worker. */
-struct tpool__server {
+typedef struct tpool__server {
     int control, keeper;        /* sockets */
     int far[3];                 /* while the keeper starts, its descriptors: the far ends of these two, and `program` */
     const tpool__thread *starter; /* the thread that forks the keeper: only its child keeps `far` */
-    pid_t pid, keeper_pid;
+    pid_t pid, keeper_pid;      /* keeper_pid 0: there is no keeper */
     tpool__life *life;
-};
+} tpool__server;
 typedef enum tpool__killed_for { TPOOL__NOT_KILLED, TPOOL__KILLED_LATE, TPOOL__KILLED_TIMEOUT, TPOOL__KILLED_ALL,
                                  TPOOL__KILLED_DAMAGED } tpool__killed_for;
-struct tpool__child {
+typedef struct tpool__child {
     tpool__server *server;      /* never changes */
     tpool__lock_word lock;      /* guards: */
     tpool_future *task;         /* the one that the worker process executes, or will */
@@ -11281,7 +11424,9 @@ struct tpool__child {
     pid_t pid;
     uint32_t number;
     tpool__window argument, result; /* result.start 0: the result has no place yet */
-};
+} tpool__child;
+static inline tpool__server *tpool__server_of(const tpool *pool) { return pool->backing; }
+static inline tpool__child *tpool__child_of(const tpool__worker *worker) { return worker->backing; }
 
 /* The limits that bound a worker's room for results. */
 enum { TPOOL__LIMITS = 2 };
@@ -11345,10 +11490,6 @@ static void tpool__descriptors_fork(bool begins) {
     tpool__lock(&tpool__descriptors.lock);
     tpool__descriptors.forks = begins ? tpool__descriptors.forks + 1 : tpool__descriptors.forks - 1;
     tpool__unlock(&tpool__descriptors.lock);
-}
-static void tpool__descriptors_forget(void) {
-    tpool__store_relaxed(&tpool__descriptors.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
-    tpool__descriptors.forks = 0;
 }
 
 /* The library's descriptors begin here, out of the way of the program's own, which take the lowest free numbers. In the
@@ -11853,7 +11994,12 @@ static void *tpool__return_in_child(const void *bytes, size_t size) {
     tpool__in_child.has_returned = true;
     return (void *)(uintptr_t)place;
 }
-static bool tpool__stops_in_child(const tpool_future *task) {
+static bool tpool__give_back_in_child(const tpool_future *task, const void *bytes, size_t size, void **payload) {
+    if (!tpool__is_in_child(task)) return false;
+    *payload = tpool__return_in_child(bytes, size);
+    return true;
+}
+static bool tpool__should_stop_in_child(const tpool_future *task) {
     /* relaxed: a flag */
     return tpool__is_in_child(task) && tpool__load_relaxed(&tpool__in_child.page->stop) == tpool__in_child.number;
 }
@@ -12052,7 +12198,7 @@ static void *tpool__child_main(void *unused) {
 }
 
 /* A task has ended this process's thread: that ends the process. */
-static void tpool__ended_in_child(const tpool__thread *self) {
+static void tpool__thread_ends_in_child(const tpool__thread *self) {
     if (tpool__in_child.task && tpool__in_child.thread == self) tpool__exit_child(0);
 }
 
@@ -12234,6 +12380,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
         !tpool__window_map(tpool__in_child.memory, &tpool__in_child.result, TPOOL__PAGE_SIZE))
         tpool__refuse_in_child();
     tpool__in_child.task = &tpool__in_child.own;
+    tpool__process.serves = &tpool__processes;
     tpool__child_pool = pool;
     sigset_t none;
     sigemptyset(&none);
@@ -12508,7 +12655,7 @@ static void tpool__become_keeper(tpool *pool, int control, int keeper, int progr
     memset(&tpool__serving, 0, sizeof tpool__serving);
     tpool__serving.control = control;
     tpool__serving.program = program;
-    tpool__serving.life = pool->server->life;
+    tpool__serving.life = tpool__server_of(pool)->life;
     setpgid(0, 0); /* only the program gets the signals of its terminal */
     tpool__signals_to_default();
 #if defined(TPOOL__LINUX_PROCESSES)
@@ -12532,7 +12679,7 @@ static void tpool__become_keeper(tpool *pool, int control, int keeper, int progr
 /* --------------------------------------------------------------------------------------------------------------------
  *  The program's side: starting and ending
  * ----------------------------------------------------------------------------------------------------------------- */
-static tpool_status tpool__descriptors_check(const tpool_config *config) {
+static tpool_status tpool__processes_check(const tpool_config *config) {
     for (size_t i = 0; i < config->descriptor_count; i++)
         if (fcntl(config->descriptors[i], F_GETFD) < 0) return TPOOL_INVALID;
     return TPOOL_OK;
@@ -12548,29 +12695,6 @@ static bool tpool__children_are_elsewhere(void) {
     return false;
 #endif
 }
-static tpool__server *tpool__server_new(void) {
-    tpool__server *server = TPOOL_MALLOC(sizeof *server);
-    if (!server) return NULL;
-    memset(server, 0, sizeof *server);
-    server->control = server->keeper = server->far[0] = server->far[1] = server->far[2] = -1;
-    void *life = mmap(NULL, sizeof(tpool__life), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    server->life = life == MAP_FAILED ? NULL : (tpool__life *)life;
-    if (server->life) return server;
-    TPOOL_FREE(server);
-    return NULL;
-}
-/* Under the descriptors' lock, so that a child of fork finds either these descriptors or none. */
-static void tpool__server_free(tpool *pool) {
-    tpool__server *server = pool->server;
-    tpool__descriptors_lock();
-    tpool__close(&server->control);
-    tpool__close(&server->keeper);
-    pool->server = NULL;
-    tpool__descriptors_unlock();
-    munmap((void *)server->life, sizeof *server->life);
-    TPOOL_FREE(server);
-}
-
 /* The stack size of the pool's processes, all of which run on copies of the keeper's stack. 0: the calling thread has
  * enough left of its own, as the main thread has in most programs. The default is the size of a main thread's stack,
  * not what the creating thread happens to have. */
@@ -12609,19 +12733,21 @@ static _Noreturn void tpool__keeper_own_stack(tpool__birth *birth, size_t stack)
     _exit(1);
 }
 
-/* Forks a process that forks the keeper and ends. A child of another fork finds what to close: the pool is listed. */
-static tpool_status tpool__server_start(tpool *pool) {
+/* Forks a process that forks the keeper and ends. */
+static tpool_status tpool__processes_start(tpool *pool) {
     int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
-    const tpool_config *config = &pool->config;
-    if (config->kind != TPOOL_PROCESSES) return TPOOL_OK;
     if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
     int memory = tpool__memory_create(); /* without memory for workers there is no pool */
     if (memory < 0) return TPOOL_NO_THREAD;
     close(memory);
-    tpool__server *server = tpool__server_new();
+    tpool__server *server = TPOOL_MALLOC(sizeof *server);
     if (!server) return TPOOL_NO_MEMORY;
+    memset(server, 0, sizeof *server);
+    void *life = mmap(NULL, sizeof(tpool__life), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    server->life = life == MAP_FAILED ? NULL : (tpool__life *)life;
+    server->starter = tpool__self();
     tpool__descriptors_lock();
-    bool made = tpool__socket_pair(control) && tpool__socket_pair(keeper);
+    bool made = server->life && tpool__socket_pair(control) && tpool__socket_pair(keeper);
 #if defined(SYS_pidfd_open) && TPOOL__SINCE_ANDROID(31)
     /* shows the program's end even if another process holds `control` */
     if (made) program = tpool__move_up((int)syscall(SYS_pidfd_open, getpid(), 0u));
@@ -12631,10 +12757,10 @@ static tpool_status tpool__server_start(tpool *pool) {
     server->far[0] = control[1];
     server->far[1] = keeper[1];
     server->far[2] = program;
-    server->starter = tpool__self();
-    pool->server = server;
+    pool->backing = server;
     tpool__descriptors_unlock();
-    size_t stack = tpool__stack_wanted(config->stack_size);
+    if (!made) return server->life ? TPOOL_NO_THREAD : TPOOL_NO_MEMORY;
+    size_t stack = tpool__stack_wanted(pool->config.stack_size);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's handlers must not run in the keeper */
@@ -12643,7 +12769,7 @@ static tpool_status tpool__server_start(tpool *pool) {
     do {
         bool are_free = tpool__streams_await();
         tpool__store_relaxed(&server->life->stream_lost, 0); /* relaxed, and below: see tpool__life */
-        first = made ? TPOOL__FORK() : -1; /* the child closes the program's ends (tpool__close_parents) */
+        first = TPOOL__FORK(); /* the child closes the program's ends (tpool__close_parents) */
         if (first == 0) {
             if (!tpool__streams_of_child() && are_free && tpool__clock() < until) {
                 tpool__store_relaxed(&server->life->stream_lost, 1);
@@ -12661,11 +12787,9 @@ static tpool_status tpool__server_start(tpool *pool) {
     tpool__descriptors_lock();
     for (int i = 0; i < 3; i++) tpool__close(&server->far[i]);
     tpool__descriptors_unlock();
-    if (first > 0 && tpool__read_all(server->keeper, &server->keeper_pid, sizeof server->keeper_pid) &&
-        tpool__read_all(server->control, &server->pid, sizeof server->pid))
-        return TPOOL_OK;
-    tpool__server_free(pool);
-    return TPOOL_NO_THREAD;
+    bool begun = first > 0 && tpool__read_all(server->keeper, &server->keeper_pid, sizeof server->keeper_pid) &&
+                 tpool__read_all(server->control, &server->pid, sizeof server->pid);
+    return begun ? TPOOL_OK : TPOOL_NO_THREAD;
 }
 /* If the program adopts orphans, as process 1 of a container does, then a process of the pool that has lost its parent
  * is its child, and must be reaped. */
@@ -12688,9 +12812,7 @@ static void tpool__server_kill(tpool__server *server, uint32_t generation, bool 
 }
 
 /* For a server without workers. Returns when it and its keeper are gone. */
-static void tpool__server_stop(tpool *pool) {
-    tpool__server *server = pool->server;
-    if (!server) return;
+static void tpool__server_end(tpool__server *server) {
     (void)shutdown(server->keeper, SHUT_WR);
     (void)shutdown(server->control, SHUT_WR);
     bool ended = false;
@@ -12710,22 +12832,30 @@ static void tpool__server_stop(tpool *pool) {
     }
     tpool__reap_adopted(server->keeper_pid, ended);
     tpool__reap_adopted(server->pid, ended); /* usually the keeper has reaped it */
-    tpool__server_free(pool);
+}
+/* Unmakes also what is half made. The descriptors' lock: a child of fork finds either these descriptors or none. */
+static void tpool__processes_stop(tpool *pool) {
+    tpool__server *server = tpool__server_of(pool);
+    if (!server) return;
+    if (server->keeper_pid) tpool__server_end(server);
+    tpool__descriptors_lock();
+    tpool__close(&server->control);
+    tpool__close(&server->keeper);
+    for (int i = 0; i < 3; i++) tpool__close(&server->far[i]);
+    pool->backing = NULL;
+    tpool__descriptors_unlock();
+    if (server->life) munmap((void *)server->life, sizeof *server->life);
+    TPOOL_FREE(server);
 }
 
-static bool tpool__child_attach(tpool__worker *worker) {
-    if (!worker->pool->server) return true;
+static bool tpool__child_new(tpool__worker *worker) {
     tpool__child *child = TPOOL_MALLOC(sizeof *child);
     if (!child) return false;
     memset(child, 0, sizeof *child);
-    child->server = worker->pool->server;
+    child->server = tpool__server_of(worker->pool);
     child->requests = child->replies = child->status = child->memory = -1;
-    worker->child = child;
+    worker->backing = child;
     return true;
-}
-static void tpool__child_detach(tpool__worker *worker) {
-    if (worker->child) TPOOL_FREE(worker->child);
-    worker->child = NULL;
 }
 
 /* Closes and unmaps all that leads to the process. If that lives, the server kills it. */
@@ -12809,8 +12939,8 @@ static bool tpool__child_place(tpool__child *child, uint64_t size) {
 }
 
 /* One attempt to start a process. */
-static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline) {
-    tpool__child *child = worker->child;
+static int tpool__child_try(tpool__worker *worker, int64_t deadline) {
+    tpool__child *child = tpool__child_of(worker);
     int requests[2] = { -1, -1 }, replies[2] = { -1, -1 }, status[2] = { -1, -1 }, error = 0;
     tpool__descriptors_lock();
     int memory = tpool__memory_create();
@@ -12826,7 +12956,7 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     child->replies = replies[0];
     child->status = status[0];
     child->killed_for = TPOOL__NOT_KILLED;
-    child->number = 0; /* under the lock: tpool__stop_child reads it */
+    child->number = 0; /* under the lock: tpool__processes_request_stop reads it */
     if (made) {
         child->argument.start = TPOOL__PAGE_SIZE;
         if (tpool__file_fill(memory, 0, sizeof(tpool__page)) &&
@@ -12838,7 +12968,7 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
     tpool__unlock(&child->lock);
     if (!error) {
         int passed[TPOOL__PASSED] = { requests[0], replies[1], memory, status[1] };
-        if (!tpool__send_order(pool->server->control, (uint32_t)worker->index, passed))
+        if (!tpool__send_order(child->server->control, (uint32_t)worker->index, passed))
             error = errno == EPIPE ? TPOOL__SERVER_LOST
                     : errno == EAGAIN || errno == EWOULDBLOCK ? TPOOL__SERVER_BUSY : errno;
     }
@@ -12860,12 +12990,12 @@ static int tpool__child_try(tpool *pool, tpool__worker *worker, int64_t deadline
 /* Starts a worker's process. It tries again when the server has just died, since a new one takes over, and when the
  * server's socket is full, since there will be room. TPOOL_TIMEOUT: the deadline has passed. */
 static tpool_status tpool__child_launch_until(tpool__worker *worker, int64_t deadline) {
-    tpool__server *server = worker->pool->server;
+    tpool__server *server = tpool__server_of(worker->pool);
     tpool__server_watchdog patience = { 0, 0, 0, 0 };
     int error = TPOOL__SERVER_LOST;
     tpool__server_watchdog_begin(&patience, server);
     for (int tries = 0; tries < 3;) {
-        error = tpool__child_try(worker->pool, worker, deadline);
+        error = tpool__child_try(worker, deadline);
         if (error == TPOOL__SERVER_LOST) tries++;
         else if (error != TPOOL__SERVER_BUSY) break;
         else {
@@ -12877,9 +13007,8 @@ static tpool_status tpool__child_launch_until(tpool__worker *worker, int64_t dea
     }
     return error == TPOOL__STARTED ? TPOOL_OK : error == TPOOL__TOO_LATE ? TPOOL_TIMEOUT : TPOOL_NO_THREAD;
 }
-/* For a pool of threads TPOOL_OK: they need no process. */
 static tpool_status tpool__child_launch(tpool__worker *worker) {
-    return worker->pool->server ? tpool__child_launch_until(worker, TPOOL_FOREVER) : TPOOL_OK;
+    return tpool__child_launch_until(worker, TPOOL_FOREVER);
 }
 
 static bool tpool__child_runs(const tpool__child *child) { return child->status >= 0; }
@@ -12951,9 +13080,10 @@ static tpool__received tpool__child_receive(tpool__child *child, tpool__message 
 /* Whether the process that this proxy prepares has become useless: its pool ends and has no work left, or the map
  * whose items it would execute is being closed. */
 static bool tpool__child_unwanted(tpool__worker *worker) {
-    tpool__lock(&worker->child->lock);
-    bool has_task = worker->child->task != NULL, cut = worker->child->cut;
-    tpool__unlock(&worker->child->lock);
+    tpool__child *child = tpool__child_of(worker);
+    tpool__lock(&child->lock);
+    bool has_task = child->task != NULL, cut = child->cut;
+    tpool__unlock(&child->lock);
     if (has_task) return cut;
     uint32_t attention = tpool__attention(worker->pool);
     return attention & TPOOL__BREAK || (attention & TPOOL__SHUT && !tpool__work_visible(worker->pool));
@@ -12969,7 +13099,7 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
  * process died before it was ready, or its pool ends and it was killed. TPOOL_TIMEOUT: the deadline has passed, and it
  * was killed. TPOOL_CANCELLED: the map that needs it is being closed; the process goes on. */
 static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t deadline) {
-    tpool__child *child = worker->child;
+    tpool__child *child = tpool__child_of(worker);
     tpool__message message;
     if (child->greeted) return TPOOL_OK;
     tpool__received heard = TPOOL__LATE;
@@ -13001,7 +13131,7 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
  * tries for 100 ms. It replaces processes that die before they are ready, up to TPOOL__DIED_UNREADY_MOST in a row. */
 static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t deadline) {
     static const int pauses_ms[] = { 1, 3, 10, 30, 60 };
-    tpool__child *child = worker->child;
+    tpool__child *child = tpool__child_of(worker);
     tpool__lock(&child->lock);
     bool condemned = child->killed_for != TPOOL__NOT_KILLED;
     tpool__unlock(&child->lock);
@@ -13024,14 +13154,14 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
     }
 }
 /* For a worker that has no task. */
-static tpool_status tpool__child_ensure(tpool__worker *worker) {
+static tpool_status tpool__child_ready(tpool__worker *worker) {
     return tpool__child_ensure_until(worker, TPOOL_FOREVER);
 }
 
 /* After the worker's last task: has the process run its finalizer, and waits for its end. */
-static void tpool__child_stop(tpool__worker *worker) {
-    tpool__child *child = worker->child;
-    if (!child || !tpool__child_runs(child)) return;
+static void tpool__child_end(tpool__worker *worker) {
+    tpool__child *child = tpool__child_of(worker);
+    if (!tpool__child_runs(child)) return;
     tpool__message message;
     tpool__notice notice = { 0, 0, 0 };
     memset(&message, 0, sizeof message);
@@ -13053,18 +13183,25 @@ static void tpool__child_stop(tpool__worker *worker) {
  * becomes the keeper, it also closes that keeper's descriptors, so that the parent sees the keeper's end. */
 static void tpool__close_parents(tpool *pools) {
     for (tpool *pool = pools; pool; pool = pool->next) {
-        if (!pool->server) continue;
-        for (int i = 0; i < 3 && pool->server->starter != tpool__self(); i++) tpool__close(&pool->server->far[i]);
-        tpool__close(&pool->server->control);
-        tpool__close(&pool->server->keeper);
+        tpool__server *server = pool->backend == &tpool__processes ? tpool__server_of(pool) : NULL;
+        if (!server) continue;
+        for (int i = 0; i < 3 && server->starter != tpool__self(); i++) tpool__close(&server->far[i]);
+        tpool__close(&server->control);
+        tpool__close(&server->keeper);
         for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-            if (!w->child) continue;
-            tpool__close(&w->child->requests);
-            tpool__close(&w->child->replies);
-            tpool__close(&w->child->status);
-            tpool__close(&w->child->memory);
+            tpool__child *child = tpool__child_of(w);
+            tpool__close(&child->requests);
+            tpool__close(&child->replies);
+            tpool__close(&child->status);
+            tpool__close(&child->memory);
         }
     }
+}
+static void tpool__processes_in_child_of_fork(tpool *pools) {
+    tpool__store_relaxed(&tpool__descriptors.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
+    tpool__descriptors.forks = 0;
+    tpool__close_parents(pools);
+    tpool__forget_child();
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -13216,16 +13353,16 @@ static void tpool__child_leave(tpool__child *child) {
 }
 
 /* Asks a running task to stop, or a chunk to leave out its further items (cut). task NULL: asks all of the pool. */
-static void tpool__stop_child(tpool *pool, const tpool_future *task, bool cut) {
-    if (!pool->server) return;
+static void tpool__processes_request_stop(tpool *pool, const tpool_future *task, bool cut) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-        tpool__lock(&w->child->lock);
-        if (w->child->task && (!task || w->child->task == task)) {
-            w->child->cut |= cut;
-            if (w->child->page) /* relaxed: a flag */
-                tpool__store_relaxed(cut ? &w->child->page->cut : &w->child->page->stop, w->child->number);
+        tpool__child *child = tpool__child_of(w);
+        tpool__lock(&child->lock);
+        if (child->task && (!task || child->task == task)) {
+            child->cut |= cut;
+            if (child->page) /* relaxed: a flag */
+                tpool__store_relaxed(cut ? &child->page->cut : &child->page->stop, child->number);
         }
-        tpool__unlock(&w->child->lock);
+        tpool__unlock(&child->lock);
     }
 }
 /* Copies bytes into the argument's window. False: there is not enough memory. */
@@ -13297,9 +13434,9 @@ static tpool_status tpool__child_give(const tpool__child *child, const void *byt
 }
 
 /* Executes one task in the worker's process. Returns the future's value; stores the outcome, if any, in the task. */
-static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_fn fn) {
+static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool_fn fn) {
     tpool__worker *worker = self->worker;
-    tpool__child *child = worker->child;
+    tpool__child *child = tpool__child_of(worker);
     size_t size = task->extra ? task->extra->arg_size : 0;
     tpool__outcome *outcome = NULL;
     void *value = NULL;
@@ -13375,44 +13512,20 @@ static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_
     return value;
 }
 
-/* After each task: replaces a process that has died. False: the system refuses one or the pool ends; the worker must
- * end. */
-static bool tpool__child_revive(tpool__worker *worker) {
-    tpool__child *child = worker->child;
+static bool tpool__child_is_lost(tpool__worker *worker) {
+    tpool__child *child = tpool__child_of(worker);
     tpool__lock(&child->lock);
-    bool whole = child->status >= 0 && child->killed_for == TPOOL__NOT_KILLED;
+    bool lost = child->status < 0 || child->killed_for != TPOOL__NOT_KILLED;
     tpool__unlock(&child->lock);
-    if (TPOOL__LIKELY(whole) || tpool__attention(worker->pool) & TPOOL__BREAK) return true;
-    tpool__set_busy(worker, false); /* it has no task: no drain or submit waits for the initializer */
-    tpool__wake_drainers_if_any(worker->pool, false);
-    if (!worker->searching) tpool__start_searching(worker);
-    tpool__begin_setup(worker);
-    tpool_status status = tpool__child_ensure(worker);
-    tpool__end_setup(worker);
-    if (status == TPOOL_BROKEN) tpool__break(worker->pool);
-    return status != TPOOL_NO_THREAD;
+    return lost;
 }
 
-static tpool_status tpool__kill_children(tpool *pool) {
-    if (!pool->server) return TPOOL_UNSUPPORTED;
+static void tpool__processes_kill(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-        tpool__lock(&w->child->lock);
-        tpool__child_kill(w->child, TPOOL__KILLED_ALL);
-        tpool__unlock(&w->child->lock);
-    }
-    return TPOOL_OK;
-}
-
-/* Copied answers of a chunk's items. */
-typedef struct tpool__answers {
-    struct tpool__answers *next;
-    alignas(max_align_t) char bytes[];
-} tpool__answers;
-static void tpool__answers_free(tpool__chunk *chunk) {
-    while (chunk->answers) {
-        tpool__answers *next = chunk->answers->next;
-        TPOOL_FREE(chunk->answers);
-        chunk->answers = next;
+        tpool__child *child = tpool__child_of(w);
+        tpool__lock(&child->lock);
+        tpool__child_kill(child, TPOOL__KILLED_ALL);
+        tpool__unlock(&child->lock);
     }
 }
 
@@ -13446,14 +13559,14 @@ static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t
     }
     if (i == done) return done;
     used -= at;
-    tpool__answers *answers =
+    tpool__results *answers =
         used <= SIZE_MAX / 2 ? TPOOL_MALLOC(sizeof *answers + (size_t)used) : NULL;
     if (!answers) {
         for (; i < done; i++) slots[i].outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
         return done;
     }
-    answers->next = chunk->answers;
-    chunk->answers = answers;
+    answers->next = chunk->results;
+    chunk->results = answers;
     if (!tpool__child_copy(child, answers->bytes, at, (size_t)used)) return i;
     for (at = 0; i < done; i++) {
         tpool__answer plain;
@@ -13541,9 +13654,9 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
 
 /* Executes a chunk's items in the worker's process. If an item kills it, a new process executes those behind it. If
  * memory is short, the items go in smaller parts. Returns how many have ended: all, unless the map is being closed. */
-static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk) {
+static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool__worker *worker = self->worker;
-    tpool__child *child = worker->child;
+    tpool__child *child = tpool__child_of(worker);
     size_t first = 0, most = chunk->count;
     int tries = 0;
     tpool__child_take(self, child);
@@ -13599,33 +13712,26 @@ static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk
     return first;
 }
 
-#else /* no process pools: the system has none, or TPOOL_NO_PROCESSES */
-static tpool_status tpool__descriptors_check(const tpool_config *config) { (void)config; return TPOOL_UNSUPPORTED; }
-static tpool_status tpool__server_start(tpool *pool) { (void)pool; return TPOOL_OK; }
-static void tpool__server_stop(tpool *pool) { (void)pool; }
-static bool tpool__child_attach(tpool__worker *worker) { (void)worker; return true; }
-static void tpool__child_detach(tpool__worker *worker) { (void)worker; }
-static tpool_status tpool__child_launch(tpool__worker *worker) { (void)worker; return TPOOL_OK; }
-static tpool_status tpool__child_ensure(tpool__worker *worker) { (void)worker; return TPOOL_OK; }
-static bool tpool__child_revive(tpool__worker *worker) { (void)worker; return true; }
-static void tpool__child_stop(tpool__worker *worker) { (void)worker; }
-static void *tpool__run_by_child(tpool__thread *self, tpool_future *task, tpool_fn fn) {
-    (void)self;
-    (void)fn;
-    return task->value;
-}
-static size_t tpool__run_items_by_child(tpool__thread *self, tpool__chunk *chunk) { (void)self; return chunk->count; }
-static void tpool__stop_child(tpool *pool, const tpool_future *task, bool cut) { (void)pool; (void)task; (void)cut; }
-static tpool_status tpool__kill_children(tpool *pool) { (void)pool; return TPOOL_UNSUPPORTED; }
-static bool tpool__is_in_child(const tpool_future *task) { (void)task; return false; }
-static bool tpool__stops_in_child(const tpool_future *task) { (void)task; return false; }
-static void *tpool__return_in_child(const void *bytes, size_t size) { (void)bytes; (void)size; return NULL; }
-static void tpool__forget_child(void) { }
-static void tpool__ended_in_child(const tpool__thread *self) { (void)self; }
-static void tpool__close_parents(tpool *pools) { (void)pools; }
-static void tpool__answers_free(tpool__chunk *chunk) { (void)chunk; }
-static void tpool__descriptors_fork(bool begins) { (void)begins; }
-static void tpool__descriptors_forget(void) { }
+static const tpool__backend tpool__processes = {
+    .chunk_ns = 10 * TPOOL__CHUNK_NS, /* a message costs about 20 us */
+    .check = tpool__processes_check,
+    .start = tpool__processes_start,
+    .stop = tpool__processes_stop,
+    .kill = tpool__processes_kill,
+    .request_stop = tpool__processes_request_stop,
+    .worker_new = tpool__child_new,
+    .launch = tpool__child_launch,
+    .ready = tpool__child_ready,
+    .is_lost = tpool__child_is_lost,
+    .end = tpool__child_end,
+    .execute = tpool__child_execute,
+    .execute_items = tpool__child_execute_items,
+    .around_fork = tpool__descriptors_fork,
+    .in_child_of_fork = tpool__processes_in_child_of_fork,
+    .give_back = tpool__give_back_in_child,
+    .should_stop = tpool__should_stop_in_child,
+    .thread_ends = tpool__thread_ends_in_child,
+};
 #endif
 
 /* ====================================================================================================================

@@ -1945,7 +1945,7 @@ static void process_pool_end(int line, tpool *pool) {
     void *number = NULL;
     tpool_status status = problem[0] ? TPOOL_BROKEN : tpool_submit(pool, own_number, NULL, &future);
     if (status == TPOOL_OK) status = tpool_future_result(future, PATIENCE, &number);
-    bool served = lives(pool->server->pid);   /* else it is gone, and so is its spare, if it could have one */
+    bool served = lives(tpool__server_of(pool)->pid);   /* else it is gone, and so is its spare, if it could have one */
     if (status == TPOOL_OK ? number == NULL || (intptr_t)number == getpid()
                            : status != TPOOL_BROKEN && !(status == TPOOL_NO_THREAD && !served))
         report(line, "a task once the fault is over", tpool_status_name(status));
@@ -2066,7 +2066,7 @@ static void lose_the_server(tpool *pool) {
     tpool_future *first = NULL, *after = NULL;
     if (OKAY(tpool_submit(pool, own_number, NULL, &first), REFUSED)) (void)tpool_future_result(first, PATIENCE, NULL);
     patience_ms = SLOW_TOOL ? 200 : 20;
-    EXPECT(kill(pool->server->pid, SIGSTOP) == 0);
+    EXPECT(kill(tpool__server_of(pool)->pid, SIGSTOP) == 0);
     OKAY(tpool_kill_workers(pool), REFUSED);
     if (OKAY(tpool_submit(pool, own_number, NULL, &after), REFUSED)) (void)tpool_future_result(after, PATIENCE, NULL);
     patience_ms = 300;

@@ -395,11 +395,12 @@ static void numbers_of_requests_may_come_again(void **state) {
         assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         tpool_future_release(future);
         assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
-        worker->child->number = round == 0 ? UINT32_MAX - 2 : round == 1 ? 76 : 98; /* across 0; and what was before */
-        if (round == 1) tpool__store_relaxed(&worker->child->page->cut, 78);
-        if (round == 2) tpool__store_relaxed(&worker->child->page->stop, 100);
+        /* across 0; and what was before */
+        tpool__child_of(worker)->number = round == 0 ? UINT32_MAX - 2 : round == 1 ? 76 : 98;
+        if (round == 1) tpool__store_relaxed(&tpool__child_of(worker)->page->cut, 78);
+        if (round == 2) tpool__store_relaxed(&tpool__child_of(worker)->page->stop, 100);
         if (round == 3) { /* one that was begun under this number, when the worker was lost before it began this one */
-            tpool__store_relaxed(&worker->child->page->begun, 99);
+            tpool__store_relaxed(&tpool__child_of(worker)->page->begun, 99);
             atomic_store(&all->die_at, 1);
             assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
             assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
@@ -570,7 +571,7 @@ static void no_answer_is_believed_beyond_its_bytes(void **state) {
                     }
                     assert_true(believed == 0 || (kind >= TPOOL__A_VALUE && kind <= TPOOL__NO_ROOM));
                     for (int i = 0; i < 2; i++) tpool__outcome_free(slots[i].outcome);
-                    tpool__answers_free(&chunk);
+                    tpool__results_free(&chunk);
                     free(window);
                     size_t beyond = 257 + used;
                     assert_int_equal(0, tpool__read_items(&child, &chunk, 0, 2, beyond));
@@ -589,20 +590,20 @@ static void a_stopped_server_stalls_no_submit(void **state) {
     tpool_future *futures[TASKS];
     tpool *pool = process_pool(4);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
-    assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
+    assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
     for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &futures[i]));
     for (int i = 0; i < TASKS; i++) {
         assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
         tpool_future_release(futures[i]);
     }
-    assert_int_equal(0, kill(pool->server->pid, SIGCONT));
+    assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGCONT));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void a_server_that_stays_stopped_is_replaced_by_its_spare(void **state) {
     (void)state;
     tpool_future *future;
     tpool *pool = process_pool(1);
-    pid_t stopped = pool->server->pid;
+    pid_t stopped = tpool__server_of(pool)->pid;
     patience_ms = 200;
     assert_int_equal(0, kill(stopped, SIGSTOP));
     assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
@@ -619,7 +620,7 @@ static void a_run_limit_holds_with_a_stopped_server(void **state) {
     tpool_task task = { .fn = gate_task_of_processes, .run_limit_ns = TPOOL_MS(100) };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
-    assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
+    assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
@@ -635,7 +636,7 @@ static void a_stopped_server_does_not_outlive_its_pool(void **state) {
     assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
-    pid_t stopped = pool->server->pid;
+    pid_t stopped = tpool__server_of(pool)->pid;
     assert_int_equal(0, kill(stopped, SIGSTOP));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     EVENTUALLY(is_gone(stopped));
@@ -649,7 +650,7 @@ static void a_server_that_has_much_to_do_is_left_alone(void **state) {
     tpool_future *futures[WORKERS];
     atomic_store(&all->program, getpid());
     tpool *pool = process_pool(WORKERS);
-    pid_t server = pool->server->pid;
+    pid_t server = tpool__server_of(pool)->pid;
     patience_ms = 4 * FORK_MS;
     atomic_store(&all->slow_ms, FORK_MS);
     for (int i = 0; i < WORKERS; i++)
@@ -677,15 +678,15 @@ static void who_has_lost_patience_with_a_server_harms_no_other(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
     pid_t first = server_of(pool);
-    tpool__server_kill(pool->server, 0, false);
-    tpool__server_kill(pool->server, 2, false);
+    tpool__server_kill(tpool__server_of(pool), 0, false);
+    tpool__server_kill(tpool__server_of(pool), 2, false);
     sleep_ms(50);
     assert_int_equal(first, server_of(pool));
-    tpool__server_kill(pool->server, 1, false);
+    tpool__server_kill(tpool__server_of(pool), 1, false);
     EVENTUALLY(is_gone(first));
     pid_t second = server_of(pool);
     assert_int_not_equal(first, second);
-    tpool__server_kill(pool->server, 1, false);
+    tpool__server_kill(tpool__server_of(pool), 1, false);
     sleep_ms(50);
     assert_int_equal(second, server_of(pool));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -695,10 +696,10 @@ static void no_stranger_is_killed_for_a_server(void **state) {
     (void)state;
     tpool_future *future;
     tpool *pool = process_pool(1);
-    pid_t server = pool->server->pid, stranger = fork();
+    pid_t server = tpool__server_of(pool)->pid, stranger = fork();
     if (stranger == 0)
         for (;;) sleep_ms(1000);
-    pool->server->pid = stranger;
+    tpool__server_of(pool)->pid = stranger;
     patience_ms = SLOW_TOOL ? 4000 : 1000; /* a fork of the keeper's may take long */
     assert_int_equal(0, kill(server, SIGSTOP));
     assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
@@ -720,7 +721,7 @@ static void a_death_is_known_though_the_server_stands_still(void **state) {
     patience_ms = 60000;
     assert_status(TPOOL_OK, tpool_submit(pool, crashes_behind_the_gate, NULL, &future));
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
-    assert_int_equal(0, kill(pool->server->pid, SIGSTOP));
+    assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
     atomic_store(&all->gate.open, 1);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
     tpool_future_release(future);
@@ -734,7 +735,7 @@ static int destroy_amid_signals(int who) {
     memset(&action, 0, sizeof action);
     action.sa_handler = on_alarm;
     tpool *pool = process_pool(1);
-    pid_t server = server_of(pool), keeper = pool->server->keeper_pid;
+    pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid;
     patience_ms = 300;
     if ((who & 1 && kill(server, SIGSTOP) != 0) || (who & 2 && kill(keeper, SIGSTOP) != 0)) return 1;
     if (sigaction(SIGALRM, &action, NULL) != 0 || setitimer(ITIMER_REAL, &each, NULL) != 0) return 2;
@@ -763,8 +764,8 @@ static void a_server_goes_on_without_its_keeper(void **state) {
     (void)state;
     tpool *pool = process_pool(2);
     pid_t server = server_of(pool);
-    assert_int_equal(0, kill(pool->server->keeper_pid, SIGKILL));
-    EVENTUALLY(is_gone(pool->server->keeper_pid));
+    assert_int_equal(0, kill(tpool__server_of(pool)->keeper_pid, SIGKILL));
+    EVENTUALLY(is_gone(tpool__server_of(pool)->keeper_pid));
     for (int i = 0; i < 3; i++) {
         tpool_future *future;
         assert_status(TPOOL_OK, tpool_submit(pool, aborts, NULL, &future));
