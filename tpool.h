@@ -4913,7 +4913,7 @@ static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool) {
 /* The caller is one of those that a closing pool waits for. */
 static bool tpool__is_insider(tpool *pool) {
     return pool->manager ? tpool__any_context(tpool__self()->context, tpool__is_in_manager, pool->manager)
-                         : tpool__within(pool->closing_for);
+                         : tpool__within(pool->closing_for) || tpool__within(pool);
 }
 
 static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attention) {
@@ -5169,6 +5169,8 @@ static bool tpool__room_look(tpool__waiter *waiter) {
         tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
     bool granted = room->granted;
     if (!granted) status = tpool__refusal(pool, tpool__attention(pool));
+    /* nothing makes room until a destroy, which may never come: the exit handler may wait for this thread */
+    if (!granted && status == TPOOL_OK && tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
     if (!granted && pool->room == waiter) {
         /* relaxed: as in tpool__grant_room */
         lacks_worker = tpool__waiting(pool) < pool->capacity && tpool__load_relaxed(&pool->live) == 0;
@@ -9956,6 +9958,7 @@ static struct {             /* under tpool__process.lock */
     tpool *pool[2];         /* 0: high level, 1: low level */
     tpool_config config[2];
     char name[2][64];
+    int *descriptors[2];        /* copies, as the names */
     tpool__u32 configured[2];
     bool shut;
 } tpool__dual;
@@ -9989,6 +9992,12 @@ TPOOL_API tpool *tpool_high_level(void) { return tpool__dual_get(0); }
 TPOOL_API tpool *tpool_low_level(void) { return tpool__dual_get(1); }
 TPOOL_API tpool *tpool_default(void) { return tpool__dual_get(1); }
 
+static bool tpool__descriptors_copy(const tpool_config *config, int **copy) {
+    size_t size = config->descriptor_count * sizeof **copy;
+    *copy = size > 0 ? TPOOL_MALLOC(size) : NULL;
+    if (*copy) memcpy(*copy, config->descriptors, size);
+    return size == 0 || *copy;
+}
 TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpool_config *low) {
     const tpool_config *config[2] = { high, low };
     int workers;
@@ -9996,13 +10005,19 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
         tpool_status status = config[i] ? tpool__config_check(config[i], &workers) : TPOOL_OK;
         if (status != TPOOL_OK) return status;
     }
-    if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
+    int *descriptors[2] = { NULL, NULL }; /* then: what is not needed any more */
+    bool copied = tpool__process_ready();
+    for (int i = 0; i < 2 && copied; i++)
+        copied = !config[i] || tpool__descriptors_copy(config[i], &descriptors[i]);
     tpool__lock(&tpool__process.lock);
     bool used = tpool__dual.pool[0] || tpool__dual.pool[1];
-    for (int i = 0; i < 2 && !used; i++) {
+    for (int i = 0; i < 2 && copied && !used; i++) {
         if (!config[i]) continue;
+        int *before = tpool__dual.descriptors[i];
         tpool__store_release(&tpool__dual.configured[i], 0); /* P8 */
         tpool__dual.config[i] = *config[i];
+        tpool__dual.config[i].descriptors = tpool__dual.descriptors[i] = descriptors[i];
+        descriptors[i] = before;
         if (config[i]->name) {
             snprintf(tpool__dual.name[i], sizeof tpool__dual.name[i], "%s", config[i]->name);
             tpool__dual.config[i].name = tpool__dual.name[i];
@@ -10010,7 +10025,9 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
         tpool__store_release(&tpool__dual.configured[i], 1); /* P8: a fork may come at any moment */
     }
     tpool__unlock(&tpool__process.lock);
-    return used ? TPOOL_INVALID_STATE : TPOOL_OK;
+    for (int i = 0; i < 2; i++)
+        if (descriptors[i]) TPOOL_FREE(descriptors[i]);
+    return !copied ? TPOOL_NO_MEMORY : used ? TPOOL_INVALID_STATE : TPOOL_OK;
 }
 
 TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
@@ -10927,6 +10944,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
     tpool__store_relaxed(&tpool__process.pool_count, 0);
+    tpool__store_relaxed(&tpool__process.ending, self->ending); /* the child lacks the other threads that end */
     tpool__store_relaxed(&tpool__spinning, 0); /* the child lacks the threads that spun */
     tpool **last = &pools; /* the parent's pools stay untouched: they may be half changed */
     while (*last) last = &(*last)->next;
@@ -10935,6 +10953,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__store_relaxed(&tpool__process.pools, NULL); /* relaxed: as above */
     tpool__dual.pool[0] = tpool__dual.pool[1] = NULL;
     tpool__dual.shut = false;
+    tpool__global_over = false;
     tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager);
     if (manager) {
         manager->inherited = tpool__inherited_managers;
@@ -11024,10 +11043,11 @@ static void tpool__notify_waiters(tpool_future *task) {
     tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
 }
-static void tpool__notify_waiters_in(tpool__lane *lane) {
+static void tpool__notify_waiters_in(tpool *pool, tpool__lane *lane, tpool__worker *owner) {
     tpool__entry entry = { 0 };
     tpool__latch(&lane->lock);
-    if (lane->batch_segment) { /* tpool__halt has closed the batch to its owner */
+    if (owner) tpool__batch_open(owner, false); /* a destroy in another thread may have opened it again */
+    if (lane->batch_segment) {
         /* relaxed: under the spinlock */
         uint32_t batch = tpool__load_relaxed(&lane->batch), position = batch & TPOOL__BATCH_MASK;
         for (uint32_t left = tpool__batch_entries(batch); left > 0; left--) {
@@ -11046,12 +11066,14 @@ static void tpool__notify_waiters_in(tpool__lane *lane) {
         position += tpool__entry_read(&segment->words[position], &entry);
         tpool__notify_waiters(entry.task);
     }
+    if (owner) tpool__batch_open(owner, !(tpool__attention(pool) & TPOOL__NO_BATCHES));
     tpool__unlatch(&lane->lock);
 }
 static void tpool__halt(tpool *pool) {
     tpool__fence_lanes(pool);
-    tpool__notify_waiters_in(&pool->inject);
-    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) tpool__notify_waiters_in(&w->lane);
+    tpool__notify_waiters_in(pool, &pool->inject, NULL);
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        tpool__notify_waiters_in(pool, &w->lane, w);
     tpool__latch(&pool->inject.lock);
     for (size_t i = 0; i < pool->heap_count; i++) tpool__notify_waiters(pool->heap[i].task);
     tpool__unlatch(&pool->inject.lock);
@@ -11232,6 +11254,8 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
         tpool__word_wait(&nothing, 0, 200000);
         tpool__cache_flush(tpool__self());
         tpool__depot_trim(true);
+        for (int i = 0; i < 2; i++)
+            if (tpool__dual.descriptors[i]) TPOOL_FREE(tpool__dual.descriptors[i]);
     }
     tpool__cancel_back(cancel);
 }

@@ -450,6 +450,53 @@ static int shutdown_resumes_a_paused_low_level_pool_at_once(void) {
     return 0;
 }
 
+/* A low-level task for which a high-level one waits splits its own work. */
+static gate shut_first = GATE_CLOSED;
+static void *split_work(void *status) {
+    gate_pass(&shut_first);
+    *(tpool_status *)status = tpool_submit(tpool_current(), nothing, NULL, NULL);
+    return NULL;
+}
+static void *await_split(void *status) {
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), split_work, status)));
+    return NULL;
+}
+static int after_a_shutdown_low_tasks_of_high_ones_still_use_their_own_pool(void) {
+    tpool_status status = TPOOL_INVALID;
+    tpool_future *future = submitted(tpool_high_level(), await_split, &status);
+    AWAIT_ARRIVALS(&shut_first, 1);
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(0));
+    gate_open(&shut_first);
+    CHECK_STATUS(TPOOL_OK, end_of(future));
+    CHECK_STATUS(TPOOL_OK, status);
+    return 0;
+}
+
+#if HAVE_FORK
+static void *write_there(void *fd) { return (void *)(intptr_t)write(*(int *)fd, "w", 1); }
+static int configure_copies_the_descriptors(void) {
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    int *descriptors = malloc(sizeof *descriptors);
+    CHECK(descriptors);
+    descriptors[0] = ends[1];
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .descriptors = descriptors,
+                            .descriptor_count = 1 };
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(NULL, &config));
+    descriptors[0] = -1;
+    int number = ends[1];
+    tpool_future *future = NULL;
+    void *result = NULL;
+    CHECK(tpool_low_level());
+    CHECK_STATUS(TPOOL_OK, tpool_submit_copy(tpool_low_level(), write_there, &number, sizeof number, &future));
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    CHECK((intptr_t)result == 1);
+    tpool_future_release(future);
+    free(descriptors);
+    return 0;
+}
+#endif
+
 static const story stories[] = {
     STORY(each_is_created_once_in_a_race_of_64_threads),
     STORY(by_default_they_have_their_names_and_sizes),
@@ -464,6 +511,10 @@ static const story stories[] = {
     STORY(while_a_shutdown_waits_high_tasks_may_be_the_first_to_use_the_low_level_pool),
     STORY(shutdown_with_wait_resumes_a_paused_low_level_pool_first),
     STORY(shutdown_resumes_a_paused_low_level_pool_at_once),
+    STORY(after_a_shutdown_low_tasks_of_high_ones_still_use_their_own_pool),
+#if HAVE_FORK
+    STORY(configure_copies_the_descriptors),
+#endif
     STORY(shutdown_with_cancel_pending_cancels_in_both),
     STORY(shutdown_with_stop_running_reaches_both),
     STORY(shutdown_of_one_by_its_handle_leaves_the_other),

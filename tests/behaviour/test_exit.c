@@ -661,6 +661,37 @@ static int a_paused_shared_pool_holds_up_no_task_of_another(void) {
     return 0;
 }
 
+/* A task of a shared pool would wait for room that no task makes any more. */
+static void *say_if_shut(void *arg) {
+    if (tpool_submit(own, say_task, "x", NULL) == TPOOL_SHUTDOWN) say("s");
+    return arg;
+}
+static int a_shared_pools_task_that_is_blocked_on_a_full_halted_queue_is_refused(void) {
+    create_own((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
+    block_for_ever(own);
+    submit(tpool_high_level(), say_if_shut, NULL);
+    sleep_ms(20); /* mostly it is blocked by then; else it comes later, and must be refused as well */
+    return 0;
+}
+
+#if HAVE_FORK
+static void fork_and_ask(void) {
+    pid_t child = fork();
+    if (child == 0) {
+        tpool *pool = NULL;
+        if (tpool_manager_get(NULL, 1, TPOOL_THREADS, 0, &pool) == TPOOL_OK) say("g");
+        _exit(0);
+    }
+    CHECK(waitpid(child, NULL, 0) == child);
+}
+static int a_child_forked_by_a_late_handler_has_a_manager_of_its_own(void) {
+    CHECK(atexit(fork_and_ask) == 0); /* before the first use, so it runs after the pools have ended */
+    tpool *pool = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_manager_get(NULL, 1, TPOOL_THREADS, 0, &pool));
+    return 0;
+}
+#endif
+
 static const story stories[] = {
     STORY(high_level_work_completes, 0, "Hhhh"),
     STORY(low_level_work_completes, 4, "Llll"),
@@ -675,6 +706,10 @@ static const story stories[] = {
     STORY(idle_pools_do_not_hold_up_exit, 0, ""),
     STORY(a_paused_shared_pool_does_not_hang_exit, 0, NULL),
     STORY(a_paused_shared_pool_holds_up_no_task_of_another, 0, "aaa"),
+    STORY(a_shared_pools_task_that_is_blocked_on_a_full_halted_queue_is_refused, 0, "s"),
+#if HAVE_FORK
+    STORY(a_child_forked_by_a_late_handler_has_a_manager_of_its_own, 0, "g"),
+#endif
     STORY(the_programs_own_pool_loses_its_waiting_work, 0, ""),
     STORY(the_programs_own_paused_pool_loses_its_waiting_work, 0, ""),
     STORY(the_programs_own_pool_beside_the_shared_ones, 0, "Llll"),

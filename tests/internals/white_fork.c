@@ -506,10 +506,25 @@ static void in_a_callback_of_what_a_submit_drops(void **state) {
     end();
 }
 
+/* Another thread's exit hook runs at the fork. The unloading of a plug-in waits for such threads, and would wait for
+   ever in the child. */
+static void beside_a_thread_that_ends(void **state) {
+    (void)state;
+    tpool__add_relaxed(&tpool__process.ending, 1);
+    pid_t child = fork();
+    if (child == 0) _exit(tpool__load_relaxed(&tpool__process.ending) == 0 ? 0 : 1);
+    tpool__sub_relaxed(&tpool__process.ending, 1);
+    int how = 0;
+    assert_int_equal(child, waitpid(child, &how, 0));
+    assert_true(WIFEXITED(how));
+    assert_int_equal(0, WEXITSTATUS(how));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(beside_the_first_use_of_all), /* these two first: before there was any pool here */
         cmocka_unit_test(beside_the_making_of_blocks),
+        cmocka_unit_test(beside_a_thread_that_ends),
 #if CHILD_MAY_END_THREADS
         cmocka_unit_test(in_a_task),
         cmocka_unit_test(in_arg_free),

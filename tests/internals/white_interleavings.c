@@ -375,6 +375,50 @@ static void destroy_takes_the_pool_off_the_list_before_it_frees_workers(void **s
     assert_int_equal(0, workers_freed_in_the_list);
 }
 
+/* A halt walks the batches of an exiting program's pools. A destroy in another thread may open them again just before. */
+static stop in_halt = STOP_AT_AFTER("tpool__nodes_lock", "tpool__batch_open");
+static void *notify_and_stop(void *arg) {
+    tpool__worker *worker = arg;
+    armed_stop = &in_halt;
+    tpool__notify_waiters_in(worker->pool, &worker->lane, worker);
+    armed_stop = NULL;
+    return NULL;
+}
+static tpool__worker *worker_with_batch(tpool *pool) {
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
+        tpool__latch(&w->lane.lock);
+        bool has = tpool__batch_count(&w->lane) > 0;
+        tpool__unlatch(&w->lane.lock);
+        if (has) return w;
+    }
+    return NULL;
+}
+static void a_halt_closes_each_batch_that_it_walks(void **state) {
+    (void)state;
+    static gate running = GATE_CLOSED;
+    enum { WORKERS = 2, TASKS = 40 };
+    tpool_future *futures[TASKS];
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = WORKERS });
+    assert_status(TPOOL_OK, tpool_warm_up(pool, WORKERS));
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        w->fetch_size = TPOOL__SEGMENT_WORDS; /* as after many tiny tasks */
+    for (int i = 0; i < TASKS; i++) futures[i] = submitted(pool, gate_task, &running);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    tpool__worker *worker = NULL;
+    AWAIT_ARRIVALS(&running, WORKERS);
+    EVENTUALLY((worker = worker_with_batch(pool)) != NULL);
+    pthread_t halting = started(notify_and_stop, worker);
+    AWAIT_ARRIVALS(&in_halt.gate, 1);
+    assert_true(tpool__load_relaxed(&worker->lane.batch) & TPOOL__BATCH_CLOSED);
+    gate_open(&in_halt.gate);
+    pthread_join(halting, NULL);
+    assert_false(tpool__load_relaxed(&worker->lane.batch) & TPOOL__BATCH_CLOSED);
+    gate_open(&running);
+    for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, end_of(futures[i]));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
@@ -385,6 +429,7 @@ int main(void) {
         cmocka_unit_test(destroy_waits_for_a_drain_in_its_first_look),
         cmocka_unit_test(destroy_waits_for_a_submitter_about_to_block),
         cmocka_unit_test(destroy_takes_the_pool_off_the_list_before_it_frees_workers),
+        cmocka_unit_test(a_halt_closes_each_batch_that_it_walks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
