@@ -7304,6 +7304,13 @@ static bool tpool__is_halted_for_good(const tpool__thread *self, tpool_future *f
     tpool__nodes_unlock(future, clear);
     return given_up;
 }
+/* The process exits, and the task is queued in the halted pool of this worker: no other worker executes it, and the
+ * exit handler may wait for this one. So the worker executes it, whatever kind of wait it is in. */
+static bool tpool__must_execute_halted(tpool__thread *self, tpool_future *future) {
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
+    return tpool__may_execute_in_place(self, future) &&
+           (tpool__attention(self->worker->pool) & (TPOOL__HALTED | TPOOL__PAUSED)) == TPOOL__HALTED;
+}
 static bool tpool__are_halted_for_good(const tpool__thread *self, tpool_future *const *futures, size_t count) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
     for (size_t i = 0; i < count; i++)
@@ -8393,10 +8400,17 @@ typedef struct tpool__several_waiter {
     tpool__word left;           /* how many are not done */
 } tpool__several_waiter;
 
+static tpool_future *tpool__several_halted(tpool__several_waiter *several) {
+    for (size_t i = 0; i < several->count; i++)
+        if (tpool__must_execute_halted(several->waiter.self, several->futures[i])) return several->futures[i];
+    return NULL;
+}
 static bool tpool__several_expire(tpool__waiter *waiter) {
     tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
-    if (!tpool__any_expired(&several->expiries)) return false;
-    tpool__expire_all_due(&several->expiries);
+    tpool_future *halted = tpool__several_halted(several);
+    if (!halted && !tpool__any_expired(&several->expiries)) return false;
+    if (halted) (void)tpool__execute_in_place(waiter->self, halted);
+    else tpool__expire_all_due(&several->expiries);
     if (tpool__wait_is_over(several->futures, several->count, several->when))
         return tpool__wait_over(waiter, TPOOL_OK);
     for (size_t i = 0; i < several->count; i++)
@@ -8428,6 +8442,7 @@ static bool tpool__several_look(tpool__waiter *waiter) {
         return tpool__wait_over(waiter, TPOOL_OK);
     if (tpool__are_halted_for_good(waiter->self, several->futures, several->count))
         return tpool__wait_over(waiter, TPOOL_BROKEN);
+    if (tpool__several_halted(several)) return true;
     waiter->look_at = tpool__expiries_next(&several->expiries, TPOOL_FOREVER);
     return waiter->look_at != TPOOL_FOREVER && tpool__clock() >= waiter->look_at;
 }
@@ -8792,6 +8807,18 @@ static bool tpool__completions_halted_for_good(tpool_completions *completions, c
     return given_up;
 }
 
+/* One that the caller must execute, with a reference for the caller; or NULL. */
+static tpool_future *tpool__completions_halted(tpool_completions *completions, tpool__thread *self) {
+    tpool_future *halted = NULL;
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return NULL; /* relaxed: as above */
+    tpool__latch(&completions->lock);
+    for (size_t i = 0; i < completions->bucket_count && !halted; i++)
+        for (tpool__item *item = completions->buckets[i]; item && !halted; item = item->chained)
+            if (tpool__must_execute_halted(self, item->future)) halted = tpool_future_retain(item->future);
+    tpool__unlatch(&completions->lock);
+    return halted;
+}
+
 /* A thread in next. */
 typedef struct tpool__next_waiter {
     tpool__waiter waiter;
@@ -8814,6 +8841,11 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
     bool expiring = completions->expiries.count > 0;
     tpool__unlatch(&completions->lock);
     if (expiring) tpool__completions_expire(completions);
+    tpool_future *halted = waiter->deadline > 0 ? tpool__completions_halted(completions, waiter->self) : NULL;
+    if (halted) {
+        (void)tpool__execute_in_place(waiter->self, halted);
+        tpool_future_release(halted);
+    }
     return tpool__completions_are_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
 static bool tpool__next_enter(tpool__waiter *waiter) {
@@ -8828,6 +8860,11 @@ static bool tpool__next_look(tpool__waiter *waiter) {
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
     if (arrived != ((uintptr_t)waiter | 1)) return tpool__wait_over(waiter, arrived ? TPOOL_OK : TPOOL_TIMEOUT);
     if (tpool__completions_halted_for_good(completions, waiter->self)) return tpool__wait_over(waiter, TPOOL_BROKEN);
+    tpool_future *halted = tpool__completions_halted(completions, waiter->self);
+    if (halted) {
+        tpool_future_release(halted);
+        return true;
+    }
     tpool__latch(&completions->lock); /* a later add finds the waiter */
     int64_t soon = tpool__completions_expire_at(completions);
     tpool__unlatch(&completions->lock);
@@ -8851,6 +8888,7 @@ static const tpool__wait_kind tpool__wait_for_next = { tpool__next_expire, tpool
 static tpool_status tpool__completions_wait(tpool_completions *completions, int64_t deadline) {
     tpool__thread *self = tpool__self();
     tpool__next_waiter next = { .waiter = { .can_refuse = true }, .completions = completions };
+    next.waiter.self = self;
     if (tpool__next_expire(&next.waiter)) return TPOOL_BROKEN; /* also before giving up */
     tpool_status status = tpool__completions_now(completions, self);
     if (status != TPOOL_TIMEOUT || deadline == 0) return status;

@@ -692,6 +692,59 @@ static int a_child_forked_by_a_late_handler_has_a_manager_of_its_own(void) {
 }
 #endif
 
+/* The task that a shared pool's task waits for waits itself for tasks of its own, halted pool, in each way there is. */
+static gate own_runs = GATE_CLOSED;
+static void halted_by_now(void) {
+    gate_pass(&own_runs);
+    sleep_ms(20); /* mostly; else the wait begins before the halt */
+}
+static void *wait_for_the_first(void *arg) {
+    tpool_future *futures[2];
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(own, nothing, NULL, &futures[i]));
+    halted_by_now();
+    if (tpool_wait(futures, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL) == TPOOL_OK) say("f");
+    return arg;
+}
+static void *wait_for_the_next(void *arg) {
+    tpool_future *futures[2], *future;
+    tpool_completions *completions = NULL;
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(own, nothing, NULL, &futures[i]));
+    CHECK_STATUS(TPOOL_OK, tpool_as_completed(futures, 2, &completions));
+    halted_by_now();
+    for (int i = 0; i < 2; i++)
+        if (tpool_completions_next(completions, TPOOL_FOREVER, &future) == TPOOL_OK) say("n");
+    return arg;
+}
+static void *wait_for_items(void *arg) {
+    tpool_map_iter *iter = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_map(own, &(tpool_map_spec){ .fn = same_item, .items = items, .count = 3,
+                                                             .stride = sizeof *items }, &iter));
+    halted_by_now();
+    while (tpool_map_next(iter, TPOOL_FOREVER, NULL) == TPOOL_OK) say("m");
+    tpool_map_close(iter);
+    return arg;
+}
+static void *await_own(void *fn) {
+    tpool_fn wait;
+    memcpy(&wait, fn, sizeof wait);
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(own, wait, NULL)));
+    say("h");
+    return NULL;
+}
+static int exit_beside(tpool_fn wait) {
+    static tpool_fn kept;
+    kept = wait;
+    leaves_things_behind = true;
+    create_own((tpool_config){ .max_workers = 1 });
+    submit(tpool_high_level(), await_own, &kept);
+    AWAIT_ARRIVALS(&own_runs, 1);
+    gate_open(&own_runs);
+    return 0;
+}
+static int a_halted_pools_task_may_wait_for_the_first_of_its_own(void) { return exit_beside(wait_for_the_first); }
+static int a_halted_pools_task_may_wait_for_the_next_of_its_own(void) { return exit_beside(wait_for_the_next); }
+static int a_halted_pools_task_may_map_over_its_own_pool(void) { return exit_beside(wait_for_items); }
+
 static const story stories[] = {
     STORY(high_level_work_completes, 0, "Hhhh"),
     STORY(low_level_work_completes, 4, "Llll"),
@@ -707,6 +760,9 @@ static const story stories[] = {
     STORY(a_paused_shared_pool_does_not_hang_exit, 0, NULL),
     STORY(a_paused_shared_pool_holds_up_no_task_of_another, 0, "aaa"),
     STORY(a_shared_pools_task_that_is_blocked_on_a_full_halted_queue_is_refused, 0, "s"),
+    STORY(a_halted_pools_task_may_wait_for_the_first_of_its_own, 0, "fh"),
+    STORY(a_halted_pools_task_may_wait_for_the_next_of_its_own, 0, "hnn"),
+    STORY(a_halted_pools_task_may_map_over_its_own_pool, 0, "hmmm"),
 #if HAVE_FORK
     STORY(a_child_forked_by_a_late_handler_has_a_manager_of_its_own, 0, "g"),
 #endif
