@@ -163,8 +163,8 @@
  *  callback of a pool that waits for that pool's end gets TPOOL_DEADLOCK.
  *
  *  Cancelling threads. No call is a cancellation point, and none leaves a lock held; a function of yours that a call
- *  runs may be one. A worker that is cancelled, and meets no cancellation point before its task ends, ends before the
- *  next task, which another worker runs. A thread with the asynchronous cancel type may not call the library.
+ *  runs may be one. A worker that is cancelled, and meets no cancellation point before its task (or a map's item) ends,
+ *  ends before the next task, which another worker runs. A thread with the asynchronous cancel type may not call the library.
  *
  *  fork. In the child every call on an object of the parent's (a pool, a future that was not done, an iterator, a
  *  manager, resources) gives TPOOL_BROKEN at once; tpool_future_cancel gives false, and a destroy frees nothing. The
@@ -1296,9 +1296,9 @@ static inline unsigned tpool__log2(uint64_t n) {
  *  A thread that is cancelled may hold one of our locks, or stand in one of our lists. So every POSIX cancellation
  *  point that we use (waiting on a condition, joining, files, pipes, processes) runs between tpool__cancel_off and
  *  tpool__cancel_back. The program's functions do not: they run with the thread's own cancel state. The only
- *  cancellation point on purpose is tpool__cancel_here, which a worker calls between two tasks and after its
- *  initializer. A task may cancel its own thread and return before it meets a cancellation point; the thread then ends
- *  there, not during the next task.
+ *  cancellation point on purpose is tpool__cancel_here, which a worker calls between two tasks, after each item of a map
+ *  and after its initializer. A task may cancel its own thread and return before it meets a cancellation point; the
+ *  thread then ends there, not during the next task.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline int tpool__cancel_off(void) {
     int before = 0;
@@ -9503,14 +9503,17 @@ static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
         context->of = chunk;
         tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: only this thread uses it */
         void *value = iter->spec.fn(tpool__item_pointer(iter, index), iter->spec.context);
+        if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
+            slot->outcome = tpool__outcome_take(&chunk->item);
+            slot->value = value;
+            tpool__cancel_here(); /* the item has asked for it, not the next one */
+        }
         if (!tpool__context_pop(self, context)) return false;
-        slot->outcome = tpool__outcome_take(&chunk->item);
-        slot->value = value;
         if (iter->ring && !tpool__item_used(self, iter, index, chunk)) return false;
     }
     return true;
 }
-/* An item has ended its thread. The rest of its chunk runs while the thread ends. */
+/* An item has ended its thread, or has cancelled it and has returned. The rest of its chunk runs as the thread ends. */
 static void tpool__item_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool__chunk *chunk = (tpool__chunk *)of;

@@ -195,6 +195,30 @@ static void a_task_that_cancels_its_thread_and_returns_harms_no_other(void **sta
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(1 + PAIRS + PAIRS / KINDS, atomic_load(&finalized));
 }
+/* The items of a chunk run one after the other on one thread. */
+static void *cancel_if_even(void *item, void *context) {
+    const char *items = context;
+    if (((char *)item - items) % 2 == 0) pthread_cancel(pthread_self());
+    else pthread_testcancel();
+    return item;
+}
+static void an_item_that_cancels_its_thread_and_returns_harms_no_other(void **state) {
+    (void)state;
+    enum { ITEMS = 20 };
+    static char items[ITEMS];
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    tpool_map_iter *iter = NULL;
+    tpool_map_spec spec = { .fn = cancel_if_even, .context = items, .items = items, .count = ITEMS, .stride = 1,
+                            .chunk_size = ITEMS };
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < ITEMS; i++) {
+        void *value = NULL;
+        assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &value));
+        assert_ptr_equal(&items[i], value);
+    }
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static bool cancel_in_initializer(void *context) { (void)cancel_own_thread(context); return true; }
 static void an_initializer_that_cancels_its_thread_has_failed(void **state) {
     (void)state;
@@ -213,6 +237,7 @@ int main(void) {
         cmocka_unit_test(in_calls_about_pools_of_all),
         cmocka_unit_test(what_the_caller_runs_may_be_cancelled),
         cmocka_unit_test(a_task_that_cancels_its_thread_and_returns_harms_no_other),
+        cmocka_unit_test(an_item_that_cancels_its_thread_and_returns_harms_no_other),
         cmocka_unit_test(an_initializer_that_cancels_its_thread_has_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
