@@ -2613,7 +2613,7 @@ struct tpool__extra {
     size_t expiring_place;      /* its index in the pool's expiries, plus one; 0: it has left them */
     int64_t run_limit_ns;
     int64_t started_at;         /* set if run_limit_ns is */
-    int64_t timeout_at;         /* then the process that runs it is killed (tpool_run_with_timeout); 0: never */
+    int64_t timeout_at;         /* then the process that runs it is killed (tpool_run_with_timeout) */
     struct tpool__large *large; /* the copied argument, if it does not follow; the claimer gives it back */
     tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
 };
@@ -4820,7 +4820,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
                 tpool__task_free(taken);
                 return TPOOL_NO_MEMORY;
             }
-            extra->timeout_at = timed ? deadline : 0;
+            extra->timeout_at = timed ? deadline : TPOOL_FOREVER; /* 0 is a time that has passed */
         }
         tpool__task_init(taken, pool, fn, value, extra,
                           TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
@@ -13510,13 +13510,15 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
     if (task->extra && task->extra->run_limit_ns &&
         task->extra->run_limit_ns < TPOOL_FOREVER - task->extra->started_at)
         deadline = task->extra->started_at + task->extra->run_limit_ns;
-    if (task->extra && task->extra->timeout_at && task->extra->timeout_at < deadline) {
+    if (task->extra && task->extra->timeout_at < deadline) {
         deadline = task->extra->timeout_at;
         why_late = TPOOL__KILLED_TIMEOUT;
     }
     tpool__child_take(self, child);
     for (int tries = 0; tries < 3; tries++) {
-        tpool_status status = tpool__child_ensure_until(worker, deadline);
+        /* no process is started, or killed, for a task whose time has passed */
+        tpool_status status = tpool__clock_passed(deadline) ? TPOOL_TIMEOUT
+                                                            : tpool__child_ensure_until(worker, deadline);
         if (status == TPOOL_TIMEOUT) {
             tpool__death late = { true, false, 0, SIGKILL, why_late };
             outcome = tpool__error_of_death(task, &late);

@@ -642,6 +642,20 @@ static void a_stopped_server_does_not_outlive_its_pool(void **state) {
     EVENTUALLY(is_gone(stopped));
 }
 
+/* As tpool_run_with_timeout submits it with a limit of 0, and a proxy takes it before the caller cancels it. */
+static void a_task_whose_time_had_passed_at_its_submit_is_killed(void **state) {
+    (void)state;
+    tpool_future *future = NULL;
+    tpool *pool = process_pool(1);
+    tpool_task task = { .fn = gate_task_of_processes };
+    assert_status(TPOOL_OK, tpool__submit_task(pool, &task, &future, tpool__deadline(0), TPOOL__TIMED));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
+    assert_true(tpool__outcome_load(future)->is_timeout);
+    tpool_future_release(future);
+    assert_true(value_of(pool, count_and_getpid) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* Each fork of the server's takes its time, as that of a large program does: longer, all together, than anybody's
    patience with one that does nothing. */
 static void a_server_that_has_much_to_do_is_left_alone(void **state) {
@@ -881,7 +895,8 @@ int main(void) {
         T(a_worker_that_fills_its_requests_stops_nobody), T(answers_that_change_while_they_are_read_harm_nobody),
         T(no_answer_is_believed_beyond_its_bytes), T(a_stopped_server_stalls_no_submit),
         T(a_server_that_stays_stopped_is_replaced_by_its_spare), T(a_run_limit_holds_with_a_stopped_server),
-        T(a_stopped_server_does_not_outlive_its_pool), T(a_server_that_has_much_to_do_is_left_alone),
+        T(a_stopped_server_does_not_outlive_its_pool), T(a_task_whose_time_had_passed_at_its_submit_is_killed),
+        T(a_server_that_has_much_to_do_is_left_alone),
         T(who_has_lost_patience_with_a_server_harms_no_other), T(no_stranger_is_killed_for_a_server),
         T(a_death_is_known_though_the_server_stands_still), T(destroy_ends_whoever_stands_still_amid_signals),
         T(a_server_goes_on_without_its_keeper), T(who_says_that_it_is_gone_is_not_believed),
