@@ -242,9 +242,10 @@
  *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
  *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references. Each worker process
- *  takes four descriptors, each pool of processes two. Where pointers have 32 bits, a future has at most 2^23
- *  references, the statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure tells
- *  waits in steps of 1 us, and wrongly above nine minutes.
+ *  takes four descriptors, each pool of processes two; if the program lowers RLIMIT_NOFILE after that, what runs goes
+ *  on, but no worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the
+ *  statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure tells waits in steps
+ *  of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
  *  >>life  The life of a task
@@ -11829,6 +11830,33 @@ static int tpool__poll_time(int64_t deadline) {
     return left > TPOOL_SEC(1000) ? 1000000 : (int)((left + 999999) / 1000000);
 }
 
+/* What poll would find in a socket (POLLIN, its end POLLIN and POLLHUP), which no limit forbids. Not for other files. */
+static short tpool__socket_look(int socket) {
+    char byte;
+    ssize_t n;
+    if (socket < 0) return 0;
+    do n = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n >= 0) return n > 0 ? POLLIN : POLLIN | POLLHUP;
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOTSOCK ? 0 : POLLIN | POLLERR;
+}
+/* poll. The system refuses to look at more descriptors than RLIMIT_NOFILE allows, which may have been lowered since
+ * they were opened (to 0, by a sandbox). Then this function looks at the sockets alone, for what there is to read, and
+ * returns after a moment at the latest. 0 or less: the caller finds nothing in `revents`, and looks at the clock. */
+static int tpool__poll(struct pollfd *polled, size_t count, int64_t deadline) {
+    int ready = poll(polled, (nfds_t)count, tpool__poll_time(deadline));
+    if (ready >= 0) return ready;
+    bool refused = errno != EINTR;
+    ready = 0;
+    for (size_t i = 0; i < count; i++) {
+        polled[i].revents = refused && (polled[i].events & POLLIN) ? tpool__socket_look(polled[i].fd) : 0;
+        ready += polled[i].revents != 0;
+    }
+    struct timespec pause = { 0, 1000000 };
+    if (refused && ready == 0 && tpool__clock() < deadline) nanosleep(&pause, NULL);
+    return ready;
+}
+
 #if defined(MSG_NOSIGNAL)
 #define TPOOL__NO_SIGNAL MSG_NOSIGNAL
 #else
@@ -12584,11 +12612,7 @@ static void tpool__serve(tpool *pool) {
         polled[2] = (struct pollfd){ tpool__serving.program, POLLIN, 0 };
         for (size_t i = 0; i < count; i++)
             polled[3 + i] = (struct pollfd){ tpool__serving.served[i].status, POLLIN, 0 };
-        if (poll(polled, (nfds_t)(3 + count), -1) < 0) {
-            if (errno != EINTR && errno != EAGAIN) tpool__end_serving();
-            for (size_t i = 0; i < 3 + count; i++) polled[i].revents = 0;
-            polled[1].revents = POLLIN; /* it was SIGCHLD */
-        }
+        if (tpool__poll(polled, 3 + count, TPOOL_FOREVER) <= 0) polled[1].revents = POLLIN; /* it was SIGCHLD */
         tpool__beat();
         if (tpool__has_ended(&polled[0]) || (polled[2].fd >= 0 && polled[2].revents)) tpool__end_serving();
         for (size_t i = 0; i < count; i++) { /* before tpool__reap, which moves entries */
@@ -12680,9 +12704,8 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
         }
         struct pollfd polled[3] = { { tpool__serving.children, POLLIN, 0 }, { keeper, POLLIN, 0 },
                                     { tpool__serving.program, POLLIN, 0 } };
-        int64_t left = server < 0 ? TPOOL_MS(50) : tpool_until(stopped_until);
-        int n = poll(polled, 3, left == TPOOL_FOREVER ? -1 : (int)((left + 999999) / 1000000));
-        if (n < 0) polled[0].revents = POLLIN, polled[1].revents = polled[2].revents = 0;
+        if (tpool__poll(polled, 3, server < 0 ? tpool__deadline(TPOOL_MS(50)) : stopped_until) <= 0)
+            polled[0].revents = POLLIN; /* it was SIGCHLD */
         bool over = polled[2].fd >= 0 && polled[2].revents;
         if (polled[1].revents) {
             uint32_t generation;
@@ -12869,7 +12892,8 @@ static void tpool__reap_adopted(pid_t pid, bool has_ended) {
 
 /* For a server that does not answer. First the keeper kills it, unless there is a new one by now. When called again,
  * the keeper does not answer either, and this call kills both by their group. While one of the two lives, no other
- * process has that group's number; and one lives as long as the control socket has no end. */
+ * process has that group's number; and one lives as long as the control socket has no end. If poll does not show that
+ * (see tpool__poll), nothing is killed. */
 static void tpool__server_kill(tpool__server *server, uint32_t generation, bool again) {
     struct pollfd polled = { server->control, 0, 0 };
     if (!again) tpool__send(server->keeper, &generation, sizeof generation);
@@ -12886,7 +12910,7 @@ static void tpool__server_end(tpool__server *server) {
         while (!ended) {
             struct pollfd polled = { server->control, POLLIN, 0 };
             pid_t pid;
-            int n = poll(&polled, 1, tpool__poll_time(deadline));
+            int n = tpool__poll(&polled, 1, deadline);
             if (n <= 0 && tpool__clock() >= deadline) break; /* a signal does not restart the wait */
             if (n <= 0) continue;
             ssize_t got = recv(server->control, &pid, sizeof pid, MSG_DONTWAIT);
@@ -12977,9 +13001,8 @@ static tpool__received tpool__child_notice(tpool__child *child, tpool__notice *n
     tpool__server_watchdog_begin(&patience, child->server);
     do {
         struct pollfd polled = { child->status, POLLIN, 0 };
-        int n = poll(&polled, 1, tpool__poll_time(deadline < patience.until ? deadline : patience.until));
-        if (n > 0) return tpool__read_all(child->status, notice, sizeof *notice) ? TPOOL__RECEIVED : TPOOL__LOST;
-        if (n < 0 && errno != EINTR) return TPOOL__LOST;
+        if (tpool__poll(&polled, 1, deadline < patience.until ? deadline : patience.until) > 0)
+            return tpool__read_all(child->status, notice, sizeof *notice) ? TPOOL__RECEIVED : TPOOL__LOST;
         if (tpool__clock() >= deadline) return TPOOL__LATE;
     } while (tpool__server_watchdog_waits(&patience, child->server, child->status));
     return TPOOL__LOST;
@@ -13065,7 +13088,7 @@ static tpool_status tpool__child_launch_until(tpool__worker *worker, int64_t dea
         else if (error != TPOOL__SERVER_BUSY) break;
         else {
             struct pollfd polled = { server->control, POLLOUT, 0 };
-            (void)poll(&polled, 1, tpool__poll_time(deadline < patience.until ? deadline : patience.until));
+            (void)tpool__poll(&polled, 1, deadline < patience.until ? deadline : patience.until);
             error = tpool__clock() >= deadline ? TPOOL__TOO_LATE : TPOOL__SERVER_BUSY;
             if (error == TPOOL__TOO_LATE || !tpool__server_watchdog_waits(&patience, server, -1)) break;
         }
@@ -13121,12 +13144,11 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
  * socket ends, perhaps alone: a process that a task has left behind may hold `replies` open. So a wait without a limit
  * checks the status socket when nothing has come for a while. It returns an earlier message first. */
 static tpool__received tpool__child_receive(tpool__child *child, tpool__message *message, int64_t deadline) {
-    struct pollfd status = { child->status, POLLIN, 0 };
     ssize_t n;
     for (bool over = false;;) {
         if (deadline != TPOOL_FOREVER && !over) {
-            struct pollfd polled[2] = { { child->replies, POLLIN, 0 }, status };
-            int ready = poll(polled, 2, tpool__poll_time(deadline));
+            struct pollfd polled[2] = { { child->replies, POLLIN, 0 }, { child->status, POLLIN, 0 } };
+            int ready = tpool__poll(polled, 2, deadline);
             if (ready <= 0 && tpool__clock() >= deadline) return TPOOL__LATE;
             if (ready <= 0) continue;
         }
@@ -13134,11 +13156,11 @@ static tpool__received tpool__child_receive(tpool__child *child, tpool__message 
         if (n >= 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) break;
         if (errno == EINTR) continue;
         if (over) return TPOOL__LOST;
-        over = poll(&status, 1, 0) > 0;
+        over = tpool__socket_look(child->status) != 0;
     }
     if (n <= 0) return TPOOL__LOST;
     if (n != (ssize_t)sizeof *message) return TPOOL__DAMAGED;
-    if (message->kind == TPOOL__GONE) return poll(&status, 1, 0) > 0 ? TPOOL__LOST : TPOOL__DAMAGED;
+    if (message->kind == TPOOL__GONE) return tpool__socket_look(child->status) ? TPOOL__LOST : TPOOL__DAMAGED;
     return message->number == child->number ? TPOOL__RECEIVED : TPOOL__DAMAGED;
 }
 

@@ -760,6 +760,55 @@ static void no_signal_stays_pending_in_the_program(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* --- a program that lowers its own limit of descriptors, as a sandbox does: poll then refuses to look at so many */
+
+static void *takes_a_moment(void *arg) { sleep_ms(50); return arg; }
+static void *exits_with_three(void *arg) { (void)arg; _exit(3); }
+static int below_its_descriptors(rlim_t most) {
+    tpool *pool = NULL;
+    tpool_future *future = NULL;
+    const tpool_error *error = NULL;
+    struct rlimit before, low;
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1 };
+    CHECK_STATUS(TPOOL_OK, tpool_create(&pool, &config));
+    CHECK_STATUS(TPOOL_OK, tpool_warm_up(pool, 1));
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    low = before;
+    low.rlim_cur = most;
+    CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
+    clock_t cpu = clock();
+    tpool_task task = { .fn = takes_a_moment, .run_limit_ns = TPOOL_SEC(10) };
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    task.fn = exits_with_three;
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_future_error(future, 0, &error));
+    CHECK(error->code == 3);
+    tpool_future_release(future);
+    CHECK(clock() - cpu < CLOCKS_PER_SEC); /* no wait spins */
+    /* the dead worker cannot be replaced before there is room for its descriptors */
+    CHECK_EVENTUALLY(tpool_submit_task(pool, &task, NULL) == TPOOL_NO_THREAD);
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, takes_a_moment, NULL, &future));
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+    CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
+    int64_t began = tpool_now();
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    CHECK(tpool_now() - began < TPOOL_SEC(8)); /* less than the patience with a server that hangs */
+    return 0;
+}
+static int with_no_descriptor(void) { return below_its_descriptors(0); }
+static int with_one_descriptor(void) { return below_its_descriptors(1); }
+static void a_program_that_may_open_no_descriptor_loses_no_task(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN();
+    assert_int_equal(0, in_a_child(with_no_descriptor));
+    assert_int_equal(0, in_a_child(with_one_descriptor));
+}
+
 int main(void) {
     all = shared_memory(sizeof *all);
 #define T(name) cmocka_unit_test_setup(name, set_up)
@@ -776,7 +825,7 @@ int main(void) {
         T(workers_that_a_signal_takes_before_they_are_ready_are_replaced),
         T(workers_that_always_die_before_they_are_ready_break_the_pool),
         T(a_signal_to_a_tasks_group_reaches_no_other_worker), T(who_is_killed_takes_its_children_along),
-        T(no_signal_stays_pending_in_the_program),
+        T(no_signal_stays_pending_in_the_program), T(a_program_that_may_open_no_descriptor_loses_no_task),
 #ifdef __linux__
         T(a_child_of_a_bare_fork_ends_where_its_task_returns),
         T(a_death_is_known_though_a_grandchild_lives_on), T(a_servers_death_is_known_though_a_grandchild_lives_on),
