@@ -1213,6 +1213,10 @@ static bool tpool__memory_is_checked(void) {
 #ifndef TPOOL__SCHEDULE_POINT
 #define TPOOL__SCHEDULE_POINT() ((void)0)
 #endif
+/* White-box: a pool is about to be freed, and no other thread knows it. Tests walk it (tests/internals/check.h). */
+#ifndef TPOOL__AT_REST
+#define TPOOL__AT_REST(pool) ((void)(pool))
+#endif
 
 typedef _Atomic(uintptr_t) tpool__word; /* state words, counts */
 typedef _Atomic(uint32_t) tpool__u32;   /* what threads sleep on */
@@ -8142,6 +8146,7 @@ static bool tpool__unlist(tpool *pool) {
 }
 
 static void tpool__free(tpool *pool) {
+    TPOOL__AT_REST(pool);
     tpool__worker *worker = pool->newest;
     while (worker) {
         tpool__worker *next = worker->before;

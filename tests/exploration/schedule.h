@@ -946,9 +946,10 @@ static inline void schedule_trace(const char *what, const volatile void *address
 #define TPOOL_MALLOC(size) schedule_malloc(size)
 #define TPOOL_FREE(pointer) schedule_free(pointer)
 #define TPOOL_ASSERT(x) CHECK(x)
+#define CHECK_FAILURE(what) schedule_fail("%s", what)
 #define TPOOL_STATIC
 #define TPOOL__NOT_AT_LOAD /* what runs before main and after it runs in no schedule */
-#include "tpool.h"
+#include "internals/check.h"
 
 /* ---- For scenarios */
 /* Notes that the scenario can end this way too; those named by .outcomes must all be reached. */
@@ -1009,9 +1010,15 @@ __attribute__((unused)) static tpool_stats stats_at_rest(tpool *pool) {
                       (unsigned long long)s.dropped);
     return s;
 }
-/* Drains it, looks at its statistics, and destroys it. */
+/* Its invariants hold, if it is at rest in this schedule. No step of this thread: what can happen stays the same. */
+static void check_if_at_rest(tpool *pool) {
+    const char *wrong = check_is_at_rest(pool) ? tpool__check_alone(pool) : NULL;
+    if (wrong) schedule_fail("%s", wrong);
+}
+/* Drains it, looks at it, and destroys it. */
 __attribute__((unused)) static tpool_stats end_pool(tpool *pool) {
     CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
+    check_if_at_rest(pool);
     tpool_stats stats = stats_at_rest(pool);
     CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
     return stats;
