@@ -564,6 +564,7 @@ typedef struct tpool_task {
     int64_t expires_ns;            /* > 0: if not started this long after the submit, it ends as TPOOL_EXPIRED */
     int64_t run_limit_ns;          /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
                                       processes its worker is killed */
+    void *tag;                     /* the program's own, for tpool_future_tag; the library never looks at it */
 } tpool_task;
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
@@ -702,6 +703,10 @@ TPOOL_API tpool_status tpool_future_set_running(tpool_future *future);
 TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result);
 TPOOL_API tpool_status tpool_future_set_error(tpool_future *future, int code, const char *format, ...)
     TPOOL__PRINTF(3, 4);
+
+/* The tag of the task, from its submit to the last release; NULL for a task without one, a future of
+ * tpool_future_create, and NULL. So what an iterator or a callback hands out tells the program which work it was. */
+TPOOL_API void *tpool_future_tag(tpool_future *future);
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>many  Many futures
@@ -2612,6 +2617,7 @@ static inline uintptr_t tpool__outcome_word(const tpool__outcome *outcome) {
 struct tpool__extra {
     void (*arg_free)(void *arg);
     const char *name;
+    void *tag;
     size_t arg_size;
     int priority;
     int64_t expires_at;         /* 0: never */
@@ -4772,6 +4778,7 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
     }
     extra->arg_free = task->arg_free;
     extra->name = task->name;
+    extra->tag = task->tag;
     extra->arg_size = task->arg_size;
     extra->priority = task->priority;
     extra->run_limit_ns = task->run_limit_ns > 0 ? task->run_limit_ns : 0;
@@ -4785,7 +4792,7 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
 }
 static inline bool tpool__needs_extra(const tpool_task *task) {
     return task && (task->arg_size || task->arg_free || task->name || task->priority || task->expires_ns > 0 ||
-                    task->run_limit_ns > 0);
+                    task->run_limit_ns > 0 || task->tag);
 }
 
 /* How far the library's own tasks (chunks of a map, helpers of a loop) may go past what forbids a submit. TIMED is
@@ -7476,6 +7483,10 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     if (end != TPOOL_FAILED && end != TPOOL_CANCELLED && !(end == TPOOL_BROKEN && !outcome->is_static))
         return tpool_status_text(end); /* a dead process' message says how it died */
     return outcome->error.message;
+}
+
+TPOOL_API void *tpool_future_tag(tpool_future *future) {
+    return future && future->extra ? future->extra->tag : NULL;
 }
 
 TPOOL_API bool tpool_future_cancel(tpool_future *future) {

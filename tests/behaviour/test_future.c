@@ -1267,6 +1267,57 @@ static void stress_set_running_against_cancel_has_one_winner(void **unused) {
     assert_int_equal(0, wrong);
 }
 
+/* ---- The program's own tag ---- */
+
+static tpool_future *tagged_future;
+static void *tag_from_within(void *arg) { gate_pass(arg); return tpool_future_tag(tagged_future); }
+static void *tag_seen_by_callback;
+static void note_tag(tpool_future *future, void *context) { (void)context; tag_seen_by_callback = tpool_future_tag(future); }
+
+static void the_tag_of_a_task_can_be_asked_at_any_time(void **state) {
+    (void)state;
+    static int tag;
+    gate passage = GATE_CLOSED;
+    held_pool h;
+    held_create(&h, NULL);
+    tagged_future = submitted_task(h.pool, (tpool_task){ .fn = tag_from_within, .arg = &passage, .tag = &tag });
+    tpool_future *cancelled = submitted_task(h.pool, (tpool_task){ .fn = nothing, .tag = &passage, .priority = 3 });
+    assert_ptr_equal(&tag, tpool_future_tag(tagged_future));   /* queued */
+    assert_true(tpool_future_cancel(cancelled));
+    assert_ptr_equal(&passage, tpool_future_tag(cancelled));
+    tag_seen_by_callback = NULL;
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(tagged_future, note_tag, NULL));
+    gate_open(&h.gate);
+    AWAIT_ARRIVALS(&passage, 1);
+    assert_ptr_equal(&tag, tpool_future_tag(tagged_future));   /* running */
+    gate_open(&passage);
+    void *from_within = NULL;
+    assert_status(TPOOL_OK, tpool_future_result(tagged_future, LIMIT, &from_within));
+    assert_ptr_equal(&tag, from_within);
+    held_destroy(&h);
+    assert_ptr_equal(&tag, tag_seen_by_callback);
+    assert_ptr_equal(&tag, tpool_future_tag(tagged_future));   /* and after its pool */
+    assert_ptr_equal(&passage, tpool_future_tag(cancelled));
+    tpool_future_release(tagged_future);
+    tpool_future_release(cancelled);
+}
+
+static void what_has_no_tag_has_none(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_future *bare, *plain = submitted(pool, nothing, NULL);
+    tpool_future *named = submitted_task(pool, (tpool_task){ .fn = nothing, .name = "named" });
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    assert_null(tpool_future_tag(NULL));
+    assert_null(tpool_future_tag(bare));
+    assert_null(tpool_future_tag(plain));
+    assert_null(tpool_future_tag(named));
+    tpool_future_release(bare);
+    assert_status(TPOOL_OK, end_of(plain));
+    assert_status(TPOOL_OK, end_of(named));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_state_of_a_pools_future_has_its_answers),
@@ -1301,6 +1352,8 @@ int main(void) {
         cmocka_unit_test(a_bare_future_can_be_released_without_being_completed),
         cmocka_unit_test(stress_of_rival_producers_and_a_canceller_one_wins),
         cmocka_unit_test(stress_set_running_against_cancel_has_one_winner),
+        cmocka_unit_test(the_tag_of_a_task_can_be_asked_at_any_time),
+        cmocka_unit_test(what_has_no_tag_has_none),
     };
     return cmocka_run_group_tests_name("future", tests, NULL, NULL);
 }

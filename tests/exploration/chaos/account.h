@@ -129,7 +129,7 @@ struct record {
     uint64_t seed;
     int pool, depth;                    /* pool -1: made by the program; -2: of a manager's */
     bool pure;                          /* waits for its own children only, so that any wait for it ends */
-    bool wants_free, expires, limited, has_future, by_manager;
+    bool wants_free, expires, limited, has_future, by_manager, tagged;
     size_t size;                        /* copied */
     char name[16];
     atomic_int taken;                   /* 0: not known yet, 1, 2: refused */

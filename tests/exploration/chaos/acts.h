@@ -69,6 +69,7 @@ static _Noreturn void end_thread(rng *g) {
 static tpool_status observe(record *r, tpool_future *future, int64_t limit, unsigned where) {
     void *value = &value;
     tpool_status status = CALL(id_of(r), tpool_future_result(future, limit, &value));
+    if (tpool_future_tag(future) != (r->tagged ? r : NULL)) fail("task %d has another tag", id_of(r));
     if (!is_end(status)) {
         if (value) fail("a result without an end");
         about_wait(status, limit, where, "a wait for a result");
@@ -278,6 +279,7 @@ static void about_submit(record *r, tpool_status status, unsigned where, bool po
 static tpool_task task_for(rng *g, record *r, unsigned char *bytes, size_t size) {
     tpool_task task = { .fn = task_body, .arg = &r->ticket, .name = r->name };
     if (has(ARG_FREES) && one_in(g, 2)) { task.arg_free = free_argument; r->wants_free = true; }
+    if (one_in(g, 3)) { task.tag = r; r->tagged = true; }
     if (has(PRIORITIES) && one_in(g, 3)) task.priority = (int)draw(g, 5) - 2;
     if (has(EXPIRIES) && one_in(g, 3)) { task.expires_ns = some_expiry(g); r->expires = true; }
     if (has(LIMITS) && one_in(g, 6)) { task.run_limit_ns = 1 + draw(g, 200000); r->limited = true; }
