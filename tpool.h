@@ -1535,79 +1535,67 @@ static void tpool__backoff(unsigned *tries) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>spin  Looking for a moment before going to sleep
  *
- *  Sleeping and being woken costs 5 to 50 us, a look at a word tens of nanoseconds. So a thread that waits first spins:
- *  it looks at the word for about as long as a sleep would cost, if spinning has paid lately. Each failed spin halves
- *  this budget; after six failures only one wait in 512 spins. That one is needed: two threads that wake each other
- *  would never learn otherwise that spinning pays. (Karlin, Li, Manasse and Owicki, "Empirical Studies of Competitive
- *  Spinning", 1991.) A success within the budget resets the count of failed spins. (Rejected: to halve it. Two threads
- *  that pass 8 futures at a time then took 69 us each time instead of 5.)
+ *  Sleeping and being woken costs 5 to 50 us, a look at a word tens of nanoseconds. So a thread that waits first spins
+ *  on a budget: it looks at the word for about as long as a sleep would cost, if spinning has paid lately. Each failed
+ *  spin halves the budget, down to what is free; one wait in 512 has the whole budget again. That one is needed: two
+ *  threads that wake each other would never learn otherwise that spinning pays. (Karlin, Li, Manasse and Owicki,
+ *  "Empirical Studies of Competitive Spinning", 1991.) A success beyond the free time resets the count of failed spins,
+ *  one within it halves the count. (Rejected: to halve it always. Two threads that pass 8 futures at a time then took
+ *  69 us each time instead of 5.)
  *
- *  The first looks of each wait are free: they need no budget, and a success among them halves the count. Beyond them
- *  no more threads spin at a time than there are spare CPUs. On one CPU no thread spins: the thread that it waits for
- *  needs that CPU.
+ *  Beyond TPOOL__FREE_TIME no more threads spin at a time than there are spare CPUs. On one CPU no thread spins: the
+ *  thread that it waits for needs that CPU. The time of a spin is the sum of its pauses, so a spin reads no clock.
  *
- *  After so many failures a waiter that had to wake a worker skips even the free looks, and a worker that was woken for
- *  one task makes only a few. The system lets two such threads take turns on one CPU, where a spin of one keeps the
- *  other from running (a round trip after a pause: 5.8 us with the free looks, 3.2 without, and a tenth less CPU time).
- *  Rejected: no looks by the worker at all. It falls asleep again in the middle of a burst (1,000 tasks: 65 us instead
- *  of 58).
+ *  Nothing is free to a waiter that had to wake a worker, and little to a worker that was woken for one task. The
+ *  system lets two such threads take turns on one CPU, where a spin of one keeps the other from running (a round trip
+ *  after a pause: 5.8 us where all looks are free, 3.2 so, and a tenth less CPU time). Rejected: nothing free to the
+ *  worker. It falls asleep again in the middle of a burst (1,000 tasks: 65 us instead of 58).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__FREE_TIME (40 * TPOOL__PAUSE_TIME)
 #define TPOOL__LITTLE_TIME (8 * TPOOL__PAUSE_TIME)
-#define TPOOL__SPIN_BUDGET TPOOL_US(64)
-#define TPOOL__SPENT_AT_MOST (8 * (uint32_t)TPOOL__SPIN_BUDGET) /* ns, whatever the clock says */
-#define TPOOL__FAILED_SPINS_MOST 5u /* above so many failed spins only one wait in TPOOL__SPIN_ONE_IN spins */
+#define TPOOL__LOOK_TIME 2u /* of a look at one worker; other looks are short beside a pause */
+#define TPOOL__SPIN_BUDGET 65536u
 #define TPOOL__SPIN_ONE_IN 512u
 
 static tpool__u32 tpool__spare_cpus;    /* the number of CPUs minus one; set once */
-static tpool__u32 tpool__spinning;      /* threads that spin beyond the free looks */
+static tpool__u32 tpool__spinning;      /* threads that spin beyond TPOOL__FREE_TIME */
 
 typedef struct tpool__spin {
     uint32_t *failed_spins;     /* the caller's count, kept from one wait to the next */
-    uint32_t spent;             /* ns in pauses; begins higher where free looks are skipped */
-    uint32_t clock_due;         /* the value of `spent` at which to read the clock, which costs several looks */
+    uint32_t free_time, budget, spent; /* ns */
     bool counted;               /* in tpool__spinning */
-    int64_t end;                /* of the spin, at the latest the caller's deadline */
+    int64_t deadline;           /* the caller's */
 } tpool__spin;
 
-static inline tpool__spin tpool__spin_begin(uint32_t *failed_spins, uint32_t free_after_failures, int64_t deadline) {
-    tpool__spin spin = { failed_spins, 0, 0, false, deadline };
-    if (*failed_spins > TPOOL__FAILED_SPINS_MOST) spin.spent = TPOOL__FREE_TIME - free_after_failures;
+static inline tpool__spin tpool__spin_begin(uint32_t *failed_spins, uint32_t free_time, int64_t deadline) {
+    uint32_t failed = *failed_spins;
+    tpool__spin spin = { failed_spins, free_time, failed <= 16 ? TPOOL__SPIN_BUDGET >> failed : 0, 0, false, deadline };
+    if (failed % TPOOL__SPIN_ONE_IN == 0) spin.budget = TPOOL__SPIN_BUDGET;
+    if (spin.budget < free_time) spin.budget = free_time;
+    if (tpool__load_relaxed(&tpool__spare_cpus) == 0) spin.budget = 0; /* relaxed: set before there was a pool */
     return spin;
 }
-static bool tpool__spin_on(tpool__spin *spin) {
-    if (!spin->counted) {
-        uint32_t failed_spins = *spin->failed_spins;
-        if (failed_spins > TPOOL__FAILED_SPINS_MOST && failed_spins % TPOOL__SPIN_ONE_IN != 0) return false;
-        /* relaxed: a count of threads, which publishes nothing */
-        spin->counted = tpool__add_relaxed(&tpool__spinning, 1) < tpool__load_relaxed(&tpool__spare_cpus);
-        if (!spin->counted) {
-            tpool__sub_relaxed(&tpool__spinning, 1);
-            return false;
-        }
-        int64_t end = tpool__clock() +
-                      (failed_spins > TPOOL__FAILED_SPINS_MOST ? TPOOL__SPIN_BUDGET
-                                                                : TPOOL__SPIN_BUDGET >> failed_spins);
-        if (end < spin->end) spin->end = end;
-    } else if (spin->spent < spin->clock_due) {
-        return true;
-    } else if (tpool__clock() >= spin->end || spin->spent > TPOOL__SPENT_AT_MOST) {
-        return false;
-    }
-    spin->clock_due = spin->spent + 8 * TPOOL__PAUSE_TIME;
-    return true;
+/* Beyond TPOOL__FREE_TIME, which need not end at the deadline. */
+static TPOOL__NOINLINE bool tpool__spin_on(tpool__spin *spin) {
+    /* relaxed: a count of threads, which publishes nothing */
+    spin->counted = tpool__add_relaxed(&tpool__spinning, 1) < tpool__load_relaxed(&tpool__spare_cpus);
+    if (!spin->counted) tpool__sub_relaxed(&tpool__spinning, 1);
+    if (!spin->counted || spin->deadline == TPOOL_FOREVER) return spin->counted;
+    int64_t left = spin->deadline - tpool__clock();
+    if (left < spin->budget - spin->spent) spin->budget = spin->spent + (uint32_t)(left > 0 ? left : 0);
+    return left > 0;
 }
 /* Called after a look that found nothing. True: look again. */
 static inline bool tpool__spin_again(tpool__spin *spin) {
-    if (tpool__load_relaxed(&tpool__spare_cpus) == 0) return false; /* relaxed: set before there was a pool */
-    if (spin->spent >= TPOOL__FREE_TIME && !tpool__spin_on(spin)) return false;
+    if (spin->spent >= spin->budget) return false;
+    if (spin->spent >= TPOOL__FREE_TIME && !spin->counted && !tpool__spin_on(spin)) return false;
     spin->spent += tpool__pause();
     return true;
 }
 static void tpool__spin_end(tpool__spin *spin, bool came) {
     if (spin->counted) tpool__sub_relaxed(&tpool__spinning, 1); /* relaxed: as above */
     if (!came) ++*spin->failed_spins;
-    else *spin->failed_spins = spin->counted ? 0 : *spin->failed_spins / 2;
+    else *spin->failed_spins = spin->spent > spin->free_time ? 0 : *spin->failed_spins / 2;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2712,8 +2700,8 @@ struct tpool__thread {
 
 TPOOL__PER_THREAD(tpool__thread, tpool__self)
 
-/* How long a thread looks for the end of a task although its last spins have failed: not at all if it woke a worker. */
-static inline uint32_t tpool__free_looking(tpool__thread *self) {
+/* How long a thread spins for the end of a task whatever its last spins have come to. */
+static inline uint32_t tpool__free_time(tpool__thread *self) {
     uint32_t time = self->woke ? 0 : TPOOL__FREE_TIME;
     self->woke = false;
     return time;
@@ -6108,13 +6096,15 @@ static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry)
 }
 
 /* Spins for work before the worker sleeps, unless a drainer waits for the end of all work. */
-static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_after_failures) {
+static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
     tpool *pool = worker->pool;
-    tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_after_failures, TPOOL_FOREVER);
+    tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_time, TPOOL_FOREVER);
+    uint32_t look = TPOOL__LOOK_TIME * (uint32_t)tpool__load_relaxed(&pool->live); /* relaxed: any recent value */
     if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool); /* relaxed: a hint */
     for (;;) {
         bool found = tpool__work_hinted(pool);
         bool over = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) != 0;
+        spin.spent += look;
         if (!found && !over && tpool__spin_again(&spin)) continue;
         tpool__spin_end(&spin, found);
         return found;
@@ -7290,14 +7280,13 @@ typedef struct tpool__wanted {
 #define TPOOL__TIME_TO_END (2 * TPOOL__PAUSE_TIME)
 static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_future *future, int64_t deadline) {
     bool woke = self->woke, done = false, again = true;
-    tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_looking(self), deadline);
-    uint32_t before = spin.spent;
-    for (uint32_t next = before + TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
+    tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_time(self), deadline);
+    for (uint32_t next = TPOOL__TIME_TO_CLAIM; !done && again; next = spin.spent + TPOOL__TIME_TO_END) {
         while (again && spin.spent < next) again = tpool__spin_again(&spin);
         done = tpool__is_done(future);
     }
     tpool__spin_end(&spin, done);
-    if (done || !woke || spin.spent != before) return done;
+    if (done || !woke || spin.spent > 0) return done;
     TPOOL__GIVE_WAY();
     return tpool__is_done(future);
 }
@@ -8914,7 +8903,7 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
     tpool__unlatch(&completions->lock);
     if (within_setup) return TPOOL_DEADLOCK;
     if (!self->listed) {
-        tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_looking(self), deadline);
+        tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_time(self), deadline);
         bool found = false;
         /* relaxed: as in tpool__completions_now */
         while (!(found = tpool__load_relaxed(&completions->arrived) != 0) && tpool__spin_again(&spin)) { }
@@ -9149,7 +9138,7 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
                                                 bool helps) {
     bool done = false, spins = true;
     if (self->listed && !tpool__run_listed(self)) return false;
-    tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_looking(self), TPOOL_FOREVER);
+    tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_time(self), TPOOL_FOREVER);
     while (!done && spins) {
         tpool__latch(&worker->jobs_lock);
         done = job->state != TPOOL__JOB_STOLEN;

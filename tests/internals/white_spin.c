@@ -1,5 +1,5 @@
-/* How long a thread looks on before it sleeps: for free at first, further if that has paid lately, and hardly or not at
-   all where it is hopeless and the other was asleep. Nothing here depends on how long anything takes. */
+/* How long a thread spins before it sleeps: half as long after each spin that failed, down to what is free; hardly or
+   not at all where the other was asleep. Nothing here depends on how long anything takes. */
 #include "support.h"
 #include <stdatomic.h>
 #if defined(_WIN32)
@@ -37,11 +37,11 @@ static inline void counted_pause(void) {
 #undef __builtin_ia32_pause
 
 enum { FREE_LOOKS = TPOOL__FREE_TIME / TPOOL__PAUSE_TIME, FEW_LOOKS = TPOOL__LITTLE_TIME / TPOOL__PAUSE_TIME,
-       MORE_THAN_EVER = 1 << 20 };
+       MORE_THAN_EVER = 1 << 20, OFTEN = 100 };
 
-/* How often it may look again, of a wait that is in vain. */
-static unsigned looks_of(uint32_t *failed_spins, uint32_t free_after_failures) {
-    tpool__spin spin = tpool__spin_begin(failed_spins, free_after_failures, TPOOL_FOREVER);
+/* How often it may look again, of a spin that fails. */
+static unsigned looks_of(uint32_t *failed_spins, uint32_t free_time) {
+    tpool__spin spin = tpool__spin_begin(failed_spins, free_time, TPOOL_FOREVER);
     unsigned looks = 0;
     while (looks < MORE_THAN_EVER && tpool__spin_again(&spin)) looks++;
     tpool__spin_end(&spin, false);
@@ -62,32 +62,32 @@ static void without_a_cpu_to_spare_nobody_looks(void **state) {
     assert_int_equal(0, looks_of(&failed_spins, TPOOL__FREE_TIME));
 }
 
-static void the_first_looks_are_free(void **state) {
+static void some_time_is_free_whatever_failed_before(void **state) {
     (void)state;
-    uint32_t hopeless = TPOOL__FAILED_SPINS_MOST + 1;
-    assert_int_equal(FREE_LOOKS, looks_of(&hopeless, TPOOL__FREE_TIME));
-    assert_int_equal(TPOOL__FAILED_SPINS_MOST + 2, hopeless);
+    uint32_t failed_spins = OFTEN;
+    assert_int_equal(FREE_LOOKS, looks_of(&failed_spins, TPOOL__FREE_TIME));
+    assert_int_equal(OFTEN + 1, failed_spins);
 }
 
-static void it_looks_further_while_that_may_pay(void **state) {
+static void each_failed_spin_halves_the_budget(void **state) {
     (void)state;
-    for (uint32_t before = 0; before <= TPOOL__FAILED_SPINS_MOST; before++) {
-        uint32_t failed_spins = before;
-        assert_true(looks_of(&failed_spins, 0) > FREE_LOOKS); /* since it is not hopeless */
-        assert_int_equal(before + 1, failed_spins);
-    }
+    uint32_t failed_spins = 0, budget = TPOOL__SPIN_BUDGET;
+    for (; budget > TPOOL__FREE_TIME; budget /= 2)
+        assert_int_equal((budget + TPOOL__PAUSE_TIME - 1) / TPOOL__PAUSE_TIME,
+                         looks_of(&failed_spins, TPOOL__FREE_TIME));
+    assert_int_equal(FREE_LOOKS, looks_of(&failed_spins, TPOOL__FREE_TIME));
     assert_int_equal(0, tpool__load_relaxed(&tpool__spinning));
 }
 
-static void it_ends_though_the_clock_stands(void **state) {
+static void a_spin_ends_at_the_deadline(void **state) {
     (void)state;
     uint32_t failed_spins = 0;
-    tpool__spin spin = tpool__spin_begin(&failed_spins, 0, TPOOL_FOREVER);
+    tpool__spin spin = tpool__spin_begin(&failed_spins, 0, tpool__clock());
     unsigned looks = 0;
-    for (; looks < MORE_THAN_EVER && tpool__spin_again(&spin); looks++)
-        if (spin.counted) spin.end = TPOOL_FOREVER; /* as far as it looks, it never comes */
+    while (looks < MORE_THAN_EVER && tpool__spin_again(&spin)) looks++;
     tpool__spin_end(&spin, false);
-    assert_true(looks < MORE_THAN_EVER);
+    assert_int_equal(FREE_LOOKS, looks);
+    assert_int_equal(0, tpool__load_relaxed(&tpool__spinning));
 }
 
 static void no_more_threads_look_on_than_cpus_are_to_spare(void **state) {
@@ -99,9 +99,9 @@ static void no_more_threads_look_on_than_cpus_are_to_spare(void **state) {
     tpool__store_relaxed(&tpool__spinning, 0);
 }
 
-static void where_it_is_hopeless_only_so_many_looks_are_free_as_told(void **state) {
+static void only_so_much_is_free_as_told(void **state) {
     (void)state;
-    uint32_t failed_spins = TPOOL__FAILED_SPINS_MOST + 1;
+    uint32_t failed_spins = OFTEN;
     assert_int_equal(0, looks_of(&failed_spins, 0));
     assert_int_equal(FEW_LOOKS, looks_of(&failed_spins, TPOOL__LITTLE_TIME));
 }
@@ -148,7 +148,7 @@ static void who_woke_a_worker_and_may_not_look_gives_way_once(void **state) {
     tpool__store_relaxed(&tpool__spare_cpus, 1);
     self->failed_spins = 0;
     assert_int_equal(0, yields_of_a_wait_in_vain(future));  /* it has looked */
-    self->failed_spins = TPOOL__FAILED_SPINS_MOST + 1;
+    self->failed_spins = OFTEN;
     self->woke = true;
     assert_int_equal(1, yields_of_a_wait_in_vain(future));
     assert_int_equal(0, yields_of_a_wait_in_vain(future));  /* it looks, since it has woken nobody */
@@ -193,11 +193,11 @@ static void a_wake_is_remembered_until_the_next_look(void **state) {
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     await_sleeper(pool);
-    (void)tpool__free_looking(self); /* it may have woken one before */
+    (void)tpool__free_time(self); /* it may have woken one before */
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
     while (!tpool_future_done(future)) tpool__yield(); /* which waits for nothing */
-    assert_int_equal(0, tpool__free_looking(self));
-    assert_int_equal(TPOOL__FREE_TIME, tpool__free_looking(self));
+    assert_int_equal(0, tpool__free_time(self));
+    assert_int_equal(TPOOL__FREE_TIME, tpool__free_time(self));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -229,7 +229,7 @@ static void a_worker_woken_for_one_task_looks_on_for_a_moment_only(void **state)
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
     (void)with_a_cpu_to_spare(state);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
-    assert_int_equal(FEW_LOOKS, fewest_pauses_after_a_task(pool, TPOOL__FAILED_SPINS_MOST + 1));
+    assert_int_equal(FEW_LOOKS, fewest_pauses_after_a_task(pool, OFTEN));
     assert_true(fewest_pauses_after_a_task(pool, 0) > FREE_LOOKS);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -238,11 +238,11 @@ static void a_worker_woken_for_one_task_looks_on_for_a_moment_only(void **state)
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(without_a_cpu_to_spare_nobody_looks, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(the_first_looks_are_free, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(it_looks_further_while_that_may_pay, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(it_ends_though_the_clock_stands, with_a_cpu_to_spare),
+        cmocka_unit_test_setup(some_time_is_free_whatever_failed_before, with_a_cpu_to_spare),
+        cmocka_unit_test_setup(each_failed_spin_halves_the_budget, with_a_cpu_to_spare),
+        cmocka_unit_test_setup(a_spin_ends_at_the_deadline, with_a_cpu_to_spare),
         cmocka_unit_test_setup(no_more_threads_look_on_than_cpus_are_to_spare, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(where_it_is_hopeless_only_so_many_looks_are_free_as_told, with_a_cpu_to_spare),
+        cmocka_unit_test_setup(only_so_much_is_free_as_told, with_a_cpu_to_spare),
         cmocka_unit_test_setup(now_and_then_it_tries_again, with_a_cpu_to_spare),
         cmocka_unit_test_setup(what_comes_gives_hope, with_a_cpu_to_spare),
         cmocka_unit_test_setup(looking_on_that_has_paid_is_tried_again_at_once, with_a_cpu_to_spare),
