@@ -223,7 +223,8 @@
  *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task; a worker takes none
  *      while its initializer runs. If an initializer hangs, a task that waits for it ends by expires_ns,
  *      tpool_run_with_timeout or a cancel, and tpool_kill_workers starts another worker. A process that stops (SIGSTOP)
- *      is killed too.
+ *      is killed too. One that the system does not let the pool kill, since its task has executed a set-uid program
+ *      (sudo), is given up: the task ends as TPOOL_BROKEN, another process takes its place, and it ends by itself.
  *    - A worker that is killed, dies by a signal or exits with a code other than 0 takes along what it has started, if
  *      that is still in its group (setsid leaves it). A worker leads its group, so setsid in the task itself fails with
  *      EPERM: fork first.
@@ -11330,7 +11331,8 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
  *  waitpid(-1) sees only the process between the two forks, which ends at once. The parent of a process kills it before
  *  it reaps it: so the number cannot belong to another process (the one exception: tpool__server_kill). The server
- *  kills its workers, each with its process group. The keeper kills the server, and the workers of a server that has
+ *  kills its workers, each with its process group; one that it may not kill it gives up: for the proxy that is its end
+ *  (GIVEN_UP), and no one waits for it. The keeper kills the server, and the workers of a server that has
  *  died: Linux makes them the keeper's children; elsewhere the keeper checks that they are still what they were. On
  *  Linux the kernel also kills the workers with their server.
  *
@@ -11458,7 +11460,10 @@ typedef struct tpool__window {
 typedef struct tpool__notice { /* server to proxy */
     int32_t kind, status, stopped;
 } tpool__notice;
-enum { TPOOL__FORKED = 1, TPOOL__NOT_FORKED, TPOOL__ENDED };
+enum { TPOOL__FORKED = 1, TPOOL__NOT_FORKED, TPOOL__ENDED,
+       TPOOL__GIVEN_UP              /* it should be killed, and the system does not permit that */
+};
+static inline bool tpool__notice_is_last(const tpool__notice *notice) { return notice->kind >= TPOOL__ENDED; }
 
 /* Shared by the program, the keeper and the server, but not by workers. All accesses are relaxed: a message, or the end
  * of a process, notifies the others that there is something to see. */
@@ -11835,7 +11840,7 @@ static int tpool__poll_time(int64_t deadline) {
     return left > TPOOL_SEC(1000) ? 1000000 : (int)((left + 999999) / 1000000);
 }
 
-/* What poll would find in a socket (POLLIN, its end POLLIN and POLLHUP), which no limit forbids. Not for other files. */
+/* What poll would find in a socket: POLLIN, at its end POLLHUP too. No limit forbids this. Other files give 0. */
 static short tpool__socket_look(int socket) {
     char byte;
     ssize_t n;
@@ -12314,7 +12319,7 @@ static void tpool__forget_child(void) {
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__served {
     pid_t pid;
-    int status, replies;        /* status -1: the proxy has closed its end */
+    int status, replies;        /* status -1: the proxy has closed its end; both -1: given up */
     int32_t stopped;
 } tpool__served;
 
@@ -12547,22 +12552,34 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
 }
 
 /* Kills a worker with all that it has started and that has not left its group. The caller's child, which it has not
- * reaped: so the number still is the worker's and its group's. */
-static void tpool__kill_worker(pid_t pid) {
-    kill(-pid, SIGKILL);
-    kill(pid, SIGKILL); /* it may have changed its group */
+ * reaped: so the number still is the worker's and its group's. False: the system does not permit it, since the worker
+ * has become another user, as a set-uid program does. (A zombie may not be killed either; some systems say ESRCH.) */
+static bool tpool__kill_worker(pid_t pid) {
+    siginfo_t end;
+    (void)kill(-pid, SIGKILL);
+    if (kill(pid, SIGKILL) == 0 || errno == ESRCH) return true; /* it may have changed its group */
+    memset(&end, 0, sizeof end);
+    return waitid(P_PID, (id_t)pid, &end, WEXITED | WNOHANG | WNOWAIT) != 0 || end.si_pid == pid;
 }
 
-/* Notifies the proxy twice: by a notice, and by a message on the replies socket, where it waits. The end of that socket
- * would not do, since a process that the task has left behind may hold it open. */
-static void tpool__serve_end(tpool__served *served, int how) {
+/* Sends the last notice about a worker. Notifies the proxy twice: by the notice, and by a message on the replies socket,
+ * where it waits. The end of that socket would not do, since a process that the task has left behind may hold it open.
+ * A worker that was given up stays listed until it has ended by itself; its proxy goes on with another. */
+static void tpool__serve_last(tpool__served *served, int32_t kind, int how) {
     tpool__message message;
+    if (served->replies < 0) return;
     memset(&message, 0, sizeof message);
     message.kind = TPOOL__GONE;
-    tpool__notify_proxy(served->status, TPOOL__ENDED, how, served->stopped);
+    tpool__notify_proxy(served->status, kind, how, served->stopped);
     tpool__close(&served->status);
     (void)tpool__write_message(served->replies, &message); /* when it is full, there is something to read */
     tpool__close(&served->replies);
+}
+static void tpool__serve_kill(tpool__served *served) {
+    if (!tpool__kill_worker(served->pid)) tpool__serve_last(served, TPOOL__GIVEN_UP, 0);
+}
+static void tpool__serve_end(tpool__served *served, int how) {
+    tpool__serve_last(served, TPOOL__ENDED, how);
     *served = tpool__serving.served[--tpool__serving.count];
     tpool__note_worker((size_t)(served - tpool__serving.served));
 }
@@ -12581,17 +12598,22 @@ static void tpool__reap(void) {
         while (i < tpool__serving.count && tpool__serving.served[i].pid != pid) i++;
         if (i < tpool__serving.count && stopped) tpool__serving.served[i].stopped = change.si_status;
         if (i < tpool__serving.count && (stopped || change.si_code != CLD_EXITED || change.si_status != 0))
-            tpool__kill_worker(pid);
+            tpool__serve_kill(&tpool__serving.served[i]);
         if (waitpid(pid, &how, WNOHANG | WUNTRACED) != pid || i == tpool__serving.count) continue;
         if (!WIFSTOPPED(how)) tpool__serve_end(&tpool__serving.served[i], how);
         tpool__beat();
     }
 }
 
-/* The program or its pool is gone: so the server ends, with all its workers. */
+/* The program or its pool is gone: so the server ends, with all its workers that it may kill. */
 static void tpool__end_serving(void) {
-    for (size_t i = 0; i < tpool__serving.count; i++) tpool__kill_worker(tpool__serving.served[i].pid);
-    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) { }
+    for (size_t i = 0; i < tpool__serving.count; i++) {
+        tpool__served *served = &tpool__serving.served[i];
+        if (!tpool__kill_worker(served->pid)) served->pid = -1;
+    }
+    for (size_t i = 0; i < tpool__serving.count; i++)
+        while (tpool__serving.served[i].pid > 0 && waitpid(tpool__serving.served[i].pid, NULL, 0) < 0 &&
+               errno == EINTR) { }
     _exit(0);
 }
 
@@ -12625,7 +12647,7 @@ static void tpool__serve(tpool *pool) {
             char byte = TPOOL__KILL_IT;
             if (!polled[3 + i].revents) continue;
             if (recv(served->status, &byte, 1, MSG_DONTWAIT) <= 0) tpool__close(&served->status);
-            if (byte == TPOOL__KILL_IT) tpool__kill_worker(served->pid);
+            if (byte == TPOOL__KILL_IT) tpool__serve_kill(served);
         }
         if (polled[1].revents) {
             tpool__drain_children();
@@ -12692,7 +12714,7 @@ static void tpool__end_orphans(void) {
 #else
         bool own = getpgid(pid) == pid && getsid(pid) == getsid(0);
 #endif
-        if (own) tpool__kill_worker(pid);
+        if (own) (void)tpool__kill_worker(pid);
     }
     tpool__store_relaxed(&life->workers, 0);
 }
@@ -13117,11 +13139,13 @@ static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
 /* How a worker process ended, for the error of its task. */
 typedef struct tpool__death {
     bool known, stopped;
+    bool given_up;              /* it lives: the system did not permit to kill it */
     int status, signal;
     tpool__killed_for killed_for;
 } tpool__death;
 
-/* Has the process killed if `why` says so, waits for its end, and closes all that leads to it. */
+/* Has the process killed if `why` says so, waits for its end, and closes all that leads to it. One that may not be
+ * killed is left to itself. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for why) {
     tpool__death death;
     tpool__notice notice = { 0, 0, 0 };
@@ -13130,10 +13154,13 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
     if (why != TPOOL__NOT_KILLED) tpool__child_kill(child, why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
-    while (tpool__child_notice(child, &notice, TPOOL_FOREVER) == TPOOL__RECEIVED && notice.kind != TPOOL__ENDED) { }
-    if (notice.kind == TPOOL__ENDED) {
+    while (tpool__child_notice(child, &notice, TPOOL_FOREVER) == TPOOL__RECEIVED && !tpool__notice_is_last(&notice)) { }
+    death.stopped = notice.stopped != 0;
+    if (notice.kind == TPOOL__GIVEN_UP) {
+        death.known = death.given_up = true;
+        death.signal = SIGKILL;
+    } else if (notice.kind == TPOOL__ENDED) {
         death.known = true;
-        death.stopped = notice.stopped != 0;
         death.status = WIFEXITED(notice.status) ? WEXITSTATUS(notice.status) : 0;
         death.signal = WIFSIGNALED(notice.status) ? WTERMSIG(notice.status) : 0;
         if (death.stopped) death.signal = notice.stopped;
@@ -13265,7 +13292,7 @@ static void tpool__child_end(tpool__worker *worker) {
         (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
         int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)); /* the process has only to exit */
         while (!ended && tpool__child_notice(child, &notice, deadline) == TPOOL__RECEIVED)
-            ended = notice.kind == TPOOL__ENDED;
+            ended = tpool__notice_is_last(&notice);
     }
     if (ended) tpool__child_close(child);
     else (void)tpool__child_collect(child, TPOOL__KILLED_ALL);
@@ -13328,15 +13355,19 @@ static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpoo
     const char *name = tpool__signal_name(death->signal);
     if (!death->known)
         return tpool__error_text(task, TPOOL_BROKEN, -SIGKILL, "The worker process was lost with its server process.");
+    static const char *const reasons[] = { "", ", since the task ran longer than its run_limit_ns",
+                                           ", since a tpool_run_with_timeout ended", " by tpool_kill_workers",
+                                           ", since it sent a damaged result" };
+    if (death->given_up)
+        return tpool__error_text(task, TPOOL_BROKEN, -SIGKILL,
+                                 "The worker process %s%s, but may not be killed: it has become another user's.",
+                                 death->stopped ? "was stopped" : "was to be killed", reasons[death->killed_for]);
     if (death->stopped)
         return tpool__error_text(task, TPOOL_BROKEN, -death->signal,
                                  "The worker process was stopped by signal %d (%s), and killed.", death->signal, name);
     if (!death->signal)
         return tpool__error_text(task, TPOOL_BROKEN, death->status, "The worker process exited with code %d.",
                                  death->status);
-    static const char *const reasons[] = { "", ", since the task ran longer than its run_limit_ns",
-                                           ", since a tpool_run_with_timeout ended", " by tpool_kill_workers",
-                                           ", since it sent a damaged result" };
     return tpool__error_text(task, TPOOL_BROKEN, -death->signal, "The worker process was killed by signal %d (%s)%s.",
                              death->signal, name, death->signal == SIGKILL ? reasons[death->killed_for] : "");
 }
@@ -13547,7 +13578,7 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
         tpool_status status = tpool__clock_passed(deadline) ? TPOOL_TIMEOUT
                                                             : tpool__child_ensure_until(worker, deadline);
         if (status == TPOOL_TIMEOUT) {
-            tpool__death late = { true, false, 0, SIGKILL, why_late };
+            tpool__death late = { true, false, false, 0, SIGKILL, why_late };
             outcome = tpool__error_of_death(task, &late);
             break;
         }

@@ -19,7 +19,7 @@
 typedef struct common {
     shared_gate gate;
     _Atomic(int) count, hang, deaths;
-    _Atomic(long) pid, other, server;
+    _Atomic(long) pid, other, server, pids[4];
 } common;
 static common *all;
 
@@ -613,6 +613,66 @@ static void a_task_that_changes_its_credentials_ends_with_the_server_too(void **
 }
 #endif
 
+#ifdef __linux__
+/* --- a task that takes the rights of another user, as a set-uid program does: the pool may not kill it */
+
+static void *becomes_root(void *arg) {
+    long n = atomic_fetch_add(&all->count, 1);
+    if (setresuid(0, 0, 0) != 0) _exit(9);
+    alarm(LIMIT_SECONDS); /* nothing else ends it if the test fails */
+    atomic_store(&all->pids[n], getpid());
+    shared_gate_pass(&all->gate);
+    return arg;
+}
+static void *becomes_root_and_stops(void *arg) {
+    atomic_store(&all->gate.open, 1);
+    becomes_root(arg);
+    atomic_store(&all->gate.open, 0);
+    raise(SIGSTOP);
+    return arg;
+}
+static void check_given_up(tpool *pool, tpool_future *future, const char *why) {
+    CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
+    CHECK(strstr(tpool_future_message(future), "may not be killed") && strstr(tpool_future_message(future), why));
+    CHECK(is_alive(atomic_load(&all->pids[atomic_load(&all->count) - 1])));
+    tpool_future_release(future);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
+    tpool_future_release(future);
+}
+static int who_may_not_be_killed(void) {
+    tpool *pool = NULL;
+    tpool_future *future = NULL;
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1 };
+    CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 0) == 0);
+    CHECK_STATUS(TPOOL_OK, tpool_create(&pool, &config));
+    tpool_task task = { .fn = becomes_root, .run_limit_ns = TPOOL_MS(300) };
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    check_given_up(pool, future, "run_limit_ns");
+    task.run_limit_ns = 0;
+    CHECK_STATUS(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, TPOOL_MS(300), &future));
+    check_given_up(pool, future, "tpool_run_with_timeout");
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    CHECK_EVENTUALLY(atomic_load(&all->gate.arrived) == 3);
+    CHECK_STATUS(TPOOL_OK, tpool_kill_workers(pool));
+    check_given_up(pool, future, "tpool_kill_workers");
+    task.fn = becomes_root_and_stops;
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    check_given_up(pool, future, "was stopped");
+    int64_t began = tpool_now();
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    CHECK(tpool_now() - began < TPOOL_SEC(8)); /* less than the patience with a server that hangs */
+    CHECK(atomic_load(&all->count) == 4 && setresuid(0, 0, 0) == 0);
+    for (int i = 0; i < 4; i++) CHECK(kill((pid_t)atomic_load(&all->pids[i]), SIGKILL) == 0);
+    return 0;
+}
+static void a_worker_that_may_not_be_killed_is_given_up(void **state) {
+    (void)state;
+    if (geteuid() != 0 || UNDER_TSAN) skip(); /* only root may become another */
+    assert_int_equal(0, in_a_child(who_may_not_be_killed));
+}
+#endif
+
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
 /* --- a program that adopts orphans, as the first process of a container does */
 
@@ -831,6 +891,7 @@ int main(void) {
         T(a_death_is_known_though_a_grandchild_lives_on), T(a_servers_death_is_known_though_a_grandchild_lives_on),
         T(who_has_other_credentials_ends_with_the_server_too),
         T(a_task_that_changes_its_credentials_ends_with_the_server_too),
+        T(a_worker_that_may_not_be_killed_is_given_up),
 #endif
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
         T(no_zombie_is_left_to_a_program_that_adopts), T(create_ruins_no_namespace),
