@@ -2972,6 +2972,7 @@ struct tpool {
     tpool__waiter *drainers;    /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;       /* how many drainers; a hint */
     tpool__u32 destroying;      /* one of the drainers is a destroy */
+    bool finishing;             /* nothing pauses it any more: see tpool__finish_begin; under the lock */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;         /* live workers that are neither asleep nor blocked; a hint without the lock */
@@ -5166,12 +5167,11 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     tpool_status status = TPOOL_OK;
     bool lacks_worker = false, lists = tpool__expire_waiting(waiter->self, pool);
     tpool__latch(&pool->inject.lock);
-    if (!(tpool__attention(pool) & (TPOOL__HALTED | TPOOL__CLOSING)))
-        tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
-    bool granted = room->granted;
-    if (!granted) status = tpool__refusal(pool, tpool__attention(pool));
+    if (!room->granted) status = tpool__refusal(pool, tpool__attention(pool));
     /* nothing makes room until a destroy, which may never come: the exit handler may wait for this thread */
-    if (!granted && status == TPOOL_OK && tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
+    if (!room->granted && status == TPOOL_OK && tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
+    if (status == TPOOL_OK) tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
+    bool granted = room->granted;
     if (!granted && pool->room == waiter) {
         /* relaxed: as in tpool__grant_room */
         lacks_worker = tpool__waiting(pool) < pool->capacity && tpool__load_relaxed(&pool->live) == 0;
@@ -7739,7 +7739,7 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool); /* a shutdown and a break happen under this lock */
-    if (status == TPOOL_OK && tpool__attention(pool) & TPOOL__CLOSING) status = TPOOL_SHUTDOWN; /* it is drained */
+    if (status == TPOOL_OK && (tpool__attention(pool) & TPOOL__CLOSING || pool->finishing)) status = TPOOL_SHUTDOWN;
     if (status == TPOOL_OK) tpool__or_relaxed(&pool->attention, TPOOL__PAUSED); /* relaxed: see tpool__attention */
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
@@ -8168,6 +8168,19 @@ static void tpool__free(tpool *pool) {
     }
 }
 
+/* The caller is about to drain the pool in order to end it. It resumes the pool, and nothing may pause it any more:
+ * its tasks may try, and nobody would be left to resume it. */
+static void tpool__finish_begin(tpool *pool) {
+    tpool__lock(&pool->lock);
+    pool->finishing = true;
+    tpool__unlock(&pool->lock);
+    (void)tpool__resume(pool);
+}
+static void tpool__finish_failed(tpool *pool) {
+    tpool__lock(&pool->lock);
+    pool->finishing = false;
+    tpool__unlock(&pool->lock);
+}
 /* From now on the exit handler leaves the pool alone; what it has halted goes on. */
 static void tpool__exempt_from_exit(tpool *pool) {
     tpool__lock(&tpool__process.lock);
@@ -8182,10 +8195,11 @@ static void tpool__iters_outlive(tpool *pool);
 static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
     tpool__exempt_from_exit(pool);
-    (void)tpool__resume(pool);
+    tpool__finish_begin(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool_status status = tpool__await_condition(pool, tpool__shut_when_quiet, TPOOL_FOREVER);
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
+    if (status != TPOOL_OK) tpool__finish_failed(pool);
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
@@ -9754,6 +9768,8 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             continue;
         }
         status = tpool__await(future, deadline);
+        if (status == TPOOL_BROKEN && tpool__runs_program(tpool__self()->context) && tpool_future_cancel(future))
+            status = tpool__await(future, deadline); /* queued in a halted pool, while exit waits for this task */
         if (status != TPOOL_OK) return status;
         if (iter->delivered - chunk->first < chunk->count) {
             iter->reading = chunk;
@@ -10092,14 +10108,14 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
     tpool__unlock(&tpool__process.lock);
     if (flags & TPOOL_WAIT && within) return TPOOL_DEADLOCK;
     tpool_status status = TPOOL_OK;
-    if (high && low) (void)tpool_resume(low); /* what ends in the high-level pool may wait for it */
+    if (high && low) tpool__finish_begin(low); /* what ends in the high-level pool may wait for it */
     if (high && flags & TPOOL_WAIT) {
         if (flags & TPOOL_CANCEL_PENDING) {
             tpool__set_attention(high, TPOOL__CANCELLED, 0);
             tpool__end_waiting(high, TPOOL__WAS_CANCELLED);
         }
         tpool__stop_running(high, flags); /* before the drain, not after it */
-        (void)tpool_resume(high);
+        tpool__finish_begin(high);
         status = tpool_drain(high, TPOOL_FOREVER);
         if (status == TPOOL_OK) status = tpool_shutdown(high, flags);
     } else if (high && low) {
@@ -10124,6 +10140,9 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
         status = tpool_shutdown(high, flags);
     }
     if (low && status == TPOOL_OK) status = tpool_shutdown(low, flags);
+    if (status == TPOOL_OK) return status;
+    if (high) tpool__finish_failed(high);
+    if (low) tpool__finish_failed(low);
     return status;
 }
 
@@ -11062,16 +11081,16 @@ static void tpool__end_shared(void) {
     tpool__lock(&tpool__process.lock);
     tpool *high = tpool__dual.pool[0], *low = tpool__dual.pool[1];
     tpool__unlock(&tpool__process.lock);
-    if (low) (void)tpool_resume(low); /* no shared pool stays paused: the tasks of one may wait for those of another */
+    if (low) tpool__finish_begin(low); /* no shared pool stays paused: tasks of one may wait for those of another */
+    if (high) tpool__finish_begin(high);
     tpool__resume_global_manager();
-    if (high && tpool_resume(high) == TPOOL_OK && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK)
-        (void)tpool_shutdown(high, TPOOL_WAIT);
+    if (high && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK) (void)tpool_shutdown(high, TPOOL_WAIT);
     tpool__end_global_manager();
     tpool__lock(&tpool__process.lock);
     low = tpool__dual.pool[1]; /* again: last tasks of the pools before may have been the first to ask for it */
     tpool__unlock(&tpool__process.lock);
-    if (low && tpool_resume(low) == TPOOL_OK && tpool_drain(low, TPOOL_FOREVER) == TPOOL_OK)
-        (void)tpool_shutdown(low, TPOOL_WAIT);
+    if (low) tpool__finish_begin(low);
+    if (low && tpool_drain(low, TPOOL_FOREVER) == TPOOL_OK) (void)tpool_shutdown(low, TPOOL_WAIT);
 }
 
 /* Wakes every thread that waits for the task, so that it checks tpool__is_halted_for_good. */
@@ -11137,6 +11156,9 @@ static void tpool__at_exit(void) {
     tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_halted_for_good */
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__visitor_leaves(pool)) tpool__halt(pool);
     if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
+    tpool__lock(&tpool__process.lock);
+    tpool__dual.shut = true; /* nobody would wait for the work of one that a later handler is the first to use */
+    tpool__unlock(&tpool__process.lock);
 }
 
 /* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do. The

@@ -745,6 +745,56 @@ static int a_halted_pools_task_may_wait_for_the_first_of_its_own(void) { return 
 static int a_halted_pools_task_may_wait_for_the_next_of_its_own(void) { return exit_beside(wait_for_the_next); }
 static int a_halted_pools_task_may_map_over_its_own_pool(void) { return exit_beside(wait_for_items); }
 
+/* The first use of a shared pool comes when all of them have ended. */
+static void use_low_first(void) {
+    tpool_status status = tpool_submit(tpool_low_level(), say_task, "x", NULL);
+    if (status == TPOOL_SHUTDOWN) say("s");
+}
+static int a_late_handler_that_is_the_first_to_use_a_shared_pool_is_refused(void) {
+    CHECK(atexit(use_low_first) == 0);
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), nothing, NULL))); /* the first use of all */
+    return 0;
+}
+static void *pause_own_pool(void *arg) {
+    halted_by_now();
+    while (tpool_pause(tpool_current()) != TPOOL_SHUTDOWN) {
+        CHECK_STATUS(TPOOL_OK, tpool_resume(tpool_current())); /* exit has not begun */
+        sleep_ms(1);
+    }
+    say("p");
+    return arg;
+}
+static int no_task_pauses_a_shared_pool_that_exit_drains(void) {
+    configure(1, 1);
+    submit(tpool_high_level(), pause_own_pool, NULL);
+    submit(tpool_high_level(), say_task, "q");
+    AWAIT_ARRIVALS(&own_runs, 1);
+    gate_open(&own_runs);
+    return 0;
+}
+/* What waits in a halted pool ends item by item, so that the usual loop ends. */
+static void *read_map_to_its_end(void *arg) {
+    static int many[50];
+    tpool_map_iter *iter = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_map(own, &(tpool_map_spec){ .fn = same_item, .items = many, .count = 50, .chunk_size = 1,
+                                                             .stride = sizeof *many }, &iter));
+    gate_pass(&own_runs);
+    int ended = 0;
+    while (tpool_map_next(iter, TPOOL_FOREVER, NULL) != TPOOL_END) ended++;
+    if (ended == 50) say("e");
+    tpool_map_close(iter);
+    return arg;
+}
+static int a_map_on_a_halted_pool_comes_to_its_end(void) {
+    leaves_things_behind = true;
+    create_own((tpool_config){ .max_workers = 1 });
+    block_for_ever(own);
+    submit(tpool_high_level(), read_map_to_its_end, NULL);
+    AWAIT_ARRIVALS(&own_runs, 1);
+    gate_open(&own_runs);
+    return 0;
+}
+
 static const story stories[] = {
     STORY(high_level_work_completes, 0, "Hhhh"),
     STORY(low_level_work_completes, 4, "Llll"),
@@ -763,6 +813,9 @@ static const story stories[] = {
     STORY(a_halted_pools_task_may_wait_for_the_first_of_its_own, 0, "fh"),
     STORY(a_halted_pools_task_may_wait_for_the_next_of_its_own, 0, "hnn"),
     STORY(a_halted_pools_task_may_map_over_its_own_pool, 0, "hmmm"),
+    STORY(a_late_handler_that_is_the_first_to_use_a_shared_pool_is_refused, 0, "s"),
+    STORY(no_task_pauses_a_shared_pool_that_exit_drains, 0, "pq"),
+    STORY(a_map_on_a_halted_pool_comes_to_its_end, 0, "e"),
 #if HAVE_FORK
     STORY(a_child_forked_by_a_late_handler_has_a_manager_of_its_own, 0, "g"),
 #endif

@@ -1012,6 +1012,23 @@ static void destroy_resumes_a_paused_pool_and_runs_what_is_queued(void **state) 
     assert_int_equal(20, atomic_load(&runs));
 }
 
+static void *pause_until_refused(void *pool) {
+    while (tpool_pause(pool) == TPOOL_OK) {
+        assert_status(TPOOL_OK, tpool_resume(pool)); /* destroy has not begun */
+        sleep_ms(1);
+    }
+    assert_status(TPOOL_SHUTDOWN, tpool_pause(pool));
+    return NULL;
+}
+static void no_task_pauses_a_pool_that_is_being_destroyed(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_future *pausing = submitted(pool, pause_until_refused, pool), *behind = submitted(pool, nothing, NULL);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_status(TPOOL_OK, end_of(pausing));
+    assert_status(TPOOL_OK, end_of(behind));
+}
+
 static void drains_that_are_under_way_have_left_when_destroy_frees(void **state) {
     (void)state;
     for (int round = 0; round < COUNT(10) + 1; round++) {
@@ -1589,6 +1606,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(drain_and_destroy_wait_for_the_callbacks_of_an_expiry_noticed_elsewhere),
         cmocka_unit_test(drain_waits_for_the_callbacks_of_a_finished_task),
         cmocka_unit_test(destroy_resumes_a_paused_pool_and_runs_what_is_queued),
+        cmocka_unit_test(no_task_pauses_a_pool_that_is_being_destroyed),
         cmocka_unit_test(drains_that_are_under_way_have_left_when_destroy_frees),
         cmocka_unit_test(submitters_blocked_on_a_full_queue_have_left_when_destroy_frees),
         cmocka_unit_test(futures_stay_valid_after_their_pool_is_destroyed),

@@ -353,6 +353,38 @@ static void destroy_waits_for_a_submitter_about_to_block(void **state) {
     assert_true(atomic_load(&destroyed));
 }
 
+/* The same, of a pool that only takes what another pool's tasks submit: its worker sleeps when the submitter comes. */
+static stop before_closing_line = STOP_AT("tpool__within_setup");
+static tpool *closing;
+static void *submit_within_and_stop(void *arg) {
+    armed_stop = &before_closing_line;
+    came_late = tpool_submit(closing, nothing, NULL, NULL);
+    return arg;
+}
+static void a_submitter_that_a_closing_pool_waits_for_finds_the_room_that_came(void **state) {
+    (void)state;
+    static gate running = GATE_CLOSED;
+    tpool *high = new_pool_as((tpool_config){ .max_workers = 1 });
+    closing = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
+    assert_status(TPOOL_OK, tpool_submit(closing, gate_task, &running, NULL));
+    AWAIT_ARRIVALS(&running, 1);
+    assert_status(TPOOL_OK, tpool_submit(closing, nothing, NULL, NULL));
+    closing->closing_for = high;
+    tpool__set_attention(closing, TPOOL__CLOSING, 0);
+    came_late = TPOOL_TIMEOUT;
+    tpool_future *submitter = submitted(high, submit_within_and_stop, NULL);
+    AWAIT_ARRIVALS(&before_closing_line.gate, 1);
+    gate_open(&running);
+    assert_status(TPOOL_OK, tpool_drain(high, 0) == TPOOL_TIMEOUT ? TPOOL_OK : TPOOL_FAILED); /* it still submits */
+    EVENTUALLY(stats_of(closing).completed == 2 && stats_of(closing).active == 0);
+    sleep_ms(20); /* for its worker to sleep */
+    gate_open(&before_closing_line.gate);
+    assert_status(TPOOL_OK, end_of(submitter));
+    assert_status(TPOOL_OK, came_late);
+    assert_status(TPOOL_OK, tpool_destroy(closing));
+    assert_status(TPOOL_OK, tpool_destroy(high));
+}
+
 static tpool *ending;
 static int workers_freed, workers_freed_in_the_list;
 static void look_for_pool_in_list(void) {
@@ -428,6 +460,7 @@ int main(void) {
         cmocka_unit_test(a_join_helps_with_no_job_that_its_thief_took_later),
         cmocka_unit_test(destroy_waits_for_a_drain_in_its_first_look),
         cmocka_unit_test(destroy_waits_for_a_submitter_about_to_block),
+        cmocka_unit_test(a_submitter_that_a_closing_pool_waits_for_finds_the_room_that_came),
         cmocka_unit_test(destroy_takes_the_pool_off_the_list_before_it_frees_workers),
         cmocka_unit_test(a_halt_closes_each_batch_that_it_walks),
     };
