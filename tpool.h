@@ -600,12 +600,16 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpo
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                                tpool_future **future);
 
-/* The next five are for use inside a running task. Where no task runs, or in a callback, they do nothing and give NULL,
- * false or 0. In a forked job or a tpool_for body they act on the task that joins or loops. */
+/* The functions up to tpool_arg_size are for use inside a running task. Where no task runs, or in a callback, they do
+ * nothing and give NULL, false or 0. In a forked job or a tpool_for body they act on the task that joins or loops. */
 
 /* The task fails when it returns, with this code (any int) and message (printf, of any length). If called again, the
  * first call counts. Gives NULL, for `return tpool_raise(...)`. Without memory: code ENOMEM and a static message. */
 TPOOL_API void *tpool_raise(int code, const char *format, ...) TPOOL__PRINTF(2, 3);
+
+/* The same with a message that is taken as it is, for callers that cannot or may not pass a format: text is copied, and
+ * a % in it means nothing. NULL: an empty message. */
+TPOOL_API void *tpool_raise_text(int code, const char *text);
 
 /* Copies bytes into memory that the future owns (aligned for any type), and gives its address, for `return
  * tpool_return(...)`. If called again, the last call counts, and the earlier bytes are freed at once. Without memory
@@ -698,12 +702,22 @@ TPOOL_API void tpool_future_release(tpool_future *future);
  * cannot be cancelled; TPOOL_CANCELLED: do not start; TPOOL_INVALID_STATE: running or done already, or a pool's own.
  * set_result and set_error complete a pending or running one: TPOOL_OK; TPOOL_INVALID_STATE: done or cancelled already,
  * or a pool's own; TPOOL_NO_MEMORY (set_error): it is completed all the same, with ENOMEM and a static message. All:
- * TPOOL_INVALID: NULL. */
+ * TPOOL_INVALID: NULL.
+ * set_error_text takes the message as it is, as tpool_raise_text does. set_result_owned: the future owns result from
+ * then on, and calls result_free(result) with its last release. TPOOL_NO_MEMORY: the future has failed with ENOMEM, and
+ * result is freed before the call returns. On any other status but TPOOL_OK result is still the caller's. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_future_create(tpool_future **future);
 TPOOL_API tpool_status tpool_future_set_running(tpool_future *future);
 TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result);
 TPOOL_API tpool_status tpool_future_set_error(tpool_future *future, int code, const char *format, ...)
     TPOOL__PRINTF(3, 4);
+TPOOL_API tpool_status tpool_future_set_error_text(tpool_future *future, int code, const char *text);
+TPOOL_API tpool_status tpool_future_set_result_owned(tpool_future *future, void *result,
+                                                     void (*result_free)(void *result));
+
+/* For the producer: tpool_future_request_stop was called before the future was done. It looks and does not wait; a
+ * cancel is something else, see set_running. NULL: false. */
+TPOOL_API bool tpool_future_stop_requested(tpool_future *future);
 
 /* The tag of the task, from its submit to the last release; NULL for a task without one, a future of
  * tpool_future_create, and NULL. So what an iterator or a callback hands out tells the program which work it was. */
@@ -6439,23 +6453,34 @@ static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
 
-static tpool__outcome *tpool__error_new(tpool_future *task, int code, const char *format, va_list arguments) {
-    va_list again;
-    va_copy(again, arguments);
-    int length = format ? vsnprintf(NULL, 0, format, again) : 0;
-    va_end(again);
-    if (length < 0) length = 0;
-    tpool__outcome *outcome = TPOOL_MALLOC(sizeof *outcome + (size_t)length + 1);
+/* An error with room for a message of this length, or the fixed one that says that there is no memory. */
+static tpool__outcome *tpool__error_alloc(const tpool_future *task, int code, size_t length) {
+    tpool__outcome *outcome = length <= SIZE_MAX / 2 ? TPOOL_MALLOC(sizeof *outcome + length + 1) : NULL;
     if (!outcome) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
     memset(outcome, 0, sizeof *outcome);
     char *text = (char *)(outcome + 1);
     text[0] = 0;
-    if (format) vsnprintf(text, (size_t)length + 1, format, arguments);
     outcome->kind = TPOOL__ERROR;
     outcome->error.status = TPOOL_FAILED;
     outcome->error.code = code;
     outcome->error.message = text;
     outcome->error.task = task->extra ? task->extra->name : NULL;
+    return outcome;
+}
+static tpool__outcome *tpool__error_new(const tpool_future *task, int code, const char *format, va_list arguments) {
+    va_list again;
+    va_copy(again, arguments);
+    int length = format ? vsnprintf(NULL, 0, format, again) : 0;
+    va_end(again);
+    if (length < 0) length = 0;
+    tpool__outcome *outcome = tpool__error_alloc(task, code, (size_t)length);
+    if (format && !outcome->is_static) vsnprintf((char *)(outcome + 1), (size_t)length + 1, format, arguments);
+    return outcome;
+}
+static tpool__outcome *tpool__error_plain(const tpool_future *task, int code, const char *text) {
+    size_t length = text ? strlen(text) : 0;
+    tpool__outcome *outcome = tpool__error_alloc(task, code, length);
+    if (length && !outcome->is_static) memcpy(outcome + 1, text, length + 1);
     return outcome;
 }
 
@@ -6471,6 +6496,13 @@ TPOOL_API void *tpool_raise(int code, const char *format, ...) {
     va_start(arguments, format);
     tpool__outcome *outcome = tpool__error_new(task, code, format, arguments);
     va_end(arguments);
+    if (!tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
+    return NULL;
+}
+TPOOL_API void *tpool_raise_text(int code, const char *text) {
+    tpool_future *task = tpool__current_task();
+    if (!task || tpool__has_failed(task)) return NULL;
+    tpool__outcome *outcome = tpool__error_plain(task, code, text);
     if (!tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
     return NULL;
 }
@@ -6507,20 +6539,25 @@ TPOOL_API void *tpool_return(const void *bytes, size_t size) {
     return payload;
 }
 
+static tpool__outcome *tpool__owned_new(void *result, void (*result_free)(void *result)) {
+    tpool__outcome *outcome = TPOOL_MALLOC(sizeof *outcome);
+    if (!outcome) return NULL;
+    memset(outcome, 0, sizeof *outcome);
+    outcome->kind = TPOOL__OWNED;
+    outcome->payload = result;
+    outcome->payload_free = result_free;
+    return outcome;
+}
+
 TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *result)) {
     tpool_future *task = tpool__current_task();
     if (!task) return NULL;
-    tpool__outcome *outcome =
-        tpool__has_failed(task) ? NULL : TPOOL_MALLOC(sizeof *outcome);
+    tpool__outcome *outcome = tpool__has_failed(task) ? NULL : tpool__owned_new(result, result_free);
     if (!outcome) {
         if (!tpool__has_failed(task)) (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
         if (result_free) result_free(result);
         return NULL;
     }
-    memset(outcome, 0, sizeof *outcome);
-    outcome->kind = TPOOL__OWNED;
-    outcome->payload = result;
-    outcome->payload_free = result_free;
     if (!tpool__set_outcome(task, outcome)) {
         tpool__outcome_free(outcome);
         return NULL;
@@ -7503,7 +7540,7 @@ static void tpool__notify_to_stop(tpool_future *future, bool cut) {
 }
 
 TPOOL_API void tpool_future_request_stop(tpool_future *future) {
-    if (!future) return;
+    if (!future || tpool__is_done(future)) return;
     /* relaxed: a flag and nothing else */
     tpool__or_relaxed(&future->state, TPOOL__STOP);
     tpool__notify_to_stop(future, false);
@@ -7586,27 +7623,57 @@ static bool tpool__claim_bare(tpool_future *future) {
     }
 }
 
-TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result) {
+/* Completes a bare future that the caller has claimed: with a value, and with an error or a payload if there is one. */
+static tpool_status tpool__complete(tpool_future *future, void *value, tpool__outcome *outcome) {
+    bool failed = outcome && outcome->kind == TPOOL__ERROR, lacks_memory = failed && outcome->is_static;
+    future->value = value;
+    if (outcome) tpool__store_release(&future->outcome, tpool__outcome_word(outcome)); /* P9 */
+    tpool__publish(future, failed ? TPOOL_FAILED : TPOOL_OK);
+    return lacks_memory ? TPOOL_NO_MEMORY : TPOOL_OK;
+}
+/* TPOOL_OK: the caller has claimed the future and must complete it. */
+static tpool_status tpool__complete_begin(tpool_future *future) {
     if (!future) return TPOOL_INVALID;
     if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
-    if (tpool__pool_of(future) || !tpool__claim_bare(future)) return TPOOL_INVALID_STATE;
-    future->value = result;
-    tpool__publish(future, TPOOL_OK);
-    return TPOOL_OK;
+    return tpool__pool_of(future) || !tpool__claim_bare(future) ? TPOOL_INVALID_STATE : TPOOL_OK;
 }
 
+TPOOL_API tpool_status tpool_future_set_result(tpool_future *future, void *result) {
+    tpool_status status = tpool__complete_begin(future);
+    return status == TPOOL_OK ? tpool__complete(future, result, NULL) : status;
+}
 TPOOL_API tpool_status tpool_future_set_error(tpool_future *future, int code, const char *format, ...) {
-    if (!future) return TPOOL_INVALID;
-    if (tpool__is_orphan(future) && !tpool__is_done(future)) return TPOOL_BROKEN;
-    if (tpool__pool_of(future) || !tpool__claim_bare(future)) return TPOOL_INVALID_STATE;
+    tpool_status status = tpool__complete_begin(future);
+    if (status != TPOOL_OK) return status;
     va_list arguments;
     va_start(arguments, format);
     tpool__outcome *outcome = tpool__error_new(future, code, format, arguments);
     va_end(arguments);
-    bool complete = !outcome->is_static;
+    return tpool__complete(future, NULL, outcome);
+}
+TPOOL_API tpool_status tpool_future_set_error_text(tpool_future *future, int code, const char *text) {
+    tpool_status status = tpool__complete_begin(future);
+    return status == TPOOL_OK ? tpool__complete(future, NULL, tpool__error_plain(future, code, text)) : status;
+}
+TPOOL_API tpool_status tpool_future_set_result_owned(tpool_future *future, void *result,
+                                                     void (*result_free)(void *result)) {
+    tpool_status status = tpool__complete_begin(future);
+    if (status != TPOOL_OK) return status;
+    if (!result_free) return tpool__complete(future, result, NULL);
+    tpool__outcome *outcome = tpool__owned_new(result, result_free);
+    if (outcome) return tpool__complete(future, result, outcome);
+    /* as an arg_free: before the end, which comes even if result_free ends the thread */
+    outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
     tpool__store_release(&future->outcome, tpool__outcome_word(outcome)); /* P9 */
-    tpool__publish(future, TPOOL_FAILED);
-    return complete ? TPOOL_OK : TPOOL_NO_MEMORY;
+    tpool__thread *self = tpool__self();
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
+    tpool__context_guard(self, context, tpool__end_broken_rest, future);
+    result_free(result);
+    return tpool__context_pop(self, context) ? tpool__complete(future, NULL, outcome) : TPOOL_BROKEN;
+}
+
+TPOOL_API bool tpool_future_stop_requested(tpool_future *future) {
+    return future && tpool__load_relaxed(&future->state) & TPOOL__STOP; /* relaxed: a flag and nothing else */
 }
 
 /* ====================================================================================================================

@@ -186,6 +186,10 @@ static void the_parents_own_future_gives_broken(void *context) {
     CHECK_STATUS(TPOOL_BROKEN, tpool_future_set_running(bare));
     CHECK_STATUS(TPOOL_BROKEN, tpool_future_set_result(bare, NULL));
     CHECK_STATUS(TPOOL_BROKEN, tpool_future_set_error(bare, 1, "one"));
+    CHECK_STATUS(TPOOL_BROKEN, tpool_future_set_error_text(bare, 1, "one"));
+    CHECK_STATUS(TPOOL_BROKEN, tpool_future_set_result_owned(bare, bare, free));
+    tpool_future_request_stop(bare);
+    CHECK(tpool_future_stop_requested(bare));   /* in the child */
     CHECK(!tpool_future_done(bare));
     tpool_completions *completions = NULL;   /* one of the child's own takes none of the parent's that has no end */
     CHECK_STATUS(TPOOL_OK, tpool_as_completed(NULL, 0, &completions));

@@ -1267,6 +1267,106 @@ static void stress_set_running_against_cancel_has_one_winner(void **unused) {
     assert_int_equal(0, wrong);
 }
 
+static void an_error_text_of_a_bare_future_is_taken_as_it_is(void **state) {
+    (void)state;
+    tpool_future *future;
+    const tpool_error *error = NULL;
+    char text[] = "%s%n";
+    assert_status(TPOOL_INVALID, tpool_future_set_error_text(NULL, 1, text));
+    assert_status(TPOOL_OK, tpool_future_create(&future));
+    assert_status(TPOOL_OK, tpool_future_set_error_text(future, 0, text));
+    assert_status(TPOOL_INVALID_STATE, tpool_future_set_error_text(future, 1, "second"));
+    text[0] = 'x';
+    assert_status(TPOOL_FAILED, tpool_future_result(future, 0, NULL));
+    assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+    assert_int_equal(0, error->code);
+    assert_string_equal("%s%n", error->message);
+    assert_null(error->task);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_future_create(&future));
+    assert_status(TPOOL_OK, tpool_future_set_error_text(future, 5, NULL));
+    assert_string_equal("", tpool_future_message(future));
+    tpool_future_release(future);
+}
+
+static void an_owned_result_of_a_bare_future_is_freed_with_its_last_reference(void **state) {
+    (void)state;
+    atomic_int freed = 0;
+    tpool_future *future, *second;
+    void *result = NULL;
+    assert_status(TPOOL_INVALID, tpool_future_set_result_owned(NULL, &freed, count_free));
+    assert_status(TPOOL_OK, tpool_future_create(&future));
+    assert_status(TPOOL_OK, tpool_future_set_result_owned(future, &freed, count_free));
+    assert_status(TPOOL_OK, tpool_future_result(future, 0, &result));
+    assert_ptr_equal(&freed, result);
+    assert_int_equal(0, tpool_future_result_size(future));
+    tpool_future_retain(future);
+    tpool_future_release(future);
+    assert_int_equal(0, atomic_load(&freed));
+    tpool_future_release(future);
+    assert_int_equal(1, atomic_load(&freed));
+
+    /* What is not taken stays the caller's. */
+    assert_status(TPOOL_OK, tpool_future_create(&future));
+    assert_true(tpool_future_cancel(future));
+    assert_status(TPOOL_INVALID_STATE, tpool_future_set_result_owned(future, &freed, count_free));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_future_create(&future));
+    assert_status(TPOOL_OK, tpool_future_set_result(future, &result));
+    assert_status(TPOOL_INVALID_STATE, tpool_future_set_result_owned(future, &freed, count_free));
+    tpool_future_release(future);
+    tpool *pool = new_pool(1);
+    second = submitted(pool, nothing, NULL);
+    assert_status(TPOOL_INVALID_STATE, tpool_future_set_result_owned(second, &freed, count_free));
+    tpool_future_release(second);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, atomic_load(&freed));
+
+    /* Without a function it is a plain result. */
+    assert_status(TPOOL_OK, tpool_future_create(&future));
+    assert_status(TPOOL_OK, tpool_future_set_result_owned(future, &freed, NULL));
+    assert_ptr_equal(&freed, take(future));
+}
+
+static void a_producer_sees_that_its_future_is_asked_to_stop(void **state) {
+    (void)state;
+    tpool_future *asked, *late, *cancelled;
+    assert_false(tpool_future_stop_requested(NULL));
+    assert_status(TPOOL_OK, tpool_future_create(&asked));
+    assert_status(TPOOL_OK, tpool_future_create(&late));
+    assert_status(TPOOL_OK, tpool_future_create(&cancelled));
+    assert_false(tpool_future_stop_requested(asked));
+    tpool_future_request_stop(asked);
+    assert_true(tpool_future_stop_requested(asked));
+    assert_status(TPOOL_OK, tpool_future_set_running(asked));   /* it is asked, and nothing is forced */
+    assert_true(tpool_future_stop_requested(asked));
+    assert_status(TPOOL_OK, tpool_future_set_result(asked, NULL));
+    assert_true(tpool_future_stop_requested(asked));
+    assert_status(TPOOL_OK, tpool_future_set_result(late, NULL));
+    tpool_future_request_stop(late);                            /* does nothing on a done one */
+    assert_false(tpool_future_stop_requested(late));
+    assert_true(tpool_future_cancel(cancelled));
+    assert_false(tpool_future_stop_requested(cancelled));
+    tpool_future_release(asked);
+    tpool_future_release(late);
+    tpool_future_release(cancelled);
+}
+
+static void the_stop_of_a_tasks_future_is_seen_from_outside(void **state) {
+    (void)state;
+    gate passage = GATE_CLOSED;
+    tpool *pool = new_pool(1);
+    tpool_future *running = held_at(pool, &passage), *queued = submitted(pool, nothing, NULL);
+    assert_false(tpool_future_stop_requested(running));
+    tpool_future_request_stop(running);
+    assert_true(tpool_future_stop_requested(running));
+    assert_false(tpool_future_stop_requested(queued));
+    gate_open(&passage);
+    assert_status(TPOOL_OK, end_of(running));
+    assert_status(TPOOL_OK, end_of(queued));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* ---- The program's own tag ---- */
 
 static tpool_future *tagged_future;
@@ -1354,6 +1454,10 @@ int main(void) {
         cmocka_unit_test(stress_set_running_against_cancel_has_one_winner),
         cmocka_unit_test(the_tag_of_a_task_can_be_asked_at_any_time),
         cmocka_unit_test(what_has_no_tag_has_none),
+        cmocka_unit_test(an_error_text_of_a_bare_future_is_taken_as_it_is),
+        cmocka_unit_test(an_owned_result_of_a_bare_future_is_freed_with_its_last_reference),
+        cmocka_unit_test(a_producer_sees_that_its_future_is_asked_to_stop),
+        cmocka_unit_test(the_stop_of_a_tasks_future_is_seen_from_outside),
     };
     return cmocka_run_group_tests_name("future", tests, NULL, NULL);
 }

@@ -866,6 +866,43 @@ static void *return_bytes_and_raise(void *arg) {
     return bytes;
 }
 
+static void *raise_as_text(void *arg) { return tpool_raise_text(-4, arg); }
+static void *raise_text_twice(void *arg) {
+    tpool_raise_text(1, arg);
+    tpool_raise(2, "the second");
+    return tpool_raise_text(3, "the third");
+}
+static void check_raised(tpool *pool, tpool_fn fn, void *arg, int code, const char *message) {
+    tpool_future *future = submitted_task(pool, (tpool_task){ .fn = fn, .arg = arg, .name = "raiser" });
+    const tpool_error *error = NULL;
+    assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
+    assert_status(TPOOL_FAILED, error->status);
+    assert_int_equal(code, error->code);
+    assert_string_equal(message, error->message);
+    assert_string_equal("raiser", error->task);
+    tpool_future_release(future);
+}
+static void a_text_is_raised_as_it_is(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    char text[] = "100 %d of %%, %d", longest[100001];
+    memset(longest, '%', sizeof longest - 1);
+    longest[sizeof longest - 1] = 0;
+    check_raised(pool, raise_as_text, text, -4, "100 %d of %%, %d");
+    check_raised(pool, raise_as_text, longest, -4, longest);
+    check_raised(pool, raise_as_text, NULL, -4, "");
+    char first[] = "the first";
+    check_raised(pool, raise_text_twice, first, 1, "the first");
+    tpool_future *future = submitted(pool, raise_as_text, text);
+    assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
+    memset(text, 'x', sizeof text - 1);   /* it is a copy */
+    assert_string_equal("100 %d of %%, %d", tpool_future_message(future));
+    tpool_future_release(future);
+    assert_null(tpool_raise_text(1, "outside"));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void raised_twice_the_first_counts_and_raised_and_returned_it_failed(void **unused) {
     (void)unused;
     tpool *pool = new_pool(1);
@@ -1979,6 +2016,7 @@ int main(void) {
         cmocka_unit_test(any_code_raised_is_a_failure),
         cmocka_unit_test(a_message_may_have_any_length),
         cmocka_unit_test(a_message_is_formatted_like_printf),
+        cmocka_unit_test(a_text_is_raised_as_it_is),
         cmocka_unit_test(raised_twice_the_first_counts_and_raised_and_returned_it_failed),
         cmocka_unit_test(outside_a_task_raise_and_return_do_nothing),
         cmocka_unit_test(a_failure_does_not_reach_the_workers_next_task),

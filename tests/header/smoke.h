@@ -47,6 +47,12 @@ static int smoke(void) {
     SMOKE(strcmp(tpool_future_message(future), "no smoke today") == 0);
     tpool_future_release(future);
 
+    SMOKE(tpool_future_create(&future) == TPOOL_OK);
+    SMOKE(!tpool_future_stop_requested(future) && tpool_future_tag(future) == NULL);
+    SMOKE(tpool_future_set_error_text(future, 3, "100 %s") == TPOOL_OK);
+    SMOKE(strcmp(tpool_future_message(future), "100 %s") == 0);
+    tpool_future_release(future);
+
     int numbers[1000];
     for (int i = 0; i < 1000; i++) numbers[i] = i;
     SMOKE(tpool_for(pool, 0, 1000, 10, smoke_double, numbers) == TPOOL_OK);

@@ -787,6 +787,7 @@ static void scenario_callbacks(void) {
     tpool_future_release(bare);
 }
 
+static void count_owned(void *result) { atomic_fetch_add((atomic_int *)result, 1); }
 static void scenario_futures_of_the_program(void) {
     tpool_future *good = NULL, *bad = NULL, *unused = NULL;
     if (OKAY(tpool_future_create(&good), NO_MEMORY)) {
@@ -804,6 +805,26 @@ static void scenario_futures_of_the_program(void) {
         if (error) EXPECT(error->code == (told ? 5 : ENOMEM) &&
                           (told ? strlen(error->message) == 5000 || unformatted(error) : error->message[0] != 0));
         EXPECT(tpool_future_set_result(bad, NULL) == TPOOL_INVALID_STATE);
+    }
+    OKAY(tpool_future_create(&unused), NO_MEMORY);
+    if (unused) {
+        bool told = OKAY(tpool_future_set_error_text(unused, 6, "%s"), NO_MEMORY);
+        EXPECT(tpool_future_result(unused, 0, NULL) == TPOOL_FAILED);
+        EXPECT(told ? strcmp(tpool_future_message(unused), "%s") == 0 : tpool_future_message(unused)[0] != 0);
+    }
+    tpool_future_release(unused);
+    unused = NULL;
+    OKAY(tpool_future_create(&unused), NO_MEMORY);
+    if (unused) { /* the result is freed once, and a future without memory for it has failed */
+        static atomic_int freed;
+        void *result = &result;
+        atomic_store(&freed, 0);
+        bool told = OKAY(tpool_future_set_result_owned(unused, &freed, count_owned), NO_MEMORY);
+        EXPECT(tpool_future_result(unused, 0, &result) == (told ? TPOOL_OK : TPOOL_FAILED));
+        EXPECT(result == (told ? (void *)&freed : NULL) && atomic_load(&freed) == (told ? 0 : 1));
+        tpool_future_release(unused);
+        EXPECT(atomic_load(&freed) == 1);
+        unused = NULL;
     }
     OKAY(tpool_future_create(&unused), NO_MEMORY);
     tpool_future_release(good);

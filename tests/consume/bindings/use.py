@@ -38,6 +38,10 @@ assert tpool.tpool_submit(pool[0], fail, ffi.NULL, future) == tpool.TPOOL_OK
 assert tpool.tpool_future_result(future[0], 2**63 - 1, result) == tpool.TPOOL_FAILED
 assert ffi.string(tpool.tpool_future_message(future[0])) == b"no luck"
 tpool.tpool_future_release(future[0])
+assert tpool.tpool_future_create(future) == tpool.TPOOL_OK
+assert tpool.tpool_future_set_error_text(future[0], 7, b"100 %s") == tpool.TPOOL_OK
+assert ffi.string(tpool.tpool_future_message(future[0])) == b"100 %s"
+tpool.tpool_future_release(future[0])
 stats = ffi.new("tpool_stats *")
 assert tpool.tpool_get_stats(pool[0], stats) == tpool.TPOOL_OK
 assert (stats.submitted, stats.failed) == (11, 1)

@@ -194,6 +194,7 @@ static void check_stop(const record *r) {
 static void *raise_error(rng *g) {
     mark(innermost(), true);
     if (one_in(g, 8)) return tpool_raise((int)draw64(g), "%0*d", (int)draw(g, 3000), 7);
+    if (one_in(g, 4)) return tpool_raise_text((int)draw(g, 3), "by chance, %d and no more");
     return tpool_raise((int)draw(g, 3) - 1, "by chance, %d", id_of(task_of(innermost())));
 }
 static void *task_body(void *arg) {

@@ -8,6 +8,10 @@ enum { PRODUCERS = 60 };
 static pthread_t producers[PRODUCERS];
 static atomic_int producer_count, producers_started;
 static atomic_bool no_more_externals;
+static void free_external(void *what) {
+    record *r = what;
+    if (atomic_fetch_add(&r->owned_freed, 1)) fail("task %d: result_free twice", id_of(r));
+}
 static bool complete(rng *g, record *r, tpool_future *future) {
     tpool_status status;
     if (one_in(g, 3)) {
@@ -17,13 +21,16 @@ static bool complete(rng *g, record *r, tpool_future *future) {
     }
     atomic_fetch_add(&r->sets, 1);   /* before it can be seen; taken back if another was first */
     if (one_in(g, 2)) {
-        status = CALL(id_of(r), tpool_future_set_error(future, 3, "by hand, %d", id_of(r)));
+        if (one_in(g, 2)) status = CALL(id_of(r), tpool_future_set_error(future, 3, "by hand, %d", id_of(r)));
+        else status = CALL(id_of(r), tpool_future_set_error_text(future, 3, "by hand, %d"));
         if (status == TPOOL_NO_MEMORY && may_refuse()) status = TPOOL_OK;
         if (status != TPOOL_OK) atomic_fetch_sub(&r->sets, 1);
         if (status != TPOOL_OK && status != TPOOL_INVALID_STATE) fail("set_error gave %s", tpool_status_name(status));
         return status == TPOOL_OK;
     }
-    status = CALL(id_of(r), tpool_future_set_result(future, r));
+    if (!has(RESULT_FREES) || one_in(g, 2)) status = CALL(id_of(r), tpool_future_set_result(future, r));
+    else status = CALL(id_of(r), tpool_future_set_result_owned(future, r, free_external));
+    if (status == TPOOL_NO_MEMORY && may_refuse()) status = TPOOL_OK; /* it has failed, and the result is freed */
     if (status != TPOOL_OK) atomic_fetch_sub(&r->sets, 1);
     if (status != TPOOL_OK && status != TPOOL_INVALID_STATE) fail("set_result gave %s", tpool_status_name(status));
     return status == TPOOL_OK;
