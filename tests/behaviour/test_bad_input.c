@@ -18,8 +18,7 @@ static char poison_place;
 #define POISON ((void *)&poison_place)
 
 static tpool *new_untouched_pool(void) {
-    tpool *pool;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 4, .min_workers = 2 }));
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 4, .min_workers = 2 });
     return pool;
 }
 
@@ -46,8 +45,7 @@ static void assert_untouched_and_end(tpool *pool) {
     assert_int_equal(0, stats.rejected);
     assert_int_equal(0, atomic_load(&runs));
     assert_int_equal(0, atomic_load(&freed));
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, count_run, NULL, &future));
+    tpool_future *future = submitted(pool, count_run, NULL);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     assert_int_equal(1, atomic_load(&runs));
     tpool_future_release(future);
@@ -225,15 +223,12 @@ static void what_may_be_null_or_zero_is_taken(void **state) {
     reset_counts();
     tpool *pool = new_untouched_pool();
     tpool_task plain = { .fn = count_run, .expires_ns = -1, .run_limit_ns = -1 };   /* not above 0: no limit */
-    tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(pool, count_run, NULL, NULL));
     assert_status(TPOOL_OK, tpool_submit_task(pool, &plain, NULL));
     assert_status(TPOOL_OK, tpool_submit_copy(pool, count_run, NULL, 0, NULL));
     assert_status(TPOOL_OK, tpool_submit_many(pool, &plain, 1, NULL, NULL));
     assert_status(TPOOL_OK, tpool_run_with_timeout(pool, &plain, LIMIT, NULL));
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &plain, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(submitted_task(pool, plain)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(6, atomic_load(&runs));
 }
@@ -339,12 +334,11 @@ static void a_future_is_completed_only_once(void **state) {
 static void a_pools_own_future_cannot_be_completed_from_outside(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;
-    tpool *pool;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
+    tpool *pool = new_pool(1);
     tpool_future *futures[2];   /* one that runs, one that waits; and later both done */
-    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, &futures[0]));
+    futures[0] = submitted(pool, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, &hold, &futures[1]));
+    futures[1] = submitted(pool, nothing, &hold);
     for (int done = 0; done < 2; done++) {
         for (int i = 0; i < 2; i++) {
             assert_status(TPOOL_INVALID_STATE, tpool_future_set_running(futures[i]));

@@ -69,8 +69,7 @@ static void added_before_they_run_in_order_in_the_thread_that_finishes(void **un
     j = (journal)JOURNAL_EMPTY;
     lines_init(lines, LINES, &j);
     pthread_t worker;
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, tell_thread, &worker, &future));
+    tpool_future *future = submitted(h.pool, tell_thread, &worker);
     add_lines(future, lines, 0, LINES);
     assert_int_equal(0, journal_count(&j));
     held_destroy(&h);
@@ -98,8 +97,7 @@ static void added_before_during_and_after_each_runs_once_and_in_order(void **unu
     line lines[AFTER];
     lines_init(lines, AFTER, &j);
     told_gate t = { .gate = GATE_CLOSED };
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, tell_thread_and_pass, &t, &future));
+    tpool_future *future = submitted(h.pool, tell_thread_and_pass, &t);
     add_lines(future, lines, 0, BEFORE);
     gate_open(&h.gate);
     gate_await_arrivals(&t.gate, 1);
@@ -126,8 +124,7 @@ static void one_callback_may_be_added_many_times_and_runs_as_often(void **unused
     held_create(&h, NULL);
     journal j = JOURNAL_EMPTY;
     line same = { &j, 5 };
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
+    tpool_future *future = submitted(h.pool, nothing, NULL);
     for (int i = 0; i < 7; i++) {
         assert_status(TPOOL_OK, tpool_future_add_done_callback(future, write_line, &same));
     }
@@ -159,8 +156,7 @@ static void on_cancel_they_run_in_the_cancelling_thread_before_cancel_returns(vo
         journal j = JOURNAL_EMPTY;
         line lines[LINES];
         lines_init(lines, LINES, &j);
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
+        tpool_future *future = submitted(h.pool, nothing, NULL);
         add_lines(future, lines, 0, LINES);
         cancel_thread c = { .future = future, .j = &j };
         if (here) {
@@ -195,7 +191,7 @@ static void they_run_once_however_the_task_ends(void **unused) {
             tpool *pool = NULL;
             tpool_config config = { .max_workers = 1, .initializer = pass_gate_and_fail, .context = &g };
             assert_status(TPOOL_OK, tpool_create(&pool, &config));
-            assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
+            future = submitted(pool, nothing, NULL);
             add_lines(future, lines, 0, 2);
             gate_open(&g);
             assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -204,7 +200,7 @@ static void they_run_once_however_the_task_ends(void **unused) {
             held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
             tpool_task task = { .fn = way == FAILED ? raise_33 : way == ENDED_THREAD ? end_thread : nothing,
                                 .expires_ns = way == EXPIRED ? TPOOL_MS(20) : 0 };
-            assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
+            future = submitted_task(h.pool, task);
             add_lines(future, lines, 0, 2);
             if (way == DROPPED) assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
             if (way == SHUT_DOWN) assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));
@@ -269,8 +265,8 @@ static void they_see_the_end_of_the_task(void **unused) {
     tpool_future *futures[TASKS] = { NULL };
     char bytes[100] = "an argument by copy, which no callback has";
     assert_status(TPOOL_OK, tpool_submit_copy(h.pool, return_word, bytes, sizeof bytes, &futures[SUCCESS]));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_33, NULL, &futures[FAILURE]));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &futures[CANCEL]));
+    futures[FAILURE] = submitted(h.pool, raise_33, NULL);
+    futures[CANCEL] = submitted(h.pool, nothing, NULL);
     for (int i = 0; i < TASKS; i++) {
         assert_status(TPOOL_OK, tpool_future_add_done_callback(futures[i], look_at_all, &views[i]));
     }
@@ -329,8 +325,8 @@ static void raise_and_return_do_nothing_in_them(void **unused) {
     held_create(&h, NULL);
     refusals r = { 0 }, inside = { 0 }, here = { 0 };
     tpool_future *first = NULL, *next = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_word, NULL, &first));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &h, &next));
+    first = submitted(h.pool, return_word, NULL);
+    next = submitted(h.pool, nothing, &h);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(first, try_to_raise_and_return, &r));
     held_destroy(&h);
     void *result = NULL;
@@ -345,10 +341,9 @@ static void raise_and_return_do_nothing_in_them(void **unused) {
     /* In the midst of another task, which cancels the future: that task is not touched either. */
     tpool *pool = new_pool(1);
     cancel_inside c = { .gate = GATE_CLOSED };
-    tpool_future *canceller = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, cancel_inside_a_task, &c, &canceller));
+    tpool_future *canceller = submitted(pool, cancel_inside_a_task, &c);
     gate_await_arrivals(&c.gate, 1);
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &c.other));
+    c.other = submitted(pool, nothing, NULL);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(c.other, try_to_raise_and_return, &inside));
     gate_open(&c.gate);
     assert_status(TPOOL_OK, tpool_future_result(canceller, LIMIT, &result));
@@ -389,8 +384,7 @@ static void they_may_submit(void **unused) {
         tpool *pool = new_pool(workers);
         submits s = { .pool = pool };
         gate g = GATE_CLOSED;
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, &future));
+        tpool_future *future = submitted(pool, gate_task, &g);
         assert_status(TPOOL_OK, tpool_future_add_done_callback(future, submit_from_callback, &s));
         gate_open(&g);
         assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));   /* work submitted meanwhile counts */
@@ -432,8 +426,7 @@ static void they_may_wait_for_a_task_that_they_submit_even_with_one_worker(void 
         tpool *pool = new_pool(1);
         waits w = { .pool = pool, .timeout = timeouts[i] };
         gate g = GATE_CLOSED;
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, &future));
+        tpool_future *future = submitted(pool, gate_task, &g);
         assert_status(TPOOL_OK, tpool_future_add_done_callback(future, wait_from_callback, &w));
         gate_open(&g);
         EVENTUALLY(atomic_load(&w.count) == 1);
@@ -456,7 +449,7 @@ static void they_may_wait_for_a_future_that_something_else_completes(void **unus
         assert_status(TPOOL_OK, tpool_future_create(&bare));
         waits w = { .pool = h.pool, .timeout = timeouts[i], .existing = bare };
         assert_status(TPOOL_OK, tpool_future_add_done_callback(h.holder, wait_from_callback, &w));
-        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &behind));
+        behind = submitted(h.pool, nothing, NULL);
         gate_open(&h.gate);
         /* A callback that blocks its worker holds up nobody: a spare worker takes over. */
         assert_status(TPOOL_OK, tpool_future_result(behind, LIMIT, NULL));
@@ -487,11 +480,10 @@ static void they_may_cancel_others_whose_callbacks_then_run_in_the_same_thread(v
     lines_init(lines, 3, &j);
     pthread_t worker;
     cancels c = { { NULL }, { false } };
-    tpool_future *first = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, tell_thread, &worker, &first));
+    tpool_future *first = submitted(h.pool, tell_thread, &worker);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(first, cancel_from_callback, &c));
     for (int i = 0; i < 3; i++) {
-        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &c.others[i]));
+        c.others[i] = submitted(h.pool, nothing, NULL);
         add_lines(c.others[i], lines, i, i + 1);
     }
     held_destroy(&h);
@@ -527,8 +519,8 @@ static void they_may_add_callbacks_which_run_at_once_if_that_future_is_done(void
     line lines[3];
     lines_init(lines, 3, &j);
     tpool_future *future = NULL, *pending = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &pending));
+    future = submitted(h.pool, nothing, NULL);
+    pending = submitted(h.pool, nothing, NULL);
     adds a = { .journal = &j, .inner = lines, .other = pending, .same_status = TPOOL_INVALID,
                .other_status = TPOOL_INVALID };
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, add_from_callback, &a));
@@ -614,7 +606,7 @@ static void they_may_release_the_last_reference(void **unused) {
 
     last finished = { .expected = TPOOL_OK };   /* at the end of its task */
     held_create(&h, NULL);
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_owned_last, &finished, &future));
+    future = submitted(h.pool, return_owned_last, &finished);
     add_last_callbacks(future, &finished);
     held_destroy(&h);
     check_last(&finished, 3);
@@ -622,13 +614,13 @@ static void they_may_release_the_last_reference(void **unused) {
 
     last cancelled = { .expected = TPOOL_CANCELLED };   /* within a cancel */
     held_create(&h, NULL);
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
+    future = submitted(h.pool, nothing, NULL);
     add_last_callbacks(future, &cancelled);
     assert_true(tpool_future_cancel(future));
     check_last(&cancelled, 3);
 
     last shut_down = { .expected = TPOOL_CANCELLED };   /* within a shutdown */
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
+    future = submitted(h.pool, nothing, NULL);
     add_last_callbacks(future, &shut_down);
     assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));
     held_destroy(&h);
@@ -637,7 +629,7 @@ static void they_may_release_the_last_reference(void **unused) {
     last expired = { .expected = TPOOL_EXPIRED };   /* within a look that notices the expiry */
     held_create(&h, NULL);
     tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(100) };
-    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
+    future = submitted_task(h.pool, task);
     add_last_callbacks(future, &expired);
     sleep_ms(110);
     assert_true(tpool_future_done(future));
@@ -681,7 +673,7 @@ static void while_one_runs_no_lock_is_held_and_the_future_is_done(void **unused)
     line lines[3];
     lines_init(lines, 3, &j);
     tpool_future *future = NULL, *other = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, &future));
+    future = submitted(pool, gate_task, &g);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, block_callback, &b));
     add_lines(future, lines, 2, 3);
     gate_open(&g);
@@ -703,7 +695,7 @@ static void while_one_runs_no_lock_is_held_and_the_future_is_done(void **unused)
     assert_int_equal(2, journal_count(&j));
     check_lines(&j, 0, 2, future, pthread_self());
     /* The pool is as usable as ever. */
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, &g, &other));
+    other = submitted(pool, nothing, &g);
     assert_status(TPOOL_OK, tpool_future_result(other, LIMIT, NULL));
     tpool_stats stats = { 0 };
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
@@ -762,8 +754,7 @@ static void destroy_returns_after_them(void **unused) {
     tpool *pool = new_pool(2);
     blocked b = { .gate = GATE_CLOSED };
     gate g = GATE_CLOSED;
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, &future));
+    tpool_future *future = submitted(pool, gate_task, &g);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, block_callback, &b));
     gate_open(&g);
     gate_await_arrivals(&b.gate, 1);
@@ -785,7 +776,7 @@ static void drain_and_destroy_return_after_those_of_a_cancelled_task(void **unus
         held_create(&h, NULL);
         blocked b = { .gate = GATE_CLOSED };
         call_thread canceller = { .pool = h.pool }, destroyer = { .pool = h.pool };
-        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &canceller.future));
+        canceller.future = submitted(h.pool, nothing, NULL);
         assert_status(TPOOL_OK, tpool_future_add_done_callback(canceller.future, block_callback, &b));
         assert_int_equal(0, pthread_create(&canceller.thread, NULL, cancel_for_callback, &canceller));
         gate_await_arrivals(&b.gate, 1);

@@ -192,7 +192,7 @@ static void a_task_that_expires_while_next_waits_is_yielded(void **state) {
     f[0] = submitted(pool, nothing, NULL);
     tpool_completions *completions = start(f, 1);
     for (int i = 0; i < 2; i++) { /* in the set from the start, and added */
-        assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &f[1]));
+        f[1] = submitted_task(pool, short_lived);
         if (i == 0) {
             tpool_completions_destroy(completions);
             completions = start(f, 2);
@@ -560,7 +560,7 @@ static void what_was_yielded_within_next_is_let_go_of_by_it(void **state) {
     gate hold = GATE_CLOSED; /* so that next notices, and no idle worker */
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, 1);
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &expires));
+    expires = submitted_task(pool, short_lived);
     consumed = start(&expires, 1);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(expires, add_two_consume_two, NULL));
     tpool_future_release(expires);

@@ -362,8 +362,7 @@ static void a_forked_job_that_waits_for_its_own_task_gets_deadlock(void **state)
             parts p = { .pool = pool, .started = GATE_CLOSED };
             p.own = submitted(pool, fork_jobs_that_wait_for_this, &p);
             gate_open(&p.started);
-            assert_status(TPOOL_OK, tpool_future_result(p.own, LIMIT, NULL));
-            tpool_future_release(p.own);
+            assert_status(TPOOL_OK, end_of(p.own));
             assert_int_equal(JOBS, atomic_load(&p.deadlocks));
             assert_int_equal(0, atomic_load(&p.ok) + atomic_load(&p.others));
         }
@@ -392,8 +391,7 @@ static void a_part_of_a_loop_that_waits_for_its_own_task_gets_deadlock(void **st
             parts p = { .pool = pool, .started = GATE_CLOSED };
             p.own = submitted(pool, loop_over_parts_that_wait_for_this, &p);
             gate_open(&p.started);
-            assert_status(TPOOL_OK, tpool_future_result(p.own, LIMIT, NULL));
-            tpool_future_release(p.own);
+            assert_status(TPOOL_OK, end_of(p.own));
             assert_status(TPOOL_OK, p.loop);
             assert_int_equal(JOBS, atomic_load(&p.deadlocks));
             assert_int_equal(0, atomic_load(&p.ok) + atomic_load(&p.others));

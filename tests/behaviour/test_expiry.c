@@ -37,7 +37,7 @@ static void watched_submit(watched *w, tpool *pool, int64_t expires_ns, const ch
     *w = (watched){ .expires_ns = expires_ns };
     tpool_task task = { .fn = watched_run, .arg = w, .arg_free = watched_free, .name = name,
                         .expires_ns = expires_ns };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &w->future));
+    w->future = submitted_task(pool, task);
     w->submitted_by = tpool_now();
     assert_status(TPOOL_OK, tpool_future_add_done_callback(w->future, watched_callback, w));
 }
@@ -224,16 +224,14 @@ static void nothing_expires_early_or_without_a_limit(void **unused) {
 
 static void a_task_that_has_started_does_not_expire(void **unused) {
     (void)unused;
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
+    tpool *pool = new_pool(1);
     int64_t expires_ns = TPOOL_MS(40);
     /* A busy machine may not start it in time; then it expires, rightly, and a longer limit is tried. */
     for (int attempt = 0; ; attempt++, expires_ns *= 2) {
         assert_true(attempt < 10);
         gate g = GATE_CLOSED;
         tpool_task task = { .fn = gate_task, .arg = &g, .expires_ns = expires_ns };
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+        tpool_future *future = submitted_task(pool, task);
         int64_t passed = tpool_now() + expires_ns;
         EVENTUALLY(gate_arrived(&g) == 1 || tpool_future_done(future));
         if (tpool_future_done(future)) {
@@ -245,8 +243,7 @@ static void a_task_that_has_started_does_not_expire(void **unused) {
         assert_int_equal(TPOOL_RUNNING, tpool_future_state(future));
         assert_status(TPOOL_TIMEOUT, tpool_future_result(future, TPOOL_MS(5), NULL));
         gate_open(&g);
-        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-        tpool_future_release(future);
+        assert_status(TPOOL_OK, end_of(future));
         break;
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -597,8 +594,7 @@ static void an_expiry_noticed_by_an_asker_lets_a_blocked_submitter_in(void **unu
 
 static void a_wait_notices_while_the_pool_is_paused_and_drain_takes_it_as_gone(void **unused) {
     (void)unused;
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 2 }));
+    tpool *pool = new_pool(2);
     assert_status(TPOOL_OK, tpool_pause(pool));
     watched w;
     watched_submit(&w, pool, TPOOL_MS(20), NULL);
@@ -728,8 +724,7 @@ static void stress_a_wait_that_begins_as_the_limit_passes_ends(void **unused) {
    long enough, so that it stays where both happen. */
 static void stress_expiry_against_start_has_one_outcome(void **unused) {
     (void)unused;
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
+    tpool *pool = new_pool(1);
     int rounds = COUNT(2000), ran = 0, expired = 0;
     int64_t limit = TPOOL_US(30), begin = tpool_now();
     for (int i = 0; i < rounds; i++) {
@@ -785,14 +780,13 @@ static void a_full_queue_of_expired_tasks_takes_the_next(void **state) {
         held_create(&h, &config); /* no worker is idle */
         for (int k = 0; k < 3; k++) assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, NULL));
         sleep_ms(5);
-        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &last));
+        last = submitted(h.pool, nothing, NULL);
         assert_false(tpool_future_done(last));
         assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
         assert_int_equal(3, stats.expired);
         assert_int_equal(0, stats.dropped);
         gate_open(&h.gate);
-        assert_status(TPOOL_OK, tpool_future_result(last, LIMIT, NULL));
-        tpool_future_release(last);
+        assert_status(TPOOL_OK, end_of(last));
         held_destroy(&h);
     }
 }
@@ -898,7 +892,7 @@ static void idle_workers_of_a_paused_pool_end_what_expires(void **state) {
         if (bounded) config.queue_capacity = 10;
         assert_status(TPOOL_OK, tpool_create(&pool, &config));
         if (pause_last) { /* the worker comes to its sleep after the pause */
-            assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, &holder));
+            holder = submitted(pool, gate_task, &hold);
             gate_await_arrivals(&hold, 1);
         } else {
             assert_status(TPOOL_OK, tpool_warm_up(pool, 3));
@@ -922,10 +916,7 @@ static void idle_workers_of_a_paused_pool_end_what_expires(void **state) {
         assert_status(TPOOL_EXPIRED, late.seen_in_callback);
         assert_status(TPOOL_EXPIRED, early.seen_in_callback);
         assert_status(TPOOL_OK, tpool_resume(pool));
-        tpool_future *after = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &after));
-        assert_status(TPOOL_OK, tpool_future_result(after, LIMIT, NULL));
-        tpool_future_release(after);
+        assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
         tpool_future_release(late.future);
         tpool_future_release(early.future);
         assert_status(TPOOL_OK, tpool_destroy(pool));

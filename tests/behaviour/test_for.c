@@ -496,8 +496,7 @@ static void parts_not_yet_started_are_skipped_after_a_raise(void **state) {
             assert_status(TPOOL_OK, tpool_pause(r.pool)); /* the caller is alone: one part comes after the other */
             gate_open(&r.started);
             if (in_task == 1) {
-                assert_status(raises == 1 ? TPOOL_FAILED : TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-                tpool_future_release(future);
+                assert_status(raises == 1 ? TPOOL_FAILED : TPOOL_OK, end_of(future));
             } else {
                 loop_that_raises(&r);
             }

@@ -225,7 +225,7 @@ static void of_the_parents_futures_the_child_can_read_the_done_ones_only(void **
     AWAIT_ARRIVALS(&hold, 1);
     f.cancelled = submitted(pool, nothing, NULL);
     assert_true(tpool_future_cancel(f.cancelled));
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &(tpool_task){ .fn = nothing, .expires_ns = 1 }, &f.expired));
+    f.expired = submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = 1 });
     sleep_ms(1);
     assert_true(tpool_future_done(f.expired));
     f.pending = submitted(pool, nothing, NULL);

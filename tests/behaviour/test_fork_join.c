@@ -8,8 +8,7 @@
 
 static tpool *create_pool(int workers, size_t stack_size) {
     tpool_config config = { .max_workers = workers, .stack_size = stack_size };
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    tpool *pool = new_pool_as(config);
     assert_status(TPOOL_OK, tpool_warm_up(pool, workers)); /* so that there is somebody to take a job */
     return pool;
 }

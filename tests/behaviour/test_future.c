@@ -78,7 +78,7 @@ static void each_state_of_a_pools_future_has_its_answers(void **unused) {
     answers running = { TPOOL_RUNNING, TPOOL_TIMEOUT, TPOOL_TIMEOUT, TPOOL_OK, NULL, NULL };
     tpool_future *futures[TASKS] = { NULL };
     for (int i = 0; i < TASKS; i++) {
-        assert_status(TPOOL_OK, tpool_submit_task(h.pool, &tasks[i], &futures[i]));
+        futures[i] = submitted_task(h.pool, tasks[i]);
         if (i != EXPIRY) check_answers(futures[i], &pending);
     }
     check_answers(h.holder, &running);
@@ -106,9 +106,9 @@ static void errors_tell_status_code_message_and_task(void **unused) {
     tpool_task dropped = { .fn = nothing, .name = "drops" }, failed = { .fn = raise_21, .name = "fails" },
                cancelled = { .fn = nothing, .name = "gives way" };
     tpool_future *futures[TASKS] = { NULL };
-    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &dropped, &futures[DROP]));
-    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &failed, &futures[FAILURE]));
-    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &cancelled, &futures[CANCEL]));
+    futures[DROP] = submitted_task(h.pool, dropped);
+    futures[FAILURE] = submitted_task(h.pool, failed);
+    futures[CANCEL] = submitted_task(h.pool, cancelled);
     assert_true(tpool_future_cancel(futures[CANCEL]));
     held_destroy(&h);
 
@@ -143,11 +143,9 @@ static void what_a_broken_initializer_leaves_is_finished_and_broken(void **unuse
     (void)unused;
     gate g = GATE_CLOSED;
     tpool_config config = { .max_workers = 1, .initializer = pass_gate_and_fail, .context = &g };
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    tpool *pool = new_pool_as(config);
     tpool_task task = { .fn = nothing, .name = "never starts" };
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    tpool_future *future = submitted_task(pool, task);
     gate_await_arrivals(&g, 1);
     assert_int_equal(TPOOL_PENDING, tpool_future_state(future));   /* it is the initializer that runs */
     gate_open(&g);
@@ -202,8 +200,8 @@ static void many_threads_ask_many_times_and_get_the_same(void **unused) {
     held_create(&h, NULL);
     int value = 0;
     tpool_future *good = NULL, *bad = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &value, &good));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_21, NULL, &bad));
+    good = submitted(h.pool, nothing, &value);
+    bad = submitted(h.pool, raise_21, NULL);
     asker askers[THREADS];
     for (int t = 0; t < THREADS; t++) {
         askers[t] = (asker){ .good = good, .bad = bad, .value = &value, .patient = t % 2 };
@@ -226,8 +224,7 @@ static void a_wait_lasts_as_long_as_its_limit_and_not_less(void **unused) {
     (void)unused;
     held_pool h;
     held_create(&h, NULL);
-    tpool_future *queued = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &h, &queued));
+    tpool_future *queued = submitted(h.pool, nothing, &h);
     tpool_future *both[] = { queued, h.holder };
     for (int i = 0; i < 2; i++) {
         int64_t limits[] = { TPOOL_MS(20), TPOOL_US(300), 1, 0, -1 };
@@ -277,8 +274,7 @@ static void a_wait_ends_with_the_task_whatever_its_limit(void **unused) {
     held_pool h;
     held_create(&h, NULL);
     int value = 0;
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &value, &future));
+    tpool_future *future = submitted(h.pool, nothing, &value);
     waiter waiters[WAITERS];
     for (int i = 0; i < WAITERS; i++) waiter_start(&waiters[i], future, timeouts[i]);
     sleep_ms(10);   /* so that most are asleep; those that are not find it done, which must be right as well */
@@ -302,9 +298,9 @@ static void cancelling_a_pending_task_keeps_it_from_running(void **unused) {
     held_create(&h, NULL);
     atomic_int runs = 0, callbacks = 0;
     tpool_future *first = NULL, *second = NULL, *third = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, count_up, &runs, &first));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, count_up, &runs, &second));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, count_up, &runs, &third));
+    first = submitted(h.pool, count_up, &runs);
+    second = submitted(h.pool, count_up, &runs);
+    third = submitted(h.pool, count_up, &runs);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(second, count_callback, &callbacks));
     assert_true(tpool_future_cancel(second));
     assert_int_equal(1, atomic_load(&callbacks));
@@ -332,7 +328,7 @@ static void cancelling_what_runs_or_has_ended_changes_nothing(void **unused) {
     held_create(&h, NULL);
     tpool_future *failed = NULL;
     atomic_int callbacks = 0;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_21, NULL, &failed));
+    failed = submitted(h.pool, raise_21, NULL);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(h.holder, count_callback, &callbacks));
     assert_false(tpool_future_cancel(h.holder));
     assert_int_equal(TPOOL_RUNNING, tpool_future_state(h.holder));
@@ -367,7 +363,7 @@ static void a_task_cannot_cancel_itself(void **unused) {
     (void)unused;
     tpool *pool = new_pool(1);
     own o = { .gate = GATE_CLOSED, .cancelled = true };
-    assert_status(TPOOL_OK, tpool_submit(pool, cancel_myself, &o, &o.future));
+    o.future = submitted(pool, cancel_myself, &o);
     gate_open(&o.gate);
     assert_status(TPOOL_OK, tpool_future_result(o.future, LIMIT, NULL));
     assert_false(o.cancelled);
@@ -420,8 +416,7 @@ static void a_cancel_wakes_whoever_waits_though_the_worker_is_held(void **unused
     enum { WAITS = 12 };
     held_pool h;
     held_create(&h, NULL);
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
+    tpool_future *future = submitted(h.pool, nothing, NULL);
     mixed_wait waits[WAITS];
     for (int i = 0; i < WAITS; i++) {
         waits[i] = (mixed_wait){ .future = future, .how = i };
@@ -485,7 +480,7 @@ static void until_arg_free_returns_the_state_stays_pending_and_waits_go_on(void 
     tpool_task task = { .fn = slow_free_run, .arg = &s, .arg_free = free_slowly };
     tpool_future *future = NULL;
     threaded_count before = { 0 }, during = { 0 };
-    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
+    future = submitted_task(h.pool, task);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, note_thread, &before));
     waiter patient, limited;
     waiter_start(&patient, future, TPOOL_FOREVER);
@@ -511,8 +506,7 @@ static void until_arg_free_returns_the_state_stays_pending_and_waits_go_on(void 
     assert_int_equal(0, atomic_load(&before.count) + atomic_load(&during.count));
 
     /* The worker comes by and must not start it; and the pool is not empty while the cancel goes on. */
-    tpool_future *behind = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &behind));
+    tpool_future *behind = submitted(h.pool, nothing, NULL);
     gate_open(&h.gate);
     assert_status(TPOOL_OK, tpool_future_result(behind, LIMIT, NULL));
     assert_int_equal(0, atomic_load(&s.runs));
@@ -587,7 +581,7 @@ static void stress_cancel_against_start_has_one_outcome(void **unused) {
         tpool_task task = { .fn = racer_run, .arg = &r, .arg_free = racer_free };
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, spin_until_set, &go, NULL));
-        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+        future = submitted_task(pool, task);
         assert_status(TPOOL_OK, tpool_future_add_done_callback(future, racer_callback, &r));
         atomic_store_explicit(&go, true, memory_order_release);
         spin(delay);
@@ -640,8 +634,7 @@ static void stress_cancel_against_finish_is_always_too_late(void **unused) {
     while (before + after < rounds && !enough(begin, before, after)) {
         flags f = { false, false };
         atomic_int callbacks = 0;
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, start_and_spin, &f, &future));
+        tpool_future *future = submitted(pool, start_and_spin, &f);
         assert_status(TPOOL_OK, tpool_future_add_done_callback(future, count_callback, &callbacks));
         while (!atomic_load(&f.started)) sched_yield();
         atomic_store_explicit(&f.go, true, memory_order_release);
@@ -745,12 +738,11 @@ static void a_task_whose_future_is_released_at_once_still_runs(void **unused) {
     held_create(&h, NULL);
     atomic_int runs = 0, frees = 0, callbacks = 0;
     tpool_task task = { .fn = count_up, .arg = &runs };
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
+    tpool_future *future = submitted_task(h.pool, task);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, count_callback, &callbacks));
     tpool_future_release(future);
     task = (tpool_task){ .fn = nothing, .arg = &frees, .arg_free = count_free };
-    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
+    future = submitted_task(h.pool, task);
     assert_ptr_equal(future, tpool_future_retain(future));
     tpool_future_release(future);
     tpool_future_release(future);
@@ -765,8 +757,8 @@ static void the_result_and_the_error_live_as_long_as_the_last_reference(void **u
     tpool *pool = new_pool(1);
     char text[] = "bytes that must stay";
     tpool_future *good = NULL, *bad = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, return_text, text, &good));
-    assert_status(TPOOL_OK, tpool_submit(pool, raise_21, NULL, &bad));
+    good = submitted(pool, return_text, text);
+    bad = submitted(pool, raise_21, NULL);
     void *result = NULL;
     const tpool_error *error = NULL;
     assert_status(TPOOL_OK, tpool_future_result(good, LIMIT, &result));
@@ -778,10 +770,7 @@ static void the_result_and_the_error_live_as_long_as_the_last_reference(void **u
     /* Enough comes and goes to take the place of anything given back too early. */
     for (int i = 0; i < 200; i++) {
         char other[] = "something else, now!";
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, return_text, other, &future));
-        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-        tpool_future_release(future);
+        assert_status(TPOOL_OK, end_of(submitted(pool, return_text, other)));
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_string_equal("bytes that must stay", result);
@@ -817,8 +806,7 @@ static void many_threads_retain_and_release_and_the_last_one_frees(void **unused
     gate g = GATE_CLOSED;
     atomic_int freed = 0;
     void *both[] = { &g, &freed };
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, give_owned_at_gate, both, &future));
+    tpool_future *future = submitted(pool, give_owned_at_gate, both);
     holder holders[THREADS];
     for (int t = 0; t < THREADS; t++) {
         holders[t] = (holder){ .future = tpool_future_retain(future), .value = &freed, .rounds = COUNT(10000) };
@@ -846,8 +834,7 @@ static void stress_release_against_the_end_frees_once(void **unused) {
     int rounds = COUNT(10000);
     atomic_int *freed = calloc((size_t)rounds, sizeof *freed);
     for (int i = 0; i < rounds; i++) {
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, give_owned, &freed[i], &future));
+        tpool_future *future = submitted(pool, give_owned, &freed[i]);
         spin(i % 100 * 10);
         if (i % 3 == 0) assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         tpool_future_release(future);
@@ -864,8 +851,8 @@ static void done_futures_can_be_asked_after_their_pool(void **unused) {
     tpool *pool = new_pool(1);
     char text[] = "still here";
     tpool_future *good = NULL, *bad = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, return_text, text, &good));
-    assert_status(TPOOL_OK, tpool_submit(pool, raise_21, NULL, &bad));
+    good = submitted(pool, return_text, text);
+    bad = submitted(pool, raise_21, NULL);
     assert_status(TPOOL_OK, tpool_destroy(pool));   /* which lets both run first */
     void *result = NULL;
     assert_status(TPOOL_OK, tpool_future_result(good, TPOOL_FOREVER, &result));
@@ -894,8 +881,7 @@ static void futures_cancelled_by_a_shutdown_outlive_their_pool(void **unused) {
     held_pool h;
     held_create(&h, NULL);
     atomic_int callbacks = 0;
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &future));
+    tpool_future *future = submitted(h.pool, nothing, NULL);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, count_callback, &callbacks));
     waiter w;
     waiter_start(&w, future, TPOOL_FOREVER);
@@ -1023,8 +1009,7 @@ static void a_pools_own_future_cannot_be_completed_from_outside(void **unused) {
     held_pool h;
     held_create(&h, NULL);
     int value = 0, other = 0;
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &value, &future));
+    tpool_future *future = submitted(h.pool, nothing, &value);
     tpool_future *both[] = { future, h.holder };   /* one pending, one running */
     for (int i = 0; i < 2; i++) {
         assert_status(TPOOL_INVALID_STATE, tpool_future_set_running(both[i]));
@@ -1047,7 +1032,7 @@ static void a_pools_own_future_cannot_be_completed_from_outside(void **unused) {
 
     /* Nor a cancelled one. */
     held_create(&h, NULL);
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &value, &future));
+    future = submitted(h.pool, nothing, &value);
     assert_true(tpool_future_cancel(future));
     assert_status(TPOOL_INVALID_STATE, tpool_future_set_result(future, &other));
     assert_status(TPOOL_INVALID_STATE, tpool_future_set_error(future, 1, "no"));
@@ -1102,7 +1087,7 @@ static void a_task_can_wait_for_a_bare_future(void **unused) {
     int value = 0;
     tpool_future *bare = NULL, *task = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&bare));
-    assert_status(TPOOL_OK, tpool_submit(pool, wait_inside_a_task, bare, &task));
+    task = submitted(pool, wait_inside_a_task, bare);
     EVENTUALLY(tpool_future_running(task));
     assert_status(TPOOL_TIMEOUT, tpool_future_result(task, TPOOL_MS(5), NULL));
     assert_status(TPOOL_OK, tpool_future_set_result(bare, &value));
@@ -1122,7 +1107,7 @@ static void bare_futures_mix_with_a_pools_in_waits_and_iterators(void **unused) 
     tpool_future *bare = NULL, *late = NULL, *queued = NULL, *next = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&bare));
     assert_status(TPOOL_OK, tpool_future_create(&late));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, &queued));
+    queued = submitted(h.pool, nothing, NULL);
     tpool_future *set[] = { queued, late, bare };
     tpool_completions *completions = NULL;
     assert_status(TPOOL_OK, tpool_as_completed(set, 3, &completions));

@@ -282,8 +282,7 @@ static void clear_ends_idle_pools_and_no_others(void **state) {
     assert_ptr_equal(working, get(manager, 3));
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, idle));
     gate_open(&g);
-    assert_status(TPOOL_OK, tpool_future_result(running, LIMIT, NULL));
-    tpool_future_release(running);
+    assert_status(TPOOL_OK, end_of(running));
     release(manager, working);
     release(manager, used);
     assert_status(TPOOL_OK, tpool_manager_clear(manager));
@@ -484,8 +483,7 @@ static void a_pool_with_work_is_never_evicted(void **state) {
     assert_int_equal(3, manager_stats_of(manager).pools);
     assert_int_equal(0, manager_stats_of(manager).evicted);
     gate_open(&g);
-    assert_status(TPOOL_OK, tpool_future_result(running, LIMIT, NULL));
-    tpool_future_release(running);
+    assert_status(TPOOL_OK, end_of(running));
     assert_ptr_equal(paused, get(manager, 2));
     assert_status(TPOOL_OK, tpool_resume(paused));
     release(manager, paused);
@@ -626,8 +624,7 @@ static void tasks_may_ask_while_pools_are_evicted_and_replaced(void **state) {
     tpool_future *futures[10];
     for (int i = 0; i < 10; i++) futures[i] = submitted(pool, ask_for_pools, manager);
     for (int i = 0; i < 10; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
-        tpool_future_release(futures[i]);
+        assert_status(TPOOL_OK, end_of(futures[i]));
     }
     release(manager, pool);
     tpool_manager_destroy(manager);
@@ -743,9 +740,7 @@ static void with_pool_releases_also_when_the_body_ends_its_thread(void **state) 
     pthread_join(thread, NULL);
     assert_int_equal(1, manager_stats_of(manager).idle);
     tpool *pool = get(manager, 1);   /* and likewise in a task */
-    tpool_future *future = submitted(pool, with_pool_and_end, manager);
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, with_pool_and_end, manager)));
     release(manager, pool);
     EVENTUALLY(manager_stats_of(manager).in_use == 0);
     tpool_manager_destroy(manager);

@@ -25,9 +25,7 @@ static void pools_without_a_name_are_numbered_one_by_one(void **state) {
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_create(&pools[i], NULL));
     void *told = NULL;
     for (int i = 0; i < 2; i++) {
-        tpool_future *future = submitted(pools[i], store_thread_name, default_names[i]);
-        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &told));
-        tpool_future_release(future);
+        told = take(submitted(pools[i], store_thread_name, default_names[i]));
     }
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_destroy(pools[i]));
     if (!told) skip();
@@ -206,8 +204,7 @@ static void a_new_pool_has_the_default_size_and_no_thread(void **state) {
 static void more_min_workers_than_the_default_raise_max_workers(void **state) {
     (void)state;
     int many = tpool_workers_for(TPOOL_WORK_MIXED) + 5;
-    tpool *pool;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .min_workers = many }));
+    tpool *pool = new_pool_as((tpool_config){ .min_workers = many });
     assert_int_equal(many, stats_of(pool).max_workers);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .min_workers = 1 }));
@@ -1065,8 +1062,7 @@ static void submitters_blocked_on_a_full_queue_have_left_when_destroy_frees(void
         static background submitters[3], destroyer;
         gate_close(&hold);
         atomic_store(&runs, 0);
-        tpool *pool;
-        assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1, .queue_capacity = 1 }));
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
         assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
         AWAIT_ARRIVALS(&hold, 1);
         assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));

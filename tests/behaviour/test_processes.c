@@ -82,7 +82,7 @@ static void what_fn_returns_is_kept_apart_from_the_bytes(void **state) {
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_string_equal("abcdefg", result);
     tpool_future_release(future);
-    assert_status(TPOOL_OK, tpool_submit(pool, returned_nothing, NULL, &future));
+    future = submitted(pool, returned_nothing, NULL);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_non_null(result);
     assert_int_equal(0, tpool_future_result_size(future));
@@ -99,7 +99,7 @@ static void an_error_arrives_with_code_message_and_name(void **state) {
     const tpool_error *error;
     int n = 42;
     tpool_task task = { .fn = raises, .arg = &n, .arg_size = sizeof n, .name = "counting" };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    future = submitted_task(pool, task);
     assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
     assert_int_equal(42, error->code);
@@ -119,8 +119,7 @@ static void *owned(void *arg) { (void)arg; return tpool_return_owned(malloc(3), 
 static void owned_results_fail_the_task(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, owned, NULL, &future));
+    tpool_future *future = submitted(pool, owned, NULL);
     assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
     assert_non_null(strstr(tpool_future_message(future), "tpool_return_owned"));
     tpool_future_release(future);
@@ -202,7 +201,7 @@ static void arg_free_runs_once_in_the_program(void **state) {
     tpool_future *future;
     tpool_task task = { .fn = echo, .arg = &n, .arg_size = sizeof n, .arg_free = remember_freed };
     freed = NULL;
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    future = submitted_task(pool, task);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     assert_non_null(freed);
     assert_int_equal(1, atomic_load(&all->count));
@@ -290,7 +289,7 @@ static void a_failed_initializer_breaks_the_pool(void **state) {
         tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = initializers[i] });
         tpool_future *future;
         set_up(NULL);
-        assert_status(TPOOL_OK, tpool_submit(pool, count_task, NULL, &future));
+        future = submitted(pool, count_task, NULL);
         atomic_store(&all->gate.open, 1); /* it fails with the task in the queue */
         assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
         assert_status(TPOOL_BROKEN, tpool_submit(pool, count_task, NULL, NULL));
@@ -319,7 +318,7 @@ static void priorities_cancel_expiry_and_pause(void **state) {
     }
     assert_status(TPOOL_OK, tpool_submit_copy(pool, note_order, &numbers[3], sizeof(int), &cancelled));
     tpool_task late = { .fn = note_order, .arg = &numbers[3], .arg_size = sizeof(int), .expires_ns = 1 };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &late, &expired));
+    expired = submitted_task(pool, late);
     assert_true(tpool_future_cancel(cancelled));
     assert_status(TPOOL_EXPIRED, tpool_future_result(expired, LIMIT, NULL));
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, 0));
@@ -385,7 +384,7 @@ static void a_callback_may_wait_for_a_task_of_the_same_pool(void **state) {
     intptr_t pid = 0;
     tpool_future *future;
     callback_pool = process_pool(1);
-    assert_status(TPOOL_OK, tpool_submit(callback_pool, gate_of_processes, NULL, &future));
+    future = submitted(callback_pool, gate_of_processes, NULL);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, wait_in_callback, &pid));
     atomic_store(&all->gate.open, 1);
     tpool_future_release(future);
@@ -439,18 +438,15 @@ static void *until_stopped(void *arg) {
 static void a_running_task_is_asked_to_stop(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, until_stopped, NULL, &future));
+    tpool_future *future = submitted(pool, until_stopped, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     tpool_future_request_stop(future);
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(future));
     assert_status(TPOOL_OK, tpool_submit(pool, until_stopped, NULL, &future)); /* the next one is not */
     EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
     assert_status(TPOOL_TIMEOUT, tpool_future_result(future, TPOOL_MS(10), NULL));
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_STOP_RUNNING));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(future));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void a_task_asked_to_stop_while_it_waited_knows_from_the_start(void **state) {
@@ -458,7 +454,7 @@ static void a_task_asked_to_stop_while_it_waited_knows_from_the_start(void **sta
     tpool *pool = process_pool(1);
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_pause(pool));
-    assert_status(TPOOL_OK, tpool_submit(pool, until_stopped, NULL, &future));
+    future = submitted(pool, until_stopped, NULL);
     tpool_future_request_stop(future);
     assert_status(TPOOL_OK, tpool_resume(pool));
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
@@ -485,14 +481,12 @@ static void a_pool_is_resized(void **state) {
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
     assert_int_equal(1, stats.max_workers);
     assert_int_equal(MANY, stats.active);
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &waiting));
+    waiting = submitted(pool, getpid_task, NULL);
     atomic_store(&all->gate.open, 1);
     for (int i = 0; i < MANY; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(running[i], LIMIT, NULL));
-        tpool_future_release(running[i]);
+        assert_status(TPOOL_OK, end_of(running[i]));
     }
-    assert_status(TPOOL_OK, tpool_future_result(waiting, LIMIT, NULL));
-    tpool_future_release(waiting);
+    assert_status(TPOOL_OK, end_of(waiting));
     EVENTUALLY(tpool_get_stats(pool, &stats) == TPOOL_OK && stats.workers == 1);
     intptr_t pid = value_of(pool, getpid_task);
     for (int i = 0; i < 10; i++) assert_int_equal(pid, value_of(pool, getpid_task));
@@ -517,8 +511,7 @@ static void statistics_count_what_became_of_tasks(void **state) {
     atomic_store(&all->gate.open, 1);
     for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, tpool_submit_copy(pool, nap, &ms, sizeof ms, NULL));
     assert_status(TPOOL_OK, tpool_submit_copy(pool, raises, &ms, sizeof ms, &future));
-    assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_FAILED, end_of(future));
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
     assert_int_equal(6, stats.submitted);
@@ -627,8 +620,8 @@ static void a_run_limit_kills_the_process_and_only_that_task(void **state) {
     tpool_future *future, *next;
     const tpool_error *error;
     tpool_task task = { .fn = for_ever, .run_limit_ns = TPOOL_MS(20), .name = "slow" };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    future = submitted_task(pool, task);
+    next = submitted(pool, getpid_task, NULL);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
     assert_int_equal(-SIGKILL, error->code);
@@ -653,7 +646,7 @@ static void run_with_timeout_kills_the_process_and_only_that_task(void **state) 
         if (end == TPOOL_CANCELLED) tpool_future_release(future);
     }
     assert_status(TPOOL_BROKEN, end);
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &next));
+    next = submitted(pool, getpid_task, NULL);
     assert_non_null(strstr(tpool_future_message(future), "tpool_run_with_timeout"));
     assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
     tpool_future_release(future);
@@ -682,8 +675,7 @@ static void kill_workers_breaks_what_runs_and_nothing_else(void **state) {
         tpool_future_release(running[i]);
     }
     for (int i = 0; i < WAITING; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(waiting[i], LIMIT, NULL));
-        tpool_future_release(waiting[i]);
+        assert_status(TPOOL_OK, end_of(waiting[i]));
     }
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_status(TPOOL_OK, tpool_kill_workers(pool)); /* idle ones */
@@ -885,8 +877,7 @@ static void a_worker_process_may_have_pools_of_its_own(void **state) {
     int n = 9;
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_submit(tpool_default(), count_task, NULL, &future)); /* the program has threads */
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(future));
     tpool *pool = process_pool(1);
     assert_int_equal(0, value_of_copy(pool, nested_work, &n, sizeof n));
     assert_int_equal(0, value_of_copy(pool, nested_work, &n, sizeof n));
@@ -987,8 +978,7 @@ static void a_child_of_fork_is_no_user_of_the_pool(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
     intptr_t worker = value_of(pool, getpid_task);
-    tpool_future *running;
-    assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, &running));
+    tpool_future *running = submitted(pool, gate_of_processes, NULL);
     pid_t child = fork();
     if (child == 0) {
         tpool_status a = tpool_submit(pool, count_task, NULL, NULL), b = tpool_kill_workers(pool),
@@ -1130,10 +1120,7 @@ static void a_task_may_end_its_thread_whatever_the_stack(void **state) {
     SKIP_UNDER_TSAN();
     for (size_t size = 0; size <= 1 << 20; size += 1 << 20) {
         tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .stack_size = size });
-        tpool_future *future;
-        assert_status(TPOOL_OK, tpool_submit(pool, end_thread, NULL, &future));
-        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-        tpool_future_release(future);
+        assert_status(TPOOL_BROKEN, end_of(submitted(pool, end_thread, NULL)));
         assert_true(value_of(pool, getpid_task) > 0);
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }

@@ -92,8 +92,7 @@ static void a_child_of_a_bare_fork_ends_where_its_task_returns(void **state) {
     tpool_map_iter *iter;
     void *result;
     for (int i = 0; i < 3; i++) {
-        tpool_future *future;
-        assert_status(TPOOL_OK, tpool_submit(pool, forks_once, NULL, &future));
+        tpool_future *future = submitted(pool, forks_once, NULL);
         assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
         assert_int_equal(sizeof worker, tpool_future_result_size(future));
         assert_int_equal(worker, *(pid_t *)result);
@@ -126,7 +125,7 @@ static void a_death_is_known_though_a_grandchild_lives_on(void **state) {
     tpool *pool = process_pool(1);
     tpool_future *future;
     const tpool_error *error;
-    assert_status(TPOOL_OK, tpool_submit(pool, crashes_beside_a_grandchild, NULL, &future));
+    future = submitted(pool, crashes_beside_a_grandchild, NULL);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(10), NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
     assert_int_equal(-SIGKILL, error->code);
@@ -207,10 +206,7 @@ static void no_descriptor_of_a_worker_lies_where_the_program_had_one(void **stat
     assert_true(highest >= 0);
     tpool *pool = process_pool(1);
     for (int round = 0; round < 3; round++) {
-        tpool_future *future;
-        assert_status(TPOOL_OK, tpool_submit(pool, closes_what_it_believes_to_be_its_own, NULL, &future));
-        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-        tpool_future_release(future);
+        assert_status(TPOOL_OK, end_of(submitted(pool, closes_what_it_believes_to_be_its_own, NULL)));
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
     for (int i = 0; i < BELIEVED; i++) close(fds[i]);
@@ -248,17 +244,14 @@ static void *closes_all_and_opens_files(void *arg) {
 static void a_task_that_closes_everything_harms_only_itself(void **state) {
     (void)state;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
-    tpool_future *gate, *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &gate));
+    tpool_future *gate;
+    gate = submitted(pool, waits_for_gate, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     for (int i = 0; i < 5; i++) {
-        assert_status(TPOOL_OK, tpool_submit(pool, closes_all_and_opens_files, NULL, &future));
-        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-        tpool_future_release(future);
+        assert_status(TPOOL_BROKEN, end_of(submitted(pool, closes_all_and_opens_files, NULL)));
     }
     atomic_store(&all->gate.open, 1);
-    assert_status(TPOOL_OK, tpool_future_result(gate, LIMIT, NULL));
-    tpool_future_release(gate);
+    assert_status(TPOOL_OK, end_of(gate));
     assert_true(value_of(pool, getpid_task) > 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -347,7 +340,7 @@ static void a_run_limit_holds_in_the_initializer(void **state) {
     atomic_store(&all->hang, 1);
     assert_int_equal(0, kill(first, SIGKILL)); /* the task is taken, and its worker found to be dead */
     EVENTUALLY(!is_alive(first));
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    future = submitted_task(pool, task);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(10), NULL));
     assert_non_null(strstr(tpool_future_message(future), "run_limit_ns"));
     tpool_future_release(future);
@@ -377,7 +370,7 @@ static void what_waits_for_an_initializer_that_hangs_has_an_end(void **state) {
     tpool *pool = create_hanging(1);
     tpool_future *future;
     tpool_task task = { .fn = getpid_task, .expires_ns = TPOOL_MS(50), .run_limit_ns = TPOOL_MS(1) };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    future = submitted_task(pool, task);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_status(TPOOL_EXPIRED, tpool_future_result(future, TPOOL_SEC(10), NULL));
     tpool_future_release(future);
@@ -385,7 +378,7 @@ static void what_waits_for_an_initializer_that_hangs_has_an_end(void **state) {
     assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, TPOOL_MS(50), &future));
     assert_status(TPOOL_CANCELLED, tpool_future_result(future, TPOOL_SEC(10), NULL));
     tpool_future_release(future);
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    future = submitted(pool, getpid_task, NULL);
     assert_true(tpool_future_cancel(future));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -393,8 +386,7 @@ static void what_waits_for_an_initializer_that_hangs_has_an_end(void **state) {
 static void kill_workers_ends_an_initializer_that_hangs(void **state) {
     (void)state;
     tpool *pool = create_hanging(1);
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    tpool_future *future = submitted(pool, getpid_task, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     long first = atomic_load(&all->pid);
     for (int i = 0; i < 20; i++) { /* more often than a worker may die by itself */
@@ -403,8 +395,7 @@ static void kill_workers_ends_an_initializer_that_hangs(void **state) {
         EVENTUALLY(atomic_load(&all->gate.arrived) > before);
     }
     atomic_store(&all->hang, 0);
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(future));
     assert_false(is_alive(first));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -414,7 +405,7 @@ static void destroy_ends_an_initializer_that_hangs(void **state) {
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
     EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    future = submitted(pool, getpid_task, NULL);
     assert_true(tpool_future_cancel(future));
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -425,16 +416,13 @@ static void *hangs_the_next(void *arg) { atomic_store(&all->hang, 1); raise(SIGK
 static void a_replacement_whose_initializer_hangs_holds_nobody_up(void **state) {
     (void)state;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = hangs_if_told });
-    tpool_future *gate, *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &gate));
+    tpool_future *gate;
+    gate = submitted(pool, waits_for_gate, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 2); /* the initializer, and the task */
-    assert_status(TPOOL_OK, tpool_submit(pool, hangs_the_next, NULL, &future));
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, hangs_the_next, NULL)));
     EVENTUALLY(atomic_load(&all->gate.arrived) == 4);
     atomic_store(&all->gate.open, 1);
-    assert_status(TPOOL_OK, tpool_future_result(gate, LIMIT, NULL));
-    tpool_future_release(gate);
+    assert_status(TPOOL_OK, end_of(gate));
     assert_status(TPOOL_OK, tpool_drain(pool, TPOOL_SEC(10)));
     for (int i = 0; i < 10; i++) assert_true(value_of(pool, getpid_task) > 0);
     assert_int_equal(1, atomic_load(&all->hang));
@@ -443,8 +431,7 @@ static void a_replacement_whose_initializer_hangs_holds_nobody_up(void **state) 
 static void a_shutdown_that_cancels_ends_an_initializer_that_hangs(void **state) {
     (void)state;
     tpool *pool = create_hanging(1);
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
+    tpool_future *future = submitted(pool, getpid_task, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT | TPOOL_CANCEL_PENDING));
     assert_status(TPOOL_CANCELLED, tpool_future_result(future, 0, NULL));
@@ -520,9 +507,7 @@ static void workers_that_always_die_before_they_are_ready_break_the_pool(void **
     tpool_future *future;
     atomic_store(&all->deaths, 1000);
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = dies_some_times, .context = &number });
-    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &future));
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, getpid_task, NULL)));
     assert_true(atomic_load(&all->deaths) > 900);
     assert_status(TPOOL_BROKEN, tpool_submit(pool, getpid_task, NULL, &future));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -534,16 +519,13 @@ static void *kills_its_group(void *arg) { kill(0, SIGTERM); sleep_ms(10000); ret
 static void a_signal_to_a_tasks_group_reaches_no_other_worker(void **state) {
     (void)state;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 3 });
-    tpool_future *others[2], *future;
+    tpool_future *others[2];
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, waits_for_gate, NULL, &others[i]));
     EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
-    assert_status(TPOOL_OK, tpool_submit(pool, kills_its_group, NULL, &future));
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, kills_its_group, NULL)));
     atomic_store(&all->gate.open, 1);
     for (int i = 0; i < 2; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(others[i], LIMIT, NULL));
-        tpool_future_release(others[i]);
+        assert_status(TPOOL_OK, end_of(others[i]));
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -564,13 +546,12 @@ static void who_is_killed_takes_its_children_along(void **state) {
         tpool_future *future;
         set_up(NULL);
         tpool_task task = { .fn = waits_beside_a_child, .run_limit_ns = how == 0 ? TPOOL_MS(200) : 0 };
-        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+        future = submitted_task(pool, task);
         EVENTUALLY(atomic_load(&all->gate.arrived) == 1 || how == 0);
         if (how == 1) assert_status(TPOOL_OK, tpool_kill_workers(pool));
         if (how == 2) assert_int_equal(0, kill((pid_t)atomic_load(&all->pid), SIGSEGV));
         if (how == 3) assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
-        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-        tpool_future_release(future);
+        assert_status(TPOOL_BROKEN, end_of(future));
         if (atomic_load(&all->other)) EVENTUALLY(!is_alive(atomic_load(&all->other)));
     }
     assert_true(value_of(pool, getpid_task) > 0);
@@ -584,13 +565,11 @@ static void who_has_other_credentials_ends_with_the_server_too(void **state) {
     (void)state;
     if (geteuid() != 0) skip(); /* only root may become another */
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = becomes_nobody });
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, waits_for_ever, NULL, &future));
+    tpool_future *future = submitted(pool, waits_for_ever, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
     EVENTUALLY(!is_alive(atomic_load(&all->pid)));
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_BROKEN, end_of(future));
     assert_true(value_of(pool, getpid_task) > 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -602,13 +581,11 @@ static void a_task_that_changes_its_credentials_ends_with_the_server_too(void **
     (void)state;
     if (geteuid() != 0) skip();
     tpool *pool = process_pool(1);
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, becomes_nobody_and_waits, NULL, &future));
+    tpool_future *future = submitted(pool, becomes_nobody_and_waits, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_int_equal(0, kill((pid_t)atomic_load(&all->server), SIGKILL));
     EVENTUALLY(!is_alive(atomic_load(&all->pid)));
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_BROKEN, end_of(future));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 #endif

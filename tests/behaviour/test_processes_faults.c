@@ -203,12 +203,12 @@ static void a_task_eats_its_memory_limit(void **state) {
     const tpool_error *error;
     tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .initializer = limit_memory };
     assert_status(TPOOL_OK, tpool_create(&pool, &config));
-    assert_status(TPOOL_OK, tpool_submit(pool, eats_memory, NULL, &future));
+    future = submitted(pool, eats_memory, NULL);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
     assert_int_equal(-SIGABRT, error->code);
     tpool_future_release(future);
-    assert_status(TPOOL_OK, tpool_submit(pool, returns_too_much, NULL, &future));
+    future = submitted(pool, returns_too_much, NULL);
     assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
     assert_int_equal(ENOMEM, error->code);
@@ -383,12 +383,10 @@ static void limits_that_a_task_sets_are_not_those_of_the_next(void **state) {
             tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .initializer = becomes_nobody };
             assert_status(TPOOL_OK, tpool_create(&pool, &config));
             assert_status(TPOOL_OK, tpool_submit_copy(pool, lowers_a_limit, &l, sizeof l, &future));
-            assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-            tpool_future_release(future);
+            assert_status(TPOOL_OK, end_of(future));
             if (next == 0) { /* an argument */
                 assert_status(TPOOL_OK, tpool_submit_copy(pool, first_byte, large, sizeof large, &future));
-                assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-                tpool_future_release(future);
+                assert_status(TPOOL_OK, end_of(future));
             } else if (next == 1) { /* results; a worker that has given up for ever what they need has one */
                 uint32_t before = 0;
                 for (int k = 0; k < 3; k++) {
@@ -526,7 +524,7 @@ static void a_worker_is_killed_from_outside(void **state) {
     EVENTUALLY(!is_alive(idle));
     intptr_t next = value_of(pool, getpid_task);
     assert_int_not_equal(idle, next);
-    assert_status(TPOOL_OK, tpool_submit(pool, waits_for_ever, NULL, &future));
+    future = submitted(pool, waits_for_ever, NULL);
     EVENTUALLY(atomic_load(&all->count) == 1);
     assert_int_equal(0, kill((pid_t)next, SIGKILL));
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
@@ -547,7 +545,7 @@ static void the_server_is_killed(void **state) {
         tpool_future *running, *waiting[WAITING];
         atomic_store(&all->count, 0);
         atomic_store(&all->arrived, 0);
-        assert_status(TPOOL_OK, tpool_submit(pool, waits_for_ever, NULL, &running));
+        running = submitted(pool, waits_for_ever, NULL);
         EVENTUALLY(atomic_load(&all->count) == 1);
         for (int i = 0; i < WAITING; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &waiting[i]));
         servers[round] = atomic_load(&all->server);
@@ -572,10 +570,7 @@ static void *kills_its_server(void *arg) { kill(getppid(), SIGKILL); sleep_ms(10
 static void a_task_kills_its_server(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, kills_its_server, NULL, &future));
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, kills_its_server, NULL)));
     assert_true(value_of(pool, getpid_task) > 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -755,7 +750,6 @@ static void faults_leave_nothing_behind_while_the_pool_lives(void **state) {
     tpool *pool = process_pool(1);
     int descriptors = 0, mappings = 0, memories = 0;
     for (int i = 0; i < 24; i++) {
-        tpool_future *future;
         assert_true(value_of(pool, getpid_task) > 0);
         if (i == 0) {
             descriptors = descriptors_open();
@@ -765,9 +759,7 @@ static void faults_leave_nothing_behind_while_the_pool_lives(void **state) {
         assert_int_equal(descriptors, descriptors_open());
         assert_int_equal(mappings, shared_mappings());
         assert_int_equal(memories, shared_descriptors());
-        assert_status(TPOOL_OK, tpool_submit(pool, bad[i % 6], NULL, &future));
-        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-        tpool_future_release(future);
+        assert_status(TPOOL_BROKEN, end_of(submitted(pool, bad[i % 6], NULL)));
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }

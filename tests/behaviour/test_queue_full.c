@@ -562,8 +562,7 @@ static void caller_runs_runs_the_task_in_the_submitting_thread(void **state) {
     static gate hold = GATE_CLOSED;
     static seen_by_task seen;
     tpool *pool = new_full_caller_runs_pool(&hold);
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, look_around, &seen, &future));
+    tpool_future *future = submitted(pool, look_around, &seen);
     assert_int_equal(1, seen.runs);
     assert_true(pthread_equal(pthread_self(), seen.thread));
     assert_ptr_equal(pool, seen.pool);
@@ -944,7 +943,7 @@ static void a_drop_holds_no_other_task_while_it_ends_one(void **state) {
     tpool_map_spec spec = { .fn = same_item, .items = items, .count = 4, .stride = sizeof items[0], .chunk_size = 1 };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &dropped_first));
+    dropped_first = submitted(pool, nothing, NULL);
     tpool_task second = { .fn = nothing, .arg_free = wait_for_the_first, .arg = &hold };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &second, NULL));   /* drops a chunk, which queues the next */
     assert_int_equal(3, stats_of(pool).queued);

@@ -241,7 +241,7 @@ static void a_worker_process_rounds_as_ever(void **state) {
     void *rounding;
     run_odd(&odd);
     assert_true(odd.is_odd);
-    assert_status(TPOOL_OK, tpool_submit(odd.pool, round_in_process, NULL, &future));
+    future = submitted(odd.pool, round_in_process, NULL);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &rounding));
     assert_int_equal(FE_TONEAREST, *(int *)rounding);
     tpool_future_release(future);

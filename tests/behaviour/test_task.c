@@ -93,14 +93,13 @@ static void fn_gets_the_pointer_and_its_result_is_the_futures(void **unused) {
     tpool *pool = new_pool(2);
     int value = 0;
     void *result = NULL;
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, &value, &future));
+    tpool_future *future = submitted(pool, nothing, &value);
     assert_non_null(future);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&value, result);
     tpool_future_release(future);
 
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
+    future = submitted(pool, nothing, NULL);
     result = &value;
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_null(result);
@@ -132,8 +131,7 @@ static void the_task_struct_is_copied(void **unused) {
     payload_fill(&given, &b);
     tpool_task task = box_task(box_fail, &given, false);
     task.name = "short lived";
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &future));
+    tpool_future *future = submitted_task(h.pool, task);
     memset(&task, 0xA5, sizeof task);
     b.future = future;
     gate_open(&h.gate);
@@ -231,8 +229,7 @@ static void a_copy_lives_until_the_task_and_its_arg_free_have_ended(void **unuse
     for (size_t i = 0; i < sizeof copy.bytes; i++) copy.bytes[i] = pattern_at(sizeof copy.bytes, i);
     tpool_task task = { .fn = look_twice, .arg = &copy, .arg_size = sizeof copy,
                         .arg_free = look_a_last_time };
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    tpool_future *future = submitted_task(pool, task);
     memset(&copy, 0, sizeof copy);
     gate_await_arrivals(&g, 1);
     /* Other copies of this size come and go meanwhile, and would take the place of one given back too early. */
@@ -267,7 +264,7 @@ static void arg_size_is_zero_by_pointer_and_outside_tasks(void **unused) {
     void *result = NULL;
     for (int i = 0; i < 2; i++) {
         size_t size = 99;
-        assert_status(TPOOL_OK, tpool_submit(pool, tell_arg_size, &size, &future));
+        future = submitted(pool, tell_arg_size, &size);
         assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         assert_int_equal(0, size);
         tpool_future_release(future);
@@ -345,7 +342,7 @@ static void arg_free_after_an_expiry(void **unused) {
         task.expires_ns = TPOOL_MS(20);
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, box_submit(h.pool, task, &future));
-        b.future = future;   /* in time: only the next line can notice the expiry, since the worker is held_pool */
+        b.future = future;   /* in time: only the next line can notice the expiry, since the worker is held */
         assert_status(TPOOL_EXPIRED, tpool_future_result(future, LIMIT, NULL));
         check_freed_once(&b, &given, copied, false);
         tpool_future_release(future);
@@ -384,8 +381,7 @@ static void arg_free_after_a_broken_initializer(void **unused) {
     for (int copied = 0; copied < 2; copied++) {
         gate g = GATE_CLOSED;
         tpool_config config = { .max_workers = 1, .initializer = pass_gate_and_fail, .context = &g };
-        tpool *pool = NULL;
-        assert_status(TPOOL_OK, tpool_create(&pool, &config));
+        tpool *pool = new_pool_as(config);
         enum { TASKS = 3 };
         box boxes[TASKS] = { 0 };
         payload given[TASKS];
@@ -451,8 +447,7 @@ static void arg_free_after_a_shutdown_that_cancels(void **unused) {
         }
         assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));
         for (int i = 0; i < TASKS; i += 2) {
-            assert_status(TPOOL_CANCELLED, tpool_future_result(boxes[i].future, LIMIT, NULL));
-            tpool_future_release(boxes[i].future);
+            assert_status(TPOOL_CANCELLED, end_of(boxes[i].future));
         }
         held_destroy(&h);
         for (int i = 0; i < TASKS; i++) check_freed_once(&boxes[i], &given[i], copied, false);
@@ -710,8 +705,7 @@ static void submit_many_stops_at_a_bad_task_and_at_a_shutdown(void **unused) {
     assert_null(futures[2]);
     assert_null(futures[3]);
     for (int i = 0; i < 2; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
-        tpool_future_release(futures[i]);
+        assert_status(TPOOL_OK, end_of(futures[i]));
     }
     assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
     submitted = 12345;
@@ -772,8 +766,7 @@ static void any_code_raised_is_a_failure(void **unused) {
     tpool *pool = new_pool(1);
     int codes[] = { 0, 1, -1, 42, INT_MAX, INT_MIN };
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, raise_code, &codes[i], &future));
+        tpool_future *future = submitted(pool, raise_code, &codes[i]);
         int junk = 0;
         void *result = &junk;
         assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, &result));
@@ -814,7 +807,7 @@ static void a_message_may_have_any_length(void **unused) {
         text[lengths[i]] = 0;
         tpool_future *future = NULL;
         const tpool_error *error = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, raise_text, text, &future));
+        future = submitted(pool, raise_text, text);
         assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
         assert_string_equal(text, error->message);
         assert_string_equal(text, tpool_future_message(future));
@@ -837,8 +830,7 @@ static void *raise_formats(void *arg) {
 static void a_message_is_formatted_like_printf(void **unused) {
     (void)unused;
     tpool *pool = new_pool(1);
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, raise_formats, NULL, &future));
+    tpool_future *future = submitted(pool, raise_formats, NULL);
     assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
     char expected[128];
     snprintf(expected, sizeof expected, FORMAT, FORMATTED);
@@ -916,7 +908,7 @@ static void raised_twice_the_first_counts_and_raised_and_returned_it_failed(void
         tpool_future *future = NULL;
         const tpool_error *error = NULL;
         void *result = &value;
-        assert_status(TPOOL_OK, tpool_submit(pool, cases[i].fn, &value, &future));
+        future = submitted(pool, cases[i].fn, &value);
         assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, &result));
         assert_null(result);
         assert_int_equal(0, tpool_future_result_size(future));
@@ -947,13 +939,13 @@ static void outside_a_task_raise_and_return_do_nothing(void **unused) {
     tpool_future *future = NULL;
     void *result = NULL;
     assert_null(tpool_raise(1, "nobody listens"));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &freed, &future));
+    future = submitted(h.pool, nothing, &freed);
     assert_status(TPOOL_OK, tpool_future_result(future, 0, &result));
     assert_ptr_equal(&freed, result);
     tpool_future_release(future);
     /* Nor does what a task raised here stay with the thread. */
     int code = 8;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, &future));
+    future = submitted(h.pool, raise_code, &code);
     assert_status(TPOOL_FAILED, tpool_future_result(future, 0, NULL));
     tpool_future_release(future);
     assert_null(tpool_return("bytes", 6));
@@ -966,11 +958,8 @@ static void a_failure_does_not_reach_the_workers_next_task(void **unused) {
     tpool *pool = new_pool(1);
     int code = 9;
     for (int i = 0; i < 3; i++) {
-        tpool_future *future = NULL;
         assert_status(TPOOL_OK, tpool_submit(pool, raise_code, &code, NULL));
-        assert_status(TPOOL_OK, tpool_submit(pool, nothing, &code, &future));
-        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-        tpool_future_release(future);
+        assert_status(TPOOL_OK, end_of(submitted(pool, nothing, &code)));
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -998,7 +987,7 @@ static void returned_bytes_of_any_size_are_a_copy_that_the_future_owns(void **un
     returning returned[SIZES];
     for (size_t i = 0; i < SIZES; i++) {
         returned[i] = (returning){ .size = sizes[i] };
-        assert_status(TPOOL_OK, tpool_submit(pool, return_pattern, &returned[i], &futures[i]));
+        futures[i] = submitted(pool, return_pattern, &returned[i]);
     }
     /* They outlive the pool. */
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -1025,8 +1014,7 @@ static void no_bytes_can_be_returned(void **unused) {
     char here = 'x';
     char *bytes[] = { &here, NULL };
     for (int i = 0; i < 2; i++) {
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, return_no_bytes, bytes[i], &future));
+        tpool_future *future = submitted(pool, return_no_bytes, bytes[i]);
         assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
         assert_int_equal(0, tpool_future_result_size(future));
         tpool_future_release(future);
@@ -1058,7 +1046,7 @@ static void of_several_returned_payloads_the_last_counts(void **unused) {
         size_t last_size = 0;
         tpool_future *future = NULL;
         void *result = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, both[i], &last_size, &future));
+        future = submitted(pool, both[i], &last_size);
         assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
         assert_int_equal(last_size, tpool_future_result_size(future));
         assert_true(has_pattern(result, last_size));
@@ -1077,8 +1065,7 @@ static void the_result_is_what_fn_returns_whatever_payload_it_gave(void **unused
     tpool *pool = new_pool(1);
     int value = 0;
     void *result = NULL;
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, return_bytes_but_give_arg, &value, &future));
+    tpool_future *future = submitted(pool, return_bytes_but_give_arg, &value);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&value, result);
     assert_int_equal(18, tpool_future_result_size(future));
@@ -1098,9 +1085,9 @@ static void result_size_is_zero_but_for_a_success_with_bytes(void **unused) {
     held_create(&h, NULL);
     gate g = GATE_CLOSED;
     tpool_future *bytes = NULL, *plain = NULL, *cancelled = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, return_then_wait, &g, &bytes));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &g, &plain));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, &g, &cancelled));
+    bytes = submitted(h.pool, return_then_wait, &g);
+    plain = submitted(h.pool, nothing, &g);
+    cancelled = submitted(h.pool, nothing, &g);
     assert_int_equal(0, tpool_future_result_size(bytes));
     assert_true(tpool_future_cancel(cancelled));
     assert_int_equal(0, tpool_future_result_size(cancelled));
@@ -1133,7 +1120,7 @@ static void an_owned_result_is_freed_once_with_the_last_reference(void **unused)
     atomic_int freed = 0;
     tpool_future *future = NULL;
     void *result = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, return_owned, &freed, &future));
+    future = submitted(pool, return_owned, &freed);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&freed, result);
     assert_int_equal(0, tpool_future_result_size(future));
@@ -1154,8 +1141,7 @@ static void an_owned_result_that_nobody_asks_for_is_freed_once(void **unused) {
     assert_status(TPOOL_OK, tpool_submit(pool, return_owned, &never_asked, NULL));
     gate g = GATE_CLOSED;
     void *both[] = { &given_up, &g };
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, return_owned_at_gate, both, &future));
+    tpool_future *future = submitted(pool, return_owned_at_gate, both);
     gate_await_arrivals(&g, 1);
     tpool_future_release(future);
     assert_int_equal(0, atomic_load(&given_up));
@@ -1188,7 +1174,7 @@ static void an_earlier_owned_result_is_freed_at_once(void **unused) {
     three_owned o = { 0 };
     tpool_future *future = NULL;
     void *result = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, return_owned_over_and_over, &o, &future));
+    future = submitted(pool, return_owned_over_and_over, &o);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_ptr_equal(&o.third, result);
     assert_int_equal(0, tpool_future_result_size(future));
@@ -1237,7 +1223,7 @@ static void on_failure_an_owned_result_is_freed_before_the_last_reference(void *
         atomic_int freed = 0;
         tpool_future *future = NULL;
         void *result = &freed;
-        assert_status(TPOOL_OK, tpool_submit(pool, cases[i].fn, &freed, &future));
+        future = submitted(pool, cases[i].fn, &freed);
         assert_status(cases[i].end, tpool_future_result(future, LIMIT, &result));
         assert_null(result);
         assert_int_equal(0, tpool_future_result_size(future));
@@ -1337,14 +1323,14 @@ static void what_a_job_or_a_loop_body_raises_is_the_error_of_the_task_around_it(
         tpool_future *future = NULL;
         const tpool_error *error = NULL;
         tpool_status loop_status = TPOOL_OK;
-        assert_status(TPOOL_OK, tpool_submit(pool, fork_and_join, &loop_status, &future));
+        future = submitted(pool, fork_and_join, &loop_status);
         assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
         assert_non_null(error);
         assert_int_equal(41, error->code);
         assert_string_equal("raised in a job", error->message);
         tpool_future_release(future);
 
-        assert_status(TPOOL_OK, tpool_submit(pool, loop_over, &loop_status, &future));
+        future = submitted(pool, loop_over, &loop_status);
         assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
         assert_status(TPOOL_FAILED, loop_status);
         assert_non_null(error);
@@ -1392,8 +1378,8 @@ static void request_stop_reaches_the_running_task_and_only_it(void **unused) {
     stoppable s = { .started = &started };
     bool next_stopped = true;
     tpool_future *future = NULL, *next = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, run_until_stopped, &s, &future));
-    assert_status(TPOOL_OK, tpool_submit(pool, tell_stop, &next_stopped, &next));
+    future = submitted(pool, run_until_stopped, &s);
+    next = submitted(pool, tell_stop, &next_stopped);
     gate_await_arrivals(&started, 1);
     gate_open(&started);
     tpool_future_request_stop(future);
@@ -1414,8 +1400,8 @@ static void a_stop_asked_of_a_queued_task_is_seen_when_it_runs(void **unused) {
     held_create(&h, NULL);
     bool first_stopped = false, second_stopped = true;
     tpool_future *first = NULL, *second = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, tell_stop, &first_stopped, &first));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, tell_stop, &second_stopped, &second));
+    first = submitted(h.pool, tell_stop, &first_stopped);
+    second = submitted(h.pool, tell_stop, &second_stopped);
     tpool_future_request_stop(first);
     assert_int_equal(TPOOL_PENDING, tpool_future_state(first));
     gate_open(&h.gate);
@@ -1453,7 +1439,7 @@ static void jobs_and_loop_bodies_inherit_the_stop(void **unused) {
     tpool_future *future = NULL;
     atomic_store(&parts_told, 0);
     atomic_store(&parts_not_told, 0);
-    assert_status(TPOOL_OK, tpool_submit(pool, pass_stop_on, &s, &future));
+    future = submitted(pool, pass_stop_on, &s);
     tpool_future_request_stop(future);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     assert_int_equal(51, atomic_load(&parts_told));
@@ -1472,8 +1458,7 @@ static void run_limit_asks_the_task_to_stop(void **unused) {
         /* The worker's next task has no limit, and inherits none. */
         int64_t begin = tpool_now();
         assert_status(TPOOL_OK, tpool_submit_task(pool, &limited, NULL));
-        tpool_future *next = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, tell_stop, &next_stopped, &next));
+        tpool_future *next = submitted(pool, tell_stop, &next_stopped);
         assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
         assert_true(s.stopped_at - begin >= TPOOL_MS(30));
         assert_false(next_stopped);
@@ -1505,7 +1490,7 @@ static void shutdown_can_ask_what_runs_to_stop(void **unused) {
     stoppable both[2] = { { .started = &started }, { .started = &started } };
     tpool_future *futures[2] = { NULL };
     for (int i = 0; i < 2; i++) {
-        assert_status(TPOOL_OK, tpool_submit(pool, run_until_stopped, &both[i], &futures[i]));
+        futures[i] = submitted(pool, run_until_stopped, &both[i]);
     }
     gate_await_arrivals(&started, 2);
     gate_open(&started);
@@ -1825,7 +1810,7 @@ static void errors_carry_the_tasks_name(void **unused) {
     };
     tpool_future *futures[TASKS] = { NULL };
     /* The oldest, for which there is no room in the end. */
-    assert_status(TPOOL_OK, tpool_submit_task(h.pool, &tasks[IS_DROPPED], &futures[IS_DROPPED]));
+    futures[IS_DROPPED] = submitted_task(h.pool, tasks[IS_DROPPED]);
     for (int i = 0; i < TASKS; i++) {
         if (i != IS_DROPPED) assert_status(TPOOL_OK, tpool_submit_task(h.pool, &tasks[i], &futures[i]));
     }
@@ -1894,8 +1879,8 @@ static void on_failure_hears_of_a_future_given_up_before_the_end(void **unused) 
     held_create(&h, &(tpool_config){ .on_failure = note_failure, .context = &f });
     int code = 78;
     tpool_future *given_up = NULL, *kept = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, &given_up));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, &kept));
+    given_up = submitted(h.pool, raise_code, &code);
+    kept = submitted(h.pool, raise_code, &code);
     tpool_future_retain(kept);
     tpool_future_release(given_up);
     tpool_future_release(kept);   /* one of two references: somebody still holds it */
@@ -1917,8 +1902,8 @@ static void on_failure_is_silent_about_the_rest(void **unused) {
     tpool_future *asked = NULL, *cancelled = NULL;
     assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, NULL));   /* is dropped, by the fourth */
     assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, NULL));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, &asked));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, &cancelled));
+    asked = submitted(h.pool, raise_code, &code);
+    cancelled = submitted(h.pool, raise_code, &code);
     assert_true(tpool_future_cancel(cancelled));
     tpool_future_release(cancelled);
     assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));    /* cancels the other two */
@@ -1929,7 +1914,7 @@ static void on_failure_is_silent_about_the_rest(void **unused) {
 
     held_create(&h, &(tpool_config){ .on_failure = note_failure, .context = &f });
     assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
-    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, &asked));
+    asked = submitted(h.pool, raise_code, &code);
     held_destroy(&h);
     assert_status(TPOOL_FAILED, tpool_future_result(asked, 0, NULL));
     tpool_future_release(asked);
@@ -1973,12 +1958,11 @@ static void on_failure_hears_of_what_a_broken_initializer_left(void **unused) {
     failures f = { .gate = &g };
     tpool_config config = { .max_workers = 1, .initializer = pass_failures_gate_and_fail, .context = &f,
                             .on_failure = note_failure };
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    tpool *pool = new_pool_as(config);
     tpool_future *asked = NULL;
     tpool_task unasked = { .fn = nothing, .name = "never ran" };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &unasked, NULL));
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &asked));
+    asked = submitted(pool, nothing, NULL);
     gate_await_arrivals(&g, 1);
     gate_open(&g);
     assert_status(TPOOL_BROKEN, tpool_future_result(asked, LIMIT, NULL));

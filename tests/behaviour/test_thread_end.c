@@ -454,8 +454,7 @@ static void an_initializer_that_ends_its_thread_has_failed(void **state) {
     setup s = { .initializer_ends = true };
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = begin, .finalizer = end,
                                               .context = &s });
-    tpool_future *future = submitted(pool, nothing, NULL);
-    assert_status(TPOOL_BROKEN, end_of(future));
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, nothing, NULL)));
     EVENTUALLY(tpool_submit(pool, nothing, NULL, NULL) == TPOOL_BROKEN);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(1, atomic_load(&s.began));
@@ -564,7 +563,7 @@ static void resources_are_destroyed_though_the_thread_ends(void **state) {
 typedef struct submitter { tpool *pool; tpool_task task; tpool_future *future; } submitter;
 static void *submit_it(void *context) {
     submitter *s = context;
-    assert_status(TPOOL_OK, tpool_submit_task(s->pool, &s->task, &s->future));
+    s->future = submitted_task(s->pool, s->task);
     return NULL;
 }
 /* The submit never returns, and its reference is not left behind. */
@@ -636,13 +635,11 @@ static pthread_key_t key; /* older than the library's own, and therefore first *
 static atomic_int destructors;
 static void call_in(void *pool) {
     tpool_job job;
-    tpool_future *future = NULL;
     tpool_fork(&job, count_job, pool);
     assert_ptr_equal(pool, tpool_join(&job));
     (void)tpool_raise(1, "too late");
     assert_false(tpool_stop_requested());
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
-    assert_status(TPOOL_OK, end_of(future));
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     atomic_fetch_add(&destructors, 1);
 }
 static void *end_with_a_destructor(void *pool) {
@@ -694,7 +691,7 @@ static void a_submitter_that_ends_after_its_wait_is_no_visitor_any_more(void **s
     tpool_future *expires = NULL;
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, 1);
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &expires));
+    expires = submitted_task(pool, short_lived);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(expires, end_in_callback, NULL));
     in_own_thread(submit_for_room, pool);
     assert_status(TPOOL_EXPIRED, end_of(expires));

@@ -123,7 +123,7 @@ static void an_expired_task_is_an_exception(void **state) {
     size_t done = UNTOUCHED;
     assert_status(TPOOL_OK, tpool_pause(pool));
     f[0] = submitted(pool, nothing, NULL);
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &short_lived, &f[1]));
+    f[1] = submitted_task(pool, short_lived);
     tpool_future *expired = f[1];
     assert_status(TPOOL_OK, tpool_wait(f, 2, TPOOL_FIRST_EXCEPTION, LIMIT, &done));
     assert_int_equal(1, done);
@@ -147,8 +147,7 @@ static void a_wait_notices_an_expiry_at_the_moment_it_passes(void **state) {
         assert_status(TPOOL_OK, tpool_wait(f, 2, modes[m], LIMIT, &done));
         assert_true(done == 2 || (m > 0 && done == 1));
         for (int i = 0; i < 2; i++) {
-            assert_status(TPOOL_EXPIRED, tpool_future_result(f[i], LIMIT, NULL));
-            tpool_future_release(f[i]);
+            assert_status(TPOOL_EXPIRED, end_of(f[i]));
         }
         assert_status(TPOOL_OK, tpool_resume(pool));
         assert_status(TPOOL_OK, tpool_destroy(pool));

@@ -44,9 +44,7 @@ static tpool *new_counted_pool(int workers) {
 }
 
 static int number_from(tpool_future *future) {
-    void *result = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
-    tpool_future_release(future);
+    void *result = take(future);
     return (int)(intptr_t)result;
 }
 
@@ -671,8 +669,8 @@ static void a_worker_that_is_replaced_frees_first_what_its_last_look_let_go(void
     tpool_future *future = NULL;
     atomic_store(&owned_freed, 0);
     assert_status(TPOOL_OK, tpool_pause(pool));
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &first, &future));
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &awaited, &awaited_last));
+    future = submitted_task(pool, first);
+    awaited_last = submitted_task(pool, awaited);
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
     assert_status(TPOOL_OK, tpool_resume(pool));
     assert_status(TPOOL_OK, end_of(future));
@@ -1242,8 +1240,7 @@ static void on_failure_learns_of_a_task_that_ended_its_thread_when_nobody_holds_
     assert_int_equal(1, atomic_load(&freed));
     /* A held one is its holder's affair. */
     task.name = "held";
-    tpool_future *held = submitted_task(pool, task);
-    assert_status(TPOOL_BROKEN, end_of(held));
+    assert_status(TPOOL_BROKEN, end_of(submitted_task(pool, task)));
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_int_equal(1, atomic_load(&t.count));
     assert_int_equal(2, atomic_load(&freed));

@@ -37,7 +37,7 @@ static void *nap(void *arg) { /* now and then, so that who waits sleeps */
 static void submit_expiring(tpool *pool, int64_t expires_ns) {
     for (size_t i = 0; i < MANY; i++) {
         tpool_task task = { .fn = nap, .arg = i % 20 ? NULL : &futures[i], .expires_ns = expires_ns };
-        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &futures[i]));
+        futures[i] = submitted_task(pool, task);
     }
 }
 static void release_all(void) {
@@ -86,7 +86,7 @@ static void an_iterator_ends_each_at_its_time(void **state) {
     }
     for (size_t i = 0; i < SOME; i++) {
         tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(200) + (int64_t)(i * 7919 % SOME) * 100000 };
-        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &futures[i]));
+        futures[i] = submitted_task(pool, task);
         assert_status(TPOOL_OK, tpool_completions_add(completions, futures[i]));
         tpool_future_release(futures[i]);
     }
@@ -171,7 +171,7 @@ static void a_task_that_waits_for_many_is_not_searched_at_each_sleep(void **stat
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *waits;
     for (size_t i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_future_create(&futures[i]));
-    assert_status(TPOOL_OK, tpool_submit(pool, wait_for_all, NULL, &waits));
+    waits = submitted(pool, wait_for_all, NULL);
     for (size_t i = 0; i < MANY; i++) {
         if (i % 40 == 0) sleep_ms(1); /* so that it sleeps a hundred times at least */
         assert_status(TPOOL_OK, tpool_future_set_result(futures[i], NULL));
@@ -206,7 +206,7 @@ static void a_task_does_not_look_through_what_its_iterator_holds(void **state) {
     tpool_completions *completions;
     for (size_t i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_submit(other, nothing, NULL, &futures[i]));
     assert_status(TPOOL_OK, tpool_as_completed(futures, MANY, &completions));
-    assert_status(TPOOL_OK, tpool_submit(pool, drip, completions, &drips));
+    drips = submitted(pool, drip, completions);
     assert_status(TPOOL_OK, tpool_future_result(drips, LIMIT, NULL));
     assert_true(searched < MANY);
     gate_open(&in_initializer);
@@ -220,10 +220,7 @@ static void a_task_does_not_look_through_what_its_iterator_holds(void **state) {
 #if defined(__linux__)
 static void live_once(void) {
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* The next pool finds the memory of the last, and two questions tell how a thread is scheduled: the creator's and the

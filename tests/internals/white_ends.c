@@ -116,7 +116,7 @@ static void *give_owned(void *arg) { return tpool_return_owned(arg, end_by_resul
 static void leave_a_tombstone(tpool *pool) {
     tpool_future *future = NULL;
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
-    assert_status(TPOOL_OK, tpool_submit(pool, give_owned, &ended, &future));
+    future = submitted(pool, give_owned, &ended);
     assert_status(TPOOL_OK, tpool_future_result(future, TPOOL_FOREVER, NULL));
     tpool_future_release(future);
     assert_int_equal(0, ended);
@@ -124,8 +124,7 @@ static void leave_a_tombstone(tpool *pool) {
 /* The next submit looks through the lane. */
 static void fill_the_segment(tpool *pool) {
     while (pool->inject.tail_position + TPOOL__ENTRY_WORDS <= TPOOL__SEGMENT_WORDS) {
-        tpool_future *future = NULL;
-        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
+        tpool_future *future = submitted(pool, nothing, NULL);
         assert_true(tpool_future_cancel(future));
         tpool_future_release(future);
     }

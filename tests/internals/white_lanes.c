@@ -269,7 +269,7 @@ static void children_awaited_in_place_leave_nothing(void **state) {
         config.max_workers = workers;
         assert_status(TPOOL_OK, tpool_create(&pool, &config));
         if (workers == 2) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &held, NULL)); /* no thief */
-        assert_status(TPOOL_OK, tpool_submit(pool, parent, pool, &future));
+        future = submitted(pool, parent, pool);
         assert_status(TPOOL_OK, tpool_future_result(future, TPOOL_FOREVER, NULL));
         tpool_future_release(future);
         assert_int_equal(0, tombstones);

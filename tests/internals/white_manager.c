@@ -160,8 +160,7 @@ static void a_pool_with_work_does_not_end_and_its_time_counts_from_the_end_of_th
     gate g = GATE_CLOSED;
     tpool_manager *manager = new_manager(TPOOL_SEC(10));
     tpool *pool = get(manager, 1);
-    tpool_future *running = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, &running));
+    tpool_future *running = submitted(pool, gate_task, &g);
     gate_await_arrivals(&g, 1);
     release(manager, pool);
     for (int i = 0; i < 3; i++) {

@@ -86,8 +86,7 @@ static void every_time_is_told_within_five_percent(void **state) {
 
 static void without_measure_there_are_no_times(void **state) {
     (void)state;
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
+    tpool *pool = new_pool(1);
     submit(pool, take_time, TPOOL_MS(1));
     drained(pool);
     tpool_stats stats = stats_of(pool);
@@ -185,7 +184,7 @@ static void callbacks_and_what_frees_are_no_tasks(void **state) {
     tpool_future *future = NULL;
     int64_t ms = TPOOL_MS(1);
     assert_status(TPOOL_OK, tpool_pause(pool));
-    assert_status(TPOOL_OK, tpool_submit(pool, take_time, &ms, &future));
+    future = submitted(pool, take_time, &ms);
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, slow_callback, NULL));
     assert_status(TPOOL_OK, tpool_submit(pool, take_time, &ms, NULL));
     tpool_task task = { .fn = take_time, .arg = &ms, .arg_free = slow_free };
@@ -255,10 +254,10 @@ static void results_and_errors_are_as_without(void **state) {
         void *result = NULL;
         const tpool_error *error = NULL;
         let_pass(i);   /* the stamp takes every low bit */
-        assert_status(TPOOL_OK, tpool_submit(pool, give_bytes, (void *)(uintptr_t)"1234567", &good));
+        good = submitted(pool, give_bytes, (void *)(uintptr_t)"1234567");
         assert_status(TPOOL_OK, tpool_submit_copy(pool, fail_after, &(int64_t){ 1 }, 8, &bad));
         assert_status(TPOOL_OK, tpool_pause(pool));
-        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &cancelled));
+        cancelled = submitted(pool, nothing, NULL);
         assert_true(tpool_future_cancel(cancelled));
         assert_int_equal(0, tpool_future_result_size(cancelled));
         assert_status(TPOOL_OK, tpool_resume(pool));

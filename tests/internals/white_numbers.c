@@ -30,8 +30,7 @@ static void make_pools(tpool_future *future, void *context) {
 static void a_callback_of_a_pool_that_is_gone_is_within_no_later_one(void **state) {
     (void)state;
     tpool *pool = pool_of(1);
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
+    tpool_future *future = submitted(pool, nothing, NULL);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, make_pools, NULL));
     tpool_future_release(future);
@@ -45,8 +44,7 @@ static void drain_own(tpool_future *future, void *pool) {
 static void a_callback_on_a_done_future_is_within_its_pool(void **state) {
     (void)state;
     tpool *pool = pool_of(1);
-    tpool_future *future = NULL;
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
+    tpool_future *future = submitted(pool, nothing, NULL);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, drain_own, pool));
     assert_status(TPOOL_DEADLOCK, within);
@@ -164,7 +162,7 @@ static void *wait_for_first_of_own(void *arg) {
 static void the_first_of_a_task_and_itself_never_comes(void **state) {
     (void)state;
     tpool *pool = pool_of(1);
-    assert_status(TPOOL_OK, tpool_submit(pool, wait_for_first_of_own, NULL, &own[0]));
+    own[0] = submitted(pool, wait_for_first_of_own, NULL);
     own[1] = own[0];
     gate_open(&own_known);
     assert_status(TPOOL_OK, tpool_future_result(own[0], LIMIT, NULL));
@@ -188,7 +186,7 @@ static void an_argument_is_freed_before_its_future_is_done(void **state) {
     for (int cancelled = 0; cancelled < 2; cancelled++) {
         freeing = TPOOL_OK;
         assert_status(TPOOL_OK, tpool_pause(pool));
-        assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &freed_own));
+        freed_own = submitted_task(pool, task);
         if (cancelled) assert_true(tpool_future_cancel(freed_own));
         assert_status(TPOOL_OK, tpool_resume(pool));
         assert_status(cancelled ? TPOOL_CANCELLED : TPOOL_OK, tpool_future_result(freed_own, LIMIT, NULL));

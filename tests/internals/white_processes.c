@@ -101,8 +101,7 @@ static void *crashes_beside_a_grandchild(void *arg) {
 static void a_death_is_told_in_the_workers_place(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
-    tpool_future *future;
-    assert_status(TPOOL_OK, tpool_submit(pool, crashes_beside_a_grandchild, NULL, &future));
+    tpool_future *future = submitted(pool, crashes_beside_a_grandchild, NULL);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
     tpool_future_release(future);
     atomic_store(&all->gate.open, 1);
@@ -138,9 +137,7 @@ static void fork_refused_to_a_spare_is_no_harm(void **state) {
     atomic_store(&all->refused, 1);
     assert_status(TPOOL_NO_THREAD, tpool_submit(pool, count_and_getpid, NULL, &future)); /* no worker: nothing taken */
     assert_null(future);
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void work_waits_for_the_worker_that_runs_if_a_second_is_refused(void **state) {
@@ -152,8 +149,7 @@ static void work_waits_for_the_worker_that_runs_if_a_second_is_refused(void **st
     atomic_store(&all->refused, 1000000);
     for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &futures[i]));
     for (int i = 0; i < TASKS; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
-        tpool_future_release(futures[i]);
+        assert_status(TPOOL_OK, end_of(futures[i]));
     }
     tpool_stats stats;
     EVENTUALLY(tpool_get_stats(pool, &stats) == TPOOL_OK && stats.workers == 1); /* the others give up */
@@ -166,8 +162,8 @@ static void a_replacement_refused_for_a_moment_is_tried_again(void **state) {
     tpool *pool = process_pool(1);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     atomic_store(&all->refused, 3);
-    assert_status(TPOOL_OK, tpool_submit(pool, aborts, NULL, &broken));
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &next));
+    broken = submitted(pool, aborts, NULL);
+    next = submitted(pool, count_and_getpid, NULL);
     assert_status(TPOOL_BROKEN, tpool_future_result(broken, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
     assert_int_equal(0, atomic_load(&all->refused));
@@ -182,8 +178,8 @@ static void a_replacement_refused_for_good_strands_nobody(void **state) {
     tpool *pool = process_pool(1);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     atomic_store(&all->refused, 1000000);
-    assert_status(TPOOL_OK, tpool_submit(pool, aborts, NULL, &broken));
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &next));
+    broken = submitted(pool, aborts, NULL);
+    next = submitted(pool, count_and_getpid, NULL);
     assert_status(TPOOL_BROKEN, tpool_future_result(broken, LIMIT, NULL));
     assert_status(TPOOL_BROKEN, tpool_future_result(next, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
@@ -191,36 +187,26 @@ static void a_replacement_refused_for_good_strands_nobody(void **state) {
     tpool_future_release(next);
     assert_status(TPOOL_NO_THREAD, tpool_submit(pool, count_and_getpid, NULL, &next));
     atomic_store(&all->refused, 0);
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &next));
-    assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
-    tpool_future_release(next);
+    assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 static void a_task_taken_and_not_begun_runs_on_another_worker(void **state) {
     (void)state;
-    tpool_future *future;
     tpool *pool = process_pool(1);
     atomic_store(&all->die_at, 2);
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     assert_int_equal(2, atomic_load(&all->deaths));
     assert_int_equal(1, atomic_load(&all->begun));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void a_task_that_no_worker_lives_to_begin_is_broken(void **state) {
     (void)state;
-    tpool_future *future;
     tpool *pool = process_pool(1);
     atomic_store(&all->die_at, 3);
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, count_and_getpid, NULL)));
     assert_int_equal(0, atomic_load(&all->begun));
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void *item_task(void *item, void *context) { (void)context; return (void *)(intptr_t)(*(int *)item + 1); }
@@ -312,8 +298,8 @@ static void what_is_not_true_breaks_that_worker_only(void **state) {
     tpool *pool = process_pool(2);
     for (size_t i = 0; i < sizeof liars / sizeof *liars; i++) {
         tpool_future *liar, *honest;
-        assert_status(TPOOL_OK, tpool_submit(pool, liars[i], NULL, &liar));
-        assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &honest));
+        liar = submitted(pool, liars[i], NULL);
+        honest = submitted(pool, count_and_getpid, NULL);
         assert_status(TPOOL_BROKEN, tpool_future_result(liar, LIMIT, NULL));
         assert_non_null(strstr(tpool_future_message(liar), "damaged"));
         assert_status(TPOOL_OK, tpool_future_result(honest, LIMIT, NULL));
@@ -370,7 +356,7 @@ static void nobody_pays_for_a_result_that_is_not_there(void **state) {
     tpool_future *future;
     tpool *pool = process_pool(1);
     atomic_store(&all->left, -1);
-    assert_status(TPOOL_OK, tpool_submit(pool, returns_more_than_there_is, NULL, &future));
+    future = submitted(pool, returns_more_than_there_is, NULL);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     assert_non_null(strstr(tpool_future_message(future), "SIGSEGV"));
     assert_in_range(atomic_load(&all->left), 0, 100);
@@ -389,11 +375,8 @@ static void numbers_of_requests_may_come_again(void **state) {
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     tpool__worker *worker = tpool__first_worker(pool);
     for (int round = 0; round < 4; round++) {
-        tpool_future *future;
         tpool_map_iter *iter;
-        assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
-        assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-        tpool_future_release(future);
+        assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
         assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
         /* across 0; and what was before */
         tpool__child_of(worker)->number = round == 0 ? UINT32_MAX - 2 : round == 1 ? 76 : 98;
@@ -402,9 +385,7 @@ static void numbers_of_requests_may_come_again(void **state) {
         if (round == 3) { /* one that was begun under this number, when the worker was lost before it began this one */
             tpool__store_relaxed(&tpool__child_of(worker)->page->begun, 99);
             atomic_store(&all->die_at, 1);
-            assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
-            assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-            tpool_future_release(future);
+            assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
         }
         assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
         for (int i = 0; i < 10; i++) {
@@ -435,7 +416,7 @@ static void the_shared_memory_cannot_be_cut(void **state) {
     void *result;
     char large[200000] = { 5 };
     tpool *pool = process_pool(1);
-    assert_status(TPOOL_OK, tpool_submit(pool, cuts_the_memory, NULL, &future));
+    future = submitted(pool, cuts_the_memory, NULL);
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
     assert_null(result);
     tpool_future_release(future);
@@ -466,7 +447,7 @@ static void a_worker_that_fills_its_requests_stops_nobody(void **state) {
     tpool_map_spec spec = { .fn = fills_its_requests, .items = all, .count = 1, .stride = 1, .item_size = 1 };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &next));
+    next = submitted(pool, count_and_getpid, NULL);
     assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, NULL));
     assert_int_equal(1, atomic_load(&all->left));
     assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
@@ -593,22 +574,18 @@ static void a_stopped_server_stalls_no_submit(void **state) {
     assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
     for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &futures[i]));
     for (int i = 0; i < TASKS; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
-        tpool_future_release(futures[i]);
+        assert_status(TPOOL_OK, end_of(futures[i]));
     }
     assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGCONT));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void a_server_that_stays_stopped_is_replaced_by_its_spare(void **state) {
     (void)state;
-    tpool_future *future;
     tpool *pool = process_pool(1);
     pid_t stopped = tpool__server_of(pool)->pid;
     patience_ms = 200;
     assert_int_equal(0, kill(stopped, SIGSTOP));
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     EVENTUALLY(is_gone(stopped));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -618,24 +595,18 @@ static void a_run_limit_holds_with_a_stopped_server(void **state) {
     tpool *pool = process_pool(1);
     patience_ms = 200;
     tpool_task task = { .fn = gate_task_of_processes, .run_limit_ns = TPOOL_MS(100) };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    future = submitted_task(pool, task);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
-    assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_BROKEN, end_of(future));
+    assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void a_stopped_server_does_not_outlive_its_pool(void **state) {
     (void)state;
-    tpool_future *future;
     tpool *pool = process_pool(1);
     patience_ms = 200;
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     pid_t stopped = tpool__server_of(pool)->pid;
     assert_int_equal(0, kill(stopped, SIGSTOP));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -668,23 +639,19 @@ static void a_server_that_has_much_to_do_is_left_alone(void **state) {
     patience_ms = 4 * FORK_MS;
     atomic_store(&all->slow_ms, FORK_MS);
     for (int i = 0; i < WORKERS; i++)
-        assert_status(TPOOL_OK, tpool_submit(pool, gate_task_of_processes, NULL, &futures[i]));
+        futures[i] = submitted(pool, gate_task_of_processes, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == WORKERS);
     atomic_store(&all->gate.open, 1);
     for (int i = 0; i < WORKERS; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
-        tpool_future_release(futures[i]);
+        assert_status(TPOOL_OK, end_of(futures[i]));
     }
     assert_false(is_gone(server));
     patience_ms = 60000;
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static pid_t server_of(tpool *pool) {
-    tpool_future *future;
     void *result;
-    assert_status(TPOOL_OK, tpool_submit(pool, getppid_task, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
-    tpool_future_release(future);
+    result = take(submitted(pool, getppid_task, NULL));
     return (pid_t)(intptr_t)result;
 }
 /* Of several proxies that lose patience with one server at the same time, only the first may cost a server. */
@@ -708,7 +675,6 @@ static void who_has_lost_patience_with_a_server_harms_no_other(void **state) {
 /* The number that a server had may be another's by now: nobody is killed by it. */
 static void no_stranger_is_killed_for_a_server(void **state) {
     (void)state;
-    tpool_future *future;
     tpool *pool = process_pool(1);
     pid_t server = tpool__server_of(pool)->pid, stranger = fork();
     if (stranger == 0)
@@ -716,9 +682,7 @@ static void no_stranger_is_killed_for_a_server(void **state) {
     tpool__server_of(pool)->pid = stranger;
     patience_ms = SLOW_TOOL ? 4000 : 1000; /* a fork of the keeper's may take long */
     assert_int_equal(0, kill(server, SIGSTOP));
-    assert_status(TPOOL_OK, tpool_submit(pool, count_and_getpid, NULL, &future));
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
-    tpool_future_release(future);
+    assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     assert_int_equal(0, waitpid(stranger, NULL, WNOHANG));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(0, waitpid(stranger, NULL, WNOHANG));
@@ -733,7 +697,7 @@ static void a_death_is_known_though_the_server_stands_still(void **state) {
     patience_ms = 300; /* the keeper's */
     tpool *pool = process_pool(1);
     patience_ms = 60000;
-    assert_status(TPOOL_OK, tpool_submit(pool, crashes_behind_the_gate, NULL, &future));
+    future = submitted(pool, crashes_behind_the_gate, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
     atomic_store(&all->gate.open, 1);
@@ -781,10 +745,7 @@ static void a_server_goes_on_without_its_keeper(void **state) {
     assert_int_equal(0, kill(tpool__server_of(pool)->keeper_pid, SIGKILL));
     EVENTUALLY(is_gone(tpool__server_of(pool)->keeper_pid));
     for (int i = 0; i < 3; i++) {
-        tpool_future *future;
-        assert_status(TPOOL_OK, tpool_submit(pool, aborts, NULL, &future));
-        assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
-        tpool_future_release(future);
+        assert_status(TPOOL_BROKEN, end_of(submitted(pool, aborts, NULL)));
         assert_int_equal(server, server_of(pool));
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -802,7 +763,7 @@ static void who_says_that_it_is_gone_is_not_believed(void **state) {
     tpool_future *future;
     tpool *pool = process_pool(1);
     pid_t server = server_of(pool);
-    assert_status(TPOOL_OK, tpool_submit(pool, says_that_it_is_gone, NULL, &future));
+    future = submitted(pool, says_that_it_is_gone, NULL);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(10), NULL));
     assert_non_null(strstr(tpool_future_message(future), "damaged"));
     tpool_future_release(future);

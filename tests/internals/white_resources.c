@@ -324,7 +324,7 @@ static void a_task_that_waits_leaves_its_worker_to_others(void **state) {
     assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1 }));
     void *both[2] = { j.resources, take_from(j.resources) };
     tpool_future *waits, *gives;
-    assert_status(TPOOL_OK, tpool_submit(pool, take_in_task, &j, &waits));
+    waits = submitted(pool, take_in_task, &j);
     assert_status(TPOOL_OK, tpool_submit(pool, give_in_task, both, &gives));   /* behind it; a spare worker runs it */
     assert_status(TPOOL_OK, tpool_future_result(waits, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_result(gives, LIMIT, NULL));

@@ -213,7 +213,7 @@ static int fewest_pauses_after_a_task(tpool *pool, uint32_t failed_spins) {
         tpool__first_worker(pool)->failed_spins = failed_spins;
         tpool__unlock(&pool->lock);
         atomic_store(&pauses_of_others, 0);
-        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &future));
+        future = submitted(pool, nothing, NULL);
         while (!tpool_future_done(future)) tpool__yield();
         tpool_future_release(future);
         await_sleeper(pool);

@@ -478,7 +478,7 @@ static void when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_i
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *ender = submitted(pool, refuse_and_end_thread, NULL), *rest = NULL;
     tpool_task task = { .fn = count_up, .arg = &freed, .arg_free = count_free };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &rest));
+    rest = submitted_task(pool, task);
     assert_status(TPOOL_OK, tpool_resume(pool));
     tpool_status ended = wait_for(ender), rest_ended = wait_for(rest);
     tpool_status later = tpool_submit(pool, nothing, NULL, NULL);

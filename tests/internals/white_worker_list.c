@@ -39,8 +39,7 @@ static void run_burst(tpool *pool) {
     REQUIRE_EVENTUALLY(has_workers(pool, BURST));
     assert_status(TPOOL_OK, tpool_future_set_result(awaited, NULL));
     for (int i = 0; i < BURST; i++) {
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
-        tpool_future_release(futures[i]);
+        assert_status(TPOOL_OK, end_of(futures[i]));
     }
     tpool_future_release(awaited);
 }
@@ -142,12 +141,9 @@ static void a_worker_that_leaves_tasks_goes_once_they_are_taken(void **state) {
     gate_close(&hold);
     atomic_store(&ran_left, 0);
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 2 });
-    tpool_future *ends;
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, 1);
-    assert_status(TPOOL_OK, tpool_submit(pool, submit_and_end, pool, &ends));
-    assert_status(TPOOL_BROKEN, tpool_future_result(ends, LIMIT, NULL));
-    tpool_future_release(ends);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, submit_and_end, pool)));
     gate_open(&hold);
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_int_equal(3, atomic_load(&ran_left));
