@@ -8,17 +8,7 @@
 
 enum { BOUNDED_BYTES = 64 * 1024, BOUNDED_BUFFER = 32 };
 
-static double bounded_resident(void) {
-    char line[256];
-    long kib = -1;
-    FILE *file = fopen("/proc/self/smaps_rollup", "r");
-    bench_check(file != NULL);
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, "Rss: %ld kB", &kib) == 1) break;
-    fclose(file);
-    bench_check(kib > 0);
-    return (double)kib / 1024;
-}
+static double bounded_resident(void) { return (double)bench_resident() / 1024 / 1024; }
 
 static struct { double start, first, second; size_t looks; long consumed, freed, made; } bounded;
 

@@ -566,30 +566,28 @@ static void sizing_knows_no_unknown_work(void **state) {
     for (int i = 0; i < 3; i++) assert_int_equal(tpool_cpu_count(), tpool_workers_for((tpool_work)unknown[i]));
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(create_refuses_bad_configurations),
-        cmocka_unit_test(create_knows_the_kind_processes),
-        cmocka_unit_test(calls_on_no_pool_are_invalid),
-        cmocka_unit_test(pool_calls_refuse_bad_numbers_and_change_nothing),
-        cmocka_unit_test(submits_refuse_bad_arguments_and_take_nothing),
-        cmocka_unit_test(submit_many_refuses_bad_arguments),
-        cmocka_unit_test(submit_many_stops_at_the_first_bad_task),
-        cmocka_unit_test(what_may_be_null_or_zero_is_taken),
-        cmocka_unit_test(task_functions_do_nothing_outside_a_task),
-        cmocka_unit_test(calls_on_no_future_are_harmless),
-        cmocka_unit_test(future_calls_refuse_missing_pointers),
-        cmocka_unit_test(a_future_is_completed_only_once),
-        cmocka_unit_test(a_pools_own_future_cannot_be_completed_from_outside),
-        cmocka_unit_test(wait_refuses_missing_futures_and_unknown_conditions),
-        cmocka_unit_test(completions_refuse_missing_pointers),
-        cmocka_unit_test(map_refuses_bad_specifications),
-        cmocka_unit_test(calls_on_no_map_are_harmless),
-        cmocka_unit_test(map_error_refuses_what_it_cannot_tell),
-        cmocka_unit_test(for_refuses_bad_arguments),
-        cmocka_unit_test(fork_and_join_of_nothing_do_nothing),
-        cmocka_unit_test(dual_calls_refuse_bad_arguments),
-        cmocka_unit_test(sizing_knows_no_unknown_work),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(create_refuses_bad_configurations),
+    TEST(create_knows_the_kind_processes),
+    TEST(calls_on_no_pool_are_invalid),
+    TEST(pool_calls_refuse_bad_numbers_and_change_nothing),
+    TEST(submits_refuse_bad_arguments_and_take_nothing),
+    TEST(submit_many_refuses_bad_arguments),
+    TEST(submit_many_stops_at_the_first_bad_task),
+    TEST(what_may_be_null_or_zero_is_taken),
+    TEST(task_functions_do_nothing_outside_a_task),
+    TEST(calls_on_no_future_are_harmless),
+    TEST(future_calls_refuse_missing_pointers),
+    TEST(a_future_is_completed_only_once),
+    TEST(a_pools_own_future_cannot_be_completed_from_outside),
+    TEST(wait_refuses_missing_futures_and_unknown_conditions),
+    TEST(completions_refuse_missing_pointers),
+    TEST(map_refuses_bad_specifications),
+    TEST(calls_on_no_map_are_harmless),
+    TEST(map_error_refuses_what_it_cannot_tell),
+    TEST(for_refuses_bad_arguments),
+    TEST(fork_and_join_of_nothing_do_nothing),
+    TEST(dual_calls_refuse_bad_arguments),
+    TEST(sizing_knows_no_unknown_work),
+};
+RUN_TESTS(tests)

@@ -993,29 +993,27 @@ static void a_waiter_that_sleeps_returns_before_callbacks_have_run(void **state)
     tpool_future_release(future);
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(added_before_they_run_in_order_in_the_thread_that_finishes),
-        cmocka_unit_test(added_before_during_and_after_each_runs_once_and_in_order),
-        cmocka_unit_test(one_callback_may_be_added_many_times_and_runs_as_often),
-        cmocka_unit_test(on_cancel_they_run_in_the_cancelling_thread_before_cancel_returns),
-        cmocka_unit_test(they_run_once_however_the_task_ends),
-        cmocka_unit_test(they_see_the_end_of_the_task),
-        cmocka_unit_test(raise_and_return_do_nothing_in_them),
-        cmocka_unit_test(they_may_submit),
-        cmocka_unit_test(they_may_wait_for_a_task_that_they_submit_even_with_one_worker),
-        cmocka_unit_test(they_may_wait_for_a_future_that_something_else_completes),
-        cmocka_unit_test(they_may_cancel_others_whose_callbacks_then_run_in_the_same_thread),
-        cmocka_unit_test(they_may_add_callbacks_which_run_at_once_if_that_future_is_done),
-        cmocka_unit_test(they_may_complete_other_futures_one_after_another),
-        cmocka_unit_test(they_may_release_the_last_reference),
-        cmocka_unit_test(while_one_runs_no_lock_is_held_and_the_future_is_done),
-        cmocka_unit_test(drain_returns_after_them),
-        cmocka_unit_test(destroy_returns_after_them),
-        cmocka_unit_test(drain_and_destroy_return_after_those_of_a_cancelled_task),
-        cmocka_unit_test(those_of_a_bare_future_run_in_the_thread_that_completes_it),
-        cmocka_unit_test(a_waiter_that_sleeps_returns_before_callbacks_have_run),
-        cmocka_unit_test(stress_added_by_many_while_it_finishes_each_runs_once),
-    };
-    return cmocka_run_group_tests_name("callbacks", tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(added_before_they_run_in_order_in_the_thread_that_finishes),
+    TEST(added_before_during_and_after_each_runs_once_and_in_order),
+    TEST(one_callback_may_be_added_many_times_and_runs_as_often),
+    TEST(on_cancel_they_run_in_the_cancelling_thread_before_cancel_returns),
+    TEST(they_run_once_however_the_task_ends),
+    TEST(they_see_the_end_of_the_task),
+    TEST(raise_and_return_do_nothing_in_them),
+    TEST(they_may_submit),
+    TEST(they_may_wait_for_a_task_that_they_submit_even_with_one_worker),
+    TEST(they_may_wait_for_a_future_that_something_else_completes),
+    TEST(they_may_cancel_others_whose_callbacks_then_run_in_the_same_thread),
+    TEST(they_may_add_callbacks_which_run_at_once_if_that_future_is_done),
+    TEST(they_may_complete_other_futures_one_after_another),
+    TEST(they_may_release_the_last_reference),
+    TEST(while_one_runs_no_lock_is_held_and_the_future_is_done),
+    TEST(drain_returns_after_them),
+    TEST(destroy_returns_after_them),
+    TEST(drain_and_destroy_return_after_those_of_a_cancelled_task),
+    TEST(those_of_a_bare_future_run_in_the_thread_that_completes_it),
+    TEST(a_waiter_that_sleeps_returns_before_callbacks_have_run),
+    TEST(stress_added_by_many_while_it_finishes_each_runs_once),
+};
+RUN_TESTS(tests)

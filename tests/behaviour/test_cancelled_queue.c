@@ -52,12 +52,10 @@ static void what_is_cancelled_one_by_one_keeps_the_order(void **state) { (void)s
 static void whole_stretches_can_go(void **state) { (void)state; queue_and_cancel(the_older, 1000); }
 static void all_with_a_future_can_go(void **state) { (void)state; queue_and_cancel(every_one, 900); }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_few_that_are_left_keep_their_order),
-        cmocka_unit_test(what_is_cancelled_one_by_one_keeps_the_order),
-        cmocka_unit_test(whole_stretches_can_go),
-        cmocka_unit_test(all_with_a_future_can_go),
-    };
-    return cmocka_run_group_tests_name("cancelled_queue", tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(the_few_that_are_left_keep_their_order),
+    TEST(what_is_cancelled_one_by_one_keeps_the_order),
+    TEST(whole_stretches_can_go),
+    TEST(all_with_a_future_can_go),
+};
+RUN_TESTS(tests)

@@ -688,34 +688,32 @@ static void the_rest_runs_if_a_callback_ends_its_thread(void **state) {
     tpool_future_release(second);
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(callbacks_that_complete_the_next_future_need_no_stack),
-        cmocka_unit_test(callbacks_that_cancel_the_next_future_need_no_stack),
-        cmocka_unit_test(callbacks_that_add_the_next_to_a_done_future_need_no_stack),
-        cmocka_unit_test(results_that_release_the_next_future_need_no_stack),
-        cmocka_unit_test(arg_frees_that_cancel_the_next_task_need_no_stack),
-        cmocka_unit_test(ends_of_expired_tasks_that_fill_the_queue_again_need_no_stack),
-        cmocka_unit_test(dropped_tasks_that_submit_the_next_need_no_stack),
-        cmocka_unit_test(failures_that_submit_the_next_task_need_no_stack),
-        cmocka_unit_test(items_that_close_the_next_map_need_no_stack),
-        cmocka_unit_test(items_that_close_the_next_map_on_a_worker_need_no_stack),
-        cmocka_unit_test(resources_that_destroy_the_next_need_no_stack),
-        cmocka_unit_test(maps_and_resources_that_free_each_other_need_no_stack),
-        cmocka_unit_test(what_a_close_within_a_close_frees_is_freed_when_it_returns),
-        cmocka_unit_test(results_that_destroy_the_next_iterator_need_no_stack),
-        cmocka_unit_test(results_that_destroy_pools_need_no_stack),
-        cmocka_unit_test(results_that_destroy_managers_need_no_stack),
-        cmocka_unit_test(callbacks_that_cancel_all_the_rest_need_no_stack),
-        cmocka_unit_test(callbacks_that_complete_the_next_future_and_wait_need_no_stack),
-        cmocka_unit_test(a_caller_runs_tasks_within_tasks_some_levels_deep_and_then_waits_for_room),
-        cmocka_unit_test(what_a_callback_ends_has_its_own_callbacks_after_it_has_returned),
-        cmocka_unit_test(what_a_callback_ends_has_its_own_callbacks_when_it_waits),
-        cmocka_unit_test(a_callback_may_wait_for_what_a_callback_of_its_own_doing_brings),
-        cmocka_unit_test(the_result_free_of_what_was_yielded_may_call_next),
-        cmocka_unit_test(destroy_waits_for_callbacks_that_are_still_to_come),
-        cmocka_unit_test(a_drain_waits_for_what_a_workers_callback_has_left_to_come),
-        cmocka_unit_test(the_rest_runs_if_a_callback_ends_its_thread),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(callbacks_that_complete_the_next_future_need_no_stack),
+    TEST(callbacks_that_cancel_the_next_future_need_no_stack),
+    TEST(callbacks_that_add_the_next_to_a_done_future_need_no_stack),
+    TEST(results_that_release_the_next_future_need_no_stack),
+    TEST(arg_frees_that_cancel_the_next_task_need_no_stack),
+    TEST(ends_of_expired_tasks_that_fill_the_queue_again_need_no_stack),
+    TEST(dropped_tasks_that_submit_the_next_need_no_stack),
+    TEST(failures_that_submit_the_next_task_need_no_stack),
+    TEST(items_that_close_the_next_map_need_no_stack),
+    TEST(items_that_close_the_next_map_on_a_worker_need_no_stack),
+    TEST(resources_that_destroy_the_next_need_no_stack),
+    TEST(maps_and_resources_that_free_each_other_need_no_stack),
+    TEST(what_a_close_within_a_close_frees_is_freed_when_it_returns),
+    TEST(results_that_destroy_the_next_iterator_need_no_stack),
+    TEST(results_that_destroy_pools_need_no_stack),
+    TEST(results_that_destroy_managers_need_no_stack),
+    TEST(callbacks_that_cancel_all_the_rest_need_no_stack),
+    TEST(callbacks_that_complete_the_next_future_and_wait_need_no_stack),
+    TEST(a_caller_runs_tasks_within_tasks_some_levels_deep_and_then_waits_for_room),
+    TEST(what_a_callback_ends_has_its_own_callbacks_after_it_has_returned),
+    TEST(what_a_callback_ends_has_its_own_callbacks_when_it_waits),
+    TEST(a_callback_may_wait_for_what_a_callback_of_its_own_doing_brings),
+    TEST(the_result_free_of_what_was_yielded_may_call_next),
+    TEST(destroy_waits_for_callbacks_that_are_still_to_come),
+    TEST(a_drain_waits_for_what_a_workers_callback_has_left_to_come),
+    TEST(the_rest_runs_if_a_callback_ends_its_thread),
+};
+RUN_TESTS(tests)

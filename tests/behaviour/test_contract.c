@@ -10,8 +10,7 @@ typedef struct lapsing { tpool *pool; gate hold; tpool_future *all[4]; atomic_in
 static void lapsing_begin(lapsing *l, int64_t expires_ns) {
     *l = (lapsing){ .hold = GATE_CLOSED };
     l->pool = new_pool_as((tpool_config){ .max_workers = 1 });
-    l->all[0] = submitted(l->pool, gate_task, &l->hold);
-    gate_await_arrivals(&l->hold, 1);
+    l->all[0] = held_at(l->pool, &l->hold);
     l->all[1] = submitted_task(l->pool, (tpool_task){ .fn = nothing, .expires_ns = expires_ns });
     l->all[2] = submitted(l->pool, nothing, NULL);
     l->all[3] = submitted_task(l->pool, (tpool_task){ .fn = nothing, .expires_ns = expires_ns });
@@ -24,40 +23,30 @@ static void lapsing_end(lapsing *l) {
     assert_status(TPOOL_OK, tpool_destroy(l->pool));
 }
 
-static void a_look_at_all_of_many_ends_every_one_whose_time_has_passed(void **state) {
-    (void)state;
+static void a_look_ends_every_one_whose_time_has_passed(tpool_return_when when, tpool_status expected) {
     static lapsing l;
     lapsing_begin(&l, TPOOL_MS(20));
     tpool_future *futures[4];
     memcpy(futures, l.all, sizeof futures);
     sleep_ms(30);
     size_t done = 9;
-    tpool_status waited = tpool_wait(futures, 4, TPOOL_ALL_COMPLETED, 0, &done);
+    tpool_status waited = tpool_wait(futures, 4, when, 0, &done);
     int callbacks = atomic_load(&l.callbacks);
-    tpool_future *first = futures[0], *second = futures[1];
     tpool_future *expected_first = l.all[1], *expected_second = l.all[3];
     lapsing_end(&l);
-    assert_status(TPOOL_TIMEOUT, waited);
+    assert_status(expected, waited);
     assert_int_equal(2, done);
     assert_int_equal(2, callbacks);
-    assert_ptr_equal(expected_first, first);
-    assert_ptr_equal(expected_second, second);
+    assert_ptr_equal(expected_first, futures[0]);
+    assert_ptr_equal(expected_second, futures[1]);
 }
-
+static void a_look_at_all_of_many_ends_every_one_whose_time_has_passed(void **state) {
+    (void)state;
+    a_look_ends_every_one_whose_time_has_passed(TPOOL_ALL_COMPLETED, TPOOL_TIMEOUT);
+}
 static void a_look_for_the_first_of_many_ends_every_one_whose_time_has_passed(void **state) {
     (void)state;
-    static lapsing l;
-    lapsing_begin(&l, TPOOL_MS(20));
-    tpool_future *futures[4];
-    memcpy(futures, l.all, sizeof futures);
-    sleep_ms(30);
-    size_t done = 9;
-    tpool_status waited = tpool_wait(futures, 4, TPOOL_FIRST_COMPLETED, 0, &done);
-    int callbacks = atomic_load(&l.callbacks);
-    lapsing_end(&l);
-    assert_status(TPOOL_OK, waited);
-    assert_int_equal(2, done);
-    assert_int_equal(2, callbacks);
+    a_look_ends_every_one_whose_time_has_passed(TPOOL_FIRST_COMPLETED, TPOOL_OK);
 }
 
 typedef struct wait_for_all { tpool_future **futures; atomic_bool over; } wait_for_all;
@@ -979,38 +968,36 @@ static void after_a_fork_even_calls_that_threads_do_not_know_give_broken(void **
 #endif
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_look_at_all_of_many_ends_every_one_whose_time_has_passed),
-        cmocka_unit_test(a_look_for_the_first_of_many_ends_every_one_whose_time_has_passed),
-        cmocka_unit_test(a_wait_for_all_notices_an_expiry_when_it_passes_while_others_go_on),
-        cmocka_unit_test(cancels_adds_and_callbacks_notice_an_expiry_too),
-        cmocka_unit_test(a_task_in_place_within_a_callers_run_is_its_own_pools),
-        cmocka_unit_test(a_finalizer_that_waits_keeps_no_other_worker_from_working),
-        cmocka_unit_test(a_finalizer_may_wait_for_work_that_its_own_pool_does_elsewhere),
-        cmocka_unit_test(drain_without_time_tells_soon_that_a_used_pool_is_at_rest),
-        cmocka_unit_test(drain_tells_at_once_that_a_warm_pool_is_at_rest),
-        cmocka_unit_test(ending_its_pool_from_arg_free_is_a_deadlock),
-        cmocka_unit_test(ending_its_pool_from_the_free_of_a_result_that_nobody_holds_is_a_deadlock),
-        cmocka_unit_test(ending_its_pool_from_a_callers_run_outside_is_a_deadlock),
-        cmocka_unit_test(ending_its_pool_from_an_item_a_body_or_a_job_is_a_deadlock),
-        cmocka_unit_test(a_callback_of_a_pool_that_is_gone_may_end_a_new_one),
-        cmocka_unit_test(during_a_pause_a_loop_goes_on_and_others_take_no_more_of_it),
-        cmocka_unit_test(a_shut_pool_is_shut_before_it_is_full),
-        cmocka_unit_test(a_bad_argument_is_invalid_whatever_state_the_pool_is_in),
-        cmocka_unit_test(a_broken_pool_stays_broken_after_a_shutdown),
-        cmocka_unit_test(what_is_done_is_told_before_any_reason_not_to_wait),
-        cmocka_unit_test(every_refusal_hands_out_null),
-        cmocka_unit_test(a_callers_run_that_ends_an_outside_thread_is_broken_and_the_pool_goes_on),
-        cmocka_unit_test(a_callers_run_that_ends_a_worker_breaks_that_workers_task_too),
-        cmocka_unit_test(a_thread_that_ends_after_a_raise_or_a_result_leaves_a_broken_task),
-        cmocka_unit_test(a_source_shut_down_in_the_middle_ends_with_what_was_taken),
-        cmocka_unit_test(a_timeout_of_map_next_takes_nothing_from_the_source),
-        cmocka_unit_test(submit_many_that_waits_for_room_tells_what_a_shutdown_left),
-        cmocka_unit_test(a_task_that_waited_for_room_has_its_priority),
-        cmocka_unit_test(a_task_that_expires_in_a_limited_run_tells_so_and_not_the_limit),
-        cmocka_unit_test(a_limited_run_with_no_time_at_all_is_cancelled_or_done),
-        cmocka_unit_test(after_a_fork_even_calls_that_threads_do_not_know_give_broken),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(a_look_at_all_of_many_ends_every_one_whose_time_has_passed),
+    TEST(a_look_for_the_first_of_many_ends_every_one_whose_time_has_passed),
+    TEST(a_wait_for_all_notices_an_expiry_when_it_passes_while_others_go_on),
+    TEST(cancels_adds_and_callbacks_notice_an_expiry_too),
+    TEST(a_task_in_place_within_a_callers_run_is_its_own_pools),
+    TEST(a_finalizer_that_waits_keeps_no_other_worker_from_working),
+    TEST(a_finalizer_may_wait_for_work_that_its_own_pool_does_elsewhere),
+    TEST(drain_without_time_tells_soon_that_a_used_pool_is_at_rest),
+    TEST(drain_tells_at_once_that_a_warm_pool_is_at_rest),
+    TEST(ending_its_pool_from_arg_free_is_a_deadlock),
+    TEST(ending_its_pool_from_the_free_of_a_result_that_nobody_holds_is_a_deadlock),
+    TEST(ending_its_pool_from_a_callers_run_outside_is_a_deadlock),
+    TEST(ending_its_pool_from_an_item_a_body_or_a_job_is_a_deadlock),
+    TEST(a_callback_of_a_pool_that_is_gone_may_end_a_new_one),
+    TEST(during_a_pause_a_loop_goes_on_and_others_take_no_more_of_it),
+    TEST(a_shut_pool_is_shut_before_it_is_full),
+    TEST(a_bad_argument_is_invalid_whatever_state_the_pool_is_in),
+    TEST(a_broken_pool_stays_broken_after_a_shutdown),
+    TEST(what_is_done_is_told_before_any_reason_not_to_wait),
+    TEST(every_refusal_hands_out_null),
+    TEST(a_callers_run_that_ends_an_outside_thread_is_broken_and_the_pool_goes_on),
+    TEST(a_callers_run_that_ends_a_worker_breaks_that_workers_task_too),
+    TEST(a_thread_that_ends_after_a_raise_or_a_result_leaves_a_broken_task),
+    TEST(a_source_shut_down_in_the_middle_ends_with_what_was_taken),
+    TEST(a_timeout_of_map_next_takes_nothing_from_the_source),
+    TEST(submit_many_that_waits_for_room_tells_what_a_shutdown_left),
+    TEST(a_task_that_waited_for_room_has_its_priority),
+    TEST(a_task_that_expires_in_a_limited_run_tells_so_and_not_the_limit),
+    TEST(a_limited_run_with_no_time_at_all_is_cancelled_or_done),
+    TEST(after_a_fork_even_calls_that_threads_do_not_know_give_broken),
+};
+RUN_TESTS(tests)

@@ -338,6 +338,24 @@ static void note_status(parts *p, tpool_status got) {
     atomic_fetch_add(got == TPOOL_DEADLOCK ? &p->deadlocks : got == TPOOL_OK ? &p->ok : &p->others, 1);
 }
 
+/* The task makes JOBS that wait for it, each of which is told. */
+static void each_of_these_gets_deadlock(tpool_fn fn) {
+    for (int workers = 1; workers <= 3; workers++) {
+        tpool *pool = new_pool(workers);
+        assert_status(TPOOL_OK, tpool_warm_up(pool, workers));
+        for (int round = 0; round < COUNT(200); round++) {
+            parts p = { .pool = pool, .started = GATE_CLOSED, .loop = TPOOL_OK };
+            p.own = submitted(pool, fn, &p);
+            gate_open(&p.started);
+            assert_status(TPOOL_OK, end_of(p.own));
+            assert_status(TPOOL_OK, p.loop);
+            assert_int_equal(JOBS, atomic_load(&p.deadlocks));
+            assert_int_equal(0, atomic_load(&p.ok) + atomic_load(&p.others));
+        }
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
 static void *job_waits_for_owner(void *arg) {
     parts *p = arg;
     note_status(p, tpool_future_result(p->own, TPOOL_FOREVER, NULL));
@@ -355,19 +373,7 @@ static void *fork_jobs_that_wait_for_this(void *arg) {
 
 static void a_forked_job_that_waits_for_its_own_task_gets_deadlock(void **state) {
     (void)state;
-    for (int workers = 1; workers <= 3; workers++) {
-        tpool *pool = new_pool(workers);
-        assert_status(TPOOL_OK, tpool_warm_up(pool, workers));
-        for (int round = 0; round < COUNT(200); round++) {
-            parts p = { .pool = pool, .started = GATE_CLOSED };
-            p.own = submitted(pool, fork_jobs_that_wait_for_this, &p);
-            gate_open(&p.started);
-            assert_status(TPOOL_OK, end_of(p.own));
-            assert_int_equal(JOBS, atomic_load(&p.deadlocks));
-            assert_int_equal(0, atomic_load(&p.ok) + atomic_load(&p.others));
-        }
-        assert_status(TPOOL_OK, tpool_destroy(pool));
-    }
+    each_of_these_gets_deadlock(fork_jobs_that_wait_for_this);
 }
 
 static void part_waits_for_owner(size_t begin, size_t end, void *context) {
@@ -384,20 +390,7 @@ static void *loop_over_parts_that_wait_for_this(void *arg) {
 
 static void a_part_of_a_loop_that_waits_for_its_own_task_gets_deadlock(void **state) {
     (void)state;
-    for (int workers = 1; workers <= 3; workers++) {
-        tpool *pool = new_pool(workers);
-        assert_status(TPOOL_OK, tpool_warm_up(pool, workers));
-        for (int round = 0; round < COUNT(200); round++) {
-            parts p = { .pool = pool, .started = GATE_CLOSED };
-            p.own = submitted(pool, loop_over_parts_that_wait_for_this, &p);
-            gate_open(&p.started);
-            assert_status(TPOOL_OK, end_of(p.own));
-            assert_status(TPOOL_OK, p.loop);
-            assert_int_equal(JOBS, atomic_load(&p.deadlocks));
-            assert_int_equal(0, atomic_load(&p.ok) + atomic_load(&p.others));
-        }
-        assert_status(TPOOL_OK, tpool_destroy(pool));
-    }
+    each_of_these_gets_deadlock(loop_over_parts_that_wait_for_this);
 }
 
 /* A job or a part waits for a task of another pool, and that one for the task that joins or loops. */
@@ -760,27 +753,25 @@ static void waits_and_blocking_submits_in_a_finalizer_give_deadlock(void **state
     assert_status(TPOOL_DEADLOCK, h.submitted);
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_task_that_waits_for_itself_gets_deadlock),
-        cmocka_unit_test(of_two_tasks_that_wait_for_each_other_one_gets_deadlock),
-        cmocka_unit_test(of_two_pools_tasks_that_wait_for_each_other_one_gets_deadlock),
-        cmocka_unit_test(a_cycle_through_three_pools_gives_deadlock_once),
-        cmocka_unit_test(a_later_member_of_a_wait_for_all_closes_a_cycle),
-        cmocka_unit_test(a_ring_of_queued_tasks_gives_deadlock_once),
-        cmocka_unit_test(a_cycle_through_a_task_beneath_another_gives_deadlock),
-        cmocka_unit_test(a_task_in_place_that_waits_for_its_own_waiter_gets_deadlock),
-        cmocka_unit_test(a_forked_job_that_waits_for_its_own_task_gets_deadlock),
-        cmocka_unit_test(a_part_of_a_loop_that_waits_for_its_own_task_gets_deadlock),
-        cmocka_unit_test(a_cycle_through_a_job_or_a_part_gives_deadlock_once),
-        cmocka_unit_test(a_cycle_through_an_item_of_a_map_gives_deadlock_once),
-        cmocka_unit_test(a_wait_with_a_limit_in_a_cycle_times_out),
-        cmocka_unit_test(waits_for_the_first_of_several_are_no_part_of_a_cycle),
-        cmocka_unit_test(a_wait_for_a_future_completed_from_outside_is_no_deadlock),
-        cmocka_unit_test(tasks_without_a_cycle_never_get_deadlock),
-        cmocka_unit_test(a_wait_for_its_own_pool_in_an_initializer_gives_deadlock),
-        cmocka_unit_test(a_submit_that_would_block_in_an_initializer_gives_deadlock),
-        cmocka_unit_test(waits_and_blocking_submits_in_a_finalizer_give_deadlock),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(a_task_that_waits_for_itself_gets_deadlock),
+    TEST(of_two_tasks_that_wait_for_each_other_one_gets_deadlock),
+    TEST(of_two_pools_tasks_that_wait_for_each_other_one_gets_deadlock),
+    TEST(a_cycle_through_three_pools_gives_deadlock_once),
+    TEST(a_later_member_of_a_wait_for_all_closes_a_cycle),
+    TEST(a_ring_of_queued_tasks_gives_deadlock_once),
+    TEST(a_cycle_through_a_task_beneath_another_gives_deadlock),
+    TEST(a_task_in_place_that_waits_for_its_own_waiter_gets_deadlock),
+    TEST(a_forked_job_that_waits_for_its_own_task_gets_deadlock),
+    TEST(a_part_of_a_loop_that_waits_for_its_own_task_gets_deadlock),
+    TEST(a_cycle_through_a_job_or_a_part_gives_deadlock_once),
+    TEST(a_cycle_through_an_item_of_a_map_gives_deadlock_once),
+    TEST(a_wait_with_a_limit_in_a_cycle_times_out),
+    TEST(waits_for_the_first_of_several_are_no_part_of_a_cycle),
+    TEST(a_wait_for_a_future_completed_from_outside_is_no_deadlock),
+    TEST(tasks_without_a_cycle_never_get_deadlock),
+    TEST(a_wait_for_its_own_pool_in_an_initializer_gives_deadlock),
+    TEST(a_submit_that_would_block_in_an_initializer_gives_deadlock),
+    TEST(waits_and_blocking_submits_in_a_finalizer_give_deadlock),
+};
+RUN_TESTS(tests)

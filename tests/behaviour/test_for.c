@@ -562,27 +562,25 @@ static void an_error_raised_on_another_thread_belongs_to_the_task_that_loops(voi
     assert_status(TPOOL_OK, tpool_destroy(s.meeting.pool));
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_index_comes_once_from_outside),
-        cmocka_unit_test(ten_million_cheap_indices),
-        cmocka_unit_test(a_hundred_thousand_parts_of_one),
-        cmocka_unit_test(bad_arguments_are_invalid_and_run_nothing),
-        cmocka_unit_test(a_pool_that_takes_no_work_is_told_and_nothing_runs),
-        cmocka_unit_test(every_index_comes_once_from_a_task_of_the_same_pool),
-        cmocka_unit_test(every_index_comes_once_from_a_task_of_another_pool),
-        cmocka_unit_test(several_threads_and_tasks_loop_at_once),
-        cmocka_unit_test(loops_nest),
-        cmocka_unit_test(bodies_may_wait_for_tasks_of_the_same_pool),
-        cmocka_unit_test(the_caller_and_the_workers_share_the_range),
-        cmocka_unit_test(a_stop_request_is_seen_in_every_part),
-        cmocka_unit_test(on_a_paused_pool_the_caller_does_it_all),
-        cmocka_unit_test(on_a_busy_pool_with_a_full_queue_the_caller_does_it_all),
-        cmocka_unit_test(a_loop_leaves_nothing_behind_in_the_pool),
-        cmocka_unit_test(a_body_that_raises_fails_the_loop),
-        cmocka_unit_test(parts_not_yet_started_are_skipped_after_a_raise),
-        cmocka_unit_test(the_error_belongs_to_the_task_that_loops),
-        cmocka_unit_test(an_error_raised_on_another_thread_belongs_to_the_task_that_loops),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(every_index_comes_once_from_outside),
+    TEST(ten_million_cheap_indices),
+    TEST(a_hundred_thousand_parts_of_one),
+    TEST(bad_arguments_are_invalid_and_run_nothing),
+    TEST(a_pool_that_takes_no_work_is_told_and_nothing_runs),
+    TEST(every_index_comes_once_from_a_task_of_the_same_pool),
+    TEST(every_index_comes_once_from_a_task_of_another_pool),
+    TEST(several_threads_and_tasks_loop_at_once),
+    TEST(loops_nest),
+    TEST(bodies_may_wait_for_tasks_of_the_same_pool),
+    TEST(the_caller_and_the_workers_share_the_range),
+    TEST(a_stop_request_is_seen_in_every_part),
+    TEST(on_a_paused_pool_the_caller_does_it_all),
+    TEST(on_a_busy_pool_with_a_full_queue_the_caller_does_it_all),
+    TEST(a_loop_leaves_nothing_behind_in_the_pool),
+    TEST(a_body_that_raises_fails_the_loop),
+    TEST(parts_not_yet_started_are_skipped_after_a_raise),
+    TEST(the_error_belongs_to_the_task_that_loops),
+    TEST(an_error_raised_on_another_thread_belongs_to_the_task_that_loops),
+};
+RUN_TESTS(tests)

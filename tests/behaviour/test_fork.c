@@ -654,22 +654,20 @@ static void a_fork_amid_traffic_leaves_a_child_that_does_not_hang(void **state) 
     }
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_childs_calls_on_the_parents_pools_give_broken),
-        cmocka_unit_test(of_the_parents_futures_the_child_can_read_the_done_ones_only),
-        cmocka_unit_test(the_child_can_make_pools_of_its_own),
-        cmocka_unit_test(a_grandchild_is_to_the_child_as_the_child_is_to_the_parent),
-        cmocka_unit_test(a_thread_forked_inside_a_task_is_no_worker),
-        cmocka_unit_test(a_thread_forked_inside_a_callback_is_no_worker),
-        cmocka_unit_test(a_fork_in_arg_free_hangs_neither_side),
-        cmocka_unit_test(a_fork_in_on_failure_hangs_neither_side),
-        cmocka_unit_test(a_fork_in_result_free_hangs_neither_side),
-        cmocka_unit_test(a_fork_in_an_initializer_hangs_neither_side),
-        cmocka_unit_test(a_fork_between_fork_and_join_of_a_stolen_job_hangs_neither_side),
-        cmocka_unit_test(a_fork_amid_traffic_leaves_a_child_that_does_not_hang),
-        cmocka_unit_test(the_shared_pools_start_afresh_in_the_child),
-        cmocka_unit_test(the_shared_pools_start_afresh_after_a_shutdown_in_the_parent),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(the_childs_calls_on_the_parents_pools_give_broken),
+    TEST(of_the_parents_futures_the_child_can_read_the_done_ones_only),
+    TEST(the_child_can_make_pools_of_its_own),
+    TEST(a_grandchild_is_to_the_child_as_the_child_is_to_the_parent),
+    TEST(a_thread_forked_inside_a_task_is_no_worker),
+    TEST(a_thread_forked_inside_a_callback_is_no_worker),
+    TEST(a_fork_in_arg_free_hangs_neither_side),
+    TEST(a_fork_in_on_failure_hangs_neither_side),
+    TEST(a_fork_in_result_free_hangs_neither_side),
+    TEST(a_fork_in_an_initializer_hangs_neither_side),
+    TEST(a_fork_between_fork_and_join_of_a_stolen_job_hangs_neither_side),
+    TEST(a_fork_amid_traffic_leaves_a_child_that_does_not_hang),
+    TEST(the_shared_pools_start_afresh_in_the_child),
+    TEST(the_shared_pools_start_afresh_after_a_shutdown_in_the_parent),
+};
+RUN_TESTS(tests)

@@ -851,29 +851,27 @@ static void a_job_forked_in_an_item_asks_for_its_chunk(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(s.pool));
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(divide_and_conquer_gives_the_right_result),
-        cmocka_unit_test(jobs_nest_a_hundred_thousand_deep),
-        cmocka_unit_test(a_hundred_thousand_jobs_may_be_pending),
-        cmocka_unit_test(fork_and_join_allocate_nothing),
-        cmocka_unit_test(join_gives_what_the_job_returned),
-        cmocka_unit_test(outside_a_worker_fork_defers_to_join),
-        cmocka_unit_test(an_idle_worker_takes_a_forked_job),
-        cmocka_unit_test(a_stop_request_is_seen_in_a_job_that_runs_elsewhere),
-        cmocka_unit_test(a_stop_request_reaches_a_job_that_runs_already),
-        cmocka_unit_test(a_stop_request_is_seen_in_a_job_that_its_join_runs),
-        cmocka_unit_test(an_error_raised_in_a_job_belongs_to_the_task_that_joins),
-        cmocka_unit_test(an_error_comes_up_from_any_depth),
-        cmocka_unit_test(an_error_of_a_task_that_a_job_awaits_is_not_the_jobs),
-        cmocka_unit_test(during_a_pause_joins_go_on_and_nothing_is_taken_over),
-        cmocka_unit_test(a_join_of_a_job_that_waits_for_a_queued_task_does_not_hang),
-        cmocka_unit_test(a_join_that_blocks_gets_a_spare_worker),
-        cmocka_unit_test(a_join_that_waits_runs_no_queued_task),
-        cmocka_unit_test(a_join_that_waits_runs_no_other_tasks_job),
-        cmocka_unit_test(forks_waits_and_loops_mix),
-        cmocka_unit_test(a_job_forked_in_a_loop_asks_for_its_task),
-        cmocka_unit_test(a_job_forked_in_an_item_asks_for_its_chunk),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(divide_and_conquer_gives_the_right_result),
+    TEST(jobs_nest_a_hundred_thousand_deep),
+    TEST(a_hundred_thousand_jobs_may_be_pending),
+    TEST(fork_and_join_allocate_nothing),
+    TEST(join_gives_what_the_job_returned),
+    TEST(outside_a_worker_fork_defers_to_join),
+    TEST(an_idle_worker_takes_a_forked_job),
+    TEST(a_stop_request_is_seen_in_a_job_that_runs_elsewhere),
+    TEST(a_stop_request_reaches_a_job_that_runs_already),
+    TEST(a_stop_request_is_seen_in_a_job_that_its_join_runs),
+    TEST(an_error_raised_in_a_job_belongs_to_the_task_that_joins),
+    TEST(an_error_comes_up_from_any_depth),
+    TEST(an_error_of_a_task_that_a_job_awaits_is_not_the_jobs),
+    TEST(during_a_pause_joins_go_on_and_nothing_is_taken_over),
+    TEST(a_join_of_a_job_that_waits_for_a_queued_task_does_not_hang),
+    TEST(a_join_that_blocks_gets_a_spare_worker),
+    TEST(a_join_that_waits_runs_no_queued_task),
+    TEST(a_join_that_waits_runs_no_other_tasks_job),
+    TEST(forks_waits_and_loops_mix),
+    TEST(a_job_forked_in_a_loop_asks_for_its_task),
+    TEST(a_job_forked_in_an_item_asks_for_its_chunk),
+};
+RUN_TESTS(tests)

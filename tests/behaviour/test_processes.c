@@ -246,12 +246,7 @@ static void a_worker_is_replaced_after_its_tasks(void **state) {
     intptr_t pids[TASKS];
     tpool_future *futures[TASKS];
     for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &futures[i]));
-    for (int i = 0; i < TASKS; i++) {
-        void *result;
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, &result));
-        pids[i] = (intptr_t)result;
-        tpool_future_release(futures[i]);
-    }
+    for (int i = 0; i < TASKS; i++) pids[i] = (intptr_t)take(futures[i]);
     for (int i = 0; i < TASKS; i++)
         for (int k = 0; k < TASKS; k++) assert_int_equal(i / 3 == k / 3, pids[i] == pids[k]);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -533,10 +528,7 @@ static void workers_replaced_after_each_task_stall_nobody(void **state) {
     intptr_t pids[TASKS];
     for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, &futures[i]));
     for (int i = 0; i < TASKS; i++) {
-        void *result;
-        assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, &result));
-        pids[i] = (intptr_t)result;
-        tpool_future_release(futures[i]);
+        pids[i] = (intptr_t)take(futures[i]);
         for (int k = 0; k < i; k++) assert_int_not_equal(pids[k], pids[i]);
     }
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -815,11 +807,7 @@ static void closing_a_map_leaves_out_the_rest_of_a_chunk(void **state) {
     int items[50] = { 0 };
     background closing;
     tpool *pool = process_pool(1);
-    tpool_map_spec spec = { .fn = gate_item, .items = items, .count = 50, .stride = sizeof(int),
-                            .item_size = sizeof(int),
-                            .chunk_size = 50 };
-    tpool_map_iter *iter;
-    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    tpool_map_iter *iter = map_over_ints(pool, gate_item, items, 50, 50);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     background_start(&closing, call_close, iter);
     background_await_block(&closing); /* it has told the process, and waits for the item that runs */

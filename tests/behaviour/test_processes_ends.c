@@ -448,10 +448,7 @@ static void closing_a_map_does_not_wait_for_an_initializer_that_hangs(void **sta
     atomic_store(&all->hang, 1);
     assert_int_equal(0, kill(first, SIGKILL));
     EVENTUALLY(!is_alive(first));
-    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int),
-                            .item_size = sizeof(int), .chunk_size = 5 };
-    tpool_map_iter *iter;
-    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    tpool_map_iter *iter = map_over_ints(pool, item_task, items, 10, 5);
     EVENTUALLY(atomic_load(&all->gate.arrived) == 2); /* the chunk is taken, and the next worker being started for it */
     assert_status(TPOOL_TIMEOUT, tpool_map_next(iter, TPOOL_MS(1), NULL));
     tpool_map_close(iter);

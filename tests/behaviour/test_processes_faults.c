@@ -294,10 +294,7 @@ static void what_a_worker_has_no_room_for_fails_and_nothing_else(void **state) {
     fails_for_want_of_memory(pool, first_byte, bytes, 2 * LARGE);
     int items[8];
     for (int i = 0; i < 8; i++) items[i] = i;
-    tpool_map_spec spec = { .fn = small_or_large, .items = items, .count = 8, .stride = sizeof(int),
-                            .item_size = sizeof(int), .chunk_size = 8 };
-    tpool_map_iter *iter;
-    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    tpool_map_iter *iter = map_over_ints(pool, small_or_large, items, 8, 8);
     for (int i = 0; i < 8; i++) {
         void *result;
         const tpool_error *error;
@@ -311,9 +308,9 @@ static void what_a_worker_has_no_room_for_fails_and_nothing_else(void **state) {
     tpool_map_close(iter);
     /* a chunk that is more than it has room for goes there in parts */
     int context = 1;
-    spec = (tpool_map_spec){ .fn = first_byte_of_item, .items = bytes, .count = 8, .stride = LARGE / 4,
-                             .item_size = LARGE / 4, .chunk_size = 8, .context = &context,
-                             .context_size = sizeof context };
+    tpool_map_spec spec = { .fn = first_byte_of_item, .items = bytes, .count = 8, .stride = LARGE / 4,
+                            .item_size = LARGE / 4, .chunk_size = 8, .context = &context,
+                            .context_size = sizeof context };
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
     for (int i = 0; i < 8; i++) {
         void *result;
@@ -723,10 +720,7 @@ static void an_item_takes_only_itself_with_it(void **state) {
     for (int i = 0; i < ITEMS; i++) items[i] = i;
     tpool *pool = process_pool(2);
     for (int c = 0; c < 4; c++) {
-        tpool_map_spec spec = { .fn = map_item, .items = items, .count = ITEMS, .stride = sizeof(int),
-                                .item_size = sizeof(int), .chunk_size = chunks[c] };
-        tpool_map_iter *iter;
-        assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        tpool_map_iter *iter = map_over_ints(pool, map_item, items, ITEMS, chunks[c]);
         for (int i = 0; i < ITEMS; i++) {
             void *result;
             const tpool_error *error;

@@ -249,20 +249,18 @@ static void a_worker_process_rounds_as_ever(void **state) {
 }
 #endif
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_worker_is_as_the_creator_though_an_odd_thread_starts_it),
-        cmocka_unit_test(a_worker_is_as_an_odd_creator_though_another_starts_it),
-        cmocka_unit_test(a_spare_worker_is_as_the_creator_though_an_odd_worker_starts_it),
+static const struct CMUnitTest tests[] = {
+    TEST(a_worker_is_as_the_creator_though_an_odd_thread_starts_it),
+    TEST(a_worker_is_as_an_odd_creator_though_another_starts_it),
+    TEST(a_spare_worker_is_as_the_creator_though_an_odd_worker_starts_it),
 #ifdef __linux__
-        cmocka_unit_test(a_thread_bound_to_a_cpu_counts_those_of_the_process),
-        cmocka_unit_test(the_pools_of_all_are_as_the_main_thread),
+    TEST(a_thread_bound_to_a_cpu_counts_those_of_the_process),
+    TEST(the_pools_of_all_are_as_the_main_thread),
 #endif
 #ifndef _WIN32
-        cmocka_unit_test(what_profilers_send_reaches_workers_and_nothing_else),
-        cmocka_unit_test(what_the_starter_blocks_stays_blocked_there),
-        cmocka_unit_test(a_worker_process_rounds_as_ever),
+    TEST(what_profilers_send_reaches_workers_and_nothing_else),
+    TEST(what_the_starter_blocks_stays_blocked_there),
+    TEST(a_worker_process_rounds_as_ever),
 #endif
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+};
+RUN_TESTS(tests)

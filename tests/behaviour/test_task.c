@@ -7,23 +7,28 @@
 
 /* ---- One argument and what became of it ---- */
 
+/* What fn gets: by pointer the box's own, by arg_size a copy. */
+typedef struct payload {
+    struct box *box;
+    unsigned char filler[43];
+} payload;
+
 typedef struct box {
     atomic_int runs, frees;
     void *fn_got, *free_got;
     tpool_future *future;      /* set while the task cannot end, so that arg_free can look at it */
     tpool_state state_at_free;
     bool done_at_free, intact_at_run, intact_at_free;
+    payload given;
 } box;
-
-/* What fn gets: by pointer the caller's own, by arg_size a copy. */
-typedef struct payload {
-    box *box;
-    unsigned char filler[43];
-} payload;
 
 static void payload_fill(payload *p, box *b) {
     p->box = b;
     for (size_t i = 0; i < sizeof p->filler; i++) p->filler[i] = (unsigned char)(i * 7 + 3);
+}
+static void box_init(box *b) {
+    *b = (box){ .runs = 0 };
+    payload_fill(&b->given, b);
 }
 static bool payload_intact(const payload *p) {
     for (size_t i = 0; i < sizeof p->filler; i++) {
@@ -59,8 +64,8 @@ static void box_free(void *arg) {
     atomic_fetch_add(&b->frees, 1);
 }
 
-static tpool_task box_task(tpool_fn fn, payload *given, bool copied) {
-    return (tpool_task){ .fn = fn, .arg = given, .arg_size = copied ? sizeof *given : 0, .arg_free = box_free };
+static tpool_task box_task(tpool_fn fn, box *b, bool copied) {
+    return (tpool_task){ .fn = fn, .arg = &b->given, .arg_size = copied ? sizeof b->given : 0, .arg_free = box_free };
 }
 
 /* Submits and, if the bytes were copied, overwrites the caller's at once: nobody may look at those again. */
@@ -70,7 +75,7 @@ static tpool_status box_submit(tpool *pool, tpool_task task, tpool_future **futu
     return status;
 }
 
-static void check_freed_once(box *b, const payload *given, bool copied, bool ran) {
+static void check_freed_once(box *b, bool copied, bool ran) {
     assert_int_equal(ran ? 1 : 0, atomic_load(&b->runs));
     assert_int_equal(1, atomic_load(&b->frees));
     assert_true(b->intact_at_free);
@@ -78,8 +83,8 @@ static void check_freed_once(box *b, const payload *given, bool copied, bool ran
         assert_true(b->intact_at_run);
         assert_ptr_equal(b->fn_got, b->free_got);
     }
-    if (copied) assert_ptr_not_equal(given, b->free_got);
-    else assert_ptr_equal(given, b->free_got);
+    if (copied) assert_ptr_not_equal(&b->given, b->free_got);
+    else assert_ptr_equal(&b->given, b->free_got);
     if (b->future) {
         assert_false(b->done_at_free);
         assert_true(b->state_at_free == TPOOL_PENDING || b->state_at_free == TPOOL_RUNNING);
@@ -126,10 +131,9 @@ static void the_task_struct_is_copied(void **unused) {
     (void)unused;
     held_pool h;
     held_create(&h, NULL);
-    box b = { 0 };
-    payload given;
-    payload_fill(&given, &b);
-    tpool_task task = box_task(box_fail, &given, false);
+    box b;
+    box_init(&b);
+    tpool_task task = box_task(box_fail, &b, false);
     task.name = "short lived";
     tpool_future *future = submitted_task(h.pool, task);
     memset(&task, 0xA5, sizeof task);
@@ -138,7 +142,7 @@ static void the_task_struct_is_copied(void **unused) {
     const tpool_error *error = NULL;
     assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
     assert_string_equal("short lived", error->task);
-    check_freed_once(&b, &given, false, true);
+    check_freed_once(&b, false, true);
     tpool_future_release(future);
     held_destroy(&h);
 }
@@ -286,20 +290,19 @@ static void arg_free_after_a_run(void **unused) {
     for (int copied = 0; copied < 2; copied++) {
         held_pool h;
         held_create(&h, NULL);
-        box ran = { 0 }, failed = { 0 };
-        payload ran_given, failed_given;
-        payload_fill(&ran_given, &ran);
-        payload_fill(&failed_given, &failed);
+        box ran, failed;
+        box_init(&ran);
+        box_init(&failed);
         void *result = NULL;
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &ran_given, copied), &ran.future));
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_fail, &failed_given, copied), &failed.future));
+        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &ran, copied), &ran.future));
+        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_fail, &failed, copied), &failed.future));
         assert_int_equal(0, atomic_load(&ran.frees));
         gate_open(&h.gate);
         assert_status(TPOOL_OK, tpool_future_result(ran.future, LIMIT, &result));
         assert_ptr_equal(&ran, result);
-        check_freed_once(&ran, &ran_given, copied, true);
+        check_freed_once(&ran, copied, true);
         assert_status(TPOOL_FAILED, tpool_future_result(failed.future, LIMIT, NULL));
-        check_freed_once(&failed, &failed_given, copied, true);
+        check_freed_once(&failed, copied, true);
         tpool_future_release(ran.future);
         tpool_future_release(failed.future);
         held_destroy(&h);
@@ -313,12 +316,11 @@ static void arg_free_after_a_cancel(void **unused) {
     for (int copied = 0; copied < 2; copied++) {
         held_pool h;
         held_create(&h, NULL);
-        box b = { 0 };
-        payload given;
-        payload_fill(&given, &b);
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &given, copied), &b.future));
+        box b;
+        box_init(&b);
+        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &b, copied), &b.future));
         assert_true(tpool_future_cancel(b.future));
-        check_freed_once(&b, &given, copied, false);
+        check_freed_once(&b, copied, false);
         assert_int_equal(TPOOL_PENDING, b.state_at_free);
         assert_int_equal(TPOOL_STATE_CANCELLED, tpool_future_state(b.future));
         assert_true(tpool_future_cancel(b.future));
@@ -335,16 +337,15 @@ static void arg_free_after_an_expiry(void **unused) {
     for (int copied = 0; copied < 2; copied++) {
         held_pool h;
         held_create(&h, NULL);
-        box b = { 0 };
-        payload given;
-        payload_fill(&given, &b);
-        tpool_task task = box_task(box_run, &given, copied);
+        box b;
+        box_init(&b);
+        tpool_task task = box_task(box_run, &b, copied);
         task.expires_ns = TPOOL_MS(20);
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, box_submit(h.pool, task, &future));
         b.future = future;   /* in time: only the next line can notice the expiry, since the worker is held */
         assert_status(TPOOL_EXPIRED, tpool_future_result(future, LIMIT, NULL));
-        check_freed_once(&b, &given, copied, false);
+        check_freed_once(&b, copied, false);
         tpool_future_release(future);
         b.future = NULL;
         held_destroy(&h);
@@ -357,17 +358,16 @@ static void arg_free_after_a_drop(void **unused) {
     for (int copied = 0; copied < 2; copied++) {
         held_pool h;
         held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
-        box old = { 0 }, new = { 0 };
-        payload old_given, new_given;
-        payload_fill(&old_given, &old);
-        payload_fill(&new_given, &new);
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &old_given, copied), &old.future));
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &new_given, copied), &new.future));
+        box old, new;
+        box_init(&old);
+        box_init(&new);
+        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &old, copied), &old.future));
+        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &new, copied), &new.future));
         assert_status(TPOOL_CANCELLED, tpool_future_result(old.future, LIMIT, NULL));
-        check_freed_once(&old, &old_given, copied, false);
+        check_freed_once(&old, copied, false);
         gate_open(&h.gate);
         assert_status(TPOOL_OK, tpool_future_result(new.future, LIMIT, NULL));
-        check_freed_once(&new, &new_given, copied, true);
+        check_freed_once(&new, copied, true);
         tpool_future_release(old.future);
         tpool_future_release(new.future);
         held_destroy(&h);
@@ -384,24 +384,22 @@ static void arg_free_after_a_broken_initializer(void **unused) {
         tpool *pool = new_pool_as(config);
         enum { TASKS = 3 };
         box boxes[TASKS] = { 0 };
-        payload given[TASKS];
         for (int i = 0; i < TASKS; i++) {
-            payload_fill(&given[i], &boxes[i]);
-            tpool_task task = box_task(box_run, &given[i], copied);
+            box_init(&boxes[i]);
+            tpool_task task = box_task(box_run, &boxes[i], copied);
             assert_status(TPOOL_OK, box_submit(pool, task, &boxes[i].future));
         }
         gate_await_arrivals(&g, 1);
         gate_open(&g);
         for (int i = 0; i < TASKS; i++) {
             assert_status(TPOOL_BROKEN, tpool_future_result(boxes[i].future, LIMIT, NULL));
-            check_freed_once(&boxes[i], &given[i], copied, false);
+            check_freed_once(&boxes[i], copied, false);
         }
         /* What comes later is refused, and stays the caller's. */
-        box late = { 0 };
-        payload late_given;
-        payload_fill(&late_given, &late);
+        box late;
+        box_init(&late);
         tpool_future *future = boxes[0].future;
-        assert_status(TPOOL_BROKEN, box_submit(pool, box_task(box_run, &late_given, copied), &future));
+        assert_status(TPOOL_BROKEN, box_submit(pool, box_task(box_run, &late, copied), &future));
         assert_null(future);
         assert_status(TPOOL_OK, tpool_destroy(pool));
         for (int i = 0; i < TASKS; i++) {
@@ -417,13 +415,12 @@ static void arg_free_after_a_task_that_ended_its_thread(void **unused) {
     for (int copied = 0; copied < 2; copied++) {
         held_pool h;
         held_create(&h, NULL);
-        box b = { 0 };
-        payload given;
-        payload_fill(&given, &b);
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_exit_thread, &given, copied), &b.future));
+        box b;
+        box_init(&b);
+        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_exit_thread, &b, copied), &b.future));
         gate_open(&h.gate);
         assert_status(TPOOL_BROKEN, tpool_future_result(b.future, LIMIT, NULL));
-        check_freed_once(&b, &given, copied, true);
+        check_freed_once(&b, copied, true);
         tpool_future_release(b.future);
         b.future = NULL;
         held_destroy(&h);
@@ -438,11 +435,10 @@ static void arg_free_after_a_shutdown_that_cancels(void **unused) {
         held_create(&h, NULL);
         enum { TASKS = 5 };
         box boxes[TASKS] = { 0 };
-        payload given[TASKS];
         for (int i = 0; i < TASKS; i++) {
-            payload_fill(&given[i], &boxes[i]);
+            box_init(&boxes[i]);
             /* Every other one has nobody who asks. */
-            assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &given[i], copied),
+            assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &boxes[i], copied),
                                                i % 2 ? NULL : &boxes[i].future));
         }
         assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));
@@ -450,7 +446,7 @@ static void arg_free_after_a_shutdown_that_cancels(void **unused) {
             assert_status(TPOOL_CANCELLED, end_of(boxes[i].future));
         }
         held_destroy(&h);
-        for (int i = 0; i < TASKS; i++) check_freed_once(&boxes[i], &given[i], copied, false);
+        for (int i = 0; i < TASKS; i++) check_freed_once(&boxes[i], copied, false);
     }
 }
 
@@ -461,13 +457,12 @@ static void arg_free_of_what_destroy_finds_queued(void **unused) {
         held_create(&h, NULL);
         enum { TASKS = 20 };
         box boxes[TASKS] = { 0 };
-        payload given[TASKS];
         for (int i = 0; i < TASKS; i++) {
-            payload_fill(&given[i], &boxes[i]);
-            assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &given[i], copied), NULL));
+            box_init(&boxes[i]);
+            assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &boxes[i], copied), NULL));
         }
         held_destroy(&h);
-        for (int i = 0; i < TASKS; i++) check_freed_once(&boxes[i], &given[i], copied, true);
+        for (int i = 0; i < TASKS; i++) check_freed_once(&boxes[i], copied, true);
     }
 }
 
@@ -478,20 +473,19 @@ static void arg_free_after_a_run_by_the_caller(void **unused) {
         held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
         atomic_int fillers = 0;
         assert_status(TPOOL_OK, tpool_submit(h.pool, count_up, &fillers, NULL));
-        box b = { 0 };
-        payload given;
-        payload_fill(&given, &b);
+        box b;
+        box_init(&b);
         tpool_future *future = NULL;
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &given, copied), &future));
+        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &b, copied), &future));
         assert_true(tpool_future_done(future));
-        check_freed_once(&b, &given, copied, true);
+        check_freed_once(&b, copied, true);
         assert_status(TPOOL_OK, tpool_future_result(future, 0, NULL));
         tpool_future_release(future);
 
-        box alone = { 0 };
-        payload_fill(&given, &alone);
-        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_fail, &given, copied), NULL));
-        check_freed_once(&alone, &given, copied, true);
+        box alone;
+        box_init(&alone);
+        assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_fail, &alone, copied), NULL));
+        check_freed_once(&alone, copied, true);
         assert_int_equal(0, atomic_load(&fillers));
         held_destroy(&h);
         assert_int_equal(1, atomic_load(&b.frees));
@@ -507,10 +501,9 @@ static void no_arg_free_and_no_future_on_a_refused_submit(void **unused) {
         held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT });
         atomic_int fillers = 0;
         assert_status(TPOOL_OK, tpool_submit(h.pool, count_up, &fillers, NULL));
-        box b = { 0 };
-        payload given;
-        payload_fill(&given, &b);
-        tpool_task task = box_task(box_run, &given, copied);
+        box b;
+        box_init(&b);
+        tpool_task task = box_task(box_run, &b, copied);
 
         tpool_future *future = h.holder;
         assert_status(TPOOL_FULL, tpool_submit_task(h.pool, &task, &future));
@@ -519,7 +512,7 @@ static void no_arg_free_and_no_future_on_a_refused_submit(void **unused) {
         assert_status(TPOOL_FULL, tpool_submit(h.pool, count_up, &fillers, &future));
         assert_null(future);
         future = h.holder;
-        assert_status(TPOOL_FULL, tpool_submit_copy(h.pool, nothing, &given, sizeof given, &future));
+        assert_status(TPOOL_FULL, tpool_submit_copy(h.pool, nothing, &b.given, sizeof b.given, &future));
         assert_null(future);
         assert_status(TPOOL_FULL, tpool_submit_task(h.pool, &task, NULL));
 
@@ -546,7 +539,7 @@ static void no_arg_free_and_no_future_on_a_refused_submit(void **unused) {
         held_destroy(&h);
         assert_int_equal(0, atomic_load(&b.frees));
         assert_int_equal(0, atomic_load(&b.runs));
-        assert_true(payload_intact(&given));
+        assert_true(payload_intact(&b.given));
         assert_int_equal(1, atomic_load(&fillers));
     }
 }
@@ -561,11 +554,10 @@ typedef struct submitter {
 static void *submit_boxes(void *arg) {
     submitter *s = arg;
     for (int i = 0; i < s->count; i++) {
-        payload given;
-        payload_fill(&given, &s->boxes[i]);
+        box_init(&s->boxes[i]);
         tpool_future *future = NULL;
         bool asked = i % 3 == 0;
-        tpool_task task = box_task(i % 5 ? box_run : box_fail, &given, true);
+        tpool_task task = box_task(i % 5 ? box_run : box_fail, &s->boxes[i], true);
         if (box_submit(s->pool, task, asked ? &future : NULL) != TPOOL_OK) s->refused++;
         if (asked && i % 2) tpool_future_cancel(future);
         tpool_future_release(future);
@@ -665,12 +657,11 @@ static void submit_many_stops_at_the_first_that_finds_the_queue_full(void **unus
         held_create(&h, &(tpool_config){ .queue_capacity = 3, .on_full = TPOOL_FULL_REJECT });
         enum { TASKS = 5, TAKEN = 3 };
         box boxes[TASKS] = { 0 };
-        payload given[TASKS];
         tpool_task tasks[TASKS];
         tpool_future *futures[TASKS];
         for (int i = 0; i < TASKS; i++) {
-            payload_fill(&given[i], &boxes[i]);
-            tasks[i] = box_task(box_run, &given[i], copied);
+            box_init(&boxes[i]);
+            tasks[i] = box_task(box_run, &boxes[i], copied);
             futures[i] = h.holder;
         }
         size_t submitted = 12345;
@@ -681,7 +672,7 @@ static void submit_many_stops_at_the_first_that_finds_the_queue_full(void **unus
         gate_open(&h.gate);
         for (int i = 0; i < TAKEN; i++) {
             assert_status(TPOOL_OK, tpool_future_result(futures[i], LIMIT, NULL));
-            check_freed_once(&boxes[i], &given[i], copied, true);
+            check_freed_once(&boxes[i], copied, true);
             tpool_future_release(futures[i]);
         }
         held_destroy(&h);
@@ -1536,17 +1527,16 @@ static void run_with_timeout_tells_of_expiry(void **unused) {
     (void)unused;
     held_pool h;
     held_create(&h, NULL);
-    box b = { 0 };
-    payload given;
-    payload_fill(&given, &b);
-    tpool_task task = box_task(box_run, &given, false);
+    box b;
+    box_init(&b);
+    tpool_task task = box_task(box_run, &b, false);
     task.expires_ns = TPOOL_MS(5);
     tpool_future *future = NULL;
     assert_status(TPOOL_EXPIRED, tpool_run_with_timeout(h.pool, &task, LIMIT, &future));
     assert_status(TPOOL_EXPIRED, tpool_future_result(future, 0, NULL));
     tpool_future_release(future);
     held_destroy(&h);
-    check_freed_once(&b, &given, false, false);
+    check_freed_once(&b, false, false);
 }
 
 static void *cancel_what_is_queued(void *arg) {
@@ -1580,23 +1570,22 @@ static void run_with_timeout_cancels_a_task_still_queued(void **unused) {
         for (int copied = 0; copied < 2; copied++) {
             held_pool h;
             held_create(&h, NULL);
-            box asked = { 0 }, alone = { 0 };
-            payload asked_given, alone_given;
-            payload_fill(&asked_given, &asked);
-            payload_fill(&alone_given, &alone);
-            tpool_task task = box_task(box_run, &asked_given, copied);
+            box asked, alone;
+            box_init(&asked);
+            box_init(&alone);
+            tpool_task task = box_task(box_run, &asked, copied);
             int64_t begin = tpool_now();
             tpool_future *future = NULL;
             assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(h.pool, &task, limits[i], &future));
             assert_true(tpool_now() - begin >= limits[i]);
             assert_non_null(future);
             assert_status(TPOOL_CANCELLED, tpool_future_result(future, 0, NULL));
-            check_freed_once(&asked, &asked_given, copied, false);
+            check_freed_once(&asked, copied, false);
             tpool_future_release(future);
 
-            task = box_task(box_run, &alone_given, copied);
+            task = box_task(box_run, &alone, copied);
             assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(h.pool, &task, limits[i], NULL));
-            check_freed_once(&alone, &alone_given, copied, false);
+            check_freed_once(&alone, copied, false);
             held_destroy(&h);
             assert_int_equal(1, atomic_load(&asked.frees));
             assert_int_equal(1, atomic_load(&alone.frees));
@@ -1694,10 +1683,9 @@ static void stress_run_with_timeout_agrees_with_its_future(void **unused) {
         if (in_time > 0 && late > 0 && tpool_now() - begin > TPOOL_MS(700)) break;
         /* On one CPU the worker may be through before its waker goes on, however short the limit. */
         if (i % 20 == 19) assert_status(TPOOL_OK, tpool_submit(pool, take_a_while, NULL, NULL));
-        box b = { 0 };
-        payload given;
-        payload_fill(&given, &b);
-        tpool_task task = box_task(box_run, &given, true);
+        box b;
+        box_init(&b);
+        tpool_task task = box_task(box_run, &b, true);
         tpool_future *future = NULL;
         tpool_status status = tpool_run_with_timeout(pool, &task, limit, &future);
         assert_non_null(future);
@@ -1729,10 +1717,9 @@ static void run_with_timeout_takes_nothing_while_the_queue_stays_full(void **unu
     atomic_int fillers = 0;
     assert_status(TPOOL_OK, tpool_submit(h.pool, count_up, &fillers, NULL));
     int64_t limits[] = { TPOOL_MS(20), 0, -1 };
-    box b = { 0 };
-    payload given;
-    payload_fill(&given, &b);
-    tpool_task task = box_task(box_run, &given, true);
+    box b;
+    box_init(&b);
+    tpool_task task = box_task(box_run, &b, true);
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
         tpool_future *future = h.holder;
         int64_t begin = tpool_now();
@@ -1752,10 +1739,9 @@ static void run_with_timeout_tells_why_a_task_was_not_taken(void **unused) {
     held_pool h;
     held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT });
     assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
-    box b = { 0 };
-    payload given;
-    payload_fill(&given, &b);
-    tpool_task task = box_task(box_run, &given, true), nothing = { .fn = NULL };
+    box b;
+    box_init(&b);
+    tpool_task task = box_task(box_run, &b, true), nothing = { .fn = NULL };
     tpool_future *future = h.holder;
     assert_status(TPOOL_FULL, tpool_run_with_timeout(h.pool, &task, LIMIT, &future));
     assert_null(future);
@@ -1973,70 +1959,68 @@ static void on_failure_hears_of_what_a_broken_initializer_left(void **unused) {
     tpool_future_release(asked);
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fn_gets_the_pointer_and_its_result_is_the_futures),
-        cmocka_unit_test(a_task_without_a_future_runs),
-        cmocka_unit_test(the_task_struct_is_copied),
-        cmocka_unit_test(copies_of_any_size_are_whole_aligned_and_apart_from_the_callers),
-        cmocka_unit_test(a_copy_lives_until_the_task_and_its_arg_free_have_ended),
-        cmocka_unit_test(arg_size_is_zero_by_pointer_and_outside_tasks),
-        cmocka_unit_test(arg_free_after_a_run),
-        cmocka_unit_test(arg_free_after_a_cancel),
-        cmocka_unit_test(arg_free_after_an_expiry),
-        cmocka_unit_test(arg_free_after_a_drop),
-        cmocka_unit_test(arg_free_after_a_broken_initializer),
-        cmocka_unit_test(arg_free_after_a_task_that_ended_its_thread),
-        cmocka_unit_test(arg_free_after_a_shutdown_that_cancels),
-        cmocka_unit_test(arg_free_of_what_destroy_finds_queued),
-        cmocka_unit_test(arg_free_after_a_run_by_the_caller),
-        cmocka_unit_test(no_arg_free_and_no_future_on_a_refused_submit),
-        cmocka_unit_test(stress_arg_free_exactly_once_whoever_submits_runs_or_cancels),
-        cmocka_unit_test(submit_many_takes_all_in_order),
-        cmocka_unit_test(submit_many_needs_neither_futures_nor_a_count),
-        cmocka_unit_test(submit_many_stops_at_the_first_that_finds_the_queue_full),
-        cmocka_unit_test(submit_many_stops_at_a_bad_task_and_at_a_shutdown),
-        cmocka_unit_test(submit_many_follows_the_policy_of_a_full_queue),
-        cmocka_unit_test(any_code_raised_is_a_failure),
-        cmocka_unit_test(a_message_may_have_any_length),
-        cmocka_unit_test(a_message_is_formatted_like_printf),
-        cmocka_unit_test(a_text_is_raised_as_it_is),
-        cmocka_unit_test(raised_twice_the_first_counts_and_raised_and_returned_it_failed),
-        cmocka_unit_test(outside_a_task_raise_and_return_do_nothing),
-        cmocka_unit_test(a_failure_does_not_reach_the_workers_next_task),
-        cmocka_unit_test(returned_bytes_of_any_size_are_a_copy_that_the_future_owns),
-        cmocka_unit_test(no_bytes_can_be_returned),
-        cmocka_unit_test(of_several_returned_payloads_the_last_counts),
-        cmocka_unit_test(the_result_is_what_fn_returns_whatever_payload_it_gave),
-        cmocka_unit_test(result_size_is_zero_but_for_a_success_with_bytes),
-        cmocka_unit_test(an_owned_result_is_freed_once_with_the_last_reference),
-        cmocka_unit_test(an_owned_result_that_nobody_asks_for_is_freed_once),
-        cmocka_unit_test(an_earlier_owned_result_is_freed_at_once),
-        cmocka_unit_test(on_failure_an_owned_result_is_freed_before_the_last_reference),
-        cmocka_unit_test(a_task_run_in_place_by_another_has_its_own_error_result_size_and_stop),
-        cmocka_unit_test(what_a_job_or_a_loop_body_raises_is_the_error_of_the_task_around_it),
-        cmocka_unit_test(request_stop_reaches_the_running_task_and_only_it),
-        cmocka_unit_test(a_stop_asked_of_a_queued_task_is_seen_when_it_runs),
-        cmocka_unit_test(jobs_and_loop_bodies_inherit_the_stop),
-        cmocka_unit_test(run_limit_asks_the_task_to_stop),
-        cmocka_unit_test(run_limit_counts_from_the_start_and_not_from_the_submit),
-        cmocka_unit_test(shutdown_can_ask_what_runs_to_stop),
-        cmocka_unit_test(run_with_timeout_gives_the_tasks_own_end),
-        cmocka_unit_test(run_with_timeout_tells_of_expiry),
-        cmocka_unit_test(run_with_timeout_tells_of_a_cancel),
-        cmocka_unit_test(run_with_timeout_cancels_a_task_still_queued),
-        cmocka_unit_test(run_with_timeout_asks_a_running_task_to_stop_and_leaves_it),
-        cmocka_unit_test(run_with_timeout_of_a_task_that_has_ended_when_it_is_stopped_gives_its_end),
-        cmocka_unit_test(stress_run_with_timeout_agrees_with_its_future),
-        cmocka_unit_test(run_with_timeout_takes_nothing_while_the_queue_stays_full),
-        cmocka_unit_test(run_with_timeout_tells_why_a_task_was_not_taken),
-        cmocka_unit_test(run_with_timeout_without_a_pool_means_the_low_level_pool),
-        cmocka_unit_test(errors_carry_the_tasks_name),
-        cmocka_unit_test(on_failure_hears_of_a_failure_that_nobody_can_ask_for),
-        cmocka_unit_test(on_failure_hears_of_a_future_given_up_before_the_end),
-        cmocka_unit_test(on_failure_is_silent_about_the_rest),
-        cmocka_unit_test(on_failure_hears_of_expiry_and_of_broken_workers),
-        cmocka_unit_test(on_failure_hears_of_what_a_broken_initializer_left),
-    };
-    return cmocka_run_group_tests_name("task", tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(fn_gets_the_pointer_and_its_result_is_the_futures),
+    TEST(a_task_without_a_future_runs),
+    TEST(the_task_struct_is_copied),
+    TEST(copies_of_any_size_are_whole_aligned_and_apart_from_the_callers),
+    TEST(a_copy_lives_until_the_task_and_its_arg_free_have_ended),
+    TEST(arg_size_is_zero_by_pointer_and_outside_tasks),
+    TEST(arg_free_after_a_run),
+    TEST(arg_free_after_a_cancel),
+    TEST(arg_free_after_an_expiry),
+    TEST(arg_free_after_a_drop),
+    TEST(arg_free_after_a_broken_initializer),
+    TEST(arg_free_after_a_task_that_ended_its_thread),
+    TEST(arg_free_after_a_shutdown_that_cancels),
+    TEST(arg_free_of_what_destroy_finds_queued),
+    TEST(arg_free_after_a_run_by_the_caller),
+    TEST(no_arg_free_and_no_future_on_a_refused_submit),
+    TEST(stress_arg_free_exactly_once_whoever_submits_runs_or_cancels),
+    TEST(submit_many_takes_all_in_order),
+    TEST(submit_many_needs_neither_futures_nor_a_count),
+    TEST(submit_many_stops_at_the_first_that_finds_the_queue_full),
+    TEST(submit_many_stops_at_a_bad_task_and_at_a_shutdown),
+    TEST(submit_many_follows_the_policy_of_a_full_queue),
+    TEST(any_code_raised_is_a_failure),
+    TEST(a_message_may_have_any_length),
+    TEST(a_message_is_formatted_like_printf),
+    TEST(a_text_is_raised_as_it_is),
+    TEST(raised_twice_the_first_counts_and_raised_and_returned_it_failed),
+    TEST(outside_a_task_raise_and_return_do_nothing),
+    TEST(a_failure_does_not_reach_the_workers_next_task),
+    TEST(returned_bytes_of_any_size_are_a_copy_that_the_future_owns),
+    TEST(no_bytes_can_be_returned),
+    TEST(of_several_returned_payloads_the_last_counts),
+    TEST(the_result_is_what_fn_returns_whatever_payload_it_gave),
+    TEST(result_size_is_zero_but_for_a_success_with_bytes),
+    TEST(an_owned_result_is_freed_once_with_the_last_reference),
+    TEST(an_owned_result_that_nobody_asks_for_is_freed_once),
+    TEST(an_earlier_owned_result_is_freed_at_once),
+    TEST(on_failure_an_owned_result_is_freed_before_the_last_reference),
+    TEST(a_task_run_in_place_by_another_has_its_own_error_result_size_and_stop),
+    TEST(what_a_job_or_a_loop_body_raises_is_the_error_of_the_task_around_it),
+    TEST(request_stop_reaches_the_running_task_and_only_it),
+    TEST(a_stop_asked_of_a_queued_task_is_seen_when_it_runs),
+    TEST(jobs_and_loop_bodies_inherit_the_stop),
+    TEST(run_limit_asks_the_task_to_stop),
+    TEST(run_limit_counts_from_the_start_and_not_from_the_submit),
+    TEST(shutdown_can_ask_what_runs_to_stop),
+    TEST(run_with_timeout_gives_the_tasks_own_end),
+    TEST(run_with_timeout_tells_of_expiry),
+    TEST(run_with_timeout_tells_of_a_cancel),
+    TEST(run_with_timeout_cancels_a_task_still_queued),
+    TEST(run_with_timeout_asks_a_running_task_to_stop_and_leaves_it),
+    TEST(run_with_timeout_of_a_task_that_has_ended_when_it_is_stopped_gives_its_end),
+    TEST(stress_run_with_timeout_agrees_with_its_future),
+    TEST(run_with_timeout_takes_nothing_while_the_queue_stays_full),
+    TEST(run_with_timeout_tells_why_a_task_was_not_taken),
+    TEST(run_with_timeout_without_a_pool_means_the_low_level_pool),
+    TEST(errors_carry_the_tasks_name),
+    TEST(on_failure_hears_of_a_failure_that_nobody_can_ask_for),
+    TEST(on_failure_hears_of_a_future_given_up_before_the_end),
+    TEST(on_failure_is_silent_about_the_rest),
+    TEST(on_failure_hears_of_expiry_and_of_broken_workers),
+    TEST(on_failure_hears_of_what_a_broken_initializer_left),
+};
+RUN_TESTS(tests)

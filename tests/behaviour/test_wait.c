@@ -553,29 +553,27 @@ static void a_wait_inside_a_task_times_out_with_the_same_partition(void **state)
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_completed_waits_for_the_last),
-        cmocka_unit_test(first_completed_waits_for_any),
-        cmocka_unit_test(first_completed_is_content_with_a_failed_or_a_cancelled_one),
-        cmocka_unit_test(first_exception_waits_for_a_failure_or_for_all),
-        cmocka_unit_test(a_cancelled_future_is_done_and_no_exception),
-        cmocka_unit_test(an_expired_task_is_an_exception),
-        cmocka_unit_test(a_wait_notices_an_expiry_at_the_moment_it_passes),
-        cmocka_unit_test(a_broken_task_is_an_exception),
-        cmocka_unit_test(without_done_the_array_stays_as_it_is),
-        cmocka_unit_test(a_future_that_appears_twice_counts_twice),
-        cmocka_unit_test(an_empty_array_is_done_at_once),
-        cmocka_unit_test(bad_arguments_are_invalid_and_change_nothing),
-        cmocka_unit_test(a_wait_takes_its_time_limit_and_no_less),
-        cmocka_unit_test(waiters_of_every_kind_on_the_same_futures_wake),
-        cmocka_unit_test(futures_that_end_after_the_wait_are_fine),
-        cmocka_unit_test(first_exception_returns_while_the_others_still_run),
-        cmocka_unit_test(first_completed_returns_while_the_others_still_run),
-        cmocka_unit_test(ten_thousand_futures_of_two_pools_and_of_none),
-        cmocka_unit_test(every_wait_for_many_running_tasks_ends),
-        cmocka_unit_test(waits_of_every_kind_inside_a_task_end),
-        cmocka_unit_test(a_wait_inside_a_task_times_out_with_the_same_partition),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(all_completed_waits_for_the_last),
+    TEST(first_completed_waits_for_any),
+    TEST(first_completed_is_content_with_a_failed_or_a_cancelled_one),
+    TEST(first_exception_waits_for_a_failure_or_for_all),
+    TEST(a_cancelled_future_is_done_and_no_exception),
+    TEST(an_expired_task_is_an_exception),
+    TEST(a_wait_notices_an_expiry_at_the_moment_it_passes),
+    TEST(a_broken_task_is_an_exception),
+    TEST(without_done_the_array_stays_as_it_is),
+    TEST(a_future_that_appears_twice_counts_twice),
+    TEST(an_empty_array_is_done_at_once),
+    TEST(bad_arguments_are_invalid_and_change_nothing),
+    TEST(a_wait_takes_its_time_limit_and_no_less),
+    TEST(waiters_of_every_kind_on_the_same_futures_wake),
+    TEST(futures_that_end_after_the_wait_are_fine),
+    TEST(first_exception_returns_while_the_others_still_run),
+    TEST(first_completed_returns_while_the_others_still_run),
+    TEST(ten_thousand_futures_of_two_pools_and_of_none),
+    TEST(every_wait_for_many_running_tasks_ends),
+    TEST(waits_of_every_kind_inside_a_task_end),
+    TEST(a_wait_inside_a_task_times_out_with_the_same_partition),
+};
+RUN_TESTS(tests)

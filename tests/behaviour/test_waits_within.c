@@ -232,12 +232,10 @@ static void a_result_free_may_wait_in_a_drain_that_comes_across_it(void **state)
     tpool_future_release(awaited);
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_callback_of_what_expires_in_a_wait_may_wait_itself),
-        cmocka_unit_test(a_cycle_that_closes_after_a_callback_waited_within_the_wait_gives_deadlock),
-        cmocka_unit_test(a_result_free_may_wait_for_the_task_behind_the_tombstone),
-        cmocka_unit_test(a_result_free_may_wait_in_a_drain_that_comes_across_it),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(a_callback_of_what_expires_in_a_wait_may_wait_itself),
+    TEST(a_cycle_that_closes_after_a_callback_waited_within_the_wait_gives_deadlock),
+    TEST(a_result_free_may_wait_for_the_task_behind_the_tombstone),
+    TEST(a_result_free_may_wait_in_a_drain_that_comes_across_it),
+};
+RUN_TESTS(tests)

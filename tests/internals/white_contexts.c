@@ -46,10 +46,8 @@ static void nothing_is_passed_by(void **state) {
     assert_true(of_task(&other_task));
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_walk_over_helpers_of_helpers_ends),
-        cmocka_unit_test(nothing_is_passed_by),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(a_walk_over_helpers_of_helpers_ends),
+    TEST(nothing_is_passed_by),
+};
+RUN_TESTS(tests)

@@ -47,12 +47,9 @@ static void release_all(void) {
 /* Of a million futures that might expire in an hour, an iterator looks at none. */
 static void an_iterator_does_not_look_through_what_may_expire(void **state) {
     (void)state;
-    static gate hold = GATE_CLOSED;
-    gate_close(&hold);
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
-    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
-    AWAIT_ARRIVALS(&hold, 1);
-    submit_expiring(pool, TPOOL_SEC(3600));
+    held_pool h;
+    held_create(&h, NULL);
+    submit_expiring(h.pool, TPOOL_SEC(3600));
     tpool_completions *completions;
     tpool_future *future;
     assert_status(TPOOL_OK, tpool_as_completed(futures, MANY, &completions));
@@ -60,14 +57,14 @@ static void an_iterator_does_not_look_through_what_may_expire(void **state) {
     assert_status(TPOOL_TIMEOUT, tpool_completions_next(completions, TPOOL_MS(30), &future));
     assert_status(TPOOL_TIMEOUT, tpool_completions_next(completions, 0, &future));
     assert_true(accesses < MANY);
-    gate_open(&hold);
+    gate_open(&h.gate);
     for (size_t i = 0; i < MANY; i++)
         assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &future));
     assert_int_equal(0, completions->expiries.count); /* each has left them with its item */
     assert_status(TPOOL_END, tpool_completions_next(completions, LIMIT, &future));
     tpool_completions_destroy(completions);
     release_all();
-    assert_status(TPOOL_OK, tpool_destroy(pool));
+    held_destroy(&h);
 }
 
 /* Nor does it forget any: they expire in another order than that in which they were added, and others that would have
@@ -144,18 +141,15 @@ static void a_full_queue_does_not_look_through_what_may_expire(void **state) {
 
 static void a_wait_does_not_look_through_what_may_expire(void **state) {
     (void)state;
-    static gate hold = GATE_CLOSED;
-    gate_close(&hold);
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
-    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
-    AWAIT_ARRIVALS(&hold, 1);
-    submit_expiring(pool, TPOOL_SEC(3600));
+    held_pool h;
+    held_create(&h, NULL);
+    submit_expiring(h.pool, TPOOL_SEC(3600));
     accesses = 0;
-    gate_open(&hold);
+    gate_open(&h.gate);
     assert_status(TPOOL_OK, tpool_wait(futures, MANY, TPOOL_ALL_COMPLETED, LIMIT, NULL));
     assert_true(accesses < (size_t)A_FEW * MANY);
     release_all();
-    assert_status(TPOOL_OK, tpool_destroy(pool));
+    held_destroy(&h);
 }
 
 /* A task that waits for many sleeps often; it is recorded once. */

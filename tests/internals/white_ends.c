@@ -177,13 +177,11 @@ static void a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item(void 
     nothing_is_left(pool);
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_thread_that_ends_in_completions_next_loses_no_reference),
-        cmocka_unit_test(a_thread_that_ends_in_as_completed_leaves_no_iterator),
-        cmocka_unit_test(a_thread_that_ends_in_a_wait_for_many_leaves_no_memory),
-        cmocka_unit_test(a_thread_that_ends_after_its_submit_loses_no_reference),
-        cmocka_unit_test(a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item),
-    };
-    return cmocka_run_group_tests_name("ends", tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(a_thread_that_ends_in_completions_next_loses_no_reference),
+    TEST(a_thread_that_ends_in_as_completed_leaves_no_iterator),
+    TEST(a_thread_that_ends_in_a_wait_for_many_leaves_no_memory),
+    TEST(a_thread_that_ends_after_its_submit_loses_no_reference),
+    TEST(a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item),
+};
+RUN_TESTS(tests)

@@ -2631,7 +2631,7 @@ int main(int argc, char **argv) {
 #endif
     };
     write_quotas();
-    int failures = cmocka_run_group_tests_name("faults", tests, NULL, NULL);
+    int failures = cmocka_run_group_tests(tests, NULL, NULL);
     remove_quotas();
     return failures;
 }

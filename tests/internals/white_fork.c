@@ -520,35 +520,33 @@ static void beside_a_thread_that_ends(void **state) {
     assert_int_equal(0, WEXITSTATUS(how));
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(beside_the_first_use_of_all), /* these two first: before there was any pool here */
-        cmocka_unit_test(beside_the_making_of_blocks),
-        cmocka_unit_test(beside_a_thread_that_ends),
+static const struct CMUnitTest tests[] = {
+    TEST(beside_the_first_use_of_all), /* these two first: before there was any pool here */
+    TEST(beside_the_making_of_blocks),
+    TEST(beside_a_thread_that_ends),
 #if CHILD_MAY_END_THREADS
-        cmocka_unit_test(in_a_task),
-        cmocka_unit_test(in_arg_free),
-        cmocka_unit_test(in_on_failure),
-        cmocka_unit_test(in_result_free),
-        cmocka_unit_test(in_a_callback),
-        cmocka_unit_test(in_an_initializer),
-        cmocka_unit_test(in_a_finalizer),
-        cmocka_unit_test(in_what_is_called_as_a_thread_ends),
-        cmocka_unit_test(in_result_free_while_a_worker_takes_the_next_task),
-        cmocka_unit_test(in_a_task_that_another_runs_in_place),
-        cmocka_unit_test(in_a_stolen_job),
-        cmocka_unit_test(in_a_job_that_a_join_helps_with),
-        cmocka_unit_test(in_the_function_of_a_map),
-        cmocka_unit_test(in_item_free),
+    TEST(in_a_task),
+    TEST(in_arg_free),
+    TEST(in_on_failure),
+    TEST(in_result_free),
+    TEST(in_a_callback),
+    TEST(in_an_initializer),
+    TEST(in_a_finalizer),
+    TEST(in_what_is_called_as_a_thread_ends),
+    TEST(in_result_free_while_a_worker_takes_the_next_task),
+    TEST(in_a_task_that_another_runs_in_place),
+    TEST(in_a_stolen_job),
+    TEST(in_a_job_that_a_join_helps_with),
+    TEST(in_the_function_of_a_map),
+    TEST(in_item_free),
 #endif
-        cmocka_unit_test(in_the_source_of_a_map),
-        cmocka_unit_test(in_the_body_of_a_loop),
-        cmocka_unit_test(in_arg_free_of_a_cancel),
-        cmocka_unit_test(in_arg_free_of_a_shutdown_that_cancels),
-        cmocka_unit_test(in_arg_free_of_what_a_submit_drops),
-        cmocka_unit_test(in_arg_free_of_a_task_that_its_submitter_runs),
-        cmocka_unit_test(in_on_failure_of_an_expiry_that_an_asker_notices),
-        cmocka_unit_test(in_a_callback_of_what_a_submit_drops),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+    TEST(in_the_source_of_a_map),
+    TEST(in_the_body_of_a_loop),
+    TEST(in_arg_free_of_a_cancel),
+    TEST(in_arg_free_of_a_shutdown_that_cancels),
+    TEST(in_arg_free_of_what_a_submit_drops),
+    TEST(in_arg_free_of_a_task_that_its_submitter_runs),
+    TEST(in_on_failure_of_an_expiry_that_an_asker_notices),
+    TEST(in_a_callback_of_what_a_submit_drops),
+};
+RUN_TESTS(tests)

@@ -308,20 +308,25 @@ static void *destroy(void *arg) {
     if (tpool_destroy(arg) == TPOOL_OK) atomic_store(&destroyed, true);
     return NULL;
 }
+/* The caller is stopped within the pool: it would go on in memory that is freed. */
+static void destroy_waits_for(tpool *pool, pthread_t caller, gate *stopped) {
+    atomic_store(&destroyed, false);
+    pthread_t destroyer = started(destroy, pool);
+    sleep_ms(50);                                /* for a destroy that does not wait */
+    assert_false(atomic_load(&destroyed));
+    gate_open(stopped);
+    pthread_join(caller, NULL);
+    pthread_join(destroyer, NULL);
+    assert_true(atomic_load(&destroyed));
+}
 
 static void destroy_waits_for_a_drain_in_its_first_look(void **state) {
     (void)state;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     pthread_t drainer = started(drain_and_stop, pool);
     AWAIT_ARRIVALS(&in_drain.gate, 1);
-    pthread_t destroyer = started(destroy, pool);
-    sleep_ms(50);                                /* for a destroy that does not wait */
-    assert_false(atomic_load(&destroyed));       /* the drain would go on in memory that is freed */
-    gate_open(&in_drain.gate);
-    pthread_join(drainer, NULL);
-    pthread_join(destroyer, NULL);
+    destroy_waits_for(pool, drainer, &in_drain.gate);
     assert_status(TPOOL_OK, drained);
-    assert_true(atomic_load(&destroyed));
 }
 
 /* It has seen the queue full, and does not wait yet: nobody but the library can tell it from one that does. */
@@ -342,15 +347,8 @@ static void destroy_waits_for_a_submitter_about_to_block(void **state) {
     pthread_t submitter = started(submit_and_stop, pool);
     AWAIT_ARRIVALS(&before_blocking.gate, 1);
     gate_open(&running);
-    atomic_store(&destroyed, false);
-    pthread_t destroyer = started(destroy, pool);
-    sleep_ms(50);                                /* for a destroy that does not wait */
-    assert_false(atomic_load(&destroyed));       /* the submitter would go on in memory that is freed */
-    gate_open(&before_blocking.gate);
-    pthread_join(submitter, NULL);
-    pthread_join(destroyer, NULL);
+    destroy_waits_for(pool, submitter, &before_blocking.gate);
     assert_true(came_late == TPOOL_OK || came_late == TPOOL_SHUTDOWN);
-    assert_true(atomic_load(&destroyed));
 }
 
 /* The same, of a pool that only takes what another pool's tasks submit: its worker sleeps when the submitter comes. */
@@ -451,18 +449,16 @@ static void a_halt_closes_each_batch_that_it_walks(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
-        cmocka_unit_test(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
-        cmocka_unit_test(a_shutdown_that_cancels_finds_what_a_worker_takes_just_then),
-        cmocka_unit_test(a_chunk_that_starts_beside_a_shutdown_that_cancels_is_the_last),
-        cmocka_unit_test(a_join_helps_with_no_job_that_its_thief_took_later),
-        cmocka_unit_test(destroy_waits_for_a_drain_in_its_first_look),
-        cmocka_unit_test(destroy_waits_for_a_submitter_about_to_block),
-        cmocka_unit_test(a_submitter_that_a_closing_pool_waits_for_finds_the_room_that_came),
-        cmocka_unit_test(destroy_takes_the_pool_off_the_list_before_it_frees_workers),
-        cmocka_unit_test(a_halt_closes_each_batch_that_it_walks),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
+    TEST(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
+    TEST(a_shutdown_that_cancels_finds_what_a_worker_takes_just_then),
+    TEST(a_chunk_that_starts_beside_a_shutdown_that_cancels_is_the_last),
+    TEST(a_join_helps_with_no_job_that_its_thief_took_later),
+    TEST(destroy_waits_for_a_drain_in_its_first_look),
+    TEST(destroy_waits_for_a_submitter_about_to_block),
+    TEST(a_submitter_that_a_closing_pool_waits_for_finds_the_room_that_came),
+    TEST(destroy_takes_the_pool_off_the_list_before_it_frees_workers),
+    TEST(a_halt_closes_each_batch_that_it_walks),
+};
+RUN_TESTS(tests)

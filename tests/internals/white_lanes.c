@@ -340,21 +340,19 @@ static void a_task_that_stays_does_not_make_the_heap_grow(void **state) {
     run_heap(50, 63, 1);
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_others_keep_their_order),
-        cmocka_unit_test(the_last_of_all_can_go),
-        cmocka_unit_test(an_argument_that_looks_like_a_block_is_none),
-        cmocka_unit_test(the_look_back_is_short),
-        cmocka_unit_test(a_second_segment_is_looked_through_alone),
-        cmocka_unit_test(the_front_comes_first_and_is_filled_of_an_empty_lane_only),
-        cmocka_unit_test(the_front_can_be_taken_back_from_before_the_others),
-        cmocka_unit_test(a_tombstone_at_the_front_is_swept),
-        cmocka_unit_test(a_run_is_filled_with_what_stands_behind_the_front),
-        cmocka_unit_test(a_sweep_tells_blocks_from_every_kind_of_plain_task),
-        cmocka_unit_test(children_awaited_in_place_leave_nothing),
-        cmocka_unit_test(the_heap_knows_its_highest_and_its_oldest),
-        cmocka_unit_test(a_task_that_stays_does_not_make_the_heap_grow),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(the_others_keep_their_order),
+    TEST(the_last_of_all_can_go),
+    TEST(an_argument_that_looks_like_a_block_is_none),
+    TEST(the_look_back_is_short),
+    TEST(a_second_segment_is_looked_through_alone),
+    TEST(the_front_comes_first_and_is_filled_of_an_empty_lane_only),
+    TEST(the_front_can_be_taken_back_from_before_the_others),
+    TEST(a_tombstone_at_the_front_is_swept),
+    TEST(a_run_is_filled_with_what_stands_behind_the_front),
+    TEST(a_sweep_tells_blocks_from_every_kind_of_plain_task),
+    TEST(children_awaited_in_place_leave_nothing),
+    TEST(the_heap_knows_its_highest_and_its_oldest),
+    TEST(a_task_that_stays_does_not_make_the_heap_grow),
+};
+RUN_TESTS(tests)

@@ -196,19 +196,17 @@ static void an_argument_is_freed_before_its_future_is_done(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_callback_of_a_pool_that_is_gone_is_within_no_later_one),
-        cmocka_unit_test(a_callback_on_a_done_future_is_within_its_pool),
-        cmocka_unit_test(a_source_may_give_more_items_than_32_bits_count),
-        cmocka_unit_test(a_loop_on_a_billion_workers_has_parts),
-        cmocka_unit_test(what_is_done_is_delivered_after_the_pool_is_gone),
-        cmocka_unit_test(a_future_from_64_forks_ago_is_of_another_process),
+static const struct CMUnitTest tests[] = {
+    TEST(a_callback_of_a_pool_that_is_gone_is_within_no_later_one),
+    TEST(a_callback_on_a_done_future_is_within_its_pool),
+    TEST(a_source_may_give_more_items_than_32_bits_count),
+    TEST(a_loop_on_a_billion_workers_has_parts),
+    TEST(what_is_done_is_delivered_after_the_pool_is_gone),
+    TEST(a_future_from_64_forks_ago_is_of_another_process),
 #if !defined(_WIN32)
-        cmocka_unit_test(a_child_counts_its_own_spinners),
+    TEST(a_child_counts_its_own_spinners),
 #endif
-        cmocka_unit_test(the_first_of_a_task_and_itself_never_comes),
-        cmocka_unit_test(an_argument_is_freed_before_its_future_is_done),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+    TEST(the_first_of_a_task_and_itself_never_comes),
+    TEST(an_argument_is_freed_before_its_future_is_done),
+};
+RUN_TESTS(tests)

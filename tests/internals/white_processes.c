@@ -155,36 +155,29 @@ static void work_waits_for_the_worker_that_runs_if_a_second_is_refused(void **st
     EVENTUALLY(tpool_get_stats(pool, &stats) == TPOOL_OK && stats.workers == 1); /* the others give up */
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* A worker dies of its task, and its replacement is refused so often: the end of the next task. */
+static void a_worker_dies_whose_replacement_is_refused(tpool *pool, int times, tpool_status end_of_next) {
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    atomic_store(&all->refused, times);
+    tpool_future *broken = submitted(pool, aborts, NULL), *next = submitted(pool, count_and_getpid, NULL);
+    assert_status(TPOOL_BROKEN, end_of(broken));
+    assert_status(end_of_next, end_of(next));
+}
 /* Refused for a moment only: the worker that has died is replaced, and nothing else is lost. */
 static void a_replacement_refused_for_a_moment_is_tried_again(void **state) {
     (void)state;
-    tpool_future *broken, *next;
     tpool *pool = process_pool(1);
-    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
-    atomic_store(&all->refused, 3);
-    broken = submitted(pool, aborts, NULL);
-    next = submitted(pool, count_and_getpid, NULL);
-    assert_status(TPOOL_BROKEN, tpool_future_result(broken, LIMIT, NULL));
-    assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
+    a_worker_dies_whose_replacement_is_refused(pool, 3, TPOOL_OK);
     assert_int_equal(0, atomic_load(&all->refused));
-    tpool_future_release(broken);
-    tpool_future_release(next);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* Refused for good: what waits has an end too, drain returns, and later the pool goes on. */
 static void a_replacement_refused_for_good_strands_nobody(void **state) {
     (void)state;
-    tpool_future *broken, *next;
     tpool *pool = process_pool(1);
-    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
-    atomic_store(&all->refused, 1000000);
-    broken = submitted(pool, aborts, NULL);
-    next = submitted(pool, count_and_getpid, NULL);
-    assert_status(TPOOL_BROKEN, tpool_future_result(broken, LIMIT, NULL));
-    assert_status(TPOOL_BROKEN, tpool_future_result(next, LIMIT, NULL));
+    a_worker_dies_whose_replacement_is_refused(pool, 1000000, TPOOL_BROKEN);
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
-    tpool_future_release(broken);
-    tpool_future_release(next);
+    tpool_future *next;
     assert_status(TPOOL_NO_THREAD, tpool_submit(pool, count_and_getpid, NULL, &next));
     atomic_store(&all->refused, 0);
     assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
@@ -215,12 +208,8 @@ static void a_chunk_taken_and_not_begun_runs_on_another_worker(void **state) {
     int items[10];
     for (int i = 0; i < 10; i++) items[i] = i;
     tpool *pool = process_pool(1);
-    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int),
-                            .item_size = sizeof(int),
-                            .chunk_size = 5 };
-    tpool_map_iter *iter;
     atomic_store(&all->die_at, 2);
-    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    tpool_map_iter *iter = map_over_ints(pool, item_task, items, 10, 5);
     for (int i = 0; i < 10; i++) {
         void *result;
         assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
@@ -323,11 +312,7 @@ static void a_chunk_of_lies_has_an_end(void **state) {
     int items[6];
     for (int i = 0; i < 6; i++) items[i] = i;
     tpool *pool = process_pool(1);
-    tpool_map_spec spec = { .fn = lying_item, .items = items, .count = 6, .stride = sizeof(int),
-                            .item_size = sizeof(int),
-                            .chunk_size = 6 };
-    tpool_map_iter *iter;
-    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    tpool_map_iter *iter = map_over_ints(pool, lying_item, items, 6, 6);
     int broken = 0;
     for (int i = 0; i < 6; i++) broken += tpool_map_next(iter, LIMIT, NULL) == TPOOL_BROKEN;
     assert_true(broken >= 1);
@@ -498,13 +483,10 @@ static void answers_that_change_while_they_are_read_harm_nobody(void **state) {
     static int items[ITEMS];
     for (int i = 0; i < ITEMS; i++) items[i] = i;
     tpool *pool = process_pool(2);
-    tpool_map_spec spec = { .fn = spoiled_item, .items = items, .count = ITEMS, .stride = sizeof(int),
-                            .item_size = sizeof(int), .chunk_size = 40 };
-    tpool_map_iter *iter;
     uintptr_t sum = 0;
     atomic_store(&all->program, getpid());
     atomic_store(&all->spoiling, 1);
-    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    tpool_map_iter *iter = map_over_ints(pool, spoiled_item, items, ITEMS, 40);
     for (int i = 0; i < ITEMS; i++) { /* whatever it says of them, what it gives is there */
         void *result;
         const tpool_error *error;

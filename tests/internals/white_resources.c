@@ -399,24 +399,22 @@ static void in_a_child_of_fork_they_are_the_parents(void **state) {
 #endif
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_is_made_once_lent_once_and_destroyed_once),
-        cmocka_unit_test(bad_arguments_are_refused),
-        cmocka_unit_test(when_one_cannot_be_made_the_others_are_destroyed_again),
-        cmocka_unit_test(what_is_not_out_is_not_taken_back),
-        cmocka_unit_test(the_same_thing_may_be_there_more_than_once),
-        cmocka_unit_test(no_resource_at_all_is_a_pool_too),
-        cmocka_unit_test(some_out_means_not_destroyed),
-        cmocka_unit_test(a_limit_passes_on_the_monotonic_clock),
-        cmocka_unit_test(who_has_waited_longest_is_served_first),
-        cmocka_unit_test(nobody_overtakes_those_who_wait),
-        cmocka_unit_test(who_gives_up_leaves_the_line_to_the_others),
-        cmocka_unit_test(none_is_lost_when_limits_pass_while_they_are_handed_over),
-        cmocka_unit_test(a_task_that_waits_leaves_its_worker_to_others),
-        cmocka_unit_test(four_serve_sixteen),
-        cmocka_unit_test(a_destroyed_pool_wakes_nobody_and_is_there_until_they_have_given_up),
-        cmocka_unit_test(in_a_child_of_fork_they_are_the_parents),
-    };
-    return cmocka_run_group_tests_name("resources", tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(each_is_made_once_lent_once_and_destroyed_once),
+    TEST(bad_arguments_are_refused),
+    TEST(when_one_cannot_be_made_the_others_are_destroyed_again),
+    TEST(what_is_not_out_is_not_taken_back),
+    TEST(the_same_thing_may_be_there_more_than_once),
+    TEST(no_resource_at_all_is_a_pool_too),
+    TEST(some_out_means_not_destroyed),
+    TEST(a_limit_passes_on_the_monotonic_clock),
+    TEST(who_has_waited_longest_is_served_first),
+    TEST(nobody_overtakes_those_who_wait),
+    TEST(who_gives_up_leaves_the_line_to_the_others),
+    TEST(none_is_lost_when_limits_pass_while_they_are_handed_over),
+    TEST(a_task_that_waits_leaves_its_worker_to_others),
+    TEST(four_serve_sixteen),
+    TEST(a_destroyed_pool_wakes_nobody_and_is_there_until_they_have_given_up),
+    TEST(in_a_child_of_fork_they_are_the_parents),
+};
+RUN_TESTS(tests)

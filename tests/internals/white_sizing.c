@@ -269,7 +269,7 @@ int main(void) {
         cmocka_unit_test_setup(errno_is_left_alone, remove_all),
         cmocka_unit_test_setup(work_that_waits_gets_more_workers, remove_all),
     };
-    int failed = cmocka_run_group_tests_name("sizing", tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
     char command[600];
     snprintf(command, sizeof command, "rm -rf '%s'", folder);
     return system(command) == 0 ? failed : 1;

@@ -235,23 +235,21 @@ static void a_worker_woken_for_one_task_looks_on_for_a_moment_only(void **state)
 }
 #endif
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(without_a_cpu_to_spare_nobody_looks, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(some_time_is_free_whatever_failed_before, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(each_failed_spin_halves_the_budget, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(a_spin_ends_at_the_deadline, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(no_more_threads_look_on_than_cpus_are_to_spare, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(only_so_much_is_free_as_told, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(now_and_then_it_tries_again, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(what_comes_gives_hope, with_a_cpu_to_spare),
-        cmocka_unit_test_setup(looking_on_that_has_paid_is_tried_again_at_once, with_a_cpu_to_spare),
-        cmocka_unit_test(who_woke_a_worker_and_may_not_look_gives_way_once),
-        cmocka_unit_test(the_moment_between_two_looks_is_about_the_same_whatever_the_cpus_pause_takes),
-        cmocka_unit_test(a_wake_is_remembered_until_the_next_look),
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup(without_a_cpu_to_spare_nobody_looks, with_a_cpu_to_spare),
+    cmocka_unit_test_setup(some_time_is_free_whatever_failed_before, with_a_cpu_to_spare),
+    cmocka_unit_test_setup(each_failed_spin_halves_the_budget, with_a_cpu_to_spare),
+    cmocka_unit_test_setup(a_spin_ends_at_the_deadline, with_a_cpu_to_spare),
+    cmocka_unit_test_setup(no_more_threads_look_on_than_cpus_are_to_spare, with_a_cpu_to_spare),
+    cmocka_unit_test_setup(only_so_much_is_free_as_told, with_a_cpu_to_spare),
+    cmocka_unit_test_setup(now_and_then_it_tries_again, with_a_cpu_to_spare),
+    cmocka_unit_test_setup(what_comes_gives_hope, with_a_cpu_to_spare),
+    cmocka_unit_test_setup(looking_on_that_has_paid_is_tried_again_at_once, with_a_cpu_to_spare),
+    TEST(who_woke_a_worker_and_may_not_look_gives_way_once),
+    TEST(the_moment_between_two_looks_is_about_the_same_whatever_the_cpus_pause_takes),
+    TEST(a_wake_is_remembered_until_the_next_look),
 #if defined(COUNTS_PAUSES)
-        cmocka_unit_test(a_worker_woken_for_one_task_looks_on_for_a_moment_only),
+    TEST(a_worker_woken_for_one_task_looks_on_for_a_moment_only),
 #endif
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+};
+RUN_TESTS(tests)

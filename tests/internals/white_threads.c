@@ -695,25 +695,23 @@ static void each_thread_has_been_joined_when_its_pool_is_destroyed(void **state)
     }
 }
 
-int main(void) {
 #define THREAD_TEST(test) cmocka_unit_test_setup_teardown(test, allow_again, allow_again)
-    const struct CMUnitTest tests[] = {
-        THREAD_TEST(without_any_thread_nothing_is_taken),
-        THREAD_TEST(a_pool_that_never_got_a_thread_ends),
-        THREAD_TEST(a_warm_up_keeps_what_could_be_started),
-        THREAD_TEST(a_refused_warm_up_loses_no_wake_of_what_was_submitted_meanwhile),
-        THREAD_TEST(every_wait_whose_spare_is_refused_gives_no_thread),
-        THREAD_TEST(a_wait_that_needs_a_spare_only_later_gives_no_thread_then),
-        THREAD_TEST(a_spare_that_may_run_no_more_tasks_and_gets_no_successor_lets_no_wait_hang),
-        THREAD_TEST(a_spare_whose_thread_is_ended_and_gets_no_successor_ends_a_wait),
-        THREAD_TEST(the_last_worker_stays_beyond_its_tasks_when_no_successor_is_to_be_had),
-        THREAD_TEST(when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_is_broken),
-        THREAD_TEST(a_resume_that_finds_no_thread_for_what_waits_says_so_or_breaks_it),
-        THREAD_TEST(a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_what_waits),
-        THREAD_TEST(a_close_waits_for_what_runs_though_no_spare_is_to_be_had),
-        THREAD_TEST(work_waits_for_the_worker_that_runs),
-        THREAD_TEST(forks_loops_and_waits_in_place_need_no_other_thread),
-        THREAD_TEST(each_thread_has_been_joined_when_its_pool_is_destroyed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    THREAD_TEST(without_any_thread_nothing_is_taken),
+    THREAD_TEST(a_pool_that_never_got_a_thread_ends),
+    THREAD_TEST(a_warm_up_keeps_what_could_be_started),
+    THREAD_TEST(a_refused_warm_up_loses_no_wake_of_what_was_submitted_meanwhile),
+    THREAD_TEST(every_wait_whose_spare_is_refused_gives_no_thread),
+    THREAD_TEST(a_wait_that_needs_a_spare_only_later_gives_no_thread_then),
+    THREAD_TEST(a_spare_that_may_run_no_more_tasks_and_gets_no_successor_lets_no_wait_hang),
+    THREAD_TEST(a_spare_whose_thread_is_ended_and_gets_no_successor_ends_a_wait),
+    THREAD_TEST(the_last_worker_stays_beyond_its_tasks_when_no_successor_is_to_be_had),
+    THREAD_TEST(when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_is_broken),
+    THREAD_TEST(a_resume_that_finds_no_thread_for_what_waits_says_so_or_breaks_it),
+    THREAD_TEST(a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_what_waits),
+    THREAD_TEST(a_close_waits_for_what_runs_though_no_spare_is_to_be_had),
+    THREAD_TEST(work_waits_for_the_worker_that_runs),
+    THREAD_TEST(forks_loops_and_waits_in_place_need_no_other_thread),
+    THREAD_TEST(each_thread_has_been_joined_when_its_pool_is_destroyed),
+};
+RUN_TESTS(tests)

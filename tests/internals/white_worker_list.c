@@ -155,12 +155,10 @@ static void a_worker_that_leaves_tasks_goes_once_they_are_taken(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(spare_workers_that_have_ended_are_walked_no_more),
-        cmocka_unit_test(the_lowest_index_that_is_free_is_taken_next),
-        cmocka_unit_test(who_stands_at_a_worker_that_leaves_misses_none_behind_it),
-        cmocka_unit_test(a_worker_that_leaves_tasks_goes_once_they_are_taken),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    TEST(spare_workers_that_have_ended_are_walked_no_more),
+    TEST(the_lowest_index_that_is_free_is_taken_next),
+    TEST(who_stands_at_a_worker_that_leaves_misses_none_behind_it),
+    TEST(a_worker_that_leaves_tasks_goes_once_they_are_taken),
+};
+RUN_TESTS(tests)

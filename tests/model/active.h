@@ -5,12 +5,6 @@
 static tpool pool;
 static tpool__worker workers[3];
 static tpool__segment segments[3], injected;
-static void reset_lane(tpool__lane *lane, tpool__segment *segment) {
-    lane->head = lane->tail = segment;
-    lane->head_position = lane->tail_position = lane->tail_entries = 0;
-    tpool__store_relaxed(&lane->count, 0);
-    tpool__store_relaxed(&lane->lock, 0);
-}
 static void reset_sleeper(tpool__worker *worker, tpool__worker *next) {
     worker->asleep = true;
     worker->sleep_next = next;
@@ -19,11 +13,11 @@ static void reset_sleeper(tpool__worker *worker, tpool__worker *next) {
     pool.sleepers = worker;
 }
 static void reset_pool(uintptr_t gate, uintptr_t active, uintptr_t max_workers) {
-    reset_lane(&pool.inject, &injected);
+    model_reset_lane(&pool.inject, &injected);
     for (int i = 0; i < 3; i++) {
         workers[i].pool = &pool;
         workers[i].searching = workers[i].asleep = false;
-        reset_lane(&workers[i].lane, &segments[i]);
+        model_reset_lane(&workers[i].lane, &segments[i]);
         tpool__store_relaxed(&workers[i].parker, 0);
         tpool__store_relaxed(&workers[i].next, i < 1 ? &workers[i + 1] : NULL); /* nobody looks at what sleeps */
     }

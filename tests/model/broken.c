@@ -15,10 +15,8 @@ static void model_reset(void) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     reported = 0;
-    pool.inject.head = pool.inject.tail = &injected;
-    pool.inject.head_position = pool.inject.tail_position = pool.inject.tail_entries = 0;
+    model_reset_lane(&pool.inject, &injected);
     pool.inject.submitted = 0;
-    tpool__store_relaxed(&pool.inject.count, 0);
     tpool__store_relaxed(&pool.own_counts[TPOOL__FAILED_COUNT], 0);
     tpool__store_relaxed(&pool.attention, TPOOL__BREAK);
     pool.home = (uintptr_t)&pool;

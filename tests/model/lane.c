@@ -9,12 +9,9 @@ static tpool_future block;
 static tpool__word handle;
 static int argument, taken, cancelled;
 static void model_reset(void) {
-    pool.inject.head = pool.inject.tail = &segment;
-    pool.inject.head_position = pool.inject.tail_position = pool.inject.tail_entries = 0;
+    model_reset_lane(&pool.inject, &segment);
     pool.inject.front = 0;
     pool.inject.dead = 0;
-    tpool__store_relaxed(&pool.inject.count, 0);
-    tpool__store_relaxed(&pool.inject.lock, 0);
     tpool__store_relaxed(&pool.max_workers, 2);
     worker.pool = &pool;
     worker.lane.head = worker.lane.tail = &own;

@@ -85,6 +85,21 @@ enum { MODEL_TRIES = 1000 };
 #define TPOOL_STATIC
 #include "tpool.h"
 
+/* A lane with nothing in it, whatever the run before has left. */
+#if defined(__GNUC__)
+__attribute__((unused))
+#endif
+static void model_reset_lane(tpool__lane *lane, tpool__segment *segment) {
+    lane->head = lane->tail = segment;
+    lane->head_position = lane->tail_position = lane->tail_entries = 0;
+    lane->submitted = 0;
+    lane->dead = 0;
+    tpool__store_relaxed(&lane->count, 0);
+    tpool__store_relaxed(&lane->batch, 0);
+    tpool__store_relaxed(&lane->claims, 0);
+    tpool__store_relaxed(&lane->lock, 0);
+}
+
 #ifdef MODEL_CHECKER
 static void *(*model_fns[4])(void *);
 static void *model_thread(void *number) {

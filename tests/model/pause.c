@@ -10,10 +10,8 @@ static bool taken, still_pending;
 static void model_reset(void) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
-    pool.inject.head = pool.inject.tail = &segment;
-    pool.inject.head_position = pool.inject.tail_position = pool.inject.tail_entries = 0;
+    model_reset_lane(&pool.inject, &segment);
     pool.inject.front = 0;
-    tpool__store_relaxed(&pool.inject.count, 0);
     tpool__store_relaxed(&pool.attention, 0);
     tpool__store_relaxed(&pool.max_workers, 2);
     tpool__store_relaxed(&pool.workers, &worker);

@@ -26,20 +26,12 @@ static void *spread(void *arg) {
     tpool__unlatch(&worker.lane.lock);
     return arg;
 }
-static void reset_lane(tpool__lane *lane, tpool__segment *segment) {
-    lane->head = lane->tail = segment;
-    lane->head_position = lane->tail_position = lane->tail_entries = 0;
-    lane->submitted = 0;
-    lane->dead = 0;
-    tpool__store_relaxed(&lane->count, 0);
-    tpool__store_relaxed(&lane->lock, 0);
-}
 static void model_reset(void) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     first = second = reported = found_quiet = 0;
-    reset_lane(&pool.inject, &injected);
-    reset_lane(&worker.lane, &own);
+    model_reset_lane(&pool.inject, &injected);
+    model_reset_lane(&worker.lane, &own);
     pool.home = (uintptr_t)&pool;
     pool.config.on_failure = note_failure;
     tpool__store_relaxed(&pool.max_workers, 2);

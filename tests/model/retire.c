@@ -6,9 +6,7 @@ static tpool pool;
 static tpool__segment segment;
 static bool ended, placed;
 static void model_reset(void) {
-    pool.inject.head = pool.inject.tail = &segment;
-    pool.inject.head_position = pool.inject.tail_position = pool.inject.tail_entries = 0;
-    tpool__store_relaxed(&pool.inject.count, 0);
+    model_reset_lane(&pool.inject, &segment);
     tpool__store_relaxed(&pool.gate, 0);
     tpool__store_relaxed(&pool.live, 1);
     tpool__store_relaxed(&pool.active, 1);

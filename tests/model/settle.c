@@ -8,23 +8,13 @@ static tpool__worker worker;
 static tpool__segment injected, own;
 static tpool_future block;
 static void *nothing(void *arg) { return arg; }
-static void reset_lane(tpool__lane *lane, tpool__segment *segment) {
-    lane->head = lane->tail = segment;
-    lane->head_position = lane->tail_position = lane->tail_entries = 0;
-    lane->submitted = 0;
-    lane->dead = 0;
-    tpool__store_relaxed(&lane->count, 0);
-    tpool__store_relaxed(&lane->batch, 0);
-    tpool__store_relaxed(&lane->claims, 0);
-    atomic_init(&lane->lock, 0);
-}
 static void model_reset(void) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     MODEL_CHECK(tpool__process_ready()); /* blocks come to the thread that frees them */
     tpool__process.unpooled = false; /* under a tool that nodes memory too: the block is not of the allocator's */
-    reset_lane(&pool.inject, &injected);
-    reset_lane(&worker.lane, &own);
+    model_reset_lane(&pool.inject, &injected);
+    model_reset_lane(&worker.lane, &own);
     pool.home = (uintptr_t)&pool;
     pool.room_end = &pool.room;
     pool.enders = 0;

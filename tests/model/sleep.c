@@ -8,10 +8,7 @@ static tpool__worker worker;
 static tpool__segment segment;
 static int wakes, sees;
 static void model_reset(void) {
-    pool.inject.head = pool.inject.tail = &segment;
-    pool.inject.head_position = pool.inject.tail_position = pool.inject.tail_entries = 0;
-    tpool__store_relaxed(&pool.inject.count, 0);
-    tpool__store_relaxed(&pool.inject.lock, 0);
+    model_reset_lane(&pool.inject, &segment);
     tpool__store_relaxed(&pool.gate, TPOOL__ROOM | TPOOL__SEARCHER);
     worker.pool = &pool;
     wakes = sees = 0;

@@ -42,6 +42,10 @@
 
 #define assert_status(expected, call) assert_string_equal(tpool_status_name(expected), tpool_status_name(call))
 
+/* The program's main: runs these tests. */
+#define TEST(name) cmocka_unit_test(name)
+#define RUN_TESTS(tests) int main(void) { return cmocka_run_group_tests(tests, NULL, NULL); }
+
 /* The helpers below stand in tests of cmocka and in stories. */
 #ifdef IN_STORIES
 #define REQUIRE CHECK
