@@ -84,7 +84,7 @@ for fault in "$@"; do
     white_*) source=$tests/internals/$program.c ;;
     esac
     case $program in
-    stress_*) flags='-std=gnu11 -DTPOOL_IMPLEMENTATION' libraries=-lcmocka ;;
+    stress_*) flags=-std=gnu11 libraries=-lcmocka ;;
     model_*) source=$tests/model/${program#model_}.c flags='-fsanitize=thread -DTPOOL_THREADS_POSIX' ;;
     test_unload) libraries="$tests/impl.c -lcmocka -ldl"
         export UNLOAD_PLUGIN="$folder/plugin.so"

@@ -102,7 +102,7 @@ tests_in() { (cd "$root/tests" && ls behaviour/test_*.c internals/white_*.c mode
 one_test() {
     local test=$1 name=${1##*/} began=$SECONDS status=0 program objects=() arguments=()
     program=$folder/$name
-    case $name in test_* | stress_mix) objects+=("$folder/impl.o") ;; esac
+    case $name in test_*) objects+=("$folder/impl.o") ;; esac
     case $test in model/*) ;; *) objects+=("$folder/cmocka.o") ;; esac
     [ "$name" = stress_mix ] && arguments=(3)
     [ "$system:$name" = qemu:white_faults ] && arguments=(--coarse)

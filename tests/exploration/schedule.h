@@ -947,6 +947,7 @@ static inline void schedule_trace(const char *what, const volatile void *address
 #define TPOOL_FREE(pointer) schedule_free(pointer)
 #define TPOOL_ASSERT(x) CHECK(x)
 #define CHECK_FAILURE(what) schedule_fail("%s", what)
+#define CHECK_WITHOUT_LOCKS true
 #define TPOOL_STATIC
 #define TPOOL__NOT_AT_LOAD /* what runs before main and after it runs in no schedule */
 #include "internals/check.h"

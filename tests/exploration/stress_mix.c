@@ -6,6 +6,7 @@
  *
  * Prints its seed, and how often it did what; a run of 20,000 steps or more, which are some seconds, fails if any of that
  * was never done. Usage: stress_mix [SECONDS [SEED]]; a soak is stress_mix 300 */
+#include "internals/check.h"
 #include "support.h"
 #include <sched.h>
 #include <sys/wait.h>
@@ -346,6 +347,7 @@ static void play_round(void) {
         for (int i = 0; i < pool_count; i++)
             if (tpool_drain(pools[i], TPOOL_FOREVER) != TPOOL_OK) die("a drain failed");
     for (int i = 0; i < pool_count; i++) check_at_rest(i);
+    for (int i = 0; i < pool_count; i++) CHECK_AT_REST(pools[i]);
     if (atomic_load(&frees_owed) != 0) die("an argument was freed twice or not at all");
     for (int i = 1; i < pool_count; i++) {
         note_end(i);

@@ -12,8 +12,7 @@
  * once, as a status that somebody has given reason for, with arg_free called before that, its callbacks after that, and
  * at rest the counts of each pool are those of the records. Where one thread works on a pool that is at rest and paused,
  * the model is exact: it is a list of tasks, and each call has one right answer. */
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 #include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
@@ -1027,6 +1026,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     pthread_join(helper, NULL);
 
     check_at_rest();
+    for (int i = 0; i < pool_count; i++) CHECK_AT_REST(pools[i].handle);
     for (unsigned i = 0; i < SLOTS; i++) {
         record *r;
         tpool_future *future = take_slot(i, &r);

@@ -17,6 +17,9 @@ static inline void check_failed(const char *file, int line, const char *what);
 #endif
 static inline void check_when_freed(struct tpool *pool);
 #define TPOOL__AT_REST(pool) check_when_freed(pool)
+#ifndef CHECK_WITHOUT_LOCKS
+#define CHECK_WITHOUT_LOCKS false
+#endif
 #ifndef TPOOL_STATIC
 #define TPOOL_IMPLEMENTATION
 #endif
@@ -399,12 +402,13 @@ static inline const char *tpool__check(tpool *pool) {
     tpool__unlock(&pool->lock);
     return walk.text[0] ? walk.text : NULL;
 }
-/* Where no other thread can run meanwhile: in the explorer, or with a pool that no thread has any more. It takes no lock
-   and makes no step. */
+/* Of a pool that no other thread knows any more; in the explorer (CHECK_WITHOUT_LOCKS), where no other thread runs
+   meanwhile, of any pool at rest. */
 static inline const char *tpool__check_alone(tpool *pool) {
     check_walk walk;
     memset(&walk, 0, sizeof walk);
     walk.pool = pool;
+    walk.locks = !CHECK_WITHOUT_LOCKS;
     walk.text = check_text();
     walk.size = 256;
     if (pool->lock != TPOOL__LOCK_FREE) return "pool->lock is held at rest";
@@ -414,10 +418,13 @@ static inline const char *tpool__check_alone(tpool *pool) {
 /* As a pool is freed, its workers have been joined, nothing is queued, and no iterator or waiter knows it. */
 static inline void check_when_freed(struct tpool *pool) {
     const char *wrong = tpool__check_alone(pool);
-    if (!wrong && (pool->live || pool->inject.count || pool->heap_count || pool->expiring.count || pool->leftovers))
+    if (!wrong && pool->live) wrong = "a pool is freed under its workers";
+    if (!wrong && (pool->inject.count || pool->heap_count || pool->expiring.count))
         wrong = "something is left in a pool that is freed";
     if (!wrong && pool->iterators) wrong = "an iterator of a pool that is freed";
     if (!wrong && pool->last_ended.valid) wrong = "a thread of a pool that is freed is not joined";
+    for (const tpool__worker *w = pool->newest; w && !wrong; w = w->before)
+        if (w->lane.count) wrong = "something is left in a worker's lane";
     for (const tpool__worker *w = pool->newest; w && !wrong; w = w->before)
         if (w->left.valid) wrong = "a left thread of a pool that is freed is not joined";
     if (wrong) CHECK_FAILS(__FILE__, __LINE__, wrong);

@@ -145,8 +145,10 @@ static void chaos_free(void *memory) {
     (refuses(&refuse_threads) ? EAGAIN : pthread_create(thread, attributes, start, arg))
 #define thrd_create(thread, start, arg) (refuses(&refuse_threads) ? thrd_error : thrd_create(thread, start, arg))
 
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+static _Noreturn void fail(const char *format, ...);
+#define TPOOL_ASSERT(x) ((x) ? (void)0 : fail("tpool.h:%d: not true: %s", __LINE__, #x))
+#define CHECK_FAILURE(what) fail("%s", what)
+#include "internals/check.h"
 #undef pthread_create
 #undef thrd_create
 #endif

@@ -314,6 +314,8 @@ static void play_world(uint64_t seed, int operations) {
         drop(r);
     }
     give_back_orphans();
+    for (int p = 0; p < pool_total; p++)
+        if (pools[p].dual) CHECK_AT_REST(pools[p].handle); /* the others were checked as they were freed */
     if (resources && tpool_resources_destroy(resources) != TPOOL_OK) fail("resources are still out");
     resources = NULL;
     close_accounts();
