@@ -2398,6 +2398,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
 /* ====================================================================================================================
  *  >>protocol  What threads agree on
  *
+ *  tests/internals/check.h states, as code, what of this holds for a pool at rest.
+ *
  *  THE STATE WORD OF A TASK (tpool_future.state). Table and text leave out the prefixes TPOOL__PHASE_ and TPOOL__.
  *  The claimer is the thread that moves the phase from PENDING by a compare-and-swap (tpool__claim); it alone ends the
  *  task. A bare future has no pool, since the program completes it; its completer is the thread whose exchange sets

@@ -2,8 +2,7 @@
 #include "support.h"
 #define TPOOL__KEPT_TASKS ((size_t)1024)
 #define TPOOL__KEPT_TIME TPOOL_MS(20)
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 
 /* More slabs of a thousand than any test here leaves; under ThreadSanitizer a submit takes some 20 times as long. One
    of STAYING is kept. */

@@ -1,7 +1,6 @@
 /* Two workers that help each other in turn: each runs a job that the other's has forked, beneath the join for its own. */
 #include "support.h"
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 
 enum { TURNS = 100 };
 static tpool pools[3];

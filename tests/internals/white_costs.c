@@ -21,8 +21,7 @@ static void count_call(long number) {
 #define getpriority(...) (atomic_fetch_add(&questions, 1), getpriority(__VA_ARGS__))
 #define syscall(number, ...) (count_call(number), syscall(number, __VA_ARGS__))
 #endif
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 #undef mmap
 #undef getpriority
 #undef syscall

@@ -5,8 +5,7 @@ static void *counted_malloc(size_t size);
 static void counted_free(void *memory);
 #define TPOOL_MALLOC(size) counted_malloc(size)
 #define TPOOL_FREE(pointer) counted_free(pointer)
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 
 #include "support.h"
 

@@ -217,8 +217,7 @@ static atomic_int patience_ms = 10000;
 #define TPOOL__PATIENCE_MS patience_ms
 #define TPOOL__BARE_ALLOCATOR   /* else all allocations would be one place */
 #define TPOOL__NOT_AT_LOAD             /* nothing of it has run before main */
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 #undef pthread_create
 #undef thrd_create
 #undef pthread_attr_init

@@ -87,8 +87,7 @@ static void free_kept(void) {
 #define TPOOL__SCHEDULE_POINT() come_to_access(__func__, false)
 #define TPOOL_MALLOC(size) zeroing_malloc(size)
 #define TPOOL_FREE(pointer) zeroing_free(pointer)
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 #pragma pop_macro("atomic_load_explicit")
 
 #define STOP_AT(function) { .at = (function), .gate = GATE_CLOSED }

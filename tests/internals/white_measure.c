@@ -30,8 +30,7 @@ static inline int test_clock_gettime(clockid_t clock, struct timespec *t) {
 }
 
 #define clock_gettime test_clock_gettime
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 #undef clock_gettime
 #undef QueryPerformanceCounter
 #undef QueryPerformanceFrequency

@@ -5,8 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 
 static tpool *pool_of(int workers) {
     tpool_config config = { 0 };

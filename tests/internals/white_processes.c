@@ -17,7 +17,7 @@ static void counted_free(void *ptr);
 #define TPOOL__SERVER_CHECK_MS 60000 /* what is told is known without a look */
 static int patience_ms;
 static pid_t refused_fork(void);
-#define TPOOL_IMPLEMENTATION
+#include "internals/check.h"
 #include "support/children.h"
 #include <sys/time.h>
 

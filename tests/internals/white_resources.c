@@ -1,7 +1,6 @@
 /* Resource pools: who gets one and in which order, limits, what is given back, what goes wrong while they are made, and
    waiting for one inside a task. The implementation is included, so that the test can see who stands in line. */
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 
 #include "support.h"
 

@@ -15,8 +15,7 @@ static bool mask_refused;   /* as by a filter on system calls */
 #define syscall(number, ...) \
     (mask_refused && (number) == SYS_sched_getaffinity ? -1 : syscall(number, __VA_ARGS__))
 #endif
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 #undef syscall
 
 #include "support.h"

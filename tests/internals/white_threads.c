@@ -67,8 +67,7 @@ static inline int counted_thrd_join(thrd_t thread, int *result) {
 #define pthread_join counted_pthread_join
 #define thrd_create counted_thrd_create
 #define thrd_join counted_thrd_join
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 #undef pthread_create
 #undef pthread_join
 #undef thrd_create

@@ -1,7 +1,6 @@
 /* The list of a pool's workers: what has ended costs no look any more, and nothing of what it did is forgotten. */
 #include "support.h"
-#define TPOOL_IMPLEMENTATION
-#include "tpool.h"
+#include "internals/check.h"
 
 static size_t listed(tpool *pool) {
     size_t count = 0;
