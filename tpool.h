@@ -3029,7 +3029,7 @@ static struct {
     tpool__word ending;         /* threads in their exit hook */
     tpool__u32 exits;           /* the exit handler has begun */
     bool hooked, unloaded;      /* the threads' exit hook exists; this copy of the library is being unloaded */
-    const tpool__backend *serves; /* in a worker process: of the pool that it works for; else NULL (tpool__serves) */
+    const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
 } tpool__process;
 
 static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
@@ -3216,48 +3216,55 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  *  arg_free, item_free and callbacks run in the program. No submitter and no waiter executes a task, and tpool_for is
  *  unsupported.
  *
- *  Where nothing else is said, the caller holds no lock, and cancellation is off (>>cancel). One thread at a time calls
- *  a worker's operations: the one that starts the worker, then its proxy. From worker_new to the pool's end, `kill`,
- *  `request_stop` and `in_child_of_fork` find the worker in the pool's list, too. No operation runs code of the program
- *  in the program, except fork handlers.
+ *  One thread at a time calls a worker's operations: the one that starts the worker, then its proxy. From worker_new to
+ *  the pool's end, `kill`, `request_stop` and `in_child_of_fork` find the worker in the pool's list, too. If nothing
+ *  else is said, the caller holds no lock. Cancellation is off (>>cancel) where an operation may wait; it is not in
+ *  worker_new, is_lost, request_stop, around_fork, and those of the last group. In the program, no operation runs code
+ *  of the program other than fork handlers.
+ *
+ *  A new kind of pool needs: its value in tpool_kind, its table here and in tpool__backends, and a section of its own.
+ *  If its backings do not have the program's functions at the same addresses, it needs an operation by which submit
+ *  and map refuse a function that cannot be named there, beside their tests for what does not travel by value.
  * ----------------------------------------------------------------------------------------------------------------- */
 struct tpool__chunk;
 struct tpool__backend {
     int64_t chunk_ns;           /* how long a chunk of a map should take: much more than handing it over costs */
 
     /* THE POOL
-     * check: the first step of create; makes nothing. The configuration's fields for threads have been checked.
-     * start: makes what all workers share, and may set max_workers. The pool is in the list of pools, where a fork in
-     *     another thread finds it, but no caller has it yet. TPOOL_NO_THREAD, TPOOL_NO_MEMORY: `stop` follows.
+     * check: the first step of create; makes nothing. The fields that concern any kind have been checked.
+     * start: makes what all workers share. May set max_workers, where config.max_workers is 0. The pool is in the list
+     *     of pools, where a fork in another thread finds it, but no caller has it yet. Not TPOOL_OK: create returns
+     *     that, after `stop`.
      * stop: unmakes it, also what a `start` that failed has left half made. No worker has a backing any more. On return
      *     nothing runs that the pool has started, and pool->backing is NULL. */
     tpool_status (*check)(const tpool_config *config);
     tpool_status (*start)(tpool *pool);
     void (*stop)(tpool *pool);
 
-    /* ANY THREAD, ANY TIME, between start and stop
+    /* ANY THREAD, ANY TIME between start and stop
      * kill: tpool_kill_workers. Ends what executes tasks and does not wait for that. Those tasks end as TPOOL_BROKEN.
      * request_stop: lets tpool_stop_requested return true in the task; task NULL: in all tasks of the pool. `cut`: the
-     *     task is a chunk, and its further items are not wanted. The caller has set the flag that says so (STOP, the
-     *     count of stop requests, the map's `closing`) before. So that no request is lost, a proxy first notes its task
-     *     under a lock that this call passes, then checks these flags, and hands the task over. The caller may hold the
-     *     task's LOCKED, so this call waits for nothing but that lock. */
+     *     task is a chunk, and its further items are not wanted. The caller has set the flag that says so before (STOP,
+     *     the count of stop requests, the map's `closing`). So that no request is lost, a proxy first notes its task
+     *     under a lock that this call passes, then checks these flags, then hands the task over. The caller may hold
+     *     the task's LOCKED, so this call waits for nothing but that lock. */
     void (*kill)(tpool *pool);
     void (*request_stop)(tpool *pool, const tpool_future *task, bool cut);
 
     /* A WORKER, in this order
      * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Once for each
-     *     worker, before it is in the list; under pool->lock. False: no memory.
-     * launch: starts a backing. It must not wait for the initializer: where no other worker lives, the caller holds
-     *     pool->lock. For other workers it is left out, then `ready` does it. TPOOL_NO_THREAD: the system refuses.
+     *     worker, before it is in the list, under pool->lock. worker->index stays. False: no memory.
+     * launch: starts a backing. It must not wait for the initializer: if no worker lives, the caller holds pool->lock,
+     *     except tpool_warm_up. Other workers come to `ready` without it. TPOOL_NO_THREAD: the system refuses.
      * ready: starts a backing if there is none, and waits until its initializer has ended. Called before the first
      *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
      *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. No drain waits for
      *     the worker during this call, but a shutdown does: so it looks now and then whether the pool ends.
-     * is_lost: asked after each task, so it must be fast: no call of the system.
+     * is_lost: whether the backing is gone or condemned (kill). Asked after each task, so it makes no system call.
      * execute, execute_items: see below; as often as there are tasks.
      * end: the last task has ended, or no thread could be started for the worker (then under pool->lock). Has the
-     *     finalizer run and waits for it; leaves no backing. There may be none. After that, `launch` may come again. */
+     *     finalizer run and waits for it; leaves no backing. There may be none. Another `launch` or `ready` may follow,
+     *     since a later worker takes this one's place. */
     bool (*worker_new)(tpool__worker *worker);
     tpool_status (*launch)(tpool__worker *worker);
     tpool_status (*ready)(tpool__worker *worker);
@@ -3265,14 +3272,14 @@ struct tpool__backend {
     void (*end)(tpool__worker *worker);
 
     /* A TASK, claimed and running; self->worker is its proxy, self->context its context.
-     * execute: calls fn(task->value), where the value is NULL or the address of extra->arg_size bytes, in the backing.
+     * execute: calls fn(task->value) in the backing; the value is NULL, or the address of extra->arg_size bytes.
      *     Returns what fn returned. Results by tpool_return and errors become the task's outcome (tpool__set_outcome).
      *     A task whose backing is lost ends as TPOOL_BROKEN; if it had not begun, another backing may execute it. Kills
-     *     the backing when extra->run_limit_ns after extra->started_at is over, or extra->timeout_at; the latter sets
-     *     is_timeout in the outcome.
+     *     the backing when extra->run_limit_ns after extra->started_at is over, or extra->timeout_at (then is_timeout
+     *     is set in the outcome). If the initializer of a new backing fails, calls tpool__break.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
      *     is lost ends as TPOOL_BROKEN, and those behind it go on. Returns how many items, from the first on, have
-     *     ended: all, unless the map is being closed. Allocated memory of outcomes goes into chunk->results. */
+     *     ended: all, unless the map is being closed. Outcomes may lie in memory that it adds to chunk->results. */
     void *(*execute)(tpool__thread *self, tpool_future *task, tpool_fn fn);
     size_t (*execute_items)(tpool__thread *self, struct tpool__chunk *chunk);
 
@@ -3283,7 +3290,7 @@ struct tpool__backend {
     void (*around_fork)(bool begins);
     void (*in_child_of_fork)(tpool *pools);
 
-    /* IN THE BACKING, if that is a process which calls the library: it has set tpool__process.serves to its table.
+    /* IN THE BACKING, if that is a process which calls the library: it has set tpool__process.works_for to its table.
      * give_back: tpool_return in any task. Sets what that returns. False: it is not the task of this process (but, for
      *     example, one of a pool of its own), and the engine keeps the bytes.
      * should_stop: whether request_stop was called for the task.
@@ -3295,10 +3302,13 @@ struct tpool__backend {
 
 /* By config.kind. NULL: TPOOL_THREADS, and what this build does not have. */
 #define TPOOL__KINDS (TPOOL_PROCESSES + 1)
-#if defined(TPOOL__PROCESSES)
+#if defined(TPOOL__PROCESSES) && !defined(TPOOL__BACKEND_OF_PROCESSES) /* a test brings another */
+#define TPOOL__BACKEND_OF_PROCESSES tpool__processes
+#endif
+#if defined(TPOOL__BACKEND_OF_PROCESSES)
 #define TPOOL__HAS_BACKENDS true
-static const tpool__backend tpool__processes;
-static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, &tpool__processes };
+static const tpool__backend TPOOL__BACKEND_OF_PROCESSES;
+static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, &TPOOL__BACKEND_OF_PROCESSES };
 #else
 #define TPOOL__HAS_BACKENDS false
 static const tpool__backend *const tpool__backends[TPOOL__KINDS] = { NULL, NULL };
@@ -3309,8 +3319,10 @@ static inline bool tpool__is_kind(tpool_kind kind) { return (unsigned)kind < TPO
 static inline const tpool__backend *tpool__backend_of(const tpool *pool) {
     return TPOOL__HAS_BACKENDS ? pool->backend : NULL;
 }
-static inline const tpool__backend *tpool__serves(void) {
-    return TPOOL__HAS_BACKENDS ? tpool__process.serves : NULL;
+static inline bool tpool__executes_elsewhere(const tpool *pool) { return tpool__backend_of(pool) != NULL; }
+/* Not NULL in a process that is a backing. */
+static inline const tpool__backend *tpool__works_for(void) {
+    return TPOOL__HAS_BACKENDS ? tpool__process.works_for : NULL;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -3426,7 +3438,7 @@ static void tpool__depot_trim(bool all) {
     }
 }
 
-/* Large arguments for processes are copied into memory that the next task uses again: fresh pages would cost more than
+/* Large arguments for a backend are copied into memory that the next task uses again: fresh pages would cost more than
  * the copy (the rate fell to a third). Up to TPOOL__LARGE_KEPT is kept while there are pools. */
 #define TPOOL__LARGE ((size_t)1 << 20)
 #define TPOOL__LARGE_KEPT ((size_t)128 << 20)
@@ -4773,7 +4785,7 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
 /* Makes what most tasks do not have. With copied bytes *value becomes their address. */
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
-    bool apart = tpool__backend_of(pool) && task->arg_size >= TPOOL__LARGE; /* copied once more, to where it executes */
+    bool apart = tpool__executes_elsewhere(pool) && task->arg_size >= TPOOL__LARGE;
     if (task->arg_size > SIZE_MAX / 2) return NULL;
     tpool__extra *extra = TPOOL_MALLOC(apart ? head : head + task->arg_size);
     if (!extra) return NULL;
@@ -4820,13 +4832,13 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     bool copied = task && task->arg_size;
     if (!pool || !fn || (copied && !arg)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (tpool__backend_of(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
+    if (tpool__executes_elsewhere(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
     tpool__entry entry;
     entry.fn = fn;
     entry.arg = arg;
     entry.task = NULL;
     entry.stamp = pool->measured ? tpool__stamp(tpool__clock()) : 0;
-    bool timed = force == TPOOL__TIMED && tpool__backend_of(pool) && deadline != TPOOL_FOREVER;
+    bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
     if (future || tpool__needs_extra(task) || pool->ordered) {
         tpool_future *taken = tpool__task_new(tpool__self());
         if (!taken) return TPOOL_NO_MEMORY;
@@ -5366,7 +5378,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         return TPOOL_FULL;
     case TPOOL_FULL_CALLER_RUNS:
         /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
-        if (tpool__backend_of(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
+        if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
         over = tpool__caller_runs(pool, entry, &status);
         if (over && status == TPOOL_OK) return status; /* no visitor any more */
         break;
@@ -6277,7 +6289,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             tasks++;
             tpool__stop_searching(worker);
             tpool__execute_entry(self, &entry);
-            if (!TPOOL__LIKELY(!tpool__backend_of(pool)) && !tpool__has_backing(worker)) {
+            if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
                 tpool__run_unless_held(self); /* before it goes: no other thread has its list */
                 tpool__leave_pool(worker, TPOOL__BACKING_LOST);
                 return;
@@ -6316,7 +6328,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
     int cancel = tpool__cancel_off();
     tpool__end_backing(worker); /* the finalizer runs there, if there is one */
     tpool__cancel_back(cancel);
-    if (worker->set_up && pool->config.finalizer && !tpool__backend_of(pool)) {
+    if (worker->set_up && pool->config.finalizer && !tpool__executes_elsewhere(pool)) {
         worker->set_up = false; /* once, even if it ends the thread */
         tpool__context *context = tpool__setup_push(self, pool, tpool__setup_left, NULL);
         pool->config.finalizer(pool->config.context);
@@ -6360,7 +6372,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     bool ready = !refused, lost = false;
     tpool__tidier_begins(&worker->parker);
-    if (ready && tpool__backend_of(pool)) { /* the initializer runs there */
+    if (ready && tpool__executes_elsewhere(pool)) { /* the initializer runs there */
         tpool_status status = tpool__make_ready(worker);
         lost = status == TPOOL_NO_THREAD;
         ready = status == TPOOL_OK;
@@ -6525,9 +6537,9 @@ static tpool__outcome *tpool__bytes_new(const void *bytes, size_t size) {
 TPOOL_API void *tpool_return(const void *bytes, size_t size) {
     tpool_future *task = tpool__current_task();
     if (!task || (!bytes && size) || tpool__has_failed(task)) return NULL;
-    const tpool__backend *serves = tpool__serves();
+    const tpool__backend *backend = tpool__works_for();
     void *payload;
-    if (!TPOOL__LIKELY(!serves) && serves->give_back(task, bytes, size, &payload)) return payload;
+    if (!TPOOL__LIKELY(!backend) && backend->give_back(task, bytes, size, &payload)) return payload;
     tpool__outcome *outcome = tpool__bytes_new(bytes, size);
     if (!outcome) {
         (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
@@ -6576,8 +6588,8 @@ TPOOL_API bool tpool_stop_requested(void) {
     if (!context || !context->task) return false;
     const tpool_future *task = context->task;
     if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
-    const tpool__backend *serves = tpool__serves();
-    if (!TPOOL__LIKELY(!serves) && serves->should_stop(task)) return true;
+    const tpool__backend *backend = tpool__works_for();
+    if (!TPOOL__LIKELY(!backend) && backend->should_stop(task)) return true;
     if (context->pool && tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
     return task->extra && task->extra->run_limit_ns &&
            tpool__clock() - task->extra->started_at >= task->extra->run_limit_ns;
@@ -6638,7 +6650,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     tpool__context *context = tpool__context_push(self, TPOOL__IN_TASK, pool);
     context->stops = stops;
     context->task = task;
-    bool elsewhere = !TPOOL__LIKELY(!tpool__backend_of(pool)) && !tpool__is_chunk(fn);
+    bool elsewhere = !TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__is_chunk(fn);
     *result = elsewhere ? tpool__call_elsewhere(self, task, fn) : fn(task->value);
     return tpool__context_pop(self, context);
 }
@@ -6993,7 +7005,7 @@ static inline void tpool__expire(tpool_future *future) {
 static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
-    if (!worker || worker->pool != pool || tpool__backend_of(pool)) return false;
+    if (!worker || worker->pool != pool || tpool__executes_elsewhere(pool)) return false;
     /* relaxed: a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
@@ -7764,7 +7776,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     tpool__store_release(&tpool__process.pools, pool); /* P8: a fork may come at any moment */
     tpool__add_relaxed(&tpool__process.pool_count, 1); /* relaxed: read as a hint, or under the depot's lock */
     tpool__unlock(&tpool__process.lock);
-    if (tpool__backend_of(pool)) {
+    if (tpool__executes_elsewhere(pool)) {
         int cancel = tpool__cancel_off();
         status = tpool__backend_of(pool)->start(pool);
         tpool__cancel_back(cancel);
@@ -7860,18 +7872,16 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
     while (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
-        if (!tpool__backend_of(pool)) {
-            status = tpool__start_worker(pool);
-            continue;
-        }
         tpool__worker *worker = tpool__worker_slot(pool);
         if (!worker) status = TPOOL_NO_MEMORY;
         if (!worker) break;
-        tpool__unlock(&pool->lock); /* its backing is launched without the lock; the caller learns how that went */
         int cancel = tpool__cancel_off();
-        status = tpool__launch(worker);
-        tpool__lock(&pool->lock);
-        if (status == TPOOL_OK) status = tpool__closed_status(pool);
+        if (tpool__executes_elsewhere(pool)) { /* launches without the lock; the caller learns how that went */
+            tpool__unlock(&pool->lock);
+            status = tpool__launch(worker);
+            tpool__lock(&pool->lock);
+            if (status == TPOOL_OK) status = tpool__closed_status(pool);
+        }
         if (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
             status = tpool__start_prepared(pool, worker);
         } else { /* refused, or other threads were faster */
@@ -9715,7 +9725,8 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
         (!spec->next && !spec->items))
         return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (tpool__backend_of(pool) && (!spec->item_size || (spec->context_size && !spec->context))) return TPOOL_INVALID;
+    if (tpool__executes_elsewhere(pool) && (!spec->item_size || (spec->context_size && !spec->context)))
+        return TPOOL_INVALID;
     tpool_status status = tpool__refusal(pool, tpool__attention(pool));
     if (status != TPOOL_OK) return status;
     tpool_map_iter *created = TPOOL_MALLOC(sizeof *created);
@@ -10042,7 +10053,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
                                  void (*body)(size_t begin, size_t end, void *context), void *context) {
     if (!pool || !body || begin > end) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (tpool__backend_of(pool)) return TPOOL_UNSUPPORTED;
+    if (tpool__executes_elsewhere(pool)) return TPOOL_UNSUPPORTED;
     tpool_status status = tpool__refusal(pool, tpool__attention(pool));
     if (status != TPOOL_OK || begin == end) return status;
     tpool__thread *self = tpool__self();
@@ -11075,7 +11086,7 @@ static void tpool__after_fork_in_child(void) {
     tpool *pools = tpool__load_acquire(&tpool__process.pools); /* P8 */
     for (size_t i = 0; i < TPOOL__KINDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->in_child_of_fork(pools);
-    tpool__process.serves = NULL;
+    tpool__process.works_for = NULL;
     tpool__cancel_back(cancel);
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
@@ -11271,7 +11282,7 @@ static void tpool__thread_ended(void *armed) {
     self->armed = false;
     self->cacheable = 0;
     self->serves = false;
-    if (tpool__serves()) tpool__serves()->thread_ends(self);
+    if (tpool__works_for()) tpool__works_for()->thread_ends(self);
     tpool__thread_left(self);
     tpool__cache_flush(self);
     self->cacheable = 0;
@@ -12574,7 +12585,7 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
         !tpool__window_map(tpool__in_child.memory, &tpool__in_child.result, TPOOL__PAGE_SIZE))
         tpool__refuse_in_child();
     tpool__in_child.task = &tpool__in_child.own;
-    tpool__process.serves = &tpool__processes;
+    tpool__process.works_for = &tpool__processes;
     tpool__child_pool = pool;
     sigset_t none;
     sigemptyset(&none);

@@ -1,0 +1,375 @@
+/* What stands behind a worker (>>backend): a table of the test's own, whose backings are mere flags and which executes
+   tasks in the proxy, serves a pool as that of process pools does. Each of its operations checks what the contract says
+   about its caller: the locks, the thread, the order. */
+#include "support.h"
+static void require(bool holds, const char *what) {
+    if (holds) return;
+    fprintf(stderr, "white_backend: not so: %s\n", what);
+    abort();
+}
+#define TPOOL_NO_PROCESSES
+#define TPOOL__BACKEND_OF_PROCESSES flags_backend
+#define TPOOL_ASSERT(x) require((x) != 0, #x)
+#define TPOOL_IMPLEMENTATION
+#include "tpool.h"
+#define MUST(x) require((x) != 0, #x)
+
+typedef struct backing {
+    atomic_bool runs, lost;
+    _Atomic(tpool_future *) task;
+} backing;
+
+static struct {
+    tpool_status on_check, on_start;
+    _Atomic(tpool_status) on_ready;
+    atomic_int refused_launches;
+    atomic_bool loses, times_out;
+    gate *at_ready;
+    atomic_int checks, starts, stops, workers, launches, launches_locked, readies, ends, tasks, items, kills, requests;
+    atomic_int left; /* backings that still ran at the stop */
+    atomic_int forks_begun, forks_ended, inherited, in_program;
+    _Atomic(const tpool_future *) asked;
+} seen;
+
+static backing *backing_of(const tpool__worker *worker) { return worker->backing; }
+static bool is_proxy_of(const tpool__worker *worker) { return tpool__self()->worker == worker; }
+static bool cancellation_is_off(void) {
+#if HAVE_FORK
+    int before, unused;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    pthread_setcancelstate(before, &unused);
+    return before == PTHREAD_CANCEL_DISABLE;
+#else
+    return true;
+#endif
+}
+
+static tpool_status flags_check(const tpool_config *config) {
+    MUST(tpool__holds_none() && config->kind == TPOOL_PROCESSES);
+    atomic_fetch_add(&seen.checks, 1);
+    return seen.on_check;
+}
+static tpool_status flags_start(tpool *pool) {
+    MUST(tpool__holds_none() && cancellation_is_off() && !pool->backing && !pool->newest);
+    atomic_fetch_add(&seen.starts, 1);
+    pool->backing = malloc(1);
+    return seen.on_start;
+}
+static void flags_stop(tpool *pool) {
+    MUST(tpool__holds_none() && cancellation_is_off());
+    for (tpool__worker *worker = pool->newest; worker; worker = worker->before)
+        atomic_fetch_add(&seen.left, atomic_load(&backing_of(worker)->runs));
+    atomic_fetch_add(&seen.stops, 1);
+    free(pool->backing);
+    pool->backing = NULL;
+}
+static void flags_kill(tpool *pool) {
+    MUST(tpool__holds_none() && cancellation_is_off() && pool->backing);
+    atomic_fetch_add(&seen.kills, 1);
+}
+static void flags_request_stop(tpool *pool, const tpool_future *task, bool cut) {
+    MUST(pool->backing && !tpool__held(&pool->lock));
+    for (tpool__worker *worker = tpool__first_worker(pool); worker && !cut; worker = tpool__next_worker(worker))
+        if (task && atomic_load(&backing_of(worker)->task) == task) atomic_store(&seen.asked, task);
+    atomic_fetch_add(&seen.requests, 1);
+}
+static bool flags_worker_new(tpool__worker *worker) {
+    MUST(tpool__held(&worker->pool->lock) && !worker->backing && !worker->listed);
+    atomic_fetch_add(&seen.workers, 1);
+    return (worker->backing = calloc(1, sizeof(backing))) != NULL;
+}
+static tpool_status flags_launch(tpool__worker *worker) {
+    bool locked = tpool__held(&worker->pool->lock);
+    MUST(cancellation_is_off() && (locked ? tpool__load_relaxed(&worker->pool->live) == 0 : tpool__holds_none()));
+    MUST(!atomic_load(&backing_of(worker)->runs));
+    atomic_fetch_add(locked ? &seen.launches_locked : &seen.launches, 1);
+    if (atomic_fetch_sub(&seen.refused_launches, 1) > 0) return TPOOL_NO_THREAD;
+    atomic_store(&seen.refused_launches, 0);
+    atomic_store(&backing_of(worker)->lost, false);
+    atomic_store(&backing_of(worker)->runs, true);
+    return TPOOL_OK;
+}
+static tpool_status flags_ready(tpool__worker *worker) {
+    MUST(tpool__holds_none() && cancellation_is_off() && is_proxy_of(worker));
+    MUST(worker->in_setup && !tpool__load_relaxed(&worker->busy));
+    atomic_fetch_add(&seen.readies, 1);
+    if (seen.at_ready) gate_pass(seen.at_ready);
+    tpool_status status = atomic_load(&seen.on_ready);
+    atomic_store(&backing_of(worker)->lost, false);
+    atomic_store(&backing_of(worker)->runs, status == TPOOL_OK);
+    return status;
+}
+static bool flags_is_lost(tpool__worker *worker) {
+    MUST(tpool__holds_none() && is_proxy_of(worker));
+    return atomic_load(&backing_of(worker)->lost);
+}
+static void flags_end(tpool__worker *worker) {
+    MUST(cancellation_is_off());
+    MUST(is_proxy_of(worker) ? tpool__holds_none() && !tpool__load_relaxed(&worker->busy) : !worker->handle.valid);
+    atomic_fetch_add(&seen.ends, 1);
+    atomic_store(&backing_of(worker)->runs, false);
+}
+static void *flags_execute(tpool__thread *self, tpool_future *task, tpool_fn fn) {
+    backing *b = backing_of(self->worker);
+    size_t size = task->extra ? task->extra->arg_size : 0;
+    MUST(tpool__holds_none() && cancellation_is_off() && self->context->task == task);
+    MUST(atomic_load(&b->runs) && !atomic_load(&b->lost) && (size > 0) == (task->value != NULL));
+    atomic_fetch_add(&seen.tasks, 1);
+    bool late = atomic_exchange(&seen.times_out, false);
+    if (atomic_exchange(&seen.loses, false) || late) {
+        tpool__outcome *outcome = malloc(sizeof *outcome);
+        MUST(outcome && (!late || task->extra->timeout_at));
+        *outcome = *tpool__fixed(TPOOL__LOST_PROCESS);
+        outcome->is_static = false;
+        outcome->is_timeout = late;
+        atomic_store(&b->lost, true);
+        atomic_store(&b->runs, false);
+        MUST(tpool__set_outcome(task, outcome));
+        return NULL;
+    }
+    atomic_store(&b->task, task);
+    void *value = fn(task->value);
+    atomic_store(&b->task, NULL);
+    return value;
+}
+static size_t flags_execute_items(tpool__thread *self, tpool__chunk *chunk) {
+    const tpool_map_spec *spec = &chunk->iter->spec;
+    MUST(tpool__holds_none() && cancellation_is_off() && atomic_load(&backing_of(self->worker)->runs));
+    for (size_t i = 0; i < chunk->count; i++) {
+        int item;
+        MUST(spec->item_size == sizeof item);
+        memcpy(&item, tpool__item_pointer(chunk->iter, chunk->first + i), sizeof item);
+        chunk->slots[i].value = spec->fn(&item, spec->context);
+        chunk->slots[i].outcome = NULL;
+        atomic_fetch_add(&seen.items, 1);
+    }
+    return chunk->count;
+}
+static void flags_around_fork(bool begins) {
+    MUST(tpool__holds_none());
+    atomic_fetch_add(begins ? &seen.forks_begun : &seen.forks_ended, 1);
+}
+static void flags_in_child_of_fork(tpool *pools) {
+    for (; pools; pools = pools->next) seen.inherited += pools->backend == &flags_backend && pools->backing;
+}
+static bool flags_give_back(const tpool_future *task, const void *bytes, size_t size, void **payload) {
+    (void)task, (void)bytes, (void)size, (void)payload;
+    return false; /* no process works for this backend */
+}
+static bool flags_should_stop(const tpool_future *task) { (void)task; return false; }
+static void flags_thread_ends(const tpool__thread *self) { (void)self; }
+
+static const tpool__backend flags_backend = {
+    10 * TPOOL__CHUNK_NS, flags_check, flags_start, flags_stop, flags_kill, flags_request_stop, flags_worker_new,
+    flags_launch, flags_ready, flags_is_lost, flags_end, flags_execute, flags_execute_items, flags_around_fork,
+    flags_in_child_of_fork, flags_give_back, flags_should_stop, flags_thread_ends
+};
+
+static int nothing_seen(void **state) {
+    (void)state;
+    memset(&seen, 0, sizeof seen);
+    return 0;
+}
+static tpool *flags_pool(int workers) {
+    return new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = workers });
+}
+/* Destroys the pool; nothing may be left of it. */
+static void ended(tpool *pool) {
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1, seen.stops);
+    assert_int_equal(0, seen.left);
+    assert_int_equal(0, tpool__load_relaxed(&tpool__process.pool_count));
+}
+
+static void *doubled(void *arg) {
+    int value = *(int *)arg;
+    return (void *)(intptr_t)(2 * value);
+}
+static void *doubled_item(void *item, void *context) { (void)context; return doubled(item); }
+static void *one(void *arg) { (void)arg; return (void *)(intptr_t)1; }
+static bool initializes(void *context) { (void)context; atomic_fetch_add(&seen.in_program, 1); return true; }
+static void finalizes(void *context) { (void)context; atomic_fetch_add(&seen.in_program, 1); }
+static void body(size_t begin, size_t end, void *context) { (void)begin, (void)end, (void)context; }
+
+static void all_goes_through_the_table_by_value(void **state) {
+    enum { TASKS = 20, ITEMS = 30 };
+    tpool_future *futures[TASKS], *none;
+    tpool_map_iter *iter;
+    int items[ITEMS], out = 0;
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 2, .initializer = initializes,
+                                              .finalizer = finalizes });
+    assert_status(TPOOL_INVALID, tpool_submit(pool, doubled, &out, &none));
+    assert_status(TPOOL_UNSUPPORTED, tpool_for(pool, 0, 2, 1, body, NULL));
+    for (int i = 0; i < TASKS; i++)
+        assert_status(TPOOL_OK, tpool_submit_copy(pool, doubled, &i, sizeof i, &futures[i]));
+    for (int i = 0; i < TASKS; i++) assert_int_equal(2 * i, (intptr_t)take(futures[i]));
+    for (int i = 0; i < ITEMS; i++) items[i] = i;
+    tpool_map_spec spec = { .fn = doubled_item, .items = items, .count = ITEMS, .stride = sizeof(int) };
+    assert_status(TPOOL_INVALID, tpool_map(pool, &spec, &iter));
+    spec.item_size = sizeof(int);
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (void *value; tpool_map_next(iter, LIMIT, &value) == TPOOL_OK; out++)
+        assert_int_equal(2 * out, (intptr_t)value);
+    tpool_map_close(iter);
+    assert_int_equal(ITEMS, out);
+    ended(pool);
+    assert_int_equal(TASKS, seen.tasks);
+    assert_int_equal(ITEMS, seen.items);
+    assert_int_equal(0, seen.in_program);
+    assert_int_equal(1, seen.checks);
+    assert_int_equal(1, seen.starts);
+    assert_in_range(seen.workers, 1, 2);
+    assert_int_equal(seen.readies, seen.ends);
+}
+
+static void a_start_that_fails_is_unmade(void **state) {
+    static const tpool_status statuses[] = { TPOOL_NO_THREAD, TPOOL_NO_MEMORY };
+    (void)state;
+    tpool *pool;
+    for (int i = 0; i < 2; i++) {
+        seen.on_start = statuses[i];
+        assert_status(statuses[i], tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .measure = true }));
+        assert_int_equal(i + 1, seen.stops);
+        assert_int_equal(0, tpool__load_relaxed(&tpool__process.pool_count));
+    }
+    seen.on_check = TPOOL_INVALID;
+    assert_status(TPOOL_INVALID, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES }));
+    assert_int_equal(2, seen.starts);
+}
+
+/* The first backing is launched before any work is taken, others by their proxies, or by a warm-up without a lock. */
+static void a_refused_launch_refuses_the_first_task(void **state) {
+    (void)state;
+    tpool *pool = flags_pool(3);
+    tpool_future *future = NULL;
+    atomic_store(&seen.refused_launches, 1);
+    assert_status(TPOOL_NO_THREAD, tpool_submit(pool, one, NULL, &future));
+    assert_null(future);
+    assert_int_equal(0, seen.tasks);
+    assert_int_equal(1, (intptr_t)take(submitted(pool, one, NULL)));
+    assert_int_equal(2, seen.launches_locked);
+    atomic_store(&seen.refused_launches, 1);
+    assert_status(TPOOL_NO_THREAD, tpool_warm_up(pool, 2));
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 3));
+    assert_int_equal(3, seen.launches);
+    ended(pool);
+    assert_int_equal(seen.readies + 1, seen.ends); /* that of the warm-up had no thread */
+}
+
+/* While another backing gets ready the worker is not busy, so no drain waits for it. */
+static void a_lost_backing_is_replaced_after_its_task(void **state) {
+    gate at_ready = GATE_CLOSED;
+    (void)state;
+    tpool *pool = flags_pool(1);
+    assert_int_equal(1, (intptr_t)take(submitted(pool, one, NULL)));
+    seen.at_ready = &at_ready;
+    atomic_store(&seen.loses, true);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, one, NULL)));
+    AWAIT_ARRIVALS(&at_ready, 1);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    gate_open(&at_ready);
+    assert_int_equal(1, (intptr_t)take(submitted(pool, one, NULL)));
+    assert_int_equal(2, seen.readies);
+    ended(pool);
+    assert_int_equal(1, seen.ends);
+}
+static void a_proxy_without_a_backing_ends(void **state) {
+    gate at_ready = GATE_CLOSED;
+    (void)state;
+    tpool *pool = flags_pool(1);
+    assert_int_equal(1, (intptr_t)take(submitted(pool, one, NULL)));
+    seen.at_ready = &at_ready;
+    atomic_store(&seen.on_ready, TPOOL_NO_THREAD);
+    atomic_store(&seen.refused_launches, 1000);
+    atomic_store(&seen.loses, true);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, one, NULL)));
+    AWAIT_ARRIVALS(&at_ready, 1);
+    tpool_future *waits = submitted(pool, one, NULL);
+    gate_open(&at_ready);
+    assert_status(TPOOL_BROKEN, end_of(waits)); /* no worker is left, and the system refuses one */
+    seen.at_ready = NULL;
+    atomic_store(&seen.on_ready, TPOOL_OK);
+    atomic_store(&seen.refused_launches, 0);
+    assert_int_equal(1, (intptr_t)take(submitted(pool, one, NULL)));
+    ended(pool);
+    assert_int_equal(2, seen.ends);
+}
+static void an_initializer_that_fails_there_breaks_the_pool(void **state) {
+    (void)state;
+    tpool *pool = flags_pool(1);
+    atomic_store(&seen.on_ready, TPOOL_BROKEN);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, one, NULL)));
+    assert_status(TPOOL_BROKEN, tpool_submit(pool, one, NULL, &(tpool_future *){ NULL }));
+    ended(pool);
+    assert_int_equal(0, seen.tasks);
+}
+
+static gate tasks_gate = GATE_CLOSED;
+static void *waits_at_the_gate(void *arg) { (void)arg; gate_pass(&tasks_gate); return NULL; }
+static void requests_to_stop_and_to_kill_reach_the_backend(void **state) {
+    (void)state;
+    tpool *pool = flags_pool(1), *threads = new_pool(1);
+    tpool_future *future = submitted(pool, waits_at_the_gate, NULL), *queued = submitted(pool, one, NULL);
+    AWAIT_ARRIVALS(&tasks_gate, 1);
+    tpool_future_request_stop(queued); /* it is not there yet: its STOP flag will do */
+    assert_int_equal(0, seen.requests);
+    tpool_future_request_stop(future);
+    assert_int_equal(1, seen.requests);
+    assert_ptr_equal(future, atomic_load(&seen.asked));
+    assert_status(TPOOL_OK, tpool_kill_workers(pool));
+    assert_int_equal(1, seen.kills);
+    assert_status(TPOOL_UNSUPPORTED, tpool_kill_workers(threads));
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_STOP_RUNNING));
+    assert_int_equal(2, seen.requests);
+    gate_open(&tasks_gate);
+    tpool_future_release(future);
+    tpool_future_release(queued);
+    assert_status(TPOOL_OK, tpool_destroy(threads));
+    ended(pool);
+}
+
+/* The time limit goes with the task, and what the backend ends for it is a time-out of the call. */
+static void a_time_limit_goes_with_the_task(void **state) {
+    (void)state;
+    tpool *pool = flags_pool(1);
+    tpool_future *future;
+    tpool_task task = { .fn = one };
+    atomic_store(&seen.times_out, true);
+    assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, LIMIT, &future));
+    assert_status(TPOOL_BROKEN, end_of(future));
+    atomic_store(&seen.loses, true);
+    assert_status(TPOOL_BROKEN, tpool_run_with_timeout(pool, &task, LIMIT, NULL));
+    ended(pool);
+}
+
+#if HAVE_FORK
+static void a_fork_is_told_to_every_backend(void **state) {
+    int how;
+    (void)state;
+    tpool *pool = flags_pool(1);
+    pid_t child = fork();
+    if (child == 0) _exit(seen.inherited == 1 && seen.forks_begun == 1 && seen.forks_ended == 0 ? 0 : 1);
+    assert_int_equal(child, waitpid(child, &how, 0));
+    assert_int_equal(0, how);
+    assert_int_equal(1, seen.forks_begun);
+    assert_int_equal(1, seen.forks_ended);
+    assert_int_equal(0, seen.inherited);
+    ended(pool);
+}
+#endif
+
+int main(void) {
+#define T(name) cmocka_unit_test_setup(name, nothing_seen)
+    const struct CMUnitTest tests[] = {
+        T(all_goes_through_the_table_by_value), T(a_start_that_fails_is_unmade),
+        T(a_refused_launch_refuses_the_first_task),
+        T(a_lost_backing_is_replaced_after_its_task), T(a_proxy_without_a_backing_ends),
+        T(an_initializer_that_fails_there_breaks_the_pool), T(requests_to_stop_and_to_kill_reach_the_backend),
+        T(a_time_limit_goes_with_the_task),
+#if HAVE_FORK
+        T(a_fork_is_told_to_every_backend),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
