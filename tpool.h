@@ -643,6 +643,7 @@ struct tpool_error {
     int code;              /* as raised; for a dead worker process: its exit code, or minus the signal */
     const char *message;   /* never NULL */
     const char *task;      /* the task's name, or NULL */
+    tpool_status cause;    /* the status of what went wrong first: as status */
 };
 
 /* Waits until the future is done and gives the task's end: TPOOL_OK and in *result (result may be NULL) what fn
@@ -6421,7 +6422,8 @@ static void tpool__worker_main(void *argument) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>run  W5: the task runs
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__FIXED(status, code, text) { TPOOL__ERROR, true, { status, code, text, NULL }, NULL, { 0 }, NULL, false }
+#define TPOOL__FIXED(status, code, text) \
+    { TPOOL__ERROR, true, { status, code, text, NULL, status }, NULL, { 0 }, NULL, false }
 static const tpool__outcome tpool__fixed_errors[] = { /* indexed by tpool__reason */
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was cancelled before it started."),
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was dropped from a full queue."),
@@ -6475,7 +6477,7 @@ static tpool__outcome *tpool__error_alloc(const tpool_future *task, int code, si
     char *text = (char *)(outcome + 1);
     text[0] = 0;
     outcome->kind = TPOOL__ERROR;
-    outcome->error.status = TPOOL_FAILED;
+    outcome->error.status = outcome->error.cause = TPOOL_FAILED;
     outcome->error.code = code;
     outcome->error.message = text;
     outcome->error.task = task->extra ? task->extra->name : NULL;
@@ -9789,7 +9791,7 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status statu
 
 /* Delivers an item that no chunk will take any more. */
 static tpool_status tpool__iter_deliver_aborted(tpool_map_iter *iter, tpool_status aborted) {
-    iter->aborted_error.status = aborted;
+    iter->aborted_error.status = iter->aborted_error.cause = aborted;
     iter->aborted_error.message = tpool_status_text(aborted);
     return tpool__iter_deliver(iter, aborted, &iter->aborted_error);
 }
@@ -13435,7 +13437,7 @@ static tpool__outcome *tpool__error_text(tpool_future *task, tpool_status status
     va_start(arguments, format);
     tpool__outcome *outcome = tpool__error_new(task, code, format, arguments);
     va_end(arguments);
-    if (!outcome->is_static) outcome->error.status = status;
+    if (!outcome->is_static) outcome->error.status = outcome->error.cause = status;
     else if (status == TPOOL_BROKEN) outcome = tpool__fixed(TPOOL__LOST_PROCESS);
     return outcome;
 }

@@ -41,6 +41,7 @@ static void check_answers(tpool_future *future, const answers *expected) {
             } else {
                 assert_non_null(error);
                 assert_status(expected->error_status, error->status);
+                assert_status(error->status, error->cause);
                 assert_non_null(error->message);
                 assert_true(strlen(error->message) > 0);
             }

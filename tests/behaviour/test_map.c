@@ -225,6 +225,7 @@ static void an_items_error_is_its_own_and_later_ones_still_come(void **state) {
                 assert_status(TPOOL_OK, tpool_map_error(iter, &error));
                 assert_non_null(error);
                 assert_status(TPOOL_FAILED, error->status);
+                assert_status(error->status, error->cause);
                 assert_int_equal((int)i, error->code);
                 assert_string_equal(message, error->message);
             }
@@ -630,6 +631,7 @@ static void items_that_a_shutdown_cancels_are_cancelled_one_by_one(void **state)
         tpool_map_error(iter, &error);
         assert_non_null(error);
         assert_status(TPOOL_CANCELLED, error->status);
+        assert_status(error->status, error->cause);
         assert_int_equal(0, gate_arrived(&gates[i]));
     }
     check_none(iter, TPOOL_FOREVER, TPOOL_END);
@@ -726,6 +728,7 @@ static void an_item_that_ends_its_thread_breaks_no_other(void **state) {
                 assert_status(TPOOL_OK, tpool_map_error(iter, &error));
                 assert_non_null(error);
                 assert_status(TPOOL_BROKEN, error->status);
+                assert_status(error->status, error->cause);
             } else {
                 assert_status(TPOOL_OK, got);
                 assert_ptr_equal(&cells[i], result);

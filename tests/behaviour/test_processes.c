@@ -103,6 +103,7 @@ static void an_error_arrives_with_code_message_and_name(void **state) {
     assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
     assert_int_equal(42, error->code);
+    assert_status(TPOOL_BROKEN, error->cause);
     assert_string_equal("42 is too many", error->message);
     assert_string_equal("counting", error->task);
     tpool_future_release(future);
@@ -617,6 +618,7 @@ static void a_run_limit_kills_the_process_and_only_that_task(void **state) {
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
     assert_int_equal(-SIGKILL, error->code);
+    assert_status(TPOOL_BROKEN, error->cause);
     assert_non_null(strstr(error->message, "SIGKILL"));
     assert_non_null(strstr(error->message, "run_limit_ns"));
     assert_string_equal("slow", error->task);

@@ -861,6 +861,7 @@ static void check_raised(tpool *pool, tpool_fn fn, void *arg, int code, const ch
     assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, LIMIT, &error));
     assert_status(TPOOL_FAILED, error->status);
+    assert_status(error->status, error->cause);
     assert_int_equal(code, error->code);
     assert_string_equal(message, error->message);
     assert_string_equal("raiser", error->task);
@@ -1809,6 +1810,7 @@ static void errors_carry_the_tasks_name(void **unused) {
         assert_status(asked, tpool_future_error(futures[i], 0, &error));
         assert_non_null(error);
         assert_status(ends[i], error->status);
+        assert_status(error->status, error->cause);
         assert_non_null(error->message);
         if (i == NAMELESS) {
             assert_null(error->task);

@@ -169,7 +169,7 @@ static void free_owned(void *what) {
 }
 static void failed(const tpool_error *error, void *context) {
     a_pool *p = context;
-    if (!error || error->status == TPOOL_OK || error->status == TPOOL_CANCELLED || !error->message)
+    if (!error || error->status == TPOOL_OK || error->status == TPOOL_CANCELLED || !error->message || !error->cause)
         fail("on_failure without a failure");
     if (!error->task || error->task < (const char *)records || error->task >= (const char *)(records + RECORDS)) return;
     record *r = &records[(size_t)(error->task - (const char *)records) / sizeof(record)];

@@ -487,7 +487,7 @@ static void act(rng *g, unsigned where, int depth) {
             const tpool_error *error = NULL;
             tpool_status status = CALL(id_of(r), tpool_future_error(future, 0, &error));
             if (error && status != TPOOL_OK && status != TPOOL_CANCELLED) fail("an error without an end");
-            if (error && error->status == TPOOL_OK) fail("an error of TPOOL_OK");
+            if (error && (error->status == TPOOL_OK || error->cause == TPOOL_OK)) fail("an error of TPOOL_OK");
             if (error && !error->message) fail("an error without a message");
             if (error && error->task && r->pool >= 0 && error->task != r->name) fail("task %d: another's name", id_of(r));
             if (!tpool_future_message(future)) fail("no message");
