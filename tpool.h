@@ -11448,9 +11448,10 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *  A proxy's read has a time limit (SO_RCVTIMEO): when nothing has come for that long, it looks at its status socket.
  *
  *  A SERVER THAT HANGS  The server counts its steps in memory that the program sees (tpool__life): its sign of life. A
- *  proxy that waits for a notice asks for a sign after half of TPOOL__PATIENCE_MS. If none has come after the whole, it
- *  asks the keeper to kill that server, by its generation, so that its successor is not killed instead. If that does
- *  not help either, the proxy kills both. The keeper kills a server that stays stopped for TPOOL__PATIENCE_MS.
+ *  proxy that waits for a notice or a message asks for a sign after half of TPOOL__PATIENCE_MS. If none has come after
+ *  the whole, it asks the keeper to kill that server, by its generation, so that its successor is not killed instead.
+ *  If that does not help either, the proxy kills both. The keeper kills a server that stays stopped for
+ *  TPOOL__PATIENCE_MS.
  *
  *  ORDERS TO KILL  An order to kill is a byte on the status socket. It stays there until the server reads it; if the
  *  server dies first, the worker dies with it. A proxy knows its task's time limits from the start, and obeys them
@@ -12666,7 +12667,7 @@ static bool tpool__kill_worker(pid_t pid) {
     return waitid(P_PID, (id_t)pid, &end, WEXITED | WNOHANG | WNOWAIT) != 0 || end.si_pid == pid;
 }
 
-/* Sends the last notice about a worker. Notifies the proxy twice: by the notice, and by a message on the replies socket,
+/* Sends the last notice about a worker. The proxy gets it twice: as a notice, and as a message on the replies socket,
  * where it waits. The end of that socket would not do, since a process that the task has left behind may hold it open.
  * A worker that was given up stays listed until it has ended by itself; its proxy goes on with another. */
 static void tpool__serve_last(tpool__served *served, int32_t kind, int how) {
@@ -13278,21 +13279,28 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
 /* Waits for a worker's message, and checks only its length, number and kind. When the worker has died, the server
  * writes GONE in its place, after the notice that proves it. When the server is lost with its workers, the status
  * socket ends, perhaps alone: a process that a task has left behind may hold `replies` open. So a wait without a limit
- * checks the status socket when nothing has come for a while. It returns an earlier message first. */
+ * checks the status socket when nothing has come for a while. It returns an earlier message first. Nothing ends when
+ * the server hangs, and no keeper kills it (as one that is dead): so each wait asks the server for a sign of life. */
 static tpool__received tpool__child_receive(tpool__child *child, tpool__message *message, int64_t deadline) {
+    tpool__server_watchdog patience = { 0, 0, 0, 0 };
+    bool limited = deadline != TPOOL_FOREVER;
     ssize_t n;
+    if (limited) tpool__server_watchdog_begin(&patience, child->server);
     for (bool over = false;;) {
-        if (deadline != TPOOL_FOREVER && !over) {
+        if (limited && !over) {
             struct pollfd polled[2] = { { child->replies, POLLIN, 0 }, { child->status, POLLIN, 0 } };
-            int ready = tpool__poll(polled, 2, deadline);
+            int ready = tpool__poll(polled, 2, deadline < patience.until ? deadline : patience.until);
             if (ready <= 0 && tpool__clock() >= deadline) return TPOOL__LATE;
-            if (ready <= 0) continue;
+            if (ready <= 0 && tpool__server_watchdog_waits(&patience, child->server, child->status)) continue;
+            if (ready <= 0) return TPOOL__LOST;
         }
-        n = recv(child->replies, message, sizeof *message, deadline == TPOOL_FOREVER && !over ? 0 : MSG_DONTWAIT);
+        n = recv(child->replies, message, sizeof *message, limited || over ? MSG_DONTWAIT : 0);
         if (n >= 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) break;
-        if (errno == EINTR) continue;
-        if (over) return TPOOL__LOST;
-        over = tpool__socket_look(child->status) != 0;
+        if (over && errno != EINTR) return TPOOL__LOST;
+        over = tpool__socket_look(child->status) != 0; /* also after a signal, since they may come all the time */
+        if (limited || over) continue;
+        if (patience.until == 0) tpool__server_watchdog_begin(&patience, child->server); /* most waits end before */
+        else if (!tpool__server_watchdog_waits(&patience, child->server, child->status)) return TPOOL__LOST;
     }
     if (n <= 0) return TPOOL__LOST;
     if (n != (ssize_t)sizeof *message) return TPOOL__DAMAGED;

@@ -14,8 +14,8 @@ static void counted_free(void *ptr);
 #define TPOOL__FORK() refused_fork()
 #define TPOOL__PROCESS_POINT(kind) at_point(kind)
 #define TPOOL__PATIENCE_MS patience_ms
-#define TPOOL__SERVER_CHECK_MS 60000 /* what is told is known without a look */
-static int patience_ms;
+#define TPOOL__SERVER_CHECK_MS check_ms
+static int patience_ms, check_ms;
 static pid_t refused_fork(void);
 #include "internals/check.h"
 #include "support/children.h"
@@ -80,6 +80,7 @@ static int set_up(void **state) {
     memset((void *)all, 0, sizeof *all);
     atomic_store(&fail_after, -1);
     patience_ms = 60000;
+    check_ms = 60000; /* what is told is known without a look */
     return 0;
 }
 static void *count_and_getpid(void *arg) { (void)arg; atomic_fetch_add(&all->begun, 1); return (void *)(intptr_t)getpid(); }
@@ -687,6 +688,26 @@ static void a_death_is_known_though_the_server_stands_still(void **state) {
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* The keeper kills no server that stands still, since it is dead, or stands still too: the proxy notices it, whether it
+   waits without a limit or with one. */
+static void a_death_is_known_though_keeper_and_server_stand_still(void **state) {
+    (void)state;
+    for (int round = 0; round < 4; round++) {
+        set_up(NULL);
+        patience_ms = 400;
+        check_ms = 50;
+        tpool *pool = process_pool(1);
+        tpool_task task = { .fn = crashes_behind_the_gate, .run_limit_ns = round % 2 * TPOOL_SEC(1000) };
+        tpool_future *future = submitted_task(pool, task);
+        EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+        assert_int_equal(0, kill(tpool__server_of(pool)->keeper_pid, round < 2 ? SIGKILL : SIGSTOP));
+        assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
+        atomic_store(&all->gate.open, 1);
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
+        tpool_future_release(future);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
 static void on_alarm(int number) { (void)number; }
 /* A timer that interrupts each wait does not make it begin anew. */
 static int destroy_amid_signals(int who) {
@@ -841,7 +862,8 @@ int main(void) {
         T(a_stopped_server_does_not_outlive_its_pool), T(a_task_whose_time_had_passed_at_its_submit_is_killed),
         T(a_server_that_has_much_to_do_is_left_alone),
         T(who_has_lost_patience_with_a_server_harms_no_other), T(no_stranger_is_killed_for_a_server),
-        T(a_death_is_known_though_the_server_stands_still), T(destroy_ends_whoever_stands_still_amid_signals),
+        T(a_death_is_known_though_the_server_stands_still),
+        T(a_death_is_known_though_keeper_and_server_stand_still), T(destroy_ends_whoever_stands_still_amid_signals),
         T(a_server_goes_on_without_its_keeper), T(who_says_that_it_is_gone_is_not_believed),
         T(a_server_that_cannot_be_replaced_at_once_is_later), T(each_allocation_may_fail),
     };
