@@ -12959,7 +12959,10 @@ static tpool_status tpool__processes_start(tpool *pool) {
     if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
     int memory = tpool__memory_create(); /* without memory for workers there is no pool */
     if (memory < 0) return TPOOL_NO_THREAD;
+    /* the last byte that tpool__child_try needs: RLIMIT_FSIZE may forbid it */
+    bool has_room = tpool__file_fill(memory, 3 * TPOOL__PAGE_SIZE - 1, 3 * TPOOL__PAGE_SIZE);
     close(memory);
+    if (!has_room) return TPOOL_NO_MEMORY;
     tpool__server *server = TPOOL_MALLOC(sizeof *server);
     if (!server) return TPOOL_NO_MEMORY;
     memset(server, 0, sizeof *server);

@@ -834,6 +834,20 @@ static int below_its_descriptors(rlim_t most) {
     CHECK(tpool_now() - began < TPOOL_SEC(8)); /* less than the patience with a server that hangs */
     return 0;
 }
+/* Files of a few bytes, as a sandbox may allow them, leave no room for what a worker shares with the program. */
+static int with_small_files(void) {
+    tpool *pool = NULL;
+    struct rlimit small = { 100 << 10, 100 << 10 };
+    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1 };
+    CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    CHECK_STATUS(TPOOL_NO_MEMORY, tpool_create(&pool, &config));
+    CHECK(pool == NULL);
+    return 0;
+}
+static void create_tells_that_workers_have_no_room(void **state) {
+    (void)state;
+    assert_int_equal(0, in_a_child(with_small_files));
+}
 static int with_no_descriptor(void) { return below_its_descriptors(0); }
 static int with_one_descriptor(void) { return below_its_descriptors(1); }
 static void a_program_that_may_open_no_descriptor_loses_no_task(void **state) {
@@ -860,6 +874,7 @@ int main(void) {
         T(workers_that_always_die_before_they_are_ready_break_the_pool),
         T(a_signal_to_a_tasks_group_reaches_no_other_worker), T(who_is_killed_takes_its_children_along),
         T(no_signal_stays_pending_in_the_program), T(a_program_that_may_open_no_descriptor_loses_no_task),
+        T(create_tells_that_workers_have_no_room),
 #ifdef __linux__
         T(a_child_of_a_bare_fork_ends_where_its_task_returns),
         T(a_death_is_known_though_a_grandchild_lives_on), T(a_servers_death_is_known_though_a_grandchild_lives_on),
