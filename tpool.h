@@ -5936,14 +5936,15 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     }
 }
 
-/* Where other threads submit one tiny task after the other, a consumer lets some come together before it takes them,
+/* Where other threads submit one tiny task after the other, a worker lets some come together before it takes them,
  * since each look costs both sides a few transfers of cache lines. The delay grows while looks bring few tasks, up to a
  * microsecond or two, and shrinks to nothing when they bring hardly any. */
 #define TPOOL__LONGEST_BATCH_DELAY (120 * TPOOL__PAUSE_TIME)
-static inline void tpool__set_batch_delay(uint32_t *time, size_t taken) {
-    if (taken < 4) *time = *time < 2 * TPOOL__PAUSE_TIME ? 0 : *time / 2;
-    else if (taken < 64) *time = *time * 2 + 4 * TPOOL__PAUSE_TIME;
-    if (*time > TPOOL__LONGEST_BATCH_DELAY) *time = TPOOL__LONGEST_BATCH_DELAY;
+static inline void tpool__set_batch_delay(tpool__worker *worker, unsigned taken) {
+    uint32_t time = worker->batch_delay;
+    if (taken < 4) time = time < 2 * TPOOL__PAUSE_TIME ? 0 : time / 2;
+    else if (taken < 64) time = time * 2 + 4 * TPOOL__PAUSE_TIME;
+    worker->batch_delay = time < TPOOL__LONGEST_BATCH_DELAY ? time : TPOOL__LONGEST_BATCH_DELAY;
 }
 
 /* The worker counts as searching during the delay. */
@@ -6020,7 +6021,7 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     tpool__unlatch(&lane->lock);
 
     worker->turns += fetched + 1;
-    if (lane == &pool->inject) tpool__set_batch_delay(&worker->batch_delay, fetched + 1);
+    if (lane == &pool->inject) tpool__set_batch_delay(worker, fetched + 1);
     if (fetched > 0) tpool__notify(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     return taken;
@@ -6267,7 +6268,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__entry entry;
     unsigned tasks = 0; /* since it slept */
-    for (bool hinted = false, has_run = false;;) {
+    for (bool has_run = false;;) {
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* results of tombstones */
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
@@ -6275,15 +6276,12 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             if (!tpool__sleep(worker)) return;
             continue;
         }
-        bool found = false;
-        if (!worker->searching || hinted || tpool__work_hinted(pool)) {
-            tpool__set_busy(worker, true);
-            found = tpool__take_own(worker, &entry);
-            if (!found) {
-                worker->ended_at = 0; /* what it does now takes time */
-                tpool__delay_batch(worker);
-                found = tpool__find(worker, &entry);
-            }
+        tpool__set_busy(worker, true);
+        bool found = tpool__take_own(worker, &entry);
+        if (!found) {
+            worker->ended_at = 0; /* what it does now takes time */
+            tpool__delay_batch(worker);
+            found = tpool__find(worker, &entry);
         }
         if (found) {
             has_run = true;
@@ -6305,8 +6303,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         tpool__notify_idle(worker);
         if (!worker->searching) tpool__start_searching(worker);
         /* a worker that was started in advance and has run nothing does not spin */
-        hinted = has_run && tpool__spin_for_work(worker, tasks == 1 ? TPOOL__LITTLE_TIME : TPOOL__FREE_TIME);
-        if (hinted) continue;
+        if (has_run && tpool__spin_for_work(worker, tasks == 1 ? TPOOL__LITTLE_TIME : TPOOL__FREE_TIME)) continue;
         if (!tpool__sleep(worker)) return;
         tasks = 0;
     }
@@ -8637,7 +8634,6 @@ static void tpool__item_placed(void *item, size_t place) { ((tpool__expiring_ite
 struct tpool_completions {
     tpool__word arrived;        /* items that have come, the last first; with the lowest bit set, the waiter in next */
     tpool__u32 told;            /* 1: the thread that took the waiter out touches neither it nor this iterator again */
-    uint32_t batch_delay;       /* ns, before next takes over what has come */
     tpool__node *ready;         /* what next has taken over, the first first; next alone uses this and the two below */
     tpool_future *yielded;
     size_t index;
@@ -8830,22 +8826,15 @@ static void tpool__completions_expire(tpool_completions *completions) {
     }
 }
 
-/* Takes over all that has come. The batch delay is only for where many more may come: what a small burst brings is
- * there already (30 futures at a time: 12 us instead of 23). */
+/* Takes over all that has come. (Rejected: a batch delay, as workers have one. It gained nothing.) */
 static void tpool__completions_take(tpool_completions *completions) {
-    tpool__latch(&completions->lock);
-    bool many = completions->remaining >= 64;
-    tpool__unlatch(&completions->lock);
-    if (many) tpool__pause_for(completions->batch_delay);
     tpool__node *newest = (tpool__node *)tpool__exchange_acquire(&completions->arrived, 0); /* P15 */
-    size_t taken = 0;
-    for (; newest; taken++) {
+    while (newest) {
         tpool__node *older = newest->next;
         newest->next = completions->ready;
         completions->ready = newest;
         newest = older;
     }
-    if (many) tpool__set_batch_delay(&completions->batch_delay, taken);
 }
 
 static tpool_future *tpool__completions_yield(tpool_completions *completions) {
