@@ -368,6 +368,7 @@
 #define tpool_get_stats tpool_get_stats_0_1_0
 #define tpool_submit_task tpool_submit_task_0_1_0
 #define tpool_submit_many tpool_submit_many_0_1_0
+#define tpool_submit_within tpool_submit_within_0_1_0
 #define tpool_run_with_timeout tpool_run_with_timeout_0_1_0
 #define tpool_future_create tpool_future_create_0_1_0
 #define tpool_future_error tpool_future_error_0_1_0
@@ -590,6 +591,12 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_copy(tpool *pool, tpool_fn 
  * TPOOL_INVALID: tasks NULL and count not 0. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count,
                                                           tpool_future **futures, size_t *submitted);
+
+/* As tpool_submit_task, but whatever on_full says, it waits for room in a full queue, until timeout_ns has passed: then
+ * TPOOL_TIMEOUT, and the task was not taken (0 or less: at once). In a worker it waits like any other call. Never
+ * TPOOL_FULL. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
+                                                            tpool_future **future);
 
 /* Submits, waits, and gives the task's own end (TPOOL_OK, TPOOL_FAILED, ...), or why it was not taken, or
  * TPOOL_TIMEOUT. After TPOOL_TIMEOUT a task still queued is cancelled. A running one is asked to stop, and goes on
@@ -4814,11 +4821,12 @@ static inline bool tpool__needs_extra(const tpool_task *task) {
                     task->run_limit_ns > 0 || task->tag);
 }
 
-/* How far the library's own tasks (chunks of a map, helpers of a loop) may go past what forbids a submit. TIMED is
- * AS_ASKED with a deadline that stays with the task: a backend ends a task that runs then. */
+/* How far the library's own tasks (chunks of a map, helpers of a loop) may go past what forbids a submit. WITHIN waits
+ * for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: a backend ends a task that
+ * runs then. */
 typedef enum tpool__force {
     TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
-    TPOOL__AS_ASKED, TPOOL__TIMED, TPOOL__PAST_CAPACITY, TPOOL__PAST_SHUTDOWN
+    TPOOL__AS_ASKED, TPOOL__WITHIN, TPOOL__TIMED, TPOOL__PAST_CAPACITY, TPOOL__PAST_SHUTDOWN
 } tpool__force;
 
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
@@ -4881,6 +4889,11 @@ TPOOL_API tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tp
     if (future) *future = NULL;
     return task ? tpool__submit_task(pool, task, future, TPOOL_FOREVER, TPOOL__AS_ASKED) : TPOOL_INVALID;
 }
+TPOOL_API tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
+                                           tpool_future **future) {
+    if (future) *future = NULL;
+    return task ? tpool__submit_task(pool, task, future, tpool__deadline(timeout_ns), TPOOL__WITHIN) : TPOOL_INVALID;
+}
 TPOOL_API tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
                                          tpool_future **future) {
     if (future) *future = NULL;
@@ -4915,7 +4928,7 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool_status tpool__start_worker(tpool *pool);
 static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
-static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline);
+static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 
 static inline uint32_t tpool__attention(tpool *pool) {
     /* relaxed: flags change before tpool__fence_lanes passes all spinlocks of the lanes, and count under these */
@@ -4991,8 +5004,12 @@ static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
     return !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1 ? &worker->lane : &pool->inject;
 }
 
-static inline bool tpool__may_wait_when_full(const tpool *pool) {
-    return pool->config.on_full == TPOOL_FULL_BLOCK || pool->config.on_full == TPOOL_FULL_CALLER_RUNS;
+static inline tpool_full_policy tpool__when_full(const tpool *pool, tpool__force force) {
+    return force == TPOOL__WITHIN ? TPOOL_FULL_BLOCK : pool->config.on_full;
+}
+static inline bool tpool__may_wait_when_full(const tpool *pool, tpool__force force) {
+    tpool_full_policy policy = tpool__when_full(pool, force);
+    return policy == TPOOL_FULL_BLOCK || policy == TPOOL_FULL_CALLER_RUNS;
 }
 
 /* Frees a submitter's task if its thread ends before the task is placed: no other thread knows the task. */
@@ -5056,9 +5073,9 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
             tpool__unlatch(&lane->lock);
             return TPOOL_FULL;
         }
-        pool->visitors += tpool__may_wait_when_full(pool); /* from now on, since a destroy may begin at any moment */
+        pool->visitors += tpool__may_wait_when_full(pool, force); /* from now on: a destroy may begin at any moment */
         tpool__unlatch(&lane->lock);
-        return tpool__enqueue_full(pool, entry, deadline);
+        return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
     tpool__unlatch(&lane->lock);
@@ -5356,13 +5373,14 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
 }
 
 /* The caller counts as a visitor if it may wait in here. */
-static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline) {
+static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                        tpool__force force) {
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool over = false;
     while (tpool__expire_waiting(self, pool)) { /* before any policy; the ends may fill it again */
         tpool__context *call = NULL;
-        if (tpool__may_wait_when_full(pool)) call = tpool__call_push(self, tpool__visitor_left, pool);
+        if (tpool__may_wait_when_full(pool, force)) call = tpool__call_push(self, tpool__visitor_left, pool);
         tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
         tpool__run_unless_held(self);
         if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
@@ -5373,7 +5391,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         return status;
     }
     status = TPOOL_OK;
-    switch (pool->config.on_full) {
+    switch (tpool__when_full(pool, force)) {
     case TPOOL_FULL_REJECT:
         tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
         return TPOOL_FULL;

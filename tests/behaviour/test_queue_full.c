@@ -505,6 +505,118 @@ static void run_with_timeout_gets_room_within_its_limit(void **state) {
     end_pool(pool);
 }
 
+/* --- submit_within: the same whatever the policy */
+
+static const tpool_full_policy all_policies[] = { TPOOL_FULL_BLOCK, TPOOL_FULL_REJECT, TPOOL_FULL_CALLER_RUNS,
+                                                  TPOOL_FULL_DROP_OLDEST };
+static tpool_status call_submit_within(void *context) {
+    submit_call *c = context;
+    return tpool_submit_within(c->pool, &c->task, c->timeout_ns, &c->future);
+}
+
+static void submit_within_gives_up_when_its_limit_has_passed(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static atomic_int runs;   /* arg_free would count here too */
+    static const int64_t limits[] = { TPOOL_MS(30), 0, -1, INT64_MIN };
+    tpool_task task = { .fn = count_up, .arg = &runs, .arg_free = count_free };
+    for (size_t p = 0; p < 4; p++) {
+        gate_close(&hold);
+        tpool *pool = new_busy_pool(1, all_policies[p], &hold);
+        tpool_future *waiting = submitted(pool, nothing, NULL);
+        for (int i = 0; i < 4; i++) {
+            tpool_future *future = (tpool_future *)pool;
+            int64_t before = tpool_now();
+            assert_status(TPOOL_TIMEOUT, tpool_submit_within(pool, &task, limits[i], &future));
+            assert_true(limits[i] < 0 || tpool_now() - before >= limits[i]);
+            assert_null(future);
+            assert_status(TPOOL_TIMEOUT, tpool_submit_within(pool, &task, limits[i], NULL));
+        }
+        assert_int_equal(1, stats_of(pool).queued);
+        assert_int_equal(2, stats_of(pool).submitted);
+        assert_int_equal(0, stats_of(pool).dropped + stats_of(pool).rejected);
+        assert_int_equal(TPOOL_PENDING, tpool_future_state(waiting));
+        assert_status(TPOOL_INVALID, tpool_submit_within(pool, NULL, 0, NULL));
+        assert_status(TPOOL_INVALID, tpool_submit_within(NULL, &task, 0, NULL));
+        gate_open(&hold);
+        assert_status(TPOOL_OK, end_of(waiting));
+        end_pool(pool);
+        assert_int_equal(0, atomic_load(&runs));
+    }
+}
+
+static void submit_within_waits_for_room(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    static const int64_t limits[] = { LIMIT, TPOOL_FOREVER };
+    for (size_t p = 0; p < 8; p++) {
+        static atomic_int runs;
+        static background submitter;
+        static submit_call call;
+        atomic_store(&runs, 0);
+        gate_close(&hold);
+        tpool *pool = new_busy_pool(1, all_policies[p % 4], &hold);
+        tpool_future *waiting = submitted(pool, nothing, NULL);
+        call = (submit_call){ .pool = pool, .task = { .fn = count_up, .arg = &runs }, .timeout_ns = limits[p / 4] };
+        background_start(&submitter, call_submit_within, &call);
+        background_await_block(&submitter);
+        gate_open(&hold);
+        assert_status(TPOOL_OK, background_join(&submitter));
+        assert_status(TPOOL_OK, end_of(call.future));
+        assert_status(TPOOL_OK, end_of(waiting));   /* neither dropped nor run by the submitter */
+        assert_int_equal(1, atomic_load(&runs));
+        tpool_future *at_once = NULL;               /* with room the limit does not matter */
+        EVENTUALLY(stats_of(pool).queued == 0);
+        assert_status(TPOOL_OK, tpool_submit_within(pool, &call.task, 0, &at_once));
+        assert_status(TPOOL_OK, end_of(at_once));
+        end_pool(pool);
+    }
+}
+
+static void who_waits_in_submit_within_learns_of_a_shutdown(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    for (size_t p = 0; p < 4; p++) {
+        static background submitter;
+        static submit_call call;
+        gate_close(&hold);
+        tpool *pool = new_busy_pool(1, all_policies[p], &hold);
+        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+        call = (submit_call){ .pool = pool, .task = { .fn = nothing }, .timeout_ns = TPOOL_FOREVER };
+        background_start(&submitter, call_submit_within, &call);
+        background_await_block(&submitter);
+        assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
+        assert_status(TPOOL_SHUTDOWN, background_join(&submitter));
+        assert_null(call.future);
+        gate_open(&hold);
+        end_pool(pool);
+    }
+}
+
+typedef struct own_within { tpool_status first, timed, second; atomic_int runs; } own_within;
+static void *submit_within_own_pool(void *arg) {
+    own_within *o = arg;
+    tpool_task task = { .fn = count_up, .arg = &o->runs };
+    o->first = tpool_submit_within(tpool_current(), &task, 0, NULL);
+    o->timed = tpool_submit_within(tpool_current(), &task, 0, NULL);
+    o->second = tpool_submit_within(tpool_current(), &task, TPOOL_FOREVER, NULL);   /* a spare worker makes room */
+    return NULL;
+}
+static void a_worker_may_wait_in_submit_within_for_room_in_its_own_pool(void **state) {
+    (void)state;
+    for (size_t p = 0; p < 4; p++) {
+        static own_within o;
+        memset(&o, 0, sizeof o);
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = all_policies[p] });
+        assert_status(TPOOL_OK, end_of(submitted(pool, submit_within_own_pool, &o)));
+        assert_status(TPOOL_OK, o.first);
+        assert_status(TPOOL_TIMEOUT, o.timed);
+        assert_status(TPOOL_OK, o.second);
+        end_pool(pool);
+        assert_int_equal(2, atomic_load(&o.runs));
+    }
+}
+
 static void run_with_timeout_is_rejected_like_any_submit(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;
@@ -978,6 +1090,10 @@ static const struct CMUnitTest tests[] = {
     TEST(many_blocking_submitters_lose_nothing),
     TEST(the_limit_of_run_with_timeout_includes_the_wait_for_room),
     TEST(run_with_timeout_gets_room_within_its_limit),
+    TEST(submit_within_gives_up_when_its_limit_has_passed),
+    TEST(submit_within_waits_for_room),
+    TEST(who_waits_in_submit_within_learns_of_a_shutdown),
+    TEST(a_worker_may_wait_in_submit_within_for_room_in_its_own_pool),
     TEST(run_with_timeout_is_rejected_like_any_submit),
     TEST(caller_runs_runs_the_task_in_the_submitting_thread),
     TEST(raise_return_and_copies_work_in_a_task_run_by_the_caller),

@@ -318,7 +318,7 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
     tpool *pool = pools[p].handle;
     unsigned char bytes[600];
     tpool_status status;
-    bool shut = false;
+    bool shut = false, within = false;
     switch (draw(g, 5)) {
     case 0: status = CALL(p, tpool_submit(pool, task_body, &r->ticket, want)); break;
     case 1:
@@ -331,12 +331,19 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
         } /* fall through */
     default: {
         tpool_task task = task_for(g, r, bytes, sizeof bytes);
-        status = CALL(p, tpool_submit_task(pool, &task, want));
+        if (one_in(g, 3)) {
+            int64_t limit = patience(g, where & ~(unsigned)PURE, true);
+            status = CALL(p, tpool_submit_within(pool, &task, limit, want));
+            within = limit != TPOOL_FOREVER;
+            if (status == TPOOL_FULL) fail("submit_within gave TPOOL_FULL");
+        } else {
+            status = CALL(p, tpool_submit_task(pool, &task, want));
+        }
         break;
     }
     }
     shut = atomic_load(&pools[p].shut);
-    about_submit(r, status, where, shut);
+    if (!within || status != TPOOL_TIMEOUT) about_submit(r, status, where, shut);
     if ((future != NULL) != (wants_future && status == TPOOL_OK)) fail("task %d: a future, or none", id_of(r));
     taken(r, future, status);
     if (status != TPOOL_OK) return NULL;
