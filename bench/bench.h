@@ -56,25 +56,23 @@ typedef void *(*bench_fn)(void *arg);
 /* --- cases */
 
 typedef struct bench_case {
-    const char *name;      /* workload/variant; the same word in the programs of other languages */
-    const char *title;     /* for the table */
+    const char *name;  /* workload/variant; the same word in the programs of other languages */
+    const char *title; /* for the table */
     void (*run)(const struct bench_case *c);
-    int submitters;        /* outside threads that submit */
+    int submitters; /* outside threads that submit */
     int workers;
-    int option;            /* what the workload makes of it */
+    int option; /* what the workload makes of it */
 } bench_case;
 
 /* Stands after a workload's array of cases, and makes them known. */
 #define BENCH_WORKLOAD(cases) \
-    __attribute__((constructor)) static void cases##_known(void) { \
-        bench_add(cases, sizeof cases / sizeof cases[0]); \
-    }
+    __attribute__((constructor)) static void cases##_known(void) { bench_add(cases, sizeof cases / sizeof cases[0]); }
 
 enum { BENCH_MOST_CASES = 256 };
 static const bench_case *bench_known[BENCH_MOST_CASES];
 static size_t bench_known_count;
-static const bench_case *bench_current;   /* the case that runs */
-static bool bench_quick;                  /* see that everything runs and is right; the figures mean nothing */
+static const bench_case *bench_current; /* the case that runs */
+static bool bench_quick;                /* see that everything runs and is right; the figures mean nothing */
 
 static BENCH_UNUSED void bench_add(const bench_case *cases, size_t count) {
     for (size_t i = 0; i < count && bench_known_count < BENCH_MOST_CASES; i++)
@@ -99,10 +97,12 @@ static BENCH_UNUSED void bench_fail(const char *format, ...) {
     fputc('\n', stderr);
     va_end(arguments);
     fflush(stdout);
-    _exit(1);   /* the contestant's threads may be anywhere */
+    _exit(1); /* the contestant's threads may be anywhere */
 }
 #define bench_check(condition) \
-    do { if (!(condition)) bench_fail("%s:%d: %s", __FILE__, __LINE__, #condition); } while (0)
+    do { \
+        if (!(condition)) bench_fail("%s:%d: %s", __FILE__, __LINE__, #condition); \
+    } while (0)
 
 /* One figure of the case that runs. */
 static BENCH_UNUSED void bench_report(const char *figure, const char *unit, double value) {
@@ -181,7 +181,7 @@ static BENCH_UNUSED void bench_report_samples(int64_t *samples, size_t count, co
 
 typedef struct bench_tally {
     uint64_t count, sum;
-    char rest[112];        /* two lines: neighbours are fetched in pairs */
+    char rest[112]; /* two lines: neighbours are fetched in pairs */
 } bench_tally;
 enum { BENCH_TALLIES = 1024 };
 /* [0] is shared by all further threads. */
@@ -199,7 +199,10 @@ static BENCH_UNUSED BENCH_OPAQUE void bench_tally_first(uint64_t value) {
 }
 static inline void bench_tally_add(uint64_t value) {
     bench_tally *tally = bench_my_tally;
-    if (__builtin_expect(!tally, 0)) { bench_tally_first(value); return; }
+    if (__builtin_expect(!tally, 0)) {
+        bench_tally_first(value);
+        return;
+    }
     /* Only this thread writes them; others may look. */
     __atomic_store_n(&tally->sum, tally->sum + value, __ATOMIC_RELAXED);
     __atomic_store_n(&tally->count, tally->count + 1, __ATOMIC_RELEASE);
@@ -214,7 +217,7 @@ static BENCH_UNUSED uint64_t bench_tally_sum(void) {
     for (int i = 0; i < BENCH_TALLIES; i++) sum += __atomic_load_n(&bench_tallies[i].sum, __ATOMIC_RELAXED);
     return sum;
 }
-static BENCH_UNUSED void bench_tally_reset(void) {   /* while nothing runs */
+static BENCH_UNUSED void bench_tally_reset(void) { /* while nothing runs */
     for (int i = 0; i < BENCH_TALLIES; i++) bench_tallies[i].count = bench_tallies[i].sum = 0;
 }
 /* Waits until so many tasks have run, at next to no cost to them: by looking every half millisecond, where a million
@@ -235,18 +238,17 @@ static BENCH_UNUSED void *bench_tiny(void *arg) {
     return NULL;
 }
 /* The same for tasks with a future: what comes back must be what went in, times 3. */
-static BENCH_UNUSED void *bench_tiny_value(void *arg) {
-    return (void *)((uintptr_t)arg * 3);
-}
+static BENCH_UNUSED void *bench_tiny_value(void *arg) { return (void *)((uintptr_t)arg * 3); }
 
 /* --- waiting for the last of a few tasks, for contestants that cannot: the last one wakes the waiter */
 
-static struct { pthread_mutex_t lock; pthread_cond_t ended; long left; } bench_latch =
-    { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    long left;
+} bench_latch = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
 
-static BENCH_UNUSED void bench_latch_arm(long count) {
-    __atomic_store_n(&bench_latch.left, count, __ATOMIC_RELEASE);
-}
+static BENCH_UNUSED void bench_latch_arm(long count) { __atomic_store_n(&bench_latch.left, count, __ATOMIC_RELEASE); }
 static BENCH_UNUSED void *bench_tiny_latched(void *arg) {
     bench_tally_add((uint64_t)(uintptr_t)arg);
     if (__atomic_sub_fetch(&bench_latch.left, 1, __ATOMIC_ACQ_REL) == 0) {
@@ -286,8 +288,12 @@ static BENCH_UNUSED void bench_drain_few(peer_pool *pool) {
 
 /* --- a gate that tasks wait at */
 
-static struct { pthread_mutex_t lock; pthread_cond_t changed; int arrived; bool open; } bench_gate =
-    { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false };
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int arrived;
+    bool open;
+} bench_gate = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false };
 
 static BENCH_UNUSED void *bench_wait_at_gate(void *arg) {
     pthread_mutex_lock(&bench_gate.lock);
@@ -316,7 +322,7 @@ typedef struct bench_submitter {
     pthread_barrier_t *start;
     void (*body)(struct bench_submitter *self);
     peer_pool *pool;
-    size_t begin, end;     /* its share of the tasks */
+    size_t begin, end; /* its share of the tasks */
     void *context;
 } bench_submitter;
 
@@ -362,7 +368,7 @@ static BENCH_UNUSED int64_t bench_submit_from(int threads, void (*body)(bench_su
     pthread_barrier_init(&start, NULL, (unsigned)threads + 1);
     for (int i = 0; i < threads; i++)
         bench_check(pthread_create(&submitters[i].thread, NULL, bench_submitter_main, &submitters[i]) == 0);
-    bench_sleep(1000000);   /* they stand at the start */
+    bench_sleep(1000000); /* they stand at the start */
     began = bench_now();
     pthread_barrier_wait(&start);
     for (int i = 0; i < threads; i++) pthread_join(submitters[i].thread, NULL);

@@ -10,10 +10,14 @@ enum { BOUNDED_BYTES = 64 * 1024, BOUNDED_BUFFER = 32 };
 
 static double bounded_resident(void) { return (double)bench_resident() / 1024 / 1024; }
 
-static struct { double start, first, second; size_t looks; long consumed, freed, made; } bounded;
+static struct {
+    double start, first, second;
+    size_t looks;
+    long consumed, freed, made;
+} bounded;
 
 static void bounded_begin(void) {
-    mallopt(M_MMAP_THRESHOLD, 32 * 1024);   /* what is freed goes back to the system, and is seen to */
+    mallopt(M_MMAP_THRESHOLD, 32 * 1024); /* what is freed goes back to the system, and is seen to */
     memset(&bounded, 0, sizeof bounded);
     bounded_resident();
     bounded.start = bounded_resident();
@@ -117,10 +121,10 @@ static void bounded_queue(const bench_case *c) {
     task.arg_free = bounded_free;
     if (c->option == BOUNDED_BY_EXPIRY) task.expires_ns = TPOOL_MS(20);
     bounded_begin();
-    for (size_t i = 0; bench_now() < until || bounded.looks <= 8; i++) {   /* however slow the machine is */
+    for (size_t i = 0; bench_now() < until || bounded.looks <= 8; i++) { /* however slow the machine is */
         task.arg = bounded_item();
         bench_check(tpool_submit_task(pool, &task, NULL) == TPOOL_OK);
-        if (c->option != BOUNDED_BY_CAPACITY) bench_sleep(100000);   /* five times as fast as a worker is */
+        if (c->option != BOUNDED_BY_CAPACITY) bench_sleep(100000); /* five times as fast as a worker is */
         if (i % (bench_quick ? 8 : 128) == 0) bounded_look((size_t)(bench_now() - began), (size_t)(until - began));
     }
     bench_check(tpool_shutdown(pool, TPOOL_CANCEL_PENDING) == TPOOL_OK && tpool_destroy(pool) == TPOOL_OK);

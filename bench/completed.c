@@ -9,7 +9,7 @@ static void completed_run(const bench_case *c) {
     tpool_completions *completions;
     peer_pool *pool = peer_create(c->workers);
     peer_warm_up(pool, c->workers);
-    for (int i = 0; i < 2; i++) {   /* once to warm up */
+    for (int i = 0; i < 2; i++) { /* once to warm up */
         int64_t began = bench_now();
         uintptr_t sum = peer_as_completed(pool, bench_tiny_value, count, futures, &completions);
         int64_t yielded = bench_now();

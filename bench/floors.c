@@ -11,7 +11,7 @@ static void floor_pin(void) {
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(sched_getcpu(), &one);
-    bench_check(sched_setaffinity(0, sizeof one, &one) == 0);   /* threads and children started later inherit it */
+    bench_check(sched_setaffinity(0, sizeof one, &one) == 0); /* threads and children started later inherit it */
 }
 static void floor_report_each(int64_t began, size_t count) {
     bench_report("time", "ns", (double)(bench_now() - began) / (double)count);
@@ -142,7 +142,7 @@ static void floor_pair_run(size_t count, size_t batch, void *(*partner)(void *pa
     pthread_cond_init(&pair.changed, NULL);
     bench_check(pthread_create(&thread, NULL, partner, &pair) == 0);
     int64_t last = bench_now();
-    for (size_t i = 0, taken = 0; i < count; ) {
+    for (size_t i = 0, taken = 0; i < count;) {
         for (size_t j = 0; j < batch; j++) trip(&pair, (unsigned)i++ * 2);
         int64_t now = bench_now();
         samples[taken++] = (now - last) / (int64_t)batch;
@@ -168,9 +168,7 @@ static void floor_line_trip(floor_pair *pair, unsigned turn) {
 static void floor_futex_wait(unsigned *word, unsigned seen) {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
-static void floor_futex_wake(unsigned *word) {
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
+static void floor_futex_wake(unsigned *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
 static void floor_futex_await(unsigned *word, unsigned wanted) {
     unsigned seen;
     while ((seen = __atomic_load_n(word, __ATOMIC_ACQUIRE)) != wanted) floor_futex_wait(word, seen);
@@ -244,7 +242,7 @@ static void floor_wake(const bench_case *c) {
     pthread_t thread;
     (void)c;
     bench_check(pthread_create(&thread, NULL, floor_sleeper, &pair) == 0);
-    for (size_t i = 0; i < count; ) {
+    for (size_t i = 0; i < count;) {
         bench_sleep(200000);
         int64_t began = bench_now();
         long woken = syscall(SYS_futex, &pair.turn, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
@@ -319,7 +317,8 @@ static void floor_pipe(const bench_case *c) {
     if (child == 0) {
         close(there[1]);
         close(back[0]);
-        while (read(there[0], &byte, 1) == 1) if (write(back[1], &byte, 1) != 1) _exit(1);
+        while (read(there[0], &byte, 1) == 1)
+            if (write(back[1], &byte, 1) != 1) _exit(1);
         _exit(0);
     }
     int64_t last = bench_now();

@@ -3,7 +3,7 @@
 #if PEER_FOR
 
 enum { FOR_EVEN, FOR_SKEWED };
-enum { FOR_STEPS = 19 };   /* a dependent multiplication and a shift each, together about 25 ns */
+enum { FOR_STEPS = 19 }; /* a dependent multiplication and a shift each, together about 25 ns */
 
 typedef struct for_data {
     size_t count;
@@ -33,8 +33,7 @@ static BENCH_OPAQUE void for_even(size_t begin, size_t end, void *context) {
 /* Item i costs in proportion to i, and all of them as much as above. */
 static BENCH_OPAQUE void for_skewed(size_t begin, size_t end, void *context) {
     uint64_t sum = 0, zero = 0, count = ((for_data *)context)->count;
-    for (size_t i = begin; i < end; i++)
-        zero = for_add(&sum, for_item(i + zero, 2 * FOR_STEPS * (uint64_t)i / count));
+    for (size_t i = begin; i < end; i++) zero = for_add(&sum, for_item(i + zero, 2 * FOR_STEPS * (uint64_t)i / count));
     __atomic_fetch_add(&((for_data *)context)->sum, sum, __ATOMIC_RELAXED);
 }
 
@@ -46,7 +45,7 @@ static void for_run(const bench_case *c) {
     peer_pool *pool = peer_create(c->workers);
     peer_warm_up(pool, c->workers);
     parallel.sum = 0;
-    peer_for(pool, 0, parallel.count / 10, body, &parallel);   /* the threads are there */
+    peer_for(pool, 0, parallel.count / 10, body, &parallel); /* the threads are there */
 
     int64_t began = bench_now();
     body(0, serial.count, &serial);

@@ -57,8 +57,8 @@ static void futures_run_measured(const bench_case *c) {
 #endif
 
 static const bench_case futures_cases[] = {
-    { "futures/1", "1,000,000 tiny tasks with a future each, read and released, 1 thread submits",
-      futures_run, 1, 2, 0 },
+    { "futures/1", "1,000,000 tiny tasks with a future each, read and released, 1 thread submits", futures_run, 1, 2,
+      0 },
     { "futures/4", "the same, 4 threads submit", futures_run, 4, 2, 0 },
 #if PEER_OURS
     { "futures/1-measured", "1 thread submits, with config.measure", futures_run_measured, 1, 2, 0 },

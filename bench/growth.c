@@ -44,7 +44,8 @@ static tpool *create(tpool_config config) {
 
 /* A submit to a full queue that drops the oldest. */
 static void drop_oldest(size_t capacity) {
-    tpool *pool = create((tpool_config){ .max_workers = 1, .queue_capacity = capacity, .on_full = TPOOL_FULL_DROP_OLDEST });
+    tpool *pool =
+        create((tpool_config){ .max_workers = 1, .queue_capacity = capacity, .on_full = TPOOL_FULL_DROP_OLDEST });
     size_t more = 2000;
     check(tpool_pause(pool) == TPOOL_OK);
     for (size_t i = 0; i < capacity; i++) check(tpool_submit(pool, nothing, NULL, NULL) == TPOOL_OK);
@@ -103,7 +104,10 @@ static void iterate(size_t count) {
 }
 
 /* A task that waits for many futures, and sleeps for each. */
-typedef struct many { tpool_future **futures; size_t count; } many;
+typedef struct many {
+    tpool_future **futures;
+    size_t count;
+} many;
 static void *wait_for_many(void *arg) {
     many *m = (many *)arg;
     check(tpool_wait(m->futures, m->count, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, NULL) == TPOOL_OK);
@@ -143,7 +147,8 @@ static void burst(size_t count) {
     double most = resident_mib();
     for (size_t i = 0; i < count; i++) tpool_future_release(futures[i]);
     sleep_ms(2000);
-    printf("a burst of %7zu futures: %.1f MiB, two seconds later %.1f\n", count, most - before, resident_mib() - before);
+    printf("a burst of %7zu futures: %.1f MiB, two seconds later %.1f\n", count, most - before,
+           resident_mib() - before);
     free(futures);
     tpool_destroy(pool);
 }

@@ -14,12 +14,12 @@ static void idle_run(const bench_case *c) {
     bench_submit_from(1, idle_submit, pool, count, NULL);
     bench_drain(pool, count);
     bench_tally_verify(count);
-    bench_sleep(100000000);   /* whoever looks for work a little longer has given up */
+    bench_sleep(100000000); /* whoever looks for work a little longer has given up */
 
     int64_t cpu = bench_cpu() - bench_clock(CLOCK_THREAD_CPUTIME_ID);
     bench_sleep(bench_quick ? 200000000 : INT64_C(10000000000));
     cpu = bench_cpu() - bench_clock(CLOCK_THREAD_CPUTIME_ID) - cpu;
-    bench_report("cpu", "us", cpu > 0 ? (double)cpu / 1000 : 0);   /* the two clocks are not read at one instant */
+    bench_report("cpu", "us", cpu > 0 ? (double)cpu / 1000 : 0); /* the two clocks are not read at one instant */
     peer_destroy(pool);
 }
 

@@ -62,7 +62,11 @@ static void manager_alone(const bench_case *c) {
 }
 
 /* Many threads ask for the same, and give it back. Of every 64th get the time is taken, the rest makes the crowd. */
-typedef struct manager_crowd { tpool_manager *manager; int64_t *samples; size_t stride; } manager_crowd;
+typedef struct manager_crowd {
+    tpool_manager *manager;
+    int64_t *samples;
+    size_t stride;
+} manager_crowd;
 static void manager_ask(bench_submitter *self) {
     manager_crowd *crowd = (manager_crowd *)self->context;
     for (size_t i = self->begin; i < self->end; i++) {
@@ -163,7 +167,7 @@ static void manager_data_sets(const bench_case *c) {
         samples[how] = (int64_t *)bench_memory(rounds * sizeof *samples[how]);
         getting[how] = (int64_t *)bench_memory(rounds * sizeof *getting[how]);
     }
-    for (size_t round = 0; round < rounds; round++)   /* they take turns */
+    for (size_t round = 0; round < rounds; round++) /* they take turns */
         for (int how = 0; how < 3; how++) samples[how][round] = manager_sets(how, manager, there, &getting[how][round]);
     double beyond[3];
     for (int how = 0; how < 3; how++) {

@@ -26,14 +26,14 @@ typedef struct memory_data {
 #if PEER_FUTURES
     peer_future *futures;
 #endif
-    long resident, allocated;   /* what the tasks took */
+    long resident, allocated; /* what the tasks took */
 } memory_data;
 
 static void memory_submit(bench_submitter *self) {
     memory_data *data = (memory_data *)self->context;
     for (int i = 0; i < data->workers; i++) PEER_SUBMIT_SURELY(self->pool, bench_wait_at_gate, NULL);
     bench_gate_await(data->workers);
-    bench_resident();   /* what stdio allocates is allocated */
+    bench_resident(); /* what stdio allocates is allocated */
 
     data->resident = bench_resident();
     data->allocated = memory_allocated();

@@ -14,7 +14,7 @@ static void plain_run_on(const bench_case *c, peer_pool *pool) {
     bench_submit_from(c->submitters, plain_submit, pool, count, NULL);
     bench_drain(pool, count);
     bench_tally_verify(count);
-    bench_sleep(20000000);   /* what the tasks leave behind may settle */
+    bench_sleep(20000000); /* what the tasks leave behind may settle */
     bench_tally_reset();
 
     int64_t began = bench_submit_from(c->submitters, plain_submit, pool, count, NULL);

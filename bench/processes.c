@@ -134,7 +134,10 @@ static double tasks_per_second(tpool *pool) {
     }
     return TASKS * 1e9 / (double)(tpool_now() - begin);
 }
-static void *triple_item(void *item, void *context) { (void)context; return (void *)(intptr_t)(*(int *)item * 3); }
+static void *triple_item(void *item, void *context) {
+    (void)context;
+    return (void *)(intptr_t)(*(int *)item * 3);
+}
 static void *give_item(void *item, void *context) {
     int n = *(int *)item * 3;
     (void)context;
@@ -143,9 +146,12 @@ static void *give_item(void *item, void *context) {
 static double items_per_second(tpool *pool, size_t chunk, bool by_bytes) {
     enum { ITEMS = 2000000 };
     static int items[ITEMS];
-    tpool_map_spec spec = { .fn = by_bytes ? give_item : triple_item, .items = items, .count = ITEMS,
+    tpool_map_spec spec = { .fn = by_bytes ? give_item : triple_item,
+                            .items = items,
+                            .count = ITEMS,
                             .stride = sizeof(int),
-                            .item_size = sizeof(int), .chunk_size = chunk };
+                            .item_size = sizeof(int),
+                            .chunk_size = chunk };
     tpool_map_iter *iter;
     void *result;
     for (int i = 0; i < ITEMS; i++) items[i] = i;
@@ -153,7 +159,8 @@ static double items_per_second(tpool *pool, size_t chunk, bool by_bytes) {
     need(tpool_map(pool, &spec, &iter) == TPOOL_OK, "map");
     for (int i = 0; i < ITEMS; i++)
         need(tpool_map_next(iter, TPOOL_FOREVER, &result) == TPOOL_OK &&
-                 (by_bytes ? *(int *)result : (intptr_t)result) == 3 * (intptr_t)i, "map_next");
+                 (by_bytes ? *(int *)result : (intptr_t)result) == 3 * (intptr_t)i,
+             "map_next");
     tpool_map_close(iter);
     return ITEMS * 1e9 / (double)(tpool_now() - begin);
 }
@@ -176,7 +183,8 @@ static void throughput(int count, char **words) {
         double ours[ROUNDS], bytes[ROUNDS], python[ROUNDS];
         char name[64];
         snprintf(name, sizeof name, chunks[c] == 1 ? "processes/tasks" : "processes/map-%d", chunks[c]);
-        for (int i = 0; i < ROUNDS; i++) { /* new processes each, as Python's: where the system puts them decides much */
+        for (int i = 0; i < ROUNDS;
+             i++) { /* new processes each, as Python's: where the system puts them decides much */
             tpool *pool = create(WORKERS, 0);
             ours[i] = chunks[c] == 1 ? tasks_per_second(pool) : items_per_second(pool, (size_t)chunks[c], false);
             bytes[i] = chunks[c] == 1 ? 0 : items_per_second(pool, (size_t)chunks[c], true);
@@ -286,8 +294,9 @@ static double trips_with(size_t size, bool shared, char *window, const char *byt
     return part(samples, (size_t)trips, 0.5);
 }
 static void transport(void) {
-    static const size_t sizes[] = { 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20,
-                                    16 << 20 };
+    static const size_t sizes[] = {
+        64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20
+    };
     char *bytes = malloc(MOST);
     char *window = mmap(NULL, MOST, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     need(bytes && window != MAP_FAILED, "memory");

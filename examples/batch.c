@@ -19,7 +19,7 @@ enum { JOBS = 40, MOST_TRIES = 3 };
 /* Travels to the task by value. */
 typedef struct job_attempt {
     int job;
-    int try;                     /* 1, 2, ... */
+    int try; /* 1, 2, ... */
 } job_attempt;
 
 /* Comes back by value. */
@@ -82,7 +82,7 @@ int main(void) {
     }
     tpool_completions *completions;
     require(tpool_as_completed(futures, JOBS, &completions), "as_completed");
-    for (int job = 0; job < JOBS; job++) tpool_future_release(futures[job]);     /* the iterator holds its own */
+    for (int job = 0; job < JOBS; job++) tpool_future_release(futures[job]); /* the iterator holds its own */
 
     int ended = 0, succeeded = 0, given_up = 0, refused = 0, retries = 0, wrong = 0;
     int ends_of_job[JOBS] = { 0 };
@@ -123,7 +123,7 @@ int main(void) {
             else refused++;
             ends_of_job[current.job]++;
             break;
-        default:         /* nothing here cancels a job, lets it expire or kills its worker */
+        default: /* nothing here cancels a job, lets it expire or kills its worker */
             fprintf(stderr, "job %d: %s\n", current.job, tpool_future_message(future));
             wrong++;
         }
@@ -136,8 +136,7 @@ int main(void) {
     int expected_retries = 0;
     for (int job = 0; job < JOBS; job++) {
         if (ends_of_job[job] != 1) wrong++;
-        if (!is_impossible(job))
-            expected_retries += failures_of(job) < MOST_TRIES ? failures_of(job) : MOST_TRIES - 1;
+        if (!is_impossible(job)) expected_retries += failures_of(job) < MOST_TRIES ? failures_of(job) : MOST_TRIES - 1;
     }
     if (succeeded != JOBS - 2 || given_up != 1 || refused != 1 || retries != expected_retries) wrong++;
     if (wrong > 0) puts("WRONG");

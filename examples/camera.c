@@ -57,7 +57,7 @@ static camera_frame *capture(int number) {
     for (int i = 0; i < BUFFERS; i++) {
         camera_frame *frame = &buffers[i];
         if (atomic_exchange(&frame->in_use, true)) continue;
-        sleep_ms(CAPTURE_MS);                        /* the camera's rate */
+        sleep_ms(CAPTURE_MS); /* the camera's rate */
         frame->number = number;
         memset(frame->pixels, 10, sizeof frame->pixels);
         for (int y = -1; y <= 1; y++) memset(&frame->pixels[spot_y(number) + y][spot_x(number) - 1], 200, 3);
@@ -95,7 +95,7 @@ static void *find_spot(void *arg) {
             sum_y += y;
         }
     }
-    sleep_ms(LOOK_MS);                               /* a real detector has more to do */
+    sleep_ms(LOOK_MS); /* a real detector has more to do */
     if (weight == 0) return tpool_raise(ENOENT, "no spot in frame %d", frame->number);
     spot_sighting sighting = { frame->number, (int)(sum_x / weight), (int)(sum_y / weight) };
     return tpool_return(&sighting, sizeof sighting);
@@ -103,7 +103,7 @@ static void *find_spot(void *arg) {
 
 typedef struct frame_tally {
     atomic_int seen, dropped, failed, misplaced, out_of_order;
-    atomic_int newest;                               /* number of the newest frame looked at */
+    atomic_int newest; /* number of the newest frame looked at */
 } frame_tally;
 
 /* Called when a frame's future is done: in the worker that looked at it, or in the capture loop when its frame
@@ -121,19 +121,17 @@ static void frame_done(tpool_future *future, void *context) {
         atomic_fetch_add(&tally->seen, 1);
         break;
     }
-    case TPOOL_CANCELLED:
-        atomic_fetch_add(&tally->dropped, 1);
-        break;
-    default:
-        fprintf(stderr, "camera: %s\n", tpool_future_message(future));
-        atomic_fetch_add(&tally->failed, 1);
+    case TPOOL_CANCELLED: atomic_fetch_add(&tally->dropped, 1); break;
+    default: fprintf(stderr, "camera: %s\n", tpool_future_message(future)); atomic_fetch_add(&tally->failed, 1);
     }
 }
 
 int main(void) {
     tpool_config config = {
-        .name = "detector", .max_workers = WORKERS,
-        .queue_capacity = QUEUED_AT_MOST, .on_full = TPOOL_FULL_DROP_OLDEST,
+        .name = "detector",
+        .max_workers = WORKERS,
+        .queue_capacity = QUEUED_AT_MOST,
+        .on_full = TPOOL_FULL_DROP_OLDEST,
     };
     tpool *pool;
     require(tpool_create(&pool, &config), "creating the pool");
@@ -153,7 +151,7 @@ int main(void) {
         int64_t start = tpool_now();
         tpool_status status = tpool_submit_task(pool, &task, &future);
         if (tpool_now() - start > slowest_submit_ns) slowest_submit_ns = tpool_now() - start;
-        if (status != TPOOL_OK) give_back(frame);    /* not taken: still ours */
+        if (status != TPOOL_OK) give_back(frame); /* not taken: still ours */
         require(status, "submitting a frame");
         require(tpool_future_add_done_callback(future, frame_done, &tally), "adding a callback");
         tpool_future_release(future);
@@ -163,16 +161,16 @@ int main(void) {
     require(tpool_get_stats(pool, &stats), "statistics");
     require(tpool_destroy(pool), "destroying the pool");
 
-    printf("%d frames captured: %d looked at, %d dropped; newest looked at: %d\n", FRAMES, tally.seen,
-           tally.dropped, tally.newest);
+    printf("%d frames captured: %d looked at, %d dropped; newest looked at: %d\n", FRAMES, tally.seen, tally.dropped,
+           tally.newest);
     printf("the slowest submit took %.0f microseconds\n", (double)slowest_submit_ns / 1e3);
 
     bool right = missed == 0 && tally.failed == 0 && tally.misplaced == 0 && tally.out_of_order == 0;
     right &= tally.seen + tally.dropped == FRAMES && buffers_given_back == FRAMES;
     right &= stats.dropped == (uint64_t)tally.dropped && stats.cancelled == 0;
     right &= stats.completed == (uint64_t)tally.seen && stats.submitted == FRAMES;
-    right &= tally.newest == FRAMES - 1;             /* the newest frame always wins */
-    right &= tally.dropped > 0;                      /* else this has shown nothing */
+    right &= tally.newest == FRAMES - 1; /* the newest frame always wins */
+    right &= tally.dropped > 0;          /* else this has shown nothing */
     if (!right) puts("WRONG");
     return right ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -14,7 +14,10 @@
 
 enum { CONNECTIONS = 4, TASKS = 16, TRANSFERS = 25, ACCOUNTS = 50, MONEY = 1000 };
 
-typedef struct connection { sqlite3 *db; sqlite3_stmt *give, *take, *total; } connection;
+typedef struct connection {
+    sqlite3 *db;
+    sqlite3_stmt *give, *take, *total;
+} connection;
 
 static void close_connection(void *resource, void *context) {
     connection *c = resource;
@@ -39,7 +42,7 @@ static void *open_connection(void *context) {
         return c;
     fprintf(stderr, "%s: %s\n", (const char *)context, sqlite3_errmsg(c->db));
     close_connection(c, NULL);
-    return NULL;   /* and tpool_resources_create gives TPOOL_BROKEN, with the others closed again */
+    return NULL; /* and tpool_resources_create gives TPOOL_BROKEN, with the others closed again */
 }
 
 static bool execute(connection *c, const char *sql) { return sqlite3_exec(c->db, sql, NULL, NULL, NULL) == SQLITE_OK; }
@@ -56,7 +59,10 @@ static long total(connection *c) {
     return sum;
 }
 
-typedef struct job { tpool_resources *connections; int number; } job;
+typedef struct job {
+    tpool_resources *connections;
+    int number;
+} job;
 
 static void *transfer(void *arg) {
     job *j = arg;
@@ -69,11 +75,11 @@ static void *transfer(void *arg) {
         connection *c = resource;
         waited += (long)((tpool_now() - asked) / 1000);
         int from = (j->number * 7 + i) % ACCOUNTS, to = (j->number + i * 3) % ACCOUNTS;
-        bool good = execute(c, "BEGIN IMMEDIATE") && change(c->take, 5, from) && change(c->give, 5, to) &&
-                    execute(c, "COMMIT");
+        bool good =
+            execute(c, "BEGIN IMMEDIATE") && change(c->take, 5, from) && change(c->give, 5, to) && execute(c, "COMMIT");
         long sum = good ? total(c) : -1;
         if (!good) (void)execute(c, "ROLLBACK");
-        tpool_resources_put(j->connections, c);   /* on every path */
+        tpool_resources_put(j->connections, c); /* on every path */
         if (!good) return tpool_raise(2, "task %d: transfer %d failed", j->number, i);
         if (sum != (long)ACCOUNTS * MONEY) return tpool_raise(3, "task %d saw %ld", j->number, sum);
     }
@@ -86,7 +92,8 @@ static bool set_up(const char *path) {
     snprintf(sql, sizeof sql,
              "CREATE TABLE account(id INTEGER PRIMARY KEY, money INTEGER);"
              "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
-             "INSERT INTO account SELECT i, %d FROM n", ACCOUNTS - 1, MONEY);
+             "INSERT INTO account SELECT i, %d FROM n",
+             ACCOUNTS - 1, MONEY);
     bool good = sqlite3_open(path, &db) == SQLITE_OK && sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK;
     sqlite3_close(db);
     return good;
@@ -115,8 +122,7 @@ int main(void) {
         void *waited;
         if (tpool_future_result(futures[i], TPOOL_FOREVER, &waited) == TPOOL_OK)
             printf("task %2d: %d transfers, waited %ld us for a connection\n", i, TRANSFERS, *(long *)waited);
-        else
-            failed += printf("task %2d: %s\n", i, tpool_future_message(futures[i])) > 0;
+        else failed += printf("task %2d: %s\n", i, tpool_future_message(futures[i])) > 0;
         tpool_future_release(futures[i]);
     }
 

@@ -18,10 +18,14 @@
 enum { MOST_FILES = 4096, MOST_DEPTH = 64 };
 
 /* Travels to the task by value. */
-typedef struct input { char path[1024]; } input;
+typedef struct input {
+    char path[1024];
+} input;
 
 /* Comes back by value. */
-typedef struct outline { long bytes, groups, deepest; } outline;
+typedef struct outline {
+    long bytes, groups, deepest;
+} outline;
 
 static void require(tpool_status status, const char *what) {
     if (status == TPOOL_OK) return;
@@ -38,7 +42,7 @@ typedef struct parser {
     FILE *file;
     outline *found;
     long opened_at[MOST_DEPTH];
-    long *nobody_expects;            /* after the array: what is written beyond it makes this a bad pointer */
+    long *nobody_expects; /* after the array: what is written beyond it makes this a bad pointer */
 } parser;
 
 static void parse(parser *p) {
@@ -49,9 +53,9 @@ static void parse(parser *p) {
             place[depth++] = p->found->bytes;
             p->found->groups++;
             if (depth > p->found->deepest) p->found->deepest = depth;
-            if (depth > MOST_DEPTH) *p->nobody_expects = depth;      /* an address that was never one */
+            if (depth > MOST_DEPTH) *p->nobody_expects = depth; /* an address that was never one */
         } else if (c == '}') {
-            if (depth == 0) abort();                                 /* an assertion, say */
+            if (depth == 0) abort(); /* an assertion, say */
             depth--;
         } else if (c == 0x04) {
             for (;;) /* waits for what never comes, deaf to the wish to stop */
@@ -81,7 +85,10 @@ static bool without_cores(void *context) {
  *  All files of a directory
  * ---------------------------------------------------------------------------------------------------------- */
 
-typedef struct tally { int parsed, failed, crashed; long bytes, groups; } tally;
+typedef struct tally {
+    int parsed, failed, crashed;
+    long bytes, groups;
+} tally;
 
 static tally parse_directory(tpool *pool, const char *directory) {
     static input inputs[MOST_FILES];
@@ -100,8 +107,11 @@ static tally parse_directory(tpool *pool, const char *directory) {
         int length = snprintf(inputs[count].path, sizeof inputs[count].path, "%s/%s", directory, entry->d_name);
         if (length < 0 || (size_t)length >= sizeof inputs[count].path) continue;
         if (stat(inputs[count].path, &about) != 0 || !S_ISREG(about.st_mode)) continue;
-        tpool_task task = { .fn = parse_file, .arg = &inputs[count], .arg_size = sizeof inputs[count],
-                            .run_limit_ns = TPOOL_SEC(2), .name = "parse" };
+        tpool_task task = { .fn = parse_file,
+                            .arg = &inputs[count],
+                            .arg_size = sizeof inputs[count],
+                            .run_limit_ns = TPOOL_SEC(2),
+                            .name = "parse" };
         require(tpool_submit_task(pool, &task, &future), "submit");
         require(tpool_completions_add(completions, future), "add");
         tpool_future_release(future);

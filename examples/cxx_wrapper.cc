@@ -26,9 +26,10 @@ namespace tp {
 // Any status but success and a failed task, whose own exception is thrown instead.
 class error : public std::runtime_error {
 public:
-    error(tpool_status status, const char *message) : std::runtime_error(message), status_(status) {}
-    explicit error(tpool_status status) : error(status, tpool_status_text(status)) {}
+    error(tpool_status status, const char *message) : std::runtime_error(message), status_(status) { }
+    explicit error(tpool_status status) : error(status, tpool_status_text(status)) { }
     tpool_status status() const noexcept { return status_; }
+
 private:
     tpool_status status_;
 };
@@ -43,7 +44,7 @@ namespace detail {
 // What a task and its future share. Whichever of the two lives longer frees it.
 struct work {
     std::exception_ptr thrown;
-    virtual ~work() {}
+    virtual ~work() { }
     virtual void run() = 0;
 
     // The body of every task.
@@ -52,7 +53,7 @@ struct work {
             run();
         } catch (const std::exception &e) {
             thrown = std::current_exception();
-            tpool_raise(0, "%s", e.what());   // C callers, on_failure and the statistics see the failure too
+            tpool_raise(0, "%s", e.what()); // C callers, on_failure and the statistics see the failure too
         } catch (...) {
             thrown = std::current_exception();
             tpool_raise(0, "an exception that is no std::exception");
@@ -60,29 +61,31 @@ struct work {
     }
 };
 
-template <class R>
-struct outcome : work {
+template <class R> struct outcome : work {
     // The result is made by the task and moved out by get(), so R needs no default constructor.
     alignas(R) unsigned char bytes[sizeof(R)];
     bool made = false;
-    ~outcome() { if (made) value()->~R(); }
+    ~outcome() {
+        if (made) value()->~R();
+    }
     R *value() { return reinterpret_cast<R *>(bytes); }
     R take() { return std::move(*value()); }
-    template <class F> void fill(F &callable) { ::new (static_cast<void *>(bytes)) R(callable()); made = true; }
+    template <class F> void fill(F &callable) {
+        ::new (static_cast<void *>(bytes)) R(callable());
+        made = true;
+    }
 };
-template <>
-struct outcome<void> : work {
-    void take() {}
+template <> struct outcome<void> : work {
+    void take() { }
     template <class F> void fill(F &callable) { callable(); }
 };
 
-template <class F, class R>
-struct job final : outcome<R> {
+template <class F, class R> struct job final : outcome<R> {
     std::unique_ptr<F> callable;
-    explicit job(F &&f) : callable(new F(std::move(f))) {}
-    explicit job(const F &f) : callable(new F(f)) {}
+    explicit job(F &&f) : callable(new F(std::move(f))) { }
+    explicit job(const F &f) : callable(new F(f)) { }
     void run() override {
-        std::unique_ptr<F> mine(std::move(callable));   // what it captured ends with the task, not with the future
+        std::unique_ptr<F> mine(std::move(callable)); // what it captured ends with the task, not with the future
         this->fill(*mine);
     }
 };
@@ -98,12 +101,11 @@ inline void tp_free(void *arg) { delete static_cast<std::shared_ptr<work> *>(arg
 
 }
 
-template <class R>
-class future {
+template <class R> class future {
 public:
-    future() noexcept : handle_(nullptr) {}
+    future() noexcept : handle_(nullptr) { }
     future(tpool_future *handle, std::shared_ptr<detail::outcome<R>> shared) noexcept
-        : handle_(handle), shared_(std::move(shared)) {}
+        : handle_(handle), shared_(std::move(shared)) { }
     future(future &&other) noexcept : handle_(other.handle_), shared_(std::move(other.shared_)) {
         other.handle_ = nullptr;
     }
@@ -114,12 +116,12 @@ public:
     }
     future(const future &) = delete;
     future &operator=(const future &) = delete;
-    ~future() { tpool_future_release(handle_); }   // does not wait: the task keeps what it needs
+    ~future() { tpool_future_release(handle_); } // does not wait: the task keeps what it needs
 
     bool done() const { return tpool_future_done(handle_); }
     bool cancel() { return tpool_future_cancel(handle_); }
     void request_stop() { tpool_future_request_stop(handle_); }
-    tpool_future *handle() const noexcept { return handle_; }   // for tpool_wait and its kin
+    tpool_future *handle() const noexcept { return handle_; } // for tpool_wait and its kin
 
     // Waits; gives the result once, or throws what the task threw, or throws tp::error (a time-out, a cancelled
     // task). After a time-out it may be asked again.
@@ -148,10 +150,12 @@ public:
     pool(const pool &) = delete;
     pool &operator=(const pool &) = delete;
     // Waits for all its tasks. (Destroyed within one of them it would wait for itself, and leaks instead.)
-    ~pool() { tpool_status status = tpool_destroy(handle_); (void)status; }
+    ~pool() {
+        tpool_status status = tpool_destroy(handle_);
+        (void)status;
+    }
 
-    template <class F>
-    auto submit(F &&f) -> future<typename std::decay<decltype(f())>::type> {
+    template <class F> auto submit(F &&f) -> future<typename std::decay<decltype(f())>::type> {
         typedef typename std::decay<decltype(f())>::type R;
         typedef typename std::decay<F>::type callable;
         std::shared_ptr<detail::outcome<R>> shared = std::make_shared<detail::job<callable, R>>(std::forward<F>(f));
@@ -161,7 +165,7 @@ public:
         task.arg = arg.get();
         task.arg_free = detail::tp_free;
         tpool_future *handle;
-        check(tpool_submit_task(handle_, &task, &handle));   // refused: arg is still ours, and goes with this scope
+        check(tpool_submit_task(handle_, &task, &handle)); // refused: arg is still ours, and goes with this scope
         arg.release();
         return future<R>(handle, std::move(shared));
     }
@@ -189,7 +193,7 @@ void expect(bool holds, const char *what) {
     if (!holds) std::exit(EXIT_FAILURE);
 }
 
-struct tracked {   // counts how many of it live
+struct tracked { // counts how many of it live
     static std::atomic<int> alive;
     tracked() { ++alive; }
     tracked(const tracked &) { ++alive; }
@@ -279,8 +283,11 @@ int main() {
         expect(tracked::alive == 0, "what a cancelled task captured is gone with its future");
         expect(tpool_resume(pool.handle()) == TPOOL_OK, "the pool resumes");
 
-        tp::future<void> last = pool.submit([] { tracked local; (void)local; });
-        last = tp::future<void>();   // nobody asks: it runs all the same
+        tp::future<void> last = pool.submit([] {
+            tracked local;
+            (void)local;
+        });
+        last = tp::future<void>(); // nobody asks: it runs all the same
     }
     expect(tracked::alive == 0, "nothing is left when the pool has gone");
     std::cout << "all is well\n";

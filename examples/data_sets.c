@@ -11,7 +11,11 @@
 
 enum { SETS = 10, READINGS = 200000, BLOCK = 5000, WORKERS = 4 };
 
-typedef struct summary { double sum; float least, most; size_t count; } summary;
+typedef struct summary {
+    double sum;
+    float least, most;
+    size_t count;
+} summary;
 
 typedef struct data_set {
     int number;
@@ -38,8 +42,9 @@ static void *summarize(void *item, void *context) {
 static tpool_status process(tpool *pool, void *context) {
     data_set *set = context;
     tpool_map_iter *blocks;
-    tpool_map_spec spec = { .fn = summarize, .items = set->readings, .count = READINGS / BLOCK,
-                            .stride = BLOCK * sizeof *set->readings };
+    tpool_map_spec spec = {
+        .fn = summarize, .items = set->readings, .count = READINGS / BLOCK, .stride = BLOCK * sizeof *set->readings
+    };
     void *result;
     tpool_status status = tpool_map(pool, &spec, &blocks);
     if (status != TPOOL_OK) return status;

@@ -46,9 +46,9 @@ static void merge(const int *left, size_t left_count, const int *right, size_t r
 
 typedef struct sort_part {
     int *values;
-    int *scratch;            /* as large as values; their roles change from one level to the next */
+    int *scratch; /* as large as values; their roles change from one level to the next */
     size_t count;
-    bool into_scratch;       /* where the sorted values are wanted */
+    bool into_scratch; /* where the sorted values are wanted */
     bool parallel;
 } sort_part;
 
@@ -69,9 +69,9 @@ static void *sort_range(void *arg) {
     left.into_scratch = right.into_scratch = !range->into_scratch;
     if (range->parallel && range->count > FORK_ABOVE) {
         tpool_job job;
-        tpool_fork(&job, sort_range, &left);     /* perhaps elsewhere */
-        sort_range(&right);                      /* meanwhile here */
-        tpool_join(&job);                        /* on every path out of this block */
+        tpool_fork(&job, sort_range, &left); /* perhaps elsewhere */
+        sort_range(&right);                  /* meanwhile here */
+        tpool_join(&job);                    /* on every path out of this block */
     } else {
         sort_range(&left);
         sort_range(&right);
@@ -89,7 +89,7 @@ static tpool_status sort_in_pool(tpool *pool, int *values, int *scratch, size_t 
     tpool_future *future;
     tpool_status status = tpool_submit(pool, sort_range, &range, &future);
     if (status != TPOOL_OK) return status;
-    status = tpool_future_result(future, TPOOL_FOREVER, NULL);   /* `range` is used until here */
+    status = tpool_future_result(future, TPOOL_FOREVER, NULL); /* `range` is used until here */
     tpool_future_release(future);
     return status;
 }
@@ -131,7 +131,7 @@ int main(int argc, char **argv) {
         }
         memcpy(serial, original, count * sizeof *serial);
         memcpy(parallel, original, count * sizeof *parallel);
-        memset(scratch, 0, count * sizeof *scratch);     /* so that neither pays for the first touch */
+        memset(scratch, 0, count * sizeof *scratch); /* so that neither pays for the first touch */
 
         int64_t start = tpool_now();
         sort_range(&(sort_part){ serial, scratch, count, false, false });
@@ -145,9 +145,8 @@ int main(int argc, char **argv) {
         int64_t parallel_ns = tpool_now() - start;
         require(tpool_destroy(pool), "destroying the pool");
 
-        printf("%zu ints: %.0f ms alone, %.0f ms with %d workers, %.2f times faster\n", count,
-               (double)serial_ns / 1e6, (double)parallel_ns / 1e6, tpool_cpu_count(),
-               (double)serial_ns / (double)parallel_ns);
+        printf("%zu ints: %.0f ms alone, %.0f ms with %d workers, %.2f times faster\n", count, (double)serial_ns / 1e6,
+               (double)parallel_ns / 1e6, tpool_cpu_count(), (double)serial_ns / (double)parallel_ns);
         right = is_sorted(parallel, count) && fingerprint(parallel, count) == fingerprint(original, count) &&
                 memcmp(parallel, serial, count * sizeof *serial) == 0;
         if (!right) puts("WRONG");

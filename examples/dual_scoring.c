@@ -39,7 +39,7 @@ static void sleep_ms(int ms) {
 
 typedef struct step_input {
     int sample;
-    int points;              /* what the step before this one gave */
+    int points; /* what the step before this one gave */
 } step_input;
 
 static int model_points(int sample) { return 10 + sample * 7 % 5; }
@@ -79,7 +79,7 @@ static tpool_status run_step(tpool_fn fn, step_input step, int64_t limit_ns, int
         status = tpool_future_result(future, 0, &result);
         if (status == TPOOL_OK) *points = *(const int *)result;
     }
-    tpool_future_release(future);        /* NULL if the task was not taken */
+    tpool_future_release(future); /* NULL if the task was not taken */
     return status;
 }
 
@@ -143,7 +143,7 @@ int main(void) {
     printf("a server that never answers: %s\n", tpool_status_text(status));
     right &= status == TPOOL_TIMEOUT;
 
-    require(tpool_dual_shutdown(TPOOL_WAIT), "shutting down");   /* would otherwise happen at exit */
+    require(tpool_dual_shutdown(TPOOL_WAIT), "shutting down"); /* would otherwise happen at exit */
     if (!right) puts("WRONG");
     if (speed_up < 3) puts("NOT 3 TIMES FASTER");
     return right && speed_up >= 3 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -17,7 +17,9 @@
 
 enum { FILES = 12, LINES = 4000, BUFFERS = 5, DAYS = 7, STATUSES = 3, BUFFER_BYTES = 160 * 1024 };
 
-typedef struct table { unsigned long lines[DAYS][STATUSES], bytes[DAYS][STATUSES]; } table;
+typedef struct table {
+    unsigned long lines[DAYS][STATUSES], bytes[DAYS][STATUSES];
+} table;
 
 typedef struct buffer {
     size_t length;
@@ -30,15 +32,25 @@ static struct {
     tpool *extract, *transform, *load;
     tpool_resources *buffers;
     char folder[64];
-    table whole;               /* of the one worker of load */
-    int loaded, failed;        /* likewise */
+    table whole;        /* of the one worker of load */
+    int loaded, failed; /* likewise */
 } etl;
 
 /* One file on its way. */
-typedef struct journey { int file; buffer *at; bool failed; } journey;
+typedef struct journey {
+    int file;
+    buffer *at;
+    bool failed;
+} journey;
 
-static void *make_buffer(void *context) { (void)context; return calloc(1, sizeof(buffer)); }
-static void free_buffer(void *resource, void *context) { (void)context; free(resource); }
+static void *make_buffer(void *context) {
+    (void)context;
+    return calloc(1, sizeof(buffer));
+}
+static void free_buffer(void *resource, void *context) {
+    (void)context;
+    free(resource);
+}
 
 static void path_of(int file, char *path, size_t size) { snprintf(path, size, "%s/access.%d.log", etl.folder, file); }
 
@@ -90,7 +102,7 @@ static void *extract(void *arg) {
     journey j = { .file = *(int *)arg };
     void *resource;
     char path[128];
-    tpool_status status = tpool_resources_get(etl.buffers, TPOOL_SEC(30), &resource);   /* waits for the later stages */
+    tpool_status status = tpool_resources_get(etl.buffers, TPOOL_SEC(30), &resource); /* waits for the later stages */
     if (status != TPOOL_OK) return tpool_raise((int)status, "no buffer for file %d", j.file);
     j.at = resource;
     path_of(j.file, path, sizeof path);
@@ -158,7 +170,7 @@ int main(void) {
     tpool_manager_release(NULL, etl.extract);
     tpool_manager_release(NULL, etl.transform);
     tpool_manager_release(NULL, etl.load);
-    if (tpool_resources_destroy(etl.buffers) != TPOOL_OK) bad++;   /* all are back */
+    if (tpool_resources_destroy(etl.buffers) != TPOOL_OK) bad++; /* all are back */
     for (int i = 0; i < FILES; i++) {
         char path[128];
         path_of(i, path, sizeof path);

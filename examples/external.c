@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 enum { CLIENTS = 6, ROOTS_EACH = 4, OPEN_AT_MOST = 64 };
-enum { UNANSWERABLE = 13, HANG_UP = INT32_MAX };   /* the service never answers the one, and ends at the other */
+enum { UNANSWERABLE = 13, HANG_UP = INT32_MAX }; /* the service never answers the one, and ends at the other */
 
 static void require(bool succeeded, const char *what) {
     if (succeeded) return;
@@ -34,13 +34,15 @@ static void require(bool succeeded, const char *what) {
 /* What goes through a pipe here is so short that it is written, and read, in one piece, whoever else writes. */
 static void send_piece(int pipe, const void *bytes, size_t size) {
     ssize_t written;
-    do written = write(pipe, bytes, size); while (written < 0 && errno == EINTR);
+    do written = write(pipe, bytes, size);
+    while (written < 0 && errno == EINTR);
     require(written == (ssize_t)size, "writing to a pipe");
 }
 
 static size_t receive_pieces(int pipe, void *bytes, size_t most) {
     ssize_t size;
-    do size = read(pipe, bytes, most); while (size < 0 && errno == EINTR);
+    do size = read(pipe, bytes, most);
+    while (size < 0 && errno == EINTR);
     require(size >= 0, "reading from a pipe");
     return (size_t)size;
 }
@@ -51,11 +53,11 @@ static size_t receive_pieces(int pipe, void *bytes, size_t most) {
 
 typedef struct message {
     int32_t id;
-    int32_t number;          /* the question, or the answer; an answer below 0 is minus an error code */
+    int32_t number; /* the question, or the answer; an answer below 0 is minus an error code */
 } message;
 
 typedef struct service_pipes {
-    int questions, answers;          /* pipes, to read and to write */
+    int questions, answers; /* pipes, to read and to write */
 } service_pipes;
 
 static int32_t integer_root(int32_t number) {
@@ -86,14 +88,14 @@ static void *run_service(void *arg) {
  * ---------------------------------------------------------------------------------------------------------- */
 
 typedef struct event_loop {
-    int asked_in, asked_out;         /* a pipe of `asked`: it is the queue of questions, and it wakes the loop */
-    int questions, answers;          /* the pipes to and from the service */
-    tpool_future *open[OPEN_AT_MOST];/* sent and not yet answered; the index is the message's id */
+    int asked_in, asked_out;          /* a pipe of `asked`: it is the queue of questions, and it wakes the loop */
+    int questions, answers;           /* the pipes to and from the service */
+    tpool_future *open[OPEN_AT_MOST]; /* sent and not yet answered; the index is the message's id */
     int sent, answered, cancelled, abandoned;
 } event_loop;
 
 typedef struct asked_root {
-    tpool_future *future;            /* the loop's reference; NULL: a client is done */
+    tpool_future *future; /* the loop's reference; NULL: a client is done */
     intptr_t number;
 } asked_root;
 
@@ -120,12 +122,11 @@ static void send_question(event_loop *loop, asked_root asked) {
         loop->sent++;
         send_piece(loop->questions, &(message){ id, (int32_t)asked.number }, sizeof(message));
         break;
-    case TPOOL_CANCELLED:                            /* its waiters know already */
+    case TPOOL_CANCELLED: /* its waiters know already */
         loop->cancelled++;
         tpool_future_release(asked.future);
         break;
-    default:
-        require(false, "starting a future");         /* somebody else has started or completed it: a mistake */
+    default: require(false, "starting a future"); /* somebody else has started or completed it: a mistake */
     }
 }
 
@@ -280,8 +281,8 @@ int main(void) {
     right &= refused != NULL && refused->code == EDOM && gave_up != NULL && gave_up->code == TPOOL_TIMEOUT;
     printf("root of -1: %s\nroot of %d: %s\n", tpool_future_message(clients[CLIENTS]), UNANSWERABLE,
            tpool_future_message(clients[CLIENTS + 1]));
-    printf("%d questions sent, %d answered, %d cancelled, %d abandoned\n", loop.sent, loop.answered,
-           loop.cancelled, loop.abandoned);
+    printf("%d questions sent, %d answered, %d cancelled, %d abandoned\n", loop.sent, loop.answered, loop.cancelled,
+           loop.abandoned);
     right &= loop.sent == CLIENTS * ROOTS_EACH + 2 && loop.answered == loop.sent - 1;
     right &= loop.cancelled == 1 && loop.abandoned == 1;
 

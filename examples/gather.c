@@ -13,8 +13,14 @@
 enum { PROBES = 24 };
 
 /* To the worker by value, and back. */
-typedef struct probe { int number, attempt; } probe;
-typedef struct finding { int number; long process; double value; } finding;
+typedef struct probe {
+    int number, attempt;
+} probe;
+typedef struct finding {
+    int number;
+    long process;
+    double value;
+} finding;
 
 static void require(tpool_status status, const char *what) {
     if (status == TPOOL_OK) return;
@@ -33,8 +39,9 @@ static void *measure(void *arg) {
 }
 
 static tpool_status ask(tpool *pool, tpool_completions *completions, probe p) {
-    tpool_task task = { .fn = measure, .arg = &p, .arg_size = sizeof p, .run_limit_ns = TPOOL_SEC(1),
-                        .name = "measure" };
+    tpool_task task = {
+        .fn = measure, .arg = &p, .arg_size = sizeof p, .run_limit_ns = TPOOL_SEC(1), .name = "measure"
+    };
     tpool_future *future;
     tpool_status status = tpool_submit_task(pool, &task, &future);
     if (status != TPOOL_OK) return status;
@@ -45,7 +52,7 @@ static tpool_status ask(tpool *pool, tpool_completions *completions, probe p) {
 
 int main(void) {
     tpool_config config = { .name = "probe", .kind = TPOOL_PROCESSES, .max_workers = 4 };
-    probe probes[PROBES + 1];               /* by position in the iterator; one is asked for twice */
+    probe probes[PROBES + 1]; /* by position in the iterator; one is asked for twice */
     int asked = 0, found = 0, given_up = 0, died = 0;
     tpool_completions *completions;
     tpool_future *future;

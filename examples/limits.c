@@ -19,8 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EASY UINT64_C(1000036000099)               /* 1000003 * 1000033: found in milliseconds */
-#define HARD UINT64_C(4611685975477714963)         /* 2147483647 * 2147483629: takes many seconds */
+#define EASY UINT64_C(1000036000099)       /* 1000003 * 1000033: found in milliseconds */
+#define HARD UINT64_C(4611685975477714963) /* 2147483647 * 2147483629: takes many seconds */
 
 static int failures;
 
@@ -73,7 +73,7 @@ static void call_with_a_limit(tpool *pool) {
     number = HARD;
     status = tpool_run_with_timeout(pool, &task, TPOOL_MS(50), &future);
     check(status == TPOOL_TIMEOUT, "it gives up after 50 ms");
-    if (future != NULL) {                            /* NULL: the task was not taken; its status says why */
+    if (future != NULL) { /* NULL: the task was not taken; its status says why */
         status = tpool_future_result(future, TPOOL_SEC(30), NULL);
         check(status == TPOOL_FAILED || status == TPOOL_CANCELLED, "the task was stopped, or never started");
         printf("  (%s)\n", tpool_future_message(future));
@@ -135,7 +135,10 @@ static void count_free(void *arg) { (void)arg, freed++; }
 static void a_queue_with_limits(void) {
     tpool *pool;
     tpool_config config = {
-        .name = "narrow", .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT,
+        .name = "narrow",
+        .max_workers = 1,
+        .queue_capacity = 1,
+        .on_full = TPOOL_FULL_REJECT,
     };
     require(tpool_create(&pool, &config), "creating a pool");
 

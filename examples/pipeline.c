@@ -62,8 +62,9 @@ static unsigned next_random(unsigned *state) {
 /* The same text for the same number, whoever asks. NULL: out of memory. */
 static text_document *document_create(unsigned number) {
     static const char *const vocabulary[] = {
-        "the", "of", "and", "to", "in", "worker", "task", "future", "pool", "queue", "waits", "runs", "ends",
-        "result", "error", "cancels", "steals", "sleeps", "wakes", "never", "always", "before", "after", "another",
+        "the",    "of",        "and",   "to",     "in",      "worker",       "task",       "future",
+        "pool",   "queue",     "waits", "runs",   "ends",    "result",       "error",      "cancels",
+        "steals", "sleeps",    "wakes", "never",  "always",  "before",       "after",      "another",
         "thread", "completes", "owner", "shares", "nothing", "synchronizes", "eventually", "starves",
     };
     enum { VOCABULARY = sizeof vocabulary / sizeof vocabulary[0] };
@@ -101,7 +102,7 @@ static void *load(void *arg) {
 
 typedef struct word_table {
     struct {
-        unsigned count;                  /* 0: a free slot */
+        unsigned count; /* 0: a free slot */
         char word[WORD_MAX + 1];
     } slots[WORD_SLOTS];
 } word_table;
@@ -149,7 +150,7 @@ static size_t longest_line(const text_document *document) {
     return longest;
 }
 
-static uint32_t checksum(const text_document *document) {     /* Adler-32 */
+static uint32_t checksum(const text_document *document) { /* Adler-32 */
     uint32_t a = 1, b = 0;
     for (size_t i = 0; i < document->size; i++) {
         a = (a + (unsigned char)document->text[i]) % 65521;
@@ -203,7 +204,7 @@ static const tpool_task analyses[ANALYSES] = {
 typedef struct text_findings {
     word_table words;
     size_t longest;
-    uint32_t sums;                       /* of all documents, combined by exclusive or */
+    uint32_t sums; /* of all documents, combined by exclusive or */
 } text_findings;
 
 static bool add_table(word_table *total, const word_table *table) {
@@ -250,7 +251,7 @@ static void submit_load(tpool *pool, unsigned number, tpool_completions *loads) 
     tpool_future *future;
     require(tpool_submit_task(pool, &task, &future), "submitting a load");
     require(tpool_completions_add(loads, future), "as_completed");
-    tpool_future_release(future);        /* the iterator has its own reference, until it goes on to the next one */
+    tpool_future_release(future); /* the iterator has its own reference, until it goes on to the next one */
 }
 
 static bool run_pipeline(tpool *pool, text_findings *findings) {
@@ -268,8 +269,7 @@ static bool run_pipeline(tpool *pool, text_findings *findings) {
         if (status == TPOOL_END) break;
         require(status, "waiting for a document");
         if (tpool_future_result(loaded, 0, NULL) == TPOOL_OK) {
-            if (analysed - gathered == ANALYSED_AHEAD)
-                complete &= gather(found[gathered++ % ANALYSED_AHEAD], findings);
+            if (analysed - gathered == ANALYSED_AHEAD) complete &= gather(found[gathered++ % ANALYSED_AHEAD], findings);
             analyse(pool, loaded, found[analysed++ % ANALYSED_AHEAD]);
         } else {
             fprintf(stderr, "pipeline: load: %s\n", tpool_future_message(loaded));

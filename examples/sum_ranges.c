@@ -15,7 +15,9 @@
 enum { RANGES = 8 };
 #define NUMBERS 1500000
 
-typedef struct range { long begin, end; } range;
+typedef struct range {
+    long begin, end;
+} range;
 
 static void require(tpool_status status, const char *what) {
     if (status == TPOOL_OK) return;

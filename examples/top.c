@@ -21,11 +21,11 @@
 typedef struct watched {
     const char *name;
     int workers;
-    int task_us, every_us;     /* how long a task takes, how often one comes */
-    bool computes;             /* else it sleeps */
+    int task_us, every_us; /* how long a task takes, how often one comes */
+    bool computes;         /* else it sleeps */
     tpool *pool;
-    tpool *feeder;             /* of one worker */
-    int64_t busy_ns, at;       /* when they were looked at last */
+    tpool *feeder;       /* of one worker */
+    int64_t busy_ns, at; /* when they were looked at last */
 } watched;
 
 static watched pools[] = {
@@ -36,7 +36,10 @@ static watched pools[] = {
 enum { POOLS = sizeof pools / sizeof pools[0] };
 
 static volatile sig_atomic_t asked_to_end;
-static void on_signal(int number) { (void)number; asked_to_end = 1; }
+static void on_signal(int number) {
+    (void)number;
+    asked_to_end = 1;
+}
 
 static void sleep_ns(int64_t ns) {
     struct timespec t = { (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
@@ -46,21 +49,23 @@ static void sleep_ns(int64_t ns) {
 static void *work(void *arg) {
     const watched *w = *(watched **)arg;
     if (!w->computes) sleep_ns(TPOOL_US(w->task_us));
-    else for (int64_t end = tpool_now() + TPOOL_US(w->task_us); tpool_now() < end;) { }
+    else
+        for (int64_t end = tpool_now() + TPOOL_US(w->task_us); tpool_now() < end;) { }
     return (uintptr_t)tpool_now() / 1000 % 97 == 0 ? tpool_raise(1, "one in a hundred fails") : NULL;
 }
 static void *feed(void *arg) {
     watched *w = *(watched **)arg;
     while (!tpool_stop_requested()) {
-        (void)!tpool_submit_copy(w->pool, work, &w, sizeof w, NULL);   /* a full queue: counted as rejected */
+        (void)!tpool_submit_copy(w->pool, work, &w, sizeof w, NULL); /* a full queue: counted as rejected */
         sleep_ns(TPOOL_US(w->every_us));
     }
     return NULL;
 }
 
 static bool start(watched *w) {
-    tpool_config config = { .name = w->name, .max_workers = w->workers, .measure = true, .queue_capacity = 200,
-                            .on_full = TPOOL_FULL_REJECT };
+    tpool_config config = {
+        .name = w->name, .max_workers = w->workers, .measure = true, .queue_capacity = 200, .on_full = TPOOL_FULL_REJECT
+    };
     tpool_config one = { .name = "feeder", .max_workers = 1 };
     w->at = tpool_now();
     return tpool_create(&w->pool, &config) == TPOOL_OK && tpool_create(&w->feeder, &one) == TPOOL_OK &&
@@ -93,9 +98,9 @@ static bool show_table(void) {
         if (tpool_get_stats(pools[i].pool, &s) != TPOOL_OK) return false;
         printf("%-8s %3d/%-3d %6d %6.1f %6zu %9" PRIu64 " %7" PRIu64 " %6" PRIu64 " %10s %10s %10s %10s\n",
                pools[i].name, s.workers, s.max_workers, s.active, busy_percent(&pools[i], &s), s.queued, s.completed,
-               s.failed, s.rejected,
-               time_text(s.wait_p50_ns, text[0], sizeof text[0]), time_text(s.wait_p99_ns, text[1], sizeof text[1]),
-               time_text(s.run_p50_ns, text[2], sizeof text[2]), time_text(s.run_p99_ns, text[3], sizeof text[3]));
+               s.failed, s.rejected, time_text(s.wait_p50_ns, text[0], sizeof text[0]),
+               time_text(s.wait_p99_ns, text[1], sizeof text[1]), time_text(s.run_p50_ns, text[2], sizeof text[2]),
+               time_text(s.run_p99_ns, text[3], sizeof text[3]));
     }
     return fflush(stdout) == 0;
 }
@@ -113,7 +118,7 @@ static bool show_line(void) {
                s.busy_ns);
     }
     puts("]}");
-    return fflush(stdout) == 0;   /* whoever reads has gone: over */
+    return fflush(stdout) == 0; /* whoever reads has gone: over */
 }
 
 int main(int argc, char **argv) {
@@ -129,7 +134,7 @@ int main(int argc, char **argv) {
     bool shown = true;
     while (shown && !asked_to_end && (seconds <= 0 || next - begin + step <= TPOOL_SEC(seconds))) {
         next += step;
-        while (!asked_to_end && tpool_now() < next) sleep_ns(tpool_until(next));   /* a signal wakes it too */
+        while (!asked_to_end && tpool_now() < next) sleep_ns(tpool_until(next)); /* a signal wakes it too */
         if (!asked_to_end) shown = terminal ? show_table() : show_line();
     }
 

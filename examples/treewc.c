@@ -32,7 +32,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MOST_AHEAD 2048              /* files submitted and not yet printed */
+#define MOST_AHEAD 2048 /* files submitted and not yet printed */
 #define PROGRESS_EVERY TPOOL_MS(100)
 
 typedef struct tally {
@@ -42,7 +42,7 @@ typedef struct tally {
 /* Travels to a task with the path in it, and back with the counts filled in. */
 typedef struct counted_file {
     tally counts;
-    int read_error;                  /* errno of a read that failed half-way: the counts are those up to there */
+    int read_error; /* errno of a read that failed half-way: the counts are those up to there */
     char path[];
 } counted_file;
 
@@ -90,7 +90,7 @@ static void count_any_bytes(word_counter *counter, const unsigned char *bytes, s
  * printing character after a space, no byte depends on an earlier result, and compilers turn the loop into
  * vector instructions. bytes[-1] is overwritten: it stands in for what came before. */
 static void count_bytes(word_counter *counter, unsigned char *bytes, size_t size) {
-    enum { BLOCK = 64 };             /* its counts fit in a byte, which is what makes the loop fast */
+    enum { BLOCK = 64 }; /* its counts fit in a byte, which is what makes the loop fast */
     counter->counts.bytes += size;
     while (size >= BLOCK) {
         unsigned char lines = 0, words = 0, others = 0;
@@ -117,11 +117,12 @@ static void count_bytes(word_counter *counter, unsigned char *bytes, size_t size
 /* The task: gets a counted_file with its path, gives it back with the counts. */
 static void *count_file(void *arg) {
     counted_file *file = (counted_file *)arg;
-    unsigned char buffer[1 + 64 * 1024];     /* on the worker's stack; the first byte is count_bytes' own */
+    unsigned char buffer[1 + 64 * 1024]; /* on the worker's stack; the first byte is count_bytes' own */
     word_counter counter = { { 0, 0, 0 }, false };
 
     int descriptor;
-    do descriptor = open(file->path, O_RDONLY | O_CLOEXEC); while (descriptor < 0 && errno == EINTR);
+    do descriptor = open(file->path, O_RDONLY | O_CLOEXEC);
+    while (descriptor < 0 && errno == EINTR);
     if (descriptor < 0) return tpool_raise(errno, "%s", file->path);
 
     for (;;) {
@@ -147,8 +148,8 @@ static void *count_file(void *arg) {
 /* What a walk tells. size is wanted by one of the two walks only, and costs a system call a file. */
 typedef struct tree_visitor {
     bool wants_size;
-    void (*file)(void *context, const char *path, const struct stat *info);  /* info NULL: not asked or unknown */
-    void (*unreadable)(void *context, const char *path, int error);          /* a directory cannot be listed */
+    void (*file)(void *context, const char *path, const struct stat *info); /* info NULL: not asked or unknown */
+    void (*unreadable)(void *context, const char *path, int error);         /* a directory cannot be listed */
     void *context;
 } tree_visitor;
 
@@ -220,7 +221,7 @@ static void walk(const char *top, const tree_visitor *visitor) {
             if (kind == ENTRY_UNKNOWN || (kind == ENTRY_FILE && visitor->wants_size)) {
                 known = fstatat(dirfd(stream), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0;
                 if (known) kind = kind_of_mode(info.st_mode);
-                else if (kind == ENTRY_UNKNOWN) kind = ENTRY_OTHER;     /* gone meanwhile */
+                else if (kind == ENTRY_UNKNOWN) kind = ENTRY_OTHER; /* gone meanwhile */
             }
             if (kind == ENTRY_OTHER) continue;
 
@@ -252,7 +253,7 @@ typedef struct source_list {
 
 typedef struct size_sum {
     uintmax_t bytes;
-    bool has_irregular;              /* a device or a pipe among the arguments: nobody knows its size */
+    bool has_irregular; /* a device or a pipe among the arguments: nobody knows its size */
 } size_sum;
 
 static void add_size(void *context, const char *path, const struct stat *info) {
@@ -264,7 +265,7 @@ static void add_size(void *context, const char *path, const struct stat *info) {
 }
 
 static void ignore_unreadable(void *context, const char *path, int error) {
-    (void)context, (void)path, (void)error;      /* the other walk reports it */
+    (void)context, (void)path, (void)error; /* the other walk reports it */
 }
 
 /* A task: gives wc's column width, as a number in the pointer. */
@@ -295,8 +296,7 @@ static bool needs_quotes(const char *name) {
 static bool fits_double_quotes(const char *name) {
     if (strchr(name, '\'') == NULL) return false;
     for (; *name != '\0'; name++)
-        if ((!is_printing((unsigned char)*name) && *name != ' ') || strchr("!\"$`\\", *name) != NULL)
-            return false;
+        if ((!is_printing((unsigned char)*name) && *name != ' ') || strchr("!\"$`\\", *name) != NULL) return false;
     return true;
 }
 
@@ -311,7 +311,7 @@ static void print_quoted(FILE *out, const char *name) {
         fprintf(out, "\"%s\"", name);
         return;
     }
-    bool escaping = false;           /* between $' and ' */
+    bool escaping = false; /* between $' and ' */
     putc('\'', out);
     for (; *name != '\0'; name++) {
         unsigned char byte = (unsigned char)*name;
@@ -337,15 +337,15 @@ typedef struct wc_report {
     tpool *pool;
     tpool_completions *completions;
     tpool_future *width_future;
-    int width;                       /* 0: width_future has not been asked yet */
+    int width; /* 0: width_future has not been asked yet */
     tally total;
-    size_t files;                    /* submitted */
+    size_t files; /* submitted */
     size_t printed;
     bool failed;
-    counted_file *request;           /* the argument of the next submit is put together here */
+    counted_file *request; /* the argument of the next submit is put together here */
     size_t request_capacity;
     bool progress_wanted, progress_shown;
-    bool same_terminal;              /* lines go where the progress is shown: make room for them */
+    bool same_terminal; /* lines go where the progress is shown: make room for them */
     int64_t progress_next;
 } wc_report;
 
@@ -382,7 +382,7 @@ static void print_counts(wc_report *report, const tally *counts, const char *nam
     if (report->same_terminal) erase_progress(report);
     int width = report->width;
     printf("%*ju %*ju %*ju ", width, counts->lines, width, counts->words, width, counts->bytes);
-    if (strchr(name, '\n') != NULL) print_quoted(stdout, name);     /* wc quotes names here only if it must */
+    if (strchr(name, '\n') != NULL) print_quoted(stdout, name); /* wc quotes names here only if it must */
     else fputs(name, stdout);
     putchar('\n');
 }
@@ -402,7 +402,7 @@ static void print_file(wc_report *report, tpool_future *future) {
         const tpool_error *error = NULL;
         (void)tpool_future_error(future, 0, &error);
         if (status == TPOOL_FAILED && error != NULL) complain(report, error->message, strerror(error->code));
-        else die("a file's task", tpool_status_text(status));        /* nobody cancels, nothing expires here */
+        else die("a file's task", tpool_status_text(status)); /* nobody cancels, nothing expires here */
     }
 }
 
@@ -447,8 +447,8 @@ static void submit_file(void *context, const char *path, const struct stat *info
         return;
     }
     status = tpool_completions_add(report->completions, future);
-    if (status != TPOOL_OK) print_file(report, future);      /* no memory for it: wait for this one here */
-    tpool_future_release(future);                            /* the iterator has its own reference */
+    if (status != TPOOL_OK) print_file(report, future); /* no memory for it: wait for this one here */
+    tpool_future_release(future);                       /* the iterator has its own reference */
 
     /* Until the width is known let the counting run ahead. */
     if (report->width != 0 || tpool_future_done(report->width_future))
@@ -466,7 +466,8 @@ static void print_help(FILE *out) {
           "Directories are walked for regular files; none given: the current one.\n"
           "  -j N  use N worker threads (default: chosen from the CPUs of this machine)\n"
           "  -h    print this help\n"
-          "The exit status is 1 if something could not be read.\n", out);
+          "The exit status is 1 if something could not be read.\n",
+          out);
 }
 
 int main(int argc, char **argv) {
@@ -483,12 +484,8 @@ int main(int argc, char **argv) {
                 die(optarg, "invalid number of workers");
             config.max_workers = (int)workers;
             break;
-        case 'h':
-            print_help(stdout);
-            return EXIT_SUCCESS;
-        default:
-            print_help(stderr);
-            return EXIT_FAILURE;
+        case 'h': print_help(stdout); return EXIT_SUCCESS;
+        default: print_help(stderr); return EXIT_FAILURE;
         }
     }
     char *here[] = { "." };
@@ -511,7 +508,7 @@ int main(int argc, char **argv) {
 
     tpool_completions_destroy(report.completions);
     tpool_future_release(report.width_future);
-    status = tpool_destroy(report.pool);     /* `sources` and the tasks' code are used until here */
+    status = tpool_destroy(report.pool); /* `sources` and the tasks' code are used until here */
     if (status != TPOOL_OK) die("the end", tpool_status_text(status));
     free(report.request);
     if (fflush(stdout) != 0 || ferror(stdout)) die("write error", strerror(errno));

@@ -28,17 +28,20 @@ enum { WORKERS = 4, MOST_AT_ONCE = 16 };
 
 static int64_t most_wait = TPOOL_MS(400), most_run = TPOOL_MS(300);
 static tpool *pool;
-static atomic_int at_once;             /* requests between their submit and their answer */
+static atomic_int at_once; /* requests between their submit and their answer */
 static atomic_ulong answered, shed;
 
 typedef struct request {
     struct MHD_Connection *connection;
-    tpool_future *future;              /* set by the callback, on which the server's thread goes on */
+    tpool_future *future; /* set by the callback, on which the server's thread goes on */
     bool submitted;
 } request;
 
 /* What a task gets: by value, so that it needs nothing of the connection. */
-typedef struct question { enum { PRIMES, SLOW } kind; long n; } question;
+typedef struct question {
+    enum { PRIMES, SLOW } kind;
+    long n;
+} question;
 
 /* --- the work, on the pool */
 
@@ -94,7 +97,8 @@ static enum MHD_Result reply_stats(struct MHD_Connection *connection) {
     if (tpool_get_stats(pool, &s) != TPOOL_OK) return reply_text(connection, 500, "no statistics\n");
     snprintf(text, sizeof text,
              "{\"answered\": %lu, \"shed\": %lu, \"in_house\": %d, \"queued\": %zu, \"completed\": %llu, "
-             "\"failed\": %llu, \"expired\": %llu}\n", atomic_load(&answered), atomic_load(&shed), atomic_load(&at_once), s.queued,
+             "\"failed\": %llu, \"expired\": %llu}\n",
+             atomic_load(&answered), atomic_load(&shed), atomic_load(&at_once), s.queued,
              (unsigned long long)s.completed, (unsigned long long)s.failed, (unsigned long long)s.expired);
     return reply_text(connection, 200, text);
 }
@@ -125,19 +129,23 @@ static bool question_of(struct MHD_Connection *connection, const char *url, ques
 }
 
 static enum MHD_Result submit(request *r, const question *q) {
-    tpool_task task = { .fn = answer, .arg = (void *)(uintptr_t)q, .arg_size = sizeof *q, .name = "request",
-                        .expires_ns = most_wait, .run_limit_ns = most_run };
+    tpool_task task = { .fn = answer,
+                        .arg = (void *)(uintptr_t)q,
+                        .arg_size = sizeof *q,
+                        .name = "request",
+                        .expires_ns = most_wait,
+                        .run_limit_ns = most_run };
     tpool_future *future;
     if (atomic_fetch_add(&at_once, 1) >= MOST_AT_ONCE) {
         atomic_fetch_sub(&at_once, 1);
         return reply_text(r->connection, 503, "too busy\n");
     }
-    MHD_suspend_connection(r->connection);   /* before anyone can resume it */
+    MHD_suspend_connection(r->connection); /* before anyone can resume it */
     r->submitted = true;
     tpool_status status = tpool_submit_task(pool, &task, &future);
     if (status == TPOOL_OK) {
         status = tpool_future_add_done_callback(future, resume, r);
-        if (status != TPOOL_OK) {   /* out of memory: wait for it here */
+        if (status != TPOOL_OK) { /* out of memory: wait for it here */
             (void)tpool_future_result(future, TPOOL_FOREVER, NULL);
             resume(future, r);
         }
@@ -145,7 +153,7 @@ static enum MHD_Result submit(request *r, const question *q) {
         return MHD_YES;
     }
     atomic_fetch_sub(&at_once, 1);
-    MHD_resume_connection(r->connection);   /* comes back here without a future */
+    MHD_resume_connection(r->connection); /* comes back here without a future */
     return MHD_YES;
 }
 
@@ -154,14 +162,14 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
     request *r = *per_request;
     question q;
     (void)context, (void)version, (void)upload;
-    if (!r) {   /* the headers are there: answer when the whole request is */
+    if (!r) { /* the headers are there: answer when the whole request is */
         r = calloc(1, sizeof *r);
         if (!r) return MHD_NO;
         r->connection = connection;
         *per_request = r;
         return MHD_YES;
     }
-    if (*upload_size) {   /* nobody wants it */
+    if (*upload_size) { /* nobody wants it */
         *upload_size = 0;
         return MHD_YES;
     }
@@ -191,21 +199,21 @@ int main(int argc, char **argv) {
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &ends, NULL);   /* all threads; main waits for them */
+    pthread_sigmask(SIG_BLOCK, &ends, NULL); /* all threads; main waits for them */
 
     if (tpool_manager_get(NULL, WORKERS, TPOOL_THREADS, 0, &pool) != TPOOL_OK) return 1;
-    struct MHD_Daemon *server = MHD_start_daemon(
-        MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, handle, NULL, MHD_OPTION_SOCK_ADDR,
-        (struct sockaddr *)&address, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
+    struct MHD_Daemon *server = MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+                                                 handle, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
+                                                 MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
     if (!server) return 1;
     const union MHD_DaemonInfo *bound = MHD_get_daemon_info(server, MHD_DAEMON_INFO_BIND_PORT);
     printf("http://127.0.0.1:%d\n", bound ? bound->port : -1);
     fflush(stdout);
 
     sigwait(&ends, &number);
-    MHD_socket door = MHD_quiesce_daemon(server);        /* no new connections */
-    tpool_manager_global_shutdown();                     /* what is in the house is worked off, with its callbacks */
-    MHD_stop_daemon(server);                             /* and answered */
+    MHD_socket door = MHD_quiesce_daemon(server); /* no new connections */
+    tpool_manager_global_shutdown();              /* what is in the house is worked off, with its callbacks */
+    MHD_stop_daemon(server);                      /* and answered */
     if (door != MHD_INVALID_SOCKET) close(door);
     tpool_manager_release(NULL, pool);
     printf("answered %lu, shed %lu\n", atomic_load(&answered), atomic_load(&shed));

@@ -1,12 +1,12 @@
 #!/bin/sh
 # static.sh FOLDER [TOOL...]: static analysis of FOLDER/tpool.h, the implementation included: clang-tidy (bugprone, cert,
-# concurrency), cppcheck, gcc's analyzer (tools: tidy, cppcheck, analyzer; all of them unless named). Fails on any finding
-# that is not suppressed; the suppressions and their reasons stand in .clang-tidy and tests/cppcheck.supp. $GCC is the gcc.
-# A tool that is not there is a failure.
+# concurrency), cppcheck, gcc's analyzer; and the layout of what stands beside this script (tools: tidy, cppcheck, format,
+# analyzer; all of them unless named). Fails on any finding that is not suppressed; the suppressions and their reasons
+# stand in .clang-tidy and tests/cppcheck.supp. $GCC is the gcc. A tool that is not there is a failure.
 set -u
 header=$1 tests=$(cd "$(dirname "$0")" && pwd)
 shift
-[ $# -gt 0 ] || set -- tidy cppcheck analyzer # the last takes minutes, and says little: see below
+[ $# -gt 0 ] || set -- tidy cppcheck format analyzer # the last takes minutes, and says little: see below
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
@@ -40,6 +40,19 @@ for tool in "$@"; do
             --enable=warning,portability,performance --suppressions-list="$tests/cppcheck.supp" \
             -D_GNU_SOURCE -D__USE_MISC -D__USE_GNU -DCLOCK_MONOTONIC=1 -D__unix__=1 -D__linux__=1 -D__GNUC__=12 \
             -D__x86_64__=1 -D__STDC_VERSION__=201112L -I"$header" "$tests/impl.c"
+        ;;
+    format)
+        # Each version lays out otherwise: this is Debian 12's. To obey: clang-format -i FILE.
+        formatted='tests bench examples' formatter=14
+        found=$(clang-format --version | sed 's/.*version \([0-9]*\).*/\1/')
+        if [ "$found" != "$formatter" ]; then
+            echo "FAILED: format: clang-format $formatter is asked for, and this is ${found:-none}"
+            status=1
+            continue
+        fi
+        # shellcheck disable=SC2086
+        check 'clang-format' sh -c 'find "$@" -name "*.c" -o -name "*.h" -o -name "*.cc" | xargs clang-format --dry-run' \
+            sh $(for at in $formatted; do echo "$tests/../$at"; done)
         ;;
     analyzer)
         # Covers little, and no planted fault names it. In a file of this size gcc 12 gives up at hundreds of places

@@ -33,7 +33,10 @@ static BENCH_UNUSED peer_pool *peer_create(int workers) {
         abort();
     return pool;
 }
-static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) { (void)pool; (void)workers; }
+static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) {
+    (void)pool;
+    (void)workers;
+}
 static BENCH_UNUSED void peer_destroy(peer_pool *pool) {
     apr_thread_pool_destroy(pool->threads);
     apr_pool_destroy(pool->memory);

@@ -13,7 +13,10 @@ typedef boost::asio::thread_pool peer_pool;
 typedef std::future<void *> peer_future;
 
 static BENCH_UNUSED peer_pool *peer_create(int workers) { return new peer_pool((std::size_t)workers); }
-static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) { (void)pool; (void)workers; }
+static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) {
+    (void)pool;
+    (void)workers;
+}
 static BENCH_UNUSED void peer_destroy(peer_pool *pool) {
     pool->join();
     delete pool;

@@ -23,7 +23,10 @@ static BENCH_UNUSED peer_pool *peer_create(int workers) {
     if (!pool) abort();
     return pool;
 }
-static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) { (void)pool; (void)workers; }
+static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) {
+    (void)pool;
+    (void)workers;
+}
 static BENCH_UNUSED void peer_destroy(peer_pool *pool) { g_thread_pool_free(pool, FALSE, TRUE); }
 static inline void peer_submit(peer_pool *pool, bench_fn fn, void *arg) {
     if (!g_thread_pool_push(pool, packed(fn, arg), NULL)) abort();

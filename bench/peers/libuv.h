@@ -26,18 +26,27 @@ static BENCH_UNUSED peer_pool *peer_create(int workers) {
     static int only;
     char text[16];
     snprintf(text, sizeof text, "%d", workers);
-    setenv("UV_THREADPOOL_SIZE", text, 1);   /* read at the first request */
+    setenv("UV_THREADPOOL_SIZE", text, 1); /* read at the first request */
     return &only;
 }
-static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) { (void)pool; (void)workers; }
+static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) {
+    (void)pool;
+    (void)workers;
+}
 static BENCH_UNUSED void peer_destroy(peer_pool *pool) { (void)pool; }
 
 static void libuv_run(uv_work_t *request) {
     libuv_task *task = (libuv_task *)request;
     task->result = task->fn(task->arg);
 }
-static void libuv_free(uv_work_t *request, int status) { (void)status; free(request); }
-static void libuv_keep(uv_work_t *request, int status) { (void)status; ((libuv_task *)request)->done = 1; }
+static void libuv_free(uv_work_t *request, int status) {
+    (void)status;
+    free(request);
+}
+static void libuv_keep(uv_work_t *request, int status) {
+    (void)status;
+    ((libuv_task *)request)->done = 1;
+}
 
 static inline libuv_task *libuv_submit(bench_fn fn, void *arg, uv_after_work_cb after) {
     libuv_task *task = (libuv_task *)malloc(sizeof *task);

@@ -4,7 +4,7 @@
 #define PEER_DRAIN 1
 #define PEER_WITHIN 1
 #define PEER_ONE_SUBMITTER 1
-#define PEER_BOUNDED 1          /* beyond some number of waiting tasks it runs them at once */
+#define PEER_BOUNDED 1 /* beyond some number of waiting tasks it runs them at once */
 #define PEER_SHARED_THREADS 1
 #define PEER_TREE 1
 #define PEER_FORK_JOIN 1
@@ -40,7 +40,7 @@ static inline void peer_submit(peer_pool *pool, bench_fn fn, void *arg) {
     fn(arg);
 }
 static inline void peer_flush(peer_pool *pool) { (void)pool; }
-static BENCH_UNUSED void peer_drain(peer_pool *pool) { (void)pool; }   /* the region's end was that */
+static BENCH_UNUSED void peer_drain(peer_pool *pool) { (void)pool; } /* the region's end was that */
 
 static inline uintptr_t peer_children(peer_pool *pool, bench_fn fn, void **args, int count) {
     uintptr_t results[16], sum = 0;

@@ -119,8 +119,7 @@ static BENCH_UNUSED uintptr_t peer_as_completed(peer_pool *pool, bench_fn fn, si
     void *result;
     uintptr_t sum = 0;
     size_t yielded = 0;
-    for (size_t i = 0; i < count; i++)
-        PEER_MUST(tpool_submit(pool, fn, (void *)i, &futures[i]));
+    for (size_t i = 0; i < count; i++) PEER_MUST(tpool_submit(pool, fn, (void *)i, &futures[i]));
     PEER_MUST(tpool_as_completed(futures, count, completions));
     while (yielded < count) {
         PEER_MUST(tpool_completions_next(*completions, TPOOL_FOREVER, &future));

@@ -8,8 +8,11 @@ typedef struct own_future {
 } own_future;
 typedef own_future *peer_future;
 
-static struct { pthread_mutex_t lock; pthread_cond_t done; int waiters; } own_futures =
-    { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    int waiters;
+} own_futures = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
 
 static void *own_future_run(void *arg) {
     own_future *future = (own_future *)arg;

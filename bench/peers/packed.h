@@ -2,7 +2,7 @@
  * of malloc's, which a program with one kind of task does not pay. The arguments of the workloads are small numbers;
  * a future's block is aligned and goes as it is. */
 enum { PACKED_FUNCTIONS = 8, PACKED_SHIFT = 4 };
-static bench_fn packed_functions[PACKED_FUNCTIONS];   /* [0] is own_future_run */
+static bench_fn packed_functions[PACKED_FUNCTIONS]; /* [0] is own_future_run */
 static int packed_count = 1;
 static pthread_mutex_t packed_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -19,7 +19,8 @@ static BENCH_UNUSED int packed_add(bench_fn fn) {
 static inline void *packed(bench_fn fn, void *arg) {
     int count = __atomic_load_n(&packed_count, __ATOMIC_ACQUIRE), index = 0;
     if (fn == packed_functions[0]) return arg;
-    for (int i = 1; i < count; i++) if (packed_functions[i] == fn) index = i;
+    for (int i = 1; i < count; i++)
+        if (packed_functions[i] == fn) index = i;
     if (index == 0) index = packed_add(fn);
     return (void *)((uintptr_t)arg << PACKED_SHIFT | (uintptr_t)index);
 }

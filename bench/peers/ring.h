@@ -2,7 +2,7 @@
 #define PEER_PLAIN 1
 #define PEER_DRAIN 1
 #define PEER_FUTURES 1
-#define PEER_BOUNDED 1   /* a million tasks cannot wait in it */
+#define PEER_BOUNDED 1 /* a million tasks cannot wait in it */
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -15,10 +15,13 @@ enum { RING_SIZE = 4096 };
 typedef struct peer_pool {
     pthread_mutex_t lock;
     pthread_cond_t not_empty, not_full, quiet;
-    unsigned head, tail;             /* the tasks in between wait */
-    int workers, idle, blocked;      /* blocked: submitters */
+    unsigned head, tail;        /* the tasks in between wait */
+    int workers, idle, blocked; /* blocked: submitters */
     bool ending;
-    struct { bench_fn fn; void *arg; } ring[RING_SIZE];
+    struct {
+        bench_fn fn;
+        void *arg;
+    } ring[RING_SIZE];
     pthread_t threads[];
 } peer_pool;
 
@@ -53,7 +56,10 @@ static BENCH_UNUSED peer_pool *peer_create(int workers) {
     for (int i = 0; i < workers; i++) pthread_create(&pool->threads[i], NULL, ring_worker, pool);
     return pool;
 }
-static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) { (void)pool; (void)workers; }
+static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) {
+    (void)pool;
+    (void)workers;
+}
 static BENCH_UNUSED void peer_destroy(peer_pool *pool) {
     pthread_mutex_lock(&pool->lock);
     pool->ending = true;

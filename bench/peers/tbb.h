@@ -21,8 +21,8 @@ typedef std::future<void *> peer_future;
 
 struct peer_pool {
     oneapi::tbb::global_control control;
-    oneapi::tbb::task_arena outside;   // callers have places of their own in it
-    oneapi::tbb::task_arena inside;    // the caller has one of the workers' places
+    oneapi::tbb::task_arena outside; // callers have places of their own in it
+    oneapi::tbb::task_arena inside;  // the caller has one of the workers' places
     peer_pool(int workers, int callers)
         : control(oneapi::tbb::global_control::max_allowed_parallelism, (std::size_t)workers + 1),
           outside(workers + callers, callers), inside(workers, 1) { }
@@ -34,5 +34,8 @@ struct tbb_promised {
     void *arg;
     void operator()() const { promise.set_value(fn(arg)); }
 };
-static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) { (void)pool; (void)workers; }
+static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) {
+    (void)pool;
+    (void)workers;
+}
 static BENCH_UNUSED void peer_destroy(peer_pool *pool) { delete pool; }

@@ -7,7 +7,7 @@ static inline void peer_submit(peer_pool *pool, bench_fn fn, void *arg) {
 }
 static inline void peer_flush(peer_pool *pool) { (void)pool; }
 static inline void peer_submit_future(peer_pool *pool, bench_fn fn, void *arg, peer_future *future) {
-    tbb_promised task{{}, fn, arg};
+    tbb_promised task{ {}, fn, arg };
     *future = task.promise.get_future();
     pool->outside.enqueue(std::move(task));
 }

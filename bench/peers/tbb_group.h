@@ -33,9 +33,9 @@ static inline void peer_flush(peer_pool *pool) {
     (void)pool;
     tbb_my_group->wait();
 }
-static BENCH_UNUSED void peer_drain(peer_pool *pool) { (void)pool; }   // each thread has waited for its group
+static BENCH_UNUSED void peer_drain(peer_pool *pool) { (void)pool; } // each thread has waited for its group
 static inline void peer_submit_future(peer_pool *pool, bench_fn fn, void *arg, peer_future *future) {
-    tbb_promised task{{}, fn, arg};
+    tbb_promised task{ {}, fn, arg };
     (void)pool;
     *future = task.promise.get_future();
     tbb_my_group->run(std::move(task));
@@ -76,9 +76,8 @@ static BENCH_UNUSED long peer_fib(peer_pool *pool, int n) {
 static BENCH_UNUSED void peer_for(peer_pool *pool, size_t begin, size_t end,
                                   void (*body)(size_t begin, size_t end, void *context), void *context) {
     pool->inside.execute([=] {
-        oneapi::tbb::parallel_for(oneapi::tbb::blocked_range<size_t>(begin, end),
-                                  [=](const oneapi::tbb::blocked_range<size_t> &range) {
-                                      body(range.begin(), range.end(), context);
-                                  });
+        oneapi::tbb::parallel_for(
+            oneapi::tbb::blocked_range<size_t>(begin, end),
+            [=](const oneapi::tbb::blocked_range<size_t> &range) { body(range.begin(), range.end(), context); });
     });
 }

@@ -31,12 +31,15 @@ static BENCH_UNUSED peer_pool *peer_create(int workers) {
     pthread_attr_setdetachstate(&pool->detached, PTHREAD_CREATE_DETACHED);
     return pool;
 }
-static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) { (void)pool; (void)workers; }
+static BENCH_UNUSED void peer_warm_up(peer_pool *pool, int workers) {
+    (void)pool;
+    (void)workers;
+}
 static BENCH_UNUSED void peer_destroy(peer_pool *pool) { free(pool); }
 
 static void thread_start(const pthread_attr_t *attributes, bench_fn fn, void *arg, pthread_t *thread) {
     int error;
-    while ((error = pthread_create(thread, attributes, fn, arg)) == EAGAIN) sched_yield();   /* too many: they end */
+    while ((error = pthread_create(thread, attributes, fn, arg)) == EAGAIN) sched_yield(); /* too many: they end */
     if (error == 0) return;
     fprintf(stderr, "thread: refused\n");
     exit(1);

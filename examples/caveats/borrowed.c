@@ -3,10 +3,20 @@
 #include "tpool.h"
 #include <stdlib.h>
 
-typedef struct sums { tpool_resources *buffers; int count; long total; } sums;
+typedef struct sums {
+    tpool_resources *buffers;
+    int count;
+    long total;
+} sums;
 
-static void *make(void *context) { (void)context; return malloc(1 << 16); }
-static void destroy(void *buffer, void *context) { (void)context; free(buffer); }
+static void *make(void *context) {
+    (void)context;
+    return malloc(1 << 16);
+}
+static void destroy(void *buffer, void *context) {
+    (void)context;
+    free(buffer);
+}
 
 static void *sum(void *item, void *context) {
     sums *s = context;
@@ -15,7 +25,7 @@ static void *sum(void *item, void *context) {
     long *n = buffer;
     for (*n = 0; *(int *)item > 0; --*(int *)item) *n += *(int *)item;
     long result = *n;
-    tpool_resources_put(s->buffers, buffer);        // on every path
+    tpool_resources_put(s->buffers, buffer); // on every path
     return tpool_return(&result, sizeof result);
 }
 static tpool_status add_up(tpool *pool, void *context) {
@@ -34,7 +44,7 @@ static tpool_status add_up(tpool *pool, void *context) {
 int main(void) {
     sums s = { .total = 0 };
     if (tpool_resources_create(&s.buffers, 2, make, destroy, NULL) != TPOOL_OK) return 1;
-    for (int i = 0; i < 3; i++)                     // three times the same pool
+    for (int i = 0; i < 3; i++) // three times the same pool
         if (tpool_with_pool(NULL, 4, TPOOL_THREADS, add_up, &s) != TPOOL_OK) return 1;
     tpool_manager_stats stats;
     if (tpool_manager_get_stats(NULL, &stats) != TPOOL_OK || stats.created != 1) return 1;

@@ -19,7 +19,8 @@ static void *run_true(void *arg) {
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
     if (posix_spawnp(&child, "true", NULL, &attributes, argv, environ) != 0) ended = -2;
-    else while (waitpid(child, &ended, 0) < 0 && errno == EINTR) { }
+    else
+        while (waitpid(child, &ended, 0) < 0 && errno == EINTR) { }
     posix_spawnattr_destroy(&attributes);
     return ended == 0 ? NULL : tpool_raise(ended, "the child did not end well");
 }

@@ -3,10 +3,13 @@
 #include "tpool.h"
 #include <string.h>
 
-typedef struct request { char path[32]; int attempts; } request;
+typedef struct request {
+    char path[32];
+    int attempts;
+} request;
 
 static void *fetch(void *arg) {
-    request *r = arg;                               // this task's own copy
+    request *r = arg; // this task's own copy
     while (!tpool_stop_requested() && r->attempts < 1000000000) r->attempts++;
     return tpool_stop_requested() ? tpool_raise(1, "gave up on %s", r->path) : NULL;
 }
@@ -15,7 +18,7 @@ static tpool_status fetch_soon(tpool *pool, const char *path) {
     strncpy(r.path, path, sizeof r.path - 1);
     tpool_task task = { .fn = fetch, .arg = &r, .arg_size = sizeof r, .name = "fetch" };
     return tpool_run_with_timeout(pool, &task, TPOOL_MS(5), NULL);
-}                                                   // r is gone, and the task may still run: it has its copy
+} // r is gone, and the task may still run: it has its copy
 
 int main(void) {
     tpool *pool;

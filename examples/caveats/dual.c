@@ -24,5 +24,5 @@ int main(void) {
         sum += (intptr_t)result;
         tpool_future_release(scores[i]);
     }
-    return sum == 20 ? 0 : 1;                       // at exit both pools are drained and ended
+    return sum == 20 ? 0 : 1; // at exit both pools are drained and ended
 }

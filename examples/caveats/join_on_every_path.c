@@ -1,7 +1,10 @@
 /* Every fork is joined on every path out of the block: the job lives on the stack that a return would leave. */
 #include "tpool.h"
 
-typedef struct range { const int *at; size_t count; } range;
+typedef struct range {
+    const int *at;
+    size_t count;
+} range;
 
 static void *sum(void *arg) {
     range *whole = arg, left, right;
@@ -15,7 +18,7 @@ static void *sum(void *arg) {
     right = (range){ whole->at + left.count, whole->count - left.count };
     tpool_fork(&job, sum, &left);
     if (!tpool_stop_requested()) total = (intptr_t)sum(&right);
-    total += (intptr_t)tpool_join(&job);            // no return between fork and join
+    total += (intptr_t)tpool_join(&job); // no return between fork and join
     return (void *)total;
 }
 

@@ -4,11 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct text { tpool *pool; size_t *total; char bytes[64]; } text;
+typedef struct text {
+    tpool *pool;
+    size_t *total;
+    char bytes[64];
+} text;
 
 static void *measure(void *arg) {
     text *t = arg;
-    *t->total += strlen(t->bytes);                  // one worker: no lock needed
+    *t->total += strlen(t->bytes); // one worker: no lock needed
     return NULL;
 }
 static void *load(void *arg) {
@@ -21,7 +25,7 @@ static void *load(void *arg) {
         free(t);
         return tpool_raise(2, "not handed on");
     }
-    return NULL;                                    // t is the next task's now
+    return NULL; // t is the next task's now
 }
 
 int main(void) {
@@ -32,7 +36,7 @@ int main(void) {
     text first = { .pool = pool, .total = &total };
     for (int i = 0; i < 10; i++)
         if (tpool_submit_copy(pool, load, &first, sizeof first, NULL) != TPOOL_OK) return 1;
-    tpool_drain(pool, TPOOL_FOREVER);               // until nothing is queued or running: the spreading has ended
+    tpool_drain(pool, TPOOL_FOREVER); // until nothing is queued or running: the spreading has ended
     tpool_destroy(pool);
     return total == 60 ? 0 : 1;
 }

@@ -7,8 +7,8 @@
 static void *letters(void *arg) {
     const char *text = arg;
     size_t count = strlen(text);
-    if (strcmp(text, "poison") == 0) raise(SIGKILL);    // stands for a crash
-    return tpool_return(&count, sizeof count);          // not a pointer to memory of this process
+    if (strcmp(text, "poison") == 0) raise(SIGKILL); // stands for a crash
+    return tpool_return(&count, sizeof count);       // not a pointer to memory of this process
 }
 
 int main(void) {
@@ -19,7 +19,7 @@ int main(void) {
     size_t sum = 0;
     int crashed = 0;
     tpool_status status = tpool_create(&pool, &config);
-    if (status == TPOOL_UNSUPPORTED) return 0;          // no processes on this system
+    if (status == TPOOL_UNSUPPORTED) return 0; // no processes on this system
     if (status != TPOOL_OK) return 1;
     for (int i = 0; i < 3; i++)
         if (tpool_submit_copy(pool, letters, texts[i], strlen(texts[i]) + 1, &futures[i]) != TPOOL_OK) return 1;

@@ -8,12 +8,12 @@ static void *half(void *arg) {
 }
 static tpool_status ask(tpool *pool, double of, double *answer) {
     tpool_future *future;
-    void *bytes;                                    // not (void **)&answer
+    void *bytes; // not (void **)&answer
     tpool_status status = tpool_submit_copy(pool, half, &of, sizeof of, &future);
     if (status != TPOOL_OK) return status;
     status = tpool_future_result(future, TPOOL_FOREVER, &bytes);
     if (status == TPOOL_OK) *answer = *(double *)bytes;
-    tpool_future_release(future);                   // and with it the bytes
+    tpool_future_release(future); // and with it the bytes
     return status;
 }
 

@@ -17,7 +17,7 @@ static void *add_both(void *arg) {
     if (tpool_submit_copy(arg, add, &one, sizeof one, &future) != TPOOL_OK) return tpool_raise(1, "refused");
     pthread_mutex_lock(&lock);
     sum += 10;
-    pthread_mutex_unlock(&lock);                    // before the wait, not after
+    pthread_mutex_unlock(&lock); // before the wait, not after
     tpool_future_result(future, TPOOL_FOREVER, NULL);
     tpool_future_release(future);
     return NULL;

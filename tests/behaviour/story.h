@@ -14,7 +14,12 @@
 #define STORY_SECONDS LIMIT_SECONDS
 
 /* play gives the exit code. said: the letters in alphabetical order, NULL: whatever it is. */
-typedef struct story { const char *name; int (*play)(void); int code; const char *said; } story;
+typedef struct story {
+    const char *name;
+    int (*play)(void);
+    int code;
+    const char *said;
+} story;
 
 /* ThreadSanitizer waits for a second at each exit beside other threads, which is long for so many processes. And the
    worker of a pool that is never destroyed is never joined, which is a leak to it if the worker has ended by then. */
@@ -25,9 +30,7 @@ const char *__tsan_default_options(void) { return "atexit_sleep_ms=50 report_thr
 
 static const char *story_program;
 
-static int story_by_letter(const void *left, const void *right) {
-    return *(const char *)left - *(const char *)right;
-}
+static int story_by_letter(const void *left, const void *right) { return *(const char *)left - *(const char *)right; }
 
 static void the_story_ends_as_told(void **state) {
     const story *s = (const story *)*state;

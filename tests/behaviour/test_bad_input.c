@@ -4,9 +4,18 @@
 #include <limits.h>
 
 static atomic_int runs, freed;
-static void *count_run(void *arg) { atomic_fetch_add(&runs, 1); return arg; }
-static void count_one_free(void *arg) { (void)arg; atomic_fetch_add(&freed, 1); }
-static void count_owned(void *result) { (void)result; atomic_fetch_add(&freed, 1); }
+static void *count_run(void *arg) {
+    atomic_fetch_add(&runs, 1);
+    return arg;
+}
+static void count_one_free(void *arg) {
+    (void)arg;
+    atomic_fetch_add(&freed, 1);
+}
+static void count_owned(void *result) {
+    (void)result;
+    atomic_fetch_add(&freed, 1);
+}
 static void no_callback(tpool_future *future, void *context) {
     (void)future;
     (void)context;
@@ -119,7 +128,7 @@ static void pool_calls_refuse_bad_numbers_and_change_nothing(void **state) {
     for (size_t i = 0; i < sizeof bad_flags / sizeof bad_flags[0]; i++) {
         assert_status(TPOOL_INVALID, tpool_shutdown(pool, bad_flags[i]));
     }
-    static const int bad_sizes[] = { 0, -1, INT_MIN, 1 };   /* 1 is below min_workers */
+    static const int bad_sizes[] = { 0, -1, INT_MIN, 1 }; /* 1 is below min_workers */
     for (size_t i = 0; i < sizeof bad_sizes / sizeof bad_sizes[0]; i++) {
         assert_status(TPOOL_INVALID, tpool_resize(pool, bad_sizes[i]));
     }
@@ -145,7 +154,8 @@ static void submits_refuse_bad_arguments_and_take_nothing(void **state) {
     tpool_task without_fn = { .arg = POISON, .arg_free = count_one_free };
     tpool_task without_bytes = { .fn = count_run, .arg_size = 4, .arg_free = count_one_free };
 
-#define REFUSED(call) do { \
+#define REFUSED(call) \
+    do { \
         tpool_future *future = POISON; \
         assert_status(TPOOL_INVALID, call); \
         assert_null(future); \
@@ -185,7 +195,10 @@ static void submit_many_refuses_bad_arguments(void **state) {
     size_t taken = 9;
     assert_status(TPOOL_INVALID, tpool_submit_many(NULL, good, 2, futures, &taken));
     assert_int_equal(0, taken);
-    for (int i = 0; i < 2; i++) { assert_null(futures[i]); futures[i] = POISON; }
+    for (int i = 0; i < 2; i++) {
+        assert_null(futures[i]);
+        futures[i] = POISON;
+    }
     taken = 9;
     assert_status(TPOOL_INVALID, tpool_submit_many(pool, NULL, 2, futures, &taken));
     assert_int_equal(0, taken);
@@ -203,7 +216,9 @@ static void submit_many_stops_at_the_first_bad_task(void **state) {
     reset_counts();
     tpool *pool = new_untouched_pool();
     tpool_task tasks[4] = {
-        { .fn = count_run }, { .fn = NULL, .arg_free = count_one_free }, { .fn = count_run, .arg_free = count_one_free },
+        { .fn = count_run },
+        { .fn = NULL, .arg_free = count_one_free },
+        { .fn = count_run, .arg_free = count_one_free },
         { .fn = count_run },
     };
     tpool_future *futures[4] = { POISON, POISON, POISON, POISON };
@@ -222,7 +237,7 @@ static void what_may_be_null_or_zero_is_taken(void **state) {
     (void)state;
     reset_counts();
     tpool *pool = new_untouched_pool();
-    tpool_task plain = { .fn = count_run, .expires_ns = -1, .run_limit_ns = -1 };   /* not above 0: no limit */
+    tpool_task plain = { .fn = count_run, .expires_ns = -1, .run_limit_ns = -1 }; /* not above 0: no limit */
     assert_status(TPOOL_OK, tpool_submit(pool, count_run, NULL, NULL));
     assert_status(TPOOL_OK, tpool_submit_task(pool, &plain, NULL));
     assert_status(TPOOL_OK, tpool_submit_copy(pool, count_run, NULL, 0, NULL));
@@ -241,7 +256,7 @@ static void task_functions_do_nothing_outside_a_task(void **state) {
     assert_null(tpool_return("bytes", 5));
     assert_null(tpool_return(NULL, 0));
     assert_null(tpool_return_owned(mine, count_owned));
-    assert_int_equal(0, atomic_load(&freed));   /* still the caller's */
+    assert_int_equal(0, atomic_load(&freed)); /* still the caller's */
     assert_false(tpool_stop_requested());
     assert_int_equal(0, tpool_arg_size());
     assert_null(tpool_current());
@@ -288,7 +303,7 @@ static void future_calls_refuse_missing_pointers(void **state) {
     assert_status(TPOOL_INVALID, tpool_future_error(future, 0, NULL));
     assert_status(TPOOL_INVALID, tpool_future_add_done_callback(future, NULL, NULL));
     assert_int_equal(TPOOL_PENDING, tpool_future_state(future));
-    assert_status(TPOOL_TIMEOUT, tpool_future_result(future, 0, NULL));   /* this one may be NULL */
+    assert_status(TPOOL_TIMEOUT, tpool_future_result(future, 0, NULL)); /* this one may be NULL */
     assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
     assert_status(TPOOL_INVALID, tpool_future_error(future, 0, NULL));
     assert_status(TPOOL_INVALID, tpool_future_add_done_callback(future, NULL, NULL));
@@ -335,7 +350,7 @@ static void a_pools_own_future_cannot_be_completed_from_outside(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;
     tpool *pool = new_pool(1);
-    tpool_future *futures[2];   /* one that runs, one that waits; and later both done */
+    tpool_future *futures[2]; /* one that runs, one that waits; and later both done */
     futures[0] = submitted(pool, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
     futures[1] = submitted(pool, nothing, &hold);
@@ -416,7 +431,7 @@ static void completions_refuse_missing_pointers(void **state) {
     assert_status(TPOOL_OK, tpool_as_completed(with_null, 1, &completions));
     assert_status(TPOOL_INVALID, tpool_completions_add(completions, NULL));
     assert_status(TPOOL_INVALID, tpool_completions_next(completions, 0, NULL));
-    assert_int_equal(1, tpool_completions_remaining(completions));   /* nothing consumed, nothing added */
+    assert_int_equal(1, tpool_completions_remaining(completions)); /* nothing consumed, nothing added */
     assert_status(TPOOL_OK, tpool_completions_next(completions, 0, &yielded));
     assert_ptr_equal(done, yielded);
     assert_status(TPOOL_END, tpool_completions_next(completions, 0, &yielded));
@@ -427,9 +442,19 @@ static void completions_refuse_missing_pointers(void **state) {
 
 /* --- map, loops, fork and join */
 
-static void *count_item(void *item, void *context) { (void)context; return count_run(item); }
-static bool give_poison(void *context, void **item) { (void)context; *item = POISON; return true; }
-static void free_item(void *item, void *context) { (void)context; count_one_free(item); }
+static void *count_item(void *item, void *context) {
+    (void)context;
+    return count_run(item);
+}
+static bool give_poison(void *context, void **item) {
+    (void)context;
+    *item = POISON;
+    return true;
+}
+static void free_item(void *item, void *context) {
+    (void)context;
+    count_one_free(item);
+}
 
 static void map_refuses_bad_specifications(void **state) {
     (void)state;
@@ -438,13 +463,17 @@ static void map_refuses_bad_specifications(void **state) {
     int items[3] = { 1, 2, 3 };
     tpool_map_spec good = { .fn = count_item, .items = items, .count = 3, .stride = sizeof items[0] };
     tpool_map_spec bad[] = {
-        { .items = items, .count = 3, .stride = sizeof items[0] },                                  /* no fn */
-        { .fn = count_item },                                                                       /* neither */
+        { .items = items, .count = 3, .stride = sizeof items[0] }, /* no fn */
+        { .fn = count_item },                                      /* neither */
         { .fn = count_item, .buffer_size = 4 },
-        { .fn = count_item, .count = 3, .stride = sizeof items[0] },                                /* no array */
-        { .fn = count_item, .items = items, .count = 3, .stride = sizeof items[0], .next = give_poison,
-          .buffer_size = 4 },                                                                       /* both */
-        { .fn = count_item, .next = give_poison, .item_free = free_item },                          /* no buffer */
+        { .fn = count_item, .count = 3, .stride = sizeof items[0] }, /* no array */
+        { .fn = count_item,
+          .items = items,
+          .count = 3,
+          .stride = sizeof items[0],
+          .next = give_poison,
+          .buffer_size = 4 },                                              /* both */
+        { .fn = count_item, .next = give_poison, .item_free = free_item }, /* no buffer */
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         tpool_map_iter *iter = POISON;
@@ -483,7 +512,7 @@ static void map_error_refuses_what_it_cannot_tell(void **state) {
     tpool_map_iter *iter;
     const tpool_error *error = POISON;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
-    assert_status(TPOOL_INVALID_STATE, tpool_map_error(iter, &error));   /* nothing delivered yet */
+    assert_status(TPOOL_INVALID_STATE, tpool_map_error(iter, &error)); /* nothing delivered yet */
     assert_null(error);
     assert_status(TPOOL_INVALID, tpool_map_error(iter, NULL));
     assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
@@ -530,8 +559,12 @@ static void fork_and_join_of_nothing_do_nothing(void **state) {
 static void dual_calls_refuse_bad_arguments(void **state) {
     (void)state;
     static const tpool_config bad[] = {
-        { .max_workers = -1 }, { .min_workers = -1 }, { .max_workers = 1, .min_workers = 2 },
-        { .kind = (tpool_kind)99 }, { .on_full = (tpool_full_policy)99 }, { .idle_timeout_ns = -1 },
+        { .max_workers = -1 },
+        { .min_workers = -1 },
+        { .max_workers = 1, .min_workers = 2 },
+        { .kind = (tpool_kind)99 },
+        { .on_full = (tpool_full_policy)99 },
+        { .idle_timeout_ns = -1 },
     };
     tpool_config good = { .max_workers = 7 };
     /* On the low-level pool, which a bad argument does not create. */
@@ -540,7 +573,7 @@ static void dual_calls_refuse_bad_arguments(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_status(TPOOL_INVALID, tpool_dual_configure(&bad[i], NULL));
         assert_status(TPOOL_INVALID, tpool_dual_configure(NULL, &bad[i]));
-        assert_status(TPOOL_INVALID, tpool_dual_configure(&good, &bad[i]));   /* none of it holds */
+        assert_status(TPOOL_INVALID, tpool_dual_configure(&good, &bad[i])); /* none of it holds */
         assert_status(TPOOL_INVALID, tpool_dual_configure(&bad[i], &good));
     }
     assert_status(TPOOL_OK, tpool_dual_configure(NULL, NULL));

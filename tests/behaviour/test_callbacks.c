@@ -3,8 +3,14 @@
 
 #include <sched.h>
 
-static void *tell_thread(void *arg) { *(pthread_t *)arg = pthread_self(); return arg; }
-static void *raise_33(void *arg) { (void)arg; return tpool_raise(33, "thirty three"); }
+static void *tell_thread(void *arg) {
+    *(pthread_t *)arg = pthread_self();
+    return arg;
+}
+static void *raise_33(void *arg) {
+    (void)arg;
+    return tpool_raise(33, "thirty three");
+}
 
 /* ---- A journal of what ran, in order, and in which thread ---- */
 
@@ -16,7 +22,8 @@ typedef struct journal {
     pthread_t threads[JOURNAL_SIZE];
     tpool_future *futures[JOURNAL_SIZE];
 } journal;
-#define JOURNAL_EMPTY { .lock = PTHREAD_MUTEX_INITIALIZER }
+#define JOURNAL_EMPTY \
+    { .lock = PTHREAD_MUTEX_INITIALIZER }
 
 static void journal_write(journal *j, int id, tpool_future *future) {
     pthread_mutex_lock(&j->lock);
@@ -35,7 +42,10 @@ static int journal_count(journal *j) {
     return count;
 }
 
-typedef struct line { journal *journal; int id; } line;
+typedef struct line {
+    journal *journal;
+    int id;
+} line;
 static void write_line(tpool_future *future, void *context) {
     line *l = context;
     journal_write(l->journal, l->id, future);
@@ -80,7 +90,10 @@ static void added_before_they_run_in_order_in_the_thread_that_finishes(void **un
     assert_int_equal(LINES, journal_count(&j));
 }
 
-typedef struct told_gate { gate gate; pthread_t thread; } told_gate;
+typedef struct told_gate {
+    gate gate;
+    pthread_t thread;
+} told_gate;
 static void *tell_thread_and_pass(void *arg) {
     told_gate *t = arg;
     t->thread = pthread_self();
@@ -109,7 +122,7 @@ static void added_before_during_and_after_each_runs_once_and_in_order(void **unu
     assert_int_equal(DURING, journal_count(&j));
     for (int i = DURING; i < AFTER; i++) {
         add_lines(future, lines, i, i + 1);
-        assert_int_equal(i + 1, journal_count(&j));   /* at once */
+        assert_int_equal(i + 1, journal_count(&j)); /* at once */
     }
     held_destroy(&h);
     assert_int_equal(AFTER, journal_count(&j));
@@ -179,8 +192,8 @@ static void on_cancel_they_run_in_the_cancelling_thread_before_cancel_returns(vo
 static void they_run_once_however_the_task_ends(void **unused) {
     (void)unused;
     enum { FAILED, ENDED_THREAD, DROPPED, SHUT_DOWN, EXPIRED, BROKEN_INITIALIZER, WAYS };
-    tpool_status ends[WAYS] = { TPOOL_FAILED, TPOOL_BROKEN, TPOOL_CANCELLED, TPOOL_CANCELLED, TPOOL_EXPIRED,
-                                TPOOL_BROKEN };
+    tpool_status ends[WAYS] = { TPOOL_FAILED,    TPOOL_BROKEN,  TPOOL_CANCELLED,
+                                TPOOL_CANCELLED, TPOOL_EXPIRED, TPOOL_BROKEN };
     for (int way = 0; way < WAYS; way++) {
         journal j = JOURNAL_EMPTY;
         line lines[2];
@@ -198,7 +211,9 @@ static void they_run_once_however_the_task_ends(void **unused) {
         } else {
             held_pool h;
             held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
-            tpool_task task = { .fn = way == FAILED ? raise_33 : way == ENDED_THREAD ? end_thread : nothing,
+            tpool_task task = { .fn = way == FAILED         ? raise_33
+                                      : way == ENDED_THREAD ? end_thread
+                                                            : nothing,
                                 .expires_ns = way == EXPIRED ? TPOOL_MS(20) : 0 };
             future = submitted_task(h.pool, task);
             add_lines(future, lines, 0, 2);
@@ -242,7 +257,7 @@ static void look_at_all(tpool_future *future, void *context) {
     v->cancelled = tpool_future_cancelled(future);
     v->cancel = tpool_future_cancel(future);
     v->result_status = tpool_future_result(future, 0, &v->result);
-    v->patient_status = tpool_future_result(future, TPOOL_FOREVER, NULL);   /* done: nothing to wait for */
+    v->patient_status = tpool_future_result(future, TPOOL_FOREVER, NULL); /* done: nothing to wait for */
     v->size = tpool_future_result_size(future);
     v->error_status = tpool_future_error(future, TPOOL_FOREVER, &error);
     v->error_in = error ? error->status : TPOOL_OK;
@@ -254,7 +269,10 @@ static void look_at_all(tpool_future *future, void *context) {
     atomic_fetch_add(&v->count, 1);
 }
 
-static void *return_word(void *arg) { (void)arg; return tpool_return("word", 5); }
+static void *return_word(void *arg) {
+    (void)arg;
+    return tpool_return("word", 5);
+}
 
 static void they_see_the_end_of_the_task(void **unused) {
     (void)unused;
@@ -292,13 +310,16 @@ static void they_see_the_end_of_the_task(void **unused) {
         if (i == SUCCESS) assert_string_equal("word", v->result);
         else assert_null(v->result);
         assert_string_equal(i == FAILURE ? "thirty three" : tpool_status_text(end), v->message);
-        assert_false(v->stop);   /* in a callback no task is the innermost one */
+        assert_false(v->stop); /* in a callback no task is the innermost one */
         assert_int_equal(0, v->arg_size);
         tpool_future_release(futures[i]);
     }
 }
 
-typedef struct refusals { atomic_int count, owned; bool all_null; } refusals;
+typedef struct refusals {
+    atomic_int count, owned;
+    bool all_null;
+} refusals;
 static void try_to_raise_and_return(tpool_future *future, void *context) {
     (void)future;
     refusals *r = context;
@@ -309,12 +330,15 @@ static void try_to_raise_and_return(tpool_future *future, void *context) {
     atomic_fetch_add(&r->count, 1);
 }
 
-typedef struct cancel_inside { gate gate; tpool_future *other; } cancel_inside;
+typedef struct cancel_inside {
+    gate gate;
+    tpool_future *other;
+} cancel_inside;
 static void *cancel_inside_a_task(void *arg) {
     cancel_inside *c = arg;
     gate_pass(&c->gate);
     void *bytes = tpool_return("of the task", 12);
-    tpool_future_cancel(c->other);   /* runs the callbacks of the other here, in the midst of this task */
+    tpool_future_cancel(c->other); /* runs the callbacks of the other here, in the midst of this task */
     return bytes;
 }
 
@@ -361,14 +385,22 @@ static void raise_and_return_do_nothing_in_them(void **unused) {
     for (int i = 0; i < 3; i++) {
         assert_int_equal(1, atomic_load(&all[i]->count));
         assert_true(all[i]->all_null);
-        assert_int_equal(0, atomic_load(&all[i]->owned));   /* still the caller's */
+        assert_int_equal(0, atomic_load(&all[i]->owned)); /* still the caller's */
     }
 }
 
 /* ---- What they may do ---- */
 
-typedef struct submits { tpool *pool; atomic_int runs; tpool_status status[3]; tpool_future *future; } submits;
-static void *count_runs(void *arg) { atomic_fetch_add(&((submits *)arg)->runs, 1); return arg; }
+typedef struct submits {
+    tpool *pool;
+    atomic_int runs;
+    tpool_status status[3];
+    tpool_future *future;
+} submits;
+static void *count_runs(void *arg) {
+    atomic_fetch_add(&((submits *)arg)->runs, 1);
+    return arg;
+}
 static void submit_from_callback(tpool_future *future, void *context) {
     (void)future;
     submits *s = context;
@@ -387,7 +419,7 @@ static void they_may_submit(void **unused) {
         tpool_future *future = submitted(pool, gate_task, &g);
         assert_status(TPOOL_OK, tpool_future_add_done_callback(future, submit_from_callback, &s));
         gate_open(&g);
-        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));   /* work submitted meanwhile counts */
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT)); /* work submitted meanwhile counts */
         assert_int_equal(3, atomic_load(&s.runs));
         for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, s.status[i]);
         assert_status(TPOOL_OK, tpool_future_result(s.future, 0, NULL));
@@ -400,7 +432,7 @@ static void they_may_submit(void **unused) {
 typedef struct waits {
     tpool *pool;
     int64_t timeout;
-    tpool_future *existing;          /* another future to wait for, or NULL */
+    tpool_future *existing; /* another future to wait for, or NULL */
     tpool_status submitted, waited, waited_for_own;
     void *result;
     atomic_int count;
@@ -464,7 +496,10 @@ static void they_may_wait_for_a_future_that_something_else_completes(void **unus
     }
 }
 
-typedef struct cancels { tpool_future *others[3]; bool answers[3]; } cancels;
+typedef struct cancels {
+    tpool_future *others[3];
+    bool answers[3];
+} cancels;
 static void cancel_from_callback(tpool_future *future, void *context) {
     (void)future;
     cancels *c = context;
@@ -521,8 +556,9 @@ static void they_may_add_callbacks_which_run_at_once_if_that_future_is_done(void
     tpool_future *future = NULL, *pending = NULL;
     future = submitted(h.pool, nothing, NULL);
     pending = submitted(h.pool, nothing, NULL);
-    adds a = { .journal = &j, .inner = lines, .other = pending, .same_status = TPOOL_INVALID,
-               .other_status = TPOOL_INVALID };
+    adds a = {
+        .journal = &j, .inner = lines, .other = pending, .same_status = TPOOL_INVALID, .other_status = TPOOL_INVALID
+    };
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, add_from_callback, &a));
     add_lines(future, lines, 2, 3);
     held_destroy(&h);
@@ -541,7 +577,10 @@ static void they_may_add_callbacks_which_run_at_once_if_that_future_is_done(void
 
 /* Each callback completes the next future, whose callback does the same. */
 enum { CHAIN = 100 };
-typedef struct chain { tpool_future *futures[CHAIN]; atomic_int next, refused; } chain;
+typedef struct chain {
+    tpool_future *futures[CHAIN];
+    atomic_int next, refused;
+} chain;
 static void complete_next(tpool_future *future, void *context) {
     chain *c = context;
     int i = atomic_fetch_add(&c->next, 1);
@@ -570,22 +609,25 @@ static void they_may_complete_other_futures_one_after_another(void **unused) {
 
 /* ---- The last reference ---- */
 
-typedef struct last { atomic_int count, freed, intact; tpool_status expected; } last;
+typedef struct last {
+    atomic_int count, freed, intact;
+    tpool_status expected;
+} last;
 static void *return_owned_last(void *arg) { return tpool_return_owned(&((last *)arg)->freed, count_free); }
 
 static void release_and_look(tpool_future *future, void *context) {
     last *l = context;
-    tpool_future_release(future);   /* the caller's, which was the last one */
+    tpool_future_release(future); /* the caller's, which was the last one */
     /* Valid until the callback returns all the same. */
-    bool intact = tpool_future_done(future) && tpool_future_result(future, 0, NULL) == l->expected
-                  && atomic_load(&l->freed) == 0;
+    bool intact =
+        tpool_future_done(future) && tpool_future_result(future, 0, NULL) == l->expected && atomic_load(&l->freed) == 0;
     if (intact) atomic_fetch_add(&l->intact, 1);
     atomic_fetch_add(&l->count, 1);
 }
 static void just_look(tpool_future *future, void *context) {
     last *l = context;
-    bool intact = tpool_future_done(future) && tpool_future_result(future, 0, NULL) == l->expected
-                  && atomic_load(&l->freed) == 0;
+    bool intact =
+        tpool_future_done(future) && tpool_future_result(future, 0, NULL) == l->expected && atomic_load(&l->freed) == 0;
     if (intact) atomic_fetch_add(&l->intact, 1);
     atomic_fetch_add(&l->count, 1);
 }
@@ -604,7 +646,7 @@ static void they_may_release_the_last_reference(void **unused) {
     tpool_future *future = NULL;
     held_pool h;
 
-    last finished = { .expected = TPOOL_OK };   /* at the end of its task */
+    last finished = { .expected = TPOOL_OK }; /* at the end of its task */
     held_create(&h, NULL);
     future = submitted(h.pool, return_owned_last, &finished);
     add_last_callbacks(future, &finished);
@@ -612,21 +654,21 @@ static void they_may_release_the_last_reference(void **unused) {
     check_last(&finished, 3);
     assert_int_equal(1, atomic_load(&finished.freed));
 
-    last cancelled = { .expected = TPOOL_CANCELLED };   /* within a cancel */
+    last cancelled = { .expected = TPOOL_CANCELLED }; /* within a cancel */
     held_create(&h, NULL);
     future = submitted(h.pool, nothing, NULL);
     add_last_callbacks(future, &cancelled);
     assert_true(tpool_future_cancel(future));
     check_last(&cancelled, 3);
 
-    last shut_down = { .expected = TPOOL_CANCELLED };   /* within a shutdown */
+    last shut_down = { .expected = TPOOL_CANCELLED }; /* within a shutdown */
     future = submitted(h.pool, nothing, NULL);
     add_last_callbacks(future, &shut_down);
     assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));
     held_destroy(&h);
     check_last(&shut_down, 3);
 
-    last expired = { .expected = TPOOL_EXPIRED };   /* within a look that notices the expiry */
+    last expired = { .expected = TPOOL_EXPIRED }; /* within a look that notices the expiry */
     held_create(&h, NULL);
     tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(100) };
     future = submitted_task(h.pool, task);
@@ -636,7 +678,7 @@ static void they_may_release_the_last_reference(void **unused) {
     check_last(&expired, 3);
     held_destroy(&h);
 
-    last produced = { .expected = TPOOL_OK };   /* within set_result and set_error */
+    last produced = { .expected = TPOOL_OK }; /* within set_result and set_error */
     assert_status(TPOOL_OK, tpool_future_create(&future));
     add_last_callbacks(future, &produced);
     assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
@@ -647,7 +689,7 @@ static void they_may_release_the_last_reference(void **unused) {
     assert_status(TPOOL_OK, tpool_future_set_error(future, 1, "an error of some length, kept aside"));
     check_last(&failed, 3);
 
-    last late = { .expected = TPOOL_OK };   /* within adding to a done future */
+    last late = { .expected = TPOOL_OK }; /* within adding to a done future */
     assert_status(TPOOL_OK, tpool_future_create(&future));
     assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, release_and_look, &late));
@@ -656,7 +698,10 @@ static void they_may_release_the_last_reference(void **unused) {
 
 /* ---- While one runs ---- */
 
-typedef struct blocked { gate gate; atomic_int ended; } blocked;
+typedef struct blocked {
+    gate gate;
+    atomic_int ended;
+} blocked;
 static void block_callback(tpool_future *future, void *context) {
     (void)future;
     blocked *b = context;
@@ -760,7 +805,7 @@ static void destroy_returns_after_them(void **unused) {
     gate_await_arrivals(&b.gate, 1);
     call_thread c = { .pool = pool };
     assert_int_equal(0, pthread_create(&c.thread, NULL, destroy_there, &c));
-    sleep_ms(30);   /* time for a destroy that does not wait to return */
+    sleep_ms(30); /* time for a destroy that does not wait to return */
     assert_false(atomic_load(&c.returned));
     gate_open(&b.gate);
     pthread_join(c.thread, NULL);
@@ -786,7 +831,7 @@ static void drain_and_destroy_return_after_those_of_a_cancelled_task(void **unus
         assert_status(TPOOL_TIMEOUT, tpool_drain(h.pool, TPOOL_MS(20)));
         if (destroys) {
             assert_int_equal(0, pthread_create(&destroyer.thread, NULL, destroy_there, &destroyer));
-            sleep_ms(20);   /* time for a destroy that does not wait to return */
+            sleep_ms(20); /* time for a destroy that does not wait to return */
             assert_false(atomic_load(&destroyer.returned));
         }
         gate_open(&b.gate);
@@ -808,7 +853,12 @@ static void drain_and_destroy_return_after_those_of_a_cancelled_task(void **unus
 
 /* ---- Futures that no pool runs ---- */
 
-typedef struct setter { pthread_t thread; tpool_future *future; journal *j; int how, count_at_return; } setter;
+typedef struct setter {
+    pthread_t thread;
+    tpool_future *future;
+    journal *j;
+    int how, count_at_return;
+} setter;
 static void *set_there(void *arg) {
     setter *s = arg;
     if (s->how == 0) tpool_future_set_result(s->future, s);
@@ -847,7 +897,12 @@ static void those_of_a_bare_future_run_in_the_thread_that_completes_it(void **un
 
 enum { ADDERS = 3, EACH = 20, TASK_ENDS = 0, SET_RESULT, CANCELS, ENDINGS };
 
-typedef struct mark { atomic_int count; pthread_t thread; int sequence; atomic_int *clock; } mark;
+typedef struct mark {
+    atomic_int count;
+    pthread_t thread;
+    int sequence;
+    atomic_int *clock;
+} mark;
 static void make_mark(tpool_future *future, void *context) {
     (void)future;
     mark *m = context;
@@ -860,8 +915,8 @@ typedef struct adder {
     pthread_t thread;
     pthread_barrier_t *barrier;
     tpool_future **future;
-    mark (*marks)[EACH];      /* those of this adder, this round */
-    atomic_int *begun;        /* adders whose first callback is added: it comes before the end */
+    mark (*marks)[EACH]; /* those of this adder, this round */
+    atomic_int *begun;   /* adders whose first callback is added: it comes before the end */
     int rounds, refused;
 } adder;
 
@@ -870,7 +925,7 @@ static void *add_each_round(void *arg) {
     for (int r = 0; r < a->rounds; r++) {
         pthread_barrier_wait(a->barrier);
         for (int i = 0; i < EACH; i++) {
-            if (i == EACH - 1) {   /* the last one comes after the end */
+            if (i == EACH - 1) { /* the last one comes after the end */
                 while (!tpool_future_done(*a->future)) sched_yield();
             }
             if (tpool_future_add_done_callback(*a->future, make_mark, &(*a->marks)[i]) != TPOOL_OK) a->refused++;
@@ -898,8 +953,8 @@ static void stress_added_by_many_while_it_finishes_each_runs_once(void **unused)
     atomic_int begun = 0;
     adder adders[ADDERS];
     for (int t = 0; t < ADDERS; t++) {
-        adders[t] = (adder){ .barrier = &barrier, .future = &future, .marks = &marks[t], .begun = &begun,
-                             .rounds = rounds };
+        adders[t] =
+            (adder){ .barrier = &barrier, .future = &future, .marks = &marks[t], .begun = &begun, .rounds = rounds };
         assert_int_equal(0, pthread_create(&adders[t].thread, NULL, add_each_round, &adders[t]));
     }
     int at_once = 0, by_finisher = 0;
@@ -928,8 +983,9 @@ static void stress_added_by_many_while_it_finishes_each_runs_once(void **unused)
         while (atomic_load(&begun) < ADDERS) sched_yield();
         for (volatile int spin = 0; spin < r % 50 * 40; spin++) { }
         if (ending == TASK_ENDS) atomic_store(&go, true);
-        else if (ending == SET_RESULT) { if (tpool_future_set_result(future, NULL) != TPOOL_OK) wrong++; }
-        else if (!tpool_future_cancel(future)) wrong++;
+        else if (ending == SET_RESULT) {
+            if (tpool_future_set_result(future, NULL) != TPOOL_OK) wrong++;
+        } else if (!tpool_future_cancel(future)) wrong++;
         pthread_barrier_wait(&barrier);
         atomic_store(&go, true);
         if (tpool_drain(pool, LIMIT) != TPOOL_OK) wrong++;
@@ -938,9 +994,12 @@ static void stress_added_by_many_while_it_finishes_each_runs_once(void **unused)
             int sequence = -1;
             for (int i = 0; i < EACH; i++) {
                 mark *m = &marks[t][i];
-                if (atomic_load(&m->count) != 1) { wrong++; continue; }
+                if (atomic_load(&m->count) != 1) {
+                    wrong++;
+                    continue;
+                }
                 if (pthread_equal(m->thread, adders[t].thread)) {
-                    own_thread = true;   /* added to a done future, at once */
+                    own_thread = true; /* added to a done future, at once */
                     at_once++;
                 } else {
                     /* By the thread that finished it: in the order added, and none after one that ran at once. */

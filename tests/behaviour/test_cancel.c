@@ -3,7 +3,10 @@
 #include "support.h"
 
 static void *add_one(void *arg) { return tpool_return(&(int){ *(int *)arg + 1 }, sizeof(int)); }
-static void *sleep_a_little(void *arg) { sleep_ms(5); return arg; }
+static void *sleep_a_little(void *arg) {
+    sleep_ms(5);
+    return arg;
+}
 static tpool_status use_pool(tpool *pool, void *context) {
     (void)context;
     return end_of(submitted(pool, nothing, NULL));
@@ -36,8 +39,9 @@ static void wait_in_every_way(tpool *pool, tpool_fn slow) {
     }
     tpool_completions_destroy(completions);
     for (int i = 0; i < 2; i++) tpool_future_release(futures[i]);
-    tpool_map_spec spec = { .fn = same_item, .items = items, .count = 8, .stride = sizeof *items,
-                            .item_size = sizeof *items };
+    tpool_map_spec spec = {
+        .fn = same_item, .items = items, .count = 8, .stride = sizeof *items, .item_size = sizeof *items
+    };
     REQUIRE_STATUS(TPOOL_OK, tpool_map(pool, &spec, &iter));
     for (int i = 0; i < 8; i++) REQUIRE_STATUS(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
     tpool_map_close(iter);
@@ -60,7 +64,7 @@ static void use_a_pool(tpool_config config) {
     tpool *pool = new_pool_as(config);
     REQUIRE_STATUS(TPOOL_OK, tpool_warm_up(pool, 2));
     wait_in_every_way(pool, sleep_a_little);
-    for (int i = 0; i < 5; i++) REQUIRE_STATUS(TPOOL_OK, tpool_submit(pool, sleep_a_little, NULL, NULL));   /* blocks */
+    for (int i = 0; i < 5; i++) REQUIRE_STATUS(TPOOL_OK, tpool_submit(pool, sleep_a_little, NULL, NULL)); /* blocks */
     REQUIRE_STATUS(TPOOL_OK, tpool_pause(pool));
     REQUIRE_STATUS(TPOOL_OK, tpool_resume(pool));
     REQUIRE_STATUS(TPOOL_OK, tpool_resize(pool, 1));
@@ -127,17 +131,30 @@ static void use_threads_with_stacks(void) {
 }
 static void use_processes(void) { use_a_pool((tpool_config){ .kind = TPOOL_PROCESSES }); }
 
-static void in_calls_about_pools_of_threads(void **state) { (void)state; cancelled(use_threads); }
+static void in_calls_about_pools_of_threads(void **state) {
+    (void)state;
+    cancelled(use_threads);
+}
 static void in_calls_about_pools_that_replace_their_threads(void **state) {
     (void)state;
     cancelled(use_threads_with_stacks);
 }
-static void in_calls_about_pools_of_processes(void **state) { (void)state; cancelled(use_processes); }
-static void in_calls_about_pools_of_all(void **state) { (void)state; cancelled(use_the_rest); }
+static void in_calls_about_pools_of_processes(void **state) {
+    (void)state;
+    cancelled(use_processes);
+}
+static void in_calls_about_pools_of_all(void **state) {
+    (void)state;
+    cancelled(use_the_rest);
+}
 
 /* The program's function that a call runs in the caller's thread runs as that was: there it is cancelled. */
 static atomic_bool reached;
-static void *test_cancel(void *arg) { pthread_testcancel(); atomic_store(&reached, true); return arg; }
+static void *test_cancel(void *arg) {
+    pthread_testcancel();
+    atomic_store(&reached, true);
+    return arg;
+}
 static void *run_in_caller(void *pool) {
     pthread_cancel(pthread_self());
     (void)!tpool_submit((tpool *)pool, test_cancel, NULL, NULL);
@@ -149,8 +166,8 @@ static void what_the_caller_runs_may_be_cancelled(void **state) {
     gate g = GATE_CLOSED;
     pthread_t thread;
     void *result = NULL;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
-                                              .on_full = TPOOL_FULL_CALLER_RUNS });
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, NULL));
     AWAIT_ARRIVALS(&g, 1);
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
@@ -164,11 +181,20 @@ static void what_the_caller_runs_may_be_cancelled(void **state) {
 
 /* A task that cancels its own thread, and returns without having met a cancellation point, has done what it should; the
    thread ends before the next one, whose cancellation points are another's. */
-static void *cancel_own_thread(void *arg) { pthread_cancel(pthread_self()); return arg; }
-static void cancel_in_callback(tpool_future *future, void *context) { (void)future; (void)cancel_own_thread(context); }
+static void *cancel_own_thread(void *arg) {
+    pthread_cancel(pthread_self());
+    return arg;
+}
+static void cancel_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)cancel_own_thread(context);
+}
 static void cancel_in_arg_free(void *arg) { (void)cancel_own_thread(arg); }
 static atomic_int finalized;
-static void count_finalizer(void *context) { (void)context; atomic_fetch_add(&finalized, 1); }
+static void count_finalizer(void *context) {
+    (void)context;
+    atomic_fetch_add(&finalized, 1);
+}
 static void a_task_that_cancels_its_thread_and_returns_harms_no_other(void **state) {
     (void)state;
     enum { PAIRS = 20, KINDS = 4 };
@@ -208,8 +234,9 @@ static void an_item_that_cancels_its_thread_and_returns_harms_no_other(void **st
     static char items[ITEMS];
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_map_iter *iter = NULL;
-    tpool_map_spec spec = { .fn = cancel_if_even, .context = items, .items = items, .count = ITEMS, .stride = 1,
-                            .chunk_size = ITEMS };
+    tpool_map_spec spec = {
+        .fn = cancel_if_even, .context = items, .items = items, .count = ITEMS, .stride = 1, .chunk_size = ITEMS
+    };
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
     for (int i = 0; i < ITEMS; i++) {
         void *value = NULL;
@@ -219,7 +246,10 @@ static void an_item_that_cancels_its_thread_and_returns_harms_no_other(void **st
     tpool_map_close(iter);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-static bool cancel_in_initializer(void *context) { (void)cancel_own_thread(context); return true; }
+static bool cancel_in_initializer(void *context) {
+    (void)cancel_own_thread(context);
+    return true;
+}
 static void an_initializer_that_cancels_its_thread_has_failed(void **state) {
     (void)state;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = cancel_in_initializer });

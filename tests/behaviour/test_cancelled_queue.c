@@ -45,12 +45,27 @@ static void queue_and_cancel(bool (*cancelled)(size_t i), size_t burst) {
 
 static bool most(size_t i) { return i % 16 != 0; }
 static bool the_older(size_t i) { return i % 1000 < 700; }
-static bool every_one(size_t i) { (void)i; return true; }
+static bool every_one(size_t i) {
+    (void)i;
+    return true;
+}
 
-static void the_few_that_are_left_keep_their_order(void **state) { (void)state; queue_and_cancel(most, 1500); }
-static void what_is_cancelled_one_by_one_keeps_the_order(void **state) { (void)state; queue_and_cancel(most, 1); }
-static void whole_stretches_can_go(void **state) { (void)state; queue_and_cancel(the_older, 1000); }
-static void all_with_a_future_can_go(void **state) { (void)state; queue_and_cancel(every_one, 900); }
+static void the_few_that_are_left_keep_their_order(void **state) {
+    (void)state;
+    queue_and_cancel(most, 1500);
+}
+static void what_is_cancelled_one_by_one_keeps_the_order(void **state) {
+    (void)state;
+    queue_and_cancel(most, 1);
+}
+static void whole_stretches_can_go(void **state) {
+    (void)state;
+    queue_and_cancel(the_older, 1000);
+}
+static void all_with_a_future_can_go(void **state) {
+    (void)state;
+    queue_and_cancel(every_one, 900);
+}
 
 static const struct CMUnitTest tests[] = {
     TEST(the_few_that_are_left_keep_their_order),

@@ -144,8 +144,8 @@ static void arg_frees_that_cancel_the_next_task_need_no_stack(void **state) {
     count = n;
     reached = 0;
     for (long i = 0; i < n; i++)
-        links[i] = submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &links[i + 1],
-                                                      .arg_free = cancel_the_next_task });
+        links[i] =
+            submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &links[i + 1], .arg_free = cancel_the_next_task });
     links[n] = NULL;
     assert_non_null(on_small_stack(cancel_first, NULL));
     assert_int_equal(n, reached);
@@ -191,7 +191,8 @@ static void *submit_what_is_dropped(void *pool) {
 }
 static void dropped_tasks_that_submit_the_next_need_no_stack(void **state) {
     (void)state;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
     assert_status(TPOOL_OK, tpool_pause(pool));
     count = COUNT(100000);
     reached = 0;
@@ -231,10 +232,18 @@ static void failures_that_submit_the_next_task_need_no_stack(void **state) {
 
 /* ---- What is closed or destroyed by what the close or destroy before it calls */
 static int one_thing;
-static void *make_thing(void *context) { (void)context; return &one_thing; }
+static void *make_thing(void *context) {
+    (void)context;
+    return &one_thing;
+}
 
 /* Each map's only item leads to the next map. */
-typedef struct owner { tpool_map_iter *map; tpool_resources *resources; struct owner *next; bool given; } owner;
+typedef struct owner {
+    tpool_map_iter *map;
+    tpool_resources *resources;
+    struct owner *next;
+    bool given;
+} owner;
 static owner *chain;
 static bool at_once; /* what a close within a close is to free it has freed when it returns */
 static bool give_next(void *of, void **item) {
@@ -252,9 +261,14 @@ static void close_next(void *item, void *context) {
     if (l->next && l->next->resources && tpool_resources_destroy(l->next->resources) != TPOOL_OK) reached = -LINKS;
     at_once = at_once && reached - before == count - 1 - (l - chain);
 }
-static void destroy_next(void *resource, void *of) { (void)resource; close_next(of, NULL); }
+static void destroy_next(void *resource, void *of) {
+    (void)resource;
+    close_next(of, NULL);
+}
 static void make_map(tpool *pool, owner *l) {
-    tpool_map_spec spec = { .fn = same_item, .context = l, .next = give_next, .buffer_size = 1, .item_free = close_next };
+    tpool_map_spec spec = {
+        .fn = same_item, .context = l, .next = give_next, .buffer_size = 1, .item_free = close_next
+    };
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &l->map));
 }
 static void make_resources(owner *l) {
@@ -340,7 +354,12 @@ static void what_a_close_within_a_close_frees_is_freed_when_it_returns(void **st
 }
 
 /* The result of each is a group of things, and with it the future before it. */
-typedef struct group { tpool_future *before; tpool_completions *completions; tpool *pool; tpool_manager *manager; } group;
+typedef struct group {
+    tpool_future *before;
+    tpool_completions *completions;
+    tpool *pool;
+    tpool_manager *manager;
+} group;
 static void free_group(void *result) {
     group *g = (group *)result;
     reached++;
@@ -424,8 +443,7 @@ static void callbacks_that_complete_the_next_future_and_wait_need_no_stack(void 
     elsewhere = new_pool(1);
     make_bare_links(COUNT(20000));
     for (long i = 0; i < count; i++)
-        assert_status(TPOOL_OK,
-                      tpool_future_add_done_callback(links[i], complete_next_and_wait, (void *)(intptr_t)i));
+        assert_status(TPOOL_OK, tpool_future_add_done_callback(links[i], complete_next_and_wait, (void *)(intptr_t)i));
     assert_non_null(on_small_stack(complete_first, NULL));
     assert_int_equal(count, reached);
     release_links();
@@ -484,7 +502,10 @@ static void note_callback(tpool_future *future, void *context) {
 }
 static void *own(void *result) { return tpool_return_owned(result, note_result_free); }
 
-typedef struct others { tpool_future *bare, *task, *owned; bool all_ended, waits; } others;
+typedef struct others {
+    tpool_future *bare, *task, *owned;
+    bool all_ended, waits;
+} others;
 static void end_others(tpool_future *future, void *context) {
     others *o = (others *)context;
     (void)future;

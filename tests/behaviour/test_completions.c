@@ -367,7 +367,7 @@ static void one_added_again_after_it_was_yielded_is_yielded_again(void **state) 
 typedef struct adder {
     tpool_completions *completions;
     tpool_future *future;
-    atomic_int consumer;       /* the thread that is to block in next first */
+    atomic_int consumer; /* the thread that is to block in next first */
     bool complete_after; /* else the future is done before it is added */
     tpool_status added, completed;
 } adder;
@@ -557,7 +557,7 @@ static void what_was_yielded_within_next_is_let_go_of_by_it(void **state) {
         assert_status(TPOOL_OK, tpool_future_result(within[i], LIMIT, NULL));
     }
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT)); /* the worker has let go of them */
-    gate hold = GATE_CLOSED; /* so that next notices, and no idle worker */
+    gate hold = GATE_CLOSED;                           /* so that next notices, and no idle worker */
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, 1);
     expires = submitted_task(pool, short_lived);
@@ -781,8 +781,8 @@ static void *consume_own_children(void *arg) {
     tpool_future *future = NULL;
     if (tpool_as_completed(NULL, 0, &completions) != TPOOL_OK) abort();
     for (int i = 0; i < in->count; i++) {
-        if (tpool_submit(in->pool, nothing, in, &future) != TPOOL_OK
-            || tpool_completions_add(completions, future) != TPOOL_OK) {
+        if (tpool_submit(in->pool, nothing, in, &future) != TPOOL_OK ||
+            tpool_completions_add(completions, future) != TPOOL_OK) {
             in->troubles++;
         }
         tpool_future_release(future);

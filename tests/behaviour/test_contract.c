@@ -6,7 +6,12 @@
 /* ---- Expiry, noticed by a look at many ---- */
 
 /* Two futures that are not done for long, around two whose time passes: what a wait tells of them. */
-typedef struct lapsing { tpool *pool; gate hold; tpool_future *all[4]; atomic_int callbacks; } lapsing;
+typedef struct lapsing {
+    tpool *pool;
+    gate hold;
+    tpool_future *all[4];
+    atomic_int callbacks;
+} lapsing;
 static void lapsing_begin(lapsing *l, int64_t expires_ns) {
     *l = (lapsing){ .hold = GATE_CLOSED };
     l->pool = new_pool_as((tpool_config){ .max_workers = 1 });
@@ -49,7 +54,10 @@ static void a_look_for_the_first_of_many_ends_every_one_whose_time_has_passed(vo
     a_look_ends_every_one_whose_time_has_passed(TPOOL_FIRST_COMPLETED, TPOOL_OK);
 }
 
-typedef struct wait_for_all { tpool_future **futures; atomic_bool over; } wait_for_all;
+typedef struct wait_for_all {
+    tpool_future **futures;
+    atomic_bool over;
+} wait_for_all;
 static void *wait_for_all_four(void *arg) {
     wait_for_all *w = arg;
     (void)tpool_wait(w->futures, 4, TPOOL_ALL_COMPLETED, LIMIT, NULL);
@@ -64,7 +72,7 @@ static void a_wait_for_all_notices_an_expiry_when_it_passes_while_others_go_on(v
     w.futures = l.all;
     pthread_t thread;
     assert_int_equal(0, pthread_create(&thread, NULL, wait_for_all_four, &w));
-    int64_t end = tpool_now() + TPOOL_SEC(2);   /* nobody else looks */
+    int64_t end = tpool_now() + TPOOL_SEC(2); /* nobody else looks */
     while (atomic_load(&l.callbacks) < 2 && tpool_now() < end) sleep_ms(1);
     int callbacks = atomic_load(&l.callbacks);
     bool over = atomic_load(&w.over);
@@ -113,7 +121,10 @@ static void cancels_adds_and_callbacks_notice_an_expiry_too(void **state) {
 
 /* ---- Where a task runs ---- */
 
-typedef struct place { tpool *pool; int worker; } place;
+typedef struct place {
+    tpool *pool;
+    int worker;
+} place;
 typedef struct two_pools {
     tpool *outer, *inner;
     gate hold;
@@ -121,8 +132,14 @@ typedef struct two_pools {
     tpool_future *wanted;
     tpool_status submitted, result;
 } two_pools;
-static void look(place *p) { p->pool = tpool_current(); p->worker = tpool_current_worker(); }
-static void *look_in_place(void *arg) { look(&((two_pools *)arg)->in_place); return arg; }
+static void look(place *p) {
+    p->pool = tpool_current();
+    p->worker = tpool_current_worker();
+}
+static void *look_in_place(void *arg) {
+    look(&((two_pools *)arg)->in_place);
+    return arg;
+}
 static void *wait_inside_the_callers_run(void *arg) {
     two_pools *t = arg;
     look(&t->in_inner);
@@ -172,7 +189,11 @@ static void a_task_in_place_within_a_callers_run_is_its_own_pools(void **state) 
 
 /* ---- Initializers and finalizers may wait for what is not their pool's ---- */
 
-typedef struct slow_hook { tpool_future *awaited; atomic_int entered; tpool_status waited; } slow_hook;
+typedef struct slow_hook {
+    tpool_future *awaited;
+    atomic_int entered;
+    tpool_status waited;
+} slow_hook;
 static void wait_in_finalizer(void *context) {
     slow_hook *hook = context;
     if (atomic_fetch_add(&hook->entered, 1) == 0) hook->waited = tpool_future_result(hook->awaited, LIMIT, NULL);
@@ -184,8 +205,8 @@ static void a_finalizer_that_waits_keeps_no_other_worker_from_working(void **sta
     hook = (slow_hook){ .waited = TPOOL_INVALID };
     both = (gate)GATE_CLOSED;
     assert_status(TPOOL_OK, tpool_future_create(&hook.awaited));
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .max_tasks_per_worker = 2, .finalizer = wait_in_finalizer,
-                                           .context = &hook });
+    tpool *pool = new_pool_as((tpool_config){
+        .max_workers = 2, .max_tasks_per_worker = 2, .finalizer = wait_in_finalizer, .context = &hook });
     /* Each of the two workers runs one task, then one of them its second and last. */
     tpool_future *first = submitted(pool, gate_task, &both), *second = submitted(pool, gate_task, &both);
     gate_await_arrivals(&both, 2);
@@ -197,10 +218,10 @@ static void a_finalizer_that_waits_keeps_no_other_worker_from_working(void **sta
     int64_t end = tpool_now() + LIMIT;
     while (atomic_load(&hook.entered) == 0 && tpool_now() < end) sleep_ms(1);
     int entered = atomic_load(&hook.entered);
-    sleep_ms(20);   /* time to fall asleep, for both */
+    sleep_ms(20); /* time to fall asleep, for both */
     tpool_future *next = submitted(pool, nothing, NULL);
     ended[3] = tpool_future_result(next, TPOOL_SEC(2), NULL);
-    (void)tpool_future_cancel(next);   /* if it has not started, destroy need not wait for it */
+    (void)tpool_future_cancel(next); /* if it has not started, destroy need not wait for it */
     tpool_status set = tpool_future_set_result(hook.awaited, NULL);
     tpool_future_release(next);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -216,15 +237,15 @@ static void a_finalizer_may_wait_for_work_that_its_own_pool_does_elsewhere(void 
     static slow_hook hook;
     hook = (slow_hook){ .waited = TPOOL_INVALID };
     assert_status(TPOOL_OK, tpool_future_create(&hook.awaited));
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1, .finalizer = wait_in_finalizer,
-                                           .context = &hook });
+    tpool *pool = new_pool_as((tpool_config){
+        .max_workers = 1, .max_tasks_per_worker = 1, .finalizer = wait_in_finalizer, .context = &hook });
     tpool_status ended = end_of(submitted(pool, nothing, NULL));
     EVENTUALLY(atomic_load(&hook.entered) == 1);
     tpool_future *following = submitted(pool, nothing, NULL);
     tpool_status next = tpool_future_result(following, TPOOL_SEC(2), NULL);
     (void)tpool_future_cancel(following);
     tpool_future_release(following);
-    tpool_status drained = tpool_drain(pool, TPOOL_SEC(2));   /* nothing is queued or running */
+    tpool_status drained = tpool_drain(pool, TPOOL_SEC(2)); /* nothing is queued or running */
     tpool_status set = tpool_future_set_result(hook.awaited, NULL);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     tpool_future_release(hook.awaited);
@@ -261,10 +282,14 @@ static void drain_tells_at_once_that_a_warm_pool_is_at_rest(void **state) {
 }
 
 /* What the three calls that wait for a whole pool say in one place or another. */
-typedef struct ending { tpool *pool; tpool_status drain, shutdown, destroy; atomic_int asked; } ending;
+typedef struct ending {
+    tpool *pool;
+    tpool_status drain, shutdown, destroy;
+    atomic_int asked;
+} ending;
 static void try_to_end(ending *e) {
     e->drain = tpool_drain(e->pool, TPOOL_MS(200));
-    if (e->drain == TPOOL_DEADLOCK) {   /* else these might hang */
+    if (e->drain == TPOOL_DEADLOCK) { /* else these might hang */
         e->shutdown = tpool_shutdown(e->pool, TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING);
         e->destroy = tpool_destroy(e->pool);
     }
@@ -272,7 +297,10 @@ static void try_to_end(ending *e) {
 }
 static void end_in_free(void *arg) { try_to_end(*(ending **)arg); }
 static void end_in_result_free(void *arg) { try_to_end(arg); }
-static void end_in_callback(tpool_future *future, void *context) { (void)future; try_to_end(context); }
+static void end_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    try_to_end(context);
+}
 static void *return_owned(void *arg) { return tpool_return_owned(arg, end_in_result_free); }
 static void *return_owned_and_raise(void *arg) {
     tpool_return_owned(arg, end_in_result_free);
@@ -299,11 +327,11 @@ static void ending_its_pool_from_arg_free_is_a_deadlock(void **state) {
     gate_await_arrivals(&hold, 1);
     task.arg = &cancelled_at;
     tpool_future *pending = submitted_task(pool, task);
-    bool cancel = tpool_future_cancel(pending);   /* here arg_free runs on this thread */
+    bool cancel = tpool_future_cancel(pending); /* here arg_free runs on this thread */
     gate_open(&hold);
     assert_status(TPOOL_OK, end_of(holder));
     assert_status(TPOOL_CANCELLED, end_of(pending));
-    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));   /* nothing has changed */
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL)); /* nothing has changed */
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_true(cancel);
     check_deadlock(&run);
@@ -323,13 +351,17 @@ static void ending_its_pool_from_the_free_of_a_result_that_nobody_holds_is_a_dea
     check_deadlock(&kept);
 }
 
-static void *end_from_task(void *arg) { try_to_end(arg); return NULL; }
+static void *end_from_task(void *arg) {
+    try_to_end(arg);
+    return NULL;
+}
 static void ending_its_pool_from_a_callers_run_outside_is_a_deadlock(void **state) {
     (void)state;
     static ending task, callback;
     static gate hold;
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     task = callback = (ending){ .pool = pool };
     tpool_future *holder = submitted(pool, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
@@ -348,9 +380,20 @@ static void ending_its_pool_from_a_callers_run_outside_is_a_deadlock(void **stat
     check_deadlock(&callback);
 }
 
-static void *end_from_item(void *item, void *context) { (void)item; try_to_end(context); return NULL; }
-static void end_from_body(size_t begin, size_t end, void *context) { (void)begin; (void)end; try_to_end(context); }
-static void *end_from_job(void *arg) { try_to_end(arg); return NULL; }
+static void *end_from_item(void *item, void *context) {
+    (void)item;
+    try_to_end(context);
+    return NULL;
+}
+static void end_from_body(size_t begin, size_t end, void *context) {
+    (void)begin;
+    (void)end;
+    try_to_end(context);
+}
+static void *end_from_job(void *arg) {
+    try_to_end(arg);
+    return NULL;
+}
 static void *fork_and_join_end(void *arg) {
     tpool_job job;
     tpool_fork(&job, end_from_job, arg);
@@ -430,7 +473,7 @@ static void during_a_pause_a_loop_goes_on_and_others_take_no_more_of_it(void **s
     EVENTUALLY(stats_of(p.pool).active == 0 || atomic_load(&p.by_others) > 1);
     int by_others = atomic_load(&p.by_others);
     gate_open(&p.in_callers_part);
-    pthread_join(thread, NULL);   /* without a resume */
+    pthread_join(thread, NULL); /* without a resume */
     int by_caller = atomic_load(&p.by_caller);
     assert_status(TPOOL_OK, tpool_destroy(p.pool));
     assert_status(TPOOL_OK, p.loop);
@@ -446,8 +489,8 @@ static void a_shut_pool_is_shut_before_it_is_full(void **state) {
         static gate hold;
         static atomic_int runs;
         hold = (gate)GATE_CLOSED;
-        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
-                                               .on_full = (tpool_full_policy)policy });
+        tpool *pool =
+            new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = (tpool_full_policy)policy });
         tpool_future *holder = submitted(pool, gate_task, &hold);
         gate_await_arrivals(&hold, 1);
         tpool_future *filler = submitted(pool, nothing, NULL), *none = filler;
@@ -495,7 +538,10 @@ static void a_bad_argument_is_invalid_whatever_state_the_pool_is_in(void **state
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-static bool fail_to_start(void *context) { (void)context; return false; }
+static bool fail_to_start(void *context) {
+    (void)context;
+    return false;
+}
 static void a_broken_pool_stays_broken_after_a_shutdown(void **state) {
     (void)state;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = fail_to_start });
@@ -568,9 +614,10 @@ static void every_refusal_hands_out_null(void **state) {
     tpool_task tasks[2] = { { .fn = nothing }, { .fn = nothing } };
     size_t taken = 7;
     tpool_status refused[6] = {
-        tpool_submit(pool, nothing, NULL, &future), tpool_submit_copy(pool, nothing, &item, sizeof item, &copied),
-        tpool_submit_task(pool, &tasks[0], &tasked), tpool_run_with_timeout(pool, &tasks[0], LIMIT, &limited),
-        tpool_submit_many(pool, tasks, 2, many, &taken), TPOOL_SHUTDOWN };
+        tpool_submit(pool, nothing, NULL, &future),      tpool_submit_copy(pool, nothing, &item, sizeof item, &copied),
+        tpool_submit_task(pool, &tasks[0], &tasked),     tpool_run_with_timeout(pool, &tasks[0], LIMIT, &limited),
+        tpool_submit_many(pool, tasks, 2, many, &taken), TPOOL_SHUTDOWN
+    };
     iter = junk;
     refused[5] = tpool_map(pool, &spec, &iter);
     tpool *none = junk;
@@ -587,14 +634,18 @@ static void every_refusal_hands_out_null(void **state) {
     assert_status(TPOOL_INVALID, bad);
     for (int i = 0; i < 6; i++) assert_status(TPOOL_SHUTDOWN, refused[i]);
     assert_int_equal(0, taken);
-    const void *all[] = { result, no_future, error, no_error, next, no_next, mapped, no_mapped, future, copied, tasked,
-                          limited, many[0], many[1], iter, none };
+    const void *all[] = { result, no_future, error,  no_error, next,    no_next, mapped, no_mapped,
+                          future, copied,    tasked, limited,  many[0], many[1], iter,   none };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) assert_null(all[i]);
 }
 
 /* ---- Tasks that end their thread ---- */
 
-typedef struct told { atomic_int count; tpool_status status; char task[32]; } told;
+typedef struct told {
+    atomic_int count;
+    tpool_status status;
+    char task[32];
+} told;
 static void note_failure(const tpool_error *error, void *context) {
     told *t = context;
     t->status = error->status;
@@ -621,13 +672,16 @@ static void a_callers_run_that_ends_an_outside_thread_is_broken_and_the_pool_goe
     static gate hold;
     static atomic_int freed;
     hold = (gate)GATE_CLOSED;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS,
-                                           .on_failure = note_failure, .context = &t });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1,
+                                              .queue_capacity = 1,
+                                              .on_full = TPOOL_FULL_CALLER_RUNS,
+                                              .on_failure = note_failure,
+                                              .context = &t });
     tpool_future *holder = submitted(pool, gate_task, &hold);
     gate_await_arrivals(&hold, 1);
     tpool_future *filler = submitted(pool, nothing, NULL);
     o.pool = pool;
-    for (int round = 0; round < 3; round++) {   /* with all the trimmings, with a future that is lost, plain */
+    for (int round = 0; round < 3; round++) { /* with all the trimmings, with a future that is lost, plain */
         o.wants = round == 1;
         o.task = (tpool_task){ .fn = end_thread };
         if (round == 0) {
@@ -652,14 +706,18 @@ static void a_callers_run_that_ends_an_outside_thread_is_broken_and_the_pool_goe
     assert_status(TPOOL_TIMEOUT, early);
     assert_status(TPOOL_OK, drained);
     assert_int_equal(1, atomic_load(&freed));
-    assert_int_equal(2, atomic_load(&t.count));   /* the lost future counts as held */
+    assert_int_equal(2, atomic_load(&t.count)); /* the lost future counts as held */
     assert_status(TPOOL_BROKEN, t.status);
     assert_int_equal(5, stats.submitted);
     assert_int_equal(2, stats.completed);
     assert_int_equal(3, stats.failed);
 }
 
-typedef struct crossing { tpool *full; atomic_int freed, survived; tpool_status submitted; } crossing;
+typedef struct crossing {
+    tpool *full;
+    atomic_int freed, survived;
+    tpool_status submitted;
+} crossing;
 static void *submit_an_end(void *arg) {
     crossing *c = arg;
     tpool_task task = { .fn = end_thread, .arg = &c->freed, .arg_free = count_free };
@@ -728,7 +786,9 @@ static void a_thread_that_ends_after_a_raise_or_a_result_leaves_a_broken_task(vo
 
 /* ---- Map ---- */
 
-typedef struct source { int next, ends_at, given, freed, asked; } source;
+typedef struct source {
+    int next, ends_at, given, freed, asked;
+} source;
 static bool next_number(void *context, void **item) {
     source *s = context;
     s->asked++;
@@ -737,7 +797,10 @@ static bool next_number(void *context, void **item) {
     s->given++;
     return true;
 }
-static void count_item_free(void *item, void *context) { (void)item; ((source *)context)->freed++; }
+static void count_item_free(void *item, void *context) {
+    (void)item;
+    ((source *)context)->freed++;
+}
 
 /* After a shutdown in the middle every item taken still has its own end, and after the last comes TPOOL_END. */
 static void a_source_shut_down_in_the_middle_ends_with_what_was_taken(void **state) {
@@ -746,7 +809,11 @@ static void a_source_shut_down_in_the_middle_ends_with_what_was_taken(void **sta
         static source s;
         s = (source){ .ends_at = 1000000 };
         tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
-        tpool_map_spec spec = { .fn = same_item, .context = &s, .next = next_number, .chunk_size = 1, .buffer_size = 4,
+        tpool_map_spec spec = { .fn = same_item,
+                                .context = &s,
+                                .next = next_number,
+                                .chunk_size = 1,
+                                .buffer_size = 4,
                                 .item_free = count_item_free };
         tpool_map_iter *iter = NULL;
         assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
@@ -755,7 +822,7 @@ static void a_source_shut_down_in_the_middle_ends_with_what_was_taken(void **sta
         for (intptr_t i = 1; i <= 10; i++) {
             assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
             assert_int_equal(i, (intptr_t)result);
-            assert_int_equal(i + 4, s.given);   /* exactly four ahead */
+            assert_int_equal(i + 4, s.given); /* exactly four ahead */
         }
         assert_status(TPOOL_OK, tpool_shutdown(pool, flags));
         int taken = s.given, ok = 0, cancelled = 0, other = 0;
@@ -770,9 +837,9 @@ static void a_source_shut_down_in_the_middle_ends_with_what_was_taken(void **sta
         tpool_map_close(iter);
         assert_status(TPOOL_OK, tpool_destroy(pool));
         assert_int_equal(0, other);
-        assert_int_equal(s.given, 10 + ok + cancelled);   /* one end for each item taken */
-        assert_true(s.given < s.ends_at);                 /* and no run on to the source's end */
-        if (flags == 0) assert_true(ok >= taken - 10);    /* what was taken before completes */
+        assert_int_equal(s.given, 10 + ok + cancelled); /* one end for each item taken */
+        assert_true(s.given < s.ends_at);               /* and no run on to the source's end */
+        if (flags == 0) assert_true(ok >= taken - 10);  /* what was taken before completes */
         assert_int_equal(s.given, s.freed);
     }
 }
@@ -854,14 +921,24 @@ static void submit_many_that_waits_for_room_tells_what_a_shutdown_left(void **st
 
 /* ---- Priorities and a full queue ---- */
 
-typedef struct line { int at; int order[8]; } line;
-typedef struct numbered { line *line; int number; } numbered;
+typedef struct line {
+    int at;
+    int order[8];
+} line;
+typedef struct numbered {
+    line *line;
+    int number;
+} numbered;
 static void *note_number(void *arg) {
     numbered *n = arg;
-    n->line->order[n->line->at++] = n->number;   /* one worker: one at a time */
+    n->line->order[n->line->at++] = n->number; /* one worker: one at a time */
     return NULL;
 }
-typedef struct blocked_task { tpool *pool; tpool_task task; tpool_status got; } blocked_task;
+typedef struct blocked_task {
+    tpool *pool;
+    tpool_task task;
+    tpool_status got;
+} blocked_task;
 static void *submit_blocked(void *arg) {
     blocked_task *b = arg;
     b->got = tpool_submit_task(b->pool, &b->task, NULL);
@@ -886,8 +963,8 @@ static void a_task_that_waited_for_room_has_its_priority(void **state) {
     b = (blocked_task){ pool, { .fn = note_number, .arg = &n[2], .priority = 5 }, TPOOL_INVALID };
     pthread_t thread;
     assert_int_equal(0, pthread_create(&thread, NULL, submit_blocked, &b));
-    sleep_ms(20);          /* it is about to wait; were it not, it would be taken all the same */
-    gate_open(&hold);      /* the second gate's task starts, and makes room */
+    sleep_ms(20);     /* it is about to wait; were it not, it would be taken all the same */
+    gate_open(&hold); /* the second gate's task starts, and makes room */
     gate_await_arrivals(&second, 1);
     pthread_join(thread, NULL);
     gate_open(&second);

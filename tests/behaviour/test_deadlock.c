@@ -187,8 +187,8 @@ typedef struct ring_member {
 
 static void *wait_for_next(void *arg) {
     ring_member *m = arg;
-    tpool_status got = tpool_future_result(atomic_load(&m->ring->futures[(m->place + 1) % m->ring->size]),
-                                           TPOOL_FOREVER, NULL);
+    tpool_status got =
+        tpool_future_result(atomic_load(&m->ring->futures[(m->place + 1) % m->ring->size]), TPOOL_FOREVER, NULL);
     if (got == TPOOL_DEADLOCK) atomic_fetch_add(&m->ring->deadlocks, 1);
     else if (got != TPOOL_OK) atomic_fetch_add(&m->ring->others, 1);
     return m;
@@ -463,8 +463,7 @@ static void *item_waits_for_consumer(void *item, void *context) {
 static void *consume_map_that_waits_for_this(void *arg) {
     parts *p = arg;
     tpool_map_spec spec = {
-        .fn = item_waits_for_consumer, .context = p,
-        .items = p->items, .count = 1, .stride = 1, .chunk_size = 1
+        .fn = item_waits_for_consumer, .context = p, .items = p->items, .count = 1, .stride = 1, .chunk_size = 1
     };
     tpool_map_iter *iter = NULL;
     void *result = NULL;
@@ -700,7 +699,7 @@ static void a_wait_for_its_own_pool_in_an_initializer_gives_deadlock(void **stat
     h.other_pools = submitted(other, nothing, NULL);
     h.task = submitted(h.pool, nothing, &h);
     gate_open(&h.started);
-    assert_ptr_equal(&h, take(h.task)); /* the pool is not broken by it */
+    assert_ptr_equal(&h, take(h.task));             /* the pool is not broken by it */
     assert_status(TPOOL_OK, tpool_destroy(h.pool)); /* the initializer has returned: a spare may have run the task */
     assert_status(TPOOL_DEADLOCK, h.waited);
     assert_status(TPOOL_OK, h.other_waited); /* another pool's work it may wait for */
@@ -734,10 +733,11 @@ static void finalize_with_a_wait(void *context) {
 static void waits_and_blocking_submits_in_a_finalizer_give_deadlock(void **state) {
     (void)state;
     hook h = { .task_started = GATE_CLOSED };
-    tpool_config config = {
-        .max_workers = 1, .max_tasks_per_worker = 1, .queue_capacity = 1,
-        .finalizer = finalize_with_a_wait, .context = &h
-    };
+    tpool_config config = { .max_workers = 1,
+                            .max_tasks_per_worker = 1,
+                            .queue_capacity = 1,
+                            .finalizer = finalize_with_a_wait,
+                            .context = &h };
     assert_status(TPOOL_OK, tpool_create(&h.pool, &config));
     tpool_future *last_of_worker = submitted(h.pool, gate_task, &h.task_started);
     EVENTUALLY(gate_arrived(&h.task_started) == 1);

@@ -7,16 +7,21 @@ static int default_workers(void) { return tpool_cpu_count() > 4 ? tpool_cpu_coun
 /* --- creation */
 
 static gate start_together = GATE_CLOSED;
-typedef struct asker { pthread_t thread; int number; tpool *high, *low, *standard; tpool_status used; } asker;
+typedef struct asker {
+    pthread_t thread;
+    int number;
+    tpool *high, *low, *standard;
+    tpool_status used;
+} asker;
 static void *ask_for_pools(void *arg) {
     asker *a = arg;
     gate_pass(&start_together);
     /* Each begins with another one. */
     for (int i = 0; i < 3; i++) {
         switch ((a->number + i) % 3) {
-            case 0: a->high = tpool_high_level(); break;
-            case 1: a->low = tpool_low_level(); break;
-            default: a->standard = tpool_default(); break;
+        case 0: a->high = tpool_high_level(); break;
+        case 1: a->low = tpool_low_level(); break;
+        default: a->standard = tpool_default(); break;
         }
     }
     tpool_future *future;
@@ -48,7 +53,12 @@ static int each_is_created_once_in_a_race_of_64_threads(void) {
     return 0;
 }
 
-typedef struct whereabouts { tpool *pool; char name[32]; bool has_name; int worker; } whereabouts;
+typedef struct whereabouts {
+    tpool *pool;
+    char name[32];
+    bool has_name;
+    int worker;
+} whereabouts;
 static void *look_around(void *arg) {
     whereabouts *w = arg;
     w->pool = tpool_current();
@@ -62,7 +72,7 @@ static int by_default_they_have_their_names_and_sizes(void) {
     static const char *const names[] = { "high_0", "low_0" };
     for (int i = 0; i < 2; i++) {
         CHECK(stats_of(pools[i]).max_workers == default_workers());
-        CHECK(stats_of(pools[i]).workers == 0);   /* workers start only when needed, here too */
+        CHECK(stats_of(pools[i]).workers == 0); /* workers start only when needed, here too */
         static whereabouts seen;
         CHECK_STATUS(TPOOL_OK, end_of(submitted(pools[i], look_around, &seen)));
         CHECK(seen.pool == pools[i]);
@@ -82,9 +92,9 @@ static int configured_before_first_use_they_are_as_asked(void) {
     tpool_config high = { .name = name, .max_workers = 2 }, low = { .name = "lower", .max_workers = 9 };
     tpool_config other_low = { .name = "other", .max_workers = 3, .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT };
     CHECK_STATUS(TPOOL_OK, tpool_dual_configure(&high, &low));
-    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(NULL, &other_low));   /* the last word counts, NULL says nothing */
+    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(NULL, &other_low)); /* the last word counts, NULL says nothing */
     CHECK_STATUS(TPOOL_OK, tpool_dual_configure(NULL, NULL));
-    memset(&high, 0xff, sizeof high);   /* the configuration and its name have been copied */
+    memset(&high, 0xff, sizeof high); /* the configuration and its name have been copied */
     memset(&other_low, 0xff, sizeof other_low);
     memset(name, 'x', sizeof name);
     CHECK(stats_of(tpool_high_level()).max_workers == 2);
@@ -114,7 +124,7 @@ static int only_one_configured_leaves_the_other_at_its_default(void) {
 
 static int configuring_after_first_use_is_refused(void) {
     tpool_config config = { .max_workers = 17 };
-    CHECK(tpool_low_level());   /* the first use of one of them */
+    CHECK(tpool_low_level()); /* the first use of one of them */
     CHECK_STATUS(TPOOL_INVALID_STATE, tpool_dual_configure(NULL, &config));
     CHECK_STATUS(TPOOL_INVALID_STATE, tpool_dual_configure(&config, &config));
     CHECK_STATUS(TPOOL_INVALID_STATE, tpool_dual_configure(&config, NULL));
@@ -125,7 +135,11 @@ static int configuring_after_first_use_is_refused(void) {
 
 /* --- what they are for */
 
-typedef struct sample { int number; tpool_status step; int score; } sample;
+typedef struct sample {
+    int number;
+    tpool_status step;
+    int score;
+} sample;
 static void *step(void *arg) {
     sleep_ms(100);
     return arg;
@@ -160,7 +174,7 @@ static int64_t score_samples(int count) {
 /* Four workers for five steps would make it two rounds, so the low-level pool gets as many as there are samples. */
 static int five_samples_are_scored_at_least_three_times_faster_than_one_by_one(void) {
     CHECK_STATUS(TPOOL_OK, tpool_dual_configure(NULL, &(tpool_config){ .max_workers = 5 }));
-    int64_t best = TPOOL_FOREVER;   /* of a few, since others may be using the machine */
+    int64_t best = TPOOL_FOREVER; /* of a few, since others may be using the machine */
     for (int round = 0; round < 5 && best > TPOOL_MS(500) / 3; round++) {
         int64_t took = score_samples(5);
         CHECK(took >= TPOOL_MS(100));
@@ -171,15 +185,18 @@ static int five_samples_are_scored_at_least_three_times_faster_than_one_by_one(v
 }
 
 static int more_samples_than_workers_are_scored_without_a_deadlock(void) {
-    CHECK_STATUS(TPOOL_OK, tpool_dual_configure(&(tpool_config){ .max_workers = 2 },
-                                                &(tpool_config){ .max_workers = 4 }));
+    CHECK_STATUS(TPOOL_OK,
+                 tpool_dual_configure(&(tpool_config){ .max_workers = 2 }, &(tpool_config){ .max_workers = 4 }));
     score_samples(12);
     return 0;
 }
 
 /* --- shutdown */
 
-typedef struct low_user { gate *hold; tpool_status submit, result; } low_user;
+typedef struct low_user {
+    gate *hold;
+    tpool_status submit, result;
+} low_user;
 static void *use_low_after_gate(void *arg) {
     low_user *user = arg;
     gate_pass(user->hold);
@@ -206,11 +223,11 @@ static void high_tasks_use_the_low_level_pool_after_a_shutdown(void) {
         futures[i] = submitted(tpool_high_level(), use_low_after_gate, &users[i]);
     }
     AWAIT_ARRIVALS(&hold, 4);
-    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(0));   /* returns, though the gate is closed */
+    CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(0)); /* returns, though the gate is closed */
     CHECK_STATUS(TPOOL_SHUTDOWN, tpool_submit(tpool_high_level(), nothing, NULL, NULL));
     gate_open(&hold);
     for (int i = 0; i < 8; i++) {
-        CHECK_STATUS(TPOOL_OK, end_of(futures[i]));   /* what was queued completes */
+        CHECK_STATUS(TPOOL_OK, end_of(futures[i])); /* what was queued completes */
         CHECK_STATUS(TPOOL_OK, users[i].submit);
         CHECK_STATUS(TPOOL_OK, users[i].result);
     }
@@ -230,7 +247,7 @@ static int after_a_shutdown_high_tasks_may_be_the_first_to_use_the_low_level_poo
 }
 
 static atomic_bool shutdown_returned;
-static atomic_int shutdown_thread;   /* the system's number for the thread that calls it */
+static atomic_int shutdown_thread; /* the system's number for the thread that calls it */
 static void *shut_down_and_wait(void *arg) {
     atomic_store(&shutdown_thread, system_thread());
     *(tpool_status *)arg = tpool_dual_shutdown(TPOOL_WAIT);
@@ -255,7 +272,7 @@ static int shutdown_with_wait_drains_the_high_level_pool_first(void) {
     CHECK_STATUS(TPOOL_OK, user.submit);
     CHECK_STATUS(TPOOL_OK, user.result);
     sleep_ms(20);
-    CHECK(!atomic_load(&shutdown_returned));   /* it waits for the low-level pool too */
+    CHECK(!atomic_load(&shutdown_returned)); /* it waits for the low-level pool too */
     gate_open(&hold_low);
     CHECK_STATUS(TPOOL_OK, end_of(low));
     CHECK_EVENTUALLY(atomic_load(&shutdown_returned));
@@ -306,7 +323,7 @@ static int shutdown_with_cancel_pending_cancels_in_both(void) {
     for (int i = 0; i < 3; i++) CHECK(tpool_future_cancelled(high_pending[i]));
     gate_open(&hold_high);
     CHECK_STATUS(TPOOL_OK, end_of(high));
-    for (int i = 0; i < 3; i++) CHECK_EVENTUALLY(tpool_future_cancelled(low_pending[i]));   /* at the latest now */
+    for (int i = 0; i < 3; i++) CHECK_EVENTUALLY(tpool_future_cancelled(low_pending[i])); /* at the latest now */
     gate_open(&hold_low);
     CHECK_STATUS(TPOOL_OK, end_of(low));
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
@@ -341,7 +358,7 @@ static int shutdown_of_one_by_its_handle_leaves_the_other(void) {
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), nothing, NULL)));
     CHECK_STATUS(TPOOL_OK, tpool_shutdown(tpool_low_level(), TPOOL_WAIT));
     CHECK_STATUS(TPOOL_SHUTDOWN, tpool_submit(tpool_low_level(), nothing, NULL, NULL));
-    CHECK(tpool_low_level());   /* the handle stays */
+    CHECK(tpool_low_level()); /* the handle stays */
     CHECK(stats_of(tpool_low_level()).workers == 0);
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_high_level(), nothing, NULL)));
     CHECK_STATUS(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
@@ -355,14 +372,19 @@ static int shutdown_before_first_use_holds(void) {
     return 0;
 }
 
-typedef struct attempts { tpool_status wait, all, one, destroy_high, destroy_low; } attempts;
+typedef struct attempts {
+    tpool_status wait, all, one, destroy_high, destroy_low;
+} attempts;
 static void try_to_end(attempts *seen) {
     seen->wait = tpool_dual_shutdown(TPOOL_WAIT);
     seen->all = tpool_dual_shutdown(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING);
     seen->destroy_high = tpool_destroy(tpool_high_level());
     seen->destroy_low = tpool_destroy(tpool_low_level());
 }
-static void *try_to_end_in_task(void *arg) { try_to_end(arg); return NULL; }
+static void *try_to_end_in_task(void *arg) {
+    try_to_end(arg);
+    return NULL;
+}
 static atomic_int callbacks_run;
 static void try_to_end_in_callback(tpool_future *future, void *context) {
     (void)future;
@@ -403,7 +425,10 @@ static int waiting_shutdown_from_one_of_their_tasks_or_callbacks_is_a_deadlock(v
     return 0;
 }
 
-static void *shut_down_without_waiting(void *arg) { *(tpool_status *)arg = tpool_dual_shutdown(0); return NULL; }
+static void *shut_down_without_waiting(void *arg) {
+    *(tpool_status *)arg = tpool_dual_shutdown(0);
+    return NULL;
+}
 
 static int shutdown_without_wait_is_allowed_from_their_tasks(void) {
     static tpool_status status = TPOOL_INVALID;
@@ -427,7 +452,8 @@ static int destroy_of_a_dual_pool_is_refused(void) {
 
 /* --- one test for each story */
 
-#define STORY(function) { #function, function, 0, "" }
+#define STORY(function) \
+    { #function, function, 0, "" }
 /* A task of the high-level pool waits for one of the low-level pool, which is paused. */
 static void *await_low(void *arg) {
     CHECK_STATUS(TPOOL_OK, end_of(submitted(tpool_low_level(), nothing, NULL)));
@@ -480,8 +506,9 @@ static int configure_copies_the_descriptors(void) {
     int *descriptors = malloc(sizeof *descriptors);
     CHECK(descriptors);
     descriptors[0] = ends[1];
-    tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .descriptors = descriptors,
-                            .descriptor_count = 1 };
+    tpool_config config = {
+        .kind = TPOOL_PROCESSES, .max_workers = 1, .descriptors = descriptors, .descriptor_count = 1
+    };
     CHECK_STATUS(TPOOL_OK, tpool_dual_configure(NULL, &config));
     descriptors[0] = -1;
     int number = ends[1];

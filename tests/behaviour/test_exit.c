@@ -7,7 +7,10 @@ static void say(const char *letter) {
     if (write(STDOUT_FILENO, letter, 1) != 1) _exit(101);
 }
 /* A task that says the letter that is its argument. */
-static void *say_task(void *arg) { say(arg); return NULL; }
+static void *say_task(void *arg) {
+    say(arg);
+    return NULL;
+}
 
 /* Where exit cuts a task or callback short, or a forked child leaves without its parent's threads, what they had in
    hand stays behind: no leak that LeakSanitizer should report. It asks at exit; elsewhere nobody does. */
@@ -17,9 +20,9 @@ int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void) { return leaves_things_behind; }
 #endif
 
-static gate hold = GATE_CLOSED;      /* opened at exit, by open_hold */
-static gate never = GATE_CLOSED;     /* never opened */
-static tpool *own;                   /* never destroyed */
+static gate hold = GATE_CLOSED;  /* opened at exit, by open_hold */
+static gate never = GATE_CLOSED; /* never opened */
+static tpool *own;               /* never destroyed */
 
 static void open_hold(void) { gate_open(&hold); }
 
@@ -35,7 +38,11 @@ static void create_own(tpool_config config) { CHECK_STATUS(TPOOL_OK, tpool_creat
 
 static void submit(tpool *pool, tpool_fn fn, void *arg) { CHECK_STATUS(TPOOL_OK, tpool_submit(pool, fn, arg, NULL)); }
 
-static void *say_after_hold(void *arg) { gate_pass(&hold); say(arg); return NULL; }
+static void *say_after_hold(void *arg) {
+    gate_pass(&hold);
+    say(arg);
+    return NULL;
+}
 
 /* Holds the only worker of a pool until exit has begun, and queues three tasks behind that. */
 static void queue_until_exit(tpool *pool, char *first, char *later) {
@@ -52,7 +59,9 @@ static void block_for_ever(tpool *pool) {
     submit(pool, say_task, "x");
 }
 
-static _Noreturn void sleep_for_ever(void) { for (;;) sleep_ms(1000); }
+static _Noreturn void sleep_for_ever(void) {
+    for (;;) sleep_ms(1000);
+}
 
 /* --- the shared pools are drained */
 
@@ -90,7 +99,7 @@ static void *use_low_and_high(void *arg) {
     }
     if (tpool_future_result(future, TPOOL_FOREVER, NULL) != TPOOL_OK) say("F");
     tpool_future_release(future);
-    if (tpool_submit(tpool_low_level(), say_and_spread, "l", NULL) != TPOOL_OK) say("R");   /* nobody waits */
+    if (tpool_submit(tpool_low_level(), say_and_spread, "l", NULL) != TPOOL_OK) say("R"); /* nobody waits */
     return NULL;
 }
 
@@ -99,7 +108,7 @@ static int the_high_level_pool_is_drained_before_the_low_level_one(void) {
     for (int i = 0; i < 3; i++) submit(tpool_high_level(), use_low_and_high, NULL);
     AWAIT_ARRIVALS(&hold, 1);
     submit(tpool_low_level(), say_task, "k");
-    CHECK_STATUS(TPOOL_OK, tpool_drain(tpool_low_level(), LIMIT));   /* idle: it must still be there when needed */
+    CHECK_STATUS(TPOOL_OK, tpool_drain(tpool_low_level(), LIMIT)); /* idle: it must still be there when needed */
     open_hold_at_exit();
     return 0;
 }
@@ -115,7 +124,11 @@ static int the_low_level_pool_works_while_the_high_level_one_is_drained(void) {
 }
 
 /* Late, so that whoever looked for the low-level pool too early has looked, and whoever does not wait is gone. */
-static void *say_late(void *arg) { sleep_ms(50); say(arg); return NULL; }
+static void *say_late(void *arg) {
+    sleep_ms(50);
+    say(arg);
+    return NULL;
+}
 static void *use_low_late(void *arg) {
     gate_pass(&hold);
     sleep_ms(50);
@@ -133,7 +146,10 @@ static int the_low_level_pool_may_be_first_used_while_the_high_level_one_is_drai
     return 0;
 }
 
-static void *exit_with_11(void *arg) { (void)arg; exit(11); }
+static void *exit_with_11(void *arg) {
+    (void)arg;
+    exit(11);
+}
 
 static int exit_by_a_thread_of_the_programs_own_drains_too(void) {
     configure(1, 1);
@@ -206,8 +222,14 @@ static int the_programs_own_pool_beside_the_shared_ones(void) {
 }
 
 /* What a lost task's functions would work on may be gone; but who waits for it learns. */
-static void say_freed(void *arg) { (void)arg; say("x"); }
-static void say_called(tpool_future *future, void *context) { (void)future; say(context); }
+static void say_freed(void *arg) {
+    (void)arg;
+    say("x");
+}
+static void say_called(tpool_future *future, void *context) {
+    (void)future;
+    say(context);
+}
 static void *say_if_lost(void *arg) {
     tpool_future *lost = arg;
     const tpool_error *error = NULL;
@@ -239,7 +261,7 @@ static void destroy_own(void) {
     say("d");
 }
 static int a_destroy_that_comes_later_finishes_the_work(void) {
-    CHECK(atexit(destroy_own) == 0);   /* registered before the pool is made, so it runs after our own handler */
+    CHECK(atexit(destroy_own) == 0); /* registered before the pool is made, so it runs after our own handler */
     create_own((tpool_config){ .max_workers = 1 });
     queue_until_exit(own, "O", "o");
     open_hold_at_exit();
@@ -267,7 +289,7 @@ static int a_destroy_that_comes_later_finishes_what_is_paused_and_full(void) {
 static void *spread(void *arg) {
     tpool_future *future[3];
     gate_pass(&hold);
-    sleep_ms(50);   /* the pool is halted by now */
+    sleep_ms(50); /* the pool is halted by now */
     for (int i = 0; i < 3; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(tpool_current(), say_task, "o", &future[i]));
     CHECK_STATUS(TPOOL_OK, tpool_future_result(future[0], TPOOL_FOREVER, NULL));
     CHECK_STATUS(TPOOL_OK, tpool_future_result(future[1], LIMIT, NULL));
@@ -276,7 +298,10 @@ static void *spread(void *arg) {
     say(arg);
     return NULL;
 }
-static void destroy_own_late(void) { sleep_ms(200); destroy_own(); }
+static void destroy_own_late(void) {
+    sleep_ms(200);
+    destroy_own();
+}
 static int a_destroy_that_comes_later_finishes_what_runs_and_spreads(void) {
     CHECK(atexit(destroy_own_late) == 0);
     create_own((tpool_config){ .max_workers = 1 });
@@ -319,8 +344,10 @@ static int a_wait_for_what_has_not_started_gives_broken(void) {
     CHECK(atexit(wait_in_late_handler) == 0);
     queue_to_wait_for();
     CHECK_STATUS(TPOOL_OK, tpool_as_completed(waited_for, 2, &also_waited_for));
-    CHECK_STATUS(TPOOL_OK, tpool_map(own, &(tpool_map_spec){ .fn = same_item, .items = items, .count = 3,
-                                                            .stride = sizeof *items }, &mapped));
+    CHECK_STATUS(TPOOL_OK,
+                 tpool_map(own,
+                           &(tpool_map_spec){ .fn = same_item, .items = items, .count = 3, .stride = sizeof *items },
+                           &mapped));
     return 0;
 }
 
@@ -394,11 +421,15 @@ static int work_of_the_global_manager_completes(void) {
 static void *use_low_from_managed(void *arg) {
     (void)arg;
     tpool_future *future;
-    tpool_status refused;   /* soon the high-level pool is drained, and takes no more */
+    tpool_status refused; /* soon the high-level pool is drained, and takes no more */
     int64_t end = tpool_now() + LIMIT;
-    while ((refused = tpool_submit(tpool_high_level(), nothing, NULL, NULL)) == TPOOL_OK && tpool_now() < end) sleep_ms(5);
+    while ((refused = tpool_submit(tpool_high_level(), nothing, NULL, NULL)) == TPOOL_OK && tpool_now() < end)
+        sleep_ms(5);
     if (refused != TPOOL_SHUTDOWN) say("R");
-    if (tpool_submit(tpool_low_level(), say_task, "l", &future) != TPOOL_OK) { say("R"); return NULL; }
+    if (tpool_submit(tpool_low_level(), say_task, "l", &future) != TPOOL_OK) {
+        say("R");
+        return NULL;
+    }
     if (tpool_future_result(future, LIMIT, NULL) != TPOOL_OK) say("R");
     tpool_future_release(future);
     say("m");
@@ -406,7 +437,7 @@ static void *use_low_from_managed(void *arg) {
 }
 static void *use_managed_from_high(void *arg) {
     gate_pass(arg);
-    tpool *pool = managed(NULL, 1);   /* asked for the first time while the high-level pool is drained */
+    tpool *pool = managed(NULL, 1); /* asked for the first time while the high-level pool is drained */
     submit(pool, use_low_from_managed, NULL);
     CHECK_STATUS(TPOOL_OK, tpool_manager_release(NULL, pool));
     say("h");
@@ -419,12 +450,12 @@ static int the_global_manager_ends_between_the_high_and_the_low_level_pool(void)
     return 0;
 }
 
-static void ask_in_early_handler(void) {   /* registered after the first use: all still works */
+static void ask_in_early_handler(void) { /* registered after the first use: all still works */
     tpool *pool = managed(NULL, 3);
     submit(pool, say_task, "a");
     CHECK_STATUS(TPOOL_OK, tpool_manager_release(NULL, pool));
 }
-static void ask_in_late_handler(void) {   /* registered before it: over for good, and nothing hangs */
+static void ask_in_late_handler(void) { /* registered before it: over for good, and nothing hangs */
     tpool *pool = own;
     CHECK_STATUS(TPOOL_SHUTDOWN, tpool_manager_get(NULL, 3, TPOOL_THREADS, 0, &pool));
     CHECK(!pool);
@@ -464,7 +495,7 @@ static void *exit_with_7(void *arg) {
 
 /* The only worker of pool calls exit, with work behind it, and tasks that never end elsewhere. */
 static _Noreturn void exit_in_task_of(tpool *pool, tpool *blocked, tpool *also_blocked) {
-    CHECK(atexit(say_e_at_exit) == 0);   /* the program's own handlers run */
+    CHECK(atexit(say_e_at_exit) == 0); /* the program's own handlers run */
     block_for_ever(blocked);
     if (also_blocked) block_for_ever(also_blocked);
     CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
@@ -499,7 +530,7 @@ static void *wait_for_exit_with_7(void *arg) {
     (void)arg;
     tpool_future *future;
     if (tpool_submit(tpool_current(), exit_with_7, NULL, &future) != TPOOL_OK) _exit(103);
-    (void)tpool_future_result(future, TPOOL_FOREVER, NULL);   /* run in place, above this task */
+    (void)tpool_future_result(future, TPOOL_FOREVER, NULL); /* run in place, above this task */
     _exit(104);
 }
 
@@ -537,7 +568,7 @@ static int exit_in_a_callback_of_a_cancel_waits_for_nothing(void) {
     static tpool_future *future;
     CHECK_STATUS(TPOOL_OK, tpool_submit(tpool_high_level(), say_task, "x", &future));
     CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(future, exit_in_callback, NULL));
-    (void)tpool_future_cancel(future);   /* in this thread, the main one */
+    (void)tpool_future_cancel(future); /* in this thread, the main one */
     _exit(104);
 }
 
@@ -546,20 +577,20 @@ static int exit_in_a_task_run_by_the_caller_waits_for_nothing(void) {
     block_for_ever(tpool_low_level());
     create_own((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     block_for_ever(own);
-    submit(own, exit_with_7, NULL);   /* in this thread, the main one */
+    submit(own, exit_with_7, NULL); /* in this thread, the main one */
     _exit(104);
 }
 
 /* --- the program's own handlers */
 
-static void submit_in_early_handler(void) {   /* registered after the first use: the pools still work */
+static void submit_in_early_handler(void) { /* registered after the first use: the pools still work */
     tpool_future *future;
     CHECK_STATUS(TPOOL_OK, tpool_submit(tpool_high_level(), say_task, "a", &future));
     CHECK_STATUS(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     tpool_future_release(future);
 }
 
-static void submit_in_late_handler(void) {   /* registered before it: they may be at an end, but nothing hangs */
+static void submit_in_late_handler(void) { /* registered before it: they may be at an end, but nothing hangs */
     tpool_future *future = NULL;
     tpool_status status = tpool_submit(tpool_low_level(), say_task, "b", &future);
     if (status == TPOOL_OK) CHECK_STATUS(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
@@ -605,7 +636,7 @@ static int after_its_end_the_programs_own_pool_without_a_worker_takes_nothing(vo
 }
 static int after_its_end_the_programs_own_full_pool_takes_nothing(void) {
     CHECK(atexit(submit_to_own_in_late_handler) == 0);
-    create_own((tpool_config){ .max_workers = 1, .queue_capacity = 1 });   /* whose submit blocks when it is full */
+    create_own((tpool_config){ .max_workers = 1, .queue_capacity = 1 }); /* whose submit blocks when it is full */
     submit(own, gate_task, &never);
     AWAIT_ARRIVALS(&never, 1);
     submit(own, say_task, "x");
@@ -644,7 +675,8 @@ static int completions_before_any_pool_leave_the_programs_keys_alone(void) {
     return 6;
 }
 
-#define STORY(function, code, said) { #function, function, code, said }
+#define STORY(function, code, said) \
+    { #function, function, code, said }
 static void *say_after(void *pool) {
     CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     say("a");
@@ -717,8 +749,10 @@ static void *wait_for_the_next(void *arg) {
 }
 static void *wait_for_items(void *arg) {
     tpool_map_iter *iter = NULL;
-    CHECK_STATUS(TPOOL_OK, tpool_map(own, &(tpool_map_spec){ .fn = same_item, .items = items, .count = 3,
-                                                             .stride = sizeof *items }, &iter));
+    CHECK_STATUS(TPOOL_OK,
+                 tpool_map(own,
+                           &(tpool_map_spec){ .fn = same_item, .items = items, .count = 3, .stride = sizeof *items },
+                           &iter));
     halted_by_now();
     while (tpool_map_next(iter, TPOOL_FOREVER, NULL) == TPOOL_OK) say("m");
     tpool_map_close(iter);
@@ -776,8 +810,11 @@ static int no_task_pauses_a_shared_pool_that_exit_drains(void) {
 static void *read_map_to_its_end(void *arg) {
     static int many[50];
     tpool_map_iter *iter = NULL;
-    CHECK_STATUS(TPOOL_OK, tpool_map(own, &(tpool_map_spec){ .fn = same_item, .items = many, .count = 50, .chunk_size = 1,
-                                                             .stride = sizeof *many }, &iter));
+    CHECK_STATUS(TPOOL_OK,
+                 tpool_map(own,
+                           &(tpool_map_spec){
+                               .fn = same_item, .items = many, .count = 50, .chunk_size = 1, .stride = sizeof *many },
+                           &iter));
     gate_pass(&own_runs);
     int ended = 0;
     while (tpool_map_next(iter, TPOOL_FOREVER, NULL) != TPOOL_END) ended++;

@@ -12,7 +12,7 @@ typedef struct watched {
     pthread_t free_thread, callback_thread;
     tpool_status seen_in_callback;
     tpool_future *future;
-    int64_t submitted_by, expires_ns;   /* the clock when submit had returned: the limit counts from before that */
+    int64_t submitted_by, expires_ns; /* the clock when submit had returned: the limit counts from before that */
 } watched;
 
 static void *watched_run(void *arg) {
@@ -35,8 +35,7 @@ static void watched_callback(tpool_future *future, void *context) {
 /* Submits a task that expires, and adds its callback. Where it matters that this is before the limit, that is long. */
 static void watched_submit(watched *w, tpool *pool, int64_t expires_ns, const char *name) {
     *w = (watched){ .expires_ns = expires_ns };
-    tpool_task task = { .fn = watched_run, .arg = w, .arg_free = watched_free, .name = name,
-                        .expires_ns = expires_ns };
+    tpool_task task = { .fn = watched_run, .arg = w, .arg_free = watched_free, .name = name, .expires_ns = expires_ns };
     w->future = submitted_task(pool, task);
     w->submitted_by = tpool_now();
     assert_status(TPOOL_OK, tpool_future_add_done_callback(w->future, watched_callback, w));
@@ -60,7 +59,7 @@ static void check_expired_here(watched *w) {
 
 /* ---- What an expired future looks like, whoever looks first ---- */
 
-typedef bool looker(tpool_future *future);   /* true: it was seen as expired */
+typedef bool looker(tpool_future *future); /* true: it was seen as expired */
 
 static bool by_state(tpool_future *future) { return tpool_future_state(future) == TPOOL_FINISHED; }
 static bool by_done(tpool_future *future) { return tpool_future_done(future); }
@@ -92,8 +91,8 @@ static bool by_wait_for_the_first(tpool_future *future) {
 static bool by_as_completed(tpool_future *future) {
     tpool_completions *completions = NULL;
     tpool_future *next = NULL;
-    bool seen = tpool_as_completed(&future, 1, &completions) == TPOOL_OK
-                && tpool_completions_next(completions, TPOOL_SEC(1), &next) == TPOOL_OK && next == future;
+    bool seen = tpool_as_completed(&future, 1, &completions) == TPOOL_OK &&
+                tpool_completions_next(completions, TPOOL_SEC(1), &next) == TPOOL_OK && next == future;
     tpool_completions_destroy(completions);
     return seen;
 }
@@ -103,8 +102,9 @@ static bool by_cancelled(tpool_future *future) { return !tpool_future_cancelled(
 static bool by_result_size(tpool_future *future) { return tpool_future_result_size(future) == 0; }
 
 static looker *const lookers[] = {
-    by_state, by_done, by_result, by_result_of_the_past, by_result_with_a_limit, by_error, by_message, by_wait,
-    by_wait_for_the_first, by_as_completed, by_running, by_cancelled, by_result_size,
+    by_state,   by_done,      by_result,      by_result_of_the_past, by_result_with_a_limit,
+    by_error,   by_message,   by_wait,        by_wait_for_the_first, by_as_completed,
+    by_running, by_cancelled, by_result_size,
 };
 #define LOOKERS (sizeof lookers / sizeof lookers[0])
 
@@ -116,7 +116,7 @@ static void whoever_looks_first_ends_it_with_its_callbacks_in_that_thread(void *
     for (size_t i = 0; i < LOOKERS; i++) watched_submit(&all[i], h.pool, TPOOL_MS(100), NULL);
     sleep_beyond(&all[LOOKERS - 1]);
     for (size_t i = 0; i < LOOKERS; i++) {
-        assert_int_equal(0, atomic_load(&all[i].callbacks));   /* nobody has looked, so nobody has noticed */
+        assert_int_equal(0, atomic_load(&all[i].callbacks)); /* nobody has looked, so nobody has noticed */
         assert_true(lookers[i](all[i].future));
         if (atomic_load(&all[i].callbacks) != 1) fail_msg("looker %zu did not notice", i);
         check_expired_here(&all[i]);
@@ -227,7 +227,7 @@ static void a_task_that_has_started_does_not_expire(void **unused) {
     tpool *pool = new_pool(1);
     int64_t expires_ns = TPOOL_MS(40);
     /* A busy machine may not start it in time; then it expires, rightly, and a longer limit is tried. */
-    for (int attempt = 0; ; attempt++, expires_ns *= 2) {
+    for (int attempt = 0;; attempt++, expires_ns *= 2) {
         assert_true(attempt < 10);
         gate g = GATE_CLOSED;
         tpool_task task = { .fn = gate_task, .arg = &g, .expires_ns = expires_ns };
@@ -262,7 +262,7 @@ static void nobody_looks_and_its_turn_ends_it_in_the_worker(void **unused) {
     assert_int_equal(0, atomic_load(&expired.callbacks));
     gate_open(&h.gate);
     EVENTUALLY(atomic_load(&next.callbacks) == 1);
-    assert_int_equal(1, atomic_load(&expired.callbacks));   /* one worker: in the order submitted */
+    assert_int_equal(1, atomic_load(&expired.callbacks)); /* one worker: in the order submitted */
     assert_int_equal(1, atomic_load(&expired.frees));
     assert_int_equal(0, atomic_load(&expired.runs));
     assert_false(pthread_equal(pthread_self(), expired.callback_thread));
@@ -327,7 +327,7 @@ static void rescue_end(rescue *r) {
     assert_false(atomic_load(&r->came));
 }
 
-typedef bool waiter(tpool_future *future, int64_t timeout_ns);   /* true: it ended with the expiry */
+typedef bool waiter(tpool_future *future, int64_t timeout_ns); /* true: it ended with the expiry */
 
 static bool waits_for_result(tpool_future *future, int64_t timeout_ns) {
     return tpool_future_result(future, timeout_ns, NULL) == TPOOL_EXPIRED;
@@ -349,8 +349,8 @@ static bool waits_for_exception(tpool_future *future, int64_t timeout_ns) {
 static bool waits_for_next(tpool_future *future, int64_t timeout_ns) {
     tpool_completions *completions = NULL;
     tpool_future *next = NULL;
-    bool seen = tpool_as_completed(&future, 1, &completions) == TPOOL_OK
-                && tpool_completions_next(completions, timeout_ns, &next) == TPOOL_OK && next == future;
+    bool seen = tpool_as_completed(&future, 1, &completions) == TPOOL_OK &&
+                tpool_completions_next(completions, timeout_ns, &next) == TPOOL_OK && next == future;
     tpool_completions_destroy(completions);
     return seen;
 }
@@ -376,7 +376,7 @@ static void a_wait_with_or_without_a_limit_ends_when_the_expiry_passes(void **un
             if (took < TPOOL_MS(30)) fail_msg("waiter %zu woke before the limit", i);
             rescue_end(&r);
             assert_int_equal(1, atomic_load(&w.frees));
-            EVENTUALLY(atomic_load(&w.callbacks) == 1);   /* a waiter may return before the callbacks */
+            EVENTUALLY(atomic_load(&w.callbacks) == 1); /* a waiter may return before the callbacks */
             assert_int_equal(0, atomic_load(&w.runs));
             held_destroy(&h);
             tpool_future_release(w.future);
@@ -397,7 +397,12 @@ static void a_wait_whose_limit_comes_first_ends_there(void **unused) {
     tpool_future_release(w.future);
 }
 
-typedef struct waiting { pthread_t thread; tpool_future *future; waiter *how; bool saw_expiry; } waiting;
+typedef struct waiting {
+    pthread_t thread;
+    tpool_future *future;
+    waiter *how;
+    bool saw_expiry;
+} waiting;
 static void *wait_in_thread(void *arg) {
     waiting *w = arg;
     w->saw_expiry = w->how(w->future, TPOOL_FOREVER);
@@ -439,7 +444,7 @@ static void a_wait_for_many_ends_with_the_latest_expiry(void **unused) {
     tpool_future *futures[TASKS];
     int64_t before = tpool_now();
     for (int i = 0; i < TASKS; i++) {
-        watched_submit(&all[i], h.pool, TPOOL_MS(5 * (TASKS - i)), NULL);   /* the first one lasts longest */
+        watched_submit(&all[i], h.pool, TPOOL_MS(5 * (TASKS - i)), NULL); /* the first one lasts longest */
         futures[i] = all[i].future;
     }
     rescue_start(&r, &h.gate);
@@ -549,7 +554,7 @@ static void an_expiry_noticed_by_an_asker_makes_room_and_counts_at_once(void **u
     assert_int_equal(1, stats.queued);
     assert_int_equal(0, stats.cancelled);
     watched second;
-    watched_submit(&second, h.pool, 0, NULL);   /* asserts that it was taken */
+    watched_submit(&second, h.pool, 0, NULL); /* asserts that it was taken */
     held_destroy(&h);
     assert_status(TPOOL_OK, tpool_future_result(second.future, 0, NULL));
     assert_status(TPOOL_OK, tpool_future_result(stays.future, 0, NULL));
@@ -563,7 +568,7 @@ typedef struct blocked_submit {
     pthread_t thread;
     tpool *pool;
     watched *watched;
-    atomic_int status;   /* -1: not returned yet */
+    atomic_int status; /* -1: not returned yet */
 } blocked_submit;
 static void *submit_in_thread(void *arg) {
     blocked_submit *b = arg;
@@ -581,7 +586,7 @@ static void an_expiry_noticed_by_an_asker_lets_a_blocked_submitter_in(void **unu
     blocked_submit b = { .pool = h.pool, .watched = &blocked, .status = -1 };
     assert_int_equal(0, pthread_create(&b.thread, NULL, submit_in_thread, &b));
     sleep_beyond(&w);
-    sleep_ms(20);   /* most likely it is blocked by now; if it comes later it finds room, which is right too */
+    sleep_ms(20); /* most likely it is blocked by now; if it comes later it finds room, which is right too */
     assert_true(tpool_future_done(w.future));
     EVENTUALLY(atomic_load(&b.status) != -1);
     assert_status(TPOOL_OK, (tpool_status)atomic_load(&b.status));
@@ -634,7 +639,12 @@ static void statistics_count_the_expired_apart(void **unused) {
     for (int i = 0; i < RUNNING; i++) tpool_future_release(running[i].future);
 }
 
-typedef struct failures { atomic_int count; tpool_status status; char task[32]; pthread_t thread; } failures;
+typedef struct failures {
+    atomic_int count;
+    tpool_status status;
+    char task[32];
+    pthread_t thread;
+} failures;
 static void note_failure(const tpool_error *error, void *context) {
     failures *f = context;
     f->status = error->status;
@@ -813,7 +823,10 @@ static void a_task_that_took_the_place_of_a_dropped_one_expires_in_the_full_queu
 
 /* ---- Noticed by submitters that are blocked on the full queue ---- */
 
-typedef struct submit_call { tpool *pool; tpool_task task; } submit_call;
+typedef struct submit_call {
+    tpool *pool;
+    tpool_task task;
+} submit_call;
 static tpool_status call_submit(void *context) {
     submit_call *b = context;
     return tpool_submit_task(b->pool, &b->task, NULL);

@@ -251,8 +251,8 @@ static void submit_and_await(size_t begin, size_t end, void *context) {
     rows *all = context;
     for (size_t i = begin; i < end; i++) {
         tpool_future *future = NULL;
-        if (tpool_submit(all->pool, nothing, NULL, &future) != TPOOL_OK
-            || tpool_future_result(future, i % 2 == 0 ? TPOOL_FOREVER : LIMIT, NULL) != TPOOL_OK) {
+        if (tpool_submit(all->pool, nothing, NULL, &future) != TPOOL_OK ||
+            tpool_future_result(future, i % 2 == 0 ? TPOOL_FOREVER : LIMIT, NULL) != TPOOL_OK) {
             atomic_fetch_add(&all->troubles, 1);
         }
         tpool_future_release(future);
@@ -294,7 +294,7 @@ enum { MEETING = 2 };
 typedef struct meeting {
     tpool *pool;
     atomic_int here;
-    atomic_int met;                    /* parts that saw all the others */
+    atomic_int met; /* parts that saw all the others */
     pthread_t threads[MEETING];
     atomic_int stop_seen;
     gate started;
@@ -401,9 +401,8 @@ static void on_a_paused_pool_the_caller_does_it_all(void **state) {
 
 static void on_a_busy_pool_with_a_full_queue_the_caller_does_it_all(void **state) {
     (void)state;
-    static const tpool_full_policy policies[] = {
-        TPOOL_FULL_BLOCK, TPOOL_FULL_REJECT, TPOOL_FULL_CALLER_RUNS, TPOOL_FULL_DROP_OLDEST
-    };
+    static const tpool_full_policy policies[] = { TPOOL_FULL_BLOCK, TPOOL_FULL_REJECT, TPOOL_FULL_CALLER_RUNS,
+                                                  TPOOL_FULL_DROP_OLDEST };
     for (size_t p = 0; p < sizeof policies / sizeof policies[0]; p++) {
         gate held = GATE_CLOSED;
         alone a = { .started = GATE_CLOSED };
@@ -446,7 +445,7 @@ static void a_loop_leaves_nothing_behind_in_the_pool(void **state) {
 typedef struct raising {
     tpool *pool;
     gate started;
-    bool everywhere;  /* each part raises, or the one that has this index */
+    bool everywhere; /* each part raises, or the one that has this index */
     size_t raise_at;
     atomic_int parts;
     tpool_status got;

@@ -4,15 +4,27 @@
 #include "support/children.h"
 
 static atomic_int runs, freed, callbacks_run;
-static void *count_one_run(void *arg) { atomic_fetch_add(&runs, 1); return arg; }
-static void count_one_free(void *arg) { (void)arg; atomic_fetch_add(&freed, 1); }
+static void *count_one_run(void *arg) {
+    atomic_fetch_add(&runs, 1);
+    return arg;
+}
+static void count_one_free(void *arg) {
+    (void)arg;
+    atomic_fetch_add(&freed, 1);
+}
 static void count_one_callback(tpool_future *future, void *context) {
     (void)future;
     (void)context;
     atomic_fetch_add(&callbacks_run, 1);
 }
-static void *raise_nine(void *arg) { (void)arg; return tpool_raise(9, "nine"); }
-static void *return_text(void *arg) { (void)arg; return tpool_return("text", 5); }
+static void *raise_nine(void *arg) {
+    (void)arg;
+    return tpool_raise(9, "nine");
+}
+static void *return_text(void *arg) {
+    (void)arg;
+    return tpool_return("text", 5);
+}
 
 /* --- the parent's pools in the child */
 
@@ -20,7 +32,10 @@ static void count_body(size_t begin, size_t end, void *context) {
     (void)context;
     atomic_fetch_add(&runs, (int)(end - begin));
 }
-static void *count_item(void *item, void *context) { (void)context; return count_one_run(item); }
+static void *count_item(void *item, void *context) {
+    (void)context;
+    return count_one_run(item);
+}
 
 /* Each call on its own, each at once. */
 static void calls_give_broken(void *context) {
@@ -83,10 +98,9 @@ static void the_childs_calls_on_the_parents_pools_give_broken(void **state) {
     tpool *paused = new_pool_as((tpool_config){ .max_workers = 2 });
     assert_status(TPOOL_OK, tpool_pause(paused));
     assert_status(TPOOL_OK, tpool_submit(paused, nothing, NULL, NULL));
-    tpool *full[4];   /* of each policy; the blocking one would be the worst to hang on */
+    tpool *full[4]; /* of each policy; the blocking one would be the worst to hang on */
     for (int i = 0; i < 4; i++) {
-        full[i] = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
-                                              .on_full = (tpool_full_policy)i });
+        full[i] = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = (tpool_full_policy)i });
         assert_status(TPOOL_OK, tpool_submit(full[i], gate_task, &hold, NULL));
         AWAIT_ARRIVALS(&hold, i + 1);
         assert_status(TPOOL_OK, tpool_submit(full[i], nothing, NULL, NULL));
@@ -107,8 +121,8 @@ static void the_childs_calls_on_the_parents_pools_give_broken(void **state) {
 /* --- the parent's futures in the child */
 
 typedef struct inherited {
-    tpool_future *text, *failed, *cancelled, *expired;   /* done */
-    tpool_future *running, *pending, *bare;              /* and not */
+    tpool_future *text, *failed, *cancelled, *expired; /* done */
+    tpool_future *running, *pending, *bare;            /* and not */
     tpool_completions *completions;
     tpool_resources *resources;
 } inherited;
@@ -165,7 +179,7 @@ static void unfinished_futures_give_broken(void *context) {
         tpool_completions *completions = (tpool_completions *)&f;
         CHECK_STATUS(TPOOL_BROKEN, tpool_as_completed(&future, 1, &completions));
         CHECK(!completions);
-        tpool_future_request_stop(future);   /* asks nobody, harms nobody */
+        tpool_future_request_stop(future); /* asks nobody, harms nobody */
         CHECK(tpool_future_message(future) != NULL);
         CHECK(tpool_future_retain(future) == future);
         tpool_future_release(future);
@@ -176,7 +190,7 @@ static void unfinished_futures_give_broken(void *context) {
     CHECK(!yielded);
     CHECK_STATUS(TPOOL_BROKEN, tpool_completions_add(f->completions, f->text));
     CHECK(tpool_completions_remaining(f->completions) == 0);
-    tpool_completions_destroy(f->completions);   /* frees nothing of the parent's */
+    tpool_completions_destroy(f->completions); /* frees nothing of the parent's */
     CHECK_STATUS(TPOOL_BROKEN, tpool_completions_next(f->completions, 0, &yielded));
 }
 
@@ -189,9 +203,9 @@ static void the_parents_own_future_gives_broken(void *context) {
     CHECK_STATUS(TPOOL_BROKEN, tpool_future_set_error_text(bare, 1, "one"));
     CHECK_STATUS(TPOOL_BROKEN, tpool_future_set_result_owned(bare, bare, free));
     tpool_future_request_stop(bare);
-    CHECK(tpool_future_stop_requested(bare));   /* in the child */
+    CHECK(tpool_future_stop_requested(bare)); /* in the child */
     CHECK(!tpool_future_done(bare));
-    tpool_completions *completions = NULL;   /* one of the child's own takes none of the parent's that has no end */
+    tpool_completions *completions = NULL; /* one of the child's own takes none of the parent's that has no end */
     CHECK_STATUS(TPOOL_OK, tpool_as_completed(NULL, 0, &completions));
     CHECK_STATUS(TPOOL_BROKEN, tpool_completions_add(completions, bare));
     CHECK_STATUS(TPOOL_OK, tpool_future_create(&mine));
@@ -346,7 +360,7 @@ static void use_shared_pools(void *context) {
     tpool *high = tpool_high_level(), *low = tpool_low_level();
     CHECK(high && low && high != low);
     CHECK(tpool_default() == low);
-    tpool_stats stats;   /* afresh: nothing of what the parent has done and left */
+    tpool_stats stats; /* afresh: nothing of what the parent has done and left */
     tpool *both[] = { high, low };
     for (int i = 0; i < 2; i++) {
         CHECK_STATUS(TPOOL_OK, tpool_get_stats(both[i], &stats));
@@ -372,18 +386,18 @@ static void use_shared_pools(void *context) {
 static void the_shared_pools_start_afresh_in_the_child(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;
-    in_child(use_shared_pools, NULL);   /* before the parent has used them */
+    in_child(use_shared_pools, NULL); /* before the parent has used them */
     tpool *high = tpool_high_level(), *low = tpool_low_level();
     tpool_future *in_high = submitted(high, gate_task, &hold), *in_low = submitted(low, gate_task, &hold);
     AWAIT_ARRIVALS(&hold, 2);
-    in_child(use_shared_pools, NULL);   /* while they are at work */
+    in_child(use_shared_pools, NULL); /* while they are at work */
     assert_ptr_equal(high, tpool_high_level());
     assert_ptr_equal(low, tpool_low_level());
     gate_open(&hold);
     assert_status(TPOOL_OK, end_of(in_high));
     assert_status(TPOOL_OK, end_of(in_low));
     assert_status(TPOOL_OK, end_of(submitted(high, run_on_low_and_wait, NULL)));
-    in_child(use_shared_pools, NULL);   /* while they are idle */
+    in_child(use_shared_pools, NULL); /* while they are idle */
 }
 
 static void use_shut_down_shared_pools(void *context) {
@@ -407,7 +421,11 @@ static void the_shared_pools_start_afresh_after_a_shutdown_in_the_parent(void **
 
 /* --- a fork inside a task */
 
-typedef struct forking_task { tpool *pool; tpool_future *done, *pending; int depth; } forking_task;
+typedef struct forking_task {
+    tpool *pool;
+    tpool_future *done, *pending;
+    int depth;
+} forking_task;
 
 static void *add_one(void *arg) { return (char *)arg + 1; }
 
@@ -421,19 +439,19 @@ static void be_no_worker(forking_task *f) {
     void *result = NULL;
     CHECK_STATUS(TPOOL_OK, tpool_future_result(f->done, TPOOL_FOREVER, &result));
     CHECK(result == f);
-    CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(f->pending, TPOOL_FOREVER, NULL));   /* and not in place */
+    CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(f->pending, TPOOL_FOREVER, NULL)); /* and not in place */
     CHECK(!tpool_future_cancel(f->pending));
-    tpool_job job;   /* outside a worker fork defers to join */
+    tpool_job job; /* outside a worker fork defers to join */
     char place[2];
     tpool_fork(&job, add_one, place);
     CHECK(tpool_join(&job) == place + 1);
-    calls_give_broken(f->pool);   /* BROKEN, not DEADLOCK: it is none of that pool's tasks any more */
+    calls_give_broken(f->pool); /* BROKEN, not DEADLOCK: it is none of that pool's tasks any more */
     use_new_pools(NULL);
 }
 
 static void *fork_in_task(void *arg) {
     forking_task *f = arg;
-    if (f->depth > 0) {   /* once more, above a task that waits for it in place */
+    if (f->depth > 0) { /* once more, above a task that waits for it in place */
         f->depth--;
         tpool_future *inner;
         void *child = NULL;
@@ -509,7 +527,7 @@ static tpool *forked_pool;
 static bool child_returns;
 static atomic_int child_of_hook;
 
-#if SLOW_TOOL   /* what the parent's other threads had in hand is no leak of such a child's */
+#if SLOW_TOOL /* what the parent's other threads had in hand is no leak of such a child's */
 static bool leaves_things_behind;
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void) { return leaves_things_behind; }
@@ -533,23 +551,38 @@ static bool fork_in_hook(void) {
     if (!child_returns) _exit(0);
     return true;
 }
-static void fork_in_arg_free(void *arg) { (void)arg; (void)fork_in_hook(); }
-static void fork_in_result_free(void *result) { (void)result; (void)fork_in_hook(); }
+static void fork_in_arg_free(void *arg) {
+    (void)arg;
+    (void)fork_in_hook();
+}
+static void fork_in_result_free(void *result) {
+    (void)result;
+    (void)fork_in_hook();
+}
 static void fork_in_on_failure(const tpool_error *error, void *context) {
     (void)error;
     (void)context;
     (void)fork_in_hook();
 }
-static bool fork_in_initializer(void *context) { (void)context; return !fork_in_hook(); }
+static bool fork_in_initializer(void *context) {
+    (void)context;
+    return !fork_in_hook();
+}
 static void *return_owned(void *arg) { return tpool_return_owned(arg, fork_in_result_free); }
-static void *raise_something(void *arg) { (void)arg; return tpool_raise(1, "something"); }
+static void *raise_something(void *arg) {
+    (void)arg;
+    return tpool_raise(1, "something");
+}
 
 static gate stolen_job;
-static void *pass_and_give_arg(void *arg) { gate_pass(&stolen_job); return arg; }
+static void *pass_and_give_arg(void *arg) {
+    gate_pass(&stolen_job);
+    return arg;
+}
 static void *fork_beside_stolen_job(void *arg) {
     tpool_job job;
     tpool_fork(&job, pass_and_give_arg, arg);
-    gate_await_arrivals(&stolen_job, 1);   /* another worker has it, and in the child nobody */
+    gate_await_arrivals(&stolen_job, 1); /* another worker has it, and in the child nobody */
     bool returns = fork_in_hook();
     if (!returns) gate_open(&stolen_job);
     void *result = tpool_join(&job);
@@ -585,7 +618,7 @@ static void a_fork_in_arg_free_hangs_neither_side(void **state) {
 static void a_fork_in_on_failure_hangs_neither_side(void **state) {
     (void)state;
     tpool_config config = { .max_workers = 1, .on_failure = fork_in_on_failure };
-    for (int named = 0; named < 2; named++)   /* with a future inside, and without */
+    for (int named = 0; named < 2; named++) /* with a future inside, and without */
         fork_in_a_hook_of(config, (tpool_task){ .fn = raise_something, .name = named ? "named" : NULL }, false);
 }
 static void a_fork_in_result_free_hangs_neither_side(void **state) {
@@ -607,7 +640,11 @@ static void a_fork_between_fork_and_join_of_a_stolen_job_hangs_neither_side(void
 
 /* --- a fork at any moment */
 
-typedef struct traffic { tpool *pool; atomic_bool stop; atomic_int refused, ended; } traffic;
+typedef struct traffic {
+    tpool *pool;
+    atomic_bool stop;
+    atomic_int refused, ended;
+} traffic;
 static void *make_traffic(void *arg) {
     traffic *t = arg;
     for (int i = 0; !atomic_load(&t->stop); i++) {
@@ -628,7 +665,7 @@ static void *make_traffic(void *arg) {
 
 static void use_pool_forked_in_traffic(void *context) {
     calls_give_broken(context);
-#if CHILD_MAY_START_THREADS && !SLOW_TOOL   /* AddressSanitizer's allocator may be locked for ever in such a child */
+#if CHILD_MAY_START_THREADS && !SLOW_TOOL /* AddressSanitizer's allocator may be locked for ever in such a child */
     live_through_a_pool();
 #endif
 }

@@ -14,8 +14,12 @@ static void register_handlers(void) { CHECK(pthread_atfork(prepare, release, rel
 
 /* Others are registered as the program is loaded, before those of the library: they run within the library's. */
 static bool early_ones_act;
-static void prepare_early(void) { if (early_ones_act) prepare(); }
-static void release_early(void) { if (early_ones_act) release(); }
+static void prepare_early(void) {
+    if (early_ones_act) prepare();
+}
+static void release_early(void) {
+    if (early_ones_act) release();
+}
 __attribute__((constructor(101))) static void register_early_handlers(void) {
     CHECK(pthread_atfork(prepare_early, release_early, release_early) == 0);
 }
@@ -27,8 +31,14 @@ static void await_flag(atomic_bool *flag) {
         sleep_ms(1);
     }
 }
-static void *ten(void *arg) { (void)arg; return tpool_return(&(int){ 10 }, sizeof(int)); }
-static tpool_status use_pool(tpool *pool, void *context) { (void)context; return end_of(submitted(pool, ten, NULL)); }
+static void *ten(void *arg) {
+    (void)arg;
+    return tpool_return(&(int){ 10 }, sizeof(int));
+}
+static tpool_status use_pool(tpool *pool, void *context) {
+    (void)context;
+    return end_of(submitted(pool, ten, NULL));
+}
 static tpool *of_processes;
 
 static void use_everything(tpool_kind kind) {
@@ -53,7 +63,7 @@ static void *use_under_lock(void *arg) {
     pthread_mutex_lock(&of_program);
     atomic_store(&is_held, true);
     await_flag(&forking);
-    sleep_ms(20);   /* so that the one who forks waits for the lock, in its handler */
+    sleep_ms(20); /* so that the one who forks waits for the lock, in its handler */
     use_everything(TPOOL_THREADS);
     if (of_processes) CHECK_STATUS(TPOOL_OK, end_of(submitted(of_processes, ten, NULL)));
     pthread_mutex_unlock(&of_program);
@@ -125,7 +135,8 @@ static int handlers_while_a_pool_of_processes_is_made(void) {
     return 0;
 }
 
-#define STORY(function) { #function, function, 0, "" }
+#define STORY(function) \
+    { #function, function, 0, "" }
 static const story stories[] = {
     STORY(handlers_registered_before_those_of_the_library),
     STORY(handlers_registered_before_the_first_use),

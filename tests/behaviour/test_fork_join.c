@@ -384,7 +384,7 @@ static void a_stop_request_is_seen_in_a_job_that_its_join_runs(void **state) {
 /* ---- Errors. */
 
 typedef struct mishap {
-    bool at_once;  /* raise in a job that the join runs, else in one that runs elsewhere */
+    bool at_once; /* raise in a job that the join runs, else in one that runs elsewhere */
     bool elsewhere;
     offer offer;
     void *joined;
@@ -613,13 +613,13 @@ typedef struct locked_join {
     pthread_mutex_t lock;
     offer offer;
     bool elsewhere;
-    gate held;             /* for the job that runs elsewhere */
-    gate other_held;       /* for the other task, between its fork and its join */
-    atomic_int joiner;     /* its thread's number, once it is about to join */
+    gate held;         /* for the job that runs elsewhere */
+    gate other_held;   /* for the other task, between its fork and its join */
+    atomic_int joiner; /* its thread's number, once it is about to join */
     pthread_t joiner_thread;
     tpool_future *queued;
     atomic_bool queued_started;
-    atomic_int refused;    /* locks that were not given */
+    atomic_int refused; /* locks that were not given */
     pthread_t queued_thread;
 } locked_join;
 
@@ -739,8 +739,8 @@ static void *mixed_fib(void *arg) {
     tpool_job job;
     tpool_fork(&job, mixed_fib, &first);
     if (call->n % 3 == 0) {
-        if (tpool_submit(call->pool, mixed_fib, &second, &future) != TPOOL_OK
-            || tpool_future_result(future, TPOOL_FOREVER, &part) != TPOOL_OK) {
+        if (tpool_submit(call->pool, mixed_fib, &second, &future) != TPOOL_OK ||
+            tpool_future_result(future, TPOOL_FOREVER, &part) != TPOOL_OK) {
             atomic_fetch_add(&mixed_troubles, 1);
         }
         tpool_future_release(future);
@@ -772,9 +772,9 @@ static void forks_waits_and_loops_mix(void **state) {
 
 typedef struct stopper {
     tpool *pool, *other;
-    tpool_future *future;   /* of the task that loops */
+    tpool_future *future; /* of the task that loops */
     gate started, asked;
-    bool before, after;     /* as the job, on another worker, sees it before and after its task is asked to stop */
+    bool before, after; /* as the job, on another worker, sees it before and after its task is asked to stop */
 } stopper;
 static void *look_for_stops(void *arg) {
     stopper *s = arg;
@@ -816,7 +816,7 @@ static void a_job_forked_in_a_loop_asks_for_its_task(void **state) {
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(s.pool, gate_task, &busy, NULL));
     gate_await_arrivals(&busy, 2);
     s.future = submitted(s.pool, loop_with_a_look, &s);
-    assert_status(TPOOL_OK, tpool_shutdown(s.pool, TPOOL_STOP_RUNNING));    /* it does not run yet */
+    assert_status(TPOOL_OK, tpool_shutdown(s.pool, TPOOL_STOP_RUNNING)); /* it does not run yet */
     gate_open(&s.started);
     gate_open(&busy);
     gate_await_arrivals(&s.asked, 1);

@@ -5,25 +5,28 @@
 #include <limits.h>
 #include <sched.h>
 
-static void *raise_21(void *arg) { (void)arg; return tpool_raise(21, "failed on purpose"); }
+static void *raise_21(void *arg) {
+    (void)arg;
+    return tpool_raise(21, "failed on purpose");
+}
 static void *return_text(void *arg) { return tpool_return(arg, strlen(arg) + 1); }
 
 /* ---- All that a future answers, for each state that it can be in ---- */
 
 typedef struct answers {
     tpool_state state;
-    tpool_status result;        /* what result(0) gives, and result(FOREVER) if the future is done */
-    tpool_status error;         /* what error(0) gives */
-    tpool_status error_status;  /* in *error; TPOOL_OK: *error is NULL */
+    tpool_status result;       /* what result(0) gives, and result(FOREVER) if the future is done */
+    tpool_status error;        /* what error(0) gives */
+    tpool_status error_status; /* in *error; TPOOL_OK: *error is NULL */
     void *value;
-    const char *message;        /* NULL: any that is not empty */
+    const char *message; /* NULL: any that is not empty */
 } answers;
 
 static void check_answers(tpool_future *future, const answers *expected) {
     static int junk;
     static const tpool_error junk_error;
     bool done = expected->state == TPOOL_FINISHED || expected->state == TPOOL_STATE_CANCELLED;
-    for (int i = 0; i < 2; i++) {   /* asking changes nothing */
+    for (int i = 0; i < 2; i++) { /* asking changes nothing */
         assert_int_equal(expected->state, tpool_future_state(future));
         assert_true(tpool_future_done(future) == done);
         assert_true(tpool_future_running(future) == (expected->state == TPOOL_RUNNING));
@@ -71,8 +74,7 @@ static void each_state_of_a_pools_future_has_its_answers(void **unused) {
         [FAILURE] = { TPOOL_FINISHED, TPOOL_FAILED, TPOOL_OK, TPOOL_FAILED, NULL, "failed on purpose" },
         [CANCEL] = { TPOOL_STATE_CANCELLED, TPOOL_CANCELLED, TPOOL_CANCELLED, TPOOL_CANCELLED, NULL,
                      tpool_status_text(TPOOL_CANCELLED) },
-        [EXPIRY] = { TPOOL_FINISHED, TPOOL_EXPIRED, TPOOL_OK, TPOOL_EXPIRED, NULL,
-                     tpool_status_text(TPOOL_EXPIRED) },
+        [EXPIRY] = { TPOOL_FINISHED, TPOOL_EXPIRED, TPOOL_OK, TPOOL_EXPIRED, NULL, tpool_status_text(TPOOL_EXPIRED) },
         [BREAK] = { TPOOL_FINISHED, TPOOL_BROKEN, TPOOL_OK, TPOOL_BROKEN, NULL, NULL },
     };
     answers pending = { TPOOL_PENDING, TPOOL_TIMEOUT, TPOOL_TIMEOUT, TPOOL_OK, NULL, NULL };
@@ -94,7 +96,7 @@ static void each_state_of_a_pools_future_has_its_answers(void **unused) {
     }
     held_destroy(&h);
     for (int i = 0; i < TASKS; i++) {
-        check_answers(futures[i], &ends[i]);   /* the pool is gone */
+        check_answers(futures[i], &ends[i]); /* the pool is gone */
         tpool_future_release(futures[i]);
     }
 }
@@ -148,7 +150,7 @@ static void what_a_broken_initializer_leaves_is_finished_and_broken(void **unuse
     tpool_task task = { .fn = nothing, .name = "never starts" };
     tpool_future *future = submitted_task(pool, task);
     gate_await_arrivals(&g, 1);
-    assert_int_equal(TPOOL_PENDING, tpool_future_state(future));   /* it is the initializer that runs */
+    assert_int_equal(TPOOL_PENDING, tpool_future_state(future)); /* it is the initializer that runs */
     gate_open(&g);
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     answers broken = { TPOOL_FINISHED, TPOOL_BROKEN, TPOOL_OK, TPOOL_BROKEN, NULL, NULL };
@@ -169,7 +171,7 @@ typedef struct asker {
     tpool_future *good, *bad;
     void *value;
     int rounds, wrong;
-    bool patient;   /* waits without a limit; the others poll */
+    bool patient; /* waits without a limit; the others poll */
 } asker;
 
 static void *ask_over_and_over(void *arg) {
@@ -186,8 +188,9 @@ static void *ask_over_and_over(void *arg) {
         if (tpool_future_result(a->good, timeout, &result) != TPOOL_OK || result != a->value) a->wrong++;
         if (tpool_future_error(a->good, timeout, &error) != TPOOL_OK || error) a->wrong++;
         if (tpool_future_result(a->bad, timeout, &result) != TPOOL_FAILED || result) a->wrong++;
-        if (tpool_future_error(a->bad, timeout, &error) != TPOOL_OK || !error || error->code != 21
-            || strcmp(error->message, "failed on purpose") != 0) a->wrong++;
+        if (tpool_future_error(a->bad, timeout, &error) != TPOOL_OK || !error || error->code != 21 ||
+            strcmp(error->message, "failed on purpose") != 0)
+            a->wrong++;
         if (strcmp(tpool_future_message(a->bad), "failed on purpose") != 0) a->wrong++;
         if (tpool_future_state(a->good) != TPOOL_FINISHED || tpool_future_cancel(a->bad)) a->wrong++;
     }
@@ -278,7 +281,7 @@ static void a_wait_ends_with_the_task_whatever_its_limit(void **unused) {
     tpool_future *future = submitted(h.pool, nothing, &value);
     waiter waiters[WAITERS];
     for (int i = 0; i < WAITERS; i++) waiter_start(&waiters[i], future, timeouts[i]);
-    sleep_ms(10);   /* so that most are asleep; those that are not find it done, which must be right as well */
+    sleep_ms(10); /* so that most are asleep; those that are not find it done, which must be right as well */
     for (int i = 0; i < WAITERS; i++) assert_false(atomic_load(&waiters[i].woken));
     gate_open(&h.gate);
     for (int i = 0; i < WAITERS; i++) {
@@ -305,7 +308,7 @@ static void cancelling_a_pending_task_keeps_it_from_running(void **unused) {
     assert_status(TPOOL_OK, tpool_future_add_done_callback(second, count_callback, &callbacks));
     assert_true(tpool_future_cancel(second));
     assert_int_equal(1, atomic_load(&callbacks));
-    assert_true(tpool_future_cancel(second));   /* it is, since before */
+    assert_true(tpool_future_cancel(second)); /* it is, since before */
     assert_int_equal(1, atomic_load(&callbacks));
     tpool_stats stats = { 0 };
     assert_status(TPOOL_OK, tpool_get_stats(h.pool, &stats));
@@ -351,7 +354,12 @@ static void cancelling_what_runs_or_has_ended_changes_nothing(void **unused) {
     tpool_future_release(failed);
 }
 
-typedef struct own { gate gate; tpool_future *future; bool cancelled; tpool_state state; } own;
+typedef struct own {
+    gate gate;
+    tpool_future *future;
+    bool cancelled;
+    tpool_state state;
+} own;
 static void *cancel_myself(void *arg) {
     own *o = arg;
     gate_pass(&o->gate);
@@ -387,25 +395,17 @@ static void *wait_in_some_way(void *arg) {
     tpool_future *array[1] = { m->future }, *next = NULL;
     tpool_completions *completions = NULL;
     switch (m->how % 6) {
-    case 0:
-        m->right = tpool_future_result(m->future, TPOOL_FOREVER, NULL) == TPOOL_CANCELLED;
-        break;
-    case 1:
-        m->right = tpool_future_result(m->future, LIMIT, NULL) == TPOOL_CANCELLED;
-        break;
+    case 0: m->right = tpool_future_result(m->future, TPOOL_FOREVER, NULL) == TPOOL_CANCELLED; break;
+    case 1: m->right = tpool_future_result(m->future, LIMIT, NULL) == TPOOL_CANCELLED; break;
     case 2:
-        m->right = tpool_future_error(m->future, TPOOL_FOREVER, &error) == TPOOL_CANCELLED
-                   && error && error->status == TPOOL_CANCELLED;
+        m->right = tpool_future_error(m->future, TPOOL_FOREVER, &error) == TPOOL_CANCELLED && error &&
+                   error->status == TPOOL_CANCELLED;
         break;
-    case 3:
-        m->right = tpool_wait(array, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1;
-        break;
-    case 4:
-        m->right = tpool_wait(array, 1, TPOOL_FIRST_COMPLETED, LIMIT, &done) == TPOOL_OK && done == 1;
-        break;
+    case 3: m->right = tpool_wait(array, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, &done) == TPOOL_OK && done == 1; break;
+    case 4: m->right = tpool_wait(array, 1, TPOOL_FIRST_COMPLETED, LIMIT, &done) == TPOOL_OK && done == 1; break;
     default:
-        m->right = tpool_as_completed(array, 1, &completions) == TPOOL_OK
-                   && tpool_completions_next(completions, TPOOL_FOREVER, &next) == TPOOL_OK && next == m->future;
+        m->right = tpool_as_completed(array, 1, &completions) == TPOOL_OK &&
+                   tpool_completions_next(completions, TPOOL_FOREVER, &next) == TPOOL_OK && next == m->future;
         tpool_completions_destroy(completions);
         break;
     }
@@ -423,7 +423,7 @@ static void a_cancel_wakes_whoever_waits_though_the_worker_is_held(void **unused
         waits[i] = (mixed_wait){ .future = future, .how = i };
         assert_int_equal(0, pthread_create(&waits[i].thread, NULL, wait_in_some_way, &waits[i]));
     }
-    sleep_ms(10);   /* so that most are asleep */
+    sleep_ms(10); /* so that most are asleep */
     assert_true(tpool_future_cancel(future));
     for (int i = 0; i < WAITS; i++) {
         pthread_join(waits[i].thread, NULL);
@@ -452,7 +452,11 @@ static void free_slowly(void *arg) {
     atomic_fetch_add(&s->frees, 1);
 }
 
-typedef struct canceller { pthread_t thread; tpool_future *future; atomic_int answer; } canceller;
+typedef struct canceller {
+    pthread_t thread;
+    tpool_future *future;
+    atomic_int answer;
+} canceller;
 static void *cancel_in_thread(void *arg) {
     canceller *c = arg;
     bool answer = tpool_future_cancel(c->future);
@@ -465,7 +469,10 @@ static void canceller_start(canceller *c, tpool_future *future) {
     assert_int_equal(0, pthread_create(&c->thread, NULL, cancel_in_thread, c));
 }
 
-typedef struct threaded_count { atomic_int count; pthread_t thread; } threaded_count;
+typedef struct threaded_count {
+    atomic_int count;
+    pthread_t thread;
+} threaded_count;
 static void note_thread(tpool_future *future, void *context) {
     (void)future;
     threaded_count *t = context;
@@ -498,7 +505,7 @@ static void until_arg_free_returns_the_state_stays_pending_and_waits_go_on(void 
     assert_int_equal(0, done);
     assert_false(atomic_load(&patient.woken));
     assert_false(atomic_load(&limited.woken));
-    canceller_start(&second, future);           /* another cancel does not wait for the first */
+    canceller_start(&second, future); /* another cancel does not wait for the first */
     EVENTUALLY(atomic_load(&second.answer) != -1);
     assert_int_equal(1, atomic_load(&second.answer));
     assert_int_equal(-1, atomic_load(&first.answer));
@@ -618,7 +625,9 @@ static void stress_cancel_against_start_has_one_outcome(void **unused) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-typedef struct flags { atomic_bool started, go; } flags;
+typedef struct flags {
+    atomic_bool started, go;
+} flags;
 static void *start_and_spin(void *arg) {
     flags *f = arg;
     atomic_store(&f->started, true);
@@ -672,9 +681,9 @@ typedef struct rival {
 static void *cancel_each_round(void *arg) {
     rival *r = arg;
     for (int i = 0; i < r->rounds; i++) {
-        pthread_barrier_wait(r->barrier);   /* the future is there */
+        pthread_barrier_wait(r->barrier); /* the future is there */
         r->answers[i] = tpool_future_cancel(*r->future);
-        pthread_barrier_wait(r->barrier);   /* done with it */
+        pthread_barrier_wait(r->barrier); /* done with it */
     }
     return NULL;
 }
@@ -689,8 +698,9 @@ static void stress_rival_cancels_agree_with_each_other_and_with_the_end(void **u
     pthread_barrier_init(&barrier, NULL, RIVALS + 1);
     rival rivals[RIVALS];
     for (int k = 0; k < RIVALS; k++) {
-        rivals[k] = (rival){ .barrier = &barrier, .future = &future, .rounds = rounds,
-                             .answers = calloc((size_t)rounds, sizeof(bool)) };
+        rivals[k] = (rival){
+            .barrier = &barrier, .future = &future, .rounds = rounds, .answers = calloc((size_t)rounds, sizeof(bool))
+        };
         assert_int_equal(0, pthread_create(&rivals[k].thread, NULL, cancel_each_round, &rivals[k]));
     }
     int wrong = 0;
@@ -709,11 +719,11 @@ static void stress_rival_cancels_agree_with_each_other_and_with_the_end(void **u
         tpool_status drained = tpool_drain(pool, LIMIT);
         bool cancelled = status == TPOOL_CANCELLED;
         /* No assertion here: the rivals would wait at their barrier for ever. */
-        if (spinning != TPOOL_OK || submitted != TPOOL_OK || added != TPOOL_OK || drained != TPOOL_OK
-            || (!cancelled && status != TPOOL_OK)
-            || rivals[0].answers[i] != cancelled || rivals[1].answers[i] != cancelled
-            || atomic_load(&r.runs) != !cancelled || atomic_load(&r.frees) != 1
-            || atomic_load(&r.callbacks) != 1 || r.seen_in_callback != status) wrong++;
+        if (spinning != TPOOL_OK || submitted != TPOOL_OK || added != TPOOL_OK || drained != TPOOL_OK ||
+            (!cancelled && status != TPOOL_OK) || rivals[0].answers[i] != cancelled ||
+            rivals[1].answers[i] != cancelled || atomic_load(&r.runs) != !cancelled || atomic_load(&r.frees) != 1 ||
+            atomic_load(&r.callbacks) != 1 || r.seen_in_callback != status)
+            wrong++;
         tpool_future_release(future);
     }
     for (int k = 0; k < RIVALS; k++) {
@@ -780,7 +790,12 @@ static void the_result_and_the_error_live_as_long_as_the_last_reference(void **u
     tpool_future_release(bad);
 }
 
-typedef struct holder { pthread_t thread; tpool_future *future; void *value; int rounds, wrong; } holder;
+typedef struct holder {
+    pthread_t thread;
+    tpool_future *future;
+    void *value;
+    int rounds, wrong;
+} holder;
 static void *retain_and_release(void *arg) {
     holder *k = arg;
     for (int i = 0; i < k->rounds; i++) {
@@ -790,7 +805,7 @@ static void *retain_and_release(void *arg) {
         if (status != TPOOL_TIMEOUT && (status != TPOOL_OK || result != k->value)) k->wrong++;
         tpool_future_release(k->future);
     }
-    tpool_future_release(k->future);   /* the reference that it was handed */
+    tpool_future_release(k->future); /* the reference that it was handed */
     return NULL;
 }
 
@@ -854,7 +869,7 @@ static void done_futures_can_be_asked_after_their_pool(void **unused) {
     tpool_future *good = NULL, *bad = NULL;
     good = submitted(pool, return_text, text);
     bad = submitted(pool, raise_21, NULL);
-    assert_status(TPOOL_OK, tpool_destroy(pool));   /* which lets both run first */
+    assert_status(TPOOL_OK, tpool_destroy(pool)); /* which lets both run first */
     void *result = NULL;
     assert_status(TPOOL_OK, tpool_future_result(good, TPOOL_FOREVER, &result));
     assert_string_equal("still here", result);
@@ -892,7 +907,11 @@ static void futures_cancelled_by_a_shutdown_outlive_their_pool(void **unused) {
     assert_status(TPOOL_CANCELLED, w.status);
     held_destroy(&h);
     assert_int_equal(1, atomic_load(&callbacks));
-    answers cancelled = { TPOOL_STATE_CANCELLED, TPOOL_CANCELLED, TPOOL_CANCELLED, TPOOL_CANCELLED, NULL,
+    answers cancelled = { TPOOL_STATE_CANCELLED,
+                          TPOOL_CANCELLED,
+                          TPOOL_CANCELLED,
+                          TPOOL_CANCELLED,
+                          NULL,
                           tpool_status_text(TPOOL_CANCELLED) };
     check_answers(future, &cancelled);
     assert_true(tpool_future_cancel(future));
@@ -918,11 +937,11 @@ static void a_bare_future_is_completed_by_the_program(void **unused) {
             if (with_running) {
                 assert_status(TPOOL_OK, tpool_future_set_running(future));
                 check_answers(future, &running);
-                assert_false(tpool_future_cancel(future));   /* from now on it cannot be */
+                assert_false(tpool_future_cancel(future)); /* from now on it cannot be */
                 assert_status(TPOOL_INVALID_STATE, tpool_future_set_running(future));
                 check_answers(future, &running);
             }
-            tpool_future_request_stop(future);   /* nobody listens */
+            tpool_future_request_stop(future); /* nobody listens */
             assert_int_equal(0, tpool_future_result_size(future));
             if (how == 0) assert_status(TPOOL_OK, tpool_future_set_result(future, &value));
             else if (how == 1) assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
@@ -987,7 +1006,11 @@ static void a_cancelled_bare_future_takes_nothing(void **unused) {
     int value = 0;
     tpool_future *future = NULL;
     atomic_int callbacks = 0;
-    answers cancelled = { TPOOL_STATE_CANCELLED, TPOOL_CANCELLED, TPOOL_CANCELLED, TPOOL_CANCELLED, NULL,
+    answers cancelled = { TPOOL_STATE_CANCELLED,
+                          TPOOL_CANCELLED,
+                          TPOOL_CANCELLED,
+                          TPOOL_CANCELLED,
+                          NULL,
                           tpool_status_text(TPOOL_CANCELLED) };
     assert_status(TPOOL_OK, tpool_future_create(&future));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, count_callback, &callbacks));
@@ -1011,7 +1034,7 @@ static void a_pools_own_future_cannot_be_completed_from_outside(void **unused) {
     held_create(&h, NULL);
     int value = 0, other = 0;
     tpool_future *future = submitted(h.pool, nothing, &value);
-    tpool_future *both[] = { future, h.holder };   /* one pending, one running */
+    tpool_future *both[] = { future, h.holder }; /* one pending, one running */
     for (int i = 0; i < 2; i++) {
         assert_status(TPOOL_INVALID_STATE, tpool_future_set_running(both[i]));
         assert_status(TPOOL_INVALID_STATE, tpool_future_set_result(both[i], &other));
@@ -1054,7 +1077,7 @@ static void a_bare_futures_waiters_in_several_threads_are_woken(void **unused) {
         for (int i = 0; i < WAITERS; i++) {
             waiter_start(&waiters[i], future, i % 2 ? 2 * LIMIT : TPOOL_FOREVER);
         }
-        sleep_ms(10);   /* so that most are asleep */
+        sleep_ms(10); /* so that most are asleep */
         for (int i = 0; i < WAITERS; i++) assert_false(atomic_load(&waiters[i].woken));
         if (end == 0) {
             /* To be running is no end. */
@@ -1152,9 +1175,9 @@ static void a_bare_future_can_be_released_without_being_completed(void **unused)
         }
         tpool_future_retain(future);
         tpool_future_release(future);
-        tpool_future_release(future);   /* whatever it held shows as a leak */
+        tpool_future_release(future); /* whatever it held shows as a leak */
     }
-    assert_int_equal(0, atomic_load(&callbacks));   /* it was never done */
+    assert_int_equal(0, atomic_load(&callbacks)); /* it was never done */
 }
 
 /* ---- Races of the producing side ---- */
@@ -1164,7 +1187,7 @@ typedef struct producer {
     pthread_barrier_t *barrier;
     tpool_future **future;
     int number, rounds;
-    tpool_status *statuses;   /* of each round */
+    tpool_status *statuses; /* of each round */
 } producer;
 
 static void *complete_each_round(void *arg) {
@@ -1185,14 +1208,17 @@ static void *complete_each_round(void *arg) {
 
 static void stress_of_rival_producers_and_a_canceller_one_wins(void **unused) {
     (void)unused;
-    enum { PRODUCERS = 4 };   /* one cancels, one sets an error, the others set results */
+    enum { PRODUCERS = 4 }; /* one cancels, one sets an error, the others set results */
     int rounds = COUNT(1000), wrong = 0;
     pthread_barrier_t barrier;
     pthread_barrier_init(&barrier, NULL, PRODUCERS + 1);
     tpool_future *future = NULL;
     producer producers[PRODUCERS];
     for (int k = 0; k < PRODUCERS; k++) {
-        producers[k] = (producer){ .barrier = &barrier, .future = &future, .number = k, .rounds = rounds,
+        producers[k] = (producer){ .barrier = &barrier,
+                                   .future = &future,
+                                   .number = k,
+                                   .rounds = rounds,
                                    .statuses = calloc((size_t)rounds, sizeof(tpool_status)) };
         assert_int_equal(0, pthread_create(&producers[k].thread, NULL, complete_each_round, &producers[k]));
     }
@@ -1232,8 +1258,9 @@ static void stress_set_running_against_cancel_has_one_winner(void **unused) {
     pthread_barrier_t barrier;
     pthread_barrier_init(&barrier, NULL, 2);
     tpool_future *future = NULL;
-    rival canceller_thread = { .barrier = &barrier, .future = &future, .rounds = rounds,
-                               .answers = calloc((size_t)rounds, sizeof(bool)) };
+    rival canceller_thread = {
+        .barrier = &barrier, .future = &future, .rounds = rounds, .answers = calloc((size_t)rounds, sizeof(bool))
+    };
     assert_int_equal(0, pthread_create(&canceller_thread.thread, NULL, cancel_each_round, &canceller_thread));
     for (int i = 0; i < rounds; i++) {
         if (tpool_future_create(&future) != TPOOL_OK) wrong++;
@@ -1324,12 +1351,12 @@ static void a_producer_sees_that_its_future_is_asked_to_stop(void **state) {
     assert_false(tpool_future_stop_requested(asked));
     tpool_future_request_stop(asked);
     assert_true(tpool_future_stop_requested(asked));
-    assert_status(TPOOL_OK, tpool_future_set_running(asked));   /* it is asked, and nothing is forced */
+    assert_status(TPOOL_OK, tpool_future_set_running(asked)); /* it is asked, and nothing is forced */
     assert_true(tpool_future_stop_requested(asked));
     assert_status(TPOOL_OK, tpool_future_set_result(asked, NULL));
     assert_true(tpool_future_stop_requested(asked));
     assert_status(TPOOL_OK, tpool_future_set_result(late, NULL));
-    tpool_future_request_stop(late);                            /* does nothing on a done one */
+    tpool_future_request_stop(late); /* does nothing on a done one */
     assert_false(tpool_future_stop_requested(late));
     assert_true(tpool_future_cancel(cancelled));
     assert_false(tpool_future_stop_requested(cancelled));
@@ -1356,9 +1383,15 @@ static void the_stop_of_a_tasks_future_is_seen_from_outside(void **state) {
 /* ---- The program's own tag ---- */
 
 static tpool_future *tagged_future;
-static void *tag_from_within(void *arg) { gate_pass(arg); return tpool_future_tag(tagged_future); }
+static void *tag_from_within(void *arg) {
+    gate_pass(arg);
+    return tpool_future_tag(tagged_future);
+}
 static void *tag_seen_by_callback;
-static void note_tag(tpool_future *future, void *context) { (void)context; tag_seen_by_callback = tpool_future_tag(future); }
+static void note_tag(tpool_future *future, void *context) {
+    (void)context;
+    tag_seen_by_callback = tpool_future_tag(future);
+}
 
 static void the_tag_of_a_task_can_be_asked_at_any_time(void **state) {
     (void)state;
@@ -1368,21 +1401,21 @@ static void the_tag_of_a_task_can_be_asked_at_any_time(void **state) {
     held_create(&h, NULL);
     tagged_future = submitted_task(h.pool, (tpool_task){ .fn = tag_from_within, .arg = &passage, .tag = &tag });
     tpool_future *cancelled = submitted_task(h.pool, (tpool_task){ .fn = nothing, .tag = &passage, .priority = 3 });
-    assert_ptr_equal(&tag, tpool_future_tag(tagged_future));   /* queued */
+    assert_ptr_equal(&tag, tpool_future_tag(tagged_future)); /* queued */
     assert_true(tpool_future_cancel(cancelled));
     assert_ptr_equal(&passage, tpool_future_tag(cancelled));
     tag_seen_by_callback = NULL;
     assert_status(TPOOL_OK, tpool_future_add_done_callback(tagged_future, note_tag, NULL));
     gate_open(&h.gate);
     AWAIT_ARRIVALS(&passage, 1);
-    assert_ptr_equal(&tag, tpool_future_tag(tagged_future));   /* running */
+    assert_ptr_equal(&tag, tpool_future_tag(tagged_future)); /* running */
     gate_open(&passage);
     void *from_within = NULL;
     assert_status(TPOOL_OK, tpool_future_result(tagged_future, LIMIT, &from_within));
     assert_ptr_equal(&tag, from_within);
     held_destroy(&h);
     assert_ptr_equal(&tag, tag_seen_by_callback);
-    assert_ptr_equal(&tag, tpool_future_tag(tagged_future));   /* and after its pool */
+    assert_ptr_equal(&tag, tpool_future_tag(tagged_future)); /* and after its pool */
     assert_ptr_equal(&passage, tpool_future_tag(cancelled));
     tpool_future_release(tagged_future);
     tpool_future_release(cancelled);

@@ -50,7 +50,7 @@ static void a_manager_lends_a_pool_that_works(void **state) {
     tpool_stats stats;
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
     assert_int_equal(3, stats.max_workers);
-    assert_int_equal(0, stats.workers);   /* none before there is work */
+    assert_int_equal(0, stats.workers); /* none before there is work */
     check_works(pool);
     release(manager, pool);
     tpool_manager_destroy(manager);
@@ -102,7 +102,7 @@ static void what_the_system_refuses_is_handed_on(void **state) {
     assert_true((managed == TPOOL_OK) == (pool != NULL));
     if (pool) {
         tpool *threads = get(manager, 1);
-        assert_ptr_not_equal(threads, pool);   /* another kind, another pool */
+        assert_ptr_not_equal(threads, pool); /* another kind, another pool */
         release(manager, threads);
         release(manager, pool);
     } else {
@@ -140,7 +140,7 @@ static void who_asks_for_the_same_gets_the_same(void **state) {
         release(manager, one);
         release(manager, two);
     }
-    assert_ptr_equal(one, get(manager, 1));   /* idle ones too */
+    assert_ptr_equal(one, get(manager, 1)); /* idle ones too */
     release(manager, one);
     tpool_manager_destroy(manager);
 }
@@ -193,7 +193,7 @@ static void force_new_where_nothing_is_just_creates(void **state) {
     tpool *pool = get_new(manager, 1);
     assert_int_equal(0, manager_stats_of(manager).replaced);
     release(manager, pool);
-    tpool *fresh = get_new(manager, 1);   /* and replaces an idle one, which ends at once */
+    tpool *fresh = get_new(manager, 1); /* and replaces an idle one, which ends at once */
     assert_int_equal(1, manager_stats_of(manager).replaced);
     assert_int_equal(1, manager_stats_of(manager).pools);
     release(manager, fresh);
@@ -210,7 +210,7 @@ static void a_pool_that_was_shut_down_is_replaced(void **state) {
     tpool *fresh = get(manager, 1);
     assert_ptr_not_equal(old, fresh);
     check_works(fresh);
-    assert_status(TPOOL_SHUTDOWN, tpool_submit(old, nothing, NULL, NULL));   /* still a handle */
+    assert_status(TPOOL_SHUTDOWN, tpool_submit(old, nothing, NULL, NULL)); /* still a handle */
     assert_int_equal(1, manager_stats_of(manager).replaced);
     release(manager, old);
     assert_int_equal(1, manager_stats_of(manager).pools);
@@ -238,7 +238,7 @@ static void a_replaced_pool_with_work_left_ends_when_that_is_done(void **state) 
     tpool *old = get(manager, 1);
     tpool_future *running = held_at(old, &g), *waiting = submitted(old, nothing, &g);
     tpool *fresh = get_new(manager, 1);
-    release(manager, old);   /* does not wait */
+    release(manager, old); /* does not wait */
     assert_int_equal(2, manager_stats_of(manager).pools);
     gate_open(&g);
     assert_status(TPOOL_OK, tpool_future_result(waiting, LIMIT, NULL));
@@ -305,7 +305,7 @@ static void shutdown_waits_for_the_work_and_handles_stay_valid(void **state) {
     assert_status(TPOOL_SHUTDOWN, tpool_submit(pool, nothing, NULL, NULL));
     assert_status(TPOOL_SHUTDOWN, tpool_manager_get(manager, 1, TPOOL_THREADS, 0, &none));
     assert_null(none);
-    assert_int_equal(1, manager_stats_of(manager).pools);   /* the one that is out */
+    assert_int_equal(1, manager_stats_of(manager).pools); /* the one that is out */
     release(manager, pool);
     assert_int_equal(0, manager_stats_of(manager).pools);
     tpool_future_release(running);
@@ -319,7 +319,7 @@ static void a_forced_shutdown_cancels_what_has_not_started(void **state) {
     tpool *pool = get(manager, 1);
     tpool_future *running = held_at(pool, &g), *waiting = submitted(pool, nothing, NULL);
     pthread_t opener;
-    gate_open(&g);   /* it may start or not: only what has not is cancelled */
+    gate_open(&g); /* it may start or not: only what has not is cancelled */
     assert_int_equal(0, pthread_create(&opener, NULL, nothing, NULL));
     assert_status(TPOOL_OK, tpool_manager_shutdown(manager, true));
     pthread_join(opener, NULL);
@@ -332,9 +332,7 @@ static void a_forced_shutdown_cancels_what_has_not_started(void **state) {
     tpool_manager_destroy(manager);
 }
 
-static void *shut_down_with_force(void *manager) {
-    return (void *)(uintptr_t)tpool_manager_shutdown(manager, true);
-}
+static void *shut_down_with_force(void *manager) { return (void *)(uintptr_t)tpool_manager_shutdown(manager, true); }
 static void a_forced_shutdown_cancels_before_it_waits(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
@@ -344,7 +342,7 @@ static void a_forced_shutdown_cancels_before_it_waits(void **state) {
     pthread_t thread;
     void *status = NULL;
     assert_int_equal(0, pthread_create(&thread, NULL, shut_down_with_force, manager));
-    assert_status(TPOOL_CANCELLED, tpool_future_result(waiting, LIMIT, NULL));   /* while the other still runs */
+    assert_status(TPOOL_CANCELLED, tpool_future_result(waiting, LIMIT, NULL)); /* while the other still runs */
     assert_int_equal(TPOOL_RUNNING, tpool_future_state(running));
     gate_open(&g);
     pthread_join(thread, &status);
@@ -356,20 +354,23 @@ static void a_forced_shutdown_cancels_before_it_waits(void **state) {
 }
 
 /* Passes a count from pool to pool until it is used up. */
-typedef struct relay { tpool *pools[2]; int left; gate *start; atomic_int *passed; } relay;
+typedef struct relay {
+    tpool *pools[2];
+    int left;
+    gate *start;
+    atomic_int *passed;
+} relay;
 static void *pass_on(void *arg) {
     relay r = *(relay *)arg;
     if (r.start) gate_pass(r.start);
     r.start = NULL;
-    sleep_ms(1);   /* the other pool has long been seen idle */
+    sleep_ms(1); /* the other pool has long been seen idle */
     atomic_fetch_add(r.passed, 1);
     if (r.left-- > 0 && tpool_submit_copy(r.pools[r.left % 2], pass_on, &r, sizeof r, NULL) != TPOOL_OK)
         atomic_fetch_add(r.passed, 1000);
     return NULL;
 }
-static void *shut_down_gently(void *manager) {
-    return (void *)(uintptr_t)tpool_manager_shutdown(manager, false);
-}
+static void *shut_down_gently(void *manager) { return (void *)(uintptr_t)tpool_manager_shutdown(manager, false); }
 static void a_gentle_shutdown_lets_tasks_hand_on_from_pool_to_pool_but_takes_nothing_from_outside(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
@@ -419,7 +420,7 @@ static void a_destroyed_manager_takes_releases_until_the_last_pool_is_back(void 
     release(manager, one);
     release(manager, two);
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, two));
-    release(manager, one);   /* and with it goes the manager: LeakSanitizer and valgrind look */
+    release(manager, one); /* and with it goes the manager: LeakSanitizer and valgrind look */
 }
 
 /* ---- Bounds ---- */
@@ -435,7 +436,7 @@ static void over_max_pools_the_least_recently_used_idle_pool_ends(void **state) 
     release(manager, pools[1]);
     release(manager, pools[0]);
     release(manager, pools[2]);
-    assert_ptr_equal(pools[1], get(manager, 2));   /* used again: now the first is the one used longest ago */
+    assert_ptr_equal(pools[1], get(manager, 2)); /* used again: now the first is the one used longest ago */
     release(manager, pools[1]);
     pools[3] = get(manager, 4);
     assert_int_equal(3, manager_stats_of(manager).pools);
@@ -443,7 +444,7 @@ static void over_max_pools_the_least_recently_used_idle_pool_ends(void **state) 
     assert_ptr_equal(pools[1], get(manager, 2));
     assert_ptr_equal(pools[2], get(manager, 3));
     assert_int_equal(4, manager_stats_of(manager).created);
-    release(manager, get(manager, 1));   /* the first had ended, and is made anew */
+    release(manager, get(manager, 1)); /* the first had ended, and is made anew */
     assert_int_equal(5, manager_stats_of(manager).created);
     release(manager, pools[1]);
     release(manager, pools[2]);
@@ -461,7 +462,7 @@ static void with_all_in_use_there_is_still_one_more(void **state) {
         check_works(pools[i]);
         release(manager, pools[i]);
     }
-    tpool *fifth = get(manager, 5);   /* and now they make place, down to the bound */
+    tpool *fifth = get(manager, 5); /* and now they make place, down to the bound */
     assert_int_equal(2, manager_stats_of(manager).pools);
     assert_int_equal(3, manager_stats_of(manager).evicted);
     release(manager, fifth);
@@ -476,7 +477,7 @@ static void a_pool_with_work_is_never_evicted(void **state) {
     tpool *working = get(manager, 1), *paused = get(manager, 2);
     tpool_future *running = held_at(working, &g);
     assert_status(TPOOL_OK, tpool_pause(paused));
-    assert_status(TPOOL_OK, tpool_submit(paused, count_up, &runs, NULL));   /* queued, not running */
+    assert_status(TPOOL_OK, tpool_submit(paused, count_up, &runs, NULL)); /* queued, not running */
     release(manager, working);
     release(manager, paused);
     tpool *third = get(manager, 3);
@@ -508,13 +509,17 @@ static void replacing_an_idle_pool_does_not_count_twice_against_the_bound(void *
 
 /* ---- Waiting for oneself ---- */
 
-typedef struct inside { tpool_manager *manager; tpool_status shutdown, forced, clear; tpool *other; } inside;
+typedef struct inside {
+    tpool_manager *manager;
+    tpool_status shutdown, forced, clear;
+    tpool *other;
+} inside;
 static void *ask_inside(void *arg) {
     inside *i = arg;
     i->shutdown = tpool_manager_shutdown(i->manager, false);
     i->forced = tpool_manager_shutdown(i->manager, true);
     i->clear = tpool_manager_clear(i->manager);
-    tpool_manager_destroy(i->manager);   /* does nothing here */
+    tpool_manager_destroy(i->manager); /* does nothing here */
     return NULL;
 }
 static void a_task_cannot_wait_for_itself(void **state) {
@@ -526,10 +531,10 @@ static void a_task_cannot_wait_for_itself(void **state) {
     assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_DEADLOCK, i.shutdown);
     assert_status(TPOOL_DEADLOCK, i.forced);
-    assert_status(TPOOL_OK, i.clear);   /* its pool has a user, so is not meant */
+    assert_status(TPOOL_OK, i.clear); /* its pool has a user, so is not meant */
     tpool_future_release(future);
     check_works(pool);
-    assert_ptr_equal(pool, get(manager, 1));   /* nothing has changed */
+    assert_ptr_equal(pool, get(manager, 1)); /* nothing has changed */
     release(manager, pool);
     release(manager, pool);
     tpool_manager_destroy(manager);
@@ -559,7 +564,7 @@ static void clear_in_a_task_of_a_pool_without_a_user_would_wait_for_it(void **st
     tpool_manager_destroy(manager);
 }
 
-static void *ask_beneath(void *arg) {   /* a managed pool's task runs one of the program's own pool */
+static void *ask_beneath(void *arg) { /* a managed pool's task runs one of the program's own pool */
     inside *i = arg;
     return submitted(i->other, ask_inside, i);
 }
@@ -569,8 +574,9 @@ static void also_from_beneath_another_pools_task(void **state) {
     tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
     inside i = { .manager = manager };
     tpool *full = NULL;
-    assert_status(TPOOL_OK, tpool_create(&full, &(tpool_config){ .max_workers = 1, .queue_capacity = 1,
-                                                                 .on_full = TPOOL_FULL_CALLER_RUNS }));
+    assert_status(TPOOL_OK,
+                  tpool_create(&full, &(tpool_config){
+                                          .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS }));
     tpool_future *running = held_at(full, &g), *waiting = submitted(full, nothing, NULL);
     i.other = full;
     tpool *pool = get(manager, 1);
@@ -588,7 +594,10 @@ static void also_from_beneath_another_pools_task(void **state) {
     tpool_manager_destroy(manager);
 }
 
-static void ask_in_callback(tpool_future *future, void *context) { (void)future; ask_inside(context); }
+static void ask_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    ask_inside(context);
+}
 static void and_in_a_callback_of_a_task_that_was_done(void **state) {
     (void)state;
     tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 1 });
@@ -679,7 +688,7 @@ static void release_of_a_strangers_pool_is_refused(void **state) {
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, own));
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, theirs));
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, tpool_default()));
-    assert_status(TPOOL_INVALID, tpool_manager_release(manager, (tpool *)(uintptr_t)4096));   /* never looked into */
+    assert_status(TPOOL_INVALID, tpool_manager_release(manager, (tpool *)(uintptr_t)4096)); /* never looked into */
     assert_status(TPOOL_INVALID, tpool_manager_release(NULL, pool));
     release(manager, pool);
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, pool));
@@ -715,14 +724,14 @@ static void with_pool_gives_what_the_body_gives_and_releases(void **state) {
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, used));
     used = NULL;
     assert_status(TPOOL_INVALID, tpool_with_pool(manager, -2, TPOOL_THREADS, use_and_fail, &used));
-    assert_null(used);   /* not called */
+    assert_null(used); /* not called */
     assert_status(TPOOL_OK, tpool_manager_shutdown(manager, false));
     assert_status(TPOOL_SHUTDOWN, tpool_with_pool(manager, 2, TPOOL_THREADS, use_and_fail, &used));
     assert_null(used);
     tpool_manager_destroy(manager);
 }
 
-#if HAVE_FORK   /* POSIX: on Windows a loan whose thread ends stays out, as the header says */
+#if HAVE_FORK /* POSIX: on Windows a loan whose thread ends stays out, as the header says */
 static tpool_status end_the_thread(tpool *pool, void *context) {
     (void)pool;
     (void)context;
@@ -739,7 +748,7 @@ static void with_pool_releases_also_when_the_body_ends_its_thread(void **state) 
     assert_int_equal(0, pthread_create(&thread, NULL, with_pool_and_end, manager));
     pthread_join(thread, NULL);
     assert_int_equal(1, manager_stats_of(manager).idle);
-    tpool *pool = get(manager, 1);   /* and likewise in a task */
+    tpool *pool = get(manager, 1); /* and likewise in a task */
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, with_pool_and_end, manager)));
     release(manager, pool);
     EVENTUALLY(manager_stats_of(manager).in_use == 0);
@@ -768,7 +777,7 @@ static void *ask_for_global(void *arg) {
     *(tpool **)arg = get(NULL, 3);
     return tpool_manager_global();
 }
-static void the_global_manager_is_created_once_under_a_race(void **state) {   /* the first test: nobody has asked yet */
+static void the_global_manager_is_created_once_under_a_race(void **state) { /* the first test: nobody has asked yet */
     (void)state;
     enum { THREADS = 8 };
     pthread_t threads[THREADS];
@@ -798,16 +807,16 @@ static void the_global_manager_comes_back_after_its_shutdown(void **state) {
     assert_ptr_not_equal(before, after);
     check_works(after);
     assert_int_equal(1, manager_stats_of(NULL).created);
-    release(NULL, before);   /* of the time before, and still good */
+    release(NULL, before); /* of the time before, and still good */
     assert_status(TPOOL_INVALID, tpool_manager_release(NULL, before));
     release(NULL, after);
-    tpool_manager_destroy(tpool_manager_global());   /* the nothing as its shutdown */
+    tpool_manager_destroy(tpool_manager_global()); /* the nothing as its shutdown */
     after = get(NULL, 2);
     check_works(after);
     release(NULL, after);
-    assert_status(TPOOL_OK, tpool_manager_shutdown(NULL, false));   /* this one stays shut ... */
+    assert_status(TPOOL_OK, tpool_manager_shutdown(NULL, false)); /* this one stays shut ... */
     assert_status(TPOOL_SHUTDOWN, tpool_manager_get(NULL, 2, TPOOL_THREADS, 0, &after));
-    assert_status(TPOOL_OK, tpool_manager_global_shutdown());   /* ... until that */
+    assert_status(TPOOL_OK, tpool_manager_global_shutdown()); /* ... until that */
     release(NULL, get(NULL, 2));
     assert_status(TPOOL_OK, tpool_manager_clear(NULL));
     assert_int_equal(0, manager_stats_of(NULL).pools);
@@ -838,7 +847,7 @@ static void after_fork_the_global_manager_is_fresh_and_others_are_the_parents(vo
 #if HAVE_FORK
     tpool_manager *own = new_manager((tpool_manager_config){ 0 });
     tpool *lent = get(own, 1), *global_lent = get(NULL, 2);
-    if (!SLOW_TOOL) {   /* ThreadSanitizer ends a child whose threads take the places of the parent's */
+    if (!SLOW_TOOL) { /* ThreadSanitizer ends a child whose threads take the places of the parent's */
         check_works(lent);
         check_works(global_lent);
     }
@@ -851,7 +860,7 @@ static void after_fork_the_global_manager_is_fresh_and_others_are_the_parents(vo
     assert_true(child > 0 && waitpid(child, &ended, 0) == child);
     assert_true(WIFEXITED(ended));
     assert_int_equal(0, WEXITSTATUS(ended));
-    check_works(global_lent);   /* the parent's are as they were */
+    check_works(global_lent); /* the parent's are as they were */
     release(NULL, global_lent);
     release(own, lent);
     tpool_manager_destroy(own);
@@ -863,7 +872,11 @@ static void after_fork_the_global_manager_is_fresh_and_others_are_the_parents(vo
 
 /* ---- Everybody at once ---- */
 
-typedef struct crowd { tpool_manager *manager; atomic_int runs, submits, refused; atomic_bool over; } crowd;
+typedef struct crowd {
+    tpool_manager *manager;
+    atomic_int runs, submits, refused;
+    atomic_bool over;
+} crowd;
 
 static void *get_use_release(void *arg) {
     crowd *c = arg;
@@ -917,7 +930,7 @@ static void all_who_ask_at_once_get_the_same(void **state) {
     enum { THREADS = 6 };
     for (int round = 0; round < COUNT(200) + 1; round++) {
         tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 1 });
-        release(manager, get(manager, 1));   /* to be evicted by one of them */
+        release(manager, get(manager, 1)); /* to be evicted by one of them */
         gate start = GATE_CLOSED;
         void *both[2] = { manager, &start };
         pthread_t threads[THREADS];

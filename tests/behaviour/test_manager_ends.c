@@ -213,9 +213,7 @@ static void *ask_under_lock(void *manager) {
     return NULL;
 }
 static tpool *lent;
-static tpool_status get_process_pool(void *manager) {
-    return tpool_manager_get(manager, 1, TPOOL_PROCESSES, 0, &lent);
-}
+static tpool_status get_process_pool(void *manager) { return tpool_manager_get(manager, 1, TPOOL_PROCESSES, 0, &lent); }
 static void fork_handlers_run_without_the_managers_lock(void **state) {
     (void)state;
     tpool_manager *manager = new_manager();

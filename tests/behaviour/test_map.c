@@ -51,10 +51,13 @@ static cell *make_cells(size_t count) {
 static void check_array(tpool *pool, size_t count, size_t chunk_size, size_t buffer_size) {
     int offset = 7;
     cell *cells = make_cells(count);
-    tpool_map_spec spec = {
-        .fn = run_cell, .context = &offset, .items = cells, .count = count, .stride = sizeof *cells,
-        .chunk_size = chunk_size, .buffer_size = buffer_size
-    };
+    tpool_map_spec spec = { .fn = run_cell,
+                            .context = &offset,
+                            .items = cells,
+                            .count = count,
+                            .stride = sizeof *cells,
+                            .chunk_size = chunk_size,
+                            .buffer_size = buffer_size };
     tpool_map_iter *iter = start(pool, &spec);
     for (size_t i = 0; i < count; i++) assert_int_equal(2 * i + 7, (intptr_t)next(iter));
     check_none(iter, TPOOL_FOREVER, TPOOL_END);
@@ -121,10 +124,13 @@ static void an_array_is_submitted_before_map_returns(void **state) {
     for (int buffered = 0; buffered <= 1; buffered++) {
         cell *cells = make_cells(count);
         int expected = buffered == 1 ? buffer : count;
-        tpool_map_spec spec = {
-            .fn = run_cell, .context = &offset, .items = cells, .count = count, .stride = sizeof *cells,
-            .chunk_size = 1, .buffer_size = buffered == 1 ? buffer : 0
-        };
+        tpool_map_spec spec = { .fn = run_cell,
+                                .context = &offset,
+                                .items = cells,
+                                .count = count,
+                                .stride = sizeof *cells,
+                                .chunk_size = 1,
+                                .buffer_size = buffered == 1 ? buffer : 0 };
         tpool_map_iter *iter = start(pool, &spec);
         for (int i = 0; i < expected; i++) EVENTUALLY(atomic_load(&cells[i].runs) == 1);
         assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
@@ -203,10 +209,11 @@ static void an_items_error_is_its_own_and_later_ones_still_come(void **state) {
     tpool *pool = new_pool(2);
     cell *cells = make_cells(count);
     for (size_t c = 0; c < CHUNK_SIZES; c++) {
-        tpool_map_spec spec = {
-            .fn = raise_now_and_then, .items = cells, .count = count, .stride = sizeof *cells,
-            .chunk_size = chunk_sizes[c]
-        };
+        tpool_map_spec spec = { .fn = raise_now_and_then,
+                                .items = cells,
+                                .count = count,
+                                .stride = sizeof *cells,
+                                .chunk_size = chunk_sizes[c] };
         tpool_map_iter *iter = start(pool, &spec);
         for (size_t i = 0; i < count; i++) {
             const tpool_error *error = NULL;
@@ -299,10 +306,11 @@ static void owned_results_live_until_the_next_call_or_the_close(void **state) {
     cell *cells = make_cells(count);
     for (size_t c = 0; c < CHUNK_SIZES; c++) {
         for (size_t taken = 0; taken <= count; taken += count / 2) { /* none, half, all of them */
-            tpool_map_spec spec = {
-                .fn = return_owned, .items = cells, .count = count, .stride = sizeof *cells,
-                .chunk_size = chunk_sizes[c]
-            };
+            tpool_map_spec spec = { .fn = return_owned,
+                                    .items = cells,
+                                    .count = count,
+                                    .stride = sizeof *cells,
+                                    .chunk_size = chunk_sizes[c] };
             atomic_store(&owned_made, 0);
             atomic_store(&owned_freed, 0);
             tpool_map_iter *iter = start(pool, &spec);
@@ -350,10 +358,10 @@ static void a_timeout_consumes_nothing(void **state) {
 typedef struct source {
     int taken, asked, most; /* most < 0: endless */
     pthread_t consumer;
-    bool strange_thread;    /* asked on another thread than the consumer's */
+    bool strange_thread; /* asked on another thread than the consumer's */
     atomic_int ran, freed, freed_twice;
-    gate *hold;             /* items pass it, if there is one */
-    int hold_from;          /* ... from this one on */
+    gate *hold;    /* items pass it, if there is one */
+    int hold_from; /* ... from this one on */
 } source;
 
 typedef struct source_item {
@@ -393,10 +401,12 @@ static void free_source_item(void *item, void *context) {
 }
 
 static tpool_map_spec source_spec(source *s, size_t chunk_size, size_t buffer_size) {
-    return (tpool_map_spec){
-        .fn = run_source_item, .context = s, .next = take_from_source, .item_free = free_source_item,
-        .chunk_size = chunk_size, .buffer_size = buffer_size
-    };
+    return (tpool_map_spec){ .fn = run_source_item,
+                             .context = s,
+                             .next = take_from_source,
+                             .item_free = free_source_item,
+                             .chunk_size = chunk_size,
+                             .buffer_size = buffer_size };
 }
 
 /* The next item of a source: its number, or its error. */
@@ -566,7 +576,10 @@ static void items_of_one_task_each_may_wait_for_the_consumer(void **state) {
 
 /* ---- Closing half-way. */
 
-static tpool_status call_close(void *iter) { tpool_map_close(iter); return TPOOL_OK; }
+static tpool_status call_close(void *iter) {
+    tpool_map_close(iter);
+    return TPOOL_OK;
+}
 static void close_cancels_what_has_not_started_and_waits_for_what_runs(void **state) {
     (void)state;
     gate held = GATE_CLOSED;
@@ -713,10 +726,12 @@ static void an_item_that_ends_its_thread_breaks_no_other(void **state) {
     tpool *pool = new_pool(2);
     cell *cells = make_cells(count);
     for (size_t chunk = 1; chunk <= 3; chunk += 2) {
-        tpool_map_spec spec = {
-            .fn = end_own_thread, .context = &number, .items = cells, .count = count, .stride = sizeof *cells,
-            .chunk_size = chunk
-        };
+        tpool_map_spec spec = { .fn = end_own_thread,
+                                .context = &number,
+                                .items = cells,
+                                .count = count,
+                                .stride = sizeof *cells,
+                                .chunk_size = chunk };
         tpool_map_iter *iter = start(pool, &spec);
         for (size_t i = 0; i < count; i++) {
             void *result = NULL;
@@ -761,10 +776,13 @@ static void *run_nested_item(void *item, void *context) {
 
 static void *consume_inside(void *arg) {
     nested_map *n = arg;
-    tpool_map_spec spec = {
-        .fn = run_nested_item, .context = n, .items = n->cells, .count = n->count, .stride = sizeof *n->cells,
-        .chunk_size = n->chunk_size, .buffer_size = n->buffer_size
-    };
+    tpool_map_spec spec = { .fn = run_nested_item,
+                            .context = n,
+                            .items = n->cells,
+                            .count = n->count,
+                            .stride = sizeof *n->cells,
+                            .chunk_size = n->chunk_size,
+                            .buffer_size = n->buffer_size };
     tpool_map_iter *iter = NULL;
     void *result = NULL;
     n->thread = pthread_self();
@@ -787,10 +805,12 @@ static void a_task_maps_in_its_own_pool_of_one(void **state) {
     cell *cells = make_cells(count);
     for (size_t c = 0; c < CHUNK_SIZES; c++) {
         for (int timed = 0; timed <= 1; timed++) {
-            nested_map n = {
-                .pool = pool, .cells = cells, .count = count, .chunk_size = chunk_sizes[c],
-                .buffer_size = timed == 1 ? 20 : 0, .timeout_ns = timed == 1 ? LIMIT : TPOOL_FOREVER
-            };
+            nested_map n = { .pool = pool,
+                             .cells = cells,
+                             .count = count,
+                             .chunk_size = chunk_sizes[c],
+                             .buffer_size = timed == 1 ? 20 : 0,
+                             .timeout_ns = timed == 1 ? LIMIT : TPOOL_FOREVER };
             take(submitted(pool, consume_inside, &n));
             assert_int_equal(0, n.troubles);
             /* Without a limit map_next runs its items in place, with one it leaves them to a spare worker. */
@@ -809,10 +829,13 @@ static void two_maps_at_once_do_not_mix(void **state) {
     cell *cells = make_cells(count);
     tpool_map_iter *iters[2];
     for (int m = 0; m < 2; m++) {
-        tpool_map_spec spec = {
-            .fn = run_cell, .context = &offsets[m], .items = cells, .count = count, .stride = sizeof *cells,
-            .chunk_size = m == 0 ? 1 : 0, .buffer_size = m == 0 ? 5 : 0
-        };
+        tpool_map_spec spec = { .fn = run_cell,
+                                .context = &offsets[m],
+                                .items = cells,
+                                .count = count,
+                                .stride = sizeof *cells,
+                                .chunk_size = m == 0 ? 1 : 0,
+                                .buffer_size = m == 0 ? 5 : 0 };
         iters[m] = start(pool, &spec);
     }
     for (int i = 0; i < count; i++) {
@@ -836,10 +859,12 @@ static void maps_from_several_tasks_of_one_pool_all_end(void **state) {
         nested_map maps[tasks];
         cell *cells = make_cells(count);
         for (int t = 0; t < tasks; t++) {
-            maps[t] = (nested_map){
-                .pool = pool, .cells = cells, .count = count, .chunk_size = chunk_sizes[(size_t)t % CHUNK_SIZES],
-                .buffer_size = t % 2 == 0 ? 0 : 16, .timeout_ns = t % 3 == 0 ? LIMIT : TPOOL_FOREVER
-            };
+            maps[t] = (nested_map){ .pool = pool,
+                                    .cells = cells,
+                                    .count = count,
+                                    .chunk_size = chunk_sizes[(size_t)t % CHUNK_SIZES],
+                                    .buffer_size = t % 2 == 0 ? 0 : 16,
+                                    .timeout_ns = t % 3 == 0 ? LIMIT : TPOOL_FOREVER };
             futures[t] = submitted(pool, consume_inside, &maps[t]);
         }
         for (int t = 0; t < tasks; t++) {

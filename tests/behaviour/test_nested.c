@@ -157,8 +157,8 @@ static void *play(void *arg) {
     if (tpool_current() != game->pools[here->level % 2]) atomic_fetch_add(&game->astray, 1);
     if (here->level + 1 == game->depth) return NULL;
     tpool_future *next = NULL;
-    if (tpool_submit(game->pools[(here->level + 1) % 2], play, here + 1, &next) != TPOOL_OK
-        || tpool_future_result(next, TPOOL_FOREVER, NULL) != TPOOL_OK) {
+    if (tpool_submit(game->pools[(here->level + 1) % 2], play, here + 1, &next) != TPOOL_OK ||
+        tpool_future_result(next, TPOOL_FOREVER, NULL) != TPOOL_OK) {
         atomic_fetch_add(&game->troubles, 1);
     }
     tpool_future_release(next);
@@ -193,7 +193,7 @@ typedef struct wide {
     atomic_int ran;
     int order[WIDTH]; /* the numbers in the order in which they ran */
     int troubles;
-    int strangers;    /* children that ran on another thread than their parent */
+    int strangers; /* children that ran on another thread than their parent */
     pthread_t parent;
 } wide;
 
@@ -270,10 +270,18 @@ static void a_thousand_wide_in_the_order_of_the_array_of_a_wait_for_all(void **s
 /* ---- Which waits run the wanted task in place, and which get a spare worker. */
 
 typedef enum way {
-    BY_RESULT, BY_ERROR, BY_WAIT_FOR_ALL,
-    BY_RESULT_TIMED, BY_ERROR_TIMED, BY_WAIT_FOR_ALL_TIMED,
-    BY_WAIT_FOR_FIRST, BY_WAIT_FOR_FIRST_TIMED, BY_WAIT_FOR_EXCEPTION, BY_WAIT_FOR_EXCEPTION_TIMED,
-    BY_COMPLETIONS, BY_COMPLETIONS_TIMED,
+    BY_RESULT,
+    BY_ERROR,
+    BY_WAIT_FOR_ALL,
+    BY_RESULT_TIMED,
+    BY_ERROR_TIMED,
+    BY_WAIT_FOR_ALL_TIMED,
+    BY_WAIT_FOR_FIRST,
+    BY_WAIT_FOR_FIRST_TIMED,
+    BY_WAIT_FOR_EXCEPTION,
+    BY_WAIT_FOR_EXCEPTION_TIMED,
+    BY_COMPLETIONS,
+    BY_COMPLETIONS_TIMED,
     WAYS
 } way;
 
@@ -303,8 +311,9 @@ static bool wait_this_way(way how, tpool_future *future, tpool_future *never) {
     case BY_COMPLETIONS:
     case BY_COMPLETIONS_TIMED:
         if (tpool_as_completed(both, 2, &completions) != TPOOL_OK) return false;
-        ended = tpool_completions_next(completions, how == BY_COMPLETIONS ? TPOOL_FOREVER : LIMIT, &yielded) == TPOOL_OK
-             && yielded == future;
+        ended =
+            tpool_completions_next(completions, how == BY_COMPLETIONS ? TPOOL_FOREVER : LIMIT, &yielded) == TPOOL_OK &&
+            yielded == future;
         tpool_completions_destroy(completions);
         return ended;
     default: return false;
@@ -314,7 +323,7 @@ static bool wait_this_way(way how, tpool_future *future, tpool_future *never) {
 typedef struct nested_wait {
     tpool *pool;
     way how;
-    bool for_bare;        /* wait for a bare future that the child completes, else for the child itself */
+    bool for_bare; /* wait for a bare future that the child completes, else for the child itself */
     tpool_future *bare, *never;
     pthread_t parent_thread, child_thread;
     int parent_worker, child_worker;
@@ -745,7 +754,7 @@ typedef struct locked {
     tpool *pool;
     pthread_mutex_t lock;
     bool all;
-    gate held;               /* for the wanted task that runs elsewhere */
+    gate held; /* for the wanted task that runs elsewhere */
     tpool_future *elsewhere;
     int waiter_lock, bystander_lock;
     tpool_status got;
@@ -1100,8 +1109,8 @@ static void submit_and_await(long_task *l, long rounds) {
     for (long i = 0; i < rounds; i++) {
         tpool_future *child = NULL;
         void *value = NULL;
-        if (tpool_submit(l->pool, nothing, l, &child) != TPOOL_OK
-            || tpool_future_result(child, TPOOL_FOREVER, &value) != TPOOL_OK || value != l) {
+        if (tpool_submit(l->pool, nothing, l, &child) != TPOOL_OK ||
+            tpool_future_result(child, TPOOL_FOREVER, &value) != TPOOL_OK || value != l) {
             l->troubles++;
         }
         tpool_future_release(child);

@@ -9,9 +9,7 @@ static const char *program;
 static tpool_status call_drain(void *pool) { return tpool_drain(pool, LIMIT); }
 static tpool_status call_destroy(void *pool) { return tpool_destroy(pool); }
 static tpool_status call_shutdown_wait(void *pool) { return tpool_shutdown(pool, TPOOL_WAIT); }
-static tpool_status call_cancel(void *future) {
-    return tpool_future_cancel(future) ? TPOOL_OK : TPOOL_INVALID_STATE;
-}
+static tpool_status call_cancel(void *future) { return tpool_future_cancel(future) ? TPOOL_OK : TPOOL_INVALID_STATE; }
 static tpool_status call_done(void *future) { return tpool_future_done(future) ? TPOOL_OK : TPOOL_INVALID_STATE; }
 
 /* --- names: first in the list of tests, since it expects the first two pools without a name */
@@ -37,14 +35,25 @@ static void pools_without_a_name_are_numbered_one_by_one(void **state) {
 
 static void every_status_has_its_number_its_name_and_a_text(void **state) {
     (void)state;
-    static const struct { int number; tpool_status status; const char *name; } all[] = {
-        { 0, TPOOL_OK, "TPOOL_OK" }, { 1, TPOOL_FAILED, "TPOOL_FAILED" },
-        { 2, TPOOL_CANCELLED, "TPOOL_CANCELLED" }, { 3, TPOOL_EXPIRED, "TPOOL_EXPIRED" },
-        { 4, TPOOL_TIMEOUT, "TPOOL_TIMEOUT" }, { 5, TPOOL_SHUTDOWN, "TPOOL_SHUTDOWN" },
-        { 6, TPOOL_FULL, "TPOOL_FULL" }, { 7, TPOOL_BROKEN, "TPOOL_BROKEN" },
-        { 8, TPOOL_DEADLOCK, "TPOOL_DEADLOCK" }, { 9, TPOOL_END, "TPOOL_END" },
-        { 10, TPOOL_NO_MEMORY, "TPOOL_NO_MEMORY" }, { 11, TPOOL_NO_THREAD, "TPOOL_NO_THREAD" },
-        { 12, TPOOL_INVALID, "TPOOL_INVALID" }, { 13, TPOOL_INVALID_STATE, "TPOOL_INVALID_STATE" },
+    static const struct {
+        int number;
+        tpool_status status;
+        const char *name;
+    } all[] = {
+        { 0, TPOOL_OK, "TPOOL_OK" },
+        { 1, TPOOL_FAILED, "TPOOL_FAILED" },
+        { 2, TPOOL_CANCELLED, "TPOOL_CANCELLED" },
+        { 3, TPOOL_EXPIRED, "TPOOL_EXPIRED" },
+        { 4, TPOOL_TIMEOUT, "TPOOL_TIMEOUT" },
+        { 5, TPOOL_SHUTDOWN, "TPOOL_SHUTDOWN" },
+        { 6, TPOOL_FULL, "TPOOL_FULL" },
+        { 7, TPOOL_BROKEN, "TPOOL_BROKEN" },
+        { 8, TPOOL_DEADLOCK, "TPOOL_DEADLOCK" },
+        { 9, TPOOL_END, "TPOOL_END" },
+        { 10, TPOOL_NO_MEMORY, "TPOOL_NO_MEMORY" },
+        { 11, TPOOL_NO_THREAD, "TPOOL_NO_THREAD" },
+        { 12, TPOOL_INVALID, "TPOOL_INVALID" },
+        { 13, TPOOL_INVALID_STATE, "TPOOL_INVALID_STATE" },
         { 14, TPOOL_UNSUPPORTED, "TPOOL_UNSUPPORTED" },
     };
     size_t count = sizeof all / sizeof all[0];
@@ -53,9 +62,9 @@ static void every_status_has_its_number_its_name_and_a_text(void **state) {
         assert_string_equal(all[i].name, tpool_status_name(all[i].status));
         const char *text = tpool_status_text(all[i].status);
         assert_non_null(text);
-        assert_non_null(strchr(text, ' '));        /* a sentence: more than one word, on one line */
+        assert_non_null(strchr(text, ' ')); /* a sentence: more than one word, on one line */
         assert_null(strchr(text, '\n'));
-        assert_null(strstr(text, "TPOOL_"));       /* plain */
+        assert_null(strstr(text, "TPOOL_")); /* plain */
         for (size_t j = 0; j < i; j++) assert_string_not_equal(text, tpool_status_text(all[j].status));
     }
     int strangers[] = { -1, 15, 1000, INT_MIN, INT_MAX };
@@ -71,7 +80,7 @@ static void units_of_time_take_ints_of_any_size_and_fractions(void **state) {
     assert_true(TPOOL_US(3) == INT64_C(3000));
     assert_true(TPOOL_MS(250) == INT64_C(250000000));
     assert_true(TPOOL_SEC(2) == INT64_C(2000000000));
-    assert_true(TPOOL_US(big) == INT64_C(2000000000000));           /* these overflow an int */
+    assert_true(TPOOL_US(big) == INT64_C(2000000000000)); /* these overflow an int */
     assert_true(TPOOL_MS(big) == INT64_C(2000000000000000));
     assert_true(TPOOL_SEC(big) == INT64_C(2000000000000000000));
     assert_true(TPOOL_MS((unsigned char)200) == INT64_C(200000000));
@@ -83,12 +92,12 @@ static void units_of_time_take_ints_of_any_size_and_fractions(void **state) {
     assert_true(TPOOL_MS(1 + 2) == INT64_C(3000000));
     assert_true(TPOOL_MS(-1) == INT64_C(-1000000));
     assert_true(TPOOL_MS(0) == 0);
-    assert_true(TPOOL_MS(1) / TPOOL_US(1) == 1000);                 /* one operand wherever it stands */
-    assert_int_equal(1, _Generic(TPOOL_US(1), int64_t: 1, default: 0));
-    assert_int_equal(1, _Generic(TPOOL_MS(0.5), int64_t: 1, default: 0));
-    assert_int_equal(1, _Generic(TPOOL_SEC(1u), int64_t: 1, default: 0));
+    assert_true(TPOOL_MS(1) / TPOOL_US(1) == 1000); /* one operand wherever it stands */
+    assert_int_equal(1, _Generic(TPOOL_US(1), int64_t : 1, default : 0));
+    assert_int_equal(1, _Generic(TPOOL_MS(0.5), int64_t : 1, default : 0));
+    assert_int_equal(1, _Generic(TPOOL_SEC(1u), int64_t : 1, default : 0));
     assert_true(TPOOL_FOREVER == INT64_MAX);
-    static const int64_t constant = TPOOL_MS(10);                   /* usable in an initializer */
+    static const int64_t constant = TPOOL_MS(10); /* usable in an initializer */
     assert_true(constant == INT64_C(10000000));
 }
 
@@ -131,7 +140,7 @@ static void sizing_follows_the_cpus_of_this_process(void **state) {
     int cpus = tpool_cpu_count();
     assert_true(cpus >= 1);
 #ifdef __linux__
-    cpu_set_t allowed;   /* a cgroup quota may make it fewer, nothing makes it more */
+    cpu_set_t allowed; /* a cgroup quota may make it fewer, nothing makes it more */
     assert_int_equal(0, sched_getaffinity(0, sizeof allowed, &allowed));
     assert_true(cpus <= CPU_COUNT(&allowed));
 #elif defined(_WIN32)
@@ -229,7 +238,12 @@ static void a_task_runs_on_another_thread_and_gives_its_result(void **state) {
     assert_int_equal(2, atomic_load(&runs));
 }
 
-typedef struct many_submits { tpool *pool; atomic_int *runs; int count; atomic_int refused; } many_submits;
+typedef struct many_submits {
+    tpool *pool;
+    atomic_int *runs;
+    int count;
+    atomic_int refused;
+} many_submits;
 static void *submit_count_times(void *arg) {
     many_submits *s = arg;
     for (int i = 0; i < s->count; i++) {
@@ -266,12 +280,12 @@ static void what_many_threads_submit_runs_exactly_once(void **state) {
 static void shutdown_returns_at_once_and_queued_work_still_completes(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;
-    static atomic_int runs;   /* arg_free would count here too */
+    static atomic_int runs; /* arg_free would count here too */
     tpool *pool = new_pool(1);
     tpool_future *first = submitted(pool, gate_task, &hold);
     for (int i = 0; i < 10; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
     AWAIT_ARRIVALS(&hold, 1);
-    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));   /* returns, though the gate is closed */
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0)); /* returns, though the gate is closed */
     assert_int_equal(0, atomic_load(&runs));
 
     tpool_future *refused = first;
@@ -293,8 +307,15 @@ static void shutdown_returns_at_once_and_queued_work_still_completes(void **stat
 }
 
 static atomic_int initialized, finalized;
-static bool count_initialized(void *context) { (void)context; atomic_fetch_add(&initialized, 1); return true; }
-static void count_finalized(void *context) { (void)context; atomic_fetch_add(&finalized, 1); }
+static bool count_initialized(void *context) {
+    (void)context;
+    atomic_fetch_add(&initialized, 1);
+    return true;
+}
+static void count_finalized(void *context) {
+    (void)context;
+    atomic_fetch_add(&finalized, 1);
+}
 
 static void shutdown_with_wait_returns_when_the_workers_have_ended(void **state) {
     (void)state;
@@ -304,7 +325,8 @@ static void shutdown_with_wait_returns_when_the_workers_have_ended(void **state)
     tpool *pool;
     atomic_store(&initialized, 0);
     atomic_store(&finalized, 0);
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 2, .initializer = count_initialized,
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 2,
+                                                                 .initializer = count_initialized,
                                                                  .finalizer = count_finalized }));
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     for (int i = 0; i < 10; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
@@ -348,7 +370,10 @@ static void shutdown_with_cancel_pending_cancels_what_has_not_started(void **sta
         /* Of every priority and kind: with bytes, with a limit, plain. */
         static int bytes = 1;
         tpool_task task = { .fn = count_up, .arg = &runs, .priority = i % 3 - 1, .expires_ns = i % 2 ? LIMIT : 0 };
-        if (i % 5 == 0) { task.arg = &bytes; task.arg_size = sizeof bytes; }
+        if (i % 5 == 0) {
+            task.arg = &bytes;
+            task.arg_size = sizeof bytes;
+        }
         pending[i] = submitted_task(pool, task);
     }
     /* And one that nobody holds. */
@@ -534,7 +559,9 @@ static void nothing_starts_unasked_between_stopping_and_cancelling(void **state)
 
 /* --- DEADLOCK for whoever would wait for himself */
 
-typedef struct endings { tpool_status drain, drain_look, shutdown, shutdown_all, destroy; } endings;
+typedef struct endings {
+    tpool_status drain, drain_look, shutdown, shutdown_all, destroy;
+} endings;
 
 static void try_to_end(tpool *pool, endings *seen) {
     seen->drain = tpool_drain(pool, LIMIT);
@@ -584,7 +611,7 @@ static void ending_its_pool_from_a_task_is_a_deadlock(void **state) {
     assert_status(TPOOL_OK, end_of(future));
     assert_deadlocks(&attempt.seen);
     assert_false(attempt.stop_requested);
-    assert_status(TPOOL_OK, end_of(pending));   /* nothing was cancelled */
+    assert_status(TPOOL_OK, end_of(pending)); /* nothing was cancelled */
     assert_int_equal(1, atomic_load(&runs));
     assert_works(attempt.pool);
     assert_status(TPOOL_OK, tpool_destroy(attempt.pool));
@@ -621,7 +648,7 @@ static void ending_its_pool_from_a_callback_is_a_deadlock_on_any_thread(void **s
     assert_deadlocks(&on_worker.seen);
     tpool_future_release(running);
     tpool_future_release(pending);
-    assert_works(pool);   /* and this thread, out of its callbacks, may drain and destroy */
+    assert_works(pool); /* and this thread, out of its callbacks, may drain and destroy */
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -646,13 +673,17 @@ static void end_pool_in_on_failure(const tpool_error *error, void *context) {
     try_to_end(attempt->pool, &attempt->seen);
     atomic_fetch_add(&callbacks_run, 1);
 }
-static void *raise_one(void *arg) { (void)arg; return tpool_raise(1, "one"); }
+static void *raise_one(void *arg) {
+    (void)arg;
+    return tpool_raise(1, "one");
+}
 
 static void ending_its_pool_from_on_failure_is_a_deadlock(void **state) {
     (void)state;
     static end_attempt attempt;
     atomic_store(&callbacks_run, 0);
-    assert_status(TPOOL_OK, tpool_create(&attempt.pool, &(tpool_config){ .max_workers = 1, .context = &attempt,
+    assert_status(TPOOL_OK, tpool_create(&attempt.pool, &(tpool_config){ .max_workers = 1,
+                                                                         .context = &attempt,
                                                                          .on_failure = end_pool_in_on_failure }));
     assert_status(TPOOL_OK, tpool_submit(attempt.pool, raise_one, NULL, NULL));
     EVENTUALLY(atomic_load(&callbacks_run) == 1);
@@ -663,7 +694,11 @@ static void ending_its_pool_from_on_failure_is_a_deadlock(void **state) {
 
 static gate breaking, telling;
 static atomic_int told;
-static bool break_after_gate(void *context) { (void)context; gate_pass(&breaking); return false; }
+static bool break_after_gate(void *context) {
+    (void)context;
+    gate_pass(&breaking);
+    return false;
+}
 static void pass_gate_when_told(const tpool_error *error, void *context) {
     (void)context;
     if (error->status == TPOOL_BROKEN) atomic_fetch_add(&told, 1);
@@ -677,7 +712,8 @@ static void drain_waits_for_on_failure_of_what_a_broken_pool_had_queued(void **s
     breaking = telling = (gate)GATE_CLOSED;
     atomic_store(&told, 0);
     tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1, .initializer = break_after_gate,
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1,
+                                                                 .initializer = break_after_gate,
                                                                  .on_failure = pass_gate_when_told }));
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
     gate_open(&breaking);
@@ -712,7 +748,8 @@ static void ending_a_pool_from_above_its_task_is_a_deadlock(void **state) {
     static end_attempt attempt;
     static gate hold = GATE_CLOSED;
     attempt.pool = new_pool(1);
-    assert_status(TPOOL_OK, tpool_create(&attempt.other, &(tpool_config){ .max_workers = 1, .queue_capacity = 1,
+    assert_status(TPOOL_OK, tpool_create(&attempt.other, &(tpool_config){ .max_workers = 1,
+                                                                          .queue_capacity = 1,
                                                                           .on_full = TPOOL_FULL_CALLER_RUNS }));
     tpool_future *busy = submitted(attempt.other, gate_task, &hold);
     AWAIT_ARRIVALS(&hold, 1);
@@ -721,8 +758,8 @@ static void ending_a_pool_from_above_its_task_is_a_deadlock(void **state) {
     void *ran_here = NULL;
     assert_status(TPOOL_OK, tpool_future_result(outer, LIMIT, &ran_here));
     assert_ptr_equal(&attempt, ran_here);
-    assert_deadlocks(&attempt.seen);         /* the pool whose task lies beneath */
-    assert_deadlocks(&attempt.seen_other);   /* the pool whose task called */
+    assert_deadlocks(&attempt.seen);       /* the pool whose task lies beneath */
+    assert_deadlocks(&attempt.seen_other); /* the pool whose task called */
     tpool_future_release(outer);
     gate_open(&hold);
     assert_status(TPOOL_OK, end_of(busy));
@@ -763,7 +800,10 @@ static void ending_a_pool_from_a_callback_above_its_task_is_a_deadlock(void **st
     assert_status(TPOOL_OK, tpool_destroy(attempt.other));
 }
 
-typedef struct whole_life { tpool_status create, submit, drain, shutdown, destroy; atomic_int runs; } whole_life;
+typedef struct whole_life {
+    tpool_status create, submit, drain, shutdown, destroy;
+    atomic_int runs;
+} whole_life;
 static void *live_through_a_pool(void *arg) {
     whole_life *life = arg;
     tpool *pool;
@@ -790,7 +830,10 @@ static void a_task_may_drain_and_destroy_another_pool(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-typedef struct crossing { tpool *mine, *other; tpool_status submit, result, drain; } crossing;
+typedef struct crossing {
+    tpool *mine, *other;
+    tpool_status submit, result, drain;
+} crossing;
 static void *submit_back_and_wait(void *arg) {
     crossing *c = arg;
     tpool_future *future;
@@ -817,7 +860,7 @@ static void a_task_that_drains_another_pool_gives_its_own_pool_a_spare(void **st
     assert_status(TPOOL_OK, tpool_future_result(future, TPOOL_SEC(60), &result));
     assert_ptr_equal(&c, result);
     assert_status(TPOOL_OK, c.submit);
-    assert_status(TPOOL_OK, c.result);   /* it ran while the only worker was draining */
+    assert_status(TPOOL_OK, c.result); /* it ran while the only worker was draining */
     assert_status(TPOOL_OK, c.drain);
     tpool_future_release(future);
     assert_true(stats_of(c.mine).spared >= 1);
@@ -848,7 +891,7 @@ static void drain_gives_timeout_until_nothing_is_queued_or_running(void **state)
     gate_open(&hold);
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_int_equal(1, atomic_load(&runs));
-    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));   /* a drain ends nothing */
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL))); /* a drain ends nothing */
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     assert_status(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -860,7 +903,7 @@ static void drain_of_a_paused_pool_waits_for_a_resume(void **state) {
     static background drains[3];
     tpool *pool = new_pool(2);
     assert_status(TPOOL_OK, tpool_pause(pool));
-    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));   /* nothing is queued */
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT)); /* nothing is queued */
     for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, 0));
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
@@ -880,8 +923,8 @@ static void drain_of_a_paused_pool_ends_when_its_work_is_cancelled(void **state)
     tpool *pool = new_pool(2);
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *futures[3];
-    for (int i = 0; i < 3; i++) futures[i] = submitted_task(pool, (tpool_task){ .fn = count_up, .arg = &runs,
-                                                                                .priority = i - 1 });
+    for (int i = 0; i < 3; i++)
+        futures[i] = submitted_task(pool, (tpool_task){ .fn = count_up, .arg = &runs, .priority = i - 1 });
     background_start(&drain, call_drain, pool);
     background_await_block(&drain);
     assert_true(tpool_future_cancel(futures[0]));
@@ -897,7 +940,10 @@ static void drain_of_a_paused_pool_ends_when_its_work_is_cancelled(void **state)
 }
 
 /* A tree of tasks: each submits two until the depth is used up. */
-typedef struct tree { tpool *pool; atomic_int left, runs, refused; } tree;
+typedef struct tree {
+    tpool *pool;
+    atomic_int left, runs, refused;
+} tree;
 static void *grow(void *arg) {
     tree *t = arg;
     for (int i = 0; i < 2; i++) {
@@ -985,7 +1031,7 @@ static void drain_waits_for_the_callbacks_of_a_finished_task(void **state) {
     assert_status(TPOOL_OK, tpool_future_add_done_callback(future, pass_gate_in_callback, &in_callback));
     gate_open(&hold);
     AWAIT_ARRIVALS(&in_callback, 1);
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));   /* a waiter need not wait for them */
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL)); /* a waiter need not wait for them */
     assert_status(TPOOL_TIMEOUT, tpool_drain(pool, TPOOL_MS(10)));
     background_start(&drain, call_drain, pool);
     background_await_block(&drain);
@@ -1047,7 +1093,11 @@ static void drains_that_are_under_way_have_left_when_destroy_frees(void **state)
     }
 }
 
-typedef struct blocked_submit { tpool *pool; atomic_int *runs; tpool_future *future; } blocked_submit;
+typedef struct blocked_submit {
+    tpool *pool;
+    atomic_int *runs;
+    tpool_future *future;
+} blocked_submit;
 static tpool_status call_submit(void *context) {
     blocked_submit *s = context;
     return tpool_submit(s->pool, count_up, s->runs, &s->future);
@@ -1092,8 +1142,14 @@ static void submitters_blocked_on_a_full_queue_have_left_when_destroy_frees(void
     }
 }
 
-static void *return_bytes(void *arg) { (void)arg; return tpool_return("some bytes", 11); }
-static void *raise_long(void *arg) { (void)arg; return tpool_raise(-7, "%s and %d", "text", 42); }
+static void *return_bytes(void *arg) {
+    (void)arg;
+    return tpool_return("some bytes", 11);
+}
+static void *raise_long(void *arg) {
+    (void)arg;
+    return tpool_raise(-7, "%s and %d", "text", 42);
+}
 
 static void futures_stay_valid_after_their_pool_is_destroyed(void **state) {
     (void)state;
@@ -1145,8 +1201,9 @@ static void statistics_add_up_at_rest_over_mixed_outcomes(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;
     tpool *pool;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1, .queue_capacity = 9,
-                                                                 .on_full = TPOOL_FULL_REJECT }));
+    assert_status(
+        TPOOL_OK,
+        tpool_create(&pool, &(tpool_config){ .max_workers = 1, .queue_capacity = 9, .on_full = TPOOL_FULL_REJECT }));
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, 1);
     for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
@@ -1178,15 +1235,14 @@ static void statistics_add_up_at_rest_over_mixed_outcomes(void **state) {
     stats = stats_of(pool);
     assert_int_equal(10, stats.submitted);
     assert_int_equal(3, stats.completed);
-    assert_int_equal(4, stats.failed);     /* three raised, one broken */
+    assert_int_equal(4, stats.failed); /* three raised, one broken */
     assert_int_equal(2, stats.cancelled);
     assert_int_equal(1, stats.expired);
     assert_int_equal(0, stats.dropped);
     assert_int_equal(2, stats.rejected);
     assert_int_equal(0, stats.queued);
     assert_int_equal(0, stats.active);
-    assert_int_equal(stats.submitted,
-                     stats.completed + stats.failed + stats.cancelled + stats.expired + stats.dropped);
+    assert_int_equal(stats.submitted, stats.completed + stats.failed + stats.cancelled + stats.expired + stats.dropped);
     for (int i = 0; i < 2; i++) tpool_future_release(cancelled[i]);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -1216,7 +1272,10 @@ static void tasks_run_by_their_waiter_are_counted(void **state) {
 
 /* --- order */
 
-static struct { atomic_int count; int values[4096]; } order;
+static struct {
+    atomic_int count;
+    int values[4096];
+} order;
 static void *record(void *arg) {
     int at = atomic_fetch_add(&order.count, 1);
     if (at < (int)(sizeof order.values / sizeof order.values[0])) order.values[at] = (int)(intptr_t)arg;
@@ -1240,8 +1299,9 @@ static void higher_priorities_start_first_and_equal_ones_in_order(void **state) 
             assert_status(TPOOL_OK, tpool_pause(pool));
         }
         for (int i = 0; i < 8; i++) {
-            assert_status(TPOOL_OK, tpool_submit_task(pool, &(tpool_task){ .fn = record, .arg = number(i),
-                                                                           .priority = priorities[i] }, NULL));
+            assert_status(TPOOL_OK,
+                          tpool_submit_task(
+                              pool, &(tpool_task){ .fn = record, .arg = number(i), .priority = priorities[i] }, NULL));
         }
         if (with_gate) gate_open(&hold);
         else assert_status(TPOOL_OK, tpool_resume(pool));
@@ -1253,7 +1313,13 @@ static void higher_priorities_start_first_and_equal_ones_in_order(void **state) 
 }
 
 /* Tasks that submit their successors, so that some of their priority are always waiting. */
-typedef struct chain { tpool *pool; atomic_int next_priority; int step; atomic_bool stop; atomic_long links; } chain;
+typedef struct chain {
+    tpool *pool;
+    atomic_int next_priority;
+    int step;
+    atomic_bool stop;
+    atomic_long links;
+} chain;
 static void *chain_link(void *arg) {
     chain *c = arg;
     atomic_fetch_add(&c->links, 1);
@@ -1277,7 +1343,7 @@ static void chain_start(chain *c, int workers, int priority, int step) {
 }
 
 static void chain_end(chain *c) {
-    assert_false(atomic_load(&c->stop));   /* it never broke */
+    assert_false(atomic_load(&c->stop)); /* it never broke */
     atomic_store(&c->stop, true);
     assert_status(TPOOL_OK, tpool_destroy(c->pool));
 }
@@ -1291,8 +1357,9 @@ static void a_task_of_any_priority_starts_beside_endless_work_of_any_other(void 
             for (int waiting = 0; waiting < 3; waiting++) {
                 chain_start(&c, workers, priorities[busy], 0);
                 for (int i = 0; i < 3; i++) {
-                    assert_status(TPOOL_OK, end_of(submitted_task(c.pool, (tpool_task){ .fn = nothing,
-                                                                          .priority = priorities[waiting] })));
+                    assert_status(
+                        TPOOL_OK,
+                        end_of(submitted_task(c.pool, (tpool_task){ .fn = nothing, .priority = priorities[waiting] })));
                 }
                 chain_end(&c);
             }
@@ -1308,8 +1375,8 @@ static void a_task_starts_beside_endless_work_of_ever_new_priorities(void **stat
     for (int i = 0; i < 3; i++) {
         chain_start(&c, 1, busy[i].first, busy[i].step);
         for (int j = 0; j < 5; j++) {
-            assert_status(TPOOL_OK, end_of(submitted_task(c.pool, (tpool_task){ .fn = nothing,
-                                                                                .priority = waiting[j] })));
+            assert_status(TPOOL_OK,
+                          end_of(submitted_task(c.pool, (tpool_task){ .fn = nothing, .priority = waiting[j] })));
         }
         chain_end(&c);
     }
@@ -1419,7 +1486,8 @@ static void the_order_survives_the_replacement_of_the_worker(void **state) {
     for (int i = 0; i < 3; i++) {
         atomic_store(&order.count, 0);
         tpool *pool;
-        assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1, .idle_timeout_ns = 1,
+        assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1,
+                                                                     .idle_timeout_ns = 1,
                                                                      .max_tasks_per_worker = most_tasks[i] }));
         assert_status(TPOOL_OK, tpool_pause(pool));
         for (int j = 0; j < 100; j++) assert_status(TPOOL_OK, tpool_submit(pool, record, number(j), NULL));
@@ -1455,7 +1523,11 @@ static void the_order_survives_tasks_that_end_their_thread(void **state) {
 
 /* The first task waits for a future that a later one completes, so that a spare runs those in between; when the first
    has returned the later one ends, and the rest is for one worker again. */
-static struct { tpool_future *wanted; tpool_status waited; atomic_bool returned; } interlude;
+static struct {
+    tpool_future *wanted;
+    tpool_status waited;
+    atomic_bool returned;
+} interlude;
 static void *await_interlude(void *arg) {
     record(arg);
     interlude.waited = tpool_future_result(interlude.wanted, LIMIT, NULL);
@@ -1517,7 +1589,12 @@ static void short_tasks_finish_while_a_long_one_holds_a_gate(void **state) {
     }
 }
 
-typedef struct spread { tpool *pool; gate *hold; atomic_int runs, refused; bool itself_long, with_futures; } spread;
+typedef struct spread {
+    tpool *pool;
+    gate *hold;
+    atomic_int runs, refused;
+    bool itself_long, with_futures;
+} spread;
 static void *spread_from_worker(void *arg) {
     spread *s = arg;
     for (int i = 0; i < 100; i++) {

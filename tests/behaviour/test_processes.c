@@ -17,13 +17,20 @@ static int set_up(void **state) {
 }
 
 /* In a worker: waits at a gate that the program opens. */
-static void *gate_of_processes(void *arg) { shared_gate_pass(&all->gate); return arg; }
-static void *count_task(void *arg) { (void)arg; atomic_fetch_add(&all->count, 1); return NULL; }
+static void *gate_of_processes(void *arg) {
+    shared_gate_pass(&all->gate);
+    return arg;
+}
+static void *count_task(void *arg) {
+    (void)arg;
+    atomic_fetch_add(&all->count, 1);
+    return NULL;
+}
 
 /* --- a task's way there and back */
 
 static void *runs_elsewhere(void *arg) {
-    return (void *)(intptr_t)(getpid() != (pid_t)*(long *)arg && tpool_current() == NULL &&
+    return (void *)(intptr_t)(getpid() != (pid_t) * (long *)arg && tpool_current() == NULL &&
                               tpool_current_worker() == -1);
 }
 static void a_task_runs_in_another_process(void **state) {
@@ -34,7 +41,10 @@ static void a_task_runs_in_another_process(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-typedef struct point { int x, y; char text[20]; } point;
+typedef struct point {
+    int x, y;
+    char text[20];
+} point;
 static void *swapped(void *arg) {
     point *p = arg;
     if (tpool_arg_size() != sizeof *p || (uintptr_t)p % _Alignof(max_align_t) != 0)
@@ -63,10 +73,19 @@ static void arguments_and_results_travel_by_value(void **state) {
     tpool_future_release(future);
 }
 
-static void *beside_the_bytes(void *arg) { (void)tpool_return(arg, 8); return (void *)(intptr_t)5; }
+static void *beside_the_bytes(void *arg) {
+    (void)tpool_return(arg, 8);
+    return (void *)(intptr_t)5;
+}
 static void *within_the_bytes(void *arg) { return (char *)tpool_return(arg, 8) + 3; }
-static void *returned_twice(void *arg) { (void)tpool_return("first, and longer", 18); return tpool_return(arg, 8); }
-static void *returned_nothing(void *arg) { (void)arg; return tpool_return(NULL, 0); }
+static void *returned_twice(void *arg) {
+    (void)tpool_return("first, and longer", 18);
+    return tpool_return(arg, 8);
+}
+static void *returned_nothing(void *arg) {
+    (void)arg;
+    return tpool_return(NULL, 0);
+}
 static void what_fn_returns_is_kept_apart_from_the_bytes(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
@@ -116,7 +135,10 @@ static void an_error_arrives_with_code_message_and_name(void **state) {
 }
 
 static void free_nothing(void *arg) { (void)arg; }
-static void *owned(void *arg) { (void)arg; return tpool_return_owned(malloc(3), free); }
+static void *owned(void *arg) {
+    (void)arg;
+    return tpool_return_owned(malloc(3), free);
+}
 static void owned_results_fail_the_task(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
@@ -194,7 +216,10 @@ static void both_directions_full_are_no_deadlock(void **state) {
 }
 
 static void *freed;
-static void remember_freed(void *arg) { freed = arg; atomic_fetch_add(&all->count, 1); }
+static void remember_freed(void *arg) {
+    freed = arg;
+    atomic_fetch_add(&all->count, 1);
+}
 static void arg_free_runs_once_in_the_program(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
@@ -264,8 +289,8 @@ static void finalize(void *context) {
 static void initializer_and_finalizer_run_in_the_process(void **state) {
     (void)state;
     int one = 1;
-    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = initialize, .finalizer = finalize,
-                                         .context = &one });
+    tpool *pool = process_pool_as(
+        (tpool_config){ .max_workers = 1, .initializer = initialize, .finalizer = finalize, .context = &one });
     assert_int_equal(0, atomic_load(&all->count));
     intptr_t pid = value_of(pool, getpid_task);
     assert_int_equal(1, atomic_load(&all->count));
@@ -276,8 +301,16 @@ static void initializer_and_finalizer_run_in_the_process(void **state) {
     assert_int_equal(1, atomic_load(&all->second));
 }
 
-static bool refuse(void *context) { (void)context; shared_gate_pass(&all->gate); return false; }
-static bool crash_early(void *context) { (void)context; shared_gate_pass(&all->gate); abort(); }
+static bool refuse(void *context) {
+    (void)context;
+    shared_gate_pass(&all->gate);
+    return false;
+}
+static bool crash_early(void *context) {
+    (void)context;
+    shared_gate_pass(&all->gate);
+    abort();
+}
 static void a_failed_initializer_breaks_the_pool(void **state) {
     (void)state;
     bool (*initializers[])(void *) = { refuse, crash_early };
@@ -334,7 +367,10 @@ static void priorities_cancel_expiry_and_pause(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-static void *square(void *arg) { int n = *(int *)arg * *(int *)arg; return tpool_return(&n, sizeof n); }
+static void *square(void *arg) {
+    int n = *(int *)arg * *(int *)arg;
+    return tpool_return(&n, sizeof n);
+}
 static void called_back(tpool_future *future, void *context) {
     void *result;
     assert_status(TPOOL_OK, tpool_future_result(future, 0, &result));
@@ -404,7 +440,8 @@ static void caller_runs_blocks_instead(void **state) {
     (void)state;
     pthread_t thread;
     void *future, *result;
-    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+    tpool *pool =
+        process_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     assert_status(TPOOL_OK, tpool_submit(pool, gate_of_processes, NULL, NULL));
     EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
     assert_status(TPOOL_OK, tpool_submit(pool, count_task, NULL, NULL)); /* fills the queue */
@@ -490,7 +527,10 @@ static void a_pool_is_resized(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-static void *nap(void *arg) { sleep_ms(*(int *)arg); return NULL; }
+static void *nap(void *arg) {
+    sleep_ms(*(int *)arg);
+    return NULL;
+}
 static void statistics_count_what_became_of_tasks(void **state) {
     (void)state;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .measure = true });
@@ -632,8 +672,8 @@ static void run_with_timeout_kills_the_process_and_only_that_task(void **state) 
     tpool *pool = process_pool(1);
     tpool_future *future, *next;
     tpool_task task = { .fn = for_ever };
-    assert_true(value_of(pool, getpid_task) > 0);   /* the process is there */
-    tpool_status end = TPOOL_CANCELLED;   /* again and longer where it had not even started */
+    assert_true(value_of(pool, getpid_task) > 0); /* the process is there */
+    tpool_status end = TPOOL_CANCELLED;           /* again and longer where it had not even started */
     for (int64_t limit = TPOOL_MS(20); end == TPOOL_CANCELLED && limit < LIMIT; limit *= 2) {
         assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, limit, &future));
         end = tpool_future_result(future, LIMIT, NULL);
@@ -712,8 +752,13 @@ static void map_over_an_array(void **state) {
     for (int i = 0; i < ITEMS; i++) items[i] = i;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
     for (int c = 0; c < 4; c++) {
-        tpool_map_spec spec = { .fn = add_context, .context = &context, .context_size = sizeof context, .items = items,
-                                .count = ITEMS, .stride = sizeof(int), .item_size = sizeof(int),
+        tpool_map_spec spec = { .fn = add_context,
+                                .context = &context,
+                                .context_size = sizeof context,
+                                .items = items,
+                                .count = ITEMS,
+                                .stride = sizeof(int),
+                                .item_size = sizeof(int),
                                 .chunk_size = chunks[c] };
         tpool_map_iter *iter;
         void *result;
@@ -728,7 +773,11 @@ static void map_over_an_array(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-typedef struct record { char pad[5]; unsigned char n; char rest[94]; } record;
+typedef struct record {
+    char pad[5];
+    unsigned char n;
+    char rest[94];
+} record;
 static void *bytes_or_error(void *item, void *context) {
     record *r = item;
     unsigned char bytes[10000];
@@ -745,8 +794,9 @@ static void each_item_has_its_own_result_bytes_and_error(void **state) {
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
     memset(items, 0, sizeof items);
     for (int i = 0; i < ITEMS; i++) items[i].n = (unsigned char)i;
-    tpool_map_spec spec = { .fn = bytes_or_error, .items = items, .count = ITEMS, .stride = sizeof *items,
-                            .item_size = 6, .chunk_size = 100 };
+    tpool_map_spec spec = {
+        .fn = bytes_or_error, .items = items, .count = ITEMS, .stride = sizeof *items, .item_size = 6, .chunk_size = 100
+    };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
     for (int i = 0; i < ITEMS; i++) {
@@ -768,7 +818,9 @@ static void each_item_has_its_own_result_bytes_and_error(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-typedef struct source { int next, end; } source;
+typedef struct source {
+    int next, end;
+} source;
 static bool next_item(void *context, void **item) {
     source *s = context;
     if (s->next == s->end) return false;
@@ -777,14 +829,23 @@ static bool next_item(void *context, void **item) {
     *item = n;
     return true;
 }
-static void free_item(void *item, void *context) { (void)context; free(item); atomic_fetch_add(&all->second, 1); }
+static void free_item(void *item, void *context) {
+    (void)context;
+    free(item);
+    atomic_fetch_add(&all->second, 1);
+}
 static void *twice(void *item, void *context) { return context ? NULL : (void *)(intptr_t)(2 * *(int *)item); }
 static void map_over_a_source(void **state) {
     (void)state;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2 });
     source s = { 0, 300 };
-    tpool_map_spec spec = { .fn = twice, .context = &s, .next = next_item, .buffer_size = 16, .item_free = free_item,
-                            .item_size = sizeof(int), .chunk_size = 4 };
+    tpool_map_spec spec = { .fn = twice,
+                            .context = &s,
+                            .next = next_item,
+                            .buffer_size = 16,
+                            .item_free = free_item,
+                            .item_size = sizeof(int),
+                            .chunk_size = 4 };
     tpool_map_iter *iter;
     void *result;
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
@@ -803,7 +864,10 @@ static void *gate_item(void *item, void *context) {
     atomic_fetch_add(&all->count, 1);
     return item;
 }
-static tpool_status call_close(void *iter) { tpool_map_close(iter); return TPOOL_OK; }
+static tpool_status call_close(void *iter) {
+    tpool_map_close(iter);
+    return TPOOL_OK;
+}
 static void closing_a_map_leaves_out_the_rest_of_a_chunk(void **state) {
     (void)state;
     int items[50] = { 0 };
@@ -878,7 +942,7 @@ static void *use_parents_pool(void *arg) {
     size_t nothing = 0;
     return (void *)(intptr_t)(tpool_submit(pool, count_task, NULL, NULL) == TPOOL_BROKEN &&
                               tpool_for(pool, 0, 1, 1, add_part, &nothing) == TPOOL_BROKEN &&
-                                  tpool_destroy(pool) == TPOOL_BROKEN);
+                              tpool_destroy(pool) == TPOOL_BROKEN);
 }
 static void the_programs_pools_are_broken_in_a_worker(void **state) {
     (void)state;
@@ -931,8 +995,8 @@ static void only_listed_descriptors_are_inherited(void **state) {
     assert_true(fd >= 3);
     unlink(path);
     assert_int_equal(3, pwrite(fd, "!!!", 3, 0));
-    tpool *without = process_pool(1), *with = process_pool_as((tpool_config){ .max_workers = 1, .descriptors = &fd,
-                                                                  .descriptor_count = 1 });
+    tpool *without = process_pool(1),
+          *with = process_pool_as((tpool_config){ .max_workers = 1, .descriptors = &fd, .descriptor_count = 1 });
     assert_int_equal(0, value_of_copy(without, read_from, &fd, sizeof fd));
     assert_int_equal(1, value_of_copy(with, read_from, &fd, sizeof fd));
     (void)open_descriptors;
@@ -972,7 +1036,7 @@ static void a_child_of_fork_is_no_user_of_the_pool(void **state) {
     pid_t child = fork();
     if (child == 0) {
         tpool_status a = tpool_submit(pool, count_task, NULL, NULL), b = tpool_kill_workers(pool),
-            c = tpool_destroy(pool);
+                     c = tpool_destroy(pool);
         _exit(a == TPOOL_BROKEN && b == TPOOL_BROKEN && c == TPOOL_BROKEN ? 0 : 1);
     }
     int how;
@@ -985,7 +1049,10 @@ static void a_child_of_fork_is_no_user_of_the_pool(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-static void *prints(void *arg) { printf("%s", (char *)arg); return NULL; }
+static void *prints(void *arg) {
+    printf("%s", (char *)arg);
+    return NULL;
+}
 static void what_a_task_prints_appears_once(void **state) {
     (void)state;
     SKIP_UNDER_TSAN();
@@ -999,7 +1066,8 @@ static void what_a_task_prints_appears_once(void **state) {
         printf("before ");
         tpool *pool = NULL;
         if (tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1 }) != TPOOL_OK) _exit(1);
-        for (int i = 0; i < 2; i++) if (tpool_submit_copy(pool, prints, "task ", 6, NULL) != TPOOL_OK) _exit(1);
+        for (int i = 0; i < 2; i++)
+            if (tpool_submit_copy(pool, prints, "task ", 6, NULL) != TPOOL_OK) _exit(1);
         if (tpool_drain(pool, LIMIT) != TPOOL_OK) _exit(1);
         tpool_destroy(pool);
         printf("after");
@@ -1063,7 +1131,8 @@ static void a_shared_pool_may_be_one_of_processes(void **state) {
         if (tpool_submit_copy(tpool_default(), square, &n, sizeof n, &future) != TPOOL_OK) _exit(2);
         if (tpool_future_result(future, LIMIT, &result) != TPOOL_OK || *(int *)result != 36) _exit(3);
         tpool_future_release(future);
-        for (int i = 0; i < 20; i++) if (tpool_submit(tpool_default(), count_task, NULL, NULL) != TPOOL_OK) _exit(4);
+        for (int i = 0; i < 20; i++)
+            if (tpool_submit(tpool_default(), count_task, NULL, NULL) != TPOOL_OK) _exit(4);
         exit(0); /* drains it */
     }
     assert_int_equal(child, waitpid(child, &how, 0));
@@ -1074,7 +1143,7 @@ static void a_shared_pool_may_be_one_of_processes(void **state) {
 static void *stack_eater(void *arg) {
     char bytes[3 << 20];
     memset(bytes, *(int *)arg, sizeof bytes);
-    return (void *)(intptr_t)*(volatile char *)(bytes + 12345);
+    return (void *)(intptr_t) * (volatile char *)(bytes + 12345);
 }
 static void the_stack_is_as_large_as_asked(void **state) {
     (void)state;
@@ -1135,30 +1204,53 @@ int main(void) {
     all = shared_memory(sizeof *all);
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
-        T(a_task_runs_in_another_process), T(arguments_and_results_travel_by_value),
-        T(what_fn_returns_is_kept_apart_from_the_bytes), T(an_error_arrives_with_code_message_and_name),
-        T(owned_results_fail_the_task), T(an_argument_by_pointer_is_refused), T(bytes_of_any_size_travel),
-        T(both_directions_full_are_no_deadlock), T(arg_free_runs_once_in_the_program),
-        T(workers_start_when_needed_and_stay), T(an_idle_worker_ends_with_its_process),
-        T(a_worker_is_replaced_after_its_tasks), T(initializer_and_finalizer_run_in_the_process),
-        T(a_failed_initializer_breaks_the_pool), T(priorities_cancel_expiry_and_pause),
-        T(callbacks_wait_and_as_completed), T(a_callback_may_wait_for_a_task_of_the_same_pool),
-        T(caller_runs_blocks_instead), T(a_running_task_is_asked_to_stop),
+        T(a_task_runs_in_another_process),
+        T(arguments_and_results_travel_by_value),
+        T(what_fn_returns_is_kept_apart_from_the_bytes),
+        T(an_error_arrives_with_code_message_and_name),
+        T(owned_results_fail_the_task),
+        T(an_argument_by_pointer_is_refused),
+        T(bytes_of_any_size_travel),
+        T(both_directions_full_are_no_deadlock),
+        T(arg_free_runs_once_in_the_program),
+        T(workers_start_when_needed_and_stay),
+        T(an_idle_worker_ends_with_its_process),
+        T(a_worker_is_replaced_after_its_tasks),
+        T(initializer_and_finalizer_run_in_the_process),
+        T(a_failed_initializer_breaks_the_pool),
+        T(priorities_cancel_expiry_and_pause),
+        T(callbacks_wait_and_as_completed),
+        T(a_callback_may_wait_for_a_task_of_the_same_pool),
+        T(caller_runs_blocks_instead),
+        T(a_running_task_is_asked_to_stop),
         T(a_task_asked_to_stop_while_it_waited_knows_from_the_start),
-        T(a_run_limit_kills_the_process_and_only_that_task), T(run_with_timeout_kills_the_process_and_only_that_task),
-        T(kill_workers_breaks_what_runs_and_nothing_else), T(every_shutdown_ends), T(a_pool_is_resized),
+        T(a_run_limit_kills_the_process_and_only_that_task),
+        T(run_with_timeout_kills_the_process_and_only_that_task),
+        T(kill_workers_breaks_what_runs_and_nothing_else),
+        T(every_shutdown_ends),
+        T(a_pool_is_resized),
         T(statistics_count_what_became_of_tasks),
-        T(workers_replaced_after_each_task_stall_nobody), T(a_managed_pool_of_processes),
-        T(at_exit_a_managed_pool_is_drained), T(map_over_an_array),
-        T(each_item_has_its_own_result_bytes_and_error), T(map_over_a_source),
-        T(closing_a_map_leaves_out_the_rest_of_a_chunk), T(map_needs_sizes),
-        T(a_worker_process_may_have_pools_of_its_own), T(the_programs_pools_are_broken_in_a_worker),
-        T(a_loop_from_outside_is_unsupported), T(a_task_may_fork), T(only_listed_descriptors_are_inherited),
-        T(the_programs_own_waitpid_sees_its_own_children_only), T(a_child_of_fork_is_no_user_of_the_pool),
+        T(workers_replaced_after_each_task_stall_nobody),
+        T(a_managed_pool_of_processes),
+        T(at_exit_a_managed_pool_is_drained),
+        T(map_over_an_array),
+        T(each_item_has_its_own_result_bytes_and_error),
+        T(map_over_a_source),
+        T(closing_a_map_leaves_out_the_rest_of_a_chunk),
+        T(map_needs_sizes),
+        T(a_worker_process_may_have_pools_of_its_own),
+        T(the_programs_pools_are_broken_in_a_worker),
+        T(a_loop_from_outside_is_unsupported),
+        T(a_task_may_fork),
+        T(only_listed_descriptors_are_inherited),
+        T(the_programs_own_waitpid_sees_its_own_children_only),
+        T(a_child_of_fork_is_no_user_of_the_pool),
         T(what_a_task_prints_appears_once),
         T(a_pool_made_beside_threads_that_print_has_tasks_that_print),
-        T(a_shared_pool_may_be_one_of_processes), T(the_stack_is_as_large_as_asked),
-        T(the_stack_is_not_that_of_the_creator), T(a_task_may_end_its_thread_whatever_the_stack),
+        T(a_shared_pool_may_be_one_of_processes),
+        T(the_stack_is_as_large_as_asked),
+        T(the_stack_is_not_that_of_the_creator),
+        T(a_task_may_end_its_thread_whatever_the_stack),
         T(create_and_destroy_leave_nothing_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

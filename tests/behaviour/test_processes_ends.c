@@ -79,16 +79,20 @@ static void a_child_of_a_bare_fork_ends_where_its_task_returns(void **state) {
     (void)state;
     static char page[2 * 65536];
     uintptr_t at = ((uintptr_t)page + 65535) / 65536 * 65536;
-    bool can_tell = madvise((void *)at, 65536, MADV_WIPEONFORK) == 0 || errno != EINVAL;   /* since Linux 4.14 */
+    bool can_tell = madvise((void *)at, 65536, MADV_WIPEONFORK) == 0 || errno != EINVAL; /* since Linux 4.14 */
 #ifdef TPOOL__PLAIN_POSIX
-    can_tell = false;   /* what only POSIX has does not tell a process that it is a copy */
+    can_tell = false; /* what only POSIX has does not tell a process that it is a copy */
 #endif
     if (!can_tell) skip();
     tpool *pool = process_pool(1);
     pid_t worker = (pid_t)value_of(pool, getpid_task);
     int items[6] = { 0 };
-    tpool_map_spec spec = { .fn = forks_and_both_return, .items = items, .count = 6, .stride = sizeof(int),
-                            .item_size = sizeof(int), .chunk_size = 3 };
+    tpool_map_spec spec = { .fn = forks_and_both_return,
+                            .items = items,
+                            .count = 6,
+                            .stride = sizeof(int),
+                            .item_size = sizeof(int),
+                            .chunk_size = 3 };
     tpool_map_iter *iter;
     void *result;
     for (int i = 0; i < 3; i++) {
@@ -148,7 +152,10 @@ static void *waits_beside_a_grandchild(void *arg) {
     while (getsid(child) != child) sleep_ms(1);
     return waits_for_ever(arg);
 }
-static void *waits_as_an_item(void *item, void *context) { (void)item; return waits_beside_a_grandchild(context); }
+static void *waits_as_an_item(void *item, void *context) {
+    (void)item;
+    return waits_beside_a_grandchild(context);
+}
 static void a_servers_death_is_known_though_a_grandchild_lives_on(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
@@ -156,8 +163,9 @@ static void a_servers_death_is_known_though_a_grandchild_lives_on(void **state) 
         tpool_future *future = NULL;
         tpool_map_iter *iter = NULL;
         int item = 0;
-        tpool_map_spec spec = { .fn = waits_as_an_item, .items = &item, .count = 1, .stride = sizeof item,
-                                .item_size = sizeof item };
+        tpool_map_spec spec = {
+            .fn = waits_as_an_item, .items = &item, .count = 1, .stride = sizeof item, .item_size = sizeof item
+        };
         set_up(NULL);
         if (in_a_map) assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
         else assert_status(TPOOL_OK, tpool_submit(pool, waits_beside_a_grandchild, NULL, &future));
@@ -191,8 +199,7 @@ static void a_descriptor_that_is_not_open_is_refused(void **state) {
 enum { BELIEVED = 60 };
 static void *closes_what_it_believes_to_be_its_own(void *arg) {
     int found = 0;
-    for (int fd = 3; fd < 3 + BELIEVED; fd++)
-        found += close(fd) == 0;
+    for (int fd = 3; fd < 3 + BELIEVED; fd++) found += close(fd) == 0;
     return found == 0 ? arg : tpool_raise(1, "%d were open", found);
 }
 static void no_descriptor_of_a_worker_lies_where_the_program_had_one(void **state) {
@@ -261,7 +268,7 @@ static void *item_closes_all(void *item, void *context) {
     static char bytes[200000];
     if (*(int *)item == 3)
         for (int fd = 3; fd < 4096; fd++) close(fd);
-    return *(int *)context ? tpool_return(bytes, sizeof bytes) : (void *)(intptr_t)*(int *)item;
+    return *(int *)context ? tpool_return(bytes, sizeof bytes) : (void *)(intptr_t) * (int *)item;
 }
 static void an_item_that_closes_everything_costs_one_item(void **state) {
     (void)state;
@@ -269,8 +276,13 @@ static void an_item_that_closes_everything_costs_one_item(void **state) {
     for (int i = 0; i < 10; i++) items[i] = i;
     tpool *pool = process_pool(1);
     for (int large = 0; large < 2; large++) {
-        tpool_map_spec spec = { .fn = item_closes_all, .items = items, .count = 10, .stride = sizeof(int),
-                                .item_size = sizeof(int), .chunk_size = 10, .context = &large,
+        tpool_map_spec spec = { .fn = item_closes_all,
+                                .items = items,
+                                .count = 10,
+                                .stride = sizeof(int),
+                                .item_size = sizeof(int),
+                                .chunk_size = 10,
+                                .context = &large,
                                 .context_size = sizeof large };
         tpool_map_iter *iter;
         int lost = 0;
@@ -302,12 +314,14 @@ static int without_standard_descriptors(void) {
     tpool_future *future;
     tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1 };
     if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
-    for (int fd = 0; fd < 3; fd++) if (fcntl(fd, F_GETFD) >= 0) return 2;
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) >= 0) return 2;
     void *result;
     if (tpool_submit(pool, looks_at_standard_descriptors, NULL, &future) != TPOOL_OK) return 3;
     if (tpool_future_result(future, LIMIT, &result) != TPOOL_OK) return 4;
     if (!result) return 7;
-    for (int fd = 0; fd < 3; fd++) if (fcntl(fd, F_GETFD) >= 0) return 5;
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) >= 0) return 5;
     tpool_future_release(future);
     return tpool_destroy(pool) == TPOOL_OK ? 0 : 6;
 }
@@ -412,7 +426,11 @@ static void destroy_ends_an_initializer_that_hangs(void **state) {
     EVENTUALLY(!is_alive(atomic_load(&all->pid)));
 }
 /* The worker that replaces one that has died with its task: nobody waits for its initializer but what it could run. */
-static void *hangs_the_next(void *arg) { atomic_store(&all->hang, 1); raise(SIGKILL); return arg; }
+static void *hangs_the_next(void *arg) {
+    atomic_store(&all->hang, 1);
+    raise(SIGKILL);
+    return arg;
+}
 static void a_replacement_whose_initializer_hangs_holds_nobody_up(void **state) {
     (void)state;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = hangs_if_told });
@@ -438,7 +456,10 @@ static void a_shutdown_that_cancels_ends_an_initializer_that_hangs(void **state)
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-static void *item_task(void *item, void *context) { (void)context; return (void *)(intptr_t)*(int *)item; }
+static void *item_task(void *item, void *context) {
+    (void)context;
+    return (void *)(intptr_t) * (int *)item;
+}
 static void closing_a_map_does_not_wait_for_an_initializer_that_hangs(void **state) {
     (void)state;
     int items[10] = { 0 };
@@ -460,7 +481,11 @@ static void closing_a_map_does_not_wait_for_an_initializer_that_hangs(void **sta
 }
 
 /* The limit passes while a large argument is being copied for the worker, which takes longer than that. */
-static void *too_late(void *arg) { atomic_fetch_add(&all->count, 1); for (;;) sleep_ms(1000); return arg; }
+static void *too_late(void *arg) {
+    atomic_fetch_add(&all->count, 1);
+    for (;;) sleep_ms(1000);
+    return arg;
+}
 static void a_limit_that_passes_while_the_argument_is_on_its_way_is_not_forgotten(void **state) {
     (void)state;
     size_t size = SLOW_TOOL ? (size_t)8 << 20 : (size_t)64 << 20;
@@ -492,7 +517,8 @@ static void workers_that_a_signal_takes_before_they_are_ready_are_replaced(void 
     for (int i = 0; i < 3; i++) {
         int number = signals[i];
         atomic_store(&all->deaths, 3);
-        tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = dies_some_times, .context = &number });
+        tpool *pool =
+            process_pool_as((tpool_config){ .max_workers = 1, .initializer = dies_some_times, .context = &number });
         assert_true(value_of(pool, getpid_task) > 0);
         assert_true(atomic_load(&all->deaths) < 0);
         assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -503,7 +529,8 @@ static void workers_that_always_die_before_they_are_ready_break_the_pool(void **
     int number = SIGTERM;
     tpool_future *future;
     atomic_store(&all->deaths, 1000);
-    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = dies_some_times, .context = &number });
+    tpool *pool =
+        process_pool_as((tpool_config){ .max_workers = 2, .initializer = dies_some_times, .context = &number });
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, getpid_task, NULL)));
     assert_true(atomic_load(&all->deaths) > 900);
     assert_status(TPOOL_BROKEN, tpool_submit(pool, getpid_task, NULL, &future));
@@ -512,7 +539,11 @@ static void workers_that_always_die_before_they_are_ready_break_the_pool(void **
 
 /* --- who ends with whom */
 
-static void *kills_its_group(void *arg) { kill(0, SIGTERM); sleep_ms(10000); return arg; }
+static void *kills_its_group(void *arg) {
+    kill(0, SIGTERM);
+    sleep_ms(10000);
+    return arg;
+}
 static void a_signal_to_a_tasks_group_reaches_no_other_worker(void **state) {
     (void)state;
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 3 });
@@ -556,7 +587,10 @@ static void who_is_killed_takes_its_children_along(void **state) {
 }
 
 #ifdef __linux__
-static bool becomes_nobody(void *context) { (void)context; return setgid(65534) == 0 && setuid(65534) == 0; }
+static bool becomes_nobody(void *context) {
+    (void)context;
+    return setgid(65534) == 0 && setuid(65534) == 0;
+}
 /* The kernel's promise to kill a worker with its server does not outlive a change of credentials. */
 static void who_has_other_credentials_ends_with_the_server_too(void **state) {
     (void)state;
@@ -796,8 +830,14 @@ static void no_signal_stays_pending_in_the_program(void **state) {
 
 /* --- a program that lowers its own limit of descriptors, as a sandbox does: poll then refuses to look at so many */
 
-static void *takes_a_moment(void *arg) { sleep_ms(50); return arg; }
-static void *exits_with_three(void *arg) { (void)arg; _exit(3); }
+static void *takes_a_moment(void *arg) {
+    sleep_ms(50);
+    return arg;
+}
+static void *exits_with_three(void *arg) {
+    (void)arg;
+    _exit(3);
+}
 static int below_its_descriptors(rlim_t most) {
     tpool *pool = NULL;
     tpool_future *future = NULL;
@@ -861,32 +901,43 @@ int main(void) {
     all = shared_memory(sizeof *all);
 #define T(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
-        T(a_descriptor_that_is_not_open_is_refused), T(no_descriptor_of_a_worker_lies_where_the_program_had_one),
-        T(a_worker_has_its_descriptors_above_all_that_were_open), T(a_task_that_closes_everything_harms_only_itself),
-        T(an_item_that_closes_everything_costs_one_item), T(the_standard_numbers_stay_free),
+        T(a_descriptor_that_is_not_open_is_refused),
+        T(no_descriptor_of_a_worker_lies_where_the_program_had_one),
+        T(a_worker_has_its_descriptors_above_all_that_were_open),
+        T(a_task_that_closes_everything_harms_only_itself),
+        T(an_item_that_closes_everything_costs_one_item),
+        T(the_standard_numbers_stay_free),
         T(what_waits_for_an_initializer_that_hangs_has_an_end),
-        T(a_replacement_whose_initializer_hangs_holds_nobody_up), T(a_run_limit_holds_in_the_initializer),
-        T(run_with_timeout_holds_in_the_initializer), T(kill_workers_ends_an_initializer_that_hangs),
-        T(destroy_ends_an_initializer_that_hangs), T(a_shutdown_that_cancels_ends_an_initializer_that_hangs),
+        T(a_replacement_whose_initializer_hangs_holds_nobody_up),
+        T(a_run_limit_holds_in_the_initializer),
+        T(run_with_timeout_holds_in_the_initializer),
+        T(kill_workers_ends_an_initializer_that_hangs),
+        T(destroy_ends_an_initializer_that_hangs),
+        T(a_shutdown_that_cancels_ends_an_initializer_that_hangs),
         T(closing_a_map_does_not_wait_for_an_initializer_that_hangs),
         T(a_limit_that_passes_while_the_argument_is_on_its_way_is_not_forgotten),
         T(workers_that_a_signal_takes_before_they_are_ready_are_replaced),
         T(workers_that_always_die_before_they_are_ready_break_the_pool),
-        T(a_signal_to_a_tasks_group_reaches_no_other_worker), T(who_is_killed_takes_its_children_along),
-        T(no_signal_stays_pending_in_the_program), T(a_program_that_may_open_no_descriptor_loses_no_task),
+        T(a_signal_to_a_tasks_group_reaches_no_other_worker),
+        T(who_is_killed_takes_its_children_along),
+        T(no_signal_stays_pending_in_the_program),
+        T(a_program_that_may_open_no_descriptor_loses_no_task),
         T(create_tells_that_workers_have_no_room),
 #ifdef __linux__
         T(a_child_of_a_bare_fork_ends_where_its_task_returns),
-        T(a_death_is_known_though_a_grandchild_lives_on), T(a_servers_death_is_known_though_a_grandchild_lives_on),
+        T(a_death_is_known_though_a_grandchild_lives_on),
+        T(a_servers_death_is_known_though_a_grandchild_lives_on),
         T(who_has_other_credentials_ends_with_the_server_too),
         T(a_task_that_changes_its_credentials_ends_with_the_server_too),
         T(a_worker_that_may_not_be_killed_is_given_up),
 #endif
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
-        T(no_zombie_is_left_to_a_program_that_adopts), T(create_ruins_no_namespace),
+        T(no_zombie_is_left_to_a_program_that_adopts),
+        T(create_ruins_no_namespace),
 #endif
 #if defined(HAVE_SECCOMP) && !defined(TPOOL__PLAIN_POSIX)
-        T(a_sandbox_without_memfd_has_pools), T(without_dev_null_no_other_file_becomes_a_standard_one),
+        T(a_sandbox_without_memfd_has_pools),
+        T(without_dev_null_no_other_file_becomes_a_standard_one),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -105,11 +105,26 @@ static void *segfaults(void *arg) {
     *nobodys = 1;
     return arg;
 }
-static void *exits(void *arg) { (void)arg; exit(3); }
-static void *exits_at_once(void *arg) { (void)arg; _exit(4); }
-static void *exits_with_zero(void *arg) { (void)arg; _exit(0); }
-static void *is_killed(void *arg) { kill(getpid(), SIGTERM); return arg; }
-static void *stops_itself(void *arg) { raise(SIGSTOP); return arg; }
+static void *exits(void *arg) {
+    (void)arg;
+    exit(3);
+}
+static void *exits_at_once(void *arg) {
+    (void)arg;
+    _exit(4);
+}
+static void *exits_with_zero(void *arg) {
+    (void)arg;
+    _exit(0);
+}
+static void *is_killed(void *arg) {
+    kill(getpid(), SIGTERM);
+    return arg;
+}
+static void *stops_itself(void *arg) {
+    raise(SIGSTOP);
+    return arg;
+}
 static void *closes_all(void *arg) {
     for (int fd = 3; fd < 1000; fd++) close(fd);
     return arg;
@@ -123,7 +138,10 @@ static void a_task_aborts(void **s) {
     (void)s;
     one_bad_among_good_ones(&(tpool_task){ .fn = aborts }, -SIGABRT, "SIGABRT");
 }
-static void a_task_exits(void **s) { (void)s; one_bad_among_good_ones(&(tpool_task){ .fn = exits }, 3, "code 3"); }
+static void a_task_exits(void **s) {
+    (void)s;
+    one_bad_among_good_ones(&(tpool_task){ .fn = exits }, 3, "code 3");
+}
 static void a_task_exits_at_once(void **s) {
     (void)s;
     one_bad_among_good_ones(&(tpool_task){ .fn = exits_at_once }, 4, "code 4");
@@ -144,7 +162,10 @@ static void a_task_closes_all_descriptors(void **s) {
     (void)s;
     one_bad_among_good_ones(&(tpool_task){ .fn = closes_all }, 1, "code 1");
 }
-static void *never_returns(void *arg) { for (volatile int i = 0;; i = !i) { } return arg; }
+static void *never_returns(void *arg) {
+    for (volatile int i = 0;; i = !i) { }
+    return arg;
+}
 static void a_task_never_returns(void **s) {
     (void)s;
     one_bad_among_good_ones(&(tpool_task){ .fn = never_returns, .run_limit_ns = TPOOL_MS(30) }, -SIGKILL,
@@ -244,7 +265,7 @@ static void *small_or_large(void *item, void *context) {
     if (n == 3) return returns_large(context);
     return n == 5 ? tpool_raise(n, "item %d", n) : tpool_return(&n, sizeof n);
 }
-static void *first_byte(void *arg) { return (void *)(intptr_t)*(unsigned char *)arg; }
+static void *first_byte(void *arg) { return (void *)(intptr_t) * (unsigned char *)arg; }
 static void *first_byte_of_item(void *item, void *context) {
     return (void *)(intptr_t)(*(unsigned char *)item + *(int *)context);
 }
@@ -260,7 +281,8 @@ static void fails_for_want_of_memory(tpool *pool, tpool_fn fn, const void *arg, 
 }
 static tpool *create_limited(void) {
     tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1,
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES,
+                                                                 .max_workers = 1,
                                                                  .initializer = limit_what_comes }));
     return pool;
 }
@@ -269,12 +291,16 @@ static bool limit_to_what_there_is(void *context) {
     (void)context;
     return setrlimit(RLIMIT_AS, &(struct rlimit){ 1 << 20, 1 << 20 }) == 0;
 }
-static void count_end(void *context) { (void)context; atomic_fetch_add(&all->count, 1); }
+static void count_end(void *context) {
+    (void)context;
+    atomic_fetch_add(&all->count, 1);
+}
 static void a_worker_without_addresses_is_ended_like_any_other(void **state) {
     (void)state;
     if (SLOW_TOOL) skip(); /* the sanitizers need more address space than that */
     tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1,
+    assert_status(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .kind = TPOOL_PROCESSES,
+                                                                 .max_workers = 1,
                                                                  .initializer = limit_to_what_there_is,
                                                                  .finalizer = count_end }));
     assert_true(value_of(pool, getpid_task) > 1);
@@ -308,8 +334,13 @@ static void what_a_worker_has_no_room_for_fails_and_nothing_else(void **state) {
     tpool_map_close(iter);
     /* a chunk that is more than it has room for goes there in parts */
     int context = 1;
-    tpool_map_spec spec = { .fn = first_byte_of_item, .items = bytes, .count = 8, .stride = LARGE / 4,
-                            .item_size = LARGE / 4, .chunk_size = 8, .context = &context,
+    tpool_map_spec spec = { .fn = first_byte_of_item,
+                            .items = bytes,
+                            .count = 8,
+                            .stride = LARGE / 4,
+                            .item_size = LARGE / 4,
+                            .chunk_size = 8,
+                            .context = &context,
                             .context_size = sizeof context };
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
     for (int i = 0; i < 8; i++) {
@@ -331,7 +362,10 @@ static void what_a_worker_has_no_room_for_fails_and_nothing_else(void **state) {
 
 /* What a task does to the limits of its worker, and ends well, is not the end of those after it. */
 enum { ADDRESSES = 1, FILES = 2, DESCRIPTORS = 4 }; /* which: any of them */
-typedef struct lowering { int which; bool for_ever; } lowering;
+typedef struct lowering {
+    int which;
+    bool for_ever;
+} lowering;
 static void *lowers_a_limit(void *arg) {
     lowering l;
     struct rlimit limit;
@@ -340,11 +374,14 @@ static void *lowers_a_limit(void *arg) {
     for (int which = ADDRESSES; which <= DESCRIPTORS && !failed; which *= 2) {
         if (!(l.which & which)) continue;
         failed = which == ADDRESSES ? getrlimit(RLIMIT_AS, &limit)
-                 : which == FILES   ? getrlimit(RLIMIT_FSIZE, &limit) : getrlimit(RLIMIT_NOFILE, &limit);
+                 : which == FILES   ? getrlimit(RLIMIT_FSIZE, &limit)
+                                    : getrlimit(RLIMIT_NOFILE, &limit);
         limit.rlim_cur = which == ADDRESSES ? 1 << 20 : which == FILES ? 0 : 3;
         if (l.for_ever) limit.rlim_max = limit.rlim_cur;
-        if (!failed) failed = which == ADDRESSES ? setrlimit(RLIMIT_AS, &limit)
-                              : which == FILES   ? setrlimit(RLIMIT_FSIZE, &limit) : setrlimit(RLIMIT_NOFILE, &limit);
+        if (!failed)
+            failed = which == ADDRESSES ? setrlimit(RLIMIT_AS, &limit)
+                     : which == FILES   ? setrlimit(RLIMIT_FSIZE, &limit)
+                                        : setrlimit(RLIMIT_NOFILE, &limit);
     }
     return failed ? tpool_raise(1, "no such limit") : arg;
 }
@@ -362,7 +399,10 @@ static uint32_t whose_words(const void *result) {
     for (uint32_t i = 1; i < LARGE_WORDS; i++) assert_int_equal(i * 2654435761u, words[i]);
     return words[0];
 }
-static void *echo_item(void *item, void *context) { (void)context; return tpool_return(item, 200000); }
+static void *echo_item(void *item, void *context) {
+    (void)context;
+    return tpool_return(item, 200000);
+}
 static bool becomes_nobody(void *context) { /* root may take its limits back */
     (void)context;
     return geteuid() != 0 || (setgid(65534) == 0 && setuid(65534) == 0);
@@ -399,8 +439,9 @@ static void limits_that_a_task_sets_are_not_those_of_the_next(void **state) {
                 }
             } else if (!(l.which & FILES)) { /* both: the items need another worker */
                 tpool_map_iter *iter;
-                tpool_map_spec spec = { .fn = echo_item, .items = large, .count = 2, .stride = 200000,
-                                        .item_size = 200000, .chunk_size = 2 };
+                tpool_map_spec spec = {
+                    .fn = echo_item, .items = large, .count = 2, .stride = 200000, .item_size = 200000, .chunk_size = 2
+                };
                 assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
                 for (int k = 0; k < 2; k++) assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
                 tpool_map_close(iter);
@@ -426,12 +467,18 @@ static void limits_that_an_item_sets_for_ever_cost_no_result(void **state) {
     for (int i = 0; i < COUNT; i++) items[i] = i;
     for (int which = 0; which < 4; which++) {
         tpool *pool = NULL;
-        tpool_config config = { .kind = TPOOL_PROCESSES, .max_workers = 1, .initializer = becomes_nobody,
-                                .finalizer = count_end };
+        tpool_config config = {
+            .kind = TPOOL_PROCESSES, .max_workers = 1, .initializer = becomes_nobody, .finalizer = count_end
+        };
         atomic_store(&all->count, 0);
         assert_status(TPOOL_OK, tpool_create(&pool, &config));
-        tpool_map_spec spec = { .fn = lowers_or_returns, .items = items, .count = COUNT, .stride = sizeof(int),
-                                .item_size = sizeof(int), .chunk_size = COUNT, .context = &which,
+        tpool_map_spec spec = { .fn = lowers_or_returns,
+                                .items = items,
+                                .count = COUNT,
+                                .stride = sizeof(int),
+                                .item_size = sizeof(int),
+                                .chunk_size = COUNT,
+                                .context = &which,
                                 .context_size = sizeof which };
         tpool_map_iter *iter;
         uint32_t whose[COUNT];
@@ -563,7 +610,11 @@ static void the_server_is_killed(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-static void *kills_its_server(void *arg) { kill(getppid(), SIGKILL); sleep_ms(10000); return arg; }
+static void *kills_its_server(void *arg) {
+    kill(getppid(), SIGKILL);
+    sleep_ms(10000);
+    return arg;
+}
 static void a_task_kills_its_server(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
@@ -739,8 +790,9 @@ static void an_item_takes_only_itself_with_it(void **state) {
 /* As many of everything after each fault as before, with the pool still there. */
 static void faults_leave_nothing_behind_while_the_pool_lives(void **state) {
     (void)state;
-    static const tpool_fn bad[] = { segfaults, exits_at_once, is_killed, stops_itself, closes_all,
-                                    dies_while_returning };
+    static const tpool_fn bad[] = {
+        segfaults, exits_at_once, is_killed, stops_itself, closes_all, dies_while_returning
+    };
     tpool *pool = process_pool(1);
     int descriptors = 0, mappings = 0, memories = 0;
     for (int i = 0; i < 24; i++) {
@@ -799,7 +851,7 @@ static void *kill_now_and_then(void *pool) {
 }
 static void *dies_sometimes(void *arg) {
     if (*(int *)arg % 5 == 1) abort();
-    return (void *)(intptr_t)*(int *)arg;
+    return (void *)(intptr_t) * (int *)arg;
 }
 static void everything_at_once(void **state) {
     (void)state;
@@ -831,20 +883,36 @@ int main(void) {
     all = shared_memory(sizeof *all);
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(a_task_segfaults), T(a_task_aborts), T(a_task_exits), T(a_task_exits_at_once), T(a_task_exits_with_zero),
-        T(a_task_is_killed), T(a_task_stops_itself), T(a_task_never_returns), T(a_task_closes_all_descriptors),
-        T(a_task_ends_its_thread), T(a_task_dies_while_sending_its_result), T(a_task_eats_its_memory_limit),
+        T(a_task_segfaults),
+        T(a_task_aborts),
+        T(a_task_exits),
+        T(a_task_exits_at_once),
+        T(a_task_exits_with_zero),
+        T(a_task_is_killed),
+        T(a_task_stops_itself),
+        T(a_task_never_returns),
+        T(a_task_closes_all_descriptors),
+        T(a_task_ends_its_thread),
+        T(a_task_dies_while_sending_its_result),
+        T(a_task_eats_its_memory_limit),
         cmocka_unit_test_setup(what_a_worker_has_no_room_for_fails_and_nothing_else, set_up),
         T(a_worker_without_addresses_is_ended_like_any_other),
         cmocka_unit_test_setup(limits_that_a_task_sets_are_not_those_of_the_next, set_up),
         cmocka_unit_test_setup(limits_that_an_item_sets_for_ever_cost_no_result, set_up),
-        T(large_arguments_take_the_same_place_again), T(out_of_memory_a_worker_is_killed_first),
-        T(a_worker_is_killed_from_outside), T(the_server_is_killed), T(a_task_kills_its_server),
-        T(the_program_is_killed), T(the_program_and_the_server_are_killed),
-        T(the_program_is_killed_with_its_server_stopped), T(faults_leave_nothing_behind_while_the_pool_lives),
+        T(large_arguments_take_the_same_place_again),
+        T(out_of_memory_a_worker_is_killed_first),
+        T(a_worker_is_killed_from_outside),
+        T(the_server_is_killed),
+        T(a_task_kills_its_server),
+        T(the_program_is_killed),
+        T(the_program_and_the_server_are_killed),
+        T(the_program_is_killed_with_its_server_stopped),
+        T(faults_leave_nothing_behind_while_the_pool_lives),
         T(the_program_ends_with_a_pool_at_work),
-        T(descriptors_run_out), T(an_item_takes_only_itself_with_it),
-        T(a_broken_task_that_nobody_asks_for_is_reported), T(everything_at_once),
+        T(descriptors_run_out),
+        T(an_item_takes_only_itself_with_it),
+        T(a_broken_task_that_nobody_asks_for_is_reported),
+        T(everything_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

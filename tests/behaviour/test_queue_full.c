@@ -21,8 +21,7 @@ static void end_pool(tpool *pool) {
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     tpool_stats stats = stats_of(pool);
     assert_int_equal(0, stats.queued);
-    assert_int_equal(stats.submitted,
-                     stats.completed + stats.failed + stats.cancelled + stats.expired + stats.dropped);
+    assert_int_equal(stats.submitted, stats.completed + stats.failed + stats.cancelled + stats.expired + stats.dropped);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -117,7 +116,10 @@ static void without_a_capacity_the_queue_takes_everything(void **state) {
     assert_int_equal(count, atomic_load(&runs));
 }
 
-typedef struct pushers { tpool *pool; atomic_int runs, taken, refused, other; } pushers;
+typedef struct pushers {
+    tpool *pool;
+    atomic_int runs, taken, refused, other;
+} pushers;
 static void *push_50(void *arg) {
     pushers *p = arg;
     for (int i = 0; i < 50; i++) {
@@ -157,7 +159,7 @@ static void a_cancel_makes_room_at_once(void **state) {
         assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
     }
     assert_status(TPOOL_FULL, tpool_submit(pool, nothing, NULL, NULL));
-    assert_true(tpool_future_cancel(futures[0]));   /* again: true, and no second room */
+    assert_true(tpool_future_cancel(futures[0])); /* again: true, and no second room */
     assert_status(TPOOL_FULL, tpool_submit(pool, nothing, NULL, NULL));
     for (int i = 0; i < 3; i++) tpool_future_release(futures[i]);
     gate_open(&hold);
@@ -169,8 +171,8 @@ static void an_expiry_makes_room_as_soon_as_somebody_notices_it(void **state) {
     static gate hold = GATE_CLOSED;
     static atomic_int freed;
     tpool *pool = new_busy_pool(1, TPOOL_FULL_REJECT, &hold);
-    tpool_future *future = submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &freed, .arg_free = count_free,
-                                                              .expires_ns = 1 });
+    tpool_future *future =
+        submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &freed, .arg_free = count_free, .expires_ns = 1 });
     sleep_ms(1);
     assert_true(tpool_future_done(future));
     assert_int_equal(1, stats_of(pool).expired);
@@ -183,7 +185,10 @@ static void an_expiry_makes_room_as_soon_as_somebody_notices_it(void **state) {
     end_pool(pool);
 }
 
-typedef struct in_place_story { atomic_int runs; tpool_status first, wait, second, wait_again; } in_place_story;
+typedef struct in_place_story {
+    atomic_int runs;
+    tpool_status first, wait, second, wait_again;
+} in_place_story;
 static void *wait_in_full_pool(void *arg) {
     in_place_story *s = arg;
     tpool_future *future;
@@ -249,7 +254,7 @@ static void a_blocked_submitter_goes_on_when_a_task_starts(void **state) {
     background_start(&submitter, call_submit, &call);
     background_await_block(&submitter);
     assert_int_equal(1, stats_of(pool).queued);
-    gate_open(&first);   /* the second starts, and holds its own gate */
+    gate_open(&first); /* the second starts, and holds its own gate */
     assert_status(TPOOL_OK, background_join(&submitter));
     assert_int_equal(TPOOL_PENDING, tpool_future_state(call.future));
     assert_int_equal(1, stats_of(pool).queued);
@@ -267,13 +272,14 @@ static void a_blocked_submitter_goes_on_when_a_task_is_cancelled_or_seen_to_expi
         static submit_call call;
         gate_close(&hold);
         tpool *pool = new_busy_pool(1, TPOOL_FULL_BLOCK, &hold);
-        tpool_future *queued = submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = expires * TPOOL_MS(500) });
+        tpool_future *queued =
+            submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = expires * TPOOL_MS(500) });
         call = (submit_call){ .pool = pool, .task = { .fn = nothing } };
         background_start(&submitter, call_submit, &call);
         background_await_block(&submitter);
         if (expires) EVENTUALLY(tpool_future_state(queued) == TPOOL_FINISHED);
         else assert_true(tpool_future_cancel(queued));
-        assert_status(TPOOL_OK, background_join(&submitter));   /* the gate is still closed */
+        assert_status(TPOOL_OK, background_join(&submitter)); /* the gate is still closed */
         assert_int_equal(TPOOL_PENDING, tpool_future_state(call.future));
         gate_open(&hold);
         assert_status(TPOOL_OK, end_of(call.future));
@@ -291,7 +297,9 @@ static void a_blocked_submitter_learns_of_a_shutdown(void **state) {
     tpool *pool = new_busy_pool(1, TPOOL_FULL_BLOCK, &hold);
     assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
     for (int i = 0; i < 3; i++) {
-        calls[i] = (submit_call){ .pool = pool, .future = (tpool_future *)pool, .timeout_ns = LIMIT,
+        calls[i] = (submit_call){ .pool = pool,
+                                  .future = (tpool_future *)pool,
+                                  .timeout_ns = LIMIT,
                                   .task = { .fn = count_up, .arg = &freed, .arg_free = count_free, .priority = i } };
         background_start(&submitters[i], i == 2 ? call_run_with_timeout : call_submit, &calls[i]);
     }
@@ -303,13 +311,16 @@ static void a_blocked_submitter_learns_of_a_shutdown(void **state) {
     }
     gate_open(&hold);
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
-    assert_int_equal(1, atomic_load(&runs));    /* what was queued before */
+    assert_int_equal(1, atomic_load(&runs)); /* what was queued before */
     assert_int_equal(0, atomic_load(&freed));
     assert_int_equal(2, stats_of(pool).submitted);
     end_pool(pool);
 }
 
-static struct { atomic_int count; int values[16]; } order;
+static struct {
+    atomic_int count;
+    int values[16];
+} order;
 static void *record(void *arg) {
     int at = atomic_fetch_add(&order.count, 1);
     if (at < 16) order.values[at] = (int)(intptr_t)arg;
@@ -329,7 +340,7 @@ static void blocked_submitters_get_room_first_come_first_served(void **state) {
         background_start(&submitters[i], call_submit, &calls[i]);
         background_await_block(&submitters[i]);
     }
-    for (int i = 0; i < 2; i++) {   /* each cancel lets one go on, the one that came first */
+    for (int i = 0; i < 2; i++) { /* each cancel lets one go on, the one that came first */
         assert_true(tpool_future_cancel(queued[i]));
         assert_status(TPOOL_OK, background_join(&submitters[i]));
         for (int j = i + 1; j < 4; j++) background_await_block(&submitters[j]);
@@ -342,7 +353,12 @@ static void blocked_submitters_get_room_first_come_first_served(void **state) {
     end_pool(pool);
 }
 
-typedef struct many_call { tpool *pool; tpool_task tasks[5]; tpool_future *futures[5]; size_t taken; } many_call;
+typedef struct many_call {
+    tpool *pool;
+    tpool_task tasks[5];
+    tpool_future *futures[5];
+    size_t taken;
+} many_call;
 static tpool_status call_submit_many(void *context) {
     many_call *m = context;
     return tpool_submit_many(m->pool, m->tasks, 5, m->futures, &m->taken);
@@ -384,7 +400,11 @@ static void submit_many_waits_for_room_and_tells_how_many_were_taken(void **stat
     }
 }
 
-typedef struct flood { tpool *pool; int depth; atomic_int *runs, *refused; } flood;
+typedef struct flood {
+    tpool *pool;
+    int depth;
+    atomic_int *runs, *refused;
+} flood;
 static void *submit_flood(void *arg) {
     flood f = *(flood *)arg;
     atomic_fetch_add(f.runs, 1);
@@ -412,13 +432,20 @@ static void a_worker_that_blocks_on_its_own_full_queue_gets_a_spare(void **state
     }
 }
 
-typedef struct crossing { tpool *full; gate *hold; tpool_status submit; } crossing;
+typedef struct crossing {
+    tpool *full;
+    gate *hold;
+    tpool_status submit;
+} crossing;
 static void *submit_to_full(void *arg) {
     crossing *c = arg;
     c->submit = tpool_submit(c->full, nothing, NULL, NULL);
     return NULL;
 }
-static void *open_hold(void *arg) { gate_open(((crossing *)arg)->hold); return NULL; }
+static void *open_hold(void *arg) {
+    gate_open(((crossing *)arg)->hold);
+    return NULL;
+}
 
 static void a_worker_that_blocks_on_another_pools_full_queue_gets_a_spare(void **state) {
     (void)state;
@@ -429,7 +456,7 @@ static void a_worker_that_blocks_on_another_pools_full_queue_gets_a_spare(void *
     assert_status(TPOOL_OK, tpool_submit(c.full, nothing, NULL, NULL));
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *blocked = submitted(pool, submit_to_full, &c);
-    tpool_future *opener = submitted(pool, open_hold, &c);   /* only a spare can run it */
+    tpool_future *opener = submitted(pool, open_hold, &c); /* only a spare can run it */
     assert_status(TPOOL_OK, end_of(opener));
     assert_status(TPOOL_OK, end_of(blocked));
     assert_status(TPOOL_OK, c.submit);
@@ -468,7 +495,7 @@ static void many_blocking_submitters_lose_nothing(void **state) {
 static void the_limit_of_run_with_timeout_includes_the_wait_for_room(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;
-    static atomic_int runs;   /* arg_free would count here too */
+    static atomic_int runs; /* arg_free would count here too */
     tpool *pool = new_busy_pool(1, TPOOL_FULL_BLOCK, &hold);
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
     tpool_task task = { .fn = count_up, .arg = &runs, .arg_free = count_free };
@@ -478,7 +505,7 @@ static void the_limit_of_run_with_timeout_includes_the_wait_for_room(void **stat
         int64_t before = tpool_now();
         assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, limits[i], &future));
         assert_true(tpool_now() - before >= limits[i]);
-        assert_null(future);   /* not taken */
+        assert_null(future); /* not taken */
         assert_int_equal(1, stats_of(pool).queued);
         assert_int_equal(2, stats_of(pool).submitted);
     }
@@ -517,7 +544,7 @@ static tpool_status call_submit_within(void *context) {
 static void submit_within_gives_up_when_its_limit_has_passed(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;
-    static atomic_int runs;   /* arg_free would count here too */
+    static atomic_int runs; /* arg_free would count here too */
     static const int64_t limits[] = { TPOOL_MS(30), 0, -1, INT64_MIN };
     tpool_task task = { .fn = count_up, .arg = &runs, .arg_free = count_free };
     for (size_t p = 0; p < 4; p++) {
@@ -563,9 +590,9 @@ static void submit_within_waits_for_room(void **state) {
         gate_open(&hold);
         assert_status(TPOOL_OK, background_join(&submitter));
         assert_status(TPOOL_OK, end_of(call.future));
-        assert_status(TPOOL_OK, end_of(waiting));   /* neither dropped nor run by the submitter */
+        assert_status(TPOOL_OK, end_of(waiting)); /* neither dropped nor run by the submitter */
         assert_int_equal(1, atomic_load(&runs));
-        tpool_future *at_once = NULL;               /* with room the limit does not matter */
+        tpool_future *at_once = NULL; /* with room the limit does not matter */
         EVENTUALLY(stats_of(pool).queued == 0);
         assert_status(TPOOL_OK, tpool_submit_within(pool, &call.task, 0, &at_once));
         assert_status(TPOOL_OK, end_of(at_once));
@@ -593,13 +620,16 @@ static void who_waits_in_submit_within_learns_of_a_shutdown(void **state) {
     }
 }
 
-typedef struct own_within { tpool_status first, timed, second; atomic_int runs; } own_within;
+typedef struct own_within {
+    tpool_status first, timed, second;
+    atomic_int runs;
+} own_within;
 static void *submit_within_own_pool(void *arg) {
     own_within *o = arg;
     tpool_task task = { .fn = count_up, .arg = &o->runs };
     o->first = tpool_submit_within(tpool_current(), &task, 0, NULL);
     o->timed = tpool_submit_within(tpool_current(), &task, 0, NULL);
-    o->second = tpool_submit_within(tpool_current(), &task, TPOOL_FOREVER, NULL);   /* a spare worker makes room */
+    o->second = tpool_submit_within(tpool_current(), &task, TPOOL_FOREVER, NULL); /* a spare worker makes room */
     return NULL;
 }
 static void a_worker_may_wait_in_submit_within_for_room_in_its_own_pool(void **state) {
@@ -650,7 +680,11 @@ static void *look_around(void *arg) {
 static atomic_int initialized, failures;
 static pthread_t failure_thread;
 static int failure_code;
-static bool count_initialized(void *context) { (void)context; atomic_fetch_add(&initialized, 1); return true; }
+static bool count_initialized(void *context) {
+    (void)context;
+    atomic_fetch_add(&initialized, 1);
+    return true;
+}
 static void note_failure(const tpool_error *error, void *context) {
     (void)context;
     failure_thread = pthread_self();
@@ -662,7 +696,9 @@ static void note_failure(const tpool_error *error, void *context) {
 static tpool *new_full_caller_runs_pool(gate *hold) {
     atomic_store(&initialized, 0);
     atomic_store(&failures, 0);
-    tpool_config config = { .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS, .initializer = count_initialized,
+    tpool_config config = { .queue_capacity = 1,
+                            .on_full = TPOOL_FULL_CALLER_RUNS,
+                            .initializer = count_initialized,
                             .on_failure = note_failure };
     tpool *pool = new_busy_pool_as(config, hold);
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
@@ -688,15 +724,21 @@ static void caller_runs_runs_the_task_in_the_submitting_thread(void **state) {
     assert_int_equal(-1, tpool_current_worker());
     assert_status(TPOOL_OK, tpool_submit(pool, look_around, &seen, NULL));
     assert_int_equal(2, seen.runs);
-    assert_int_equal(1, atomic_load(&initialized));   /* the worker's, none here */
+    assert_int_equal(1, atomic_load(&initialized)); /* the worker's, none here */
     assert_int_equal(2, stats_of(pool).completed);
     assert_int_equal(0, stats_of(pool).rejected);
     gate_open(&hold);
     end_pool(pool);
 }
 
-static void *raise_five(void *arg) { (void)arg; return tpool_raise(5, "five at %d", 17); }
-static void *return_text(void *arg) { (void)arg; return tpool_return("text", 5); }
+static void *raise_five(void *arg) {
+    (void)arg;
+    return tpool_raise(5, "five at %d", 17);
+}
+static void *return_text(void *arg) {
+    (void)arg;
+    return tpool_return("text", 5);
+}
 static size_t size_seen;
 static bool copy_seen;
 static void *read_copy(void *arg) {
@@ -713,8 +755,8 @@ static void raise_return_and_copies_work_in_a_task_run_by_the_caller(void **stat
     const tpool_error *error = NULL;
     void *result = NULL;
 
-    tpool_future *future = submitted_task(pool, (tpool_task){ .fn = raise_five, .name = "five", .arg = &freed,
-                                                              .arg_free = count_free });
+    tpool_future *future =
+        submitted_task(pool, (tpool_task){ .fn = raise_five, .name = "five", .arg = &freed, .arg_free = count_free });
     assert_int_equal(1, atomic_load(&freed));
     assert_status(TPOOL_FAILED, tpool_future_result(future, 0, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
@@ -741,7 +783,7 @@ static void raise_return_and_copies_work_in_a_task_run_by_the_caller(void **stat
     assert_int_equal(5, failure_code);
     assert_true(pthread_equal(pthread_self(), failure_thread));
     assert_int_equal(2, stats_of(pool).failed);
-    assert_null(tpool_raise(1, "outside a task"));   /* and all of it has ended here */
+    assert_null(tpool_raise(1, "outside a task")); /* and all of it has ended here */
     assert_null(tpool_return("x", 1));
     gate_open(&hold);
     end_pool(pool);
@@ -797,7 +839,7 @@ static void a_worker_that_runs_its_own_submit_is_itself_again_afterwards(void **
     tpool_future *future = submitted(pool, submit_from_worker, &n);
     tpool_future_request_stop(future);
     void *result = NULL;
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));   /* what it ran raised, not itself */
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result)); /* what it ran raised, not itself */
     assert_ptr_equal(&n, result);
     tpool_future_release(future);
     assert_status(TPOOL_OK, n.submit);
@@ -809,7 +851,7 @@ static void a_worker_that_runs_its_own_submit_is_itself_again_afterwards(void **
     assert_true(n.before.stop_requested);
     assert_ptr_equal(n.full, n.inner.pool);
     assert_int_equal(-1, n.inner.worker);
-    assert_false(n.inner.stop_requested);   /* of the innermost task */
+    assert_false(n.inner.stop_requested); /* of the innermost task */
     assert_ptr_equal(pool, n.after.pool);
     assert_int_equal(0, n.after.worker);
     assert_true(n.after.stop_requested);
@@ -818,7 +860,11 @@ static void a_worker_that_runs_its_own_submit_is_itself_again_afterwards(void **
     end_pool(pool);
 }
 
-typedef struct self_caller { gate *hold; seen_by_task inner, after; tpool_status queue, run; } self_caller;
+typedef struct self_caller {
+    gate *hold;
+    seen_by_task inner, after;
+    tpool_status queue, run;
+} self_caller;
 static void *fill_own_pool(void *arg) {
     self_caller *s = arg;
     s->queue = tpool_submit(tpool_current(), nothing, NULL, NULL);
@@ -830,8 +876,8 @@ static void *fill_own_pool(void *arg) {
 static void a_worker_may_run_a_task_of_its_own_full_pool(void **state) {
     (void)state;
     static self_caller s;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
-                                              .on_full = TPOOL_FULL_CALLER_RUNS });
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     assert_status(TPOOL_OK, end_of(submitted(pool, fill_own_pool, &s)));
     assert_status(TPOOL_OK, s.queue);
     assert_status(TPOOL_OK, s.run);
@@ -844,7 +890,11 @@ static void a_worker_may_run_a_task_of_its_own_full_pool(void **state) {
     end_pool(pool);
 }
 
-typedef struct doomed_submit { tpool *pool; atomic_int freed, survived; tpool_status status; } doomed_submit;
+typedef struct doomed_submit {
+    tpool *pool;
+    atomic_int freed, survived;
+    tpool_status status;
+} doomed_submit;
 static void *submit_end_thread(void *arg) {
     doomed_submit *d = arg;
     tpool_task task = { .fn = end_thread, .arg = &d->freed, .arg_free = count_free };
@@ -863,7 +913,7 @@ static void a_task_that_ends_the_thread_of_its_submitter_is_broken_too(void **st
     pthread_join(thread, NULL);
     assert_int_equal(0, atomic_load(&d.survived));
     assert_int_equal(1, atomic_load(&d.freed));
-    assert_int_equal(1, atomic_load(&failures));   /* nobody holds it, so on_failure learns of it */
+    assert_int_equal(1, atomic_load(&failures)); /* nobody holds it, so on_failure learns of it */
     assert_int_equal(1, stats_of(d.pool).failed);
     gate_open(&hold);
     end_pool(d.pool);
@@ -874,15 +924,15 @@ static void caller_runs_blocks_while_the_pool_is_paused(void **state) {
     static seen_by_task seen;
     static background submitter;
     static submit_call call;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
-                                              .on_full = TPOOL_FULL_CALLER_RUNS });
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *queued = submitted(pool, nothing, NULL);
     call = (submit_call){ .pool = pool, .task = { .fn = look_around, .arg = &seen } };
     background_start(&submitter, call_submit, &call);
     background_await_block(&submitter);
     assert_true(tpool_future_cancel(queued));
-    assert_status(TPOOL_OK, background_join(&submitter));   /* there is room: it is queued, and nothing has run */
+    assert_status(TPOOL_OK, background_join(&submitter)); /* there is room: it is queued, and nothing has run */
     assert_int_equal(TPOOL_PENDING, tpool_future_state(call.future));
     assert_status(TPOOL_OK, tpool_resume(pool));
     assert_status(TPOOL_OK, end_of(call.future));
@@ -899,8 +949,8 @@ static void caller_runs_goes_on_when_a_paused_pool_is_resumed_or_shut_down(void 
         static background submitter;
         static submit_call call;
         atomic_store(&runs, 0);
-        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
-                                                  .on_full = TPOOL_FULL_CALLER_RUNS });
+        tpool *pool =
+            new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
         assert_status(TPOOL_OK, tpool_pause(pool));
         assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
         call = (submit_call){ .pool = pool, .task = { .fn = count_up, .arg = &runs } };
@@ -933,12 +983,12 @@ static void drop_oldest_cancels_what_has_waited_longest(void **state) {
     static gate hold = GATE_CLOSED;
     static atomic_int runs, freed, called_back;
     static background waiter;
-    tpool *pool = new_busy_pool_as((tpool_config){ .queue_capacity = 2, .on_full = TPOOL_FULL_DROP_OLDEST,
-                                                   .on_failure = note_failure }, &hold);
+    tpool *pool = new_busy_pool_as(
+        (tpool_config){ .queue_capacity = 2, .on_full = TPOOL_FULL_DROP_OLDEST, .on_failure = note_failure }, &hold);
     atomic_store(&failures, 0);
     /* The oldest has the highest priority: that does not save it. */
-    tpool_future *oldest = submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &freed, .arg_free = count_free,
-                                                              .priority = 5, .name = "oldest" });
+    tpool_future *oldest = submitted_task(
+        pool, (tpool_task){ .fn = nothing, .arg = &freed, .arg_free = count_free, .priority = 5, .name = "oldest" });
     tpool_future *second = submitted_task(pool, (tpool_task){ .fn = count_up, .arg = &runs, .priority = -5 });
     assert_status(TPOOL_OK, tpool_future_add_done_callback(oldest, count_callback, &called_back));
     background_start(&waiter, call_result, oldest);
@@ -972,7 +1022,7 @@ static void drop_oldest_cancels_what_has_waited_longest(void **state) {
     end_pool(pool);
     assert_int_equal(2, atomic_load(&runs));
     assert_int_equal(1, atomic_load(&freed));
-    assert_int_equal(0, atomic_load(&failures));   /* a drop is no failure */
+    assert_int_equal(0, atomic_load(&failures)); /* a drop is no failure */
 }
 
 static void an_ordinary_cancel_does_not_say_dropped(void **state) {
@@ -1001,7 +1051,7 @@ static void drop_oldest_keeps_the_newest(void **state) {
         atomic_store(&freed, 0);
         tpool *pool = new_busy_pool(3, TPOOL_FULL_DROP_OLDEST, &hold);
         if (paused) assert_status(TPOOL_OK, tpool_pause(pool));
-        for (int i = 0; i < 100; i++) {   /* without futures */
+        for (int i = 0; i < 100; i++) { /* without futures */
             assert_status(TPOOL_OK, tpool_submit(pool, record, (void *)(intptr_t)i, NULL));
         }
         for (int i = 0; i < 10; i++) {
@@ -1057,7 +1107,7 @@ static void a_drop_holds_no_other_task_while_it_ends_one(void **state) {
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
     dropped_first = submitted(pool, nothing, NULL);
     tpool_task second = { .fn = nothing, .arg_free = wait_for_the_first, .arg = &hold };
-    assert_status(TPOOL_OK, tpool_submit_task(pool, &second, NULL));   /* drops a chunk, which queues the next */
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &second, NULL)); /* drops a chunk, which queues the next */
     assert_int_equal(3, stats_of(pool).queued);
     waited = TPOOL_INVALID;
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));

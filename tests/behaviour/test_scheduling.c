@@ -11,7 +11,9 @@
 static int lower_bit(int n) { return n & -n; }
 
 /* What a thread has. */
-typedef struct looks { int cpus, policy, priority, nice, rounding; } looks;
+typedef struct looks {
+    int cpus, policy, priority, nice, rounding;
+} looks;
 static looks own_looks(void) {
     looks seen = { 0, 0, 0, 0, fegetround() };
 #ifdef __linux__
@@ -27,7 +29,10 @@ static looks own_looks(void) {
 #endif
     return seen;
 }
-static void *look(void *arg) { *(looks *)arg = own_looks(); return NULL; }
+static void *look(void *arg) {
+    *(looks *)arg = own_looks();
+    return NULL;
+}
 static looks looks_of_a_worker(tpool *pool) {
     looks seen;
     REQUIRE_STATUS(TPOOL_OK, end_of(submitted(pool, look, &seen)));
@@ -87,7 +92,10 @@ static bool become_nice(void) { return may_take_niceness_back() && setpriority(P
 #endif
 
 /* Each way in which a thread may be odd, as far as the machine and the test's rights go. */
-static const struct { const char *name; bool (*become)(void); } oddities[] = {
+static const struct {
+    const char *name;
+    bool (*become)(void);
+} oddities[] = {
     { "rounds up", round_up },
 #ifdef __linux__
     { "is bound to a CPU", bind_to_one_cpu },
@@ -122,7 +130,11 @@ static void a_worker_is_as_an_odd_creator_though_another_starts_it(void **state)
 }
 
 /* A task makes its worker odd, and waits, so that this worker starts a spare one. */
-typedef struct odd_task { bool (*become)(void); bool is_odd; looks seen; } odd_task;
+typedef struct odd_task {
+    bool (*become)(void);
+    bool is_odd;
+    looks seen;
+} odd_task;
 static void *be_odd_and_wait(void *arg) {
     odd_task *task = (odd_task *)arg;
     tpool_future *future;
@@ -178,7 +190,10 @@ static void the_pools_of_all_are_as_the_main_thread(void **state) {
 #endif
 
 #ifndef _WIN32
-static void *get_mask(void *arg) { pthread_sigmask(SIG_BLOCK, NULL, (sigset_t *)arg); return NULL; }
+static void *get_mask(void *arg) {
+    pthread_sigmask(SIG_BLOCK, NULL, (sigset_t *)arg);
+    return NULL;
+}
 static void what_profilers_send_reaches_workers_and_nothing_else(void **state) {
     (void)state;
     sigset_t blocked, all, before;
@@ -201,7 +216,10 @@ static void what_profilers_send_reaches_workers_and_nothing_else(void **state) {
 
 /* A signal that the starter has blocked, and that waits for it, is not let through while a worker is started. */
 static volatile sig_atomic_t came;
-static void note_signal(int number) { (void)number; came = 1; }
+static void note_signal(int number) {
+    (void)number;
+    came = 1;
+}
 static void what_the_starter_blocks_stays_blocked_there(void **state) {
     (void)state;
     static const int numbers[] = { SIGPROF, SIGTRAP, SIGUSR1 };

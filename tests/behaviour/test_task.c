@@ -16,7 +16,7 @@ typedef struct payload {
 typedef struct box {
     atomic_int runs, frees;
     void *fn_got, *free_got;
-    tpool_future *future;      /* set while the task cannot end, so that arg_free can look at it */
+    tpool_future *future; /* set while the task cannot end, so that arg_free can look at it */
     tpool_state state_at_free;
     bool done_at_free, intact_at_run, intact_at_free;
     payload given;
@@ -149,25 +149,29 @@ static void the_task_struct_is_copied(void **unused) {
 
 /* ---- Copied bytes ---- */
 
-static const size_t sizes[] = { 1, 2, 3, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 47, 48, 49, 56, 63, 64, 65, 72,
-                                96, 127, 128, 129, 255, 256, 1000, 4095, 4096, 4097, 65536, 100001, 1u << 20 };
+static const size_t sizes[] = { 1,   2,   3,   7,   8,    9,    15,   16,   17,    24,     31,      32,
+                                33,  40,  47,  48,  49,   56,   63,   64,   65,    72,     96,      127,
+                                128, 129, 255, 256, 1000, 4095, 4096, 4097, 65536, 100001, 1u << 20 };
 #define SIZES (sizeof sizes / sizeof sizes[0])
 
-static unsigned char pattern_at(size_t size, size_t i) {
-    return (unsigned char)(i * 31 + (i >> 8) + size * 5 + 1);
-}
+static unsigned char pattern_at(size_t size, size_t i) { return (unsigned char)(i * 31 + (i >> 8) + size * 5 + 1); }
 static unsigned char *pattern(size_t size) {
     unsigned char *bytes = malloc(size ? size : 1);
     for (size_t i = 0; i < size; i++) bytes[i] = pattern_at(size, i);
     return bytes;
 }
 static bool has_pattern(const unsigned char *bytes, size_t size) {
-    for (size_t i = 0; i < size; i++) if (bytes[i] != pattern_at(size, i)) return false;
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i] != pattern_at(size, i)) return false;
     return true;
 }
 
 /* The bytes are all of the argument, so what was seen of it goes here, by the order in which they ran. */
-typedef struct sighting { size_t size; uintptr_t misaligned; bool intact; } sighting;
+typedef struct sighting {
+    size_t size;
+    uintptr_t misaligned;
+    bool intact;
+} sighting;
 static sighting sightings[2 * SIZES];
 static size_t sighted;
 
@@ -188,10 +192,11 @@ static void copies_of_any_size_are_whole_aligned_and_apart_from_the_callers(void
     for (size_t i = 0; i < SIZES; i++) {
         unsigned char *bytes = pattern(sizes[i]);
         assert_status(TPOOL_OK, tpool_submit_copy(h.pool, see_bytes, bytes, sizes[i], &futures[2 * i]));
-        tpool_task task = { .fn = see_bytes, .arg = bytes, .arg_size = sizes[i], .name = "with all",
-                            .expires_ns = TPOOL_FOREVER };
+        tpool_task task = {
+            .fn = see_bytes, .arg = bytes, .arg_size = sizes[i], .name = "with all", .expires_ns = TPOOL_FOREVER
+        };
         assert_status(TPOOL_OK, tpool_submit_task(h.pool, &task, &futures[2 * i + 1]));
-        memset(bytes, 0, sizes[i]);   /* while the worker is held: both copies must have been made by now */
+        memset(bytes, 0, sizes[i]); /* while the worker is held: both copies must have been made by now */
         free(bytes);
     }
     gate_open(&h.gate);
@@ -231,8 +236,7 @@ static void a_copy_lives_until_the_task_and_its_arg_free_have_ended(void **unuse
     atomic_int intact_looks = 0, others = 0;
     long_copy copy = { &g, &intact_looks, { 0 } };
     for (size_t i = 0; i < sizeof copy.bytes; i++) copy.bytes[i] = pattern_at(sizeof copy.bytes, i);
-    tpool_task task = { .fn = look_twice, .arg = &copy, .arg_size = sizeof copy,
-                        .arg_free = look_a_last_time };
+    tpool_task task = { .fn = look_twice, .arg = &copy, .arg_size = sizeof copy, .arg_free = look_a_last_time };
     tpool_future *future = submitted_task(pool, task);
     memset(&copy, 0, sizeof copy);
     gate_await_arrivals(&g, 1);
@@ -343,7 +347,7 @@ static void arg_free_after_an_expiry(void **unused) {
         task.expires_ns = TPOOL_MS(20);
         tpool_future *future = NULL;
         assert_status(TPOOL_OK, box_submit(h.pool, task, &future));
-        b.future = future;   /* in time: only the next line can notice the expiry, since the worker is held */
+        b.future = future; /* in time: only the next line can notice the expiry, since the worker is held */
         assert_status(TPOOL_EXPIRED, tpool_future_result(future, LIMIT, NULL));
         check_freed_once(&b, copied, false);
         tpool_future_release(future);
@@ -438,8 +442,8 @@ static void arg_free_after_a_shutdown_that_cancels(void **unused) {
         for (int i = 0; i < TASKS; i++) {
             box_init(&boxes[i]);
             /* Every other one has nobody who asks. */
-            assert_status(TPOOL_OK, box_submit(h.pool, box_task(box_run, &boxes[i], copied),
-                                               i % 2 ? NULL : &boxes[i].future));
+            assert_status(TPOOL_OK,
+                          box_submit(h.pool, box_task(box_run, &boxes[i], copied), i % 2 ? NULL : &boxes[i].future));
         }
         assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));
         for (int i = 0; i < TASKS; i += 2) {
@@ -593,8 +597,13 @@ static void stress_arg_free_exactly_once_whoever_submits_runs_or_cancels(void **
 
 /* ---- submit_many ---- */
 
-typedef struct order { atomic_int next; } order;
-typedef struct place { order *order; int at; } place;
+typedef struct order {
+    atomic_int next;
+} order;
+typedef struct place {
+    order *order;
+    int at;
+} place;
 static void *note_place(void *arg) {
     place *p = arg;
     p->at = atomic_fetch_add(&p->order->next, 1);
@@ -630,7 +639,8 @@ static void submit_many_needs_neither_futures_nor_a_count(void **unused) {
     (void)unused;
     tpool *pool = new_pool(2);
     atomic_int count = 0;
-    tpool_task tasks[3] = { { .fn = count_up, .arg = &count }, { .fn = count_up, .arg = &count },
+    tpool_task tasks[3] = { { .fn = count_up, .arg = &count },
+                            { .fn = count_up, .arg = &count },
                             { .fn = count_up, .arg = &count } };
     size_t submitted = 12345;
     assert_status(TPOOL_OK, tpool_submit_many(pool, tasks, 3, NULL, &submitted));
@@ -687,8 +697,10 @@ static void submit_many_stops_at_a_bad_task_and_at_a_shutdown(void **unused) {
     (void)unused;
     tpool *pool = new_pool(2);
     atomic_int count = 0;
-    tpool_task tasks[4] = { { .fn = count_up, .arg = &count }, { .fn = count_up, .arg = &count },
-                            { .fn = NULL, .arg = &count }, { .fn = count_up, .arg = &count } };
+    tpool_task tasks[4] = { { .fn = count_up, .arg = &count },
+                            { .fn = count_up, .arg = &count },
+                            { .fn = NULL, .arg = &count },
+                            { .fn = count_up, .arg = &count } };
     tpool_future *futures[4] = { NULL };
     size_t submitted = 12345;
     assert_status(TPOOL_INVALID, tpool_submit_many(pool, tasks, 4, futures, &submitted));
@@ -790,8 +802,9 @@ static void *raise_text(void *arg) {
 static void a_message_may_have_any_length(void **unused) {
     (void)unused;
     tpool *pool = new_pool(1);
-    size_t lengths[] = { 0, 1, 15, 16, 31, 32, 63, 64, 127, 128, 255, 256, 511, 512, 1023, 1024, 4095, 4096,
-                         100 * 1024 };
+    size_t lengths[] = {
+        0, 1, 15, 16, 31, 32, 63, 64, 127, 128, 255, 256, 511, 512, 1023, 1024, 4095, 4096, 100 * 1024
+    };
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         char *text = malloc(lengths[i] + 1);
         for (size_t k = 0; k < lengths[i]; k++) text[k] = (char)('a' + (k * 7 + k / 26) % 26);
@@ -880,7 +893,7 @@ static void a_text_is_raised_as_it_is(void **state) {
     check_raised(pool, raise_text_twice, first, 1, "the first");
     tpool_future *future = submitted(pool, raise_as_text, text);
     assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
-    memset(text, 'x', sizeof text - 1);   /* it is a copy */
+    memset(text, 'x', sizeof text - 1); /* it is a copy */
     assert_string_equal("100 %d of %%, %d", tpool_future_message(future));
     tpool_future_release(future);
     assert_null(tpool_raise_text(1, "outside"));
@@ -891,7 +904,11 @@ static void raised_twice_the_first_counts_and_raised_and_returned_it_failed(void
     (void)unused;
     tpool *pool = new_pool(1);
     int value = 0;
-    struct { tpool_fn fn; int code; const char *message; } cases[] = {
+    struct {
+        tpool_fn fn;
+        int code;
+        const char *message;
+    } cases[] = {
         { raise_twice_and_return, 3, "the first" },
         { raise_and_return_bytes, 5, "no good" },
         { return_bytes_and_raise, 6, "too late" },
@@ -960,7 +977,7 @@ static void a_failure_does_not_reach_the_workers_next_task(void **unused) {
 
 typedef struct returning {
     size_t size;
-    void *address;   /* what tpool_return gave */
+    void *address; /* what tpool_return gave */
 } returning;
 
 static void *return_pattern(void *arg) {
@@ -1100,7 +1117,7 @@ static void result_size_is_zero_but_for_a_success_with_bytes(void **unused) {
 
 static void *return_owned(void *arg) { return tpool_return_owned(arg, note_free); }
 static void *return_owned_at_gate(void *arg) {
-    void **both = arg;   /* what is owned, and the gate */
+    void **both = arg; /* what is owned, and the gate */
     tpool_return_owned(both[0], note_free);
     gate_pass(both[1]);
     return both[0];
@@ -1198,14 +1215,18 @@ static void *return_owned_then_end_thread(void *arg) {
 static void *return_bytes_then_end_thread(void *arg) {
     (void)arg;
     returning large = { .size = 5000 };
-    return_pattern(&large);   /* a leak if it is not freed */
+    return_pattern(&large); /* a leak if it is not freed */
     pthread_exit(NULL);
 }
 
 static void on_failure_an_owned_result_is_freed_before_the_last_reference(void **unused) {
     (void)unused;
     tpool *pool = new_pool(1);
-    struct { tpool_fn fn; tpool_status end; int freed; } cases[] = {
+    struct {
+        tpool_fn fn;
+        tpool_status end;
+        int freed;
+    } cases[] = {
         { return_owned_then_raise, TPOOL_FAILED, 1 },
         { raise_then_return_owned, TPOOL_FAILED, 1 },
         { return_owned_then_end_thread, TPOOL_BROKEN, 1 },
@@ -1252,7 +1273,10 @@ static void *outer_task(void *arg) {
     n->outer_stop_before = tpool_stop_requested();
     n->outer_size_before = tpool_arg_size();
     void *bytes = tpool_return("outer", 6);
-    struct { char pad[8]; nest *nest; } inner_arg = { "", n };
+    struct {
+        char pad[8];
+        nest *nest;
+    } inner_arg = { "", n };
     tpool_future *inner = NULL;
     n->inner_submit = tpool_submit_copy(n->pool, inner_task, &inner_arg, sizeof inner_arg, &inner);
     n->inner_end = tpool_future_result(inner, TPOOL_FOREVER, NULL);
@@ -1300,7 +1324,8 @@ static void *fork_and_join(void *arg) {
 }
 static void body_raises(size_t begin, size_t end, void *context) {
     (void)context;
-    for (size_t i = begin; i < end; i++) if (i == 5) tpool_raise(42, "raised at %zu", i);
+    for (size_t i = begin; i < end; i++)
+        if (i == 5) tpool_raise(42, "raised at %zu", i);
 }
 static void *loop_over(void *arg) {
     tpool_status *status = arg;
@@ -1341,7 +1366,7 @@ static void what_a_job_or_a_loop_body_raises_is_the_error_of_the_task_around_it(
 /* Runs until it is asked to stop, or fails the test by telling that it was not. */
 typedef struct stoppable {
     gate *started;
-    int64_t stopped_at;   /* 0: never asked */
+    int64_t stopped_at; /* 0: never asked */
 } stoppable;
 
 static void *run_until_stopped(void *arg) {
@@ -1375,11 +1400,11 @@ static void request_stop_reaches_the_running_task_and_only_it(void **unused) {
     gate_await_arrivals(&started, 1);
     gate_open(&started);
     tpool_future_request_stop(future);
-    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL));   /* to stop early is no failure */
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, NULL)); /* to stop early is no failure */
     assert_true(s.stopped_at > 0);
     assert_status(TPOOL_OK, tpool_future_result(next, LIMIT, NULL));
     assert_false(next_stopped);
-    tpool_future_request_stop(next);   /* done: it does not care */
+    tpool_future_request_stop(next); /* done: it does not care */
     assert_status(TPOOL_OK, tpool_future_result(next, 0, NULL));
     tpool_future_release(future);
     tpool_future_release(next);
@@ -1486,7 +1511,7 @@ static void shutdown_can_ask_what_runs_to_stop(void **unused) {
     }
     gate_await_arrivals(&started, 2);
     gate_open(&started);
-    assert_status(TPOOL_OK, tpool_shutdown(pool, 0));   /* without the flag they go on; it can be added */
+    assert_status(TPOOL_OK, tpool_shutdown(pool, 0)); /* without the flag they go on; it can be added */
     sleep_ms(20);
     assert_true(tpool_future_running(futures[0]) && tpool_future_running(futures[1]));
     assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_STOP_RUNNING | TPOOL_WAIT));
@@ -1619,15 +1644,14 @@ static void run_with_timeout_asks_a_running_task_to_stop_and_leaves_it(void **un
     atomic_int started = 0;
     int64_t limit = TPOOL_MS(20);
     /* A busy machine may not start it in time; then it is cancelled, which is not what this test is about. */
-    for (int attempt = 0; ; attempt++, limit *= 2) {
+    for (int attempt = 0;; attempt++, limit *= 2) {
         assert_true(attempt < 10);
         gate g = GATE_CLOSED;
         atomic_int stop_seen = 0;
         box b = { 0 };
         lasting given = { .started = &started, .stop_seen = &stop_seen, .gate = &g };
         payload_fill(&given.payload, &b);
-        tpool_task task = { .fn = last_beyond_the_stop, .arg = &given, .arg_size = sizeof given,
-                            .arg_free = box_free };
+        tpool_task task = { .fn = last_beyond_the_stop, .arg = &given, .arg_size = sizeof given, .arg_free = box_free };
         tpool_future *future = NULL;
         assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, limit, &future));
         memset(&given, 0xA5, sizeof given);
@@ -1636,7 +1660,7 @@ static void run_with_timeout_asks_a_running_task_to_stop_and_leaves_it(void **un
             tpool_future_release(future);
             continue;
         }
-        gate_await_arrivals(&g, 1);   /* it has seen the stop, or has been patient in vain */
+        gate_await_arrivals(&g, 1); /* it has seen the stop, or has been patient in vain */
         assert_int_equal(1, atomic_load(&stop_seen));
         assert_int_equal(TPOOL_RUNNING, tpool_future_state(future));
         assert_int_equal(0, atomic_load(&b.frees));
@@ -1653,7 +1677,10 @@ static void run_with_timeout_asks_a_running_task_to_stop_and_leaves_it(void **un
     assert_int_equal(1, atomic_load(&started));
 }
 
-static void *take_a_while(void *arg) { sleep_ms(30); return arg; }
+static void *take_a_while(void *arg) {
+    sleep_ms(30);
+    return arg;
+}
 
 static void run_with_timeout_of_a_task_that_has_ended_when_it_is_stopped_gives_its_end(void **unused) {
     (void)unused;
@@ -1760,7 +1787,10 @@ static void run_with_timeout_tells_why_a_task_was_not_taken(void **unused) {
     assert_int_equal(0, atomic_load(&b.frees));
 }
 
-static void *tell_pool(void *arg) { (void)arg; return tpool_current(); }
+static void *tell_pool(void *arg) {
+    (void)arg;
+    return tpool_current();
+}
 
 static void run_with_timeout_without_a_pool_means_the_low_level_pool(void **unused) {
     (void)unused;
@@ -1792,7 +1822,7 @@ static void errors_carry_the_tasks_name(void **unused) {
         [NAMELESS] = { .fn = raise_code, .arg = &code },
     };
     tpool_status ends[TASKS] = {
-        [IS_DROPPED] = TPOOL_CANCELLED, [FAILS] = TPOOL_FAILED, [EXPIRES] = TPOOL_EXPIRED,
+        [IS_DROPPED] = TPOOL_CANCELLED,   [FAILS] = TPOOL_FAILED,  [EXPIRES] = TPOOL_EXPIRED,
         [IS_CANCELLED] = TPOOL_CANCELLED, [BREAKS] = TPOOL_BROKEN, [NAMELESS] = TPOOL_FAILED,
     };
     tpool_future *futures[TASKS] = { NULL };
@@ -1825,7 +1855,7 @@ static void errors_carry_the_tasks_name(void **unused) {
 /* ---- on_failure ---- */
 
 typedef struct failures {
-    gate *gate;          /* the initializer waits here, if there is one */
+    gate *gate; /* the initializer waits here, if there is one */
     atomic_int count;
     tpool_status status;
     int code;
@@ -1871,7 +1901,7 @@ static void on_failure_hears_of_a_future_given_up_before_the_end(void **unused) 
     kept = submitted(h.pool, raise_code, &code);
     tpool_future_retain(kept);
     tpool_future_release(given_up);
-    tpool_future_release(kept);   /* one of two references: somebody still holds it */
+    tpool_future_release(kept); /* one of two references: somebody still holds it */
     held_destroy(&h);
     assert_int_equal(1, atomic_load(&f.count));
     assert_string_equal("code 78", f.message);
@@ -1884,17 +1914,18 @@ static void on_failure_is_silent_about_the_rest(void **unused) {
     (void)unused;
     failures f = { 0 };
     held_pool h;
-    held_create(&h, &(tpool_config){ .on_failure = note_failure, .context = &f, .queue_capacity = 3,
-                                     .on_full = TPOOL_FULL_DROP_OLDEST });
+    held_create(
+        &h, &(tpool_config){
+                .on_failure = note_failure, .context = &f, .queue_capacity = 3, .on_full = TPOOL_FULL_DROP_OLDEST });
     int code = 79;
     tpool_future *asked = NULL, *cancelled = NULL;
-    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, NULL));   /* is dropped, by the fourth */
+    assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, NULL)); /* is dropped, by the fourth */
     assert_status(TPOOL_OK, tpool_submit(h.pool, raise_code, &code, NULL));
     asked = submitted(h.pool, raise_code, &code);
     cancelled = submitted(h.pool, raise_code, &code);
     assert_true(tpool_future_cancel(cancelled));
     tpool_future_release(cancelled);
-    assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING));    /* cancels the other two */
+    assert_status(TPOOL_OK, tpool_shutdown(h.pool, TPOOL_CANCEL_PENDING)); /* cancels the other two */
     held_destroy(&h);
     assert_status(TPOOL_CANCELLED, tpool_future_result(asked, 0, NULL));
     tpool_future_release(asked);
@@ -1944,8 +1975,9 @@ static void on_failure_hears_of_what_a_broken_initializer_left(void **unused) {
     (void)unused;
     gate g = GATE_CLOSED;
     failures f = { .gate = &g };
-    tpool_config config = { .max_workers = 1, .initializer = pass_failures_gate_and_fail, .context = &f,
-                            .on_failure = note_failure };
+    tpool_config config = {
+        .max_workers = 1, .initializer = pass_failures_gate_and_fail, .context = &f, .on_failure = note_failure
+    };
     tpool *pool = new_pool_as(config);
     tpool_future *asked = NULL;
     tpool_task unasked = { .fn = nothing, .name = "never ran" };

@@ -14,7 +14,11 @@ static void end_here(void) {
 #endif
     pthread_exit(NULL);
 }
-static void *end_in_task(void *arg) { (void)arg; end_here(); return NULL; }
+static void *end_in_task(void *arg) {
+    (void)arg;
+    end_here();
+    return NULL;
+}
 
 static tpool *warm_pool_as(tpool_config config) {
     tpool *pool = new_pool_as(config);
@@ -27,8 +31,7 @@ static void check_and_destroy(tpool *pool) {
     for (int i = 0; i < 8; i++) assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     tpool_stats stats = stats_of(pool);
-    assert_int_equal(stats.submitted,
-                     stats.completed + stats.failed + stats.cancelled + stats.expired + stats.dropped);
+    assert_int_equal(stats.submitted, stats.completed + stats.failed + stats.cancelled + stats.expired + stats.dropped);
     assert_int_equal(0, stats.active);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
@@ -119,10 +122,11 @@ static void *join_one_that_ends_its_thread(void *arg) {
 static void a_stolen_job_that_ends_its_thread_breaks_the_task_that_joins_it(void **state) {
     (void)state;
     atomic_int finalized = 0;
-    tpool *pool = warm_pool_as((tpool_config){ .max_workers = WORKERS, .finalizer = count_free, .context = &finalized });
+    tpool *pool =
+        warm_pool_as((tpool_config){ .max_workers = WORKERS, .finalizer = count_free, .context = &finalized });
     gate_close(&in_first);
-    tpool_future *future = submitted_task(pool, (tpool_task){ .fn = join_one_that_ends_its_thread, .arg = &finalized,
-                                                              .name = "joiner" });
+    tpool_future *future =
+        submitted_task(pool, (tpool_task){ .fn = join_one_that_ends_its_thread, .arg = &finalized, .name = "joiner" });
     const tpool_error *error = NULL;
     assert_status(TPOOL_BROKEN, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
@@ -154,7 +158,12 @@ static void a_job_that_raised_and_ended_its_thread_breaks_the_task(void **state)
 
 /* Each waits in place for the next, deeper than any fixed number of contexts. */
 enum { DEEP = 100 };
-typedef struct level { tpool *pool; int depth; struct level *levels; tpool_future **futures; } level;
+typedef struct level {
+    tpool *pool;
+    int depth;
+    struct level *levels;
+    tpool_future **futures;
+} level;
 static void *descend(void *arg) {
     level *here = arg;
     if (here->depth == DEEP - 1) end_here();
@@ -183,7 +192,7 @@ typedef struct loop {
     pthread_t caller;
     bool caller_ends;
     atomic_int ended, done;
-    gate both;              /* the caller and the helper */
+    gate both; /* the caller and the helper */
     tpool_status status;
 } loop;
 static void body(size_t begin, size_t end, void *context) {
@@ -215,10 +224,22 @@ static void play_loop(bool in_task, bool caller_ends) {
     assert_true(atomic_load(&l.done) < 100);
     check_and_destroy(l.pool);
 }
-static void a_body_that_ends_a_helpers_thread_breaks_the_loop(void **state) { (void)state; play_loop(false, false); }
-static void a_body_that_ends_a_helpers_thread_breaks_the_task(void **state) { (void)state; play_loop(true, false); }
-static void a_body_may_end_the_thread_that_loops(void **state) { (void)state; play_loop(false, true); }
-static void a_body_may_end_the_task_that_loops(void **state) { (void)state; play_loop(true, true); }
+static void a_body_that_ends_a_helpers_thread_breaks_the_loop(void **state) {
+    (void)state;
+    play_loop(false, false);
+}
+static void a_body_that_ends_a_helpers_thread_breaks_the_task(void **state) {
+    (void)state;
+    play_loop(true, false);
+}
+static void a_body_may_end_the_thread_that_loops(void **state) {
+    (void)state;
+    play_loop(false, true);
+}
+static void a_body_may_end_the_task_that_loops(void **state) {
+    (void)state;
+    play_loop(true, true);
+}
 
 /* ---- Ends: arg_free, callbacks, on_failure, result_free. */
 
@@ -231,7 +252,10 @@ static void end_by_callback(tpool_future *future, void *context) {
     count_up(context);
     end_here();
 }
-static void note(tpool_future *future, void *context) { (void)future; count_up(context); }
+static void note(tpool_future *future, void *context) {
+    (void)future;
+    count_up(context);
+}
 static void *cancel_it(void *future) {
     assert_true(tpool_future_cancel(future));
     return NULL;
@@ -256,8 +280,8 @@ static void an_arg_free_that_ends_its_thread_leaves_an_end(void **state) {
     assert_status(TPOOL_CANCELLED, end_of(future));
     assert_status(TPOOL_OK, tpool_resume(pool));
     /* of one whose function has ended the thread, the thread ends once more */
-    assert_status(TPOOL_BROKEN, end_of(submitted_task(pool, (tpool_task){ .fn = end_in_task, .arg = &freed,
-                                                                          .arg_free = end_by_free })));
+    assert_status(TPOOL_BROKEN, end_of(submitted_task(
+                                    pool, (tpool_task){ .fn = end_in_task, .arg = &freed, .arg_free = end_by_free })));
     assert_int_equal(3, atomic_load(&freed));
     check_and_destroy(pool);
 }
@@ -297,7 +321,7 @@ static void a_callback_on_a_done_future_may_end_its_thread(void **state) {
     assert_status(TPOOL_OK, tpool_future_create(&future));
     assert_status(TPOOL_OK, tpool_future_set_result(future, NULL));
     in_own_thread(add_one_that_ends, future);
-    tpool_future_release(future);   /* the last reference: leak checkers see it */
+    tpool_future_release(future); /* the last reference: leak checkers see it */
 }
 
 /* Others' ends that came up meanwhile are not lost with the thread. */
@@ -427,8 +451,8 @@ static void a_shutdown_cancels_all_though_its_thread_ends(void **state) {
     tpool *pool = new_pool(1);
     assert_status(TPOOL_OK, tpool_pause(pool));
     for (int i = 0; i < 5; i++)
-        futures[i] = submitted_task(pool, (tpool_task){ .fn = nothing, .arg = &freed,
-                                                        .arg_free = i % 2 ? end_by_free : count_free });
+        futures[i] = submitted_task(
+            pool, (tpool_task){ .fn = nothing, .arg = &freed, .arg_free = i % 2 ? end_by_free : count_free });
     in_own_thread(shut_down, pool);
     assert_int_equal(5, atomic_load(&freed));
     for (int i = 0; i < 5; i++) assert_status(TPOOL_CANCELLED, end_of(futures[i]));
@@ -437,7 +461,10 @@ static void a_shutdown_cancels_all_though_its_thread_ends(void **state) {
 
 /* ---- Initializers and finalizers. */
 
-typedef struct setup { atomic_int began, ended; bool initializer_ends, finalizer_ends; } setup;
+typedef struct setup {
+    atomic_int began, ended;
+    bool initializer_ends, finalizer_ends;
+} setup;
 static bool begin(void *context) {
     setup *s = context;
     atomic_fetch_add(&s->began, 1);
@@ -452,8 +479,8 @@ static void end(void *context) {
 static void an_initializer_that_ends_its_thread_has_failed(void **state) {
     (void)state;
     setup s = { .initializer_ends = true };
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = begin, .finalizer = end,
-                                              .context = &s });
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 1, .initializer = begin, .finalizer = end, .context = &s });
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, nothing, NULL)));
     EVENTUALLY(tpool_submit(pool, nothing, NULL, NULL) == TPOOL_BROKEN);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -461,7 +488,10 @@ static void an_initializer_that_ends_its_thread_has_failed(void **state) {
     assert_int_equal(0, atomic_load(&s.ended));
 }
 /* What waits in a pool that breaks is reported, though each report ends the thread. */
-typedef struct breaking { gate begun; atomic_int reported; } breaking;
+typedef struct breaking {
+    gate begun;
+    atomic_int reported;
+} breaking;
 static bool fail_after_gate(void *context) {
     gate_pass(&((breaking *)context)->begun);
     return false;
@@ -474,8 +504,8 @@ static void count_and_end(const tpool_error *error, void *context) {
 static void all_that_a_broken_pool_held_is_reported_though_threads_end(void **state) {
     (void)state;
     breaking b = { .begun = GATE_CLOSED };
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = fail_after_gate,
-                                              .on_failure = count_and_end, .context = &b });
+    tpool *pool = new_pool_as(
+        (tpool_config){ .max_workers = 1, .initializer = fail_after_gate, .on_failure = count_and_end, .context = &b });
     for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
     AWAIT_ARRIVALS(&b.begun, 1);
     gate_open(&b.begun);
@@ -487,8 +517,8 @@ static void all_that_a_broken_pool_held_is_reported_though_threads_end(void **st
 static void a_finalizer_that_ends_its_thread_runs_once(void **state) {
     (void)state;
     setup s = { .finalizer_ends = true };
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1, .initializer = begin,
-                                              .finalizer = end, .context = &s });
+    tpool *pool = new_pool_as((tpool_config){
+        .max_workers = 1, .max_tasks_per_worker = 1, .initializer = begin, .finalizer = end, .context = &s });
     for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     assert_status(TPOOL_BROKEN, end_of(submitted(pool, end_in_task, NULL)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -498,7 +528,12 @@ static void a_finalizer_that_ends_its_thread_runs_once(void **state) {
 
 /* ---- Maps, resources, full queues. */
 
-typedef struct source { tpool *pool; int given, ends_at; atomic_int freed; int numbers[10]; } source;
+typedef struct source {
+    tpool *pool;
+    int given, ends_at;
+    atomic_int freed;
+    int numbers[10];
+} source;
 static bool give(void *context, void **item) {
     source *s = context;
     if (s->given == s->ends_at) end_here();
@@ -512,8 +547,9 @@ static void free_item(void *item, void *context) {
 }
 static void *map_from(void *context) {
     source *s = context;
-    tpool_map_spec spec = { .fn = same_item, .context = s, .next = give, .buffer_size = 4, .chunk_size = 1,
-                            .item_free = free_item };
+    tpool_map_spec spec = {
+        .fn = same_item, .context = s, .next = give, .buffer_size = 4, .chunk_size = 1, .item_free = free_item
+    };
     tpool_map_iter *iter = NULL;
     assert_status(TPOOL_OK, tpool_map(s->pool, &spec, &iter));
     void *result = NULL;
@@ -526,11 +562,16 @@ static void a_source_may_end_the_consumers_thread(void **state) {
     source s = { .ends_at = 3 };
     s.pool = new_pool(1);
     in_own_thread(map_from, &s);
-    assert_int_equal(3, atomic_load(&s.freed));     /* the iterator, which nobody has, is gone: leak checkers see it */
+    assert_int_equal(3, atomic_load(&s.freed)); /* the iterator, which nobody has, is gone: leak checkers see it */
     check_and_destroy(s.pool);
 }
 
-typedef struct shop { int made, ends_at; atomic_int destroyed; char things[5]; tpool_resources *resources; } shop;
+typedef struct shop {
+    int made, ends_at;
+    atomic_int destroyed;
+    char things[5];
+    tpool_resources *resources;
+} shop;
 static void *make_thing(void *context) {
     shop *s = context;
     if (s->made == s->ends_at) end_here();
@@ -560,7 +601,11 @@ static void resources_are_destroyed_though_the_thread_ends(void **state) {
     assert_int_equal(5, atomic_load(&whole.destroyed));
 }
 
-typedef struct submitter { tpool *pool; tpool_task task; tpool_future *future; } submitter;
+typedef struct submitter {
+    tpool *pool;
+    tpool_task task;
+    tpool_future *future;
+} submitter;
 static void *submit_it(void *context) {
     submitter *s = context;
     s->future = submitted_task(s->pool, s->task);
@@ -571,8 +616,9 @@ static void a_submit_whose_thread_ends_leaves_nothing(void **state) {
     (void)state;
     atomic_int freed = 0;
     for (int drops = 0; drops < 2; drops++) {
-        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1,
-            .on_full = drops ? TPOOL_FULL_DROP_OLDEST : TPOOL_FULL_CALLER_RUNS });
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1,
+                                                  .queue_capacity = 1,
+                                                  .on_full = drops ? TPOOL_FULL_DROP_OLDEST : TPOOL_FULL_CALLER_RUNS });
         tpool_task ends = { .fn = nothing, .arg = &freed, .arg_free = end_by_free };
         submitter s = { .pool = pool, .task = { .fn = drops ? nothing : end_in_task } };
         assert_status(TPOOL_OK, tpool_pause(pool));
@@ -600,7 +646,10 @@ static void a_submit_whose_thread_ends_leaves_nothing(void **state) {
 }
 
 /* A wait runs what its thread has listed, and that may end it: here while it is about to block at a full queue. */
-typedef struct blocked_submit { tpool *pool; tpool_future *other; } blocked_submit;
+typedef struct blocked_submit {
+    tpool *pool;
+    tpool_future *other;
+} blocked_submit;
 static void cancel_and_submit(tpool_future *future, void *context) {
     blocked_submit *b = context;
     (void)future;
@@ -662,8 +711,7 @@ static void a_destructor_may_wait_for_a_task_of_a_pool_of_one_worker(void **stat
     (void)state;
     int before = atomic_load(&destructors);
     tpool *pool = warm_pool(1);
-    for (int i = 0; i < 4; i++)
-        assert_status(TPOOL_BROKEN, end_of(submitted(pool, end_with_a_destructor, pool)));
+    for (int i = 0; i < 4; i++) assert_status(TPOOL_BROKEN, end_of(submitted(pool, end_with_a_destructor, pool)));
     EVENTUALLY(atomic_load(&destructors) == before + 4);
     check_and_destroy(pool);
 }
@@ -707,7 +755,10 @@ static void a_submitter_that_ends_after_its_wait_is_no_visitor_any_more(void **s
 
 enum { GIVEN = 4 };
 static atomic_int given_runs[GIVEN];
-typedef struct giver { int at; tpool_future *other; } giver;
+typedef struct giver {
+    int at;
+    tpool_future *other;
+} giver;
 static bool next_given(void *context, void **item) {
     giver *g = context;
     if (g->at == GIVEN) return false;
@@ -727,8 +778,12 @@ static void what_an_item_free_ends_breaks_no_item_though_it_ends_the_thread(void
     (void)state;
     giver g = { 0 };
     tpool *pool = new_pool(1);
-    tpool_map_spec spec = { .fn = run_given, .next = next_given, .item_free = cancel_other, .context = &g,
-                            .chunk_size = GIVEN, .buffer_size = GIVEN };
+    tpool_map_spec spec = { .fn = run_given,
+                            .next = next_given,
+                            .item_free = cancel_other,
+                            .context = &g,
+                            .chunk_size = GIVEN,
+                            .buffer_size = GIVEN };
     tpool_map_iter *iter = NULL;
     void *item = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&g.other));

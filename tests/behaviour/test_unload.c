@@ -102,7 +102,7 @@ static void a_plugin_can_be_loaded_any_number_of_times(void **state) {
     }
     survivor_end(&last);
     size_t after = bytes_in_use();
-    assert_true(after < before + (size_t)loads * 100);   /* a load that leaves its blocks behind leaves 8,000 */
+    assert_true(after < before + (size_t)loads * 100); /* a load that leaves its blocks behind leaves 8,000 */
 }
 
 static void the_work_of_its_shared_pools_is_done_and_their_memory_freed_when_it_is_unloaded(void **state) {
@@ -136,7 +136,8 @@ static void after_it_is_unloaded_the_program_can_fork_and_exit(void **state) {
         pid_t grandchild = fork();
         if (grandchild == 0) exit(0);
         int ended;
-        CHECK(grandchild > 0 && waitpid(grandchild, &ended, 0) == grandchild && WIFEXITED(ended) && !WEXITSTATUS(ended));
+        CHECK(grandchild > 0 && waitpid(grandchild, &ended, 0) == grandchild && WIFEXITED(ended) &&
+              !WEXITSTATUS(ended));
         exit(7);
     }
     int ended;
@@ -150,7 +151,7 @@ static plugin unloaded_late;
 static void unload_late(void) { CHECK(dlclose(unloaded_late.handle) == 0); }
 static void exit_with_it_loaded_finishes_the_work_of_its_shared_pools(void **state) {
     (void)state;
-    for (int late = 0; late < 2; late++) {   /* 1: a handler that was registered before it was used unloads it */
+    for (int late = 0; late < 2; late++) { /* 1: a handler that was registered before it was used unloads it */
         int *counter = mmap(NULL, sizeof *counter, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         assert_true(counter != MAP_FAILED);
         fflush(NULL);

@@ -318,10 +318,11 @@ static void waiters_of_every_kind_on_the_same_futures_wake(void **state) {
         waiter waiters[WAITERS];
         create_few(f);
         for (int i = 0; i < WAITERS; i++) {
-            waiters[i] = (waiter){
-                .start = &start, .futures = f, .count = FEW, .when = (tpool_return_when)(i % 3),
-                .timeout_ns = i < 3 ? LIMIT : TPOOL_FOREVER
-            };
+            waiters[i] = (waiter){ .start = &start,
+                                   .futures = f,
+                                   .count = FEW,
+                                   .when = (tpool_return_when)(i % 3),
+                                   .timeout_ns = i < 3 ? LIMIT : TPOOL_FOREVER };
             assert_int_equal(0, pthread_create(&threads[i], NULL, wait_in_thread, &waiters[i]));
         }
         gate_await_arrivals(&start, WAITERS);
@@ -335,8 +336,9 @@ static void waiters_of_every_kind_on_the_same_futures_wake(void **state) {
             assert_int_equal(0, pthread_join(threads[i], NULL));
             assert_status(TPOOL_OK, waiters[i].got);
             assert_int_equal(waiters[i].done, waiters[i].looked_done);
-            size_t at_least = waiters[i].when == TPOOL_ALL_COMPLETED ? FEW
-                            : waiters[i].when == TPOOL_FIRST_EXCEPTION ? 2 : 1;
+            size_t at_least = waiters[i].when == TPOOL_ALL_COMPLETED     ? FEW
+                              : waiters[i].when == TPOOL_FIRST_EXCEPTION ? 2
+                                                                         : 1;
             assert_true(waiters[i].done >= at_least);
         }
         release_few(f);
@@ -498,10 +500,10 @@ static void waits_of_every_kind_inside_a_task_end(void **state) {
         tpool *pool = new_pool(workers);
         for (int round = 0; round < COUNT(100); round++) {
             for (int when = 0; when < 3; when++) {
-                inside in = {
-                    .pool = pool, .other_pool = other_pool, .when = (tpool_return_when)when,
-                    .timeout_ns = round % 2 == 0 ? TPOOL_FOREVER : LIMIT
-                };
+                inside in = { .pool = pool,
+                              .other_pool = other_pool,
+                              .when = (tpool_return_when)when,
+                              .timeout_ns = round % 2 == 0 ? TPOOL_FOREVER : LIMIT };
                 assert_status(TPOOL_OK, tpool_future_create(&in.bare));
                 take(submitted(pool, wait_inside, &in));
                 assert_status(TPOOL_OK, in.got);

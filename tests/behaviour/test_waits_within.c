@@ -24,20 +24,13 @@ static tpool_status wait_as(wait_kind kind, tpool_future *expiring, tpool_future
     tpool_completions *completions = NULL;
     tpool_status status = TPOOL_INVALID;
     switch (kind) {
-    case BY_RESULT:
-        return tpool_future_result(expiring, TPOOL_FOREVER, NULL);
+    case BY_RESULT: return tpool_future_result(expiring, TPOOL_FOREVER, NULL);
     case BY_ERROR:
         status = tpool_future_error(expiring, TPOOL_FOREVER, &error);
         return status == TPOOL_OK && error ? error->status : status;
-    case FOR_ALL:
-        status = tpool_wait(&expiring, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, NULL);
-        break;
-    case FOR_FIRST:
-        status = tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL);
-        break;
-    case FOR_EXCEPTION:
-        status = tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, TPOOL_FOREVER, NULL);
-        break;
+    case FOR_ALL: status = tpool_wait(&expiring, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, NULL); break;
+    case FOR_FIRST: status = tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL); break;
+    case FOR_EXCEPTION: status = tpool_wait(both, 2, TPOOL_FIRST_EXCEPTION, TPOOL_FOREVER, NULL); break;
     case BY_ITERATOR:
         status = tpool_as_completed(both, 2, &completions);
         if (status == TPOOL_OK) status = tpool_completions_next(completions, TPOOL_FOREVER, &one);
@@ -45,8 +38,7 @@ static tpool_status wait_as(wait_kind kind, tpool_future *expiring, tpool_future
         tpool_completions_destroy(completions);
         break;
     case KINDS:
-    default:
-        break;
+    default: break;
     }
     return status == TPOOL_OK ? tpool_future_result(expiring, 0, NULL) : status;
 }

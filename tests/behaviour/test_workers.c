@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 #endif
 #if defined(__has_include)
-#if __has_include(<threads.h>) && !SLOW_TOOL   /* ThreadSanitizer does not know C11 threads */
+#if __has_include(<threads.h>) && !SLOW_TOOL /* ThreadSanitizer does not know C11 threads */
 #include <threads.h>
 #define HAVE_THRD_EXIT 1
 #endif
@@ -29,7 +29,10 @@ static void count_finalized(void *context) {
     if (worker_number == 0) atomic_fetch_add(&finalized_elsewhere, 1);
     atomic_fetch_add(&finalized, 1);
 }
-static void *give_worker_number(void *arg) { (void)arg; return (void *)(intptr_t)worker_number; }
+static void *give_worker_number(void *arg) {
+    (void)arg;
+    return (void *)(intptr_t)worker_number;
+}
 
 static void reset_counts(void) {
     atomic_store(&initialized, 0);
@@ -39,8 +42,8 @@ static void reset_counts(void) {
 
 static tpool *new_counted_pool(int workers) {
     reset_counts();
-    return new_pool_as((tpool_config){ .max_workers = workers, .initializer = number_worker,
-                                       .finalizer = count_finalized });
+    return new_pool_as(
+        (tpool_config){ .max_workers = workers, .initializer = number_worker, .finalizer = count_finalized });
 }
 
 static int number_from(tpool_future *future) {
@@ -57,7 +60,7 @@ static void three_submits_each_awaited_use_one_thread(void **state) {
         for (int i = 0; i < 3; i++) {
             tpool_future *future = submitted(pool, give_worker_number, NULL);
             if (round % 2) {
-                while (!tpool_future_done(future)) { }   /* learns it without a wait, at the first moment */
+                while (!tpool_future_done(future)) { } /* learns it without a wait, at the first moment */
             }
             assert_int_equal(1, number_from(future));
         }
@@ -108,7 +111,7 @@ static void while_a_worker_frees_a_result_another_runs_the_next_task(void **stat
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-static atomic_int first_initialized;   /* the system's number of the first worker's thread */
+static atomic_int first_initialized; /* the system's number of the first worker's thread */
 static gate slow_initializer;
 static bool be_slow_after_the_first(void *context) {
     (void)context;
@@ -172,7 +175,7 @@ static void all_workers_are_used_when_there_is_work_for_them(void **state) {
         gate_close(&hold);
         tpool *pool = new_pool(4);
         for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
-        AWAIT_ARRIVALS(&hold, 4);   /* fails if two of them share a worker */
+        AWAIT_ARRIVALS(&hold, 4); /* fails if two of them share a worker */
         gate_open(&hold);
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
@@ -187,11 +190,11 @@ static void warm_up_starts_workers_up_to_max_workers(void **state) {
     assert_int_equal(3, stats_of(pool).workers);
     EVENTUALLY(atomic_load(&initialized) == 3);
     EVENTUALLY(stats_of(pool).idle == 3);
-    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));      /* there are more already */
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2)); /* there are more already */
     assert_int_equal(3, stats_of(pool).workers);
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1000));
     assert_int_equal(4, stats_of(pool).workers);
-    EVENTUALLY(atomic_load(&initialized) == 4);     /* one whose thread has not come that far counts as idle too */
+    EVENTUALLY(atomic_load(&initialized) == 4); /* one whose thread has not come that far counts as idle too */
     EVENTUALLY(stats_of(pool).idle == 4);
     for (int i = 0; i < 10; i++) assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     assert_int_equal(4, atomic_load(&initialized));
@@ -205,12 +208,15 @@ static void idle_workers_end_down_to_min_workers(void **state) {
     (void)state;
     static gate hold = GATE_CLOSED;
     reset_counts();
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 4, .min_workers = 1, .idle_timeout_ns = TPOOL_MS(20),
-                                              .initializer = number_worker, .finalizer = count_finalized });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 4,
+                                              .min_workers = 1,
+                                              .idle_timeout_ns = TPOOL_MS(20),
+                                              .initializer = number_worker,
+                                              .finalizer = count_finalized });
     for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, 4);
     sleep_ms(60);
-    assert_int_equal(4, stats_of(pool).workers);   /* busy is not idle */
+    assert_int_equal(4, stats_of(pool).workers); /* busy is not idle */
     gate_open(&hold);
     EVENTUALLY(stats_of(pool).workers == 1);
     EVENTUALLY(atomic_load(&finalized) == 3);
@@ -218,7 +224,7 @@ static void idle_workers_end_down_to_min_workers(void **state) {
     assert_int_equal(1, stats_of(pool).workers);
     assert_int_equal(3, atomic_load(&finalized));
     assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
-    assert_int_equal(4, atomic_load(&initialized));   /* the one that stayed ran it */
+    assert_int_equal(4, atomic_load(&initialized)); /* the one that stayed ran it */
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(4, atomic_load(&finalized));
 }
@@ -226,8 +232,10 @@ static void idle_workers_end_down_to_min_workers(void **state) {
 static void without_min_workers_all_idle_ones_end_and_new_ones_start(void **state) {
     (void)state;
     reset_counts();
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 3, .idle_timeout_ns = TPOOL_MS(10),
-                                              .initializer = number_worker, .finalizer = count_finalized });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 3,
+                                              .idle_timeout_ns = TPOOL_MS(10),
+                                              .initializer = number_worker,
+                                              .finalizer = count_finalized });
     for (int i = 1; i <= 3; i++) {
         assert_status(TPOOL_OK, tpool_warm_up(pool, 3));
         EVENTUALLY(stats_of(pool).workers == 0);
@@ -277,7 +285,7 @@ static void resize_up_starts_queued_work_at_once(void **state) {
     assert_int_equal(1, gate_arrived(&hold));
     assert_status(TPOOL_OK, tpool_resize(pool, 3));
     assert_int_equal(3, stats_of(pool).max_workers);
-    AWAIT_ARRIVALS(&hold, 3);   /* without a further submit */
+    AWAIT_ARRIVALS(&hold, 3); /* without a further submit */
     sleep_ms(10);
     assert_int_equal(3, gate_arrived(&hold));
     assert_int_equal(2, stats_of(pool).queued);
@@ -296,7 +304,7 @@ static void resize_down_takes_effect_as_workers_become_idle(void **state) {
     for (int i = 0; i < 6; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &second, NULL));
     assert_status(TPOOL_OK, tpool_resize(pool, 2));
     assert_int_equal(2, stats_of(pool).max_workers);
-    assert_int_equal(4, stats_of(pool).active);   /* what runs goes on */
+    assert_int_equal(4, stats_of(pool).active); /* what runs goes on */
     gate_open(&first);
     AWAIT_ARRIVALS(&second, 2);
     EVENTUALLY(stats_of(pool).workers == 2);
@@ -338,14 +346,14 @@ static void between_pause_and_resume_no_task_starts(void **state) {
     tpool *pool = new_pool(2);
     tpool_future *running = submitted(pool, gate_task, &hold);
     AWAIT_ARRIVALS(&hold, 1);
-    assert_status(TPOOL_OK, tpool_resume(pool));   /* it was not paused */
+    assert_status(TPOOL_OK, tpool_resume(pool)); /* it was not paused */
     assert_status(TPOOL_OK, tpool_pause(pool));
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *pending[3];
-    for (int i = 0; i < 3; i++) pending[i] = submitted_task(pool, (tpool_task){ .fn = count_up, .arg = &runs,
-                                                                                .priority = i - 1 });
+    for (int i = 0; i < 3; i++)
+        pending[i] = submitted_task(pool, (tpool_task){ .fn = count_up, .arg = &runs, .priority = i - 1 });
     gate_open(&hold);
-    assert_status(TPOOL_OK, end_of(running));      /* what ran goes on */
+    assert_status(TPOOL_OK, end_of(running)); /* what ran goes on */
     assert_status(TPOOL_TIMEOUT, tpool_future_result(pending[2], TPOOL_MS(30), NULL));
     assert_int_equal(0, atomic_load(&runs));
     assert_int_equal(3, stats_of(pool).queued);
@@ -359,7 +367,12 @@ static void between_pause_and_resume_no_task_starts(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-typedef struct feeder { tpool *pool; atomic_int runs; atomic_bool stop; int refused; } feeder;
+typedef struct feeder {
+    tpool *pool;
+    atomic_int runs;
+    atomic_bool stop;
+    int refused;
+} feeder;
 static void *feed(void *arg) {
     feeder *f = arg;
     while (!atomic_load(&f->stop)) {
@@ -392,7 +405,11 @@ static void pause_holds_against_submits_from_elsewhere(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(f.pool));
 }
 
-typedef struct waiting_parent { gate *before_wait; atomic_int child_runs; tpool_status submit, wait; } waiting_parent;
+typedef struct waiting_parent {
+    gate *before_wait;
+    atomic_int child_runs;
+    tpool_status submit, wait;
+} waiting_parent;
 static void *submit_and_wait_after_gate(void *arg) {
     waiting_parent *p = arg;
     tpool_future *child;
@@ -426,14 +443,23 @@ static void a_wait_runs_nothing_in_place_while_the_pool_is_paused(void **state) 
 
 /* --- who and where */
 
-typedef struct whereabouts { tpool *pool; int worker; pthread_t thread; char name[96]; bool has_name; } whereabouts;
+typedef struct whereabouts {
+    tpool *pool;
+    int worker;
+    pthread_t thread;
+    char name[96];
+    bool has_name;
+} whereabouts;
 static void look_around(whereabouts *w) {
     w->pool = tpool_current();
     w->worker = tpool_current_worker();
     w->thread = pthread_self();
     w->has_name = thread_name(w->name, sizeof w->name);
 }
-typedef struct look_task { whereabouts seen; gate *hold; } look_task;
+typedef struct look_task {
+    whereabouts seen;
+    gate *hold;
+} look_task;
 static void *look_and_pass(void *arg) {
     look_task *look = arg;
     look_around(&look->seen);
@@ -442,8 +468,13 @@ static void *look_and_pass(void *arg) {
 }
 
 static whereabouts initializer_saw, finalizer_saw;
-static bool look_in_initializer(void *context) { look_around(&initializer_saw); return context == &initializer_saw; }
-static void look_in_finalizer(void *context) { if (context == &initializer_saw) look_around(&finalizer_saw); }
+static bool look_in_initializer(void *context) {
+    look_around(&initializer_saw);
+    return context == &initializer_saw;
+}
+static void look_in_finalizer(void *context) {
+    if (context == &initializer_saw) look_around(&finalizer_saw);
+}
 
 static void current_tells_pool_and_index_of_the_worker(void **state) {
     (void)state;
@@ -470,7 +501,7 @@ static void current_tells_pool_and_index_of_the_worker(void **state) {
             seen |= 1 << looks[p][i].seen.worker;
             assert_false(pthread_equal(pthread_self(), looks[p][i].seen.thread));
         }
-        assert_int_equal(7, seen);   /* each index once */
+        assert_int_equal(7, seen); /* each index once */
         assert_status(TPOOL_OK, tpool_destroy(pools[p]));
     }
     assert_null(tpool_current());
@@ -480,8 +511,10 @@ static void current_tells_pool_and_index_of_the_worker(void **state) {
 static void initializer_and_finalizer_run_on_the_worker_with_the_context(void **state) {
     (void)state;
     static look_task look;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .initializer = look_in_initializer,
-                                              .finalizer = look_in_finalizer, .context = &initializer_saw });
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2,
+                                              .initializer = look_in_initializer,
+                                              .finalizer = look_in_finalizer,
+                                              .context = &initializer_saw });
     assert_status(TPOOL_OK, end_of(submitted(pool, look_and_pass, &look)));
     assert_true(pthread_equal(look.seen.thread, initializer_saw.thread));
     assert_ptr_equal(pool, initializer_saw.pool);
@@ -537,7 +570,7 @@ static void *wait_with_limit(void *arg) {
     s->outer_number = worker_number;
     s->submit = tpool_submit(tpool_current(), look_and_give_number, s, &inner);
     if (s->submit != TPOOL_OK) return NULL;
-    s->wait = tpool_future_result(inner, LIMIT, NULL);   /* with a limit: not in place, so a spare runs it */
+    s->wait = tpool_future_result(inner, LIMIT, NULL); /* with a limit: not in place, so a spare runs it */
     tpool_future_release(inner);
     return NULL;
 }
@@ -554,7 +587,7 @@ static void spare_workers_have_high_indices_run_both_hooks_and_end(void **state)
     assert_ptr_equal(pool, s.inner.seen.pool);
     assert_true(s.inner.seen.worker >= 1);
     assert_int_equal(1, stats_of(pool).spared);
-    EVENTUALLY(atomic_load(&finalized) == 1);   /* one thread is no longer needed */
+    EVENTUALLY(atomic_load(&finalized) == 1); /* one thread is no longer needed */
     assert_int_equal(2, atomic_load(&initialized));
     assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -572,7 +605,7 @@ static void workers_carry_the_name_of_the_pool_and_their_index(void **state) {
         snprintf(name, sizeof name, "%s", names[n]);
         gate_close(&hold);
         tpool *pool = new_pool_as((tpool_config){ .name = name, .max_workers = 12 });
-        memset(name, 'x', sizeof name - 1);   /* the pool has a copy */
+        memset(name, 'x', sizeof name - 1); /* the pool has a copy */
         for (int i = 0; i < 12; i++) {
             looks[i].hold = &hold;
             assert_status(TPOOL_OK, tpool_submit(pool, look_and_pass, &looks[i], NULL));
@@ -588,7 +621,7 @@ static void workers_carry_the_name_of_the_pool_and_their_index(void **state) {
             char ending[16];
             int ending_length = snprintf(ending, sizeof ending, "_%d", index);
 #ifdef __linux__
-            int kept = 15 - ending_length;   /* it takes 15 characters */
+            int kept = 15 - ending_length; /* it takes 15 characters */
 #else
             int kept = 80 - ending_length;
 #endif
@@ -608,8 +641,8 @@ static void a_worker_is_replaced_after_max_tasks_per_worker(void **state) {
     for (int round = 0; round < COUNT(60) + 2; round++) {
         bool awaited = round % 2;
         reset_counts();
-        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 3,
-                                                  .initializer = number_worker, .finalizer = count_finalized });
+        tpool *pool = new_pool_as((tpool_config){
+            .max_workers = 1, .max_tasks_per_worker = 3, .initializer = number_worker, .finalizer = count_finalized });
         tpool_future *futures[10];
         if (!awaited) assert_status(TPOOL_OK, tpool_pause(pool));
         for (int i = 0; i < 10; i++) {
@@ -621,7 +654,7 @@ static void a_worker_is_replaced_after_max_tasks_per_worker(void **state) {
         EVENTUALLY(atomic_load(&finalized) == 3);
         EVENTUALLY(stats_of(pool).workers == 1);
         assert_int_equal(4, atomic_load(&initialized));
-        assert_int_equal(0, stats_of(pool).spared);   /* a replacement is no spare */
+        assert_int_equal(0, stats_of(pool).spared); /* a replacement is no spare */
         assert_status(TPOOL_OK, tpool_destroy(pool));
         assert_int_equal(4, atomic_load(&initialized));
         assert_int_equal(4, atomic_load(&finalized));
@@ -632,9 +665,9 @@ static void with_one_task_per_worker_each_task_has_a_fresh_thread(void **state) 
     (void)state;
     reset_counts();
     int count = COUNT(200);
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 3, .max_tasks_per_worker = 1,
-                                              .initializer = number_worker, .finalizer = count_finalized });
-    int most = count + 3;   /* up to three may have started for nothing at the end */
+    tpool *pool = new_pool_as((tpool_config){
+        .max_workers = 3, .max_tasks_per_worker = 1, .initializer = number_worker, .finalizer = count_finalized });
+    int most = count + 3; /* up to three may have started for nothing at the end */
     static bool seen[204];
     tpool_future *futures[200];
     for (int i = 0; i < count; i++) futures[i] = submitted(pool, give_worker_number, NULL);
@@ -652,7 +685,10 @@ static void with_one_task_per_worker_each_task_has_a_fresh_thread(void **state) 
 /* A task waits for one that it runs itself, of which only the entry in the queue is left then. The worker comes upon
    that on its way to its last task. */
 static atomic_int owned_freed;
-static void count_owned(void *owned) { (void)owned; atomic_fetch_add(&owned_freed, 1); }
+static void count_owned(void *owned) {
+    (void)owned;
+    atomic_fetch_add(&owned_freed, 1);
+}
 static void *return_counted(void *arg) { return tpool_return_owned(arg, count_owned); }
 static tpool_future *awaited_last;
 static void *await_and_let_go(void *arg) {
@@ -683,7 +719,7 @@ static void a_worker_that_is_replaced_frees_first_what_its_last_look_let_go(void
 typedef struct failing_start {
     gate in_initializer;
     atomic_int calls, failures, finalized;
-    int good_workers;   /* the first so many start well */
+    int good_workers; /* the first so many start well */
     tpool_status failure_status;
     bool failure_has_message;
 } failing_start;
@@ -705,12 +741,14 @@ static void when_an_initializer_fails_all_that_waits_and_comes_is_broken(void **
     (void)state;
     static failing_start f = { .in_initializer = GATE_CLOSED };
     static atomic_int runs, freed;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = fail_after_good_workers,
-                                              .finalizer = count_context_finalized, .context = &f,
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1,
+                                              .initializer = fail_after_good_workers,
+                                              .finalizer = count_context_finalized,
+                                              .context = &f,
                                               .on_failure = note_failure });
     tpool_future *pending[5];
-    for (int i = 0; i < 5; i++) pending[i] = submitted_task(pool, (tpool_task){ .fn = count_up, .arg = &runs,
-                                                                                .priority = i % 3 - 1 });
+    for (int i = 0; i < 5; i++)
+        pending[i] = submitted_task(pool, (tpool_task){ .fn = count_up, .arg = &runs, .priority = i % 3 - 1 });
     tpool_task unheld = { .fn = nothing, .arg = &freed, .arg_free = count_free };
     assert_status(TPOOL_OK, tpool_submit_task(pool, &unheld, NULL));
     AWAIT_ARRIVALS(&f.in_initializer, 1);
@@ -734,7 +772,7 @@ static void when_an_initializer_fails_all_that_waits_and_comes_is_broken(void **
     assert_status(TPOOL_BROKEN, tpool_submit(pool, count_up, &runs, &refused));
     assert_null(refused);
     assert_status(TPOOL_BROKEN, tpool_submit_task(pool, &unheld, NULL));
-    assert_int_equal(1, atomic_load(&freed));   /* not taken, not freed */
+    assert_int_equal(1, atomic_load(&freed)); /* not taken, not freed */
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     tpool_stats stats = stats_of(pool);
     assert_int_equal(6, stats.submitted);
@@ -742,10 +780,14 @@ static void when_an_initializer_fails_all_that_waits_and_comes_is_broken(void **
     assert_int_equal(0, stats.queued);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(0, atomic_load(&runs));
-    assert_int_equal(0, atomic_load(&f.finalized));   /* what did not start well is not finished off */
+    assert_int_equal(0, atomic_load(&f.finalized)); /* what did not start well is not finished off */
 }
 
-typedef struct blocked_submit { tpool *pool; atomic_int *runs; tpool_future *future; } blocked_submit;
+typedef struct blocked_submit {
+    tpool *pool;
+    atomic_int *runs;
+    tpool_future *future;
+} blocked_submit;
 static tpool_status call_submit(void *context) {
     blocked_submit *s = context;
     return tpool_submit(s->pool, count_up, s->runs, &s->future);
@@ -758,13 +800,15 @@ static void when_a_later_initializer_fails_what_runs_goes_on_and_blocked_submitt
     static atomic_int runs;
     static background submitter;
     static blocked_submit blocked;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1, .context = &f,
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2,
+                                              .queue_capacity = 1,
+                                              .context = &f,
                                               .initializer = fail_after_good_workers,
                                               .finalizer = count_context_finalized });
     tpool_future *running = submitted(pool, gate_task, &hold);
     AWAIT_ARRIVALS(&hold, 1);
     tpool_future *pending = submitted(pool, count_up, &runs);
-    AWAIT_ARRIVALS(&f.in_initializer, 1);   /* the second worker is about to fail */
+    AWAIT_ARRIVALS(&f.in_initializer, 1); /* the second worker is about to fail */
     blocked = (blocked_submit){ .pool = pool, .runs = &runs, .future = pending };
     background_start(&submitter, call_submit, &blocked);
     background_await_block(&submitter);
@@ -785,12 +829,12 @@ static void warm_up_that_meets_a_failing_initializer_breaks_the_pool(void **stat
     (void)state;
     static failing_start f = { .in_initializer = GATE_CLOSED };
     gate_open(&f.in_initializer);
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .initializer = fail_after_good_workers,
-                                              .context = &f });
-    tpool_status status = tpool_warm_up(pool, 2);   /* it may notice or not */
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 2, .initializer = fail_after_good_workers, .context = &f });
+    tpool_status status = tpool_warm_up(pool, 2); /* it may notice or not */
     assert_true(status == TPOOL_OK || status == TPOOL_BROKEN);
     tpool_status submit = TPOOL_OK;
-    for (int64_t end = tpool_now() + LIMIT; submit == TPOOL_OK && tpool_now() < end; ) {
+    for (int64_t end = tpool_now() + LIMIT; submit == TPOOL_OK && tpool_now() < end;) {
         tpool_future *future;
         submit = tpool_submit(pool, nothing, NULL, &future);
         if (submit == TPOOL_OK) assert_status(TPOOL_BROKEN, end_of(future));
@@ -804,7 +848,7 @@ static void warm_up_that_meets_a_failing_initializer_breaks_the_pool(void **stat
 typedef struct hook_waits {
     gate entered;
     tpool *pool, *other;
-    tpool_future *own;   /* of a task of that pool */
+    tpool_future *own; /* of a task of that pool */
     atomic_int hooks_run, late_runs;
     tpool_status result, result_limited, wait, submit, drain, shutdown, run, other_submit, other_result;
     tpool_future *refused;
@@ -816,7 +860,7 @@ static void wait_in_hook(hook_waits *w) {
     tpool_future *array[] = { w->own };
     w->wait = tpool_wait(array, 1, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, NULL);
     w->refused = w->own;
-    w->submit = tpool_submit(w->pool, count_up, &w->late_runs, &w->refused);   /* the queue is full */
+    w->submit = tpool_submit(w->pool, count_up, &w->late_runs, &w->refused); /* the queue is full */
     w->drain = tpool_drain(w->pool, LIMIT);
     w->shutdown = tpool_shutdown(w->pool, TPOOL_WAIT);
     tpool_future *future;
@@ -835,7 +879,7 @@ static void assert_hook_waits(const hook_waits *w) {
     assert_null(w->refused);
     assert_status(TPOOL_DEADLOCK, w->drain);
     assert_status(TPOOL_DEADLOCK, w->shutdown);
-    assert_status(TPOOL_OK, w->other_submit);   /* another pool is no trouble */
+    assert_status(TPOOL_OK, w->other_submit); /* another pool is no trouble */
     assert_status(TPOOL_OK, w->other_result);
 }
 
@@ -850,11 +894,11 @@ static void waits_for_the_own_pool_in_an_initializer_are_deadlocks(void **state)
     (void)state;
     static hook_waits w = { .entered = GATE_CLOSED };
     w.other = new_pool(1);
-    w.pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 2, .initializer = wait_in_initializer,
-                                         .context = &w });
+    w.pool = new_pool_as(
+        (tpool_config){ .max_workers = 1, .queue_capacity = 2, .initializer = wait_in_initializer, .context = &w });
     w.own = submitted(w.pool, nothing, NULL);
     AWAIT_ARRIVALS(&w.entered, 1);
-    tpool_future *second = submitted(w.pool, nothing, NULL);   /* now the queue is full */
+    tpool_future *second = submitted(w.pool, nothing, NULL); /* now the queue is full */
     gate_open(&w.entered);
     assert_status(TPOOL_OK, end_of(second)); /* perhaps by a spare, while the initializer waits for the other pool */
     assert_status(TPOOL_OK, end_of(w.own));
@@ -889,15 +933,18 @@ static void waits_for_the_own_pool_in_a_finalizer_are_deadlocks(void **state) {
     static finalizer_story s = { .waits = { .entered = GATE_CLOSED }, .third_worker = GATE_CLOSED };
     static gate first = GATE_CLOSED, second = GATE_CLOSED;
     s.waits.other = new_pool(1);
-    s.waits.pool = new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1, .max_tasks_per_worker = 1,
-                                               .initializer = hold_third_worker, .context = &s,
+    s.waits.pool = new_pool_as((tpool_config){ .max_workers = 2,
+                                               .queue_capacity = 1,
+                                               .max_tasks_per_worker = 1,
+                                               .initializer = hold_third_worker,
+                                               .context = &s,
                                                .finalizer = wait_in_first_finalizer });
     assert_status(TPOOL_OK, tpool_submit(s.waits.pool, gate_task, &first, NULL));
     AWAIT_ARRIVALS(&first, 1);
     s.waits.own = submitted(s.waits.pool, gate_task, &second);
     AWAIT_ARRIVALS(&second, 1);
     tpool_future *queued = submitted(s.waits.pool, nothing, NULL);
-    gate_open(&first);   /* its worker has run its one task, and ends */
+    gate_open(&first); /* its worker has run its one task, and ends */
     EVENTUALLY(atomic_load(&s.waits.hooks_run) == 1);
     assert_hook_waits(&s.waits);
     gate_open(&s.third_worker);
@@ -939,8 +986,8 @@ static void *read_mask(void *arg) {
 
 static void workers_block_asynchronous_signals_and_no_others(void **state) {
     (void)state;
-    static const int asynchronous[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCHLD, SIGTSTP,
-                                        SIGWINCH, SIGURG, SIGIO };
+    static const int asynchronous[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM,  SIGUSR1, SIGUSR2,
+                                        SIGALRM, SIGCHLD, SIGTSTP, SIGWINCH, SIGURG,  SIGIO };
     static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
     sigset_t before, after;
     pthread_sigmask(SIG_SETMASK, NULL, &before);
@@ -952,7 +999,7 @@ static void workers_block_asynchronous_signals_and_no_others(void **state) {
     for (size_t i = 0; i < sizeof synchronous / sizeof synchronous[0]; i++) {
         assert_int_equal(0, sigismember(&worker_mask, synchronous[i]));
     }
-    pthread_sigmask(SIG_SETMASK, NULL, &after);   /* that of the submitting thread is as it was */
+    pthread_sigmask(SIG_SETMASK, NULL, &after); /* that of the submitting thread is as it was */
     for (int signal_number = 1; signal_number < 32; signal_number++) {
         assert_int_equal(sigismember(&before, signal_number), sigismember(&after, signal_number));
     }
@@ -1055,7 +1102,8 @@ static void when_every_thread_is_refused_nothing_is_taken(void **state) {
         assert_status(TPOOL_NO_THREAD, tpool_submit_task(pool, &task, NULL));
         task.arg_size = sizeof freed;
         assert_status(TPOOL_NO_THREAD, tpool_submit_task(pool, &task, NULL));
-        tpool_task tasks[3] = { { .fn = count_up, .arg = &runs }, { .fn = count_up, .arg = &runs },
+        tpool_task tasks[3] = { { .fn = count_up, .arg = &runs },
+                                { .fn = count_up, .arg = &runs },
                                 { .fn = count_up, .arg = &runs } };
         size_t taken = 9;
         assert_status(TPOOL_NO_THREAD, tpool_submit_many(pool, tasks, 3, futures, &taken));
@@ -1107,7 +1155,7 @@ static void when_at_least_one_worker_runs_the_work_waits_for_it(void **state) {
     for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, end_of(waiting[i]));
     assert_status(TPOOL_OK, end_of(running));
     assert_int_equal(3, atomic_load(&runs));
-    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));   /* and now there is room again */
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2)); /* and now there is room again */
     assert_int_equal(2, stats_of(pool).workers);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 #else
@@ -1118,10 +1166,16 @@ static void when_at_least_one_worker_runs_the_work_waits_for_it(void **state) {
 /* --- a task that ends its thread */
 
 #if defined(_WIN32)
-static void *end_by_ExitThread(void *arg) { (void)arg; ExitThread(3); }
+static void *end_by_ExitThread(void *arg) {
+    (void)arg;
+    ExitThread(3);
+}
 #endif
 #if HAVE_THRD_EXIT
-static void *end_by_thrd_exit(void *arg) { (void)arg; thrd_exit(3); }
+static void *end_by_thrd_exit(void *arg) {
+    (void)arg;
+    thrd_exit(3);
+}
 #endif
 
 static void a_task_that_ends_its_thread_breaks_only_itself(void **state) {
@@ -1142,8 +1196,8 @@ static void a_task_that_ends_its_thread_breaks_only_itself(void **state) {
         tpool *pool = new_counted_pool(1);
         assert_status(TPOOL_OK, tpool_pause(pool));
         tpool_future *before = submitted(pool, give_worker_number, NULL);
-        tpool_future *broken = submitted_task(pool, (tpool_task){ .fn = ways[i], .arg = &freed, .name = "ender",
-                                                                  .arg_free = count_free });
+        tpool_future *broken =
+            submitted_task(pool, (tpool_task){ .fn = ways[i], .arg = &freed, .name = "ender", .arg_free = count_free });
         tpool_future *after = submitted(pool, give_worker_number, NULL);
         for (int j = 0; j < 5; j++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
         assert_status(TPOOL_OK, tpool_resume(pool));
@@ -1159,7 +1213,7 @@ static void a_task_that_ends_its_thread_breaks_only_itself(void **state) {
         assert_non_null(error->message);
         assert_string_equal("ender", error->task);
         assert_int_equal(1, number_from(before));
-        assert_int_equal(2, number_from(after));   /* the worker was replaced */
+        assert_int_equal(2, number_from(after)); /* the worker was replaced */
         assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
         assert_int_equal(5, atomic_load(&runs));
         EVENTUALLY(atomic_load(&finalized) == 1);
@@ -1178,8 +1232,16 @@ static void a_task_that_ends_its_thread_breaks_only_itself(void **state) {
 }
 
 /* Each level waits for the next, which its waiter runs in place; the deepest ends the thread beneath all. */
-typedef struct level { int depth; struct levels *all; } level;
-typedef struct levels { tpool *pool; level each[4]; tpool_future *futures[4]; atomic_int freed, survived; } levels;
+typedef struct level {
+    int depth;
+    struct levels *all;
+} level;
+typedef struct levels {
+    tpool *pool;
+    level each[4];
+    tpool_future *futures[4];
+    atomic_int freed, survived;
+} levels;
 static void *descend(void *arg) {
     level *here = arg;
     levels *all = here->all;
@@ -1189,7 +1251,7 @@ static void *descend(void *arg) {
     if (tpool_submit_task(all->pool, &task, &all->futures[next->depth]) == TPOOL_OK) {
         (void)tpool_future_result(all->futures[next->depth], TPOOL_FOREVER, NULL);
     }
-    atomic_fetch_add(&all->survived, 1);   /* never reached: the stack is gone */
+    atomic_fetch_add(&all->survived, 1); /* never reached: the stack is gone */
     return NULL;
 }
 
@@ -1215,7 +1277,12 @@ static void the_tasks_beneath_one_that_ends_its_thread_break_too(void **state) {
     assert_int_equal(2, atomic_load(&finalized));
 }
 
-typedef struct told { atomic_int count; tpool_status status; char task[32]; bool has_message; } told;
+typedef struct told {
+    atomic_int count;
+    tpool_status status;
+    char task[32];
+    bool has_message;
+} told;
 static void note_told(const tpool_error *error, void *context) {
     told *t = context;
     t->status = error->status;
@@ -1297,7 +1364,7 @@ static const struct CMUnitTest tests[] = {
     TEST(waits_for_the_own_pool_in_an_initializer_are_deadlocks),
     TEST(waits_for_the_own_pool_in_a_finalizer_are_deadlocks),
     TEST(an_initializer_may_submit_where_there_is_room),
-#if !defined(_WIN32)   /* there are no signals between processes */
+#if !defined(_WIN32) /* there are no signals between processes */
     TEST(workers_block_asynchronous_signals_and_no_others),
     TEST(handlers_run_on_the_threads_of_the_program),
 #endif

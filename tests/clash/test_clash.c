@@ -6,7 +6,7 @@
 #ifdef CLASH_VISIBLE
 #define TPOOL_API __attribute__((visibility("default")))
 #endif
-#define _GNU_SOURCE   /* RTLD_DEFAULT */
+#define _GNU_SOURCE /* RTLD_DEFAULT */
 #define TPOOL_IMPLEMENTATION
 #include "support.h"
 #include "clash.h"
@@ -14,7 +14,10 @@
 
 static int am_i_in_a_pool(void) { return tpool_current() != NULL; }
 
-static void *am_i_in_a_pool_task(void *arg) { *(int *)arg = am_i_in_a_pool(); return arg; }
+static void *am_i_in_a_pool_task(void *arg) {
+    *(int *)arg = am_i_in_a_pool();
+    return arg;
+}
 
 static void the_program_reaches_its_own_functions(void **state) {
     (void)state;
@@ -45,7 +48,7 @@ static void the_other_library_reaches_its_own_functions(void **state) {
 static void check_copy(const copy_report *report) {
     assert_status(TPOOL_OK, (tpool_status)report->status);
     assert_int_equal(1, report->in_own_pool);
-    assert_int_equal(0, report->in_callers_pool);   /* its worker is none of ours */
+    assert_int_equal(0, report->in_callers_pool); /* its worker is none of ours */
     assert_false(report->create_address == (void (*)(void))tpool_create);
 }
 

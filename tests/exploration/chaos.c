@@ -13,7 +13,7 @@
 #include "chaos/world.h"
 #include "chaos/processes.h"
 
-#if TSAN   /* children of fork start threads here */
+#if TSAN /* children of fork start threads here */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return "die_after_fork=0"; }
 #endif
@@ -37,7 +37,7 @@ static void crashed(int number) { fail("signal %d", number); }
 static const char *what = "all";
 static bool verbose;
 
-static void quieten(void) {   /* what tasks print */
+static void quieten(void) { /* what tasks print */
     int null = open("/dev/null", O_WRONLY);
     if (null < 0 || dup2(null, 1) < 0) abort();
     close(null);
@@ -48,7 +48,8 @@ static _Noreturn void play(uint64_t seed, int worlds) {
     rng g = { seed };
     pthread_t watching;
     signal(SIGUSR1, ignore);
-    if (!SLOW) for (int i = 0; i < 3; i++) signal((int[]){ SIGSEGV, SIGBUS, SIGILL }[i], crashed);
+    if (!SLOW)
+        for (int i = 0; i < 3; i++) signal((int[]){ SIGSEGV, SIGBUS, SIGILL }[i], crashed);
     if (pthread_key_create(&actor_key, actor_ends) != 0) abort();
     for (int i = 0; i < RECORDS; i++) pthread_mutex_init(&records[i].lock, NULL);
     atomic_store(&self()->name, "main");
@@ -71,12 +72,24 @@ static uint64_t named(const char *list) {
         size_t length = strcspn(at, ",");
         bool found = false;
         for (int f = 0; f < FEATURES; f++)
-            if (strlen(feature_names[f]) == length && strncmp(feature_names[f], at, length) == 0) { set |= UINT64_C(1) << f; found = true; }
+            if (strlen(feature_names[f]) == length && strncmp(feature_names[f], at, length) == 0) {
+                set |= UINT64_C(1) << f;
+                found = true;
+            }
         if (length >= 4 && strncmp(at, "ends", length) == 0)
-            for (int f = ENDS_IN_TASKS; f <= SELF_CANCELS; f++) { set |= UINT64_C(1) << f; found = true; }
+            for (int f = ENDS_IN_TASKS; f <= SELF_CANCELS; f++) {
+                set |= UINT64_C(1) << f;
+                found = true;
+            }
         for (int d = 0; d < DEEDS; d++)
-            if (strlen(deed_names[d]) == length && strncmp(deed_names[d], at, length) == 0) { deeds_never |= UINT64_C(1) << d; found = true; }
-        if (!found) { fprintf(stderr, "chaos: no such thing: %s\n", at); exit(2); }
+            if (strlen(deed_names[d]) == length && strncmp(deed_names[d], at, length) == 0) {
+                deeds_never |= UINT64_C(1) << d;
+                found = true;
+            }
+        if (!found) {
+            fprintf(stderr, "chaos: no such thing: %s\n", at);
+            exit(2);
+        }
         at += length + (at[length] == ',');
     }
     return set;
@@ -88,17 +101,27 @@ int main(int argc, char **argv) {
     int worlds = 0;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--verbose") == 0) { verbose = true; continue; }
+        if (strcmp(argv[i], "--verbose") == 0) {
+            verbose = true;
+            continue;
+        }
         if (strcmp(argv[i], "--seconds") == 0) seconds = atof(value);
         else if (strcmp(argv[i], "--seed") == 0) seed = strtoull(value, NULL, 0);
-        else if (strcmp(argv[i], "--replay") == 0) { seed = strtoull(value, NULL, 0); replay = true; }
-        else if (strcmp(argv[i], "--what") == 0) what = value;
+        else if (strcmp(argv[i], "--replay") == 0) {
+            seed = strtoull(value, NULL, 0);
+            replay = true;
+        } else if (strcmp(argv[i], "--what") == 0) what = value;
         else if (strcmp(argv[i], "--without") == 0) features_never = named(value);
         else if (strcmp(argv[i], "--with") == 0) features_always = named(value);
-        else if (strcmp(argv[i], "--only") == 0) { features_always = named(value); features_never = ~features_always; }
-        else if (strcmp(argv[i], "--worlds") == 0) worlds = atoi(value);
+        else if (strcmp(argv[i], "--only") == 0) {
+            features_always = named(value);
+            features_never = ~features_always;
+        } else if (strcmp(argv[i], "--worlds") == 0) worlds = atoi(value);
         else if (strcmp(argv[i], "--patience") == 0) watch_seconds = atoi(value);
-        else { fprintf(stderr, "chaos: %s?\n", argv[i]); return 2; }
+        else {
+            fprintf(stderr, "chaos: %s?\n", argv[i]);
+            return 2;
+        }
         i++;
     }
     /* its allocator is not locked over fork: a child waits in malloc for a thread that it does not have */

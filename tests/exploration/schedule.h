@@ -67,15 +67,15 @@
 #include <unistd.h>
 
 enum {
-    SCHEDULE_THREADS = 24,              /* in one execution, ended ones too */
+    SCHEDULE_THREADS = 24, /* in one execution, ended ones too */
     SCHEDULE_STACK = 256 * 1024,
     SCHEDULE_ARENA = 8 * 1024 * 1024,
-    SCHEDULE_GRAIN = 32,                /* of allocations */
-    SCHEDULE_WORDS = 1 << 18,           /* atomic words in all executions of a scenario: a hash table */
+    SCHEDULE_GRAIN = 32,      /* of allocations */
+    SCHEDULE_WORDS = 1 << 18, /* atomic words in all executions of a scenario: a hash table */
     SCHEDULE_ALLOCATIONS = 1 << 14,
-    SCHEDULE_PATH = 1 << 16,            /* choices in one execution */
-    SCHEDULE_STEPS = 100 * 1000,        /* after so many it does not end */
-    SCHEDULE_CLOCK = 250,               /* the choice of letting time pass, beside the threads' numbers */
+    SCHEDULE_PATH = 1 << 16,     /* choices in one execution */
+    SCHEDULE_STEPS = 100 * 1000, /* after so many it does not end */
+    SCHEDULE_CLOCK = 250,        /* the choice of letting time pass, beside the threads' numbers */
     SCHEDULE_RED_ZONE = 32
 };
 #define SCHEDULE_NS_A_LONG_TIME (INT64_C(3600) * 1000000000) /* time limits from here on never pass */
@@ -83,29 +83,34 @@ enum {
 typedef struct schedule_scenario {
     const char *name;
     void (*run)(void);
-    int quick;                          /* preemptions in the quick suite, ... */
-    int preemptions;                    /* ... and in the thorough one */
-    int cpus;                           /* 0: 1 */
-    unsigned chance;                    /* > 0: not exhaustive, but so many runs by chance */
-    unsigned depth;                     /* of PCT */
-    int outcomes;                       /* outcome(0) to outcome(n - 1) must each be reached by some schedule */
-    const char *fails;                  /* it must fail, with this among what is told (to test the explorer) */
-    bool keeps;                         /* memory that static data leads to may be left at the end (shared pools) */
+    int quick;         /* preemptions in the quick suite, ... */
+    int preemptions;   /* ... and in the thorough one */
+    int cpus;          /* 0: 1 */
+    unsigned chance;   /* > 0: not exhaustive, but so many runs by chance */
+    unsigned depth;    /* of PCT */
+    int outcomes;      /* outcome(0) to outcome(n - 1) must each be reached by some schedule */
+    const char *fails; /* it must fail, with this among what is told (to test the explorer) */
+    bool keeps;        /* memory that static data leads to may be left at the end (shared pools) */
 } schedule_scenario;
 
 /* ---- The threads, and switching between them */
-typedef enum schedule_status { SCHEDULE_NEVER, SCHEDULE_READY, SCHEDULE_ASLEEP, SCHEDULE_JOINING, SCHEDULE_ENDED }
-    schedule_status;
+typedef enum schedule_status {
+    SCHEDULE_NEVER,
+    SCHEDULE_READY,
+    SCHEDULE_ASLEEP,
+    SCHEDULE_JOINING,
+    SCHEDULE_ENDED
+} schedule_status;
 typedef struct schedule_thread {
     void *stack_pointer;
     schedule_status status;
-    uint32_t behind;                    /* it yielded: who must make a step first */
+    uint32_t behind; /* it yielded: who must make a step first */
     bool timed_out;
-    const void *asleep_on;              /* a word, or a thread in `threads` */
+    const void *asleep_on; /* a word, or a thread in `threads` */
     int64_t wake_at;
-    uint64_t queued;                    /* who slept first is woken first */
-    uint64_t past;                      /* hash of all that it did, and of all that happened before that */
-    const char *functions[5];           /* where its last steps were made, newest first */
+    uint64_t queued;          /* who slept first is woken first */
+    uint64_t past;            /* hash of all that it did, and of all that happened before that */
+    const char *functions[5]; /* where its last steps were made, newest first */
     int line;
     void *(*fn)(void *);
     void *arg, *result;
@@ -115,16 +120,26 @@ typedef struct schedule_thread {
 
 typedef struct schedule_word {
     uintptr_t address;
-    uint32_t execution;                 /* what follows is of this execution */
-    uint32_t readers;                   /* threads that touched it while others lived */
+    uint32_t execution; /* what follows is of this execution */
+    uint32_t readers;   /* threads that touched it while others lived */
     bool written;
-    bool shared, found_shared;          /* in this search; in the next */
-    uint64_t last_write, reads;         /* hashes */
+    bool shared, found_shared;  /* in this search; in the next */
+    uint64_t last_write, reads; /* hashes */
 } schedule_word;
 
-typedef struct schedule_choice { uint8_t count, free, chosen, used; uint8_t who[SCHEDULE_THREADS + 1]; } schedule_choice;
-typedef struct schedule_seen { uint64_t state; uint32_t used, search; } schedule_seen;
-typedef struct schedule_block { char *begin; size_t size; bool freed; } schedule_block;
+typedef struct schedule_choice {
+    uint8_t count, free, chosen, used;
+    uint8_t who[SCHEDULE_THREADS + 1];
+} schedule_choice;
+typedef struct schedule_seen {
+    uint64_t state;
+    uint32_t used, search;
+} schedule_seen;
+typedef struct schedule_block {
+    char *begin;
+    size_t size;
+    bool freed;
+} schedule_block;
 
 typedef enum schedule_mode { SCHEDULE_DEPTH_FIRST, SCHEDULE_AT_RANDOM, SCHEDULE_PCT } schedule_mode;
 typedef enum schedule_end { SCHEDULE_OVER, SCHEDULE_CUT, SCHEDULE_FAILED } schedule_end;
@@ -134,15 +149,15 @@ typedef struct schedule_state {
     schedule_thread threads[SCHEDULE_THREADS];
     int current, started;
     uint32_t alive, ready, timed, yielded, settling; /* sets of threads */
-    void *explorer;                     /* its stack pointer */
+    void *explorer;                                  /* its stack pointer */
     char *stacks, *arena;
-    uint8_t *live;                      /* by grain of the arena */
+    uint8_t *live; /* by grain of the arena */
     size_t arena_used, arena_most;
     schedule_block *blocks;
     size_t block_count, live_blocks;
     int64_t now;
     uint64_t queue_count, steps, clock_steps;
-    uint64_t state;                     /* hash: all threads' pasts */
+    uint64_t state; /* hash: all threads' pasts */
     schedule_word *words;
     uint32_t execution;
     size_t word_count;
@@ -174,7 +189,7 @@ typedef struct schedule_state {
     /* what came of it */
     schedule_end end;
     const schedule_scenario *scenario;
-    uint32_t outcomes;                  /* reached, in all executions */
+    uint32_t outcomes; /* reached, in all executions */
     char failure[2048];
     bool tracing;
     char *first_data, *data_copy;
@@ -192,7 +207,7 @@ __asm__(".text\n.globl schedule_switch\n.type schedule_switch,@function\nschedul
         ".size schedule_switch,.-schedule_switch\n");
 static void *schedule_new_stack(char *end, void (*entry)(void)) {
     void **top = (void **)(void *)end;
-    *--top = NULL;                      /* where entry would return to: it never does */
+    *--top = NULL; /* where entry would return to: it never does */
     *--top = (void *)(uintptr_t)entry;
     for (int i = 0; i < 6; i++) *--top = NULL;
     return top;
@@ -270,9 +285,9 @@ __attribute__((format(printf, 1, 2), noinline)) static void schedule_fail(const 
     }
     schedule_leave(SCHEDULE_FAILED);
 }
-#define CHECK(condition) \
-    ((condition) ? (void)0 : schedule_fail("%s:%d: CHECK(%s)", __FILE__, __LINE__, #condition))
-#define CHECK_STATUS(expected, call) do { \
+#define CHECK(condition) ((condition) ? (void)0 : schedule_fail("%s:%d: CHECK(%s)", __FILE__, __LINE__, #condition))
+#define CHECK_STATUS(expected, call) \
+    do { \
         tpool_status schedule_status_is = (call), schedule_status_expected = (expected); \
         if (schedule_status_is != schedule_status_expected) \
             schedule_fail("%s:%d: %s gave %s, not %s", __FILE__, __LINE__, #call, \
@@ -281,8 +296,8 @@ __attribute__((format(printf, 1, 2), noinline)) static void schedule_fail(const 
 
 __attribute__((format(printf, 1, 2))) static void schedule_tell(const char *format, ...) {
     va_list arguments;
-    fprintf(stderr, "  %7llu %9lld us  T%d %-12s ", (unsigned long long)S->steps, (long long)(S->now / 1000), S->current,
-            schedule_self()->name);
+    fprintf(stderr, "  %7llu %9lld us  T%d %-12s ", (unsigned long long)S->steps, (long long)(S->now / 1000),
+            S->current, schedule_self()->name);
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
@@ -656,8 +671,9 @@ static bool schedule_futex_wait(const volatile void *address, uint32_t expected,
     schedule_word *word = schedule_step(address, true, function, line);
     uint32_t now;
     memcpy(&now, (const void *)(uintptr_t)address, sizeof now);
-    if (S->tracing) schedule_tell("sleeps on %p: %u%s", (void *)(uintptr_t)address, expected,
-                                  now == expected ? "" : ", but it is another");
+    if (S->tracing)
+        schedule_tell("sleeps on %p: %u%s", (void *)(uintptr_t)address, expected,
+                      now == expected ? "" : ", but it is another");
     schedule_happened(word, now == expected);
     if (now != expected) return true;
     schedule_thread *self = schedule_self();
@@ -680,7 +696,8 @@ static long schedule_futex_wake(const volatile void *address, unsigned most, con
     for (; most > 0; most--) {
         int first = -1;
         for (int i = 0; i < S->started; i++)
-            if (S->threads[i].status == SCHEDULE_ASLEEP && S->threads[i].asleep_on == (const void *)(uintptr_t)address &&
+            if (S->threads[i].status == SCHEDULE_ASLEEP &&
+                S->threads[i].asleep_on == (const void *)(uintptr_t)address &&
                 (first < 0 || S->threads[i].queued < S->threads[first].queued))
                 first = i;
         if (first < 0) break;
@@ -699,7 +716,9 @@ static long schedule_syscall(const char *function, int line, long number, ...) {
         int operation = va_arg(arguments, int) & 127;
         uint32_t value = va_arg(arguments, uint32_t);
         if (operation == 0 /* FUTEX_WAIT */) {
-            struct { long sec, nsec; } *t = va_arg(arguments, void *);
+            struct {
+                long sec, nsec;
+            } *t = va_arg(arguments, void *);
             if (!schedule_futex_wait(word, value, t ? t->sec * 1000000000 + t->nsec : -1, function, line)) {
                 errno = ETIMEDOUT;
                 result = -1;
@@ -819,7 +838,11 @@ static int schedule_prctl(int option, unsigned long value) {
     if (option == PR_SET_NAME) snprintf(schedule_self()->name, sizeof schedule_self()->name, "%s", (char *)value);
     return 0;
 }
-static int schedule_nothing(const void *a, const void *b) { (void)a; (void)b; return 0; }
+static int schedule_nothing(const void *a, const void *b) {
+    (void)a;
+    (void)b;
+    return 0;
+}
 /* A timed wait for nothing: whatever follows may happen at any moment, each at the price of a preemption. */
 __attribute__((unused)) static void schedule_sleep(int64_t ns) {
     static const uint32_t nothing = 0;
@@ -846,8 +869,7 @@ __attribute__((unused)) static void schedule_run_exit(void) {
 #define SCHEDULE_LOAD(p) __c11_atomic_load((p), __ATOMIC_RELAXED)
 #define SCHEDULE_STORE(p, v) __c11_atomic_store((p), (v), __ATOMIC_RELAXED)
 #define SCHEDULE_EXCHANGE(p, v) __c11_atomic_exchange((p), (v), __ATOMIC_RELAXED)
-#define SCHEDULE_CAS(p, s, v) \
-    __c11_atomic_compare_exchange_strong((p), (s), (v), __ATOMIC_RELAXED, __ATOMIC_RELAXED)
+#define SCHEDULE_CAS(p, s, v) __c11_atomic_compare_exchange_strong((p), (s), (v), __ATOMIC_RELAXED, __ATOMIC_RELAXED)
 #define SCHEDULE_FETCH(op, p, v) __c11_atomic_fetch_##op((p), (v), __ATOMIC_RELAXED)
 #else
 #define SCHEDULE_LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
@@ -861,7 +883,8 @@ static inline void schedule_trace(const char *what, const volatile void *address
     if (S->tracing) schedule_tell("%-8s %p: %llx", what, (void *)(uintptr_t)address, (unsigned long long)value);
 }
 /* The operand first, since it may itself be an access: nothing else comes between the step and the access. */
-#define SCHEDULE_ACCESS(kind, pointer, operand, writes, operation) __extension__({ \
+#define SCHEDULE_ACCESS(kind, pointer, operand, writes, operation) \
+    __extension__({ \
         __auto_type schedule_operand = (operand); \
         __auto_type schedule_at = (pointer); \
         schedule_word *schedule_here = schedule_step(schedule_at, true, __func__, __LINE__); \
@@ -895,7 +918,8 @@ static inline void schedule_trace(const char *what, const volatile void *address
 #define atomic_compare_exchange_strong_explicit(p, s, v, o, f) \
     SCHEDULE_ACCESS("cas", p, v, schedule_value, SCHEDULE_CAS(schedule_at, s, schedule_operand))
 #define atomic_compare_exchange_weak_explicit(p, s, v, o, f) atomic_compare_exchange_strong_explicit(p, s, v, o, f)
-#define SCHEDULE_FETCH_ACCESS(op, p, v) SCHEDULE_ACCESS(#op, p, v, true, SCHEDULE_FETCH(op, schedule_at, schedule_operand))
+#define SCHEDULE_FETCH_ACCESS(op, p, v) \
+    SCHEDULE_ACCESS(#op, p, v, true, SCHEDULE_FETCH(op, schedule_at, schedule_operand))
 #define atomic_fetch_add_explicit(p, v, o) SCHEDULE_FETCH_ACCESS(add, p, v)
 #define atomic_fetch_sub_explicit(p, v, o) SCHEDULE_FETCH_ACCESS(sub, p, v)
 #define atomic_fetch_or_explicit(p, v, o) SCHEDULE_FETCH_ACCESS(or, p, v)
@@ -938,8 +962,12 @@ static inline void schedule_trace(const char *what, const volatile void *address
     static inline type *name(void) { return &name##_storage[S->current]; }
 
 /* Coroutines may not share the list of what is to be called at a thread's end: the destructor of its key does it all. */
-#define TPOOL__FINALLY_BEGIN(function, argument) { void (*tpool__last)(void *) = (function), *tpool__of = (argument);
-#define TPOOL__FINALLY_END tpool__last(tpool__of); }
+#define TPOOL__FINALLY_BEGIN(function, argument) \
+    { \
+        void (*tpool__last)(void *) = (function), *tpool__of = (argument);
+#define TPOOL__FINALLY_END \
+    tpool__last(tpool__of); \
+    }
 
 #define TPOOL_THREADS_POSIX
 #define TPOOL__BARE_ALLOCATOR
@@ -961,7 +989,9 @@ __attribute__((unused)) static void refuse_thread(unsigned n) { S->refused_threa
 /* One of so many, from 0: for scenarios that are run by chance. */
 __attribute__((unused)) static unsigned chance_of(unsigned count) { return (unsigned)(schedule_random() % count); }
 /* A gate is closed at first: who passes waits until it is opened. */
-typedef struct gate { _Atomic(uint32_t) open; } gate;
+typedef struct gate {
+    _Atomic(uint32_t) open;
+} gate;
 __attribute__((unused)) static void gate_pass(gate *g) {
     while (!atomic_load(&g->open)) (void)schedule_futex_wait(&g->open, 0, -1, __func__, __LINE__);
 }
@@ -969,9 +999,14 @@ __attribute__((unused)) static void gate_open(gate *g) {
     atomic_store(&g->open, 1);
     (void)schedule_futex_wake(&g->open, 100, __func__, __LINE__);
 }
-__attribute__((unused)) static void *gate_task(void *arg) { gate_pass(arg); return arg; }
+__attribute__((unused)) static void *gate_task(void *arg) {
+    gate_pass(arg);
+    return arg;
+}
 /* A task that counts its runs. */
-typedef struct counter { _Atomic(uint32_t) runs; } counter;
+typedef struct counter {
+    _Atomic(uint32_t) runs;
+} counter;
 __attribute__((unused)) static void *count_task(void *arg) {
     atomic_fetch_add(&((counter *)arg)->runs, 1);
     return arg;
@@ -1005,10 +1040,11 @@ __attribute__((unused)) static tpool_stats stats_at_rest(tpool *pool) {
     tpool_stats s;
     CHECK_STATUS(TPOOL_OK, tpool_get_stats(pool, &s));
     if (s.queued || s.submitted != s.completed + s.failed + s.cancelled + s.expired + s.dropped)
-        schedule_fail("statistics: queued %zu, submitted %llu, completed %llu, failed %llu, cancelled %llu, expired %llu, "
-                      "dropped %llu", s.queued, (unsigned long long)s.submitted, (unsigned long long)s.completed,
-                      (unsigned long long)s.failed, (unsigned long long)s.cancelled, (unsigned long long)s.expired,
-                      (unsigned long long)s.dropped);
+        schedule_fail(
+            "statistics: queued %zu, submitted %llu, completed %llu, failed %llu, cancelled %llu, expired %llu, "
+            "dropped %llu",
+            s.queued, (unsigned long long)s.submitted, (unsigned long long)s.completed, (unsigned long long)s.failed,
+            (unsigned long long)s.cancelled, (unsigned long long)s.expired, (unsigned long long)s.dropped);
     return s;
 }
 /* Its invariants hold, if it is at rest in this schedule. No step of this thread: what can happen stays the same. */
@@ -1036,7 +1072,8 @@ static void *schedule_scenario_main(void *arg) {
     return NULL;
 }
 static void schedule_crashed(int number) {
-    snprintf(S->failure, sizeof S->failure, "a crash: %s, after %s", strsignal(number), schedule_place(schedule_self()));
+    snprintf(S->failure, sizeof S->failure, "a crash: %s, after %s", strsignal(number),
+             schedule_place(schedule_self()));
     siglongjmp(S->crash, 1);
 }
 /* Runs the scenario once. */
@@ -1100,8 +1137,8 @@ static bool schedule_backtrack(void) {
 /* False, unless the scenario is there to fail like this. */
 static bool schedule_print_failure(const char *program, const char *how) {
     bool wanted = S->scenario->fails && strstr(S->failure, S->scenario->fails);
-    printf("%s: %s: %s\n    replay: %s %s %s\n", S->scenario->name, wanted ? "found, as it must be" : "FAILED", S->failure,
-           program, how, S->scenario->name);
+    printf("%s: %s: %s\n    replay: %s %s %s\n", S->scenario->name, wanted ? "found, as it must be" : "FAILED",
+           S->failure, program, how, S->scenario->name);
     fflush(stdout);
     return wanted;
 }
@@ -1125,17 +1162,17 @@ static void schedule_path_text(char *text, size_t size) {
 
 typedef struct schedule_options {
     const char *program, *replay;
-    int preemptions;                    /* -1: the scenario's */
+    int preemptions; /* -1: the scenario's */
     bool quick, trace, seeded;
     uint64_t seed;
     unsigned chance, part;
     double seconds, until;
-    bool plain;                         /* without the reductions */
-    int warm_up;                        /* only this run of the warming up */
+    bool plain;  /* without the reductions */
+    int warm_up; /* only this run of the warming up */
 } schedule_options;
 typedef struct schedule_count {
-    uint64_t runs, whole, ends;         /* of one search: in all; not cut short; different states at the end */
-    uint64_t all;                       /* of all searches */
+    uint64_t runs, whole, ends; /* of one search: in all; not cut short; different states at the end */
+    uint64_t all;               /* of all searches */
     bool in_time;
 } schedule_count;
 
@@ -1216,11 +1253,12 @@ static bool schedule_explore(schedule_options *options, schedule_count *count) {
         return schedule_print_failure(options->program, text);
     }
     double took = schedule_seconds() - began;
-    printf("%s: %llu schedules (%llu to the end, with %llu ends; the rest cut where they met one seen), %s with at most %d "
-           "preemptions; %d searches, %.2f s of CPU, %.0f schedules a second; up to %llu steps, %d threads\n",
-           S->scenario->name, (unsigned long long)count->runs, (unsigned long long)count->whole,
-           (unsigned long long)count->ends, count->in_time ? "space exhausted" : "NOT EXHAUSTED", S->preemptions, searches,
-           took, (double)count->all / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
+    printf(
+        "%s: %llu schedules (%llu to the end, with %llu ends; the rest cut where they met one seen), %s with at most %d "
+        "preemptions; %d searches, %.2f s of CPU, %.0f schedules a second; up to %llu steps, %d threads\n",
+        S->scenario->name, (unsigned long long)count->runs, (unsigned long long)count->whole,
+        (unsigned long long)count->ends, count->in_time ? "space exhausted" : "NOT EXHAUSTED", S->preemptions, searches,
+        took, (double)count->all / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
     fflush(stdout);
     return schedule_print_lack(most < S->scenario->quick) && count->in_time;
 }
@@ -1250,9 +1288,11 @@ static bool schedule_by_chance(const schedule_options *options, uint64_t seed, u
         }
     }
     double took = schedule_seconds() - began;
-    printf("%s: %u schedules by chance (PCT, depth %u, seeds from %llu), %.2f s of CPU, %.0f schedules a second; up to %llu steps, "
-           "%d threads\n", S->scenario->name, runs, depth, (unsigned long long)seed, took,
-           (double)runs / (took > 0 ? took : 1), (unsigned long long)S->longest, S->most_threads);
+    printf(
+        "%s: %u schedules by chance (PCT, depth %u, seeds from %llu), %.2f s of CPU, %.0f schedules a second; up to %llu steps, "
+        "%d threads\n",
+        S->scenario->name, runs, depth, (unsigned long long)seed, took, (double)runs / (took > 0 ? took : 1),
+        (unsigned long long)S->longest, S->most_threads);
     fflush(stdout);
     return options->seeded || schedule_print_lack(false);
 }
@@ -1266,8 +1306,8 @@ static bool schedule_replay(const schedule_options *options) {
     unsigned long wanted[64];
     unsigned chosen[64];
     int count = 0, read = 0;
-    for (const char *at = options->replay; count < 64 && sscanf(at, "%lu=%u,%n", &wanted[count], &chosen[count], &read) == 2;
-         at += read)
+    for (const char *at = options->replay;
+         count < 64 && sscanf(at, "%lu=%u,%n", &wanted[count], &chosen[count], &read) == 2; at += read)
         count++;
     /* run with the choices so far, then force the next one */
     S->replayed = 0;
@@ -1293,7 +1333,8 @@ static bool schedule_run(const schedule_scenario *scenario, schedule_options *op
     S->scenario = scenario;
     S->cpus = scenario->cpus ? scenario->cpus : 1;
     S->preemptions = options->preemptions >= 0 ? options->preemptions
-                     : options->quick ? scenario->quick : scenario->preemptions;
+                     : options->quick          ? scenario->quick
+                                               : scenario->preemptions;
     S->most_threads = 0;
     S->outcomes = 0;
     if (options->warm_up >= 0) {
@@ -1307,8 +1348,10 @@ static bool schedule_run(const schedule_scenario *scenario, schedule_options *op
     if (options->seeded) return schedule_by_chance(options, options->seed, 1);
     if (options->chance) return schedule_by_chance(options, 1, options->chance);
     if (scenario->chance)
-        return schedule_by_chance(options, 1, scenario->chance / (options->part ? options->part
-                                                                  : options->quick ? 50 : 1));
+        return schedule_by_chance(options, 1,
+                                  scenario->chance / (options->part    ? options->part
+                                                      : options->quick ? 50
+                                                                       : 1));
     return schedule_explore(options, &count);
 }
 
@@ -1319,7 +1362,8 @@ static int schedule_main(int argc, char **argv, const schedule_scenario *scenari
     /* the same addresses every time, since some of them are hashed by the library */
     S->arena = mmap((void *)UINT64_C(0x200000000000), SCHEDULE_ARENA, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    S->stacks = mmap((void *)UINT64_C(0x210000000000), stacks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    S->stacks =
+        mmap((void *)UINT64_C(0x210000000000), stacks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     for (int i = 0; i < SCHEDULE_THREADS; i++) mprotect(S->stacks + (size_t)i * SCHEDULE_STACK, 4096, PROT_NONE);
     S->live = calloc(SCHEDULE_ARENA / SCHEDULE_GRAIN, 1);
     S->blocks = calloc(SCHEDULE_ALLOCATIONS, sizeof *S->blocks);
@@ -1367,7 +1411,8 @@ static int schedule_main(int argc, char **argv, const schedule_scenario *scenari
         if (!any_named || wanted[i]) ok = schedule_run(&scenarios[i], &options) && ok;
     return ok ? 0 : 1;
 }
-#define SCENARIO(function, ...) { .name = #function, .run = function, __VA_ARGS__ }
+#define SCENARIO(function, ...) \
+    { .name = #function, .run = function, __VA_ARGS__ }
 #define SCHEDULES(...) \
     int main(int argc, char **argv) { \
         static const schedule_scenario scenarios[] = { __VA_ARGS__ }; \

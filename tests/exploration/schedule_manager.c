@@ -63,7 +63,6 @@ static void manager_get_against_shutdown(void) {
     tpool_manager_destroy(manager);
 }
 
-SCHEDULES(
-    SCENARIO(manager_get_against_release, .quick = 1, .preemptions = 2),
-    SCENARIO(manager_get_against_get, .quick = 1, .preemptions = 2),
-    SCENARIO(manager_get_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 2))
+SCHEDULES(SCENARIO(manager_get_against_release, .quick = 1, .preemptions = 2),
+          SCENARIO(manager_get_against_get, .quick = 1, .preemptions = 2),
+          SCENARIO(manager_get_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 2))

@@ -162,12 +162,11 @@ static void refusals(unsigned allocations, unsigned threads) {
 static void refusals_beside_waiting_tasks(void) { refusals(40, 4); }
 static void refusals_beside_spinners(void) { refusals(40, 4); }
 
-SCHEDULES(
-    SCENARIO(tasks_that_wait_beside_cancels, .chance = 100000, .depth = 4),
-    SCENARIO(pause_and_resize_beside_tasks, .chance = 100000, .depth = 4),
-    SCENARIO(cancelling_shutdown_beside_tasks, .chance = 100000, .depth = 4),
-    SCENARIO(tree_of_forks, .chance = 100000, .depth = 4),
-    SCENARIO(submitters_of_a_full_queue, .chance = 100000, .depth = 4),
-    SCENARIO(spinners_of_two_cpus, .chance = 50000, .depth = 4, .cpus = 2),
-    SCENARIO(refusals_beside_waiting_tasks, .chance = 200000, .depth = 5),
-    SCENARIO(refusals_beside_spinners, .chance = 100000, .depth = 5, .cpus = 2))
+SCHEDULES(SCENARIO(tasks_that_wait_beside_cancels, .chance = 100000, .depth = 4),
+          SCENARIO(pause_and_resize_beside_tasks, .chance = 100000, .depth = 4),
+          SCENARIO(cancelling_shutdown_beside_tasks, .chance = 100000, .depth = 4),
+          SCENARIO(tree_of_forks, .chance = 100000, .depth = 4),
+          SCENARIO(submitters_of_a_full_queue, .chance = 100000, .depth = 4),
+          SCENARIO(spinners_of_two_cpus, .chance = 50000, .depth = 4, .cpus = 2),
+          SCENARIO(refusals_beside_waiting_tasks, .chance = 200000, .depth = 5),
+          SCENARIO(refusals_beside_spinners, .chance = 100000, .depth = 5, .cpus = 2))

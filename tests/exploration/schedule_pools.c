@@ -119,12 +119,13 @@ static void full_queue_against_destroy(void) {
 /* The queue is full as a submitter looks, and empty and without a worker when it comes to place its task: then either a
    worker can be started, or nothing is taken. */
 static void full_queue_against_the_last_worker(tpool_full_policy policy) {
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = policy,
-                                           .max_tasks_per_worker = 2 });
+    tpool *pool =
+        new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = policy, .max_tasks_per_worker = 2 });
     tpool_future *future = NULL;
     refuse_thread(2);
     CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &first, NULL));
-    tpool_status status[2] = { tpool_submit(pool, count_task, &first, NULL), tpool_submit(pool, count_task, &second, &future) };
+    tpool_status status[2] = { tpool_submit(pool, count_task, &first, NULL),
+                               tpool_submit(pool, count_task, &second, &future) };
     for (int i = 0; i < 2; i++) CHECK(status[i] == TPOOL_OK || status[i] == TPOOL_NO_THREAD);
     CHECK((future != NULL) == (status[1] == TPOOL_OK));
     if (future) CHECK_STATUS(TPOOL_OK, end_of(future));
@@ -141,8 +142,14 @@ static void submit_first(tpool *pool, int *taken) {
     CHECK(status == TPOOL_OK || status == TPOOL_NO_THREAD);
     *taken = status == TPOOL_OK;
 }
-static void *submit_as_helper(void *pool) { submit_first(pool, &helper_taken); return NULL; }
-static void *submit_as_other(void *pool) { submit_first(pool, &other_taken); return NULL; }
+static void *submit_as_helper(void *pool) {
+    submit_first(pool, &helper_taken);
+    return NULL;
+}
+static void *submit_as_other(void *pool) {
+    submit_first(pool, &other_taken);
+    return NULL;
+}
 static void room_without_a_worker_for_two(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .idle_timeout_ns = TPOOL_MS(1) });
     CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
@@ -219,8 +226,8 @@ static bool note_start(void *context) {
     return true;
 }
 static void drain_against_shutdown(void) {
-    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1, .initializer = note_start,
-                                           .context = &second });
+    tpool *pool = new_pool(
+        (tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1, .initializer = note_start, .context = &second });
     for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &first, NULL));
     pthread_t helper = started(drain, pool);
     CHECK_STATUS(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT));
@@ -324,7 +331,10 @@ static void worker_replaced_against_submit(void) {
     CHECK(first.runs == 1 && second.runs == 1);
 }
 /* An initializer fails as work comes: all of it ends as broken. */
-static bool refuse(void *context) { (void)context; return false; }
+static bool refuse(void *context) {
+    (void)context;
+    return false;
+}
 static void broken_against_submit(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1, .initializer = refuse });
     tpool_future *future = NULL;
@@ -381,30 +391,29 @@ static void dual_shutdown_against_idle_end_in_a_pause(void) {
     CHECK(first.runs == 1);
 }
 
-SCHEDULES(
-    SCENARIO(shutdown_against_submit, .quick = 1, .preemptions = 2, .outcomes = 2),
-    SCENARIO(cancelling_shutdown_against_claim, .quick = 1, .preemptions = 2, .outcomes = 2),
-    SCENARIO(shutdown_against_shutdown, .quick = 1, .preemptions = 2),
-    SCENARIO(resize_against_idle_end, .quick = 1, .preemptions = 2),
-    SCENARIO(idle_end_against_submit, .quick = 1, .preemptions = 2),
-    SCENARIO(full_queue_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 2),
-    SCENARIO(full_queue_against_room, .quick = 1, .preemptions = 2, .outcomes = 2),
-    SCENARIO(full_queue_against_destroy, .quick = 1, .preemptions = 2),
-    SCENARIO(blocked_submit_against_the_last_worker, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(drop_against_the_last_worker, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(room_without_a_worker_for_two, .quick = 1, .preemptions = 1, .outcomes = 2),
-    SCENARIO(drop_oldest_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(caller_runs_against_claim, .quick = 2, .preemptions = 3),
-    SCENARIO(drain_against_spreading, .quick = 1, .preemptions = 2),
-    SCENARIO(drain_against_destroy, .quick = 1, .preemptions = 1),
-    SCENARIO(drain_against_shutdown, .quick = 1, .preemptions = 2),
-    SCENARIO(drain_against_cancel, .quick = 1, .preemptions = 2),
-    SCENARIO(pause_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(resume_against_submit, .quick = 1, .preemptions = 3),
-    SCENARIO(priorities_against_submit, .quick = 1, .preemptions = 2, .outcomes = 3),
-    SCENARIO(worker_exit_against_submit, .quick = 1, .preemptions = 2),
-    SCENARIO(worker_replaced_against_submit, .quick = 1, .preemptions = 2),
-    SCENARIO(broken_against_submit, .quick = 2, .preemptions = 3, .outcomes = 3),
-    SCENARIO(dual_create_race, .quick = 1, .preemptions = 3, .keeps = true),
-    SCENARIO(dual_shutdown_against_nested_submit, .quick = 1, .preemptions = 2, .keeps = true),
-    SCENARIO(dual_shutdown_against_idle_end_in_a_pause, .quick = 1, .preemptions = 2, .keeps = true))
+SCHEDULES(SCENARIO(shutdown_against_submit, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(cancelling_shutdown_against_claim, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(shutdown_against_shutdown, .quick = 1, .preemptions = 2),
+          SCENARIO(resize_against_idle_end, .quick = 1, .preemptions = 2),
+          SCENARIO(idle_end_against_submit, .quick = 1, .preemptions = 2),
+          SCENARIO(full_queue_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(full_queue_against_room, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(full_queue_against_destroy, .quick = 1, .preemptions = 2),
+          SCENARIO(blocked_submit_against_the_last_worker, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(drop_against_the_last_worker, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(room_without_a_worker_for_two, .quick = 1, .preemptions = 1, .outcomes = 2),
+          SCENARIO(drop_oldest_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(caller_runs_against_claim, .quick = 2, .preemptions = 3),
+          SCENARIO(drain_against_spreading, .quick = 1, .preemptions = 2),
+          SCENARIO(drain_against_destroy, .quick = 1, .preemptions = 1),
+          SCENARIO(drain_against_shutdown, .quick = 1, .preemptions = 2),
+          SCENARIO(drain_against_cancel, .quick = 1, .preemptions = 2),
+          SCENARIO(pause_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(resume_against_submit, .quick = 1, .preemptions = 3),
+          SCENARIO(priorities_against_submit, .quick = 1, .preemptions = 2, .outcomes = 3),
+          SCENARIO(worker_exit_against_submit, .quick = 1, .preemptions = 2),
+          SCENARIO(worker_replaced_against_submit, .quick = 1, .preemptions = 2),
+          SCENARIO(broken_against_submit, .quick = 2, .preemptions = 3, .outcomes = 3),
+          SCENARIO(dual_create_race, .quick = 1, .preemptions = 3, .keeps = true),
+          SCENARIO(dual_shutdown_against_nested_submit, .quick = 1, .preemptions = 2, .keeps = true),
+          SCENARIO(dual_shutdown_against_idle_end_in_a_pause, .quick = 1, .preemptions = 2, .keeps = true))

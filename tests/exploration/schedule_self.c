@@ -88,7 +88,9 @@ static void sound_lock(void) {
 }
 
 /* Whoever comes second frees, but both may think so. */
-typedef struct shared { _Atomic(uint32_t) references; } shared;
+typedef struct shared {
+    _Atomic(uint32_t) references;
+} shared;
 static void *leave_shared(void *arg) {
     shared *s = arg;
     uint32_t left = atomic_load(&s->references) - 1;
@@ -184,21 +186,20 @@ static void crash(void) {
     join(helper);
 }
 
-SCHEDULES(
-    SCENARIO(lost_update, .quick = 2, .preemptions = 2, .fails = "CHECK"),
-    SCENARIO(sound_update, .quick = 3, .preemptions = 3),
-    SCENARIO(needs_three_preemptions, .quick = 3, .preemptions = 3, .fails = "CHECK"),
-    SCENARIO(lost_wake, .quick = 2, .preemptions = 2, .fails = "hang"),
-    SCENARIO(locks_in_two_orders, .quick = 2, .preemptions = 2, .fails = "hang"),
-    SCENARIO(sound_lock, .quick = 3, .preemptions = 4),
-    SCENARIO(lost_reference, .quick = 2, .preemptions = 2, .fails = "never freed"),
-    SCENARIO(use_after_free, .quick = 2, .preemptions = 2, .fails = "memory that was freed"),
-    SCENARIO(freed_twice, .quick = 2, .preemptions = 2, .fails = "freed twice"),
-    SCENARIO(written_after_free, .quick = 2, .preemptions = 2, .fails = "written after"),
-    SCENARIO(written_past_end, .quick = 2, .preemptions = 2, .fails = "past its end"),
-    SCENARIO(leaked, .quick = 2, .preemptions = 2, .fails = "never freed"),
-    SCENARIO(stack_that_is_left, .quick = 2, .preemptions = 2, .fails = "of its stack"),
-    SCENARIO(sound_spinning, .quick = 3, .preemptions = 4),
-    SCENARIO(livelock, .quick = 1, .preemptions = 1, .fails = "no end"),
-    SCENARIO(timer_before_work, .quick = 1, .preemptions = 2, .fails = "CHECK"),
-    SCENARIO(crash, .quick = 2, .preemptions = 2, .fails = "a crash"))
+SCHEDULES(SCENARIO(lost_update, .quick = 2, .preemptions = 2, .fails = "CHECK"),
+          SCENARIO(sound_update, .quick = 3, .preemptions = 3),
+          SCENARIO(needs_three_preemptions, .quick = 3, .preemptions = 3, .fails = "CHECK"),
+          SCENARIO(lost_wake, .quick = 2, .preemptions = 2, .fails = "hang"),
+          SCENARIO(locks_in_two_orders, .quick = 2, .preemptions = 2, .fails = "hang"),
+          SCENARIO(sound_lock, .quick = 3, .preemptions = 4),
+          SCENARIO(lost_reference, .quick = 2, .preemptions = 2, .fails = "never freed"),
+          SCENARIO(use_after_free, .quick = 2, .preemptions = 2, .fails = "memory that was freed"),
+          SCENARIO(freed_twice, .quick = 2, .preemptions = 2, .fails = "freed twice"),
+          SCENARIO(written_after_free, .quick = 2, .preemptions = 2, .fails = "written after"),
+          SCENARIO(written_past_end, .quick = 2, .preemptions = 2, .fails = "past its end"),
+          SCENARIO(leaked, .quick = 2, .preemptions = 2, .fails = "never freed"),
+          SCENARIO(stack_that_is_left, .quick = 2, .preemptions = 2, .fails = "of its stack"),
+          SCENARIO(sound_spinning, .quick = 3, .preemptions = 4),
+          SCENARIO(livelock, .quick = 1, .preemptions = 1, .fails = "no end"),
+          SCENARIO(timer_before_work, .quick = 1, .preemptions = 2, .fails = "CHECK"),
+          SCENARIO(crash, .quick = 2, .preemptions = 2, .fails = "a crash"))

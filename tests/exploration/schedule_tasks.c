@@ -3,7 +3,10 @@
 
 static counter first, second, freed;
 static gate opened;
-static void count_free(void *arg) { (void)arg; atomic_fetch_add(&freed.runs, 1); }
+static void count_free(void *arg) {
+    (void)arg;
+    atomic_fetch_add(&freed.runs, 1);
+}
 
 /* A submit comes as the worker, whose first task is done, goes to sleep. */
 static void submit_against_park(void) {
@@ -379,29 +382,28 @@ static void complete_against_complete(void) {
     tpool_future_release(future);
 }
 
-SCHEDULES(
-    SCENARIO(submit_against_park, .quick = 1, .preemptions = 3),
-    SCENARIO(submit_against_submit, .quick = 1, .preemptions = 2, .outcomes = 2),
-    SCENARIO(two_tasks_side_by_side, .quick = 1, .preemptions = 2),
-    SCENARIO(cancel_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(order_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
-    SCENARIO(cancel_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
-    SCENARIO(cancel_against_wait, .quick = 1, .preemptions = 2, .outcomes = 2),
-    SCENARIO(wait_against_finish, .quick = 2, .preemptions = 3),
-    SCENARIO(timed_wait_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(two_waits_against_finish, .quick = 1, .preemptions = 2),
-    SCENARIO(finish_against_release, .quick = 2, .preemptions = 3),
-    SCENARIO(destroy_against_release, .quick = 1, .preemptions = 2),
-    SCENARIO(callbacks_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(callback_against_cancel, .quick = 1, .preemptions = 3),
-    SCENARIO(as_completed_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
-    SCENARIO(completions_destroy_against_finish, .quick = 2, .preemptions = 3),
-    SCENARIO(next_timeout_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(add_what_expires_against_next, .quick = 2, .preemptions = 3),
-    SCENARIO(expiry_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(expiry_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
-    SCENARIO(wait_first_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(look_at_one_twice_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(timeout_against_finish, .quick = 2, .preemptions = 3, .outcomes = 3),
-    SCENARIO(complete_against_cancel, .quick = 2, .preemptions = 3, .outcomes = 2),
-    SCENARIO(complete_against_complete, .quick = 2, .preemptions = 3, .outcomes = 2))
+SCHEDULES(SCENARIO(submit_against_park, .quick = 1, .preemptions = 3),
+          SCENARIO(submit_against_submit, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(two_tasks_side_by_side, .quick = 1, .preemptions = 2),
+          SCENARIO(cancel_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(order_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(cancel_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(cancel_against_wait, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(wait_against_finish, .quick = 2, .preemptions = 3),
+          SCENARIO(timed_wait_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(two_waits_against_finish, .quick = 1, .preemptions = 2),
+          SCENARIO(finish_against_release, .quick = 2, .preemptions = 3),
+          SCENARIO(destroy_against_release, .quick = 1, .preemptions = 2),
+          SCENARIO(callbacks_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(callback_against_cancel, .quick = 1, .preemptions = 3),
+          SCENARIO(as_completed_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(completions_destroy_against_finish, .quick = 2, .preemptions = 3),
+          SCENARIO(next_timeout_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(add_what_expires_against_next, .quick = 2, .preemptions = 3),
+          SCENARIO(expiry_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(expiry_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
+          SCENARIO(wait_first_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(look_at_one_twice_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(timeout_against_finish, .quick = 2, .preemptions = 3, .outcomes = 3),
+          SCENARIO(complete_against_cancel, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(complete_against_complete, .quick = 2, .preemptions = 3, .outcomes = 2))

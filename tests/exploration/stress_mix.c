@@ -21,8 +21,9 @@ static struct ledger {
 } ledgers[POOLS];
 static atomic_ulong tasks_made, cancels_made, timeouts_seen, resizes_made, shutdowns_made, forks_made, pools_made;
 static atomic_ulong pools_measured;
-static atomic_ulong joins_made, full_pools[4];  /* forked jobs that were joined; bounded pools, by what they do when full */
-static tpool_stats ended;                       /* of all pools that are gone */
+static atomic_ulong joins_made,
+    full_pools[4];        /* forked jobs that were joined; bounded pools, by what they do when full */
+static tpool_stats ended; /* of all pools that are gone */
 static int pool_count;
 static atomic_bool users_stop;
 static atomic_ulong progress, frees_owed;
@@ -55,7 +56,10 @@ static struct ledger *enter(void) {
     return &ledgers[i];
 }
 
-static void count_one_free(void *arg) { (void)arg; atomic_fetch_sub(&frees_owed, 1); }
+static void count_one_free(void *arg) {
+    (void)arg;
+    atomic_fetch_sub(&frees_owed, 1);
+}
 static void look_back(tpool_future *future, void *context) {
     (void)context;
     if (!tpool_future_done(future)) die("a callback ran before the end");
@@ -93,7 +97,10 @@ static void loop(tpool *pool) {
     if (tpool_for(pool, 0, count, chance(10), add_up, &sum) == TPOOL_OK && atomic_load(&sum) != count)
         die("a loop left something out");
 }
-static void *map_item(void *item, void *context) { (void)context; return chance(40) ? item : tpool_raise(7, "item"); }
+static void *map_item(void *item, void *context) {
+    (void)context;
+    return chance(40) ? item : tpool_raise(7, "item");
+}
 static bool count_down(void *context, void **item) {
     int *left = context;
     *item = left;
@@ -211,7 +218,9 @@ static void *use_pools(void *arg) {
         size_t count = 0;
         for (unsigned wanted = 1 + chance(MOST); wanted > 0; wanted--) {
             if (chance(6) == 0) (void)!submit(some_pool(), chance(2) ? leaf : count_fib, (intptr_t)chance(10), NULL);
-            else count += submit(some_pool(), chance(2) ? leaf : nest, (intptr_t)(1 + chance(2)), &futures[count]) == TPOOL_OK;
+            else
+                count += submit(some_pool(), chance(2) ? leaf : nest, (intptr_t)(1 + chance(2)), &futures[count]) ==
+                         TPOOL_OK;
         }
         wait_somehow(futures, count);
         if (chance(5) == 0) loop(some_pool());
@@ -264,8 +273,15 @@ static void *manage_pools(void *arg) {
     while (!atomic_load(&users_stop)) {
         tpool *pool = some_pool();
         switch (chance(4)) {
-        case 0: tpool_pause(pool); sched_yield(); tpool_resume(pool); break;
-        case 1: tpool_resize(pool, 1 + (int)chance(3)); atomic_fetch_add(&resizes_made, 1); break;
+        case 0:
+            tpool_pause(pool);
+            sched_yield();
+            tpool_resume(pool);
+            break;
+        case 1:
+            tpool_resize(pool, 1 + (int)chance(3));
+            atomic_fetch_add(&resizes_made, 1);
+            break;
         case 2: tpool_warm_up(pool, (int)chance(4)); break;
         default:
             if (chance(20) == 0 && pool != pools[0]) {
@@ -298,7 +314,8 @@ static void check_at_rest(int i) {
     if (tpool_get_stats(pools[i], &s) != TPOOL_OK || s.queued || s.active ||
         s.submitted != s.completed + s.failed + s.cancelled + s.expired + s.dropped)
         die("the statistics do not add up");
-    if (s.submitted < taken || s.completed < ran - raised || s.failed < raised || s.rejected < atomic_load(&l->refused_full))
+    if (s.submitted < taken || s.completed < ran - raised || s.failed < raised ||
+        s.rejected < atomic_load(&l->refused_full))
         die("a task was not counted, or lost");
     if (l->plain && (s.submitted != taken || s.completed != ran - raised || s.failed != raised ||
                      s.cancelled + s.expired + s.dropped != taken - ran || s.rejected != atomic_load(&l->refused_full)))
@@ -330,9 +347,12 @@ static void play_round(void) {
     pthread_t users[USERS], manager;
     pool_count = 1 + (int)chance(POOLS);
     for (int i = 1; i < pool_count; i++) {
-        tpool_config config = { .max_workers = 1 + (int)chance(3), .queue_capacity = chance(2) ? 0 : 1 + chance(8),
-                                .on_full = (tpool_full_policy)chance(4), .idle_timeout_ns = chance(3) ? 0 : 1 + chance(500000),
-                                .max_tasks_per_worker = chance(3) ? 0 : 1 + chance(20), .measure = chance(2) };
+        tpool_config config = { .max_workers = 1 + (int)chance(3),
+                                .queue_capacity = chance(2) ? 0 : 1 + chance(8),
+                                .on_full = (tpool_full_policy)chance(4),
+                                .idle_timeout_ns = chance(3) ? 0 : 1 + chance(500000),
+                                .max_tasks_per_worker = chance(3) ? 0 : 1 + chance(20),
+                                .measure = chance(2) };
         open_pool(i, &config);
     }
     atomic_store(&users_stop, false);
@@ -386,7 +406,10 @@ static void check_memory(int seconds) {
 
 /* What was done how often. */
 static void report(unsigned long rounds) {
-    const struct { const char *name; unsigned long count; } done[] = {
+    const struct {
+        const char *name;
+        unsigned long count;
+    } done[] = {
         { "rounds", rounds },
         { "steps", atomic_load(&progress) },
         { "pools", atomic_load(&pools_made) },

@@ -25,27 +25,74 @@ enum { POOLS = 3, THREADS = 4, CALLS = 80, RECORDS = 400, SLOTS = 12, NOTES = 20
 
 /* What a task does. Those before NESTING wait for nothing; those from NESTING on may. */
 typedef enum behaviour {
-    RETURNS, RAISES, RETURNS_BYTES, RETURNS_OWNED, YIELDS, RAISES_TWICE, WAITS_TO_BE_STOPPED, ENDS_THREAD,
-    NESTING, AWAITS_CHILD = NESTING, AWAITS_CHILDREN, AWAITS_CHILD_ELSEWHERE, AWAITS_A_SLOT, FORKS, LOOPS, MAPS,
-    SHUTS_ITS_POOL, BEHAVIOURS, BY_HAND = BEHAVIOURS
+    RETURNS,
+    RAISES,
+    RETURNS_BYTES,
+    RETURNS_OWNED,
+    YIELDS,
+    RAISES_TWICE,
+    WAITS_TO_BE_STOPPED,
+    ENDS_THREAD,
+    NESTING,
+    AWAITS_CHILD = NESTING,
+    AWAITS_CHILDREN,
+    AWAITS_CHILD_ELSEWHERE,
+    AWAITS_A_SLOT,
+    FORKS,
+    LOOPS,
+    MAPS,
+    SHUTS_ITS_POOL,
+    BEHAVIOURS,
+    BY_HAND = BEHAVIOURS
 } behaviour;
 
 typedef enum call_kind {
-    SUBMIT, SUBMIT_TASK, SUBMIT_COPY, SUBMIT_MANY, RUN_WITH_TIMEOUT, CANCEL, RESULT, LOOK, ADD_CALLBACK, RELEASE, WAIT,
-    COMPLETIONS, MAP, FOR, PAUSE, RESUME, RESIZE, WARM_UP, DRAIN, STATS, SHUTDOWN, CREATE_FUTURE, SET_RUNNING,
-    SET_RESULT, SET_ERROR, REQUEST_STOP, BAD_CALL, CALL_KINDS
+    SUBMIT,
+    SUBMIT_TASK,
+    SUBMIT_COPY,
+    SUBMIT_MANY,
+    RUN_WITH_TIMEOUT,
+    CANCEL,
+    RESULT,
+    LOOK,
+    ADD_CALLBACK,
+    RELEASE,
+    WAIT,
+    COMPLETIONS,
+    MAP,
+    FOR,
+    PAUSE,
+    RESUME,
+    RESIZE,
+    WARM_UP,
+    DRAIN,
+    STATS,
+    SHUTDOWN,
+    CREATE_FUTURE,
+    SET_RUNNING,
+    SET_RESULT,
+    SET_ERROR,
+    REQUEST_STOP,
+    BAD_CALL,
+    CALL_KINDS
 } call_kind;
-typedef struct call { call_kind kind; uint8_t a, b, c; } call;
+typedef struct call {
+    call_kind kind;
+    uint8_t a, b, c;
+} call;
 
 /* ---- the model ---- */
 struct record;
-typedef struct ticket { struct record *record; uint32_t mark; } ticket; /* what a task gets as its argument */
+typedef struct ticket {
+    struct record *record;
+    uint32_t mark;
+} ticket; /* what a task gets as its argument */
 enum { MARK = 0x7ea5e7 };
 
 typedef struct record {
     ticket ticket;
     behaviour does;
-    int pool, thread, priority;        /* thread: who submitted it, -1: a task or a callback */
+    int pool, thread, priority; /* thread: who submitted it, -1: a task or a callback */
     unsigned order;
     bool copied, wants_free, may_expire, held, named; /* held: somebody had its future at the submit */
     char name[16];
@@ -56,33 +103,41 @@ typedef struct record {
 typedef struct a_pool {
     tpool *handle;
     tpool_config config;
-    bool fails_to_start;               /* its initializer will give false */
+    bool fails_to_start; /* its initializer will give false */
     atomic_int starts_left, initialized, finalized;
     atomic_bool shut_asked, shut, cancel_asked, resized;
-    atomic_bool helpers;               /* a map or a loop ran here: the library's own tasks count too */
+    atomic_bool helpers; /* a map or a loop ran here: the library's own tasks count too */
     atomic_uint full, broken;
     atomic_int running;
     atomic_uint last_order[THREADS][3];
-    atomic_bool quiet;                 /* the exact model holds: paused, nothing running, waiting[] is all */
+    atomic_bool quiet; /* the exact model holds: paused, nothing running, waiting[] is all */
     record *waiting[QUEUE * 8];
     int waiting_count;
 } a_pool;
 
-typedef struct note { record *record; int does; atomic_int ran; bool added; } note; /* of a callback */
+typedef struct note {
+    record *record;
+    int does;
+    atomic_int ran;
+    bool added;
+} note; /* of a callback */
 
 static a_pool pools[POOLS];
 static int pool_count, thread_count;
-static bool orderly;                   /* nothing waits inside tasks, so that their order can be told */
+static bool orderly; /* nothing waits inside tasks, so that their order can be told */
 static call calls[THREADS][CALLS];
 static int call_counts[THREADS];
 static record records[RECORDS];
 static atomic_int record_count;
 static note notes[NOTES];
 static atomic_int note_count;
-static struct { tpool_future *future; record *record; } slots[SLOTS];
+static struct {
+    tpool_future *future;
+    record *record;
+} slots[SLOTS];
 static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_long owned_alive;
-static bool stopping;                  /* the threads have made their calls */
+static bool stopping; /* the threads have made their calls */
 static pthread_mutex_t stopping_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t stopping_changed = PTHREAD_COND_INITIALIZER;
 
@@ -93,7 +148,8 @@ static char origin[300];
 #if defined(__GNUC__)
 __attribute__((format(printf, 1, 2), noreturn))
 #endif
-static void fail(const char *format, ...) {
+static void
+fail(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     flockfile(stderr);
@@ -106,14 +162,19 @@ static void fail(const char *format, ...) {
     va_end(arguments);
     abort();
 }
-#define REQUIRE(condition) do { if (!(condition)) fail("line %d: %s", __LINE__, #condition); } while (0)
+#define REQUIRE(condition) \
+    do { \
+        if (!(condition)) fail("line %d: %s", __LINE__, #condition); \
+    } while (0)
 static void unexpected(int line, const char *what, tpool_status status) {
     fail("line %d: %s gives %s", line, what, tpool_status_name(status));
 }
 #define UNEXPECTED(what, status) unexpected(__LINE__, what, status)
 
 static int64_t some_time(unsigned n) {
-    static const int64_t times[] = { 0, 1, TPOOL_US(3), TPOOL_US(40), TPOOL_US(300), TPOOL_FOREVER, TPOOL_FOREVER, TPOOL_SEC(20) };
+    static const int64_t times[] = {
+        0, 1, TPOOL_US(3), TPOOL_US(40), TPOOL_US(300), TPOOL_FOREVER, TPOOL_FOREVER, TPOOL_SEC(20)
+    };
     return times[n % 8];
 }
 
@@ -151,7 +212,10 @@ static void argument_free(void *arg) {
     REQUIRE(atomic_fetch_add(&t->record->frees, 1) == 0);
     REQUIRE(atomic_load(&t->record->runs) == atomic_load(&t->record->ended) || t->record->does == ENDS_THREAD);
 }
-static void owned_free(void *owned) { atomic_fetch_sub(&owned_alive, 1); free(owned); }
+static void owned_free(void *owned) {
+    atomic_fetch_sub(&owned_alive, 1);
+    free(owned);
+}
 
 static void on_failure(const tpool_error *error, void *context) {
     a_pool *p = context;
@@ -227,8 +291,12 @@ static void *act(record *r) {
         atomic_fetch_add(&owned_alive, 1);
         return tpool_return_owned(owned, owned_free);
     }
-    case YIELDS: for (int i = 0; i < 20; i++) sched_yield(); return r;
-    case WAITS_TO_BE_STOPPED: for (int i = 0; i < 300 && !tpool_stop_requested(); i++) sched_yield(); return r;
+    case YIELDS:
+        for (int i = 0; i < 20; i++) sched_yield();
+        return r;
+    case WAITS_TO_BE_STOPPED:
+        for (int i = 0; i < 300 && !tpool_stop_requested(); i++) sched_yield();
+        return r;
     case ENDS_THREAD: pthread_exit(NULL);
     case AWAITS_CHILD: await_children(r, 1, r->pool); return r;
     case AWAITS_CHILDREN: await_children(r, 4, r->pool); return r;
@@ -261,8 +329,7 @@ static void *run_task(void *arg) {
     bool alone = orderly && tpool_current_worker() >= 0 && p->config.max_workers == 1 && !atomic_load(&p->resized);
     if (alone) { /* one worker: one task at a time, in the order of the submits */
         REQUIRE(atomic_fetch_add(&p->running, 1) == 0);
-        if (r->thread >= 0)
-            REQUIRE(atomic_exchange(&p->last_order[r->thread][r->priority + 1], r->order) < r->order);
+        if (r->thread >= 0) REQUIRE(atomic_exchange(&p->last_order[r->thread][r->priority + 1], r->order) < r->order);
     }
     if (alone) sched_yield();
     if (alone) atomic_fetch_sub(&p->running, 1);
@@ -342,10 +409,22 @@ static void dress(record *r, tpool_task *task, unsigned extras) {
     memset(task, 0, sizeof *task);
     task->fn = run_task;
     task->arg = &r->ticket;
-    if (extras & 1) { task->arg_size = sizeof r->ticket; r->copied = true; }
-    if (extras & 2) { task->arg_free = argument_free; r->wants_free = true; }
-    if (extras & 4) { task->name = r->name; r->named = true; }
-    if (extras & 8 && !pools[r->pool].quiet) { task->expires_ns = 1 + (extras & 0xf0) * 500; r->may_expire = true; }
+    if (extras & 1) {
+        task->arg_size = sizeof r->ticket;
+        r->copied = true;
+    }
+    if (extras & 2) {
+        task->arg_free = argument_free;
+        r->wants_free = true;
+    }
+    if (extras & 4) {
+        task->name = r->name;
+        r->named = true;
+    }
+    if (extras & 8 && !pools[r->pool].quiet) {
+        task->expires_ns = 1 + (extras & 0xf0) * 500;
+        r->may_expire = true;
+    }
     if (extras & 16) task->run_limit_ns = 1000;
     task->priority = r->priority;
 }
@@ -372,13 +451,19 @@ static bool would_block(const a_pool *p) {
 static void check_submit(record *r, tpool_status status, bool shut, bool broken) {
     a_pool *p = &pools[r->pool];
     switch (status) {
-    case TPOOL_OK: REQUIRE(!shut && !broken); atomic_store(&r->taken, true); return;
+    case TPOOL_OK:
+        REQUIRE(!shut && !broken);
+        atomic_store(&r->taken, true);
+        return;
     case TPOOL_SHUTDOWN: REQUIRE(atomic_load(&p->shut_asked)); return;
     case TPOOL_FULL:
         REQUIRE(p->config.queue_capacity && p->config.on_full == TPOOL_FULL_REJECT);
         atomic_fetch_add(&p->full, 1);
         return;
-    case TPOOL_BROKEN: REQUIRE(p->fails_to_start); atomic_fetch_add(&p->broken, 1); return;
+    case TPOOL_BROKEN:
+        REQUIRE(p->fails_to_start);
+        atomic_fetch_add(&p->broken, 1);
+        return;
     default: UNEXPECTED("a submit", status);
     }
 }
@@ -394,9 +479,10 @@ static tpool_status submit(record *r, call_kind form, unsigned extras, bool keep
     dress(r, &task, extras);
     record *dropped = NULL;
     tpool_status expected = p->quiet ? expect_quiet(p, r, &dropped) : TPOOL_OK;
-    tpool_status status = form == SUBMIT        ? tpool_submit(p->handle, run_task, &r->ticket, asked)
-                          : form == SUBMIT_COPY ? tpool_submit_copy(p->handle, run_task, &r->ticket, sizeof r->ticket, asked)
-                                                : tpool_submit_task(p->handle, &task, asked);
+    tpool_status status = form == SUBMIT ? tpool_submit(p->handle, run_task, &r->ticket, asked)
+                          : form == SUBMIT_COPY
+                              ? tpool_submit_copy(p->handle, run_task, &r->ticket, sizeof r->ticket, asked)
+                              : tpool_submit_task(p->handle, &task, asked);
     check_submit(r, status, shut, broken);
     if (keep) REQUIRE((given != NULL) == (status == TPOOL_OK));
     if (p->quiet) {
@@ -420,7 +506,10 @@ static void submit_many(int pool, int thread, unsigned b, unsigned c) {
     bool shut = atomic_load(&p->shut), broken = atomic_load(&p->broken) > 0, bad = c & 64;
     for (size_t i = 0; i < count; i++) {
         rs[i] = new_record(pool, (behaviour)((b >> 2) + i) % WAITS_TO_BE_STOPPED, thread, 0);
-        if (!rs[i]) { count = i; break; }
+        if (!rs[i]) {
+            count = i;
+            break;
+        }
         dress(rs[i], &tasks[i], c + (unsigned)i);
         rs[i]->held = c & 128;
     }
@@ -477,7 +566,8 @@ static void cancel(unsigned slot) {
     else REQUIRE(tpool_future_state(future) != TPOOL_PENDING || r->may_expire || (p && p->fails_to_start));
     if (p && p->quiet) REQUIRE(waits < 0 || (cancelled && tpool_future_state(future) == TPOOL_STATE_CANCELLED));
     if (waits >= 0) {
-        memmove(p->waiting + waits, p->waiting + waits + 1, sizeof *p->waiting * (size_t)(p->waiting_count - waits - 1));
+        memmove(p->waiting + waits, p->waiting + waits + 1,
+                sizeof *p->waiting * (size_t)(p->waiting_count - waits - 1));
         p->waiting_count--;
     }
     tpool_future_release(future);
@@ -510,7 +600,10 @@ static void check_result(tpool_future *future, record *r, int64_t timeout) {
 static void check_error(tpool_future *future, record *r, int64_t timeout) {
     const tpool_error *error = (const tpool_error *)r;
     tpool_status status = tpool_future_error(future, timeout, &error);
-    if (status == TPOOL_TIMEOUT) { REQUIRE(!error); return; }
+    if (status == TPOOL_TIMEOUT) {
+        REQUIRE(!error);
+        return;
+    }
     if (status == TPOOL_CANCELLED) REQUIRE(error && error->status == TPOOL_CANCELLED);
     else REQUIRE(status == TPOOL_OK);
     check_end(r, error ? error->status : TPOOL_OK);
@@ -632,7 +725,10 @@ static void complete(unsigned a, unsigned b, unsigned c) {
     for (size_t i = 0; i < count; i++) tpool_future_release(futures[i]);
 }
 
-typedef struct mapping { unsigned count, taken, delivered, buffer, rule; atomic_int runs[40], frees[40]; } mapping;
+typedef struct mapping {
+    unsigned count, taken, delivered, buffer, rule;
+    atomic_int runs[40], frees[40];
+} mapping;
 static void *map_item(void *item, void *context) {
     mapping *m = context;
     size_t i = (size_t)((atomic_int *)item - m->runs);
@@ -688,11 +784,14 @@ static void map(int pool, unsigned a, unsigned b) {
         case TPOOL_FAILED: REQUIRE(i < m.count && raises && atomic_load(&m.runs[i]) == 1); break;
         case TPOOL_CANCELLED:
             REQUIRE(i < m.count && (atomic_load(&p->cancel_asked) || atomic_load(&p->shut_asked) ||
-                    p->config.on_full == TPOOL_FULL_DROP_OLDEST));
+                                    p->config.on_full == TPOOL_FULL_DROP_OLDEST));
             break;
         case TPOOL_BROKEN: REQUIRE(p->fails_to_start); break;
         case TPOOL_TIMEOUT: REQUIRE(timeout != TPOOL_FOREVER); break;
-        case TPOOL_END: REQUIRE(i == m.count || atomic_load(&p->shut_asked) || p->fails_to_start); ended = true; break;
+        case TPOOL_END:
+            REQUIRE(i == m.count || atomic_load(&p->shut_asked) || p->fails_to_start);
+            ended = true;
+            break;
         default: UNEXPECTED("a map", status);
         }
         if (status != TPOOL_OK) REQUIRE(result == NULL);
@@ -705,7 +804,11 @@ static void map(int pool, unsigned a, unsigned b) {
     for (unsigned i = 0; i < m.count; i++) REQUIRE(atomic_load(&m.frees[i]) == (i < m.taken ? 1 : 0));
 }
 
-typedef struct looping { size_t begin, end; unsigned rule; atomic_int counts[200]; } looping;
+typedef struct looping {
+    size_t begin, end;
+    unsigned rule;
+    atomic_int counts[200];
+} looping;
 static void loop_body(size_t begin, size_t end, void *context) {
     looping *l = context;
     REQUIRE(begin < end && begin >= l->begin && end <= l->end);
@@ -787,7 +890,8 @@ static void set_by_hand(call_kind kind, unsigned slot) {
         if (status == TPOOL_OK) REQUIRE(!atomic_load(&r->cancelled));
         REQUIRE(status == TPOOL_OK || status == TPOOL_INVALID_STATE || status == TPOOL_CANCELLED);
     } else {
-        status = kind == SET_RESULT ? tpool_future_set_result(future, r) : tpool_future_set_error(future, 9, "by %s", "hand");
+        status = kind == SET_RESULT ? tpool_future_set_result(future, r)
+                                    : tpool_future_set_error(future, 9, "by %s", "hand");
         REQUIRE(status == TPOOL_OK ? ours && !done : status == TPOOL_INVALID_STATE);
         if (status == TPOOL_OK) REQUIRE(atomic_fetch_add(&r->completions_by_hand, 1) == 0);
     }
@@ -822,7 +926,9 @@ static void make(int thread, const call *c) {
     tpool_future *future;
     record *r;
     switch (c->kind) {
-    case SUBMIT: case SUBMIT_TASK: case SUBMIT_COPY: {
+    case SUBMIT:
+    case SUBMIT_TASK:
+    case SUBMIT_COPY: {
         behaviour does = (behaviour)((c->a & 15) % BEHAVIOURS);
         if (does == ENDS_THREAD && (!orderly || p->config.on_full == TPOOL_FULL_CALLER_RUNS)) does = RETURNS;
         if (does >= NESTING && any_quiet()) does = YIELDS;
@@ -836,7 +942,9 @@ static void make(int thread, const call *c) {
     case SUBMIT_MANY: submit_many(pool, thread, c->b, c->c); return;
     case RUN_WITH_TIMEOUT: run_with_timeout(pool, thread, c->b, c->c); return;
     case CANCEL: cancel(c->a); return;
-    case RESULT: case LOOK: case REQUEST_STOP:
+    case RESULT:
+    case LOOK:
+    case REQUEST_STOP:
         future = take_slot(c->a, &r);
         if (!future) return;
         if (c->kind == REQUEST_STOP) tpool_future_request_stop(future);
@@ -849,7 +957,9 @@ static void make(int thread, const call *c) {
     case RELEASE: put_slot(c->a, NULL, NULL); return;
     case WAIT: wait_for(c->a, c->b, c->c); return;
     case COMPLETIONS: complete(c->a, c->b, c->c); return;
-    case MAP: if (!any_quiet()) map(pool, c->b, c->c); return;
+    case MAP:
+        if (!any_quiet()) map(pool, c->b, c->c);
+        return;
     case FOR: loop(pool, c->b, c->c); return;
     case PAUSE: pause_pool(pool); return;
     case RESUME: resume_pool(pool); return;
@@ -875,14 +985,18 @@ static void make(int thread, const call *c) {
         return;
     }
     case STATS: read_stats(pool); return;
-    case SHUTDOWN: if (c->b % 4 == 0) shut_down(pool, c->c); return;
+    case SHUTDOWN:
+        if (c->b % 4 == 0) shut_down(pool, c->c);
+        return;
     case CREATE_FUTURE:
         r = new_record(-1, BY_HAND, thread, 0);
         if (!r) return;
         REQUIRE(tpool_future_create(&future) == TPOOL_OK);
         put_slot(c->a, future, r);
         return;
-    case SET_RUNNING: case SET_RESULT: case SET_ERROR: set_by_hand(c->kind, c->a); return;
+    case SET_RUNNING:
+    case SET_RESULT:
+    case SET_ERROR: set_by_hand(c->kind, c->a); return;
     default: call_badly(pool, c->a); return;
     }
 }
@@ -1016,7 +1130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     make_calls(NULL);
     for (int i = 1; i < thread_count; i++) pthread_join(threads[i], NULL);
     for (int i = 0; i < pool_count; i++) resume_pool(i);
-    complete_all_by_hand(); /* their callbacks may still submit */
+    complete_all_by_hand();                 /* their callbacks may still submit */
     for (int again = 0; again < 3; again++) /* tasks of one pool submit to others */
         for (int i = 0; i < pool_count; i++) REQUIRE(tpool_drain(pools[i].handle, TPOOL_FOREVER) == TPOOL_OK);
     pthread_mutex_lock(&stopping_lock);

@@ -1,13 +1,16 @@
 /* TPOOL_MALLOC and TPOOL_FREE replace the allocator everywhere: what is freed by the one came from the other, and
    the C library's functions are not called beside them. */
-#define _GNU_SOURCE   /* system headers come before tpool.h here, so it cannot ask for what it needs itself */
+#define _GNU_SOURCE /* system headers come before tpool.h here, so it cannot ask for what it needs itself */
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 /* In front of each block; a pointer that is not ours has no such mark (freed ones lose it). */
-typedef union mark { uint64_t word; max_align_t align; } mark;
+typedef union mark {
+    uint64_t word;
+    max_align_t align;
+} mark;
 #define OURS UINT64_C(0x7470686561707321)
 static atomic_int handed_out, taken_back, foreign;
 
@@ -21,7 +24,10 @@ static void *counted_malloc(size_t size) {
 static void counted_free(void *pointer) {
     if (!pointer) return;
     mark *block = (mark *)pointer - 1;
-    if (block->word != OURS) { atomic_fetch_add(&foreign, 1); return; }
+    if (block->word != OURS) {
+        atomic_fetch_add(&foreign, 1);
+        return;
+    }
     block->word = 0;
     atomic_fetch_add(&taken_back, 1);
     free(block);
@@ -41,8 +47,8 @@ static void counted_free(void *pointer) {
 
 int main(void) {
     SMOKE(smoke() == 0);
-    printf("%d blocks handed out, %d taken back, %d foreign\n",
-           atomic_load(&handed_out), atomic_load(&taken_back), atomic_load(&foreign));
+    printf("%d blocks handed out, %d taken back, %d foreign\n", atomic_load(&handed_out), atomic_load(&taken_back),
+           atomic_load(&foreign));
     SMOKE(atomic_load(&handed_out) > 0);
     SMOKE(atomic_load(&taken_back) > 0);
     SMOKE(atomic_load(&foreign) == 0);

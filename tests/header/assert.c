@@ -1,5 +1,5 @@
 /* TPOOL_ASSERT replaces assert: nothing that the smoke test does breaks an assertion, and none calls abort. */
-#define _GNU_SOURCE   /* system headers come before tpool.h here, so it cannot ask for what it needs itself */
+#define _GNU_SOURCE /* system headers come before tpool.h here, so it cannot ask for what it needs itself */
 #include <stdatomic.h>
 
 static atomic_int broken_assertions;

@@ -1,5 +1,5 @@
 #include "tpool.h"
-#include "tpool.h"   /* twice does no harm */
+#include "tpool.h" /* twice does no harm */
 #include "smoke.h"
 #include "two_files.h"
 

@@ -4,8 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SMOKE(condition) do { \
-        if (!(condition)) { fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); return 1; } \
+#define SMOKE(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            return 1; \
+        } \
     } while (0)
 
 static void *smoke_return(void *arg) { return tpool_return(arg, strlen((const char *)arg) + 1); }

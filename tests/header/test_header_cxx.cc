@@ -1,6 +1,6 @@
 // The declarations as C++, built once for each of C++11, C++17 and C++20 and linked with the implementation in C.
 #include "tpool.h"
-#include "tpool.h"   // twice does no harm
+#include "tpool.h" // twice does no harm
 #include "smoke.h"
 
 #include <cstddef>
@@ -10,14 +10,15 @@
 static_assert(std::is_trivial<tpool_job>::value, "a job lives on the stack without a constructor");
 static_assert(alignof(tpool_job) <= alignof(std::max_align_t), "a job needs no aligned new");
 static_assert(TPOOL_OK == 0 && TPOOL_THREADS == 0 && TPOOL_FULL_BLOCK == 0 && TPOOL_ALL_COMPLETED == 0 &&
-              TPOOL_WORK_MIXED == 0, "zero means the default");
+                  TPOOL_WORK_MIXED == 0,
+              "zero means the default");
 static_assert(TPOOL_FOREVER == INT64_MAX, "no limit is the largest time");
 static_assert(std::is_same<decltype(TPOOL_MS(1)), std::int64_t>::value, "times are int64_t");
 static_assert(std::is_same<decltype(TPOOL_SEC(0.5)), std::int64_t>::value, "times are int64_t");
 
 namespace {
 
-std::int64_t milliseconds(int n) { return TPOOL_MS(n); }   // no warning with -Wconversion
+std::int64_t milliseconds(int n) { return TPOOL_MS(n); } // no warning with -Wconversion
 
 void *item_plus(void *item, void *context) {
     static int results[100];
@@ -61,7 +62,7 @@ int main() {
     SMOKE(TPOOL_US(1) == 1000);
     SMOKE(TPOOL_MS(0.5) == 500000);
     SMOKE(TPOOL_SEC(5000000000LL) == 5000000000LL * 1000000000LL);
-    SMOKE(milliseconds(3000000) == 3000000LL * 1000000LL);   // more than an int of nanoseconds holds
+    SMOKE(milliseconds(3000000) == 3000000LL * 1000000LL); // more than an int of nanoseconds holds
     SMOKE(maps() == 0);
     return smoke();
 }

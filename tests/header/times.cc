@@ -8,7 +8,7 @@ static_assert(TPOOL_SEC(INT64_C(9000000000)) == INT64_C(9000000000000000000), "6
 enum unscoped { some = 3 };
 template <typename... Numbers> int64_t all(Numbers... numbers) {
     int64_t sum = 0;
-    const int64_t each[] = {TPOOL_US(numbers)...};
+    const int64_t each[] = { TPOOL_US(numbers)... };
     for (int64_t one : each) sum += one;
     return sum;
 }

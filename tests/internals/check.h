@@ -36,8 +36,8 @@ static inline void check_failed(const char *file, int line, const char *what) {
 
 typedef struct check_walk {
     tpool *pool;
-    bool locks;                 /* other threads exist: takes each lock. Else each must be free */
-    char *text;                 /* what is wrong; empty: nothing so far */
+    bool locks; /* other threads exist: takes each lock. Else each must be free */
+    char *text; /* what is wrong; empty: nothing so far */
     size_t size;
     size_t pending, tombstones; /* entries in the queues; a tombstone is of a task claimed elsewhere */
     size_t expiring;            /* of these, that are among the expiries */
@@ -66,9 +66,9 @@ static inline void check_unlock(const check_walk *walk, tpool__latch_word *lock)
 static inline void check_task(check_walk *walk, tpool_future *task) {
     uintptr_t state = task->state, phase = state & TPOOL__PHASE;
     CHECK_THAT(walk, tpool__pool_of(task) == walk->pool);
-    CHECK_THAT(walk, state >= TPOOL__REFERENCE);    /* the entry's own */
-    CHECK_THAT(walk, !(state & TPOOL__POPPED));     /* the entry is here */
-    CHECK_THAT(walk, !(state & TPOOL__LOCKED));     /* by a call under way */
+    CHECK_THAT(walk, state >= TPOOL__REFERENCE); /* the entry's own */
+    CHECK_THAT(walk, !(state & TPOOL__POPPED));  /* the entry is here */
+    CHECK_THAT(walk, !(state & TPOOL__LOCKED));  /* by a call under way */
     CHECK_THAT(walk, phase <= TPOOL__PHASE_EXPIRING || phase >= TPOOL__PHASE_DONE);
     if (phase == TPOOL__PHASE_PENDING) {
         CHECK_THAT(walk, !(state & TPOOL__END_RELEASED));
@@ -286,8 +286,8 @@ static inline void check_sums(check_walk *walk) {
     uint64_t measured = check_measures(walk, pool->measures, true);
     for (tpool__worker *w = pool->newest; w; w = w->before) measured += check_measures(walk, w->measures, w->listed);
     check_counts(walk, pool->own_counts);
-    walk->ended += pool->counts[TPOOL__CANCELLED_COUNT] + pool->counts[TPOOL__EXPIRED_COUNT] +
-                   pool->counts[TPOOL__DROPPED_COUNT];
+    walk->ended +=
+        pool->counts[TPOOL__CANCELLED_COUNT] + pool->counts[TPOOL__EXPIRED_COUNT] + pool->counts[TPOOL__DROPPED_COUNT];
     if (walk->submitted != walk->ended + walk->pending)
         CHECK_SAY(walk, "submitted: %llu, ended: %llu, waiting: %zu", (unsigned long long)walk->submitted,
                   (unsigned long long)walk->ended, walk->pending);
@@ -429,7 +429,8 @@ static inline void check_when_freed(struct tpool *pool) {
         if (w->left.valid) wrong = "a left thread of a pool that is freed is not joined";
     if (wrong) CHECK_FAILS(__FILE__, __LINE__, wrong);
 }
-#define CHECK_AT_REST(pool) do { \
+#define CHECK_AT_REST(pool) \
+    do { \
         const char *check_wrong = tpool__check(pool); \
         if (check_wrong) CHECK_FAILS(__FILE__, __LINE__, check_wrong); \
     } while (0)

@@ -156,14 +156,18 @@ static bool flags_give_back(const tpool_future *task, const void *bytes, size_t 
     (void)task, (void)bytes, (void)size, (void)payload;
     return false; /* no process works for this backend */
 }
-static bool flags_should_stop(const tpool_future *task) { (void)task; return false; }
+static bool flags_should_stop(const tpool_future *task) {
+    (void)task;
+    return false;
+}
 static void flags_thread_ends(const tpool__thread *self) { (void)self; }
 
-static const tpool__backend flags_backend = {
-    10 * TPOOL__CHUNK_NS, flags_check, flags_start, flags_stop, flags_kill, flags_request_stop, flags_worker_new,
-    flags_launch, flags_ready, flags_is_lost, flags_end, flags_execute, flags_execute_items, flags_around_fork,
-    flags_in_child_of_fork, flags_give_back, flags_should_stop, flags_thread_ends
-};
+static const tpool__backend flags_backend = { 10 * TPOOL__CHUNK_NS, flags_check,       flags_start,
+                                              flags_stop,           flags_kill,        flags_request_stop,
+                                              flags_worker_new,     flags_launch,      flags_ready,
+                                              flags_is_lost,        flags_end,         flags_execute,
+                                              flags_execute_items,  flags_around_fork, flags_in_child_of_fork,
+                                              flags_give_back,      flags_should_stop, flags_thread_ends };
 
 static int nothing_seen(void **state) {
     (void)state;
@@ -185,10 +189,23 @@ static void *doubled(void *arg) {
     int value = *(int *)arg;
     return (void *)(intptr_t)(2 * value);
 }
-static void *doubled_item(void *item, void *context) { (void)context; return doubled(item); }
-static void *one(void *arg) { (void)arg; return (void *)(intptr_t)1; }
-static bool initializes(void *context) { (void)context; atomic_fetch_add(&seen.in_program, 1); return true; }
-static void finalizes(void *context) { (void)context; atomic_fetch_add(&seen.in_program, 1); }
+static void *doubled_item(void *item, void *context) {
+    (void)context;
+    return doubled(item);
+}
+static void *one(void *arg) {
+    (void)arg;
+    return (void *)(intptr_t)1;
+}
+static bool initializes(void *context) {
+    (void)context;
+    atomic_fetch_add(&seen.in_program, 1);
+    return true;
+}
+static void finalizes(void *context) {
+    (void)context;
+    atomic_fetch_add(&seen.in_program, 1);
+}
 static void body(size_t begin, size_t end, void *context) { (void)begin, (void)end, (void)context; }
 
 static void all_goes_through_the_table_by_value(void **state) {
@@ -197,8 +214,8 @@ static void all_goes_through_the_table_by_value(void **state) {
     tpool_map_iter *iter;
     int items[ITEMS], out = 0;
     (void)state;
-    tpool *pool = new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 2, .initializer = initializes,
-                                              .finalizer = finalizes });
+    tpool *pool = new_pool_as((tpool_config){
+        .kind = TPOOL_PROCESSES, .max_workers = 2, .initializer = initializes, .finalizer = finalizes });
     assert_status(TPOOL_INVALID, tpool_submit(pool, doubled, &out, &none));
     assert_status(TPOOL_UNSUPPORTED, tpool_for(pool, 0, 2, 1, body, NULL));
     for (int i = 0; i < TASKS; i++)
@@ -306,7 +323,11 @@ static void an_initializer_that_fails_there_breaks_the_pool(void **state) {
 }
 
 static gate tasks_gate = GATE_CLOSED;
-static void *waits_at_the_gate(void *arg) { (void)arg; gate_pass(&tasks_gate); return NULL; }
+static void *waits_at_the_gate(void *arg) {
+    (void)arg;
+    gate_pass(&tasks_gate);
+    return NULL;
+}
 static void requests_to_stop_and_to_kill_reach_the_backend(void **state) {
     (void)state;
     tpool *pool = flags_pool(1), *threads = new_pool(1);
@@ -362,10 +383,13 @@ static void a_fork_is_told_to_every_backend(void **state) {
 int main(void) {
 #define T(name) cmocka_unit_test_setup(name, nothing_seen)
     const struct CMUnitTest tests[] = {
-        T(all_goes_through_the_table_by_value), T(a_start_that_fails_is_unmade),
+        T(all_goes_through_the_table_by_value),
+        T(a_start_that_fails_is_unmade),
         T(a_refused_launch_refuses_the_first_task),
-        T(a_lost_backing_is_replaced_after_its_task), T(a_proxy_without_a_backing_ends),
-        T(an_initializer_that_fails_there_breaks_the_pool), T(requests_to_stop_and_to_kill_reach_the_backend),
+        T(a_lost_backing_is_replaced_after_its_task),
+        T(a_proxy_without_a_backing_ends),
+        T(an_initializer_that_fails_there_breaks_the_pool),
+        T(requests_to_stop_and_to_kill_reach_the_backend),
         T(a_time_limit_goes_with_the_task),
 #if HAVE_FORK
         T(a_fork_is_told_to_every_backend),

@@ -30,14 +30,14 @@ static void a_walk_over_helpers_of_helpers_ends(void **state) {
 static void nothing_is_passed_by(void **state) {
     (void)state;
     tpool__context beneath = { 0 }, loop = { 0 }, helper = { 0 }, part = { 0 };
-    beneath.pool = &pools[1];       /* a callback of another pool, in which the first worker has begun the task */
+    beneath.pool = &pools[1]; /* a callback of another pool, in which the first worker has begun the task */
     turns[0].outer = &beneath;
     assert_true(within(&pools[1]));
     assert_false(within(&pools[2]));
     loop.pool = &pools[2];
     loop.task = &other_task;
     helper.pool = &pools[1];
-    part.outer = &helper;           /* a part of a loop, in a helper's thread */
+    part.outer = &helper; /* a part of a loop, in a helper's thread */
     part.origin = &loop;
     turns[0].outer = &part;
     assert_true(within(&pools[1]));

@@ -2,7 +2,7 @@
    and in calls of the system, not in time. */
 #include <stddef.h>
 static _Thread_local size_t accesses;
-static void count_access(void) { accesses++; }   /* a call: one expression may have several */
+static void count_access(void) { accesses++; } /* a call: one expression may have several */
 #define TPOOL__SCHEDULE_POINT() count_access()
 #include "support.h"
 
@@ -57,8 +57,7 @@ static void an_iterator_does_not_look_through_what_may_expire(void **state) {
     assert_status(TPOOL_TIMEOUT, tpool_completions_next(completions, 0, &future));
     assert_true(accesses < MANY);
     gate_open(&h.gate);
-    for (size_t i = 0; i < MANY; i++)
-        assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &future));
+    for (size_t i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_completions_next(completions, LIMIT, &future));
     assert_int_equal(0, completions->expiries.count); /* each has left them with its item */
     assert_status(TPOOL_END, tpool_completions_next(completions, LIMIT, &future));
     tpool_completions_destroy(completions);
@@ -115,7 +114,8 @@ static void a_full_queue_does_not_look_through_what_may_expire(void **state) {
     for (size_t i = 0; i < MANY; i++) {
         bool early = i % (MANY / EARLY) == 0;
         size_t number = i / (MANY / EARLY) * 7 % EARLY;
-        tpool_task task = { .fn = nothing, .priority = i % 400 == 200,
+        tpool_task task = { .fn = nothing,
+                            .priority = i % 400 == 200,
                             .expires_ns = early ? TPOOL_MS(200) + (int64_t)number * TPOOL_MS(10) : TPOOL_SEC(3600) };
         assert_status(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
     }
@@ -187,12 +187,15 @@ static void *drip(void *arg) {
     return arg;
 }
 static gate in_initializer = GATE_CLOSED;
-static bool stay_in_initializer(void *context) { (void)gate_task(context); return true; }
+static bool stay_in_initializer(void *context) {
+    (void)gate_task(context);
+    return true;
+}
 static void a_task_does_not_look_through_what_its_iterator_holds(void **state) {
     (void)state;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
-    tpool *other = new_pool_as(
-        (tpool_config){ .max_workers = 1, .initializer = stay_in_initializer, .context = &in_initializer });
+    tpool *other =
+        new_pool_as((tpool_config){ .max_workers = 1, .initializer = stay_in_initializer, .context = &in_initializer });
     assert_status(TPOOL_OK, tpool_submit(other, nothing, NULL, NULL)); /* now there is an initializer that runs */
     AWAIT_ARRIVALS(&in_initializer, 1);
     tpool_future *drips;

@@ -32,7 +32,12 @@ static void nothing_is_left(tpool *pool) {
 /* ---- Expiries that a call notices, and a callback that ends its thread. */
 
 enum { MANY = 3 * TPOOL__FEW };
-typedef struct looker { tpool *pool; tpool_future *futures[MANY]; int count; tpool_return_when when; } looker;
+typedef struct looker {
+    tpool *pool;
+    tpool_future *futures[MANY];
+    int count;
+    tpool_return_when when;
+} looker;
 static gate busy = GATE_CLOSED;
 /* Behind a busy worker. They expire after so long, and the last one's callback ends the thread that notices. */
 static void make_expiring(looker *l, int count, int64_t after) {
@@ -155,7 +160,9 @@ static void *count_item(void *item, void *context) {
 }
 /* The first chunk runs in place, and queues the second. */
 static void *map_at_the_end(void *pool) {
-    tpool_map_spec spec = { .fn = count_item, .items = runs, .count = ITEMS, .stride = sizeof runs[0], .chunk_size = 4 };
+    tpool_map_spec spec = {
+        .fn = count_item, .items = runs, .count = ITEMS, .stride = sizeof runs[0], .chunk_size = 4
+    };
     leave_a_tombstone(pool);
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &mapping));
     fill_the_segment(pool);
@@ -170,7 +177,7 @@ static void a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item(void 
     assert_int_equal(1, ended);
     int items = 0;
     while (tpool_map_next(mapping, LIMIT, NULL) == TPOOL_OK) items++;
-    assert_in_range(items, ITEMS - 1, ITEMS);  /* the one that was just being delivered may be lost */
+    assert_in_range(items, ITEMS - 1, ITEMS); /* the one that was just being delivered may be lost */
     for (int i = 0; i < ITEMS; i++) assert_int_equal(1, atomic_load(&runs[i]));
     tpool_map_close(mapping);
     nothing_is_left(pool);

@@ -42,33 +42,67 @@
 /* ---- The faults ---- */
 
 typedef enum fault_mode {
-    NO_FAULT, ONE_ALLOCATION, ALLOCATIONS_FROM, ONE_THREAD, THREADS_FROM, ONE_KEY, KEYS_FROM, ONE_QUESTION,
-    QUESTIONS_FROM, ONE_SLEEP, ALL_SLEEPS, ONE_CALL, CALLS_FROM, ONE_INTERRUPT, ONE_PLACE, SETUP_FROM, FAULT_MODES
+    NO_FAULT,
+    ONE_ALLOCATION,
+    ALLOCATIONS_FROM,
+    ONE_THREAD,
+    THREADS_FROM,
+    ONE_KEY,
+    KEYS_FROM,
+    ONE_QUESTION,
+    QUESTIONS_FROM,
+    ONE_SLEEP,
+    ALL_SLEEPS,
+    ONE_CALL,
+    CALLS_FROM,
+    ONE_INTERRUPT,
+    ONE_PLACE,
+    SETUP_FROM,
+    FAULT_MODES
 } fault_mode;
 static const char *const fault_names[FAULT_MODES] = {
-    "nothing", "only allocation", "allocations from", "only thread start", "thread starts from",
-    "only exit hook of a thread", "exit hooks of threads from", "only question to the system",
-    "questions to the system from", "only sleep", "sleeps from", "only call about processes", "calls about processes from",
-    "only call about processes that a signal interrupts", "first time at place", "steps of the process' own setup from",
+    "nothing",
+    "only allocation",
+    "allocations from",
+    "only thread start",
+    "thread starts from",
+    "only exit hook of a thread",
+    "exit hooks of threads from",
+    "only question to the system",
+    "questions to the system from",
+    "only sleep",
+    "sleeps from",
+    "only call about processes",
+    "calls about processes from",
+    "only call about processes that a signal interrupts",
+    "first time at place",
+    "steps of the process' own setup from",
 };
 
 /* What all processes share. */
 enum { MOST_PLACES = 400 };
 static struct fault_state {
-    atomic_int is;              /* the mode; set while no pool lives, cleared when the fault is over */
-    long at;                    /* which one fails, from 1 */
-    int place;                  /* or where */
-    atomic_long seen;           /* of the kind that may fail */
+    atomic_int is;    /* the mode; set while no pool lives, cleared when the fault is over */
+    long at;          /* which one fails, from 1 */
+    int place;        /* or where */
+    atomic_long seen; /* of the kind that may fail */
     atomic_long injected;
-    struct { atomic_long passed, failed; atomic_int once; } places[MOST_PLACES];
-} *fault;
+    struct {
+        atomic_long passed, failed;
+        atomic_int once;
+    } places[MOST_PLACES];
+} * fault;
 static atomic_long allocations, live_blocks, live_bytes, peak_bytes;
 
 /* A place in the header that may fail. All that the compiler has seen are known, also those that nothing comes to. */
-typedef struct fault_place { const char *call; int line, number; } fault_place;
+typedef struct fault_place {
+    const char *call;
+    int line, number;
+} fault_place;
 #if defined(__GNUC__) && defined(__ELF__)
 #define FAULT_PLACES 1
-#define FAULT_HERE(call) (__extension__({ \
+#define FAULT_HERE(call) \
+    (__extension__({ \
         static const fault_place here = { call, __LINE__, __COUNTER__ }; \
         static const fault_place *const fault_link __attribute__((section("fault_places"), used)) = &here; \
         &here; \
@@ -100,14 +134,17 @@ static bool fault_strikes(const fault_place *here, fault_mode once, fault_mode f
     return true;
 }
 
-typedef union fault_head { size_t size; max_align_t alignment; } fault_head;
+typedef union fault_head {
+    size_t size;
+    max_align_t alignment;
+} fault_head;
 
 static void *fault_malloc(const fault_place *here, size_t size) {
     if (fault_strikes(here, ONE_ALLOCATION, ALLOCATIONS_FROM)) return NULL;
     fault_head *head = malloc(sizeof *head + size);
     if (!head) return NULL;
     head->size = size;
-    memset(head + 1, 0xA5, size);   /* nobody may count on zeroes */
+    memset(head + 1, 0xA5, size); /* nobody may count on zeroes */
     atomic_fetch_add(&allocations, 1);
     atomic_fetch_add(&live_blocks, 1);
     long bytes = atomic_fetch_add(&live_bytes, (long)size) + (long)size;
@@ -142,7 +179,8 @@ static char fault_groups[96];
 #define pthread_attr_init(attributes) \
     (FAILS("pthread_attr_init", ONE_THREAD, THREADS_FROM) ? ENOMEM : pthread_attr_init(attributes))
 #define pthread_attr_setstacksize(attributes, size) \
-    (FAILS("pthread_attr_setstacksize", ONE_THREAD, THREADS_FROM) ? EINVAL : pthread_attr_setstacksize(attributes, size))
+    (FAILS("pthread_attr_setstacksize", ONE_THREAD, THREADS_FROM) ? EINVAL \
+                                                                  : pthread_attr_setstacksize(attributes, size))
 
 /* A thread's exit hook, and what the process sets up once. */
 #define tss_set(key, value) (FAILS("tss_set", ONE_KEY, KEYS_FROM) ? thrd_error : tss_set(key, value))
@@ -174,19 +212,20 @@ static bool fault_strikes_call(const fault_place *here, long number, long second
         number == SYS_sched_getparam || number == SYS_sched_getattr)
         return fault_strikes(here, ONE_QUESTION, QUESTIONS_FROM);
     if (number != SYS_futex) return fault_strikes(here, ONE_CALL, CALLS_FROM);
-    if ((second & 127) == 0) return fault_strikes(here, ONE_SLEEP, ALL_SLEEPS);   /* FUTEX_WAIT, ended by a signal */
-    atomic_store(&fault->places[here->number].failed, 1);   /* FUTEX_WAKE cannot */
+    if ((second & 127) == 0) return fault_strikes(here, ONE_SLEEP, ALL_SLEEPS); /* FUTEX_WAIT, ended by a signal */
+    atomic_store(&fault->places[here->number].failed, 1);                       /* FUTEX_WAKE cannot */
     return false;
 }
 #define FAULT_SECOND(first, second, ...) (long)(second)
 #define syscall(number, ...) \
     (fault_strikes_call(FAULT_HERE("syscall"), number, FAULT_SECOND(__VA_ARGS__, 0, 0)) \
-         ? (errno = (number) == SYS_futex ? EINTR : ENOSYS, sched_yield(), -1L) : syscall(number, __VA_ARGS__))
+         ? (errno = (number) == SYS_futex ? EINTR : ENOSYS, sched_yield(), -1L) \
+         : syscall(number, __VA_ARGS__))
 #endif
 
 static bool fault_strikes_wait(const fault_place *here, bool waits) {
     if (waits) return fault_strikes(here, ONE_INTERRUPT, FAULT_MODES);
-    atomic_store(&fault->places[here->number].failed, 1);   /* what does not wait is not interrupted */
+    atomic_store(&fault->places[here->number].failed, 1); /* what does not wait is not interrupted */
     return false;
 }
 /* Pools of processes: what the system may refuse, and what a signal may interrupt. (Not here: close, munmap, kill,
@@ -198,7 +237,8 @@ static bool fault_strikes_wait(const fault_place *here, bool waits) {
     (FAILS_CALL("socketpair", EMFILE) ? -1 : socketpair(domain, type, protocol, ends))
 #define pipe2(ends, flags) (FAILS_CALL("pipe2", EMFILE) ? -1 : pipe2(ends, flags))
 #define ftruncate(fd, size) (FAILS_CALL("ftruncate", ENOSPC) ? -1 : ftruncate(fd, size))
-#define posix_fallocate(fd, from, size) (FAILS_CALL("posix_fallocate", ENOSPC) ? ENOSPC : posix_fallocate(fd, from, size))
+#define posix_fallocate(fd, from, size) \
+    (FAILS_CALL("posix_fallocate", ENOSPC) ? ENOSPC : posix_fallocate(fd, from, size))
 #define mmap(at, size, protection, flags, fd, offset) \
     (FAILS_CALL("mmap", ENOMEM) ? MAP_FAILED : mmap(at, size, protection, flags, fd, offset))
 #define sendmsg(fd, message, flags) \
@@ -209,14 +249,15 @@ static bool fault_strikes_wait(const fault_place *here, bool waits) {
 #define write(fd, bytes, size) (INTERRUPTED("write") ? -1 : write(fd, bytes, size))
 #define send(fd, bytes, size, flags) (INTERRUPTED("send") ? -1 : send(fd, bytes, size, flags))
 #define recv(fd, bytes, size, flags) \
-    (fault_strikes_wait(FAULT_HERE("recv"), !((flags) & MSG_DONTWAIT)) ? (errno = EINTR, -1) : recv(fd, bytes, size, flags))
+    (fault_strikes_wait(FAULT_HERE("recv"), !((flags)&MSG_DONTWAIT)) ? (errno = EINTR, -1) \
+                                                                     : recv(fd, bytes, size, flags))
 #define waitpid(pid, how, flags) \
-    (fault_strikes_wait(FAULT_HERE("waitpid"), !((flags) & WNOHANG)) ? (errno = EINTR, -1) : waitpid(pid, how, flags))
+    (fault_strikes_wait(FAULT_HERE("waitpid"), !((flags)&WNOHANG)) ? (errno = EINTR, -1) : waitpid(pid, how, flags))
 
 static atomic_int patience_ms = 10000;
 #define TPOOL__PATIENCE_MS patience_ms
-#define TPOOL__BARE_ALLOCATOR   /* else all allocations would be one place */
-#define TPOOL__NOT_AT_LOAD             /* nothing of it has run before main */
+#define TPOOL__BARE_ALLOCATOR /* else all allocations would be one place */
+#define TPOOL__NOT_AT_LOAD    /* nothing of it has run before main */
 #include "internals/check.h"
 #undef pthread_create
 #undef thrd_create
@@ -298,7 +339,7 @@ static void check_stats(int line, tpool *pool) {
     if (s.submitted != s.completed + s.failed + s.cancelled + s.expired + s.dropped)
         report(line, "the statistics", "do not add up");
     if (s.queued != 0) report(line, "the statistics", "show tasks in a pool at rest");
-    while (s.active != 0 && PATIENCE > 0) {   /* a worker that looks around once more counts for that moment */
+    while (s.active != 0 && PATIENCE > 0) { /* a worker that looks around once more counts for that moment */
         sched_yield();
         (void)tpool_get_stats(pool, &s);
     }
@@ -312,7 +353,10 @@ static void check_works(int line, tpool *pool) {
         void *result = NULL;
         tpool_status status = tpool_submit(pool, nothing, &futures[i], &futures[i]);
         if (status == TPOOL_SHUTDOWN || (status == TPOOL_BROKEN && i == 0)) return;
-        if (status != TPOOL_OK) { report(line, "a submit once the fault is over", tpool_status_name(status)); return; }
+        if (status != TPOOL_OK) {
+            report(line, "a submit once the fault is over", tpool_status_name(status));
+            return;
+        }
         status = tpool_future_result(futures[i], PATIENCE, &result);
         if (status != TPOOL_OK) report(line, "a task once the fault is over", tpool_status_name(status));
         else if (result != &futures[i]) report(line, "its result", "is another one");
@@ -321,7 +365,7 @@ static void check_works(int line, tpool *pool) {
 }
 
 static void end_pool(int line, tpool *pool, bool works) {
-    if (problem[0] && pool) tpool_shutdown(pool, TPOOL_CANCEL_PENDING);   /* or it would wait for what was lost */
+    if (problem[0] && pool) tpool_shutdown(pool, TPOOL_CANCEL_PENDING); /* or it would wait for what was lost */
     tpool_status status = TPOOL_OK;
     if (pool && !problem[0]) {
         status = tpool_drain(pool, PATIENCE);
@@ -358,9 +402,10 @@ static bool ends_well(int line, tpool_future *future, void *expected, bool may_w
     }
     if (result) report(line, "the result", "is not NULL without success");
     const tpool_error *error = NULL;
-    if (may_want_memory && atomic_load(&fault->injected) > 0 && status == TPOOL_FAILED
-        && tpool_future_error(future, 0, &error) == TPOOL_OK && error && error->code == ENOMEM && error->message
-        && error->message[0]) return false;
+    if (may_want_memory && atomic_load(&fault->injected) > 0 && status == TPOOL_FAILED &&
+        tpool_future_error(future, 0, &error) == TPOOL_OK && error && error->code == ENOMEM && error->message &&
+        error->message[0])
+        return false;
     report(line, "the task's end", tpool_status_name(status));
     return false;
 }
@@ -475,7 +520,7 @@ static void scenario_copies_names_and_expiry(void) {
         tpool_task like = { .name = i % 2 ? "named" : NULL, .expires_ns = i % 3 ? TPOOL_SEC(1000) : 0 };
         submit_item(pool, &items[i], sizes[i % SIZES], like, i < TASKS / 2 ? &futures[i] : NULL, REFUSED);
     }
-    if (held) {   /* one expires by a wait for it, one at its turn */
+    if (held) { /* one expires by a wait for it, one at its turn */
         tpool_task like = { .name = "expires", .expires_ns = TPOOL_US(100) };
         if (submit_item(pool, &late[0], 100, like, &expired, REFUSED)) {
             EXPECT(tpool_future_result(expired, PATIENCE, NULL) == TPOOL_EXPIRED);
@@ -487,7 +532,8 @@ static void scenario_copies_names_and_expiry(void) {
         while (tpool_now() < end) sched_yield();
     }
     gate_open(&g);
-    for (int i = 0; i < TASKS / 2; i++) if (items[i].taken) ENDS_WELL(futures[i], &items[i], false);
+    for (int i = 0; i < TASKS / 2; i++)
+        if (items[i].taken) ENDS_WELL(futures[i], &items[i], false);
     pool_end(pool);
     for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
     tpool_future_release(expired);
@@ -504,8 +550,9 @@ static void scenario_submit_many(void) {
     memset(items, 0, sizeof items);
     for (int i = 0; i < TASKS; i++) {
         addresses[i] = &items[i];
-        tasks[i] = (tpool_task){ .fn = item_run_copy, .arg = &addresses[i], .arg_size = sizeof addresses[i],
-                                 .arg_free = item_free_copy };
+        tasks[i] = (tpool_task){
+            .fn = item_run_copy, .arg = &addresses[i], .arg_size = sizeof addresses[i], .arg_free = item_free_copy
+        };
         futures[i] = (tpool_future *)&items[i];
     }
     tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
@@ -530,8 +577,11 @@ static void scenario_run_with_timeout(void) {
     tpool_future *future = NULL;
     tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
     if (!pool) return;
-    tpool_task task = { .fn = item_run_copy, .arg = &good_address, .arg_size = sizeof good_address,
-                        .arg_free = item_free_copy, .name = "in time" };
+    tpool_task task = { .fn = item_run_copy,
+                        .arg = &good_address,
+                        .arg_size = sizeof good_address,
+                        .arg_free = item_free_copy,
+                        .name = "in time" };
     good.taken = OKAY(tpool_run_with_timeout(pool, &task, PATIENCE, &future), REFUSED);
     EXPECT(good.taken == (future != NULL));
     if (future) ENDS_WELL(future, &good, false);
@@ -565,7 +615,8 @@ static void scenario_priorities(void) {
         submit_item(pool, &items[i], i % 5 ? 0 : 64, like, i % 2 ? &futures[i] : NULL, REFUSED);
     }
     gate_open(&g);
-    for (int i = 1; i < TASKS; i += 2) if (items[i].taken) ENDS_WELL(futures[i], &items[i], false);
+    for (int i = 1; i < TASKS; i += 2)
+        if (items[i].taken) ENDS_WELL(futures[i], &items[i], false);
     pool_end(pool);
     for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
     CHECK_ITEMS(items, TASKS, ALL_RAN);
@@ -580,12 +631,13 @@ static void full_queue(tpool_full_policy policy) {
     gate g = GATE_CLOSED;
     tpool *pool = pool_with((tpool_config){ .max_workers = 1, .queue_capacity = CAPACITY, .on_full = policy });
     if (!pool) return;
-    bool held = policy != TPOOL_FULL_BLOCK && hold(pool, &g);   /* a submitter that waits needs a worker at work */
+    bool held = policy != TPOOL_FULL_BLOCK && hold(pool, &g); /* a submitter that waits needs a worker at work */
     int taken = 0, full = 0;
     for (int i = 0; i < TASKS; i++) {
         item *address = &items[i];
-        tpool_task task = { .fn = item_run_copy, .arg = &address, .arg_size = sizeof address,
-                            .arg_free = item_free_copy };
+        tpool_task task = {
+            .fn = item_run_copy, .arg = &address, .arg_size = sizeof address, .arg_free = item_free_copy
+        };
         tpool_status status = tpool_submit_task(pool, &task, &futures[i]);
         items[i].taken = status == TPOOL_OK;
         EXPECT(items[i].taken == (futures[i] != NULL));
@@ -636,7 +688,8 @@ static void count_failure(const tpool_error *error, void *context) {
 
 /* The system could not format the text; it is an error all the same. */
 static bool unformatted(const tpool_error *error) {
-    return error->code != ENOMEM && !error->message[0] && fault->is >= ONE_QUESTION && atomic_load(&fault->injected) > 0;
+    return error->code != ENOMEM && !error->message[0] && fault->is >= ONE_QUESTION &&
+           atomic_load(&fault->injected) > 0;
 }
 
 static void scenario_raise(void) {
@@ -654,14 +707,18 @@ static void scenario_raise(void) {
         const tpool_error *error = NULL;
         EXPECT(tpool_future_result(futures[i], PATIENCE, NULL) == TPOOL_FAILED);
         EXPECT(tpool_future_error(futures[i], 0, &error) == TPOOL_OK);
-        if (!error) { report(__LINE__, "the error", "is NULL"); continue; }
+        if (!error) {
+            report(__LINE__, "the error", "is NULL");
+            continue;
+        }
         EXPECT(error->status == TPOOL_FAILED && error->message && tpool_future_message(futures[i]));
         if (error->code == 7 && !unformatted(error)) {
             EXPECT(strlen(error->message) == (size_t)lengths[i]);
             EXPECT(strspn(error->message, "e") == (size_t)lengths[i]);
             EXPECT(error->task && strcmp(error->task, "raises") == 0);
         } else {
-            EXPECT((error->code == ENOMEM && error->message[0] && atomic_load(&fault->injected) > 0) || unformatted(error));
+            EXPECT((error->code == ENOMEM && error->message[0] && atomic_load(&fault->injected) > 0) ||
+                   unformatted(error));
         }
     }
     pool_end(pool);
@@ -701,7 +758,7 @@ static void scenario_return(void) {
     bool owned_taken = OKAY(tpool_submit(pool, return_owned, &owned_freed, &owned), REFUSED);
     if (owned_taken) {
         bool ended_well = ENDS_WELL(owned, &owned_freed, true);
-        EXPECT(atomic_load(&owned_freed) == !ended_well);   /* at once on failure, else with the future */
+        EXPECT(atomic_load(&owned_freed) == !ended_well); /* at once on failure, else with the future */
     }
     bool both_taken = OKAY(tpool_submit(pool, return_owned_and_bytes, &both_freed, &both), REFUSED);
     if (both_taken) {
@@ -722,10 +779,15 @@ static void scenario_return(void) {
 /* ---- Scenarios: callbacks and futures of the program ---- */
 
 typedef struct calls {
-    bool in_order;   /* all are added before the future is done, and so run one after the other */
+    bool in_order; /* all are added before the future is done, and so run one after the other */
     atomic_int last;
 } calls;
-typedef struct call { calls *calls; int number; bool added; atomic_int ran; } call;
+typedef struct call {
+    calls *calls;
+    int number;
+    bool added;
+    atomic_int ran;
+} call;
 static void note_call(tpool_future *future, void *context) {
     call *c = context;
     EXPECT(tpool_future_done(future));
@@ -770,7 +832,7 @@ static void scenario_callbacks(void) {
         add_calls(bare, true, &all[BARE], each[BARE]);
         EXPECT(tpool_future_set_result(bare, NULL) == TPOOL_OK);
     }
-    if (OKAY(tpool_future_create(&never), NO_MEMORY)) {   /* released with its callbacks, which never run */
+    if (OKAY(tpool_future_create(&never), NO_MEMORY)) { /* released with its callbacks, which never run */
         call unused[CALLS];
         calls none = { 0 };
         add_calls(never, true, &none, unused);
@@ -799,10 +861,11 @@ static void scenario_futures_of_the_program(void) {
     if (OKAY(tpool_future_create(&bad), NO_MEMORY)) {
         const tpool_error *error = NULL;
         bool told = OKAY(tpool_future_set_error(bad, 5, "%0*d", 5000, 1), NO_MEMORY);
-        EXPECT(tpool_future_result(bad, 0, NULL) == TPOOL_FAILED);   /* completed all the same */
+        EXPECT(tpool_future_result(bad, 0, NULL) == TPOOL_FAILED); /* completed all the same */
         EXPECT(tpool_future_error(bad, 0, &error) == TPOOL_OK && error);
-        if (error) EXPECT(error->code == (told ? 5 : ENOMEM) &&
-                          (told ? strlen(error->message) == 5000 || unformatted(error) : error->message[0] != 0));
+        if (error)
+            EXPECT(error->code == (told ? 5 : ENOMEM) &&
+                   (told ? strlen(error->message) == 5000 || unformatted(error) : error->message[0] != 0));
         EXPECT(tpool_future_set_result(bad, NULL) == TPOOL_INVALID_STATE);
     }
     OKAY(tpool_future_create(&unused), NO_MEMORY);
@@ -856,7 +919,7 @@ static void scenario_wait(void) {
     /* First while nothing can end, so that each wait must be set up and taken down again. */
     for (int k = 0; k < 3 && held && taken > 0; k++) {
         size_t done = 1;
-        unsigned also = whens[k] == TPOOL_ALL_COMPLETED ? 0 : NO_MEMORY;   /* to wait for all needs none */
+        unsigned also = whens[k] == TPOOL_ALL_COMPLETED ? 0 : NO_MEMORY; /* to wait for all needs none */
         tpool_status status = tpool_wait(futures, (size_t)taken, whens[k], TPOOL_US(200), &done);
         if (status != TPOOL_TIMEOUT) {
             EXPECT(status != TPOOL_OK);
@@ -887,7 +950,7 @@ static void scenario_as_completed(void) {
     if (!pool) return;
     hold(pool, &g);
     int taken = submit_some(pool, items, TASKS, futures);
-    for (int i = 0; i < taken; i++) futures[taken + i] = futures[i];   /* each twice, and yielded once */
+    for (int i = 0; i < taken; i++) futures[taken + i] = futures[i]; /* each twice, and yielded once */
     tpool_completions *completions = NULL;
     bool started = OKAY(tpool_as_completed(futures, 2 * (size_t)taken, &completions), NO_MEMORY);
     EXPECT(started == (completions != NULL));
@@ -934,7 +997,7 @@ static void scenario_completions_that_grow(void) {
         for (int i = 0; i < taken; i++) {
             if (OKAY(tpool_completions_add(completions, futures[i]), NO_MEMORY)) added++;
             EXPECT(tpool_completions_remaining(completions) == added);
-            tpool_future_release(futures[i]);   /* what it was given, it holds itself */
+            tpool_future_release(futures[i]); /* what it was given, it holds itself */
         }
         gate_open(&g);
         for (size_t n = 0; n < added; n++) {
@@ -978,7 +1041,7 @@ static void take_squares(tpool_map_iter *iter, int count, int most) {
             EXPECT(!result && tpool_map_error(iter, &error) == TPOOL_OK && error && error->code == ENOMEM);
             EXPECT(atomic_load(&fault->injected) > 0);
             delivered++;
-        } else {   /* about this wait: nothing is consumed, and once the fault is over it goes on */
+        } else { /* about this wait: nothing is consumed, and once the fault is over it goes on */
             OKAY(status, REFUSED);
             if (++refusals == 3) break;
         }
@@ -993,17 +1056,24 @@ static void scenario_map_over_an_array(void) {
     for (int i = 0; i < COUNT_OF_ITEMS; i++) numbers[i] = i;
     tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
     if (!pool) return;
-    static const struct { size_t chunk_size, buffer_size; int most; } ways[] = {
+    static const struct {
+        size_t chunk_size, buffer_size;
+        int most;
+    } ways[] = {
         { 0, 0, COUNT_OF_ITEMS + 1 },
         { 1, 5, COUNT_OF_ITEMS + 1 },
         { 7, 0, COUNT_OF_ITEMS + 1 },
-        { 3, 10, COUNT_OF_ITEMS / 2 },   /* closed half-way */
+        { 3, 10, COUNT_OF_ITEMS / 2 }, /* closed half-way */
     };
     enum { WAYS = sizeof ways / sizeof ways[0] };
     for (int k = 0; k < WAYS; k++) {
-        tpool_map_spec spec = { .fn = square, .context = &calls_made,
-                                .items = numbers, .count = COUNT_OF_ITEMS, .stride = sizeof numbers[0],
-                                .chunk_size = ways[k].chunk_size, .buffer_size = ways[k].buffer_size };
+        tpool_map_spec spec = { .fn = square,
+                                .context = &calls_made,
+                                .items = numbers,
+                                .count = COUNT_OF_ITEMS,
+                                .stride = sizeof numbers[0],
+                                .chunk_size = ways[k].chunk_size,
+                                .buffer_size = ways[k].buffer_size };
         tpool_map_iter *iter = NULL;
         if (OKAY(tpool_map(pool, &spec, &iter), REFUSED)) {
             take_squares(iter, COUNT_OF_ITEMS, ways[k].most);
@@ -1016,7 +1086,10 @@ static void scenario_map_over_an_array(void) {
     EXPECT(atomic_load(&calls_made) <= WAYS * COUNT_OF_ITEMS);
 }
 
-typedef struct source { int produced, limit; atomic_int calls_made, freed; } source;
+typedef struct source {
+    int produced, limit;
+    atomic_int calls_made, freed;
+} source;
 static bool source_next(void *context, void **given) {
     source *s = context;
     if (s->produced == s->limit) return false;
@@ -1037,8 +1110,12 @@ static void scenario_map_over_a_source(void) {
     if (!pool) return;
     for (int k = 0; k < 4; k++) {
         source s = { .limit = ITEMS };
-        tpool_map_spec spec = { .fn = square_of_source, .context = &s, .next = source_next,
-                                .item_free = source_free, .chunk_size = k % 2 ? 1 : 4, .buffer_size = 6 };
+        tpool_map_spec spec = { .fn = square_of_source,
+                                .context = &s,
+                                .next = source_next,
+                                .item_free = source_free,
+                                .chunk_size = k % 2 ? 1 : 4,
+                                .buffer_size = 6 };
         tpool_map_iter *iter = NULL;
         if (OKAY(tpool_map(pool, &spec, &iter), REFUSED)) {
             take_squares(iter, ITEMS, k < 2 ? ITEMS + 1 : ITEMS / 2);
@@ -1046,7 +1123,7 @@ static void scenario_map_over_a_source(void) {
         } else {
             EXPECT(!iter);
         }
-        EXPECT(atomic_load(&s.freed) == s.produced);   /* each item taken, once, run or not */
+        EXPECT(atomic_load(&s.freed) == s.produced); /* each item taken, once, run or not */
         EXPECT(atomic_load(&s.calls_made) <= s.produced);
     }
     pool_end(pool);
@@ -1064,7 +1141,7 @@ static void loop_and_check(tpool *pool, size_t grain) {
     for (int i = 0; i < RANGE; i++) {
         int count = atomic_load(&counts[i]);
         if (status == TPOOL_OK) EXPECT(count == 1);
-        else if (status == TPOOL_NO_MEMORY) EXPECT(count == 0);   /* nothing was run */
+        else if (status == TPOOL_NO_MEMORY) EXPECT(count == 0); /* nothing was run */
     }
     /* After NO_THREAD parts may still run, and need the array: it stays until the pool is gone. */
     if (status == TPOOL_NO_THREAD) tpool_drain(pool, PATIENCE);
@@ -1123,14 +1200,14 @@ typedef struct nested {
     item item;
     int depth;
     int64_t timeout;
-    tpool_future *never;   /* if there is one: the wait is for the first of several, this among them */
+    tpool_future *never; /* if there is one: the wait is for the first of several, this among them */
 } nested;
 
 static void *nested_run(void *arg) {
     nested *n = arg;
     atomic_fetch_add(&n->item.runs, 1);
     if (n->depth == 0) return n;
-    nested *inner = n - 1;   /* the array holds the deepest first */
+    nested *inner = n - 1; /* the array holds the deepest first */
     tpool_task task = { .fn = nested_run, .arg = inner };
     tpool_future *future = NULL;
     inner->item.taken = OKAY(tpool_submit_task(n->pool, &task, &future), REFUSED);
@@ -1138,7 +1215,7 @@ static void *nested_run(void *arg) {
     tpool_future *several[] = { n->never, future };
     tpool_status status = n->never ? tpool_wait(several, 2, TPOOL_FIRST_COMPLETED, n->timeout, NULL)
                                    : tpool_future_result(future, n->timeout, NULL);
-    OKAY(status, BIT(TPOOL_NO_THREAD));   /* no spare worker could be had; the inner task runs after this one */
+    OKAY(status, BIT(TPOOL_NO_THREAD)); /* no spare worker could be had; the inner task runs after this one */
     if (status == TPOOL_OK) EXPECT(atomic_load(&inner->item.runs) == 1);
     tpool_future_release(future);
     return n;
@@ -1168,7 +1245,11 @@ static void scenario_waits_for_the_first(void) {
 }
 
 /* A task that waits for what its pool does not run, and must not hold up what its pool has queued. */
-typedef struct outside { tpool_future *bare; tpool_status status; gate started; } outside;
+typedef struct outside {
+    tpool_future *bare;
+    tpool_status status;
+    gate started;
+} outside;
 static void *wait_for_outside(void *arg) {
     outside *o = arg;
     gate_pass(&o->started);
@@ -1272,7 +1353,7 @@ static void scenario_shutdown_cancels(void) {
         tpool_task like = { .priority = i % 3 };
         submit_item(pool, &items[i], i % 4 ? 0 : 32, like, i % 2 ? &futures[i] : NULL, REFUSED);
     }
-    OKAY(tpool_shutdown(pool, TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING), 0);   /* needs no memory */
+    OKAY(tpool_shutdown(pool, TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING), 0); /* needs no memory */
     gate_open(&g);
     pool_end(pool);
     for (int i = 1; i < TASKS; i += 2) {
@@ -1300,7 +1381,7 @@ static void scenario_a_broken_initializer(void) {
 }
 
 static void scenario_futures_released_after_their_pool(void) {
-    enum { TASKS = 300 };   /* more than fit into the memory that is taken at once */
+    enum { TASKS = 300 }; /* more than fit into the memory that is taken at once */
     static item items[TASKS];
     tpool_future *futures[TASKS] = { NULL };
     tpool *first = pool_with((tpool_config){ .max_workers = 1 });
@@ -1329,7 +1410,7 @@ static tpool *lent(tpool_manager *manager, int workers, unsigned flags) {
     return pool;
 }
 static void scenario_managed_pools(void) {
-    enum { POOLS = 18 };   /* more than the tables have places for at first */
+    enum { POOLS = 18 }; /* more than the tables have places for at first */
     item items[POOLS + 3] = { 0 };
     tpool *pools[POOLS + 3] = { NULL };
     tpool_manager *manager = NULL;
@@ -1346,7 +1427,7 @@ static void scenario_managed_pools(void) {
         OKAY(tpool_manager_release(manager, pools[i]), 0);
         pools[i] = NULL;
     }
-    pools[POOLS + 2] = lent(manager, POOLS + 1, 0);   /* evicts one */
+    pools[POOLS + 2] = lent(manager, POOLS + 1, 0); /* evicts one */
     for (int i = 0; i < POOLS + 3; i++) OKAY(tpool_manager_release(manager, pools[i]), 0);
     tpool_manager_stats stats;
     OKAY(tpool_manager_get_stats(manager, &stats), 0);
@@ -1369,7 +1450,12 @@ static void scenario_a_managed_scope(void) {
     CHECK_ITEMS(items, 1, ALL_RAN);
 }
 
-typedef struct workshop { tpool_resources *tools; int made, destroyed; atomic_int uses; gate *g; } workshop;
+typedef struct workshop {
+    tpool_resources *tools;
+    int made, destroyed;
+    atomic_int uses;
+    gate *g;
+} workshop;
 static void *make_tool(void *context) {
     workshop *w = context;
     static int tools[2];
@@ -1403,7 +1489,7 @@ static void scenario_resources(void) {
     tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
     void *both[2] = { &w, NULL };
     if (pool && OKAY(tpool_resources_get(w.tools, 0, &both[1]), 0)) {
-        OKAY(tpool_submit(pool, use_tool, &w, NULL), REFUSED);   /* waits, and a spare worker runs the next */
+        OKAY(tpool_submit(pool, use_tool, &w, NULL), REFUSED); /* waits, and a spare worker runs the next */
         if (!OKAY(tpool_submit(pool, give_tool, both, NULL), REFUSED)) give_tool(both);
     }
     pool_end(pool);
@@ -1453,15 +1539,19 @@ static bool make_a_future(void *context) {
     if (OKAY(tpool_future_create(&bare), NO_MEMORY)) EXPECT(tpool_future_set_result(bare, context) == TPOOL_OK);
     tpool_future_release(bare);
     tpool_status status = tpool_submit(tpool_current(), count_up, context, NULL);
-    if (status != TPOOL_SHUTDOWN) OKAY(status, REFUSED);   /* a worker may start as late as that */
+    if (status != TPOOL_SHUTDOWN) OKAY(status, REFUSED); /* a worker may start as late as that */
     return true;
 }
 static void scenario_workers_with_stacks_hooks_and_idle_ends(void) {
     atomic_int runs = 0, in_hooks = 0;
     int taken = 0;
-    tpool *pool = pool_with((tpool_config){ .max_workers = 3, .min_workers = 1, .idle_timeout_ns = TPOOL_US(200),
-                                            .stack_size = 256 * 1024, .initializer = make_a_future,
-                                            .finalizer = count_free, .context = &in_hooks });
+    tpool *pool = pool_with((tpool_config){ .max_workers = 3,
+                                            .min_workers = 1,
+                                            .idle_timeout_ns = TPOOL_US(200),
+                                            .stack_size = 256 * 1024,
+                                            .initializer = make_a_future,
+                                            .finalizer = count_free,
+                                            .context = &in_hooks });
     if (!pool) return;
     for (int burst = 0; burst < 3; burst++) {
         taken += submit_some_plain(pool, &runs, 4);
@@ -1475,13 +1565,19 @@ static void scenario_workers_with_stacks_hooks_and_idle_ends(void) {
 
 /* More than fits into a segment of a worker's own lane, and taken from there by others. */
 enum { CHILDREN = 700 };
-typedef struct parent { tpool *pool; item items[CHILDREN]; tpool_future *futures[CHILDREN]; int taken; } parent;
+typedef struct parent {
+    tpool *pool;
+    item items[CHILDREN];
+    tpool_future *futures[CHILDREN];
+    int taken;
+} parent;
 static void *submit_children(void *arg) {
     parent *p = arg;
     for (int i = 0; i < CHILDREN; i++) {
         if (i % 3 == 0) submit_item(p->pool, &p->items[i], 0, (tpool_task){ 0 }, NULL, REFUSED);
         else if (submit_item(p->pool, &p->items[i], i % 3 == 1 ? 0 : 40, (tpool_task){ .name = "child" },
-                             &p->futures[p->taken], REFUSED)) p->taken++;
+                             &p->futures[p->taken], REFUSED))
+            p->taken++;
     }
     size_t done = 0;
     OKAY(tpool_wait(p->futures, (size_t)p->taken, TPOOL_ALL_COMPLETED, TPOOL_FOREVER, &done), BIT(TPOOL_NO_THREAD));
@@ -1529,7 +1625,11 @@ static void scenario_full_queue_of_plain_tasks(void) {
 }
 
 /* Whoever makes room queues what a blocked submitter has brought, and that may want memory. */
-typedef struct brought { tpool *pool; item item; tpool_future *future; } brought;
+typedef struct brought {
+    tpool *pool;
+    item item;
+    tpool_future *future;
+} brought;
 static tpool_status bring_ranked(void *context) {
     brought *b = context;
     submit_item(b->pool, &b->item, 0, (tpool_task){ .priority = 1 }, &b->future, REFUSED);
@@ -1549,7 +1649,7 @@ static void scenario_a_blocked_submitter(void) {
         atomic_store(&submitter.thread_id, 0);
         atomic_store(&submitter.returned, false);
         EXPECT(pthread_create(thread, NULL, background_main, &submitter) == 0);
-        int64_t end = tpool_now() + TPOOL_MS(2);   /* by then it is blocked, most likely */
+        int64_t end = tpool_now() + TPOOL_MS(2); /* by then it is blocked, most likely */
         while (tpool_now() < end || !atomic_load(&submitter.thread_id)) sched_yield();
         gate_open(&g);
         pthread_join(*thread, NULL);
@@ -1565,8 +1665,7 @@ static void scenario_a_blocked_submitter(void) {
 /* A task that fills its own pool's queue blocks like any wait: a spare worker makes room. */
 static void *fill_own_queue(void *arg) {
     nested *n = arg;
-    for (int i = 0; i < 6; i++)
-        n->depth += OKAY(tpool_submit(n->pool, item_run, &n->item, NULL), REFUSED);
+    for (int i = 0; i < 6; i++) n->depth += OKAY(tpool_submit(n->pool, item_run, &n->item, NULL), REFUSED);
     return n;
 }
 static void scenario_a_task_fills_its_own_queue(void) {
@@ -1582,7 +1681,10 @@ static void scenario_a_task_fills_its_own_queue(void) {
 
 /* ---- Scenarios: ends of every kind ---- */
 
-static void *raise_now(void *arg) { (void)arg; return tpool_raise(7, "%s", "it cannot be done"); }
+static void *raise_now(void *arg) {
+    (void)arg;
+    return tpool_raise(7, "%s", "it cannot be done");
+}
 static void *return_then_raise(void *arg) {
     tpool_return_owned(arg, count_free);
     return tpool_raise(7, NULL);
@@ -1619,12 +1721,17 @@ static void scenario_failures_that_nobody_asks_for(void) {
     own += ends;
     fail += ends;
     pool_end(pool);
-    EXPECT(!drained || atomic_load(&failures) >= fail);   /* more: out of memory while returning is a failure too */
+    EXPECT(!drained || atomic_load(&failures) >= fail); /* more: out of memory while returning is a failure too */
     EXPECT(atomic_load(&freed) == own);
     CHECK_ITEMS(&late, 1, SOME_RAN);
 }
 
-typedef struct buried { tpool *pool; atomic_int freed; int owned; tpool_future *inner; } buried;
+typedef struct buried {
+    tpool *pool;
+    atomic_int freed;
+    int owned;
+    tpool_future *inner;
+} buried;
 static void *end_thread_owning(void *arg) {
     buried *b = arg;
     b->owned++;
@@ -1636,7 +1743,7 @@ static void *wait_for_ender(void *arg) {
     b->owned++;
     tpool_return_owned(&b->freed, count_free);
     if (OKAY(tpool_submit(b->pool, end_thread_owning, b, &b->inner), REFUSED))
-        (void)tpool_future_result(b->inner, TPOOL_FOREVER, NULL);   /* in place, so that both end */
+        (void)tpool_future_result(b->inner, TPOOL_FOREVER, NULL); /* in place, so that both end */
     return NULL;
 }
 static void scenario_a_thread_ends_beneath_two_tasks(void) {
@@ -1732,8 +1839,13 @@ static void *map_in_task(void *arg) {
     int numbers[NUMBERS];
     atomic_int freed = 0;
     for (int i = 0; i < NUMBERS; i++) numbers[i] = i;
-    tpool_map_spec spec = { .fn = raise_or_own, .context = &freed, .items = numbers, .count = NUMBERS,
-                            .stride = sizeof *numbers, .chunk_size = 3, .buffer_size = 7 };
+    tpool_map_spec spec = { .fn = raise_or_own,
+                            .context = &freed,
+                            .items = numbers,
+                            .count = NUMBERS,
+                            .stride = sizeof *numbers,
+                            .chunk_size = 3,
+                            .buffer_size = 7 };
     tpool_map_iter *iter = NULL;
     if (!OKAY(tpool_map(p->pool, &spec, &iter), REFUSED)) return p;
     for (int i = 0; i < NUMBERS;) {
@@ -1770,7 +1882,7 @@ static void scenario_a_loop_that_fails(void) {
     if (!pool) return;
     for (int grain = 0; grain < 10; grain += 5) {
         tpool_status status = tpool_for(pool, 0, RANGE, (size_t)grain, raise_in_part, &counts);
-        if (status != TPOOL_FAILED) EXPECT(!OKAY(status, REFUSED));   /* it is never taken for a success */
+        if (status != TPOOL_FAILED) EXPECT(!OKAY(status, REFUSED)); /* it is never taken for a success */
     }
     OKAY(tpool_drain(pool, PATIENCE), BIT(TPOOL_NO_THREAD));
     pool_end(pool);
@@ -1778,7 +1890,11 @@ static void scenario_a_loop_that_fails(void) {
 }
 
 /* A helper of a loop in a loop ends its thread, while the task's own thread is in both. */
-typedef struct loops { tpool *pool; pthread_t own; atomic_bool helped; } loops;
+typedef struct loops {
+    tpool *pool;
+    pthread_t own;
+    atomic_bool helped;
+} loops;
 static void end_if_helper(size_t begin, size_t end, void *context) {
     loops *l = context;
     (void)begin, (void)end;
@@ -1821,7 +1937,10 @@ static void *use_low_level(void *arg) {
     item *i = arg;
     tpool_future *future = NULL;
     tpool *low = tpool_low_level();
-    if (!low) { EXPECT(atomic_load(&fault->injected) > 0); return i; }
+    if (!low) {
+        EXPECT(atomic_load(&fault->injected) > 0);
+        return i;
+    }
     i->taken = OKAY(tpool_submit(low, item_run, i, &future), REFUSED);
     if (i->taken) EXPECT(tpool_future_result(future, PATIENCE, NULL) == TPOOL_OK);
     tpool_future_release(future);
@@ -1830,7 +1949,9 @@ static void *use_low_level(void *arg) {
 static void scenario_the_shared_pools(void) {
     item leaf = { 0 }, direct = { 0 };
     tpool_future *future = NULL;
-    OKAY(tpool_dual_configure(&(tpool_config){ .max_workers = 1 }, &(tpool_config){ .max_workers = 2, .name = "leaves" }), 0);
+    OKAY(tpool_dual_configure(&(tpool_config){ .max_workers = 1 },
+                              &(tpool_config){ .max_workers = 2, .name = "leaves" }),
+         0);
     tpool *high = tpool_high_level();
     if (!high) EXPECT(atomic_load(&fault->injected) > 0);
     if (high && OKAY(tpool_submit(high, use_low_level, &leaf, &future), REFUSED)) ENDS_WELL(future, &leaf, false);
@@ -1838,12 +1959,12 @@ static void scenario_the_shared_pools(void) {
     tpool_task task = { .fn = item_run, .arg = &direct };
     direct.taken = OKAY(tpool_run_with_timeout(NULL, &task, PATIENCE, NULL), REFUSED);
     tpool_status status = tpool_dual_shutdown(TPOOL_WAIT);
-    if (!OKAY(status, NO_MEMORY)) {   /* nothing has been shut down, and it can be repeated */
+    if (!OKAY(status, NO_MEMORY)) { /* nothing has been shut down, and it can be repeated */
         atomic_store(&fault->is, NO_FAULT);
         OKAY(tpool_dual_shutdown(TPOOL_WAIT), 0);
     }
     EXPECT(!high || tpool_submit(high, nothing, NULL, NULL) == TPOOL_SHUTDOWN);
-    for (int i = 0; i < 2; i++) {   /* as in a new process */
+    for (int i = 0; i < 2; i++) { /* as in a new process */
         tpool *pool = tpool__dual.pool[i];
         if (pool) check_stats(__LINE__, pool);
         if (pool) pool->shared = false;
@@ -1855,9 +1976,12 @@ static void scenario_the_shared_pools(void) {
     EXPECT(atomic_load(&leaf.runs) == leaf.taken && atomic_load(&direct.runs) == direct.taken);
 }
 
-#if !SLOW_TOOL   /* AddressSanitizer's allocator may be locked for ever in such a child; ThreadSanitizer: see test_fork.c */
+#if !SLOW_TOOL /* AddressSanitizer's allocator may be locked for ever in such a child; ThreadSanitizer: see test_fork.c */
 #define FORKS 1
-typedef struct child_report { long injected, kept; char problem[sizeof problem / 2]; } child_report;
+typedef struct child_report {
+    long injected, kept;
+    char problem[sizeof problem / 2];
+} child_report;
 static void scenario_pools_of_a_forked_child(void) {
     child_report *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     tpool *inherited = pool_with((tpool_config){ .max_workers = 1 });
@@ -1893,8 +2017,8 @@ static void scenario_threads_without_exit_hooks(void) {
     enum { TASKS = 12, CAPACITY = 2 };
     item items[TASKS] = { 0 };
     tpool_future *futures[TASKS] = { NULL }, *bare = NULL, *ender = NULL;
-    tpool *pool = pool_with((tpool_config){ .max_workers = 2, .queue_capacity = CAPACITY,
-                                            .on_full = TPOOL_FULL_CALLER_RUNS });
+    tpool *pool =
+        pool_with((tpool_config){ .max_workers = 2, .queue_capacity = CAPACITY, .on_full = TPOOL_FULL_CALLER_RUNS });
     if (!pool) return;
     /* that a task ends its thread is seen by that hook alone */
     if (OKAY(tpool_warm_up(pool, 1), REFUSED) && OKAY(tpool_submit(pool, end_thread, NULL, &ender), REFUSED))
@@ -1922,7 +2046,10 @@ static void scenario_threads_without_exit_hooks(void) {
 
 static void *double_it(void *arg) { return (void *)(intptr_t)(2 * *(int *)arg); }
 static void *return_it(void *arg) { return tpool_return(arg, tpool_arg_size()); }
-static void *own_number(void *arg) { (void)arg; return (void *)(intptr_t)getpid(); }
+static void *own_number(void *arg) {
+    (void)arg;
+    return (void *)(intptr_t)getpid();
+}
 
 static int descriptors_open(void) {
     int count = 0;
@@ -1965,7 +2092,7 @@ static void process_pool_end(int line, tpool *pool) {
     void *number = NULL;
     tpool_status status = problem[0] ? TPOOL_BROKEN : tpool_submit(pool, own_number, NULL, &future);
     if (status == TPOOL_OK) status = tpool_future_result(future, PATIENCE, &number);
-    bool served = lives(tpool__server_of(pool)->pid);   /* else it is gone, and so is its spare, if it could have one */
+    bool served = lives(tpool__server_of(pool)->pid); /* else it is gone, and so is its spare, if it could have one */
     if (status == TPOOL_OK ? number == NULL || (intptr_t)number == getpid()
                            : status != TPOOL_BROKEN && !(status == TPOOL_NO_THREAD && !served))
         report(line, "a task once the fault is over", tpool_status_name(status));
@@ -1990,9 +2117,11 @@ static void play_with_processes(void (*scenario)(tpool *pool), tpool_config conf
         EXPECT(!pool);
     }
     /* Nobody has stopped the server for good: what it was to be told, or to tell, was lost. */
-    if (patience_ms == 10000 && tpool_now() - began >= TPOOL_MS(patience_ms)) report(__LINE__, "the server", "was silent");
-    if (descriptors_open() != before) report(__LINE__, "descriptors", descriptors_open() > before ? "left open" : "closed");
-    if (atomic_load(&fault->injected) > 0)   /* a server that could not even say its number, where orphans are adopted */
+    if (patience_ms == 10000 && tpool_now() - began >= TPOOL_MS(patience_ms))
+        report(__LINE__, "the server", "was silent");
+    if (descriptors_open() != before)
+        report(__LINE__, "descriptors", descriptors_open() > before ? "left open" : "closed");
+    if (atomic_load(&fault->injected) > 0) /* a server that could not even say its number, where orphans are adopted */
         while (waitpid(-1, NULL, 0) > 0) { }
     EXPECT(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
 }
@@ -2002,7 +2131,9 @@ static void submit_to_processes(tpool *pool) {
     tpool_future *futures[TASKS] = { NULL }, *large = NULL;
     void *result = NULL;
     for (int i = 0; i < TASKS; i++) {
-        tpool_task task = { .fn = i % 2 ? double_it : return_it, .arg = &i, .arg_size = sizeof i,
+        tpool_task task = { .fn = i % 2 ? double_it : return_it,
+                            .arg = &i,
+                            .arg_size = sizeof i,
                             .run_limit_ns = i < 2 ? TPOOL_SEC(1000) : 0 };
         bool taken = OKAY(tpool_submit_task(pool, &task, &futures[i]), REFUSED);
         EXPECT(taken == (futures[i] != NULL));
@@ -2010,9 +2141,10 @@ static void submit_to_processes(tpool *pool) {
     for (int i = 0; i < TASKS; i++) {
         if (!futures[i] || !ENDS_HERE(futures[i])) continue;
         EXPECT(tpool_future_result(futures[i], 0, &result) == TPOOL_OK);
-        EXPECT(i % 2 ? (intptr_t)result == 2 * i : result && *(int *)result == i && tpool_future_result_size(futures[i]) == sizeof i);
+        EXPECT(i % 2 ? (intptr_t)result == 2 * i
+                     : result && *(int *)result == i && tpool_future_result_size(futures[i]) == sizeof i);
     }
-    char *bytes = calloc(1, LARGE);   /* both ways in memory of its own */
+    char *bytes = calloc(1, LARGE); /* both ways in memory of its own */
     bytes[LARGE - 1] = 'z';
     if (OKAY(tpool_submit_copy(pool, return_it, bytes, LARGE, &large), REFUSED) && ENDS_HERE(large)) {
         EXPECT(tpool_future_result(large, 0, &result) == TPOOL_OK && tpool_future_result_size(large) == LARGE);
@@ -2023,7 +2155,7 @@ static void submit_to_processes(tpool *pool) {
     for (int i = 0; i < TASKS; i++) tpool_future_release(futures[i]);
 }
 static void scenario_tasks_in_processes(void) {
-    int keep[40];   /* more than there is room for without memory */
+    int keep[40]; /* more than there is room for without memory */
     for (int i = 0; i < 40; i++) keep[i] = STDERR_FILENO;
     play_with_processes(submit_to_processes,
                         (tpool_config){ .max_workers = 1, .descriptors = keep, .descriptor_count = 40 });
@@ -2037,8 +2169,14 @@ static void map_over_processes(tpool *pool) {
     enum { NUMBERS = 12 };
     int numbers[NUMBERS], one = 1;
     for (int i = 0; i < NUMBERS; i++) numbers[i] = i;
-    tpool_map_spec spec = { .fn = square_here, .context = &one, .context_size = sizeof one, .items = numbers,
-                            .count = NUMBERS, .stride = sizeof *numbers, .item_size = sizeof *numbers, .chunk_size = 5 };
+    tpool_map_spec spec = { .fn = square_here,
+                            .context = &one,
+                            .context_size = sizeof one,
+                            .items = numbers,
+                            .count = NUMBERS,
+                            .stride = sizeof *numbers,
+                            .item_size = sizeof *numbers,
+                            .chunk_size = 5 };
     tpool_map_iter *iter = NULL;
     if (!OKAY(tpool_map(pool, &spec, &iter), REFUSED)) return;
     for (int i = 0, refusals = 0; i < NUMBERS && refusals < 3;) {
@@ -2065,7 +2203,10 @@ static void scenario_processes_of_a_program_that_adopts(void) {
 #endif
 
 /* A worker that dies is replaced; so is one that is killed, and its server. */
-static void *abort_here(void *arg) { (void)arg; abort(); }
+static void *abort_here(void *arg) {
+    (void)arg;
+    abort();
+}
 static void lose_processes(tpool *pool) {
     tpool_future *lost = NULL, *after = NULL;
     if (OKAY(tpool_submit(pool, abort_here, NULL, &lost), REFUSED)) {
@@ -2110,7 +2251,8 @@ static void tell_hang(int signal_number) {
     static const char told[] = "FAILED: this scenario hangs: ";
     (void)signal_number;
     if (write(STDERR_FILENO, told, sizeof told - 1) < 0 || write(STDERR_FILENO, playing, strlen(playing)) < 0 ||
-        write(STDERR_FILENO, "\n", 1) < 0) _exit(2);
+        write(STDERR_FILENO, "\n", 1) < 0)
+        _exit(2);
     _exit(1);
 }
 
@@ -2119,7 +2261,7 @@ static const char *only_scenario;
 
 /* One run, with this fault. False: it did not come to it. */
 static bool play(void (*scenario)(void), const char *name, int mode, long at) {
-    tpool__self()->armed = false;   /* as in a thread that comes to the library for the first time */
+    tpool__self()->armed = false; /* as in a thread that comes to the library for the first time */
     fault->at = at;
     atomic_store(&fault->seen, 0);
     atomic_store(&fault->injected, 0);
@@ -2148,9 +2290,9 @@ extern const fault_place *const __start_fault_places[], *const __stop_fault_plac
 static void explore_places(void (*scenario)(void), const char *name, int flags, const long *passed) {
     for (const fault_place *const *at = __start_fault_places; at < __stop_fault_places; at++) {
         int number = (*at)->number, once = atomic_load(&fault->places[number].once);
-        if (atomic_load(&fault->places[number].failed) || atomic_load(&fault->places[number].passed) == passed[number] ||
-            once == FAULT_MODES || (once == ONE_KEY && !(flags & WITHOUT_HOOKS)) ||
-            (once == ONE_SLEEP && flags & WITH_PROCESSES))
+        if (atomic_load(&fault->places[number].failed) ||
+            atomic_load(&fault->places[number].passed) == passed[number] || once == FAULT_MODES ||
+            (once == ONE_KEY && !(flags & WITHOUT_HOOKS)) || (once == ONE_SLEEP && flags & WITH_PROCESSES))
             continue;
         fault->place = number;
         (void)play(scenario, name, ONE_PLACE, (*at)->line);
@@ -2170,11 +2312,11 @@ static void explore(void (*scenario)(void), const char *name, int flags) {
         bool again = mode == ALLOCATIONS_FROM || mode == THREADS_FROM || mode == QUESTIONS_FROM || mode == CALLS_FROM;
         bool some = coarse || (flags & WITH_PROCESSES && (again || flags & SLOW) && !all);
         long share = !(flags & WITH_PROCESSES) ? 12 : coarse || flags & SLOW ? 2 : 6;
-        if (UNDER_TSAN) share = flags & WITH_PROCESSES ? 1 : 3;   /* each play takes it seconds */
+        if (UNDER_TSAN) share = flags & WITH_PROCESSES ? 1 : 3; /* each play takes it seconds */
         /* Any sleep may end early, so some will do; and if all do, nobody sleeps, which takes its time. */
         long most = mode == ALL_SLEEPS ? 1 : mode == ONE_SLEEP ? 6 : 100000;
         /* Every place; but with slow tools, after the first ones, only some of them. */
-        int misses = 0;   /* how many positions there are may vary by a few */
+        int misses = 0; /* how many positions there are may vary by a few */
         for (long at = 1; at <= most && misses < 3; at += some ? 1 + at / share : 1) {
             misses = play(scenario, name, mode, at) ? 0 : misses + 1;
             if (mode == NO_FAULT) break;
@@ -2186,13 +2328,14 @@ static void explore(void (*scenario)(void), const char *name, int flags) {
 #if FAULT_PLACES
     if (!coarse) explore_places(scenario, name, flags, passed);
 #endif
-    print_message("%s: of each alone, and of all from there on: %ld and %ld allocations, %ld and %ld thread starts, %ld and "
-                  "%ld questions to the system; %ld sleeps ended early\n", name,
-                  places[ONE_ALLOCATION], places[ALLOCATIONS_FROM], places[ONE_THREAD], places[THREADS_FROM],
-                  places[ONE_QUESTION], places[QUESTIONS_FROM], places[ONE_SLEEP]);
+    print_message(
+        "%s: of each alone, and of all from there on: %ld and %ld allocations, %ld and %ld thread starts, %ld and "
+        "%ld questions to the system; %ld sleeps ended early\n",
+        name, places[ONE_ALLOCATION], places[ALLOCATIONS_FROM], places[ONE_THREAD], places[THREADS_FROM],
+        places[ONE_QUESTION], places[QUESTIONS_FROM], places[ONE_SLEEP]);
     if (flags & WITH_PROCESSES)
-        print_message("    and with processes %ld and %ld calls, %ld interrupted\n", places[ONE_CALL], places[CALLS_FROM],
-                      places[ONE_INTERRUPT]);
+        print_message("    and with processes %ld and %ld calls, %ld interrupted\n", places[ONE_CALL],
+                      places[CALLS_FROM], places[ONE_INTERRUPT]);
     if (flags & WITH_PROCESSES) assert_true(places[ONE_CALL] > (UNDER_TSAN ? 10 : 20) && places[CALLS_FROM] > 0);
     if (flags & WITH_PROCESSES) assert_true(places[ONE_INTERRUPT] > (UNDER_TSAN ? 10 : 20));
     assert_true(places[ONE_ALLOCATION] > 0 && places[ALLOCATIONS_FROM] > 0);
@@ -2269,7 +2412,8 @@ SCENARIO(pools_of_a_forked_child, 0)
 /* The first use of the library in a process. Each step that succeeded is not done again. */
 static void what_the_process_needs_once_is_tried_again(void **unused) {
     (void)unused;
-    static const long from[] = { 1, 2, 2 };   /* the first step; having done that, the second; having done that, the third */
+    static const long from[] = { 1, 2,
+                                 2 }; /* the first step; having done that, the second; having done that, the third */
     tpool *pool = NULL;
     if (only_scenario) skip();
     for (size_t i = 0; i < sizeof from / sizeof *from; i++) {
@@ -2323,7 +2467,7 @@ static void await_a_task(void) {
 static void *submit_and_wait_with_limit(void *arg) {
     tpool_future *inner = NULL;
     if (tpool_submit(tpool_current(), nothing, NULL, &inner) != TPOOL_OK) return NULL;
-    fail_next_hook();   /* the spare worker's */
+    fail_next_hook(); /* the spare worker's */
     *(tpool_status *)arg = tpool_future_result(inner, PATIENCE, NULL);
     tpool_future_release(inner);
     return arg;
@@ -2344,7 +2488,7 @@ static void a_worker_without_its_exit_hook_is_like_one_whose_thread_was_refused(
     fail_next_hook();
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, &waits));
     await_hook_failed();
-    assert_int_equal(TPOOL_PENDING, tpool_future_state(waits));   /* for the worker that is busy */
+    assert_int_equal(TPOOL_PENDING, tpool_future_state(waits)); /* for the worker that is busy */
     gate_open(&g);
     assert_status(TPOOL_OK, end_of(held));
     assert_status(TPOOL_OK, end_of(waits));
@@ -2446,7 +2590,7 @@ static void an_earlier_payload_is_freed_at_once_and_all_are_on_failure(void **un
     assert_true(atomic_load(&live_bytes) < megabyte);
     assert_status(TPOOL_OK, tpool_submit(pool, raise_after_megabyte, NULL, &future));
     assert_status(TPOOL_FAILED, tpool_future_result(future, PATIENCE, NULL));
-    assert_true(atomic_load(&live_bytes) < megabyte);   /* though the future is held */
+    assert_true(atomic_load(&live_bytes) < megabyte); /* though the future is held */
     tpool_future_release(future);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(0, atomic_load(&live_blocks));
@@ -2559,7 +2703,7 @@ int main(int argc, char **argv) {
     fault = mmap(NULL, sizeof *fault, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (fault == MAP_FAILED || __COUNTER__ > MOST_PLACES) abort();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_the_process_needs_once_is_tried_again),   /* the first: nothing has used the library */
+        cmocka_unit_test(what_the_process_needs_once_is_tried_again), /* the first: nothing has used the library */
         cmocka_unit_test(refusals_in_submit_and_result),
         cmocka_unit_test(refusals_in_many_without_futures),
         cmocka_unit_test(refusals_in_copies_names_and_expiry),

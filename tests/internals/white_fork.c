@@ -29,7 +29,7 @@ static void *slow_malloc(size_t size) {
 #undef tss_create
 #undef pthread_key_create
 
-#if SLOW_TOOL   /* what the parent's threads had in hand is no leak of the child's */
+#if SLOW_TOOL /* what the parent's threads had in hand is no leak of the child's */
 static bool leaves_things_behind;
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void) { return leaves_things_behind; }
@@ -61,7 +61,7 @@ static void hold_all_locks(bool hold) {
 
 static void fork_here(void) {
     if (!atomic_exchange(&forks, false)) {
-        CHECK(!is_child());   /* nothing more of the program's is called in the child */
+        CHECK(!is_child()); /* nothing more of the program's is called in the child */
         return;
     }
     fflush(NULL);
@@ -100,7 +100,7 @@ static void assert_the_child_has_ended(void) {
     leave_if_child();
     EVENTUALLY(atomic_load(&child_process) != 0);
     pid_t child = (pid_t)atomic_exchange(&child_process, -1);
-    if (child == -1) return;   /* looked at already */
+    if (child == -1) return; /* looked at already */
     assert_int_equal(child, waitpid(child, &ended, 0));
     if (WIFSIGNALED(ended)) fail_msg("the child ended by signal %d", WTERMSIG(ended));
     assert_int_equal(0, WEXITSTATUS(ended));
@@ -113,17 +113,52 @@ static void end(void) {
 
 /* ---- The functions */
 
-static void *fork_in_task(void *arg) { fork_here(); return arg; }
-static void fork_in_free(void *arg) { (void)arg; fork_here(); }
-static void fork_in_callback(tpool_future *future, void *context) { (void)future; (void)context; fork_here(); }
-static void fork_in_on_failure(const tpool_error *error, void *context) { (void)error; (void)context; fork_here(); }
-static bool fork_in_initializer(void *context) { (void)context; fork_here(); return true; }
-static void fork_in_finalizer(void *context) { (void)context; fork_here(); }
-static void *fork_in_item(void *item, void *context) { (void)context; fork_here(); return item; }
-static void fork_in_item_free(void *item, void *context) { (void)item; (void)context; fork_here(); }
+static void *fork_in_task(void *arg) {
+    fork_here();
+    return arg;
+}
+static void fork_in_free(void *arg) {
+    (void)arg;
+    fork_here();
+}
+static void fork_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    fork_here();
+}
+static void fork_in_on_failure(const tpool_error *error, void *context) {
+    (void)error;
+    (void)context;
+    fork_here();
+}
+static bool fork_in_initializer(void *context) {
+    (void)context;
+    fork_here();
+    return true;
+}
+static void fork_in_finalizer(void *context) {
+    (void)context;
+    fork_here();
+}
+static void *fork_in_item(void *item, void *context) {
+    (void)context;
+    fork_here();
+    return item;
+}
+static void fork_in_item_free(void *item, void *context) {
+    (void)item;
+    (void)context;
+    fork_here();
+}
 static void *return_owned(void *arg) { return tpool_return_owned(arg, fork_in_free); }
-static void *return_owned_twice(void *arg) { (void)return_owned(arg); return tpool_return("x", 1); }
-static void *raise_something(void *arg) { (void)arg; return tpool_raise(1, "something"); }
+static void *return_owned_twice(void *arg) {
+    (void)return_owned(arg);
+    return tpool_return("x", 1);
+}
+static void *raise_something(void *arg) {
+    (void)arg;
+    return tpool_raise(1, "something");
+}
 
 /* ---- Beside a thread that is half way through what others need */
 
@@ -178,8 +213,14 @@ static void fork_half_way(bool in_allocation) {
     assert_true(WIFEXITED(ended));
     assert_int_equal(0, WEXITSTATUS(ended));
 }
-static void beside_the_first_use_of_all(void **state) { (void)state; fork_half_way(false); }
-static void beside_the_making_of_blocks(void **state) { (void)state; fork_half_way(true); }
+static void beside_the_first_use_of_all(void **state) {
+    (void)state;
+    fork_half_way(false);
+}
+static void beside_the_making_of_blocks(void **state) {
+    (void)state;
+    fork_half_way(true);
+}
 
 /* ---- On a worker */
 
@@ -303,7 +344,11 @@ static void in_a_task_that_another_runs_in_place(void **state) {
 
 /* A job that another worker has stolen. */
 static gate at_thief;
-static void *pass_gate_and_fork(void *arg) { gate_pass((gate *)arg); fork_here(); return arg; }
+static void *pass_gate_and_fork(void *arg) {
+    gate_pass((gate *)arg);
+    fork_here();
+    return arg;
+}
 static void *fork_and_join(void *arg) {
     tpool_job job;
     tpool_fork(&job, pass_gate_and_fork, arg);
@@ -404,7 +449,7 @@ static void fork_in_body(size_t first, size_t last, void *context) {
     (void)last;
     bool is_worker = tpool_current() != NULL;
     if (is_worker != in_caller) fork_here();
-    else gate_await_arrivals((gate *)context, 1);   /* until the other has begun */
+    else gate_await_arrivals((gate *)context, 1); /* until the other has begun */
     if (is_worker != in_caller && !is_child()) gate_pass((gate *)context);
 }
 static void in_the_body_of_a_loop(void **state) {
@@ -448,7 +493,7 @@ static void in_arg_free_of_a_shutdown_that_cancels(void **state) {
     begin_held((tpool_config){ 0 }, &g);
     for (int i = 0; i < 2; i++)
         with_lock_bit = submitted_task(pool, (tpool_task){ .fn = nothing, .arg_free = fork_in_free, .name = "free" });
-    tpool_future_release(with_lock_bit);   /* the queue still holds it */
+    tpool_future_release(with_lock_bit); /* the queue still holds it */
     with_lock_bit = NULL;
     tpool_status status = tpool_shutdown(pool, TPOOL_CANCEL_PENDING);
     if (is_child()) CHECK(status == TPOOL_BROKEN);
@@ -484,7 +529,8 @@ static void in_on_failure_of_an_expiry_that_an_asker_notices(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
     begin_held((tpool_config){ .on_failure = fork_in_on_failure }, &g);
-    tpool_future *future = submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = 1, .arg_free = fork_in_free });
+    tpool_future *future =
+        submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = 1, .arg_free = fork_in_free });
     sleep_ms(1);
     (void)tpool_future_done(future);
     leave_if_child();

@@ -7,11 +7,11 @@
    `at`; with `after`, the next one that follows an access in that other function. */
 typedef struct stop {
     const char *at, *after;
-    bool behind;     /* behind a load, and not before it */
+    bool behind; /* behind a load, and not before it */
     gate gate;
 } stop;
 static _Thread_local stop *armed_stop;
-static _Atomic(stop *) for_first_worker;    /* what the initializer below arms */
+static _Atomic(stop *) for_first_worker; /* what the initializer below arms */
 
 static void come_to_access(const char *function, bool behind) {
     stop *s = armed_stop;
@@ -32,10 +32,13 @@ static bool arm_first_worker(void *context) {
 
 /* ---- Allocations. */
 typedef union allocation {
-    struct { size_t size; union allocation *next; } head;
+    struct {
+        size_t size;
+        union allocation *next;
+    } head;
     max_align_t aligned;
 } allocation;
-static atomic_bool keep_freed;      /* what is freed is overwritten with zeros, and stays readable for now */
+static atomic_bool keep_freed; /* what is freed is overwritten with zeros, and stays readable for now */
 static allocation *kept;
 static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
 static void *watched_place;         /* when the allocation that holds it is freed, ... */
@@ -79,7 +82,8 @@ static void free_kept(void) {
 #endif
 #pragma push_macro("atomic_load_explicit")
 #undef atomic_load_explicit
-#define atomic_load_explicit(pointer, order) __extension__({ \
+#define atomic_load_explicit(pointer, order) \
+    __extension__({ \
         __auto_type loaded_now = LOAD_NOW(pointer, order); \
         come_to_access(__func__, true); \
         loaded_now; \
@@ -90,9 +94,12 @@ static void free_kept(void) {
 #include "internals/check.h"
 #pragma pop_macro("atomic_load_explicit")
 
-#define STOP_AT(function) { .at = (function), .gate = GATE_CLOSED }
-#define STOP_AT_AFTER(function, before) { .at = (function), .after = (before), .gate = GATE_CLOSED }
-#define STOP_BEHIND_LOAD_IN(function) { .at = (function), .behind = true, .gate = GATE_CLOSED }
+#define STOP_AT(function) \
+    { .at = (function), .gate = GATE_CLOSED }
+#define STOP_AT_AFTER(function, before) \
+    { .at = (function), .after = (before), .gate = GATE_CLOSED }
+#define STOP_BEHIND_LOAD_IN(function) \
+    { .at = (function), .behind = true, .gate = GATE_CLOSED }
 
 static pthread_t started(void *(*call)(void *), void *arg) {
     pthread_t thread;
@@ -121,7 +128,8 @@ static void *cancel_and_stop(void *arg) {
 /* The queue counts the task that is being cancelled, but there is nothing left in it to drop. */
 static void dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing(void **state) {
     (void)state;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *cancelled = submitted(pool, nothing, NULL), *later = NULL;
     void *was_cancelled;
@@ -152,7 +160,7 @@ static void *return_three(void *arg) {
     fork_in_public(&job, return_last, arg);
     gate_await_arrivals(&in_return.gate, 1); /* it has seen the first */
     atomic_store(&keep_freed, true);
-    void *replaced = tpool_return("22", 3);  /* which is freed now */
+    void *replaced = tpool_return("22", 3); /* which is freed now */
     gate_open(&in_return.gate);
     tpool_join(&job);
     return replaced ? arg : NULL;
@@ -198,7 +206,10 @@ static void a_shutdown_that_cancels_finds_what_a_worker_takes_just_then(void **s
 }
 
 static stop in_chunk = STOP_AT("tpool__chunk_queue");
-static void *count_item(void *item, void *context) { atomic_fetch_add((atomic_int *)context, 1); return item; }
+static void *count_item(void *item, void *context) {
+    atomic_fetch_add((atomic_int *)context, 1);
+    return item;
+}
 
 /* A chunk queues the next one as it starts, which a shutdown lets pass, but not one that cancels. */
 static void a_chunk_that_starts_beside_a_shutdown_that_cancels_is_the_last(void **state) {
@@ -207,8 +218,9 @@ static void a_chunk_that_starts_beside_a_shutdown_that_cancels_is_the_last(void 
     static atomic_int runs;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = arm_first_worker });
     atomic_store(&for_first_worker, &in_chunk);
-    tpool_map_spec spec = { .fn = count_item, .context = &runs, .items = items, .count = sizeof items, .stride = 1,
-                            .chunk_size = 1 };
+    tpool_map_spec spec = {
+        .fn = count_item, .context = &runs, .items = items, .count = sizeof items, .stride = 1, .chunk_size = 1
+    };
     tpool_map_iter *iter;
     assert_status(TPOOL_OK, tpool_pause(pool)); /* the stop holds the iterator's lock, which tpool_map still needs */
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
@@ -279,7 +291,7 @@ static void a_join_helps_with_no_job_that_its_thief_took_later(void **state) {
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 3 });
     assert_status(TPOOL_OK, tpool_warm_up(pool, 3));
     tpool_future *first = submitted(pool, join_first_job, NULL);
-    AWAIT_ARRIVALS(&in_join.gate, 1);    /* about to help the thief with what it forked in the first job */
+    AWAIT_ARRIVALS(&in_join.gate, 1); /* about to help the thief with what it forked in the first job */
     tpool_future *second = submitted(pool, offer_second_job, NULL);
     EVENTUALLY(atomic_load(&second_is_public)); /* by the third worker, so that only the thief is free for it */
     gate_open(&first_job);
@@ -311,7 +323,7 @@ static void *destroy(void *arg) {
 static void destroy_waits_for(tpool *pool, pthread_t caller, gate *stopped) {
     atomic_store(&destroyed, false);
     pthread_t destroyer = started(destroy, pool);
-    sleep_ms(50);                                /* for a destroy that does not wait */
+    sleep_ms(50); /* for a destroy that does not wait */
     assert_false(atomic_load(&destroyed));
     gate_open(stopped);
     pthread_join(caller, NULL);

@@ -214,7 +214,7 @@ static void a_sweep_tells_blocks_from_every_kind_of_plain_task(void **state) {
         tpool__lane from = { 0 }, lane = { 0 };
         tpool_future *unreferenced = NULL;
         lane.batch_segment = (tpool__segment *)calloc(1, sizeof(tpool__segment));
-        push_block(&from, BLOCKS - 1); /* at the front, so that what follows is not */
+        push_block(&from, BLOCKS - 1);            /* at the front, so that what follows is not */
         for (int round = 0; round < 2; round++) { /* into the run, and behind it */
             tpool__lane *to = round == 0 ? &from : &lane;
             push_block(to, 2 * round);
@@ -289,7 +289,10 @@ static void children_awaited_in_place_leave_nothing(void **state) {
  * Those of equal priority leave in the order in which they came. */
 enum { RANKED = 3000 };
 static tpool_future ranked_blocks[RANKED];
-static struct { int priority; bool waits; } ranked[RANKED];
+static struct {
+    int priority;
+    bool waits;
+} ranked[RANKED];
 
 static size_t number_of(const tpool_future *block) { return (size_t)(block - ranked_blocks); }
 static size_t expected_at(const tpool *pool, bool oldest) {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-static _Atomic(long long) passed;   /* nanoseconds that have passed at a word of the test's */
+static _Atomic(long long) passed; /* nanoseconds that have passed at a word of the test's */
 #if defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
@@ -32,8 +32,8 @@ static inline int test_clock_gettime(clockid_t clock, struct timespec *t) {
 #if !defined(_WIN32)
 /* Where there are no futexes: a limit by this clock, for a condition that knows the system's. */
 #include <pthread.h>
-__attribute__((unused))
-static int test_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *end) {
+__attribute__((unused)) static int test_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                                                       const struct timespec *end) {
     long long ns = end->tv_nsec - atomic_load(&passed) % 1000000000;
     struct timespec real = { end->tv_sec - (time_t)(atomic_load(&passed) / 1000000000), (long)ns };
     if (ns < 0) {
@@ -116,12 +116,12 @@ static void an_idle_pool_ends_at_a_get_after_its_time(void **state) {
     release(manager, get(manager, 2));
     assert_int_equal(2, manager_stats_of(manager).pools);
     let_pass(TPOOL_SEC(2));
-    assert_int_equal(2, manager_stats_of(manager).pools);   /* nothing ends by itself */
+    assert_int_equal(2, manager_stats_of(manager).pools); /* nothing ends by itself */
     release(manager, get(manager, 2));
     assert_int_equal(1, manager_stats_of(manager).pools);
     assert_int_equal(1, manager_stats_of(manager).evicted);
     let_pass(TPOOL_SEC(11));
-    release(manager, get(manager, 2));   /* also the one that is asked for */
+    release(manager, get(manager, 2)); /* also the one that is asked for */
     assert_int_equal(2, manager_stats_of(manager).evicted);
     assert_int_equal(3, manager_stats_of(manager).created);
     tpool_manager_destroy(manager);
@@ -135,7 +135,7 @@ static void the_time_counts_from_the_last_release(void **state) {
         release(manager, pool);
         let_pass(TPOOL_SEC(8));
         assert_ptr_equal(pool, get(manager, 1));
-        let_pass(TPOOL_SEC(8));   /* in use */
+        let_pass(TPOOL_SEC(8)); /* in use */
     }
     assert_int_equal(0, manager_stats_of(manager).evicted);
     release(manager, pool);
@@ -175,15 +175,15 @@ static void a_pool_with_work_does_not_end_and_its_time_counts_from_the_end_of_th
     assert_status(TPOOL_OK, tpool_future_result(running, TPOOL_SEC(3600), NULL));
     tpool_future_release(running);
     EVENTUALLY(is_asleep(pool));
-    let_pass(TPOOL_SEC(9));   /* 18 since the release, 9 since the work */
+    let_pass(TPOOL_SEC(9)); /* 18 since the release, 9 since the work */
     uint64_t evicted = manager_stats_of(manager).evicted;
     release(manager, get(manager, 3));
-    assert_int_equal(evicted + 1, manager_stats_of(manager).evicted);   /* the second, which had no work */
+    assert_int_equal(evicted + 1, manager_stats_of(manager).evicted); /* the second, which had no work */
     assert_int_equal(2, manager_stats_of(manager).pools);
     assert_non_null(tpool__find_key(manager, 1, TPOOL_THREADS));
     let_pass(TPOOL_SEC(2));
     release(manager, get(manager, 3));
-    assert_int_equal(1, manager_stats_of(manager).pools);   /* only 3 */
+    assert_int_equal(1, manager_stats_of(manager).pools); /* only 3 */
     tpool_manager_destroy(manager);
 }
 
@@ -214,7 +214,7 @@ static void each_pool_has_its_own_time(void **state) {
         release(manager, pools[i]);
         let_pass(TPOOL_SEC(1));
     }
-    let_pass(TPOOL_SEC(5) - TPOOL_MS(500));   /* the first has been idle for 9.5 s, beside what the test takes */
+    let_pass(TPOOL_SEC(5) - TPOOL_MS(500)); /* the first has been idle for 9.5 s, beside what the test takes */
     for (int i = 0; i < 5; i++) {
         release(manager, get(manager, 9));
         assert_int_equal(i, manager_stats_of(manager).evicted);
@@ -230,13 +230,13 @@ static void a_broken_pool_is_replaced(void **state) {
     tpool_manager *manager = new_manager(0);
     tpool *old = get(manager, 1);
     run_one(old);
-    tpool__break(old);   /* as a failed initializer would */
+    tpool__break(old); /* as a failed initializer would */
     assert_status(TPOOL_BROKEN, tpool_submit(old, nothing, NULL, NULL));
     tpool *fresh = get(manager, 1);
     assert_ptr_not_equal(old, fresh);
     run_one(fresh);
     assert_int_equal(1, manager_stats_of(manager).replaced);
-    assert_status(TPOOL_OK, tpool_manager_shutdown(manager, false));   /* with the broken one still out */
+    assert_status(TPOOL_OK, tpool_manager_shutdown(manager, false)); /* with the broken one still out */
     release(manager, old);
     release(manager, fresh);
     tpool_manager_destroy(manager);
@@ -256,9 +256,9 @@ static void an_entry_takes_less_than_200_bytes(void **state) {
     for (int i = 0; i < POOLS; i++) {
         (void)get(manager, i + 1);
         long per_entry = (atomic_load(&held_bytes) - before) / (i + 1) - bytes_of_a_pool;
-        assert_true(per_entry + 16 < 200);   /* with what malloc itself needs */
+        assert_true(per_entry + 16 < 200); /* with what malloc itself needs */
     }
-    while (manager->oldest->users) release(manager, manager->oldest->pool);   /* which makes it the newest */
+    while (manager->oldest->users) release(manager, manager->oldest->pool); /* which makes it the newest */
     tpool_manager_destroy(manager);
     tpool_destroy(own);
     tpool_destroy(second);
@@ -267,7 +267,12 @@ static void an_entry_takes_less_than_200_bytes(void **state) {
 
 /* A waiter whose time passes as it is handed a resource has it: by the clock, which has passed it when it looks. */
 static void *made(void *context) { return context; }
-typedef struct taker { tpool_resources *resources; tpool_status status; void *got; atomic_bool asks; } taker;
+typedef struct taker {
+    tpool_resources *resources;
+    tpool_status status;
+    void *got;
+    atomic_bool asks;
+} taker;
 static void *take_within_a_minute(void *arg) {
     taker *t = arg;
     atomic_store(&t->asks, true);
@@ -290,7 +295,7 @@ static void a_resource_handed_over_as_the_limit_passes_is_not_lost(void **state)
     pthread_t thread;
     assert_int_equal(0, pthread_create(&thread, NULL, take_within_a_minute, &t));
     EVENTUALLY(has_waiter(t.resources));
-    let_pass(TPOOL_SEC(61));   /* passed, and it has not noticed yet */
+    let_pass(TPOOL_SEC(61)); /* passed, and it has not noticed yet */
     assert_status(TPOOL_OK, tpool_resources_put(t.resources, out));
     pthread_join(thread, NULL);
     assert_status(TPOOL_OK, t.status);
@@ -301,7 +306,7 @@ static void a_resource_handed_over_as_the_limit_passes_is_not_lost(void **state)
 
 /* ---- Beside each other: at each point of a call that ends pools, another thread gets one and gives it work ---- */
 
-static _Thread_local long points_left;   /* of the thread that calls; 0: it is not watched */
+static _Thread_local long points_left; /* of the thread that calls; 0: it is not watched */
 static struct {
     tpool_manager *manager;
     gate begin, done, work;
@@ -359,7 +364,7 @@ static void call_that_ends_pools(int which, tpool_manager *manager, tpool *old) 
 static bool intruded_at(int which, long point) {
     const gate closed = GATE_CLOSED;
     intruder.begin = intruder.done = intruder.work = closed;
-    intruder.work.open = which == SHUTTING;   /* which would wait for the work */
+    intruder.work.open = which == SHUTTING; /* which would wait for the work */
     intruder.future = NULL;
     intruder.came = false;
     tpool_manager_config config = { .max_pools = which == EVICTING, .idle_timeout_ns = TPOOL_SEC(10) };
@@ -378,12 +383,12 @@ static bool intruded_at(int which, long point) {
     bool came = intruder.came;
     gate_open(&intruder.begin);
     pthread_join(thread, NULL);
-    if (which == EVICTING || which == SWEEPING || which == CLEARING) {   /* never one that has work */
+    if (which == EVICTING || which == SWEEPING || which == CLEARING) { /* never one that has work */
         assert_ptr_equal(intruder.pool, get(intruder.manager, 1));
         release(intruder.manager, intruder.pool);
     }
     gate_open(&intruder.work);
-    if (which != SHUTTING) {   /* it has got a pool that lives, and what it submitted runs */
+    if (which != SHUTTING) { /* it has got a pool that lives, and what it submitted runs */
         assert_status(TPOOL_OK, intruder.got);
         assert_status(TPOOL_OK, intruder.taken);
     }
@@ -398,21 +403,36 @@ static bool intruded_at(int which, long point) {
 }
 static void who_comes_in_at_any_point_of(int which) {
     long points = 1;
-    alarm(100);   /* a pool that ends with work in it waits for ever */
+    alarm(100); /* a pool that ends with work in it waits for ever */
     while (intruded_at(which, points)) points += IS_SLOW ? 7 : 1;
     alarm(0);
     print_message("%ld points\n", points - 1);
     assert_true(points > 20);
 }
-static void a_get_that_evicts(void **state) { (void)state; who_comes_in_at_any_point_of(EVICTING); }
-static void a_get_that_ends_what_was_idle_for_long(void **state) { (void)state; who_comes_in_at_any_point_of(SWEEPING); }
-static void a_clear(void **state) { (void)state; who_comes_in_at_any_point_of(CLEARING); }
+static void a_get_that_evicts(void **state) {
+    (void)state;
+    who_comes_in_at_any_point_of(EVICTING);
+}
+static void a_get_that_ends_what_was_idle_for_long(void **state) {
+    (void)state;
+    who_comes_in_at_any_point_of(SWEEPING);
+}
+static void a_clear(void **state) {
+    (void)state;
+    who_comes_in_at_any_point_of(CLEARING);
+}
 static void the_last_release_of_a_pool_that_is_shut_down(void **state) {
     (void)state;
     who_comes_in_at_any_point_of(RELEASING);
 }
-static void a_get_that_replaces(void **state) { (void)state; who_comes_in_at_any_point_of(REPLACING); }
-static void a_shutdown(void **state) { (void)state; who_comes_in_at_any_point_of(SHUTTING); }
+static void a_get_that_replaces(void **state) {
+    (void)state;
+    who_comes_in_at_any_point_of(REPLACING);
+}
+static void a_shutdown(void **state) {
+    (void)state;
+    who_comes_in_at_any_point_of(SHUTTING);
+}
 
 int main(void) {
     const struct CMUnitTest tests[] = {

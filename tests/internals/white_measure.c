@@ -7,7 +7,7 @@
 #include <time.h>
 
 static _Atomic(long long) now_ns = 5000000000;
-static _Thread_local int looks;   /* of this thread */
+static _Thread_local int looks; /* of this thread */
 #if defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
@@ -16,7 +16,10 @@ static inline BOOL test_counter(LARGE_INTEGER *count) {
     count->QuadPart = atomic_load(&now_ns);
     return TRUE;
 }
-static inline BOOL test_rate(LARGE_INTEGER *rate) { rate->QuadPart = 1000000000; return TRUE; }
+static inline BOOL test_rate(LARGE_INTEGER *rate) {
+    rate->QuadPart = 1000000000;
+    return TRUE;
+}
 #define QueryPerformanceCounter test_counter
 #define QueryPerformanceFrequency test_rate
 #endif
@@ -47,15 +50,22 @@ static tpool *measured(tpool_config config) {
 }
 static void drained(tpool *pool) { assert_status(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER)); }
 
-#define assert_about(expected, got) do { \
+#define assert_about(expected, got) \
+    do { \
         int64_t about = (expected), told = (got); \
         if (told < about - about / 20 || told > about + about / 20) \
             fail_msg("%s: %lld is not within 5 %% of %lld", #got, (long long)told, (long long)about); \
     } while (0)
 
 /* A task that takes as long as its argument says. */
-static void *take_time(void *arg) { let_pass(*(int64_t *)arg); return arg; }
-static void *fail_after(void *arg) { let_pass(*(int64_t *)arg); return tpool_raise(3, "failed"); }
+static void *take_time(void *arg) {
+    let_pass(*(int64_t *)arg);
+    return arg;
+}
+static void *fail_after(void *arg) {
+    let_pass(*(int64_t *)arg);
+    return tpool_raise(3, "failed");
+}
 static void submit(tpool *pool, tpool_fn fn, int64_t ns) {
     assert_status(TPOOL_OK, tpool_submit_copy(pool, fn, &ns, sizeof ns, NULL));
 }
@@ -74,7 +84,7 @@ static void every_time_is_told_within_five_percent(void **state) {
         unsigned bucket = tpool__bucket_of(ns);
         int64_t middle = tpool__middle_of(bucket);
         assert_true(bucket < TPOOL__BUCKETS);
-        assert_true(bucket == before || bucket == before + 1);   /* none is left out, and they are in order */
+        assert_true(bucket == before || bucket == before + 1); /* none is left out, and they are in order */
         assert_true(middle >= ns - ns / 20 && middle <= ns + ns / 20);
         before = bucket;
     }
@@ -111,7 +121,7 @@ static void run_times_and_busy_time(void **state) {
     drained(pool);
     tpool_stats stats = stats_of(pool);
     assert_about(TPOOL_US(700), stats.run_p50_ns);
-    assert_about(TPOOL_MS(50), stats.run_p99_ns);   /* two of a hundred */
+    assert_about(TPOOL_MS(50), stats.run_p99_ns); /* two of a hundred */
     assert_int_equal(98 * TPOOL_US(700) + 2 * TPOOL_MS(50), stats.busy_ns);
     assert_int_equal(90, stats.completed);
     assert_int_equal(10, stats.failed);
@@ -137,7 +147,7 @@ static void waits_count_from_the_submit_to_the_start(void **state) {
         tpool_future *futures[100] = { NULL };
         int64_t ms = TPOOL_MS(1);
         assert_status(TPOOL_OK, tpool_pause(pool));
-        for (int i = 0; i < 100; i++)   /* each runs for a millisecond, and makes the next wait so much longer */
+        for (int i = 0; i < 100; i++) /* each runs for a millisecond, and makes the next wait so much longer */
             assert_status(TPOOL_OK, tpool_submit(pool, take_time, &ms, with_future[k] ? &futures[i] : NULL));
         let_pass(TPOOL_SEC(3));
         assert_status(TPOOL_OK, tpool_resume(pool));
@@ -152,7 +162,10 @@ static void waits_count_from_the_submit_to_the_start(void **state) {
     }
 }
 
-static void *count_looks(void *arg) { *(int *)arg = looks; return NULL; }
+static void *count_looks(void *arg) {
+    *(int *)arg = looks;
+    return NULL;
+}
 static void from_one_task_to_the_next_the_clock_is_looked_at_once(void **state) {
     (void)state;
     int first = 0, last = 0;
@@ -163,20 +176,34 @@ static void from_one_task_to_the_next_the_clock_is_looked_at_once(void **state) 
     assert_status(TPOOL_OK, tpool_submit(pool, count_looks, &last, NULL));
     assert_status(TPOOL_OK, tpool_resume(pool));
     drained(pool);
-    assert_true(last - first >= 1000 && last - first < 1200);   /* not two a task; and now and then for a batch */
+    assert_true(last - first >= 1000 && last - first < 1200); /* not two a task; and now and then for a batch */
     tpool_destroy(pool);
 }
 
 /* What runs between one task and the next belongs to neither. */
-static void slow_callback(tpool_future *future, void *context) { (void)future; (void)context; let_pass(TPOOL_MS(300)); }
-static void slow_free(void *arg) { (void)arg; let_pass(TPOOL_MS(300)); }
-static void *own_slowly(void *arg) { let_pass(TPOOL_MS(1)); return tpool_return_owned(arg, slow_free); }
+static void slow_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    let_pass(TPOOL_MS(300));
+}
+static void slow_free(void *arg) {
+    (void)arg;
+    let_pass(TPOOL_MS(300));
+}
+static void *own_slowly(void *arg) {
+    let_pass(TPOOL_MS(1));
+    return tpool_return_owned(arg, slow_free);
+}
 static void slow_report(const tpool_error *error, void *context) {
     (void)error;
     (void)context;
     let_pass(TPOOL_MS(300));
 }
-static void *fail_after_1ms(void *arg) { (void)arg; let_pass(TPOOL_MS(1)); return tpool_raise(1, "x"); }
+static void *fail_after_1ms(void *arg) {
+    (void)arg;
+    let_pass(TPOOL_MS(1));
+    return tpool_raise(1, "x");
+}
 static void callbacks_and_what_frees_are_no_tasks(void **state) {
     (void)state;
     tpool *pool = measured((tpool_config){ .max_workers = 1, .on_failure = slow_report });
@@ -232,15 +259,15 @@ static void what_the_submitter_runs_counts_too(void **state) {
     tpool *pool = measured((tpool_config){ .max_workers = 1, .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
     assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &g, NULL));
     gate_await_arrivals(&g, 1);
-    submit(pool, take_time, TPOOL_MS(4));   /* waits */
-    submit(pool, take_time, TPOOL_MS(4));   /* runs here */
+    submit(pool, take_time, TPOOL_MS(4)); /* waits */
+    submit(pool, take_time, TPOOL_MS(4)); /* runs here */
     assert_int_equal(1, counted(pool, false));
     assert_int_equal(TPOOL_MS(4), stats_of(pool).busy_ns);
     gate_open(&g);
     drained(pool);
     assert_int_equal(3, counted(pool, false));
     assert_int_equal(3, counted(pool, true));
-    assert_int_equal(TPOOL_MS(12), stats_of(pool).busy_ns);   /* one task held the worker while another ran here */
+    assert_int_equal(TPOOL_MS(12), stats_of(pool).busy_ns); /* one task held the worker while another ran here */
     tpool_destroy(pool);
 }
 
@@ -252,8 +279,8 @@ static void results_and_errors_are_as_without(void **state) {
         tpool_future *good = NULL, *bad = NULL, *cancelled = NULL;
         void *result = NULL;
         const tpool_error *error = NULL;
-        let_pass(i);   /* the stamp takes every low bit */
-        good = submitted(pool, give_bytes, (void *)(uintptr_t)"1234567");
+        let_pass(i); /* the stamp takes every low bit */
+        good = submitted(pool, give_bytes, (void *)(uintptr_t) "1234567");
         assert_status(TPOOL_OK, tpool_submit_copy(pool, fail_after, &(int64_t){ 1 }, 8, &bad));
         assert_status(TPOOL_OK, tpool_pause(pool));
         cancelled = submitted(pool, nothing, NULL);
@@ -271,7 +298,7 @@ static void results_and_errors_are_as_without(void **state) {
         tpool_future_release(cancelled);
     }
     drained(pool);
-    assert_int_equal(600, counted(pool, true));   /* the cancelled ones never ran */
+    assert_int_equal(600, counted(pool, true)); /* the cancelled ones never ran */
     tpool_destroy(pool);
 }
 
@@ -289,7 +316,7 @@ static void what_is_refused_dropped_or_expired_leaves_no_times(void **state) {
         let_pass(TPOOL_MS(2));
         assert_status(TPOOL_OK, tpool_resume(both[k]));
         drained(both[k]);
-        assert_int_equal(k, counted(both[k], true));   /* of the dropping one the last ran */
+        assert_int_equal(k, counted(both[k], true)); /* of the dropping one the last ran */
         assert_int_equal(k, counted(both[k], false));
         assert_status(TPOOL_OK, tpool_shutdown(both[k], TPOOL_WAIT));
         assert_status(TPOOL_SHUTDOWN, tpool_submit(both[k], nothing, NULL, NULL));
@@ -311,7 +338,7 @@ static void at_rest_every_task_is_counted_exactly_once(void **state) {
     tpool *pool = measured((tpool_config){ .max_workers = 4 });
     pthread_t threads[4];
     for (int i = 0; i < 4; i++) assert_int_equal(0, pthread_create(&threads[i], NULL, submit_many, pool));
-    for (int i = 0; i < 50; i++) stats_of(pool);   /* beside it */
+    for (int i = 0; i < 50; i++) stats_of(pool); /* beside it */
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
     drained(pool);
     tpool_stats stats = stats_of(pool);
@@ -322,8 +349,15 @@ static void at_rest_every_task_is_counted_exactly_once(void **state) {
     tpool_destroy(pool);
 }
 
-static void *doubled(void *item, void *context) { (void)context; return item; }
-static void nop(size_t begin, size_t end, void *context) { (void)begin; (void)end; (void)context; }
+static void *doubled(void *item, void *context) {
+    (void)context;
+    return item;
+}
+static void nop(size_t begin, size_t end, void *context) {
+    (void)begin;
+    (void)end;
+    (void)context;
+}
 static void maps_and_loops_are_measured_by_their_tasks(void **state) {
     (void)state;
     tpool *pool = measured((tpool_config){ .max_workers = 2 });
@@ -342,7 +376,7 @@ static void maps_and_loops_are_measured_by_their_tasks(void **state) {
 }
 
 int main(void) {
-    alarm(100);   /* with a clock that stands still no wait gives up by itself */
+    alarm(100); /* with a clock that stands still no wait gives up by itself */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_time_is_told_within_five_percent),
         cmocka_unit_test(without_measure_there_are_no_times),

@@ -62,7 +62,7 @@ static void at_point(uint32_t kind) {
 }
 
 static _Atomic(long) allocated;
-static _Atomic(int) fail_after;                         /* -1: never */
+static _Atomic(int) fail_after; /* -1: never */
 static void *failing_malloc(size_t size) {
     int left = atomic_load(&fail_after);
     if (left >= 0 && atomic_fetch_sub(&fail_after, 1) == 0) return NULL;
@@ -83,7 +83,11 @@ static int set_up(void **state) {
     check_ms = 60000; /* what is told is known without a look */
     return 0;
 }
-static void *count_and_getpid(void *arg) { (void)arg; atomic_fetch_add(&all->begun, 1); return (void *)(intptr_t)getpid(); }
+static void *count_and_getpid(void *arg) {
+    (void)arg;
+    atomic_fetch_add(&all->begun, 1);
+    return (void *)(intptr_t)getpid();
+}
 
 #if defined(__linux__)
 /* A child that no handler of fork knows of holds the worker's end of the replies. */
@@ -203,7 +207,10 @@ static void a_task_that_no_worker_lives_to_begin_is_broken(void **state) {
     assert_status(TPOOL_OK, end_of(submitted(pool, count_and_getpid, NULL)));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-static void *item_task(void *item, void *context) { (void)context; return (void *)(intptr_t)(*(int *)item + 1); }
+static void *item_task(void *item, void *context) {
+    (void)context;
+    return (void *)(intptr_t)(*(int *)item + 1);
+}
 static void a_chunk_taken_and_not_begun_runs_on_another_worker(void **state) {
     (void)state;
     int items[10];
@@ -235,10 +242,30 @@ static tpool__message well(void) {
     message.answer.kind = TPOOL__SOME_BYTES;
     return message;
 }
-static void *another_number(void *arg) { tpool__message m = well(); m.number++; say(m); return arg; }
-static void *another_kind(void *arg) { tpool__message m = well(); m.kind = 77; say(m); return arg; }
-static void *a_reply_out_of_turn(void *arg) { tpool__message m = well(); m.kind = TPOOL__READY; say(m); return arg; }
-static void *too_many_bytes(void *arg) { tpool__message m = well(); m.answer.size = UINT64_MAX; say(m); return arg; }
+static void *another_number(void *arg) {
+    tpool__message m = well();
+    m.number++;
+    say(m);
+    return arg;
+}
+static void *another_kind(void *arg) {
+    tpool__message m = well();
+    m.kind = 77;
+    say(m);
+    return arg;
+}
+static void *a_reply_out_of_turn(void *arg) {
+    tpool__message m = well();
+    m.kind = TPOOL__READY;
+    say(m);
+    return arg;
+}
+static void *too_many_bytes(void *arg) {
+    tpool__message m = well();
+    m.answer.size = UINT64_MAX;
+    say(m);
+    return arg;
+}
 static void *just_too_many(void *arg) {
     tpool__message m = well();
     m.answer.size = tpool__in_child.result.mapped + 1;
@@ -253,7 +280,12 @@ static void *value_outside(void *arg) {
     say(m);
     return arg;
 }
-static void *unknown_answer(void *arg) { tpool__message m = well(); m.answer.kind = 9; say(m); return arg; }
+static void *unknown_answer(void *arg) {
+    tpool__message m = well();
+    m.answer.kind = 9;
+    say(m);
+    return arg;
+}
 static void *an_error_without_end(void *arg) {
     tpool__message m = well();
     m.answer.kind = TPOOL__AN_ERROR;
@@ -282,9 +314,11 @@ static void *full_without_items(void *arg) {
 }
 static void what_is_not_true_breaks_that_worker_only(void **state) {
     (void)state;
-    const tpool_fn liars[] = { another_number, another_kind, a_reply_out_of_turn, too_many_bytes, just_too_many,
-                               value_outside, unknown_answer, an_error_without_end, half_a_message,
-                               claims_what_it_has_not_written, full_without_items };
+    const tpool_fn liars[] = {
+        another_number,    another_kind,   a_reply_out_of_turn,  too_many_bytes, just_too_many,
+        value_outside,     unknown_answer, an_error_without_end, half_a_message, claims_what_it_has_not_written,
+        full_without_items
+    };
     tpool *pool = process_pool(2);
     for (size_t i = 0; i < sizeof liars / sizeof *liars; i++) {
         tpool_future *liar, *honest;
@@ -356,8 +390,9 @@ static void numbers_of_requests_may_come_again(void **state) {
     int items[10];
     for (int i = 0; i < 10; i++) items[i] = i;
     tpool *pool = process_pool(1);
-    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 10, .stride = sizeof(int),
-                            .item_size = sizeof(int), .chunk_size = 2 };
+    tpool_map_spec spec = {
+        .fn = item_task, .items = items, .count = 10, .stride = sizeof(int), .item_size = sizeof(int), .chunk_size = 2
+    };
     assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
     tpool__worker *worker = tpool__first_worker(pool);
     for (int round = 0; round < 4; round++) {
@@ -544,7 +579,10 @@ static void no_answer_is_believed_beyond_its_bytes(void **state) {
 
 /* --- a server that does not answer, since somebody has stopped it */
 
-static void *gate_task_of_processes(void *arg) { shared_gate_pass(&all->gate); return arg; }
+static void *gate_task_of_processes(void *arg) {
+    shared_gate_pass(&all->gate);
+    return arg;
+}
 static bool is_gone(pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; }
 
 /* No submit waits for a worker that is being started: all this happens while the server stands still. */
@@ -621,8 +659,7 @@ static void a_server_that_has_much_to_do_is_left_alone(void **state) {
     pid_t server = tpool__server_of(pool)->pid;
     patience_ms = 4 * FORK_MS;
     atomic_store(&all->slow_ms, FORK_MS);
-    for (int i = 0; i < WORKERS; i++)
-        futures[i] = submitted(pool, gate_task_of_processes, NULL);
+    for (int i = 0; i < WORKERS; i++) futures[i] = submitted(pool, gate_task_of_processes, NULL);
     EVENTUALLY(atomic_load(&all->gate.arrived) == WORKERS);
     atomic_store(&all->gate.open, 1);
     for (int i = 0; i < WORKERS; i++) {
@@ -672,7 +709,11 @@ static void no_stranger_is_killed_for_a_server(void **state) {
     kill(stranger, SIGKILL);
     assert_int_equal(stranger, waitpid(stranger, NULL, 0));
 }
-static void *crashes_behind_the_gate(void *arg) { shared_gate_pass(&all->gate); raise(SIGKILL); return arg; }
+static void *crashes_behind_the_gate(void *arg) {
+    shared_gate_pass(&all->gate);
+    raise(SIGKILL);
+    return arg;
+}
 /* Nobody but the server hears of a worker's death, and nobody needs the server otherwise. */
 static void a_death_is_known_though_the_server_stands_still(void **state) {
     (void)state;
@@ -809,9 +850,9 @@ static bool scenario(void) {
     } else {
         whole = false;
     }
-    tpool_map_spec spec = { .fn = item_task, .items = items, .count = 4, .stride = sizeof(int),
-                            .item_size = sizeof(int),
-                            .chunk_size = 2 };
+    tpool_map_spec spec = {
+        .fn = item_task, .items = items, .count = 4, .stride = sizeof(int), .item_size = sizeof(int), .chunk_size = 2
+    };
     if (tpool_map(pool, &spec, &iter) == TPOOL_OK) {
         for (tpool_status status; (status = tpool_map_next(iter, LIMIT, NULL)) != TPOOL_END;) {
             assert_true(status == TPOOL_OK || status == TPOOL_FAILED || status == TPOOL_NO_MEMORY);
@@ -849,23 +890,37 @@ int main(void) {
         T(a_death_is_told_in_the_workers_place),
 #endif
         T(a_process_forked_beside_create_keeps_none_of_its_descriptors),
-        T(fork_refused_at_create), T(fork_refused_to_a_spare_is_no_harm),
+        T(fork_refused_at_create),
+        T(fork_refused_to_a_spare_is_no_harm),
         T(work_waits_for_the_worker_that_runs_if_a_second_is_refused),
-        T(a_replacement_refused_for_a_moment_is_tried_again), T(a_replacement_refused_for_good_strands_nobody),
-        T(a_task_taken_and_not_begun_runs_on_another_worker), T(a_task_that_no_worker_lives_to_begin_is_broken),
-        T(a_chunk_taken_and_not_begun_runs_on_another_worker), T(what_is_not_true_breaks_that_worker_only),
-        T(a_chunk_of_lies_has_an_end), T(nobody_pays_for_a_result_that_is_not_there),
-        T(numbers_of_requests_may_come_again), T(the_shared_memory_cannot_be_cut),
-        T(a_worker_that_fills_its_requests_stops_nobody), T(answers_that_change_while_they_are_read_harm_nobody),
-        T(no_answer_is_believed_beyond_its_bytes), T(a_stopped_server_stalls_no_submit),
-        T(a_server_that_stays_stopped_is_replaced_by_its_spare), T(a_run_limit_holds_with_a_stopped_server),
-        T(a_stopped_server_does_not_outlive_its_pool), T(a_task_whose_time_had_passed_at_its_submit_is_killed),
+        T(a_replacement_refused_for_a_moment_is_tried_again),
+        T(a_replacement_refused_for_good_strands_nobody),
+        T(a_task_taken_and_not_begun_runs_on_another_worker),
+        T(a_task_that_no_worker_lives_to_begin_is_broken),
+        T(a_chunk_taken_and_not_begun_runs_on_another_worker),
+        T(what_is_not_true_breaks_that_worker_only),
+        T(a_chunk_of_lies_has_an_end),
+        T(nobody_pays_for_a_result_that_is_not_there),
+        T(numbers_of_requests_may_come_again),
+        T(the_shared_memory_cannot_be_cut),
+        T(a_worker_that_fills_its_requests_stops_nobody),
+        T(answers_that_change_while_they_are_read_harm_nobody),
+        T(no_answer_is_believed_beyond_its_bytes),
+        T(a_stopped_server_stalls_no_submit),
+        T(a_server_that_stays_stopped_is_replaced_by_its_spare),
+        T(a_run_limit_holds_with_a_stopped_server),
+        T(a_stopped_server_does_not_outlive_its_pool),
+        T(a_task_whose_time_had_passed_at_its_submit_is_killed),
         T(a_server_that_has_much_to_do_is_left_alone),
-        T(who_has_lost_patience_with_a_server_harms_no_other), T(no_stranger_is_killed_for_a_server),
+        T(who_has_lost_patience_with_a_server_harms_no_other),
+        T(no_stranger_is_killed_for_a_server),
         T(a_death_is_known_though_the_server_stands_still),
-        T(a_death_is_known_though_keeper_and_server_stand_still), T(destroy_ends_whoever_stands_still_amid_signals),
-        T(a_server_goes_on_without_its_keeper), T(who_says_that_it_is_gone_is_not_believed),
-        T(a_server_that_cannot_be_replaced_at_once_is_later), T(each_allocation_may_fail),
+        T(a_death_is_known_though_keeper_and_server_stand_still),
+        T(destroy_ends_whoever_stands_still_amid_signals),
+        T(a_server_goes_on_without_its_keeper),
+        T(who_says_that_it_is_gone_is_not_believed),
+        T(a_server_that_cannot_be_replaced_at_once_is_later),
+        T(each_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,7 @@
 
 /* Things that count what happens to them. */
 typedef struct shop {
-    int made, destroyed, fails_at;   /* fails_at: the number of the one that cannot be made, from 1 */
+    int made, destroyed, fails_at; /* fails_at: the number of the one that cannot be made, from 1 */
     int things[64];
     char order[256];
     bool same_thing;
@@ -58,7 +58,7 @@ static void each_is_made_once_lent_once_and_destroyed_once(void **state) {
     assert_null(none);
     assert_status(TPOOL_TIMEOUT, tpool_resources_get(resources, -5, &none));
     give(resources, out[3]);
-    assert_ptr_equal(out[3], take_from(resources));   /* the one used last */
+    assert_ptr_equal(out[3], take_from(resources)); /* the one used last */
     for (int i = 0; i < 5; i++) give(resources, out[i]);
     close_shop(resources, &s);
     for (int i = 0; i < 5; i++) assert_int_equal(1, s.things[i]);
@@ -84,7 +84,7 @@ static void bad_arguments_are_refused(void **state) {
     assert_status(TPOOL_INVALID, tpool_resources_get(resources, 0, NULL));
     assert_status(TPOOL_INVALID, tpool_resources_put(resources, NULL));
     close_shop(resources, &s);
-    assert_status(TPOOL_OK, tpool_resources_create(&resources, 3, make_thing, NULL, &s));   /* none needs destroying */
+    assert_status(TPOOL_OK, tpool_resources_create(&resources, 3, make_thing, NULL, &s)); /* none needs destroying */
     assert_status(TPOOL_OK, tpool_resources_destroy(resources));
 }
 
@@ -119,7 +119,7 @@ static void what_is_not_out_is_not_taken_back(void **state) {
 
 static void the_same_thing_may_be_there_more_than_once(void **state) {
     (void)state;
-    shop s = { .same_thing = true };   /* as with permits, which have no identity */
+    shop s = { .same_thing = true }; /* as with permits, which have no identity */
     tpool_resources *resources = open_shop(&s, 3);
     void *none;
     for (int i = 0; i < 3; i++) assert_ptr_equal(&s.things[0], take_from(resources));
@@ -171,7 +171,13 @@ typedef struct line {
     pthread_mutex_t lock;
     int next_place, served[64], count;
 } line;
-typedef struct customer { line *line; int place; pthread_t thread; int64_t timeout_ns; tpool_status status; } customer;
+typedef struct customer {
+    line *line;
+    int place;
+    pthread_t thread;
+    int64_t timeout_ns;
+    tpool_status status;
+} customer;
 
 static void *stand_in_line(void *arg) {
     customer *c = arg;
@@ -244,7 +250,7 @@ static void who_gives_up_leaves_the_line_to_the_others(void **state) {
     line l = { .resources = open_shop(&s, 1), .lock = PTHREAD_MUTEX_INITIALIZER };
     customer customers[5];
     void *resource = take_from(l.resources);
-    for (int i = 0; i < 5; i++) {   /* the first, one in the middle and the last give up */
+    for (int i = 0; i < 5; i++) { /* the first, one in the middle and the last give up */
         customers[i] = (customer){ .line = &l, .place = i, .timeout_ns = i % 2 ? LIMIT : TPOOL_MS(500) };
         come(&customers[i]);
     }
@@ -266,7 +272,11 @@ static void who_gives_up_leaves_the_line_to_the_others(void **state) {
 }
 
 /* Impatient and patient ones at once: whatever is handed to one whose time passes is not lost. */
-typedef struct rush { tpool_resources *resources; atomic_int out, got, most; int64_t timeout_ns; } rush;
+typedef struct rush {
+    tpool_resources *resources;
+    atomic_int out, got, most;
+    int64_t timeout_ns;
+} rush;
 static void *rush_in(void *arg) {
     rush *r = arg;
     for (int i = 0; i < COUNT(2000); i++) {
@@ -295,7 +305,7 @@ static void none_is_lost_when_limits_pass_while_they_are_handed_over(void **stat
     for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
     assert_true(atomic_load(&r.got) > 0);
     assert_true(atomic_load(&r.most) <= 2);
-    void *first = take_from(r.resources), *second = take_from(r.resources);   /* both are there */
+    void *first = take_from(r.resources), *second = take_from(r.resources); /* both are there */
     give(r.resources, first);
     give(r.resources, second);
     close_shop(r.resources, &s);
@@ -303,7 +313,10 @@ static void none_is_lost_when_limits_pass_while_they_are_handed_over(void **stat
 
 /* ---- In tasks ---- */
 
-typedef struct job { tpool_resources *resources; gate *g; } job;
+typedef struct job {
+    tpool_resources *resources;
+    gate *g;
+} job;
 static void *take_in_task(void *arg) {
     job *j = arg;
     void *resource = take_from(j->resources);
@@ -324,7 +337,7 @@ static void a_task_that_waits_leaves_its_worker_to_others(void **state) {
     void *both[2] = { j.resources, take_from(j.resources) };
     tpool_future *waits, *gives;
     waits = submitted(pool, take_in_task, &j);
-    assert_status(TPOOL_OK, tpool_submit(pool, give_in_task, both, &gives));   /* behind it; a spare worker runs it */
+    assert_status(TPOOL_OK, tpool_submit(pool, give_in_task, both, &gives)); /* behind it; a spare worker runs it */
     assert_status(TPOOL_OK, tpool_future_result(waits, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_result(gives, LIMIT, NULL));
     tpool_future_release(waits);

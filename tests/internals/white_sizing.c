@@ -11,9 +11,8 @@ static char cgroup_root[256], cgroup_self[256];
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
-static bool mask_refused;   /* as by a filter on system calls */
-#define syscall(number, ...) \
-    (mask_refused && (number) == SYS_sched_getaffinity ? -1 : syscall(number, __VA_ARGS__))
+static bool mask_refused; /* as by a filter on system calls */
+#define syscall(number, ...) (mask_refused && (number) == SYS_sched_getaffinity ? -1 : syscall(number, __VA_ARGS__))
 #endif
 #include "internals/check.h"
 #undef syscall
@@ -23,7 +22,7 @@ static bool mask_refused;   /* as by a filter on system calls */
 #include <sys/stat.h>
 
 #if defined(__linux__)
-static cpu_set_t allowed;   /* at the start */
+static cpu_set_t allowed; /* at the start */
 static int most;
 
 static int remove_all(void **state) {
@@ -96,7 +95,7 @@ static int nproc(void) {
 static void nproc_says_the_same(void **state) {
     (void)state;
     int theirs = nproc();
-    if (theirs < 0) skip();   /* there is no such program */
+    if (theirs < 0) skip(); /* there is no such program */
     assert_true(theirs <= tpool_cpu_count());
     if (tpool__quota(most) == most) assert_int_equal(theirs, tpool_cpu_count());
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
@@ -112,11 +111,18 @@ static void nproc_says_the_same(void **state) {
 
 static void version_2_quotas(void **state) {
     (void)state;
-    static const struct { const char *text; int cpus; } cases[] = {
-        { "max 100000\n", 64 }, { "100000 100000\n", 1 }, { "150000 100000\n", 2 }, { "200000 100000\n", 2 },
-        { "200001 100000\n", 3 }, { "50000 100000\n", 1 }, { "1000 1000000\n", 1 }, { "6400000 100000\n", 64 },
-        { "9000000 100000\n", 64 }, { "", 64 }, { "nonsense\n", 64 }, { "100000\n", 64 }, { "100000 0\n", 64 },
-        { "-1 100000\n", 64 }, { "0 100000\n", 64 }, { "9223372036854775807 1\n", 64 },
+    static const struct {
+        const char *text;
+        int cpus;
+    } cases[] = {
+        { "max 100000\n", 64 },     { "100000 100000\n", 1 },
+        { "150000 100000\n", 2 },   { "200000 100000\n", 2 },
+        { "200001 100000\n", 3 },   { "50000 100000\n", 1 },
+        { "1000 1000000\n", 1 },    { "6400000 100000\n", 64 },
+        { "9000000 100000\n", 64 }, { "", 64 },
+        { "nonsense\n", 64 },       { "100000\n", 64 },
+        { "100000 0\n", 64 },       { "-1 100000\n", 64 },
+        { "0 100000\n", 64 },       { "9223372036854775807 1\n", 64 },
     };
     self_is("0::/app\n");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -149,7 +155,7 @@ static void the_root_counts_as_a_container_sees_it(void **state) {
     self_is("0::/\n");
     file("cpu.max", "250000 100000\n");
     assert_int_equal(3, quota_of(64));
-    self_is("0::/docker/0123456789abcdef\n");   /* a path of the host's that is not here */
+    self_is("0::/docker/0123456789abcdef\n"); /* a path of the host's that is not here */
     assert_int_equal(3, quota_of(64));
     self_is("0::/../../neighbour\n");
     assert_int_equal(3, quota_of(64));
@@ -198,9 +204,9 @@ static void both_versions_at_once(void **state) {
 static void a_file_half_there_is_none(void **state) {
     (void)state;
     self_is("4:cpu:/a\n");
-    file("cpu/a/cpu.cfs_quota_us", "100000\n");   /* without its period */
+    file("cpu/a/cpu.cfs_quota_us", "100000\n"); /* without its period */
     assert_int_equal(64, quota_of(64));
-    self_is("nonsense\n::\n4:cpu\n\n0::/a");   /* the last line without its end */
+    self_is("nonsense\n::\n4:cpu\n\n0::/a"); /* the last line without its end */
     file("a/cpu.max", "200000 100000");
     assert_int_equal(2, quota_of(64));
 }
@@ -274,5 +280,5 @@ int main(void) {
     return system(command) == 0 ? failed : 1;
 }
 #else
-int main(void) { return 77; }   /* skipped: no masks and no cgroups here */
+int main(void) { return 77; } /* skipped: no masks and no cgroups here */
 #endif

@@ -36,8 +36,12 @@ static inline void counted_pause(void) {
 #undef SwitchToThread
 #undef __builtin_ia32_pause
 
-enum { FREE_LOOKS = TPOOL__FREE_TIME / TPOOL__PAUSE_TIME, FEW_LOOKS = TPOOL__LITTLE_TIME / TPOOL__PAUSE_TIME,
-       MORE_THAN_EVER = 1 << 20, OFTEN = 100 };
+enum {
+    FREE_LOOKS = TPOOL__FREE_TIME / TPOOL__PAUSE_TIME,
+    FEW_LOOKS = TPOOL__LITTLE_TIME / TPOOL__PAUSE_TIME,
+    MORE_THAN_EVER = 1 << 20,
+    OFTEN = 100
+};
 
 /* How often it may look again, of a spin that fails. */
 static unsigned looks_of(uint32_t *failed_spins, uint32_t free_time) {
@@ -147,11 +151,11 @@ static void who_woke_a_worker_and_may_not_look_gives_way_once(void **state) {
     assert_status(TPOOL_OK, tpool_future_create(&future));
     tpool__store_relaxed(&tpool__spare_cpus, 1);
     self->failed_spins = 0;
-    assert_int_equal(0, yields_of_a_wait_in_vain(future));  /* it has looked */
+    assert_int_equal(0, yields_of_a_wait_in_vain(future)); /* it has looked */
     self->failed_spins = OFTEN;
     self->woke = true;
     assert_int_equal(1, yields_of_a_wait_in_vain(future));
-    assert_int_equal(0, yields_of_a_wait_in_vain(future));  /* it looks, since it has woken nobody */
+    assert_int_equal(0, yields_of_a_wait_in_vain(future)); /* it looks, since it has woken nobody */
     tpool__store_relaxed(&tpool__spare_cpus, 0);
     assert_int_equal(0, yields_of_a_wait_in_vain(future));
     self->woke = true;

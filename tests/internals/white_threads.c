@@ -21,7 +21,7 @@ static atomic_int starts_refused, starts_granted, joins;
 static atomic_int handles_closed;
 #endif
 
-static void (*before_refusal)(void);   /* what happens while the system thinks about it */
+static void (*before_refusal)(void); /* what happens while the system thinks about it */
 
 static bool refuse_this_one(void) {
     bool refuse = atomic_load(&refusing);
@@ -97,7 +97,10 @@ static void allow(void) { atomic_store(&refusing, false); }
 
 /* How it ends within the test's patience. */
 static tpool_status wait_for(tpool_future *future) { return tpool_future_result(future, PATIENCE, NULL); }
-static void *pass_and_end_thread(void *arg) { gate_pass(arg); pthread_exit(NULL); }
+static void *pass_and_end_thread(void *arg) {
+    gate_pass(arg);
+    pthread_exit(NULL);
+}
 
 /* ---- No thread at all ---- */
 
@@ -105,8 +108,8 @@ static void without_any_thread_nothing_is_taken(void **state) {
     (void)state;
     atomic_int runs = 0, freed = 0;
     for (int policy = TPOOL_FULL_BLOCK; policy <= TPOOL_FULL_DROP_OLDEST; policy++) {
-        tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1,
-                                               .on_full = (tpool_full_policy)policy });
+        tpool *pool =
+            new_pool_as((tpool_config){ .max_workers = 2, .queue_capacity = 1, .on_full = (tpool_full_policy)policy });
         tpool_future *future = (tpool_future *)pool, *many[2] = { future, future };
         tpool_task task = { .fn = count_up, .arg = &runs, .arg_free = count_free, .priority = policy, .name = "none" };
         tpool_task tasks[2] = { task, task };
@@ -130,7 +133,7 @@ static void without_any_thread_nothing_is_taken(void **state) {
         assert_null(iter);
         assert_status(TPOOL_NO_THREAD, tpool_warm_up(pool, 1));
         atomic_int looped = 0;
-        assert_status(TPOOL_OK, tpool_for(pool, 0, 1000, 1, count_range, &looped));   /* the caller can do it all */
+        assert_status(TPOOL_OK, tpool_for(pool, 0, 1000, 1, count_range, &looped)); /* the caller can do it all */
         assert_int_equal(1000, atomic_load(&looped));
         tpool_stats stats = stats_of(pool);
         assert_int_equal(0, stats.submitted);
@@ -139,7 +142,7 @@ static void without_any_thread_nothing_is_taken(void **state) {
         assert_status(TPOOL_OK, tpool_drain(pool, 0));
         allow();
         tpool_future *now = submitted(pool, nothing, NULL);
-        assert_status(TPOOL_OK, wait_for(now));   /* and once there are threads, all is well */
+        assert_status(TPOOL_OK, wait_for(now)); /* and once there are threads, all is well */
         tpool_future_release(now);
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
@@ -216,15 +219,41 @@ static void a_refused_warm_up_loses_no_wake_of_what_was_submitted_meanwhile(void
 
 /* A task that waits, in one of many ways, for what only a queued task brings about, or for another pool. */
 typedef enum wait_way {
-    RESULT, RESULT_WITH_LIMIT, ERROR_OF, QUEUED_WITH_LIMIT, WAIT_ALL, WAIT_ALL_QUEUED_WITH_LIMIT, WAIT_FIRST,
-    WAIT_FIRST_EXCEPTION, COMPLETIONS, OTHER_POOL, OTHER_DRAIN, OTHER_SHUTDOWN, OTHER_DESTROY, OTHER_FULL, LIMITED_RUN,
-    MAP_WITH_LIMIT, WAIT_WAYS
+    RESULT,
+    RESULT_WITH_LIMIT,
+    ERROR_OF,
+    QUEUED_WITH_LIMIT,
+    WAIT_ALL,
+    WAIT_ALL_QUEUED_WITH_LIMIT,
+    WAIT_FIRST,
+    WAIT_FIRST_EXCEPTION,
+    COMPLETIONS,
+    OTHER_POOL,
+    OTHER_DRAIN,
+    OTHER_SHUTDOWN,
+    OTHER_DESTROY,
+    OTHER_FULL,
+    LIMITED_RUN,
+    MAP_WITH_LIMIT,
+    WAIT_WAYS
 } wait_way;
 static const char *const way_names[WAIT_WAYS] = {
-    "result", "result with a limit", "error", "a queued task's result with a limit", "wait for all",
-    "wait for all that are queued with a limit", "wait for the first", "wait for the first exception", "completions",
-    "another pool's task", "drain of another", "shutdown of another", "destroy of another", "another's full queue",
-    "run with timeout", "map with a limit",
+    "result",
+    "result with a limit",
+    "error",
+    "a queued task's result with a limit",
+    "wait for all",
+    "wait for all that are queued with a limit",
+    "wait for the first",
+    "wait for the first exception",
+    "completions",
+    "another pool's task",
+    "drain of another",
+    "shutdown of another",
+    "destroy of another",
+    "another's full queue",
+    "run with timeout",
+    "map with a limit",
 };
 typedef struct waiting {
     tpool *pool, *other;
@@ -233,7 +262,7 @@ typedef struct waiting {
     atomic_bool waits;
     tpool_future *bare, *never, *child;
     tpool_status got;
-    bool handed_out;            /* something was given beside a status that is not TPOOL_OK */
+    bool handed_out; /* something was given beside a status that is not TPOOL_OK */
 } waiting;
 
 static void *complete(void *arg) {
@@ -301,7 +330,10 @@ static void *submit_then_wait(void *arg) {
     if (tpool_submit(w->pool, complete, w, &w->child) == TPOOL_OK) wait_in_one_way(w);
     return NULL;
 }
-static void *only_wait(void *arg) { wait_in_one_way(arg); return NULL; }
+static void *only_wait(void *arg) {
+    wait_in_one_way(arg);
+    return NULL;
+}
 
 static void waiting_begin(waiting *w, wait_way way, tpool_fn fn, tpool_future **task, tpool_future **other_task,
                           tpool_future **filler) {
@@ -312,7 +344,7 @@ static void waiting_begin(waiting *w, wait_way way, tpool_fn fn, tpool_future **
     assert_status(TPOOL_OK, tpool_future_create(&w->never));
     if (needs_other(way)) {
         w->other = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
-        if (way == OTHER_POOL) {   /* its worker is there already */
+        if (way == OTHER_POOL) { /* its worker is there already */
             assert_status(TPOOL_OK, tpool_warm_up(w->other, 1));
         } else {
             *other_task = submitted(w->other, gate_task, &w->other_hold);
@@ -348,12 +380,12 @@ static void every_wait_whose_spare_is_refused_gives_no_thread(void **state) {
         refuse();
         gate_open(&w.begin);
         tpool_status ended = wait_for(task);
-        if (ended != TPOOL_OK) {   /* it hangs: let it go */
+        if (ended != TPOOL_OK) { /* it hangs: let it go */
             gate_open(&w.other_hold);
             (void)tpool_future_set_result(w.bare, NULL);
             (void)wait_for(task);
         }
-        tpool_status child = wait_for(w.child);   /* has its turn all the same, without another thread */
+        tpool_status child = wait_for(w.child); /* has its turn all the same, without another thread */
         allow();
         waiting_end(&w, task, other_task, filler);
         if (ended != TPOOL_OK) fail_msg("%s: hung", way_names[way]);
@@ -365,7 +397,7 @@ static void every_wait_whose_spare_is_refused_gives_no_thread(void **state) {
 static void a_wait_that_needs_a_spare_only_later_gives_no_thread_then(void **state) {
     (void)state;
     for (int way = 0; way < WAIT_WAYS; way++) {
-        if (way == LIMITED_RUN || way == MAP_WITH_LIMIT) continue;   /* these queue their own work before they wait */
+        if (way == LIMITED_RUN || way == MAP_WITH_LIMIT) continue; /* these queue their own work before they wait */
         static waiting w;
         tpool_future *task, *other_task, *filler;
         waiting_begin(&w, (wait_way)way, only_wait, &task, &other_task, &filler);
@@ -384,7 +416,7 @@ static void a_wait_that_needs_a_spare_only_later_gives_no_thread_then(void **sta
         tpool_future_release(queued);
         waiting_end(&w, task, other_task, filler);
         if (ended != TPOOL_OK) fail_msg("%s: hung", way_names[way]);
-        assert_status(TPOOL_OK, submit);   /* a worker lives, so the work is taken */
+        assert_status(TPOOL_OK, submit); /* a worker lives, so the work is taken */
         assert_status(TPOOL_OK, ran);
         check_no_thread(&w);
     }
@@ -402,8 +434,15 @@ static void *set_second(void *arg) {
     (void)tpool_future_set_result(((lost_spare *)arg)->second, NULL);
     return NULL;
 }
-static void *refuse_from_here(void *arg) { refuse(); return arg; }
-static void *refuse_and_end_thread(void *arg) { (void)arg; refuse(); pthread_exit(NULL); }
+static void *refuse_from_here(void *arg) {
+    refuse();
+    return arg;
+}
+static void *refuse_and_end_thread(void *arg) {
+    (void)arg;
+    refuse();
+    pthread_exit(NULL);
+}
 static void *wait_for_second(void *arg) {
     lost_spare *l = arg;
     tpool_future *both[2] = { l->second, l->never };
@@ -491,7 +530,7 @@ static void when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_i
     assert_status(TPOOL_OK, tpool_destroy(pool));
     assert_status(TPOOL_BROKEN, ended);
     assert_status(TPOOL_BROKEN, rest_ended);
-    assert_int_equal(1, atomic_load(&freed));   /* by arg_free: it has not run */
+    assert_int_equal(1, atomic_load(&freed)); /* by arg_free: it has not run */
     assert_status(TPOOL_NO_THREAD, later);
     assert_status(TPOOL_OK, drained);
     assert_status(TPOOL_OK, again_ended);
@@ -517,9 +556,9 @@ static void a_resume_that_finds_no_thread_for_what_waits_says_so_or_breaks_it(vo
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) });
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *queued = submitted(pool, nothing, NULL);
-    int64_t end = tpool_now() + TPOOL_SEC(1);   /* it need not end, but if it does */
+    int64_t end = tpool_now() + TPOOL_SEC(1); /* it need not end, but if it does */
     while (stats_of(pool).workers > 0 && tpool_now() < end) sleep_ms(1);
-    if (stats_of(pool).workers > 0) {           /* then it is there to run the task */
+    if (stats_of(pool).workers > 0) { /* then it is there to run the task */
         refuse();
         assert_status(TPOOL_OK, tpool_resume(pool));
         assert_status(TPOOL_OK, wait_for(queued));
@@ -535,7 +574,7 @@ static void a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_wh
     in_ender = (gate)GATE_CLOSED;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
     tpool_future *ender = submitted(pool, pass_and_end_thread, &in_ender);
-    gate_await_arrivals(&in_ender, 1);   /* the pause comes while it runs */
+    gate_await_arrivals(&in_ender, 1); /* the pause comes while it runs */
     assert_status(TPOOL_OK, tpool_pause(pool));
     tpool_future *queued = submitted(pool, nothing, NULL);
     gate_open(&in_ender);
@@ -570,9 +609,9 @@ static void *map_and_close(void *arg) {
     tpool_map_spec spec = { .fn = wait_in_item, .context = c, .items = &item, .count = 1, .stride = sizeof item };
     c->mapped = tpool_map(c->pool, &spec, &iter);
     if (c->mapped != TPOOL_OK) return NULL;
-    gate_await_arrivals(&c->item_starts, 1);   /* the other worker has it */
+    gate_await_arrivals(&c->item_starts, 1); /* the other worker has it */
     gate_open(&c->item_starts);
-    sleep_ms(20);                              /* so that the item's wait is the first, most likely */
+    sleep_ms(20); /* so that the item's wait is the first, most likely */
     atomic_store(&c->closes, true);
     tpool_map_close(iter);
     c->over_at_close = atomic_load(&c->item_over);
@@ -588,7 +627,7 @@ static void a_close_waits_for_what_runs_though_no_spare_is_to_be_had(void **stat
     assert_status(TPOOL_OK, tpool_warm_up(c.pool, 2));
     tpool_future *closer = submitted(c.pool, map_and_close, &c);
     EVENTUALLY(atomic_load(&c.closes));
-    sleep_ms(20);                              /* and the close's the second */
+    sleep_ms(20); /* and the close's the second */
     refuse();
     tpool_future *queued = submitted(c.pool, nothing, NULL);
     tpool_status ran = wait_for(queued);
@@ -631,10 +670,15 @@ static void work_waits_for_the_worker_that_runs(void **state) {
     assert_int_equal(1, atomic_load(&starts_granted));
 }
 
-typedef struct fib { int n, value; } fib;
+typedef struct fib {
+    int n, value;
+} fib;
 static void *fib_run(void *arg) {
     fib *f = arg, right = { f->n - 2, 0 }, left = { f->n - 1, 0 };
-    if (f->n < 2) { f->value = f->n; return NULL; }
+    if (f->n < 2) {
+        f->value = f->n;
+        return NULL;
+    }
     tpool_job job;
     tpool_fork(&job, fib_run, &right);
     fib_run(&left);

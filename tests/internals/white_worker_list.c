@@ -128,7 +128,10 @@ static void who_stands_at_a_worker_that_leaves_misses_none_behind_it(void **stat
 
 /* What an ended worker has left in its lane is still found, and then it goes. */
 static atomic_int ran_left;
-static void *count_left(void *arg) { atomic_fetch_add(&ran_left, 1); return arg; }
+static void *count_left(void *arg) {
+    atomic_fetch_add(&ran_left, 1);
+    return arg;
+}
 static void *submit_and_end(void *pool) {
     for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, tpool_submit((tpool *)pool, count_left, NULL, NULL));
     tpool__thread_exit();

@@ -12,7 +12,8 @@ static void model_reset(void) {
     pool.home = (uintptr_t)&pool;
     worker.pool = &pool;
     tpool__store_relaxed(&tpool__process.pool_count, 1);
-    tpool__task_init(&block, &pool, nothing, NULL, NULL, TPOOL__PHASE_PENDING | TPOOL__END_RELEASED | 2 * TPOOL__REFERENCE);
+    tpool__task_init(&block, &pool, nothing, NULL, NULL,
+                     TPOOL__PHASE_PENDING | TPOOL__END_RELEASED | 2 * TPOOL__REFERENCE);
     record.thread = &searcher;
     record.futures = blocks;
     record.count = 1;

@@ -22,7 +22,8 @@ static void *submit(void *arg) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     argument = 1;
-    tpool__task_init(&block, NULL, NULL, &argument, NULL, TPOOL__PHASE_PENDING | TPOOL__END_RELEASED | 9 * TPOOL__REFERENCE);
+    tpool__task_init(&block, NULL, NULL, &argument, NULL,
+                     TPOOL__PHASE_PENDING | TPOOL__END_RELEASED | 9 * TPOOL__REFERENCE);
     entry.task = &block;
     tpool__latch(&pool.inject.lock);
     MODEL_CHECK(tpool__place(&pool, &pool.inject, &entry, &unreferenced) == TPOOL_OK);

@@ -24,7 +24,13 @@ static void *end(int number) {
     found_quiet[number] = tpool__ended(&pool) == 2 && !tpool__any_busy(&pool); /* how tpool__is_quiet begins */
     return NULL;
 }
-static void *end_one(void *arg) { (void)arg; return end(0); }
-static void *end_another(void *arg) { (void)arg; return end(1); }
+static void *end_one(void *arg) {
+    (void)arg;
+    return end(0);
+}
+static void *end_another(void *arg) {
+    (void)arg;
+    return end(1);
+}
 static void model_check(void) { MODEL_CHECK(found_quiet[0] || found_quiet[1]); }
 MODEL(end_one, end_another)

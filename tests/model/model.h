@@ -13,7 +13,7 @@
 #ifndef TPOOL_TESTS_MODEL_H
 #define TPOOL_TESTS_MODEL_H
 #ifdef MODEL_CHECKER
-#undef __unix__  /* of the system only what C11 has, */
+#undef __unix__ /* of the system only what C11 has, */
 #undef __linux__
 #include <assert.h>
 #include <stdbool.h>
@@ -48,8 +48,8 @@ static _Thread_local int model_self; /* thread-local variables of simple types o
 extern int snprintf(char *text, size_t size, const char *format, ...);
 extern int vsnprintf(char *text, size_t size, const char *format, __builtin_va_list arguments);
 #define MODEL_CHECK(x) assert(x)
-enum { MODEL_TRIES = 1 };    /* how often to look for what may come: once does here */
-#ifdef MODEL_FRESH_MEMORY    /* each thread's own, zero from the start: the model checker knows no memset of what it does not
+enum { MODEL_TRIES = 1 }; /* how often to look for what may come: once does here */
+#ifdef MODEL_FRESH_MEMORY /* each thread's own, zero from the start: the model checker knows no memset of what it does not
                                 see, so the program tells in MODEL_ZERO which writes of a memset count */
 static void model_zero(void *fresh, size_t size);
 static uintptr_t model_memory[5][2048];
@@ -64,7 +64,8 @@ static inline void *model_allocate(size_t size) {
 #undef memset
 #undef memcpy
 #define memset(to, value, size) ((void)(value), model_zero((to), (size)), (to))
-#define memcpy(to, from, size) (*(void **)(void *)(to) = *(void *const *)(const void *)(from), (void)(size)) /* pointers */
+#define memcpy(to, from, size) \
+    (*(void **)(void *)(to) = *(void *const *)(const void *)(from), (void)(size)) /* pointers */
 #else /* the programs run none; a call of these would be an error */
 extern void *model_no_memset(void *, int, size_t), *model_no_memcpy(void *, const void *, size_t);
 #define memset model_no_memset
@@ -89,7 +90,8 @@ enum { MODEL_TRIES = 1000 };
 #if defined(__GNUC__)
 __attribute__((unused))
 #endif
-static void model_reset_lane(tpool__lane *lane, tpool__segment *segment) {
+static void
+model_reset_lane(tpool__lane *lane, tpool__segment *segment) {
     lane->head = lane->tail = segment;
     lane->head_position = lane->tail_position = lane->tail_entries = 0;
     lane->submitted = 0;

@@ -19,8 +19,14 @@ static void *give(int number) {
     MODEL_CHECK(tpool__set_outcome(&task, outcome));
     return NULL;
 }
-static void *give_one(void *arg) { (void)arg; return give(0); }
-static void *give_another(void *arg) { (void)arg; return give(1); }
+static void *give_one(void *arg) {
+    (void)arg;
+    return give(0);
+}
+static void *give_another(void *arg) {
+    (void)arg;
+    return give(1);
+}
 static void model_check(void) {
     int kept = (int)(tpool__outcome_of(tpool__load_relaxed(&task.outcome)) - outcomes);
     MODEL_CHECK(frees[kept] == 0 && frees[1 - kept] == 1);

@@ -19,7 +19,8 @@ static void *submit(void *arg) { /* as tpool__enqueue */
     tpool_future *unreferenced = NULL;
     entry.fn = nothing;
     tpool__latch(&pool.inject.lock);
-    if (tpool__load_relaxed(&pool.live) > 0) placed = tpool__place(&pool, &pool.inject, &entry, &unreferenced) == TPOOL_OK;
+    if (tpool__load_relaxed(&pool.live) > 0)
+        placed = tpool__place(&pool, &pool.inject, &entry, &unreferenced) == TPOOL_OK;
     tpool__unlatch(&pool.inject.lock);
     return arg;
 }

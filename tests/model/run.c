@@ -35,7 +35,8 @@ static void *close_run(void *arg) {
         MODEL_CHECK(tpool__claim(entry.task, TPOOL__PHASE_CANCELLING));
         closed++;
     }
-    MODEL_CHECK((tpool__load_relaxed(&block.state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING); /* nothing starts after this */
+    MODEL_CHECK((tpool__load_relaxed(&block.state) & TPOOL__PHASE) !=
+                TPOOL__PHASE_PENDING); /* nothing starts after this */
     tpool__unlatch(&worker.lane.lock);
     return arg;
 }

@@ -12,7 +12,7 @@ static void model_reset(void) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     MODEL_CHECK(tpool__process_ready()); /* blocks come to the thread that frees them */
-    tpool__process.unpooled = false; /* under a tool that nodes memory too: the block is not of the allocator's */
+    tpool__process.unpooled = false;     /* under a tool that nodes memory too: the block is not of the allocator's */
     model_reset_lane(&pool.inject, &injected);
     model_reset_lane(&worker.lane, &own);
     pool.home = (uintptr_t)&pool;

@@ -11,7 +11,13 @@ static void *watch(int number) {
     tpool__node_remove(&block, &nodes[number]);
     return NULL;
 }
-static void *watch_one(void *arg) { (void)arg; return watch(0); }
-static void *watch_another(void *arg) { (void)arg; return watch(1); }
+static void *watch_one(void *arg) {
+    (void)arg;
+    return watch(0);
+}
+static void *watch_another(void *arg) {
+    (void)arg;
+    return watch(1);
+}
 static void model_check(void) { MODEL_CHECK(!block.nodes); }
 MODEL(watch_one, watch_another)

@@ -84,22 +84,34 @@ static inline intptr_t value_of_copy(tpool *pool, tpool_fn fn, const void *arg, 
 /* A map over ints, which travel in chunks; its iterator. */
 static inline tpool_map_iter *map_over_ints(tpool *pool, void *(*fn)(void *item, void *context), int *items,
                                             size_t count, size_t chunk) {
-    tpool_map_spec spec = { .fn = fn, .items = items, .count = count, .stride = sizeof(int), .item_size = sizeof(int),
-                            .chunk_size = chunk };
+    tpool_map_spec spec = {
+        .fn = fn, .items = items, .count = count, .stride = sizeof(int), .item_size = sizeof(int), .chunk_size = chunk
+    };
     tpool_map_iter *iter = NULL;
     REQUIRE_STATUS(TPOOL_OK, tpool_map(pool, &spec, &iter));
     return iter;
 }
 
 /* A gate in memory that a test shares with its workers. */
-typedef struct shared_gate { _Atomic(int) arrived, open; } shared_gate;
+typedef struct shared_gate {
+    _Atomic(int) arrived, open;
+} shared_gate;
 static inline void shared_gate_pass(shared_gate *g) {
     atomic_fetch_add(&g->arrived, 1);
     while (!atomic_load(&g->open)) sleep_ms(1);
 }
 
-static inline void *getpid_task(void *arg) { (void)arg; return (void *)(intptr_t)getpid(); }
-static inline void *getppid_task(void *arg) { (void)arg; return (void *)(intptr_t)getppid(); }
+static inline void *getpid_task(void *arg) {
+    (void)arg;
+    return (void *)(intptr_t)getpid();
+}
+static inline void *getppid_task(void *arg) {
+    (void)arg;
+    return (void *)(intptr_t)getppid();
+}
 static inline void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
-static inline void *aborts(void *arg) { (void)arg; abort(); }
+static inline void *aborts(void *arg) {
+    (void)arg;
+    abort();
+}
 #endif

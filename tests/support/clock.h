@@ -11,13 +11,14 @@ static inline void sleep_ms(int ms) {
 static inline VOID CALLBACK alarm_rings(PVOID unused, BOOLEAN fired) {
     (void)unused;
     (void)fired;
-    TerminateProcess(GetCurrentProcess(), 142);   /* as a shell tells of SIGALRM */
+    TerminateProcess(GetCurrentProcess(), 142); /* as a shell tells of SIGALRM */
 }
 static inline void alarm(unsigned seconds) {
     static HANDLE timer;
     if (timer) (void)DeleteTimerQueueTimer(NULL, timer, NULL);
     timer = NULL;
-    if (seconds) (void)CreateTimerQueueTimer(&timer, NULL, alarm_rings, NULL, seconds * 1000, 0, WT_EXECUTEINTIMERTHREAD);
+    if (seconds)
+        (void)CreateTimerQueueTimer(&timer, NULL, alarm_rings, NULL, seconds * 1000, 0, WT_EXECUTEINTIMERTHREAD);
 }
 #endif
 #endif

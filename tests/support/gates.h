@@ -10,7 +10,8 @@ typedef struct gate {
     bool open;
     int arrived;
 } gate;
-#define GATE_CLOSED { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0 }
+#define GATE_CLOSED \
+    { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0 }
 
 static inline void gate_pass(gate *g) {
     pthread_mutex_lock(&g->lock);
@@ -43,7 +44,10 @@ static inline int gate_arrived(gate *g) {
     return n;
 }
 /* A task that passes the gate given as its argument and returns it. */
-static inline void *gate_task(void *arg) { gate_pass((gate *)arg); return arg; }
+static inline void *gate_task(void *arg) {
+    gate_pass((gate *)arg);
+    return arg;
+}
 
 #define AWAIT_ARRIVALS(g, n) REQUIRE_EVENTUALLY(gate_arrived(g) >= (n))
 #endif

@@ -76,8 +76,14 @@ static inline void held_destroy(held_pool *h) {
 /* ---- What tests give to pools: functions that do nothing, count, or end their thread ---- */
 
 static inline void *nothing(void *arg) { return arg; }
-static inline void *same_item(void *item, void *context) { (void)context; return item; }
-static inline void *count_up(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
+static inline void *same_item(void *item, void *context) {
+    (void)context;
+    return item;
+}
+static inline void *count_up(void *arg) {
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return arg;
+}
 static inline void count_free(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); }
 static inline void count_callback(tpool_future *future, void *context) {
     (void)future;
@@ -86,7 +92,13 @@ static inline void count_callback(tpool_future *future, void *context) {
 static inline void count_range(size_t begin, size_t end, void *context) {
     atomic_fetch_add((atomic_int *)context, (int)(end - begin));
 }
-static inline void *end_thread(void *arg) { (void)arg; pthread_exit(NULL); }
+static inline void *end_thread(void *arg) {
+    (void)arg;
+    pthread_exit(NULL);
+}
 /* An initializer that fails once the gate that is its context is open. */
-static inline bool pass_gate_and_fail(void *context) { gate_pass((gate *)context); return false; }
+static inline bool pass_gate_and_fail(void *context) {
+    gate_pass((gate *)context);
+    return false;
+}
 #endif

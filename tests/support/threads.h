@@ -8,7 +8,7 @@ static inline bool thread_name(char *name, size_t size) {
 #if defined(__linux__)
     return pthread_getname_np(pthread_self(), name, size) == 0;
 #elif defined(_WIN32)
-    typedef HRESULT(WINAPI * get_description)(HANDLE, PWSTR *);   /* since Windows 10 */
+    typedef HRESULT(WINAPI * get_description)(HANDLE, PWSTR *); /* since Windows 10 */
     FARPROC found = GetProcAddress(GetModuleHandleA("kernel32.dll"), "GetThreadDescription");
     get_description get;
     PWSTR wide = NULL;
@@ -60,7 +60,7 @@ typedef struct background {
     pthread_t thread;
     tpool_status (*call)(void *context);
     void *context;
-    atomic_int thread_id;   /* the system's number; 0 until it is about to call */
+    atomic_int thread_id; /* the system's number; 0 until it is about to call */
     atomic_bool returned;
     tpool_status status;
 } background;

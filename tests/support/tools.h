@@ -23,7 +23,10 @@
    them the names, of the parent's. And it crashes in pthread_exit of a child's only thread. */
 #define CHILD_MAY_START_THREADS (!UNDER_TSAN)
 #define CHILD_MAY_END_THREADS (!UNDER_TSAN)
-#define SKIP_UNDER_TSAN() do { if (UNDER_TSAN) skip(); } while (0)
+#define SKIP_UNDER_TSAN() \
+    do { \
+        if (UNDER_TSAN) skip(); \
+    } while (0)
 
 /* Under the sanitizers, and where starting a thread takes a millisecond. */
 #if SLOW_TOOL || defined(_WIN32)

@@ -86,9 +86,16 @@ static void none(void) {
     if (tpool_drain(pool, TPOOL_FOREVER) != TPOOL_OK || called != 1) exit(2);
 }
 
-static const struct { const char *name; void (*make)(void); } mistakes[] = {
-    {"none", none}, {"leak", leak}, {"leak_of_a_promise", leak_of_a_promise}, {"use_after_release", use_after_release},
-    {"release_too_often", release_too_often}, {"release_of_a_waiting_one", release_of_a_waiting_one},
+static const struct {
+    const char *name;
+    void (*make)(void);
+} mistakes[] = {
+    { "none", none },
+    { "leak", leak },
+    { "leak_of_a_promise", leak_of_a_promise },
+    { "use_after_release", use_after_release },
+    { "release_too_often", release_too_often },
+    { "release_of_a_waiting_one", release_of_a_waiting_one },
 };
 
 int main(int argc, char **argv) {

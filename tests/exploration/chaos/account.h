@@ -5,24 +5,127 @@
 #include "hooks.h"
 #include <spawn.h>
 
-enum { POOLS = 128, RECORDS = 2000, NOTES = 1200, THREADS = 600, LOOPS = 200, MAPS = 120, OWNED = 1000, FRAMES = 128,
-       TEMPS = 256, MAP_ITEMS = 24, LOOP_CELLS = 64 };
+enum {
+    POOLS = 128,
+    RECORDS = 2000,
+    NOTES = 1200,
+    THREADS = 600,
+    LOOPS = 200,
+    MAPS = 120,
+    OWNED = 1000,
+    FRAMES = 128,
+    TEMPS = 256,
+    MAP_ITEMS = 24,
+    LOOP_CELLS = 64
+};
 
 /* ---- What a world may contain: each world leaves most of it out, so that the rest meets more often. */
 typedef enum feature {
-    CALLBACKS, ARG_FREES, RESULT_FREES, EXPIRIES, LIMITS, PRIORITIES, COPIES, CANCELS, STOPS, PAUSES, RESIZES, SHUTDOWNS,
-    DESTROYS, FORKS, JOBS, FOR_LOOPS, MAP_CALLS, COMPLETIONS, WAITS, EXTERNALS, DRAINS, RESOURCES, MANAGERS, SIGNALS,
-    REFUSED_THREADS, REFUSED_MEMORY, INITIALIZERS, FAILING_INITIALIZERS, SMALL_STACKS, IDLE_TIMES, MAX_TASKS, FULL_QUEUES,
-    MEASURE, ENDS_IN_TASKS, ENDS_IN_JOBS, ENDS_IN_LOOPS, ENDS_IN_MAPS, ENDS_IN_CALLBACKS, ENDS_IN_FREES, ENDS_IN_HOOKS,
-    SELF_CANCELS, BUSY_CALLBACKS, BUSY_FREES, BUSY_HOOKS, DUAL, TIMEOUTS, NESTING, SCRIPTS, CHAINS, GONE, BROODS, FEATURES
+    CALLBACKS,
+    ARG_FREES,
+    RESULT_FREES,
+    EXPIRIES,
+    LIMITS,
+    PRIORITIES,
+    COPIES,
+    CANCELS,
+    STOPS,
+    PAUSES,
+    RESIZES,
+    SHUTDOWNS,
+    DESTROYS,
+    FORKS,
+    JOBS,
+    FOR_LOOPS,
+    MAP_CALLS,
+    COMPLETIONS,
+    WAITS,
+    EXTERNALS,
+    DRAINS,
+    RESOURCES,
+    MANAGERS,
+    SIGNALS,
+    REFUSED_THREADS,
+    REFUSED_MEMORY,
+    INITIALIZERS,
+    FAILING_INITIALIZERS,
+    SMALL_STACKS,
+    IDLE_TIMES,
+    MAX_TASKS,
+    FULL_QUEUES,
+    MEASURE,
+    ENDS_IN_TASKS,
+    ENDS_IN_JOBS,
+    ENDS_IN_LOOPS,
+    ENDS_IN_MAPS,
+    ENDS_IN_CALLBACKS,
+    ENDS_IN_FREES,
+    ENDS_IN_HOOKS,
+    SELF_CANCELS,
+    BUSY_CALLBACKS,
+    BUSY_FREES,
+    BUSY_HOOKS,
+    DUAL,
+    TIMEOUTS,
+    NESTING,
+    SCRIPTS,
+    CHAINS,
+    GONE,
+    BROODS,
+    FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
-    "callbacks", "arg_frees", "result_frees", "expiries", "limits", "priorities", "copies", "cancels", "stops", "pauses",
-    "resizes", "shutdowns", "destroys", "forks", "jobs", "for_loops", "map_calls", "completions", "waits", "externals",
-    "drains", "resources", "managers", "signals", "refused_threads", "refused_memory", "initializers",
-    "failing_initializers", "small_stacks", "idle_times", "max_tasks", "full_queues", "measure", "ends_in_tasks",
-    "ends_in_jobs", "ends_in_loops", "ends_in_maps", "ends_in_callbacks", "ends_in_frees", "ends_in_hooks", "self_cancels",
-    "busy_callbacks", "busy_frees", "busy_hooks", "dual", "timeouts", "nesting", "scripts", "chains", "gone", "broods",
+    "callbacks",
+    "arg_frees",
+    "result_frees",
+    "expiries",
+    "limits",
+    "priorities",
+    "copies",
+    "cancels",
+    "stops",
+    "pauses",
+    "resizes",
+    "shutdowns",
+    "destroys",
+    "forks",
+    "jobs",
+    "for_loops",
+    "map_calls",
+    "completions",
+    "waits",
+    "externals",
+    "drains",
+    "resources",
+    "managers",
+    "signals",
+    "refused_threads",
+    "refused_memory",
+    "initializers",
+    "failing_initializers",
+    "small_stacks",
+    "idle_times",
+    "max_tasks",
+    "full_queues",
+    "measure",
+    "ends_in_tasks",
+    "ends_in_jobs",
+    "ends_in_loops",
+    "ends_in_maps",
+    "ends_in_callbacks",
+    "ends_in_frees",
+    "ends_in_hooks",
+    "self_cancels",
+    "busy_callbacks",
+    "busy_frees",
+    "busy_hooks",
+    "dual",
+    "timeouts",
+    "nesting",
+    "scripts",
+    "chains",
+    "gone",
+    "broods",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }
@@ -31,32 +134,38 @@ static inline bool has(feature f) { return features >> f & 1; }
 typedef struct record record;
 /* What an error raised, or the end of a thread, belongs to: a task or an item of a map; a loop and a job belong to
    what called or forked them, too. */
-typedef enum scope_kind { A_TASK, AN_ITEM, A_LOOP, A_JOB, A_FREE } scope_kind;   /* the last: an arg_free */
+typedef enum scope_kind { A_TASK, AN_ITEM, A_LOOP, A_JOB, A_FREE } scope_kind; /* the last: an arg_free */
 typedef struct scope {
     scope_kind kind;
-    struct scope *outer;                /* of a loop and a job; NULL: the program's */
-    record *record;                     /* of a task */
-    atomic_bool raised, ended, may_break;   /* the last: a loop that it called has lost a thread */
+    struct scope *outer;                  /* of a loop and a job; NULL: the program's */
+    record *record;                       /* of a task */
+    atomic_bool raised, ended, may_break; /* the last: a loop that it called has lost a thread */
 } scope;
 typedef enum temp_kind { NOTHING, A_FUTURE, AN_ITERATOR, A_MAP, A_USE } temp_kind;
-typedef struct temp { temp_kind kind; void *what; } temp;
+typedef struct temp {
+    temp_kind kind;
+    void *what;
+} temp;
 typedef struct actor {
     atomic_bool used;
-    atomic_ulong ended;                 /* operations */
+    atomic_ulong ended; /* operations */
     _Atomic(const char *) name;
-    struct { _Atomic(const char *) what; atomic_int on; } doing[32];   /* a stack: what is under way, on which pool or task */
+    struct {
+        _Atomic(const char *) what;
+        atomic_int on;
+    } doing[32]; /* a stack: what is under way, on which pool or task */
     atomic_int depth;
-    scope *frames[FRAMES];              /* on this thread's stack, the newest last */
+    scope *frames[FRAMES]; /* on this thread's stack, the newest last */
     int frame_count;
-    temp temps[TEMPS];                  /* what this thread has taken and will give back */
+    temp temps[TEMPS]; /* what this thread has taken and will give back */
     int temp_count;
     bool adding, cancelled, may_end;
-    int hooks;                          /* initializers and finalizers on this stack */
-    int program;                        /* > 0: a thread of the program, within no call of the library */
+    int hooks;   /* initializers and finalizers on this stack */
+    int program; /* > 0: a thread of the program, within no call of the library */
 } actor;
 static actor actors[THREADS];
 static _Thread_local actor *self_storage;
-static _Thread_local bool ending;       /* what runs as a thread ends may not end it again */
+static _Thread_local bool ending; /* what runs as a thread ends may not end it again */
 static pthread_key_t actor_key;
 static uint64_t world_seed;
 static int world_number;
@@ -78,7 +187,8 @@ static actor *self(void) {
     for (int i = 0; i < THREADS; i++) {
         bool is = false;
         if (atomic_load_explicit(&actors[i].used, memory_order_relaxed) ||
-            !atomic_compare_exchange_strong(&actors[i].used, &is, true)) continue;
+            !atomic_compare_exchange_strong(&actors[i].used, &is, true))
+            continue;
         self_storage = &actors[i];
         atomic_store(&actors[i].name, "thread");
         if (pthread_setspecific(actor_key, self_storage) != 0) abort();
@@ -101,7 +211,13 @@ static inline void end(void) {
     atomic_fetch_add_explicit(&a->ended, 1, memory_order_relaxed);
 }
 /* One operation: CALL(on what, call) gives what the call gives. */
-#define CALL(on, call) __extension__({ begin(#call, (on)); __auto_type called_ = (call); end(); called_; })
+#define CALL(on, call) \
+    __extension__({ \
+        begin(#call, (on)); \
+        __auto_type called_ = (call); \
+        end(); \
+        called_; \
+    })
 #define DO(on, call) (begin(#call, (on)), (call), end())
 
 /* ---- Pools */
@@ -110,50 +226,53 @@ typedef struct a_pool {
     tpool_config config;
     char name[16];
     bool dual, is_of_script, feeds_itself; /* known to a script only; whose tasks submit to it */
-    _Atomic(int) uses;                  /* calls under way by others than its own tasks; negative: it is being destroyed */
+    _Atomic(int) uses; /* calls under way by others than its own tasks; negative: it is being destroyed */
     atomic_bool alive, paused, may_break, may_cancel, may_stop, shut;
-    atomic_int unsure;                  /* submits that have not come back */
-    atomic_ulong taken, others;         /* tasks; maps and loops */
+    atomic_int unsure;          /* submits that have not come back */
+    atomic_ulong taken, others; /* tasks; maps and loops */
 } a_pool;
 static a_pool pools[POOLS];
 static atomic_int pool_count;
 static pthread_mutex_t pool_making = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- Tasks */
-typedef struct ticket { record *record; uint32_t mark; } ticket;   /* what a task gets as its argument */
+typedef struct ticket {
+    record *record;
+    uint32_t mark;
+} ticket; /* what a task gets as its argument */
 enum { MARK = 0x7ea5e7 };
-enum { UNDECIDED, GIVES_POINTER, GIVES_BYTES, GIVES_OWNED, RAISES };   /* what a task does in the end */
+enum { UNDECIDED, GIVES_POINTER, GIVES_BYTES, GIVES_OWNED, RAISES }; /* what a task does in the end */
 struct record {
     ticket ticket;
     scope scope, free_scope;
     uint64_t seed;
-    int pool, depth;                    /* pool -1: made by the program; -2: of a manager's */
-    bool pure;                          /* waits for its own children only, so that any wait for it ends */
+    int pool, depth; /* pool -1: made by the program; -2: of a manager's */
+    bool pure;       /* waits for its own children only, so that any wait for it ends */
     bool wants_free, expires, limited, has_future, by_manager, tagged;
-    size_t size;                        /* copied */
+    size_t size; /* copied */
     char name[16];
-    atomic_int taken;                   /* 0: not known yet, 1, 2: refused */
+    atomic_int taken; /* 0: not known yet, 1, 2: refused */
     atomic_int runs, frees, fate, seen, failures, left, owned_freed, last_note;
     atomic_bool cancel_tried, stop_tried, stop_asked, timeout_tried, ended_itself;
-    atomic_int sets;                    /* external: successful completions */
+    atomic_int sets; /* external: successful completions */
     atomic_int notes;
     pthread_mutex_t lock;
-    tpool_future *future;               /* the creator's reference */
-    tpool_future *produced;             /* that of the thread which completes it */
+    tpool_future *future;   /* the creator's reference */
+    tpool_future *produced; /* that of the thread which completes it */
 };
 static record records[RECORDS];
 static atomic_int record_count;
 
-typedef struct note {                   /* a callback */
+typedef struct note { /* a callback */
     record *record;
-    int index;                          /* among those of the same adder, before the end; -1: no order */
+    int index; /* among those of the same adder, before the end; -1: no order */
     uint64_t seed;
-    atomic_int runs, added;             /* added: 1, 2: refused */
+    atomic_int runs, added; /* added: 1, 2: refused */
 } note;
 static note notes[NOTES];
 static atomic_int note_count;
 
-static temp orphans[4096];              /* what threads that ended had taken: given back at the end of the world */
+static temp orphans[4096]; /* what threads that ended had taken: given back at the end of the world */
 static atomic_int orphan_count;
 static pthread_mutex_t orphan_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -188,7 +307,10 @@ static bool own(int p) {
 }
 static bool use(int p) {
     if (p < 0 || p >= atomic_load(&pool_count)) return false;
-    if (own(p)) { keep(A_USE, NULL); return true; }
+    if (own(p)) {
+        keep(A_USE, NULL);
+        return true;
+    }
     if (!atomic_load(&pools[p].alive)) return false;
     int uses = atomic_load(&pools[p].uses);
     do
@@ -220,7 +342,8 @@ static record *task_of(const scope *s) {
     return s ? s->record : NULL;
 }
 static void mark(scope *s, bool raised) {
-    for (bool direct = true; s; s = s->kind == A_LOOP || s->kind == A_JOB || (s->kind == A_FREE && !raised) ? s->outer : NULL) {
+    for (bool direct = true; s;
+         s = s->kind == A_LOOP || s->kind == A_JOB || (s->kind == A_FREE && !raised) ? s->outer : NULL) {
         atomic_store(raised ? &s->raised : direct ? &s->ended : &s->may_break, true);
         direct = direct && (s->kind == A_JOB || s->kind == A_FREE);
     }
@@ -233,7 +356,7 @@ static void enter(scope *s) {
 }
 static void leave(void) { self()->frame_count--; }
 
-static atomic_bool threads_ended;       /* in this world */
+static atomic_bool threads_ended; /* in this world */
 /* Where a worker has ended its thread and the system refuses another, what waits is lost with it. */
 static bool may_be_stranded(void) { return atomic_load(&threads_ended) && atomic_load(&refused_once); }
 
@@ -243,16 +366,18 @@ static const char *fate_name(int f) {
     return names[f];
 }
 static void tell(const record *r) {
-    fprintf(stderr, "  task %d: pool %d depth %d%s%s%s%s%s%s taken %d runs %d frees %d fate %s seen %s%s%s%s%s%s%s%s notes %d\n",
-            id_of(r), r->pool, r->depth, r->pure ? " pure" : "", r->wants_free ? " arg_free" : "",
-            r->expires ? " expires" : "", r->limited ? " limited" : "", r->size ? " copied" : "",
-            r->has_future ? "" : " no future", atomic_load(&r->taken), atomic_load(&r->runs), atomic_load(&r->frees),
-            fate_name(atomic_load(&r->fate)),
-            atomic_load(&r->seen) ? tpool_status_name((tpool_status)(atomic_load(&r->seen) - 1)) : "-",
-            atomic_load(&r->scope.raised) ? " raised" : "", atomic_load(&r->cancel_tried) ? " cancel" : "",
-            atomic_load(&r->stop_tried) ? " stop" : "", atomic_load(&r->timeout_tried) ? " timeout" : "",
-            atomic_load(&r->scope.ended) ? " ended" : "", atomic_load(&r->ended_itself) ? " itself" : "",
-            atomic_load(&r->left) ? " left" : "", atomic_load(&r->notes));
+    fprintf(
+        stderr,
+        "  task %d: pool %d depth %d%s%s%s%s%s%s taken %d runs %d frees %d fate %s seen %s%s%s%s%s%s%s%s notes %d\n",
+        id_of(r), r->pool, r->depth, r->pure ? " pure" : "", r->wants_free ? " arg_free" : "",
+        r->expires ? " expires" : "", r->limited ? " limited" : "", r->size ? " copied" : "",
+        r->has_future ? "" : " no future", atomic_load(&r->taken), atomic_load(&r->runs), atomic_load(&r->frees),
+        fate_name(atomic_load(&r->fate)),
+        atomic_load(&r->seen) ? tpool_status_name((tpool_status)(atomic_load(&r->seen) - 1)) : "-",
+        atomic_load(&r->scope.raised) ? " raised" : "", atomic_load(&r->cancel_tried) ? " cancel" : "",
+        atomic_load(&r->stop_tried) ? " stop" : "", atomic_load(&r->timeout_tried) ? " timeout" : "",
+        atomic_load(&r->scope.ended) ? " ended" : "", atomic_load(&r->ended_itself) ? " itself" : "",
+        atomic_load(&r->left) ? " left" : "", atomic_load(&r->notes));
 }
 static void judge(record *r, tpool_status status) {
     const char *wrong = NULL;
@@ -264,14 +389,20 @@ static void judge(record *r, tpool_status status) {
     if (seen && seen != (int)status + 1) wrong = "two ends";
     switch (status) {
     case TPOOL_OK:
-        if (external) { if (!atomic_load(&r->sets)) wrong = "OK without set_result"; break; }
+        if (external) {
+            if (!atomic_load(&r->sets)) wrong = "OK without set_result";
+            break;
+        }
         if (runs != 1) wrong = "OK, and never run";
         else if (fate != GIVES_POINTER && fate != GIVES_BYTES && fate != GIVES_OWNED) wrong = "OK, though it failed";
         else if (atomic_load(&r->scope.raised)) wrong = "OK, though it raised";
         else if (atomic_load(&r->ended_itself)) wrong = "OK, though it ended its thread";
         break;
     case TPOOL_FAILED:
-        if (external) { if (!atomic_load(&r->sets)) wrong = "FAILED without set_error"; break; }
+        if (external) {
+            if (!atomic_load(&r->sets)) wrong = "FAILED without set_error";
+            break;
+        }
         if (runs != 1) wrong = "FAILED, and never run";
         else if (!atomic_load(&r->scope.raised) && !memory) wrong = "FAILED without raise";
         else if (atomic_load(&r->ended_itself)) wrong = "FAILED, though it ended its thread";
@@ -288,7 +419,8 @@ static void judge(record *r, tpool_status status) {
         break;
     case TPOOL_BROKEN:
         if (runs && !ended) wrong = "BROKEN, but no thread ended";
-        else if (!runs && !ended && !(p && atomic_load(&p->may_break)) && !may_be_stranded()) wrong = "BROKEN without reason";
+        else if (!runs && !ended && !(p && atomic_load(&p->may_break)) && !may_be_stranded())
+            wrong = "BROKEN without reason";
         break;
     default: wrong = "no end of a task"; break;
     }
@@ -314,10 +446,12 @@ static void judge_value(record *r, tpool_future *future, void *value) {
     case GIVES_BYTES:
         if (size != bytes_of(r)) fail("task %d: %zu bytes of %zu", id_of(r), size, bytes_of(r));
         for (size_t i = 0; i < size; i++)
-            if (((unsigned char *)value)[i] != byte_of(r, i)) fail("task %d: byte %zu of its result is wrong", id_of(r), i);
+            if (((unsigned char *)value)[i] != byte_of(r, i))
+                fail("task %d: byte %zu of its result is wrong", id_of(r), i);
         break;
     case GIVES_OWNED:
-        if (value != &r->owned_freed || atomic_load(&r->owned_freed)) fail("task %d: its owned result is gone", id_of(r));
+        if (value != &r->owned_freed || atomic_load(&r->owned_freed))
+            fail("task %d: its owned result is gone", id_of(r));
         break;
     default:
         if (value != (void *)r) fail("task %d: its result is another one", id_of(r));
@@ -326,7 +460,7 @@ static void judge_value(record *r, tpool_future *future, void *value) {
 }
 
 /* ---- The end of a world: every account is closed. */
-static bool some_left;   /* a submit did not come back, and its future with it */
+static bool some_left; /* a submit did not come back, and its future with it */
 #if ASAN
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void) { return some_left; }
@@ -340,7 +474,7 @@ static void close_accounts(void) {
         if (atomic_load(&r->taken) == 2) {
             if (runs || frees) wrong = "refused, and touched";
         } else if (r->pool != -1) {
-            bool left = atomic_load(&r->left) != 0;   /* its submitter's thread ended in the submit: taken or not */
+            bool left = atomic_load(&r->left) != 0; /* its submitter's thread ended in the submit: taken or not */
             if (left && r->has_future) some_left = true;
             if (runs > 1) wrong = "run twice";
             else if (frees > 1) wrong = "its arg_free came twice";
@@ -350,7 +484,9 @@ static void close_accounts(void) {
             else if (atomic_load(&r->fate) == GIVES_OWNED && atomic_load(&r->owned_freed) != 1 && !left)
                 wrong = "its result_free did not come once";
             else if (atomic_load(&r->failures) > 1) wrong = "on_failure came twice";
-        } else if (atomic_load(&r->sets) != (atomic_load(&r->seen) == TPOOL_OK + 1 || atomic_load(&r->seen) == TPOOL_FAILED + 1) && atomic_load(&r->seen)) {
+        } else if (atomic_load(&r->sets) !=
+                       (atomic_load(&r->seen) == TPOOL_OK + 1 || atomic_load(&r->seen) == TPOOL_FAILED + 1) &&
+                   atomic_load(&r->seen)) {
             wrong = "completed twice";
         }
         if (wrong) {
@@ -378,7 +514,8 @@ static void dump(void) {
             fprintf(stderr, "%s %s [%d]", k ? " >" : "", atomic_load(&a->doing[k].what), atomic_load(&a->doing[k].on));
         if (depth == 0) fprintf(stderr, " in nothing");
         fprintf(stderr, "; tasks:");
-        for (int k = 0; k < a->frame_count && k < FRAMES; k++) fprintf(stderr, " %c%d", "tiljf"[a->frames[k]->kind], id_of(task_of(a->frames[k])));
+        for (int k = 0; k < a->frame_count && k < FRAMES; k++)
+            fprintf(stderr, " %c%d", "tiljf"[a->frames[k]->kind], id_of(task_of(a->frames[k])));
         fprintf(stderr, "\n");
     }
     int shown = 0;
@@ -392,29 +529,36 @@ static void dump(void) {
     }
     for (int i = 0; i < atomic_load(&pool_count); i++) {
         a_pool *p = &pools[i];
-        fprintf(stderr, "  pool %d: max %d min %d capacity %zu %d idle %lld max_tasks %u%s%s%s%s%s%s uses %d", i, p->config.max_workers,
-                p->config.min_workers, p->config.queue_capacity, (int)p->config.on_full, (long long)p->config.idle_timeout_ns,
-                p->config.max_tasks_per_worker, p->config.measure ? " measure" : "", p->config.initializer ? " initializer" : "",
+        fprintf(stderr, "  pool %d: max %d min %d capacity %zu %d idle %lld max_tasks %u%s%s%s%s%s%s uses %d", i,
+                p->config.max_workers, p->config.min_workers, p->config.queue_capacity, (int)p->config.on_full,
+                (long long)p->config.idle_timeout_ns, p->config.max_tasks_per_worker,
+                p->config.measure ? " measure" : "", p->config.initializer ? " initializer" : "",
                 atomic_load(&p->alive) ? " alive" : "", atomic_load(&p->paused) ? " paused" : "",
                 atomic_load(&p->shut) ? " shut" : "", p->dual ? " dual" : "", atomic_load(&p->uses));
         tpool_stats s;
         if (p->handle && atomic_load(&p->alive) && tpool_get_stats(p->handle, &s) == TPOOL_OK)
-            fprintf(stderr, ": workers %d active %d idle %d queued %zu submitted %llu completed %llu failed %llu "
-                    "cancelled %llu expired %llu dropped %llu spared %llu", s.workers, s.active, s.idle, s.queued,
-                    (unsigned long long)s.submitted, (unsigned long long)s.completed, (unsigned long long)s.failed,
-                    (unsigned long long)s.cancelled, (unsigned long long)s.expired, (unsigned long long)s.dropped,
-                    (unsigned long long)s.spared);
+            fprintf(stderr,
+                    ": workers %d active %d idle %d queued %zu submitted %llu completed %llu failed %llu "
+                    "cancelled %llu expired %llu dropped %llu spared %llu",
+                    s.workers, s.active, s.idle, s.queued, (unsigned long long)s.submitted,
+                    (unsigned long long)s.completed, (unsigned long long)s.failed, (unsigned long long)s.cancelled,
+                    (unsigned long long)s.expired, (unsigned long long)s.dropped, (unsigned long long)s.spared);
         fprintf(stderr, "\n");
     }
 }
 static pthread_mutex_t failing = PTHREAD_MUTEX_INITIALIZER;
 static bool quiet_dump;
-static void show_stacks(void) {   /* CHAOS_GDB=1: the stacks of all threads, by gdb */
+static void show_stacks(void) { /* CHAOS_GDB=1: the stacks of all threads, by gdb */
     if (!getenv("CHAOS_GDB")) return;
     char pid[32];
     snprintf(pid, sizeof pid, "%d", (int)getpid());
-    char *const words[] = { (char[]){ "gdb" }, (char[]){ "-p" }, pid, (char[]){ "-batch" }, (char[]){ "-ex" },
-                            (char[]){ "thread apply all bt 30" }, NULL };
+    char *const words[] = { (char[]){ "gdb" },
+                            (char[]){ "-p" },
+                            pid,
+                            (char[]){ "-batch" },
+                            (char[]){ "-ex" },
+                            (char[]){ "thread apply all bt 30" },
+                            NULL };
     posix_spawn_file_actions_t actions;
     pid_t child;
     int status;
@@ -423,7 +567,7 @@ static void show_stacks(void) {   /* CHAOS_GDB=1: the stacks of all threads, by 
     if (posix_spawnp(&child, "gdb", &actions, NULL, words, environ) == 0) waitpid(child, &status, 0);
 }
 static _Noreturn void fail(const char *format, ...) {
-    pthread_mutex_lock(&failing);   /* for good */
+    pthread_mutex_lock(&failing); /* for good */
     atomic_store(&delay_mask, 0);
     va_list arguments;
     fprintf(stderr, "FAILED: seed %llu, world %d: ", (unsigned long long)world_seed, world_number);

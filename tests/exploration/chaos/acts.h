@@ -21,11 +21,12 @@ static int64_t patience(rng *g, unsigned where, bool searched) {
 static bool may_refuse(void) { return atomic_load(&refused_once) != 0; }
 static void about_wait(tpool_status status, int64_t limit, unsigned where, const char *what) {
     actor *a = self();
-    bool well = status == TPOOL_TIMEOUT ? limit != TPOOL_FOREVER
-        : status == TPOOL_NO_THREAD ? may_refuse()
-        : status == TPOOL_NO_MEMORY ? may_refuse()
-        : status == TPOOL_DEADLOCK ? a->hooks > 0 || (!(where & PURE) && (where != IN_PROGRAM || a->frame_count > 0))
-        : false;
+    bool well = status == TPOOL_TIMEOUT     ? limit != TPOOL_FOREVER
+                : status == TPOOL_NO_THREAD ? may_refuse()
+                : status == TPOOL_NO_MEMORY ? may_refuse()
+                : status == TPOOL_DEADLOCK
+                    ? a->hooks > 0 || (!(where & PURE) && (where != IN_PROGRAM || a->frame_count > 0))
+                    : false;
     if (!well) fail("%s gave %s", what, tpool_status_name(status));
 }
 
@@ -187,9 +188,15 @@ static void check_stop(const record *r) {
     a_pool *p = r->pool >= 0 ? &pools[r->pool] : NULL;
     bool asked = atomic_load(&r->stop_asked);
     bool says = tpool_stop_requested();
-    if (asked && !says) { tell(r); fail("task %d does not hear that it shall stop", id_of(r)); }
+    if (asked && !says) {
+        tell(r);
+        fail("task %d does not hear that it shall stop", id_of(r));
+    }
     if (says && !r->limited && !r->by_manager && !atomic_load(&r->stop_tried) && !atomic_load(&r->timeout_tried) &&
-        !(p && atomic_load(&p->may_stop))) { tell(r); fail("task %d is told to stop, by nobody", id_of(r)); }
+        !(p && atomic_load(&p->may_stop))) {
+        tell(r);
+        fail("task %d is told to stop, by nobody", id_of(r));
+    }
 }
 static void *raise_error(rng *g) {
     mark(innermost(), true);
@@ -204,13 +211,23 @@ static void *task_body(void *arg) {
     record *r = t.record;
     rng g = { r->seed };
     begin("task", id_of(r));
-    if (atomic_fetch_add(&r->runs, 1)) { tell(r); fail("task %d runs twice", id_of(r)); }
-    if (atomic_load(&r->frees)) { tell(r); fail("task %d runs after its arg_free", id_of(r)); }
-    if (atomic_load(&r->seen)) { tell(r); fail("task %d runs after its end", id_of(r)); }
+    if (atomic_fetch_add(&r->runs, 1)) {
+        tell(r);
+        fail("task %d runs twice", id_of(r));
+    }
+    if (atomic_load(&r->frees)) {
+        tell(r);
+        fail("task %d runs after its arg_free", id_of(r));
+    }
+    if (atomic_load(&r->seen)) {
+        tell(r);
+        fail("task %d runs after its end", id_of(r));
+    }
     if (r->pool >= 0 && tpool_current() != pools[r->pool].handle) fail("task %d runs in another pool", id_of(r));
     if (tpool_arg_size() != r->size) fail("task %d: %zu bytes of argument", id_of(r), tpool_arg_size());
     for (size_t i = sizeof t; i < r->size; i++)
-        if (((unsigned char *)arg)[i] != (unsigned char)(r->seed ^ i)) fail("task %d: byte %zu of its argument", id_of(r), i);
+        if (((unsigned char *)arg)[i] != (unsigned char)(r->seed ^ i))
+            fail("task %d: byte %zu of its argument", id_of(r), i);
     enter(&r->scope);
     if (one_in(&g, 12)) raise_error(&g);
     if (has(NESTING) && r->depth < 3) acts(&g, IN_TASK | (r->pure ? PURE : 0), r->depth == 0 ? 4 : 2, r->depth);
@@ -234,7 +251,7 @@ static void *task_body(void *arg) {
     } else if (k < 6 && has(RESULT_FREES)) {
         atomic_store(&r->fate, GIVES_OWNED);
         value = tpool_return_owned(&r->owned_freed, free_owned);
-        if (!value && may_refuse()) atomic_store(&r->owned_freed, 1);   /* it failed for want of memory, and it is ours */
+        if (!value && may_refuse()) atomic_store(&r->owned_freed, 1); /* it failed for want of memory, and it is ours */
     } else {
         atomic_store(&r->fate, GIVES_POINTER);
     }
@@ -245,7 +262,10 @@ static void *task_body(void *arg) {
 
 static record *new_record(rng *g, int pool, int depth) {
     int at = atomic_fetch_add(&record_count, 1);
-    if (at >= RECORDS) { atomic_store(&record_count, RECORDS); return NULL; }
+    if (at >= RECORDS) {
+        atomic_store(&record_count, RECORDS);
+        return NULL;
+    }
     record *r = &records[at];
     r->ticket = (ticket){ r, MARK };
     r->scope.record = r;
@@ -270,20 +290,36 @@ static void about_submit(record *r, tpool_status status, unsigned where, bool po
     case TPOOL_FULL: well = p && p->config.on_full == TPOOL_FULL_REJECT; break;
     case TPOOL_BROKEN: well = p && atomic_load(&p->may_break); break;
     case TPOOL_DEADLOCK: well = a->hooks > 0; break;
-    case TPOOL_NO_THREAD: case TPOOL_NO_MEMORY: well = may_refuse(); break;
+    case TPOOL_NO_THREAD:
+    case TPOOL_NO_MEMORY: well = may_refuse(); break;
     default: break;
     }
     (void)where;
-    if (!well) { tell(r); fail("a submit gave %s", tpool_status_name(status)); }
+    if (!well) {
+        tell(r);
+        fail("a submit gave %s", tpool_status_name(status));
+    }
 }
 /* Fills in what the task is to be. */
 static tpool_task task_for(rng *g, record *r, unsigned char *bytes, size_t size) {
     tpool_task task = { .fn = task_body, .arg = &r->ticket, .name = r->name };
-    if (has(ARG_FREES) && one_in(g, 2)) { task.arg_free = free_argument; r->wants_free = true; }
-    if (one_in(g, 3)) { task.tag = r; r->tagged = true; }
+    if (has(ARG_FREES) && one_in(g, 2)) {
+        task.arg_free = free_argument;
+        r->wants_free = true;
+    }
+    if (one_in(g, 3)) {
+        task.tag = r;
+        r->tagged = true;
+    }
     if (has(PRIORITIES) && one_in(g, 3)) task.priority = (int)draw(g, 5) - 2;
-    if (has(EXPIRIES) && one_in(g, 3)) { task.expires_ns = some_expiry(g); r->expires = true; }
-    if (has(LIMITS) && one_in(g, 6)) { task.run_limit_ns = 1 + draw(g, 200000); r->limited = true; }
+    if (has(EXPIRIES) && one_in(g, 3)) {
+        task.expires_ns = some_expiry(g);
+        r->expires = true;
+    }
+    if (has(LIMITS) && one_in(g, 6)) {
+        task.run_limit_ns = 1 + draw(g, 200000);
+        r->limited = true;
+    }
     if (bytes && has(COPIES) && one_in(g, 2)) {
         r->size = sizeof r->ticket + draw(g, one_in(g, 6) ? (unsigned)(size - sizeof r->ticket) : 90);
         for (size_t i = sizeof r->ticket; i < r->size; i++) bytes[i] = (unsigned char)(r->seed ^ i);
@@ -305,7 +341,8 @@ static void taken(record *r, tpool_future *future, tpool_status status) {
     pthread_mutex_unlock(&r->lock);
     atomic_store(&r->taken, status == TPOOL_OK ? 1 : 2);
     atomic_store(&r->left, 0);
-    if (status != TPOOL_OK && (atomic_load(&r->runs) || atomic_load(&r->frees))) fail("task %d: refused, and touched", id_of(r));
+    if (status != TPOOL_OK && (atomic_load(&r->runs) || atomic_load(&r->frees)))
+        fail("task %d: refused, and touched", id_of(r));
 }
 /* One task into pool p, which is in use; NULL: not taken. */
 static record *submit(rng *g, int p, unsigned where, int depth, bool wants_future) {
@@ -374,7 +411,8 @@ static void submit_many(rng *g, int p, unsigned where, int depth) {
         tasks[count] = task_for(g, made[count], NULL, 0);
     }
     tpool_status status = CALL(p, tpool_submit_many(pools[p].handle, tasks, count, with ? futures : NULL, &submitted));
-    if (submitted > count || (status == TPOOL_OK) != (submitted == count)) fail("submit_many took %zu of %zu", submitted, count);
+    if (submitted > count || (status == TPOOL_OK) != (submitted == count))
+        fail("submit_many took %zu of %zu", submitted, count);
     for (size_t i = 0; i < count; i++) {
         if (i == submitted) about_submit(made[i], status, where, atomic_load(&pools[p].shut));
         if (with && (futures[i] != NULL) != (i < submitted)) fail("task %d: a future, or none", id_of(made[i]));
@@ -396,7 +434,8 @@ static void run_with_timeout(rng *g, int p, unsigned where, int depth) {
     taken(r, future, future ? TPOOL_OK : TPOOL_SHUTDOWN);
     if (!future) {
         if (status == TPOOL_OK) fail("task %d: OK, and not taken", id_of(r));
-        if (status != TPOOL_TIMEOUT || limit == TPOOL_FOREVER) about_submit(r, status, where, atomic_load(&pools[p].shut));
+        if (status != TPOOL_TIMEOUT || limit == TPOOL_FOREVER)
+            about_submit(r, status, where, atomic_load(&pools[p].shut));
     } else if (is_end(status)) {
         judge(r, status);
     } else {
@@ -406,12 +445,20 @@ static void run_with_timeout(rng *g, int p, unsigned where, int depth) {
 
 /* ---- Fork and join */
 enum { JOB_RUNS = 4000 };
-typedef struct job_run { scope scope; uint64_t seed; unsigned where, depth; atomic_int runs; } job_run;
+typedef struct job_run {
+    scope scope;
+    uint64_t seed;
+    unsigned where, depth;
+    atomic_int runs;
+} job_run;
 static job_run job_runs[JOB_RUNS];
 static atomic_int job_count;
 static job_run *new_job(rng *g, unsigned where, unsigned depth) {
     int at = atomic_fetch_add(&job_count, 1);
-    if (at >= JOB_RUNS) { atomic_store(&job_count, JOB_RUNS); return NULL; }
+    if (at >= JOB_RUNS) {
+        atomic_store(&job_count, JOB_RUNS);
+        return NULL;
+    }
     job_run *run = &job_runs[at];
     run->scope = (scope){ .kind = A_JOB, .outer = innermost() };
     run->seed = draw64(g);
@@ -502,14 +549,18 @@ static void loop(rng *g, int p, unsigned where) {
     switch (status) {
     case TPOOL_OK: well = done == l->count && !atomic_load(&l->scope.raised) && !atomic_load(&l->scope.ended); break;
     case TPOOL_FAILED: well = atomic_load(&l->scope.raised); break;
-    case TPOOL_BROKEN: well = atomic_load(&l->scope.ended) || atomic_load(&l->scope.may_break) || atomic_load(&pools[p].may_break); break;
+    case TPOOL_BROKEN:
+        well = atomic_load(&l->scope.ended) || atomic_load(&l->scope.may_break) || atomic_load(&pools[p].may_break);
+        break;
     case TPOOL_SHUTDOWN: well = atomic_load(&pools[p].shut); break;
-    case TPOOL_NO_MEMORY: case TPOOL_NO_THREAD: well = may_refuse(); break;
+    case TPOOL_NO_MEMORY:
+    case TPOOL_NO_THREAD: well = may_refuse(); break;
     case TPOOL_DEADLOCK: well = self()->frame_count > 0 || self()->hooks > 0; break;
     default: break;
     }
-    if (!well) fail("tpool_for gave %s, %d of %d done, %d raised, %d ended", tpool_status_name(status), done, l->count,
-                    atomic_load(&l->scope.raised), atomic_load(&l->scope.ended));
+    if (!well)
+        fail("tpool_for gave %s, %d of %d done, %d raised, %d ended", tpool_status_name(status), done, l->count,
+             atomic_load(&l->scope.raised), atomic_load(&l->scope.ended));
 }
 
 /* ---- Maps */
@@ -518,8 +569,8 @@ typedef struct map_run {
     uint64_t seed;
     unsigned where;
     int count, pool, at;
-    bool source, left;                  /* left: its maker's thread ended within tpool_map */
-    bool closer_is_waited_for;          /* perhaps: an item may wait for the task that closes, which then does not wait for it */
+    bool source, left;         /* left: its maker's thread ended within tpool_map */
+    bool closer_is_waited_for; /* perhaps: an item may wait for the task that closes, which then does not wait for it */
     atomic_int cells[MAP_ITEMS], frees[MAP_ITEMS], asked, ended, closed;
 } map_run;
 static map_run maps[MAPS];
@@ -561,7 +612,11 @@ static bool map_source(void *context, void **item) {
     int i = atomic_fetch_add(&m->asked, 1);
     rng g = { mix(m->seed, 200 + (uint64_t)i) };
     begin("the source of map", m->at);
-    if (i >= m->count) { atomic_store(&m->asked, m->count); end(); return false; }
+    if (i >= m->count) {
+        atomic_store(&m->asked, m->count);
+        end();
+        return false;
+    }
     if (one_in(&g, 10) && has(BUSY_CALLBACKS)) acts(&g, IN_LIMITED, 1, 2);
     if (may_end(ENDS_IN_MAPS, &g, 60)) {
         atomic_store(&m->asked, i);
@@ -587,16 +642,24 @@ static void close_map(map_run *m, tpool_map_iter *iter, bool orphan) {
     atomic_store(&m->closed, 1);
     if (!m->source || orphan || m->closer_is_waited_for) return;
     for (int i = 0; i < m->count; i++)
-        if (atomic_load(&m->frees[i]) != (i < atomic_load(&m->asked))) fail("map %d: item_free of item %d did not come once", m->at, i);
+        if (atomic_load(&m->frees[i]) != (i < atomic_load(&m->asked)))
+            fail("map %d: item_free of item %d did not come once", m->at, i);
 }
-typedef struct open_map { tpool_map_iter *iter; map_run *run; } open_map;
+typedef struct open_map {
+    tpool_map_iter *iter;
+    map_run *run;
+} open_map;
 static open_map open_maps[MAPS];
 static void map(rng *g, int p, unsigned where) {
     int at = atomic_fetch_add(&map_count, 1), delivered = 0;
     if (at >= MAPS) return;
     map_run *m = &maps[at];
-    *m = (map_run){ .seed = draw64(g), .where = (where & PURE) | IN_LIMITED, .count = (int)draw(g, MAP_ITEMS + 1), .pool = p,
-                    .at = at, .source = one_in(g, 2) };
+    *m = (map_run){ .seed = draw64(g),
+                    .where = (where & PURE) | IN_LIMITED,
+                    .count = (int)draw(g, MAP_ITEMS + 1),
+                    .pool = p,
+                    .at = at,
+                    .source = one_in(g, 2) };
     m->closer_is_waited_for = (innermost() && !(where & PURE)) || self()->hooks;
     for (int i = 0; i < MAP_ITEMS; i++) m->scopes[i].kind = AN_ITEM;
     tpool_map_spec spec = { .fn = map_body, .context = m, .chunk_size = draw(g, 4), .buffer_size = draw(g, 8) };
@@ -615,9 +678,11 @@ static void map(rng *g, int p, unsigned where) {
     tpool_status status = CALL(p, tpool_map(pools[p].handle, &spec, &iter));
     m->left = false;
     if (status != TPOOL_OK) {
-        bool well = status == TPOOL_SHUTDOWN ? atomic_load(&pools[p].shut) : status == TPOOL_BROKEN ? atomic_load(&pools[p].may_break)
-            : status == TPOOL_FULL ? pools[p].config.on_full == TPOOL_FULL_REJECT
-            : status == TPOOL_DEADLOCK ? self()->hooks > 0 : may_refuse();
+        bool well = status == TPOOL_SHUTDOWN   ? atomic_load(&pools[p].shut)
+                    : status == TPOOL_BROKEN   ? atomic_load(&pools[p].may_break)
+                    : status == TPOOL_FULL     ? pools[p].config.on_full == TPOOL_FULL_REJECT
+                    : status == TPOOL_DEADLOCK ? self()->hooks > 0
+                                               : may_refuse();
         if (iter || !well) fail("tpool_map gave %s", tpool_status_name(status));
         return;
     }
@@ -633,22 +698,27 @@ static void map(rng *g, int p, unsigned where) {
         const tpool_error *error = NULL;
         int i = delivered;
         bool may = atomic_load(&m->ended) || atomic_load(&pools[p].may_break) || may_be_stranded();
-        for (int k = 0; k < m->count; k++) may = may || atomic_load(&m->scopes[k].ended) || atomic_load(&m->scopes[k].may_break);
+        for (int k = 0; k < m->count; k++)
+            may = may || atomic_load(&m->scopes[k].ended) || atomic_load(&m->scopes[k].may_break);
         switch (status) {
         case TPOOL_OK:
-            if (i >= m->count || fate_of_item(m, i) == 0 || atomic_load(&m->scopes[i].raised)) fail("map %d: item %d is OK", at, i);
+            if (i >= m->count || fate_of_item(m, i) == 0 || atomic_load(&m->scopes[i].raised))
+                fail("map %d: item %d is OK", at, i);
             if (atomic_load(&m->cells[i]) != 1) fail("map %d: item %d is OK, and was not run", at, i);
-            if (fate_of_item(m, i) == 1 ? tpool_map_result_size(iter) != 50 || *(unsigned char *)value != i : value != &m->cells[i])
+            if (fate_of_item(m, i) == 1 ? tpool_map_result_size(iter) != 50 || *(unsigned char *)value != i
+                                        : value != &m->cells[i])
                 fail("map %d: item %d gives another value", at, i);
             delivered++;
             break;
         case TPOOL_FAILED:
             if (tpool_map_error(iter, &error) != TPOOL_OK || !error) fail("map %d: no error", at);
-            if (i >= m->count || (fate_of_item(m, i) != 0 && !atomic_load(&m->scopes[i].raised) && !may_refuse())) fail("map %d: item %d FAILED", at, i);
+            if (i >= m->count || (fate_of_item(m, i) != 0 && !atomic_load(&m->scopes[i].raised) && !may_refuse()))
+                fail("map %d: item %d FAILED", at, i);
             delivered++;
             break;
         case TPOOL_CANCELLED:
-            if (!atomic_load(&pools[p].may_cancel) && !atomic_load(&pools[p].shut) && pools[p].config.on_full != TPOOL_FULL_DROP_OLDEST)
+            if (!atomic_load(&pools[p].may_cancel) && !atomic_load(&pools[p].shut) &&
+                pools[p].config.on_full != TPOOL_FULL_DROP_OLDEST)
                 fail("map %d: item %d CANCELLED", at, i);
             delivered++;
             break;
@@ -659,8 +729,7 @@ static void map(rng *g, int p, unsigned where) {
         case TPOOL_FULL:
             if (pools[p].config.on_full != TPOOL_FULL_REJECT) fail("map_next gave TPOOL_FULL");
             break;
-        case TPOOL_SHUTDOWN:
-            fail("map_next gave TPOOL_SHUTDOWN");
+        case TPOOL_SHUTDOWN: fail("map_next gave TPOOL_SHUTDOWN");
         default: about_wait(status, limit, where, "tpool_map_next"); break;
         }
         if (status == TPOOL_NO_THREAD || status == TPOOL_DEADLOCK) break;
@@ -668,7 +737,8 @@ static void map(rng *g, int p, unsigned where) {
     if (status == TPOOL_END && delivered != m->count && !atomic_load(&m->ended) && !atomic_load(&pools[p].shut) &&
         !atomic_load(&pools[p].may_break) && !may_refuse())
         fail("map %d: %d of %d items", at, delivered, m->count);
-    if (status == TPOOL_END && CALL(at, tpool_map_next(iter, 0, &(void *){ NULL })) != TPOOL_END) fail("map %d goes on after its end", at);
+    if (status == TPOOL_END && CALL(at, tpool_map_next(iter, 0, &(void *){ NULL })) != TPOOL_END)
+        fail("map %d goes on after its end", at);
     unkeep(&open_maps[at]);
     close_map(m, iter, atomic_load(&m->ended));
 }

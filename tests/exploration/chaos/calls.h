@@ -19,7 +19,7 @@ static bool complete(rng *g, record *r, tpool_future *future) {
         if (status != TPOOL_OK && status != TPOOL_CANCELLED && status != TPOOL_INVALID_STATE)
             fail("set_running gave %s", tpool_status_name(status));
     }
-    atomic_fetch_add(&r->sets, 1);   /* before it can be seen; taken back if another was first */
+    atomic_fetch_add(&r->sets, 1); /* before it can be seen; taken back if another was first */
     if (one_in(g, 2)) {
         if (one_in(g, 2)) status = CALL(id_of(r), tpool_future_set_error(future, 3, "by hand, %d", id_of(r)));
         else status = CALL(id_of(r), tpool_future_set_error_text(future, 3, "by hand, %d"));
@@ -43,20 +43,25 @@ static void *producer(void *arg) {
     atomic_store(&self()->name, "producer");
     keep(A_FUTURE, future);
     sleep_us((long)draw(&g, 3000));
-    if (complete(&g, r, future) && !tpool_future_done(future)) fail("task %d: completed by hand, and not done", id_of(r));
+    if (complete(&g, r, future) && !tpool_future_done(future))
+        fail("task %d: completed by hand, and not done", id_of(r));
     release(future);
     return NULL;
 }
 static void external(rng *g) {
     int at = atomic_fetch_add(&producer_count, 1);
     if (atomic_load(&no_more_externals)) return;
-    if (at >= PRODUCERS) { atomic_store(&producer_count, PRODUCERS); return; }
+    if (at >= PRODUCERS) {
+        atomic_store(&producer_count, PRODUCERS);
+        return;
+    }
     record *r = new_record(g, -1, 0);
     tpool_future *future = NULL;
     if (r) {
         r->has_future = true;
         tpool_status status = CALL(-1, tpool_future_create(&future));
-        if (status != TPOOL_OK && !(status == TPOOL_NO_MEMORY && may_refuse())) fail("future_create gave %s", tpool_status_name(status));
+        if (status != TPOOL_OK && !(status == TPOOL_NO_MEMORY && may_refuse()))
+            fail("future_create gave %s", tpool_status_name(status));
         r->produced = tpool_future_retain(future);
         taken(r, future, status);
     }
@@ -110,11 +115,16 @@ static void wait_for_some(rng *g, tpool_future **futures, record **which, int co
     if (done > (size_t)count) fail("tpool_wait: %zu done of %d", done, count);
     for (size_t i = 0; i < done; i++)
         if (!tpool_future_done(array[i])) fail("tpool_wait: %zu done, but not all of them are", done);
-    for (int i = 0, k = 0; i < count; i++)   /* each part in its order: the done ones are a subsequence of what was */
-        if (k < (int)done && before[i] == array[k]) { k++; expected++; }
+    for (int i = 0, k = 0; i < count; i++) /* each part in its order: the done ones are a subsequence of what was */
+        if (k < (int)done && before[i] == array[k]) {
+            k++;
+            expected++;
+        }
     if (expected != done) fail("tpool_wait: the done ones are not in order");
-    if (status == TPOOL_OK && when == TPOOL_ALL_COMPLETED && done != (size_t)count) fail("tpool_wait for all: %zu of %d", done, count);
-    if (status == TPOOL_OK && when == TPOOL_FIRST_COMPLETED && count > 0 && done == 0) fail("tpool_wait for the first: none");
+    if (status == TPOOL_OK && when == TPOOL_ALL_COMPLETED && done != (size_t)count)
+        fail("tpool_wait for all: %zu of %d", done, count);
+    if (status == TPOOL_OK && when == TPOOL_FIRST_COMPLETED && count > 0 && done == 0)
+        fail("tpool_wait for the first: none");
     (void)which;
 }
 static void iterate(rng *g, tpool_future **futures, record **which, int count, unsigned where) {
@@ -129,7 +139,8 @@ static void iterate(rng *g, tpool_future **futures, record **which, int count, u
     keep(AN_ITERATOR, c);
     for (int i = start; i < count; i++) {
         status = CALL(i, tpool_completions_add(c, futures[i]));
-        if (status != TPOOL_OK && !(status == TPOOL_NO_MEMORY && may_refuse())) fail("completions_add gave %s", tpool_status_name(status));
+        if (status != TPOOL_OK && !(status == TPOOL_NO_MEMORY && may_refuse()))
+            fail("completions_add gave %s", tpool_status_name(status));
         if (status != TPOOL_OK) count = i;
     }
     for (int tries = 0; tries < 40; tries++) {
@@ -167,12 +178,21 @@ static void over_many(rng *g, unsigned where, int depth) {
     int count = where & PURE ? make_some(g, futures, which, 1 + (int)draw(g, 3), where, depth)
                              : pick_some(g, futures, which, (int)draw(g, 10));
     switch (draw(g, 3)) {
-    case 0: if (has(WAITS)) { wait_for_some(g, futures, which, count, where); break; } /* fall through */
-    case 1: if (has(COMPLETIONS)) { iterate(g, futures, which, count, where); break; } /* fall through */
+    case 0:
+        if (has(WAITS)) {
+            wait_for_some(g, futures, which, count, where);
+            break;
+        } /* fall through */
+    case 1:
+        if (has(COMPLETIONS)) {
+            iterate(g, futures, which, count, where);
+            break;
+        } /* fall through */
     default:
         for (int i = 0; i < count; i++) {
             tpool_status status = observe(which[i], futures[i], patience(g, where, true), where);
-            if ((where & PURE) && !is_end(status) && status != TPOOL_NO_THREAD && !self()->hooks) fail("a pure wait gave %s", tpool_status_name(status));
+            if ((where & PURE) && !is_end(status) && status != TPOOL_NO_THREAD && !self()->hooks)
+                fail("a pure wait gave %s", tpool_status_name(status));
         }
         break;
     }
@@ -186,14 +206,24 @@ static void over_many(rng *g, unsigned where, int depth) {
 static tpool_resources *resources;
 static char resource_cells[3];
 static atomic_int resources_out[3], resources_made;
-static void *make_resource(void *context) { (void)context; return &resource_cells[atomic_fetch_add(&resources_made, 1) % 3]; }
-static void destroy_resource(void *resource, void *context) { (void)resource; (void)context; atomic_fetch_sub(&resources_made, 1); }
+static void *make_resource(void *context) {
+    (void)context;
+    return &resource_cells[atomic_fetch_add(&resources_made, 1) % 3];
+}
+static void destroy_resource(void *resource, void *context) {
+    (void)resource;
+    (void)context;
+    atomic_fetch_sub(&resources_made, 1);
+}
 static void borrow(rng *g, unsigned where) {
     void *resource = NULL;
     int64_t limit = patience(g, where & ~(unsigned)IN_TASK, true);
     if (!resources) return;
     tpool_status status = CALL(-1, tpool_resources_get(resources, limit, &resource));
-    if (status != TPOOL_OK) { about_wait(status, limit, where & ~(unsigned)PURE, "resources_get"); return; }
+    if (status != TPOOL_OK) {
+        about_wait(status, limit, where & ~(unsigned)PURE, "resources_get");
+        return;
+    }
     int i = (int)((char *)resource - resource_cells);
     if (i < 0 || i > 2 || atomic_fetch_add(&resources_out[i], 1)) fail("a resource that is out is given out");
     if (one_in(g, 2)) sleep_us((long)draw(g, 60));
@@ -204,7 +234,10 @@ static void borrow(rng *g, unsigned where) {
 
 /* ---- Managers */
 static tpool_manager *manager;
-static void *managed_task(void *arg) { atomic_fetch_add((atomic_int *)arg, 1); return arg; }
+static void *managed_task(void *arg) {
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return arg;
+}
 static tpool_status with_managed(tpool *pool, void *context) {
     rng g = { *(uint64_t *)context };
     static atomic_int ran;
@@ -227,11 +260,16 @@ static void manage(rng *g, unsigned where) {
     tpool_manager_stats stats;
     switch (draw(g, 8)) {
     case 0: CALL(-2, tpool_manager_clear(manager)); break;
-    case 1: if (tpool_manager_get_stats(manager, &stats) != TPOOL_OK) fail("no stats of a manager"); break;
-    case 2: if (where == IN_PROGRAM && one_in(g, 6)) CALL(-2, tpool_manager_shutdown(manager, one_in(g, 2))); break;
+    case 1:
+        if (tpool_manager_get_stats(manager, &stats) != TPOOL_OK) fail("no stats of a manager");
+        break;
+    case 2:
+        if (where == IN_PROGRAM && one_in(g, 6)) CALL(-2, tpool_manager_shutdown(manager, one_in(g, 2)));
+        break;
     case 3: CALL(-2, tpool_with_pool(manager, 1 + (int)draw(g, 2), TPOOL_THREADS, with_managed, &seed)); break;
     default: {
-        tpool_status status = CALL(-2, tpool_manager_get(manager, 1 + (int)draw(g, 2), TPOOL_THREADS, one_in(g, 4) ? TPOOL_FORCE_NEW : 0, &pool));
+        tpool_status status = CALL(-2, tpool_manager_get(manager, 1 + (int)draw(g, 2), TPOOL_THREADS,
+                                                         one_in(g, 4) ? TPOOL_FORCE_NEW : 0, &pool));
         if (status != TPOOL_OK) {
             if (status != TPOOL_SHUTDOWN && !may_refuse()) fail("manager_get gave %s", tpool_status_name(status));
             break;
@@ -302,11 +340,13 @@ static void check_rest(int p) {
     tpool_stats s;
     if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
     uint64_t ended = s.completed + s.failed + s.cancelled + s.expired + s.dropped;
-    if (s.submitted != ended || s.queued != 0) fail("pool %d at rest: %zu queued, %llu submitted, %llu ended", p, s.queued,
-                                                    (unsigned long long)s.submitted, (unsigned long long)ended);
+    if (s.submitted != ended || s.queued != 0)
+        fail("pool %d at rest: %zu queued, %llu submitted, %llu ended", p, s.queued, (unsigned long long)s.submitted,
+             (unsigned long long)ended);
     uint64_t count = atomic_load(&pools[p].taken);
-    if (!pools[p].dual && atomic_load(&pools[p].others) == 0 && atomic_load(&pools[p].unsure) == 0 && s.submitted != count) fail("pool %d: %llu submitted of %llu", p,
-                                                                (unsigned long long)s.submitted, (unsigned long long)count);
+    if (!pools[p].dual && atomic_load(&pools[p].others) == 0 && atomic_load(&pools[p].unsure) == 0 &&
+        s.submitted != count)
+        fail("pool %d: %llu submitted of %llu", p, (unsigned long long)s.submitted, (unsigned long long)count);
 }
 static bool create_pool(rng *g);
 static void script(rng *g);
@@ -325,10 +365,10 @@ static void destroy_pool(int p, bool force) {
     int none = 0;
     for (int tries = 0; !atomic_compare_exchange_strong(&of->uses, &none, INT_MIN); tries++, none = 0) {
         if (none < 0 || (tries > 40 && !force)) return;
-        if (force && tries > 10) free_uses_of_orphans();   /* of calls that have not come back */
+        if (force && tries > 10) free_uses_of_orphans(); /* of calls that have not come back */
         sleep_us(300);
     }
-    unsigned threads = atomic_exchange(&refuse_threads, 0);   /* whoever destroys must get it done */
+    unsigned threads = atomic_exchange(&refuse_threads, 0); /* whoever destroys must get it done */
     tpool_status status;
     begin("tpool_destroy", p);
     for (int tries = 0;; tries++) {
@@ -350,31 +390,38 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
     tpool_stats stats;
     switch (draw(g, 12)) {
     case 0:
-        if (!has(PAUSES) || mine) break;   /* beside a destroy nobody would resume it */
+        if (!has(PAUSES) || mine) break; /* beside a destroy nobody would resume it */
         atomic_store(&of->paused, true);
         status = CALL(p, tpool_pause(pool));
         atomic_store(&of->paused, true);
-        if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN) fail("pause gave %s", tpool_status_name(status));
+        if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN)
+            fail("pause gave %s", tpool_status_name(status));
         break;
     case 1:
         status = CALL(p, tpool_resume(pool));
-        if (status != TPOOL_OK && status != TPOOL_BROKEN && !may_refuse()) fail("resume gave %s", tpool_status_name(status));
+        if (status != TPOOL_OK && status != TPOOL_BROKEN && !may_refuse())
+            fail("resume gave %s", tpool_status_name(status));
         break;
-    case 2: case 3:
+    case 2:
+    case 3:
         if (!has(RESIZES)) break;
         status = CALL(p, tpool_resize(pool, of->config.min_workers + 1 + (int)draw(g, 3)));
-        if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN && !may_refuse()) fail("resize gave %s", tpool_status_name(status));
+        if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN && !may_refuse())
+            fail("resize gave %s", tpool_status_name(status));
         break;
     case 4:
         status = CALL(p, tpool_warm_up(pool, (int)draw(g, 4)));
-        if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN && !may_refuse()) fail("warm_up gave %s", tpool_status_name(status));
+        if (status != TPOOL_OK && status != TPOOL_SHUTDOWN && status != TPOOL_BROKEN && !may_refuse())
+            fail("warm_up gave %s", tpool_status_name(status));
         break;
-    case 5: case 6: {
+    case 5:
+    case 6: {
         if (!has(DRAINS)) break;
         int64_t limit = outside ? patience(g, where, true) : TPOOL_US(draw(g, 800));
         status = CALL(p, tpool_drain(pool, limit));
         if (mine && status != TPOOL_DEADLOCK) fail("a drain by its own task gave %s", tpool_status_name(status));
-        if (status != TPOOL_OK && status != TPOOL_BROKEN) about_wait(status, limit, mine || !outside ? IN_TASK : where, "tpool_drain");
+        if (status != TPOOL_OK && status != TPOOL_BROKEN)
+            about_wait(status, limit, mine || !outside ? IN_TASK : where, "tpool_drain");
         break;
     }
     case 7:
@@ -399,7 +446,8 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
         break;
     case 8:
         if (tpool_kill_workers(pool) != TPOOL_UNSUPPORTED) fail("kill_workers of threads");
-        if (mine && CALL(p, tpool_destroy(pool)) != (of->dual ? TPOOL_INVALID_STATE : TPOOL_DEADLOCK)) fail("a destroy by its own task");
+        if (mine && CALL(p, tpool_destroy(pool)) != (of->dual ? TPOOL_INVALID_STATE : TPOOL_DEADLOCK))
+            fail("a destroy by its own task");
         break;
     case 9:
         if (has(DESTROYS) && outside && !of->dual && one_in(g, 4)) {
@@ -411,7 +459,8 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
         } /* fall through */
     default:
         if (tpool_get_stats(pool, &stats) != TPOOL_OK) fail("no stats of pool %d", p);
-        if (stats.active < 0 || stats.workers < 0 || stats.idle < 0) fail("pool %d: %d workers, %d active, %d idle", p, stats.workers, stats.active, stats.idle);
+        if (stats.active < 0 || stats.workers < 0 || stats.idle < 0)
+            fail("pool %d: %d workers, %d active, %d idle", p, stats.workers, stats.active, stats.idle);
         break;
     }
     (void)depth;
@@ -429,7 +478,12 @@ static void act(rng *g, unsigned where, int depth) {
     tpool_future *future;
     int p;
     switch (draw(g, 26)) {
-    case 0: case 1: case 2: case 3: case 4: case 5:
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+    case 4:
+    case 5:
         p = pool_of_life(g);
         if (own_pool_of_script() >= 0 && one_in(g, 2)) p = own_pool_of_script();
         if (!use(p)) break;
@@ -438,21 +492,40 @@ static void act(rng *g, unsigned where, int depth) {
         else submit(g, p, where, depth + 1, !one_in(g, 4));
         unuse(p);
         break;
-    case 6: case 7: case 8: case 9: over_many(g, where, depth); break;
-    case 10: if (has(JOBS) && !(where & IN_LIMITED)) fork_and_join(g, where); break;
-    case 11: case 12:
+    case 6:
+    case 7:
+    case 8:
+    case 9: over_many(g, where, depth); break;
+    case 10:
+        if (has(JOBS) && !(where & IN_LIMITED)) fork_and_join(g, where);
+        break;
+    case 11:
+    case 12:
         p = pool_of_life(g);
         if (!(has(FOR_LOOPS) || has(MAP_CALLS)) || !use(p)) break;
-        if (has(FOR_LOOPS) && (!has(MAP_CALLS) || one_in(g, 2))) { if (!(where & IN_LIMITED)) loop(g, p, where); }
-        else map(g, p, where);
+        if (has(FOR_LOOPS) && (!has(MAP_CALLS) || one_in(g, 2))) {
+            if (!(where & IN_LIMITED)) loop(g, p, where);
+        } else map(g, p, where);
         unuse(p);
         break;
-    case 13: if (has(EXTERNALS)) external(g); break;
-    case 14: if (has(RESOURCES)) borrow(g, where); break;
-    case 15: if (has(MANAGERS) && !(where & IN_LIMITED) && one_in(g, 2)) manage(g, where); break;
-    case 16: if (has(FORKS) && one_in(g, TSAN ? 200 : 30)) fork_program(g); break;
-    case 24: if (has(SCRIPTS) && where == IN_PROGRAM && self()->frame_count == 0 && one_in(g, 2)) script(g); break;
-    case 25: if (has(BROODS) && (where & IN_TASK) && !(where & IN_LIMITED) && one_in(g, 4)) brood(g, where, depth); break;
+    case 13:
+        if (has(EXTERNALS)) external(g);
+        break;
+    case 14:
+        if (has(RESOURCES)) borrow(g, where);
+        break;
+    case 15:
+        if (has(MANAGERS) && !(where & IN_LIMITED) && one_in(g, 2)) manage(g, where);
+        break;
+    case 16:
+        if (has(FORKS) && one_in(g, TSAN ? 200 : 30)) fork_program(g);
+        break;
+    case 24:
+        if (has(SCRIPTS) && where == IN_PROGRAM && self()->frame_count == 0 && one_in(g, 2)) script(g);
+        break;
+    case 25:
+        if (has(BROODS) && (where & IN_TASK) && !(where & IN_LIMITED) && one_in(g, 4)) brood(g, where, depth);
+        break;
     case 17:
         if (where & PURE) break;
         p = pool_of_life(g);
@@ -469,10 +542,14 @@ static void act(rng *g, unsigned where, int depth) {
         future = pick(g, &r, one_in(g, 8));
         if (!future) break;
         switch (where & PURE ? 20 + draw(g, 3) : draw(g, 10)) {
-        case 0: case 1:
+        case 0:
+        case 1:
             if (!has(CANCELS)) break;
             atomic_store(&r->cancel_tried, true);
-            if (CALL(id_of(r), tpool_future_cancel(future)) && atomic_load(&r->runs)) { tell(r); fail("task %d: cancelled, and run", id_of(r)); }
+            if (CALL(id_of(r), tpool_future_cancel(future)) && atomic_load(&r->runs)) {
+                tell(r);
+                fail("task %d: cancelled, and run", id_of(r));
+            }
             break;
         case 2:
             if (!has(STOPS)) break;
@@ -480,8 +557,12 @@ static void act(rng *g, unsigned where, int depth) {
             DO(id_of(r), tpool_future_request_stop(future));
             if (tpool_future_running(future)) atomic_store(&r->stop_asked, true);
             break;
-        case 3: if (has(CALLBACKS)) add_callback(g, r, future, false); break;
-        case 4: if (has(EXTERNALS) && r->pool == -1) complete(g, r, future); break;
+        case 3:
+            if (has(CALLBACKS)) add_callback(g, r, future, false);
+            break;
+        case 4:
+            if (has(EXTERNALS) && r->pool == -1) complete(g, r, future);
+            break;
         case 5: drop(r); break;
         case 6: {
             const tpool_error *error = NULL;
@@ -489,12 +570,15 @@ static void act(rng *g, unsigned where, int depth) {
             if (error && status != TPOOL_OK && status != TPOOL_CANCELLED) fail("an error without an end");
             if (error && (error->status == TPOOL_OK || error->cause == TPOOL_OK)) fail("an error of TPOOL_OK");
             if (error && !error->message) fail("an error without a message");
-            if (error && error->task && r->pool >= 0 && error->task != r->name) fail("task %d: another's name", id_of(r));
+            if (error && error->task && r->pool >= 0 && error->task != r->name)
+                fail("task %d: another's name", id_of(r));
             if (!tpool_future_message(future)) fail("no message");
             break;
         }
-        case 7: case 20: (void)CALL(id_of(r), tpool_future_state(future)); break;
-        case 21: case 22: (void)observe(r, future, 0, where & ~(unsigned)PURE); break;
+        case 7:
+        case 20: (void)CALL(id_of(r), tpool_future_state(future)); break;
+        case 21:
+        case 22: (void)observe(r, future, 0, where & ~(unsigned)PURE); break;
         default: (void)observe(r, future, patience(g, where, true), where); break;
         }
         release(future);

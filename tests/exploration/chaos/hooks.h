@@ -52,8 +52,10 @@
 
 /* ---- Chance: each thread, task and callback has a generator of its own, seeded by who made it, so that what it does
    depends on the seed and not on who comes first. */
-typedef struct rng { uint64_t state; } rng;
-static inline uint64_t mix(uint64_t a, uint64_t b) {   /* splitmix64 */
+typedef struct rng {
+    uint64_t state;
+} rng;
+static inline uint64_t mix(uint64_t a, uint64_t b) { /* splitmix64 */
     uint64_t x = a * UINT64_C(0x9E3779B97F4A7C15) + b + UINT64_C(0x9E3779B97F4A7C15);
     x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
     x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
@@ -69,10 +71,12 @@ static _Atomic(uint32_t) delay_mask, delay_hot, delay_long_us;
 static _Atomic(uint32_t) delay_seed;
 static _Thread_local uint32_t delay_state;
 
-static void sleep_us(long us) {   /* not a cancellation point; a signal may end it */
+static void sleep_us(long us) { /* not a cancellation point; a signal may end it */
     int saved = errno;
 #if defined(SYS_nanosleep)
-    struct { long sec, nsec; } t = { us / 1000000, us % 1000000 * 1000 };
+    struct {
+        long sec, nsec;
+    } t = { us / 1000000, us % 1000000 * 1000 };
     syscall(SYS_nanosleep, &t, NULL);
 #else
     (void)us;
@@ -83,7 +87,8 @@ static void sleep_us(long us) {   /* not a cancellation point; a signal may end 
 __attribute__((noinline, cold)) static void dally(uint32_t x) {
     int saved = errno;
     unsigned kind = (x >> 8) % 32;
-    if (kind < 12) for (volatile uint32_t i = 0; i < (x >> 16) % 600; i++) { }
+    if (kind < 12)
+        for (volatile uint32_t i = 0; i < (x >> 16) % 600; i++) { }
     else if (kind < 24) sched_yield();
     else if (kind < 31) sleep_us((long)((x >> 16) % 50));
     else sleep_us((long)((x >> 16) % (atomic_load_explicit(&delay_long_us, memory_order_relaxed) + 1)));
@@ -100,19 +105,19 @@ static inline void delay_point(uint32_t line) {
     delay_state = x;
     bool hot = (line * 2654435761u ^ atomic_load_explicit(&delay_hot, memory_order_relaxed)) * 2246822519u >> 26 == 0;
     if ((x & (hot ? 3u : mask)) != 0) return;
-    static _Thread_local uint32_t last, times;   /* a loop over many words is passed some time */
+    static _Thread_local uint32_t last, times; /* a loop over many words is passed some time */
     times = line == last ? times + 1 : 0;
     last = line;
     if (times < 20 || times % 256 == 0) dally(x * 2654435761u);
 }
 #define TPOOL__SCHEDULE_POINT() delay_point(__LINE__)
-#define TPOOL__DRAINER_LOOKS TPOOL_FOREVER   /* a wake that is lost is a hang */
+#define TPOOL__DRAINER_LOOKS TPOOL_FOREVER /* a wake that is lost is a hang */
 
 /* ---- Memory: counted, overwritten before and after, refused one time in refuse_memory. */
 static atomic_long live_blocks;
-static atomic_uint refuse_memory, refuse_threads;   /* one in so many; 0: none */
+static atomic_uint refuse_memory, refuse_threads; /* one in so many; 0: none */
 static _Atomic(uint64_t) refusal_draws;
-static atomic_uint refused_once;    /* something has been refused in this world */
+static atomic_uint refused_once; /* something has been refused in this world */
 static bool refuses(atomic_uint *rate) {
     unsigned n = atomic_load_explicit(rate, memory_order_relaxed);
     if (n == 0) return false;
@@ -121,7 +126,10 @@ static bool refuses(atomic_uint *rate) {
     atomic_store(&refused_once, 1);
     return true;
 }
-typedef union block_head { size_t size; max_align_t alignment; } block_head;
+typedef union block_head {
+    size_t size;
+    max_align_t alignment;
+} block_head;
 static void *chaos_malloc(size_t size) {
     if (refuses(&refuse_memory)) return NULL;
     block_head *head = malloc(sizeof *head + size);

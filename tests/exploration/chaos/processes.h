@@ -6,29 +6,53 @@
 #include <sys/mman.h>
 
 typedef enum deed {
-    P_BYTES, P_POINTER, P_RAISES, P_NOTHING, P_SLEEPS, P_PRINTS, P_BIG, P_STOP_AWARE, P_POOL_OF_ITS_OWN, P_FOR,
-    P_GRANDCHILD,                               /* up to here it succeeds, unless somebody kills it */
-    P_CLOSES_ALL, P_CRASHES, P_KILLS_ITSELF, P_ABORTS, P_EXITS, P_STOPS, P_BECOMES_ANOTHER, P_KILLS_ITS_GROUP, P_ENDS_ITS_THREAD,
-    P_RETURNS_OWNED, P_SMALL_MEMORY, P_SMALL_FILES, DEEDS
+    P_BYTES,
+    P_POINTER,
+    P_RAISES,
+    P_NOTHING,
+    P_SLEEPS,
+    P_PRINTS,
+    P_BIG,
+    P_STOP_AWARE,
+    P_POOL_OF_ITS_OWN,
+    P_FOR,
+    P_GRANDCHILD, /* up to here it succeeds, unless somebody kills it */
+    P_CLOSES_ALL,
+    P_CRASHES,
+    P_KILLS_ITSELF,
+    P_ABORTS,
+    P_EXITS,
+    P_STOPS,
+    P_BECOMES_ANOTHER,
+    P_KILLS_ITS_GROUP,
+    P_ENDS_ITS_THREAD,
+    P_RETURNS_OWNED,
+    P_SMALL_MEMORY,
+    P_SMALL_FILES,
+    DEEDS
 } deed;
 static const char *const deed_names[DEEDS] = {
-    "bytes", "pointer", "raises", "nothing", "sleeps", "prints", "big", "stop_aware", "own_pool", "own_for", "grandchild",
-    "closes_all", "crashes", "kills_itself", "aborts", "exits", "stops", "another", "kills_group", "ends_thread", "owned",
-    "small_memory", "small_files",
+    "bytes",    "pointer", "raises",      "nothing",     "sleeps",  "prints",       "big",         "stop_aware",
+    "own_pool", "own_for", "grandchild",  "closes_all",  "crashes", "kills_itself", "aborts",      "exits",
+    "stops",    "another", "kills_group", "ends_thread", "owned",   "small_memory", "small_files",
 };
 static uint64_t deeds_never;
 
 /* What travels; the record is the program's. */
-typedef struct order { int deed; uint32_t seed, size; record *record; } order;
+typedef struct order {
+    int deed;
+    uint32_t seed, size;
+    record *record;
+} order;
 typedef struct p_record {
     deed deed;
     uint32_t seed, size;
-    bool may_be_killed;                         /* by a limit of its own, or run_with_timeout */
+    bool may_be_killed; /* by a limit of its own, or run_with_timeout */
 } p_record;
 static p_record p_records[RECORDS];
-static atomic_bool workers_killed;              /* tpool_kill_workers has been called in this world */
+static atomic_bool workers_killed; /* tpool_kill_workers has been called in this world */
 static pid_t program_pid;
-static bool low_limits;                          /* in a worker: an earlier task of it has taken its memory or its files */
+static bool low_limits; /* in a worker: an earlier task of it has taken its memory or its files */
 
 static uint32_t pattern(uint32_t seed, size_t i) { return (seed + (uint32_t)i * 2654435761u) >> 24; }
 static void *nop(void *arg) { return arg; }
@@ -42,7 +66,8 @@ static void *order_body(void *arg) {
     for (size_t i = 0; i < o.size; i++)
         if (((unsigned char *)arg)[sizeof o + i] != pattern(o.seed, i)) return tpool_raise(1002, "byte %zu", i);
     switch ((deed)o.deed) {
-    case P_BYTES: case P_BIG: {
+    case P_BYTES:
+    case P_BIG: {
         size_t size = 1 + o.seed % (o.deed == P_BIG ? 300000 : 500);
         unsigned char *bytes = malloc(size);
         if (!bytes) return tpool_raise(1003, "memory");
@@ -76,22 +101,31 @@ static void *order_body(void *arg) {
         if (tpool_join(&job) != &sum) return tpool_raise(1005, "its own join");
         break;
     }
-    case P_CLOSES_ALL: for (int fd = 0; fd < 1024; fd++) close(fd); break;
+    case P_CLOSES_ALL:
+        for (int fd = 0; fd < 1024; fd++) close(fd);
+        break;
     case P_GRANDCHILD:
         if (fork() == 0) {
             sleep_us(100000);
             _exit(0);
         }
         break;
-    case P_CRASHES: signal(SIGSEGV, SIG_DFL); raise(SIGSEGV); break;
+    case P_CRASHES:
+        signal(SIGSEGV, SIG_DFL);
+        raise(SIGSEGV);
+        break;
     case P_KILLS_ITSELF: kill(getpid(), SIGKILL); break;
     case P_ABORTS: signal(SIGABRT, SIG_DFL); abort();
     case P_EXITS: _exit((int)(o.seed % 200));
     case P_STOPS: kill(getpid(), SIGSTOP); break;
     case P_BECOMES_ANOTHER:
-        if (low_limits) _exit(7);                  /* the other program could not even load */
-        execl("/bin/sh", "sh", "-c", "exit 7", (char *)NULL); break;
-    case P_KILLS_ITS_GROUP: kill(0, SIGKILL); sleep_us(100000); break;
+        if (low_limits) _exit(7); /* the other program could not even load */
+        execl("/bin/sh", "sh", "-c", "exit 7", (char *)NULL);
+        break;
+    case P_KILLS_ITS_GROUP:
+        kill(0, SIGKILL);
+        sleep_us(100000);
+        break;
     case P_ENDS_ITS_THREAD: pthread_exit(NULL);
     case P_RETURNS_OWNED: return tpool_return_owned(&program_pid, no_free);
     case P_SMALL_MEMORY: {
@@ -117,36 +151,51 @@ static void judge_order(record *r, tpool_future *future, tpool_status status, vo
     int seen = atomic_load(&r->seen);
     const char *wrong = NULL;
     bool killed = o->may_be_killed || atomic_load(&workers_killed) || atomic_load(&r->timeout_tried);
-    if (status != TPOOL_OK && tpool_future_error(future, 0, &error) != (status == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK))
+    if (status != TPOOL_OK &&
+        tpool_future_error(future, 0, &error) != (status == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK))
         wrong = "no error";
     if (status != TPOOL_OK && (!error || !error->message || !error->message[0])) wrong = "no message";
     if (seen && seen != (int)status + 1) wrong = "two ends";
     atomic_store(&r->seen, (int)status + 1);
     switch (status) {
     case TPOOL_CANCELLED:
-        if (!atomic_load(&r->cancel_tried) && !atomic_load(&r->timeout_tried) && !atomic_load(&pools[r->pool].may_cancel) &&
-            pools[r->pool].config.on_full != TPOOL_FULL_DROP_OLDEST) wrong = "CANCELLED without reason";
+        if (!atomic_load(&r->cancel_tried) && !atomic_load(&r->timeout_tried) &&
+            !atomic_load(&pools[r->pool].may_cancel) && pools[r->pool].config.on_full != TPOOL_FULL_DROP_OLDEST)
+            wrong = "CANCELLED without reason";
         break;
-    case TPOOL_EXPIRED: if (!r->expires) wrong = "EXPIRED without a limit"; break;
+    case TPOOL_EXPIRED:
+        if (!r->expires) wrong = "EXPIRED without a limit";
+        break;
     case TPOOL_BROKEN:
         if (o->deed < P_CLOSES_ALL && !killed) wrong = "BROKEN without reason";
         if (error && !killed) {
-            int code = o->deed == P_CRASHES ? -SIGSEGV : o->deed == P_KILLS_ITSELF || o->deed == P_KILLS_ITS_GROUP ? -SIGKILL : o->deed == P_STOPS ? -SIGSTOP
-                : o->deed == P_ABORTS ? -SIGABRT : o->deed == P_EXITS ? (int)(o->seed % 200) : o->deed == P_BECOMES_ANOTHER ? 7 : error->code;
+            int code = o->deed == P_CRASHES                                        ? -SIGSEGV
+                       : o->deed == P_KILLS_ITSELF || o->deed == P_KILLS_ITS_GROUP ? -SIGKILL
+                       : o->deed == P_STOPS                                        ? -SIGSTOP
+                       : o->deed == P_ABORTS                                       ? -SIGABRT
+                       : o->deed == P_EXITS                                        ? (int)(o->seed % 200)
+                       : o->deed == P_BECOMES_ANOTHER                              ? 7
+                                                                                   : error->code;
             if (code != error->code) wrong = "BROKEN with another code";
         }
         break;
     case TPOOL_FAILED:
-        if (o->deed == P_RAISES) { if (error && error->code != (int)o->seed) wrong = "another code"; }
-        else if (o->deed != P_RETURNS_OWNED && o->deed != P_SMALL_MEMORY && o->deed != P_SMALL_FILES && o->deed != P_BIG) wrong = "FAILED without raise";
+        if (o->deed == P_RAISES) {
+            if (error && error->code != (int)o->seed) wrong = "another code";
+        } else if (o->deed != P_RETURNS_OWNED && o->deed != P_SMALL_MEMORY && o->deed != P_SMALL_FILES &&
+                   o->deed != P_BIG)
+            wrong = "FAILED without raise";
         break;
     case TPOOL_OK: {
         size_t size = tpool_future_result_size(future);
         if (o->deed == P_BYTES || o->deed == P_BIG) {
             if (size != 1 + o->seed % (o->deed == P_BIG ? 300000 : 500)) wrong = "bytes of another number";
-            else for (size_t i = 0; i < size; i++) if (((unsigned char *)value)[i] != pattern(o->seed, i)) wrong = "other bytes";
-        } else if (o->deed == P_NOTHING) { if (value) wrong = "another pointer"; }
-        else if (o->deed >= P_CRASHES && o->deed < P_SMALL_MEMORY) wrong = "OK, and it cannot be";
+            else
+                for (size_t i = 0; i < size; i++)
+                    if (((unsigned char *)value)[i] != pattern(o->seed, i)) wrong = "other bytes";
+        } else if (o->deed == P_NOTHING) {
+            if (value) wrong = "another pointer";
+        } else if (o->deed >= P_CRASHES && o->deed < P_SMALL_MEMORY) wrong = "OK, and it cannot be";
         else if (o->deed == P_RAISES) wrong = "OK, though it raised";
         else if (o->deed != P_SMALL_MEMORY && value != (void *)(uintptr_t)(o->seed | 1)) wrong = "another pointer";
         break;
@@ -177,7 +226,10 @@ static void order_failed(const tpool_error *error, void *context) {
     (void)context;
     if (!error || !error->message || error->status == TPOOL_OK) fail("on_failure without a failure");
 }
-static bool process_initializer(void *context) { (void)context; return true; }
+static bool process_initializer(void *context) {
+    (void)context;
+    return true;
+}
 static deed draw_deed(rng *g) {
     for (;;) {
         deed d = one_in(g, 3) ? (deed)draw(g, DEEDS) : (deed)draw(g, P_CRASHES);
@@ -198,8 +250,14 @@ static void give_order(rng *g, int p) {
     tpool_task task = { .fn = order_body, .arg = bytes, .arg_size = sizeof travels + o->size, .name = r->name };
     r->wants_free = one_in(g, 2);
     if (r->wants_free) task.arg_free = free_order;
-    if (one_in(g, 6)) { task.expires_ns = some_expiry(g); r->expires = true; }
-    if (one_in(g, 6)) { task.run_limit_ns = 1 + draw(g, 5000000); o->may_be_killed = true; }
+    if (one_in(g, 6)) {
+        task.expires_ns = some_expiry(g);
+        r->expires = true;
+    }
+    if (one_in(g, 6)) {
+        task.run_limit_ns = 1 + draw(g, 5000000);
+        o->may_be_killed = true;
+    }
     if (one_in(g, 4)) task.priority = (int)draw(g, 3) - 1;
     tpool_future *future = NULL;
     tpool_status status;
@@ -216,7 +274,8 @@ static void give_order(rng *g, int p) {
     }
     free(bytes);
     bool took = limited ? future != NULL : status == TPOOL_OK;
-    if (!took && status != TPOOL_TIMEOUT && status != TPOOL_SHUTDOWN && !(status == TPOOL_FULL && pools[p].config.on_full == TPOOL_FULL_REJECT))
+    if (!took && status != TPOOL_TIMEOUT && status != TPOOL_SHUTDOWN &&
+        !(status == TPOOL_FULL && pools[p].config.on_full == TPOOL_FULL_REJECT))
         fail("a submit gave %s", tpool_status_name(status));
     taken(r, future, took ? TPOOL_OK : TPOOL_SHUTDOWN);
     if (future && one_in(g, 4)) {
@@ -229,7 +288,9 @@ static void give_order(rng *g, int p) {
         }
     }
 }
-typedef struct map_order { uint32_t seed; } map_order;
+typedef struct map_order {
+    uint32_t seed;
+} map_order;
 static void *map_order_body(void *item, void *context) {
     map_order o;
     (void)context;
@@ -244,21 +305,34 @@ static void map_in_processes(rng *g, int p) {
     void *value = NULL;
     size_t count = draw(g, 13), delivered = 0;
     for (size_t i = 0; i < count; i++) items[i].seed = (uint32_t)draw64(g);
-    tpool_map_spec spec = { .fn = map_order_body, .items = items, .count = count, .stride = sizeof items[0], .item_size = sizeof items[0],
-                            .chunk_size = draw(g, 4), .buffer_size = draw(g, 5) };
+    tpool_map_spec spec = { .fn = map_order_body,
+                            .items = items,
+                            .count = count,
+                            .stride = sizeof items[0],
+                            .item_size = sizeof items[0],
+                            .chunk_size = draw(g, 4),
+                            .buffer_size = draw(g, 5) };
     atomic_fetch_add(&pools[p].others, 1);
     tpool_status status = CALL(p, tpool_map(pools[p].handle, &spec, &iter));
     if (status != TPOOL_OK) return;
     while (!one_in(g, 30) && (status = CALL(p, tpool_map_next(iter, TPOOL_FOREVER, &value))) != TPOOL_END) {
         uint32_t seed = items[delivered < 12 ? delivered : 0].seed;
         bool well = delivered < count;
-        if (status == TPOOL_OK) well = well && seed % 16 > 1 && tpool_map_result_size(iter) == sizeof seed && memcmp(value, &seed, sizeof seed) == 0;
+        if (status == TPOOL_OK)
+            well = well && seed % 16 > 1 && tpool_map_result_size(iter) == sizeof seed &&
+                   memcmp(value, &seed, sizeof seed) == 0;
         else if (status == TPOOL_FAILED) well = well && seed % 16 == 1;
         else if (status == TPOOL_BROKEN) well = well && (seed % 16 == 0 || atomic_load(&workers_killed));
-        else if (status == TPOOL_CANCELLED) well = well && (atomic_load(&pools[p].may_cancel) || atomic_load(&pools[p].shut) || pools[p].config.on_full == TPOOL_FULL_DROP_OLDEST);
-        else if (status == TPOOL_FULL && pools[p].config.on_full == TPOOL_FULL_REJECT) { sleep_us(300); continue; }
-        else well = false;
-        if (!well) fail("item %zu of %zu of a map in processes, seed %% 16 is %u: %s", delivered, count, seed % 16, tpool_status_name(status));
+        else if (status == TPOOL_CANCELLED)
+            well = well && (atomic_load(&pools[p].may_cancel) || atomic_load(&pools[p].shut) ||
+                            pools[p].config.on_full == TPOOL_FULL_DROP_OLDEST);
+        else if (status == TPOOL_FULL && pools[p].config.on_full == TPOOL_FULL_REJECT) {
+            sleep_us(300);
+            continue;
+        } else well = false;
+        if (!well)
+            fail("item %zu of %zu of a map in processes, seed %% 16 is %u: %s", delivered, count, seed % 16,
+                 tpool_status_name(status));
         delivered++;
     }
     DO(p, tpool_map_close(iter));
@@ -270,11 +344,26 @@ static void process_act(rng *g) {
     if (!use(p)) return;
     tpool *pool = pools[p].handle;
     switch (draw(g, 20)) {
-    case 0: if (has(PAUSES)) { CALL(p, tpool_pause(pool)); atomic_store(&pools[p].paused, true); } break;
-    case 1: if (has(RESIZES)) CALL(p, tpool_resize(pool, 1 + (int)draw(g, 3))); break;
+    case 0:
+        if (has(PAUSES)) {
+            CALL(p, tpool_pause(pool));
+            atomic_store(&pools[p].paused, true);
+        }
+        break;
+    case 1:
+        if (has(RESIZES)) CALL(p, tpool_resize(pool, 1 + (int)draw(g, 3)));
+        break;
     case 2: CALL(p, tpool_warm_up(pool, (int)draw(g, 3))); break;
-    case 3: if (has(CANCELS) && one_in(g, 2)) { atomic_store(&workers_killed, true); CALL(p, tpool_kill_workers(pool)); } break;
-    case 4: case 5: if (has(MAP_CALLS)) map_in_processes(g, p); break;
+    case 3:
+        if (has(CANCELS) && one_in(g, 2)) {
+            atomic_store(&workers_killed, true);
+            CALL(p, tpool_kill_workers(pool));
+        }
+        break;
+    case 4:
+    case 5:
+        if (has(MAP_CALLS)) map_in_processes(g, p);
+        break;
     case 6:
         if (has(SHUTDOWNS) && one_in(g, 6)) {
             unsigned flags = draw(g, 8);
@@ -283,18 +372,29 @@ static void process_act(rng *g) {
             CALL(p, tpool_shutdown(pool, flags));
         }
         break;
-    case 7: if (has(DRAINS)) CALL(p, tpool_drain(pool, one_in(g, 2) ? TPOOL_FOREVER : TPOOL_MS(1))); break;
-    case 8: case 9: case 10: case 11:
+    case 7:
+        if (has(DRAINS)) CALL(p, tpool_drain(pool, one_in(g, 2) ? TPOOL_FOREVER : TPOOL_MS(1)));
+        break;
+    case 8:
+    case 9:
+    case 10:
+    case 11:
         if ((future = pick(g, &r, false)) == NULL) break;
         switch (draw(g, 4)) {
-        case 0: if (has(CANCELS)) { atomic_store(&r->cancel_tried, true); CALL(id_of(r), tpool_future_cancel(future)); } break;
+        case 0:
+            if (has(CANCELS)) {
+                atomic_store(&r->cancel_tried, true);
+                CALL(id_of(r), tpool_future_cancel(future));
+            }
+            break;
         case 1: DO(id_of(r), tpool_future_request_stop(future)); break;
         default: {
             void *value = NULL;
             int64_t limit = one_in(g, 2) ? TPOOL_FOREVER : TPOOL_MS(draw(g, 5));
             tpool_status status = CALL(id_of(r), tpool_future_result(future, limit, &value));
             if (is_end(status)) judge_order(r, future, status, value);
-            else if (status != TPOOL_TIMEOUT || limit == TPOOL_FOREVER) fail("a wait gave %s", tpool_status_name(status));
+            else if (status != TPOOL_TIMEOUT || limit == TPOOL_FOREVER)
+                fail("a wait gave %s", tpool_status_name(status));
             break;
         }
         }
@@ -333,10 +433,15 @@ static void play_processes(uint64_t seed) {
         a_pool *p = &pools[i];
         memset(p, 0, sizeof *p);
         snprintf(p->name, sizeof p->name, "pool%d", i);
-        p->config = (tpool_config){ .name = p->name, .kind = TPOOL_PROCESSES, .max_workers = 1 + (int)draw(&g, 3), .on_failure = order_failed };
+        p->config = (tpool_config){
+            .name = p->name, .kind = TPOOL_PROCESSES, .max_workers = 1 + (int)draw(&g, 3), .on_failure = order_failed
+        };
         if (has(MAX_TASKS) && one_in(&g, 2)) p->config.max_tasks_per_worker = 1 + draw(&g, 3);
         if (has(IDLE_TIMES) && one_in(&g, 2)) p->config.idle_timeout_ns = 1 + draw(&g, 2000000);
-        if (has(FULL_QUEUES) && one_in(&g, 2)) { p->config.queue_capacity = 1 + draw(&g, 4); p->config.on_full = (tpool_full_policy)draw(&g, 4); }
+        if (has(FULL_QUEUES) && one_in(&g, 2)) {
+            p->config.queue_capacity = 1 + draw(&g, 4);
+            p->config.on_full = (tpool_full_policy)draw(&g, 4);
+        }
         if (has(INITIALIZERS) && one_in(&g, 2)) p->config.initializer = process_initializer;
         if (has(MEASURE)) p->config.measure = one_in(&g, 2);
         if (has(SMALL_STACKS) && one_in(&g, 2)) p->config.stack_size = 512 << 10;
@@ -358,7 +463,10 @@ static void play_processes(uint64_t seed) {
     end();
     begin("the end of the world", -1);
     for (int i = 0; i < wanted; i++) {
-        if (one_in(&g, 2)) { CALL(i, tpool_drain(pools[i].handle, TPOOL_FOREVER)); check_rest(i); }
+        if (one_in(&g, 2)) {
+            CALL(i, tpool_drain(pools[i].handle, TPOOL_FOREVER));
+            check_rest(i);
+        }
         destroy_pool(i, true);
     }
     atomic_store(&world_ends, true);

@@ -35,7 +35,8 @@ static void *drainer(void *arg) {
     for (int round = 0; round == 0 || round < h->rounds; round++) {
         int64_t limit = one_in(&g, 3) ? TPOOL_US(draw(&g, 3000)) : TPOOL_FOREVER;
         tpool_status status = CALL(h->pool, tpool_drain(pools[h->pool].handle, limit));
-        if (status != TPOOL_OK && !(status == TPOOL_TIMEOUT && limit != TPOOL_FOREVER) && !(status == TPOOL_NO_THREAD && may_refuse()))
+        if (status != TPOOL_OK && !(status == TPOOL_TIMEOUT && limit != TPOOL_FOREVER) &&
+            !(status == TPOOL_NO_THREAD && may_refuse()))
             fail("a drain beside a destroy gave %s", tpool_status_name(status));
     }
     atomic_store(&h->is_back, true);
@@ -65,7 +66,7 @@ static void *canceller(void *arg) {
     atomic_store(&h->is_back, true);
     return NULL;
 }
-static atomic_int gate_numbers, gates_open;       /* tasks of a script hold a worker until this is above their number */
+static atomic_int gate_numbers, gates_open; /* tasks of a script hold a worker until this is above their number */
 static void *held_task(void *arg) {
     int number = (int)(intptr_t)arg;
     while (atomic_load(&gates_open) <= number) sleep_us(50);
@@ -74,7 +75,7 @@ static void *held_task(void *arg) {
 static void destroy_beside(rng *g) {
     enum { HELPERS = 6 };
     bool drips = one_in(g, 3);
-    bool paused = one_in(g, 2) && !may_refuse(), held = false;   /* paused, its tasks may not fill it */
+    bool paused = one_in(g, 2) && !may_refuse(), held = false; /* paused, its tasks may not fill it */
     pthread_mutex_lock(&pool_making);
     int p = atomic_load(&pool_count);
     if (p < POOLS) {
@@ -103,7 +104,7 @@ static void destroy_beside(rng *g) {
     int count = 0, gate = -1, wanted = (int)draw(g, 5);
     record *own_ones[8];
     int own_count = 0;
-    if (drips) {   /* tasks one after the other, as workers end and are replaced, beside drains */
+    if (drips) { /* tasks one after the other, as workers end and are replaced, beside drains */
         helper drains[2];
         int drain_count = 1 + (int)draw(g, 2);
         for (int i = 0; i < drain_count; i++) {
@@ -120,12 +121,13 @@ static void destroy_beside(rng *g) {
         if ((own_ones[own_count] = submit(g, p, IN_LIMITED, 1 + (int)draw(g, 2), true)) != NULL) own_count++;
     if (atomic_load(&pools[p].may_break) || may_refuse()) paused = false;
     if (paused && CALL(p, tpool_pause(pool)) != TPOOL_OK) paused = false;
-    if (!paused && one_in(g, 2) && !may_refuse()) {   /* one worker is held, so that the drains have something to wait for */
+    if (!paused && one_in(g, 2) &&
+        !may_refuse()) { /* one worker is held, so that the drains have something to wait for */
         gate = atomic_fetch_add(&gate_numbers, 1);
         held = CALL(p, tpool_submit(pool, held_task, (void *)(intptr_t)gate, NULL)) == TPOOL_OK;
         if (held) atomic_fetch_add(&pools[p].taken, 1);
     }
-    if (paused) {   /* filled, so that submitters surely block */
+    if (paused) { /* filled, so that submitters surely block */
         for (tpool_stats s;;) {
             if (tpool_get_stats(pool, &s) != TPOOL_OK) fail("no stats");
             if (s.queued >= pools[p].config.queue_capacity) break;
@@ -135,12 +137,12 @@ static void destroy_beside(rng *g) {
         for (int i = 0; i < count; i++)
             if (pthread_create(&helpers[i].thread, NULL, blocked_submitter, &helpers[i]) != 0) fail("no thread");
     }
-    if (!pools[p].feeds_itself && (paused || held || one_in(g, 2)))   /* its own tasks would be visitors, too */
+    if (!pools[p].feeds_itself && (paused || held || one_in(g, 2))) /* its own tasks would be visitors, too */
         for (int n = (int)draw(g, 3); n > 0; n--, count++) {
             helpers[count] = (helper){ .pool = p, .seed = draw64(g) };
             if (pthread_create(&helpers[count].thread, NULL, drainer, &helpers[count]) != 0) fail("no thread");
         }
-    for (;;) {   /* until all of them are in: a destroy may begin from then on */
+    for (;;) { /* until all of them are in: a destroy may begin from then on */
         int in = 0;
         for (int i = 0; i < count; i++) in += atomic_load(&helpers[i].is_back);
         tpool__latch(&pool->inject.lock);
@@ -155,21 +157,26 @@ static void destroy_beside(rng *g) {
         memcpy(cancels->victims, own_ones, sizeof own_ones);
         if (pthread_create(&helpers[count++].thread, NULL, canceller, cancels) != 0) fail("no thread");
     }
-    if (held && one_in(g, 2)) { atomic_store(&gates_open, INT_MAX); held = false; }
+    if (held && one_in(g, 2)) {
+        atomic_store(&gates_open, INT_MAX);
+        held = false;
+    }
     if (!held && one_in(g, 4)) {
         unsigned flags = draw(g, 8);
         atomic_store(&pools[p].shut, true);
         if (flags & TPOOL_CANCEL_PENDING) atomic_store(&pools[p].may_cancel, true);
         if (flags & TPOOL_STOP_RUNNING) atomic_store(&pools[p].may_stop, true);
         tpool_status status = CALL(p, tpool_shutdown(pool, flags));
-        if (status != TPOOL_OK && !(status == TPOOL_NO_THREAD && may_refuse())) fail("shutdown gave %s", tpool_status_name(status));
+        if (status != TPOOL_OK && !(status == TPOOL_NO_THREAD && may_refuse()))
+            fail("shutdown gave %s", tpool_status_name(status));
         for (int looks = 0; status == TPOOL_OK && (flags & TPOOL_WAIT) && looks < 3; looks++) {
             tpool_stats s;
-            if (tpool_get_stats(pool, &s) != TPOOL_OK || s.workers != 0) fail("pool %d: %d workers after its end", p, s.workers);
+            if (tpool_get_stats(pool, &s) != TPOOL_OK || s.workers != 0)
+                fail("pool %d: %d workers after its end", p, s.workers);
             sleep_us(100);
         }
     }
-    atomic_store(&pools[p].shut, true);   /* submitters that it finds blocked may be told so */
+    atomic_store(&pools[p].shut, true); /* submitters that it finds blocked may be told so */
     if (held) atomic_store(&gates_open, INT_MAX);
     destroy_pool(p, true);
     begin("joining a script's helpers", p);
@@ -210,7 +217,8 @@ static void link_done(tpool_future *future, void *context) {
     intptr_t i = (intptr_t)context;
     (void)future;
     atomic_fetch_add(&links_done, 1);
-    if (i + 1 < LINKS && tpool_future_set_result(links[i + 1], NULL) != TPOOL_OK) fail("link %d cannot be completed", (int)i + 1);
+    if (i + 1 < LINKS && tpool_future_set_result(links[i + 1], NULL) != TPOOL_OK)
+        fail("link %d cannot be completed", (int)i + 1);
 }
 static void link_freed(void *result) {
     intptr_t i = (intptr_t)result;
@@ -228,7 +236,8 @@ static void link_shuts_down(tpool_future *future, void *context) {
 static void *link_submits(void *arg) {
     intptr_t i = (intptr_t)arg;
     atomic_fetch_add(&links_done, 1);
-    if (i + 1 < LINKS && tpool_submit(link_pool, link_submits, (void *)(i + 1), NULL) != TPOOL_OK) fail("link %d is not taken", (int)i + 1);
+    if (i + 1 < LINKS && tpool_submit(link_pool, link_submits, (void *)(i + 1), NULL) != TPOOL_OK)
+        fail("link %d is not taken", (int)i + 1);
     return NULL;
 }
 /* It waits for what a callback of a future brings that it has itself completed. */
@@ -238,7 +247,8 @@ static void link_waits(tpool_future *future, void *context) {
     atomic_fetch_add(&links_done, 1);
     if (i % 3 == 2) return;
     if (tpool_future_set_result(links[i + 1], NULL) != TPOOL_OK) fail("link %d cannot be completed", (int)i + 1);
-    if (i % 3 == 0 && tpool_future_result(links[i + 2], TPOOL_FOREVER, NULL) != TPOOL_OK) fail("link %d has no result", (int)i + 2);
+    if (i % 3 == 0 && tpool_future_result(links[i + 2], TPOOL_FOREVER, NULL) != TPOOL_OK)
+        fail("link %d has no result", (int)i + 2);
 }
 typedef enum link_kind { COMPLETES, FREES, SHUTS_DOWN, RUNS_DEEPER, WAITS_FOR_IT, LINK_KINDS } link_kind;
 static void *chain_thread(void *arg) {
@@ -248,7 +258,8 @@ static void *chain_thread(void *arg) {
     if (kind == FREES) tpool_future_release(links[0]);
     else if (kind == SHUTS_DOWN) (void)tpool_future_cancel(links[0]);
     else if (kind == RUNS_DEEPER) (void)link_submits(NULL);
-    else if (kind == WAITS_FOR_IT) for (int i = 0; i < LINKS; i += 3) (void)tpool_future_set_result(links[i], NULL);
+    else if (kind == WAITS_FOR_IT)
+        for (int i = 0; i < LINKS; i += 3) (void)tpool_future_set_result(links[i], NULL);
     else if (tpool_future_set_result(links[0], NULL) != TPOOL_OK) fail("the first link cannot be completed");
     return NULL;
 }
@@ -260,13 +271,15 @@ static void chain(rng *g) {
     atomic_store(&links_done, 0);
     atomic_store(&links_freed, 0);
     begin("a chain", (int)kind);
-    tpool_config config = { .max_workers = 1, .queue_capacity = kind == RUNS_DEEPER, .on_full = TPOOL_FULL_CALLER_RUNS };
+    tpool_config config = { .max_workers = 1,
+                            .queue_capacity = kind == RUNS_DEEPER,
+                            .on_full = TPOOL_FULL_CALLER_RUNS };
     bool by_hand = kind == COMPLETES || kind == WAITS_FOR_IT;
     if (!by_hand && tpool_create(&pool, &config) != TPOOL_OK) fail("no pool for a chain");
     link_pool = pool;
     if (kind == SHUTS_DOWN && tpool_pause(pool) != TPOOL_OK) fail("no pause");
     int gate = -1;
-    if (kind == RUNS_DEEPER) {   /* the worker is held, and the queue full, so that the caller runs all */
+    if (kind == RUNS_DEEPER) { /* the worker is held, and the queue full, so that the caller runs all */
         gate = atomic_fetch_add(&gate_numbers, 1);
         if (tpool_submit(pool, held_task, (void *)(intptr_t)gate, NULL) != TPOOL_OK) fail("no task for a chain");
         tpool_stats s;
@@ -276,10 +289,15 @@ static void chain(rng *g) {
     } else {
         for (intptr_t i = LINKS - 1; i >= 0; i--) {
             tpool_status status = by_hand ? tpool_future_create(&links[i])
-                : tpool_submit(pool, kind == FREES ? give_link : managed_task, kind == FREES ? (void *)(i + 1) : &links_freed, &links[i]);
+                                          : tpool_submit(pool, kind == FREES ? give_link : managed_task,
+                                                         kind == FREES ? (void *)(i + 1) : &links_freed, &links[i]);
             if (status != TPOOL_OK) fail("a link gave %s", tpool_status_name(status));
             if (kind == FREES) continue;
-            status = tpool_future_add_done_callback(links[i], kind == COMPLETES ? link_done : kind == WAITS_FOR_IT ? link_waits : link_shuts_down, (void *)i);
+            status = tpool_future_add_done_callback(links[i],
+                                                    kind == COMPLETES      ? link_done
+                                                    : kind == WAITS_FOR_IT ? link_waits
+                                                                           : link_shuts_down,
+                                                    (void *)i);
             if (status != TPOOL_OK) fail("a link without callback");
         }
     }
@@ -325,7 +343,8 @@ static void gone(rng *g) {
     pthread_t thread;
     atomic_int ran = 0;
     begin("pools that come and go", -1);
-    if (tpool_create(&pool, NULL) != TPOOL_OK || tpool_submit(pool, managed_task, &ran, &future) != TPOOL_OK) fail("no pool");
+    if (tpool_create(&pool, NULL) != TPOOL_OK || tpool_submit(pool, managed_task, &ran, &future) != TPOOL_OK)
+        fail("no pool");
     if (tpool_destroy(pool) != TPOOL_OK) fail("no destroy");
     atomic_store(&lingers, 0);
     if (pthread_create(&thread, NULL, linger_thread, future) != 0) fail("no thread");
@@ -343,9 +362,17 @@ static void gone(rng *g) {
 }
 
 /* ---- A burst of plain tasks and, amid them, some that leave tombstones in the lane of their worker. */
-typedef struct burst_run { tpool *pool; atomic_int ran, given, open; uint64_t seed; bool cancels; } burst_run;
+typedef struct burst_run {
+    tpool *pool;
+    atomic_int ran, given, open;
+    uint64_t seed;
+    bool cancels;
+} burst_run;
 static burst_run bursts[64];
-static void *burst_leaf(void *arg) { atomic_fetch_add(&((burst_run *)arg)->ran, 1); return arg; }
+static void *burst_leaf(void *arg) {
+    atomic_fetch_add(&((burst_run *)arg)->ran, 1);
+    return arg;
+}
 static void *burst_holds(void *arg) {
     burst_run *b = arg;
     atomic_fetch_add(&b->ran, 1);
@@ -361,8 +388,10 @@ static void *burst_many(void *arg) {
     for (int i = 0; i < wanted; i++) {
         tpool_future *future = NULL;
         tpool_status status = tpool_submit(b->pool, burst_leaf, b, &future);
-        if (status == TPOOL_OK) { atomic_fetch_add(&b->given, 1); futures[count++] = future; }
-        else if (!may_refuse()) fail("a submit in a burst gave %s", tpool_status_name(status));
+        if (status == TPOOL_OK) {
+            atomic_fetch_add(&b->given, 1);
+            futures[count++] = future;
+        } else if (!may_refuse()) fail("a submit in a burst gave %s", tpool_status_name(status));
         if (!b->cancels || !count || status != TPOOL_OK) continue;
         if (tpool_future_cancel(future)) atomic_fetch_sub(&b->given, 1);
         tpool_future_release(future);
@@ -394,21 +423,34 @@ static void burst(rng *g) {
     }
     if (tpool_pause(b->pool) != TPOOL_OK) fail("no pause");
     for (int i = 0; i < tasks; i++) {
-        if (tpool_submit(b->pool, i == special ? burst_many : burst_leaf, b, NULL) != TPOOL_OK) fail("a submit in a burst");
+        if (tpool_submit(b->pool, i == special ? burst_many : burst_leaf, b, NULL) != TPOOL_OK)
+            fail("a submit in a burst");
         atomic_fetch_add(&b->given, 1);
     }
     if (tpool_resume(b->pool) != TPOOL_OK) fail("no resume");
     if (tpool_drain(b->pool, TPOOL_FOREVER) != TPOOL_OK) fail("no drain");
-    if (atomic_load(&b->ran) != atomic_load(&b->given)) fail("a burst: %d ran of %d", atomic_load(&b->ran), atomic_load(&b->given));
+    if (atomic_load(&b->ran) != atomic_load(&b->given))
+        fail("a burst: %d ran of %d", atomic_load(&b->ran), atomic_load(&b->given));
     if (tpool_destroy(b->pool) != TPOOL_OK) fail("no destroy");
     end();
 }
 
 static void script(rng *g) {
-    if (has(BROODS) && one_in(g, 8)) { burst(g); return; }
+    if (has(BROODS) && one_in(g, 8)) {
+        burst(g);
+        return;
+    }
     switch (draw(g, 10)) {
-    case 0: if (has(CHAINS)) { chain(g); break; } /* fall through */
-    case 1: if (has(GONE)) { gone(g); break; } /* fall through */
+    case 0:
+        if (has(CHAINS)) {
+            chain(g);
+            break;
+        } /* fall through */
+    case 1:
+        if (has(GONE)) {
+            gone(g);
+            break;
+        } /* fall through */
     default: destroy_beside(g); break;
     }
 }

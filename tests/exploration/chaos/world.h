@@ -91,10 +91,15 @@ static bool create_pool(rng *g) {
 }
 
 /* ---- The threads of the program */
-typedef struct program { pthread_t thread; uint64_t seed; int operations; atomic_bool runs; } program;
+typedef struct program {
+    pthread_t thread;
+    uint64_t seed;
+    int operations;
+    atomic_bool runs;
+} program;
 enum { PROGRAMS = 4 };
 static program programs[PROGRAMS];
-static bool only_scripts;          /* a world of these alone: many lives of pools */
+static bool only_scripts; /* a world of these alone: many lives of pools */
 static void *victim(void *arg) {
     rng g = { *(uint64_t *)arg };
     self()->program = 1;
@@ -175,7 +180,8 @@ static void give_back_orphans(void) {
 /* Until a whole round of drains has brought nothing new: then the counts are exact. */
 static int joined_producers;
 static void join_producers(void) {
-    for (; joined_producers < atomic_load(&producers_started); joined_producers++) pthread_join(producers[joined_producers], NULL);
+    for (; joined_producers < atomic_load(&producers_started); joined_producers++)
+        pthread_join(producers[joined_producers], NULL);
 }
 static void come_to_rest(int count) {
     join_producers();
@@ -190,7 +196,7 @@ static void come_to_rest(int count) {
         }
     }
     for (int p = 0; p < count; p++)
-        if (atomic_load(&pools[p].alive) && !has(BUSY_HOOKS)) check_rest(p);   /* a worker may begin yet */
+        if (atomic_load(&pools[p].alive) && !has(BUSY_HOOKS)) check_rest(p); /* a worker may begin yet */
 }
 static bool dual_used;
 static void forget_world(void) {
@@ -221,7 +227,10 @@ static void play_world(uint64_t seed, int operations) {
     if (!one_in(&g, 4)) features &= ~(UINT64_C(1) << REFUSED_MEMORY);
     if (!one_in(&g, 3)) features &= ~(UINT64_C(1) << REFUSED_THREADS);
     only_scripts = one_in(&g, 5);
-    if (only_scripts) { features |= UINT64_C(1) << SCRIPTS; operations = 12; }
+    if (only_scripts) {
+        features |= UINT64_C(1) << SCRIPTS;
+        operations = 12;
+    }
     features = (features | features_always) & ~features_never;
     only_scripts = only_scripts && has(SCRIPTS);
     static const uint32_t masks[] = { 0, 1023, 255, 63, 15, 7 };
@@ -247,12 +256,13 @@ static void play_world(uint64_t seed, int operations) {
             p->config.max_workers = 4;
             p->handle = i ? tpool_low_level() : tpool_high_level();
             if (!p->handle) fail("no dual pool");
-            (void)tpool_resume(p->handle);   /* an earlier world may have ended while it was paused */
+            (void)tpool_resume(p->handle); /* an earlier world may have ended while it was paused */
             atomic_store(&p->alive, true);
             atomic_fetch_add(&pool_count, 1);
         }
     }
-    if (has(RESOURCES) && tpool_resources_create(&resources, 1 + draw(&g, 3), make_resource, destroy_resource, NULL) != TPOOL_OK)
+    if (has(RESOURCES) &&
+        tpool_resources_create(&resources, 1 + draw(&g, 3), make_resource, destroy_resource, NULL) != TPOOL_OK)
         fail("no resources");
     tpool_manager_config managing = { .idle_timeout_ns = one_in(&g, 2) ? 1 : 0, .max_pools = draw(&g, 3) };
     if (has(MANAGERS) && tpool_manager_create(&manager, &managing) != TPOOL_OK) fail("no manager");
@@ -295,7 +305,8 @@ static void play_world(uint64_t seed, int operations) {
     for (int p = 0; p < pool_total; p++) {
         if (pools[p].dual || !pools[p].config.finalizer || !pools[p].config.initializer) continue;
         if (atomic_load(&initialized[p]) != atomic_load(&finalized[p]))
-            fail("pool %d: %d initializers, %d finalizers", p, atomic_load(&initialized[p]), atomic_load(&finalized[p]));
+            fail("pool %d: %d initializers, %d finalizers", p, atomic_load(&initialized[p]),
+                 atomic_load(&finalized[p]));
     }
     atomic_store(&world_ends, true);
     pthread_join(nursing, NULL);
@@ -310,7 +321,10 @@ static void play_world(uint64_t seed, int operations) {
     for (int i = 0; i < atomic_load(&record_count) && i < RECORDS; i++) {
         record *r = &records[i];
         if (!r->future) continue;
-        if (!is_end(observe(r, r->future, 0, IN_PROGRAM))) { tell(r); fail("task %d has no end", i); }
+        if (!is_end(observe(r, r->future, 0, IN_PROGRAM))) {
+            tell(r);
+            fail("task %d has no end", i);
+        }
         drop(r);
     }
     give_back_orphans();
@@ -321,10 +335,12 @@ static void play_world(uint64_t seed, int operations) {
     close_accounts();
     for (int i = 0; i < atomic_load(&map_count) && i < MAPS; i++)
         for (int k = 0; maps[i].source && !maps[i].left && !atomic_load(&threads_ended) && k < maps[i].count; k++)
-            if (atomic_load(&maps[i].frees[k]) != (k < atomic_load(&maps[i].asked))) fail("map %d: item_free of item %d did not come", i, k);
+            if (atomic_load(&maps[i].frees[k]) != (k < atomic_load(&maps[i].asked)))
+                fail("map %d: item_free of item %d did not come", i, k);
     for (int i = 0; i < atomic_load(&map_count) && i < MAPS; i++) some_left = some_left || maps[i].left;
     end();
-    if (!dual_used && !some_left && atomic_load(&live_blocks) != 0) fail("%ld blocks of memory are left", atomic_load(&live_blocks));
+    if (!dual_used && !some_left && atomic_load(&live_blocks) != 0)
+        fail("%ld blocks of memory are left", atomic_load(&live_blocks));
     forget_world();
 }
 #endif
