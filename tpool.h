@@ -2512,6 +2512,17 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      gate and `live` need no order of their own, and a submit needs no fence: the spinlock that it takes anyway
  *      provides the order.
  *
+ *  WHY NO WAITER IS FORGOTTEN. Every wait is the loop of tpool__wait. The waiter joins the lists of all that can end it
+ *  (J), looks (L), and parks if it has seen nothing. A thread that ends the wait changes what L reads (D), and then
+ *  unparks each waiter that it finds in its list (F). One lock orders J and F:
+ *      E4  The end of a future: LOCKED (P3). Room and drainers: the inject spinlock. An iterator: the exchanges of
+ *          `arrived` (P15). A stolen job: `jobs_lock`. A resource: its lock. A refused spare worker: pool->lock. The
+ *          exit handler sets its flags before it passes these locks.
+ *      If J came first, F finds the waiter, and its unpark (P5) ends the park or the next one. If F came first, its
+ *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter that leaves its lists looks once more
+ *      under the same lock, so nothing that was handed to it is lost. The one exception is a worker that stops being
+ *      busy: it reads `draining` without the spinlock, so drainers also look by themselves (TPOOL__DRAINER_LOOKS).
+ *
  *  WHY NO EXPIRY IS MISSED where a thread waits for it. A task enters `expiring` before it is placed, under the same
  *  spinlock.
  *      Submitters that wait in line for room: the first sleeps only until the earliest expiry. It looks while it holds
@@ -7134,9 +7145,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
  * something has expired. Many levels deep, the first piece only waits, for TPOOL__NESTED_PATIENCE, so that callbacks
  * which end the next future and then wait do not use up the stack.
  *
- * No wake is lost: the waiter enters (a), looks (b) and parks (c). A thread that makes it ready, or refuses it, changes
- * what the look reads (d), and then unparks each waiter that it finds (e). The lock under which (a) and (e) find the
- * list orders them: (e) finds the waiter, and its park returns; or (e) came before (a), and (b) sees (d). */
+ * >>protocol, E4, says why no wake is lost. */
 static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline) {
     tpool__thread *self = tpool__self();
     waiter->kind = kind;
