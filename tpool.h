@@ -22,8 +22,8 @@
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
  *                       >>manager  >>resources  >>stats
- *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock  >>latch
- *                       >>parker  >>scheduling
+ *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
+ *                       >>latch  >>parker  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>backend  >>blocks  >>nested  >>heap
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>watch  >>wait
@@ -2241,8 +2241,21 @@ static bool tpool__fork_hooks(void (*prepare)(void), void (*parent)(void), void 
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  Memory: zeroed, and aligned by hand, since TPOOL_MALLOC promises no more than malloc
+ *  Memory: zeroed; aligned by hand where that is asked for, since TPOOL_MALLOC promises no more than malloc
  * ----------------------------------------------------------------------------------------------------------------- */
+/* With room behind it for `more` bytes, which are not zeroed. */
+static void *tpool__alloc_with(size_t size, size_t more) {
+    void *memory = more <= SIZE_MAX / 2 && size <= SIZE_MAX / 2 ? TPOOL_MALLOC(size + more) : NULL;
+    if (memory) memset(memory, 0, size);
+    return memory;
+}
+static void *tpool__alloc(size_t size) { return tpool__alloc_with(size, 0); }
+static void *tpool__alloc_many(size_t count, size_t each) {
+    return count <= SIZE_MAX / each ? tpool__alloc(count * each) : NULL;
+}
+static void tpool__dealloc(void *memory) { /* which may be NULL */
+    if (memory) TPOOL_FREE(memory);
+}
 #if defined(TPOOL__LIBC_MALLOC) && defined(TPOOL__UNIX)
 /* The pointer is the start of the allocation, so tools that look for leaks find it. */
 static void *tpool__alloc_aligned(size_t size, size_t alignment) { /* a power of two, at least a cache line */
@@ -3191,10 +3204,13 @@ static bool tpool__setup_pop(tpool__thread *self, tpool__context *context) {
     return true;
 }
 
-static inline bool tpool__is_foreign(const tpool *pool) {
-    /* relaxed: it changes only in the child's one thread, before fork returns there */
-    return pool->generation != tpool__load_relaxed(&tpool__process.generation);
-}
+/* Which process this is: one more in each child of fork. Relaxed: it changes only in the child's one thread, before
+ * fork returns there. */
+static inline uintptr_t tpool__generation(void) { return tpool__load_relaxed(&tpool__process.generation); }
+static inline bool tpool__is_of_parent(uintptr_t generation) { return generation != tpool__generation(); }
+/* The pool, iterator, manager or other object belongs to the parent process: a thread that this process does not have
+ * may hold its lock. */
+#define tpool__is_foreign(object) tpool__is_of_parent((object)->generation)
 
 /* A line of waiters, which the lock of what they wait for guards: the first to come is the first to go. */
 static void tpool__line_join(tpool__waiter ***end, tpool__waiter *waiter) {
@@ -3494,6 +3510,11 @@ static void tpool__large_give(tpool__extra *extra) {
     if (!kept) TPOOL_FREE(large);
 }
 
+static void tpool__extra_free(tpool__extra *extra) {
+    tpool__large_give(extra);
+    tpool__dealloc(extra);
+}
+
 /* So many blocks are in the depot that the keeper must look. */
 static bool tpool__depot_has_many(size_t home) {
     TPOOL_ASSERT(tpool__held(&tpool__depot.lock));
@@ -3528,7 +3549,7 @@ static unsigned tpool__depot_cut(tpool_future **tasks) {
     TPOOL_ASSERT(tpool__held(&tpool__depot.lock));
     tpool__slab *slab = tpool__depot.slabs;
     if (!slab || slab->cut == TPOOL__SLAB_TASKS) {
-        slab = (tpool__slab *)tpool__slab_map();
+        slab = tpool__slab_map();
         if (!slab) return 0;
         slab->next = tpool__depot.slabs;
         slab->cut = 0;
@@ -3879,8 +3900,7 @@ static bool tpool__task_dispose(tpool_future *task) {
     }
     if (TPOOL__LIKELY(!outcome && !extra)) return false;
     bool listed = tpool__outcome_list(outcome);
-    tpool__large_give(extra);
-    if (extra) TPOOL_FREE(extra);
+    tpool__extra_free(extra);
     return listed;
 }
 
@@ -4636,9 +4656,7 @@ static size_t tpool__heap_oldest(tpool *pool) {
  *  config.measure: it adds a stamp at the submit, and a stopwatch around the task's function (>>measure)
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool__measures *tpool__measures_new(void) {
-    tpool__measures *measures = TPOOL_MALLOC(sizeof *measures);
-    if (measures) memset((void *)measures, 0, sizeof *measures);
-    return measures;
+    return tpool__alloc(sizeof(tpool__measures));
 }
 
 /* Adds an ended worker's figures to the pool's. The caller holds the inject spinlock, and pool->lock, which keeps out
@@ -4805,12 +4823,10 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
     bool apart = tpool__executes_elsewhere(pool) && task->arg_size >= TPOOL__LARGE;
-    if (task->arg_size > SIZE_MAX / 2) return NULL;
-    tpool__extra *extra = TPOOL_MALLOC(apart ? head : head + task->arg_size);
+    tpool__extra *extra = task->arg_size <= SIZE_MAX / 2 ? tpool__alloc_with(head, apart ? 0 : task->arg_size) : NULL;
     if (!extra) return NULL;
-    memset(extra, 0, sizeof *extra);
     if (apart && !(extra->large = tpool__large_take(task->arg_size))) {
-        TPOOL_FREE(extra);
+        tpool__extra_free(extra);
         return NULL;
     }
     extra->arg_free = task->arg_free;
@@ -5469,26 +5485,32 @@ static tpool__worker *tpool__unused_pop(tpool *pool) {
     return lowest;
 }
 
+/* Frees a worker, which may be half made: it was never started, or its thread is joined. */
+static void tpool__worker_free(tpool__worker *worker) {
+    tpool__lane_free(&worker->lane);
+    tpool__dealloc((void *)worker->measures);
+    tpool__dealloc(worker->backing);
+    tpool__free_aligned(worker);
+}
 /* Makes one more worker, and room in `unused` for it. */
 static tpool__worker *tpool__worker_make(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     int index = pool->newest ? pool->newest->index + 1 : 0;
     if ((size_t)index >= pool->unused_size) {
         size_t size = pool->unused_size ? 2 * pool->unused_size : 16;
-        tpool__worker **unused = size > SIZE_MAX / sizeof *unused ? NULL
-                                                                  : TPOOL_MALLOC(size * sizeof *unused);
+        tpool__worker **unused = tpool__alloc_many(size, sizeof *unused);
         if (!unused) return NULL;
-        if (pool->unused) TPOOL_FREE(pool->unused); /* empty: all are in use */
+        tpool__dealloc(pool->unused); /* empty: all are in use */
         pool->unused = unused;
         pool->unused_size = size;
     }
-    tpool__worker *worker = (tpool__worker *)tpool__alloc_aligned(sizeof *worker, TPOOL__CACHE_LINE);
+    tpool__worker *worker = tpool__alloc_aligned(sizeof *worker, TPOOL__CACHE_LINE);
     if (!worker) return NULL;
     worker->pool = pool;
     worker->index = index;
     const tpool__backend *backend = tpool__backend_of(pool);
     if (backend && !backend->worker_new(worker)) {
-        tpool__free_aligned(worker);
+        tpool__worker_free(worker);
         return NULL;
     }
     worker->before = pool->newest;
@@ -5543,7 +5565,7 @@ static bool tpool__worker_unlist(tpool *pool, tpool__worker *worker) {
     else tpool__store_release(&pool->workers, next);                           /* P6 */
     worker->listed = false;
     tpool__lane_free(&left);
-    if (worker->measures) TPOOL_FREE((void *)worker->measures);
+    tpool__dealloc((void *)worker->measures);
     worker->measures = NULL;
     return true;
 }
@@ -5584,14 +5606,17 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
         tpool__link_remove(&pool->leftovers, worker);
         return worker;
     }
-    tpool__segment *run = TPOOL_MALLOC(sizeof *run);
-    if (!run || (pool->measured && !(worker->measures = tpool__measures_new()))) {
-        if (run) TPOOL_FREE(run);
+    tpool__segment *batch = TPOOL_MALLOC(sizeof *batch);
+    tpool__measures *measures = pool->measured ? tpool__measures_new() : NULL;
+    if (!batch || (pool->measured && !measures)) {
+        tpool__dealloc(batch);
+        tpool__dealloc((void *)measures);
         tpool__unused_push(pool, worker);
         return NULL;
     }
+    worker->measures = measures;
     tpool__latch(&worker->lane.lock); /* a walker may still be at this worker */
-    worker->lane.batch_segment = run;
+    worker->lane.batch_segment = batch;
     worker->lane.head_position = worker->lane.tail_position = worker->lane.tail_entries = 0;
     worker->lane.claims_at_sweep = tpool__claims(pool);
     tpool__batch_set(&worker->lane, 0, 0, 0);
@@ -6497,9 +6522,8 @@ static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&
 
 /* An error with room for a message of this length, or the fixed one that says that there is no memory. */
 static tpool__outcome *tpool__error_alloc(const tpool_future *task, int code, size_t length) {
-    tpool__outcome *outcome = length <= SIZE_MAX / 2 ? TPOOL_MALLOC(sizeof *outcome + length + 1) : NULL;
+    tpool__outcome *outcome = length < SIZE_MAX ? tpool__alloc_with(sizeof *outcome, length + 1) : NULL;
     if (!outcome) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
-    memset(outcome, 0, sizeof *outcome);
     char *text = (char *)(outcome + 1);
     text[0] = 0;
     outcome->kind = TPOOL__ERROR;
@@ -6551,10 +6575,8 @@ TPOOL_API void *tpool_raise_text(int code, const char *text) {
 
 static tpool__outcome *tpool__bytes_new(const void *bytes, size_t size) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__outcome));
-    tpool__outcome *outcome =
-        size <= SIZE_MAX / 2 ? TPOOL_MALLOC(head + (size ? size : 1)) : NULL;
+    tpool__outcome *outcome = tpool__alloc_with(head, size ? size : 1);
     if (!outcome) return NULL;
-    memset(outcome, 0, sizeof *outcome);
     outcome->kind = TPOOL__BYTES;
     outcome->payload = (char *)outcome + head;
     outcome->size = size;
@@ -6582,9 +6604,8 @@ TPOOL_API void *tpool_return(const void *bytes, size_t size) {
 }
 
 static tpool__outcome *tpool__owned_new(void *result, void (*result_free)(void *result)) {
-    tpool__outcome *outcome = TPOOL_MALLOC(sizeof *outcome);
+    tpool__outcome *outcome = tpool__alloc(sizeof *outcome);
     if (!outcome) return NULL;
-    memset(outcome, 0, sizeof *outcome);
     outcome->kind = TPOOL__OWNED;
     outcome->payload = result;
     outcome->payload_free = result_free;
@@ -7742,9 +7763,18 @@ static tpool_status tpool__config_check(const tpool_config *config, int *max_wor
 static bool tpool__unlist(tpool *pool);
 static void tpool__free(tpool *pool);
 
-static void tpool__free_memory(tpool *pool) {
-    if (pool->measures) TPOOL_FREE((void *)pool->measures);
-    if (pool->scheduling) TPOOL_FREE(pool->scheduling);
+/* Frees all that a pool consists of, which may be half made. It is in no list, and has no thread. */
+static void tpool__unmake(tpool *pool) {
+    for (tpool__worker *worker = pool->newest, *next; worker; worker = next) {
+        next = worker->before;
+        tpool__worker_free(worker);
+    }
+    tpool__lane_free(&pool->inject);
+    tpool__dealloc(pool->unused);
+    tpool__dealloc(pool->heap);
+    tpool__dealloc(pool->expiring.heap);
+    tpool__dealloc((void *)pool->measures);
+    tpool__dealloc(pool->scheduling);
     tpool__free_aligned(pool);
 }
 
@@ -7770,7 +7800,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     if (!config) config = &defaults;
     tpool_status status = tpool__config_check(config, &max_workers);
     if (status != TPOOL_OK) return status;
-    tpool *pool = (tpool *)tpool__alloc_aligned(sizeof *pool, TPOOL__POOL_ALIGNMENT);
+    tpool *pool = tpool__alloc_aligned(sizeof *pool, TPOOL__POOL_ALIGNMENT);
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
     pool->backend = tpool__backends[config->kind];
@@ -7778,7 +7808,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     pool->scheduling = tpool__scheduling_note(shared || manager); /* any thread may be the first to ask */
     if (pool->measured) pool->measures = tpool__measures_new();
     if (!pool->scheduling || (pool->measured && !pool->measures)) {
-        tpool__free_memory(pool);
+        tpool__unmake(pool);
         return TPOOL_NO_MEMORY;
     }
     uintptr_t number = tpool__add_relaxed(&tpool__process.named, 1) + 1; /* relaxed: only a number */
@@ -7793,7 +7823,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     /* relaxed: the pool is not shared yet; tpool__process.lock or the caller hands it on */
     tpool__store_relaxed(&pool->max_workers, (uintptr_t)max_workers);
     tpool__store_relaxed(&pool->gate, TPOOL__ROOM);
-    pool->generation = tpool__load_relaxed(&tpool__process.generation);
+    pool->generation = tpool__generation();
     pool->home = (uintptr_t)pool | (pool->generation & TPOOL__GENERATIONS);
     pool->tag = number << 1 | 1;
     tpool__lock(&tpool__process.lock);
@@ -8253,20 +8283,7 @@ static bool tpool__unlist(tpool *pool) {
 
 static void tpool__free(tpool *pool) {
     TPOOL__AT_REST(pool);
-    tpool__worker *worker = pool->newest;
-    while (worker) {
-        tpool__worker *next = worker->before;
-        tpool__lane_free(&worker->lane);
-        if (worker->measures) TPOOL_FREE((void *)worker->measures);
-        if (worker->backing) TPOOL_FREE(worker->backing);
-        tpool__free_aligned(worker);
-        worker = next;
-    }
-    tpool__lane_free(&pool->inject);
-    if (pool->unused) TPOOL_FREE(pool->unused);
-    if (pool->heap) TPOOL_FREE(pool->heap);
-    if (pool->expiring.heap) TPOOL_FREE(pool->expiring.heap);
-    tpool__free_memory(pool);
+    tpool__unmake(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
         tpool__cache_flush(tpool__self());
         tpool__depot_trim(false);
@@ -8707,10 +8724,8 @@ static void tpool__completions_wake(tpool_completions *completions) {
 static bool tpool__completions_grow(tpool_completions *completions, size_t least) {
     size_t count = completions->bucket_count ? completions->bucket_count * 2 : 64;
     while (count < least && count <= SIZE_MAX / 2) count *= 2;
-    if (count > SIZE_MAX / sizeof(tpool__item *)) return false;
-    tpool__item **buckets = TPOOL_MALLOC(count * sizeof *buckets);
+    tpool__item **buckets = tpool__alloc_many(count, sizeof *buckets);
     if (!buckets) return completions->bucket_count > 0; /* the chains get longer instead */
-    memset(buckets, 0, count * sizeof *buckets);
     tpool__item **old = completions->buckets;
     size_t old_count = completions->bucket_count;
     completions->buckets = buckets;
@@ -8751,15 +8766,9 @@ static void tpool__item_leaves_expiries(tpool_completions *completions, tpool__i
     ((tpool__expiring_item *)(void *)item)->place = SIZE_MAX;
 }
 
-/* The iterator is the parent's: a thread that the child does not have may hold its lock. */
-static bool tpool__completions_are_foreign(const tpool_completions *completions) {
-    /* relaxed: as tpool__is_foreign */
-    return completions->generation != tpool__load_relaxed(&tpool__process.generation);
-}
-
 TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
     if (!completions || !future) return TPOOL_INVALID;
-    if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
+    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
     tpool__expire(future);
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
     tpool_status status = TPOOL_OK;
@@ -8809,14 +8818,13 @@ TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t c
     for (size_t i = 0; i < count; i++)
         if (!futures[i]) return TPOOL_INVALID;
     if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
-    tpool_completions *created = TPOOL_MALLOC(sizeof *created);
+    tpool_completions *created = tpool__alloc(sizeof *created);
     if (!created) return TPOOL_NO_MEMORY;
-    memset(created, 0, sizeof *created);
+    created->generation = tpool__generation();
     if (count > 0 && !tpool__completions_grow(created, count)) {
-        TPOOL_FREE(created);
+        tpool__completions_free(created);
         return TPOOL_NO_MEMORY;
     }
-    created->generation = tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self(); /* each add may end what has expired, and an end this thread */
     tpool__context *call = count > 0 ? tpool__call_push(self, tpool__completions_free, created) : NULL;
@@ -8964,7 +8972,7 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
         (void)tpool__execute_in_place(waiter->self, halted);
         tpool_future_release(halted);
     }
-    return tpool__completions_are_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
+    return tpool__is_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
 static bool tpool__next_enter(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
@@ -9029,7 +9037,7 @@ TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, in
                                               tpool_future **future) {
     if (future) *future = NULL;
     if (!completions || !future) return TPOOL_INVALID;
-    if (tpool__completions_are_foreign(completions)) return TPOOL_BROKEN;
+    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
     if (completions->yielded) {
         tpool_future *earlier = completions->yielded;
         completions->yielded = NULL; /* first, since its result_free may call next too */
@@ -9048,7 +9056,7 @@ TPOOL_API size_t tpool_completions_index(tpool_completions *completions) {
     return completions ? completions->index : 0;
 }
 TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions) {
-    if (!completions || tpool__completions_are_foreign(completions)) return 0;
+    if (!completions || tpool__is_foreign(completions)) return 0;
     tpool__latch(&completions->lock);
     size_t remaining = completions->remaining;
     tpool__unlatch(&completions->lock);
@@ -9076,13 +9084,13 @@ static void tpool__completions_free(void *of) {
     completions->yielded = NULL;
     tpool_future_release(yielded);
     if (!tpool__context_pop(self, call)) return;
-    if (completions->buckets) TPOOL_FREE(completions->buckets);
-    if (completions->expiries.heap) TPOOL_FREE(completions->expiries.heap);
+    tpool__dealloc(completions->buckets);
+    tpool__dealloc(completions->expiries.heap);
     TPOOL_FREE(completions);
 }
 
 TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
-    if (completions && !tpool__completions_are_foreign(completions)) tpool__completions_free(completions);
+    if (completions && !tpool__is_foreign(completions)) tpool__completions_free(completions);
 }
 
 /* ====================================================================================================================
@@ -9497,7 +9505,7 @@ static void tpool__iter_free_now(tpool__thread *self, tpool__due *due) {
         iter->front = next;
     }
     tpool__iter_unlist(iter);
-    if (iter->ring) TPOOL_FREE(iter->ring);
+    tpool__dealloc(iter->ring);
     TPOOL_FREE(iter);
 }
 static void tpool__iter_release(tpool_map_iter *iter) {
@@ -9540,9 +9548,8 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
-    tpool__chunk *chunk = TPOOL_MALLOC(sizeof *chunk);
+    tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
-    memset(chunk, 0, sizeof *chunk);
     chunk->iter = iter;
     chunk->slots = &chunk->one;
     chunk->first = iter->taken;
@@ -9695,11 +9702,6 @@ static void *tpool__chunk_run(void *argument) {
     return NULL;
 }
 
-/* True in a child of fork, for an iterator of the parent: a thread that the child lacks may hold its lock. */
-static bool tpool__iter_is_foreign(const tpool_map_iter *iter) {
-    return iter->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
-}
-
 /* Takes items until buffer_size are ahead of the consumer. Called on the consumer's thread, without the lock. */
 static void tpool__iter_fill(tpool_map_iter *iter) {
     if (!iter->ring) return;
@@ -9710,7 +9712,7 @@ static void tpool__iter_fill(tpool_map_iter *iter) {
         if (iter->source_ended || aborted || iter->available - iter->delivered >= iter->spec.buffer_size) return;
         void *item = NULL;
         bool more = iter->spec.next(iter->spec.context, &item);
-        if (tpool__iter_is_foreign(iter)) return;
+        if (tpool__is_foreign(iter)) return;
         tpool__lock(&iter->lock);
         if (more) {
             tpool__source_item *place = &iter->ring[iter->available % iter->spec.buffer_size];
@@ -9747,9 +9749,8 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
         return TPOOL_INVALID;
     tpool_status status = tpool__refusal(pool, tpool__attention(pool));
     if (status != TPOOL_OK) return status;
-    tpool_map_iter *created = TPOOL_MALLOC(sizeof *created);
+    tpool_map_iter *created = tpool__alloc(sizeof *created);
     if (!created) return TPOOL_NO_MEMORY;
-    memset(created, 0, sizeof *created);
     created->due.call = tpool__iter_free_now;
     created->pool = pool;
     created->generation = pool->generation;
@@ -9757,13 +9758,11 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     created->back = &created->front;
     tpool__store_relaxed(&created->references, 1); /* relaxed: not shared yet */
     if (spec->next) {
-        created->ring = spec->buffer_size <= SIZE_MAX / sizeof *created->ring
-                            ? TPOOL_MALLOC(spec->buffer_size * sizeof *created->ring) : NULL;
+        created->ring = tpool__alloc_many(spec->buffer_size, sizeof *created->ring);
         if (!created->ring) {
-            TPOOL_FREE(created);
+            tpool__iter_release(created);
             return TPOOL_NO_MEMORY;
         }
-        memset(created->ring, 0, spec->buffer_size * sizeof *created->ring);
     }
     tpool__iter_list(created);
     tpool__thread *self = tpool__self();
@@ -9796,8 +9795,8 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status statu
         tpool__run_unless_held(tpool__self());
     }
     if (!iter->ring && !iter->spec.buffer_size) return status; /* all are available; each chunk queues the next */
-    if (!tpool__iter_is_foreign(iter)) tpool__iter_advance(iter);
-    if (tpool__iter_is_foreign(iter)) return status;
+    if (!tpool__is_foreign(iter)) tpool__iter_advance(iter);
+    if (tpool__is_foreign(iter)) return status;
     tpool__lock(&iter->lock);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused, tpool_map_next tries again */
     tpool__unlock(&iter->lock);
@@ -9837,7 +9836,7 @@ static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk 
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result) {
     if (result) *result = NULL;
     if (!iter) return TPOOL_INVALID;
-    if (tpool__iter_is_foreign(iter)) return TPOOL_BROKEN;
+    if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
     tpool__iter_forget(iter);
     if (iter->reading && iter->delivered - iter->reading->first < iter->reading->count)
         return tpool__iter_deliver_from(iter, iter->reading, result);
@@ -9855,7 +9854,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         tpool_status aborted = iter->aborted;
         tpool__unlock(&iter->lock);
         tpool__run_unless_held(tpool__self());
-        if (tpool__iter_is_foreign(iter)) return TPOOL_BROKEN;
+        if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
         if (!chunk) {
             if (over) return TPOOL_END;
             if (aborted) return tpool__iter_deliver_aborted(iter, aborted);
@@ -9893,7 +9892,7 @@ TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error *
 }
 
 TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
-    if (!iter || tpool__iter_is_foreign(iter)) return;
+    if (!iter || tpool__is_foreign(iter)) return;
     tpool__lock(&iter->lock);
     tpool__store_relaxed(&iter->closing, true); /* relaxed: decides only under the lock, elsewhere a hint */
     tpool__thread *self = tpool__self();
@@ -10075,9 +10074,8 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     tpool_status status = tpool__refusal(pool, tpool__attention(pool));
     if (status != TPOOL_OK || begin == end) return status;
     tpool__thread *self = tpool__self();
-    tpool__loop *loop = tpool__contexts_ready(self) ? TPOOL_MALLOC(sizeof *loop) : NULL;
+    tpool__loop *loop = tpool__contexts_ready(self) ? tpool__alloc(sizeof *loop) : NULL;
     if (!loop) return TPOOL_NO_MEMORY;
-    memset(loop, 0, sizeof *loop);
     uintptr_t workers = tpool__load_relaxed(&pool->max_workers); /* relaxed: any recent value will do */
     bool is_worker = self->worker && self->worker->pool == pool;
     /* relaxed: not shared yet */
@@ -10323,9 +10321,8 @@ static void tpool__chain_in(tpool_manager *manager, tpool__managed *entry, bool 
 static void tpool__chains_double(tpool_manager *manager) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     size_t chains = 2 * manager->chains;
-    tpool__managed **table = TPOOL_MALLOC(2 * chains * sizeof *table);
+    tpool__managed **table = tpool__alloc_many(2 * chains, sizeof *table);
     if (!table) return;
-    memset(table, 0, 2 * chains * sizeof *table);
     if (manager->by_key != manager->few) TPOOL_FREE(manager->by_key);
     manager->by_key = table;
     manager->by_address = table + chains;
@@ -10369,20 +10366,24 @@ static void tpool__retire_entry(tpool_manager *manager, tpool__managed *entry) {
     entry->retired = true;
     if (!entry->users) tpool__forget_address(manager, entry);
 }
+/* Frees an entry that is in no list, and its pool if that was made. */
+static void tpool__entry_free(tpool__managed *entry) {
+    if (entry->pool) tpool__discard(entry->pool);
+    TPOOL_FREE(entry);
+}
 
 /* Creates an entry with its pool. The caller does not hold the lock, since the program's fork handlers may run. */
 static tpool_status tpool__entry_new(tpool_manager *manager, int workers, tpool_kind kind, tpool__managed **created) {
     TPOOL_ASSERT(tpool__holds_none()); /* the program's fork handlers run where a process is started */
-    tpool__managed *entry = TPOOL_MALLOC(sizeof *entry);
+    tpool__managed *entry = tpool__alloc(sizeof *entry);
     if (!entry) return TPOOL_NO_MEMORY;
     tpool_config config = { 0 };
-    memset(entry, 0, sizeof *entry);
     entry->manager = manager;
     entry->workers = config.max_workers = workers;
     entry->kind = config.kind = kind;
     tpool_status status = tpool__create(&entry->pool, &config, false, manager);
     if (status == TPOOL_OK) *created = entry;
-    else TPOOL_FREE(entry);
+    else tpool__entry_free(entry);
     return status;
 }
 /* From now on a get finds it. */
@@ -10396,6 +10397,10 @@ static void tpool__entry_in(tpool_manager *manager, tpool__managed *entry) {
     tpool__chain_in(manager, entry, true);
 }
 
+static void tpool__manager_free(tpool_manager *manager) {
+    if (manager->by_key != manager->few) TPOOL_FREE(manager->by_key);
+    TPOOL_FREE(manager);
+}
 /* Every call works between these two. They lock the manager, and it is not freed before the last leaves. */
 static void tpool__manager_enter(tpool_manager *manager) {
     tpool__lock(&manager->lock);
@@ -10406,8 +10411,7 @@ static void tpool__manager_leave(tpool_manager *manager) {
     bool last = --manager->calls == 0 && manager->destroyed && manager->count == 0;
     tpool__unlock(&manager->lock);
     if (!last) return;
-    if (manager->by_key != manager->few) TPOOL_FREE(manager->by_key);
-    TPOOL_FREE(manager);
+    tpool__manager_free(manager);
 }
 
 /* True: nothing is queued or running, nor any callback. A task's end may be seen before its worker has left the task;
@@ -10558,14 +10562,10 @@ static tpool__managed *tpool__find_key(tpool_manager *manager, int workers, tpoo
 static tpool_manager *tpool__manager_or_global(tpool_manager *manager) {
     return manager ? manager : tpool_manager_global();
 }
-static inline bool tpool__is_foreign_manager(const tpool_manager *manager) {
-    return manager->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
-}
 
 static tpool_manager *tpool__manager_new(const tpool_manager_config *config) {
-    tpool_manager *manager = TPOOL_MALLOC(sizeof *manager);
+    tpool_manager *manager = tpool__alloc(sizeof *manager);
     if (!manager) return NULL;
-    memset(manager, 0, sizeof *manager);
     int64_t timeout = config && config->idle_timeout_ns ? config->idle_timeout_ns : TPOOL__IDLE_TIMEOUT;
     manager->idle_timeout_ns = timeout < 0 ? TPOOL_FOREVER : timeout;
     manager->max_pools = config ? config->max_pools : 0;
@@ -10573,7 +10573,7 @@ static tpool_manager *tpool__manager_new(const tpool_manager_config *config) {
     manager->chains = TPOOL__MANAGED_FEW;
     manager->by_key = manager->few;
     manager->by_address = manager->few + TPOOL__MANAGED_FEW;
-    manager->generation = tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
+    manager->generation = tpool__generation();
     return manager;
 }
 
@@ -10605,7 +10605,7 @@ TPOOL_API tpool_manager *tpool_manager_global(void) {
         tpool__store_release(&tpool__global_manager, manager); /* P12 */
     }
     tpool__unlock(&tpool__process.lock);
-    if (manager != created) TPOOL_FREE(created); /* another thread was faster */
+    if (manager != created) tpool__manager_free(created); /* another thread was faster */
     return manager;
 }
 
@@ -10630,7 +10630,7 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
         return TPOOL_INVALID;
     manager = tpool__manager_or_global(manager);
     if (!manager) return TPOOL_NO_MEMORY;
-    if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
+    if (tpool__is_foreign(manager)) return TPOOL_BROKEN;
     tpool__manager_enter(manager);
     if (manager->sweep_at != TPOOL_FOREVER && tpool__clock() >= manager->sweep_at &&
         !tpool__evict(manager, TPOOL__IDLE_TOO_LONG))
@@ -10683,10 +10683,7 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
         return TPOOL_BROKEN;
     }
     tpool__manager_leave(manager);
-    if (fresh) { /* another thread was faster, or has shut the manager down */
-        tpool__discard(fresh->pool);
-        TPOOL_FREE(fresh);
-    }
+    if (fresh) tpool__entry_free(fresh); /* another thread was faster, or has shut the manager down */
     return status;
 }
 
@@ -10694,7 +10691,7 @@ TPOOL_API tpool_status tpool_manager_release(tpool_manager *manager, tpool *pool
     if (!pool) return TPOOL_OK;
     manager = tpool__manager_or_global(manager);
     if (!manager) return TPOOL_INVALID;
-    if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
+    if (tpool__is_foreign(manager)) return TPOOL_BROKEN;
     tpool_status status = TPOOL_INVALID;
     tpool__manager_enter(manager);
     tpool__managed *entry = *tpool__chain_of_address(manager, pool);
@@ -10727,7 +10724,7 @@ static bool tpool__is_within_any(tpool_manager *manager, bool unused_only) {
 TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager) {
     manager = tpool__manager_or_global(manager);
     if (!manager) return TPOOL_OK;
-    if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
+    if (tpool__is_foreign(manager)) return TPOOL_BROKEN;
     tpool__manager_enter(manager);
     bool within = tpool__is_within_any(manager, true);
     if (!within && !tpool__evict(manager, TPOOL__CLEARED)) return TPOOL_BROKEN;
@@ -10822,7 +10819,7 @@ static tpool_status tpool__manager_shutdown(tpool_manager *manager, bool force, 
 TPOOL_API tpool_status tpool_manager_shutdown(tpool_manager *manager, bool force) {
     manager = tpool__manager_or_global(manager);
     if (!manager) return TPOOL_NO_MEMORY;
-    return tpool__is_foreign_manager(manager) ? TPOOL_BROKEN : tpool__manager_shutdown(manager, force, false);
+    return tpool__is_foreign(manager) ? TPOOL_BROKEN : tpool__manager_shutdown(manager, force, false);
 }
 
 TPOOL_API tpool_status tpool_manager_global_shutdown(void) {
@@ -10831,7 +10828,7 @@ TPOOL_API tpool_status tpool_manager_global_shutdown(void) {
 }
 
 TPOOL_API void tpool_manager_destroy(tpool_manager *manager) {
-    if (!manager || tpool__is_foreign_manager(manager)) return;
+    if (!manager || tpool__is_foreign(manager)) return;
     bool global = manager == tpool__load_acquire(&tpool__global_manager); /* P12 */
     tpool_status status = tpool__manager_shutdown(manager, false, global);
     if (status == TPOOL_DEADLOCK || global) return;
@@ -10846,7 +10843,7 @@ TPOOL_API tpool_status tpool_manager_get_stats(tpool_manager *manager, tpool_man
     memset(stats, 0, sizeof *stats);
     manager = tpool__manager_or_global(manager);
     if (!manager) return TPOOL_OK;
-    if (tpool__is_foreign_manager(manager)) return TPOOL_BROKEN;
+    if (tpool__is_foreign(manager)) return TPOOL_BROKEN;
     tpool__manager_enter(manager);
     (void)tpool__is_shut(manager); /* this is a use: a global manager may come back */
     for (tpool__managed *entry = manager->oldest; entry; entry = entry->newer) {
@@ -10951,11 +10948,10 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
         !tpool__process_ready())
         return TPOOL_NO_MEMORY;
     size_t size = sizeof(tpool_resources) + count * (sizeof(tpool__resource) + sizeof(void *));
-    tpool_resources *fresh = TPOOL_MALLOC(size);
+    tpool_resources *fresh = tpool__alloc(size);
     if (!fresh) return TPOOL_NO_MEMORY;
-    memset(fresh, 0, size);
     fresh->due.call = tpool__resources_free_now;
-    fresh->generation = tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
+    fresh->generation = tpool__generation();
     fresh->count = count;
     fresh->end = &fresh->first;
     fresh->destroy = destroy;
@@ -10974,10 +10970,6 @@ TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_
     qsort(fresh->all, count, sizeof *fresh->all, tpool__by_address);
     *resources = fresh;
     return TPOOL_OK;
-}
-
-static inline bool tpool__is_foreign_resources(const tpool_resources *resources) {
-    return resources->generation != tpool__load_relaxed(&tpool__process.generation); /* relaxed: as tpool__is_foreign */
 }
 
 /* Returns a free resource, or NULL. It overtakes no waiter: callers wait only while none is free. Under the lock. */
@@ -11034,7 +11026,7 @@ static const tpool__wait_kind tpool__wait_for_resource = { NULL, tpool__resource
 TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns, void **resource) {
     if (resource) *resource = NULL;
     if (!resources || !resource) return TPOOL_INVALID;
-    if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
+    if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     *resource = tpool__take_resource(resources);
     tpool__unlock(&resources->lock);
@@ -11048,7 +11040,7 @@ TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t t
 
 TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *resource) {
     if (!resources || !resource) return TPOOL_INVALID;
-    if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
+    if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     tpool__resource *found = tpool__find_resource(resources, resource, true);
     tpool__waiter *claimant = resources->first;
@@ -11068,7 +11060,7 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
 
 TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
     if (!resources) return TPOOL_OK;
-    if (tpool__is_foreign_resources(resources)) return TPOOL_BROKEN;
+    if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     bool whole = resources->free_count == resources->count;
     tpool__unlock(&resources->lock);
