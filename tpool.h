@@ -628,7 +628,7 @@ TPOOL_API void *tpool_return(const void *bytes, size_t size);
 TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *result));
 
 /* True once this task should stop early: tpool_future_request_stop, tpool_run_with_timeout or a shutdown with
- * TPOOL_STOP_RUNNING has asked for it, or its run_limit_ns has passed. */
+ * TPOOL_STOP_RUNNING has asked for it, its run_limit_ns has passed, or its map is being closed. */
 TPOOL_API bool tpool_stop_requested(void);
 
 /* How many bytes were copied for this task (arg_size), else 0. */
@@ -815,9 +815,10 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
 /* About the item just delivered. result_size: how many bytes it gave to tpool_return, else 0. error: TPOOL_OK and its
  * error, NULL if it has none; TPOOL_INVALID_STATE: no item has been delivered; TPOOL_INVALID: a NULL. */
 TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter);
+TPOOL_API size_t tpool_map_index(tpool_map_iter *iter); /* its number, from 0; 0 too before the first */
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
 
-/* Cancels what has not started, waits for what runs, frees; NULL is accepted. If an item waits for the very task that
+/* Cancels what has not started, asks what runs to stop, waits for it, frees; NULL is accepted. If an item waits for the very task that
  * closes, the close does not wait for that item. An item_free may close further maps, to any depth: they are closed at
  * once, except near the end of the stack, where their item_frees run a little later, on the same thread. */
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
@@ -3279,7 +3280,7 @@ struct tpool__backend {
     /* ANY THREAD, ANY TIME between start and stop
      * kill: tpool_kill_workers. Ends what executes tasks and does not wait for that. Those tasks end as TPOOL_BROKEN.
      * request_stop: lets tpool_stop_requested return true in the task; task NULL: in all tasks of the pool. `cut`: the
-     *     task is a chunk, and its further items are not wanted. The caller has set the flag that says so before (STOP,
+     *     task is a chunk, and its further items are not wanted either. The caller has set the flag that says so before (STOP,
      *     the count of stop requests, the map's `closing`). So that no request is lost, a proxy first notes its task
      *     under a lock that this call passes, then checks these flags, then hands the task over. The caller may hold
      *     the task's LOCKED, so this call waits for nothing but that lock. */
@@ -6628,12 +6629,15 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
     return result;
 }
 
+static bool tpool__is_of_closed_map(const tpool__context *context);
 TPOOL_API bool tpool_stop_requested(void) {
     const tpool__context *context = tpool__self()->context;
-    /* a job or a part of a loop asks for the task that it belongs to, an item for its chunk's */
+    /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
     while (context && (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB ||
-                       context->kind == TPOOL__IN_CALL))
+                       context->kind == TPOOL__IN_CALL)) {
+        if (context->kind == TPOOL__IN_ITEM && tpool__is_of_closed_map(context)) return true;
         context = context->origin ? context->origin : context->outer;
+    }
     if (!context || !context->task) return false;
     const tpool_future *task = context->task;
     if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
@@ -7586,7 +7590,7 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED;
 }
 
-/* Notifies what executes the task elsewhere: to stop, or to skip the remaining items of its chunk (`cut`). In this
+/* Notifies what executes the task elsewhere: to stop, and with `cut` to skip the remaining items of its chunk. In this
  * process the task's STOP flag and the map's `closing` suffice. While LOCKED is held the task cannot end, so its pool
  * exists. */
 static void tpool__notify_to_stop(tpool_future *future, bool cut) {
@@ -9569,6 +9573,8 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     tpool__lock(&iter->lock);
     if (status == TPOOL_OK) {
         chunk->future = future;
+        /* relaxed: under its lock. The close has not found this one, which may run already. */
+        if (!TPOOL__LIKELY(!tpool__load_relaxed(&iter->closing))) tpool__notify_to_stop(future, true);
         return status;
     }
     /* The chunk is still the last one: `waiting` has kept others from queueing. `at` is still valid: the caller is
@@ -9645,6 +9651,12 @@ static void tpool__item_left(void *of) {
     (void)tpool__outcome_list(tpool__outcome_take(&chunk->item));
     chunk->at++;
     (void)tpool__run_items(self, chunk);
+}
+
+/* Whether the context is that of a map's item, and the map is being closed. */
+static bool tpool__is_of_closed_map(const tpool__context *context) {
+    return context->left == tpool__item_left &&
+           tpool__load_relaxed(&((const tpool__chunk *)context->of)->iter->closing); /* relaxed: a flag */
 }
 
 /* The function of a chunk's task. */
@@ -9883,6 +9895,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
 }
 
 TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter) { return iter ? iter->result_size : 0; }
+TPOOL_API size_t tpool_map_index(tpool_map_iter *iter) { return iter && iter->any ? (size_t)(iter->delivered - 1) : 0; }
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error) {
     if (error) *error = NULL;
     if (!iter || !error) return TPOOL_INVALID;
@@ -9899,6 +9912,9 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     tpool__context *call = tpool__call_push(self, tpool__iter_left, iter);
     unsigned tries = 0;
     tpool__chunk **at = &iter->front; /* stays valid: only the consumer unlinks ended chunks */
+    /* all before it waits for one: their items may wait for each other's end */
+    for (const tpool__chunk *chunk = iter->front; chunk; chunk = chunk->next)
+        if (chunk->future) tpool__notify_to_stop(chunk->future, true);
     for (;;) { /* waits for each chunk that is queued or runs; one that has started may be queueing another */
         tpool__chunk *chunk;
         while ((chunk = *at) != NULL && chunk->future && tpool__is_done(chunk->future)) at = &chunk->next;
@@ -9909,7 +9925,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
         if (!future) {
             tpool__backoff(&tries);
         } else {
-            if (!tpool_future_cancel(future)) tpool__notify_to_stop(future, true);
+            (void)tpool_future_cancel(future);
             tpool__wanted wanted = { &future, 1, NULL, false, NULL };
             status = tpool__await_in(future, TPOOL_FOREVER, &wanted);
         }
@@ -13584,7 +13600,7 @@ static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     tpool__lock(&child->lock);
     child->number++;
     /* relaxed: a thread that sets these looks for the task under this lock afterwards */
-    bool stop = tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
+    bool stop = child->cut || tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
                 tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops;
     /* relaxed: the pipe orders. Clears what earlier requests left, since their numbers come again. */
     tpool__store_relaxed(&child->page->stop, stop ? child->number : child->number - 1);
@@ -13598,15 +13614,15 @@ static void tpool__child_leave(tpool__child *child) {
     tpool__unlock(&child->lock);
 }
 
-/* Asks a running task to stop, or a chunk to leave out its further items (cut). task NULL: asks all of the pool. */
+/* Asks a running task to stop, and with `cut` a chunk to leave out its further items. task NULL: asks all of the pool. */
 static void tpool__processes_request_stop(tpool *pool, const tpool_future *task, bool cut) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__child *child = tpool__child_of(w);
         tpool__lock(&child->lock);
         if (child->task && (!task || child->task == task)) {
             child->cut |= cut;
-            if (child->page) /* relaxed: a flag */
-                tpool__store_relaxed(cut ? &child->page->cut : &child->page->stop, child->number);
+            if (child->page) tpool__store_relaxed(&child->page->stop, child->number); /* relaxed: a flag */
+            if (child->page && cut) tpool__store_relaxed(&child->page->cut, child->number); /* relaxed: likewise */
         }
         tpool__unlock(&child->lock);
     }

@@ -602,6 +602,82 @@ static void close_cancels_what_has_not_started_and_waits_for_what_runs(void **st
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* Each item ends only once all of them know that they shall stop, so a close may not wait for one before it asks the
+   next; the odd ones ask in a forked job. */
+typedef struct stoppers {
+    atomic_int run, stopped;
+} stoppers;
+static void *stopped_in_job(void *arg) {
+    stoppers *s = arg;
+    int64_t end = tpool_now() + LIMIT;
+    while (!tpool_stop_requested() && tpool_now() < end) sleep_ms(1);
+    if (tpool_stop_requested()) atomic_fetch_add(&s->stopped, 1);
+    return NULL;
+}
+static void *item_until_all_stop(void *item, void *context) {
+    stoppers *s = context;
+    int64_t end = tpool_now() + LIMIT;
+    atomic_fetch_add(&s->run, 1);
+    if (*(int *)item % 2) {
+        tpool_job job;
+        tpool_fork(&job, stopped_in_job, s);
+        tpool_join(&job);
+    } else {
+        stopped_in_job(s);
+    }
+    while (atomic_load(&s->stopped) < 3 && tpool_now() < end) sleep_ms(1);
+    return NULL;
+}
+static void close_asks_all_that_runs_to_stop(void **state) {
+    (void)state;
+    int numbers[40];
+    for (int i = 0; i < 40; i++) numbers[i] = i;
+    stoppers s = { 0, 0 };
+    tpool *pool = new_pool(3);
+    tpool_map_spec spec = {
+        .fn = item_until_all_stop, .context = &s, .items = numbers, .count = 40, .stride = sizeof(int), .chunk_size = 1
+    };
+    tpool_map_iter *iter = start(pool, &spec);
+    gate passage = GATE_CLOSED;
+    EVENTUALLY(atomic_load(&s.run) == 3);
+    assert_int_equal(0, atomic_load(&s.stopped));
+    int64_t before = tpool_now();
+    tpool_map_close(iter);
+    assert_true(tpool_now() - before < LIMIT);
+    assert_int_equal(3, atomic_load(&s.stopped));
+    assert_int_equal(3, atomic_load(&s.run));
+    tpool_future *next = held_at(pool, &passage); /* the next task on these workers is not asked */
+    assert_false(tpool_future_stop_requested(next));
+    gate_open(&passage);
+    assert_status(TPOOL_OK, end_of(next));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void map_index_tells_which_item_was_delivered(void **state) {
+    (void)state;
+    int numbers[100];
+    for (int i = 0; i < 100; i++) numbers[i] = i;
+    tpool *pool = new_pool(2);
+    for (size_t buffer = 0; buffer < 20; buffer += 7) {
+        tpool_map_spec spec = {
+            .fn = same_item, .items = numbers, .count = 100, .stride = sizeof(int), .buffer_size = buffer
+        };
+        tpool_map_iter *iter = start(pool, &spec);
+        assert_int_equal(0, tpool_map_index(iter));
+        for (size_t i = 0; i < 100; i++) {
+            void *value = NULL;
+            assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &value));
+            assert_int_equal(i, tpool_map_index(iter));
+            assert_ptr_equal(&numbers[i], value);
+        }
+        assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+        assert_int_equal(99, tpool_map_index(iter));
+        tpool_map_close(iter);
+    }
+    assert_int_equal(0, tpool_map_index(NULL));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void a_map_may_be_closed_at_any_point(void **state) {
     (void)state;
     tpool *pool = new_pool(2);
@@ -911,6 +987,8 @@ static const struct CMUnitTest tests[] = {
     TEST(bad_sources_are_invalid_and_not_asked),
     TEST(items_of_one_task_each_may_wait_for_the_consumer),
     TEST(close_cancels_what_has_not_started_and_waits_for_what_runs),
+    TEST(close_asks_all_that_runs_to_stop),
+    TEST(map_index_tells_which_item_was_delivered),
     TEST(a_map_may_be_closed_at_any_point),
     TEST(items_that_a_shutdown_cancels_are_cancelled_one_by_one),
     TEST(a_source_whose_pool_is_shut_down_still_ends),

@@ -482,6 +482,36 @@ static void a_running_task_is_asked_to_stop(void **state) {
     assert_status(TPOOL_OK, end_of(future));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+static void *item_until_stopped(void *item, void *context) {
+    (void)context;
+    atomic_int *begun = *(atomic_int **)item;
+    int64_t end = tpool_now() + LIMIT;
+    atomic_fetch_add(&begun[0], 1);
+    while (!tpool_stop_requested() && tpool_now() < end) sleep_ms(1);
+    if (tpool_stop_requested()) atomic_fetch_add(&begun[1], 1);
+    return NULL;
+}
+static void an_item_is_asked_to_stop_when_its_map_is_closed(void **state) {
+    (void)state;
+    atomic_int *begun = shared_memory(2 * sizeof *begun), *items[8];
+    assert_non_null(begun);
+    for (int i = 0; i < 8; i++) items[i] = begun;
+    tpool *pool = new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 2 });
+    tpool_map_spec spec = { .fn = item_until_stopped,
+                            .items = items,
+                            .count = 8,
+                            .stride = sizeof *items,
+                            .item_size = sizeof *items,
+                            .chunk_size = 4 };
+    tpool_map_iter *iter = NULL;
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    EVENTUALLY(atomic_load(&begun[0]) == 2);
+    tpool_map_close(iter);
+    assert_int_equal(2, atomic_load(&begun[1]));
+    assert_int_equal(2, atomic_load(&begun[0])); /* and the rest of their chunks is left out */
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    munmap(begun, 2 * sizeof *begun);
+}
 static void a_task_asked_to_stop_while_it_waited_knows_from_the_start(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
@@ -1223,6 +1253,7 @@ int main(void) {
         T(a_callback_may_wait_for_a_task_of_the_same_pool),
         T(caller_runs_blocks_instead),
         T(a_running_task_is_asked_to_stop),
+        T(an_item_is_asked_to_stop_when_its_map_is_closed),
         T(a_task_asked_to_stop_while_it_waited_knows_from_the_start),
         T(a_run_limit_kills_the_process_and_only_that_task),
         T(run_with_timeout_kills_the_process_and_only_that_task),

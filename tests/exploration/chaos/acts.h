@@ -697,6 +697,8 @@ static void map(rng *g, int p, unsigned where) {
         if (status == TPOOL_END) break;
         const tpool_error *error = NULL;
         int i = delivered;
+        if ((status == TPOOL_OK || status == TPOOL_FAILED) && tpool_map_index(iter) != (size_t)i)
+            fail("map %d: index of item %d", at, i);
         bool may = atomic_load(&m->ended) || atomic_load(&pools[p].may_break) || may_be_stranded();
         for (int k = 0; k < m->count; k++)
             may = may || atomic_load(&m->scopes[k].ended) || atomic_load(&m->scopes[k].may_break);
