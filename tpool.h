@@ -11988,7 +11988,8 @@ static int tpool__poll(struct pollfd *polled, size_t count, int64_t deadline) {
     bool refused = errno != EINTR;
     ready = 0;
     for (size_t i = 0; i < count; i++) {
-        polled[i].revents = refused && (polled[i].events & POLLIN) ? tpool__socket_look(polled[i].fd) : 0;
+        polled[i].revents = 0;
+        if (refused && (polled[i].events & POLLIN)) polled[i].revents = tpool__socket_look(polled[i].fd);
         ready += polled[i].revents != 0;
     }
     struct timespec pause = { 0, 1000000 };
@@ -13977,7 +13978,7 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
 }
 
 static const tpool__backend tpool__processes = {
-    .chunk_ns = 10 * TPOOL__CHUNK_NS, /* a message costs about 20 us */
+    .chunk_ns = (int64_t)10 * TPOOL__CHUNK_NS, /* a message costs about 20 us */
     .check = tpool__processes_check,
     .start = tpool__processes_start,
     .stop = tpool__processes_stop,
