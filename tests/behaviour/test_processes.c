@@ -122,7 +122,7 @@ static void an_error_arrives_with_code_message_and_name(void **state) {
     assert_status(TPOOL_FAILED, tpool_future_result(future, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
     assert_int_equal(42, error->code);
-    assert_status(TPOOL_BROKEN, error->cause);
+    assert_status(TPOOL_FAILED, error->cause);
     assert_string_equal("42 is too many", error->message);
     assert_string_equal("counting", error->task);
     tpool_future_release(future);
