@@ -1348,13 +1348,6 @@ static inline void tpool__cancel_back(int before) {
 #endif
     (void)before;
 }
-/* In a worker process: it has inherited the state of the thread that has created the pool, within that call. */
-static inline void tpool__cancel_on(void) {
-#if defined(TPOOL__UNIX) && !defined(__ANDROID__)
-    int before;
-    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &before);
-#endif
-}
 static inline void tpool__cancel_here(void) {
 #if defined(TPOOL__UNIX) && !defined(__ANDROID__)
     pthread_testcancel();
@@ -12078,9 +12071,7 @@ static FILE *tpool__stream(int i) { return i == 0 ? stdout : stderr; }
 /* Does not wait for a thread that holds the stream's lock. */
 static void tpool__stream_flush(FILE *stream) {
     if (ftrylockfile(stream) != 0) return;
-    int cancel = tpool__cancel_off();
     fflush(stream);
-    tpool__cancel_back(cancel);
     funlockfile(stream);
 }
 static bool tpool__streams_are_free(void) {
@@ -12124,17 +12115,8 @@ static TPOOL__NOINLINE void tpool__exit_child(int code) {
 static void tpool__reply(tpool__message *reply, uint32_t kind) {
     reply->number = tpool__in_child.number;
     reply->kind = kind;
-    int cancel = tpool__cancel_off();
-    bool sent = tpool__write_message(tpool__in_child.replies, reply);
-    tpool__cancel_back(cancel);
-    if (!sent) tpool__exit_child(1); /* the task has closed it, or the program is gone */
-}
-/* False: the program is gone. */
-static bool tpool__next_request(tpool__message *request) {
-    int cancel = tpool__cancel_off();
-    bool received = tpool__read_all(tpool__in_child.requests, request, sizeof *request);
-    tpool__cancel_back(cancel);
-    return received;
+    /* fails when the task has closed it, or the program is gone */
+    if (!tpool__write_message(tpool__in_child.replies, reply)) tpool__exit_child(1);
 }
 /* Maps a request's argument, and the place that the program has chosen for its result. Unmaps first what a rare large
  * one took. False: there are not enough addresses for the argument. */
@@ -12202,7 +12184,7 @@ static bool tpool__put_by_program(const char *bytes, size_t size) {
         message.to = base + at;
         message.size = TPOOL__ROUND_UP(part);
         tpool__reply(&message, TPOOL__PIECE);
-        if (!tpool__next_request(&message)) tpool__exit_child(1);
+        if (!tpool__read_all(tpool__in_child.requests, &message, sizeof message)) tpool__exit_child(1);
         if (!message.count) return false;
     }
     memcpy(window->bytes + base, bytes, size < room ? size : room);
@@ -12213,7 +12195,7 @@ static bool tpool__put_by_program(const char *bytes, size_t size) {
  * do not apply to results: this function lifts them meanwhile. If the system does not allow that (a lower hard limit),
  * the program stores the bytes, and their address is that of the original. (To check after each task whether it has set
  * any would cost a quarter of a round trip, where a system call takes 1 us.) */
-static const char *tpool__put_uncancelled(const void *bytes, size_t size) {
+static const char *tpool__put_in_child(const void *bytes, size_t size) {
     struct rlimit limits[TPOOL__LIMITS];
     const char *place = tpool__try_put_in_child(bytes, size);
     if (place) return place;
@@ -12226,12 +12208,6 @@ static const char *tpool__put_uncancelled(const void *bytes, size_t size) {
     if (place) return place;
     tpool__in_child.is_spent = true;
     return tpool__put_by_program((const char *)bytes, size) ? (const char *)bytes : NULL;
-}
-static const char *tpool__put_in_child(const void *bytes, size_t size) {
-    int cancel = tpool__cancel_off();
-    const char *place = tpool__put_uncancelled(bytes, size);
-    tpool__cancel_back(cancel);
-    return place;
 }
 
 /* tpool_return and tpool_return_owned in a task of this worker process. */
@@ -12367,7 +12343,7 @@ static bool tpool__run_items_in_child(const tpool__message *request) {
         if (done > 0 && used + TPOOL__ANSWER_ROOM + 256 > tpool__in_child.result.mapped) {
             memset(&message, 0, sizeof message);
             tpool__reply(&message, TPOOL__ITEMS_FULL);
-            if (!tpool__next_request(&message)) tpool__exit_child(1);
+            if (!tpool__read_all(tpool__in_child.requests, &message, sizeof message)) tpool__exit_child(1);
             used = done = 0;
         }
         tpool__in_child.base = used + TPOOL__ANSWER_ROOM;
@@ -12387,7 +12363,6 @@ static bool tpool__run_items_in_child(const tpool__message *request) {
             tpool__in_child.has_returned = false;
         }
         tpool__page_write(page, ++done, used);
-        tpool__cancel_here();
         if (!TPOOL__LIKELY(!tpool__in_child.is_spent)) break;
     }
     tpool__context_pop(self, context);
@@ -12419,16 +12394,14 @@ static void *tpool__child_main(void *unused) {
     tpool__float_default();
     (void)tpool__arm(self);
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
-    tpool__cancel_on();
     bool ready = !config->initializer || config->initializer(config->context);
     tpool__end_if_forked(self, context);
-    tpool__cancel_here(); /* then the initializer has failed */
     tpool__context_pop(self, context);
     if (config->initializer) tpool__end_with_server(tpool__in_child.server); /* it may have changed credentials */
     for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__in_child.limits[i]);
     bool has_run = false;
     tpool__reply(&message, ready ? TPOOL__READY : TPOOL__UNREADY);
-    while (ready && tpool__next_request(&message)) {
+    while (ready && tpool__read_all(tpool__in_child.requests, &message, sizeof message)) {
         tpool__in_child.number = message.number;
         TPOOL__PROCESS_POINT(message.kind);
         if (message.kind == TPOOL__END) { /* before any mapping: it brings no bytes, and addresses may be missing */
@@ -12449,7 +12422,6 @@ static void *tpool__child_main(void *unused) {
             has_run = true;
             goes_on = tpool__run_items_in_child(&message);
         }
-        tpool__cancel_here(); /* a task has asked for it; the next one runs in another process */
         if (goes_on) continue;
         tpool__finalize_in_child(self, config); /* tasks have used up the room, or set limits: a new process goes on */
         break;

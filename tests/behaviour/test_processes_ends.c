@@ -828,50 +828,6 @@ static void no_signal_stays_pending_in_the_program(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* --- cancelling its own thread: in a worker process as in any other worker */
-
-static void *cancels_itself(void *arg) { pthread_cancel(pthread_self()); sleep_ms(1); return arg; }
-static void *cancels_itself_and_returns(void *arg) {
-    static char bytes[200000]; /* more than is mapped: they are written to a file */
-    pthread_cancel(pthread_self());
-    (void)arg;
-    return tpool_return(bytes, sizeof bytes);
-}
-static void *second_item_cancels_itself(void *item, void *context) {
-    (void)context;
-    return *(int *)item == 1 ? cancels_itself(item) : (void *)(intptr_t)*(int *)item;
-}
-static bool cancels_itself_at_first(void *context) { return cancels_itself(context) == context; }
-static void a_task_may_cancel_its_own_thread(void **state) {
-    (void)state;
-    SKIP_UNDER_TSAN();
-    tpool *pool = process_pool(1);
-    intptr_t first = value_of(pool, getpid_task);
-    assert_status(TPOOL_BROKEN, end_of(submitted(pool, cancels_itself, NULL)));
-    intptr_t second = value_of(pool, getpid_task);
-    assert_int_not_equal(first, second);
-    assert_status(TPOOL_OK, end_of(submitted(pool, cancels_itself_and_returns, NULL)));
-    assert_int_not_equal(second, value_of(pool, getpid_task)); /* it ended before the next task */
-    int items[] = { 0, 1, 2, 3 }, at = 0;
-    tpool_map_spec spec = { .fn = second_item_cancels_itself, .items = items, .count = 4, .stride = sizeof *items,
-                            .item_size = sizeof *items, .chunk_size = 4 };
-    tpool_map_iter *iter;
-    void *result;
-    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
-    for (tpool_status end; (end = tpool_map_next(iter, LIMIT, &result)) != TPOOL_END; at++)
-        assert_status(at == 1 ? TPOOL_BROKEN : TPOOL_OK, end);
-    assert_int_equal(4, at);
-    tpool_map_close(iter);
-    assert_status(TPOOL_OK, tpool_destroy(pool));
-}
-static void an_initializer_that_cancels_its_thread_has_failed(void **state) {
-    (void)state;
-    SKIP_UNDER_TSAN();
-    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = cancels_itself_at_first });
-    assert_status(TPOOL_BROKEN, end_of(submitted(pool, getpid_task, NULL)));
-    assert_status(TPOOL_OK, tpool_destroy(pool));
-}
-
 /* --- a program that lowers its own limit of descriptors, as a sandbox does: poll then refuses to look at so many */
 
 static void *takes_a_moment(void *arg) {
@@ -967,8 +923,6 @@ int main(void) {
         T(no_signal_stays_pending_in_the_program),
         T(a_program_that_may_open_no_descriptor_loses_no_task),
         T(create_tells_that_workers_have_no_room),
-        T(a_task_may_cancel_its_own_thread),
-        T(an_initializer_that_cancels_its_thread_has_failed),
 #ifdef __linux__
         T(a_child_of_a_bare_fork_ends_where_its_task_returns),
         T(a_death_is_known_though_a_grandchild_lives_on),
