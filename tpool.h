@@ -217,7 +217,8 @@
  *      reaches no other worker. Workers end by _exit, so no atexit handler runs; stdout is flushed after each task.
  *    - A task may do in a worker what it could do outside any pool: tpool_current is NULL, and it may have pools of its
  *      own, also of processes. The program's pools give TPOOL_BROKEN. If it forks, the child ends where the task
- *      returns.
+ *      returns. Cancellation is disabled in its thread, since the thread that called tpool_create may have been
+ *      cancelled before; a task may enable it.
  *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested. run_limit_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
  *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task; a worker takes none

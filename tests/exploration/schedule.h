@@ -74,7 +74,7 @@ enum {
     SCHEDULE_WORDS = 1 << 18, /* atomic words in all executions of a scenario: a hash table */
     SCHEDULE_ALLOCATIONS = 1 << 14,
     SCHEDULE_PATH = 1 << 16,     /* choices in one execution */
-    SCHEDULE_STEPS = 100 * 1000, /* after so many it does not end */
+    SCHEDULE_STEPS = 250 * 1000, /* after so many it does not end */
     SCHEDULE_CLOCK = 250,        /* the choice of letting time pass, beside the threads' numbers */
     SCHEDULE_RED_ZONE = 32
 };

@@ -78,6 +78,7 @@ static void the_lowest_index_that_is_free_is_taken_next(void **state) {
     tpool pool;
     tpool__worker *workers[40];
     memset(&pool, 0, sizeof pool);
+    tpool__lock(&pool.lock);
     for (int i = 0; i < 40; i++) {
         workers[i] = tpool__worker_slot(&pool);
         assert_non_null(workers[i]);
@@ -94,6 +95,7 @@ static void the_lowest_index_that_is_free_is_taken_next(void **state) {
         assert_int_equal(34 + i, listed(&pool));
         if (worker->previous) assert_int_equal(back[i] - 1, worker->previous->index);
     }
+    tpool__unlock(&pool.lock);
     for (tpool__worker *worker = pool.newest, *before; worker; worker = before) {
         before = worker->before;
         tpool__lane_free(&worker->lane);
@@ -108,6 +110,7 @@ static void who_stands_at_a_worker_that_leaves_misses_none_behind_it(void **stat
     tpool pool;
     tpool__worker *workers[6];
     memset(&pool, 0, sizeof pool);
+    tpool__lock(&pool.lock);
     for (int i = 0; i < 6; i++) assert_non_null(workers[i] = tpool__worker_slot(&pool));
     tpool__worker *at = workers[1];
     tpool__worker_put_away(&pool, workers[2]);
@@ -119,6 +122,7 @@ static void who_stands_at_a_worker_that_leaves_misses_none_behind_it(void **stat
     for (int i = 1; i < 5; i++) assert_ptr_equal(workers[i], tpool__worker_slot(&pool));
     assert_ptr_equal(workers[4], tpool__next_worker(at));
     assert_int_equal(6, listed(&pool));
+    tpool__unlock(&pool.lock);
     for (int i = 0; i < 6; i++) {
         tpool__lane_free(&workers[i]->lane);
         tpool__free_aligned(workers[i]);
