@@ -2168,6 +2168,7 @@ static uintptr_t tpool__stack_floor(uintptr_t top, size_t configured) {
 static void tpool__thread_ended(void *armed);
 #if defined(TPOOL_THREADS_WIN32)
 static DWORD tpool__exit_key;
+#define TPOOL__HOOK_MAY_WAIT 0 /* for a thread to end: the hook runs under the loader's lock */
 static tpool__u32 tpool__exit_hook_gone;
 static VOID WINAPI tpool__thread_ended_win32(PVOID armed) {
     /* relaxed: FlsFree calls this for all threads, in the thread that has set the flag */
@@ -2194,6 +2195,9 @@ static pthread_key_t tpool__exit_key;
 static bool tpool__exit_hook_create(void) { return pthread_key_create(&tpool__exit_key, tpool__thread_ended) == 0; }
 TPOOL__UNUSED static void tpool__exit_hook_delete(void) { pthread_key_delete(tpool__exit_key); }
 static bool tpool__exit_hook_arm(void *value) { return pthread_setspecific(tpool__exit_key, value) == 0; }
+#endif
+#if !defined(TPOOL__HOOK_MAY_WAIT)
+#define TPOOL__HOOK_MAY_WAIT 1
 #endif
 
 /* True if the process ends and the system has ended all other threads already, as a DLL of Windows finds it at exit. */
@@ -8654,6 +8658,7 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
     else if (count == 1) status = tpool__wait_all(futures, count, deadline); /* the first of one is all of it */
     else if (count > 0) status = tpool__wait_first(futures, count, when, deadline);
     if (done) *done = tpool__done_first(futures, count);
+    if (status == TPOOL_TIMEOUT && count > 0 && tpool__wait_is_over(futures, count, when)) status = TPOOL_OK;
     return status;
 }
 
@@ -9638,7 +9643,8 @@ static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
         if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
             slot->outcome = tpool__outcome_take(&chunk->item);
             slot->value = value;
-            tpool__cancel_here(); /* the item has asked for it, not the next one */
+            /* The item has asked for it, not the next one. In place, or for a submitter, the outer code may have. */
+            if (self->worker && !context->outer->outer) tpool__cancel_here();
         }
         if (!tpool__context_pop(self, context)) return false;
         if (iter->ring && !tpool__item_used(self, iter, index, chunk)) return false;
@@ -10492,6 +10498,10 @@ static tpool_status tpool__destroy_if_idle(tpool *pool) {
 static bool tpool__end_retired(tpool_manager *manager) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     tpool__managed *next;
+    if (!TPOOL__HOOK_MAY_WAIT && tpool__self()->ending) { /* a later get does it */
+        tpool__sweep_not_later_than(manager, tpool__clock(), TPOOL__LOOK_AGAIN);
+        return true;
+    }
     for (tpool__managed *entry = manager->oldest; entry; entry = next) {
         next = entry->newer;
         if (!entry->retired || entry->users || entry->holds) continue;
@@ -10755,8 +10765,8 @@ static tpool_status tpool__close_to_others(tpool *pool) {
     tpool__exempt_from_exit(pool);
     tpool__set_attention(pool, TPOOL__CLOSING, 0);
     tpool__wake_room_and_drainers(pool);
-    tpool_status status = tpool_resume(pool);
-    return status == TPOOL_BROKEN ? TPOOL_OK : status;
+    (void)tpool_resume(pool); /* the drain says why it fails, if it does */
+    return TPOOL_OK;
 }
 static tpool_status tpool__cancel_waiting(tpool *pool) {
     tpool__exempt_from_exit(pool);
@@ -10849,7 +10859,8 @@ TPOOL_API void tpool_manager_destroy(tpool_manager *manager) {
     bool global = manager == tpool__load_acquire(&tpool__global_manager); /* P12 */
     tpool_status status = tpool__manager_shutdown(manager, false, global);
     if (status == TPOOL_DEADLOCK || global) return;
-    if (status != TPOOL_OK) (void)tpool__manager_shutdown(manager, true, false);
+    if (status != TPOOL_OK && !tpool__is_foreign(manager)) (void)tpool__manager_shutdown(manager, true, false);
+    if (tpool__is_foreign(manager)) return; /* forked there: this is the child */
     tpool__manager_enter(manager);
     manager->destroyed = true;
     tpool__manager_leave(manager);
