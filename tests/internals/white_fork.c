@@ -190,7 +190,7 @@ static void fork_half_way(bool in_allocation) {
     if (process == 0) {
         pthread_t thread;
         alarm(2 * LIMIT_SECONDS);
-        if (in_allocation) slow_size = TPOOL__SLAB_SIZE;
+        if (in_allocation) slow_size = tpool__memory_is_checked() ? sizeof(tpool_future) : TPOOL__SLAB_SIZE;
         key_is_slow = !in_allocation;
         atomic_store(&stops_half_way, true);
         CHECK(pthread_create(&thread, NULL, use_futures, NULL) == 0);
