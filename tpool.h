@@ -11021,10 +11021,11 @@ static bool tpool__resource_enter(tpool__waiter *waiter) {
     tpool_resources *resources = claimant->resources;
     if (!resources) return true;
     tpool__lock(&resources->lock);
-    claimant->resource = tpool__take_resource(resources);
-    if (!claimant->resource) tpool__line_join(&resources->end, waiter);
+    void *taken = tpool__take_resource(resources); /* in line, a put may write `resource` after the unlock */
+    claimant->resource = taken;
+    if (!taken) tpool__line_join(&resources->end, waiter);
     tpool__unlock(&resources->lock);
-    return claimant->resource && tpool__wait_over(waiter, TPOOL_OK);
+    return taken && tpool__wait_over(waiter, TPOOL_OK);
 }
 static bool tpool__resource_look(tpool__waiter *waiter) {
     const tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;

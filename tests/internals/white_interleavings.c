@@ -7,7 +7,8 @@
    `at`; with `after`, the next one that follows an access in that other function. */
 typedef struct stop {
     const char *at, *after;
-    bool behind; /* behind a load, and not before it */
+    bool behind;          /* behind a load, and not before it */
+    bool (*unless)(void); /* not where this is true: the test wants a lock that is held there */
     gate gate;
 } stop;
 static _Thread_local stop *armed_stop;
@@ -20,7 +21,7 @@ static void come_to_access(const char *function, bool behind) {
         if (strcmp(function, s->after) == 0) s->after = NULL;
         return;
     }
-    if (strcmp(function, s->at) != 0) return;
+    if (strcmp(function, s->at) != 0 || (s->unless && s->unless())) return;
     armed_stop = NULL;
     gate_pass(&s->gate);
 }
@@ -184,6 +185,8 @@ static void a_returned_payload_replaces_one_that_another_thread_replaced_meanwhi
 
 /* ---- Shutdowns that cancel */
 
+static tpool *fetched_from;
+static bool under_pool_lock(void) { return tpool__held(&fetched_from->lock); }
 static stop in_fetch = STOP_AT_AFTER("tpool__latch_try", "tpool__unlatch");
 
 /* A worker takes one task, and a batch of others with it into its own lane. */
@@ -192,6 +195,8 @@ static void a_shutdown_that_cancels_finds_what_a_worker_takes_just_then(void **s
     static gate running = GATE_CLOSED;
     enum { WORKERS = 2, TASKS = 20 };
     tpool *pool = new_pool_as((tpool_config){ .max_workers = WORKERS, .initializer = arm_first_worker });
+    fetched_from = pool;
+    in_fetch.unless = under_pool_lock;
     atomic_store(&for_first_worker, &in_fetch);
     assert_status(TPOOL_OK, tpool_pause(pool));
     for (int i = 0; i < TASKS; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &running, NULL));
