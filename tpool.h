@@ -8658,7 +8658,6 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
     else if (count == 1) status = tpool__wait_all(futures, count, deadline); /* the first of one is all of it */
     else if (count > 0) status = tpool__wait_first(futures, count, when, deadline);
     if (done) *done = tpool__done_first(futures, count);
-    if (status == TPOOL_TIMEOUT && count > 0 && tpool__wait_is_over(futures, count, when)) status = TPOOL_OK;
     return status;
 }
 
