@@ -6336,12 +6336,16 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
             if (!tpool__sleep(worker)) return;
             continue;
         }
-        tpool__set_busy(worker, true);
-        bool found = tpool__take_own(worker, &entry);
-        if (!found) {
-            worker->ended_at = 0; /* what it does now takes time */
-            tpool__delay_batch(worker);
-            found = tpool__find(worker, &entry);
+        bool found = false;
+        /* a searcher that sees nothing does not become busy: a drain that only looks may come at any moment */
+        if (!worker->searching || tpool__work_hinted(pool)) {
+            tpool__set_busy(worker, true);
+            found = tpool__take_own(worker, &entry);
+            if (!found) {
+                worker->ended_at = 0; /* what it does now takes time */
+                tpool__delay_batch(worker);
+                found = tpool__find(worker, &entry);
+            }
         }
         if (found) {
             has_run = true;
