@@ -25,13 +25,13 @@
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>latch  >>parker  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
- *      >>structures     >>block  >>lane  >>measure  >>worker  >>pools  >>backend  >>blocks  >>nested  >>heap
- *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>watch  >>wait
- *                       >>cycles  >>result  >>producing
+ *      >>structures     >>block  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>heap  >>worker-list
+ *                       >>watch
+ *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>raise  >>claims
+ *                       >>wait  >>result; then what is rare: >>full-queue  >>cycles  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
- *                       >>manager-implementation  >>resources-implementation  >>processes-implementation
- *                       >>process  >>texts
+ *                       >>manager-implementation  >>process  >>unload  >>processes-implementation  >>texts
  *
  * ====================================================================================================================
  *  >>first  A first program
@@ -164,7 +164,8 @@
  *
  *  Cancelling threads. No call is a cancellation point, and none leaves a lock held; a function of yours that a call
  *  runs may be one. A worker that is cancelled, and meets no cancellation point before its task (or a map's item) ends,
- *  ends before the next task, which another worker runs. A thread with the asynchronous cancel type may not call the library.
+ *  ends before the next task, which another worker runs. A thread with the asynchronous cancel type may not call the
+ *  library.
  *
  *  fork. In the child every call on an object of the parent's (a pool, a future that was not done, an iterator, a
  *  manager, resources) gives TPOOL_BROKEN at once; tpool_future_cancel gives false, and a destroy frees nothing. The
@@ -319,7 +320,7 @@
 
 #if defined(TPOOL_STATIC)
 #if defined(__cplusplus)
-#error "tpool.h: TPOOL_STATIC implies the implementation, which is C11: compile it in a .c file and include tpool.h in C++ without TPOOL_STATIC"
+#error "tpool.h: TPOOL_STATIC compiles the implementation, which is C11: define it in .c files, not in C++"
 #endif
 #ifndef TPOOL_IMPLEMENTATION
 #define TPOOL_IMPLEMENTATION
@@ -403,15 +404,15 @@ extern "C" {
 /* How a call or a task ended. The values are part of the interface and never change. */
 typedef enum tpool_status {
     TPOOL_OK = 0,
-    TPOOL_FAILED = 1,         /* the task raised an error */
-    TPOOL_CANCELLED = 2,      /* cancelled before it started */
-    TPOOL_EXPIRED = 3,        /* its own time limit passed while it was queued */
-    TPOOL_TIMEOUT = 4,        /* this wait's time limit passed */
-    TPOOL_SHUTDOWN = 5,       /* the pool takes no more work */
-    TPOOL_FULL = 6,           /* the queue is at its capacity */
-    TPOOL_BROKEN = 7,         /* the worker died, or its initializer failed; or the pool is the parent process's */
-    TPOOL_DEADLOCK = 8,       /* the wait could never end */
-    TPOOL_END = 9,            /* an iteration has no more items */
+    TPOOL_FAILED = 1,    /* the task raised an error */
+    TPOOL_CANCELLED = 2, /* cancelled before it started */
+    TPOOL_EXPIRED = 3,   /* its own time limit passed while it was queued */
+    TPOOL_TIMEOUT = 4,   /* this wait's time limit passed */
+    TPOOL_SHUTDOWN = 5,  /* the pool takes no more work */
+    TPOOL_FULL = 6,      /* the queue is at its capacity */
+    TPOOL_BROKEN = 7,    /* the worker died, or its initializer failed; or the pool is the parent process's */
+    TPOOL_DEADLOCK = 8,  /* the wait could never end */
+    TPOOL_END = 9,       /* an iteration has no more items */
     TPOOL_NO_MEMORY = 10,
     TPOOL_NO_THREAD = 11,     /* the system refused a thread or a process */
     TPOOL_INVALID = 12,       /* bad argument */
@@ -453,39 +454,36 @@ typedef struct tpool tpool;
 typedef struct tpool_future tpool_future;
 typedef struct tpool_error tpool_error;
 
-typedef enum tpool_kind {
-    TPOOL_THREADS = 0,
-    TPOOL_PROCESSES = 1
-} tpool_kind;
+typedef enum tpool_kind { TPOOL_THREADS = 0, TPOOL_PROCESSES = 1 } tpool_kind;
 
 /* How a submit proceeds when queue_capacity tasks are waiting already. */
 typedef enum tpool_full_policy {
-    TPOOL_FULL_BLOCK = 0,      /* wait for room */
-    TPOOL_FULL_REJECT = 1,     /* give TPOOL_FULL */
-    TPOOL_FULL_CALLER_RUNS = 2,/* run the task in the submitting thread; its future is done on return. Wait for room in
+    TPOOL_FULL_BLOCK = 0,       /* wait for room */
+    TPOOL_FULL_REJECT = 1,      /* give TPOOL_FULL */
+    TPOOL_FULL_CALLER_RUNS = 2, /* run the task in the submitting thread; its future is done on return. Wait for room in
                                   a paused pool and one of processes, and many levels deep within such tasks, or near
                                   the end of a worker's stack */
-    TPOOL_FULL_DROP_OLDEST = 3 /* cancel the task that has waited longest, and count it as dropped */
+    TPOOL_FULL_DROP_OLDEST = 3  /* cancel the task that has waited longest, and count it as dropped */
 } tpool_full_policy;
 
 /* A zeroed config means the defaults. The pool copies it; only context must stay valid as long as workers live. */
 typedef struct tpool_config {
-    const char *name;              /* workers are called name_0, name_1, ...; default "tpool1", "tpool2", ... */
+    const char *name; /* workers are called name_0, name_1, ...; default "tpool1", "tpool2", ... */
     tpool_kind kind;
-    int max_workers;               /* 0: tpool_workers_for(TPOOL_WORK_MIXED), or min_workers if that is more */
-    int min_workers;               /* started workers kept when idle_timeout_ns passes */
-    int64_t idle_timeout_ns;       /* > 0: a worker idle this long ends, down to min_workers; 0: workers stay */
-    size_t queue_capacity;         /* most tasks waiting to start; 0: no bound */
+    int max_workers;         /* 0: tpool_workers_for(TPOOL_WORK_MIXED), or min_workers if that is more */
+    int min_workers;         /* started workers kept when idle_timeout_ns passes */
+    int64_t idle_timeout_ns; /* > 0: a worker idle this long ends, down to min_workers; 0: workers stay */
+    size_t queue_capacity;   /* most tasks waiting to start; 0: no bound */
     tpool_full_policy on_full;
-    bool (*initializer)(void *context);   /* on each worker before its first task; false breaks the pool */
-    void (*finalizer)(void *context);     /* on each worker after its last task, if its initializer gave true */
+    bool (*initializer)(void *context); /* on each worker before its first task; false breaks the pool */
+    void (*finalizer)(void *context);   /* on each worker after its last task, if its initializer gave true */
     void *context;
-    size_t stack_size;             /* bytes per worker; 0: the platform's default */
-    unsigned max_tasks_per_worker; /* > 0: a worker is replaced after this many tasks */
-    bool measure;                  /* collect the latency figures in tpool_stats */
+    size_t stack_size;                                           /* bytes per worker; 0: the platform's default */
+    unsigned max_tasks_per_worker;                               /* > 0: a worker is replaced after this many tasks */
+    bool measure;                                                /* collect the latency figures in tpool_stats */
     void (*on_failure)(const tpool_error *error, void *context); /* for a failed, expired or broken task whose future
                                                                     has no holder; on the thread that ended it */
-    const int *descriptors;        /* process pools: what workers inherit besides 0, 1 and 2; read by create only */
+    const int *descriptors; /* process pools: what workers inherit besides 0, 1 and 2; read by create only */
     size_t descriptor_count;
 } tpool_config;
 
@@ -496,9 +494,9 @@ typedef struct tpool_config {
  * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
-#define TPOOL_WAIT 1u             /* until the workers have ended */
-#define TPOOL_CANCEL_PENDING 2u   /* what has not started is cancelled, in the calling thread */
-#define TPOOL_STOP_RUNNING 4u     /* tpool_stop_requested() turns true in what runs */
+#define TPOOL_WAIT 1u           /* until the workers have ended */
+#define TPOOL_CANCEL_PENDING 2u /* what has not started is cancelled, in the calling thread */
+#define TPOOL_STOP_RUNNING 4u   /* tpool_stop_requested() turns true in what runs */
 
 /* Takes no more work: from now on a submit gives TPOOL_SHUTDOWN, to tasks of the pool and to blocked submitters too.
  * Queued tasks still complete, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called again,
@@ -557,17 +555,17 @@ typedef void *(*tpool_fn)(void *arg);
 typedef struct tpool_task {
     tpool_fn fn;
     void *arg;
-    size_t arg_size;               /* > 0: the bytes at arg are copied, and fn gets the copy (aligned for any type),
+    size_t arg_size;             /* > 0: the bytes at arg are copied, and fn gets the copy (aligned for any type),
                                       which lives until the task ends */
-    void (*arg_free)(void *arg);   /* called exactly once when the pool is done with arg, before the future is done,
+    void (*arg_free)(void *arg); /* called exactly once when the pool is done with arg, before the future is done,
                                       whatever became of the task; gets what fn got or would have got: for a copy it
                                       frees what the copy points to, never the copy itself */
-    const char *name;              /* static text; shown in errors and traces */
-    int priority;                  /* higher ones start first; a waiting task of any priority starts eventually */
-    int64_t expires_ns;            /* > 0: if not started this long after the submit, it ends as TPOOL_EXPIRED */
-    int64_t run_limit_ns;          /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
+    const char *name;            /* static text; shown in errors and traces */
+    int priority;                /* higher ones start first; a waiting task of any priority starts eventually */
+    int64_t expires_ns;          /* > 0: if not started this long after the submit, it ends as TPOOL_EXPIRED */
+    int64_t run_limit_ns;        /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
                                       processes its worker is killed */
-    void *tag;                     /* the program's own, for tpool_future_tag; the library never looks at it */
+    void *tag;                   /* the program's own, for tpool_future_tag; the library never looks at it */
 } tpool_task;
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
@@ -640,18 +638,18 @@ TPOOL_API size_t tpool_arg_size(void);
  * ----------------------------------------------------------------------------------------------------------------- */
 
 typedef enum tpool_state {
-    TPOOL_PENDING = 0,         /* not started */
+    TPOOL_PENDING = 0, /* not started */
     TPOOL_RUNNING = 1,
     TPOOL_STATE_CANCELLED = 2,
-    TPOOL_FINISHED = 3         /* with a result or an error: raised, expired or broken */
+    TPOOL_FINISHED = 3 /* with a result or an error: raised, expired or broken */
 } tpool_state;
 
 struct tpool_error {
-    tpool_status status;   /* TPOOL_FAILED, TPOOL_CANCELLED, TPOOL_EXPIRED or TPOOL_BROKEN */
-    int code;              /* as raised; for a dead worker process: its exit code, or minus the signal */
-    const char *message;   /* never NULL */
-    const char *task;      /* the task's name, or NULL */
-    tpool_status cause;    /* the status of what went wrong first: as status */
+    tpool_status status; /* TPOOL_FAILED, TPOOL_CANCELLED, TPOOL_EXPIRED or TPOOL_BROKEN */
+    int code;            /* as raised; for a dead worker process: its exit code, or minus the signal */
+    const char *message; /* never NULL */
+    const char *task;    /* the task's name, or NULL */
+    tpool_status cause;  /* the status of what went wrong first: as status */
 };
 
 /* Waits until the future is done and gives the task's end: TPOOL_OK and in *result (result may be NULL) what fn
@@ -739,7 +737,7 @@ TPOOL_API void *tpool_future_tag(tpool_future *future);
 typedef enum tpool_return_when {
     TPOOL_ALL_COMPLETED = 0,
     TPOOL_FIRST_COMPLETED = 1,
-    TPOOL_FIRST_EXCEPTION = 2  /* the first that failed, expired or broke (cancelled is no exception), else all */
+    TPOOL_FIRST_EXCEPTION = 2 /* the first that failed, expired or broke (cancelled is no exception), else all */
 } tpool_return_when;
 
 /* Waits until the condition holds, then moves the done futures to the front of the array, keeping the order within
@@ -786,15 +784,15 @@ TPOOL_API void tpool_completions_destroy(tpool_completions *completions);
 typedef struct tpool_map_spec {
     void *(*fn)(void *item, void *context);
     void *context;
-    void *items;                                    /* an array: item i is at items + i * stride ... */
+    void *items; /* an array: item i is at items + i * stride ... */
     size_t count, stride;
-    bool (*next)(void *context, void **item);       /* ... or a source, asked for one item at a time, on the consumer's
+    bool (*next)(void *context, void **item);     /* ... or a source, asked for one item at a time, on the consumer's
                                                        thread; false: no more */
-    size_t chunk_size;                              /* items per task; 0: chosen from the measured cost */
-    size_t buffer_size;                             /* most items taken and not yet delivered; 0: no bound (needs an
+    size_t chunk_size;                            /* items per task; 0: chosen from the measured cost */
+    size_t buffer_size;                           /* most items taken and not yet delivered; 0: no bound (needs an
                                                        array) */
-    void (*item_free)(void *item, void *context);   /* for each item taken from the source, once, run or not */
-    size_t item_size, context_size;                 /* process pools: how many bytes of each travel */
+    void (*item_free)(void *item, void *context); /* for each item taken from the source, once, run or not */
+    size_t item_size, context_size;               /* process pools: how many bytes of each travel */
 } tpool_map_spec;
 
 typedef struct tpool_map_iter tpool_map_iter;
@@ -819,9 +817,9 @@ TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter);
 TPOOL_API size_t tpool_map_index(tpool_map_iter *iter); /* its number, from 0; 0 too before the first */
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
 
-/* Cancels what has not started, asks what runs to stop, waits for it, frees; NULL is accepted. If an item waits for the very task that
- * closes, the close does not wait for that item. An item_free may close further maps, to any depth: they are closed at
- * once, except near the end of the stack, where their item_frees run a little later, on the same thread. */
+/* Cancels what has not started, asks what runs to stop, waits for it, frees; NULL is accepted. If an item waits for the
+ * very task that closes, the close does not wait for that item. An item_free may close further maps, to any depth: they
+ * are closed at once, except near the end of the stack: there their item_frees run a little later, on this thread. */
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
 
 /* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
@@ -885,18 +883,18 @@ typedef struct tpool_manager tpool_manager;
 
 /* A zeroed config means the defaults. */
 typedef struct tpool_manager_config {
-    int64_t idle_timeout_ns;   /* a pool without a user that has had nothing queued or running for so long ends at a
+    int64_t idle_timeout_ns; /* a pool without a user that has had nothing queued or running for so long ends at a
                                   later get; 0: 300 s; negative: never */
-    size_t max_pools;          /* a get that would pass it first ends the least recently used pools that are idle; with
+    size_t max_pools;        /* a get that would pass it first ends the least recently used pools that are idle; with
                                   all of them in use it still gives one; 0: no bound */
 } tpool_manager_config;
 
 typedef struct tpool_manager_stats {
-    size_t pools, in_use, idle;                     /* now: all; with a user; without (there may still be work) */
-    uint64_t created, reused, evicted, replaced;    /* ever; evicted: ended for idle_timeout_ns or max_pools */
+    size_t pools, in_use, idle;                  /* now: all; with a user; without (there may still be work) */
+    uint64_t created, reused, evicted, replaced; /* ever; evicted: ended for idle_timeout_ns or max_pools */
 } tpool_manager_stats;
 
-#define TPOOL_FORCE_NEW 16u   /* get: a new pool takes the place of the one that is there */
+#define TPOOL_FORCE_NEW 16u /* get: a new pool takes the place of the one that is there */
 
 /* Creates a manager; config NULL means all defaults. TPOOL_OK: it is the caller's, for tpool_manager_destroy.
  * TPOOL_INVALID: manager NULL. TPOOL_NO_MEMORY. */
@@ -988,11 +986,7 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources);
  *  >>stats  Sizing and statistics
  * ----------------------------------------------------------------------------------------------------------------- */
 
-typedef enum tpool_work {
-    TPOOL_WORK_MIXED = 0,
-    TPOOL_WORK_CPU = 1,
-    TPOOL_WORK_IO = 2
-} tpool_work;
+typedef enum tpool_work { TPOOL_WORK_MIXED = 0, TPOOL_WORK_CPU = 1, TPOOL_WORK_IO = 2 } tpool_work;
 
 /* CPUs this process may use, at least 1. Linux: those of its affinity mask, or fewer if a cgroup on the way from its
  * own up to the root, of version 1 or 2, has a smaller quota (1.5 CPUs count as 2). Windows: its affinity mask.
@@ -1007,11 +1001,11 @@ TPOOL_API int tpool_workers_for(tpool_work work);
  * median, p99 the time that 99 of 100 do not pass; both are at most 5 % off. busy: all the time that threads have spent
  * in tasks. Measuring costs about 50 ns a task and 15 KiB a worker. */
 typedef struct tpool_stats {
-    int max_workers, workers, active, idle;      /* now */
-    size_t queued;                               /* now */
+    int max_workers, workers, active, idle; /* now */
+    size_t queued;                          /* now */
     uint64_t submitted, completed, failed, cancelled, expired, rejected, dropped;
-    uint64_t inlined, spared, stolen;            /* run by their waiter; spare workers started; taken from others */
-    int64_t wait_p50_ns, wait_p99_ns, run_p50_ns, run_p99_ns, busy_ns;   /* with config.measure */
+    uint64_t inlined, spared, stolen; /* run by their waiter; spare workers started; taken from others */
+    int64_t wait_p50_ns, wait_p99_ns, run_p50_ns, run_p99_ns, busy_ns; /* with config.measure */
 } tpool_stats;
 
 /* A snapshot; exact at rest, when submitted == completed + failed + cancelled + expired + dropped (a broken task counts
@@ -1118,7 +1112,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #include <sys/syscall.h>
 #endif
 #if !defined(CLOCK_MONOTONIC) || (defined(__GLIBC__) && !defined(__USE_MISC)) /* __USE_MISC: syscall() and others */
-#error "tpool.h: in the implementation file, include tpool.h before the system headers, or compile with -std=gnu11 or -D_GNU_SOURCE"
+#error "tpool.h: include tpool.h before system headers in the implementation file, or use -D_GNU_SOURCE"
 #endif
 #if defined(__GLIBC__) && !defined(__USE_GNU) /* system headers came first, so these are not declared */
 extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
@@ -1331,8 +1325,8 @@ static inline unsigned tpool__log2(uint64_t n) {
  *  A thread that is cancelled may hold one of our locks, or stand in one of our lists. So every POSIX cancellation
  *  point that we use (waiting on a condition, joining, files, pipes, processes) runs between tpool__cancel_off and
  *  tpool__cancel_back. The program's functions do not: they run with the thread's own cancel state. The only
- *  cancellation point on purpose is tpool__cancel_here, which a worker calls between two tasks, after each item of a map
- *  and after its initializer. A task may cancel its own thread and return before it meets a cancellation point; the
+ *  cancellation point on purpose is tpool__cancel_here, which a worker calls between two tasks, after each item of a
+ *  map and after its initializer. A task may cancel its own thread and return before it meets a cancellation point; the
  *  thread then ends there, not during the next task.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline int tpool__cancel_off(void) {
@@ -1425,9 +1419,13 @@ static void tpool__yield(void) {
 static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     int saved = errno;
 #if defined(SYS_futex)
-    struct { long sec, nsec; } t; /* the kernel's layout; the C library's struct timespec may differ */
+    struct {
+        long sec, nsec;
+    } t; /* the kernel's layout; the C library's struct timespec may differ */
 #else
-    struct { long long sec, nsec; } t;
+    struct {
+        long long sec, nsec;
+    } t;
 #endif
     const void *limit = ns == TPOOL_FOREVER ? NULL : &t; /* no needless timer: it costs a tenth of a sleep */
     if (ns > INT64_C(1000000000) * 86400) ns = INT64_C(1000000000) * 86400;
@@ -1551,8 +1549,7 @@ static void tpool__backoff(unsigned *tries) {
     unsigned n = (*tries)++;
     if (n < 5) tpool__pause_for(TPOOL__PAUSE_TIME << n);
     else if (n < 1024) tpool__yield();
-    else { /* our higher priority may keep the other thread off this CPU */
-        tpool__u32 nothing = 0;
+    else { /* our higher priority may keep the other thread off this CPU */ tpool__u32 nothing = 0;
         tpool__word_wait(&nothing, 0, 50000);
     }
 }
@@ -1582,14 +1579,14 @@ static void tpool__backoff(unsigned *tries) {
 #define TPOOL__SPIN_BUDGET 65536u
 #define TPOOL__SPIN_ONE_IN 512u
 
-static tpool__u32 tpool__spare_cpus;    /* the number of CPUs minus one; set once */
-static tpool__u32 tpool__spinning;      /* threads that spin beyond TPOOL__FREE_TIME */
+static tpool__u32 tpool__spare_cpus; /* the number of CPUs minus one; set once */
+static tpool__u32 tpool__spinning;   /* threads that spin beyond TPOOL__FREE_TIME */
 
 typedef struct tpool__spin {
-    uint32_t *failed_spins;     /* the caller's count, kept from one wait to the next */
+    uint32_t *failed_spins;            /* the caller's count, kept from one wait to the next */
     uint32_t free_time, budget, spent; /* ns */
-    bool counted;               /* in tpool__spinning */
-    int64_t deadline;           /* the caller's */
+    bool counted;                      /* in tpool__spinning */
+    int64_t deadline;                  /* the caller's */
 } tpool__spin;
 
 static inline tpool__spin tpool__spin_begin(uint32_t *failed_spins, uint32_t free_time, int64_t deadline) {
@@ -1673,8 +1670,7 @@ static TPOOL__NOINLINE void tpool__lock_slowly(tpool__lock_word *lock) {
     for (uint32_t time = TPOOL__PAUSE_TIME;; time *= 2) {
         uint32_t seen = TPOOL__LOCK_FREE;
         /* relaxed: a hint; taking it acquires */
-        if (tpool__load_relaxed(lock) == TPOOL__LOCK_FREE &&
-            tpool__cas_acquire(lock, &seen, TPOOL__LOCK_HELD)) /* P1 */
+        if (tpool__load_relaxed(lock) == TPOOL__LOCK_FREE && tpool__cas_acquire(lock, &seen, TPOOL__LOCK_HELD)) /* P1 */
             return;
         if (time > longest) break;
         tpool__pause_for(time);
@@ -1804,13 +1800,22 @@ static void tpool__worker_signals(sigset_t *blocked) {
 static void tpool__worker_main(void *worker);
 
 #if defined(TPOOL_THREADS_WIN32)
-static DWORD WINAPI tpool__worker_entry_win32(LPVOID worker) { tpool__worker_main(worker); return 0; }
+static DWORD WINAPI tpool__worker_entry_win32(LPVOID worker) {
+    tpool__worker_main(worker);
+    return 0;
+}
 #else
 #if defined(TPOOL__THREADS_C11)
-static int tpool__worker_entry_c11(void *worker) { tpool__worker_main(worker); return 0; }
+static int tpool__worker_entry_c11(void *worker) {
+    tpool__worker_main(worker);
+    return 0;
+}
 #endif
 #if defined(TPOOL__UNIX)
-static void *tpool__worker_entry_posix(void *worker) { tpool__worker_main(worker); return NULL; }
+static void *tpool__worker_entry_posix(void *worker) {
+    tpool__worker_main(worker);
+    return NULL;
+}
 #endif
 #endif
 
@@ -1851,8 +1856,7 @@ static bool tpool__thread_start(tpool__thread_handle *handle, void *worker, size
                 if (stack_size <= SIZE_MAX - unit) stack_size = (stack_size + unit - 1) / unit * unit;
                 accepted = pthread_attr_setstacksize(&attributes, stack_size) == 0;
             }
-            started = accepted &&
-                      pthread_create(&handle->posix, &attributes, tpool__worker_entry_posix, worker) == 0;
+            started = accepted && pthread_create(&handle->posix, &attributes, tpool__worker_entry_posix, worker) == 0;
             pthread_attr_destroy(&attributes);
         }
     }
@@ -1907,7 +1911,9 @@ static void tpool__thread_join_in_hook(tpool__thread_handle *handle) {
  *  niceness too, but costs one sleeping thread per pool.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if defined(__linux__)
-typedef struct tpool__rank { int policy, priority, nice; } tpool__rank; /* policy -1: not known */
+typedef struct tpool__rank {
+    int policy, priority, nice;
+} tpool__rank; /* policy -1: not known */
 typedef struct tpool__scheduling {
     tpool__rank rank;
     size_t size; /* bytes of the mask; 0: not known */
@@ -1978,8 +1984,8 @@ static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
     unsigned long mask[16]; /* a longer mask is set without a comparison */
     tpool__rank mine;
     tpool__rank_of(0, &mine);
-    if (noted->size && (tpool__cpus_of(0, mask, sizeof mask) != noted->size ||
-                        memcmp(mask, noted->cpus, noted->size) != 0))
+    if (noted->size &&
+        (tpool__cpus_of(0, mask, sizeof mask) != noted->size || memcmp(mask, noted->cpus, noted->size) != 0))
         (void)syscall(SYS_sched_setaffinity, 0, noted->size, noted->cpus);
     if (noted->rank.policy >= 0 && (mine.policy != noted->rank.policy || mine.priority != noted->rank.priority)) {
         struct sched_param parameters;
@@ -2036,7 +2042,9 @@ static void tpool__scheduling_take_on(const tpool__scheduling *noted) {
         (void)pthread_setschedparam(pthread_self(), noted->policy, &noted->parameters);
 }
 #else
-typedef struct tpool__scheduling { bool of_process; } tpool__scheduling;
+typedef struct tpool__scheduling {
+    bool of_process;
+} tpool__scheduling;
 static tpool__scheduling *tpool__scheduling_note(bool of_process) {
     tpool__scheduling *noted = TPOOL_MALLOC(sizeof *noted);
     if (noted) noted->of_process = of_process;
@@ -2185,9 +2193,7 @@ TPOOL__UNUSED static void tpool__exit_hook_delete(void) {
 static bool tpool__exit_hook_arm(void *value) { return FlsSetValue(tpool__exit_key, value) != 0; }
 #elif defined(TPOOL__THREADS_C11)
 static tss_t tpool__exit_key;
-static bool tpool__exit_hook_create(void) {
-    return tss_create(&tpool__exit_key, tpool__thread_ended) == thrd_success;
-}
+static bool tpool__exit_hook_create(void) { return tss_create(&tpool__exit_key, tpool__thread_ended) == thrd_success; }
 TPOOL__UNUSED static void tpool__exit_hook_delete(void) { tss_delete(tpool__exit_key); }
 static bool tpool__exit_hook_arm(void *value) { return tss_set(tpool__exit_key, value) == thrd_success; }
 #else
@@ -2231,8 +2237,12 @@ static void tpool__thread_exit(void) {
 #define TPOOL__FINALLY_BEGIN(function, argument) pthread_cleanup_push(function, argument)
 #define TPOOL__FINALLY_END pthread_cleanup_pop(1);
 #else
-#define TPOOL__FINALLY_BEGIN(function, argument) { void (*tpool__last)(void *) = (function), *tpool__of = (argument);
-#define TPOOL__FINALLY_END tpool__last(tpool__of); }
+#define TPOOL__FINALLY_BEGIN(function, argument) \
+    { \
+        void (*tpool__last)(void *) = (function), *tpool__of = (argument);
+#define TPOOL__FINALLY_END \
+    tpool__last(tpool__of); \
+    }
 #endif
 
 static bool tpool__fork_hooks(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
@@ -2600,16 +2610,16 @@ typedef struct tpool__thread tpool__thread;
 struct tpool_future {
     tpool__word state;
     union {
-        tpool_fn fn;            /* until it is claimed */
-        tpool_future *next;     /* while it is free, or about to be */
-        uintptr_t listed;       /* while it is in tpool__thread.listed: the next item */
+        tpool_fn fn;        /* until it is claimed */
+        tpool_future *next; /* while it is free, or about to be */
+        uintptr_t listed;   /* while it is in tpool__thread.listed: the next item */
     } u;
-    void *value;                /* the argument; once done, the result */
-    uintptr_t home;             /* its pool's `home`; of a bare future the generation of the process */
-    tpool__extra *extra;        /* what most tasks do not have; never changes while the task is shared */
-    tpool__node *nodes;         /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
+    void *value;         /* the argument; once done, the result */
+    uintptr_t home;      /* its pool's `home`; of a bare future the generation of the process */
+    tpool__extra *extra; /* what most tasks do not have; never changes while the task is shared */
+    tpool__node *nodes;  /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
                                    still to be called, in the order added; only its ender uses them */
-    tpool__word outcome;        /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
+    tpool__word outcome; /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
                                    before the task runs, its stamp (>>measure) */
     _Atomic(tpool__thread *) runner; /* the thread that executes it, or its arg_free; for the search for cycles. Once
                                    done: its pool's tag, which is odd; a later pool at that address has another */
@@ -2632,21 +2642,27 @@ static inline bool tpool__is_done(tpool_future *future) {
 typedef enum tpool__outcome_kind { TPOOL__ERROR, TPOOL__BYTES, TPOOL__OWNED } tpool__outcome_kind;
 struct tpool__outcome {
     tpool__outcome_kind kind;
-    bool is_static;             /* no allocation of its own: nothing to free */
+    bool is_static; /* no allocation of its own: nothing to free */
     tpool_error error;
     void *payload;
     union {
         size_t size;
-        uintptr_t listed;       /* of an owned one in tpool__thread.listed: the next item */
+        uintptr_t listed; /* of an owned one in tpool__thread.listed: the next item */
     };
     void (*payload_free)(void *payload);
-    bool is_timeout;            /* an error: tpool_run_with_timeout killed the process when its time was over */
+    bool is_timeout; /* an error: tpool_run_with_timeout killed the process when its time was over */
 };
 
 /* Why a task ended although it did not run to its end. */
 typedef enum tpool__reason {
-    TPOOL__WAS_CANCELLED, TPOOL__WAS_DROPPED, TPOOL__HAS_EXPIRED, TPOOL__SETUP_FAILED,
-    TPOOL__ENDED_THREAD, TPOOL__IS_STRANDED, TPOOL__OUT_OF_MEMORY, TPOOL__LOST_PROCESS,
+    TPOOL__WAS_CANCELLED,
+    TPOOL__WAS_DROPPED,
+    TPOOL__HAS_EXPIRED,
+    TPOOL__SETUP_FAILED,
+    TPOOL__ENDED_THREAD,
+    TPOOL__IS_STRANDED,
+    TPOOL__OUT_OF_MEMORY,
+    TPOOL__LOST_PROCESS,
     TPOOL__OWNED_ELSEWHERE
 } tpool__reason;
 
@@ -2663,8 +2679,8 @@ struct tpool__extra {
     void *tag;
     size_t arg_size;
     int priority;
-    int64_t expires_at;         /* 0: never */
-    size_t expiring_place;      /* its index in the pool's expiries, plus one; 0: it has left them */
+    int64_t expires_at;    /* 0: never */
+    size_t expiring_place; /* its index in the pool's expiries, plus one; 0: it has left them */
     int64_t run_limit_ns;
     int64_t started_at;         /* set if run_limit_ns is */
     int64_t timeout_at;         /* then the process that runs it is killed (tpool_run_with_timeout) */
@@ -2677,7 +2693,7 @@ struct tpool__extra {
  * NULL, and may give the node back to its owner. It unparks through tpool__unpark_begin_another, because the woken
  * thread wants that lock. `done` NULL: a callback, which is called after the lock is released. */
 struct tpool__node {
-    tpool__node *next, **link;  /* link NULL: not in the list */
+    tpool__node *next, **link; /* link NULL: not in the list */
     tpool__parker *(*done)(tpool__node *node, tpool_future *future, tpool__parker *asleep);
 };
 typedef struct tpool__callback {
@@ -2702,54 +2718,59 @@ typedef struct tpool__late_callback { /* added to a done future, many levels dee
  * and a search for cycles read it, and when the thread ends, its frames are overwritten before its exit hook runs. The
  * hook then does what those frames would have done, through `left`, innermost first (tpool__leave_contexts). */
 typedef enum tpool__context_kind {
-    TPOOL__IN_TASK, TPOOL__IN_ITEM, TPOOL__IN_JOB, TPOOL__IN_CALLBACK, TPOOL__IN_SETUP, TPOOL__IN_CALL
+    TPOOL__IN_TASK,
+    TPOOL__IN_ITEM,
+    TPOOL__IN_JOB,
+    TPOOL__IN_CALLBACK,
+    TPOOL__IN_SETUP,
+    TPOOL__IN_CALL
 } tpool__context_kind;
 struct tpool__context {
     tpool__context_kind kind;
-    uint32_t stops;             /* the pool's count of stop requests when the task started */
-    tpool_future *task;         /* the task of raise and return; NULL in callbacks, initializers and finalizers */
-    tpool *pool;                /* alive, or NULL */
-    uintptr_t of_end;           /* of a callback on a done future: the tag of its pool, which may be gone; of an
+    uint32_t stops;         /* the pool's count of stop requests when the task started */
+    tpool_future *task;     /* the task of raise and return; NULL in callbacks, initializers and finalizers */
+    tpool *pool;            /* alive, or NULL */
+    uintptr_t of_end;       /* of a callback on a done future: the tag of its pool, which may be gone; of an
                                    arg_free: the task whose end waits for it */
-    tpool__context *outer;      /* the next outer one on this stack */
-    uintptr_t serial;           /* of a job: tells it from a later one at the same address */
-    tpool__context *origin;     /* of a job or a part of a loop: the other thread's context to which it belongs */
-    void (*left)(void *of);     /* finishes what is unfinished if the thread ends here; NULL: nothing, or
+    tpool__context *outer;  /* the next outer one on this stack */
+    uintptr_t serial;       /* of a job: tells it from a later one at the same address */
+    tpool__context *origin; /* of a job or a part of a loop: the other thread's context to which it belongs */
+    void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
                                    tpool__end_broken for a task */
     void *of;
 };
-#define TPOOL__CONTEXTS 16u         /* in each thread's own memory; deeper ones come in pieces */
-#define TPOOL__CONTEXTS_A_TASK 4    /* no task begins within another unless so many are available */
+#define TPOOL__CONTEXTS 16u      /* in each thread's own memory; deeper ones come in pieces */
+#define TPOOL__CONTEXTS_A_TASK 4 /* no task begins within another unless so many are available */
 typedef struct tpool__contexts {
     struct tpool__contexts *before;
     tpool__context *before_next, *before_first, *before_last;
     tpool__context all[64];
 } tpool__contexts;
 
-#define TPOOL__MAGAZINE 32u         /* free memory blocks pass between threads so many at a time */
+#define TPOOL__MAGAZINE 32u /* free memory blocks pass between threads so many at a time */
 
 /* The state of each thread that has called the library. */
 struct tpool__thread {
     tpool__context *context;
     tpool__context *context_next, *context_first, *context_last; /* the next to use, and the bounds of its piece */
     tpool__worker *worker;
-    tpool *caller_pool;         /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
-    uintptr_t listed, listed_last; /* the program's functions that are due in this thread: see >>nested */
+    tpool *caller_pool;                /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
+    uintptr_t listed, listed_last;     /* the program's functions that are due in this thread: see >>nested */
     unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
-    bool waits;                 /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
+    bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
-    unsigned cached, cacheable; /* how many there are, and may be: 0 until the thread is armed */
-    uint32_t failed_spins;      /* when it spun for the end of a task: see >>spin */
-    bool woke;                  /* it woke a worker since its last spin */
-    bool armed;                 /* the exit hook will run */
-    bool ending;                /* the exit hook runs, counted in tpool__process.ending */
-    bool serves;                /* a worker's thread, whose outermost function is the library's */
-    uintptr_t stack_top;        /* of a worker, roughly */
-    uintptr_t stack_floor;      /* below it no code of the program begins that can wait; 0: not determined yet */
-    tpool__record *blocked;     /* its wait, as other threads see it; under tpool__cycles.lock */
-    tpool_future plain;         /* stands for a task without an object of its own */
+    unsigned cached, cacheable;               /* how many there are, and may be: 0 until the thread is armed */
+    uint32_t failed_spins;                    /* when it spun for the end of a task: see >>spin */
+    bool woke;                                /* it woke a worker since its last spin */
+    bool armed;                               /* the exit hook will run */
+    bool ending;                              /* the exit hook runs, counted in tpool__process.ending */
+    bool serves;                              /* a worker's thread, whose outermost function is the library's */
+    uintptr_t stack_top;                      /* of a worker, roughly */
+    uintptr_t stack_floor;  /* below it no code of the program begins that can wait; 0: not determined yet */
+    tpool__record *blocked; /* its wait, as other threads see it; under tpool__cycles.lock */
+    tpool_future plain;     /* stands for a task without an object of its own */
     tpool__contexts *pieces, *spare_piece; /* of contexts: the innermost in use, and one kept */
-    tpool__context unlisted;    /* for a call when memory has run out; nothing reads it */
+    tpool__context unlisted;               /* for a call when memory has run out; nothing reads it */
     tpool__context contexts[TPOOL__CONTEXTS];
 };
 
@@ -2801,7 +2822,7 @@ static inline uint32_t tpool__free_time(tpool__thread *self) {
 #define TPOOL__LOOK_BACK 16u      /* how many words back from a lane's end an awaited entry is looked for */
 typedef struct tpool__segment {
     struct tpool__segment *next;
-    uint16_t end, entries;      /* where its last entry ends, and how many are left; not valid in the tail */
+    uint16_t end, entries; /* where its last entry ends, and how many are left; not valid in the tail */
     uintptr_t words[TPOOL__SEGMENT_WORDS];
 } tpool__segment;
 
@@ -2810,31 +2831,31 @@ typedef struct tpool__segment {
 #define TPOOL__BATCH_ENTRY ((uint32_t)1 << 2 * TPOOL__BATCH_BITS)
 #define TPOOL__BATCH_CLOSED ((uint32_t)1 << 3 * TPOOL__BATCH_BITS)
 
-typedef struct tpool__lane {    /* a submit and most fetches touch only the first cache line */
+typedef struct tpool__lane { /* a submit and most fetches touch only the first cache line */
     tpool__latch_word lock;
     tpool__u32 batch;
     uint16_t head_position, tail_position, tail_entries;
-    tpool__word count;          /* entries outside the batch, with tombstones; a hint without the spinlock */
+    tpool__word count; /* entries outside the batch, with tombstones; a hint without the spinlock */
     tpool__segment *head, *tail;
     uint64_t submitted;
-    uintptr_t front;            /* of a lane without a batch: the oldest entry, instead of a slot; or 0 */
-    intptr_t dead;              /* tasks claimed elsewhere minus tombstones dropped; valid as a sum over all lanes */
+    uintptr_t front;               /* of a lane without a batch: the oldest entry, instead of a slot; or 0 */
+    intptr_t dead;                 /* tasks claimed elsewhere minus tombstones dropped; valid as a sum over all lanes */
     tpool__segment *batch_segment; /* NULL: a lane without a batch */
     tpool__segment *spare;
     unsigned spares;
-    tpool__word claims;         /* tasks ever claimed elsewhere under this spinlock; other lanes read it as a hint */
-    uintptr_t claims_at_sweep;  /* the sum of `claims` over the pool's lanes at the last sweep of this lane */
+    tpool__word claims;        /* tasks ever claimed elsewhere under this spinlock; other lanes read it as a hint */
+    uintptr_t claims_at_sweep; /* the sum of `claims` over the pool's lanes at the last sweep of this lane */
 } tpool__lane;
 _Static_assert(offsetof(tpool__lane, front) + sizeof(uintptr_t) <= TPOOL__CACHE_LINE, "one line hands a task over");
 
 /* A task as it leaves a queue. */
 typedef struct tpool__entry {
-    tpool_fn fn;                /* a plain task ... */
+    tpool_fn fn; /* a plain task ... */
     void *arg;
-    uintptr_t stamp;            /* when it was submitted, or 0 (>>measure) */
-    tpool_future *task;         /* ... or a task with an object, claimed ... */
-    struct tpool__stolen *job;  /* ... or a forked job, whose function and argument are in fn and arg ... */
-    tpool__worker *victim;      /* ... stolen from this worker */
+    uintptr_t stamp;           /* when it was submitted, or 0 (>>measure) */
+    tpool_future *task;        /* ... or a task with an object, claimed ... */
+    struct tpool__stolen *job; /* ... or a forked job, whose function and argument are in fn and arg ... */
+    tpool__worker *victim;     /* ... stolen from this worker */
     uint32_t stops;
 } tpool__entry;
 
@@ -2861,13 +2882,13 @@ typedef struct tpool__ranked {
 #define TPOOL__BUCKETS 960u /* sixteen below 16, and sixteen for each of 2^4 to 2^62 */
 typedef struct tpool__measures {
     tpool__word waits[TPOOL__BUCKETS], runs[TPOOL__BUCKETS];
-    tpool__word busy_low, busy_high;    /* nanoseconds: 30 bits, and the rest */
+    tpool__word busy_low, busy_high; /* nanoseconds: 30 bits, and the rest */
 } tpool__measures;
 
 /* One task's times, on the stack of the thread that executes it. */
 typedef struct tpool__stopwatch {
     int64_t waited, began;
-    bool outermost;             /* not within a wait of another task: its time counts as busy */
+    bool outermost; /* not within a wait of another task: its time counts as busy */
 } tpool__stopwatch;
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2880,23 +2901,33 @@ struct tpool__waiter {
     tpool__waiter *next_in_line; /* of those that wait for the same: `room`, `drainers`, a resource */
     const struct tpool__wait_kind *kind;
     tpool__thread *self;
-    int64_t deadline;           /* of the whole wait */
-    int64_t look_at;            /* set by kind->look: when to look again although no thread has notified this one */
-    tpool_status status;        /* what the wait has come to; TPOOL_TIMEOUT as long as that is open */
-    tpool__record *record;      /* the wait as the search for cycles sees it from piece to piece; or NULL */
+    int64_t deadline;            /* of the whole wait */
+    int64_t look_at;             /* set by kind->look: when to look again although no thread has notified this one */
+    tpool_status status;         /* what the wait has come to; TPOOL_TIMEOUT as long as that is open */
+    tpool__record *record;       /* the wait as the search for cycles sees it from piece to piece; or NULL */
     tpool__waiter *next, **link; /* in `blocked_waiters` */
-    bool can_refuse;            /* it may end with TPOOL_NO_THREAD ... */
-    bool refused;               /* ... and shall: the system refused the spare worker; under pool->lock */
+    bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
+    bool refused;                /* ... and shall: the system refused the spare worker; under pool->lock */
     tpool__parker parker;
+};
+struct tpool__record {
+    tpool__record *next, **link;
+    tpool__record *unexplored;
+    tpool__thread *thread;
+    tpool__context *context;
+    tpool_future *const *futures;
+    size_t count;
+    bool foreign; /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
+    uint64_t visited;
 };
 
 /* A public job. Only the owner touches the tpool_job itself, which is on a stack that its thread may leave. */
 typedef struct tpool__offer {
-    const tpool_job *job;       /* NULL: none */
+    const tpool_job *job; /* NULL: none */
     tpool_fn fn;
     void *arg;
-    tpool__context *context;    /* in which it was forked */
-    uintptr_t serial;           /* of that context */
+    tpool__context *context; /* in which it was forked */
+    uintptr_t serial;        /* of that context */
 } tpool__offer;
 
 /* A stolen job, in a memory block of a task's size, from the theft to its join. */
@@ -2905,70 +2936,70 @@ typedef struct tpool__stolen {
     struct tpool__stolen *next; /* the one stolen before it */
     tpool__context *origin;     /* the context in which it was forked */
     union {
-        tpool__worker *victim;  /* its owner */
-        void *result;           /* once it is done */
+        tpool__worker *victim; /* its owner */
+        void *result;          /* once it is done */
     } u;
     tpool__job_state state;
-    tpool__waiter *waiter;      /* its owner, blocked in the join */
-    tpool__worker *thief;       /* executes it ... */
+    tpool__waiter *waiter;         /* its owner, blocked in the join */
+    tpool__worker *thief;          /* executes it ... */
     const tpool__context *beneath; /* ... in this context ... */
-    uintptr_t serial;           /* ... with this number */
+    uintptr_t serial;              /* ... with this number */
 } tpool__stolen;
 _Static_assert(sizeof(tpool__stolen) <= sizeof(tpool_future), "a stolen job fits into a block");
 
 enum { TPOOL__COMPLETED, TPOOL__FAILED_COUNT, TPOOL__INLINED, TPOOL__STOLEN_COUNT, TPOOL__OWN_COUNTS };
 
 struct tpool__worker {
-    tpool__lane lane;           /* what it submitted, and what it fetched */
-    tpool__u32 taking;          /* the owner is between taking a task from its batch and claiming it (P11) */
+    tpool__lane lane;  /* what it submitted, and what it fetched */
+    tpool__u32 taking; /* the owner is between taking a task from its batch and claiming it (P11) */
     alignas(TPOOL__CACHE_LINE) tpool *pool;
-    void *backing;              /* its backend's: see >>backend; never changes */
-    _Atomic(tpool__worker *) next;  /* in the list of workers that live or left something, by index (P6) */
+    void *backing;                 /* its backend's: see >>backend; never changes */
+    _Atomic(tpool__worker *) next; /* in the list of workers that live or left something, by index (P6) */
     int index;
-    bool searching;             /* counted in pool->gate; the owner's */
-    bool in_setup;              /* in its initializer: counted in pool->starting, unless it is blocked; the owner's */
-    uintptr_t jobs_stolen;      /* the serial number of the last job that it stole */
-    bool retired;               /* only its finalizer is left: counted only in pool->ending; the owner's */
-    _Atomic(bool) busy;         /* has a task, or may have taken one (P10) */
-    unsigned tasks_done;        /* for max_tasks_per_worker */
+    bool searching;        /* counted in pool->gate; the owner's */
+    bool in_setup;         /* in its initializer: counted in pool->starting, unless it is blocked; the owner's */
+    uintptr_t jobs_stolen; /* the serial number of the last job that it stole */
+    bool retired;          /* only its finalizer is left: counted only in pool->ending; the owner's */
+    _Atomic(bool) busy;    /* has a task, or may have taken one (P10) */
+    unsigned tasks_done;   /* for max_tasks_per_worker */
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
-    uint32_t batch_delay;       /* ns, before it looks into the inject lane (tpool__delay_batch) */
-    uint32_t failed_spins;      /* when it spun for work: see >>spin */
-    size_t fetch_size;          /* how many tasks it would fetch at a time */
-    int64_t fetched_at;         /* when it last fetched */
-    bool set_up;                /* its initializer has succeeded, its finalizer has not begun; the owner's */
+    uint32_t batch_delay;                     /* ns, before it looks into the inject lane (tpool__delay_batch) */
+    uint32_t failed_spins;                    /* when it spun for work: see >>spin */
+    size_t fetch_size;                        /* how many tasks it would fetch at a time */
+    int64_t fetched_at;                       /* when it last fetched */
+    bool set_up; /* its initializer has succeeded, its finalizer has not begun; the owner's */
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
-    tpool__word counts[TPOOL__OWN_COUNTS]; /* written by the owner (P10) */
-    tpool__measures *measures;  /* likewise; NULL without config.measure */
-    int64_t ended_at;           /* when its last task ended; 0 if it did something else since; the owner's */
+    tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
+    tpool__measures *measures;                  /* likewise; NULL without config.measure */
+    int64_t ended_at; /* when its last task ended; 0 if it did something else since; the owner's */
     alignas(TPOOL__CACHE_LINE) tpool__latch_word jobs_lock;
-    tpool__word public_jobs;    /* 1: thieves may take `offer`; written under jobs_lock, else a hint */
+    tpool__word public_jobs; /* 1: thieves may take `offer`; written under jobs_lock, else a hint */
     tpool__offer offer;
-    tpool__stolen *stolen;      /* jobs stolen from this worker, the last one first: the order of the joins */
+    tpool__stolen *stolen; /* jobs stolen from this worker, the last one first: the order of the joins */
     tpool__parker parker;
     /* under pool->lock: */
     bool asleep, timed, listed;
     tpool__worker *sleep_next, *sleep_previous; /* in the list of sleepers, or of leftovers */
-    tpool__worker *previous;    /* in the list of workers */
-    tpool__worker *before;      /* the worker with the next lower index; never changes */
+    tpool__worker *previous;                    /* in the list of workers */
+    tpool__worker *before;                      /* the worker with the next lower index; never changes */
     tpool__thread_handle handle;
-    tpool__thread_handle left;  /* of an earlier thread of this worker: joined by the next one, or by the shutdown */
+    tpool__thread_handle left; /* of an earlier thread of this worker: joined by the next one, or by the shutdown */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>pools
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__ROOM ((uintptr_t)1)      /* gate: one more worker may become active */
-#define TPOOL__SEARCHER ((uintptr_t)2)  /* gate: one worker looks for work */
+#define TPOOL__ROOM ((uintptr_t)1)     /* gate: one more worker may become active */
+#define TPOOL__SEARCHER ((uintptr_t)2) /* gate: one worker looks for work */
 
-#define TPOOL__PAUSED 1u                /* attention, the flags word */
+#define TPOOL__PAUSED 1u /* attention, the flags word */
 #define TPOOL__SHUT 2u
 #define TPOOL__BREAK 4u
-#define TPOOL__RANKED 8u                /* something waits in the heap */
-#define TPOOL__HALTED 16u               /* the process ends */
-#define TPOOL__CLOSING 32u              /* takes work only from callers that it waits for: see tpool__is_insider */
-#define TPOOL__CANCELLED 64u            /* shut down with TPOOL_CANCEL_PENDING */
-#define TPOOL__STOPS_SHIFT 8            /* from here up: how often TPOOL_STOP_RUNNING was asked */
+#define TPOOL__RANKED 8u     /* something waits in the heap */
+#define TPOOL__HALTED 16u    /* the process ends */
+#define TPOOL__CLOSING 32u   /* takes work only from callers that it waits for: see tpool__is_insider */
+#define TPOOL__CANCELLED 64u /* shut down with TPOOL_CANCEL_PENDING */
+#define TPOOL__STOPS_SHIFT 8 /* from here up: how often TPOOL_STOP_RUNNING was asked */
 
 /* Times at which futures expire, of a pool's queue, a wait, or an iterator: a heap, the earliest first, so that only
  * that one is read. What may leave from the middle learns its index through `placed`: a pool's tasks leave with their
@@ -2976,7 +3007,7 @@ struct tpool__worker {
  * first. */
 typedef struct tpool__expiry {
     int64_t at;
-    void *of;                   /* a pool's or a wait's future, or an iterator's item */
+    void *of; /* a pool's or a wait's future, or an iterator's item */
 } tpool__expiry;
 typedef struct tpool__expiries {
     tpool__expiry *heap;
@@ -2984,89 +3015,95 @@ typedef struct tpool__expiries {
     void (*placed)(void *of, size_t place); /* NULL: none needs its index */
 } tpool__expiries;
 
-enum { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__REJECTED_COUNT, TPOOL__DROPPED_COUNT,
-       TPOOL__SPARED_COUNT, TPOOL__POOL_COUNTS };
+enum {
+    TPOOL__CANCELLED_COUNT,
+    TPOOL__EXPIRED_COUNT,
+    TPOOL__REJECTED_COUNT,
+    TPOOL__DROPPED_COUNT,
+    TPOOL__SPARED_COUNT,
+    TPOOL__POOL_COUNTS
+};
 
 struct tpool {
     /* read by every thread, written rarely */
     tpool__u32 attention;
     tpool__word max_workers;
-    tpool__word live;           /* started workers that have not ended; written under lock */
+    tpool__word live;                 /* started workers that have not ended; written under lock */
     _Atomic(tpool__worker *) workers; /* the list: those that live, and those that ended and left an entry */
     uintptr_t generation;
-    uintptr_t home;             /* address and generation in one word */
-    uintptr_t tag;              /* its number in this process, made odd */
+    uintptr_t home; /* address and generation in one word */
+    uintptr_t tag;  /* its number in this process, made odd */
     size_t capacity;
-    bool ordered;               /* every task goes through the heap */
+    bool ordered; /* every task goes through the heap */
     bool measured;
-    bool shared;                /* a dual pool */
-    bool exit_exempt;           /* being destroyed; under tpool__process.lock */
-    tpool_map_iter *iterators;  /* under tpool__process.lock */
-    tpool_manager *manager;     /* of a managed pool; never changes */
+    bool shared;               /* a dual pool */
+    bool exit_exempt;          /* being destroyed; under tpool__process.lock */
+    tpool_map_iter *iterators; /* under tpool__process.lock */
+    tpool_manager *manager;    /* of a managed pool; never changes */
     tpool_config config;
     char name[64];
     tpool__scheduling *scheduling; /* of its workers; never changes */
-    tpool *next, *previous;     /* all pools, under tpool__process.lock */
-    tpool *heir;                /* the pool to shut down, with heir_flags, when this one has ended */
+    tpool *next, *previous;        /* all pools, under tpool__process.lock */
+    tpool *heir;                   /* the pool to shut down, with heir_flags, when this one has ended */
     unsigned heir_flags;
-    tpool *closing_for;         /* with TPOOL__CLOSING: the pool whose tasks may still submit */
+    tpool *closing_for;            /* with TPOOL__CLOSING: the pool whose tasks may still submit */
     const tpool__backend *backend; /* NULL: a pool of threads (tpool__backend_of); never changes */
-    void *backing;              /* the backend's */
+    void *backing;                 /* the backend's */
 
     alignas(TPOOL__CACHE_LINE) tpool__word gate;
 
     alignas(TPOOL__CACHE_LINE) tpool__lane inject; /* what other threads submit; its lock also guards: */
     tpool__ranked *heap;
-    uint32_t *places;           /* their index in the heap, by their order (>>heap) */
+    uint32_t *places; /* their index in the heap, by their order (>>heap) */
     size_t heap_count, heap_size;
     uint64_t heap_first, heap_order; /* no task in the heap has a lower order; the next order to give */
-    size_t enders;              /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
-    size_t visitors;            /* callers inside a call that may outlast the last task: see >>protocol */
+    size_t enders;   /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
+    size_t visitors; /* callers inside a call that may outlast the last task: see >>protocol */
     tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
-    tpool__waiter *drainers;    /* callers that wait for a condition of the whole pool (tpool__drainer) */
-    tpool__word draining;       /* how many drainers; a hint */
-    tpool__u32 destroying;      /* one of the drainers is a destroy */
-    bool finishing;             /* nothing pauses it any more: see tpool__finish_begin; under the lock */
+    tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
+    tpool__word draining;            /* how many drainers; a hint */
+    tpool__u32 destroying;           /* one of the drainers is a destroy */
+    bool finishing;                  /* nothing pauses it any more: see tpool__finish_begin; under the lock */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
-    tpool__word active;         /* live workers that are neither asleep nor blocked; a hint without the lock */
+    tpool__word active; /* live workers that are neither asleep nor blocked; a hint without the lock */
     uintptr_t blocked;
-    uintptr_t starting;         /* active workers in their initializer, which look for work when they leave it */
-    uintptr_t ending;           /* ended workers that are still in their finalizer */
-    tpool__worker *sleepers;    /* the last to sleep first */
-    tpool__worker *timekeeper;  /* in a paused pool, the sleeper that wakes when the next task expires ... */
-    int64_t keeps_time_until;   /* ... at this time */
+    uintptr_t starting;        /* active workers in their initializer, which look for work when they leave it */
+    uintptr_t ending;          /* ended workers that are still in their finalizer */
+    tpool__worker *sleepers;   /* the last to sleep first */
+    tpool__worker *timekeeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
+    int64_t keeps_time_until;  /* ... at this time */
     tpool__waiter *blocked_waiters;
-    int64_t idle_since;         /* of a managed pool: when a worker last went to sleep */
+    int64_t idle_since;              /* of a managed pool: when a worker last went to sleep */
     tpool__thread_handle last_ended; /* the next worker that ends joins it, or the shutdown */
-    tpool__worker *newest;      /* all workers that there ever were, linked by `before` */
-    tpool__worker **unused;     /* those of them that have ended: a heap, the lowest index first */
+    tpool__worker *newest;           /* all workers that there ever were, linked by `before` */
+    tpool__worker **unused;          /* those of them that have ended: a heap, the lowest index first */
     size_t unused_count, unused_size;
-    tpool__worker *leftovers;   /* those of the unused that are still in the list of workers */
+    tpool__worker *leftovers; /* those of the unused that are still in the list of workers */
 
     alignas(TPOOL__CACHE_LINE) tpool__latch_word expiring_lock; /* guards: */
-    tpool__expiries expiring;   /* of the tasks in the queue */
+    tpool__expiries expiring;                                   /* of the tasks in the queue */
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
     tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker, and of workers no longer listed */
-    tpool__measures *measures;  /* likewise; written under the inject spinlock */
+    tpool__measures *measures;                 /* likewise; written under the inject spinlock */
 };
 
 /* What the whole process shares. */
 static struct {
-    tpool__lock_word lock;      /* guards the list of pools, the initialization, the dual pools and the global manager;
+    tpool__lock_word lock; /* guards the list of pools, the initialization, the dual pools and the global manager;
                                    taken before any lock of a pool */
     tpool__u32 ready;
-    tpool__word generation;     /* one more in each child of fork */
+    tpool__word generation; /* one more in each child of fork */
     tpool__word pool_count;
-    tpool__word setups;         /* initializers and finalizers that run */
+    tpool__word setups; /* initializers and finalizers that run */
     _Atomic(tpool *) pools;
-    tpool *inherited;           /* in a child of fork: the parent's pools, untouched, reachable for leak checkers */
-    bool unpooled;              /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
+    tpool *inherited; /* in a child of fork: the parent's pools, untouched, reachable for leak checkers */
+    bool unpooled;    /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
     tpool__word named;
-    tpool__word ending;         /* threads in their exit hook */
-    tpool__u32 exits;           /* the exit handler has begun */
-    bool hooked, unloaded;      /* the threads' exit hook exists; this copy of the library is being unloaded */
+    tpool__word ending;              /* threads in their exit hook */
+    tpool__u32 exits;                /* the exit handler has begun */
+    bool hooked, unloaded;           /* the threads' exit hook exists; this copy of the library is being unloaded */
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
 } tpool__process;
 
@@ -3078,7 +3115,6 @@ static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
 static void tpool__wake_one(tpool *pool);
 static void tpool__publish(tpool_future *future, tpool_status status);
 
-static void tpool__count(tpool *pool, int which);
 /* What a kind of wait is asked: see tpool__wait. */
 typedef struct tpool__wait_kind {
     bool (*expire)(tpool__waiter *waiter); /* ends what has expired; true: the wait is over. NULL: it ends nothing */
@@ -3269,7 +3305,7 @@ static void tpool__waiter_unlink(tpool__waiter *waiter) {
  * ----------------------------------------------------------------------------------------------------------------- */
 struct tpool__chunk;
 struct tpool__backend {
-    int64_t chunk_ns;           /* how long a chunk of a map should take: much more than handing it over costs */
+    int64_t chunk_ns; /* how long a chunk of a map should take: much more than handing it over costs */
 
     /* THE POOL
      * check: the first step of create; makes nothing. The fields that concern any kind have been checked.
@@ -3285,9 +3321,9 @@ struct tpool__backend {
     /* ANY THREAD, ANY TIME between start and stop
      * kill: tpool_kill_workers. Ends what executes tasks and does not wait for that. Those tasks end as TPOOL_BROKEN.
      * request_stop: lets tpool_stop_requested return true in the task; task NULL: in all tasks of the pool. `cut`: the
-     *     task is a chunk, and its further items are not wanted either. The caller has set the flag that says so before (STOP,
-     *     the count of stop requests, the map's `closing`). So that no request is lost, a proxy first notes its task
-     *     under a lock that this call passes, then checks these flags, then hands the task over. The caller may hold
+     *     task is a chunk, and its further items are not wanted either. The caller has set the flag that says so before
+     *     (STOP, the count of stop requests, the map's `closing`). So that no request is lost, a proxy first notes its
+     *     task under a lock that this call passes, then checks these flags, then hands the task over. The caller may hold
      *     the task's LOCKED, so this call waits for nothing but that lock. */
     void (*kill)(tpool *pool);
     void (*request_stop)(tpool *pool, const tpool_future *task, bool cut);
@@ -3391,8 +3427,8 @@ typedef struct tpool__large {
 } tpool__large;
 typedef struct tpool__slab {
     struct tpool__slab *next;
-    size_t cut;                 /* how many blocks have been cut from it */
-    size_t whole;               /* how many of these the keeper found in the depot; a slab that is mapped while it looks
+    size_t cut;   /* how many blocks have been cut from it */
+    size_t whole; /* how many of these the keeper found in the depot; a slab that is mapped while it looks
                                    must have 0: slabs are zeroed */
     char pad[TPOOL__CACHE_LINE - 3 * sizeof(void *)];
     tpool_future tasks[];
@@ -3401,17 +3437,17 @@ typedef struct tpool__slab {
 
 static struct {
     tpool__lock_word lock;
-    tpool_future *magazines;    /* the first block of each, chained by the first of its links */
-    tpool_future *loose;        /* single blocks, chained by u.next */
-    size_t home;                /* how many blocks are in the depot */
-    tpool__word total;          /* how many blocks have been cut; a hint without the lock */
-    size_t unneeded;            /* the lowest `home` since the keeper began to wait */
-    size_t enough;              /* the keeper looks again when `home` exceeds this */
-    tpool__slab *slabs;         /* the newest first; only that one is not cut to its end */
+    tpool_future *magazines; /* the first block of each, chained by the first of its links */
+    tpool_future *loose;     /* single blocks, chained by u.next */
+    size_t home;             /* how many blocks are in the depot */
+    tpool__word total;       /* how many blocks have been cut; a hint without the lock */
+    size_t unneeded;         /* the lowest `home` since the keeper began to wait */
+    size_t enough;           /* the keeper looks again when `home` exceeds this */
+    tpool__slab *slabs;      /* the newest first; only that one is not cut to its end */
     size_t slab_count;
     _Atomic(tpool__parker *) tidier; /* its park token; a hint without the lock */
-    bool tidied;                /* a thread is looking for slabs to free */
-    tpool__large *large;        /* memory for large arguments of process pools, to be used again */
+    bool tidied;                     /* a thread is looking for slabs to free */
+    tpool__large *large;             /* memory for large arguments of process pools, to be used again */
     size_t large_bytes;
 } tpool__depot;
 
@@ -3419,7 +3455,9 @@ static struct {
  * blocks that are in another CPU's cache. The first block holds the next magazine and the second to seventh block;
  * the second to fifth hold up to seven more each. The state words stay untouched. */
 enum { TPOOL__LINKS = 7 };
-typedef struct tpool__links { tpool_future *to[TPOOL__LINKS]; } tpool__links;
+typedef struct tpool__links {
+    tpool_future *to[TPOOL__LINKS];
+} tpool__links;
 _Static_assert(offsetof(tpool_future, u) + sizeof(tpool__links) <= sizeof(tpool_future), "links fit into a block");
 static inline tpool__links *tpool__links_of(tpool_future *task) { return (tpool__links *)(void *)&task->u; }
 
@@ -3618,7 +3656,7 @@ static void tpool__cache_flush(tpool__thread *self) {
  *  The keeper, and how it frees the slabs that are not needed
  * ----------------------------------------------------------------------------------------------------------------- */
 static int tpool__slab_order(const void *a, const void *b) {
-    uintptr_t first = (uintptr_t)*(tpool__slab *const *)a, second = (uintptr_t)*(tpool__slab *const *)b;
+    uintptr_t first = (uintptr_t) * (tpool__slab *const *)a, second = (uintptr_t) * (tpool__slab *const *)b;
     return first < second ? -1 : first > second;
 }
 /* The slab of a block: in order, the last one that begins before it. */
@@ -3872,8 +3910,7 @@ static inline void tpool__task_free(tpool_future *task) {
     /* relaxed: a hint */
     if (TPOOL__LIKELY(self->cached < self->cacheable && tpool__load_relaxed(&tpool__process.pool_count) > 0))
         self->cache[self->cached++] = task;
-    else
-        tpool__task_free_slowly(self, task);
+    else tpool__task_free_slowly(self, task);
 }
 
 static void tpool__list(tpool__thread *self, uintptr_t item);
@@ -3971,7 +4008,7 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *  task whose function was just running; the exit hook does all that (tpool__thread_left).
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__MOST_FREEING 8u
-#define TPOOL__MOST_NESTED 16u  /* runs of the list within waits of what it runs; deeper, a wait first only waits ... */
+#define TPOOL__MOST_NESTED 16u /* runs of the list within waits of what it runs; deeper, a wait first only waits ... */
 #define TPOOL__NESTED_PATIENCE TPOOL_MS(10) /* ... for this time */
 
 static inline uintptr_t *tpool__listed_after(uintptr_t item) {
@@ -4017,7 +4054,7 @@ static void tpool__run_callbacks(tpool__thread *self, tpool__context *context, t
 static void tpool__run_payload_free(tpool__thread *self, tpool__context *context, tpool__outcome *outcome) {
     void *payload = outcome->payload;
     void (*payload_free)(void *payload) = outcome->payload_free;
-    if (!outcome->is_static) TPOOL_FREE(outcome); /* before, since payload_free may not return */
+    if (!outcome->is_static) TPOOL_FREE(outcome);             /* before, since payload_free may not return */
     context->pool = self->worker ? self->worker->pool : NULL; /* in other threads nothing waits for it */
     payload_free(payload);
 }
@@ -4600,8 +4637,7 @@ static void tpool__heap_sweep(tpool *pool, tpool_future **unreferenced) {
         *tpool__heap_place(pool, pool->heap[i].order) = 0;
         if (tpool__is_claimed(pool->heap[i].task))
             tpool__tombstone_drop(pool, &pool->inject, pool->heap[i].task, unreferenced);
-        else
-            tpool__heap_put(pool, alive++, pool->heap[i]);
+        else tpool__heap_put(pool, alive++, pool->heap[i]);
     }
     pool->heap_count = alive;
     for (size_t i = alive / 2; i > 0; i--) tpool__heap_down(pool, i - 1);
@@ -4661,9 +4697,7 @@ static size_t tpool__heap_oldest(tpool *pool) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  config.measure: it adds a stamp at the submit, and a stopwatch around the task's function (>>measure)
  * ----------------------------------------------------------------------------------------------------------------- */
-static tpool__measures *tpool__measures_new(void) {
-    return tpool__alloc(sizeof(tpool__measures));
-}
+static tpool__measures *tpool__measures_new(void) { return tpool__alloc(sizeof(tpool__measures)); }
 
 /* Adds an ended worker's figures to the pool's. The caller holds the inject spinlock, and pool->lock, which keeps out
  * readers that add up both. */
@@ -4739,731 +4773,9 @@ static inline void tpool__forget_last_end(tpool__thread *self) {
     if (self->worker) self->worker->ended_at = 0;
 }
 
-/* ====================================================================================================================
- *  >>walk  A task's way, from submit to result
- * ================================================================================================================= */
-
 /* --------------------------------------------------------------------------------------------------------------------
- *  In which tasks, callbacks and pools the caller is
+ *  >>worker-list  The workers of a pool, by index
  * ----------------------------------------------------------------------------------------------------------------- */
-/* Tests a context and everything on whose behalf it runs: the contexts beneath it on its stack, and the origins of jobs
- * and of parts of loops. Where the origin leads to the same context beneath, only the origin is followed. Otherwise
- * workers that help each other in turn (tpool_join) would make the number of paths exponential. */
-typedef bool (*tpool__context_test)(const tpool__context *context, const void *what);
-static bool tpool__any_context(const tpool__context *context, tpool__context_test is, const void *what) {
-    for (const tpool__context *next; context; context = next) {
-        if (is(context, what)) return true;
-        next = context->outer;
-        if (!context->origin) continue;
-        if (context->origin->origin == next) next = context->origin;
-        else if (tpool__any_context(context->origin, is, what)) return true;
-    }
-    return false;
-}
-static bool tpool__is_in_pool(const tpool__context *context, const void *pool) {
-    return context->pool == pool || context->of_end == ((const tpool *)pool)->tag;
-}
-static bool tpool__is_setup_of(const tpool__context *context, const void *pool) {
-    return context->kind == TPOOL__IN_SETUP && context->pool == pool;
-}
-static bool tpool__is_setup(const tpool__context *context, const void *any) {
-    (void)any;
-    return context->kind == TPOOL__IN_SETUP;
-}
-static bool tpool__is_of_task(const tpool__context *context, const void *task) {
-    return context->task == task || context->of_end == (uintptr_t)task;
-}
-static bool tpool__is_in_manager(const tpool__context *context, const void *manager) {
-    return context->pool && context->pool->manager == manager;
-}
-/* The caller is in a task, callback, initializer or finalizer of this pool, perhaps with another pool's on top. */
-static bool tpool__within(const tpool *pool) {
-    return pool && tpool__any_context(tpool__self()->context, tpool__is_in_pool, pool);
-}
-static bool tpool__within_setup(const tpool *pool) {
-    /* relaxed: a thread in one of them, or in a job of one, has seen it counted. Other waits skip the walk. */
-    return pool && tpool__load_relaxed(&tpool__process.setups) > 0 &&
-           tpool__any_context(tpool__self()->context, tpool__is_setup_of, pool);
-}
-
-TPOOL_API tpool *tpool_current(void) {
-    tpool__thread *self = tpool__self();
-    if (self->caller_pool) return self->caller_pool;
-    return self->worker ? self->worker->pool : NULL;
-}
-TPOOL_API int tpool_current_worker(void) {
-    tpool__thread *self = tpool__self();
-    return self->caller_pool || !self->worker ? -1 : self->worker->index;
-}
-
-static int64_t tpool__deadline(int64_t timeout_ns) {
-    if (timeout_ns == TPOOL_FOREVER) return TPOOL_FOREVER;
-    if (timeout_ns <= 0) return 0;
-    int64_t now = tpool__clock();
-    return timeout_ns < TPOOL_FOREVER - now ? now + timeout_ns : TPOOL_FOREVER;
-}
-TPOOL_API int64_t tpool_until(int64_t deadline_ns) {
-    if (deadline_ns == TPOOL_FOREVER) return TPOOL_FOREVER;
-    int64_t now = tpool__clock();
-    return deadline_ns > now ? deadline_ns - now : 0;
-}
-
-/* --------------------------------------------------------------------------------------------------------------------
- *  >>submit  W1: the task object is made, if the task needs one
- * ----------------------------------------------------------------------------------------------------------------- */
-static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
-                                     uintptr_t state) {
-    /* relaxed stores: the task is not shared yet; the lane's spinlock (P1) or the caller passes it on */
-    tpool__store_relaxed(&task->state, state);
-    task->u.fn = fn;
-    task->value = value;
-    /* relaxed: the generation changes only in a child of fork, in its one thread, before fork returns there */
-    task->home = pool ? pool->home : tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS;
-    task->extra = extra;
-    task->nodes = NULL;
-    tpool__store_relaxed(&task->outcome, 0);
-    tpool__store_relaxed(&task->runner, NULL);
-}
-
-/* Makes what most tasks do not have. With copied bytes *value becomes their address. */
-static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
-    size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
-    bool apart = tpool__executes_elsewhere(pool) && task->arg_size >= TPOOL__LARGE;
-    tpool__extra *extra = task->arg_size <= SIZE_MAX / 2 ? tpool__alloc_with(head, apart ? 0 : task->arg_size) : NULL;
-    if (!extra) return NULL;
-    if (apart && !(extra->large = tpool__large_take(task->arg_size))) {
-        tpool__extra_free(extra);
-        return NULL;
-    }
-    extra->arg_free = task->arg_free;
-    extra->name = task->name;
-    extra->tag = task->tag;
-    extra->arg_size = task->arg_size;
-    extra->priority = task->priority;
-    extra->run_limit_ns = task->run_limit_ns > 0 ? task->run_limit_ns : 0;
-    int64_t expires_at = task->expires_ns > 0 ? tpool__deadline(task->expires_ns) : 0;
-    extra->expires_at = expires_at == TPOOL_FOREVER ? 0 : expires_at;
-    if (task->arg_size) {
-        *value = apart ? (char *)extra->large + TPOOL__ROUND_UP(sizeof(tpool__large)) : (char *)extra + head;
-        memcpy(*value, task->arg, task->arg_size);
-    }
-    return extra;
-}
-static inline bool tpool__needs_extra(const tpool_task *task) {
-    return task && (task->arg_size || task->arg_free || task->name || task->priority || task->expires_ns > 0 ||
-                    task->run_limit_ns > 0 || task->tag);
-}
-
-/* How far the library's own tasks (chunks of a map, helpers of a loop) may go past what forbids a submit. WITHIN waits
- * for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: a backend ends a task that
- * runs then. */
-typedef enum tpool__force {
-    TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
-    TPOOL__AS_ASKED, TPOOL__WITHIN, TPOOL__TIMED, TPOOL__PAST_CAPACITY, TPOOL__PAST_SHUTDOWN
-} tpool__force;
-
-static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
-
-static void *tpool__chunk_run(void *argument);
-/* A chunk's function is the library's own: the worker's thread executes it, and it hands over the items. */
-static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_run; }
-
-/* `task` holds what the task has besides function and argument, or is NULL. */
-static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
-                                  int64_t deadline, tpool__force force) {
-    bool copied = task && task->arg_size;
-    if (!pool || !fn || (copied && !arg)) return TPOOL_INVALID;
-    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (tpool__executes_elsewhere(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
-    tpool__entry entry;
-    entry.fn = fn;
-    entry.arg = arg;
-    entry.task = NULL;
-    entry.stamp = pool->measured ? tpool__stamp(tpool__clock()) : 0;
-    bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
-    if (future || tpool__needs_extra(task) || pool->ordered) {
-        tpool_future *taken = tpool__task_new(tpool__self());
-        if (!taken) return TPOOL_NO_MEMORY;
-        void *value = arg;
-        tpool__extra *extra = NULL;
-        if (tpool__needs_extra(task) || timed) {
-            extra = tpool__extra_new(pool, task, &value);
-            if (!extra) {
-                tpool__task_free(taken);
-                return TPOOL_NO_MEMORY;
-            }
-            extra->timeout_at = timed ? deadline : TPOOL_FOREVER; /* 0 is a time that has passed */
-        }
-        tpool__task_init(taken, pool, fn, value, extra,
-                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
-        tpool__store_relaxed(&taken->outcome, entry.stamp); /* relaxed: as in tpool__task_init */
-        entry.task = taken;
-    }
-    tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
-    if (TPOOL__LIKELY(status == TPOOL_OK)) {
-        if (future) *future = entry.task;
-    } else if (entry.task) {
-        tpool__store_relaxed(&entry.task->outcome, 0); /* it may be a stamp; relaxed: not shared */
-        (void)tpool__task_dispose(entry.task); /* no result yet, so nothing is listed */
-    }
-    return status;
-}
-
-static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
-                                       tpool__force force) {
-    return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
-}
-
-TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
-    if (future) *future = NULL;
-    return tpool__submit(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
-}
-TPOOL_API tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future) {
-    if (future) *future = NULL;
-    return task ? tpool__submit_task(pool, task, future, TPOOL_FOREVER, TPOOL__AS_ASKED) : TPOOL_INVALID;
-}
-TPOOL_API tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
-                                           tpool_future **future) {
-    if (future) *future = NULL;
-    return task ? tpool__submit_task(pool, task, future, tpool__deadline(timeout_ns), TPOOL__WITHIN) : TPOOL_INVALID;
-}
-TPOOL_API tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
-                                         tpool_future **future) {
-    if (future) *future = NULL;
-    tpool_task task = { 0 };
-    task.fn = fn;
-    task.arg = (void *)(uintptr_t)arg; /* only read, to copy it */
-    task.arg_size = arg_size;
-    return tpool__submit_task(pool, &task, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
-}
-TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count, tpool_future **futures,
-                                         size_t *submitted) {
-    tpool_status status = TPOOL_OK;
-    size_t taken = 0;
-    if (submitted) *submitted = 0;
-    if (futures)
-        for (size_t i = 0; i < count; i++) futures[i] = NULL;
-    if (!pool || (!tasks && count)) return TPOOL_INVALID;
-    for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
-        status = tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER,
-                                    TPOOL__AS_ASKED);
-    if (submitted) *submitted = taken;
-    return status;
-}
-
-/* --------------------------------------------------------------------------------------------------------------------
- *  >>enqueue  W2: the task goes into a lane
- *
- *  A worker of the pool submits into its own lane, any other thread into the inject lane; a task with a priority goes
- *  into the heap. A pool of one worker uses only the inject lane, which makes it exactly first in, first out. So does a
- *  bounded pool, which makes its count exact. A submit reads every flag that forbids it under the lane's spinlock: once
- *  tpool__fence_lanes has passed all spinlocks, no submitter acts on older flags.
- * ----------------------------------------------------------------------------------------------------------------- */
-static tpool_status tpool__start_worker(tpool *pool);
-static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
-static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
-
-static inline uint32_t tpool__attention(tpool *pool) {
-    /* relaxed: flags change before tpool__fence_lanes passes all spinlocks of the lanes, and count under these */
-    return tpool__load_relaxed(&pool->attention);
-}
-
-/* W3: if no worker searches and one more may become active, wakes or starts one. >>protocol says why relaxed will
- * do. */
-static inline void tpool__notify(tpool *pool) {
-    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM) tpool__wake_one(pool);
-}
-
-/* Called after a task with an expiry was placed. In a paused pool one sleeper, the timekeeper, sleeps only until the
- * first expiry, and this one may be earlier. Each sleeper looks at the expiries under pool->lock before it sleeps
- * (tpool__keep_time): either it sees this task, or it is in the list of sleepers by now. */
-static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool) {
-    if (!(tpool__attention(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
-    tpool__worker *woken = NULL;
-    tpool__lock(&pool->lock);
-    if (!pool->timekeeper || tpool__expires_next(pool) < pool->keeps_time_until)
-        woken = pool->timekeeper ? pool->timekeeper : pool->sleepers;
-    if (woken) tpool__unpark(&woken->parker);
-    tpool__unlock(&pool->lock);
-}
-
-/* The caller is one of those that a closing pool waits for. */
-static bool tpool__is_insider(tpool *pool) {
-    return pool->manager ? tpool__any_context(tpool__self()->context, tpool__is_in_manager, pool->manager)
-                         : tpool__within(pool->closing_for) || tpool__within(pool);
-}
-
-static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attention) {
-    if (attention & TPOOL__BREAK) return TPOOL_BROKEN;
-    if (attention & TPOOL__SHUT) return TPOOL_SHUTDOWN;
-    /* running tasks may go on to submit, for a destroy that comes later */
-    if (attention & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
-    if (attention & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
-    return TPOOL_OK;
-}
-
-/* How many tasks wait to start; exact in a bounded pool. Under the inject spinlock. */
-static inline size_t tpool__waiting(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    return (size_t)((intptr_t)(tpool__lane_count(&pool->inject) + pool->heap_count) - pool->inject.dead);
-}
-
-static inline bool tpool__entry_expires(const tpool__entry *entry) {
-    return entry->task && tpool__expires_at(entry->task);
-}
-/* Queues a task without asking whether that is allowed. Under the lane's spinlock. */
-static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
-                                        tpool_future **unreferenced) {
-    TPOOL_ASSERT(tpool__held(&lane->lock));
-    int priority = entry->task && entry->task->extra ? entry->task->extra->priority : 0;
-    bool expires = tpool__entry_expires(entry);
-    if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
-        if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
-        if (!TPOOL__LIKELY(!expires) && !tpool__expiring_enter(pool, entry->task)) return TPOOL_NO_MEMORY;
-        tpool__lane_push(lane, entry);
-    } else {
-        if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
-        if (expires && !tpool__expiring_enter(pool, entry->task)) return TPOOL_NO_MEMORY;
-        tpool__heap_push(pool, entry->task, priority);
-    }
-    lane->submitted++;
-    return TPOOL_OK;
-}
-
-/* The lane into which a worker submits tasks without a priority. */
-static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    /* relaxed: after a resize the order is about the same either way */
-    return !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1 ? &worker->lane : &pool->inject;
-}
-
-static inline tpool_full_policy tpool__when_full(const tpool *pool, tpool__force force) {
-    return force == TPOOL__WITHIN ? TPOOL_FULL_BLOCK : pool->config.on_full;
-}
-static inline bool tpool__may_wait_when_full(const tpool *pool, tpool__force force) {
-    tpool_full_policy policy = tpool__when_full(pool, force);
-    return policy == TPOOL_FULL_BLOCK || policy == TPOOL_FULL_CALLER_RUNS;
-}
-
-/* Frees a submitter's task if its thread ends before the task is placed: no other thread knows the task. */
-static void tpool__unplaced_left(void *of) {
-    tpool_future *task = (tpool_future *)of;
-    tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
-    (void)tpool__task_dispose(task);
-}
-static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task) {
-    return tpool__call_push(self, task ? tpool__unplaced_left : NULL, task);
-}
-/* For a task that is not placed yet: its submitter is to get a reference. */
-static inline bool tpool__is_wanted(tpool_future *task) {
-    return task && tpool__load_relaxed(&task->state) >= 2 * TPOOL__REFERENCE; /* relaxed: not shared */
-}
-/* Frees what the submitter loses if its thread ends once the task is placed or refused: the reference that it wanted,
- * or the whole task. */
-static tpool__context *tpool__decided_push(tpool__thread *self, tpool_future *task, bool wanted, tpool_status status) {
-    return status != TPOOL_OK ? tpool__unplaced_push(self, task)
-                              : tpool__call_push(self, wanted ? tpool__release_left : NULL, task);
-}
-/* Runs what a submit has listed. False: a function of the program's forked, and this is the child. */
-static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status) {
-    tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__decided_push(self, task, wanted, status);
-    tpool__run_unless_held(self);
-    return tpool__context_pop(self, call);
-}
-
-/* Past TPOOL__TIMED (chunks of a map, helpers of a loop) it runs nothing that it lists: the submitter must store the
- * future first, and runs the list then. */
-static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
-    tpool__worker *worker = tpool__self()->worker;
-    tpool__lane *lane = &pool->inject;
-    bool ranked = entry->task && entry->task->extra && entry->task->extra->priority;
-    if (worker && worker->pool == pool && !ranked) lane = tpool__lane_of(worker);
-    bool expires = tpool__entry_expires(entry), wanted = tpool__is_wanted(entry->task);
-    tpool_future *unreferenced = NULL;
-    tpool_status status = TPOOL_OK;
-
-    tpool__latch(&lane->lock);
-    uint32_t attention = tpool__attention(pool);
-    if (!TPOOL__LIKELY(!(attention & TPOOL__CANCELLED)) && force > TPOOL__TIMED) {
-        tpool__unlatch(&lane->lock);
-        return TPOOL_SHUTDOWN;
-    }
-    if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
-        (force != TPOOL__PAST_SHUTDOWN || attention & (TPOOL__BREAK | TPOOL__CANCELLED))) {
-        status = tpool__refusal(pool, attention);
-        if (status != TPOOL_OK) {
-            tpool__unlatch(&lane->lock);
-            return status;
-        }
-    }
-    if (!TPOOL__LIKELY(tpool__load_relaxed(&pool->live) > 0)) { /* relaxed: see >>protocol, E3 */
-        tpool__unlatch(&lane->lock);
-        return tpool__enqueue_first(pool, entry, deadline, force);
-    }
-    if (pool->capacity && force <= TPOOL__TIMED && tpool__waiting(pool) >= pool->capacity) {
-        if (force == TPOOL__IF_ROOM) {
-            tpool__unlatch(&lane->lock);
-            return TPOOL_FULL;
-        }
-        pool->visitors += tpool__may_wait_when_full(pool, force); /* from now on: a destroy may begin at any moment */
-        tpool__unlatch(&lane->lock);
-        return tpool__enqueue_full(pool, entry, deadline, force);
-    }
-    status = tpool__place(pool, lane, entry, &unreferenced);
-    tpool__unlatch(&lane->lock);
-
-    if (status == TPOOL_OK) tpool__notify(pool);
-    if (!TPOOL__LIKELY(!expires)) tpool__notify_timekeeper(pool);
-    if (!TPOOL__LIKELY(unreferenced == NULL)) {
-        tpool__dispose_chain(unreferenced);
-        if (force <= TPOOL__TIMED) (void)tpool__run_after_submit(entry->task, wanted, status);
-    }
-    return status;
-}
-
-/* Starts a worker if none lives. That comes before a task is taken, since the system may refuse the thread. */
-static tpool_status tpool__ensure_worker(tpool *pool) {
-    tpool__lock(&pool->lock);
-    tpool_status status = TPOOL_OK;
-    /* relaxed: under its lock. Tasks forced past a shutdown come from a live worker. */
-    if (tpool__load_relaxed(&pool->live) == 0)
-        status = tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK) ? tpool__refusal(pool, tpool__attention(pool))
-                                                                       : tpool__start_worker(pool);
-    tpool__unlock(&pool->lock);
-    return status;
-}
-static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline,
-                                                         tpool__force force) {
-    tpool_status status = tpool__ensure_worker(pool);
-    return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
-}
-
-/* A submitter in a full queue. */
-typedef struct tpool__room_waiter {
-    tpool__waiter waiter;
-    tpool *pool;
-    tpool__entry *entry;
-    bool granted;               /* another thread placed its task, with the status `placed` */
-    tpool_status placed;
-} tpool__room_waiter;
-
-/* Another submitter is now at the head of the line: it is the one that wakes when a task in the queue expires. */
-static void tpool__room_moved_up(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    if (pool->room && tpool__expires_next(pool) != TPOOL_FOREVER) tpool__unpark(&pool->room->parker);
-}
-/* Called when a bounded queue has room: places the tasks of the submitters at the head of the line, so that they keep
- * their order. If no worker lives, it wakes the first submitter instead, which starts a worker before its task is
- * placed (and passes the room on if the system refuses). Under the inject spinlock. */
-static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* the submitters are about to give up */
-    const tpool__waiter *first = pool->room;
-    while (pool->room && tpool__waiting(pool) < pool->capacity) {
-        tpool__waiter *waiter = pool->room;
-        tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
-        if (tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
-            tpool__unpark(&waiter->parker);
-            return;
-        }
-        tpool__line_leave(&pool->room, &pool->room_end, waiter);
-        room->placed = tpool__place(pool, &pool->inject, room->entry, unreferenced);
-        room->granted = true;
-        tpool__unpark(&waiter->parker);
-    }
-    if (pool->room != first) tpool__room_moved_up(pool);
-}
-
-/* A caller that waits for a condition of the whole pool. */
-typedef bool (*tpool__condition)(tpool *pool);
-typedef struct tpool__drainer {
-    tpool__waiter waiter;
-    tpool *pool;
-    tpool__condition over;
-    bool until_ended;           /* it waits for the ends of workers, not only until they have no task */
-    uintptr_t listed_last;      /* what the thread had listed last when it went in */
-} tpool__drainer;
-/* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
-static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
-    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__parker *asleep = NULL;
-    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
-        if (ended || !((tpool__drainer *)(void *)waiter)->until_ended)
-            asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
-    return asleep;
-}
-/* Called when a worker has no task any more, or has ended. */
-static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
-    /* relaxed: a drainer registers under the inject spinlock before it looks, and looks again now and then */
-    if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
-    tpool__latch(&pool->inject.lock);
-    tpool__parker *asleep = tpool__wake_drainers(pool, ended);
-    tpool__unlatch(&pool->inject.lock);
-    tpool__unpark_end(asleep);
-}
-static void tpool__visitor_leaves(tpool *pool);
-static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); }
-
-/* The last touch of the pool by a thread that counted itself among its visitors. */
-static void tpool__visitor_leaves(tpool *pool) {
-    if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
-    tpool__latch(&pool->inject.lock);
-    tpool__parker *asleep = --pool->visitors == 0 ? tpool__wake_drainers(pool, true) : NULL;
-    tpool__unlatch(&pool->inject.lock);
-    tpool__unpark_end(asleep);
-}
-
-static void tpool__inject_count_tombstone(tpool *pool);
-static void tpool__count_unstarted(tpool *pool, tpool__reason reason);
-static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reason);
-/* Claims the tasks in the queue that have expired, which makes room, and lists their ends. No function of the program's
- * runs in here. True: there was one, and the caller must come to tpool__run_unless_held. */
-static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
-    bool any = false;
-    for (tpool_future *expired; (expired = tpool__claim_expired(pool)) != NULL; any = true) {
-        tpool__inject_count_tombstone(pool);
-        tpool__count_unstarted(pool, TPOOL__HAS_EXPIRED);
-        tpool__outcome *error = tpool__error_fixed(expired, TPOOL__HAS_EXPIRED);
-        tpool__store_release(&expired->outcome, tpool__outcome_word(error)); /* P9 */
-        tpool__list(self, (uintptr_t)expired);
-    }
-    return any;
-}
-
-static bool tpool__room_enter(tpool__waiter *waiter) {
-    tpool *pool = ((tpool__room_waiter *)(void *)waiter)->pool;
-    tpool__latch(&pool->inject.lock);
-    tpool__line_join(&pool->room_end, waiter);
-    tpool__unlatch(&pool->inject.lock);
-    return false;
-}
-/* It may end what has expired, and start a worker. What it lists runs soon, once the submitter has left the line. */
-static bool tpool__room_look(tpool__waiter *waiter) {
-    tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
-    tpool *pool = room->pool;
-    tpool_future *unreferenced = NULL;
-    tpool_status status = TPOOL_OK;
-    bool lacks_worker = false, lists = tpool__expire_waiting(waiter->self, pool);
-    tpool__latch(&pool->inject.lock);
-    if (!room->granted) status = tpool__refusal(pool, tpool__attention(pool));
-    /* nothing makes room until a destroy, which may never come: the exit handler may wait for this thread */
-    if (!room->granted && status == TPOOL_OK && tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
-    if (status == TPOOL_OK) tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
-    bool granted = room->granted;
-    if (!granted && pool->room == waiter) {
-        /* relaxed: as in tpool__grant_room */
-        lacks_worker = tpool__waiting(pool) < pool->capacity && tpool__load_relaxed(&pool->live) == 0;
-        waiter->look_at = tpool__expires_next(pool);
-    }
-    tpool__unlatch(&pool->inject.lock);
-    lists = lists || unreferenced;
-    tpool__dispose_chain(unreferenced);
-    if (granted) return true;
-    if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
-    if (lists && waiter->self->listed) return true;
-    if (lacks_worker) {
-        status = tpool__ensure_worker(pool);
-        if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
-        waiter->look_at = 0; /* to be placed */
-    }
-    return false;
-}
-static void tpool__room_leave(tpool__waiter *waiter) {
-    tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
-    tpool *pool = room->pool;
-    tpool_future *unreferenced = NULL;
-    tpool__parker *asleep = NULL;
-    tpool__latch(&pool->inject.lock);
-    if (!room->granted) {
-        bool first = pool->room == waiter;
-        tpool__line_leave(&pool->room, &pool->room_end, waiter);
-        if (first) tpool__room_moved_up(pool);
-        asleep = tpool__wake_drainers(pool, true); /* one may wait until no submitter waits */
-        /* the system may not refuse the next one; relaxed: as in tpool__grant_room */
-        if (tpool__load_relaxed(&pool->live) == 0) tpool__grant_room(pool, &unreferenced);
-    }
-    tpool__unlatch(&pool->inject.lock);
-    tpool__unpark_end(asleep);
-    tpool__dispose_chain(unreferenced);
-    if (room->granted) waiter->status = room->placed;
-}
-static const tpool__wait_kind tpool__wait_for_room = { NULL, tpool__room_enter, tpool__room_look, tpool__room_leave };
-
-/* Waits for a place in a full queue. The caller counts as a visitor. */
-static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
-    if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
-    tpool__thread *self = tpool__self();
-    tpool__room_waiter room = { .waiter = { .can_refuse = true }, .pool = pool, .entry = entry };
-    bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
-    tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
-    tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
-    tpool_status status = tpool__wait(&room.waiter, &tpool__wait_for_room, deadline);
-    if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
-    if (status == TPOOL_OK) tpool__notify(pool);
-    if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
-    /* what the last piece has listed */
-    if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return TPOOL_BROKEN;
-    return tpool__context_pop(self, call) ? status : TPOOL_BROKEN; /* a visitor until here */
-}
-
-/* The most tasks that TPOOL_FULL_CALLER_RUNS runs within each other on one stack. They are counted, since the library
- * may not know where the stack of a thread ends that is no worker. */
-#define TPOOL__MOST_CALLERS 16u
-static inline bool tpool__may_run_for_caller(tpool__thread *self) {
-    return self->callers < TPOOL__MOST_CALLERS && !(self->worker && tpool__is_deep(self));
-}
-
-static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops);
-static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
-
-/* Runs the task in the submitting thread, which is a visitor until it counts as an ender. False: the pool is paused, so
- * nothing may start. */
-static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
-    tpool__thread *self = tpool__self();
-    bool needs_task = !entry->task;
-    if (needs_task) { /* for its error, and for what is left if it ends the thread */
-        tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
-        if (!task) {
-            *status = TPOOL_NO_MEMORY;
-            return true;
-        }
-        tpool__task_init(task, pool, entry->fn, entry->arg, NULL, TPOOL__REFERENCE);
-        tpool__store_relaxed(&task->outcome, entry->stamp); /* relaxed: as in tpool__task_init */
-        entry->task = task;
-    } else if (!tpool__arm(self)) {
-        *status = TPOOL_NO_MEMORY;
-        return true;
-    }
-    tpool__latch(&pool->inject.lock);
-    uint32_t attention = tpool__attention(pool);
-    *status = tpool__refusal(pool, attention);
-    bool runs = *status == TPOOL_OK && !(attention & (TPOOL__PAUSED | TPOOL__HALTED));
-    if (runs) {
-        pool->inject.submitted++;
-        pool->enders++;
-        pool->visitors--;
-    }
-    tpool__unlatch(&pool->inject.lock);
-    if (!runs) {
-        if (needs_task) {
-            tpool__task_free(entry->task);
-            entry->task = NULL;
-        }
-        return *status != TPOOL_OK;
-    }
-    /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
-    tpool__add_relaxed(&entry->task->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
-    tpool *outer = self->caller_pool;
-    tpool__context *call = tpool__decided_push(self, entry->task, tpool__is_wanted(entry->task), TPOOL_OK);
-    self->caller_pool = pool;
-    self->callers++;
-    if (tpool__execute_task(self, entry->task, attention >> TPOOL__STOPS_SHIFT) && tpool__context_pop(self, call)) {
-        self->caller_pool = outer;
-        self->callers--;
-    }
-    return true;
-}
-
-/* Claims the task that has waited longest and takes its place, in one step under the spinlock; then ends it. It claims
- * only one: the end of one runs functions of the program's, and these may wait for the end of another. So what was
- * forced past the capacity stays over it for a while. */
-static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
-    tpool__thread *self = tpool__self();
-    tpool_future *unreferenced = NULL, *dropped = NULL;
-    tpool_status status = TPOOL_OK;
-    bool wanted = tpool__is_wanted(entry->task);
-    tpool__latch(&pool->inject.lock);
-    uint32_t attention = tpool__attention(pool);
-    status = tpool__refusal(pool, attention);
-    if (status == TPOOL_OK && tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
-        tpool__unlatch(&pool->inject.lock);
-        return tpool__enqueue_first(pool, entry, TPOOL_FOREVER, TPOOL__AS_ASKED);
-    }
-    bool expires = tpool__entry_expires(entry);
-    if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
-    if (status == TPOOL_OK && expires && !tpool__expiring_enter(pool, entry->task)) status = TPOOL_NO_MEMORY;
-    while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
-        tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
-        if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
-        else tpool__tombstone_drop(pool, &pool->inject, oldest, &unreferenced);
-    }
-    if (dropped && tpool__expires_at(dropped)) tpool__expiring_leave(pool, dropped);
-    if (status == TPOOL_OK) {
-        pool->enders += dropped != NULL;
-        tpool__heap_push(pool, entry->task, entry->task->extra ? entry->task->extra->priority : 0);
-        pool->inject.submitted++;
-    }
-    tpool__unlatch(&pool->inject.lock);
-    tpool__dispose_chain(unreferenced);
-    if (status == TPOOL_OK) tpool__notify(pool);
-    if (expires) tpool__notify_timekeeper(pool);
-    tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
-    if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
-    else if (unreferenced) tpool__run_unless_held(self);
-    (void)tpool__context_pop(self, call); /* false: a child of fork, where the caller does no more */
-    return status;
-}
-
-/* The caller counts as a visitor if it may wait in here. */
-static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline,
-                                                        tpool__force force) {
-    tpool_status status = TPOOL_OK;
-    tpool__thread *self = tpool__self();
-    bool over = false;
-    while (tpool__expire_waiting(self, pool)) { /* before any policy; the ends may fill it again */
-        tpool__context *call = NULL;
-        if (tpool__may_wait_when_full(pool, force)) call = tpool__call_push(self, tpool__visitor_left, pool);
-        tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
-        tpool__run_unless_held(self);
-        if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
-        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still a visitor: it may run what it lists */
-        if (call && !tpool__context_pop(self, call)) return TPOOL_BROKEN;
-        if (status == TPOOL_FULL) continue;
-        if (call) tpool__visitor_leaves(pool);
-        return status;
-    }
-    status = TPOOL_OK;
-    switch (tpool__when_full(pool, force)) {
-    case TPOOL_FULL_REJECT:
-        tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
-        return TPOOL_FULL;
-    case TPOOL_FULL_CALLER_RUNS:
-        /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
-        if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
-        over = tpool__caller_runs(pool, entry, &status);
-        if (over && status == TPOOL_OK) return status; /* no visitor any more */
-        break;
-    case TPOOL_FULL_DROP_OLDEST:
-        return tpool__drop_oldest(pool, entry);
-    case TPOOL_FULL_BLOCK:
-    default:
-        break;
-    }
-    if (!over && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
-    else if (!over) status = tpool__await_room(pool, entry, deadline);
-    tpool__visitor_leaves(pool);
-    return status;
-}
-
-/* --------------------------------------------------------------------------------------------------------------------
- *  >>workers  Starting, waking, sleeping, ending. Everything here but the count of searchers is under pool->lock.
- * ----------------------------------------------------------------------------------------------------------------- */
-static void tpool__active_add(tpool *pool, intptr_t n) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed: written under pool->lock */
-    tpool__store_relaxed(&pool->active, tpool__load_relaxed(&pool->active) + (uintptr_t)n);
-}
-/* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. */
-static void tpool__update_room(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed: both are written under pool->lock */
-    uint32_t attention = tpool__attention(pool);
-    bool room = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
-                tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
-    if (room) tpool__or_release(&pool->gate, TPOOL__ROOM); /* P13 */
-    else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
-}
 
 /* The list of workers holds, in the order of their indices, those that live, and those that have ended and left an
  * entry in their lane; so a look does not pay for workers of long ago. Threads walk it without the lock. A walker at a
@@ -5632,136 +4944,230 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
     tpool__worker *next = before ? tpool__load_relaxed(&before->next) : tpool__load_relaxed(&pool->workers);
     worker->previous = before;
     if (next) next->previous = worker;
-    tpool__store_release(&worker->next, next); /* P6: for a walker at this worker */
+    tpool__store_release(&worker->next, next);               /* P6: for a walker at this worker */
     if (before) tpool__store_release(&before->next, worker); /* P6: thieves walk the list without the lock */
     else tpool__store_release(&pool->workers, worker);       /* P6 */
     worker->listed = true;
     return worker;
 }
 
-/* With cancellation off. A worker without a backend needs nothing launched. */
-static tpool_status tpool__launch(tpool__worker *worker) {
-    const tpool__backend *backend = tpool__backend_of(worker->pool);
-    return backend ? backend->launch(worker) : TPOOL_OK;
-}
-static void tpool__end_backing(tpool__worker *worker) {
-    const tpool__backend *backend = tpool__backend_of(worker->pool);
-    if (backend) backend->end(worker);
-}
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>watch  Adding and removing nodes. Pair P3: TPOOL__LOCKED is a lock, taken with acquire, left with release.
+ * ----------------------------------------------------------------------------------------------------------------- */
 
-/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, so that no thread waits
- * for that under this lock. Only if no other worker lives it is launched here: then no work is taken before it is known
- * that the system provides a backing. */
-static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
-static tpool_status tpool__start_worker(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__worker *worker = tpool__worker_slot(pool);
-    if (!worker) return TPOOL_NO_MEMORY;
-    tpool_status status = TPOOL_OK;
-    int cancel = tpool__cancel_off();
-    if (tpool__load_relaxed(&pool->live) == 0) status = tpool__launch(worker); /* relaxed: under its lock */
-    if (status == TPOOL_OK) status = tpool__start_prepared(pool, worker);
-    tpool__cancel_back(cancel);
-    if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
-    return status;
+/* Clears LOCKED and what else goes with it. */
+static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
+    tpool__note_unlocked(&future->state);
+    tpool__and_release(&future->state, ~clear); /* P3 */
 }
-static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    worker->tasks_done = 0;
-    worker->searching = true;
-    worker->retired = worker->in_setup = worker->set_up = false;
-    worker->asleep = worker->timed = false;
-    tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY); /* relaxed: its thread does not exist yet */
-    tpool__active_add(pool, 1); /* P13: before it can add any work */
-    tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
-    if (!tpool__thread_start(&worker->handle, worker, pool->config.stack_size)) {
-        tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
-        tpool__active_add(pool, -1);
-        worker->searching = false;
-        tpool__end_backing(worker);
-        return TPOOL_NO_THREAD;
+/* False: the future is done. */
+static bool tpool__node_add(tpool_future *future, tpool__node *node) {
+    unsigned tries = 0;
+    uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
+    for (;;) {
+        if (tpool__state_is_done(state)) return false;
+        if (state & TPOOL__LOCKED) {
+            tpool__backoff(&tries);
+            state = tpool__load_acquire(&future->state);                                                   /* P2 */
+        } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED | TPOOL__HAS_NODES)) { /* P3 */
+            break;
+        }
     }
-    uintptr_t live = tpool__load_relaxed(&pool->live) + 1; /* relaxed: written under pool->lock; read: see E3 */
-    tpool__store_relaxed(&pool->live, live);
-    if (live > tpool__load_relaxed(&pool->max_workers))
-        tpool__add_relaxed(&pool->counts[TPOOL__SPARED_COUNT], 1); /* relaxed: statistics */
-    tpool__update_room(pool);
-    return TPOOL_OK;
+    tpool__note_locked(&future->state);
+    node->next = future->nodes;
+    node->link = &future->nodes;
+    if (node->next) node->next->link = &node->next;
+    future->nodes = node;
+    tpool__nodes_unlock(future, TPOOL__LOCKED);
+    return true;
 }
 
-static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__link_remove(&pool->sleepers, worker);
-    worker->asleep = false;
-    if (pool->timekeeper != worker) return;
-    pool->timekeeper = NULL;
-    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* it may become the timekeeper */
-}
-/* In a paused pool one sleeper, the timekeeper, ends what expires. Returns when it must wake, or TPOOL_FOREVER. */
-static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    if (pool->timekeeper && pool->timekeeper != worker) return TPOOL_FOREVER;
-    bool paused = (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__SHUT)) == TPOOL__PAUSED;
-    /* relaxed: both are written under pool->lock; a surplus worker ends, or another one sleeps soon */
-    bool may = paused && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
-    int64_t at = may ? tpool__expires_next(pool) : TPOOL_FOREVER;
-    pool->timekeeper = at != TPOOL_FOREVER ? worker : NULL;
-    pool->keeps_time_until = at;
-    return at;
-}
-static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__sleepers_remove(pool, worker);
-    tpool__active_add(pool, 1);
-    worker->searching = true;
-    tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
-    tpool__update_room(pool);
-}
-
-/* Called when the pool can get no worker. If none is awake either, ends one wait that needed a spare. */
-static void tpool__refuse_one(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    if (tpool__load_relaxed(&pool->active) > 0) return; /* relaxed: under its lock */
-    for (tpool__waiter *waiter = pool->blocked_waiters; waiter; waiter = waiter->next) {
-        if (!waiter->can_refuse || waiter->refused) continue;
-        waiter->refused = true;
-        tpool__unpark(&waiter->parker);
-        return;
+/* Locks the list of nodes; the future may be done. Returns the bits to clear for unlocking it. */
+static uintptr_t tpool__nodes_lock(tpool_future *future) {
+    unsigned tries = 0;
+    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
+    for (;;) {
+        if (state & TPOOL__LOCKED) {
+            tpool__backoff(&tries);
+            state = tpool__load_relaxed(&future->state);
+        } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED)) { /* P3 */
+            tpool__note_locked(&future->state);
+            return TPOOL__LOCKED;
+        }
     }
 }
 
-static bool tpool__work_visible(tpool *pool);
+/* Afterwards no other thread touches the node. */
+static void tpool__node_remove(tpool_future *future, tpool__node *node) {
+    uintptr_t clear = tpool__nodes_lock(future);
+    if (node->link) {
+        *node->link = node->next;
+        if (node->next) node->next->link = node->link;
+        node->link = NULL;
+        if (!future->nodes) clear |= TPOOL__HAS_NODES;
+    }
+    tpool__nodes_unlock(future, clear);
+}
 
-static size_t tpool__queued_hint(tpool *pool) {
-    /* tasks with priorities, whose number is under another lock, count as one; so do a worker's forked jobs */
-    size_t queued = tpool__lane_count(&pool->inject) + ((tpool__attention(pool) & TPOOL__RANKED) != 0);
+/* ====================================================================================================================
+ *  >>walk  A task's way, from submit to result
+ * ================================================================================================================= */
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  In which tasks, callbacks and pools the caller is
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* Tests a context and everything on whose behalf it runs: the contexts beneath it on its stack, and the origins of jobs
+ * and of parts of loops. Where the origin leads to the same context beneath, only the origin is followed. Otherwise
+ * workers that help each other in turn (tpool_join) would make the number of paths exponential. */
+typedef bool (*tpool__context_test)(const tpool__context *context, const void *what);
+static bool tpool__any_context(const tpool__context *context, tpool__context_test is, const void *what) {
+    for (const tpool__context *next; context; context = next) {
+        if (is(context, what)) return true;
+        next = context->outer;
+        if (!context->origin) continue;
+        if (context->origin->origin == next) next = context->origin;
+        else if (tpool__any_context(context->origin, is, what)) return true;
+    }
+    return false;
+}
+static bool tpool__is_in_pool(const tpool__context *context, const void *pool) {
+    return context->pool == pool || context->of_end == ((const tpool *)pool)->tag;
+}
+static bool tpool__is_setup_of(const tpool__context *context, const void *pool) {
+    return context->kind == TPOOL__IN_SETUP && context->pool == pool;
+}
+static bool tpool__is_setup(const tpool__context *context, const void *any) {
+    (void)any;
+    return context->kind == TPOOL__IN_SETUP;
+}
+static bool tpool__is_of_task(const tpool__context *context, const void *task) {
+    return context->task == task || context->of_end == (uintptr_t)task;
+}
+static bool tpool__is_in_manager(const tpool__context *context, const void *manager) {
+    return context->pool && context->pool->manager == manager;
+}
+/* The caller is in a task, callback, initializer or finalizer of this pool, perhaps with another pool's on top. */
+static bool tpool__within(const tpool *pool) {
+    return pool && tpool__any_context(tpool__self()->context, tpool__is_in_pool, pool);
+}
+static bool tpool__within_setup(const tpool *pool) {
+    /* relaxed: a thread in one of them, or in a job of one, has seen it counted. Other waits skip the walk. */
+    return pool && tpool__load_relaxed(&tpool__process.setups) > 0 &&
+           tpool__any_context(tpool__self()->context, tpool__is_setup_of, pool);
+}
+
+/* The caller is one of those that a closing pool waits for. */
+static bool tpool__is_insider(tpool *pool) {
+    return pool->manager ? tpool__any_context(tpool__self()->context, tpool__is_in_manager, pool->manager)
+                         : tpool__within(pool->closing_for) || tpool__within(pool);
+}
+
+TPOOL_API tpool *tpool_current(void) {
+    tpool__thread *self = tpool__self();
+    if (self->caller_pool) return self->caller_pool;
+    return self->worker ? self->worker->pool : NULL;
+}
+TPOOL_API int tpool_current_worker(void) {
+    tpool__thread *self = tpool__self();
+    return self->caller_pool || !self->worker ? -1 : self->worker->index;
+}
+
+static int64_t tpool__deadline(int64_t timeout_ns) {
+    if (timeout_ns == TPOOL_FOREVER) return TPOOL_FOREVER;
+    if (timeout_ns <= 0) return 0;
+    int64_t now = tpool__clock();
+    return timeout_ns < TPOOL_FOREVER - now ? now + timeout_ns : TPOOL_FOREVER;
+}
+TPOOL_API int64_t tpool_until(int64_t deadline_ns) {
+    if (deadline_ns == TPOOL_FOREVER) return TPOOL_FOREVER;
+    int64_t now = tpool__clock();
+    return deadline_ns > now ? deadline_ns - now : 0;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Small helpers of the walk: flags, counts, drainers, the gate, outcomes
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+static inline uint32_t tpool__attention(tpool *pool) {
+    /* relaxed: flags change before tpool__fence_lanes passes all spinlocks of the lanes, and count under these */
+    return tpool__load_relaxed(&pool->attention);
+}
+
+#define TPOOL__NO_BATCHES (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__BREAK | TPOOL__CANCELLED)
+
+static void tpool__count_own(tpool__worker *worker, int which) {
+    /* relaxed load: only the owner writes it */
+    tpool__store_release(&worker->counts[which], tpool__load_relaxed(&worker->counts[which]) + 1); /* P10 */
+}
+
+static void tpool__count(tpool *pool, int which) {
+    tpool__worker *worker = tpool__self()->worker;
+    if (worker && worker->pool == pool) tpool__count_own(worker, which);
+    else tpool__add_release(&pool->own_counts[which], 1); /* P10 */
+}
+
+/* A caller that waits for a condition of the whole pool. */
+typedef bool (*tpool__condition)(tpool *pool);
+typedef struct tpool__drainer {
+    tpool__waiter waiter;
+    tpool *pool;
+    tpool__condition over;
+    bool until_ended;      /* it waits for the ends of workers, not only until they have no task */
+    uintptr_t listed_last; /* what the thread had listed last when it went in */
+} tpool__drainer;
+/* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
+static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    tpool__parker *asleep = NULL;
+    for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
+        if (ended || !((tpool__drainer *)(void *)waiter)->until_ended)
+            asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
+    return asleep;
+}
+/* Called when a worker has no task any more, or has ended. */
+static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
+    /* relaxed: a drainer registers under the inject spinlock before it looks, and looks again now and then */
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
+    tpool__latch(&pool->inject.lock);
+    tpool__parker *asleep = tpool__wake_drainers(pool, ended);
+    tpool__unlatch(&pool->inject.lock);
+    tpool__unpark_end(asleep);
+}
+
+/* The last touch of the pool by a thread that counted itself among its visitors. */
+static void tpool__visitor_leaves(tpool *pool) {
+    if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
+    tpool__latch(&pool->inject.lock);
+    tpool__parker *asleep = --pool->visitors == 0 ? tpool__wake_drainers(pool, true) : NULL;
+    tpool__unlatch(&pool->inject.lock);
+    tpool__unpark_end(asleep);
+}
+static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); }
+static void tpool__active_add(tpool *pool, intptr_t n) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    /* relaxed: written under pool->lock */
+    tpool__store_relaxed(&pool->active, tpool__load_relaxed(&pool->active) + (uintptr_t)n);
+}
+/* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. */
+static void tpool__update_room(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    /* relaxed: both are written under pool->lock */
+    uint32_t attention = tpool__attention(pool);
+    bool room = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
+                tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
+    if (room) tpool__or_release(&pool->gate, TPOOL__ROOM); /* P13 */
+    else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
+}
+/* The same by hints alone, which is cheap. */
+static bool tpool__work_hinted(tpool *pool) {
+    uint32_t attention = tpool__attention(pool);
+    if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
+    if (attention & TPOOL__RANKED || tpool__lane_count(&pool->inject) > 0) return true;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        queued += tpool__lane_count(&w->lane) + tpool__load_relaxed(&w->public_jobs); /* relaxed: a hint */
-    return queued;
+        if (tpool__lane_count(&w->lane) > 0 || tpool__load_relaxed(&w->public_jobs) > 0) /* relaxed: a hint */
+            return true;
+    return false;
 }
-
-static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
-    tpool__worker *woken = NULL;
-    if (tpool__is_foreign(pool)) return; /* a caller's result_free forked, and this is the child */
-    tpool__lock(&pool->lock);
-    /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
-    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
-        woken = pool->sleepers;
-        if (woken) tpool__wake_worker(pool, woken);
-        else if (tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
-            tpool__refuse_one(pool);
-    }
-    tpool__unlock(&pool->lock);
-    if (!woken) return;
-    tpool__unpark(&woken->parker);
-    tpool__self()->woke = true;
-}
-/* Called after a change that lets work be taken again. */
-static void tpool__notify_if_work(tpool *pool) {
-    if (tpool__work_visible(pool)) tpool__notify(pool);
-}
-
-static bool tpool__work_hinted(tpool *pool);
 /* True if a worker could take something. Where hints show nothing, it looks under the spinlocks; see >>protocol. */
 static bool tpool__work_visible(tpool *pool) {
     if (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
@@ -5780,44 +5186,13 @@ static bool tpool__work_visible(tpool *pool) {
     }
     return visible;
 }
-/* The same by hints alone, which is cheap. */
-static bool tpool__work_hinted(tpool *pool) {
-    uint32_t attention = tpool__attention(pool);
-    if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
-    if (attention & TPOOL__RANKED || tpool__lane_count(&pool->inject) > 0) return true;
+
+static size_t tpool__queued_hint(tpool *pool) {
+    /* tasks with priorities, whose number is under another lock, count as one; so do a worker's forked jobs */
+    size_t queued = tpool__lane_count(&pool->inject) + ((tpool__attention(pool) & TPOOL__RANKED) != 0);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        if (tpool__lane_count(&w->lane) > 0 || tpool__load_relaxed(&w->public_jobs) > 0) /* relaxed: a hint */
-            return true;
-    return false;
-}
-
-/* Opens or closes a batch to its owner. Once it is closed, the owner starts nothing of it: a swap under way fails, and
- * an earlier swap is followed by its claim, for which this waits (P11). Under the spinlock. */
-static void tpool__batch_open(tpool__worker *worker, bool open) {
-    TPOOL_ASSERT(tpool__held(&worker->lane.lock));
-    unsigned tries = 0;
-    if (open) {
-        tpool__and_relaxed(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* relaxed: it forbids nothing any more */
-        return;
-    }
-    tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED); /* P11 */
-    while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
-}
-
-#define TPOOL__NO_BATCHES (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__BREAK | TPOOL__CANCELLED)
-
-/* Called after a flag in `attention` was set: passes every spinlock under which the flags are read, so that from now on
- * every thread acts on it. */
-static void tpool__fence_lanes(tpool *pool) {
-    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-        tpool__latch(&w->lane.lock);
-        tpool__batch_open(w, !(tpool__attention(pool) & TPOOL__NO_BATCHES));
-        tpool__unlatch(&w->lane.lock);
-        tpool__latch(&w->jobs_lock);
-        tpool__unlatch(&w->jobs_lock);
-    }
-    tpool__latch(&pool->inject.lock);
-    tpool__unlatch(&pool->inject.lock);
+        queued += tpool__lane_count(&w->lane) + tpool__load_relaxed(&w->public_jobs); /* relaxed: a hint */
+    return queued;
 }
 
 /* A worker sets it before it can take a task: a thread that has passed the lanes' spinlocks since (tpool_pause) sees
@@ -5849,118 +5224,542 @@ static bool tpool__work_left(tpool *pool) {
     tpool__unlatch(&pool->inject.lock);
     return left;
 }
-static void tpool__stop_searching(tpool__worker *worker) {
-    if (worker->searching && tpool__leave_search(worker) && tpool__work_left(worker->pool))
-        tpool__notify(worker->pool);
+#define TPOOL__FIXED(status, code, text) \
+    { TPOOL__ERROR, true, { status, code, text, NULL, status }, NULL, { 0 }, NULL, false }
+static const tpool__outcome tpool__fixed_errors[] = {
+    /* indexed by tpool__reason */
+    TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was cancelled before it started."),
+    TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was dropped from a full queue."),
+    TPOOL__FIXED(TPOOL_EXPIRED, 0, "The task's own time limit passed while it was queued."),
+    TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker's initializer failed."),
+    TPOOL__FIXED(TPOOL_BROKEN, 0, "The task ended its thread."),
+    TPOOL__FIXED(TPOOL_BROKEN, 0, "No worker is left, and none could be started."),
+    TPOOL__FIXED(TPOOL_FAILED, ENOMEM, "Memory ran out while raising an error or returning a result."),
+    TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker process ended."),
+    TPOOL__FIXED(TPOOL_FAILED, EINVAL, "tpool_return_owned does not reach out of a worker process: use tpool_return."),
+};
+static tpool__outcome *tpool__fixed(tpool__reason reason) {
+    return (tpool__outcome *)(uintptr_t)&tpool__fixed_errors[reason]; /* is_static: never written */
 }
 
-/* Under pool->lock: no worker lives or runs its finalizer, and no work waits. In a pool that is shut down no worker
- * starts any more: whoever starts one finds work first, under the same lock. */
-static bool tpool__workers_are_gone(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed: under its lock */
-    return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__work_visible(pool);
+/* An error that needs no memory. If the task has a name, its extra has room for the error with the name. */
+static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reason) {
+    if (!task->extra || !task->extra->name) return tpool__fixed(reason);
+    task->extra->ended = tpool__fixed_errors[reason];
+    task->extra->ended.error.task = task->extra->name;
+    return &task->extra->ended;
 }
 
-/* Under pool->lock: ends an active worker that does not search. False: it is the last one, and work is left for it. */
-static bool tpool__retire(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed: written under pool->lock; E3 says what its readers may rely on */
-    uintptr_t live = tpool__load_relaxed(&pool->live);
-    tpool__store_relaxed(&pool->live, live - 1);
-    tpool__active_add(pool, -1);
-    tpool__update_room(pool);
-    if (live == 1 && tpool__work_visible(pool)) {
-        tpool__store_relaxed(&pool->live, live);
-        tpool__active_add(pool, 1);
-        tpool__update_room(pool);
-        return false;
-    }
-    pool->ending++;
+/* The last outcome wins, but an error is never replaced. */
+static bool tpool__set_outcome(tpool_future *task, tpool__outcome *outcome) {
+    /* P9: jobs on other threads may raise or return at the same time; whoever takes an outcome out sees it whole */
+    uintptr_t before = tpool__load_acquire(&task->outcome);
+    do
+        if (before & 1) return false;
+    while (!tpool__cas_acq_rel(&task->outcome, &before, tpool__outcome_word(outcome)));
+    tpool__outcome_free(tpool__outcome_of(before));
     return true;
 }
+static tpool__outcome *tpool__outcome_load(tpool_future *task) {
+    return tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
+}
+static tpool__outcome *tpool__outcome_take(tpool_future *task) {
+    return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, 0)); /* P9 */
+}
+/* For a task of which a part was not done: that counts more than what it has raised. Returns the old outcome. */
+static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome *error) {
+    return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
+}
+static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
+static inline bool tpool__has_expired(const tpool_future *task) {
+    return task->extra && task->extra->expires_at && tpool__clock() >= task->extra->expires_at;
+}
 
-#define TPOOL__LINGER TPOOL_MS(20) /* how long a spare worker stays when it is not needed: starting one costs 20 us */
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>submit  W1: the task object is made, if the task needs one
+ * ----------------------------------------------------------------------------------------------------------------- */
+static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn, void *value, tpool__extra *extra,
+                                    uintptr_t state) {
+    /* relaxed stores: the task is not shared yet; the lane's spinlock (P1) or the caller passes it on */
+    tpool__store_relaxed(&task->state, state);
+    task->u.fn = fn;
+    task->value = value;
+    /* relaxed: the generation changes only in a child of fork, in its one thread, before fork returns there */
+    task->home = pool ? pool->home : tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS;
+    task->extra = extra;
+    task->nodes = NULL;
+    tpool__store_relaxed(&task->outcome, 0);
+    tpool__store_relaxed(&task->runner, NULL);
+}
 
-/* Sleeps. True: there may be work. False: the worker has ended. */
-static bool tpool__sleep(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    int64_t idle_since = 0, surplus_since = 0;
-
-    tpool__lock(&pool->lock);
-    if (worker->searching) (void)tpool__leave_search(worker);
-    tpool__active_add(pool, -1);
-    if (pool->manager) pool->idle_since = tpool__clock();
-    worker->asleep = true;
-    worker->timed = false;
-    tpool__link_first(&pool->sleepers, worker);
-    if (!TPOOL__LIKELY(!pool->leftovers)) tpool__put_leftovers_away(pool);
-    tpool__update_room(pool);
-    tpool__unlock(&pool->lock);
-
-    bool look = tpool__work_visible(pool);
-    for (;;) {
-        tpool__lock(&pool->lock);
-        if (!worker->asleep) { /* woken; an unpark that comes only now makes the next sleep look once more */
-            tpool__unlock(&pool->lock);
-            return true;
-        }
-        uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under its lock */
-        if (look && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) {
-            tpool__wake_worker(pool, worker);
-            tpool__unlock(&pool->lock);
-            return true;
-        }
-        look = false;
-        bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->max_workers);
-        bool ends = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
-        int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
-        if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
-            tpool__unlock(&pool->lock); /* it stays the timekeeper meanwhile, so that no other wakes for the same */
-            if (!tpool__expire_waiting(tpool__self(), pool)) continue;
-            tpool__lock(&pool->lock);
-            if (worker->asleep) tpool__wake_worker(pool, worker);
-            tpool__unlock(&pool->lock);
-            return true; /* to run what it has listed */
-        }
-        if (surplus || (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers)) {
-            int64_t now = tpool__clock();
-            if (!idle_since) idle_since = now;
-            if (surplus && !surplus_since) surplus_since = now;
-            if (surplus) deadline = surplus_since + TPOOL__LINGER;
-            if (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers) {
-                int64_t limit = pool->config.idle_timeout_ns < TPOOL_FOREVER - idle_since
-                                    ? idle_since + pool->config.idle_timeout_ns : TPOOL_FOREVER;
-                if (limit < deadline) deadline = limit;
-            }
-            if (expires_at != TPOOL_FOREVER) deadline = TPOOL_FOREVER; /* the last one idle may be this one */
-            if (now >= deadline) ends = true;
-        }
-        if (ends) {
-            tpool__sleepers_remove(pool, worker);
-            tpool__active_add(pool, 1);
-            bool ended = tpool__retire(pool);
-            if (!ended) {
-                tpool__start_searching(worker);
-                tpool__update_room(pool);
-            }
-            tpool__unlock(&pool->lock);
-            return !ended;
-        }
-        worker->timed = deadline != TPOOL_FOREVER;
-        if (expires_at < deadline) deadline = expires_at;
-        tpool__unlock(&pool->lock);
-        int64_t look_at = tpool__tidier_sleeps(tpool__self(), &worker->parker);
-        if (!tpool__park(&worker->parker, look_at < deadline ? look_at : deadline) && look_at < deadline)
-            tpool__tidier_looks(&worker->parker);
+/* Makes what most tasks do not have. With copied bytes *value becomes their address. */
+static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
+    size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
+    bool apart = tpool__executes_elsewhere(pool) && task->arg_size >= TPOOL__LARGE;
+    tpool__extra *extra = task->arg_size <= SIZE_MAX / 2 ? tpool__alloc_with(head, apart ? 0 : task->arg_size) : NULL;
+    if (!extra) return NULL;
+    if (apart && !(extra->large = tpool__large_take(task->arg_size))) {
+        tpool__extra_free(extra);
+        return NULL;
     }
+    extra->arg_free = task->arg_free;
+    extra->name = task->name;
+    extra->tag = task->tag;
+    extra->arg_size = task->arg_size;
+    extra->priority = task->priority;
+    extra->run_limit_ns = task->run_limit_ns > 0 ? task->run_limit_ns : 0;
+    int64_t expires_at = task->expires_ns > 0 ? tpool__deadline(task->expires_ns) : 0;
+    extra->expires_at = expires_at == TPOOL_FOREVER ? 0 : expires_at;
+    if (task->arg_size) {
+        *value = apart ? (char *)extra->large + TPOOL__ROUND_UP(sizeof(tpool__large)) : (char *)extra + head;
+        memcpy(*value, task->arg, task->arg_size);
+    }
+    return extra;
+}
+static inline bool tpool__needs_extra(const tpool_task *task) {
+    return task && (task->arg_size || task->arg_free || task->name || task->priority || task->expires_ns > 0 ||
+                    task->run_limit_ns > 0 || task->tag);
+}
+
+/* How far the library's own tasks (chunks of a map, helpers of a loop) may go past what forbids a submit. WITHIN waits
+ * for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: a backend ends a task that
+ * runs then. */
+typedef enum tpool__force {
+    TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
+    TPOOL__AS_ASKED,
+    TPOOL__WITHIN,
+    TPOOL__TIMED,
+    TPOOL__PAST_CAPACITY,
+    TPOOL__PAST_SHUTDOWN
+} tpool__force;
+
+static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
+
+static void *tpool__chunk_run(void *argument);
+/* A chunk's function is the library's own: the worker's thread executes it, and it hands over the items. */
+static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_run; }
+
+/* `task` holds what the task has besides function and argument, or is NULL. */
+static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
+                                  int64_t deadline, tpool__force force) {
+    bool copied = task && task->arg_size;
+    if (!pool || !fn || (copied && !arg)) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (tpool__executes_elsewhere(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
+    tpool__entry entry;
+    entry.fn = fn;
+    entry.arg = arg;
+    entry.task = NULL;
+    entry.stamp = pool->measured ? tpool__stamp(tpool__clock()) : 0;
+    bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
+    if (future || tpool__needs_extra(task) || pool->ordered) {
+        tpool_future *taken = tpool__task_new(tpool__self());
+        if (!taken) return TPOOL_NO_MEMORY;
+        void *value = arg;
+        tpool__extra *extra = NULL;
+        if (tpool__needs_extra(task) || timed) {
+            extra = tpool__extra_new(pool, task, &value);
+            if (!extra) {
+                tpool__task_free(taken);
+                return TPOOL_NO_MEMORY;
+            }
+            extra->timeout_at = timed ? deadline : TPOOL_FOREVER; /* 0 is a time that has passed */
+        }
+        tpool__task_init(taken, pool, fn, value, extra,
+                         TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
+        tpool__store_relaxed(&taken->outcome, entry.stamp); /* relaxed: as in tpool__task_init */
+        entry.task = taken;
+    }
+    tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
+    if (TPOOL__LIKELY(status == TPOOL_OK)) {
+        if (future) *future = entry.task;
+    } else if (entry.task) {
+        tpool__store_relaxed(&entry.task->outcome, 0); /* it may be a stamp; relaxed: not shared */
+        (void)tpool__task_dispose(entry.task);         /* no result yet, so nothing is listed */
+    }
+    return status;
+}
+
+static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
+                                       tpool__force force) {
+    return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
+}
+
+TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
+    if (future) *future = NULL;
+    return tpool__submit(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+}
+TPOOL_API tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future) {
+    if (future) *future = NULL;
+    return task ? tpool__submit_task(pool, task, future, TPOOL_FOREVER, TPOOL__AS_ASKED) : TPOOL_INVALID;
+}
+TPOOL_API tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
+                                           tpool_future **future) {
+    if (future) *future = NULL;
+    return task ? tpool__submit_task(pool, task, future, tpool__deadline(timeout_ns), TPOOL__WITHIN) : TPOOL_INVALID;
+}
+TPOOL_API tpool_status tpool_submit_copy(tpool *pool, tpool_fn fn, const void *arg, size_t arg_size,
+                                         tpool_future **future) {
+    if (future) *future = NULL;
+    tpool_task task = { 0 };
+    task.fn = fn;
+    task.arg = (void *)(uintptr_t)arg; /* only read, to copy it */
+    task.arg_size = arg_size;
+    return tpool__submit_task(pool, &task, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+}
+TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, size_t count, tpool_future **futures,
+                                         size_t *submitted) {
+    tpool_status status = TPOOL_OK;
+    size_t taken = 0;
+    if (submitted) *submitted = 0;
+    if (futures)
+        for (size_t i = 0; i < count; i++) futures[i] = NULL;
+    if (!pool || (!tasks && count)) return TPOOL_INVALID;
+    for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
+        status =
+            tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
+    if (submitted) *submitted = taken;
+    return status;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>enqueue  W2: the task goes into a lane
+ *
+ *  A worker of the pool submits into its own lane, any other thread into the inject lane; a task with a priority goes
+ *  into the heap. A pool of one worker uses only the inject lane, which makes it exactly first in, first out. So does a
+ *  bounded pool, which makes its count exact. A submit reads every flag that forbids it under the lane's spinlock: once
+ *  tpool__fence_lanes has passed all spinlocks, no submitter acts on older flags.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static tpool_status tpool__start_worker(tpool *pool);
+static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
+static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
+
+static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attention) {
+    if (attention & TPOOL__BREAK) return TPOOL_BROKEN;
+    if (attention & TPOOL__SHUT) return TPOOL_SHUTDOWN;
+    /* running tasks may go on to submit, for a destroy that comes later */
+    if (attention & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
+    if (attention & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
+    return TPOOL_OK;
+}
+
+/* How many tasks wait to start; exact in a bounded pool. Under the inject spinlock. */
+static inline size_t tpool__waiting(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    return (size_t)((intptr_t)(tpool__lane_count(&pool->inject) + pool->heap_count) - pool->inject.dead);
+}
+
+static inline bool tpool__entry_expires(const tpool__entry *entry) {
+    return entry->task && tpool__expires_at(entry->task);
+}
+/* Queues a task without asking whether that is allowed. Under the lane's spinlock. */
+static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
+                                        tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&lane->lock));
+    int priority = entry->task && entry->task->extra ? entry->task->extra->priority : 0;
+    bool expires = tpool__entry_expires(entry);
+    if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
+        if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
+        if (!TPOOL__LIKELY(!expires) && !tpool__expiring_enter(pool, entry->task)) return TPOOL_NO_MEMORY;
+        tpool__lane_push(lane, entry);
+    } else {
+        if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
+        if (expires && !tpool__expiring_enter(pool, entry->task)) return TPOOL_NO_MEMORY;
+        tpool__heap_push(pool, entry->task, priority);
+    }
+    lane->submitted++;
+    return TPOOL_OK;
+}
+
+/* The lane into which a worker submits tasks without a priority. */
+static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    /* relaxed: after a resize the order is about the same either way */
+    return !pool->capacity && tpool__load_relaxed(&pool->max_workers) > 1 ? &worker->lane : &pool->inject;
+}
+
+static inline tpool_full_policy tpool__when_full(const tpool *pool, tpool__force force) {
+    return force == TPOOL__WITHIN ? TPOOL_FULL_BLOCK : pool->config.on_full;
+}
+static inline bool tpool__may_wait_when_full(const tpool *pool, tpool__force force) {
+    tpool_full_policy policy = tpool__when_full(pool, force);
+    return policy == TPOOL_FULL_BLOCK || policy == TPOOL_FULL_CALLER_RUNS;
+}
+/* For a task that is not placed yet: its submitter is to get a reference. */
+static inline bool tpool__is_wanted(tpool_future *task) {
+    return task && tpool__load_relaxed(&task->state) >= 2 * TPOOL__REFERENCE; /* relaxed: not shared */
+}
+static inline void tpool__notify(tpool *pool);
+static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool);
+static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
+
+/* Past TPOOL__TIMED (chunks of a map, helpers of a loop) it runs nothing that it lists: the submitter must store the
+ * future first, and runs the list then. */
+static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
+    tpool__worker *worker = tpool__self()->worker;
+    tpool__lane *lane = &pool->inject;
+    bool ranked = entry->task && entry->task->extra && entry->task->extra->priority;
+    if (worker && worker->pool == pool && !ranked) lane = tpool__lane_of(worker);
+    bool expires = tpool__entry_expires(entry), wanted = tpool__is_wanted(entry->task);
+    tpool_future *unreferenced = NULL;
+    tpool_status status = TPOOL_OK;
+
+    tpool__latch(&lane->lock);
+    uint32_t attention = tpool__attention(pool);
+    if (!TPOOL__LIKELY(!(attention & TPOOL__CANCELLED)) && force > TPOOL__TIMED) {
+        tpool__unlatch(&lane->lock);
+        return TPOOL_SHUTDOWN;
+    }
+    if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
+        (force != TPOOL__PAST_SHUTDOWN || attention & (TPOOL__BREAK | TPOOL__CANCELLED))) {
+        status = tpool__refusal(pool, attention);
+        if (status != TPOOL_OK) {
+            tpool__unlatch(&lane->lock);
+            return status;
+        }
+    }
+    if (!TPOOL__LIKELY(tpool__load_relaxed(&pool->live) > 0)) { /* relaxed: see >>protocol, E3 */
+        tpool__unlatch(&lane->lock);
+        return tpool__enqueue_first(pool, entry, deadline, force);
+    }
+    if (pool->capacity && force <= TPOOL__TIMED && tpool__waiting(pool) >= pool->capacity) {
+        if (force == TPOOL__IF_ROOM) {
+            tpool__unlatch(&lane->lock);
+            return TPOOL_FULL;
+        }
+        pool->visitors += tpool__may_wait_when_full(pool, force); /* from now on: a destroy may begin at any moment */
+        tpool__unlatch(&lane->lock);
+        return tpool__enqueue_full(pool, entry, deadline, force);
+    }
+    status = tpool__place(pool, lane, entry, &unreferenced);
+    tpool__unlatch(&lane->lock);
+
+    if (status == TPOOL_OK) tpool__notify(pool);
+    if (!TPOOL__LIKELY(!expires)) tpool__notify_timekeeper(pool);
+    if (!TPOOL__LIKELY(unreferenced == NULL)) {
+        tpool__dispose_chain(unreferenced);
+        if (force <= TPOOL__TIMED) (void)tpool__run_after_submit(entry->task, wanted, status);
+    }
+    return status;
+}
+
+/* Starts a worker if none lives. That comes before a task is taken, since the system may refuse the thread. */
+static tpool_status tpool__ensure_worker(tpool *pool) {
+    tpool__lock(&pool->lock);
+    tpool_status status = TPOOL_OK;
+    /* relaxed: under its lock. Tasks forced past a shutdown come from a live worker. */
+    if (tpool__load_relaxed(&pool->live) == 0)
+        status = tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK) ? tpool__refusal(pool, tpool__attention(pool))
+                                                                       : tpool__start_worker(pool);
+    tpool__unlock(&pool->lock);
+    return status;
+}
+static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                         tpool__force force) {
+    tpool_status status = tpool__ensure_worker(pool);
+    return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
+}
+
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>workers  Starting, waking, sleeping, ending. Everything here but the count of searchers is under pool->lock.
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* With cancellation off. A worker without a backend needs nothing launched. */
+static tpool_status tpool__launch(tpool__worker *worker) {
+    const tpool__backend *backend = tpool__backend_of(worker->pool);
+    return backend ? backend->launch(worker) : TPOOL_OK;
+}
+static void tpool__end_backing(tpool__worker *worker) {
+    const tpool__backend *backend = tpool__backend_of(worker->pool);
+    if (backend) backend->end(worker);
+}
+
+/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, so that no thread waits
+ * for that under this lock. Only if no other worker lives it is launched here: then no work is taken before it is known
+ * that the system provides a backing. */
+static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
+
+static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__link_remove(&pool->sleepers, worker);
+    worker->asleep = false;
+    if (pool->timekeeper != worker) return;
+    pool->timekeeper = NULL;
+    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* it may become the timekeeper */
+}
+static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__sleepers_remove(pool, worker);
+    tpool__active_add(pool, 1);
+    worker->searching = true;
+    tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
+    tpool__update_room(pool);
+}
+
+/* Called when the pool can get no worker. If none is awake either, ends one wait that needed a spare. */
+static void tpool__refuse_one(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    if (tpool__load_relaxed(&pool->active) > 0) return; /* relaxed: under its lock */
+    for (tpool__waiter *waiter = pool->blocked_waiters; waiter; waiter = waiter->next) {
+        if (!waiter->can_refuse || waiter->refused) continue;
+        waiter->refused = true;
+        tpool__unpark(&waiter->parker);
+        return;
+    }
+}
+
+/* W3: if no worker searches and one more may become active, wakes or starts one. >>protocol says why relaxed will
+ * do. */
+static inline void tpool__notify(tpool *pool) {
+    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM) tpool__wake_one(pool);
+}
+
+static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
+    tpool__worker *woken = NULL;
+    if (tpool__is_foreign(pool)) return; /* a caller's result_free forked, and this is the child */
+    tpool__lock(&pool->lock);
+    /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
+    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
+        woken = pool->sleepers;
+        if (woken) tpool__wake_worker(pool, woken);
+        else if (tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
+            tpool__refuse_one(pool);
+    }
+    tpool__unlock(&pool->lock);
+    if (!woken) return;
+    tpool__unpark(&woken->parker);
+    tpool__self()->woke = true;
+}
+static tpool_status tpool__start_worker(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__worker *worker = tpool__worker_slot(pool);
+    if (!worker) return TPOOL_NO_MEMORY;
+    tpool_status status = TPOOL_OK;
+    int cancel = tpool__cancel_off();
+    if (tpool__load_relaxed(&pool->live) == 0) status = tpool__launch(worker); /* relaxed: under its lock */
+    if (status == TPOOL_OK) status = tpool__start_prepared(pool, worker);
+    tpool__cancel_back(cancel);
+    if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
+    return status;
+}
+static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    worker->tasks_done = 0;
+    worker->searching = true;
+    worker->retired = worker->in_setup = worker->set_up = false;
+    worker->asleep = worker->timed = false;
+    tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY); /* relaxed: its thread does not exist yet */
+    tpool__active_add(pool, 1);                                /* P13: before it can add any work */
+    tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER);          /* relaxed: see >>protocol */
+    if (!tpool__thread_start(&worker->handle, worker, pool->config.stack_size)) {
+        tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
+        tpool__active_add(pool, -1);
+        worker->searching = false;
+        tpool__end_backing(worker);
+        return TPOOL_NO_THREAD;
+    }
+    uintptr_t live = tpool__load_relaxed(&pool->live) + 1; /* relaxed: written under pool->lock; read: see E3 */
+    tpool__store_relaxed(&pool->live, live);
+    if (live > tpool__load_relaxed(&pool->max_workers))
+        tpool__add_relaxed(&pool->counts[TPOOL__SPARED_COUNT], 1); /* relaxed: statistics */
+    tpool__update_room(pool);
+    return TPOOL_OK;
+}
+
+/* Called after a change that lets work be taken again. */
+static void tpool__notify_if_work(tpool *pool) {
+    if (tpool__work_visible(pool)) tpool__notify(pool);
+}
+
+static void tpool__stop_searching(tpool__worker *worker) {
+    if (worker->searching && tpool__leave_search(worker) && tpool__work_left(worker->pool)) tpool__notify(worker->pool);
+}
+
+/* Called after a task with an expiry was placed. In a paused pool one sleeper, the timekeeper, sleeps only until the
+ * first expiry, and this one may be earlier. Each sleeper looks at the expiries under pool->lock before it sleeps
+ * (tpool__keep_time): either it sees this task, or it is in the list of sleepers by now. */
+static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool) {
+    if (!(tpool__attention(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
+    tpool__worker *woken = NULL;
+    tpool__lock(&pool->lock);
+    if (!pool->timekeeper || tpool__expires_next(pool) < pool->keeps_time_until)
+        woken = pool->timekeeper ? pool->timekeeper : pool->sleepers;
+    if (woken) tpool__unpark(&woken->parker);
+    tpool__unlock(&pool->lock);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
-static inline bool tpool__has_expired(const tpool_future *task) {
-    return task->extra && task->extra->expires_at && tpool__clock() >= task->extra->expires_at;
+
+/* More workers are active than may be: spares that are not needed any more, or after a resize. */
+static inline bool tpool__is_surplus(tpool *pool) {
+    /* relaxed: a hint; tpool__sleep looks again under the lock */
+    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->max_workers);
+}
+
+/* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
+ * is lost, none can now, unless it was the last. If it was refused what it needs to begin, none can at all. */
+typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__BACKING_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
+static inline void tpool__delay_batch(tpool__worker *worker);
+static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry);
+static bool tpool__find(tpool__worker *worker, tpool__entry *entry);
+static bool tpool__has_backing(tpool__worker *worker);
+static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why);
+static inline void tpool__notify_idle(tpool__worker *worker);
+static bool tpool__replace(tpool__worker *worker);
+static bool tpool__sleep(tpool__worker *worker);
+static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time);
+static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry);
+
+static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__entry entry;
+    unsigned tasks = 0; /* since it slept */
+    for (bool has_run = false;;) {
+        if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* results of tombstones */
+        tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
+        if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
+            tpool__notify_idle(worker);
+            if (!tpool__sleep(worker)) return;
+            continue;
+        }
+        bool found = false;
+        /* a searcher that sees nothing does not become busy: a drain that only looks may come at any moment */
+        if (!worker->searching || tpool__work_hinted(pool)) {
+            tpool__set_busy(worker, true);
+            found = tpool__take_own(worker, &entry);
+            if (!found) {
+                worker->ended_at = 0; /* what it does now takes time */
+                tpool__delay_batch(worker);
+                found = tpool__find(worker, &entry);
+            }
+        }
+        if (found) {
+            has_run = true;
+            tasks++;
+            tpool__stop_searching(worker);
+            tpool__execute_entry(self, &entry);
+            if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
+                tpool__run_unless_held(self); /* before it goes: no other thread has its list */
+                tpool__leave_pool(worker, TPOOL__BACKING_LOST);
+                return;
+            }
+            if (pool->config.max_tasks_per_worker && !entry.job &&
+                ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
+                tpool__run_unless_held(self); /* likewise */
+                if (tpool__replace(worker)) return;
+            }
+            continue;
+        }
+        tpool__notify_idle(worker);
+        if (!worker->searching) tpool__start_searching(worker);
+        /* a worker that was started in advance and has run nothing does not spin */
+        if (has_run && tpool__spin_for_work(worker, tasks == 1 ? TPOOL__LITTLE_TIME : TPOOL__FREE_TIME)) continue;
+        if (!tpool__sleep(worker)) return;
+        tasks = 0;
+    }
 }
 
 /* Claims the task of an entry just popped; the queue's reference is now the claimer's. A task that has expired is
@@ -6050,11 +5849,11 @@ static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     if (share > batch) share = batch;
     if (share == 0 || (lane != own && (tpool__lane_count(own) > 0 || !tpool__latch_try(&own->lock)))) return 0;
     unsigned fetched = 0;
-    if (!(tpool__attention(pool) & TPOOL__NO_BATCHES))
-        fetched = tpool__batch_fill(own, lane, share);
+    if (!(tpool__attention(pool) & TPOOL__NO_BATCHES)) fetched = tpool__batch_fill(own, lane, share);
     if (lane != own) tpool__unlatch(&own->lock);
     return fetched;
 }
+static void tpool__grant_room(tpool *pool, tpool_future **unreferenced);
 
 /* Takes one task from a lane. */
 static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *entry) {
@@ -6110,11 +5909,6 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
 
 static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneath, uintptr_t serial,
                              tpool__entry *entry);
-
-static void tpool__count_own(tpool__worker *worker, int which) {
-    /* relaxed load: only the owner writes it */
-    tpool__store_release(&worker->counts[which], tpool__load_relaxed(&worker->counts[which]) + 1); /* P10 */
-}
 
 static bool tpool__steal(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
@@ -6173,500 +5967,21 @@ static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
 
 static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry);
 static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *entry);
+static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
+static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops);
 
 static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry) {
-    if (entry->job)
-        (void)tpool__execute_stolen_job(self, entry);
-    else if (!entry->task)
-        tpool__execute_plain(self, entry);
+    if (entry->job) (void)tpool__execute_stolen_job(self, entry);
+    else if (!entry->task) tpool__execute_plain(self, entry);
     /* relaxed: claimed by this thread */
     else if ((tpool__load_relaxed(&entry->task->state) & TPOOL__PHASE) == TPOOL__PHASE_EXPIRING)
         tpool__end_unstarted(entry->task, TPOOL__HAS_EXPIRED);
-    else
-        (void)tpool__execute_task(self, entry->task, entry->stops);
-}
-
-/* Spins for work before the worker sleeps, unless a drainer waits for the end of all work. */
-static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
-    tpool *pool = worker->pool;
-    tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_time, TPOOL_FOREVER);
-    uint32_t look = TPOOL__LOOK_TIME * (uint32_t)tpool__load_relaxed(&pool->live); /* relaxed: any recent value */
-    if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool); /* relaxed: a hint */
-    for (;;) {
-        bool found = tpool__work_hinted(pool);
-        bool over = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) != 0;
-        spin.spent += look;
-        if (!found && !over && tpool__spin_again(&spin)) continue;
-        tpool__spin_end(&spin, found);
-        return found;
-    }
-}
-
-static bool tpool__is_quiet(tpool *pool);
-
-/* Called when a worker finds nothing to do. If a destroy waits for the end of all work, the worker that finds that end
- * shuts the pool down, which spares the destroy a wake and the worker a sleep. If two workers become idle at the same
- * time, the second to pass the inject spinlock sees (P1) that neither is busy. */
-static inline void tpool__notify_idle(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__set_busy(worker, false);
-    tpool__wake_drainers_if_any(pool, false);
-    /* relaxed: a hint; the destroying thread looks now and then */
-    if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__attention(pool) & TPOOL__SHUT) &&
-        tpool__is_quiet(pool))
-        (void)tpool_shutdown(pool, 0);
-    tpool__run_unless_held(tpool__self()); /* what tpool__is_quiet has listed */
-}
-
-/* More workers are active than may be: spares that are not needed any more, or after a resize. */
-static inline bool tpool__is_surplus(tpool *pool) {
-    /* relaxed: a hint; tpool__sleep looks again under the lock */
-    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->max_workers);
-}
-/* After max_tasks_per_worker tasks a worker ends and another takes its place. False: it stays, since one is needed and
- * the system provides no other. */
-static bool tpool__replace(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__worker *woken = NULL;
-    bool retired = true;
-    tpool__lock(&pool->lock);
-    if (worker->searching) (void)tpool__leave_search(worker);
-    /* relaxed: as in tpool__retire */
-    uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
-    tpool__store_relaxed(&pool->live, live);
-    tpool__active_add(pool, -1);
-    tpool__update_room(pool);
-    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
-        woken = pool->sleepers;
-        if (woken) tpool__wake_worker(pool, woken);
-        else if (tpool__start_worker(pool) != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
-    }
-    if (retired) {
-        pool->ending++;
-    } else {
-        tpool__store_relaxed(&pool->live, live + 1);
-        tpool__active_add(pool, 1);
-        tpool__update_room(pool);
-    }
-    tpool__unlock(&pool->lock);
-    if (woken) tpool__unpark(&woken->parker);
-    worker->tasks_done = 0;
-    return retired;
-}
-
-static void tpool__end_waiting(tpool *pool, tpool__reason reason);
-
-/* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
- * is lost, none can now, unless it was the last. If it was refused what it needs to begin, none can at all. */
-typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__BACKING_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
-static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
-    tpool *pool = worker->pool;
-    tpool__lock(&pool->lock);
-    pool->starting -= worker->in_setup;
-    worker->in_setup = false;
-    worker->retired = true;
-    if (worker->searching) (void)tpool__leave_search(worker);
-    tpool__store_relaxed(&pool->live, tpool__load_relaxed(&pool->live) - 1); /* relaxed: under its lock */
-    tpool__active_add(pool, -1);
-    pool->ending++;
-    tpool__update_room(pool);
-    bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
-    if (tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
-        stranded = why == TPOOL__THREAD_REFUSED || tpool__start_worker(pool) != TPOOL_OK;
-    bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do what it would have done */
-    if (!others) tpool__refuse_one(pool);
-    tpool__unlock(&pool->lock);
-    if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
-    else if (others) tpool__notify_if_work(pool);
-}
-
-static void tpool__break(tpool *pool);
-
-/* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
- * once there are more tasks than those in their initializers were started for (tpool__wake_one). */
-static void tpool__begin_setup(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__lock(&pool->lock);
-    (void)tpool__leave_search(worker);
-    worker->in_setup = true;
-    pool->starting++;
-    tpool__unlock(&pool->lock);
-    tpool__notify_if_work(pool);
-}
-static void tpool__end_setup(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__lock(&pool->lock);
-    worker->in_setup = false;
-    pool->starting--;
-    tpool__start_searching(worker);
-    tpool__unlock(&pool->lock);
-}
-
-/* Waits until the worker's backing takes tasks. No drain and no submitter waits for its initializer. */
-static tpool_status tpool__make_ready(tpool__worker *worker) {
-    tpool__begin_setup(worker);
-    int cancel = tpool__cancel_off();
-    tpool_status status = tpool__backend_of(worker->pool)->ready(worker);
-    tpool__cancel_back(cancel);
-    tpool__end_setup(worker);
-    return status;
-}
-/* After a task: replaces the worker's backing if that is lost. False: the worker must end, since the system refuses
- * another one or the pool ends. */
-static bool tpool__has_backing(tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker)) || tpool__attention(pool) & TPOOL__BREAK) return true;
-    tpool__set_busy(worker, false);
-    tpool__wake_drainers_if_any(pool, false);
-    if (!worker->searching) tpool__start_searching(worker);
-    tpool_status status = tpool__make_ready(worker);
-    if (status == TPOOL_BROKEN) tpool__break(pool);
-    return status != TPOOL_NO_THREAD;
-}
-
-static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    tpool__entry entry;
-    unsigned tasks = 0; /* since it slept */
-    for (bool has_run = false;;) {
-        if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* results of tombstones */
-        tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
-        if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
-            tpool__notify_idle(worker);
-            if (!tpool__sleep(worker)) return;
-            continue;
-        }
-        bool found = false;
-        /* a searcher that sees nothing does not become busy: a drain that only looks may come at any moment */
-        if (!worker->searching || tpool__work_hinted(pool)) {
-            tpool__set_busy(worker, true);
-            found = tpool__take_own(worker, &entry);
-            if (!found) {
-                worker->ended_at = 0; /* what it does now takes time */
-                tpool__delay_batch(worker);
-                found = tpool__find(worker, &entry);
-            }
-        }
-        if (found) {
-            has_run = true;
-            tasks++;
-            tpool__stop_searching(worker);
-            tpool__execute_entry(self, &entry);
-            if (!TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__has_backing(worker)) {
-                tpool__run_unless_held(self); /* before it goes: no other thread has its list */
-                tpool__leave_pool(worker, TPOOL__BACKING_LOST);
-                return;
-            }
-            if (pool->config.max_tasks_per_worker && !entry.job &&
-                ++worker->tasks_done >= pool->config.max_tasks_per_worker) {
-                tpool__run_unless_held(self); /* likewise */
-                if (tpool__replace(worker)) return;
-            }
-            continue;
-        }
-        tpool__notify_idle(worker);
-        if (!worker->searching) tpool__start_searching(worker);
-        /* a worker that was started in advance and has run nothing does not spin */
-        if (has_run && tpool__spin_for_work(worker, tasks == 1 ? TPOOL__LITTLE_TIME : TPOOL__FREE_TIME)) continue;
-        if (!tpool__sleep(worker)) return;
-        tasks = 0;
-    }
-}
-
-/* The thread ends in its initializer or finalizer. */
-static void tpool__setup_left(void *of) {
-    (void)of;
-    tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
-}
-/* The worker's thread is over: what runs after its last task, and who joins it. The next worker that ends joins it, so
- * that a pool that shrinks keeps but one thread's stack; or the thread that waits for the end of a pool that is shut
- * down, since each join may be a sleep. If it ends in its exit hook (in_hook), the next worker with its index joins it,
- * when that ends and not when it begins: a destructor of the program's thread-local variables may wait for tasks. */
-static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool in_hook) {
-    tpool *pool = worker->pool;
-    worker->retired = true;
-    tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
-    tpool__wake_drainers_if_any(pool, false);
-    int cancel = tpool__cancel_off();
-    tpool__end_backing(worker); /* the finalizer runs there, if there is one */
-    tpool__cancel_back(cancel);
-    if (worker->set_up && pool->config.finalizer && !tpool__executes_elsewhere(pool)) {
-        worker->set_up = false; /* once, even if it ends the thread */
-        tpool__context *context = tpool__setup_push(self, pool, tpool__setup_left, NULL);
-        pool->config.finalizer(pool->config.context);
-        if (!tpool__setup_pop(self, context)) return;
-    }
-    self->worker = NULL;
-    self->stack_floor = 0;
-    tpool__tidier_leaves(self, &worker->parker, !in_hook && !(tpool__attention(pool) & TPOOL__SHUT));
-    tpool__thread_handle before = { 0 };
-    tpool__lock(&pool->lock);
-    tpool__thread_handle left = worker->left; /* of an earlier thread of this worker */
-    bool shut = (tpool__attention(pool) & TPOOL__SHUT) != 0;
-    if (in_hook || (shut && tpool__load_relaxed(&pool->draining))) { /* relaxed: a hint, either will do */
-        worker->left = worker->handle;
-    } else {
-        worker->left.valid = false;
-        before = pool->last_ended;
-        pool->last_ended = worker->handle;
-    }
-    worker->handle.valid = false;
-    tpool__worker_put_away(pool, worker);
-    bool last = --pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
-    tpool *heir = shut && tpool__workers_are_gone(pool) ? pool->heir : NULL;
-    unsigned heir_flags = pool->heir_flags;
-    tpool__unlock(&pool->lock);
-    if (last || !shut) tpool__wake_drainers_if_any(pool, true); /* whoever frees the pool joins this thread first */
-    tpool__thread_join(&before); /* it has long left its tasks, so this is short */
-    if (in_hook) tpool__thread_join_in_hook(&left);
-    else tpool__thread_join(&left);
-    if (heir) (void)tpool_shutdown(heir, heir_flags);
-}
-
-/* An initializer that ends its thread has failed. */
-static void tpool__initializer_left(void *of) {
-    tpool__setup_left(NULL);
-    tpool__break(((tpool__worker *)of)->pool);
-}
-
-static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
-    tpool *pool = worker->pool;
-    bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
-    bool ready = !refused, lost = false;
-    tpool__tidier_begins(&worker->parker);
-    if (ready && tpool__executes_elsewhere(pool)) { /* the initializer runs there */
-        tpool_status status = tpool__make_ready(worker);
-        lost = status == TPOOL_NO_THREAD;
-        ready = status == TPOOL_OK;
-    } else if (ready && pool->config.initializer) {
-        tpool__begin_setup(worker);
-        tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
-        ready = pool->config.initializer(pool->config.context);
-        tpool__cancel_here(); /* then the initializer has failed */
-        if (!tpool__setup_pop(self, context)) return;
-        tpool__end_setup(worker);
-    }
-    worker->set_up = ready;
-    if (ready) {
-        tpool__work_loop(self, worker);
-    } else if (refused || lost) {
-        tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
-    } else {
-        tpool__break(pool);
-        tpool__lock(&pool->lock);
-        if (worker->searching) (void)tpool__leave_search(worker);
-        (void)tpool__retire(pool); /* nothing waits in a broken pool */
-        tpool__unlock(&pool->lock);
-    }
-    tpool__lock(&pool->lock); /* the starter of this thread has stored its handle when this is passed */
-    tpool__unlock(&pool->lock);
-    tpool__worker_ended(self, worker, false);
-}
-
-static void tpool__thread_left(void *thread);
-
-static void tpool__worker_main(void *argument) {
-    tpool__worker *worker = (tpool__worker *)argument;
-    tpool__thread *self = tpool__self();
-    tpool__thread_begin(worker->pool->scheduling);
-    tpool__thread_name(worker->pool->name, worker->index);
-    self->worker = worker;
-    self->serves = true;
-    self->stack_top = tpool__stack_position();
-    self->stack_floor = 0;
-    /* before the destructors of the program's thread-local variables, which may call the library */
-    TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
-    tpool__worker_life(self, worker);
-    TPOOL__FINALLY_END
+    else (void)tpool__execute_task(self, entry->task, entry->stops);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>run  W5: the task runs
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__FIXED(status, code, text) \
-    { TPOOL__ERROR, true, { status, code, text, NULL, status }, NULL, { 0 }, NULL, false }
-static const tpool__outcome tpool__fixed_errors[] = { /* indexed by tpool__reason */
-    TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was cancelled before it started."),
-    TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was dropped from a full queue."),
-    TPOOL__FIXED(TPOOL_EXPIRED, 0, "The task's own time limit passed while it was queued."),
-    TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker's initializer failed."),
-    TPOOL__FIXED(TPOOL_BROKEN, 0, "The task ended its thread."),
-    TPOOL__FIXED(TPOOL_BROKEN, 0, "No worker is left, and none could be started."),
-    TPOOL__FIXED(TPOOL_FAILED, ENOMEM, "Memory ran out while raising an error or returning a result."),
-    TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker process ended."),
-    TPOOL__FIXED(TPOOL_FAILED, EINVAL, "tpool_return_owned does not reach out of a worker process: use tpool_return."),
-};
-static tpool__outcome *tpool__fixed(tpool__reason reason) {
-    return (tpool__outcome *)(uintptr_t)&tpool__fixed_errors[reason]; /* is_static: never written */
-}
-
-/* An error that needs no memory. If the task has a name, its extra has room for the error with the name. */
-static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reason) {
-    if (!task->extra || !task->extra->name) return tpool__fixed(reason);
-    task->extra->ended = tpool__fixed_errors[reason];
-    task->extra->ended.error.task = task->extra->name;
-    return &task->extra->ended;
-}
-
-/* The last outcome wins, but an error is never replaced. */
-static bool tpool__set_outcome(tpool_future *task, tpool__outcome *outcome) {
-    /* P9: jobs on other threads may raise or return at the same time; whoever takes an outcome out sees it whole */
-    uintptr_t before = tpool__load_acquire(&task->outcome);
-    do
-        if (before & 1) return false;
-    while (!tpool__cas_acq_rel(&task->outcome, &before, tpool__outcome_word(outcome)));
-    tpool__outcome_free(tpool__outcome_of(before));
-    return true;
-}
-static tpool__outcome *tpool__outcome_load(tpool_future *task) {
-    return tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
-}
-static tpool__outcome *tpool__outcome_take(tpool_future *task) {
-    return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, 0)); /* P9 */
-}
-/* For a task of which a part was not done: that counts more than what it has raised. Returns the old outcome. */
-static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome *error) {
-    return tpool__outcome_of(tpool__exchange_acq_rel(&task->outcome, tpool__outcome_word(error))); /* P9 */
-}
-static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
-
-/* An error with room for a message of this length, or the fixed one that says that there is no memory. */
-static tpool__outcome *tpool__error_alloc(const tpool_future *task, int code, size_t length) {
-    tpool__outcome *outcome = length < SIZE_MAX ? tpool__alloc_with(sizeof *outcome, length + 1) : NULL;
-    if (!outcome) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
-    char *text = (char *)(outcome + 1);
-    text[0] = 0;
-    outcome->kind = TPOOL__ERROR;
-    outcome->error.status = outcome->error.cause = TPOOL_FAILED;
-    outcome->error.code = code;
-    outcome->error.message = text;
-    outcome->error.task = task->extra ? task->extra->name : NULL;
-    return outcome;
-}
-static tpool__outcome *tpool__error_new(const tpool_future *task, int code, const char *format, va_list arguments) {
-    va_list again;
-    va_copy(again, arguments);
-    int length = format ? vsnprintf(NULL, 0, format, again) : 0;
-    va_end(again);
-    if (length < 0) length = 0;
-    tpool__outcome *outcome = tpool__error_alloc(task, code, (size_t)length);
-    if (format && !outcome->is_static) vsnprintf((char *)(outcome + 1), (size_t)length + 1, format, arguments);
-    return outcome;
-}
-static tpool__outcome *tpool__error_plain(const tpool_future *task, int code, const char *text) {
-    size_t length = text ? strlen(text) : 0;
-    tpool__outcome *outcome = tpool__error_alloc(task, code, length);
-    if (length && !outcome->is_static) memcpy(outcome + 1, text, length + 1);
-    return outcome;
-}
-
-static tpool_future *tpool__current_task(void) {
-    tpool__context *context = tpool__self()->context;
-    return context ? context->task : NULL;
-}
-
-TPOOL_API void *tpool_raise(int code, const char *format, ...) {
-    tpool_future *task = tpool__current_task();
-    if (!task || tpool__has_failed(task)) return NULL;
-    va_list arguments;
-    va_start(arguments, format);
-    tpool__outcome *outcome = tpool__error_new(task, code, format, arguments);
-    va_end(arguments);
-    if (!tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
-    return NULL;
-}
-TPOOL_API void *tpool_raise_text(int code, const char *text) {
-    tpool_future *task = tpool__current_task();
-    if (!task || tpool__has_failed(task)) return NULL;
-    tpool__outcome *outcome = tpool__error_plain(task, code, text);
-    if (!tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
-    return NULL;
-}
-
-static tpool__outcome *tpool__bytes_new(const void *bytes, size_t size) {
-    size_t head = TPOOL__ROUND_UP(sizeof(tpool__outcome));
-    tpool__outcome *outcome = tpool__alloc_with(head, size ? size : 1);
-    if (!outcome) return NULL;
-    outcome->kind = TPOOL__BYTES;
-    outcome->payload = (char *)outcome + head;
-    outcome->size = size;
-    if (size) memcpy(outcome->payload, bytes, size);
-    return outcome;
-}
-
-TPOOL_API void *tpool_return(const void *bytes, size_t size) {
-    tpool_future *task = tpool__current_task();
-    if (!task || (!bytes && size) || tpool__has_failed(task)) return NULL;
-    const tpool__backend *backend = tpool__works_for();
-    void *payload;
-    if (!TPOOL__LIKELY(!backend) && backend->give_back(task, bytes, size, &payload)) return payload;
-    tpool__outcome *outcome = tpool__bytes_new(bytes, size);
-    if (!outcome) {
-        (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
-        return NULL;
-    }
-    payload = outcome->payload;
-    if (!tpool__set_outcome(task, outcome)) {
-        tpool__outcome_free(outcome);
-        return NULL;
-    }
-    return payload;
-}
-
-static tpool__outcome *tpool__owned_new(void *result, void (*result_free)(void *result)) {
-    tpool__outcome *outcome = tpool__alloc(sizeof *outcome);
-    if (!outcome) return NULL;
-    outcome->kind = TPOOL__OWNED;
-    outcome->payload = result;
-    outcome->payload_free = result_free;
-    return outcome;
-}
-
-TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *result)) {
-    tpool_future *task = tpool__current_task();
-    if (!task) return NULL;
-    tpool__outcome *outcome = tpool__has_failed(task) ? NULL : tpool__owned_new(result, result_free);
-    if (!outcome) {
-        if (!tpool__has_failed(task)) (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
-        if (result_free) result_free(result);
-        return NULL;
-    }
-    if (!tpool__set_outcome(task, outcome)) {
-        tpool__outcome_free(outcome);
-        return NULL;
-    }
-    return result;
-}
-
-static bool tpool__is_of_closed_map(const tpool__context *context);
-TPOOL_API bool tpool_stop_requested(void) {
-    const tpool__context *context = tpool__self()->context;
-    /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
-    while (context && (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB ||
-                       context->kind == TPOOL__IN_CALL)) {
-        if (context->kind == TPOOL__IN_ITEM && tpool__is_of_closed_map(context)) return true;
-        context = context->origin ? context->origin : context->outer;
-    }
-    if (!context || !context->task) return false;
-    const tpool_future *task = context->task;
-    if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
-    const tpool__backend *backend = tpool__works_for();
-    if (!TPOOL__LIKELY(!backend) && backend->should_stop(task)) return true;
-    if (context->pool && tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
-    return task->extra && task->extra->run_limit_ns &&
-           tpool__clock() - task->extra->started_at >= task->extra->run_limit_ns;
-}
-
-TPOOL_API size_t tpool_arg_size(void) {
-    tpool_future *task = tpool__current_task();
-    return task && task->extra ? task->extra->arg_size : 0;
-}
-
-static void tpool__count(tpool *pool, int which) {
-    tpool__worker *worker = tpool__self()->worker;
-    if (worker && worker->pool == pool) tpool__count_own(worker, which);
-    else tpool__add_release(&pool->own_counts[which], 1); /* P10 */
-}
 
 static void tpool__end_broken(void *of);
 static void tpool__end_broken_rest(void *of);
@@ -6681,7 +5996,7 @@ static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left
     self->freeing++;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, tpool__pool_of(task));
     tpool__context_guard(self, context, left, task);
-    context->of_end = (uintptr_t)task; /* a wait for this task in there would never end */
+    context->of_end = (uintptr_t)task;         /* a wait for this task in there would never end */
     tpool__store_release(&task->runner, self); /* P7 */
     arg_free(task->value);
     if (!tpool__context_pop(self, context)) return false;
@@ -6801,12 +6116,6 @@ static void tpool__stop_searching_early(tpool__thread *self) {
 
 static inline void tpool__publish_end(tpool_future *future, tpool_status status);
 
-/* Clears LOCKED and what else goes with it. */
-static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
-    tpool__note_unlocked(&future->state);
-    tpool__and_release(&future->state, ~clear); /* P3 */
-}
-
 /* Publishes the end of a task that the caller has claimed, notifies all waiters, and gives up the claimer's reference.
  * Once an exchange has succeeded the future may be gone, unless the claimer's reference is still held. A failure goes
  * to on_failure first if no reference is left that could ask for it; a tombstone's does not count. */
@@ -6897,9 +6206,9 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
     tpool_status status = tpool__fixed_errors[reason].error.status;
     if (status == TPOOL_BROKEN) tpool__count(pool, TPOOL__FAILED_COUNT);
-    else if (status == TPOOL_EXPIRED) tpool__add_release(&pool->counts[TPOOL__EXPIRED_COUNT], 1);          /* P10 */
-    else if (reason == TPOOL__WAS_DROPPED) tpool__add_release(&pool->counts[TPOOL__DROPPED_COUNT], 1);     /* P10 */
-    else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], 1);                                     /* P10 */
+    else if (status == TPOOL_EXPIRED) tpool__add_release(&pool->counts[TPOOL__EXPIRED_COUNT], 1);      /* P10 */
+    else if (reason == TPOOL__WAS_DROPPED) tpool__add_release(&pool->counts[TPOOL__DROPPED_COUNT], 1); /* P10 */
+    else tpool__add_release(&pool->counts[TPOOL__CANCELLED_COUNT], 1);                                 /* P10 */
 }
 
 /* Ends a task that will never be executed. It has its error, and the caller holds the claimer's reference. */
@@ -6916,11 +6225,9 @@ static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
     tpool *pool = tpool__pool_of(task);
     if (pool) tpool__count_unstarted(pool, reason);
     tpool__store_release(&task->outcome, tpool__outcome_word(tpool__error_fixed(task, reason))); /* P9 */
-    if (task->extra && task->extra->arg_free && task->extra->arg_free != tpool__chunk_ended &&
-        tpool__must_list(self))
+    if (task->extra && task->extra->arg_free && task->extra->arg_free != tpool__chunk_ended && tpool__must_list(self))
         tpool__list(self, (uintptr_t)task);
-    else
-        tpool__end_claimed(self, task);
+    else tpool__end_claimed(self, task);
     tpool__run_unless_held(self); /* what arg_free has ended, and what the claim has listed */
 }
 
@@ -6950,59 +6257,143 @@ static void tpool__end_broken(void *of) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>watch  Adding and removing nodes. Pair P3: TPOOL__LOCKED is a lock, taken with acquire, left with release.
+ *  >>raise  What a running task may call: raise, return, stop_requested
  * ----------------------------------------------------------------------------------------------------------------- */
-/* False: the future is done. */
-static bool tpool__node_add(tpool_future *future, tpool__node *node) {
-    unsigned tries = 0;
-    uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
-    for (;;) {
-        if (tpool__state_is_done(state)) return false;
-        if (state & TPOOL__LOCKED) {
-            tpool__backoff(&tries);
-            state = tpool__load_acquire(&future->state); /* P2 */
-        } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED | TPOOL__HAS_NODES)) { /* P3 */
-            break;
-        }
-    }
-    tpool__note_locked(&future->state);
-    node->next = future->nodes;
-    node->link = &future->nodes;
-    if (node->next) node->next->link = &node->next;
-    future->nodes = node;
-    tpool__nodes_unlock(future, TPOOL__LOCKED);
-    return true;
+
+/* An error with room for a message of this length, or the fixed one that says that there is no memory. */
+static tpool__outcome *tpool__error_alloc(const tpool_future *task, int code, size_t length) {
+    tpool__outcome *outcome = length < SIZE_MAX ? tpool__alloc_with(sizeof *outcome, length + 1) : NULL;
+    if (!outcome) return tpool__fixed(TPOOL__OUT_OF_MEMORY);
+    char *text = (char *)(outcome + 1);
+    text[0] = 0;
+    outcome->kind = TPOOL__ERROR;
+    outcome->error.status = outcome->error.cause = TPOOL_FAILED;
+    outcome->error.code = code;
+    outcome->error.message = text;
+    outcome->error.task = task->extra ? task->extra->name : NULL;
+    return outcome;
+}
+static tpool__outcome *tpool__error_new(const tpool_future *task, int code, const char *format, va_list arguments) {
+    va_list again;
+    va_copy(again, arguments);
+    int length = format ? vsnprintf(NULL, 0, format, again) : 0;
+    va_end(again);
+    if (length < 0) length = 0;
+    tpool__outcome *outcome = tpool__error_alloc(task, code, (size_t)length);
+    if (format && !outcome->is_static) vsnprintf((char *)(outcome + 1), (size_t)length + 1, format, arguments);
+    return outcome;
+}
+static tpool__outcome *tpool__error_plain(const tpool_future *task, int code, const char *text) {
+    size_t length = text ? strlen(text) : 0;
+    tpool__outcome *outcome = tpool__error_alloc(task, code, length);
+    if (length && !outcome->is_static) memcpy(outcome + 1, text, length + 1);
+    return outcome;
 }
 
-/* Locks the list of nodes; the future may be done. Returns the bits to clear for unlocking it. */
-static uintptr_t tpool__nodes_lock(tpool_future *future) {
-    unsigned tries = 0;
-    uintptr_t state = tpool__load_relaxed(&future->state); /* relaxed: the exchange orders */
-    for (;;) {
-        if (state & TPOOL__LOCKED) {
-            tpool__backoff(&tries);
-            state = tpool__load_relaxed(&future->state);
-        } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED)) { /* P3 */
-            tpool__note_locked(&future->state);
-            return TPOOL__LOCKED;
-        }
-    }
+static tpool_future *tpool__current_task(void) {
+    tpool__context *context = tpool__self()->context;
+    return context ? context->task : NULL;
 }
 
-/* Afterwards no other thread touches the node. */
-static void tpool__node_remove(tpool_future *future, tpool__node *node) {
-    uintptr_t clear = tpool__nodes_lock(future);
-    if (node->link) {
-        *node->link = node->next;
-        if (node->next) node->next->link = node->link;
-        node->link = NULL;
-        if (!future->nodes) clear |= TPOOL__HAS_NODES;
+TPOOL_API void *tpool_raise(int code, const char *format, ...) {
+    tpool_future *task = tpool__current_task();
+    if (!task || tpool__has_failed(task)) return NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    tpool__outcome *outcome = tpool__error_new(task, code, format, arguments);
+    va_end(arguments);
+    if (!tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
+    return NULL;
+}
+TPOOL_API void *tpool_raise_text(int code, const char *text) {
+    tpool_future *task = tpool__current_task();
+    if (!task || tpool__has_failed(task)) return NULL;
+    tpool__outcome *outcome = tpool__error_plain(task, code, text);
+    if (!tpool__set_outcome(task, outcome)) tpool__outcome_free(outcome);
+    return NULL;
+}
+
+static tpool__outcome *tpool__bytes_new(const void *bytes, size_t size) {
+    size_t head = TPOOL__ROUND_UP(sizeof(tpool__outcome));
+    tpool__outcome *outcome = tpool__alloc_with(head, size ? size : 1);
+    if (!outcome) return NULL;
+    outcome->kind = TPOOL__BYTES;
+    outcome->payload = (char *)outcome + head;
+    outcome->size = size;
+    if (size) memcpy(outcome->payload, bytes, size);
+    return outcome;
+}
+
+TPOOL_API void *tpool_return(const void *bytes, size_t size) {
+    tpool_future *task = tpool__current_task();
+    if (!task || (!bytes && size) || tpool__has_failed(task)) return NULL;
+    const tpool__backend *backend = tpool__works_for();
+    void *payload;
+    if (!TPOOL__LIKELY(!backend) && backend->give_back(task, bytes, size, &payload)) return payload;
+    tpool__outcome *outcome = tpool__bytes_new(bytes, size);
+    if (!outcome) {
+        (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
+        return NULL;
     }
-    tpool__nodes_unlock(future, clear);
+    payload = outcome->payload;
+    if (!tpool__set_outcome(task, outcome)) {
+        tpool__outcome_free(outcome);
+        return NULL;
+    }
+    return payload;
+}
+
+static tpool__outcome *tpool__owned_new(void *result, void (*result_free)(void *result)) {
+    tpool__outcome *outcome = tpool__alloc(sizeof *outcome);
+    if (!outcome) return NULL;
+    outcome->kind = TPOOL__OWNED;
+    outcome->payload = result;
+    outcome->payload_free = result_free;
+    return outcome;
+}
+
+TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *result)) {
+    tpool_future *task = tpool__current_task();
+    if (!task) return NULL;
+    tpool__outcome *outcome = tpool__has_failed(task) ? NULL : tpool__owned_new(result, result_free);
+    if (!outcome) {
+        if (!tpool__has_failed(task)) (void)tpool__set_outcome(task, tpool__fixed(TPOOL__OUT_OF_MEMORY));
+        if (result_free) result_free(result);
+        return NULL;
+    }
+    if (!tpool__set_outcome(task, outcome)) {
+        tpool__outcome_free(outcome);
+        return NULL;
+    }
+    return result;
+}
+
+static bool tpool__is_of_closed_map(const tpool__context *context);
+TPOOL_API bool tpool_stop_requested(void) {
+    const tpool__context *context = tpool__self()->context;
+    /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
+    while (context &&
+           (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
+        if (context->kind == TPOOL__IN_ITEM && tpool__is_of_closed_map(context)) return true;
+        context = context->origin ? context->origin : context->outer;
+    }
+    if (!context || !context->task) return false;
+    const tpool_future *task = context->task;
+    if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
+    const tpool__backend *backend = tpool__works_for();
+    if (!TPOOL__LIKELY(!backend) && backend->should_stop(task)) return true;
+    if (context->pool && tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
+    return task->extra && task->extra->run_limit_ns &&
+           tpool__clock() - task->extra->started_at >= task->extra->run_limit_ns;
+}
+
+TPOOL_API size_t tpool_arg_size(void) {
+    tpool_future *task = tpool__current_task();
+    return task && task->extra ? task->extra->arg_size : 0;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>wait  W8: somebody waits for the end
+ *  >>claims  A task claimed outside its queue: cancelled, expired, executed in place
  * ----------------------------------------------------------------------------------------------------------------- */
 /* The future is the parent process's. If it was pending at the fork, no thread of the child completes it. */
 static bool tpool__is_orphan(tpool_future *future) {
@@ -7099,226 +6490,9 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     return true;
 }
 
-/* A worker that is about to sleep in a wait leaves its place among the active ones to another, which may have to be a
- * new spare worker. False: the caller is no worker, or is in its finalizer and no longer counts as one. */
-static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__worker *worker = self->worker;
-    if (!worker || worker->retired) return false;
-    TPOOL_ASSERT(!self->waits);
-    self->waits = true;
-    tpool *pool = worker->pool;
-    tpool__stop_searching(worker);
-    tpool__lock(&pool->lock);
-    pool->blocked++;
-    pool->starting -= worker->in_setup;
-    tpool__active_add(pool, -1);
-    waiter->refused = false;
-    tpool__waiter_link(&pool->blocked_waiters, waiter);
-    tpool__update_room(pool);
-    tpool__unlock(&pool->lock);
-    if (tpool__work_visible(pool)) tpool__notify(pool);
-    return true;
-}
-/* True: the wait must end, because the system refused a spare worker. */
-static bool tpool__wait_refused(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__lock(&self->worker->pool->lock);
-    bool refused = waiter->refused;
-    tpool__unlock(&self->worker->pool->lock);
-    return refused;
-}
-static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__worker *worker = self->worker, *woken = NULL;
-    tpool *pool = worker->pool;
-    self->waits = false;
-    tpool__lock(&pool->lock);
-    pool->blocked--;
-    pool->starting += worker->in_setup;
-    tpool__active_add(pool, 1);
-    tpool__waiter_unlink(waiter);
-    tpool__update_room(pool);
-    /* one spare worker too many: a sleeping one must wake to start the time after which it ends (TPOOL__LINGER) */
-    if (tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->max_workers) && pool->sleepers &&
-        !pool->sleepers->timed) { /* relaxed: under their lock */
-        woken = pool->sleepers;
-        woken->timed = true;
-    }
-    tpool__unlock(&pool->lock);
-    if (woken) tpool__unpark(&woken->parker);
-}
-
-static void tpool__record_suspend(tpool__thread *self, tpool__record *record);
-
-/* A piece of a wait: no code of the program runs in it. True: it ended before `until`. */
-static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
-    tpool__thread *self = waiter->self;
-    bool began = false, over = false;
-    for (;;) {
-        waiter->look_at = TPOOL_FOREVER;
-        over = waiter->kind->look(waiter);
-        if (!over && began && tpool__wait_refused(self, waiter)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
-        if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
-        if (!began) began = tpool__wait_begin(self, waiter);
-        (void)tpool__park(&waiter->parker, waiter->look_at < until ? waiter->look_at : until);
-    }
-    waiter->kind->leave(waiter);
-    if (began) tpool__wait_end(self, waiter);
-    return over;
-}
-
-/* The loop of all waits. (A worker that has nothing to do is no wait: tpool__sleep.) It asks in one order:
- *      1  Is it ready? What has come is never lost to a limit that passes at the same moment. A waiter that gives up
- *         asks once more as it leaves its lists (kind->leave).
- *      2  Is it refused: by what it waits for (shut down, halted), or by the system (no spare worker)? A refusal says
- *         more than a passed time, which any wait may come to. A wait that a stop of its task shall end goes here.
- *      3  Has its time passed?
- *      4  Then it parks. Only the first park of a piece gives up the worker's place (tpool__wait_begin).
- *
- * A wait consists of pieces. During a piece the waiter is in lists of other threads, and no code of the program runs.
- * Between pieces it is in no list, and runs what the thread has listed (>>nested), since it may wait for just that: so
- * the program's code may wait within a wait. A piece ends early if its look has listed something, or finds that
- * something has expired. Many levels deep, the first piece only waits, for TPOOL__NESTED_PATIENCE, so that callbacks
- * which end the next future and then wait do not use up the stack.
- *
- * >>protocol, E4, says why no wake is lost. */
-static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline) {
-    tpool__thread *self = tpool__self();
-    waiter->kind = kind;
-    waiter->self = self;
-    waiter->deadline = deadline;
-    bool stuck = false; /* no memory to run the list (tpool__context_push) */
-    for (bool again = false;; again = true) {
-        int64_t until = deadline;
-        waiter->status = TPOOL_TIMEOUT;
-        if (kind->expire && kind->expire(waiter)) return waiter->status;
-        if (!TPOOL__LIKELY(!self->listed)) {
-            if (again || self->nested < TPOOL__MOST_NESTED) {
-                tpool__record_suspend(self, waiter->record);
-                if (!tpool__run_listed(self)) return TPOOL_BROKEN; /* a function forked, and this is the child */
-                stuck = self->listed != 0;
-            } else {
-                int64_t soon = tpool__clock() + TPOOL__NESTED_PATIENCE;
-                if (soon < until) until = soon;
-            }
-        }
-        if (kind->enter(waiter)) return waiter->status;
-        bool early = tpool__wait_piece(waiter, until);
-        if (waiter->status != TPOOL_TIMEOUT) return waiter->status;
-        if (!early && until == deadline && (!self->listed || stuck)) return TPOOL_TIMEOUT;
-    }
-}
-
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>cycles  Tasks that wait for each other
- *
- *  A wait without a time limit, in a task or a callback, is recorded while it sleeps. The search and the recording are
- *  one step under one lock, so the wait that closes a cycle finds it, and no other wait does. A recorded thread takes
- *  its record back, under the same lock, before it can finish any task on its stack. So while the lock is held, a task
- *  seen running on a recorded thread stays there, and ending a task retracts nothing.
+ *  >>wait  W8: somebody waits for the end
  * ----------------------------------------------------------------------------------------------------------------- */
-struct tpool__record {
-    tpool__record *next, **link;
-    tpool__record *unexplored;
-    tpool__thread *thread;
-    tpool__context *context;
-    tpool_future *const *futures;
-    size_t count;
-    bool foreign;               /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
-    uint64_t visited;
-};
-static struct {
-    tpool__lock_word lock;
-    tpool__record *foreign;     /* those with `foreign` set */
-    uint64_t searches;          /* 64 bits, never wraps: an old equal number would pass for visited */
-} tpool__cycles;
-
-static bool tpool__context_has_origin(const tpool__context *context) {
-    for (; context; context = context->outer)
-        if (context->origin) return true;
-    return false;
-}
-
-static void tpool__explore(tpool__record *record, const tpool_future *future, tpool__record **unexplored) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
-    if (!record || record->visited == tpool__cycles.searches) return;
-    if (!tpool__any_context(record->context, tpool__is_of_task, future)) return;
-    record->visited = tpool__cycles.searches;
-    record->unexplored = *unexplored;
-    *unexplored = record;
-}
-
-/* True: the new record waits for one of its own tasks, directly or through other records. */
-static bool tpool__closes_cycle(tpool__record *own) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
-    tpool__record *unexplored = own;
-    own->visited = ++tpool__cycles.searches;
-    own->unexplored = NULL;
-    while (unexplored) {
-        tpool__record *record = unexplored;
-        unexplored = record->unexplored;
-        for (size_t i = 0; i < record->count; i++) {
-            tpool_future *future = record->futures[i];
-            /* relaxed: it cannot change for a task on a recorded thread, and does not matter for others */
-            uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE;
-            if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) continue;
-            tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
-            if ((uintptr_t)runner & 1) continue; /* a pool's tag: the task is about to be done */
-            if ((runner == own->thread || own->foreign) &&
-                tpool__any_context(own->context, tpool__is_of_task, future))
-                return true;
-            if (runner) tpool__explore(runner->blocked, future, &unexplored);
-            for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
-                tpool__explore(other, future, &unexplored);
-        }
-    }
-    return false;
-}
-
-/* False: the wait would close a cycle. */
-static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool_future *const *futures, size_t count) {
-    memset(record, 0, sizeof *record);
-    record->thread = self;
-    record->context = self->context;
-    record->futures = futures;
-    record->count = count;
-    record->foreign = tpool__context_has_origin(self->context);
-    tpool__lock(&tpool__cycles.lock);
-    bool cycle = tpool__closes_cycle(record);
-    if (!cycle) {
-        self->blocked = record;
-        if (record->foreign) {
-            record->next = tpool__cycles.foreign;
-            record->link = &tpool__cycles.foreign;
-            if (record->next) record->next->link = &record->next;
-            tpool__cycles.foreign = record;
-        }
-    }
-    tpool__unlock(&tpool__cycles.lock);
-    if (cycle) record->thread = NULL;
-    return !cycle;
-}
-static void tpool__record_end(tpool__thread *self, tpool__record *record);
-/* Comes before the program's code runs, which may wait, or end the thread. The next piece records the wait anew. */
-static void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
-    if (!record || !record->thread) return;
-    if (self->blocked == record) tpool__record_end(self, record); /* else this is a child of fork */
-    record->thread = NULL;
-}
-/* Fewer futures are left. No new search is needed: a cycle that formed since was found by the wait that closed it. */
-static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
-    tpool__lock(&tpool__cycles.lock);
-    record->futures = futures;
-    record->count = count;
-    tpool__unlock(&tpool__cycles.lock);
-}
-static void tpool__record_end(tpool__thread *self, tpool__record *record) {
-    tpool__lock(&tpool__cycles.lock);
-    self->blocked = NULL;
-    if (record->foreign && record->link) {
-        *record->link = record->next;
-        if (record->next) record->next->link = record->link;
-    }
-    tpool__unlock(&tpool__cycles.lock);
-}
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  A wait for one future, which may be one of a set that must all be done
@@ -7335,7 +6509,7 @@ static tpool__parker *tpool__wake_waiter(tpool__node *node, tpool_future *future
 /* The expiry times of a wait's futures. Up to TPOOL__FEW of them need no memory. False: no memory. */
 enum { TPOOL__FEW = 16 };
 static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few, tpool_future *const *futures,
-                                   size_t count) {
+                                  size_t count) {
     size_t expiring = 0;
     memset(expiries, 0, sizeof *expiries);
     for (size_t i = 0; i < count; i++) expiring += tpool__expires_at(futures[i]) != 0;
@@ -7370,8 +6544,7 @@ static bool tpool__any_expired(const tpool__expiries *expiries) {
     return expiries && expiries->count > 0 && expiries->heap[0].at <= tpool__clock();
 }
 static void tpool__expire_all_due(tpool__expiries *expiries) {
-    while (tpool__any_expired(expiries))
-        tpool__expire((tpool_future *)tpool__expiry_remove(expiries, 0));
+    while (tpool__any_expired(expiries)) tpool__expire((tpool_future *)tpool__expiry_remove(expiries, 0));
 }
 
 /* The whole wait, of which tpool__await_in does one future. */
@@ -7379,8 +6552,8 @@ typedef struct tpool__wanted {
     tpool_future *const *futures; /* for the search for cycles: all that is waited for; NULL: its parts' records do */
     size_t count;
     tpool__expiries *expiries; /* the wait ends its futures when they expire */
-    bool can_refuse;            /* it may end with TPOOL_NO_THREAD */
-    tpool__record *record;      /* one for several waits in a row; NULL: each piece has its own */
+    bool can_refuse;           /* it may end with TPOOL_NO_THREAD */
+    tpool__record *record;     /* one for several waits in a row; NULL: each piece has its own */
 } tpool__wanted;
 
 /* Spins for the end. The first look comes late, and a moment passes between looks: each look takes the cache line from
@@ -7437,9 +6610,10 @@ typedef struct tpool__end_waiter {
     tpool_future *future;
     const tpool__wanted *wanted;
     tpool__future_node node;
-    tpool__record own;          /* for this piece alone, without wanted->record ... */
-    bool is_recorded;           /* ... and if it is in use */
+    tpool__record own; /* for this piece alone, without wanted->record ... */
+    bool is_recorded;  /* ... and if it is in use */
 } tpool__end_waiter;
+static void tpool__record_suspend(tpool__thread *self, tpool__record *record);
 
 static bool tpool__end_expire(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
@@ -7449,6 +6623,9 @@ static bool tpool__end_expire(tpool__waiter *waiter) {
     if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
     return tpool__is_orphan(end->future) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
+static void tpool__record_end(tpool__thread *self, tpool__record *record);
+static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count);
+static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool_future *const *futures, size_t count);
 static bool tpool__end_enter(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
     const tpool__wanted *wanted = end->wanted;
@@ -7512,6 +6689,117 @@ static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) 
     tpool__expiries expiries = { &one, one.at != 0, 1, NULL };
     tpool__wanted wanted = { &future, 1, &expiries, true, NULL };
     return tpool__await_in(future, deadline, &wanted);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  The loop of all waits
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* A worker that is about to sleep in a wait leaves its place among the active ones to another, which may have to be a
+ * new spare worker. False: the caller is no worker, or is in its finalizer and no longer counts as one. */
+static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
+    tpool__worker *worker = self->worker;
+    if (!worker || worker->retired) return false;
+    TPOOL_ASSERT(!self->waits);
+    self->waits = true;
+    tpool *pool = worker->pool;
+    tpool__stop_searching(worker);
+    tpool__lock(&pool->lock);
+    pool->blocked++;
+    pool->starting -= worker->in_setup;
+    tpool__active_add(pool, -1);
+    waiter->refused = false;
+    tpool__waiter_link(&pool->blocked_waiters, waiter);
+    tpool__update_room(pool);
+    tpool__unlock(&pool->lock);
+    if (tpool__work_visible(pool)) tpool__notify(pool);
+    return true;
+}
+/* True: the wait must end, because the system refused a spare worker. */
+static bool tpool__wait_refused(tpool__thread *self, tpool__waiter *waiter) {
+    tpool__lock(&self->worker->pool->lock);
+    bool refused = waiter->refused;
+    tpool__unlock(&self->worker->pool->lock);
+    return refused;
+}
+static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
+    tpool__worker *worker = self->worker, *woken = NULL;
+    tpool *pool = worker->pool;
+    self->waits = false;
+    tpool__lock(&pool->lock);
+    pool->blocked--;
+    pool->starting += worker->in_setup;
+    tpool__active_add(pool, 1);
+    tpool__waiter_unlink(waiter);
+    tpool__update_room(pool);
+    /* one spare worker too many: a sleeping one must wake to start the time after which it ends (TPOOL__LINGER) */
+    if (tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->max_workers) && pool->sleepers &&
+        !pool->sleepers->timed) { /* relaxed: under their lock */
+        woken = pool->sleepers;
+        woken->timed = true;
+    }
+    tpool__unlock(&pool->lock);
+    if (woken) tpool__unpark(&woken->parker);
+}
+
+
+/* A piece of a wait: no code of the program runs in it. True: it ended before `until`. */
+static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
+    tpool__thread *self = waiter->self;
+    bool began = false, over = false;
+    for (;;) {
+        waiter->look_at = TPOOL_FOREVER;
+        over = waiter->kind->look(waiter);
+        if (!over && began && tpool__wait_refused(self, waiter)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
+        if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
+        if (!began) began = tpool__wait_begin(self, waiter);
+        (void)tpool__park(&waiter->parker, waiter->look_at < until ? waiter->look_at : until);
+    }
+    waiter->kind->leave(waiter);
+    if (began) tpool__wait_end(self, waiter);
+    return over;
+}
+
+/* The loop of all waits. (A worker that has nothing to do is no wait: tpool__sleep.) It asks in one order:
+ *      1  Is it ready? What has come is never lost to a limit that passes at the same moment. A waiter that gives up
+ *         asks once more as it leaves its lists (kind->leave).
+ *      2  Is it refused: by what it waits for (shut down, halted), or by the system (no spare worker)? A refusal says
+ *         more than a passed time, which any wait may come to. A wait that a stop of its task shall end goes here.
+ *      3  Has its time passed?
+ *      4  Then it parks. Only the first park of a piece gives up the worker's place (tpool__wait_begin).
+ *
+ * A wait consists of pieces. During a piece the waiter is in lists of other threads, and no code of the program runs.
+ * Between pieces it is in no list, and runs what the thread has listed (>>nested), since it may wait for just that: so
+ * the program's code may wait within a wait. A piece ends early if its look has listed something, or finds that
+ * something has expired. Many levels deep, the first piece only waits, for TPOOL__NESTED_PATIENCE, so that callbacks
+ * which end the next future and then wait do not use up the stack.
+ *
+ * >>protocol, E4, says why no wake is lost. */
+static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline) {
+    tpool__thread *self = tpool__self();
+    waiter->kind = kind;
+    waiter->self = self;
+    waiter->deadline = deadline;
+    bool stuck = false; /* no memory to run the list (tpool__context_push) */
+    for (bool again = false;; again = true) {
+        int64_t until = deadline;
+        waiter->status = TPOOL_TIMEOUT;
+        if (kind->expire && kind->expire(waiter)) return waiter->status;
+        if (!TPOOL__LIKELY(!self->listed)) {
+            if (again || self->nested < TPOOL__MOST_NESTED) {
+                tpool__record_suspend(self, waiter->record);
+                if (!tpool__run_listed(self)) return TPOOL_BROKEN; /* a function forked, and this is the child */
+                stuck = self->listed != 0;
+            } else {
+                int64_t soon = tpool__clock() + TPOOL__NESTED_PATIENCE;
+                if (soon < until) until = soon;
+            }
+        }
+        if (kind->enter(waiter)) return waiter->status;
+        bool early = tpool__wait_piece(waiter, until);
+        if (waiter->status != TPOOL_TIMEOUT) return waiter->status;
+        if (!early && until == deadline && (!self->listed || stuck)) return TPOOL_TIMEOUT;
+    }
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -7586,9 +6874,7 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     return outcome->error.message;
 }
 
-TPOOL_API void *tpool_future_tag(tpool_future *future) {
-    return future && future->extra ? future->extra->tag : NULL;
-}
+TPOOL_API void *tpool_future_tag(tpool_future *future) { return future && future->extra ? future->extra->tag : NULL; }
 
 TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     if (!future) return false;
@@ -7621,8 +6907,7 @@ TPOOL_API void tpool_future_request_stop(tpool_future *future) {
 }
 
 TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
-                                                      void (*fn)(tpool_future *future, void *context),
-                                                      void *context) {
+                                                      void (*fn)(tpool_future *future, void *context), void *context) {
     if (!future || !fn) return TPOOL_INVALID;
     tpool__expire(future);
     if (!tpool__is_done(future)) {
@@ -7660,6 +6945,748 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
+ *  >>full-queue  W2 when the queue is full: expire, then the policy
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* Frees a submitter's task if its thread ends before the task is placed: no other thread knows the task. */
+static void tpool__unplaced_left(void *of) {
+    tpool_future *task = (tpool_future *)of;
+    tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
+    (void)tpool__task_dispose(task);
+}
+static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task) {
+    return tpool__call_push(self, task ? tpool__unplaced_left : NULL, task);
+}
+/* Frees what the submitter loses if its thread ends once the task is placed or refused: the reference that it wanted,
+ * or the whole task. */
+static tpool__context *tpool__decided_push(tpool__thread *self, tpool_future *task, bool wanted, tpool_status status) {
+    return status != TPOOL_OK ? tpool__unplaced_push(self, task)
+                              : tpool__call_push(self, wanted ? tpool__release_left : NULL, task);
+}
+/* Runs what a submit has listed. False: a function of the program's forked, and this is the child. */
+static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status) {
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__decided_push(self, task, wanted, status);
+    tpool__run_unless_held(self);
+    return tpool__context_pop(self, call);
+}
+
+/* A submitter in a full queue. */
+typedef struct tpool__room_waiter {
+    tpool__waiter waiter;
+    tpool *pool;
+    tpool__entry *entry;
+    bool granted; /* another thread placed its task, with the status `placed` */
+    tpool_status placed;
+} tpool__room_waiter;
+
+/* Another submitter is now at the head of the line: it is the one that wakes when a task in the queue expires. */
+static void tpool__room_moved_up(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    if (pool->room && tpool__expires_next(pool) != TPOOL_FOREVER) tpool__unpark(&pool->room->parker);
+}
+/* Called when a bounded queue has room: places the tasks of the submitters at the head of the line, so that they keep
+ * their order. If no worker lives, it wakes the first submitter instead, which starts a worker before its task is
+ * placed (and passes the room on if the system refuses). Under the inject spinlock. */
+static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* the submitters are about to give up */
+    const tpool__waiter *first = pool->room;
+    while (pool->room && tpool__waiting(pool) < pool->capacity) {
+        tpool__waiter *waiter = pool->room;
+        tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
+        if (tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
+            tpool__unpark(&waiter->parker);
+            return;
+        }
+        tpool__line_leave(&pool->room, &pool->room_end, waiter);
+        room->placed = tpool__place(pool, &pool->inject, room->entry, unreferenced);
+        room->granted = true;
+        tpool__unpark(&waiter->parker);
+    }
+    if (pool->room != first) tpool__room_moved_up(pool);
+}
+/* Claims the tasks in the queue that have expired, which makes room, and lists their ends. No function of the program's
+ * runs in here. True: there was one, and the caller must come to tpool__run_unless_held. */
+static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
+    bool any = false;
+    for (tpool_future *expired; (expired = tpool__claim_expired(pool)) != NULL; any = true) {
+        tpool__inject_count_tombstone(pool);
+        tpool__count_unstarted(pool, TPOOL__HAS_EXPIRED);
+        tpool__outcome *error = tpool__error_fixed(expired, TPOOL__HAS_EXPIRED);
+        tpool__store_release(&expired->outcome, tpool__outcome_word(error)); /* P9 */
+        tpool__list(self, (uintptr_t)expired);
+    }
+    return any;
+}
+
+static bool tpool__room_enter(tpool__waiter *waiter) {
+    tpool *pool = ((tpool__room_waiter *)(void *)waiter)->pool;
+    tpool__latch(&pool->inject.lock);
+    tpool__line_join(&pool->room_end, waiter);
+    tpool__unlatch(&pool->inject.lock);
+    return false;
+}
+/* It may end what has expired, and start a worker. What it lists runs soon, once the submitter has left the line. */
+static bool tpool__room_look(tpool__waiter *waiter) {
+    tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
+    tpool *pool = room->pool;
+    tpool_future *unreferenced = NULL;
+    tpool_status status = TPOOL_OK;
+    bool lacks_worker = false, lists = tpool__expire_waiting(waiter->self, pool);
+    tpool__latch(&pool->inject.lock);
+    if (!room->granted) status = tpool__refusal(pool, tpool__attention(pool));
+    /* nothing makes room until a destroy, which may never come: the exit handler may wait for this thread */
+    if (!room->granted && status == TPOOL_OK && tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
+    if (status == TPOOL_OK) tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
+    bool granted = room->granted;
+    if (!granted && pool->room == waiter) {
+        /* relaxed: as in tpool__grant_room */
+        lacks_worker = tpool__waiting(pool) < pool->capacity && tpool__load_relaxed(&pool->live) == 0;
+        waiter->look_at = tpool__expires_next(pool);
+    }
+    tpool__unlatch(&pool->inject.lock);
+    lists = lists || unreferenced;
+    tpool__dispose_chain(unreferenced);
+    if (granted) return true;
+    if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
+    if (lists && waiter->self->listed) return true;
+    if (lacks_worker) {
+        status = tpool__ensure_worker(pool);
+        if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
+        waiter->look_at = 0; /* to be placed */
+    }
+    return false;
+}
+static void tpool__room_leave(tpool__waiter *waiter) {
+    tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
+    tpool *pool = room->pool;
+    tpool_future *unreferenced = NULL;
+    tpool__parker *asleep = NULL;
+    tpool__latch(&pool->inject.lock);
+    if (!room->granted) {
+        bool first = pool->room == waiter;
+        tpool__line_leave(&pool->room, &pool->room_end, waiter);
+        if (first) tpool__room_moved_up(pool);
+        asleep = tpool__wake_drainers(pool, true); /* one may wait until no submitter waits */
+        /* the system may not refuse the next one; relaxed: as in tpool__grant_room */
+        if (tpool__load_relaxed(&pool->live) == 0) tpool__grant_room(pool, &unreferenced);
+    }
+    tpool__unlatch(&pool->inject.lock);
+    tpool__unpark_end(asleep);
+    tpool__dispose_chain(unreferenced);
+    if (room->granted) waiter->status = room->placed;
+}
+static const tpool__wait_kind tpool__wait_for_room = { NULL, tpool__room_enter, tpool__room_look, tpool__room_leave };
+
+/* Waits for a place in a full queue. The caller counts as a visitor. */
+static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
+    if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
+    tpool__thread *self = tpool__self();
+    tpool__room_waiter room = { .waiter = { .can_refuse = true }, .pool = pool, .entry = entry };
+    bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
+    tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
+    tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
+    tpool_status status = tpool__wait(&room.waiter, &tpool__wait_for_room, deadline);
+    if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
+    if (status == TPOOL_OK) tpool__notify(pool);
+    if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
+    /* what the last piece has listed */
+    if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return TPOOL_BROKEN;
+    return tpool__context_pop(self, call) ? status : TPOOL_BROKEN; /* a visitor until here */
+}
+
+/* The most tasks that TPOOL_FULL_CALLER_RUNS runs within each other on one stack. They are counted, since the library
+ * may not know where the stack of a thread ends that is no worker. */
+#define TPOOL__MOST_CALLERS 16u
+static inline bool tpool__may_run_for_caller(tpool__thread *self) {
+    return self->callers < TPOOL__MOST_CALLERS && !(self->worker && tpool__is_deep(self));
+}
+
+
+/* Runs the task in the submitting thread, which is a visitor until it counts as an ender. False: the pool is paused, so
+ * nothing may start. */
+static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
+    tpool__thread *self = tpool__self();
+    bool needs_task = !entry->task;
+    if (needs_task) { /* for its error, and for what is left if it ends the thread */
+        tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
+        if (!task) {
+            *status = TPOOL_NO_MEMORY;
+            return true;
+        }
+        tpool__task_init(task, pool, entry->fn, entry->arg, NULL, TPOOL__REFERENCE);
+        tpool__store_relaxed(&task->outcome, entry->stamp); /* relaxed: as in tpool__task_init */
+        entry->task = task;
+    } else if (!tpool__arm(self)) {
+        *status = TPOOL_NO_MEMORY;
+        return true;
+    }
+    tpool__latch(&pool->inject.lock);
+    uint32_t attention = tpool__attention(pool);
+    *status = tpool__refusal(pool, attention);
+    bool runs = *status == TPOOL_OK && !(attention & (TPOOL__PAUSED | TPOOL__HALTED));
+    if (runs) {
+        pool->inject.submitted++;
+        pool->enders++;
+        pool->visitors--;
+    }
+    tpool__unlatch(&pool->inject.lock);
+    if (!runs) {
+        if (needs_task) {
+            tpool__task_free(entry->task);
+            entry->task = NULL;
+        }
+        return *status != TPOOL_OK;
+    }
+    /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
+    tpool__add_relaxed(&entry->task->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
+    tpool *outer = self->caller_pool;
+    tpool__context *call = tpool__decided_push(self, entry->task, tpool__is_wanted(entry->task), TPOOL_OK);
+    self->caller_pool = pool;
+    self->callers++;
+    if (tpool__execute_task(self, entry->task, attention >> TPOOL__STOPS_SHIFT) && tpool__context_pop(self, call)) {
+        self->caller_pool = outer;
+        self->callers--;
+    }
+    return true;
+}
+
+/* Claims the task that has waited longest and takes its place, in one step under the spinlock; then ends it. It claims
+ * only one: the end of one runs functions of the program's, and these may wait for the end of another. So what was
+ * forced past the capacity stays over it for a while. */
+static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
+    tpool__thread *self = tpool__self();
+    tpool_future *unreferenced = NULL, *dropped = NULL;
+    tpool_status status = TPOOL_OK;
+    bool wanted = tpool__is_wanted(entry->task);
+    tpool__latch(&pool->inject.lock);
+    uint32_t attention = tpool__attention(pool);
+    status = tpool__refusal(pool, attention);
+    if (status == TPOOL_OK && tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
+        tpool__unlatch(&pool->inject.lock);
+        return tpool__enqueue_first(pool, entry, TPOOL_FOREVER, TPOOL__AS_ASKED);
+    }
+    bool expires = tpool__entry_expires(entry);
+    if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
+    if (status == TPOOL_OK && expires && !tpool__expiring_enter(pool, entry->task)) status = TPOOL_NO_MEMORY;
+    while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
+        tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
+        if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
+        else tpool__tombstone_drop(pool, &pool->inject, oldest, &unreferenced);
+    }
+    if (dropped && tpool__expires_at(dropped)) tpool__expiring_leave(pool, dropped);
+    if (status == TPOOL_OK) {
+        pool->enders += dropped != NULL;
+        tpool__heap_push(pool, entry->task, entry->task->extra ? entry->task->extra->priority : 0);
+        pool->inject.submitted++;
+    }
+    tpool__unlatch(&pool->inject.lock);
+    tpool__dispose_chain(unreferenced);
+    if (status == TPOOL_OK) tpool__notify(pool);
+    if (expires) tpool__notify_timekeeper(pool);
+    tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
+    if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
+    else if (unreferenced) tpool__run_unless_held(self);
+    (void)tpool__context_pop(self, call); /* false: a child of fork, where the caller does no more */
+    return status;
+}
+
+/* The caller counts as a visitor if it may wait in here. */
+static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline,
+                                                        tpool__force force) {
+    tpool_status status = TPOOL_OK;
+    tpool__thread *self = tpool__self();
+    bool over = false;
+    while (tpool__expire_waiting(self, pool)) { /* before any policy; the ends may fill it again */
+        tpool__context *call = NULL;
+        if (tpool__may_wait_when_full(pool, force)) call = tpool__call_push(self, tpool__visitor_left, pool);
+        tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
+        tpool__run_unless_held(self);
+        if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
+        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still a visitor: it may run what it lists */
+        if (call && !tpool__context_pop(self, call)) return TPOOL_BROKEN;
+        if (status == TPOOL_FULL) continue;
+        if (call) tpool__visitor_leaves(pool);
+        return status;
+    }
+    status = TPOOL_OK;
+    switch (tpool__when_full(pool, force)) {
+    case TPOOL_FULL_REJECT:
+        tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
+        return TPOOL_FULL;
+    case TPOOL_FULL_CALLER_RUNS:
+        /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
+        if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
+        over = tpool__caller_runs(pool, entry, &status);
+        if (over && status == TPOOL_OK) return status; /* no visitor any more */
+        break;
+    case TPOOL_FULL_DROP_OLDEST: return tpool__drop_oldest(pool, entry);
+    case TPOOL_FULL_BLOCK:
+    default: break;
+    }
+    if (!over && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
+    else if (!over) status = tpool__await_room(pool, entry, deadline);
+    tpool__visitor_leaves(pool);
+    return status;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>cycles  Tasks that wait for each other
+ *
+ *  A wait without a time limit, in a task or a callback, is recorded while it sleeps. The search and the recording are
+ *  one step under one lock, so the wait that closes a cycle finds it, and no other wait does. A recorded thread takes
+ *  its record back, under the same lock, before it can finish any task on its stack. So while the lock is held, a task
+ *  seen running on a recorded thread stays there, and ending a task retracts nothing.
+ * ----------------------------------------------------------------------------------------------------------------- */
+static struct {
+    tpool__lock_word lock;
+    tpool__record *foreign; /* those with `foreign` set */
+    uint64_t searches;      /* 64 bits, never wraps: an old equal number would pass for visited */
+} tpool__cycles;
+
+static bool tpool__context_has_origin(const tpool__context *context) {
+    for (; context; context = context->outer)
+        if (context->origin) return true;
+    return false;
+}
+
+static void tpool__explore(tpool__record *record, const tpool_future *future, tpool__record **unexplored) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    if (!record || record->visited == tpool__cycles.searches) return;
+    if (!tpool__any_context(record->context, tpool__is_of_task, future)) return;
+    record->visited = tpool__cycles.searches;
+    record->unexplored = *unexplored;
+    *unexplored = record;
+}
+
+/* True: the new record waits for one of its own tasks, directly or through other records. */
+static bool tpool__closes_cycle(tpool__record *own) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    tpool__record *unexplored = own;
+    own->visited = ++tpool__cycles.searches;
+    own->unexplored = NULL;
+    while (unexplored) {
+        tpool__record *record = unexplored;
+        unexplored = record->unexplored;
+        for (size_t i = 0; i < record->count; i++) {
+            tpool_future *future = record->futures[i];
+            /* relaxed: it cannot change for a task on a recorded thread, and does not matter for others */
+            uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE;
+            if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) continue;
+            tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
+            if ((uintptr_t)runner & 1) continue; /* a pool's tag: the task is about to be done */
+            if ((runner == own->thread || own->foreign) && tpool__any_context(own->context, tpool__is_of_task, future))
+                return true;
+            if (runner) tpool__explore(runner->blocked, future, &unexplored);
+            for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
+                tpool__explore(other, future, &unexplored);
+        }
+    }
+    return false;
+}
+
+/* False: the wait would close a cycle. */
+static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool_future *const *futures, size_t count) {
+    memset(record, 0, sizeof *record);
+    record->thread = self;
+    record->context = self->context;
+    record->futures = futures;
+    record->count = count;
+    record->foreign = tpool__context_has_origin(self->context);
+    tpool__lock(&tpool__cycles.lock);
+    bool cycle = tpool__closes_cycle(record);
+    if (!cycle) {
+        self->blocked = record;
+        if (record->foreign) {
+            record->next = tpool__cycles.foreign;
+            record->link = &tpool__cycles.foreign;
+            if (record->next) record->next->link = &record->next;
+            tpool__cycles.foreign = record;
+        }
+    }
+    tpool__unlock(&tpool__cycles.lock);
+    if (cycle) record->thread = NULL;
+    return !cycle;
+}
+/* Fewer futures are left. No new search is needed: a cycle that formed since was found by the wait that closed it. */
+static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
+    tpool__lock(&tpool__cycles.lock);
+    record->futures = futures;
+    record->count = count;
+    tpool__unlock(&tpool__cycles.lock);
+}
+static void tpool__record_end(tpool__thread *self, tpool__record *record) {
+    tpool__lock(&tpool__cycles.lock);
+    self->blocked = NULL;
+    if (record->foreign && record->link) {
+        *record->link = record->next;
+        if (record->next) record->next->link = record->link;
+    }
+    tpool__unlock(&tpool__cycles.lock);
+}
+/* Comes before the program's code runs, which may wait, or end the thread. The next piece records the wait anew. */
+static void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
+    if (!record || !record->thread) return;
+    if (self->blocked == record) tpool__record_end(self, record); /* else this is a child of fork */
+    record->thread = NULL;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>idle  A worker without a task: it spins, sleeps, ends, is replaced
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* Spins for work before the worker sleeps, unless a drainer waits for the end of all work. */
+static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
+    tpool *pool = worker->pool;
+    tpool__spin spin = tpool__spin_begin(&worker->failed_spins, free_time, TPOOL_FOREVER);
+    uint32_t look = TPOOL__LOOK_TIME * (uint32_t)tpool__load_relaxed(&pool->live); /* relaxed: any recent value */
+    if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool);     /* relaxed: a hint */
+    for (;;) {
+        bool found = tpool__work_hinted(pool);
+        bool over = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) != 0;
+        spin.spent += look;
+        if (!found && !over && tpool__spin_again(&spin)) continue;
+        tpool__spin_end(&spin, found);
+        return found;
+    }
+}
+
+static bool tpool__is_quiet(tpool *pool);
+
+/* Called when a worker finds nothing to do. If a destroy waits for the end of all work, the worker that finds that end
+ * shuts the pool down, which spares the destroy a wake and the worker a sleep. If two workers become idle at the same
+ * time, the second to pass the inject spinlock sees (P1) that neither is busy. */
+static inline void tpool__notify_idle(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__set_busy(worker, false);
+    tpool__wake_drainers_if_any(pool, false);
+    /* relaxed: a hint; the destroying thread looks now and then */
+    if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__attention(pool) & TPOOL__SHUT) &&
+        tpool__is_quiet(pool))
+        (void)tpool_shutdown(pool, 0);
+    tpool__run_unless_held(tpool__self()); /* what tpool__is_quiet has listed */
+}
+/* In a paused pool one sleeper, the timekeeper, ends what expires. Returns when it must wake, or TPOOL_FOREVER. */
+static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    if (pool->timekeeper && pool->timekeeper != worker) return TPOOL_FOREVER;
+    bool paused = (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__SHUT)) == TPOOL__PAUSED;
+    /* relaxed: both are written under pool->lock; a surplus worker ends, or another one sleeps soon */
+    bool may = paused && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
+    int64_t at = may ? tpool__expires_next(pool) : TPOOL_FOREVER;
+    pool->timekeeper = at != TPOOL_FOREVER ? worker : NULL;
+    pool->keeps_time_until = at;
+    return at;
+}
+
+/* Under pool->lock: no worker lives or runs its finalizer, and no work waits. In a pool that is shut down no worker
+ * starts any more: whoever starts one finds work first, under the same lock. */
+static bool tpool__workers_are_gone(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    /* relaxed: under its lock */
+    return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__work_visible(pool);
+}
+
+/* Under pool->lock: ends an active worker that does not search. False: it is the last one, and work is left for it. */
+static bool tpool__retire(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    /* relaxed: written under pool->lock; E3 says what its readers may rely on */
+    uintptr_t live = tpool__load_relaxed(&pool->live);
+    tpool__store_relaxed(&pool->live, live - 1);
+    tpool__active_add(pool, -1);
+    tpool__update_room(pool);
+    if (live == 1 && tpool__work_visible(pool)) {
+        tpool__store_relaxed(&pool->live, live);
+        tpool__active_add(pool, 1);
+        tpool__update_room(pool);
+        return false;
+    }
+    pool->ending++;
+    return true;
+}
+
+#define TPOOL__LINGER TPOOL_MS(20) /* how long a spare worker stays when it is not needed: starting one costs 20 us */
+
+/* Sleeps. True: there may be work. False: the worker has ended. */
+static bool tpool__sleep(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    int64_t idle_since = 0, surplus_since = 0;
+
+    tpool__lock(&pool->lock);
+    if (worker->searching) (void)tpool__leave_search(worker);
+    tpool__active_add(pool, -1);
+    if (pool->manager) pool->idle_since = tpool__clock();
+    worker->asleep = true;
+    worker->timed = false;
+    tpool__link_first(&pool->sleepers, worker);
+    if (!TPOOL__LIKELY(!pool->leftovers)) tpool__put_leftovers_away(pool);
+    tpool__update_room(pool);
+    tpool__unlock(&pool->lock);
+
+    bool look = tpool__work_visible(pool);
+    for (;;) {
+        tpool__lock(&pool->lock);
+        if (!worker->asleep) { /* woken; an unpark that comes only now makes the next sleep look once more */
+            tpool__unlock(&pool->lock);
+            return true;
+        }
+        uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under its lock */
+        if (look && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) {
+            tpool__wake_worker(pool, worker);
+            tpool__unlock(&pool->lock);
+            return true;
+        }
+        look = false;
+        bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->max_workers);
+        bool ends = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
+        int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
+        if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
+            tpool__unlock(&pool->lock); /* it stays the timekeeper meanwhile, so that no other wakes for the same */
+            if (!tpool__expire_waiting(tpool__self(), pool)) continue;
+            tpool__lock(&pool->lock);
+            if (worker->asleep) tpool__wake_worker(pool, worker);
+            tpool__unlock(&pool->lock);
+            return true; /* to run what it has listed */
+        }
+        if (surplus || (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers)) {
+            int64_t now = tpool__clock();
+            if (!idle_since) idle_since = now;
+            if (surplus && !surplus_since) surplus_since = now;
+            if (surplus) deadline = surplus_since + TPOOL__LINGER;
+            if (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers) {
+                int64_t limit = pool->config.idle_timeout_ns < TPOOL_FOREVER - idle_since
+                                    ? idle_since + pool->config.idle_timeout_ns
+                                    : TPOOL_FOREVER;
+                if (limit < deadline) deadline = limit;
+            }
+            if (expires_at != TPOOL_FOREVER) deadline = TPOOL_FOREVER; /* the last one idle may be this one */
+            if (now >= deadline) ends = true;
+        }
+        if (ends) {
+            tpool__sleepers_remove(pool, worker);
+            tpool__active_add(pool, 1);
+            bool ended = tpool__retire(pool);
+            if (!ended) {
+                tpool__start_searching(worker);
+                tpool__update_room(pool);
+            }
+            tpool__unlock(&pool->lock);
+            return !ended;
+        }
+        worker->timed = deadline != TPOOL_FOREVER;
+        if (expires_at < deadline) deadline = expires_at;
+        tpool__unlock(&pool->lock);
+        int64_t look_at = tpool__tidier_sleeps(tpool__self(), &worker->parker);
+        if (!tpool__park(&worker->parker, look_at < deadline ? look_at : deadline) && look_at < deadline)
+            tpool__tidier_looks(&worker->parker);
+    }
+}
+/* After max_tasks_per_worker tasks a worker ends and another takes its place. False: it stays, since one is needed and
+ * the system provides no other. */
+static bool tpool__replace(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__worker *woken = NULL;
+    bool retired = true;
+    tpool__lock(&pool->lock);
+    if (worker->searching) (void)tpool__leave_search(worker);
+    /* relaxed: as in tpool__retire */
+    uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
+    tpool__store_relaxed(&pool->live, live);
+    tpool__active_add(pool, -1);
+    tpool__update_room(pool);
+    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
+        woken = pool->sleepers;
+        if (woken) tpool__wake_worker(pool, woken);
+        else if (tpool__start_worker(pool) != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
+    }
+    if (retired) {
+        pool->ending++;
+    } else {
+        tpool__store_relaxed(&pool->live, live + 1);
+        tpool__active_add(pool, 1);
+        tpool__update_room(pool);
+    }
+    tpool__unlock(&pool->lock);
+    if (woken) tpool__unpark(&woken->parker);
+    worker->tasks_done = 0;
+    return retired;
+}
+
+static void tpool__end_waiting(tpool *pool, tpool__reason reason);
+static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    pool->starting -= worker->in_setup;
+    worker->in_setup = false;
+    worker->retired = true;
+    if (worker->searching) (void)tpool__leave_search(worker);
+    tpool__store_relaxed(&pool->live, tpool__load_relaxed(&pool->live) - 1); /* relaxed: under its lock */
+    tpool__active_add(pool, -1);
+    pool->ending++;
+    tpool__update_room(pool);
+    bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
+    if (tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
+        stranded = why == TPOOL__THREAD_REFUSED || tpool__start_worker(pool) != TPOOL_OK;
+    bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do what it would have done */
+    if (!others) tpool__refuse_one(pool);
+    tpool__unlock(&pool->lock);
+    if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
+    else if (others) tpool__notify_if_work(pool);
+}
+
+static void tpool__break(tpool *pool);
+
+/* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
+ * once there are more tasks than those in their initializers were started for (tpool__wake_one). */
+static void tpool__begin_setup(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    (void)tpool__leave_search(worker);
+    worker->in_setup = true;
+    pool->starting++;
+    tpool__unlock(&pool->lock);
+    tpool__notify_if_work(pool);
+}
+static void tpool__end_setup(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    tpool__lock(&pool->lock);
+    worker->in_setup = false;
+    pool->starting--;
+    tpool__start_searching(worker);
+    tpool__unlock(&pool->lock);
+}
+
+/* Waits until the worker's backing takes tasks. No drain and no submitter waits for its initializer. */
+static tpool_status tpool__make_ready(tpool__worker *worker) {
+    tpool__begin_setup(worker);
+    int cancel = tpool__cancel_off();
+    tpool_status status = tpool__backend_of(worker->pool)->ready(worker);
+    tpool__cancel_back(cancel);
+    tpool__end_setup(worker);
+    return status;
+}
+/* After a task: replaces the worker's backing if that is lost. False: the worker must end, since the system refuses
+ * another one or the pool ends. */
+static bool tpool__has_backing(tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker)) || tpool__attention(pool) & TPOOL__BREAK) return true;
+    tpool__set_busy(worker, false);
+    tpool__wake_drainers_if_any(pool, false);
+    if (!worker->searching) tpool__start_searching(worker);
+    tpool_status status = tpool__make_ready(worker);
+    if (status == TPOOL_BROKEN) tpool__break(pool);
+    return status != TPOOL_NO_THREAD;
+}
+
+/* The thread ends in its initializer or finalizer. */
+static void tpool__setup_left(void *of) {
+    (void)of;
+    tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
+}
+/* The worker's thread is over: what runs after its last task, and who joins it. The next worker that ends joins it, so
+ * that a pool that shrinks keeps but one thread's stack; or the thread that waits for the end of a pool that is shut
+ * down, since each join may be a sleep. If it ends in its exit hook (in_hook), the next worker with its index joins it,
+ * when that ends and not when it begins: a destructor of the program's thread-local variables may wait for tasks. */
+static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool in_hook) {
+    tpool *pool = worker->pool;
+    worker->retired = true;
+    tpool__set_busy(worker, false); /* it has no task any more, and a drain does not wait for finalizers */
+    tpool__wake_drainers_if_any(pool, false);
+    int cancel = tpool__cancel_off();
+    tpool__end_backing(worker); /* the finalizer runs there, if there is one */
+    tpool__cancel_back(cancel);
+    if (worker->set_up && pool->config.finalizer && !tpool__executes_elsewhere(pool)) {
+        worker->set_up = false; /* once, even if it ends the thread */
+        tpool__context *context = tpool__setup_push(self, pool, tpool__setup_left, NULL);
+        pool->config.finalizer(pool->config.context);
+        if (!tpool__setup_pop(self, context)) return;
+    }
+    self->worker = NULL;
+    self->stack_floor = 0;
+    tpool__tidier_leaves(self, &worker->parker, !in_hook && !(tpool__attention(pool) & TPOOL__SHUT));
+    tpool__thread_handle before = { 0 };
+    tpool__lock(&pool->lock);
+    tpool__thread_handle left = worker->left; /* of an earlier thread of this worker */
+    bool shut = (tpool__attention(pool) & TPOOL__SHUT) != 0;
+    if (in_hook || (shut && tpool__load_relaxed(&pool->draining))) { /* relaxed: a hint, either will do */
+        worker->left = worker->handle;
+    } else {
+        worker->left.valid = false;
+        before = pool->last_ended;
+        pool->last_ended = worker->handle;
+    }
+    worker->handle.valid = false;
+    tpool__worker_put_away(pool, worker);
+    bool last = --pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
+    tpool *heir = shut && tpool__workers_are_gone(pool) ? pool->heir : NULL;
+    unsigned heir_flags = pool->heir_flags;
+    tpool__unlock(&pool->lock);
+    if (last || !shut) tpool__wake_drainers_if_any(pool, true); /* whoever frees the pool joins this thread first */
+    tpool__thread_join(&before);                                /* it has long left its tasks, so this is short */
+    if (in_hook) tpool__thread_join_in_hook(&left);
+    else tpool__thread_join(&left);
+    if (heir) (void)tpool_shutdown(heir, heir_flags);
+}
+
+/* An initializer that ends its thread has failed. */
+static void tpool__initializer_left(void *of) {
+    tpool__setup_left(NULL);
+    tpool__break(((tpool__worker *)of)->pool);
+}
+
+static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
+    tpool *pool = worker->pool;
+    bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
+    bool ready = !refused, lost = false;
+    tpool__tidier_begins(&worker->parker);
+    if (ready && tpool__executes_elsewhere(pool)) { /* the initializer runs there */
+        tpool_status status = tpool__make_ready(worker);
+        lost = status == TPOOL_NO_THREAD;
+        ready = status == TPOOL_OK;
+    } else if (ready && pool->config.initializer) {
+        tpool__begin_setup(worker);
+        tpool__context *context = tpool__setup_push(self, pool, tpool__initializer_left, worker);
+        ready = pool->config.initializer(pool->config.context);
+        tpool__cancel_here(); /* then the initializer has failed */
+        if (!tpool__setup_pop(self, context)) return;
+        tpool__end_setup(worker);
+    }
+    worker->set_up = ready;
+    if (ready) {
+        tpool__work_loop(self, worker);
+    } else if (refused || lost) {
+        tpool__leave_pool(worker, refused ? TPOOL__THREAD_REFUSED : TPOOL__BACKING_LOST);
+    } else {
+        tpool__break(pool);
+        tpool__lock(&pool->lock);
+        if (worker->searching) (void)tpool__leave_search(worker);
+        (void)tpool__retire(pool); /* nothing waits in a broken pool */
+        tpool__unlock(&pool->lock);
+    }
+    tpool__lock(&pool->lock); /* the starter of this thread has stored its handle when this is passed */
+    tpool__unlock(&pool->lock);
+    tpool__worker_ended(self, worker, false);
+}
+
+static void tpool__thread_left(void *thread);
+
+static void tpool__worker_main(void *argument) {
+    tpool__worker *worker = (tpool__worker *)argument;
+    tpool__thread *self = tpool__self();
+    tpool__thread_begin(worker->pool->scheduling);
+    tpool__thread_name(worker->pool->name, worker->index);
+    self->worker = worker;
+    self->serves = true;
+    self->stack_top = tpool__stack_position();
+    self->stack_floor = 0;
+    /* before the destructors of the program's thread-local variables, which may call the library */
+    TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
+    tpool__worker_life(self, worker);
+    TPOOL__FINALLY_END
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
  *  >>producing  Futures that the program completes itself
  * ----------------------------------------------------------------------------------------------------------------- */
 static bool tpool__process_ready(void);
@@ -7682,7 +7709,7 @@ TPOOL_API tpool_status tpool_future_set_running(tpool_future *future) {
     if (tpool__claim(future, TPOOL__PHASE_RUNNING)) return TPOOL_OK;
     uintptr_t phase = tpool__load_acquire(&future->state) & TPOOL__PHASE; /* P2 */
     return phase == TPOOL__PHASE_CANCELLING || phase == TPOOL__PHASE_DONE + TPOOL_CANCELLED ? TPOOL_CANCELLED
-                                                                                             : TPOOL_INVALID_STATE;
+                                                                                            : TPOOL_INVALID_STATE;
 }
 
 /* Makes the caller the completer of a bare future. END_RELEASED marks that: no bare future has it before its end. */
@@ -7755,8 +7782,7 @@ TPOOL_API bool tpool_future_stop_requested(tpool_future *future) {
  * ================================================================================================================= */
 static tpool_status tpool__config_check(const tpool_config *config, int *max_workers) {
     if (config->max_workers < 0 || config->min_workers < 0 || config->idle_timeout_ns < 0 ||
-        (config->max_workers > 0 && config->min_workers > config->max_workers) ||
-        !tpool__is_kind(config->kind) ||
+        (config->max_workers > 0 && config->min_workers > config->max_workers) || !tpool__is_kind(config->kind) ||
         (unsigned)config->on_full > (unsigned)TPOOL_FULL_DROP_OLDEST)
         return TPOOL_INVALID;
     if (config->descriptor_count && !config->descriptors) return TPOOL_INVALID;
@@ -7853,6 +7879,33 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     if (status != TPOOL_OK) tpool__discard(pool);
     else *created = pool;
     return status;
+}
+
+/* Opens or closes a batch to its owner. Once it is closed, the owner starts nothing of it: a swap under way fails, and
+ * an earlier swap is followed by its claim, for which this waits (P11). Under the spinlock. */
+static void tpool__batch_open(tpool__worker *worker, bool open) {
+    TPOOL_ASSERT(tpool__held(&worker->lane.lock));
+    unsigned tries = 0;
+    if (open) {
+        tpool__and_relaxed(&worker->lane.batch, ~TPOOL__BATCH_CLOSED); /* relaxed: it forbids nothing any more */
+        return;
+    }
+    tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED);         /* P11 */
+    while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
+}
+
+/* Called after a flag in `attention` was set: passes every spinlock under which the flags are read, so that from now on
+ * every thread acts on it. */
+static void tpool__fence_lanes(tpool *pool) {
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
+        tpool__latch(&w->lane.lock);
+        tpool__batch_open(w, !(tpool__attention(pool) & TPOOL__NO_BATCHES));
+        tpool__unlatch(&w->lane.lock);
+        tpool__latch(&w->jobs_lock);
+        tpool__unlatch(&w->jobs_lock);
+    }
+    tpool__latch(&pool->inject.lock);
+    tpool__unlatch(&pool->inject.lock);
 }
 
 TPOOL_API tpool_status tpool_create(tpool **pool, const tpool_config *config) {
@@ -8011,8 +8064,8 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
         }
         tpool__latch(&lane->lock);
         for (;;) {
-            if (tpool__lane_pop(lane, &entry)) { }
-            else if (lane == &pool->inject && pool->heap_count > 0) entry.task = tpool__heap_remove(pool, 0);
+            if (tpool__lane_pop(lane, &entry)) {
+            } else if (lane == &pool->inject && pool->heap_count > 0) entry.task = tpool__heap_remove(pool, 0);
             else break;
             plain = !entry.task;
             /* an ender until its callbacks have run, since this thread may be no worker */
@@ -8093,7 +8146,7 @@ static uintptr_t tpool__submitted(tpool *pool) {
 static uintptr_t tpool__ended(tpool *pool) {
     static const int endings[] = { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__DROPPED_COUNT };
     uintptr_t ended = tpool__load_acquire(&pool->own_counts[TPOOL__COMPLETED]) +
-                      tpool__load_acquire(&pool->own_counts[TPOOL__FAILED_COUNT]); /* P10 */
+                      tpool__load_acquire(&pool->own_counts[TPOOL__FAILED_COUNT]);       /* P10 */
     for (int i = 0; i < 3; i++) ended += tpool__load_acquire(&pool->counts[endings[i]]); /* P10 */
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         ended += tpool__load_acquire(&w->counts[TPOOL__COMPLETED]) +
@@ -8254,8 +8307,8 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     tpool__fence_lanes(pool);
     tpool__wake_room_and_drainers(pool);
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(
-        self, flags & TPOOL_STOP_RUNNING ? tpool__shutdown_left_stopping : tpool__shutdown_left, pool);
+    tpool__context *call =
+        tpool__call_push(self, flags & TPOOL_STOP_RUNNING ? tpool__shutdown_left_stopping : tpool__shutdown_left, pool);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool__shut_down(pool, flags);
@@ -8535,7 +8588,7 @@ typedef struct tpool__first_node {
     tpool__node node;
     tpool__waiter *waiter;
     tpool_return_when when;
-    tpool__word *left;          /* how many are not done */
+    tpool__word *left; /* how many are not done */
 } tpool__first_node;
 static tpool__parker *tpool__wake_first(tpool__node *node, tpool_future *future, tpool__parker *asleep) {
     tpool__first_node *first = (tpool__first_node *)(void *)node;
@@ -8553,7 +8606,7 @@ typedef struct tpool__several_waiter {
     tpool_return_when when;
     tpool__first_node *nodes;
     tpool__expiries expiries;
-    tpool__word left;           /* how many are not done */
+    tpool__word left; /* how many are not done */
 } tpool__several_waiter;
 
 static tpool_future *tpool__several_halted(tpool__several_waiter *several) {
@@ -8567,8 +8620,7 @@ static bool tpool__several_expire(tpool__waiter *waiter) {
     if (!halted && !tpool__any_expired(&several->expiries)) return false;
     if (halted) (void)tpool__execute_in_place(waiter->self, halted);
     else tpool__expire_all_due(&several->expiries);
-    if (tpool__wait_is_over(several->futures, several->count, several->when))
-        return tpool__wait_over(waiter, TPOOL_OK);
+    if (tpool__wait_is_over(several->futures, several->count, several->when)) return tpool__wait_over(waiter, TPOOL_OK);
     for (size_t i = 0; i < several->count; i++)
         if (!tpool__is_done(several->futures[i]) && tpool__is_orphan(several->futures[i]))
             return tpool__wait_over(waiter, TPOOL_BROKEN);
@@ -8594,8 +8646,7 @@ static bool tpool__several_enter(tpool__waiter *waiter) {
 }
 static bool tpool__several_look(tpool__waiter *waiter) {
     tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
-    if (tpool__wait_is_over(several->futures, several->count, several->when))
-        return tpool__wait_over(waiter, TPOOL_OK);
+    if (tpool__wait_is_over(several->futures, several->count, several->when)) return tpool__wait_over(waiter, TPOOL_OK);
     if (tpool__are_halted_for_good(waiter->self, several->futures, several->count))
         return tpool__wait_over(waiter, TPOOL_BROKEN);
     if (tpool__several_halted(several)) return true;
@@ -8630,8 +8681,9 @@ static tpool_status tpool__wait_first(tpool_future *const *futures, size_t count
     if (deadline == TPOOL_FOREVER && tpool__caller_runs_all(futures, count)) return TPOOL_DEADLOCK;
     tpool__first_node few[TPOOL__FEW];
     tpool__expiry few_expiries[TPOOL__FEW];
-    tpool__several_waiter several = { .waiter = { .can_refuse = true }, .futures = futures, .count = count,
-                                      .when = when, .nodes = few };
+    tpool__several_waiter several = {
+        .waiter = { .can_refuse = true }, .futures = futures, .count = count, .when = when, .nodes = few
+    };
     if (count > TPOOL__FEW) {
         several.nodes = count <= SIZE_MAX / sizeof *few ? TPOOL_MALLOC(count * sizeof *few) : NULL;
         if (!several.nodes) return TPOOL_NO_MEMORY;
@@ -8675,7 +8727,7 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
  *  0.4 to 0.9 us a future, for yields and sleeps at the lock; with the stack 0.08 to 0.1, one run in ten 0.13 to 0.2.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__item {
-    tpool__node node;           /* `next`: among the ready, once the future is done */
+    tpool__node node; /* `next`: among the ready, once the future is done */
     tpool_completions *owner;
     tpool_future *future;
     size_t index;
@@ -8684,21 +8736,21 @@ typedef struct tpool__item {
 _Static_assert(offsetof(tpool_future, u) + sizeof(tpool__item) <= sizeof(tpool_future), "an item fits into a block");
 typedef struct tpool__expiring_item { /* of a future that may expire */
     tpool__item item;
-    size_t place;               /* among the iterator's expiries; SIZE_MAX: it has left them */
+    size_t place; /* among the iterator's expiries; SIZE_MAX: it has left them */
 } tpool__expiring_item;
 static void tpool__item_placed(void *item, size_t place) { ((tpool__expiring_item *)item)->place = place; }
 
 struct tpool_completions {
-    tpool__word arrived;        /* items that have come, the last first; with the lowest bit set, the waiter in next */
-    tpool__u32 told;            /* 1: the thread that took the waiter out touches neither it nor this iterator again */
-    tpool__node *ready;         /* what next has taken over, the first first; next alone uses this and the two below */
+    tpool__word arrived; /* items that have come, the last first; with the lowest bit set, the waiter in next */
+    tpool__u32 told;     /* 1: the thread that took the waiter out touches neither it nor this iterator again */
+    tpool__node *ready;  /* what next has taken over, the first first; next alone uses this and the two below */
     tpool_future *yielded;
     size_t index;
-    tpool__latch_word lock;     /* guards the rest */
+    tpool__latch_word lock; /* guards the rest */
     tpool__item **buckets;
     size_t bucket_count, remaining, positions;
-    tpool__expiries expiries;   /* of those that were pending when added */
-    size_t apart;               /* with so many positions no future was of a pool whose initializer runs in ... */
+    tpool__expiries expiries;         /* of those that were pending when added */
+    size_t apart;                     /* with so many positions no future was of a pool whose initializer runs in ... */
     const tpool__context *apart_from; /* ... this context */
     uintptr_t generation;
 };
@@ -8817,14 +8869,12 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     }
     tpool__unlatch(&completions->lock);
     if (expires) tpool__completions_wake(completions);
-    if (item && !tpool__node_add(future, &item->node))
-        tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
+    if (item && !tpool__node_add(future, &item->node)) tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
     return status;
 }
 
 static void tpool__completions_free(void *of);
-TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
-                                          tpool_completions **completions) {
+TPOOL_API tpool_status tpool_as_completed(tpool_future *const *futures, size_t count, tpool_completions **completions) {
     if (!completions) return TPOOL_INVALID;
     *completions = NULL;
     if (!futures && count) return TPOOL_INVALID;
@@ -8868,7 +8918,7 @@ static void tpool__completions_expire(tpool_completions *completions) {
         if (!expired) return;
         tpool__thread *self = tpool__self();
         tpool__context *call = tpool__call_push(self, tpool__release_left, expired);
-        tpool__expire(expired); /* its end runs callbacks, and our own node's */
+        tpool__expire(expired);                      /* its end runs callbacks, and our own node's */
         if (!tpool__context_pop(self, call)) return; /* forked there: this is the child */
         tpool_future_release(expired);
     }
@@ -9388,7 +9438,7 @@ static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *cont
  * ================================================================================================================= */
 typedef struct tpool__slot {
     void *value;
-    tpool__outcome *outcome;    /* until the item ends: ENDED_THREAD, which stays if the item ends its thread */
+    tpool__outcome *outcome; /* until the item ends: ENDED_THREAD, which stays if the item ends its thread */
 } tpool__slot;
 
 /* 64 bits never wrap, so an item's place in the ring, this number modulo the ring's size, never jumps. */
@@ -9398,12 +9448,12 @@ typedef struct tpool__chunk {
     struct tpool__chunk *next;
     tpool_map_iter *iter;
     tpool_future *future;
-    tpool__item_number first;   /* this and `count` are valid once the chunk has started, or ended without starting */
+    tpool__item_number first; /* this and `count` are valid once the chunk has started, or ended without starting */
     size_t count;
     bool started;
     tpool__slot *slots, one;
-    size_t at;                  /* index of the running item */
-    tpool_future item;          /* stands for the running item: raise and return act on it */
+    size_t at;         /* index of the running item */
+    tpool_future item; /* stands for the running item: raise and return act on it */
     struct tpool__results *results;
 } tpool__chunk;
 
@@ -9415,30 +9465,30 @@ typedef struct tpool__results {
 
 typedef struct tpool__source_item {
     void *item;
-    bool owed;                  /* item_free is still to be called */
+    bool owed; /* item_free is still to be called */
 } tpool__source_item;
 
 struct tpool_map_iter {
-    tpool__due due;             /* frees the iterator after the last reference is released */
-    tpool__lock_word lock;      /* guards all fields except the consumer's */
-    tpool__word references;     /* one for the consumer, one for each chunk that has not ended */
+    tpool__due due;         /* frees the iterator after the last reference is released */
+    tpool__lock_word lock;  /* guards all fields except the consumer's */
+    tpool__word references; /* one for the consumer, one for each chunk that has not ended */
     tpool *pool;
     tpool_map_spec spec;
     uintptr_t generation;
     tpool__item_number available, taken; /* items that chunks may take; items that chunks have taken */
-    tpool_map_iter *next, **link; /* in the pool's list, under tpool__process.lock */
-    bool source_ended, waiting; /* waiting: a chunk is queued and has not started */
-    _Atomic(bool) closing;      /* set under the lock; read between items, as a hint */
-    tpool_status aborted;       /* the pool takes no more chunks: the status of all items that no chunk has taken */
+    tpool_map_iter *next, **link;        /* in the pool's list, under tpool__process.lock */
+    bool source_ended, waiting;          /* waiting: a chunk is queued and has not started */
+    _Atomic(bool) closing;               /* set under the lock; read between items, as a hint */
+    tpool_status aborted; /* the pool takes no more chunks: the status of all items that no chunk has taken */
     tpool__chunk *front, **back;
-    int64_t cost_ns;            /* of `measured` items together */
+    int64_t cost_ns; /* of `measured` items together */
     size_t measured;
     /* the consumer's: */
-    tpool__chunk *reading;      /* the front chunk, once it has ended; NULL: not known to have ended */
+    tpool__chunk *reading; /* the front chunk, once it has ended; NULL: not known to have ended */
     tpool__item_number delivered;
-    tpool__source_item *ring;   /* buffer_size entries; a chunk that runs uses those of its items */
+    tpool__source_item *ring; /* buffer_size entries; a chunk that runs uses those of its items */
     tpool_error aborted_error;
-    tpool__outcome *current;    /* of the item delivered last */
+    tpool__outcome *current; /* of the item delivered last */
     const tpool_error *error;
     size_t result_size;
     bool any;
@@ -9962,7 +10012,7 @@ typedef struct tpool__loop_helper {
 
 typedef struct tpool__loop {
     tpool__word references;
-    tpool__word next;           /* the first index that is not taken */
+    tpool__word next; /* the first index that is not taken */
     tpool__lock_word lock;
     tpool *pool;
     size_t end, grain;
@@ -9971,7 +10021,7 @@ typedef struct tpool__loop {
     void (*body)(size_t begin, size_t end, void *context);
     void *context;
     tpool__context *origin;
-    tpool_future task;          /* stands for the caller's task: an error raised in a body ends the loop */
+    tpool_future task; /* stands for the caller's task: an error raised in a body ends the loop */
 } tpool__loop;
 
 static void tpool__loop_release(tpool__loop *loop) {
@@ -10000,8 +10050,8 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
     tpool__worker *worker = tpool__self()->worker;
     if (!helps || !worker) return tpool__loop_take_any(loop, begin, end);
     tpool__latch(&worker->lane.lock);
-    bool taken = !(tpool__attention(loop->pool) & (TPOOL__PAUSED | TPOOL__HALTED)) &&
-                 tpool__loop_take_any(loop, begin, end);
+    bool taken =
+        !(tpool__attention(loop->pool) & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__loop_take_any(loop, begin, end);
     tpool__unlatch(&worker->lane.lock);
     return taken;
 }
@@ -10140,11 +10190,11 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
 /* ====================================================================================================================
  *  >>dual-implementation  The dual pools
  * ================================================================================================================= */
-static struct {             /* under tpool__process.lock */
-    tpool *pool[2];         /* 0: high level, 1: low level */
+static struct {     /* under tpool__process.lock */
+    tpool *pool[2]; /* 0: high level, 1: low level */
     tpool_config config[2];
     char name[2][64];
-    int *descriptors[2];        /* copies, as the names */
+    int *descriptors[2]; /* copies, as the names */
     tpool__u32 configured[2];
     bool shut;
 } tpool__dual;
@@ -10193,8 +10243,7 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
     }
     int *descriptors[2] = { NULL, NULL }; /* then: what is not needed any more */
     bool copied = tpool__process_ready();
-    for (int i = 0; i < 2 && copied; i++)
-        copied = !config[i] || tpool__descriptors_copy(config[i], &descriptors[i]);
+    for (int i = 0; i < 2 && copied; i++) copied = !config[i] || tpool__descriptors_copy(config[i], &descriptors[i]);
     tpool__lock(&tpool__process.lock);
     bool used = tpool__dual.pool[0] || tpool__dual.pool[1];
     for (int i = 0; i < 2 && copied && !used; i++) {
@@ -10286,41 +10335,41 @@ TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
  *  been idle only after `sweep_at`.
  * ================================================================================================================= */
 typedef struct tpool__managed {
-    struct tpool__managed *newer, *older;       /* the list */
-    struct tpool__managed *same_key;            /* its chain in the table of keys, while it is current */
-    struct tpool__managed *same_address;        /* in the table of addresses, while it is current or has users */
+    struct tpool__managed *newer, *older; /* the list */
+    struct tpool__managed *same_key;      /* its chain in the table of keys, while it is current */
+    struct tpool__managed *same_address;  /* in the table of addresses, while it is current or has users */
     tpool_manager *manager;
     tpool *pool;
     int workers;
     tpool_kind kind;
-    size_t users;               /* handed out and not released */
-    uint64_t uses;              /* handed out, ever */
-    int64_t released_at;        /* since when it has no user; orders the list */
-    unsigned holds;             /* threads that work on it without the lock, or walk the list from it */
-    bool retired, ending;       /* ending: one thread may be destroying its pool; all others skip the entry */
+    size_t users;         /* handed out and not released */
+    uint64_t uses;        /* handed out, ever */
+    int64_t released_at;  /* since when it has no user; orders the list */
+    unsigned holds;       /* threads that work on it without the lock, or walk the list from it */
+    bool retired, ending; /* ending: one thread may be destroying its pool; all others skip the entry */
 } tpool__managed;
 
-#define TPOOL__MANAGED_FEW 16u              /* chains at first; later at least as many as entries */
+#define TPOOL__MANAGED_FEW 16u /* chains at first; later at least as many as entries */
 #define TPOOL__IDLE_TIMEOUT TPOOL_SEC(300)
-#define TPOOL__LOOK_AGAIN TPOOL_MS(10)      /* until the next look at a retired pool that had work left */
-#define TPOOL__MOMENT 1044u                 /* tries of tpool__backoff: a millisecond or two */
+#define TPOOL__LOOK_AGAIN TPOOL_MS(10) /* until the next look at a retired pool that had work left */
+#define TPOOL__MOMENT 1044u            /* tries of tpool__backoff: a millisecond or two */
 
 struct tpool_manager {
-    tpool__lock_word lock;      /* guards what follows; taken before tpool__process.lock and the pools' locks */
+    tpool__lock_word lock; /* guards what follows; taken before tpool__process.lock and the pools' locks */
     bool shut, destroyed;
-    bool comes_back;            /* of the global manager: its next use undoes its shutdown */
-    bool over;                  /* of the global manager, at exit: nothing undoes its shutdown any more */
-    unsigned shutdowns;         /* under way */
-    unsigned calls;             /* under way: the last frees a destroyed manager */
+    bool comes_back;    /* of the global manager: its next use undoes its shutdown */
+    bool over;          /* of the global manager, at exit: nothing undoes its shutdown any more */
+    unsigned shutdowns; /* under way */
+    unsigned calls;     /* under way: the last frees a destroyed manager */
     uintptr_t generation;
-    int64_t idle_timeout_ns;    /* TPOOL_FOREVER: never */
-    int64_t sweep_at;           /* no pool's idle time is over before */
+    int64_t idle_timeout_ns; /* TPOOL_FOREVER: never */
+    int64_t sweep_at;        /* no pool's idle time is over before */
     size_t max_pools, count;
-    size_t chains;              /* a power of two */
-    tpool__managed **by_key, **by_address;      /* two halves of one array */
+    size_t chains;                         /* a power of two */
+    tpool__managed **by_key, **by_address; /* two halves of one array */
     tpool__managed *newest, *oldest;
     uint64_t created, reused, evicted, replaced;
-    tpool_manager *inherited;   /* the parent process' global managers, still reachable for leak checkers */
+    tpool_manager *inherited; /* the parent process' global managers, still reachable for leak checkers */
     tpool__managed *few[2 * TPOOL__MANAGED_FEW];
 };
 
@@ -10656,8 +10705,7 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
                                          tpool **pool) {
     if (!pool) return TPOOL_INVALID;
     *pool = NULL;
-    if (workers < 0 || !tpool__is_kind(kind) || flags & ~TPOOL_FORCE_NEW)
-        return TPOOL_INVALID;
+    if (workers < 0 || !tpool__is_kind(kind) || flags & ~TPOOL_FORCE_NEW) return TPOOL_INVALID;
     manager = tpool__manager_or_global(manager);
     if (!manager) return TPOOL_NO_MEMORY;
     if (tpool__is_foreign(manager)) return TPOOL_BROKEN;
@@ -10919,16 +10967,16 @@ typedef struct tpool__resource {
 } tpool__resource;
 
 struct tpool_resources {
-    tpool__due due;             /* for tpool__resources_free_now */
-    tpool__lock_word lock;      /* guards what follows */
-    bool destroyed;             /* the last waiter frees the object */
+    tpool__due due;        /* for tpool__resources_free_now */
+    tpool__lock_word lock; /* guards what follows */
+    bool destroyed;        /* the last waiter frees the object */
     uintptr_t generation;
     size_t count, made, free_count;
     tpool__waiter *first, **end; /* the line */
     void (*destroy)(void *resource, void *context);
     void *context;
-    void **free;                /* a stack: the one used last is the warmest */
-    tpool__resource all[];      /* sorted by address */
+    void **free;           /* a stack: the one used last is the warmest */
+    tpool__resource all[]; /* sorted by address */
 };
 
 static int tpool__by_address(const void *left, const void *right) {
@@ -11134,7 +11182,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__store_relaxed(&tpool__process.setups, 0);
     tpool__store_relaxed(&tpool__process.pool_count, 0);
     tpool__store_relaxed(&tpool__process.ending, self->ending); /* the child lacks the other threads that end */
-    tpool__store_relaxed(&tpool__spinning, 0); /* the child lacks the threads that spun */
+    tpool__store_relaxed(&tpool__spinning, 0);                  /* the child lacks the threads that spun */
     tpool **last = &pools; /* the parent's pools stay untouched: they may be half changed */
     while (*last) last = &(*last)->next;
     *last = tpool__process.inherited;
@@ -11183,7 +11231,7 @@ static void tpool__end_global_manager(void) {
  * the pool alive without the list's lock: what ends there may run the program's code, which may call the library. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
-    tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
+    tpool *pool = tpool__load_relaxed(&tpool__process.pools);            /* relaxed: under the lock */
     tpool_manager *global = tpool__load_relaxed(&tpool__global_manager); /* relaxed: under the lock */
     while (pool && (pool->shared || pool->exit_exempt || (global && pool->manager == global) ||
                     tpool__attention(pool) & TPOOL__HALTED))
@@ -11226,8 +11274,7 @@ static void tpool__notify_waiters(tpool_future *task) {
             asleep = tpool__unpark_begin_another(asleep, &((tpool__future_node *)of)->waiter->parker);
         else if (node->done == tpool__wake_first)
             asleep = tpool__unpark_begin_another(asleep, &((tpool__first_node *)of)->waiter->parker);
-        else if (node->done == tpool__item_done)
-            tpool__completions_wake(((tpool__item *)of)->owner);
+        else if (node->done == tpool__item_done) tpool__completions_wake(((tpool__item *)of)->owner);
     }
     tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
@@ -11524,11 +11571,11 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
 /* Lies at the beginning of the shared memory and survives the worker. Outside the #if, since tests/model/page.c needs
  * it without processes. */
 typedef struct tpool__page {
-    tpool__u32 stop;            /* the number of the request that should stop early */
-    tpool__u32 cut;             /* the number of the request whose further items are not wanted */
-    tpool__u32 begun;           /* the number of the request whose fn has been called */
+    tpool__u32 stop;                    /* the number of the request that should stop early */
+    tpool__u32 cut;                     /* the number of the request whose further items are not wanted */
+    tpool__u32 begun;                   /* the number of the request whose fn has been called */
     tpool__u32 items_begun, items_done; /* of a chunk, since the program last read its results */
-    tpool__word items_used;     /* bytes of their answers */
+    tpool__word items_used;             /* bytes of their answers */
 } tpool__page;
 static inline void tpool__page_write(tpool__page *page, uint32_t done, uintptr_t used) {
     tpool__store_relaxed(&page->items_used, used); /* relaxed: the next store publishes it */
@@ -11557,23 +11604,33 @@ static inline uint32_t tpool__page_read(tpool__page *page, uintptr_t *used) {
 #endif
 
 enum { /* program to worker */
-    TPOOL__RUN = 1, TPOOL__RUN_ITEMS, TPOOL__GO_ON, TPOOL__END,
-    /* worker to program */
-    TPOOL__READY, TPOOL__UNREADY, TPOOL__DONE, TPOOL__ITEMS_FULL,
-    TPOOL__TOO_LARGE,           /* a worker that has executed nothing yet cannot map the argument */
-    TPOOL__PIECE,               /* a piece of a result, for the program to store: limits keep the worker from that */
-    /* server to program, in the worker's place */
-    TPOOL__GONE
+       TPOOL__RUN = 1,
+       TPOOL__RUN_ITEMS,
+       TPOOL__GO_ON,
+       TPOOL__END,
+       /* worker to program */
+       TPOOL__READY,
+       TPOOL__UNREADY,
+       TPOOL__DONE,
+       TPOOL__ITEMS_FULL,
+       TPOOL__TOO_LARGE, /* a worker that has executed nothing yet cannot map the argument */
+       TPOOL__PIECE,     /* a piece of a result, for the program to store: limits keep the worker from that */
+       /* server to program, in the worker's place */
+       TPOOL__GONE
 };
 enum { /* how a task, or an item of a map, ended */
-    TPOOL__A_VALUE = 1, TPOOL__SOME_BYTES, TPOOL__BYTES_AT, TPOOL__AN_ERROR, TPOOL__NO_ROOM
+       TPOOL__A_VALUE = 1,
+       TPOOL__SOME_BYTES,
+       TPOOL__BYTES_AT,
+       TPOOL__AN_ERROR,
+       TPOOL__NO_ROOM
 };
 typedef struct tpool__answer {
-    uint64_t value;             /* what fn returned; with BYTES_AT an offset into the bytes */
+    uint64_t value; /* what fn returned; with BYTES_AT an offset into the bytes */
     uint32_t kind;
     int32_t code;
-    uint64_t size;              /* of the bytes, or of the error's message; a plain value's answer ends before it */
-    uint64_t unused;            /* aligns the bytes behind it */
+    uint64_t size;   /* of the bytes, or of the error's message; a plain value's answer ends before it */
+    uint64_t unused; /* aligns the bytes behind it */
 } tpool__answer;
 /* The room that one item's answer takes among those of a chunk. A plain value takes as much as it needs. An answer with
  * bytes takes as much as an outcome: the program copies the answers and makes the outcome in the answer's place. */
@@ -11581,14 +11638,14 @@ typedef struct tpool__answer {
 #define TPOOL__ANSWER_ROOM TPOOL__ROUND_UP(sizeof(tpool__outcome))
 _Static_assert(TPOOL__ANSWER_ROOM >= sizeof(tpool__answer), "an outcome takes the place of an answer");
 typedef struct tpool__message {
-    uint32_t number;            /* of the request; the program rejects a reply with another */
+    uint32_t number; /* of the request; the program rejects a reply with another */
     uint32_t kind;
     uint64_t fn;
-    uint64_t arg;               /* not 0: there are bytes in the argument's window */
-    uint64_t size;              /* of the argument, a PIECE; in a DONE: of the result's mapped window */
-    uint64_t result_at;         /* where the result's window begins */
+    uint64_t arg;       /* not 0: there are bytes in the argument's window */
+    uint64_t size;      /* of the argument, a PIECE; in a DONE: of the result's mapped window */
+    uint64_t result_at; /* where the result's window begins */
     uint64_t count, item_size, context_size;
-    uint64_t from, to;          /* of a PIECE: where in the result's window it is, and where it belongs */
+    uint64_t from, to; /* of a PIECE: where in the result's window it is, and where it belongs */
     tpool__answer answer;
 } tpool__message;
 _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece");
@@ -11599,14 +11656,17 @@ _Static_assert(sizeof(tpool__message) <= 512, "a message is written in one piece
 /* A process's view of a part of the shared memory, which begins at `start`. */
 typedef struct tpool__window {
     size_t start, mapped;
-    char *bytes;                /* the first `mapped` ones; they have memory (in a worker's argument: to its end) */
+    char *bytes; /* the first `mapped` ones; they have memory (in a worker's argument: to its end) */
 } tpool__window;
 
 typedef struct tpool__notice { /* server to proxy */
     int32_t kind, status, stopped;
 } tpool__notice;
-enum { TPOOL__FORKED = 1, TPOOL__NOT_FORKED, TPOOL__ENDED,
-       TPOOL__GIVEN_UP              /* it should be killed, and the system does not permit that */
+enum {
+    TPOOL__FORKED = 1,
+    TPOOL__NOT_FORKED,
+    TPOOL__ENDED,
+    TPOOL__GIVEN_UP /* it should be killed, and the system does not permit that */
 };
 static inline bool tpool__notice_is_last(const tpool__notice *notice) { return notice->kind >= TPOOL__ENDED; }
 
@@ -11614,34 +11674,39 @@ static inline bool tpool__notice_is_last(const tpool__notice *notice) { return n
  * of a process, notifies the others that there is something to see. */
 enum { TPOOL__LIFE_WORKERS = 65000 };
 typedef struct tpool__life {
-    tpool__u32 beats;           /* the server counts its steps: its sign of life */
-    tpool__u32 generation;      /* counts the servers, from 1 */
-    tpool__u32 workers;         /* how many the server has; these are the first LIFE_WORKERS: */
+    tpool__u32 beats;      /* the server counts its steps: its sign of life */
+    tpool__u32 generation; /* counts the servers, from 1 */
+    tpool__u32 workers;    /* how many the server has; these are the first LIFE_WORKERS: */
     tpool__u32 pids[TPOOL__LIFE_WORKERS];
-    tpool__u32 stream_lost;     /* 1: a child could not begin (tpool__streams_of_child); its end orders this */
+    tpool__u32 stream_lost; /* 1: a child could not begin (tpool__streams_of_child); its end orders this */
 } tpool__life;
 
 /* The program's view of the server and of one worker. */
 typedef struct tpool__server {
-    int control, keeper;        /* sockets */
-    int far[3];                 /* while the keeper starts, its descriptors: the far ends of these two, and `program` */
+    int control, keeper; /* sockets */
+    int far[3];          /* while the keeper starts, its descriptors: the far ends of these two, and `program` */
     const tpool__thread *starter; /* the thread that forks the keeper: only its child keeps `far` */
-    pid_t pid, keeper_pid;      /* keeper_pid 0: there is no keeper */
+    pid_t pid, keeper_pid;        /* keeper_pid 0: there is no keeper */
     tpool__life *life;
 } tpool__server;
-typedef enum tpool__killed_for { TPOOL__NOT_KILLED, TPOOL__KILLED_LATE, TPOOL__KILLED_TIMEOUT, TPOOL__KILLED_ALL,
-                                 TPOOL__KILLED_DAMAGED } tpool__killed_for;
+typedef enum tpool__killed_for {
+    TPOOL__NOT_KILLED,
+    TPOOL__KILLED_LATE,
+    TPOOL__KILLED_TIMEOUT,
+    TPOOL__KILLED_ALL,
+    TPOOL__KILLED_DAMAGED
+} tpool__killed_for;
 typedef struct tpool__child {
-    tpool__server *server;      /* never changes */
-    tpool__lock_word lock;      /* guards: */
-    tpool_future *task;         /* the one that the worker process executes, or will */
-    bool cut;                   /* its further items are not wanted */
-    tpool__killed_for killed_for; /* why this process was killed: kept until it is known to be gone */
+    tpool__server *server;                 /* never changes */
+    tpool__lock_word lock;                 /* guards: */
+    tpool_future *task;                    /* the one that the worker process executes, or will */
+    bool cut;                              /* its further items are not wanted */
+    tpool__killed_for killed_for;          /* why this process was killed: kept until it is known to be gone */
     int requests, replies, status, memory; /* -1: none */
-    tpool__page *page;          /* set and cleared under the lock */
+    tpool__page *page;                     /* set and cleared under the lock */
     /* the proxy's: */
     bool greeted;
-    unsigned died_unready;         /* how many processes in a row have died before they were ready */
+    unsigned died_unready; /* how many processes in a row have died before they were ready */
     pid_t pid;
     uint32_t number;
     tpool__window argument, result; /* result.start 0: the result has no place yet */
@@ -11665,22 +11730,22 @@ static int tpool__limit_set(int i, const struct rlimit *to) {
 
 /* The state of a worker process. */
 static struct {
-    tpool_future *task;         /* &own; NULL: this process is no worker */
-    tpool__thread *thread;      /* the one that executes tasks */
+    tpool_future *task;    /* &own; NULL: this process is no worker */
+    tpool__thread *thread; /* the one that executes tasks */
     tpool_future own;
     tpool__extra extra;
     int requests, replies, memory;
-    pid_t server;               /* its parent */
+    pid_t server; /* its parent */
     uint32_t number;
     tpool__page *page;
     tpool__window argument, result;
-    size_t base;                /* where in the result's window the bytes of this task, or item, go */
-    size_t returned;            /* how many bytes there are */
-    const char *returned_at;    /* their address for the task */
+    size_t base;             /* where in the result's window the bytes of this task, or item, go */
+    size_t returned;         /* how many bytes there are */
+    const char *returned_at; /* their address for the task */
     bool has_returned;
-    bool is_spent;              /* a task's limits leave no room for results: this worker takes no more tasks */
+    bool is_spent; /* a task's limits leave no room for results: this worker takes no more tasks */
     const volatile uint32_t *is_original; /* 1; 0 in a process that this one forks, also by the bare system call */
-    struct rlimit limits[TPOOL__LIMITS]; /* as they were before the first task */
+    struct rlimit limits[TPOOL__LIMITS];  /* as they were before the first task */
 } tpool__in_child;
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -11692,7 +11757,7 @@ static struct {
  * thread holds. A child keeps a copy of what is made beside its fork after that. */
 static struct {
     tpool__lock_word lock;
-    unsigned forks;             /* under way */
+    unsigned forks; /* under way */
 } tpool__descriptors;
 #define TPOOL__FORK_TAKES TPOOL_MS(200)
 
@@ -12028,7 +12093,10 @@ static void tpool__send(int socket, const void *bytes, size_t size) {
 
 #define TPOOL__PASSED 4 /* descriptors that travel with an order: requests, replies, memory, status */
 static bool tpool__send_order(int control, uint32_t index, const int fds[TPOOL__PASSED]) {
-    union { struct cmsghdr head; char room[CMSG_SPACE(TPOOL__PASSED * sizeof(int))]; } control_data;
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(TPOOL__PASSED * sizeof(int))];
+    } control_data;
     struct iovec bytes = { &index, sizeof index };
     struct msghdr message;
     memset(&message, 0, sizeof message);
@@ -12049,7 +12117,10 @@ static bool tpool__send_order(int control, uint32_t index, const int fds[TPOOL__
 }
 /* 1: received; 0: the program is gone; -1: nothing came, or the system refused its descriptors. */
 static int tpool__receive_order(int control, uint32_t *index, int fds[TPOOL__PASSED]) {
-    union { struct cmsghdr head; char room[CMSG_SPACE(TPOOL__PASSED * sizeof(int))]; } control_data;
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(TPOOL__PASSED * sizeof(int))];
+    } control_data;
     struct iovec bytes = { index, sizeof *index };
     struct msghdr message;
     memset(&message, 0, sizeof message);
@@ -12300,7 +12371,7 @@ static const tpool__answer *tpool__answer_in_child(void *value, tpool__answer *a
  * when it returns. */
 static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, size_t size) {
     tpool__task_init(&tpool__in_child.own, NULL, NULL, arg, &tpool__in_child.extra,
-                      TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
+                     TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__in_child.extra.arg_size = size;
     tpool__in_child.has_returned = false;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_TASK, NULL);
@@ -12389,7 +12460,7 @@ static bool tpool__run_items_in_child(const tpool__message *request) {
     return true;
 }
 
-static tpool *tpool__child_pool;     /* as it was when the pool was created */
+static tpool *tpool__child_pool; /* as it was when the pool was created */
 static void tpool__end_with_server(pid_t server);
 
 static void tpool__finalize_in_child(tpool__thread *self, const tpool_config *config) {
@@ -12465,19 +12536,19 @@ static void tpool__forget_child(void) {
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__served {
     pid_t pid;
-    int status, replies;        /* status -1: the proxy has closed its end; both -1: given up */
+    int status, replies; /* status -1: the proxy has closed its end; both -1: given up */
     int32_t stopped;
 } tpool__served;
 
 /* The state of the keeper and of the server. */
 static struct {
-    int control, program;       /* program: the pidfd, -1 where there is none */
+    int control, program;         /* program: the pidfd, -1 where there is none */
     int children, children_write; /* a pipe: the handler of SIGCHLD writes to it */
     tpool__life *life;
     tpool__served *served;
     struct pollfd *polled;
     size_t count, room;
-    int highest;                /* of its descriptors: so a child need not close every possible number */
+    int highest; /* of its descriptors: so a child need not close every possible number */
 } tpool__serving;
 
 static void tpool__on_child(int number) {
@@ -12875,7 +12946,8 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
             next = tpool__deadline(TPOOL_MS(50));
             server = tpool__keeper_forks(pool, keeper);
         }
-        struct pollfd polled[3] = { { tpool__serving.children, POLLIN, 0 }, { keeper, POLLIN, 0 },
+        struct pollfd polled[3] = { { tpool__serving.children, POLLIN, 0 },
+                                    { keeper, POLLIN, 0 },
                                     { tpool__serving.program, POLLIN, 0 } };
         if (tpool__poll(polled, 3, server < 0 ? tpool__deadline(TPOOL_MS(50)) : stopped_until) <= 0)
             polled[0].revents = POLLIN; /* it was SIGCHLD */
@@ -12899,7 +12971,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
             if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
             if (WIFEXITED(how) && WEXITSTATUS(how) == TPOOL__NOT_PREPARED &&
                 tpool__load_relaxed(&tpool__serving.life->generation) == 1) /* relaxed: see tpool__life */
-                _exit(1); /* create fails */
+                _exit(1);                                                   /* create fails */
             tpool__end_orphans();
             server = -1;
         }
@@ -12920,7 +12992,7 @@ static void tpool__become_keeper(tpool *pool, int control, int keeper, int progr
     setpgid(0, 0); /* only the program gets the signals of its terminal */
     tpool__signals_to_default();
 #if defined(TPOOL__LINUX_PROCESSES)
-    prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"tpool_server", 0ul, 0ul, 0ul);
+    prctl(PR_SET_NAME, (unsigned long)(uintptr_t) "tpool_server", 0ul, 0ul, 0ul);
     prctl(PR_SET_CHILD_SUBREAPER, 1ul, 0ul, 0ul, 0ul);
 #endif
     int keep[] = { control, keeper, program < 0 ? control : program }, highest = tpool__highest_descriptor();
@@ -13210,7 +13282,7 @@ static int tpool__child_try(tpool__worker *worker, int64_t deadline) {
     int memory = tpool__memory_create();
     bool made = memory >= 0 && tpool__pipe(requests) && tpool__socket_pair(replies) && tpool__socket_pair(status);
     if (!made) error = errno > 0 ? errno : EMFILE;
-    else fcntl(requests[1], F_SETFL, O_NONBLOCK); /* no wait when a damaged worker fills its requests pipe */
+    else fcntl(requests[1], F_SETFL, O_NONBLOCK);     /* no wait when a damaged worker fills its requests pipe */
     if (made) fcntl(replies[1], F_SETFL, O_NONBLOCK); /* nor, in the server, when it fills its replies */
     struct timeval pause = { TPOOL__SERVER_CHECK_MS / 1000, TPOOL__SERVER_CHECK_MS % 1000 * 1000L };
     if (made) (void)setsockopt(replies[0], SOL_SOCKET, SO_RCVTIMEO, &pause, sizeof pause);
@@ -13233,8 +13305,9 @@ static int tpool__child_try(tpool__worker *worker, int64_t deadline) {
     if (!error) {
         int passed[TPOOL__PASSED] = { requests[0], replies[1], memory, status[1] };
         if (!tpool__send_order(child->server->control, (uint32_t)worker->index, passed))
-            error = errno == EPIPE ? TPOOL__SERVER_LOST
-                    : errno == EAGAIN || errno == EWOULDBLOCK ? TPOOL__SERVER_BUSY : errno;
+            error = errno == EPIPE                            ? TPOOL__SERVER_LOST
+                    : errno == EAGAIN || errno == EWOULDBLOCK ? TPOOL__SERVER_BUSY
+                                                              : errno;
     }
     tpool__close(&requests[0]);
     tpool__close(&replies[1]);
@@ -13288,7 +13361,7 @@ static void tpool__child_kill(tpool__child *child, tpool__killed_for why) {
 /* How a worker process ended, for the error of its task. */
 typedef struct tpool__death {
     bool known, stopped;
-    bool given_up;              /* it lives: the system did not permit to kill it */
+    bool given_up; /* it lives: the system did not permit to kill it */
     int status, signal;
     tpool__killed_for killed_for;
 } tpool__death;
@@ -13495,13 +13568,16 @@ static tpool__outcome *tpool__error_text(tpool_future *task, tpool_status status
 }
 
 static const char *tpool__signal_name(int number) {
-    static const struct { int number; const char *name; } names[] = {
-        { SIGABRT, "SIGABRT" }, { SIGALRM, "SIGALRM" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" },
-        { SIGHUP, "SIGHUP" }, { SIGILL, "SIGILL" }, { SIGINT, "SIGINT" }, { SIGKILL, "SIGKILL" },
-        { SIGPIPE, "SIGPIPE" }, { SIGQUIT, "SIGQUIT" },
-        { SIGSEGV, "SIGSEGV" }, { SIGSTOP, "SIGSTOP" }, { SIGSYS, "SIGSYS" }, { SIGTERM, "SIGTERM" },
-        { SIGTRAP, "SIGTRAP" }, { SIGTSTP, "SIGTSTP" }, { SIGTTIN, "SIGTTIN" }, { SIGTTOU, "SIGTTOU" },
-        { SIGUSR1, "SIGUSR1" }, { SIGUSR2, "SIGUSR2" }, { SIGXCPU, "SIGXCPU" }, { SIGXFSZ, "SIGXFSZ" },
+    static const struct {
+        int number;
+        const char *name;
+    } names[] = {
+        { SIGABRT, "SIGABRT" }, { SIGALRM, "SIGALRM" }, { SIGBUS, "SIGBUS" },   { SIGFPE, "SIGFPE" },
+        { SIGHUP, "SIGHUP" },   { SIGILL, "SIGILL" },   { SIGINT, "SIGINT" },   { SIGKILL, "SIGKILL" },
+        { SIGPIPE, "SIGPIPE" }, { SIGQUIT, "SIGQUIT" }, { SIGSEGV, "SIGSEGV" }, { SIGSTOP, "SIGSTOP" },
+        { SIGSYS, "SIGSYS" },   { SIGTERM, "SIGTERM" }, { SIGTRAP, "SIGTRAP" }, { SIGTSTP, "SIGTSTP" },
+        { SIGTTIN, "SIGTTIN" }, { SIGTTOU, "SIGTTOU" }, { SIGUSR1, "SIGUSR1" }, { SIGUSR2, "SIGUSR2" },
+        { SIGXCPU, "SIGXCPU" }, { SIGXFSZ, "SIGXFSZ" },
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (names[i].number == number) return names[i].name;
@@ -13631,14 +13707,14 @@ static void tpool__child_leave(tpool__child *child) {
     tpool__unlock(&child->lock);
 }
 
-/* Asks a running task to stop, and with `cut` a chunk to leave out its further items. task NULL: asks all of the pool. */
+/* Asks a running task to stop, and with `cut` a chunk to leave out its further items. task NULL: the whole pool's. */
 static void tpool__processes_request_stop(tpool *pool, const tpool_future *task, bool cut) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__child *child = tpool__child_of(w);
         tpool__lock(&child->lock);
         if (child->task && (!task || child->task == task)) {
             child->cut |= cut;
-            if (child->page) tpool__store_relaxed(&child->page->stop, child->number); /* relaxed: a flag */
+            if (child->page) tpool__store_relaxed(&child->page->stop, child->number);       /* relaxed: a flag */
             if (child->page && cut) tpool__store_relaxed(&child->page->cut, child->number); /* relaxed: likewise */
         }
         tpool__unlock(&child->lock);
@@ -13721,8 +13797,7 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
     void *value = NULL;
     int64_t deadline = TPOOL_FOREVER;
     tpool__killed_for why_late = TPOOL__KILLED_LATE;
-    if (task->extra && task->extra->run_limit_ns &&
-        task->extra->run_limit_ns < TPOOL_FOREVER - task->extra->started_at)
+    if (task->extra && task->extra->run_limit_ns && task->extra->run_limit_ns < TPOOL_FOREVER - task->extra->started_at)
         deadline = task->extra->started_at + task->extra->run_limit_ns;
     if (task->extra && task->extra->timeout_at < deadline) {
         deadline = task->extra->timeout_at;
@@ -13731,8 +13806,8 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
     tpool__child_take(self, child);
     for (int tries = 0; tries < 3; tries++) {
         /* no process is started, or killed, for a task whose time has passed */
-        tpool_status status = tpool__clock_passed(deadline) ? TPOOL_TIMEOUT
-                                                            : tpool__child_ensure_until(worker, deadline);
+        tpool_status status =
+            tpool__clock_passed(deadline) ? TPOOL_TIMEOUT : tpool__child_ensure_until(worker, deadline);
         if (status == TPOOL_TIMEOUT) {
             tpool__death late = { true, false, false, 0, SIGKILL, why_late };
             outcome = tpool__error_of_death(task, &late);
@@ -13750,7 +13825,7 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
         message.fn = (uint64_t)(uintptr_t)fn;
         message.arg = size > 0;
         message.size = size;
-        tpool_status given = tpool__clock_passed(deadline)         ? TPOOL_TIMEOUT
+        tpool_status given = tpool__clock_passed(deadline)      ? TPOOL_TIMEOUT
                              : !tpool__child_place(child, size) ? TPOOL_NO_MEMORY
                                                                 : tpool__child_give(child, task->value, size, deadline);
         if (given == TPOOL_TIMEOUT) {
@@ -13840,8 +13915,7 @@ static size_t tpool__read_items(tpool__child *child, tpool__chunk *chunk, size_t
     }
     if (i == done) return done;
     used -= at;
-    tpool__results *answers =
-        used <= SIZE_MAX / 2 ? TPOOL_MALLOC(sizeof *answers + (size_t)used) : NULL;
+    tpool__results *answers = used <= SIZE_MAX / 2 ? TPOOL_MALLOC(sizeof *answers + (size_t)used) : NULL;
     if (!answers) {
         for (; i < done; i++) slots[i].outcome = tpool__fixed(TPOOL__OUT_OF_MEMORY);
         return done;
@@ -13905,7 +13979,7 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
 
 /* Sends the `count` items from `first` on that the message describes. Reads the answers of those that end (*done). */
 static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk, size_t first,
-                                      size_t count, tpool__message *message, size_t *done) {
+                                         size_t count, tpool__message *message, size_t *done) {
     tpool__child_enter(self, child);
     tpool__page *page = child->page;
     tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
@@ -13952,9 +14026,9 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
         if (status == TPOOL_CANCELLED) break;
         if (status == TPOOL_BROKEN) tpool__break(worker->pool);
         if (status != TPOOL_OK) {
-            error = tpool__error_text(&chunk->item, TPOOL_BROKEN, 0, status == TPOOL_BROKEN
-                                      ? "The initializer of the worker process failed."
-                                      : "The system refused a worker process.");
+            error = tpool__error_text(&chunk->item, TPOOL_BROKEN, 0,
+                                      status == TPOOL_BROKEN ? "The initializer of the worker process failed."
+                                                             : "The system refused a worker process.");
         } else {
             bool fits = tpool__pack_items(child, chunk, first, count, &message);
             uint64_t size = message.size;
@@ -13969,10 +14043,10 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
             if (heard != TPOOL__RECEIVED) {
                 const tpool__page *page = child->page;
                 bool begun = tpool__load_acquire(&page->items_begun) > tpool__load_acquire(&page->items_done); /* P14 */
-                tpool__death death = tpool__child_collect(child, heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
-                                                                                         : TPOOL__NOT_KILLED);
-                if (done < count && (begun || tries == 3 || heard == TPOOL__DAMAGED ||
-                                     death.killed_for != TPOOL__NOT_KILLED))
+                tpool__death death =
+                    tpool__child_collect(child, heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED : TPOOL__NOT_KILLED);
+                if (done < count &&
+                    (begun || tries == 3 || heard == TPOOL__DAMAGED || death.killed_for != TPOOL__NOT_KILLED))
                     error = tpool__error_of_death(&chunk->item, &death);
             } else if (!fits && count > 1) {
                 most = (count + 1) / 2;
@@ -14018,7 +14092,9 @@ static const tpool__backend tpool__processes = {
 /* ====================================================================================================================
  *  >>texts
  * ================================================================================================================= */
-static const struct { const char *name, *text; } tpool__status_texts[] = {
+static const struct {
+    const char *name, *text;
+} tpool__status_texts[] = {
     { "TPOOL_OK", "It succeeded." },
     { "TPOOL_FAILED", "The task raised an error." },
     { "TPOOL_CANCELLED", "The task was cancelled before it started." },
@@ -14047,8 +14123,8 @@ TPOOL_API const char *tpool_status_text(tpool_status status) {
 #define TPOOL__TEXT(x) #x
 #define TPOOL__NUMBER(x) TPOOL__TEXT(x)
 TPOOL_API const char *tpool_version(void) {
-    return TPOOL__NUMBER(TPOOL_VERSION_MAJOR) "." TPOOL__NUMBER(TPOOL_VERSION_MINOR) "."
-           TPOOL__NUMBER(TPOOL_VERSION_PATCH);
+    return TPOOL__NUMBER(TPOOL_VERSION_MAJOR) "." TPOOL__NUMBER(TPOOL_VERSION_MINOR) "." TPOOL__NUMBER(
+        TPOOL_VERSION_PATCH);
 }
 
 #if defined(__GNUC__)

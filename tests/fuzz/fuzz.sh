@@ -4,7 +4,7 @@
 # with libclang-rt-dev, or afl++. Fails when it has found something, and when it has not fuzzed.
 #
 # By hand, for hours:  tests/fuzz/fuzz.sh libfuzzer 14400      tests/fuzz/fuzz.sh afl 14400
-# Again, with any compiler:  cc -g -pthread -I. tests/fuzz/fuzz_calls.c -o fuzz_calls && ./fuzz_calls build_fuzz/found
+# Again, with any compiler:  cc -g -pthread -I. -Itests tests/fuzz/fuzz_calls.c -o fuzz_calls && ./fuzz_calls build_fuzz/found
 # A failure of several threads may need many of these: while ./fuzz_calls build_fuzz/found; do :; done
 set -eu
 engine=${1:-libfuzzer} seconds=${2:-60} folder=${3:-build_fuzz}
@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 header=$(cd "$here/../.." && pwd)
 mkdir -p "$folder/corpus" "$folder/found"
 folder=$(cd "$folder" && pwd)
-flags="-std=c11 -O1 -g -DFUZZ_ENGINE -pthread -I$header"
+flags="-std=c11 -O1 -g -DFUZZ_ENGINE -pthread -I$header -I$header/tests"
 
 case $engine in
 libfuzzer)
