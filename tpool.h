@@ -1112,7 +1112,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 #include <sys/syscall.h>
 #endif
 #if !defined(CLOCK_MONOTONIC) || (defined(__GLIBC__) && !defined(__USE_MISC)) /* __USE_MISC: syscall() and others */
-#error "tpool.h: include tpool.h before system headers in the implementation file, or use -D_GNU_SOURCE"
+#error "tpool.h: include tpool.h before the system headers in the implementation file, or use -D_GNU_SOURCE"
 #endif
 #if defined(__GLIBC__) && !defined(__USE_GNU) /* system headers came first, so these are not declared */
 extern int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
