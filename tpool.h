@@ -183,7 +183,9 @@
  *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. In your own
  *  pools no task starts any more, since it may point into a main that has returned; a wait for one that has not started
  *  gives TPOOL_BROKEN. Such tasks are lost, unless a later tpool_destroy, in an exit handler or a static destructor,
- *  finishes them as ever. exit called by a task waits for nothing.
+ *  finishes them as ever. A running task of such a pool itself executes the tasks of that pool that it waits for,
+ *  whatever the kind and limit of the wait. Only where it cannot (a paused pool, processes, the end of its stack) it
+ *  gets TPOOL_BROKEN. exit called by a task waits for nothing.
  *
  *  Processes. With kind TPOOL_PROCESSES the same calls run each task in one of the pool's processes. A task that
  *  crashes, exits or is killed ends as TPOOL_BROKEN and takes no other with it; error.code is the exit code, or minus
@@ -6576,28 +6578,32 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
     return tpool__is_done(future);
 }
 
-/* The process exits, and the task is queued in a pool that was halted: no worker executes it unless that pool is
- * destroyed. A worker of that pool may wait for that; every other waiter gets TPOOL_BROKEN. No waiter misses it: the
- * exit handler sets both flags (`exits`, HALTED), then passes the lock of each queued task's nodes
- * (tpool__notify_waiters), and the waiter has passed that lock before it asks. */
-static bool tpool__is_halted_for_good(const tpool__thread *self, tpool_future *future) {
-    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
-    tpool *pool = tpool__pool_of(future);
-    if (!pool || tpool__is_done(future) || (self->worker && self->worker->pool == pool)) return false;
-    uintptr_t clear = tpool__nodes_lock(future); /* while it is held, the pool of a task that is not done exists */
-    bool given_up = (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && /* relaxed: P3 */
-                    tpool__attention(pool) & TPOOL__HALTED;
-    tpool__nodes_unlock(future, clear);
-    return given_up;
-}
 /* The process exits, and the task is queued in the halted pool of this worker: no other worker executes it, and the
  * exit handler may wait for this one. So the worker executes it, whatever kind of wait it is in. */
 static bool tpool__must_execute_halted(tpool__thread *self, tpool_future *future) {
-    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as below */
     return tpool__may_execute_in_place(self, future) &&
            (tpool__attention(self->worker->pool) & (TPOOL__HALTED | TPOOL__PAUSED)) == TPOOL__HALTED;
 }
-static bool tpool__are_halted_for_good(const tpool__thread *self, tpool_future *const *futures, size_t count) {
+/* The process exits, and the task is queued in a pool that was halted: no worker executes it unless that pool is
+ * destroyed. The waiter gets TPOOL_BROKEN, unless it executes the task itself. No waiter misses it: the exit handler
+ * sets both flags (`exits`, HALTED), then passes the lock of each queued task's nodes (tpool__notify_waiters), and the
+ * waiter has passed that lock before it asks. */
+static bool tpool__is_halted_for_good(tpool__thread *self, tpool_future *future) {
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
+    tpool *pool = tpool__pool_of(future);
+    if (!pool || tpool__is_done(future)) return false;
+    bool may_execute = tpool__may_execute_in_place(self, future);
+    uintptr_t clear = tpool__nodes_lock(future); /* while it is held, the pool of a task that is not done exists */
+    bool given_up = false;
+    if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING) { /* relaxed: P3 */
+        uint32_t attention = tpool__attention(pool);
+        given_up = attention & TPOOL__HALTED && !(may_execute && !(attention & TPOOL__PAUSED));
+    }
+    tpool__nodes_unlock(future, clear);
+    return given_up;
+}
+static bool tpool__are_halted_for_good(tpool__thread *self, tpool_future *const *futures, size_t count) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as above */
     for (size_t i = 0; i < count; i++)
         if (!tpool__is_done(futures[i]) && !tpool__is_halted_for_good(self, futures[i])) return false;
@@ -6617,9 +6623,11 @@ static void tpool__record_suspend(tpool__thread *self, tpool__record *record);
 
 static bool tpool__end_expire(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
-    if (TPOOL__LIKELY(!tpool__any_expired(end->wanted->expiries))) return false;
+    bool halted = tpool__must_execute_halted(waiter->self, end->future);
+    if (TPOOL__LIKELY(!halted && !tpool__any_expired(end->wanted->expiries))) return false;
     tpool__record_suspend(waiter->self, waiter->record);
-    tpool__expire_all_due(end->wanted->expiries);
+    if (halted) (void)tpool__execute_in_place(waiter->self, end->future);
+    else tpool__expire_all_due(end->wanted->expiries);
     if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
     return tpool__is_orphan(end->future) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
@@ -6645,6 +6653,7 @@ static bool tpool__end_look(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
     if (tpool__is_done(end->future)) return true;
     if (tpool__is_halted_for_good(waiter->self, end->future)) return tpool__wait_over(waiter, TPOOL_BROKEN);
+    if (tpool__must_execute_halted(waiter->self, end->future)) return true;
     waiter->look_at = tpool__expiries_next(end->wanted->expiries, TPOOL_FOREVER);
     return waiter->look_at != TPOOL_FOREVER && tpool__clock() >= waiter->look_at;
 }
@@ -8985,7 +8994,7 @@ static bool tpool__completions_within_setup(tpool_completions *completions, cons
 }
 
 /* True: no worker will execute what is left: see tpool__is_halted_for_good. */
-static bool tpool__completions_halted_for_good(tpool_completions *completions, const tpool__thread *self) {
+static bool tpool__completions_halted_for_good(tpool_completions *completions, tpool__thread *self) {
     bool given_up = tpool__load_relaxed(&tpool__process.exits) != 0; /* relaxed: as there */
     if (TPOOL__LIKELY(!given_up)) return false;
     tpool__latch(&completions->lock);
@@ -9015,7 +9024,7 @@ typedef struct tpool__next_waiter {
 } tpool__next_waiter;
 
 /* TPOOL_OK: something has come. TPOOL_TIMEOUT: it may come yet. */
-static tpool_status tpool__completions_now(tpool_completions *completions, const tpool__thread *self) {
+static tpool_status tpool__completions_now(tpool_completions *completions, tpool__thread *self) {
     /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it was given. */
     if (completions->ready || tpool__load_relaxed(&completions->arrived)) return TPOOL_OK;
     tpool__latch(&completions->lock);

@@ -779,6 +779,76 @@ static int a_halted_pools_task_may_wait_for_the_first_of_its_own(void) { return 
 static int a_halted_pools_task_may_wait_for_the_next_of_its_own(void) { return exit_beside(wait_for_the_next); }
 static int a_halted_pools_task_may_map_over_its_own_pool(void) { return exit_beside(wait_for_items); }
 
+/* The same in waits for one future, or for all of several, that have a limit: each gives up again and again. */
+static void *wait_with_limits(void *arg) {
+    tpool_future *futures[4];
+    const tpool_error *error = NULL;
+    tpool_map_iter *iter = NULL;
+    for (int i = 0; i < 4; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(own, nothing, NULL, &futures[i]));
+    CHECK_STATUS(TPOOL_OK,
+                 tpool_map(own,
+                           &(tpool_map_spec){ .fn = same_item, .items = items, .count = 3, .stride = sizeof *items },
+                           &iter));
+    halted_by_now();
+    while (tpool_future_result(futures[0], TPOOL_MS(1), NULL) == TPOOL_TIMEOUT) continue;
+    say("r");
+    while (tpool_future_error(futures[1], TPOOL_MS(1), &error) == TPOOL_TIMEOUT) continue;
+    say("e");
+    while (tpool_wait(futures, 4, TPOOL_ALL_COMPLETED, TPOOL_MS(1), NULL) == TPOOL_TIMEOUT) continue;
+    say("a");
+    for (tpool_status status; (status = tpool_map_next(iter, TPOOL_MS(1), NULL)) != TPOOL_END;)
+        if (status == TPOOL_OK) say("m");
+    tpool_map_close(iter);
+    return arg;
+}
+/* A wait that began in a paused pool does not execute in place. The worker that would execute the task hangs in its
+   initializer when exit begins. */
+static bool only_the_first_begins(void *context) {
+    static atomic_int begun;
+    (void)context;
+    if (atomic_fetch_add(&begun, 1) > 0) gate_pass(&never);
+    return true;
+}
+static void *wait_while_paused(void *arg) {
+    tpool_future *future = submitted(own, nothing, NULL);
+    CHECK_STATUS(TPOOL_OK, tpool_pause(own));
+    gate_pass(&own_runs);
+    tpool_status status = tpool_future_result(future, TPOOL_FOREVER, NULL);
+    say(status == TPOOL_OK ? "o" : status == TPOOL_BROKEN ? "b" : "?");
+    return arg;
+}
+static int exit_beside_one_who_waited_in_a_pause(bool resumes) {
+    static tpool_fn kept = wait_while_paused;
+    leaves_things_behind = true;
+    create_own((tpool_config){ .max_workers = 1, .initializer = only_the_first_begins });
+    submit(tpool_high_level(), await_own, &kept);
+    AWAIT_ARRIVALS(&own_runs, 1);
+    gate_open(&own_runs);
+    if (!resumes) return 0;
+    sleep_ms(20); /* mostly it is parked by then; else it executes its task as ever */
+    CHECK_STATUS(TPOOL_OK, tpool_resume(own));
+    for (int i = 0; i < 20 && gate_arrived(&never) == 0; i++) sleep_ms(1);
+    return 0;
+}
+static int a_halted_pools_task_may_have_begun_to_wait_in_a_pause(void) {
+    return exit_beside_one_who_waited_in_a_pause(true);
+}
+static int a_halted_pools_task_that_waits_in_a_pause_is_refused(void) {
+    return exit_beside_one_who_waited_in_a_pause(false);
+}
+/* Each task of a halted pool executes the next, until the stack is used up. */
+static void *wait_ever_deeper(void *arg) {
+    tpool_future *future = NULL;
+    if (!arg) halted_by_now();
+    CHECK_STATUS(TPOOL_OK, tpool_submit(own, wait_ever_deeper, &own, &future));
+    if (tpool_future_result(future, TPOOL_FOREVER, NULL) == TPOOL_BROKEN) say("b");
+    tpool_future_release(future);
+    return arg;
+}
+
+static int a_halted_pools_task_may_wait_for_its_own_with_a_limit(void) { return exit_beside(wait_with_limits); }
+static int a_halted_pools_task_that_can_execute_nothing_is_refused(void) { return exit_beside(wait_ever_deeper); }
+
 /* The first use of a shared pool comes when all of them have ended. */
 static void use_low_first(void) {
     tpool_status status = tpool_submit(tpool_low_level(), say_task, "x", NULL);
@@ -850,6 +920,10 @@ static const story stories[] = {
     STORY(a_halted_pools_task_may_wait_for_the_first_of_its_own, 0, "fh"),
     STORY(a_halted_pools_task_may_wait_for_the_next_of_its_own, 0, "hnn"),
     STORY(a_halted_pools_task_may_map_over_its_own_pool, 0, "hmmm"),
+    STORY(a_halted_pools_task_may_wait_for_its_own_with_a_limit, 0, "aehmmmr"),
+    STORY(a_halted_pools_task_may_have_begun_to_wait_in_a_pause, 0, "ho"),
+    STORY(a_halted_pools_task_that_waits_in_a_pause_is_refused, 0, "bh"),
+    STORY(a_halted_pools_task_that_can_execute_nothing_is_refused, 0, "bh"),
     STORY(a_late_handler_that_is_the_first_to_use_a_shared_pool_is_refused, 0, "s"),
     STORY(no_task_pauses_a_shared_pool_that_exit_drains, 0, "pq"),
     STORY(a_map_on_a_halted_pool_comes_to_its_end, 0, "e"),
