@@ -10374,6 +10374,7 @@ struct tpool_manager {
     int64_t idle_timeout_ns; /* TPOOL_FOREVER: never */
     int64_t sweep_at;        /* no pool's idle time is over before */
     size_t max_pools, count;
+    size_t coming;                         /* pools that gets are creating; they count against max_pools */
     size_t chains;                         /* a power of two */
     tpool__managed **by_key, **by_address; /* two halves of one array */
     tpool__managed *newest, *oldest;
@@ -10517,11 +10518,15 @@ static void tpool__sweep_not_later_than(tpool_manager *manager, int64_t since, i
     if (at < manager->sweep_at) manager->sweep_at = at;
 }
 
-/* Gives up a hold. An entry that was released while a thread held it goes to its place in the list now. */
+/* Gives up a hold. An entry that was released while a thread held it goes to its place in the list now. Those that are
+ * held may be out of place; all others are in order. */
 static void tpool__let_go(tpool_manager *manager, tpool__managed *entry) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
     entry->ending = false;
-    if (--entry->holds > 0 || !entry->newer || entry->newer->released_at >= entry->released_at) return;
+    if (--entry->holds > 0) return;
+    const tpool__managed *newer = entry->newer;
+    while (newer && newer->holds > 0) newer = newer->newer;
+    if (!newer || newer->released_at >= entry->released_at) return;
     tpool__list_out(manager, entry);
     tpool__list_in(manager, entry);
 }
@@ -10630,7 +10635,8 @@ static bool tpool__evict(tpool_manager *manager, tpool__eviction why) {
     if (!tpool__end_retired(manager)) return false;
     size_t count = manager->count;
     for (tpool__managed *entry = tpool__hold_next(manager, NULL); entry; entry = tpool__hold_next(manager, entry)) {
-        if (entry->users || entry->retired || (why == TPOOL__TOO_MANY && count < manager->max_pools)) continue;
+        if (entry->users || entry->retired) continue;
+        if (why == TPOOL__TOO_MANY && count + manager->coming < manager->max_pools) continue;
         if (!tpool__evict_one(manager, entry, why)) return false;
         count -= entry->retired;
     }
@@ -10710,6 +10716,72 @@ static bool tpool__is_shut(tpool_manager *manager) {
 /* The thread has ended, and its caller has not got the pool, or cannot release it. */
 static void tpool__loan_left(void *of) { (void)tpool_manager_release(((tpool *)of)->manager, (tpool *)of); }
 
+/* What a get has found: the pool that it shares, or a fresh one, and the one that this replaces, if any. */
+typedef struct tpool__found {
+    tpool__managed *shared, *fresh, *old;
+} tpool__found;
+
+static void tpool__look_for(tpool_manager *manager, int workers, tpool_kind kind, unsigned flags, tpool__found *found) {
+    tpool__managed *entry = tpool__find_key(manager, workers, kind);
+    bool is_old = entry && ((flags & TPOOL_FORCE_NEW) || !tpool__is_living(entry->pool));
+    found->shared = is_old ? NULL : entry;
+    found->old = is_old ? entry : NULL;
+}
+/* Whether one more pool passes max_pools. An old pool without a user makes room. */
+static bool tpool__has_too_many(const tpool_manager *manager, const tpool__managed *old) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
+    size_t more = old && !old->users ? 0 : 1;
+    return manager->max_pools > 0 && manager->count + manager->coming + more > manager->max_pools;
+}
+/* Finds the pool of a get, or creates it. Whatever releases the lock looks again: so a get that is refused a fresh pool
+ * may share the one that another get has created meanwhile. False: as tpool__step_on. */
+static bool tpool__obtain(tpool_manager *manager, int workers, tpool_kind kind, unsigned flags, tpool__found *found,
+                          tpool_status *status) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
+    *status = TPOOL_OK;
+    for (bool evicted = false, created = false;;) {
+        tpool__look_for(manager, workers, kind, flags, found);
+        if (tpool__is_shut(manager)) {
+            *status = TPOOL_SHUTDOWN;
+        } else if (found->shared) {
+            *status = TPOOL_OK;
+        } else if (!created && !evicted && tpool__has_too_many(manager, found->old)) {
+            if (!tpool__evict(manager, TPOOL__TOO_MANY)) return false;
+            evicted = true;
+            continue;
+        } else if (!created) {
+            manager->coming++;
+            tpool__unlock(&manager->lock);
+            *status = tpool__entry_new(manager, workers, kind, &found->fresh);
+            tpool__lock(&manager->lock);
+            manager->coming--;
+            created = true;
+            continue;
+        }
+        if (*status != TPOOL_OK) found->old = NULL;
+        return true;
+    }
+}
+/* Counts the new user of the pool that a get has found. A fresh one becomes the current one of its key. */
+static tpool *tpool__lend(tpool_manager *manager, tpool__found *found) {
+    TPOOL_ASSERT(tpool__held(&manager->lock));
+    tpool__managed *entry = found->shared;
+    if (entry) {
+        manager->reused++;
+    } else {
+        if (found->old) {
+            tpool__retire_entry(manager, found->old);
+            manager->replaced++;
+        }
+        entry = found->fresh;
+        found->fresh = NULL;
+        tpool__entry_in(manager, entry);
+    }
+    entry->users++;
+    entry->uses++;
+    return entry->pool;
+}
+
 TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tpool_kind kind, unsigned flags,
                                          tpool **pool) {
     if (!pool) return TPOOL_INVALID;
@@ -10722,55 +10794,20 @@ TPOOL_API tpool_status tpool_manager_get(tpool_manager *manager, int workers, tp
     if (manager->sweep_at != TPOOL_FOREVER && tpool__clock() >= manager->sweep_at &&
         !tpool__evict(manager, TPOOL__IDLE_TOO_LONG))
         return TPOOL_BROKEN;
-    tpool__managed *entry = NULL, *old = NULL, *fresh = NULL;
-    tpool_status status = TPOOL_OK;
-    for (bool evicted = false; status == TPOOL_OK;) { /* whatever releases the lock looks again */
-        entry = tpool__find_key(manager, workers, kind);
-        old = entry && ((flags & TPOOL_FORCE_NEW) || !tpool__is_living(entry->pool)) ? entry : NULL;
-        size_t more = old && !old->users ? 0 : 1; /* a replaced pool without a user makes room */
-        if (tpool__is_shut(manager)) {
-            status = TPOOL_SHUTDOWN;
-        } else if ((entry && !old) || fresh) {
-            break;
-        } else if (!evicted && manager->max_pools > 0 && manager->count + more > manager->max_pools) {
-            if (!tpool__evict(manager, TPOOL__TOO_MANY)) return TPOOL_BROKEN;
-            evicted = true;
-        } else {
-            tpool__unlock(&manager->lock);
-            status = tpool__entry_new(manager, workers, kind, &fresh);
-            tpool__lock(&manager->lock);
-        }
-    }
-    if (status != TPOOL_OK) {
-        old = NULL;
-    } else if (entry && !old) {
-        manager->reused++;
-    } else {
-        if (old) {
-            tpool__retire_entry(manager, old);
-            manager->replaced++;
-        }
-        tpool__entry_in(manager, fresh);
-        entry = fresh;
-        fresh = NULL;
-    }
-    if (status == TPOOL_OK) {
-        entry->users++;
-        entry->uses++;
-        *pool = entry->pool;
-    }
-    bool here = true;
-    if (old) { /* if ending it ends the thread, the loan is released */
+    tpool__found found = { NULL, NULL, NULL };
+    tpool_status status;
+    if (!tpool__obtain(manager, workers, kind, flags, &found, &status)) return TPOOL_BROKEN;
+    if (status == TPOOL_OK) *pool = tpool__lend(manager, &found);
+    if (found.old) { /* if ending it ends the thread, the loan is released */
         tpool__thread *self = tpool__self();
         tpool__context *call = tpool__call_push(self, tpool__loan_left, *pool);
-        here = tpool__end_retired(manager) && tpool__context_pop(self, call);
-    }
-    if (!here) {
-        *pool = NULL;
-        return TPOOL_BROKEN;
+        if (!tpool__end_retired(manager) || !tpool__context_pop(self, call)) {
+            *pool = NULL;
+            return TPOOL_BROKEN;
+        }
     }
     tpool__manager_leave(manager);
-    if (fresh) tpool__entry_free(fresh); /* another thread was faster, or has shut the manager down */
+    if (found.fresh) tpool__entry_free(found.fresh); /* another thread was faster, or has shut the manager down */
     return status;
 }
 
@@ -10892,7 +10929,8 @@ static tpool_status tpool__manager_shutdown(tpool_manager *manager, bool force, 
         tpool__thread *self = tpool__self();
         status = TPOOL_OK;
         manager->shut = true;
-        manager->comes_back = manager->comes_back || comes_back; /* once no shutdown is under way */
+        /* once no shutdown is under way; another kind of shutdown after that is a use of its own */
+        manager->comes_back = comes_back || (manager->shutdowns > 0 && manager->comes_back);
         manager->shutdowns++;
         tpool__context *call = tpool__call_push(self, tpool__manager_shutdown_left, manager);
         bool here = tpool__shut_all(manager, force, &status);

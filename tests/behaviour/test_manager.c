@@ -816,7 +816,10 @@ static void the_global_manager_comes_back_after_its_shutdown(void **state) {
     release(NULL, after);
     assert_status(TPOOL_OK, tpool_manager_shutdown(NULL, false)); /* this one stays shut ... */
     assert_status(TPOOL_SHUTDOWN, tpool_manager_get(NULL, 2, TPOOL_THREADS, 0, &after));
-    assert_status(TPOOL_OK, tpool_manager_global_shutdown()); /* ... until that */
+    assert_status(TPOOL_OK, tpool_manager_global_shutdown());     /* ... until that ... */
+    assert_status(TPOOL_OK, tpool_manager_shutdown(NULL, false)); /* ... unless it is used again for this */
+    assert_status(TPOOL_SHUTDOWN, tpool_manager_get(NULL, 2, TPOOL_THREADS, 0, &after));
+    assert_status(TPOOL_OK, tpool_manager_global_shutdown());
     release(NULL, get(NULL, 2));
     assert_status(TPOOL_OK, tpool_manager_clear(NULL));
     assert_int_equal(0, manager_stats_of(NULL).pools);

@@ -199,7 +199,10 @@ static void no_pool_is_paused_while_its_manager_shuts_down(void **state) {
 static pthread_mutex_t programs_lock = PTHREAD_MUTEX_INITIALIZER;
 static gate under_lock = GATE_CLOSED;
 static atomic_bool handlers_take_it;
+static gate in_create = GATE_CLOSED; /* a thread that creates a pool of processes waits there, if they wait */
+static atomic_bool handlers_wait;
 static void prepare(void) {
+    if (atomic_load(&handlers_wait)) gate_pass(&in_create);
     if (!atomic_load(&handlers_take_it)) return;
     gate_open(&under_lock);
     pthread_mutex_lock(&programs_lock);
@@ -234,6 +237,34 @@ static void fork_handlers_run_without_the_managers_lock(void **state) {
     release(manager, lent);
     tpool_manager_destroy(manager);
 }
+
+/* Calls get in another thread, for a pool of processes, and returns as that is being created. */
+static void begin_get(background *getter, tpool_manager *manager) {
+    gate_close(&in_create);
+    atomic_store(&handlers_wait, true);
+    background_start(getter, get_process_pool, manager);
+    AWAIT_ARRIVALS(&in_create, 1);
+    atomic_store(&handlers_wait, false);
+}
+static void pools_that_others_create_count_against_the_bound(void **state) {
+    (void)state;
+    tpool_manager *manager = NULL;
+    background getter;
+    assert_status(TPOOL_OK, tpool_manager_create(&manager, &(tpool_manager_config){ .max_pools = 2 }));
+    if (get_process_pool(manager) == TPOOL_UNSUPPORTED) skip();
+    release(manager, lent);
+    assert_status(TPOOL_OK, tpool_manager_clear(manager));
+    release(manager, get(manager, 1));
+    begin_get(&getter, manager);
+    tpool *pool = get(manager, 2); /* ends the idle one, whose place the other get takes */
+    assert_int_equal(1, manager_stats_of(manager).evicted);
+    gate_open(&in_create);
+    assert_status(TPOOL_OK, background_join(&getter));
+    assert_int_equal(2, manager_stats_of(manager).pools);
+    release(manager, pool);
+    release(manager, lent);
+    tpool_manager_destroy(manager);
+}
 #endif
 
 int main(void) {
@@ -251,6 +282,7 @@ int main(void) {
         cmocka_unit_test(no_pool_is_paused_while_its_manager_shuts_down),
 #if HAVE_FORK
         cmocka_unit_test(fork_handlers_run_without_the_managers_lock),
+        cmocka_unit_test(pools_that_others_create_count_against_the_bound),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,7 +45,14 @@ __attribute__((unused)) static int test_cond_timedwait(pthread_cond_t *condition
 #define pthread_cond_timedwait test_cond_timedwait
 #endif
 static atomic_long held_bytes;
+static _Thread_local void (*instead_of_memory)(void); /* called by the next allocation, which then fails */
 static inline void *counting_malloc(size_t size) {
+    void (*instead)(void) = instead_of_memory;
+    instead_of_memory = NULL;
+    if (instead) {
+        instead();
+        return NULL;
+    }
     size_t *memory = malloc(size + 16);
     if (!memory) return NULL;
     *memory = size;
@@ -265,6 +272,59 @@ static void an_entry_takes_less_than_200_bytes(void **state) {
     assert_int_equal(0, atomic_load(&held_bytes));
 }
 
+/* Two threads ask for the same pool, and the system refuses the slower one what the faster one got. */
+static tpool_manager *asked;
+static tpool *got_first;
+static void *get_first(void *unused) {
+    (void)unused;
+    got_first = get(asked, 1);
+    return NULL;
+}
+static void let_another_get_first(void) { in_own_thread(get_first, NULL); }
+static void a_get_that_is_refused_memory_takes_what_another_has_created(void **state) {
+    (void)state;
+    asked = new_manager(0);
+    tpool *fresh = NULL;
+    instead_of_memory = let_another_get_first;
+    tpool *pool = get(asked, 1);
+    assert_ptr_equal(got_first, pool);
+    assert_int_equal(1, manager_stats_of(asked).created);
+    instead_of_memory = let_another_get_first; /* but not if it must be another one */
+    assert_status(TPOOL_NO_MEMORY, tpool_manager_get(asked, 1, TPOOL_THREADS, TPOOL_FORCE_NEW, &fresh));
+    assert_null(fresh);
+    assert_int_equal(0, manager_stats_of(asked).replaced);
+    for (int i = 0; i < 3; i++) release(asked, pool);
+    tpool_manager_destroy(asked);
+}
+
+/* Threads hold two pools, which are released meanwhile, and let go of the one that was released first. */
+static void pools_let_go_of_in_any_order_are_listed_by_their_release(void **state) {
+    (void)state;
+    enum { POOLS = 5 };
+    tpool_manager *manager = new_manager(0);
+    tpool__managed *entries[POOLS];
+    for (int first = 0; first < 2; first++) {
+        for (int i = 0; i < POOLS; i++) release(manager, get(manager, i + 1));
+        for (int i = 0; i < POOLS; i++) {
+            tpool__lock(&manager->lock);
+            entries[i] = tpool__find_key(manager, i + 1, TPOOL_THREADS);
+            if (i < 2) entries[i]->holds++;
+            tpool__unlock(&manager->lock);
+        }
+        for (int i = 0; i < 2; i++) {
+            let_pass(1000000);
+            release(manager, get(manager, i + 1));
+        }
+        tpool__lock(&manager->lock);
+        tpool__let_go(manager, entries[first]);
+        tpool__let_go(manager, entries[!first]);
+        for (tpool__managed *entry = manager->oldest; entry->newer; entry = entry->newer)
+            assert_true(entry->released_at <= entry->newer->released_at);
+        tpool__unlock(&manager->lock);
+    }
+    tpool_manager_destroy(manager);
+}
+
 /* A waiter whose time passes as it is handed a resource has it: by the clock, which has passed it when it looks. */
 static void *made(void *context) { return context; }
 typedef struct taker {
@@ -450,6 +510,8 @@ int main(void) {
         cmocka_unit_test(each_pool_has_its_own_time),
         cmocka_unit_test(a_broken_pool_is_replaced),
         cmocka_unit_test(an_entry_takes_less_than_200_bytes),
+        cmocka_unit_test(a_get_that_is_refused_memory_takes_what_another_has_created),
+        cmocka_unit_test(pools_let_go_of_in_any_order_are_listed_by_their_release),
         cmocka_unit_test(a_resource_handed_over_as_the_limit_passes_is_not_lost),
     };
     return cmocka_run_group_tests_name("manager by the clock", tests, NULL, NULL);
