@@ -455,6 +455,7 @@ TPOOL_API const char *tpool_version(void);
 typedef struct tpool tpool;
 typedef struct tpool_future tpool_future;
 typedef struct tpool_error tpool_error;
+typedef struct tpool_completions tpool_completions;
 
 typedef enum tpool_kind { TPOOL_THREADS = 0, TPOOL_PROCESSES = 1 } tpool_kind;
 
@@ -568,6 +569,7 @@ typedef struct tpool_task {
     int64_t run_limit_ns;        /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
                                       processes its worker is killed */
     void *tag;                   /* the program's own, for tpool_future_tag; the library never looks at it */
+    tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
 } tpool_task;
 
 /* Gives fn(arg) to the pool. future may be NULL: then no result is kept. Otherwise the caller owns one reference to
@@ -579,7 +581,12 @@ typedef struct tpool_task {
  * is a worker, of this pool or another, that has to wait for room, and the system refuses a spare worker for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
-/* The same, with all that tpool_task has. Also TPOOL_INVALID: arg NULL with arg_size above 0. */
+/* The same, with all that tpool_task has. Also TPOOL_INVALID: arg NULL with arg_size above 0.
+ * task->completions: the iterator gets the future, with a reference of its own, in the moment in which the pool takes the
+ * task: before the task can start, and only if it is taken. So nothing is lost between a submit and a
+ * tpool_completions_add, whatever refuses one of the two; and a task that submits further ones is still in the iterator
+ * when they come into it, so TPOOL_END means that all is done. future may be NULL. The submit counts as an add: the
+ * iterator may not be destroyed before the submit has returned, or the future has been yielded. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future);
 
 /* The same for fn with a copy of the arg_size bytes at arg. With arg_size 0 nothing is copied, and fn gets arg
@@ -750,10 +757,10 @@ typedef enum tpool_return_when {
 TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_return_when when, int64_t timeout_ns,
                                   size_t *done);
 
-/* An iterator over futures as they complete: those already done first, then in the order of completion. */
-typedef struct tpool_completions tpool_completions;
-
-/* Starts an iterator over the array (count may be 0). It holds references of its own. A future that the array holds
+/* An iterator (tpool_completions) over futures as they complete: those already done first, then in the order of
+ * completion.
+ *
+ * Starts an iterator over the array (count may be 0). It holds references of its own. A future that the array holds
  * more than once is yielded once. TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: completions NULL, or a NULL among the
  * futures. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_as_completed(tpool_future *const *futures, size_t count,
@@ -3014,6 +3021,7 @@ typedef struct tpool__expiry {
 typedef struct tpool__expiries {
     tpool__expiry *heap;
     size_t count, size;
+    size_t promised;                        /* places beyond `count` that are kept for what enters later */
     void (*placed)(void *of, size_t place); /* NULL: none needs its index */
 } tpool__expiries;
 
@@ -4176,7 +4184,7 @@ static void *tpool__expiry_remove(tpool__expiries *expiries, size_t i) {
     return removed;
 }
 static bool tpool__expiries_reserve(tpool__expiries *expiries) {
-    if (expiries->count < expiries->size) return true;
+    if (expiries->count + expiries->promised < expiries->size) return true;
     size_t size = expiries->size ? 2 * expiries->size : 16;
     tpool__expiry *heap = size <= SIZE_MAX / sizeof *heap ? TPOOL_MALLOC(size * sizeof *heap) : NULL;
     if (!heap) return false;
@@ -5337,6 +5345,15 @@ typedef enum tpool__force {
 
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 
+static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
+static void tpool__completions_unreserve(tpool_future *task);
+/* Frees a task that was never placed: no other thread knows it. */
+static void tpool__unplaced_free(tpool_future *task) {
+    if (task->nodes) tpool__completions_unreserve(task);
+    tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
+    (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
+}
+
 static void *tpool__chunk_run(void *argument);
 /* A chunk's function is the library's own: the worker's thread executes it, and it hands over the items. */
 static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_run; }
@@ -5354,7 +5371,8 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     entry.task = NULL;
     entry.stamp = pool->measured ? tpool__stamp(tpool__clock()) : 0;
     bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
-    if (future || tpool__needs_extra(task) || pool->ordered) {
+    tpool_completions *completions = task ? task->completions : NULL;
+    if (future || tpool__needs_extra(task) || pool->ordered || completions) {
         tpool_future *taken = tpool__task_new(tpool__self());
         if (!taken) return TPOOL_NO_MEMORY;
         void *value = arg;
@@ -5371,13 +5389,17 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
         tpool__store_relaxed(&taken->outcome, entry.stamp); /* relaxed: as in tpool__task_init */
         entry.task = taken;
+        tpool_status reserved = completions ? tpool__completions_reserve(completions, taken) : TPOOL_OK;
+        if (reserved != TPOOL_OK) {
+            tpool__unplaced_free(taken);
+            return reserved;
+        }
     }
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
     } else if (entry.task) {
-        tpool__store_relaxed(&entry.task->outcome, 0); /* it may be a stamp; relaxed: not shared */
-        (void)tpool__task_dispose(entry.task);         /* no result yet, so nothing is listed */
+        tpool__unplaced_free(entry.task);
     }
     return status;
 }
@@ -5454,19 +5476,26 @@ static inline size_t tpool__waiting(tpool *pool) {
 static inline bool tpool__entry_expires(const tpool__entry *entry) {
     return entry->task && tpool__expires_at(entry->task);
 }
+static bool tpool__completions_enter(tpool *pool, tpool_future *task);
+/* A task that is about to be placed enters the pool's expiries and the iterator of its submit. False: no memory, and it
+ * has entered neither. A task that is not placed yet has no waiter nodes but the one of that iterator. */
+static TPOOL__NOINLINE bool tpool__enter_lists(tpool *pool, tpool_future *task) {
+    return task->nodes ? tpool__completions_enter(pool, task) : tpool__expiring_enter(pool, task);
+}
+static inline bool tpool__has_lists(tpool_future *task) { return task && (tpool__expires_at(task) || task->nodes); }
 /* Queues a task without asking whether that is allowed. Under the lane's spinlock. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
     int priority = entry->task && entry->task->extra ? entry->task->extra->priority : 0;
-    bool expires = tpool__entry_expires(entry);
+    bool lists = tpool__has_lists(entry->task);
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
         if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
-        if (!TPOOL__LIKELY(!expires) && !tpool__expiring_enter(pool, entry->task)) return TPOOL_NO_MEMORY;
+        if (!TPOOL__LIKELY(!lists) && !tpool__enter_lists(pool, entry->task)) return TPOOL_NO_MEMORY;
         tpool__lane_push(lane, entry);
     } else {
         if (!tpool__heap_reserve(pool, unreferenced)) return TPOOL_NO_MEMORY;
-        if (expires && !tpool__expiring_enter(pool, entry->task)) return TPOOL_NO_MEMORY;
+        if (lists && !tpool__enter_lists(pool, entry->task)) return TPOOL_NO_MEMORY;
         tpool__heap_push(pool, entry->task, priority);
     }
     lane->submitted++;
@@ -5487,9 +5516,12 @@ static inline bool tpool__may_wait_when_full(const tpool *pool, tpool__force for
     tpool_full_policy policy = tpool__when_full(pool, force);
     return policy == TPOOL_FULL_BLOCK || policy == TPOOL_FULL_CALLER_RUNS;
 }
-/* For a task that is not placed yet: its submitter is to get a reference. */
+/* For a task that is not placed yet: its submitter is to get a reference. The entry has one, and an iterator that is to
+ * get the task has one. */
 static inline bool tpool__is_wanted(tpool_future *task) {
-    return task && tpool__load_relaxed(&task->state) >= 2 * TPOOL__REFERENCE; /* relaxed: not shared */
+    if (!task) return false;
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared */
+    return state >= (state & TPOOL__HAS_NODES ? 3 * TPOOL__REFERENCE : 2 * TPOOL__REFERENCE);
 }
 static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool);
@@ -6695,7 +6727,7 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
 }
 static inline tpool_status tpool__await(tpool_future *future, int64_t deadline) {
     tpool__expiry one = { tpool__expires_at(future), future };
-    tpool__expiries expiries = { &one, one.at != 0, 1, NULL };
+    tpool__expiries expiries = { &one, one.at != 0, 1, 0, NULL };
     tpool__wanted wanted = { &future, 1, &expiries, true, NULL };
     return tpool__await_in(future, deadline, &wanted);
 }
@@ -6957,12 +6989,8 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
  *  >>full-queue  W2 when the queue is full: expire, then the policy
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* Frees a submitter's task if its thread ends before the task is placed: no other thread knows the task. */
-static void tpool__unplaced_left(void *of) {
-    tpool_future *task = (tpool_future *)of;
-    tpool__store_relaxed(&task->outcome, 0); /* it may be a stamp; relaxed: not shared */
-    (void)tpool__task_dispose(task);
-}
+/* Frees a submitter's task if its thread ends before the task is placed. */
+static void tpool__unplaced_left(void *of) { tpool__unplaced_free((tpool_future *)of); }
 static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task) {
     return tpool__call_push(self, task ? tpool__unplaced_left : NULL, task);
 }
@@ -7150,6 +7178,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     }
     /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
     tpool__add_relaxed(&entry->task->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
+    if (entry->task->nodes) (void)tpool__completions_enter(NULL, entry->task);
     tpool *outer = self->caller_pool;
     tpool__context *call = tpool__decided_push(self, entry->task, tpool__is_wanted(entry->task), TPOOL_OK);
     self->caller_pool = pool;
@@ -7178,7 +7207,8 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     }
     bool expires = tpool__entry_expires(entry);
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
-    if (status == TPOOL_OK && expires && !tpool__expiring_enter(pool, entry->task)) status = TPOOL_NO_MEMORY;
+    if (status == TPOOL_OK && tpool__has_lists(entry->task) && !tpool__enter_lists(pool, entry->task))
+        status = TPOOL_NO_MEMORY;
     while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
         tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
         if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
@@ -8833,11 +8863,80 @@ static void tpool__item_free(tpool__item *item) { /* while its future exists */
     if (tpool__expires_at(item->future)) TPOOL_FREE(item);
     else tpool__task_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
 }
+/* The item comes into the set. The bucket array exists, and so does a place among the expiries, if it needs one. True: it
+ * expires before all others. */
+static bool tpool__item_enter(tpool_completions *completions, tpool__item *item) {
+    TPOOL_ASSERT(tpool__held(&completions->lock));
+    size_t bucket = tpool__bucket(completions, item->future);
+    item->index = completions->positions++;
+    item->chained = completions->buckets[bucket];
+    completions->buckets[bucket] = item;
+    completions->remaining++;
+    tpool__expiry expiry = { tpool__expires_at(item->future), item };
+    if (!expiry.at || !tpool__is_pending(item->future)) return false;
+    TPOOL_ASSERT(completions->expiries.count < completions->expiries.size);
+    completions->expiries.placed = tpool__item_placed;
+    tpool__expiry_up(&completions->expiries, completions->expiries.count++, expiry);
+    return completions->expiries.heap[0].of == item;
+}
 static void tpool__item_leaves_expiries(tpool_completions *completions, tpool__item *item) {
     TPOOL_ASSERT(tpool__held(&completions->lock));
     if (!tpool__expires_at(item->future) || ((tpool__expiring_item *)(void *)item)->place == SIZE_MAX) return;
     (void)tpool__expiry_remove(&completions->expiries, ((tpool__expiring_item *)(void *)item)->place);
     ((tpool__expiring_item *)(void *)item)->place = SIZE_MAX;
+}
+
+static bool tpool__completions_room(tpool_completions *completions) {
+    TPOOL_ASSERT(tpool__held(&completions->lock));
+    return completions->remaining < completions->bucket_count || tpool__completions_grow(completions, 0);
+}
+
+/* A submit with task.completions gets the item, and all that it takes to enter it, before the task is placed. The item is
+ * the first waiter node of the task, which no other thread knows yet; a reference is the item's. */
+static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task) {
+    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
+    tpool__latch(&completions->lock);
+    tpool__item *item = tpool__completions_room(completions) ? tpool__item_new(&completions->expiries, task) : NULL;
+    if (item && tpool__expires_at(task)) completions->expiries.promised++;
+    tpool__unlatch(&completions->lock);
+    if (!item) return TPOOL_NO_MEMORY;
+    item->node.done = tpool__item_done;
+    item->node.next = NULL;
+    item->node.link = &task->nodes;
+    item->owner = completions;
+    item->future = task;
+    task->nodes = &item->node;
+    tpool__add_relaxed(&task->state, TPOOL__REFERENCE + TPOOL__HAS_NODES); /* relaxed: not shared */
+    return TPOOL_OK;
+}
+/* The task was not placed. */
+static void tpool__completions_unreserve(tpool_future *task) {
+    tpool__item *item = (tpool__item *)(void *)task->nodes;
+    tpool_completions *completions = item->owner;
+    task->nodes = NULL;
+    if (tpool__is_foreign(completions)) return; /* a program function forked meanwhile, and this is the child */
+    if (tpool__expires_at(task)) {
+        tpool__latch(&completions->lock);
+        completions->expiries.promised--;
+        tpool__unlatch(&completions->lock);
+    }
+    tpool__item_free(item);
+}
+/* The task is about to be placed, under the lane's spinlock, and its item comes into the set: no task runs that is not in
+ * it, and none is in it that the pool has not taken. Once the lock is released another thread may end the task, yield it,
+ * and destroy the iterator. pool NULL: the task runs in its submitter, and is in no queue. */
+static bool tpool__completions_enter(tpool *pool, tpool_future *task) {
+    tpool__item *item = (tpool__item *)(void *)task->nodes;
+    tpool_completions *completions = item->owner;
+    bool expires = tpool__expires_at(task) != 0;
+    tpool__latch(&completions->lock);
+    bool entered = !pool || !expires || tpool__expiring_enter(pool, task);
+    if (entered) {
+        completions->expiries.promised -= expires;
+        if (tpool__item_enter(completions, item)) tpool__completions_wake(completions);
+    }
+    tpool__unlatch(&completions->lock);
+    return entered;
 }
 
 TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
@@ -8849,11 +8948,10 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     tpool__item *item = NULL;
     bool expires = false;
     tpool__latch(&completions->lock);
-    if (completions->remaining >= completions->bucket_count && !tpool__completions_grow(completions, 0)) {
+    if (!tpool__completions_room(completions)) {
         status = TPOOL_NO_MEMORY;
     } else {
-        size_t bucket = tpool__bucket(completions, future);
-        tpool__item *known = completions->buckets[bucket];
+        tpool__item *known = completions->buckets[tpool__bucket(completions, future)];
         while (known && known->future != future) known = known->chained;
         if (known) {
             completions->positions++;
@@ -8864,16 +8962,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
             item->node.link = NULL;
             item->owner = completions;
             item->future = tpool_future_retain(future);
-            item->index = completions->positions++;
-            item->chained = completions->buckets[bucket];
-            completions->buckets[bucket] = item;
-            completions->remaining++;
-            tpool__expiry expiry = { tpool__expires_at(future), item };
-            if (expiry.at && tpool__is_pending(future)) {
-                completions->expiries.placed = tpool__item_placed;
-                tpool__expiry_up(&completions->expiries, completions->expiries.count++, expiry);
-                expires = completions->expiries.heap[0].of == item;
-            }
+            expires = tpool__item_enter(completions, item);
         }
     }
     tpool__unlatch(&completions->lock);

@@ -982,6 +982,56 @@ static void scenario_as_completed(void) {
     CHECK_ITEMS(items, TASKS, ALL_RAN);
 }
 
+/* Each submit adds its task, or is refused and adds nothing. */
+static void scenario_submits_that_add_to_completions(void) {
+    enum { TASKS = 80, CAPACITY = 50 };
+    static item items[3 * TASKS];
+    memset(items, 0, sizeof items);
+    static const tpool_full_policy policies[3] = { TPOOL_FULL_REJECT, TPOOL_FULL_CALLER_RUNS, TPOOL_FULL_DROP_OLDEST };
+    for (int p = 0; p < 3; p++) {
+        gate g = GATE_CLOSED;
+        tpool_completions *completions = NULL;
+        tpool *pool = pool_with((tpool_config){ .max_workers = 1, .queue_capacity = CAPACITY, .on_full = policies[p] });
+        if (!pool) continue;
+        (void)hold(pool, &g);
+        if (OKAY(tpool_as_completed(NULL, 0, &completions), NO_MEMORY)) {
+            size_t added = 0;
+            for (int i = 0; i < TASKS; i++) {
+                item *address = &items[p * TASKS + i];
+                tpool_future *future = NULL;
+                tpool_task task = {
+                    .fn = item_run_copy,
+                    .arg = &address,
+                    .arg_size = sizeof address,
+                    .arg_free = item_free_copy,
+                    .expires_ns = i % 3 ? 0 : TPOOL_SEC(10000),
+                    .completions = completions,
+                };
+                tpool_status status = tpool_submit_task(pool, &task, i % 2 ? &future : NULL);
+                address->taken = status == TPOOL_OK;
+                if (policies[p] != TPOOL_FULL_REJECT || status != TPOOL_FULL) OKAY(status, REFUSED);
+                EXPECT((status == TPOOL_OK && i % 2) == (future != NULL));
+                added += status == TPOOL_OK;
+                EXPECT(tpool_completions_remaining(completions) == added);
+                tpool_future_release(future);
+            }
+            gate_open(&g);
+            for (size_t n = 0; n < added; n++) {
+                tpool_future *next = NULL;
+                if (!OKAY(tpool_completions_next(completions, PATIENCE, &next), 0)) break;
+                tpool_status end = tpool_future_result(next, 0, NULL);
+                EXPECT(end == TPOOL_OK || (policies[p] == TPOOL_FULL_DROP_OLDEST && end == TPOOL_CANCELLED));
+            }
+            tpool_future *none = NULL;
+            EXPECT(tpool_completions_next(completions, 0, &none) == TPOOL_END && !none);
+            tpool_completions_destroy(completions);
+        }
+        gate_open(&g);
+        pool_end(pool);
+    }
+    CHECK_ITEMS(items, 3 * TASKS, SOME_RAN);
+}
+
 static void scenario_completions_that_grow(void) {
     enum { TASKS = 80 };
     static item items[TASKS];
@@ -2364,6 +2414,7 @@ SCENARIO(callbacks, 0)
 SCENARIO(futures_of_the_program, STARTS_NO_THREAD)
 SCENARIO(wait, 0)
 SCENARIO(as_completed, 0)
+SCENARIO(submits_that_add_to_completions, 0)
 SCENARIO(completions_that_grow, 0)
 SCENARIO(map_over_an_array, 0)
 SCENARIO(map_over_a_source, 0)
@@ -2720,6 +2771,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_futures_of_the_program),
         cmocka_unit_test(refusals_in_wait),
         cmocka_unit_test(refusals_in_as_completed),
+        cmocka_unit_test(refusals_in_submits_that_add_to_completions),
         cmocka_unit_test(refusals_in_completions_that_grow),
         cmocka_unit_test(refusals_in_map_over_an_array),
         cmocka_unit_test(refusals_in_map_over_a_source),

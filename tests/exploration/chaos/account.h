@@ -160,8 +160,9 @@ typedef struct actor {
     temp temps[TEMPS]; /* what this thread has taken and will give back */
     int temp_count;
     bool adding, cancelled, may_end;
-    int hooks;   /* initializers and finalizers on this stack */
-    int program; /* > 0: a thread of the program, within no call of the library */
+    tpool_completions *into; /* where the next submit adds its task */
+    int hooks;               /* initializers and finalizers on this stack */
+    int program;             /* > 0: a thread of the program, within no call of the library */
 } actor;
 static actor actors[THREADS];
 static _Thread_local actor *self_storage;
@@ -179,6 +180,7 @@ static void actor_ends(void *which) {
     atomic_store(&a->depth, 0);
     a->cancelled = a->may_end = a->adding = false;
     a->program = a->hooks = 0;
+    a->into = NULL;
     self_storage = NULL;
     atomic_store(&a->used, false);
 }
@@ -248,7 +250,7 @@ struct record {
     uint64_t seed;
     int pool, depth; /* pool -1: made by the program; -2: of a manager's */
     bool pure;       /* waits for its own children only, so that any wait for it ends */
-    bool wants_free, expires, limited, has_future, by_manager, tagged;
+    bool wants_free, expires, limited, has_future, by_manager, tagged, in_set;
     size_t size; /* copied */
     char name[16];
     atomic_int taken; /* 0: not known yet, 1, 2: refused */

@@ -351,12 +351,14 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
     r->pure = (where & PURE) || one_in(g, 3);
     r->has_future = wants_future;
     about_to_submit(r);
+    tpool_completions *into = self()->into;
+    self()->into = NULL; /* what runs within the submit submits its own */
     tpool_future *future = NULL, **want = wants_future ? &future : NULL;
     tpool *pool = pools[p].handle;
     unsigned char bytes[600];
     tpool_status status;
     bool shut = false, within = false;
-    switch (draw(g, 5)) {
+    switch (into ? 2 : draw(g, 5)) {
     case 0: status = CALL(p, tpool_submit(pool, task_body, &r->ticket, want)); break;
     case 1:
         if (has(COPIES)) {
@@ -368,6 +370,11 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
         } /* fall through */
     default: {
         tpool_task task = task_for(g, r, bytes, sizeof bytes);
+        if (into) {
+            task.completions = into;
+            task.tag = r;
+            r->tagged = r->in_set = true;
+        }
         if (one_in(g, 3)) {
             int64_t limit = patience(g, where & ~(unsigned)PURE, true);
             status = CALL(p, tpool_submit_within(pool, &task, limit, want));

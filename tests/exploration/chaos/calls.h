@@ -172,7 +172,53 @@ static void iterate(rng *g, tpool_future **futures, record **which, int count, u
     unkeep(c);
     DO(count, tpool_completions_destroy(c));
 }
+/* The submits add what the iterator yields: all that was taken, and nothing else. */
+static void iterate_submits(rng *g, unsigned where, int depth) {
+    tpool_completions *c = NULL;
+    record *which[6];
+    bool yielded[6] = { false };
+    int count = 0, given = 0;
+    tpool_status status = CALL(0, tpool_as_completed(NULL, 0, &c));
+    if (status != TPOOL_OK) {
+        if (status != TPOOL_NO_MEMORY || !may_refuse()) fail("as_completed gave %s", tpool_status_name(status));
+        return;
+    }
+    keep(AN_ITERATOR, c);
+    for (int i = 1 + (int)draw(g, 6); i > 0; i--) {
+        int p = pool_of_life(g);
+        if (!use(p)) continue;
+        self()->into = c;
+        record *r = submit(g, p, where, depth + 1, one_in(g, 2));
+        self()->into = NULL;
+        unuse(p);
+        if (r) which[count++] = r;
+        if (tpool_completions_remaining(c) != (size_t)count) fail("completions: not what was submitted");
+    }
+    for (int tries = 0; tries < 20; tries++) {
+        tpool_future *future = NULL;
+        int64_t limit = patience(g, where, false);
+        status = CALL(count, tpool_completions_next(c, limit, &future));
+        if (status == TPOOL_END) break;
+        if (status != TPOOL_OK) {
+            about_wait(status, limit, where, "completions_next");
+            if (status != TPOOL_TIMEOUT) break;
+            continue;
+        }
+        size_t index = tpool_completions_index(c);
+        if (index >= (size_t)count || yielded[index]) fail("completions: index %zu of %d", index, count);
+        yielded[index] = true;
+        given++;
+        if (!is_end(observe(which[index], future, 0, where))) fail("completions: yielded, and not done");
+    }
+    if (status == TPOOL_END && given != count) fail("completions: %d given of %d", given, count);
+    unkeep(c);
+    DO(count, tpool_completions_destroy(c));
+}
 static void over_many(rng *g, unsigned where, int depth) {
+    if (has(COMPLETIONS) && one_in(g, 3)) {
+        iterate_submits(g, where, depth);
+        return;
+    }
     tpool_future *futures[10];
     record *which[10];
     int count = where & PURE ? make_some(g, futures, which, 1 + (int)draw(g, 3), where, depth)
