@@ -800,7 +800,8 @@ typedef struct tpool_map_spec {
     size_t chunk_size;                            /* items per task; 0: chosen from the measured cost */
     size_t buffer_size;                           /* most items taken and not yet delivered; 0: no bound (needs an
                                                        array) */
-    void (*item_free)(void *item, void *context); /* for each item taken from the source, once, run or not */
+    void (*item_free)(void *item, void *context); /* for each item taken from the source, once, run or not: in the
+                                                       call after the one that delivered it, or in the close */
     size_t item_size, context_size;               /* process pools: how many bytes of each travel */
 } tpool_map_spec;
 
@@ -824,6 +825,10 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
  * error, NULL if it has none; TPOOL_INVALID_STATE: no item has been delivered; TPOOL_INVALID: a NULL. */
 TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter);
 TPOOL_API size_t tpool_map_index(tpool_map_iter *iter); /* its number, from 0; 0 too before the first */
+
+/* The item just delivered: its address in the array, or what the source gave. NULL before the first, and after a call
+ * that delivered none. item_free for it comes with the next call or the close, so until then the item is valid. */
+TPOOL_API void *tpool_map_item(tpool_map_iter *iter);
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error);
 
 /* Cancels what has not started, asks what runs to stop, waits for it, frees; NULL is accepted. If an item waits for the
@@ -9539,19 +9544,26 @@ typedef struct tpool__slot {
     tpool__outcome *outcome; /* until the item ends: ENDED_THREAD, which stays if the item ends its thread */
 } tpool__slot;
 
-/* 64 bits never wrap, so an item's place in the ring, this number modulo the ring's size, never jumps. */
-typedef uint64_t tpool__item_number;
+/* A place of the buffer, with an item of the source. The consumer fills it, a chunk takes it, the consumer delivers from
+ * it and, when item_free has come, uses it again. So the consumer alone calls item_free. */
+typedef struct tpool__source_item {
+    void *item;
+    struct tpool__source_item *next; /* in the list that it is in */
+} tpool__source_item;
 
 typedef struct tpool__chunk {
     struct tpool__chunk *next;
     tpool_map_iter *iter;
     tpool_future *future;
-    tpool__item_number first; /* this and `count` are valid once the chunk has started, or ended without starting */
+    size_t first; /* this and `count` are valid once the chunk has started, or ended without starting */
     size_t count;
     bool started;
     tpool__slot *slots, one;
-    size_t at;         /* index of the running item */
-    tpool_future item; /* stands for the running item: raise and return act on it */
+    tpool__source_item *places; /* of its items that are not delivered, if there is a source */
+    size_t delivered;           /* how many items are; the consumer's */
+    size_t at;                  /* index of the running item ... */
+    tpool__source_item *place;  /* ... and its place */
+    tpool_future item;          /* stands for the running item: raise and return act on it */
     struct tpool__results *results;
 } tpool__chunk;
 
@@ -9561,11 +9573,6 @@ typedef struct tpool__results {
     alignas(max_align_t) char bytes[];
 } tpool__results;
 
-typedef struct tpool__source_item {
-    void *item;
-    bool owed; /* item_free is still to be called */
-} tpool__source_item;
-
 struct tpool_map_iter {
     tpool__due due;         /* frees the iterator after the last reference is released */
     tpool__lock_word lock;  /* guards all fields except the consumer's */
@@ -9573,18 +9580,24 @@ struct tpool_map_iter {
     tpool *pool;
     tpool_map_spec spec;
     uintptr_t generation;
-    tpool__item_number available, taken; /* items that chunks may take; items that chunks have taken */
-    tpool_map_iter *next, **link;        /* in the pool's list, under tpool__process.lock */
-    bool source_ended, waiting;          /* waiting: a chunk is queued and has not started */
-    _Atomic(bool) closing;               /* set under the lock; read between items, as a hint */
+    /* Items that chunks may take, items that chunks have taken, and (the consumer's) items delivered. Of a source they
+     * may wrap: only their differences count. */
+    size_t available, taken, delivered;
+    tpool__source_item *ready, **ready_end; /* places of the items that chunks may take */
+    tpool_map_iter *next, **link;           /* in the pool's list, under tpool__process.lock */
+    bool source_ended, waiting;             /* waiting: a chunk is queued and has not started */
+    _Atomic(bool) closing;                  /* set under the lock; read between items, as a hint */
     tpool_status aborted; /* the pool takes no more chunks: the status of all items that no chunk has taken */
     tpool__chunk *front, **back;
     int64_t cost_ns; /* of `measured` items together */
     size_t measured;
     /* the consumer's: */
-    tpool__chunk *reading; /* the front chunk, once it has ended; NULL: not known to have ended */
-    tpool__item_number delivered;
-    tpool__source_item *ring; /* buffer_size entries; a chunk that runs uses those of its items */
+    tpool__chunk *reading;      /* the front chunk, once it has ended; NULL: not known to have ended */
+    tpool__source_item *places; /* of a source: buffer_size, and one for the item delivered last */
+    size_t placed;              /* how many were ever used */
+    tpool__source_item *unused; /* those of them that hold no item */
+    tpool__source_item *shown;  /* that of the item delivered last, whose item_free is due */
+    void *item;                 /* delivered last; NULL: none, or it is gone */
     tpool_error aborted_error;
     tpool__outcome *current; /* of the item delivered last */
     const tpool_error *error;
@@ -9634,22 +9647,34 @@ static void tpool__iters_outlive(tpool *pool) {
     tpool__unlock(&tpool__process.lock);
 }
 
-/* Calls item_free for an item of the source, at most once. If item_free ends the thread, left(of) is called. Returns
- * false in the child, if item_free forked. */
-static bool tpool__source_item_free(tpool_map_iter *iter, tpool__item_number index, tpool *pool, void (*left)(void *of),
-                                    void *of) {
+/* Calls item_free for the item of a place that is in no list any more. If item_free ends the thread, left(of) is
+ * called. Returns false in the child, if item_free forked. */
+static bool tpool__source_item_free(tpool_map_iter *iter, tpool__source_item *place, void (*left)(void *of), void *of) {
     tpool__thread *self = tpool__self();
-    tpool__source_item *item = &iter->ring[index % iter->spec.buffer_size];
-    bool owed = item->owed;
-    item->owed = false; /* before the call: item_free may end the thread */
-    if (!owed || !iter->spec.item_free) return true;
+    void *item = place->item;
+    place->next = iter->unused; /* before the call: item_free may end the thread */
+    iter->unused = place;
+    if (!iter->spec.item_free) return true;
     self->freeing++;
-    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, pool);
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
     tpool__context_guard(self, context, left, of);
-    iter->spec.item_free(item->item, iter->spec.context);
+    iter->spec.item_free(item, iter->spec.context);
     if (!tpool__context_pop(self, context)) return false;
     self->freeing--;
     return true;
+}
+static tpool__source_item *tpool__source_item_pop(tpool__source_item **list) {
+    tpool__source_item *place = *list;
+    if (place) *list = place->next;
+    return place;
+}
+/* When no chunk runs any more: a place whose item_free is due, in the order of delivery, or NULL. */
+static tpool__source_item *tpool__source_item_owed(tpool_map_iter *iter) {
+    tpool__source_item *place = iter->shown;
+    iter->shown = NULL;
+    for (tpool__chunk *chunk = iter->front; chunk && !place; chunk = chunk->next)
+        place = tpool__source_item_pop(&chunk->places);
+    return place ? place : tpool__source_item_pop(&iter->ready);
 }
 
 /* After the last release. */
@@ -9657,8 +9682,8 @@ static void tpool__iter_free(void *of) { tpool__run_or_list(tpool__self(), &((tp
 static void tpool__iter_free_now(tpool__thread *self, tpool__due *due) {
     tpool_map_iter *iter = (tpool_map_iter *)(void *)due;
     (void)self;
-    for (tpool__item_number i = iter->delivered; iter->ring && i < iter->available; i++)
-        if (!tpool__source_item_free(iter, i, NULL, tpool__iter_free, iter)) return;
+    for (tpool__source_item *place; (place = tpool__source_item_owed(iter)) != NULL;)
+        if (!tpool__source_item_free(iter, place, tpool__iter_free, iter)) return;
     (void)tpool__outcome_list(iter->current); /* before the chunks: it may lie in the memory of the first */
     while (iter->front) {
         tpool__chunk *next = iter->front->next;
@@ -9666,7 +9691,7 @@ static void tpool__iter_free_now(tpool__thread *self, tpool__due *due) {
         iter->front = next;
     }
     tpool__iter_unlist(iter);
-    tpool__dealloc(iter->ring);
+    tpool__dealloc(iter->places);
     TPOOL_FREE(iter);
 }
 static void tpool__iter_release(tpool_map_iter *iter) {
@@ -9686,7 +9711,7 @@ static void tpool__iter_left(void *of) {
 /* Returns how many items the next chunk takes, 0: none now. Under the iterator's lock. */
 static size_t tpool__chunk_size(tpool_map_iter *iter) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
-    size_t left = (size_t)(iter->available - iter->taken), size = iter->spec.chunk_size;
+    size_t left = iter->available - iter->taken, size = iter->spec.chunk_size;
     if (left == 0 || tpool__load_relaxed(&iter->closing)) return 0; /* relaxed: under its lock */
     if (size == 0) {
         uintptr_t workers = tpool__load_relaxed(&iter->pool->max_workers); /* relaxed: any recent value will do */
@@ -9702,7 +9727,22 @@ static size_t tpool__chunk_size(tpool_map_iter *iter) {
     }
     if (left >= size) return size;
     /* Fewer than `size` are left. A source's are taken only if no more can come before these have been delivered. */
-    return !iter->ring || iter->source_ended || !iter->front ? left : 0;
+    return !iter->places || iter->source_ended || !iter->front ? left : 0;
+}
+/* Gives the next `count` items to the chunk. Under the iterator's lock. */
+static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
+    tpool_map_iter *iter = chunk->iter;
+    TPOOL_ASSERT(tpool__held(&iter->lock));
+    chunk->first = iter->taken;
+    chunk->count = count;
+    iter->taken += count;
+    iter->waiting = false;
+    if (!iter->places || count == 0) return;
+    tpool__source_item *last = chunk->places = iter->ready;
+    while (--count > 0) last = last->next;
+    iter->ready = last->next;
+    if (!iter->ready) iter->ready_end = &iter->ready;
+    last->next = NULL;
 }
 
 /* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. */
@@ -9713,7 +9753,6 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     if (!chunk) return TPOOL_NO_MEMORY;
     chunk->iter = iter;
     chunk->slots = &chunk->one;
-    chunk->first = iter->taken;
     tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: handed on by the submit */
     tpool__chunk **at = iter->back;
     *at = chunk;
@@ -9753,44 +9792,36 @@ static void tpool__chunk_ended(void *argument) {
     tpool_map_iter *iter = chunk->iter;
     if (!chunk->started) {
         tpool__lock(&iter->lock);
-        chunk->first = iter->taken;
-        chunk->count = tpool__chunk_size(iter);
-        iter->taken += chunk->count;
-        iter->waiting = false;
+        tpool__chunk_take(chunk, tpool__chunk_size(iter));
         (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* if refused: aborted, or the consumer tries again */
         tpool__unlock(&iter->lock);
     }
     tpool__iter_release(iter);
 }
 
-static void *tpool__item_pointer(tpool_map_iter *iter, tpool__item_number index) {
-    return iter->ring ? iter->ring[index % iter->spec.buffer_size].item
-                      : (void *)((char *)iter->spec.items + (size_t)index * iter->spec.stride);
+/* An item of the chunk: of a source, that in `place`. */
+static void *tpool__item_pointer(const tpool__chunk *chunk, size_t index, const tpool__source_item *place) {
+    const tpool_map_spec *spec = &chunk->iter->spec;
+    return place ? place->item : (void *)((char *)spec->items + (chunk->first + index) * spec->stride);
 }
 
-/* An item of the source has run: calls its item_free. Returns false in the child, if item_free forked. */
 static void tpool__item_left(void *of);
-static bool tpool__item_used(tpool__thread *self, tpool_map_iter *iter, tpool__item_number index, tpool__chunk *chunk) {
-    if (!tpool__source_item_free(iter, index, iter->pool, chunk ? tpool__item_left : NULL, chunk)) return false;
-    if (!self->listed) return true;
-    tpool__context *call = tpool__call_push(self, chunk ? tpool__item_left : NULL, chunk);
-    tpool__run_unless_held(self);
-    return tpool__context_pop(self, call);
+static inline void tpool__chunk_advance(tpool__chunk *chunk) {
+    chunk->at++;
+    if (chunk->place) chunk->place = chunk->place->next;
 }
-
 /* Runs the items from chunk->at on. Returns false in the child, if one of them forked. */
 static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
-    for (; chunk->at < chunk->count; chunk->at++) {
+    for (; chunk->at < chunk->count; tpool__chunk_advance(chunk)) {
         if (tpool__load_relaxed(&iter->closing)) break; /* relaxed: a hint, it may be seen later */
-        tpool__item_number index = chunk->first + chunk->at;
         tpool__slot *slot = &chunk->slots[chunk->at];
         tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, iter->pool);
         context->task = &chunk->item;
         context->left = tpool__item_left;
         context->of = chunk;
         tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: only this thread uses it */
-        void *value = iter->spec.fn(tpool__item_pointer(iter, index), iter->spec.context);
+        void *value = iter->spec.fn(tpool__item_pointer(chunk, chunk->at, chunk->place), iter->spec.context);
         if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
             slot->outcome = tpool__outcome_take(&chunk->item);
             slot->value = value;
@@ -9798,7 +9829,6 @@ static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
             if (self->worker && !context->outer->outer) tpool__cancel_here();
         }
         if (!tpool__context_pop(self, context)) return false;
-        if (iter->ring && !tpool__item_used(self, iter, index, chunk)) return false;
     }
     return true;
 }
@@ -9807,7 +9837,7 @@ static void tpool__item_left(void *of) {
     tpool__thread *self = tpool__self();
     tpool__chunk *chunk = (tpool__chunk *)of;
     (void)tpool__outcome_list(tpool__outcome_take(&chunk->item));
-    chunk->at++;
+    tpool__chunk_advance(chunk);
     (void)tpool__run_items(self, chunk);
 }
 
@@ -9838,11 +9868,8 @@ static void *tpool__chunk_run(void *argument) {
         slots[i].outcome = tpool__fixed(TPOOL__ENDED_THREAD);
     }
     chunk->slots = slots;
-    chunk->first = iter->taken;
-    chunk->count = count;
     chunk->started = true;
-    iter->taken += count;
-    iter->waiting = false;
+    tpool__chunk_take(chunk, count);
     (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
     tpool__unlock(&iter->lock);
 
@@ -9853,10 +9880,9 @@ static void *tpool__chunk_run(void *argument) {
         int cancel = tpool__cancel_off();
         ran = backend->execute_items(self, chunk);
         tpool__cancel_back(cancel);
-        for (size_t i = 0; i < ran && iter->ring; i++)
-            if (!tpool__item_used(self, iter, chunk->first + i, NULL)) return NULL;
     } else {
         chunk->at = 0;
+        chunk->place = chunk->places;
         if (!tpool__run_items(self, chunk)) return NULL;
         ran = chunk->at;
     }
@@ -9874,7 +9900,6 @@ static void *tpool__chunk_run(void *argument) {
 
 /* Takes items until buffer_size are ahead of the consumer. Called on the consumer's thread, without the lock. */
 static void tpool__iter_fill(tpool_map_iter *iter) {
-    if (!iter->ring) return;
     for (;;) {
         tpool__lock(&iter->lock);
         bool aborted = iter->aborted != TPOOL_OK;
@@ -9885,9 +9910,12 @@ static void tpool__iter_fill(tpool_map_iter *iter) {
         if (tpool__is_foreign(iter)) return;
         tpool__lock(&iter->lock);
         if (more) {
-            tpool__source_item *place = &iter->ring[iter->available % iter->spec.buffer_size];
+            tpool__source_item *place = tpool__source_item_pop(&iter->unused);
+            if (!place) place = &iter->places[iter->placed++];
             place->item = item;
-            place->owed = true;
+            place->next = NULL;
+            *iter->ready_end = place;
+            iter->ready_end = &place->next;
             iter->available++;
         } else {
             iter->source_ended = true;
@@ -9897,7 +9925,7 @@ static void tpool__iter_fill(tpool_map_iter *iter) {
 }
 /* Makes more items available. Of an array with a buffer, at most buffer_size are ahead of the consumer. */
 static void tpool__iter_advance(tpool_map_iter *iter) {
-    if (iter->ring) {
+    if (iter->places) {
         tpool__iter_fill(iter);
     } else {
         tpool__lock(&iter->lock);
@@ -9926,10 +9954,12 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     created->generation = pool->generation;
     created->spec = *spec;
     created->back = &created->front;
+    created->ready_end = &created->ready;
     tpool__store_relaxed(&created->references, 1); /* relaxed: not shared yet */
     if (spec->next) {
-        created->ring = tpool__alloc_many(spec->buffer_size, sizeof *created->ring);
-        if (!created->ring) {
+        if (spec->buffer_size < SIZE_MAX)
+            created->places = tpool__alloc_many(spec->buffer_size + 1, sizeof *created->places);
+        if (!created->places) {
             tpool__iter_release(created);
             return TPOOL_NO_MEMORY;
         }
@@ -9947,24 +9977,40 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     return status;
 }
 
-static inline void tpool__iter_forget(tpool_map_iter *iter) {
+/* What the last call delivered is over. Returns false in the child, if its item_free forked. */
+static inline bool tpool__iter_forget(tpool_map_iter *iter) {
     tpool__outcome *current = iter->current;
+    tpool__source_item *shown = iter->shown;
     iter->current = NULL;
     iter->error = NULL;
+    iter->item = NULL;
     iter->result_size = 0;
     if (current) tpool__outcome_free(current);
+    if (TPOOL__LIKELY(!shown)) return true;
+    iter->shown = NULL;
+    if (!tpool__source_item_free(iter, shown, NULL, NULL)) return false;
+    tpool__run_unless_held(tpool__self()); /* what item_free has ended */
+    return !tpool__is_foreign(iter);
 }
 
-/* Counts an item as delivered. The consumer now has one fewer ahead, so another may become available. */
-static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status status, const tpool_error *error) {
+/* Counts an item as delivered: the next of the chunk, or with `chunk` NULL one that no chunk has taken. */
+static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     iter->any = true;
-    iter->error = error;
-    iter->delivered++;
-    if (iter->ring) {
-        if (!tpool__source_item_free(iter, iter->delivered - 1, NULL, NULL, NULL)) return status;
-        tpool__run_unless_held(tpool__self());
+    if (iter->places) {
+        iter->shown = tpool__source_item_pop(chunk ? &chunk->places : &iter->ready);
+        iter->item = iter->shown->item;
+    } else {
+        iter->item = (char *)iter->spec.items + iter->delivered * iter->spec.stride;
     }
-    if (!iter->ring && !iter->spec.buffer_size) return status; /* all are available; each chunk queues the next */
+    iter->delivered++;
+    if (chunk) chunk->delivered++;
+}
+/* Delivers an item. The consumer now has one fewer ahead, so another may become available. */
+static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool__chunk *chunk, tpool_status status,
+                                        const tpool_error *error) {
+    tpool__iter_show(iter, chunk);
+    iter->error = error;
+    if (!iter->spec.buffer_size) return status; /* all are available; each chunk queues the next */
     if (!tpool__is_foreign(iter)) tpool__iter_advance(iter);
     if (tpool__is_foreign(iter)) return status;
     tpool__lock(&iter->lock);
@@ -9978,37 +10024,36 @@ static tpool_status tpool__iter_deliver(tpool_map_iter *iter, tpool_status statu
 static tpool_status tpool__iter_deliver_aborted(tpool_map_iter *iter, tpool_status aborted) {
     iter->aborted_error.status = iter->aborted_error.cause = aborted;
     iter->aborted_error.message = tpool_status_text(aborted);
-    return tpool__iter_deliver(iter, aborted, &iter->aborted_error);
+    return tpool__iter_deliver(iter, NULL, aborted, &iter->aborted_error);
 }
 
 /* Delivers an item of a chunk that has ended. */
 static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk *chunk, void **result) {
     if (!chunk->started) { /* the whole chunk was cancelled, dropped or broken */
         const tpool_error *error = &tpool__outcome_load(chunk->future)->error;
-        return tpool__iter_deliver(iter, error->status, error);
+        return tpool__iter_deliver(iter, chunk, error->status, error);
     }
-    tpool__slot *slot = &chunk->slots[(size_t)(iter->delivered - chunk->first)];
+    tpool__slot *slot = &chunk->slots[chunk->delivered];
     if (TPOOL__LIKELY(!slot->outcome && !iter->spec.buffer_size)) { /* the fast path of what follows */
         if (result) *result = slot->value;
-        iter->any = true;
-        iter->delivered++;
+        tpool__iter_show(iter, chunk);
         return TPOOL_OK;
     }
     iter->current = slot->outcome;
     slot->outcome = NULL;
     if (iter->current && iter->current->kind == TPOOL__ERROR)
-        return tpool__iter_deliver(iter, iter->current->error.status, &iter->current->error);
+        return tpool__iter_deliver(iter, chunk, iter->current->error.status, &iter->current->error);
     if (result) *result = slot->value;
     if (iter->current) iter->result_size = iter->current->size;
-    return tpool__iter_deliver(iter, TPOOL_OK, NULL);
+    return tpool__iter_deliver(iter, chunk, TPOOL_OK, NULL);
 }
 
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result) {
     if (result) *result = NULL;
     if (!iter) return TPOOL_INVALID;
     if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
-    tpool__iter_forget(iter);
-    if (iter->reading && iter->delivered - iter->reading->first < iter->reading->count)
+    if (!TPOOL__LIKELY(tpool__iter_forget(iter))) return TPOOL_BROKEN;
+    if (iter->reading && iter->reading->delivered < iter->reading->count)
         return tpool__iter_deliver_from(iter, iter->reading, result);
     int64_t deadline = tpool__deadline(timeout_ns);
     unsigned tries = 0;
@@ -10017,7 +10062,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         tpool_status status = TPOOL_OK;
         tpool__lock(&iter->lock);
         bool over = iter->delivered == iter->available &&
-                    (iter->ring ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
+                    (iter->places ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
         if (!over && !iter->front) status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* none was queued before */
         tpool__chunk *chunk = iter->front;
         tpool_future *future = chunk ? chunk->future : NULL;
@@ -10038,7 +10083,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         if (status == TPOOL_BROKEN && tpool__runs_program(tpool__self()->context) && tpool_future_cancel(future))
             status = tpool__await(future, deadline); /* queued in a halted pool, while exit waits for this task */
         if (status != TPOOL_OK) return status;
-        if (iter->delivered - chunk->first < chunk->count) {
+        if (chunk->delivered < chunk->count) {
             iter->reading = chunk;
             return tpool__iter_deliver_from(iter, chunk, result);
         }
@@ -10053,7 +10098,8 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
 }
 
 TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter) { return iter ? iter->result_size : 0; }
-TPOOL_API size_t tpool_map_index(tpool_map_iter *iter) { return iter && iter->any ? (size_t)(iter->delivered - 1) : 0; }
+TPOOL_API size_t tpool_map_index(tpool_map_iter *iter) { return iter && iter->any ? iter->delivered - 1 : 0; }
+TPOOL_API void *tpool_map_item(tpool_map_iter *iter) { return iter ? iter->item : NULL; }
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error) {
     if (error) *error = NULL;
     if (!iter || !error) return TPOOL_INVALID;
@@ -14092,12 +14138,14 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
     if (!tpool__child_place(child, message->size)) return false;
     if (spec->context_size && !tpool__child_put(child, 0, spec->context, spec->context_size)) return false;
     if (size == 0) return true;
-    if (!iter->ring && spec->stride == size)
-        return tpool__child_put(child, at, tpool__item_pointer(iter, chunk->first + first), count * size);
+    if (!iter->places && spec->stride == size)
+        return tpool__child_put(child, at, tpool__item_pointer(chunk, first, NULL), count * size);
+    const tpool__source_item *place = chunk->places;
+    for (size_t i = 0; i < first && place; i++) place = place->next;
     char gathered[4096]; /* so that small items do not cost a call each */
     size_t filled = 0;
-    for (size_t i = 0; i < count; i++) {
-        const char *item = (const char *)tpool__item_pointer(iter, chunk->first + first + i);
+    for (size_t i = 0; i < count; i++, place = place ? place->next : NULL) {
+        const char *item = (const char *)tpool__item_pointer(chunk, first + i, place);
         for (size_t done = 0; done < size;) {
             size_t part = size - done < sizeof gathered - filled ? size - done : sizeof gathered - filled;
             if (item) memcpy(gathered + filled, item + done, part);

@@ -358,7 +358,7 @@ static void a_timeout_consumes_nothing(void **state) {
 typedef struct source {
     int taken, asked, most; /* most < 0: endless */
     pthread_t consumer;
-    bool strange_thread; /* asked on another thread than the consumer's */
+    bool strange_thread; /* asked, or an item freed, on another thread than the consumer's */
     atomic_int ran, freed, freed_twice;
     gate *hold;    /* items pass it, if there is one */
     int hold_from; /* ... from this one on */
@@ -395,6 +395,7 @@ static void *run_source_item(void *item, void *context) {
 static void free_source_item(void *item, void *context) {
     source_item *si = item;
     source *s = context;
+    if (!pthread_equal(pthread_self(), s->consumer)) s->strange_thread = true;
     if (si->from != s || atomic_fetch_add(&si->freed, 1) != 0) atomic_fetch_add(&s->freed_twice, 1);
     atomic_fetch_add(&s->freed, 1);
     free(si);
@@ -675,6 +676,69 @@ static void map_index_tells_which_item_was_delivered(void **state) {
         tpool_map_close(iter);
     }
     assert_int_equal(0, tpool_map_index(NULL));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static void map_item_gives_the_item_that_was_delivered(void **state) {
+    (void)state;
+    cell *cells = make_cells(100);
+    tpool *pool = new_pool(2);
+    for (size_t buffer = 0; buffer < 20; buffer += 7) {
+        tpool_map_spec spec = {
+            .fn = raise_now_and_then, .items = cells, .count = 100, .stride = sizeof *cells, .buffer_size = buffer
+        };
+        tpool_map_iter *iter = start(pool, &spec);
+        assert_null(tpool_map_item(iter));
+        for (size_t i = 0; i < 100; i++) {
+            tpool_status status = tpool_map_next(iter, LIMIT, NULL);
+            assert_status(i % EVERY == 0 ? TPOOL_FAILED : TPOOL_OK, status);
+            assert_ptr_equal(&cells[i], tpool_map_item(iter)); /* also of one that failed */
+        }
+        assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+        assert_null(tpool_map_item(iter));
+        tpool_map_close(iter);
+    }
+    assert_null(tpool_map_item(NULL));
+    free(cells);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* item_free comes on the consumer's thread, in the next call or in the close, whatever that call gives. */
+static void an_item_of_a_source_is_valid_until_the_next_call_or_the_close(void **state) {
+    (void)state;
+    gate held = GATE_CLOSED;
+    tpool *pool = new_pool(2);
+    for (size_t c = 0; c < CHUNK_SIZES; c++) {
+        source s = { .most = 40, .consumer = pthread_self() };
+        tpool_map_spec spec = source_spec(&s, chunk_sizes[c], 5);
+        tpool_map_iter *iter = start(pool, &spec);
+        assert_null(tpool_map_item(iter));
+        for (int i = 0; i < 30; i++) {
+            check_source_item(iter, i);
+            assert_int_equal(i, atomic_load(&s.freed)); /* all before it, and it is not */
+            const source_item *item = tpool_map_item(iter);
+            assert_int_equal(i, item->number);
+            assert_int_equal(i + 1 + 5 < 40 ? i + 1 + 5 : 40, s.taken); /* it takes no place in the buffer */
+        }
+        tpool_map_close(iter);
+        assert_int_equal(s.taken, atomic_load(&s.freed));
+        assert_int_equal(0, atomic_load(&s.freed_twice));
+        assert_false(s.strange_thread);
+    }
+    source s = { .most = 40, .consumer = pthread_self(), .hold = &held, .hold_from = 1 };
+    tpool_map_spec spec = source_spec(&s, 1, 5);
+    tpool_map_iter *iter = start(pool, &spec);
+    check_source_item(iter, 0);
+    assert_int_equal(0, atomic_load(&s.freed));
+    check_none(iter, 0, TPOOL_TIMEOUT);
+    assert_int_equal(1, atomic_load(&s.freed));
+    assert_null(tpool_map_item(iter));
+    gate_open(&held);
+    check_source_item(iter, 1);
+    assert_non_null(tpool_map_item(iter));
+    tpool_map_close(iter);
+    assert_int_equal(s.taken, atomic_load(&s.freed));
+    assert_int_equal(0, atomic_load(&s.freed_twice));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
@@ -989,6 +1053,8 @@ static const struct CMUnitTest tests[] = {
     TEST(close_cancels_what_has_not_started_and_waits_for_what_runs),
     TEST(close_asks_all_that_runs_to_stop),
     TEST(map_index_tells_which_item_was_delivered),
+    TEST(map_item_gives_the_item_that_was_delivered),
+    TEST(an_item_of_a_source_is_valid_until_the_next_call_or_the_close),
     TEST(a_map_may_be_closed_at_any_point),
     TEST(items_that_a_shutdown_cancels_are_cancelled_one_by_one),
     TEST(a_source_whose_pool_is_shut_down_still_ends),

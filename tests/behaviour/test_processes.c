@@ -882,6 +882,8 @@ static void map_over_a_source(void **state) {
     for (int i = 0; i < 200; i++) {
         assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &result));
         assert_int_equal(2 * i, (intptr_t)result);
+        assert_int_equal(i, *(int *)tpool_map_item(iter));
+        assert_int_equal(i, atomic_load(&all->second)); /* freed in the next call */
     }
     tpool_map_close(iter);
     assert_int_equal(s.next, atomic_load(&all->second));

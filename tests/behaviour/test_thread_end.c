@@ -751,13 +751,14 @@ static void a_submitter_that_ends_after_its_wait_is_no_visitor_any_more(void **s
     assert_int_equal(0, pthread_join(destroys, NULL));
 }
 
-/* ---- What an item_free has ended runs between two items, and ends the thread. */
+/* ---- An item_free, and what it ends, run in the consumer's next call. */
 
 enum { GIVEN = 4 };
-static atomic_int given_runs[GIVEN];
+static atomic_int given_runs[GIVEN], given_frees[GIVEN];
 typedef struct giver {
-    int at;
+    int at, next;
     tpool_future *other;
+    tpool_map_iter *iter;
 } giver;
 static bool next_given(void *context, void **item) {
     giver *g = context;
@@ -770,32 +771,45 @@ static void *run_given(void *item, void *context) {
     atomic_fetch_add((atomic_int *)item, 1);
     return item;
 }
-static void cancel_other(void *item, void *context) {
+static void free_given(void *item, void *context) {
     giver *g = context;
-    if (item == &given_runs[0]) assert_true(tpool_future_cancel(g->other));
+    ptrdiff_t number = (atomic_int *)item - given_runs;
+    atomic_fetch_add(&given_frees[number], 1);
+    if (number == 0) assert_true(tpool_future_cancel(g->other)); /* its callback ends the thread */
+    if (number == 1) end_here();
 }
-static void what_an_item_free_ends_breaks_no_item_though_it_ends_the_thread(void **state) {
+static void *take_given(void *context) {
+    giver *g = context;
+    void *item = NULL;
+    while (tpool_map_next(g->iter, LIMIT, &item) == TPOOL_OK) {
+        assert_ptr_equal(&given_runs[g->next++], item);
+        assert_ptr_equal(item, tpool_map_item(g->iter));
+    }
+    return g;
+}
+static void an_item_free_may_end_the_consumers_thread(void **state) {
     (void)state;
     giver g = { 0 };
     tpool *pool = new_pool(1);
     tpool_map_spec spec = { .fn = run_given,
                             .next = next_given,
-                            .item_free = cancel_other,
+                            .item_free = free_given,
                             .context = &g,
                             .chunk_size = GIVEN,
                             .buffer_size = GIVEN };
-    tpool_map_iter *iter = NULL;
-    void *item = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&g.other));
     assert_status(TPOOL_OK, tpool_future_add_done_callback(g.other, end_in_callback, NULL));
-    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
-    for (int i = 0; i < GIVEN; i++) {
-        assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, &item));
-        assert_ptr_equal(&given_runs[i], item);
-        assert_int_equal(1, atomic_load(&given_runs[i]));
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &g.iter));
+    for (int ends = 1; ends <= 2; ends++) { /* another thread goes on with the iterator */
+        in_own_thread(take_given, &g);
+        assert_int_equal(ends, g.next);
     }
-    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, &item));
-    tpool_map_close(iter);
+    assert_ptr_equal(&g, take_given(&g));
+    assert_int_equal(GIVEN, g.next);
+    assert_null(tpool_map_item(g.iter));
+    tpool_map_close(g.iter);
+    for (int i = 0; i < GIVEN; i++) assert_int_equal(1, atomic_load(&given_runs[i]));
+    for (int i = 0; i < GIVEN; i++) assert_int_equal(1, atomic_load(&given_frees[i]));
     tpool_future_release(g.other);
     check_and_destroy(pool);
 }
@@ -804,7 +818,7 @@ int main(void) {
     if (pthread_key_create(&key, call_in) != 0) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_submitter_that_ends_after_its_wait_is_no_visitor_any_more),
-        cmocka_unit_test(what_an_item_free_ends_breaks_no_item_though_it_ends_the_thread),
+        cmocka_unit_test(an_item_free_may_end_the_consumers_thread),
         cmocka_unit_test(a_stolen_job_outlives_the_stack_that_forked_it),
         cmocka_unit_test(a_job_that_nobody_has_taken_is_not_run),
         cmocka_unit_test(a_stolen_job_that_ends_its_thread_breaks_the_task_that_joins_it),

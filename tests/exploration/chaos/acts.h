@@ -706,6 +706,10 @@ static void map(rng *g, int p, unsigned where) {
         int i = delivered;
         if ((status == TPOOL_OK || status == TPOOL_FAILED) && tpool_map_index(iter) != (size_t)i)
             fail("map %d: index of item %d", at, i);
+        bool shows = status == TPOOL_OK || status == TPOOL_FAILED || status == TPOOL_CANCELLED;
+        if (shows ? tpool_map_item(iter) != &m->cells[i] || (m->source && atomic_load(&m->frees[i]))
+                  : status != TPOOL_BROKEN && tpool_map_item(iter))
+            fail("map %d: the item delivered is not item %d, or it is gone", at, i);
         bool may = atomic_load(&m->ended) || atomic_load(&pools[p].may_break) || may_be_stranded();
         for (int k = 0; k < m->count; k++)
             may = may || atomic_load(&m->scopes[k].ended) || atomic_load(&m->scopes[k].may_break);
