@@ -992,7 +992,7 @@ TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *res
 
 /* Destroys each resource and frees all. A destroy function may call this for further ones, as item_free may close
  * further maps (see tpool_map_close). A thread that waits in get (possible only where count was 0) is not woken, and
- * gives up when its limit passes; otherwise no call may be under way or come later.
+ * gives up when its limit passes; the last one frees what they need. Otherwise no call may be under way or come later.
  * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: some are out. */
 TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources);
 
@@ -11151,7 +11151,8 @@ typedef struct tpool__resource {
 struct tpool_resources {
     tpool__due due;        /* for tpool__resources_free_now */
     tpool__lock_word lock; /* guards what follows */
-    bool destroyed;        /* the last waiter frees the object */
+    bool destroyed;        /* the last of the gets that wait frees the object */
+    size_t gets;           /* that wait: between two pieces of its wait a get is in no line */
     uintptr_t generation;
     size_t count, made, free_count;
     tpool__waiter *first, **end; /* the line */
@@ -11192,12 +11193,11 @@ static void tpool__resources_free_now(tpool__thread *self, tpool__due *due) {
         if (!tpool__context_pop(self, context)) return; /* it forked, and this is the child */
         self->freeing--;
     }
-    bool waited_for = false;
     tpool__lock(&resources->lock);
     resources->destroyed = true;
-    waited_for = resources->first != NULL;
+    bool last = resources->gets == 0;
     tpool__unlock(&resources->lock);
-    if (!waited_for) TPOOL_FREE(resources);
+    if (last) TPOOL_FREE(resources);
 }
 
 TPOOL_API tpool_status tpool_resources_create(tpool_resources **resources, size_t count, void *(*make)(void *context),
@@ -11245,14 +11245,13 @@ static void *tpool__take_resource(tpool_resources *resources) {
 /* A caller in line for a resource. */
 typedef struct tpool__resource_waiter {
     tpool__waiter waiter;
-    tpool_resources *resources; /* NULL: destroyed, which a piece of the wait has found */
-    void *resource;             /* handed over */
+    tpool_resources *resources;
+    void *resource; /* handed over */
 } tpool__resource_waiter;
 
 static bool tpool__resource_enter(tpool__waiter *waiter) {
     tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
     tpool_resources *resources = claimant->resources;
-    if (!resources) return true;
     tpool__lock(&resources->lock);
     void *taken = tpool__take_resource(resources); /* in line, a put may write `resource` after the unlock */
     claimant->resource = taken;
@@ -11270,20 +11269,22 @@ static bool tpool__resource_look(tpool__waiter *waiter) {
 static void tpool__resource_leave(tpool__waiter *waiter) {
     tpool__resource_waiter *claimant = (tpool__resource_waiter *)(void *)waiter;
     tpool_resources *resources = claimant->resources;
-    bool last = false;
     tpool__lock(&resources->lock);
-    if (claimant->resource) {
-        waiter->status = TPOOL_OK;
-    } else {
-        tpool__line_leave(&resources->first, &resources->end, waiter);
-        last = resources->destroyed && !resources->first;
-        if (resources->destroyed) claimant->resources = NULL;
-    }
+    if (claimant->resource) waiter->status = TPOOL_OK;
+    else tpool__line_leave(&resources->first, &resources->end, waiter);
     tpool__unlock(&resources->lock);
-    if (last) TPOOL_FREE(resources);
 }
 static const tpool__wait_kind tpool__wait_for_resource = { NULL, tpool__resource_enter, tpool__resource_look,
                                                            tpool__resource_leave };
+
+/* A get that waits has returned, or has ended its thread. */
+static void tpool__get_left(void *of) {
+    tpool_resources *resources = (tpool_resources *)of;
+    tpool__lock(&resources->lock);
+    bool last = --resources->gets == 0 && resources->destroyed;
+    tpool__unlock(&resources->lock);
+    if (last) TPOOL_FREE(resources);
+}
 
 TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns, void **resource) {
     if (resource) *resource = NULL;
@@ -11291,11 +11292,16 @@ TPOOL_API tpool_status tpool_resources_get(tpool_resources *resources, int64_t t
     if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     *resource = tpool__take_resource(resources);
+    bool waits = !*resource && timeout_ns > 0;
+    resources->gets += waits;
     tpool__unlock(&resources->lock);
-    if (*resource) return TPOOL_OK; /* without a wait nothing that is listed runs */
-    if (timeout_ns <= 0) return TPOOL_TIMEOUT;
+    if (!waits) return *resource ? TPOOL_OK : TPOOL_TIMEOUT; /* without a wait nothing that is listed runs */
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__get_left, resources);
     tpool__resource_waiter claimant = { .waiter = { .can_refuse = true }, .resources = resources };
     tpool_status status = tpool__wait(&claimant.waiter, &tpool__wait_for_resource, tpool__deadline(timeout_ns));
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* it forked, and this is the child */
+    tpool__get_left(resources);
     *resource = claimant.resource;
     return status;
 }

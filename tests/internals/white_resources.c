@@ -1,5 +1,18 @@
 /* Resource pools: who gets one and in which order, limits, what is given back, what goes wrong while they are made, and
    waiting for one inside a task. The implementation is included, so that the test can see who stands in line. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdlib.h>
+/* Memory that a test watches is not freed before it says so. */
+static void *watched;
+static int watched_frees;
+static inline void watching_free(void *memory) {
+    if (memory && memory == watched) watched_frees++;
+    else free(memory);
+}
+#define TPOOL_MALLOC(size) malloc(size)
+#define TPOOL_FREE(memory) watching_free(memory)
 #include "internals/check.h"
 
 #include "support.h"
@@ -385,6 +398,74 @@ static void a_destroyed_pool_wakes_nobody_and_is_there_until_they_have_given_up(
     }
 }
 
+/* A callback waits for one. What is listed for the thread runs first, and destroys them. */
+typedef struct destroyer {
+    tpool_resources *resources;
+    tpool_future *other;
+    tpool_status status;
+    int64_t waited;
+    int frees;
+    bool ends_thread;
+} destroyer;
+static void end_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    pthread_exit(NULL);
+}
+static void destroy_in_callback(tpool_future *future, void *context) {
+    destroyer *d = context;
+    (void)future;
+    assert_status(TPOOL_OK, tpool_resources_destroy(d->resources));
+    if (d->ends_thread) assert_status(TPOOL_OK, tpool_future_add_done_callback(d->other, end_in_callback, NULL));
+}
+static void wait_in_callback(tpool_future *future, void *context) {
+    destroyer *d = context;
+    void *resource = d;
+    (void)future;
+    assert_true(tpool_future_cancel(d->other));
+    int64_t begin = tpool_now();
+    d->status = tpool_resources_get(d->resources, TPOOL_MS(50), &resource);
+    d->waited = tpool_now() - begin;
+    d->frees = watched_frees;
+    assert_null(resource);
+}
+static void *cancel_first(void *arg) {
+    assert_true(tpool_future_cancel(arg));
+    return NULL;
+}
+static void destroyed_before_a_piece_of_a_wait(destroyer *d) {
+    held_pool h;
+    held_create(&h, NULL);
+    assert_status(TPOOL_OK, tpool_resources_create(&d->resources, 0, NULL, NULL, NULL));
+    watched = d->resources;
+    watched_frees = 0;
+    tpool_future *first = submitted(h.pool, nothing, NULL);
+    d->other = submitted(h.pool, nothing, NULL);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, wait_in_callback, d));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(d->other, destroy_in_callback, d));
+    in_own_thread(cancel_first, first);
+    tpool_future_release(first);
+    tpool_future_release(d->other);
+    held_destroy(&h);
+    assert_int_equal(1, watched_frees);
+    free(watched);
+    watched = NULL;
+}
+static void a_pool_that_is_destroyed_before_a_wait_begins_is_there_until_it_ends(void **state) {
+    (void)state;
+    destroyer d = { .status = TPOOL_INVALID };
+    destroyed_before_a_piece_of_a_wait(&d);
+    assert_status(TPOOL_TIMEOUT, d.status);
+    assert_int_equal(1, d.frees);
+    assert_true(d.waited >= TPOOL_MS(50));
+}
+static void it_is_freed_though_the_thread_that_waits_ends(void **state) {
+    (void)state;
+    destroyer d = { .status = TPOOL_INVALID, .ends_thread = true };
+    destroyed_before_a_piece_of_a_wait(&d);
+    assert_status(TPOOL_INVALID, d.status); /* it has not returned */
+}
+
 static void in_a_child_of_fork_they_are_the_parents(void **state) {
     (void)state;
 #if HAVE_FORK
@@ -427,6 +508,8 @@ static const struct CMUnitTest tests[] = {
     TEST(a_task_that_waits_leaves_its_worker_to_others),
     TEST(four_serve_sixteen),
     TEST(a_destroyed_pool_wakes_nobody_and_is_there_until_they_have_given_up),
+    TEST(a_pool_that_is_destroyed_before_a_wait_begins_is_there_until_it_ends),
+    TEST(it_is_freed_though_the_thread_that_waits_ends),
     TEST(in_a_child_of_fork_they_are_the_parents),
 };
 RUN_TESTS(tests)
