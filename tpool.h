@@ -803,11 +803,13 @@ typedef struct tpool_map_spec {
     void (*item_free)(void *item, void *context); /* for each item taken from the source, once, run or not: in the
                                                        call after the one that delivered it, or in the close */
     size_t item_size, context_size;               /* process pools: how many bytes of each travel */
+    bool unordered;                               /* map_next delivers chunk by chunk, in the order in which they end */
 } tpool_map_spec;
 
 typedef struct tpool_map_iter tpool_map_iter;
 
-/* Starts fn over the items and gives an iterator over the results, in the order of the items. Inside fn, tpool_raise
+/* Starts fn over the items and gives an iterator over the results, in the order of the items, or with `unordered` in
+ * that of completion: then tpool_map_index and tpool_map_item tell which item was delivered. Inside fn, tpool_raise
  * and tpool_return act on the one item. Items of a chunk run one after another and must not wait for the consumer; with
  * chunk_size 1 they may. TPOOL_OK; as tpool_submit; TPOOL_INVALID also: no fn, neither array nor source, both, or a
  * source without a buffer; in a pool of processes, item_size 0 or context_size without a context. There item_size bytes
@@ -8944,11 +8946,8 @@ static bool tpool__completions_enter(tpool *pool, tpool_future *task) {
     return entered;
 }
 
-TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
-    if (!completions || !future) return TPOOL_INVALID;
-    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
-    tpool__expire(future);
-    if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
+/* `made`: memory for its item, of a future that cannot expire; or NULL. With it, and with buckets, it cannot fail. */
+static tpool_status tpool__completions_add(tpool_completions *completions, tpool_future *future, tpool__item *made) {
     tpool_status status = TPOOL_OK;
     tpool__item *item = NULL;
     bool expires = false;
@@ -8960,7 +8959,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
         while (known && known->future != future) known = known->chained;
         if (known) {
             completions->positions++;
-        } else if ((item = tpool__item_new(&completions->expiries, future)) == NULL) {
+        } else if ((item = made ? made : tpool__item_new(&completions->expiries, future)) == NULL) {
             status = TPOOL_NO_MEMORY;
         } else {
             item->node.done = tpool__item_done;
@@ -8974,6 +8973,13 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     if (expires) tpool__completions_wake(completions);
     if (item && !tpool__node_add(future, &item->node)) tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
     return status;
+}
+TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
+    if (!completions || !future) return TPOOL_INVALID;
+    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
+    tpool__expire(future);
+    if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
+    return tpool__completions_add(completions, future, NULL);
 }
 
 static void tpool__completions_free(void *of);
@@ -9199,23 +9205,26 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
     return tpool__wait(&next.waiter, &tpool__wait_for_next, deadline);
 }
 
-TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
-                                              tpool_future **future) {
-    if (future) *future = NULL;
-    if (!completions || !future) return TPOOL_INVALID;
-    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
+static tpool_status tpool__completions_next(tpool_completions *completions, int64_t deadline, tpool_future **future) {
     if (completions->yielded) {
         tpool_future *earlier = completions->yielded;
         completions->yielded = NULL; /* first, since its result_free may call next too */
         tpool_future_release(earlier);
     }
     if (!completions->ready) {
-        tpool_status status = tpool__completions_wait(completions, tpool__deadline(timeout_ns));
+        tpool_status status = tpool__completions_wait(completions, deadline);
         if (status != TPOOL_OK) return status;
         if (!completions->ready) tpool__completions_take(completions);
     }
     *future = tpool__completions_yield(completions);
     return TPOOL_OK;
+}
+TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
+                                              tpool_future **future) {
+    if (future) *future = NULL;
+    if (!completions || !future) return TPOOL_INVALID;
+    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
+    return tpool__completions_next(completions, tpool__deadline(timeout_ns), future);
 }
 
 TPOOL_API size_t tpool_completions_index(tpool_completions *completions) {
@@ -9537,7 +9546,8 @@ static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *cont
  *  Each chunk of items is one task. A chunk that starts takes its items, submits the next chunk, then runs its items.
  *  So one chunk is always queued while items are left: other work gets its turn, an item that blocks never keeps the
  *  next from starting, and the size of a chunk can follow the cost of the earlier ones. Chunks start in the order of
- *  their items. The consumer waits for the first chunk with undelivered items, as for any future.
+ *  their items. The consumer waits for the first chunk with undelivered items, as for any future. If the map is
+ *  unordered, the chunks' futures are in an iterator of as_completed, which tells the consumer which has ended next.
  * ================================================================================================================= */
 typedef struct tpool__slot {
     void *value;
@@ -9585,19 +9595,22 @@ struct tpool_map_iter {
     size_t available, taken, delivered;
     tpool__source_item *ready, **ready_end; /* places of the items that chunks may take */
     tpool_map_iter *next, **link;           /* in the pool's list, under tpool__process.lock */
-    bool source_ended, waiting;             /* waiting: a chunk is queued and has not started */
-    _Atomic(bool) closing;                  /* set under the lock; read between items, as a hint */
-    tpool_status aborted; /* the pool takes no more chunks: the status of all items that no chunk has taken */
+    bool source_ended;
+    tpool__chunk *waiting;          /* it is queued, and has not started; NULL: none is */
+    tpool_completions *completions; /* of an unordered map */
+    _Atomic(bool) closing;          /* set under the lock; read between items, as a hint */
+    tpool_status aborted;           /* the pool takes no more chunks: the status of all items that no chunk has taken */
     tpool__chunk *front, **back;
     int64_t cost_ns; /* of `measured` items together */
     size_t measured;
     /* the consumer's: */
-    tpool__chunk *reading;      /* the front chunk, once it has ended; NULL: not known to have ended */
+    tpool__chunk *reading;      /* the one that it delivers from, which has ended; NULL: none */
     tpool__source_item *places; /* of a source: buffer_size, and one for the item delivered last */
     size_t placed;              /* how many were ever used */
     tpool__source_item *unused; /* those of them that hold no item */
     tpool__source_item *shown;  /* that of the item delivered last, whose item_free is due */
     void *item;                 /* delivered last; NULL: none, or it is gone */
+    size_t index;               /* its number */
     tpool_error aborted_error;
     tpool__outcome *current; /* of the item delivered last */
     const tpool_error *error;
@@ -9691,6 +9704,7 @@ static void tpool__iter_free_now(tpool__thread *self, tpool__due *due) {
         iter->front = next;
     }
     tpool__iter_unlist(iter);
+    tpool_completions_destroy(iter->completions);
     tpool__dealloc(iter->places);
     TPOOL_FREE(iter);
 }
@@ -9736,7 +9750,7 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
     chunk->first = iter->taken;
     chunk->count = count;
     iter->taken += count;
-    iter->waiting = false;
+    iter->waiting = NULL;
     if (!iter->places || count == 0) return;
     tpool__source_item *last = chunk->places = iter->ready;
     while (--count > 0) last = last->next;
@@ -9751,15 +9765,21 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
+    tpool_future *memory = iter->completions ? tpool__task_new(tpool__self()) : NULL;
+    if (iter->completions && !memory) {
+        TPOOL_FREE(chunk);
+        return TPOOL_NO_MEMORY;
+    }
     chunk->iter = iter;
     chunk->slots = &chunk->one;
     tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: handed on by the submit */
     tpool__chunk **at = iter->back;
     *at = chunk;
     iter->back = &chunk->next;
-    iter->waiting = true;
+    iter->waiting = chunk;
     tpool__add_relaxed(&iter->references, 1); /* relaxed: the caller holds one */
     tpool_task task = { 0 };
+    task.tag = chunk;
     task.fn = tpool__chunk_run;
     task.arg = chunk;
     task.arg_free = tpool__chunk_ended;
@@ -9769,16 +9789,18 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     tpool__lock(&iter->lock);
     if (status == TPOOL_OK) {
         chunk->future = future;
+        if (memory) (void)tpool__completions_add(iter->completions, future, (tpool__item *)(void *)&memory->u);
         /* relaxed: under its lock. The close has not found this one, which may run already. */
         if (!TPOOL__LIKELY(!tpool__load_relaxed(&iter->closing))) tpool__notify_to_stop(future, true);
         return status;
     }
     /* The chunk is still the last one: `waiting` has kept others from queueing. `at` is still valid: the caller is
      * either the chunk before, which has not ended, or the consumer, and only the consumer unlinks ended chunks. */
-    iter->waiting = false;
+    iter->waiting = NULL;
     *at = NULL;
     iter->back = at;
     TPOOL_FREE(chunk);
+    if (memory) tpool__task_free(memory);
     tpool__sub_relaxed(&iter->references, 1); /* relaxed: not the last, as above */
     if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
     if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
@@ -9964,6 +9986,14 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
             return TPOOL_NO_MEMORY;
         }
     }
+    if (spec->unordered) {
+        status = tpool_as_completed(NULL, 0, &created->completions);
+        if (status == TPOOL_OK && !tpool__completions_grow(created->completions, 1)) status = TPOOL_NO_MEMORY;
+        if (status != TPOOL_OK) {
+            tpool__iter_release(created);
+            return status;
+        }
+    }
     tpool__iter_list(created);
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__iter_left, created);
@@ -9996,11 +10026,12 @@ static inline bool tpool__iter_forget(tpool_map_iter *iter) {
 /* Counts an item as delivered: the next of the chunk, or with `chunk` NULL one that no chunk has taken. */
 static inline void tpool__iter_show(tpool_map_iter *iter, tpool__chunk *chunk) {
     iter->any = true;
+    iter->index = chunk ? chunk->first + chunk->delivered : iter->delivered;
     if (iter->places) {
         iter->shown = tpool__source_item_pop(chunk ? &chunk->places : &iter->ready);
         iter->item = iter->shown->item;
     } else {
-        iter->item = (char *)iter->spec.items + iter->delivered * iter->spec.stride;
+        iter->item = (char *)iter->spec.items + iter->index * iter->spec.stride;
     }
     iter->delivered++;
     if (chunk) chunk->delivered++;
@@ -10048,6 +10079,48 @@ static tpool_status tpool__iter_deliver_from(tpool_map_iter *iter, tpool__chunk 
     return tpool__iter_deliver(iter, chunk, TPOOL_OK, NULL);
 }
 
+/* Waits for one chunk that has a future. */
+static tpool_status tpool__chunk_await(const tpool__chunk *chunk, int64_t deadline) {
+    tpool_status status = tpool__await(chunk->future, deadline);
+    if (status == TPOOL_BROKEN && tpool__runs_program(tpool__self()->context) && tpool_future_cancel(chunk->future))
+        status = tpool__await(chunk->future, deadline); /* queued in a halted pool, while exit waits for this task */
+    return status;
+}
+/* Waits for the chunk that ends next, of those that are queued or run. `queued`: has not started, and has a future; or
+ * NULL. `only`: no other can come before it. */
+static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *queued, tpool__chunk *only,
+                                           int64_t deadline, tpool__chunk **ended) {
+    tpool__thread *self = tpool__self();
+    tpool_future *future = NULL;
+    tpool_status status = tpool__completions_next(iter->completions, 0, &future);
+    if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && only) { /* a wait for one, searched for cycles */
+        status = tpool__chunk_await(only, deadline);
+        if (status != TPOOL_OK) return status;
+        status = TPOOL_TIMEOUT; /* its end is published, and comes */
+    } else if (status == TPOOL_TIMEOUT && deadline == TPOOL_FOREVER && queued && !tpool__within_setup(iter->pool) &&
+               tpool__may_execute_in_place(self, queued->future)) {
+        (void)tpool__execute_in_place(self, queued->future);
+        if (tpool__is_foreign(iter)) return TPOOL_BROKEN;
+    }
+    if (status == TPOOL_TIMEOUT) status = tpool__completions_next(iter->completions, deadline, &future);
+    if (status == TPOOL_BROKEN && queued && tpool__runs_program(self->context) && tpool_future_cancel(queued->future))
+        status = tpool__completions_next(iter->completions, deadline, &future); /* as above */
+    if (status == TPOOL_OK) *ended = (tpool__chunk *)tpool_future_tag(future);
+    return status;
+}
+/* Unlinks and frees a chunk whose items were all delivered. */
+static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
+    tpool__lock(&iter->lock);
+    tpool__chunk **at = &iter->front;
+    while (*at != chunk) at = &(*at)->next; /* unordered: past those that still run */
+    *at = chunk->next;
+    if (!*at) iter->back = at;
+    (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused before */
+    tpool__unlock(&iter->lock);
+    chunk->count = 0; /* the slots own nothing */
+    tpool__chunk_free(chunk);
+}
+
 TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, void **result) {
     if (result) *result = NULL;
     if (!iter) return TPOOL_INVALID;
@@ -10057,15 +10130,17 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         return tpool__iter_deliver_from(iter, iter->reading, result);
     int64_t deadline = tpool__deadline(timeout_ns);
     unsigned tries = 0;
-    iter->reading = NULL;
     for (;;) {
         tpool_status status = TPOOL_OK;
+        if (iter->reading) tpool__chunk_retire(iter, iter->reading);
+        iter->reading = NULL;
         tpool__lock(&iter->lock);
         bool over = iter->delivered == iter->available &&
                     (iter->places ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
         if (!over && !iter->front) status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* none was queued before */
-        tpool__chunk *chunk = iter->front;
-        tpool_future *future = chunk ? chunk->future : NULL;
+        tpool__chunk *chunk = iter->front, *queued = iter->waiting;
+        bool submitted = chunk && chunk->future && (!iter->completions || !queued || queued->future);
+        bool only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
         tpool_status aborted = iter->aborted;
         tpool__unlock(&iter->lock);
         tpool__run_unless_held(tpool__self());
@@ -10075,30 +10150,24 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
             if (aborted) return tpool__iter_deliver_aborted(iter, aborted);
             if (status != TPOOL_OK) return status;
         }
-        if (!future) { /* the chunk before is still submitting this one */
+        if (!submitted) { /* the chunk before is still submitting this one */
             tpool__backoff(&tries);
             continue;
         }
-        status = tpool__await(future, deadline);
-        if (status == TPOOL_BROKEN && tpool__runs_program(tpool__self()->context) && tpool_future_cancel(future))
-            status = tpool__await(future, deadline); /* queued in a halted pool, while exit waits for this task */
-        if (status != TPOOL_OK) return status;
-        if (chunk->delivered < chunk->count) {
-            iter->reading = chunk;
-            return tpool__iter_deliver_from(iter, chunk, result);
+        if (iter->completions) status = tpool__chunk_await_any(iter, queued, only ? chunk : NULL, deadline, &chunk);
+        else status = tpool__chunk_await(chunk, deadline);
+        if (status == TPOOL_END) { /* its end comes */
+            tpool__backoff(&tries);
+            continue;
         }
-        tpool__lock(&iter->lock);
-        iter->front = chunk->next;
-        if (!iter->front) iter->back = &iter->front;
-        (void)tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused before */
-        tpool__unlock(&iter->lock);
-        chunk->count = 0; /* all items were delivered: the slots own nothing */
-        tpool__chunk_free(chunk);
+        if (status != TPOOL_OK) return status;
+        iter->reading = chunk;
+        if (chunk->delivered < chunk->count) return tpool__iter_deliver_from(iter, chunk, result);
     }
 }
 
 TPOOL_API size_t tpool_map_result_size(tpool_map_iter *iter) { return iter ? iter->result_size : 0; }
-TPOOL_API size_t tpool_map_index(tpool_map_iter *iter) { return iter && iter->any ? iter->delivered - 1 : 0; }
+TPOOL_API size_t tpool_map_index(tpool_map_iter *iter) { return iter && iter->any ? iter->index : 0; }
 TPOOL_API void *tpool_map_item(tpool_map_iter *iter) { return iter ? iter->item : NULL; }
 TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error **error) {
     if (error) *error = NULL;

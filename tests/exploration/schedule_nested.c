@@ -260,6 +260,29 @@ static void map_against_worker(void) {
     tpool_map_close(iter);
     end_pool(pool);
 }
+/* Unordered: the two chunks end in either order, and each result comes with its own number. */
+static void unordered_map_against_workers(void) {
+    static intptr_t items[2] = { 10, 20 };
+    tpool_map_spec spec = {
+        .fn = twice, .items = items, .count = 2, .stride = sizeof *items, .chunk_size = 1, .unordered = true
+    };
+    tpool_map_iter *iter = NULL;
+    void *result = NULL;
+    size_t first = 2;
+    pool = new_pool((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < 2; i++) {
+        CHECK_STATUS(TPOOL_OK, tpool_map_next(iter, TPOOL_FOREVER, &result));
+        size_t index = tpool_map_index(iter);
+        CHECK(index < 2 && index != first && tpool_map_item(iter) == &items[index]);
+        CHECK((intptr_t)result == 2 * items[index]);
+        if (i == 0) first = index;
+    }
+    CHECK_STATUS(TPOOL_END, tpool_map_next(iter, TPOOL_FOREVER, &result));
+    tpool_map_close(iter);
+    outcome((int)first);
+    end_pool(pool);
+}
 static void map_close_against_worker(void) {
     static intptr_t items[2] = { 10, 20 };
     tpool_map_spec spec = { .fn = twice, .items = items, .count = 2, .stride = sizeof *items, .chunk_size = 1 };
@@ -402,6 +425,7 @@ SCHEDULES(SCENARIO(nested_wait_with_spare, .quick = 1, .preemptions = 2),
           SCENARIO(thief_ends_against_join, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(loop_against_worker, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(map_against_worker, .quick = 1, .preemptions = 2),
+          SCENARIO(unordered_map_against_workers, .quick = 1, .preemptions = 1, .outcomes = 2),
           SCENARIO(map_close_against_worker, .quick = 1, .preemptions = 2),
           SCENARIO(map_against_cancelling_shutdown, .quick = 1, .preemptions = 2, .outcomes = 3),
           SCENARIO(expiry_in_a_wait_for_one, .quick = 1, .preemptions = 1),

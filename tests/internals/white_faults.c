@@ -1073,17 +1073,25 @@ static void *square(void *arg, void *context) {
     return tpool_return(&value, sizeof value);
 }
 
-/* Takes results until the end, or until nothing but refusals come; checks that each comes once and in order. */
-static void take_squares(tpool_map_iter *iter, int count, int most) {
-    int delivered = 0, refusals = 0;
+/* Takes results until the end, or until nothing but refusals come; checks that each comes once, and in order unless
+ * the map is unordered. */
+static void take_squares(tpool_map_iter *iter, int count, int most, bool unordered) {
+    int delivered = 0, refusals = 0, sum = 0;
     while (delivered < most) {
         void *result = NULL;
         tpool_status status = tpool_map_next(iter, PATIENCE, &result);
         if (status == TPOOL_END) {
-            EXPECT(delivered == count);
+            EXPECT(delivered == count && sum == count * (count - 1) / 2);
             break;
-        } else if (status == TPOOL_OK) {
-            EXPECT(result && *(int *)result == delivered * delivered);
+        }
+        int number = (int)tpool_map_index(iter);
+        if (status == TPOOL_OK || status == TPOOL_FAILED) {
+            EXPECT(unordered || number == delivered);
+            EXPECT(*(int *)tpool_map_item(iter) == number);
+            sum += number;
+        }
+        if (status == TPOOL_OK) {
+            EXPECT(result && *(int *)result == number * number);
             EXPECT(tpool_map_result_size(iter) == sizeof(int));
             delivered++;
         } else if (status == TPOOL_FAILED) {
@@ -1109,11 +1117,11 @@ static void scenario_map_over_an_array(void) {
     static const struct {
         size_t chunk_size, buffer_size;
         int most;
+        bool unordered;
     } ways[] = {
-        { 0, 0, COUNT_OF_ITEMS + 1 },
-        { 1, 5, COUNT_OF_ITEMS + 1 },
-        { 7, 0, COUNT_OF_ITEMS + 1 },
-        { 3, 10, COUNT_OF_ITEMS / 2 }, /* closed half-way */
+        { 0, 0, COUNT_OF_ITEMS + 1, false }, { 1, 5, COUNT_OF_ITEMS + 1, false },
+        { 7, 0, COUNT_OF_ITEMS + 1, false }, { 3, 10, COUNT_OF_ITEMS / 2, false }, /* closed half-way */
+        { 3, 10, COUNT_OF_ITEMS + 1, true }, { 1, 0, COUNT_OF_ITEMS / 2, true },
     };
     enum { WAYS = sizeof ways / sizeof ways[0] };
     for (int k = 0; k < WAYS; k++) {
@@ -1123,10 +1131,11 @@ static void scenario_map_over_an_array(void) {
                                 .count = COUNT_OF_ITEMS,
                                 .stride = sizeof numbers[0],
                                 .chunk_size = ways[k].chunk_size,
-                                .buffer_size = ways[k].buffer_size };
+                                .buffer_size = ways[k].buffer_size,
+                                .unordered = ways[k].unordered };
         tpool_map_iter *iter = NULL;
         if (OKAY(tpool_map(pool, &spec, &iter), REFUSED)) {
-            take_squares(iter, COUNT_OF_ITEMS, ways[k].most);
+            take_squares(iter, COUNT_OF_ITEMS, ways[k].most, ways[k].unordered);
             tpool_map_close(iter);
         } else {
             EXPECT(!iter);
@@ -1165,10 +1174,11 @@ static void scenario_map_over_a_source(void) {
                                 .next = source_next,
                                 .item_free = source_free,
                                 .chunk_size = k % 2 ? 1 : 4,
-                                .buffer_size = 6 };
+                                .buffer_size = 6,
+                                .unordered = k == 1 || k == 2 };
         tpool_map_iter *iter = NULL;
         if (OKAY(tpool_map(pool, &spec, &iter), REFUSED)) {
-            take_squares(iter, ITEMS, k < 2 ? ITEMS + 1 : ITEMS / 2);
+            take_squares(iter, ITEMS, k < 2 ? ITEMS + 1 : ITEMS / 2, spec.unordered);
             tpool_map_close(iter);
         } else {
             EXPECT(!iter);

@@ -576,8 +576,10 @@ typedef struct map_run {
     uint64_t seed;
     unsigned where;
     int count, pool, at;
-    bool source, left;         /* left: its maker's thread ended within tpool_map */
+    bool source, unordered;
+    bool left;                 /* its maker's thread ended within tpool_map */
     bool closer_is_waited_for; /* perhaps: an item may wait for the task that closes, which then does not wait for it */
+    bool given[MAP_ITEMS];     /* to the consumer */
     atomic_int cells[MAP_ITEMS], frees[MAP_ITEMS], asked, ended, closed;
 } map_run;
 static map_run maps[MAPS];
@@ -666,10 +668,12 @@ static void map(rng *g, int p, unsigned where) {
                     .count = (int)draw(g, MAP_ITEMS + 1),
                     .pool = p,
                     .at = at,
-                    .source = one_in(g, 2) };
+                    .source = one_in(g, 2),
+                    .unordered = one_in(g, 3) };
     m->closer_is_waited_for = (innermost() && !(where & PURE)) || self()->hooks;
     for (int i = 0; i < MAP_ITEMS; i++) m->scopes[i].kind = AN_ITEM;
     tpool_map_spec spec = { .fn = map_body, .context = m, .chunk_size = draw(g, 4), .buffer_size = draw(g, 8) };
+    spec.unordered = m->unordered;
     if (m->source) {
         spec.next = map_source;
         spec.item_free = map_item_free;
@@ -704,8 +708,15 @@ static void map(rng *g, int p, unsigned where) {
         if (status == TPOOL_END) break;
         const tpool_error *error = NULL;
         int i = delivered;
-        if ((status == TPOOL_OK || status == TPOOL_FAILED) && tpool_map_index(iter) != (size_t)i)
+        bool ended = status == TPOOL_OK || status == TPOOL_FAILED;
+        if (ended && m->unordered) {
+            i = (int)tpool_map_index(iter);
+            if (i < 0 || i >= m->count || m->given[i]) fail("map %d: item %d comes, perhaps again", at, i);
+            m->given[i] = true;
+        } else if (ended && tpool_map_index(iter) != (size_t)i) {
             fail("map %d: index of item %d", at, i);
+        }
+        if (status == TPOOL_CANCELLED && m->unordered) i = (int)tpool_map_index(iter);
         bool shows = status == TPOOL_OK || status == TPOOL_FAILED || status == TPOOL_CANCELLED;
         if (shows ? tpool_map_item(iter) != &m->cells[i] || (m->source && atomic_load(&m->frees[i]))
                   : status != TPOOL_BROKEN && tpool_map_item(iter))

@@ -311,13 +311,15 @@ static void map_in_processes(rng *g, int p) {
                             .stride = sizeof items[0],
                             .item_size = sizeof items[0],
                             .chunk_size = draw(g, 4),
-                            .buffer_size = draw(g, 5) };
+                            .buffer_size = draw(g, 5),
+                            .unordered = one_in(g, 2) };
     atomic_fetch_add(&pools[p].others, 1);
     tpool_status status = CALL(p, tpool_map(pools[p].handle, &spec, &iter));
     if (status != TPOOL_OK) return;
     while (!one_in(g, 30) && (status = CALL(p, tpool_map_next(iter, TPOOL_FOREVER, &value))) != TPOOL_END) {
-        uint32_t seed = items[delivered < 12 ? delivered : 0].seed;
-        bool well = delivered < count;
+        size_t index = tpool_map_index(iter);
+        uint32_t seed = items[index < 12 ? index : 0].seed;
+        bool well = delivered < count && (spec.unordered || status == TPOOL_FULL || index == delivered);
         if (status == TPOOL_OK)
             well = well && seed % 16 > 1 && tpool_map_result_size(iter) == sizeof seed &&
                    memcmp(value, &seed, sizeof seed) == 0;
