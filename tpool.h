@@ -804,6 +804,8 @@ typedef struct tpool_map_spec {
                                                        call after the one that delivered it, or in the close */
     size_t item_size, context_size;               /* process pools: how many bytes of each travel */
     bool unordered;                               /* map_next delivers chunk by chunk, in the order in which they end */
+    int64_t run_limit_ns;                         /* > 0: each item's, as a task's; in a pool of processes items with a
+                                                       limit are handed over one by one */
 } tpool_map_spec;
 
 typedef struct tpool_map_iter tpool_map_iter;
@@ -3372,7 +3374,8 @@ struct tpool__backend {
      *     the backing when extra->run_limit_ns after extra->started_at is over, or extra->timeout_at (then is_timeout
      *     is set in the outcome). If the initializer of a new backing fails, calls tpool__break.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
-     *     is lost ends as TPOOL_BROKEN, and those behind it go on. Returns how many items, from the first on, have
+     *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and those behind it go on. Returns
+     *     how many items, from the first on, have
      *     ended: all, unless the map is being closed. Outcomes may lie in memory that it adds to chunk->results. */
     void *(*execute)(tpool__thread *self, tpool_future *task, tpool_fn fn);
     size_t (*execute_items)(tpool__thread *self, struct tpool__chunk *chunk);
@@ -6409,13 +6412,13 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
     return result;
 }
 
-static bool tpool__is_of_closed_map(const tpool__context *context);
+static bool tpool__item_must_stop(const tpool__context *context);
 TPOOL_API bool tpool_stop_requested(void) {
     const tpool__context *context = tpool__self()->context;
     /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
     while (context &&
            (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
-        if (context->kind == TPOOL__IN_ITEM && tpool__is_of_closed_map(context)) return true;
+        if (context->kind == TPOOL__IN_ITEM && tpool__item_must_stop(context)) return true;
         context = context->origin ? context->origin : context->outer;
     }
     if (!context || !context->task) return false;
@@ -8946,8 +8949,11 @@ static bool tpool__completions_enter(tpool *pool, tpool_future *task) {
     return entered;
 }
 
-/* `made`: memory for its item, of a future that cannot expire; or NULL. With it, and with buckets, it cannot fail. */
-static tpool_status tpool__completions_add(tpool_completions *completions, tpool_future *future, tpool__item *made) {
+TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
+    if (!completions || !future) return TPOOL_INVALID;
+    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
+    tpool__expire(future);
+    if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
     tpool_status status = TPOOL_OK;
     tpool__item *item = NULL;
     bool expires = false;
@@ -8959,7 +8965,7 @@ static tpool_status tpool__completions_add(tpool_completions *completions, tpool
         while (known && known->future != future) known = known->chained;
         if (known) {
             completions->positions++;
-        } else if ((item = made ? made : tpool__item_new(&completions->expiries, future)) == NULL) {
+        } else if ((item = tpool__item_new(&completions->expiries, future)) == NULL) {
             status = TPOOL_NO_MEMORY;
         } else {
             item->node.done = tpool__item_done;
@@ -8973,13 +8979,6 @@ static tpool_status tpool__completions_add(tpool_completions *completions, tpool
     if (expires) tpool__completions_wake(completions);
     if (item && !tpool__node_add(future, &item->node)) tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
     return status;
-}
-TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
-    if (!completions || !future) return TPOOL_INVALID;
-    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
-    tpool__expire(future);
-    if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
-    return tpool__completions_add(completions, future, NULL);
 }
 
 static void tpool__completions_free(void *of);
@@ -9573,6 +9572,7 @@ typedef struct tpool__chunk {
     size_t delivered;           /* how many items are; the consumer's */
     size_t at;                  /* index of the running item ... */
     tpool__source_item *place;  /* ... and its place */
+    int64_t began;              /* when it began to run, if there is a run_limit_ns */
     tpool_future item;          /* stands for the running item: raise and return act on it */
     struct tpool__results *results;
 } tpool__chunk;
@@ -9765,11 +9765,6 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
     tpool__chunk *chunk = tpool__alloc(sizeof *chunk);
     if (!chunk) return TPOOL_NO_MEMORY;
-    tpool_future *memory = iter->completions ? tpool__task_new(tpool__self()) : NULL;
-    if (iter->completions && !memory) {
-        TPOOL_FREE(chunk);
-        return TPOOL_NO_MEMORY;
-    }
     chunk->iter = iter;
     chunk->slots = &chunk->one;
     tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: handed on by the submit */
@@ -9780,6 +9775,7 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     tpool__add_relaxed(&iter->references, 1); /* relaxed: the caller holds one */
     tpool_task task = { 0 };
     task.tag = chunk;
+    task.completions = iter->completions;
     task.fn = tpool__chunk_run;
     task.arg = chunk;
     task.arg_free = tpool__chunk_ended;
@@ -9789,7 +9785,6 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     tpool__lock(&iter->lock);
     if (status == TPOOL_OK) {
         chunk->future = future;
-        if (memory) (void)tpool__completions_add(iter->completions, future, (tpool__item *)(void *)&memory->u);
         /* relaxed: under its lock. The close has not found this one, which may run already. */
         if (!TPOOL__LIKELY(!tpool__load_relaxed(&iter->closing))) tpool__notify_to_stop(future, true);
         return status;
@@ -9800,7 +9795,6 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     *at = NULL;
     iter->back = at;
     TPOOL_FREE(chunk);
-    if (memory) tpool__task_free(memory);
     tpool__sub_relaxed(&iter->references, 1); /* relaxed: not the last, as above */
     if (status == TPOOL_SHUTDOWN) iter->aborted = TPOOL_CANCELLED;
     if (status == TPOOL_BROKEN) iter->aborted = TPOOL_BROKEN;
@@ -9843,6 +9837,7 @@ static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
         context->left = tpool__item_left;
         context->of = chunk;
         tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: only this thread uses it */
+        if (!TPOOL__LIKELY(iter->spec.run_limit_ns <= 0)) chunk->began = tpool__clock();
         void *value = iter->spec.fn(tpool__item_pointer(chunk, chunk->at, chunk->place), iter->spec.context);
         if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
             slot->outcome = tpool__outcome_take(&chunk->item);
@@ -9863,10 +9858,13 @@ static void tpool__item_left(void *of) {
     (void)tpool__run_items(self, chunk);
 }
 
-/* Whether the context is that of a map's item, and the map is being closed. */
-static bool tpool__is_of_closed_map(const tpool__context *context) {
-    return context->left == tpool__item_left &&
-           tpool__load_relaxed(&((const tpool__chunk *)context->of)->iter->closing); /* relaxed: a flag */
+/* Whether the context is that of a map's item, and the map is being closed or the item's time has passed. */
+static bool tpool__item_must_stop(const tpool__context *context) {
+    if (context->left != tpool__item_left) return false;
+    const tpool__chunk *chunk = (const tpool__chunk *)context->of;
+    int64_t limit = chunk->iter->spec.run_limit_ns;
+    return tpool__load_relaxed(&chunk->iter->closing) || /* relaxed: a flag */
+           (limit > 0 && tpool__clock() - chunk->began >= limit);
 }
 
 /* The function of a chunk's task. */
@@ -9988,7 +9986,6 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     }
     if (spec->unordered) {
         status = tpool_as_completed(NULL, 0, &created->completions);
-        if (status == TPOOL_OK && !tpool__completions_grow(created->completions, 1)) status = TPOOL_NO_MEMORY;
         if (status != TPOOL_OK) {
             tpool__iter_release(created);
             return status;
@@ -10105,8 +10102,14 @@ static tpool_status tpool__chunk_await_any(tpool_map_iter *iter, tpool__chunk *q
     if (status == TPOOL_TIMEOUT) status = tpool__completions_next(iter->completions, deadline, &future);
     if (status == TPOOL_BROKEN && queued && tpool__runs_program(self->context) && tpool_future_cancel(queued->future))
         status = tpool__completions_next(iter->completions, deadline, &future); /* as above */
-    if (status == TPOOL_OK) *ended = (tpool__chunk *)tpool_future_tag(future);
-    return status;
+    if (status != TPOOL_OK) return status;
+    *ended = (tpool__chunk *)tpool_future_tag(future);
+    for (unsigned tries = 0;; tpool__backoff(&tries)) { /* until its submitter is done with it */
+        tpool__lock(&iter->lock);
+        bool submitted = (*ended)->future != NULL;
+        tpool__unlock(&iter->lock);
+        if (submitted) return TPOOL_OK;
+    }
 }
 /* Unlinks and frees a chunk whose items were all delivered. */
 static void tpool__chunk_retire(tpool_map_iter *iter, tpool__chunk *chunk) {
@@ -10156,10 +10159,6 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         }
         if (iter->completions) status = tpool__chunk_await_any(iter, queued, only ? chunk : NULL, deadline, &chunk);
         else status = tpool__chunk_await(chunk, deadline);
-        if (status == TPOOL_END) { /* its end comes */
-            tpool__backoff(&tries);
-            continue;
-        }
         if (status != TPOOL_OK) return status;
         iter->reading = chunk;
         if (chunk->delivered < chunk->count) return tpool__iter_deliver_from(iter, chunk, result);
@@ -14238,7 +14237,7 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
 
 /* Sends the `count` items from `first` on that the message describes. Reads the answers of those that end (*done). */
 static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk, size_t first,
-                                         size_t count, tpool__message *message, size_t *done) {
+                                         size_t count, int64_t deadline, tpool__message *message, size_t *done) {
     tpool__child_enter(self, child);
     tpool__page *page = child->page;
     tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
@@ -14247,7 +14246,7 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
     tpool__received heard = tpool__child_ask(child, message, TPOOL__RUN_ITEMS);
     bool over = heard != TPOOL__RECEIVED;
     while (!over) {
-        heard = tpool__child_hear_answer(child, message, TPOOL_FOREVER);
+        heard = tpool__child_hear_answer(child, message, deadline);
         if (heard == TPOOL__RECEIVED && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
         uintptr_t used;
         size_t ended = tpool__page_read(page, &used), left = count - *done;
@@ -14271,7 +14270,8 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
 static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool__worker *worker = self->worker;
     tpool__child *child = tpool__child_of(worker);
-    size_t first = 0, most = chunk->count;
+    int64_t limit = chunk->iter->spec.run_limit_ns, deadline = TPOOL_FOREVER;
+    size_t first = 0, most = limit > 0 ? 1 : chunk->count; /* each item's time is its own */
     int tries = 0;
     tpool__child_take(self, child);
     /* relaxed: a thread that sets it looks for the chunk under the child's lock afterwards */
@@ -14281,10 +14281,15 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
         tpool__outcome *error = NULL;
         size_t done = 0, count = chunk->count - first < most ? chunk->count - first : most;
         memset(&message, 0, sizeof message);
-        tpool_status status = tpool__child_ensure_until(worker, TPOOL_FOREVER);
+        if (limit > 0 && tries == 0) deadline = tpool__deadline(limit);
+        tpool_status status =
+            tpool__clock_passed(deadline) ? TPOOL_TIMEOUT : tpool__child_ensure_until(worker, deadline);
         if (status == TPOOL_CANCELLED) break;
         if (status == TPOOL_BROKEN) tpool__break(worker->pool);
-        if (status != TPOOL_OK) {
+        if (status == TPOOL_TIMEOUT) { /* no process was to be had in its time */
+            tpool__death late = { true, false, false, 0, SIGKILL, TPOOL__KILLED_LATE };
+            error = tpool__error_of_death(&chunk->item, &late);
+        } else if (status != TPOOL_OK) {
             error = tpool__error_text(&chunk->item, TPOOL_BROKEN, 0,
                                       status == TPOOL_BROKEN ? "The initializer of the worker process failed."
                                                              : "The system refused a worker process.");
@@ -14292,7 +14297,7 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
             bool fits = tpool__pack_items(child, chunk, first, count, &message);
             uint64_t size = message.size;
             tpool__received heard = TPOOL__RECEIVED;
-            if (fits) heard = tpool__talk_items(self, child, chunk, first, count, &message, &done);
+            if (fits) heard = tpool__talk_items(self, child, chunk, first, count, deadline, &message, &done);
             if (heard == TPOOL__RECEIVED) {
                 fits = fits && message.kind != TPOOL__TOO_LARGE;
                 tpool__child_trim(child, size, fits ? message.size : 0);
@@ -14302,8 +14307,9 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
             if (heard != TPOOL__RECEIVED) {
                 const tpool__page *page = child->page;
                 bool begun = tpool__load_acquire(&page->items_begun) > tpool__load_acquire(&page->items_done); /* P14 */
-                tpool__death death =
-                    tpool__child_collect(child, heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED : TPOOL__NOT_KILLED);
+                tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? TPOOL__KILLED_LATE
+                                                                 : heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
+                                                                                           : TPOOL__NOT_KILLED);
                 if (done < count &&
                     (begun || tries == 3 || heard == TPOOL__DAMAGED || death.killed_for != TPOOL__NOT_KILLED))
                     error = tpool__error_of_death(&chunk->item, &death);

@@ -655,6 +655,45 @@ static void close_asks_all_that_runs_to_stop(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* ---- run_limit_ns. */
+
+/* Until it shall stop, the odd ones in a forked job; each fourth ends at once, and has not been asked. */
+static void *until_asked(void *arg) {
+    int64_t begin = tpool_now(), end = begin + LIMIT;
+    while (!tpool_stop_requested() && tpool_now() < end) sleep_ms(1);
+    return (void *)(intptr_t)(tpool_stop_requested() && tpool_now() - begin >= *(const int64_t *)arg);
+}
+static void *item_until_asked(void *item, void *context) {
+    int64_t limit = *(const int64_t *)context - TPOOL_US(100); /* the item began a little before */
+    int number = *(int *)item;
+    if (number % 4 == 0) return (void *)(intptr_t)!tpool_stop_requested();
+    if (number % 2 == 0) return until_asked(&limit);
+    tpool_job job;
+    tpool_fork(&job, until_asked, &limit);
+    return tpool_join(&job);
+}
+static void each_item_has_the_run_limit_for_itself(void **state) {
+    (void)state;
+    int numbers[8];
+    for (int i = 0; i < 8; i++) numbers[i] = i;
+    tpool *pool = new_pool(2);
+    for (size_t chunk = 1; chunk <= 8; chunk += 7) {
+        int64_t limit = TPOOL_MS(30);
+        tpool_map_spec spec = { .fn = item_until_asked,
+                                .context = &limit,
+                                .items = numbers,
+                                .count = 8,
+                                .stride = sizeof(int),
+                                .chunk_size = chunk,
+                                .run_limit_ns = limit };
+        tpool_map_iter *iter = start(pool, &spec);
+        for (int i = 0; i < 8; i++) assert_int_equal(1, (intptr_t)next(iter));
+        check_none(iter, 0, TPOOL_END);
+        tpool_map_close(iter);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void map_index_tells_which_item_was_delivered(void **state) {
     (void)state;
     int numbers[100];
@@ -1251,6 +1290,7 @@ static const struct CMUnitTest tests[] = {
     TEST(items_of_one_task_each_may_wait_for_the_consumer),
     TEST(close_cancels_what_has_not_started_and_waits_for_what_runs),
     TEST(close_asks_all_that_runs_to_stop),
+    TEST(each_item_has_the_run_limit_for_itself),
     TEST(map_index_tells_which_item_was_delivered),
     TEST(map_item_gives_the_item_that_was_delivered),
     TEST(an_item_of_a_source_is_valid_until_the_next_call_or_the_close),

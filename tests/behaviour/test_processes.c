@@ -890,6 +890,44 @@ static void map_over_a_source(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* An item beyond its limit is killed, and is the only one that ends so; the others' times do not add up to it. */
+static void *sleep_item(void *item, void *context) {
+    (void)context;
+    sleep_ms(*(int *)item);
+    return tpool_return(item, sizeof(int));
+}
+static void an_item_that_runs_too_long_is_killed_alone(void **state) {
+    (void)state;
+    tpool *pool = process_pool(1);
+    int items[] = { 250, 250, 100000, 0, 250, 100000, 0 };
+    for (size_t chunk = 1; chunk <= 7; chunk += 6) {
+        tpool_map_spec spec = { .fn = sleep_item,
+                                .items = items,
+                                .count = 7,
+                                .stride = sizeof(int),
+                                .item_size = sizeof(int),
+                                .chunk_size = chunk,
+                                .run_limit_ns = TPOOL_MS(700) };
+        tpool_map_iter *iter;
+        void *result;
+        const tpool_error *error;
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        for (int i = 0; i < 7; i++) {
+            tpool_status status = tpool_map_next(iter, LIMIT, &result);
+            assert_ptr_equal(&items[i], tpool_map_item(iter));
+            assert_status(items[i] > 1000 ? TPOOL_BROKEN : TPOOL_OK, status);
+            if (status == TPOOL_OK) assert_int_equal(items[i], *(int *)result);
+            if (status == TPOOL_OK) continue;
+            assert_status(TPOOL_OK, tpool_map_error(iter, &error));
+            assert_int_equal(-SIGKILL, error->code);
+            assert_non_null(strstr(error->message, "run_limit_ns"));
+        }
+        assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, &result));
+        tpool_map_close(iter);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void *gate_item(void *item, void *context) {
     (void)context;
     shared_gate_pass(&all->gate);
@@ -1269,6 +1307,7 @@ int main(void) {
         T(map_over_an_array),
         T(each_item_has_its_own_result_bytes_and_error),
         T(map_over_a_source),
+        T(an_item_that_runs_too_long_is_killed_alone),
         T(closing_a_map_leaves_out_the_rest_of_a_chunk),
         T(map_needs_sizes),
         T(a_worker_process_may_have_pools_of_its_own),

@@ -674,6 +674,7 @@ static void map(rng *g, int p, unsigned where) {
     for (int i = 0; i < MAP_ITEMS; i++) m->scopes[i].kind = AN_ITEM;
     tpool_map_spec spec = { .fn = map_body, .context = m, .chunk_size = draw(g, 4), .buffer_size = draw(g, 8) };
     spec.unordered = m->unordered;
+    spec.run_limit_ns = one_in(g, 4) ? TPOOL_US(draw(g, 50)) : 0;
     if (m->source) {
         spec.next = map_source;
         spec.item_free = map_item_free;

@@ -312,7 +312,8 @@ static void map_in_processes(rng *g, int p) {
                             .item_size = sizeof items[0],
                             .chunk_size = draw(g, 4),
                             .buffer_size = draw(g, 5),
-                            .unordered = one_in(g, 2) };
+                            .unordered = one_in(g, 2),
+                            .run_limit_ns = one_in(g, 3) ? TPOOL_US(1 + draw(g, 3000)) : 0 };
     atomic_fetch_add(&pools[p].others, 1);
     tpool_status status = CALL(p, tpool_map(pools[p].handle, &spec, &iter));
     if (status != TPOOL_OK) return;
@@ -324,7 +325,8 @@ static void map_in_processes(rng *g, int p) {
             well = well && seed % 16 > 1 && tpool_map_result_size(iter) == sizeof seed &&
                    memcmp(value, &seed, sizeof seed) == 0;
         else if (status == TPOOL_FAILED) well = well && seed % 16 == 1;
-        else if (status == TPOOL_BROKEN) well = well && (seed % 16 == 0 || atomic_load(&workers_killed));
+        else if (status == TPOOL_BROKEN)
+            well = well && (seed % 16 == 0 || spec.run_limit_ns || atomic_load(&workers_killed));
         else if (status == TPOOL_CANCELLED)
             well = well && (atomic_load(&pools[p].may_cancel) || atomic_load(&pools[p].shut) ||
                             pools[p].config.on_full == TPOOL_FULL_DROP_OLDEST);
