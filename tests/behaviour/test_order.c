@@ -1,5 +1,5 @@
-/* The order in which tasks start: priorities, first come first served, and nothing behind a task that is merely fetched.
-   What tasks touch is static, so that it is still there when a failed assertion has left the test. */
+/* The order in which tasks start: priorities, first come first served, and nothing behind a task that is merely
+   fetched. What tasks touch is static, so that it is still there when a failed assertion has left the test. */
 #include "support.h"
 #include <limits.h>
 

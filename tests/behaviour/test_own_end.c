@@ -1,5 +1,5 @@
-/* Ending a pool from within: whoever would wait for himself is told of the deadlock, and another pool's end is no deadlock.
-   What tasks touch is static, so that it is still there when a failed assertion has left the test. */
+/* Ending a pool from within: whoever would wait for himself is told of the deadlock, and another pool's end is no
+   deadlock. What tasks touch is static, so that it is still there when a failed assertion has left the test. */
 #include "support.h"
 
 /* --- DEADLOCK for whoever would wait for himself */

@@ -349,7 +349,7 @@ static void tasks_run_by_their_waiter_are_counted(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* --- nothing waits behind a task that another worker has merely fetched */
+/* --- what is there for processes only */
 
 static void kill_workers_is_for_processes_only(void **state) {
     (void)state;

@@ -1,5 +1,5 @@
-/* The end of a pool: shutdown, drain and destroy, what they wait for and what they leave. What tasks touch is static, so
-   that it is still there when a failed assertion has left the test. */
+/* The end of a pool: shutdown, drain and destroy, what they wait for and what they leave. What tasks touch is static,
+   so that it is still there when a failed assertion has left the test. */
 #include "support.h"
 
 static tpool_status call_drain(void *pool) { return tpool_drain(pool, LIMIT); }

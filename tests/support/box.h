@@ -1,4 +1,5 @@
-/* A task's one argument, by pointer or copied, and what became of it: how often it ran and was freed, and whether it was whole. */
+/* A task's one argument, by pointer or copied, and what became of it: how often it ran and was freed, and whether it
+   was whole. */
 #ifndef TPOOL_TESTS_BOX_H
 #define TPOOL_TESTS_BOX_H
 #include "../support.h"

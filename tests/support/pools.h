@@ -104,7 +104,7 @@ static inline bool pass_gate_and_fail(void *context) {
 
 /* Nothing has changed: the pool takes and runs work. */
 static inline void assert_works(tpool *pool) {
-    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
-    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    REQUIRE_STATUS(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    REQUIRE_STATUS(TPOOL_OK, tpool_drain(pool, LIMIT));
 }
 #endif
