@@ -8607,6 +8607,14 @@ static bool tpool__wait_is_over(tpool_future *const *futures, size_t count, tpoo
     return done == count;
 }
 
+/* The same, judged by a partition alone, without another look: what ends after it belongs to neither its count nor the
+ * status. */
+static bool tpool__is_over_with(tpool_future *const *futures, size_t done, size_t count, tpool_return_when when) {
+    bool over = done == count || (done > 0 && when == TPOOL_FIRST_COMPLETED);
+    for (size_t i = 0; i < done && !over && when == TPOOL_FIRST_EXCEPTION; i++) over = tpool__is_exception(futures[i]);
+    return over;
+}
+
 static tpool_status tpool__wait_all(tpool_future *const *futures, size_t count, int64_t deadline) {
     tpool__thread *self = tpool__self();
     if (deadline == TPOOL_FOREVER && self->worker) /* in the order of the array, before it sleeps for any of them */
@@ -8762,8 +8770,9 @@ TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_re
     if (count > 0 && when == TPOOL_ALL_COMPLETED) status = tpool__wait_all(futures, count, deadline);
     else if (count == 1) status = tpool__wait_all(futures, count, deadline); /* the first of one is all of it */
     else if (count > 0) status = tpool__wait_first(futures, count, when, deadline);
-    if (done) *done = tpool__done_first(futures, count);
-    return status;
+    if (!done) return status;
+    *done = tpool__done_first(futures, count);
+    return status == TPOOL_TIMEOUT && tpool__is_over_with(futures, *done, count, when) ? TPOOL_OK : status;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------

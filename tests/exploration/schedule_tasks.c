@@ -332,12 +332,34 @@ static void look_at_one_twice_against_finish(void) {
     tpool_future *future = submitted(pool, count_task, &first), *futures[2] = { future, future };
     size_t done = 0;
     tpool_status status = tpool_wait(futures, 2, TPOOL_FIRST_COMPLETED, 0, &done);
-    CHECK(status == TPOOL_TIMEOUT || done == 2);
+    CHECK(status == (done == 2 ? TPOOL_OK : TPOOL_TIMEOUT));
     CHECK(done == 0 || done == 2);
     outcome(done == 2);
     tpool_future_release(future);
     end_pool(pool);
 }
+/* The status is that of the partition, though tasks end between the wait's last look and it, and after it. */
+static void *raise_one(void *arg) {
+    (void)arg;
+    return tpool_raise(1, "raised");
+}
+static void partition_against_finish(tpool_fn fn, tpool_return_when when, size_t enough) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *futures[2] = { submitted(pool, fn, &first), submitted(pool, count_task, &second) };
+    size_t done = 0;
+    tpool_status status = tpool_wait(futures, 2, when, 0, &done);
+    CHECK(status == (done >= enough ? TPOOL_OK : TPOOL_TIMEOUT));
+    outcome((int)done);
+    for (int i = 0; i < 2; i++) tpool_future_release(futures[i]);
+    end_pool(pool);
+}
+static void partition_of_the_first_against_finish(void) {
+    partition_against_finish(count_task, TPOOL_FIRST_COMPLETED, 1);
+}
+static void partition_of_the_first_exception_against_finish(void) {
+    partition_against_finish(raise_one, TPOOL_FIRST_EXCEPTION, 1);
+}
+static void partition_of_all_against_finish(void) { partition_against_finish(count_task, TPOOL_ALL_COMPLETED, 2); }
 
 /* The limit of the call passes as the task starts or ends. */
 static void timeout_against_finish(void) {
@@ -404,6 +426,9 @@ SCHEDULES(SCENARIO(submit_against_park, .quick = 1, .preemptions = 3),
           SCENARIO(expiry_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(wait_first_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(look_at_one_twice_against_finish, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(partition_of_the_first_against_finish, .quick = 2, .preemptions = 3, .outcomes = 3),
+          SCENARIO(partition_of_the_first_exception_against_finish, .quick = 2, .preemptions = 3, .outcomes = 3),
+          SCENARIO(partition_of_all_against_finish, .quick = 2, .preemptions = 3, .outcomes = 3),
           SCENARIO(timeout_against_finish, .quick = 2, .preemptions = 3, .outcomes = 3),
           SCENARIO(complete_against_cancel, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(complete_against_complete, .quick = 2, .preemptions = 3, .outcomes = 2))
