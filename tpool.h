@@ -3082,7 +3082,7 @@ struct tpool {
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;            /* how many drainers; a hint */
     tpool__u32 destroying;           /* one of the drainers is a destroy */
-    bool finishing;                  /* nothing pauses it any more: see tpool__finish_begin; under the lock */
+    unsigned finishing;              /* > 0: nothing pauses it: see tpool__finish_begin; under pool->lock */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active; /* live workers that are neither asleep nor blocked; a hint without the lock */
@@ -7991,7 +7991,7 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool); /* a shutdown and a break happen under this lock */
-    if (status == TPOOL_OK && (tpool__attention(pool) & TPOOL__CLOSING || pool->finishing)) status = TPOOL_SHUTDOWN;
+    if (status == TPOOL_OK && (tpool__attention(pool) & TPOOL__CLOSING || pool->finishing > 0)) status = TPOOL_SHUTDOWN;
     if (status == TPOOL_OK) tpool__or_relaxed(&pool->attention, TPOOL__PAUSED); /* relaxed: see tpool__attention */
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
@@ -8406,16 +8406,20 @@ static void tpool__free(tpool *pool) {
 }
 
 /* The caller is about to drain the pool in order to end it. It resumes the pool, and nothing may pause it any more:
- * its tasks may try, and nobody would be left to resume it. */
+ * its tasks may try, and no other thread would resume it. Several may finish it at once: the exit handler, a destroy or
+ * a shutdown of the dual pools. */
 static void tpool__finish_begin(tpool *pool) {
     tpool__lock(&pool->lock);
-    pool->finishing = true;
+    pool->finishing++;
     tpool__unlock(&pool->lock);
     (void)tpool__resume(pool);
 }
-static void tpool__finish_failed(tpool *pool) {
+/* The caller gives up, or its thread has ended. */
+static void tpool__finish_failed(void *of) {
+    tpool *pool = of;
+    if (tpool__is_foreign(pool)) return; /* forked there: this is the child, and pool->lock may be held for ever */
     tpool__lock(&pool->lock);
-    pool->finishing = false;
+    pool->finishing--;
     tpool__unlock(&pool->lock);
 }
 /* From now on the exit handler leaves the pool alone; what it has halted goes on. */
@@ -8429,14 +8433,27 @@ static void tpool__exempt_from_exit(tpool *pool) {
 }
 
 static void tpool__iters_outlive(tpool *pool);
+/* A destroy gives up, or its thread has ended: the pool goes on, and is the program's to destroy again. */
+static void tpool__destroy_left(void *of) {
+    tpool *pool = of;
+    if (tpool__is_foreign(pool)) return;
+    tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
+    tpool__finish_failed(pool);
+    tpool__lock(&tpool__process.lock);
+    if (!pool->manager) pool->exit_exempt = false; /* a manager's shutdown exempts its pools for good */
+    tpool__unlock(&tpool__process.lock);
+}
 static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
     tpool__exempt_from_exit(pool);
     tpool__finish_begin(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__destroy_left, pool);
     tpool_status status = tpool__await_condition(pool, tpool__shut_when_quiet, TPOOL_FOREVER);
-    tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
-    if (status != TPOOL_OK) tpool__finish_failed(pool);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
+    tpool__store_relaxed(&pool->destroying, 0);               /* relaxed: a hint */
+    if (status != TPOOL_OK) tpool__destroy_left(pool);
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
@@ -10486,56 +10503,69 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
     return !copied ? TPOOL_NO_MEMORY : used ? TPOOL_INVALID_STATE : TPOOL_OK;
 }
 
+/* With TPOOL_WAIT the high-level pool ends first, with all its work. */
+static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
+    if (flags & TPOOL_CANCEL_PENDING) {
+        tpool__set_attention(high, TPOOL__CANCELLED, 0);
+        tpool__end_waiting(high, TPOOL__WAS_CANCELLED);
+    }
+    tpool__stop_running(high, flags); /* before the drain, not after it */
+    tpool__finish_begin(high);
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__finish_failed, high);
+    tpool_status status = tpool_drain(high, TPOOL_FOREVER);
+    if (status == TPOOL_OK) status = tpool_shutdown(high, flags);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    if (status != TPOOL_OK) tpool__finish_failed(high);
+    return status;
+}
+/* Without TPOOL_WAIT the last worker of the high-level pool to end shuts the low-level pool down. False: there is none. */
+static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
+    tpool__lock(&high->lock);
+    tpool__take_no_more(high, flags); /* under the same lock as `heir` is set, so that this worker sees both */
+    bool inherits = !tpool__workers_are_gone(high);
+    bool first = inherits && !high->heir;
+    if (inherits) {
+        high->heir_flags |= flags;
+        high->heir = low;
+    }
+    tpool__unlock(&high->lock);
+    if (!inherits) return false;
+    if (first) low->closing_for = high;
+    tpool__fence_lanes(low); /* so a thread that sees CLOSING, set next, sees closing_for too */
+    tpool__set_attention(low, TPOOL__CLOSING, 0);
+    tpool__wake_room_and_drainers(low);
+    return true;
+}
+static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned flags) {
+    tpool__finish_begin(low); /* what ends in the high-level pool may wait for it */
+    tpool__thread *self = tpool__self();
+    tpool__context *call = tpool__call_push(self, tpool__finish_failed, low);
+    bool waits = flags & TPOOL_WAIT, inherits = !waits && tpool__dual_hand_over(high, low, flags);
+    tpool_status status = waits ? tpool__dual_end_high(high, flags) : tpool_shutdown(high, flags);
+    if (status == TPOOL_OK && !inherits) status = tpool_shutdown(low, flags);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    if (status != TPOOL_OK) tpool__finish_failed(low);
+    return status;
+}
 TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
     if (flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
     if (!tpool__process_ready()) return TPOOL_NO_MEMORY;
-    tpool__lock(&tpool__process.lock);
-    bool lacks_low = tpool__dual.pool[0] && !tpool__dual.pool[1];
-    tpool__unlock(&tpool__process.lock);
-    if (lacks_low && !tpool_low_level()) return TPOOL_NO_MEMORY; /* tasks of the high-level pool may still ask for it */
-    tpool__lock(&tpool__process.lock);
-    tpool *high = tpool__dual.pool[0], *low = tpool__dual.pool[1];
-    bool within = (high && tpool__within(high)) || (low && tpool__within(low));
-    if (!(flags & TPOOL_WAIT && within)) tpool__dual.shut = true; /* a pool created later is shut from the start */
-    tpool__unlock(&tpool__process.lock);
-    if (flags & TPOOL_WAIT && within) return TPOOL_DEADLOCK;
-    tpool_status status = TPOOL_OK;
-    if (high && low) tpool__finish_begin(low); /* what ends in the high-level pool may wait for it */
-    if (high && flags & TPOOL_WAIT) {
-        if (flags & TPOOL_CANCEL_PENDING) {
-            tpool__set_attention(high, TPOOL__CANCELLED, 0);
-            tpool__end_waiting(high, TPOOL__WAS_CANCELLED);
-        }
-        tpool__stop_running(high, flags); /* before the drain, not after it */
-        tpool__finish_begin(high);
-        status = tpool_drain(high, TPOOL_FOREVER);
-        if (status == TPOOL_OK) status = tpool_shutdown(high, flags);
-    } else if (high && low) {
-        tpool__lock(&high->lock); /* the last worker of the high-level pool to end shuts the low-level pool down */
-        tpool__take_no_more(high, flags); /* under the same lock as `heir` is set, so that this worker sees both */
-        bool inherits = !tpool__workers_are_gone(high);
-        bool first = inherits && !high->heir;
-        if (inherits) {
-            high->heir_flags |= flags;
-            high->heir = low;
-        }
-        tpool__unlock(&high->lock);
-        if (inherits) {
-            if (first) low->closing_for = high;
-            tpool__fence_lanes(low); /* so whoever sees CLOSING, set next, sees closing_for too */
-            tpool__set_attention(low, TPOOL__CLOSING, 0);
-            tpool__wake_room_and_drainers(low);
-            return tpool_shutdown(high, flags);
-        }
-        status = tpool_shutdown(high, flags);
-    } else if (high) {
-        status = tpool_shutdown(high, flags);
-    }
-    if (low && status == TPOOL_OK) status = tpool_shutdown(low, flags);
-    if (status == TPOOL_OK) return status;
-    if (high) tpool__finish_failed(high);
-    if (low) tpool__finish_failed(low);
-    return status;
+    tpool *high, *low;
+    bool refused, lacks_low;
+    do {
+        tpool__lock(&tpool__process.lock);
+        high = tpool__dual.pool[0];
+        low = tpool__dual.pool[1];
+        refused = flags & TPOOL_WAIT && ((high && tpool__within(high)) || (low && tpool__within(low)));
+        lacks_low = high && !low;
+        if (!refused && !lacks_low) tpool__dual.shut = true; /* a pool created later is shut from the start */
+        tpool__unlock(&tpool__process.lock);
+        if (refused) return TPOOL_DEADLOCK;
+        if (lacks_low && !tpool_low_level()) return TPOOL_NO_MEMORY; /* tasks of the high-level pool may yet want it */
+    } while (lacks_low);
+    if (high && low) return tpool__dual_shutdown_both(high, low, flags);
+    return low ? tpool_shutdown(low, flags) : TPOOL_OK;
 }
 
 /* ====================================================================================================================

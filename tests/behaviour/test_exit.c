@@ -849,6 +849,39 @@ static void *wait_ever_deeper(void *arg) {
 static int a_halted_pools_task_may_wait_for_its_own_with_a_limit(void) { return exit_beside(wait_with_limits); }
 static int a_halted_pools_task_that_can_execute_nothing_is_refused(void) { return exit_beside(wait_ever_deeper); }
 
+/* A destroy whose thread has ended leaves the pool to the program, which never destroys it. */
+static tpool_future *completed_first, *completed_next;
+static void end_thread_in_callback(tpool_future *future, void *context) {
+    (void)future, (void)context;
+    pthread_exit(NULL);
+}
+static void destroy_in_callback(tpool_future *future, void *context) {
+    (void)future, (void)context;
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(completed_next, NULL)); /* its callback runs in the next wait */
+    (void)tpool_destroy(own);
+}
+static void open_hold_late(void) {
+    open_hold();
+    sleep_ms(100);
+}
+static void *complete_first(void *arg) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(completed_first, NULL));
+    return arg;
+}
+static int a_pool_whose_destroy_was_left_loses_its_waiting_work(void) {
+    pthread_t thread;
+    leaves_things_behind = true;
+    CHECK(atexit(open_hold_late) == 0); /* registered before the pool is made, so it runs when the pool is halted */
+    create_own((tpool_config){ .max_workers = 1 });
+    queue_until_exit(own, "O", "o");
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&completed_first));
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&completed_next));
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(completed_first, destroy_in_callback, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(completed_next, end_thread_in_callback, NULL));
+    CHECK(pthread_create(&thread, NULL, complete_first, NULL) == 0 && pthread_join(thread, NULL) == 0);
+    return 0;
+}
+
 /* The first use of a shared pool comes when all of them have ended. */
 static void use_low_first(void) {
     tpool_status status = tpool_submit(tpool_low_level(), say_task, "x", NULL);
@@ -924,6 +957,7 @@ static const story stories[] = {
     STORY(a_halted_pools_task_may_have_begun_to_wait_in_a_pause, 0, "ho"),
     STORY(a_halted_pools_task_that_waits_in_a_pause_is_refused, 0, "bh"),
     STORY(a_halted_pools_task_that_can_execute_nothing_is_refused, 0, "bh"),
+    STORY(a_pool_whose_destroy_was_left_loses_its_waiting_work, 0, "O"),
     STORY(a_late_handler_that_is_the_first_to_use_a_shared_pool_is_refused, 0, "s"),
     STORY(no_task_pauses_a_shared_pool_that_exit_drains, 0, "pq"),
     STORY(a_map_on_a_halted_pool_comes_to_its_end, 0, "e"),

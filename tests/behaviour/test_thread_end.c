@@ -751,6 +751,60 @@ static void a_submitter_that_ends_after_its_wait_is_no_visitor_any_more(void **s
     assert_int_equal(0, pthread_join(destroys, NULL));
 }
 
+/* ---- What a callback has ended runs within the end of a pool, and ends the thread. */
+
+typedef struct left_end {
+    tpool *pool;
+    tpool_future *first, *other;
+} left_end;
+static void complete_other_and_destroy(tpool_future *future, void *context) {
+    left_end *left = context;
+    (void)future;
+    (void)!tpool_future_set_result(left->other, NULL); /* its callback runs in the next wait */
+    if (left->pool) (void)tpool_destroy(left->pool);
+    else (void)!tpool_dual_shutdown(TPOOL_WAIT);
+    fail_msg("the thread has not ended");
+}
+static void *complete_first(void *of) {
+    (void)!tpool_future_set_result(((left_end *)of)->first, NULL);
+    return NULL;
+}
+static void end_a_thread_that_ends(tpool *pool) {
+    left_end left = { .pool = pool };
+    assert_status(TPOOL_OK, tpool_future_create(&left.first));
+    assert_status(TPOOL_OK, tpool_future_create(&left.other));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(left.first, complete_other_and_destroy, &left));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(left.other, end_in_callback, NULL));
+    in_own_thread(complete_first, &left);
+    tpool_future_release(left.first);
+    tpool_future_release(left.other);
+}
+static void a_pool_goes_on_when_the_thread_of_its_destroy_has_ended(void **state) {
+    (void)state;
+    gate hold = GATE_CLOSED;
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
+    end_a_thread_that_ends(pool);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    gate_open(&hold);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    check_and_destroy(pool);
+}
+static void the_dual_pools_can_be_paused_when_the_thread_of_their_shutdown_has_ended(void **state) {
+    (void)state;
+    gate hold = GATE_CLOSED;
+    assert_status(TPOOL_OK, tpool_submit(tpool_high_level(), gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
+    end_a_thread_that_ends(NULL);
+    tpool_status high = tpool_pause(tpool_high_level()), low = tpool_pause(tpool_low_level());
+    gate_open(&hold); /* first, or a failure would leave the program's exit to wait */
+    assert_status(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    assert_status(TPOOL_OK, high);
+    assert_status(TPOOL_OK, low);
+}
+
 /* ---- An item_free, and what it ends, run in the consumer's next call. */
 
 enum { GIVEN = 4 };
@@ -819,6 +873,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_submitter_that_ends_after_its_wait_is_no_visitor_any_more),
         cmocka_unit_test(an_item_free_may_end_the_consumers_thread),
+        cmocka_unit_test(a_pool_goes_on_when_the_thread_of_its_destroy_has_ended),
+        cmocka_unit_test(the_dual_pools_can_be_paused_when_the_thread_of_their_shutdown_has_ended),
         cmocka_unit_test(a_stolen_job_outlives_the_stack_that_forked_it),
         cmocka_unit_test(a_job_that_nobody_has_taken_is_not_run),
         cmocka_unit_test(a_stolen_job_that_ends_its_thread_breaks_the_task_that_joins_it),

@@ -183,11 +183,25 @@ static void a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item(void 
     nothing_is_left(pool);
 }
 
+/* Of two that end a pool, one gives up: no pause comes between the other and its end. */
+static void a_finisher_that_gives_up_leaves_the_others(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool__finish_begin(pool);
+    tpool__finish_begin(pool);
+    tpool__finish_failed(pool);
+    assert_status(TPOOL_SHUTDOWN, tpool_pause(pool));
+    tpool__finish_failed(pool);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(a_thread_that_ends_in_completions_next_loses_no_reference),
     TEST(a_thread_that_ends_in_as_completed_leaves_no_iterator),
     TEST(a_thread_that_ends_in_a_wait_for_many_leaves_no_memory),
     TEST(a_thread_that_ends_after_its_submit_loses_no_reference),
     TEST(a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item),
+    TEST(a_finisher_that_gives_up_leaves_the_others),
 };
 RUN_TESTS(tests)

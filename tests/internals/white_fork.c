@@ -502,6 +502,36 @@ static void in_arg_free_of_a_shutdown_that_cancels(void **state) {
     gate_open(&g);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* The wait of a destroy runs what its thread has listed. */
+static tpool_future *completed_next;
+static void open_gate_and_fork(tpool_future *future, void *g) {
+    (void)future;
+    fork_here();
+    if (!is_child()) gate_open(g);
+}
+static void complete_and_destroy(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    assert_status(TPOOL_OK, tpool_future_set_result(completed_next, NULL));
+    tpool_status status = tpool_destroy(pool);
+    if (is_child()) CHECK(status == TPOOL_BROKEN);
+    leave_if_child();
+    assert_status(TPOOL_OK, status);
+}
+static void in_a_callback_that_a_destroy_runs(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    tpool_future *first = NULL;
+    begin_held((tpool_config){ 0 }, &g);
+    assert_status(TPOOL_OK, tpool_future_create(&first));
+    assert_status(TPOOL_OK, tpool_future_create(&completed_next));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, complete_and_destroy, NULL));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(completed_next, open_gate_and_fork, &g));
+    assert_status(TPOOL_OK, tpool_future_set_result(first, NULL));
+    assert_the_child_has_ended();
+    tpool_future_release(first);
+    tpool_future_release(completed_next);
+}
 static void in_arg_free_of_what_a_submit_drops(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
@@ -590,6 +620,7 @@ static const struct CMUnitTest tests[] = {
     TEST(in_the_body_of_a_loop),
     TEST(in_arg_free_of_a_cancel),
     TEST(in_arg_free_of_a_shutdown_that_cancels),
+    TEST(in_a_callback_that_a_destroy_runs),
     TEST(in_arg_free_of_what_a_submit_drops),
     TEST(in_arg_free_of_a_task_that_its_submitter_runs),
     TEST(in_on_failure_of_an_expiry_that_an_asker_notices),
