@@ -21,7 +21,7 @@
  *      >>life           the life of a task, step by step
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
- *                       >>manager  >>resources  >>stats
+ *                       >>manager  >>resources  >>stats  >>channels
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>latch  >>parker  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
@@ -31,7 +31,8 @@
  *                       >>wait  >>result; then what is rare: >>full-queue  >>cycles  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
- *                       >>manager-implementation  >>process  >>unload  >>processes-implementation  >>texts
+ *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
+ *                       >>unload  >>processes-implementation  >>texts
  *
  * ====================================================================================================================
  *  >>first  A first program
@@ -380,6 +381,7 @@
 #define tpool_map_error tpool_map_error_0_1_0
 #define tpool_fork tpool_fork_0_1_0
 #define tpool_resources_create tpool_resources_create_0_1_0
+#define tpool_channel_create tpool_channel_create_0_1_0
 #endif
 #endif
 
@@ -1029,6 +1031,54 @@ typedef struct tpool_stats {
 /* A snapshot; exact at rest, when submitted == completed + failed + cancelled + expired + dropped (a broken task counts
  * as failed, a dropped one not as cancelled). TPOOL_OK; TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>channels  Queues of a bounded size, between tasks and threads
+ *
+ *  First in, first out, with any number of senders and receivers. A receiver waits while the channel is empty, a sender
+ *  while it is full; whoever waits longest comes first. A call that has to wait may spin for some microseconds first,
+ *  and has no place in the line as long as it does. An item is received once, or is left over for destroy; a call that
+ *  gives another status than TPOOL_OK has sent or received nothing.
+ *
+ *  In a task send and receive wait like any other call: a spare worker runs other tasks meanwhile. A stop of the task
+ *  (tpool_stop_requested) ends the wait. Waits are not searched for cycles.
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef struct tpool_channel tpool_channel;
+
+typedef struct tpool_channel_config {
+    size_t capacity;               /* items; 0: 1 */
+    size_t item_size;              /* bytes, copied in and out; 0: items are pointers, which may be NULL */
+    void (*item_free)(void *item); /* of what is left at destroy: gets the address of the bytes, or the pointer */
+    tpool *shared_with;            /* a pool of processes with memory to share, of which there is none yet: NULL */
+} tpool_channel_config;
+
+/* config NULL: one place, for pointers. TPOOL_OK: *channel is the caller's, for tpool_channel_destroy. TPOOL_INVALID:
+ * channel NULL, or shared_with a pool without shared memory. TPOOL_NO_MEMORY. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_create(tpool_channel **channel,
+                                                             const tpool_channel_config *config);
+
+/* Copies item_size bytes from item into the channel; if items are pointers, item itself is the item.
+ * TPOOL_OK. TPOOL_SHUTDOWN: the channel is closed, or gets closed during the wait. TPOOL_TIMEOUT. TPOOL_CANCELLED: it
+ * would have to wait, and the task is asked to stop, or gets asked meanwhile. TPOOL_NO_THREAD: the system refuses a
+ * spare worker for the one that waits here. TPOOL_INVALID: channel NULL, or item NULL where items are bytes. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_send(tpool_channel *channel, const void *item,
+                                                           int64_t timeout_ns);
+
+/* Copies the next item to item; if items are pointers, item is the address of a void *, which is NULL unless TPOOL_OK.
+ * TPOOL_OK. TPOOL_END: the channel is closed and empty. The others as in tpool_channel_send. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_receive(tpool_channel *channel, void *item, int64_t timeout_ns);
+
+/* No item is sent any more; what is in the channel can still be received. All waits end. TPOOL_OK, also again;
+ * TPOOL_INVALID: NULL. */
+TPOOL_API tpool_status tpool_channel_close(tpool_channel *channel);
+
+/* How many items are in it now; those of waiting senders do not count. NULL: 0. */
+TPOOL_API size_t tpool_channel_count(tpool_channel *channel);
+
+/* Calls item_free for each item that is left, in order, and frees the channel. No other call may be under way or come
+ * later. An item_free may destroy further channels, as it may close further maps (see tpool_map_close).
+ * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: a thread waits in send or receive. */
+TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
 
 #ifdef __cplusplus
 }
@@ -2534,6 +2584,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           `told` is set                    that waiter reads `told`           that its notifier is done with it
  *      P16  a thread leaves its exit hook    the unloading waits for that       that the thread needs the hook's code
  *                                                                               and data no more
+ *      P18  one end of a channel moves on    the other end loads its position   the item's bytes; that its place is
+ *                                                                               free again
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; afterwards its submitter loads the gate
@@ -2563,8 +2615,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  (J), looks (L), and parks if it has seen nothing. A thread that ends the wait changes what L reads (D), and then
  *  unparks each waiter that it finds in its list (F). One lock orders J and F:
  *      E4  The end of a future: LOCKED (P3). Room and drainers: the inject spinlock. An iterator: the exchanges of
- *          `arrived` (P15). A stolen job: `jobs_lock`. A resource: its lock. A refused spare worker: pool->lock. The
- *          exit handler sets its flags before it passes these locks.
+ *          `arrived` (P15). A stolen job: `jobs_lock`. A resource: its lock. A channel: the lock of the end at which
+ *          the item or the room comes. A stop: tpool__stoppable.lock. A refused spare worker: pool->lock. The exit
+ *          handler sets its flags before it passes these locks.
  *      If J came first, F finds the waiter, and its unpark (P5) ends the park or the next one. If F came first, its
  *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter that leaves its lists looks once more
  *      under the same lock, so nothing that was handed to it is lost. The one exception is a worker that stops being
@@ -2926,6 +2979,8 @@ struct tpool__waiter {
     tpool__waiter *next, **link; /* in `blocked_waiters` */
     bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
     bool refused;                /* ... and shall: the system refused the spare worker; under pool->lock */
+    bool can_stop;               /* a stop of its task ends it with TPOOL_CANCELLED ... */
+    tpool__waiter *next_stoppable, **link_stoppable; /* ... and it is in tpool__stoppable */
     tpool__parker parker;
 };
 struct tpool__record {
@@ -6412,23 +6467,39 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
     return result;
 }
 
-static bool tpool__item_must_stop(const tpool__context *context);
-TPOOL_API bool tpool_stop_requested(void) {
-    const tpool__context *context = tpool__self()->context;
+#define TPOOL__STOP_LOOKS TPOOL_MS(10)
+static bool tpool__run_limit_passed(int64_t began, int64_t limit, int64_t *again) {
+    if (limit <= 0) return false;
+    int64_t now = tpool__clock(), left = limit - (now - began);
+    if (left > 0 && left < *again - now) *again = now + left;
+    return left <= 0;
+}
+static bool tpool__item_must_stop(const tpool__context *context, int64_t *again);
+/* Whether what runs in the context is asked to stop. If not, *again is a time at which to look again although no thread
+ * has asked: when run_limit_ns passes, or soon in a worker process, which the program asks through shared memory. Any
+ * thread may call this as long as the context is not left. */
+static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *again) {
+    *again = TPOOL_FOREVER;
     /* a job or a part of a loop asks for the task that it belongs to, an item for its map and its chunk's task */
     while (context &&
            (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
-        if (context->kind == TPOOL__IN_ITEM && tpool__item_must_stop(context)) return true;
+        if (context->kind == TPOOL__IN_ITEM && tpool__item_must_stop(context, again)) return true;
         context = context->origin ? context->origin : context->outer;
     }
     if (!context || !context->task) return false;
     const tpool_future *task = context->task;
     if (tpool__load_relaxed(&task->state) & TPOOL__STOP) return true; /* relaxed: a flag and nothing else */
     const tpool__backend *backend = tpool__works_for();
-    if (!TPOOL__LIKELY(!backend) && backend->should_stop(task)) return true;
+    if (!TPOOL__LIKELY(!backend)) {
+        if (backend->should_stop(task)) return true;
+        *again = tpool__clock() + TPOOL__STOP_LOOKS;
+    }
     if (context->pool && tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
-    return task->extra && task->extra->run_limit_ns &&
-           tpool__clock() - task->extra->started_at >= task->extra->run_limit_ns;
+    return task->extra && tpool__run_limit_passed(task->extra->started_at, task->extra->run_limit_ns, again);
+}
+TPOOL_API bool tpool_stop_requested(void) {
+    int64_t again;
+    return tpool__is_asked_to_stop(tpool__self()->context, &again);
 }
 
 TPOOL_API size_t tpool_arg_size(void) {
@@ -6793,19 +6864,60 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     if (woken) tpool__unpark(&woken->parker);
 }
 
+/* Waits that a stop ends. A thread that asks for a stop sets its flag, then wakes those whose task is asked now. A
+ * waiter first joins the list, then looks: the lock orders the two (E4). */
+static struct tpool__stoppable {
+    tpool__lock_word lock; /* guards the list; no other lock is taken under it */
+    tpool__waiter *first;
+} tpool__stoppable;
+static void tpool__stoppable_join(tpool__waiter *waiter) {
+    tpool__lock(&tpool__stoppable.lock);
+    waiter->next_stoppable = tpool__stoppable.first;
+    waiter->link_stoppable = &tpool__stoppable.first;
+    if (waiter->next_stoppable) waiter->next_stoppable->link_stoppable = &waiter->next_stoppable;
+    tpool__stoppable.first = waiter;
+    tpool__unlock(&tpool__stoppable.lock);
+}
+static void tpool__stoppable_leave(const tpool__waiter *waiter) {
+    tpool__lock(&tpool__stoppable.lock);
+    *waiter->link_stoppable = waiter->next_stoppable;
+    if (waiter->next_stoppable) waiter->next_stoppable->link_stoppable = waiter->link_stoppable;
+    tpool__unlock(&tpool__stoppable.lock);
+}
+/* Called after each change of what tpool__is_asked_to_stop reads. */
+static void tpool__wake_stopped(void) {
+    tpool__parker *asleep = NULL;
+    tpool__lock(&tpool__stoppable.lock);
+    for (tpool__waiter *waiter = tpool__stoppable.first; waiter; waiter = waiter->next_stoppable) {
+        int64_t again; /* the waiter's concern */
+        if (tpool__is_asked_to_stop(waiter->self->context, &again))
+            asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
+    }
+    tpool__unlock(&tpool__stoppable.lock);
+    tpool__unpark_end(asleep);
+}
+static bool tpool__wait_stopped(tpool__waiter *waiter) {
+    int64_t again;
+    if (tpool__is_asked_to_stop(waiter->self->context, &again)) return tpool__wait_over(waiter, TPOOL_CANCELLED);
+    if (again < waiter->look_at) waiter->look_at = again;
+    return false;
+}
 
 /* A piece of a wait: no code of the program runs in it. True: it ended before `until`. */
 static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
     tpool__thread *self = waiter->self;
-    bool began = false, over = false;
+    bool began = false, over = false, stops = waiter->can_stop && self->context;
+    if (stops) tpool__stoppable_join(waiter);
     for (;;) {
         waiter->look_at = TPOOL_FOREVER;
         over = waiter->kind->look(waiter);
+        if (!over && stops) over = tpool__wait_stopped(waiter);
         if (!over && began && tpool__wait_refused(self, waiter)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
         if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
         if (!began) began = tpool__wait_begin(self, waiter);
         (void)tpool__park(&waiter->parker, waiter->look_at < until ? waiter->look_at : until);
     }
+    if (stops) tpool__stoppable_leave(waiter);
     waiter->kind->leave(waiter);
     if (began) tpool__wait_end(self, waiter);
     return over;
@@ -6814,8 +6926,8 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
 /* The loop of all waits. (A worker that has nothing to do is no wait: tpool__sleep.) It asks in one order:
  *      1  Is it ready? What has come is never lost to a limit that passes at the same moment. A waiter that gives up
  *         asks once more as it leaves its lists (kind->leave).
- *      2  Is it refused: by what it waits for (shut down, halted), or by the system (no spare worker)? A refusal says
- *         more than a passed time, which any wait may come to. A wait that a stop of its task shall end goes here.
+ *      2  Is it refused: by what it waits for (shut down, halted, closed), by a stop of its task (can_stop), or by the
+ *         system (no spare worker)? A refusal says more than a passed time, which any wait may come to.
  *      3  Has its time passed?
  *      4  Then it parks. Only the first park of a piece gives up the worker's place (tpool__wait_begin).
  *
@@ -6954,6 +7066,7 @@ TPOOL_API void tpool_future_request_stop(tpool_future *future) {
     if (!future || tpool__is_done(future)) return;
     /* relaxed: a flag and nothing else */
     tpool__or_relaxed(&future->state, TPOOL__STOP);
+    tpool__wake_stopped();
     tpool__notify_to_stop(future, false);
 }
 
@@ -8312,8 +8425,10 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
 
 /* Comes after the cancelling: a task that starts in place of a stopped one would miss the request. */
 static void tpool__stop_running(tpool *pool, unsigned flags) {
-    if (flags & TPOOL_STOP_RUNNING)
+    if (flags & TPOOL_STOP_RUNNING) {
         tpool__add_relaxed(&pool->attention, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__attention */
+        tpool__wake_stopped();
+    }
     const tpool__backend *backend = tpool__backend_of(pool);
     if (flags & TPOOL_STOP_RUNNING && backend) backend->request_stop(pool, NULL, false);
 }
@@ -9743,6 +9858,7 @@ static void tpool__iter_left(void *of) {
     tpool__lock(&iter->lock);
     tpool__store_relaxed(&iter->closing, true); /* relaxed: as in tpool_map_close */
     tpool__unlock(&iter->lock);
+    tpool__wake_stopped();
     tpool__iter_release(iter);
 }
 
@@ -9885,12 +10001,11 @@ static void tpool__item_left(void *of) {
 }
 
 /* Whether the context is that of a map's item, and the map is being closed or the item's time has passed. */
-static bool tpool__item_must_stop(const tpool__context *context) {
+static bool tpool__item_must_stop(const tpool__context *context, int64_t *again) {
     if (context->left != tpool__item_left) return false;
     const tpool__chunk *chunk = (const tpool__chunk *)context->of;
-    int64_t limit = chunk->iter->spec.run_limit_ns;
     return tpool__load_relaxed(&chunk->iter->closing) || /* relaxed: a flag */
-           (limit > 0 && tpool__clock() - chunk->began >= limit);
+           tpool__run_limit_passed(chunk->began, chunk->iter->spec.run_limit_ns, again);
 }
 
 /* The function of a chunk's task. */
@@ -10206,6 +10321,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     if (!iter || tpool__is_foreign(iter)) return;
     tpool__lock(&iter->lock);
     tpool__store_relaxed(&iter->closing, true); /* relaxed: decides only under the lock, elsewhere a hint */
+    tpool__wake_stopped();
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__iter_left, iter);
     unsigned tries = 0;
@@ -11445,6 +11561,327 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
 }
 
 /* ====================================================================================================================
+ *  >>channels-implementation
+ *
+ *  A ring with two ends. Senders work at `in`, under its lock: a sender writes the item's bytes beyond `in.at`, then
+ *  one store of `in.at` makes them an item. Receivers work at `out`, under its lock. An end reads the position of the
+ *  other end only when what it has seen of it does not suffice, so that one sender and one receiver seldom meet at a
+ *  cache line (P18).
+ *
+ *  Callers wait in line at the end where the awaited thing comes, under that end's lock: receivers at `in`, where items
+ *  come, senders at `out`, where places become free.
+ *      Receivers are in line only while the ring is empty. A sender that finds one gives its item to the first.
+ *      Senders are in line only while the ring is full. A receiver that finds one puts the item of the first into the
+ *      ring as it takes its own out, under both locks, so that no later sender comes between.
+ *  Both hold because a caller joins its line under the lock without which the ring cannot cease to be empty, or full.
+ *  So no later caller overtakes one in line. Lock order: `out`, then `in`. `closed` changes under both, so that either
+ *  shows it.
+ *
+ *  Nothing in the ring is a pointer, and no thread repairs what another began: in memory that processes share the ring
+ *  needs only other locks, whose owner is a number, and another way to wake.
+ * ================================================================================================================= */
+typedef struct tpool__channel_end {
+    alignas(2 * TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards what follows; two lines, since CPUs fetch pairs */
+    tpool__u32 failed_spins;                              /* of those that wait in this line: see >>spin */
+    tpool__word at;               /* a number below 2 * capacity: the difference of both ends tells full from empty */
+    uintptr_t seen;               /* the other end's position when this end last looked */
+    bool closed;                  /* of both ends alike */
+    tpool__waiter *first, **last; /* the line */
+} tpool__channel_end;
+
+struct tpool_channel {
+    tpool__due due; /* for tpool__channel_free_now */
+    uintptr_t generation;
+    size_t capacity, item_size;
+    bool of_pointers;
+    void (*item_free)(void *item);
+    tpool__channel_end in, out;
+    alignas(max_align_t) unsigned char ring[];
+};
+
+static inline size_t tpool__channel_distance(const tpool_channel *channel, uintptr_t from, uintptr_t to) {
+    return to >= from ? to - from : to + 2 * channel->capacity - from;
+}
+static inline uintptr_t tpool__channel_after(const tpool_channel *channel, uintptr_t at) {
+    return at + 1 < 2 * channel->capacity ? at + 1 : 0;
+}
+static inline void *tpool__channel_slot(tpool_channel *channel, uintptr_t at) {
+    return channel->ring + (at < channel->capacity ? at : at - channel->capacity) * channel->item_size;
+}
+static inline void tpool__channel_copy(const tpool_channel *channel, void *to, const void *from) {
+    if (channel->item_size == sizeof(void *)) memcpy(to, from, sizeof(void *)); /* one move */
+    else memcpy(to, from, channel->item_size);
+}
+
+/* A caller in line. */
+typedef enum tpool__channel_fate { TPOOL__IN_LINE, TPOOL__SERVED, TPOOL__TURNED_AWAY } tpool__channel_fate;
+typedef struct tpool__channel_waiter {
+    tpool__waiter waiter;
+    tpool_channel *channel;
+    tpool__channel_end *end;  /* where it stands in line: &channel->in, then it receives, or &channel->out */
+    tpool__channel_fate fate; /* under the lock of that end, as what `item` points to */
+    void *item;
+} tpool__channel_waiter;
+
+/* Takes the first one out of the line. Its `item` is copied; it may be gone after the unlock. */
+static tpool__parker *tpool__channel_serve(tpool__channel_end *end) {
+    TPOOL_ASSERT(tpool__held(&end->lock));
+    tpool__waiter *waiter = end->first;
+    tpool__line_leave(&end->first, &end->last, waiter);
+    ((tpool__channel_waiter *)(void *)waiter)->fate = TPOOL__SERVED;
+    return tpool__unpark_begin(&waiter->parker);
+}
+static inline void *tpool__channel_first_item(const tpool__channel_end *end) {
+    return ((tpool__channel_waiter *)(void *)end->first)->item;
+}
+
+/* TPOOL_OK, TPOOL_SHUTDOWN; TPOOL_TIMEOUT: full. */
+static tpool_status tpool__channel_try_send(tpool_channel *channel, const void *item) {
+    tpool__channel_end *in = &channel->in;
+    tpool_status status = TPOOL_OK;
+    tpool__parker *asleep = NULL;
+    tpool__lock(&in->lock);
+    uintptr_t at = tpool__load_relaxed(&in->at); /* relaxed: under the lock */
+    if (!TPOOL__LIKELY(!in->closed)) {
+        status = TPOOL_SHUTDOWN;
+    } else if (!TPOOL__LIKELY(!in->first)) {
+        tpool__channel_copy(channel, tpool__channel_first_item(in), item);
+        asleep = tpool__channel_serve(in);
+    } else {
+        if (tpool__channel_distance(channel, in->seen, at) == channel->capacity)
+            in->seen = tpool__load_acquire(&channel->out.at); /* P18 */
+        if (tpool__channel_distance(channel, in->seen, at) == channel->capacity) {
+            status = TPOOL_TIMEOUT;
+        } else {
+            tpool__channel_copy(channel, tpool__channel_slot(channel, at), item);
+            tpool__store_release(&in->at, tpool__channel_after(channel, at)); /* P18 */
+        }
+    }
+    tpool__unlock(&in->lock);
+    tpool__unpark_end(asleep);
+    return status;
+}
+
+/* TPOOL_OK, TPOOL_END; TPOOL_TIMEOUT: empty. */
+static tpool_status tpool__channel_try_receive(tpool_channel *channel, void *item) {
+    tpool__channel_end *out = &channel->out, *in = &channel->in;
+    tpool_status status = TPOOL_OK;
+    tpool__parker *asleep = NULL;
+    tpool__lock(&out->lock);
+    uintptr_t at = tpool__load_relaxed(&out->at);                  /* relaxed: under the lock */
+    if (at == out->seen) out->seen = tpool__load_acquire(&in->at); /* P18; once it is closed, no item comes later */
+    if (at == out->seen) {
+        status = out->closed ? TPOOL_END : TPOOL_TIMEOUT;
+    } else {
+        tpool__channel_copy(channel, item, tpool__channel_slot(channel, at));
+        if (!TPOOL__LIKELY(!out->first)) { /* the ring is full: the first in line gets the place at once */
+            tpool__lock(&in->lock);
+            uintptr_t end = tpool__load_relaxed(&in->at); /* relaxed: under its lock */
+            tpool__channel_copy(channel, tpool__channel_slot(channel, end), tpool__channel_first_item(out));
+            tpool__store_release(&out->at, tpool__channel_after(channel, at)); /* P18 */
+            tpool__store_release(&in->at, tpool__channel_after(channel, end)); /* P18 */
+            in->seen = tpool__channel_after(channel, at); /* else `in.at` gets more than a ring ahead of it */
+            tpool__unlock(&in->lock);
+            asleep = tpool__channel_serve(out);
+        } else {
+            tpool__store_release(&out->at, tpool__channel_after(channel, at)); /* P18 */
+        }
+    }
+    tpool__unlock(&out->lock);
+    tpool__unpark_end(asleep);
+    return status;
+}
+static inline tpool_status tpool__channel_try(tpool__channel_waiter *caller) {
+    tpool_channel *channel = caller->channel;
+    return caller->end == &channel->in ? tpool__channel_try_receive(channel, caller->item)
+                                       : tpool__channel_try_send(channel, caller->item);
+}
+/* Whether the ring does not let the caller go on. Exact if so and the caller's end is locked; else a hint: the other
+ * end may have moved. */
+static inline bool tpool__channel_is_stuck(const tpool__channel_waiter *caller) {
+    tpool_channel *channel = caller->channel;
+    /* relaxed: what a try reads then, it acquires */
+    uintptr_t from = tpool__load_relaxed(&channel->out.at), to = tpool__load_relaxed(&channel->in.at);
+    return tpool__channel_distance(channel, from, to) == (caller->end == &channel->in ? 0 : channel->capacity);
+}
+static inline tpool_status tpool__channel_closed(const tpool__channel_waiter *caller) {
+    return caller->end == &caller->channel->in ? TPOOL_END : TPOOL_SHUTDOWN;
+}
+
+static bool tpool__channel_enter(tpool__waiter *waiter) {
+    tpool__channel_waiter *caller = (tpool__channel_waiter *)(void *)waiter;
+    tpool__channel_end *end = caller->end;
+    for (;;) {
+        tpool__lock(&end->lock);
+        bool stuck = tpool__channel_is_stuck(caller), joins = stuck && !end->closed;
+        if (joins) {
+            caller->fate = TPOOL__IN_LINE;
+            tpool__line_join(&end->last, waiter);
+        }
+        tpool__unlock(&end->lock);
+        if (joins) return false;
+        tpool_status status = tpool__channel_try(caller);
+        if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
+    }
+}
+static bool tpool__channel_look(tpool__waiter *waiter) {
+    tpool__channel_waiter *caller = (tpool__channel_waiter *)(void *)waiter;
+    tpool__lock(&caller->end->lock);
+    tpool__channel_fate fate = caller->fate;
+    tpool__unlock(&caller->end->lock);
+    return fate != TPOOL__IN_LINE;
+}
+static void tpool__channel_leave(tpool__waiter *waiter) {
+    tpool__channel_waiter *caller = (tpool__channel_waiter *)(void *)waiter;
+    tpool__channel_end *end = caller->end;
+    tpool__lock(&end->lock);
+    if (caller->fate == TPOOL__SERVED) waiter->status = TPOOL_OK;
+    else if (caller->fate == TPOOL__TURNED_AWAY) waiter->status = tpool__channel_closed(caller);
+    else tpool__line_leave(&end->first, &end->last, waiter);
+    tpool__unlock(&end->lock);
+}
+static const tpool__wait_kind tpool__wait_for_channel = { NULL, tpool__channel_enter, tpool__channel_look,
+                                                          tpool__channel_leave };
+
+/* Looks for a while before it stands in line, while nobody else does. */
+static tpool_status tpool__channel_spin(tpool__channel_waiter *caller, int64_t deadline) {
+    uint32_t failed = tpool__load_relaxed(&caller->end->failed_spins); /* relaxed, here and below: a hint */
+    tpool_status status = TPOOL_TIMEOUT;
+    tpool__spin spin = tpool__spin_begin(&failed, TPOOL__FREE_TIME, deadline);
+    while (status == TPOOL_TIMEOUT && tpool__spin_again(&spin))
+        if (!tpool__channel_is_stuck(caller)) status = tpool__channel_try(caller);
+    tpool__spin_end(&spin, status != TPOOL_TIMEOUT);
+    tpool__store_relaxed(&caller->end->failed_spins, failed);
+    return status;
+}
+
+/* The first try has found the channel full, or empty. */
+static TPOOL__NOINLINE tpool_status tpool__channel_wait(tpool_channel *channel, tpool__channel_end *end, void *item,
+                                                        int64_t timeout_ns) {
+    tpool__channel_waiter caller = {
+        .waiter = { .can_refuse = true, .can_stop = true }, .channel = channel, .end = end, .item = item
+    };
+    const tpool__thread *self = tpool__self();
+    if (self->context && tpool_stop_requested()) return TPOOL_CANCELLED;
+    if (timeout_ns <= 0) return TPOOL_TIMEOUT;
+    int64_t deadline = tpool__deadline(timeout_ns);
+    if (!self->listed) {
+        tpool_status status = tpool__channel_spin(&caller, deadline);
+        if (status != TPOOL_TIMEOUT) return status;
+    }
+    return tpool__wait(&caller.waiter, &tpool__wait_for_channel, deadline);
+}
+
+TPOOL_API tpool_status tpool_channel_send(tpool_channel *channel, const void *item, int64_t timeout_ns) {
+    if (!channel || (!item && !channel->of_pointers)) return TPOOL_INVALID;
+    if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
+    const void *pointer = item;
+    if (channel->of_pointers) item = &pointer;
+    tpool_status status = tpool__channel_try_send(channel, item);
+    if (TPOOL__LIKELY(status != TPOOL_TIMEOUT)) return status;
+    return tpool__channel_wait(channel, &channel->out, (void *)(uintptr_t)item, timeout_ns); /* only read */
+}
+
+TPOOL_API tpool_status tpool_channel_receive(tpool_channel *channel, void *item, int64_t timeout_ns) {
+    if (!channel || !item) return TPOOL_INVALID;
+    if (channel->of_pointers) memset(item, 0, sizeof(void *));
+    if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
+    tpool_status status = tpool__channel_try_receive(channel, item);
+    if (TPOOL__LIKELY(status != TPOOL_TIMEOUT)) return status;
+    return tpool__channel_wait(channel, &channel->in, item, timeout_ns);
+}
+
+/* Turns away all in line at this end. The last sleeper is still to be woken. */
+static tpool__parker *tpool__channel_close_end(tpool__channel_end *end, tpool__parker *asleep) {
+    TPOOL_ASSERT(tpool__held(&end->lock));
+    end->closed = true;
+    for (tpool__waiter *waiter; (waiter = end->first) != NULL;) {
+        tpool__line_leave(&end->first, &end->last, waiter);
+        ((tpool__channel_waiter *)(void *)waiter)->fate = TPOOL__TURNED_AWAY;
+        asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
+    }
+    return asleep;
+}
+TPOOL_API tpool_status tpool_channel_close(tpool_channel *channel) {
+    if (!channel) return TPOOL_INVALID;
+    if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
+    tpool__lock(&channel->out.lock);
+    tpool__lock(&channel->in.lock);
+    tpool__parker *asleep = tpool__channel_close_end(&channel->in, NULL);
+    asleep = tpool__channel_close_end(&channel->out, asleep);
+    tpool__unlock(&channel->in.lock);
+    tpool__unlock(&channel->out.lock);
+    tpool__unpark_end(asleep);
+    return TPOOL_OK;
+}
+
+TPOOL_API size_t tpool_channel_count(tpool_channel *channel) {
+    if (!channel || tpool__is_foreign(channel)) return 0;
+    tpool__lock(&channel->in.lock);                         /* while it is held `out` moves at most up to `in` */
+    uintptr_t to = tpool__load_relaxed(&channel->in.at);    /* relaxed: under its lock */
+    uintptr_t from = tpool__load_relaxed(&channel->out.at); /* relaxed: a number; no item is read */
+    tpool__unlock(&channel->in.lock);
+    return tpool__channel_distance(channel, from, to);
+}
+
+static void tpool__channel_free(void *of) { tpool__run_or_list(tpool__self(), &((tpool_channel *)of)->due); }
+static void tpool__channel_free_now(tpool__thread *self, tpool__due *due) {
+    tpool_channel *channel = (tpool_channel *)(void *)due;
+    uintptr_t at =
+        tpool__load_relaxed(&channel->out.at); /* relaxed, here and below: no other thread uses it any more */
+    while (at != tpool__load_relaxed(&channel->in.at)) {
+        void *item = tpool__channel_slot(channel, at);
+        if (channel->of_pointers) memcpy(&item, item, sizeof item);
+        at = tpool__channel_after(channel, at);
+        tpool__store_relaxed(&channel->out.at, at); /* before the call: item_free may end the thread */
+        if (!channel->item_free) continue;
+        self->freeing++;
+        tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, NULL);
+        tpool__context_guard(self, context, tpool__channel_free, channel);
+        channel->item_free(item);
+        if (!tpool__context_pop(self, context)) return; /* it forked, and this is the child */
+        self->freeing--;
+    }
+    tpool__free_aligned(channel);
+}
+
+TPOOL_API tpool_status tpool_channel_create(tpool_channel **channel, const tpool_channel_config *config) {
+    if (!channel) return TPOOL_INVALID;
+    *channel = NULL;
+    if (config && config->shared_with) return tpool__is_foreign(config->shared_with) ? TPOOL_BROKEN : TPOOL_INVALID;
+    size_t capacity = config && config->capacity ? config->capacity : 1;
+    size_t item_size = config && config->item_size ? config->item_size : sizeof(void *);
+    if (capacity > SIZE_MAX / 4 || capacity > (SIZE_MAX / 4 - sizeof(tpool_channel)) / item_size ||
+        !tpool__process_ready())
+        return TPOOL_NO_MEMORY;
+    tpool_channel *fresh = tpool__alloc_aligned(sizeof *fresh + capacity * item_size, alignof(tpool_channel));
+    if (!fresh) return TPOOL_NO_MEMORY;
+    fresh->due.call = tpool__channel_free_now;
+    fresh->generation = tpool__generation();
+    fresh->capacity = capacity;
+    fresh->item_size = item_size;
+    fresh->of_pointers = !config || !config->item_size;
+    fresh->item_free = config ? config->item_free : NULL;
+    fresh->in.last = &fresh->in.first;
+    fresh->out.last = &fresh->out.first;
+    *channel = fresh;
+    return TPOOL_OK;
+}
+
+TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
+    if (!channel) return TPOOL_OK;
+    if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
+    tpool__lock(&channel->out.lock);
+    tpool__lock(&channel->in.lock);
+    bool awaited = channel->in.first || channel->out.first;
+    tpool__unlock(&channel->in.lock);
+    tpool__unlock(&channel->out.lock);
+    if (awaited) return TPOOL_INVALID_STATE;
+    tpool__channel_free(channel);
+    return TPOOL_OK;
+}
+
+/* ====================================================================================================================
  *  >>process  What the process does at fork and at exit, and when a thread ends
  * ================================================================================================================= */
 /* The library holds no lock across fork: the program's own fork handlers run meanwhile, and may take a lock under which
@@ -11467,6 +11904,8 @@ static void tpool__after_fork_in_child(void) {
     tpool__depot_after_fork();
     /* relaxed, here and below: the child has one thread */
     tpool__store_relaxed(&tpool__cycles.lock, TPOOL__LOCK_FREE);
+    tpool__store_relaxed(&tpool__stoppable.lock, TPOOL__LOCK_FREE);
+    tpool__stoppable.first = NULL; /* the child lacks the threads that wait */
     tpool__store_relaxed(&tpool__process.lock, TPOOL__LOCK_FREE);
     tpool *pools = tpool__load_acquire(&tpool__process.pools); /* P8 */
     for (size_t i = 0; i < TPOOL__KINDS; i++)

@@ -1557,6 +1557,47 @@ static void scenario_resources(void) {
     EXPECT(w.made == w.destroyed);
 }
 
+typedef struct belt {
+    tpool_channel *channel;
+    atomic_int sent, received;
+} belt;
+static void *unload_belt(void *arg) {
+    belt *b = arg;
+    int thing = 0;
+    if (!OKAY(tpool_channel_receive(b->channel, &thing, PATIENCE), BIT(TPOOL_NO_THREAD))) return NULL;
+    EXPECT(thing == 17);
+    atomic_fetch_add(&b->received, 1);
+    return NULL;
+}
+static void *load_belt(void *arg) {
+    belt *b = arg;
+    int thing = 17;
+    if (OKAY(tpool_channel_send(b->channel, &thing, PATIENCE), BIT(TPOOL_NO_THREAD))) atomic_fetch_add(&b->sent, 1);
+    return NULL;
+}
+static atomic_int *freed_from_belt;
+static void free_from_belt(void *thing) {
+    (void)thing;
+    atomic_fetch_add(freed_from_belt, 1);
+}
+static void scenario_channels(void) {
+    belt b = { 0 };
+    atomic_int freed = 0;
+    freed_from_belt = &freed;
+    tpool_channel_config config = { .item_size = sizeof(int), .item_free = free_from_belt };
+    bool created = OKAY(tpool_channel_create(&b.channel, &config), NO_MEMORY);
+    EXPECT(created == (b.channel != NULL));
+    if (!created) return;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 1 });
+    if (pool && OKAY(tpool_submit(pool, unload_belt, &b, NULL), REFUSED)) { /* waits; a spare worker runs the next */
+        if (!OKAY(tpool_submit(pool, load_belt, &b, NULL), REFUSED)) load_belt(&b);
+    }
+    pool_end(pool);
+    OKAY(tpool_channel_close(b.channel), 0);
+    OKAY(tpool_channel_destroy(b.channel), 0);
+    EXPECT(atomic_load(&b.sent) == atomic_load(&b.received) + atomic_load(&freed));
+}
+
 static void scenario_measuring(void) {
     enum { TASKS = 40 };
     item items[TASKS] = { 0 };
@@ -2443,6 +2484,7 @@ SCENARIO(futures_released_after_their_pool, 0)
 SCENARIO(managed_pools, 0)
 SCENARIO(a_managed_scope, 0)
 SCENARIO(resources, 0)
+SCENARIO(channels, 0)
 SCENARIO(measuring, 0)
 SCENARIO(a_pool_with_all_defaults, 0)
 SCENARIO(workers_with_stacks_hooks_and_idle_ends, 0)
@@ -2800,6 +2842,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_managed_pools),
         cmocka_unit_test(refusals_in_a_managed_scope),
         cmocka_unit_test(refusals_in_resources),
+        cmocka_unit_test(refusals_in_channels),
         cmocka_unit_test(refusals_in_measuring),
         cmocka_unit_test(refusals_in_a_pool_with_all_defaults),
         cmocka_unit_test(refusals_in_workers_with_stacks_hooks_and_idle_ends),

@@ -72,6 +72,7 @@ typedef enum feature {
     CHAINS,
     GONE,
     BROODS,
+    CHANNELS,
     FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
@@ -126,6 +127,7 @@ static const char *const feature_names[FEATURES] = {
     "chains",
     "gone",
     "broods",
+    "channels",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }

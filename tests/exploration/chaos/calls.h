@@ -278,6 +278,72 @@ static void borrow(rng *g, unsigned where) {
     if (status != TPOOL_OK) fail("resources_put gave %s", tpool_status_name(status));
 }
 
+/* ---- Channels: each item that was sent is received once, or freed at the end. Limits are short: nobody promises to send. */
+enum { CHANNEL_ITEMS = 4096 };
+static tpool_channel *channels[2];
+static atomic_int channel_items;
+static atomic_bool channel_closed[2];
+static _Atomic(char) item_sent[CHANNEL_ITEMS + 1], item_taken[CHANNEL_ITEMS + 1];
+static void take_item(const void *item) {
+    uint32_t number;
+    memcpy(&number, item, sizeof number);
+    if (number == 0 || number > CHANNEL_ITEMS) fail("an item %u that nobody sent", number);
+    if (atomic_fetch_add(&item_taken[number], 1)) fail("item %u comes twice", number);
+}
+static void free_item(void *item) { take_item(item); }
+static void pass_on(rng *g, unsigned where) {
+    unsigned which = draw(g, 2), k = draw(g, 10);
+    tpool_channel *channel = channels[which];
+    if (!channel) return;
+    int64_t limit = k < 3 ? -(int64_t)draw(g, 2) : k < 8 ? TPOOL_US(draw(g, 500)) : TPOOL_MS(draw(g, 4));
+    bool sends = one_in(g, 2);
+    tpool_status status;
+    char item[3 * sizeof(uint32_t) + 1] = { 0 }; /* an odd size */
+    if (one_in(g, 60)) {
+        atomic_store(&channel_closed[which], true);
+        if (CALL(-1, tpool_channel_close(channel)) != TPOOL_OK) fail("channel_close failed");
+        return;
+    }
+    if (sends) {
+        uint32_t number = (uint32_t)atomic_fetch_add(&channel_items, 1) + 1;
+        if (number > CHANNEL_ITEMS) return;
+        memcpy(item, &number, sizeof number);
+        status = CALL(-1, tpool_channel_send(channel, item, limit));
+        if (status == TPOOL_OK) atomic_store(&item_sent[number], 1);
+    } else {
+        status = CALL(-1, tpool_channel_receive(channel, item, limit));
+        if (status == TPOOL_OK) take_item(item);
+    }
+    if (tpool_channel_count(channel) > 3) fail("more items than places");
+    if (status == TPOOL_OK) return;
+    if (status == (sends ? TPOOL_SHUTDOWN : TPOOL_END)) {
+        if (!atomic_load(&channel_closed[which])) fail("a channel that is not closed says so");
+    } else if (status == TPOOL_CANCELLED) {
+        if (where == IN_PROGRAM && self()->frame_count == 0) fail("a wait in no task was stopped");
+    } else {
+        about_wait(status, limit, where & ~(unsigned)PURE, "a channel");
+    }
+}
+static void open_channels(rng *g) {
+    atomic_store(&channel_items, 0);
+    for (int i = 0; i < 2; i++) {
+        tpool_channel_config config = { .capacity = 1 + draw(g, 3), .item_size = 13, .item_free = free_item };
+        atomic_store(&channel_closed[i], false);
+        if (tpool_channel_create(&channels[i], &config) != TPOOL_OK) fail("no channel");
+    }
+    memset((void *)item_sent, 0, sizeof item_sent);
+    memset((void *)item_taken, 0, sizeof item_taken);
+}
+static void end_channels(void) {
+    for (int i = 0; i < 2; i++) {
+        if (!channels[i]) return;
+        if (tpool_channel_destroy(channels[i]) != TPOOL_OK) fail("a channel is still awaited");
+        channels[i] = NULL;
+    }
+    for (int n = 1; n <= CHANNEL_ITEMS; n++)
+        if (atomic_load(&item_sent[n]) != atomic_load(&item_taken[n])) fail("item %d is lost, or was never sent", n);
+}
+
 /* ---- Managers */
 static tpool_manager *manager;
 static void *managed_task(void *arg) {
@@ -558,7 +624,8 @@ static void act(rng *g, unsigned where, int depth) {
         if (has(EXTERNALS)) external(g);
         break;
     case 14:
-        if (has(RESOURCES)) borrow(g, where);
+        if (has(CHANNELS) && one_in(g, 2)) pass_on(g, where);
+        else if (has(RESOURCES)) borrow(g, where);
         break;
     case 15:
         if (has(MANAGERS) && !(where & IN_LIMITED) && one_in(g, 2)) manage(g, where);

@@ -264,6 +264,7 @@ static void play_world(uint64_t seed, int operations) {
     if (has(RESOURCES) &&
         tpool_resources_create(&resources, 1 + draw(&g, 3), make_resource, destroy_resource, NULL) != TPOOL_OK)
         fail("no resources");
+    if (has(CHANNELS)) open_channels(&g);
     tpool_manager_config managing = { .idle_timeout_ns = one_in(&g, 2) ? 1 : 0, .max_pools = draw(&g, 3) };
     if (has(MANAGERS) && tpool_manager_create(&manager, &managing) != TPOOL_OK) fail("no manager");
     atomic_store(&refuse_threads, has(REFUSED_THREADS) ? 2 + draw(&g, 10) : 0);
@@ -332,6 +333,7 @@ static void play_world(uint64_t seed, int operations) {
         if (pools[p].dual) CHECK_AT_REST(pools[p].handle); /* the others were checked as they were freed */
     if (resources && tpool_resources_destroy(resources) != TPOOL_OK) fail("resources are still out");
     resources = NULL;
+    end_channels();
     close_accounts();
     for (int i = 0; i < atomic_load(&map_count) && i < MAPS; i++)
         for (int k = 0; maps[i].source && !maps[i].left && !atomic_load(&threads_ended) && k < maps[i].count; k++)
