@@ -2,32 +2,12 @@
    what the calls say to bad input, and what happens when everybody asks at once. Idle times, with a clock that the test
    sets, are in white_manager.c; the end of the process is in test_exit.c. */
 #include "support.h"
+#include "support/managers.h"
 
-static tpool_manager *new_manager(tpool_manager_config config) {
-    tpool_manager *manager = NULL;
-    assert_status(TPOOL_OK, tpool_manager_create(&manager, &config));
-    assert_non_null(manager);
-    return manager;
-}
-static tpool *get(tpool_manager *manager, int workers) {
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_manager_get(manager, workers, TPOOL_THREADS, 0, &pool));
-    assert_non_null(pool);
-    return pool;
-}
 static tpool *get_new(tpool_manager *manager, int workers) {
     tpool *pool = NULL;
     assert_status(TPOOL_OK, tpool_manager_get(manager, workers, TPOOL_THREADS, TPOOL_FORCE_NEW, &pool));
     return pool;
-}
-static void release(tpool_manager *manager, tpool *pool) {
-    assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
-}
-static tpool_manager_stats manager_stats_of(tpool_manager *manager) {
-    tpool_manager_stats stats;
-    assert_status(TPOOL_OK, tpool_manager_get_stats(manager, &stats));
-    assert_int_equal(stats.pools, stats.in_use + stats.idle);
-    return stats;
 }
 
 /* A pool that works: a task comes back with its argument. */
@@ -58,7 +38,7 @@ static void a_manager_lends_a_pool_that_works(void **state) {
 
 static void zero_workers_means_the_default(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = get(manager, 0);
     tpool_stats stats;
     assert_status(TPOOL_OK, tpool_get_stats(pool, &stats));
@@ -71,7 +51,7 @@ static void zero_workers_means_the_default(void **state) {
 
 static void bad_arguments_are_refused_and_change_nothing(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = (tpool *)manager;
     assert_status(TPOOL_INVALID, tpool_manager_create(NULL, NULL));
     assert_status(TPOOL_INVALID, tpool_manager_get(manager, 1, TPOOL_THREADS, 0, NULL));
@@ -94,7 +74,7 @@ static void bad_arguments_are_refused_and_change_nothing(void **state) {
 
 static void what_the_system_refuses_is_handed_on(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = NULL, *own = NULL;
     tpool_status alone = tpool_create(&own, &(tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1 });
     tpool_status managed = tpool_manager_get(manager, 1, TPOOL_PROCESSES, 0, &pool);
@@ -114,7 +94,7 @@ static void what_the_system_refuses_is_handed_on(void **state) {
 
 static void a_managed_pool_cannot_be_destroyed_by_its_user(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = get(manager, 1);
     assert_status(TPOOL_INVALID_STATE, tpool_destroy(pool));
     check_works(pool);
@@ -126,7 +106,7 @@ static void a_managed_pool_cannot_be_destroyed_by_its_user(void **state) {
 
 static void who_asks_for_the_same_gets_the_same(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *one = get(manager, 1), *two = get(manager, 2);
     assert_ptr_not_equal(one, two);
     assert_ptr_equal(one, get(manager, 1));
@@ -149,7 +129,7 @@ static void hundreds_of_configurations_are_told_apart(void **state) {
     (void)state;
     enum { POOLS = 300 };
     static tpool *pools[POOLS];
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     for (int i = 0; i < POOLS; i++) pools[i] = get(manager, i + 1);
     for (int i = 0; i < POOLS; i++) assert_ptr_equal(pools[i], get(manager, i + 1));
     assert_int_equal(POOLS, manager_stats_of(manager).pools);
@@ -164,7 +144,7 @@ static void hundreds_of_configurations_are_told_apart(void **state) {
 
 static void force_new_replaces_a_pool_that_lives_until_its_users_release_it(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *old = get(manager, 1);
     assert_ptr_equal(old, get(manager, 1));
     tpool *fresh = get_new(manager, 1);
@@ -189,7 +169,7 @@ static void force_new_replaces_a_pool_that_lives_until_its_users_release_it(void
 
 static void force_new_where_nothing_is_just_creates(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = get_new(manager, 1);
     assert_int_equal(0, manager_stats_of(manager).replaced);
     release(manager, pool);
@@ -204,7 +184,7 @@ static void force_new_where_nothing_is_just_creates(void **state) {
 
 static void a_pool_that_was_shut_down_is_replaced(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *old = get(manager, 1);
     assert_status(TPOOL_OK, tpool_shutdown(old, TPOOL_WAIT));
     tpool *fresh = get(manager, 1);
@@ -220,7 +200,7 @@ static void a_pool_that_was_shut_down_is_replaced(void **state) {
 
 static void a_pool_that_was_shut_down_and_released_is_gone(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *old = get(manager, 1);
     assert_status(TPOOL_OK, tpool_shutdown(old, 0));
     release(manager, old);
@@ -234,7 +214,7 @@ static void a_pool_that_was_shut_down_and_released_is_gone(void **state) {
 static void a_replaced_pool_with_work_left_ends_when_that_is_done(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *old = get(manager, 1);
     tpool_future *running = held_at(old, &g), *waiting = submitted(old, nothing, &g);
     tpool *fresh = get_new(manager, 1);
@@ -255,7 +235,7 @@ static void what_is_queued_when_a_pool_is_released_runs(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
     atomic_int runs = 0;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = get(manager, 1);
     tpool_future *running = held_at(pool, &g);
     for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
@@ -269,7 +249,7 @@ static void what_is_queued_when_a_pool_is_released_runs(void **state) {
 static void clear_ends_idle_pools_and_no_others(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *used = get(manager, 1), *idle = get(manager, 2), *working = get(manager, 3);
     check_works(idle);
     tpool_future *running = held_at(working, &g);
@@ -294,7 +274,7 @@ static void shutdown_waits_for_the_work_and_handles_stay_valid(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
     atomic_int runs = 0;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = get(manager, 1), *other = get(manager, 2), *none = pool;
     tpool_future *running = held_at(pool, &g);
     for (int i = 0; i < 5; i++) assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
@@ -315,7 +295,7 @@ static void shutdown_waits_for_the_work_and_handles_stay_valid(void **state) {
 static void a_forced_shutdown_cancels_what_has_not_started(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = get(manager, 1);
     tpool_future *running = held_at(pool, &g), *waiting = submitted(pool, nothing, NULL);
     pthread_t opener;
@@ -336,7 +316,7 @@ static void *shut_down_with_force(void *manager) { return (void *)(uintptr_t)tpo
 static void a_forced_shutdown_cancels_before_it_waits(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = get(manager, 1);
     tpool_future *running = held_at(pool, &g), *waiting = submitted(pool, nothing, NULL);
     pthread_t thread;
@@ -375,7 +355,7 @@ static void a_gentle_shutdown_lets_tasks_hand_on_from_pool_to_pool_but_takes_not
     (void)state;
     gate g = GATE_CLOSED;
     atomic_int passed = 0;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     relay r = { { get(manager, 1), get(manager, 2) }, 20, &g, &passed };
     assert_status(TPOOL_OK, tpool_submit_copy(r.pools[0], pass_on, &r, sizeof r, NULL));
     gate_await_arrivals(&g, 1);
@@ -397,7 +377,7 @@ static void a_gentle_shutdown_lets_tasks_hand_on_from_pool_to_pool_but_takes_not
 static void a_paused_pool_does_not_hang_a_shutdown(void **state) {
     (void)state;
     atomic_int runs = 0;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = get(manager, 1);
     assert_status(TPOOL_OK, tpool_pause(pool));
     assert_status(TPOOL_OK, tpool_submit(pool, count_up, &runs, NULL));
@@ -409,7 +389,7 @@ static void a_paused_pool_does_not_hang_a_shutdown(void **state) {
 
 static void a_destroyed_manager_takes_releases_until_the_last_pool_is_back(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *one = get(manager, 1), *two = get(manager, 2), *none = one;
     assert_ptr_equal(one, get(manager, 1));
     check_works(one);
@@ -427,7 +407,7 @@ static void a_destroyed_manager_takes_releases_until_the_last_pool_is_back(void 
 
 static void over_max_pools_the_least_recently_used_idle_pool_ends(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 3 });
+    tpool_manager *manager = new_manager_as((tpool_manager_config){ .max_pools = 3 });
     tpool *pools[4];
     for (int i = 0; i < 3; i++) {
         pools[i] = get(manager, i + 1);
@@ -454,7 +434,7 @@ static void over_max_pools_the_least_recently_used_idle_pool_ends(void **state) 
 
 static void with_all_in_use_there_is_still_one_more(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 2 });
+    tpool_manager *manager = new_manager_as((tpool_manager_config){ .max_pools = 2 });
     tpool *pools[4];
     for (int i = 0; i < 4; i++) pools[i] = get(manager, i + 1);
     assert_int_equal(4, manager_stats_of(manager).pools);
@@ -473,7 +453,7 @@ static void a_pool_with_work_is_never_evicted(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
     atomic_int runs = 0;
-    tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 1 });
+    tpool_manager *manager = new_manager_as((tpool_manager_config){ .max_pools = 1 });
     tpool *working = get(manager, 1), *paused = get(manager, 2);
     tpool_future *running = held_at(working, &g);
     assert_status(TPOOL_OK, tpool_pause(paused));
@@ -495,7 +475,7 @@ static void a_pool_with_work_is_never_evicted(void **state) {
 
 static void replacing_an_idle_pool_does_not_count_twice_against_the_bound(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 2 });
+    tpool_manager *manager = new_manager_as((tpool_manager_config){ .max_pools = 2 });
     tpool *one = get(manager, 1), *two = get(manager, 2);
     release(manager, one);
     release(manager, two);
@@ -524,7 +504,7 @@ static void *ask_inside(void *arg) {
 }
 static void a_task_cannot_wait_for_itself(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     inside i = { .manager = manager };
     tpool *pool = get(manager, 1);
     tpool_future *future = submitted(pool, ask_inside, &i);
@@ -548,7 +528,7 @@ static void *ask_inside_after(void *arg) {
 static void clear_in_a_task_of_a_pool_without_a_user_would_wait_for_it(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     inside i = { .manager = manager };
     void *both[2] = { &i, &g };
     tpool *pool = get(manager, 1), *idle = get(manager, 2);
@@ -571,7 +551,7 @@ static void *ask_beneath(void *arg) { /* a managed pool's task runs one of the p
 static void also_from_beneath_another_pools_task(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     inside i = { .manager = manager };
     tpool *full = NULL;
     assert_status(TPOOL_OK,
@@ -600,7 +580,7 @@ static void ask_in_callback(tpool_future *future, void *context) {
 }
 static void and_in_a_callback_of_a_task_that_was_done(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 1 });
+    tpool_manager *manager = new_manager_as((tpool_manager_config){ .max_pools = 1 });
     inside i = { .manager = manager };
     tpool *pool = get(manager, 1);
     tpool_future *future = submitted(pool, nothing, NULL);
@@ -628,7 +608,7 @@ static void *ask_for_pools(void *arg) {
 }
 static void tasks_may_ask_while_pools_are_evicted_and_replaced(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 2 });
+    tpool_manager *manager = new_manager_as((tpool_manager_config){ .max_pools = 2 });
     tpool *pool = get(manager, 4);
     tpool_future *futures[10];
     for (int i = 0; i < 10; i++) futures[i] = submitted(pool, ask_for_pools, manager);
@@ -647,7 +627,7 @@ static void *release_own_pool(void *arg) {
 static void a_task_may_release_its_own_pool_after_it_was_replaced(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     void *both[2] = { manager, &g }, *status = both;
     tpool *pool = get(manager, 1), *fresh;
     tpool_future *future = submitted(pool, release_own_pool, both);
@@ -665,7 +645,7 @@ static void a_task_may_release_its_own_pool_after_it_was_replaced(void **state) 
 
 static void shutdown_twice_and_everything_after_it(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *pool = get(manager, 1);
     release(manager, pool);
     assert_status(TPOOL_OK, tpool_manager_shutdown(manager, false));
@@ -681,8 +661,8 @@ static void shutdown_twice_and_everything_after_it(void **state) {
 
 static void release_of_a_strangers_pool_is_refused(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
-    tpool_manager *other = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
+    tpool_manager *other = new_manager();
     tpool *own = NULL, *theirs = get(other, 1), *pool = get(manager, 1);
     assert_status(TPOOL_OK, tpool_create(&own, NULL));
     assert_status(TPOOL_INVALID, tpool_manager_release(manager, own));
@@ -701,7 +681,7 @@ static void release_of_a_strangers_pool_is_refused(void **state) {
 
 static void clear_of_nothing_is_fine(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     assert_status(TPOOL_OK, tpool_manager_clear(manager));
     assert_status(TPOOL_OK, tpool_manager_shutdown(manager, true));
     tpool_manager_destroy(manager);
@@ -716,7 +696,7 @@ static tpool_status use_and_fail(tpool *pool, void *context) {
 }
 static void with_pool_gives_what_the_body_gives_and_releases(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     tpool *used = NULL;
     assert_status(TPOOL_FAILED, tpool_with_pool(manager, 2, TPOOL_THREADS, use_and_fail, &used));
     assert_non_null(used);
@@ -743,7 +723,7 @@ static void *with_pool_and_end(void *manager) {
 }
 static void with_pool_releases_also_when_the_body_ends_its_thread(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *manager = new_manager();
     pthread_t thread;
     assert_int_equal(0, pthread_create(&thread, NULL, with_pool_and_end, manager));
     pthread_join(thread, NULL);
@@ -848,7 +828,7 @@ static int in_child(tpool_manager *own, tpool *lent, tpool *global_lent) {
 static void after_fork_the_global_manager_is_fresh_and_others_are_the_parents(void **state) {
     (void)state;
 #if HAVE_FORK
-    tpool_manager *own = new_manager((tpool_manager_config){ 0 });
+    tpool_manager *own = new_manager();
     tpool *lent = get(own, 1), *global_lent = get(NULL, 2);
     if (!SLOW_TOOL) { /* ThreadSanitizer ends a child whose threads take the places of the parent's */
         check_works(lent);
@@ -911,7 +891,7 @@ static void concurrent_get_release_clear_and_shutdown(void **state) {
     enum { ASKERS = 6 };
     for (int round = 0; round < COUNT(40) + 1; round++) {
         tpool_manager_config config = { .max_pools = 3, .idle_timeout_ns = round % 2 ? TPOOL_US(100) : 0 };
-        crowd c = { .manager = new_manager(config) };
+        crowd c = { .manager = new_manager_as(config) };
         pthread_t threads[ASKERS + 1];
         for (int i = 0; i < ASKERS; i++) assert_int_equal(0, pthread_create(&threads[i], NULL, get_use_release, &c));
         assert_int_equal(0, pthread_create(&threads[ASKERS], NULL, clear_again_and_again, &c));
@@ -932,7 +912,7 @@ static void all_who_ask_at_once_get_the_same(void **state) {
     (void)state;
     enum { THREADS = 6 };
     for (int round = 0; round < COUNT(200) + 1; round++) {
-        tpool_manager *manager = new_manager((tpool_manager_config){ .max_pools = 1 });
+        tpool_manager *manager = new_manager_as((tpool_manager_config){ .max_pools = 1 });
         release(manager, get(manager, 1)); /* to be evicted by one of them */
         gate start = GATE_CLOSED;
         void *both[2] = { manager, &start };
@@ -960,7 +940,7 @@ static void *release_later(void *arg) {
 static void the_last_release_may_come_while_the_manager_is_destroyed(void **state) {
     (void)state;
     for (int round = 0; round < COUNT(50) + 1; round++) {
-        tpool_manager *manager = new_manager((tpool_manager_config){ 0 });
+        tpool_manager *manager = new_manager();
         void *both[2] = { manager, get(manager, 1) };
         check_works(both[1]);
         pthread_t thread;

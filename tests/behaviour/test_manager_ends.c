@@ -2,25 +2,8 @@
    handlers. A thread that ends there leaves no pool, loan or shutdown behind. Releases beside a shutdown hide no pool
    from it, and no pause holds it up. */
 #include "support.h"
+#include "support/managers.h"
 
-static tpool_manager *new_manager(void) {
-    tpool_manager *manager = NULL;
-    assert_status(TPOOL_OK, tpool_manager_create(&manager, NULL));
-    return manager;
-}
-static tpool *get(tpool_manager *manager, int workers) {
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_manager_get(manager, workers, TPOOL_THREADS, 0, &pool));
-    return pool;
-}
-static void release(tpool_manager *manager, tpool *pool) {
-    assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
-}
-static tpool_manager_stats manager_stats_of(tpool_manager *manager) {
-    tpool_manager_stats stats;
-    assert_status(TPOOL_OK, tpool_manager_get_stats(manager, &stats));
-    return stats;
-}
 static atomic_int ended;
 static void end_once(void *arg) {
     (void)arg;

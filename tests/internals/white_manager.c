@@ -78,27 +78,15 @@ static void intrusion_point(void);
 #undef QueryPerformanceCounter
 
 #include "support.h"
+#include "support/managers.h"
 
 static void let_pass(int64_t ns) { atomic_fetch_add(&passed, (long long)ns); }
 
-static tpool_manager *new_manager(int64_t idle_timeout_ns) {
+static tpool_manager *new_idle_manager(int64_t idle_timeout_ns) {
     tpool_manager *manager = NULL;
     tpool_manager_config config = { .idle_timeout_ns = idle_timeout_ns };
     assert_status(TPOOL_OK, tpool_manager_create(&manager, &config));
     return manager;
-}
-static tpool *get(tpool_manager *manager, int workers) {
-    tpool *pool = NULL;
-    assert_status(TPOOL_OK, tpool_manager_get(manager, workers, TPOOL_THREADS, 0, &pool));
-    return pool;
-}
-static void release(tpool_manager *manager, tpool *pool) {
-    assert_status(TPOOL_OK, tpool_manager_release(manager, pool));
-}
-static tpool_manager_stats manager_stats_of(tpool_manager *manager) {
-    tpool_manager_stats stats;
-    assert_status(TPOOL_OK, tpool_manager_get_stats(manager, &stats));
-    return stats;
 }
 static void run_one(tpool *pool) {
     tpool_task task = { .fn = nothing };
@@ -114,7 +102,7 @@ static bool is_asleep(tpool *pool) {
 
 static void an_idle_pool_ends_at_a_get_after_its_time(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager(TPOOL_SEC(10));
+    tpool_manager *manager = new_idle_manager(TPOOL_SEC(10));
     tpool *pool = get(manager, 1);
     run_one(pool);
     EVENTUALLY(is_asleep(pool));
@@ -136,7 +124,7 @@ static void an_idle_pool_ends_at_a_get_after_its_time(void **state) {
 
 static void the_time_counts_from_the_last_release(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager(TPOOL_SEC(10));
+    tpool_manager *manager = new_idle_manager(TPOOL_SEC(10));
     tpool *pool = get(manager, 1);
     for (int i = 0; i < 5; i++) {
         release(manager, pool);
@@ -151,7 +139,7 @@ static void the_time_counts_from_the_last_release(void **state) {
 
 static void a_pool_in_use_never_ends(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager(1);
+    tpool_manager *manager = new_idle_manager(1);
     tpool *pool = get(manager, 1);
     let_pass(TPOOL_SEC(100000));
     release(manager, get(manager, 2));
@@ -165,7 +153,7 @@ static void a_pool_in_use_never_ends(void **state) {
 static void a_pool_with_work_does_not_end_and_its_time_counts_from_the_end_of_the_work(void **state) {
     (void)state;
     gate g = GATE_CLOSED;
-    tpool_manager *manager = new_manager(TPOOL_SEC(10));
+    tpool_manager *manager = new_idle_manager(TPOOL_SEC(10));
     tpool *pool = get(manager, 1);
     tpool_future *running = submitted(pool, gate_task, &g);
     gate_await_arrivals(&g, 1);
@@ -196,7 +184,7 @@ static void a_pool_with_work_does_not_end_and_its_time_counts_from_the_end_of_th
 
 static void by_default_it_is_five_minutes_and_a_negative_time_is_never(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager(0), *never = new_manager(-1);
+    tpool_manager *manager = new_idle_manager(0), *never = new_idle_manager(-1);
     release(manager, get(manager, 1));
     release(never, get(never, 1));
     let_pass(TPOOL_SEC(299));
@@ -214,7 +202,7 @@ static void by_default_it_is_five_minutes_and_a_negative_time_is_never(void **st
 
 static void each_pool_has_its_own_time(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager(TPOOL_SEC(10));
+    tpool_manager *manager = new_idle_manager(TPOOL_SEC(10));
     tpool *pools[5];
     for (int i = 0; i < 5; i++) pools[i] = get(manager, i + 1);
     for (int i = 0; i < 5; i++) {
@@ -234,7 +222,7 @@ static void each_pool_has_its_own_time(void **state) {
 
 static void a_broken_pool_is_replaced(void **state) {
     (void)state;
-    tpool_manager *manager = new_manager(0);
+    tpool_manager *manager = new_idle_manager(0);
     tpool *old = get(manager, 1);
     run_one(old);
     tpool__break(old); /* as a failed initializer would */
@@ -252,7 +240,7 @@ static void a_broken_pool_is_replaced(void **state) {
 static void an_entry_takes_less_than_200_bytes(void **state) {
     (void)state;
     enum { POOLS = 500 };
-    tpool_manager *manager = new_manager(0);
+    tpool_manager *manager = new_idle_manager(0);
     tpool *own = NULL;
     assert_status(TPOOL_OK, tpool_create(&own, NULL));
     long before = atomic_load(&held_bytes);
@@ -283,7 +271,7 @@ static void *get_first(void *unused) {
 static void let_another_get_first(void) { in_own_thread(get_first, NULL); }
 static void a_get_that_is_refused_memory_takes_what_another_has_created(void **state) {
     (void)state;
-    asked = new_manager(0);
+    asked = new_idle_manager(0);
     tpool *fresh = NULL;
     instead_of_memory = let_another_get_first;
     tpool *pool = get(asked, 1);
@@ -301,7 +289,7 @@ static void a_get_that_is_refused_memory_takes_what_another_has_created(void **s
 static void pools_let_go_of_in_any_order_are_listed_by_their_release(void **state) {
     (void)state;
     enum { POOLS = 5 };
-    tpool_manager *manager = new_manager(0);
+    tpool_manager *manager = new_idle_manager(0);
     tpool__managed *entries[POOLS];
     for (int first = 0; first < 2; first++) {
         for (int i = 0; i < POOLS; i++) release(manager, get(manager, i + 1));
