@@ -169,11 +169,11 @@
  *  library.
  *
  *  fork. In the child every call on an object of the parent's (a pool, a future that was not done, an iterator, a
- *  manager, resources) gives TPOOL_BROKEN at once; tpool_future_cancel gives false, and a destroy frees nothing. The
- *  functions' comments do not repeat this. Futures that were done can be read and released; the shared pools and the
- *  global manager start afresh. The library holds no lock while your own fork handlers run. A thread that forks inside
- *  a task is no worker in the child. It ends there when it returns from the task, or from another function that the
- *  library called on the worker.
+ *  manager, resources, a channel) gives TPOOL_BROKEN at once; tpool_future_cancel gives false, and a destroy frees
+ *  nothing. The functions' comments do not repeat this. Futures that were done can be read and released; the shared
+ *  pools and the global manager start afresh. The library holds no lock while your own fork handlers run. A thread that
+ *  forks inside a task is no worker in the child. It ends there when it returns from the task, or from another function
+ *  that the library called on the worker.
  *
  *  Unloading. A shared library that carries a copy of this header may be unloaded once its own pools are destroyed and
  *  no thread is inside a call. The unloading finishes the work of its shared pools and ends them; threads that called
