@@ -155,9 +155,11 @@
  *  Errors. A task fails by calling tpool_raise and returning. Waiters get TPOOL_FAILED and read code and message from
  *  tpool_future_error. A failure whose future has no holder goes to config.on_failure.
  *
- *  Waiting inside a task is safe. If the wanted task has not started and is the same pool's, it runs right there;
- *  otherwise the pool runs a spare worker while this one is blocked. Unrelated tasks never run inside a wait. If tasks
- *  wait for each other in a circle, the task that closes the circle gets TPOOL_DEADLOCK, and only that task.
+ *  Waiting inside a task is safe. In a wait without a limit, for one future or for all of several, a wanted task that
+ *  has not started and is the same pool's runs right there; otherwise the pool runs a spare worker while this one is
+ *  blocked. Unrelated tasks never run inside a wait. If tasks wait for each other in a circle, without a limit, the
+ *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. Not searched for circles are waits for the
+ *  first of several, completions, resources, full queues, drains, and futures that the program completes.
  *
  *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
  *  own tasks; flags say whether to wait, to cancel what has not started, to ask running tasks to stop. A task or
@@ -182,11 +184,12 @@
  *  threads.
  *
  *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. In your own
- *  pools no task starts any more, since it may point into a main that has returned; a wait for one that has not started
- *  gives TPOOL_BROKEN. Such tasks are lost, unless a later tpool_destroy, in an exit handler or a static destructor,
- *  finishes them as ever. A running task of such a pool itself executes the tasks of that pool that it waits for,
- *  whatever the kind and limit of the wait. Only where it cannot (a paused pool, processes, the end of its stack) it
- *  gets TPOOL_BROKEN. exit called by a task waits for nothing.
+ *  pools no task starts any more, since it may point into a main that has returned; a wait for one that has not
+ *  started gives TPOOL_BROKEN. Such tasks are lost, unless a later tpool_destroy, in an exit handler or a static
+ *  destructor, finishes them as ever. A running task of such a pool itself executes the tasks of that pool that it
+ *  waits for, whatever the kind and limit of the wait. Only where it cannot (a paused pool, processes, the end of its
+ *  stack) it gets TPOOL_BROKEN. tpool_map_next in a task or callback instead gives TPOOL_CANCELLED for the items of a
+ *  chunk that has not started, which a later tpool_destroy then does not run. exit called by a task waits for nothing.
  *
  *  Processes. With kind TPOOL_PROCESSES the same calls run each task in one of the pool's processes. A task that
  *  crashes, exits or is killed ends as TPOOL_BROKEN and takes no other with it; error.code is the exit code, or minus
@@ -258,23 +261,24 @@
  *
  *      W1   tpool_submit... (tpool__submit) makes a task object if one is needed: for a future, or any tpool__extra. It
  *           is task and future in one, 64 bytes, from a cache of the thread (tpool__task_new).
- *      W2   tpool__enqueue puts the task into a lane: the worker's own, or the inject lane; with a priority into the
- *           heap. A full queue: tpool__enqueue_full.
+ *      W2   tpool__enqueue puts the task into a lane: the worker's own, or the inject lane; with a priority, or if the
+ *           pool drops the oldest, into the heap. A full queue: tpool__enqueue_full.
  *      W3   tpool__notify: if no worker searches for work and another may be active, one is woken or started
  *           (tpool__wake_one).
- *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): by the one change of
- *           its phase from PENDING. A canceller (tpool_future_cancel), a call that finds it expired (tpool__expire) or
- *           a waiter (tpool__execute_in_place) may claim it first, which leaves a tombstone in the lane.
+ *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): by the one change
+ *           of its phase from PENDING. A canceller (tpool_future_cancel), a call that finds it expired (tpool__expire)
+ *           or a waiter (tpool__execute_in_place) may claim it first. It then leaves a tombstone in the lane, unless
+ *           it finds the entry in its own.
  *      W5   tpool__execute_task calls fn. tpool_raise and tpool_return leave an outcome in the task.
  *      W6   arg_free is called, the result is stored, the statistics count, all before any thread can see the end.
- *      W7   tpool__publish moves the phase to done. If the task has no waiter nodes, the same step gives up the
- *           claimer's reference. Otherwise it then notifies the nodes (waiters, iterators), and runs the callbacks in
- *           the order added. If a callback ends another future, that future's callbacks run after the callback has
- *           returned, or in its next wait (>>nested).
+ *      W7   tpool__publish moves the phase to done. If the task has no waiter nodes, and its outside end is released
+ *           (END_RELEASED), the same step gives up the claimer's reference. Otherwise it then notifies the nodes
+ *           (waiters, iterators), and runs the callbacks in the order added. If a callback ends another future, that
+ *           future's callbacks run after the callback has returned, or in its next wait (>>nested).
  *      W8   A waiter (tpool__await_in) first spins a little, then adds a waiter node to the future and parks
  *           (tpool__wait). A worker that waits makes room for another first (tpool__wait_begin).
- *      W9   A worker that waits for a task of its own pool that has not started runs it in place
- *           (tpool__execute_in_place).
+ *      W9   A worker that waits, without a limit, for a task of its own pool that has not started runs it in place
+ *           (tpool__execute_in_place). Waits for the first of several, and next, do so only in a halted pool.
  *      W10  tpool_future_result reads the end. The last release frees the task (tpool__task_dispose).
  *
  * ====================================================================================================================
@@ -754,8 +758,9 @@ typedef enum tpool_return_when {
 /* Waits until the condition holds, then moves the done futures to the front of the array, keeping the order within
  * each part, and gives their number in *done. done NULL: the array stays as it is. A future that appears twice counts
  * twice. TPOOL_OK: the condition holds, for an empty array at once. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD: as
- * tpool_future_result, with the same partition. TPOOL_NO_MEMORY: only for the two FIRST forms, with more than 16
- * futures. TPOOL_INVALID: a NULL among them, or an unknown when. */
+ * tpool_future_result, with the same partition; but the two FIRST forms find no circle of several tasks.
+ * TPOOL_NO_MEMORY: only with more than 16 futures, for ALL_COMPLETED only with more than 16 that can expire.
+ * TPOOL_INVALID: a NULL among them, or an unknown when. */
 TPOOL_API tpool_status tpool_wait(tpool_future **futures, size_t count, tpool_return_when when, int64_t timeout_ns,
                                   size_t *done);
 
@@ -1791,8 +1796,9 @@ static inline void tpool__unlatch(tpool__latch_word *latch) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>parker  Per-thread park token. tpool__unpark may come before or after tpool__park; its exchange is its last touch
- *  of the parker's memory. Pair P5: what one thread did before the unpark, the other sees after the park.
+ *  >>parker  A park token: one thread parks on it. Each worker has one, and each wait. tpool__unpark may come before
+ *  or after tpool__park; its exchange is its last touch of the parker's memory. Pair P5: what one thread did before
+ *  the unpark, the other sees after the park.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef tpool__u32 tpool__parker;
 enum { TPOOL__TOKEN_EMPTY, TPOOL__TOKEN_NOTIFIED, TPOOL__TOKEN_ASLEEP }; /* EMPTY is 0: a zeroed parker is ready */
@@ -2619,9 +2625,11 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *          the item or the room comes. A stop: tpool__stoppable.lock. A refused spare worker: pool->lock. The exit
  *          handler sets its flags before it passes these locks.
  *      If J came first, F finds the waiter, and its unpark (P5) ends the park or the next one. If F came first, its
- *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter that leaves its lists looks once more
- *      under the same lock, so nothing that was handed to it is lost. The one exception is a worker that stops being
- *      busy: it reads `draining` without the spinlock, so drainers also look by themselves (TPOOL__DRAINER_LOOKS).
+ *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter to which something can be handed (room, a
+ *      resource, an item, the end of its one future) looks once more under the same lock as it leaves its lists, so
+ *      nothing is lost. There are two exceptions. A worker that stops being busy reads `draining` without the
+ *      spinlock, so drainers also look by themselves (TPOOL__DRAINER_LOOKS). The exit handler does not find every
+ *      waiter in next, so these look by themselves once it has begun (tpool__next_look).
  *
  *  WHY NO EXPIRY IS MISSED where a thread waits for it. A task enters `expiring` before it is placed, under the same
  *  spinlock.
@@ -3111,7 +3119,7 @@ struct tpool {
     bool ordered; /* every task goes through the heap */
     bool measured;
     bool shared;               /* a dual pool */
-    bool exit_exempt;          /* being destroyed; under tpool__process.lock */
+    bool exit_exempt;          /* being destroyed, or ended by its manager; under tpool__process.lock */
     tpool_map_iter *iterators; /* under tpool__process.lock */
     tpool_manager *manager;    /* of a managed pool; never changes */
     tpool_config config;
@@ -3135,9 +3143,9 @@ struct tpool {
     size_t visitors; /* callers inside a call that may outlast the last task: see >>protocol */
     tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
-    tpool__word draining;            /* how many drainers; a hint */
-    tpool__u32 destroying;           /* one of the drainers is a destroy */
-    unsigned finishing;              /* > 0: nothing pauses it: see tpool__finish_begin; under pool->lock */
+    tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
+    tpool__u32 destroying;           /* one of the drainers is a destroy; a hint, without the lock */
+    unsigned finishing; /* > 0: nothing pauses it: see tpool__finish_begin; under pool->lock, not this one */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active; /* live workers that are neither asleep nor blocked; a hint without the lock */
@@ -5396,9 +5404,10 @@ static inline bool tpool__needs_extra(const tpool_task *task) {
                     task->run_limit_ns > 0 || task->tag);
 }
 
-/* How far the library's own tasks (chunks of a map, helpers of a loop) may go past what forbids a submit. WITHIN waits
- * for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: a backend ends a task that
- * runs then. */
+/* How far a task may go past what forbids a submit. The program's own are AS_ASKED, WITHIN or TIMED, so is a map's
+ * first chunk. The others are the library's: a second try of a submit, a map's further chunks, the helpers of a loop.
+ * WITHIN waits for room whatever the policy. TIMED is AS_ASKED with a deadline that stays with the task: a backend
+ * ends a task that runs then. */
 typedef enum tpool__force {
     TPOOL__IF_ROOM, /* TPOOL_FULL without room, whatever the policy */
     TPOOL__AS_ASKED,
@@ -5514,10 +5523,11 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>enqueue  W2: the task goes into a lane
  *
- *  A worker of the pool submits into its own lane, any other thread into the inject lane; a task with a priority goes
- *  into the heap. A pool of one worker uses only the inject lane, which makes it exactly first in, first out. So does a
- *  bounded pool, which makes its count exact. A submit reads every flag that forbids it under the lane's spinlock: once
- *  tpool__fence_lanes has passed all spinlocks, no submitter acts on older flags.
+ *  A worker of the pool submits into its own lane, any other thread into the inject lane; a task with a priority, and
+ *  every task of a pool that drops the oldest (`ordered`), goes into the heap. A pool of one worker uses only the
+ *  inject lane, which makes it exactly first in, first out. So does a bounded pool, which makes its count exact. A
+ *  submit reads every flag that forbids it under the lane's spinlock: once tpool__fence_lanes has passed all
+ *  spinlocks, no submitter acts on older flags.
  * ----------------------------------------------------------------------------------------------------------------- */
 static tpool_status tpool__start_worker(tpool *pool);
 static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
@@ -5592,8 +5602,8 @@ static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool);
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 
-/* Past TPOOL__TIMED (chunks of a map, helpers of a loop) it runs nothing that it lists: the submitter must store the
- * future first, and runs the list then. */
+/* Past TPOOL__TIMED (a map's further chunks, helpers of a loop) it runs nothing that it lists: the submitter must
+ * store the future first, and runs the list then. */
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
     tpool__worker *worker = tpool__self()->worker;
     tpool__lane *lane = &pool->inject;
@@ -5610,7 +5620,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return TPOOL_SHUTDOWN;
     }
     if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
-        (force != TPOOL__PAST_SHUTDOWN || attention & (TPOOL__BREAK | TPOOL__CANCELLED))) {
+        (force != TPOOL__PAST_SHUTDOWN || attention & TPOOL__BREAK)) {
         status = tpool__refusal(pool, attention);
         if (status != TPOOL_OK) {
             tpool__unlatch(&lane->lock);
@@ -5661,7 +5671,9 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
 
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>workers  Starting, waking, sleeping, ending. Everything here but the count of searchers is under pool->lock.
+ *  >>workers  Starting, waking, sleeping, ending. Lists of workers and their counts are under pool->lock. Looks at
+ *  work (tpool__work_visible and the like) are under the spinlocks of lanes, or are hints; the count of searchers is
+ *  in the gate.
  * ----------------------------------------------------------------------------------------------------------------- */
 
 /* With cancellation off. A worker without a backend needs nothing launched. */
@@ -5775,9 +5787,10 @@ static void tpool__stop_searching(tpool__worker *worker) {
     if (worker->searching && tpool__leave_search(worker) && tpool__work_left(worker->pool)) tpool__notify(worker->pool);
 }
 
-/* Called after a task with an expiry was placed. In a paused pool one sleeper, the timekeeper, sleeps only until the
- * first expiry, and this one may be earlier. Each sleeper looks at the expiries under pool->lock before it sleeps
- * (tpool__keep_time): either it sees this task, or it is in the list of sleepers by now. */
+/* Called after a task with an expiry was placed, or may have been, and after a pause. In a paused pool one sleeper,
+ * the timekeeper, sleeps only until the first expiry, and this one may be earlier. Each sleeper looks at the expiries
+ * under pool->lock before it sleeps (tpool__keep_time): either it sees this task, or it is in the list of sleepers by
+ * now. */
 static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool) {
     if (!(tpool__attention(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
     tpool__worker *woken = NULL;
@@ -5896,7 +5909,7 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
 
 /* Where other threads submit one tiny task after the other, a worker lets some come together before it takes them,
  * since each look costs both sides a few transfers of cache lines. The delay grows while looks bring few tasks, up to a
- * microsecond or two, and shrinks to nothing when they bring hardly any. */
+ * few microseconds, and shrinks to nothing when they bring hardly any. */
 #define TPOOL__LONGEST_BATCH_DELAY (120 * TPOOL__PAUSE_TIME)
 static inline void tpool__set_batch_delay(tpool__worker *worker, unsigned taken) {
     uint32_t time = worker->batch_delay;
@@ -6568,7 +6581,7 @@ static inline void tpool__expire(tpool_future *future) {
         (void)tpool__claim_and_end(future, TPOOL__PHASE_EXPIRING, TPOOL__HAS_EXPIRED);
 }
 
-/* W9: a worker executes the task that it waits for, if that is of its own pool and has not started. A wait never
+/* W9: whether a worker may execute the task that it waits for: one of its own pool that has not started. A wait never
  * executes any other task: an unrelated task might want a lock that this one holds. */
 static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
@@ -6627,14 +6640,15 @@ static bool tpool__expiries_begin(tpool__expiries *expiries, tpool__expiry *few,
                                   size_t count) {
     size_t expiring = 0;
     memset(expiries, 0, sizeof *expiries);
-    for (size_t i = 0; i < count; i++) expiring += tpool__expires_at(futures[i]) != 0;
+    for (size_t i = 0; i < count; i++) expiring += tpool__expires_at(futures[i]) != 0 && !tpool__is_done(futures[i]);
     expiries->heap = few;
     if (expiring > TPOOL__FEW)
         expiries->heap = expiring <= SIZE_MAX / sizeof *few ? TPOOL_MALLOC(expiring * sizeof *few) : NULL;
     if (!expiries->heap) return false;
     for (size_t i = 0; i < count; i++) {
         tpool__expiry expiry = { tpool__expires_at(futures[i]), futures[i] };
-        if (expiry.at && !tpool__is_orphan(futures[i])) tpool__expiry_up(expiries, expiries->count++, expiry);
+        if (!expiry.at || tpool__is_done(futures[i]) || tpool__is_orphan(futures[i])) continue;
+        tpool__expiry_up(expiries, expiries->count++, expiry);
     }
     return true;
 }
@@ -6925,7 +6939,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
 
 /* The loop of all waits. (A worker that has nothing to do is no wait: tpool__sleep.) It asks in one order:
  *      1  Is it ready? What has come is never lost to a limit that passes at the same moment. A waiter that gives up
- *         asks once more as it leaves its lists (kind->leave).
+ *         asks once more as it leaves its lists (kind->leave), where something may have been handed to it.
  *      2  Is it refused: by what it waits for (shut down, halted, closed), by a stop of its task (can_stop), or by the
  *         system (no spare worker)? A refusal says more than a passed time, which any wait may come to.
  *      3  Has its time passed?
@@ -7264,8 +7278,8 @@ static inline bool tpool__may_run_for_caller(tpool__thread *self) {
 }
 
 
-/* Runs the task in the submitting thread, which is a visitor until it counts as an ender. False: the pool is paused, so
- * nothing may start. */
+/* Runs the task in the submitting thread, which is a visitor until it counts as an ender. False: the pool is paused
+ * or halted, so nothing may start. */
 static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
     tpool__thread *self = tpool__self();
     bool needs_task = !entry->task;
@@ -7396,7 +7410,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>cycles  Tasks that wait for each other
  *
- *  A wait without a time limit, in a task or a callback, is recorded while it sleeps. The search and the recording are
+ *  A wait without a time limit for one future or for all of several, in a task or a callback, is recorded while it
+ *  sleeps. Other waits are not: one for the first of several may end in other ways. The search and the recording are
  *  one step under one lock, so the wait that closes a cycle finds it, and no other wait does. A recorded thread takes
  *  its record back, under the same lock, before it can finish any task on its stack. So while the lock is held, a task
  *  seen running on a recorded thread stays there, and ending a task retracts nothing.
@@ -9593,6 +9608,7 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
     tpool__spin_end(&spin, done);
     if (done) return true;
     tpool__job_waiter join = { .worker = worker, .job = job };
+    /* the look of jobs gives no TPOOL_BROKEN of its own: only a fork in a listed function does */
     return tpool__wait(&join.waiter, &tpool__wait_for_job, TPOOL_FOREVER) != TPOOL_BROKEN;
 }
 
@@ -10635,7 +10651,8 @@ static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     if (status != TPOOL_OK) tpool__finish_failed(high);
     return status;
 }
-/* Without TPOOL_WAIT the last worker of the high-level pool to end shuts the low-level pool down. False: there is none. */
+/* Without TPOOL_WAIT the last worker of the high-level pool to end shuts the low-level pool down. False: there is
+ * none. */
 static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__lock(&high->lock);
     tpool__take_no_more(high, flags); /* under the same lock as `heir` is set, so that this worker sees both */
@@ -12251,7 +12268,8 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *      proxy   -- status socket -----------------------------> server    (per worker; down: KILL; up: FORKED, ENDED)
  *      proxy   -- requests pipe, replies socket, memory ------------------------> worker process
  *
- *  The rest of the header knows nothing of them: it calls the operations of the table at the end (>>backend).
+ *  The rest of the header knows only their words (LOST_PROCESS, OWNED_ELSEWHERE, is_timeout, timeout_at): it calls
+ *  the operations of the table at the end (>>backend).
  *
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
  *  waitpid(-1) sees only the process between the two forks, which ends at once. The parent of a process kills it before

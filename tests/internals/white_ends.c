@@ -10,8 +10,9 @@ static void counted_free(void *memory);
 #include "support.h"
 
 static atomic_long live_blocks;
+static atomic_bool refuses_memory;
 static void *counted_malloc(size_t size) {
-    void *memory = malloc(size);
+    void *memory = atomic_load(&refuses_memory) ? NULL : malloc(size);
     if (memory) atomic_fetch_add(&live_blocks, 1);
     return memory;
 }
@@ -183,6 +184,22 @@ static void a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item(void 
     nothing_is_left(pool);
 }
 
+/* Futures that are done expire no more, so a wait for many of them needs no memory. */
+static void a_wait_for_what_is_done_needs_no_memory(void **state) {
+    (void)state;
+    tpool_future *futures[MANY];
+    tpool *pool = new_pool(1);
+    for (int i = 0; i < MANY; i++)
+        futures[i] = submitted_task(pool, (tpool_task){ .fn = nothing, .expires_ns = TPOOL_SEC(1000) });
+    assert_status(TPOOL_OK, tpool_wait(futures, MANY, TPOOL_ALL_COMPLETED, LIMIT, NULL));
+    atomic_store(&refuses_memory, true);
+    tpool_status status = tpool_wait(futures, MANY, TPOOL_ALL_COMPLETED, LIMIT, NULL);
+    atomic_store(&refuses_memory, false);
+    assert_status(TPOOL_OK, status);
+    for (int i = 0; i < MANY; i++) tpool_future_release(futures[i]);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* Of two that end a pool, one gives up: no pause comes between the other and its end. */
 static void a_finisher_that_gives_up_leaves_the_others(void **state) {
     (void)state;
@@ -203,5 +220,6 @@ static const struct CMUnitTest tests[] = {
     TEST(a_thread_that_ends_after_its_submit_loses_no_reference),
     TEST(a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item),
     TEST(a_finisher_that_gives_up_leaves_the_others),
+    TEST(a_wait_for_what_is_done_needs_no_memory),
 };
 RUN_TESTS(tests)
