@@ -3438,8 +3438,8 @@ struct tpool__backend {
      *     is set in the outcome). If the initializer of a new backing fails, calls tpool__break.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
      *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and those behind it go on. Returns
-     *     how many items, from the first on, have
-     *     ended: all, unless the map is being closed. Outcomes may lie in memory that it adds to chunk->results. */
+     *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in memory
+     *     that it adds to chunk->results. */
     void *(*execute)(tpool__thread *self, tpool_future *task, tpool_fn fn);
     size_t (*execute_items)(tpool__thread *self, struct tpool__chunk *chunk);
 
@@ -9710,8 +9710,8 @@ typedef struct tpool__slot {
     tpool__outcome *outcome; /* until the item ends: ENDED_THREAD, which stays if the item ends its thread */
 } tpool__slot;
 
-/* A place of the buffer, with an item of the source. The consumer fills it, a chunk takes it, the consumer delivers from
- * it and, when item_free has come, uses it again. So the consumer alone calls item_free. */
+/* A place of the buffer, with an item of the source. The consumer fills it, a chunk takes it, the consumer delivers
+ * from it and, when item_free has come, uses it again. So the consumer alone calls item_free. */
 typedef struct tpool__source_item {
     void *item;
     struct tpool__source_item *next; /* in the list that it is in */
