@@ -772,9 +772,9 @@ static void in_a_child_of_fork_it_is_the_parents(void **state) {
     assert_int_equal(1, freed_count);
 }
 static void *stops_in_child(void *arg) {
-    int number;
+    void *item;
     while (!tpool_stop_requested()) sleep_ms(1);
-    return tpool_channel_receive(arg, &number, TPOOL_FOREVER) == TPOOL_CANCELLED ? arg : NULL;
+    return tpool_channel_receive(arg, &item, TPOOL_FOREVER) == TPOOL_CANCELLED ? arg : NULL;
 }
 static void a_child_of_a_stopped_wait_has_stops_of_its_own(void *context) {
     (void)context;
