@@ -3435,11 +3435,11 @@ struct tpool__backend {
      *     Returns what fn returned. Results by tpool_return and errors become the task's outcome (tpool__set_outcome).
      *     A task whose backing is lost ends as TPOOL_BROKEN; if it had not begun, another backing may execute it. Kills
      *     the backing when extra->run_limit_ns after extra->started_at is over, or extra->timeout_at (then is_timeout
-     *     is set in the outcome). If the initializer of a new backing fails, calls tpool__break.
+     *     is set in the outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; the engine
+     *     ends what waits, after the task, as is_lost tells it.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
      *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and those behind it go on. Returns
-     *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in memory
-     *     that it adds to chunk->results. */
+     *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in memory that it adds to chunk->results. */
     void *(*execute)(tpool__thread *self, tpool_future *task, tpool_fn fn);
     size_t (*execute_items)(tpool__thread *self, struct tpool__chunk *chunk);
 
@@ -7691,6 +7691,7 @@ static bool tpool__replace(tpool__worker *worker) {
 }
 
 static void tpool__end_waiting(tpool *pool, tpool__reason reason);
+static void tpool__break(tpool *pool);
 static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
@@ -7702,17 +7703,18 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool__active_add(pool, -1);
     pool->ending++;
     tpool__update_room(pool);
+    bool broken =
+        (tpool__attention(pool) & TPOOL__BREAK) != 0; /* the thread may have ended before it ended what waits */
     bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
-    if (tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
+    if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
         stranded = why == TPOOL__THREAD_REFUSED || tpool__start_worker(pool) != TPOOL_OK;
     bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do what it would have done */
     if (!others) tpool__refuse_one(pool);
     tpool__unlock(&pool->lock);
-    if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
+    if (broken) tpool__break(pool);
+    else if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
     else if (others) tpool__notify_if_work(pool);
 }
-
-static void tpool__break(tpool *pool);
 
 /* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
  * once there are more tasks than those in their initializers were started for (tpool__wake_one). */
@@ -7744,14 +7746,15 @@ static tpool_status tpool__make_ready(tpool__worker *worker) {
     return status;
 }
 /* After a task: replaces the worker's backing if that is lost. False: the worker must end, since the system refuses
- * another one or the pool ends. */
+ * another one or the pool ends. The pool may be broken already, for example by the task, whose new backing was not to be
+ * had: what waits ends here, since a backend's operation runs none of the program's code. */
 static bool tpool__has_backing(tpool__worker *worker) {
     tpool *pool = worker->pool;
-    if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker)) || tpool__attention(pool) & TPOOL__BREAK) return true;
+    if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker))) return true;
     tpool__set_busy(worker, false);
     tpool__wake_drainers_if_any(pool, false);
     if (!worker->searching) tpool__start_searching(worker);
-    tpool_status status = tpool__make_ready(worker);
+    tpool_status status = tpool__attention(pool) & TPOOL__BREAK ? TPOOL_BROKEN : tpool__make_ready(worker);
     if (status == TPOOL_BROKEN) tpool__break(pool);
     return status != TPOOL_NO_THREAD;
 }
@@ -8300,9 +8303,11 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     tpool__end_all_waiting(pool, reason);
     (void)tpool__context_pop(self, call); /* the caller checks whether this is a child */
 }
+/* An initializer failed: what comes later ends as TPOOL_BROKEN, and so does what waits, by tpool__break. */
+static void tpool__refuse_for_good(tpool *pool) { tpool__set_attention(pool, TPOOL__BREAK, 0); }
 /* An initializer failed: what waits and what comes later ends as TPOOL_BROKEN, what runs goes on. */
 static void tpool__break(tpool *pool) {
-    tpool__set_attention(pool, TPOOL__BREAK, 0);
+    tpool__refuse_for_good(pool);
     tpool__wake_room_and_drainers(pool);
     tpool__end_waiting(pool, TPOOL__SETUP_FAILED);
     tpool__wake_sleepers(pool);
@@ -14540,72 +14545,96 @@ static tpool_status tpool__child_give(const tpool__child *child, const void *byt
     return TPOOL_OK;
 }
 
+/* When the time of a task is over, and why its worker is killed then. */
+typedef struct tpool__time_limit {
+    int64_t deadline;
+    tpool__killed_for why;
+} tpool__time_limit;
+static tpool__time_limit tpool__time_limit_of(const tpool_future *task) {
+    tpool__time_limit limit = { TPOOL_FOREVER, TPOOL__KILLED_LATE };
+    const tpool__extra *extra = task->extra;
+    if (!extra) return limit;
+    if (extra->run_limit_ns && extra->run_limit_ns < TPOOL_FOREVER - extra->started_at)
+        limit.deadline = extra->started_at + extra->run_limit_ns;
+    if (extra->timeout_at < limit.deadline) {
+        limit.deadline = extra->timeout_at;
+        limit.why = TPOOL__KILLED_TIMEOUT;
+    }
+    return limit;
+}
+
+/* No process is started, or killed, for a task whose time has passed. */
+static tpool_status tpool__child_in_time(tpool__worker *worker, int64_t deadline) {
+    return tpool__clock_passed(deadline) ? TPOOL_TIMEOUT : tpool__child_ensure_until(worker, deadline);
+}
+/* The error of a task or an item for which no process was to be had, or none in its time. */
+static tpool__outcome *tpool__error_of_refusal(tpool__worker *worker, tpool_future *task, tpool_status status,
+                                               tpool__killed_for why_late) {
+    if (status == TPOOL_TIMEOUT) {
+        tpool__death late = { .known = true, .signal = SIGKILL, .killed_for = why_late };
+        return tpool__error_of_death(task, &late);
+    }
+    if (status == TPOOL_BROKEN) tpool__refuse_for_good(worker->pool);
+    return tpool__error_text(task, TPOOL_BROKEN, 0,
+                             status == TPOOL_BROKEN ? "The initializer of the worker process failed."
+                                                    : "The system refused a worker process.");
+}
+/* Before the request for a task: makes sure that a process runs, and that it has the argument. NULL: it is so. Else the
+ * error with which the task ends. */
+static tpool__outcome *tpool__child_prepare(tpool__worker *worker, tpool_future *task, size_t size,
+                                            const tpool__time_limit *limit) {
+    tpool__child *child = tpool__child_of(worker);
+    tpool_status status = tpool__child_in_time(worker, limit->deadline);
+    if (status != TPOOL_OK) return tpool__error_of_refusal(worker, task, status, limit->why);
+    status = tpool__clock_passed(limit->deadline) ? TPOOL_TIMEOUT
+             : !tpool__child_place(child, size)   ? TPOOL_NO_MEMORY
+                                                  : tpool__child_give(child, task->value, size, limit->deadline);
+    if (status == TPOOL_OK) return NULL;
+    if (status == TPOOL_TIMEOUT) {
+        tpool__death death = tpool__child_collect(child, limit->why);
+        return tpool__error_of_death(task, &death);
+    }
+    tpool__child_trim(child, size, 0);
+    return tpool__error_text(task, TPOOL_FAILED, ENOMEM, "Memory ran out while handing over the argument.");
+}
+/* Sends the request for a task, whose argument the process has, and reads the answer: the value and, if there is one,
+ * the outcome. */
+static tpool__received tpool__talk(tpool__thread *self, tpool_future *task, tpool_fn fn, size_t size, int64_t deadline,
+                                   tpool__outcome **outcome, void **value) {
+    tpool__child *child = tpool__child_of(self->worker);
+    tpool__message message;
+    memset(&message, 0, sizeof message);
+    message.fn = (uint64_t)(uintptr_t)fn;
+    message.arg = size > 0;
+    message.size = size;
+    tpool__child_enter(self, child);
+    tpool__received heard = tpool__child_ask(child, &message, TPOOL__RUN);
+    if (heard == TPOOL__RECEIVED) heard = tpool__child_hear_answer(child, &message, deadline);
+    if (heard != TPOOL__RECEIVED) return heard;
+    if (message.kind == TPOOL__TOO_LARGE)
+        *outcome =
+            tpool__error_text(task, TPOOL_FAILED, ENOMEM, "The argument is more than the worker process has room for.");
+    else if (message.kind != TPOOL__DONE || !tpool__answer_read(child, task, &message.answer, NULL, outcome, value))
+        return TPOOL__DAMAGED;
+    tpool__child_trim(child, size, message.kind == TPOOL__DONE ? message.size : 0);
+    return TPOOL__RECEIVED;
+}
 /* Executes one task in the worker's process. Returns the future's value; stores the outcome, if any, in the task. */
 static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool_fn fn) {
     tpool__worker *worker = self->worker;
     tpool__child *child = tpool__child_of(worker);
+    const tpool__time_limit limit = tpool__time_limit_of(task);
     size_t size = task->extra ? task->extra->arg_size : 0;
     tpool__outcome *outcome = NULL;
     void *value = NULL;
-    int64_t deadline = TPOOL_FOREVER;
-    tpool__killed_for why_late = TPOOL__KILLED_LATE;
-    if (task->extra && task->extra->run_limit_ns && task->extra->run_limit_ns < TPOOL_FOREVER - task->extra->started_at)
-        deadline = task->extra->started_at + task->extra->run_limit_ns;
-    if (task->extra && task->extra->timeout_at < deadline) {
-        deadline = task->extra->timeout_at;
-        why_late = TPOOL__KILLED_TIMEOUT;
-    }
     tpool__child_take(self, child);
     for (int tries = 0; tries < 3; tries++) {
-        /* no process is started, or killed, for a task whose time has passed */
-        tpool_status status =
-            tpool__clock_passed(deadline) ? TPOOL_TIMEOUT : tpool__child_ensure_until(worker, deadline);
-        if (status == TPOOL_TIMEOUT) {
-            tpool__death late = { true, false, false, 0, SIGKILL, why_late };
-            outcome = tpool__error_of_death(task, &late);
-            break;
-        }
-        if (status != TPOOL_OK) {
-            if (status == TPOOL_BROKEN) tpool__break(worker->pool);
-            outcome = status == TPOOL_BROKEN
-                          ? tpool__error_text(task, TPOOL_BROKEN, 0, "The initializer of the worker process failed.")
-                          : tpool__error_text(task, TPOOL_BROKEN, 0, "The system refused a worker process.");
-            break;
-        }
-        tpool__message message;
-        memset(&message, 0, sizeof message);
-        message.fn = (uint64_t)(uintptr_t)fn;
-        message.arg = size > 0;
-        message.size = size;
-        tpool_status given = tpool__clock_passed(deadline)      ? TPOOL_TIMEOUT
-                             : !tpool__child_place(child, size) ? TPOOL_NO_MEMORY
-                                                                : tpool__child_give(child, task->value, size, deadline);
-        if (given == TPOOL_TIMEOUT) {
-            tpool__death death = tpool__child_collect(child, why_late);
-            outcome = tpool__error_of_death(task, &death);
-            break;
-        }
-        if (given == TPOOL_NO_MEMORY) {
-            tpool__child_trim(child, size, 0);
-            outcome = tpool__error_text(task, TPOOL_FAILED, ENOMEM, "Memory ran out while handing over the argument.");
-            break;
-        }
-        tpool__child_enter(self, child);
-        tpool__received heard = tpool__child_ask(child, &message, TPOOL__RUN);
-        if (heard == TPOOL__RECEIVED) heard = tpool__child_hear_answer(child, &message, deadline);
-        if (heard == TPOOL__RECEIVED && message.kind == TPOOL__TOO_LARGE)
-            outcome = tpool__error_text(task, TPOOL_FAILED, ENOMEM,
-                                        "The argument is more than the worker process has room for.");
-        else if (heard == TPOOL__RECEIVED &&
-                 (message.kind != TPOOL__DONE ||
-                  !tpool__answer_read(child, task, &message.answer, NULL, &outcome, &value)))
-            heard = TPOOL__DAMAGED;
-        if (heard == TPOOL__RECEIVED) {
-            tpool__child_trim(child, size, message.kind == TPOOL__DONE ? message.size : 0);
-            break;
-        }
+        outcome = tpool__child_prepare(worker, task, size, &limit);
+        if (outcome) break;
+        tpool__received heard = tpool__talk(self, task, fn, size, limit.deadline, &outcome, &value);
+        if (heard == TPOOL__RECEIVED) break;
         bool begun = tpool__load_acquire(&child->page->begun) == child->number; /* P14 */
-        tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? why_late
+        tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? limit.why
                                                          : heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
                                                                                    : TPOOL__NOT_KILLED);
         outcome = NULL;
@@ -14761,71 +14790,79 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
     return heard;
 }
 
+/* What has become of the items of a chunk. */
+typedef struct tpool__items {
+    size_t first, most; /* the first that has not ended; so many go at once, less if memory is short */
+    int tries;          /* processes in a row that have died before they began an item */
+    int64_t deadline;   /* of the item, if the map limits that */
+    bool is_over;       /* the map is being closed */
+} tpool__items;
+
+/* The process has died, or is not to be believed, after `done` of `count` items. The next one takes the blame if it had
+ * begun. NULL: another process can execute it. */
+static tpool__outcome *tpool__items_lost(tpool__child *child, tpool__chunk *chunk, const tpool__items *items,
+                                         tpool__received heard, bool all_done) {
+    const tpool__page *page = child->page;
+    bool begun = tpool__load_acquire(&page->items_begun) > tpool__load_acquire(&page->items_done); /* P14 */
+    tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? TPOOL__KILLED_LATE
+                                                     : heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
+                                                                               : TPOOL__NOT_KILLED);
+    if (all_done || !(begun || items->tries == 3 || heard == TPOOL__DAMAGED || death.killed_for != TPOOL__NOT_KILLED))
+        return NULL;
+    return tpool__error_of_death(&chunk->item, &death);
+}
+/* Lets the worker's process, which runs, execute the next items. The error of the item that has ended with one, or
+ * NULL. */
+static tpool__outcome *tpool__child_execute_some(tpool__thread *self, tpool__chunk *chunk, tpool__items *items) {
+    tpool__child *child = tpool__child_of(self->worker);
+    tpool__message message;
+    size_t done = 0, left = chunk->count - items->first, count = left < items->most ? left : items->most;
+    memset(&message, 0, sizeof message);
+    bool fits = tpool__pack_items(child, chunk, items->first, count, &message);
+    uint64_t size = message.size;
+    tpool__received heard = TPOOL__RECEIVED;
+    if (fits) heard = tpool__talk_items(self, child, chunk, items->first, count, items->deadline, &message, &done);
+    items->first += done;
+    items->tries = done > 0 ? 0 : items->tries + 1;
+    if (heard != TPOOL__RECEIVED) return tpool__items_lost(child, chunk, items, heard, done == count);
+    fits = fits && message.kind != TPOOL__TOO_LARGE;
+    tpool__child_trim(child, size, fits ? message.size : 0);
+    if (fits) {
+        items->is_over = done < count;
+        return NULL;
+    }
+    if (count == 1)
+        return tpool__error_text(&chunk->item, TPOOL_FAILED, ENOMEM, "Memory ran out while handing over the items.");
+    items->most = (count + 1) / 2;
+    items->tries = 0;
+    return NULL;
+}
 /* Executes a chunk's items in the worker's process. If an item kills it, a new process executes those behind it. If
  * memory is short, the items go in smaller parts. Returns how many have ended: all, unless the map is being closed. */
 static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool__worker *worker = self->worker;
     tpool__child *child = tpool__child_of(worker);
-    int64_t limit = chunk->iter->spec.run_limit_ns, deadline = TPOOL_FOREVER;
-    size_t first = 0, most = limit > 0 ? 1 : chunk->count; /* each item's time is its own */
-    int tries = 0;
+    int64_t limit = chunk->iter->spec.run_limit_ns;
     tpool__child_take(self, child);
     /* relaxed: a thread that sets it looks for the chunk under the child's lock afterwards */
-    bool closing = tpool__load_relaxed(&chunk->iter->closing);
-    while (!closing && first < chunk->count) {
-        tpool__message message;
-        tpool__outcome *error = NULL;
-        size_t done = 0, count = chunk->count - first < most ? chunk->count - first : most;
-        memset(&message, 0, sizeof message);
-        if (limit > 0 && tries == 0) deadline = tpool__deadline(limit);
-        tpool_status status =
-            tpool__clock_passed(deadline) ? TPOOL_TIMEOUT : tpool__child_ensure_until(worker, deadline);
+    tpool__items items = { .most = limit > 0 ? 1 : chunk->count, /* each item's time is its own */
+                           .deadline = TPOOL_FOREVER,
+                           .is_over = tpool__load_relaxed(&chunk->iter->closing) };
+    tpool_status status = TPOOL_OK;
+    while (!items.is_over && items.first < chunk->count) {
+        if (limit > 0 && items.tries == 0) items.deadline = tpool__deadline(limit);
+        /* an initializer that has failed is not tried for each item: they waited, and the pool is broken */
+        if (status != TPOOL_BROKEN) status = tpool__child_in_time(worker, items.deadline);
         if (status == TPOOL_CANCELLED) break;
-        if (status == TPOOL_BROKEN) tpool__break(worker->pool);
-        if (status == TPOOL_TIMEOUT) { /* no process was to be had in its time */
-            tpool__death late = { true, false, false, 0, SIGKILL, TPOOL__KILLED_LATE };
-            error = tpool__error_of_death(&chunk->item, &late);
-        } else if (status != TPOOL_OK) {
-            error = tpool__error_text(&chunk->item, TPOOL_BROKEN, 0,
-                                      status == TPOOL_BROKEN ? "The initializer of the worker process failed."
-                                                             : "The system refused a worker process.");
-        } else {
-            bool fits = tpool__pack_items(child, chunk, first, count, &message);
-            uint64_t size = message.size;
-            tpool__received heard = TPOOL__RECEIVED;
-            if (fits) heard = tpool__talk_items(self, child, chunk, first, count, deadline, &message, &done);
-            if (heard == TPOOL__RECEIVED) {
-                fits = fits && message.kind != TPOOL__TOO_LARGE;
-                tpool__child_trim(child, size, fits ? message.size : 0);
-            }
-            first += done;
-            tries = done > 0 ? 0 : tries + 1;
-            if (heard != TPOOL__RECEIVED) {
-                const tpool__page *page = child->page;
-                bool begun = tpool__load_acquire(&page->items_begun) > tpool__load_acquire(&page->items_done); /* P14 */
-                tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? TPOOL__KILLED_LATE
-                                                                 : heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
-                                                                                           : TPOOL__NOT_KILLED);
-                if (done < count &&
-                    (begun || tries == 3 || heard == TPOOL__DAMAGED || death.killed_for != TPOOL__NOT_KILLED))
-                    error = tpool__error_of_death(&chunk->item, &death);
-            } else if (!fits && count > 1) {
-                most = (count + 1) / 2;
-                tries = 0;
-            } else if (!fits) {
-                error = tpool__error_text(&chunk->item, TPOOL_FAILED, ENOMEM,
-                                          "Memory ran out while handing over the items.");
-            } else if (done < count) {
-                break;
-            }
-        }
-        if (error) {
-            chunk->slots[first++].outcome = error;
-            tries = 0;
-        }
+        tpool__outcome *error = status == TPOOL_OK
+                                    ? tpool__child_execute_some(self, chunk, &items)
+                                    : tpool__error_of_refusal(worker, &chunk->item, status, TPOOL__KILLED_LATE);
+        if (!error) continue;
+        chunk->slots[items.first++].outcome = error;
+        items.tries = 0;
     }
     tpool__child_leave(child);
-    return first;
+    return items.first;
 }
 
 static const tpool__backend tpool__processes = {

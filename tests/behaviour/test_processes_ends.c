@@ -537,6 +537,72 @@ static void workers_that_always_die_before_they_are_ready_break_the_pool(void **
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A task finds that the worker is dead, and that the initializer of the next one fails. */
+static bool succeeds_once(void *context) {
+    (void)context;
+    return atomic_fetch_add(&all->count, 1) == 0;
+}
+static tpool *paused_before_its_initializer_fails(void) {
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = succeeds_once });
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_int_equal(0, kill(first, SIGKILL));
+    EVENTUALLY(!is_alive(first));
+    return pool;
+}
+static tpool_future *found_it;
+static tpool_status end_of_what_found_it;
+static int cancel_state = -1;
+static void look_from_outside(tpool_future *future, void *context) {
+    int unused;
+    (void)future;
+    (void)context;
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &cancel_state);
+    pthread_setcancelstate(cancel_state, &unused);
+    end_of_what_found_it = tpool_future_result(found_it, TPOOL_SEC(10), NULL);
+}
+static void what_a_broken_pool_ends_runs_outside_the_task_that_found_it(void **state) {
+    (void)state;
+    tpool *pool = paused_before_its_initializer_fails();
+    found_it = submitted(pool, getpid_task, NULL);
+    tpool_future *waits = submitted(pool, getpid_task, NULL);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(waits, look_from_outside, NULL));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_BROKEN, end_of(waits));
+    assert_status(TPOOL_BROKEN, tpool_submit(pool, getpid_task, NULL, &waits));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_status(TPOOL_BROKEN, end_of_what_found_it);
+    assert_int_equal(PTHREAD_CANCEL_ENABLE, cancel_state);
+    tpool_future_release(found_it);
+}
+static void end_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    pthread_exit(NULL);
+}
+static void what_waits_in_a_broken_pool_ends_though_the_thread_that_found_it_has_ended(void **state) {
+    (void)state;
+    tpool *pool = paused_before_its_initializer_fails();
+    tpool_future *first = submitted(pool, getpid_task, NULL), *waits = submitted(pool, getpid_task, NULL);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, end_in_callback, NULL));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_BROKEN, end_of(waits));
+    assert_status(TPOOL_BROKEN, end_of(first));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void an_initializer_that_fails_fails_for_all_items_of_a_chunk(void **state) {
+    (void)state;
+    enum { ITEMS = 8 };
+    int items[ITEMS] = { 0 }, broken = 0;
+    tpool *pool = paused_before_its_initializer_fails();
+    tpool_map_iter *iter = map_over_ints(pool, item_task, items, ITEMS, ITEMS);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    for (void *value; broken < ITEMS; broken++) assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, &value));
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(2, atomic_load(&all->count)); /* it has not been tried for each item */
+}
+
 /* --- who ends with whom */
 
 static void *kills_its_group(void *arg) {
@@ -918,6 +984,9 @@ int main(void) {
         T(a_limit_that_passes_while_the_argument_is_on_its_way_is_not_forgotten),
         T(workers_that_a_signal_takes_before_they_are_ready_are_replaced),
         T(workers_that_always_die_before_they_are_ready_break_the_pool),
+        T(what_a_broken_pool_ends_runs_outside_the_task_that_found_it),
+        T(what_waits_in_a_broken_pool_ends_though_the_thread_that_found_it_has_ended),
+        T(an_initializer_that_fails_fails_for_all_items_of_a_chunk),
         T(a_signal_to_a_tasks_group_reaches_no_other_worker),
         T(who_is_killed_takes_its_children_along),
         T(no_signal_stays_pending_in_the_program),
