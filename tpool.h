@@ -7703,8 +7703,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool__active_add(pool, -1);
     pool->ending++;
     tpool__update_room(pool);
-    bool broken =
-        (tpool__attention(pool) & TPOOL__BREAK) != 0; /* the thread may have ended before it ended what waits */
+    bool broken = (tpool__attention(pool) & TPOOL__BREAK) != 0; /* it may not have ended yet what waits */
     bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
     if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
         stranded = why == TPOOL__THREAD_REFUSED || tpool__start_worker(pool) != TPOOL_OK;

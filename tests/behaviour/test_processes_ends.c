@@ -537,10 +537,12 @@ static void workers_that_always_die_before_they_are_ready_break_the_pool(void **
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
-/* A task finds that the worker is dead, and that the initializer of the next one fails. */
+/* A task finds that the worker is dead, and that the initializer of the next one fails. A further one would hang. */
 static bool succeeds_once(void *context) {
     (void)context;
-    return atomic_fetch_add(&all->count, 1) == 0;
+    int before = atomic_fetch_add(&all->count, 1);
+    while (before > 1) sleep_ms(1000);
+    return before == 0;
 }
 static tpool *paused_before_its_initializer_fails(void) {
     tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = succeeds_once });

@@ -138,7 +138,7 @@ static size_t flags_execute_items(tpool__thread *self, tpool__chunk *chunk) {
     for (size_t i = 0; i < chunk->count; i++) {
         int item;
         MUST(spec->item_size == sizeof item);
-        memcpy(&item, tpool__item_pointer(chunk->iter, chunk->first + i), sizeof item);
+        memcpy(&item, tpool__item_pointer(chunk, i, NULL), sizeof item);
         chunk->slots[i].value = spec->fn(&item, spec->context);
         chunk->slots[i].outcome = NULL;
         atomic_fetch_add(&seen.items, 1);
