@@ -14122,14 +14122,15 @@ typedef struct tpool__death {
     tpool__killed_for killed_for;
 } tpool__death;
 
-/* Has the process killed if `why` says so, waits for its end, and closes all that leads to it. One that may not be
- * killed is left to itself. */
+/* Has the process killed, waits for its end, and closes all that leads to it. One that may not be killed is left to
+ * itself. The order to kill it goes out also if it seems to be dead (`why` NOT_KILLED): a server that could neither
+ * answer nor be killed may come back, and the process with it. One that has been reaped it does not reach. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for why) {
     tpool__death death;
     tpool__notice notice = { 0, 0, 0 };
     memset(&death, 0, sizeof death);
     tpool__lock(&child->lock);
-    if (why != TPOOL__NOT_KILLED) tpool__child_kill(child, why);
+    tpool__child_kill(child, why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
     while (tpool__child_notice(child, &notice, TPOOL_FOREVER) == TPOOL__RECEIVED && !tpool__notice_is_last(&notice)) { }
@@ -14153,18 +14154,19 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for 
  * writes GONE in its place, after the notice that proves it. When the server is lost with its workers, the status
  * socket ends, perhaps alone: a process that a task has left behind may hold `replies` open. So a wait without a limit
  * checks the status socket when nothing has come for a while. It returns an earlier message first. Nothing ends when
- * the server hangs, and no keeper kills it (as one that is dead): so each wait asks the server for a sign of life. */
-static tpool__received tpool__child_receive(tpool__child *child, tpool__message *message, int64_t deadline) {
-    tpool__server_watchdog patience = { 0, 0, 0, 0 };
+ * the server hangs, and no keeper kills it (as one that is dead): so each wait asks the server for a sign of life. One
+ * that consists of many short ones keeps its `patience` from one to the next. */
+static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool__message *message, int64_t deadline,
+                                                      tpool__server_watchdog *patience) {
     bool limited = deadline != TPOOL_FOREVER;
     ssize_t n;
-    if (limited) tpool__server_watchdog_begin(&patience, child->server);
+    if (limited && patience->until == 0) tpool__server_watchdog_begin(patience, child->server);
     for (bool over = false;;) {
         if (limited && !over) {
             struct pollfd polled[2] = { { child->replies, POLLIN, 0 }, { child->status, POLLIN, 0 } };
-            int ready = tpool__poll(polled, 2, deadline < patience.until ? deadline : patience.until);
+            int ready = tpool__poll(polled, 2, deadline < patience->until ? deadline : patience->until);
             if (ready <= 0 && tpool__clock() >= deadline) return TPOOL__LATE;
-            if (ready <= 0 && tpool__server_watchdog_waits(&patience, child->server, child->status)) continue;
+            if (ready <= 0 && tpool__server_watchdog_waits(patience, child->server, child->status)) continue;
             if (ready <= 0) return TPOOL__LOST;
         }
         n = recv(child->replies, message, sizeof *message, limited || over ? MSG_DONTWAIT : 0);
@@ -14172,13 +14174,17 @@ static tpool__received tpool__child_receive(tpool__child *child, tpool__message 
         if (over && errno != EINTR) return TPOOL__LOST;
         over = tpool__socket_look(child->status) != 0; /* also after a signal, since they may come all the time */
         if (limited || over) continue;
-        if (patience.until == 0) tpool__server_watchdog_begin(&patience, child->server); /* most waits end before */
-        else if (!tpool__server_watchdog_waits(&patience, child->server, child->status)) return TPOOL__LOST;
+        if (patience->until == 0) tpool__server_watchdog_begin(patience, child->server); /* most waits end before */
+        else if (!tpool__server_watchdog_waits(patience, child->server, child->status)) return TPOOL__LOST;
     }
     if (n <= 0) return TPOOL__LOST;
     if (n != (ssize_t)sizeof *message) return TPOOL__DAMAGED;
     if (message->kind == TPOOL__GONE) return tpool__socket_look(child->status) ? TPOOL__LOST : TPOOL__DAMAGED;
     return message->number == child->number ? TPOOL__RECEIVED : TPOOL__DAMAGED;
+}
+static tpool__received tpool__child_receive(tpool__child *child, tpool__message *message, int64_t deadline) {
+    tpool__server_watchdog patience = { 0, 0, 0, 0 };
+    return tpool__child_receive_patiently(child, message, deadline, &patience);
 }
 
 /* Whether the process that this proxy prepares has become useless: its pool ends and has no work left, or the map
@@ -14209,9 +14215,10 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
     tpool__received heard = TPOOL__LATE;
     tpool__killed_for why = TPOOL__NOT_KILLED;
     bool unwanted = false;
+    tpool__server_watchdog patience = { 0, 0, 0, 0 };
     for (int64_t pause = TPOOL_MS(1); heard == TPOOL__LATE && !unwanted && tpool__clock() < deadline;) {
         int64_t next = tpool__clock() + pause;
-        heard = tpool__child_receive(child, &message, next < deadline ? next : deadline);
+        heard = tpool__child_receive_patiently(child, &message, next < deadline ? next : deadline, &patience);
         unwanted = heard == TPOOL__LATE && tpool__child_unwanted(worker);
         pause = pause < TPOOL_MS(25) ? 2 * pause : TPOOL_MS(50);
     }

@@ -19,7 +19,9 @@ static int patience_ms, check_ms;
 static pid_t refused_fork(void);
 #include "internals/check.h"
 #include "support/children.h"
+#include <sys/socket.h>
 #include <sys/time.h>
+#include <limits.h>
 
 typedef struct common {
     shared_gate gate;
@@ -749,6 +751,68 @@ static void a_death_is_known_though_keeper_and_server_stand_still(void **state) 
         assert_status(TPOOL_OK, tpool_destroy(pool));
     }
 }
+/* Likewise before the worker is ready: that wait consists of many short ones. */
+static bool crashes_if_told(void *context) {
+    (void)context;
+    if (atomic_fetch_add(&all->begun, 1) > 0) return true;
+    shared_gate_pass(&all->gate);
+    raise(SIGKILL);
+    return true;
+}
+static void a_death_in_the_initializer_is_known_though_the_server_stands_still(void **state) {
+    (void)state;
+    patience_ms = 1000; /* a wait of that kind takes 50 ms */
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = crashes_if_told });
+    tpool_future *future = submitted(pool, getpid_task, NULL);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    assert_int_equal(0, kill(tpool__server_of(pool)->keeper_pid, SIGKILL));
+    assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
+    atomic_store(&all->gate.open, 1);
+    tpool_status end = tpool_future_result(future, TPOOL_SEC(20), NULL);
+    assert_true(end == TPOOL_OK || end == TPOOL_BROKEN); /* the server was lost with its keeper */
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* A server that could neither answer nor be killed comes back when its proxy has given it up. The worker lives. */
+static void *answer_as_the_server(void *socket) {
+    int far = *(int *)socket;
+    char byte = 0;
+    tpool__notice ended = { TPOOL__ENDED, SIGKILL, 0 };
+    if (read(far, &byte, 1) != 1 || byte != TPOOL__KILL_IT) return NULL;
+    assert_int_equal(sizeof ended, write(far, &ended, sizeof ended));
+    return NULL;
+}
+static void a_worker_that_was_given_up_with_its_server_is_killed(void **state) {
+    (void)state;
+    int status[2], control[2];
+    pthread_t thread;
+    tpool__life life;
+    tpool__server server;
+    tpool__child child;
+    memset((void *)&life, 0, sizeof life);
+    memset(&server, 0, sizeof server);
+    memset((void *)&child, 0, sizeof child);
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, status));
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, control));
+    server.life = &life;
+    server.control = control[0];
+    server.keeper = -1;
+    server.keeper_pid = INT_MAX; /* no process: no order to kill it has an effect */
+    child.server = &server;
+    child.requests = child.replies = child.memory = -1;
+    child.status = status[0];
+    patience_ms = 1000;
+    assert_int_equal(0, pthread_create(&thread, NULL, answer_as_the_server, &status[1]));
+    tpool__death death = tpool__child_collect(&child, TPOOL__NOT_KILLED);
+    assert_true(death.known);
+    assert_int_equal(SIGKILL, death.signal);
+    assert_int_equal(TPOOL__NOT_KILLED, death.killed_for);
+    shutdown(status[1], SHUT_RDWR);
+    pthread_join(thread, NULL);
+    close(status[1]);
+    close(control[0]);
+    close(control[1]);
+}
 static void on_alarm(int number) { (void)number; }
 /* A timer that interrupts each wait does not make it begin anew. */
 static int destroy_amid_signals(int who) {
@@ -916,6 +980,8 @@ int main(void) {
         T(no_stranger_is_killed_for_a_server),
         T(a_death_is_known_though_the_server_stands_still),
         T(a_death_is_known_though_keeper_and_server_stand_still),
+        T(a_death_in_the_initializer_is_known_though_the_server_stands_still),
+        T(a_worker_that_was_given_up_with_its_server_is_killed),
         T(destroy_ends_whoever_stands_still_amid_signals),
         T(a_server_goes_on_without_its_keeper),
         T(who_says_that_it_is_gone_is_not_believed),
