@@ -3439,7 +3439,8 @@ struct tpool__backend {
      *     ends what waits, after the task, as is_lost tells it.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
      *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and those behind it go on. Returns
-     *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in memory that it adds to chunk->results. */
+     *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in memory
+     *     that it adds to chunk->results. */
     void *(*execute)(tpool__thread *self, tpool_future *task, tpool_fn fn);
     size_t (*execute_items)(tpool__thread *self, struct tpool__chunk *chunk);
 
