@@ -25,8 +25,8 @@
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>latch  >>parker  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
- *      >>structures     >>block  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>heap  >>worker-list
- *                       >>watch
+ *      >>structures     >>block  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
+ *                       >>worker-list  >>watch
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>raise  >>claims
  *                       >>wait  >>result; then what is rare: >>full-queue  >>cycles  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
@@ -789,6 +789,25 @@ TPOOL_API size_t tpool_completions_index(tpool_completions *completions);
 /* How many futures are still to be yielded. */
 TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions);
 
+/* For an event loop: a file descriptor (Windows: an event) that is readable whenever tpool_completions_next with a limit
+ * of 0 would give TPOOL_OK, level-triggered, and now and then when it would not. Poll it (epoll, kqueue, poll, libuv,
+ * GLib), and call next until it gives TPOOL_TIMEOUT or TPOOL_END. Never read, write or close it: it is the iterator's,
+ * and its destroy closes it. A next that finds nothing makes at most one system call, and the first future that
+ * completes afterwards one more. A task that expires in its queue is noticed. Called again it gives the same.
+ * TPOOL_OK; TPOOL_NO_THREAD: the system refuses a descriptor; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL;
+ * TPOOL_INVALID_STATE: on_ready is set; TPOOL_UNSUPPORTED: neither POSIX nor Windows. As next: one thread at a time. */
+TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completions, intptr_t *descriptor);
+
+/* Instead of a descriptor: calls wake(context) once after each next that gave TPOOL_TIMEOUT or TPOOL_END, and after
+ * on_ready itself, as soon as there is something, on the thread that completes it; at once if there is something
+ * already. For uv_async_send, PostQueuedCompletionStatus and the like. It is called as a callback of a future is, and
+ * may not call into the iterator. A next that waits is woken itself, in place of the call that was still to come. Once
+ * destroy has returned, no call begins or still runs.
+ * TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL; TPOOL_INVALID_STATE: it has a descriptor, or an on_ready. As next:
+ * one thread at a time. */
+TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions, void (*wake)(void *context),
+                                                  void *context);
+
 /* Frees the iterator and its references; the futures themselves go on. May not be called beside next or add. */
 TPOOL_API void tpool_completions_destroy(tpool_completions *completions);
 
@@ -1174,6 +1193,7 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
 #endif
 
 #if defined(TPOOL__UNIX)
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -1844,6 +1864,76 @@ static tpool__parker *tpool__unpark_begin_another(tpool__parker *asleep, tpool__
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
+ *  >>event  What an event loop polls: an object of the system that is set or not. On Linux an eventfd, elsewhere under
+ *  POSIX a pipe, on Windows an event. Set and clear take turns, so a pipe holds at most one byte.
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef struct tpool__event {
+#if defined(TPOOL_THREADS_WIN32)
+    HANDLE handle;
+#else
+    int polled, written; /* the same, if it is an eventfd */
+#endif
+} tpool__event;
+
+#if defined(TPOOL_THREADS_WIN32)
+static tpool_status tpool__event_make(tpool__event *event) {
+    event->handle = CreateEventA(NULL, TRUE, FALSE, NULL);
+    return event->handle ? TPOOL_OK : TPOOL_NO_THREAD;
+}
+static intptr_t tpool__event_descriptor(const tpool__event *event) { return (intptr_t)event->handle; }
+static void tpool__event_set(const tpool__event *event) { SetEvent(event->handle); }
+static void tpool__event_clear(const tpool__event *event) { ResetEvent(event->handle); }
+static void tpool__event_close(const tpool__event *event) { CloseHandle(event->handle); }
+#elif defined(TPOOL__UNIX)
+static tpool_status tpool__event_make(tpool__event *event) {
+    int ends[2] = { -1, -1 }, saved = errno;
+#if defined(SYS_eventfd2) && !defined(TPOOL__PLAIN_POSIX)
+    ends[0] = ends[1] = (int)syscall(SYS_eventfd2, 0u, O_CLOEXEC | O_NONBLOCK);
+#endif
+    if (ends[0] < 0 && pipe(ends) == 0)
+        for (int i = 0; i < 2; i++) {
+            fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+            fcntl(ends[i], F_SETFL, O_NONBLOCK);
+        }
+    errno = saved;
+    event->polled = ends[0];
+    event->written = ends[1];
+    return ends[0] >= 0 ? TPOOL_OK : TPOOL_NO_THREAD;
+}
+static intptr_t tpool__event_descriptor(const tpool__event *event) { return event->polled; }
+static void tpool__event_set(const tpool__event *event) {
+    uint64_t one = 1;
+    int saved = errno, cancel = tpool__cancel_off();
+    while (write(event->written, &one, event->written == event->polled ? sizeof one : 1) < 0 && errno == EINTR) { }
+    tpool__cancel_back(cancel);
+    errno = saved;
+}
+static void tpool__event_clear(const tpool__event *event) {
+    uint64_t read_away;
+    int saved = errno, cancel = tpool__cancel_off();
+    while (read(event->polled, &read_away, sizeof read_away) < 0 && errno == EINTR) { }
+    tpool__cancel_back(cancel);
+    errno = saved;
+}
+static void tpool__event_close(const tpool__event *event) {
+    int saved = errno, cancel = tpool__cancel_off();
+    (void)close(event->polled);
+    if (event->written != event->polled) (void)close(event->written);
+    tpool__cancel_back(cancel);
+    errno = saved;
+}
+#else
+static tpool_status tpool__event_make(tpool__event *event) {
+    event->polled = event->written = -1;
+    return TPOOL_UNSUPPORTED;
+}
+static intptr_t tpool__event_descriptor(const tpool__event *event) { return event->polled; }
+static void tpool__event_set(const tpool__event *event) { (void)event; }
+static void tpool__event_clear(const tpool__event *event) { (void)event; }
+static void tpool__event_close(const tpool__event *event) { (void)event; }
+#endif
+
+/* --------------------------------------------------------------------------------------------------------------------
  *  Threads
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool__thread_handle {
@@ -1859,6 +1949,8 @@ typedef struct tpool__thread_handle {
 #endif
 #endif
     bool valid;
+    void (*main)(void *of); /* what the thread executes; it reads this as it begins */
+    void *of;
 } tpool__thread_handle;
 
 #if defined(TPOOL__UNIX)
@@ -1871,39 +1963,43 @@ static void tpool__worker_signals(sigset_t *blocked) {
 }
 #endif
 
-static void tpool__worker_main(void *worker);
-
+static void tpool__thread_main(void *handle) {
+    const tpool__thread_handle *begun = (const tpool__thread_handle *)handle;
+    begun->main(begun->of);
+}
 #if defined(TPOOL_THREADS_WIN32)
-static DWORD WINAPI tpool__worker_entry_win32(LPVOID worker) {
-    tpool__worker_main(worker);
+static DWORD WINAPI tpool__thread_entry_win32(LPVOID handle) {
+    tpool__thread_main(handle);
     return 0;
 }
 #else
 #if defined(TPOOL__THREADS_C11)
-static int tpool__worker_entry_c11(void *worker) {
-    tpool__worker_main(worker);
+static int tpool__thread_entry_c11(void *handle) {
+    tpool__thread_main(handle);
     return 0;
 }
 #endif
 #if defined(TPOOL__UNIX)
-static void *tpool__worker_entry_posix(void *worker) {
-    tpool__worker_main(worker);
+static void *tpool__thread_entry_posix(void *handle) {
+    tpool__thread_main(handle);
     return NULL;
 }
 #endif
 #endif
 
-/* Starts a worker's thread, with asynchronous signals blocked from its first instruction. False: refused. Meanwhile the
- * starter keeps blocked what it has blocked itself; the worker sets its own whole mask later (tpool__thread_begin). */
-static bool tpool__thread_start(tpool__thread_handle *handle, void *worker, size_t stack_size) {
+/* Starts a thread, with asynchronous signals blocked from its first instruction. False: refused. Meanwhile the starter
+ * keeps blocked what it has blocked itself; the thread sets its own whole mask later (tpool__thread_begin). */
+static bool tpool__thread_start(tpool__thread_handle *handle, void (*main)(void *of), void *of, size_t stack_size) {
     bool started = false;
+    handle->main = main;
+    handle->of = of;
 #if defined(TPOOL__UNIX)
     sigset_t blocked, before;
     tpool__worker_signals(&blocked);
     pthread_sigmask(SIG_BLOCK, &blocked, &before);
 #endif
 #if defined(TPOOL_THREADS_WIN32)
-    handle->win32 = CreateThread(NULL, stack_size, tpool__worker_entry_win32, worker,
+    handle->win32 = CreateThread(NULL, stack_size, tpool__thread_entry_win32, handle,
                                  stack_size ? STACK_SIZE_PARAM_IS_A_RESERVATION : 0, NULL);
     started = handle->win32 != NULL;
 #else
@@ -1914,7 +2010,7 @@ static bool tpool__thread_start(tpool__thread_handle *handle, void *worker, size
 #else
     (void)stack_size;
 #endif
-        started = thrd_create(&handle->c11, tpool__worker_entry_c11, worker) == thrd_success;
+        started = thrd_create(&handle->c11, tpool__thread_entry_c11, handle) == thrd_success;
 #elif defined(TPOOL__UNIX)
     handle->is_posix = true;
 #endif
@@ -1930,7 +2026,7 @@ static bool tpool__thread_start(tpool__thread_handle *handle, void *worker, size
                 if (stack_size <= SIZE_MAX - unit) stack_size = (stack_size + unit - 1) / unit * unit;
                 accepted = pthread_attr_setstacksize(&attributes, stack_size) == 0;
             }
-            started = accepted && pthread_create(&handle->posix, &attributes, tpool__worker_entry_posix, worker) == 0;
+            started = accepted && pthread_create(&handle->posix, &attributes, tpool__thread_entry_posix, handle) == 0;
             pthread_attr_destroy(&attributes);
         }
     }
@@ -1961,6 +2057,23 @@ static void tpool__thread_join(tpool__thread_handle *handle) {
         thrd_join(handle->c11, NULL);
 #endif
     tpool__cancel_back(cancel);
+#endif
+}
+static void tpool__thread_detach(tpool__thread_handle *handle) {
+    if (!handle->valid) return;
+    handle->valid = false;
+#if defined(TPOOL_THREADS_WIN32)
+    CloseHandle(handle->win32);
+#else
+#if defined(TPOOL__UNIX)
+    if (handle->is_posix) pthread_detach(handle->posix);
+#endif
+#if defined(TPOOL__THREADS_C11)
+#if defined(TPOOL__UNIX)
+    if (!handle->is_posix)
+#endif
+        thrd_detach(handle->c11);
+#endif
 #endif
 }
 /* The join in a thread's exit hook. While a hook runs, Windows lets no other thread end: it must not wait there. */
@@ -2155,7 +2268,7 @@ static void tpool__thread_begin(const tpool__scheduling *scheduling) {
     tpool__worker_signals(&blocked);
     pthread_sigmask(SIG_SETMASK, &blocked, NULL);
 #endif
-    tpool__scheduling_take_on(scheduling);
+    if (scheduling) tpool__scheduling_take_on(scheduling);
     tpool__float_default();
 }
 
@@ -2588,6 +2701,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           a waiter in next goes in;        the item, or the wake, that finds  the waiter;
  *                                            it there;
  *           `told` is set                    that waiter reads `told`           that its notifier is done with it
+ *           TPOOL__ARMED goes in, and out    as a waiter, with `told`           the notifier
+ *      P17  an on_ready's call is listed,    the firing thread, the caller,     the notifier, and which of them frees it
+ *           begins, ends                     and destroy change `state`
  *      P16  a thread leaves its exit hook    the unloading waits for that       that the thread needs the hook's code
  *                                                                               and data no more
  *      P18  one end of a channel moves on    the other end loads its position   the item's bytes; that its place is
@@ -4321,6 +4437,316 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
+ *  >>times  One thread, the timekeeper, keeps the times of all pools
+ *
+ *  A timer is a member of what waits for a time. tpool__timer_arm puts it into a wheel; when its time comes, the
+ *  timekeeper takes it out and calls its `fire`. It is never early, and late by up to a tick (33 us) and the wake of a
+ *  thread. To arm and to disarm takes the same short time however many timers there are, and no memory.
+ *
+ *  The wheel (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987) has eight levels of 64 slots. A tick
+ *  has 48 bits, six for each level. A timer stands at the level of the highest six bits in which its tick differs from
+ *  `now`, the tick that the wheel has reached, in the slot that these six bits name. So all timers of a level come
+ *  before all of the next, and the slots of a level come in order. When the wheel reaches a slot, the timers there
+ *  have come, or go to lower levels.
+ *
+ *  The timekeeper starts with the first timer, and ends when there has been none for a while. If the system refuses
+ *  the thread, the wheel is `unkept`: then workers look at it between tasks, waiters before they sleep, and both sleep
+ *  only for a moment (tpool__times_bound). Each look and each timer tries again to start the thread.
+ *
+ *  No wake is lost: an arm sets the timer and reads `sleeps_until` under `lock`; the timekeeper sets `sleeps_until`
+ *  under `lock`, after it has looked at the wheel, and parks then. Either the arm comes first, and the look sees the
+ *  timer; or it sees the time, and unparks if its timer comes earlier.
+ *
+ *  tpool__timer_disarm tells whether the timer will still fire. False: it fires now, has fired, or was not armed; then
+ *  tpool__timer_await waits until it does not fire any more.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__TICK_BITS 15
+#define TPOOL__WHEEL_BITS 6
+#define TPOOL__WHEEL_SLOTS 64
+#define TPOOL__WHEEL_LEVELS 8
+#define TPOOL__TIMEKEEPER_LINGERS TPOOL_MS(200)
+#define TPOOL__LOOKS_EVERY TPOOL_MS(5) /* a thread about to sleep, while the wheel is unkept */
+
+typedef struct tpool__timer tpool__timer;
+struct tpool__timer {
+    tpool__timer *next, **link; /* in its slot, or among those that have come; link NULL: not armed */
+    uint64_t tick;
+    void (*fire)(tpool__timer *timer); /* called without a lock; may arm the timer again, or free it */
+};
+
+static struct {
+    tpool__u32 lock;      /* guards the rest; P1 */
+    tpool__u32 unkept;    /* 1: there are timers, and no thread could be started */
+    tpool__parker parker; /* the timekeeper's */
+    tpool__thread_handle handle;
+    bool used_since;             /* a timer was armed since the timekeeper has found none */
+    bool starts, runs, over;     /* a timekeeper is being started; is there; may not be there any more */
+    const tpool__thread *keeper; /* the thread that is it */
+    uint64_t now, sleeps_until;  /* ticks */
+    tpool__timer *come;          /* to be fired */
+    tpool__timer *fires;
+    const tpool__thread *fires_in;
+    size_t count;                       /* in the slots */
+    uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
+    tpool__timer *slots[TPOOL__WHEEL_LEVELS][TPOOL__WHEEL_SLOTS];
+} tpool__times;
+
+static uint64_t tpool__tick_of(int64_t at) { return (uint64_t)at >> TPOOL__TICK_BITS; }
+static void tpool__timer_link(tpool__timer **first, tpool__timer *timer) {
+    timer->next = *first;
+    timer->link = first;
+    if (timer->next) timer->next->link = &timer->next;
+    *first = timer;
+}
+static void tpool__timer_unlink(tpool__timer *timer) {
+    *timer->link = timer->next;
+    if (timer->next) timer->next->link = timer->link;
+    timer->link = NULL;
+}
+static void tpool__wheel_add(tpool__timer *timer) {
+    uint64_t differs = timer->tick ^ tpool__times.now;
+    if (timer->tick <= tpool__times.now) {
+        tpool__timer_link(&tpool__times.come, timer);
+        return;
+    }
+    unsigned level = tpool__log2(differs) / TPOOL__WHEEL_BITS;
+    unsigned slot = (unsigned)(timer->tick >> level * TPOOL__WHEEL_BITS) % TPOOL__WHEEL_SLOTS;
+    tpool__timer_link(&tpool__times.slots[level][slot], timer);
+    tpool__times.used[level] |= (uint64_t)1 << slot;
+    tpool__times.count++;
+}
+/* The slots are an array, so a link into it tells the slot. */
+static void tpool__wheel_remove(tpool__timer *timer) {
+    uintptr_t begin = (uintptr_t)tpool__times.slots, at = (uintptr_t)timer->link;
+    bool alone = at >= begin && at < begin + sizeof tpool__times.slots && !timer->next;
+    bool had_come = timer->tick <= tpool__times.now;
+    tpool__timer_unlink(timer);
+    if (had_come) return;
+    tpool__times.count--;
+    if (!alone) return;
+    size_t slot = (at - begin) / sizeof(tpool__timer *);
+    tpool__times.used[slot / TPOOL__WHEEL_SLOTS] &= ~((uint64_t)1 << slot % TPOOL__WHEEL_SLOTS);
+}
+/* When the next slot comes that is not empty; UINT64_MAX: none does. */
+static uint64_t tpool__wheel_next(unsigned *level) {
+    for (*level = 0; *level < TPOOL__WHEEL_LEVELS; ++*level) {
+        uint64_t used = tpool__times.used[*level];
+        if (!used) continue;
+        unsigned shift = *level * TPOOL__WHEEL_BITS;
+        uint64_t slot = tpool__log2(used & (0 - used));
+        return ((tpool__times.now >> shift) / TPOOL__WHEEL_SLOTS * TPOOL__WHEEL_SLOTS + slot) << shift;
+    }
+    return UINT64_MAX;
+}
+/* Moves all whose time has come to `come`. Returns the tick at which the next slot comes. */
+static uint64_t tpool__wheel_turn(uint64_t now) {
+    unsigned level;
+    uint64_t next;
+    while ((next = tpool__wheel_next(&level)) <= now) {
+        size_t slot = (size_t)(next >> level * TPOOL__WHEEL_BITS) % TPOOL__WHEEL_SLOTS;
+        tpool__timer *timer = tpool__times.slots[level][slot];
+        tpool__times.slots[level][slot] = NULL;
+        tpool__times.used[level] &= ~((uint64_t)1 << slot);
+        tpool__times.now = next;
+        while (timer) {
+            tpool__timer *after = timer->next;
+            tpool__times.count--;
+            tpool__wheel_add(timer);
+            timer = after;
+        }
+    }
+    return next;
+}
+
+static void tpool__timekeeper_main(void *unused);
+/* Starts the timekeeper if there is none. Under the lock, which it gives up meanwhile. */
+static void tpool__timekeeper_start(void) {
+    TPOOL_ASSERT(tpool__held(&tpool__times.lock));
+    if (tpool__times.runs || tpool__times.starts) return;
+    bool started = !tpool__times.over;
+    if (started) {
+        tpool__times.starts = tpool__times.runs = true; /* before it runs, since it may end at once */
+        tpool__thread_handle ended = tpool__times.handle;
+        tpool__unlock(&tpool__times.lock);
+        int cancel = tpool__cancel_off();
+        tpool__thread_join(&ended);
+        started = tpool__thread_start(&tpool__times.handle, tpool__timekeeper_main, NULL, 0);
+        tpool__cancel_back(cancel);
+        tpool__lock(&tpool__times.lock);
+        tpool__times.starts = false;
+        if (!started) tpool__times.runs = false;
+    }
+    tpool__store_relaxed(&tpool__times.unkept, !started); /* relaxed: a hint */
+}
+
+/* The program's code ended the thread that fired a timer. */
+static void tpool__fire_left(void *of) {
+    (void)of;
+    tpool__lock(&tpool__times.lock);
+    tpool__times.fires = NULL;
+    if (tpool__times.keeper == tpool__self()) {
+        tpool__times.keeper = NULL;
+        tpool__times.runs = false;
+        tpool__thread_detach(&tpool__times.handle); /* the next timekeeper may start in this very hook */
+    }
+    if (tpool__times.come || tpool__times.count > 0) tpool__timekeeper_start();
+    tpool__unlock(&tpool__times.lock);
+}
+/* Fires those that have come, one after the other. Under the lock, which it gives up meanwhile. False: a function of
+ * the program forked, and this is the child. */
+static bool tpool__times_fire(tpool__thread *self) {
+    TPOOL_ASSERT(tpool__held(&tpool__times.lock));
+    while (tpool__times.come && !tpool__times.fires) {
+        tpool__timer *timer = tpool__times.come;
+        tpool__timer_unlink(timer);
+        tpool__times.fires = timer;
+        tpool__times.fires_in = self;
+        tpool__unlock(&tpool__times.lock);
+        tpool__context *call = tpool__call_push(self, tpool__fire_left, NULL);
+        timer->fire(timer); /* the timer may be gone afterwards */
+        tpool__lock(&tpool__times.lock);
+        tpool__times.fires = NULL;
+        tpool__unlock(&tpool__times.lock);
+        tpool__run_unless_held(self); /* tpool__timer_await does not wait for the program's functions */
+        if (!tpool__context_pop(self, call)) return false;
+        tpool__lock(&tpool__times.lock);
+    }
+    return true;
+}
+
+static void tpool__timekeeper_life(tpool__thread *self) {
+    int64_t idle_until = 0; /* 0: there are timers */
+    tpool__lock(&tpool__times.lock);
+    tpool__times.keeper = self;
+    for (;;) {
+        int64_t now = tpool__clock(), until;
+        uint64_t next = tpool__wheel_turn(tpool__tick_of(now));
+        if (tpool__times.come && !tpool__times.fires) {
+            if (!tpool__times_fire(self)) return;
+            continue;
+        }
+        if (next != UINT64_MAX) {
+            idle_until = 0;
+            until = (int64_t)(next << TPOOL__TICK_BITS);
+        } else {
+            if (!idle_until || tpool__times.used_since) idle_until = now + TPOOL__TIMEKEEPER_LINGERS;
+            tpool__times.used_since = false;
+            until = idle_until;
+        }
+        if ((tpool__times.over || (idle_until && now >= idle_until)) && !tpool__times.starts) break;
+        tpool__times.sleeps_until = tpool__tick_of(until);
+        tpool__unlock(&tpool__times.lock);
+        (void)tpool__park(&tpool__times.parker, until);
+        tpool__lock(&tpool__times.lock);
+        tpool__times.sleeps_until = 0; /* awake */
+    }
+    tpool__times.keeper = NULL;
+    tpool__times.runs = false;
+    tpool__unlock(&tpool__times.lock);
+}
+static void tpool__thread_left(void *thread);
+static void tpool__timekeeper_main(void *unused) {
+    tpool__thread *self = tpool__self();
+    (void)unused;
+    tpool__scheduling *scheduling = tpool__scheduling_note(true); /* as the main thread: it serves all pools */
+    tpool__thread_begin(scheduling);
+    tpool__dealloc(scheduling);
+    tpool__thread_name("tpool_times", 0);
+    self->serves = true;
+    TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
+    tpool__timekeeper_life(self);
+    TPOOL__FINALLY_END
+}
+
+/* Any thread keeps the times while no timekeeper does: a worker between tasks, a waiter before it sleeps. */
+static TPOOL__NOINLINE void tpool__times_look(void) {
+    tpool__lock(&tpool__times.lock);
+    (void)tpool__wheel_turn(tpool__tick_of(tpool__clock()));
+    if (!tpool__times_fire(tpool__self())) return;
+    if (tpool__times.count > 0) tpool__timekeeper_start();
+    else tpool__store_relaxed(&tpool__times.unkept, 0); /* relaxed: a hint */
+    tpool__unlock(&tpool__times.lock);
+}
+static inline bool tpool__times_unkept(void) {
+    /* relaxed: a hint; the wheel itself is read under its lock */
+    return !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__times.unkept));
+}
+/* Until when a thread may sleep, so that it looks again soon. */
+static int64_t tpool__times_bound(int64_t until) {
+    int64_t soon = tpool__times_unkept() ? tpool__clock() + TPOOL__LOOKS_EVERY : until;
+    return soon < until ? soon : until;
+}
+
+/* Calls `fire` once the clock has reached `at`. The timer is not armed, and does not fire in another thread. */
+static void tpool__timer_arm(tpool__timer *timer, int64_t at) {
+    uint64_t longest = (uint64_t)INT64_MAX >> TPOOL__TICK_BITS;
+    tpool__lock(&tpool__times.lock);
+    TPOOL_ASSERT(!timer->link);
+    uint64_t now = tpool__tick_of(tpool__clock());
+    if (tpool__times.count == 0 && now > tpool__times.now) tpool__times.now = now;
+    tpool__times.used_since = true;
+    timer->tick = at > 0 ? tpool__tick_of(at - 1) + 1 : 0; /* rounded up: never early */
+    if (timer->tick > longest) timer->tick = longest;
+    tpool__wheel_add(timer);
+    tpool__timekeeper_start();
+    tpool__parker *asleep = NULL;
+    if (timer->tick < tpool__times.sleeps_until) asleep = tpool__unpark_begin(&tpool__times.parker);
+    tpool__unlock(&tpool__times.lock);
+    tpool__unpark_end(asleep);
+}
+/* True: it was armed, and does not fire. */
+static bool tpool__timer_disarm(tpool__timer *timer) {
+    tpool__lock(&tpool__times.lock);
+    tpool__parker *asleep = NULL;
+    bool armed = timer->link != NULL;
+    if (armed) tpool__wheel_remove(timer);
+    /* if it sleeps for long, for a timer that is gone, it wakes, to linger and end */
+    if (armed && tpool__times.count == 0 && tpool__times.sleeps_until > 0) {
+        uint64_t soon = tpool__tick_of(tpool__clock() + TPOOL__TIMEKEEPER_LINGERS);
+        if (tpool__times.sleeps_until > soon) {
+            tpool__times.sleeps_until = soon;
+            asleep = tpool__unpark_begin(&tpool__times.parker);
+        }
+    }
+    tpool__unlock(&tpool__times.lock);
+    tpool__unpark_end(asleep);
+    return armed;
+}
+/* Afterwards it fires in no other thread. It is not armed meanwhile. */
+static void tpool__timer_await(const tpool__timer *timer) {
+    unsigned tries = 0;
+    tpool__lock(&tpool__times.lock);
+    while (tpool__times.fires == timer && tpool__times.fires_in != tpool__self()) {
+        tpool__unlock(&tpool__times.lock);
+        tpool__backoff(&tries);
+        tpool__lock(&tpool__times.lock);
+    }
+    tpool__unlock(&tpool__times.lock);
+}
+
+/* At exit and as the library is unloaded: no timekeeper stays, but for one that runs the program's code. */
+static void tpool__times_end(void) {
+    tpool__thread_handle handle = { 0 };
+    tpool__lock(&tpool__times.lock);
+    tpool__times.over = true;
+    if (!tpool__times.fires && !tpool__times.starts) {
+        handle = tpool__times.handle;
+        tpool__times.handle.valid = false;
+    }
+    if (tpool__times.count > 0) tpool__store_relaxed(&tpool__times.unkept, 1); /* relaxed: a hint */
+    tpool__parker *asleep = tpool__unpark_begin(&tpool__times.parker);
+    tpool__unlock(&tpool__times.lock);
+    tpool__unpark_end(asleep);
+    tpool__thread_join(&handle);
+}
+/* The child has no timekeeper, and the parent's timers stay the parent's. */
+static void tpool__times_after_fork(void) {
+    bool over = tpool__times.over;
+    memset((void *)&tpool__times, 0, sizeof tpool__times);
+    tpool__times.over = over;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
  *  Lanes. The caller holds the lane's spinlock unless a comment says otherwise.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline uint32_t tpool__batch_entries(uint32_t batch) {
@@ -5690,6 +6116,7 @@ static void tpool__end_backing(tpool__worker *worker) {
 /* Starts a worker, which counts as searching from now on. Its own thread launches its backing, so that no thread waits
  * for that under this lock. Only if no other worker lives it is launched here: then no work is taken before it is known
  * that the system provides a backing. */
+static void tpool__worker_main(void *worker);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 
 static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
@@ -5764,7 +6191,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY); /* relaxed: its thread does not exist yet */
     tpool__active_add(pool, 1);                                /* P13: before it can add any work */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER);          /* relaxed: see >>protocol */
-    if (!tpool__thread_start(&worker->handle, worker, pool->config.stack_size)) {
+    if (!tpool__thread_start(&worker->handle, tpool__worker_main, worker, pool->config.stack_size)) {
         tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
         tpool__active_add(pool, -1);
         worker->searching = false;
@@ -5832,6 +6259,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     unsigned tasks = 0; /* since it slept */
     for (bool has_run = false;;) {
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* results of tombstones */
+        if (tpool__times_unkept()) tpool__times_look();
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             tpool__notify_idle(worker);
@@ -6313,7 +6741,8 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
     }
     tpool__release_outside_end(future);
     tpool_future_release(future);
-    tpool__unpark_end(asleep); /* last: the woken thread finds this one done with the future */
+    tpool__unpark_end(asleep);             /* last: the woken thread finds this one done with the future */
+    tpool__run_unless_held(tpool__self()); /* an iterator's on_ready, or the result of a future that has gone */
 }
 
 static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
@@ -6973,6 +7402,8 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
                 if (soon < until) until = soon;
             }
         }
+        if (tpool__times_unkept()) tpool__times_look();
+        until = tpool__times_bound(until);
         if (kind->enter(waiter)) return waiter->status;
         bool early = tpool__wait_piece(waiter, until);
         if (waiter->status != TPOOL_TIMEOUT) return waiter->status;
@@ -7655,9 +8086,12 @@ static bool tpool__sleep(tpool__worker *worker) {
         worker->timed = deadline != TPOOL_FOREVER;
         if (expires_at < deadline) deadline = expires_at;
         tpool__unlock(&pool->lock);
-        int64_t look_at = tpool__tidier_sleeps(tpool__self(), &worker->parker);
-        if (!tpool__park(&worker->parker, look_at < deadline ? look_at : deadline) && look_at < deadline)
-            tpool__tidier_looks(&worker->parker);
+        int64_t look_at = tpool__tidier_sleeps(tpool__self(), &worker->parker), bound = tpool__times_bound(deadline);
+        if (look_at > bound) look_at = bound;
+        if (!tpool__park(&worker->parker, look_at) && look_at < deadline) {
+            if (look_at < bound) tpool__tidier_looks(&worker->parker);
+            else look = true; /* it wakes, to look at the times */
+        }
     }
 }
 /* After max_tasks_per_worker tasks a worker ends and another takes its place. False: it stays, since one is needed and
@@ -8950,9 +9384,41 @@ typedef struct tpool__expiring_item { /* of a future that may expire */
 } tpool__expiring_item;
 static void tpool__item_placed(void *item, size_t place) { ((tpool__expiring_item *)item)->place = place; }
 
+/* What notifies the event loop that polls the iterator. Armed, it stands in `arrived` in place of a waiter, and the item
+ * that comes first takes it out and fires it. Only next arms it, when it has found nothing. With a descriptor, one of
+ * these holds outside of next: it is armed, and the event is not set; or the event is set, or about to be (`told`). So
+ * the event is set as long as next has something to give.
+ *
+ *  state of an on_ready:  IDLE     fire lists the call in the firing thread (see >>nested), and makes it LISTED
+ *                         LISTED   the call has not begun; another fire has nothing to add
+ *                         RUNS     wake runs; a fire makes it AGAIN
+ *                         AGAIN    wake runs, and is called once more
+ *                         DEAD     the iterator is gone; the thread that has it in its list, or runs it, frees it */
+enum {
+    TPOOL__NOTIFIER_IDLE,
+    TPOOL__NOTIFIER_LISTED,
+    TPOOL__NOTIFIER_RUNS,
+    TPOOL__NOTIFIER_AGAIN,
+    TPOOL__NOTIFIER_DEAD
+};
+typedef struct tpool__notifier {
+    tpool__due due;              /* first */
+    void (*wake)(void *context); /* NULL: it has a descriptor */
+    void *context;
+    tpool__u32 state;
+    tpool__word runs_in; /* the thread */
+    tpool__event event;
+    tpool__timer timer; /* for the earliest expiry in the iterator; fires the notifier */
+    int64_t timed_at;
+    tpool_completions *completions;
+} tpool__notifier;
+#define TPOOL__ARMED ((uintptr_t)3)
+/* Whether it is a waiter in next or TPOOL__ARMED, and no item. */
+static inline bool tpool__is_waiter(uintptr_t arrived) { return (arrived & 1) != 0; }
+
 struct tpool_completions {
-    tpool__word arrived; /* items that have come, the last first; with the lowest bit set, the waiter in next */
-    tpool__u32 told;     /* 1: the thread that took the waiter out touches neither it nor this iterator again */
+    tpool__word arrived; /* items that have come, the last first; or the waiter in next, or TPOOL__ARMED */
+    tpool__u32 told;     /* 1: the thread that took the waiter or ARMED out does not touch this iterator again */
     tpool__node *ready;  /* what next has taken over, the first first; next alone uses this and the two below */
     tpool_future *yielded;
     size_t index;
@@ -8962,6 +9428,7 @@ struct tpool_completions {
     tpool__expiries expiries;         /* of those that were pending when added */
     size_t apart;                     /* with so many positions no future was of a pool whose initializer runs in ... */
     const tpool__context *apart_from; /* ... this context */
+    tpool__notifier *notifier;        /* NULL: no event loop is to be notified */
     uintptr_t generation;
 };
 
@@ -8970,10 +9437,59 @@ static size_t tpool__bucket(const tpool_completions *completions, const tpool_fu
     return (size_t)((uintptr_t)future / sizeof(tpool_future)) & (completions->bucket_count - 1);
 }
 
-/* The caller has taken the waiter out of `arrived`. Wakes it, and then touches neither it nor the iterator. */
+/* Runs wake, in the list of the thread that fired the notifier. */
+static void tpool__notifier_left(void *of);
+static void tpool__notifier_call(tpool__thread *self, tpool__due *due) {
+    tpool__notifier *notifier = (tpool__notifier *)(void *)due;
+    tpool__context *context = self->context; /* the list's */
+    uint32_t state = TPOOL__NOTIFIER_LISTED;
+    tpool__store_relaxed(&notifier->runs_in, (uintptr_t)self);                 /* relaxed: P17 publishes it */
+    if (!tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_RUNS)) { /* P17 */
+        TPOOL_FREE(notifier);                                                  /* DEAD */
+        return;
+    }
+    context->left = tpool__notifier_left;
+    context->of = notifier;
+    do {
+        notifier->wake(notifier->context);
+        if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child of fork */
+        state = TPOOL__NOTIFIER_AGAIN;
+    } while (tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_RUNS)); /* P17 */
+    context->left = NULL;
+    tpool__notifier_left(notifier);
+}
+/* wake has returned, or has ended the thread. */
+static void tpool__notifier_left(void *of) {
+    tpool__notifier *notifier = (tpool__notifier *)of;
+    uint32_t state = TPOOL__NOTIFIER_RUNS;
+    if (tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_IDLE)) return; /* P17 */
+    if (state == TPOOL__NOTIFIER_DEAD) {
+        TPOOL_FREE(notifier);
+        return;
+    }
+    tpool__store_release(&notifier->state, TPOOL__NOTIFIER_LISTED); /* P17: it was AGAIN */
+    tpool__list(tpool__self(), (uintptr_t)&notifier->due | 2);
+}
+/* May be called under any lock: the program's function is only listed. */
+static void tpool__notifier_fire(tpool__notifier *notifier) {
+    if (!notifier->wake) {
+        tpool__event_set(&notifier->event);
+        return;
+    }
+    uint32_t state = tpool__load_relaxed(&notifier->state); /* relaxed: the exchange orders */
+    while (state == TPOOL__NOTIFIER_IDLE || state == TPOOL__NOTIFIER_RUNS) {
+        uint32_t next = state == TPOOL__NOTIFIER_IDLE ? TPOOL__NOTIFIER_LISTED : TPOOL__NOTIFIER_AGAIN;
+        if (!tpool__cas_acq_rel(&notifier->state, &state, next)) continue; /* P17 */
+        if (next == TPOOL__NOTIFIER_LISTED) tpool__list(tpool__self(), (uintptr_t)&notifier->due | 2);
+        return;
+    }
+}
+
+/* The caller has taken the waiter or ARMED out of `arrived`. Notifies, and then touches neither it nor the iterator. */
 static tpool__parker *tpool__completions_notify(tpool_completions *completions, uintptr_t waits,
                                                 tpool__parker *asleep) {
-    asleep = tpool__unpark_begin_another(asleep, &((tpool__waiter *)(waits - 1))->parker);
+    if (waits == TPOOL__ARMED) tpool__notifier_fire(completions->notifier);
+    else asleep = tpool__unpark_begin_another(asleep, &((tpool__waiter *)(waits - 1))->parker);
     tpool__store_release(&completions->told, 1); /* P15 */
     return asleep;
 }
@@ -8983,16 +9499,17 @@ static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, 
     tpool_completions *completions = ((tpool__item *)(void *)node)->owner;
     (void)future;
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: the exchange orders */
-    do node->next = arrived & 1 ? NULL : (tpool__node *)arrived;
+    do node->next = tpool__is_waiter(arrived) ? NULL : (tpool__node *)arrived;
     while (!tpool__cas_acq_rel(&completions->arrived, &arrived, (uintptr_t)node)); /* P15 */
-    return arrived & 1 ? tpool__completions_notify(completions, arrived, asleep) : asleep;
+    return tpool__is_waiter(arrived) ? tpool__completions_notify(completions, arrived, asleep) : asleep;
 }
 
-/* An item was added that expires before all others: the waiter in next must wake to see it. */
+/* Notifies whoever waits for an item although none has come: one was added that expires before all others, or the
+ * earliest has expired, or the pool is halted. */
 static void tpool__completions_wake(tpool_completions *completions) {
     /* relaxed: the waiter comes into `arrived` before it looks under the spinlock */
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
-    if (arrived & 1 && tpool__cas_acquire(&completions->arrived, &arrived, 0)) /* P15 */
+    if (tpool__is_waiter(arrived) && tpool__cas_acquire(&completions->arrived, &arrived, 0)) /* P15 */
         tpool__unpark_end(tpool__completions_notify(completions, arrived, NULL));
 }
 
@@ -9139,6 +9656,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     tpool__unlatch(&completions->lock);
     if (expires) tpool__completions_wake(completions);
     if (item && !tpool__node_add(future, &item->node)) tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
+    tpool__run_unless_held(tpool__self()); /* an on_ready */
     return status;
 }
 
@@ -9222,18 +9740,69 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     return future;
 }
 
-/* The waiter goes into `arrived`. False: something has come. */
-static bool tpool__arrivals_enter(tpool_completions *completions, tpool__waiter *waiter) {
+/* Whether an item has come. Relaxed: taking it over acquires. */
+static inline bool tpool__has_arrived(tpool_completions *completions) {
+    uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
+    return arrived && !tpool__is_waiter(arrived);
+}
+
+/* The event is not set. False: something has come, and the event is set again. */
+static bool tpool__notifier_arm_cleared(tpool_completions *completions) {
+    tpool__notifier *notifier = completions->notifier;
     uintptr_t seen = 0;
+    tpool__store_relaxed(&completions->told, 0); /* relaxed: the exchange releases it */
+    if (tpool__cas_release(&completions->arrived, &seen, TPOOL__ARMED)) return true; /* P15 */
+    tpool__store_relaxed(&completions->told, 1); /* relaxed: no other thread has taken ARMED out */
+    if (!notifier->wake) tpool__event_set(&notifier->event);
+    return false;
+}
+static void tpool__await_told(tpool_completions *completions) {
+    unsigned tries = 0;
+    while (!tpool__load_acquire(&completions->told)) tpool__backoff(&tries); /* P15 */
+}
+static void tpool__notifier_timed(tpool__timer *timer) {
+    void *notifier = (char *)timer - offsetof(tpool__notifier, timer);
+    tpool__completions_wake(((tpool__notifier *)notifier)->completions);
+}
+/* The timer notices the earliest expiry. Only next arms it, so that an add, under whatever lock, need not. */
+static void tpool__notifier_time(tpool_completions *completions) {
+    tpool__notifier *notifier = completions->notifier;
+    tpool__latch(&completions->lock);
+    int64_t at = tpool__completions_expire_at(completions);
+    tpool__unlatch(&completions->lock);
+    if (at == notifier->timed_at) return;
+    (void)tpool__timer_disarm(&notifier->timer);
+    tpool__timer_await(&notifier->timer);
+    notifier->timed_at = at;
+    if (at != TPOOL_FOREVER) tpool__timer_arm(&notifier->timer, at);
+}
+/* next has found nothing. False: something has come meanwhile. */
+static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) {
+    tpool__notifier *notifier = completions->notifier;
+    if (tpool__load_relaxed(&completions->arrived) != TPOOL__ARMED) { /* relaxed: only next arms */
+        tpool__await_told(completions);
+        if (!notifier->wake) tpool__event_clear(&notifier->event);
+        if (!tpool__notifier_arm_cleared(completions)) return false;
+    }
+    tpool__notifier_time(completions);
+    return true;
+}
+
+/* The waiter goes into `arrived`, in place of the notifier if that is armed. False: something has come. */
+static bool tpool__arrivals_enter(tpool_completions *completions, tpool__waiter *waiter) {
+    uintptr_t seen = completions->notifier ? TPOOL__ARMED : 0;
     tpool__store_relaxed(&completions->told, 0); /* relaxed: the exchange releases it */
     return tpool__cas_release(&completions->arrived, &seen, (uintptr_t)waiter | 1); /* P15 */
 }
 /* Afterwards no arriving item finds the waiter: it has taken itself out, or was found and stays until `told` is set. */
 static void tpool__arrivals_leave(tpool_completions *completions, tpool__waiter *waiter) {
     uintptr_t seen = (uintptr_t)waiter | 1;
-    if (tpool__cas_relaxed(&completions->arrived, &seen, 0)) return; /* relaxed: no other thread has found it */
-    unsigned tries = 0;
-    while (!tpool__load_acquire(&completions->told)) tpool__backoff(&tries); /* P15 */
+    /* relaxed: no other thread has found it; release: as tpool__arrivals_enter */
+    if (completions->notifier ? tpool__cas_release(&completions->arrived, &seen, TPOOL__ARMED)
+                              : tpool__cas_relaxed(&completions->arrived, &seen, 0))
+        return;
+    tpool__await_told(completions);
+    if (completions->notifier) (void)tpool__notifier_arm_cleared(completions);
 }
 
 /* True: a future of the set is of a pool whose initializer the caller runs. Under the spinlock. Only within an
@@ -9286,7 +9855,7 @@ typedef struct tpool__next_waiter {
 /* TPOOL_OK: something has come. TPOOL_TIMEOUT: it may come yet. */
 static tpool_status tpool__completions_now(tpool_completions *completions, tpool__thread *self) {
     /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it was given. */
-    if (completions->ready || tpool__load_relaxed(&completions->arrived)) return TPOOL_OK;
+    if (completions->ready || tpool__has_arrived(completions)) return TPOOL_OK;
     tpool__latch(&completions->lock);
     bool none = completions->remaining == 0;
     tpool__unlatch(&completions->lock);
@@ -9309,6 +9878,8 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
 static bool tpool__next_enter(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
     tpool_status status = tpool__completions_now(completions, waiter->self);
+    /* a function listed before may have called next, and left the notifier fired */
+    if (status == TPOOL_TIMEOUT && completions->notifier && !tpool__notifier_arm(completions)) status = TPOOL_OK;
     if (status == TPOOL_TIMEOUT && !tpool__arrivals_enter(completions, waiter)) status = TPOOL_OK;
     return status != TPOOL_TIMEOUT && tpool__wait_over(waiter, status);
 }
@@ -9337,7 +9908,7 @@ static void tpool__next_leave(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
     tpool__arrivals_leave(completions, waiter);
     /* relaxed: as above */
-    if (tpool__load_relaxed(&completions->arrived)) waiter->status = TPOOL_OK;
+    if (tpool__has_arrived(completions)) waiter->status = TPOOL_OK;
 }
 static const tpool__wait_kind tpool__wait_for_next = { tpool__next_expire, tpool__next_enter, tpool__next_look,
                                                        tpool__next_leave };
@@ -9358,7 +9929,7 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
         tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_time(self), deadline);
         bool found = false;
         /* relaxed: as in tpool__completions_now */
-        while (!(found = tpool__load_relaxed(&completions->arrived) != 0) && tpool__spin_again(&spin)) { }
+        while (!(found = tpool__has_arrived(completions)) && tpool__spin_again(&spin)) { }
         tpool__spin_end(&spin, found);
         if (found) return TPOOL_OK;
     }
@@ -9373,6 +9944,9 @@ static tpool_status tpool__completions_next(tpool_completions *completions, int6
     }
     if (!completions->ready) {
         tpool_status status = tpool__completions_wait(completions, deadline);
+        if ((status == TPOOL_TIMEOUT || status == TPOOL_END) && completions->notifier &&
+            !tpool__notifier_arm(completions))
+            status = TPOOL_OK;
         if (status != TPOOL_OK) return status;
         if (!completions->ready) tpool__completions_take(completions);
     }
@@ -9398,6 +9972,66 @@ TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions) {
     return remaining;
 }
 
+static tpool_status tpool__notifier_make(tpool_completions *completions, void (*wake)(void *context), void *context) {
+    tpool__notifier *made = tpool__alloc(sizeof *made);
+    if (!made) return TPOOL_NO_MEMORY;
+    if (!wake) {
+        tpool_status status = tpool__event_make(&made->event);
+        if (status != TPOOL_OK) {
+            TPOOL_FREE(made);
+            return status;
+        }
+    }
+    made->due.call = tpool__notifier_call;
+    made->wake = wake;
+    made->context = context;
+    made->completions = completions;
+    made->timer.fire = tpool__notifier_timed;
+    made->timed_at = TPOOL_FOREVER;
+    completions->notifier = made;
+    tpool__store_relaxed(&completions->told, 1); /* relaxed: no other thread knows it yet */
+    if (completions->ready || !tpool__notifier_arm(completions)) tpool__notifier_fire(made);
+    tpool__run_unless_held(tpool__self());
+    return TPOOL_OK;
+}
+TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completions, intptr_t *descriptor) {
+    if (descriptor) *descriptor = -1;
+    if (!completions || !descriptor) return TPOOL_INVALID;
+    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
+    if (completions->notifier && completions->notifier->wake) return TPOOL_INVALID_STATE;
+    tpool_status status = completions->notifier ? TPOOL_OK : tpool__notifier_make(completions, NULL, NULL);
+    if (status == TPOOL_OK) *descriptor = tpool__event_descriptor(&completions->notifier->event);
+    return status;
+}
+TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions, void (*wake)(void *context),
+                                                  void *context) {
+    if (!completions || !wake) return TPOOL_INVALID;
+    if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
+    return completions->notifier ? TPOOL_INVALID_STATE : tpool__notifier_make(completions, wake, context);
+}
+/* No item can fire it any more; another thread may still be about to. */
+static void tpool__notifier_end(tpool_completions *completions) {
+    tpool__notifier *notifier = completions->notifier;
+    uintptr_t self = (uintptr_t)tpool__self();
+    unsigned tries = 0;
+    (void)tpool__timer_disarm(&notifier->timer);
+    tpool__timer_await(&notifier->timer);
+    if (tpool__load_relaxed(&completions->arrived) != TPOOL__ARMED)
+        tpool__await_told(completions); /* relaxed: as above */
+    if (!notifier->wake) tpool__event_close(&notifier->event);
+    uint32_t state = tpool__load_acquire(&notifier->state); /* P17 */
+    while (state != TPOOL__NOTIFIER_IDLE) {
+        /* relaxed: as the state */
+        bool elsewhere = state != TPOOL__NOTIFIER_LISTED && tpool__load_relaxed(&notifier->runs_in) != self;
+        if (!elsewhere && tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_DEAD)) return; /* P17 */
+        if (elsewhere && state == TPOOL__NOTIFIER_AGAIN)
+            (void)tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_RUNS); /* P17 */
+        if (elsewhere) tpool__backoff(&tries);
+        state = tpool__load_acquire(&notifier->state); /* P17 */
+    }
+    TPOOL_FREE(notifier);
+}
+
 /* If a result_free ends the thread, its exit hook frees the rest. */
 static void tpool__completions_free(void *of) {
     tpool_completions *completions = (tpool_completions *)of;
@@ -9419,6 +10053,7 @@ static void tpool__completions_free(void *of) {
     completions->yielded = NULL;
     tpool_future_release(yielded);
     if (!tpool__context_pop(self, call)) return;
+    if (completions->notifier) tpool__notifier_end(completions);
     tpool__dealloc(completions->buckets);
     tpool__dealloc(completions->expiries.heap);
     TPOOL_FREE(completions);
@@ -11953,6 +12588,7 @@ static void tpool__after_fork_in_child(void) {
         tpool__inherited_managers = manager;
         tpool__store_relaxed(&tpool__global_manager, NULL);
     }
+    tpool__times_after_fork();
     tpool__cycles.foreign = NULL;
     self->context = NULL; /* even if a task has forked, the child's thread is no worker and runs no task */
     self->worker = NULL;
@@ -12084,6 +12720,7 @@ static void tpool__at_exit(void) {
     tpool__lock(&tpool__process.lock);
     tpool__dual.shut = true; /* nobody would wait for the work of one that a later handler is the first to use */
     tpool__unlock(&tpool__process.lock);
+    tpool__times_end();
 }
 
 /* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do. The
