@@ -5899,6 +5899,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
+        if (!TPOOL__LIKELY(!completions)) tpool__run_unless_held(tpool__self()); /* an on_ready: an expiry came in */
     } else if (entry.task) {
         tpool__unplaced_free(entry.task);
     }
