@@ -23,7 +23,7 @@
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
  *                       >>manager  >>resources  >>stats  >>channels
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
- *                       >>latch  >>parker  >>scheduling
+ *                       >>latch  >>parker  >>event  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     >>block  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
  *                       >>worker-list  >>watch
@@ -588,8 +588,8 @@ typedef struct tpool_task {
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
 /* The same, with all that tpool_task has. Also TPOOL_INVALID: arg NULL with arg_size above 0.
- * task->completions: the iterator gets the future, with a reference of its own, in the moment in which the pool takes the
- * task: before the task can start, and only if it is taken. So nothing is lost between a submit and a
+ * task->completions: the iterator gets the future, with a reference of its own, in the moment in which the pool takes
+ * the task: before the task can start, and only if it is taken. So nothing is lost between a submit and a
  * tpool_completions_add, whatever refuses one of the two; and a task that submits further ones is still in the iterator
  * when they come into it, so TPOOL_END means that all is done. future may be NULL. The submit counts as an add: the
  * iterator may not be destroyed before the submit has returned, or the future has been yielded. */
@@ -789,11 +789,11 @@ TPOOL_API size_t tpool_completions_index(tpool_completions *completions);
 /* How many futures are still to be yielded. */
 TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions);
 
-/* For an event loop: a file descriptor (Windows: an event) that is readable whenever tpool_completions_next with a limit
- * of 0 would give TPOOL_OK, level-triggered, and now and then when it would not. Poll it (epoll, kqueue, poll, libuv,
- * GLib), and call next until it gives TPOOL_TIMEOUT or TPOOL_END. Never read, write or close it: it is the iterator's,
- * and its destroy closes it. A next that finds nothing makes at most one system call, and the first future that
- * completes afterwards one more. A task that expires in its queue is noticed. Called again it gives the same.
+/* For an event loop: a file descriptor (Windows: an event) that is readable whenever tpool_completions_next with a
+ * limit of 0 would give TPOOL_OK, level-triggered, and now and then when it would not. Poll it (epoll, kqueue, poll,
+ * libuv, GLib), and call next until it gives TPOOL_TIMEOUT or TPOOL_END. Never read, write or close it: it is the
+ * iterator's, and its destroy closes it. A next that finds nothing makes at most one system call, and the first future
+ * that completes afterwards one more. A task that expires in its queue is noticed. Called again it gives the same.
  * TPOOL_OK; TPOOL_NO_THREAD: the system refuses a descriptor; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL;
  * TPOOL_INVALID_STATE: on_ready is set; TPOOL_UNSUPPORTED: neither POSIX nor Windows. As next: one thread at a time. */
 TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completions, intptr_t *descriptor);
@@ -2702,10 +2702,10 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                                            it there;
  *           `told` is set                    that waiter reads `told`           that its notifier is done with it
  *           TPOOL__ARMED goes in, and out    as a waiter, with `told`           the notifier
- *      P17  an on_ready's call is listed,    the firing thread, the caller,     the notifier, and which of them frees it
- *           begins, ends                     and destroy change `state`
  *      P16  a thread leaves its exit hook    the unloading waits for that       that the thread needs the hook's code
  *                                                                               and data no more
+ *      P17  an on_ready's call is listed,    the firing thread, the caller,     the notifier; which of them frees
+ *           begins, ends                     and destroy change `state`         it
  *      P18  one end of a channel moves on    the other end loads its position   the item's bytes; that its place is
  *                                                                               free again
  *
@@ -3521,8 +3521,8 @@ struct tpool__backend {
      * request_stop: lets tpool_stop_requested return true in the task; task NULL: in all tasks of the pool. `cut`: the
      *     task is a chunk, and its further items are not wanted either. The caller has set the flag that says so before
      *     (STOP, the count of stop requests, the map's `closing`). So that no request is lost, a proxy first notes its
-     *     task under a lock that this call passes, then checks these flags, then hands the task over. The caller may hold
-     *     the task's LOCKED, so this call waits for nothing but that lock. */
+     *     task under a lock that this call passes, then checks these flags, then hands the task over. The caller may
+     *     hold the task's LOCKED, so this call waits for nothing but that lock. */
     void (*kill)(tpool *pool);
     void (*request_stop)(tpool *pool, const tpool_future *task, bool cut);
 
@@ -3555,8 +3555,8 @@ struct tpool__backend {
      *     ends what waits, after the task, as is_lost tells it.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
      *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and those behind it go on. Returns
-     *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in memory
-     *     that it adds to chunk->results. */
+     *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in
+     *     memory that it adds to chunk->results. */
     void *(*execute)(tpool__thread *self, tpool_future *task, tpool_fn fn);
     size_t (*execute_items)(tpool__thread *self, struct tpool__chunk *chunk);
 
@@ -8181,8 +8181,8 @@ static tpool_status tpool__make_ready(tpool__worker *worker) {
     return status;
 }
 /* After a task: replaces the worker's backing if that is lost. False: the worker must end, since the system refuses
- * another one or the pool ends. The pool may be broken already, for example by the task, whose new backing was not to be
- * had: what waits ends here, since a backend's operation runs none of the program's code. */
+ * another one or the pool ends. The pool may be broken already, for example by the task, whose new backing was not to
+ * be had: what waits ends here, since a backend's operation runs none of the program's code. */
 static bool tpool__has_backing(tpool__worker *worker) {
     tpool *pool = worker->pool;
     if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker))) return true;
@@ -9385,10 +9385,10 @@ typedef struct tpool__expiring_item { /* of a future that may expire */
 } tpool__expiring_item;
 static void tpool__item_placed(void *item, size_t place) { ((tpool__expiring_item *)item)->place = place; }
 
-/* What notifies the event loop that polls the iterator. Armed, it stands in `arrived` in place of a waiter, and the item
- * that comes first takes it out and fires it. Only next arms it, when it has found nothing. With a descriptor, one of
- * these holds outside of next: it is armed, and the event is not set; or the event is set, or about to be (`told`). So
- * the event is set as long as next has something to give.
+/* What notifies the event loop that polls the iterator. Armed, it stands in `arrived` in place of a waiter, and the
+ * item that comes first takes it out and fires it. Only next arms it, when it has found nothing. With a descriptor, one
+ * of these holds outside of next: it is armed, and the event is not set; or the event is set, or about to be (`told`).
+ * So the event is set as long as next has something to give.
  *
  *  state of an on_ready:  IDLE     fire lists the call in the firing thread (see >>nested), and makes it LISTED
  *                         LISTED   the call has not begun; another fire has nothing to add
@@ -9552,8 +9552,8 @@ static void tpool__item_free(tpool__item *item) { /* while its future exists */
     if (tpool__expires_at(item->future)) TPOOL_FREE(item);
     else tpool__task_free((tpool_future *)(void *)((char *)item - offsetof(tpool_future, u)));
 }
-/* The item comes into the set. The bucket array exists, and so does a place among the expiries, if it needs one. True: it
- * expires before all others. */
+/* The item comes into the set. The bucket array exists, and so does a place among the expiries, if it needs one. True:
+ * it expires before all others. */
 static bool tpool__item_enter(tpool_completions *completions, tpool__item *item) {
     TPOOL_ASSERT(tpool__held(&completions->lock));
     size_t bucket = tpool__bucket(completions, item->future);
@@ -9580,8 +9580,8 @@ static bool tpool__completions_room(tpool_completions *completions) {
     return completions->remaining < completions->bucket_count || tpool__completions_grow(completions, 0);
 }
 
-/* A submit with task.completions gets the item, and all that it takes to enter it, before the task is placed. The item is
- * the first waiter node of the task, which no other thread knows yet; a reference is the item's. */
+/* A submit with task.completions gets the item, and all that it takes to enter it, before the task is placed. The item
+ * is the first waiter node of the task, which no other thread knows yet; a reference is the item's. */
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task) {
     if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
     tpool__latch(&completions->lock);
@@ -9611,9 +9611,9 @@ static void tpool__completions_unreserve(tpool_future *task) {
     }
     tpool__item_free(item);
 }
-/* The task is about to be placed, under the lane's spinlock, and its item comes into the set: no task runs that is not in
- * it, and none is in it that the pool has not taken. Once the lock is released another thread may end the task, yield it,
- * and destroy the iterator. pool NULL: the task runs in its submitter, and is in no queue. */
+/* The task is about to be placed, under the lane's spinlock, and its item comes into the set: no task runs that is not
+ * in it, and none is in it that the pool has not taken. Once the lock is released another thread may end the task,
+ * yield it, and destroy the iterator. pool NULL: the task runs in its submitter, and is in no queue. */
 static bool tpool__completions_enter(tpool *pool, tpool_future *task) {
     tpool__item *item = (tpool__item *)(void *)task->nodes;
     tpool_completions *completions = item->owner;
