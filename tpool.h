@@ -8284,8 +8284,6 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     tpool__worker_ended(self, worker, false);
 }
 
-static void tpool__thread_left(void *thread);
-
 static void tpool__worker_main(void *argument) {
     tpool__worker *worker = (tpool__worker *)argument;
     tpool__thread *self = tpool__self();
@@ -10013,7 +10011,7 @@ TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions
 /* No item can fire it any more; another thread may still be about to. */
 static void tpool__notifier_end(tpool_completions *completions) {
     tpool__notifier *notifier = completions->notifier;
-    uintptr_t self = (uintptr_t)tpool__self();
+    tpool__thread *self = tpool__self();
     unsigned tries = 0;
     (void)tpool__timer_disarm(&notifier->timer);
     tpool__timer_await(&notifier->timer);
@@ -10023,7 +10021,7 @@ static void tpool__notifier_end(tpool_completions *completions) {
     uint32_t state = tpool__load_acquire(&notifier->state); /* P17 */
     while (state != TPOOL__NOTIFIER_IDLE) {
         /* relaxed: as the state */
-        bool elsewhere = state != TPOOL__NOTIFIER_LISTED && tpool__load_relaxed(&notifier->runs_in) != self;
+        bool elsewhere = state != TPOOL__NOTIFIER_LISTED && tpool__load_relaxed(&notifier->runs_in) != (uintptr_t)self;
         if (!elsewhere && tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_DEAD)) return; /* P17 */
         if (elsewhere && state == TPOOL__NOTIFIER_AGAIN)
             (void)tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_RUNS); /* P17 */
