@@ -801,8 +801,9 @@ TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completio
 /* Instead of a descriptor: calls wake(context) once after each next that gave TPOOL_TIMEOUT or TPOOL_END, and after
  * on_ready itself, as soon as there is something, on the thread that completes it; at once if there is something
  * already. For uv_async_send, PostQueuedCompletionStatus and the like. It is called as a callback of a future is, and
- * may not call into the iterator. A next that waits is woken itself, in place of the call that was still to come. Once
- * destroy has returned, no call begins or still runs.
+ * may not call into the iterator. It should be short: the call for an expiry is made by the thread that keeps the times
+ * of all pools. Completed within a callback, it comes once that callback returns or waits. A next that waits is woken
+ * itself, in place of the call that was still to come. Once destroy has returned, no call begins or still runs.
  * TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL; TPOOL_INVALID_STATE: it has a descriptor, or an on_ready. As next:
  * one thread at a time. */
 TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions, void (*wake)(void *context),
@@ -4441,7 +4442,8 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
  *
  *  A timer is a member of what waits for a time. tpool__timer_arm puts it into a wheel; when its time comes, the
  *  timekeeper takes it out and calls its `fire`. It is never early, and late by up to a tick (33 us) and the wake of a
- *  thread. To arm and to disarm takes the same short time however many timers there are, and no memory.
+ *  thread (on Windows up to 16 ms). To arm and to disarm takes the same short time however many timers there are, and
+ *  no memory; only the turn of the wheel moves all the timers of a slot.
  *
  *  The wheel (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987) has eight levels of 64 slots. A tick
  *  has 48 bits, six for each level. A timer stands at the level of the highest six bits in which its tick differs from
@@ -4457,8 +4459,8 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
  *  under `lock`, after it has looked at the wheel, and parks then. Either the arm comes first, and the look sees the
  *  timer; or it sees the time, and unparks if its timer comes earlier.
  *
- *  tpool__timer_disarm tells whether the timer will still fire. False: it fires now, has fired, or was not armed; then
- *  tpool__timer_await waits until it does not fire any more.
+ *  tpool__timer_disarm takes a timer out. False: it fires now, has fired, or was not armed; then tpool__timer_await
+ *  waits until it does not fire any more.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__TICK_BITS 15
 #define TPOOL__WHEEL_BITS 6
@@ -4484,8 +4486,9 @@ static struct {
     const tpool__thread *keeper; /* the thread that is it */
     uint64_t now, sleeps_until;  /* ticks */
     tpool__timer *come;          /* to be fired */
-    tpool__timer *fires;
+    tpool__timer *fires;         /* whose `fire` is being called, in `fires_in` */
     const tpool__thread *fires_in;
+    unsigned calls;                     /* threads in the program's functions that timers have listed */
     size_t count;                       /* in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
     tpool__timer *slots[TPOOL__WHEEL_LEVELS][TPOOL__WHEEL_SLOTS];
@@ -4563,8 +4566,10 @@ static void tpool__timekeeper_main(void *unused);
 static void tpool__timekeeper_start(void) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     if (tpool__times.runs || tpool__times.starts) return;
-    bool started = !tpool__times.over;
-    if (started) {
+    bool started;
+    do { /* again if it has ended meanwhile, by a function of the program */
+        started = !tpool__times.over;
+        if (!started) break;
         tpool__times.starts = tpool__times.runs = true; /* before it runs, since it may end at once */
         tpool__thread_handle ended = tpool__times.handle;
         tpool__unlock(&tpool__times.lock);
@@ -4575,42 +4580,49 @@ static void tpool__timekeeper_start(void) {
         tpool__lock(&tpool__times.lock);
         tpool__times.starts = false;
         if (!started) tpool__times.runs = false;
-    }
+    } while (started && !tpool__times.runs && (tpool__times.come || tpool__times.count > 0));
     tpool__store_relaxed(&tpool__times.unkept, !started); /* relaxed: a hint */
 }
 
-/* The program's code ended the thread that fired a timer. */
+/* The program's code ended the thread in which what timers had listed ran. */
 static void tpool__fire_left(void *of) {
     (void)of;
     tpool__lock(&tpool__times.lock);
-    tpool__times.fires = NULL;
+    tpool__times.calls--;
     if (tpool__times.keeper == tpool__self()) {
         tpool__times.keeper = NULL;
         tpool__times.runs = false;
-        tpool__thread_detach(&tpool__times.handle); /* the next timekeeper may start in this very hook */
+        /* the next may start in this very hook; while a starter has not returned, that one starts the next */
+        if (!tpool__times.starts) tpool__thread_detach(&tpool__times.handle);
     }
     if (tpool__times.come || tpool__times.count > 0) tpool__timekeeper_start();
     tpool__unlock(&tpool__times.lock);
 }
-/* Fires those that have come, one after the other. Under the lock, which it gives up meanwhile. False: a function of
- * the program forked, and this is the child. */
+/* Fires those that have come, then runs the program's functions that they have listed: tpool__timer_await does not wait
+ * for these, and no timer does. Under the lock, which it gives up meanwhile. False: a function of the program forked,
+ * and this is the child. */
 static bool tpool__times_fire(tpool__thread *self) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
-    while (tpool__times.come && !tpool__times.fires) {
-        tpool__timer *timer = tpool__times.come;
-        tpool__timer_unlink(timer);
-        tpool__times.fires = timer;
-        tpool__times.fires_in = self;
+    do {
+        while (tpool__times.come && !tpool__times.fires) {
+            tpool__timer *timer = tpool__times.come;
+            tpool__timer_unlink(timer);
+            tpool__times.fires = timer;
+            tpool__times.fires_in = self;
+            tpool__unlock(&tpool__times.lock);
+            timer->fire(timer); /* the timer may be gone afterwards */
+            tpool__lock(&tpool__times.lock);
+            tpool__times.fires = NULL;
+        }
+        if (!self->listed || tpool__is_held(self)) return true;
+        tpool__times.calls++;
         tpool__unlock(&tpool__times.lock);
         tpool__context *call = tpool__call_push(self, tpool__fire_left, NULL);
-        timer->fire(timer); /* the timer may be gone afterwards */
-        tpool__lock(&tpool__times.lock);
-        tpool__times.fires = NULL;
-        tpool__unlock(&tpool__times.lock);
-        tpool__run_unless_held(self); /* tpool__timer_await does not wait for the program's functions */
+        (void)tpool__run_listed(self);
         if (!tpool__context_pop(self, call)) return false;
         tpool__lock(&tpool__times.lock);
-    }
+        tpool__times.calls--;
+    } while (tpool__times.come);
     return true;
 }
 
@@ -4633,7 +4645,8 @@ static void tpool__timekeeper_life(tpool__thread *self) {
             tpool__times.used_since = false;
             until = idle_until;
         }
-        if ((tpool__times.over || (idle_until && now >= idle_until)) && !tpool__times.starts) break;
+        if (tpool__times.come) until = now + (1 << TPOOL__TICK_BITS); /* another thread fires */
+        else if ((tpool__times.over || (idle_until && now >= idle_until)) && !tpool__times.starts) break;
         tpool__times.sleeps_until = tpool__tick_of(until);
         tpool__unlock(&tpool__times.lock);
         (void)tpool__park(&tpool__times.parker, until);
@@ -4658,18 +4671,27 @@ static void tpool__timekeeper_main(void *unused) {
     TPOOL__FINALLY_END
 }
 
-/* Any thread keeps the times while no timekeeper does: a worker between tasks, a waiter before it sleeps. */
-static TPOOL__NOINLINE void tpool__times_look(void) {
+/* Any thread keeps the times while no timekeeper does: a worker between tasks, a waiter before it sleeps. False: a
+ * function of the program forked, and this is the child. */
+static TPOOL__NOINLINE bool tpool__times_look(void) {
     tpool__lock(&tpool__times.lock);
     (void)tpool__wheel_turn(tpool__tick_of(tpool__clock()));
-    if (!tpool__times_fire(tpool__self())) return;
+    if (!tpool__times_fire(tpool__self())) return false;
     if (tpool__times.count > 0) tpool__timekeeper_start();
     else tpool__store_relaxed(&tpool__times.unkept, 0); /* relaxed: a hint */
     tpool__unlock(&tpool__times.lock);
+    return true;
 }
 static inline bool tpool__times_unkept(void) {
     /* relaxed: a hint; the wheel itself is read under its lock */
     return !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__times.unkept));
+}
+static bool tpool__times_are_due(void) {
+    unsigned level;
+    tpool__lock(&tpool__times.lock);
+    bool due = tpool__times.come || tpool__wheel_next(&level) <= tpool__tick_of(tpool__clock());
+    tpool__unlock(&tpool__times.lock);
+    return due;
 }
 /* Until when a thread may sleep, so that it looks again soon. */
 static int64_t tpool__times_bound(int64_t until) {
@@ -4724,20 +4746,27 @@ static void tpool__timer_await(const tpool__timer *timer) {
     tpool__unlock(&tpool__times.lock);
 }
 
-/* At exit and as the library is unloaded: no timekeeper stays, but for one that runs the program's code. */
-static void tpool__times_end(void) {
+/* At exit (`for_good`), as the library is unloaded, and by the calls that come before that on Windows. No timekeeper
+ * stays, but for one that has timers and may go on, or runs the program's functions: these may wait for the caller. */
+static void tpool__times_end(bool for_good) {
     tpool__thread_handle handle = { 0 };
     tpool__lock(&tpool__times.lock);
-    tpool__times.over = true;
-    if (!tpool__times.fires && !tpool__times.starts) {
+    bool over = tpool__times.over;
+    bool ends = for_good || (!tpool__times.come && tpool__times.count == 0);
+    if (ends) tpool__times.over = true;
+    if (ends && !tpool__times.fires && !tpool__times.calls && !tpool__times.starts) {
         handle = tpool__times.handle;
         tpool__times.handle.valid = false;
     }
-    if (tpool__times.count > 0) tpool__store_relaxed(&tpool__times.unkept, 1); /* relaxed: a hint */
-    tpool__parker *asleep = tpool__unpark_begin(&tpool__times.parker);
+    if (tpool__times.count > 0 && ends) tpool__store_relaxed(&tpool__times.unkept, 1); /* relaxed: a hint */
+    tpool__parker *asleep = ends ? tpool__unpark_begin(&tpool__times.parker) : NULL;
     tpool__unlock(&tpool__times.lock);
     tpool__unpark_end(asleep);
     tpool__thread_join(&handle);
+    if (for_good || !ends) return;
+    tpool__lock(&tpool__times.lock);
+    tpool__times.over = over;
+    tpool__unlock(&tpool__times.lock);
 }
 /* The child has no timekeeper, and the parent's timers stay the parent's. */
 static void tpool__times_after_fork(void) {
@@ -5860,6 +5889,7 @@ static void *tpool__chunk_run(void *argument);
 static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_run; }
 
 /* `task` holds what the task has besides function and argument, or is NULL. */
+static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
                                   int64_t deadline, tpool__force force) {
     bool copied = task && task->arg_size;
@@ -5899,7 +5929,8 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
-        if (!TPOOL__LIKELY(!completions)) tpool__run_unless_held(tpool__self()); /* an on_ready: an expiry came in */
+        if (!TPOOL__LIKELY(!completions) && force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready */
+            (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
     } else if (entry.task) {
         tpool__unplaced_free(entry.task);
     }
@@ -6028,7 +6059,6 @@ static inline bool tpool__is_wanted(tpool_future *task) {
 }
 static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool);
-static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 
 /* Past TPOOL__TIMED (a map's further chunks, helpers of a loop) it runs nothing that it lists: the submitter must
  * store the future first, and runs the list then. */
@@ -6260,7 +6290,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     unsigned tasks = 0; /* since it slept */
     for (bool has_run = false;;) {
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* results of tombstones */
-        if (tpool__times_unkept()) tpool__times_look();
+        if (tpool__times_unkept()) (void)tpool__times_look();             /* in a child of fork it does not return */
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             tpool__notify_idle(worker);
@@ -6936,7 +6966,8 @@ static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *agai
     const tpool__backend *backend = tpool__works_for();
     if (!TPOOL__LIKELY(!backend)) {
         if (backend->should_stop(task)) return true;
-        *again = tpool__clock() + TPOOL__STOP_LOOKS;
+        int64_t soon = tpool__clock() + TPOOL__STOP_LOOKS;
+        if (soon < *again) *again = soon;
     }
     if (context->pool && tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
     return task->extra && tpool__run_limit_passed(task->extra->started_at, task->extra->run_limit_ns, again);
@@ -7360,7 +7391,10 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
         if (!over && began && tpool__wait_refused(self, waiter)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
         if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
         if (!began) began = tpool__wait_begin(self, waiter);
-        (void)tpool__park(&waiter->parker, waiter->look_at < until ? waiter->look_at : until);
+        int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
+        (void)tpool__park(&waiter->parker, bound);
+        /* the piece ends, and with it the place in a line, only if there is something to keep */
+        if (tpool__times_unkept() && (over = tpool__times_are_due())) break;
     }
     if (stops) tpool__stoppable_leave(waiter);
     waiter->kind->leave(waiter);
@@ -7393,6 +7427,10 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
         int64_t until = deadline;
         waiter->status = TPOOL_TIMEOUT;
         if (kind->expire && kind->expire(waiter)) return waiter->status;
+        if (tpool__times_unkept()) {
+            tpool__record_suspend(self, waiter->record);
+            if (!tpool__times_look()) return TPOOL_BROKEN; /* likewise */
+        }
         if (!TPOOL__LIKELY(!self->listed)) {
             if (again || self->nested < TPOOL__MOST_NESTED) {
                 tpool__record_suspend(self, waiter->record);
@@ -7403,8 +7441,6 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
                 if (soon < until) until = soon;
             }
         }
-        if (tpool__times_unkept()) tpool__times_look();
-        until = tpool__times_bound(until);
         if (kind->enter(waiter)) return waiter->status;
         bool early = tpool__wait_piece(waiter, until);
         if (waiter->status != TPOOL_TIMEOUT) return waiter->status;
@@ -7676,8 +7712,8 @@ static void tpool__room_leave(tpool__waiter *waiter) {
         tpool__line_leave(&pool->room, &pool->room_end, waiter);
         if (first) tpool__room_moved_up(pool);
         asleep = tpool__wake_drainers(pool, true); /* one may wait until no submitter waits */
-        /* the system may not refuse the next one; relaxed: as in tpool__grant_room */
-        if (tpool__load_relaxed(&pool->live) == 0) tpool__grant_room(pool, &unreferenced);
+        /* what it was woken for is the next one's: room came, or a worker that it has started meanwhile */
+        if (!(tpool__attention(pool) & TPOOL__HALTED)) tpool__grant_room(pool, &unreferenced);
     }
     tpool__unlatch(&pool->inject.lock);
     tpool__unpark_end(asleep);
@@ -8743,6 +8779,7 @@ static void tpool__break(tpool *pool) {
     tpool__refuse_for_good(pool);
     tpool__wake_room_and_drainers(pool);
     tpool__end_waiting(pool, TPOOL__SETUP_FAILED);
+    if (tpool__is_foreign(pool)) return; /* what it has ended forked, and this is the child */
     tpool__wake_sleepers(pool);
 }
 
@@ -9449,12 +9486,14 @@ static void tpool__notifier_call(tpool__thread *self, tpool__due *due) {
     }
     context->left = tpool__notifier_left;
     context->of = notifier;
+    context->pool = self->worker ? self->worker->pool : NULL; /* the end of that pool waits for this call */
     do {
         notifier->wake(notifier->context);
         if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child of fork */
         state = TPOOL__NOTIFIER_AGAIN;
     } while (tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_RUNS)); /* P17 */
     context->left = NULL;
+    context->pool = NULL;
     tpool__notifier_left(notifier);
 }
 /* wake has returned, or has ended the thread. */
@@ -9726,8 +9765,8 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     tpool_future *future = item->future, *earlier = completions->yielded; /* yielded to a callback meanwhile */
     completions->ready = item->node.next;
     completions->yielded = future;
-    completions->index = item->index;
     tpool__latch(&completions->lock);
+    completions->index = item->index; /* a submit may just have set it, under the lock */
     tpool__item **at = &completions->buckets[tpool__bucket(completions, future)];
     while (*at != item) at = &(*at)->chained;
     *at = item->chained;
@@ -9790,7 +9829,8 @@ static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) 
 /* The waiter goes into `arrived`, in place of the notifier if that is armed. False: something has come. */
 static bool tpool__arrivals_enter(tpool_completions *completions, tpool__waiter *waiter) {
     uintptr_t seen = completions->notifier ? TPOOL__ARMED : 0;
-    tpool__store_relaxed(&completions->told, 0); /* relaxed: the exchange releases it */
+    /* relaxed: the exchange releases it. While ARMED stands it is 0; set here, it would hide that ARMED was taken out */
+    if (!completions->notifier) tpool__store_relaxed(&completions->told, 0);
     return tpool__cas_release(&completions->arrived, &seen, (uintptr_t)waiter | 1); /* P15 */
 }
 /* Afterwards no arriving item finds the waiter: it has taken itself out, or was found and stays until `told` is set. */
@@ -9877,10 +9917,13 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
 static bool tpool__next_enter(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
     tpool_status status = tpool__completions_now(completions, waiter->self);
-    /* a function listed before may have called next, and left the notifier fired */
-    if (status == TPOOL_TIMEOUT && completions->notifier && !tpool__notifier_arm(completions)) status = TPOOL_OK;
-    if (status == TPOOL_TIMEOUT && !tpool__arrivals_enter(completions, waiter)) status = TPOOL_OK;
-    return status != TPOOL_TIMEOUT && tpool__wait_over(waiter, status);
+    /* again if the notifier was fired without an item, between the two steps */
+    while (status == TPOOL_TIMEOUT) {
+        if (completions->notifier && !tpool__notifier_arm(completions)) status = TPOOL_OK;
+        else if (tpool__arrivals_enter(completions, waiter)) return false;
+        else if (tpool__has_arrived(completions)) status = TPOOL_OK;
+    }
+    return tpool__wait_over(waiter, status);
 }
 static bool tpool__next_look(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
@@ -12719,7 +12762,7 @@ static void tpool__at_exit(void) {
     tpool__lock(&tpool__process.lock);
     tpool__dual.shut = true; /* nobody would wait for the work of one that a later handler is the first to use */
     tpool__unlock(&tpool__process.lock);
-    tpool__times_end();
+    tpool__times_end(true);
 }
 
 /* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do. The
@@ -12867,6 +12910,18 @@ static void tpool__unload_shared(void) {
     manager->destroyed = true;
     tpool__manager_leave(manager);
 }
+/* As the library is unloaded, no other thread is in a call; but a timekeeper may just be in one of its own. */
+static void tpool__times_unload(void) {
+    unsigned tries = 0;
+    tpool__lock(&tpool__times.lock);
+    while (tpool__times.fires || tpool__times.calls || tpool__times.starts) {
+        tpool__unlock(&tpool__times.lock);
+        tpool__backoff(&tries);
+        tpool__lock(&tpool__times.lock);
+    }
+    tpool__unlock(&tpool__times.lock);
+    tpool__times_end(true);
+}
 #endif
 __attribute__((destructor)) static void tpool__unload_begins(void) {
     /* relaxed: the exit handler runs on the same thread */
@@ -12877,6 +12932,7 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
     int cancel = tpool__cancel_off();
 #if !defined(TPOOL_THREADS_WIN32)
     if (tpool__process.unloaded) tpool__unload_shared();
+    if (tpool__process.unloaded) tpool__times_unload();
 #endif
     tpool__exit_hook_delete();
     if (tpool__process.unloaded) {

@@ -469,6 +469,29 @@ static void what_comes_while_a_call_runs_is_called_for_afterwards(void **state) 
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+static tpool *drained;
+static atomic_int drain_status;
+static void drain_it(void *context) {
+    (void)context;
+    atomic_store(&drain_status, (int)tpool_drain(drained, TPOOL_MS(2000)));
+}
+static void a_call_may_not_wait_for_the_pool_whose_worker_makes_it(void **state) {
+    (void)state;
+    drained = new_pool(1);
+    atomic_store(&drain_status, -1);
+    tpool_completions *completions = iterator();
+    gate g = GATE_CLOSED;
+    tpool_future *task = held_at(drained, &g);
+    assert_status(TPOOL_OK, tpool_completions_add(completions, task));
+    assert_status(TPOOL_OK, tpool_completions_on_ready(completions, drain_it, NULL));
+    gate_open(&g);
+    REQUIRE_EVENTUALLY(atomic_load(&drain_status) != -1);
+    assert_int_equal(TPOOL_DEADLOCK, atomic_load(&drain_status));
+    tpool_completions_destroy(completions);
+    tpool_future_release(task);
+    assert_status(TPOOL_OK, tpool_destroy(drained));
+}
+
 #if !defined(_WIN32)
 static void end_the_thread(void *calls) {
     if (atomic_fetch_add((atomic_int *)calls, 1) == 0) pthread_exit(NULL);
@@ -540,6 +563,7 @@ int main(void) {
         cmocka_unit_test(a_destroy_waits_for_the_call_that_runs),
         cmocka_unit_test(a_destroy_in_a_callback_takes_back_the_call_that_is_listed),
         cmocka_unit_test(what_comes_while_a_call_runs_is_called_for_afterwards),
+        cmocka_unit_test(a_call_may_not_wait_for_the_pool_whose_worker_makes_it),
 #if !defined(_WIN32)
         cmocka_unit_test(a_call_that_ends_its_thread_is_over),
         cmocka_unit_test(a_call_that_ends_the_timekeeper_ends_no_times),

@@ -1,0 +1,99 @@
+/* Every interleaving of an iterator that an event loop polls: completions, adds and expiries against an empty look, a
+   wait in next, and the destroy. The loop sleeps until on_ready wakes it: a lost call is a thread that sleeps for ever. */
+#include "schedule.h"
+
+static counter first, second;
+static tpool_completions *completions;
+static tpool__u32 calls; /* of on_ready */
+static void wake_the_loop(void *context) {
+    (void)context;
+    tpool__add_release(&calls, 1);
+    tpool__word_wake(&calls);
+}
+/* What a loop does: takes all that has come, then sleeps until it is woken. */
+static int take_until_the_end(void) {
+    tpool_future *future;
+    tpool_status status;
+    for (int taken = 0;;) {
+        uint32_t before = tpool__load_acquire(&calls);
+        while ((status = tpool_completions_next(completions, 0, &future)) == TPOOL_OK) taken++;
+        if (status == TPOOL_END) return taken;
+        CHECK_STATUS(TPOOL_TIMEOUT, status);
+        while (tpool__load_acquire(&calls) == before) tpool__word_wait(&calls, before, TPOOL_FOREVER);
+    }
+}
+static void begin(tpool_future *const *futures, size_t count) {
+    CHECK_STATUS(TPOOL_OK, tpool_as_completed(futures, count, &completions));
+    CHECK_STATUS(TPOOL_OK, tpool_completions_on_ready(completions, wake_the_loop, NULL));
+}
+static void end(void) {
+    tpool_completions_destroy(completions);
+    tpool__times_end(false);
+}
+
+/* Two tasks end on their worker while the loop looks, finds nothing, and goes to sleep. */
+static void completions_against_an_empty_look(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *futures[2] = { submitted(pool, count_task, &first), submitted(pool, count_task, &second) };
+    begin(futures, 2);
+    CHECK(take_until_the_end() == 2);
+    end();
+    for (int i = 0; i < 2; i++) tpool_future_release(futures[i]);
+    end_pool(pool);
+}
+
+/* next waits, with a limit, as the first ends; whatever came of that, the loop gets the rest. */
+static void a_wait_in_next_against_completions(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted(pool, count_task, &first), *yielded = NULL;
+    begin(&future, 1);
+    tpool_status status = tpool_completions_next(completions, TPOOL_MS(1), &yielded);
+    CHECK(status == TPOOL_OK || status == TPOOL_TIMEOUT);
+    outcome(status == TPOOL_OK);
+    CHECK(take_until_the_end() == (status == TPOOL_TIMEOUT));
+    end();
+    tpool_future_release(future);
+    end_pool(pool);
+}
+
+/* One that expires before all others is added as next goes to sleep: the notifier is fired without an item. */
+static void *add(void *future) {
+    CHECK_STATUS(TPOOL_OK, tpool_completions_add(completions, future));
+    return NULL;
+}
+static void an_add_that_expires_against_a_wait_in_next(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
+    tpool_task task = { .fn = count_task, .arg = &first, .expires_ns = TPOOL_MS(1) };
+    tpool_future *pending = NULL, *future = NULL, *yielded = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&pending));
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, &future));
+    begin(&pending, 1);
+    pthread_t helper = started(add, future);
+    CHECK_STATUS(TPOOL_OK, tpool_completions_next(completions, TPOOL_FOREVER, &yielded));
+    CHECK(yielded == future);
+    join(helper);
+    end();
+    tpool_future_release(pending);
+    tpool_future_release(future);
+    CHECK(end_pool(pool).expired == 1 && first.runs == 0);
+}
+
+/* The iterator is destroyed as its last future completes: no call begins, or still runs, afterwards. */
+static void destroy_against_the_last_completion(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *future = submitted(pool, count_task, &first);
+    begin(&future, 1);
+    tpool_future_release(future);
+    tpool_completions_destroy(completions);
+    uint32_t before = tpool__load_acquire(&calls);
+    end_pool(pool);
+    CHECK(tpool__load_acquire(&calls) == before);
+    outcome(before == 1);
+    tpool__times_end(false);
+}
+
+SCHEDULES(SCENARIO(completions_against_an_empty_look, .quick = 1, .preemptions = 2),
+          SCENARIO(a_wait_in_next_against_completions, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(an_add_that_expires_against_a_wait_in_next, .quick = 1, .preemptions = 2),
+          SCENARIO(destroy_against_the_last_completion, .quick = 2, .preemptions = 3, .outcomes = 2))
