@@ -105,25 +105,33 @@ static void complete_all_by_hand(void) {
         tpool_future_release(future);
     }
 }
-/* The tests' own rule, so that nothing waits for ever for a good reason: as long as the threads make calls, this one
- * resumes pools and cancels futures that nobody completes. The exact model has no need of it, and must not be disturbed. */
-static void *let_go(void *arg) {
+/* The tests' own rule, so that nothing waits for ever for a good reason: as long as the threads make calls, two more
+ * resume pools and complete futures that nobody completes. The callbacks of such a future submit, and so may wait for room
+ * in a pool that was paused again meanwhile: the thread that resumes runs no callback. The exact model has no need of
+ * them, and must not be disturbed. */
+static bool moment_passes(void) {
+    struct timespec moment;
+    clock_gettime(CLOCK_REALTIME, &moment);
+    moment.tv_nsec += 1000000;
+    moment.tv_sec += moment.tv_nsec / 1000000000;
+    moment.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&stopping_lock);
+    if (!stopping) pthread_cond_timedwait(&stopping_changed, &stopping_lock, &moment);
+    bool over = stopping;
+    pthread_mutex_unlock(&stopping_lock);
+    return !over;
+}
+static void *resume_all(void *arg) {
     (void)arg;
-    for (;;) {
-        struct timespec moment;
-        clock_gettime(CLOCK_REALTIME, &moment);
-        moment.tv_nsec += 1000000;
-        moment.tv_sec += moment.tv_nsec / 1000000000;
-        moment.tv_nsec %= 1000000000;
-        pthread_mutex_lock(&stopping_lock);
-        if (!stopping) pthread_cond_timedwait(&stopping_changed, &stopping_lock, &moment);
-        bool over = stopping;
-        pthread_mutex_unlock(&stopping_lock);
-        if (over) return NULL;
+    while (moment_passes())
         if (thread_count > 1)
             for (int i = 0; i < pool_count; i++) tpool_resume(pools[i].handle);
-        complete_all_by_hand();
-    }
+    return NULL;
+}
+static void *complete_all(void *arg) {
+    (void)arg;
+    while (moment_passes()) complete_all_by_hand();
+    return NULL;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
@@ -138,8 +146,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     decode();
     for (int i = 0; i < pool_count; i++) REQUIRE(tpool_create(&pools[i].handle, &pools[i].config) == TPOOL_OK);
 
-    pthread_t threads[THREADS], helper;
-    REQUIRE(pthread_create(&helper, NULL, let_go, NULL) == 0);
+    pthread_t threads[THREADS], helpers[2];
+    REQUIRE(pthread_create(&helpers[0], NULL, resume_all, NULL) == 0);
+    REQUIRE(pthread_create(&helpers[1], NULL, complete_all, NULL) == 0);
     for (int i = 1; i < thread_count; i++)
         REQUIRE(pthread_create(&threads[i], NULL, make_calls, (void *)(intptr_t)i) == 0);
     make_calls(NULL);
@@ -150,9 +159,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
         for (int i = 0; i < pool_count; i++) REQUIRE(tpool_drain(pools[i].handle, TPOOL_FOREVER) == TPOOL_OK);
     pthread_mutex_lock(&stopping_lock);
     stopping = true;
-    pthread_cond_signal(&stopping_changed);
+    pthread_cond_broadcast(&stopping_changed);
     pthread_mutex_unlock(&stopping_lock);
-    pthread_join(helper, NULL);
+    for (int i = 0; i < 2; i++) pthread_join(helpers[i], NULL);
 
     check_at_rest();
     for (int i = 0; i < pool_count; i++) CHECK_AT_REST(pools[i].handle);
