@@ -297,21 +297,27 @@ static void items_that_close_the_next_map_need_no_stack(void **state) {
     free(chain);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
-/* The first item is run, and freed by a worker. */
+/* The consumer, which frees the first item, is a task. */
+static void *consume_first(void *arg) {
+    void *result = NULL;
+    REQUIRE_STATUS(TPOOL_OK, tpool_map_next(chain->map, LIMIT, &result));
+    REQUIRE_STATUS(TPOOL_END, tpool_map_next(chain->map, LIMIT, &result));
+    tpool_map_close(chain->map);
+    return arg;
+}
 static void items_that_close_the_next_map_on_a_worker_need_no_stack(void **state) {
     (void)state;
-    void *result = NULL;
-    tpool *pool = new_pool(1), *worker = new_pool_as((tpool_config){ .max_workers = 1, .stack_size = 64 * 1024 });
+    tpool *pool = new_pool(1), *running = new_pool(1);
+    tpool *consuming = new_pool_as((tpool_config){ .max_workers = 1, .stack_size = 64 * 1024 });
     assert_status(TPOOL_OK, tpool_pause(pool));
     make_chain(COUNT(200000));
     for (long i = 1; i < count; i++) make_map(pool, &chain[i]);
-    make_map(worker, &chain[0]);
-    assert_status(TPOOL_OK, tpool_map_next(chain->map, LIMIT, &result));
-    assert_status(TPOOL_END, tpool_map_next(chain->map, LIMIT, &result));
-    tpool_map_close(chain->map);
+    make_map(running, &chain[0]);
+    assert_status(TPOOL_OK, end_of(submitted(consuming, consume_first, NULL)));
     assert_int_equal(count, reached);
     free(chain);
-    assert_status(TPOOL_OK, tpool_destroy(worker));
+    assert_status(TPOOL_OK, tpool_destroy(consuming));
+    assert_status(TPOOL_OK, tpool_destroy(running));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void resources_that_destroy_the_next_need_no_stack(void **state) {
