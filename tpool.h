@@ -4746,27 +4746,21 @@ static void tpool__timer_await(const tpool__timer *timer) {
     tpool__unlock(&tpool__times.lock);
 }
 
-/* At exit (`for_good`), as the library is unloaded, and by the calls that come before that on Windows. No timekeeper
- * stays, but for one that has timers and may go on, or runs the program's functions: these may wait for the caller. */
-static void tpool__times_end(bool for_good) {
+/* At exit and as the library is unloaded: no timekeeper stays. One that runs the program's functions is not joined,
+ * since these may wait for the caller. */
+static void tpool__times_end(void) {
     tpool__thread_handle handle = { 0 };
     tpool__lock(&tpool__times.lock);
-    bool over = tpool__times.over;
-    bool ends = for_good || (!tpool__times.come && tpool__times.count == 0);
-    if (ends) tpool__times.over = true;
-    if (ends && !tpool__times.fires && !tpool__times.calls && !tpool__times.starts) {
+    tpool__times.over = true;
+    if (!tpool__times.fires && !tpool__times.calls && !tpool__times.starts) {
         handle = tpool__times.handle;
         tpool__times.handle.valid = false;
     }
-    if (tpool__times.count > 0 && ends) tpool__store_relaxed(&tpool__times.unkept, 1); /* relaxed: a hint */
-    tpool__parker *asleep = ends ? tpool__unpark_begin(&tpool__times.parker) : NULL;
+    if (tpool__times.count > 0) tpool__store_relaxed(&tpool__times.unkept, 1); /* relaxed: a hint */
+    tpool__parker *asleep = tpool__unpark_begin(&tpool__times.parker);
     tpool__unlock(&tpool__times.lock);
     tpool__unpark_end(asleep);
     tpool__thread_join(&handle);
-    if (for_good || !ends) return;
-    tpool__lock(&tpool__times.lock);
-    tpool__times.over = over;
-    tpool__unlock(&tpool__times.lock);
 }
 /* The child has no timekeeper, and the parent's timers stay the parent's. */
 static void tpool__times_after_fork(void) {
@@ -9829,7 +9823,7 @@ static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) 
 /* The waiter goes into `arrived`, in place of the notifier if that is armed. False: something has come. */
 static bool tpool__arrivals_enter(tpool_completions *completions, tpool__waiter *waiter) {
     uintptr_t seen = completions->notifier ? TPOOL__ARMED : 0;
-    /* relaxed: the exchange releases it. While ARMED stands it is 0; set here, it would hide that ARMED was taken out */
+    /* relaxed: the exchange releases it. While ARMED stands it is 0; set here, it would hide that ARMED was taken */
     if (!completions->notifier) tpool__store_relaxed(&completions->told, 0);
     return tpool__cas_release(&completions->arrived, &seen, (uintptr_t)waiter | 1); /* P15 */
 }
@@ -12762,7 +12756,7 @@ static void tpool__at_exit(void) {
     tpool__lock(&tpool__process.lock);
     tpool__dual.shut = true; /* nobody would wait for the work of one that a later handler is the first to use */
     tpool__unlock(&tpool__process.lock);
-    tpool__times_end(true);
+    tpool__times_end();
 }
 
 /* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do. The
@@ -12920,7 +12914,7 @@ static void tpool__times_unload(void) {
         tpool__lock(&tpool__times.lock);
     }
     tpool__unlock(&tpool__times.lock);
-    tpool__times_end(true);
+    tpool__times_end();
 }
 #endif
 __attribute__((destructor)) static void tpool__unload_begins(void) {

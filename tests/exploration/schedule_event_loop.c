@@ -28,7 +28,7 @@ static void begin(tpool_future *const *futures, size_t count) {
 }
 static void end(void) {
     tpool_completions_destroy(completions);
-    tpool__times_end(false);
+    tpool__times_end();
 }
 
 /* Two tasks end on their worker while the loop looks, finds nothing, and goes to sleep. */
@@ -90,7 +90,7 @@ static void destroy_against_the_last_completion(void) {
     end_pool(pool);
     CHECK(tpool__load_acquire(&calls) == before);
     outcome(before == 1);
-    tpool__times_end(false);
+    tpool__times_end();
 }
 
 SCHEDULES(SCENARIO(completions_against_an_empty_look, .quick = 1, .preemptions = 2),
