@@ -692,18 +692,19 @@ static void a_task_that_changes_its_credentials_ends_with_the_server_too(void **
 #ifdef __linux__
 /* --- a task that takes the rights of another user, as a set-uid program does: the pool may not kill it */
 
-static void *becomes_root(void *arg) {
+static void become_root(void) {
     long n = atomic_fetch_add(&all->count, 1);
     if (setresuid(0, 0, 0) != 0) _exit(9);
     alarm(LIMIT_SECONDS); /* nothing else ends it if the test fails */
     atomic_store(&all->pids[n], getpid());
+}
+static void *becomes_root(void *arg) {
+    become_root();
     shared_gate_pass(&all->gate);
     return arg;
 }
 static void *becomes_root_and_stops(void *arg) {
-    atomic_store(&all->gate.open, 1);
-    becomes_root(arg);
-    atomic_store(&all->gate.open, 0);
+    become_root(); /* the gate stays closed: the three before it must live on */
     raise(SIGSTOP);
     return arg;
 }
