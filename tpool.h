@@ -801,9 +801,10 @@ TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completio
 /* Instead of a descriptor: calls wake(context) once after each next that gave TPOOL_TIMEOUT or TPOOL_END, and after
  * on_ready itself, as soon as there is something, on the thread that completes it; at once if there is something
  * already. For uv_async_send, PostQueuedCompletionStatus and the like. It is called as a callback of a future is, and
- * may not call into the iterator. It should be short: the call for an expiry is made by the thread that keeps the times
- * of all pools. Completed within a callback, it comes once that callback returns or waits. A next that waits is woken
- * itself, in place of the call that was still to come. Once destroy has returned, no call begins or still runs.
+ * may not call into the iterator. An expiry is noticed, and wake called, on a thread of the library. A slow wake holds
+ * up no time, unless the system refuses another thread, or 16 are slow at once: then times come late until one returns.
+ * Completed within a callback, it comes once that callback returns or waits. A next that waits is woken itself, in
+ * place of the call that was still to come. Once destroy has returned, no call begins or still runs.
  * TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL; TPOOL_INVALID_STATE: it has a descriptor, or an on_ready. As next:
  * one thread at a time. */
 TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions, void (*wake)(void *context),
@@ -2954,6 +2955,7 @@ struct tpool__thread {
     uintptr_t listed, listed_last;     /* the program's functions that are due in this thread: see >>nested */
     unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
     bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
+    bool fires; /* in a timer's `fire`: likewise */
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
     unsigned cached, cacheable;               /* how many there are, and may be: 0 until the thread is armed */
     uint32_t failed_spins;                    /* when it spun for the end of a task: see >>spin */
@@ -3370,7 +3372,7 @@ static inline bool tpool__contexts_ready(tpool__thread *self) {
 /* Before a function of the program. */
 static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
     TPOOL_ASSERT(!self->waits);
-    TPOOL_ASSERT(kind == TPOOL__IN_CALL || tpool__holds_none());
+    TPOOL_ASSERT(kind == TPOOL__IN_CALL || (tpool__holds_none() && !self->fires));
     tpool__context *context = self->context_next;
     if (!TPOOL__LIKELY(context != self->context_last)) {
         if (!tpool__contexts_more(self, true)) return &self->unlisted;
@@ -4451,13 +4453,22 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
  *  before all of the next, and the slots of a level come in order. When the wheel reaches a slot, the timers there
  *  have come, or go to lower levels.
  *
- *  The timekeeper starts with the first timer, and ends when there has been none for a while. If the system refuses
- *  the thread, the wheel is `unkept`: then workers look at it between tasks, waiters before they sleep, and both sleep
- *  only for a moment (tpool__times_bound). Each look and each timer tries again to start the thread.
+ *  A `fire` is short, and executes no code of the program. It lists that code (>>nested, a tpool__due), and the thread
+ *  that has fired runs it afterwards. The timekeeper first hands its role over to another thread, so that no function
+ *  of the program holds up a time: leader and followers (Schmidt et al., "Leader/Followers", PLoP 2000). Each of these
+ *  threads is a tpool__keeper. One that comes back from the program's code waits for the role, idle, or takes it if no
+ *  other has it. A role that no idle keeper can take starts another keeper, but only while there are timers.
+ *
+ *  A keeper ends when it has had nothing to do for a while. If the system refuses a keeper, or if all TPOOL__KEEPERS of
+ *  them are in the program's code, the wheel is `unkept`, until one of them comes back: then workers look at it between
+ *  tasks, waiters before they sleep, and both sleep only for a moment (tpool__times_bound). Workers that sleep, or wait
+ *  in a task, are woken to do so (tpool__times_notify); a thread of the program that waits already is not. Each look
+ *  and each timer tries again to start a keeper.
  *
  *  No wake is lost: an arm sets the timer and reads `sleeps_until` under `lock`; the timekeeper sets `sleeps_until`
  *  under `lock`, after it has looked at the wheel, and parks then. Either the arm comes first, and the look sees the
- *  timer; or it sees the time, and unparks if its timer comes earlier.
+ *  timer; or it sees the time, and unparks if its timer comes earlier. A keeper that hands the role over does so under
+ *  `lock`, too: the next one looks at the wheel before it parks, and an arm meanwhile finds that it has been chosen.
  *
  *  tpool__timer_disarm takes a timer out. False: it fires now, has fired, or was not armed; then tpool__timer_await
  *  waits until it does not fire any more.
@@ -4467,31 +4478,45 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
 #define TPOOL__WHEEL_SLOTS 64
 #define TPOOL__WHEEL_LEVELS 8
 #define TPOOL__TIMEKEEPER_LINGERS TPOOL_MS(200)
+#define TPOOL__KEEPERS 16              /* most threads: one keeps the times, the others run the program's functions */
 #define TPOOL__LOOKS_EVERY TPOOL_MS(5) /* a thread about to sleep, while the wheel is unkept */
 
 typedef struct tpool__timer tpool__timer;
 struct tpool__timer {
     tpool__timer *next, **link; /* in its slot, or among those that have come; link NULL: not armed */
     uint64_t tick;
-    void (*fire)(tpool__timer *timer); /* called without a lock; may arm the timer again, or free it */
+    /* called without a lock; may arm the timer again, or free it; lists what calls the program's code */
+    void (*fire)(tpool__timer *timer);
 };
 
-static struct {
-    tpool__u32 lock;      /* guards the rest; P1 */
-    tpool__u32 unkept;    /* 1: there are timers, and no thread could be started */
-    tpool__parker parker; /* the timekeeper's */
+/* A thread that keeps the times, or waits for that role, or runs what timers have listed. */
+typedef struct tpool__keeper {
     tpool__thread_handle handle;
-    bool used_since;             /* a timer was armed since the timekeeper has found none */
-    bool starts, runs, over;     /* a timekeeper is being started; is there; may not be there any more */
-    const tpool__thread *keeper; /* the thread that is it */
-    uint64_t now, sleeps_until;  /* ticks */
-    tpool__timer *come;          /* to be fired */
-    tpool__timer *fires;         /* whose `fire` is being called, in `fires_in` */
+    tpool__parker parker;
+    bool used;   /* the thread is there */
+    bool starts; /* its starter still writes the handle */
+    bool idle;   /* another one keeps the times */
+    bool busy;   /* it fires, or runs the program's functions */
+    bool left;   /* one of them has ended it before its starter returned */
+} tpool__keeper;
+
+static struct {
+    tpool__u32 lock;            /* guards the rest; P1 */
+    tpool__u32 unkept;          /* 1: there are timers, and no thread keeps them */
+    bool used_since;            /* a timer was armed since the timekeeper has found none */
+    bool over;                  /* no keeper may be there any more */
+    tpool__keeper *timekeeper;  /* which keeps the times, or has been chosen to; NULL: none does */
+    uint64_t now, sleeps_until; /* ticks; 0: the timekeeper is awake, or there is none */
+    tpool__timer *come;         /* to be fired */
+    tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
     const tpool__thread *fires_in;
     unsigned calls;                     /* threads in the program's functions that timers have listed */
+    unsigned starting;                  /* keepers whose starter has not returned */
+    tpool__thread_handle ended;         /* of the last keeper that ended: the next one that ends joins it */
     size_t count;                       /* in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
     tpool__timer *slots[TPOOL__WHEEL_LEVELS][TPOOL__WHEEL_SLOTS];
+    tpool__keeper keepers[TPOOL__KEEPERS];
 } tpool__times;
 
 static uint64_t tpool__tick_of(int64_t at) { return (uint64_t)at >> TPOOL__TICK_BITS; }
@@ -4561,124 +4586,199 @@ static uint64_t tpool__wheel_turn(uint64_t now) {
     return next;
 }
 
-static void tpool__timekeeper_main(void *unused);
-/* Starts the timekeeper if there is none. Under the lock, which it gives up meanwhile. */
-static void tpool__timekeeper_start(void) {
+/* No thread keeps the times. The workers that sleep, and those that wait in a task, wake, and look at them from then
+ * on. */
+static void tpool__times_notify(void) {
+    tpool__lock(&tpool__process.lock);
+    /* relaxed: under the lock */
+    for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool; pool = pool->next) {
+        tpool__lock(&pool->lock);
+        for (tpool__worker *worker = pool->sleepers; worker; worker = worker->sleep_next)
+            tpool__unpark(&worker->parker);
+        for (tpool__waiter *waiter = pool->blocked_waiters; waiter; waiter = waiter->next)
+            tpool__unpark(&waiter->parker);
+        tpool__unlock(&pool->lock);
+    }
+    tpool__unlock(&tpool__process.lock);
+}
+static bool tpool__times_pending(void) { return tpool__times.come || tpool__times.count > 0; }
+static tpool__keeper *tpool__keeper_find(bool idle) {
+    tpool__keeper *end = tpool__times.keepers + TPOOL__KEEPERS;
+    for (tpool__keeper *keeper = tpool__times.keepers; keeper < end; keeper++)
+        if (idle ? keeper->idle : !keeper->used) return keeper;
+    return NULL;
+}
+static void tpool__keeper_main(void *of);
+/* Starts one, which keeps the times. Under the lock, which it gives up meanwhile. False: refused. */
+static bool tpool__keeper_start(tpool__keeper *keeper) {
+    tpool__times.timekeeper = keeper;
+    keeper->used = keeper->starts = true;
+    tpool__times.starting++;
+    tpool__unlock(&tpool__times.lock);
+    int cancel = tpool__cancel_off();
+    bool started = tpool__thread_start(&keeper->handle, tpool__keeper_main, keeper, 0);
+    tpool__cancel_back(cancel);
+    tpool__lock(&tpool__times.lock);
+    tpool__times.starting--;
+    keeper->starts = false;
+    if (!started) tpool__times.timekeeper = NULL;
+    if (keeper->left) tpool__thread_detach(&keeper->handle);
+    if (!started || keeper->left) keeper->used = keeper->left = false;
+    return started;
+}
+/* Sees to it that a thread keeps the times, if there are any. Under the lock, which it gives up meanwhile. */
+static void tpool__timekeeper_need(void) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
-    if (tpool__times.runs || tpool__times.starts) return;
-    bool started;
-    do { /* again if it has ended meanwhile, by a function of the program */
-        started = !tpool__times.over;
-        if (!started) break;
-        tpool__times.starts = tpool__times.runs = true; /* before it runs, since it may end at once */
-        tpool__thread_handle ended = tpool__times.handle;
-        tpool__unlock(&tpool__times.lock);
-        int cancel = tpool__cancel_off();
-        tpool__thread_join(&ended);
-        started = tpool__thread_start(&tpool__times.handle, tpool__timekeeper_main, NULL, 0);
-        tpool__cancel_back(cancel);
-        tpool__lock(&tpool__times.lock);
-        tpool__times.starts = false;
-        if (!started) tpool__times.runs = false;
-    } while (started && !tpool__times.runs && (tpool__times.come || tpool__times.count > 0));
-    tpool__store_relaxed(&tpool__times.unkept, !started); /* relaxed: a hint */
+    bool refused = tpool__times.over;
+    while (!tpool__times.timekeeper && tpool__times_pending()) {
+        tpool__keeper *keeper = tpool__keeper_find(true); /* also after a refusal: one may have come back meanwhile */
+        if (keeper) {
+            keeper->idle = false;
+            tpool__times.timekeeper = keeper;
+            tpool__unpark(&keeper->parker);
+        } else if (refused || (keeper = tpool__keeper_find(false)) == NULL) {
+            break;
+        } else {
+            refused = !tpool__keeper_start(keeper);
+        }
+    }
+    bool unkept = !tpool__times.timekeeper && tpool__times_pending();
+    /* relaxed: a hint */
+    bool notify = unkept && !tpool__load_relaxed(&tpool__times.unkept) && !tpool__times.over;
+    tpool__store_relaxed(&tpool__times.unkept, unkept); /* relaxed: a hint */
+    if (!notify) return;
+    tpool__unlock(&tpool__times.lock);
+    tpool__times_notify();
+    tpool__lock(&tpool__times.lock);
 }
 
-/* The program's code ended the thread in which what timers had listed ran. */
+/* Fires those that have come: all, or until one has listed something. Under the lock, which it gives up meanwhile. */
+static void tpool__times_fire(tpool__thread *self, bool all) {
+    TPOOL_ASSERT(tpool__held(&tpool__times.lock));
+    while (tpool__times.come && !tpool__times.fires && (all || !self->listed)) {
+        tpool__timer *timer = tpool__times.come;
+        tpool__timer_unlink(timer);
+        tpool__times.fires = timer;
+        tpool__times.fires_in = self;
+        tpool__unlock(&tpool__times.lock);
+        self->fires = true;
+        timer->fire(timer); /* the timer may be gone afterwards */
+        self->fires = false;
+        tpool__lock(&tpool__times.lock);
+        tpool__times.fires = NULL;
+    }
+}
+/* The program's code ended the thread in which what timers had listed ran: a keeper, or another thread (NULL). */
 static void tpool__fire_left(void *of) {
-    (void)of;
+    tpool__keeper *keeper = (tpool__keeper *)of;
     tpool__lock(&tpool__times.lock);
     tpool__times.calls--;
-    if (tpool__times.keeper == tpool__self()) {
-        tpool__times.keeper = NULL;
-        tpool__times.runs = false;
-        /* the next may start in this very hook; while a starter has not returned, that one starts the next */
-        if (!tpool__times.starts) tpool__thread_detach(&tpool__times.handle);
+    if (keeper) {
+        keeper->busy = false;
+        keeper->left = keeper->starts; /* then its starter does the rest */
+        if (!keeper->starts) {
+            tpool__thread_detach(&keeper->handle); /* in its own exit hook no thread may join it */
+            keeper->used = false;
+        }
     }
-    if (tpool__times.come || tpool__times.count > 0) tpool__timekeeper_start();
+    tpool__timekeeper_need();
     tpool__unlock(&tpool__times.lock);
 }
-/* Fires those that have come, then runs the program's functions that they have listed: tpool__timer_await does not wait
- * for these, and no timer does. Under the lock, which it gives up meanwhile. False: a function of the program forked,
- * and this is the child. */
-static bool tpool__times_fire(tpool__thread *self) {
-    TPOOL_ASSERT(tpool__held(&tpool__times.lock));
-    do {
-        while (tpool__times.come && !tpool__times.fires) {
-            tpool__timer *timer = tpool__times.come;
-            tpool__timer_unlink(timer);
-            tpool__times.fires = timer;
-            tpool__times.fires_in = self;
-            tpool__unlock(&tpool__times.lock);
-            timer->fire(timer); /* the timer may be gone afterwards */
-            tpool__lock(&tpool__times.lock);
-            tpool__times.fires = NULL;
-        }
-        if (!self->listed || tpool__is_held(self)) return true;
-        tpool__times.calls++;
-        tpool__unlock(&tpool__times.lock);
-        tpool__context *call = tpool__call_push(self, tpool__fire_left, NULL);
-        (void)tpool__run_listed(self);
-        if (!tpool__context_pop(self, call)) return false;
-        tpool__lock(&tpool__times.lock);
-        tpool__times.calls--;
-    } while (tpool__times.come);
+/* Runs the program's functions that timers have listed: tpool__timer_await does not wait for these, and no timer does.
+ * Under the lock, which it gives up meanwhile. False: one of them forked, and this is the child, without the lock. */
+static bool tpool__times_run_listed(tpool__thread *self, tpool__keeper *keeper) {
+    tpool__times.calls++;
+    tpool__unlock(&tpool__times.lock);
+    tpool__context *call = tpool__call_push(self, tpool__fire_left, keeper);
+    (void)tpool__run_listed(self);
+    if (!tpool__context_pop(self, call)) return false;
+    tpool__lock(&tpool__times.lock);
+    tpool__times.calls--;
     return true;
 }
 
-static void tpool__timekeeper_life(tpool__thread *self) {
-    int64_t idle_until = 0; /* 0: there are timers */
+/* The timekeeper fires those that have come. It stops at the first that lists something: the next timekeeper fires the
+ * rest, so that no function of the program waits for another one. False: as tpool__times_run_listed. */
+static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
+    keeper->busy = true;
+    tpool__times_fire(self, false);
+    if (self->listed) {
+        tpool__times.timekeeper = NULL;
+        tpool__timekeeper_need();
+        if (!tpool__times_run_listed(self, keeper)) return false;
+        if (!tpool__times.timekeeper) {
+            tpool__times.timekeeper = keeper;
+            tpool__store_relaxed(&tpool__times.unkept, 0); /* relaxed: a hint */
+        }
+    }
+    keeper->busy = false;
+    return true;
+}
+static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
+    int64_t idle_until = 0; /* 0: it keeps the times, and there are timers */
+    tpool__thread_handle before;
     tpool__lock(&tpool__times.lock);
-    tpool__times.keeper = self;
     for (;;) {
         int64_t now = tpool__clock(), until;
-        uint64_t next = tpool__wheel_turn(tpool__tick_of(now));
-        if (tpool__times.come && !tpool__times.fires) {
-            if (!tpool__times_fire(self)) return;
-            continue;
+        uint64_t next = UINT64_MAX;
+        bool keeps = tpool__times.timekeeper == keeper;
+        if (keeps) {
+            next = tpool__wheel_turn(tpool__tick_of(now));
+            if (tpool__times.come && !tpool__times.fires) {
+                if (!tpool__keeper_fires(self, keeper)) return;
+                idle_until = 0;
+                continue;
+            }
         }
         if (next != UINT64_MAX) {
             idle_until = 0;
             until = (int64_t)(next << TPOOL__TICK_BITS);
         } else {
-            if (!idle_until || tpool__times.used_since) idle_until = now + TPOOL__TIMEKEEPER_LINGERS;
-            tpool__times.used_since = false;
+            if (!idle_until || (keeps && tpool__times.used_since)) idle_until = now + TPOOL__TIMEKEEPER_LINGERS;
+            if (keeps) tpool__times.used_since = false;
             until = idle_until;
         }
-        if (tpool__times.come) until = now + (1 << TPOOL__TICK_BITS); /* another thread fires */
-        else if ((tpool__times.over || (idle_until && now >= idle_until)) && !tpool__times.starts) break;
-        tpool__times.sleeps_until = tpool__tick_of(until);
+        bool ends = tpool__times.over || (idle_until && now >= idle_until);
+        if ((keeps && tpool__times.come) || (ends && keeper->starts)) until = now + (1 << TPOOL__TICK_BITS);
+        else if (ends) break; /* not while another thread fires, or its starter has not returned */
+        if (keeps) tpool__times.sleeps_until = tpool__tick_of(until);
+        keeper->idle = !keeps;
         tpool__unlock(&tpool__times.lock);
-        (void)tpool__park(&tpool__times.parker, until);
+        (void)tpool__park(&keeper->parker, until);
         tpool__lock(&tpool__times.lock);
-        tpool__times.sleeps_until = 0; /* awake */
+        if (keeps) tpool__times.sleeps_until = 0; /* awake */
+        keeper->idle = false;
     }
-    tpool__times.keeper = NULL;
-    tpool__times.runs = false;
+    if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
+    before = tpool__times.ended;
+    tpool__times.ended = keeper->handle; /* not valid: tpool__times_end joins it */
+    keeper->handle.valid = false;
+    keeper->used = false;
     tpool__unlock(&tpool__times.lock);
+    tpool__thread_join(&before);
 }
 static void tpool__thread_left(void *thread);
-static void tpool__timekeeper_main(void *unused) {
+static void tpool__keeper_main(void *of) {
     tpool__thread *self = tpool__self();
-    (void)unused;
     tpool__scheduling *scheduling = tpool__scheduling_note(true); /* as the main thread: it serves all pools */
     tpool__thread_begin(scheduling);
     tpool__dealloc(scheduling);
     tpool__thread_name("tpool_times", 0);
     self->serves = true;
     TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
-    tpool__timekeeper_life(self);
+    tpool__keeper_life(self, (tpool__keeper *)of);
     TPOOL__FINALLY_END
 }
 
 /* Any thread keeps the times while no timekeeper does: a worker between tasks, a waiter before it sleeps. False: a
  * function of the program forked, and this is the child. */
 static TPOOL__NOINLINE bool tpool__times_look(void) {
+    tpool__thread *self = tpool__self();
     tpool__lock(&tpool__times.lock);
     (void)tpool__wheel_turn(tpool__tick_of(tpool__clock()));
-    if (!tpool__times_fire(tpool__self())) return false;
-    if (tpool__times.count > 0) tpool__timekeeper_start();
-    else tpool__store_relaxed(&tpool__times.unkept, 0); /* relaxed: a hint */
+    tpool__times_fire(self, true);
+    tpool__timekeeper_need();
+    if (self->listed && !tpool__is_held(self) && !tpool__times_run_listed(self, NULL)) return false;
     tpool__unlock(&tpool__times.lock);
     return true;
 }
@@ -4699,9 +4799,11 @@ static int64_t tpool__times_bound(int64_t until) {
     return soon < until ? soon : until;
 }
 
-/* Calls `fire` once the clock has reached `at`. The timer is not armed, and does not fire in another thread. */
+/* Calls `fire` once the clock has reached `at`. The timer is not armed, and does not fire in another thread. The caller
+ * holds no lock, since this may start a thread. */
 static void tpool__timer_arm(tpool__timer *timer, int64_t at) {
     uint64_t longest = (uint64_t)INT64_MAX >> TPOOL__TICK_BITS;
+    TPOOL_ASSERT(tpool__holds_none());
     tpool__lock(&tpool__times.lock);
     TPOOL_ASSERT(!timer->link);
     uint64_t now = tpool__tick_of(tpool__clock());
@@ -4709,10 +4811,11 @@ static void tpool__timer_arm(tpool__timer *timer, int64_t at) {
     tpool__times.used_since = true;
     timer->tick = at > 0 ? tpool__tick_of(at - 1) + 1 : 0; /* rounded up: never early */
     if (timer->tick > longest) timer->tick = longest;
+    uint64_t tick = timer->tick;
     tpool__wheel_add(timer);
-    tpool__timekeeper_start();
+    tpool__timekeeper_need(); /* the timer may fire meanwhile */
     tpool__parker *asleep = NULL;
-    if (timer->tick < tpool__times.sleeps_until) asleep = tpool__unpark_begin(&tpool__times.parker);
+    if (tick < tpool__times.sleeps_until) asleep = tpool__unpark_begin(&tpool__times.timekeeper->parker);
     tpool__unlock(&tpool__times.lock);
     tpool__unpark_end(asleep);
 }
@@ -4727,7 +4830,7 @@ static bool tpool__timer_disarm(tpool__timer *timer) {
         uint64_t soon = tpool__tick_of(tpool__clock() + TPOOL__TIMEKEEPER_LINGERS);
         if (tpool__times.sleeps_until > soon) {
             tpool__times.sleeps_until = soon;
-            asleep = tpool__unpark_begin(&tpool__times.parker);
+            asleep = tpool__unpark_begin(&tpool__times.timekeeper->parker);
         }
     }
     tpool__unlock(&tpool__times.lock);
@@ -4746,21 +4849,28 @@ static void tpool__timer_await(const tpool__timer *timer) {
     tpool__unlock(&tpool__times.lock);
 }
 
-/* At exit and as the library is unloaded: no timekeeper stays. One that runs the program's functions is not joined,
- * since these may wait for the caller. */
+/* At exit and as the library is unloaded: no keeper stays. One that runs the program's functions is not joined, since
+ * these may wait for the caller. */
 static void tpool__times_end(void) {
-    tpool__thread_handle handle = { 0 };
+    tpool__thread_handle handles[TPOOL__KEEPERS];
+    size_t count = 0;
+    tpool__parker *asleep = NULL;
     tpool__lock(&tpool__times.lock);
     tpool__times.over = true;
-    if (!tpool__times.fires && !tpool__times.calls && !tpool__times.starts) {
-        handle = tpool__times.handle;
-        tpool__times.handle.valid = false;
+    for (tpool__keeper *keeper = tpool__times.keepers; keeper < tpool__times.keepers + TPOOL__KEEPERS; keeper++) {
+        if (!keeper->used || keeper->starts) continue;
+        asleep = tpool__unpark_begin_another(asleep, &keeper->parker);
+        if (keeper->busy) continue;
+        handles[count++] = keeper->handle;
+        keeper->handle.valid = false;
     }
+    tpool__thread_handle ended = tpool__times.ended;
+    tpool__times.ended.valid = false;
     if (tpool__times.count > 0) tpool__store_relaxed(&tpool__times.unkept, 1); /* relaxed: a hint */
-    tpool__parker *asleep = tpool__unpark_begin(&tpool__times.parker);
     tpool__unlock(&tpool__times.lock);
     tpool__unpark_end(asleep);
-    tpool__thread_join(&handle);
+    while (count > 0) tpool__thread_join(&handles[--count]);
+    tpool__thread_join(&ended);
 }
 /* The child has no timekeeper, and the parent's timers stay the parent's. */
 static void tpool__times_after_fork(void) {
@@ -12632,7 +12742,7 @@ static void tpool__after_fork_in_child(void) {
     self->blocked = NULL;
     self->listed = 0; /* the parent runs what is listed */
     self->callers = self->freeing = self->nested = 0;
-    self->waits = false;
+    self->waits = self->fires = false;
 }
 
 static void tpool__resume_global_manager(void) {
@@ -12908,7 +13018,7 @@ static void tpool__unload_shared(void) {
 static void tpool__times_unload(void) {
     unsigned tries = 0;
     tpool__lock(&tpool__times.lock);
-    while (tpool__times.fires || tpool__times.calls || tpool__times.starts) {
+    while (tpool__times.fires || tpool__times.calls || tpool__times.starting) {
         tpool__unlock(&tpool__times.lock);
         tpool__backoff(&tries);
         tpool__lock(&tpool__times.lock);

@@ -93,7 +93,55 @@ static void destroy_against_the_last_completion(void) {
     tpool__times_end();
 }
 
+/* The call for the first expiry returns only after the call for the second, which is armed meanwhile. The pool's only
+   worker cannot notice either. */
+static tpool__u32 second_called, may_end;
+static void await_word(tpool__u32 *word) {
+    while (tpool__load_acquire(word) == 0) tpool__word_wait(word, 0, TPOOL_FOREVER);
+}
+static void set_word(tpool__u32 *word) {
+    tpool__store_release(word, 1);
+    tpool__word_wake(word);
+}
+static void *hold_the_worker(void *unused) {
+    (void)unused;
+    await_word(&may_end);
+    return NULL;
+}
+static void wait_for_the_second(void *unused) {
+    (void)unused;
+    await_word(&second_called);
+    wake_the_loop(NULL);
+}
+static void second_wake(void *unused) {
+    (void)unused;
+    set_word(&second_called);
+}
+static void a_slow_wake_against_the_next_time(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_completions *iterators[2];
+    tpool_future *future;
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, hold_the_worker, NULL, NULL));
+    for (int i = 0; i < 2; i++) {
+        tpool_task task = { .fn = count_task, .arg = &first, .expires_ns = TPOOL_MS(1) };
+        CHECK_STATUS(TPOOL_OK, tpool_as_completed(NULL, 0, &iterators[i]));
+        task.completions = iterators[i];
+        CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+        CHECK_STATUS(TPOOL_OK, tpool_completions_on_ready(iterators[i], i ? second_wake : wait_for_the_second, NULL));
+    }
+    await_word(&calls);
+    for (int i = 0; i < 2; i++) {
+        CHECK_STATUS(TPOOL_OK, tpool_completions_next(iterators[i], 0, &future));
+        CHECK_STATUS(TPOOL_EXPIRED, tpool_future_result(future, 0, NULL));
+        tpool_completions_destroy(iterators[i]);
+    }
+    set_word(&may_end);
+    tpool__times_end();
+    end_pool(pool);
+}
+
 SCHEDULES(SCENARIO(completions_against_an_empty_look, .quick = 1, .preemptions = 2),
           SCENARIO(a_wait_in_next_against_completions, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(an_add_that_expires_against_a_wait_in_next, .quick = 1, .preemptions = 2),
-          SCENARIO(destroy_against_the_last_completion, .quick = 2, .preemptions = 3, .outcomes = 2))
+          SCENARIO(destroy_against_the_last_completion, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(a_slow_wake_against_the_next_time, .quick = 1, .preemptions = 2))

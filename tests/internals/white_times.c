@@ -1,5 +1,31 @@
-/* Times: the wheel against a plain list, and the timekeeper's thread: it starts, sleeps, is refused, ends. */
+/* Times: the wheel against a plain list, and the threads that keep them: they start, sleep, take turns, are refused,
+   end. The implementation is included, so that its thread starts come here. */
 #include "support.h"
+#if !defined(_WIN32) && !defined(__STDC_NO_THREADS__)
+#include <threads.h>
+#endif
+#include <errno.h>
+
+static atomic_bool refusing; /* threads */
+#if defined(_WIN32)
+static inline HANDLE refused_CreateThread(SECURITY_ATTRIBUTES *attributes, SIZE_T stack_size,
+                                          LPTHREAD_START_ROUTINE start, void *arg, DWORD flags, DWORD *number) {
+    return atomic_load(&refusing) ? NULL : CreateThread(attributes, stack_size, start, arg, flags, number);
+}
+#define CreateThread refused_CreateThread
+#else
+static inline int refused_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                                         void *arg) {
+    return atomic_load(&refusing) ? EAGAIN : pthread_create(thread, attributes, start, arg);
+}
+#define pthread_create refused_pthread_create
+#if !defined(__STDC_NO_THREADS__)
+static inline int refused_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
+    return atomic_load(&refusing) ? thrd_error : thrd_create(thread, start, arg);
+}
+#define thrd_create refused_thrd_create
+#endif
+#endif
 #include "internals/check.h"
 #if !defined(_WIN32)
 #include <sys/wait.h>
@@ -107,6 +133,21 @@ static void a_timer_that_has_come_can_still_be_disarmed(void **state) {
 }
 
 /* ---- The timekeeper */
+/* The one worker sleeps, or waits in its task. */
+static bool worker_sleeps(tpool *pool) {
+    tpool__lock(&pool->lock);
+    bool sleeps = pool->sleepers && tpool__load_relaxed(&pool->sleepers->parker) == TPOOL__TOKEN_ASLEEP;
+    tpool__unlock(&pool->lock);
+    return sleeps;
+}
+static bool worker_waits(tpool *pool) {
+    tpool__lock(&pool->lock);
+    const tpool__waiter *waiter = pool->blocked_waiters;
+    bool waits = waiter && tpool__load_relaxed(&waiter->parker) == TPOOL__TOKEN_ASLEEP;
+    tpool__unlock(&pool->lock);
+    return waits;
+}
+
 typedef struct alarm_clock {
     tpool__timer timer;
     int64_t at;
@@ -125,9 +166,24 @@ static void arm(alarm_clock *clock, int64_t after) {
 }
 static bool keeper_runs(void) {
     tpool__lock(&tpool__times.lock);
-    bool runs = tpool__times.runs;
+    bool runs = tpool__times.timekeeper != NULL;
     tpool__unlock(&tpool__times.lock);
     return runs;
+}
+
+static bool keeper_sleeps(void) {
+    tpool__lock(&tpool__times.lock);
+    const tpool__keeper *keeper = tpool__times.timekeeper;
+    bool sleeps = keeper && tpool__load_relaxed(&keeper->parker) == TPOOL__TOKEN_ASLEEP;
+    tpool__unlock(&tpool__times.lock);
+    return sleeps;
+}
+static int keepers(void) {
+    int count = 0;
+    tpool__lock(&tpool__times.lock);
+    for (int i = 0; i < TPOOL__KEEPERS; i++) count += tpool__times.keepers[i].used;
+    tpool__unlock(&tpool__times.lock);
+    return count;
 }
 
 static void a_thousand_times_come_once_and_not_early(void **state) {
@@ -142,7 +198,7 @@ static void an_earlier_time_wakes_the_sleeping_timekeeper(void **state) {
     (void)state;
     alarm_clock late = { 0 }, soon = { 0 };
     arm(&late, TPOOL_SEC(3600));
-    REQUIRE_EVENTUALLY(tpool__load_relaxed(&tpool__times.parker) == TPOOL__TOKEN_ASLEEP);
+    REQUIRE_EVENTUALLY(keeper_sleeps());
     arm(&soon, TPOOL_MS(1));
     REQUIRE_EVENTUALLY(atomic_load(&soon.fired) == 1);
     assert_true(tpool__timer_disarm(&late.timer));
@@ -213,9 +269,174 @@ static void await_returns_after_the_firing(void **state) {
     assert_int_equal(TPOOL_OK, background_join(&waits));
 }
 
+/* ---- Functions of the program */
+typedef struct slow_one { /* its function passes a gate, and then may end its thread */
+    tpool__timer timer;
+    tpool__due due;
+    gate *g;
+    bool ends_thread;
+    atomic_int calls;
+} slow_one;
+static void call_slowly(tpool__thread *self, tpool__due *due) {
+    slow_one *slow = (slow_one *)(void *)((char *)due - offsetof(slow_one, due));
+    (void)self;
+    bool ends_thread = slow->ends_thread;
+    gate_pass(slow->g);
+    atomic_fetch_add(&slow->calls, 1);
+    if (ends_thread) tpool__thread_exit();
+}
+static void list_slow_one(tpool__timer *timer) {
+    slow_one *slow = (slow_one *)(void *)timer;
+    tpool__list(tpool__self(), (uintptr_t)&slow->due | 2);
+}
+static void prepare_slow_one(slow_one *slow, gate *g) {
+    slow->timer.fire = list_slow_one;
+    slow->due.call = call_slowly;
+    slow->g = g;
+}
+static void arm_slow_one(slow_one *slow, gate *g) {
+    prepare_slow_one(slow, g);
+    tpool__timer_arm(&slow->timer, 0);
+}
+
+static void a_slow_function_holds_up_no_time(void **state) {
+    (void)state;
+    for (int with_others = 0; with_others < 2; with_others++) { /* 1: a time waits already as the function begins */
+        gate g = GATE_CLOSED;
+        slow_one slow = { 0 };
+        alarm_clock before = { 0 }, after = { 0 };
+        if (with_others) arm(&before, TPOOL_MS(20));
+        arm_slow_one(&slow, &g);
+        AWAIT_ARRIVALS(&g, 1);
+        arm(&after, TPOOL_MS(1));
+        REQUIRE_EVENTUALLY(atomic_load(&after.fired) == 1);
+        if (with_others) REQUIRE_EVENTUALLY(atomic_load(&before.fired) == 1);
+        assert_int_equal(0, atomic_load(&slow.calls));
+        assert_int_equal(2, keepers());
+        gate_open(&g);
+        REQUIRE_EVENTUALLY(atomic_load(&slow.calls) == 1);
+    }
+    REQUIRE_EVENTUALLY(keepers() == 0);
+}
+static void functions_that_come_at_once_do_not_wait_for_each_other(void **state) {
+    (void)state;
+    enum { MANY = TPOOL__KEEPERS };
+    static gate gates[MANY];
+    static slow_one slow[MANY];
+    for (int i = 0; i < MANY; i++) gates[i] = (gate)GATE_CLOSED;
+    tpool__lock(&tpool__times.lock); /* no thread looks before all are there */
+    for (int i = 0; i < MANY; i++) {
+        prepare_slow_one(&slow[i], &gates[i]);
+        tpool__timer_link(&tpool__times.come, &slow[i].timer);
+    }
+    tpool__timekeeper_need();
+    tpool__unlock(&tpool__times.lock);
+    for (int i = 0; i < MANY; i++) AWAIT_ARRIVALS(&gates[i], 1);
+    for (int i = 0; i < MANY; i++) gate_open(&gates[i]);
+    for (int i = 0; i < MANY; i++) REQUIRE_EVENTUALLY(atomic_load(&slow[i].calls) == 1);
+    REQUIRE_EVENTUALLY(keepers() == 0);
+}
+static void two_threads_take_turns_for_any_number_of_functions(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    gate_open(&g);
+    alarm_clock late = { 0 };
+    arm(&late, TPOOL_SEC(3600));
+    for (int i = 0; i < 200; i++) {
+        slow_one quick = { 0 };
+        arm_slow_one(&quick, &g);
+        REQUIRE_EVENTUALLY(atomic_load(&quick.calls) == 1);
+        assert_true(keepers() <= 3); /* one may not be back when the next begins */
+    }
+    assert_true(tpool__timer_disarm(&late.timer));
+    REQUIRE_EVENTUALLY(keepers() == 0);
+}
+static void a_function_that_ends_its_thread_ends_no_time(void **state) {
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        gate g = GATE_CLOSED;
+        slow_one ends = { .ends_thread = true };
+        alarm_clock soon = { 0 };
+        arm_slow_one(&ends, &g);
+        if (i % 2) arm(&soon, TPOOL_US(100));
+        gate_open(&g);
+        REQUIRE_EVENTUALLY(atomic_load(&ends.calls) == 1);
+        if (i % 2 == 0) arm(&soon, TPOOL_US(100));
+        REQUIRE_EVENTUALLY(atomic_load(&soon.fired) == 1);
+    }
+    REQUIRE_EVENTUALLY(keepers() == 0);
+}
+/* As many slow functions as there may be threads: then the pool's worker looks at the wheel, until one comes back. */
+static void when_all_threads_are_in_slow_functions_workers_keep_the_times(void **state) {
+    (void)state;
+    static slow_one slow[TPOOL__KEEPERS + 1];
+    static gate gates[TPOOL__KEEPERS];
+    alarm_clock clock = { 0 };
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    for (int i = 0; i < TPOOL__KEEPERS; i++) {
+        gates[i] = (gate)GATE_CLOSED;
+        arm_slow_one(&slow[i], &gates[i]);
+        AWAIT_ARRIVALS(&gates[i], 1);
+    }
+    arm(&clock, TPOOL_MS(5));
+    REQUIRE_EVENTUALLY(atomic_load(&clock.fired) == 1);
+    assert_int_equal(TPOOL__KEEPERS, keepers());
+    assert_status(TPOOL_OK, tpool_destroy(pool)); /* now no worker looks */
+    arm(&clock, TPOOL_MS(1));
+    assert_true(tpool__times_unkept());
+    gate_open(&gates[3]);
+    REQUIRE_EVENTUALLY(atomic_load(&clock.fired) == 2);
+    assert_false(tpool__times_unkept());
+    for (int i = 0; i < TPOOL__KEEPERS; i++) gate_open(&gates[i]);
+    for (int i = 0; i < TPOOL__KEEPERS; i++) REQUIRE_EVENTUALLY(atomic_load(&slow[i].calls) == 1);
+    REQUIRE_EVENTUALLY(keepers() == 0);
+}
+
 /* ---- Without the thread */
+/* A slow function, and no other thread: the worker that sleeps already is woken, to look at the times. */
+static void a_refused_thread_wakes_the_worker_that_sleeps(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    slow_one slow = { 0 };
+    alarm_clock clock = { 0 };
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    REQUIRE_EVENTUALLY(worker_sleeps(pool));
+    arm_slow_one(&slow, &g);
+    AWAIT_ARRIVALS(&g, 1);
+    atomic_store(&refusing, true);
+    arm(&clock, TPOOL_MS(1));
+    REQUIRE_EVENTUALLY(atomic_load(&clock.fired) == 1);
+    gate_open(&g);
+    atomic_store(&refusing, false);
+    REQUIRE_EVENTUALLY(atomic_load(&slow.calls) == 1);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *wait_for(void *future) {
+    return (void *)(uintptr_t)(1 + tpool_future_result(future, TPOOL_FOREVER, NULL));
+}
+static void a_refused_thread_wakes_the_worker_that_waits(void **state) {
+    (void)state;
+    alarm_clock clock = { 0 };
+    tpool_future *promise = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&promise));
+    tpool *pool = new_pool(1);
+    tpool_future *waits = submitted(pool, wait_for, promise);
+    REQUIRE_EVENTUALLY(worker_waits(pool));
+    REQUIRE_EVENTUALLY(keepers() == 0);
+    atomic_store(&refusing, true);
+    arm(&clock, TPOOL_MS(1));
+    REQUIRE_EVENTUALLY(atomic_load(&clock.fired) == 1);
+    atomic_store(&refusing, false);
+    assert_status(TPOOL_OK, tpool_future_set_result(promise, NULL));
+    assert_status(TPOOL_OK, end_of(waits));
+    tpool_future_release(promise);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void forget_the_timekeeper(void) {
-    REQUIRE_EVENTUALLY(!keeper_runs());
+    REQUIRE_EVENTUALLY(keepers() == 0);
     tpool__lock(&tpool__times.lock);
     tpool__times.over = true; /* as if the system refused: no thread is started */
     tpool__unlock(&tpool__times.lock);
@@ -305,6 +526,13 @@ int main(void) {
         cmocka_unit_test(the_timekeeper_ends_when_there_are_no_times_and_starts_again),
         cmocka_unit_test(a_timer_may_arm_itself_as_it_fires),
         cmocka_unit_test(await_returns_after_the_firing),
+        cmocka_unit_test(a_slow_function_holds_up_no_time),
+        cmocka_unit_test(functions_that_come_at_once_do_not_wait_for_each_other),
+        cmocka_unit_test(two_threads_take_turns_for_any_number_of_functions),
+        cmocka_unit_test(a_function_that_ends_its_thread_ends_no_time),
+        cmocka_unit_test(when_all_threads_are_in_slow_functions_workers_keep_the_times),
+        cmocka_unit_test(a_refused_thread_wakes_the_worker_that_sleeps),
+        cmocka_unit_test(a_refused_thread_wakes_the_worker_that_waits),
         cmocka_unit_test(an_idle_worker_keeps_the_times_if_no_timekeeper_can),
         cmocka_unit_test(a_busy_worker_keeps_the_times_between_tasks),
         cmocka_unit_test(a_waiter_keeps_the_times_if_no_timekeeper_can),
