@@ -21,7 +21,7 @@
  *      >>life           the life of a task, step by step
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
- *                       >>manager  >>resources  >>stats  >>channels
+ *                       >>manager  >>resources  >>stats  >>observation  >>channels
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>latch  >>parker  >>event  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
@@ -32,7 +32,7 @@
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
  *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
- *                       >>unload  >>processes-implementation  >>texts
+ *                       >>observation-implementation  >>unload  >>processes-implementation  >>texts
  *
  * ====================================================================================================================
  *  >>first  A first program
@@ -1057,6 +1057,20 @@ typedef struct tpool_stats {
 /* A snapshot; exact at rest, when submitted == completed + failed + cancelled + expired + dropped (a broken task counts
  * as failed, a dropped one not as cancelled). TPOOL_OK; TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>observation  What a pool is doing
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* Takes a piece of text. False: it wants no more. */
+typedef bool (*tpool_write)(const char *bytes, size_t size, void *context);
+
+/* Writes as text, a line at a time: how many workers there are; what each of them runs, what it waits for and, with
+ * config.measure, since when; how much is queued, and the names of what comes first. A task shows by its name, or by
+ * the address of its function. Works beside every other call, also when all workers hang on a lock of the program. Each
+ * line is true at a moment of its own. No lock is held while write runs, which may make any call.
+ * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
+TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context);
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>channels  Queues of a bounded size, between tasks and threads
@@ -2710,6 +2724,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           begins, ends                     and destroy change `state`         it
  *      P18  one end of a channel moves on    the other end loads its position   the item's bytes; that its place is
  *                                                                               free again
+ *      P19  a worker stores its thread; a    tpool_describe loads them          that thread's contexts; the task's name
+ *           context stores its task's
+ *           function
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; afterwards its submitter loads the gate
@@ -2935,6 +2952,10 @@ struct tpool__context {
     void (*left)(void *of); /* finishes what is unfinished if the thread ends here; NULL: nothing, or
                                    tpool__end_broken for a task */
     void *of;
+    /* for tpool_describe, which reads them in another thread: */
+    tpool__word shows; /* a task's function (P19); for every other kind the kind plus one; 0: not in use */
+    tpool__word name;  /* the task's, static text, or NULL */
+    tpool__word since; /* with config.measure: the stamp of the task's start; else 0 */
 };
 #define TPOOL__CONTEXTS 16u      /* in each thread's own memory; deeper ones come in pieces */
 #define TPOOL__CONTEXTS_A_TASK 4 /* no task begins within another unless so many are available */
@@ -3103,6 +3124,8 @@ struct tpool__waiter {
     int64_t look_at;             /* set by kind->look: when to look again although no thread has notified this one */
     tpool_status status;         /* what the wait has come to; TPOOL_TIMEOUT as long as that is open */
     tpool__record *record;       /* the wait as the search for cycles sees it from piece to piece; or NULL */
+    tpool_future *awaited;       /* for tpool_describe: the one future that is waited for; or NULL */
+    int64_t since;               /* likewise, with config.measure: when the worker blocked; else 0 */
     tpool__waiter *next, **link; /* in `blocked_waiters` */
     bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
     bool refused;                /* ... and shall: the system refused the spare worker; under pool->lock */
@@ -3182,6 +3205,8 @@ struct tpool__worker {
     tpool__worker *sleep_next, *sleep_previous; /* in the list of sleepers, or of leftovers */
     tpool__worker *previous;                    /* in the list of workers */
     tpool__worker *before;                      /* the worker with the next lower index; never changes */
+    tpool__waiter *waiter;                      /* its wait, while it is blocked */
+    _Atomic(tpool__thread *) thread; /* set as its thread begins (P19), cleared under pool->lock; NULL: none */
     tpool__thread_handle handle;
     tpool__thread_handle left; /* of an earlier thread of this worker: joined by the next one, or by the shutdown */
 };
@@ -3322,6 +3347,7 @@ typedef struct tpool__wait_kind {
     bool (*enter)(tpool__waiter *waiter);  /* joins the lists of all that can wake it; true: it is over without that */
     bool (*look)(tpool__waiter *waiter);   /* true: the piece is over */
     void (*leave)(tpool__waiter *waiter);  /* leaves those lists; what has come by then counts */
+    const char *what;                      /* what is waited for, as tpool_describe says it */
 } tpool__wait_kind;
 static tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline);
 static inline bool tpool__wait_over(tpool__waiter *waiter, tpool_status status) {
@@ -3388,10 +3414,12 @@ static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__co
     context->serial = 0;
     context->origin = NULL;
     context->left = NULL;
+    tpool__store_relaxed(&context->shows, (uintptr_t)kind + 1); /* relaxed: it says all by itself */
     self->context = context;
     return context;
 }
 static inline void tpool__context_drop(tpool__thread *self, tpool__context *context) {
+    tpool__store_relaxed(&context->shows, 0); /* relaxed: as above */
     self->context = context->outer;
     self->context_next = context;
     if (!TPOOL__LIKELY(context != self->context_first) && (self->pieces || self->spare_piece))
@@ -5375,7 +5403,13 @@ static inline uintptr_t tpool__stamp(int64_t now) { return (uintptr_t)((uint64_t
 static inline bool tpool__is_worker_of(const tpool__thread *self, const tpool *pool) {
     return self->worker && self->worker->pool == pool;
 }
-static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *stopwatch) {
+/* How long ago a stamp was made, at the time of another one. */
+static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
+    intptr_t age = (intptr_t)(now - stamp) / 4;
+    return age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
+}
+/* Returns the stamp of the start. */
+static uintptr_t tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *stopwatch) {
     stopwatch->outermost = !tpool__runs_program(self->context);
     stopwatch->began = 0;
     if (stopwatch->outermost && tpool__is_worker_of(self, pool)) {
@@ -5383,8 +5417,9 @@ static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t sta
         self->worker->ended_at = 0;
     }
     if (!stopwatch->began) stopwatch->began = tpool__clock();
-    intptr_t age = (intptr_t)(tpool__stamp(stopwatch->began) - stamp) / 4;
-    stopwatch->waited = age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
+    uintptr_t began = tpool__stamp(stopwatch->began);
+    stopwatch->waited = tpool__age_of(stamp, began);
+    return began;
 }
 
 static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatch *stopwatch, int64_t ran) {
@@ -6698,11 +6733,16 @@ static TPOOL__NOINLINE void *tpool__call_elsewhere(tpool__thread *self, tpool_fu
     tpool__cancel_back(cancel);
     return result;
 }
-static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, uint32_t stops, void **result) {
+static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, uint32_t stops, uintptr_t since,
+                               void **result) {
     tpool *pool = tpool__pool_of(task);
     tpool__context *context = tpool__context_push(self, TPOOL__IN_TASK, pool);
     context->stops = stops;
     context->task = task;
+    /* relaxed: the function's store publishes both */
+    tpool__store_relaxed(&context->name, (uintptr_t)(task->extra ? task->extra->name : NULL));
+    tpool__store_relaxed(&context->since, since);
+    tpool__store_release(&context->shows, (uintptr_t)fn); /* P19 */
     bool elsewhere = !TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__is_chunk(fn);
     *result = elsewhere ? tpool__call_elsewhere(self, task, fn) : fn(task->value);
     return tpool__context_pop(self, context);
@@ -6726,8 +6766,8 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
     void *result;
     tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__stopwatch stopwatch;
-    if (pool->measured) tpool__measure_begin(self, pool, entry->stamp, &stopwatch);
-    if (!tpool__call(self, task, entry->fn, entry->stops, &result)) return;
+    uintptr_t since = pool->measured ? tpool__measure_begin(self, pool, entry->stamp, &stopwatch) : 0;
+    if (!tpool__call(self, task, entry->fn, entry->stops, since, &result)) return;
     if (pool->measured) tpool__measure_end(self, pool, true, &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
@@ -6745,12 +6785,13 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch stopwatch;
+    uintptr_t since = 0;
     if (pool->measured) {
         /* relaxed: the stamp came with the entry; only this thread uses the word until the call */
-        tpool__measure_begin(self, pool, tpool__load_relaxed(&task->outcome), &stopwatch);
+        since = tpool__measure_begin(self, pool, tpool__load_relaxed(&task->outcome), &stopwatch);
         tpool__store_relaxed(&task->outcome, 0);
     }
-    if (!tpool__call(self, task, fn, stops, &result)) return false;
+    if (!tpool__call(self, task, fn, stops, since, &result)) return false;
     if (pool->measured) tpool__measure_end(self, pool, !task->extra, &stopwatch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
@@ -7357,7 +7398,7 @@ static void tpool__end_leave(tpool__waiter *waiter) {
     if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
 }
 static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter, tpool__end_look,
-                                                      tpool__end_leave };
+                                                      tpool__end_leave, "a future of the program" };
 
 /* TPOOL_OK: it is done. */
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
@@ -7379,6 +7420,7 @@ static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, cons
     memset(&end.waiter, 0, sizeof end.waiter);
     end.waiter.can_refuse = wanted->can_refuse;
     end.waiter.record = wanted->record;
+    end.waiter.awaited = future;
     end.future = future;
     end.wanted = wanted;
     end.node.node.link = NULL;
@@ -7406,7 +7448,9 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     self->waits = true;
     tpool *pool = worker->pool;
     tpool__stop_searching(worker);
+    waiter->since = pool->measured ? tpool__clock() : 0;
     tpool__lock(&pool->lock);
+    worker->waiter = waiter;
     pool->blocked++;
     pool->starting -= worker->in_setup;
     tpool__active_add(pool, -1);
@@ -7429,6 +7473,7 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     tpool *pool = worker->pool;
     self->waits = false;
     tpool__lock(&pool->lock);
+    worker->waiter = NULL;
     pool->blocked--;
     pool->starting += worker->in_setup;
     tpool__active_add(pool, 1);
@@ -7824,7 +7869,8 @@ static void tpool__room_leave(tpool__waiter *waiter) {
     tpool__dispose_chain(unreferenced);
     if (room->granted) waiter->status = room->placed;
 }
-static const tpool__wait_kind tpool__wait_for_room = { NULL, tpool__room_enter, tpool__room_look, tpool__room_leave };
+static const tpool__wait_kind tpool__wait_for_room = { NULL, tpool__room_enter, tpool__room_look, tpool__room_leave,
+                                                       "room in a queue" };
 
 /* Waits for a place in a full queue. The caller counts as a visitor. */
 static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
@@ -8372,6 +8418,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
         pool->last_ended = worker->handle;
     }
     worker->handle.valid = false;
+    tpool__store_relaxed(&worker->thread, NULL); /* relaxed: who reads it holds this lock */
     tpool__worker_put_away(pool, worker);
     bool last = --pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
     tpool *heir = shut && tpool__workers_are_gone(pool) ? pool->heir : NULL;
@@ -8433,6 +8480,7 @@ static void tpool__worker_main(void *argument) {
     self->serves = true;
     self->stack_top = tpool__stack_position();
     self->stack_floor = 0;
+    tpool__store_release(&worker->thread, self); /* P19 */
     /* before the destructors of the program's thread-local variables, which may call the library */
     TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
     tpool__worker_life(self, worker);
@@ -8645,6 +8693,40 @@ static void tpool__batch_open(tpool__worker *worker, bool open) {
     }
     tpool__or_acquire(&worker->lane.batch, TPOOL__BATCH_CLOSED);         /* P11 */
     while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
+}
+
+/* Shows a lane's entries to `visit`, in their order, as long as that gives true. Under the spinlock: it must be short.
+ * `owner`: the lane's, NULL for the inject lane. Its batch is closed meanwhile, so that no entry is taken from it. */
+typedef bool (*tpool__entry_visit)(const tpool__entry *entry, void *of);
+static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owner, tpool__entry_visit visit, void *of) {
+    tpool__entry entry = { 0 };
+    bool more = true;
+    tpool__latch(&lane->lock);
+    if (owner) tpool__batch_open(owner, false); /* a destroy in another thread may have opened it again */
+    if (lane->batch_segment) {
+        /* relaxed: under the spinlock */
+        uint32_t batch = tpool__load_relaxed(&lane->batch), position = batch & TPOOL__BATCH_MASK;
+        for (uint32_t left = tpool__batch_entries(batch); more && left > 0; left--) {
+            position += tpool__entry_read(&lane->batch_segment->words[position], &entry);
+            more = visit(&entry, of);
+        }
+    }
+    if (more && lane->front) {
+        (void)tpool__entry_read(&lane->front, &entry);
+        more = visit(&entry, of);
+    }
+    unsigned position = lane->head_position;
+    tpool__segment *segment = lane->head;
+    for (size_t left = tpool__segments_count(lane) - (lane->front != 0); more && segment && left > 0; left--) {
+        while (position == tpool__segment_end(lane, segment)) {
+            segment = segment->next;
+            position = 0;
+        }
+        position += tpool__entry_read(&segment->words[position], &entry);
+        more = visit(&entry, of);
+    }
+    if (owner) tpool__batch_open(owner, !(tpool__attention(pool) & TPOOL__NO_BATCHES));
+    tpool__unlatch(&lane->lock);
 }
 
 /* Called after a flag in `attention` was set: passes every spinlock under which the flags are read, so that from now on
@@ -9005,7 +9087,7 @@ static void tpool__drainer_leave(tpool__waiter *waiter) {
     tpool__unlatch(&pool->inject.lock);
 }
 static const tpool__wait_kind tpool__wait_for_condition = { NULL, tpool__drainer_enter, tpool__drainer_look,
-                                                            tpool__drainer_leave };
+                                                            tpool__drainer_leave, "the end of a pool's work" };
 static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, int64_t deadline) {
     tpool_status status = over(pool) ? TPOOL_OK : TPOOL_TIMEOUT;
     if (status == TPOOL_TIMEOUT && deadline != 0) {
@@ -9209,15 +9291,12 @@ static void tpool__get_times(tpool *pool, tpool_stats *stats) {
         stats->busy_ns += tpool__busy_ns(w->measures);
 }
 
-TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
-    if (!stats) return TPOOL_INVALID;
-    memset(stats, 0, sizeof *stats);
-    if (!pool) return TPOOL_INVALID;
-    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+/* Under pool->lock, as in tpool__is_quiet. */
+static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed throughout: the locks that brought a pool to rest brought its counts; else any recent value will do */
     uint64_t own[TPOOL__OWN_COUNTS];
     intptr_t queued = 0;
-    tpool__lock(&pool->lock); /* as in tpool__is_quiet */
     for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] = tpool__load_relaxed(&pool->own_counts[i]);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] += tpool__load_relaxed(&w->counts[i]);
@@ -9247,6 +9326,14 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     stats->workers = (int)live;
     stats->active = (int)busy;
     stats->idle = (int)(live > busy ? live - busy : 0);
+}
+TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
+    if (!stats) return TPOOL_INVALID;
+    memset(stats, 0, sizeof *stats);
+    if (!pool) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool__lock(&pool->lock);
+    tpool__get_counts(pool, stats);
     if (pool->measured) tpool__get_times(pool, stats);
     tpool__unlock(&pool->lock);
     return TPOOL_OK;
@@ -9442,7 +9529,8 @@ static void tpool__several_leave(tpool__waiter *waiter) {
         if (several->nodes[i].node.done) tpool__node_remove(several->futures[i], &several->nodes[i].node);
 }
 static const tpool__wait_kind tpool__wait_for_first = { tpool__several_expire, tpool__several_enter,
-                                                        tpool__several_look, tpool__several_leave };
+                                                        tpool__several_look, tpool__several_leave,
+                                                        "the first of several futures" };
 
 /* True: the caller runs in all of these tasks, or for them (a job, a loop's part), so none ends while it waits. */
 static bool tpool__caller_runs_all(tpool_future *const *futures, size_t count) {
@@ -10057,7 +10145,7 @@ static void tpool__next_leave(tpool__waiter *waiter) {
     if (tpool__has_arrived(completions)) waiter->status = TPOOL_OK;
 }
 static const tpool__wait_kind tpool__wait_for_next = { tpool__next_expire, tpool__next_enter, tpool__next_look,
-                                                       tpool__next_leave };
+                                                       tpool__next_leave, "the next future of an iterator" };
 
 /* TPOOL_OK: something has come. */
 static tpool_status tpool__completions_wait(tpool_completions *completions, int64_t deadline) {
@@ -10366,7 +10454,8 @@ static bool tpool__job_look(tpool__waiter *waiter) {
 static void tpool__job_leave(tpool__waiter *waiter) {
     if (waiter->status != TPOOL_OK) tpool__job_set_waiter(waiter, NULL); /* else its end has found the waiter */
 }
-static const tpool__wait_kind tpool__wait_for_job = { NULL, tpool__job_enter, tpool__job_look, tpool__job_leave };
+static const tpool__wait_kind tpool__wait_for_job = { NULL, tpool__job_enter, tpool__job_look, tpool__job_leave,
+                                                      "a forked job" };
 
 /* Waits for the job that was stolen last. If `helps`, it first executes what the thief has forked in that job. False:
  * that code forked the process, and this is the child, without the thief of the job that is waited for. */
@@ -12301,7 +12390,7 @@ static void tpool__resource_leave(tpool__waiter *waiter) {
     tpool__unlock(&resources->lock);
 }
 static const tpool__wait_kind tpool__wait_for_resource = { NULL, tpool__resource_enter, tpool__resource_look,
-                                                           tpool__resource_leave };
+                                                           tpool__resource_leave, "a resource" };
 
 /* A get that waits has returned, or has ended its thread. */
 static void tpool__get_left(void *of) {
@@ -12544,7 +12633,7 @@ static void tpool__channel_leave(tpool__waiter *waiter) {
     tpool__unlock(&end->lock);
 }
 static const tpool__wait_kind tpool__wait_for_channel = { NULL, tpool__channel_enter, tpool__channel_look,
-                                                          tpool__channel_leave };
+                                                          tpool__channel_leave, "the other end of a channel" };
 
 /* Looks for a while before it stands in line, while nobody else does. */
 static tpool_status tpool__channel_spin(tpool__channel_waiter *caller, int64_t deadline) {
@@ -12685,6 +12774,237 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
 }
 
 /* ====================================================================================================================
+ *  >>observation-implementation  tpool_describe
+ *
+ *  A reader that must work while every worker hangs takes only locks that no code of the program holds up: pool->lock,
+ *  and the lanes' spinlocks. Under pool->lock no worker's thread ends, so its contexts may be read. They change
+ *  meanwhile; so each word that is read there says something by itself: a name, or a function without a name, is what
+ *  ran there at that moment. The task itself is never read, unless the worker is blocked in a wait for it (then it has
+ *  a reference, and leaves the wait only under pool->lock) or the task is in a lane (under its spinlock).
+ * ================================================================================================================= */
+/* A line of text. What does not fit is cut. */
+typedef struct tpool__text {
+    size_t used;
+    char bytes[1000];
+} tpool__text;
+static void tpool__put_byte(tpool__text *text, char byte) {
+    if (text->used < sizeof text->bytes - 1) text->bytes[text->used++] = byte; /* one stays for the end of the line */
+}
+static void tpool__put(tpool__text *text, const char *string) {
+    while (*string) tpool__put_byte(text, *string++);
+}
+static void tpool__put_digits(tpool__text *text, uint64_t number, unsigned base, unsigned least) {
+    char digits[24];
+    unsigned count = 0;
+    for (; number > 0 || count < least; number /= base) digits[count++] = "0123456789abcdef"[number % base];
+    while (count > 0) tpool__put_byte(text, digits[--count]);
+}
+static void tpool__put_number(tpool__text *text, uint64_t number) { tpool__put_digits(text, number, 10, 1); }
+/* A name may hold anything, and may not end the line. */
+static void tpool__put_name(tpool__text *text, const char *name) {
+    tpool__put_byte(text, '"');
+    for (; *name; name++) tpool__put_byte(text, (unsigned char)*name < ' ' || *name == 127 ? '?' : *name);
+    tpool__put_byte(text, '"');
+}
+static void tpool__put_time(tpool__text *text, int64_t ns) {
+    bool long_one = ns >= TPOOL_SEC(1);
+    uint64_t thousandths = (uint64_t)(ns > 0 ? ns : 0) / (long_one ? 1000000u : 1000u);
+    tpool__put(text, " for ");
+    tpool__put_number(text, thousandths / 1000);
+    tpool__put_byte(text, '.');
+    tpool__put_digits(text, thousandths % 1000, 10, 3);
+    tpool__put(text, long_one ? " s" : " ms");
+}
+static void tpool__put_worker(tpool__text *text, const tpool *pool, int index) {
+    tpool__put(text, pool->name);
+    tpool__put_byte(text, '_');
+    tpool__put_number(text, (uint64_t)index);
+}
+
+/* The name by which a task is shown, or NULL. The library's own functions have names of their own here, which errors do
+ * not show. */
+static const char *tpool__shown_name(const char *name, uintptr_t fn) {
+    if (name) return name;
+    if (fn == (uintptr_t)tpool__chunk_run) return "map";
+    return fn == (uintptr_t)tpool__loop_helper_run ? "for" : NULL;
+}
+/* What a context shows: an item of the line that names what a worker does, from the outside inwards. */
+static void tpool__put_context(tpool__text *text, const tpool__context *context, uintptr_t shows, uintptr_t now) {
+    switch (shows) {
+    case TPOOL__IN_ITEM + 1: tpool__put(text, "an item"); return;
+    case TPOOL__IN_JOB + 1: tpool__put(text, "a forked job"); return;
+    case TPOOL__IN_CALLBACK + 1: tpool__put(text, "a callback"); return;
+    case TPOOL__IN_SETUP + 1: tpool__put(text, "its initializer or finalizer"); return;
+    case TPOOL__IN_TASK + 1: tpool__put(text, "a task"); return; /* which is about to begin */
+    default: break;
+    }
+    /* relaxed: P19 came before */
+    const char *name = tpool__shown_name((const char *)tpool__load_relaxed(&context->name), shows);
+    uintptr_t since = tpool__load_relaxed(&context->since);
+    tpool__put(text, name ? "task " : "task at 0x");
+    if (name) tpool__put_name(text, name);
+    else tpool__put_digits(text, shows, 16, 1);
+    if (since) tpool__put_time(text, tpool__age_of(since, now));
+}
+/* The task that a blocked worker waits for. Under pool->lock. */
+static void tpool__put_awaited(tpool__text *text, tpool *pool, tpool_future *future) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    const char *name = future->extra ? future->extra->name : NULL;
+    uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE; /* relaxed: a hint */
+    tpool__put(text, name ? "task " : "a task");
+    if (name) tpool__put_name(text, name);
+    if (phase == TPOOL__PHASE_PENDING) {
+        tpool__put(text, " (queued)");
+    } else if (phase == TPOOL__PHASE_RUNNING) {
+        const tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
+        tpool__worker *worker = tpool__first_worker(pool);
+        while (worker && tpool__load_relaxed(&worker->thread) != runner) /* relaxed: only compared */
+            worker = tpool__next_worker(worker);
+        tpool__put(text, worker && runner ? " (on " : " (elsewhere");
+        if (worker && runner) tpool__put_worker(text, pool, worker->index);
+        tpool__put_byte(text, ')');
+    }
+}
+/* What one worker does. Under pool->lock. Without a line: it has no thread. */
+static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *worker) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__thread *thread = tpool__load_acquire(&worker->thread); /* P19 */
+    const tpool__waiter *waiter = worker->waiter;
+    int64_t now = pool->measured ? tpool__clock() : 0;
+    bool any = false;
+    if (!thread) return;
+    tpool__put_worker(text, pool, worker->index);
+    if ((uintptr_t)worker->index >= tpool__load_relaxed(&pool->max_workers)) /* relaxed: under its lock */
+        tpool__put(text, " (spare)");
+    tpool__put(text, ": ");
+    unsigned i = 0;
+    for (; i < TPOOL__CONTEXTS; i++) {
+        uintptr_t shows = tpool__load_acquire(&thread->contexts[i].shows); /* P19 */
+        if (!shows) break;
+        if (shows == TPOOL__IN_CALL + 1) continue;
+        if (any) tpool__put(text, ", in it ");
+        tpool__put_context(text, &thread->contexts[i], shows, tpool__stamp(now));
+        any = true;
+    }
+    if (i == TPOOL__CONTEXTS) tpool__put(text, ", in it more");
+    if (!any) tpool__put(text, worker->asleep ? "sleeps" : worker->in_setup ? "its initializer" : "between tasks");
+    if (!waiter) return;
+    tpool__put(text, ", waits for ");
+    if (waiter->awaited && tpool__pool_of(waiter->awaited)) tpool__put_awaited(text, pool, waiter->awaited);
+    else tpool__put(text, waiter->kind->what);
+    if (waiter->since) tpool__put_time(text, now - waiter->since);
+}
+
+#define TPOOL__SHOWN_NAMES 8u
+#define TPOOL__SHOWN_TASKS 64u /* only so many of the queued tasks are looked at: that is under spinlocks */
+typedef struct tpool__queued_names {
+    const char *names[TPOOL__SHOWN_NAMES];
+    unsigned counts[TPOOL__SHOWN_NAMES];
+    unsigned used, unnamed, seen;
+} tpool__queued_names;
+static bool tpool__name_queued(const tpool__entry *entry, void *of) {
+    tpool__queued_names *queued = (tpool__queued_names *)of;
+    if (++queued->seen > TPOOL__SHOWN_TASKS) return false;
+    if (entry->task && tpool__is_claimed(entry->task)) return true; /* a tombstone */
+    const char *name = entry->task && entry->task->extra ? entry->task->extra->name : NULL;
+    name = tpool__shown_name(name, (uintptr_t)(entry->task ? entry->task->u.fn : entry->fn));
+    unsigned i = 0;
+    while (i < queued->used && queued->names[i] != name) i++;
+    if (name && i == queued->used && i < TPOOL__SHOWN_NAMES) {
+        queued->names[queued->used++] = name;
+        queued->counts[i] = 0;
+    }
+    if (name && i < queued->used) queued->counts[i]++;
+    else queued->unnamed += !name;
+    return true;
+}
+static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
+    tpool__queued_names queued = { 0 };
+    tpool__latch(&pool->inject.lock);
+    for (size_t i = 0; i < pool->heap_count; i++) {
+        tpool__entry entry = { .task = pool->heap[i].task };
+        if (!tpool__name_queued(&entry, &queued)) break;
+    }
+    tpool__unlatch(&pool->inject.lock);
+    tpool__lane_walk(pool, &pool->inject, NULL, tpool__name_queued, &queued);
+    for (tpool__worker *w = tpool__first_worker(pool); w && queued.seen < TPOOL__SHOWN_TASKS; w = tpool__next_worker(w))
+        if (tpool__lane_count(&w->lane) > 0) tpool__lane_walk(pool, &w->lane, w, tpool__name_queued, &queued);
+    size_t shown = queued.unnamed;
+    tpool__put(text, "queued: ");
+    for (unsigned i = 0; i < queued.used; i++) {
+        if (i > 0) tpool__put(text, ", ");
+        tpool__put_name(text, queued.names[i]);
+        tpool__put(text, " x ");
+        tpool__put_number(text, queued.counts[i]);
+        shown += queued.counts[i];
+    }
+    if (queued.unnamed > 0) {
+        if (queued.used > 0) tpool__put(text, ", ");
+        tpool__put_number(text, queued.unnamed);
+        tpool__put(text, " without a name");
+    }
+    if (shown >= count) return;
+    if (shown > 0) tpool__put(text, ", ");
+    tpool__put_number(text, count - shown);
+    tpool__put(text, " more");
+}
+static void tpool__put_pool(tpool__text *text, tpool *pool, const tpool_stats *stats) {
+    uint32_t attention = tpool__attention(pool);
+    tpool__put(text, "pool ");
+    tpool__put_name(text, pool->name);
+    tpool__put(text, ": ");
+    tpool__put_number(text, (uint64_t)stats->workers);
+    tpool__put(text, " of ");
+    tpool__put_number(text, (uint64_t)stats->max_workers);
+    tpool__put(text, " workers, ");
+    tpool__put_number(text, (uint64_t)stats->idle);
+    tpool__put(text, " idle, ");
+    tpool__put_number(text, (uint64_t)pool->blocked);
+    tpool__put(text, " blocked; ");
+    tpool__put_number(text, (uint64_t)stats->queued);
+    tpool__put(text, " queued");
+    if (attention & TPOOL__PAUSED) tpool__put(text, "; paused");
+    if (attention & TPOOL__SHUT) tpool__put(text, "; shut down");
+    if (attention & TPOOL__BREAK) tpool__put(text, "; broken");
+}
+/* Hands a line over, unless it is empty. No lock is held. */
+static tpool_status tpool__write_line(const tpool *pool, tpool__text *text, tpool_write write, void *context) {
+    TPOOL_ASSERT(tpool__holds_none());
+    if (text->used == 0) return TPOOL_OK;
+    text->bytes[text->used++] = '\n';
+    size_t size = text->used;
+    text->used = 0;
+    bool more = write(text->bytes, size, context);
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* it forked, and this is the child */
+    return more ? TPOOL_OK : TPOOL_FAILED;
+}
+TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context) {
+    if (!pool || !write) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool_stats stats;
+    tpool__text text;
+    text.used = 0;
+    memset(&stats, 0, sizeof stats);
+    tpool__lock(&pool->lock);
+    tpool__get_counts(pool, &stats);
+    tpool__put_pool(&text, pool, &stats);
+    tpool__unlock(&pool->lock);
+    tpool_status status = tpool__write_line(pool, &text, write, context);
+    /* a walker may stay at a worker that leaves the list (P6) */
+    for (tpool__worker *w = tpool__first_worker(pool); w && status == TPOOL_OK; w = tpool__next_worker(w)) {
+        tpool__lock(&pool->lock);
+        tpool__put_doings(&text, pool, w);
+        tpool__unlock(&pool->lock);
+        status = tpool__write_line(pool, &text, write, context);
+    }
+    if (status == TPOOL_OK && stats.queued > 0) {
+        tpool__put_queued(&text, pool, stats.queued);
+        status = tpool__write_line(pool, &text, write, context);
+    }
+    return status;
+}
+
+/* ====================================================================================================================
  *  >>process  What the process does at fork and at exit, and when a thread ends
  * ================================================================================================================= */
 /* The library holds no lock across fork: the program's own fork handlers run meanwhile, and may take a lock under which
@@ -12817,31 +13137,13 @@ static void tpool__notify_waiters(tpool_future *task) {
     tpool__nodes_unlock(task, clear);
     tpool__unpark_end(asleep);
 }
+static bool tpool__notify_waiters_of(const tpool__entry *entry, void *of) {
+    (void)of;
+    tpool__notify_waiters(entry->task);
+    return true;
+}
 static void tpool__notify_waiters_in(tpool *pool, tpool__lane *lane, tpool__worker *owner) {
-    tpool__entry entry = { 0 };
-    tpool__latch(&lane->lock);
-    if (owner) tpool__batch_open(owner, false); /* a destroy in another thread may have opened it again */
-    if (lane->batch_segment) {
-        /* relaxed: under the spinlock */
-        uint32_t batch = tpool__load_relaxed(&lane->batch), position = batch & TPOOL__BATCH_MASK;
-        for (uint32_t left = tpool__batch_entries(batch); left > 0; left--) {
-            position += tpool__entry_read(&lane->batch_segment->words[position], &entry);
-            tpool__notify_waiters(entry.task);
-        }
-    }
-    tpool__notify_waiters(tpool__task_of_word(lane->front));
-    unsigned position = lane->head_position;
-    tpool__segment *segment = lane->head;
-    for (size_t left = tpool__segments_count(lane) - (lane->front != 0); segment && left > 0; left--) {
-        while (position == tpool__segment_end(lane, segment)) {
-            segment = segment->next;
-            position = 0;
-        }
-        position += tpool__entry_read(&segment->words[position], &entry);
-        tpool__notify_waiters(entry.task);
-    }
-    if (owner) tpool__batch_open(owner, !(tpool__attention(pool) & TPOOL__NO_BATCHES));
-    tpool__unlatch(&lane->lock);
+    tpool__lane_walk(pool, lane, owner, tpool__notify_waiters_of, NULL);
 }
 static void tpool__halt(tpool *pool) {
     tpool__fence_lanes(pool);

@@ -448,6 +448,11 @@ static void fork_program(rng *g) {
 }
 
 /* ---- Pools as a whole */
+static bool takes_text(const char *bytes, size_t size, void *context) {
+    (void)context;
+    if (size == 0 || bytes[size - 1] != '\n') fail("a line without an end");
+    return true;
+}
 static void check_rest(int p) {
     tpool_stats s;
     if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
@@ -573,6 +578,7 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
         if (tpool_get_stats(pool, &stats) != TPOOL_OK) fail("no stats of pool %d", p);
         if (stats.active < 0 || stats.workers < 0 || stats.idle < 0)
             fail("pool %d: %d workers, %d active, %d idle", p, stats.workers, stats.active, stats.idle);
+        if (one_in(g, 2) && tpool_describe(pool, takes_text, NULL) != TPOOL_OK) fail("no description of pool %d", p);
         break;
     }
     (void)depth;
