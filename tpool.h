@@ -1229,20 +1229,19 @@ extern int pipe2(int ends[2], int flags);
 #endif
 #endif
 
+/* a test defines TPOOL__PLAIN_POSIX, to run the code of the plainest systems */
+#if !defined(TPOOL__PLAIN_POSIX) && (defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || \
+                                     defined(__OpenBSD__) || defined(__DragonFly__) || defined(__sun))
+#define TPOOL__PIPE2 1
+#endif
 #if defined(__EMSCRIPTEN__) || defined(__wasi__) /* there is no fork */
 #undef TPOOL_NO_PROCESSES
 #define TPOOL_NO_PROCESSES
 #endif
 #if defined(TPOOL__UNIX) && !defined(TPOOL_NO_PROCESSES)
 #define TPOOL__PROCESSES 1
-#if !defined(TPOOL__PLAIN_POSIX) /* a test defines it, to run the code of the plainest systems */
-#if defined(__linux__)
+#if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
 #define TPOOL__LINUX_PROCESSES 1
-#endif
-#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || \
-    defined(__DragonFly__) || defined(__sun)
-#define TPOOL__PIPE2 1
-#endif
 #endif
 /* On Android a system call that the system's C library does not know kills the process. So such a call is compiled in
  * only if the oldest Android that the program is built for (__ANDROID_API__) knows it. */
@@ -1906,11 +1905,15 @@ static tpool_status tpool__event_make(tpool__event *event) {
 #if defined(SYS_eventfd2) && !defined(TPOOL__PLAIN_POSIX)
     ends[0] = ends[1] = (int)syscall(SYS_eventfd2, 0u, O_CLOEXEC | O_NONBLOCK);
 #endif
+#if defined(TPOOL__PIPE2) /* no child that another thread forks meanwhile inherits it */
+    if (ends[0] < 0) (void)!pipe2(ends, O_CLOEXEC | O_NONBLOCK);
+#else
     if (ends[0] < 0 && pipe(ends) == 0)
         for (int i = 0; i < 2; i++) {
             fcntl(ends[i], F_SETFD, FD_CLOEXEC);
             fcntl(ends[i], F_SETFL, O_NONBLOCK);
         }
+#endif
     errno = saved;
     event->polled = ends[0];
     event->written = ends[1];

@@ -16,6 +16,7 @@ static const char *plugin_path;
 typedef struct plugin {
     void *handle;
     int (*call_in)(void), (*use_own)(int *counter, int tasks), (*use_shared)(int *counter, int tasks);
+    int (*use_times)(int *counter, int times);
 } plugin;
 static void find_function(plugin *p, const char *name, void *function) {
     void *found = dlsym(p->handle, name);
@@ -23,12 +24,13 @@ static void find_function(plugin *p, const char *name, void *function) {
     memcpy(function, &found, sizeof found);
 }
 static plugin load(void) {
-    plugin p = { dlopen(plugin_path, RTLD_NOW | RTLD_LOCAL), NULL, NULL, NULL };
+    plugin p = { dlopen(plugin_path, RTLD_NOW | RTLD_LOCAL), NULL, NULL, NULL, NULL };
     if (!p.handle) fprintf(stderr, "%s\n", dlerror());
     CHECK(p.handle);
     find_function(&p, "plugin_call_in", &p.call_in);
     find_function(&p, "plugin_use_own", &p.use_own);
     find_function(&p, "plugin_use_shared", &p.use_shared);
+    find_function(&p, "plugin_use_times", &p.use_times);
     return p;
 }
 /* Not every C library unloads what is closed. */
@@ -124,6 +126,26 @@ static void the_work_of_its_shared_pools_is_done_and_their_memory_freed_when_it_
     assert_true(bytes_in_use() < before + LOADS / 2 * 300); /* a manager left behind has some 400, its pools 10,000 */
 }
 
+/* Its threads that keep times linger for a while after the last; they must be gone before their code is. */
+static void threads_that_keep_its_times_end_before_it_is_unloaded(void **state) {
+    (void)state;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(LIMIT_SECONDS);
+        for (int loads = 0, counter = 0; loads < 10; loads++) {
+            plugin p = load();
+            CHECK(p.use_times(&counter, 1 + loads % 4) == 0 && dlclose(p.handle) == 0 && !is_loaded());
+        }
+        sleep_ms(300); /* one that was left behind would have ended by now, in code that is gone */
+        exit(7);
+    }
+    int ended;
+    assert_int_equal(child, waitpid(child, &ended, 0));
+    assert_true(WIFEXITED(ended));
+    assert_int_equal(7, WEXITSTATUS(ended));
+}
+
 static void after_it_is_unloaded_the_program_can_fork_and_exit(void **state) {
     (void)state;
     int counter = 0;
@@ -182,6 +204,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(threads_that_called_in_outlive_the_plugin),
         cmocka_unit_test(a_plugin_can_be_loaded_any_number_of_times),
         cmocka_unit_test(the_work_of_its_shared_pools_is_done_and_their_memory_freed_when_it_is_unloaded),
+        cmocka_unit_test(threads_that_keep_its_times_end_before_it_is_unloaded),
         cmocka_unit_test(after_it_is_unloaded_the_program_can_fork_and_exit),
         cmocka_unit_test(exit_with_it_loaded_finishes_the_work_of_its_shared_pools),
     };

@@ -59,3 +59,30 @@ PLUGIN_FUNCTION int plugin_use_shared(int *counter, int tasks) {
             return 2;
     return tpool_manager_release(NULL, managed) == TPOOL_OK ? 0 : 3;
 }
+
+static void *hold(void *may_end) {
+    while (!__atomic_load_n((int *)may_end, __ATOMIC_ACQUIRE)) tpool__yield();
+    return NULL;
+}
+static void wake(void *counter) { (void)count_late(counter); }
+/* Tasks expire behind one that holds the only worker: a thread of the library's own notices it, and calls wake. */
+PLUGIN_FUNCTION int plugin_use_times(int *counter, int times) {
+    enum { MOST = 8 };
+    tpool_completions *iterators[MOST];
+    tpool_config config = { .max_workers = 1 };
+    tpool *pool;
+    int may_end = 0, before = __atomic_load_n(counter, __ATOMIC_RELAXED);
+    if (times > MOST || tpool_create(&pool, &config) != TPOOL_OK) return 1;
+    if (tpool_submit(pool, hold, &may_end, NULL) != TPOOL_OK) return 2;
+    for (int i = 0; i < times; i++) {
+        tpool_task task = { .fn = count, .arg = counter, .expires_ns = TPOOL_MS(1) };
+        if (tpool_as_completed(NULL, 0, &iterators[i]) != TPOOL_OK) return 3;
+        task.completions = iterators[i];
+        if (tpool_submit_task(pool, &task, NULL) != TPOOL_OK) return 4;
+        if (tpool_completions_on_ready(iterators[i], wake, counter) != TPOOL_OK) return 5;
+    }
+    while (__atomic_load_n(counter, __ATOMIC_RELAXED) < before + times) tpool__yield();
+    __atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
+    for (int i = 0; i < times; i++) tpool_completions_destroy(iterators[i]);
+    return tpool_destroy(pool) == TPOOL_OK ? 0 : 6;
+}
