@@ -242,8 +242,8 @@
  *      An initializer that gives false breaks the pool, and so does one in which eight workers in a row have died.
  *    - When the program ends, however it does, its workers are killed. If the server is killed, its workers go with it
  *      (their tasks end as TPOOL_BROKEN), and the keeper starts another; if the keeper is killed, the server goes on,
- *      but has no successor. A server that gives no sign of life for ten seconds, as one that was stopped, is killed
- *      likewise.
+ *      but has no successor. If tasks need a server that gives no sign of life for ten seconds, as one that was
+ *      stopped, it is killed likewise. If the system refuses another, they end as TPOOL_BROKEN after five seconds.
  *    - The program's own wait and waitpid(-1) see only one of these processes, at create, which ends at once. In a
  *      program that adopts orphans (process 1 of a container, PR_SET_CHILD_SUBREAPER) they also see the keeper, which
  *      lives as long as the pool; destroy leaves no zombie. There a loop until ECHILD ends only without pools.
@@ -13395,8 +13395,10 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *  A SERVER THAT HANGS  The server counts its steps in memory that the program sees (tpool__life): its sign of life. A
  *  proxy that waits for a notice or a message asks for a sign after half of TPOOL__PATIENCE_MS. If none has come after
  *  the whole, it asks the keeper to kill that server, by its generation, so that its successor is not killed instead.
- *  If that does not help either, the proxy kills both. The keeper kills a server that stays stopped for
- *  TPOOL__PATIENCE_MS.
+ *  If that does not help either, the proxy kills the server of a keeper that is dead, which the end of the keeper's
+ *  socket shows. A keeper that lives it continues (SIGCONT), and never kills: it is slow, or was stopped, and the pool
+ *  has no other. After four times TPOOL__PATIENCE_MS, or when the keeper notes that the system refuses it another
+ *  server, the proxy gives the process up. The keeper kills a server that stays stopped for TPOOL__PATIENCE_MS.
  *
  *  ORDERS TO KILL  An order to kill is a byte on the status socket. It stays there until the server reads it; if the
  *  server dies first, the worker dies with it. A proxy knows its task's time limits from the start, and obeys them
@@ -13533,7 +13535,8 @@ static inline bool tpool__notice_is_last(const tpool__notice *notice) { return n
 enum { TPOOL__LIFE_WORKERS = 65000 };
 typedef struct tpool__life {
     tpool__u32 beats;      /* the server counts its steps: its sign of life */
-    tpool__u32 generation; /* counts the servers, from 1 */
+    tpool__u32 generation; /* counts the servers that the keeper has forked, from 1 */
+    tpool__u32 refused;    /* 1: the system refuses the keeper another; it tries on */
     tpool__u32 workers;    /* how many the server has; these are the first LIFE_WORKERS: */
     tpool__u32 pids[TPOOL__LIFE_WORKERS];
     tpool__u32 stream_lost; /* 1: a child could not begin (tpool__streams_of_child); its end orders this */
@@ -14759,13 +14762,15 @@ static bool tpool__serving_prepare(void) {
     return true;
 }
 
-/* Forks a server. Returns its number, or -1. */
+/* Forks a server. Returns its number, or -1. A fork that is refused is no new generation: a proxy's patience would
+ * begin again with each. */
 enum { TPOOL__NOT_PREPARED = 1 }; /* its exit code if the system refuses it what it needs */
 static pid_t tpool__keeper_forks(tpool *pool, int keeper) {
-    /* relaxed: see tpool__life */
-    tpool__add_relaxed(&tpool__serving.life->generation, 1);
-    tpool__store_relaxed(&tpool__serving.life->workers, 0);
+    tpool__life *life = tpool__serving.life;
+    tpool__store_relaxed(&life->workers, 0); /* relaxed, all three: see tpool__life */
     pid_t pid = TPOOL__FORK();
+    if (pid > 0) tpool__add_relaxed(&life->generation, 1);
+    if (pid != 0) tpool__store_relaxed(&life->refused, pid < 0);
     if (pid != 0) return pid;
     close(keeper);
     tpool__close(&tpool__serving.children);
@@ -14996,14 +15001,22 @@ static void tpool__reap_adopted(pid_t pid, bool has_ended) {
         while (waitpid(pid, NULL, has_ended ? 0 : WNOHANG) < 0 && errno == EINTR) { }
 }
 
-/* For a server that does not answer. First the keeper kills it, unless there is a new one by now. When called again,
- * the keeper does not answer either, and this call kills both by their group. While one of the two lives, no other
- * process has that group's number; and one lives as long as the control socket has no end. If poll does not show that
- * (see tpool__poll), nothing is killed. */
-static void tpool__server_kill(tpool__server *server, uint32_t generation, bool again) {
+/* Asks the keeper to kill a server that does not answer, unless there is a new one by now. */
+static void tpool__server_replace(const tpool__server *server, uint32_t generation) {
+    tpool__send(server->keeper, &generation, sizeof generation);
+}
+/* Kills server and keeper by their group. While one of the two lives, no other process has that group's number; and one
+ * lives as long as the control socket has no end. If poll does not show that (see tpool__poll), nothing is killed. */
+static void tpool__server_kill(const tpool__server *server) {
     struct pollfd polled = { server->control, 0, 0 };
-    if (!again) tpool__send(server->keeper, &generation, sizeof generation);
-    else if (poll(&polled, 1, 0) == 0) kill(-server->keeper_pid, SIGKILL);
+    if (poll(&polled, 1, 0) == 0) kill(-server->keeper_pid, SIGKILL);
+}
+/* The keeper has not replaced the server in time. Only the end of its socket shows that it is dead: then this call
+ * kills the server. Else it is slow, or was stopped, and does what it is asked to when it runs: the pool has no
+ * other. */
+static void tpool__keeper_urge(const tpool__server *server) {
+    if (tpool__socket_look(server->keeper) & (POLLHUP | POLLERR)) tpool__server_kill(server);
+    else kill(server->keeper_pid, SIGCONT);
 }
 
 /* For a server without workers. Returns when it and its keeper are gone. */
@@ -15023,7 +15036,7 @@ static void tpool__server_end(tpool__server *server) {
             if (got == (ssize_t)sizeof pid) server->pid = pid; /* a new server's first message */
             else ended = got >= 0 || (errno != EINTR && errno != EAGAIN);
         }
-        if (!ended) tpool__server_kill(server, 0, true);
+        if (!ended) tpool__server_kill(server);
     }
     tpool__reap_adopted(server->keeper_pid, ended);
     tpool__reap_adopted(server->pid, ended); /* usually the keeper has reaped it */
@@ -15072,7 +15085,14 @@ static void tpool__child_close(tpool__child *child) {
     child->greeted = false;
 }
 
-typedef enum tpool__received { TPOOL__RECEIVED, TPOOL__LATE, TPOOL__LOST, TPOOL__DAMAGED } tpool__received;
+/* LOST: the process has died, or its server. SILENT: nothing is known of them, and the wait for the server is over. */
+typedef enum tpool__received {
+    TPOOL__RECEIVED,
+    TPOOL__LATE,
+    TPOOL__LOST,
+    TPOOL__SILENT,
+    TPOOL__DAMAGED
+} tpool__received;
 
 /* How long a proxy waits for the server: as long as the server gives signs of life, whichever proxy it works for. With
  * a new server the time starts again. */
@@ -15087,21 +15107,26 @@ static void tpool__server_watchdog_begin(tpool__server_watchdog *patience, const
     patience->generation = tpool__load_relaxed(&server->life->generation);
     patience->until = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS) / 2); /* then the proxy asks for a sign */
 }
-/* False: the wait is over, for the server and for its keeper. Else, when half of TPOOL__PATIENCE_MS has passed, it asks
- * the server for a sign through `socket` (-1: does not ask). */
-static bool tpool__server_watchdog_waits(tpool__server_watchdog *patience, tpool__server *server, int socket) {
+/* Looks whenever half of TPOOL__PATIENCE_MS has passed. First it asks the server for a sign through `socket` (-1: does
+ * not ask), then the keeper for another server. False: the wait is over, since neither has come, or since the system
+ * refuses another server. */
+static bool tpool__server_watchdog_waits(tpool__server_watchdog *patience, const tpool__server *server, int socket) {
+    enum { ASK_KEEPER = 2, MOST = 7 };
     char byte = TPOOL__ARE_YOU_THERE;
     if (tpool__clock() < patience->until) return true;
     tpool__server_watchdog before = *patience;
     tpool__server_watchdog_begin(patience, server);
-    if (before.beats != patience->beats || before.generation != patience->generation) patience->misses = 0;
-    else if (++patience->misses > 3) return false;
-    else if (patience->misses > 1) tpool__server_kill(server, before.generation, patience->misses > 2);
+    bool silent = before.beats == patience->beats && before.generation == patience->generation;
+    patience->misses = silent ? before.misses + 1 : 0;
+    /* relaxed: see tpool__life */
+    if (silent && (patience->misses > MOST || tpool__load_relaxed(&server->life->refused))) return false;
+    if (patience->misses == ASK_KEEPER) tpool__server_replace(server, patience->generation);
+    else if (patience->misses > ASK_KEEPER) tpool__keeper_urge(server);
     if (socket >= 0) tpool__send(socket, &byte, 1);
     return true;
 }
 
-/* Waits for the server's next notice. LOST: the server is gone, or was killed because it gave no sign of life. */
+/* Waits for the server's next notice. LOST: the server is gone. */
 static tpool__received tpool__child_notice(tpool__child *child, tpool__notice *notice, int64_t deadline) {
     tpool__server_watchdog patience = { 0, 0, 0, 0 };
     tpool__server_watchdog_begin(&patience, child->server);
@@ -15111,11 +15136,17 @@ static tpool__received tpool__child_notice(tpool__child *child, tpool__notice *n
             return tpool__read_all(child->status, notice, sizeof *notice) ? TPOOL__RECEIVED : TPOOL__LOST;
         if (tpool__clock() >= deadline) return TPOOL__LATE;
     } while (tpool__server_watchdog_waits(&patience, child->server, child->status));
-    return TPOOL__LOST;
+    return TPOOL__SILENT;
 }
 
 /* The result of one attempt to start a process, or else an errno. */
-enum { TPOOL__STARTED = 0, TPOOL__SERVER_LOST = -1, TPOOL__SERVER_BUSY = -2, TPOOL__TOO_LATE = -3 };
+enum {
+    TPOOL__STARTED = 0,
+    TPOOL__SERVER_LOST = -1,
+    TPOOL__SERVER_BUSY = -2,
+    TPOOL__TOO_LATE = -3,
+    TPOOL__SERVER_SILENT = -4
+};
 
 /* Places the result's window behind an argument of `size` bytes, and takes memory for what is mapped of it. So a large
  * argument takes what it needs, and the next one takes the same place. False: there is not enough memory. */
@@ -15174,7 +15205,10 @@ static int tpool__child_try(tpool__worker *worker, int64_t deadline) {
     tpool__notice notice = { 0, 0, 0 };
     if (!error) {
         tpool__received heard = tpool__child_notice(child, &notice, deadline);
-        if (heard != TPOOL__RECEIVED) error = heard == TPOOL__LATE ? TPOOL__TOO_LATE : TPOOL__SERVER_LOST;
+        if (heard != TPOOL__RECEIVED)
+            error = heard == TPOOL__LATE     ? TPOOL__TOO_LATE
+                    : heard == TPOOL__SILENT ? TPOOL__SERVER_SILENT
+                                             : TPOOL__SERVER_LOST;
         else if (notice.kind != TPOOL__FORKED) error = notice.status > 0 ? notice.status : EAGAIN;
     }
     child->pid = (pid_t)notice.status;
@@ -15269,7 +15303,7 @@ static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool
             int ready = tpool__poll(polled, 2, deadline < patience->until ? deadline : patience->until);
             if (ready <= 0 && tpool__clock() >= deadline) return TPOOL__LATE;
             if (ready <= 0 && tpool__server_watchdog_waits(patience, child->server, child->status)) continue;
-            if (ready <= 0) return TPOOL__LOST;
+            if (ready <= 0) return TPOOL__SILENT;
         }
         n = recv(child->replies, message, sizeof *message, limited || over ? MSG_DONTWAIT : 0);
         if (n >= 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) break;
@@ -15277,7 +15311,7 @@ static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool
         over = tpool__socket_look(child->status) != 0; /* also after a signal, since they may come all the time */
         if (limited || over) continue;
         if (patience->until == 0) tpool__server_watchdog_begin(patience, child->server); /* most waits end before */
-        else if (!tpool__server_watchdog_waits(patience, child->server, child->status)) return TPOOL__LOST;
+        else if (!tpool__server_watchdog_waits(patience, child->server, child->status)) return TPOOL__SILENT;
     }
     if (n <= 0) return TPOOL__LOST;
     if (n != (ssize_t)sizeof *message) return TPOOL__DAMAGED;
@@ -15341,7 +15375,8 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
 }
 
 /* Makes sure that there is a process that takes tasks: starts a new one if the last has died. If the system refuses, it
- * tries for 100 ms. It replaces processes that die before they are ready, up to TPOOL__DIED_UNREADY_MOST in a row. */
+ * tries for 100 ms; where it refuses a server, half of TPOOL__PATIENCE_MS has been time enough. It replaces processes
+ * that die before they are ready, up to TPOOL__DIED_UNREADY_MOST in a row. */
 static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t deadline) {
     static const int pauses_ms[] = { 1, 3, 10, 30, 60 };
     tpool__child *child = tpool__child_of(worker);
@@ -15353,7 +15388,8 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
         bool runs = tpool__child_runs(child);
         if (!runs && tpool__child_unwanted(worker)) return child->task ? TPOOL_CANCELLED : TPOOL_NO_THREAD;
         tpool_status status = runs ? TPOOL_OK : tpool__child_launch_until(worker, deadline);
-        if (status == TPOOL_NO_THREAD && refusals == 5) return status;
+        bool no_server = tpool__load_relaxed(&child->server->life->refused); /* relaxed: see tpool__life */
+        if (status == TPOOL_NO_THREAD && (refusals == 5 || no_server)) return status;
         if (status == TPOOL_NO_THREAD) {
             struct timespec pause = { 0, pauses_ms[refusals++] * 1000000L };
             nanosleep(&pause, NULL);

@@ -2197,8 +2197,8 @@ static void process_pool_end(int line, tpool *pool) {
     if (status == TPOOL_OK ? number == NULL || (intptr_t)number == getpid()
                            : status != TPOOL_BROKEN && !(status == TPOOL_NO_THREAD && !served))
         report(line, "a task once the fault is over", tpool_status_name(status));
-    /* a server that is killed together with its keeper, as a stopped one may be on a busy machine, is not replaced */
-    if (status == TPOOL_BROKEN && atomic_load(&fault->injected) == 0 && served) report(line, "the pool", "is broken");
+    if (status != TPOOL_OK && atomic_load(&fault->injected) == 0)
+        report(line, "a pool without a fault", tpool_status_name(status));
     tpool_future_release(future);
     if (tpool_drain(pool, PATIENCE) == TPOOL_OK) check_stats(line, pool);
     else report(line, "the drain", "fails though the fault is over");

@@ -25,7 +25,7 @@ static pid_t refused_fork(void);
 
 typedef struct common {
     shared_gate gate;
-    _Atomic(int) refused, die_at, deaths, begun, left, program, spoiling, slow_ms, beside;
+    _Atomic(int) refused, die_at, deaths, begun, left, program, spoiling, slow_ms, slow_one, beside;
 } common;
 static common *all;
 
@@ -50,7 +50,9 @@ static pid_t refused_fork(void) {
         errno = EAGAIN;
         return -1;
     }
-    if (getpid() != (pid_t)atomic_load(&all->program)) sleep_ms(atomic_load(&all->slow_ms));
+    if (getpid() != (pid_t)atomic_load(&all->program) &&
+        (atomic_load(&all->slow_one) == 0 || getpid() == (pid_t)atomic_load(&all->slow_one)))
+        sleep_ms(atomic_load(&all->slow_ms));
     return fork();
 }
 
@@ -681,15 +683,15 @@ static void who_has_lost_patience_with_a_server_harms_no_other(void **state) {
     (void)state;
     tpool *pool = process_pool(1);
     pid_t first = server_of(pool);
-    tpool__server_kill(tpool__server_of(pool), 0, false);
-    tpool__server_kill(tpool__server_of(pool), 2, false);
+    tpool__server_replace(tpool__server_of(pool), 0);
+    tpool__server_replace(tpool__server_of(pool), 2);
     sleep_ms(50);
     assert_int_equal(first, server_of(pool));
-    tpool__server_kill(tpool__server_of(pool), 1, false);
+    tpool__server_replace(tpool__server_of(pool), 1);
     EVENTUALLY(is_gone(first));
     pid_t second = server_of(pool);
     assert_int_not_equal(first, second);
-    tpool__server_kill(tpool__server_of(pool), 1, false);
+    tpool__server_replace(tpool__server_of(pool), 1);
     sleep_ms(50);
     assert_int_equal(second, server_of(pool));
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -812,6 +814,56 @@ static void a_worker_that_was_given_up_with_its_server_is_killed(void **state) {
     close(status[1]);
     close(control[0]);
     close(control[1]);
+}
+/* A keeper that is only slow (a busy machine), or that was stopped with its server, is not killed for it: it does what
+   it is asked to as soon as it can, and the pool keeps it. */
+static void a_keeper_that_stands_still_with_its_server_goes_on(void **state) {
+    (void)state;
+    check_ms = 50;
+    tpool *pool = process_pool(1);
+    pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid;
+    patience_ms = 200;
+    assert_int_equal(0, kill(keeper, SIGSTOP));
+    assert_int_equal(0, kill(server, SIGSTOP));
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, aborts, NULL)));
+    assert_int_not_equal(server, server_of(pool));
+    assert_true(is_alive(keeper));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_keeper_whose_fork_takes_long_is_awaited(void **state) {
+    (void)state;
+    tpool *pool = process_pool(1);
+    pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid;
+    patience_ms = 400;
+    atomic_store(&all->slow_one, keeper);
+    atomic_store(&all->slow_ms, 3 * patience_ms);
+    assert_int_equal(0, kill(server, SIGKILL));
+    EVENTUALLY(!is_alive(server));
+    assert_int_not_equal(server, server_of(pool));
+    assert_true(is_alive(keeper));
+    patience_ms = 60000;
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* The keeper tries on, and says so: what waits for a server has an end, and what comes later has a server again. */
+static void what_waits_while_no_server_can_be_forked_has_an_end(void **state) {
+    (void)state;
+    tpool_future *next = NULL;
+    tpool *pool = process_pool(1);
+    pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid;
+    patience_ms = 400;
+    atomic_store(&all->refused, 1000000);
+    assert_int_equal(0, kill(server, SIGKILL));
+    EVENTUALLY(atomic_load(&all->refused) < 1000000);
+    tpool_status status = tpool_submit(pool, count_and_getpid, NULL, &next);
+    if (status == TPOOL_OK) assert_status(TPOOL_BROKEN, tpool_future_result(next, TPOOL_SEC(20), NULL));
+    else assert_status(TPOOL_NO_THREAD, status);
+    tpool_future_release(next);
+    assert_int_equal(0, atomic_load(&all->begun));
+    assert_true(is_alive(keeper));
+    atomic_store(&all->refused, 0);
+    EVENTUALLY(tpool_submit(pool, getppid_task, NULL, &next) == TPOOL_OK);
+    assert_true((intptr_t)take(next) != server);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 static void on_alarm(int number) { (void)number; }
 /* A timer that interrupts each wait does not make it begin anew. */
@@ -982,6 +1034,9 @@ int main(void) {
         T(a_death_is_known_though_keeper_and_server_stand_still),
         T(a_death_in_the_initializer_is_known_though_the_server_stands_still),
         T(a_worker_that_was_given_up_with_its_server_is_killed),
+        T(a_keeper_that_stands_still_with_its_server_goes_on),
+        T(a_keeper_whose_fork_takes_long_is_awaited),
+        T(what_waits_while_no_server_can_be_forked_has_an_end),
         T(destroy_ends_whoever_stands_still_amid_signals),
         T(a_server_goes_on_without_its_keeper),
         T(who_says_that_it_is_gone_is_not_believed),
