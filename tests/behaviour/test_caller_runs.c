@@ -21,6 +21,7 @@ static void *look_around(void *arg) {
     return arg;
 }
 
+static atomic_int initialized;
 static bool count_initialized(void *context) {
     (void)context;
     atomic_fetch_add(&initialized, 1);

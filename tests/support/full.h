@@ -33,7 +33,7 @@ static inline tpool_status call_submit(void *context) {
     return tpool_submit_task(s->pool, &s->task, &s->future);
 }
 
-static atomic_int initialized, failures;
+static atomic_int failures;
 static pthread_t failure_thread;
 static int failure_code;
 static inline void note_failure(const tpool_error *error, void *context) {
