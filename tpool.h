@@ -2715,7 +2715,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           `active` has changed; a new                                         left in its lane and its jobs before
  *           worker's tpool__leave_search
  *      P14  a worker process stores its      the program loads it when the      the answers in the shared memory
- *           progress in its page             process has answered or died
+ *           progress in its page;            process has answered or died;
+ *           claims a task or an item there   revokes what it has not begun
  *      P15  an item goes into `arrived`;     next takes all items over;         the items;
  *           a waiter in next goes in;        the item, or the wake, that finds  the waiter;
  *                                            it there;
@@ -13431,16 +13432,27 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
 /* Lies at the beginning of the shared memory and survives the worker. Outside the #if, since tests/model/page.c needs
  * it without processes. */
 typedef struct tpool__page {
-    tpool__u32 stop;                    /* the number of the request that should stop early */
-    tpool__u32 cut;                     /* the number of the request whose further items are not wanted */
-    tpool__u32 begun;                   /* the number of the request whose fn has been called */
-    tpool__u32 items_begun, items_done; /* of a chunk, since the program last read its results */
-    tpool__word items_used;             /* bytes of their answers */
+    tpool__u32 stop;        /* the number of the request that should stop early */
+    tpool__u32 cut;         /* the number of the request whose further items are not wanted */
+    tpool__u32 begun;       /* the number of the request whose fn has been called: a claim */
+    tpool__u32 items_begun; /* of a chunk, since the program last read its results: each a claim */
+    tpool__u32 items_done;  /* likewise, no claim */
+    tpool__word items_used; /* bytes of their answers */
 } tpool__page;
 static inline void tpool__page_write(tpool__page *page, uint32_t done, uintptr_t used) {
     tpool__store_relaxed(&page->items_used, used); /* relaxed: the next store publishes it */
     tpool__store_release(&page->items_done, done); /* P14 */
 }
+/* The worker claims a task or an item right before it calls fn. The program revokes what it gives to another worker: so
+ * fn is called once, even if the worker outlives the server that should have told of its end. False: revoked. Pair P14:
+ * the claim of the next item publishes the answers of those before it. */
+static inline bool tpool__page_claim(tpool__u32 *begun, uint32_t before, uint32_t now) {
+    return tpool__cas_release(begun, &before, now); /* P14 */
+}
+static inline uint32_t tpool__page_revoke(tpool__u32 *begun, uint32_t no_claim) {
+    return tpool__exchange_acquire(begun, no_claim); /* P14 */
+}
+#define TPOOL__NO_ITEM UINT32_MAX
 static inline uint32_t tpool__page_read(tpool__page *page, uintptr_t *used) {
     uint32_t done = tpool__load_acquire(&page->items_done); /* P14 */
     *used = tpool__load_relaxed(&page->items_used); /* relaxed: covers the answers that the acquire saw, or more */
@@ -14261,8 +14273,7 @@ static void tpool__run_in_child(const tpool__message *request) {
     memset(&reply, 0, sizeof reply);
     tpool__in_child.base = 0;
     tpool__context *context = tpool__begin_in_child(self, arg, (size_t)request->size);
-    /* P14: the program reads it after the process has died */
-    tpool__store_release(&tpool__in_child.page->begun, request->number);
+    if (!tpool__page_claim(&tpool__in_child.page->begun, request->number - 1, request->number)) tpool__exit_child(1);
     void *value = fn(arg);
     tpool__end_in_child(self, context);
     tpool__context_pop(self, context);
@@ -14295,7 +14306,7 @@ static bool tpool__run_items_in_child(const tpool__message *request) {
             used = done = 0;
         }
         tpool__in_child.base = used + TPOOL__ANSWER_ROOM;
-        tpool__store_release(&page->items_begun, done + 1); /* P14 */
+        if (!tpool__page_claim(&page->items_begun, done, done + 1)) tpool__exit_child(1);
         void *value = fn(request->item_size ? items + i * request->item_size : NULL, map_context);
         tpool__end_in_child(self, context);
         /* P9: threads that raised or returned for the item have been joined, so one look shows whether any has */
@@ -15777,7 +15788,7 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
         if (outcome) break;
         tpool__received heard = tpool__talk(self, task, fn, size, limit.deadline, &outcome, &value);
         if (heard == TPOOL__RECEIVED) break;
-        bool begun = tpool__load_acquire(&child->page->begun) == child->number; /* P14 */
+        bool begun = tpool__page_revoke(&child->page->begun, child->number + 1) == child->number;
         tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? limit.why
                                                          : heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
                                                                                    : TPOOL__NOT_KILLED);
@@ -15904,23 +15915,34 @@ static bool tpool__pack_items(tpool__child *child, tpool__chunk *chunk, size_t f
     return true;
 }
 
-/* Sends the `count` items from `first` on that the message describes. Reads the answers of those that end (*done). */
-static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk, size_t first,
-                                         size_t count, int64_t deadline, tpool__message *message, size_t *done) {
+/* What has become of the items of a chunk. */
+typedef struct tpool__items {
+    size_t first, most; /* the first that has not ended; so many go at once, less if memory is short */
+    int tries;          /* processes in a row that have died before they began an item */
+    int64_t deadline;   /* of the item, if the map limits that */
+    uint32_t begun;     /* when the process was lost: as items_begun in its page */
+    bool is_over;       /* the map is being closed */
+} tpool__items;
+
+/* Sends the next `count` items, which the message describes. Reads the answers of those that end (*done). When the
+ * process is lost, revokes the others before the last look: it may live on. */
+static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk,
+                                         tpool__items *items, size_t count, tpool__message *message, size_t *done) {
     tpool__child_enter(self, child);
     tpool__page *page = child->page;
     tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
     tpool__store_relaxed(&page->items_done, 0);
-    *done = 0;
+    *done = items->begun = 0;
     tpool__received heard = tpool__child_ask(child, message, TPOOL__RUN_ITEMS);
     bool over = heard != TPOOL__RECEIVED;
     while (!over) {
-        heard = tpool__child_hear_answer(child, message, deadline);
+        heard = tpool__child_hear_answer(child, message, items->deadline);
         if (heard == TPOOL__RECEIVED && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
+        if (heard != TPOOL__RECEIVED) items->begun = tpool__page_revoke(&page->items_begun, TPOOL__NO_ITEM);
         uintptr_t used;
         size_t ended = tpool__page_read(page, &used), left = count - *done;
         if (ended > left) ended = left;
-        size_t read = tpool__read_items(child, chunk, first + *done, ended, used);
+        size_t read = tpool__read_items(child, chunk, items->first + *done, ended, used);
         *done += read;
         if (read < ended) heard = TPOOL__DAMAGED;
         over = heard != TPOOL__RECEIVED || message->kind != TPOOL__ITEMS_FULL;
@@ -15934,20 +15956,12 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
     return heard;
 }
 
-/* What has become of the items of a chunk. */
-typedef struct tpool__items {
-    size_t first, most; /* the first that has not ended; so many go at once, less if memory is short */
-    int tries;          /* processes in a row that have died before they began an item */
-    int64_t deadline;   /* of the item, if the map limits that */
-    bool is_over;       /* the map is being closed */
-} tpool__items;
-
 /* The process has died, or is not to be believed, after `done` of `count` items. The next one takes the blame if it had
  * begun. NULL: another process can execute it. */
 static tpool__outcome *tpool__items_lost(tpool__child *child, tpool__chunk *chunk, const tpool__items *items,
                                          tpool__received heard, bool all_done) {
-    const tpool__page *page = child->page;
-    bool begun = tpool__load_acquire(&page->items_begun) > tpool__load_acquire(&page->items_done); /* P14 */
+    /* relaxed: tpool__talk_items has read it since it revoked the rest */
+    bool begun = items->begun > tpool__load_relaxed(&child->page->items_done);
     tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? TPOOL__KILLED_LATE
                                                      : heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
                                                                                : TPOOL__NOT_KILLED);
@@ -15965,7 +15979,7 @@ static tpool__outcome *tpool__child_execute_some(tpool__thread *self, tpool__chu
     bool fits = tpool__pack_items(child, chunk, items->first, count, &message);
     uint64_t size = message.size;
     tpool__received heard = TPOOL__RECEIVED;
-    if (fits) heard = tpool__talk_items(self, child, chunk, items->first, count, items->deadline, &message, &done);
+    if (fits) heard = tpool__talk_items(self, child, chunk, items, count, &message, &done);
     items->first += done;
     items->tries = done > 0 ? 0 : items->tries + 1;
     if (heard != TPOOL__RECEIVED) return tpool__items_lost(child, chunk, items, heard, done == count);

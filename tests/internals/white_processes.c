@@ -25,7 +25,8 @@ static pid_t refused_fork(void);
 
 typedef struct common {
     shared_gate gate;
-    _Atomic(int) refused, die_at, deaths, begun, left, program, spoiling, slow_ms, slow_one, beside;
+    _Atomic(int) refused, die_at, deaths, begun, left, program, spoiling, slow_ms, slow_one, beside, holding, held;
+    _Atomic(int) executed[4];
 } common;
 static common *all;
 
@@ -56,6 +57,15 @@ static pid_t refused_fork(void) {
     return fork();
 }
 
+/* In the worker, once: it is not killed with its server, and goes on when the gate opens. */
+static void outlive_the_server(void) {
+    if (atomic_load(&all->holding) == 0 || atomic_fetch_sub(&all->holding, 1) != 1) return;
+    atomic_store(&all->held, getpid());
+#if defined(__linux__)
+    prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
+#endif
+    shared_gate_pass(&all->gate);
+}
 /* In the worker: between taking a task and beginning it. */
 static void at_point(uint32_t kind) {
     if ((kind == TPOOL__RUN || kind == TPOOL__RUN_ITEMS) && atomic_load(&all->die_at) > 0) {
@@ -63,6 +73,7 @@ static void at_point(uint32_t kind) {
         atomic_fetch_add(&all->deaths, 1);
         raise(SIGKILL);
     }
+    if (kind == TPOOL__RUN) outlive_the_server();
 }
 
 static _Atomic(long) allocated;
@@ -696,6 +707,57 @@ static void who_has_lost_patience_with_a_server_harms_no_other(void **state) {
     assert_int_equal(second, server_of(pool));
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* A worker may outlive its server for a moment, or until the keeper kills it. It is given up meanwhile: what it has
+   begun is lost, and what it has not begun runs on another, and only there. */
+static bool has_given_it_up(tpool *pool) {
+    tpool__child *child = tpool__child_of(tpool__first_worker(pool));
+    tpool__lock(&child->lock);
+    bool given_up = child->status < 0 || child->number == 0; /* nothing leads to it, or something to the next */
+    tpool__unlock(&child->lock);
+    return given_up;
+}
+static void lose_the_server_and_go_on(tpool *pool) {
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    assert_int_equal(0, kill(tpool__server_of(pool)->keeper_pid, SIGSTOP)); /* so that the worker lives on */
+    assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGKILL));
+    EVENTUALLY(has_given_it_up(pool));
+    atomic_store(&all->gate.open, 1);
+    EVENTUALLY(!is_alive(atomic_load(&all->held)));
+    assert_int_equal(0, kill(tpool__server_of(pool)->keeper_pid, SIGCONT));
+}
+static void a_task_whose_worker_outlives_its_server_runs_once(void **state) {
+    (void)state;
+    check_ms = 50;
+    tpool *pool = process_pool(1);
+    atomic_store(&all->holding, 1);
+    tpool_future *future = submitted(pool, count_and_getpid, NULL);
+    lose_the_server_and_go_on(pool);
+    assert_int_not_equal(atomic_load(&all->held), (intptr_t)take(future));
+    assert_int_equal(1, atomic_load(&all->begun));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *counted_item(void *item, void *context) {
+    (void)context;
+    int n = *(int *)item;
+    atomic_fetch_add(&all->executed[n], 1);
+    if (n == 1) outlive_the_server();
+    return NULL;
+}
+static void items_whose_worker_outlives_its_server_run_once(void **state) {
+    (void)state;
+    int items[] = { 0, 1, 2, 3 };
+    check_ms = 50;
+    tpool *pool = process_pool(1);
+    atomic_store(&all->holding, 1);
+    tpool_map_iter *iter = map_over_ints(pool, counted_item, items, 4, 4);
+    lose_the_server_and_go_on(pool);
+    for (int i = 0; i < 4; i++) {
+        assert_status(i == 1 ? TPOOL_BROKEN : TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+        assert_int_equal(1, atomic_load(&all->executed[i]));
+    }
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* The number that a server had may be another's by now: nobody is killed by it. */
 static void no_stranger_is_killed_for_a_server(void **state) {
     (void)state;
@@ -1029,6 +1091,8 @@ int main(void) {
         T(a_task_whose_time_had_passed_at_its_submit_is_killed),
         T(a_server_that_has_much_to_do_is_left_alone),
         T(who_has_lost_patience_with_a_server_harms_no_other),
+        T(a_task_whose_worker_outlives_its_server_runs_once),
+        T(items_whose_worker_outlives_its_server_run_once),
         T(no_stranger_is_killed_for_a_server),
         T(a_death_is_known_though_the_server_stands_still),
         T(a_death_is_known_though_keeper_and_server_stand_still),
