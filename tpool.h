@@ -511,9 +511,9 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * Queued tasks still complete, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called again,
  * from any thread, and then adds its flags.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
- * pool NULL or unknown flags. TPOOL_NO_THREAD: with TPOOL_WAIT, the system refuses a thread that the wait needs (a
- * spare worker for the caller, a worker of another pool; or the only worker for queued tasks); the shutdown is under
- * way. */
+ * pool NULL or unknown flags. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with
+ * TPOOL_WAIT, a thread that the wait needs (a spare worker for the caller, a worker of another pool); the shutdown is
+ * under way, and one more call tries again. */
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 
 /* Resumes, drains, shuts down with TPOOL_WAIT, and frees the pool. No other call on the pool may be under way or come
@@ -7767,6 +7767,10 @@ static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wan
     return tpool__context_pop(self, call);
 }
 
+/* A function that ran within a submit has forked, and this is the child. A task that was placed is not the submitter's
+ * to free: it is one of the parent's. */
+static tpool_status tpool__submit_in_child(tpool_status status) { return status == TPOOL_OK ? TPOOL_OK : TPOOL_BROKEN; }
+
 /* A submitter in a full queue. */
 typedef struct tpool__room_waiter {
     tpool__waiter waiter;
@@ -7829,7 +7833,10 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     tpool *pool = room->pool;
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
-    bool lacks_worker = false, lists = tpool__expire_waiting(waiter->self, pool);
+    const tpool__thread *self = waiter->self;
+    uintptr_t listed_last = self->listed ? self->listed_last : 0;
+    bool lacks_worker = false;
+    (void)tpool__expire_waiting(waiter->self, pool);
     tpool__latch(&pool->inject.lock);
     if (!room->granted) status = tpool__refusal(pool, tpool__attention(pool));
     /* nothing makes room until a destroy, which may never come: the exit handler may wait for this thread */
@@ -7842,11 +7849,10 @@ static bool tpool__room_look(tpool__waiter *waiter) {
         waiter->look_at = tpool__expires_next(pool);
     }
     tpool__unlatch(&pool->inject.lock);
-    lists = lists || unreferenced;
     tpool__dispose_chain(unreferenced);
     if (granted) return true;
     if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
-    if (lists && waiter->self->listed) return true;
+    if (self->listed && self->listed_last != listed_last) return true; /* the look listed it */
     if (lacks_worker) {
         status = tpool__ensure_worker(pool);
         if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
@@ -7889,8 +7895,8 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     if (status == TPOOL_OK) tpool__notify(pool);
     if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
     /* what the last piece has listed */
-    if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return TPOOL_BROKEN;
-    return tpool__context_pop(self, call) ? status : TPOOL_BROKEN; /* a visitor until here */
+    if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
+    return tpool__context_pop(self, call) ? status : tpool__submit_in_child(status); /* a visitor until here */
 }
 
 /* The most tasks that TPOOL_FULL_CALLER_RUNS runs within each other on one stack. They are counted, since the library
@@ -7938,9 +7944,10 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     }
     /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
     tpool__add_relaxed(&entry->task->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
+    bool wanted = tpool__is_wanted(entry->task); /* before the iterator shares it */
     if (entry->task->nodes) (void)tpool__completions_enter(NULL, entry->task);
     tpool *outer = self->caller_pool;
-    tpool__context *call = tpool__decided_push(self, entry->task, tpool__is_wanted(entry->task), TPOOL_OK);
+    tpool__context *call = tpool__decided_push(self, entry->task, wanted, TPOOL_OK);
     self->caller_pool = pool;
     self->callers++;
     if (tpool__execute_task(self, entry->task, attention >> TPOOL__STOPS_SHIFT) && tpool__context_pop(self, call)) {
@@ -8004,7 +8011,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         tpool__run_unless_held(self);
         if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
         status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still a visitor: it may run what it lists */
-        if (call && !tpool__context_pop(self, call)) return TPOOL_BROKEN;
+        if (call && !tpool__context_pop(self, call)) return tpool__submit_in_child(status);
         if (status == TPOOL_FULL) continue;
         if (call) tpool__visitor_leaves(pool);
         return status;
@@ -9156,7 +9163,7 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool__shut_down(pool, flags);
-    if (!(flags & TPOOL_WAIT)) return TPOOL_OK;
+    if (!(flags & TPOOL_WAIT)) return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
     tpool_status status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
     tpool__join_ended(pool);
@@ -9657,6 +9664,7 @@ struct tpool_completions {
     tpool__latch_word lock; /* guards the rest */
     tpool__item **buckets;
     size_t bucket_count, remaining, positions;
+    size_t halted_at;                 /* see tpool__halted_bucket */
     tpool__expiries expiries;         /* of those that were pending when added */
     size_t apart;                     /* with so many positions no future was of a pool whose initializer runs in ... */
     const tpool__context *apart_from; /* ... this context */
@@ -9740,11 +9748,14 @@ static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, 
 
 /* Notifies whoever waits for an item although none has come: one was added that expires before all others, or the
  * earliest has expired, or the pool is halted. */
-static void tpool__completions_wake(tpool_completions *completions) {
+static tpool__parker *tpool__completions_wake_begin(tpool_completions *completions) {
     /* relaxed: the waiter comes into `arrived` before it looks under the spinlock */
     uintptr_t arrived = tpool__load_relaxed(&completions->arrived);
-    if (tpool__is_waiter(arrived) && tpool__cas_acquire(&completions->arrived, &arrived, 0)) /* P15 */
-        tpool__unpark_end(tpool__completions_notify(completions, arrived, NULL));
+    if (!tpool__is_waiter(arrived) || !tpool__cas_acquire(&completions->arrived, &arrived, 0)) return NULL; /* P15 */
+    return tpool__completions_notify(completions, arrived, NULL);
+}
+static void tpool__completions_wake(tpool_completions *completions) {
+    tpool__unpark_end(tpool__completions_wake_begin(completions));
 }
 
 static bool tpool__completions_grow(tpool_completions *completions, size_t least) {
@@ -9851,14 +9862,13 @@ static bool tpool__completions_enter(tpool *pool, tpool_future *task) {
     tpool__item *item = (tpool__item *)(void *)task->nodes;
     tpool_completions *completions = item->owner;
     bool expires = tpool__expires_at(task) != 0;
+    if (pool && expires && !tpool__expiring_enter(pool, task)) return false;
     tpool__latch(&completions->lock);
-    bool entered = !pool || !expires || tpool__expiring_enter(pool, task);
-    if (entered) {
-        completions->expiries.promised -= expires;
-        if (tpool__item_enter(completions, item)) tpool__completions_wake(completions);
-    }
+    completions->expiries.promised -= expires;
+    tpool__parker *asleep = tpool__item_enter(completions, item) ? tpool__completions_wake_begin(completions) : NULL;
     tpool__unlatch(&completions->lock);
-    return entered;
+    tpool__unpark_end(asleep);
+    return true;
 }
 
 TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future) {
@@ -10057,13 +10067,17 @@ static bool tpool__completions_within_setup(tpool_completions *completions, cons
     return false;
 }
 
+/* The nth bucket from where a thread found a task that it must execute: so all of them are found in one round. */
+static tpool__item **tpool__halted_bucket(tpool_completions *completions, size_t n) {
+    return &completions->buckets[(completions->halted_at + n) & (completions->bucket_count - 1)];
+}
 /* True: no worker will execute what is left: see tpool__is_halted_for_good. */
 static bool tpool__completions_halted_for_good(tpool_completions *completions, tpool__thread *self) {
     bool given_up = tpool__load_relaxed(&tpool__process.exits) != 0; /* relaxed: as there */
     if (TPOOL__LIKELY(!given_up)) return false;
     tpool__latch(&completions->lock);
     for (size_t i = 0; i < completions->bucket_count && given_up; i++)
-        for (tpool__item *item = completions->buckets[i]; item && given_up; item = item->chained)
+        for (tpool__item *item = *tpool__halted_bucket(completions, i); item && given_up; item = item->chained)
             given_up = !tpool__is_done(item->future) && tpool__is_halted_for_good(self, item->future);
     tpool__unlatch(&completions->lock);
     return given_up;
@@ -10074,9 +10088,11 @@ static tpool_future *tpool__completions_halted(tpool_completions *completions, t
     tpool_future *halted = NULL;
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return NULL; /* relaxed: as above */
     tpool__latch(&completions->lock);
-    for (size_t i = 0; i < completions->bucket_count && !halted; i++)
-        for (tpool__item *item = completions->buckets[i]; item && !halted; item = item->chained)
+    for (size_t i = 0; i < completions->bucket_count && !halted; i++) {
+        for (tpool__item *item = *tpool__halted_bucket(completions, i); item && !halted; item = item->chained)
             if (tpool__must_execute_halted(self, item->future)) halted = tpool_future_retain(item->future);
+        if (halted) completions->halted_at += i;
+    }
     tpool__unlatch(&completions->lock);
     return halted;
 }
@@ -11176,7 +11192,7 @@ TPOOL_API tpool_status tpool_map_next(tpool_map_iter *iter, int64_t timeout_ns, 
         tpool__lock(&iter->lock);
         bool over = iter->delivered == iter->available &&
                     (iter->places ? iter->source_ended || iter->aborted : iter->delivered == iter->spec.count);
-        if (!over && !iter->front) status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* none was queued before */
+        if (!over) status = tpool__chunk_queue(iter, TPOOL__PAST_CAPACITY); /* it may have been refused before */
         tpool__chunk *chunk = iter->front, *queued = iter->waiting;
         bool submitted = chunk && chunk->future && (!iter->completions || !queued || queued->future);
         bool only = chunk && !chunk->next && chunk->started && iter->taken == iter->available;
@@ -11514,6 +11530,18 @@ TPOOL_API tpool_status tpool_dual_configure(const tpool_config *high, const tpoo
     return !copied ? TPOOL_NO_MEMORY : used ? TPOOL_INVALID_STATE : TPOOL_OK;
 }
 
+/* The end of the high-level pool gives up, or its thread has ended: a pool that is not shut goes on, and takes all work
+ * again. */
+static void tpool__dual_end_high_left(void *of) {
+    tpool *high = of;
+    if (tpool__is_foreign(high)) return;
+    tpool__lock(&high->lock);
+    /* relaxed: see tpool__attention */
+    if (!(tpool__attention(high) & TPOOL__SHUT)) tpool__and_relaxed(&high->attention, ~TPOOL__CANCELLED);
+    high->finishing--;
+    tpool__unlock(&high->lock);
+    tpool__fence_lanes(high);
+}
 /* With TPOOL_WAIT the high-level pool ends first, with all its work. */
 static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     if (flags & TPOOL_CANCEL_PENDING) {
@@ -11523,11 +11551,11 @@ static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     tpool__stop_running(high, flags); /* before the drain, not after it */
     tpool__finish_begin(high);
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__finish_failed, high);
+    tpool__context *call = tpool__call_push(self, tpool__dual_end_high_left, high);
     tpool_status status = tpool_drain(high, TPOOL_FOREVER);
     if (status == TPOOL_OK) status = tpool_shutdown(high, flags);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    if (status != TPOOL_OK) tpool__finish_failed(high);
+    if (status != TPOOL_OK) tpool__dual_end_high_left(high);
     return status;
 }
 /* Without TPOOL_WAIT the last worker of the high-level pool to end shuts the low-level pool down. False: there is

@@ -747,6 +747,23 @@ static void *wait_for_the_next(void *arg) {
         if (tpool_completions_next(completions, TPOOL_FOREVER, &future) == TPOOL_OK) say("n");
     return arg;
 }
+/* Each next executes one, and finds it at once. */
+static void *wait_for_many(void *arg) {
+    enum { MANY = SLOW_TOOL ? 5000 : 100000 };
+    tpool_completions *completions = NULL;
+    tpool_future *future;
+    int ended = 0;
+    CHECK_STATUS(TPOOL_OK, tpool_as_completed(NULL, 0, &completions));
+    for (int i = 0; i < MANY; i++)
+        CHECK_STATUS(TPOOL_OK,
+                     tpool_submit_task(own, &(tpool_task){ .fn = nothing, .completions = completions }, NULL));
+    halted_by_now();
+    int64_t began = tpool_now();
+    while (tpool_completions_next(completions, TPOOL_FOREVER, &future) == TPOOL_OK) ended++;
+    if (ended == MANY && tpool_now() - began < TPOOL_SEC(5)) say("n");
+    tpool_completions_destroy(completions);
+    return arg;
+}
 static void *wait_for_items(void *arg) {
     tpool_map_iter *iter = NULL;
     CHECK_STATUS(TPOOL_OK,
@@ -777,6 +794,7 @@ static int exit_beside(tpool_fn wait) {
 }
 static int a_halted_pools_task_may_wait_for_the_first_of_its_own(void) { return exit_beside(wait_for_the_first); }
 static int a_halted_pools_task_may_wait_for_the_next_of_its_own(void) { return exit_beside(wait_for_the_next); }
+static int a_halted_pools_task_finds_the_next_of_many_at_once(void) { return exit_beside(wait_for_many); }
 static int a_halted_pools_task_may_map_over_its_own_pool(void) { return exit_beside(wait_for_items); }
 
 /* The same in waits for one future, or for all of several, that have a limit: each gives up again and again. */
@@ -952,6 +970,7 @@ static const story stories[] = {
     STORY(a_shared_pools_task_that_is_blocked_on_a_full_halted_queue_is_refused, 0, "s"),
     STORY(a_halted_pools_task_may_wait_for_the_first_of_its_own, 0, "fh"),
     STORY(a_halted_pools_task_may_wait_for_the_next_of_its_own, 0, "hnn"),
+    STORY(a_halted_pools_task_finds_the_next_of_many_at_once, 0, "hn"),
     STORY(a_halted_pools_task_may_map_over_its_own_pool, 0, "hmmm"),
     STORY(a_halted_pools_task_may_wait_for_its_own_with_a_limit, 0, "aehmmmr"),
     STORY(a_halted_pools_task_may_have_begun_to_wait_in_a_pause, 0, "ho"),

@@ -519,6 +519,45 @@ static void a_thread_forked_inside_a_callback_is_no_worker(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* The submitter of `queued` waits for room. It notices that the task before has expired, places its own, and runs the
+   callback of the other: that forks, and the child returns into the submit. */
+static bool in_forked_child;
+static void fork_and_return(tpool_future *future, void *context) {
+    (void)future, (void)context;
+    fflush(NULL);
+    pid_t child = fork();
+    in_forked_child = child == 0;
+    if (in_forked_child) child_begin(LIMIT_SECONDS);
+    else atomic_store(&child_of_callback, (int)child);
+}
+static void a_task_that_was_placed_stays_whole_in_the_child(void **state) {
+    (void)state;
+    static gate hold = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
+    tpool_future *first = held_at(pool, &hold), *expiring = NULL, *queued = NULL;
+    int64_t expired_at = tpool_now() + TPOOL_MS(50);
+    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(50) };
+    assert_status(TPOOL_OK, tpool_submit_task(pool, &task, &expiring));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(expiring, fork_and_return, NULL));
+    bool early = tpool_now() < expired_at; /* else the callback may come before the task is placed */
+    tpool_status status = tpool_submit(pool, nothing, NULL, &queued);
+    if (in_forked_child) {
+        CHECK(status == TPOOL_OK || (status == TPOOL_BROKEN && !early));
+        CHECK((queued != NULL) == (status == TPOOL_OK));
+        if (queued) CHECK_STATUS(TPOOL_BROKEN, tpool_future_result(queued, 0, NULL));
+        tpool_future_release(queued);
+        use_new_pools(NULL);
+        _exit(0);
+    }
+    gate_open(&hold);
+    assert_status(TPOOL_OK, status);
+    assert_status(TPOOL_OK, end_of(queued));
+    assert_status(TPOOL_EXPIRED, end_of(expiring));
+    assert_status(TPOOL_OK, end_of(first));
+    assert_child_succeeds((pid_t)atomic_load(&child_of_callback));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* --- a fork in each place where the library calls the program */
 
 /* The child of each ends in two ways: by itself, and by returning to where it was called from, which must end it too,
@@ -698,6 +737,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_grandchild_is_to_the_child_as_the_child_is_to_the_parent),
     TEST(a_thread_forked_inside_a_task_is_no_worker),
     TEST(a_thread_forked_inside_a_callback_is_no_worker),
+    TEST(a_task_that_was_placed_stays_whole_in_the_child),
     TEST(a_fork_in_arg_free_hangs_neither_side),
     TEST(a_fork_in_on_failure_hangs_neither_side),
     TEST(a_fork_in_result_free_hangs_neither_side),

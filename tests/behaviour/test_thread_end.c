@@ -762,7 +762,7 @@ static void complete_other_and_destroy(tpool_future *future, void *context) {
     (void)future;
     (void)!tpool_future_set_result(left->other, NULL); /* its callback runs in the next wait */
     if (left->pool) (void)tpool_destroy(left->pool);
-    else (void)!tpool_dual_shutdown(TPOOL_WAIT);
+    else (void)!tpool_dual_shutdown(TPOOL_WAIT | TPOOL_CANCEL_PENDING);
     fail_msg("the thread has not ended");
 }
 static void *complete_first(void *of) {
@@ -792,15 +792,24 @@ static void a_pool_goes_on_when_the_thread_of_its_destroy_has_ended(void **state
     assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
     check_and_destroy(pool);
 }
-static void the_dual_pools_can_be_paused_when_the_thread_of_their_shutdown_has_ended(void **state) {
+static void the_dual_pools_go_on_when_the_thread_of_their_shutdown_has_ended(void **state) {
     (void)state;
     gate hold = GATE_CLOSED;
+    int items[3] = { 0 };
+    tpool_map_spec spec = { .fn = same_item, .items = items, .count = 3, .stride = sizeof *items, .chunk_size = 1 };
+    tpool_map_iter *iter = NULL;
+    tpool_status ends[3];
     assert_status(TPOOL_OK, tpool_submit(tpool_high_level(), gate_task, &hold, NULL));
     AWAIT_ARRIVALS(&hold, 1);
     end_a_thread_that_ends(NULL);
     tpool_status high = tpool_pause(tpool_high_level()), low = tpool_pause(tpool_low_level());
     gate_open(&hold); /* first, or a failure would leave the program's exit to wait */
+    assert_status(TPOOL_OK, tpool_resume(tpool_high_level()));
+    assert_status(TPOOL_OK, tpool_map(tpool_high_level(), &spec, &iter));
+    for (int i = 0; i < 3; i++) ends[i] = tpool_map_next(iter, LIMIT, NULL);
+    tpool_map_close(iter);
     assert_status(TPOOL_OK, tpool_dual_shutdown(TPOOL_WAIT));
+    for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, ends[i]); /* its further chunks are not cancelled either */
     assert_status(TPOOL_OK, high);
     assert_status(TPOOL_OK, low);
 }
@@ -874,7 +883,7 @@ int main(void) {
         cmocka_unit_test(a_submitter_that_ends_after_its_wait_is_no_visitor_any_more),
         cmocka_unit_test(an_item_free_may_end_the_consumers_thread),
         cmocka_unit_test(a_pool_goes_on_when_the_thread_of_its_destroy_has_ended),
-        cmocka_unit_test(the_dual_pools_can_be_paused_when_the_thread_of_their_shutdown_has_ended),
+        cmocka_unit_test(the_dual_pools_go_on_when_the_thread_of_their_shutdown_has_ended),
         cmocka_unit_test(a_stolen_job_outlives_the_stack_that_forked_it),
         cmocka_unit_test(a_job_that_nobody_has_taken_is_not_run),
         cmocka_unit_test(a_stolen_job_that_ends_its_thread_breaks_the_task_that_joins_it),

@@ -213,7 +213,56 @@ static void a_finisher_that_gives_up_leaves_the_others(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* ---- A map that was refused the memory for its next chunk. */
+
+typedef struct refused_map {
+    gate first_runs, second_ran;
+} refused_map;
+static void *first_waits_for_the_second(void *item, void *context) {
+    refused_map *map = context;
+    if (*(int *)item == 0) {
+        gate_pass(&map->first_runs);
+        gate_pass(&map->second_ran);
+    } else {
+        gate_open(&map->second_ran);
+    }
+    return item;
+}
+static void a_map_that_was_refused_memory_goes_on_with_the_next_call(void **state) {
+    (void)state;
+    for (int unordered = 0; unordered < 2; unordered++) {
+        int items[2] = { 0, 1 };
+        static refused_map map;
+        map = (refused_map){ GATE_CLOSED, GATE_CLOSED };
+        tpool *pool = new_pool(2);
+        tpool_map_spec spec = { .fn = first_waits_for_the_second,
+                                .items = items,
+                                .count = 2,
+                                .stride = sizeof *items,
+                                .context = &map,
+                                .chunk_size = 1,
+                                .unordered = unordered };
+        tpool_map_iter *iter = NULL;
+        assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+        assert_status(TPOOL_OK, tpool_pause(pool));
+        assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+        atomic_store(&refuses_memory, true);
+        assert_status(TPOOL_OK, tpool_resume(pool));
+        gate_await_arrivals(&map.first_runs, 1); /* its chunk was refused the next */
+        atomic_store(&refuses_memory, false);
+        gate_open(&map.first_runs);
+        tpool_status first = tpool_map_next(iter, TPOOL_SEC(5), NULL);
+        gate_open(&map.second_ran);
+        tpool_status second = tpool_map_next(iter, TPOOL_SEC(5), NULL);
+        tpool_map_close(iter);
+        assert_status(TPOOL_OK, first);
+        assert_status(TPOOL_OK, second);
+        nothing_is_left(pool);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    TEST(a_map_that_was_refused_memory_goes_on_with_the_next_call),
     TEST(a_thread_that_ends_in_completions_next_loses_no_reference),
     TEST(a_thread_that_ends_in_as_completed_leaves_no_iterator),
     TEST(a_thread_that_ends_in_a_wait_for_many_leaves_no_memory),

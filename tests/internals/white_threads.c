@@ -584,6 +584,30 @@ static void a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_wh
     check_resume_without_threads(pool, queued);
 }
 
+static void a_shutdown_that_finds_no_thread_for_what_waits_says_so(void **state) {
+    (void)state;
+    static gate in_ender;
+    in_ender = (gate)GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
+    tpool_future *ender = submitted(pool, pass_and_end_thread, &in_ender);
+    gate_await_arrivals(&in_ender, 1); /* the pause comes while it runs */
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *queued = submitted(pool, nothing, NULL);
+    gate_open(&in_ender);
+    assert_status(TPOOL_BROKEN, wait_for(ender));
+    tpool_future_release(ender);
+    EVENTUALLY(stats_of(pool).workers == 0);
+    refuse();
+    tpool_status refused = tpool_shutdown(pool, 0);
+    allow();
+    tpool_status again = tpool_shutdown(pool, 0), ended = wait_for(queued);
+    tpool_future_release(queued);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_status(TPOOL_NO_THREAD, refused);
+    assert_status(TPOOL_OK, again);
+    assert_status(TPOOL_OK, ended);
+}
+
 /* ---- Calls that cannot say TPOOL_NO_THREAD wait to the end ---- */
 
 typedef struct closing {
@@ -752,6 +776,7 @@ static const struct CMUnitTest tests[] = {
     THREAD_TEST(when_the_last_worker_ends_its_thread_and_none_replaces_it_the_rest_is_broken),
     THREAD_TEST(a_resume_that_finds_no_thread_for_what_waits_says_so_or_breaks_it),
     THREAD_TEST(a_resume_after_the_last_worker_ended_its_thread_says_so_or_breaks_what_waits),
+    THREAD_TEST(a_shutdown_that_finds_no_thread_for_what_waits_says_so),
     THREAD_TEST(a_close_waits_for_what_runs_though_no_spare_is_to_be_had),
     THREAD_TEST(work_waits_for_the_worker_that_runs),
     THREAD_TEST(forks_loops_and_waits_in_place_need_no_other_thread),
