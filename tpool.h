@@ -476,6 +476,31 @@ typedef enum tpool_full_policy {
 } tpool_full_policy;
 
 /* A zeroed config means the defaults. The pool copies it; only context must stay valid as long as workers live. */
+/* What config.observer is told of, with config.context. It is called on the thread concerned, in the order SUBMITTED,
+ * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, and must return: it may
+ * not end its thread, fork or exit. A task that ends without having run has no STARTED; one whose submit is refused has
+ * an ENDED with the status of the submit. The chunks of a map and the helpers of a loop are tasks too, named "map" and
+ * "for"; items and forked jobs are none. */
+typedef enum tpool_event_kind {
+    TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
+    TPOOL_EVENT_READY = 2,     /* nothing holds it any more: it waits for a worker only */
+    TPOOL_EVENT_STARTED = 4,
+    TPOOL_EVENT_ENDED = 8,    /* with its status, before any other thread can see the end */
+    TPOOL_EVENT_BLOCKED = 16, /* a worker waits, within the task; another may run meanwhile */
+    TPOOL_EVENT_UNBLOCKED = 32,
+    TPOOL_EVENT_WORKER_STARTED = 64,
+    TPOOL_EVENT_WORKER_ENDED = 128
+} tpool_event_kind;
+typedef struct tpool_event {
+    tpool_event_kind kind;
+    int worker; /* the index of the calling worker of this pool; another thread: -1 */
+    tpool_status status;
+    int64_t now_ns;
+    uint64_t task;    /* its number, which no other task of the process has (with 32-bit pointers it wraps at 2^31) */
+    uint64_t other;   /* SUBMITTED: the task that submits; BLOCKED: the one that is waited for; else, or none: 0 */
+    const char *name; /* the task's, or NULL */
+} tpool_event;
+
 typedef struct tpool_config {
     const char *name; /* workers are called name_0, name_1, ...; default "tpool1", "tpool2", ... */
     tpool_kind kind;
@@ -494,6 +519,8 @@ typedef struct tpool_config {
                                                                     has no holder; on the thread that ended it */
     const int *descriptors; /* process pools: what workers inherit besides 0, 1 and 2; read by create only */
     size_t descriptor_count;
+    void (*observer)(const tpool_event *event, void *context); /* told of the kinds in `observed`: see tpool_event */
+    unsigned observed;                                         /* kinds added up */
 } tpool_config;
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
@@ -2832,12 +2859,13 @@ struct tpool_future {
         tpool_future *next; /* while it is free, or about to be */
         uintptr_t listed;   /* while it is in tpool__thread.listed: the next item */
     } u;
-    void *value;         /* the argument; once done, the result */
-    uintptr_t home;      /* its pool's `home`; of a bare future the generation of the process */
-    tpool__extra *extra; /* what most tasks do not have; never changes while the task is shared */
-    tpool__node *nodes;  /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
+    void *value;            /* the argument; once done, the result */
+    uintptr_t home;         /* its pool's `home`; of a bare future the generation of the process */
+    tpool__word extra_word; /* what most tasks do not have (tpool__extra_of), or the task's number * 2 + 1, or 0. While
+                                   the task is shared only its claimer changes it, from 0 to a number */
+    tpool__node *nodes;     /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
                                    still to be called, in the order added; only its ender uses them */
-    tpool__word outcome; /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
+    tpool__word outcome;    /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
                                    before the task runs, its stamp (>>measure) */
     _Atomic(tpool__thread *) runner; /* the thread that executes it, or its arg_free; for the search for cycles. Once
                                    done: its pool's tag, which is odd; a later pool at that address has another */
@@ -2904,7 +2932,18 @@ struct tpool__extra {
     int64_t timeout_at;         /* then the process that runs it is killed (tpool_run_with_timeout) */
     struct tpool__large *large; /* the copied argument, if it does not follow; the claimer gives it back */
     tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
+    tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
 };
+/* Relaxed: what it points to came with the task; a number says all by itself. */
+static inline tpool__extra *tpool__extra_of(const tpool_future *task) {
+    uintptr_t word = tpool__load_relaxed(&task->extra_word);
+    return word & 1 ? NULL : (tpool__extra *)word;
+}
+static inline uintptr_t tpool__number_of(const tpool_future *task) { /* 0: none */
+    uintptr_t word = tpool__load_relaxed(&task->extra_word);         /* relaxed: as above */
+    if (word & 1) return word >> 1;
+    return word ? tpool__load_relaxed(&((tpool__extra *)word)->number) : 0;
+}
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 
 /* A waiter node: something to notify at the end of a future. `done` is called under the future's LOCKED bit, with link
@@ -2989,9 +3028,10 @@ struct tpool__thread {
     bool ending;                              /* the exit hook runs, counted in tpool__process.ending */
     bool serves;                              /* a worker's thread, whose outermost function is the library's */
     uintptr_t stack_top;                      /* of a worker, roughly */
-    uintptr_t stack_floor;  /* below it no code of the program begins that can wait; 0: not determined yet */
-    tpool__record *blocked; /* its wait, as other threads see it; under tpool__cycles.lock */
-    tpool_future plain;     /* stands for a task without an object of its own */
+    uintptr_t stack_floor;             /* below it no code of the program begins that can wait; 0: not determined yet */
+    tpool__record *blocked;            /* its wait, as other threads see it; under tpool__cycles.lock */
+    uintptr_t number_next, number_end; /* numbers that it may give to tasks */
+    tpool_future plain;                /* stands for a task without an object of its own */
     tpool__contexts *pieces, *spare_piece; /* of contexts: the innermost in use, and one kept */
     tpool__context unlisted;               /* for a call when memory has run out; nothing reads it */
     tpool__context contexts[TPOOL__CONTEXTS];
@@ -3110,7 +3150,7 @@ typedef struct tpool__measures {
 
 /* One task's times, on the stack of the thread that executes it. */
 typedef struct tpool__stopwatch {
-    int64_t waited, began;
+    int64_t waited, began, ended;
     bool outermost; /* not within a wait of another task: its time counts as busy */
 } tpool__stopwatch;
 
@@ -3221,6 +3261,11 @@ struct tpool__worker {
 #define TPOOL__ROOM ((uintptr_t)1)     /* gate: one more worker may become active */
 #define TPOOL__SEARCHER ((uintptr_t)2) /* gate: one worker looks for work */
 
+#define TPOOL__MEASURED 1u                                /* watch: config.measure */
+#define TPOOL__OBSERVED 2u                                /* config.observer; these two never change */
+#define TPOOL__TRACED 4u                                  /* between tpool_trace_start and tpool_trace_stop */
+#define TPOOL__NUMBERED (TPOOL__OBSERVED | TPOOL__TRACED) /* every submit makes a task object, with a number */
+
 #define TPOOL__PAUSED 1u /* attention, the flags word */
 #define TPOOL__SHUT 2u
 #define TPOOL__BREAK 4u
@@ -3264,8 +3309,8 @@ struct tpool {
     uintptr_t home; /* address and generation in one word */
     uintptr_t tag;  /* its number in this process, made odd */
     size_t capacity;
-    bool ordered; /* every task goes through the heap */
-    bool measured;
+    bool ordered;              /* every task goes through the heap */
+    tpool__u32 watch;          /* TPOOL__MEASURED, TPOOL__OBSERVED, TPOOL__TRACED */
     bool shared;               /* a dual pool */
     bool exit_exempt;          /* being destroyed, or ended by its manager; under tpool__process.lock */
     tpool_map_iter *iterators; /* under tpool__process.lock */
@@ -3331,12 +3376,14 @@ static struct {
     tpool *inherited; /* in a child of fork: the parent's pools, untouched, reachable for leak checkers */
     bool unpooled;    /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
     tpool__word named;
+    tpool__word numbers;             /* how many numbers of tasks the threads have taken */
     tpool__word ending;              /* threads in their exit hook */
     tpool__u32 exits;                /* the exit handler has begun */
     bool hooked, unloaded;           /* the threads' exit hook exists; this copy of the library is being unloaded */
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
 } tpool__process;
 
+static inline uint32_t tpool__watch(tpool *pool) { return tpool__load_relaxed(&pool->watch); } /* relaxed: flags */
 static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
 static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
     return tpool__load_acquire(&worker->next); /* P6 */
@@ -4168,7 +4215,7 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
 static bool tpool__task_dispose(tpool_future *task) {
     /* relaxed: the threads that wrote these released their references before this one did, in the order of P4 */
     tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&task->outcome));
-    tpool__extra *extra = task->extra;
+    tpool__extra *extra = tpool__extra_of(task);
     tpool__node *node = task->nodes;
     tpool__task_free(task);
     while (node) { /* callbacks of a bare future that was never completed */
@@ -4422,16 +4469,18 @@ static bool tpool__expiries_reserve(tpool__expiries *expiries) {
     return true;
 }
 static inline int64_t tpool__expires_at(const tpool_future *future) {
-    return future->extra ? future->extra->expires_at : 0;
+    return tpool__extra_of(future) ? tpool__extra_of(future)->expires_at : 0;
 }
 /* relaxed: a hint */
 static bool tpool__is_pending(tpool_future *future) {
     return (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
 }
 
-static void tpool__task_placed(void *task, size_t place) { ((tpool_future *)task)->extra->expiring_place = place + 1; }
+static void tpool__task_placed(void *task, size_t place) {
+    tpool__extra_of((tpool_future *)task)->expiring_place = place + 1;
+}
 static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *future) {
-    tpool__expiry expiry = { future->extra->expires_at, future };
+    tpool__expiry expiry = { tpool__extra_of(future)->expires_at, future };
     tpool__latch(&pool->expiring_lock);
     pool->expiring.placed = tpool__task_placed;
     bool entered = tpool__expiries_reserve(&pool->expiring);
@@ -4441,9 +4490,9 @@ static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *fut
 }
 static TPOOL__NOINLINE void tpool__expiring_leave(tpool *pool, tpool_future *task) {
     tpool__latch(&pool->expiring_lock);
-    size_t place = task->extra->expiring_place;
+    size_t place = tpool__extra_of(task)->expiring_place;
     if (place) (void)tpool__expiry_remove(&pool->expiring, place - 1);
-    task->extra->expiring_place = 0;
+    tpool__extra_of(task)->expiring_place = 0;
     tpool__unlatch(&pool->expiring_lock);
 }
 /* When the next task in the queue expires; TPOOL_FOREVER if none does. */
@@ -4451,7 +4500,7 @@ static int64_t tpool__expires_next(tpool *pool) {
     tpool__expiries *expiring = &pool->expiring;
     tpool__latch(&pool->expiring_lock);
     while (expiring->count > 0 && !tpool__is_pending((tpool_future *)expiring->heap[0].of))
-        ((tpool_future *)tpool__expiry_remove(expiring, 0))->extra->expiring_place = 0;
+        tpool__extra_of((tpool_future *)tpool__expiry_remove(expiring, 0))->expiring_place = 0;
     int64_t at = expiring->count > 0 ? expiring->heap[0].at : TPOOL_FOREVER;
     tpool__unlatch(&pool->expiring_lock);
     return at;
@@ -4464,7 +4513,7 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
     int64_t now = expiring->count > 0 ? tpool__clock() : 0;
     while (!expired && expiring->count > 0 && expiring->heap[0].at <= now) {
         tpool_future *first = (tpool_future *)tpool__expiry_remove(expiring, 0);
-        first->extra->expiring_place = 0;
+        tpool__extra_of(first)->expiring_place = 0;
         if (tpool__claim(first, TPOOL__PHASE_EXPIRING + TPOOL__REFERENCE)) expired = first;
     }
     tpool__unlatch(&pool->expiring_lock);
@@ -5439,12 +5488,13 @@ static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatc
         tpool__store_relaxed(&measures->busy_high, tpool__load_relaxed(&measures->busy_high) + (uintptr_t)(low >> 30));
 }
 /* is_last: no function of the program's, such as arg_free, runs before the next task. */
-static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, const tpool__stopwatch *stopwatch) {
-    int64_t now = tpool__clock();
+static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, tpool__stopwatch *stopwatch) {
+    int64_t now = stopwatch->ended = tpool__clock();
+    bool measured = tpool__watch(pool) & TPOOL__MEASURED;
     if (tpool__is_worker_of(self, pool)) {
         if (stopwatch->outermost && is_last) self->worker->ended_at = now;
-        tpool__measures_add(self->worker->measures, stopwatch, now - stopwatch->began);
-    } else {
+        if (measured) tpool__measures_add(self->worker->measures, stopwatch, now - stopwatch->began);
+    } else if (measured) {
         tpool__latch(&pool->inject.lock);
         tpool__measures_add(pool->measures, stopwatch, now - stopwatch->began);
         tpool__unlatch(&pool->inject.lock);
@@ -5453,6 +5503,96 @@ static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, c
 /* Called before something that takes time and is no task, so that the next task's time does not include it. */
 static inline void tpool__forget_last_end(tpool__thread *self) {
     if (self->worker) self->worker->ended_at = 0;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Events of an observed pool. Called where no lock is held; `watch` says whether there is anything to do.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__NUMBERS 1024u /* a thread takes so many numbers at once */
+static uintptr_t tpool__number_new(tpool__thread *self) {
+    if (self->number_next == self->number_end) {
+        /* relaxed: only numbers. 0 is none, and the highest bit does not fit beside the mark of a number. */
+        self->number_next = tpool__add_relaxed(&tpool__process.numbers, TPOOL__NUMBERS) & (UINTPTR_MAX >> 1);
+        self->number_end = self->number_next + TPOOL__NUMBERS;
+        if (self->number_next == 0) self->number_next = 1;
+    }
+    return self->number_next++;
+}
+/* For a task that is not shared, or by its claimer. */
+static void tpool__number_give(tpool__thread *self, tpool_future *task) {
+    tpool__extra *extra = tpool__extra_of(task);
+    uintptr_t number = tpool__number_new(self);
+    if (extra) tpool__store_relaxed(&extra->number, number);       /* relaxed: see tpool__extra_of */
+    else tpool__store_relaxed(&task->extra_word, number << 1 | 1); /* relaxed: likewise */
+}
+/* The task in which the thread is. */
+static uintptr_t tpool__number_here(const tpool__thread *self) {
+    return self->context && self->context->task ? tpool__number_of(self->context->task) : 0;
+}
+
+static void *tpool__loop_helper_run(void *argument);
+static void *tpool__chunk_run(void *argument);
+/* The name by which a task is shown, or NULL. The library's own functions have names of their own here, which errors do
+ * not show. */
+static const char *tpool__shown_name(const char *name, uintptr_t fn) {
+    if (name) return name;
+    if (fn == (uintptr_t)tpool__chunk_run) return "map";
+    return fn == (uintptr_t)tpool__loop_helper_run ? "for" : NULL;
+}
+static const char *tpool__name_of(const tpool_future *task, tpool_fn fn) {
+    const tpool__extra *extra = tpool__extra_of(task);
+    return tpool__shown_name(extra ? extra->name : NULL, (uintptr_t)fn);
+}
+
+static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
+                        tpool_status status, const char *name, int64_t now) {
+    TPOOL_ASSERT(tpool__holds_none());
+    if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
+    int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
+    tpool_event event = { kind, worker, status, now, task, other, name };
+    if (tpool__watch(pool) & TPOOL__OBSERVED && pool->config.observed & (unsigned)kind)
+        pool->config.observer(&event, pool->config.context);
+}
+/* Comes before the task is queued: from then on it may start. */
+static TPOOL__NOINLINE void tpool__watch_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
+    tpool__number_give(self, task);
+    uintptr_t number = tpool__number_of(task);
+    const char *name = tpool__name_of(task, task->u.fn);
+    tpool__emit(self, pool, TPOOL_EVENT_SUBMITTED, number, tpool__number_here(self), TPOOL_OK, name, now);
+    tpool__emit(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now);
+}
+/* Returns the stamp of the start. */
+static TPOOL__NOINLINE uintptr_t tpool__watch_begin(tpool__thread *self, tpool *pool, tpool_future *task, tpool_fn fn,
+                                                    uintptr_t stamp, tpool__stopwatch *stopwatch) {
+    uintptr_t since = tpool__measure_begin(self, pool, stamp, stopwatch);
+    if (tpool__watch(pool) & TPOOL__NUMBERED) {
+        if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
+        tpool__emit(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task, fn),
+                    stopwatch->began);
+    }
+    return since;
+}
+/* Comes before the end is published: then the task may be gone. */
+static TPOOL__NOINLINE void tpool__watch_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool_fn fn,
+                                             tpool_status status, int64_t now) {
+    tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task, fn), now);
+}
+/* The same for a task that has its error, and has not run or has not run to its end. */
+static void tpool__watch_unrun(tpool__thread *self, tpool_future *task) {
+    tpool *pool = tpool__pool_of(task);
+    if (TPOOL__LIKELY(!pool || !(tpool__watch(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
+    tpool_status status = tpool__outcome_of(tpool__load_acquire(&task->outcome))->error.status; /* P9 */
+    tpool__watch_end(self, pool, task, NULL, status, tpool__clock());
+}
+static TPOOL__NOINLINE void tpool__watch_block(tpool__thread *self, tpool *pool, tpool__waiter *waiter) {
+    waiter->since = tpool__clock();
+    if (!(tpool__watch(pool) & TPOOL__NUMBERED)) return;
+    uintptr_t other = waiter->awaited ? tpool__number_of(waiter->awaited) : 0;
+    tpool__emit(self, pool, TPOOL_EVENT_BLOCKED, tpool__number_here(self), other, TPOOL_OK, NULL, waiter->since);
+}
+static void tpool__watch_worker(tpool__thread *self, tpool *pool, tpool_event_kind kind) {
+    if (TPOOL__LIKELY(!(tpool__watch(pool) & TPOOL__NUMBERED))) return;
+    tpool__emit(self, pool, kind, 0, 0, TPOOL_OK, NULL, tpool__clock());
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -5607,8 +5747,9 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
         return worker;
     }
     tpool__segment *batch = TPOOL_MALLOC(sizeof *batch);
-    tpool__measures *measures = pool->measured ? tpool__measures_new() : NULL;
-    if (!batch || (pool->measured && !measures)) {
+    bool measured = tpool__watch(pool) & TPOOL__MEASURED;
+    tpool__measures *measures = measured ? tpool__measures_new() : NULL;
+    if (!batch || (measured && !measures)) {
         tpool__dealloc(batch);
         tpool__dealloc((void *)measures);
         tpool__unused_push(pool, worker);
@@ -5926,10 +6067,10 @@ static tpool__outcome *tpool__fixed(tpool__reason reason) {
 
 /* An error that needs no memory. If the task has a name, its extra has room for the error with the name. */
 static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reason) {
-    if (!task->extra || !task->extra->name) return tpool__fixed(reason);
-    task->extra->ended = tpool__fixed_errors[reason];
-    task->extra->ended.error.task = task->extra->name;
-    return &task->extra->ended;
+    if (!tpool__extra_of(task) || !tpool__extra_of(task)->name) return tpool__fixed(reason);
+    tpool__extra_of(task)->ended = tpool__fixed_errors[reason];
+    tpool__extra_of(task)->ended.error.task = tpool__extra_of(task)->name;
+    return &tpool__extra_of(task)->ended;
 }
 
 /* The last outcome wins, but an error is never replaced. */
@@ -5954,7 +6095,8 @@ static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
 static inline bool tpool__has_expired(const tpool_future *task) {
-    return task->extra && task->extra->expires_at && tpool__clock() >= task->extra->expires_at;
+    return tpool__extra_of(task) && tpool__extra_of(task)->expires_at &&
+           tpool__clock() >= tpool__extra_of(task)->expires_at;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -5968,7 +6110,7 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
     task->value = value;
     /* relaxed: the generation changes only in a child of fork, in its one thread, before fork returns there */
     task->home = pool ? pool->home : tpool__load_relaxed(&tpool__process.generation) & TPOOL__GENERATIONS;
-    task->extra = extra;
+    tpool__store_relaxed(&task->extra_word, (uintptr_t)extra);
     task->nodes = NULL;
     tpool__store_relaxed(&task->outcome, 0);
     tpool__store_relaxed(&task->runner, NULL);
@@ -6043,10 +6185,13 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     entry.fn = fn;
     entry.arg = arg;
     entry.task = NULL;
-    entry.stamp = pool->measured ? tpool__stamp(tpool__clock()) : 0;
+    uint32_t watch = tpool__watch(pool);
+    bool numbered = (watch & TPOOL__NUMBERED) != 0;
+    int64_t now = watch ? tpool__clock() : 0;
+    entry.stamp = watch & TPOOL__MEASURED ? tpool__stamp(now) : 0;
     bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
     tpool_completions *completions = task ? task->completions : NULL;
-    if (future || tpool__needs_extra(task) || pool->ordered || completions) {
+    if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered) {
         tpool_future *taken = tpool__task_new(tpool__self());
         if (!taken) return TPOOL_NO_MEMORY;
         void *value = arg;
@@ -6068,6 +6213,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
             tpool__unplaced_free(taken);
             return reserved;
         }
+        if (!TPOOL__LIKELY(!numbered)) tpool__watch_submit(tpool__self(), pool, taken, now);
     }
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
@@ -6075,6 +6221,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
         if (!TPOOL__LIKELY(!completions) && force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready */
             (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
     } else if (entry.task) {
+        if (numbered) tpool__watch_end(tpool__self(), pool, entry.task, fn, status, tpool__clock());
         tpool__unplaced_free(entry.task);
     }
     return status;
@@ -6164,7 +6311,7 @@ static inline bool tpool__has_lists(tpool_future *task) { return task && (tpool_
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
-    int priority = entry->task && entry->task->extra ? entry->task->extra->priority : 0;
+    int priority = entry->task && tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->priority : 0;
     bool lists = tpool__has_lists(entry->task);
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
         if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
@@ -6208,7 +6355,7 @@ static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool);
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
     tpool__worker *worker = tpool__self()->worker;
     tpool__lane *lane = &pool->inject;
-    bool ranked = entry->task && entry->task->extra && entry->task->extra->priority;
+    bool ranked = entry->task && tpool__extra_of(entry->task) && tpool__extra_of(entry->task)->priority;
     if (worker && worker->pool == pool && !ranked) lane = tpool__lane_of(worker);
     bool expires = tpool__entry_expires(entry), wanted = tpool__is_wanted(entry->task);
     tpool_future *unreferenced = NULL;
@@ -6480,7 +6627,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
 /* Claims the task of an entry just popped; the queue's reference is now the claimer's. A task that has expired is
  * claimed too, and the caller ends it. */
 static inline bool tpool__claim_popped(tpool_future *task) {
-    if (TPOOL__LIKELY(!task->extra))
+    if (TPOOL__LIKELY(tpool__load_relaxed(&task->extra_word) == 0)) /* relaxed: see tpool__extra_of */
         return TPOOL__LIKELY(tpool__claim(task, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + TPOOL__POPPED));
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
     if (!tpool__claim(task, phase + TPOOL__END_RELEASED + TPOOL__POPPED)) return false;
@@ -6705,9 +6852,9 @@ static void tpool__publish_left(void *of);
 /* Calls arg_free, and removes it from the task first: if it ends the thread, `left` goes on with the task. False, here
  * and below: the program's function forked, and this is the child (tpool__context_pop). */
 static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left)(void *of)) {
-    void (*arg_free)(void *arg) = task->extra ? task->extra->arg_free : NULL;
+    void (*arg_free)(void *arg) = tpool__extra_of(task) ? tpool__extra_of(task)->arg_free : NULL;
     if (TPOOL__LIKELY(!arg_free)) return true;
-    task->extra->arg_free = NULL;
+    tpool__extra_of(task)->arg_free = NULL;
     self->freeing++;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, tpool__pool_of(task));
     tpool__context_guard(self, context, left, task);
@@ -6744,7 +6891,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     context->stops = stops;
     context->task = task;
     /* relaxed: the function's store publishes both */
-    tpool__store_relaxed(&context->name, (uintptr_t)(task->extra ? task->extra->name : NULL));
+    tpool__store_relaxed(&context->name, (uintptr_t)(tpool__extra_of(task) ? tpool__extra_of(task)->name : NULL));
     tpool__store_relaxed(&context->since, since);
     tpool__store_release(&context->shows, (uintptr_t)fn); /* P19 */
     bool elsewhere = !TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__is_chunk(fn);
@@ -6770,11 +6917,14 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
     void *result;
     tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__stopwatch stopwatch;
-    uintptr_t since = pool->measured ? tpool__measure_begin(self, pool, entry->stamp, &stopwatch) : 0;
+    uint32_t watch = tpool__watch(pool);
+    uintptr_t since = watch ? tpool__watch_begin(self, pool, task, entry->fn, entry->stamp, &stopwatch) : 0;
     if (!tpool__call(self, task, entry->fn, entry->stops, since, &result)) return;
-    if (pool->measured) tpool__measure_end(self, pool, true, &stopwatch);
+    if (watch) tpool__measure_end(self, pool, true, &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
+    if (!TPOOL__LIKELY(!(watch & TPOOL__NUMBERED)))
+        tpool__watch_end(self, pool, task, entry->fn, failed ? outcome->error.status : TPOOL_OK, stopwatch.ended);
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (TPOOL__LIKELY(!outcome)) return;
     if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
@@ -6785,26 +6935,31 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
 static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops) {
     tpool_fn fn = task->u.fn;
     void *result;
-    if (task->extra && task->extra->run_limit_ns) task->extra->started_at = tpool__clock();
+    if (tpool__extra_of(task) && tpool__extra_of(task)->run_limit_ns)
+        tpool__extra_of(task)->started_at = tpool__clock();
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch stopwatch;
     uintptr_t since = 0;
-    if (pool->measured) {
+    uint32_t watch = tpool__watch(pool);
+    if (watch) {
         /* relaxed: the stamp came with the entry; only this thread uses the word until the call */
-        since = tpool__measure_begin(self, pool, tpool__load_relaxed(&task->outcome), &stopwatch);
+        since = tpool__watch_begin(self, pool, task, fn, tpool__load_relaxed(&task->outcome), &stopwatch);
         tpool__store_relaxed(&task->outcome, 0);
     }
     if (!tpool__call(self, task, fn, stops, since, &result)) return false;
-    if (pool->measured) tpool__measure_end(self, pool, !task->extra, &stopwatch);
+    if (watch) tpool__measure_end(self, pool, !tpool__extra_of(task), &stopwatch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
-    bool failed = tpool__has_failed(task), has_extra = task->extra != NULL;
+    bool failed = tpool__has_failed(task), has_extra = tpool__extra_of(task) != NULL;
     if (!TPOOL__LIKELY(!has_extra)) {
         if (!tpool__arg_done(self, task, tpool__end_broken)) return false;
-        tpool__large_give(task->extra);
+        tpool__large_give(tpool__extra_of(task));
     }
     task->value = failed ? NULL : result;
+    if (!TPOOL__LIKELY(!(watch & TPOOL__NUMBERED)))
+        tpool__watch_end(self, pool, task, fn, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK,
+                         has_extra ? tpool__clock() : stopwatch.ended);
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
     tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
@@ -6936,8 +7091,9 @@ static void tpool__count_unstarted(tpool *pool, tpool__reason reason) {
 /* Ends a task that will never be executed. It has its error, and the caller holds the claimer's reference. */
 static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
-    tpool__large_give(task->extra);
+    tpool__large_give(tpool__extra_of(task));
     task->value = NULL;
+    tpool__watch_unrun(self, task);
     tpool__publish(task, tpool__outcome_load(task)->error.status);
 }
 static void tpool__chunk_ended(void *argument);
@@ -6947,7 +7103,8 @@ static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
     tpool *pool = tpool__pool_of(task);
     if (pool) tpool__count_unstarted(pool, reason);
     tpool__store_release(&task->outcome, tpool__outcome_word(tpool__error_fixed(task, reason))); /* P9 */
-    if (task->extra && task->extra->arg_free && task->extra->arg_free != tpool__chunk_ended && tpool__must_list(self))
+    if (tpool__extra_of(task) && tpool__extra_of(task)->arg_free &&
+        tpool__extra_of(task)->arg_free != tpool__chunk_ended && tpool__must_list(self))
         tpool__list(self, (uintptr_t)task);
     else tpool__end_claimed(self, task);
     tpool__run_unless_held(self); /* what arg_free has ended, and what the claim has listed */
@@ -6959,8 +7116,12 @@ static void tpool__end_broken_rest(void *of) {
     tpool_future *task = (tpool_future *)of;
     const tpool *pool = tpool__pool_of(task);
     if (pool && tpool__is_foreign(pool)) return;
-    if (task != &self->plain) tpool__end_claimed(self, task);
-    else if (pool->config.on_failure) (void)tpool__report_failure(task);
+    if (task != &self->plain) {
+        tpool__end_claimed(self, task);
+    } else {
+        tpool__watch_unrun(self, task);
+        if (pool->config.on_failure) (void)tpool__report_failure(task);
+    }
 }
 /* Ends a task whose function or arg_free has ended the thread. */
 static void tpool__end_broken(void *of) {
@@ -6992,7 +7153,7 @@ static tpool__outcome *tpool__error_alloc(const tpool_future *task, int code, si
     outcome->error.status = outcome->error.cause = TPOOL_FAILED;
     outcome->error.code = code;
     outcome->error.message = text;
-    outcome->error.task = task->extra ? task->extra->name : NULL;
+    outcome->error.task = tpool__extra_of(task) ? tpool__extra_of(task)->name : NULL;
     return outcome;
 }
 static tpool__outcome *tpool__error_new(const tpool_future *task, int code, const char *format, va_list arguments) {
@@ -7119,7 +7280,8 @@ static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *agai
         if (soon < *again) *again = soon;
     }
     if (context->pool && tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
-    return task->extra && tpool__run_limit_passed(task->extra->started_at, task->extra->run_limit_ns, again);
+    return tpool__extra_of(task) &&
+           tpool__run_limit_passed(tpool__extra_of(task)->started_at, tpool__extra_of(task)->run_limit_ns, again);
 }
 TPOOL_API bool tpool_stop_requested(void) {
     int64_t again;
@@ -7128,7 +7290,7 @@ TPOOL_API bool tpool_stop_requested(void) {
 
 TPOOL_API size_t tpool_arg_size(void) {
     tpool_future *task = tpool__current_task();
-    return task && task->extra ? task->extra->arg_size : 0;
+    return task && tpool__extra_of(task) ? tpool__extra_of(task)->arg_size : 0;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -7184,7 +7346,7 @@ static bool tpool__claim_in_place(tpool_future *future) {
 
 /* Every look at a future ends it here if it has expired in the queue. */
 static inline void tpool__expire(tpool_future *future) {
-    tpool__extra *extra = future->extra;
+    tpool__extra *extra = tpool__extra_of(future);
     if (TPOOL__LIKELY(!extra || !extra->expires_at)) return;
     /* relaxed: only a hint, the claim decides */
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING && tpool__has_expired(future) &&
@@ -7452,7 +7614,8 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     self->waits = true;
     tpool *pool = worker->pool;
     tpool__stop_searching(worker);
-    waiter->since = pool->measured ? tpool__clock() : 0;
+    waiter->since = 0;
+    if (!TPOOL__LIKELY(!tpool__watch(pool))) tpool__watch_block(self, pool, waiter);
     tpool__lock(&pool->lock);
     worker->waiter = waiter;
     pool->blocked++;
@@ -7491,6 +7654,8 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     }
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
+    if (!TPOOL__LIKELY(!(tpool__watch(pool) & TPOOL__NUMBERED)))
+        tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self), 0, TPOOL_OK, NULL, tpool__clock());
 }
 
 /* Waits that a stop ends. A thread that asks for a stop sets its flag, then wakes those whose task is asked now. A
@@ -7673,7 +7838,9 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     return outcome->error.message;
 }
 
-TPOOL_API void *tpool_future_tag(tpool_future *future) { return future && future->extra ? future->extra->tag : NULL; }
+TPOOL_API void *tpool_future_tag(tpool_future *future) {
+    return future && tpool__extra_of(future) ? tpool__extra_of(future)->tag : NULL;
+}
 
 TPOOL_API bool tpool_future_cancel(tpool_future *future) {
     if (!future) return false;
@@ -7984,7 +8151,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     if (dropped && tpool__expires_at(dropped)) tpool__expiring_leave(pool, dropped);
     if (status == TPOOL_OK) {
         pool->enders += dropped != NULL;
-        tpool__heap_push(pool, entry->task, entry->task->extra ? entry->task->extra->priority : 0);
+        tpool__heap_push(pool, entry->task, tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->priority : 0);
         pool->inject.submitted++;
     }
     tpool__unlatch(&pool->inject.lock);
@@ -8414,6 +8581,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
         pool->config.finalizer(pool->config.context);
         if (!tpool__setup_pop(self, context)) return;
     }
+    tpool__watch_worker(self, pool, TPOOL_EVENT_WORKER_ENDED);
     self->worker = NULL;
     self->stack_floor = 0;
     tpool__tidier_leaves(self, &worker->parker, !in_hook && !(tpool__attention(pool) & TPOOL__SHUT));
@@ -8452,6 +8620,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     bool ready = !refused, lost = false;
+    tpool__watch_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
     tpool__tidier_begins(&worker->parker);
     if (ready && tpool__executes_elsewhere(pool)) { /* the initializer runs there */
         tpool_status status = tpool__make_ready(worker);
@@ -8655,10 +8824,11 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
     pool->backend = tpool__backends[config->kind];
-    pool->measured = config->measure;
+    bool observed = config->observer && config->observed;
+    tpool__store_relaxed(&pool->watch, (config->measure ? TPOOL__MEASURED : 0) | (observed ? TPOOL__OBSERVED : 0));
     pool->scheduling = tpool__scheduling_note(shared || manager); /* any thread may be the first to ask */
-    if (pool->measured) pool->measures = tpool__measures_new();
-    if (!pool->scheduling || (pool->measured && !pool->measures)) {
+    if (config->measure) pool->measures = tpool__measures_new();
+    if (!pool->scheduling || (config->measure && !pool->measures)) {
         tpool__unmake(pool);
         return TPOOL_NO_MEMORY;
     }
@@ -9345,7 +9515,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__lock(&pool->lock);
     tpool__get_counts(pool, stats);
-    if (pool->measured) tpool__get_times(pool, stats);
+    if (tpool__watch(pool) & TPOOL__MEASURED) tpool__get_times(pool, stats);
     tpool__unlock(&pool->lock);
     return TPOOL_OK;
 }
@@ -10509,7 +10679,7 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
 
 /* The error of a task whose job has ended its thread. Several threads may make one for the same task. */
 static tpool__outcome *tpool__error_broken(const tpool_future *task) {
-    const char *name = task->extra ? task->extra->name : NULL;
+    const char *name = tpool__extra_of(task) ? tpool__extra_of(task)->name : NULL;
     tpool__outcome *error = name ? TPOOL_MALLOC(sizeof *error) : NULL;
     if (!error) return tpool__fixed(TPOOL__ENDED_THREAD);
     *error = tpool__fixed_errors[TPOOL__ENDED_THREAD];
@@ -10945,6 +11115,8 @@ static void *tpool__chunk_run(void *argument) {
     (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
     tpool__unlock(&iter->lock);
 
+    uintptr_t number = tpool__number_here(self); /* the chunk's, which its items show while they wait */
+    if (number) tpool__store_relaxed(&chunk->item.extra_word, number << 1 | 1); /* relaxed: only this thread uses it */
     int64_t begin = tpool__clock();
     size_t ran = 0;
     const tpool__backend *backend = tpool__backend_of(iter->pool);
@@ -11432,7 +11604,8 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     loop->body = body;
     loop->context = context;
     tpool_future *task = self->context ? self->context->task : NULL; /* the task that loops */
-    if (task) loop->task.extra = task->extra;
+    /* relaxed: not shared yet */
+    if (task) tpool__store_relaxed(&loop->task.extra_word, tpool__load_relaxed(&task->extra_word));
     tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
     if (call->outer) loop->origin = call;
 
@@ -12853,13 +13026,6 @@ static void tpool__put_worker(tpool__text *text, const tpool *pool, int index) {
     tpool__put_number(text, (uint64_t)index);
 }
 
-/* The name by which a task is shown, or NULL. The library's own functions have names of their own here, which errors do
- * not show. */
-static const char *tpool__shown_name(const char *name, uintptr_t fn) {
-    if (name) return name;
-    if (fn == (uintptr_t)tpool__chunk_run) return "map";
-    return fn == (uintptr_t)tpool__loop_helper_run ? "for" : NULL;
-}
 /* What a context shows: an item of the line that names what a worker does, from the outside inwards. */
 static void tpool__put_context(tpool__text *text, const tpool__context *context, uintptr_t shows, uintptr_t now) {
     switch (shows) {
@@ -12881,7 +13047,7 @@ static void tpool__put_context(tpool__text *text, const tpool__context *context,
 /* The task that a blocked worker waits for. Under pool->lock. */
 static void tpool__put_awaited(tpool__text *text, tpool *pool, tpool_future *future) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    const char *name = future->extra ? future->extra->name : NULL;
+    const char *name = tpool__extra_of(future) ? tpool__extra_of(future)->name : NULL;
     uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE; /* relaxed: a hint */
     tpool__put(text, name ? "task " : "a task");
     if (name) tpool__put_name(text, name);
@@ -12902,7 +13068,7 @@ static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *wor
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__thread *thread = tpool__load_acquire(&worker->thread); /* P19 */
     const tpool__waiter *waiter = worker->waiter;
-    int64_t now = pool->measured ? tpool__clock() : 0;
+    int64_t now = tpool__clock();
     bool any = false;
     if (!thread) return;
     tpool__put_worker(text, pool, worker->index);
@@ -12938,7 +13104,7 @@ static bool tpool__name_queued(const tpool__entry *entry, void *of) {
     tpool__queued_names *queued = (tpool__queued_names *)of;
     if (++queued->seen > TPOOL__SHOWN_TASKS) return false;
     if (entry->task && tpool__is_claimed(entry->task)) return true; /* a tombstone */
-    const char *name = entry->task && entry->task->extra ? entry->task->extra->name : NULL;
+    const char *name = entry->task && tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->name : NULL;
     name = tpool__shown_name(name, (uintptr_t)(entry->task ? entry->task->u.fn : entry->fn));
     unsigned i = 0;
     while (i < queued->used && queued->names[i] != name) i++;
@@ -15735,7 +15901,7 @@ typedef struct tpool__time_limit {
 } tpool__time_limit;
 static tpool__time_limit tpool__time_limit_of(const tpool_future *task) {
     tpool__time_limit limit = { TPOOL_FOREVER, TPOOL__KILLED_LATE };
-    const tpool__extra *extra = task->extra;
+    const tpool__extra *extra = tpool__extra_of(task);
     if (!extra) return limit;
     if (extra->run_limit_ns && extra->run_limit_ns < TPOOL_FOREVER - extra->started_at)
         limit.deadline = extra->started_at + extra->run_limit_ns;
@@ -15807,7 +15973,7 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
     tpool__worker *worker = self->worker;
     tpool__child *child = tpool__child_of(worker);
     const tpool__time_limit limit = tpool__time_limit_of(task);
-    size_t size = task->extra ? task->extra->arg_size : 0;
+    size_t size = tpool__extra_of(task) ? tpool__extra_of(task)->arg_size : 0;
     tpool__outcome *outcome = NULL;
     void *value = NULL;
     tpool__child_take(self, child);

@@ -111,14 +111,14 @@ static void flags_end(tpool__worker *worker) {
 }
 static void *flags_execute(tpool__thread *self, tpool_future *task, tpool_fn fn) {
     backing *b = backing_of(self->worker);
-    size_t size = task->extra ? task->extra->arg_size : 0;
+    size_t size = tpool__extra_of(task) ? tpool__extra_of(task)->arg_size : 0;
     MUST(tpool__holds_none() && cancellation_is_off() && self->context->task == task);
     MUST(atomic_load(&b->runs) && !atomic_load(&b->lost) && (size > 0) == (task->value != NULL));
     atomic_fetch_add(&seen.tasks, 1);
     bool late = atomic_exchange(&seen.times_out, false);
     if (atomic_exchange(&seen.loses, false) || late) {
         tpool__outcome *outcome = malloc(sizeof *outcome);
-        MUST(outcome && (!late || task->extra->timeout_at));
+        MUST(outcome && (!late || tpool__extra_of(task)->timeout_at));
         *outcome = *tpool__fixed(TPOOL__LOST_PROCESS);
         outcome->is_static = false;
         outcome->is_timeout = late;

@@ -95,7 +95,7 @@ static void an_iterator_ends_each_at_its_time(void **state) {
         tpool_future *future;
         assert_status(TPOOL_OK, tpool_completions_next(completions, TPOOL_SEC(5), &future));
         assert_status(TPOOL_EXPIRED, tpool_future_result(future, 0, NULL));
-        assert_true(tpool_now() >= future->extra->expires_at);
+        assert_true(tpool_now() >= tpool__extra_of(future)->expires_at);
     }
     tpool_completions_destroy(completions);
     assert_status(TPOOL_OK, tpool_resume(pool));

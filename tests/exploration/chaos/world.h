@@ -46,6 +46,15 @@ static void finalizer(void *context) {
     self()->hooks--;
     end();
 }
+/* As many ends as submits, as many workers that end as begin. */
+static atomic_long unended[POOLS], workers_left[POOLS];
+static void observe_pool(const tpool_event *event, void *context) {
+    long p = (a_pool *)context - pools;
+    if (event->kind == TPOOL_EVENT_SUBMITTED) atomic_fetch_add(&unended[p], 1);
+    if (event->kind == TPOOL_EVENT_ENDED) atomic_fetch_sub(&unended[p], 1);
+    if (event->kind == TPOOL_EVENT_WORKER_STARTED) atomic_fetch_add(&workers_left[p], 1);
+    if (event->kind == TPOOL_EVENT_WORKER_ENDED) atomic_fetch_sub(&workers_left[p], 1);
+}
 static tpool_config draw_config(rng *g, a_pool *p) {
     tpool_config c = { .name = p->name, .context = p };
     c.max_workers = 1 + (int)draw(g, 4);
@@ -63,6 +72,10 @@ static tpool_config draw_config(rng *g, a_pool *p) {
     if (has(INITIALIZERS) && one_in(g, 2)) c.finalizer = finalizer;
     if (has(SMALL_STACKS) && !SLOW && one_in(g, 2)) c.stack_size = (size_t)(one_in(g, 2) ? 256 : 512) << 10;
     if (has(MEASURE)) c.measure = one_in(g, 2);
+    if (has(MEASURE) && one_in(g, 3)) {
+        c.observer = observe_pool;
+        c.observed = 255;
+    }
     if (one_in(g, 2)) c.on_failure = failed;
     return c;
 }
@@ -77,6 +90,8 @@ static bool create_pool(rng *g) {
         p->config = draw_config(g, p);
         atomic_store(&initialized[at], 0);
         atomic_store(&finalized[at], 0);
+        atomic_store(&unended[at], 0);
+        atomic_store(&workers_left[at], 0);
         tpool_status status = CALL(at, tpool_create(&p->handle, &p->config));
         if (status == TPOOL_OK) {
             atomic_store(&p->alive, true);
@@ -302,6 +317,12 @@ static void play_world(uint64_t seed, int operations) {
             continue;
         }
         destroy_pool(p, true);
+    }
+    for (int p = 0; p < pool_total; p++) {
+        if (pools[p].dual) continue;
+        if (atomic_load(&unended[p]) != 0 || atomic_load(&workers_left[p]) != 0)
+            fail("pool %d was observed: %ld tasks and %ld workers without an end", p, atomic_load(&unended[p]),
+                 atomic_load(&workers_left[p]));
     }
     for (int p = 0; p < pool_total; p++) {
         if (pools[p].dual || !pools[p].config.finalizer || !pools[p].config.initializer) continue;
