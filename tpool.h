@@ -831,7 +831,8 @@ TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completio
  * may not call into the iterator. An expiry is noticed, and wake called, on a thread of the library. A slow wake holds
  * up no time, unless the system refuses another thread, or 16 are slow at once: then times come late until one returns.
  * Completed within a callback, it comes once that callback returns or waits. A next that waits is woken itself, in
- * place of the call that was still to come. Once destroy has returned, no call begins or still runs.
+ * place of the call that was still to come; a call too many may come beside it. Once destroy has returned, no call
+ * begins or still runs.
  * TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL; TPOOL_INVALID_STATE: it has a descriptor, or an on_ready. As next:
  * one thread at a time. */
 TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions, void (*wake)(void *context),

@@ -2,6 +2,9 @@
 #ifndef TPOOL_TESTS_FUZZ_CALLS_H
 #define TPOOL_TESTS_FUZZ_CALLS_H
 #include "model.h"
+#if !defined(_WIN32)
+#include <poll.h>
+#endif
 
 /* ---- calls ---- */
 static record *new_record(int pool, behaviour does, int thread, int priority) {
@@ -326,6 +329,46 @@ static void wait_for(unsigned a, unsigned b, unsigned c) {
     if (status == TPOOL_OK && when == TPOOL_FIRST_EXCEPTION) REQUIRE(done == count || exception);
     for (size_t i = 0; i < count; i++) tpool_future_release(futures[i]);
 }
+/* What tells an event loop that the iterator has something: NEXT waits itself. */
+typedef enum telling { NEXT, ON_READY, DESCRIPTOR, TELLINGS } telling;
+typedef struct event_loop {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned wakes, seen, may; /* calls of on_ready, those that the loop has acted upon, and as many as may come */
+    bool exact;                /* the loop never waits in next: that may make a call too many */
+    bool over;                 /* the iterator is gone */
+} event_loop;
+static void wake_loop(void *context) {
+    event_loop *l = context;
+    pthread_mutex_lock(&l->lock);
+    REQUIRE(!l->over);
+    if (++l->wakes > l->may && l->exact) fail("%u calls of on_ready, not %u", l->wakes, l->may);
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}
+static void calls_may_come(event_loop *l, int more) {
+    pthread_mutex_lock(&l->lock);
+    l->may += (unsigned)more;
+    pthread_mutex_unlock(&l->lock);
+}
+/* Something comes in the end, or next would not wait for it either. */
+static void await_wake(event_loop *l) {
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += 20;
+    pthread_mutex_lock(&l->lock);
+    while (l->wakes == l->seen) REQUIRE(pthread_cond_timedwait(&l->changed, &l->lock, &end) == 0);
+    l->seen = l->wakes;
+    pthread_mutex_unlock(&l->lock);
+}
+static void await_descriptor(intptr_t descriptor) {
+#if !defined(_WIN32)
+    struct pollfd asked = { .fd = (int)descriptor, .events = POLLIN };
+    REQUIRE(poll(&asked, 1, 20000) == 1);
+#else
+    REQUIRE(WaitForSingleObject((HANDLE)descriptor, 20000) == WAIT_OBJECT_0);
+#endif
+}
 static void complete(unsigned a, unsigned b, unsigned c) {
     tpool_future *futures[6], *next;
     record *rs[6];
@@ -343,8 +386,24 @@ static void complete(unsigned a, unsigned b, unsigned c) {
     int64_t timeout = some_time(c);
     if (blocked && timeout > TPOOL_US(40)) timeout = TPOOL_US(40);
     size_t seen = 0;
+    telling tells = (telling)((c >> 3) % TELLINGS);
+    bool polls = tells != NEXT && timeout > TPOOL_US(300); /* it waits in its loop, and only looks at the iterator */
+    event_loop loop = {
+        .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .may = 1, .exact = polls
+    };
+    intptr_t descriptor = -1;
+    if (tells == ON_READY) REQUIRE(tpool_completions_on_ready(completions, wake_loop, &loop) == TPOOL_OK);
+    if (tells == DESCRIPTOR) REQUIRE(tpool_completions_descriptor(completions, &descriptor) == TPOOL_OK);
     for (;;) {
-        tpool_status status = tpool_completions_next(completions, timeout, &next);
+        calls_may_come(&loop, 1); /* after a next that finds nothing, and even before it returns */
+        tpool_status status = tpool_completions_next(completions, polls ? 0 : timeout, &next);
+        if (status == TPOOL_OK) calls_may_come(&loop, -1);
+        if (status == TPOOL_TIMEOUT && polls) {
+            REQUIRE(seen < distinct);
+            if (tells == ON_READY) await_wake(&loop);
+            else await_descriptor(descriptor);
+            continue;
+        }
         if (status == TPOOL_TIMEOUT) {
             REQUIRE(timeout <= TPOOL_US(300) && seen < distinct);
             break;
@@ -363,10 +422,14 @@ static void complete(unsigned a, unsigned b, unsigned c) {
         if (c & 128 && seen == 2) break;
     }
     tpool_completions_destroy(completions);
+    pthread_mutex_lock(&loop.lock);
+    loop.over = true;
+    pthread_mutex_unlock(&loop.lock);
     for (size_t i = 0; i < count; i++) tpool_future_release(futures[i]);
 }
 
 typedef struct mapping {
+    bool limited; /* an item runs until its run_limit_ns has passed */
     unsigned count, taken, delivered, buffer, rule;
     atomic_int runs[40], frees[40];
 } mapping;
@@ -374,6 +437,7 @@ static void *map_item(void *item, void *context) {
     mapping *m = context;
     size_t i = (size_t)((atomic_int *)item - m->runs);
     REQUIRE(i < m->count && atomic_fetch_add(&m->runs[i], 1) == 0 && atomic_load(&m->frees[i]) == 0);
+    while (m->limited && !tpool_stop_requested()) sched_yield();
     return m->rule && i % m->rule == 1 ? tpool_raise((int)i, "item") : item;
 }
 static bool map_source(void *context, void **item) {
@@ -387,10 +451,12 @@ static void map_free(void *item, void *context) {
     mapping *m = context;
     REQUIRE(atomic_fetch_add(&m->frees[(atomic_int *)item - m->runs], 1) == 0);
 }
-static void map(int pool, unsigned a, unsigned b) {
+static void map(int pool, unsigned a, unsigned b, unsigned d) {
     a_pool *p = &pools[pool];
-    mapping m = { .count = a % 40, .buffer = b & 7, .rule = b >> 3 & 3 };
-    tpool_map_spec spec = { .fn = map_item, .context = &m, .chunk_size = a / 40 };
+    mapping m = { .count = a % 40, .buffer = b & 7, .rule = b >> 3 & 3, .limited = d & 2 };
+    tpool_map_spec spec = { .fn = map_item, .context = &m, .chunk_size = a / 40, .unordered = d & 1 };
+    bool came[40] = { false };
+    spec.run_limit_ns = m.limited ? 1 : d & 4 ? TPOOL_SEC(100) : 0;
     bool source = b & 32;
     if (p->quiet) return;
     if (source) {
@@ -419,13 +485,22 @@ static void map(int pool, unsigned a, unsigned b) {
         if (source) m.delivered = i + 1; /* asked for the next, it has let go of the one before */
         status = tpool_map_next(iter, timeout, &result);
         m.delivered = i;
-        bool raises = m.rule && i % m.rule == 1;
+        size_t index = tpool_map_index(iter);
+        bool delivers = status != TPOOL_TIMEOUT && status != TPOOL_END;
+        bool raises = m.rule && index % m.rule == 1;
+        if (delivers) {
+            REQUIRE(i < m.count && index < m.count && !came[index] && (index == i || spec.unordered));
+            REQUIRE(tpool_map_item(iter) == &m.runs[index]);
+            came[index] = true;
+        } else {
+            REQUIRE(tpool_map_item(iter) == NULL);
+        }
         switch (status) {
-        case TPOOL_OK: REQUIRE(i < m.count && result == &m.runs[i] && !raises && atomic_load(&m.runs[i]) == 1); break;
-        case TPOOL_FAILED: REQUIRE(i < m.count && raises && atomic_load(&m.runs[i]) == 1); break;
+        case TPOOL_OK: REQUIRE(result == &m.runs[index] && !raises && atomic_load(&m.runs[index]) == 1); break;
+        case TPOOL_FAILED: REQUIRE(raises && atomic_load(&m.runs[index]) == 1); break;
         case TPOOL_CANCELLED:
-            REQUIRE(i < m.count && (atomic_load(&p->cancel_asked) || atomic_load(&p->shut_asked) ||
-                                    p->config.on_full == TPOOL_FULL_DROP_OLDEST));
+            REQUIRE(atomic_load(&p->cancel_asked) || atomic_load(&p->shut_asked) ||
+                    p->config.on_full == TPOOL_FULL_DROP_OLDEST);
             break;
         case TPOOL_BROKEN: REQUIRE(p->fails_to_start); break;
         case TPOOL_TIMEOUT: REQUIRE(timeout != TPOOL_FOREVER); break;
@@ -599,7 +674,7 @@ static void make(int thread, const call *c) {
     case WAIT: wait_for(c->a, c->b, c->c); return;
     case COMPLETIONS: complete(c->a, c->b, c->c); return;
     case MAP:
-        if (!any_quiet()) map(pool, c->b, c->c);
+        if (!any_quiet()) map(pool, c->b, c->c, c->a);
         return;
     case FOR: loop(pool, c->b, c->c); return;
     case PAUSE: pause_pool(pool); return;

@@ -225,7 +225,7 @@ static void finalize(void *context) { atomic_fetch_add(&((a_pool *)context)->fin
 static tpool_status submit(record *r, call_kind form, unsigned extras, bool keep, tpool_future **future);
 static record *new_record(int pool, behaviour does, int thread, int priority);
 static tpool_future *take_slot(unsigned slot, record **r);
-static void map(int pool, unsigned a, unsigned b);
+static void map(int pool, unsigned a, unsigned b, unsigned d);
 static void loop(int pool, unsigned a, unsigned b);
 
 static void check_wait(tpool_status status, record *r, int64_t timeout, bool may_deadlock) {
@@ -296,7 +296,7 @@ static void *act(record *r) {
         return r;
     case FORKS: REQUIRE(fib((void *)(intptr_t)8) == (void *)(intptr_t)21); return r;
     case LOOPS: loop(r->pool, 20, r->order * 2); return r; /* even: no body raises */
-    case MAPS: map((r->pool + (int)r->order) % pool_count, r->order, 0xff); return r;
+    case MAPS: map((r->pool + (int)r->order) % pool_count, r->order, 0xff, r->order >> 2); return r;
     case SHUTS_ITS_POOL:
         REQUIRE(tpool_shutdown(pools[r->pool].handle, TPOOL_WAIT) == TPOOL_DEADLOCK);
         REQUIRE(tpool_drain(pools[r->pool].handle, TPOOL_FOREVER) == TPOOL_DEADLOCK);
