@@ -239,7 +239,8 @@
  *    - If a worker dies before it has begun a task, the task is not lost: it runs on another. If a worker dies in a
  *      map's chunk, only the item at hand is lost. A worker is replaced at once. If the system refuses, the pool tries
  *      for a tenth of a second; then the work waits for the other workers, or, if none is left, ends as TPOOL_BROKEN.
- *      An initializer that gives false breaks the pool, and so does one in which eight workers in a row have died.
+ *      An initializer that gives false breaks the pool, and so does one in which eight workers in a row have died, or
+ *      during which nine servers in a row have.
  *    - When the program ends, however it does, its workers are killed. If the server is killed, its workers go with it
  *      (their tasks end as TPOOL_BROKEN), and the keeper starts another; if the keeper is killed, the server goes on,
  *      but has no successor. If tasks need a server that gives no sign of life for ten seconds, as one that was
@@ -3594,7 +3595,8 @@ struct tpool__backend {
      *     of pools, where a fork in another thread finds it, but no caller has it yet. Not TPOOL_OK: create returns
      *     that, after `stop`.
      * stop: unmakes it, also what a `start` that failed has left half made. No worker has a backing any more. On return
-     *     nothing runs that the pool has started, and pool->backing is NULL. */
+     *     nothing runs that the pool has started, but for backings that the system does not let it end, and
+     *     pool->backing is NULL. */
     tpool_status (*check)(const tpool_config *config);
     tpool_status (*start)(tpool *pool);
     void (*stop)(tpool *pool);
@@ -3657,7 +3659,7 @@ struct tpool__backend {
      * thread_ends: a thread of the process ends, before anything else that the library does then. */
     bool (*give_back)(const tpool_future *task, const void *bytes, size_t size, void **payload);
     bool (*should_stop)(const tpool_future *task);
-    void (*thread_ends)(const tpool__thread *self);
+    void (*thread_ends)(tpool__thread *self);
 };
 
 /* By config.kind. NULL: TPOOL_THREADS, and what this build does not have. */
@@ -6055,7 +6057,7 @@ static const tpool__outcome tpool__fixed_errors[] = {
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was cancelled before it started."),
     TPOOL__FIXED(TPOOL_CANCELLED, 0, "The task was dropped from a full queue."),
     TPOOL__FIXED(TPOOL_EXPIRED, 0, "The task's own time limit passed while it was queued."),
-    TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker's initializer failed."),
+    TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker could not be initialized."),
     TPOOL__FIXED(TPOOL_BROKEN, 0, "The task ended its thread."),
     TPOOL__FIXED(TPOOL_BROKEN, 0, "No worker is left, and none could be started."),
     TPOOL__FIXED(TPOOL_FAILED, ENOMEM, "Memory ran out while raising an error or returning a result."),
@@ -9140,12 +9142,15 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     tpool__end_all_waiting(pool, reason);
     (void)tpool__context_pop(self, call); /* the caller checks whether this is a child */
 }
-/* An initializer failed: what comes later ends as TPOOL_BROKEN, and so does what waits, by tpool__break. */
-static void tpool__refuse_for_good(tpool *pool) { tpool__set_attention(pool, TPOOL__BREAK, 0); }
+/* An initializer failed: what comes later ends as TPOOL_BROKEN, at once also a submit that waits for room, and so does
+ * what waits, by tpool__break. */
+static void tpool__refuse_for_good(tpool *pool) {
+    tpool__set_attention(pool, TPOOL__BREAK, 0);
+    tpool__wake_room_and_drainers(pool);
+}
 /* An initializer failed: what waits and what comes later ends as TPOOL_BROKEN, what runs goes on. */
 static void tpool__break(tpool *pool) {
     tpool__refuse_for_good(pool);
-    tpool__wake_room_and_drainers(pool);
     tpool__end_waiting(pool, TPOOL__SETUP_FAILED);
     if (tpool__is_foreign(pool)) return; /* what it has ended forked, and this is the child */
     tpool__wake_sleepers(pool);
@@ -12652,6 +12657,7 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
     if (tpool__is_foreign(resources)) return TPOOL_BROKEN;
     tpool__lock(&resources->lock);
     bool whole = resources->free_count == resources->count;
+    if (whole) resources->free_count = 0; /* a get between two pieces of its wait takes none that is being destroyed */
     tpool__unlock(&resources->lock);
     if (!whole) return TPOOL_INVALID_STATE;
     tpool__resources_free(resources);
@@ -13811,7 +13817,8 @@ static struct {
     size_t returned;         /* how many bytes there are */
     const char *returned_at; /* their address for the task */
     bool has_returned;
-    bool is_spent; /* a task's limits leave no room for results: this worker takes no more tasks */
+    bool must_finalize; /* its initializer has succeeded, and its finalizer has not begun */
+    bool is_spent;      /* a task's limits leave no room for results: this worker takes no more tasks */
     const volatile uint32_t *is_original; /* 1; 0 in a process that this one forks, also by the bare system call */
     struct rlimit limits[TPOOL__LIMITS];  /* as they were before the first task */
 } tpool__in_child;
@@ -14531,7 +14538,8 @@ static tpool *tpool__child_pool; /* as it was when the pool was created */
 static void tpool__end_with_server(pid_t server);
 
 static void tpool__finalize_in_child(tpool__thread *self, const tpool_config *config) {
-    if (!config->finalizer) return;
+    if (!config->finalizer || !tpool__in_child.must_finalize) return;
+    tpool__in_child.must_finalize = false; /* it may end the thread */
     tpool__context *context = tpool__context_push(self, TPOOL__IN_SETUP, NULL);
     config->finalizer(config->context);
     tpool__end_if_forked(self, context);
@@ -14554,6 +14562,7 @@ static void *tpool__child_main(void *unused) {
     if (config->initializer) tpool__end_with_server(tpool__in_child.server); /* it may have changed credentials */
     for (int i = 0; i < TPOOL__LIMITS; i++) (void)tpool__limit_get(i, &tpool__in_child.limits[i]);
     bool has_run = false;
+    tpool__in_child.must_finalize = ready;
     tpool__reply(&message, ready ? TPOOL__READY : TPOOL__UNREADY);
     while (ready && tpool__read_all(tpool__in_child.requests, &message, sizeof message)) {
         tpool__in_child.number = message.number;
@@ -14584,9 +14593,11 @@ static void *tpool__child_main(void *unused) {
     return NULL;
 }
 
-/* A task has ended this process's thread: that ends the process. */
-static void tpool__thread_ends_in_child(const tpool__thread *self) {
-    if (tpool__in_child.task && tpool__in_child.thread == self) tpool__exit_child(0);
+/* A task has ended this process's thread: that ends the process, after its finalizer. */
+static void tpool__thread_ends_in_child(tpool__thread *self) {
+    if (!tpool__in_child.task || tpool__in_child.thread != self) return;
+    tpool__finalize_in_child(self, &tpool__child_pool->config);
+    tpool__exit_child(0);
 }
 
 /* In a process that a worker process has forked: it is no worker. */
@@ -15464,18 +15475,28 @@ typedef struct tpool__death {
     tpool__killed_for killed_for;
 } tpool__death;
 
+/* Waits for the last notice about a process. RECEIVED: it is in *notice (may be NULL). */
+static tpool__received tpool__child_await_end(tpool__child *child, tpool__notice *notice, int64_t deadline) {
+    tpool__notice next = { 0, 0, 0 };
+    tpool__received heard;
+    do heard = tpool__child_notice(child, &next, deadline);
+    while (heard == TPOOL__RECEIVED && !tpool__notice_is_last(&next));
+    if (notice) *notice = next;
+    return heard;
+}
 /* Has the process killed, waits for its end, and closes all that leads to it. One that may not be killed is left to
- * itself. The order to kill it goes out also if it seems to be dead (`why` NOT_KILLED): a server that could neither
- * answer nor be killed may come back, and the process with it. One that has been reaped it does not reach. */
-static tpool__death tpool__child_collect(tpool__child *child, tpool__killed_for why) {
+ * itself. `heard`: what led to this call. No order to kill it follows LOST: the process is about to be reaped, and what
+ * it leaves behind, if it exits with 0, is to live on. With SILENT one goes out, though there is no reason `why`: a
+ * server that could neither answer nor be killed may come back, and the process with it. */
+static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
     tpool__death death;
-    tpool__notice notice = { 0, 0, 0 };
+    tpool__notice notice;
     memset(&death, 0, sizeof death);
     tpool__lock(&child->lock);
-    tpool__child_kill(child, why);
+    if (heard != TPOOL__LOST) tpool__child_kill(child, heard == TPOOL__SILENT ? TPOOL__NOT_KILLED : why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
-    while (tpool__child_notice(child, &notice, TPOOL_FOREVER) == TPOOL__RECEIVED && !tpool__notice_is_last(&notice)) { }
+    (void)tpool__child_await_end(child, &notice, TPOOL_FOREVER);
     death.stopped = notice.stopped != 0;
     if (notice.kind == TPOOL__GIVEN_UP) {
         death.known = death.given_up = true;
@@ -15571,7 +15592,7 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
     if (child->greeted) return TPOOL_OK;
     bool refused = heard == TPOOL__RECEIVED && message.kind == TPOOL__UNREADY;
     if (heard == TPOOL__RECEIVED || heard == TPOOL__DAMAGED) why = TPOOL__KILLED_DAMAGED;
-    tpool__death death = tpool__child_collect(child, why);
+    tpool__death death = tpool__child_collect(child, heard, why);
     if (why == TPOOL__KILLED_LATE) return TPOOL_TIMEOUT;
     if (refused) return TPOOL_BROKEN;
     /* a process that ended with the server or by tpool_kill_workers does not count */
@@ -15589,7 +15610,10 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
     tpool__lock(&child->lock);
     bool condemned = child->killed_for != TPOOL__NOT_KILLED;
     tpool__unlock(&child->lock);
-    if (tpool__child_runs(child) && condemned) (void)tpool__child_collect(child, TPOOL__NOT_KILLED);
+    if (tpool__child_runs(child) && condemned) { /* the order to kill it has been sent */
+        if (tpool__child_await_end(child, NULL, deadline) == TPOOL__LATE) return TPOOL_TIMEOUT;
+        tpool__child_close(child);
+    }
     for (int refusals = 0, lost = 0;;) {
         bool runs = tpool__child_runs(child);
         if (!runs && tpool__child_unwanted(worker)) return child->task ? TPOOL_CANCELLED : TPOOL_NO_THREAD;
@@ -15618,20 +15642,18 @@ static void tpool__child_end(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
     if (!tpool__child_runs(child)) return;
     tpool__message message;
-    tpool__notice notice = { 0, 0, 0 };
     memset(&message, 0, sizeof message);
     message.number = ++child->number;
     message.kind = TPOOL__END;
-    bool ended = false;
-    if (child->greeted && tpool__write_quietly(child->requests, &message)) {
+    bool ends = child->greeted && (tpool__write_quietly(child->requests, &message) || errno == EPIPE);
+    if (ends) {
         /* until the finalizer has ended, or the process is gone */
         (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
         int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)); /* the process has only to exit */
-        while (!ended && tpool__child_notice(child, &notice, deadline) == TPOOL__RECEIVED)
-            ended = tpool__notice_is_last(&notice);
+        ends = tpool__child_await_end(child, NULL, deadline) == TPOOL__RECEIVED;
     }
-    if (ended) tpool__child_close(child);
-    else (void)tpool__child_collect(child, TPOOL__KILLED_ALL);
+    if (ends) tpool__child_close(child);
+    else (void)tpool__child_collect(child, TPOOL__LATE, TPOOL__KILLED_ALL);
 }
 
 /* In a child of fork: closes what leads to the parent's workers, so that they see the parent's end. Unless the child
@@ -15926,8 +15948,8 @@ static tpool__outcome *tpool__error_of_refusal(tpool__worker *worker, tpool_futu
     }
     if (status == TPOOL_BROKEN) tpool__refuse_for_good(worker->pool);
     return tpool__error_text(task, TPOOL_BROKEN, 0,
-                             status == TPOOL_BROKEN ? "The initializer of the worker process failed."
-                                                    : "The system refused a worker process.");
+                             status == TPOOL_BROKEN ? "The worker process could not be initialized."
+                                                    : "No worker process could be started.");
 }
 /* Before the request for a task: makes sure that a process runs, and that it has the argument. NULL: it is so. Else the
  * error with which the task ends. */
@@ -15941,7 +15963,7 @@ static tpool__outcome *tpool__child_prepare(tpool__worker *worker, tpool_future 
                                                   : tpool__child_give(child, task->value, size, limit->deadline);
     if (status == TPOOL_OK) return NULL;
     if (status == TPOOL_TIMEOUT) {
-        tpool__death death = tpool__child_collect(child, limit->why);
+        tpool__death death = tpool__child_collect(child, TPOOL__LATE, limit->why);
         return tpool__error_of_death(task, &death);
     }
     tpool__child_trim(child, size, 0);
@@ -15984,9 +16006,8 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
         tpool__received heard = tpool__talk(self, task, fn, size, limit.deadline, &outcome, &value);
         if (heard == TPOOL__RECEIVED) break;
         bool begun = tpool__page_revoke(&child->page->begun, child->number + 1) == child->number;
-        tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? limit.why
-                                                         : heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
-                                                                                   : TPOOL__NOT_KILLED);
+        tpool__death death =
+            tpool__child_collect(child, heard, heard == TPOOL__LATE ? limit.why : TPOOL__KILLED_DAMAGED);
         outcome = NULL;
         value = NULL;
         if (begun || death.killed_for != TPOOL__NOT_KILLED || tries == 2) {
@@ -16157,9 +16178,8 @@ static tpool__outcome *tpool__items_lost(tpool__child *child, tpool__chunk *chun
                                          tpool__received heard, bool all_done) {
     /* relaxed: tpool__talk_items has read it since it revoked the rest */
     bool begun = items->begun > tpool__load_relaxed(&child->page->items_done);
-    tpool__death death = tpool__child_collect(child, heard == TPOOL__LATE      ? TPOOL__KILLED_LATE
-                                                     : heard == TPOOL__DAMAGED ? TPOOL__KILLED_DAMAGED
-                                                                               : TPOOL__NOT_KILLED);
+    tpool__death death =
+        tpool__child_collect(child, heard, heard == TPOOL__LATE ? TPOOL__KILLED_LATE : TPOOL__KILLED_DAMAGED);
     if (all_done || !(begun || items->tries == 3 || heard == TPOOL__DAMAGED || death.killed_for != TPOOL__NOT_KILLED))
         return NULL;
     return tpool__error_of_death(&chunk->item, &death);
@@ -16203,9 +16223,14 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
                            .is_over = tpool__load_relaxed(&chunk->iter->closing) };
     tpool_status status = TPOOL_OK;
     while (!items.is_over && items.first < chunk->count) {
-        if (limit > 0 && items.tries == 0) items.deadline = tpool__deadline(limit);
-        /* an initializer that has failed is not tried for each item: they waited, and the pool is broken */
-        if (status != TPOOL_BROKEN) status = tpool__child_in_time(worker, items.deadline);
+        /* An item's time begins when there is a process for it. Else one that replaces its predecessor's, and whose
+         * initializer takes longer than that, would cost it its time, and so on to the last. What the system refuses,
+         * and an initializer that has failed, is not tried again for each item. */
+        bool begins = items.tries == 0;
+        if (status == TPOOL_OK || status == TPOOL_TIMEOUT)
+            status = begins ? tpool__child_ensure_until(worker, TPOOL_FOREVER)
+                            : tpool__child_in_time(worker, items.deadline);
+        if (limit > 0 && begins) items.deadline = tpool__deadline(limit);
         if (status == TPOOL_CANCELLED) break;
         tpool__outcome *error = status == TPOOL_OK
                                     ? tpool__child_execute_some(self, chunk, &items)

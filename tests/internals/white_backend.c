@@ -160,7 +160,7 @@ static bool flags_should_stop(const tpool_future *task) {
     (void)task;
     return false;
 }
-static void flags_thread_ends(const tpool__thread *self) { (void)self; }
+static void flags_thread_ends(tpool__thread *self) { (void)self; }
 
 static const tpool__backend flags_backend = { 10 * TPOOL__CHUNK_NS, flags_check,       flags_start,
                                               flags_stop,           flags_kill,        flags_request_stop,

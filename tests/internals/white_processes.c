@@ -25,7 +25,8 @@ static pid_t refused_fork(void);
 
 typedef struct common {
     shared_gate gate;
-    _Atomic(int) refused, die_at, deaths, begun, left, program, spoiling, slow_ms, slow_one, beside, holding, held;
+    _Atomic(int) refused, die_at, deaths, begun, left, program, spoiling, slow_ms, slow_one, beside, holding, held,
+        fork_held;
     _Atomic(int) executed[4];
 } common;
 static common *all;
@@ -50,6 +51,10 @@ static pid_t refused_fork(void) {
         atomic_fetch_sub(&all->refused, 1);
         errno = EAGAIN;
         return -1;
+    }
+    if (atomic_load(&all->fork_held) == getpid()) {
+        atomic_fetch_add(&all->gate.arrived, 1);
+        while (atomic_load(&all->fork_held)) sleep_ms(1);
     }
     if (getpid() != (pid_t)atomic_load(&all->program) &&
         (atomic_load(&all->slow_one) == 0 || getpid() == (pid_t)atomic_load(&all->slow_one)))
@@ -867,7 +872,7 @@ static void a_worker_that_was_given_up_with_its_server_is_killed(void **state) {
     child.status = status[0];
     patience_ms = 1000;
     assert_int_equal(0, pthread_create(&thread, NULL, answer_as_the_server, &status[1]));
-    tpool__death death = tpool__child_collect(&child, TPOOL__NOT_KILLED);
+    tpool__death death = tpool__child_collect(&child, TPOOL__SILENT, TPOOL__NOT_KILLED);
     assert_true(death.known);
     assert_int_equal(SIGKILL, death.signal);
     assert_int_equal(TPOOL__NOT_KILLED, death.killed_for);
@@ -927,6 +932,210 @@ static void what_waits_while_no_server_can_be_forked_has_an_end(void **state) {
     assert_true((intptr_t)take(next) != server);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* Servers that die while a worker is initialized, again and again, break the pool; what it says of that is true. */
+static bool kills_its_server(void *context) {
+    (void)context;
+    kill(getppid(), SIGKILL);
+    sleep_ms(20000);
+    return true;
+}
+static void a_pool_whose_servers_die_again_and_again_says_nothing_untrue(void **state) {
+    (void)state;
+    check_ms = 50;
+    const tpool_error *error = NULL;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = kills_its_server });
+    tpool_future *future = submitted(pool, getpid_task, NULL);
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(20), NULL));
+    assert_status(TPOOL_OK, tpool_future_error(future, 0, &error));
+    assert_string_equal("The worker could not be initialized.", error->message);
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* --- what one item leaves to the next */
+
+static bool slow_after_the_first(void *context) {
+    if (atomic_fetch_add(&all->begun, 1) > 0) sleep_ms(1000);
+    return context == NULL;
+}
+static void *aborts_as_the_first(void *item, void *context) {
+    (void)context;
+    if (*(int *)item == 0) abort();
+    return NULL;
+}
+static void a_slow_initializer_does_not_cost_the_next_items_their_time(void **state) {
+    (void)state;
+    int items[] = { 0, 1, 2 };
+    tpool_map_iter *iter = NULL;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = slow_after_the_first });
+    tpool_map_spec spec = { .fn = aborts_as_the_first,
+                            .items = items,
+                            .count = 3,
+                            .stride = sizeof(int),
+                            .item_size = sizeof(int),
+                            .chunk_size = 3,
+                            .run_limit_ns = TPOOL_MS(500) };
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+    assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* For a chunk the system is asked for a while, not for a while for each item; then once more, before the next task. */
+static void a_process_that_is_refused_is_asked_for_once_for_a_chunk(void **state) {
+    (void)state;
+    enum { ITEMS = 8, REFUSED = 1000000, FOR_A_WHILE = 6 };
+    int items[ITEMS];
+    for (int i = 0; i < ITEMS; i++) items[i] = i;
+    tpool *pool = process_pool(1);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    atomic_store(&all->refused, REFUSED);
+    tpool_map_iter *iter = map_over_ints(pool, aborts_as_the_first, items, ITEMS, ITEMS);
+    for (int i = 0; i < ITEMS; i++) assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    assert_in_range(REFUSED - atomic_load(&all->refused), FOR_A_WHILE, 3 * FOR_A_WHILE);
+    atomic_store(&all->refused, 0);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* --- what a worker that ends leaves behind, and does last */
+
+static void *exits_later(void *unused) {
+    while (atomic_load(&all->gate.open) == 0) sleep_ms(1);
+    _exit(0);
+    return unused;
+}
+static void *ends_when_told_beside_a_child(void *arg) {
+    pthread_t thread;
+    pid_t child = fork();
+    if (child == 0) {
+        child_begin(60);
+        while (atomic_load(&all->gate.open) < 2) sleep_ms(1);
+        _exit(0);
+    }
+    atomic_store(&all->held, child);
+    atomic_store(&all->left, getpid());
+    (void)arg;
+    return (void *)(intptr_t)(pthread_create(&thread, NULL, exits_later, NULL) == 0);
+}
+static void *warm_up_two(void *pool) { return (void *)(intptr_t)tpool_warm_up(pool, 2); }
+/* Its proxy finds it dead before its server does, which is about to fork another, and asks for no kill: what would be
+   killed is what it has left behind. */
+static void what_a_worker_that_exits_leaves_behind_lives_on(void **state) {
+    (void)state;
+    pthread_t warmer;
+    tpool *pool = process_pool(2);
+    assert_true(value_of(pool, ends_when_told_beside_a_child) != 0);
+    pid_t child = atomic_load(&all->held);
+    atomic_store(&all->fork_held, tpool__server_of(pool)->pid);
+    assert_int_equal(0, pthread_create(&warmer, NULL, warm_up_two, pool));
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    atomic_store(&all->gate.open, 1);
+    EVENTUALLY(!is_alive(atomic_load(&all->left)));
+    tpool_future *next = submitted(pool, getpid_task, NULL);
+    sleep_ms(100); /* so that an order would be there when the server goes on */
+    atomic_store(&all->fork_held, 0);
+    (void)take(next);
+    assert_int_equal(0, pthread_join(warmer, NULL));
+    assert_true(is_alive(child));
+    atomic_store(&all->gate.open, 2);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(!is_alive(child));
+}
+static void *ends_its_thread(void *arg) {
+    pthread_exit(arg);
+    return arg;
+}
+static void count_finalizers(void *context) {
+    (void)context;
+    atomic_fetch_add(&all->left, 1);
+    if (atomic_load(&all->spoiling)) pthread_exit(NULL);
+}
+static void a_worker_whose_thread_ends_runs_its_finalizer_once(void **state) {
+    (void)state;
+    for (int ends_again = 0; ends_again < 2; ends_again++) {
+        set_up(NULL);
+        atomic_store(&all->spoiling, ends_again);
+        tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .finalizer = count_finalizers });
+        assert_status(TPOOL_BROKEN, end_of(submitted(pool, ends_its_thread, NULL)));
+        assert_int_equal(1, atomic_load(&all->left));
+        assert_true(value_of(pool, getpid_task) > 0);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        assert_int_equal(2, atomic_load(&all->left));
+    }
+}
+
+/* --- limits and ends of others */
+
+/* A worker that is to be killed, by a server that stands still, holds up the next task no longer than that permits. */
+static void a_run_limit_holds_while_the_last_process_is_awaited(void **state) {
+    (void)state;
+    tpool *pool = process_pool(1);
+    tpool_task task = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(100) };
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    tpool__child *child = tpool__child_of(tpool__first_worker(pool));
+    assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGSTOP));
+    int64_t begin = tpool_now();
+    tpool__worker *worker = tpool__first_worker(pool);
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    tpool__lock(&child->lock);
+    tpool__child_kill(child, TPOOL__KILLED_ALL);
+    tpool__unlock(&child->lock);
+    assert_status(TPOOL_TIMEOUT, tpool__child_ensure_until(worker, tpool__deadline(task.run_limit_ns)));
+    assert_true(tpool_now() - begin < TPOOL_SEC(20));
+    assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGCONT));
+    assert_status(TPOOL_OK, end_of(submitted_task(pool, (tpool_task){ .fn = getpid_task })));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* The initializer of a process fails beneath a task whose callback holds the worker up afterwards. */
+static bool fails_behind_the_gate(void *context) {
+    (void)context;
+    if (atomic_fetch_add(&all->begun, 1) == 0) return true;
+    shared_gate_pass(&all->gate);
+    return false;
+}
+static gate in_callback = GATE_CLOSED;
+static void hold_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    gate_pass(&in_callback);
+}
+static void *submit_to_the_full_queue(void *pool) {
+    return (void *)(intptr_t)tpool_submit(pool, getpid_task, NULL, NULL);
+}
+static bool somebody_waits_for_room(tpool *pool) {
+    tpool__latch(&pool->inject.lock);
+    bool waits = pool->room != NULL;
+    tpool__unlatch(&pool->inject.lock);
+    return waits;
+}
+static void a_blocked_submitter_learns_at_once_that_an_initializer_failed(void **state) {
+    (void)state;
+    pthread_t submitter;
+    void *status = NULL;
+    tpool *pool =
+        process_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1, .initializer = fails_behind_the_gate });
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    assert_int_equal(0, kill(first, SIGKILL)); /* the task is taken, and its worker found to be dead */
+    EVENTUALLY(!is_alive(first));
+    tpool_future *taken = submitted(pool, getpid_task, NULL);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(taken, hold_in_callback, NULL));
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    assert_status(TPOOL_OK, tpool_submit(pool, getpid_task, NULL, NULL));
+    assert_int_equal(0, pthread_create(&submitter, NULL, submit_to_the_full_queue, pool));
+    EVENTUALLY(somebody_waits_for_room(pool));
+    atomic_store(&all->gate.open, 1);
+    assert_status(TPOOL_BROKEN, tpool_future_result(taken, LIMIT, NULL));
+    EVENTUALLY(!somebody_waits_for_room(pool));
+    gate_open(&in_callback);
+    assert_int_equal(0, pthread_join(submitter, &status));
+    assert_status(TPOOL_BROKEN, (tpool_status)(intptr_t)status);
+    tpool_future_release(taken);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static void on_alarm(int number) { (void)number; }
 /* A timer that interrupts each wait does not make it begin anew. */
 static int destroy_amid_signals(int who) {
@@ -1101,6 +1310,13 @@ int main(void) {
         T(a_keeper_that_stands_still_with_its_server_goes_on),
         T(a_keeper_whose_fork_takes_long_is_awaited),
         T(what_waits_while_no_server_can_be_forked_has_an_end),
+        T(a_pool_whose_servers_die_again_and_again_says_nothing_untrue),
+        T(a_slow_initializer_does_not_cost_the_next_items_their_time),
+        T(a_process_that_is_refused_is_asked_for_once_for_a_chunk),
+        T(what_a_worker_that_exits_leaves_behind_lives_on),
+        T(a_worker_whose_thread_ends_runs_its_finalizer_once),
+        T(a_run_limit_holds_while_the_last_process_is_awaited),
+        T(a_blocked_submitter_learns_at_once_that_an_initializer_failed),
         T(destroy_ends_whoever_stands_still_amid_signals),
         T(a_server_goes_on_without_its_keeper),
         T(who_says_that_it_is_gone_is_not_believed),

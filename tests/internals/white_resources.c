@@ -406,6 +406,8 @@ typedef struct destroyer {
     int64_t waited;
     int frees;
     bool ends_thread;
+    void *lent;
+    void *out; /* the only one, which the other callback gives back first */
 } destroyer;
 static void end_in_callback(tpool_future *future, void *context) {
     (void)future;
@@ -415,6 +417,7 @@ static void end_in_callback(tpool_future *future, void *context) {
 static void destroy_in_callback(tpool_future *future, void *context) {
     destroyer *d = context;
     (void)future;
+    if (d->out) assert_status(TPOOL_OK, tpool_resources_put(d->resources, d->out));
     assert_status(TPOOL_OK, tpool_resources_destroy(d->resources));
     if (d->ends_thread) assert_status(TPOOL_OK, tpool_future_add_done_callback(d->other, end_in_callback, NULL));
 }
@@ -427,16 +430,18 @@ static void wait_in_callback(tpool_future *future, void *context) {
     d->status = tpool_resources_get(d->resources, TPOOL_MS(50), &resource);
     d->waited = tpool_now() - begin;
     d->frees = watched_frees;
-    assert_null(resource);
+    d->lent = resource;
 }
 static void *cancel_first(void *arg) {
     assert_true(tpool_future_cancel(arg));
     return NULL;
 }
-static void destroyed_before_a_piece_of_a_wait(destroyer *d) {
+static void *make_itself(void *context) { return context; }
+static void destroyed_before_a_piece_of_a_wait(destroyer *d, size_t count) {
     held_pool h;
     held_create(&h, NULL);
-    assert_status(TPOOL_OK, tpool_resources_create(&d->resources, 0, NULL, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_resources_create(&d->resources, count, make_itself, NULL, d));
+    if (count > 0) d->out = take_from(d->resources);
     watched = d->resources;
     watched_frees = 0;
     tpool_future *first = submitted(h.pool, nothing, NULL);
@@ -454,15 +459,22 @@ static void destroyed_before_a_piece_of_a_wait(destroyer *d) {
 static void a_pool_that_is_destroyed_before_a_wait_begins_is_there_until_it_ends(void **state) {
     (void)state;
     destroyer d = { .status = TPOOL_INVALID };
-    destroyed_before_a_piece_of_a_wait(&d);
+    destroyed_before_a_piece_of_a_wait(&d, 0);
     assert_status(TPOOL_TIMEOUT, d.status);
     assert_int_equal(1, d.frees);
     assert_true(d.waited >= TPOOL_MS(50));
 }
+static void none_that_is_destroyed_is_lent(void **state) {
+    (void)state;
+    destroyer d = { .status = TPOOL_INVALID };
+    destroyed_before_a_piece_of_a_wait(&d, 1);
+    assert_status(TPOOL_TIMEOUT, d.status);
+    assert_null(d.lent);
+}
 static void it_is_freed_though_the_thread_that_waits_ends(void **state) {
     (void)state;
     destroyer d = { .status = TPOOL_INVALID, .ends_thread = true };
-    destroyed_before_a_piece_of_a_wait(&d);
+    destroyed_before_a_piece_of_a_wait(&d, 0);
     assert_status(TPOOL_INVALID, d.status); /* it has not returned */
 }
 
@@ -509,6 +521,7 @@ static const struct CMUnitTest tests[] = {
     TEST(four_serve_sixteen),
     TEST(a_destroyed_pool_wakes_nobody_and_is_there_until_they_have_given_up),
     TEST(a_pool_that_is_destroyed_before_a_wait_begins_is_there_until_it_ends),
+    TEST(none_that_is_destroyed_is_lent),
     TEST(it_is_freed_though_the_thread_that_waits_ends),
     TEST(in_a_child_of_fork_they_are_the_parents),
 };
