@@ -179,7 +179,8 @@
  *
  *  Unloading. A shared library that carries a copy of this header may be unloaded once its own pools are destroyed and
  *  no thread is inside a call. The unloading finishes the work of its shared pools and ends them; threads that called
- *  in may end later. On Windows call tpool_dual_shutdown and tpool_manager_global_shutdown before. Call them also
+ *  in may end later. Unloading waits for pools that were detached. On Windows a library that has detached a pool may not
+ *  be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. Call them also
  *  before the program exits if a DLL has the pools: a DLL learns of the exit when the system has ended all other
  *  threads.
  *
@@ -534,14 +535,21 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
 #define TPOOL_WAIT 1u           /* until the workers have ended */
 #define TPOOL_CANCEL_PENDING 2u /* what has not started is cancelled, in the calling thread */
 #define TPOOL_STOP_RUNNING 4u   /* tpool_stop_requested() turns true in what runs */
+#define TPOOL_DETACH 8u         /* the handle is given up: the pool frees itself when its work is done */
 
 /* Takes no more work: from now on a submit gives TPOOL_SHUTDOWN, to tasks of the pool and to blocked submitters too.
  * Queued tasks still complete, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called again,
  * from any thread, and then adds its flags.
+ * TPOOL_DETACH: the pool ends and frees itself when its work is done, as tpool_destroy would, in a thread that is started
+ * for that. So a pool may be given up in its own task or callback. As after tpool_destroy has begun, only its tasks' own
+ * calls may come then; a call of theirs that detaches it again only adds its flags. At exit it is a pool that was never
+ * destroyed: nothing waits for it.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
- * pool NULL or unknown flags. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with
- * TPOOL_WAIT, a thread that the wait needs (a spare worker for the caller, a worker of another pool); the shutdown is
- * under way, and one more call tries again. */
+ * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
+ * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
+ * thread that the wait needs (a spare worker for the caller, a worker of another pool); the shutdown is under way, and
+ * one more call tries again. With TPOOL_DETACH it refuses the thread that would free the pool: the handle is still the
+ * caller's. */
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 
 /* Resumes, drains, shuts down with TPOOL_WAIT, and frees the pool. No other call on the pool may be under way or come
@@ -2762,8 +2770,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           function
  *
  *  WHY NO WAKE IS LOST
- *  Every task is put into a lane, and every job made public, under a spinlock; afterwards its submitter loads the gate
- *  (N). Every worker that stops looking first changes the gate (C) and then looks under each of those spinlocks (L),
+ *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) then, or
+ *  afterwards. Every worker that stops looking first changes the gate (C) and then looks under each of those spinlocks (L),
  *  unless it sees work before. A thread that moves tasks between lanes holds both spinlocks and notifies afterwards.
  *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
  *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last one
@@ -2816,8 +2824,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      queue, or the thread that popped it found it not END_RELEASED and counted it in `enders`. That holds until
  *      tpool__release_outside_end, the ender's last touch of the pool.
  *      Visitors, the callers inside a call that may outlast the last task: a drain, from its first step; a submit that
- *      may block, from the step in which it finds the queue full; the exit handler, while it halts the pool. Each stays
- *      one until its last touch of the pool.
+ *      may block, from the step in which it finds the queue full; a submit that has to wake a worker, from the step in
+ *      which it places the task, which may be the one that gives the pool up; the exit handler, while it halts the
+ *      pool. Each stays one until its last touch of the pool.
  *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
  *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
  *      finds work under pool->lock, and the last worker goes only if it finds none there.
@@ -3029,6 +3038,7 @@ struct tpool__thread {
     bool armed;                               /* the exit hook will run */
     bool ending;                              /* the exit hook runs, counted in tpool__process.ending */
     bool serves;                              /* a worker's thread, whose outermost function is the library's */
+    tpool__thread_handle detacher;            /* of a thread that frees a detached pool; else not valid */
     uintptr_t stack_top;                      /* of a worker, roughly */
     uintptr_t stack_floor;             /* below it no code of the program begins that can wait; 0: not determined yet */
     tpool__record *blocked;            /* its wait, as other threads see it; under tpool__cycles.lock */
@@ -3311,12 +3321,14 @@ struct tpool {
     uintptr_t home; /* address and generation in one word */
     uintptr_t tag;  /* its number in this process, made odd */
     size_t capacity;
-    bool ordered;              /* every task goes through the heap */
-    tpool__u32 watch;          /* TPOOL__MEASURED, TPOOL__OBSERVED, TPOOL__TRACED */
-    bool shared;               /* a dual pool */
-    bool exit_exempt;          /* being destroyed, or ended by its manager; under tpool__process.lock */
-    tpool_map_iter *iterators; /* under tpool__process.lock */
-    tpool_manager *manager;    /* of a managed pool; never changes */
+    bool ordered;                  /* every task goes through the heap */
+    tpool__u32 watch;              /* TPOOL__MEASURED, TPOOL__OBSERVED, TPOOL__TRACED */
+    bool shared;                   /* a dual pool */
+    bool exit_exempt;              /* being destroyed, or ended by its manager; under tpool__process.lock */
+    bool detached;                 /* a thread waits for its end, to free it; under tpool__process.lock */
+    tpool__thread_handle detacher; /* that thread; likewise */
+    tpool_map_iter *iterators;     /* under tpool__process.lock */
+    tpool_manager *manager;        /* of a managed pool; never changes */
     tpool_config config;
     char name[64];
     tpool__scheduling *scheduling; /* of its workers; never changes */
@@ -3379,6 +3391,8 @@ static struct {
     bool unpooled;    /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
     tpool__word named;
     tpool__word numbers;             /* how many numbers of tasks the threads have taken */
+    size_t detached;                 /* threads that free detached pools and are not about to end; under the lock */
+    tpool__thread_handle detacher;   /* the last that did; the next one joins it, or the unloading; likewise */
     tpool__word ending;              /* threads in their exit hook */
     tpool__u32 exits;                /* the exit handler has begun */
     bool hooked, unloaded;           /* the threads' exit hook exists; this copy of the library is being unloaded */
@@ -6350,6 +6364,7 @@ static inline bool tpool__is_wanted(tpool_future *task) {
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared */
     return state >= (state & TPOOL__HAS_NODES ? 3 * TPOOL__REFERENCE : 2 * TPOOL__REFERENCE);
 }
+static inline bool tpool__has_room(tpool *pool);
 static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool);
 
@@ -6392,10 +6407,15 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
+    bool wakes = status == TPOOL_OK && tpool__has_room(pool);
+    /* The task may be the one that gives the pool up: once the spinlock is open, the pool may be gone. */
+    bool visits = (wakes || expires) && lane == &pool->inject;
+    if (!TPOOL__LIKELY(!visits)) pool->visitors++;
     tpool__unlatch(&lane->lock);
 
-    if (status == TPOOL_OK) tpool__notify(pool);
+    if (wakes) tpool__wake_one(pool);
     if (!TPOOL__LIKELY(!expires)) tpool__notify_timekeeper(pool);
+    if (!TPOOL__LIKELY(!visits)) tpool__visitor_leaves(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) {
         tpool__dispose_chain(unreferenced);
         if (force <= TPOOL__TIMED) (void)tpool__run_after_submit(entry->task, wanted, status);
@@ -6474,8 +6494,9 @@ static void tpool__refuse_one(tpool *pool) {
 
 /* W3: if no worker searches and one more may become active, wakes or starts one. >>protocol says why relaxed will
  * do. */
+static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&pool->gate) == TPOOL__ROOM; }
 static inline void tpool__notify(tpool *pool) {
-    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM) tpool__wake_one(pool);
+    if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
 
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
@@ -8154,13 +8175,17 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     if (dropped && tpool__expires_at(dropped)) tpool__expiring_leave(pool, dropped);
     if (status == TPOOL_OK) {
         pool->enders += dropped != NULL;
+        pool->visitors++; /* the task may be the one that gives the pool up */
         tpool__heap_push(pool, entry->task, tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->priority : 0);
         pool->inject.submitted++;
     }
     tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
-    if (status == TPOOL_OK) tpool__notify(pool);
-    if (expires) tpool__notify_timekeeper(pool);
+    if (status == TPOOL_OK) {
+        tpool__notify(pool);
+        if (expires) tpool__notify_timekeeper(pool);
+        tpool__visitor_leaves(pool);
+    }
     tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
     else if (unreferenced) tpool__run_unless_held(self);
@@ -9317,16 +9342,21 @@ static void tpool__shut_down(tpool *pool, unsigned flags) {
     tpool__notify_if_work(pool);
     tpool__wake_sleepers(pool);
 }
+static tpool_status tpool__detach(tpool *pool);
+/* A function called during a shutdown has ended the thread: does the rest. */
 static void tpool__shutdown_left(void *of) {
-    if (!tpool__is_foreign((tpool *)of)) tpool__shut_down((tpool *)of, 0);
-}
-static void tpool__shutdown_left_stopping(void *of) {
-    if (!tpool__is_foreign((tpool *)of)) tpool__shut_down((tpool *)of, TPOOL_STOP_RUNNING);
+    uintptr_t both = (uintptr_t)of, flags = both & (TPOOL__POOL_ALIGNMENT - 1);
+    tpool *pool = (tpool *)(both - flags);
+    if (tpool__is_foreign(pool)) return;
+    tpool__shut_down(pool, (unsigned)flags);
+    if (flags & TPOOL_DETACH) (void)tpool__detach(pool); /* refused: the pool has no owner, and stays */
 }
 
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
-    if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING)) return TPOOL_INVALID;
+    if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING | TPOOL_DETACH)) return TPOOL_INVALID;
+    if (flags & TPOOL_DETACH && flags & TPOOL_WAIT) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (flags & TPOOL_DETACH && (pool->shared || pool->manager)) return TPOOL_INVALID_STATE;
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
     tpool__lock(&pool->lock);
     tpool__take_no_more(pool, flags);
@@ -9334,11 +9364,12 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     tpool__fence_lanes(pool);
     tpool__wake_room_and_drainers(pool);
     tpool__thread *self = tpool__self();
-    tpool__context *call =
-        tpool__call_push(self, flags & TPOOL_STOP_RUNNING ? tpool__shutdown_left_stopping : tpool__shutdown_left, pool);
+    char *pool_and_flags = (char *)(void *)pool + (flags & (TPOOL_STOP_RUNNING | TPOOL_DETACH));
+    tpool__context *call = tpool__call_push(self, tpool__shutdown_left, pool_and_flags);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool__shut_down(pool, flags);
+    if (flags & TPOOL_DETACH) return tpool__detach(pool);
     if (!(flags & TPOOL_WAIT)) return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
     tpool_status status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
@@ -9421,9 +9452,8 @@ static void tpool__destroy_left(void *of) {
     if (!pool->manager) pool->exit_exempt = false; /* a manager's shutdown exempts its pools for good */
     tpool__unlock(&tpool__process.lock);
 }
-static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
-    if (tpool__within(pool)) return TPOOL_DEADLOCK;
-    tpool__exempt_from_exit(pool);
+/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. */
+static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     tpool__finish_begin(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool__thread *self = tpool__self();
@@ -9441,10 +9471,76 @@ static TPOOL__NOINLINE tpool_status tpool__destroy(tpool *pool) {
     if (status == TPOOL_OK) tpool__free(pool);
     return status;
 }
+static tpool_status tpool__destroy(tpool *pool) {
+    if (tpool__within(pool)) return TPOOL_DEADLOCK;
+    tpool__exempt_from_exit(pool);
+    return tpool__finish(pool);
+}
 TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     if (!pool) return TPOOL_OK;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     return pool->shared || pool->manager ? TPOOL_INVALID_STATE : tpool__destroy(pool);
+}
+
+/* A detached pool: a thread of its own finishes and frees it, since neither a worker, which must be joined, nor a thread
+ * that ends one of its tasks from outside can. Where the system refuses a worker that the work needs, it asks again. At
+ * exit the pool is halted like any other that is not destroyed; then the thread gives up. */
+static void tpool__detached_finish(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool__u32 nothing = 0;
+    int64_t pause = TPOOL_MS(1);
+    tpool__context *call = tpool__call_push(self, tpool__detached_finish, of); /* what is freed may end the thread */
+    while (tpool__finish((tpool *)of) == TPOOL_NO_THREAD) {
+        tpool__word_wait(&nothing, 0, pause);
+        if (pause < TPOOL_SEC(1)) pause *= 2;
+    }
+    (void)tpool__context_pop(self, call);
+}
+static void tpool__detached_main(void *of) {
+    tpool *pool = (tpool *)of;
+    tpool__thread *self = tpool__self();
+    tpool__lock(&tpool__process.lock); /* which the starter holds until the handle is valid */
+    self->detacher = pool->detacher;
+    tpool__unlock(&tpool__process.lock);
+    tpool__thread_begin(pool->scheduling);
+    self->serves = true;
+    TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
+    tpool__detached_finish(pool);
+    TPOOL__FINALLY_END
+}
+/* The last that such a thread does, also if it was ended. */
+static void tpool__detached_end(tpool__thread *self) {
+    if (!self->detacher.valid) return;
+    tpool__lock(&tpool__process.lock);
+    tpool__thread_handle before = tpool__process.detacher;
+    tpool__process.detacher = self->detacher;
+    tpool__process.detached--;
+    tpool__unlock(&tpool__process.lock);
+    self->detacher.valid = false;
+    tpool__thread_join_in_hook(&before); /* that is about to end */
+}
+/* On TPOOL_OK the pool may be gone, unless the caller is one of its tasks. */
+static tpool_status tpool__detach(tpool *pool) {
+    int cancel = tpool__cancel_off();
+    tpool__lock(&tpool__process.lock);
+    bool is_new = !pool->detached;
+    if (is_new) pool->detached = tpool__thread_start(&pool->detacher, tpool__detached_main, pool, 0);
+    bool detached = pool->detached;
+    tpool__process.detached += is_new && detached;
+    tpool__unlock(&tpool__process.lock);
+    tpool__cancel_back(cancel);
+    return detached ? TPOOL_OK : TPOOL_NO_THREAD;
+}
+/* For an unloading: until all detached pools are freed, and their threads have ended. */
+static TPOOL__UNUSED void tpool__await_detached(void) {
+    tpool__u32 nothing = 0;
+    for (bool over = false; !over;) {
+        tpool__lock(&tpool__process.lock);
+        over = tpool__process.detached == 0;
+        tpool__unlock(&tpool__process.lock);
+        if (!over) tpool__word_wait(&nothing, 0, TPOOL_MS(1));
+    }
+    tpool__thread_join(&tpool__process.detacher);
 }
 
 static uint64_t tpool__in_bucket(tpool *pool, bool waits, unsigned bucket) {
@@ -13015,7 +13111,7 @@ static void tpool__put_number(tpool__text *text, uint64_t number) { tpool__put_d
 /* A name may hold anything, and may not end the line. */
 static void tpool__put_name(tpool__text *text, const char *name) {
     tpool__put_byte(text, '"');
-    for (; *name; name++) tpool__put_byte(text, (unsigned char)*name < ' ' || *name == 127 ? '?' : *name);
+    for (; *name; name++) tpool__put_byte(text, (char)((unsigned char)*name < ' ' || *name == 127 ? '?' : *name));
     tpool__put_byte(text, '"');
 }
 static void tpool__put_time(tpool__text *text, int64_t ns) {
@@ -13239,6 +13335,8 @@ static void tpool__after_fork_in_child(void) {
     for (size_t i = 0; i < TPOOL__KINDS; i++)
         if (tpool__backends[i]) tpool__backends[i]->in_child_of_fork(pools);
     tpool__process.works_for = NULL;
+    tpool__process.detached = 0;
+    tpool__process.detacher.valid = false;
     tpool__cancel_back(cancel);
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
@@ -13268,6 +13366,7 @@ static void tpool__after_fork_in_child(void) {
     self->listed = 0; /* the parent runs what is listed */
     self->callers = self->freeing = self->nested = 0;
     self->waits = self->fires = false;
+    self->detacher.valid = false;
 }
 
 static void tpool__resume_global_manager(void) {
@@ -13396,7 +13495,10 @@ static void tpool__leave_contexts(tpool__thread *self) {
 /* Each call of the program's code may end the thread again. Then the hook runs once more, and does the rest. */
 static void tpool__thread_left(void *thread) {
     tpool__thread *self = (tpool__thread *)thread;
-    if (!self->context && !self->worker) return;
+    if (!self->context && !self->worker) {
+        tpool__detached_end(self);
+        return;
+    }
     tpool__stack_left();
     self->callers = self->freeing = self->nested = 0;
     self->armed = false;
@@ -13408,6 +13510,7 @@ static void tpool__thread_left(void *thread) {
     tpool__run_unless_held(self);
     if (self->worker && !self->worker->retired) tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
     if (self->worker) tpool__worker_ended(self, self->worker, true); /* NULL in a child that was forked meanwhile */
+    tpool__detached_end(self);
 }
 
 static void tpool__thread_ended(void *armed) {
@@ -13510,6 +13613,7 @@ static bool tpool__process_ready(void) {
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
 static void tpool__unload_shared(void) {
     tpool__end_shared();
+    tpool__await_detached();
     for (int which = 0; which < 2; which++) {
         tpool *pool = tpool__dual.pool[which];
         if (pool && tpool__destroy(pool) == TPOOL_OK) tpool__dual.pool[which] = NULL;

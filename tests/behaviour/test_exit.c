@@ -205,6 +205,18 @@ static int the_programs_own_pool_loses_its_waiting_work(void) {
     return 0;
 }
 
+/* The thread that waits for its end does not make it a pool that is being destroyed: nothing starts after the halt. */
+static void let_its_worker_go_on(void) {
+    gate_open(&never);
+    sleep_ms(50); /* time to start what must not start */
+}
+static int a_detached_pool_loses_its_waiting_work(void) {
+    CHECK(atexit(let_its_worker_go_on) == 0); /* before the pools' first use: it runs after their handler */
+    (void)the_programs_own_pool_loses_its_waiting_work();
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(own, TPOOL_DETACH));
+    return 0;
+}
+
 static int the_programs_own_paused_pool_loses_its_waiting_work(void) {
     create_own((tpool_config){ .max_workers = 2, .queue_capacity = 5 });
     CHECK_STATUS(TPOOL_OK, tpool_pause(own));
@@ -984,6 +996,7 @@ static const story stories[] = {
     STORY(a_child_forked_by_a_late_handler_has_a_manager_of_its_own, 0, "g"),
 #endif
     STORY(the_programs_own_pool_loses_its_waiting_work, 0, ""),
+    STORY(a_detached_pool_loses_its_waiting_work, 0, ""),
     STORY(the_programs_own_paused_pool_loses_its_waiting_work, 0, ""),
     STORY(the_programs_own_pool_beside_the_shared_ones, 0, "Llll"),
     STORY(waiters_learn_of_what_the_programs_own_pool_loses, 0, "LL"),

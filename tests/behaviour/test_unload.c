@@ -17,6 +17,7 @@ typedef struct plugin {
     void *handle;
     int (*call_in)(void), (*use_own)(int *counter, int tasks), (*use_shared)(int *counter, int tasks);
     int (*use_times)(int *counter, int times);
+    int (*detach)(int *counter, int tasks);
 } plugin;
 static void find_function(plugin *p, const char *name, void *function) {
     void *found = dlsym(p->handle, name);
@@ -31,6 +32,7 @@ static plugin load(void) {
     find_function(&p, "plugin_use_own", &p.use_own);
     find_function(&p, "plugin_use_shared", &p.use_shared);
     find_function(&p, "plugin_use_times", &p.use_times);
+    find_function(&p, "plugin_detach", &p.detach);
     return p;
 }
 /* Not every C library unloads what is closed. */
@@ -146,6 +148,22 @@ static void threads_that_keep_its_times_end_before_it_is_unloaded(void **state) 
     assert_int_equal(7, WEXITSTATUS(ended));
 }
 
+static void unloading_waits_for_the_pools_that_it_has_detached(void **state) {
+    (void)state;
+    enum { LOADS = 20 };
+    for (int i = 0; i < LOADS; i++) {
+        int counter = 0;
+        plugin p = load();
+        CHECK(p.detach(&counter, 10) == 0);
+        assert_int_equal(0, dlclose(p.handle));
+#if !defined(__GLIBC__)
+        EVENTUALLY(__atomic_load_n(&counter, __ATOMIC_RELAXED) == 20);
+#endif
+        assert_int_equal(20, __atomic_load_n(&counter, __ATOMIC_RELAXED));
+        assert_false(is_loaded());
+    }
+}
+
 static void after_it_is_unloaded_the_program_can_fork_and_exit(void **state) {
     (void)state;
     int counter = 0;
@@ -205,6 +223,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_plugin_can_be_loaded_any_number_of_times),
         cmocka_unit_test(the_work_of_its_shared_pools_is_done_and_their_memory_freed_when_it_is_unloaded),
         cmocka_unit_test(threads_that_keep_its_times_end_before_it_is_unloaded),
+        cmocka_unit_test(unloading_waits_for_the_pools_that_it_has_detached),
         cmocka_unit_test(after_it_is_unloaded_the_program_can_fork_and_exit),
         cmocka_unit_test(exit_with_it_loaded_finishes_the_work_of_its_shared_pools),
     };

@@ -206,6 +206,40 @@ static void drain_against_spreading(void) {
     tpool_future_release(future);
     CHECK_STATUS(TPOOL_OK, tpool_destroy(drained));
 }
+/* The task that gives its pool up runs, and the pool is freed, as its submitter is still in the call. */
+static void *detach_own_pool(void *arg) {
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(tpool_current(), TPOOL_DETACH));
+    return count_task(arg);
+}
+static void await_the_end_of_all_pools(void) {
+    while (tpool__load_relaxed(&tpool__process.pool_count) > 0) schedule_sleep(TPOOL_MS(1)); /* relaxed: only a look */
+    tpool__await_detached();
+}
+static void submit_against_the_detach_in_its_task(void) {
+    static gate held;
+    held = (gate){ 0 };
+    tpool *pool = new_pool((tpool_config){ .max_workers = 2 });
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, gate_task, &held, NULL));
+    schedule_sleep(TPOOL_MS(1)); /* until a worker is in it, and none searches */
+    gate_open(&held);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, detach_own_pool, &first, NULL));
+    await_the_end_of_all_pools();
+    CHECK(first.runs == 1);
+}
+static void drop_against_the_detach_in_its_task(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 2, .queue_capacity = 1, .on_full = TPOOL_FULL_DROP_OLDEST });
+    static gate held;
+    held = (gate){ 0 };
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, gate_task, &held, NULL));
+    schedule_sleep(TPOOL_MS(1)); /* until a worker is in it, and none searches */
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &second, NULL));
+    gate_open(&held);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, detach_own_pool, &first, NULL));
+    await_the_end_of_all_pools();
+    CHECK(first.runs == 1);
+    outcome((unsigned)second.runs);
+}
+
 /* A drain looks beside a destroy, or a shutdown, as workers replace themselves: neither lets a worker start later. */
 static void *drain(void *pool) {
     CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
@@ -405,6 +439,8 @@ SCHEDULES(SCENARIO(shutdown_against_submit, .quick = 1, .preemptions = 2, .outco
           SCENARIO(drop_oldest_against_claim, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(caller_runs_against_claim, .quick = 2, .preemptions = 3),
           SCENARIO(drain_against_spreading, .quick = 1, .preemptions = 2),
+          SCENARIO(submit_against_the_detach_in_its_task, .quick = 1, .preemptions = 1),
+          SCENARIO(drop_against_the_detach_in_its_task, .quick = 1, .preemptions = 1, .outcomes = 2),
           SCENARIO(drain_against_destroy, .quick = 1, .preemptions = 1),
           SCENARIO(drain_against_shutdown, .quick = 1, .preemptions = 2),
           SCENARIO(drain_against_cancel, .quick = 1, .preemptions = 2),

@@ -261,6 +261,44 @@ static void a_map_that_was_refused_memory_goes_on_with_the_next_call(void **stat
     }
 }
 
+/* ---- A pool that is detached frees itself, in whatever thread and whatever ends it. */
+
+static void *detach_with_cancels(void *arg) {
+    (void)tpool_shutdown(arg, TPOOL_DETACH | TPOOL_CANCEL_PENDING);
+    came_back = true;
+    return NULL;
+}
+static void *detach_its_pool(void *arg) {
+    (void)tpool_shutdown(tpool_current(), TPOOL_DETACH);
+    return arg;
+}
+static void a_detached_pool_gives_all_its_memory_back(void **state) {
+    (void)state;
+    for (int way = 0; way < 3; way++) {
+        tpool *pool = new_pool(2);
+        came_back = false;
+        gate_close(&busy);
+        assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &busy, NULL));
+        AWAIT_ARRIVALS(&busy, 1);
+        if (way == 0) assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_DETACH));
+        if (way == 1) assert_status(TPOOL_OK, tpool_submit(pool, detach_its_pool, NULL, NULL));
+        if (way == 2) { /* a callback of a cancelled task ends the thread that shuts the pool down */
+            static gate hold = GATE_CLOSED;
+            assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+            AWAIT_ARRIVALS(&hold, 1);
+            tpool_future *queued = submitted(pool, nothing, NULL);
+            assert_status(TPOOL_OK, tpool_future_add_done_callback(queued, end_in_callback, NULL));
+            in_own_thread(detach_with_cancels, pool);
+            assert_false(came_back);
+            assert_status(TPOOL_CANCELLED, end_of(queued));
+            gate_open(&hold);
+        }
+        gate_open(&busy);
+        EVENTUALLY(tpool__load_relaxed(&tpool__process.pool_count) == 0);
+        nothing_is_left(new_pool(1)); /* which takes this thread's cache along */
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(a_map_that_was_refused_memory_goes_on_with_the_next_call),
     TEST(a_thread_that_ends_in_completions_next_loses_no_reference),
@@ -270,5 +308,6 @@ static const struct CMUnitTest tests[] = {
     TEST(a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item),
     TEST(a_finisher_that_gives_up_leaves_the_others),
     TEST(a_wait_for_what_is_done_needs_no_memory),
+    TEST(a_detached_pool_gives_all_its_memory_back),
 };
 RUN_TESTS(tests)

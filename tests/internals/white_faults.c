@@ -52,6 +52,7 @@ SCENARIO(warm_up_resize_and_pause, 0)
 SCENARIO(workers_are_replaced, 0)
 SCENARIO(a_task_ends_its_thread, 0)
 SCENARIO(shutdown_cancels, 0)
+SCENARIO(a_detached_pool, 0)
 SCENARIO(a_broken_initializer, 0)
 SCENARIO(futures_released_after_their_pool, 0)
 SCENARIO(managed_pools, 0)
@@ -410,6 +411,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_workers_are_replaced),
         cmocka_unit_test(refusals_in_a_task_ends_its_thread),
         cmocka_unit_test(refusals_in_shutdown_cancels),
+        cmocka_unit_test(refusals_in_a_detached_pool),
         cmocka_unit_test(refusals_in_a_broken_initializer),
         cmocka_unit_test(refusals_in_futures_released_after_their_pool),
         cmocka_unit_test(refusals_in_managed_pools),

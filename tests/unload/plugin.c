@@ -49,6 +49,17 @@ PLUGIN_FUNCTION int plugin_use_own(int *counter, int tasks) {
     }
     return tpool_destroy(pool) == TPOOL_OK ? 0 : 4;
 }
+PLUGIN_FUNCTION int plugin_detach(int *counter, int tasks) {
+    for (int pools = 0; pools < 2; pools++) {
+        tpool *pool;
+        tpool_config config = { .max_workers = 2 };
+        if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
+        for (int i = 0; i < tasks; i++)
+            if (tpool_submit(pool, count_late, counter, NULL) != TPOOL_OK) return 2;
+        if (tpool_shutdown(pool, TPOOL_DETACH) != TPOOL_OK) return 3;
+    }
+    return 0;
+}
 PLUGIN_FUNCTION int plugin_use_shared(int *counter, int tasks) {
     tpool *managed;
     if (tpool_manager_get(NULL, 1, TPOOL_THREADS, 0, &managed) != TPOOL_OK) return 1;

@@ -4,3 +4,4 @@ PLUGIN_FUNCTION int plugin_call_in(void);
 PLUGIN_FUNCTION int plugin_use_own(int *counter, int tasks);
 PLUGIN_FUNCTION int plugin_use_shared(int *counter, int tasks);
 PLUGIN_FUNCTION int plugin_use_times(int *counter, int times);
+PLUGIN_FUNCTION int plugin_detach(int *counter, int tasks);

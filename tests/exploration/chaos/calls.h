@@ -394,6 +394,40 @@ static void manage(rng *g, unsigned where) {
     }
 }
 
+/* ---- Pools that nobody destroys */
+static void *give_up_own(void *arg) {
+    *(tpool_status *)arg = CALL(-2, tpool_shutdown(tpool_current(), TPOOL_DETACH));
+    return arg;
+}
+static void give_up(rng *g) {
+    static atomic_int ran;
+    tpool *pool = NULL;
+    tpool_future *future = NULL;
+    tpool_config config = { .max_workers = 1 + (int)draw(g, 3), .queue_capacity = draw(g, 4) };
+    tpool_status status = CALL(-2, tpool_create(&pool, &config)), detached = TPOOL_NO_THREAD;
+    if (status != TPOOL_OK) {
+        if (status != TPOOL_NO_MEMORY || !may_refuse()) fail("create gave %s", tpool_status_name(status));
+        return;
+    }
+    for (int i = (int)draw(g, 9); i > 0; i--) {
+        status = CALL(-2, tpool_submit(pool, managed_task, &ran, NULL));
+        if (status != TPOOL_OK && !may_refuse()) fail("a submit gave %s", tpool_status_name(status));
+    }
+    if (one_in(g, 2)) {
+        unsigned flags = TPOOL_DETACH | (one_in(g, 3) ? TPOOL_CANCEL_PENDING : 0);
+        detached = CALL(-2, tpool_shutdown(pool, flags | (one_in(g, 3) ? TPOOL_STOP_RUNNING : 0)));
+    } else {
+        status = CALL(-2, tpool_submit(pool, give_up_own, &detached, &future));
+        if (status != TPOOL_OK && !may_refuse()) fail("a submit gave %s", tpool_status_name(status));
+        if (status == TPOOL_OK) status = CALL(-2, tpool_future_result(future, TPOOL_FOREVER, NULL));
+        if (future && status != TPOOL_OK) fail("the task that detaches its pool gave %s", tpool_status_name(status));
+        tpool_future_release(future);
+    }
+    if (detached != TPOOL_OK && !(detached == TPOOL_NO_THREAD && may_refuse()))
+        fail("a detach gave %s", tpool_status_name(detached));
+    while (detached != TPOOL_OK && (detached = CALL(-2, tpool_destroy(pool))) != TPOOL_OK) sleep_us(1000);
+}
+
 /* ---- fork */
 static void fork_program(rng *g) {
     static pthread_mutex_t forking = PTHREAD_MUTEX_INITIALIZER;
@@ -634,7 +668,8 @@ static void act(rng *g, unsigned where, int depth) {
         else if (has(RESOURCES)) borrow(g, where);
         break;
     case 15:
-        if (has(MANAGERS) && !(where & IN_LIMITED) && one_in(g, 2)) manage(g, where);
+        if (has(DESTROYS) && where == IN_PROGRAM && self()->frame_count == 0 && one_in(g, 3)) give_up(g);
+        else if (has(MANAGERS) && !(where & IN_LIMITED) && one_in(g, 2)) manage(g, where);
         break;
     case 16:
         if (has(FORKS) && one_in(g, TSAN ? 200 : 30)) fork_program(g);

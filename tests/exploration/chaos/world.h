@@ -307,6 +307,7 @@ static void play_world(uint64_t seed, int operations) {
     if (together || atomic_load(&orphan_count)) come_to_rest(pool_total);
     if (atomic_load(&orphan_count)) sleep_us(3000);
     free_uses_of_orphans();
+    tpool__await_detached(); /* for the account of the memory */
     for (int i = 0; i < pool_total; i++) {
         int p = (i + from) % pool_total;
         if (!atomic_load(&pools[p].alive)) continue;

@@ -86,6 +86,43 @@ static void scenario_shutdown_cancels(void) {
     CHECK_ITEMS(items, TASKS, held ? NONE_RAN : SOME_RAN);
 }
 
+/* Given up by its owner, or by a task; where the thread that frees it is refused, it is still the caller's. */
+static void *detach_own_pool(void *arg) {
+    *(tpool_status *)arg = tpool_shutdown(tpool_current(), TPOOL_DETACH);
+    return arg;
+}
+static void scenario_a_detached_pool(void) {
+    enum { TASKS = 20 };
+    static item items[2 * TASKS];
+    memset(items, 0, sizeof items);
+    for (int way = 0; way < 2; way++) {
+        tpool_status detached = TPOOL_INVALID;
+        tpool_future *futures[TASKS] = { NULL }, *detaches = NULL;
+        tpool *pool = pool_with((tpool_config){ .max_workers = 2 });
+        if (!pool) continue;
+        for (int i = 0; i < TASKS; i++)
+            items[way * TASKS + i].taken =
+                OKAY(tpool_submit_task(
+                         pool, &(tpool_task){ .fn = item_run, .arg = &items[way * TASKS + i], .arg_free = item_free },
+                         &futures[i]),
+                     REFUSED);
+        if (way == 0) detached = tpool_shutdown(pool, TPOOL_DETACH);
+        else if (OKAY(tpool_submit(pool, detach_own_pool, &detached, &detaches), REFUSED))
+            EXPECT(tpool_future_result(detaches, PATIENCE, NULL) == TPOOL_OK);
+        if (way == 0 || detaches) OKAY(detached, BIT(TPOOL_NO_THREAD));
+        for (int i = 0; i < TASKS; i++) {
+            if (futures[i]) ENDS_WELL(futures[i], &items[way * TASKS + i], false);
+            tpool_future_release(futures[i]);
+        }
+        tpool_future_release(detaches);
+        if (detached != TPOOL_OK) pool_end(pool);
+        else tpool__await_detached();
+        tpool__cache_flush(tpool__self()); /* a destroy would have done so */
+        tpool__depot_trim(false);
+    }
+    CHECK_ITEMS(items, 2 * TASKS, ALL_RAN);
+}
+
 static void scenario_a_broken_initializer(void) {
     enum { TASKS = 30 };
     static item items[TASKS];
