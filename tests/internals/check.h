@@ -79,7 +79,7 @@ static inline void check_task(check_walk *walk, tpool_future *task) {
         walk->tombstones++;
     }
     if (!tpool__expires_at(task)) return;
-    size_t place = tpool__extra_of(task)->expiring_place;
+    size_t place = ((tpool__extra *)task->extra_word)->expiring_place; /* the explorer may not switch in here */
     CHECK_THAT(walk, place > 0 || phase != TPOOL__PHASE_PENDING);
     CHECK_THAT(walk, place <= walk->pool->expiring.count);
     if (place == 0 || walk->text[0]) return;
@@ -192,7 +192,7 @@ static inline void check_counts(check_walk *walk, const tpool__word *counts) {
 }
 static inline uint64_t check_measures(check_walk *walk, const tpool__measures *measures, bool listed) {
     uint64_t waits = 0, runs = 0;
-    CHECK_THAT(walk, (measures != NULL) == (tpool__watch(walk->pool) & TPOOL__MEASURED && listed));
+    CHECK_THAT(walk, (measures != NULL) == (walk->pool->watch & TPOOL__MEASURED && listed));
     for (unsigned i = 0; measures && i < TPOOL__BUCKETS; i++) {
         waits += measures->waits[i];
         runs += measures->runs[i];
