@@ -5601,6 +5601,15 @@ static void tpool__watch_unrun(tpool__thread *self, tpool_future *task) {
     tpool_status status = tpool__outcome_of(tpool__load_acquire(&task->outcome))->error.status; /* P9 */
     tpool__watch_end(self, pool, task, NULL, status, tpool__clock());
 }
+/* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
+static TPOOL__NOINLINE void tpool__watch_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
+                                                  tpool_status status) {
+    if (TPOOL__LIKELY(!task || !tpool__number_of(task))) return;
+    tpool__watch_end(self, pool, task, task->u.fn, status, tpool__clock());
+    tpool__extra *extra = tpool__extra_of(task);
+    if (extra) tpool__store_relaxed(&extra->number, 0); /* relaxed: not shared */
+    else tpool__store_relaxed(&task->extra_word, 0);    /* relaxed: not shared */
+}
 static TPOOL__NOINLINE void tpool__watch_block(tpool__thread *self, tpool *pool, tpool__waiter *waiter) {
     waiter->since = tpool__clock();
     if (!(tpool__watch(pool) & TPOOL__NUMBERED)) return;
@@ -6238,7 +6247,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
         if (!TPOOL__LIKELY(!completions) && force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready */
             (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
     } else if (entry.task) {
-        if (numbered) tpool__watch_end(tpool__self(), pool, entry.task, fn, status, tpool__clock());
+        if (numbered) tpool__watch_unplaced(tpool__self(), pool, entry.task, status);
         tpool__unplaced_free(entry.task);
     }
     return status;
@@ -7940,7 +7949,12 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
  * ----------------------------------------------------------------------------------------------------------------- */
 
 /* Frees a submitter's task if its thread ends before the task is placed. */
-static void tpool__unplaced_left(void *of) { tpool__unplaced_free((tpool_future *)of); }
+static void tpool__unplaced_left(void *of) {
+    tpool_future *task = (tpool_future *)of;
+    tpool *pool = tpool__pool_of(task);
+    if (pool) tpool__watch_unplaced(tpool__self(), pool, task, TPOOL_BROKEN);
+    tpool__unplaced_free(task);
+}
 static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task) {
     return tpool__call_push(self, task ? tpool__unplaced_left : NULL, task);
 }
@@ -8208,6 +8222,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still a visitor: it may run what it lists */
         if (call && !tpool__context_pop(self, call)) return tpool__submit_in_child(status);
         if (status == TPOOL_FULL) continue;
+        if (status != TPOOL_OK) tpool__watch_unplaced(self, pool, entry->task, status);
         if (call) tpool__visitor_leaves(pool);
         return status;
     }
@@ -8228,6 +8243,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     }
     if (!over && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
     else if (!over) status = tpool__await_room(pool, entry, deadline);
+    if (status != TPOOL_OK) tpool__watch_unplaced(self, pool, entry->task, status);
     tpool__visitor_leaves(pool);
     return status;
 }

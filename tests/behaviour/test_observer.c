@@ -248,6 +248,30 @@ static void what_is_dropped_and_what_its_submitter_runs_end_too(void **state) {
     assert_int_equal(-1, the(TPOOL_EVENT_ENDED, number_of("own"))->worker);
 }
 
+/* A submit that neither places its task nor returns. */
+static void free_ends_its_thread(void *arg) { (void)end_thread(arg); }
+static void *submit_lost(void *pool) {
+    tpool_task lost = { .fn = nothing, .name = "lost" };
+    return tpool_submit_task(pool, &lost, NULL) == TPOOL_OK ? pool : NULL;
+}
+static void a_submitters_end_is_its_tasks_end(void **state) {
+    (void)state;
+    gate at = GATE_CLOSED;
+    tpool_config config = observed(1);
+    config.queue_capacity = 1;
+    tpool *pool = new_pool_as(config);
+    tpool_future *holder = held_at(pool, &at);
+    tpool_task late = { .fn = nothing, .arg_free = free_ends_its_thread, .expires_ns = 1 };
+    REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(pool, &late, NULL));
+    sleep_ms(1);
+    in_own_thread(submit_lost, pool); /* it ends what is late, and with that itself */
+    gate_open(&at);
+    assert_status(TPOOL_OK, end_of(holder));
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(3, check_order());
+    assert_status(TPOOL_BROKEN, the(TPOOL_EVENT_ENDED, number_of("lost"))->status);
+}
+
 /* The last events of a cancelled task come before its future is done, after its arg_free. */
 static void *seen_at_free;
 static void free_notes(void *arg) {
@@ -440,6 +464,7 @@ static const struct CMUnitTest tests[] = {
     TEST(each_task_keeps_the_order_under_eight_submitters),
     TEST(each_end_has_its_status),
     TEST(what_is_dropped_and_what_its_submitter_runs_end_too),
+    TEST(a_submitters_end_is_its_tasks_end),
     TEST(the_end_is_told_before_it_can_be_seen),
     TEST(submits_and_waits_name_the_other_task),
     TEST(chunks_and_helpers_are_tasks_of_the_librarys_names),

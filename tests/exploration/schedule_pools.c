@@ -116,6 +116,24 @@ static void full_queue_against_destroy(void) {
     join(helper);
     CHECK(first.runs == 1 && second.runs == (helper_status == TPOOL_OK));
 }
+/* The same with a refused one in a pool that is observed: the end of its task is told before the pool is gone. */
+static counter told;
+static void tell(const tpool_event *event, void *context) {
+    (void)context;
+    if (event->kind == TPOOL_EVENT_ENDED) (void)count_task(&told);
+}
+static void observed_submit_against_destroy(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1, .queue_capacity = 1, .observer = tell, .observed = 255 });
+    CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &first, NULL));
+    pthread_t helper = started(submit_second, pool);
+    schedule_settle(); /* the helper waits for room */
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(pool, 0));
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    join(helper);
+    CHECK(first.runs == 1 && second.runs == (helper_status == TPOOL_OK));
+    CHECK(told.runs == 2);
+}
 /* The queue is full as a submitter looks, and empty and without a worker when it comes to place its task: then either a
    worker can be started, or nothing is taken. */
 static void full_queue_against_the_last_worker(tpool_full_policy policy) {
@@ -433,6 +451,7 @@ SCHEDULES(SCENARIO(shutdown_against_submit, .quick = 1, .preemptions = 2, .outco
           SCENARIO(full_queue_against_shutdown, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(full_queue_against_room, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(full_queue_against_destroy, .quick = 1, .preemptions = 2),
+          SCENARIO(observed_submit_against_destroy, .quick = 1, .preemptions = 1),
           SCENARIO(blocked_submit_against_the_last_worker, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(drop_against_the_last_worker, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(room_without_a_worker_for_two, .quick = 1, .preemptions = 1, .outcomes = 2),
