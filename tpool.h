@@ -179,10 +179,9 @@
  *
  *  Unloading. A shared library that carries a copy of this header may be unloaded once its own pools are destroyed and
  *  no thread is inside a call. The unloading finishes the work of its shared pools and ends them; threads that called
- *  in may end later. Unloading waits for pools that were detached. On Windows a library that has detached a pool may not
- *  be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. Call them also
- *  before the program exits if a DLL has the pools: a DLL learns of the exit when the system has ended all other
- *  threads.
+ *  in may end later. Unloading waits for pools that were detached. On Windows a library that has detached a pool may
+ *  not be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. Call them also before the
+ *  program exits if a DLL has the pools: a DLL learns of the exit when the system has ended all other threads.
  *
  *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. In your own
  *  pools no task starts any more, since it may point into a main that has returned; a wait for one that has not
@@ -540,10 +539,10 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
 /* Takes no more work: from now on a submit gives TPOOL_SHUTDOWN, to tasks of the pool and to blocked submitters too.
  * Queued tasks still complete, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called again,
  * from any thread, and then adds its flags.
- * TPOOL_DETACH: the pool ends and frees itself when its work is done, as tpool_destroy would, in a thread that is started
- * for that. So a pool may be given up in its own task or callback. As after tpool_destroy has begun, only its tasks' own
- * calls may come then; a call of theirs that detaches it again only adds its flags. At exit it is a pool that was never
- * destroyed: nothing waits for it.
+ * TPOOL_DETACH: the pool ends and frees itself when its work is done, as tpool_destroy would, in a thread that is
+ * started for that. So a pool may be given up in its own task or callback, also while the submit of that task is still
+ * under way. As after tpool_destroy has begun, only its tasks' own calls may come then; a call of theirs that detaches
+ * it again only adds its flags. At exit it is a pool that was never destroyed: nothing waits for it.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
  * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
  * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
@@ -2770,9 +2769,10 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *           function
  *
  *  WHY NO WAKE IS LOST
- *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) then, or
- *  afterwards. Every worker that stops looking first changes the gate (C) and then looks under each of those spinlocks (L),
- *  unless it sees work before. A thread that moves tasks between lanes holds both spinlocks and notifies afterwards.
+ *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
+ *  it holds that, or afterwards. Every worker that stops looking first changes the gate (C) and then looks under each of
+ *  those spinlocks (L), unless it sees work before. A thread that moves tasks between lanes holds both spinlocks and
+ *  notifies afterwards.
  *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
  *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last one
  *          and there is ROOM, L follows, and if anything is left, the worker does what a submitter would
@@ -6195,7 +6195,6 @@ static void tpool__unplaced_free(tpool_future *task) {
     (void)tpool__task_dispose(task);         /* no result yet, so nothing is listed */
 }
 
-static void *tpool__chunk_run(void *argument);
 /* A chunk's function is the library's own: the worker's thread executes it, and it hands over the items. */
 static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_run; }
 
@@ -9498,8 +9497,8 @@ TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     return pool->shared || pool->manager ? TPOOL_INVALID_STATE : tpool__destroy(pool);
 }
 
-/* A detached pool: a thread of its own finishes and frees it, since neither a worker, which must be joined, nor a thread
- * that ends one of its tasks from outside can. Where the system refuses a worker that the work needs, it asks again. At
+/* A detached pool: a thread of its own finishes and frees it, since neither a worker, which must be joined, nor a
+ * thread that ends one of its tasks from outside can. Where the system refuses a worker that the work needs, it asks again. At
  * exit the pool is halted like any other that is not destroyed; then the thread gives up. */
 static void tpool__detached_finish(void *of) {
     tpool__thread *self = tpool__self();
@@ -11610,8 +11609,6 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
     tpool__unlatch(&worker->lane.lock);
     return taken;
 }
-
-static void *tpool__loop_helper_run(void *argument);
 
 /* Submits one more helper, if enough is left to do. A refusal does no harm. The caller or the helper before lists the
  * new one, and the caller waits for that helper too. So the caller, which waits for one after the other
