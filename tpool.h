@@ -2770,8 +2770,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
- *  it holds that, or afterwards. Every worker that stops looking first changes the gate (C) and then looks under each of
- *  those spinlocks (L), unless it sees work before. A thread that moves tasks between lanes holds both spinlocks and
+ *  it holds that, or afterwards. Every worker that stops looking first changes the gate (C) and then looks under each
+ *  of those spinlocks (L), unless it sees work before. A thread that moves tasks between lanes holds both spinlocks and
  *  notifies afterwards.
  *      E1  A worker starts to search: it adds a searcher (tpool__start_searching), then looks itself.
  *      E2  A searcher that has found a task, or begins its initializer, leaves the searchers: C. If it was the last one
@@ -9498,8 +9498,8 @@ TPOOL_API tpool_status tpool_destroy(tpool *pool) {
 }
 
 /* A detached pool: a thread of its own finishes and frees it, since neither a worker, which must be joined, nor a
- * thread that ends one of its tasks from outside can. Where the system refuses a worker that the work needs, it asks again. At
- * exit the pool is halted like any other that is not destroyed; then the thread gives up. */
+ * thread that ends one of its tasks from outside can. Where the system refuses a worker that the work needs, it asks
+ * again. At exit the pool is halted like any other that is not destroyed; then the thread gives up. */
 static void tpool__detached_finish(void *of) {
     tpool__thread *self = tpool__self();
     tpool__u32 nothing = 0;
