@@ -2823,10 +2823,10 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the tombstone is in the
  *      queue, or the thread that popped it found it not END_RELEASED and counted it in `enders`. That holds until
  *      tpool__release_outside_end, the ender's last touch of the pool.
- *      Visitors, the callers inside a call that may outlast the last task: a drain, from its first step; a submit that
- *      may block, from the step in which it finds the queue full; a submit that has to wake a worker, from the step in
- *      which it places the task, which may be the one that gives the pool up; the exit handler, while it halts the
- *      pool. Each stays one until its last touch of the pool.
+ *      Visitors, the callers inside a call that may outlast the last task: a drain, a shutdown, and a submit of many,
+ *      from their first step; a submit, from the step in which it finds the queue full; a submit that has to wake a
+ *      worker, from the step in which it places the task, which may be the one that gives the pool up; the exit handler,
+ *      while it halts the pool. Each stays one until its last touch of the pool.
  *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
  *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
  *      finds work under pool->lock, and the last worker goes only if it finds none there.
@@ -5561,14 +5561,19 @@ static const char *tpool__name_of(const tpool_future *task, tpool_fn fn) {
     return tpool__shown_name(extra ? extra->name : NULL, (uintptr_t)fn);
 }
 
+/* The observer may reach a cancellation point, and the thread must not end in the midst of a step. */
+static void tpool__observe(tpool *pool, const tpool_event *event) {
+    int cancel = tpool__cancel_off();
+    pool->config.observer(event, pool->config.context);
+    tpool__cancel_back(cancel);
+}
 static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
                         tpool_status status, const char *name, int64_t now) {
     TPOOL_ASSERT(tpool__holds_none());
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
     int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
     tpool_event event = { kind, worker, status, now, task, other, name };
-    if (tpool__watch(pool) & TPOOL__OBSERVED && pool->config.observed & (unsigned)kind)
-        pool->config.observer(&event, pool->config.context);
+    if (tpool__watch(pool) & TPOOL__OBSERVED && pool->config.observed & (unsigned)kind) tpool__observe(pool, &event);
 }
 /* Comes before the task is queued: from then on it may start. */
 static TPOOL__NOINLINE void tpool__watch_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
@@ -5992,6 +5997,13 @@ static void tpool__visitor_leaves(tpool *pool) {
     tpool__unpark_end(asleep);
 }
 static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); }
+/* For a call of which a later step may come after the pool's last task. */
+static tpool__context *tpool__visitor_enters(tpool *pool) {
+    tpool__latch(&pool->inject.lock);
+    pool->visitors++;
+    tpool__unlatch(&pool->inject.lock);
+    return tpool__call_push(tpool__self(), tpool__visitor_left, pool);
+}
 static void tpool__active_add(tpool *pool, intptr_t n) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: written under pool->lock */
@@ -6287,10 +6299,13 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
     if (futures)
         for (size_t i = 0; i < count; i++) futures[i] = NULL;
     if (!pool || (!tasks && count)) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return count > 0 ? TPOOL_BROKEN : TPOOL_OK;
+    tpool__context *visit = tpool__visitor_enters(pool); /* the first task may give the pool up */
     for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
         status =
             tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
     if (submitted) *submitted = taken;
+    if (tpool__context_pop(tpool__self(), visit)) tpool__visitor_leaves(pool);
     return status;
 }
 
@@ -6361,10 +6376,6 @@ static inline tpool__lane *tpool__lane_of(tpool__worker *worker) {
 static inline tpool_full_policy tpool__when_full(const tpool *pool, tpool__force force) {
     return force == TPOOL__WITHIN ? TPOOL_FULL_BLOCK : pool->config.on_full;
 }
-static inline bool tpool__may_wait_when_full(const tpool *pool, tpool__force force) {
-    tpool_full_policy policy = tpool__when_full(pool, force);
-    return policy == TPOOL_FULL_BLOCK || policy == TPOOL_FULL_CALLER_RUNS;
-}
 /* For a task that is not placed yet: its submitter is to get a reference. The entry has one, and an iterator that is to
  * get the task has one. */
 static inline bool tpool__is_wanted(tpool_future *task) {
@@ -6410,14 +6421,14 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
             tpool__unlatch(&lane->lock);
             return TPOOL_FULL;
         }
-        pool->visitors += tpool__may_wait_when_full(pool, force); /* from now on: a destroy may begin at any moment */
+        pool->visitors++; /* from now on: a destroy may begin at any moment */
         tpool__unlatch(&lane->lock);
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
     bool wakes = status == TPOOL_OK && tpool__has_room(pool);
     /* The task may be the one that gives the pool up: once the spinlock is open, the pool may be gone. */
-    bool visits = (wakes || expires) && lane == &pool->inject;
+    bool visits = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!visits)) pool->visitors++;
     tpool__unlatch(&lane->lock);
 
@@ -7884,16 +7895,17 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
 }
 
 /* Notifies what executes the task elsewhere: to stop, and with `cut` to skip the remaining items of its chunk. In this
- * process the task's STOP flag and the map's `closing` suffice. While LOCKED is held the task cannot end, so its pool
- * exists. */
+ * process the task's STOP flag and the map's `closing` suffice. While LOCKED is held a task that runs cannot end, so its
+ * pool exists. */
 static void tpool__notify_to_stop(tpool_future *future, bool cut) {
     if (tpool__is_done(future) || tpool__is_orphan(future)) return;
     uintptr_t clear = tpool__nodes_lock(future);
     tpool *pool = tpool__pool_of(future);
-    const tpool__backend *backend = pool ? tpool__backend_of(pool) : NULL;
-    /* relaxed: no other thread ends it while LOCKED is set */
-    if (backend && (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING)
-        backend->request_stop(pool, future, cut);
+    /* relaxed: no other thread ends it while LOCKED is set. If it does not run, its pool may be gone. */
+    if (pool && (tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING) {
+        const tpool__backend *backend = tpool__backend_of(pool);
+        if (backend) backend->request_stop(pool, future, cut);
+    }
     tpool__nodes_unlock(future, clear);
 }
 
@@ -8188,17 +8200,13 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     if (dropped && tpool__expires_at(dropped)) tpool__expiring_leave(pool, dropped);
     if (status == TPOOL_OK) {
         pool->enders += dropped != NULL;
-        pool->visitors++; /* the task may be the one that gives the pool up */
         tpool__heap_push(pool, entry->task, tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->priority : 0);
         pool->inject.submitted++;
     }
     tpool__unlatch(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
-    if (status == TPOOL_OK) {
-        tpool__notify(pool);
-        if (expires) tpool__notify_timekeeper(pool);
-        tpool__visitor_leaves(pool);
-    }
+    if (status == TPOOL_OK) tpool__notify(pool);
+    if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
     tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
     else if (unreferenced) tpool__run_unless_held(self);
@@ -8206,37 +8214,44 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     return status;
 }
 
-/* The caller counts as a visitor if it may wait in here. */
+/* The caller counts as a visitor. */
 static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline,
                                                         tpool__force force) {
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool over = false;
     while (tpool__expire_waiting(self, pool)) { /* before any policy; the ends may fill it again */
-        tpool__context *call = NULL;
-        if (tpool__may_wait_when_full(pool, force)) call = tpool__call_push(self, tpool__visitor_left, pool);
+        tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
         tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
         tpool__run_unless_held(self);
         if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
         status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still a visitor: it may run what it lists */
-        if (call && !tpool__context_pop(self, call)) return tpool__submit_in_child(status);
+        if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
         if (status == TPOOL_FULL) continue;
         if (status != TPOOL_OK) tpool__watch_unplaced(self, pool, entry->task, status);
-        if (call) tpool__visitor_leaves(pool);
+        tpool__visitor_leaves(pool);
         return status;
     }
     status = TPOOL_OK;
     switch (tpool__when_full(pool, force)) {
     case TPOOL_FULL_REJECT:
         tpool__add_relaxed(&pool->counts[TPOOL__REJECTED_COUNT], 1); /* relaxed: statistics */
-        return TPOOL_FULL;
+        status = TPOOL_FULL;
+        over = true;
+        break;
     case TPOOL_FULL_CALLER_RUNS:
         /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
         if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
         over = tpool__caller_runs(pool, entry, &status);
         if (over && status == TPOOL_OK) return status; /* no visitor any more */
         break;
-    case TPOOL_FULL_DROP_OLDEST: return tpool__drop_oldest(pool, entry);
+    case TPOOL_FULL_DROP_OLDEST: {
+        tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
+        status = tpool__drop_oldest(pool, entry);
+        if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
+        over = true;
+        break;
+    }
     case TPOOL_FULL_BLOCK:
     default: break;
     }
@@ -9367,12 +9382,7 @@ static void tpool__shutdown_left(void *of) {
     if (flags & TPOOL_DETACH) (void)tpool__detach(pool); /* refused: the pool has no owner, and stays */
 }
 
-TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
-    if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING | TPOOL_DETACH)) return TPOOL_INVALID;
-    if (flags & TPOOL_DETACH && flags & TPOOL_WAIT) return TPOOL_INVALID;
-    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (flags & TPOOL_DETACH && (pool->shared || pool->manager)) return TPOOL_INVALID_STATE;
-    if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
+static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     tpool__lock(&pool->lock);
     tpool__take_no_more(pool, flags);
     tpool__unlock(&pool->lock);
@@ -9390,6 +9400,17 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (status != TPOOL_OK) return status;
     tpool__join_ended(pool);
     return TPOOL_OK;
+}
+TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
+    if (!pool || flags & ~(TPOOL_WAIT | TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING | TPOOL_DETACH)) return TPOOL_INVALID;
+    if (flags & TPOOL_DETACH && flags & TPOOL_WAIT) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    if (flags & TPOOL_DETACH && (pool->shared || pool->manager)) return TPOOL_INVALID_STATE;
+    if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
+    tpool__context *visit = tpool__visitor_enters(pool); /* a task that it cancels, or another thread, may detach it */
+    tpool_status status = tpool__shutdown(pool, flags);
+    if (tpool__context_pop(tpool__self(), visit)) tpool__visitor_leaves(pool);
+    return status;
 }
 
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
@@ -9538,9 +9559,9 @@ static void tpool__detached_end(tpool__thread *self) {
 static tpool_status tpool__detach(tpool *pool) {
     int cancel = tpool__cancel_off();
     tpool__lock(&tpool__process.lock);
-    bool is_new = !pool->detached;
+    bool is_new = !pool->detached && !pool->exit_exempt; /* a destroy that is under way frees it */
     if (is_new) pool->detached = tpool__thread_start(&pool->detacher, tpool__detached_main, pool, 0);
-    bool detached = pool->detached;
+    bool detached = pool->detached || pool->exit_exempt;
     tpool__process.detached += is_new && detached;
     tpool__unlock(&tpool__process.lock);
     tpool__cancel_back(cancel);

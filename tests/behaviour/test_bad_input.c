@@ -124,7 +124,8 @@ static void pool_calls_refuse_bad_numbers_and_change_nothing(void **state) {
     (void)state;
     reset_counts();
     tpool *pool = new_untouched_pool();
-    static const unsigned bad_flags[] = { 8, 16, 8 | TPOOL_WAIT, 16 | TPOOL_CANCEL_PENDING, 0x80000000u, UINT_MAX };
+    static const unsigned bad_flags[] = { 16,          32,      TPOOL_DETACH | TPOOL_WAIT, 16 | TPOOL_CANCEL_PENDING,
+                                          0x80000000u, UINT_MAX };
     for (size_t i = 0; i < sizeof bad_flags / sizeof bad_flags[0]; i++) {
         assert_status(TPOOL_INVALID, tpool_shutdown(pool, bad_flags[i]));
     }

@@ -530,7 +530,7 @@ static void a_bad_argument_is_invalid_whatever_state_the_pool_is_in(void **state
     assert_null(future);
     assert_status(TPOOL_INVALID, tpool_resize(pool, 1));
     assert_status(TPOOL_INVALID, tpool_warm_up(pool, -1));
-    assert_status(TPOOL_INVALID, tpool_shutdown(pool, 8u));
+    assert_status(TPOOL_INVALID, tpool_shutdown(pool, 16u));
     tpool_map_iter *iter = (tpool_map_iter *)pool;
     assert_status(TPOOL_INVALID, tpool_map(pool, &(tpool_map_spec){ .fn = NULL }, &iter));
     assert_null(iter);

@@ -25,7 +25,7 @@ static void find_function(plugin *p, const char *name, void *function) {
     memcpy(function, &found, sizeof found);
 }
 static plugin load(void) {
-    plugin p = { dlopen(plugin_path, RTLD_NOW | RTLD_LOCAL), NULL, NULL, NULL, NULL };
+    plugin p = { .handle = dlopen(plugin_path, RTLD_NOW | RTLD_LOCAL) };
     if (!p.handle) fprintf(stderr, "%s\n", dlerror());
     CHECK(p.handle);
     find_function(&p, "plugin_call_in", &p.call_in);

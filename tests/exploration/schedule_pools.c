@@ -258,6 +258,55 @@ static void drop_against_the_detach_in_its_task(void) {
     outcome((unsigned)second.runs);
 }
 
+/* A call of the program's that is under way, or its own callback, gives the pool up: the call goes on with it. */
+static void detach_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(context, TPOOL_DETACH));
+}
+static void cancelling_shutdown_against_the_detach_in_a_callback(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
+    tpool_future *future = submitted(pool, count_task, &first);
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(future, detach_in_callback, pool));
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
+    tpool_future_release(future);
+    await_the_end_of_all_pools();
+    CHECK(first.runs == 0);
+}
+static void *detach_again(void *arg) {
+    while (tpool_submit(tpool_current(), count_task, &second, NULL) == TPOOL_OK) schedule_sleep(TPOOL_MS(1));
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(tpool_current(), TPOOL_DETACH));
+    return count_task(arg);
+}
+static void detach_against_the_detach_in_a_task(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, detach_again, &first, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(pool, TPOOL_DETACH));
+    await_the_end_of_all_pools();
+    CHECK(first.runs == 1);
+}
+static void *detach_own_pool_later(void *arg) {
+    schedule_sleep(TPOOL_MS(1)); /* as its pool is being destroyed */
+    return detach_own_pool(arg);
+}
+static void destroy_against_the_detach_in_a_task(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, detach_own_pool_later, &first, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    CHECK(first.runs == 1);
+    tpool__await_detached();
+}
+static void many_against_the_detach_in_the_first(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_task both[2] = { { .fn = detach_own_pool, .arg = &first }, { .fn = count_task, .arg = &second } };
+    size_t taken = 0;
+    tpool_status status = tpool_submit_many(pool, both, 2, NULL, &taken);
+    CHECK(status == (taken == 2 ? TPOOL_OK : TPOOL_SHUTDOWN) && taken > 0);
+    await_the_end_of_all_pools();
+    CHECK(first.runs == 1 && second.runs == taken - 1);
+    outcome((unsigned)taken);
+}
+
 /* A drain looks beside a destroy, or a shutdown, as workers replace themselves: neither lets a worker start later. */
 static void *drain(void *pool) {
     CHECK_STATUS(TPOOL_OK, tpool_drain(pool, TPOOL_FOREVER));
@@ -460,6 +509,10 @@ SCHEDULES(SCENARIO(shutdown_against_submit, .quick = 1, .preemptions = 2, .outco
           SCENARIO(drain_against_spreading, .quick = 1, .preemptions = 2),
           SCENARIO(submit_against_the_detach_in_its_task, .quick = 1, .preemptions = 1),
           SCENARIO(drop_against_the_detach_in_its_task, .quick = 1, .preemptions = 1, .outcomes = 2),
+          SCENARIO(cancelling_shutdown_against_the_detach_in_a_callback, .quick = 1, .preemptions = 1),
+          SCENARIO(detach_against_the_detach_in_a_task, .quick = 1, .preemptions = 1),
+          SCENARIO(destroy_against_the_detach_in_a_task, .quick = 1, .preemptions = 1),
+          SCENARIO(many_against_the_detach_in_the_first, .quick = 1, .preemptions = 1),
           SCENARIO(drain_against_destroy, .quick = 1, .preemptions = 1),
           SCENARIO(drain_against_shutdown, .quick = 1, .preemptions = 2),
           SCENARIO(drain_against_cancel, .quick = 1, .preemptions = 2),

@@ -161,7 +161,7 @@ typedef struct actor {
     int frame_count;
     temp temps[TEMPS]; /* what this thread has taken and will give back */
     int temp_count;
-    bool adding, cancelled, may_end;
+    bool cancelled, may_end;
     tpool_completions *into; /* where the next submit adds its task */
     int hooks;               /* initializers and finalizers on this stack */
     int program;             /* > 0: a thread of the program, within no call of the library */
@@ -180,7 +180,7 @@ static void actor_ends(void *which) {
     actor *a = which;
     a->frame_count = a->temp_count = 0;
     atomic_store(&a->depth, 0);
-    a->cancelled = a->may_end = a->adding = false;
+    a->cancelled = a->may_end = false;
     a->program = a->hooks = 0;
     a->into = NULL;
     self_storage = NULL;
@@ -270,6 +270,7 @@ static atomic_int record_count;
 typedef struct note { /* a callback */
     record *record;
     int index; /* among those of the same adder, before the end; -1: no order */
+    pthread_t adder;
     uint64_t seed;
     atomic_int runs, added; /* added: 1, 2: refused */
 } note;
