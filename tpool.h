@@ -15623,8 +15623,8 @@ static tpool__received tpool__child_await_end(tpool__child *child, tpool__notice
     return heard;
 }
 /* Has the process killed, waits for its end, and closes all that leads to it. One that may not be killed is left to
- * itself. `heard`: what led to this call. No order to kill it follows LOST: the process is about to be reaped, and what
- * it leaves behind, if it exits with 0, is to live on. With SILENT one goes out, though there is no reason `why`: a
+ * itself. `heard`: what led to this call. No order to kill it follows LOST at once: the process is about to be reaped,
+ * and what it leaves behind, if it exits with 0, is to live on. With SILENT one goes out, though there is no reason `why`: a
  * server that could neither answer nor be killed may come back, and the process with it. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
     tpool__death death;
@@ -15634,7 +15634,14 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received he
     if (heard != TPOOL__LOST) tpool__child_kill(child, heard == TPOOL__SILENT ? TPOOL__NOT_KILLED : why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
-    (void)tpool__child_await_end(child, &notice, TPOOL_FOREVER);
+    int64_t patience = heard == TPOOL__LOST ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
+    if (tpool__child_await_end(child, &notice, patience) == TPOOL__LATE) { /* it has closed its end, and lives */
+        tpool__lock(&child->lock);
+        tpool__child_kill(child, TPOOL__NOT_KILLED); /* what it had not begun, another one executes */
+        death.killed_for = child->killed_for;
+        tpool__unlock(&child->lock);
+        (void)tpool__child_await_end(child, &notice, TPOOL_FOREVER);
+    }
     death.stopped = notice.stopped != 0;
     if (notice.kind == TPOOL__GIVEN_UP) {
         death.known = death.given_up = true;
@@ -15783,10 +15790,11 @@ static void tpool__child_end(tpool__worker *worker) {
     memset(&message, 0, sizeof message);
     message.number = ++child->number;
     message.kind = TPOOL__END;
-    bool ends = child->greeted && (tpool__write_quietly(child->requests, &message) || errno == EPIPE);
+    bool told = child->greeted && tpool__write_quietly(child->requests, &message);
+    bool ends = told || (child->greeted && errno == EPIPE);
     if (ends) {
         /* until the finalizer has ended, or the process is gone */
-        (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
+        if (told) (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
         int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)); /* the process has only to exit */
         ends = tpool__child_await_end(child, NULL, deadline) == TPOOL__RECEIVED;
     }
@@ -16274,7 +16282,7 @@ typedef struct tpool__items {
     size_t first, most; /* the first that has not ended; so many go at once, less if memory is short */
     int tries;          /* processes in a row that have died before they began an item */
     int64_t deadline;   /* of the item, if the map limits that */
-    uint32_t begun;     /* when the process was lost: as items_begun in its page */
+    bool begun;         /* when the process was lost: an item that it had not ended */
     bool is_over;       /* the map is being closed */
 } tpool__items;
 
@@ -16286,15 +16294,18 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
     tpool__page *page = child->page;
     tpool__store_relaxed(&page->items_begun, 0); /* relaxed: the pipe orders */
     tpool__store_relaxed(&page->items_done, 0);
-    *done = items->begun = 0;
+    *done = 0;
+    items->begun = false;
     tpool__received heard = tpool__child_ask(child, message, TPOOL__RUN_ITEMS);
     bool over = heard != TPOOL__RECEIVED;
     while (!over) {
         heard = tpool__child_hear_answer(child, message, items->deadline);
         if (heard == TPOOL__RECEIVED && message->kind == TPOOL__TOO_LARGE && *done == 0) break;
-        if (heard != TPOOL__RECEIVED) items->begun = tpool__page_revoke(&page->items_begun, TPOOL__NO_ITEM);
+        bool lost = heard != TPOOL__RECEIVED;
+        uint32_t begun = lost ? tpool__page_revoke(&page->items_begun, TPOOL__NO_ITEM) : 0;
         uintptr_t used;
         size_t ended = tpool__page_read(page, &used), left = count - *done;
+        items->begun = begun > ended; /* by this look: a process that outlives its server may end the item yet */
         if (ended > left) ended = left;
         size_t read = tpool__read_items(child, chunk, items->first + *done, ended, used);
         *done += read;
@@ -16314,8 +16325,7 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
  * begun. NULL: another process can execute it. */
 static tpool__outcome *tpool__items_lost(tpool__child *child, tpool__chunk *chunk, const tpool__items *items,
                                          tpool__received heard, bool all_done) {
-    /* relaxed: tpool__talk_items has read it since it revoked the rest */
-    bool begun = items->begun > tpool__load_relaxed(&child->page->items_done);
+    bool begun = items->begun; /* tpool__child_collect closes the page */
     tpool__death death =
         tpool__child_collect(child, heard, heard == TPOOL__LATE ? TPOOL__KILLED_LATE : TPOOL__KILLED_DAMAGED);
     if (all_done || !(begun || items->tries == 3 || heard == TPOOL__DAMAGED || death.killed_for != TPOOL__NOT_KILLED))

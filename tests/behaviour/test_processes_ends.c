@@ -263,6 +263,28 @@ static void a_task_that_closes_everything_harms_only_itself(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* From now on the worker reads its requests from a pipe of the task's own, where none comes. It lives. */
+static void *has_requests_read_elsewhere(void *arg) {
+    int ends[2];
+    struct stat is;
+    if (pipe(ends) != 0) return NULL;
+    for (int fd = 3; fd < 4096; fd++)
+        if (fd != ends[0] && fstat(fd, &is) == 0 && S_ISFIFO(is.st_mode) &&
+            (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
+            dup2(ends[0], fd);
+    return arg;
+}
+static void a_worker_that_reads_elsewhere_holds_up_nothing(void **state) {
+    (void)state;
+    tpool *pool = process_pool(1), *other = process_pool(1);
+    assert_status(TPOOL_OK, end_of(submitted(pool, has_requests_read_elsewhere, NULL)));
+    assert_status(TPOOL_OK, end_of(submitted(other, has_requests_read_elsewhere, NULL)));
+    tpool_future *next = submitted(pool, getpid_task, NULL);
+    assert_status(TPOOL_OK, tpool_destroy(other));
+    assert_status(TPOOL_OK, end_of(next)); /* the worker had not begun it */
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* An item that closes everything: what comes after it in its chunk is lost at most once, and nothing else. */
 static void *item_closes_all(void *item, void *context) {
     static char bytes[200000];
@@ -974,6 +996,7 @@ int main(void) {
         T(no_descriptor_of_a_worker_lies_where_the_program_had_one),
         T(a_worker_has_its_descriptors_above_all_that_were_open),
         T(a_task_that_closes_everything_harms_only_itself),
+        T(a_worker_that_reads_elsewhere_holds_up_nothing),
         T(an_item_that_closes_everything_costs_one_item),
         T(the_standard_numbers_stay_free),
         T(what_waits_for_an_initializer_that_hangs_has_an_end),
