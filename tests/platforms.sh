@@ -62,6 +62,7 @@ left_out() {
     windows:test_fork | windows:test_fork_handlers | windows:test_processes* | windows:white_processes)
         echo "there is no fork, so there are no process pools" ;;
     windows:white_sizing) echo "about affinity masks and cgroups of Linux; the mask of Windows is in test_pool" ;;
+    windows:white_event) echo "about the pipe that a POSIX system polls; test_event_loop has what Windows waits for" ;;
     windows:white_faults | windows:white_fork | windows:stress_mix | windows:chaos) echo "uses fork" ;;
     windows:test_unload) echo "uses dlopen" ;;
     qemu:test_unload | qemu:chaos) echo "$no_threads_in_children" ;;
