@@ -15,7 +15,7 @@
 
 #if TSAN /* children of fork start threads here */
 const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "die_after_fork=0"; }
+const char *__tsan_default_options(void) { return "die_after_fork=0 report_thread_leaks=0"; }
 #endif
 
 static int watch_seconds = SLOW ? 90 : 20;

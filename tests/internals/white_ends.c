@@ -295,6 +295,7 @@ static void a_detached_pool_gives_all_its_memory_back(void **state) {
         }
         gate_open(&busy);
         EVENTUALLY(tpool__load_relaxed(&tpool__process.pool_count) == 0);
+        tpool__await_detached();      /* joins the thread, which TSan would miss */
         nothing_is_left(new_pool(1)); /* which takes this thread's cache along */
     }
 }
