@@ -542,7 +542,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * TPOOL_DETACH: the pool ends and frees itself when its work is done, as tpool_destroy would, in a thread that is
  * started for that. So a pool may be given up in its own task or callback, also while the submit of that task is still
  * under way. As after tpool_destroy has begun, only its tasks' own calls may come then; a call of theirs that detaches
- * it again only adds its flags. At exit it is a pool that was never destroyed: nothing waits for it.
+ * it again, or detaches a pool that is being destroyed, only adds its flags. At exit it is a pool that was never
+ * destroyed: nothing waits for it.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
  * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
  * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
@@ -3609,7 +3610,7 @@ struct tpool__backend {
      *     of pools, where a fork in another thread finds it, but no caller has it yet. Not TPOOL_OK: create returns
      *     that, after `stop`.
      * stop: unmakes it, also what a `start` that failed has left half made. No worker has a backing any more. On return
-     *     nothing runs that the pool has started, but for backings that the system does not let it end, and
+     *     nothing runs that the pool has started, except backings that the system does not let it end, and
      *     pool->backing is NULL. */
     tpool_status (*check)(const tpool_config *config);
     tpool_status (*start)(tpool *pool);
@@ -8655,7 +8656,7 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
         pool->last_ended = worker->handle;
     }
     worker->handle.valid = false;
-    tpool__store_relaxed(&worker->thread, NULL); /* relaxed: who reads it holds this lock */
+    tpool__store_relaxed(&worker->thread, NULL); /* relaxed: its readers hold this lock */
     tpool__worker_put_away(pool, worker);
     bool last = --pool->ending == 0 && tpool__load_relaxed(&pool->live) == 0; /* relaxed: under its lock */
     tpool *heir = shut && tpool__workers_are_gone(pool) ? pool->heir : NULL;
