@@ -2826,8 +2826,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      tpool__release_outside_end, the ender's last touch of the pool.
  *      Visitors, the callers inside a call that may outlast the last task: a drain, a shutdown, and a submit of many,
  *      from their first step; a submit, from the step in which it finds the queue full; a submit that has to wake a
- *      worker, from the step in which it places the task, which may be the one that gives the pool up; the exit handler,
- *      while it halts the pool. Each stays one until its last touch of the pool.
+ *      worker, from the step in which it places the task, which may be the one that gives the pool up; the exit
+ *      handler, while it halts the pool. Each stays one until its last touch of the pool.
  *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
  *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
  *      finds work under pool->lock, and the last worker goes only if it finds none there.
@@ -7896,8 +7896,8 @@ TPOOL_API bool tpool_future_cancel(tpool_future *future) {
 }
 
 /* Notifies what executes the task elsewhere: to stop, and with `cut` to skip the remaining items of its chunk. In this
- * process the task's STOP flag and the map's `closing` suffice. While LOCKED is held a task that runs cannot end, so its
- * pool exists. */
+ * process the task's STOP flag and the map's `closing` suffice. While LOCKED is held a task that runs cannot end, so
+ * its pool exists. */
 static void tpool__notify_to_stop(tpool_future *future, bool cut) {
     if (tpool__is_done(future) || tpool__is_orphan(future)) return;
     uintptr_t clear = tpool__nodes_lock(future);
@@ -15625,8 +15625,8 @@ static tpool__received tpool__child_await_end(tpool__child *child, tpool__notice
 }
 /* Has the process killed, waits for its end, and closes all that leads to it. One that may not be killed is left to
  * itself. `heard`: what led to this call. No order to kill it follows LOST at once: the process is about to be reaped,
- * and what it leaves behind, if it exits with 0, is to live on. With SILENT one goes out, though there is no reason `why`: a
- * server that could neither answer nor be killed may come back, and the process with it. */
+ * and what it leaves behind, if it exits with 0, is to live on. With SILENT one goes out, though there is no reason
+ * `why`: a server that could neither answer nor be killed may come back, and the process with it. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
     tpool__death death;
     tpool__notice notice;
