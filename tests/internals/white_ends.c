@@ -40,15 +40,18 @@ typedef struct looker {
     tpool_return_when when;
 } looker;
 static gate busy = GATE_CLOSED;
-/* Behind a busy worker. They expire after so long, and the last one's callback ends the thread that notices. */
-static void make_expiring(looker *l, int count, int64_t after) {
-    tpool_task task = { .fn = nothing, .expires_ns = after };
+/* Behind a busy worker. They expire after so long, and the last one's callback ends the thread that notices. A wait for
+   the first of them must notice that one, so the others may expire later, by more than a thread is ever held up. */
+static void make_expiring(looker *l, int count, int64_t after, int64_t others_after) {
     l->pool = new_pool(1);
     l->count = count;
     gate_close(&busy);
     assert_status(TPOOL_OK, tpool_submit(l->pool, gate_task, &busy, NULL));
     AWAIT_ARRIVALS(&busy, 1);
-    for (int i = 0; i < count; i++) assert_status(TPOOL_OK, tpool_submit_task(l->pool, &task, &l->futures[i]));
+    for (int i = 0; i < count; i++) {
+        tpool_task task = { .fn = nothing, .expires_ns = i + 1 < count ? others_after : after };
+        assert_status(TPOOL_OK, tpool_submit_task(l->pool, &task, &l->futures[i]));
+    }
     assert_status(TPOOL_OK, tpool_future_add_done_callback(l->futures[count - 1], end_in_callback, NULL));
 }
 static bool came_back; /* the call that was to end the thread */
@@ -63,7 +66,7 @@ static void *look_by_next(void *arg) {
     looker *l = arg;
     tpool_future *future = NULL;
     assert_status(TPOOL_OK, tpool_as_completed(l->futures, (size_t)l->count, &iterator));
-    sleep_ms(60);
+    sleep_ms(250);
     (void)!tpool_completions_next(iterator, 0, &future);
     came_back = true;
     return NULL;
@@ -71,14 +74,14 @@ static void *look_by_next(void *arg) {
 static void a_thread_that_ends_in_completions_next_loses_no_reference(void **state) {
     (void)state;
     looker l;
-    make_expiring(&l, 1, TPOOL_MS(30));
+    make_expiring(&l, 1, TPOOL_MS(200), TPOOL_MS(200));
     in_own_thread(look_by_next, &l);
     tpool_completions_destroy(iterator);
     all_have_expired(&l);
 }
 static void *look_by_as_completed(void *arg) {
     looker *l = arg;
-    sleep_ms(60);
+    sleep_ms(250);
     (void)!tpool_as_completed(l->futures, (size_t)l->count, &iterator);
     came_back = true;
     return NULL;
@@ -86,7 +89,7 @@ static void *look_by_as_completed(void *arg) {
 static void a_thread_that_ends_in_as_completed_leaves_no_iterator(void **state) {
     (void)state;
     looker l;
-    make_expiring(&l, 3, TPOOL_MS(30));
+    make_expiring(&l, 3, TPOOL_MS(200), TPOOL_MS(200));
     in_own_thread(look_by_as_completed, &l);
     all_have_expired(&l);
 }
@@ -102,7 +105,7 @@ static void a_thread_that_ends_in_a_wait_for_many_leaves_no_memory(void **state)
     (void)state;
     for (int all = 0; all < 2; all++) {
         looker l;
-        make_expiring(&l, MANY, TPOOL_MS(60));
+        make_expiring(&l, MANY, TPOOL_MS(200), TPOOL_SEC(2));
         l.when = all ? TPOOL_ALL_COMPLETED : TPOOL_FIRST_EXCEPTION;
         in_own_thread(look_by_wait, &l);
         all_have_expired(&l);
