@@ -2934,6 +2934,7 @@ static inline uintptr_t tpool__outcome_word(const tpool__outcome *outcome) {
 struct tpool__extra {
     void (*arg_free)(void *arg);
     const char *name;
+    const char *shown; /* the name that observers and tpool_describe show (tpool__shown_name); never changes */
     void *tag;
     size_t arg_size;
     int priority;
@@ -5550,16 +5551,16 @@ static uintptr_t tpool__number_here(const tpool__thread *self) {
 
 static void *tpool__loop_helper_run(void *argument);
 static void *tpool__chunk_run(void *argument);
-/* The name by which a task is shown, or NULL. The library's own functions have names of their own here, which errors do
- * not show. */
-static const char *tpool__shown_name(const char *name, uintptr_t fn) {
+/* The library's own functions have names to show, which errors do not. */
+static const char *tpool__shown_name(const char *name, tpool_fn fn) {
     if (name) return name;
-    if (fn == (uintptr_t)tpool__chunk_run) return "map";
-    return fn == (uintptr_t)tpool__loop_helper_run ? "for" : NULL;
+    if (fn == tpool__chunk_run) return "map";
+    return fn == tpool__loop_helper_run ? "for" : NULL;
 }
-static const char *tpool__name_of(const tpool_future *task, tpool_fn fn) {
+/* The name by which a task is shown, or NULL. Anyone who may read the task may ask, whatever becomes of it. */
+static const char *tpool__name_of(const tpool_future *task) {
     const tpool__extra *extra = tpool__extra_of(task);
-    return tpool__shown_name(extra ? extra->name : NULL, (uintptr_t)fn);
+    return extra ? extra->shown : NULL;
 }
 
 /* The observer may reach a cancellation point, and the thread must not end in the midst of a step. */
@@ -5580,38 +5581,38 @@ static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind,
 static TPOOL__NOINLINE void tpool__watch_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
     tpool__number_give(self, task);
     uintptr_t number = tpool__number_of(task);
-    const char *name = tpool__name_of(task, task->u.fn);
+    const char *name = tpool__name_of(task);
     tpool__emit(self, pool, TPOOL_EVENT_SUBMITTED, number, tpool__number_here(self), TPOOL_OK, name, now);
     tpool__emit(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now);
 }
 /* Returns the stamp of the start. */
-static TPOOL__NOINLINE uintptr_t tpool__watch_begin(tpool__thread *self, tpool *pool, tpool_future *task, tpool_fn fn,
+static TPOOL__NOINLINE uintptr_t tpool__watch_begin(tpool__thread *self, tpool *pool, tpool_future *task,
                                                     uintptr_t stamp, tpool__stopwatch *stopwatch) {
     uintptr_t since = tpool__measure_begin(self, pool, stamp, stopwatch);
     if (tpool__watch(pool) & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
-        tpool__emit(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task, fn),
+        tpool__emit(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
                     stopwatch->began);
     }
     return since;
 }
 /* Comes before the end is published: then the task may be gone. */
-static TPOOL__NOINLINE void tpool__watch_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool_fn fn,
-                                             tpool_status status, int64_t now) {
-    tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task, fn), now);
+static TPOOL__NOINLINE void tpool__watch_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool_status status,
+                                             int64_t now) {
+    tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), now);
 }
 /* The same for a task that has its error, and has not run or has not run to its end. */
 static void tpool__watch_unrun(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     if (TPOOL__LIKELY(!pool || !(tpool__watch(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
     tpool_status status = tpool__outcome_of(tpool__load_acquire(&task->outcome))->error.status; /* P9 */
-    tpool__watch_end(self, pool, task, NULL, status, tpool__clock());
+    tpool__watch_end(self, pool, task, status, tpool__clock());
 }
 /* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
 static TPOOL__NOINLINE void tpool__watch_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
                                                   tpool_status status) {
     if (TPOOL__LIKELY(!task || !tpool__number_of(task))) return;
-    tpool__watch_end(self, pool, task, task->u.fn, status, tpool__clock());
+    tpool__watch_end(self, pool, task, status, tpool__clock());
     tpool__extra *extra = tpool__extra_of(task);
     if (extra) tpool__store_relaxed(&extra->number, 0); /* relaxed: not shared */
     else tpool__store_relaxed(&task->extra_word, 0);    /* relaxed: not shared */
@@ -6167,6 +6168,7 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
     }
     extra->arg_free = task->arg_free;
     extra->name = task->name;
+    extra->shown = tpool__shown_name(task->name, task->fn);
     extra->tag = task->tag;
     extra->arg_size = task->arg_size;
     extra->priority = task->priority;
@@ -6935,7 +6937,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     context->stops = stops;
     context->task = task;
     /* relaxed: the function's store publishes both */
-    tpool__store_relaxed(&context->name, (uintptr_t)(tpool__extra_of(task) ? tpool__extra_of(task)->name : NULL));
+    tpool__store_relaxed(&context->name, (uintptr_t)tpool__name_of(task));
     tpool__store_relaxed(&context->since, since);
     tpool__store_release(&context->shows, (uintptr_t)fn); /* P19 */
     bool elsewhere = !TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__is_chunk(fn);
@@ -6962,13 +6964,13 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
     tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__stopwatch stopwatch;
     uint32_t watch = tpool__watch(pool);
-    uintptr_t since = watch ? tpool__watch_begin(self, pool, task, entry->fn, entry->stamp, &stopwatch) : 0;
+    uintptr_t since = watch ? tpool__watch_begin(self, pool, task, entry->stamp, &stopwatch) : 0;
     if (!tpool__call(self, task, entry->fn, entry->stops, since, &result)) return;
     if (watch) tpool__measure_end(self, pool, true, &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     if (!TPOOL__LIKELY(!(watch & TPOOL__NUMBERED)))
-        tpool__watch_end(self, pool, task, entry->fn, failed ? outcome->error.status : TPOOL_OK, stopwatch.ended);
+        tpool__watch_end(self, pool, task, failed ? outcome->error.status : TPOOL_OK, stopwatch.ended);
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (TPOOL__LIKELY(!outcome)) return;
     if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
@@ -6988,7 +6990,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     uint32_t watch = tpool__watch(pool);
     if (watch) {
         /* relaxed: the stamp came with the entry; only this thread uses the word until the call */
-        since = tpool__watch_begin(self, pool, task, fn, tpool__load_relaxed(&task->outcome), &stopwatch);
+        since = tpool__watch_begin(self, pool, task, tpool__load_relaxed(&task->outcome), &stopwatch);
         tpool__store_relaxed(&task->outcome, 0);
     }
     if (!tpool__call(self, task, fn, stops, since, &result)) return false;
@@ -7002,7 +7004,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
     }
     task->value = failed ? NULL : result;
     if (!TPOOL__LIKELY(!(watch & TPOOL__NUMBERED)))
-        tpool__watch_end(self, pool, task, fn, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK,
+        tpool__watch_end(self, pool, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK,
                          has_extra ? tpool__clock() : stopwatch.ended);
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
@@ -13175,7 +13177,7 @@ static void tpool__put_context(tpool__text *text, const tpool__context *context,
     default: break;
     }
     /* relaxed: P19 came before */
-    const char *name = tpool__shown_name((const char *)tpool__load_relaxed(&context->name), shows);
+    const char *name = (const char *)tpool__load_relaxed(&context->name);
     uintptr_t since = tpool__load_relaxed(&context->since);
     tpool__put(text, name ? "task " : "task at 0x");
     if (name) tpool__put_name(text, name);
@@ -13185,7 +13187,7 @@ static void tpool__put_context(tpool__text *text, const tpool__context *context,
 /* The task that a blocked worker waits for. Under pool->lock. */
 static void tpool__put_awaited(tpool__text *text, tpool *pool, tpool_future *future) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    const char *name = tpool__extra_of(future) ? tpool__extra_of(future)->name : NULL;
+    const char *name = tpool__name_of(future);
     uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE; /* relaxed: a hint */
     tpool__put(text, name ? "task " : "a task");
     if (name) tpool__put_name(text, name);
@@ -13241,9 +13243,8 @@ typedef struct tpool__queued_names {
 static bool tpool__name_queued(const tpool__entry *entry, void *of) {
     tpool__queued_names *queued = (tpool__queued_names *)of;
     if (++queued->seen > TPOOL__SHOWN_TASKS) return false;
-    if (entry->task && tpool__is_claimed(entry->task)) return true; /* a tombstone */
-    const char *name = entry->task && tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->name : NULL;
-    name = tpool__shown_name(name, (uintptr_t)(entry->task ? entry->task->u.fn : entry->fn));
+    if (entry->task && tpool__is_claimed(entry->task)) return true;      /* a tombstone */
+    const char *name = entry->task ? tpool__name_of(entry->task) : NULL; /* a canceller may be writing to the task */
     unsigned i = 0;
     while (i < queued->used && queued->names[i] != name) i++;
     if (name && i == queued->used && i < TPOOL__SHOWN_NAMES) {

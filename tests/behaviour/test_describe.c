@@ -389,6 +389,59 @@ static void it_works_while_all_workers_hang_on_a_lock_of_the_program(void **stat
     REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* Nothing but what the task's queue orders may be read of it: its ender, which passes that queue's spinlock only
+   afterwards, writes to it. Relaxed flags, so that ThreadSanitizer sees no other order. */
+typedef struct reading {
+    tpool *pool;
+    tpool_future *child;
+    gate at;
+    atomic_int has_read, is_cancelled;
+} reading;
+static void await_flag(atomic_int *flag) {
+    int64_t end = tpool_now() + LIMIT;
+    while (!atomic_load_explicit(flag, memory_order_relaxed) && tpool_now() < end) { }
+}
+static bool waits_after_the_queue(const char *bytes, size_t size, void *context) {
+    reading *r = context;
+    if (size < 7 || memcmp(bytes, "queued:", 7) != 0) return true;
+    atomic_store_explicit(&r->has_read, 1, memory_order_relaxed);
+    await_flag(&r->is_cancelled);
+    return true;
+}
+static void *reads(void *arg) {
+    reading *r = arg;
+    return tpool_describe(r->pool, waits_after_the_queue, r) == TPOOL_OK ? r : NULL;
+}
+static void *leaves_a_child(void *arg) {
+    reading *r = arg;
+    if (tpool_submit(tpool_current(), nothing, NULL, &r->child) != TPOOL_OK) return NULL;
+    return gate_task(&r->at);
+}
+static void ignores(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+}
+static void it_reads_nothing_of_a_queued_task_that_its_ender_writes(void **state) {
+    (void)state;
+    reading r = { .pool = named_pool(2), .at = GATE_CLOSED };
+    pthread_t reader;
+    void *end = NULL;
+    tpool_future *holder = held_at(r.pool, &r.at), *parent = submitted(r.pool, leaves_a_child, &r);
+    AWAIT_ARRIVALS(&r.at, 2);
+    REQUIRE_STATUS(TPOOL_OK, tpool_future_add_done_callback(r.child, ignores, NULL));
+    REQUIRE(pthread_create(&reader, NULL, reads, &r) == 0);
+    await_flag(&r.has_read);
+    assert_true(tpool_future_cancel(r.child));
+    atomic_store_explicit(&r.is_cancelled, 1, memory_order_relaxed);
+    REQUIRE(pthread_join(reader, &end) == 0);
+    assert_ptr_equal(&r, end);
+    gate_open(&r.at);
+    REQUIRE_STATUS(TPOOL_OK, end_of(holder));
+    REQUIRE_STATUS(TPOOL_OK, end_of(parent));
+    tpool_future_release(r.child);
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(r.pool));
+}
+
 /* Workers end after each task, tasks end their threads, cancels leave tombstones, tasks wait for tasks. */
 static void it_works_beside_all_that_begins_and_ends(void **state) {
     (void)state;
@@ -538,6 +591,7 @@ static const struct CMUnitTest tests[] = {
     TEST(tasks_on_one_stack_show_from_the_outside_inwards),
     TEST(items_loops_callbacks_and_initializers_show),
     TEST(it_works_while_all_workers_hang_on_a_lock_of_the_program),
+    TEST(it_reads_nothing_of_a_queued_task_that_its_ender_writes),
     TEST(it_works_beside_all_that_begins_and_ends),
     TEST(one_that_gives_up_ends_it),
     TEST(bad_arguments_are_refused),

@@ -58,9 +58,11 @@ static uint64_t number_of(const char *name) {
     fail_msg("no task is named %s", name);
     return 0;
 }
-/* Each task has one SUBMITTED, then one READY, at most one STARTED, one ENDED. The pool is at rest or gone. */
+/* Each task has one SUBMITTED, then one READY, at most one STARTED, one ENDED, all with its name. The pool is at rest or
+   gone. */
 static size_t check_order(void) {
     static unsigned char seen[MOST];
+    static const char *names[MOST];
     uint64_t first = UINT64_MAX;
     size_t tasks = 0;
     memset(seen, 0, sizeof seen);
@@ -76,12 +78,14 @@ static size_t check_order(void) {
         switch (e->kind) {
         case TPOOL_EVENT_SUBMITTED:
             assert_int_equal(0, before);
+            names[e->task - first] = e->name;
             tasks++;
             break;
         case TPOOL_EVENT_READY: assert_int_equal(TPOOL_EVENT_SUBMITTED, before); break;
         case TPOOL_EVENT_STARTED: assert_int_equal(3, before); break;
         default: assert_true(before == 3 || before == 7); break;
         }
+        assert_ptr_equal(names[e->task - first], e->name);
     }
     for (size_t i = 0; i < MOST; i++) assert_true(seen[i] == 0 || seen[i] & TPOOL_EVENT_ENDED);
     return tasks;
@@ -392,6 +396,49 @@ static void chunks_and_helpers_are_tasks_of_the_librarys_names(void **state) {
     assert_string_equal("map", the(TPOOL_EVENT_STARTED, blocked->task)->name);
 }
 
+static void gate_arrive_and_end(gate *at) {
+    pthread_mutex_lock(&at->lock);
+    at->arrived++;
+    pthread_cond_broadcast(&at->changed);
+    pthread_mutex_unlock(&at->lock);
+    (void)end_thread(NULL);
+}
+static void range_ends_helper(size_t begin, size_t end, void *context) {
+    gate *at = context;
+    (void)begin;
+    (void)end;
+    if (tpool_current_worker() == 0) gate_await_arrivals(at, 1);
+    else gate_arrive_and_end(at);
+}
+/* A chunk that is cancelled with its pool, and a helper whose body ends its thread. */
+static void *loops_at(void *arg) {
+    family *f = arg;
+    return tpool_for(f->pool, 0, 2, 1, range_ends_helper, &f->at) == TPOOL_BROKEN ? f : NULL;
+}
+static void chunks_and_helpers_that_did_not_end_by_themselves_keep_their_names(void **state) {
+    (void)state;
+    gate at = GATE_CLOSED;
+    tpool *pool = new_pool_as(observed(1));
+    tpool_future *holder = held_at(pool, &at);
+    int items[4] = { 0 };
+    tpool_map_spec spec = { .fn = item_waits, .items = items, .count = 4, .stride = sizeof(int), .chunk_size = 4 };
+    tpool_map_iter *iter = NULL;
+    REQUIRE_STATUS(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    REQUIRE_STATUS(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
+    gate_open(&at);
+    assert_status(TPOOL_OK, end_of(holder));
+    tpool_map_close(iter);
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(2, check_order());
+    assert_status(TPOOL_CANCELLED, the(TPOOL_EVENT_ENDED, number_of("map"))->status);
+
+    family f = { new_pool_as(observed(2)), NULL, GATE_CLOSED };
+    assert_status(TPOOL_BROKEN, end_of(named(f.pool, "loops", loops_at, &f)));
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(f.pool));
+    assert_int_equal(2, check_order());
+    assert_status(TPOOL_BROKEN, the(TPOOL_EVENT_ENDED, number_of("for"))->status);
+}
+
 /* ---- Where it is called ---- */
 
 static void each_event_is_told_on_its_own_thread(void **state) {
@@ -468,6 +515,7 @@ static const struct CMUnitTest tests[] = {
     TEST(the_end_is_told_before_it_can_be_seen),
     TEST(submits_and_waits_name_the_other_task),
     TEST(chunks_and_helpers_are_tasks_of_the_librarys_names),
+    TEST(chunks_and_helpers_that_did_not_end_by_themselves_keep_their_names),
     TEST(each_event_is_told_on_its_own_thread),
     TEST(with_measure_both_count),
 #if HAVE_FORK
