@@ -476,18 +476,18 @@ typedef enum tpool_full_policy {
     TPOOL_FULL_DROP_OLDEST = 3  /* cancel the task that has waited longest, and count it as dropped */
 } tpool_full_policy;
 
-/* A zeroed config means the defaults. The pool copies it; only context must stay valid as long as workers live. */
 /* What config.observer is told of, with config.context. It is called on the thread concerned, in the order SUBMITTED,
  * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, and must return: it may
  * not end its thread, fork or exit. A task that ends without having run has no STARTED; one whose submit is refused has
- * an ENDED with the status of the submit. The chunks of a map and the helpers of a loop are tasks too, named "map" and
+ * an ENDED with the status of the submit, or no events where it is refused before there is a task (TPOOL_INVALID,
+ * TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too, named "map" and
  * "for"; items and forked jobs are none. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
-    TPOOL_EVENT_READY = 2,     /* nothing holds it any more: it waits for a worker only */
+    TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
     TPOOL_EVENT_STARTED = 4,
-    TPOOL_EVENT_ENDED = 8,    /* with its status, before any other thread can see the end */
-    TPOOL_EVENT_BLOCKED = 16, /* a worker waits, within the task; another may run meanwhile */
+    TPOOL_EVENT_ENDED = 8,    /* with its status, before its future is done */
+    TPOOL_EVENT_BLOCKED = 16, /* a worker, of this or another pool, waits within the task; another may run meanwhile */
     TPOOL_EVENT_UNBLOCKED = 32,
     TPOOL_EVENT_WORKER_STARTED = 64,
     TPOOL_EVENT_WORKER_ENDED = 128
@@ -497,11 +497,15 @@ typedef struct tpool_event {
     int worker; /* the index of the calling worker of this pool; another thread: -1 */
     tpool_status status;
     int64_t now_ns;
-    uint64_t task;    /* its number, which no other task of the process has (with 32-bit pointers it wraps at 2^31) */
+    uint64_t task;    /* its number, which no other task of the process has (with 32-bit pointers it wraps at 2^31; a
+                         thread takes up to 1024 of them at once) */
     uint64_t other;   /* SUBMITTED: the task that submits; BLOCKED: the one that is waited for; else, or none: 0 */
     const char *name; /* the task's, or NULL */
 } tpool_event;
 
+/* A zeroed config means the defaults. The pool copies it. Only context must stay valid: as long as workers live; with
+ * on_failure or an observer until the pool is destroyed, since other threads may call these too. A pool that frees itself
+ * (TPOOL_DETACH) tells nobody when that is: there it must stay for good, and so must names and functions. */
 typedef struct tpool_config {
     const char *name; /* workers are called name_0, name_1, ...; default "tpool1", "tpool2", ... */
     tpool_kind kind;
@@ -3276,7 +3280,7 @@ struct tpool__worker {
 #define TPOOL__SEARCHER ((uintptr_t)2) /* gate: one worker looks for work */
 
 #define TPOOL__MEASURED 1u                                /* watch: config.measure */
-#define TPOOL__OBSERVED 2u                                /* config.observer; these two never change */
+#define TPOOL__OBSERVED 2u                                /* tasks are, by config.observer; these two never change */
 #define TPOOL__TRACED 4u                                  /* between tpool_trace_start and tpool_trace_stop */
 #define TPOOL__NUMBERED (TPOOL__OBSERVED | TPOOL__TRACED) /* every submit makes a task object, with a number */
 
@@ -5506,7 +5510,7 @@ static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatc
     if (low >> 30)
         tpool__store_relaxed(&measures->busy_high, tpool__load_relaxed(&measures->busy_high) + (uintptr_t)(low >> 30));
 }
-/* is_last: no function of the program's, such as arg_free, runs before the next task. */
+/* is_last: no function of the program's, such as arg_free or the observer, runs before the next task. */
 static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, tpool__stopwatch *stopwatch) {
     int64_t now = stopwatch->ended = tpool__clock();
     bool measured = tpool__watch(pool) & TPOOL__MEASURED;
@@ -5544,9 +5548,21 @@ static void tpool__number_give(tpool__thread *self, tpool_future *task) {
     if (extra) tpool__store_relaxed(&extra->number, number);       /* relaxed: see tpool__extra_of */
     else tpool__store_relaxed(&task->extra_word, number << 1 | 1); /* relaxed: likewise */
 }
-/* The task in which the thread is. */
+/* The context of the task, or of the forked job, in which the thread is; NULL: none. A map's item and a part of a loop
+ * run in the task that executes them. */
+static const tpool__context *tpool__context_here(const tpool__thread *self) {
+    const tpool__context *context = self->context;
+    while (context && (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_CALL)) context = context->outer;
+    return context && context->task ? context : NULL;
+}
 static uintptr_t tpool__number_here(const tpool__thread *self) {
-    return self->context && self->context->task ? tpool__number_of(self->context->task) : 0;
+    const tpool__context *context = tpool__context_here(self);
+    return context ? tpool__number_of(context->task) : 0;
+}
+/* The pool whose observer is told of a worker's wait: that of the task, which may be another pool's. */
+static tpool *tpool__pool_here(const tpool__thread *self) {
+    const tpool__context *context = tpool__context_here(self);
+    return context && context->pool ? context->pool : self->worker->pool;
 }
 
 static void *tpool__loop_helper_run(void *argument);
@@ -5572,10 +5588,11 @@ static void tpool__observe(tpool *pool, const tpool_event *event) {
 static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
                         tpool_status status, const char *name, int64_t now) {
     TPOOL_ASSERT(tpool__holds_none());
+    if (!(pool->config.observed & (unsigned)kind)) return;
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
     int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
     tpool_event event = { kind, worker, status, now, task, other, name };
-    if (tpool__watch(pool) & TPOOL__OBSERVED && pool->config.observed & (unsigned)kind) tpool__observe(pool, &event);
+    tpool__observe(pool, &event);
 }
 /* Comes before the task is queued: from then on it may start. */
 static TPOOL__NOINLINE void tpool__watch_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
@@ -5593,6 +5610,8 @@ static TPOOL__NOINLINE uintptr_t tpool__watch_begin(tpool__thread *self, tpool *
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
         tpool__emit(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
                     stopwatch->began);
+        /* what the observer has taken is not the task's */
+        if (pool->config.observed & TPOOL_EVENT_STARTED) since = tpool__stamp(stopwatch->began = tpool__clock());
     }
     return since;
 }
@@ -5623,8 +5642,12 @@ static TPOOL__NOINLINE void tpool__watch_block(tpool__thread *self, tpool *pool,
     uintptr_t other = waiter->awaited ? tpool__number_of(waiter->awaited) : 0;
     tpool__emit(self, pool, TPOOL_EVENT_BLOCKED, tpool__number_here(self), other, TPOOL_OK, NULL, waiter->since);
 }
+static TPOOL__NOINLINE void tpool__watch_unblock(tpool__thread *self, tpool *pool) {
+    if (tpool__watch(pool) & TPOOL__NUMBERED)
+        tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self), 0, TPOOL_OK, NULL, tpool__clock());
+}
 static void tpool__watch_worker(tpool__thread *self, tpool *pool, tpool_event_kind kind) {
-    if (TPOOL__LIKELY(!(tpool__watch(pool) & TPOOL__NUMBERED))) return;
+    if (TPOOL__LIKELY(!(pool->config.observed & (unsigned)kind))) return; /* before the clock is asked */
     tpool__emit(self, pool, kind, 0, 0, TPOOL_OK, NULL, tpool__clock());
 }
 
@@ -6966,7 +6989,7 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
     uint32_t watch = tpool__watch(pool);
     uintptr_t since = watch ? tpool__watch_begin(self, pool, task, entry->stamp, &stopwatch) : 0;
     if (!tpool__call(self, task, entry->fn, entry->stops, since, &result)) return;
-    if (watch) tpool__measure_end(self, pool, true, &stopwatch);
+    if (watch) tpool__measure_end(self, pool, !(watch & TPOOL__NUMBERED), &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
     if (!TPOOL__LIKELY(!(watch & TPOOL__NUMBERED)))
@@ -6994,7 +7017,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
         tpool__store_relaxed(&task->outcome, 0);
     }
     if (!tpool__call(self, task, fn, stops, since, &result)) return false;
-    if (watch) tpool__measure_end(self, pool, !tpool__extra_of(task), &stopwatch);
+    if (watch) tpool__measure_end(self, pool, !tpool__extra_of(task) && !(watch & TPOOL__NUMBERED), &stopwatch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(task), has_extra = tpool__extra_of(task) != NULL;
@@ -7147,6 +7170,7 @@ static void tpool__chunk_ended(void *argument);
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason) {
     tpool__thread *self = tpool__self();
     tpool *pool = tpool__pool_of(task);
+    tpool__forget_last_end(self); /* its arg_free takes time, and is no part of the next task */
     if (pool) tpool__count_unstarted(pool, reason);
     tpool__store_release(&task->outcome, tpool__outcome_word(tpool__error_fixed(task, reason))); /* P9 */
     if (tpool__extra_of(task) && tpool__extra_of(task)->arg_free &&
@@ -7661,7 +7685,8 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool *pool = worker->pool;
     tpool__stop_searching(worker);
     waiter->since = 0;
-    if (!TPOOL__LIKELY(!tpool__watch(pool))) tpool__watch_block(self, pool, waiter);
+    tpool *observed = tpool__pool_here(self);
+    if (!TPOOL__LIKELY(!(tpool__watch(pool) | tpool__watch(observed)))) tpool__watch_block(self, observed, waiter);
     tpool__lock(&pool->lock);
     worker->waiter = waiter;
     pool->blocked++;
@@ -7700,8 +7725,8 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     }
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
-    if (!TPOOL__LIKELY(!(tpool__watch(pool) & TPOOL__NUMBERED)))
-        tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self), 0, TPOOL_OK, NULL, tpool__clock());
+    tpool *observed = tpool__pool_here(self);
+    if (!TPOOL__LIKELY(!tpool__watch(observed))) tpool__watch_unblock(self, observed);
 }
 
 /* Waits that a stop ends. A thread that asks for a stop sets its flag, then wakes those whose task is asked now. A
@@ -8885,7 +8910,8 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     if (!pool) return TPOOL_NO_MEMORY;
     pool->config = *config;
     pool->backend = tpool__backends[config->kind];
-    bool observed = config->observer && config->observed;
+    if (!config->observer) pool->config.observed = 0;
+    bool observed = pool->config.observed & ~(unsigned)(TPOOL_EVENT_WORKER_STARTED | TPOOL_EVENT_WORKER_ENDED);
     tpool__store_relaxed(&pool->watch, (config->measure ? TPOOL__MEASURED : 0) | (observed ? TPOOL__OBSERVED : 0));
     pool->scheduling = tpool__scheduling_note(shared || manager); /* any thread may be the first to ask */
     if (config->measure) pool->measures = tpool__measures_new();
@@ -11256,7 +11282,7 @@ static void *tpool__chunk_run(void *argument) {
     (void)tpool__chunk_queue(iter, TPOOL__PAST_SHUTDOWN); /* if refused, the consumer tries again */
     tpool__unlock(&iter->lock);
 
-    uintptr_t number = tpool__number_here(self); /* the chunk's, which its items show while they wait */
+    uintptr_t number = tpool__number_here(self); /* the chunk's, which jobs that its items fork show */
     if (number) tpool__store_relaxed(&chunk->item.extra_word, number << 1 | 1); /* relaxed: only this thread uses it */
     int64_t begin = tpool__clock();
     size_t ran = 0;
@@ -13243,8 +13269,9 @@ typedef struct tpool__queued_names {
 static bool tpool__name_queued(const tpool__entry *entry, void *of) {
     tpool__queued_names *queued = (tpool__queued_names *)of;
     if (++queued->seen > TPOOL__SHOWN_TASKS) return false;
-    if (entry->task && tpool__is_claimed(entry->task)) return true;      /* a tombstone */
-    const char *name = entry->task ? tpool__name_of(entry->task) : NULL; /* a canceller may be writing to the task */
+    if (entry->task && tpool__is_claimed(entry->task)) return true; /* a tombstone */
+    /* nothing else of the task: a canceller may be writing to it */
+    const char *name = entry->task ? tpool__name_of(entry->task) : NULL;
     unsigned i = 0;
     while (i < queued->used && queued->names[i] != name) i++;
     if (name && i == queued->used && i < TPOOL__SHOWN_NAMES) {

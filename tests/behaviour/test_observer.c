@@ -16,6 +16,10 @@ typedef struct diary {
 } diary;
 static diary book = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+static void ignores(const tpool_event *event, void *context) {
+    (void)event;
+    (void)context;
+}
 static void note(const tpool_event *event, void *context) {
     diary *d = context;
     int64_t now = tpool_now();
@@ -127,11 +131,34 @@ static void only_the_kinds_asked_for_are_told(void **state) {
     REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
     assert_int_equal(1, book.count);
     assert_int_equal(TPOOL_EVENT_STARTED, book.events[0].kind);
+    config = observed(1);
+    config.observed = TPOOL_EVENT_WORKER_STARTED | TPOOL_EVENT_WORKER_ENDED;
+    pool = new_pool_as(config);
+    REQUIRE_STATUS(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(2, book.count);
+    /* tasks of a pool that is observed for its workers only cost nothing: this thread gives them no number */
+    uint64_t numbers[2];
+    for (int i = 0; i < 2; i++) {
+        config = observed(1);
+        config.observed = TPOOL_EVENT_SUBMITTED;
+        pool = new_pool_as(config);
+        REQUIRE_STATUS(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+        REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
+        numbers[i] = nth(TPOOL_EVENT_SUBMITTED, 0)->task;
+        config = observed(1);
+        config.observed = TPOOL_EVENT_WORKER_STARTED;
+        pool = new_pool_as(config);
+        for (int k = 0; k < 3; k++) REQUIRE_STATUS(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+        REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
+    }
+    assert_int_equal(numbers[0] + 1, numbers[1]);
+    config = observed(1);
     config.observed = 0;
     pool = new_pool_as(config);
     REQUIRE_STATUS(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
-    assert_int_equal(1, book.count);
+    assert_int_equal(0, book.count);
 }
 
 typedef struct submitter {
@@ -367,6 +394,84 @@ static void submits_and_waits_name_the_other_task(void **state) {
     assert_true(the(TPOOL_EVENT_ENDED, number_of("inner")) < the(TPOOL_EVENT_ENDED, number_of("outer")));
 }
 
+/* A task that its submitter runs, which is a worker of another pool: its own pool's observer is told of its wait. */
+static void *waits_for_the_bare(void *arg) {
+    return tpool_future_result((tpool_future *)arg, LIMIT, NULL) == TPOOL_OK ? arg : NULL;
+}
+static void *submits_to_the_full(void *arg) {
+    family *f = arg;
+    tpool_task task = { .fn = waits_for_the_bare, .arg = f->child, .name = "inner" };
+    tpool_future *inner = NULL;
+    if (tpool_submit_task(f->pool, &task, &inner) != TPOOL_OK) return NULL;
+    tpool_status status = tpool_future_result(inner, 0, NULL);
+    tpool_future_release(inner);
+    return status == TPOOL_OK ? f : NULL;
+}
+static void a_wait_is_told_to_the_observer_of_its_tasks_pool(void **state) {
+    (void)state;
+    for (int both = 0; both < 2; both++) {
+        family f = { .at = GATE_CLOSED };
+        tpool_config config = observed(1);
+        config.queue_capacity = 1;
+        config.on_full = TPOOL_FULL_CALLER_RUNS;
+        f.pool = new_pool_as(config);
+        tpool *caller =
+            both ? new_pool_as((tpool_config){ .max_workers = 1, .observer = ignores, .observed = ALL }) : new_pool(1);
+        tpool_future *holder = held_at(f.pool, &f.at), *queued = submitted(f.pool, nothing, NULL);
+        REQUIRE_STATUS(TPOOL_OK, tpool_future_create(&f.child));
+        tpool_future *submitter = submitted(caller, submits_to_the_full, &f);
+        REQUIRE_EVENTUALLY(count_of(TPOOL_EVENT_BLOCKED, 0) == 1);
+        REQUIRE_STATUS(TPOOL_OK, tpool_future_set_result(f.child, NULL));
+        assert_ptr_equal(&f, take(submitter));
+        gate_open(&f.at);
+        REQUIRE_STATUS(TPOOL_OK, end_of(holder));
+        REQUIRE_STATUS(TPOOL_OK, end_of(queued));
+        tpool_future_release(f.child);
+        REQUIRE_STATUS(TPOOL_OK, tpool_destroy(caller));
+        REQUIRE_STATUS(TPOOL_OK, tpool_destroy(f.pool));
+        assert_int_equal(3, check_order());
+        assert_int_equal(number_of("inner"), nth(TPOOL_EVENT_BLOCKED, 0)->task);
+        assert_int_equal(-1, nth(TPOOL_EVENT_BLOCKED, 0)->worker);
+        assert_int_equal(number_of("inner"), nth(TPOOL_EVENT_UNBLOCKED, 0)->task);
+        assert_int_equal(1, count_of(TPOOL_EVENT_UNBLOCKED, 0));
+    }
+}
+
+/* A helper's part of a loop waits in the name of the helper, which runs on that worker. */
+typedef struct parts {
+    tpool *pool;
+    tpool_future *bare;
+    atomic_int begun;
+} parts;
+static void part_waits(size_t begin, size_t end, void *context) {
+    parts *p = context;
+    (void)begin;
+    (void)end;
+    atomic_fetch_add(&p->begun, 1);
+    (void)tpool_future_result(p->bare, LIMIT, NULL);
+}
+static void *loops_in_parts(void *arg) {
+    parts *p = arg;
+    return tpool_for(p->pool, 0, 2, 1, part_waits, p) == TPOOL_OK ? p : NULL;
+}
+static void a_part_of_a_loop_waits_in_the_name_of_the_task_that_runs_it(void **state) {
+    (void)state;
+    parts p = { .pool = new_pool_as(observed(2)) };
+    REQUIRE_STATUS(TPOOL_OK, tpool_future_create(&p.bare));
+    tpool_future *looping = named(p.pool, "loop", loops_in_parts, &p);
+    REQUIRE_EVENTUALLY(count_of(TPOOL_EVENT_BLOCKED, 0) == 2);
+    REQUIRE_STATUS(TPOOL_OK, tpool_future_set_result(p.bare, NULL));
+    assert_ptr_equal(&p, take(looping));
+    tpool_future_release(p.bare);
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(p.pool));
+    assert_int_equal(2, check_order());
+    for (size_t i = 0; i < 2; i++) {
+        const tpool_event *blocked = nth(TPOOL_EVENT_BLOCKED, i);
+        assert_int_equal(blocked->worker, the(TPOOL_EVENT_STARTED, blocked->task)->worker);
+    }
+    assert_true(nth(TPOOL_EVENT_BLOCKED, 0)->task != nth(TPOOL_EVENT_BLOCKED, 1)->task);
+}
+
 static void *item_waits(void *item, void *context) {
     (void)item;
     return tpool_future_result((tpool_future *)context, LIMIT, NULL) == TPOOL_OK ? context : NULL;
@@ -462,6 +567,43 @@ static void with_measure_both_count(void **state) {
     assert_int_equal(100, check_order());
 }
 
+/* The observer takes time when a task starts and when it ends: neither is a task's. One worker executes the tasks from
+   one batch; between them one expires. Each thread's times come in order. */
+static void takes_time(const tpool_event *event, void *context) {
+    note(event, context);
+    if (event->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_ENDED)) sleep_ms(5);
+}
+static void the_observers_time_is_no_tasks(void **state) {
+    (void)state;
+    enum { TASKS = 20 };
+    gate at = GATE_CLOSED;
+    tpool_config config = observed(2);
+    config.observer = takes_time;
+    config.measure = true;
+    tpool *pool = new_pool_as(config);
+    tpool_future *holders[2] = { held_at(pool, &at), held_at(pool, &at) };
+    for (int i = 0; i < TASKS; i++) {
+        REQUIRE_STATUS(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+        tpool_task late = { .fn = nothing, .expires_ns = 1 };
+        REQUIRE_STATUS(TPOOL_OK, tpool_submit_task(pool, &late, NULL));
+    }
+    sleep_ms(1);
+    gate_open(&at);
+    for (int i = 0; i < 2; i++) REQUIRE_STATUS(TPOOL_OK, end_of(holders[i]));
+    REQUIRE_STATUS(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_true(stats_of(pool).run_p50_ns < TPOOL_MS(5));
+    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(2 + 2 * TASKS, check_order());
+    for (int worker = 0; worker < 2; worker++) {
+        int64_t before = 0;
+        for (size_t i = 0; i < book.count; i++) {
+            if (book.events[i].worker != worker) continue;
+            assert_true(book.events[i].now_ns >= before);
+            before = book.events[i].now_ns;
+        }
+    }
+}
+
 #if HAVE_FORK
 static pid_t forked = -1;
 static void free_forks(void *arg) {
@@ -515,9 +657,12 @@ static const struct CMUnitTest tests[] = {
     TEST(the_end_is_told_before_it_can_be_seen),
     TEST(submits_and_waits_name_the_other_task),
     TEST(chunks_and_helpers_are_tasks_of_the_librarys_names),
+    TEST(a_wait_is_told_to_the_observer_of_its_tasks_pool),
+    TEST(a_part_of_a_loop_waits_in_the_name_of_the_task_that_runs_it),
     TEST(chunks_and_helpers_that_did_not_end_by_themselves_keep_their_names),
     TEST(each_event_is_told_on_its_own_thread),
     TEST(with_measure_both_count),
+    TEST(the_observers_time_is_no_tasks),
 #if HAVE_FORK
     TEST(a_child_of_fork_tells_nothing),
     TEST(tasks_of_worker_processes_are_told_by_their_proxies),
