@@ -3365,6 +3365,7 @@ struct tpool {
     uintptr_t blocked;
     uintptr_t starting;        /* active workers in their initializer, which look for work when they leave it */
     uintptr_t ending;          /* ended workers that are still in their finalizer */
+    bool launching;            /* a submitter launches the first worker's backing */
     tpool__worker *sleepers;   /* the last to sleep first */
     tpool__worker *timekeeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
     int64_t keeps_time_until;  /* ... at this time */
@@ -3634,19 +3635,20 @@ struct tpool__backend {
     /* A WORKER, in this order
      * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Once for each
      *     worker, before it is in the list, under pool->lock. worker->index stays. False: no memory.
-     * launch: starts a backing. It must not wait for the initializer: if no worker lives, the caller holds pool->lock,
-     *     except tpool_warm_up. Other workers come to `ready` without it. TPOOL_NO_THREAD: the system refuses.
+     * launch: starts a backing, if a caller wants to know first whether the system provides one; it is no proxy. Other
+     *     workers come to `ready` without it. Does not wait for the initializer. TPOOL_NO_THREAD: the system refuses.
+     *     TPOOL_OK: it does not, or at `deadline` nothing was known; then `ready` awaits it.
      * ready: starts a backing if there is none, and waits until its initializer has ended. Called before the first
      *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
      *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. No drain waits for
      *     the worker during this call, but a shutdown does: so it looks now and then whether the pool ends.
      * is_lost: whether the backing is gone or condemned (kill). Asked after each task, so it makes no system call.
      * execute, execute_items: see below; as often as there are tasks.
-     * end: the last task has ended, or no thread could be started for the worker (then under pool->lock). Has the
-     *     finalizer run and waits for it; leaves no backing. There may be none. Another `launch` or `ready` may follow,
+     * end: the last task has ended, or no thread was started for the worker. Has the finalizer run, if the backing has
+     *     been ready, and waits for it; leaves no backing. There may be none. Another `launch` or `ready` may follow,
      *     since a later worker takes this one's place. */
     bool (*worker_new)(tpool__worker *worker);
-    tpool_status (*launch)(tpool__worker *worker);
+    tpool_status (*launch)(tpool__worker *worker, int64_t deadline);
     tpool_status (*ready)(tpool__worker *worker);
     bool (*is_lost)(tpool__worker *worker);
     void (*end)(tpool__worker *worker);
@@ -6468,20 +6470,39 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     return status;
 }
 
-/* Starts a worker if none lives. That comes before a task is taken, since the system may refuse the thread. */
-static tpool_status tpool__ensure_worker(tpool *pool) {
-    tpool__lock(&pool->lock);
+/* Starts a worker if none lives. That comes before a task is taken, since the system may refuse the thread, or the
+ * backing. A submitter waits for the word on a backing until its own deadline, but not less than LAUNCH_LEAST, since a
+ * fork takes a moment, and not more than LAUNCH_MOST: then the backing is the worker's to await. One submitter does so,
+ * and the others wait for it. */
+#define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
+#define TPOOL__LAUNCH_MOST TPOOL_MS(200)
+static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline);
+static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
+    int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
+    int64_t until = deadline < least ? least : deadline < most ? deadline : most;
     tpool_status status = TPOOL_OK;
+    unsigned tries = 0;
+    tpool__lock(&pool->lock);
+    while (pool->launching) {
+        tpool__unlock(&pool->lock);
+        tpool__backoff(&tries);
+        tpool__lock(&pool->lock);
+    }
     /* relaxed: under its lock. Tasks forced past a shutdown come from a live worker. */
-    if (tpool__load_relaxed(&pool->live) == 0)
-        status = tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK) ? tpool__refusal(pool, tpool__attention(pool))
-                                                                       : tpool__start_worker(pool);
+    bool lives = tpool__load_relaxed(&pool->live) > 0;
+    if (!lives && tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) {
+        status = tpool__refusal(pool, tpool__attention(pool));
+    } else if (!lives) {
+        pool->launching = true;
+        status = tpool__start_launched(pool, 1, until);
+        pool->launching = false;
+    }
     tpool__unlock(&pool->lock);
     return status;
 }
 static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline,
                                                          tpool__force force) {
-    tpool_status status = tpool__ensure_worker(pool);
+    tpool_status status = tpool__ensure_worker(pool, deadline);
     return status == TPOOL_OK ? tpool__enqueue(pool, entry, deadline, force) : status;
 }
 
@@ -6492,19 +6513,13 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_first(tpool *pool, tpool__ent
  *  in the gate.
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* With cancellation off. A worker without a backend needs nothing launched. */
-static tpool_status tpool__launch(tpool__worker *worker) {
-    const tpool__backend *backend = tpool__backend_of(worker->pool);
-    return backend ? backend->launch(worker) : TPOOL_OK;
-}
 static void tpool__end_backing(tpool__worker *worker) {
     const tpool__backend *backend = tpool__backend_of(worker->pool);
     if (backend) backend->end(worker);
 }
 
-/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, so that no thread waits
- * for that under this lock. Only if no other worker lives it is launched here: then no work is taken before it is known
- * that the system provides a backing. */
+/* Starts a worker, which counts as searching from now on. Its own thread launches its backing: no thread waits for that
+ * under this lock. */
 static void tpool__worker_main(void *worker);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 
@@ -6564,10 +6579,8 @@ static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
-    tpool_status status = TPOOL_OK;
     int cancel = tpool__cancel_off();
-    if (tpool__load_relaxed(&pool->live) == 0) status = tpool__launch(worker); /* relaxed: under its lock */
-    if (status == TPOOL_OK) status = tpool__start_prepared(pool, worker);
+    tpool_status status = tpool__start_prepared(pool, worker);
     tpool__cancel_back(cancel);
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
     return status;
@@ -6585,7 +6598,6 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
         tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
         tpool__active_add(pool, -1);
         worker->searching = false;
-        tpool__end_backing(worker);
         return TPOOL_NO_THREAD;
     }
     uintptr_t live = tpool__load_relaxed(&pool->live) + 1; /* relaxed: written under pool->lock; read: see E3 */
@@ -6594,6 +6606,38 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
         tpool__add_relaxed(&pool->counts[TPOOL__SPARED_COUNT], 1); /* relaxed: statistics */
     tpool__update_room(pool);
     return TPOOL_OK;
+}
+
+/* True if fewer than `workers` live, and one more may. Under pool->lock. */
+static bool tpool__may_warm_up(tpool *pool, int workers) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
+    return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
+}
+static tpool_status tpool__closed_status(tpool *pool);
+/* Starts a worker if fewer than `workers` live. Its backing is launched first, so that the caller learns whether the
+ * system provides one. Under the lock, which it gives up meanwhile: others may be faster, and the pool may end. */
+static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    const tpool__backend *backend = tpool__backend_of(pool);
+    if (!backend) return tpool__start_worker(pool);
+    tpool__worker *worker = tpool__worker_slot(pool);
+    if (!worker) return TPOOL_NO_MEMORY;
+    int cancel = tpool__cancel_off();
+    tpool__unlock(&pool->lock);
+    tpool_status status = backend->launch(worker, deadline);
+    tpool__lock(&pool->lock);
+    if (status == TPOOL_OK) status = tpool__closed_status(pool);
+    bool starts = status == TPOOL_OK && tpool__may_warm_up(pool, workers);
+    if (starts) status = tpool__start_prepared(pool, worker);
+    if (!starts || status != TPOOL_OK) {
+        tpool__unlock(&pool->lock);
+        tpool__end_backing(worker);
+        tpool__lock(&pool->lock);
+        tpool__worker_put_away(pool, worker);
+    }
+    tpool__cancel_back(cancel);
+    return status;
 }
 
 /* Called after a change that lets work be taken again. */
@@ -6630,7 +6674,7 @@ static inline bool tpool__is_surplus(tpool *pool) {
 }
 
 /* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
- * is lost, none can now, unless it was the last. If it was refused what it needs to begin, none can at all. */
+ * is lost and the system refuses another, or if it was refused what it needs to begin, none can. */
 typedef enum tpool__leaving { TPOOL__THREAD_ENDED, TPOOL__BACKING_LOST, TPOOL__THREAD_REFUSED } tpool__leaving;
 static inline void tpool__delay_batch(tpool__worker *worker);
 static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry);
@@ -8098,7 +8142,7 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
     if (self->listed && self->listed_last != listed_last) return true; /* the look listed it */
     if (lacks_worker) {
-        status = tpool__ensure_worker(pool);
+        status = tpool__ensure_worker(pool, TPOOL_FOREVER);
         if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
         waiter->look_at = 0; /* to be placed */
     }
@@ -8592,7 +8636,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     bool broken = (tpool__attention(pool) & TPOOL__BREAK) != 0; /* it may not have ended yet what waits */
     bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
     if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
-        stranded = why == TPOOL__THREAD_REFUSED || tpool__start_worker(pool) != TPOOL_OK;
+        stranded = why != TPOOL__THREAD_ENDED || tpool__start_worker(pool) != TPOOL_OK;
     bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do what it would have done */
     if (!others) tpool__refuse_one(pool);
     tpool__unlock(&pool->lock);
@@ -9085,38 +9129,13 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     return TPOOL_OK;
 }
 
-/* Under pool->lock. */
-static bool tpool__may_warm_up(tpool *pool, int workers) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
-    return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
-}
 TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     if (!pool || workers < 0) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
-    while (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
-        tpool__worker *worker = tpool__worker_slot(pool);
-        if (!worker) status = TPOOL_NO_MEMORY;
-        if (!worker) break;
-        int cancel = tpool__cancel_off();
-        if (tpool__executes_elsewhere(pool)) { /* launches without the lock; the caller learns how that went */
-            tpool__unlock(&pool->lock);
-            status = tpool__launch(worker);
-            tpool__lock(&pool->lock);
-            if (status == TPOOL_OK) status = tpool__closed_status(pool);
-        }
-        if (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
-            status = tpool__start_prepared(pool, worker);
-        } else { /* refused, or other threads were faster */
-            tpool__unlock(&pool->lock);
-            tpool__end_backing(worker);
-            tpool__lock(&pool->lock);
-        }
-        tpool__cancel_back(cancel);
-        if (!worker->handle.valid) tpool__worker_put_away(pool, worker);
-    }
+    while (status == TPOOL_OK && tpool__may_warm_up(pool, workers))
+        status = tpool__start_launched(pool, workers, TPOOL_FOREVER);
     tpool__unlock(&pool->lock);
     if (status != TPOOL_OK) tpool__notify_if_work(pool); /* submitters have seen a searcher that never came */
     return status;
@@ -13946,9 +13965,9 @@ typedef struct tpool__child {
     int requests, replies, status, memory; /* -1: none */
     tpool__page *page;                     /* set and cleared under the lock */
     /* the proxy's: */
+    bool ordered; /* the server has not said yet whether it has forked the process */
     bool greeted;
     unsigned died_unready; /* how many processes in a row have died before they were ready */
-    pid_t pid;
     uint32_t number;
     tpool__window argument, result; /* result.start 0: the result has no place yet */
 } tpool__child;
@@ -14990,6 +15009,11 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     pid_t server = getpid(), pid = -1;
     int error = ENOMEM;
     tpool__note_descriptors(fds, TPOOL__PASSED);
+    struct pollfd proxy = { fds[3], 0, 0 };
+    if (poll(&proxy, 1, 0) > 0 && proxy.revents & POLLHUP) { /* it has given the process up */
+        for (int i = 0; i < TPOOL__PASSED; i++) tpool__close(&fds[i]);
+        return;
+    }
     if (tpool__serving_room()) {
         pid = TPOOL__FORK();
         if (pid == 0) tpool__become_worker(pool, server, index, fds);
@@ -15146,20 +15170,20 @@ static bool tpool__serving_prepare(void) {
     return true;
 }
 
-/* Forks a server. Returns its number, or -1. A fork that is refused is no new generation: a proxy's patience would
- * begin again with each. */
+/* Forks a server. Returns its number, or -1. */
 enum { TPOOL__NOT_PREPARED = 1 }; /* its exit code if the system refuses it what it needs */
 static pid_t tpool__keeper_forks(tpool *pool, int keeper) {
     tpool__life *life = tpool__serving.life;
-    tpool__store_relaxed(&life->workers, 0); /* relaxed, all three: see tpool__life */
+    tpool__store_relaxed(&life->workers, 0); /* relaxed, all four: see tpool__life */
     pid_t pid = TPOOL__FORK();
     if (pid > 0) tpool__add_relaxed(&life->generation, 1);
-    if (pid != 0) tpool__store_relaxed(&life->refused, pid < 0);
+    if (pid < 0) tpool__store_relaxed(&life->refused, 1);
     if (pid != 0) return pid;
     close(keeper);
     tpool__close(&tpool__serving.children);
     tpool__close(&tpool__serving.children_write);
     if (!tpool__serving_prepare()) _exit(TPOOL__NOT_PREPARED);
+    tpool__store_relaxed(&life->refused, 0);
     tpool__serve(pool);
     _exit(0);
 }
@@ -15188,6 +15212,7 @@ static void tpool__end_orphans(void) {
 static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) {
     int64_t stopped_until = TPOOL_FOREVER; /* then a server that stays stopped is killed */
     int64_t next = 0; /* no fork before it: servers that die at once must not make the keeper fork all the time */
+    bool is_first = true;
     for (;;) {
         if (server < 0 && tpool__clock() >= next) {
             next = tpool__deadline(TPOOL_MS(50));
@@ -15216,11 +15241,13 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
             if (pid != server) continue;
             stopped_until = WIFSTOPPED(how) ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
             if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
-            if (WIFEXITED(how) && WEXITSTATUS(how) == TPOOL__NOT_PREPARED &&
-                tpool__load_relaxed(&tpool__serving.life->generation) == 1) /* relaxed: see tpool__life */
-                _exit(1);                                                   /* create fails */
+            if (WIFEXITED(how) && WEXITSTATUS(how) == TPOOL__NOT_PREPARED) {
+                if (is_first) _exit(1);                                 /* create fails */
+                tpool__store_relaxed(&tpool__serving.life->refused, 1); /* relaxed: see tpool__life */
+            }
             tpool__end_orphans();
             server = -1;
+            is_first = false;
         }
         if (!over) continue;
         if (server > 0)
@@ -15319,7 +15346,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     if (tpool__children_are_elsewhere()) return TPOOL_NO_THREAD;
     int memory = tpool__memory_create(); /* without memory for workers there is no pool */
     if (memory < 0) return TPOOL_NO_THREAD;
-    /* the last byte that tpool__child_try needs: RLIMIT_FSIZE may forbid it */
+    /* the last byte that tpool__child_order needs: RLIMIT_FSIZE may forbid it */
     bool has_room = tpool__file_fill(memory, 3 * TPOOL__PAGE_SIZE - 1, 3 * TPOOL__PAGE_SIZE);
     close(memory);
     if (!has_room) return TPOOL_NO_MEMORY;
@@ -15466,7 +15493,7 @@ static void tpool__child_close(tpool__child *child) {
     tpool__window_shrink(&child->result, 0);
     if (page) munmap(page, TPOOL__PAGE_SIZE);
     child->result.start = 0;
-    child->greeted = false;
+    child->greeted = child->ordered = false;
 }
 
 /* LOST: the process has died, or its server. SILENT: nothing is known of them, and the wait for the server is over. */
@@ -15478,10 +15505,10 @@ typedef enum tpool__received {
     TPOOL__DAMAGED
 } tpool__received;
 
-/* How long a proxy waits for the server: as long as the server gives signs of life, whichever proxy it works for. With
- * a new server the time starts again. */
+/* How long a proxy waits for the server: as long as the server gives signs of life, whichever proxy it works for. A new
+ * server is no sign: where each dies at once, the wait has an end too. */
 typedef struct tpool__server_watchdog {
-    uint32_t beats, generation;
+    uint32_t beats, generation, replaced; /* `replaced`: the last generation that the keeper was asked to kill */
     int64_t until;
     int misses;
 } tpool__server_watchdog;
@@ -15500,11 +15527,12 @@ static bool tpool__server_watchdog_waits(tpool__server_watchdog *patience, const
     if (tpool__clock() < patience->until) return true;
     tpool__server_watchdog before = *patience;
     tpool__server_watchdog_begin(patience, server);
-    bool silent = before.beats == patience->beats && before.generation == patience->generation;
+    bool silent = before.beats == patience->beats, is_new = before.generation != patience->generation;
     patience->misses = silent ? before.misses + 1 : 0;
     /* relaxed: see tpool__life */
     if (silent && (patience->misses > MOST || tpool__load_relaxed(&server->life->refused))) return false;
-    if (patience->misses == ASK_KEEPER) tpool__server_replace(server, patience->generation);
+    if (patience->misses >= ASK_KEEPER && !is_new && patience->replaced != patience->generation)
+        tpool__server_replace(server, patience->replaced = patience->generation);
     else if (patience->misses > ASK_KEEPER) tpool__keeper_urge(server);
     if (socket >= 0) tpool__send(socket, &byte, 1);
     return true;
@@ -15512,7 +15540,7 @@ static bool tpool__server_watchdog_waits(tpool__server_watchdog *patience, const
 
 /* Waits for the server's next notice. LOST: the server is gone. */
 static tpool__received tpool__child_notice(tpool__child *child, tpool__notice *notice, int64_t deadline) {
-    tpool__server_watchdog patience = { 0, 0, 0, 0 };
+    tpool__server_watchdog patience = { 0, 0, 0, 0, 0 };
     tpool__server_watchdog_begin(&patience, child->server);
     do {
         struct pollfd polled = { child->status, POLLIN, 0 };
@@ -15547,8 +15575,8 @@ static bool tpool__child_place(tpool__child *child, uint64_t size) {
     return true;
 }
 
-/* One attempt to start a process. */
-static int tpool__child_try(tpool__worker *worker, int64_t deadline) {
+/* Asks the server for a process. */
+static int tpool__child_order(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
     int requests[2] = { -1, -1 }, replies[2] = { -1, -1 }, status[2] = { -1, -1 }, error = 0;
     tpool__descriptors_lock();
@@ -15586,42 +15614,52 @@ static int tpool__child_try(tpool__worker *worker, int64_t deadline) {
     tpool__close(&replies[1]);
     tpool__close(&status[1]);
     tpool__descriptors_unlock();
+    child->ordered = !error;
+    if (error) tpool__child_close(child);
+    return error;
+}
+/* Waits for the server's answer to that. TOO_LATE: it may still come, and the next call awaits it. */
+static int tpool__child_hear_fork(tpool__child *child, int64_t deadline) {
     tpool__notice notice = { 0, 0, 0 };
-    if (!error) {
-        tpool__received heard = tpool__child_notice(child, &notice, deadline);
-        if (heard != TPOOL__RECEIVED)
-            error = heard == TPOOL__LATE     ? TPOOL__TOO_LATE
-                    : heard == TPOOL__SILENT ? TPOOL__SERVER_SILENT
-                                             : TPOOL__SERVER_LOST;
-        else if (notice.kind != TPOOL__FORKED) error = notice.status > 0 ? notice.status : EAGAIN;
+    int error = TPOOL__STARTED;
+    switch (tpool__child_notice(child, &notice, deadline)) {
+    case TPOOL__RECEIVED:
+        if (notice.kind != TPOOL__FORKED) error = notice.status > 0 ? notice.status : EAGAIN;
+        break;
+    case TPOOL__LATE: return TPOOL__TOO_LATE;
+    case TPOOL__SILENT: error = TPOOL__SERVER_SILENT; break;
+    default: error = TPOOL__SERVER_LOST;
     }
-    child->pid = (pid_t)notice.status;
+    child->ordered = false;
     if (error) tpool__child_close(child);
     return error;
 }
 
 /* Starts a worker's process. It tries again when the server has just died, since a new one takes over, and when the
- * server's socket is full, since there will be room. TPOOL_TIMEOUT: the deadline has passed. */
-static tpool_status tpool__child_launch_until(tpool__worker *worker, int64_t deadline) {
+ * server's socket is full, since there will be room. */
+static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
     tpool__server *server = tpool__server_of(worker->pool);
-    tpool__server_watchdog patience = { 0, 0, 0, 0 };
+    tpool__child *child = tpool__child_of(worker);
+    tpool__server_watchdog patience = { 0, 0, 0, 0, 0 };
     int error = TPOOL__SERVER_LOST;
     tpool__server_watchdog_begin(&patience, server);
     for (int tries = 0; tries < 3;) {
-        error = tpool__child_try(worker, deadline);
+        error = child->ordered ? TPOOL__STARTED : tpool__child_order(worker);
+        if (error == TPOOL__STARTED) error = tpool__child_hear_fork(child, deadline);
         if (error == TPOOL__SERVER_LOST) tries++;
         else if (error != TPOOL__SERVER_BUSY) break;
         else {
             struct pollfd polled = { server->control, POLLOUT, 0 };
             (void)tpool__poll(&polled, 1, deadline < patience.until ? deadline : patience.until);
-            error = tpool__clock() >= deadline ? TPOOL__TOO_LATE : TPOOL__SERVER_BUSY;
-            if (error == TPOOL__TOO_LATE || !tpool__server_watchdog_waits(&patience, server, -1)) break;
+            if (tpool__clock() >= deadline) return TPOOL__TOO_LATE;
+            if (!tpool__server_watchdog_waits(&patience, server, -1)) return TPOOL__SERVER_SILENT;
         }
     }
-    return error == TPOOL__STARTED ? TPOOL_OK : error == TPOOL__TOO_LATE ? TPOOL_TIMEOUT : TPOOL_NO_THREAD;
+    return error;
 }
-static tpool_status tpool__child_launch(tpool__worker *worker) {
-    return tpool__child_launch_until(worker, TPOOL_FOREVER);
+static tpool_status tpool__child_launch(tpool__worker *worker, int64_t deadline) {
+    int error = tpool__child_start(worker, deadline);
+    return error == TPOOL__STARTED || error == TPOOL__TOO_LATE ? TPOOL_OK : TPOOL_NO_THREAD;
 }
 
 static bool tpool__child_runs(const tpool__child *child) { return child->status >= 0; }
@@ -15663,8 +15701,10 @@ static tpool__death tpool__child_collect(tpool__child *child, tpool__received he
     if (heard != TPOOL__LOST) tpool__child_kill(child, heard == TPOOL__SILENT ? TPOOL__NOT_KILLED : why);
     death.killed_for = child->killed_for;
     tpool__unlock(&child->lock);
-    int64_t patience = heard == TPOOL__LOST ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
-    if (tpool__child_await_end(child, &notice, patience) == TPOOL__LATE) { /* it has closed its end, and lives */
+    bool is_bounded = heard == TPOOL__LOST || heard == TPOOL__SILENT;
+    int64_t patience = is_bounded ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
+    bool late = tpool__child_await_end(child, &notice, patience) == TPOOL__LATE;
+    if (late && heard == TPOOL__LOST) { /* it has closed its end, and lives */
         tpool__lock(&child->lock);
         tpool__child_kill(child, TPOOL__NOT_KILLED); /* what it had not begun, another one executes */
         death.killed_for = child->killed_for;
@@ -15720,7 +15760,7 @@ static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool
     return message->number == child->number ? TPOOL__RECEIVED : TPOOL__DAMAGED;
 }
 static tpool__received tpool__child_receive(tpool__child *child, tpool__message *message, int64_t deadline) {
-    tpool__server_watchdog patience = { 0, 0, 0, 0 };
+    tpool__server_watchdog patience = { 0, 0, 0, 0, 0 };
     return tpool__child_receive_patiently(child, message, deadline, &patience);
 }
 
@@ -15752,7 +15792,7 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
     tpool__received heard = TPOOL__LATE;
     tpool__killed_for why = TPOOL__NOT_KILLED;
     bool unwanted = false;
-    tpool__server_watchdog patience = { 0, 0, 0, 0 };
+    tpool__server_watchdog patience = { 0, 0, 0, 0, 0 };
     for (int64_t pause = TPOOL_MS(1); heard == TPOOL__LATE && !unwanted && tpool__clock() < deadline;) {
         int64_t next = tpool__clock() + pause;
         heard = tpool__child_receive_patiently(child, &message, next < deadline ? next : deadline, &patience);
@@ -15770,8 +15810,8 @@ static tpool_status tpool__child_await_ready(tpool__worker *worker, int64_t dead
     if (why == TPOOL__KILLED_LATE) return TPOOL_TIMEOUT;
     if (refused) return TPOOL_BROKEN;
     /* a process that ended with the server or by tpool_kill_workers does not count */
-    if (death.known && death.killed_for != TPOOL__KILLED_ALL && ++child->died_unready >= TPOOL__DIED_UNREADY_MOST)
-        return TPOOL_BROKEN;
+    bool counts = death.known && heard != TPOOL__SILENT && death.killed_for != TPOOL__KILLED_ALL;
+    if (counts && ++child->died_unready >= TPOOL__DIED_UNREADY_MOST) return TPOOL_BROKEN;
     return TPOOL_NO_THREAD;
 }
 
@@ -15789,18 +15829,19 @@ static tpool_status tpool__child_ensure_until(tpool__worker *worker, int64_t dea
         tpool__child_close(child);
     }
     for (int refusals = 0, lost = 0;;) {
-        bool runs = tpool__child_runs(child);
+        bool runs = tpool__child_runs(child) && !child->ordered;
         if (!runs && tpool__child_unwanted(worker)) return child->task ? TPOOL_CANCELLED : TPOOL_NO_THREAD;
-        tpool_status status = runs ? TPOOL_OK : tpool__child_launch_until(worker, deadline);
+        int error = runs ? TPOOL__STARTED : tpool__child_start(worker, deadline);
+        if (error == TPOOL__TOO_LATE) return TPOOL_TIMEOUT;
         bool no_server = tpool__load_relaxed(&child->server->life->refused); /* relaxed: see tpool__life */
-        if (status == TPOOL_NO_THREAD && (refusals == 5 || no_server)) return status;
-        if (status == TPOOL_NO_THREAD) {
+        if (error && (refusals == 5 || no_server || error == TPOOL__SERVER_SILENT)) return TPOOL_NO_THREAD;
+        if (error) {
             struct timespec pause = { 0, pauses_ms[refusals++] * 1000000L };
             nanosleep(&pause, NULL);
+            if (tpool__clock() >= deadline) return TPOOL_TIMEOUT;
+            continue;
         }
-        if (status == TPOOL_NO_THREAD && tpool__clock() >= deadline) return TPOOL_TIMEOUT;
-        if (status == TPOOL_NO_THREAD) continue;
-        if (status == TPOOL_OK) status = tpool__child_await_ready(worker, deadline);
+        tpool_status status = tpool__child_await_ready(worker, deadline);
         if (status != TPOOL_NO_THREAD) return status;
         /* It died, which tpool__child_await_ready bounds, or was killed on request, or was lost with its server. */
         if (child->killed_for == TPOOL__NOT_KILLED && child->died_unready == 0 && ++lost > 8) return TPOOL_BROKEN;
@@ -15814,13 +15855,14 @@ static tpool_status tpool__child_ready(tpool__worker *worker) {
 /* After the worker's last task: has the process run its finalizer, and waits for its end. */
 static void tpool__child_end(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
+    if (!child->greeted) tpool__child_close(child); /* it has executed nothing, and no one need wait for its end */
     if (!tpool__child_runs(child)) return;
     tpool__message message;
     memset(&message, 0, sizeof message);
     message.number = ++child->number;
     message.kind = TPOOL__END;
-    bool told = child->greeted && tpool__write_quietly(child->requests, &message);
-    bool ends = told || (child->greeted && errno == EPIPE);
+    bool told = tpool__write_quietly(child->requests, &message);
+    bool ends = told || errno == EPIPE;
     if (ends) {
         /* until the finalizer has ended, or the process is gone */
         if (told) (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
@@ -16311,12 +16353,20 @@ typedef struct tpool__items {
     size_t first, most; /* the first that has not ended; so many go at once, less if memory is short */
     int tries;          /* processes in a row that have died before they began an item */
     int64_t deadline;   /* of the item, if the map limits that */
+    int64_t patience;   /* beside the limit: how long an item may wait for a process */
     bool begun;         /* when the process was lost: an item that it had not ended */
     bool is_over;       /* the map is being closed */
 } tpool__items;
 
+static bool tpool__child_is_cut(tpool__child *child) {
+    tpool__lock(&child->lock);
+    bool cut = child->cut;
+    tpool__unlock(&child->lock);
+    return cut;
+}
 /* Sends the next `count` items, which the message describes. Reads the answers of those that end (*done). When the
- * process is lost, revokes the others before the last look: it may live on. */
+ * process is lost, revokes the others before the last look: it may live on. One that is not to be believed executes no
+ * more either. Only a chunk that is cut ends before its last item. */
 static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *child, tpool__chunk *chunk,
                                          tpool__items *items, size_t count, tpool__message *message, size_t *done) {
     tpool__child_enter(self, child);
@@ -16347,6 +16397,9 @@ static tpool__received tpool__talk_items(tpool__thread *self, tpool__child *chil
         heard = tpool__child_ask(child, message, TPOOL__GO_ON);
         over = heard != TPOOL__RECEIVED;
     }
+    bool ended_early = heard == TPOOL__RECEIVED && message->kind == TPOOL__DONE && *done < count;
+    if (ended_early && !tpool__child_is_cut(child)) heard = TPOOL__DAMAGED;
+    if (heard != TPOOL__RECEIVED) (void)tpool__page_revoke(&page->items_begun, TPOOL__NO_ITEM);
     return heard;
 }
 
@@ -16397,16 +16450,21 @@ static size_t tpool__child_execute_items(tpool__thread *self, tpool__chunk *chun
     /* relaxed: a thread that sets it looks for the chunk under the child's lock afterwards */
     tpool__items items = { .most = limit > 0 ? 1 : chunk->count, /* each item's time is its own */
                            .deadline = TPOOL_FOREVER,
+                           .patience = TPOOL_MS(TPOOL__PATIENCE_MS),
                            .is_over = tpool__load_relaxed(&chunk->iter->closing) };
     tpool_status status = TPOOL_OK;
     while (!items.is_over && items.first < chunk->count) {
         /* An item's time begins when there is a process for it. Else one that replaces its predecessor's, and whose
-         * initializer takes longer than that, would cost it its time, and so on to the last. What the system refuses,
-         * and an initializer that has failed, is not tried again for each item. */
+         * initializer takes longer than that, would cost it its time, and so on to the last. But an initializer that
+         * hangs has its end: it gets TPOOL__PATIENCE_MS beside the item's time, once in a chunk. What the system
+         * refuses, and an initializer that has failed, is not tried again for each item. */
         bool begins = items.tries == 0;
+        if (limit > 0 && begins)
+            items.deadline = tpool__deadline(limit < TPOOL_FOREVER - items.patience ? limit + items.patience : limit);
         if (status == TPOOL_OK || status == TPOOL_TIMEOUT)
-            status = begins ? tpool__child_ensure_until(worker, TPOOL_FOREVER)
+            status = begins ? tpool__child_ensure_until(worker, items.deadline)
                             : tpool__child_in_time(worker, items.deadline);
+        if (status == TPOOL_TIMEOUT) items.patience = 0;
         if (limit > 0 && begins) items.deadline = tpool__deadline(limit);
         if (status == TPOOL_CANCELLED) break;
         tpool__outcome *error = status == TPOOL_OK

@@ -4,7 +4,7 @@
 #include "support.h"
 static void require(bool holds, const char *what) {
     if (holds) return;
-    fprintf(stderr, "white_backend: not so: %s\n", what);
+    fprintf(stderr, "white_backend: FAILED: %s\n", what);
     abort();
 }
 #define TPOOL_NO_PROCESSES
@@ -24,8 +24,8 @@ static struct {
     _Atomic(tpool_status) on_ready;
     atomic_int refused_launches;
     atomic_bool loses, times_out;
-    gate *at_ready;
-    atomic_int checks, starts, stops, workers, launches, launches_locked, readies, ends, tasks, items, kills, requests;
+    gate *at_launch, *at_ready;
+    atomic_int checks, starts, stops, workers, launches, readies, ends, tasks, items, kills, requests;
     atomic_int left; /* backings that still ran at the stop */
     atomic_int forks_begun, forks_ended, inherited, in_program;
     _Atomic(const tpool_future *) asked;
@@ -78,11 +78,11 @@ static bool flags_worker_new(tpool__worker *worker) {
     atomic_fetch_add(&seen.workers, 1);
     return (worker->backing = calloc(1, sizeof(backing))) != NULL;
 }
-static tpool_status flags_launch(tpool__worker *worker) {
-    bool locked = tpool__held(&worker->pool->lock);
-    MUST(cancellation_is_off() && (locked ? tpool__load_relaxed(&worker->pool->live) == 0 : tpool__holds_none()));
+static tpool_status flags_launch(tpool__worker *worker, int64_t deadline) {
+    MUST(cancellation_is_off() && tpool__holds_none() && !is_proxy_of(worker) && deadline > 0);
     MUST(!atomic_load(&backing_of(worker)->runs));
-    atomic_fetch_add(locked ? &seen.launches_locked : &seen.launches, 1);
+    atomic_fetch_add(&seen.launches, 1);
+    if (seen.at_launch) gate_pass(seen.at_launch);
     if (atomic_fetch_sub(&seen.refused_launches, 1) > 0) return TPOOL_NO_THREAD;
     atomic_store(&seen.refused_launches, 0);
     atomic_store(&backing_of(worker)->lost, false);
@@ -105,7 +105,8 @@ static bool flags_is_lost(tpool__worker *worker) {
 }
 static void flags_end(tpool__worker *worker) {
     MUST(cancellation_is_off());
-    MUST(is_proxy_of(worker) ? tpool__holds_none() && !tpool__load_relaxed(&worker->busy) : !worker->handle.valid);
+    MUST(tpool__holds_none());
+    MUST(is_proxy_of(worker) ? !tpool__load_relaxed(&worker->busy) : !worker->handle.valid);
     atomic_fetch_add(&seen.ends, 1);
     atomic_store(&backing_of(worker)->runs, false);
 }
@@ -255,7 +256,7 @@ static void a_start_that_fails_is_unmade(void **state) {
     assert_int_equal(2, seen.starts);
 }
 
-/* The first backing is launched before any work is taken, others by their proxies, or by a warm-up without a lock. */
+/* The first backing is launched before any work is taken, others by their proxies, or by a warm-up. */
 static void a_refused_launch_refuses_the_first_task(void **state) {
     (void)state;
     tpool *pool = flags_pool(3);
@@ -265,13 +266,42 @@ static void a_refused_launch_refuses_the_first_task(void **state) {
     assert_null(future);
     assert_int_equal(0, seen.tasks);
     assert_int_equal(1, (intptr_t)take(submitted(pool, one, NULL)));
-    assert_int_equal(2, seen.launches_locked);
+    assert_int_equal(2, seen.launches);
     atomic_store(&seen.refused_launches, 1);
     assert_status(TPOOL_NO_THREAD, tpool_warm_up(pool, 2));
     assert_status(TPOOL_OK, tpool_warm_up(pool, 3));
-    assert_int_equal(3, seen.launches);
+    assert_int_equal(5, seen.launches);
     ended(pool);
-    assert_int_equal(seen.readies + 1, seen.ends); /* that of the warm-up had no thread */
+    assert_int_equal(seen.readies + 2, seen.ends); /* two were refused, and had no thread */
+}
+/* However long that takes, no other call on the pool waits for it; but other submitters do, and no second one is
+   launched. */
+static tpool_status submit_one(void *pool) {
+    tpool_future *future = NULL;
+    tpool_status status = tpool_submit(pool, one, NULL, &future);
+    return status == TPOOL_OK ? end_of(future) : status;
+}
+static tpool_status ask_for_stats(void *pool) {
+    tpool_stats stats;
+    return tpool_get_stats(pool, &stats);
+}
+static void nobody_waits_for_a_launch_under_the_lock(void **state) {
+    gate at_launch = GATE_CLOSED;
+    background first, second, asks;
+    (void)state;
+    tpool *pool = flags_pool(2);
+    seen.at_launch = &at_launch;
+    background_start(&first, submit_one, pool);
+    AWAIT_ARRIVALS(&at_launch, 1);
+    background_start(&second, submit_one, pool);
+    background_start(&asks, ask_for_stats, pool);
+    EVENTUALLY(atomic_load(&asks.returned));
+    gate_open(&at_launch);
+    assert_status(TPOOL_OK, background_join(&asks));
+    assert_status(TPOOL_OK, background_join(&first));
+    assert_status(TPOOL_OK, background_join(&second));
+    assert_int_equal(1, seen.launches);
+    ended(pool);
 }
 
 /* While another backing gets ready the worker is not busy, so no drain waits for it. */
@@ -388,6 +418,7 @@ int main(void) {
         T(all_goes_through_the_table_by_value),
         T(a_start_that_fails_is_unmade),
         T(a_refused_launch_refuses_the_first_task),
+        T(nobody_waits_for_a_launch_under_the_lock),
         T(a_lost_backing_is_replaced_after_its_task),
         T(a_proxy_without_a_backing_ends),
         T(an_initializer_that_fails_there_breaks_the_pool),

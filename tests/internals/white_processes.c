@@ -26,7 +26,7 @@ static pid_t refused_fork(void);
 typedef struct common {
     shared_gate gate;
     _Atomic(int) refused, die_at, deaths, begun, left, program, spoiling, slow_ms, slow_one, beside, holding, held,
-        fork_held;
+        fork_held, keeper, servers_end, servers_forks;
     _Atomic(int) executed[4];
 } common;
 static common *all;
@@ -59,7 +59,14 @@ static pid_t refused_fork(void) {
     if (getpid() != (pid_t)atomic_load(&all->program) &&
         (atomic_load(&all->slow_one) == 0 || getpid() == (pid_t)atomic_load(&all->slow_one)))
         sleep_ms(atomic_load(&all->slow_ms));
-    return fork();
+    if (getppid() == (pid_t)atomic_load(&all->keeper)) atomic_fetch_add(&all->servers_forks, 1);
+    pid_t pid = fork();
+    if (pid == 0 && atomic_load(&all->servers_end) && getppid() == (pid_t)atomic_load(&all->keeper)) {
+        atomic_fetch_add(&all->deaths, 1);
+        if (atomic_load(&all->servers_end) == SIGKILL) raise(SIGKILL);
+        _exit(TPOOL__NOT_PREPARED);
+    }
+    return pid;
 }
 
 /* In the worker, once: it is not killed with its server, and goes on when the gate opens. */
@@ -83,7 +90,9 @@ static void at_point(uint32_t kind) {
 
 static _Atomic(long) allocated;
 static _Atomic(int) fail_after; /* -1: never */
+static void at_allocation(void);
 static void *failing_malloc(size_t size) {
+    at_allocation();
     int left = atomic_load(&fail_after);
     if (left >= 0 && atomic_fetch_sub(&fail_after, 1) == 0) return NULL;
     void *at = malloc(size);
@@ -371,6 +380,32 @@ static void a_chunk_of_lies_has_an_end(void **state) {
     int broken = 0;
     for (int i = 0; i < 6; i++) broken += tpool_map_next(iter, LIMIT, NULL) == TPOOL_BROKEN;
     assert_true(broken >= 1);
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* One that says it is done before it is costs the item at hand, and no more: it executes no other, and another does. */
+static void *item_that_says_it_is_done(void *item, void *context) {
+    (void)context;
+    int n = *(int *)item;
+    atomic_fetch_add(&all->executed[n], 1);
+    if (n == 1) {
+        tpool__message m = well();
+        m.answer.kind = 0;
+        say(m);
+    }
+    return (void *)(intptr_t)n;
+}
+static void a_chunk_that_is_done_too_early_is_no_chunk_done(void **state) {
+    (void)state;
+    int items[] = { 0, 1, 2, 3 };
+    tpool *pool = process_pool(1);
+    tpool_map_iter *iter = map_over_ints(pool, item_that_says_it_is_done, items, 4, 4);
+    for (int i = 0; i < 4; i++) {
+        assert_status(i == 1 ? TPOOL_BROKEN : TPOOL_OK, tpool_map_next(iter, TPOOL_SEC(20), NULL));
+        assert_int_equal(1, atomic_load(&all->executed[i]));
+    }
     assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
     tpool_map_close(iter);
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -763,6 +798,41 @@ static void items_whose_worker_outlives_its_server_run_once(void **state) {
     tpool_map_close(iter);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* The worker ends the item at hand after the program has looked at the last: between two looks, the second of which would
+   find the item ended, and its answer nowhere. The program reads answers with bytes in between, and that takes memory. */
+static _Atomic(bool) at_answers; /* the next allocation in the program is theirs */
+static void at_allocation(void) {
+    if (!atomic_load(&at_answers) || getpid() != (pid_t)atomic_load(&all->program)) return;
+    if (!atomic_exchange(&at_answers, false)) return;
+    atomic_store(&all->gate.open, 1);
+    EVENTUALLY(!is_alive(atomic_load(&all->held)));
+}
+static void *counted_item_with_bytes(void *item, void *context) {
+    counted_item(item, context);
+    return tpool_return(item, sizeof(int));
+}
+static void an_item_that_ends_between_two_looks_runs_once(void **state) {
+    (void)state;
+    int items[] = { 0, 1, 2, 3 };
+    check_ms = 50;
+    tpool *pool = process_pool(1);
+    pid_t keeper = tpool__server_of(pool)->keeper_pid;
+    atomic_store(&all->program, getpid());
+    atomic_store(&all->holding, 1);
+    tpool_map_iter *iter = map_over_ints(pool, counted_item_with_bytes, items, 4, 4);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    atomic_store(&at_answers, true);
+    assert_int_equal(0, kill(keeper, SIGSTOP)); /* so that the worker lives on */
+    assert_int_equal(0, kill(tpool__server_of(pool)->pid, SIGKILL));
+    EVENTUALLY(!atomic_load(&at_answers) && !is_alive(atomic_load(&all->held)));
+    assert_int_equal(0, kill(keeper, SIGCONT));
+    for (int i = 0; i < 4; i++) {
+        assert_status(i == 1 ? TPOOL_BROKEN : TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
+        assert_int_equal(1, atomic_load(&all->executed[i]));
+    }
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* The number that a server had may be another's by now: nobody is killed by it. */
 static void no_stranger_is_killed_for_a_server(void **state) {
     (void)state;
@@ -932,6 +1002,51 @@ static void what_waits_while_no_server_can_be_forked_has_an_end(void **state) {
     assert_true((intptr_t)take(next) != server);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* Likewise where each server that is forked dies at once: the system refuses it what it needs, or kills it. */
+static void what_waits_while_each_server_dies_at_once_has_an_end(void **state) {
+    (void)state;
+    const int ends[] = { TPOOL__NOT_PREPARED, SIGKILL };
+    for (int i = 0; i < 2; i++) {
+        set_up(NULL);
+        tpool_future *next = NULL;
+        tpool *pool = process_pool(1);
+        pid_t server = server_of(pool), keeper = tpool__server_of(pool)->keeper_pid;
+        patience_ms = SLOW_TOOL ? 2000 : 400;
+        atomic_store(&all->keeper, keeper);
+        atomic_store(&all->servers_end, ends[i]);
+        assert_int_equal(0, kill(server, SIGKILL));
+        EVENTUALLY(atomic_load(&all->deaths) > 1);
+        tpool_status status = tpool_submit(pool, count_and_getpid, NULL, &next);
+        if (status == TPOOL_OK) assert_status(TPOOL_BROKEN, tpool_future_result(next, TPOOL_SEC(20), NULL));
+        else assert_status(TPOOL_NO_THREAD, status);
+        tpool_future_release(next);
+        assert_int_equal(0, atomic_load(&all->begun));
+        assert_true(is_alive(keeper));
+        patience_ms = 60000;
+        atomic_store(&all->servers_end, 0);
+        EVENTUALLY(tpool_submit(pool, getppid_task, NULL, &next) == TPOOL_OK);
+        assert_true((intptr_t)take(next) != server);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+/* A first task is taken although there is no server yet. Its worker gives up once, not once for each try that a refusal
+   is worth; and when the server comes it starts no process for a worker that has given up. */
+static void a_first_task_waits_once_for_a_server_that_does_not_come(void **state) {
+    (void)state;
+    tpool *pool = process_pool(1);
+    pid_t server = tpool__server_of(pool)->pid, keeper = tpool__server_of(pool)->keeper_pid;
+    patience_ms = SLOW_TOOL ? 1500 : 300;
+    atomic_store(&all->keeper, keeper);
+    atomic_store(&all->slow_one, keeper);
+    atomic_store(&all->slow_ms, 14 * patience_ms);
+    assert_int_equal(0, kill(server, SIGKILL));
+    EVENTUALLY(is_gone(server));
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, count_and_getpid, NULL)));
+    patience_ms = 60000;
+    assert_true(value_of(pool, count_and_getpid) > 0);
+    assert_int_equal(1, atomic_load(&all->servers_forks));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* Servers that die while a worker is initialized, again and again, break the pool; what it says of that is true. */
 static bool kills_its_server(void *context) {
     (void)context;
@@ -980,6 +1095,33 @@ static void a_slow_initializer_does_not_cost_the_next_items_their_time(void **st
     assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
     assert_status(TPOOL_OK, tpool_map_next(iter, LIMIT, NULL));
     tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static bool hangs_after_the_first(void *context) {
+    while (atomic_load(&all->begun) > 0) sleep_ms(10);
+    atomic_fetch_add(&all->begun, 1);
+    return context == NULL;
+}
+static void an_initializer_that_hangs_does_not_hold_up_items_for_ever(void **state) {
+    (void)state;
+    int items[] = { 0, 1, 2, 3 };
+    tpool_map_iter *iter = NULL;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_after_the_first });
+    assert_status(TPOOL_OK, end_of(submitted(pool, getpid_task, NULL)));
+    patience_ms = 500;
+    tpool_map_spec spec = { .fn = aborts_as_the_first,
+                            .items = items,
+                            .count = 4,
+                            .stride = sizeof(int),
+                            .item_size = sizeof(int),
+                            .chunk_size = 4,
+                            .run_limit_ns = TPOOL_MS(100) };
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    for (int i = 0; i < 4; i++) assert_status(TPOOL_BROKEN, tpool_map_next(iter, TPOOL_SEC(20), NULL));
+    assert_status(TPOOL_END, tpool_map_next(iter, LIMIT, NULL));
+    tpool_map_close(iter);
+    atomic_store(&all->begun, 0);
+    patience_ms = 60000;
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 /* For a chunk the system is asked for a while, not for a while for each item; then once more, before the next task. */
@@ -1290,6 +1432,7 @@ int main(void) {
         T(a_chunk_taken_and_not_begun_runs_on_another_worker),
         T(what_is_not_true_breaks_that_worker_only),
         T(a_chunk_of_lies_has_an_end),
+        T(a_chunk_that_is_done_too_early_is_no_chunk_done),
         T(nobody_pays_for_a_result_that_is_not_there),
         T(numbers_of_requests_may_come_again),
         T(the_shared_memory_cannot_be_cut),
@@ -1305,6 +1448,7 @@ int main(void) {
         T(who_has_lost_patience_with_a_server_harms_no_other),
         T(a_task_whose_worker_outlives_its_server_runs_once),
         T(items_whose_worker_outlives_its_server_run_once),
+        T(an_item_that_ends_between_two_looks_runs_once),
         T(no_stranger_is_killed_for_a_server),
         T(a_death_is_known_though_the_server_stands_still),
         T(a_death_is_known_though_keeper_and_server_stand_still),
@@ -1313,8 +1457,11 @@ int main(void) {
         T(a_keeper_that_stands_still_with_its_server_goes_on),
         T(a_keeper_whose_fork_takes_long_is_awaited),
         T(what_waits_while_no_server_can_be_forked_has_an_end),
+        T(what_waits_while_each_server_dies_at_once_has_an_end),
+        T(a_first_task_waits_once_for_a_server_that_does_not_come),
         T(a_pool_whose_servers_die_again_and_again_says_nothing_untrue),
         T(a_slow_initializer_does_not_cost_the_next_items_their_time),
+        T(an_initializer_that_hangs_does_not_hold_up_items_for_ever),
         T(a_process_that_is_refused_is_asked_for_once_for_a_chunk),
         T(what_a_worker_that_exits_leaves_behind_lives_on),
         T(a_worker_whose_thread_ends_runs_its_finalizer_once),
