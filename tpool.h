@@ -1328,14 +1328,17 @@ extern int pipe2(int ends[2], int flags);
 #define TPOOL__THREAD_LOCAL __declspec(thread)
 #define TPOOL__LIKELY(x) (x)
 #define TPOOL__NOINLINE __declspec(noinline)
+#define TPOOL__INLINE __forceinline
 #elif defined(__GNUC__)
 #define TPOOL__THREAD_LOCAL _Thread_local
 #define TPOOL__LIKELY(x) __builtin_expect(!!(x), 1)
 #define TPOOL__NOINLINE __attribute__((noinline))
+#define TPOOL__INLINE inline __attribute__((always_inline))
 #else
 #define TPOOL__THREAD_LOCAL _Thread_local
 #define TPOOL__LIKELY(x) (x)
 #define TPOOL__NOINLINE
+#define TPOOL__INLINE inline
 #endif
 
 #if defined(__GNUC__) && defined(__APPLE__)
@@ -2951,10 +2954,10 @@ struct tpool__extra {
     tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
     tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
 };
+static inline tpool__extra *tpool__extra_of_word(uintptr_t word) { return word & 1 ? NULL : (tpool__extra *)word; }
 /* Relaxed: what it points to came with the task; a number says all by itself. */
 static inline tpool__extra *tpool__extra_of(const tpool_future *task) {
-    uintptr_t word = tpool__load_relaxed(&task->extra_word);
-    return word & 1 ? NULL : (tpool__extra *)word;
+    return tpool__extra_of_word(tpool__load_relaxed(&task->extra_word));
 }
 static inline uintptr_t tpool__number_of(const tpool_future *task) { /* 0: none */
     uintptr_t word = tpool__load_relaxed(&task->extra_word);         /* relaxed: as above */
@@ -3469,8 +3472,8 @@ static inline bool tpool__contexts_ready(tpool__thread *self) {
            tpool__contexts_more(self, false);
 }
 
-/* Before a function of the program. */
-static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
+/* Takes a context, of which nothing shows yet (tpool_describe). */
+static inline tpool__context *tpool__context_take(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
     TPOOL_ASSERT(!self->waits);
     TPOOL_ASSERT(kind == TPOOL__IN_CALL || (tpool__holds_none() && !self->fires));
     tpool__context *context = self->context_next;
@@ -3488,8 +3491,13 @@ static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__co
     context->serial = 0;
     context->origin = NULL;
     context->left = NULL;
-    tpool__store_relaxed(&context->shows, (uintptr_t)kind + 1); /* relaxed: it says all by itself */
     self->context = context;
+    return context;
+}
+/* Before a function of the program. */
+static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__context_kind kind, tpool *pool) {
+    tpool__context *context = tpool__context_take(self, kind, pool);
+    tpool__store_relaxed(&context->shows, (uintptr_t)kind + 1); /* relaxed: it says all by itself */
     return context;
 }
 static inline void tpool__context_drop(tpool__thread *self, tpool__context *context) {
@@ -4240,7 +4248,7 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
 static bool tpool__task_dispose(tpool_future *task) {
     /* relaxed: the threads that wrote these released their references before this one did, in the order of P4 */
     tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&task->outcome));
-    tpool__extra *extra = tpool__extra_of(task);
+    uintptr_t extra_word = tpool__load_relaxed(&task->extra_word); /* relaxed: likewise */
     tpool__node *node = task->nodes;
     tpool__task_free(task);
     while (node) { /* callbacks of a bare future that was never completed */
@@ -4248,9 +4256,9 @@ static bool tpool__task_dispose(tpool_future *task) {
         TPOOL_FREE((void *)node);
         node = next;
     }
-    if (TPOOL__LIKELY(!outcome && !extra)) return false;
+    if (TPOOL__LIKELY(!outcome && !extra_word)) return false;
     bool listed = tpool__outcome_list(outcome);
-    tpool__extra_free(extra);
+    tpool__extra_free(tpool__extra_of_word(extra_word));
     return listed;
 }
 
@@ -4494,7 +4502,8 @@ static bool tpool__expiries_reserve(tpool__expiries *expiries) {
     return true;
 }
 static inline int64_t tpool__expires_at(const tpool_future *future) {
-    return tpool__extra_of(future) ? tpool__extra_of(future)->expires_at : 0;
+    const tpool__extra *extra = tpool__extra_of(future);
+    return extra ? extra->expires_at : 0;
 }
 /* relaxed: a hint */
 static bool tpool__is_pending(tpool_future *future) {
@@ -6365,8 +6374,12 @@ static inline size_t tpool__waiting(tpool *pool) {
     return (size_t)((intptr_t)(tpool__lane_count(&pool->inject) + pool->heap_count) - pool->inject.dead);
 }
 
+static inline tpool__extra *tpool__entry_extra(const tpool__entry *entry) {
+    return entry->task ? tpool__extra_of(entry->task) : NULL;
+}
 static inline bool tpool__entry_expires(const tpool__entry *entry) {
-    return entry->task && tpool__expires_at(entry->task);
+    const tpool__extra *extra = tpool__entry_extra(entry);
+    return extra && extra->expires_at;
 }
 static bool tpool__completions_enter(tpool *pool, tpool_future *task);
 /* A task that is about to be placed enters the pool's expiries and the iterator of its submit. False: no memory, and it
@@ -6374,13 +6387,13 @@ static bool tpool__completions_enter(tpool *pool, tpool_future *task);
 static TPOOL__NOINLINE bool tpool__enter_lists(tpool *pool, tpool_future *task) {
     return task->nodes ? tpool__completions_enter(pool, task) : tpool__expiring_enter(pool, task);
 }
-static inline bool tpool__has_lists(tpool_future *task) { return task && (tpool__expires_at(task) || task->nodes); }
 /* Queues a task without asking whether that is allowed. Under the lane's spinlock. */
 static inline tpool_status tpool__place(tpool *pool, tpool__lane *lane, tpool__entry *entry,
                                         tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&lane->lock));
-    int priority = entry->task && tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->priority : 0;
-    bool lists = tpool__has_lists(entry->task);
+    const tpool__extra *extra = tpool__entry_extra(entry);
+    int priority = extra ? extra->priority : 0;
+    bool lists = (extra && extra->expires_at) || (entry->task && entry->task->nodes);
     if (TPOOL__LIKELY(priority == 0 && !pool->ordered)) {
         if (!tpool__lane_reserve(pool, lane, unreferenced)) return TPOOL_NO_MEMORY;
         if (!TPOOL__LIKELY(!lists) && !tpool__enter_lists(pool, entry->task)) return TPOOL_NO_MEMORY;
@@ -6420,9 +6433,9 @@ static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool);
 static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force) {
     tpool__worker *worker = tpool__self()->worker;
     tpool__lane *lane = &pool->inject;
-    bool ranked = entry->task && tpool__extra_of(entry->task) && tpool__extra_of(entry->task)->priority;
-    if (worker && worker->pool == pool && !ranked) lane = tpool__lane_of(worker);
-    bool expires = tpool__entry_expires(entry), wanted = tpool__is_wanted(entry->task);
+    const tpool__extra *extra = tpool__entry_extra(entry);
+    if (worker && worker->pool == pool && !(extra && extra->priority)) lane = tpool__lane_of(worker);
+    bool expires = extra && extra->expires_at, wanted = tpool__is_wanted(entry->task);
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
 
@@ -6965,9 +6978,10 @@ static void tpool__publish_left(void *of);
 /* Calls arg_free, and removes it from the task first: if it ends the thread, `left` goes on with the task. False, here
  * and below: the program's function forked, and this is the child (tpool__context_pop). */
 static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left)(void *of)) {
-    void (*arg_free)(void *arg) = tpool__extra_of(task) ? tpool__extra_of(task)->arg_free : NULL;
+    tpool__extra *extra = tpool__extra_of(task);
+    void (*arg_free)(void *arg) = extra ? extra->arg_free : NULL;
     if (TPOOL__LIKELY(!arg_free)) return true;
-    tpool__extra_of(task)->arg_free = NULL;
+    extra->arg_free = NULL;
     self->freeing++;
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, tpool__pool_of(task));
     tpool__context_guard(self, context, left, task);
@@ -6997,14 +7011,14 @@ static TPOOL__NOINLINE void *tpool__call_elsewhere(tpool__thread *self, tpool_fu
     tpool__cancel_back(cancel);
     return result;
 }
-static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, uint32_t stops, uintptr_t since,
-                               void **result) {
+static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, const tpool__extra *extra,
+                               uint32_t stops, uintptr_t since, void **result) {
     tpool *pool = tpool__pool_of(task);
-    tpool__context *context = tpool__context_push(self, TPOOL__IN_TASK, pool);
+    tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, pool);
     context->stops = stops;
     context->task = task;
     /* relaxed: the function's store publishes both */
-    tpool__store_relaxed(&context->name, (uintptr_t)tpool__name_of(task));
+    tpool__store_relaxed(&context->name, (uintptr_t)(extra ? extra->shown : NULL));
     tpool__store_relaxed(&context->since, since);
     tpool__store_release(&context->shows, (uintptr_t)fn); /* P19 */
     bool elsewhere = !TPOOL__LIKELY(!tpool__executes_elsewhere(pool)) && !tpool__is_chunk(fn);
@@ -7023,16 +7037,16 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
         tpool__start_searching(worker);
 }
 
-/* A plain task has no future, so only its failure leaves anything to do. */
-static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry) {
+/* A plain task has no future, so only its failure leaves anything to do. Compiled twice, here and for whole tasks: in a
+ * pool that nothing watches no instruction asks for that. */
+static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry, uint32_t watch) {
     tpool_future *task = &self->plain;
     tpool *pool = self->worker->pool;
     void *result;
     tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__stopwatch stopwatch;
-    uint32_t watch = tpool__watch(pool);
     uintptr_t since = watch ? tpool__watch_begin(self, pool, task, entry->stamp, &stopwatch) : 0;
-    if (!tpool__call(self, task, entry->fn, entry->stops, since, &result)) return;
+    if (!tpool__call(self, task, entry->fn, NULL, entry->stops, since, &result)) return;
     if (watch) tpool__measure_end(self, pool, !(watch & TPOOL__NUMBERED), &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
@@ -7044,40 +7058,54 @@ static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry)
     (void)tpool__outcome_list(outcome);
     tpool__run_unless_held(self);
 }
+static TPOOL__NOINLINE void tpool__execute_plain_watched(tpool__thread *self, const tpool__entry *entry) {
+    tpool__execute_plain_under(self, entry, tpool__watch(self->worker->pool));
+}
+static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry) {
+    if (TPOOL__LIKELY(!tpool__watch(self->worker->pool))) tpool__execute_plain_under(self, entry, 0);
+    else tpool__execute_plain_watched(self, entry);
+}
 
-static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops) {
+static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_future *task, uint32_t stops,
+                                                    uint32_t watch) {
     tpool_fn fn = task->u.fn;
     void *result;
-    if (tpool__extra_of(task) && tpool__extra_of(task)->run_limit_ns)
-        tpool__extra_of(task)->started_at = tpool__clock();
+    tpool__extra *extra = tpool__extra_of(task);
+    if (extra && extra->run_limit_ns) extra->started_at = tpool__clock();
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch stopwatch;
     uintptr_t since = 0;
-    uint32_t watch = tpool__watch(pool);
     if (watch) {
         /* relaxed: the stamp came with the entry; only this thread uses the word until the call */
         since = tpool__watch_begin(self, pool, task, tpool__load_relaxed(&task->outcome), &stopwatch);
         tpool__store_relaxed(&task->outcome, 0);
     }
-    if (!tpool__call(self, task, fn, stops, since, &result)) return false;
-    if (watch) tpool__measure_end(self, pool, !tpool__extra_of(task) && !(watch & TPOOL__NUMBERED), &stopwatch);
+    if (!tpool__call(self, task, fn, extra, stops, since, &result)) return false;
+    if (watch) tpool__measure_end(self, pool, !extra && !(watch & TPOOL__NUMBERED), &stopwatch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
-    bool failed = tpool__has_failed(task), has_extra = tpool__extra_of(task) != NULL;
-    if (!TPOOL__LIKELY(!has_extra)) {
+    bool failed = tpool__has_failed(task);
+    if (!TPOOL__LIKELY(!extra)) {
         if (!tpool__arg_done(self, task, tpool__end_broken)) return false;
-        tpool__large_give(tpool__extra_of(task));
+        tpool__large_give(extra);
     }
     task->value = failed ? NULL : result;
     if (!TPOOL__LIKELY(!(watch & TPOOL__NUMBERED)))
         tpool__watch_end(self, pool, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK,
-                         has_extra ? tpool__clock() : stopwatch.ended);
+                         extra ? tpool__clock() : stopwatch.ended);
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
     tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
-    if (!TPOOL__LIKELY(!has_extra)) tpool__run_unless_held(self); /* the ends that arg_free has listed */
+    if (!TPOOL__LIKELY(!extra)) tpool__run_unless_held(self); /* the ends that arg_free has listed */
     return true;
+}
+static TPOOL__NOINLINE bool tpool__execute_task_watched(tpool__thread *self, tpool_future *task, uint32_t stops) {
+    return tpool__execute_task_under(self, task, stops, tpool__watch(tpool__pool_of(task)));
+}
+static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops) {
+    if (!TPOOL__LIKELY(!tpool__watch(tpool__pool_of(task)))) return tpool__execute_task_watched(self, task, stops);
+    return tpool__execute_task_under(self, task, stops, 0);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -8262,8 +8290,8 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     }
     bool expires = tpool__entry_expires(entry);
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
-    if (status == TPOOL_OK && tpool__has_lists(entry->task) && !tpool__enter_lists(pool, entry->task))
-        status = TPOOL_NO_MEMORY;
+    bool lists = expires || entry->task->nodes;
+    if (status == TPOOL_OK && lists && !tpool__enter_lists(pool, entry->task)) status = TPOOL_NO_MEMORY;
     while (status == TPOOL_OK && !dropped && pool->heap_count > 0 && tpool__waiting(pool) >= pool->capacity) {
         tpool_future *oldest = tpool__heap_remove(pool, tpool__heap_oldest(pool));
         if (tpool__claim(oldest, TPOOL__PHASE_CANCELLING + TPOOL__POPPED)) dropped = oldest;
