@@ -18,7 +18,6 @@
  *      >>first          a first program
  *      >>options        macros, and where they must be set
  *      >>contract       ownership, threads, errors, shutdown, fork, exit
- *      >>life           the life of a task, step by step
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
  *                       >>manager  >>resources  >>stats  >>observation  >>channels
@@ -256,31 +255,6 @@
  *  on, but no worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the
  *  statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure tells waits in steps
  *  of 1 us, and wrongly above nine minutes.
- *
- * ====================================================================================================================
- *  >>life  The life of a task
- *
- *      W1   tpool_submit... (tpool__submit) makes a task object if one is needed: for a future, or any tpool__extra. It
- *           is task and future in one, 64 bytes, from a cache of the thread (tpool__task_new).
- *      W2   tpool__enqueue puts the task into a lane: the worker's own, or the inject lane; with a priority, or if the
- *           pool drops the oldest, into the heap. A full queue: tpool__enqueue_full.
- *      W3   tpool__notify: if no worker searches for work and another may be active, one is woken or started
- *           (tpool__wake_one).
- *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): by the one change
- *           of its phase from PENDING. A canceller (tpool_future_cancel), a call that finds it expired (tpool__expire)
- *           or a waiter (tpool__execute_in_place) may claim it first. It then leaves a tombstone in the lane, unless
- *           it finds the entry in its own.
- *      W5   tpool__execute_task calls fn. tpool_raise and tpool_return leave an outcome in the task.
- *      W6   arg_free is called, the result is stored, the statistics count, all before any thread can see the end.
- *      W7   tpool__publish moves the phase to done. If the task has no waiter nodes, and its outside end is released
- *           (END_RELEASED), the same step gives up the claimer's reference. Otherwise it then notifies the nodes
- *           (waiters, iterators), and runs the callbacks in the order added. If a callback ends another future, that
- *           future's callbacks run after the callback has returned, or in its next wait (>>nested).
- *      W8   A waiter (tpool__await_in) first spins a little, then adds a waiter node to the future and parks
- *           (tpool__wait). A worker that waits makes room for another first (tpool__wait_begin).
- *      W9   A worker that waits, without a limit, for a task of its own pool that has not started runs it in place
- *           (tpool__execute_in_place). Waits for the first of several, and next, do so only in a halted pool.
- *      W10  tpool_future_result reads the end. The last release frees the task (tpool__task_dispose).
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
@@ -5900,7 +5874,29 @@ static void tpool__node_remove(tpool_future *future, tpool__node *node) {
 }
 
 /* ====================================================================================================================
- *  >>walk  A task's way, from submit to result
+ *  >>walk  The life of a task, from submit to result
+ *
+ *      W1   tpool_submit... (tpool__submit) makes a task object if one is needed: for a future, or any tpool__extra. It
+ *           is task and future in one, 64 bytes, from a cache of the thread (tpool__task_new).
+ *      W2   tpool__enqueue puts the task into a lane: the worker's own, or the inject lane; with a priority, or if the
+ *           pool drops the oldest, into the heap. A full queue: tpool__enqueue_full.
+ *      W3   tpool__notify: if no worker searches for work and another may be active, one is woken or started
+ *           (tpool__wake_one).
+ *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): by the one change
+ *           of its phase from PENDING. A canceller (tpool_future_cancel), a call that finds it expired (tpool__expire)
+ *           or a waiter (tpool__execute_in_place) may claim it first. It then leaves a tombstone in the lane, unless
+ *           it finds the entry in its own.
+ *      W5   tpool__execute_task calls fn. tpool_raise and tpool_return leave an outcome in the task.
+ *      W6   arg_free is called, the result is stored, the statistics count, all before any thread can see the end.
+ *      W7   tpool__publish moves the phase to done. If the task has no waiter nodes, and its outside end is released
+ *           (END_RELEASED), the same step gives up the claimer's reference. Otherwise it then notifies the nodes
+ *           (waiters, iterators), and runs the callbacks in the order added. If a callback ends another future, that
+ *           future's callbacks run after the callback has returned, or in its next wait (>>nested).
+ *      W8   A waiter (tpool__await_in) first spins a little, then adds a waiter node to the future and parks
+ *           (tpool__wait). A worker that waits makes room for another first (tpool__wait_begin).
+ *      W9   A worker that waits, without a limit, for a task of its own pool that has not started runs it in place
+ *           (tpool__execute_in_place). Waits for the first of several, and next, do so only in a halted pool.
+ *      W10  tpool_future_result reads the end. The last release frees the task (tpool__task_dispose).
  * ================================================================================================================= */
 
 /* --------------------------------------------------------------------------------------------------------------------
