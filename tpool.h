@@ -4585,8 +4585,8 @@ typedef struct tpool__keeper {
     bool used;   /* the thread is there */
     bool starts; /* its starter still writes the handle */
     bool idle;   /* another one keeps the times */
-    bool busy;   /* it fires, or runs the program's functions */
-    bool left;   /* one of them has ended it before its starter returned */
+    bool busy;   /* it fires, or runs the program's functions, or one of these has ended its thread */
+    bool left;   /* it has ended so before its starter returned, which frees its place */
 } tpool__keeper;
 
 static struct {
@@ -4599,8 +4599,8 @@ static struct {
     tpool__timer *come;         /* to be fired */
     tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
     const tpool__thread *fires_in;
-    unsigned calls;                     /* threads in the program's functions that timers have listed */
     unsigned starting;                  /* keepers whose starter has not returned */
+    int64_t start_at;                   /* the system has refused a keeper: a look tries again then */
     tpool__thread_handle ended;         /* of the last keeper that ended: the next one that ends joins it */
     size_t count;                       /* in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
@@ -4710,6 +4710,7 @@ static bool tpool__keeper_start(tpool__keeper *keeper) {
     tpool__lock(&tpool__times.lock);
     tpool__times.starting--;
     keeper->starts = false;
+    tpool__times.start_at = started ? 0 : tpool__clock() + TPOOL__LOOKS_EVERY;
     if (!started) tpool__times.timekeeper = NULL;
     if (keeper->left) tpool__thread_detach(&keeper->handle);
     if (!started || keeper->left) keeper->used = keeper->left = false;
@@ -4718,8 +4719,8 @@ static bool tpool__keeper_start(tpool__keeper *keeper) {
 /* Sees to it that a thread keeps the times, if there are any. Under the lock, which it gives up meanwhile. */
 static void tpool__timekeeper_need(void) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
-    bool refused = tpool__times.over;
-    while (!tpool__times.timekeeper && tpool__times_pending()) {
+    bool refused = false;
+    while (!tpool__times.timekeeper && tpool__times_pending() && !tpool__times.over) {
         tpool__keeper *keeper = tpool__keeper_find(true); /* also after a refusal: one may have come back meanwhile */
         if (keeper) {
             keeper->idle = false;
@@ -4757,32 +4758,16 @@ static void tpool__times_fire(tpool__thread *self, bool all) {
         tpool__times.fires = NULL;
     }
 }
-/* The program's code ended the thread in which what timers had listed ran: a keeper, or another thread (NULL). */
-static void tpool__fire_left(void *of) {
-    tpool__keeper *keeper = (tpool__keeper *)of;
-    tpool__lock(&tpool__times.lock);
-    tpool__times.calls--;
-    if (keeper) {
-        keeper->busy = false;
-        keeper->left = keeper->starts; /* then its starter does the rest */
-        if (!keeper->starts) {
-            tpool__thread_detach(&keeper->handle); /* in its own exit hook no thread may join it */
-            keeper->used = false;
-        }
-    }
-    tpool__timekeeper_need();
-    tpool__unlock(&tpool__times.lock);
-}
 /* Runs the program's functions that timers have listed: tpool__timer_await does not wait for these, and no timer does.
- * Under the lock, which it gives up meanwhile. False: one of them forked, and this is the child, without the lock. */
-static bool tpool__times_run_listed(tpool__thread *self, tpool__keeper *keeper) {
-    tpool__times.calls++;
+ * Under the lock, which it gives up meanwhile. False: one of them forked, and this is the child, without the lock. One
+ * that has asked for the thread's cancellation ends it here, and not in the next one, which is another object's. */
+static bool tpool__times_run_listed(tpool__thread *self) {
     tpool__unlock(&tpool__times.lock);
-    tpool__context *call = tpool__call_push(self, tpool__fire_left, keeper);
+    tpool__context *call = tpool__call_push(self, NULL, NULL); /* see tpool__keeper_left */
     (void)tpool__run_listed(self);
+    if (self->context == call) tpool__cancel_here();
     if (!tpool__context_pop(self, call)) return false;
     tpool__lock(&tpool__times.lock);
-    tpool__times.calls--;
     return true;
 }
 
@@ -4794,8 +4779,8 @@ static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
     if (self->listed) {
         tpool__times.timekeeper = NULL;
         tpool__timekeeper_need();
-        if (!tpool__times_run_listed(self, keeper)) return false;
-        if (!tpool__times.timekeeper) {
+        if (!tpool__times_run_listed(self)) return false;
+        if (!tpool__times.timekeeper && !tpool__times.over) {
             tpool__times.timekeeper = keeper;
             tpool__store_relaxed(&tpool__times.unkept, 0); /* relaxed: a hint */
         }
@@ -4813,7 +4798,7 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
         bool keeps = tpool__times.timekeeper == keeper;
         if (keeps) {
             next = tpool__wheel_turn(tpool__tick_of(now));
-            if (tpool__times.come && !tpool__times.fires) {
+            if (tpool__times.come && !tpool__times.fires && !tpool__times.over) {
                 if (!tpool__keeper_fires(self, keeper)) return;
                 idle_until = 0;
                 continue;
@@ -4828,8 +4813,9 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
             until = idle_until;
         }
         bool ends = tpool__times.over || (idle_until && now >= idle_until);
-        if ((keeps && tpool__times.come) || (ends && keeper->starts)) until = now + (1 << TPOOL__TICK_BITS);
-        else if (ends) break; /* not while another thread fires, or its starter has not returned */
+        bool comes = keeps && tpool__times.come && !tpool__times.over; /* and another thread fires */
+        if (comes || (ends && keeper->starts)) until = now + (1 << TPOOL__TICK_BITS);
+        else if (ends) break; /* not before its starter has returned */
         if (keeps) tpool__times.sleeps_until = tpool__tick_of(until);
         keeper->idle = !keeps;
         tpool__unlock(&tpool__times.lock);
@@ -4838,7 +4824,10 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
         if (keeps) tpool__times.sleeps_until = 0; /* awake */
         keeper->idle = false;
     }
-    if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
+    if (tpool__times.timekeeper == keeper) {
+        tpool__times.timekeeper = NULL;
+        tpool__store_relaxed(&tpool__times.unkept, tpool__times_pending()); /* relaxed: a hint */
+    }
     before = tpool__times.ended;
     tpool__times.ended = keeper->handle; /* not valid: tpool__times_end joins it */
     keeper->handle.valid = false;
@@ -4847,6 +4836,25 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     tpool__thread_join(&before);
 }
 static void tpool__thread_left(void *thread);
+/* The last that its thread does, also if a function of the program has ended that: then it is busy until here, and an
+ * unloading waits for it. */
+static void tpool__keeper_left(void *of) {
+    tpool__keeper *keeper = (tpool__keeper *)of;
+    tpool__thread *self = tpool__self();
+    bool was_ended = self->context != NULL; /* else its place may be another's by now */
+    tpool__thread_left(self);
+    tpool__lock(&tpool__times.lock);
+    if (was_ended) {
+        tpool__timekeeper_need();
+        keeper->busy = false;
+        keeper->left = keeper->starts; /* then its starter does the rest */
+        if (!keeper->starts) {
+            tpool__thread_detach(&keeper->handle); /* no thread may join it in its own exit hook */
+            keeper->used = false;
+        }
+    }
+    tpool__unlock(&tpool__times.lock);
+}
 static void tpool__keeper_main(void *of) {
     tpool__thread *self = tpool__self();
     tpool__scheduling *scheduling = tpool__scheduling_note(true); /* as the main thread: it serves all pools */
@@ -4854,33 +4862,27 @@ static void tpool__keeper_main(void *of) {
     tpool__dealloc(scheduling);
     tpool__thread_name("tpool_times", 0);
     self->serves = true;
-    TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
+    TPOOL__FINALLY_BEGIN(tpool__keeper_left, of)
     tpool__keeper_life(self, (tpool__keeper *)of);
     TPOOL__FINALLY_END
 }
 
-/* Any thread keeps the times while no timekeeper does: a worker between tasks, a waiter before it sleeps. False: a
- * function of the program forked, and this is the child. */
+/* Any thread keeps the times while no timekeeper does: a worker between tasks, a waiter before it sleeps, and after. It
+ * runs no code of the program: the caller runs what this has listed. True: it has listed something. */
 static TPOOL__NOINLINE bool tpool__times_look(void) {
     tpool__thread *self = tpool__self();
+    uintptr_t listed_last = self->listed ? self->listed_last : 0;
+    int64_t now = tpool__clock();
     tpool__lock(&tpool__times.lock);
-    (void)tpool__wheel_turn(tpool__tick_of(tpool__clock()));
+    (void)tpool__wheel_turn(tpool__tick_of(now));
     tpool__times_fire(self, true);
-    tpool__timekeeper_need();
-    if (self->listed && !tpool__is_held(self) && !tpool__times_run_listed(self, NULL)) return false;
+    if (now >= tpool__times.start_at) tpool__timekeeper_need();
     tpool__unlock(&tpool__times.lock);
-    return true;
+    return self->listed && self->listed_last != listed_last;
 }
 static inline bool tpool__times_unkept(void) {
     /* relaxed: a hint; the wheel itself is read under its lock */
     return !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__times.unkept));
-}
-static bool tpool__times_are_due(void) {
-    unsigned level;
-    tpool__lock(&tpool__times.lock);
-    bool due = tpool__times.come || tpool__wheel_next(&level) <= tpool__tick_of(tpool__clock());
-    tpool__unlock(&tpool__times.lock);
-    return due;
 }
 /* Until when a thread may sleep, so that it looks again soon. */
 static int64_t tpool__times_bound(int64_t until) {
@@ -4908,7 +4910,7 @@ static void tpool__timer_arm(tpool__timer *timer, int64_t at) {
     tpool__unlock(&tpool__times.lock);
     tpool__unpark_end(asleep);
 }
-/* True: it was armed, and does not fire. */
+/* True: it was armed, and does not fire, unless its own fire has armed it again. */
 static bool tpool__timer_disarm(tpool__timer *timer) {
     tpool__lock(&tpool__times.lock);
     tpool__parker *asleep = NULL;
@@ -4938,14 +4940,26 @@ static void tpool__timer_await(const tpool__timer *timer) {
     tpool__unlock(&tpool__times.lock);
 }
 
-/* At exit and as the library is unloaded: no keeper stays. One that runs the program's functions is not joined, since
- * these may wait for the caller. */
-static void tpool__times_end(void) {
+static bool tpool__times_are_busy(void) {
+    bool busy = tpool__times.fires || tpool__times.starting;
+    for (int i = 0; i < TPOOL__KEEPERS && !busy; i++) busy = tpool__times.keepers[i].busy;
+    return busy;
+}
+/* At exit and as the library is unloaded: no keeper stays. From here on none begins a function of the program. At exit
+ * one that runs such functions is not joined, since these may wait for the caller. At an unloading (`all`), when no
+ * thread of the program is in a call, it must come back from them, since its code goes. */
+static void tpool__times_end(bool all) {
     tpool__thread_handle handles[TPOOL__KEEPERS];
     size_t count = 0;
+    unsigned tries = 0;
     tpool__parker *asleep = NULL;
     tpool__lock(&tpool__times.lock);
     tpool__times.over = true;
+    while (all && tpool__times_are_busy()) {
+        tpool__unlock(&tpool__times.lock);
+        tpool__backoff(&tries);
+        tpool__lock(&tpool__times.lock);
+    }
     for (tpool__keeper *keeper = tpool__times.keepers; keeper < tpool__times.keepers + TPOOL__KEEPERS; keeper++) {
         if (!keeper->used || keeper->starts) continue;
         asleep = tpool__unpark_begin_another(asleep, &keeper->parker);
@@ -4955,7 +4969,7 @@ static void tpool__times_end(void) {
     }
     tpool__thread_handle ended = tpool__times.ended;
     tpool__times.ended.valid = false;
-    if (tpool__times.count > 0) tpool__store_relaxed(&tpool__times.unkept, 1); /* relaxed: a hint */
+    if (tpool__times_pending()) tpool__store_relaxed(&tpool__times.unkept, 1); /* relaxed: a hint */
     tpool__unlock(&tpool__times.lock);
     tpool__unpark_end(asleep);
     while (count > 0) tpool__thread_join(&handles[--count]);
@@ -6701,8 +6715,8 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool__entry entry;
     unsigned tasks = 0; /* since it slept */
     for (bool has_run = false;;) {
-        if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* results of tombstones */
-        if (tpool__times_unkept()) (void)tpool__times_look();             /* in a child of fork it does not return */
+        if (tpool__times_unkept()) (void)tpool__times_look();
+        if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
         if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
             tpool__notify_idle(worker);
@@ -7850,8 +7864,8 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
         if (!began) began = tpool__wait_begin(self, waiter);
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
         (void)tpool__park(&waiter->parker, bound);
-        /* the piece ends, and with it the place in a line, only if there is something to keep */
-        if (tpool__times_unkept() && (over = tpool__times_are_due())) break;
+        /* the piece ends, and with it the place in a line, only if a time has listed something */
+        if (tpool__times_unkept() && (over = tpool__times_look())) break;
     }
     if (stops) tpool__stoppable_leave(waiter);
     waiter->kind->leave(waiter);
@@ -7884,10 +7898,7 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
         int64_t until = deadline;
         waiter->status = TPOOL_TIMEOUT;
         if (kind->expire && kind->expire(waiter)) return waiter->status;
-        if (tpool__times_unkept()) {
-            tpool__record_suspend(self, waiter->record);
-            if (!tpool__times_look()) return TPOOL_BROKEN; /* likewise */
-        }
+        if (tpool__times_unkept()) (void)tpool__times_look();
         if (!TPOOL__LIKELY(!self->listed)) {
             if (again || self->nested < TPOOL__MOST_NESTED) {
                 tpool__record_suspend(self, waiter->record);
@@ -13578,7 +13589,7 @@ static void tpool__at_exit(void) {
     tpool__lock(&tpool__process.lock);
     tpool__dual.shut = true; /* nobody would wait for the work of one that a later handler is the first to use */
     tpool__unlock(&tpool__process.lock);
-    tpool__times_end();
+    tpool__times_end(false);
 }
 
 /* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do. The
@@ -13731,18 +13742,6 @@ static void tpool__unload_shared(void) {
     manager->destroyed = true;
     tpool__manager_leave(manager);
 }
-/* As the library is unloaded, no other thread is in a call; but a timekeeper may just be in one of its own. */
-static void tpool__times_unload(void) {
-    unsigned tries = 0;
-    tpool__lock(&tpool__times.lock);
-    while (tpool__times.fires || tpool__times.calls || tpool__times.starting) {
-        tpool__unlock(&tpool__times.lock);
-        tpool__backoff(&tries);
-        tpool__lock(&tpool__times.lock);
-    }
-    tpool__unlock(&tpool__times.lock);
-    tpool__times_end();
-}
 #endif
 __attribute__((destructor)) static void tpool__unload_begins(void) {
     /* relaxed: the exit handler runs on the same thread */
@@ -13753,7 +13752,7 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
     int cancel = tpool__cancel_off();
 #if !defined(TPOOL_THREADS_WIN32)
     if (tpool__process.unloaded) tpool__unload_shared();
-    if (tpool__process.unloaded) tpool__times_unload();
+    if (tpool__process.unloaded) tpool__times_end(true);
 #endif
     tpool__exit_hook_delete();
     if (tpool__process.unloaded) {

@@ -7,21 +7,23 @@
 #include <errno.h>
 
 static atomic_bool refusing; /* threads */
+static atomic_int refusals;
+static inline bool refuses(void) { return atomic_load(&refusing) && atomic_fetch_add(&refusals, 1) >= 0; }
 #if defined(_WIN32)
 static inline HANDLE refused_CreateThread(SECURITY_ATTRIBUTES *attributes, SIZE_T stack_size,
                                           LPTHREAD_START_ROUTINE start, void *arg, DWORD flags, DWORD *number) {
-    return atomic_load(&refusing) ? NULL : CreateThread(attributes, stack_size, start, arg, flags, number);
+    return refuses() ? NULL : CreateThread(attributes, stack_size, start, arg, flags, number);
 }
 #define CreateThread refused_CreateThread
 #else
 static inline int refused_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
                                          void *arg) {
-    return atomic_load(&refusing) ? EAGAIN : pthread_create(thread, attributes, start, arg);
+    return refuses() ? EAGAIN : pthread_create(thread, attributes, start, arg);
 }
 #define pthread_create refused_pthread_create
 #if !defined(__STDC_NO_THREADS__)
 static inline int refused_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
-    return atomic_load(&refusing) ? thrd_error : thrd_create(thread, start, arg);
+    return refuses() ? thrd_error : thrd_create(thread, start, arg);
 }
 #define thrd_create refused_thrd_create
 #endif
@@ -274,7 +276,7 @@ typedef struct slow_one { /* its function passes a gate, and then may end its th
     tpool__timer timer;
     tpool__due due;
     gate *g;
-    bool ends_thread;
+    bool ends_thread, cancels_thread;
     atomic_int calls;
 } slow_one;
 static void call_slowly(tpool__thread *self, tpool__due *due) {
@@ -282,6 +284,10 @@ static void call_slowly(tpool__thread *self, tpool__due *due) {
     (void)self;
     bool ends_thread = slow->ends_thread;
     gate_pass(slow->g);
+    tpool__cancel_here();
+#if !defined(_WIN32)
+    if (slow->cancels_thread) pthread_cancel(pthread_self());
+#endif
     atomic_fetch_add(&slow->calls, 1);
     if (ends_thread) tpool__thread_exit();
 }
@@ -435,6 +441,19 @@ static void a_refused_thread_wakes_the_worker_that_waits(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+static void a_refused_thread_is_not_asked_for_at_each_look(void **state) {
+    (void)state;
+    enum { LOOKS = 10000 };
+    alarm_clock clock = { 0 };
+    REQUIRE_EVENTUALLY(keepers() == 0);
+    atomic_store(&refusing, true);
+    arm(&clock, TPOOL_SEC(3600));
+    atomic_store(&refusals, 0);
+    for (int i = 0; i < LOOKS; i++) (void)tpool__times_look();
+    assert_true(atomic_load(&refusals) < LOOKS / 2);
+    atomic_store(&refusing, false);
+    assert_true(tpool__timer_disarm(&clock.timer));
+}
 static void forget_the_timekeeper(void) {
     REQUIRE_EVENTUALLY(keepers() == 0);
     tpool__lock(&tpool__times.lock);
@@ -492,6 +511,121 @@ static void a_waiter_keeps_the_times_if_no_timekeeper_can(void **state) {
     assert_false(tpool__times_unkept());
 }
 
+/* ---- The end of them all */
+static tpool_status end_the_times(void *all) {
+    tpool__times_end(all != NULL);
+    return TPOOL_OK;
+}
+/* It is the exit handler that ends them, which a function of the program may wait for: none begins any more. */
+static void a_timekeeper_that_is_to_end_begins_nothing(void **state) {
+    (void)state;
+    alarm_clock late = { 0 };
+    gate g = GATE_CLOSED;
+    slow_one slow = { 0 };
+    arm(&late, TPOOL_SEC(3600));
+    REQUIRE_EVENTUALLY(keeper_sleeps());
+    prepare_slow_one(&slow, &g);
+    tpool__lock(&tpool__times.lock); /* it wakes for a time that has come, and is to end */
+    tpool__times.over = true;
+    tpool__timer_link(&tpool__times.come, &slow.timer);
+    tpool__parker *parker = &tpool__times.timekeeper->parker;
+    tpool__unlock(&tpool__times.lock);
+    tpool__unpark(parker);
+    REQUIRE_EVENTUALLY(keepers() == 0);
+    assert_int_equal(0, atomic_load(&g.arrived));
+    assert_true(tpool__times_unkept()); /* others know that they must look */
+    assert_true(tpool__timer_disarm(&slow.timer));
+    assert_true(tpool__timer_disarm(&late.timer));
+    have_a_timekeeper_again();
+}
+static void an_unloading_waits_for_a_function_and_its_thread(void **state) {
+    (void)state;
+    for (int ends_thread = 0; ends_thread < 2; ends_thread++) {
+        gate g = GATE_CLOSED;
+        slow_one slow = { .ends_thread = ends_thread };
+        background ends;
+        REQUIRE_EVENTUALLY(keepers() == 0);
+        arm_slow_one(&slow, &g);
+        AWAIT_ARRIVALS(&g, 1);
+        background_start(&ends, end_the_times, &slow);
+        sleep_ms(20);
+        assert_false(atomic_load(&ends.returned));
+        gate_open(&g);
+        assert_status(TPOOL_OK, background_join(&ends));
+        assert_int_equal(1, atomic_load(&slow.calls));
+        assert_int_equal(0, keepers());
+        have_a_timekeeper_again();
+    }
+}
+/* At exit nobody waits for it; and when it comes back it keeps nothing. */
+static void an_exit_does_not_wait_for_a_function(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    slow_one slow = { 0 };
+    alarm_clock late = { 0 };
+    REQUIRE_EVENTUALLY(keepers() == 0);
+    arm_slow_one(&slow, &g);
+    AWAIT_ARRIVALS(&g, 1);
+    arm(&late, TPOOL_SEC(3600));
+    assert_status(TPOOL_OK, end_the_times(NULL));
+    gate_open(&g);
+    REQUIRE_EVENTUALLY(keepers() == 0);
+    assert_true(tpool__times_unkept());
+    assert_true(tpool__timer_disarm(&late.timer));
+    have_a_timekeeper_again();
+}
+#if !defined(_WIN32) && !defined(__ANDROID__)
+/* The thread's cancellation, which a function has asked for, ends it before the next function. */
+static void a_cancellation_hits_no_other_function(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    slow_one first = { .cancels_thread = true }, second = { 0 };
+    gate_open(&g);
+    REQUIRE_EVENTUALLY(keepers() == 0);
+    arm_slow_one(&first, &g);
+    REQUIRE_EVENTUALLY(atomic_load(&first.calls) == 1);
+    arm_slow_one(&second, &g);
+    REQUIRE_EVENTUALLY(atomic_load(&second.calls) == 1);
+    REQUIRE_EVENTUALLY(keepers() == 0);
+}
+#endif
+
+/* A wait in a line: its place there is kept while the waiter looks at the times. */
+static atomic_int entered;
+static atomic_bool line_over;
+static bool line_enter(tpool__waiter *waiter) {
+    (void)waiter;
+    atomic_fetch_add(&entered, 1);
+    return false;
+}
+static bool line_look(tpool__waiter *waiter) { return atomic_load(&line_over) && tpool__wait_over(waiter, TPOOL_OK); }
+static void line_leave(tpool__waiter *waiter) { (void)waiter; }
+static tpool_status wait_in_line(void *unused) {
+    static const tpool__wait_kind kind = { NULL, line_enter, line_look, line_leave, "its turn" };
+    tpool__waiter waiter = { 0 };
+    (void)unused;
+    return tpool__wait(&waiter, &kind, TPOOL_FOREVER);
+}
+static void who_waits_in_line_keeps_its_place_while_it_keeps_the_times(void **state) {
+    (void)state;
+    static alarm_clock clocks[3];
+    background waits;
+    forget_the_timekeeper();
+    arm(&clocks[2], TPOOL_SEC(3600)); /* there are times, and nobody keeps them */
+    background_start(&waits, wait_in_line, NULL);
+    REQUIRE_EVENTUALLY(atomic_load(&entered) == 1);
+    for (int i = 0; i < 2; i++) {
+        arm(&clocks[i], TPOOL_MS(1));
+        REQUIRE_EVENTUALLY(atomic_load(&clocks[i].fired) == 1);
+    }
+    assert_int_equal(1, atomic_load(&entered));
+    atomic_store(&line_over, true);
+    assert_status(TPOOL_OK, background_join(&waits));
+    assert_int_equal(1, atomic_load(&entered));
+    assert_true(tpool__timer_disarm(&clocks[2].timer));
+    have_a_timekeeper_again();
+}
+
 #if !defined(_WIN32)
 static void a_forked_child_has_a_timekeeper_of_its_own(void **state) {
     (void)state;
@@ -534,9 +668,17 @@ int main(void) {
         cmocka_unit_test(when_all_threads_are_in_slow_functions_workers_keep_the_times),
         cmocka_unit_test(a_refused_thread_wakes_the_worker_that_sleeps),
         cmocka_unit_test(a_refused_thread_wakes_the_worker_that_waits),
+        cmocka_unit_test(a_refused_thread_is_not_asked_for_at_each_look),
         cmocka_unit_test(an_idle_worker_keeps_the_times_if_no_timekeeper_can),
         cmocka_unit_test(a_busy_worker_keeps_the_times_between_tasks),
         cmocka_unit_test(a_waiter_keeps_the_times_if_no_timekeeper_can),
+        cmocka_unit_test(a_timekeeper_that_is_to_end_begins_nothing),
+        cmocka_unit_test(an_unloading_waits_for_a_function_and_its_thread),
+        cmocka_unit_test(an_exit_does_not_wait_for_a_function),
+#if !defined(_WIN32) && !defined(__ANDROID__)
+        cmocka_unit_test(a_cancellation_hits_no_other_function),
+#endif
+        cmocka_unit_test(who_waits_in_line_keeps_its_place_while_it_keeps_the_times),
 #if !defined(_WIN32)
         cmocka_unit_test(a_forked_child_has_a_timekeeper_of_its_own),
 #endif
