@@ -28,7 +28,7 @@ static void begin(tpool_future *const *futures, size_t count) {
 }
 static void end(void) {
     tpool_completions_destroy(completions);
-    tpool__times_end();
+    tpool__times_end(false);
 }
 
 /* Two tasks end on their worker while the loop looks, finds nothing, and goes to sleep. */
@@ -90,7 +90,7 @@ static void destroy_against_the_last_completion(void) {
     end_pool(pool);
     CHECK(tpool__load_acquire(&calls) == before);
     outcome(before == 1);
-    tpool__times_end();
+    tpool__times_end(false);
 }
 
 /* The call for the first expiry returns only after the call for the second, which is armed meanwhile. The pool's only
@@ -136,7 +136,7 @@ static void a_slow_wake_against_the_next_time(void) {
         tpool_completions_destroy(iterators[i]);
     }
     set_word(&may_end);
-    tpool__times_end();
+    tpool__times_end(false);
     end_pool(pool);
 }
 
