@@ -10423,22 +10423,35 @@ static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) 
     return true;
 }
 
-/* The waiter goes into `arrived`, in place of the notifier if that is armed. False: something has come. */
+/* The waiter goes into `arrived`, in place of the notifier if that is armed, as one with a descriptor is. An on_ready is
+ * owed a call only after a next that gave nothing: while next waits it is not armed. False: something has come, or an
+ * on_ready was just fired. */
+static inline bool tpool__has_descriptor(const tpool_completions *completions) {
+    return completions->notifier && !completions->notifier->wake;
+}
 static bool tpool__arrivals_enter(tpool_completions *completions, tpool__waiter *waiter) {
-    uintptr_t seen = completions->notifier ? TPOOL__ARMED : 0;
+    /* relaxed: only next arms; the exchange decides */
+    bool armed = completions->notifier && tpool__load_relaxed(&completions->arrived) == TPOOL__ARMED;
+    uintptr_t seen = armed || tpool__has_descriptor(completions) ? TPOOL__ARMED : 0;
     /* relaxed: the exchange releases it. While ARMED stands it is 0; set here, it would hide that ARMED was taken */
-    if (!completions->notifier) tpool__store_relaxed(&completions->told, 0);
-    return tpool__cas_release(&completions->arrived, &seen, (uintptr_t)waiter | 1); /* P15 */
+    if (!seen && completions->notifier) tpool__await_told(completions);
+    if (!seen) tpool__store_relaxed(&completions->told, 0);
+    bool own = seen == 0;
+    if (tpool__cas_release(&completions->arrived, &seen, (uintptr_t)waiter | 1)) return true; /* P15 */
+    if (own) tpool__store_relaxed(&completions->told, 1); /* relaxed: no other thread has taken anything out */
+    return false;
 }
 /* Afterwards no arriving item finds the waiter: it has taken itself out, or was found and stays until `told` is set. */
 static void tpool__arrivals_leave(tpool_completions *completions, tpool__waiter *waiter) {
     uintptr_t seen = (uintptr_t)waiter | 1;
+    bool arms = tpool__has_descriptor(completions);
     /* relaxed: no other thread has found it; release: as tpool__arrivals_enter */
-    if (completions->notifier ? tpool__cas_release(&completions->arrived, &seen, TPOOL__ARMED)
-                              : tpool__cas_relaxed(&completions->arrived, &seen, 0))
-        return;
+    bool alone = arms ? tpool__cas_release(&completions->arrived, &seen, TPOOL__ARMED)
+                      : tpool__cas_relaxed(&completions->arrived, &seen, 0);
+    if (alone && !arms) tpool__store_relaxed(&completions->told, 1); /* relaxed: likewise */
+    if (alone) return;
     tpool__await_told(completions);
-    if (completions->notifier) (void)tpool__notifier_arm_cleared(completions);
+    if (arms) (void)tpool__notifier_arm_cleared(completions);
 }
 
 /* True: a future of the set is of a pool whose initializer the caller runs. Under the spinlock. Only within an
@@ -10522,7 +10535,7 @@ static bool tpool__next_enter(tpool__waiter *waiter) {
     tpool_status status = tpool__completions_now(completions, waiter->self);
     /* again if the notifier was fired without an item, between the two steps */
     while (status == TPOOL_TIMEOUT) {
-        if (completions->notifier && !tpool__notifier_arm(completions)) status = TPOOL_OK;
+        if (tpool__has_descriptor(completions) && !tpool__notifier_arm(completions)) status = TPOOL_OK;
         else if (tpool__arrivals_enter(completions, waiter)) return false;
         else if (tpool__has_arrived(completions)) status = TPOOL_OK;
     }
@@ -10589,9 +10602,8 @@ static tpool_status tpool__completions_next(tpool_completions *completions, int6
     }
     if (!completions->ready) {
         tpool_status status = tpool__completions_wait(completions, deadline);
-        if ((status == TPOOL_TIMEOUT || status == TPOOL_END) && completions->notifier &&
-            !tpool__notifier_arm(completions))
-            status = TPOOL_OK;
+        bool arms = status != TPOOL_OK && completions->notifier && !tpool__is_foreign(completions);
+        if (arms && !tpool__notifier_arm(completions)) status = TPOOL_OK; /* whatever else ended the wait */
         if (status != TPOOL_OK) return status;
         if (!completions->ready) tpool__completions_take(completions);
     }
@@ -13592,10 +13604,11 @@ static void tpool__at_exit(void) {
     tpool__times_end(false);
 }
 
-/* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do. The
- * context of a call of the library's own stays until its `left` returns: threads that work for the call read it. */
-static void tpool__leave_contexts(tpool__thread *self) {
-    while (self->context) { /* NULL in a child, if what is called forks */
+/* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do: `all`,
+ * or those above the first. The context of a call of the library's own stays until its `left` returns:
+ * threads that work for the call read it. */
+static void tpool__leave_contexts(tpool__thread *self, bool all) {
+    while (self->context && (all || self->context->outer)) { /* NULL in a child, if what is called forks */
         tpool__context *context = self->context, before = *context;
         if (self->worker) tpool__await_jobs_of(self, context);
         context->left = NULL;
@@ -13623,7 +13636,7 @@ static void tpool__thread_left(void *thread) {
     self->serves = false;   /* the thread is ending already */
     self->caller_pool = NULL;
     if (self->worker) tpool__forget_jobs(self->worker);
-    tpool__leave_contexts(self);
+    tpool__leave_contexts(self, true);
     tpool__run_unless_held(self);
     if (self->worker && !self->worker->retired) tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
     if (self->worker) tpool__worker_ended(self, self->worker, true); /* NULL in a child that was forked meanwhile */
@@ -14802,9 +14815,17 @@ static void *tpool__child_main(void *unused) {
     return NULL;
 }
 
-/* A task has ended this process's thread: that ends the process, after its finalizer. */
+/* A task has ended this process's thread: that ends the process, after its finalizer, which may end the thread again.
+ * Before the finalizer uses the stack that the task has left, threads that still use it must leave it too: those of a
+ * pool of the task's own. A process forked by bare system calls has this thread, and is no worker. */
 static void tpool__thread_ends_in_child(tpool__thread *self) {
     if (!tpool__in_child.task || tpool__in_child.thread != self) return;
+    if (!*tpool__in_child.is_original) _exit(0);
+    tpool__stack_left();
+    self->callers = self->freeing = self->nested = 0;
+    self->caller_pool = NULL;
+    (void)tpool__arm(self);
+    tpool__leave_contexts(self, false);
     tpool__finalize_in_child(self, &tpool__child_pool->config);
     tpool__exit_child(0);
 }

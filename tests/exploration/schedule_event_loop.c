@@ -56,6 +56,27 @@ static void a_wait_in_next_against_completions(void) {
     end_pool(pool);
 }
 
+/* Nor is it called for what a wait in next gets, once it has had its call: none is owed before next gives nothing. */
+static void a_wait_in_next_calls_nobody(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *done = submitted(pool, count_task, &first), *future = NULL, *yielded = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(done, TPOOL_FOREVER, NULL));
+    uint32_t before = tpool__load_acquire(&calls);
+    begin(&done, 1); /* calls at once */
+    CHECK_STATUS(TPOOL_OK, tpool_completions_next(completions, 0, &yielded));
+    future = submitted(pool, count_task, &second);
+    CHECK_STATUS(TPOOL_OK, tpool_completions_add(completions, future));
+    tpool_status status = tpool_completions_next(completions, TPOOL_MS(1), &yielded);
+    CHECK(status == TPOOL_OK || status == TPOOL_TIMEOUT);
+    outcome(status == TPOOL_OK);
+    if (status == TPOOL_TIMEOUT) CHECK(take_until_the_end() == 1);
+    end();
+    tpool_future_release(done);
+    tpool_future_release(future);
+    end_pool(pool);
+    CHECK(tpool__load_acquire(&calls) - before <= 1u + (status == TPOOL_TIMEOUT)); /* the destroy may come first */
+}
+
 /* One that expires before all others is added as next goes to sleep: the notifier is fired without an item. */
 static void *add(void *future) {
     CHECK_STATUS(TPOOL_OK, tpool_completions_add(completions, future));
@@ -142,6 +163,7 @@ static void a_slow_wake_against_the_next_time(void) {
 
 SCHEDULES(SCENARIO(completions_against_an_empty_look, .quick = 1, .preemptions = 2),
           SCENARIO(a_wait_in_next_against_completions, .quick = 2, .preemptions = 3, .outcomes = 2),
+          SCENARIO(a_wait_in_next_calls_nobody, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(an_add_that_expires_against_a_wait_in_next, .quick = 1, .preemptions = 2),
           SCENARIO(destroy_against_the_last_completion, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(a_slow_wake_against_the_next_time, .quick = 1, .preemptions = 2))

@@ -1187,7 +1187,9 @@ static void what_a_worker_that_exits_leaves_behind_lives_on(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
     EVENTUALLY(!is_alive(child));
 }
+static void note_exit_handler(void) { atomic_store(&all->executed[1], 1); }
 static void *ends_its_thread(void *arg) {
+    (void)atexit(note_exit_handler); /* the program's handlers do not run in a worker */
     pthread_exit(arg);
     return arg;
 }
@@ -1205,10 +1207,43 @@ static void a_worker_whose_thread_ends_runs_its_finalizer_once(void **state) {
         tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .finalizer = count_finalizers });
         assert_status(TPOOL_BROKEN, end_of(submitted(pool, ends_its_thread, NULL)));
         assert_int_equal(1, atomic_load(&all->left));
+        assert_int_equal(0, atomic_load(&all->executed[1]));
         assert_true(value_of(pool, getpid_task) > 0);
         assert_status(TPOOL_OK, tpool_destroy(pool));
         assert_int_equal(2, atomic_load(&all->left));
     }
+}
+/* A task ends its thread in a loop of a pool of its own, while a thread of that pool is in the loop too, which uses the
+   stack that the task leaves: the finalizer comes after it. */
+static void body_that_ends_the_first_thread(size_t begin, size_t end, void *first) {
+    (void)begin, (void)end;
+    if (pthread_equal(*(pthread_t *)first, pthread_self())) {
+        while (atomic_load(&all->executed[0]) == 0) sleep_ms(1);
+        pthread_exit(NULL);
+    }
+    atomic_store(&all->executed[0], 1);
+    sleep_ms(100);
+    atomic_store(&all->executed[2], 1);
+}
+static void *ends_its_thread_in_a_loop(void *arg) {
+    static pthread_t first;
+    tpool *own = NULL;
+    first = pthread_self();
+    if (tpool_create(&own, &(tpool_config){ .max_workers = 1 }) != TPOOL_OK) return arg;
+    (void)tpool_for(own, 0, 2, 1, body_that_ends_the_first_thread, &first);
+    return arg;
+}
+static void note_whether_it_was_alone(void *context) {
+    (void)context;
+    atomic_store(&all->executed[3], 1 + atomic_load(&all->executed[2]));
+}
+static void a_finalizer_waits_for_who_uses_the_left_stack(void **state) {
+    (void)state;
+    SKIP_UNDER_TSAN(); /* the worker starts a thread */
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .finalizer = note_whether_it_was_alone });
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, ends_its_thread_in_a_loop, NULL)));
+    assert_int_equal(2, atomic_load(&all->executed[3]));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
 /* --- limits and ends of others */
@@ -1465,6 +1500,7 @@ int main(void) {
         T(a_process_that_is_refused_is_asked_for_once_for_a_chunk),
         T(what_a_worker_that_exits_leaves_behind_lives_on),
         T(a_worker_whose_thread_ends_runs_its_finalizer_once),
+        T(a_finalizer_waits_for_who_uses_the_left_stack),
         T(a_run_limit_holds_while_the_last_process_is_awaited),
         T(a_blocked_submitter_learns_at_once_that_an_initializer_failed),
         T(destroy_ends_whoever_stands_still_amid_signals),
