@@ -178,7 +178,8 @@
  *
  *  Unloading. A shared library that carries a copy of this header may be unloaded once its own pools are destroyed and
  *  no thread is inside a call. The unloading finishes the work of its shared pools and ends them; threads that called
- *  in may end later. Unloading waits for pools that were detached. On Windows a library that has detached a pool may
+ *  in may end later. Unloading waits for pools that were detached, unless an exit handler unloads the library after the
+ *  library's own has run: detached pools may not have work then. On Windows a library that has detached a pool may
  *  not be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. Call them also before the
  *  program exits if a DLL has the pools: a DLL learns of the exit when the system has ended all other threads.
  *
@@ -478,8 +479,8 @@ typedef struct tpool_event {
 } tpool_event;
 
 /* A zeroed config means the defaults. The pool copies it. Only context must stay valid: as long as workers live; with
- * on_failure or an observer until the pool is destroyed, since other threads may call these too. A pool that frees itself
- * (TPOOL_DETACH) tells nobody when that is: there it must stay for good, and so must names and functions. */
+ * on_failure or an observer until the pool is destroyed, since other threads may call these too. A pool that frees
+ * itself (TPOOL_DETACH) tells nobody when that is: there it must stay for good, and so must names and functions. */
 typedef struct tpool_config {
     const char *name; /* workers are called name_0, name_1, ...; default "tpool1", "tpool2", ... */
     tpool_kind kind;
@@ -518,16 +519,17 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * Queued tasks still complete, unless flags hold TPOOL_CANCEL_PENDING. A paused pool is resumed. May be called again,
  * from any thread, and then adds its flags.
  * TPOOL_DETACH: the pool ends and frees itself when its work is done, as tpool_destroy would, in a thread that is
- * started for that. So a pool may be given up in its own task or callback, also while the submit of that task is still
- * under way. As after tpool_destroy has begun, only its tasks' own calls may come then; a call of theirs that detaches
- * it again, or detaches a pool that is being destroyed, only adds its flags. At exit it is a pool that was never
- * destroyed: nothing waits for it.
+ * started for that; a result_free may run there. So a pool may be given up in its own task or callback, also while the
+ * submit, map or loop of that task is still under way. From the call on the handle is the pool's own: only those calls
+ * may come that may come beside a tpool_destroy, and iterators of its maps are used and closed as ever. A call of its
+ * tasks that detaches it again, or detaches a pool that is being destroyed, only adds its flags. At exit it is a pool
+ * that was never destroyed: nothing waits for it.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
  * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
  * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
  * thread that the wait needs (a spare worker for the caller, a worker of another pool); the shutdown is under way, and
- * one more call tries again. With TPOOL_DETACH it refuses the thread that would free the pool: the handle is still the
- * caller's. */
+ * one more call tries again. With TPOOL_DETACH it means only that it refuses the thread that would free the pool: the
+ * handle is still the caller's. (A refused worker is asked for again.) */
 TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags);
 
 /* Resumes, drains, shuts down with TPOOL_WAIT, and frees the pool. No other call on the pool may be under way or come
@@ -2805,10 +2807,11 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the tombstone is in the
  *      queue, or the thread that popped it found it not END_RELEASED and counted it in `enders`. That holds until
  *      tpool__release_outside_end, the ender's last touch of the pool.
- *      Visitors, the callers inside a call that may outlast the last task: a drain, a shutdown, and a submit of many,
- *      from their first step; a submit, from the step in which it finds the queue full; a submit that has to wake a
- *      worker, from the step in which it places the task, which may be the one that gives the pool up; the exit
- *      handler, while it halts the pool. Each stays one until its last touch of the pool.
+ *      Visitors, the callers inside a call that may outlast the last task: a drain, a shutdown, a loop, and a submit of
+ *      many, from their first step; a submit, from the step in which it finds the queue full; a submit by another
+ *      thread than a worker of the pool that has to wake a worker or has placed a task that expires, from the step in
+ *      which it places the task, which may be the one that gives the pool up; a map's consumer, as it queues a chunk;
+ *      the exit handler, while it halts the pool. Each stays one until its last touch of the pool.
  *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
  *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
  *      finds work under pool->lock, and the last worker goes only if it finds none there.
@@ -3376,7 +3379,7 @@ static struct {
     tpool__word named;
     tpool__word numbers;             /* how many numbers of tasks the threads have taken */
     size_t detached;                 /* threads that free detached pools and are not about to end; under the lock */
-    tpool__thread_handle detacher;   /* the last that did; the next one joins it, or the unloading; likewise */
+    tpool__thread_handle detacher;   /* the last that did; the next one joins it, the unloading or the exit; likewise */
     tpool__word ending;              /* threads in their exit hook */
     tpool__u32 exits;                /* the exit handler has begun */
     bool hooked, unloaded;           /* the threads' exit hook exists; this copy of the library is being unloaded */
@@ -6013,6 +6016,7 @@ typedef struct tpool__drainer {
     tpool *pool;
     tpool__condition over;
     bool until_ended;      /* it waits for the ends of workers, not only until they have no task */
+    bool until_deserted;   /* it waits for the visitors */
     uintptr_t listed_last; /* what the thread had listed last when it went in */
 } tpool__drainer;
 /* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
@@ -6038,7 +6042,11 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
 static void tpool__visitor_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
     tpool__latch(&pool->inject.lock);
-    tpool__parker *asleep = --pool->visitors == 0 ? tpool__wake_drainers(pool, true) : NULL;
+    tpool__parker *asleep = NULL;
+    if (--pool->visitors == 0)
+        for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
+            if (((tpool__drainer *)(void *)waiter)->until_deserted)
+                asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     tpool__unlatch(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
@@ -9418,6 +9426,7 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     if (status == TPOOL_TIMEOUT && deadline != 0) {
         tpool__drainer drainer = { .waiter = { .can_refuse = true }, .pool = pool, .over = over };
         drainer.until_ended = over == tpool__shut_when_quiet || over == tpool__workers_ended;
+        drainer.until_deserted = over == tpool__unlist;
         status = tpool__wait(&drainer.waiter, &tpool__wait_for_condition, deadline);
     }
     tpool__run_unless_held(tpool__self()); /* what the last look has listed */
@@ -9585,8 +9594,8 @@ static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__stop_backend(pool);
+    if (status == TPOOL_OK) tpool__iters_outlive(pool); /* who queues a chunk from now on is a visitor already */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
-    if (status == TPOOL_OK) tpool__iters_outlive(pool);
     if (status == TPOOL_OK) tpool__free(pool);
     return status;
 }
@@ -9601,15 +9610,27 @@ TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     return pool->shared || pool->manager ? TPOOL_INVALID_STATE : tpool__destroy(pool);
 }
 
-/* A detached pool: a thread of its own finishes and frees it, since neither a worker, which must be joined, nor a
- * thread that ends one of its tasks from outside can. Where the system refuses a worker that the work needs, it asks
- * again. At exit the pool is halted like any other that is not destroyed; then the thread gives up. */
-static void tpool__detached_finish(void *of) {
+/* A detached pool: a thread of its own finishes and frees it. A worker cannot, since it must be joined; nor can a
+ * thread that ends one of its tasks from outside, since the pool waits for it. Where the system refuses a worker that
+ * the work needs, it asks again. At exit the pool is halted like any other that is not destroyed; then the thread gives
+ * up. */
+/* A result_free has ended the thread: another takes its place, since an exit hook may not wait for workers. Refused:
+ * the pool has no owner, and stays. */
+static void tpool__detached_left(void *of) {
+    tpool *pool = (tpool *)of;
+    if (tpool__is_foreign(pool)) return;
+    tpool__lock(&tpool__process.lock);
+    pool->detached = false;
+    tpool__unlock(&tpool__process.lock);
+    (void)tpool__detach(pool);
+}
+static void tpool__detached_finish(tpool *pool) {
     tpool__thread *self = tpool__self();
     tpool__u32 nothing = 0;
     int64_t pause = TPOOL_MS(1);
-    tpool__context *call = tpool__call_push(self, tpool__detached_finish, of); /* what is freed may end the thread */
-    while (tpool__finish((tpool *)of) == TPOOL_NO_THREAD) {
+    while (!tpool__arm(self)) tpool__word_wait(&nothing, 0, pause); /* else nothing would follow a thread that ends */
+    tpool__context *call = tpool__call_push(self, tpool__detached_left, pool); /* what is freed may end the thread */
+    while (tpool__finish(pool) == TPOOL_NO_THREAD) {
         tpool__word_wait(&nothing, 0, pause);
         if (pause < TPOOL_SEC(1)) pause *= 2;
     }
@@ -9633,6 +9654,8 @@ static void tpool__detached_end(tpool__thread *self) {
     tpool__lock(&tpool__process.lock);
     tpool__thread_handle before = tpool__process.detacher;
     tpool__process.detacher = self->detacher;
+    if (tpool__load_relaxed(&tpool__process.exits)) /* relaxed: the exit handler takes the lock after it has set it */
+        tpool__thread_detach(&tpool__process.detacher);
     tpool__process.detached--;
     tpool__unlock(&tpool__process.lock);
     self->detacher.valid = false;
@@ -11215,7 +11238,9 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
     last->next = NULL;
 }
 
-/* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. */
+/* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. As long as the
+ * map is not aborted the pool is there (tpool__iters_outlive); a running chunk keeps it for its submit, every other
+ * caller is a visitor. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
@@ -11235,9 +11260,12 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     task.fn = tpool__chunk_run;
     task.arg = chunk;
     task.arg_free = tpool__chunk_ended;
+    tpool *pool = iter->pool;
+    tpool__context *visit = force != TPOOL__PAST_SHUTDOWN ? tpool__visitor_enters(pool) : NULL;
     tpool__unlock(&iter->lock);
     tpool_future *future = NULL;
-    tpool_status status = tpool__submit_task(iter->pool, &task, &future, TPOOL_FOREVER, force);
+    tpool_status status = tpool__submit_task(pool, &task, &future, TPOOL_FOREVER, force);
+    if (visit && tpool__context_pop(tpool__self(), visit)) tpool__visitor_leaves(pool);
     tpool__lock(&iter->lock);
     if (status == TPOOL_OK) {
         chunk->future = future;
@@ -11681,6 +11709,7 @@ typedef struct tpool__loop_helper {
 } tpool__loop_helper;
 
 typedef struct tpool__loop {
+    bool visits; /* its caller is no worker of the pool: a body may give the pool up */
     tpool__word references;
     tpool__word next; /* the first index that is not taken */
     tpool__lock_word lock;
@@ -11799,6 +11828,7 @@ static void tpool__for_left(void *of) {
     tpool__loop *loop = (tpool__loop *)of;
     tpool__loop_break(loop);
     tpool__loop_end(loop);
+    if (loop->visits) tpool__visitor_leaves(loop->pool);
     tpool__outcome_free(tpool__outcome_take(&loop->task));
     tpool__loop_release(loop);
 }
@@ -11837,6 +11867,12 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     tpool_future *task = self->context ? self->context->task : NULL; /* the task that loops */
     /* relaxed: not shared yet */
     if (task) tpool__store_relaxed(&loop->task.extra_word, tpool__load_relaxed(&task->extra_word));
+    loop->visits = !is_worker;
+    if (loop->visits) {
+        tpool__latch(&pool->inject.lock);
+        pool->visitors++;
+        tpool__unlatch(&pool->inject.lock);
+    }
     tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
     if (call->outer) loop->origin = call;
 
@@ -11845,6 +11881,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     if (!tpool__loop_run(loop, false)) return TPOOL_BROKEN;
     tpool__loop_end(loop);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
+    if (loop->visits) tpool__visitor_leaves(pool);
     tpool__outcome *outcome = tpool__outcome_take(&loop->task), *before = NULL;
     if (outcome && outcome->kind == TPOOL__ERROR) status = outcome->error.status;
     if (status == TPOOL_BROKEN && task) before = tpool__outcome_replace(task, tpool__error_broken(task));
@@ -13600,7 +13637,10 @@ static void tpool__at_exit(void) {
     if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
     tpool__lock(&tpool__process.lock);
     tpool__dual.shut = true; /* nobody would wait for the work of one that a later handler is the first to use */
+    tpool__thread_handle detacher = tpool__process.detacher;
+    tpool__process.detacher.valid = false;
     tpool__unlock(&tpool__process.lock);
+    tpool__thread_join(&detacher); /* that is about to end; what frees a pool from now on is not joined */
     tpool__times_end(false);
 }
 
@@ -13742,8 +13782,9 @@ static bool tpool__process_ready(void) {
 #if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
 static void tpool__unload_shared(void) {
+    tpool__await_detached(); /* their tasks may use the shared pools */
     tpool__end_shared();
-    tpool__await_detached();
+    tpool__await_detached(); /* of tasks of the shared pools */
     for (int which = 0; which < 2; which++) {
         tpool *pool = tpool__dual.pool[which];
         if (pool && tpool__destroy(pool) == TPOOL_OK) tpool__dual.pool[which] = NULL;

@@ -5,12 +5,6 @@
 #include "support/children.h"
 #endif
 
-/* The next pool that ends, or the unloading, joins the thread that freed the last one: at exit TSan finds it. */
-#if SLOW_TOOL
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "report_thread_leaks=0"; }
-#endif
-
 static void *nothing_owned(void *arg) { return tpool_return_owned(arg, count_free); }
 static bool count_begin(void *context) {
     atomic_fetch_add((atomic_int *)context, 1);

@@ -285,6 +285,42 @@ static void detach_against_the_detach_in_a_task(void) {
     await_the_end_of_all_pools();
     CHECK(first.runs == 1);
 }
+/* The consumer of a detached pool's map queues the next chunk, or the pool has ended and no chunk follows. */
+static void *item_counts(void *item, void *context) {
+    atomic_fetch_add(&((counter *)context)->runs, 1);
+    return item;
+}
+static void consumer_against_the_end_of_a_detached_pool(void) {
+    static int items[3];
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_map_spec spec = {
+        .fn = item_counts, .items = items, .count = 3, .stride = sizeof(int), .context = &first, .buffer_size = 1
+    };
+    tpool_map_iter *iter = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    CHECK_STATUS(TPOOL_OK, tpool_map_next(iter, TPOOL_FOREVER, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, detach_own_pool, &second, NULL));
+    int delivered = 1;
+    for (tpool_status status; (status = tpool_map_next(iter, TPOOL_FOREVER, NULL)) != TPOOL_END; delivered++)
+        CHECK(status == TPOOL_OK || status == TPOOL_CANCELLED);
+    CHECK(delivered == 3 && first.runs <= 3);
+    tpool_map_close(iter);
+    await_the_end_of_all_pools();
+    CHECK(second.runs == 1);
+}
+/* A body gives the pool up: its address stays the loop's until the loop is over. */
+static void body_detaches(size_t begin, size_t end, void *context) {
+    (void)begin;
+    (void)end;
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(context, TPOOL_DETACH));
+    schedule_sleep(TPOOL_MS(100));
+    CHECK(tpool__load_relaxed(&tpool__process.pool_count) == 1); /* relaxed: only a look */
+}
+static void loop_against_the_detach_in_its_body(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_for(pool, 0, 1, 1, body_detaches, pool));
+    await_the_end_of_all_pools();
+}
 static void *detach_own_pool_later(void *arg) {
     schedule_sleep(TPOOL_MS(1)); /* as its pool is being destroyed */
     return detach_own_pool(arg);
@@ -513,6 +549,8 @@ SCHEDULES(SCENARIO(shutdown_against_submit, .quick = 1, .preemptions = 2, .outco
           SCENARIO(detach_against_the_detach_in_a_task, .quick = 1, .preemptions = 1),
           SCENARIO(destroy_against_the_detach_in_a_task, .quick = 1, .preemptions = 1),
           SCENARIO(many_against_the_detach_in_the_first, .quick = 1, .preemptions = 1),
+          SCENARIO(consumer_against_the_end_of_a_detached_pool, .quick = 1, .preemptions = 2),
+          SCENARIO(loop_against_the_detach_in_its_body, .quick = 1, .preemptions = 1),
           SCENARIO(drain_against_destroy, .quick = 1, .preemptions = 1),
           SCENARIO(drain_against_shutdown, .quick = 1, .preemptions = 2),
           SCENARIO(drain_against_cancel, .quick = 1, .preemptions = 2),

@@ -8,6 +8,9 @@ static void counted_free(void *memory);
 #include "internals/check.h"
 
 #include "support.h"
+#if HAVE_FORK
+#include "support/children.h"
+#endif
 
 static atomic_long live_blocks;
 static atomic_bool refuses_memory;
@@ -303,6 +306,87 @@ static void a_detached_pool_gives_all_its_memory_back(void **state) {
     }
 }
 
+/* As a result_free may end the thread that frees a detached pool: the exit hook waits for no worker's end. Here another
+   thread is taken for that one, at that point. */
+static gate finalizing = GATE_CLOSED;
+static void finalize_at_gate(void *context) { gate_pass(context); }
+static void *end_as_the_one_that_frees(void *arg) {
+    tpool *pool = arg;
+    tpool__thread *self = tpool__self();
+    assert_true(tpool__arm(self));
+    tpool__lock(&tpool__process.lock);
+    pool->detached = true;
+    tpool__unlock(&tpool__process.lock);
+    (void)tpool__call_push(self, tpool__detached_left, pool);
+    return end_thread(NULL);
+}
+static void another_thread_goes_on_for_the_one_that_frees_a_pool(void **state) {
+    (void)state;
+    tpool_config config = { .max_workers = 1, .finalizer = finalize_at_gate, .context = &finalizing };
+    tpool *pool = NULL;
+    assert_status(TPOOL_OK, tpool_create(&pool, &config));
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, end_as_the_one_that_frees, pool) == 0);
+    AWAIT_ARRIVALS(&finalizing, 1);
+    EVENTUALLY(tpool__load_relaxed(&tpool__process.ending) == 0);
+    assert_int_equal(1, tpool__load_relaxed(&tpool__process.pool_count));
+    gate_open(&finalizing);
+    REQUIRE(pthread_join(thread, NULL) == 0);
+    EVENTUALLY(tpool__load_relaxed(&tpool__process.pool_count) == 0);
+    tpool__await_detached();
+    nothing_is_left(new_pool(1));
+}
+
+#if HAVE_FORK
+/* The exit joins the last thread that has freed a pool. The first handler that is registered runs last, and looks. */
+static bool looks_at_exit;
+static void look_at_exit(void) {
+    if (looks_at_exit) _exit(tpool__process.detacher.valid ? 1 : 0);
+}
+__attribute__((constructor)) static void register_the_first_handler(void) { (void)atexit(look_at_exit); }
+static void exits_after_a_detached_pool(void *context) {
+    (void)context;
+    CHECK_STATUS(TPOOL_OK, tpool_shutdown(new_pool(1), TPOOL_DETACH));
+    for (bool valid = false; !valid; sleep_ms(1)) {
+        tpool__lock(&tpool__process.lock);
+        valid = tpool__process.detacher.valid;
+        tpool__unlock(&tpool__process.lock);
+    }
+    looks_at_exit = true;
+    exit(1);
+}
+static void the_exit_joins_the_thread_that_freed_a_pool(void **state) {
+    (void)state;
+    if (UNDER_TSAN) skip(); /* it starts no threads in a child */
+    in_child(exits_after_a_detached_pool, NULL);
+}
+#endif
+
+/* What a drain does not wait for does not wake it: a submit that has to wake a worker. */
+static void a_submit_that_wakes_a_worker_wakes_no_drainer(void **state) {
+    (void)state;
+    tpool *pool = new_pool(2);
+    gate_close(&busy);
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &busy, NULL));
+    AWAIT_ARRIVALS(&busy, 1);
+    static tpool__drainer drainer;
+    static const tpool__parker never_woken;
+    drainer.pool = pool;
+    drainer.over = tpool__is_quiet;
+    tpool__latch(&pool->inject.lock);
+    drainer.waiter.next_in_line = pool->drainers;
+    pool->drainers = &drainer.waiter;
+    tpool__unlatch(&pool->inject.lock);
+    assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL)); /* no worker is idle: it starts one */
+    tpool__latch(&pool->inject.lock);
+    pool->drainers = drainer.waiter.next_in_line;
+    tpool__unlatch(&pool->inject.lock);
+    assert_int_equal(0, memcmp(&never_woken, &drainer.waiter.parker, sizeof never_woken));
+    gate_open(&busy);
+    nothing_is_left(pool);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(a_map_that_was_refused_memory_goes_on_with_the_next_call),
     TEST(a_thread_that_ends_in_completions_next_loses_no_reference),
@@ -313,5 +397,10 @@ static const struct CMUnitTest tests[] = {
     TEST(a_finisher_that_gives_up_leaves_the_others),
     TEST(a_wait_for_what_is_done_needs_no_memory),
     TEST(a_detached_pool_gives_all_its_memory_back),
+    TEST(another_thread_goes_on_for_the_one_that_frees_a_pool),
+    TEST(a_submit_that_wakes_a_worker_wakes_no_drainer),
+#if HAVE_FORK
+    TEST(the_exit_joins_the_thread_that_freed_a_pool),
+#endif
 };
 RUN_TESTS(tests)

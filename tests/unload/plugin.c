@@ -49,13 +49,20 @@ PLUGIN_FUNCTION int plugin_use_own(int *counter, int tasks) {
     }
     return tpool_destroy(pool) == TPOOL_OK ? 0 : 4;
 }
+static void *count_on_the_low_level(void *counter) {
+    tpool_future *future;
+    if (tpool_submit(tpool_low_level(), count_late, counter, &future) != TPOOL_OK) return NULL;
+    (void)tpool_future_result(future, TPOOL_FOREVER, NULL);
+    tpool_future_release(future);
+    return counter;
+}
 PLUGIN_FUNCTION int plugin_detach(int *counter, int tasks) {
     for (int pools = 0; pools < 2; pools++) {
         tpool *pool;
         tpool_config config = { .max_workers = 2 };
         if (tpool_create(&pool, &config) != TPOOL_OK) return 1;
         for (int i = 0; i < tasks; i++)
-            if (tpool_submit(pool, count_late, counter, NULL) != TPOOL_OK) return 2;
+            if (tpool_submit(pool, i % 2 ? count_late : count_on_the_low_level, counter, NULL) != TPOOL_OK) return 2;
         if (tpool_shutdown(pool, TPOOL_DETACH) != TPOOL_OK) return 3;
     }
     return 0;
