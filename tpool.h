@@ -1083,9 +1083,9 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 typedef bool (*tpool_write)(const char *bytes, size_t size, void *context);
 
 /* Writes as text, a line at a time: how many workers there are; what each of them runs, what it waits for and, with
- * config.measure, since when; how much is queued, and the names of what comes first. A task shows by its name, or by
- * the address of its function. Works beside every other call, also when all workers hang on a lock of the program. Each
- * line is true at a moment of its own. No lock is held while write runs, which may make any call.
+ * config.measure or an observer of tasks, since when; how much is queued, and names of it. A task shows by its name,
+ * or by the address of its function. Works beside every other call, also when all workers hang on a lock of the
+ * program. Each line is true at a moment of its own. No lock is held while write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context);
 
@@ -2995,7 +2995,7 @@ struct tpool__context {
     /* for tpool_describe, which reads them in another thread: */
     tpool__word shows; /* a task's function (P19); for every other kind the kind plus one; 0: not in use */
     tpool__word name;  /* the task's, static text, or NULL */
-    tpool__word since; /* with config.measure: the stamp of the task's start; else 0 */
+    tpool__word since; /* when the task started, in a pool that is measured or observed (tpool__since); else 0 */
 };
 #define TPOOL__CONTEXTS 16u      /* in each thread's own memory; deeper ones come in pieces */
 #define TPOOL__CONTEXTS_A_TASK 4 /* no task begins within another unless so many are available */
@@ -5478,6 +5478,15 @@ static int64_t tpool__middle_of(unsigned bucket) {
 #define TPOOL__STAMP_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 10 : 0)
 static inline uintptr_t tpool__stamp(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__STAMP_SHIFT) << 2 | 3; }
 
+/* A time as tpool_describe reads it, never 0: where a word has 32 bits, in steps of about a millisecond, good for 25
+ * days, since just the task that hangs for long is asked about. */
+#define TPOOL__SINCE_SHIFT (sizeof(uintptr_t) < sizeof(int64_t) ? 20 : 0)
+static inline uintptr_t tpool__since(int64_t now) { return (uintptr_t)((uint64_t)now >> TPOOL__SINCE_SHIFT) | 1; }
+static inline int64_t tpool__time_since(uintptr_t since, int64_t now) {
+    intptr_t steps = (intptr_t)(tpool__since(now) - since);
+    return steps > 0 ? (int64_t)steps << TPOOL__SINCE_SHIFT : 0;
+}
+
 static inline bool tpool__is_worker_of(const tpool__thread *self, const tpool *pool) {
     return self->worker && self->worker->pool == pool;
 }
@@ -5486,8 +5495,7 @@ static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
     intptr_t age = (intptr_t)(now - stamp) / 4;
     return age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
 }
-/* Returns the stamp of the start. */
-static uintptr_t tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *stopwatch) {
+static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *stopwatch) {
     stopwatch->outermost = !tpool__runs_program(self->context);
     stopwatch->began = 0;
     if (stopwatch->outermost && tpool__is_worker_of(self, pool)) {
@@ -5495,9 +5503,7 @@ static uintptr_t tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_
         self->worker->ended_at = 0;
     }
     if (!stopwatch->began) stopwatch->began = tpool__clock();
-    uintptr_t began = tpool__stamp(stopwatch->began);
-    stopwatch->waited = tpool__age_of(stamp, began);
-    return began;
+    stopwatch->waited = tpool__age_of(stamp, tpool__stamp(stopwatch->began));
 }
 
 static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatch *stopwatch, int64_t ran) {
@@ -5607,15 +5613,15 @@ static TPOOL__NOINLINE void tpool__watch_submit(tpool__thread *self, tpool *pool
 /* Returns the stamp of the start. */
 static TPOOL__NOINLINE uintptr_t tpool__watch_begin(tpool__thread *self, tpool *pool, tpool_future *task,
                                                     uintptr_t stamp, tpool__stopwatch *stopwatch) {
-    uintptr_t since = tpool__measure_begin(self, pool, stamp, stopwatch);
+    tpool__measure_begin(self, pool, stamp, stopwatch);
     if (tpool__watch(pool) & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
         tpool__emit(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
                     stopwatch->began);
         /* what the observer has taken is not the task's */
-        if (pool->config.observed & TPOOL_EVENT_STARTED) since = tpool__stamp(stopwatch->began = tpool__clock());
+        if (pool->config.observed & TPOOL_EVENT_STARTED) stopwatch->began = tpool__clock();
     }
-    return since;
+    return tpool__since(stopwatch->began);
 }
 /* Comes before the end is published: then the task may be gone. */
 static TPOOL__NOINLINE void tpool__watch_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool_status status,
@@ -13274,10 +13280,17 @@ static void tpool__put_digits(tpool__text *text, uint64_t number, unsigned base,
     while (count > 0) tpool__put_byte(text, digits[--count]);
 }
 static void tpool__put_number(tpool__text *text, uint64_t number) { tpool__put_digits(text, number, 10, 1); }
-/* A name may hold anything, and may not end the line. */
+/* A name may hold anything. It may not end the line or its quotes, and leaves room for what else the line says: a long
+ * one is cut, at the end of a character of UTF-8. */
+#define TPOOL__SHOWN_BYTES 60
+static void tpool__put_plain(tpool__text *text, const char *name) {
+    for (int used = 0; *name && (used < TPOOL__SHOWN_BYTES || (*name & 0xc0) == 0x80); name++, used++)
+        tpool__put_byte(text, (char)((unsigned char)*name < ' ' || *name == 127 || *name == '"' ? '?' : *name));
+    if (*name) tpool__put(text, "...");
+}
 static void tpool__put_name(tpool__text *text, const char *name) {
     tpool__put_byte(text, '"');
-    for (; *name; name++) tpool__put_byte(text, (char)((unsigned char)*name < ' ' || *name == 127 ? '?' : *name));
+    tpool__put_plain(text, name);
     tpool__put_byte(text, '"');
 }
 static void tpool__put_time(tpool__text *text, int64_t ns) {
@@ -13290,13 +13303,13 @@ static void tpool__put_time(tpool__text *text, int64_t ns) {
     tpool__put(text, long_one ? " s" : " ms");
 }
 static void tpool__put_worker(tpool__text *text, const tpool *pool, int index) {
-    tpool__put(text, pool->name);
+    tpool__put_plain(text, pool->name);
     tpool__put_byte(text, '_');
     tpool__put_number(text, (uint64_t)index);
 }
 
 /* What a context shows: an item of the line that names what a worker does, from the outside inwards. */
-static void tpool__put_context(tpool__text *text, const tpool__context *context, uintptr_t shows, uintptr_t now) {
+static void tpool__put_context(tpool__text *text, const tpool__context *context, uintptr_t shows, int64_t now) {
     switch (shows) {
     case TPOOL__IN_ITEM + 1: tpool__put(text, "an item"); return;
     case TPOOL__IN_JOB + 1: tpool__put(text, "a forked job"); return;
@@ -13311,7 +13324,7 @@ static void tpool__put_context(tpool__text *text, const tpool__context *context,
     tpool__put(text, name ? "task " : "task at 0x");
     if (name) tpool__put_name(text, name);
     else tpool__put_digits(text, shows, 16, 1);
-    if (since) tpool__put_time(text, tpool__age_of(since, now));
+    if (since) tpool__put_time(text, tpool__time_since(since, now));
 }
 /* The task that a blocked worker waits for. Under pool->lock. */
 static void tpool__put_awaited(tpool__text *text, tpool *pool, tpool_future *future) {
@@ -13350,7 +13363,7 @@ static void tpool__put_doings(tpool__text *text, tpool *pool, tpool__worker *wor
         if (!shows) break;
         if (shows == TPOOL__IN_CALL + 1) continue;
         if (any) tpool__put(text, ", in it ");
-        tpool__put_context(text, &thread->contexts[i], shows, tpool__stamp(now));
+        tpool__put_context(text, &thread->contexts[i], shows, now);
         any = true;
     }
     if (i == TPOOL__CONTEXTS) tpool__put(text, ", in it more");
