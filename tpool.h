@@ -22,10 +22,10 @@
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
  *                       >>manager  >>resources  >>stats  >>observation  >>channels
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
- *                       >>latch  >>parker  >>event  >>scheduling
+ *                       >>spinlock  >>parker  >>event  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
- *      >>structures     >>block  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
- *                       >>worker-list  >>watch
+ *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
+ *                       >>worker-list  >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>raise  >>claims
  *                       >>wait  >>result; then what is rare: >>full-queue  >>cycles  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
@@ -116,7 +116,7 @@
  *  TPOOL_INVALID; destroy and release accept NULL.
  *
  *  Ownership. A submit hands out one reference to the future; tpool_future_release gives it back. An early release only
- *  means that you do not ask: the task runs all the same. Result bytes, owned results and errors live as long as your
+ *  gives up the result: the task runs all the same. Result bytes, owned results and errors live as long as your
  *  reference. Only on TPOOL_OK has the pool taken a task and its arg; it then calls arg_free exactly once, whatever
  *  becomes of the task, before the future is done.
  *
@@ -157,7 +157,7 @@
  *  Waiting inside a task is safe. In a wait without a limit, for one future or for all of several, a wanted task that
  *  has not started and is the same pool's runs right there; otherwise the pool runs a spare worker while this one is
  *  blocked. Unrelated tasks never run inside a wait. If tasks wait for each other in a circle, without a limit, the
- *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. Not searched for circles are waits for the
+ *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. The search leaves out waits for the
  *  first of several, completions, resources, full queues, drains, and futures that the program completes.
  *
  *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
@@ -183,7 +183,7 @@
  *  not be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. Call them also before the
  *  program exits if a DLL has the pools: a DLL learns of the exit when the system has ended all other threads.
  *
- *  exit. The shared pools are drained: the high-level one, those of the global manager, the low-level one. In your own
+ *  exit. It drains the shared pools: the high-level one, those of the global manager, the low-level one. In your own
  *  pools no task starts any more, since it may point into a main that has returned; a wait for one that has not
  *  started gives TPOOL_BROKEN. Such tasks are lost, unless a later tpool_destroy, in an exit handler or a static
  *  destructor, finishes them as ever. A running task of such a pool itself executes the tasks of that pool that it
@@ -254,7 +254,7 @@
  *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references. Each worker process
  *  takes four descriptors, each pool of processes two; if the program lowers RLIMIT_NOFILE after that, what runs goes
  *  on, but no worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the
- *  statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure tells waits in steps
+ *  statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps
  *  of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
@@ -451,12 +451,12 @@ typedef enum tpool_full_policy {
     TPOOL_FULL_DROP_OLDEST = 3  /* cancel the task that has waited longest, and count it as dropped */
 } tpool_full_policy;
 
-/* What config.observer is told of, with config.context. It is called on the thread concerned, in the order SUBMITTED,
+/* The events of config.observer, with config.context. It is called on the thread concerned, in the order SUBMITTED,
  * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, and must return: it may
  * not end its thread, fork or exit. A task that ends without having run has no STARTED; one whose submit is refused has
  * an ENDED with the status of the submit, or no events where it is refused before there is a task (TPOOL_INVALID,
  * TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too, named "map" and
- * "for"; items and forked jobs are none. */
+ * "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
@@ -480,7 +480,7 @@ typedef struct tpool_event {
 
 /* A zeroed config means the defaults. The pool copies it. Only context must stay valid: as long as workers live; with
  * on_failure or an observer until the pool is destroyed, since other threads may call these too. A pool that frees
- * itself (TPOOL_DETACH) tells nobody when that is: there it must stay for good, and so must names and functions. */
+ * itself (TPOOL_DETACH) does not report its end: for it context, names and functions must stay valid for good. */
 typedef struct tpool_config {
     const char *name; /* workers are called name_0, name_1, ...; default "tpool1", "tpool2", ... */
     tpool_kind kind;
@@ -499,14 +499,14 @@ typedef struct tpool_config {
                                                                     has no holder; on the thread that ended it */
     const int *descriptors; /* process pools: what workers inherit besides 0, 1 and 2; read by create only */
     size_t descriptor_count;
-    void (*observer)(const tpool_event *event, void *context); /* told of the kinds in `observed`: see tpool_event */
+    void (*observer)(const tpool_event *event, void *context); /* receives the kinds in `observed`: see tpool_event */
     unsigned observed;                                         /* kinds added up */
 } tpool_config;
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
  * min_workers above max_workers (unless max_workers is 0), a negative idle time, an unknown kind or policy, descriptors
- * NULL with a count. TPOOL_UNSUPPORTED: TPOOL_PROCESSES where there are none. TPOOL_NO_THREAD: the system refuses the
+ * NULL with a count. TPOOL_UNSUPPORTED: no TPOOL_PROCESSES in this build. TPOOL_NO_THREAD: the system refuses the
  * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
@@ -758,7 +758,7 @@ TPOOL_API tpool_status tpool_future_set_result_owned(tpool_future *future, void 
 TPOOL_API bool tpool_future_stop_requested(tpool_future *future);
 
 /* The tag of the task, from its submit to the last release; NULL for a task without one, a future of
- * tpool_future_create, and NULL. So what an iterator or a callback hands out tells the program which work it was. */
+ * tpool_future_create, and NULL. So the program knows which work an iterator or a callback hands out. */
 TPOOL_API void *tpool_future_tag(tpool_future *future);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -794,7 +794,7 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_as_completed(tpool_future *const *
 TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpool_future *future);
 
 /* TPOOL_OK: *future is the next that is done, valid until the following next or the destroy (retain it to keep it).
- * TPOOL_END: none is left now. TPOOL_TIMEOUT; TPOOL_NO_THREAD, TPOOL_DEADLOCK (in an initializer, on its own pool's
+ * TPOOL_END: all are yielded. TPOOL_TIMEOUT; TPOOL_NO_THREAD, TPOOL_DEADLOCK (in an initializer, on its own pool's
  * future): as tpool_future_result; TPOOL_INVALID: a NULL. One thread at a time. */
 TPOOL_API tpool_status tpool_completions_next(tpool_completions *completions, int64_t timeout_ns,
                                               tpool_future **future);
@@ -818,8 +818,8 @@ TPOOL_API tpool_status tpool_completions_descriptor(tpool_completions *completio
  * on_ready itself, as soon as there is something, on the thread that completes it; at once if there is something
  * already. For uv_async_send, PostQueuedCompletionStatus and the like. It is called as a callback of a future is, and
  * may not call into the iterator. An expiry is noticed, and wake called, on a thread of the library. A slow wake holds
- * up no time, unless the system refuses another thread, or 16 are slow at once: then times come late until one returns.
- * Completed within a callback, it comes once that callback returns or waits. A next that waits is woken itself, in
+ * up no timer, unless the system refuses another thread, or 16 are slow at once: then timers are late until one ends.
+ * If a callback completes the future, wake comes once it returns or waits. A next that waits is woken itself, in
  * place of the call that was still to come; a call too many may come beside it. Once destroy has returned, no call
  * begins or still runs.
  * TPOOL_OK; TPOOL_NO_MEMORY; TPOOL_INVALID: a NULL; TPOOL_INVALID_STATE: it has a descriptor, or an on_ready. As next:
@@ -856,7 +856,7 @@ typedef struct tpool_map_spec {
 typedef struct tpool_map_iter tpool_map_iter;
 
 /* Starts fn over the items and gives an iterator over the results, in the order of the items, or with `unordered` in
- * that of completion: then tpool_map_index and tpool_map_item tell which item was delivered. Inside fn, tpool_raise
+ * that of completion: then tpool_map_index and tpool_map_item name the item that was delivered. Inside fn, tpool_raise
  * and tpool_return act on the one item. Items of a chunk run one after another and must not wait for the consumer; with
  * chunk_size 1 they may. TPOOL_OK; as tpool_submit; TPOOL_INVALID also: no fn, neither array nor source, both, or a
  * source without a buffer; in a pool of processes, item_size 0 or context_size without a context. There item_size bytes
@@ -864,7 +864,7 @@ typedef struct tpool_map_iter tpool_map_iter;
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_map_iter **iter);
 
 /* The next item's end: TPOOL_OK and *result; TPOOL_FAILED, TPOOL_CANCELLED or TPOOL_BROKEN (later items still come).
- * TPOOL_END: no more, again and again. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD, TPOOL_NO_MEMORY: about this
+ * TPOOL_END: no more items, for good. TPOOL_TIMEOUT, TPOOL_DEADLOCK, TPOOL_NO_THREAD, TPOOL_NO_MEMORY: about this
  * wait, nothing is consumed; TPOOL_INVALID: iter NULL. If a chunk ends as a whole (the pool is shut down, or drops the
  * oldest task), so do all its items. Result bytes, owned results and errors live until the next call or the close. One
  * thread at a time. */
@@ -1035,7 +1035,7 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_create(tpool_resources *
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_resources_get(tpool_resources *resources, int64_t timeout_ns,
                                                             void **resource);
 
-/* Gives one back, from any thread; whoever has waited longest gets it.
+/* Gives one back, from any thread; the caller that has waited longest gets it.
  * TPOOL_OK; TPOOL_INVALID: a NULL, or what is not out. */
 TPOOL_API tpool_status tpool_resources_put(tpool_resources *resources, void *resource);
 
@@ -1093,7 +1093,7 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
  *  >>channels  Queues of a bounded size, between tasks and threads
  *
  *  First in, first out, with any number of senders and receivers. A receiver waits while the channel is empty, a sender
- *  while it is full; whoever waits longest comes first. A call that has to wait may spin for some microseconds first,
+ *  while it is full; the longest wait comes first. A call that has to wait may spin for some microseconds first,
  *  and has no place in the line as long as it does. An item is received once, or is left over for destroy; a call that
  *  gives another status than TPOOL_OK has sent or received nothing.
  *
@@ -1106,7 +1106,7 @@ typedef struct tpool_channel_config {
     size_t capacity;               /* items; 0: 1 */
     size_t item_size;              /* bytes, copied in and out; 0: items are pointers, which may be NULL */
     void (*item_free)(void *item); /* of what is left at destroy: gets the address of the bytes, or the pointer */
-    tpool *shared_with;            /* a pool of processes with memory to share, of which there is none yet: NULL */
+    tpool *shared_with;            /* a pool of processes with memory to share; no pool has it yet: NULL */
 } tpool_channel_config;
 
 /* config NULL: one place, for pointers. TPOOL_OK: *channel is the caller's, for tpool_channel_destroy. TPOOL_INVALID:
@@ -1125,7 +1125,7 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_send(tpool_channel *channe
  * TPOOL_OK. TPOOL_END: the channel is closed and empty. The others as in tpool_channel_send. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_receive(tpool_channel *channel, void *item, int64_t timeout_ns);
 
-/* No item is sent any more; what is in the channel can still be received. All waits end. TPOOL_OK, also again;
+/* Refuses further items; receivers still get what is in the channel. All waits end. TPOOL_OK, also again;
  * TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_channel_close(tpool_channel *channel);
 
@@ -1333,7 +1333,7 @@ extern int pipe2(int ends[2], int flags);
 #endif
 
 /* True if a tool checks this process for leaks and for use of freed memory: AddressSanitizer or LeakSanitizer (both
- * have this function; no macro of the compiler tells of it), or valgrind's memcheck, which preloads its own library. */
+ * have this function; no macro of the compiler shows it), or valgrind's memcheck, which preloads its own library. */
 #if defined(__GNUC__) && defined(__linux__) && !defined(__CYGWIN__)
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 #define TPOOL__LEAK_SANITIZED (__lsan_do_leak_check != NULL)
@@ -1819,35 +1819,35 @@ static inline void tpool__unlock(tpool__lock_word *lock) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>latch  A spinlock, held for a few instructions: TPOOL__LOCK_FREE or TPOOL__LOCK_HELD. A thread that finds it held
+ *  >>spinlock  Held for a few instructions: TPOOL__LOCK_FREE or TPOOL__LOCK_HELD. A thread that finds it held
  *  looks again, then yields, and in the end naps (tpool__backoff). So the unlock need not wake any thread: it is a
  *  plain store, and the holder's last touch. Pair P1 too.
  *
  *  Rejected for the lanes: the lock above. Its unlock is an exchange, which waits for every store before it. Those into
  *  a lane's slots miss the cache, so two thirds of a submit's time went there.
  * ----------------------------------------------------------------------------------------------------------------- */
-typedef tpool__u32 tpool__latch_word;
+typedef tpool__u32 tpool__spinlock;
 
-static inline bool tpool__latch_try(tpool__latch_word *latch) {
+static inline bool tpool__spin_try_lock(tpool__spinlock *spinlock) {
     uint32_t seen = TPOOL__LOCK_FREE;
-    TPOOL_ASSERT(!tpool__held(latch));
-    if (!TPOOL__LIKELY(tpool__cas_acquire(latch, &seen, TPOOL__LOCK_HELD))) return false; /* P1 */
-    tpool__note_locked(latch);
+    TPOOL_ASSERT(!tpool__held(spinlock));
+    if (!TPOOL__LIKELY(tpool__cas_acquire(spinlock, &seen, TPOOL__LOCK_HELD))) return false; /* P1 */
+    tpool__note_locked(spinlock);
     return true;
 }
-static TPOOL__NOINLINE void tpool__latch_slowly(tpool__latch_word *latch) {
+static TPOOL__NOINLINE void tpool__spin_lock_slowly(tpool__spinlock *spinlock) {
     unsigned tries = 0;
     do
-        while (tpool__load_relaxed(latch) != TPOOL__LOCK_FREE) /* relaxed: a hint; taking it acquires */
+        while (tpool__load_relaxed(spinlock) != TPOOL__LOCK_FREE) /* relaxed: a hint; taking it acquires */
             tpool__backoff(&tries);
-    while (!tpool__latch_try(latch));
+    while (!tpool__spin_try_lock(spinlock));
 }
-static inline void tpool__latch(tpool__latch_word *latch) {
-    if (!TPOOL__LIKELY(tpool__latch_try(latch))) tpool__latch_slowly(latch);
+static inline void tpool__spin_lock(tpool__spinlock *spinlock) {
+    if (!TPOOL__LIKELY(tpool__spin_try_lock(spinlock))) tpool__spin_lock_slowly(spinlock);
 }
-static inline void tpool__unlatch(tpool__latch_word *latch) {
-    tpool__note_unlocked(latch);
-    tpool__store_release(latch, TPOOL__LOCK_FREE); /* P1 */
+static inline void tpool__spin_unlock(tpool__spinlock *spinlock) {
+    tpool__note_unlocked(spinlock);
+    tpool__store_release(spinlock, TPOOL__LOCK_FREE); /* P1 */
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -2256,7 +2256,7 @@ typedef struct tpool__scheduling {
 static tpool__scheduling *tpool__scheduling_note(bool of_process) {
     tpool__scheduling *noted = TPOOL_MALLOC(sizeof *noted);
     if (!noted) return NULL;
-    (void)of_process; /* no call tells which thread is the main one */
+    (void)of_process; /* no call names the main thread */
     noted->known = pthread_getschedparam(pthread_self(), &noted->policy, &noted->parameters) == 0;
     return noted;
 }
@@ -2353,7 +2353,7 @@ static inline uintptr_t tpool__stack_position(void) {
 #endif
 }
 
-/* Returns the lowest address of the calling thread's stack, and its size in *whole. 0: the system does not tell. */
+/* Returns the lowest address of the calling thread's stack, and its size in *whole. 0: the system does not know. */
 static uintptr_t tpool__stack_end(size_t *whole) {
     uintptr_t low = 0;
     size_t size = 0;
@@ -2710,7 +2710,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *
  *  ORDERED PAIRS
  *           the side that releases           the side that acquires             what the second side sees
- *      P1   tpool__unlock, tpool__unlatch    tpool__lock, tpool__latch          all that they guard
+ *      P1   tpool__unlock, tpool__spin_unlock    tpool__lock, tpool__spin_lock          all that they guard
  *      P2   tpool__publish_end: the          every look at a state that may be  the result, the outcome
  *           exchange                         done (tpool__is_done and others)
  *      P3   clearing LOCKED                  the exchange that sets it          `nodes`
@@ -2821,7 +2821,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  * ================================================================================================================= */
 
 /* ====================================================================================================================
- *  >>structures  Blocks, lanes, workers, pools
+ *  >>structures  Tasks, lanes, workers, pools
  * ================================================================================================================= */
 typedef struct tpool__worker tpool__worker;
 typedef struct tpool__node tpool__node;
@@ -2832,7 +2832,7 @@ typedef struct tpool__record tpool__record;
 typedef struct tpool__backend tpool__backend;
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>block  A task and its future, 64 bytes where pointers have 8. The bits of `state` stand in >>protocol.
+ *  >>task-object  A task and its future, 64 bytes where pointers have 8. The bits of `state` stand in >>protocol.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__PHASE ((uintptr_t)15)
 #define TPOOL__PHASE_PENDING ((uintptr_t)0)
@@ -3019,7 +3019,7 @@ struct tpool__thread {
     bool fires; /* in a timer's `fire`: likewise */
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
     unsigned cached, cacheable;               /* how many there are, and may be: 0 until the thread is armed */
-    uint32_t failed_spins;                    /* when it spun for the end of a task: see >>spin */
+    uint32_t failed_spins;                    /* of its spins for the end of a task: see >>spin */
     bool woke;                                /* it woke a worker since its last spin */
     bool armed;                               /* the exit hook will run */
     bool ending;                              /* the exit hook runs, counted in tpool__process.ending */
@@ -3037,7 +3037,7 @@ struct tpool__thread {
 
 TPOOL__PER_THREAD(tpool__thread, tpool__self)
 
-/* How long a thread spins for the end of a task whatever its last spins have come to. */
+/* How long a thread always spins for the end of a task, even if its last spins failed. */
 static inline uint32_t tpool__free_time(tpool__thread *self) {
     uint32_t time = self->woke ? 0 : TPOOL__FREE_TIME;
     self->woke = false;
@@ -3093,7 +3093,7 @@ typedef struct tpool__segment {
 #define TPOOL__BATCH_CLOSED ((uint32_t)1 << 3 * TPOOL__BATCH_BITS)
 
 typedef struct tpool__lane { /* a submit and most fetches touch only the first cache line */
-    tpool__latch_word lock;
+    tpool__spinlock lock;
     tpool__u32 batch;
     uint16_t head_position, tail_position, tail_entries;
     tpool__word count; /* entries outside the batch, with tombstones; a hint without the spinlock */
@@ -3229,7 +3229,7 @@ struct tpool__worker {
     unsigned tasks_done;   /* for max_tasks_per_worker */
     unsigned turns, fair_turns, ranked_turns; /* tpool__find */
     uint32_t batch_delay;                     /* ns, before it looks into the inject lane (tpool__delay_batch) */
-    uint32_t failed_spins;                    /* when it spun for work: see >>spin */
+    uint32_t failed_spins;                    /* of its spins for work: see >>spin */
     size_t fetch_size;                        /* how many tasks it would fetch at a time */
     int64_t fetched_at;                       /* when it last fetched */
     bool set_up; /* its initializer has succeeded, its finalizer has not begun; the owner's */
@@ -3237,7 +3237,7 @@ struct tpool__worker {
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
     tpool__measures *measures;                  /* likewise; NULL without config.measure */
     int64_t ended_at; /* when its last task ended; 0 if it did something else since; the owner's */
-    alignas(TPOOL__CACHE_LINE) tpool__latch_word jobs_lock;
+    alignas(TPOOL__CACHE_LINE) tpool__spinlock jobs_lock;
     tpool__word public_jobs; /* 1: thieves may take `offer`; written under jobs_lock, else a hint */
     tpool__offer offer;
     tpool__stolen *stolen; /* jobs stolen from this worker, the last one first: the order of the joins */
@@ -3259,10 +3259,9 @@ struct tpool__worker {
 #define TPOOL__ROOM ((uintptr_t)1)     /* gate: one more worker may become active */
 #define TPOOL__SEARCHER ((uintptr_t)2) /* gate: one worker looks for work */
 
-#define TPOOL__MEASURED 1u                                /* watch: config.measure */
-#define TPOOL__OBSERVED 2u                                /* tasks are, by config.observer; these two never change */
-#define TPOOL__TRACED 4u                                  /* between tpool_trace_start and tpool_trace_stop */
-#define TPOOL__NUMBERED (TPOOL__OBSERVED | TPOOL__TRACED) /* every submit makes a task object, with a number */
+#define TPOOL__MEASURED 1u              /* watch: config.measure */
+#define TPOOL__OBSERVED 2u              /* tasks are, by config.observer; these two never change */
+#define TPOOL__NUMBERED TPOOL__OBSERVED /* every submit makes a task object, with a number */
 
 #define TPOOL__PAUSED 1u /* attention, the flags word */
 #define TPOOL__SHUT 2u
@@ -3308,7 +3307,7 @@ struct tpool {
     uintptr_t tag;  /* its number in this process, made odd */
     size_t capacity;
     bool ordered;                  /* every task goes through the heap */
-    tpool__u32 watch;              /* TPOOL__MEASURED, TPOOL__OBSERVED, TPOOL__TRACED */
+    tpool__u32 watch;              /* TPOOL__MEASURED, TPOOL__OBSERVED */
     bool shared;                   /* a dual pool */
     bool exit_exempt;              /* being destroyed, or ended by its manager; under tpool__process.lock */
     bool detached;                 /* a thread waits for its end, to free it; under tpool__process.lock */
@@ -3357,8 +3356,8 @@ struct tpool {
     size_t unused_count, unused_size;
     tpool__worker *leftovers; /* those of the unused that are still in the list of workers */
 
-    alignas(TPOOL__CACHE_LINE) tpool__latch_word expiring_lock; /* guards: */
-    tpool__expiries expiring;                                   /* of the tasks in the queue */
+    alignas(TPOOL__CACHE_LINE) tpool__spinlock expiring_lock; /* guards: */
+    tpool__expiries expiring;                                 /* of the tasks in the queue */
 
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
     tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker, and of workers no longer listed */
@@ -3395,7 +3394,7 @@ static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
 static void tpool__wake_one(tpool *pool);
 static void tpool__publish(tpool_future *future, tpool_status status);
 
-/* What a kind of wait is asked: see tpool__wait. */
+/* What tpool__wait asks of a kind of wait. */
 typedef struct tpool__wait_kind {
     bool (*expire)(tpool__waiter *waiter); /* ends what has expired; true: the wait is over. NULL: it ends nothing */
     bool (*enter)(tpool__waiter *waiter);  /* joins the lists of all that can wake it; true: it is over without that */
@@ -3623,7 +3622,7 @@ struct tpool__backend {
      * launch: starts a backing, if a caller wants to know first whether the system provides one; it is no proxy. Other
      *     workers come to `ready` without it. Does not wait for the initializer. TPOOL_NO_THREAD: the system refuses.
      *     TPOOL_OK: it does not, or at `deadline` nothing was known; then `ready` awaits it.
-     * ready: starts a backing if there is none, and waits until its initializer has ended. Called before the first
+     * ready: starts a backing if the worker has none, and waits for its initializer to end. Called before the first
      *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
      *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. No drain waits for
      *     the worker during this call, but a shutdown does: so it looks now and then whether the pool ends.
@@ -3644,7 +3643,7 @@ struct tpool__backend {
      *     A task whose backing is lost ends as TPOOL_BROKEN; if it had not begun, another backing may execute it. Kills
      *     the backing when extra->run_limit_ns after extra->started_at is over, or extra->timeout_at (then is_timeout
      *     is set in the outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; the engine
-     *     ends what waits, after the task, as is_lost tells it.
+     *     ends what waits, after the task, once is_lost returns true.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
      *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and those behind it go on. Returns
      *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in
@@ -4109,7 +4108,7 @@ static void tpool__depot_tidy(tpool__parker *keeper) {
     while (tpool__depot_tidy_once(keeper)) { }
 }
 
-/* A worker begins: it becomes the keeper if there is none. */
+/* A worker begins: it becomes the keeper if no worker is. */
 static void tpool__tidier_begins(tpool__parker *parker) {
     if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.tidier) != NULL)) return; /* relaxed: a hint */
     tpool__lock(&tpool__depot.lock);
@@ -4492,42 +4491,42 @@ static void tpool__task_placed(void *task, size_t place) {
 }
 static TPOOL__NOINLINE bool tpool__expiring_enter(tpool *pool, tpool_future *future) {
     tpool__expiry expiry = { tpool__extra_of(future)->expires_at, future };
-    tpool__latch(&pool->expiring_lock);
+    tpool__spin_lock(&pool->expiring_lock);
     pool->expiring.placed = tpool__task_placed;
     bool entered = tpool__expiries_reserve(&pool->expiring);
     if (entered) tpool__expiry_up(&pool->expiring, pool->expiring.count++, expiry);
-    tpool__unlatch(&pool->expiring_lock);
+    tpool__spin_unlock(&pool->expiring_lock);
     return entered;
 }
 static TPOOL__NOINLINE void tpool__expiring_leave(tpool *pool, tpool_future *task) {
-    tpool__latch(&pool->expiring_lock);
+    tpool__spin_lock(&pool->expiring_lock);
     size_t place = tpool__extra_of(task)->expiring_place;
     if (place) (void)tpool__expiry_remove(&pool->expiring, place - 1);
     tpool__extra_of(task)->expiring_place = 0;
-    tpool__unlatch(&pool->expiring_lock);
+    tpool__spin_unlock(&pool->expiring_lock);
 }
 /* When the next task in the queue expires; TPOOL_FOREVER if none does. */
 static int64_t tpool__expires_next(tpool *pool) {
     tpool__expiries *expiring = &pool->expiring;
-    tpool__latch(&pool->expiring_lock);
+    tpool__spin_lock(&pool->expiring_lock);
     while (expiring->count > 0 && !tpool__is_pending((tpool_future *)expiring->heap[0].of))
         tpool__extra_of((tpool_future *)tpool__expiry_remove(expiring, 0))->expiring_place = 0;
     int64_t at = expiring->count > 0 ? expiring->heap[0].at : TPOOL_FOREVER;
-    tpool__unlatch(&pool->expiring_lock);
+    tpool__spin_unlock(&pool->expiring_lock);
     return at;
 }
 /* Claims one task that has expired and adds a reference for the claimer. Its entry stays behind as a tombstone. */
 static tpool_future *tpool__claim_expired(tpool *pool) {
     tpool__expiries *expiring = &pool->expiring;
     tpool_future *expired = NULL;
-    tpool__latch(&pool->expiring_lock);
+    tpool__spin_lock(&pool->expiring_lock);
     int64_t now = expiring->count > 0 ? tpool__clock() : 0;
     while (!expired && expiring->count > 0 && expiring->heap[0].at <= now) {
         tpool_future *first = (tpool_future *)tpool__expiry_remove(expiring, 0);
         tpool__extra_of(first)->expiring_place = 0;
         if (tpool__claim(first, TPOOL__PHASE_EXPIRING + TPOOL__REFERENCE)) expired = first;
     }
-    tpool__unlatch(&pool->expiring_lock);
+    tpool__spin_unlock(&pool->expiring_lock);
     return expired;
 }
 
@@ -4598,7 +4597,7 @@ static struct {
     bool used_since;            /* a timer was armed since the timekeeper has found none */
     bool over;                  /* no keeper may be there any more */
     tpool__keeper *timekeeper;  /* which keeps the times, or has been chosen to; NULL: none does */
-    uint64_t now, sleeps_until; /* ticks; 0: the timekeeper is awake, or there is none */
+    uint64_t now, sleeps_until; /* ticks; 0: the timekeeper is awake, or does not exist */
     tpool__timer *come;         /* to be fired */
     tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
     const tpool__thread *fires_in;
@@ -4701,7 +4700,7 @@ static tpool__keeper *tpool__keeper_find(bool idle) {
     return NULL;
 }
 static void tpool__keeper_main(void *of);
-/* Starts one, which keeps the times. Under the lock, which it gives up meanwhile. False: refused. */
+/* Starts a keeper, which becomes the timekeeper. Under the lock, which it gives up meanwhile. False: refused. */
 static bool tpool__keeper_start(tpool__keeper *keeper) {
     tpool__times.timekeeper = keeper;
     keeper->used = keeper->starts = true;
@@ -4719,7 +4718,7 @@ static bool tpool__keeper_start(tpool__keeper *keeper) {
     if (!started || keeper->left) keeper->used = keeper->left = false;
     return started;
 }
-/* Sees to it that a thread keeps the times, if there are any. Under the lock, which it gives up meanwhile. */
+/* Makes sure that a thread keeps the times, if there are timers. Under the lock, which it gives up meanwhile. */
 static void tpool__timekeeper_need(void) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     bool refused = false;
@@ -5140,9 +5139,9 @@ static void tpool__tombstone_drop(tpool *pool, tpool__lane *lane, tpool_future *
     /* relaxed: TPOOL__END_RELEASED came with the claim, which the caller has seen in this word, or comes under the
      * inject spinlock, under which it is read again */
     if (!(tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED)) {
-        if (lane != &pool->inject) tpool__latch(&pool->inject.lock);
+        if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
         if (!(tpool__or_relaxed(&task->state, TPOOL__POPPED) & TPOOL__END_RELEASED)) pool->enders++;
-        if (lane != &pool->inject) tpool__unlatch(&pool->inject.lock);
+        if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
     }
     if (tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) { /* P4 */
         task->u.next = *unreferenced;
@@ -5526,9 +5525,9 @@ static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, t
         if (stopwatch->outermost && is_last) self->worker->ended_at = now;
         if (measured) tpool__measures_add(self->worker->measures, stopwatch, now - stopwatch->began);
     } else if (measured) {
-        tpool__latch(&pool->inject.lock);
+        tpool__spin_lock(&pool->inject.lock);
         tpool__measures_add(pool->measures, stopwatch, now - stopwatch->began);
-        tpool__unlatch(&pool->inject.lock);
+        tpool__spin_unlock(&pool->inject.lock);
     }
 }
 /* Called before something that takes time and is no task, so that the next task's time does not include it. */
@@ -5542,7 +5541,7 @@ static inline void tpool__forget_last_end(tpool__thread *self) {
 #define TPOOL__NUMBERS 1024u /* a thread takes so many numbers at once */
 static uintptr_t tpool__number_new(tpool__thread *self) {
     if (self->number_next == self->number_end) {
-        /* relaxed: only numbers. 0 is none, and the highest bit does not fit beside the mark of a number. */
+        /* relaxed: only numbers. 0 means no number; the highest bit is lost beside the mark of a number. */
         self->number_next = tpool__add_relaxed(&tpool__process.numbers, TPOOL__NUMBERS) & (UINTPTR_MAX >> 1);
         self->number_end = self->number_next + TPOOL__NUMBERS;
         if (self->number_next == 0) self->number_next = 1;
@@ -5567,7 +5566,7 @@ static uintptr_t tpool__number_here(const tpool__thread *self) {
     const tpool__context *context = tpool__context_here(self);
     return context ? tpool__number_of(context->task) : 0;
 }
-/* The pool whose observer is told of a worker's wait: that of the task, which may be another pool's. */
+/* The pool whose observer receives a worker's wait: that of the task, which may be another pool. */
 static tpool *tpool__pool_here(const tpool__thread *self) {
     const tpool__context *context = tpool__context_here(self);
     return context && context->pool ? context->pool : self->worker->pool;
@@ -5748,20 +5747,20 @@ static void tpool__counts_hand_over(tpool *pool, tpool__worker *worker) {
 static bool tpool__worker_unlist(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__lane left = { 0 };
-    tpool__latch(&worker->lane.lock);
+    tpool__spin_lock(&worker->lane.lock);
     /* relaxed: an ended worker publishes none */
     bool empty = tpool__lane_count(&worker->lane) == 0 && tpool__load_relaxed(&worker->public_jobs) == 0;
     if (empty) {
-        tpool__latch(&pool->inject.lock);
+        tpool__spin_lock(&pool->inject.lock);
         tpool__counts_hand_over(pool, worker);
-        tpool__unlatch(&pool->inject.lock);
+        tpool__spin_unlock(&pool->inject.lock);
         left.head = worker->lane.head;
         left.spare = worker->lane.spare;
         left.batch_segment = worker->lane.batch_segment;
         worker->lane.head = worker->lane.tail = worker->lane.spare = worker->lane.batch_segment = NULL;
         worker->lane.spares = 0;
     }
-    tpool__unlatch(&worker->lane.lock);
+    tpool__spin_unlock(&worker->lane.lock);
     if (!empty) return false;
     tpool__worker *next = tpool__load_relaxed(&worker->next); /* relaxed: written under pool->lock, held here */
     if (next) next->previous = worker->previous;
@@ -5820,12 +5819,12 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
         return NULL;
     }
     worker->measures = measures;
-    tpool__latch(&worker->lane.lock); /* a walker may still be at this worker */
+    tpool__spin_lock(&worker->lane.lock); /* a walker may still be at this worker */
     worker->lane.batch_segment = batch;
     worker->lane.head_position = worker->lane.tail_position = worker->lane.tail_entries = 0;
     worker->lane.claims_at_sweep = tpool__claims(pool);
     tpool__batch_set(&worker->lane, 0, 0, 0);
-    tpool__unlatch(&worker->lane.lock);
+    tpool__spin_unlock(&worker->lane.lock);
     tpool__worker *before = worker->before;
     /* relaxed: written under pool->lock, held here */
     tpool__worker *next = before ? tpool__load_relaxed(&before->next) : tpool__load_relaxed(&pool->workers);
@@ -5839,7 +5838,7 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>watch  Adding and removing nodes. Pair P3: TPOOL__LOCKED is a lock, taken with acquire, left with release.
+ *  >>waiter-nodes  Adds and removes them. Pair P3: TPOOL__LOCKED is a lock; taking it acquires, clearing it releases.
  * ----------------------------------------------------------------------------------------------------------------- */
 
 /* Clears LOCKED and what else goes with it. */
@@ -6038,30 +6037,30 @@ static tpool__parker *tpool__wake_drainers(tpool *pool, bool ended) {
 static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
     /* relaxed: a drainer registers under the inject spinlock before it looks, and looks again now and then */
     if (TPOOL__LIKELY(!tpool__load_relaxed(&pool->draining))) return;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     tpool__parker *asleep = tpool__wake_drainers(pool, ended);
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
 
 /* The last touch of the pool by a thread that counted itself among its visitors. */
 static void tpool__visitor_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     tpool__parker *asleep = NULL;
     if (--pool->visitors == 0)
         for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
             if (((tpool__drainer *)(void *)waiter)->until_deserted)
                 asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
 static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); }
 /* For a call of which a later step may come after the pool's last task. */
 static tpool__context *tpool__visitor_enters(tpool *pool) {
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     pool->visitors++;
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     return tpool__call_push(tpool__self(), tpool__visitor_left, pool);
 }
 static void tpool__active_add(tpool *pool, intptr_t n) {
@@ -6093,17 +6092,17 @@ static bool tpool__work_hinted(tpool *pool) {
 static bool tpool__work_visible(tpool *pool) {
     if (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
     if (tpool__work_hinted(pool)) return true;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     bool visible = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0;
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     for (tpool__worker *w = tpool__first_worker(pool); w && !visible; w = tpool__next_worker(w)) {
-        tpool__latch(&w->lane.lock);
+        tpool__spin_lock(&w->lane.lock);
         visible = tpool__lane_count(&w->lane) > 0;
-        tpool__unlatch(&w->lane.lock);
+        tpool__spin_unlock(&w->lane.lock);
         if (visible) break;
-        tpool__latch(&w->jobs_lock);
+        tpool__spin_lock(&w->jobs_lock);
         visible = tpool__load_relaxed(&w->public_jobs) > 0; /* relaxed: under the spinlock */
-        tpool__unlatch(&w->jobs_lock);
+        tpool__spin_unlock(&w->jobs_lock);
     }
     return visible;
 }
@@ -6140,9 +6139,9 @@ static bool tpool__leave_search(tpool__worker *worker) {
 static bool tpool__work_left(tpool *pool) {
     if (tpool__load_relaxed(&pool->active) > 1) return tpool__work_visible(pool); /* relaxed: see P13 */
     if (tpool__work_hinted(pool)) return true;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     bool left = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0;
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     return left;
 }
 #define TPOOL__FIXED(status, code, text) \
@@ -6173,7 +6172,7 @@ static tpool__outcome *tpool__error_fixed(tpool_future *task, tpool__reason reas
 
 /* The last outcome wins, but an error is never replaced. */
 static bool tpool__set_outcome(tpool_future *task, tpool__outcome *outcome) {
-    /* P9: jobs on other threads may raise or return at the same time; whoever takes an outcome out sees it whole */
+    /* P9: jobs on other threads may raise or return at once; the thread that takes an outcome out sees it whole */
     uintptr_t before = tpool__load_acquire(&task->outcome);
     do
         if (before & 1) return false;
@@ -6463,31 +6462,31 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
 
-    tpool__latch(&lane->lock);
+    tpool__spin_lock(&lane->lock);
     uint32_t attention = tpool__attention(pool);
     if (!TPOOL__LIKELY(!(attention & TPOOL__CANCELLED)) && force > TPOOL__TIMED) {
-        tpool__unlatch(&lane->lock);
+        tpool__spin_unlock(&lane->lock);
         return TPOOL_SHUTDOWN;
     }
     if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
         (force != TPOOL__PAST_SHUTDOWN || attention & TPOOL__BREAK)) {
         status = tpool__refusal(pool, attention);
         if (status != TPOOL_OK) {
-            tpool__unlatch(&lane->lock);
+            tpool__spin_unlock(&lane->lock);
             return status;
         }
     }
     if (!TPOOL__LIKELY(tpool__load_relaxed(&pool->live) > 0)) { /* relaxed: see >>protocol, E3 */
-        tpool__unlatch(&lane->lock);
+        tpool__spin_unlock(&lane->lock);
         return tpool__enqueue_first(pool, entry, deadline, force);
     }
     if (pool->capacity && force <= TPOOL__TIMED && tpool__waiting(pool) >= pool->capacity) {
         if (force == TPOOL__IF_ROOM) {
-            tpool__unlatch(&lane->lock);
+            tpool__spin_unlock(&lane->lock);
             return TPOOL_FULL;
         }
         pool->visitors++; /* from now on: a destroy may begin at any moment */
-        tpool__unlatch(&lane->lock);
+        tpool__spin_unlock(&lane->lock);
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
@@ -6495,7 +6494,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     /* The task may be the one that gives the pool up: once the spinlock is open, the pool may be gone. */
     bool visits = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!visits)) pool->visitors++;
-    tpool__unlatch(&lane->lock);
+    tpool__spin_unlock(&lane->lock);
 
     if (wakes) tpool__wake_one(pool);
     if (!TPOOL__LIKELY(!expires)) tpool__notify_timekeeper(pool);
@@ -6800,9 +6799,9 @@ static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
         tpool__store_release(&worker->taking, 0); /* P11 */
         if (TPOOL__LIKELY(taken) || !popped) return taken;
         tpool_future *unreferenced = NULL;
-        tpool__latch(&lane->lock);
+        tpool__spin_lock(&lane->lock);
         tpool__tombstone_drop(worker->pool, lane, entry->task, &unreferenced);
-        tpool__unlatch(&lane->lock);
+        tpool__spin_unlock(&lane->lock);
         tpool__dispose_chain(unreferenced);
     }
 }
@@ -6859,10 +6858,10 @@ static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     }
     size_t batch = tpool__fetch_size(worker);
     if (share > batch) share = batch;
-    if (share == 0 || (lane != own && (tpool__lane_count(own) > 0 || !tpool__latch_try(&own->lock)))) return 0;
+    if (share == 0 || (lane != own && (tpool__lane_count(own) > 0 || !tpool__spin_try_lock(&own->lock)))) return 0;
     unsigned fetched = 0;
     if (!(tpool__attention(pool) & TPOOL__NO_BATCHES)) fetched = tpool__batch_fill(own, lane, share);
-    if (lane != own) tpool__unlatch(&own->lock);
+    if (lane != own) tpool__spin_unlock(&own->lock);
     return fetched;
 }
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced);
@@ -6874,13 +6873,13 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     unsigned fetched = 0;
     bool taken = false;
 
-    tpool__latch(&lane->lock);
+    tpool__spin_lock(&lane->lock);
     uint32_t attention = tpool__attention(pool);
     entry->job = NULL;
     entry->stops = attention >> TPOOL__STOPS_SHIFT;
     if (lane == &pool->inject && tpool__load_relaxed(&pool->max_workers) == 1 && /* relaxed: a resize takes time */
         tpool__others_have_batch(worker)) {
-        tpool__unlatch(&lane->lock);
+        tpool__spin_unlock(&lane->lock);
         return false;
     }
     while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry)) {
@@ -6889,7 +6888,7 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     }
     if (taken) fetched = tpool__fetch(worker, lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
-    tpool__unlatch(&lane->lock);
+    tpool__spin_unlock(&lane->lock);
 
     worker->turns += fetched + 1;
     if (lane == &pool->inject) tpool__set_batch_delay(worker, fetched + 1);
@@ -6903,7 +6902,7 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     tpool *pool = worker->pool;
     tpool_future *unreferenced = NULL;
     bool taken = false;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     uint32_t attention = tpool__attention(pool);
     entry->job = NULL;
     entry->stops = attention >> TPOOL__STOPS_SHIFT;
@@ -6914,7 +6913,7 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
         if (!taken) tpool__tombstone_drop(pool, &pool->inject, entry->task, &unreferenced);
     }
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     return taken;
 }
@@ -7062,7 +7061,7 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
 }
 
 /* A plain task has no future, so only its failure leaves anything to do. Compiled twice, here and for whole tasks: in a
- * pool that nothing watches no instruction asks for that. */
+ * pool without measure and observer no instruction tests for them. */
 static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry, uint32_t watch) {
     tpool_future *task = &self->plain;
     tpool *pool = self->worker->pool;
@@ -7133,7 +7132,7 @@ static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>publish  W7: the end is published, and who waits for it is told
+ *  >>publish  W7: publishes the end and notifies every waiter
  * ----------------------------------------------------------------------------------------------------------------- */
 /* The last touch of the pool by a task that ended outside its queue: cancelled, expired, or executed by its submitter.
  * The later of this step and the pop of its entry (tpool__tombstone_drop) takes it out of the enders. */
@@ -7141,11 +7140,11 @@ static void tpool__release_outside_end(tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     /* relaxed: set at the claim, or here. In a child forked meanwhile there is nothing to release. */
     if (!pool || tpool__load_relaxed(&task->state) & TPOOL__END_RELEASED || tpool__is_foreign(pool)) return;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     /* relaxed: under the lock */
     if (tpool__or_relaxed(&task->state, TPOOL__END_RELEASED) & TPOOL__POPPED) pool->enders--;
     tpool__parker *asleep = tpool__wake_drainers(pool, true);
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
 
@@ -7480,10 +7479,10 @@ static void tpool__lane_count_tombstone(tpool__lane *lane) {
 /* The same for a claimer that holds no lane's spinlock. A submitter may wait for just this room. */
 static void tpool__inject_count_tombstone(tpool *pool) {
     tpool_future *unreferenced = NULL;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     tpool__lane_count_tombstone(&pool->inject);
     tpool__grant_room(pool, &unreferenced);
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
 }
 
@@ -7534,7 +7533,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     tpool__lane *lane = tpool__lane_of(worker);
-    tpool__latch(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
+    tpool__spin_lock(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
     uint32_t attention = tpool__attention(pool);
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
     /* HALTED does not forbid it: running tasks go on, and what they wait for is part of them. */
@@ -7545,7 +7544,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     if (claimed && entry) tpool__lane_remove(lane, entry);
     else if (claimed) tpool__lane_count_tombstone(lane);
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
-    tpool__unlatch(&lane->lock);
+    tpool__spin_unlock(&lane->lock);
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
     if (!claimed) return false;
     if (worker->searching) tpool__stop_searching(worker);
@@ -7558,7 +7557,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>wait  W8: somebody waits for the end
+ *  >>wait  W8: a thread waits for the end
  * ----------------------------------------------------------------------------------------------------------------- */
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -8159,12 +8158,12 @@ static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
 
 static bool tpool__room_enter(tpool__waiter *waiter) {
     tpool *pool = ((tpool__room_waiter *)(void *)waiter)->pool;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     tpool__line_join(&pool->room_end, waiter);
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     return false;
 }
-/* It may end what has expired, and start a worker. What it lists runs soon, once the submitter has left the line. */
+/* The look may end what has expired, and start a worker. What it lists runs when the submitter has left the line. */
 static bool tpool__room_look(tpool__waiter *waiter) {
     tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
     tpool *pool = room->pool;
@@ -8174,7 +8173,7 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     uintptr_t listed_last = self->listed ? self->listed_last : 0;
     bool lacks_worker = false;
     (void)tpool__expire_waiting(waiter->self, pool);
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     if (!room->granted) status = tpool__refusal(pool, tpool__attention(pool));
     /* nothing makes room until a destroy, which may never come: the exit handler may wait for this thread */
     if (!room->granted && status == TPOOL_OK && tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
@@ -8185,7 +8184,7 @@ static bool tpool__room_look(tpool__waiter *waiter) {
         lacks_worker = tpool__waiting(pool) < pool->capacity && tpool__load_relaxed(&pool->live) == 0;
         waiter->look_at = tpool__expires_next(pool);
     }
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     if (granted) return true;
     if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
@@ -8202,7 +8201,7 @@ static void tpool__room_leave(tpool__waiter *waiter) {
     tpool *pool = room->pool;
     tpool_future *unreferenced = NULL;
     tpool__parker *asleep = NULL;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     if (!room->granted) {
         bool first = pool->room == waiter;
         tpool__line_leave(&pool->room, &pool->room_end, waiter);
@@ -8211,7 +8210,7 @@ static void tpool__room_leave(tpool__waiter *waiter) {
         /* what it was woken for is the next one's: room came, or a worker that it has started meanwhile */
         if (!(tpool__attention(pool) & TPOOL__HALTED)) tpool__grant_room(pool, &unreferenced);
     }
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
     tpool__dispose_chain(unreferenced);
     if (room->granted) waiter->status = room->placed;
@@ -8262,7 +8261,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
         *status = TPOOL_NO_MEMORY;
         return true;
     }
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     uint32_t attention = tpool__attention(pool);
     *status = tpool__refusal(pool, attention);
     bool runs = *status == TPOOL_OK && !(attention & (TPOOL__PAUSED | TPOOL__HALTED));
@@ -8271,7 +8270,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
         pool->enders++;
         pool->visitors--;
     }
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     if (!runs) {
         if (needs_task) {
             tpool__task_free(entry->task);
@@ -8302,11 +8301,11 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
     bool wanted = tpool__is_wanted(entry->task);
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     uint32_t attention = tpool__attention(pool);
     status = tpool__refusal(pool, attention);
     if (status == TPOOL_OK && tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
-        tpool__unlatch(&pool->inject.lock);
+        tpool__spin_unlock(&pool->inject.lock);
         return tpool__enqueue_first(pool, entry, TPOOL_FOREVER, TPOOL__AS_ASKED);
     }
     bool expires = tpool__entry_expires(entry);
@@ -8324,7 +8323,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
         tpool__heap_push(pool, entry->task, tpool__extra_of(entry->task) ? tpool__extra_of(entry->task)->priority : 0);
         pool->inject.submitted++;
     }
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
     if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
@@ -8534,7 +8533,7 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
 }
 
 /* Under pool->lock: no worker lives or runs its finalizer, and no work waits. In a pool that is shut down no worker
- * starts any more: whoever starts one finds work first, under the same lock. */
+ * starts any more: its starter would first have to find work, under the same lock. */
 static bool tpool__workers_are_gone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: under its lock */
@@ -8725,7 +8724,7 @@ static tpool_status tpool__make_ready(tpool__worker *worker) {
 }
 /* After a task: replaces the worker's backing if that is lost. False: the worker must end, since the system refuses
  * another one or the pool ends. The pool may be broken already, for example by the task, whose new backing was not to
- * be had: what waits ends here, since a backend's operation runs none of the program's code. */
+ * be had: this function ends what waits, since a backend's operation runs none of the program's code. */
 static bool tpool__has_backing(tpool__worker *worker) {
     tpool *pool = worker->pool;
     if (TPOOL__LIKELY(!tpool__backend_of(pool)->is_lost(worker))) return true;
@@ -8742,7 +8741,7 @@ static void tpool__setup_left(void *of) {
     (void)of;
     tpool__sub_relaxed(&tpool__process.setups, 1); /* relaxed: see tpool__within_setup */
 }
-/* The worker's thread is over: what runs after its last task, and who joins it. The next worker that ends joins it, so
+/* The worker's thread is over: what runs after its last task, and its join. The next worker that ends joins it, so
  * that a pool that shrinks keeps but one thread's stack; or the thread that waits for the end of a pool that is shut
  * down, since each join may be a sleep. If it ends in its exit hook (in_hook), the next worker with its index joins it,
  * when that ends and not when it begins: a destructor of the program's thread-local variables may wait for tasks. */
@@ -9056,13 +9055,13 @@ static void tpool__batch_open(tpool__worker *worker, bool open) {
     while (tpool__load_acquire(&worker->taking)) tpool__backoff(&tries); /* P11 */
 }
 
-/* Shows a lane's entries to `visit`, in their order, as long as that gives true. Under the spinlock: it must be short.
+/* Calls `visit` for each entry of a lane, in order, until it gives false. Under the spinlock: it must be short.
  * `owner`: the lane's, NULL for the inject lane. Its batch is closed meanwhile, so that no entry is taken from it. */
 typedef bool (*tpool__entry_visit)(const tpool__entry *entry, void *of);
 static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owner, tpool__entry_visit visit, void *of) {
     tpool__entry entry = { 0 };
     bool more = true;
-    tpool__latch(&lane->lock);
+    tpool__spin_lock(&lane->lock);
     if (owner) tpool__batch_open(owner, false); /* a destroy in another thread may have opened it again */
     if (lane->batch_segment) {
         /* relaxed: under the spinlock */
@@ -9087,21 +9086,21 @@ static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owne
         more = visit(&entry, of);
     }
     if (owner) tpool__batch_open(owner, !(tpool__attention(pool) & TPOOL__NO_BATCHES));
-    tpool__unlatch(&lane->lock);
+    tpool__spin_unlock(&lane->lock);
 }
 
 /* Called after a flag in `attention` was set: passes every spinlock under which the flags are read, so that from now on
  * every thread acts on it. */
 static void tpool__fence_lanes(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-        tpool__latch(&w->lane.lock);
+        tpool__spin_lock(&w->lane.lock);
         tpool__batch_open(w, !(tpool__attention(pool) & TPOOL__NO_BATCHES));
-        tpool__unlatch(&w->lane.lock);
-        tpool__latch(&w->jobs_lock);
-        tpool__unlatch(&w->jobs_lock);
+        tpool__spin_unlock(&w->lane.lock);
+        tpool__spin_lock(&w->jobs_lock);
+        tpool__spin_unlock(&w->jobs_lock);
     }
-    tpool__latch(&pool->inject.lock);
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
 }
 
 TPOOL_API tpool_status tpool_create(tpool **pool, const tpool_config *config) {
@@ -9233,7 +9232,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
             tpool__unlock(&pool->lock);
             return;
         }
-        tpool__latch(&lane->lock);
+        tpool__spin_lock(&lane->lock);
         for (;;) {
             if (tpool__lane_pop(lane, &entry)) {
             } else if (lane == &pool->inject && pool->heap_count > 0) entry.task = tpool__heap_remove(pool, 0);
@@ -9246,13 +9245,13 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
         }
         if (found && !plain) {
             if (tpool__expires_at(entry.task)) tpool__expiring_leave(pool, entry.task);
-            if (lane != &pool->inject) tpool__latch(&pool->inject.lock);
+            if (lane != &pool->inject) tpool__spin_lock(&pool->inject.lock);
             pool->enders++;
-            if (lane != &pool->inject) tpool__unlatch(&pool->inject.lock);
+            if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
         }
         if (lane == &pool->inject && !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)))
             tpool__grant_room(pool, &unreferenced);
-        tpool__unlatch(&lane->lock);
+        tpool__spin_unlock(&lane->lock);
         if (reason == TPOOL__IS_STRANDED) tpool__unlock(&pool->lock);
         tpool__dispose_chain(unreferenced);
         if (found && plain) {
@@ -9274,11 +9273,11 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
 
 /* Submitters that wait for room, and drainers, look at `attention` again. */
 static void tpool__wake_room_and_drainers(tpool *pool) {
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     tpool__parker *asleep = tpool__wake_drainers(pool, false);
     for (tpool__waiter *waiter = pool->room; waiter; waiter = waiter->next_in_line)
         asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
 static void tpool__wake_sleepers(tpool *pool) {
@@ -9309,13 +9308,13 @@ static void tpool__break(tpool *pool) {
 }
 
 static uintptr_t tpool__submitted(tpool *pool) {
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     uintptr_t submitted = (uintptr_t)pool->inject.submitted;
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-        tpool__latch(&w->lane.lock);
+        tpool__spin_lock(&w->lane.lock);
         submitted += (uintptr_t)w->lane.submitted;
-        tpool__unlatch(&w->lane.lock);
+        tpool__spin_unlock(&w->lane.lock);
     }
     return submitted;
 }
@@ -9347,19 +9346,19 @@ static bool tpool__is_quiet(tpool *pool) {
     uintptr_t ended = tpool__ended(pool), submitted = 0;
     bool quiet = !tpool__any_busy(pool) && tpool__submitted(pool) == ended; /* mostly false; a sweep costs more */
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
-        tpool__latch(&w->lane.lock);
+        tpool__spin_lock(&w->lane.lock);
         tpool__lane_sweep(pool, &w->lane, &unreferenced);
         quiet = tpool__lane_count(&w->lane) == 0;
         submitted += (uintptr_t)w->lane.submitted;
-        tpool__unlatch(&w->lane.lock);
+        tpool__spin_unlock(&w->lane.lock);
     }
     if (quiet) {
-        tpool__latch(&pool->inject.lock);
+        tpool__spin_lock(&pool->inject.lock);
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         submitted += (uintptr_t)pool->inject.submitted;
         quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->enders == 0 && !pool->room;
-        tpool__unlatch(&pool->inject.lock);
+        tpool__spin_unlock(&pool->inject.lock);
     }
     tpool__unlock(&pool->lock);
     tpool__dispose_chain(unreferenced);
@@ -9368,9 +9367,9 @@ static bool tpool__is_quiet(tpool *pool) {
 
 /* No thread is in a call that may outlast the pool's last task. */
 static bool tpool__is_deserted(tpool *pool) {
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     bool deserted = pool->visitors == 0;
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     return deserted;
 }
 
@@ -9399,11 +9398,11 @@ static bool tpool__drainer_enter(tpool__waiter *waiter) {
     tpool__drainer *drainer = (tpool__drainer *)(void *)waiter;
     tpool *pool = drainer->pool;
     drainer->listed_last = waiter->self->listed ? waiter->self->listed_last : 0;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     waiter->next_in_line = pool->drainers;
     pool->drainers = waiter;
     tpool__add_relaxed(&pool->draining, 1); /* relaxed: see tpool__wake_drainers_if_any */
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     return false;
 }
 static bool tpool__drainer_look(tpool__waiter *waiter) {
@@ -9418,12 +9417,12 @@ static bool tpool__drainer_look(tpool__waiter *waiter) {
 }
 static void tpool__drainer_leave(tpool__waiter *waiter) {
     tpool *pool = ((tpool__drainer *)(void *)waiter)->pool;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     tpool__waiter **at = &pool->drainers;
     while (*at != waiter) at = &(*at)->next_in_line;
     *at = waiter->next_in_line;
     tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint, and one wake too many does no harm */
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
 }
 static const tpool__wait_kind tpool__wait_for_condition = { NULL, tpool__drainer_enter, tpool__drainer_look,
                                                             tpool__drainer_leave, "the end of a pool's work" };
@@ -9514,9 +9513,9 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
 TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     pool->visitors++; /* before its first look: a destroy may free the pool once it is quiet */
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
     tpool_status status = TPOOL_DEADLOCK;
@@ -9731,15 +9730,15 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] = tpool__load_relaxed(&pool->own_counts[i]);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         for (int i = 0; i < TPOOL__OWN_COUNTS; i++) own[i] += tpool__load_relaxed(&w->counts[i]);
-        tpool__latch(&w->lane.lock);
+        tpool__spin_lock(&w->lane.lock);
         stats->submitted += w->lane.submitted;
         queued += (intptr_t)tpool__lane_count(&w->lane) - w->lane.dead;
-        tpool__unlatch(&w->lane.lock);
+        tpool__spin_unlock(&w->lane.lock);
     }
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     stats->submitted += pool->inject.submitted;
     queued += (intptr_t)tpool__waiting(pool);
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     stats->queued = queued > 0 ? (size_t)queued : 0;
     stats->completed = own[TPOOL__COMPLETED];
     stats->failed = own[TPOOL__FAILED_COUNT];
@@ -9800,7 +9799,7 @@ TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *tas
 }
 
 /* ====================================================================================================================
- *  >>many-futures  wait and as_completed
+ *  >>many-futures  tpool_wait and as_completed
  * ================================================================================================================= */
 /* Moves the done futures to the front, each part in its order, without memory: sorts both halves, then swaps the undone
  * of the first with the done of the second by three reversals. Meanwhile the lowest bit of a pointer marks what counts
@@ -10081,12 +10080,12 @@ struct tpool_completions {
     tpool__node *ready;  /* what next has taken over, the first first; next alone uses this and the two below */
     tpool_future *yielded;
     size_t index;
-    tpool__latch_word lock; /* guards the rest */
+    tpool__spinlock lock; /* guards the rest */
     tpool__item **buckets;
     size_t bucket_count, remaining, positions;
     size_t halted_at;                 /* see tpool__halted_bucket */
     tpool__expiries expiries;         /* of those that were pending when added */
-    size_t apart;                     /* with so many positions no future was of a pool whose initializer runs in ... */
+    size_t apart;                     /* at this count no future belonged to a pool whose initializer runs in ... */
     const tpool__context *apart_from; /* ... this context */
     tpool__notifier *notifier;        /* NULL: no event loop is to be notified */
     uintptr_t generation;
@@ -10166,7 +10165,7 @@ static tpool__parker *tpool__item_done(tpool__node *node, tpool_future *future, 
     return tpool__is_waiter(arrived) ? tpool__completions_notify(completions, arrived, asleep) : asleep;
 }
 
-/* Notifies whoever waits for an item although none has come: one was added that expires before all others, or the
+/* Notifies the thread in next although no item has come: one was added that expires before all others, or the
  * earliest has expired, or the pool is halted. */
 static tpool__parker *tpool__completions_wake_begin(tpool_completions *completions) {
     /* relaxed: the waiter comes into `arrived` before it looks under the spinlock */
@@ -10248,10 +10247,10 @@ static bool tpool__completions_room(tpool_completions *completions) {
  * is the first waiter node of the task, which no other thread knows yet; a reference is the item's. */
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task) {
     if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     tpool__item *item = tpool__completions_room(completions) ? tpool__item_new(&completions->expiries, task) : NULL;
     if (item && tpool__expires_at(task)) completions->expiries.promised++;
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     if (!item) return TPOOL_NO_MEMORY;
     item->node.done = tpool__item_done;
     item->node.next = NULL;
@@ -10269,9 +10268,9 @@ static void tpool__completions_unreserve(tpool_future *task) {
     task->nodes = NULL;
     if (tpool__is_foreign(completions)) return; /* a program function forked meanwhile, and this is the child */
     if (tpool__expires_at(task)) {
-        tpool__latch(&completions->lock);
+        tpool__spin_lock(&completions->lock);
         completions->expiries.promised--;
-        tpool__unlatch(&completions->lock);
+        tpool__spin_unlock(&completions->lock);
     }
     tpool__item_free(item);
 }
@@ -10283,10 +10282,10 @@ static bool tpool__completions_enter(tpool *pool, tpool_future *task) {
     tpool_completions *completions = item->owner;
     bool expires = tpool__expires_at(task) != 0;
     if (pool && expires && !tpool__expiring_enter(pool, task)) return false;
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     completions->expiries.promised -= expires;
     tpool__parker *asleep = tpool__item_enter(completions, item) ? tpool__completions_wake_begin(completions) : NULL;
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     tpool__unpark_end(asleep);
     return true;
 }
@@ -10299,7 +10298,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     tpool_status status = TPOOL_OK;
     tpool__item *item = NULL;
     bool expires = false;
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     if (!tpool__completions_room(completions)) {
         status = TPOOL_NO_MEMORY;
     } else {
@@ -10317,7 +10316,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
             expires = tpool__item_enter(completions, item);
         }
     }
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     if (expires) tpool__completions_wake(completions);
     if (item && !tpool__node_add(future, &item->node)) tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
     tpool__run_unless_held(tpool__self()); /* an on_ready */
@@ -10358,14 +10357,14 @@ static int64_t tpool__completions_expire_at(const tpool_completions *completions
 static void tpool__completions_expire(tpool_completions *completions) {
     for (;;) {
         tpool_future *expired = NULL;
-        tpool__latch(&completions->lock);
+        tpool__spin_lock(&completions->lock);
         int64_t now = completions->expiries.count > 0 ? tpool__clock() : 0;
         while (!expired && completions->expiries.count > 0 && tpool__completions_expire_at(completions) <= now) {
             tpool__item *item = (tpool__item *)completions->expiries.heap[0].of;
             tpool__item_leaves_expiries(completions, item);
             if (tpool__is_pending(item->future)) expired = tpool_future_retain(item->future);
         }
-        tpool__unlatch(&completions->lock);
+        tpool__spin_unlock(&completions->lock);
         if (!expired) return;
         tpool__thread *self = tpool__self();
         tpool__context *call = tpool__call_push(self, tpool__release_left, expired);
@@ -10375,7 +10374,7 @@ static void tpool__completions_expire(tpool_completions *completions) {
     }
 }
 
-/* Takes over all that has come. (Rejected: a batch delay, as workers have one. It gained nothing.) */
+/* Takes over all that has come. */
 static void tpool__completions_take(tpool_completions *completions) {
     tpool__node *newest = (tpool__node *)tpool__exchange_acquire(&completions->arrived, 0); /* P15 */
     while (newest) {
@@ -10391,14 +10390,14 @@ static tpool_future *tpool__completions_yield(tpool_completions *completions) {
     tpool_future *future = item->future, *earlier = completions->yielded; /* yielded to a callback meanwhile */
     completions->ready = item->node.next;
     completions->yielded = future;
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     completions->index = item->index; /* a submit may just have set it, under the lock */
     tpool__item **at = &completions->buckets[tpool__bucket(completions, future)];
     while (*at != item) at = &(*at)->chained;
     *at = item->chained;
     completions->remaining--;
     tpool__item_leaves_expiries(completions, item);
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     tpool__item_free(item);
     tpool_future_release(earlier);
     return future;
@@ -10431,9 +10430,9 @@ static void tpool__notifier_timed(tpool__timer *timer) {
 /* The timer notices the earliest expiry. Only next arms it, so that an add, under whatever lock, need not. */
 static void tpool__notifier_time(tpool_completions *completions) {
     tpool__notifier *notifier = completions->notifier;
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     int64_t at = tpool__completions_expire_at(completions);
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     if (at == notifier->timed_at) return;
     (void)tpool__timer_disarm(&notifier->timer);
     tpool__timer_await(&notifier->timer);
@@ -10452,9 +10451,9 @@ static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) 
     return true;
 }
 
-/* The waiter goes into `arrived`, in place of the notifier if that is armed, as one with a descriptor is. An on_ready is
- * owed a call only after a next that gave nothing: while next waits it is not armed. False: something has come, or an
- * on_ready was just fired. */
+/* The waiter goes into `arrived`, in place of the notifier if that is armed, as one with a descriptor is. An on_ready
+ * is owed a call only after a next that gave nothing: while next waits it is not armed. False: something has come, or
+ * an on_ready was just fired. */
 static inline bool tpool__has_descriptor(const tpool_completions *completions) {
     return completions->notifier && !completions->notifier->wake;
 }
@@ -10508,11 +10507,11 @@ static tpool__item **tpool__halted_bucket(tpool_completions *completions, size_t
 static bool tpool__completions_halted_for_good(tpool_completions *completions, tpool__thread *self) {
     bool given_up = tpool__load_relaxed(&tpool__process.exits) != 0; /* relaxed: as there */
     if (TPOOL__LIKELY(!given_up)) return false;
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     for (size_t i = 0; i < completions->bucket_count && given_up; i++)
         for (tpool__item *item = *tpool__halted_bucket(completions, i); item && given_up; item = item->chained)
             given_up = !tpool__is_done(item->future) && tpool__is_halted_for_good(self, item->future);
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     return given_up;
 }
 
@@ -10520,13 +10519,13 @@ static bool tpool__completions_halted_for_good(tpool_completions *completions, t
 static tpool_future *tpool__completions_halted(tpool_completions *completions, tpool__thread *self) {
     tpool_future *halted = NULL;
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return NULL; /* relaxed: as above */
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     for (size_t i = 0; i < completions->bucket_count && !halted; i++) {
         for (tpool__item *item = *tpool__halted_bucket(completions, i); item && !halted; item = item->chained)
             if (tpool__must_execute_halted(self, item->future)) halted = tpool_future_retain(item->future);
         if (halted) completions->halted_at += i;
     }
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     return halted;
 }
 
@@ -10540,17 +10539,17 @@ typedef struct tpool__next_waiter {
 static tpool_status tpool__completions_now(tpool_completions *completions, tpool__thread *self) {
     /* relaxed: taking it over acquires. A callback may have called next, and taken over more than it was given. */
     if (completions->ready || tpool__has_arrived(completions)) return TPOOL_OK;
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     bool none = completions->remaining == 0;
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     if (none) return TPOOL_END;
     return tpool__completions_halted_for_good(completions, self) ? TPOOL_BROKEN : TPOOL_TIMEOUT;
 }
 static bool tpool__next_expire(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     bool expiring = completions->expiries.count > 0;
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     if (expiring) tpool__completions_expire(completions);
     tpool_future *halted = waiter->deadline > 0 ? tpool__completions_halted(completions, waiter->self) : NULL;
     if (halted) {
@@ -10581,9 +10580,9 @@ static bool tpool__next_look(tpool__waiter *waiter) {
         tpool_future_release(halted);
         return true;
     }
-    tpool__latch(&completions->lock); /* a later add finds the waiter */
+    tpool__spin_lock(&completions->lock); /* a later add finds the waiter */
     int64_t soon = tpool__completions_expire_at(completions);
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     if (soon != TPOOL_FOREVER && tpool__clock() >= soon) return true;
     waiter->look_at = soon;
     /* relaxed: the exit handler notifies the waiters that it finds; a later one looks by itself now and then */
@@ -10608,9 +10607,9 @@ static tpool_status tpool__completions_wait(tpool_completions *completions, int6
     if (tpool__next_expire(&next.waiter)) return TPOOL_BROKEN; /* also before giving up */
     tpool_status status = tpool__completions_now(completions, self);
     if (status != TPOOL_TIMEOUT || deadline == 0) return status;
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     bool within_setup = tpool__completions_within_setup(completions, self);
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     if (within_setup) return TPOOL_DEADLOCK;
     if (!self->listed) {
         tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_time(self), deadline);
@@ -10652,9 +10651,9 @@ TPOOL_API size_t tpool_completions_index(tpool_completions *completions) {
 }
 TPOOL_API size_t tpool_completions_remaining(tpool_completions *completions) {
     if (!completions || tpool__is_foreign(completions)) return 0;
-    tpool__latch(&completions->lock);
+    tpool__spin_lock(&completions->lock);
     size_t remaining = completions->remaining;
-    tpool__unlatch(&completions->lock);
+    tpool__spin_unlock(&completions->lock);
     return remaining;
 }
 
@@ -10769,7 +10768,7 @@ static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
     if (tpool__load_relaxed(&worker->public_jobs) > 0 || tpool__attention(worker->pool) & TPOOL__PAUSED) return;
     tpool_job *job = worker->oldest_private_job;
     tpool__context *context = (tpool__context *)job->context;
-    tpool__latch(&worker->jobs_lock);
+    tpool__spin_lock(&worker->jobs_lock);
     bool offers = !worker->offer.job; /* else a thief without memory has left it there */
     if (offers) {
         worker->offer.job = job;
@@ -10779,7 +10778,7 @@ static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
         worker->offer.serial = context->serial;
         tpool__store_relaxed(&worker->public_jobs, 1); /* relaxed: under the lock, else a hint */
     }
-    tpool__unlatch(&worker->jobs_lock);
+    tpool__spin_unlock(&worker->jobs_lock);
     if (!offers) return;
     worker->oldest_private_job = job->newer;
     tpool__notify(worker->pool);
@@ -10813,7 +10812,7 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
                              tpool__entry *entry) {
     if (tpool__load_relaxed(&victim->public_jobs) == 0) return false; /* relaxed: a hint */
     tpool__stolen *stolen = (tpool__stolen *)(void *)tpool__task_new(tpool__self());
-    tpool__latch(&victim->jobs_lock);
+    tpool__spin_lock(&victim->jobs_lock);
     tpool__offer *offer = &victim->offer;
     /* relaxed: under the lock */
     bool taken = tpool__load_relaxed(&victim->public_jobs) > 0 &&
@@ -10839,19 +10838,19 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
         entry->task = NULL;
         offer->job = NULL;
     }
-    tpool__unlatch(&victim->jobs_lock);
+    tpool__spin_unlock(&victim->jobs_lock);
     if (!taken && stolen) tpool__task_free((tpool_future *)(void *)stolen);
     return taken;
 }
 
 /* Hands a stolen job back to its owner, and does not touch it afterwards. */
 static void tpool__end_stolen(tpool__stolen *job, tpool__worker *victim, tpool__job_state state, void *result) {
-    tpool__latch(&victim->jobs_lock);
+    tpool__spin_lock(&victim->jobs_lock);
     tpool__waiter *waiter = job->waiter;
     job->u.result = result;
     job->state = state;
     tpool__parker *asleep = waiter ? tpool__unpark_begin(&waiter->parker) : NULL;
-    tpool__unlatch(&victim->jobs_lock); /* the job may be gone now */
+    tpool__spin_unlock(&victim->jobs_lock); /* the job may be gone now */
     tpool__unpark_end(asleep);
 }
 static void tpool__stolen_left(void *of) {
@@ -10868,11 +10867,11 @@ static bool tpool__execute_stolen_job(tpool__thread *self, const tpool__entry *e
     context->serial = ++self->worker->jobs_stolen;
     context->left = tpool__stolen_left;
     context->of = job;
-    tpool__latch(&victim->jobs_lock);
+    tpool__spin_lock(&victim->jobs_lock);
     job->thief = self->worker;
     job->beneath = context;
     job->serial = context->serial;
-    tpool__unlatch(&victim->jobs_lock);
+    tpool__spin_unlock(&victim->jobs_lock);
     void *result = entry->fn(entry->arg);
     if (!tpool__context_pop(self, context)) return false;
     tpool__end_stolen(job, victim, TPOOL__JOB_DONE, result);
@@ -10888,9 +10887,9 @@ typedef struct tpool__job_waiter {
 
 static void tpool__job_set_waiter(tpool__waiter *waiter, tpool__waiter *to) {
     const tpool__job_waiter *join = (tpool__job_waiter *)(void *)waiter;
-    tpool__latch(&join->worker->jobs_lock);
+    tpool__spin_lock(&join->worker->jobs_lock);
     join->job->waiter = to;
-    tpool__unlatch(&join->worker->jobs_lock);
+    tpool__spin_unlock(&join->worker->jobs_lock);
 }
 static bool tpool__job_enter(tpool__waiter *waiter) {
     tpool__job_set_waiter(waiter, waiter);
@@ -10898,9 +10897,9 @@ static bool tpool__job_enter(tpool__waiter *waiter) {
 }
 static bool tpool__job_look(tpool__waiter *waiter) {
     const tpool__job_waiter *join = (tpool__job_waiter *)(void *)waiter;
-    tpool__latch(&join->worker->jobs_lock);
+    tpool__spin_lock(&join->worker->jobs_lock);
     bool done = join->job->state != TPOOL__JOB_STOLEN;
-    tpool__unlatch(&join->worker->jobs_lock);
+    tpool__spin_unlock(&join->worker->jobs_lock);
     return done && tpool__wait_over(waiter, TPOOL_OK);
 }
 static void tpool__job_leave(tpool__waiter *waiter) {
@@ -10917,12 +10916,12 @@ static TPOOL__NOINLINE bool tpool__await_stolen(tpool__thread *self, tpool__work
     if (self->listed && !tpool__run_listed(self)) return false;
     tpool__spin spin = tpool__spin_begin(&self->failed_spins, tpool__free_time(self), TPOOL_FOREVER);
     while (!done && spins) {
-        tpool__latch(&worker->jobs_lock);
+        tpool__spin_lock(&worker->jobs_lock);
         done = job->state != TPOOL__JOB_STOLEN;
         tpool__worker *thief = job->thief;
         const tpool__context *beneath = job->beneath;
         uintptr_t serial = job->serial;
-        tpool__unlatch(&worker->jobs_lock);
+        tpool__spin_unlock(&worker->jobs_lock);
         tpool__entry entry = { 0 };
         if (!done && helps && thief && tpool__contexts_ready(self) &&
             tpool__steal_job(thief, beneath, serial, &entry)) {
@@ -10952,13 +10951,13 @@ static tpool__outcome *tpool__error_broken(const tpool_future *task) {
 
 /* Takes back the job that was stolen last, when it is done. False: as above. */
 static bool tpool__take_back(tpool__thread *self, tpool__worker *worker, bool helps, void **result) {
-    tpool__latch(&worker->jobs_lock);
+    tpool__spin_lock(&worker->jobs_lock);
     tpool__stolen *job = worker->stolen;
-    tpool__unlatch(&worker->jobs_lock);
+    tpool__spin_unlock(&worker->jobs_lock);
     if (!tpool__await_stolen(self, worker, job, helps)) return false;
-    tpool__latch(&worker->jobs_lock);
+    tpool__spin_lock(&worker->jobs_lock);
     worker->stolen = job->next;
-    tpool__unlatch(&worker->jobs_lock);
+    tpool__spin_unlock(&worker->jobs_lock);
     bool broken = job->state == TPOOL__JOB_BROKEN;
     *result = job->u.result;
     tpool__task_free((tpool_future *)(void *)job);
@@ -10974,13 +10973,13 @@ static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, const tpoo
     tpool__thread *self = tpool__self();
     /* it forked in between, and this is the child, without the thief */
     if (self->worker != worker) return worker->offer.job == job;
-    tpool__latch(&worker->jobs_lock);
+    tpool__spin_lock(&worker->jobs_lock);
     bool mine = worker->offer.job == job;
     if (mine) {
         worker->offer.job = NULL;
         tpool__store_relaxed(&worker->public_jobs, 0); /* relaxed: under the lock, else a hint */
     }
-    tpool__unlatch(&worker->jobs_lock);
+    tpool__spin_unlock(&worker->jobs_lock);
     if (!mine) (void)tpool__take_back(self, worker, true, result);
     return mine;
 }
@@ -11006,19 +11005,19 @@ TPOOL_API void *tpool_join(tpool_job *job) {
 /* The thread ends: the jobs that it forked and no thief has taken are lost. */
 static void tpool__forget_jobs(tpool__worker *worker) {
     worker->newest_job = worker->oldest_private_job = NULL;
-    tpool__latch(&worker->jobs_lock);
+    tpool__spin_lock(&worker->jobs_lock);
     worker->offer.job = NULL;
     tpool__store_relaxed(&worker->public_jobs, 0); /* relaxed: under the lock, else a hint */
-    tpool__unlatch(&worker->jobs_lock);
+    tpool__spin_unlock(&worker->jobs_lock);
 }
 /* Waits for the stolen jobs that were forked in this context, since they read it and use its task. */
 static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *context) {
     tpool__worker *worker = self->worker;
     for (;;) {
         void *result;
-        tpool__latch(&worker->jobs_lock);
+        tpool__spin_lock(&worker->jobs_lock);
         bool any = worker->stolen && worker->stolen->origin == context;
-        tpool__unlatch(&worker->jobs_lock);
+        tpool__spin_unlock(&worker->jobs_lock);
         if (!any || !tpool__take_back(self, worker, false, &result)) return;
     }
 }
@@ -11030,7 +11029,7 @@ static void tpool__await_jobs_of(tpool__thread *self, const tpool__context *cont
  *  So one chunk is always queued while items are left: other work gets its turn, an item that blocks never keeps the
  *  next from starting, and the size of a chunk can follow the cost of the earlier ones. Chunks start in the order of
  *  their items. The consumer waits for the first chunk with undelivered items, as for any future. If the map is
- *  unordered, the chunks' futures are in an iterator of as_completed, which tells the consumer which has ended next.
+ *  unordered, the chunks' futures are in an iterator of as_completed, which yields the one that has ended next.
  * ================================================================================================================= */
 typedef struct tpool__slot {
     void *value;
@@ -11750,14 +11749,14 @@ static bool tpool__loop_take_any(tpool__loop *loop, size_t *begin, size_t *end) 
 }
 
 /* A helper leaves the rest to the caller when the pool is paused or halted. It reads the flags under its lane's
- * spinlock, which whoever sets one of them takes afterwards (tpool__fence_lanes). */
+ * spinlock, which the thread that sets a flag takes afterwards (tpool__fence_lanes). */
 static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_t *end) {
     tpool__worker *worker = tpool__self()->worker;
     if (!helps || !worker) return tpool__loop_take_any(loop, begin, end);
-    tpool__latch(&worker->lane.lock);
+    tpool__spin_lock(&worker->lane.lock);
     bool taken =
         !(tpool__attention(loop->pool) & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__loop_take_any(loop, begin, end);
-    tpool__unlatch(&worker->lane.lock);
+    tpool__spin_unlock(&worker->lane.lock);
     return taken;
 }
 
@@ -11875,9 +11874,9 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     if (task) tpool__store_relaxed(&loop->task.extra_word, tpool__load_relaxed(&task->extra_word));
     loop->visits = !is_worker;
     if (loop->visits) {
-        tpool__latch(&pool->inject.lock);
+        tpool__spin_lock(&pool->inject.lock);
         pool->visitors++;
-        tpool__unlatch(&pool->inject.lock);
+        tpool__spin_unlock(&pool->inject.lock);
     }
     tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
     if (call->outer) loop->origin = call;
@@ -12268,7 +12267,7 @@ static void tpool__step_left(void *of) {
     tpool__let_go(manager, entry);
     if (tpool__end_retired(manager)) tpool__manager_leave(manager);
 }
-/* Calls `step` for the pool of a held entry, without the lock: the program's code may run in there. False: it forked,
+/* Calls `step` for the pool of a held entry, without the lock, since it may run the program's code. False: that forked,
  * and this is the child, where the manager's lock may be held by a thread that is not there; the caller returns at
  * once. */
 static bool tpool__step_on(tpool__managed *entry, tpool_status (*step)(tpool *pool), tpool_status *status) {
@@ -13115,7 +13114,7 @@ static void tpool__channel_leave(tpool__waiter *waiter) {
 static const tpool__wait_kind tpool__wait_for_channel = { NULL, tpool__channel_enter, tpool__channel_look,
                                                           tpool__channel_leave, "the other end of a channel" };
 
-/* Looks for a while before it stands in line, while nobody else does. */
+/* Spins for a while before the caller joins the line. */
 static tpool_status tpool__channel_spin(tpool__channel_waiter *caller, int64_t deadline) {
     uint32_t failed = tpool__load_relaxed(&caller->end->failed_spins); /* relaxed, here and below: a hint */
     tpool_status status = TPOOL_TIMEOUT;
@@ -13400,12 +13399,12 @@ static bool tpool__name_queued(const tpool__entry *entry, void *of) {
 }
 static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
     tpool__queued_names queued = { 0 };
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     for (size_t i = 0; i < pool->heap_count; i++) {
         tpool__entry entry = { .task = pool->heap[i].task };
         if (!tpool__name_queued(&entry, &queued)) break;
     }
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__lane_walk(pool, &pool->inject, NULL, tpool__name_queued, &queued);
     for (tpool__worker *w = tpool__first_worker(pool); w && queued.seen < TPOOL__SHOWN_TASKS; w = tpool__next_worker(w))
         if (tpool__lane_count(&w->lane) > 0) tpool__lane_walk(pool, &w->lane, w, tpool__name_queued, &queued);
@@ -13579,9 +13578,9 @@ static tpool *tpool__halt_one(void) {
         pool = pool->next;
     if (pool) {
         tpool__or_relaxed(&pool->attention, TPOOL__HALTED); /* relaxed: see tpool__attention */
-        tpool__latch(&pool->inject.lock);
+        tpool__spin_lock(&pool->inject.lock);
         pool->visitors++;
-        tpool__unlatch(&pool->inject.lock);
+        tpool__spin_unlock(&pool->inject.lock);
     }
     tpool__unlock(&tpool__process.lock);
     return pool;
@@ -13633,9 +13632,9 @@ static void tpool__halt(tpool *pool) {
     tpool__notify_waiters_in(pool, &pool->inject, NULL);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         tpool__notify_waiters_in(pool, &w->lane, w);
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     for (size_t i = 0; i < pool->heap_count; i++) tpool__notify_waiters(pool->heap[i].task);
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     tpool__wake_room_and_drainers(pool);
 }
 
@@ -13657,9 +13656,9 @@ static void tpool__at_exit(void) {
     tpool__times_end(false);
 }
 
-/* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do: `all`,
- * or those above the first. The context of a call of the library's own stays until its `left` returns:
- * threads that work for the call read it. */
+/* The thread was ended, by thrd_exit or the like. Its stack frames are gone. This does what they still had to do: `all`
+ * of them, or those above the first. The context of a call of the library's own stays until its `left` returns: threads
+ * that work for the call read it. */
 static void tpool__leave_contexts(tpool__thread *self, bool all) {
     while (self->context && (all || self->context->outer)) { /* NULL in a child, if what is called forks */
         tpool__context *context = self->context, before = *context;
@@ -13858,8 +13857,8 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
  *  waitpid(-1) sees only the process between the two forks, which ends at once. The parent of a process kills it before
  *  it reaps it: so the number cannot belong to another process (the one exception: tpool__server_kill). The server
- *  kills its workers, each with its process group; one that it may not kill it gives up: for the proxy that is its end
- *  (GIVEN_UP), and no one waits for it. The keeper kills the server, and the workers of a server that has
+ *  kills its workers, each with its process group; it gives up one that it may not kill: for the proxy that is its end
+ *  (GIVEN_UP), and no thread waits for it. The keeper kills the server, and the workers of a server that has
  *  died: Linux makes them the keeper's children; elsewhere the keeper checks that they are still what they were. On
  *  Linux the kernel also kills the workers with their server.
  *
@@ -13874,14 +13873,14 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *  proxy that waits for a notice or a message asks for a sign after half of TPOOL__PATIENCE_MS. If none has come after
  *  the whole, it asks the keeper to kill that server, by its generation, so that its successor is not killed instead.
  *  If that does not help either, the proxy kills the server of a keeper that is dead, which the end of the keeper's
- *  socket shows. A keeper that lives it continues (SIGCONT), and never kills: it is slow, or was stopped, and the pool
+ *  socket shows. It never kills a living keeper, but continues it (SIGCONT): it is slow, or was stopped, and the pool
  *  has no other. After four times TPOOL__PATIENCE_MS, or when the keeper notes that the system refuses it another
  *  server, the proxy gives the process up. The keeper kills a server that stays stopped for TPOOL__PATIENCE_MS.
  *
  *  ORDERS TO KILL  An order to kill is a byte on the status socket. It stays there until the server reads it; if the
  *  server dies first, the worker dies with it. A proxy knows its task's time limits from the start, and obeys them
  *  while it starts the process, waits for the initializer, and copies the argument. It looks now and then whether the
- *  process that it prepares is still wanted (the pool may end, the map may be closed): so no one need wake it.
+ *  process that it prepares is still wanted (the pool may end, the map may be closed): so no thread has to wake it.
  *
  *  MESSAGES AND MEMORY  A message is one write of less than PIPE_BUF bytes. The bytes of arguments and results lie in a
  *  file without a name. The program makes it, so that no worker can take it away; it is shared with this worker alone:
@@ -13899,7 +13898,7 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *
  *  WHAT A WORKER MAY DO  The program does not trust a worker, which may write anything to its socket and to the shared
  *  memory at any time. The program first checks a message's length, number and kind. It compares sizes and counts with
- *  what it knows of the file and the chunk, in a copy that no one else can change, and uses that copy. It allocates
+ *  what it knows of the file and the chunk, in a copy that no other process can change, and uses it. It allocates
  *  memory for a result once it has seen that the worker has written it (tpool__child_has_written). The memory is
  *  sealed, so that a worker cannot truncate it; without seals, one that does kills the program by SIGBUS. A pipe that
  *  is full when it should be empty is an error, not a wait.
@@ -13921,7 +13920,7 @@ static inline void tpool__page_write(tpool__page *page, uint32_t done, uintptr_t
     tpool__store_release(&page->items_done, done); /* P14 */
 }
 /* The worker claims a task or an item right before it calls fn. The program revokes what it gives to another worker: so
- * fn is called once, even if the worker outlives the server that should have told of its end. False: revoked. Pair P14:
+ * fn is called once, even if the worker outlives the server that was to report its end. False: revoked. Pair P14:
  * the claim of the next item publishes the answers of those before it. */
 static inline bool tpool__page_claim(tpool__u32 *begun, uint32_t before, uint32_t now) {
     return tpool__cas_release(begun, &before, now); /* P14 */
@@ -14904,7 +14903,7 @@ typedef struct tpool__served {
 
 /* The state of the keeper and of the server. */
 static struct {
-    int control, program;         /* program: the pidfd, -1 where there is none */
+    int control, program;         /* program: the pidfd; -1: the system has no pidfds */
     int children, children_write; /* a pipe: the handler of SIGCHLD writes to it */
     tpool__life *life;
     tpool__served *served;
@@ -15788,7 +15787,7 @@ static tpool__received tpool__child_await_end(tpool__child *child, tpool__notice
     return heard;
 }
 /* Has the process killed, waits for its end, and closes all that leads to it. One that may not be killed is left to
- * itself. `heard`: what led to this call. No order to kill it follows LOST at once: the process is about to be reaped,
+ * itself. `heard`: what led to this call. After LOST it orders no kill at once: the process is about to be reaped,
  * and what it leaves behind, if it exits with 0, is to live on. With SILENT one goes out, though there is no reason
  * `why`: a server that could neither answer nor be killed may come back, and the process with it. */
 static tpool__death tpool__child_collect(tpool__child *child, tpool__received heard, tpool__killed_for why) {
@@ -15953,7 +15952,7 @@ static tpool_status tpool__child_ready(tpool__worker *worker) {
 /* After the worker's last task: has the process run its finalizer, and waits for its end. */
 static void tpool__child_end(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
-    if (!child->greeted) tpool__child_close(child); /* it has executed nothing, and no one need wait for its end */
+    if (!child->greeted) tpool__child_close(child); /* it has executed nothing, so its end need not be awaited */
     if (!tpool__child_runs(child)) return;
     tpool__message message;
     memset(&message, 0, sizeof message);
@@ -16254,7 +16253,7 @@ static tpool__time_limit tpool__time_limit_of(const tpool_future *task) {
 static tpool_status tpool__child_in_time(tpool__worker *worker, int64_t deadline) {
     return tpool__clock_passed(deadline) ? TPOOL_TIMEOUT : tpool__child_ensure_until(worker, deadline);
 }
-/* The error of a task or an item for which no process was to be had, or none in its time. */
+/* The error of a task or an item that got no process, or none in its time. */
 static tpool__outcome *tpool__error_of_refusal(tpool__worker *worker, tpool_future *task, tpool_status status,
                                                tpool__killed_for why_late) {
     if (status == TPOOL_TIMEOUT) {

@@ -1,4 +1,4 @@
-/* Every interleaving of what a worker has fetched: its run, which it takes from without a latch, and which everybody else
+/* Every interleaving of what a worker has fetched: its run, which it takes from without a spinlock, and which everybody else
    may want as well. The third fetch of a worker brings it two tasks, so the fifth and sixth lie in a run together. */
 #include "schedule.h"
 

@@ -53,12 +53,12 @@ typedef struct check_walk {
         if (!(condition)) CHECK_SAY(walk, "check.h:%d: not true: %s", __LINE__, #condition); \
     } while (0)
 
-static inline void check_lock(check_walk *walk, tpool__latch_word *lock, const char *name) {
-    if (walk->locks) tpool__latch(lock);
+static inline void check_lock(check_walk *walk, tpool__spinlock *lock, const char *name) {
+    if (walk->locks) tpool__spin_lock(lock);
     else if (*lock != TPOOL__LOCK_FREE) CHECK_SAY(walk, "%s is held at rest", name);
 }
-static inline void check_unlock(const check_walk *walk, tpool__latch_word *lock) {
-    if (walk->locks) tpool__unlatch(lock);
+static inline void check_unlock(const check_walk *walk, tpool__spinlock *lock) {
+    if (walk->locks) tpool__spin_unlock(lock);
 }
 
 /* ---- The queues */

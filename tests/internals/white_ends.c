@@ -374,14 +374,14 @@ static void a_submit_that_wakes_a_worker_wakes_no_drainer(void **state) {
     static const tpool__parker never_woken;
     drainer.pool = pool;
     drainer.over = tpool__is_quiet;
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     drainer.waiter.next_in_line = pool->drainers;
     pool->drainers = &drainer.waiter;
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL)); /* no worker is idle: it starts one */
-    tpool__latch(&pool->inject.lock);
+    tpool__spin_lock(&pool->inject.lock);
     pool->drainers = drainer.waiter.next_in_line;
-    tpool__unlatch(&pool->inject.lock);
+    tpool__spin_unlock(&pool->inject.lock);
     assert_int_equal(0, memcmp(&never_woken, &drainer.waiter.parker, sizeof never_woken));
     gate_open(&busy);
     nothing_is_left(pool);

@@ -45,14 +45,14 @@ static pid_t parent_process;
 static bool is_child(void) { return getpid() != parent_process; }
 
 static void hold_all_locks(bool hold) {
-    void (*latch)(tpool__latch_word *) = hold ? tpool__latch : tpool__unlatch;
+    void (*spinlock)(tpool__spinlock *) = hold ? tpool__spin_lock : tpool__spin_unlock;
     void (*lock)(tpool__lock_word *) = hold ? tpool__lock : tpool__unlock;
     if (iterator) lock(&iterator->lock);
     lock(&pool->lock);
-    latch(&pool->inject.lock);
+    spinlock(&pool->inject.lock);
     for (tpool__worker *worker = tpool__first_worker(pool); worker; worker = tpool__next_worker(worker)) {
-        latch(&worker->lane.lock);
-        latch(&worker->jobs_lock);
+        spinlock(&worker->lane.lock);
+        spinlock(&worker->jobs_lock);
     }
     if (!with_lock_bit) return;
     if (hold) (void)tpool__nodes_lock(with_lock_bit);

@@ -112,15 +112,15 @@ static pthread_t started(void *(*call)(void *), void *arg) {
 static void fork_in_public(tpool_job *job, tpool_fn fn, void *arg) {
     tpool_fork(job, fn, arg);
     tpool__worker *worker = tpool__self()->worker;
-    tpool__latch(&worker->jobs_lock);
+    tpool__spin_lock(&worker->jobs_lock);
     bool is_private = !worker->offer.job && worker->oldest_private_job;
-    tpool__unlatch(&worker->jobs_lock);
+    tpool__spin_unlock(&worker->jobs_lock);
     if (is_private) tpool__publish_job(worker);
 }
 
 /* ---- Full queues */
 
-static stop in_cancel = STOP_AT_AFTER("tpool__latch_try", "tpool__claim");
+static stop in_cancel = STOP_AT_AFTER("tpool__spin_try_lock", "tpool__claim");
 static void *cancel_and_stop(void *arg) {
     armed_stop = &in_cancel;
     return tpool_future_cancel(arg) ? arg : NULL;
@@ -187,7 +187,7 @@ static void a_returned_payload_replaces_one_that_another_thread_replaced_meanwhi
 
 static tpool *fetched_from;
 static bool under_pool_lock(void) { return tpool__held(&fetched_from->lock); }
-static stop in_fetch = STOP_AT_AFTER("tpool__latch_try", "tpool__unlatch");
+static stop in_fetch = STOP_AT_AFTER("tpool__spin_try_lock", "tpool__spin_unlock");
 
 /* A worker takes one task, and a batch of others with it into its own lane. */
 static void a_shutdown_that_cancels_finds_what_a_worker_takes_just_then(void **state) {
@@ -432,9 +432,9 @@ static void *notify_and_stop(void *arg) {
 }
 static tpool__worker *worker_with_batch(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
-        tpool__latch(&w->lane.lock);
+        tpool__spin_lock(&w->lane.lock);
         bool has = tpool__batch_count(&w->lane) > 0;
-        tpool__unlatch(&w->lane.lock);
+        tpool__spin_unlock(&w->lane.lock);
         if (has) return w;
     }
     return NULL;

@@ -532,7 +532,7 @@ static void a_timekeeper_that_is_to_end_begins_nothing(void **state) {
     tpool__unlock(&tpool__times.lock);
     tpool__unpark(parker);
     REQUIRE_EVENTUALLY(keepers() == 0);
-    assert_int_equal(0, atomic_load(&g.arrived));
+    assert_int_equal(0, gate_arrived(&g));
     assert_true(tpool__times_unkept()); /* others know that they must look */
     assert_true(tpool__timer_disarm(&slow.timer));
     assert_true(tpool__timer_disarm(&late.timer));

@@ -35,9 +35,9 @@ static void submit_own(tpool__worker *worker) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     entry.fn = nothing;
-    tpool__latch(&worker->lane.lock);
+    tpool__spin_lock(&worker->lane.lock);
     (void)tpool__place(&pool, &worker->lane, &entry, &unreferenced);
-    tpool__unlatch(&worker->lane.lock);
+    tpool__spin_unlock(&worker->lane.lock);
     tpool__notify(&pool);
 }
 static void *find_a_task(void *arg) {

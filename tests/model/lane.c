@@ -25,9 +25,9 @@ static void *submit(void *arg) {
     tpool__task_init(&block, NULL, NULL, &argument, NULL,
                      TPOOL__PHASE_PENDING | TPOOL__END_RELEASED | 9 * TPOOL__REFERENCE);
     entry.task = &block;
-    tpool__latch(&pool.inject.lock);
+    tpool__spin_lock(&pool.inject.lock);
     MODEL_CHECK(tpool__place(&pool, &pool.inject, &entry, &unreferenced) == TPOOL_OK);
-    tpool__unlatch(&pool.inject.lock);
+    tpool__spin_unlock(&pool.inject.lock);
     tpool__store_release(&handle, (uintptr_t)&block); /* as the program passes it on */
     return arg;
 }

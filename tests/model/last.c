@@ -1,5 +1,5 @@
 /* Of two workers that run out of work at the same time one finds the pool quiet: each clears `busy`, passes the inject
-   latch, and then looks at the other. That is a store and a load of another word, which only the latch between them keeps
+   spinlock, and then looks at the other. That is a store and a load of another word, which only the spinlock between them keeps
    in this order. */
 #include "model.h"
 

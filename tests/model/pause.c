@@ -1,4 +1,4 @@
-/* A flag in `attention`, set without an order: once whoever set it has passed the lanes' latches (tpool__fence_lanes),
+/* A flag in `attention`, set without an order: once whoever set it has passed the lanes' spinlocks (tpool__fence_lanes),
    nobody takes a task any more who has not seen it. */
 #include "model.h"
 

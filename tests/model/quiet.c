@@ -21,9 +21,9 @@ static void *spread(void *arg) {
     tpool_future *unreferenced = NULL;
     first = 1;
     entry.fn = fail;
-    tpool__latch(&worker.lane.lock);
+    tpool__spin_lock(&worker.lane.lock);
     MODEL_CHECK(tpool__place(&pool, &worker.lane, &entry, &unreferenced) == TPOOL_OK);
-    tpool__unlatch(&worker.lane.lock);
+    tpool__spin_unlock(&worker.lane.lock);
     return arg;
 }
 static void model_reset(void) {

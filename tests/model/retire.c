@@ -1,5 +1,5 @@
-/* E3: the last worker ends as a task comes. It lowers `live` and then looks under the latch; the submitter looks at `live`
-   within the latch: either the worker sees the task, or the submitter that nobody lives. No order but the latch's. */
+/* E3: the last worker ends as a task comes. It lowers `live` and then looks under the spinlock; the submitter looks at `live`
+   within the spinlock: either the worker sees the task, or the submitter that nobody lives. No order but the spinlock's. */
 #include "model.h"
 
 static tpool pool;
@@ -18,10 +18,10 @@ static void *submit(void *arg) { /* as tpool__enqueue */
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     entry.fn = nothing;
-    tpool__latch(&pool.inject.lock);
+    tpool__spin_lock(&pool.inject.lock);
     if (tpool__load_relaxed(&pool.live) > 0)
         placed = tpool__place(&pool, &pool.inject, &entry, &unreferenced) == TPOOL_OK;
-    tpool__unlatch(&pool.inject.lock);
+    tpool__spin_unlock(&pool.inject.lock);
     return arg;
 }
 static void *retire(void *arg) {

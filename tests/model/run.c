@@ -1,4 +1,4 @@
-/* P11: an owner takes from its run without the latch. Who closes the run under the latch knows afterwards what has
+/* P11: an owner takes from its run without the spinlock. Who closes the run under the spinlock knows afterwards what has
    started: each task is either still there, or claimed, and never both. */
 #include "model.h"
 
@@ -29,7 +29,7 @@ static void *own(void *arg) {
 }
 static void *close_run(void *arg) {
     tpool__entry entry = { 0 };
-    tpool__latch(&worker.lane.lock);
+    tpool__spin_lock(&worker.lane.lock);
     tpool__batch_open(&worker, false);
     if (tpool__batch_pop(&worker.lane, &entry, 0)) {
         MODEL_CHECK(tpool__claim(entry.task, TPOOL__PHASE_CANCELLING));
@@ -37,7 +37,7 @@ static void *close_run(void *arg) {
     }
     MODEL_CHECK((tpool__load_relaxed(&block.state) & TPOOL__PHASE) !=
                 TPOOL__PHASE_PENDING); /* nothing starts after this */
-    tpool__unlatch(&worker.lane.lock);
+    tpool__spin_unlock(&worker.lane.lock);
     return arg;
 }
 static void model_check(void) { MODEL_CHECK(owned + closed == 1); }

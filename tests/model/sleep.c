@@ -1,5 +1,5 @@
-/* "Why no wake is lost": a submitter puts a task in under the latch of the lane and then looks at the gate (N); the last
-   searcher changes the gate (C) and then looks under that latch (L). Neither may miss the other, by relaxed accesses to
+/* "Why no wake is lost": a submitter puts a task in under the spinlock of the lane and then looks at the gate (N); the last
+   searcher changes the gate (C) and then looks under that spinlock (L). Neither may miss the other, by relaxed accesses to
    the gate alone. */
 #include "model.h"
 
@@ -18,9 +18,9 @@ static void *submit(void *arg) {
     tpool__entry entry = { 0 };
     tpool_future *unreferenced = NULL;
     entry.fn = nothing;
-    tpool__latch(&pool.inject.lock);
+    tpool__spin_lock(&pool.inject.lock);
     (void)tpool__place(&pool, &pool.inject, &entry, &unreferenced);
-    tpool__unlatch(&pool.inject.lock);
+    tpool__spin_unlock(&pool.inject.lock);
     wakes = tpool__load_relaxed(&pool.gate) == TPOOL__ROOM; /* what tpool__notify looks at */
     return arg;
 }

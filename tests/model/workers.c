@@ -1,4 +1,4 @@
-/* P6: who finds a worker in the pool's list, the first or a later one, without the pool's lock, finds it whole: its latch, its lane, its run. */
+/* P6: who finds a worker in the pool's list, the first or a later one, without the pool's lock, finds it whole: its spinlock, its lane, its run. */
 #define MODEL_FRESH_MEMORY
 #include "model.h"
 
@@ -41,9 +41,9 @@ static void *start(void *arg) {
     argument = 1;
     entry.fn = nothing;
     entry.arg = &argument;
-    tpool__latch(&worker->lane.lock);
+    tpool__spin_lock(&worker->lane.lock);
     MODEL_CHECK(tpool__place(&pool, &worker->lane, &entry, &unreferenced) == TPOOL_OK);
-    tpool__unlatch(&worker->lane.lock);
+    tpool__spin_unlock(&worker->lane.lock);
     return arg;
 }
 static void *steal(void *arg) {
@@ -54,7 +54,7 @@ static void *steal(void *arg) {
         MODEL_CHECK(entry.fn == nothing && *(int *)entry.arg == 1);
         stolen++;
     }
-    (void)tpool__work_visible(&pool); /* passes its latches whether or not there seems to be work */
+    (void)tpool__work_visible(&pool); /* passes its spinlocks whether or not there seems to be work */
     return arg;
 }
 static void model_check(void) {

@@ -145,9 +145,9 @@ static void destroy_beside(rng *g) {
     for (;;) { /* until all of them are in: a destroy may begin from then on */
         int in = 0;
         for (int i = 0; i < count; i++) in += atomic_load(&helpers[i].is_back);
-        tpool__latch(&pool->inject.lock);
+        tpool__spin_lock(&pool->inject.lock);
         in += (int)pool->visitors;
-        tpool__unlatch(&pool->inject.lock);
+        tpool__spin_unlock(&pool->inject.lock);
         if (in >= count) break;
         sleep_us(100);
     }
