@@ -3620,8 +3620,9 @@ struct tpool__backend {
      * worker_new: sets worker->backing, a block of TPOOL_MALLOC, which the engine frees after `stop`. Once for each
      *     worker, before it is in the list, under pool->lock. worker->index stays. False: no memory.
      * launch: starts a backing, if a caller wants to know first whether the system provides one; it is no proxy. Other
-     *     workers come to `ready` without it. Does not wait for the initializer. TPOOL_NO_THREAD: the system refuses.
-     *     TPOOL_OK: it does not, or at `deadline` nothing was known; then `ready` awaits it.
+     *     workers come to `ready` without it. Does not wait for the initializer. If the caller holds pool->lock, the
+     *     deadline is near. TPOOL_NO_THREAD: the system refuses. TPOOL_OK: it does not, or at `deadline` nothing was
+     *     known; then `ready` awaits it.
      * ready: starts a backing if the worker has none, and waits for its initializer to end. Called before the first
      *     task, and when is_lost. TPOOL_BROKEN: the initializer failed, the pool breaks. TPOOL_NO_THREAD: the system
      *     refuses for good, or the pool ends meanwhile and has no more work; then the proxy ends. No drain waits for
@@ -6509,17 +6510,21 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 /* Starts a worker if none lives. That comes before a task is taken, since the system may refuse the thread, or the
  * backing. A submitter waits for the word on a backing until its own deadline, but not less than LAUNCH_LEAST, since a
  * fork takes a moment, and not more than LAUNCH_MOST: then the backing is the worker's to await. One submitter does so,
- * and the others wait for it. */
+ * and the others wait for it, each until its deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
 static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline);
+/* Another submitter launches the first worker's backing, and there is nothing else to do but wait for that. */
+static bool tpool__awaits_launch(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    return pool->launching && tpool__load_relaxed(&pool->live) == 0 && /* relaxed: under its lock */
+           !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK));
+}
 static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
-    int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
-    int64_t until = deadline < least ? least : deadline < most ? deadline : most;
     tpool_status status = TPOOL_OK;
     unsigned tries = 0;
     tpool__lock(&pool->lock);
-    while (pool->launching) {
+    while (tpool__awaits_launch(pool) && tpool__clock() < deadline) {
         tpool__unlock(&pool->lock);
         tpool__backoff(&tries);
         tpool__lock(&pool->lock);
@@ -6528,9 +6533,12 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
     bool lives = tpool__load_relaxed(&pool->live) > 0;
     if (!lives && tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) {
         status = tpool__refusal(pool, tpool__attention(pool));
+    } else if (!lives && pool->launching) {
+        status = TPOOL_TIMEOUT;
     } else if (!lives) {
+        int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
         pool->launching = true;
-        status = tpool__start_launched(pool, 1, until);
+        status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
         pool->launching = false;
     }
     tpool__unlock(&pool->lock);
@@ -6554,8 +6562,8 @@ static void tpool__end_backing(tpool__worker *worker) {
     if (backend) backend->end(worker);
 }
 
-/* Starts a worker, which counts as searching from now on. Its own thread launches its backing: no thread waits for that
- * under this lock. */
+/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless it is the pool's
+ * first. */
 static void tpool__worker_main(void *worker);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 
@@ -6615,8 +6623,15 @@ static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
+    /* The first of a pool whose work waits already: a caller that resumes or drains it learns whether the system
+     * provides a backing. The launch has little time, since it is under the lock. relaxed: under its lock */
+    const tpool__backend *backend = tpool__load_relaxed(&pool->live) == 0 ? tpool__backend_of(pool) : NULL;
     int cancel = tpool__cancel_off();
-    tpool_status status = tpool__start_prepared(pool, worker);
+    tpool_status status = backend ? backend->launch(worker, tpool__deadline(TPOOL__LAUNCH_LEAST)) : TPOOL_OK;
+    if (status == TPOOL_OK) {
+        status = tpool__start_prepared(pool, worker);
+        if (status != TPOOL_OK && backend) backend->end(worker);
+    }
     tpool__cancel_back(cancel);
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
     return status;
@@ -9373,9 +9388,10 @@ static bool tpool__is_deserted(tpool *pool) {
     return deserted;
 }
 
+/* A launch counts too: it uses what the backend's `stop` frees. */
 static bool tpool__workers_ended(tpool *pool) {
     tpool__lock(&pool->lock);
-    bool ended = tpool__workers_are_gone(pool);
+    bool ended = tpool__workers_are_gone(pool) && !pool->launching;
     tpool__unlock(&pool->lock);
     return ended;
 }
@@ -13283,7 +13299,9 @@ static void tpool__put_number(tpool__text *text, uint64_t number) { tpool__put_d
  * one is cut, at the end of a character of UTF-8. */
 #define TPOOL__SHOWN_BYTES 60
 static void tpool__put_plain(tpool__text *text, const char *name) {
-    for (int used = 0; *name && (used < TPOOL__SHOWN_BYTES || (*name & 0xc0) == 0x80); name++, used++)
+    for (int used = 0;
+         *name && (used < TPOOL__SHOWN_BYTES || (used < TPOOL__SHOWN_BYTES + 3 && (*name & 0xc0) == 0x80));
+         name++, used++)
         tpool__put_byte(text, (char)((unsigned char)*name < ' ' || *name == 127 || *name == '"' ? '?' : *name));
     if (*name) tpool__put(text, "...");
 }
@@ -13587,13 +13605,17 @@ static tpool *tpool__halt_one(void) {
 }
 
 /* Drains the dual pools and those of the global manager, and ends their workers. */
+/* From now on no shared pool is paused: tasks of one may wait for those of another. */
+static void tpool__resume_shared(tpool *high, tpool *low) {
+    if (low) tpool__finish_begin(low);
+    if (high) tpool__finish_begin(high);
+    tpool__resume_global_manager();
+}
 static void tpool__end_shared(void) {
     tpool__lock(&tpool__process.lock);
     tpool *high = tpool__dual.pool[0], *low = tpool__dual.pool[1];
     tpool__unlock(&tpool__process.lock);
-    if (low) tpool__finish_begin(low); /* no shared pool stays paused: tasks of one may wait for those of another */
-    if (high) tpool__finish_begin(high);
-    tpool__resume_global_manager();
+    tpool__resume_shared(high, low);
     if (high && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK) (void)tpool_shutdown(high, TPOOL_WAIT);
     tpool__end_global_manager();
     tpool__lock(&tpool__process.lock);
@@ -13794,6 +13816,7 @@ static bool tpool__process_ready(void) {
 #if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
 static void tpool__unload_shared(void) {
+    tpool__resume_shared(tpool__dual.pool[0], tpool__dual.pool[1]);
     tpool__await_detached(); /* their tasks may use the shared pools */
     tpool__end_shared();
     tpool__await_detached(); /* of tasks of the shared pools */
@@ -16337,7 +16360,7 @@ static void *tpool__child_execute(tpool__thread *self, tpool_future *task, tpool
 static bool tpool__child_is_lost(tpool__worker *worker) {
     tpool__child *child = tpool__child_of(worker);
     tpool__lock(&child->lock);
-    bool lost = child->status < 0 || child->killed_for != TPOOL__NOT_KILLED;
+    bool lost = child->status < 0 || child->killed_for != TPOOL__NOT_KILLED || !child->greeted;
     tpool__unlock(&child->lock);
     return lost;
 }
