@@ -2381,7 +2381,9 @@ static uintptr_t tpool__stack_end(size_t *whole) {
 static inline void tpool__stack_left(void) {
 #if TPOOL__ADDRESS_SANITIZED
     size_t whole;
-    uintptr_t low = tpool__stack_end(&whole), here = tpool__stack_position();
+    /* up to that place: the frames of this function and its callers lie where others lay */
+    uintptr_t low = tpool__stack_end(&whole), here = tpool__stack_position() + 512;
+    if (low != 0 && here - low > whole) here = low + whole;
     if (low != 0 && low < here) __asan_unpoison_memory_region((void *)low, here - low);
 #endif
 }
@@ -3025,6 +3027,7 @@ struct tpool__thread {
     bool ending;                              /* the exit hook runs, counted in tpool__process.ending */
     bool serves;                              /* a worker's thread, whose outermost function is the library's */
     tpool__thread_handle detacher;            /* of a thread that frees a detached pool; else not valid */
+    struct tpool__keeper *keeper;             /* this thread may keep times, and has not left that; else NULL */
     uintptr_t stack_top;                      /* of a worker, roughly */
     uintptr_t stack_floor;             /* below it no code of the program begins that can wait; 0: not determined yet */
     tpool__record *blocked;            /* its wait, as other threads see it; under tpool__cycles.lock */
@@ -4766,7 +4769,7 @@ static void tpool__times_fire(tpool__thread *self, bool all) {
  * that has asked for the thread's cancellation ends it here, and not in the next one, which is another object's. */
 static bool tpool__times_run_listed(tpool__thread *self) {
     tpool__unlock(&tpool__times.lock);
-    tpool__context *call = tpool__call_push(self, NULL, NULL); /* see tpool__keeper_left */
+    tpool__context *call = tpool__call_push(self, NULL, NULL); /* see tpool__keeper_end */
     (void)tpool__run_listed(self);
     if (self->context == call) tpool__cancel_here();
     if (!tpool__context_pop(self, call)) return false;
@@ -4839,22 +4842,19 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     tpool__thread_join(&before);
 }
 static void tpool__thread_left(void *thread);
-/* The last that its thread does, also if a function of the program has ended that: then it is busy until here, and an
+/* The last that a keeper's thread does which a function of the program has ended: it is busy until here, and an
  * unloading waits for it. */
-static void tpool__keeper_left(void *of) {
-    tpool__keeper *keeper = (tpool__keeper *)of;
-    tpool__thread *self = tpool__self();
-    bool was_ended = self->context != NULL; /* else its place may be another's by now */
-    tpool__thread_left(self);
+static void tpool__keeper_end(tpool__thread *self) {
+    tpool__keeper *keeper = self->keeper;
+    if (!keeper) return;
+    self->keeper = NULL;
     tpool__lock(&tpool__times.lock);
-    if (was_ended) {
-        tpool__timekeeper_need();
-        keeper->busy = false;
-        keeper->left = keeper->starts; /* then its starter does the rest */
-        if (!keeper->starts) {
-            tpool__thread_detach(&keeper->handle); /* no thread may join it in its own exit hook */
-            keeper->used = false;
-        }
+    tpool__timekeeper_need();
+    keeper->busy = false;
+    keeper->left = keeper->starts; /* then its starter does the rest */
+    if (!keeper->starts) {
+        tpool__thread_detach(&keeper->handle); /* no thread may join it in its own exit hook */
+        keeper->used = false;
     }
     tpool__unlock(&tpool__times.lock);
 }
@@ -4865,8 +4865,10 @@ static void tpool__keeper_main(void *of) {
     tpool__dealloc(scheduling);
     tpool__thread_name("tpool_times", 0);
     self->serves = true;
-    TPOOL__FINALLY_BEGIN(tpool__keeper_left, of)
+    self->keeper = (tpool__keeper *)of;
+    TPOOL__FINALLY_BEGIN(tpool__thread_left, self)
     tpool__keeper_life(self, (tpool__keeper *)of);
+    self->keeper = NULL; /* its place may be another's by now */
     TPOOL__FINALLY_END
 }
 
@@ -13563,6 +13565,7 @@ static void tpool__after_fork_in_child(void) {
     self->callers = self->freeing = self->nested = 0;
     self->waits = self->fires = false;
     self->detacher.valid = false;
+    self->keeper = NULL;
 }
 
 static void tpool__resume_global_manager(void) {
@@ -13700,6 +13703,7 @@ static void tpool__leave_contexts(tpool__thread *self, bool all) {
 static void tpool__thread_left(void *thread) {
     tpool__thread *self = (tpool__thread *)thread;
     if (!self->context && !self->worker) {
+        tpool__keeper_end(self);
         tpool__detached_end(self);
         return;
     }
@@ -13714,6 +13718,7 @@ static void tpool__thread_left(void *thread) {
     tpool__run_unless_held(self);
     if (self->worker && !self->worker->retired) tpool__leave_pool(self->worker, TPOOL__THREAD_ENDED);
     if (self->worker) tpool__worker_ended(self, self->worker, true); /* NULL in a child that was forked meanwhile */
+    tpool__keeper_end(self);
     tpool__detached_end(self);
 }
 
