@@ -15,7 +15,7 @@ static void counted_free(void *ptr);
 #define TPOOL__PROCESS_POINT(kind) at_point(kind)
 #define TPOOL__PATIENCE_MS patience_ms
 #define TPOOL__SERVER_CHECK_MS check_ms
-static int patience_ms, check_ms;
+static _Atomic(int) patience_ms, check_ms;
 static pid_t refused_fork(void);
 #include "internals/check.h"
 #include "support/children.h"
