@@ -623,8 +623,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_many(tpool *pool, const tpo
                                                           tpool_future **futures, size_t *submitted);
 
 /* As tpool_submit_task, but whatever on_full says, it waits for room in a full queue, until timeout_ns has passed: then
- * TPOOL_TIMEOUT, and the task was not taken (0 or less: at once). In a worker it waits like any other call. Where a pool
- * of processes has none yet, it waits so for another submitter's launch of the first. Never TPOOL_FULL. */
+ * TPOOL_TIMEOUT, and the task was not taken (0 or less: at once). In a worker it waits like any other call. Where a
+ * pool of processes has none yet, it waits so for another submitter's launch of the first. Never TPOOL_FULL. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit_within(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                                             tpool_future **future);
 
