@@ -13607,23 +13607,28 @@ static tpool *tpool__halt_one(void) {
     return pool;
 }
 
-/* Drains the dual pools and those of the global manager, and ends their workers. */
+static tpool *tpool__dual_pool(int which) {
+    tpool__lock(&tpool__process.lock);
+    tpool *pool = tpool__dual.pool[which];
+    tpool__unlock(&tpool__process.lock);
+    return pool;
+}
 /* From now on no shared pool is paused: tasks of one may wait for those of another. */
-static void tpool__resume_shared(tpool *high, tpool *low) {
-    if (low) tpool__finish_begin(low);
-    if (high) tpool__finish_begin(high);
+static void tpool__resume_shared(void) {
+    for (int which = 0; which < 2; which++) {
+        tpool *pool = tpool__dual_pool(which);
+        if (pool) tpool__finish_begin(pool);
+    }
     tpool__resume_global_manager();
 }
+/* Drains the dual pools and those of the global manager, and ends their workers. The low-level pool comes last, and is
+ * looked up last: tasks of the others may be the first to ask for it. */
 static void tpool__end_shared(void) {
-    tpool__lock(&tpool__process.lock);
-    tpool *high = tpool__dual.pool[0], *low = tpool__dual.pool[1];
-    tpool__unlock(&tpool__process.lock);
-    tpool__resume_shared(high, low);
+    tpool__resume_shared();
+    tpool *high = tpool__dual_pool(0);
     if (high && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK) (void)tpool_shutdown(high, TPOOL_WAIT);
     tpool__end_global_manager();
-    tpool__lock(&tpool__process.lock);
-    low = tpool__dual.pool[1]; /* again: last tasks of the pools before may have been the first to ask for it */
-    tpool__unlock(&tpool__process.lock);
+    tpool *low = tpool__dual_pool(1);
     if (low) tpool__finish_begin(low);
     if (low && tpool_drain(low, TPOOL_FOREVER) == TPOOL_OK) (void)tpool_shutdown(low, TPOOL_WAIT);
 }
@@ -13821,12 +13826,12 @@ static bool tpool__process_ready(void) {
 #if defined(__GNUC__) && !defined(TPOOL__NOT_AT_LOAD)
 #if !defined(TPOOL_THREADS_WIN32) /* on Windows no thread can end meanwhile; the program has shut the pools down */
 static void tpool__unload_shared(void) {
-    tpool__resume_shared(tpool__dual.pool[0], tpool__dual.pool[1]);
+    tpool__resume_shared();
     tpool__await_detached(); /* their tasks may use the shared pools */
     tpool__end_shared();
     tpool__await_detached(); /* of tasks of the shared pools */
     for (int which = 0; which < 2; which++) {
-        tpool *pool = tpool__dual.pool[which];
+        tpool *pool = tpool__dual_pool(which);
         if (pool && tpool__destroy(pool) == TPOOL_OK) tpool__dual.pool[which] = NULL;
     }
     tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: no other thread is in a call */
