@@ -6542,6 +6542,8 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
         pool->launching = true;
         status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
         pool->launching = false;
+        /* before the lock opens: a drainer may then find that the pool has ended, and free it */
+        if (tpool__attention(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
     }
     tpool__unlock(&pool->lock);
     return status;

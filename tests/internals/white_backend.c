@@ -10,6 +10,9 @@ static void require(bool holds, const char *what) {
 #define TPOOL_NO_PROCESSES
 #define TPOOL__BACKEND_OF_PROCESSES flags_backend
 #define TPOOL_ASSERT(x) require((x) != 0, #x)
+#include <stdint.h>
+static int64_t drainers_look = 5000000;
+#define TPOOL__DRAINER_LOOKS drainers_look
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #define MUST(x) require((x) != 0, #x)
@@ -357,6 +360,28 @@ static void a_launch_holds_up_the_end_of_its_pool(void **state) {
     tpool__await_detached();
 }
 
+/* An end that waits for a launch alone is woken by it. */
+static tpool_status shut_down_wait(void *pool) { return tpool_shutdown(pool, TPOOL_WAIT); }
+static void a_launch_that_is_over_wakes_who_waits_for_the_end(void **state) {
+    gate at_launch = GATE_CLOSED;
+    background first, shuts;
+    (void)state;
+    tpool *pool = flags_pool(1);
+    drainers_look = TPOOL_FOREVER;
+    seen.at_launch = &at_launch;
+    background_start(&first, submit_one, pool);
+    AWAIT_ARRIVALS(&at_launch, 1);
+    background_start(&shuts, shut_down_wait, pool);
+    EVENTUALLY(tpool__load_relaxed(&pool->draining) == 1);
+    sleep_ms(50); /* it has looked, and sleeps */
+    assert_false(atomic_load(&shuts.returned));
+    gate_open(&at_launch);
+    assert_status(TPOOL_SHUTDOWN, background_join(&first));
+    assert_status(TPOOL_OK, background_join(&shuts));
+    drainers_look = TPOOL_MS(5);
+    ended(pool);
+}
+
 /* While another backing gets ready the worker is not busy, so no drain waits for it. */
 static void a_lost_backing_is_replaced_after_its_task(void **state) {
     gate at_ready = GATE_CLOSED;
@@ -473,6 +498,7 @@ int main(void) {
         T(a_refused_launch_refuses_the_first_task),
         T(a_resume_tells_that_no_backing_is_to_be_had),
         T(a_launch_holds_up_the_end_of_its_pool),
+        T(a_launch_that_is_over_wakes_who_waits_for_the_end),
         T(nobody_waits_for_a_launch_under_the_lock),
         T(a_lost_backing_is_replaced_after_its_task),
         T(a_proxy_without_a_backing_ends),
