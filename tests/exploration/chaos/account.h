@@ -237,6 +237,7 @@ typedef struct a_pool {
 } a_pool;
 static a_pool pools[POOLS];
 static atomic_int pool_count;
+static bool dual_used;
 static pthread_mutex_t pool_making = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- Tasks */

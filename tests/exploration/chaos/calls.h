@@ -618,6 +618,21 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
     (void)depth;
 }
 
+/* What only looks. */
+static void look(rng *g) {
+    int64_t until = tpool_now() + (int64_t)draw(g, 1000) - 500, left = tpool_until(until);
+    if (left < 0 || left > 500 || tpool_until(TPOOL_FOREVER) != TPOOL_FOREVER)
+        fail("%lld ns are left", (long long)left);
+    tpool_status status = (tpool_status)draw(g, 20);
+    if (!tpool_status_text(status) || !tpool_status_name(status) || !tpool_version()[0]) fail("no text");
+    if (one_in(g, 20) && tpool_workers_for((tpool_work)draw(g, 4)) < tpool_cpu_count()) fail("too few workers");
+    tpool *current = tpool_current();
+    int index = tpool_current_worker();
+    if (index >= 0 && !current) fail("worker %d of no pool", index);
+    if (!self()->program && self()->frame_count == 0 && !self()->hooks && index < 0) fail("a worker without an index");
+    if (has(DUAL) && dual_used && tpool_default() != tpool_low_level()) fail("the default pool is another");
+}
+
 /* The pool of a script, if the caller is one of its tasks. */
 static int own_pool_of_script(void) {
     record *r = task_of(innermost());
@@ -629,7 +644,7 @@ static void act(rng *g, unsigned where, int depth) {
     record *r = NULL;
     tpool_future *future;
     int p;
-    switch (draw(g, 26)) {
+    switch (draw(g, 27)) {
     case 0:
     case 1:
     case 2:
@@ -680,6 +695,7 @@ static void act(rng *g, unsigned where, int depth) {
     case 25:
         if (has(BROODS) && (where & IN_TASK) && !(where & IN_LIMITED) && one_in(g, 4)) brood(g, where, depth);
         break;
+    case 26: look(g); break;
     case 17:
         if (where & PURE) break;
         p = pool_of_life(g);
@@ -729,7 +745,14 @@ static void act(rng *g, unsigned where, int depth) {
             if (!tpool_future_message(future)) fail("no message");
             break;
         }
-        case 7:
+        case 7: {
+            bool cancelled = tpool_future_cancelled(future);
+            tpool_state state = CALL(id_of(r), tpool_future_state(future));
+            if (cancelled && state != TPOOL_STATE_CANCELLED) fail("cancelled, and in state %d", (int)state);
+            if (r->pool == -1 && tpool_future_stop_requested(future) && !atomic_load(&r->stop_tried))
+                fail("a stop that nobody has asked for");
+            break;
+        }
         case 20: (void)CALL(id_of(r), tpool_future_state(future)); break;
         case 21:
         case 22: (void)observe(r, future, 0, where & ~(unsigned)PURE); break;

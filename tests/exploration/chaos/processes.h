@@ -145,6 +145,9 @@ static void *order_body(void *arg) {
     return (void *)(uintptr_t)(o.seed | 1);
 }
 /* The ends that it may have come to, by itself. */
+/* Of each pool: whether an initializer has given false, in memory that all processes share. */
+static atomic_int *pool_breaks;
+static bool process_breaks(int p) { return atomic_load(&pool_breaks[p]) != 0; }
 static void judge_order(record *r, tpool_future *future, tpool_status status, void *value) {
     p_record *o = &p_records[id_of(r)];
     const tpool_error *error = NULL;
@@ -167,8 +170,8 @@ static void judge_order(record *r, tpool_future *future, tpool_status status, vo
         if (!r->expires) wrong = "EXPIRED without a limit";
         break;
     case TPOOL_BROKEN:
-        if (o->deed < P_CLOSES_ALL && !killed) wrong = "BROKEN without reason";
-        if (error && !killed) {
+        if (o->deed < P_CLOSES_ALL && !killed && !process_breaks(r->pool)) wrong = "BROKEN without reason";
+        if (error && !killed && !process_breaks(r->pool)) {
             int code = o->deed == P_CRASHES                                        ? -SIGSEGV
                        : o->deed == P_KILLS_ITSELF || o->deed == P_KILLS_ITS_GROUP ? -SIGKILL
                        : o->deed == P_STOPS                                        ? -SIGSTOP
@@ -227,8 +230,20 @@ static void order_failed(const tpool_error *error, void *context) {
     if (!error || !error->message || error->status == TPOOL_OK) fail("on_failure without a failure");
 }
 static bool process_initializer(void *context) {
-    (void)context;
+    int p = (int)((a_pool *)context - pools);
+    rng g = { mix(world_seed, (uint64_t)getpid()) };
+    if (!has(FAILING_INITIALIZERS)) return true;
+    switch (draw(&g, 16)) {
+    case 0: atomic_store(&pool_breaks[p], 1); return false;
+    case 1: _exit(4);
+    case 2: (void)kill(getpid(), SIGTERM); break;
+    case 3: sleep_us(20000); break;
+    default: break;
+    }
     return true;
+}
+static void process_finalizer(void *context) {
+    if (context < (void *)pools || context >= (void *)(pools + POOLS)) _exit(6);
 }
 static deed draw_deed(rng *g) {
     for (;;) {
@@ -275,6 +290,7 @@ static void give_order(rng *g, int p) {
     free(bytes);
     bool took = limited ? future != NULL : status == TPOOL_OK;
     if (!took && status != TPOOL_TIMEOUT && status != TPOOL_SHUTDOWN &&
+        !(status == TPOOL_BROKEN && process_breaks(p)) &&
         !(status == TPOOL_FULL && pools[p].config.on_full == TPOOL_FULL_REJECT))
         fail("a submit gave %s", tpool_status_name(status));
     taken(r, future, took ? TPOOL_OK : TPOOL_SHUTDOWN);
@@ -326,7 +342,7 @@ static void map_in_processes(rng *g, int p) {
                    memcmp(value, &seed, sizeof seed) == 0;
         else if (status == TPOOL_FAILED) well = well && seed % 16 == 1;
         else if (status == TPOOL_BROKEN)
-            well = well && (seed % 16 == 0 || spec.run_limit_ns || atomic_load(&workers_killed));
+            well = well && (seed % 16 == 0 || spec.run_limit_ns || atomic_load(&workers_killed) || process_breaks(p));
         else if (status == TPOOL_CANCELLED)
             well = well && (atomic_load(&pools[p].may_cancel) || atomic_load(&pools[p].shut) ||
                             pools[p].config.on_full == TPOOL_FULL_DROP_OLDEST);
@@ -432,7 +448,13 @@ static void play_processes(uint64_t seed) {
     atomic_store(&world_ends, false);
     atomic_store(&workers_killed, false);
     atomic_store(&pool_count, 0);
-    int wanted = 1 + (int)draw(&g, 2), count = 1 + (int)draw(&g, 3);
+    int wanted = 1 + (int)draw(&g, 2), count = 1 + (int)draw(&g, 3), ends[2];
+    if (!pool_breaks) {
+        pool_breaks =
+            mmap(NULL, POOLS * sizeof *pool_breaks, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (pool_breaks == MAP_FAILED) fail("no shared memory");
+    }
+    if (pipe(ends) != 0) fail("no pipe");
     for (int i = 0; i < wanted; i++) {
         a_pool *p = &pools[i];
         memset(p, 0, sizeof *p);
@@ -446,7 +468,24 @@ static void play_processes(uint64_t seed) {
             p->config.queue_capacity = 1 + draw(&g, 4);
             p->config.on_full = (tpool_full_policy)draw(&g, 4);
         }
+        p->config.context = p;
         if (has(INITIALIZERS) && one_in(&g, 2)) p->config.initializer = process_initializer;
+        if (has(INITIALIZERS) && one_in(&g, 2)) p->config.finalizer = process_finalizer;
+        if (has(IDLE_TIMES) && one_in(&g, 2))
+            p->config.min_workers = (int)draw(&g, (unsigned)p->config.max_workers + 1);
+        if (has(MEASURE) && one_in(&g, 3)) {
+            p->config.observer = observe_pool;
+            p->config.observed = 255;
+        }
+        p->config.descriptors = ends;
+        p->config.descriptor_count = draw(&g, 3);
+        tpool *none = NULL;
+        if (one_in(&g, 4) && tpool_create(&none, &(tpool_config){ .kind = TPOOL_PROCESSES,
+                                                                  .descriptors = &(int){ 1 << 20 },
+                                                                  .descriptor_count = 1 }) != TPOOL_INVALID)
+            fail("a descriptor that is not open is inherited");
+        forget_counts(i);
+        atomic_store(&pool_breaks[i], 0);
         if (has(MEASURE)) p->config.measure = one_in(&g, 2);
         if (has(SMALL_STACKS) && one_in(&g, 2)) p->config.stack_size = 512 << 10;
         tpool_status status = CALL(i, tpool_create(&p->handle, &p->config));
@@ -472,7 +511,12 @@ static void play_processes(uint64_t seed) {
             check_rest(i);
         }
         destroy_pool(i, true);
+        if (atomic_load(&unended[i]) != 0 || atomic_load(&workers_left[i]) != 0)
+            fail("pool %d was observed: %ld tasks and %ld workers without an end", i, atomic_load(&unended[i]),
+                 atomic_load(&workers_left[i]));
     }
+    close(ends[0]);
+    close(ends[1]);
     atomic_store(&world_ends, true);
     pthread_join(nursing, NULL);
     for (int i = 0; i < atomic_load(&record_count) && i < RECORDS; i++) {

@@ -5,6 +5,14 @@
 #include "calls.h"
 
 static atomic_int initialized[POOLS], finalized[POOLS];
+/* As many ends as submits, as many workers that end as begin, where both are observed. */
+static atomic_long unended[POOLS], workers_left[POOLS];
+static void forget_counts(int p) {
+    atomic_store(&initialized[p], 0);
+    atomic_store(&finalized[p], 0);
+    atomic_store(&unended[p], 0);
+    atomic_store(&workers_left[p], 0);
+}
 static bool initializer(void *context);
 static void finalizer(void *context);
 static tpool_config draw_config(rng *g, a_pool *p);
@@ -80,8 +88,7 @@ static void destroy_beside(rng *g) {
     int p = atomic_load(&pool_count);
     if (p < POOLS) {
         memset(&pools[p], 0, sizeof pools[p]);
-        atomic_store(&initialized[p], 0);
-        atomic_store(&finalized[p], 0);
+        forget_counts(p);
         snprintf(pools[p].name, sizeof pools[p].name, "own%d", p);
         pools[p].config = draw_config(g, &pools[p]);
         pools[p].config.max_workers = 1 + (int)draw(g, 2);
