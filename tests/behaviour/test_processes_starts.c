@@ -1,0 +1,298 @@
+/* Process pools before a task has begun: initializers that hang or fail, limits, pools that break. */
+#include "process_ends.h"
+
+/* --- before a task has begun */
+
+static bool hangs_if_told(void *context) {
+    (void)context;
+    atomic_store(&all->pid, getpid());
+    atomic_fetch_add(&all->gate.arrived, 1);
+    while (atomic_load(&all->hang)) sleep_ms(1);
+    return true;
+}
+static tpool *create_hanging(int workers) {
+    atomic_store(&all->hang, 1);
+    return process_pool_as((tpool_config){ .max_workers = workers, .initializer = hangs_if_told });
+}
+static void a_run_limit_holds_in_the_initializer(void **state) {
+    (void)state;
+    atomic_store(&all->hang, 0);
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    tpool_future *future;
+    tpool_task task = { .fn = getpid_task, .run_limit_ns = TPOOL_MS(50), .name = "limited" };
+    atomic_store(&all->hang, 1);
+    assert_int_equal(0, kill(first, SIGKILL)); /* the task is taken, and its worker found to be dead */
+    EVENTUALLY(!is_alive(first));
+    future = submitted_task(pool, task);
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(10), NULL));
+    assert_non_null(strstr(tpool_future_message(future), "run_limit_ns"));
+    tpool_future_release(future);
+    atomic_store(&all->hang, 0);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void run_with_timeout_holds_in_the_initializer(void **state) {
+    (void)state;
+    atomic_store(&all->hang, 0);
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    tpool_future *future;
+    tpool_task task = { .fn = getpid_task };
+    atomic_store(&all->hang, 1);
+    assert_int_equal(0, kill(first, SIGKILL));
+    EVENTUALLY(!is_alive(first));
+    assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, TPOOL_MS(50), &future));
+    assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(10), NULL));
+    tpool_future_release(future);
+    atomic_store(&all->hang, 0);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void what_waits_for_an_initializer_that_hangs_has_an_end(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(1);
+    tpool_future *future;
+    tpool_task task = { .fn = getpid_task, .expires_ns = TPOOL_MS(50), .run_limit_ns = TPOOL_MS(1) };
+    future = submitted_task(pool, task);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    assert_status(TPOOL_EXPIRED, tpool_future_result(future, TPOOL_SEC(10), NULL));
+    tpool_future_release(future);
+    task.expires_ns = 0;
+    assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, TPOOL_MS(50), &future));
+    assert_status(TPOOL_CANCELLED, tpool_future_result(future, TPOOL_SEC(10), NULL));
+    tpool_future_release(future);
+    future = submitted(pool, getpid_task, NULL);
+    assert_true(tpool_future_cancel(future));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void kill_workers_ends_an_initializer_that_hangs(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(1);
+    tpool_future *future = submitted(pool, getpid_task, NULL);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    long first = atomic_load(&all->pid);
+    for (int i = 0; i < 20; i++) { /* more often than a worker may die by itself */
+        int before = atomic_load(&all->gate.arrived);
+        assert_status(TPOOL_OK, tpool_kill_workers(pool));
+        EVENTUALLY(atomic_load(&all->gate.arrived) > before);
+    }
+    atomic_store(&all->hang, 0);
+    assert_status(TPOOL_OK, end_of(future));
+    assert_false(is_alive(first));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void destroy_ends_an_initializer_that_hangs(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(2);
+    tpool_future *future;
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2);
+    future = submitted(pool, getpid_task, NULL);
+    assert_true(tpool_future_cancel(future));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(!is_alive(atomic_load(&all->pid)));
+}
+/* The worker that replaces one that has died with its task: nobody waits for its initializer but what it could run. */
+static void *hangs_the_next(void *arg) {
+    atomic_store(&all->hang, 1);
+    raise(SIGKILL);
+    return arg;
+}
+static void a_replacement_whose_initializer_hangs_holds_nobody_up(void **state) {
+    (void)state;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 2, .initializer = hangs_if_told });
+    tpool_future *gate;
+    gate = submitted(pool, waits_for_gate, NULL);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2); /* the initializer, and the task */
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, hangs_the_next, NULL)));
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 4);
+    atomic_store(&all->gate.open, 1);
+    assert_status(TPOOL_OK, end_of(gate));
+    assert_status(TPOOL_OK, tpool_drain(pool, TPOOL_SEC(10)));
+    for (int i = 0; i < 10; i++) assert_true(value_of(pool, getpid_task) > 0);
+    assert_int_equal(1, atomic_load(&all->hang));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_shutdown_that_cancels_ends_an_initializer_that_hangs(void **state) {
+    (void)state;
+    tpool *pool = create_hanging(1);
+    tpool_future *future = submitted(pool, getpid_task, NULL);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_WAIT | TPOOL_CANCEL_PENDING));
+    assert_status(TPOOL_CANCELLED, tpool_future_result(future, 0, NULL));
+    tpool_future_release(future);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void *item_task(void *item, void *context) {
+    (void)context;
+    return (void *)(intptr_t) * (int *)item;
+}
+static void closing_a_map_does_not_wait_for_an_initializer_that_hangs(void **state) {
+    (void)state;
+    int items[10] = { 0 };
+    atomic_store(&all->hang, 0);
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    atomic_store(&all->hang, 1);
+    assert_int_equal(0, kill(first, SIGKILL));
+    EVENTUALLY(!is_alive(first));
+    tpool_map_iter *iter = map_over_ints(pool, item_task, items, 10, 5);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 2); /* the chunk is taken, and the next worker being started for it */
+    assert_status(TPOOL_TIMEOUT, tpool_map_next(iter, TPOOL_MS(1), NULL));
+    tpool_map_close(iter);
+    assert_int_equal(1, atomic_load(&all->hang));
+    atomic_store(&all->hang, 0);
+    assert_true(value_of(pool, getpid_task) > 0);
+    assert_int_equal(2, atomic_load(&all->gate.arrived)); /* that worker was not lost */
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* The limit passes while a large argument is being copied for the worker, which takes longer than that. */
+static void *too_late(void *arg) {
+    atomic_fetch_add(&all->count, 1);
+    for (;;) sleep_ms(1000);
+    return arg;
+}
+static void a_limit_that_passes_while_the_argument_is_on_its_way_is_not_forgotten(void **state) {
+    (void)state;
+    size_t size = SLOW_TOOL ? (size_t)8 << 20 : (size_t)64 << 20;
+    char *large = malloc(size);
+    memset(large, 1, size);
+    tpool *pool = process_pool(1);
+    assert_true(value_of(pool, getpid_task) > 0);
+    for (int64_t limit = TPOOL_MS(1); limit < TPOOL_MS(200); limit = limit * 5 / 4) {
+        tpool_future *future = NULL;
+        tpool_task task = { .fn = too_late, .arg = large, .arg_size = size };
+        assert_status(TPOOL_TIMEOUT, tpool_run_with_timeout(pool, &task, limit, &future));
+        assert_non_null(future);
+        tpool_status end = tpool_future_result(future, TPOOL_SEC(10), NULL);
+        assert_true(end == TPOOL_BROKEN || end == TPOOL_CANCELLED);
+        tpool_future_release(future);
+        if (atomic_load(&all->count) > 1) break; /* longer than the copy takes: enough */
+    }
+    free(large);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+static bool dies_some_times(void *context) {
+    if (atomic_fetch_sub(&all->deaths, 1) > 0) kill(getpid(), *(int *)context);
+    return true;
+}
+static void workers_that_a_signal_takes_before_they_are_ready_are_replaced(void **state) {
+    (void)state;
+    static const int signals[] = { SIGTERM, SIGKILL, SIGSEGV };
+    for (int i = 0; i < 3; i++) {
+        int number = signals[i];
+        atomic_store(&all->deaths, 3);
+        tpool *pool =
+            process_pool_as((tpool_config){ .max_workers = 1, .initializer = dies_some_times, .context = &number });
+        assert_true(value_of(pool, getpid_task) > 0);
+        assert_true(atomic_load(&all->deaths) < 0);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+static void workers_that_always_die_before_they_are_ready_break_the_pool(void **state) {
+    (void)state;
+    int number = SIGTERM;
+    tpool_future *future;
+    atomic_store(&all->deaths, 1000);
+    tpool *pool =
+        process_pool_as((tpool_config){ .max_workers = 2, .initializer = dies_some_times, .context = &number });
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, getpid_task, NULL)));
+    assert_true(atomic_load(&all->deaths) > 900);
+    assert_status(TPOOL_BROKEN, tpool_submit(pool, getpid_task, NULL, &future));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* A task finds that the worker is dead, and that the initializer of the next one fails. A further one would hang. */
+static bool succeeds_once(void *context) {
+    (void)context;
+    int before = atomic_fetch_add(&all->count, 1);
+    while (before > 1) sleep_ms(1000);
+    return before == 0;
+}
+static tpool *paused_before_its_initializer_fails(void) {
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = succeeds_once });
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    assert_int_equal(0, kill(first, SIGKILL));
+    EVENTUALLY(!is_alive(first));
+    return pool;
+}
+static tpool_future *found_it;
+static tpool_status end_of_what_found_it;
+static int cancel_state = -1;
+static void look_from_outside(tpool_future *future, void *context) {
+    int unused;
+    (void)future;
+    (void)context;
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &cancel_state);
+    pthread_setcancelstate(cancel_state, &unused);
+    end_of_what_found_it = tpool_future_result(found_it, TPOOL_SEC(10), NULL);
+}
+static void what_a_broken_pool_ends_runs_outside_the_task_that_found_it(void **state) {
+    (void)state;
+    tpool *pool = paused_before_its_initializer_fails();
+    found_it = submitted(pool, getpid_task, NULL);
+    tpool_future *waits = submitted(pool, getpid_task, NULL);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(waits, look_from_outside, NULL));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_BROKEN, end_of(waits));
+    assert_status(TPOOL_BROKEN, tpool_submit(pool, getpid_task, NULL, &waits));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_status(TPOOL_BROKEN, end_of_what_found_it);
+    assert_int_equal(PTHREAD_CANCEL_ENABLE, cancel_state);
+    tpool_future_release(found_it);
+}
+static void end_in_callback(tpool_future *future, void *context) {
+    (void)future;
+    (void)context;
+    pthread_exit(NULL);
+}
+static void what_waits_in_a_broken_pool_ends_though_the_thread_that_found_it_has_ended(void **state) {
+    (void)state;
+    tpool *pool = paused_before_its_initializer_fails();
+    tpool_future *first = submitted(pool, getpid_task, NULL), *waits = submitted(pool, getpid_task, NULL);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(first, end_in_callback, NULL));
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_BROKEN, end_of(waits));
+    assert_status(TPOOL_BROKEN, end_of(first));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void an_initializer_that_fails_fails_for_all_items_of_a_chunk(void **state) {
+    (void)state;
+    enum { ITEMS = 8 };
+    int items[ITEMS] = { 0 }, broken = 0;
+    tpool *pool = paused_before_its_initializer_fails();
+    tpool_map_iter *iter = map_over_ints(pool, item_task, items, ITEMS, ITEMS);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    for (void *value; broken < ITEMS; broken++) assert_status(TPOOL_BROKEN, tpool_map_next(iter, LIMIT, &value));
+    tpool_map_close(iter);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(2, atomic_load(&all->count)); /* it has not been tried for each item */
+}
+
+int main(void) {
+    all = shared_memory(sizeof *all);
+#define T(name) cmocka_unit_test_setup(name, set_up)
+    const struct CMUnitTest tests[] = {
+        T(what_waits_for_an_initializer_that_hangs_has_an_end),
+        T(a_replacement_whose_initializer_hangs_holds_nobody_up),
+        T(a_run_limit_holds_in_the_initializer),
+        T(run_with_timeout_holds_in_the_initializer),
+        T(kill_workers_ends_an_initializer_that_hangs),
+        T(destroy_ends_an_initializer_that_hangs),
+        T(a_shutdown_that_cancels_ends_an_initializer_that_hangs),
+        T(closing_a_map_does_not_wait_for_an_initializer_that_hangs),
+        T(a_limit_that_passes_while_the_argument_is_on_its_way_is_not_forgotten),
+        T(workers_that_a_signal_takes_before_they_are_ready_are_replaced),
+        T(workers_that_always_die_before_they_are_ready_break_the_pool),
+        T(what_a_broken_pool_ends_runs_outside_the_task_that_found_it),
+        T(what_waits_in_a_broken_pool_ends_though_the_thread_that_found_it_has_ended),
+        T(an_initializer_that_fails_fails_for_all_items_of_a_chunk),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
