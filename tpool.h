@@ -179,9 +179,11 @@
  *  Unloading. A shared library that carries a copy of this header may be unloaded once its own pools are destroyed and
  *  no thread is inside a call. The unloading finishes the work of its shared pools and ends them; threads that called
  *  in may end later. Unloading waits for pools that were detached, unless an exit handler unloads the library after the
- *  library's own has run: detached pools may not have work then. On Windows a library that has detached a pool may
- *  not be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. Call them also before the
- *  program exits if a DLL has the pools: a DLL learns of the exit when the system has ended all other threads.
+ *  library's own has run: detached pools may not have work then. What still runs during an unloading may not use the
+ *  loader (dlopen, dlsym, and what calls them, such as getaddrinfo): the unloading holds its lock. Drain such pools
+ *  before. On Windows a library that has detached a pool may not be unloaded; call tpool_dual_shutdown and
+ *  tpool_manager_global_shutdown before. Call them also before the program exits if a DLL has the pools: a DLL learns
+ *  of the exit when the system has ended all other threads.
  *
  *  exit. It drains the shared pools: the high-level one, those of the global manager, the low-level one. In your own
  *  pools no task starts any more, since it may point into a main that has returned; a wait for one that has not
@@ -4592,7 +4594,6 @@ typedef struct tpool__keeper {
     bool starts; /* its starter still writes the handle */
     bool idle;   /* another one keeps the times */
     bool busy;   /* it fires, or runs the program's functions, or one of these has ended its thread */
-    bool left;   /* it has ended so before its starter returned, which frees its place */
 } tpool__keeper;
 
 static struct {
@@ -4718,8 +4719,7 @@ static bool tpool__keeper_start(tpool__keeper *keeper) {
     keeper->starts = false;
     tpool__times.start_at = started ? 0 : tpool__clock() + TPOOL__LOOKS_EVERY;
     if (!started) tpool__times.timekeeper = NULL;
-    if (keeper->left) tpool__thread_detach(&keeper->handle);
-    if (!started || keeper->left) keeper->used = keeper->left = false;
+    if (!started) keeper->used = false;
     return started;
 }
 /* Makes sure that a thread keeps the times, if there are timers. Under the lock, which it gives up meanwhile. */
@@ -4739,9 +4739,8 @@ static void tpool__timekeeper_need(void) {
         }
     }
     bool unkept = !tpool__times.timekeeper && tpool__times_pending();
-    /* relaxed: a hint */
-    bool notify = unkept && !tpool__load_relaxed(&tpool__times.unkept) && !tpool__times.over;
-    tpool__store_relaxed(&tpool__times.unkept, unkept); /* relaxed: a hint */
+    bool notify = unkept && !tpool__load_relaxed(&tpool__times.unkept); /* relaxed: a hint */
+    tpool__store_relaxed(&tpool__times.unkept, unkept);                 /* relaxed: a hint */
     if (!notify) return;
     tpool__unlock(&tpool__times.lock);
     tpool__times_notify();
@@ -4794,9 +4793,17 @@ static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
     keeper->busy = false;
     return true;
 }
+/* A keeper's thread is over but for its join. Returns the one that it must join: that of the keeper that ended before. */
+static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper) {
+    TPOOL_ASSERT(tpool__held(&tpool__times.lock));
+    tpool__thread_handle before = tpool__times.ended;
+    tpool__times.ended = keeper->handle; /* not valid: tpool__times_end joins it */
+    keeper->handle.valid = false;
+    keeper->busy = keeper->used = false;
+    return before;
+}
 static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     int64_t idle_until = 0; /* 0: it keeps the times, and there are timers */
-    tpool__thread_handle before;
     tpool__lock(&tpool__times.lock);
     for (;;) {
         int64_t now = tpool__clock(), until;
@@ -4830,33 +4837,30 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
         if (keeps) tpool__times.sleeps_until = 0; /* awake */
         keeper->idle = false;
     }
-    if (tpool__times.timekeeper == keeper) {
-        tpool__times.timekeeper = NULL;
-        tpool__store_relaxed(&tpool__times.unkept, tpool__times_pending()); /* relaxed: a hint */
-    }
-    before = tpool__times.ended;
-    tpool__times.ended = keeper->handle; /* not valid: tpool__times_end joins it */
-    keeper->handle.valid = false;
-    keeper->used = false;
+    if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
+    tpool__timekeeper_need(); /* at exit there is none any more: others must look */
+    tpool__thread_handle before = tpool__keeper_retire(keeper);
     tpool__unlock(&tpool__times.lock);
     tpool__thread_join(&before);
 }
 static void tpool__thread_left(void *thread);
-/* The last that a keeper's thread does which a function of the program has ended: it is busy until here, and an
- * unloading waits for it. */
+/* The last that a keeper's thread does which a function of the program has ended. It is busy until here; from here on
+ * an unloading joins it. */
 static void tpool__keeper_end(tpool__thread *self) {
     tpool__keeper *keeper = self->keeper;
     if (!keeper) return;
+    unsigned tries = 0;
     self->keeper = NULL;
     tpool__lock(&tpool__times.lock);
-    tpool__timekeeper_need();
-    keeper->busy = false;
-    keeper->left = keeper->starts; /* then its starter does the rest */
-    if (!keeper->starts) {
-        tpool__thread_detach(&keeper->handle); /* no thread may join it in its own exit hook */
-        keeper->used = false;
+    while (keeper->starts) { /* its starter still writes the handle */
+        tpool__unlock(&tpool__times.lock);
+        tpool__backoff(&tries);
+        tpool__lock(&tpool__times.lock);
     }
+    tpool__thread_handle before = tpool__keeper_retire(keeper);
+    tpool__timekeeper_need();
     tpool__unlock(&tpool__times.lock);
+    tpool__thread_join_in_hook(&before);
 }
 static void tpool__keeper_main(void *of) {
     tpool__thread *self = tpool__self();
@@ -4974,7 +4978,6 @@ static void tpool__times_end(bool all) {
     }
     tpool__thread_handle ended = tpool__times.ended;
     tpool__times.ended.valid = false;
-    if (tpool__times_pending()) tpool__store_relaxed(&tpool__times.unkept, 1); /* relaxed: a hint */
     tpool__unlock(&tpool__times.lock);
     tpool__unpark_end(asleep);
     while (count > 0) tpool__thread_join(&handles[--count]);
@@ -8209,7 +8212,8 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
     if (self->listed && self->listed_last != listed_last) return true; /* the look listed it */
     if (lacks_worker) {
-        status = tpool__ensure_worker(pool, TPOOL_FOREVER);
+        status = tpool__ensure_worker(pool, waiter->deadline);
+        if (status == TPOOL_TIMEOUT) return false; /* its time has passed while another submitter launched */
         if (status != TPOOL_OK) return tpool__wait_over(waiter, status);
         waiter->look_at = 0; /* to be placed */
     }
@@ -8315,7 +8319,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
 /* Claims the task that has waited longest and takes its place, in one step under the spinlock; then ends it. It claims
  * only one: the end of one runs functions of the program's, and these may wait for the end of another. So what was
  * forced past the capacity stays over it for a while. */
-static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
+static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t deadline) {
     tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
@@ -8325,7 +8329,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry) {
     status = tpool__refusal(pool, attention);
     if (status == TPOOL_OK && tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
         tpool__spin_unlock(&pool->inject.lock);
-        return tpool__enqueue_first(pool, entry, TPOOL_FOREVER, TPOOL__AS_ASKED);
+        return tpool__enqueue_first(pool, entry, deadline, TPOOL__AS_ASKED);
     }
     bool expires = tpool__entry_expires(entry);
     if (status == TPOOL_OK && !tpool__heap_reserve(pool, &unreferenced)) status = TPOOL_NO_MEMORY;
@@ -8386,7 +8390,7 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         break;
     case TPOOL_FULL_DROP_OLDEST: {
         tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
-        status = tpool__drop_oldest(pool, entry);
+        status = tpool__drop_oldest(pool, entry, deadline);
         if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
         over = true;
         break;
@@ -9612,16 +9616,16 @@ static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__destroy_left, pool);
     tpool_status status = tpool__await_condition(pool, tpool__shut_when_quiet, TPOOL_FOREVER);
-    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
-    tpool__store_relaxed(&pool->destroying, 0);               /* relaxed: a hint */
-    if (status != TPOOL_OK) tpool__destroy_left(pool);
+    tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__stop_backend(pool);
     if (status == TPOOL_OK) tpool__iters_outlive(pool); /* who queues a chunk from now on is a visitor already */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
+    if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (status == TPOOL_OK) tpool__free(pool);
+    else tpool__destroy_left(pool);
     return status;
 }
 static tpool_status tpool__destroy(tpool *pool) {
@@ -9701,13 +9705,16 @@ static tpool_status tpool__detach(tpool *pool) {
 /* For an unloading: until all detached pools are freed, and their threads have ended. */
 static TPOOL__UNUSED void tpool__await_detached(void) {
     tpool__u32 nothing = 0;
+    tpool__thread_handle last = { 0 };
     for (bool over = false; !over;) {
         tpool__lock(&tpool__process.lock);
         over = tpool__process.detached == 0;
+        if (over) last = tpool__process.detacher;
+        if (over) tpool__process.detacher.valid = false; /* a task of a shared pool may detach another one meanwhile */
         tpool__unlock(&tpool__process.lock);
         if (!over) tpool__word_wait(&nothing, 0, TPOOL_MS(1));
     }
-    tpool__thread_join(&tpool__process.detacher);
+    tpool__thread_join(&last);
 }
 
 static uint64_t tpool__in_bucket(tpool *pool, bool waits, unsigned bucket) {
@@ -13832,9 +13839,14 @@ static void tpool__unload_shared(void) {
     tpool__await_detached(); /* their tasks may use the shared pools */
     tpool__end_shared();
     tpool__await_detached(); /* of tasks of the shared pools */
+    tpool__times_end(true);  /* what timers call may use them, too */
     for (int which = 0; which < 2; which++) {
-        tpool *pool = tpool__dual_pool(which);
-        if (pool && tpool__destroy(pool) == TPOOL_OK) tpool__dual.pool[which] = NULL;
+        tpool__lock(&tpool__process.lock);
+        tpool *pool = tpool__dual.pool[which];
+        tpool__dual.pool[which] = NULL;
+        tpool__dual.shut = true;
+        tpool__unlock(&tpool__process.lock);
+        if (pool) (void)tpool__destroy(pool);
     }
     tpool_manager *manager = tpool__load_relaxed(&tpool__global_manager); /* relaxed: no other thread is in a call */
     if (!manager) return;
@@ -13853,7 +13865,6 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
     int cancel = tpool__cancel_off();
 #if !defined(TPOOL_THREADS_WIN32)
     if (tpool__process.unloaded) tpool__unload_shared();
-    if (tpool__process.unloaded) tpool__times_end(true);
 #endif
     tpool__exit_hook_delete();
     if (tpool__process.unloaded) {
@@ -15790,7 +15801,14 @@ static int tpool__child_start(tpool__worker *worker, int64_t deadline) {
     return error;
 }
 static tpool_status tpool__child_launch(tpool__worker *worker, int64_t deadline) {
+    tpool__child *child = tpool__child_of(worker);
     int error = tpool__child_start(worker, deadline);
+    /* relaxed: see tpool__life. There is no server, and none is to be had. */
+    if (error == TPOOL__TOO_LATE && child->ordered && tpool__load_relaxed(&child->server->life->refused)) {
+        child->ordered = false;
+        tpool__child_close(child);
+        error = TPOOL__SERVER_LOST;
+    }
     return error == TPOOL__STARTED || error == TPOOL__TOO_LATE ? TPOOL_OK : TPOOL_NO_THREAD;
 }
 

@@ -1,6 +1,7 @@
 /* A plug-in with the header inside is loaded and unloaded, again and again, while threads that called in live on.
    UNLOAD_PLUGIN in the environment, or the first argument, says where it is. */
 #include "support.h"
+#include <dirent.h>
 #include <dlfcn.h>
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -17,7 +18,7 @@ typedef struct plugin {
     void *handle;
     int (*call_in)(void), (*use_own)(int *counter, int tasks), (*use_shared)(int *counter, int tasks);
     int (*use_times)(int *counter, int times);
-    int (*detach)(int *counter, int tasks);
+    int (*detach)(int *counter, int tasks), (*detach_in_task)(int *counter, int pools), (*time_shared)(int *counter);
 } plugin;
 static void find_function(plugin *p, const char *name, void *function) {
     void *found = dlsym(p->handle, name);
@@ -33,6 +34,8 @@ static plugin load(void) {
     find_function(&p, "plugin_use_shared", &p.use_shared);
     find_function(&p, "plugin_use_times", &p.use_times);
     find_function(&p, "plugin_detach", &p.detach);
+    find_function(&p, "plugin_detach_in_task", &p.detach_in_task);
+    find_function(&p, "plugin_time_shared", &p.time_shared);
     return p;
 }
 /* Not every C library unloads what is closed. */
@@ -164,6 +167,58 @@ static void unloading_waits_for_the_pools_that_it_has_detached(void **state) {
     }
 }
 
+/* Each thread that has freed a detached pool is joined once, by the next one or by the unloading. */
+static void unloading_joins_what_ends_beside_a_task_that_detaches(void **state) {
+    (void)state;
+    enum { LOADS = 5, POOLS = 10 };
+    for (int i = 0; i < LOADS; i++) {
+        int counter = 0;
+        plugin p = load();
+        CHECK(p.detach(&counter, 1) == 0);
+        CHECK(p.detach_in_task(&counter, POOLS) == 0);
+        assert_int_equal(0, dlclose(p.handle));
+#if !defined(__GLIBC__)
+        EVENTUALLY(__atomic_load_n(&counter, __ATOMIC_RELAXED) == 2 + 6 * POOLS);
+#endif
+        assert_int_equal(2 + 6 * POOLS, __atomic_load_n(&counter, __ATOMIC_RELAXED));
+        assert_false(is_loaded());
+    }
+}
+
+/* How many threads the process has, where the system tells that. */
+static int threads_there(void) {
+    int count = 0;
+    DIR *threads = opendir("/proc/self/task");
+    if (!threads) return 0;
+    for (const struct dirent *entry; (entry = readdir(threads)) != NULL;) count += entry->d_name[0] != '.';
+    closedir(threads);
+    return count;
+}
+/* The function began before the unloading ended the shared pools, and comes to use them after that. */
+static void what_a_timer_calls_as_it_is_unloaded_may_use_its_shared_pools(void **state) {
+    (void)state;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(LIMIT_SECONDS);
+        leaves_things_behind = true; /* its iterator */
+        int before = threads_there();
+        for (int loads = 0, counter = 0; loads < 5; loads++) {
+            plugin p = load();
+            CHECK(p.time_shared(&counter) == 0);
+            sleep_ms(30); /* mostly the function has begun by then */
+            CHECK(dlclose(p.handle) == 0);
+            for (int looks = 0; looks < 2000 && threads_there() > before; looks++) sleep_ms(1);
+            CHECK(threads_there() <= before); /* one more would be in code that is gone */
+        }
+        exit(7);
+    }
+    int ended;
+    assert_int_equal(child, waitpid(child, &ended, 0));
+    assert_true(WIFEXITED(ended));
+    assert_int_equal(7, WEXITSTATUS(ended));
+}
+
 static void after_it_is_unloaded_the_program_can_fork_and_exit(void **state) {
     (void)state;
     int counter = 0;
@@ -224,6 +279,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(the_work_of_its_shared_pools_is_done_and_their_memory_freed_when_it_is_unloaded),
         cmocka_unit_test(threads_that_keep_its_times_end_before_it_is_unloaded),
         cmocka_unit_test(unloading_waits_for_the_pools_that_it_has_detached),
+        cmocka_unit_test(unloading_joins_what_ends_beside_a_task_that_detaches),
+        cmocka_unit_test(what_a_timer_calls_as_it_is_unloaded_may_use_its_shared_pools),
         cmocka_unit_test(after_it_is_unloaded_the_program_can_fork_and_exit),
         cmocka_unit_test(exit_with_it_loaded_finishes_the_work_of_its_shared_pools),
     };

@@ -362,6 +362,24 @@ static void what_waits_while_no_server_can_be_forked_has_an_end(void **state) {
     assert_true((intptr_t)take(next) != server);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+/* A first task is not taken: it would have no worker to wait for. */
+static void a_first_task_is_refused_while_no_server_is_to_be_had(void **state) {
+    (void)state;
+    tpool_future *next = NULL;
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) });
+    pid_t server = server_of(pool);
+    EVENTUALLY(stats_of(pool).workers == 0);
+    atomic_store(&all->refused, 1000000);
+    assert_int_equal(0, kill(server, SIGKILL));
+    EVENTUALLY(tpool__load_relaxed(&tpool__server_of(pool)->life->refused) == 1);
+    assert_status(TPOOL_NO_THREAD, tpool_submit(pool, count_and_getpid, NULL, &next));
+    assert_null(next);
+    atomic_store(&all->refused, 0);
+    EVENTUALLY(tpool_submit(pool, getppid_task, NULL, &next) == TPOOL_OK);
+    assert_true((intptr_t)take(next) != server);
+    assert_int_equal(0, atomic_load(&all->begun));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* Likewise where each server that is forked dies at once: the system refuses it what it needs, or kills it. */
 static void what_waits_while_each_server_dies_at_once_has_an_end(void **state) {
     (void)state;

@@ -382,6 +382,46 @@ static void a_launch_that_is_over_wakes_who_waits_for_the_end(void **state) {
     ended(pool);
 }
 
+/* Nor does a submitter that waits for room, whom the place that comes free finds without a worker. */
+static tpool_status submit_within_a_moment(void *pool) {
+    return tpool_submit_within(pool, &(tpool_task){ .fn = one }, TPOOL_MS(300), NULL);
+}
+static void who_waits_for_room_waits_for_no_launch_beyond_its_limit(void **state) {
+    gate at_launch = GATE_CLOSED;
+    int items[3] = { 1, 2, 3 };
+    background next, waits;
+    tpool_map_iter *iter;
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){
+        .kind = TPOOL_PROCESSES, .max_workers = 1, .queue_capacity = 1, .idle_timeout_ns = TPOOL_MS(1) });
+    tpool_map_spec spec = { .fn = doubled_item,
+                            .items = items,
+                            .count = 3,
+                            .stride = sizeof(int),
+                            .item_size = sizeof(int),
+                            .chunk_size = 1,
+                            .buffer_size = 1 };
+    assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
+    EVENTUALLY(atomic_load(&seen.items) == 1);
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *queued = submitted(pool, one, NULL);
+    EVENTUALLY(stats_of(pool).workers == 0);
+    background_start(&waits, submit_within_a_moment, pool);
+    background_await_block(&waits);
+    seen.at_launch = &at_launch;
+    background_start(&next, next_of, iter);
+    AWAIT_ARRIVALS(&at_launch, 1);
+    assert_true(tpool_future_cancel(queued));
+    EVENTUALLY(atomic_load(&waits.returned));
+    assert_status(TPOOL_TIMEOUT, background_join(&waits));
+    gate_open(&at_launch);
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    assert_status(TPOOL_OK, background_join(&next));
+    tpool_future_release(queued);
+    tpool_map_close(iter);
+    ended(pool);
+}
+
 /* While another backing gets ready the worker is not busy, so no drain waits for it. */
 static void a_lost_backing_is_replaced_after_its_task(void **state) {
     gate at_ready = GATE_CLOSED;
@@ -500,6 +540,7 @@ int main(void) {
         T(a_launch_holds_up_the_end_of_its_pool),
         T(a_launch_that_is_over_wakes_who_waits_for_the_end),
         T(nobody_waits_for_a_launch_under_the_lock),
+        T(who_waits_for_room_waits_for_no_launch_beyond_its_limit),
         T(a_lost_backing_is_replaced_after_its_task),
         T(a_proxy_without_a_backing_ends),
         T(an_initializer_that_fails_there_breaks_the_pool),

@@ -345,6 +345,7 @@ int main(void) {
         T(a_keeper_that_stands_still_with_its_server_goes_on),
         T(a_keeper_whose_fork_takes_long_is_awaited),
         T(what_waits_while_no_server_can_be_forked_has_an_end),
+        T(a_first_task_is_refused_while_no_server_is_to_be_had),
         T(what_waits_while_each_server_dies_at_once_has_an_end),
         T(a_first_task_waits_once_for_a_server_that_does_not_come),
         T(a_pool_whose_servers_die_again_and_again_says_nothing_untrue),

@@ -727,6 +727,54 @@ static void forks_loops_and_waits_in_place_need_no_other_thread(void **state) {
     assert_int_equal(1, atomic_load(&starts_granted));
 }
 
+/* ---- A destroy that gives up ---- */
+
+static void pass_in_callback(tpool_future *future, void *g) {
+    (void)future;
+    gate_pass(g);
+}
+static tpool_status cancel(void *future) { return tpool_future_cancel(future) ? TPOOL_OK : TPOOL_INVALID_STATE; }
+typedef struct left_destroy {
+    tpool *pool;
+    tpool_status destroyed, detached;
+} left_destroy;
+/* Waits for the pool's end without a spare worker for its own. */
+static void *destroy_or_detach(void *of) {
+    left_destroy *left = of;
+    left->destroyed = tpool_destroy(left->pool);
+    allow();
+    left->detached = tpool_shutdown(left->pool, TPOOL_DETACH);
+    return NULL;
+}
+/* It had no worker any more, and waited for the callback of a cancel. */
+static void a_pool_that_a_late_refusal_keeps_from_its_end_can_be_detached(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    background cancels;
+    left_destroy left = { .pool = new_pool(1) };
+    assert_status(TPOOL_OK, tpool_pause(left.pool));
+    tpool_future *future = submitted(left.pool, nothing, NULL);
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(future, pass_in_callback, &g));
+    background_start(&cancels, cancel, future);
+    AWAIT_ARRIVALS(&g, 1);
+    assert_status(TPOOL_OK, tpool_shutdown(left.pool, 0));
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 1));
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *destroys = submitted(pool, destroy_or_detach, &left), *next = submitted(pool, nothing, NULL);
+    refuse();
+    assert_status(TPOOL_OK, tpool_resume(pool));
+    take(destroys);
+    take(next);
+    assert_status(TPOOL_NO_THREAD, left.destroyed);
+    assert_status(TPOOL_OK, left.detached);
+    gate_open(&g);
+    assert_status(TPOOL_OK, background_join(&cancels));
+    tpool_future_release(future);
+    EVENTUALLY(tpool__load_relaxed(&tpool__process.pool_count) == 1);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 /* ---- What was started is joined ---- */
 
 static void run_all(tpool *pool, tpool_fn fn, void *arg) {
@@ -780,6 +828,7 @@ static const struct CMUnitTest tests[] = {
     THREAD_TEST(a_close_waits_for_what_runs_though_no_spare_is_to_be_had),
     THREAD_TEST(work_waits_for_the_worker_that_runs),
     THREAD_TEST(forks_loops_and_waits_in_place_need_no_other_thread),
+    THREAD_TEST(a_pool_that_a_late_refusal_keeps_from_its_end_can_be_detached),
     THREAD_TEST(each_thread_has_been_joined_when_its_pool_is_destroyed),
 };
 RUN_TESTS(tests)

@@ -276,9 +276,12 @@ typedef struct slow_one { /* its function passes a gate, and then may end its th
     tpool__timer timer;
     tpool__due due;
     gate *g;
-    bool ends_thread, cancels_thread;
+    bool ends_thread, cancels_thread, has_destructor;
     atomic_int calls;
 } slow_one;
+#if !defined(_WIN32)
+static pthread_key_t at_thread_end;
+#endif
 static void call_slowly(tpool__thread *self, tpool__due *due) {
     slow_one *slow = (slow_one *)(void *)((char *)due - offsetof(slow_one, due));
     (void)self;
@@ -287,6 +290,7 @@ static void call_slowly(tpool__thread *self, tpool__due *due) {
     tpool__cancel_here();
 #if !defined(_WIN32)
     if (slow->cancels_thread) pthread_cancel(pthread_self());
+    if (slow->has_destructor) (void)pthread_setspecific(at_thread_end, slow);
 #endif
     atomic_fetch_add(&slow->calls, 1);
     if (ends_thread) tpool__thread_exit();
@@ -538,6 +542,29 @@ static void a_timekeeper_that_is_to_end_begins_nothing(void **state) {
     assert_true(tpool__timer_disarm(&late.timer));
     have_a_timekeeper_again();
 }
+#if !defined(_WIN32) /* whose threads run no destructor of the program's after the library's hook */
+static atomic_int threads_gone;
+static void end_late(void *unused) {
+    (void)unused;
+    sleep_ms(50);
+    atomic_fetch_add(&threads_gone, 1);
+}
+/* Its code goes after that. */
+static void an_unloading_joins_the_thread_that_a_function_has_ended(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    slow_one slow = { .ends_thread = true, .has_destructor = true };
+    assert_int_equal(0, pthread_key_create(&at_thread_end, end_late));
+    REQUIRE_EVENTUALLY(keepers() == 0);
+    arm_slow_one(&slow, &g);
+    AWAIT_ARRIVALS(&g, 1);
+    gate_open(&g);
+    assert_status(TPOOL_OK, end_the_times(&slow));
+    assert_int_equal(1, atomic_load(&threads_gone));
+    assert_int_equal(0, pthread_key_delete(at_thread_end));
+    have_a_timekeeper_again();
+}
+#endif
 static void an_unloading_waits_for_a_function_and_its_thread(void **state) {
     (void)state;
     for (int ends_thread = 0; ends_thread < 2; ends_thread++) {
@@ -556,6 +583,19 @@ static void an_unloading_waits_for_a_function_and_its_thread(void **state) {
         assert_int_equal(0, keepers());
         have_a_timekeeper_again();
     }
+}
+/* A worker that sleeps without a limit, since a keeper kept the times, learns that it must look. */
+static void what_no_keeper_keeps_after_an_exit_a_sleeping_worker_keeps(void **state) {
+    (void)state;
+    alarm_clock clock = { 0 };
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    arm(&clock, TPOOL_MS(300));
+    REQUIRE_EVENTUALLY(worker_sleeps(pool));
+    assert_status(TPOOL_OK, end_the_times(NULL));
+    REQUIRE_EVENTUALLY(atomic_load(&clock.fired) == 1);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    have_a_timekeeper_again();
 }
 /* At exit nobody waits for it; and when it comes back it keeps nothing. */
 static void an_exit_does_not_wait_for_a_function(void **state) {
@@ -674,6 +714,10 @@ int main(void) {
         cmocka_unit_test(a_waiter_keeps_the_times_if_no_timekeeper_can),
         cmocka_unit_test(a_timekeeper_that_is_to_end_begins_nothing),
         cmocka_unit_test(an_unloading_waits_for_a_function_and_its_thread),
+        cmocka_unit_test(what_no_keeper_keeps_after_an_exit_a_sleeping_worker_keeps),
+#if !defined(_WIN32)
+        cmocka_unit_test(an_unloading_joins_the_thread_that_a_function_has_ended),
+#endif
         cmocka_unit_test(an_exit_does_not_wait_for_a_function),
 #if !defined(_WIN32) && !defined(__ANDROID__)
         cmocka_unit_test(a_cancellation_hits_no_other_function),

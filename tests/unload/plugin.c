@@ -67,6 +67,42 @@ PLUGIN_FUNCTION int plugin_detach(int *counter, int tasks) {
     }
     return 0;
 }
+/* A task of the shared pool detaches a pool after the other, with work. */
+typedef struct detaching {
+    int *counter, pools;
+} detaching;
+static void *detach_many(void *arg) {
+    detaching *of = arg;
+    for (int i = 0; i < of->pools; i++) {
+        tpool *pool;
+        if (tpool_create(&pool, NULL) != TPOOL_OK) break;
+        if (tpool_submit(pool, count, of->counter, NULL) != TPOOL_OK) break;
+        if (tpool_shutdown(pool, TPOOL_DETACH) != TPOOL_OK) break;
+        for (int late = 0; late < 5; late++) (void)count_late(of->counter); /* by now the pool is mostly gone */
+    }
+    return of;
+}
+PLUGIN_FUNCTION int plugin_detach_in_task(int *counter, int pools) {
+    detaching of = { counter, pools };
+    return tpool_submit_copy(tpool_high_level(), detach_many, &of, sizeof of, NULL) == TPOOL_OK ? 0 : 1;
+}
+/* What a timer calls takes its time, and then uses a shared pool, which is there for the first time or ended. */
+static void submit_late(void *counter) {
+    int64_t end = tpool_now() + TPOOL_MS(50);
+    while (tpool_now() < end) { }
+    (void)count(counter);
+    (void)tpool_submit(tpool_high_level(), count, counter, NULL); /* refused, once the unloading has ended it */
+    (void)tpool_submit(tpool_low_level(), count, counter, NULL);
+}
+PLUGIN_FUNCTION int plugin_time_shared(int *counter) {
+    static tpool_completions *never_destroyed;
+    tpool_task task = { .fn = count, .arg = counter, .expires_ns = TPOOL_MS(10) };
+    if (tpool_as_completed(NULL, 0, &never_destroyed) != TPOOL_OK) return 1;
+    task.completions = never_destroyed;
+    if (tpool_pause(tpool_low_level()) != TPOOL_OK) return 2;
+    if (tpool_submit_task(tpool_low_level(), &task, NULL) != TPOOL_OK) return 3;
+    return tpool_completions_on_ready(never_destroyed, submit_late, counter) == TPOOL_OK ? 0 : 4;
+}
 PLUGIN_FUNCTION int plugin_use_shared(int *counter, int tasks) {
     tpool *managed;
     if (tpool_manager_get(NULL, 1, TPOOL_THREADS, 0, &managed) != TPOOL_OK) return 1;
