@@ -27,7 +27,7 @@ static struct {
     _Atomic(tpool_status) on_ready;
     atomic_int refused_launches;
     atomic_bool loses, times_out;
-    gate *at_launch, *at_ready;
+    gate *_Atomic at_launch, *_Atomic at_ready;
     atomic_int checks, starts, stops, workers, launches, readies, ends, tasks, items, kills, requests;
     atomic_int left; /* backings that still ran at the stop */
     atomic_int forks_begun, forks_ended, inherited, in_program;
@@ -86,7 +86,8 @@ static tpool_status flags_launch(tpool__worker *worker, int64_t deadline) {
     MUST(tpool__holds_none() || deadline < tpool_now() + TPOOL_MS(100));
     MUST(!atomic_load(&backing_of(worker)->runs));
     atomic_fetch_add(&seen.launches, 1);
-    if (seen.at_launch) gate_pass(seen.at_launch);
+    gate *at_launch = atomic_load(&seen.at_launch);
+    if (at_launch) gate_pass(at_launch);
     if (atomic_fetch_sub(&seen.refused_launches, 1) > 0) return TPOOL_NO_THREAD;
     atomic_store(&seen.refused_launches, 0);
     atomic_store(&backing_of(worker)->lost, false);
@@ -408,6 +409,7 @@ static void who_waits_for_room_waits_for_no_launch_beyond_its_limit(void **state
     EVENTUALLY(stats_of(pool).workers == 0);
     background_start(&waits, submit_within_a_moment, pool);
     background_await_block(&waits);
+    EVENTUALLY(stats_of(pool).workers == 0); /* it has launched one, too */
     seen.at_launch = &at_launch;
     background_start(&next, next_of, iter);
     AWAIT_ARRIVALS(&at_launch, 1);
