@@ -27,7 +27,7 @@
  *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
  *                       >>worker-list  >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>raise  >>claims
- *                       >>wait  >>result; then what is rare: >>full-queue  >>cycles  >>idle  >>producing
+ *                       >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
  *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
@@ -228,7 +228,8 @@
  *      own, also of processes. The program's pools give TPOOL_BROKEN. If it forks, the child ends where the task
  *      returns. Cancellation is disabled in its thread, since the thread that called tpool_create may have been
  *      cancelled before; a task may enable it.
- *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested. run_limit_ns,
+ *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested, and as the wake of
+ *      tpool_on_stop, for which a timekeeper starts in its process, a second thread. run_limit_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
  *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task; a worker takes none
  *      while its initializer runs. If an initializer hangs, a task that waits for it ends by expires_ns,
@@ -662,6 +663,21 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
 /* True once this task should stop early: tpool_future_request_stop, tpool_run_with_timeout or a shutdown with
  * TPOOL_STOP_RUNNING has asked for it, its run_limit_ns has passed, or its map is being closed. */
 TPOOL_API bool tpool_stop_requested(void);
+
+/* wake(context) is called once, as soon as tpool_stop_requested() turns true in this task, or at once if it has: for a
+ * task that waits in calls of the program's own, which wake can end. It runs on the thread that asks; if that thread
+ * runs a callback, when the callback has returned, or waits. When a time passes, and always in a worker process (there
+ * within 20 ms or so), it runs on a thread of the library that keeps times. If the system refuses this thread, wake
+ * runs where a worker of the process takes a task, or a call waits. It should be short.
+ * A second call replaces the first, NULL withdraws it, and so does the end of the task. If wake runs meanwhile, these
+ * wait until it has returned: do neither under a lock that wake takes. A forked job, a tpool_for body and a map's item
+ * each have their own, which ends with them. The library keeps nothing for this in a join that began before the
+ * process had called tpool_on_stop: what its job registers ends with the task. So a program whose forked jobs call it
+ * first calls tpool_on_stop(NULL, NULL) once, anywhere.
+ * wake is a callback, in which no task runs. It may call the library (tpool_future_set_result, tpool_channel_close). It
+ * may not wait for a task, nor take a lock that this task holds: while wake runs, this task's worker may wait for it.
+ * TPOOL_OK. TPOOL_INVALID_STATE: where no task runs, or in a callback. TPOOL_NO_MEMORY: nothing has changed. */
+TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context);
 
 /* How many bytes were copied for this task (arg_size), else 0. */
 TPOOL_API size_t tpool_arg_size(void);
@@ -2786,8 +2802,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  unparks each waiter that it finds in its list (F). One lock orders J and F:
  *      E4  The end of a future: LOCKED (P3). Room and drainers: the inject spinlock. An iterator: the exchanges of
  *          `arrived` (P15). A stolen job: `jobs_lock`. A resource: its lock. A channel: the lock of the end at which
- *          the item or the room comes. A stop: tpool__stoppable.lock. A refused spare worker: pool->lock. The exit
- *          handler sets its flags before it passes these locks.
+ *          the item or the room comes. A stop: tpool__stoppable.lock; for the wake of tpool_on_stop, too, J is its
+ *          registration, and F lists it. A refused spare worker: pool->lock. The exit handler sets its flags before it
+ *          passes these locks.
  *      If J came first, F finds the waiter, and its unpark (P5) ends the park or the next one. If F came first, its
  *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter to which something can be handed (room, a
  *      resource, an item, the end of its one future) looks once more under the same lock as it leaves its lists, so
@@ -3012,8 +3029,10 @@ typedef struct tpool__contexts {
 #define TPOOL__MAGAZINE 32u /* free memory blocks pass between threads so many at a time */
 
 /* The state of each thread that has called the library. */
+typedef struct tpool__stop_call tpool__stop_call;
 struct tpool__thread {
     tpool__context *context;
+    tpool__stop_call *stop_calls; /* what tpool_on_stop has registered on this stack, innermost first: see >>stops */
     tpool__context *context_next, *context_first, *context_last; /* the next to use, and the bounds of its piece */
     tpool__worker *worker;
     tpool *caller_pool;                /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
@@ -3481,7 +3500,9 @@ static inline tpool__context *tpool__context_push(tpool__thread *self, tpool__co
     tpool__store_relaxed(&context->shows, (uintptr_t)kind + 1); /* relaxed: it says all by itself */
     return context;
 }
+static void tpool__stop_calls_end(tpool__thread *self, const tpool__context *context);
 static inline void tpool__context_drop(tpool__thread *self, tpool__context *context) {
+    if (!TPOOL__LIKELY(!self->stop_calls)) tpool__stop_calls_end(self, context);
     tpool__store_relaxed(&context->shows, 0); /* relaxed: as above */
     self->context = context->outer;
     self->context_next = context;
@@ -4296,8 +4317,9 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *      a task that is not done   is claimed, to be cancelled or ended otherwise, and has its error: next are arg_free,
  *                                then publish
  *      an outcome (lowest bit)   has a payload to free; the outcome itself is freed before that
- *      a tpool__due (bit 1)      is in a map's iterator or in resources that no thread uses any more; or in a callback
- *                                that was added to a done future: those run at once, up to TPOOL__MOST_NESTED levels
+ *      a tpool__due (bit 1)      is in a map's iterator or in resources that no thread uses any more; in the notifier
+ *                                of an iterator; in a wake of tpool_on_stop; or in a callback that was added to a done
+ *                                future: those run at once, up to TPOOL__MOST_NESTED levels
  *  No code of the program runs while the library holds a lock or a claimed task that has not ended, or waits: what
  *  comes up there is listed too, and runs a little later.
  *
@@ -7846,11 +7868,13 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     if (!TPOOL__LIKELY(!tpool__watch(observed))) tpool__watch_unblock(self, observed);
 }
 
-/* Waits that a stop ends. A thread that asks for a stop sets its flag, then wakes those whose task is asked now. A
- * waiter first joins the list, then looks: the lock orders the two (E4). */
+/* Waits that a stop ends, and what tpool_on_stop has registered (>>stops). A thread that asks for a stop sets its flag,
+ * then wakes the waiters whose task is asked now, and lists the calls. A waiter, or a call, first joins its list, then
+ * looks: the lock orders the two (E4). */
 static struct tpool__stoppable {
-    tpool__lock_word lock; /* guards the list; no other lock is taken under it */
+    tpool__lock_word lock; /* guards the lists, and the states of the calls; no other lock is taken under it */
     tpool__waiter *first;
+    tpool__stop_call *calls;
 } tpool__stoppable;
 static void tpool__stoppable_join(tpool__waiter *waiter) {
     tpool__lock(&tpool__stoppable.lock);
@@ -7866,7 +7890,9 @@ static void tpool__stoppable_leave(const tpool__waiter *waiter) {
     if (waiter->next_stoppable) waiter->next_stoppable->link_stoppable = waiter->link_stoppable;
     tpool__unlock(&tpool__stoppable.lock);
 }
-/* Called after each change of what tpool__is_asked_to_stop reads. */
+static void tpool__stop_calls_list(void);
+/* Called after each change of what tpool__is_asked_to_stop reads. The caller must reach tpool__run_unless_held, when it
+ * holds no lock and before it waits for a task. */
 static void tpool__wake_stopped(void) {
     tpool__parker *asleep = NULL;
     tpool__lock(&tpool__stoppable.lock);
@@ -7875,6 +7901,7 @@ static void tpool__wake_stopped(void) {
         if (tpool__is_asked_to_stop(waiter->self->context, &again))
             asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     }
+    tpool__stop_calls_list();
     tpool__unlock(&tpool__stoppable.lock);
     tpool__unpark_end(asleep);
 }
@@ -7949,6 +7976,204 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
         if (waiter->status != TPOOL_TIMEOUT) return waiter->status;
         if (!early && until == deadline && (!self->listed || stuck)) return TPOOL_TIMEOUT;
     }
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>stops  tpool_on_stop: the program's functions that a stop calls
+ *
+ *  Each registration is a tpool__stop_call. It belongs to the scope in which it was made: the innermost context of a
+ *  task, an item or a stolen job. A job that its own join executes has no context: the join ends what the job leaves,
+ *  and covers what was there before. The calls of a thread are a stack, as the scopes are. The end of a scope ends its
+ *  calls before the context is dropped, and so before the task's end is published.
+ *
+ *  A thread that asks for a stop, or finds that a time has passed, only lists the calls whose scope is asked now
+ *  (>>nested): it may hold a lock. wake runs when that thread comes to its list. The state decides who frees the call:
+ *      SET      in tpool__stoppable.calls
+ *      LISTED   in a thread's list, to be called
+ *      RUNS     wake is being called; the end of the scope waits for it
+ *      OVER     it was called, or is withdrawn: the owner's, who frees it at the end of the scope
+ *      DEAD     the scope has ended while it was LISTED: it is not called, and freed where it is listed. So no task
+ *               waits for another one's wake, which may come first in that list.
+ *  All states change under tpool__stoppable.lock; SET is left there, so each call is listed once.
+ *
+ *  What tpool__is_asked_to_stop reads of the scope and its outer contexts is written before the call is linked, and
+ *  changes no more before it is unlinked: the inner scope ends first, and an origin's context outlives its jobs.
+ * ----------------------------------------------------------------------------------------------------------------- */
+/* tpool_on_stop was called: from then on joins look at what their jobs leave (tpool_join). A join that began before
+ * does not: what its job leaves ends with the task. */
+static tpool__u32 tpool__stops_used;
+
+typedef enum tpool__stop_state {
+    TPOOL__STOP_SET,
+    TPOOL__STOP_LISTED,
+    TPOOL__STOP_RUNS,
+    TPOOL__STOP_OVER,
+    TPOOL__STOP_DEAD
+} tpool__stop_state;
+struct tpool__stop_call {
+    tpool__due due;
+    tpool__stop_call *outer;     /* of the same thread; this and the next six: the owner's, and then never changed */
+    const tpool__context *scope; /* NULL: the parent's, in a child of fork */
+    bool covered;                /* made outside the job that runs now */
+    bool is_timed;               /* the timer is, or was, armed */
+    void (*wake)(void *argument);
+    void *argument;
+    tpool__stop_call *next, **link; /* in tpool__stoppable.calls, while it is SET */
+    tpool__stop_state state;
+    tpool__timer timer; /* for a time at which the scope is asked without a thread that asks */
+};
+
+/* The scope of the program's code that runs in the context; NULL: no task does. */
+static const tpool__context *tpool__stop_scope(const tpool__context *context) {
+    while (context && context->kind == TPOOL__IN_CALL) context = context->outer;
+    return context && context->task ? context : NULL;
+}
+/* Under tpool__stoppable.lock, as the next three. */
+static void tpool__stop_call_link(tpool__stop_call *call) {
+    call->next = tpool__stoppable.calls;
+    call->link = &tpool__stoppable.calls;
+    if (call->next) call->next->link = &call->next;
+    tpool__stoppable.calls = call;
+}
+static void tpool__stop_call_unlink(tpool__stop_call *call, tpool__stop_state state) {
+    *call->link = call->next;
+    if (call->next) call->next->link = call->link;
+    call->state = state;
+}
+/* If the scope is asked, the call goes into the thread's list. */
+static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
+    bool asked = tpool__is_asked_to_stop(call->scope, again);
+    if (!asked) return false;
+    tpool__stop_call_unlink(call, TPOOL__STOP_LISTED);
+    tpool__list(tpool__self(), (uintptr_t)&call->due | 2);
+    return true;
+}
+static void tpool__stop_calls_list(void) {
+    int64_t again; /* its timer's concern */
+    for (tpool__stop_call *call = tpool__stoppable.calls, *next; call; call = next) {
+        next = call->next;
+        (void)tpool__stop_call_list(call, &again);
+    }
+}
+
+/* wake has returned, or has ended its thread. */
+static void tpool__stop_call_over(void *of) {
+    tpool__stop_call *call = (tpool__stop_call *)of;
+    tpool__lock(&tpool__stoppable.lock);
+    call->state = TPOOL__STOP_OVER; /* the owner may free it from the unlock on */
+    tpool__unlock(&tpool__stoppable.lock);
+}
+static void tpool__stop_call_run(tpool__thread *self, tpool__due *due) {
+    tpool__stop_call *call = (tpool__stop_call *)(void *)due;
+    tpool__context *context = self->context; /* the list's */
+    tpool__lock(&tpool__stoppable.lock);
+    bool dead = call->state == TPOOL__STOP_DEAD;
+    if (!dead) call->state = TPOOL__STOP_RUNS;
+    tpool__unlock(&tpool__stoppable.lock);
+    if (dead) {
+        TPOOL_FREE(call);
+        return;
+    }
+    context->pool = call->scope->pool; /* alive: the scope's end waits */
+    context->left = tpool__stop_call_over;
+    context->of = call;
+    call->wake(call->argument);
+    if (!TPOOL__LIKELY(self->context == context)) return; /* it forked, and this is the child of fork */
+    context->left = NULL;
+    context->pool = NULL;
+    tpool__stop_call_over(call);
+}
+static void tpool__stop_call_timed(tpool__timer *timer) {
+    tpool__stop_call *call = (tpool__stop_call *)(void *)((char *)timer - offsetof(tpool__stop_call, timer));
+    int64_t again = TPOOL_FOREVER;
+    tpool__lock(&tpool__stoppable.lock);
+    bool waits = call->state == TPOOL__STOP_SET && !tpool__stop_call_list(call, &again);
+    tpool__unlock(&tpool__stoppable.lock);
+    if (waits && again != TPOOL_FOREVER) tpool__timer_arm(timer, again); /* a withdrawal waits for this, then disarms */
+}
+
+/* Withdraws the innermost call of the thread. If wake runs elsewhere, waits for its end. */
+static void tpool__stop_call_end(tpool__thread *self) {
+    tpool__stop_call *call = self->stop_calls;
+    unsigned tries = 0;
+    self->stop_calls = call->outer;
+    tpool__lock(&tpool__stoppable.lock);
+    if (call->state == TPOOL__STOP_SET) tpool__stop_call_unlink(call, TPOOL__STOP_OVER);
+    if (call->is_timed) {
+        tpool__unlock(&tpool__stoppable.lock);
+        /* twice: a fire that had begun may arm the timer again; none that begins now does */
+        for (int i = 0; i < 2; i++) {
+            (void)tpool__timer_disarm(&call->timer);
+            tpool__timer_await(&call->timer);
+        }
+        tpool__lock(&tpool__stoppable.lock);
+    }
+    while (call->state == TPOOL__STOP_RUNS) {
+        tpool__unlock(&tpool__stoppable.lock);
+        tpool__backoff(&tries);
+        tpool__lock(&tpool__stoppable.lock);
+    }
+    bool over = call->state == TPOOL__STOP_OVER;
+    if (!over) call->state = TPOOL__STOP_DEAD;
+    tpool__unlock(&tpool__stoppable.lock);
+    if (over) TPOOL_FREE(call);
+}
+/* The context is about to be dropped. NULL: frees only what came from the parent. */
+static TPOOL__NOINLINE void tpool__stop_calls_end(tpool__thread *self, const tpool__context *context) {
+    while (self->stop_calls && (self->stop_calls->scope == context || !self->stop_calls->scope))
+        tpool__stop_call_end(self);
+}
+/* A join executes its own job. In a child that the job has forked there are no calls any more. */
+static TPOOL__NOINLINE void *tpool__job_with_stop_calls(const tpool_job *job) {
+    tpool__thread *self = tpool__self();
+    tpool__stop_calls_end(self, NULL);
+    tpool__stop_call *outer = self->stop_calls;
+    bool covered = outer && outer->covered;
+    if (outer) outer->covered = true;
+    void *result = job->fn(job->arg);
+    while (self->stop_calls && self->stop_calls != outer) tpool__stop_call_end(self);
+    if (outer && self->stop_calls == outer) outer->covered = covered;
+    return result;
+}
+static void tpool__stop_calls_after_fork(tpool__thread *self) {
+    tpool__store_relaxed(&tpool__stoppable.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
+    tpool__stoppable.first = NULL; /* the child lacks the threads that wait, and its thread has no task */
+    tpool__stoppable.calls = NULL;
+    /* The parent's: the next scope of this thread that ends frees them. Here the allocator may be locked. */
+    for (tpool__stop_call *call = self->stop_calls; call; call = call->outer) {
+        call->scope = NULL;
+        call->is_timed = false;
+        call->state = TPOOL__STOP_OVER;
+    }
+}
+
+TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context) {
+    tpool__thread *self = tpool__self();
+    const tpool__context *scope = tpool__stop_scope(self->context);
+    /* relaxed, twice: for this thread's joins; others see it with the next task that they take */
+    if (!tpool__load_relaxed(&tpool__stops_used)) tpool__store_relaxed(&tpool__stops_used, 1);
+    if (!scope) return TPOOL_INVALID_STATE;
+    /* its exit hook ends the call if the task ends the thread */
+    tpool__stop_call *call = wake && tpool__arm(self) ? tpool__alloc(sizeof *call) : NULL;
+    if (wake && !call) return TPOOL_NO_MEMORY;
+    if (self->stop_calls && self->stop_calls->scope == scope && !self->stop_calls->covered) tpool__stop_call_end(self);
+    if (!wake) return TPOOL_OK;
+    int64_t again = TPOOL_FOREVER;
+    call->due.call = tpool__stop_call_run;
+    call->outer = self->stop_calls;
+    call->scope = scope;
+    call->wake = wake;
+    call->argument = context;
+    call->timer.fire = tpool__stop_call_timed;
+    self->stop_calls = call;
+    tpool__lock(&tpool__stoppable.lock);
+    tpool__stop_call_link(call);
+    bool asked = tpool__stop_call_list(call, &again);
+    tpool__unlock(&tpool__stoppable.lock);
+    call->is_timed = !asked && again != TPOOL_FOREVER;
+    if (call->is_timed) tpool__timer_arm(&call->timer, again);
+    tpool__run_unless_held(self);
+    return TPOOL_OK;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -8057,6 +8282,7 @@ TPOOL_API void tpool_future_request_stop(tpool_future *future) {
     tpool__or_relaxed(&future->state, TPOOL__STOP);
     tpool__wake_stopped();
     tpool__notify_to_stop(future, false);
+    tpool__run_unless_held(tpool__self());
 }
 
 TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
@@ -9515,9 +9741,12 @@ static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool__shut_down(pool, flags);
-    if (flags & TPOOL_DETACH) return tpool__detach(pool);
+    tpool_status status = flags & TPOOL_DETACH ? tpool__detach(pool) : TPOOL_OK; /* first: a wake may end the thread */
+    tpool__run_unless_held(self);
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
+    if (flags & TPOOL_DETACH) return status;
     if (!(flags & TPOOL_WAIT)) return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
-    tpool_status status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
+    status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
     tpool__join_ended(pool);
     return TPOOL_OK;
@@ -10807,7 +11036,7 @@ static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
     }
     tpool__spin_unlock(&worker->jobs_lock);
     if (!offers) return;
-    worker->oldest_private_job = job->newer;
+    worker->oldest_private_job = job == worker->newest_job ? NULL : job->newer;
     tpool__notify(worker->pool);
 }
 
@@ -10823,7 +11052,6 @@ TPOOL_API void tpool_fork(tpool_job *job, tpool_fn fn, void *arg) {
     }
     tpool_job *older = worker->newest_job;
     job->older = older;
-    job->newer = NULL;
     job->worker = worker;
     job->context = self->context;
     if (older) older->newer = job;
@@ -11011,22 +11239,37 @@ static TPOOL__NOINLINE bool tpool__join_public(tpool__worker *worker, const tpoo
     return mine;
 }
 
-TPOOL_API void *tpool_join(tpool_job *job) {
-    if (!job || !job->fn) return NULL;
+/* The newest job leaves the list of private jobs. */
+static inline void tpool__job_unlink(tpool__worker *worker, const tpool_job *job) {
+    worker->newest_job = job->older;
+    if (worker->oldest_private_job == job) worker->oldest_private_job = NULL;
+}
+static TPOOL__NOINLINE void *tpool__join_slowly(tpool_job *job) {
     tpool__worker *worker = (tpool__worker *)job->worker;
-    if (!worker) return job->fn(job->arg);
+    if (!worker) return job->fn ? tpool__job_with_stop_calls(job) : NULL;
     TPOOL_ASSERT(worker->newest_job == job);
-    tpool_job *older = job->older;
-    if (TPOOL__LIKELY(worker->oldest_private_job != NULL)) { /* then the newest job is private */
-        worker->newest_job = older;
-        if (worker->oldest_private_job == job) worker->oldest_private_job = NULL;
-        else older->newer = NULL;
-        return job->fn(job->arg);
-    }
     void *result = NULL;
-    bool run_here = tpool__join_public(worker, job, &result);
-    worker->newest_job = older;
-    return run_here ? job->fn(job->arg) : result;
+    bool runs_here = worker->oldest_private_job != NULL;
+    if (runs_here) {
+        tpool__job_unlink(worker, job);
+    } else {
+        runs_here = tpool__join_public(worker, job, &result);
+        worker->newest_job = job->older;
+    }
+    return runs_here ? tpool__job_with_stop_calls(job) : result;
+}
+
+/* No frame of the join stays beneath the job: it would cost a fifth of the time of a fork and its join. So a program
+ * that uses no tpool_on_stop does not pay for what a job may leave. */
+TPOOL_API void *tpool_join(tpool_job *job) {
+    if (!job) return NULL;
+    tpool__worker *worker = (tpool__worker *)job->worker;
+    /* relaxed: see >>stops. If there is a private job, then the newest is private */
+    if (!TPOOL__LIKELY(worker && worker->oldest_private_job && !tpool__load_relaxed(&tpool__stops_used)))
+        return tpool__join_slowly(job);
+    TPOOL_ASSERT(worker->newest_job == job);
+    tpool__job_unlink(worker, job);
+    return job->fn(job->arg);
 }
 
 /* The thread ends: the jobs that it forked and no thief has taken are lost. */
@@ -11705,6 +11948,10 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     /* all before it waits for one: their items may wait for each other's end */
     for (const tpool__chunk *chunk = iter->front; chunk; chunk = chunk->next)
         if (chunk->future) tpool__notify_to_stop(chunk->future, true);
+    tpool__unlock(&iter->lock);
+    tpool__run_unless_held(self);
+    if (tpool__is_foreign(iter)) return; /* forked there: this is the child */
+    tpool__lock(&iter->lock);
     for (;;) { /* waits for each chunk that is queued or runs; one that has started may be queueing another */
         tpool__chunk *chunk;
         while ((chunk = *at) != NULL && chunk->future && tpool__is_done(chunk->future)) at = &chunk->next;
@@ -12025,6 +12272,7 @@ static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     tpool__finish_begin(high);
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__dual_end_high_left, high);
+    tpool__run_unless_held(self);
     tpool_status status = tpool_drain(high, TPOOL_FOREVER);
     if (status == TPOOL_OK) status = tpool_shutdown(high, flags);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
@@ -13535,8 +13783,6 @@ static void tpool__after_fork_in_child(void) {
     tpool__depot_after_fork();
     /* relaxed, here and below: the child has one thread */
     tpool__store_relaxed(&tpool__cycles.lock, TPOOL__LOCK_FREE);
-    tpool__store_relaxed(&tpool__stoppable.lock, TPOOL__LOCK_FREE);
-    tpool__stoppable.first = NULL; /* the child lacks the threads that wait */
     tpool__store_relaxed(&tpool__process.lock, TPOOL__LOCK_FREE);
     tpool *pools = tpool__load_acquire(&tpool__process.pools); /* P8 */
     for (size_t i = 0; i < TPOOL__KINDS; i++)
@@ -13565,6 +13811,7 @@ static void tpool__after_fork_in_child(void) {
         tpool__store_relaxed(&tpool__global_manager, NULL);
     }
     tpool__times_after_fork();
+    tpool__stop_calls_after_fork(self);
     tpool__cycles.foreign = NULL;
     self->context = NULL; /* even if a task has forked, the child's thread is no worker and runs no task */
     self->worker = NULL;
@@ -13702,6 +13949,7 @@ static void tpool__leave_contexts(tpool__thread *self, bool all) {
     while (self->context && (all || self->context->outer)) { /* NULL in a child, if what is called forks */
         tpool__context *context = self->context, before = *context;
         if (self->worker) tpool__await_jobs_of(self, context);
+        tpool__stop_calls_end(self, context); /* before `left` changes, which an item's call reads */
         context->left = NULL;
         if (before.kind == TPOOL__IN_CALL) {
             if (before.left) before.left(before.of);
@@ -14779,8 +15027,9 @@ static tpool__context *tpool__begin_in_child(tpool__thread *self, void *arg, siz
 static inline void tpool__end_if_forked(const tpool__thread *self, const tpool__context *context) {
     if (self->context != context || !*tpool__in_child.is_original) _exit(0);
 }
-static inline void tpool__end_in_child(const tpool__thread *self, const tpool__context *context) {
+static inline void tpool__end_in_child(tpool__thread *self, const tpool__context *context) {
     tpool__end_if_forked(self, context);
+    if (!TPOOL__LIKELY(!self->stop_calls)) tpool__stop_calls_end(self, context); /* each item has its own */
 #if defined(__linux__)
     if (__fpending(stdout) > 0) tpool__stream_flush(stdout); /* a later task may crash */
 #else

@@ -4,16 +4,6 @@
 
 enum { WORKERS = 2 };
 
-/* Ends the calling thread. What runs as it ends may do so again; on Windows not (tpool.h, "The end of a thread"), and
-   there returns. */
-static void end_here(void) {
-#ifdef _WIN32
-    static _Thread_local bool ends;
-    if (ends) return;
-    ends = true;
-#endif
-    pthread_exit(NULL);
-}
 static void *end_in_task(void *arg) {
     (void)arg;
     end_here();

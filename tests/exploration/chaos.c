@@ -54,6 +54,7 @@ static _Noreturn void play(uint64_t seed, int worlds) {
     for (int i = 0; i < RECORDS; i++) pthread_mutex_init(&records[i].lock, NULL);
     atomic_store(&self()->name, "main");
     self()->program = 1;
+    if (tpool_on_stop(NULL, NULL) != TPOOL_INVALID_STATE) fail("a task in no task"); /* so that each job has its own */
     if (pthread_create(&watching, NULL, watchdog, NULL) != 0) abort();
     bool processes = strcmp(what, "processes") == 0 || (strcmp(what, "all") == 0 && one_in(&g, 4));
     int count = worlds ? worlds : 1 + (int)draw(&g, processes ? 3 : 12), operations = SLOW ? 25 : 60;

@@ -2,6 +2,7 @@
    is. In the child they hold them for ever, so that it hangs, and is killed, if it asks for one on its way out of the call:
    a worker's thread ends there, any other comes back to the program. The implementation is included for its locks. */
 #include "support.h"
+#include "support/children.h"
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -17,13 +18,22 @@ static void *slow_malloc(size_t size) {
     if (size >= slow_size) be_half_way();
     return malloc(size);
 }
+/* While the handlers of a fork run: an allocator with handlers of its own may be locked then. */
+static _Thread_local bool handlers_run;
+static atomic_int frees_in_handlers;
+static void handlers_begin(void) { handlers_run = true; }
+static void handlers_end(void) { handlers_run = false; }
+static void checked_free(void *memory) {
+    if (handlers_run) atomic_fetch_add(&frees_in_handlers, 1);
+    free(memory);
+}
 #if !defined(__STDC_NO_THREADS__)
 #include <threads.h>
 #endif
 #define tss_create(key, ended) (key_is_slow ? be_half_way() : (void)0, tss_create(key, ended))
 #define pthread_key_create(key, ended) (key_is_slow ? be_half_way() : (void)0, pthread_key_create(key, ended))
 #define TPOOL_MALLOC(size) slow_malloc(size)
-#define TPOOL_FREE(memory) free(memory)
+#define TPOOL_FREE(memory) checked_free(memory)
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #undef tss_create
@@ -596,6 +606,31 @@ static void beside_a_thread_that_ends(void **state) {
     assert_int_equal(0, WEXITSTATUS(how));
 }
 
+static void never_called(void *unused) { CHECK(unused != NULL); }
+static void *fork_and_count_frees(void *arg) {
+    CHECK_STATUS(TPOOL_OK, tpool_on_stop(never_called, NULL));
+    pid_t child = fork();
+    if (child == 0) _exit(atomic_load(&frees_in_handlers));
+    *(pid_t *)arg = child;
+    return NULL;
+}
+/* These handlers run around the library's own. */
+static void and_frees_nothing_in_its_handlers(void **state) {
+    (void)state;
+    assert_int_equal(0, pthread_atfork(NULL, handlers_end, handlers_end));
+    handlers_end(); /* after the forks of the tests before */
+    atomic_store(&frees_in_handlers, 0);
+    pid_t child = -1;
+    pool = new_pool(1);
+    assert_status(TPOOL_OK, end_of(submitted(pool, fork_and_count_frees, &child)));
+    assert_child_succeeds(child);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(0, atomic_load(&frees_in_handlers));
+}
+__attribute__((constructor)) static void watch_handlers(void) {
+    if (pthread_atfork(handlers_begin, NULL, NULL) != 0) abort();
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(beside_the_first_use_of_all), /* these two first: before there was any pool here */
     TEST(beside_the_making_of_blocks),
@@ -625,5 +660,6 @@ static const struct CMUnitTest tests[] = {
     TEST(in_arg_free_of_a_task_that_its_submitter_runs),
     TEST(in_on_failure_of_an_expiry_that_an_asker_notices),
     TEST(in_a_callback_of_what_a_submit_drops),
+    TEST(and_frees_nothing_in_its_handlers),
 };
 RUN_TESTS(tests)

@@ -96,6 +96,16 @@ static inline void *end_thread(void *arg) {
     (void)arg;
     pthread_exit(NULL);
 }
+/* Ends the calling thread. What runs as it ends may do so again; on Windows not (tpool.h, "The end of a thread"), and
+   there returns. */
+static inline void end_here(void) {
+#ifdef _WIN32
+    static _Thread_local bool ends;
+    if (ends) return;
+    ends = true;
+#endif
+    pthread_exit(NULL);
+}
 /* An initializer that fails once the gate that is its context is open. */
 static inline bool pass_gate_and_fail(void *context) {
     gate_pass((gate *)context);

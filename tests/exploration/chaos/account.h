@@ -9,6 +9,7 @@ enum {
     POOLS = 128,
     RECORDS = 2000,
     NOTES = 1200,
+    WAKES = 4000,
     THREADS = 600,
     LOOPS = 200,
     MAPS = 120,
@@ -73,6 +74,7 @@ typedef enum feature {
     GONE,
     BROODS,
     CHANNELS,
+    ON_STOPS,
     FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
@@ -128,6 +130,7 @@ static const char *const feature_names[FEATURES] = {
     "gone",
     "broods",
     "channels",
+    "on_stops",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }
@@ -257,7 +260,7 @@ struct record {
     size_t size; /* copied */
     char name[16];
     atomic_int taken; /* 0: not known yet, 1, 2: refused */
-    atomic_int runs, frees, fate, seen, failures, left, owned_freed, last_note;
+    atomic_int runs, frees, fate, seen, failures, left, owned_freed, last_note, over; /* the last: it has ended */
     atomic_bool cancel_tried, stop_tried, stop_asked, timeout_tried, ended_itself;
     atomic_int sets; /* external: successful completions */
     atomic_int notes;
@@ -277,6 +280,16 @@ typedef struct note { /* a callback */
 } note;
 static note notes[NOTES];
 static atomic_int note_count;
+
+/* What tpool_on_stop has been given: called at most once, and not once its task, job, body or item has ended. */
+typedef struct wake_note {
+    record *record;
+    const atomic_int *over; /* of that task, job, body or item */
+    uint64_t seed;
+    atomic_int withdrawn, calls;
+} wake_note;
+static wake_note wake_notes[WAKES];
+static atomic_int wake_count;
 
 static temp orphans[4096]; /* what threads that ended had taken: given back at the end of the world */
 static atomic_int orphan_count;
@@ -437,6 +450,7 @@ static void judge(record *r, tpool_status status) {
         fail("task %d: %s: %s", id_of(r), tpool_status_name(status), wrong);
     }
     atomic_store(&r->seen, (int)status + 1);
+    atomic_store(&r->over, 1);
 }
 static bool is_end(tpool_status status) {
     return status == TPOOL_OK || status == TPOOL_FAILED || status == TPOOL_CANCELLED || status == TPOOL_EXPIRED ||

@@ -148,6 +148,7 @@ static void free_argument(void *arg) {
     record *r = t.record;
     rng g = { mix(r->seed, 91) };
     begin("arg_free of", id_of(r));
+    atomic_store(&r->over, 1);
     if (!r->wants_free) fail("task %d: an arg_free that is not there", id_of(r));
     if (atomic_fetch_add(&r->frees, 1)) fail("task %d: arg_free twice", id_of(r));
     if (atomic_load(&r->seen)) fail("task %d: arg_free after its end", id_of(r));
@@ -196,6 +197,69 @@ static void check_stop(const record *r) {
         fail("task %d is told to stop, by nobody", id_of(r));
     }
 }
+static void check_wake(const wake_note *n) {
+    if (atomic_load(n->over)) fail("a wake of task %d after its end", id_of(n->record));
+    if (atomic_load(&n->withdrawn)) fail("a wake of task %d after its withdrawal", id_of(n->record));
+}
+static void wake(void *context) {
+    wake_note *n = context;
+    rng g = { n->seed };
+    record *which = NULL;
+    begin("a wake of", id_of(n->record));
+    check_wake(n);
+    if (atomic_fetch_add(&n->calls, 1)) fail("a wake of task %d comes twice", id_of(n->record));
+    if (one_in(&g, 3)) sleep_us((long)draw(&g, 100));
+    tpool_future *future = has(BUSY_CALLBACKS) && one_in(&g, 3) ? pick(&g, &which, false) : NULL;
+    if (future) { /* it may not wait for a task */
+        if (has(STOPS) && one_in(&g, 2)) {
+            atomic_store(&which->stop_tried, true);
+            DO(id_of(which), tpool_future_request_stop(future));
+        } else if (has(CANCELS)) {
+            atomic_store(&which->cancel_tried, true);
+            (void)CALL(id_of(which), tpool_future_cancel(future));
+        }
+        release(future);
+    }
+    if (may_end(ENDS_IN_CALLBACKS, &g, 12)) end_thread(&g);
+    check_wake(n);
+    end();
+}
+/* Where a task runs, or a job, a body or an item. `before`: the note that this one replaces. */
+static wake_note *hear_of_stops(rng *g, record *r, const atomic_int *over, wake_note *before) {
+    if (!has(ON_STOPS) || !one_in(g, 2)) return before;
+    int at = atomic_fetch_add(&wake_count, 1);
+    if (at >= WAKES) return before;
+    wake_note *n = &wake_notes[at];
+    *n = (wake_note){ .record = r, .over = over, .seed = draw64(g) };
+    bool asked = tpool_stop_requested();
+    tpool_status status = CALL(id_of(r), tpool_on_stop(wake, n));
+    if (status == TPOOL_NO_MEMORY && may_refuse()) return before;
+    scope_kind kind = innermost()->kind; /* a job or a loop may be a callback's */
+    if (status == TPOOL_INVALID_STATE && (kind == A_JOB || kind == A_LOOP)) return before;
+    if (status != TPOOL_OK) fail("tpool_on_stop gave %s", tpool_status_name(status));
+    if (before) atomic_store(&before->withdrawn, 1);
+    if (asked && !atomic_load(&n->calls) && !may_refuse())
+        fail("task %d is asked to stop already, and its wake does not come at once", id_of(r));
+    return n;
+}
+/* Before it returns: if it has been asked, its wake comes. Waits of the library's, in which the thread calls the wakes
+   of others. */
+static void await_wake(rng *g, wake_note *n) {
+    tpool_future *never = NULL;
+    if (!n) return;
+    if (tpool_stop_requested() && !may_refuse() && tpool_future_create(&never) == TPOOL_OK) {
+        keep(A_FUTURE, never);
+        begin("awaiting its wake", id_of(n->record));
+        while (!atomic_load(&n->calls) && !may_refuse())
+            if (tpool_future_result(never, TPOOL_US(50), NULL) != TPOOL_TIMEOUT) sleep_us(50);
+        end();
+        release(never);
+    }
+    if (!one_in(g, 3)) return;
+    tpool_status status = CALL(id_of(n->record), tpool_on_stop(NULL, NULL));
+    if (status != TPOOL_OK) fail("a withdrawal gave %s", tpool_status_name(status));
+    atomic_store(&n->withdrawn, 1);
+}
 static void *raise_error(rng *g) {
     mark(innermost(), true);
     if (one_in(g, 8)) return tpool_raise((int)draw64(g), "%0*d", (int)draw(g, 3000), 7);
@@ -228,9 +292,12 @@ static void *task_body(void *arg) {
             fail("task %d: byte %zu of its argument", id_of(r), i);
     enter(&r->scope);
     if (one_in(&g, 12)) raise_error(&g);
+    wake_note *hears = hear_of_stops(&g, r, &r->over, NULL);
     if (has(NESTING) && r->depth < 3) acts(&g, IN_TASK | (r->pure ? PURE : 0), r->depth == 0 ? 4 : 2, r->depth);
     if (one_in(&g, 6)) sleep_us((long)draw(&g, 200));
     check_stop(r);
+    hears = hear_of_stops(&g, r, &r->over, hears);
+    await_wake(&g, hears);
     if (may_end(ENDS_IN_TASKS, &g, 10)) {
         atomic_store(&r->ended_itself, true);
         end_thread(&g);
@@ -454,21 +521,24 @@ typedef struct job_run {
     scope scope;
     uint64_t seed;
     unsigned where, depth;
-    atomic_int runs;
+    bool forked;
+    atomic_int runs, joined;
 } job_run;
 static job_run job_runs[JOB_RUNS];
 static atomic_int job_count;
-static job_run *new_job(rng *g, unsigned where, unsigned depth) {
+static job_run *new_job(rng *g, unsigned where, unsigned depth, bool forked) {
     int at = atomic_fetch_add(&job_count, 1);
     if (at >= JOB_RUNS) {
         atomic_store(&job_count, JOB_RUNS);
         return NULL;
     }
     job_run *run = &job_runs[at];
+    atomic_store(&run->joined, 0);
     run->scope = (scope){ .kind = A_JOB, .outer = innermost() };
     run->seed = draw64(g);
     run->where = where;
     run->depth = depth;
+    run->forked = forked; /* else its caller's own */
     return run;
 }
 static void *job_body(void *arg) {
@@ -479,15 +549,17 @@ static void *job_body(void *arg) {
     if (atomic_fetch_add(&run->runs, 1)) fail("a job runs twice");
     enter(&run->scope);
     if (r) check_stop(r);
+    wake_note *hears = r && run->forked ? hear_of_stops(&g, r, &run->joined, NULL) : NULL;
     if (run->depth > 0) {
         tpool_job job[2];
         job_run *args[2];
         int n = 0, most = 1 + (int)draw(&g, 2);
-        for (; n < most && (args[n] = new_job(&g, run->where, run->depth - 1)) != NULL; n++)
+        for (; n < most && (args[n] = new_job(&g, run->where, run->depth - 1, true)) != NULL; n++)
             DO(id_of(r), tpool_fork(&job[n], job_body, args[n]));
         if (one_in(&g, 2)) acts(&g, run->where, 2, 2);
         for (int i = n; i-- > 0;) {
             void *got = CALL(id_of(r), tpool_join(&job[i]));
+            atomic_store(&args[i]->joined, 1);
             bool ended = atomic_load(&args[i]->scope.ended);
             if (got != &args[i]->runs && !ended) fail("a job gives another value");
             if (atomic_load(&args[i]->runs) != 1) fail("a job is joined, and was not run");
@@ -497,6 +569,7 @@ static void *job_body(void *arg) {
     }
     if (one_in(&g, 6)) sleep_us((long)draw(&g, 60));
     if (one_in(&g, 40)) raise_error(&g);
+    await_wake(&g, hears);
     if (may_end(ENDS_IN_JOBS, &g, 12)) end_thread(&g);
     if (r) check_stop(r);
     leave();
@@ -504,7 +577,7 @@ static void *job_body(void *arg) {
     return &run->runs;
 }
 static void fork_and_join(rng *g, unsigned where) {
-    job_run *run = new_job(g, where, 1 + draw(g, 3));
+    job_run *run = new_job(g, where, 1 + draw(g, 3), false);
     if (run) job_body(run);
 }
 
@@ -529,8 +602,10 @@ static void loop_body(size_t from, size_t to, void *context) {
     for (size_t i = from; i < to; i++)
         if (atomic_fetch_add(&l->cells[i], 1)) fail("a loop did %zu twice", i);
     if (r) check_stop(r);
+    wake_note *hears = r ? hear_of_stops(&g, r, &l->returned, NULL) : NULL;
     if (one_in(&g, 6)) acts(&g, l->where, 1, 2);
     if (one_in(&g, 4)) sleep_us((long)draw(&g, 60));
+    await_wake(&g, hears);
     if (one_in(&g, 30)) raise_error(&g);
     if (may_end(ENDS_IN_LOOPS, &g, 12)) end_thread(&g);
     leave();
@@ -581,6 +656,7 @@ typedef struct map_run {
     atomic_int cells[MAP_ITEMS], frees[MAP_ITEMS], asked, ended, closed;
 } map_run;
 static map_run maps[MAPS];
+static const atomic_int never_over; /* a close may leave this item running */
 static atomic_int map_count;
 static int fate_of_item(const map_run *m, int i) { return (int)(mix(m->seed, (uint64_t)i) >> 33) % 10; }
 static void *map_body(void *item, void *context) {
@@ -593,8 +669,10 @@ static void *map_body(void *item, void *context) {
     if (atomic_fetch_add(&m->cells[i], 1)) fail("a map's item twice");
     if (m->source && atomic_load(&m->frees[i])) fail("a map's item after its item_free");
     enter(&m->scopes[i]);
+    wake_note *hears = hear_of_stops(&g, NULL, m->closer_is_waited_for ? &never_over : &m->closed, NULL);
     if (one_in(&g, 5)) acts(&g, m->where, 1, 2);
     if (one_in(&g, 4)) sleep_us((long)draw(&g, 60));
+    await_wake(&g, hears);
     if (may_end(ENDS_IN_MAPS, &g, 15)) {
         atomic_store(&m->ended, 1);
         end_thread(&g);

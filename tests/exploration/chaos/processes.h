@@ -56,6 +56,7 @@ static bool low_limits; /* in a worker: an earlier task of it has taken its memo
 
 static uint32_t pattern(uint32_t seed, size_t i) { return (seed + (uint32_t)i * 2654435761u) >> 24; }
 static void *nop(void *arg) { return arg; }
+static void count_wake(void *wakes) { atomic_fetch_add((atomic_int *)wakes, 1); }
 static void no_free(void *arg) { (void)arg; }
 static void *order_body(void *arg) {
     order o;
@@ -80,9 +81,14 @@ static void *order_body(void *arg) {
     case P_NOTHING: return NULL;
     case P_SLEEPS: sleep_us((long)draw(&g, 4000)); break;
     case P_PRINTS: printf("%u and more of it\n", o.seed); break;
-    case P_STOP_AWARE:
+    case P_STOP_AWARE: {
+        atomic_int wakes = 0;
+        tpool_status status = tpool_on_stop(count_wake, &wakes);
+        if (status != TPOOL_OK && status != TPOOL_NO_MEMORY) return tpool_raise(1008, "on_stop");
         for (int i = 0; i < 20 && !tpool_stop_requested(); i++) sleep_us(200);
+        if (tpool_on_stop(NULL, NULL) != TPOOL_OK || atomic_load(&wakes) > 1) return tpool_raise(1009, "wakes");
         break;
+    }
     case P_POOL_OF_ITS_OWN: {
         tpool *pool = NULL;
         tpool_future *future = NULL;

@@ -222,6 +222,7 @@ static void forget_world(void) {
     memset(maps, 0, sizeof maps);
     atomic_store(&record_count, 0);
     atomic_store(&note_count, 0);
+    atomic_store(&wake_count, 0);
     atomic_store(&loop_count, 0);
     atomic_store(&map_count, 0);
     atomic_store(&resources_made, 0);

@@ -86,7 +86,12 @@ static void scenario_a_thread_ends_beneath_two_tasks(void) {
     EXPECT(atomic_load(&b.freed) == b.owned);
 }
 
+static void count_stop(void *woken) { atomic_fetch_add((atomic_int *)woken, 1); }
 static void *run_until_stopped(void *arg) {
+    atomic_int woken = 0;
+    bool registered = OKAY(tpool_on_stop(count_stop, &woken), NO_MEMORY);
+    while (registered && !atomic_load(&woken) && PATIENCE > 0) sched_yield();
+    if (registered) OKAY(tpool_on_stop(count_stop, &woken), NO_MEMORY);
     while (!tpool_stop_requested() && PATIENCE > 0) sched_yield();
     return item_run(arg);
 }
