@@ -75,6 +75,7 @@ typedef enum feature {
     BROODS,
     CHANNELS,
     ON_STOPS,
+    EVENT_LOOPS,
     FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
@@ -131,6 +132,7 @@ static const char *const feature_names[FEATURES] = {
     "broods",
     "channels",
     "on_stops",
+    "event_loops",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }

@@ -127,6 +127,74 @@ static void wait_for_some(rng *g, tpool_future **futures, record **which, int co
         fail("tpool_wait for the first: none");
     (void)which;
 }
+/* ---- Event loops: an iterator with a descriptor or an on_ready. A call of on_ready runs alone, and not once the destroy
+   has returned; one that is owed comes, and a descriptor gets readable, or the loop hangs. */
+enum { EVENT_LOOPS_MOST = 4000 };
+typedef struct event_loop {
+    uint64_t seed;
+    intptr_t descriptor;
+    atomic_bool over;
+    atomic_int running, woken;
+} event_loop;
+static event_loop event_loops[EVENT_LOOPS_MOST];
+static atomic_int event_loop_count;
+static void wake_loop(void *context) {
+    event_loop *loop = context;
+    int before = atomic_fetch_add(&loop->woken, 1);
+    rng g = { mix(loop->seed, (uint64_t)before) };
+    begin("an on_ready", (int)(loop - event_loops));
+    if (atomic_fetch_add(&loop->running, 1) != 0) fail("on_ready runs twice at a time");
+    if (atomic_load(&loop->over)) fail("on_ready after the destroy");
+    if (has(BUSY_CALLBACKS) && one_in(&g, 2)) acts(&g, IN_LIMITED, 1, 2);
+    if (one_in(&g, 3)) sleep_us((long)draw(&g, 300));
+    if (atomic_load(&loop->over)) fail("on_ready runs after the destroy");
+    atomic_fetch_sub(&loop->running, 1);
+    if (may_end(ENDS_IN_CALLBACKS, &g, 8)) end_thread(&g);
+    end();
+}
+static event_loop *poll_it(rng *g, tpool_completions *c) {
+    if (!has(EVENT_LOOPS) || one_in(g, 3)) return NULL;
+    int at = atomic_fetch_add(&event_loop_count, 1);
+    if (at >= EVENT_LOOPS_MOST) return NULL;
+    event_loop *loop = &event_loops[at];
+    loop->seed = draw64(g);
+    loop->descriptor = -1;
+    bool polls = one_in(g, 2);
+    tpool_status status = polls ? CALL(at, tpool_completions_descriptor(c, &loop->descriptor))
+                                : CALL(at, tpool_completions_on_ready(c, wake_loop, loop));
+    if (status != TPOOL_OK && !(status == TPOOL_NO_MEMORY && may_refuse()))
+        fail("on_ready or a descriptor: %s", tpool_status_name(status));
+    if ((polls && status == TPOOL_OK) != (loop->descriptor >= 0)) fail("descriptor %d", (int)loop->descriptor);
+    return status == TPOOL_OK ? loop : NULL;
+}
+/* As a next without a limit; for the program's own threads, since the library does not see that they wait. Where threads
+   are refused an expiry may go unnoticed until somebody looks. */
+static tpool_status next_of_loop(tpool_completions *c, event_loop *loop, tpool_future **future) {
+    for (;;) {
+        int woken = atomic_load(&loop->woken), looks = 0;
+        tpool_status status = CALL(-1, tpool_completions_next(c, 0, future));
+        if (status != TPOOL_TIMEOUT) return status;
+        struct pollfd polled = { .fd = (int)loop->descriptor, .events = POLLIN };
+        begin("an event loop", (int)(loop - event_loops));
+        for (;; looks++) {
+            if (loop->descriptor >= 0 ? poll(&polled, 1, 1) > 0 : atomic_load(&loop->woken) != woken) break;
+            if (looks > 20 && (may_refuse() || atomic_load(&threads_ended))) break;
+            if (loop->descriptor < 0) sleep_us(500);
+        }
+        end();
+    }
+}
+static tpool_status next_one(rng *g, tpool_completions *c, event_loop *loop, int64_t limit, unsigned where,
+                             tpool_future **future) {
+    if (loop && limit == TPOOL_FOREVER && where == IN_PROGRAM && self()->frame_count == 0 && !one_in(g, 3))
+        return next_of_loop(c, loop, future);
+    return CALL(-1, tpool_completions_next(c, limit, future));
+}
+static void end_iterator(tpool_completions *c, event_loop *loop, int count) {
+    unkeep(c);
+    DO(count, tpool_completions_destroy(c));
+    if (loop) atomic_store(&loop->over, true);
+}
 static void iterate(rng *g, tpool_future **futures, record **which, int count, unsigned where) {
     tpool_completions *c = NULL;
     int start = count ? (int)draw(g, (unsigned)count + 1) : 0, given = 0;
@@ -137,6 +205,7 @@ static void iterate(rng *g, tpool_future **futures, record **which, int count, u
         return;
     }
     keep(AN_ITERATOR, c);
+    event_loop *loop = poll_it(g, c);
     for (int i = start; i < count; i++) {
         status = CALL(i, tpool_completions_add(c, futures[i]));
         if (status != TPOOL_OK && !(status == TPOOL_NO_MEMORY && may_refuse()))
@@ -146,7 +215,7 @@ static void iterate(rng *g, tpool_future **futures, record **which, int count, u
     for (int tries = 0; tries < 40; tries++) {
         tpool_future *future = NULL;
         int64_t limit = patience(g, where, false);
-        status = CALL(count, tpool_completions_next(c, limit, &future));
+        status = next_one(g, c, loop, limit, where, &future);
         if (status == TPOOL_END) break;
         if (status != TPOOL_OK) {
             about_wait(status, limit, where, "completions_next");
@@ -169,8 +238,7 @@ static void iterate(rng *g, tpool_future **futures, record **which, int count, u
         }
         if (tpool_completions_remaining(c) != 0) fail("completions: some remain after the end");
     }
-    unkeep(c);
-    DO(count, tpool_completions_destroy(c));
+    end_iterator(c, loop, count);
 }
 /* The submits add what the iterator yields: all that was taken, and nothing else. */
 static void iterate_submits(rng *g, unsigned where, int depth) {
@@ -184,6 +252,7 @@ static void iterate_submits(rng *g, unsigned where, int depth) {
         return;
     }
     keep(AN_ITERATOR, c);
+    event_loop *loop = poll_it(g, c);
     for (int i = 1 + (int)draw(g, 6); i > 0; i--) {
         int p = pool_of_life(g);
         if (!use(p)) continue;
@@ -197,7 +266,7 @@ static void iterate_submits(rng *g, unsigned where, int depth) {
     for (int tries = 0; tries < 20; tries++) {
         tpool_future *future = NULL;
         int64_t limit = patience(g, where, false);
-        status = CALL(count, tpool_completions_next(c, limit, &future));
+        status = next_one(g, c, loop, limit, where, &future);
         if (status == TPOOL_END) break;
         if (status != TPOOL_OK) {
             about_wait(status, limit, where, "completions_next");
@@ -211,8 +280,7 @@ static void iterate_submits(rng *g, unsigned where, int depth) {
         if (!is_end(observe(which[index], future, 0, where))) fail("completions: yielded, and not done");
     }
     if (status == TPOOL_END && given != count) fail("completions: %d given of %d", given, count);
-    unkeep(c);
-    DO(count, tpool_completions_destroy(c));
+    end_iterator(c, loop, count);
 }
 static void over_many(rng *g, unsigned where, int depth) {
     if (has(COMPLETIONS) && one_in(g, 3)) {

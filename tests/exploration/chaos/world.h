@@ -223,6 +223,8 @@ static void forget_world(void) {
     atomic_store(&record_count, 0);
     atomic_store(&note_count, 0);
     atomic_store(&wake_count, 0);
+    memset((void *)event_loops, 0, sizeof event_loops);
+    atomic_store(&event_loop_count, 0);
     atomic_store(&loop_count, 0);
     atomic_store(&map_count, 0);
     atomic_store(&resources_made, 0);
