@@ -76,6 +76,7 @@ typedef enum feature {
     CHANNELS,
     ON_STOPS,
     EVENT_LOOPS,
+    GLOBAL_MANAGER,
     FEATURES
 } feature;
 static const char *const feature_names[FEATURES] = {
@@ -133,6 +134,7 @@ static const char *const feature_names[FEATURES] = {
     "channels",
     "on_stops",
     "event_loops",
+    "global_manager",
 };
 static uint64_t features, features_never, features_always;
 static inline bool has(feature f) { return features >> f & 1; }
@@ -242,7 +244,8 @@ typedef struct a_pool {
 } a_pool;
 static a_pool pools[POOLS];
 static atomic_int pool_count;
-static bool dual_used;
+static bool dual_used, manager_used; /* what is the whole process' outlives a world */
+static atomic_bool dual_shut;
 static pthread_mutex_t pool_making = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- Tasks */

@@ -435,27 +435,37 @@ static tpool_status with_managed(tpool *pool, void *context) {
 }
 static void manage(rng *g, unsigned where) {
     if (!manager) return;
+    bool of_all = has(GLOBAL_MANAGER) && one_in(g, 2);
+    tpool_manager *of = of_all ? CALL(-2, tpool_manager_global()) : manager;
+    if (!of && may_refuse()) return;
     uint64_t seed = draw64(g);
     tpool *pool = NULL;
     tpool_manager_stats stats;
     switch (draw(g, 8)) {
-    case 0: CALL(-2, tpool_manager_clear(manager)); break;
+    case 0: CALL(-2, tpool_manager_clear(of)); break;
     case 1:
-        if (tpool_manager_get_stats(manager, &stats) != TPOOL_OK) fail("no stats of a manager");
+        if (tpool_manager_get_stats(of, &stats) != TPOOL_OK) fail("no stats of a manager");
         break;
     case 2:
-        if (where == IN_PROGRAM && one_in(g, 6)) CALL(-2, tpool_manager_shutdown(manager, one_in(g, 2)));
+        if (where != IN_PROGRAM || !one_in(g, 6)) break;
+        if (of_all) {
+            tpool_status status = CALL(-2, tpool_manager_global_shutdown());
+            if (status != TPOOL_OK && !may_refuse() && self()->frame_count == 0)
+                fail("global_shutdown gave %s", tpool_status_name(status));
+        } else {
+            CALL(-2, tpool_manager_shutdown(manager, one_in(g, 2)));
+        }
         break;
-    case 3: CALL(-2, tpool_with_pool(manager, 1 + (int)draw(g, 2), TPOOL_THREADS, with_managed, &seed)); break;
+    case 3: CALL(-2, tpool_with_pool(of, 1 + (int)draw(g, 2), TPOOL_THREADS, with_managed, &seed)); break;
     default: {
-        tpool_status status = CALL(-2, tpool_manager_get(manager, 1 + (int)draw(g, 2), TPOOL_THREADS,
-                                                         one_in(g, 4) ? TPOOL_FORCE_NEW : 0, &pool));
+        tpool_status status = CALL(
+            -2, tpool_manager_get(of, 1 + (int)draw(g, 2), TPOOL_THREADS, one_in(g, 4) ? TPOOL_FORCE_NEW : 0, &pool));
         if (status != TPOOL_OK) {
             if (status != TPOOL_SHUTDOWN && !may_refuse()) fail("manager_get gave %s", tpool_status_name(status));
             break;
         }
         with_managed(pool, &seed);
-        status = CALL(-2, tpool_manager_release(manager, pool));
+        status = CALL(-2, tpool_manager_release(of, pool));
         if (status != TPOOL_OK) fail("manager_release gave %s", tpool_status_name(status));
         break;
     }
@@ -508,6 +518,7 @@ static void fork_program(rng *g) {
     pthread_mutex_lock(&forking);
     bool few = ++forks < 60;
     pthread_mutex_unlock(&forking);
+    bool ends = one_in(g, 3);
     begin("fork", p);
     fflush(NULL);
     pid_t child = few ? fork() : -1;
@@ -536,6 +547,8 @@ static void fork_program(rng *g) {
             if (tpool_future_result(mine, TPOOL_FOREVER, NULL) != TPOOL_OK) _exit(9);
             tpool_future_release(mine);
             if (tpool_destroy(own_pool) != TPOOL_OK) _exit(10);
+            ending = true;
+            if (ends) pthread_exit(NULL); /* the only thread, and the process with it */
         }
         _exit(0);
     }
@@ -600,6 +613,25 @@ static void destroy_pool(int p, bool force) {
     if (atomic_load(&of->may_cancel) == false) atomic_store(&of->shut, true);
     atomic_store(&refuse_threads, threads);
 }
+/* Both, for the rest of the process. */
+static void shut_dual(rng *g) {
+    unsigned flags = draw(g, 8);
+    atomic_store(&dual_shut, true);
+    for (int p = 0; p < atomic_load(&pool_count); p++) {
+        if (!pools[p].dual) continue;
+        atomic_store(&pools[p].shut, true);
+        if (flags & TPOOL_CANCEL_PENDING) atomic_store(&pools[p].may_cancel, true);
+        if (flags & TPOOL_STOP_RUNNING) atomic_store(&pools[p].may_stop, true);
+    }
+    tpool_status status = CALL(-1, tpool_dual_shutdown(flags));
+    if (status != TPOOL_OK && !((status == TPOOL_NO_THREAD || status == TPOOL_NO_MEMORY) && may_refuse()))
+        fail("dual_shutdown gave %s", tpool_status_name(status));
+    tpool_stats high, low;
+    if (status != TPOOL_OK || !(flags & TPOOL_WAIT)) return;
+    if (tpool_get_stats(tpool_high_level(), &high) != TPOOL_OK || tpool_get_stats(tpool_low_level(), &low) != TPOOL_OK)
+        fail("no stats of the dual pools");
+    if (high.workers || low.workers) fail("%d and %d workers after dual_shutdown", high.workers, low.workers);
+}
 static void change_pool(rng *g, int p, unsigned where, int depth) {
     a_pool *of = &pools[p];
     tpool *pool = of->handle;
@@ -644,6 +676,7 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
         break;
     }
     case 7:
+        if (has(SHUTDOWNS) && of->dual && outside && one_in(g, 5)) shut_dual(g);
         if (!has(SHUTDOWNS) || of->dual || !one_in(g, 6)) break;
         {
             unsigned flags = draw(g, 8);

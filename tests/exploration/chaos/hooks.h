@@ -150,6 +150,21 @@ static void chaos_free(void *memory) {
 #define TPOOL_MALLOC(size) chaos_malloc(size)
 #define TPOOL_FREE(pointer) chaos_free(pointer)
 
+/* Forks of a pool of processes, by its server too: in memory that all of them share. */
+typedef struct forks_shared {
+    atomic_uint rate, draws, refused;
+} forks_shared;
+static forks_shared *forks_shared_by_all;
+static pid_t chaos_fork(void) {
+    forks_shared *of = forks_shared_by_all;
+    unsigned n = of ? atomic_load(&of->rate) : 0;
+    if (n == 0 || mix(atomic_fetch_add(&of->draws, 1), 11) % n != 0) return fork();
+    atomic_store(&of->refused, 1);
+    errno = EAGAIN;
+    return -1;
+}
+#define TPOOL__FORK() chaos_fork()
+
 #define pthread_create(thread, attributes, start, arg) \
     (refuses(&refuse_threads) ? EAGAIN : pthread_create(thread, attributes, start, arg))
 #define thrd_create(thread, start, arg) (refuses(&refuse_threads) ? thrd_error : thrd_create(thread, start, arg))

@@ -16,6 +16,7 @@ typedef enum deed {
     P_STOP_AWARE,
     P_POOL_OF_ITS_OWN,
     P_FOR,
+    P_FORKS_AND_RETURNS,
     P_GRANDCHILD, /* up to here it succeeds, unless somebody kills it */
     P_CLOSES_ALL,
     P_CRASHES,
@@ -32,9 +33,9 @@ typedef enum deed {
     DEEDS
 } deed;
 static const char *const deed_names[DEEDS] = {
-    "bytes",    "pointer", "raises",      "nothing",     "sleeps",  "prints",       "big",         "stop_aware",
-    "own_pool", "own_for", "grandchild",  "closes_all",  "crashes", "kills_itself", "aborts",      "exits",
-    "stops",    "another", "kills_group", "ends_thread", "owned",   "small_memory", "small_files",
+    "bytes",    "pointer", "raises",       "nothing",     "sleeps",      "prints",  "big",          "stop_aware",
+    "own_pool", "own_for", "fork_returns", "grandchild",  "closes_all",  "crashes", "kills_itself", "aborts",
+    "exits",    "stops",   "another",      "kills_group", "ends_thread", "owned",   "small_memory", "small_files",
 };
 static uint64_t deeds_never;
 
@@ -110,6 +111,13 @@ static void *order_body(void *arg) {
     case P_CLOSES_ALL:
         for (int fd = 0; fd < 1024; fd++) close(fd);
         break;
+    case P_FORKS_AND_RETURNS: {
+        pid_t child = fork();
+        int status = 0;
+        if (child <= 0) break; /* the child ends as it returns */
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR) { }
+        break;
+    }
     case P_GRANDCHILD:
         if (fork() == 0) {
             sleep_us(100000);
@@ -154,12 +162,14 @@ static void *order_body(void *arg) {
 /* Of each pool: whether an initializer has given false, in memory that all processes share. */
 static atomic_int *pool_breaks;
 static bool process_breaks(int p) { return atomic_load(&pool_breaks[p]) != 0; }
+static bool processes_refused(void) { return may_refuse() || atomic_load(&forks_shared_by_all->refused); }
 static void judge_order(record *r, tpool_future *future, tpool_status status, void *value) {
     p_record *o = &p_records[id_of(r)];
     const tpool_error *error = NULL;
     int seen = atomic_load(&r->seen);
     const char *wrong = NULL;
-    bool killed = o->may_be_killed || atomic_load(&workers_killed) || atomic_load(&r->timeout_tried);
+    bool killed =
+        o->may_be_killed || atomic_load(&workers_killed) || atomic_load(&r->timeout_tried) || processes_refused();
     if (status != TPOOL_OK &&
         tpool_future_error(future, 0, &error) != (status == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK))
         wrong = "no error";
@@ -243,7 +253,7 @@ static bool process_initializer(void *context) {
     case 0: atomic_store(&pool_breaks[p], 1); return false;
     case 1: _exit(4);
     case 2: (void)kill(getpid(), SIGTERM); break;
-    case 3: sleep_us(20000); break;
+    case 3: sleep_us(draw(&g, 4) ? 20000 : 400000); break;
     default: break;
     }
     return true;
@@ -296,7 +306,7 @@ static void give_order(rng *g, int p) {
     free(bytes);
     bool took = limited ? future != NULL : status == TPOOL_OK;
     if (!took && status != TPOOL_TIMEOUT && status != TPOOL_SHUTDOWN &&
-        !(status == TPOOL_BROKEN && process_breaks(p)) &&
+        !(status == TPOOL_NO_THREAD && processes_refused()) && !(status == TPOOL_BROKEN && process_breaks(p)) &&
         !(status == TPOOL_FULL && pools[p].config.on_full == TPOOL_FULL_REJECT))
         fail("a submit gave %s", tpool_status_name(status));
     taken(r, future, took ? TPOOL_OK : TPOOL_SHUTDOWN);
@@ -315,14 +325,15 @@ typedef struct map_order {
 } map_order;
 static void *map_order_body(void *item, void *context) {
     map_order o;
-    (void)context;
     memcpy(&o, item, sizeof o);
+    if (context && memcmp(context, "context", 8) != 0) return tpool_raise(4, "another context");
     if (o.seed % 16 == 0) _exit(5);
     if (o.seed % 16 == 1) return tpool_raise(3, "item");
     return tpool_return(&o, sizeof o);
 }
 static void map_in_processes(rng *g, int p) {
     map_order items[12];
+    char context[8] = "context";
     tpool_map_iter *iter = NULL;
     void *value = NULL;
     size_t count = draw(g, 13), delivered = 0;
@@ -332,6 +343,8 @@ static void map_in_processes(rng *g, int p) {
                             .count = count,
                             .stride = sizeof items[0],
                             .item_size = sizeof items[0],
+                            .context = context,
+                            .context_size = one_in(g, 2) ? sizeof context : 0,
                             .chunk_size = draw(g, 4),
                             .buffer_size = draw(g, 5),
                             .unordered = one_in(g, 2),
@@ -348,10 +361,12 @@ static void map_in_processes(rng *g, int p) {
                    memcmp(value, &seed, sizeof seed) == 0;
         else if (status == TPOOL_FAILED) well = well && seed % 16 == 1;
         else if (status == TPOOL_BROKEN)
-            well = well && (seed % 16 == 0 || spec.run_limit_ns || atomic_load(&workers_killed) || process_breaks(p));
+            well = well && (seed % 16 == 0 || spec.run_limit_ns || atomic_load(&workers_killed) || process_breaks(p) ||
+                            processes_refused());
         else if (status == TPOOL_CANCELLED)
             well = well && (atomic_load(&pools[p].may_cancel) || atomic_load(&pools[p].shut) ||
                             pools[p].config.on_full == TPOOL_FULL_DROP_OLDEST);
+        else if (status == TPOOL_NO_THREAD && processes_refused()) break;
         else if (status == TPOOL_FULL && pools[p].config.on_full == TPOOL_FULL_REJECT) {
             sleep_us(300);
             continue;
@@ -419,7 +434,8 @@ static void process_act(rng *g) {
             int64_t limit = one_in(g, 2) ? TPOOL_FOREVER : TPOOL_MS(draw(g, 5));
             tpool_status status = CALL(id_of(r), tpool_future_result(future, limit, &value));
             if (is_end(status)) judge_order(r, future, status, value);
-            else if (status != TPOOL_TIMEOUT || limit == TPOOL_FOREVER)
+            else if ((status != TPOOL_TIMEOUT || limit == TPOOL_FOREVER) &&
+                     !(status == TPOOL_NO_THREAD && processes_refused()))
                 fail("a wait gave %s", tpool_status_name(status));
             break;
         }
@@ -458,16 +474,24 @@ static void play_processes(uint64_t seed) {
     if (!pool_breaks) {
         pool_breaks =
             mmap(NULL, POOLS * sizeof *pool_breaks, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        if (pool_breaks == MAP_FAILED) fail("no shared memory");
+        forks_shared_by_all =
+            mmap(NULL, sizeof *forks_shared_by_all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (pool_breaks == MAP_FAILED || forks_shared_by_all == MAP_FAILED) fail("no shared memory");
     }
+    bool refuses_some = has(REFUSED_THREADS) && one_in(&g, 2);
+    atomic_store(&refusal_draws, draw64(&g));
+    atomic_store(&forks_shared_by_all->draws, (unsigned)draw64(&g));
+    atomic_store(&forks_shared_by_all->refused, 0);
+    atomic_store(&forks_shared_by_all->rate, refuses_some ? 2 + draw(&g, 10) : 0);
     if (pipe(ends) != 0) fail("no pipe");
     for (int i = 0; i < wanted; i++) {
         a_pool *p = &pools[i];
         memset(p, 0, sizeof *p);
         snprintf(p->name, sizeof p->name, "pool%d", i);
-        p->config = (tpool_config){
-            .name = p->name, .kind = TPOOL_PROCESSES, .max_workers = 1 + (int)draw(&g, 3), .on_failure = order_failed
-        };
+        p->config = (tpool_config){ .name = one_in(&g, 4) ? NULL : p->name,
+                                    .kind = TPOOL_PROCESSES,
+                                    .max_workers = 1 + (int)draw(&g, 3),
+                                    .on_failure = order_failed };
         if (has(MAX_TASKS) && one_in(&g, 2)) p->config.max_tasks_per_worker = 1 + draw(&g, 3);
         if (has(IDLE_TIMES) && one_in(&g, 2)) p->config.idle_timeout_ns = 1 + draw(&g, 2000000);
         if (has(FULL_QUEUES) && one_in(&g, 2)) {
@@ -481,7 +505,7 @@ static void play_processes(uint64_t seed) {
             p->config.min_workers = (int)draw(&g, (unsigned)p->config.max_workers + 1);
         if (has(MEASURE) && one_in(&g, 3)) {
             p->config.observer = observe_pool;
-            p->config.observed = 255;
+            p->config.observed = one_in(&g, 2) ? 255 : draw(&g, 256);
         }
         p->config.descriptors = ends;
         p->config.descriptor_count = draw(&g, 3);
@@ -494,11 +518,14 @@ static void play_processes(uint64_t seed) {
         atomic_store(&pool_breaks[i], 0);
         if (has(MEASURE)) p->config.measure = one_in(&g, 2);
         if (has(SMALL_STACKS) && one_in(&g, 2)) p->config.stack_size = 512 << 10;
-        tpool_status status = CALL(i, tpool_create(&p->handle, &p->config));
+        tpool_status status;
+        do status = CALL(i, tpool_create(&p->handle, &p->config));
+        while (status == TPOOL_NO_THREAD && processes_refused());
         if (status != TPOOL_OK) fail("tpool_create gave %s", tpool_status_name(status));
         atomic_store(&p->alive, true);
         atomic_store(&pool_count, i + 1);
     }
+    atomic_store(&refuse_threads, refuses_some ? 2 + draw(&g, 10) : 0);
     uint64_t nurse_seed = draw64(&g);
     pthread_t nursing;
     if (pthread_create(&nursing, NULL, nurse, &nurse_seed) != 0) fail("no thread");
@@ -510,6 +537,8 @@ static void play_processes(uint64_t seed) {
     begin("joining the program's threads", -1);
     for (int i = 0; i < count; i++) pthread_join(programs[i].thread, NULL);
     end();
+    atomic_store(&refuse_threads, 0);
+    atomic_store(&forks_shared_by_all->rate, 0);
     begin("the end of the world", -1);
     for (int i = 0; i < wanted; i++) {
         if (one_in(&g, 2)) {
@@ -517,9 +546,7 @@ static void play_processes(uint64_t seed) {
             check_rest(i);
         }
         destroy_pool(i, true);
-        if (atomic_load(&unended[i]) != 0 || atomic_load(&workers_left[i]) != 0)
-            fail("pool %d was observed: %ld tasks and %ld workers without an end", i, atomic_load(&unended[i]),
-                 atomic_load(&workers_left[i]));
+        check_observed(i);
     }
     close(ends[0]);
     close(ends[1]);

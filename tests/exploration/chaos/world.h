@@ -54,10 +54,19 @@ static void observe_pool(const tpool_event *event, void *context) {
     if (event->kind == TPOOL_EVENT_WORKER_STARTED) atomic_fetch_add(&workers_left[p], 1);
     if (event->kind == TPOOL_EVENT_WORKER_ENDED) atomic_fetch_sub(&workers_left[p], 1);
 }
+static void check_observed(int p) {
+    unsigned observed = pools[p].config.observed, tasks = TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_ENDED,
+             workers = TPOOL_EVENT_WORKER_STARTED | TPOOL_EVENT_WORKER_ENDED;
+    if (((observed & tasks) == tasks && atomic_load(&unended[p]) != 0) ||
+        ((observed & workers) == workers && atomic_load(&workers_left[p]) != 0))
+        fail("pool %d was observed: %ld tasks and %ld workers without an end", p, atomic_load(&unended[p]),
+             atomic_load(&workers_left[p]));
+}
 static tpool_config draw_config(rng *g, a_pool *p) {
     tpool_config c = { .name = one_in(g, 4) ? NULL : p->name, .context = p };
     c.max_workers = 1 + (int)draw(g, 4);
     if (one_in(g, 3)) c.max_workers = 1;
+    if (one_in(g, 12)) c.max_workers = 0;
     if (has(IDLE_TIMES)) {
         c.idle_timeout_ns = one_in(g, 3) ? 0 : one_in(g, 2) ? 1 + draw(g, 2000) : TPOOL_US(draw(g, 2000));
         c.min_workers = one_in(g, 2) ? 0 : (int)draw(g, (unsigned)c.max_workers + 1);
@@ -237,6 +246,7 @@ static void play_world(uint64_t seed, int operations) {
     for (int f = 0; f < FEATURES; f++)
         if (draw(&g, 8) < dense) features |= UINT64_C(1) << f;
     if (!one_in(&g, 8)) features &= ~(UINT64_C(1) << DUAL);
+    if (!one_in(&g, 8)) features &= ~(UINT64_C(1) << GLOBAL_MANAGER);
     if (!one_in(&g, 4)) features &= ~(UINT64_C(1) << REFUSED_MEMORY);
     if (!one_in(&g, 3)) features &= ~(UINT64_C(1) << REFUSED_THREADS);
     only_scripts = one_in(&g, 5);
@@ -261,6 +271,13 @@ static void play_world(uint64_t seed, int operations) {
     int wanted = 1 + (int)draw(&g, 4);
     for (int i = 0; i < wanted; i++) create_pool(&g);
     if (has(DUAL)) {
+        if (dual_used || one_in(&g, 2)) {
+            tpool_config high = { .max_workers = 1 + (int)draw(&g, 5), .idle_timeout_ns = draw(&g, 2) },
+                         low = { .max_workers = (int)draw(&g, 3), .measure = one_in(&g, 2) };
+            tpool_status status = tpool_dual_configure(one_in(&g, 4) ? NULL : &high, one_in(&g, 4) ? NULL : &low);
+            if (status != (dual_used ? TPOOL_INVALID_STATE : TPOOL_OK))
+                fail("dual_configure gave %s", tpool_status_name(status));
+        }
         dual_used = true;
         for (int i = 0; i < 2; i++) {
             a_pool *p = &pools[atomic_load(&pool_count)];
@@ -270,6 +287,7 @@ static void play_world(uint64_t seed, int operations) {
             p->handle = i ? tpool_low_level() : tpool_high_level();
             if (!p->handle) fail("no dual pool");
             (void)tpool_resume(p->handle); /* an earlier world may have ended while it was paused */
+            atomic_store(&p->shut, atomic_load(&dual_shut));
             atomic_store(&p->alive, true);
             atomic_fetch_add(&pool_count, 1);
         }
@@ -317,16 +335,8 @@ static void play_world(uint64_t seed, int operations) {
         }
         destroy_pool(p, true);
     }
-    unsigned tasks = TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_ENDED,
-             workers = TPOOL_EVENT_WORKER_STARTED | TPOOL_EVENT_WORKER_ENDED;
-    for (int p = 0; p < pool_total; p++) {
-        unsigned observed = pools[p].config.observed;
-        if (pools[p].dual) continue;
-        if (((observed & tasks) == tasks && atomic_load(&unended[p]) != 0) ||
-            ((observed & workers) == workers && atomic_load(&workers_left[p]) != 0))
-            fail("pool %d was observed: %ld tasks and %ld workers without an end", p, atomic_load(&unended[p]),
-                 atomic_load(&workers_left[p]));
-    }
+    for (int p = 0; p < pool_total; p++)
+        if (!pools[p].dual) check_observed(p);
     for (int p = 0; p < pool_total; p++) {
         if (pools[p].dual || !pools[p].config.finalizer || !pools[p].config.initializer) continue;
         if (atomic_load(&initialized[p]) != atomic_load(&finalized[p]))
@@ -343,6 +353,8 @@ static void play_world(uint64_t seed, int operations) {
     give_back_orphans();
     if (manager) tpool_manager_destroy(manager);
     manager = NULL;
+    manager_used = manager_used || has(GLOBAL_MANAGER);
+    if (manager_used && tpool_manager_global_shutdown() != TPOOL_OK) fail("the global manager is not shut down");
     for (int i = 0; i < atomic_load(&record_count) && i < RECORDS; i++) {
         record *r = &records[i];
         if (!r->future) continue;
@@ -365,7 +377,7 @@ static void play_world(uint64_t seed, int operations) {
                 fail("map %d: item_free of item %d did not come", i, k);
     for (int i = 0; i < atomic_load(&map_count) && i < MAPS; i++) some_left = some_left || maps[i].left;
     end();
-    if (!dual_used && !some_left && atomic_load(&live_blocks) != 0)
+    if (!dual_used && !manager_used && !some_left && atomic_load(&live_blocks) != 0)
         fail("%ld blocks of memory are left", atomic_load(&live_blocks));
     forget_world();
 }
