@@ -239,6 +239,7 @@ typedef struct a_pool {
     bool dual, is_of_script, feeds_itself; /* known to a script only; whose tasks submit to it */
     _Atomic(int) uses; /* calls under way by others than its own tasks; negative: it is being destroyed */
     atomic_bool alive, paused, may_break, may_cancel, may_stop, shut;
+    atomic_bool ends;           /* its destroy has begun */
     atomic_int unsure;          /* submits that have not come back */
     atomic_ulong taken, others; /* tasks; maps and loops */
 } a_pool;

@@ -260,6 +260,19 @@ static void await_wake(rng *g, wake_note *n) {
     if (status != TPOOL_OK) fail("a withdrawal gave %s", tpool_status_name(status));
     atomic_store(&n->withdrawn, 1);
 }
+/* It asks itself, wherever it is. */
+static void stop_own(rng *g, record *r) {
+    if (!has(STOPS) || !r || r->pool < 0 || !one_in(g, 12)) return;
+    pthread_mutex_lock(&r->lock);
+    tpool_future *future = r->future ? tpool_future_retain(r->future) : NULL;
+    pthread_mutex_unlock(&r->lock);
+    if (!future) return;
+    keep(A_FUTURE, future);
+    atomic_store(&r->stop_tried, true);
+    DO(id_of(r), tpool_future_request_stop(future));
+    atomic_store(&r->stop_asked, true);
+    release(future);
+}
 static void *raise_error(rng *g) {
     mark(innermost(), true);
     if (one_in(g, 8)) return tpool_raise((int)draw64(g), "%0*d", (int)draw(g, 3000), 7);
@@ -548,6 +561,7 @@ static void *job_body(void *arg) {
     begin("a job of", id_of(r));
     if (atomic_fetch_add(&run->runs, 1)) fail("a job runs twice");
     enter(&run->scope);
+    stop_own(&g, r);
     if (r) check_stop(r);
     wake_note *hears = r && run->forked ? hear_of_stops(&g, r, &run->joined, NULL) : NULL;
     if (run->depth > 0) {
@@ -601,6 +615,7 @@ static void loop_body(size_t from, size_t to, void *context) {
     enter(&l->scope);
     for (size_t i = from; i < to; i++)
         if (atomic_fetch_add(&l->cells[i], 1)) fail("a loop did %zu twice", i);
+    stop_own(&g, r);
     if (r) check_stop(r);
     wake_note *hears = r ? hear_of_stops(&g, r, &l->returned, NULL) : NULL;
     if (one_in(&g, 6)) acts(&g, l->where, 1, 2);
@@ -778,8 +793,14 @@ static void map(rng *g, int p, unsigned where) {
     open_maps[at].iter = iter;
     keep(A_MAP, &open_maps[at]);
     unsigned most = one_in(g, 3) ? draw(g, MAP_ITEMS) : 1000;
+    bool outlives = where == IN_PROGRAM && self()->frame_count == 0 && has(DESTROYS) && one_in(g, 2), alone = false;
     for (unsigned tries = 0; tries < most && tries < 300; tries++) {
         void *value = NULL;
+        if (outlives && !alone && one_in(g, 4)) { /* the pool may be destroyed beneath the iterator */
+            alone = true;
+            unuse(p);
+            sleep_us((long)draw(g, 4000));
+        }
         int64_t limit = patience(g, where, true);
         status = CALL(at, tpool_map_next(iter, limit, &value));
         if (status == TPOOL_END) break;
@@ -818,7 +839,7 @@ static void map(rng *g, int p, unsigned where) {
             delivered++;
             break;
         case TPOOL_CANCELLED:
-            if (!atomic_load(&pools[p].may_cancel) && !atomic_load(&pools[p].shut) &&
+            if (!atomic_load(&pools[p].may_cancel) && !atomic_load(&pools[p].shut) && !atomic_load(&pools[p].ends) &&
                 pools[p].config.on_full != TPOOL_FULL_DROP_OLDEST)
                 fail("map %d: item %d CANCELLED", at, i);
             delivered++;
@@ -836,11 +857,12 @@ static void map(rng *g, int p, unsigned where) {
         if (status == TPOOL_NO_THREAD || status == TPOOL_DEADLOCK) break;
     }
     if (status == TPOOL_END && delivered != m->count && !atomic_load(&m->ended) && !atomic_load(&pools[p].shut) &&
-        !atomic_load(&pools[p].may_break) && !may_refuse())
+        !atomic_load(&pools[p].ends) && !atomic_load(&pools[p].may_break) && !may_refuse())
         fail("map %d: %d of %d items", at, delivered, m->count);
     if (status == TPOOL_END && CALL(at, tpool_map_next(iter, 0, &(void *){ NULL })) != TPOOL_END)
         fail("map %d goes on after its end", at);
     unkeep(&open_maps[at]);
     close_map(m, iter, atomic_load(&m->ended));
+    if (alone && !use(p)) keep(A_USE, NULL); /* for the caller's unuse */
 }
 #endif

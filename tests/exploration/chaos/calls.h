@@ -602,6 +602,7 @@ static void destroy_pool(int p, bool force) {
     }
     unsigned threads = atomic_exchange(&refuse_threads, 0); /* whoever destroys must get it done */
     tpool_status status;
+    atomic_store(&of->ends, true);
     begin("tpool_destroy", p);
     for (int tries = 0;; tries++) {
         status = tpool_destroy(of->handle);
