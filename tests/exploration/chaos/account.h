@@ -236,6 +236,7 @@ typedef struct a_pool {
     tpool *handle;
     tpool_config config;
     char name[16];
+    bool hangs;                            /* its initializer, now and then */
     bool dual, is_of_script, feeds_itself; /* known to a script only; whose tasks submit to it */
     _Atomic(int) uses; /* calls under way by others than its own tasks; negative: it is being destroyed */
     atomic_bool alive, paused, may_break, may_cancel, may_stop, shut;

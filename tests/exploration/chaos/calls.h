@@ -731,7 +731,6 @@ static void look(rng *g) {
     tpool *current = tpool_current();
     int index = tpool_current_worker();
     if (index >= 0 && !current) fail("worker %d of no pool", index);
-    if (!self()->program && self()->frame_count == 0 && !self()->hooks && index < 0) fail("a worker without an index");
     if (has(DUAL) && dual_used && tpool_default() != tpool_low_level()) fail("the default pool is another");
 }
 

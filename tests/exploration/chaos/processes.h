@@ -258,6 +258,7 @@ static bool process_initializer(void *context) {
         setrlimit(RLIMIT_AS, &(struct rlimit){ 1 << 20, 1 << 20 });
     }
     if (!has(FAILING_INITIALIZERS)) return true;
+    if (pools[p].hangs && one_in(&g, 3)) sleep_us(600000000);
     switch (draw(&g, 16)) {
     case 0: atomic_store(&pool_breaks[p], 1); return false;
     case 1: _exit(4);
@@ -332,13 +333,29 @@ static void give_order(rng *g, int p) {
 typedef struct map_order {
     uint32_t seed;
 } map_order;
+static size_t size_of_item(uint32_t seed) { return seed % 16 > 5 ? sizeof seed : 1 + seed % 100000; }
+static bool is_result_of_item(uint32_t seed, const unsigned char *bytes, size_t size) {
+    bool well = size == size_of_item(seed);
+    if (seed % 16 > 5) return well && memcmp(bytes, &seed, sizeof seed) == 0;
+    for (size_t i = 0; i < size && well; i++) well = bytes[i] == (unsigned char)pattern(seed, i);
+    return well;
+}
 static void *map_order_body(void *item, void *context) {
     map_order o;
     memcpy(&o, item, sizeof o);
     if (context && memcmp(context, "context", 8) != 0) return tpool_raise(4, "another context");
     if (o.seed % 16 == 0) _exit(5);
     if (o.seed % 16 == 1) return tpool_raise(3, "item");
-    return tpool_return(&o, sizeof o);
+    if (o.seed % 16 == 2)
+        for (int fd = 3; fd < 1024; fd++) close(fd);
+    if (o.seed % 16 > 5) return tpool_return(&o, sizeof o);
+    size_t size = size_of_item(o.seed);
+    unsigned char *bytes = malloc(size);
+    if (!bytes) return tpool_raise(1003, "memory");
+    for (size_t i = 0; i < size; i++) bytes[i] = (unsigned char)pattern(o.seed, i);
+    void *given = tpool_return(bytes, size);
+    free(bytes);
+    return given;
 }
 static void map_in_processes(rng *g, int p) {
     map_order items[12];
@@ -346,7 +363,11 @@ static void map_in_processes(rng *g, int p) {
     tpool_map_iter *iter = NULL;
     void *value = NULL;
     size_t count = draw(g, 13), delivered = 0;
-    for (size_t i = 0; i < count; i++) items[i].seed = (uint32_t)draw64(g);
+    bool closes = false; /* an item, all descriptors: it costs the worker, and the item at hand by then */
+    for (size_t i = 0; i < count; i++) {
+        items[i].seed = (uint32_t)draw64(g);
+        closes = closes || items[i].seed % 16 == 2;
+    }
     tpool_map_spec spec = { .fn = map_order_body,
                             .items = items,
                             .count = count,
@@ -366,12 +387,11 @@ static void map_in_processes(rng *g, int p) {
         uint32_t seed = items[index < 12 ? index : 0].seed;
         bool well = delivered < count && (spec.unordered || status == TPOOL_FULL || index == delivered);
         if (status == TPOOL_OK)
-            well = well && seed % 16 > 1 && tpool_map_result_size(iter) == sizeof seed &&
-                   memcmp(value, &seed, sizeof seed) == 0;
+            well = well && seed % 16 > 1 && is_result_of_item(seed, value, tpool_map_result_size(iter));
         else if (status == TPOOL_FAILED) well = well && (seed % 16 == 1 || is_small(p));
         else if (status == TPOOL_BROKEN)
-            well = well && (seed % 16 == 0 || spec.run_limit_ns || atomic_load(&workers_killed) || process_breaks(p) ||
-                            processes_refused());
+            well = well && (seed % 16 == 0 || closes || spec.run_limit_ns || atomic_load(&workers_killed) ||
+                            process_breaks(p) || processes_refused());
         else if (status == TPOOL_CANCELLED)
             well = well && (atomic_load(&pools[p].may_cancel) || atomic_load(&pools[p].shut) ||
                             pools[p].config.on_full == TPOOL_FULL_DROP_OLDEST);
@@ -509,6 +529,8 @@ static void play_processes(uint64_t seed) {
         }
         p->config.context = p;
         if (has(INITIALIZERS) && one_in(&g, 2)) p->config.initializer = process_initializer;
+        p->hangs = p->config.initializer && has(FAILING_INITIALIZERS) && has(LIMITS) && has(CANCELS) && one_in(&g, 2);
+        if (p->hangs) atomic_store(&workers_killed, true); /* by the nurse */
         if (has(INITIALIZERS) && one_in(&g, 2)) p->config.finalizer = process_finalizer;
         if (has(IDLE_TIMES) && one_in(&g, 2))
             p->config.min_workers = (int)draw(&g, (unsigned)p->config.max_workers + 1);
@@ -550,7 +572,7 @@ static void play_processes(uint64_t seed) {
     atomic_store(&forks_shared_by_all->rate, 0);
     begin("the end of the world", -1);
     for (int i = 0; i < wanted; i++) {
-        if (one_in(&g, 2)) {
+        if (one_in(&g, 2) || pools[i].hangs) { /* what waits for an initializer that hangs waits until it is killed */
             CALL(i, tpool_drain(pools[i].handle, TPOOL_FOREVER));
             check_rest(i);
         }

@@ -442,9 +442,48 @@ static void burst(rng *g) {
     end();
 }
 
+/* ---- A full queue of expired tasks takes the next. */
+static void count_expired(tpool_future *future, void *context) {
+    if (tpool_future_result(future, 0, NULL) == TPOOL_EXPIRED) atomic_fetch_add((atomic_int *)context, 1);
+}
+static void expired_queue(rng *g) {
+    tpool_config config = { .max_workers = 1 + (int)draw(g, 2),
+                            .queue_capacity = 1 + draw(g, 4),
+                            .on_full = (tpool_full_policy)draw(g, 4),
+                            .measure = has(MEASURE) };
+    tpool *pool = NULL;
+    atomic_int ran = 0, expired = 0;
+    if (has(REFUSED_MEMORY) || has(REFUSED_THREADS)) return;
+    begin("a queue of expired tasks", (int)config.on_full);
+    if (tpool_create(&pool, &config) != TPOOL_OK) fail("no pool");
+    if (one_in(g, 2) && tpool_warm_up(pool, 1) != TPOOL_OK) fail("no worker");
+    if (tpool_pause(pool) != TPOOL_OK) fail("no pause");
+    for (size_t i = 0; i < config.queue_capacity; i++) {
+        tpool_task task = { .fn = managed_task, .arg = &ran, .expires_ns = TPOOL_US(1 + draw(g, 500)) };
+        tpool_future *future = NULL;
+        if (one_in(g, 3)) task.priority = (int)draw(g, 3) - 1;
+        if (tpool_submit_task(pool, &task, &future) != TPOOL_OK ||
+            tpool_future_add_done_callback(future, count_expired, &expired) != TPOOL_OK)
+            fail("no task that expires");
+        tpool_future_release(future);
+    }
+    sleep_us(1000);
+    tpool_status status = tpool_submit(pool, managed_task, &ran, NULL);
+    if (status != TPOOL_OK) fail("a queue of expired tasks gave %s", tpool_status_name(status));
+    if (config.on_full == TPOOL_FULL_CALLER_RUNS && atomic_load(&ran)) fail("the caller runs, and there is room");
+    if (tpool_resume(pool) != TPOOL_OK || tpool_destroy(pool) != TPOOL_OK) fail("no end of a pool");
+    if (atomic_load(&ran) != 1 || atomic_load(&expired) != (int)config.queue_capacity)
+        fail("%d ran, %d expired of %d", atomic_load(&ran), atomic_load(&expired), (int)config.queue_capacity);
+    end();
+}
+
 static void script(rng *g) {
     if (has(BROODS) && one_in(g, 8)) {
         burst(g);
+        return;
+    }
+    if (has(EXPIRIES) && one_in(g, 8)) {
+        expired_queue(g);
         return;
     }
     switch (draw(g, 10)) {

@@ -163,7 +163,7 @@ static void *program_main(void *arg) {
     atomic_store(&me->runs, false);
     return NULL;
 }
-/* It never blocks: resumes what was paused, sends signals. */
+/* It never blocks: resumes what was paused, kills workers whose initializers hang, sends signals. */
 static void *nurse(void *arg) {
     rng g = { *(uint64_t *)arg };
     self()->program = 1;
@@ -175,6 +175,11 @@ static void *nurse(void *arg) {
             if (!atomic_load(&pools[p].paused) || !use(p)) continue;
             atomic_store(&pools[p].paused, false);
             if (tpool_resume(pools[p].handle) == TPOOL_NO_THREAD) atomic_store(&pools[p].paused, true);
+            unuse(p);
+        }
+        for (int p = 0; p < atomic_load(&pool_count); p++) { /* until its destroy, which must do so itself */
+            if (!pools[p].hangs || !one_in(&g, 8) || !use(p)) continue;
+            (void)tpool_kill_workers(pools[p].handle);
             unuse(p);
         }
         if (!has(SIGNALS)) continue;
