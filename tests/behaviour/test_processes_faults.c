@@ -545,8 +545,9 @@ static void out_of_memory_a_worker_is_killed_first(void **state) {
     skip();
 #endif
     tpool *pool = process_pool(1);
-    assert_int_equal(1000, value_of(pool, oom_score));
+    intptr_t score = value_of(pool, oom_score);
     assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(1000, score);
 }
 
 static void *waits_for_ever(void *arg) {
