@@ -3425,6 +3425,7 @@ typedef struct tpool__wait_kind {
     bool (*look)(tpool__waiter *waiter);   /* true: the piece is over */
     void (*leave)(tpool__waiter *waiter);  /* leaves those lists; what has come by then counts */
     const char *what;                      /* what is waited for, as tpool_describe says it */
+    bool hands_over; /* what the wait brings is the caller's: it is lost if a function that is listed ends the thread */
 } tpool__wait_kind;
 static tpool_status tpool__wait(tpool__waiter *waiter, const tpool__wait_kind *kind, int64_t deadline);
 static inline bool tpool__wait_over(tpool__waiter *waiter, tpool_status status) {
@@ -7772,8 +7773,8 @@ static void tpool__end_leave(tpool__waiter *waiter) {
     if (end->is_recorded) tpool__record_end(waiter->self, &end->own);
     if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
 }
-static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter, tpool__end_look,
-                                                      tpool__end_leave, "a future of the program" };
+static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter,          tpool__end_look,
+                                                      tpool__end_leave,  "a future of the program", false };
 
 /* TPOOL_OK: it is done. */
 static tpool_status tpool__await_in(tpool_future *future, int64_t deadline, const tpool__wanted *wanted) {
@@ -7912,10 +7913,11 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
     return false;
 }
 
-/* A piece of a wait: no code of the program runs in it. True: it ended before `until`. */
-static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
+/* A piece of a wait: no code of the program runs in it. True: it ended before `until`. It keeps the times where no
+ * other thread does, once it has slept and is not over; what they list is for the caller (*listed). */
+static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed) {
     tpool__thread *self = waiter->self;
-    bool began = false, over = false, stops = waiter->can_stop && self->context;
+    bool began = false, slept = false, over = false, stops = waiter->can_stop && self->context;
     if (stops) tpool__stoppable_join(waiter);
     for (;;) {
         waiter->look_at = TPOOL_FOREVER;
@@ -7923,11 +7925,12 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until) {
         if (!over && stops) over = tpool__wait_stopped(waiter);
         if (!over && began && tpool__wait_refused(self, waiter)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
         if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
+        /* the piece ends, and with it the place in a line, only if a time has listed something */
+        if (slept && tpool__times_unkept() && (over = *listed = tpool__times_look())) break;
         if (!began) began = tpool__wait_begin(self, waiter);
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
         (void)tpool__park(&waiter->parker, bound);
-        /* the piece ends, and with it the place in a line, only if a time has listed something */
-        if (tpool__times_unkept() && (over = tpool__times_look())) break;
+        slept = true;
     }
     if (stops) tpool__stoppable_leave(waiter);
     waiter->kind->leave(waiter);
@@ -7972,7 +7975,11 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
             }
         }
         if (kind->enter(waiter)) return waiter->status;
-        bool early = tpool__wait_piece(waiter, until);
+        bool listed = false, early = tpool__wait_piece(waiter, until, &listed);
+        if (waiter->status != TPOOL_TIMEOUT && listed && !kind->hands_over) { /* nobody else would run it */
+            tpool__record_suspend(self, waiter->record);
+            tpool__run_unless_held(self);
+        }
         if (waiter->status != TPOOL_TIMEOUT) return waiter->status;
         if (!early && until == deadline && (!self->listed || stuck)) return TPOOL_TIMEOUT;
     }
@@ -8464,8 +8471,9 @@ static void tpool__room_leave(tpool__waiter *waiter) {
     tpool__dispose_chain(unreferenced);
     if (room->granted) waiter->status = room->placed;
 }
-static const tpool__wait_kind tpool__wait_for_room = { NULL, tpool__room_enter, tpool__room_look, tpool__room_leave,
-                                                       "room in a queue" };
+static const tpool__wait_kind tpool__wait_for_room = {
+    NULL, tpool__room_enter, tpool__room_look, tpool__room_leave, "room in a queue", true
+};
 
 /* Waits for a place in a full queue. The caller counts as a visitor. */
 static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
@@ -9674,8 +9682,9 @@ static void tpool__drainer_leave(tpool__waiter *waiter) {
     tpool__sub_relaxed(&pool->draining, 1); /* relaxed: a hint, and one wake too many does no harm */
     tpool__spin_unlock(&pool->inject.lock);
 }
-static const tpool__wait_kind tpool__wait_for_condition = { NULL, tpool__drainer_enter, tpool__drainer_look,
-                                                            tpool__drainer_leave, "the end of a pool's work" };
+static const tpool__wait_kind tpool__wait_for_condition = {
+    NULL, tpool__drainer_enter, tpool__drainer_look, tpool__drainer_leave, "the end of a pool's work", false
+};
 static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, int64_t deadline) {
     tpool_status status = over(pool) ? TPOOL_OK : TPOOL_TIMEOUT;
     if (status == TPOOL_TIMEOUT && deadline != 0) {
@@ -10214,9 +10223,10 @@ static void tpool__several_leave(tpool__waiter *waiter) {
     for (size_t i = 0; i < several->count; i++)
         if (several->nodes[i].node.done) tpool__node_remove(several->futures[i], &several->nodes[i].node);
 }
-static const tpool__wait_kind tpool__wait_for_first = { tpool__several_expire, tpool__several_enter,
-                                                        tpool__several_look, tpool__several_leave,
-                                                        "the first of several futures" };
+static const tpool__wait_kind tpool__wait_for_first = {
+    tpool__several_expire, tpool__several_enter,           tpool__several_look,
+    tpool__several_leave,  "the first of several futures", false
+};
 
 /* True: the caller runs in all of these tasks, or for them (a job, a loop's part), so none ends while it waits. */
 static bool tpool__caller_runs_all(tpool_future *const *futures, size_t count) {
@@ -10852,8 +10862,9 @@ static void tpool__next_leave(tpool__waiter *waiter) {
     /* relaxed: as above */
     if (tpool__has_arrived(completions)) waiter->status = TPOOL_OK;
 }
-static const tpool__wait_kind tpool__wait_for_next = { tpool__next_expire, tpool__next_enter, tpool__next_look,
-                                                       tpool__next_leave, "the next future of an iterator" };
+static const tpool__wait_kind tpool__wait_for_next = {
+    tpool__next_expire, tpool__next_enter, tpool__next_look, tpool__next_leave, "the next future of an iterator", false
+};
 
 /* TPOOL_OK: something has come. */
 static tpool_status tpool__completions_wait(tpool_completions *completions, int64_t deadline) {
@@ -11160,8 +11171,9 @@ static bool tpool__job_look(tpool__waiter *waiter) {
 static void tpool__job_leave(tpool__waiter *waiter) {
     if (waiter->status != TPOOL_OK) tpool__job_set_waiter(waiter, NULL); /* else its end has found the waiter */
 }
-static const tpool__wait_kind tpool__wait_for_job = { NULL, tpool__job_enter, tpool__job_look, tpool__job_leave,
-                                                      "a forked job" };
+static const tpool__wait_kind tpool__wait_for_job = {
+    NULL, tpool__job_enter, tpool__job_look, tpool__job_leave, "a forked job", false
+};
 
 /* Waits for the job that was stolen last. If `helps`, it first executes what the thief has forked in that job. False:
  * that code forked the process, and this is the child, without the thief of the job that is waited for. */
@@ -13142,8 +13154,9 @@ static void tpool__resource_leave(tpool__waiter *waiter) {
     else tpool__line_leave(&resources->first, &resources->end, waiter);
     tpool__unlock(&resources->lock);
 }
-static const tpool__wait_kind tpool__wait_for_resource = { NULL, tpool__resource_enter, tpool__resource_look,
-                                                           tpool__resource_leave, "a resource" };
+static const tpool__wait_kind tpool__wait_for_resource = {
+    NULL, tpool__resource_enter, tpool__resource_look, tpool__resource_leave, "a resource", true
+};
 
 /* A get that waits has returned, or has ended its thread. */
 static void tpool__get_left(void *of) {
@@ -13386,8 +13399,9 @@ static void tpool__channel_leave(tpool__waiter *waiter) {
     else tpool__line_leave(&end->first, &end->last, waiter);
     tpool__unlock(&end->lock);
 }
-static const tpool__wait_kind tpool__wait_for_channel = { NULL, tpool__channel_enter, tpool__channel_look,
-                                                          tpool__channel_leave, "the other end of a channel" };
+static const tpool__wait_kind tpool__wait_for_channel = {
+    NULL, tpool__channel_enter, tpool__channel_look, tpool__channel_leave, "the other end of a channel", true
+};
 
 /* Spins for a while before the caller joins the line. */
 static tpool_status tpool__channel_spin(tpool__channel_waiter *caller, int64_t deadline) {

@@ -515,6 +515,58 @@ static void a_waiter_keeps_the_times_if_no_timekeeper_can(void **state) {
     assert_false(tpool__times_unkept());
 }
 
+/* A wait ends just as the thread that waits has noticed a time, and has listed what an iterator is to call for it. */
+static tpool_future *awaited;
+static atomic_int woken;
+static gate notices = GATE_CLOSED, completed = GATE_CLOSED;
+static void wake_up(void *context) {
+    (void)context;
+    atomic_fetch_add(&woken, 1);
+}
+static void notice(tpool__timer *timer) {
+    (void)timer;
+    gate_open(&notices);
+    gate_pass(&completed);
+}
+static tpool_status complete_it(void *arg) {
+    (void)arg;
+    gate_pass(&notices);
+    tpool_status status = tpool_future_set_result(awaited, NULL);
+    gate_open(&completed);
+    return status;
+}
+static void a_wait_that_ends_leaves_nothing_to_call(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED;
+    background completer;
+    forget_the_timekeeper();
+    tpool *pool = new_pool(1);
+    tpool_future *holder = held_at(pool, &g), *given = NULL;
+    tpool_task task = { .fn = nothing, .expires_ns = TPOOL_MS(30) };
+    tpool_future *expiring = submitted_task(pool, task);
+    tpool_completions *completions = NULL;
+    assert_status(TPOOL_OK, tpool_as_completed(&expiring, 1, &completions));
+    assert_status(TPOOL_OK, tpool_completions_on_ready(completions, wake_up, NULL));
+    assert_status(TPOOL_TIMEOUT, tpool_completions_next(completions, 0, &given));
+    assert_status(TPOOL_OK, tpool_future_create(&awaited));
+    tpool__timer timer = { 0 };
+    timer.fire = notice;
+    tpool__timer_arm(&timer, tpool__expires_at(expiring)); /* in one look with the iterator's */
+    background_start(&completer, complete_it, NULL);
+    assert_status(TPOOL_OK, tpool_future_result(awaited, TPOOL_FOREVER, NULL));
+    assert_int_equal(1, atomic_load(&woken));
+    assert_status(TPOOL_OK, background_join(&completer));
+    gate_open(&g);
+    assert_status(TPOOL_OK, tpool_completions_next(completions, 0, &given));
+    assert_status(TPOOL_EXPIRED, tpool_future_result(given, 0, NULL));
+    tpool_completions_destroy(completions);
+    tpool_future_release(expiring);
+    tpool_future_release(awaited);
+    assert_status(TPOOL_OK, end_of(holder));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    have_a_timekeeper_again();
+}
+
 /* ---- The end of them all */
 static tpool_status end_the_times(void *all) {
     tpool__times_end(all != NULL);
@@ -712,6 +764,7 @@ int main(void) {
         cmocka_unit_test(an_idle_worker_keeps_the_times_if_no_timekeeper_can),
         cmocka_unit_test(a_busy_worker_keeps_the_times_between_tasks),
         cmocka_unit_test(a_waiter_keeps_the_times_if_no_timekeeper_can),
+        cmocka_unit_test(a_wait_that_ends_leaves_nothing_to_call),
         cmocka_unit_test(a_timekeeper_that_is_to_end_begins_nothing),
         cmocka_unit_test(an_unloading_waits_for_a_function_and_its_thread),
         cmocka_unit_test(what_no_keeper_keeps_after_an_exit_a_sleeping_worker_keeps),
