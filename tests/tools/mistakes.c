@@ -86,11 +86,25 @@ static void none(void) {
     if (tpool_drain(pool, TPOOL_FOREVER) != TPOOL_OK || called != 1) exit(2);
 }
 
+/* The pools of all stay to the end, and are not lost. */
+static void shared(void) {
+    tpool *all[] = { tpool_low_level(), tpool_high_level(), NULL };
+    if (tpool_manager_get(tpool_manager_global(), 2, TPOOL_THREADS, 0, &all[2]) != TPOOL_OK) exit(2);
+    for (int i = 0; i < 3; i++) {
+        tpool_future *future;
+        if (tpool_submit(all[i], task, NULL, &future) != TPOOL_OK) exit(2);
+        if (tpool_future_result(future, TPOOL_FOREVER, NULL) != TPOOL_OK) exit(2);
+        tpool_future_release(future);
+    }
+    if (tpool_manager_release(tpool_manager_global(), all[2]) != TPOOL_OK) exit(2);
+}
+
 static const struct {
     const char *name;
     void (*make)(void);
 } mistakes[] = {
     { "none", none },
+    { "shared", shared },
     { "leak", leak },
     { "leak_of_a_promise", leak_of_a_promise },
     { "use_after_release", use_after_release },
