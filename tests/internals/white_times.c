@@ -693,7 +693,7 @@ static bool line_enter(tpool__waiter *waiter) {
 static bool line_look(tpool__waiter *waiter) { return atomic_load(&line_over) && tpool__wait_over(waiter, TPOOL_OK); }
 static void line_leave(tpool__waiter *waiter) { (void)waiter; }
 static tpool_status wait_in_line(void *unused) {
-    static const tpool__wait_kind kind = { NULL, line_enter, line_look, line_leave, "its turn" };
+    static const tpool__wait_kind kind = { NULL, line_enter, line_look, line_leave, "its turn", false };
     tpool__waiter waiter = { 0 };
     (void)unused;
     return tpool__wait(&waiter, &kind, TPOOL_FOREVER);
