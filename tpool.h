@@ -7469,6 +7469,7 @@ static bool tpool__run_limit_passed(int64_t began, int64_t limit, int64_t *again
     return left <= 0;
 }
 static bool tpool__item_must_stop(const tpool__context *context, int64_t *again);
+static const void *tpool__map_of_item(const tpool__context *context);
 /* Whether what runs in the context is asked to stop. If not, *again is a time at which to look again although no thread
  * has asked: when run_limit_ns passes, or soon in a worker process, which the program asks through shared memory. Any
  * thread may call this as long as the context is not left. */
@@ -7891,10 +7892,10 @@ static void tpool__stoppable_leave(const tpool__waiter *waiter) {
     if (waiter->next_stoppable) waiter->next_stoppable->link_stoppable = waiter->link_stoppable;
     tpool__unlock(&tpool__stoppable.lock);
 }
-static void tpool__stop_calls_list(void);
-/* Called after each change of what tpool__is_asked_to_stop reads. The caller must reach tpool__run_unless_held, when it
- * holds no lock and before it waits for a task. */
-static void tpool__wake_stopped(void) {
+static void tpool__stop_calls_list(const void *of);
+/* Called after each change of what tpool__is_asked_to_stop reads of a future, a pool or a map (`of`). The caller must
+ * reach tpool__run_unless_held, when it holds no lock and before it waits for a task. */
+static void tpool__wake_stopped(const void *of) {
     tpool__parker *asleep = NULL;
     tpool__lock(&tpool__stoppable.lock);
     for (tpool__waiter *waiter = tpool__stoppable.first; waiter; waiter = waiter->next_stoppable) {
@@ -7902,7 +7903,7 @@ static void tpool__wake_stopped(void) {
         if (tpool__is_asked_to_stop(waiter->self->context, &again))
             asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     }
-    tpool__stop_calls_list();
+    tpool__stop_calls_list(of);
     tpool__unlock(&tpool__stoppable.lock);
     tpool__unpark_end(asleep);
 }
@@ -7978,7 +7979,7 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
         bool listed = false, early = tpool__wait_piece(waiter, until, &listed);
         if (waiter->status != TPOOL_TIMEOUT && listed && !kind->hands_over) { /* nobody else would run it */
             tpool__record_suspend(self, waiter->record);
-            tpool__run_unless_held(self);
+            if (self->listed && !tpool__is_held(self) && !tpool__run_listed(self)) return TPOOL_BROKEN; /* as above */
         }
         if (waiter->status != TPOOL_TIMEOUT) return waiter->status;
         if (!early && until == deadline && (!self->listed || stuck)) return TPOOL_TIMEOUT;
@@ -8027,7 +8028,8 @@ struct tpool__stop_call {
     void *argument;
     tpool__stop_call *next, **link; /* in tpool__stoppable.calls, while it is SET */
     tpool__stop_state state;
-    tpool__timer timer; /* for a time at which the scope is asked without a thread that asks */
+    const tpool__thread *runs_in; /* while it RUNS */
+    tpool__timer timer;           /* for a time at which the scope is asked without a thread that asks */
 };
 
 /* The scope of the program's code that runs in the context; NULL: no task does. */
@@ -8055,11 +8057,22 @@ static bool tpool__stop_call_list(tpool__stop_call *call, int64_t *again) {
     tpool__list(tpool__self(), (uintptr_t)&call->due | 2);
     return true;
 }
-static void tpool__stop_calls_list(void) {
+/* Whether the scope belongs to this future, pool or map. */
+static bool tpool__stop_concerns(const tpool__context *context, const void *of) {
+    while (context &&
+           (context->kind == TPOOL__IN_ITEM || context->kind == TPOOL__IN_JOB || context->kind == TPOOL__IN_CALL)) {
+        if (context->kind == TPOOL__IN_ITEM && tpool__map_of_item(context) == of) return true;
+        context = context->origin ? context->origin : context->outer;
+    }
+    return context && (context->task == of || context->pool == of);
+}
+/* Lists the calls that this thread's request concerns. Another thread, which is about to come here for its own request,
+ * lists those: their wakes are not for the locks and callbacks under which this thread may be. */
+static void tpool__stop_calls_list(const void *of) {
     int64_t again; /* its timer's concern */
     for (tpool__stop_call *call = tpool__stoppable.calls, *next; call; call = next) {
         next = call->next;
-        (void)tpool__stop_call_list(call, &again);
+        if (tpool__stop_concerns(call->scope, of)) (void)tpool__stop_call_list(call, &again);
     }
 }
 
@@ -8076,6 +8089,7 @@ static void tpool__stop_call_run(tpool__thread *self, tpool__due *due) {
     tpool__lock(&tpool__stoppable.lock);
     bool dead = call->state == TPOOL__STOP_DEAD;
     if (!dead) call->state = TPOOL__STOP_RUNS;
+    if (!dead) call->runs_in = self;
     tpool__unlock(&tpool__stoppable.lock);
     if (dead) {
         TPOOL_FREE(call);
@@ -8099,11 +8113,9 @@ static void tpool__stop_call_timed(tpool__timer *timer) {
     if (waits && again != TPOOL_FOREVER) tpool__timer_arm(timer, again); /* a withdrawal waits for this, then disarms */
 }
 
-/* Withdraws the innermost call of the thread. If wake runs elsewhere, waits for its end. */
-static void tpool__stop_call_end(tpool__thread *self) {
-    tpool__stop_call *call = self->stop_calls;
+/* Withdraws a call that is in its thread's stack no more. If wake runs elsewhere, waits for its end. */
+static void tpool__stop_call_end(tpool__stop_call *call) {
     unsigned tries = 0;
-    self->stop_calls = call->outer;
     tpool__lock(&tpool__stoppable.lock);
     if (call->state == TPOOL__STOP_SET) tpool__stop_call_unlink(call, TPOOL__STOP_OVER);
     if (call->is_timed) {
@@ -8125,10 +8137,30 @@ static void tpool__stop_call_end(tpool__thread *self) {
     tpool__unlock(&tpool__stoppable.lock);
     if (over) TPOOL_FREE(call);
 }
+static void tpool__stop_call_pop(tpool__thread *self) {
+    tpool__stop_call *call = self->stop_calls;
+    self->stop_calls = call->outer;
+    tpool__stop_call_end(call);
+}
 /* The context is about to be dropped. NULL: frees only what came from the parent. */
 static TPOOL__NOINLINE void tpool__stop_calls_end(tpool__thread *self, const tpool__context *context) {
     while (self->stop_calls && (self->stop_calls->scope == context || !self->stop_calls->scope))
-        tpool__stop_call_end(self);
+        tpool__stop_call_pop(self);
+}
+/* The thread has been ended: what its wakes may use lies on frames that are gone. So all calls are withdrawn, before any
+ * code of the program runs there; but the one whose own wake has ended the thread is withdrawn with its scope. */
+static void tpool__stop_calls_left(tpool__thread *self) {
+    for (tpool__stop_call **at = &self->stop_calls, *call; (call = *at) != NULL;) {
+        tpool__lock(&tpool__stoppable.lock);
+        bool runs_here = call->state == TPOOL__STOP_RUNS && call->runs_in == self;
+        tpool__unlock(&tpool__stoppable.lock);
+        if (runs_here) {
+            at = &call->outer;
+        } else {
+            *at = call->outer;
+            tpool__stop_call_end(call);
+        }
+    }
 }
 /* A join executes its own job. In a child that the job has forked there are no calls any more. */
 static TPOOL__NOINLINE void *tpool__job_with_stop_calls(const tpool_job *job) {
@@ -8138,7 +8170,7 @@ static TPOOL__NOINLINE void *tpool__job_with_stop_calls(const tpool_job *job) {
     bool covered = outer && outer->covered;
     if (outer) outer->covered = true;
     void *result = job->fn(job->arg);
-    while (self->stop_calls && self->stop_calls != outer) tpool__stop_call_end(self);
+    while (self->stop_calls && self->stop_calls != outer) tpool__stop_call_pop(self);
     if (outer && self->stop_calls == outer) outer->covered = covered;
     return result;
 }
@@ -8163,7 +8195,7 @@ TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context)
     /* its exit hook ends the call if the task ends the thread */
     tpool__stop_call *call = wake && tpool__arm(self) ? tpool__alloc(sizeof *call) : NULL;
     if (wake && !call) return TPOOL_NO_MEMORY;
-    if (self->stop_calls && self->stop_calls->scope == scope && !self->stop_calls->covered) tpool__stop_call_end(self);
+    if (self->stop_calls && self->stop_calls->scope == scope && !self->stop_calls->covered) tpool__stop_call_pop(self);
     if (!wake) return TPOOL_OK;
     int64_t again = TPOOL_FOREVER;
     call->due.call = tpool__stop_call_run;
@@ -8287,7 +8319,7 @@ TPOOL_API void tpool_future_request_stop(tpool_future *future) {
     if (!future || tpool__is_done(future)) return;
     /* relaxed: a flag and nothing else */
     tpool__or_relaxed(&future->state, TPOOL__STOP);
-    tpool__wake_stopped();
+    tpool__wake_stopped(future);
     tpool__notify_to_stop(future, false);
     tpool__run_unless_held(tpool__self());
 }
@@ -9701,7 +9733,7 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
 static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING) {
         tpool__add_relaxed(&pool->attention, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__attention */
-        tpool__wake_stopped();
+        tpool__wake_stopped(pool);
     }
     const tpool__backend *backend = tpool__backend_of(pool);
     if (flags & TPOOL_STOP_RUNNING && backend) backend->request_stop(pool, NULL, false);
@@ -10895,7 +10927,7 @@ static tpool_status tpool__completions_next(tpool_completions *completions, int6
         completions->yielded = NULL; /* first, since its result_free may call next too */
         tpool_future_release(earlier);
     }
-    if (!completions->ready) {
+    while (!completions->ready) { /* a function that the wait has run may have taken what had come */
         tpool_status status = tpool__completions_wait(completions, deadline);
         bool arms = status != TPOOL_OK && completions->notifier && !tpool__is_foreign(completions);
         if (arms && !tpool__notifier_arm(completions)) status = TPOOL_OK; /* whatever else ended the wait */
@@ -11482,7 +11514,7 @@ static void tpool__iter_left(void *of) {
     tpool__lock(&iter->lock);
     tpool__store_relaxed(&iter->closing, true); /* relaxed: as in tpool_map_close */
     tpool__unlock(&iter->lock);
-    tpool__wake_stopped();
+    tpool__wake_stopped(iter);
     tpool__iter_release(iter);
 }
 
@@ -11630,6 +11662,10 @@ static void tpool__item_left(void *of) {
 }
 
 /* Whether the context is that of a map's item, and the map is being closed or the item's time has passed. */
+/* NULL: a part of a loop. */
+static const void *tpool__map_of_item(const tpool__context *context) {
+    return context->left == tpool__item_left ? ((const tpool__chunk *)context->of)->iter : NULL;
+}
 static bool tpool__item_must_stop(const tpool__context *context, int64_t *again) {
     if (context->left != tpool__item_left) return false;
     const tpool__chunk *chunk = (const tpool__chunk *)context->of;
@@ -11952,7 +11988,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
     if (!iter || tpool__is_foreign(iter)) return;
     tpool__lock(&iter->lock);
     tpool__store_relaxed(&iter->closing, true); /* relaxed: decides only under the lock, elsewhere a hint */
-    tpool__wake_stopped();
+    tpool__wake_stopped(iter);
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__iter_left, iter);
     unsigned tries = 0;
@@ -13984,6 +14020,7 @@ static void tpool__thread_left(void *thread) {
         return;
     }
     tpool__stack_left();
+    tpool__stop_calls_left(self);
     self->callers = self->freeing = self->nested = 0;
     self->armed = false;
     (void)tpool__arm(self); /* a hook that runs is called again only if it is armed again */
@@ -15184,6 +15221,7 @@ static void tpool__thread_ends_in_child(tpool__thread *self) {
     if (!tpool__in_child.task || tpool__in_child.thread != self) return;
     if (!*tpool__in_child.is_original) _exit(0);
     tpool__stack_left();
+    tpool__stop_calls_left(self);
     self->callers = self->freeing = self->nested = 0;
     self->caller_pool = NULL;
     (void)tpool__arm(self);

@@ -559,6 +559,40 @@ static void a_wake_in_a_worker_process_may_end_its_thread_and_the_process(void *
 }
 #endif
 
+/* What runs in a task's wait has ended the thread, and the end of that comes first: its callback runs where the task's
+   frames were. */
+typedef struct beneath {
+    tpool *pool;
+    tpool_future *inner;
+    atomic_int wakes;
+    gate in_callback;
+} beneath;
+static void pass_in_callback(tpool_future *future, void *g) {
+    (void)future;
+    gate_pass(g);
+}
+static void *await_what_ends_the_thread(void *arg) {
+    beneath *b = arg;
+    CHECK_STATUS(TPOOL_OK, tpool_on_stop(count_wake, &b->wakes));
+    tpool_future *inner = submitted(b->pool, end_thread, NULL);
+    CHECK_STATUS(TPOOL_OK, tpool_future_add_done_callback(inner, pass_in_callback, &b->in_callback));
+    b->inner = inner;
+    (void)tpool_future_result(inner, TPOOL_FOREVER, NULL); /* in place */
+    return NULL;
+}
+static void none_is_called_on_the_frames_that_an_ended_thread_has_left(void **unused) {
+    (void)unused;
+    beneath b = { .pool = new_pool(1), .in_callback = GATE_CLOSED };
+    tpool_future *future = submitted(b.pool, await_what_ends_the_thread, &b);
+    AWAIT_ARRIVALS(&b.in_callback, 1);
+    tpool_future_request_stop(future);
+    assert_int_equal(0, b.wakes);
+    gate_open(&b.in_callback);
+    assert_status(TPOOL_BROKEN, end_of(future));
+    assert_status(TPOOL_BROKEN, end_of(b.inner));
+    assert_status(TPOOL_OK, tpool_destroy(b.pool));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(a_first_call_outside_a_task_is_enough_for_jobs),
     TEST(a_job_that_its_join_executes_leaves_none_and_keeps_the_tasks),
@@ -573,6 +607,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_wake_may_end_its_thread),
     TEST(a_task_that_ends_its_thread_leaves_none),
     TEST(a_job_that_ends_its_thread_leaves_none),
+    TEST(none_is_called_on_the_frames_that_an_ended_thread_has_left),
     TEST(the_end_of_its_thread_waits_for_a_wake_under_way),
 #if HAVE_FORK
     TEST(a_child_of_fork_has_none),

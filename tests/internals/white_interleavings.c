@@ -93,6 +93,7 @@ static void free_kept(void) {
 #define TPOOL_MALLOC(size) zeroing_malloc(size)
 #define TPOOL_FREE(pointer) zeroing_free(pointer)
 #include "internals/check.h"
+#include "support/sleepers.h"
 #pragma pop_macro("atomic_load_explicit")
 
 #define STOP_AT(function) \
@@ -465,6 +466,24 @@ static void a_halt_closes_each_batch_that_it_walks(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A thread that has set the flag of one task is about to call its wake; a stop of another task comes first. */
+static void a_stop_calls_no_wake_of_another_task(void **state) {
+    (void)state;
+    sleeper first, second;
+    tpool *pool = new_pool(2);
+    tpool_future *asked = asleep(pool, &first), *other = asleep(pool, &second);
+    tpool__or_relaxed(&asked->state, TPOOL__STOP);
+    tpool_future_request_stop(other);
+    assert_int_equal(0, first.wakes);
+    assert_int_equal(1, second.wakes);
+    tpool__wake_stopped(asked);
+    tpool__run_unless_held(tpool__self());
+    assert_int_equal(1, first.wakes);
+    assert_status(TPOOL_OK, end_of(asked));
+    assert_status(TPOOL_OK, end_of(other));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
     TEST(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
@@ -476,5 +495,6 @@ static const struct CMUnitTest tests[] = {
     TEST(a_submitter_that_a_closing_pool_waits_for_finds_the_room_that_came),
     TEST(destroy_takes_the_pool_off_the_list_before_it_frees_workers),
     TEST(a_halt_closes_each_batch_that_it_walks),
+    TEST(a_stop_calls_no_wake_of_another_task),
 };
 RUN_TESTS(tests)
