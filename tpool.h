@@ -26,8 +26,9 @@
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
  *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
  *                       >>worker-list  >>waiter-nodes
- *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>run  >>finish  >>publish  >>raise  >>claims
- *                       >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>idle  >>producing
+ *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
+ *                       >>claims  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>idle
+ *                       >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
  *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
@@ -2720,7 +2721,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  changes under pool->lock. The bits from 1 up count the workers that search. A submit acts only if the word is just
  *  ROOM.
  *
- *  THE FLAGS WORD (tpool.attention): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 up the count
+ *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 up the count
  *  of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a job
  *  while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those spinlocks
  *  afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is compared with
@@ -2760,8 +2761,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P15  an item goes into `arrived`;     next takes all items over;         the items;
  *           a waiter in next goes in;        the item, or the wake, that finds  the waiter;
  *                                            it there;
- *           `told` is set                    that waiter reads `told`           that its notifier is done with it
- *           TPOOL__ARMED goes in, and out    as a waiter, with `told`           the notifier
+ *           `notified` is set                that waiter reads `notified`       that its notifier is done with it
+ *           TPOOL__ARMED goes in, and out    as a waiter, with `notified`       the notifier
  *      P16  a thread leaves its exit hook    the unloading waits for that       that the thread needs the hook's code
  *                                                                               and data no more
  *      P17  an on_ready's call is listed,    the firing thread, the caller,     the notifier; which of them frees
@@ -2816,23 +2817,23 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  spinlock.
  *      Submitters that wait in line for room: the first sleeps only until the earliest expiry. It looks while it holds
  *      the inject spinlock. Under that spinlock tasks are placed, and a waiter that becomes the first is woken.
- *      Sleepers of a paused pool: one of them, the timekeeper (`timekeeper`, under pool->lock), sleeps only until the
- *      earliest expiry. Each looks under pool->lock before it sleeps, after it has joined the list of sleepers. A
- *      thread that pauses the pool, or places a task that may expire there, takes pool->lock afterwards and wakes one
- *      sleeper, unless the timekeeper wakes early enough. Either that thread comes first, and the sleeper sees the
- *      task; or it finds the sleeper.
+ *      Sleepers of a paused pool: one of them (`expiry_sleeper`, under pool->lock) sleeps only until the earliest
+ *      expiry. Each looks under pool->lock before it sleeps, after it has joined the list of sleepers. A thread that
+ *      pauses the pool, or places a task that may expire there, takes pool->lock afterwards and wakes one sleeper,
+ *      unless the expiry sleeper wakes early enough. Either that thread comes first, and the sleeper sees the task; or
+ *      it finds the sleeper.
  *
  *  WHY DESTROY FREES NOTHING TOO EARLY. A pool's end waits until: as many tasks have ended as were submitted; no worker
  *  is busy; the lanes and the heap are empty, tombstones counted; no submitter waits for room; no outside end is left
- *  (`enders`); no visitor is left; the threads are joined.
+ *  (`enders`); no caller is left inside (`callers`); the threads are joined.
  *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the tombstone is in the
  *      queue, or the thread that popped it found it not END_RELEASED and counted it in `enders`. That holds until
  *      tpool__release_outside_end, the ender's last touch of the pool.
- *      Visitors, the callers inside a call that may outlast the last task: a drain, a shutdown, a loop, and a submit of
- *      many, from their first step; a submit, from the step in which it finds the queue full; a submit by another
+ *      `callers` counts who is inside a call that may outlast the last task: a drain, a shutdown, a loop, and a submit
+ *      of many, from their first step; a submit, from the step in which it finds the queue full; a submit by another
  *      thread than a worker of the pool that has to wake a worker or has placed a task that expires, from the step in
  *      which it places the task, which may be the one that gives the pool up; a map's consumer, as it queues a chunk;
- *      the exit handler, while it halts the pool. Each stays one until its last touch of the pool.
+ *      the exit handler, while it halts the pool. Each counts until its last touch of the pool.
  *      Both counts are guarded by the inject spinlock; the last touch is its unlock.
  *      No thread is started once the threads are joined: a pool that is shut down gets a worker only from a thread that
  *      finds work under pool->lock, and the last worker goes only if it finds none there.
@@ -3283,11 +3284,11 @@ struct tpool__worker {
 #define TPOOL__ROOM ((uintptr_t)1)     /* gate: one more worker may become active */
 #define TPOOL__SEARCHER ((uintptr_t)2) /* gate: one worker looks for work */
 
-#define TPOOL__MEASURED 1u              /* watch: config.measure */
+#define TPOOL__MEASURED 1u              /* observed: config.measure */
 #define TPOOL__OBSERVED 2u              /* tasks are, by config.observer; these two never change */
 #define TPOOL__NUMBERED TPOOL__OBSERVED /* every submit makes a task object, with a number */
 
-#define TPOOL__PAUSED 1u /* attention, the flags word */
+#define TPOOL__PAUSED 1u /* the flags word */
 #define TPOOL__SHUT 2u
 #define TPOOL__BREAK 4u
 #define TPOOL__RANKED 8u     /* something waits in the heap */
@@ -3322,7 +3323,7 @@ enum {
 
 struct tpool {
     /* read by every thread, written rarely */
-    tpool__u32 attention;
+    tpool__u32 flags;
     tpool__word max_workers;
     tpool__word live;                 /* started workers that have not ended; written under lock */
     _Atomic(tpool__worker *) workers; /* the list: those that live, and those that ended and left an entry */
@@ -3331,7 +3332,7 @@ struct tpool {
     uintptr_t tag;  /* its number in this process, made odd */
     size_t capacity;
     bool ordered;                  /* every task goes through the heap */
-    tpool__u32 watch;              /* TPOOL__MEASURED, TPOOL__OBSERVED */
+    tpool__u32 observed;           /* TPOOL__MEASURED, TPOOL__OBSERVED */
     bool shared;                   /* a dual pool */
     bool exit_exempt;              /* being destroyed, or ended by its manager; under tpool__process.lock */
     bool detached;                 /* a thread waits for its end, to free it; under tpool__process.lock */
@@ -3355,8 +3356,8 @@ struct tpool {
     uint32_t *places; /* their index in the heap, by their order (>>heap) */
     size_t heap_count, heap_size;
     uint64_t heap_first, heap_order; /* no task in the heap has a lower order; the next order to give */
-    size_t enders;   /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
-    size_t visitors; /* callers inside a call that may outlast the last task: see >>protocol */
+    size_t enders;  /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
+    size_t callers; /* callers inside a call that may outlast the last task: see >>protocol */
     tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
@@ -3366,12 +3367,12 @@ struct tpool {
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active; /* live workers that are neither asleep nor blocked; a hint without the lock */
     uintptr_t blocked;
-    uintptr_t starting;        /* active workers in their initializer, which look for work when they leave it */
-    uintptr_t ending;          /* ended workers that are still in their finalizer */
-    bool launching;            /* a submitter launches the first worker's backing */
-    tpool__worker *sleepers;   /* the last to sleep first */
-    tpool__worker *timekeeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
-    int64_t keeps_time_until;  /* ... at this time */
+    uintptr_t starting;            /* active workers in their initializer, which look for work when they leave it */
+    uintptr_t ending;              /* ended workers that are still in their finalizer */
+    bool launching;                /* a submitter launches the first worker's backing */
+    tpool__worker *sleepers;       /* the last to sleep first */
+    tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
+    int64_t expiry_sleeper_until;  /* ... at this time */
     tpool__waiter *blocked_waiters;
     int64_t idle_since;              /* of a managed pool: when a worker last went to sleep */
     tpool__thread_handle last_ended; /* the next worker that ends joins it, or the shutdown */
@@ -3409,7 +3410,9 @@ static struct {
     const tpool__backend *works_for; /* in a worker process; else NULL (tpool__works_for) */
 } tpool__process;
 
-static inline uint32_t tpool__watch(tpool *pool) { return tpool__load_relaxed(&pool->watch); } /* relaxed: flags */
+static inline uint32_t tpool__observed(tpool *pool) {
+    return tpool__load_relaxed(&pool->observed);
+} /* relaxed: flags */
 static inline tpool__worker *tpool__first_worker(tpool *pool) { return tpool__load_acquire(&pool->workers); } /* P6 */
 static inline tpool__worker *tpool__next_worker(tpool__worker *worker) {
     return tpool__load_acquire(&worker->next); /* P6 */
@@ -3732,7 +3735,7 @@ static inline const tpool__backend *tpool__works_for(void) {
  *  of the system, one is kept for the next pool; if they come from an allocator, none is.
  *
  *  Slabs that are not needed are freed earlier: when more than TPOOL__KEPT_TASKS blocks have been in the depot for
- *  TPOOL__KEPT_TIME, each slab whose blocks are all there is freed. The keeper does this, a worker that sleeps: it
+ *  TPOOL__KEPT_TIME, each slab whose blocks are all there is freed. The tidier does this, a worker that sleeps: it
  *  sleeps for that time if so many are there, or is woken once when they come. So this costs a burst nothing, and a
  *  program without bursts nothing at all. If no worker lives, the thread that brings so many blocks does it at once.
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -3747,7 +3750,7 @@ typedef struct tpool__large {
 typedef struct tpool__slab {
     struct tpool__slab *next;
     size_t cut;   /* how many blocks have been cut from it */
-    size_t whole; /* how many of these the keeper found in the depot; a slab that is mapped while it looks
+    size_t whole; /* how many of these the tidier found in the depot; a slab that is mapped while it looks
                                    must have 0: slabs are zeroed */
     char pad[TPOOL__CACHE_LINE - 3 * sizeof(void *)];
     tpool_future tasks[];
@@ -3760,8 +3763,8 @@ static struct {
     tpool_future *loose;     /* single blocks, chained by u.next */
     size_t home;             /* how many blocks are in the depot */
     tpool__word total;       /* how many blocks have been cut; a hint without the lock */
-    size_t unneeded;         /* the lowest `home` since the keeper began to wait */
-    size_t enough;           /* the keeper looks again when `home` exceeds this */
+    size_t unneeded;         /* the lowest `home` since the tidier began to wait */
+    size_t enough;           /* the tidier looks again when `home` exceeds this */
     tpool__slab *slabs;      /* the newest first; only that one is not cut to its end */
     size_t slab_count;
     _Atomic(tpool__parker *) tidier; /* its park token; a hint without the lock */
@@ -3878,22 +3881,22 @@ static void tpool__extra_free(tpool__extra *extra) {
     tpool__dealloc(extra);
 }
 
-/* So many blocks are in the depot that the keeper must look. */
+/* So many blocks are in the depot that the tidier must look. */
 static bool tpool__depot_has_many(size_t home) {
     TPOOL_ASSERT(tpool__held(&tpool__depot.lock));
     return home > tpool__depot.enough && home > TPOOL__KEPT_TASKS && !tpool__depot.tidied;
 }
 
-static void tpool__depot_tidy(tpool__parker *keeper);
+static void tpool__depot_tidy(tpool__parker *tidier);
 
 static void tpool__depot_give(tpool_future *const *tasks, unsigned count) {
     tpool__parker *asleep = NULL;
     tpool__lock(&tpool__depot.lock);
     bool had_many = tpool__depot_has_many(tpool__depot.home);
     tpool__depot.home += count;
-    tpool__parker *keeper = tpool__load_relaxed(&tpool__depot.tidier); /* relaxed: under its lock */
+    tpool__parker *tidier = tpool__load_relaxed(&tpool__depot.tidier); /* relaxed: under its lock */
     bool has_now = !had_many && tpool__depot_has_many(tpool__depot.home);
-    if (keeper && has_now) asleep = tpool__unpark_begin(keeper);
+    if (tidier && has_now) asleep = tpool__unpark_begin(tidier);
     if (count == TPOOL__MAGAZINE) {
         tpool__magazine_push(&tpool__depot.magazines, tasks);
     } else {
@@ -3904,7 +3907,7 @@ static void tpool__depot_give(tpool_future *const *tasks, unsigned count) {
     }
     tpool__unlock(&tpool__depot.lock);
     tpool__unpark_end(asleep);
-    if (!TPOOL__LIKELY(!has_now || keeper)) tpool__depot_tidy(NULL);
+    if (!TPOOL__LIKELY(!has_now || tidier)) tpool__depot_tidy(NULL);
 }
 
 /* Cuts a magazine, or the rest, from the newest slab; the lowest address will be taken first. Gives the number. */
@@ -3928,7 +3931,7 @@ static unsigned tpool__depot_cut(tpool_future **tasks) {
 }
 
 /* In a child of fork. If a thread of the parent was changing the depot, the child abandons the blocks in it, where leak
- * checkers still find them, and never frees the slabs that it cuts itself. What a keeper looked through is lost. */
+ * checkers still find them, and never frees the slabs that it cuts itself. What a tidier looked through is lost. */
 static void tpool__depot_after_fork(void) {
     bool whole = tpool__load_relaxed(&tpool__depot.lock) == TPOOL__LOCK_FREE; /* relaxed: the child has one thread */
     tpool__store_relaxed(&tpool__depot.lock, TPOOL__LOCK_FREE);               /* relaxed: likewise */
@@ -3972,7 +3975,7 @@ static void tpool__cache_flush(tpool__thread *self) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  The keeper, and how it frees the slabs that are not needed
+ *  The tidier, and how it frees the slabs that are not needed
  * ----------------------------------------------------------------------------------------------------------------- */
 static int tpool__slab_order(const void *a, const void *b) {
     uintptr_t first = (uintptr_t) * (tpool__slab *const *)a, second = (uintptr_t) * (tpool__slab *const *)b;
@@ -3989,16 +3992,16 @@ static tpool__slab *tpool__slab_of(tpool__slab *const *slabs, size_t count, cons
     return slabs[low];
 }
 
-/* What the keeper took out of the depot, to look through it without the lock. */
+/* What the tidier took out of the depot, to look through it without the lock. */
 typedef struct tpool__stock {
     tpool_future *magazines, *loose;
     size_t home;
 } tpool__stock;
 
-/* Puts back what is left. What others gave meanwhile is little, and goes on top. The keeper looks again when half as
+/* Puts back what is left. What others gave meanwhile is little, and goes on top. The tidier looks again when half as
  * many more blocks have come, so that it looks at each block only a few times; or when half of the blocks that are out
  * have come, since those may be what keeps the slabs. True: so many have come already, and no other thread looks. */
-static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const tpool__parker *keeper) {
+static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const tpool__parker *tidier) {
     tpool_future *tasks[TPOOL__MAGAZINE], *last = stock->loose;
     while (last && last->u.next) last = last->u.next;
     tpool__lock(&tpool__depot.lock);
@@ -4018,19 +4021,19 @@ static bool tpool__stock_return(tpool__stock *stock, bool looked_through, const 
     tpool__depot.enough = looked_through ? stock->home + (more > 8 ? more : 8) : 0;
     tpool__depot.tidied = false;
     tpool__parker *asleep = NULL, *other = tpool__load_relaxed(&tpool__depot.tidier); /* relaxed: under its lock */
-    bool many = tpool__depot_has_many(tpool__depot.home); /* given meanwhile; tpool__depot_give notified no keeper */
-    if (many && other && other != keeper) asleep = tpool__unpark_begin(other);
+    bool many = tpool__depot_has_many(tpool__depot.home); /* given meanwhile; tpool__depot_give notified no tidier */
+    if (many && other && other != tidier) asleep = tpool__unpark_begin(other);
     tpool__unlock(&tpool__depot.lock);
     tpool__unpark_end(asleep);
-    return many && !other && !keeper; /* a worker looks again when it goes to sleep */
+    return many && !other && !tidier; /* a worker looks again when it goes to sleep */
 }
 
-/* Counts for each slab how many of its blocks are in the stock. False: the keeper was notified and must stop. */
-static bool tpool__stock_count(tpool__stock *stock, tpool__slab *const *slabs, size_t count, tpool__parker *keeper) {
+/* Counts for each slab how many of its blocks are in the stock. False: the tidier was notified and must stop. */
+static bool tpool__stock_count(tpool__stock *stock, tpool__slab *const *slabs, size_t count, tpool__parker *tidier) {
     tpool_future *tasks[TPOOL__MAGAZINE], *counted = NULL, *oldest = NULL;
     unsigned looks = 0;
-    /* relaxed: a hint that the keeper has been notified */
-    while (stock->magazines && (++looks % 64 || !keeper || tpool__load_relaxed(keeper) == TPOOL__TOKEN_EMPTY)) {
+    /* relaxed: a hint that the tidier has been notified */
+    while (stock->magazines && (++looks % 64 || !tidier || tpool__load_relaxed(tidier) == TPOOL__TOKEN_EMPTY)) {
         tpool__magazine_pop(&stock->magazines, tasks);
         for (unsigned i = 0; i < TPOOL__MAGAZINE; i++) tpool__slab_of(slabs, count, tasks[i])->whole++;
         tpool__magazine_push(&counted, tasks);
@@ -4096,7 +4099,7 @@ static void tpool__stock_sort_out(tpool__stock *stock, tpool__slab *const *slabs
     stock->loose = loose;
 }
 
-static bool tpool__depot_tidy_once(tpool__parker *keeper) {
+static bool tpool__depot_tidy_once(tpool__parker *tidier) {
     tpool__stock stock = { 0 };
     bool again = false;
     tpool__lock(&tpool__depot.lock);
@@ -4121,30 +4124,30 @@ static bool tpool__depot_tidy_once(tpool__parker *keeper) {
     tpool__slab *whole = NULL;
     if (sorted > 0) {
         qsort(slabs, sorted, sizeof *slabs, tpool__slab_order);
-        bool counted = tpool__stock_count(&stock, slabs, sorted, keeper);
+        bool counted = tpool__stock_count(&stock, slabs, sorted, tidier);
         if (counted) {
             whole = tpool__slabs_take_whole();
             tpool__stock_sort_out(&stock, slabs, sorted);
         }
-        again = tpool__stock_return(&stock, counted, keeper);
+        again = tpool__stock_return(&stock, counted, tidier);
     }
     TPOOL_FREE(slabs);
     tpool__slabs_unmap(whole);
     return again;
 }
-static void tpool__depot_tidy(tpool__parker *keeper) {
-    while (tpool__depot_tidy_once(keeper)) { }
+static void tpool__depot_tidy(tpool__parker *tidier) {
+    while (tpool__depot_tidy_once(tidier)) { }
 }
 
-/* A worker begins: it becomes the keeper if no worker is. */
+/* A worker begins: it becomes the tidier if no worker is. */
 static void tpool__tidier_begins(tpool__parker *parker) {
     if (TPOOL__LIKELY(tpool__load_relaxed(&tpool__depot.tidier) != NULL)) return; /* relaxed: a hint */
     tpool__lock(&tpool__depot.lock);
     tpool__store_relaxed(&tpool__depot.tidier, parker); /* relaxed: under its lock */
     tpool__unlock(&tpool__depot.lock);
 }
-/* A worker goes to sleep. Gives until when it may sleep as the keeper. It becomes the keeper if there is none, or if
- * there may be something to do, since another keeper may be busy for long. If there are not many blocks, this costs two
+/* A worker goes to sleep. Gives until when it may sleep as the tidier. It becomes the tidier if there is none, or if
+ * there may be something to do, since another tidier may be busy for long. If there are not many blocks, this costs two
  * loads. */
 static int64_t tpool__tidier_sleeps(tpool__thread *self, tpool__parker *parker) {
     /* relaxed: hints; with fewer blocks there is nothing to do */
@@ -4159,7 +4162,7 @@ static int64_t tpool__tidier_sleeps(tpool__thread *self, tpool__parker *parker) 
     tpool__unlock(&tpool__depot.lock);
     return many ? tpool__clock() + TPOOL__KEPT_TIME : TPOOL_FOREVER;
 }
-/* The keeper has slept for that time, and had nothing else to do. */
+/* The tidier has slept for that time, and had nothing else to do. */
 static void tpool__tidier_looks(tpool__parker *parker) {
     tpool__lock(&tpool__depot.lock);
     /* relaxed: under its lock */
@@ -4167,7 +4170,7 @@ static void tpool__tidier_looks(tpool__parker *parker) {
     tpool__unlock(&tpool__depot.lock);
     if (tidies) tpool__depot_tidy(parker);
 }
-/* A worker's thread ends. If it is the keeper, it looks now instead of later, unless its pool ends too (`looks`). */
+/* A worker's thread ends. If it is the tidier, it looks now instead of later, unless its pool ends too (`looks`). */
 static void tpool__tidier_leaves(tpool__thread *self, tpool__parker *parker, bool looks) {
     if (tpool__load_relaxed(&tpool__depot.tidier) != parker) return; /* relaxed: the worker itself has stored it */
     if (looks) tpool__cache_flush(self);
@@ -4816,7 +4819,8 @@ static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
     keeper->busy = false;
     return true;
 }
-/* A keeper's thread is over but for its join. Returns the one that it must join: that of the keeper that ended before. */
+/* A keeper's thread is over but for its join. Returns the one that it must join: that of the keeper that ended before.
+ * */
 static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     tpool__thread_handle before = tpool__times.ended;
@@ -5392,7 +5396,7 @@ static void tpool__heap_down(tpool *pool, size_t i) {
 /* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
 static void tpool__heap_emptied(tpool *pool) {
     pool->heap_first = pool->heap_order;
-    tpool__and_relaxed(&pool->attention, ~TPOOL__RANKED);
+    tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
 }
 static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -5462,7 +5466,7 @@ static void tpool__heap_push(tpool *pool, tpool_future *task, int priority) {
     ranked->order = pool->heap_order++;
     ranked->task = task;
     tpool__heap_up(pool, pool->heap_count++);
-    tpool__or_relaxed(&pool->attention, TPOOL__RANKED); /* relaxed: a hint, as above */
+    tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as above */
 }
 /* The index of the task that has waited longest; there must be one. It skips each order number that has left once. */
 static size_t tpool__heap_oldest(tpool *pool) {
@@ -5549,7 +5553,7 @@ static void tpool__measures_add(tpool__measures *measures, const tpool__stopwatc
 /* is_last: no function of the program's, such as arg_free or the observer, runs before the next task. */
 static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, tpool__stopwatch *stopwatch) {
     int64_t now = stopwatch->ended = tpool__clock();
-    bool measured = tpool__watch(pool) & TPOOL__MEASURED;
+    bool measured = tpool__observed(pool) & TPOOL__MEASURED;
     if (tpool__is_worker_of(self, pool)) {
         if (stopwatch->outermost && is_last) self->worker->ended_at = now;
         if (measured) tpool__measures_add(self->worker->measures, stopwatch, now - stopwatch->began);
@@ -5565,7 +5569,7 @@ static inline void tpool__forget_last_end(tpool__thread *self) {
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  Events of an observed pool. Called where no lock is held; `watch` says whether there is anything to do.
+ *  Events of an observed pool. Called where no lock is held; tpool__observed says whether there is anything to do.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__NUMBERS 1024u /* a thread takes so many numbers at once */
 static uintptr_t tpool__number_new(tpool__thread *self) {
@@ -5601,13 +5605,13 @@ static tpool *tpool__pool_here(const tpool__thread *self) {
     return context && context->pool ? context->pool : self->worker->pool;
 }
 
-static void *tpool__loop_helper_run(void *argument);
-static void *tpool__chunk_run(void *argument);
+static void *tpool__loop_helper_execute(void *argument);
+static void *tpool__chunk_execute(void *argument);
 /* The library's own functions have names to show, which errors do not. */
 static const char *tpool__shown_name(const char *name, tpool_fn fn) {
     if (name) return name;
-    if (fn == tpool__chunk_run) return "map";
-    return fn == tpool__loop_helper_run ? "for" : NULL;
+    if (fn == tpool__chunk_execute) return "map";
+    return fn == tpool__loop_helper_execute ? "for" : NULL;
 }
 /* The name by which a task is shown, or NULL. Anyone who may read the task may ask, whatever becomes of it. */
 static const char *tpool__name_of(const tpool_future *task) {
@@ -5631,7 +5635,7 @@ static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind,
     tpool__observe(pool, &event);
 }
 /* Comes before the task is queued: from then on it may start. */
-static TPOOL__NOINLINE void tpool__watch_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
+static TPOOL__NOINLINE void tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
     tpool__number_give(self, task);
     uintptr_t number = tpool__number_of(task);
     const char *name = tpool__name_of(task);
@@ -5639,10 +5643,10 @@ static TPOOL__NOINLINE void tpool__watch_submit(tpool__thread *self, tpool *pool
     tpool__emit(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now);
 }
 /* Returns the stamp of the start. */
-static TPOOL__NOINLINE uintptr_t tpool__watch_begin(tpool__thread *self, tpool *pool, tpool_future *task,
-                                                    uintptr_t stamp, tpool__stopwatch *stopwatch) {
+static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool *pool, tpool_future *task,
+                                                      uintptr_t stamp, tpool__stopwatch *stopwatch) {
     tpool__measure_begin(self, pool, stamp, stopwatch);
-    if (tpool__watch(pool) & TPOOL__NUMBERED) {
+    if (tpool__observed(pool) & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
         tpool__emit(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
                     stopwatch->began);
@@ -5652,37 +5656,37 @@ static TPOOL__NOINLINE uintptr_t tpool__watch_begin(tpool__thread *self, tpool *
     return tpool__since(stopwatch->began);
 }
 /* Comes before the end is published: then the task may be gone. */
-static TPOOL__NOINLINE void tpool__watch_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool_status status,
-                                             int64_t now) {
+static TPOOL__NOINLINE void tpool__observe_end(tpool__thread *self, tpool *pool, tpool_future *task,
+                                               tpool_status status, int64_t now) {
     tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), now);
 }
 /* The same for a task that has its error, and has not run or has not run to its end. */
-static void tpool__watch_unrun(tpool__thread *self, tpool_future *task) {
+static void tpool__observe_unrun(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
-    if (TPOOL__LIKELY(!pool || !(tpool__watch(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
+    if (TPOOL__LIKELY(!pool || !(tpool__observed(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
     tpool_status status = tpool__outcome_of(tpool__load_acquire(&task->outcome))->error.status; /* P9 */
-    tpool__watch_end(self, pool, task, status, tpool__clock());
+    tpool__observe_end(self, pool, task, status, tpool__clock());
 }
 /* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
-static TPOOL__NOINLINE void tpool__watch_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
-                                                  tpool_status status) {
+static TPOOL__NOINLINE void tpool__observe_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
+                                                    tpool_status status) {
     if (TPOOL__LIKELY(!task || !tpool__number_of(task))) return;
-    tpool__watch_end(self, pool, task, status, tpool__clock());
+    tpool__observe_end(self, pool, task, status, tpool__clock());
     tpool__extra *extra = tpool__extra_of(task);
     if (extra) tpool__store_relaxed(&extra->number, 0); /* relaxed: not shared */
     else tpool__store_relaxed(&task->extra_word, 0);    /* relaxed: not shared */
 }
-static TPOOL__NOINLINE void tpool__watch_block(tpool__thread *self, tpool *pool, tpool__waiter *waiter) {
+static TPOOL__NOINLINE void tpool__observe_block(tpool__thread *self, tpool *pool, tpool__waiter *waiter) {
     waiter->since = tpool__clock();
-    if (!(tpool__watch(pool) & TPOOL__NUMBERED)) return;
+    if (!(tpool__observed(pool) & TPOOL__NUMBERED)) return;
     uintptr_t other = waiter->awaited ? tpool__number_of(waiter->awaited) : 0;
     tpool__emit(self, pool, TPOOL_EVENT_BLOCKED, tpool__number_here(self), other, TPOOL_OK, NULL, waiter->since);
 }
-static TPOOL__NOINLINE void tpool__watch_unblock(tpool__thread *self, tpool *pool) {
-    if (tpool__watch(pool) & TPOOL__NUMBERED)
+static TPOOL__NOINLINE void tpool__observe_unblock(tpool__thread *self, tpool *pool) {
+    if (tpool__observed(pool) & TPOOL__NUMBERED)
         tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self), 0, TPOOL_OK, NULL, tpool__clock());
 }
-static void tpool__watch_worker(tpool__thread *self, tpool *pool, tpool_event_kind kind) {
+static void tpool__observe_worker(tpool__thread *self, tpool *pool, tpool_event_kind kind) {
     if (TPOOL__LIKELY(!(pool->config.observed & (unsigned)kind))) return; /* before the clock is asked */
     tpool__emit(self, pool, kind, 0, 0, TPOOL_OK, NULL, tpool__clock());
 }
@@ -5839,7 +5843,7 @@ static tpool__worker *tpool__worker_slot(tpool *pool) {
         return worker;
     }
     tpool__segment *batch = TPOOL_MALLOC(sizeof *batch);
-    bool measured = tpool__watch(pool) & TPOOL__MEASURED;
+    bool measured = tpool__observed(pool) & TPOOL__MEASURED;
     tpool__measures *measures = measured ? tpool__measures_new() : NULL;
     if (!batch || (measured && !measures)) {
         tpool__dealloc(batch);
@@ -6025,9 +6029,9 @@ TPOOL_API int64_t tpool_until(int64_t deadline_ns) {
  *  Small helpers of the walk: flags, counts, drainers, the gate, outcomes
  * ----------------------------------------------------------------------------------------------------------------- */
 
-static inline uint32_t tpool__attention(tpool *pool) {
+static inline uint32_t tpool__flags(tpool *pool) {
     /* relaxed: flags change before tpool__fence_lanes passes all spinlocks of the lanes, and count under these */
-    return tpool__load_relaxed(&pool->attention);
+    return tpool__load_relaxed(&pool->flags);
 }
 
 #define TPOOL__NO_BATCHES (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__BREAK | TPOOL__CANCELLED)
@@ -6050,7 +6054,7 @@ typedef struct tpool__drainer {
     tpool *pool;
     tpool__condition over;
     bool until_ended;      /* it waits for the ends of workers, not only until they have no task */
-    bool until_deserted;   /* it waits for the visitors */
+    bool until_deserted;   /* it waits until `callers` is 0 */
     uintptr_t listed_last; /* what the thread had listed last when it went in */
 } tpool__drainer;
 /* Wakes the drainers; those that wait for workers to end only if `ended`. Under the inject spinlock. */
@@ -6072,25 +6076,25 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
     tpool__unpark_end(asleep);
 }
 
-/* The last touch of the pool by a thread that counted itself among its visitors. */
-static void tpool__visitor_leaves(tpool *pool) {
+/* The last touch of the pool by a thread that counted itself in `callers`. */
+static void tpool__caller_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
     tpool__spin_lock(&pool->inject.lock);
     tpool__parker *asleep = NULL;
-    if (--pool->visitors == 0)
+    if (--pool->callers == 0)
         for (tpool__waiter *waiter = pool->drainers; waiter; waiter = waiter->next_in_line)
             if (((tpool__drainer *)(void *)waiter)->until_deserted)
                 asleep = tpool__unpark_begin_another(asleep, &waiter->parker);
     tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
 }
-static void tpool__visitor_left(void *of) { tpool__visitor_leaves((tpool *)of); }
+static void tpool__caller_left(void *of) { tpool__caller_leaves((tpool *)of); }
 /* For a call of which a later step may come after the pool's last task. */
-static tpool__context *tpool__visitor_enters(tpool *pool) {
+static tpool__context *tpool__caller_enters(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
-    pool->visitors++;
+    pool->callers++;
     tpool__spin_unlock(&pool->inject.lock);
-    return tpool__call_push(tpool__self(), tpool__visitor_left, pool);
+    return tpool__call_push(tpool__self(), tpool__caller_left, pool);
 }
 static void tpool__active_add(tpool *pool, intptr_t n) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -6101,17 +6105,17 @@ static void tpool__active_add(tpool *pool, intptr_t n) {
 static void tpool__update_room(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: both are written under pool->lock */
-    uint32_t attention = tpool__attention(pool);
-    bool room = !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) &&
+    uint32_t flags = tpool__flags(pool);
+    bool room = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) &&
                 tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
     if (room) tpool__or_release(&pool->gate, TPOOL__ROOM); /* P13 */
     else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
 }
 /* The same by hints alone, which is cheap. */
 static bool tpool__work_hinted(tpool *pool) {
-    uint32_t attention = tpool__attention(pool);
-    if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
-    if (attention & TPOOL__RANKED || tpool__lane_count(&pool->inject) > 0) return true;
+    uint32_t flags = tpool__flags(pool);
+    if (flags & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
+    if (flags & TPOOL__RANKED || tpool__lane_count(&pool->inject) > 0) return true;
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         if (tpool__lane_count(&w->lane) > 0 || tpool__load_relaxed(&w->public_jobs) > 0) /* relaxed: a hint */
             return true;
@@ -6119,7 +6123,7 @@ static bool tpool__work_hinted(tpool *pool) {
 }
 /* True if a worker could take something. Where hints show nothing, it looks under the spinlocks; see >>protocol. */
 static bool tpool__work_visible(tpool *pool) {
-    if (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
+    if (tpool__flags(pool) & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
     if (tpool__work_hinted(pool)) return true;
     tpool__spin_lock(&pool->inject.lock);
     bool visible = tpool__lane_count(&pool->inject) > 0 || pool->heap_count > 0;
@@ -6138,7 +6142,7 @@ static bool tpool__work_visible(tpool *pool) {
 
 static size_t tpool__queued_hint(tpool *pool) {
     /* tasks with priorities, whose number is under another lock, count as one; so do a worker's forked jobs */
-    size_t queued = tpool__lane_count(&pool->inject) + ((tpool__attention(pool) & TPOOL__RANKED) != 0);
+    size_t queued = tpool__lane_count(&pool->inject) + ((tpool__flags(pool) & TPOOL__RANKED) != 0);
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
         queued += tpool__lane_count(&w->lane) + tpool__load_relaxed(&w->public_jobs); /* relaxed: a hint */
     return queued;
@@ -6297,7 +6301,7 @@ static void tpool__unplaced_free(tpool_future *task) {
 }
 
 /* A chunk's function is the library's own: the worker's thread executes it, and it hands over the items. */
-static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_run; }
+static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_execute; }
 
 /* `task` holds what the task has besides function and argument, or is NULL. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
@@ -6311,10 +6315,10 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     entry.fn = fn;
     entry.arg = arg;
     entry.task = NULL;
-    uint32_t watch = tpool__watch(pool);
-    bool numbered = (watch & TPOOL__NUMBERED) != 0;
-    int64_t now = watch ? tpool__clock() : 0;
-    entry.stamp = watch & TPOOL__MEASURED ? tpool__stamp(now) : 0;
+    uint32_t observed = tpool__observed(pool);
+    bool numbered = (observed & TPOOL__NUMBERED) != 0;
+    int64_t now = observed ? tpool__clock() : 0;
+    entry.stamp = observed & TPOOL__MEASURED ? tpool__stamp(now) : 0;
     bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
     tpool_completions *completions = task ? task->completions : NULL;
     if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered) {
@@ -6339,7 +6343,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
             tpool__unplaced_free(taken);
             return reserved;
         }
-        if (!TPOOL__LIKELY(!numbered)) tpool__watch_submit(tpool__self(), pool, taken, now);
+        if (!TPOOL__LIKELY(!numbered)) tpool__observe_submit(tpool__self(), pool, taken, now);
     }
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
@@ -6347,7 +6351,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
         if (!TPOOL__LIKELY(!completions) && force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready */
             (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
     } else if (entry.task) {
-        if (numbered) tpool__watch_unplaced(tpool__self(), pool, entry.task, status);
+        if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
         tpool__unplaced_free(entry.task);
     }
     return status;
@@ -6389,12 +6393,12 @@ TPOOL_API tpool_status tpool_submit_many(tpool *pool, const tpool_task *tasks, s
         for (size_t i = 0; i < count; i++) futures[i] = NULL;
     if (!pool || (!tasks && count)) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return count > 0 ? TPOOL_BROKEN : TPOOL_OK;
-    tpool__context *visit = tpool__visitor_enters(pool); /* the first task may give the pool up */
+    tpool__context *visit = tpool__caller_enters(pool); /* the first task may give the pool up */
     for (; taken < count && status == TPOOL_OK; taken += status == TPOOL_OK)
         status =
             tpool__submit_task(pool, &tasks[taken], futures ? &futures[taken] : NULL, TPOOL_FOREVER, TPOOL__AS_ASKED);
     if (submitted) *submitted = taken;
-    if (tpool__context_pop(tpool__self(), visit)) tpool__visitor_leaves(pool);
+    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -6411,12 +6415,12 @@ static tpool_status tpool__start_worker(tpool *pool);
 static tpool_status tpool__enqueue_first(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 static tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline, tpool__force force);
 
-static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t attention) {
-    if (attention & TPOOL__BREAK) return TPOOL_BROKEN;
-    if (attention & TPOOL__SHUT) return TPOOL_SHUTDOWN;
+static TPOOL__NOINLINE tpool_status tpool__refusal(tpool *pool, uint32_t flags) {
+    if (flags & TPOOL__BREAK) return TPOOL_BROKEN;
+    if (flags & TPOOL__SHUT) return TPOOL_SHUTDOWN;
     /* running tasks may go on to submit, for a destroy that comes later */
-    if (attention & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
-    if (attention & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
+    if (flags & TPOOL__HALTED && !tpool__runs_program(tpool__self()->context)) return TPOOL_SHUTDOWN;
+    if (flags & TPOOL__CLOSING && !tpool__is_insider(pool)) return TPOOL_SHUTDOWN;
     return TPOOL_OK;
 }
 
@@ -6478,7 +6482,7 @@ static inline bool tpool__is_wanted(tpool_future *task) {
 }
 static inline bool tpool__has_room(tpool *pool);
 static inline void tpool__notify(tpool *pool);
-static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool);
+static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
 
 /* Past TPOOL__TIMED (a map's further chunks, helpers of a loop) it runs nothing that it lists: the submitter must
  * store the future first, and runs the list then. */
@@ -6492,14 +6496,14 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     tpool_status status = TPOOL_OK;
 
     tpool__spin_lock(&lane->lock);
-    uint32_t attention = tpool__attention(pool);
-    if (!TPOOL__LIKELY(!(attention & TPOOL__CANCELLED)) && force > TPOOL__TIMED) {
+    uint32_t flags = tpool__flags(pool);
+    if (!TPOOL__LIKELY(!(flags & TPOOL__CANCELLED)) && force > TPOOL__TIMED) {
         tpool__spin_unlock(&lane->lock);
         return TPOOL_SHUTDOWN;
     }
-    if (!TPOOL__LIKELY(!(attention & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
-        (force != TPOOL__PAST_SHUTDOWN || attention & TPOOL__BREAK)) {
-        status = tpool__refusal(pool, attention);
+    if (!TPOOL__LIKELY(!(flags & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED))) &&
+        (force != TPOOL__PAST_SHUTDOWN || flags & TPOOL__BREAK)) {
+        status = tpool__refusal(pool, flags);
         if (status != TPOOL_OK) {
             tpool__spin_unlock(&lane->lock);
             return status;
@@ -6514,7 +6518,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
             tpool__spin_unlock(&lane->lock);
             return TPOOL_FULL;
         }
-        pool->visitors++; /* from now on: a destroy may begin at any moment */
+        pool->callers++; /* from now on: a destroy may begin at any moment */
         tpool__spin_unlock(&lane->lock);
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
@@ -6522,12 +6526,12 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     bool wakes = status == TPOOL_OK && tpool__has_room(pool);
     /* The task may be the one that gives the pool up: once the spinlock is open, the pool may be gone. */
     bool visits = (wakes || expires) && !(worker && worker->pool == pool);
-    if (!TPOOL__LIKELY(!visits)) pool->visitors++;
+    if (!TPOOL__LIKELY(!visits)) pool->callers++;
     tpool__spin_unlock(&lane->lock);
 
     if (wakes) tpool__wake_one(pool);
-    if (!TPOOL__LIKELY(!expires)) tpool__notify_timekeeper(pool);
-    if (!TPOOL__LIKELY(!visits)) tpool__visitor_leaves(pool);
+    if (!TPOOL__LIKELY(!expires)) tpool__notify_expiry_sleeper(pool);
+    if (!TPOOL__LIKELY(!visits)) tpool__caller_leaves(pool);
     if (!TPOOL__LIKELY(unreferenced == NULL)) {
         tpool__dispose_chain(unreferenced);
         if (force <= TPOOL__TIMED) (void)tpool__run_after_submit(entry->task, wanted, status);
@@ -6546,7 +6550,7 @@ static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t dead
 static bool tpool__awaits_launch(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     return pool->launching && tpool__load_relaxed(&pool->live) == 0 && /* relaxed: under its lock */
-           !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK));
+           !(tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK));
 }
 static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
     tpool_status status = TPOOL_OK;
@@ -6559,8 +6563,8 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
     }
     /* relaxed: under its lock. Tasks forced past a shutdown come from a live worker. */
     bool lives = tpool__load_relaxed(&pool->live) > 0;
-    if (!lives && tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) {
-        status = tpool__refusal(pool, tpool__attention(pool));
+    if (!lives && tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) {
+        status = tpool__refusal(pool, tpool__flags(pool));
     } else if (!lives && pool->launching) {
         status = TPOOL_TIMEOUT;
     } else if (!lives) {
@@ -6569,7 +6573,7 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
         status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
         pool->launching = false;
         /* before the lock opens: a drainer may then find that the pool has ended, and free it */
-        if (tpool__attention(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
+        if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
     }
     tpool__unlock(&pool->lock);
     return status;
@@ -6601,9 +6605,9 @@ static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__link_remove(&pool->sleepers, worker);
     worker->asleep = false;
-    if (pool->timekeeper != worker) return;
-    pool->timekeeper = NULL;
-    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* it may become the timekeeper */
+    if (pool->expiry_sleeper != worker) return;
+    pool->expiry_sleeper = NULL;
+    if (pool->sleepers) tpool__unpark(&pool->sleepers->parker); /* it may become the expiry sleeper */
 }
 static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -6731,15 +6735,15 @@ static void tpool__stop_searching(tpool__worker *worker) {
 }
 
 /* Called after a task with an expiry was placed, or may have been, and after a pause. In a paused pool one sleeper,
- * the timekeeper, sleeps only until the first expiry, and this one may be earlier. Each sleeper looks at the expiries
+ * sleeps only until the first expiry, and this one may be earlier. Each sleeper looks at the expiries
  * under pool->lock before it sleeps (tpool__keep_time): either it sees this task, or it is in the list of sleepers by
  * now. */
-static TPOOL__NOINLINE void tpool__notify_timekeeper(tpool *pool) {
-    if (!(tpool__attention(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
+static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
+    if (!(tpool__flags(pool) & TPOOL__PAUSED) || tpool__is_foreign(pool)) return;
     tpool__worker *woken = NULL;
     tpool__lock(&pool->lock);
-    if (!pool->timekeeper || tpool__expires_next(pool) < pool->keeps_time_until)
-        woken = pool->timekeeper ? pool->timekeeper : pool->sleepers;
+    if (!pool->expiry_sleeper || tpool__expires_next(pool) < pool->expiry_sleeper_until)
+        woken = pool->expiry_sleeper ? pool->expiry_sleeper : pool->sleepers;
     if (woken) tpool__unpark(&woken->parker);
     tpool__unlock(&pool->lock);
 }
@@ -6833,10 +6837,10 @@ static inline bool tpool__claim_popped(tpool_future *task) {
  * the claim: a thread that closes the batch waits for it, and so knows that nothing starts afterwards. */
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry) {
     tpool__lane *lane = &worker->lane;
-    uint32_t attention = tpool__attention(worker->pool);
-    if (!TPOOL__LIKELY(!(attention & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__RANKED)))) return false;
+    uint32_t flags = tpool__flags(worker->pool);
+    if (!TPOOL__LIKELY(!(flags & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__RANKED)))) return false;
     entry->job = NULL;
-    entry->stops = attention >> TPOOL__STOPS_SHIFT;
+    entry->stops = flags >> TPOOL__STOPS_SHIFT;
     for (;;) {
         tpool__store_relaxed(&worker->taking, 1); /* relaxed: the swap publishes it (P11) */
         bool popped = tpool__batch_pop(lane, entry, TPOOL__BATCH_CLOSED);
@@ -6905,7 +6909,7 @@ static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     if (share > batch) share = batch;
     if (share == 0 || (lane != own && (tpool__lane_count(own) > 0 || !tpool__spin_try_lock(&own->lock)))) return 0;
     unsigned fetched = 0;
-    if (!(tpool__attention(pool) & TPOOL__NO_BATCHES)) fetched = tpool__batch_fill(own, lane, share);
+    if (!(tpool__flags(pool) & TPOOL__NO_BATCHES)) fetched = tpool__batch_fill(own, lane, share);
     if (lane != own) tpool__spin_unlock(&own->lock);
     return fetched;
 }
@@ -6919,15 +6923,15 @@ static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *
     bool taken = false;
 
     tpool__spin_lock(&lane->lock);
-    uint32_t attention = tpool__attention(pool);
+    uint32_t flags = tpool__flags(pool);
     entry->job = NULL;
-    entry->stops = attention >> TPOOL__STOPS_SHIFT;
+    entry->stops = flags >> TPOOL__STOPS_SHIFT;
     if (lane == &pool->inject && tpool__load_relaxed(&pool->max_workers) == 1 && /* relaxed: a resize takes time */
         tpool__others_have_batch(worker)) {
         tpool__spin_unlock(&lane->lock);
         return false;
     }
-    while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry)) {
+    while (!taken && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__lane_pop(lane, entry)) {
         taken = !entry->task || tpool__claim_popped(entry->task);
         if (!taken) tpool__tombstone_drop(pool, lane, entry->task, &unreferenced);
     }
@@ -6948,10 +6952,10 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     tpool_future *unreferenced = NULL;
     bool taken = false;
     tpool__spin_lock(&pool->inject.lock);
-    uint32_t attention = tpool__attention(pool);
+    uint32_t flags = tpool__flags(pool);
     entry->job = NULL;
-    entry->stops = attention >> TPOOL__STOPS_SHIFT;
-    while (!taken && !(attention & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->heap_count > 0 &&
+    entry->stops = flags >> TPOOL__STOPS_SHIFT;
+    while (!taken && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->heap_count > 0 &&
            (oldest || pool->heap[0].priority >= least)) {
         entry->task = tpool__heap_remove(pool, oldest ? tpool__heap_oldest(pool) : 0);
         taken = tpool__claim_popped(entry->task);
@@ -7003,9 +7007,9 @@ static bool tpool__find_elsewhere(tpool__worker *worker, tpool__entry *entry) {
  * In a pool of one worker, what another has fetched comes before the inject lane. */
 static bool tpool__find(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
-    uint32_t attention = tpool__attention(pool);
-    if (attention & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
-    bool ranked = (attention & TPOOL__RANKED) != 0, lanes_first = false;
+    uint32_t flags = tpool__flags(pool);
+    if (flags & (TPOOL__PAUSED | TPOOL__HALTED)) return false;
+    bool ranked = (flags & TPOOL__RANKED) != 0, lanes_first = false;
     bool single = tpool__load_relaxed(&pool->max_workers) == 1; /* relaxed: a resize takes time */
     if (!TPOOL__LIKELY(!ranked)) {
         unsigned turn = worker->ranked_turns++ % (2 * TPOOL__RANKED_TURN);
@@ -7036,7 +7040,7 @@ static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry)
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- *  >>run  W5: the task runs
+ *  >>execute  W5: the task executes
  * ----------------------------------------------------------------------------------------------------------------- */
 
 static void tpool__end_broken(void *of);
@@ -7107,35 +7111,36 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
 
 /* A plain task has no future, so only its failure leaves anything to do. Compiled twice, here and for whole tasks: in a
  * pool without measure and observer no instruction tests for them. */
-static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry, uint32_t watch) {
+static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry,
+                                                     uint32_t observed) {
     tpool_future *task = &self->plain;
     tpool *pool = self->worker->pool;
     void *result;
     tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__stopwatch stopwatch;
-    uintptr_t since = watch ? tpool__watch_begin(self, pool, task, entry->stamp, &stopwatch) : 0;
+    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, entry->stamp, &stopwatch) : 0;
     if (!tpool__call(self, task, entry->fn, NULL, entry->stops, since, &result)) return;
-    if (watch) tpool__measure_end(self, pool, !(watch & TPOOL__NUMBERED), &stopwatch);
+    if (observed) tpool__measure_end(self, pool, !(observed & TPOOL__NUMBERED), &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
-    if (!TPOOL__LIKELY(!(watch & TPOOL__NUMBERED)))
-        tpool__watch_end(self, pool, task, failed ? outcome->error.status : TPOOL_OK, stopwatch.ended);
+    if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)))
+        tpool__observe_end(self, pool, task, failed ? outcome->error.status : TPOOL_OK, stopwatch.ended);
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (TPOOL__LIKELY(!outcome)) return;
     if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
     (void)tpool__outcome_list(outcome);
     tpool__run_unless_held(self);
 }
-static TPOOL__NOINLINE void tpool__execute_plain_watched(tpool__thread *self, const tpool__entry *entry) {
-    tpool__execute_plain_under(self, entry, tpool__watch(self->worker->pool));
+static TPOOL__NOINLINE void tpool__execute_plain_observed(tpool__thread *self, const tpool__entry *entry) {
+    tpool__execute_plain_under(self, entry, tpool__observed(self->worker->pool));
 }
 static void tpool__execute_plain(tpool__thread *self, const tpool__entry *entry) {
-    if (TPOOL__LIKELY(!tpool__watch(self->worker->pool))) tpool__execute_plain_under(self, entry, 0);
-    else tpool__execute_plain_watched(self, entry);
+    if (TPOOL__LIKELY(!tpool__observed(self->worker->pool))) tpool__execute_plain_under(self, entry, 0);
+    else tpool__execute_plain_observed(self, entry);
 }
 
 static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_future *task, uint32_t stops,
-                                                    uint32_t watch) {
+                                                    uint32_t observed) {
     tpool_fn fn = task->u.fn;
     void *result;
     tpool__extra *extra = tpool__extra_of(task);
@@ -7144,13 +7149,13 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch stopwatch;
     uintptr_t since = 0;
-    if (watch) {
+    if (observed) {
         /* relaxed: the stamp came with the entry; only this thread uses the word until the call */
-        since = tpool__watch_begin(self, pool, task, tpool__load_relaxed(&task->outcome), &stopwatch);
+        since = tpool__observe_begin(self, pool, task, tpool__load_relaxed(&task->outcome), &stopwatch);
         tpool__store_relaxed(&task->outcome, 0);
     }
     if (!tpool__call(self, task, fn, extra, stops, since, &result)) return false;
-    if (watch) tpool__measure_end(self, pool, !extra && !(watch & TPOOL__NUMBERED), &stopwatch);
+    if (observed) tpool__measure_end(self, pool, !extra && !(observed & TPOOL__NUMBERED), &stopwatch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(task);
@@ -7159,20 +7164,20 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
         tpool__large_give(extra);
     }
     task->value = failed ? NULL : result;
-    if (!TPOOL__LIKELY(!(watch & TPOOL__NUMBERED)))
-        tpool__watch_end(self, pool, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK,
-                         extra ? tpool__clock() : stopwatch.ended);
+    if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)))
+        tpool__observe_end(self, pool, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK,
+                           extra ? tpool__clock() : stopwatch.ended);
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
     tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
     if (!TPOOL__LIKELY(!extra)) tpool__run_unless_held(self); /* the ends that arg_free has listed */
     return true;
 }
-static TPOOL__NOINLINE bool tpool__execute_task_watched(tpool__thread *self, tpool_future *task, uint32_t stops) {
-    return tpool__execute_task_under(self, task, stops, tpool__watch(tpool__pool_of(task)));
+static TPOOL__NOINLINE bool tpool__execute_task_observed(tpool__thread *self, tpool_future *task, uint32_t stops) {
+    return tpool__execute_task_under(self, task, stops, tpool__observed(tpool__pool_of(task)));
 }
 static bool tpool__execute_task(tpool__thread *self, tpool_future *task, uint32_t stops) {
-    if (!TPOOL__LIKELY(!tpool__watch(tpool__pool_of(task)))) return tpool__execute_task_watched(self, task, stops);
+    if (!TPOOL__LIKELY(!tpool__observed(tpool__pool_of(task)))) return tpool__execute_task_observed(self, task, stops);
     return tpool__execute_task_under(self, task, stops, 0);
 }
 
@@ -7302,7 +7307,7 @@ static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
     tpool__large_give(tpool__extra_of(task));
     task->value = NULL;
-    tpool__watch_unrun(self, task);
+    tpool__observe_unrun(self, task);
     tpool__publish(task, tpool__outcome_load(task)->error.status);
 }
 static void tpool__chunk_ended(void *argument);
@@ -7329,7 +7334,7 @@ static void tpool__end_broken_rest(void *of) {
     if (task != &self->plain) {
         tpool__end_claimed(self, task);
     } else {
-        tpool__watch_unrun(self, task);
+        tpool__observe_unrun(self, task);
         if (pool->config.on_failure) (void)tpool__report_failure(task);
     }
 }
@@ -7490,7 +7495,7 @@ static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *agai
         int64_t soon = tpool__clock() + TPOOL__STOP_LOOKS;
         if (soon < *again) *again = soon;
     }
-    if (context->pool && tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
+    if (context->pool && tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
     return tpool__extra_of(task) &&
            tpool__run_limit_passed(tpool__extra_of(task)->started_at, tpool__extra_of(task)->run_limit_ns, again);
 }
@@ -7580,10 +7585,10 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool *pool = tpool__pool_of(future);
     tpool__lane *lane = tpool__lane_of(worker);
     tpool__spin_lock(&lane->lock); /* tpool_pause passes this lock, so that nothing starts after it */
-    uint32_t attention = tpool__attention(pool);
+    uint32_t flags = tpool__flags(pool);
     uintptr_t *entry = tpool__lane_find(lane, future); /* if it is there, the lane's reference becomes the claimer's */
     /* HALTED does not forbid it: running tasks go on, and what they wait for is part of them. */
-    bool claimed = !(attention & TPOOL__PAUSED) &&
+    bool claimed = !(flags & TPOOL__PAUSED) &&
                    tpool__claim(future, TPOOL__PHASE_RUNNING + TPOOL__END_RELEASED + (entry ? 0 : TPOOL__REFERENCE));
     tpool_future *unreferenced = NULL;
     if (claimed && tpool__expires_at(future)) tpool__expiring_leave(pool, future);
@@ -7597,7 +7602,7 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     tpool__count_own(worker, TPOOL__INLINED);
     tpool *caller_pool = self->caller_pool; /* a task of another pool may lie beneath, run for its submitter */
     self->caller_pool = NULL;
-    if (tpool__execute_task(self, future, attention >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
+    if (tpool__execute_task(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
     return true;
 }
@@ -7694,7 +7699,7 @@ static TPOOL__NOINLINE bool tpool__spin_for_end(tpool__thread *self, tpool_futur
 static bool tpool__must_execute_halted(tpool__thread *self, tpool_future *future) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.exits))) return false; /* relaxed: as below */
     return tpool__may_execute_in_place(self, future) &&
-           (tpool__attention(self->worker->pool) & (TPOOL__HALTED | TPOOL__PAUSED)) == TPOOL__HALTED;
+           (tpool__flags(self->worker->pool) & (TPOOL__HALTED | TPOOL__PAUSED)) == TPOOL__HALTED;
 }
 /* The process exits, and the task is queued in a pool that was halted: no worker executes it unless that pool is
  * destroyed. The waiter gets TPOOL_BROKEN, unless it executes the task itself. No waiter misses it: the exit handler
@@ -7708,8 +7713,8 @@ static bool tpool__is_halted_for_good(tpool__thread *self, tpool_future *future)
     uintptr_t clear = tpool__nodes_lock(future); /* while it is held, the pool of a task that is not done exists */
     bool given_up = false;
     if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING) { /* relaxed: P3 */
-        uint32_t attention = tpool__attention(pool);
-        given_up = attention & TPOOL__HALTED && !(may_execute && !(attention & TPOOL__PAUSED));
+        uint32_t flags = tpool__flags(pool);
+        given_up = flags & TPOOL__HALTED && !(may_execute && !(flags & TPOOL__PAUSED));
     }
     tpool__nodes_unlock(future, clear);
     return given_up;
@@ -7827,7 +7832,8 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__stop_searching(worker);
     waiter->since = 0;
     tpool *observed = tpool__pool_here(self);
-    if (!TPOOL__LIKELY(!(tpool__watch(pool) | tpool__watch(observed)))) tpool__watch_block(self, observed, waiter);
+    if (!TPOOL__LIKELY(!(tpool__observed(pool) | tpool__observed(observed))))
+        tpool__observe_block(self, observed, waiter);
     tpool__lock(&pool->lock);
     worker->waiter = waiter;
     pool->blocked++;
@@ -7867,7 +7873,7 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
     tpool *observed = tpool__pool_here(self);
-    if (!TPOOL__LIKELY(!tpool__watch(observed))) tpool__watch_unblock(self, observed);
+    if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed);
 }
 
 /* Waits that a stop ends, and what tpool_on_stop has registered (>>stops). A thread that asks for a stop sets its flag,
@@ -8147,8 +8153,8 @@ static TPOOL__NOINLINE void tpool__stop_calls_end(tpool__thread *self, const tpo
     while (self->stop_calls && (self->stop_calls->scope == context || !self->stop_calls->scope))
         tpool__stop_call_pop(self);
 }
-/* The thread has been ended: what its wakes may use lies on frames that are gone. So all calls are withdrawn, before any
- * code of the program runs there; but the one whose own wake has ended the thread is withdrawn with its scope. */
+/* The thread has been ended: what its wakes may use lies on frames that are gone. So all calls are withdrawn, before
+ * any code of the program runs there; but the one whose own wake has ended the thread is withdrawn with its scope. */
 static void tpool__stop_calls_left(tpool__thread *self) {
     for (tpool__stop_call **at = &self->stop_calls, *call; (call = *at) != NULL;) {
         tpool__lock(&tpool__stoppable.lock);
@@ -8370,7 +8376,7 @@ TPOOL_API tpool_status tpool_future_add_done_callback(tpool_future *future,
 static void tpool__unplaced_left(void *of) {
     tpool_future *task = (tpool_future *)of;
     tpool *pool = tpool__pool_of(task);
-    if (pool) tpool__watch_unplaced(tpool__self(), pool, task, TPOOL_BROKEN);
+    if (pool) tpool__observe_unplaced(tpool__self(), pool, task, TPOOL_BROKEN);
     tpool__unplaced_free(task);
 }
 static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task) {
@@ -8413,7 +8419,7 @@ static void tpool__room_moved_up(tpool *pool) {
  * placed (and passes the room on if the system refuses). Under the inject spinlock. */
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    if (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* the submitters are about to give up */
+    if (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) return; /* the submitters are about to give up */
     const tpool__waiter *first = pool->room;
     while (pool->room && tpool__waiting(pool) < pool->capacity) {
         tpool__waiter *waiter = pool->room;
@@ -8461,9 +8467,9 @@ static bool tpool__room_look(tpool__waiter *waiter) {
     bool lacks_worker = false;
     (void)tpool__expire_waiting(waiter->self, pool);
     tpool__spin_lock(&pool->inject.lock);
-    if (!room->granted) status = tpool__refusal(pool, tpool__attention(pool));
+    if (!room->granted) status = tpool__refusal(pool, tpool__flags(pool));
     /* nothing makes room until a destroy, which may never come: the exit handler may wait for this thread */
-    if (!room->granted && status == TPOOL_OK && tpool__attention(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
+    if (!room->granted && status == TPOOL_OK && tpool__flags(pool) & TPOOL__HALTED) status = TPOOL_SHUTDOWN;
     if (status == TPOOL_OK) tpool__grant_room(pool, &unreferenced); /* room may have come since the caller looked */
     bool granted = room->granted;
     if (!granted && pool->room == waiter) {
@@ -8496,7 +8502,7 @@ static void tpool__room_leave(tpool__waiter *waiter) {
         if (first) tpool__room_moved_up(pool);
         asleep = tpool__wake_drainers(pool, true); /* one may wait until no submitter waits */
         /* what it was woken for is the next one's: room came, or a worker that it has started meanwhile */
-        if (!(tpool__attention(pool) & TPOOL__HALTED)) tpool__grant_room(pool, &unreferenced);
+        if (!(tpool__flags(pool) & TPOOL__HALTED)) tpool__grant_room(pool, &unreferenced);
     }
     tpool__spin_unlock(&pool->inject.lock);
     tpool__unpark_end(asleep);
@@ -8507,21 +8513,21 @@ static const tpool__wait_kind tpool__wait_for_room = {
     NULL, tpool__room_enter, tpool__room_look, tpool__room_leave, "room in a queue", true
 };
 
-/* Waits for a place in a full queue. The caller counts as a visitor. */
+/* Waits for a place in a full queue. The caller counts in `callers`. */
 static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t deadline) {
     if (tpool__within_setup(pool)) return TPOOL_DEADLOCK;
     tpool__thread *self = tpool__self();
     tpool__room_waiter room = { .waiter = { .can_refuse = true }, .pool = pool, .entry = entry };
     bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
-    tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
+    tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
     tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
     tpool_status status = tpool__wait(&room.waiter, &tpool__wait_for_room, deadline);
     if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
     if (status == TPOOL_OK) tpool__notify(pool);
-    if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
+    if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     /* what the last piece has listed */
     if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
-    return tpool__context_pop(self, call) ? status : tpool__submit_in_child(status); /* a visitor until here */
+    return tpool__context_pop(self, call) ? status : tpool__submit_in_child(status); /* counted until here */
 }
 
 /* The most tasks that TPOOL_FULL_CALLER_RUNS runs within each other on one stack. They are counted, since the library
@@ -8532,8 +8538,8 @@ static inline bool tpool__may_run_for_caller(tpool__thread *self) {
 }
 
 
-/* Runs the task in the submitting thread, which is a visitor until it counts as an ender. False: the pool is paused
- * or halted, so nothing may start. */
+/* Runs the task in the submitting thread, which counts in `callers` until it counts in `enders`. False: the pool is
+ * paused or halted, so nothing may start. */
 static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
     tpool__thread *self = tpool__self();
     bool needs_task = !entry->task;
@@ -8551,13 +8557,13 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
         return true;
     }
     tpool__spin_lock(&pool->inject.lock);
-    uint32_t attention = tpool__attention(pool);
-    *status = tpool__refusal(pool, attention);
-    bool runs = *status == TPOOL_OK && !(attention & (TPOOL__PAUSED | TPOOL__HALTED));
+    uint32_t flags = tpool__flags(pool);
+    *status = tpool__refusal(pool, flags);
+    bool runs = *status == TPOOL_OK && !(flags & (TPOOL__PAUSED | TPOOL__HALTED));
     if (runs) {
         pool->inject.submitted++;
         pool->enders++;
-        pool->visitors--;
+        pool->callers--;
     }
     tpool__spin_unlock(&pool->inject.lock);
     if (!runs) {
@@ -8575,7 +8581,7 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     tpool__context *call = tpool__decided_push(self, entry->task, wanted, TPOOL_OK);
     self->caller_pool = pool;
     self->callers++;
-    if (tpool__execute_task(self, entry->task, attention >> TPOOL__STOPS_SHIFT) && tpool__context_pop(self, call)) {
+    if (tpool__execute_task(self, entry->task, flags >> TPOOL__STOPS_SHIFT) && tpool__context_pop(self, call)) {
         self->caller_pool = outer;
         self->callers--;
     }
@@ -8591,8 +8597,8 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     tpool_status status = TPOOL_OK;
     bool wanted = tpool__is_wanted(entry->task);
     tpool__spin_lock(&pool->inject.lock);
-    uint32_t attention = tpool__attention(pool);
-    status = tpool__refusal(pool, attention);
+    uint32_t flags = tpool__flags(pool);
+    status = tpool__refusal(pool, flags);
     if (status == TPOOL_OK && tpool__load_relaxed(&pool->live) == 0) { /* relaxed: see >>protocol, E3 */
         tpool__spin_unlock(&pool->inject.lock);
         return tpool__enqueue_first(pool, entry, deadline, TPOOL__AS_ASKED);
@@ -8615,7 +8621,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     tpool__spin_unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
     if (status == TPOOL_OK) tpool__notify(pool);
-    if (status == TPOOL_OK && expires) tpool__notify_timekeeper(pool);
+    if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
     else if (unreferenced) tpool__run_unless_held(self);
@@ -8623,22 +8629,22 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     return status;
 }
 
-/* The caller counts as a visitor. */
+/* The caller counts in `callers`. */
 static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entry *entry, int64_t deadline,
                                                         tpool__force force) {
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool over = false;
     while (tpool__expire_waiting(self, pool)) { /* before any policy; the ends may fill it again */
-        tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
+        tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
         tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
         tpool__run_unless_held(self);
         if (!tpool__context_pop(self, unplaced) || tpool__is_foreign(pool)) return TPOOL_BROKEN;
-        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still a visitor: it may run what it lists */
+        status = tpool__enqueue(pool, entry, deadline, TPOOL__IF_ROOM); /* still counted: it may run what it lists */
         if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
         if (status == TPOOL_FULL) continue;
-        if (status != TPOOL_OK) tpool__watch_unplaced(self, pool, entry->task, status);
-        tpool__visitor_leaves(pool);
+        if (status != TPOOL_OK) tpool__observe_unplaced(self, pool, entry->task, status);
+        tpool__caller_leaves(pool);
         return status;
     }
     status = TPOOL_OK;
@@ -8652,10 +8658,10 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
         /* too deep, or the caller cannot execute the pool's tasks: waits as with TPOOL_FULL_BLOCK */
         if (tpool__executes_elsewhere(pool) || !tpool__may_run_for_caller(self) || !tpool__contexts_ready(self)) break;
         over = tpool__caller_runs(pool, entry, &status);
-        if (over && status == TPOOL_OK) return status; /* no visitor any more */
+        if (over && status == TPOOL_OK) return status; /* not counted any more */
         break;
     case TPOOL_FULL_DROP_OLDEST: {
-        tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
+        tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
         status = tpool__drop_oldest(pool, entry, deadline);
         if (!tpool__context_pop(self, call)) return tpool__submit_in_child(status);
         over = true;
@@ -8666,8 +8672,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     }
     if (!over && deadline != TPOOL_FOREVER && tpool__clock() >= deadline) status = TPOOL_TIMEOUT;
     else if (!over) status = tpool__await_room(pool, entry, deadline);
-    if (status != TPOOL_OK) tpool__watch_unplaced(self, pool, entry->task, status);
-    tpool__visitor_leaves(pool);
+    if (status != TPOOL_OK) tpool__observe_unplaced(self, pool, entry->task, status);
+    tpool__caller_leaves(pool);
     return status;
 }
 
@@ -8785,7 +8791,7 @@ static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time) {
     if (tpool__load_relaxed(&pool->draining)) return tpool__work_hinted(pool);     /* relaxed: a hint */
     for (;;) {
         bool found = tpool__work_hinted(pool);
-        bool over = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) != 0;
+        bool over = (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED)) != 0;
         spin.spent += look;
         if (!found && !over && tpool__spin_again(&spin)) continue;
         tpool__spin_end(&spin, found);
@@ -8803,21 +8809,21 @@ static inline void tpool__notify_idle(tpool__worker *worker) {
     tpool__set_busy(worker, false);
     tpool__wake_drainers_if_any(pool, false);
     /* relaxed: a hint; the destroying thread looks now and then */
-    if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__attention(pool) & TPOOL__SHUT) &&
+    if (!TPOOL__LIKELY(!tpool__load_relaxed(&pool->destroying)) && !(tpool__flags(pool) & TPOOL__SHUT) &&
         tpool__is_quiet(pool))
         (void)tpool_shutdown(pool, 0);
     tpool__run_unless_held(tpool__self()); /* what tpool__is_quiet has listed */
 }
-/* In a paused pool one sleeper, the timekeeper, ends what expires. Returns when it must wake, or TPOOL_FOREVER. */
+/* In a paused pool one sleeper ends what expires. Returns when it must wake, or TPOOL_FOREVER. */
 static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    if (pool->timekeeper && pool->timekeeper != worker) return TPOOL_FOREVER;
-    bool paused = (tpool__attention(pool) & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__SHUT)) == TPOOL__PAUSED;
+    if (pool->expiry_sleeper && pool->expiry_sleeper != worker) return TPOOL_FOREVER;
+    bool paused = (tpool__flags(pool) & (TPOOL__PAUSED | TPOOL__HALTED | TPOOL__SHUT)) == TPOOL__PAUSED;
     /* relaxed: both are written under pool->lock; a surplus worker ends, or another one sleeps soon */
     bool may = paused && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
     int64_t at = may ? tpool__expires_next(pool) : TPOOL_FOREVER;
-    pool->timekeeper = at != TPOOL_FOREVER ? worker : NULL;
-    pool->keeps_time_until = at;
+    pool->expiry_sleeper = at != TPOOL_FOREVER ? worker : NULL;
+    pool->expiry_sleeper_until = at;
     return at;
 }
 
@@ -8880,10 +8886,10 @@ static bool tpool__sleep(tpool__worker *worker) {
         }
         look = false;
         bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->max_workers);
-        bool ends = (tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
+        bool ends = (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
         int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
         if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
-            tpool__unlock(&pool->lock); /* it stays the timekeeper meanwhile, so that no other wakes for the same */
+            tpool__unlock(&pool->lock); /* it stays the expiry sleeper meanwhile, so that no other wakes for the same */
             if (!tpool__expire_waiting(tpool__self(), pool)) continue;
             tpool__lock(&pool->lock);
             if (worker->asleep) tpool__wake_worker(pool, worker);
@@ -8970,7 +8976,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool__active_add(pool, -1);
     pool->ending++;
     tpool__update_room(pool);
-    bool broken = (tpool__attention(pool) & TPOOL__BREAK) != 0; /* it may not have ended yet what waits */
+    bool broken = (tpool__flags(pool) & TPOOL__BREAK) != 0; /* it may not have ended yet what waits */
     bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
     if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
         stranded = why != TPOOL__THREAD_ENDED || tpool__start_worker(pool) != TPOOL_OK;
@@ -9020,7 +9026,7 @@ static bool tpool__has_backing(tpool__worker *worker) {
     tpool__set_busy(worker, false);
     tpool__wake_drainers_if_any(pool, false);
     if (!worker->searching) tpool__start_searching(worker);
-    tpool_status status = tpool__attention(pool) & TPOOL__BREAK ? TPOOL_BROKEN : tpool__make_ready(worker);
+    tpool_status status = tpool__flags(pool) & TPOOL__BREAK ? TPOOL_BROKEN : tpool__make_ready(worker);
     if (status == TPOOL_BROKEN) tpool__break(pool);
     return status != TPOOL_NO_THREAD;
 }
@@ -9048,14 +9054,14 @@ static void tpool__worker_ended(tpool__thread *self, tpool__worker *worker, bool
         pool->config.finalizer(pool->config.context);
         if (!tpool__setup_pop(self, context)) return;
     }
-    tpool__watch_worker(self, pool, TPOOL_EVENT_WORKER_ENDED);
+    tpool__observe_worker(self, pool, TPOOL_EVENT_WORKER_ENDED);
     self->worker = NULL;
     self->stack_floor = 0;
-    tpool__tidier_leaves(self, &worker->parker, !in_hook && !(tpool__attention(pool) & TPOOL__SHUT));
+    tpool__tidier_leaves(self, &worker->parker, !in_hook && !(tpool__flags(pool) & TPOOL__SHUT));
     tpool__thread_handle before = { 0 };
     tpool__lock(&pool->lock);
     tpool__thread_handle left = worker->left; /* of an earlier thread of this worker */
-    bool shut = (tpool__attention(pool) & TPOOL__SHUT) != 0;
+    bool shut = (tpool__flags(pool) & TPOOL__SHUT) != 0;
     if (in_hook || (shut && tpool__load_relaxed(&pool->draining))) { /* relaxed: a hint, either will do */
         worker->left = worker->handle;
     } else {
@@ -9087,7 +9093,7 @@ static void tpool__worker_life(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
     bool refused = !tpool__arm(self); /* without its exit hook a task that ends the thread would go unnoticed */
     bool ready = !refused, lost = false;
-    tpool__watch_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
+    tpool__observe_worker(self, pool, TPOOL_EVENT_WORKER_STARTED);
     tpool__tidier_begins(&worker->parker);
     if (ready && tpool__executes_elsewhere(pool)) { /* the initializer runs there */
         tpool_status status = tpool__make_ready(worker);
@@ -9273,7 +9279,7 @@ static void tpool__stop_backend(tpool *pool) {
     backend->stop(pool);
     tpool__cancel_back(cancel);
 }
-/* Ends a pool that no caller uses. Until it leaves the list, the exit handler may be in it, counted in `visitors`. */
+/* Ends a pool that no caller uses. Until it leaves the list, the exit handler may be in it, counted in `callers`. */
 static void tpool__discard(tpool *pool) {
     tpool__stop_backend(pool);
     while (!tpool__unlist(pool)) tpool__yield();
@@ -9293,7 +9299,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     pool->backend = tpool__backends[config->kind];
     if (!config->observer) pool->config.observed = 0;
     bool observed = pool->config.observed & ~(unsigned)(TPOOL_EVENT_WORKER_STARTED | TPOOL_EVENT_WORKER_ENDED);
-    tpool__store_relaxed(&pool->watch, (config->measure ? TPOOL__MEASURED : 0) | (observed ? TPOOL__OBSERVED : 0));
+    tpool__store_relaxed(&pool->observed, (config->measure ? TPOOL__MEASURED : 0) | (observed ? TPOOL__OBSERVED : 0));
     pool->scheduling = tpool__scheduling_note(shared || manager); /* any thread may be the first to ask */
     if (config->measure) pool->measures = tpool__measures_new();
     if (!pool->scheduling || (config->measure && !pool->measures)) {
@@ -9374,16 +9380,16 @@ static void tpool__lane_walk(tpool *pool, tpool__lane *lane, tpool__worker *owne
         position += tpool__entry_read(&segment->words[position], &entry);
         more = visit(&entry, of);
     }
-    if (owner) tpool__batch_open(owner, !(tpool__attention(pool) & TPOOL__NO_BATCHES));
+    if (owner) tpool__batch_open(owner, !(tpool__flags(pool) & TPOOL__NO_BATCHES));
     tpool__spin_unlock(&lane->lock);
 }
 
-/* Called after a flag in `attention` was set: passes every spinlock under which the flags are read, so that from now on
+/* Called after a flag was set: passes every spinlock under which the flags are read, so that from now on
  * every thread acts on it. */
 static void tpool__fence_lanes(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
-        tpool__batch_open(w, !(tpool__attention(pool) & TPOOL__NO_BATCHES));
+        tpool__batch_open(w, !(tpool__flags(pool) & TPOOL__NO_BATCHES));
         tpool__spin_unlock(&w->lane.lock);
         tpool__spin_lock(&w->jobs_lock);
         tpool__spin_unlock(&w->jobs_lock);
@@ -9402,36 +9408,36 @@ TPOOL_API tpool_status tpool_create(tpool **pool, const tpool_config *config) {
  * back. It stays if what waits is about to be cancelled, which must not start. */
 static void tpool__take_no_more(tpool *pool, unsigned flags) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed: see tpool__attention */
-    if (!(flags & TPOOL_CANCEL_PENDING)) tpool__and_relaxed(&pool->attention, ~TPOOL__PAUSED);
-    tpool__or_relaxed(&pool->attention, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0));
+    /* relaxed: see tpool__flags */
+    if (!(flags & TPOOL_CANCEL_PENDING)) tpool__and_relaxed(&pool->flags, ~TPOOL__PAUSED);
+    tpool__or_relaxed(&pool->flags, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0));
     tpool__update_room(pool);
 }
-/* Sets and clears flags of `attention`. On return every thread acts on them. */
-static void tpool__set_attention(tpool *pool, uint32_t set, uint32_t clear) {
+/* Sets and clears flags. On return every thread acts on them. */
+static void tpool__set_flags(tpool *pool, uint32_t set, uint32_t clear) {
     tpool__lock(&pool->lock);
-    /* relaxed: see tpool__attention */
-    if (clear) tpool__and_relaxed(&pool->attention, ~clear);
-    if (set) tpool__or_relaxed(&pool->attention, set);
+    /* relaxed: see tpool__flags */
+    if (clear) tpool__and_relaxed(&pool->flags, ~clear);
+    if (set) tpool__or_relaxed(&pool->flags, set);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
     tpool__fence_lanes(pool);
 }
 static tpool_status tpool__closed_status(tpool *pool) {
-    uint32_t attention = tpool__attention(pool);
-    return attention & TPOOL__BREAK ? TPOOL_BROKEN : attention & TPOOL__SHUT ? TPOOL_SHUTDOWN : TPOOL_OK;
+    uint32_t flags = tpool__flags(pool);
+    return flags & TPOOL__BREAK ? TPOOL_BROKEN : flags & TPOOL__SHUT ? TPOOL_SHUTDOWN : TPOOL_OK;
 }
 TPOOL_API tpool_status tpool_pause(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool); /* a shutdown and a break happen under this lock */
-    if (status == TPOOL_OK && (tpool__attention(pool) & TPOOL__CLOSING || pool->finishing > 0)) status = TPOOL_SHUTDOWN;
-    if (status == TPOOL_OK) tpool__or_relaxed(&pool->attention, TPOOL__PAUSED); /* relaxed: see tpool__attention */
+    if (status == TPOOL_OK && (tpool__flags(pool) & TPOOL__CLOSING || pool->finishing > 0)) status = TPOOL_SHUTDOWN;
+    if (status == TPOOL_OK) tpool__or_relaxed(&pool->flags, TPOOL__PAUSED); /* relaxed: see tpool__flags */
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__fence_lanes(pool);
-    if (status == TPOOL_OK) tpool__notify_timekeeper(pool);
+    if (status == TPOOL_OK) tpool__notify_expiry_sleeper(pool);
     return status;
 }
 /* True: work waits, no worker lives, and the system refuses to start one. The second look is under the lock under which
@@ -9447,9 +9453,9 @@ static bool tpool__is_stranded(tpool *pool) {
 
 static tpool_status tpool__resume(tpool *pool) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    if (tpool__attention(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
-    if (tpool__attention(pool) & TPOOL__PAUSED) {
-        tpool__set_attention(pool, 0, TPOOL__PAUSED);
+    if (tpool__flags(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
+    if (tpool__flags(pool) & TPOOL__PAUSED) {
+        tpool__set_flags(pool, 0, TPOOL__PAUSED);
         tpool__notify_if_work(pool);
     }
     return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
@@ -9538,7 +9544,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
             pool->enders++;
             if (lane != &pool->inject) tpool__spin_unlock(&pool->inject.lock);
         }
-        if (lane == &pool->inject && !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK)))
+        if (lane == &pool->inject && !(tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)))
             tpool__grant_room(pool, &unreferenced);
         tpool__spin_unlock(&lane->lock);
         if (reason == TPOOL__IS_STRANDED) tpool__unlock(&pool->lock);
@@ -9560,7 +9566,7 @@ static void tpool__end_all_waiting(tpool *pool, tpool__reason reason) {
     }
 }
 
-/* Submitters that wait for room, and drainers, look at `attention` again. */
+/* Submitters that wait for room, and drainers, look at the flags again. */
 static void tpool__wake_room_and_drainers(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     tpool__parker *asleep = tpool__wake_drainers(pool, false);
@@ -9585,7 +9591,7 @@ static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
 /* An initializer failed: what comes later ends as TPOOL_BROKEN, at once also a submit that waits for room, and so does
  * what waits, by tpool__break. */
 static void tpool__refuse_for_good(tpool *pool) {
-    tpool__set_attention(pool, TPOOL__BREAK, 0);
+    tpool__set_flags(pool, TPOOL__BREAK, 0);
     tpool__wake_room_and_drainers(pool);
 }
 /* An initializer failed: what waits and what comes later ends as TPOOL_BROKEN, what runs goes on. */
@@ -9657,7 +9663,7 @@ static bool tpool__is_quiet(tpool *pool) {
 /* No thread is in a call that may outlast the pool's last task. */
 static bool tpool__is_deserted(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
-    bool deserted = pool->visitors == 0;
+    bool deserted = pool->callers == 0;
     tpool__spin_unlock(&pool->inject.lock);
     return deserted;
 }
@@ -9672,7 +9678,7 @@ static bool tpool__workers_ended(tpool *pool) {
 
 /* For a destroy: shuts the pool down once it is quiet. True: its workers have ended. */
 static bool tpool__shut_when_quiet(tpool *pool) {
-    if (!(tpool__attention(pool) & TPOOL__SHUT)) {
+    if (!(tpool__flags(pool) & TPOOL__SHUT)) {
         if (!tpool__is_quiet(pool)) return false;
         (void)tpool_shutdown(pool, 0);
     }
@@ -9700,7 +9706,7 @@ static bool tpool__drainer_look(tpool__waiter *waiter) {
     tpool *pool = drainer->pool;
     const tpool__thread *self = waiter->self;
     if (drainer->over(pool)) return tpool__wait_over(waiter, TPOOL_OK);
-    if (tpool__attention(pool) & TPOOL__HALTED) return tpool__wait_over(waiter, TPOOL_BROKEN);
+    if (tpool__flags(pool) & TPOOL__HALTED) return tpool__wait_over(waiter, TPOOL_BROKEN);
     if (tpool__is_stranded(pool)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
     waiter->look_at = tpool__deadline(TPOOL__DRAINER_LOOKS);
     return self->listed && self->listed_last != drainer->listed_last; /* the look listed it */
@@ -9732,7 +9738,7 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
 /* Comes after the cancelling: a task that starts in place of a stopped one would miss the request. */
 static void tpool__stop_running(tpool *pool, unsigned flags) {
     if (flags & TPOOL_STOP_RUNNING) {
-        tpool__add_relaxed(&pool->attention, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__attention */
+        tpool__add_relaxed(&pool->flags, 1u << TPOOL__STOPS_SHIFT); /* relaxed: see tpool__flags */
         tpool__wake_stopped(pool);
     }
     const tpool__backend *backend = tpool__backend_of(pool);
@@ -9756,7 +9762,7 @@ static void tpool__join_ended(tpool *pool) {
 /* The rest of a shutdown, after the pool has closed and has cancelled what it was to cancel. */
 static void tpool__shut_down(tpool *pool, unsigned flags) {
     tpool__stop_running(pool, flags);
-    if (tpool__attention(pool) & TPOOL__PAUSED) tpool__set_attention(pool, 0, TPOOL__PAUSED);
+    if (tpool__flags(pool) & TPOOL__PAUSED) tpool__set_flags(pool, 0, TPOOL__PAUSED);
     tpool__notify_if_work(pool);
     tpool__wake_sleepers(pool);
 }
@@ -9798,9 +9804,9 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (flags & TPOOL_DETACH && (pool->shared || pool->manager)) return TPOOL_INVALID_STATE;
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
-    tpool__context *visit = tpool__visitor_enters(pool); /* a task that it cancels, or another thread, may detach it */
+    tpool__context *visit = tpool__caller_enters(pool); /* a task that it cancels, or another thread, may detach it */
     tpool_status status = tpool__shutdown(pool, flags);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__visitor_leaves(pool);
+    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -9808,14 +9814,14 @@ TPOOL_API tpool_status tpool_drain(tpool *pool, int64_t timeout_ns) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__spin_lock(&pool->inject.lock);
-    pool->visitors++; /* before its first look: a destroy may free the pool once it is quiet */
+    pool->callers++; /* before its first look: a destroy may free the pool once it is quiet */
     tpool__spin_unlock(&pool->inject.lock);
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__visitor_left, pool);
+    tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
     tpool_status status = TPOOL_DEADLOCK;
     if (!tpool__within(pool)) status = tpool__await_condition(pool, tpool__is_quiet, tpool__deadline(timeout_ns));
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    tpool__visitor_leaves(pool);
+    tpool__caller_leaves(pool);
     return status;
 }
 
@@ -9863,8 +9869,8 @@ static void tpool__exempt_from_exit(tpool *pool) {
     tpool__lock(&tpool__process.lock);
     pool->exit_exempt = true;
     tpool__unlock(&tpool__process.lock);
-    if (!(tpool__attention(pool) & TPOOL__HALTED)) return;
-    tpool__set_attention(pool, 0, TPOOL__HALTED);
+    if (!(tpool__flags(pool) & TPOOL__HALTED)) return;
+    tpool__set_flags(pool, 0, TPOOL__HALTED);
     tpool__notify_if_work(pool);
 }
 
@@ -9891,7 +9897,7 @@ static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__stop_backend(pool);
-    if (status == TPOOL_OK) tpool__iters_outlive(pool); /* who queues a chunk from now on is a visitor already */
+    if (status == TPOOL_OK) tpool__iters_outlive(pool); /* who queues a chunk from now on is counted already */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (status == TPOOL_OK) tpool__free(pool);
@@ -10061,7 +10067,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__lock(&pool->lock);
     tpool__get_counts(pool, stats);
-    if (tpool__watch(pool) & TPOOL__MEASURED) tpool__get_times(pool, stats);
+    if (tpool__observed(pool) & TPOOL__MEASURED) tpool__get_times(pool, stats);
     tpool__unlock(&pool->lock);
     return TPOOL_OK;
 }
@@ -10342,8 +10348,8 @@ static void tpool__item_placed(void *item, size_t place) { ((tpool__expiring_ite
 
 /* What notifies the event loop that polls the iterator. Armed, it stands in `arrived` in place of a waiter, and the
  * item that comes first takes it out and fires it. Only next arms it, when it has found nothing. With a descriptor, one
- * of these holds outside of next: it is armed, and the event is not set; or the event is set, or about to be (`told`).
- * So the event is set as long as next has something to give.
+ * of these holds outside of next: it is armed, and the event is not set; or the event is set, or about to be
+ * (`notified`). So the event is set as long as next has something to give.
  *
  *  state of an on_ready:  IDLE     fire lists the call in the firing thread (see >>nested), and makes it LISTED
  *                         LISTED   the call has not begun; another fire has nothing to add
@@ -10374,7 +10380,7 @@ static inline bool tpool__is_waiter(uintptr_t arrived) { return (arrived & 1) !=
 
 struct tpool_completions {
     tpool__word arrived; /* items that have come, the last first; or the waiter in next, or TPOOL__ARMED */
-    tpool__u32 told;     /* 1: the thread that took the waiter or ARMED out does not touch this iterator again */
+    tpool__u32 notified; /* 1: the thread that took the waiter or ARMED out does not touch this iterator again */
     tpool__node *ready;  /* what next has taken over, the first first; next alone uses this and the two below */
     tpool_future *yielded;
     size_t index;
@@ -10449,7 +10455,7 @@ static tpool__parker *tpool__completions_notify(tpool_completions *completions, 
                                                 tpool__parker *asleep) {
     if (waits == TPOOL__ARMED) tpool__notifier_fire(completions->notifier);
     else asleep = tpool__unpark_begin_another(asleep, &((tpool__waiter *)(waits - 1))->parker);
-    tpool__store_release(&completions->told, 1); /* P15 */
+    tpool__store_release(&completions->notified, 1); /* P15 */
     return asleep;
 }
 
@@ -10711,15 +10717,15 @@ static inline bool tpool__has_arrived(tpool_completions *completions) {
 static bool tpool__notifier_arm_cleared(tpool_completions *completions) {
     tpool__notifier *notifier = completions->notifier;
     uintptr_t seen = 0;
-    tpool__store_relaxed(&completions->told, 0); /* relaxed: the exchange releases it */
+    tpool__store_relaxed(&completions->notified, 0); /* relaxed: the exchange releases it */
     if (tpool__cas_release(&completions->arrived, &seen, TPOOL__ARMED)) return true; /* P15 */
-    tpool__store_relaxed(&completions->told, 1); /* relaxed: no other thread has taken ARMED out */
+    tpool__store_relaxed(&completions->notified, 1); /* relaxed: no other thread has taken ARMED out */
     if (!notifier->wake) tpool__event_set(&notifier->event);
     return false;
 }
-static void tpool__await_told(tpool_completions *completions) {
+static void tpool__await_notified(tpool_completions *completions) {
     unsigned tries = 0;
-    while (!tpool__load_acquire(&completions->told)) tpool__backoff(&tries); /* P15 */
+    while (!tpool__load_acquire(&completions->notified)) tpool__backoff(&tries); /* P15 */
 }
 static void tpool__notifier_timed(tpool__timer *timer) {
     void *notifier = (char *)timer - offsetof(tpool__notifier, timer);
@@ -10741,7 +10747,7 @@ static void tpool__notifier_time(tpool_completions *completions) {
 static TPOOL__NOINLINE bool tpool__notifier_arm(tpool_completions *completions) {
     tpool__notifier *notifier = completions->notifier;
     if (tpool__load_relaxed(&completions->arrived) != TPOOL__ARMED) { /* relaxed: only next arms */
-        tpool__await_told(completions);
+        tpool__await_notified(completions);
         if (!notifier->wake) tpool__event_clear(&notifier->event);
         if (!tpool__notifier_arm_cleared(completions)) return false;
     }
@@ -10760,23 +10766,24 @@ static bool tpool__arrivals_enter(tpool_completions *completions, tpool__waiter 
     bool armed = completions->notifier && tpool__load_relaxed(&completions->arrived) == TPOOL__ARMED;
     uintptr_t seen = armed || tpool__has_descriptor(completions) ? TPOOL__ARMED : 0;
     /* relaxed: the exchange releases it. While ARMED stands it is 0; set here, it would hide that ARMED was taken */
-    if (!seen && completions->notifier) tpool__await_told(completions);
-    if (!seen) tpool__store_relaxed(&completions->told, 0);
+    if (!seen && completions->notifier) tpool__await_notified(completions);
+    if (!seen) tpool__store_relaxed(&completions->notified, 0);
     bool own = seen == 0;
     if (tpool__cas_release(&completions->arrived, &seen, (uintptr_t)waiter | 1)) return true; /* P15 */
-    if (own) tpool__store_relaxed(&completions->told, 1); /* relaxed: no other thread has taken anything out */
+    if (own) tpool__store_relaxed(&completions->notified, 1); /* relaxed: no other thread has taken anything out */
     return false;
 }
-/* Afterwards no arriving item finds the waiter: it has taken itself out, or was found and stays until `told` is set. */
+/* Afterwards no arriving item finds the waiter: it has taken itself out, or was found and stays until `notified` is
+ * set. */
 static void tpool__arrivals_leave(tpool_completions *completions, tpool__waiter *waiter) {
     uintptr_t seen = (uintptr_t)waiter | 1;
     bool arms = tpool__has_descriptor(completions);
     /* relaxed: no other thread has found it; release: as tpool__arrivals_enter */
     bool alone = arms ? tpool__cas_release(&completions->arrived, &seen, TPOOL__ARMED)
                       : tpool__cas_relaxed(&completions->arrived, &seen, 0);
-    if (alone && !arms) tpool__store_relaxed(&completions->told, 1); /* relaxed: likewise */
+    if (alone && !arms) tpool__store_relaxed(&completions->notified, 1); /* relaxed: likewise */
     if (alone) return;
-    tpool__await_told(completions);
+    tpool__await_notified(completions);
     if (arms) (void)tpool__notifier_arm_cleared(completions);
 }
 
@@ -10973,7 +10980,7 @@ static tpool_status tpool__notifier_make(tpool_completions *completions, void (*
     made->timer.fire = tpool__notifier_timed;
     made->timed_at = TPOOL_FOREVER;
     completions->notifier = made;
-    tpool__store_relaxed(&completions->told, 1); /* relaxed: no other thread knows it yet */
+    tpool__store_relaxed(&completions->notified, 1); /* relaxed: no other thread knows it yet */
     if (completions->ready || !tpool__notifier_arm(completions)) tpool__notifier_fire(made);
     tpool__run_unless_held(tpool__self());
     return TPOOL_OK;
@@ -11001,7 +11008,7 @@ static void tpool__notifier_end(tpool_completions *completions) {
     (void)tpool__timer_disarm(&notifier->timer);
     tpool__timer_await(&notifier->timer);
     if (tpool__load_relaxed(&completions->arrived) != TPOOL__ARMED)
-        tpool__await_told(completions); /* relaxed: as above */
+        tpool__await_notified(completions); /* relaxed: as above */
     if (!notifier->wake) tpool__event_close(&notifier->event);
     uint32_t state = tpool__load_acquire(&notifier->state); /* P17 */
     while (state != TPOOL__NOTIFIER_IDLE) {
@@ -11064,7 +11071,7 @@ TPOOL_API void tpool_completions_destroy(tpool_completions *completions) {
  * ================================================================================================================= */
 static TPOOL__NOINLINE void tpool__publish_job(tpool__worker *worker) {
     /* relaxed: a hint; only the owner raises it, and one job on offer is enough */
-    if (tpool__load_relaxed(&worker->public_jobs) > 0 || tpool__attention(worker->pool) & TPOOL__PAUSED) return;
+    if (tpool__load_relaxed(&worker->public_jobs) > 0 || tpool__flags(worker->pool) & TPOOL__PAUSED) return;
     tpool_job *job = worker->oldest_private_job;
     tpool__context *context = (tpool__context *)job->context;
     tpool__spin_lock(&worker->jobs_lock);
@@ -11114,7 +11121,7 @@ static bool tpool__steal_job(tpool__worker *victim, const tpool__context *beneat
     tpool__offer *offer = &victim->offer;
     /* relaxed: under the lock */
     bool taken = tpool__load_relaxed(&victim->public_jobs) > 0 &&
-                 !(tpool__attention(victim->pool) & (TPOOL__PAUSED | TPOOL__HALTED));
+                 !(tpool__flags(victim->pool) & (TPOOL__PAUSED | TPOOL__HALTED));
     /* a later context may have the address that the caller has read */
     if (beneath && (offer->context != beneath || offer->serial != serial)) taken = false;
     if (taken) tpool__store_relaxed(&victim->public_jobs, 0); /* relaxed: under the lock, else a hint */
@@ -11559,7 +11566,7 @@ static void tpool__chunk_take(tpool__chunk *chunk, size_t count) {
 
 /* Queues the next chunk if one is due. Under the iterator's lock, which it releases during the submit. As long as the
  * map is not aborted the pool is there (tpool__iters_outlive); a running chunk keeps it for its submit, every other
- * caller is a visitor. */
+ * caller counts in `callers`. */
 static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force) {
     TPOOL_ASSERT(tpool__held(&iter->lock));
     if (iter->waiting || iter->aborted || tpool__chunk_size(iter) == 0) return TPOOL_OK;
@@ -11576,15 +11583,15 @@ static tpool_status tpool__chunk_queue(tpool_map_iter *iter, tpool__force force)
     tpool_task task = { 0 };
     task.tag = chunk;
     task.completions = iter->completions;
-    task.fn = tpool__chunk_run;
+    task.fn = tpool__chunk_execute;
     task.arg = chunk;
     task.arg_free = tpool__chunk_ended;
     tpool *pool = iter->pool;
-    tpool__context *visit = force != TPOOL__PAST_SHUTDOWN ? tpool__visitor_enters(pool) : NULL;
+    tpool__context *visit = force != TPOOL__PAST_SHUTDOWN ? tpool__caller_enters(pool) : NULL;
     tpool__unlock(&iter->lock);
     tpool_future *future = NULL;
     tpool_status status = tpool__submit_task(pool, &task, &future, TPOOL_FOREVER, force);
-    if (visit && tpool__context_pop(tpool__self(), visit)) tpool__visitor_leaves(pool);
+    if (visit && tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     tpool__lock(&iter->lock);
     if (status == TPOOL_OK) {
         chunk->future = future;
@@ -11630,7 +11637,7 @@ static inline void tpool__chunk_advance(tpool__chunk *chunk) {
     if (chunk->place) chunk->place = chunk->place->next;
 }
 /* Runs the items from chunk->at on. Returns false in the child, if one of them forked. */
-static bool tpool__run_items(tpool__thread *self, tpool__chunk *chunk) {
+static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
     tpool_map_iter *iter = chunk->iter;
     for (; chunk->at < chunk->count; tpool__chunk_advance(chunk)) {
         if (tpool__load_relaxed(&iter->closing)) break; /* relaxed: a hint, it may be seen later */
@@ -11658,7 +11665,7 @@ static void tpool__item_left(void *of) {
     tpool__chunk *chunk = (tpool__chunk *)of;
     (void)tpool__outcome_list(tpool__outcome_take(&chunk->item));
     tpool__chunk_advance(chunk);
-    (void)tpool__run_items(self, chunk);
+    (void)tpool__execute_items(self, chunk);
 }
 
 /* Whether the context is that of a map's item, and the map is being closed or the item's time has passed. */
@@ -11674,7 +11681,7 @@ static bool tpool__item_must_stop(const tpool__context *context, int64_t *again)
 }
 
 /* The function of a chunk's task. */
-static void *tpool__chunk_run(void *argument) {
+static void *tpool__chunk_execute(void *argument) {
     tpool__chunk *chunk = (tpool__chunk *)argument;
     tpool_map_iter *iter = chunk->iter;
     tpool__thread *self = tpool__self();
@@ -11711,7 +11718,7 @@ static void *tpool__chunk_run(void *argument) {
     } else {
         chunk->at = 0;
         chunk->place = chunk->places;
-        if (!tpool__run_items(self, chunk)) return NULL;
+        if (!tpool__execute_items(self, chunk)) return NULL;
         ran = chunk->at;
     }
     int64_t cost = tpool__clock() - begin;
@@ -11773,7 +11780,7 @@ TPOOL_API tpool_status tpool_map(tpool *pool, const tpool_map_spec *spec, tpool_
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (tpool__executes_elsewhere(pool) && (!spec->item_size || (spec->context_size && !spec->context)))
         return TPOOL_INVALID;
-    tpool_status status = tpool__refusal(pool, tpool__attention(pool));
+    tpool_status status = tpool__refusal(pool, tpool__flags(pool));
     if (status != TPOOL_OK) return status;
     tpool_map_iter *created = tpool__alloc(sizeof *created);
     if (!created) return TPOOL_NO_MEMORY;
@@ -12077,7 +12084,7 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
     if (!helps || !worker) return tpool__loop_take_any(loop, begin, end);
     tpool__spin_lock(&worker->lane.lock);
     bool taken =
-        !(tpool__attention(loop->pool) & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__loop_take_any(loop, begin, end);
+        !(tpool__flags(loop->pool) & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__loop_take_any(loop, begin, end);
     tpool__spin_unlock(&worker->lane.lock);
     return taken;
 }
@@ -12097,7 +12104,7 @@ static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     helper->loop = loop;
     tpool__add_relaxed(&loop->references, 1); /* relaxed: the caller holds one */
     tpool_task task = { 0 };
-    task.fn = tpool__loop_helper_run;
+    task.fn = tpool__loop_helper_execute;
     task.arg = helper;
     task.arg_free = tpool__loop_helper_ended;
     tpool_future *future = NULL;
@@ -12120,7 +12127,7 @@ static void tpool__loop_break(tpool__loop *loop) {
 static void tpool__loop_left(void *of) { tpool__loop_break((tpool__loop *)of); }
 
 /* Returns false in the child, if a body forked. */
-static bool tpool__loop_run(tpool__loop *loop, bool helps) {
+static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
     while (tpool__loop_take(loop, helps, &begin, &end)) {
@@ -12155,15 +12162,15 @@ static void tpool__for_left(void *of) {
     tpool__loop *loop = (tpool__loop *)of;
     tpool__loop_break(loop);
     tpool__loop_end(loop);
-    if (loop->visits) tpool__visitor_leaves(loop->pool);
+    if (loop->visits) tpool__caller_leaves(loop->pool);
     tpool__outcome_free(tpool__outcome_take(&loop->task));
     tpool__loop_release(loop);
 }
 
-static void *tpool__loop_helper_run(void *argument) {
+static void *tpool__loop_helper_execute(void *argument) {
     tpool__loop_helper *helper = (tpool__loop_helper *)argument;
     tpool__loop_add_helper(helper->loop, TPOOL__PAST_SHUTDOWN);
-    (void)tpool__loop_run(helper->loop, true);
+    (void)tpool__loop_execute(helper->loop, true);
     return NULL;
 }
 
@@ -12172,7 +12179,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     if (!pool || !body || begin > end) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (tpool__executes_elsewhere(pool)) return TPOOL_UNSUPPORTED;
-    tpool_status status = tpool__refusal(pool, tpool__attention(pool));
+    tpool_status status = tpool__refusal(pool, tpool__flags(pool));
     if (status != TPOOL_OK || begin == end) return status;
     tpool__thread *self = tpool__self();
     tpool__loop *loop = tpool__contexts_ready(self) ? tpool__alloc(sizeof *loop) : NULL;
@@ -12197,18 +12204,18 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     loop->visits = !is_worker;
     if (loop->visits) {
         tpool__spin_lock(&pool->inject.lock);
-        pool->visitors++;
+        pool->callers++;
         tpool__spin_unlock(&pool->inject.lock);
     }
     tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
     if (call->outer) loop->origin = call;
 
-    if (!(tpool__attention(pool) & TPOOL__PAUSED) && !tpool__within_setup(pool))
+    if (!(tpool__flags(pool) & TPOOL__PAUSED) && !tpool__within_setup(pool))
         tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
-    if (!tpool__loop_run(loop, false)) return TPOOL_BROKEN;
+    if (!tpool__loop_execute(loop, false)) return TPOOL_BROKEN;
     tpool__loop_end(loop);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    if (loop->visits) tpool__visitor_leaves(pool);
+    if (loop->visits) tpool__caller_leaves(pool);
     tpool__outcome *outcome = tpool__outcome_take(&loop->task), *before = NULL;
     if (outcome && outcome->kind == TPOOL__ERROR) status = outcome->error.status;
     if (status == TPOOL_BROKEN && task) before = tpool__outcome_replace(task, tpool__error_broken(task));
@@ -12251,7 +12258,7 @@ static tpool *tpool__dual_get(int which) {
     pool = tpool__dual.pool[which];
     if (!pool) {
         tpool__dual.pool[which] = pool = created;
-        if (tpool__dual.shut) tpool__or_relaxed(&pool->attention, TPOOL__SHUT); /* relaxed: not shared yet */
+        if (tpool__dual.shut) tpool__or_relaxed(&pool->flags, TPOOL__SHUT); /* relaxed: not shared yet */
     }
     tpool__unlock(&tpool__process.lock);
     if (pool != created) tpool__discard(created); /* another thread was faster */
@@ -12304,8 +12311,8 @@ static void tpool__dual_end_high_left(void *of) {
     tpool *high = of;
     if (tpool__is_foreign(high)) return;
     tpool__lock(&high->lock);
-    /* relaxed: see tpool__attention */
-    if (!(tpool__attention(high) & TPOOL__SHUT)) tpool__and_relaxed(&high->attention, ~TPOOL__CANCELLED);
+    /* relaxed: see tpool__flags */
+    if (!(tpool__flags(high) & TPOOL__SHUT)) tpool__and_relaxed(&high->flags, ~TPOOL__CANCELLED);
     high->finishing--;
     tpool__unlock(&high->lock);
     tpool__fence_lanes(high);
@@ -12313,7 +12320,7 @@ static void tpool__dual_end_high_left(void *of) {
 /* With TPOOL_WAIT the high-level pool ends first, with all its work. */
 static tpool_status tpool__dual_end_high(tpool *high, unsigned flags) {
     if (flags & TPOOL_CANCEL_PENDING) {
-        tpool__set_attention(high, TPOOL__CANCELLED, 0);
+        tpool__set_flags(high, TPOOL__CANCELLED, 0);
         tpool__end_waiting(high, TPOOL__WAS_CANCELLED);
     }
     tpool__stop_running(high, flags); /* before the drain, not after it */
@@ -12342,7 +12349,7 @@ static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     if (!inherits) return false;
     if (first) low->closing_for = high;
     tpool__fence_lanes(low); /* so a thread that sees CLOSING, set next, sees closing_for too */
-    tpool__set_attention(low, TPOOL__CLOSING, 0);
+    tpool__set_flags(low, TPOOL__CLOSING, 0);
     tpool__wake_room_and_drainers(low);
     return true;
 }
@@ -12695,7 +12702,7 @@ static bool tpool__evict(tpool_manager *manager, tpool__eviction why) {
 }
 
 static bool tpool__is_living(tpool *pool) {
-    return !(tpool__attention(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED));
+    return !(tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED));
 }
 static tpool__managed *tpool__find_key(tpool_manager *manager, int workers, tpool_kind kind) {
     TPOOL_ASSERT(tpool__held(&manager->lock));
@@ -12911,7 +12918,7 @@ TPOOL_API tpool_status tpool_manager_clear(tpool_manager *manager) {
  * is drained, since the tasks of one may wait for those of another. */
 static tpool_status tpool__close_to_others(tpool *pool) {
     tpool__exempt_from_exit(pool);
-    tpool__set_attention(pool, TPOOL__CLOSING, 0);
+    tpool__set_flags(pool, TPOOL__CLOSING, 0);
     tpool__wake_room_and_drainers(pool);
     (void)tpool_resume(pool); /* the drain says why it fails, if it does */
     return TPOOL_OK;
@@ -13755,7 +13762,7 @@ static void tpool__put_queued(tpool__text *text, tpool *pool, size_t count) {
     tpool__put(text, " more");
 }
 static void tpool__put_pool(tpool__text *text, tpool *pool, const tpool_stats *stats) {
-    uint32_t attention = tpool__attention(pool);
+    uint32_t flags = tpool__flags(pool);
     tpool__put(text, "pool ");
     tpool__put_name(text, pool->name);
     tpool__put(text, ": ");
@@ -13769,9 +13776,9 @@ static void tpool__put_pool(tpool__text *text, tpool *pool, const tpool_stats *s
     tpool__put(text, " blocked; ");
     tpool__put_number(text, (uint64_t)stats->queued);
     tpool__put(text, " queued");
-    if (attention & TPOOL__PAUSED) tpool__put(text, "; paused");
-    if (attention & TPOOL__SHUT) tpool__put(text, "; shut down");
-    if (attention & TPOOL__BREAK) tpool__put(text, "; broken");
+    if (flags & TPOOL__PAUSED) tpool__put(text, "; paused");
+    if (flags & TPOOL__SHUT) tpool__put(text, "; shut down");
+    if (flags & TPOOL__BREAK) tpool__put(text, "; broken");
 }
 /* Hands a line over, unless it is empty. No lock is held. */
 static tpool_status tpool__write_line(const tpool *pool, tpool__text *text, tpool_write write, void *context) {
@@ -13894,19 +13901,20 @@ static void tpool__end_global_manager(void) {
     (void)tpool__manager_shutdown(manager, false, false);
 }
 
-/* Sets HALTED in one more of the program's own pools and returns it, or NULL. The caller becomes a visitor, which keeps
- * the pool alive without the list's lock: what ends there may run the program's code, which may call the library. */
+/* Sets HALTED in one more of the program's own pools and returns it, or NULL. The caller counts in `callers`, which
+ * keeps the pool alive without the list's lock: what ends there may run the program's code, which may call the
+ * library. */
 static tpool *tpool__halt_one(void) {
     tpool__lock(&tpool__process.lock);
     tpool *pool = tpool__load_relaxed(&tpool__process.pools);            /* relaxed: under the lock */
     tpool_manager *global = tpool__load_relaxed(&tpool__global_manager); /* relaxed: under the lock */
     while (pool && (pool->shared || pool->exit_exempt || (global && pool->manager == global) ||
-                    tpool__attention(pool) & TPOOL__HALTED))
+                    tpool__flags(pool) & TPOOL__HALTED))
         pool = pool->next;
     if (pool) {
-        tpool__or_relaxed(&pool->attention, TPOOL__HALTED); /* relaxed: see tpool__attention */
+        tpool__or_relaxed(&pool->flags, TPOOL__HALTED); /* relaxed: see tpool__flags */
         tpool__spin_lock(&pool->inject.lock);
-        pool->visitors++;
+        pool->callers++;
         tpool__spin_unlock(&pool->inject.lock);
     }
     tpool__unlock(&tpool__process.lock);
@@ -13981,7 +13989,7 @@ static void tpool__halt(tpool *pool) {
 static void tpool__at_exit(void) {
     if (tpool__process.unloaded || tpool__threads_are_gone()) return;
     tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_halted_for_good */
-    for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__visitor_leaves(pool)) tpool__halt(pool);
+    for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__caller_leaves(pool)) tpool__halt(pool);
     if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
     tpool__lock(&tpool__process.lock);
     tpool__dual.shut = true; /* nobody would wait for the work of one that a later handler is the first to use */
@@ -15088,7 +15096,7 @@ static inline void tpool__end_in_child(tpool__thread *self, const tpool__context
 #endif
 }
 
-static void tpool__run_in_child(const tpool__message *request) {
+static void tpool__execute_in_child(const tpool__message *request) {
     tpool__thread *self = tpool__self();
     tpool__message reply;
     tpool_fn fn = (tpool_fn)(uintptr_t)request->fn;
@@ -15109,7 +15117,7 @@ static void tpool__run_in_child(const tpool__message *request) {
  * the program finds those of the items that are done, even if the next item kills the process. False: limits that an
  * item has set for ever leave no room for results; another process executes the rest. */
 typedef void *(*tpool__item_fn)(void *item, void *context);
-static bool tpool__run_items_in_child(const tpool__message *request) {
+static bool tpool__execute_items_in_child(const tpool__message *request) {
     tpool__thread *self = tpool__self();
     tpool__message message;
     tpool__page *page = tpool__in_child.page;
@@ -15201,10 +15209,10 @@ static void *tpool__child_main(void *unused) {
             tpool__reply(&message, TPOOL__TOO_LARGE);
         } else if (fits && message.kind == TPOOL__RUN) {
             has_run = true;
-            tpool__run_in_child(&message);
+            tpool__execute_in_child(&message);
         } else if (fits && message.kind == TPOOL__RUN_ITEMS) {
             has_run = true;
-            goes_on = tpool__run_items_in_child(&message);
+            goes_on = tpool__execute_items_in_child(&message);
         }
         if (goes_on) continue;
         tpool__finalize_in_child(self, config); /* tasks have used up the room, or set limits: a new process goes on */
@@ -16223,8 +16231,8 @@ static bool tpool__child_unwanted(tpool__worker *worker) {
     bool has_task = child->task != NULL, cut = child->cut;
     tpool__unlock(&child->lock);
     if (has_task) return cut;
-    uint32_t attention = tpool__attention(worker->pool);
-    return attention & TPOOL__BREAK || (attention & TPOOL__SHUT && !tpool__work_visible(worker->pool));
+    uint32_t flags = tpool__flags(worker->pool);
+    return flags & TPOOL__BREAK || (flags & TPOOL__SHUT && !tpool__work_visible(worker->pool));
 }
 
 /* When so many processes of one proxy in a row have died before they were ready, the initializer counts as failed. */
@@ -16312,11 +16320,11 @@ static void tpool__child_end(tpool__worker *worker) {
     memset(&message, 0, sizeof message);
     message.number = ++child->number;
     message.kind = TPOOL__END;
-    bool told = tpool__write_quietly(child->requests, &message);
-    bool ends = told || errno == EPIPE;
+    bool sent = tpool__write_quietly(child->requests, &message);
+    bool ends = sent || errno == EPIPE;
     if (ends) {
         /* until the finalizer has ended, or the process is gone */
-        if (told) (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
+        if (sent) (void)tpool__child_receive(child, &message, TPOOL_FOREVER);
         int64_t deadline = tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)); /* the process has only to exit */
         ends = tpool__child_await_end(child, NULL, deadline) == TPOOL__RECEIVED;
     }
@@ -16491,7 +16499,7 @@ static void tpool__child_enter(tpool__thread *self, tpool__child *child) {
     child->number++;
     /* relaxed: a thread that sets these looks for the task under this lock afterwards */
     bool stop = child->cut || tpool__load_relaxed(&context->task->state) & TPOOL__STOP ||
-                tpool__attention(context->pool) >> TPOOL__STOPS_SHIFT != context->stops;
+                tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops;
     /* relaxed: the pipe orders. Clears what earlier requests left, since their numbers come again. */
     tpool__store_relaxed(&child->page->stop, stop ? child->number : child->number - 1);
     tpool__store_relaxed(&child->page->cut, child->cut ? child->number : child->number - 1);

@@ -721,7 +721,7 @@ static void *destroy_it(void *pool) {
     if (tpool_destroy(pool) == TPOOL_OK) atomic_store(&destroyed, true);
     return NULL;
 }
-static void a_submitter_that_ends_after_its_wait_is_no_visitor_any_more(void **state) {
+static void a_submitter_that_ends_after_its_wait_counts_no_more(void **state) {
     (void)state;
     gate hold = GATE_CLOSED;
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
@@ -870,7 +870,7 @@ static void an_item_free_may_end_the_consumers_thread(void **state) {
 int main(void) {
     if (pthread_key_create(&key, call_in) != 0) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_submitter_that_ends_after_its_wait_is_no_visitor_any_more),
+        cmocka_unit_test(a_submitter_that_ends_after_its_wait_counts_no_more),
         cmocka_unit_test(an_item_free_may_end_the_consumers_thread),
         cmocka_unit_test(a_pool_goes_on_when_the_thread_of_its_destroy_has_ended),
         cmocka_unit_test(the_dual_pools_go_on_when_the_thread_of_their_shutdown_has_ended),

@@ -106,7 +106,7 @@ static inline void check_lane(check_walk *walk, tpool__lane *lane, bool has_batc
     size_t count = lane->front != 0, spares = 0;
     CHECK_THAT(walk, (lane->batch_segment != NULL) == has_batch);
     if (has_batch && lane->batch_segment) {
-        uint32_t batch = lane->batch, flags = walk->pool->attention & TPOOL__NO_BATCHES;
+        uint32_t batch = lane->batch, flags = walk->pool->flags & TPOOL__NO_BATCHES;
         CHECK_THAT(walk, lane->front == 0);
         CHECK_THAT(walk, flags || !(batch & TPOOL__BATCH_CLOSED));
         if (tpool__batch_entries(batch) > 0) {
@@ -144,7 +144,7 @@ static inline void check_heap(check_walk *walk) {
     CHECK_THAT(walk, pool->heap_count <= size);
     CHECK_THAT(walk, (size & (size - 1)) == 0);
     CHECK_THAT(walk, pool->heap_order - pool->heap_first <= 2 * size);
-    CHECK_THAT(walk, (pool->heap_count > 0) == ((pool->attention & TPOOL__RANKED) != 0));
+    CHECK_THAT(walk, (pool->heap_count > 0) == ((pool->flags & TPOOL__RANKED) != 0));
     for (size_t i = 0; i < pool->heap_count && !walk->text[0]; i++) {
         const tpool__ranked *ranked = &pool->heap[i];
         if (i > 0) CHECK_THAT(walk, !tpool__ranks_before(ranked, &pool->heap[(i - 1) / 2]));
@@ -166,7 +166,7 @@ static inline void check_inject(check_walk *walk) {
         CHECK_THAT(walk, walk->pending - before ==
                              (size_t)((intptr_t)(pool->inject.count + pool->heap_count) - pool->inject.dead));
     CHECK_THAT(walk, pool->enders == 0);
-    CHECK_THAT(walk, pool->visitors == 0);
+    CHECK_THAT(walk, pool->callers == 0);
     CHECK_THAT(walk, !pool->room);
     CHECK_THAT(walk, pool->room_end == &pool->room);
     CHECK_THAT(walk, !pool->drainers);
@@ -192,7 +192,7 @@ static inline void check_counts(check_walk *walk, const tpool__word *counts) {
 }
 static inline uint64_t check_measures(check_walk *walk, const tpool__measures *measures, bool listed) {
     uint64_t waits = 0, runs = 0;
-    CHECK_THAT(walk, (measures != NULL) == (walk->pool->watch & TPOOL__MEASURED && listed));
+    CHECK_THAT(walk, (measures != NULL) == (walk->pool->observed & TPOOL__MEASURED && listed));
     for (unsigned i = 0; measures && i < TPOOL__BUCKETS; i++) {
         waits += measures->waits[i];
         runs += measures->runs[i];
@@ -273,10 +273,11 @@ static inline void check_workers(check_walk *walk) {
     CHECK_THAT(walk, pool->starting == 0);
     CHECK_THAT(walk, pool->ending == 0);
     CHECK_THAT(walk, pool->gate / TPOOL__SEARCHER == walk->searchers);
-    if (!(pool->attention & TPOOL__HALTED)) /* which is set without the lock; a look at the lanes sees it */
+    if (!(pool->flags & TPOOL__HALTED)) /* which is set without the lock; a look at the lanes sees it */
         CHECK_THAT(walk, (pool->gate & TPOOL__ROOM) ==
-                             (!(pool->attention & TPOOL__PAUSED) && pool->max_workers > 0 ? TPOOL__ROOM : 0));
-    if (pool->timekeeper) CHECK_THAT(walk, pool->timekeeper->asleep && pool->keeps_time_until != TPOOL_FOREVER);
+                             (!(pool->flags & TPOOL__PAUSED) && pool->max_workers > 0 ? TPOOL__ROOM : 0));
+    if (pool->expiry_sleeper)
+        CHECK_THAT(walk, pool->expiry_sleeper->asleep && pool->expiry_sleeper_until != TPOOL_FOREVER);
 }
 
 /* ---- The whole */
@@ -294,8 +295,8 @@ static inline void check_sums(check_walk *walk) {
     if (walk->dead != (intptr_t)walk->tombstones)
         CHECK_SAY(walk, "tombstones: %zu, counted: %lld", walk->tombstones, (long long)walk->dead);
     CHECK_THAT(walk, measured <= walk->executed);
-    if (pool->attention & (TPOOL__BREAK | TPOOL__CANCELLED)) CHECK_THAT(walk, walk->pending == 0);
-    if (!(pool->attention & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->live > 0 && walk->pending > 0)
+    if (pool->flags & (TPOOL__BREAK | TPOOL__CANCELLED)) CHECK_THAT(walk, walk->pending == 0);
+    if (!(pool->flags & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->live > 0 && walk->pending > 0)
         CHECK_SAY(walk, "%zu tasks wait, and every worker sleeps: a wake was lost", walk->pending);
 }
 /* The depot and the slabs, which all pools share; and the calling thread's own cache. */

@@ -385,7 +385,7 @@ static void a_submitter_that_a_closing_pool_waits_for_finds_the_room_that_came(v
     AWAIT_ARRIVALS(&running, 1);
     assert_status(TPOOL_OK, tpool_submit(closing, nothing, NULL, NULL));
     closing->closing_for = high;
-    tpool__set_attention(closing, TPOOL__CLOSING, 0);
+    tpool__set_flags(closing, TPOOL__CLOSING, 0);
     came_late = TPOOL_TIMEOUT;
     tpool_future *submitter = submitted(high, submit_within_and_stop, NULL);
     AWAIT_ARRIVALS(&before_closing_line.gate, 1);

@@ -18,7 +18,7 @@ static void model_reset(void) {
     model_reset_lane(&pool.inject, &injected);
     pool.inject.submitted = 0;
     tpool__store_relaxed(&pool.own_counts[TPOOL__FAILED_COUNT], 0);
-    tpool__store_relaxed(&pool.attention, TPOOL__BREAK);
+    tpool__store_relaxed(&pool.flags, TPOOL__BREAK);
     pool.home = (uintptr_t)&pool;
     pool.config.on_failure = note_failure;
     entry.fn = nothing;

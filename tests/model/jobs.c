@@ -8,7 +8,7 @@ static tpool__context context;
 static int argument, runs;
 static void model_reset(void) {
     tpool__store_relaxed(&pool.gate, TPOOL__ROOM | TPOOL__SEARCHER); /* somebody searches: the job becomes public */
-    tpool__store_relaxed(&pool.attention, 0);
+    tpool__store_relaxed(&pool.flags, 0);
     tpool__store_relaxed(&pool.max_workers, 2);
     for (int i = 0; i < 2; i++) {
         workers[i].pool = &pool;

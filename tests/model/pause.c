@@ -1,4 +1,4 @@
-/* A flag in `attention`, set without an order: once whoever set it has passed the lanes' spinlocks (tpool__fence_lanes),
+/* A flag in `flags`, set without an order: once whoever set it has passed the lanes' spinlocks (tpool__fence_lanes),
    nobody takes a task any more who has not seen it. */
 #include "model.h"
 
@@ -12,7 +12,7 @@ static void model_reset(void) {
     tpool_future *unreferenced = NULL;
     model_reset_lane(&pool.inject, &segment);
     pool.inject.front = 0;
-    tpool__store_relaxed(&pool.attention, 0);
+    tpool__store_relaxed(&pool.flags, 0);
     tpool__store_relaxed(&pool.max_workers, 2);
     tpool__store_relaxed(&pool.workers, &worker);
     worker.pool = &pool;
@@ -29,7 +29,7 @@ static void *take(void *arg) {
     return arg;
 }
 static void *pause_it(void *arg) { /* as tpool_pause */
-    tpool__or_relaxed(&pool.attention, TPOOL__PAUSED);
+    tpool__or_relaxed(&pool.flags, TPOOL__PAUSED);
     tpool__fence_lanes(&pool);
     still_pending = !tpool__is_claimed(&block);
     return arg;

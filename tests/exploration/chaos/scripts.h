@@ -144,7 +144,7 @@ static void destroy_beside(rng *g) {
         for (int i = 0; i < count; i++)
             if (pthread_create(&helpers[i].thread, NULL, blocked_submitter, &helpers[i]) != 0) fail("no thread");
     }
-    if (!pools[p].feeds_itself && (paused || held || one_in(g, 2))) /* its own tasks would be visitors, too */
+    if (!pools[p].feeds_itself && (paused || held || one_in(g, 2))) /* its own tasks would count, too */
         for (int n = (int)draw(g, 3); n > 0; n--, count++) {
             helpers[count] = (helper){ .pool = p, .seed = draw64(g) };
             if (pthread_create(&helpers[count].thread, NULL, drainer, &helpers[count]) != 0) fail("no thread");
@@ -153,7 +153,7 @@ static void destroy_beside(rng *g) {
         int in = 0;
         for (int i = 0; i < count; i++) in += atomic_load(&helpers[i].is_back);
         tpool__spin_lock(&pool->inject.lock);
-        in += (int)pool->visitors;
+        in += (int)pool->callers;
         tpool__spin_unlock(&pool->inject.lock);
         if (in >= count) break;
         sleep_us(100);
