@@ -91,8 +91,11 @@ static void submit_late(void *counter) {
     int64_t end = tpool_now() + TPOOL_MS(50);
     while (tpool_now() < end) { }
     (void)count(counter);
-    (void)tpool_submit(tpool_high_level(), count, counter, NULL); /* refused, once the unloading has ended it */
-    (void)tpool_submit(tpool_low_level(), count, counter, NULL);
+    /* refused, once the unloading has ended them */
+    tpool_status high = tpool_submit(tpool_high_level(), count, counter, NULL);
+    tpool_status low = tpool_submit(tpool_low_level(), count, counter, NULL);
+    (void)high;
+    (void)low;
 }
 PLUGIN_FUNCTION int plugin_time_shared(int *counter) {
     static tpool_completions *never_destroyed;
