@@ -180,11 +180,11 @@
  *  Unloading. A shared library that carries a copy of this header may be unloaded once its own pools are destroyed and
  *  no thread is inside a call. The unloading finishes the work of its shared pools and ends them; threads that called
  *  in may end later. Unloading waits for pools that were detached, unless an exit handler unloads the library after the
- *  library's own has run: detached pools may not have work then. What still runs during an unloading may not use the
- *  loader (dlopen, dlsym, and what calls them, such as getaddrinfo): the unloading holds its lock. Drain such pools
- *  before. On Windows a library that has detached a pool may not be unloaded; call tpool_dual_shutdown and
- *  tpool_manager_global_shutdown before. Call them also before the program exits if a DLL has the pools: a DLL learns
- *  of the exit when the system has ended all other threads.
+ *  library's own has run: detached pools may not have work then. The system holds the loader's lock meanwhile. So what
+ *  still runs then may not want it: by dlopen, dlsym, getaddrinfo or iconv_open, by a first thread_local with a
+ *  destructor in C++, or by being the first in the process to end its thread. On Windows a library that has detached a
+ *  pool may not be unloaded; call tpool_dual_shutdown and tpool_manager_global_shutdown before. Call them also before
+ *  the program exits if a DLL has the pools: a DLL learns of the exit when the system has ended all other threads.
  *
  *  exit. It drains the shared pools: the high-level one, those of the global manager, the low-level one. In your own
  *  pools no task starts any more, since it may point into a main that has returned; a wait for one that has not
@@ -8034,8 +8034,7 @@ struct tpool__stop_call {
     void *argument;
     tpool__stop_call *next, **link; /* in tpool__stoppable.calls, while it is SET */
     tpool__stop_state state;
-    const tpool__thread *runs_in; /* while it RUNS */
-    tpool__timer timer;           /* for a time at which the scope is asked without a thread that asks */
+    tpool__timer timer; /* for a time at which the scope is asked without a thread that asks */
 };
 
 /* The scope of the program's code that runs in the context; NULL: no task does. */
@@ -8095,7 +8094,6 @@ static void tpool__stop_call_run(tpool__thread *self, tpool__due *due) {
     tpool__lock(&tpool__stoppable.lock);
     bool dead = call->state == TPOOL__STOP_DEAD;
     if (!dead) call->state = TPOOL__STOP_RUNS;
-    if (!dead) call->runs_in = self;
     tpool__unlock(&tpool__stoppable.lock);
     if (dead) {
         TPOOL_FREE(call);
@@ -8153,20 +8151,16 @@ static TPOOL__NOINLINE void tpool__stop_calls_end(tpool__thread *self, const tpo
     while (self->stop_calls && (self->stop_calls->scope == context || !self->stop_calls->scope))
         tpool__stop_call_pop(self);
 }
-/* The thread has been ended: what its wakes may use lies on frames that are gone. So all calls are withdrawn, before
- * any code of the program runs there; but the one whose own wake has ended the thread is withdrawn with its scope. */
+/* The thread has been ended. A wake that ran in it is over. Its own calls are withdrawn before any code of the program
+ * runs here: what their wakes may use lies on frames that are gone. */
 static void tpool__stop_calls_left(tpool__thread *self) {
-    for (tpool__stop_call **at = &self->stop_calls, *call; (call = *at) != NULL;) {
-        tpool__lock(&tpool__stoppable.lock);
-        bool runs_here = call->state == TPOOL__STOP_RUNS && call->runs_in == self;
-        tpool__unlock(&tpool__stoppable.lock);
-        if (runs_here) {
-            at = &call->outer;
-        } else {
-            *at = call->outer;
-            tpool__stop_call_end(call);
-        }
+    for (tpool__context *context = self->context; context; context = context->outer) {
+        if (context->left != tpool__stop_call_over) continue;
+        context->left = NULL;
+        context->pool = NULL; /* it may end now */
+        tpool__stop_call_over(context->of);
     }
+    while (self->stop_calls) tpool__stop_call_pop(self);
 }
 /* A join executes its own job. In a child that the job has forked there are no calls any more. */
 static TPOOL__NOINLINE void *tpool__job_with_stop_calls(const tpool_job *job) {
@@ -10939,7 +10933,7 @@ static tpool_status tpool__completions_next(tpool_completions *completions, int6
         bool arms = status != TPOOL_OK && completions->notifier && !tpool__is_foreign(completions);
         if (arms && !tpool__notifier_arm(completions)) status = TPOOL_OK; /* whatever else ended the wait */
         if (status != TPOOL_OK) return status;
-        if (!completions->ready) tpool__completions_take(completions);
+        if (!completions->ready && tpool__has_arrived(completions)) tpool__completions_take(completions);
     }
     *future = tpool__completions_yield(completions);
     return TPOOL_OK;
@@ -12020,6 +12014,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
             (void)tpool_future_cancel(future);
             tpool__wanted wanted = { &future, 1, NULL, false, NULL };
             status = tpool__await_in(future, TPOOL_FOREVER, &wanted);
+            if (tpool__is_foreign(iter)) return; /* forked there */
         }
         tpool__lock(&iter->lock);
         if (status != TPOOL_OK) break; /* the chunk cannot end during this wait; the last to end frees the iterator */
@@ -12153,6 +12148,7 @@ static void tpool__loop_end(tpool__loop *loop) {
         if (!helper) break;
         /* one that has not started would find nothing to do: it runs here */
         if (!tpool__claim_in_place(helper->future)) (void)tpool__await_in(helper->future, TPOOL_FOREVER, &wanted);
+        if (tpool__is_foreign(loop->pool)) return; /* forked there: this is the child */
         tpool_future_release(helper->future);
         TPOOL_FREE(helper);
     }

@@ -593,6 +593,41 @@ static void none_is_called_on_the_frames_that_an_ended_thread_has_left(void **un
     assert_status(TPOOL_OK, tpool_destroy(b.pool));
 }
 
+#if !defined(_WIN32) /* where one thread's end holds up the other's */
+/* Two threads that end in each other's wakes. */
+typedef struct mutual {
+    gate *both_run;
+    _Atomic(tpool_future *) other;
+    atomic_int registered;
+} mutual;
+static void end_when_both_run(void *context) {
+    gate_pass(context);
+    (void)end_thread(NULL);
+}
+static void *stop_the_other(void *arg) {
+    mutual *m = arg;
+    CHECK_STATUS(TPOOL_OK, tpool_on_stop(end_when_both_run, m->both_run));
+    atomic_store(&m->registered, 1);
+    while (!atomic_load(&m->other)) sleep_ms(1);
+    tpool_future_request_stop(atomic_load(&m->other)); /* runs the other's wake, which does not return */
+    return NULL;
+}
+static void threads_that_end_in_each_others_wakes_end(void **unused) {
+    (void)unused;
+    gate both_run = GATE_CLOSED;
+    mutual each[2] = { { .both_run = &both_run }, { .both_run = &both_run } };
+    tpool *pool = new_pool(2);
+    tpool_future *futures[2];
+    for (int i = 0; i < 2; i++) futures[i] = submitted(pool, stop_the_other, &each[i]);
+    for (int i = 0; i < 2; i++) EVENTUALLY(atomic_load(&each[i].registered));
+    for (int i = 0; i < 2; i++) atomic_store(&each[i].other, futures[1 - i]);
+    AWAIT_ARRIVALS(&both_run, 2);
+    gate_open(&both_run);
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_BROKEN, end_of(futures[i]));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+#endif
+
 static const struct CMUnitTest tests[] = {
     TEST(a_first_call_outside_a_task_is_enough_for_jobs),
     TEST(a_job_that_its_join_executes_leaves_none_and_keeps_the_tasks),
@@ -607,6 +642,9 @@ static const struct CMUnitTest tests[] = {
     TEST(a_wake_may_end_its_thread),
     TEST(a_task_that_ends_its_thread_leaves_none),
     TEST(a_job_that_ends_its_thread_leaves_none),
+#if !defined(_WIN32)
+    TEST(threads_that_end_in_each_others_wakes_end),
+#endif
     TEST(none_is_called_on_the_frames_that_an_ended_thread_has_left),
     TEST(the_end_of_its_thread_waits_for_a_wake_under_way),
 #if HAVE_FORK
