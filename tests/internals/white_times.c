@@ -519,10 +519,14 @@ static void a_waiter_keeps_the_times_if_no_timekeeper_can(void **state) {
 static tpool_future *awaited;
 static atomic_int woken;
 static gate notices = GATE_CLOSED, completed = GATE_CLOSED;
+static tpool_completions *drained; /* by wake_up, if there is one */
 static void wake_up(void *context) {
+    tpool_future *given;
     (void)context;
     atomic_fetch_add(&woken, 1);
+    while (drained && tpool_completions_next(drained, 0, &given) == TPOOL_OK) atomic_fetch_add(&woken, 10);
 }
+static void wake_nobody(void *context) { (void)context; }
 static void notice(tpool__timer *timer) {
     (void)timer;
     gate_open(&notices);
@@ -535,10 +539,19 @@ static tpool_status complete_it(void *arg) {
     gate_open(&completed);
     return status;
 }
-static void a_wait_that_ends_leaves_nothing_to_call(void **state) {
-    (void)state;
+static tpool_status wait_for_awaited(void) { return tpool_future_result(awaited, TPOOL_FOREVER, NULL); }
+/* What its own wait calls may take what the wait was for. */
+static tpool_status wait_for_next_of_drained(void) {
+    tpool_future *given = NULL;
+    tpool_status status = tpool_completions_next(drained, TPOOL_FOREVER, &given);
+    assert_null(given);
+    return status;
+}
+static void end_a_wait_that_notices(tpool_status expected, int wakes, tpool_status (*wait)(void)) {
     gate g = GATE_CLOSED;
     background completer;
+    notices = completed = (gate)GATE_CLOSED;
+    atomic_store(&woken, 0);
     forget_the_timekeeper();
     tpool *pool = new_pool(1);
     tpool_future *holder = held_at(pool, &g), *given = NULL;
@@ -548,23 +561,39 @@ static void a_wait_that_ends_leaves_nothing_to_call(void **state) {
     assert_status(TPOOL_OK, tpool_as_completed(&expiring, 1, &completions));
     assert_status(TPOOL_OK, tpool_completions_on_ready(completions, wake_up, NULL));
     assert_status(TPOOL_TIMEOUT, tpool_completions_next(completions, 0, &given));
-    assert_status(TPOOL_OK, tpool_future_create(&awaited));
     tpool__timer timer = { 0 };
     timer.fire = notice;
     tpool__timer_arm(&timer, tpool__expires_at(expiring)); /* in one look with the iterator's */
     background_start(&completer, complete_it, NULL);
-    assert_status(TPOOL_OK, tpool_future_result(awaited, TPOOL_FOREVER, NULL));
-    assert_int_equal(1, atomic_load(&woken));
+    assert_status(expected, wait());
+    assert_int_equal(wakes, atomic_load(&woken));
     assert_status(TPOOL_OK, background_join(&completer));
     gate_open(&g);
     assert_status(TPOOL_OK, tpool_completions_next(completions, 0, &given));
     assert_status(TPOOL_EXPIRED, tpool_future_result(given, 0, NULL));
     tpool_completions_destroy(completions);
     tpool_future_release(expiring);
-    tpool_future_release(awaited);
     assert_status(TPOOL_OK, end_of(holder));
     assert_status(TPOOL_OK, tpool_destroy(pool));
     have_a_timekeeper_again();
+}
+static void a_wait_that_ends_leaves_nothing_to_call(void **state) {
+    (void)state;
+    assert_status(TPOOL_OK, tpool_future_create(&awaited));
+    end_a_wait_that_notices(TPOOL_OK, 1, wait_for_awaited);
+    tpool_future_release(awaited);
+}
+static void a_next_whose_item_is_taken_by_what_it_calls_goes_on(void **state) {
+    (void)state;
+    for (int armed = 0; armed < 2; armed++) { /* 1: what takes the item arms its on_ready, too */
+        assert_status(TPOOL_OK, tpool_future_create(&awaited));
+        assert_status(TPOOL_OK, tpool_as_completed(&awaited, 1, &drained));
+        if (armed) assert_status(TPOOL_OK, tpool_completions_on_ready(drained, wake_nobody, NULL));
+        end_a_wait_that_notices(TPOOL_END, 11, wait_for_next_of_drained);
+        tpool_completions_destroy(drained);
+        drained = NULL;
+        tpool_future_release(awaited);
+    }
 }
 
 /* ---- The end of them all */
@@ -765,6 +794,7 @@ int main(void) {
         cmocka_unit_test(a_busy_worker_keeps_the_times_between_tasks),
         cmocka_unit_test(a_waiter_keeps_the_times_if_no_timekeeper_can),
         cmocka_unit_test(a_wait_that_ends_leaves_nothing_to_call),
+        cmocka_unit_test(a_next_whose_item_is_taken_by_what_it_calls_goes_on),
         cmocka_unit_test(a_timekeeper_that_is_to_end_begins_nothing),
         cmocka_unit_test(an_unloading_waits_for_a_function_and_its_thread),
         cmocka_unit_test(what_no_keeper_keeps_after_an_exit_a_sleeping_worker_keeps),
