@@ -4635,6 +4635,7 @@ static struct {
     unsigned starting;                  /* keepers whose starter has not returned */
     int64_t start_at;                   /* the system has refused a keeper: a look tries again then */
     tpool__thread_handle ended;         /* of the last keeper that ended: the next one that ends joins it */
+    bool ended_by_function;             /* a function of the program has ended it: its destructors come after that */
     size_t count;                       /* in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
     tpool__timer *slots[TPOOL__WHEEL_LEVELS][TPOOL__WHEEL_SLOTS];
@@ -4821,10 +4822,11 @@ static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
 }
 /* A keeper's thread is over but for its join. Returns the one that it must join: that of the keeper that ended before.
  * */
-static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper) {
+static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper, bool by_function) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     tpool__thread_handle before = tpool__times.ended;
     tpool__times.ended = keeper->handle; /* not valid: tpool__times_end joins it */
+    tpool__times.ended_by_function = by_function;
     keeper->handle.valid = false;
     keeper->busy = keeper->used = false;
     return before;
@@ -4866,7 +4868,7 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     }
     if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
     tpool__timekeeper_need(); /* at exit there is none any more: others must look */
-    tpool__thread_handle before = tpool__keeper_retire(keeper);
+    tpool__thread_handle before = tpool__keeper_retire(keeper, false);
     tpool__unlock(&tpool__times.lock);
     tpool__thread_join(&before);
 }
@@ -4884,7 +4886,7 @@ static void tpool__keeper_end(tpool__thread *self) {
         tpool__backoff(&tries);
         tpool__lock(&tpool__times.lock);
     }
-    tpool__thread_handle before = tpool__keeper_retire(keeper);
+    tpool__thread_handle before = tpool__keeper_retire(keeper, true);
     tpool__timekeeper_need();
     tpool__unlock(&tpool__times.lock);
     tpool__thread_join_in_hook(&before);
@@ -4982,8 +4984,8 @@ static bool tpool__times_are_busy(void) {
     return busy;
 }
 /* At exit and as the library is unloaded: no keeper stays. From here on none begins a function of the program. At exit
- * one that runs such functions is not joined, since these may wait for the caller. At an unloading (`all`), when no
- * thread of the program is in a call, it must come back from them, since its code goes. */
+ * one that runs such functions, or was ended by one, is not joined, since these may wait for the caller. At an
+ * unloading (`all`), when no thread of the program is in a call, it must come back from them, since its code goes. */
 static void tpool__times_end(bool all) {
     tpool__thread_handle handles[TPOOL__KEEPERS];
     size_t count = 0;
@@ -5003,8 +5005,11 @@ static void tpool__times_end(bool all) {
         handles[count++] = keeper->handle;
         keeper->handle.valid = false;
     }
-    tpool__thread_handle ended = tpool__times.ended;
-    tpool__times.ended.valid = false;
+    tpool__thread_handle ended = { 0 };
+    if (all || !tpool__times.ended_by_function) {
+        ended = tpool__times.ended;
+        tpool__times.ended.valid = false;
+    }
     tpool__unlock(&tpool__times.lock);
     tpool__unpark_end(asleep);
     while (count > 0) tpool__thread_join(&handles[--count]);

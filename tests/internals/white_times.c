@@ -625,10 +625,33 @@ static void a_timekeeper_that_is_to_end_begins_nothing(void **state) {
 }
 #if !defined(_WIN32) /* whose threads run no destructor of the program's after the library's hook */
 static atomic_int threads_gone;
+static gate *end_at;
 static void end_late(void *unused) {
     (void)unused;
+    if (end_at) gate_pass(end_at);
     sleep_ms(50);
     atomic_fetch_add(&threads_gone, 1);
+}
+/* At exit nobody waits for these, which may wait for the thread that exits. */
+static void an_exit_does_not_wait_for_the_destructors_of_a_thread_that_a_function_has_ended(void **state) {
+    (void)state;
+    gate g = GATE_CLOSED, in_destructor = GATE_CLOSED;
+    slow_one slow = { .ends_thread = true, .has_destructor = true };
+    end_at = &in_destructor;
+    assert_int_equal(0, pthread_key_create(&at_thread_end, end_late));
+    REQUIRE_EVENTUALLY(keepers() == 0);
+    arm_slow_one(&slow, &g);
+    gate_open(&g);
+    AWAIT_ARRIVALS(&in_destructor, 1);
+    background exits;
+    background_start(&exits, end_the_times, NULL);
+    EVENTUALLY(atomic_load(&exits.returned));
+    gate_open(&in_destructor);
+    assert_status(TPOOL_OK, background_join(&exits));
+    assert_status(TPOOL_OK, end_the_times(&slow));
+    end_at = NULL;
+    assert_int_equal(0, pthread_key_delete(at_thread_end));
+    have_a_timekeeper_again();
 }
 /* Its code goes after that. */
 static void an_unloading_joins_the_thread_that_a_function_has_ended(void **state) {
@@ -640,6 +663,7 @@ static void an_unloading_joins_the_thread_that_a_function_has_ended(void **state
     arm_slow_one(&slow, &g);
     AWAIT_ARRIVALS(&g, 1);
     gate_open(&g);
+    atomic_store(&threads_gone, 0);
     assert_status(TPOOL_OK, end_the_times(&slow));
     assert_int_equal(1, atomic_load(&threads_gone));
     assert_int_equal(0, pthread_key_delete(at_thread_end));
@@ -799,6 +823,7 @@ int main(void) {
         cmocka_unit_test(an_unloading_waits_for_a_function_and_its_thread),
         cmocka_unit_test(what_no_keeper_keeps_after_an_exit_a_sleeping_worker_keeps),
 #if !defined(_WIN32)
+        cmocka_unit_test(an_exit_does_not_wait_for_the_destructors_of_a_thread_that_a_function_has_ended),
         cmocka_unit_test(an_unloading_joins_the_thread_that_a_function_has_ended),
 #endif
         cmocka_unit_test(an_exit_does_not_wait_for_a_function),
