@@ -17,6 +17,12 @@
 #include "refusals/processes.h"
 #include "refusals/explore.h"
 
+#if SLOW_TOOL
+/* ThreadSanitizer waits for a second at each exit beside other threads, which is long for so many processes. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "atexit_sleep_ms=50"; }
+#endif
+
 #define SCENARIO(name, flags) \
     static void refusals_in_##name(void **unused) { \
         (void)unused; \

@@ -90,7 +90,10 @@ static void count_stop(void *woken) { atomic_fetch_add((atomic_int *)woken, 1); 
 static void *run_until_stopped(void *arg) {
     atomic_int woken = 0;
     bool registered = OKAY(tpool_on_stop(count_stop, &woken), NO_MEMORY);
-    while (registered && !atomic_load(&woken) && PATIENCE > 0) sched_yield();
+    /* where the system refuses the thread that keeps times, wake comes with the next call that waits: here is none */
+    while (registered && !atomic_load(&woken) && PATIENCE > 0 &&
+           !(tpool_stop_requested() && atomic_load(&fault->injected) > 0))
+        sched_yield();
     if (registered) OKAY(tpool_on_stop(count_stop, &woken), NO_MEMORY);
     while (!tpool_stop_requested() && PATIENCE > 0) sched_yield();
     return item_run(arg);

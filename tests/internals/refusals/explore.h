@@ -23,6 +23,14 @@ static void tell_hang(int signal_number) {
 static bool coarse = SLOW_TOOL, all;
 static const char *only_scenario;
 
+/* A thread that keeps times lingers; it would take the next run's faults. */
+static void end_keepers(void) {
+    tpool__times_end(true);
+    tpool__lock(&tpool__times.lock);
+    tpool__times.over = false;
+    tpool__unlock(&tpool__times.lock);
+}
+
 /* One run, with this fault. False: it did not come to it. */
 static bool play(void (*scenario)(void), const char *name, int mode, long at) {
     tpool__self()->armed = false; /* as in a thread that comes to the library for the first time */
@@ -37,6 +45,7 @@ static bool play(void (*scenario)(void), const char *name, int mode, long at) {
     atomic_store(&fault->is, mode);
     scenario();
     atomic_store(&fault->is, NO_FAULT);
+    end_keepers();
     alarm(0);
     /* A wait may have missed its wakeup and found the end only when its time was up. */
     if (PATIENCE == 0) report(__LINE__, "a wait", "lasted as long as it could");
