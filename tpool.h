@@ -4820,8 +4820,8 @@ static bool tpool__keeper_fires(tpool__thread *self, tpool__keeper *keeper) {
     keeper->busy = false;
     return true;
 }
-/* A keeper's thread is over but for its join. Returns the one that it must join: that of the keeper that ended before.
- * */
+/* A keeper's thread is over, except for its join. Returns the thread that it must join: of the keeper that ended before
+ * it. */
 static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper, bool by_function) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     tpool__thread_handle before = tpool__times.ended;
@@ -8005,8 +8005,9 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
  *  and covers what was there before. The calls of a thread are a stack, as the scopes are. The end of a scope ends its
  *  calls before the context is dropped, and so before the task's end is published.
  *
- *  A thread that asks for a stop, or finds that a time has passed, only lists the calls whose scope is asked now
- *  (>>nested): it may hold a lock. wake runs when that thread comes to its list. The state decides who frees the call:
+ *  A thread that asks for a stop only lists the calls whose scope its request concerns (>>nested), and one that finds
+ *  that a time has passed only lists that call: it may hold a lock. wake runs when that thread comes to its list. The
+ *  state decides who frees the call:
  *      SET      in tpool__stoppable.calls
  *      LISTED   in a thread's list, to be called
  *      RUNS     wake is being called; the end of the scope waits for it
@@ -8047,7 +8048,7 @@ static const tpool__context *tpool__stop_scope(const tpool__context *context) {
     while (context && context->kind == TPOOL__IN_CALL) context = context->outer;
     return context && context->task ? context : NULL;
 }
-/* Under tpool__stoppable.lock, as the next three. */
+/* Under tpool__stoppable.lock, as the next four. */
 static void tpool__stop_call_link(tpool__stop_call *call) {
     call->next = tpool__stoppable.calls;
     call->link = &tpool__stoppable.calls;
