@@ -329,6 +329,17 @@ static void a_resume_tells_that_no_backing_is_to_be_had(void **state) {
     ended(pool);
 }
 
+/* Three items, each a chunk; the next is queued once one has been taken. */
+static tpool_map_spec one_at_a_time(int *items) {
+    return (tpool_map_spec){ .fn = doubled_item,
+                             .items = items,
+                             .count = 3,
+                             .stride = sizeof *items,
+                             .item_size = sizeof *items,
+                             .chunk_size = 1,
+                             .buffer_size = 1 };
+}
+
 /* A consumer of a map may be the one that launches, and no worker of the pool is there to keep it. */
 static tpool_status next_of(void *iter) { return tpool_map_next(iter, LIMIT, NULL); }
 static void a_launch_holds_up_the_end_of_its_pool(void **state) {
@@ -339,13 +350,7 @@ static void a_launch_holds_up_the_end_of_its_pool(void **state) {
     (void)state;
     tpool *pool =
         new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) });
-    tpool_map_spec spec = { .fn = doubled_item,
-                            .items = items,
-                            .count = 3,
-                            .stride = sizeof(int),
-                            .item_size = sizeof(int),
-                            .chunk_size = 1,
-                            .buffer_size = 1 };
+    tpool_map_spec spec = one_at_a_time(items);
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
     EVENTUALLY(atomic_load(&seen.items) == 1 && stats_of(pool).workers == 0);
     seen.at_launch = &at_launch;
@@ -395,13 +400,7 @@ static void who_waits_for_room_waits_for_no_launch_beyond_its_limit(void **state
     (void)state;
     tpool *pool = new_pool_as((tpool_config){
         .kind = TPOOL_PROCESSES, .max_workers = 1, .queue_capacity = 1, .idle_timeout_ns = TPOOL_MS(1) });
-    tpool_map_spec spec = { .fn = doubled_item,
-                            .items = items,
-                            .count = 3,
-                            .stride = sizeof(int),
-                            .item_size = sizeof(int),
-                            .chunk_size = 1,
-                            .buffer_size = 1 };
+    tpool_map_spec spec = one_at_a_time(items);
     assert_status(TPOOL_OK, tpool_map(pool, &spec, &iter));
     EVENTUALLY(atomic_load(&seen.items) == 1);
     assert_status(TPOOL_OK, tpool_pause(pool));
