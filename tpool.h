@@ -230,10 +230,10 @@
  *      returns. Cancellation is disabled in its thread, since the thread that called tpool_create may have been
  *      cancelled before; a task may enable it.
  *    - tpool_future_request_stop and TPOOL_STOP_RUNNING reach the task as tpool_stop_requested, and as the wake of
- *      tpool_on_stop, for which a timekeeper starts in its process, a second thread. run_limit_ns,
+ *      tpool_on_stop, for which a timekeeper starts in its process, a second thread. run_limit_ns, timeout_ns,
  *      tpool_run_with_timeout and tpool_kill_workers kill its process, also while that is still being started, runs its
  *      initializer or receives the argument. run_limit_ns counts from when a worker takes the task; a worker takes none
- *      while its initializer runs. If an initializer hangs, a task that waits for it ends by expires_ns,
+ *      while its initializer runs. If an initializer hangs, a task that waits for it ends by expires_ns, timeout_ns,
  *      tpool_run_with_timeout or a cancel, and tpool_kill_workers starts another worker. A process that stops (SIGSTOP)
  *      is killed too. One that the system does not let the pool kill, since its task has executed a set-uid program
  *      (sudo), is given up: the task ends as TPOOL_BROKEN, another process takes its place, and it ends by itself.
@@ -594,6 +594,9 @@ typedef struct tpool_task {
     int64_t expires_ns;          /* > 0: if not started this long after the submit, it ends as TPOOL_EXPIRED */
     int64_t run_limit_ns;        /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
                                       processes its worker is killed */
+    int64_t timeout_ns;          /* > 0: a limit for both, as that of tpool_run_with_timeout, but nobody need wait: this
+                                      long after the submit the task expires if it has not started; else it is asked to
+                                      stop, or killed, as by run_limit_ns */
     void *tag;                   /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
 } tpool_task;
@@ -662,7 +665,7 @@ TPOOL_API void *tpool_return(const void *bytes, size_t size);
 TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *result));
 
 /* True once this task should stop early: tpool_future_request_stop, tpool_run_with_timeout or a shutdown with
- * TPOOL_STOP_RUNNING has asked for it, its run_limit_ns has passed, or its map is being closed. */
+ * TPOOL_STOP_RUNNING has asked for it, its run_limit_ns or timeout_ns has passed, or its map is being closed. */
 TPOOL_API bool tpool_stop_requested(void);
 
 /* wake(context) is called once, as soon as tpool_stop_requested() turns true in this task, or at once if it has: for a
@@ -2936,6 +2939,9 @@ static inline uintptr_t tpool__outcome_word(const tpool__outcome *outcome) {
     return (uintptr_t)outcome | (outcome && outcome->kind == TPOOL__ERROR);
 }
 
+/* Which limit asks a running task to stop, or kills its process. */
+typedef enum tpool__limit { TPOOL__RUN_LIMIT, TPOOL__TIMEOUT, TPOOL__RUN_WITH_TIMEOUT } tpool__limit;
+
 /* What only some tasks have. The copied argument follows it. */
 struct tpool__extra {
     void (*arg_free)(void *arg);
@@ -2947,8 +2953,8 @@ struct tpool__extra {
     int64_t expires_at;    /* 0: never */
     size_t expiring_place; /* its index in the pool's expiries, plus one; 0: it has left them */
     int64_t run_limit_ns;
-    int64_t started_at;         /* set if run_limit_ns is */
-    int64_t timeout_at;         /* then the process that runs it is killed (tpool_run_with_timeout) */
+    int64_t stop_at;            /* the first of its limits, 0: none; run_limit_ns counts from its start on */
+    tpool__limit limit;         /* which one that is */
     struct tpool__large *large; /* the copied argument, if it does not follow; the claimer gives it back */
     tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
     tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
@@ -3672,9 +3678,9 @@ struct tpool__backend {
      * execute: calls fn(task->value) in the backing; the value is NULL, or the address of extra->arg_size bytes.
      *     Returns what fn returned. Results by tpool_return and errors become the task's outcome (tpool__set_outcome).
      *     A task whose backing is lost ends as TPOOL_BROKEN; if it had not begun, another backing may execute it. Kills
-     *     the backing when extra->run_limit_ns after extra->started_at is over, or extra->timeout_at (then is_timeout
-     *     is set in the outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; the engine
-     *     ends what waits, after the task, once is_lost returns true.
+     *     the backing when extra->stop_at has come (if extra->limit is RUN_WITH_TIMEOUT, is_timeout is set in the
+     *     outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; the engine ends what waits,
+     *     after the task, once is_lost returns true.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
      *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and those behind it go on. Returns
      *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in
@@ -6251,6 +6257,12 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
     tpool__store_relaxed(&task->runner, NULL);
 }
 
+/* The task has one more limit. 0 is a time that has passed. */
+static void tpool__limit_add(tpool__extra *extra, int64_t at, tpool__limit limit) {
+    if (at == TPOOL_FOREVER || (extra->stop_at && extra->stop_at <= at)) return;
+    extra->stop_at = at ? at : 1;
+    extra->limit = limit;
+}
 /* Makes what most tasks do not have. With copied bytes *value becomes their address. */
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
@@ -6268,8 +6280,11 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
     extra->arg_size = task->arg_size;
     extra->priority = task->priority;
     extra->run_limit_ns = task->run_limit_ns > 0 ? task->run_limit_ns : 0;
-    int64_t expires_at = task->expires_ns > 0 ? tpool__deadline(task->expires_ns) : 0;
+    int64_t expires_at = task->expires_ns > 0 ? tpool__deadline(task->expires_ns) : TPOOL_FOREVER;
+    int64_t timeout_at = task->timeout_ns > 0 ? tpool__deadline(task->timeout_ns) : TPOOL_FOREVER;
+    if (timeout_at < expires_at) expires_at = timeout_at;
     extra->expires_at = expires_at == TPOOL_FOREVER ? 0 : expires_at;
+    tpool__limit_add(extra, timeout_at, TPOOL__TIMEOUT);
     if (task->arg_size) {
         *value = apart ? (char *)extra->large + TPOOL__ROUND_UP(sizeof(tpool__large)) : (char *)extra + head;
         memcpy(*value, task->arg, task->arg_size);
@@ -6278,7 +6293,7 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
 }
 static inline bool tpool__needs_extra(const tpool_task *task) {
     return task && (task->arg_size || task->arg_free || task->name || task->priority || task->expires_ns > 0 ||
-                    task->run_limit_ns > 0 || task->tag);
+                    task->run_limit_ns > 0 || task->timeout_ns > 0 || task->tag);
 }
 
 /* How far a task may go past what forbids a submit. The program's own are AS_ASKED, WITHIN or TIMED, so is a map's
@@ -6337,7 +6352,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
                 tpool__task_free(taken);
                 return TPOOL_NO_MEMORY;
             }
-            extra->timeout_at = timed ? deadline : TPOOL_FOREVER; /* 0 is a time that has passed */
+            if (timed) tpool__limit_add(extra, deadline, TPOOL__RUN_WITH_TIMEOUT);
         }
         tpool__task_init(taken, pool, fn, value, extra,
                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
@@ -7149,7 +7164,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     tpool_fn fn = task->u.fn;
     void *result;
     tpool__extra *extra = tpool__extra_of(task);
-    if (extra && extra->run_limit_ns) extra->started_at = tpool__clock();
+    if (extra && extra->run_limit_ns) tpool__limit_add(extra, tpool__deadline(extra->run_limit_ns), TPOOL__RUN_LIMIT);
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch stopwatch;
@@ -7472,16 +7487,15 @@ TPOOL_API void *tpool_return_owned(void *result, void (*result_free)(void *resul
 }
 
 #define TPOOL__STOP_LOOKS TPOOL_MS(10)
-static bool tpool__run_limit_passed(int64_t began, int64_t limit, int64_t *again) {
-    if (limit <= 0) return false;
-    int64_t now = tpool__clock(), left = limit - (now - began);
-    if (left > 0 && left < *again - now) *again = now + left;
-    return left <= 0;
+static bool tpool__limit_passed(int64_t stop_at, int64_t *again) {
+    if (!stop_at) return false;
+    if (stop_at < *again) *again = stop_at;
+    return tpool__clock() >= stop_at;
 }
 static bool tpool__item_must_stop(const tpool__context *context, int64_t *again);
 static const void *tpool__map_of_item(const tpool__context *context);
 /* Whether what runs in the context is asked to stop. If not, *again is a time at which to look again although no thread
- * has asked: when run_limit_ns passes, or soon in a worker process, which the program asks through shared memory. Any
+ * has asked: when a limit passes, or soon in a worker process, which the program asks through shared memory. Any
  * thread may call this as long as the context is not left. */
 static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *again) {
     *again = TPOOL_FOREVER;
@@ -7501,8 +7515,7 @@ static bool tpool__is_asked_to_stop(const tpool__context *context, int64_t *agai
         if (soon < *again) *again = soon;
     }
     if (context->pool && tpool__flags(context->pool) >> TPOOL__STOPS_SHIFT != context->stops) return true;
-    return tpool__extra_of(task) &&
-           tpool__run_limit_passed(tpool__extra_of(task)->started_at, tpool__extra_of(task)->run_limit_ns, again);
+    return tpool__extra_of(task) && tpool__limit_passed(tpool__extra_of(task)->stop_at, again);
 }
 TPOOL_API bool tpool_stop_requested(void) {
     int64_t again;
@@ -11376,7 +11389,7 @@ typedef struct tpool__chunk {
     size_t delivered;           /* how many items are; the consumer's */
     size_t at;                  /* index of the running item ... */
     tpool__source_item *place;  /* ... and its place */
-    int64_t began;              /* when it began to run, if there is a run_limit_ns */
+    int64_t stop_at;            /* the end of its time; 0: there is no run_limit_ns */
     tpool_future item;          /* stands for the running item: raise and return act on it */
     struct tpool__results *results;
 } tpool__chunk;
@@ -11647,7 +11660,7 @@ static bool tpool__execute_items(tpool__thread *self, tpool__chunk *chunk) {
         context->left = tpool__item_left;
         context->of = chunk;
         tpool__store_relaxed(&chunk->item.outcome, 0); /* relaxed: only this thread uses it */
-        if (!TPOOL__LIKELY(iter->spec.run_limit_ns <= 0)) chunk->began = tpool__clock();
+        if (!TPOOL__LIKELY(iter->spec.run_limit_ns <= 0)) chunk->stop_at = tpool__deadline(iter->spec.run_limit_ns);
         void *value = iter->spec.fn(tpool__item_pointer(chunk, chunk->at, chunk->place), iter->spec.context);
         if (TPOOL__LIKELY(self->context == context)) { /* else it forked, and this is the child */
             slot->outcome = tpool__outcome_take(&chunk->item);
@@ -11677,7 +11690,7 @@ static bool tpool__item_must_stop(const tpool__context *context, int64_t *again)
     if (context->left != tpool__item_left) return false;
     const tpool__chunk *chunk = (const tpool__chunk *)context->of;
     return tpool__load_relaxed(&chunk->iter->closing) || /* relaxed: a flag */
-           tpool__run_limit_passed(chunk->began, chunk->iter->spec.run_limit_ns, again);
+           tpool__limit_passed(chunk->stop_at, again);
 }
 
 /* The function of a chunk's task. */
@@ -14206,7 +14219,7 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *      proxy   -- status socket -----------------------------> server    (per worker; down: KILL; up: FORKED, ENDED)
  *      proxy   -- requests pipe, replies socket, memory ------------------------> worker process
  *
- *  The rest of the header knows only their words (LOST_PROCESS, OWNED_ELSEWHERE, is_timeout, timeout_at): it calls
+ *  The rest of the header knows only their words (LOST_PROCESS, OWNED_ELSEWHERE, is_timeout, tpool__limit): it calls
  *  the operations of the table at the end (>>backend).
  *
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
@@ -14395,8 +14408,9 @@ typedef struct tpool__server {
 } tpool__server;
 typedef enum tpool__killed_for {
     TPOOL__NOT_KILLED,
-    TPOOL__KILLED_LATE,
+    TPOOL__KILLED_LATE, /* its run limit; this one and the next two as tpool__limit has them */
     TPOOL__KILLED_TIMEOUT,
+    TPOOL__KILLED_RUN_WITH_TIMEOUT,
     TPOOL__KILLED_ALL,
     TPOOL__KILLED_DAMAGED
 } tpool__killed_for;
@@ -16394,8 +16408,11 @@ static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpoo
     const char *name = tpool__signal_name(death->signal);
     if (!death->known)
         return tpool__error_text(task, TPOOL_BROKEN, -SIGKILL, "The worker process was lost with its server process.");
-    static const char *const reasons[] = { "", ", since the task ran longer than its run_limit_ns",
-                                           ", since a tpool_run_with_timeout ended", " by tpool_kill_workers",
+    static const char *const reasons[] = { "",
+                                           ", since the task ran longer than its run_limit_ns",
+                                           ", since the task's timeout_ns had passed",
+                                           ", since a tpool_run_with_timeout ended",
+                                           " by tpool_kill_workers",
                                            ", since it sent a damaged result" };
     if (death->given_up)
         return tpool__error_text(task, TPOOL_BROKEN, -SIGKILL,
@@ -16413,7 +16430,7 @@ static tpool__outcome *tpool__error_text_of_death(tpool_future *task, const tpoo
 /* is_timeout: so tpool_run_with_timeout returns TPOOL_TIMEOUT, whether it or the proxy first sees the limit pass. */
 static tpool__outcome *tpool__error_of_death(tpool_future *task, const tpool__death *death) {
     tpool__outcome *outcome = tpool__error_text_of_death(task, death);
-    if (!outcome->is_static) outcome->is_timeout = death->killed_for == TPOOL__KILLED_TIMEOUT;
+    if (!outcome->is_static) outcome->is_timeout = death->killed_for == TPOOL__KILLED_RUN_WITH_TIMEOUT;
     return outcome;
 }
 
@@ -16603,13 +16620,9 @@ typedef struct tpool__time_limit {
 static tpool__time_limit tpool__time_limit_of(const tpool_future *task) {
     tpool__time_limit limit = { TPOOL_FOREVER, TPOOL__KILLED_LATE };
     const tpool__extra *extra = tpool__extra_of(task);
-    if (!extra) return limit;
-    if (extra->run_limit_ns && extra->run_limit_ns < TPOOL_FOREVER - extra->started_at)
-        limit.deadline = extra->started_at + extra->run_limit_ns;
-    if (extra->timeout_at < limit.deadline) {
-        limit.deadline = extra->timeout_at;
-        limit.why = TPOOL__KILLED_TIMEOUT;
-    }
+    if (!extra || !extra->stop_at) return limit;
+    limit.deadline = extra->stop_at;
+    limit.why = (tpool__killed_for)(TPOOL__KILLED_LATE + extra->limit);
     return limit;
 }
 

@@ -2,11 +2,12 @@
  *
  *     cc -std=c11 -O2 -I. examples/limits.c -o limits && ./limits
  *
- * There are four limits, and they mean different things:
+ * There are five limits, and they mean different things:
  *  - of a wait (tpool_future_result and others): the wait ends, the task goes on;
  *  - of a call (tpool_run_with_timeout): a task still queued is cancelled, a running one is asked to stop;
  *  - of the queue (expires_ns): a task that has not started by then never does;
- *  - of the run (run_limit_ns): a task that runs longer is asked to stop.
+ *  - of the run (run_limit_ns): a task that runs longer is asked to stop;
+ *  - of both (timeout_ns): what a call's limit does, but nobody waits in a call.
  * A thread cannot be stopped from outside: "asked" means that tpool_stop_requested() turns true, and the task must
  * look. Until it does, it uses its argument, which is why arguments travel by value here (arg_size).
  */
@@ -126,6 +127,12 @@ static void a_run_with_a_limit(tpool *pool) {
     require(tpool_submit_task(pool, &task, &future), "submitting");
     check(tpool_future_result(future, TPOOL_FOREVER, NULL) == TPOOL_FAILED, "it is asked to stop by itself");
     printf("  (%s)\n", tpool_future_message(future));
+    tpool_future_release(future);
+
+    task.run_limit_ns = 0;
+    task.timeout_ns = TPOOL_MS(30);
+    require(tpool_submit_task(pool, &task, &future), "submitting");
+    check(tpool_future_result(future, TPOOL_FOREVER, NULL) == TPOOL_FAILED, "and where its time in the queue counts");
     tpool_future_release(future);
 }
 

@@ -32,6 +32,63 @@ static void a_run_limit_holds_in_the_initializer(void **state) {
     assert_true(value_of(pool, getpid_task) > 0);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+static void a_timeout_holds_in_the_initializer_and_in_the_task(void **state) {
+    (void)state;
+    atomic_store(&all->hang, 0);
+    tpool *pool = process_pool_as((tpool_config){ .max_workers = 1, .initializer = hangs_if_told });
+    pid_t first = (pid_t)value_of(pool, getpid_task);
+    for (int i = 0; i < 2; i++) {
+        tpool_task task = { .fn = i == 0 ? getpid_task : waits_for_gate, .timeout_ns = TPOOL_MS(50) };
+        if (i == 0) {
+            atomic_store(&all->hang, 1);
+            assert_int_equal(0, kill(first, SIGKILL));
+            EVENTUALLY(!is_alive(first));
+        }
+        tpool_future *future = submitted_task(pool, task);
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(10), NULL));
+        assert_non_null(strstr(tpool_future_message(future), "timeout_ns"));
+        tpool_future_release(future);
+        atomic_store(&all->hang, 0);
+        assert_true(value_of(pool, getpid_task) > 0);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* Each limit tells its own end, whichever of them comes first. */
+static void the_first_of_three_limits_kills_the_worker_and_says_so(void **state) {
+    (void)state;
+    tpool *pool = process_pool(1);
+    assert_true(value_of(pool, getpid_task) > 0);
+    const struct {
+        int64_t run_limit, timeout, within;
+        tpool_status status;
+        const char *says;
+    } cases[] = {
+        { TPOOL_MS(50), TPOOL_SEC(90), TPOOL_SEC(80), TPOOL_BROKEN, "run_limit_ns" },
+        { TPOOL_SEC(90), TPOOL_MS(50), TPOOL_SEC(80), TPOOL_BROKEN, "timeout_ns" },
+        { TPOOL_SEC(90), TPOOL_SEC(80), TPOOL_MS(50), TPOOL_TIMEOUT, "tpool_run_with_timeout" },
+    };
+    for (int i = 0; i < 3; i++) {
+        tpool_task task = { .fn = waits_for_gate, .run_limit_ns = cases[i].run_limit, .timeout_ns = cases[i].timeout };
+        tpool_future *future = NULL;
+        assert_status(cases[i].status, tpool_run_with_timeout(pool, &task, cases[i].within, &future));
+        assert_status(TPOOL_BROKEN, tpool_future_result(future, TPOOL_SEC(10), NULL));
+        assert_non_null(strstr(tpool_future_message(future), cases[i].says));
+        tpool_future_release(future);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* What waits for a worker that is busy has not started: it expires, and nobody is killed. */
+static void a_timeout_of_what_waits_kills_nobody(void **state) {
+    (void)state;
+    tpool *pool = process_pool(1);
+    tpool_future *held = submitted(pool, waits_for_gate, NULL);
+    EVENTUALLY(atomic_load(&all->gate.arrived) == 1);
+    tpool_task task = { .fn = getpid_task, .timeout_ns = TPOOL_MS(20) };
+    assert_status(TPOOL_EXPIRED, end_of(submitted_task(pool, task)));
+    atomic_store(&all->gate.open, 1);
+    assert_status(TPOOL_OK, end_of(held));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 static void run_with_timeout_holds_in_the_initializer(void **state) {
     (void)state;
     atomic_store(&all->hang, 0);
@@ -282,6 +339,9 @@ int main(void) {
         T(what_waits_for_an_initializer_that_hangs_has_an_end),
         T(a_replacement_whose_initializer_hangs_holds_nobody_up),
         T(a_run_limit_holds_in_the_initializer),
+        T(a_timeout_holds_in_the_initializer_and_in_the_task),
+        T(the_first_of_three_limits_kills_the_worker_and_says_so),
+        T(a_timeout_of_what_waits_kills_nobody),
         T(run_with_timeout_holds_in_the_initializer),
         T(kill_workers_ends_an_initializer_that_hangs),
         T(destroy_ends_an_initializer_that_hangs),

@@ -147,7 +147,7 @@ static tpool_status submit(tpool *pool, tpool_fn fn, intptr_t arg, tpool_future 
         task.name = "by chance";
         task.priority = (int)chance(3) - 1;
         task.arg_free = chance(2) ? count_one_free : NULL;
-        task.expires_ns = chance(6) ? 0 : 1 + chance(300000);
+        *(chance(3) ? &task.expires_ns : &task.timeout_ns) = chance(6) ? 0 : 1 + chance(300000);
         task.run_limit_ns = chance(8) ? 0 : 1000;
     }
     if (task.arg_free) atomic_fetch_add(&frees_owed, 1);

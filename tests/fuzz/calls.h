@@ -66,7 +66,7 @@ static void dress(record *r, tpool_task *task, unsigned extras) {
         r->named = true;
     }
     if (extras & 8 && !pools[r->pool].quiet) {
-        task->expires_ns = 1 + (extras & 0xf0) * 500;
+        *(extras & 64 ? &task->timeout_ns : &task->expires_ns) = 1 + (extras & 0xf0) * 500;
         r->may_expire = true;
     }
     if (extras & 16) task->run_limit_ns = 1000;

@@ -123,7 +123,7 @@ static void *flags_execute(tpool__thread *self, tpool_future *task, tpool_fn fn)
     bool late = atomic_exchange(&seen.times_out, false);
     if (atomic_exchange(&seen.loses, false) || late) {
         tpool__outcome *outcome = malloc(sizeof *outcome);
-        MUST(outcome && (!late || tpool__extra_of(task)->timeout_at));
+        MUST(outcome && (!late || tpool__extra_of(task)->limit == TPOOL__RUN_WITH_TIMEOUT));
         *outcome = *tpool__fixed(TPOOL__LOST_PROCESS);
         outcome->is_static = false;
         outcome->is_timeout = late;

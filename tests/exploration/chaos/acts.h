@@ -398,6 +398,10 @@ static tpool_task task_for(rng *g, record *r, unsigned char *bytes, size_t size)
         task.run_limit_ns = 1 + draw(g, 200000);
         r->limited = true;
     }
+    if (has(EXPIRIES) && has(LIMITS) && one_in(g, 6)) {
+        task.timeout_ns = some_expiry(g);
+        r->expires = r->limited = true;
+    }
     if (bytes && has(COPIES) && one_in(g, 2)) {
         r->size = sizeof r->ticket + draw(g, one_in(g, 6) ? (unsigned)(size - sizeof r->ticket) : 90);
         for (size_t i = sizeof r->ticket; i < r->size; i++) bytes[i] = (unsigned char)(r->seed ^ i);

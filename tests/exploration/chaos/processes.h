@@ -299,6 +299,10 @@ static void give_order(rng *g, int p) {
         task.run_limit_ns = 1 + draw(g, 5000000);
         o->may_be_killed = true;
     }
+    if (one_in(g, 8)) {
+        task.timeout_ns = some_expiry(g);
+        o->may_be_killed = r->expires = true;
+    }
     if (one_in(g, 4)) task.priority = (int)draw(g, 3) - 1;
     tpool_future *future = NULL;
     tpool_status status;
