@@ -1111,6 +1111,25 @@ typedef bool (*tpool_write)(const char *bytes, size_t size, void *context);
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context);
 
+/* From now on the pool keeps the events of its tasks and workers (tpool_event_kind), with or without an observer: the
+ * newest ones, in bytes_per_worker of memory (0: 64 KiB; 32 bytes an event, about four events a task) for each worker
+ * and once more for all other threads. What an earlier trace has kept is dropped. Costs 50 ns a task. TPOOL_OK.
+ * TPOOL_INVALID: pool NULL. TPOOL_INVALID_STATE: there is a trace. TPOOL_NO_MEMORY: there is none. */
+TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker);
+
+/* No further events are kept. Those that are stay until the next start, or the pool's end. TPOOL_OK. TPOOL_INVALID:
+ * pool NULL. TPOOL_INVALID_STATE: there is no trace. */
+TPOOL_API tpool_status tpool_trace_stop(tpool *pool);
+
+/* Writes what is kept as JSON in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing
+ * open: a line for each worker, with the time of its life, of its tasks and of its waits in them; what other threads
+ * ran; where tasks were submitted, and ended without having run. ts is tpool_now() in microseconds. Works beside every
+ * other call, also during the trace: then it writes of each worker what was kept when it came to it. A long name is
+ * cut, and what is no UTF-8 in it is replaced. No lock is held while write runs, which may make any call.
+ * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. TPOOL_INVALID_STATE: there
+ * has been no trace. */
+TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *context);
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>channels  Queues of a bounded size, between tasks and threads
  *
@@ -3177,6 +3196,26 @@ typedef struct tpool__measures {
     tpool__word busy_low, busy_high; /* nanoseconds: 30 bits, and the rest */
 } tpool__measures;
 
+/* What a trace keeps (tpool_trace_start): a ring of the newest events. One worker writes to it, or, to the pool's, all
+ * other threads; a lock that nobody else but a reader wants costs less than to tell what is torn. */
+typedef struct tpool__traced {
+    int64_t now;
+    uint64_t task;
+    union {
+        uint64_t other;
+        const char *name;
+    } u;
+    int32_t worker;
+    uint8_t kind, status;
+    bool ran; /* ENDED: it has started before */
+} tpool__traced;
+typedef struct tpool__ring {
+    tpool__spinlock lock; /* guards: */
+    tpool__traced *records;
+    size_t size;   /* how many there is room for */
+    uint64_t next; /* how many there were */
+} tpool__ring;
+
 /* One task's times, on the stack of the thread that executes it. */
 typedef struct tpool__stopwatch {
     int64_t waited, began, ended;
@@ -3267,6 +3306,7 @@ struct tpool__worker {
     tpool_job *newest_job, *oldest_private_job; /* forked and not joined; the owner's */
     tpool__word counts[TPOOL__OWN_COUNTS];      /* written by the owner (P10) */
     tpool__measures *measures;                  /* likewise; NULL without config.measure */
+    tpool__ring ring;                           /* what a trace keeps of it */
     int64_t ended_at; /* when its last task ended; 0 if it did something else since; the owner's */
     alignas(TPOOL__CACHE_LINE) tpool__spinlock jobs_lock;
     tpool__word public_jobs; /* 1: thieves may take `offer`; written under jobs_lock, else a hint */
@@ -3290,9 +3330,10 @@ struct tpool__worker {
 #define TPOOL__ROOM ((uintptr_t)1)     /* gate: one more worker may become active */
 #define TPOOL__SEARCHER ((uintptr_t)2) /* gate: one worker looks for work */
 
-#define TPOOL__MEASURED 1u              /* observed: config.measure */
-#define TPOOL__OBSERVED 2u              /* tasks are, by config.observer; these two never change */
-#define TPOOL__NUMBERED TPOOL__OBSERVED /* every submit makes a task object, with a number */
+#define TPOOL__MEASURED 1u /* observed: config.measure */
+#define TPOOL__OBSERVED 2u /* tasks are, by config.observer; these two never change */
+#define TPOOL__TRACED 4u
+#define TPOOL__NUMBERED (TPOOL__OBSERVED | TPOOL__TRACED) /* every submit makes a task object, with a number */
 
 #define TPOOL__PAUSED 1u /* the flags word */
 #define TPOOL__SHUT 2u
@@ -3338,7 +3379,7 @@ struct tpool {
     uintptr_t tag;  /* its number in this process, made odd */
     size_t capacity;
     bool ordered;                  /* every task goes through the heap */
-    tpool__u32 observed;           /* TPOOL__MEASURED, TPOOL__OBSERVED */
+    tpool__u32 observed;           /* TPOOL__MEASURED, TPOOL__OBSERVED, TPOOL__TRACED */
     bool shared;                   /* a dual pool */
     bool exit_exempt;              /* being destroyed, or ended by its manager; under tpool__process.lock */
     bool detached;                 /* a thread waits for its end, to free it; under tpool__process.lock */
@@ -3386,6 +3427,7 @@ struct tpool {
     tpool__worker **unused;          /* those of them that have ended: a heap, the lowest index first */
     size_t unused_count, unused_size;
     tpool__worker *leftovers; /* those of the unused that are still in the list of workers */
+    size_t trace_size;        /* of each ring, in records; 0: there has been no trace */
 
     alignas(TPOOL__CACHE_LINE) tpool__spinlock expiring_lock; /* guards: */
     tpool__expiries expiring;                                 /* of the tasks in the queue */
@@ -3393,6 +3435,7 @@ struct tpool {
     alignas(TPOOL__CACHE_LINE) tpool__word counts[TPOOL__POOL_COUNTS];
     tpool__word own_counts[TPOOL__OWN_COUNTS]; /* of tasks that end outside a worker, and of workers no longer listed */
     tpool__measures *measures;                 /* likewise; written under the inject spinlock */
+    tpool__ring ring;                          /* what a trace keeps of events on other threads */
 };
 
 /* What the whole process shares. */
@@ -3679,8 +3722,8 @@ struct tpool__backend {
      *     Returns what fn returned. Results by tpool_return and errors become the task's outcome (tpool__set_outcome).
      *     A task whose backing is lost ends as TPOOL_BROKEN; if it had not begun, another backing may execute it. Kills
      *     the backing when extra->stop_at has come (if extra->limit is RUN_WITH_TIMEOUT, is_timeout is set in the
-     *     outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; the engine ends what waits,
-     *     after the task, once is_lost returns true.
+     *     outcome). If the initializer of a new backing fails, calls tpool__refuse_for_good; the engine ends what
+     *     waits, after the task, once is_lost returns true.
      * execute_items: likewise for chunk->iter->spec.fn and the chunk's items. Fills chunk->slots; an item whose backing
      *     is lost, or killed when its run_limit_ns is over, ends as TPOOL_BROKEN, and those behind it go on. Returns
      *     how many items, from the first on, have ended: all, unless the map is being closed. Outcomes may lie in
@@ -5636,31 +5679,65 @@ static void tpool__observe(tpool *pool, const tpool_event *event) {
     pool->config.observer(event, pool->config.context);
     tpool__cancel_back(cancel);
 }
+/* False: the ring has no memory. */
+static bool tpool__ring_add(tpool__ring *ring, const tpool__traced *record) {
+    tpool__spin_lock(&ring->lock);
+    bool has_room = ring->size > 0;
+    if (has_room) ring->records[ring->next++ % ring->size] = *record;
+    tpool__spin_unlock(&ring->lock);
+    return has_room;
+}
+/* Gives the ring other memory, which it owns from then on. */
+static void tpool__ring_set(tpool__ring *ring, tpool__traced *records, size_t size) {
+    tpool__spin_lock(&ring->lock);
+    tpool__traced *before = ring->records;
+    ring->records = records;
+    ring->size = size;
+    ring->next = 0;
+    tpool__spin_unlock(&ring->lock);
+    tpool__dealloc(before);
+}
+/* False: no memory. A worker without a ring writes to the pool's. */
+static bool tpool__ring_make(tpool__ring *ring, size_t size) {
+    tpool__traced *records = tpool__alloc_many(size, sizeof *records);
+    if (records) tpool__ring_set(ring, records, size);
+    return records != NULL;
+}
+static TPOOL__NOINLINE void tpool__trace(const tpool__thread *self, tpool *pool, const tpool_event *event, bool ran) {
+    tpool__traced record = { .now = event->now_ns, .task = event->task, .worker = event->worker, .ran = ran };
+    record.kind = (uint8_t)event->kind;
+    record.status = (uint8_t)event->status;
+    if (event->kind == TPOOL_EVENT_STARTED || event->kind == TPOOL_EVENT_ENDED) record.u.name = event->name;
+    else record.u.other = event->other;
+    if (event->worker < 0 || !tpool__ring_add(&self->worker->ring, &record))
+        (void)tpool__ring_add(&pool->ring, &record);
+}
 static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
-                        tpool_status status, const char *name, int64_t now) {
+                        tpool_status status, const char *name, int64_t now, bool ran) {
     TPOOL_ASSERT(tpool__holds_none());
-    if (!(pool->config.observed & (unsigned)kind)) return;
-    if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
+    bool traced = tpool__observed(pool) & TPOOL__TRACED, observed = pool->config.observed & (unsigned)kind;
+    if (!(traced || observed) || tpool__is_foreign(pool)) return; /* foreign: it forked, and this is the child */
     int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
     tpool_event event = { kind, worker, status, now, task, other, name };
-    tpool__observe(pool, &event);
+    if (traced) tpool__trace(self, pool, &event, ran);
+    if (observed) tpool__observe(pool, &event);
 }
 /* Comes before the task is queued: from then on it may start. */
 static TPOOL__NOINLINE void tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
     tpool__number_give(self, task);
     uintptr_t number = tpool__number_of(task);
     const char *name = tpool__name_of(task);
-    tpool__emit(self, pool, TPOOL_EVENT_SUBMITTED, number, tpool__number_here(self), TPOOL_OK, name, now);
-    tpool__emit(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now);
+    tpool__emit(self, pool, TPOOL_EVENT_SUBMITTED, number, tpool__number_here(self), TPOOL_OK, name, now, false);
+    tpool__emit(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
 }
 /* Returns the stamp of the start. */
 static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool *pool, tpool_future *task,
-                                                      uintptr_t stamp, tpool__stopwatch *stopwatch) {
+                                                      uintptr_t stamp, uint32_t observed, tpool__stopwatch *stopwatch) {
     tpool__measure_begin(self, pool, stamp, stopwatch);
-    if (tpool__observed(pool) & TPOOL__NUMBERED) {
+    if (observed & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
         tpool__emit(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
-                    stopwatch->began);
+                    stopwatch->began, true);
         /* what the observer has taken is not the task's */
         if (pool->config.observed & TPOOL_EVENT_STARTED) stopwatch->began = tpool__clock();
     }
@@ -5669,7 +5746,9 @@ static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool
 /* Comes before the end is published: then the task may be gone. */
 static TPOOL__NOINLINE void tpool__observe_end(tpool__thread *self, tpool *pool, tpool_future *task,
                                                tpool_status status, int64_t now) {
-    tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), now);
+    /* relaxed: the caller has claimed it, or nobody else knows it */
+    bool ran = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING;
+    tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), now, ran);
 }
 /* The same for a task that has its error, and has not run or has not run to its end. */
 static void tpool__observe_unrun(tpool__thread *self, tpool_future *task) {
@@ -5691,15 +5770,17 @@ static TPOOL__NOINLINE void tpool__observe_block(tpool__thread *self, tpool *poo
     waiter->since = tpool__clock();
     if (!(tpool__observed(pool) & TPOOL__NUMBERED)) return;
     uintptr_t other = waiter->awaited ? tpool__number_of(waiter->awaited) : 0;
-    tpool__emit(self, pool, TPOOL_EVENT_BLOCKED, tpool__number_here(self), other, TPOOL_OK, NULL, waiter->since);
+    tpool__emit(self, pool, TPOOL_EVENT_BLOCKED, tpool__number_here(self), other, TPOOL_OK, NULL, waiter->since, false);
 }
 static TPOOL__NOINLINE void tpool__observe_unblock(tpool__thread *self, tpool *pool) {
     if (tpool__observed(pool) & TPOOL__NUMBERED)
-        tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self), 0, TPOOL_OK, NULL, tpool__clock());
+        tpool__emit(self, pool, TPOOL_EVENT_UNBLOCKED, tpool__number_here(self), 0, TPOOL_OK, NULL, tpool__clock(),
+                    false);
 }
 static void tpool__observe_worker(tpool__thread *self, tpool *pool, tpool_event_kind kind) {
-    if (TPOOL__LIKELY(!(pool->config.observed & (unsigned)kind))) return; /* before the clock is asked */
-    tpool__emit(self, pool, kind, 0, 0, TPOOL_OK, NULL, tpool__clock());
+    bool traced = tpool__observed(pool) & TPOOL__TRACED;
+    if (TPOOL__LIKELY(!traced && !(pool->config.observed & (unsigned)kind))) return; /* before the clock is asked */
+    tpool__emit(self, pool, kind, 0, 0, TPOOL_OK, NULL, tpool__clock(), false);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -5736,6 +5817,7 @@ static tpool__worker *tpool__unused_pop(tpool *pool) {
 static void tpool__worker_free(tpool__worker *worker) {
     tpool__lane_free(&worker->lane);
     tpool__dealloc((void *)worker->measures);
+    tpool__dealloc(worker->ring.records);
     tpool__dealloc(worker->backing);
     tpool__free_aligned(worker);
 }
@@ -5760,6 +5842,7 @@ static tpool__worker *tpool__worker_make(tpool *pool) {
         tpool__worker_free(worker);
         return NULL;
     }
+    if (tpool__observed(pool) & TPOOL__TRACED) tpool__ring_make(&worker->ring, pool->trace_size);
     worker->before = pool->newest;
     pool->newest = worker;
     return worker;
@@ -7138,7 +7221,7 @@ static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const 
     void *result;
     tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__stopwatch stopwatch;
-    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, entry->stamp, &stopwatch) : 0;
+    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, entry->stamp, observed, &stopwatch) : 0;
     if (!tpool__call(self, task, entry->fn, NULL, entry->stops, since, &result)) return;
     if (observed) tpool__measure_end(self, pool, !(observed & TPOOL__NUMBERED), &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
@@ -7171,7 +7254,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     uintptr_t since = 0;
     if (observed) {
         /* relaxed: the stamp came with the entry; only this thread uses the word until the call */
-        since = tpool__observe_begin(self, pool, task, tpool__load_relaxed(&task->outcome), &stopwatch);
+        since = tpool__observe_begin(self, pool, task, tpool__load_relaxed(&task->outcome), observed, &stopwatch);
         tpool__store_relaxed(&task->outcome, 0);
     }
     if (!tpool__call(self, task, fn, extra, stops, since, &result)) return false;
@@ -9280,6 +9363,7 @@ static void tpool__unmake(tpool *pool) {
     tpool__dealloc(pool->heap);
     tpool__dealloc(pool->expiring.heap);
     tpool__dealloc((void *)pool->measures);
+    tpool__dealloc(pool->ring.records);
     tpool__dealloc(pool->scheduling);
     tpool__free_aligned(pool);
 }
@@ -13600,7 +13684,7 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
 }
 
 /* ====================================================================================================================
- *  >>observation-implementation  tpool_describe
+ *  >>observation-implementation  tpool_describe, and traces
  *
  *  A reader that must work while every worker hangs takes only locks that no code of the program holds up: pool->lock,
  *  and the lanes' spinlocks. Under pool->lock no worker's thread ends, so its contexts may be read. They change
@@ -13611,15 +13695,18 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
 /* A line of text. What does not fit is cut. */
 typedef struct tpool__text {
     size_t used;
-    char bytes[1000];
+    char bytes[2000];
 } tpool__text;
 static void tpool__put_byte(tpool__text *text, char byte) {
     if (text->used < sizeof text->bytes - 1) text->bytes[text->used++] = byte; /* one stays for the end of the line */
 }
-static void tpool__put(tpool__text *text, const char *string) {
-    while (*string) tpool__put_byte(text, *string++);
+static inline void tpool__put(tpool__text *text, const char *string) {
+    size_t length = strlen(string), room = sizeof text->bytes - 1 - text->used;
+    if (length > room) length = room;
+    memcpy(text->bytes + text->used, string, length);
+    text->used += length;
 }
-static void tpool__put_digits(tpool__text *text, uint64_t number, unsigned base, unsigned least) {
+static inline void tpool__put_digits(tpool__text *text, uint64_t number, unsigned base, unsigned least) {
     char digits[24];
     unsigned count = 0;
     for (; number > 0 || count < least; number /= base) digits[count++] = "0123456789abcdef"[number % base];
@@ -13629,6 +13716,7 @@ static void tpool__put_number(tpool__text *text, uint64_t number) { tpool__put_d
 /* A name may hold anything. It may not end the line or its quotes, and leaves room for what else the line says: a long
  * one is cut, at the end of a character of UTF-8. */
 #define TPOOL__SHOWN_BYTES 60
+#define TPOOL__TRACED_BYTES 120 /* in a trace, where one may take six */
 static void tpool__put_plain(tpool__text *text, const char *name) {
     for (int used = 0;
          *name && (used < TPOOL__SHOWN_BYTES || (used < TPOOL__SHOWN_BYTES + 3 && (*name & 0xc0) == 0x80));
@@ -13830,6 +13918,200 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
         status = tpool__write_line(pool, &text, write, context);
     }
     return status;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  Traces
+ * ----------------------------------------------------------------------------------------------------------------- */
+TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
+    if (!pool) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    size_t size = (bytes_per_worker ? bytes_per_worker : (size_t)64 * 1024) / sizeof(tpool__traced);
+    if (size == 0) size = 1;
+    int cancel = tpool__cancel_off();
+    tpool__lock(&pool->lock); /* under which workers are made */
+    bool traced = tpool__observed(pool) & TPOOL__TRACED;
+    bool made = !traced && tpool__ring_make(&pool->ring, size);
+    for (tpool__worker *worker = pool->newest; worker && made; worker = worker->before)
+        made = tpool__ring_make(&worker->ring, size);
+    if (made) {
+        pool->trace_size = size;
+        tpool__or_relaxed(&pool->observed, TPOOL__TRACED); /* relaxed: a flag; each ring has its lock */
+    }
+    tpool__unlock(&pool->lock);
+    tpool__cancel_back(cancel);
+    return made ? TPOOL_OK : traced ? TPOOL_INVALID_STATE : TPOOL_NO_MEMORY;
+}
+TPOOL_API tpool_status tpool_trace_stop(tpool *pool) {
+    if (!pool) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    /* relaxed: a flag and nothing else */
+    return tpool__and_relaxed(&pool->observed, ~TPOOL__TRACED) & TPOOL__TRACED ? TPOOL_OK : TPOOL_INVALID_STATE;
+}
+
+/* How many bytes the character of UTF-8 at `at` has. 0: it is none (Unicode 15, table 3-7). */
+static unsigned tpool__utf8_size(const unsigned char *at) {
+    if (at[0] < 0x80) return 1;
+    if (at[0] < 0xc2 || at[0] > 0xf4) return 0;
+    unsigned size = at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : 2;
+    unsigned char least = at[0] == 0xe0 ? 0xa0 : at[0] == 0xf0 ? 0x90 : 0x80;
+    unsigned char most = at[0] == 0xed ? 0x9f : at[0] == 0xf4 ? 0x8f : 0xbf;
+    if (at[1] < least || at[1] > most) return 0;
+    for (unsigned i = 2; i < size; i++)
+        if ((at[i] & 0xc0) != 0x80) return 0;
+    return size;
+}
+/* A string of JSON. */
+static void tpool__put_string(tpool__text *text, const char *name) {
+    const unsigned char *at = (const unsigned char *)name, *end = at + TPOOL__TRACED_BYTES;
+    tpool__put_byte(text, '"');
+    while (*at && at < end) {
+        unsigned size = tpool__utf8_size(at);
+        if (size == 1 && (*at < ' ' || *at == '"' || *at == '\\')) {
+            tpool__put(text, "\\u00");
+            tpool__put_digits(text, *at++, 16, 2);
+        } else if (size == 0) {
+            tpool__put(text, "\\ufffd");
+            at++;
+        } else {
+            for (; size > 0; size--) tpool__put_byte(text, (char)*at++);
+        }
+    }
+    tpool__put(text, *at ? "...\"" : "\"");
+}
+
+/* A trace as it is written. */
+typedef struct tpool__trace_report {
+    const tpool *pool;
+    tpool_write output;
+    void *context;
+    tpool__text text; /* lines that are not written yet */
+    bool nests;       /* what began last ends first: so it is on a worker's own line */
+    unsigned open;    /* what has begun there, and has no end yet */
+} tpool__trace_report;
+static void tpool__put_event(tpool__trace_report *to, const tpool__traced *record, const char *phase,
+                             const char *category, const char *name) {
+    tpool__text *text = &to->text;
+    bool names = record->kind == TPOOL_EVENT_STARTED || record->kind == TPOOL_EVENT_ENDED;
+    tpool__put(text, ",\n{\"ph\":\"");
+    tpool__put(text, phase);
+    tpool__put(text, "\",\"s\":\"t\",\"pid\":1,\"tid\":");
+    tpool__put_number(text, (uint64_t)record->worker + 1); /* -1: 0 */
+    tpool__put(text, ",\"ts\":");
+    tpool__put_number(text, (uint64_t)record->now / 1000);
+    tpool__put_byte(text, '.');
+    tpool__put_digits(text, (uint64_t)record->now % 1000, 10, 3);
+    tpool__put(text, ",\"cat\":\"");
+    tpool__put(text, category);
+    tpool__put(text, "\",\"name\":");
+    tpool__put_string(text, name);
+    tpool__put(text, ",\"id\":");
+    tpool__put_number(text, record->task);
+    tpool__put(text, ",\"args\":{\"task\":");
+    tpool__put_number(text, record->task);
+    tpool__put(text, ",\"other\":");
+    tpool__put_number(text, names ? 0 : record->u.other);
+    tpool__put(text, ",\"status\":\"");
+    tpool__put(text, tpool_status_name((tpool_status)record->status));
+    tpool__put(text, "\"}}");
+}
+/* An end whose beginning the ring has lost is left out. */
+static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *record) {
+    bool of_task = record->kind == TPOOL_EVENT_STARTED || record->kind == TPOOL_EVENT_ENDED;
+    bool begins = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
+    bool ends = record->kind & (TPOOL_EVENT_ENDED | TPOOL_EVENT_UNBLOCKED | TPOOL_EVENT_WORKER_ENDED);
+    const char *category = record->kind & (TPOOL_EVENT_BLOCKED | TPOOL_EVENT_UNBLOCKED) ? "wait" : "worker";
+    if (of_task) category = "task";
+    const char *name = of_task && record->u.name ? record->u.name : category;
+    if (record->kind == TPOOL_EVENT_SUBMITTED) {
+        tpool__put_event(to, record, "i", "submit", "submit");
+    } else if (record->kind == TPOOL_EVENT_ENDED && !record->ran) {
+        tpool__put_event(to, record, "i", "unrun", name);
+    } else if (!to->nests) {
+        if (begins || ends) tpool__put_event(to, record, begins ? "b" : "e", category, name);
+    } else if (begins) {
+        to->open++;
+        tpool__put_event(to, record, "B", category, name);
+    } else if (ends && to->open > 0) {
+        to->open--;
+        tpool__put_event(to, record, "E", category, name);
+    }
+}
+/* Hands over what there is, if that is so much. No lock is held. */
+static tpool_status tpool__trace_flush(tpool__trace_report *to, size_t least) {
+    TPOOL_ASSERT(tpool__holds_none());
+    size_t size = to->text.used;
+    if (size <= least) return TPOOL_OK;
+    to->text.used = 0;
+    bool more = to->output(to->text.bytes, size, to->context);
+    if (tpool__is_foreign(to->pool)) return TPOOL_BROKEN; /* it forked, and this is the child */
+    return more ? TPOOL_OK : TPOOL_FAILED;
+}
+/* Takes up to `most` records from `next` on, or later where these are lost. */
+static size_t tpool__ring_read(tpool__ring *ring, uint64_t *next, uint64_t end, tpool__traced *records, size_t most) {
+    size_t count = 0;
+    tpool__spin_lock(&ring->lock);
+    uint64_t oldest = ring->next > ring->size ? ring->next - ring->size : 0;
+    if (end > ring->next) end = ring->next; /* another trace has begun */
+    if (*next < oldest) *next = oldest;
+    for (; count < most && *next < end; ++*next) records[count++] = ring->records[*next % ring->size];
+    tpool__spin_unlock(&ring->lock);
+    return count;
+}
+static tpool_status tpool__trace_write_ring(tpool__trace_report *to, tpool__ring *ring) {
+    tpool__traced records[32];
+    tpool_status status = TPOOL_OK;
+    uint64_t next = 0;
+    tpool__spin_lock(&ring->lock);
+    uint64_t end = ring->next; /* else it might go on for ever */
+    tpool__spin_unlock(&ring->lock);
+    to->open = 0;
+    while (status == TPOOL_OK) {
+        uint64_t wanted = next;
+        size_t count = tpool__ring_read(ring, &next, end, records, 32);
+        if (count == 0) break;
+        tpool__traced lost = { .now = records[0].now, .worker = records[0].worker, .kind = TPOOL_EVENT_WORKER_ENDED };
+        while (next - count > wanted && to->open > 0) tpool__put_traced(to, &lost);
+        for (size_t i = 0; i < count && status == TPOOL_OK; i++) {
+            tpool__put_traced(to, &records[i]);
+            status = tpool__trace_flush(to, sizeof to->text.bytes / 2);
+        }
+    }
+    return status;
+}
+static void tpool__put_track(tpool__trace_report *to, const char *what, int thread, const char *name) {
+    tpool__put(&to->text, thread < 0 ? "" : ",\n");
+    tpool__put(&to->text, "{\"ph\":\"M\",\"pid\":1,\"tid\":");
+    tpool__put_number(&to->text, (uint64_t)(thread < 0 ? 0 : thread));
+    tpool__put(&to->text, ",\"name\":\"");
+    tpool__put(&to->text, what);
+    tpool__put(&to->text, "\",\"args\":{\"name\":");
+    tpool__put_string(&to->text, name);
+    tpool__put(&to->text, "}}");
+}
+TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *context) {
+    if (!pool || !write) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool__lock(&pool->lock);
+    tpool__worker *worker = pool->newest; /* their memory stays the pool's until its end */
+    bool traced = pool->trace_size > 0;
+    tpool__unlock(&pool->lock);
+    if (!traced) return TPOOL_INVALID_STATE;
+    tpool__trace_report to = { .pool = pool, .output = write, .context = context };
+    tpool__put(&to.text, "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n");
+    tpool__put_track(&to, "process_name", -1, pool->name);
+    tpool__put_track(&to, "thread_name", 0, "other threads");
+    tpool_status status = tpool__trace_write_ring(&to, &pool->ring);
+    to.nests = true;
+    for (; worker && status == TPOOL_OK; worker = worker->before) {
+        char name[sizeof pool->name + 16];
+        bool spare = (uintptr_t)worker->index >= tpool__load_relaxed(&pool->max_workers); /* relaxed: for a name */
+        (void)snprintf(name, sizeof name, "%s_%d%s", pool->name, worker->index, spare ? " (spare)" : "");
+        tpool__put_track(&to, "thread_name", worker->index + 1, name);
+        status = tpool__trace_write_ring(&to, &worker->ring);
+    }
+    tpool__put(&to.text, "\n]}\n");
+    return status == TPOOL_OK ? tpool__trace_flush(&to, 0) : status;
 }
 
 /* ====================================================================================================================

@@ -66,6 +66,7 @@ SCENARIO(a_managed_scope, 0)
 SCENARIO(resources, 0)
 SCENARIO(channels, 0)
 SCENARIO(measuring, 0)
+SCENARIO(tracing, 0)
 SCENARIO(a_pool_with_all_defaults, 0)
 SCENARIO(workers_with_stacks_hooks_and_idle_ends, 0)
 SCENARIO(many_from_a_worker, 0)
@@ -425,6 +426,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refusals_in_resources),
         cmocka_unit_test(refusals_in_channels),
         cmocka_unit_test(refusals_in_measuring),
+        cmocka_unit_test(refusals_in_tracing),
         cmocka_unit_test(refusals_in_a_pool_with_all_defaults),
         cmocka_unit_test(refusals_in_workers_with_stacks_hooks_and_idle_ends),
         cmocka_unit_test(refusals_in_many_from_a_worker),

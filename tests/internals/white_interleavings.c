@@ -484,6 +484,31 @@ static void a_stop_calls_no_wake_of_another_task(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A worker has taken a task when the trace begins, and begins it afterwards. The trace has both ends of a task or
+   none. */
+static bool counts_tasks(const char *bytes, size_t size, void *context) {
+    static const char wanted[] = "\"cat\":\"task\"";
+    for (size_t i = 0; i + sizeof wanted <= size; i++)
+        *(int *)context += memcmp(bytes + i, wanted, sizeof wanted - 1) == 0;
+    return true;
+}
+static void a_trace_that_begins_as_a_task_does_has_both_ends_or_none(void **state) {
+    (void)state;
+    static stop begins = { .at = "tpool__execute_task_under", .gate = GATE_CLOSED };
+    int lines = 0;
+    atomic_store(&for_first_worker, &begins);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .initializer = arm_first_worker, .measure = true });
+    tpool_future *future = submitted(pool, nothing, NULL);
+    AWAIT_ARRIVALS(&begins.gate, 1);
+    assert_status(TPOOL_OK, tpool_trace_start(pool, 0));
+    gate_open(&begins.gate);
+    assert_status(TPOOL_OK, end_of(future));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    assert_status(TPOOL_OK, tpool_trace_write(pool, counts_tasks, &lines));
+    assert_int_equal(0, lines);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
     TEST(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
@@ -496,5 +521,6 @@ static const struct CMUnitTest tests[] = {
     TEST(destroy_takes_the_pool_off_the_list_before_it_frees_workers),
     TEST(a_halt_closes_each_batch_that_it_walks),
     TEST(a_stop_calls_no_wake_of_another_task),
+    TEST(a_trace_that_begins_as_a_task_does_has_both_ends_or_none),
 };
 RUN_TESTS(tests)

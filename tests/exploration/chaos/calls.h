@@ -568,6 +568,21 @@ static bool takes_text(const char *bytes, size_t size, void *context) {
     if (size == 0 || bytes[size - 1] != '\n') fail("a line without an end");
     return true;
 }
+/* Other threads start and stop traces of the pool too. */
+static bool takes_events(const char *bytes, size_t size, void *context) {
+    (void)bytes;
+    return size > 0 && !one_in((rng *)context, 50);
+}
+static void trace(rng *g, int p, tpool *pool) {
+    tpool_status status;
+    switch (draw(g, 4)) {
+    case 0: status = tpool_trace_stop(pool); break;
+    case 1: status = tpool_trace_write(pool, takes_events, g); break;
+    default: status = tpool_trace_start(pool, one_in(g, 2) ? draw(g, 2000) : 0); break;
+    }
+    if (status != TPOOL_OK && status != TPOOL_INVALID_STATE && status != TPOOL_FAILED && status != TPOOL_NO_MEMORY)
+        fail("a trace of pool %d: %s", p, tpool_status_name(status));
+}
 static void check_rest(int p) {
     tpool_stats s;
     if (tpool_get_stats(pools[p].handle, &s) != TPOOL_OK) fail("no stats of pool %d", p);
@@ -715,6 +730,7 @@ static void change_pool(rng *g, int p, unsigned where, int depth) {
         if (stats.active < 0 || stats.workers < 0 || stats.idle < 0)
             fail("pool %d: %d workers, %d active, %d idle", p, stats.workers, stats.active, stats.idle);
         if (one_in(g, 2) && tpool_describe(pool, takes_text, NULL) != TPOOL_OK) fail("no description of pool %d", p);
+        if (one_in(g, 3)) trace(g, p, pool);
         break;
     }
     (void)depth;

@@ -313,13 +313,32 @@ static void scenario_measuring(void) {
     CHECK_ITEMS(items, TASKS, ALL_RAN);
 }
 
-/* ---- Scenarios: pools of every kind ---- */
-
 static int submit_some_plain(tpool *pool, atomic_int *runs, int count) {
     int taken = 0;
     for (int i = 0; i < count; i++) taken += OKAY(tpool_submit(pool, count_up, runs, NULL), REFUSED);
     return taken;
 }
+
+static bool ignores_text(const char *bytes, size_t size, void *context) {
+    (void)bytes, (void)size, (void)context;
+    return true;
+}
+static void scenario_tracing(void) {
+    atomic_int runs = 0;
+    tpool *pool = pool_with((tpool_config){ .max_workers = 2, .max_tasks_per_worker = 3 });
+    if (!pool) return;
+    int taken = submit_some_plain(pool, &runs, 1); /* a worker that is there when the trace begins, and later ones */
+    bool traced = OKAY(tpool_trace_start(pool, 500), NO_MEMORY);
+    taken += submit_some_plain(pool, &runs, 9);
+    if (traced) {
+        OKAY(tpool_trace_write(pool, ignores_text, NULL), 0);
+        OKAY(tpool_trace_stop(pool), 0);
+    }
+    pool_end(pool);
+    EXPECT(atomic_load(&runs) == taken);
+}
+
+/* ---- Scenarios: pools of every kind ---- */
 
 static void scenario_a_pool_with_all_defaults(void) {
     atomic_int runs = 0;
