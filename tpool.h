@@ -8534,15 +8534,27 @@ static void tpool__grant_room(tpool *pool, tpool_future **unreferenced) {
 /* Claims the tasks in the queue that have expired, which makes room, and lists their ends. No function of the program's
  * runs in here. True: there was one, and the caller must come to tpool__run_unless_held. */
 static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
-    bool any = false;
-    for (tpool_future *expired; (expired = tpool__claim_expired(pool)) != NULL; any = true) {
-        tpool__inject_count_tombstone(pool);
+    for (bool any = false;; any = true) {
+        tpool_future *unreferenced = NULL;
+        tpool__spin_lock(&pool->inject.lock); /* no submitter finds neither what has expired nor its room */
+        tpool_future *expired = tpool__claim_expired(pool);
+        if (expired) tpool__lane_count_tombstone(&pool->inject);
+        if (expired) tpool__grant_room(pool, &unreferenced);
+        tpool__spin_unlock(&pool->inject.lock);
+        tpool__dispose_chain(unreferenced);
+        if (!expired) return any;
         tpool__count_unstarted(pool, TPOOL__HAS_EXPIRED);
         tpool__outcome *error = tpool__error_fixed(expired, TPOOL__HAS_EXPIRED);
         tpool__store_release(&expired->outcome, tpool__outcome_word(error)); /* P9 */
         tpool__list(self, (uintptr_t)expired);
     }
-    return any;
+}
+/* Another thread may have claimed what had expired. */
+static bool tpool__queue_has_room(tpool *pool) {
+    tpool__spin_lock(&pool->inject.lock);
+    bool has_room = tpool__waiting(pool) < pool->capacity;
+    tpool__spin_unlock(&pool->inject.lock);
+    return has_room;
 }
 
 static bool tpool__room_enter(tpool__waiter *waiter) {
@@ -8731,7 +8743,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
     tpool_status status = TPOOL_OK;
     tpool__thread *self = tpool__self();
     bool over = false;
-    while (tpool__expire_waiting(self, pool)) { /* before any policy; the ends may fill it again */
+    /* before any policy; the ends may fill it again */
+    while (tpool__expire_waiting(self, pool) || tpool__queue_has_room(pool)) {
         tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
         tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
         tpool__run_unless_held(self);

@@ -484,6 +484,31 @@ static void a_stop_calls_no_wake_of_another_task(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* An idle worker ends what has expired in a full queue, just when a submitter finds the queue full. */
+static stop between_claim_and_count = { .at = "tpool__spin_try_lock", .after = "tpool__claim", .gate = GATE_CLOSED };
+static atomic_bool expirer_is_done;
+static void *expires_what_waits(void *pool) {
+    armed_stop = &between_claim_and_count;
+    (void)tpool__expire_waiting(tpool__self(), pool);
+    tpool__run_unless_held(tpool__self());
+    armed_stop = NULL;
+    atomic_store(&expirer_is_done, true);
+    return NULL;
+}
+static void a_full_queue_whose_expired_task_another_thread_ends_takes_the_next(void **state) {
+    (void)state;
+    held_pool h;
+    held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_REJECT });
+    tpool_future *expired = submitted_task(h.pool, (tpool_task){ .fn = nothing, .expires_ns = 1 });
+    pthread_t expirer = started(expires_what_waits, h.pool);
+    EVENTUALLY(atomic_load(&expirer_is_done) || gate_arrived(&between_claim_and_count.gate));
+    assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
+    gate_open(&between_claim_and_count.gate);
+    pthread_join(expirer, NULL);
+    assert_status(TPOOL_EXPIRED, end_of(expired));
+    held_destroy(&h);
+}
+
 /* A worker has taken a task when the trace begins, and begins it afterwards. The trace has both ends of a task or
    none. */
 static bool counts_tasks(const char *bytes, size_t size, void *context) {
@@ -521,6 +546,7 @@ static const struct CMUnitTest tests[] = {
     TEST(destroy_takes_the_pool_off_the_list_before_it_frees_workers),
     TEST(a_halt_closes_each_batch_that_it_walks),
     TEST(a_stop_calls_no_wake_of_another_task),
+    TEST(a_full_queue_whose_expired_task_another_thread_ends_takes_the_next),
     TEST(a_trace_that_begins_as_a_task_does_has_both_ends_or_none),
 };
 RUN_TESTS(tests)

@@ -214,7 +214,7 @@ static void wake(void *context) {
         if (has(STOPS) && one_in(&g, 2)) {
             atomic_store(&which->stop_tried, true);
             DO(id_of(which), tpool_future_request_stop(future));
-        } else if (has(CANCELS)) {
+        } else if (has(CANCELS) && !has(BUSY_FREES)) { /* an arg_free may wait for room */
             atomic_store(&which->cancel_tried, true);
             (void)CALL(id_of(which), tpool_future_cancel(future));
         }
