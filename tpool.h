@@ -595,8 +595,8 @@ typedef struct tpool_task {
     int64_t run_limit_ns;        /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
                                       processes its worker is killed */
     int64_t timeout_ns;          /* > 0: a limit for both, as that of tpool_run_with_timeout, but nobody need wait: this
-                                      long after the submit the task expires if it has not started; else it is asked to
-                                      stop, or killed, as by run_limit_ns */
+                                      long after the submit (time in line for room counts) the task expires if it has
+                                      not started; else it is asked to stop, or killed, as by run_limit_ns */
     void *tag;                   /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
 } tpool_task;
@@ -1105,16 +1105,17 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats);
 typedef bool (*tpool_write)(const char *bytes, size_t size, void *context);
 
 /* Writes as text, a line at a time: how many workers there are; what each of them runs, what it waits for and, with
- * config.measure or an observer of tasks, since when; how much is queued, and names of it. A task shows by its name,
- * or by the address of its function. Works beside every other call, also when all workers hang on a lock of the
+ * config.measure, an observer of tasks or a trace, since when; how much is queued, and names of it. A task shows by its
+ * name, or by the address of its function. Works beside every other call, also when all workers hang on a lock of the
  * program. Each line is true at a moment of its own. No lock is held while write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. */
 TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *context);
 
 /* From now on the pool keeps the events of its tasks and workers (tpool_event_kind), with or without an observer: the
- * newest ones, in bytes_per_worker of memory (0: 64 KiB; 32 bytes an event, about four events a task) for each worker
- * and once more for all other threads. What an earlier trace has kept is dropped. Costs 50 ns a task. TPOOL_OK.
- * TPOOL_INVALID: pool NULL. TPOOL_INVALID_STATE: there is a trace. TPOOL_NO_MEMORY: there is none. */
+ * newest ones, in bytes_per_worker of memory (0: 64 KiB; an event takes 32 bytes, a task three events) for each worker,
+ * and once more for all other threads. What an earlier trace has kept is dropped. Meanwhile each submit makes a task
+ * object. TPOOL_OK. TPOOL_INVALID: pool NULL. TPOOL_INVALID_STATE: there is a trace. TPOOL_NO_MEMORY: nothing has
+ * changed. (A worker that gets no memory later uses that of the other threads.) */
 TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker);
 
 /* No further events are kept. Those that are stay until the next start, or the pool's end. TPOOL_OK. TPOOL_INVALID:
@@ -1125,7 +1126,8 @@ TPOOL_API tpool_status tpool_trace_stop(tpool *pool);
  * open: a line for each worker, with the time of its life, of its tasks and of its waits in them; what other threads
  * ran; where tasks were submitted, and ended without having run. ts is tpool_now() in microseconds. Works beside every
  * other call, also during the trace: then it writes of each worker what was kept when it came to it. A long name is
- * cut, and what is no UTF-8 in it is replaced. No lock is held while write runs, which may make any call.
+ * cut, and what is no UTF-8 in it is replaced. Forked jobs and items of a map are no tasks, and have no time of their
+ * own. No lock is held while write runs, which may make any call.
  * TPOOL_OK. TPOOL_FAILED: write gave false, and was not called again. TPOOL_INVALID: NULL. TPOOL_INVALID_STATE: there
  * has been no trace. */
 TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *context);
@@ -3196,8 +3198,8 @@ typedef struct tpool__measures {
     tpool__word busy_low, busy_high; /* nanoseconds: 30 bits, and the rest */
 } tpool__measures;
 
-/* What a trace keeps (tpool_trace_start): a ring of the newest events. One worker writes to it, or, to the pool's, all
- * other threads; a lock that nobody else but a reader wants costs less than to tell what is torn. */
+/* What a trace keeps (tpool_trace_start): a ring of the newest events of one worker, or, the pool's, of all other
+ * threads. A lock that only a reader contends for costs less than to find out which record is torn. */
 typedef struct tpool__traced {
     int64_t now;
     uint64_t task;
@@ -3211,8 +3213,9 @@ typedef struct tpool__traced {
 } tpool__traced;
 typedef struct tpool__ring {
     tpool__spinlock lock; /* guards: */
+    uint32_t trace;       /* the number of the trace that the records are of */
     tpool__traced *records;
-    size_t size;   /* how many there is room for */
+    size_t size;   /* how many there is room for, a power of two; 0: none */
     uint64_t next; /* how many there were */
 } tpool__ring;
 
@@ -3333,6 +3336,7 @@ struct tpool__worker {
 #define TPOOL__MEASURED 1u /* observed: config.measure */
 #define TPOOL__OBSERVED 2u /* tasks are, by config.observer; these two never change */
 #define TPOOL__TRACED 4u
+#define TPOOL__TRACES_SHIFT 8 /* from here up: the number of the trace, which is the last one that began */
 #define TPOOL__NUMBERED (TPOOL__OBSERVED | TPOOL__TRACED) /* every submit makes a task object, with a number */
 
 #define TPOOL__PAUSED 1u /* the flags word */
@@ -3427,7 +3431,7 @@ struct tpool {
     tpool__worker **unused;          /* those of them that have ended: a heap, the lowest index first */
     size_t unused_count, unused_size;
     tpool__worker *leftovers; /* those of the unused that are still in the list of workers */
-    size_t trace_size;        /* of each ring, in records; 0: there has been no trace */
+    size_t trace_size;        /* of each ring of the last trace, in records */
 
     alignas(TPOOL__CACHE_LINE) tpool__spinlock expiring_lock; /* guards: */
     tpool__expiries expiring;                                 /* of the tasks in the queue */
@@ -5679,47 +5683,57 @@ static void tpool__observe(tpool *pool, const tpool_event *event) {
     pool->config.observer(event, pool->config.context);
     tpool__cancel_back(cancel);
 }
-/* False: the ring has no memory. */
-static bool tpool__ring_add(tpool__ring *ring, const tpool__traced *record) {
+/* Gives the ring memory for a trace. The caller frees what the ring had. */
+static tpool__traced *tpool__ring_set(tpool__ring *ring, uint32_t trace, tpool__traced *records, size_t size) {
     tpool__spin_lock(&ring->lock);
-    bool has_room = ring->size > 0;
-    if (has_room) ring->records[ring->next++ % ring->size] = *record;
+    tpool__traced *before = ring->records;
+    ring->trace = trace;
+    ring->records = records;
+    ring->size = records ? size : 0;
+    ring->next = 0;
+    tpool__spin_unlock(&ring->lock);
+    return before;
+}
+/* A worker's first record in this trace makes its ring. */
+static TPOOL__NOINLINE void tpool__ring_begin(tpool *pool, tpool__ring *ring, uint32_t trace) {
+    tpool__lock(&pool->lock);
+    size_t size = pool->trace_size;
+    tpool__unlock(&pool->lock);
+    tpool__dealloc(tpool__ring_set(ring, trace, tpool__alloc_many(size, sizeof *ring->records), size));
+}
+/* False: the ring is of another trace, or has no memory. */
+static bool tpool__ring_add(tpool__ring *ring, uint32_t trace, const tpool__traced *record) {
+    tpool__spin_lock(&ring->lock);
+    bool has_room = ring->size > 0 && ring->trace == trace;
+    if (has_room) ring->records[ring->next++ & (ring->size - 1)] = *record;
     tpool__spin_unlock(&ring->lock);
     return has_room;
 }
-/* Gives the ring other memory, which it owns from then on. */
-static void tpool__ring_set(tpool__ring *ring, tpool__traced *records, size_t size) {
-    tpool__spin_lock(&ring->lock);
-    tpool__traced *before = ring->records;
-    ring->records = records;
-    ring->size = size;
-    ring->next = 0;
-    tpool__spin_unlock(&ring->lock);
-    tpool__dealloc(before);
-}
-/* False: no memory. A worker without a ring writes to the pool's. */
-static bool tpool__ring_make(tpool__ring *ring, size_t size) {
-    tpool__traced *records = tpool__alloc_many(size, sizeof *records);
-    if (records) tpool__ring_set(ring, records, size);
-    return records != NULL;
-}
-static TPOOL__NOINLINE void tpool__trace(const tpool__thread *self, tpool *pool, const tpool_event *event, bool ran) {
+static TPOOL__NOINLINE void tpool__trace(const tpool__thread *self, tpool *pool, const tpool_event *event, bool ran,
+                                         uint32_t trace) {
+    bool names = event->kind == TPOOL_EVENT_STARTED || event->kind == TPOOL_EVENT_ENDED;
     tpool__traced record = { .now = event->now_ns, .task = event->task, .worker = event->worker, .ran = ran };
     record.kind = (uint8_t)event->kind;
     record.status = (uint8_t)event->status;
-    if (event->kind == TPOOL_EVENT_STARTED || event->kind == TPOOL_EVENT_ENDED) record.u.name = event->name;
+    if (names) record.u.name = event->name;
     else record.u.other = event->other;
-    if (event->worker < 0 || !tpool__ring_add(&self->worker->ring, &record))
-        (void)tpool__ring_add(&pool->ring, &record);
+    if (event->worker >= 0) {
+        tpool__ring *ring = &self->worker->ring;
+        if (ring->trace != trace) tpool__ring_begin(pool, ring, trace); /* only the worker changes it */
+        if (tpool__ring_add(ring, trace, &record)) return;
+    }
+    (void)tpool__ring_add(&pool->ring, trace, &record);
 }
 static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
                         tpool_status status, const char *name, int64_t now, bool ran) {
     TPOOL_ASSERT(tpool__holds_none());
-    bool traced = tpool__observed(pool) & TPOOL__TRACED, observed = pool->config.observed & (unsigned)kind;
-    if (!(traced || observed) || tpool__is_foreign(pool)) return; /* foreign: it forked, and this is the child */
+    uint32_t flags = tpool__observed(pool);
+    bool observed = pool->config.observed & (unsigned)kind;
+    bool traced = (flags & TPOOL__TRACED) && kind != TPOOL_EVENT_READY; /* so far the moment of SUBMITTED */
+    if (!(traced || observed) || tpool__is_foreign(pool)) return;       /* foreign: it forked, and this is the child */
     int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
     tpool_event event = { kind, worker, status, now, task, other, name };
-    if (traced) tpool__trace(self, pool, &event, ran);
+    if (traced) tpool__trace(self, pool, &event, ran, flags >> TPOOL__TRACES_SHIFT);
     if (observed) tpool__observe(pool, &event);
 }
 /* Comes before the task is queued: from then on it may start. */
@@ -5842,7 +5856,6 @@ static tpool__worker *tpool__worker_make(tpool *pool) {
         tpool__worker_free(worker);
         return NULL;
     }
-    if (tpool__observed(pool) & TPOOL__TRACED) tpool__ring_make(&worker->ring, pool->trace_size);
     worker->before = pool->newest;
     pool->newest = worker;
     return worker;
@@ -8681,15 +8694,18 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
         }
         return *status != TPOOL_OK;
     }
+    bool expired = tpool__has_expired(entry->task);
     /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
-    tpool__add_relaxed(&entry->task->state, TPOOL__PHASE_RUNNING | TPOOL__POPPED);
+    tpool__add_relaxed(&entry->task->state, (expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) | TPOOL__POPPED);
     bool wanted = tpool__is_wanted(entry->task); /* before the iterator shares it */
     if (entry->task->nodes) (void)tpool__completions_enter(NULL, entry->task);
     tpool *outer = self->caller_pool;
     tpool__context *call = tpool__decided_push(self, entry->task, wanted, TPOOL_OK);
     self->caller_pool = pool;
     self->callers++;
-    if (tpool__execute_task(self, entry->task, flags >> TPOOL__STOPS_SHIFT) && tpool__context_pop(self, call)) {
+    if (expired) tpool__end_unstarted(entry->task, TPOOL__HAS_EXPIRED);
+    if ((expired || tpool__execute_task(self, entry->task, flags >> TPOOL__STOPS_SHIFT)) &&
+        tpool__context_pop(self, call)) {
         self->caller_pool = outer;
         self->callers--;
     }
@@ -13939,21 +13955,22 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
 TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    size_t size = (bytes_per_worker ? bytes_per_worker : (size_t)64 * 1024) / sizeof(tpool__traced);
-    if (size == 0) size = 1;
-    int cancel = tpool__cancel_off();
-    tpool__lock(&pool->lock); /* under which workers are made */
-    bool traced = tpool__observed(pool) & TPOOL__TRACED;
-    bool made = !traced && tpool__ring_make(&pool->ring, size);
-    for (tpool__worker *worker = pool->newest; worker && made; worker = worker->before)
-        made = tpool__ring_make(&worker->ring, size);
-    if (made) {
+    size_t least = (bytes_per_worker ? bytes_per_worker : (size_t)64 * 1024) / sizeof(tpool__traced), size = 1;
+    while (size <= least / 2) size *= 2;
+    tpool__traced *records = tpool__alloc_many(size, sizeof *records);
+    if (!records) return TPOOL_NO_MEMORY;
+    tpool__lock(&pool->lock);
+    uint32_t flags = tpool__observed(pool), traces = (uint32_t)1 << TPOOL__TRACES_SHIFT;
+    bool begins = !(flags & TPOOL__TRACED);
+    if (begins) {
+        flags = tpool__add_relaxed(&pool->observed, traces) + traces; /* relaxed: the number of the rings' trace */
         pool->trace_size = size;
+        records = tpool__ring_set(&pool->ring, flags >> TPOOL__TRACES_SHIFT, records, size);
         tpool__or_relaxed(&pool->observed, TPOOL__TRACED); /* relaxed: a flag; each ring has its lock */
     }
     tpool__unlock(&pool->lock);
-    tpool__cancel_back(cancel);
-    return made ? TPOOL_OK : traced ? TPOOL_INVALID_STATE : TPOOL_NO_MEMORY;
+    tpool__dealloc(records);
+    return begins ? TPOOL_OK : TPOOL_INVALID_STATE;
 }
 TPOOL_API tpool_status tpool_trace_stop(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
@@ -13998,104 +14015,111 @@ typedef struct tpool__trace_report {
     const tpool *pool;
     tpool_write output;
     void *context;
-    tpool__text text; /* lines that are not written yet */
-    bool nests;       /* what began last ends first: so it is on a worker's own line */
-    unsigned open;    /* what has begun there, and has no end yet */
+    uint32_t trace;
+    tpool_status status; /* TPOOL_OK: it goes on */
+    tpool__text text;    /* lines that are not written yet */
+    bool nests;          /* what began last ends first: so it is on a worker's own line */
+    unsigned open;       /* what has begun there, and has no end yet */
 } tpool__trace_report;
-static void tpool__put_event(tpool__trace_report *to, const tpool__traced *record, const char *phase,
-                             const char *category, const char *name) {
-    tpool__text *text = &to->text;
-    bool names = record->kind == TPOOL_EVENT_STARTED || record->kind == TPOOL_EVENT_ENDED;
-    tpool__put(text, ",\n{\"ph\":\"");
-    tpool__put(text, phase);
-    tpool__put(text, "\",\"s\":\"t\",\"pid\":1,\"tid\":");
-    tpool__put_number(text, (uint64_t)record->worker + 1); /* -1: 0 */
-    tpool__put(text, ",\"ts\":");
-    tpool__put_number(text, (uint64_t)record->now / 1000);
-    tpool__put_byte(text, '.');
-    tpool__put_digits(text, (uint64_t)record->now % 1000, 10, 3);
-    tpool__put(text, ",\"cat\":\"");
-    tpool__put(text, category);
-    tpool__put(text, "\",\"name\":");
-    tpool__put_string(text, name);
-    tpool__put(text, ",\"id\":");
-    tpool__put_number(text, record->task);
-    tpool__put(text, ",\"args\":{\"task\":");
-    tpool__put_number(text, record->task);
-    tpool__put(text, ",\"other\":");
-    tpool__put_number(text, names ? 0 : record->u.other);
-    tpool__put(text, ",\"status\":\"");
-    tpool__put(text, tpool_status_name((tpool_status)record->status));
-    tpool__put(text, "\"}}");
-}
-/* An end whose beginning the ring has lost is left out. */
-static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *record) {
-    bool of_task = record->kind == TPOOL_EVENT_STARTED || record->kind == TPOOL_EVENT_ENDED;
-    bool begins = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
-    bool ends = record->kind & (TPOOL_EVENT_ENDED | TPOOL_EVENT_UNBLOCKED | TPOOL_EVENT_WORKER_ENDED);
-    const char *category = record->kind & (TPOOL_EVENT_BLOCKED | TPOOL_EVENT_UNBLOCKED) ? "wait" : "worker";
-    if (of_task) category = "task";
-    const char *name = of_task && record->u.name ? record->u.name : category;
-    if (record->kind == TPOOL_EVENT_SUBMITTED) {
-        tpool__put_event(to, record, "i", "submit", "submit");
-    } else if (record->kind == TPOOL_EVENT_ENDED && !record->ran) {
-        tpool__put_event(to, record, "i", "unrun", name);
-    } else if (!to->nests) {
-        if (begins || ends) tpool__put_event(to, record, begins ? "b" : "e", category, name);
-    } else if (begins) {
-        to->open++;
-        tpool__put_event(to, record, "B", category, name);
-    } else if (ends && to->open > 0) {
-        to->open--;
-        tpool__put_event(to, record, "E", category, name);
-    }
-}
 /* Hands over what there is, if that is so much. No lock is held. */
-static tpool_status tpool__trace_flush(tpool__trace_report *to, size_t least) {
+static void tpool__trace_flush(tpool__trace_report *to, size_t least) {
     TPOOL_ASSERT(tpool__holds_none());
     size_t size = to->text.used;
-    if (size <= least) return TPOOL_OK;
+    if (size <= least) return;
     to->text.used = 0;
-    bool more = to->output(to->text.bytes, size, to->context);
-    if (tpool__is_foreign(to->pool)) return TPOOL_BROKEN; /* it forked, and this is the child */
-    return more ? TPOOL_OK : TPOOL_FAILED;
+    if (to->status != TPOOL_OK) return;
+    if (!to->output(to->text.bytes, size, to->context)) to->status = TPOOL_FAILED;
+    if (tpool__is_foreign(to->pool)) to->status = TPOOL_BROKEN; /* it forked, and this is the child */
+}
+/* A line begins. Half of the text is free for it, and none takes more. */
+static void tpool__put_line(tpool__trace_report *to, const char *phase, int worker) {
+    tpool__trace_flush(to, sizeof to->text.bytes / 2);
+    tpool__put(&to->text, ",\n{\"ph\":\"");
+    tpool__put(&to->text, phase);
+    tpool__put(&to->text, "\",\"pid\":1,\"tid\":"); /* 0, and the number of the process, mean something else */
+    tpool__put_number(&to->text, (uint64_t)worker + 3);
+}
+static void tpool__put_key(tpool__trace_report *to, const char *key, uint64_t number) {
+    tpool__put(&to->text, key);
+    tpool__put_number(&to->text, number);
+}
+static void tpool__put_event(tpool__trace_report *to, const tpool__traced *record, const char *phase) {
+    bool of_wait = record->kind & (TPOOL_EVENT_BLOCKED | TPOOL_EVENT_UNBLOCKED);
+    bool of_task = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_ENDED);
+    const char *category = of_wait ? "wait" : of_task ? "task" : "worker";
+    if (record->kind == TPOOL_EVENT_SUBMITTED) category = "submit";
+    tpool__text *text = &to->text;
+    tpool__put_line(to, phase, record->worker);
+    tpool__put_key(to, ",\"ts\":", (uint64_t)record->now / 1000);
+    tpool__put_byte(text, '.');
+    tpool__put_digits(text, (uint64_t)record->now % 1000, 10, 3);
+    if (*phase != 'E') { /* the end of what began last */
+        tpool__put(text, ",\"cat\":\"");
+        tpool__put(text, category);
+        tpool__put(text, "\",\"name\":");
+        tpool__put_string(text, of_task && record->u.name ? record->u.name : category);
+        tpool__put_key(to, ",\"id\":", record->task);
+        if (*phase == 'i') tpool__put(text, ",\"s\":\"t\"");
+    }
+    tpool__put(text, ",\"args\":{");
+    if (record->kind == TPOOL_EVENT_ENDED) {
+        tpool__put(text, "\"status\":\"");
+        tpool__put(text, tpool_status_name((tpool_status)record->status));
+        tpool__put(text, "\"");
+    } else if (*phase != 'E' && *phase != 'e') {
+        tpool__put_key(to, "\"task\":", record->task);
+        if (!of_task && record->u.other) tpool__put_key(to, of_wait ? ",\"for\":" : ",\"by\":", record->u.other);
+    }
+    tpool__put(text, "}}");
+    TPOOL_ASSERT(text->used < sizeof text->bytes - 1);
+}
+/* On a worker's line an end whose beginning the ring has lost is left out. */
+static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *record) {
+    bool begins = record->kind & (TPOOL_EVENT_STARTED | TPOOL_EVENT_BLOCKED | TPOOL_EVENT_WORKER_STARTED);
+    bool unrun = record->kind == TPOOL_EVENT_ENDED && !record->ran;
+    if (record->kind == TPOOL_EVENT_SUBMITTED || unrun) {
+        tpool__put_event(to, record, "i");
+    } else if (!to->nests) {
+        tpool__put_event(to, record, begins ? "b" : "e");
+    } else if (begins) {
+        to->open++;
+        tpool__put_event(to, record, "B");
+    } else if (to->open > 0) {
+        to->open--;
+        tpool__put_event(to, record, "E");
+    }
 }
 /* Takes up to `most` records from `next` on, or later where these are lost. */
-static size_t tpool__ring_read(tpool__ring *ring, uint64_t *next, uint64_t end, tpool__traced *records, size_t most) {
+static size_t tpool__ring_read(tpool__ring *ring, uint32_t trace, uint64_t *next, uint64_t end, tpool__traced *records,
+                               size_t most) {
     size_t count = 0;
     tpool__spin_lock(&ring->lock);
     uint64_t oldest = ring->next > ring->size ? ring->next - ring->size : 0;
-    if (end > ring->next) end = ring->next; /* another trace has begun */
     if (*next < oldest) *next = oldest;
-    for (; count < most && *next < end; ++*next) records[count++] = ring->records[*next % ring->size];
+    for (; ring->trace == trace && count < most && *next < end; ++*next)
+        records[count++] = ring->records[*next & (ring->size - 1)];
     tpool__spin_unlock(&ring->lock);
     return count;
 }
-static tpool_status tpool__trace_write_ring(tpool__trace_report *to, tpool__ring *ring) {
-    tpool__traced records[32];
-    tpool_status status = TPOOL_OK;
+static void tpool__put_ring(tpool__trace_report *to, tpool__ring *ring) {
+    tpool__traced records[32], last = { .kind = TPOOL_EVENT_WORKER_ENDED };
     uint64_t next = 0;
     tpool__spin_lock(&ring->lock);
-    uint64_t end = ring->next; /* else it might go on for ever */
+    uint64_t end = ring->trace == to->trace ? ring->next : 0; /* what comes later is not written: it might never end */
     tpool__spin_unlock(&ring->lock);
     to->open = 0;
-    while (status == TPOOL_OK) {
+    while (to->status == TPOOL_OK) {
         uint64_t wanted = next;
-        size_t count = tpool__ring_read(ring, &next, end, records, 32);
+        size_t count = tpool__ring_read(ring, to->trace, &next, end, records, 32);
+        while (next - count > wanted && to->open > 0) tpool__put_traced(to, &last); /* its end is lost */
+        for (size_t i = 0; i < count; i++) tpool__put_traced(to, &records[i]);
         if (count == 0) break;
-        tpool__traced lost = { .now = records[0].now, .worker = records[0].worker, .kind = TPOOL_EVENT_WORKER_ENDED };
-        while (next - count > wanted && to->open > 0) tpool__put_traced(to, &lost);
-        for (size_t i = 0; i < count && status == TPOOL_OK; i++) {
-            tpool__put_traced(to, &records[i]);
-            status = tpool__trace_flush(to, sizeof to->text.bytes / 2);
-        }
+        last.now = records[count - 1].now;
+        last.worker = records[count - 1].worker;
     }
-    return status;
 }
-static void tpool__put_track(tpool__trace_report *to, const char *what, int thread, const char *name) {
-    tpool__put(&to->text, thread < 0 ? "" : ",\n");
-    tpool__put(&to->text, "{\"ph\":\"M\",\"pid\":1,\"tid\":");
-    tpool__put_number(&to->text, (uint64_t)(thread < 0 ? 0 : thread));
+static void tpool__put_track(tpool__trace_report *to, const char *what, int worker, const char *name) {
+    tpool__put_line(to, "M", worker);
     tpool__put(&to->text, ",\"name\":\"");
     tpool__put(&to->text, what);
     tpool__put(&to->text, "\",\"args\":{\"name\":");
@@ -14105,26 +14129,27 @@ static void tpool__put_track(tpool__trace_report *to, const char *what, int thre
 TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *context) {
     if (!pool || !write) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool__trace_report to = { .pool = pool, .output = write, .context = context };
     tpool__lock(&pool->lock);
     tpool__worker *worker = pool->newest; /* their memory stays the pool's until its end */
-    bool traced = pool->trace_size > 0;
+    to.trace = tpool__observed(pool) >> TPOOL__TRACES_SHIFT;
     tpool__unlock(&pool->lock);
-    if (!traced) return TPOOL_INVALID_STATE;
-    tpool__trace_report to = { .pool = pool, .output = write, .context = context };
-    tpool__put(&to.text, "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n");
+    if (to.trace == 0) return TPOOL_INVALID_STATE;
+    tpool__put(&to.text, "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n{\"ph\":\"M\",\"pid\":1,\"tid\":2,"
+                         "\"name\":\"thread_name\",\"args\":{\"name\":\"other threads\"}}");
     tpool__put_track(&to, "process_name", -1, pool->name);
-    tpool__put_track(&to, "thread_name", 0, "other threads");
-    tpool_status status = tpool__trace_write_ring(&to, &pool->ring);
+    tpool__put_ring(&to, &pool->ring);
     to.nests = true;
-    for (; worker && status == TPOOL_OK; worker = worker->before) {
-        char name[sizeof pool->name + 16];
+    for (; worker && to.status == TPOOL_OK; worker = worker->before) {
+        char name[sizeof pool->name + 32];
         bool spare = (uintptr_t)worker->index >= tpool__load_relaxed(&pool->max_workers); /* relaxed: for a name */
         (void)snprintf(name, sizeof name, "%s_%d%s", pool->name, worker->index, spare ? " (spare)" : "");
-        tpool__put_track(&to, "thread_name", worker->index + 1, name);
-        status = tpool__trace_write_ring(&to, &worker->ring);
+        tpool__put_track(&to, "thread_name", worker->index, name);
+        tpool__put_ring(&to, &worker->ring);
     }
     tpool__put(&to.text, "\n]}\n");
-    return status == TPOOL_OK ? tpool__trace_flush(&to, 0) : status;
+    tpool__trace_flush(&to, 0);
+    return to.status;
 }
 
 /* ====================================================================================================================
@@ -14709,6 +14734,7 @@ typedef enum tpool__killed_for {
     TPOOL__KILLED_ALL,
     TPOOL__KILLED_DAMAGED
 } tpool__killed_for;
+_Static_assert(TPOOL__KILLED_LATE + TPOOL__RUN_WITH_TIMEOUT == TPOOL__KILLED_RUN_WITH_TIMEOUT, "the same order");
 typedef struct tpool__child {
     tpool__server *server;                 /* never changes */
     tpool__lock_word lock;                 /* guards: */

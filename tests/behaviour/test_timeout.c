@@ -184,6 +184,25 @@ static void the_time_in_line_for_room_counts(void **unused) {
     held_destroy(&h);
 }
 
+static void what_has_expired_by_then_the_submitter_does_not_run(void **unused) {
+    (void)unused;
+    for (int i = 0; i < 4; i++) {
+        held_pool h;
+        held_create(&h, &(tpool_config){ .queue_capacity = 1, .on_full = TPOOL_FULL_CALLER_RUNS });
+        assert_status(TPOOL_OK, tpool_submit(h.pool, nothing, NULL, NULL));
+        box b;
+        box_init(&b);
+        tpool_task task = box_task(box_run, &b, i % 2);
+        *(i / 2 ? &task.timeout_ns : &task.expires_ns) = 1;
+        tpool_future *future = submitted_task(h.pool, task);
+        assert_status(TPOOL_EXPIRED, tpool_future_result(future, 0, NULL));
+        tpool_future_release(future);
+        check_freed_once(&b, i % 2, false);
+        assert_int_equal(1, stats_of(h.pool).expired);
+        held_destroy(&h);
+    }
+}
+
 static void a_run_with_timeout_that_is_longer_tells_of_its_end(void **unused) {
     (void)unused;
     held_pool h;
@@ -205,6 +224,7 @@ int main(void) {
         cmocka_unit_test(it_ends_a_wait_at_a_channel),
         cmocka_unit_test(a_full_queue_of_such_tasks_takes_the_next),
         cmocka_unit_test(the_time_in_line_for_room_counts),
+        cmocka_unit_test(what_has_expired_by_then_the_submitter_does_not_run),
         cmocka_unit_test(a_run_with_timeout_that_is_longer_tells_of_its_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,21 +37,52 @@ static bool keep(const char *bytes, size_t size, void *context) {
     written.text[written.used] = 0;
     return written.calls != written.most_calls;
 }
+/* An end says only its status: of what, the beginning on the same line has said. */
+static void close_slices(void) {
+    for (int thread = 1; thread < 200; thread++) {
+        static event *stack[400];
+        int depth = 0;
+        for (int i = 0; i < count; i++) {
+            event *e = &events[i];
+            if (e->thread != thread) continue;
+            assert_true(depth < 400);
+            if (e->phase == 'B') stack[depth++] = e;
+            if (e->phase != 'E') continue;
+            assert_true(depth > 0);
+            const event *begun = stack[--depth];
+            e->task = begun->task;
+            memcpy(e->category, begun->category, sizeof e->category);
+            memcpy(e->name, begun->name, sizeof e->name);
+            assert_true(!e->status[0] || strcmp(e->category, "task") == 0);
+        }
+    }
+}
+static const char *after(const char *text, const char *key) {
+    const char *at = strstr(text, key);
+    return at ? at + strlen(key) : NULL;
+}
 static void parse(void) {
     count = 0;
     for (char *line = written.text; line && *line; line = strchr(line, '\n'), line += line != NULL) {
         event *e = &events[count];
-        if (sscanf(
-                line,
-                "{\"ph\":\"%c\",\"s\":\"t\",\"pid\":1,\"tid\":%d,\"ts\":%lf,\"cat\":\"%15[a-z]\",\"name\":\"%799[^\"]\"",
-                &e->phase, &e->thread, &e->ts, e->category, e->name) != 5)
+        memset(e, 0, sizeof *e);
+        char text[1200];
+        (void)snprintf(text, sizeof text, "%.*s", (int)strcspn(line, "\n"), line);
+        if (sscanf(text, "{\"ph\":\"%c\",\"pid\":1,\"tid\":%d,\"ts\":%lf", &e->phase, &e->thread, &e->ts) != 3)
             continue;
-        const char *rest = strstr(line, "\"args\":{");
-        assert_non_null(rest);
-        assert_int_equal(3, sscanf(rest, "\"args\":{\"task\":%llu,\"other\":%llu,\"status\":\"%23[A-Z_]\"}}", &e->task,
-                                   &e->other, e->status));
+        e->thread -= 2; /* a worker's index plus one; 0: other threads */
+        const char *at;
+        if ((at = after(text, "\"cat\":\"")) != NULL) (void)sscanf(at, "%15[a-z]", e->category);
+        if ((at = after(text, "\"name\":\"")) != NULL) (void)sscanf(at, "%799[^\"]", e->name);
+        if ((at = after(text, "\"task\":")) != NULL) e->task = strtoull(at, NULL, 10);
+        else if ((at = after(text, "\"id\":")) != NULL) e->task = strtoull(at, NULL, 10);
+        if ((at = after(text, "\"by\":")) != NULL || (at = after(text, "\"for\":")) != NULL)
+            e->other = strtoull(at, NULL, 10);
+        if ((at = after(text, "\"status\":\"")) != NULL) (void)sscanf(at, "%23[A-Z_]", e->status);
+        assert_int_equal(0, strcmp(text + strlen(text) - 2, count >= 0 && text[strlen(text) - 1] == ',' ? "}," : "}}"));
         assert_true(++count < MOST_EVENTS);
     }
+    close_slices();
 }
 static void dump(void) {
     const char *folder = getenv("TRACE_FOLDER");
@@ -86,8 +117,7 @@ static const event *the(char phase, const char *name) {
 /* On each worker's line what begins ends, the last one first, and time goes on. Returns what is still open. */
 static int check_nesting(void) {
     int open = 0;
-    for (int thread = 1; thread < 100; thread++) {
-        const event *stack[200];
+    for (int thread = 1; thread < 200; thread++) {
         int depth = 0;
         double last = 0;
         for (int i = 0; i < count; i++) {
@@ -95,13 +125,7 @@ static int check_nesting(void) {
             if (e->thread != thread) continue;
             assert_true(e->ts >= last);
             last = e->ts;
-            if (e->phase == 'B') stack[depth++] = e;
-            if (e->phase == 'E') {
-                assert_true(depth > 0);
-                depth--;
-                assert_string_equal(stack[depth]->category, e->category);
-                if (strcmp(e->category, "task") == 0) assert_int_equal(stack[depth]->task, e->task);
-            }
+            depth += (e->phase == 'B') - (e->phase == 'E');
         }
         open += depth;
     }
@@ -213,7 +237,7 @@ static void what_ends_without_having_run_is_a_moment(void **unused) {
     stopped_at_rest(h.pool);
     assert_string_equal("TPOOL_CANCELLED", the('i', "cancelled")->status);
     assert_string_equal("TPOOL_EXPIRED", the('i', "expired")->status);
-    assert_string_equal("unrun", the('i', "expired")->category);
+    assert_string_equal("task", the('i', "expired")->category);
     assert_int_equal(0, number_of('B', "task"));
     assert_int_equal(0, number_of('E', "task")); /* nor that of the holder, which began before the trace */
     held_destroy(&h);
@@ -289,6 +313,61 @@ static bool writes_nothing(const char *bytes, size_t size, void *context) {
     atomic_fetch_add((atomic_int *)context, 1);
     return false;
 }
+/* More lines than the text holds, from workers that have done nothing, with the longest of names. */
+static void many_workers_that_did_nothing_are_written_too(void **unused) {
+    (void)unused;
+    enum { WORKERS = 60 };
+    char name[200];
+    memset(name, 1, sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = WORKERS, .name = name });
+    assert_status(TPOOL_OK, tpool_warm_up(pool, WORKERS));
+    for (int round = 0; round < 2; round++) {
+        assert_status(TPOOL_OK, tpool_trace_start(pool, 0));
+        if (round) assert_status(TPOOL_OK, end_of(submitted_task(pool, (tpool_task){ .fn = nothing, .name = name })));
+        stopped_at_rest(pool);
+        int tracks = 0;
+        for (const char *at = written.text; (at = after(at, "thread_name")) != NULL;) tracks++;
+        assert_int_equal(WORKERS + 1, tracks);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
+/* The ring goes round while it is written: what was open has an end, and nothing is cut. */
+static tpool *goes_round;
+static void *descends(void *arg) {
+    int depth = (int)(intptr_t)arg;
+    if (depth == 0) return arg;
+    tpool_future *next =
+        submitted_task(goes_round, (tpool_task){ .fn = descends, .arg = (void *)(intptr_t)(depth - 1) });
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(next, TPOOL_FOREVER, NULL));
+    tpool_future_release(next);
+    return arg;
+}
+static bool writes_while_all_goes_on(const char *bytes, size_t size, void *context) {
+    if (++*(int *)context == 2)
+        for (int i = 0; i < 5; i++)
+            CHECK_STATUS(TPOOL_OK,
+                         end_of(submitted_task(goes_round, (tpool_task){ .fn = descends, .arg = (void *)30 })));
+    return keep(bytes, size, NULL);
+}
+static void a_ring_that_goes_round_meanwhile_leaves_nothing_open(void **unused) {
+    (void)unused;
+    int calls = 0;
+    goes_round = new_pool(1);
+    assert_status(TPOOL_OK, tpool_trace_start(goes_round, 128 * 32));
+    assert_status(TPOOL_OK, end_of(submitted_task(goes_round, (tpool_task){ .fn = descends, .arg = (void *)50 })));
+    written.used = 0;
+    written.most_calls = 0;
+    assert_status(TPOOL_OK, tpool_trace_write(goes_round, writes_while_all_goes_on, &calls));
+    assert_non_null(strstr(written.text, "\n]}\n"));
+    parse();
+    dump();
+    assert_true(calls > 2 && number_of('B', "task") > 5);
+    assert_int_equal(0, check_nesting());
+    assert_status(TPOOL_OK, tpool_destroy(goes_round));
+}
+
 static void statuses(void **unused) {
     (void)unused;
     atomic_int calls = 0;
@@ -304,6 +383,12 @@ static void statuses(void **unused) {
     assert_status(TPOOL_INVALID_STATE, tpool_trace_write(pool, writes_nothing, &calls));
     assert_status(TPOOL_OK, tpool_trace_start(pool, 0));
     assert_status(TPOOL_INVALID_STATE, tpool_trace_start(pool, 0));
+    assert_status(TPOOL_OK, end_of(submitted_task(pool, (tpool_task){ .fn = nothing, .name = "kept" })));
+    assert_status(TPOOL_OK, tpool_trace_stop(pool));
+    assert_status(TPOOL_NO_MEMORY, tpool_trace_start(pool, SIZE_MAX)); /* changes nothing */
+    write_trace(pool);
+    (void)the('B', "kept");
+    assert_status(TPOOL_OK, tpool_trace_start(pool, 0));
     for (int i = 0; i < 100; i++) assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
     assert_status(TPOOL_FAILED, tpool_trace_write(pool, writes_nothing, &calls));
     assert_int_equal(1, atomic_load(&calls));
@@ -319,8 +404,13 @@ static void statuses(void **unused) {
 
 static void a_new_trace_drops_the_old_one_and_a_stop_keeps_it(void **unused) {
     (void)unused;
+    gate g = GATE_CLOSED;
     tpool *pool = traced((tpool_config){ .max_workers = 2 });
-    assert_status(TPOOL_OK, end_of(submitted_task(pool, (tpool_task){ .fn = nothing, .name = "first" })));
+    for (int i = 0; i < 2; i++) /* on both workers, of which the second trace sees one */
+        assert_status(TPOOL_OK,
+                      tpool_submit_task(pool, &(tpool_task){ .fn = gate_task, .arg = &g, .name = "first" }, NULL));
+    gate_await_arrivals(&g, 2);
+    gate_open(&g);
     stopped_at_rest(pool);
     assert_status(TPOOL_OK, end_of(submitted_task(pool, (tpool_task){ .fn = nothing, .name = "between" })));
     write_trace(pool);
@@ -445,7 +535,8 @@ static void *starts_and_stops(void *pool) {
     return NULL;
 }
 static bool takes_all(const char *bytes, size_t size, void *context) {
-    (void)bytes, (void)size, (void)context;
+    (void)context;
+    CHECK(size > 0 && bytes[size - 1] != '\0' && (bytes[size - 1] == '}' || bytes[size - 1] == '\n'));
     return true;
 }
 static void *writes_again_and_again(void *pool) {
@@ -523,6 +614,8 @@ int main(void) {
         cmocka_unit_test(what_other_threads_run_stands_on_a_line_of_its_own),
         cmocka_unit_test(names_may_hold_anything),
         cmocka_unit_test(a_ring_keeps_the_newest),
+        cmocka_unit_test(many_workers_that_did_nothing_are_written_too),
+        cmocka_unit_test(a_ring_that_goes_round_meanwhile_leaves_nothing_open),
         cmocka_unit_test(statuses),
         cmocka_unit_test(a_new_trace_drops_the_old_one_and_a_stop_keeps_it),
         cmocka_unit_test(a_task_that_began_or_waited_before_the_trace_spoils_nothing),
