@@ -11126,25 +11126,50 @@ TPOOL_API tpool_status tpool_completions_on_ready(tpool_completions *completions
     if (tpool__is_foreign(completions)) return TPOOL_BROKEN;
     return completions->notifier ? TPOOL_INVALID_STATE : tpool__notifier_make(completions, wake, context);
 }
+/* Waits for the end of the call that another thread runs, without a call once more. A worker leaves its place
+ * meanwhile: the call may wait for room in its pool. */
+typedef struct tpool__call_waiter {
+    tpool__waiter waiter;
+    tpool__notifier *notifier;
+} tpool__call_waiter;
+/* relaxed: as the state, which the caller has loaded */
+static bool tpool__call_is_elsewhere(tpool__notifier *notifier, uint32_t state) {
+    return (state == TPOOL__NOTIFIER_RUNS || state == TPOOL__NOTIFIER_AGAIN) &&
+           tpool__load_relaxed(&notifier->runs_in) != (uintptr_t)tpool__self();
+}
+static bool tpool__call_look(tpool__waiter *waiter) {
+    tpool__notifier *notifier = ((tpool__call_waiter *)(void *)waiter)->notifier;
+    uint32_t state = tpool__load_acquire(&notifier->state); /* P17 */
+    if (!tpool__call_is_elsewhere(notifier, state)) return tpool__wait_over(waiter, TPOOL_OK);
+    if (state == TPOOL__NOTIFIER_AGAIN)
+        (void)tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_RUNS); /* P17 */
+    waiter->look_at = tpool__clock() + TPOOL_US(200);                             /* the call's end wakes nobody */
+    return false;
+}
+static void tpool__call_leave(tpool__waiter *waiter) { (void)waiter; }
+static const tpool__wait_kind tpool__wait_for_call = {
+    NULL, tpool__call_look, tpool__call_look, tpool__call_leave, "an on_ready", false
+};
 /* No item can fire it any more; another thread may still be about to. */
 static void tpool__notifier_end(tpool_completions *completions) {
+    tpool__call_waiter call = { .notifier = completions->notifier };
     tpool__notifier *notifier = completions->notifier;
-    tpool__thread *self = tpool__self();
-    unsigned tries = 0;
     (void)tpool__timer_disarm(&notifier->timer);
     tpool__timer_await(&notifier->timer);
     if (tpool__load_relaxed(&completions->arrived) != TPOOL__ARMED)
         tpool__await_notified(completions); /* relaxed: as above */
     if (!notifier->wake) tpool__event_close(&notifier->event);
-    uint32_t state = tpool__load_acquire(&notifier->state); /* P17 */
-    while (state != TPOOL__NOTIFIER_IDLE) {
-        /* relaxed: as the state */
-        bool elsewhere = state != TPOOL__NOTIFIER_LISTED && tpool__load_relaxed(&notifier->runs_in) != (uintptr_t)self;
-        if (!elsewhere && tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_DEAD)) return; /* P17 */
-        if (elsewhere && state == TPOOL__NOTIFIER_AGAIN)
-            (void)tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_RUNS); /* P17 */
-        if (elsewhere) tpool__backoff(&tries);
-        state = tpool__load_acquire(&notifier->state); /* P17 */
+    for (unsigned tries = 0;;) {                                /* a call is short, mostly */
+        uint32_t state = tpool__load_acquire(&notifier->state); /* P17 */
+        if (state == TPOOL__NOTIFIER_IDLE) break;
+        if (!tpool__call_is_elsewhere(notifier, state)) {
+            if (tpool__cas_acq_rel(&notifier->state, &state, TPOOL__NOTIFIER_DEAD)) return; /* P17 */
+        } else if (tries < 100) {
+            tpool__backoff(&tries);
+        } else {
+            (void)tpool__wait(&call.waiter, &tpool__wait_for_call, TPOOL_FOREVER);
+            if (tpool__is_foreign(completions)) return; /* forked there: this is the child */
+        }
     }
     TPOOL_FREE(notifier);
 }

@@ -469,6 +469,47 @@ static void what_comes_while_a_call_runs_is_called_for_afterwards(void **state) 
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* The call waits for room in a pool whose only worker destroys the iterator: a spare worker makes room. */
+typedef struct full_pool {
+    tpool *pool;
+    tpool_completions *completions;
+    gate before;
+} full_pool;
+static gate submits_now = GATE_CLOSED;
+static void submit_to_a_full_queue(void *pool) {
+    gate_pass(&submits_now);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+}
+static void *destroys_when_told(void *of) {
+    full_pool *f = of;
+    gate_pass(&f->before);
+    tpool_completions_destroy(f->completions);
+    return of;
+}
+static tpool_status keep_it(void *promise) {
+    keep(promise);
+    return TPOOL_OK;
+}
+static tpool_status end_of_it(void *future) { return end_of(future); }
+static void a_worker_that_destroys_leaves_its_place_while_the_call_waits_for_room(void **state) {
+    (void)state;
+    full_pool f = { .completions = iterator(), .before = GATE_CLOSED };
+    f.pool = new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = 1 });
+    tpool_future *promise = promised(f.completions), *destroys = submitted(f.pool, destroys_when_told, &f);
+    gate_await_arrivals(&f.before, 1);
+    assert_status(TPOOL_OK, tpool_completions_on_ready(f.completions, submit_to_a_full_queue, f.pool));
+    assert_status(TPOOL_OK, tpool_submit(f.pool, nothing, NULL, NULL)); /* it is full */
+    background completes, ends;
+    background_start(&completes, keep_it, promise);
+    gate_await_arrivals(&submits_now, 1);
+    background_start(&ends, end_of_it, destroys);
+    gate_open(&submits_now);
+    gate_open(&f.before);
+    assert_int_equal(TPOOL_OK, background_join(&ends));
+    assert_int_equal(TPOOL_OK, background_join(&completes));
+    assert_status(TPOOL_OK, tpool_destroy(f.pool));
+}
+
 static tpool *drained;
 static atomic_int drain_status;
 static void drain_it(void *context) {
@@ -563,6 +604,7 @@ int main(void) {
         cmocka_unit_test(a_destroy_waits_for_the_call_that_runs),
         cmocka_unit_test(a_destroy_in_a_callback_takes_back_the_call_that_is_listed),
         cmocka_unit_test(what_comes_while_a_call_runs_is_called_for_afterwards),
+        cmocka_unit_test(a_worker_that_destroys_leaves_its_place_while_the_call_waits_for_room),
         cmocka_unit_test(a_call_may_not_wait_for_the_pool_whose_worker_makes_it),
 #if !defined(_WIN32)
         cmocka_unit_test(a_call_that_ends_its_thread_is_over),
