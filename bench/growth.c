@@ -103,6 +103,34 @@ static void iterate(size_t count) {
     tpool_destroy(pool);
 }
 
+/* The same in a task, where a wait is recorded: 500 waits of an iterator that holds so many. */
+static void *drip(void *completions) {
+    tpool_future *future;
+    for (int i = 0; i < 500; i++)
+        check(tpool_completions_next((tpool_completions *)completions, TPOOL_MS(1), &future) == TPOOL_TIMEOUT);
+    return NULL;
+}
+static void iterate_in_task(size_t count) {
+    tpool *paused = create((tpool_config){ .max_workers = 1 }), *pool = create((tpool_config){ .max_workers = 1 });
+    tpool_completions *completions;
+    tpool_future *future;
+    check(tpool_pause(paused) == TPOOL_OK && tpool_as_completed(NULL, 0, &completions) == TPOOL_OK);
+    for (size_t i = 0; i < count; i++) {
+        tpool_task task = { .fn = nothing, .expires_ns = TPOOL_SEC(3600) };
+        check(tpool_submit_task(paused, &task, &future) == TPOOL_OK);
+        check(tpool_completions_add(completions, future) == TPOOL_OK);
+        tpool_future_release(future);
+    }
+    double before = cpu_ms();
+    check(tpool_submit(pool, drip, completions, &future) == TPOOL_OK);
+    await(future);
+    printf("500 waits of a task's iterator over %7zu: %.1f ms of CPU\n", count, cpu_ms() - before);
+    tpool_future_release(future);
+    tpool_completions_destroy(completions);
+    tpool_destroy(pool);
+    tpool_destroy(paused);
+}
+
 /* A task that waits for many futures, and sleeps for each. */
 typedef struct many {
     tpool_future **futures;
@@ -162,6 +190,8 @@ int main(void) {
     drop_oldest(1000000);
     iterate(1000);
     iterate(1000000);
+    iterate_in_task(1000);
+    iterate_in_task(1000000);
     wait_in_task(1000);
     wait_in_task(100000);
     return 0;

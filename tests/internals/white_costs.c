@@ -7,6 +7,7 @@ static void count_access(void) { accesses++; } /* a call: one expression may hav
 #include "support.h"
 
 #if defined(__linux__)
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -213,6 +214,93 @@ static void a_task_does_not_look_through_what_its_iterator_holds(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A submit that drops the oldest of a million costs what it costs with 10,000: as many atomic accesses, and no more of
+ * the heap than a path through it. The heap's pages are closed before, and each that is touched is counted. */
+#if defined(__linux__)
+static char *closed_from, *closed_to;
+static size_t page_size;
+static volatile size_t touched;
+static void open_page(int number, siginfo_t *info, void *context) {
+    char *page = (char *)((uintptr_t)info->si_addr & ~(uintptr_t)(page_size - 1));
+    (void)context;
+    if (page < closed_from || page >= closed_to || mprotect(page, page_size, PROT_READ | PROT_WRITE) != 0)
+        signal(number, SIG_DFL); /* a crash: the access comes again */
+    touched++;
+}
+static void most_of_a_drop(size_t waiting, size_t *most_accesses, size_t *most_pages) {
+    static gate hold = GATE_CLOSED;
+    gate_close(&hold);
+    tpool *pool =
+        new_pool_as((tpool_config){ .max_workers = 1, .queue_capacity = waiting, .on_full = TPOOL_FULL_DROP_OLDEST });
+    assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, 1);
+    for (size_t i = 0; i < waiting; i++) assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    assert_int_equal(waiting, pool->heap_count);
+    size_t bytes = pool->heap_size * (sizeof *pool->heap + 2 * sizeof *pool->places);
+    closed_from = (char *)(((uintptr_t)pool->heap + page_size) & ~(uintptr_t)(page_size - 1));
+    closed_to = (char *)(((uintptr_t)pool->heap + bytes) & ~(uintptr_t)(page_size - 1));
+    *most_accesses = *most_pages = 0;
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(0, mprotect(closed_from, (size_t)(closed_to - closed_from), PROT_NONE));
+        accesses = touched = 0;
+        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+        if (accesses > *most_accesses) *most_accesses = accesses;
+        if (touched > *most_pages) *most_pages = touched;
+    }
+    assert_int_equal(0, mprotect(closed_from, (size_t)(closed_to - closed_from), PROT_READ | PROT_WRITE));
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_CANCEL_PENDING));
+    gate_open(&hold);
+    assert_int_equal(20, stats_of(pool).dropped);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_drop_does_not_look_through_what_waits(void **state) {
+    (void)state;
+    struct sigaction action = { .sa_flags = SA_SIGINFO }, before;
+    size_t few_accesses, few_pages, many_accesses, many_pages;
+    page_size = (size_t)sysconf(_SC_PAGESIZE);
+    action.sa_sigaction = open_page;
+    assert_int_equal(0, sigaction(SIGSEGV, &action, &before));
+    most_of_a_drop(10000, &few_accesses, &few_pages);
+    most_of_a_drop(COUNT(1000000), &many_accesses, &many_pages);
+    assert_int_equal(0, sigaction(SIGSEGV, &before, NULL));
+    assert_true(many_accesses <= few_accesses + A_FEW);
+    assert_true(few_pages > 0 && many_pages <= 4 * 20); /* the depth of the heap, its places, twice */
+}
+#endif
+
+/* A worker's looks for work cost what they did before the pool once had many workers. It tells between two tasks. */
+static void *tell_accesses(void *arg) {
+    *(size_t *)arg = accesses;
+    accesses = 0;
+    return arg;
+}
+static size_t most_of_a_look(tpool *pool) {
+    size_t most = 0;
+    for (int i = 0; i < 10; i++) {
+        size_t told = 0;
+        assert_status(TPOOL_OK, end_of(submitted(pool, tell_accesses, &told)));
+        if (i > 0 && told > most) most = told;
+        REQUIRE_EVENTUALLY(stats_of(pool).idle == 1);
+    }
+    return most;
+}
+static void a_look_costs_no_more_after_a_burst(void **state) {
+    (void)state;
+    enum { BURST = COUNT(300) };
+    static gate hold = GATE_CLOSED;
+    gate_close(&hold);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = BURST, .min_workers = 1, .idle_timeout_ns = TPOOL_MS(5) });
+    size_t before = most_of_a_look(pool);
+    for (int i = 0; i < BURST; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &hold, NULL));
+    AWAIT_ARRIVALS(&hold, BURST);
+    gate_open(&hold);
+    REQUIRE_EVENTUALLY(stats_of(pool).workers == 1);
+    REQUIRE_EVENTUALLY(!pool->leftovers);
+    size_t after = most_of_a_look(pool);
+    assert_true(before > 0 && after <= before + A_FEW);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 #if defined(__linux__)
 static void live_once(void) {
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
@@ -245,7 +333,9 @@ int main(void) {
         cmocka_unit_test(a_wait_does_not_look_through_what_may_expire),
         cmocka_unit_test(a_task_that_waits_for_many_is_not_searched_at_each_sleep),
         cmocka_unit_test(a_task_does_not_look_through_what_its_iterator_holds),
+        cmocka_unit_test(a_look_costs_no_more_after_a_burst),
 #if defined(__linux__)
+        cmocka_unit_test(a_drop_does_not_look_through_what_waits),
         cmocka_unit_test(a_short_life_maps_nothing_and_asks_little),
 #endif
     };
