@@ -14818,6 +14818,7 @@ typedef struct tpool__server {
     int far[3];          /* while the keeper starts, its descriptors: the far ends of these two, and `program` */
     const tpool__thread *starter; /* the thread that forks the keeper: only its child keeps `far` */
     pid_t pid, keeper_pid;        /* keeper_pid 0: there is no keeper */
+    int keeper_process;           /* its pidfd, whose process and group no other can be; -1: the system has none */
     tpool__life *life;
 } tpool__server;
 typedef enum tpool__killed_for {
@@ -14943,6 +14944,15 @@ static int tpool__move_up(int fd) {
 static void tpool__close(int *fd) {
     if (*fd >= 0) close(*fd);
     *fd = -1;
+}
+/* -1: the system has none, or there is no such process. */
+static int tpool__pidfd_open(pid_t pid) {
+#if defined(SYS_pidfd_open) && TPOOL__SINCE_ANDROID(31)
+    return tpool__move_up((int)syscall(SYS_pidfd_open, pid, 0u));
+#else
+    (void)pid;
+    return -1;
+#endif
 }
 static bool tpool__both(int ends[2], int failed) {
     ends[0] = failed ? -1 : tpool__move_up(ends[0]);
@@ -16223,6 +16233,13 @@ static _Noreturn void tpool__keeper_own_stack(tpool__birth *birth, size_t stack)
     _exit(1);
 }
 
+/* Opens the keeper's pidfd. The number is the keeper's, if that lives afterwards. */
+static void tpool__keeper_watch(tpool__server *server) {
+    tpool__descriptors_lock();
+    server->keeper_process = tpool__pidfd_open(server->keeper_pid);
+    if (tpool__socket_look(server->keeper) & (POLLHUP | POLLERR)) tpool__close(&server->keeper_process);
+    tpool__descriptors_unlock();
+}
 /* Forks a process that forks the keeper and ends. */
 static tpool_status tpool__processes_start(tpool *pool) {
     int control[2] = { -1, -1 }, keeper[2] = { -1, -1 }, program = -1;
@@ -16239,12 +16256,11 @@ static tpool_status tpool__processes_start(tpool *pool) {
     void *life = mmap(NULL, sizeof(tpool__life), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     server->life = life == MAP_FAILED ? NULL : (tpool__life *)life;
     server->starter = tpool__self();
+    server->keeper_process = -1;
     tpool__descriptors_lock();
     bool made = server->life && tpool__socket_pair(control) && tpool__socket_pair(keeper);
-#if defined(SYS_pidfd_open) && TPOOL__SINCE_ANDROID(31)
     /* shows the program's end even if another process holds `control` */
-    if (made) program = tpool__move_up((int)syscall(SYS_pidfd_open, getpid(), 0u));
-#endif
+    if (made) program = tpool__pidfd_open(getpid());
     server->control = control[0];
     server->keeper = keeper[0];
     server->far[0] = control[1];
@@ -16282,6 +16298,7 @@ static tpool_status tpool__processes_start(tpool *pool) {
     tpool__descriptors_unlock();
     bool begun = first > 0 && tpool__read_all(server->keeper, &server->keeper_pid, sizeof server->keeper_pid) &&
                  tpool__read_all(server->control, &server->pid, sizeof server->pid);
+    if (begun) tpool__keeper_watch(server);
     return begun ? TPOOL_OK : TPOOL_NO_THREAD;
 }
 /* If the program adopts orphans, as process 1 of a container does, then a process of the pool that has lost its parent
@@ -16299,9 +16316,23 @@ static void tpool__reap_adopted(pid_t pid, bool has_ended) {
 static void tpool__server_replace(const tpool__server *server, uint32_t generation) {
     tpool__send(server->keeper, &generation, sizeof generation);
 }
-/* Kills server and keeper by their group. While one of the two lives, no other process has that group's number; and one
- * lives as long as the control socket has no end. If poll does not show that (see tpool__poll), nothing is killed. */
+/* Signals the keeper, or the group of keeper and server, by the keeper's pidfd. False: the system has no such call. */
+static bool tpool__keeper_signal(const tpool__server *server, int number, unsigned flags) {
+#if defined(SYS_pidfd_send_signal) && TPOOL__SINCE_ANDROID(31)
+    if (server->keeper_process >= 0)
+        return syscall(SYS_pidfd_send_signal, server->keeper_process, number, NULL, flags) == 0 || errno == ESRCH;
+#endif
+    (void)server;
+    (void)number;
+    (void)flags;
+    return false;
+}
+/* Kills server and keeper by their group. Where that has no pidfd (before Linux 6.9): while one of the two lives, no
+ * other process has that group's number; and one lives as long as the control socket has no end. If poll does not show
+ * that (see tpool__poll), nothing is killed. */
+enum { TPOOL__PROCESS_GROUP = 4 }; /* PIDFD_SIGNAL_PROCESS_GROUP */
 static void tpool__server_kill(const tpool__server *server) {
+    if (tpool__keeper_signal(server, SIGKILL, TPOOL__PROCESS_GROUP)) return;
     struct pollfd polled = { server->control, 0, 0 };
     if (poll(&polled, 1, 0) == 0) kill(-server->keeper_pid, SIGKILL);
 }
@@ -16310,7 +16341,7 @@ static void tpool__server_kill(const tpool__server *server) {
  * other. */
 static void tpool__keeper_urge(const tpool__server *server) {
     if (tpool__socket_look(server->keeper) & (POLLHUP | POLLERR)) tpool__server_kill(server);
-    else kill(server->keeper_pid, SIGCONT);
+    else if (!tpool__keeper_signal(server, SIGCONT, 0)) kill(server->keeper_pid, SIGCONT);
 }
 
 /* For a server without workers. Returns when it and its keeper are gone. */
@@ -16343,6 +16374,7 @@ static void tpool__processes_stop(tpool *pool) {
     tpool__descriptors_lock();
     tpool__close(&server->control);
     tpool__close(&server->keeper);
+    tpool__close(&server->keeper_process);
     for (int i = 0; i < 3; i++) tpool__close(&server->far[i]);
     pool->backing = NULL;
     tpool__descriptors_unlock();
@@ -16772,6 +16804,7 @@ static void tpool__close_parents(tpool *pools) {
         for (int i = 0; i < 3 && server->starter != tpool__self(); i++) tpool__close(&server->far[i]);
         tpool__close(&server->control);
         tpool__close(&server->keeper);
+        tpool__close(&server->keeper_process);
         for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
             tpool__child *child = tpool__child_of(w);
             tpool__close(&child->requests);

@@ -295,7 +295,7 @@ static void a_worker_that_was_given_up_with_its_server_is_killed(void **state) {
     assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, control));
     server.life = &life;
     server.control = control[0];
-    server.keeper = -1;
+    server.keeper = server.keeper_process = -1;
     server.keeper_pid = INT_MAX; /* no process: no order to kill it has an effect */
     child.server = &server;
     child.requests = child.replies = child.memory = -1;
@@ -312,6 +312,36 @@ static void a_worker_that_was_given_up_with_its_server_is_killed(void **state) {
     close(control[0]);
     close(control[1]);
 }
+#if defined(SYS_pidfd_send_signal)
+/* Where the system kills by pidfd, the keeper's number may belong to another one when destroy kills it and its server,
+   which stand still: they are killed all the same, and the other one's group lives. */
+static void no_stranger_is_killed_for_a_keeper(void **state) {
+    (void)state;
+    int self = (int)syscall(SYS_pidfd_open, getpid(), 0u);
+    bool by_pidfd = self >= 0 && (syscall(SYS_pidfd_send_signal, self, 0, NULL, (unsigned)TPOOL__PROCESS_GROUP) == 0 ||
+                                  errno == ESRCH); /* it leads no group */
+    if (self >= 0) close(self);
+    if (!by_pidfd) skip();
+    check_ms = 50;
+    tpool *pool = process_pool(1);
+    pid_t server = tpool__server_of(pool)->pid, keeper = tpool__server_of(pool)->keeper_pid, stranger = fork();
+    if (stranger == 0) {
+        setpgid(0, 0);
+        for (;;) pause();
+    }
+    assert_true(stranger > 0);
+    EVENTUALLY(getpgid(stranger) == stranger);
+    tpool__server_of(pool)->keeper_pid = stranger;
+    patience_ms = SLOW_TOOL ? 1000 : 100;
+    assert_int_equal(0, kill(keeper, SIGSTOP));
+    assert_int_equal(0, kill(server, SIGSTOP));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    EVENTUALLY(is_gone(keeper) && is_gone(server));
+    assert_int_equal(0, waitpid(stranger, NULL, WNOHANG));
+    kill(stranger, SIGKILL);
+    assert_int_equal(stranger, waitpid(stranger, NULL, 0));
+}
+#endif
 /* A keeper that is only slow (a busy machine), or that was stopped with its server, is not killed for it: it does what
    it is asked to as soon as it can, and the pool keeps it. */
 static void a_keeper_that_stands_still_with_its_server_goes_on(void **state) {
