@@ -63,7 +63,7 @@ left_out() {
         echo "there is no fork, so there are no process pools" ;;
     windows:white_sizing) echo "about affinity masks and cgroups of Linux; the mask of Windows is in test_pool" ;;
     windows:white_event) echo "about the pipe that a POSIX system polls; test_event_loop has what Windows waits for" ;;
-    windows:white_faults | windows:white_fork | windows:stress_mix | windows:chaos) echo "uses fork" ;;
+    windows:white_faults | windows:white_fork | windows:white_fork_beside | windows:stress_mix | windows:chaos) echo "uses fork" ;;
     windows:test_unload) echo "uses dlopen; tests/unload/windows.c has what a DLL can do" ;;
     qemu:test_unload | qemu:chaos) echo "$no_threads_in_children" ;;
     windows:model/*) echo "about weaker orders than an x86 shows" ;;
