@@ -221,7 +221,9 @@
  *      open is TPOOL_INVALID. Where 0, 1 or 2 is closed in the program a worker has /dev/null; if that cannot be
  *      opened, create gives TPOOL_NO_THREAD. The library's own descriptors have numbers above all that were open at
  *      create, so that code which still uses one of those as its own does no harm. A task that closes the library's own
- *      ends as TPOOL_BROKEN.
+ *      ends as TPOOL_BROKEN. If an item of a map's chunk does so, the next item of the chunk whose result needs more
+ *      room than there is ends so, which may be a later one: a look after each item would cost a system call. An item
+ *      that is a chunk of its own (chunk_size 1) harms no other.
  *    - Signals that the program catches have their default action in a worker, ignored ones stay ignored. Each worker
  *      has a process group of its own: what is typed at a terminal reaches the program only, and kill(0) in a task
  *      reaches no other worker. Workers end by _exit, so no atexit handler runs; stdout is flushed after each task.
@@ -256,7 +258,7 @@
  *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
  *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references. Each worker process
- *  takes four descriptors, each pool of processes two; if the program lowers RLIMIT_NOFILE after that, what runs goes
+ *  takes four descriptors, each pool of processes three; if the program lowers RLIMIT_NOFILE after that, what runs goes
  *  on, but no worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the
  *  statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps
  *  of 1 us, and wrongly above nine minutes.
@@ -15430,7 +15432,7 @@ static const char *tpool__put_in_child(const void *bytes, size_t size) {
     struct rlimit limits[TPOOL__LIMITS];
     const char *place = tpool__try_put_in_child(bytes, size);
     if (place) return place;
-    /* a task has closed the memory: no result has room any more */
+    /* this task or an earlier item of its chunk has closed the memory: no result has room any more */
     if (fcntl(tpool__in_child.memory, F_GETFD) < 0) tpool__exit_child(1);
     memcpy(limits, tpool__in_child.limits, sizeof limits);
     if (!tpool__limits_exchange(limits)) return NULL;
