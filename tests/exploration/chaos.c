@@ -127,6 +127,7 @@ int main(int argc, char **argv) {
     }
     /* its allocator is not locked over fork: a child waits in malloc for a thread that it does not have */
     if (ASAN) features_never |= UINT64_C(1) << FORKS;
+    if (ASAN) deeds_never |= UINT64_C(1) << P_SMALL_MEMORY; /* it ends a process that has no addresses left */
     seed %= UINT64_C(1000000000000);
     printf("chaos: seed %llu\n", (unsigned long long)seed);
     fflush(stdout);

@@ -162,9 +162,10 @@ static void *order_body(void *arg) {
 /* Of each pool: whether an initializer has given false, in memory that all processes share. */
 static atomic_int *pool_breaks;
 static bool process_breaks(int p) { return atomic_load(&pool_breaks[p]) != 0; }
-/* Its initializer leaves no address space: what does not fit fails, and costs no worker. */
+/* Its initializer leaves no address space: what does not fit fails, and costs no worker. (AddressSanitizer ends a process
+   that has none.) */
 static bool is_small(int p) {
-    return has(LIMITS) && pools[p].config.initializer && mix(world_seed, 77 + (uint64_t)p) % 3 == 0;
+    return !ASAN && has(LIMITS) && pools[p].config.initializer && mix(world_seed, 77 + (uint64_t)p) % 3 == 0;
 }
 static bool processes_refused(void) { return may_refuse() || atomic_load(&forks_shared_by_all->refused); }
 static void judge_order(record *r, tpool_future *future, tpool_status status, void *value) {
