@@ -125,7 +125,8 @@ int main(int argc, char **argv) {
         }
         i++;
     }
-    /* its allocator is not locked over fork: a child waits in malloc for a thread that it does not have */
+    /* its allocator is not locked over fork: a child waits in malloc for a thread that it does not have. (The library's
+       own children, in worlds of processes, allocate little.) */
     if (ASAN) features_never |= UINT64_C(1) << FORKS;
     if (ASAN) deeds_never |= UINT64_C(1) << P_SMALL_MEMORY; /* it ends a process that has no addresses left */
     seed %= UINT64_C(1000000000000);
