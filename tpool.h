@@ -3418,6 +3418,7 @@ struct tpool {
     bool shared;                   /* a dual pool */
     bool exit_exempt;              /* being destroyed, or ended by its manager; under tpool__process.lock */
     bool detached;                 /* a thread waits for its end, to free it; under tpool__process.lock */
+    bool given_up;                 /* detached while a destroy is under way, which frees it; likewise */
     tpool__thread_handle detacher; /* that thread; likewise */
     tpool_map_iter *iterators;     /* under tpool__process.lock */
     tpool_manager *manager;        /* of a managed pool; never changes */
@@ -10066,18 +10067,30 @@ static void tpool__exempt_from_exit(tpool *pool) {
 }
 
 static void tpool__iters_outlive(tpool *pool);
-/* A destroy gives up, or its thread has ended: the pool goes on, and is the program's to destroy again. */
-static void tpool__destroy_left(void *of) {
-    tpool *pool = of;
-    if (tpool__is_foreign(pool)) return;
+static tpool_status tpool__detach(tpool *pool);
+/* A destroy gives up. True: the program has no handle any more, so the destroy must go on. */
+static bool tpool__destroy_fails(tpool *pool) {
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     tpool__finish_failed(pool);
     tpool__lock(&tpool__process.lock);
-    if (!pool->manager) pool->exit_exempt = false; /* a manager's shutdown exempts its pools for good */
+    bool given_up = pool->given_up;
+    /* a manager's shutdown exempts its pools for good */
+    if (!pool->manager && !given_up) pool->exit_exempt = false;
     tpool__unlock(&tpool__process.lock);
+    return given_up;
 }
-/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. */
-static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
+/* The thread of a destroy has ended: the pool goes on, and is the program's to destroy again, or frees itself. */
+static void tpool__destroy_left(void *of) {
+    tpool *pool = of;
+    if (tpool__is_foreign(pool) || !tpool__destroy_fails(pool)) return;
+    tpool__lock(&tpool__process.lock);
+    pool->exit_exempt = pool->given_up = false;
+    tpool__unlock(&tpool__process.lock);
+    (void)tpool__detach(pool);
+}
+/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. *again:
+ * the system refuses what it needs, and the caller must go on. */
+static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool, bool *again) {
     tpool__finish_begin(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool__thread *self = tpool__self();
@@ -10092,13 +10105,27 @@ static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (status == TPOOL_OK) tpool__free(pool);
-    else tpool__destroy_left(pool);
+    else *again = tpool__destroy_fails(pool) && status == TPOOL_NO_THREAD;
     return status;
+}
+/* Where the system refuses a worker that the work needs, a pool's end asks again, later each time. */
+static void tpool__finish_pauses(int64_t *pause) {
+    tpool__u32 nothing = 0;
+    tpool__word_wait(&nothing, 0, *pause);
+    if (*pause < TPOOL_SEC(1)) *pause *= 2;
 }
 static tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
-    tpool__exempt_from_exit(pool);
-    return tpool__finish(pool);
+    int64_t pause = TPOOL_MS(1);
+    bool again;
+    tpool_status status;
+    do {
+        again = false;
+        tpool__exempt_from_exit(pool);
+        status = tpool__finish(pool, &again);
+        if (again) tpool__finish_pauses(&pause);
+    } while (again);
+    return status;
 }
 TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     if (!pool) return TPOOL_OK;
@@ -10126,10 +10153,8 @@ static void tpool__detached_finish(tpool *pool) {
     int64_t pause = TPOOL_MS(1);
     while (!tpool__arm(self)) tpool__word_wait(&nothing, 0, pause); /* else nothing would follow a thread that ends */
     tpool__context *call = tpool__call_push(self, tpool__detached_left, pool); /* what is freed may end the thread */
-    while (tpool__finish(pool) == TPOOL_NO_THREAD) {
-        tpool__word_wait(&nothing, 0, pause);
-        if (pause < TPOOL_SEC(1)) pause *= 2;
-    }
+    bool again; /* it has always been given up: only the status counts */
+    while (tpool__finish(pool, &again) == TPOOL_NO_THREAD) tpool__finish_pauses(&pause);
     (void)tpool__context_pop(self, call);
 }
 static void tpool__detached_main(void *of) {
@@ -10164,6 +10189,7 @@ static tpool_status tpool__detach(tpool *pool) {
     bool is_new = !pool->detached && !pool->exit_exempt; /* a destroy that is under way frees it */
     if (is_new) pool->detached = tpool__thread_start(&pool->detacher, tpool__detached_main, pool, 0);
     bool detached = pool->detached || pool->exit_exempt;
+    if (!pool->detached) pool->given_up = pool->exit_exempt;
     tpool__process.detached += is_new && detached;
     tpool__unlock(&tpool__process.lock);
     tpool__cancel_back(cancel);
@@ -15196,6 +15222,13 @@ static int tpool__poll_time(int64_t deadline) {
     return left > TPOOL_SEC(1000) ? 1000000 : (int)((left + 999999) / 1000000);
 }
 
+/* Of a call that may not wait. The two numbers are one on most systems. */
+static bool tpool__would_wait(int error) {
+#if EAGAIN != EWOULDBLOCK
+    if (error == EWOULDBLOCK) return true;
+#endif
+    return error == EAGAIN;
+}
 /* What poll would find in a socket: POLLIN, at its end POLLHUP too. No limit forbids this. Other files give 0. */
 static short tpool__socket_look(int socket) {
     char byte;
@@ -15204,7 +15237,7 @@ static short tpool__socket_look(int socket) {
     do n = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (n >= 0) return n > 0 ? POLLIN : POLLIN | POLLHUP;
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOTSOCK ? 0 : POLLIN | POLLERR;
+    return tpool__would_wait(errno) || errno == ENOTSOCK ? 0 : POLLIN | POLLERR;
 }
 /* poll. The system refuses to look at more descriptors than RLIMIT_NOFILE allows, which may have been lowered since
  * they were opened (to 0, by a sandbox). Then this function looks at the sockets alone, for what there is to read, and
@@ -16523,9 +16556,7 @@ static int tpool__child_order(tpool__worker *worker) {
     if (!error) {
         int passed[TPOOL__PASSED] = { requests[0], replies[1], memory, status[1] };
         if (!tpool__send_order(child->server->control, (uint32_t)worker->index, passed))
-            error = errno == EPIPE                            ? TPOOL__SERVER_LOST
-                    : errno == EAGAIN || errno == EWOULDBLOCK ? TPOOL__SERVER_BUSY
-                                                              : errno;
+            error = errno == EPIPE ? TPOOL__SERVER_LOST : tpool__would_wait(errno) ? TPOOL__SERVER_BUSY : errno;
     }
     tpool__close(&requests[0]);
     tpool__close(&replies[1]);
@@ -16545,6 +16576,8 @@ static int tpool__child_hear_fork(tpool__child *child, int64_t deadline) {
         break;
     case TPOOL__LATE: return TPOOL__TOO_LATE;
     case TPOOL__SILENT: error = TPOOL__SERVER_SILENT; break;
+    case TPOOL__DAMAGED:
+    case TPOOL__LOST:
     default: error = TPOOL__SERVER_LOST;
     }
     child->ordered = false;
@@ -16671,7 +16704,7 @@ static tpool__received tpool__child_receive_patiently(tpool__child *child, tpool
             if (ready <= 0) return TPOOL__SILENT;
         }
         n = recv(child->replies, message, sizeof *message, limited || over ? MSG_DONTWAIT : 0);
-        if (n >= 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) break;
+        if (n >= 0 || (errno != EINTR && !tpool__would_wait(errno))) break;
         if (over && errno != EINTR) return TPOOL__LOST;
         over = tpool__socket_look(child->status) != 0; /* also after a signal, since they may come all the time */
         if (limited || over) continue;

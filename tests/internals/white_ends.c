@@ -5,9 +5,21 @@ static void *counted_malloc(size_t size);
 static void counted_free(void *memory);
 #define TPOOL_MALLOC(size) counted_malloc(size)
 #define TPOOL_FREE(pointer) counted_free(pointer)
-#include "internals/check.h"
-
 #include "support.h"
+static atomic_bool refuses_threads;
+#if !defined(_WIN32)
+#include <errno.h>
+#if !defined(__STDC_NO_THREADS__)
+#include <threads.h>
+#endif
+#define pthread_create(thread, attributes, start, arg) \
+    (atomic_load(&refuses_threads) ? EAGAIN : pthread_create(thread, attributes, start, arg))
+#define thrd_create(thread, start, arg) (atomic_load(&refuses_threads) ? thrd_error : thrd_create(thread, start, arg))
+#endif
+#include "internals/check.h"
+#undef pthread_create
+#undef thrd_create
+
 #if HAVE_FORK
 #include "support/children.h"
 #endif
@@ -219,6 +231,32 @@ static void a_finisher_that_gives_up_leaves_the_others(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A callback gives up the pool that a destroy has just begun to end, and is told that this one frees it. The system
+   refuses the worker that the queued work needs: the destroy goes on until it is to be had. */
+#if !defined(_WIN32)
+static tpool_status call_destroy(void *pool) { return tpool_destroy((tpool *)pool); }
+static void a_destroy_does_not_give_up_what_was_given_up_meanwhile(void **state) {
+    (void)state;
+    background b;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) });
+    assert_status(TPOOL_OK, tpool_pause(pool));
+    tpool_future *next = submitted(pool, nothing, NULL);
+    REQUIRE_EVENTUALLY(stats_of(pool).workers == 0);
+    atomic_store(&refuses_threads, true);
+    assert_status(TPOOL_NO_THREAD, tpool_destroy(pool));
+    tpool__exempt_from_exit(pool); /* the first step of a destroy */
+    assert_status(TPOOL_OK, tpool_shutdown(pool, TPOOL_DETACH));
+    background_start(&b, call_destroy, pool);
+    sleep_ms(50); /* it may have come back */
+    bool returned = atomic_load(&b.returned);
+    atomic_store(&refuses_threads, false);
+    assert_status(TPOOL_OK, background_join(&b));
+    assert_false(returned);
+    assert_status(TPOOL_OK, end_of(next));
+    EVENTUALLY(atomic_load(&live_blocks) == 0);
+}
+#endif
+
 /* ---- A map that was refused the memory for its next chunk. */
 
 typedef struct refused_map {
@@ -395,6 +433,9 @@ static const struct CMUnitTest tests[] = {
     TEST(a_thread_that_ends_after_its_submit_loses_no_reference),
     TEST(a_chunk_whose_thread_ends_as_it_queues_the_next_breaks_no_item),
     TEST(a_finisher_that_gives_up_leaves_the_others),
+#if !defined(_WIN32)
+    TEST(a_destroy_does_not_give_up_what_was_given_up_meanwhile),
+#endif
     TEST(a_wait_for_what_is_done_needs_no_memory),
     TEST(a_detached_pool_gives_all_its_memory_back),
     TEST(another_thread_goes_on_for_the_one_that_frees_a_pool),
