@@ -6724,7 +6724,8 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
  * and the others wait for it, each until its deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
-static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline);
+static tpool_status tpool__closed_status(tpool *pool);
+static tpool_status tpool__launch_first(tpool *pool, tpool_status (*closed)(tpool *pool), int64_t deadline);
 /* Another submitter launches the first worker's backing, and there is nothing else to do but wait for that. */
 static bool tpool__awaits_launch(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -6748,11 +6749,10 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
         status = TPOOL_TIMEOUT;
     } else if (!lives) {
         int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
-        pool->launching = true;
-        status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
-        pool->launching = false;
-        /* before the lock opens: a drainer may then find that the pool has ended, and free it */
-        if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
+        status = tpool__launch_first(pool, tpool__closed_status,
+                                     deadline < least  ? least
+                                     : deadline < most ? deadline
+                                                       : most);
     }
     tpool__unlock(&pool->lock);
     return status;
@@ -6778,6 +6778,7 @@ static void tpool__end_backing(tpool__worker *worker) {
 /* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless it is the pool's
  * first. */
 static void tpool__worker_main(void *worker);
+static tpool_status tpool__start_or_launch(tpool *pool);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 
 static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
@@ -6824,7 +6825,7 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
         woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
+        else if (tpool__queued_hint(pool) > pool->starting && tpool__start_or_launch(pool) != TPOOL_OK)
             tpool__refuse_one(pool);
     }
     tpool__unlock(&pool->lock);
@@ -6836,8 +6837,9 @@ static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
-    /* The first of a pool whose work waits already: a caller that resumes or drains it learns whether the system
-     * provides a backing. The launch has little time, since it is under the lock. relaxed: under its lock */
+    /* The first of a pool whose work waits already, where the last worker has left it: who waits for that work learns
+     * whether the system provides a backing. The launch has little time, since it is under the lock. relaxed: under its
+     * lock */
     const tpool__backend *backend = tpool__load_relaxed(&pool->live) == 0 ? tpool__backend_of(pool) : NULL;
     int cancel = tpool__cancel_off();
     tpool_status status = backend ? backend->launch(worker, tpool__deadline(TPOOL__LAUNCH_LEAST)) : TPOOL_OK;
@@ -6878,10 +6880,11 @@ static bool tpool__may_warm_up(tpool *pool, int workers) {
     uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
     return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
 }
-static tpool_status tpool__closed_status(tpool *pool);
-/* Starts a worker if fewer than `workers` live. Its backing is launched first, so that the caller learns whether the
- * system provides one. Under the lock, which it gives up meanwhile: others may be faster, and the pool may end. */
-static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
+/* Starts a worker if fewer than `workers` live, unless the pool is `closed`. Its backing is launched first, so that the
+ * caller learns whether the system provides one. Under the lock, which it gives up meanwhile: others may be faster, and
+ * the pool may end. */
+static tpool_status tpool__start_launched(tpool *pool, int workers, tpool_status (*closed)(tpool *pool),
+                                          int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     const tpool__backend *backend = tpool__backend_of(pool);
     if (!backend) return tpool__start_worker(pool);
@@ -6891,7 +6894,7 @@ static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t dead
     tpool__unlock(&pool->lock);
     tpool_status status = backend->launch(worker, deadline);
     tpool__lock(&pool->lock);
-    if (status == TPOOL_OK) status = tpool__closed_status(pool);
+    if (status == TPOOL_OK) status = closed(pool);
     bool starts = status == TPOOL_OK && tpool__may_warm_up(pool, workers);
     if (starts) status = tpool__start_prepared(pool, worker);
     if (!starts || status != TPOOL_OK) {
@@ -6902,6 +6905,36 @@ static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t dead
     }
     tpool__cancel_back(cancel);
     return status;
+}
+/* The same for the first worker. While it is being launched, the pool does not end. */
+static tpool_status tpool__launch_first(tpool *pool, tpool_status (*closed)(tpool *pool), int64_t deadline) {
+    pool->launching = true;
+    tpool_status status = tpool__start_launched(pool, 1, closed, deadline);
+    pool->launching = false;
+    /* before the lock opens: a drainer may then find that the pool has ended, and free it */
+    if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
+    return status;
+}
+static tpool_status tpool__broken_status(tpool *pool) {
+    return tpool__flags(pool) & TPOOL__BREAK ? TPOOL_BROKEN : TPOOL_OK;
+}
+/* Starts a worker for work that waits, also in a pool that is shut down. Under the lock, which it gives up where the
+ * worker is the pool's first and has a backing: a caller that resumes or drains the pool learns whether the system
+ * provides one. If another thread launches one already, that is awaited for a while. */
+static tpool_status tpool__start_or_launch(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    unsigned tries = 0;
+    if (!tpool__backend_of(pool) || tpool__load_relaxed(&pool->live) > 0) /* relaxed: under its lock */
+        return tpool__start_worker(pool);
+    int64_t most = tpool__deadline(TPOOL__LAUNCH_MOST);
+    while (pool->launching && tpool__clock() < most) {
+        tpool__unlock(&pool->lock);
+        tpool__backoff(&tries);
+        tpool__lock(&pool->lock);
+    }
+    /* relaxed: as above */
+    if (pool->launching || tpool__load_relaxed(&pool->live) > 0 || !tpool__work_visible(pool)) return TPOOL_OK;
+    return tpool__launch_first(pool, tpool__broken_status, most);
 }
 
 /* Called after a change that lets work be taken again. */
@@ -9635,7 +9668,7 @@ static bool tpool__is_stranded(tpool *pool) {
     if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
     tpool__lock(&pool->lock);
     bool stranded = tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool) && /* relaxed: its lock */
-                    tpool__start_worker(pool) != TPOOL_OK;
+                    tpool__start_or_launch(pool) != TPOOL_OK;
     tpool__unlock(&pool->lock);
     return stranded;
 }
@@ -9667,7 +9700,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
     while (status == TPOOL_OK && tpool__may_warm_up(pool, workers))
-        status = tpool__start_launched(pool, workers, TPOOL_FOREVER);
+        status = tpool__start_launched(pool, workers, tpool__closed_status, TPOOL_FOREVER);
     tpool__unlock(&pool->lock);
     if (status != TPOOL_OK) tpool__notify_if_work(pool); /* submitters have seen a searcher that never came */
     return status;
