@@ -67,6 +67,7 @@ left_out() {
     windows:white_faults | windows:white_fork | windows:white_fork_beside | windows:stress_mix | windows:chaos) echo "uses fork" ;;
     windows:test_unload) echo "uses dlopen; tests/unload/windows.c has what a DLL can do" ;;
     qemu:test_unload | qemu:chaos) echo "$no_threads_in_children" ;;
+    *:test_unload) case $command in *-static*) echo "a static program loads no plug-in" ;; *) false ;; esac ;;
     windows:model/*) echo "about weaker orders than an x86 shows" ;;
     qemu:model/*) echo "about weaker orders than an x86 shows, which runs what qemu translates" ;;
     qemu:stress_mix) echo "$no_threads_in_children" ;;
@@ -107,6 +108,10 @@ one_test() {
     case $name in test_*) objects+=("$folder/impl.o") ;; esac
     case $test in model/*) ;; *) objects+=("$folder/cmocka.o") ;; esac
     [ "$name" = stress_mix ] && arguments=(3)
+    if [ "$name" = test_unload ]; then
+        arguments=(./plugin.so)
+        $command "${flags[@]}" -fPIC -shared "$root/tests/unload/plugin.c" -o "$folder/plugin.so" || return
+    fi
     [ "$system:$name" = qemu:white_faults ] && arguments=(--coarse)
     if ! $command "${flags[@]}" "$root/tests/$test.c" "${objects[@]}" $libraries -o "$program.exe" >"$program.log" 2>&1; then
         echo "NOT BUILT $test"
