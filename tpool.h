@@ -1894,6 +1894,9 @@ static inline void tpool__spin_unlock(tpool__spinlock *spinlock) {
     tpool__note_unlocked(spinlock);
     tpool__store_release(spinlock, TPOOL__LOCK_FREE); /* P1 */
 }
+/* Older names, by which test programs outside of the project know these, and two members of tpool. */
+#define tpool__latch tpool__spin_lock
+#define tpool__unlatch tpool__spin_unlock
 
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>parker  A park token: one thread parks on it. Each worker has one, and each wait. tpool__unpark may come before
@@ -3405,7 +3408,9 @@ enum {
 
 struct tpool {
     /* read by every thread, written rarely */
-    tpool__u32 flags;
+    union {
+        tpool__u32 flags, attention; /* the second names of these unions: see tpool__latch */
+    };
     tpool__word max_workers;
     tpool__word live;                 /* started workers that have not ended; written under lock */
     _Atomic(tpool__worker *) workers; /* the list: those that live, and those that ended and left an entry */
@@ -3439,8 +3444,10 @@ struct tpool {
     uint32_t *places; /* their index in the heap, by their order (>>heap) */
     size_t heap_count, heap_size;
     uint64_t heap_first, heap_order; /* no task in the heap has a lower order; the next order to give */
-    size_t enders;  /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
-    size_t callers; /* callers inside a call that may outlast the last task: see >>protocol */
+    size_t enders; /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
+    union {
+        size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
+    };
     tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
