@@ -5017,6 +5017,15 @@ static TPOOL__NOINLINE bool tpool__times_look(void) {
     tpool__unlock(&tpool__times.lock);
     return self->listed && self->listed_last != listed_last;
 }
+/* Whether there is anything to fire. */
+static TPOOL__NOINLINE bool tpool__times_due(void) {
+    int64_t now = tpool__clock();
+    tpool__lock(&tpool__times.lock);
+    (void)tpool__wheel_turn(tpool__tick_of(now));
+    bool due = tpool__times.come && !tpool__times.fires;
+    tpool__unlock(&tpool__times.lock);
+    return due;
+}
 static inline bool tpool__times_unkept(void) {
     /* relaxed: a hint; the wheel itself is read under its lock */
     return !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__times.unkept));
@@ -8149,8 +8158,11 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         if (!over && stops) over = tpool__wait_stopped(waiter);
         if (!over && began && tpool__wait_refused(self, waiter)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
         if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
-        /* the piece ends, and with it the place in a line, only if a time has listed something */
-        if (slept && tpool__times_unkept() && (over = *listed = tpool__times_look())) break;
+        /* The piece ends, and with it the place in a line, only if a time has listed something. What is listed must be
+         * run by this thread, and a wait that hands over may not run it: it looks between its pieces. */
+        if (slept && tpool__times_unkept())
+            over = *listed = waiter->kind->hands_over ? tpool__times_due() : tpool__times_look();
+        if (over) break;
         if (!began) began = tpool__wait_begin(self, waiter);
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
         (void)tpool__park(&waiter->parker, bound);
@@ -8200,7 +8212,8 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
         }
         if (kind->enter(waiter)) return waiter->status;
         bool listed = false, early = tpool__wait_piece(waiter, until, &listed);
-        if (waiter->status != TPOOL_TIMEOUT && listed && !kind->hands_over) { /* nobody else would run it */
+        if (waiter->status != TPOOL_TIMEOUT && listed && self->listed &&
+            !kind->hands_over) { /* see tpool__wait_piece */
             tpool__record_suspend(self, waiter->record);
             if (self->listed && !tpool__is_held(self) && !tpool__run_listed(self)) return TPOOL_BROKEN; /* as above */
         }

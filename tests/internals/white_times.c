@@ -532,11 +532,18 @@ static void notice(tpool__timer *timer) {
     gate_open(&notices);
     gate_pass(&completed);
 }
+static tpool_channel *channel; /* NULL: awaited is what is waited for */
 static tpool_status complete_it(void *arg) {
     (void)arg;
     gate_pass(&notices);
-    tpool_status status = tpool_future_set_result(awaited, NULL);
+    tpool_status status = channel ? tpool_channel_send(channel, &channel, 0) : tpool_future_set_result(awaited, NULL);
     gate_open(&completed);
+    return status;
+}
+static tpool_status wait_for_item(void) {
+    void *item = NULL;
+    tpool_status status = tpool_channel_receive(channel, &item, TPOOL_FOREVER);
+    assert_true(item == (void *)channel);
     return status;
 }
 static tpool_status wait_for_awaited(void) { return tpool_future_result(awaited, TPOOL_FOREVER, NULL); }
@@ -582,6 +589,15 @@ static void a_wait_that_ends_leaves_nothing_to_call(void **state) {
     assert_status(TPOOL_OK, tpool_future_create(&awaited));
     end_a_wait_that_notices(TPOOL_OK, 1, wait_for_awaited);
     tpool_future_release(awaited);
+}
+/* Where the wait hands something over, what is called may end the thread: it runs before. */
+static void a_wait_that_hands_over_leaves_nothing_to_call(void **state) {
+    (void)state;
+    tpool_channel_config config = { .capacity = 1, .item_size = sizeof(void *) };
+    assert_status(TPOOL_OK, tpool_channel_create(&channel, &config));
+    end_a_wait_that_notices(TPOOL_OK, 1, wait_for_item);
+    assert_status(TPOOL_OK, tpool_channel_destroy(channel));
+    channel = NULL;
 }
 static void a_next_whose_item_is_taken_by_what_it_calls_goes_on(void **state) {
     (void)state;
@@ -818,6 +834,7 @@ int main(void) {
         cmocka_unit_test(a_busy_worker_keeps_the_times_between_tasks),
         cmocka_unit_test(a_waiter_keeps_the_times_if_no_timekeeper_can),
         cmocka_unit_test(a_wait_that_ends_leaves_nothing_to_call),
+        cmocka_unit_test(a_wait_that_hands_over_leaves_nothing_to_call),
         cmocka_unit_test(a_next_whose_item_is_taken_by_what_it_calls_goes_on),
         cmocka_unit_test(a_timekeeper_that_is_to_end_begins_nothing),
         cmocka_unit_test(an_unloading_waits_for_a_function_and_its_thread),
