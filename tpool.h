@@ -10141,8 +10141,8 @@ static void tpool__destroy_left(void *of) {
     tpool__unlock(&tpool__process.lock);
     (void)tpool__detach(pool);
 }
-/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. *again:
- * the system refuses what it needs, and the caller must go on. */
+/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. If
+ * *again, the system refuses what it needs, and the caller must go on. */
 static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool, bool *again) {
     tpool__finish_begin(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
