@@ -171,7 +171,8 @@ static void a_task_that_waits_for_many_is_not_searched_at_each_sleep(void **stat
         assert_status(TPOOL_OK, tpool_future_set_result(futures[i], NULL));
     }
     assert_status(TPOOL_OK, tpool_future_result(waits, LIMIT, NULL));
-    assert_true(searched < (size_t)A_FEW * MANY);
+    /* what a sleep costs by itself counts too, and where all is slow there is one for each future */
+    assert_true(searched < (size_t)(SLOW_TOOL ? 10 : 1) * A_FEW * MANY);
     tpool_future_release(waits);
     release_all();
     assert_status(TPOOL_OK, tpool_destroy(pool));
@@ -257,6 +258,7 @@ static void a_drop_does_not_look_through_what_waits(void **state) {
     (void)state;
     struct sigaction action = { .sa_flags = SA_SIGINFO }, before;
     size_t few_accesses, few_pages, many_accesses, many_pages;
+    if (tpool__memory_is_checked()) skip(); /* valgrind takes a closed page for one that was never there */
     page_size = (size_t)sysconf(_SC_PAGESIZE);
     action.sa_sigaction = open_page;
     assert_int_equal(0, sigaction(SIGSEGV, &action, &before));
@@ -312,7 +314,7 @@ static void live_once(void) {
 static void a_short_life_maps_nothing_and_asks_little(void **state) {
     (void)state;
     enum { LIVES = 10, THREADS = 2 };
-    uint64_t room[6]; /* for what the kernel's first version of this call tells */
+    uint64_t room[6] = { 0 }; /* for what the kernel's first version of this call tells */
     bool has_one_for_all = syscall(SYS_sched_getattr, 0, room, sizeof room, 0u) == 0;
     live_once();
     atomic_store(&mappings, 0);
