@@ -6740,8 +6740,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
  * and the others wait for it, each until its deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
-static tpool_status tpool__closed_status(tpool *pool);
-static tpool_status tpool__launch_first(tpool *pool, tpool_status (*closed)(tpool *pool), int64_t deadline);
+static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline);
 /* Another submitter launches the first worker's backing, and there is nothing else to do but wait for that. */
 static bool tpool__awaits_launch(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -6765,10 +6764,11 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
         status = TPOOL_TIMEOUT;
     } else if (!lives) {
         int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
-        status = tpool__launch_first(pool, tpool__closed_status,
-                                     deadline < least  ? least
-                                     : deadline < most ? deadline
-                                                       : most);
+        pool->launching = true;
+        status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
+        pool->launching = false;
+        /* before the lock opens: a drainer may then find that the pool has ended, and free it */
+        if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
     }
     tpool__unlock(&pool->lock);
     return status;
@@ -6794,7 +6794,6 @@ static void tpool__end_backing(tpool__worker *worker) {
 /* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless it is the pool's
  * first. */
 static void tpool__worker_main(void *worker);
-static tpool_status tpool__start_or_launch(tpool *pool);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 
 static void tpool__sleepers_remove(tpool *pool, tpool__worker *worker) {
@@ -6841,7 +6840,7 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
         woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (tpool__queued_hint(pool) > pool->starting && tpool__start_or_launch(pool) != TPOOL_OK)
+        else if (tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
             tpool__refuse_one(pool);
     }
     tpool__unlock(&pool->lock);
@@ -6853,9 +6852,8 @@ static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
-    /* The first of a pool whose work waits already, where the last worker has left it: who waits for that work learns
-     * whether the system provides a backing. The launch has little time, since it is under the lock. relaxed: under its
-     * lock */
+    /* The first of a pool whose work waits already: a caller that resumes or drains it learns whether the system
+     * provides a backing. The launch has little time, since it is under the lock. relaxed: under its lock */
     const tpool__backend *backend = tpool__load_relaxed(&pool->live) == 0 ? tpool__backend_of(pool) : NULL;
     int cancel = tpool__cancel_off();
     tpool_status status = backend ? backend->launch(worker, tpool__deadline(TPOOL__LAUNCH_LEAST)) : TPOOL_OK;
@@ -6896,11 +6894,10 @@ static bool tpool__may_warm_up(tpool *pool, int workers) {
     uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
     return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
 }
-/* Starts a worker if fewer than `workers` live, unless the pool is `closed`. Its backing is launched first, so that the
- * caller learns whether the system provides one. Under the lock, which it gives up meanwhile: others may be faster, and
- * the pool may end. */
-static tpool_status tpool__start_launched(tpool *pool, int workers, tpool_status (*closed)(tpool *pool),
-                                          int64_t deadline) {
+static tpool_status tpool__closed_status(tpool *pool);
+/* Starts a worker if fewer than `workers` live. Its backing is launched first, so that the caller learns whether the
+ * system provides one. Under the lock, which it gives up meanwhile: others may be faster, and the pool may end. */
+static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     const tpool__backend *backend = tpool__backend_of(pool);
     if (!backend) return tpool__start_worker(pool);
@@ -6910,7 +6907,7 @@ static tpool_status tpool__start_launched(tpool *pool, int workers, tpool_status
     tpool__unlock(&pool->lock);
     tpool_status status = backend->launch(worker, deadline);
     tpool__lock(&pool->lock);
-    if (status == TPOOL_OK) status = closed(pool);
+    if (status == TPOOL_OK) status = tpool__closed_status(pool);
     bool starts = status == TPOOL_OK && tpool__may_warm_up(pool, workers);
     if (starts) status = tpool__start_prepared(pool, worker);
     if (!starts || status != TPOOL_OK) {
@@ -6921,36 +6918,6 @@ static tpool_status tpool__start_launched(tpool *pool, int workers, tpool_status
     }
     tpool__cancel_back(cancel);
     return status;
-}
-/* The same for the first worker. While it is being launched, the pool does not end. */
-static tpool_status tpool__launch_first(tpool *pool, tpool_status (*closed)(tpool *pool), int64_t deadline) {
-    pool->launching = true;
-    tpool_status status = tpool__start_launched(pool, 1, closed, deadline);
-    pool->launching = false;
-    /* before the lock opens: a drainer may then find that the pool has ended, and free it */
-    if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
-    return status;
-}
-static tpool_status tpool__broken_status(tpool *pool) {
-    return tpool__flags(pool) & TPOOL__BREAK ? TPOOL_BROKEN : TPOOL_OK;
-}
-/* Starts a worker for work that waits, also in a pool that is shut down. Under the lock, which it gives up where the
- * worker is the pool's first and has a backing: a caller that resumes or drains the pool learns whether the system
- * provides one. If another thread launches one already, that is awaited for a while. */
-static tpool_status tpool__start_or_launch(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    unsigned tries = 0;
-    if (!tpool__backend_of(pool) || tpool__load_relaxed(&pool->live) > 0) /* relaxed: under its lock */
-        return tpool__start_worker(pool);
-    int64_t most = tpool__deadline(TPOOL__LAUNCH_MOST);
-    while (pool->launching && tpool__clock() < most) {
-        tpool__unlock(&pool->lock);
-        tpool__backoff(&tries);
-        tpool__lock(&pool->lock);
-    }
-    /* relaxed: as above */
-    if (pool->launching || tpool__load_relaxed(&pool->live) > 0 || !tpool__work_visible(pool)) return TPOOL_OK;
-    return tpool__launch_first(pool, tpool__broken_status, most);
 }
 
 /* Called after a change that lets work be taken again. */
@@ -9688,7 +9655,7 @@ static bool tpool__is_stranded(tpool *pool) {
     if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
     tpool__lock(&pool->lock);
     bool stranded = tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool) && /* relaxed: its lock */
-                    tpool__start_or_launch(pool) != TPOOL_OK;
+                    tpool__start_worker(pool) != TPOOL_OK;
     tpool__unlock(&pool->lock);
     return stranded;
 }
@@ -9702,7 +9669,14 @@ static tpool_status tpool__resume(tpool *pool) {
     }
     return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
 }
-TPOOL_API tpool_status tpool_resume(tpool *pool) { return pool ? tpool__resume(pool) : TPOOL_INVALID; }
+TPOOL_API tpool_status tpool_resume(tpool *pool) {
+    if (!pool) return TPOOL_INVALID;
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool__context *visit = tpool__caller_enters(pool); /* a task that starts now may give the pool up */
+    tpool_status status = tpool__resume(pool);
+    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
+    return status;
+}
 TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
@@ -9720,7 +9694,7 @@ TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
     while (status == TPOOL_OK && tpool__may_warm_up(pool, workers))
-        status = tpool__start_launched(pool, workers, tpool__closed_status, TPOOL_FOREVER);
+        status = tpool__start_launched(pool, workers, TPOOL_FOREVER);
     tpool__unlock(&pool->lock);
     if (status != TPOOL_OK) tpool__notify_if_work(pool); /* submitters have seen a searcher that never came */
     return status;
@@ -9730,6 +9704,7 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (max_workers < 1 || max_workers < pool->config.min_workers) return TPOOL_INVALID;
+    tpool__context *visit = tpool__caller_enters(pool); /* as in tpool_resume */
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
     if (status == TPOOL_OK) {
@@ -9739,6 +9714,7 @@ TPOOL_API tpool_status tpool_resize(tpool *pool, int max_workers) {
     }
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__notify_if_work(pool);
+    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -11338,8 +11314,8 @@ static void tpool__completions_free(void *of) {
     tpool_future *yielded = completions->yielded;
     completions->yielded = NULL;
     tpool_future_release(yielded);
+    if (completions->notifier) tpool__notifier_end(completions); /* may wait, and so run what ends the thread */
     if (!tpool__context_pop(self, call)) return;
-    if (completions->notifier) tpool__notifier_end(completions);
     tpool__dealloc(completions->buckets);
     tpool__dealloc(completions->expiries.heap);
     TPOOL_FREE(completions);

@@ -329,39 +329,6 @@ static void a_resume_tells_that_no_backing_is_to_be_had(void **state) {
     ended(pool);
 }
 
-/* Nor does any other call wait for a launch that a resume or a drain makes. */
-static tpool_status call_resume(void *pool) { return tpool_resume(pool); }
-static tpool_status call_drain(void *pool) { return tpool_drain(pool, LIMIT); }
-static void nobody_waits_for_a_launch_by_a_resume_or_a_drain(void **state) {
-    (void)state;
-    for (int by_drain = 0; by_drain < 2; by_drain++) {
-        gate at_launch = GATE_CLOSED;
-        background launches, asks;
-        tpool *pool =
-            new_pool_as((tpool_config){ .kind = TPOOL_PROCESSES, .max_workers = 1, .idle_timeout_ns = TPOOL_MS(1) });
-        assert_int_equal(1, (intptr_t)take(submitted(pool, one, NULL)));
-        assert_status(TPOOL_OK, tpool_pause(pool));
-        tpool_future *waits = submitted(pool, one, NULL);
-        EVENTUALLY(stats_of(pool).workers == 0);
-        if (by_drain) {
-            atomic_store(&seen.refused_launches, 1000);
-            assert_status(TPOOL_NO_THREAD, tpool_resume(pool));
-            atomic_store(&seen.refused_launches, 0);
-        }
-        seen.at_launch = &at_launch;
-        background_start(&launches, by_drain ? call_drain : call_resume, pool);
-        AWAIT_ARRIVALS(&at_launch, 1);
-        background_start(&asks, ask_for_stats, pool);
-        EVENTUALLY(atomic_load(&asks.returned));
-        seen.at_launch = NULL;
-        gate_open(&at_launch);
-        assert_status(TPOOL_OK, background_join(&asks));
-        assert_status(TPOOL_OK, background_join(&launches));
-        assert_int_equal(1, (intptr_t)take(waits));
-        assert_status(TPOOL_OK, tpool_destroy(pool));
-    }
-}
-
 /* Three items, each a chunk; the next is queued once one has been taken. */
 static tpool_map_spec one_at_a_time(int *items) {
     return (tpool_map_spec){ .fn = doubled_item,
@@ -571,7 +538,6 @@ int main(void) {
         T(a_start_that_fails_is_unmade),
         T(a_refused_launch_refuses_the_first_task),
         T(a_resume_tells_that_no_backing_is_to_be_had),
-        T(nobody_waits_for_a_launch_by_a_resume_or_a_drain),
         T(a_launch_holds_up_the_end_of_its_pool),
         T(a_launch_that_is_over_wakes_who_waits_for_the_end),
         T(nobody_waits_for_a_launch_under_the_lock),
