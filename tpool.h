@@ -27,8 +27,8 @@
  *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
  *                       >>worker-list  >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
- *                       >>claims  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>idle
- *                       >>producing
+ *                       >>claims  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>spares
+ *                       >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
  *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
@@ -156,10 +156,18 @@
  *  tpool_future_error. A failure whose future has no holder goes to config.on_failure.
  *
  *  Waiting inside a task is safe. In a wait without a limit, for one future or for all of several, a wanted task that
- *  has not started and is the same pool's runs right there; otherwise the pool runs a spare worker while this one is
+ *  has not started and is the same pool's runs right there; otherwise the pool may run a spare worker while this one is
  *  blocked. Unrelated tasks never run inside a wait. If tasks wait for each other in a circle, without a limit, the
  *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. The search leaves out waits for the
  *  first of several, completions, resources, full queues, drains, and futures that the program completes.
+ *    - Spare workers take the place of at most config.max_spares blocked ones, so that max_workers go on working; they
+ *      end when they are no longer needed.
+ *    - More come only if work is queued and every worker of the pool is blocked. If one of these waits for a task in
+ *      the queue, directly or over other tasks, a spare comes at once and runs that task, and only such tasks. Else one
+ *      comes after 10 ms in which no task of the pool ends and none of the waits comes to what it waits for, then after
+ *      20, 40 and so on up to a second, if a worker waits for what is no task (a resource, a channel, a full queue, a
+ *      future that the program completes). If all wait for tasks, and in any case if no task ends, after a second.
+ *    - If the system refuses a spare that is needed, one such wait gives TPOOL_NO_THREAD.
  *
  *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
  *  own tasks; flags say whether to wait, to cancel what has not started, to ask running tasks to stop. A task or
@@ -255,11 +263,11 @@
  *    - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
  *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
- *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references. Each worker process
- *  takes four descriptors, each pool of processes two; if the program lowers RLIMIT_NOFILE after that, what runs goes
- *  on, but no worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the
- *  statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps
- *  of 1 us, and wrongly above nine minutes.
+ *  Limits. Nested waits may need as many threads as they are deep. A future has at most 2^55 references. Each worker
+ *  process takes four descriptors, each pool of processes two; if the program lowers RLIMIT_NOFILE after that, what
+ *  runs goes on, but no worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23
+ *  references, the statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts
+ *  waits in steps of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
@@ -503,6 +511,8 @@ typedef struct tpool_config {
                                                                     has no holder; on the thread that ended it */
     const int *descriptors; /* process pools: what workers inherit besides 0, 1 and 2; read by create only */
     size_t descriptor_count;
+    int max_spares; /* most workers that run in place of blocked ones; 0: as many as max_workers; negative: none. More
+                       only against a hang (>>contract, waiting inside a task) */
     void (*observer)(const tpool_event *event, void *context); /* receives the kinds in `observed`: see tpool_event */
     unsigned observed;                                         /* kinds added up */
 } tpool_config;
@@ -2717,9 +2727,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
  *      when the tombstone is dropped. `enders` of the pool counts the tasks that are POPPED and not yet END_RELEASED.
  *
- *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
- *  changes under pool->lock. The bits from 1 up count the workers that search. A submit acts only if the word is just
- *  ROOM.
+ *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below most_active or 0, and the pool is neither paused nor
+ *  halted; it changes under pool->lock. most_active is max_workers less the blocked workers that no spare may replace.
+ *  The bits from 1 up count the workers that search. A submit acts only if the word is just ROOM.
  *
  *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 up the count
  *  of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a job
@@ -2790,7 +2800,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *          leaves out L in three cases. It retires and is not the last (tpool__retire): it looked when it went to
  *          sleep, or the pool is broken and nothing waits. The gate shows a searcher or no ROOM (tpool__replace). It
  *          has lost its process, or could not begin, and no worker sleeps (tpool__leave_pool): then others are active,
- *          or a blocked worker is refused its wait.
+ *          or it asks for the blocked ones (tpool__ask). Where the spares are used up, to see something means to ask.
  *      Take a task put in under spinlock M, and a worker's L at the same M. If L comes later, it sees the task. If L
  *      came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
  *      submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way it sees `live` ==
@@ -2804,8 +2814,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      E4  The end of a future: LOCKED (P3). Room and drainers: the inject spinlock. An iterator: the exchanges of
  *          `arrived` (P15). A stolen job: `jobs_lock`. A resource: its lock. A channel: the lock of the end at which
  *          the item or the room comes. A stop: tpool__stoppable.lock; for the wake of tpool_on_stop, too, J is its
- *          registration, and F lists it. A refused spare worker: pool->lock. The exit handler sets its flags before it
- *          passes these locks.
+ *          registration, and F lists it. A spare worker that is refused: pool->lock, or tpool__cycles.lock. The exit
+ *          handler sets its flags before it passes these locks.
  *      If J came first, F finds the waiter, and its unpark (P5) ends the park or the next one. If F came first, its
  *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter to which something can be handed (room, a
  *      resource, an item, the end of its one future) looks once more under the same lock as it leaves its lists, so
@@ -3195,7 +3205,7 @@ struct tpool__waiter {
     int64_t since;               /* likewise, with config.measure: when the worker blocked; else 0 */
     tpool__waiter *next, **link; /* in `blocked_waiters` */
     bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
-    bool refused;                /* ... and shall: the system refused the spare worker; under pool->lock */
+    _Atomic(bool) refused;       /* ... and shall: the system refused a worker that is needed; then it is unparked */
     bool can_stop;               /* a stop of its task ends it with TPOOL_CANCELLED ... */
     tpool__waiter *next_stoppable, **link_stoppable; /* ... and it is in tpool__stoppable */
     tpool__parker parker;
@@ -3204,10 +3214,13 @@ struct tpool__record {
     tpool__record *next, **link;
     tpool__record *unexplored;
     tpool__thread *thread;
+    tpool__waiter *waiter; /* while it is in a piece of its wait */
     tpool__context *context;
     tpool_future *const *futures;
     size_t count;
-    bool foreign; /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
+    tpool_completions *completions; /* instead of futures */
+    bool may_end;                   /* by a limit, or by one of several: it closes no cycle */
+    bool foreign;                   /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
     uint64_t visited;
 };
 
@@ -3278,6 +3291,15 @@ struct tpool__worker {
     tpool__thread_handle left; /* of an earlier thread of this worker: joined by the next one, or by the shutdown */
 };
 
+/* See >>times. */
+typedef struct tpool__timer tpool__timer;
+struct tpool__timer {
+    tpool__timer *next, **link; /* in its slot, or among those that have come; link NULL: not armed */
+    uint64_t tick;
+    /* called without a lock; may arm the timer again, or free it; lists what calls the program's code */
+    void (*fire)(tpool__timer *timer);
+};
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>pools
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -3320,6 +3342,15 @@ enum {
     TPOOL__SPARED_COUNT,
     TPOOL__POOL_COUNTS
 };
+
+/* What a pool knows of its being stalled: see >>spares. Under pool->lock, but for the timer. */
+typedef struct tpool__stall {
+    tpool__timer timer; /* asks again; armed and disarmed under no lock */
+    bool is_armed;      /* by a thread that is about to arm it, or has */
+    unsigned level;     /* how often time has brought a spare lately */
+    int64_t level_at, moved_at, ended_at;
+    uintptr_t ended, waits_ended; /* what the last look saw */
+} tpool__stall;
 
 struct tpool {
     /* read by every thread, written rarely */
@@ -3365,8 +3396,12 @@ struct tpool {
     unsigned finishing; /* > 0: nothing pauses it: see tpool__finish_begin; under pool->lock, not this one */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
-    tpool__word active; /* live workers that are neither asleep nor blocked; a hint without the lock */
+    tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
+    tpool__word most_active; /* how many may be; 0: the spares are used up (tpool__update_room); likewise */
     uintptr_t blocked;
+    uintptr_t granted;             /* spares beyond max_spares that time has brought */
+    uintptr_t waits_ended;         /* waits of its workers that came to what they waited for */
+    tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer, which look for work when they leave it */
     uintptr_t ending;              /* ended workers that are still in their finalizer */
     bool launching;                /* a submitter launches the first worker's backing */
@@ -4603,14 +4638,6 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
 #define TPOOL__TIMEKEEPER_LINGERS TPOOL_MS(200)
 #define TPOOL__KEEPERS 16              /* most threads: one keeps the times, the others run the program's functions */
 #define TPOOL__LOOKS_EVERY TPOOL_MS(5) /* a thread about to sleep, while the wheel is unkept */
-
-typedef struct tpool__timer tpool__timer;
-struct tpool__timer {
-    tpool__timer *next, **link; /* in its slot, or among those that have come; link NULL: not armed */
-    uint64_t tick;
-    /* called without a lock; may arm the timer again, or free it; lists what calls the program's code */
-    void (*fire)(tpool__timer *timer);
-};
 
 /* A thread that keeps the times, or waits for that role, or runs what timers have listed. */
 typedef struct tpool__keeper {
@@ -6081,6 +6108,12 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
     tpool__unpark_end(asleep);
 }
 
+/* The caller knows that the pool exists, since something in it is not done. From now on it stays. */
+static void tpool__caller_stays(tpool *pool) {
+    tpool__spin_lock(&pool->inject.lock);
+    pool->callers++;
+    tpool__spin_unlock(&pool->inject.lock);
+}
 /* The last touch of the pool by a thread that counted itself in `callers`. */
 static void tpool__caller_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
@@ -6096,9 +6129,7 @@ static void tpool__caller_leaves(tpool *pool) {
 static void tpool__caller_left(void *of) { tpool__caller_leaves((tpool *)of); }
 /* For a call of which a later step may come after the pool's last task. */
 static tpool__context *tpool__caller_enters(tpool *pool) {
-    tpool__spin_lock(&pool->inject.lock);
-    pool->callers++;
-    tpool__spin_unlock(&pool->inject.lock);
+    tpool__caller_stays(pool);
     return tpool__call_push(tpool__self(), tpool__caller_left, pool);
 }
 static void tpool__active_add(tpool *pool, intptr_t n) {
@@ -6106,13 +6137,31 @@ static void tpool__active_add(tpool *pool, intptr_t n) {
     /* relaxed: written under pool->lock */
     tpool__store_relaxed(&pool->active, tpool__load_relaxed(&pool->active) + (uintptr_t)n);
 }
-/* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. */
+/* How many blocked workers spares may replace. */
+static uintptr_t tpool__max_spares(const tpool *pool) {
+    if (pool->config.max_spares < 0) return 0;
+    /* relaxed: written under pool->lock */
+    return pool->config.max_spares ? (uintptr_t)pool->config.max_spares : tpool__load_relaxed(&pool->max_workers);
+}
+/* So many workers are blocked that only need or time brings another one: see >>spares. */
+static bool tpool__spares_used_up(const tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    return tpool__load_relaxed(&pool->most_active) == 0; /* relaxed: written under pool->lock */
+}
+/* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. While
+ * none is active there is ROOM, however many are blocked: so a submit notices a stalled pool (tpool__wake_one). */
 static void tpool__update_room(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed: both are written under pool->lock */
+    /* relaxed: all are written under pool->lock */
     uint32_t flags = tpool__flags(pool);
-    bool room = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) &&
-                tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
+    uintptr_t most = tpool__load_relaxed(&pool->max_workers);
+    if (pool->blocked > 0) {
+        uintptr_t spares = tpool__max_spares(pool) + pool->granted;
+        uintptr_t unreplaced = pool->blocked > spares ? pool->blocked - spares : 0;
+        most = unreplaced < most ? most - unreplaced : 0;
+    }
+    tpool__store_relaxed(&pool->most_active, most);
+    bool room = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__load_relaxed(&pool->active) < (most ? most : 1);
     if (room) tpool__or_release(&pool->gate, TPOOL__ROOM); /* P13 */
     else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
 }
@@ -6623,16 +6672,25 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__update_room(pool);
 }
 
-/* Called when the pool can get no worker. If none is awake either, ends one wait that needed a spare. */
-static void tpool__refuse_one(tpool *pool) {
+/* The caller holds the lock of a list in which the waiter is: pool->lock, or tpool__cycles.lock. False: that wait may
+ * not end so. */
+static bool tpool__refuse(tpool__waiter *waiter) {
+    if (!waiter || !waiter->can_refuse) return false;
+    if (tpool__load_relaxed(&waiter->refused)) return true; /* relaxed: as below; it is about to be active */
+    tpool__store_relaxed(&waiter->refused, true);           /* relaxed: the unpark publishes it (P5) */
+    tpool__unpark(&waiter->parker);
+    return true;
+}
+/* The system refuses a worker that is needed: ends one wait, rather one that cannot end by a limit. False: there is no
+ * such wait. */
+static bool tpool__refuse_one(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    if (tpool__load_relaxed(&pool->active) > 0) return; /* relaxed: under its lock */
-    for (tpool__waiter *waiter = pool->blocked_waiters; waiter; waiter = waiter->next) {
-        if (!waiter->can_refuse || waiter->refused) continue;
-        waiter->refused = true;
-        tpool__unpark(&waiter->parker);
-        return;
-    }
+    tpool__waiter *waiter = pool->blocked_waiters;
+    while (waiter && !(waiter->deadline == TPOOL_FOREVER && tpool__refuse(waiter))) waiter = waiter->next;
+    if (waiter) return true;
+    waiter = pool->blocked_waiters;
+    while (waiter && !tpool__refuse(waiter)) waiter = waiter->next;
+    return waiter != NULL;
 }
 
 /* W3: if no worker searches and one more may become active, wakes or starts one. >>protocol says why relaxed will
@@ -6642,18 +6700,30 @@ static inline void tpool__notify(tpool *pool) {
     if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
 
+static void tpool__ask(tpool *pool, bool refused);
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__worker *woken = NULL;
+    bool asks = false, refused = false;
     if (tpool__is_foreign(pool)) return; /* a caller's result_free forked, and this is the child */
     tpool__lock(&pool->lock);
     /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
-        woken = pool->sleepers;
-        if (woken) tpool__wake_worker(pool, woken);
-        else if (tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
-            tpool__refuse_one(pool);
+        woken = tpool__spares_used_up(pool) ? NULL : pool->sleepers;
+        if (woken) {
+            tpool__wake_worker(pool, woken);
+        } else if (tpool__spares_used_up(pool)) {
+            /* what comes into a stalled queue changes little; a worker that has just blocked may need another task */
+            asks = !pool->stall.is_armed || pool->blocked_waiters->self == tpool__self();
+        } else if (tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK) {
+            asks = refused = tpool__load_relaxed(&pool->active) == 0; /* relaxed: under its lock */
+        }
+        if (asks) tpool__caller_stays(pool);
     }
     tpool__unlock(&pool->lock);
+    if (asks) {
+        tpool__ask(pool, refused);
+        tpool__caller_leaves(pool);
+    }
     if (!woken) return;
     tpool__unpark(&woken->parker);
     tpool__self()->woke = true;
@@ -6760,7 +6830,7 @@ static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
 /* More workers are active than may be: spares that are not needed any more, or after a resize. */
 static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep looks again under the lock */
-    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->max_workers);
+    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_active);
 }
 
 /* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
@@ -6776,6 +6846,7 @@ static bool tpool__replace(tpool__worker *worker);
 static bool tpool__sleep(tpool__worker *worker);
 static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time);
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry);
+static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry);
 
 static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -6785,14 +6856,14 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         if (tpool__times_unkept()) (void)tpool__times_look();
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
-        if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
+        bool found = false;
+        if (!TPOOL__LIKELY(!tpool__is_surplus(pool)) && !(found = tpool__take_needed(worker, &entry))) {
             tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
             continue;
         }
-        bool found = false;
         /* a searcher that sees nothing does not become busy: a drain that only looks may come at any moment */
-        if (!worker->searching || tpool__work_hinted(pool)) {
+        if (!found && (!worker->searching || tpool__work_hinted(pool))) {
             tpool__set_busy(worker, true);
             found = tpool__take_own(worker, &entry);
             if (!found) {
@@ -7740,7 +7811,11 @@ typedef struct tpool__end_waiter {
     tpool__record own; /* for this piece alone, without wanted->record ... */
     bool is_recorded;  /* ... and if it is in use */
 } tpool__end_waiter;
-static void tpool__record_suspend(tpool__thread *self, tpool__record *record);
+static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record);
+/* Comes before the program's code runs, which may wait, or end the thread. The next piece records the wait anew. */
+static inline void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
+    if (record && record->thread) tpool__record_take_back(self, record);
+}
 
 static bool tpool__end_expire(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
@@ -7753,21 +7828,26 @@ static bool tpool__end_expire(tpool__waiter *waiter) {
     return tpool__is_orphan(end->future) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record);
-static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count);
-static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool_future *const *futures, size_t count);
+static void tpool__record_advance(tpool__record *record, tpool__waiter *waiter, tpool_future *const *futures,
+                                  size_t count);
+static void tpool__record_pause(tpool__record *record);
+static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
+                               size_t count);
 static bool tpool__end_enter(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
     const tpool__wanted *wanted = end->wanted;
     tpool__thread *self = waiter->self;
     if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
-    bool records = wanted->futures && waiter->deadline == TPOOL_FOREVER && tpool__runs_program(self->context);
+    bool records = wanted->futures && tpool__runs_program(self->context);
     tpool__record *record = waiter->record ? waiter->record : &end->own;
-    if (records && waiter->record && record->thread) tpool__record_advance(record, wanted->futures, wanted->count);
-    else if (records && !tpool__record_wait(self, record, wanted->futures, wanted->count))
+    if (records && waiter->record && record->thread)
+        tpool__record_advance(record, waiter, wanted->futures, wanted->count);
+    else if (records && !tpool__record_wait(waiter, record, wanted->futures, wanted->count))
         return tpool__wait_over(waiter, TPOOL_DEADLOCK);
     end->is_recorded = records && !waiter->record;
     if (tpool__node_add(end->future, &end->node.node)) return false;
     if (end->is_recorded) tpool__record_end(self, record);
+    else if (records) tpool__record_pause(record);
     return tpool__wait_over(waiter, TPOOL_OK);
 }
 static bool tpool__end_look(tpool__waiter *waiter) {
@@ -7782,6 +7862,7 @@ static void tpool__end_leave(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
     tpool__node_remove(end->future, &end->node.node);
     if (end->is_recorded) tpool__record_end(waiter->self, &end->own);
+    else if (waiter->record && waiter->record->thread) tpool__record_pause(waiter->record);
     if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
 }
 static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter,          tpool__end_look,
@@ -7844,19 +7925,11 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     pool->blocked++;
     pool->starting -= worker->in_setup;
     tpool__active_add(pool, -1);
-    waiter->refused = false;
     tpool__waiter_link(&pool->blocked_waiters, waiter);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
     if (tpool__work_visible(pool)) tpool__notify(pool);
     return true;
-}
-/* True: the wait must end, because the system refused a spare worker. */
-static bool tpool__wait_refused(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__lock(&self->worker->pool->lock);
-    bool refused = waiter->refused;
-    tpool__unlock(&self->worker->pool->lock);
-    return refused;
 }
 static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     tpool__worker *worker = self->worker, *woken = NULL;
@@ -7868,9 +7941,12 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     pool->starting += worker->in_setup;
     tpool__active_add(pool, 1);
     tpool__waiter_unlink(waiter);
+    if (waiter->status == TPOOL_OK) pool->waits_ended++;
+    /* relaxed: under its lock */
+    if (pool->blocked < tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool)) pool->granted = 0;
     tpool__update_room(pool);
     /* one spare worker too many: a sleeping one must wake to start the time after which it ends (TPOOL__LINGER) */
-    if (tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->max_workers) && pool->sleepers &&
+    if (tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->most_active) && pool->sleepers &&
         !pool->sleepers->timed) { /* relaxed: under their lock */
         woken = pool->sleepers;
         woken->timed = true;
@@ -7924,22 +8000,28 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
     if (again < waiter->look_at) waiter->look_at = again;
     return false;
 }
+static void tpool__ask_others(tpool__thread *self);
 
 /* A piece of a wait: no code of the program runs in it. True: it ended before `until`. It keeps the times where no
  * other thread does, once it has slept and is not over; what they list is for the caller (*listed). */
 static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed) {
     tpool__thread *self = waiter->self;
-    bool began = false, slept = false, over = false, stops = waiter->can_stop && self->context;
+    bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
+    uintptr_t before = self->listed;
     if (stops) tpool__stoppable_join(waiter);
     for (;;) {
         waiter->look_at = TPOOL_FOREVER;
         over = waiter->kind->look(waiter);
         if (!over && stops) over = tpool__wait_stopped(waiter);
-        if (!over && began && tpool__wait_refused(self, waiter)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
+        /* relaxed: see tpool__refuse */
+        if (!over && tpool__load_relaxed(&waiter->refused)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
         if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
         /* the piece ends, and with it the place in a line, only if a time has listed something */
         if (slept && tpool__times_unkept() && (over = *listed = tpool__times_look())) break;
         if (!began) began = tpool__wait_begin(self, waiter);
+        if (!asked && self->blocked) tpool__ask_others(self);
+        asked = true;
+        if ((over = *listed = self->listed != before)) break; /* what the question held last */
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
         (void)tpool__park(&waiter->parker, bound);
         slept = true;
@@ -7986,6 +8068,7 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
                 if (soon < until) until = soon;
             }
         }
+        tpool__store_relaxed(&waiter->refused, false); /* relaxed: in no list yet */
         if (kind->enter(waiter)) return waiter->status;
         bool listed = false, early = tpool__wait_piece(waiter, until, &listed);
         if (waiter->status != TPOOL_TIMEOUT && listed && !kind->hands_over) { /* nobody else would run it */
@@ -8680,16 +8763,19 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>cycles  Tasks that wait for each other
  *
- *  A wait without a time limit for one future or for all of several, in a task or a callback, is recorded while it
- *  sleeps. Other waits are not: one for the first of several may end in other ways. The search and the recording are
- *  one step under one lock, so the wait that closes a cycle finds it, and no other wait does. A recorded thread takes
- *  its record back, under the same lock, before it can finish any task on its stack. So while the lock is held, a task
- *  seen running on a recorded thread stays there, and ending a task retracts nothing.
+ *  A wait for tasks, in a task or a callback, is recorded while it sleeps. The search and the recording are one step
+ *  under one lock, so the wait that closes a cycle finds it, and no other wait does. A wait that can end otherwise
+ *  (may_end: it has a time limit, or waits for the first of several) closes no cycle; only the search for what a
+ *  stalled pool needs follows it (>>spares). A recorded thread takes its record back, under the same lock, before it
+ *  can finish any task on its stack. So while the lock is held, a task seen running on a recorded thread stays there,
+ *  and ending a task retracts nothing.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
-    tpool__record *foreign; /* those with `foreign` set */
+    tpool__record *foreign; /* those with `foreign` set ... */
+    tpool__record *others;  /* ... and those of them with `may_end`, which only >>spares follows */
     uint64_t searches;      /* 64 bits, never wraps: an old equal number would pass for visited */
+    unsigned looks;         /* contexts that the search for a need has looked at: it is bounded */
 } tpool__cycles;
 
 static bool tpool__context_has_origin(const tpool__context *context) {
@@ -8698,21 +8784,44 @@ static bool tpool__context_has_origin(const tpool__context *context) {
     return false;
 }
 
-static void tpool__explore(tpool__record *record, const tpool_future *future, tpool__record **unexplored) {
+/* A search visits each record once. Adds it to those whose futures are still to be looked at. */
+static void tpool__visit(tpool__record *record, tpool__record **unexplored) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
-    if (!record || record->visited == tpool__cycles.searches) return;
-    if (!tpool__any_context(record->context, tpool__is_of_task, future)) return;
+    if (record->visited == tpool__cycles.searches) return;
     record->visited = tpool__cycles.searches;
     record->unexplored = *unexplored;
     *unexplored = record;
 }
+static bool tpool__is_of_task_counted(const tpool__context *context, const void *future) {
+    tpool__cycles.looks++;
+    return tpool__is_of_task(context, future);
+}
+static void tpool__explore(tpool__record *record, const tpool_future *future, bool all, tpool__record **unexplored) {
+    if (!record || (record->may_end && !all) || record->visited == tpool__cycles.searches) return;
+    if (tpool__any_context(record->context, all ? tpool__is_of_task_counted : tpool__is_of_task, future))
+        tpool__visit(record, unexplored);
+}
+/* Those in jobs and parts of loops. */
+static void tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
+    for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
+        tpool__explore(other, future, all, unexplored);
+    if (!all) return;
+    for (tpool__record *other = tpool__cycles.others; other; other = other->next)
+        tpool__explore(other, future, true, unexplored);
+}
+/* Adds the waits that hold up this task. `all`: also those that may end otherwise. */
+static void tpool__explore_task(tpool_future *future, bool all, tpool__record **unexplored) {
+    tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
+    if ((uintptr_t)runner & 1) return;                            /* a pool's tag: the task is about to be done */
+    if (runner) tpool__explore(runner->blocked, future, all, unexplored);
+    tpool__explore_foreign(future, all, unexplored);
+}
 
 /* True: the new record waits for one of its own tasks, directly or through other records. */
 static bool tpool__closes_cycle(tpool__record *own) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
-    tpool__record *unexplored = own;
-    own->visited = ++tpool__cycles.searches;
-    own->unexplored = NULL;
+    tpool__record *unexplored = NULL;
+    tpool__cycles.searches++;
+    tpool__visit(own, &unexplored);
     while (unexplored) {
         tpool__record *record = unexplored;
         unexplored = record->unexplored;
@@ -8721,46 +8830,71 @@ static bool tpool__closes_cycle(tpool__record *own) {
             /* relaxed: it cannot change for a task on a recorded thread, and does not matter for others */
             uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE;
             if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) continue;
-            tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
-            if ((uintptr_t)runner & 1) continue; /* a pool's tag: the task is about to be done */
-            if ((runner == own->thread || own->foreign) && tpool__any_context(own->context, tpool__is_of_task, future))
+            /* P7; a tag equals no thread */
+            if ((tpool__load_acquire(&future->runner) == own->thread || own->foreign) &&
+                tpool__any_context(own->context, tpool__is_of_task, future))
                 return true;
-            if (runner) tpool__explore(runner->blocked, future, &unexplored);
-            for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
-                tpool__explore(other, future, &unexplored);
+            tpool__explore_task(future, false, &unexplored);
         }
     }
     return false;
 }
 
 /* False: the wait would close a cycle. */
-static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool_future *const *futures, size_t count) {
-    memset(record, 0, sizeof *record);
+static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
+    tpool__thread *self = waiter->self;
     record->thread = self;
+    record->waiter = waiter;
     record->context = self->context;
-    record->futures = futures;
-    record->count = count;
     record->foreign = tpool__context_has_origin(self->context);
     tpool__lock(&tpool__cycles.lock);
-    bool cycle = tpool__closes_cycle(record);
+    bool cycle = !record->may_end && tpool__closes_cycle(record);
     if (!cycle) {
         self->blocked = record;
         if (record->foreign) {
-            record->next = tpool__cycles.foreign;
-            record->link = &tpool__cycles.foreign;
+            tpool__record **first = record->may_end ? &tpool__cycles.others : &tpool__cycles.foreign;
+            record->next = *first;
+            record->link = first;
             if (record->next) record->next->link = &record->next;
-            tpool__cycles.foreign = record;
+            *first = record;
         }
     }
     tpool__unlock(&tpool__cycles.lock);
     if (cycle) record->thread = NULL;
     return !cycle;
 }
-/* Fewer futures are left. No new search is needed: a cycle that formed since was found by the wait that closed it. */
-static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
-    tpool__lock(&tpool__cycles.lock);
+static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
+                               size_t count) {
+    memset(record, 0, sizeof *record);
     record->futures = futures;
     record->count = count;
+    record->may_end = waiter->deadline != TPOOL_FOREVER;
+    return tpool__record_enter(waiter, record);
+}
+/* A wait for the first of several, in an array or in an iterator. */
+static void tpool__record_first(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
+                                size_t count, tpool_completions *completions) {
+    memset(record, 0, sizeof *record);
+    if (!tpool__runs_program(waiter->self->context)) return;
+    record->futures = futures;
+    record->count = count;
+    record->completions = completions;
+    record->may_end = true;
+    (void)tpool__record_enter(waiter, record);
+}
+/* Fewer futures are left. No new search is needed: a cycle that formed since was found by the wait that closed it. */
+static void tpool__record_advance(tpool__record *record, tpool__waiter *waiter, tpool_future *const *futures,
+                                  size_t count) {
+    tpool__lock(&tpool__cycles.lock);
+    record->waiter = waiter;
+    record->futures = futures;
+    record->count = count;
+    tpool__unlock(&tpool__cycles.lock);
+}
+/* The wait goes on with another waiter. */
+static void tpool__record_pause(tpool__record *record) {
+    tpool__lock(&tpool__cycles.lock);
+    record->waiter = NULL;
     tpool__unlock(&tpool__cycles.lock);
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record) {
@@ -8772,11 +8906,312 @@ static void tpool__record_end(tpool__thread *self, tpool__record *record) {
     }
     tpool__unlock(&tpool__cycles.lock);
 }
-/* Comes before the program's code runs, which may wait, or end the thread. The next piece records the wait anew. */
-static void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
-    if (!record || !record->thread) return;
+static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record) {
     if (self->blocked == record) tpool__record_end(self, record); /* else this is a child of fork */
     record->thread = NULL;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>spares  The next spare worker of a pool whose workers are all blocked
+ *
+ *  Spares that replace blocked workers, up to max_spares, come as any worker does: there is ROOM, and a submitter or
+ *  the worker that blocks wakes or starts one (tpool__wake_one). Once that many are blocked, the spares are used up
+ *  (most_active is 0), and no worker takes anything from the queue. A pool is stalled if work is queued and no worker
+ *  is active. Then tpool__ask brings one:
+ *    - By need: a blocked worker of the pool waits, directly or over other recorded waits, for a task in its queue. The
+ *      new worker comes at once, claims that task, executes it, and looks for the next (tpool__take_needed). So nested
+ *      waits need no more threads than they are deep.
+ *    - By time: nothing has moved for a while, and what the workers wait for may come only from the queue. One more
+ *      spare is granted until fewer are blocked than may be replaced: so the spares are not used up any more, and a
+ *      worker goes on with the queue. What moves is that a task of the pool ends, or that a wait comes to what it waits
+ *      for; a wait that its limit ends moves nothing. The first while is TPOOL__FIRST_PATIENCE; each grant doubles it,
+ *      each TPOOL__LAST_PATIENCE without a grant halves it. It is TPOOL__LAST_PATIENCE if all workers wait for tasks,
+ *      or if waits move but no task ends.
+ *  If the system refuses the worker, one wait ends with TPOOL_NO_THREAD: one of this pool, else the wait for the task
+ *  that was found.
+ *
+ *  A stalled pool whose spares are used up has its timer armed (stall.is_armed), or a thread is inside tpool__ask. For
+ *  while it is stalled there is ROOM and no searcher: each thread that adds work, and each worker that stops being
+ *  active (E2, E3), comes to tpool__wake_one or to tpool__ask, and these arm the timer if they bring no worker. A timer
+ *  that finds the pool not stalled is not armed again: a worker is active, and asks when it stops.
+ *  A wait that begins in another pool asks the stalled pools at the end of its chain (tpool__ask_others). Its record is
+ *  entered before it searches; a worker of the stalled pool is blocked before it searches; so one of the two sees the
+ *  other, under tpool__cycles.lock. What a search leaves out because of its bounds, and an item that another thread
+ *  adds to an iterator meanwhile, is found when the timer fires.
+ *
+ *  The timer is armed under no lock: to start a timekeeper joins the last one, whose exit takes tpool__cycles.lock. The
+ *  thread that sets is_armed arms it, and no other does. It is a worker, a caller, or in `fire`: so none is left when
+ *  the pool is freed.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#if !defined(TPOOL__FIRST_PATIENCE)
+#define TPOOL__FIRST_PATIENCE TPOOL_MS(10)
+#define TPOOL__LAST_PATIENCE TPOOL_SEC(1)
+#endif
+#define TPOOL__PATIENCE_LEVELS 7 /* FIRST doubled so often reaches LAST */
+#define TPOOL__MOST_LOOKED_AT 64 /* futures of one wait ... */
+#define TPOOL__FEW_LOOKED_AT 8   /* ... while each wait looks whether a pool is stalled */
+#define TPOOL__MOST_LOOKS 20000  /* contexts in one search: it holds locks that many threads want */
+#define TPOOL__MOST_ASKED 4      /* pools that a wait asks */
+
+typedef struct tpool__need {
+    tpool *pool;                            /* stalled; NULL: any that looks so, but `own` ... */
+    const tpool *own, *last;                /* ... and the last one that did not */
+    size_t looked_at;                       /* how many futures of one wait */
+    tpool_future *tasks[TPOOL__MOST_ASKED]; /* queued, of one pool each, and waited for: `most` will do */
+    unsigned count, most;
+    tpool__record *record; /* the wait for the last one of them */
+    bool outside;          /* a worker of the pool waits for what is no task, or the search has not seen all */
+} tpool__need;
+
+static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
+
+/* The futures of a wait that are not done. `all`: there are no others. */
+static size_t tpool__record_some(const tpool__record *record, tpool_future **some, size_t most, bool *all) {
+    size_t count = 0, i = 0;
+    if (record->completions) return tpool__completions_some(record->completions, some, most, all);
+    for (; i < record->count && count < most && i < TPOOL__MOST_LOOKS; i++)
+        if (!tpool__is_done(record->futures[i])) some[count++] = record->futures[i];
+    tpool__cycles.looks += (unsigned)i;
+    *all = i == record->count;
+    return count;
+}
+/* A hint: the pool of a queued task has no active worker. */
+static bool tpool__seems_stalled(tpool_future *task) {
+    if (tpool__is_orphan(task)) return false;
+    tpool *pool = tpool__pool_of(task);
+    uintptr_t clear = tpool__nodes_lock(task); /* while it is held, the pool of a task that is not done exists */
+    /* relaxed: tpool__ask looks again. What a worker did before its search is seen by tpool__cycles.lock. */
+    bool stalled = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING &&
+                   tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__load_relaxed(&pool->active) == 0;
+    tpool__nodes_unlock(task, clear);
+    return stalled;
+}
+/* A queued task at the end of a chain of waits: is it one that the search is for? */
+static bool tpool__is_needed(tpool__need *need, tpool_future *task, tpool *home) {
+    if (need->pool) return home == need->pool;
+    if (home == need->own || home == need->last) return false;
+    for (unsigned i = 0; i < need->count; i++)
+        if (tpool__pool_of(need->tasks[i]) == home) return false;
+    bool stalled = tpool__seems_stalled(task);
+    if (!stalled) need->last = home;
+    return stalled;
+}
+/* Follows the waits from these records to tasks that are queued: a pending task of a pool is in its queue, or is just
+ * put there. */
+static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
+    tpool_future *some[TPOOL__MOST_LOOKED_AT];
+    while (unexplored && need->count < need->most) {
+        tpool__record *record = unexplored;
+        unexplored = record->unexplored;
+        bool own = need->pool && record->thread->worker && record->thread->worker->pool == need->pool;
+        bool all = true;
+        size_t count = tpool__record_some(record, some, need->looked_at, &all);
+        for (size_t i = 0; i < count && need->count < need->most; i++) {
+            uintptr_t phase = tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE; /* relaxed: as above */
+            tpool *home = tpool__pool_of(some[i]);
+            if (!home) need->outside = need->outside || own;
+            if (!home || phase >= TPOOL__PHASE_DONE) continue;
+            if (phase != TPOOL__PHASE_PENDING && tpool__cycles.looks < TPOOL__MOST_LOOKS)
+                tpool__explore_task(some[i], true, &unexplored);
+            if (phase != TPOOL__PHASE_PENDING || !tpool__is_needed(need, some[i], home)) continue;
+            need->tasks[need->count++] = some[i];
+            need->record = record;
+        }
+        need->outside = need->outside || !all || tpool__cycles.looks >= TPOOL__MOST_LOOKS;
+    }
+}
+static void tpool__search_begin(void) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    tpool__cycles.searches++;
+    tpool__cycles.looks = 0;
+}
+/* Calls no function of the program's: the caller must reach tpool__run_listed. */
+static void tpool__release_listed(tpool_future *task) {
+    if (tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) /* P4 */
+        (void)tpool__task_dispose(task);
+}
+static const tpool__wait_kind tpool__wait_for_job;
+/* Does one of the pool's blocked workers wait for a task in its queue? The last one to block is asked first: in nested
+ * waits it is the one. */
+static tpool__need tpool__need_of(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__need need = { .pool = pool, .looked_at = TPOOL__MOST_LOOKED_AT, .most = 1 };
+    tpool__search_begin();
+    for (tpool__waiter *waiter = pool->blocked_waiters; waiter && need.count == 0; waiter = waiter->next) {
+        tpool__record *unexplored = NULL;
+        if (++tpool__cycles.looks >= TPOOL__MOST_LOOKS) need.outside = true;
+        if (tpool__cycles.looks >= TPOOL__MOST_LOOKS) break;
+        if (waiter->self->blocked) {
+            tpool__visit(waiter->self->blocked, &unexplored);
+        } else if (waiter->kind != &tpool__wait_for_job && waiter->kind != &tpool__wait_for_end) {
+            need.outside = true;
+        } else { /* a join, or the end of a loop: others execute parts of this thread's tasks */
+            for (const tpool__context *context = waiter->self->context; context; context = context->outer)
+                if (context->task && tpool__cycles.looks < TPOOL__MOST_LOOKS)
+                    tpool__explore_foreign(context->task, true, &unexplored);
+        }
+        tpool__follow(unexplored, &need);
+    }
+    return need;
+}
+
+/* No worker is active or searches, some are blocked, and something is queued. */
+static bool tpool__is_stalled(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    /* relaxed: both are written under pool->lock, or a searcher is active */
+    return pool->blocked > 0 && tpool__load_relaxed(&pool->active) == 0 &&
+           tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool);
+}
+/* Not only tombstones are queued. */
+static bool tpool__any_queued(tpool *pool) {
+    intptr_t queued = 0;
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
+        if (tpool__load_relaxed(&w->public_jobs) > 0) return true; /* relaxed: a hint */
+        tpool__spin_lock(&w->lane.lock);
+        queued += (intptr_t)tpool__lane_count(&w->lane) - w->lane.dead;
+        tpool__spin_unlock(&w->lane.lock);
+    }
+    tpool__spin_lock(&pool->inject.lock);
+    queued += (intptr_t)tpool__waiting(pool);
+    tpool__spin_unlock(&pool->inject.lock);
+    return queued > 0;
+}
+static uintptr_t tpool__ended(tpool *pool);
+static int64_t tpool__after(int64_t at, int64_t time) { return time < TPOOL_FOREVER - at ? at + time : TPOOL_FOREVER; }
+/* Notes what has moved since the last look. True: time brings a worker. Else `look_at` is when to look again. */
+static bool tpool__is_due(tpool *pool, bool outside, int64_t *look_at) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__stall *stall = &pool->stall;
+    int64_t now = tpool__clock();
+    uintptr_t ended = tpool__ended(pool);
+    bool first = stall->moved_at == 0;
+    if (first) stall->level_at = now;
+    if (first || ended != stall->ended || pool->waits_ended != stall->waits_ended) stall->moved_at = now;
+    if (first || ended != stall->ended) stall->ended_at = now;
+    stall->ended = ended;
+    stall->waits_ended = pool->waits_ended;
+    for (; stall->level > 0 && now - stall->level_at >= TPOOL__LAST_PATIENCE; stall->level--)
+        stall->level_at += TPOOL__LAST_PATIENCE;
+    int64_t patience = TPOOL__FIRST_PATIENCE << stall->level;
+    if (patience > TPOOL__LAST_PATIENCE) patience = TPOOL__LAST_PATIENCE;
+    bool due = (outside && now - stall->moved_at >= patience) || now - stall->ended_at >= TPOOL__LAST_PATIENCE;
+    if (due) due = tpool__any_queued(pool);
+    if (due) {
+        stall->level += stall->level < TPOOL__PATIENCE_LEVELS;
+        stall->level_at = stall->moved_at = stall->ended_at = now;
+    }
+    /* a worker that comes to wait for no task may shorten the time: the looks become rarer, and stay near it */
+    int64_t since = now - stall->moved_at, at = tpool__after(stall->ended_at, TPOOL__LAST_PATIENCE);
+    *look_at = tpool__after(now, since < patience ? patience - since : since);
+    if (*look_at > at) *look_at = at > now ? at : now + patience; /* only tombstones are queued */
+    return due;
+}
+
+/* Brings a worker into a stalled pool if one is needed or due, or else arms the timer. The worker itself finds what is
+ * needed (tpool__take_needed). `refused`: the system has just refused a worker. The pool exists: the caller is its
+ * worker, a caller, or its timer. */
+static void tpool__ask(tpool *pool, bool refused) {
+    TPOOL_ASSERT(tpool__holds_none());
+    tpool__worker *woken = NULL;
+    int64_t look_at = TPOOL_FOREVER;
+    bool arms = false, urgent = false;
+    for (bool again = true; again;) {
+        again = false;
+        tpool__lock(&tpool__cycles.lock);
+        tpool__lock(&pool->lock);
+        bool stalled = tpool__is_stalled(pool), used_up = tpool__spares_used_up(pool);
+        tpool__need need = { 0 };
+        if (stalled) need = tpool__need_of(pool);
+        bool due = stalled && (need.count == 0 || refused) && tpool__is_due(pool, need.outside, &look_at);
+        urgent = urgent || need.count > 0 || due;
+        if (stalled && urgent && refused && !tpool__refuse_one(pool) && need.count > 0)
+            (void)tpool__refuse(need.record->waiter);
+        tpool__unlock(&tpool__cycles.lock); /* to start a thread takes long */
+        if (stalled && !refused && (urgent || !used_up)) {
+            if (used_up && need.count == 0) { /* relaxed: under its lock */
+                pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
+                tpool__update_room(pool);
+            }
+            woken = pool->sleepers;
+            if (woken) tpool__wake_worker(pool, woken);
+            else again = refused = urgent = tpool__start_worker(pool) != TPOOL_OK;
+        } else if (stalled && !pool->stall.is_armed && look_at != TPOOL_FOREVER) {
+            arms = pool->stall.is_armed = true;
+        }
+        tpool__unlock(&pool->lock);
+    }
+    if (woken) tpool__unpark(&woken->parker);
+    if (arms) tpool__timer_arm(&pool->stall.timer, look_at);
+}
+/* A worker that is one too many looks for a task that its stalled pool needs: all others are blocked. */
+static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry) {
+    tpool *pool = worker->pool;
+    tpool__need need = { 0 };
+    if (tpool__load_relaxed(&pool->most_active) > 0) return false; /* relaxed: a hint */
+    tpool__lock(&tpool__cycles.lock);
+    tpool__lock(&pool->lock);
+    /* relaxed: under its lock */
+    if (tpool__spares_used_up(pool) && tpool__load_relaxed(&pool->active) == 1) need = tpool__need_of(pool);
+    tpool_future *task = need.count > 0 ? tpool_future_retain(need.tasks[0]) : NULL, *unreferenced = NULL;
+    tpool__unlock(&pool->lock);
+    tpool__unlock(&tpool__cycles.lock);
+    if (!task) return false;
+    tpool__set_busy(worker, true);
+    tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
+    uint32_t flags = tpool__flags(pool);
+    uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+    uintptr_t *found = tpool__lane_find(&pool->inject, task);
+    bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + TPOOL__END_RELEASED);
+    if (claimed && tpool__expires_at(task)) tpool__expiring_leave(pool, task);
+    if (claimed && found) {
+        tpool__lane_remove(&pool->inject, found);
+        tpool__sub_relaxed(&task->state, TPOOL__REFERENCE); /* relaxed: the lane's, and not the last */
+    } else if (claimed) {
+        tpool__lane_count_tombstone(&pool->inject);
+    }
+    if (claimed && pool->capacity) tpool__grant_room(pool, &unreferenced);
+    tpool__spin_unlock(&pool->inject.lock);
+    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
+    if (!claimed) tpool__release_listed(task);
+    worker->ended_at = 0;
+    entry->job = NULL;
+    entry->task = task;
+    entry->stops = flags >> TPOOL__STOPS_SHIFT;
+    return claimed;
+}
+static void tpool__stall_lasts(tpool__timer *timer) {
+    tpool *pool = (tpool *)(void *)((char *)timer - offsetof(tpool, stall.timer));
+    tpool__lock(&pool->lock);
+    pool->stall.is_armed = false;
+    tpool__unlock(&pool->lock);
+    tpool__ask(pool, false);
+}
+
+/* A wait is recorded: asks the stalled pools that it needs, directly or over other waits. A task that is pending while
+ * the list of pools is locked has its pool in it. */
+static void tpool__ask_others(tpool__thread *self) {
+    tpool__need need = { .most = TPOOL__MOST_ASKED, .looked_at = TPOOL__FEW_LOOKED_AT };
+    if (self->worker) need.own = self->worker->pool;
+    tpool__record *unexplored = NULL;
+    tpool__lock(&tpool__cycles.lock);
+    tpool__search_begin();
+    tpool__visit(self->blocked, &unexplored);
+    tpool__follow(unexplored, &need);
+    for (unsigned i = 0; i < need.count; i++) (void)tpool_future_retain(need.tasks[i]);
+    tpool__unlock(&tpool__cycles.lock);
+    for (unsigned i = 0; i < need.count; i++) {
+        tpool *pool = tpool__pool_of(need.tasks[i]);
+        tpool__lock(&tpool__process.lock);
+        /* relaxed: see above; the lock shows the end of a destroy */
+        bool visits = (tpool__load_relaxed(&need.tasks[i]->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
+        if (visits) tpool__caller_stays(pool);
+        tpool__unlock(&tpool__process.lock);
+        if (visits) {
+            tpool__ask(pool, false);
+            tpool__caller_leaves(pool);
+        }
+        tpool__release_listed(need.tasks[i]);
+    }
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -8879,13 +9314,19 @@ static bool tpool__sleep(tpool__worker *worker) {
             return true;
         }
         uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under its lock */
-        if (look && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) {
+        if (look && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active)) {
             tpool__wake_worker(pool, worker);
             tpool__unlock(&pool->lock);
             return true;
         }
+        if (look && tpool__load_relaxed(&pool->active) == 0) { /* the spares are used up */
+            tpool__unlock(&pool->lock);
+            look = false;
+            tpool__ask(pool, false);
+            continue;
+        }
         look = false;
-        bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->max_workers);
+        bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->most_active);
         bool ends = (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
         int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
         if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
@@ -8981,11 +9422,11 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
         stranded = why != TPOOL__THREAD_ENDED || tpool__start_worker(pool) != TPOOL_OK;
     bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do what it would have done */
-    if (!others) tpool__refuse_one(pool);
     tpool__unlock(&pool->lock);
     if (broken) tpool__break(pool);
     else if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
     else if (others) tpool__notify_if_work(pool);
+    else tpool__ask(pool, true);
 }
 
 /* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
@@ -9321,6 +9762,8 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     pool->generation = tpool__generation();
     pool->home = (uintptr_t)pool | (pool->generation & TPOOL__GENERATIONS);
     pool->tag = number << 1 | 1;
+    tpool__store_relaxed(&pool->most_active, (uintptr_t)max_workers); /* relaxed: as above */
+    pool->stall.timer.fire = tpool__stall_lasts;
     tpool__lock(&tpool__process.lock);
     pool->next = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
     if (pool->next) pool->next->previous = pool;
@@ -9839,6 +10282,10 @@ static bool tpool__unlist(tpool *pool) {
 }
 
 static void tpool__free(tpool *pool) {
+    for (int i = 0; i < 2; i++) { /* a `fire` that saw the pool stalled may arm it once more; no other thread is left */
+        (void)tpool__timer_disarm(&pool->stall.timer);
+        tpool__timer_await(&pool->stall.timer);
+    }
     TPOOL__AT_REST(pool);
     tpool__unmake(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
@@ -10210,6 +10657,7 @@ typedef struct tpool__several_waiter {
     tpool__first_node *nodes;
     tpool__expiries expiries;
     tpool__word left; /* how many are not done */
+    tpool__record record;
 } tpool__several_waiter;
 
 static tpool_future *tpool__several_halted(tpool__several_waiter *several) {
@@ -10245,6 +10693,7 @@ static bool tpool__several_enter(tpool__waiter *waiter) {
         tpool__sub_relaxed(&several->left, 1);
     }
     tpool__sub_relaxed(&several->left, 1);
+    tpool__record_first(waiter, &several->record, several->futures, several->count, NULL);
     return false;
 }
 static bool tpool__several_look(tpool__waiter *waiter) {
@@ -10260,6 +10709,7 @@ static void tpool__several_leave(tpool__waiter *waiter) {
     tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
     for (size_t i = 0; i < several->count; i++)
         if (several->nodes[i].node.done) tpool__node_remove(several->futures[i], &several->nodes[i].node);
+    tpool__record_suspend(waiter->self, &several->record);
 }
 static const tpool__wait_kind tpool__wait_for_first = {
     tpool__several_expire, tpool__several_enter,           tpool__several_look,
@@ -10838,6 +11288,7 @@ static tpool_future *tpool__completions_halted(tpool_completions *completions, t
 typedef struct tpool__next_waiter {
     tpool__waiter waiter;
     tpool_completions *completions;
+    tpool__record record;
 } tpool__next_waiter;
 
 /* TPOOL_OK: something has come. TPOOL_TIMEOUT: it may come yet. */
@@ -10863,16 +11314,31 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
     }
     return tpool__is_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
+/* Some of the futures that have not come, for the search for what a stalled pool needs. It takes no long look. */
+static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all) {
+    size_t count = 0, looked_at = 0, bucket = 0;
+    tpool__spin_lock(&completions->lock);
+    for (; bucket < completions->bucket_count && count < most && looked_at < 4 * (size_t)TPOOL__MOST_LOOKED_AT;
+         bucket++, looked_at++)
+        for (tpool__item *item = completions->buckets[bucket]; item; item = item->chained, looked_at++)
+            if (count < most && !tpool__is_done(item->future)) some[count++] = item->future;
+    *all = bucket == completions->bucket_count && count < most;
+    tpool__spin_unlock(&completions->lock);
+    return count;
+}
+
 static bool tpool__next_enter(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
     tpool_status status = tpool__completions_now(completions, waiter->self);
     /* again if the notifier was fired without an item, between the two steps */
     while (status == TPOOL_TIMEOUT) {
         if (tpool__has_descriptor(completions) && !tpool__notifier_arm(completions)) status = TPOOL_OK;
-        else if (tpool__arrivals_enter(completions, waiter)) return false;
+        else if (tpool__arrivals_enter(completions, waiter)) break;
         else if (tpool__has_arrived(completions)) status = TPOOL_OK;
     }
-    return tpool__wait_over(waiter, status);
+    if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
+    tpool__record_first(waiter, &((tpool__next_waiter *)(void *)waiter)->record, NULL, 0, completions);
+    return false;
 }
 static bool tpool__next_look(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
@@ -10897,6 +11363,7 @@ static bool tpool__next_look(tpool__waiter *waiter) {
 }
 static void tpool__next_leave(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
+    tpool__record_suspend(waiter->self, &((tpool__next_waiter *)(void *)waiter)->record);
     tpool__arrivals_leave(completions, waiter);
     /* relaxed: as above */
     if (tpool__has_arrived(completions)) waiter->status = TPOOL_OK;
@@ -13871,7 +14338,7 @@ static void tpool__after_fork_in_child(void) {
     }
     tpool__times_after_fork();
     tpool__stop_calls_after_fork(self);
-    tpool__cycles.foreign = NULL;
+    tpool__cycles.foreign = tpool__cycles.others = NULL;
     self->context = NULL; /* even if a task has forked, the child's thread is no worker and runs no task */
     self->worker = NULL;
     self->caller_pool = NULL;
