@@ -3345,11 +3345,12 @@ enum {
 
 /* What a pool knows of its being stalled: see >>spares. Under pool->lock, but for the timer. */
 typedef struct tpool__stall {
-    tpool__timer timer; /* asks again; armed and disarmed under no lock */
-    bool is_armed;      /* by a thread that is about to arm it, or has */
-    unsigned level;     /* how often time has brought a spare lately */
-    int64_t level_at, moved_at, ended_at;
-    uintptr_t ended, waits_ended; /* what the last look saw */
+    tpool__timer timer; /* asks again; armed and disarmed under no lock ... */
+    int64_t armed_for;  /* ... by the thread that has set this; 0: not */
+    int64_t since;      /* when it began; 0: there is none */
+    int64_t before;  /* how long those before it lasted, since a wait has come to what it waits for, or a task ended */
+    uintptr_t ended; /* tasks, as the last look saw them */
+    unsigned level;  /* how many spares time has brought */
 } tpool__stall;
 
 struct tpool {
@@ -3399,8 +3400,8 @@ struct tpool {
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
     tpool__word most_active; /* how many may be; 0: the spares are used up (tpool__update_room); likewise */
     uintptr_t blocked;
+    uintptr_t blocked_in_setup;    /* those of the blocked that are in their initializer */
     uintptr_t granted;             /* spares beyond max_spares that time has brought */
-    uintptr_t waits_ended;         /* waits of its workers that came to what they waited for */
     tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer, which look for work when they leave it */
     uintptr_t ending;              /* ended workers that are still in their finalizer */
@@ -3431,7 +3432,8 @@ static struct {
     tpool__u32 ready;
     tpool__word generation; /* one more in each child of fork */
     tpool__word pool_count;
-    tpool__word setups; /* initializers and finalizers that run */
+    tpool__word setups;  /* initializers and finalizers that run */
+    tpool__word used_up; /* pools whose spares are used up: see >>spares */
     _Atomic(tpool *) pools;
     tpool *inherited; /* in a child of fork: the parent's pools, untouched, reachable for leak checkers */
     bool unpooled;    /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
@@ -4955,19 +4957,20 @@ static int64_t tpool__times_bound(int64_t until) {
     return soon < until ? soon : until;
 }
 
-/* Calls `fire` once the clock has reached `at`. The timer is not armed, and does not fire in another thread. The caller
- * holds no lock, since this may start a thread. */
+/* Calls `fire` once the clock has reached `at`; if it is armed, the earlier time counts. The caller holds no lock, since
+ * this may start a thread. */
 static void tpool__timer_arm(tpool__timer *timer, int64_t at) {
     uint64_t longest = (uint64_t)INT64_MAX >> TPOOL__TICK_BITS;
     TPOOL_ASSERT(tpool__holds_none());
+    uint64_t tick = at > 0 ? tpool__tick_of(at - 1) + 1 : 0; /* rounded up: never early */
+    if (tick > longest) tick = longest;
     tpool__lock(&tpool__times.lock);
-    TPOOL_ASSERT(!timer->link);
+    if (timer->link && timer->tick < tick) tick = timer->tick;
+    if (timer->link) tpool__wheel_remove(timer);
     uint64_t now = tpool__tick_of(tpool__clock());
     if (tpool__times.count == 0 && now > tpool__times.now) tpool__times.now = now;
     tpool__times.used_since = true;
-    timer->tick = at > 0 ? tpool__tick_of(at - 1) + 1 : 0; /* rounded up: never early */
-    if (timer->tick > longest) timer->tick = longest;
-    uint64_t tick = timer->tick;
+    timer->tick = tick;
     tpool__wheel_add(timer);
     tpool__timekeeper_need(); /* the timer may fire meanwhile */
     tpool__parker *asleep = NULL;
@@ -6145,8 +6148,7 @@ static uintptr_t tpool__max_spares(const tpool *pool) {
 }
 /* So many workers are blocked that only need or time brings another one: see >>spares. */
 static bool tpool__spares_used_up(const tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    return tpool__load_relaxed(&pool->most_active) == 0; /* relaxed: written under pool->lock */
+    return tpool__load_relaxed(&pool->most_active) == 0; /* relaxed: written under pool->lock; else a hint */
 }
 /* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. While
  * none is active there is ROOM, however many are blocked: so a submit notices a stalled pool (tpool__wake_one). */
@@ -6154,16 +6156,26 @@ static void tpool__update_room(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: all are written under pool->lock */
     uint32_t flags = tpool__flags(pool);
-    uintptr_t most = tpool__load_relaxed(&pool->max_workers);
+    uintptr_t most = tpool__load_relaxed(&pool->max_workers), before = tpool__load_relaxed(&pool->most_active);
     if (pool->blocked > 0) {
         uintptr_t spares = tpool__max_spares(pool) + pool->granted;
         uintptr_t unreplaced = pool->blocked > spares ? pool->blocked - spares : 0;
         most = unreplaced < most ? most - unreplaced : 0;
     }
     tpool__store_relaxed(&pool->most_active, most);
+    /* relaxed: see tpool__ask_others */
+    if ((most == 0) != (before == 0)) tpool__add_relaxed(&tpool__process.used_up, most == 0 ? 1 : (uintptr_t)-1);
     bool room = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__load_relaxed(&pool->active) < (most ? most : 1);
     if (room) tpool__or_release(&pool->gate, TPOOL__ROOM); /* P13 */
     else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
+}
+/* A worker becomes active. `moves`: what stalled the pool has changed. */
+static void tpool__stall_stops(tpool *pool, bool moves) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__stall *stall = &pool->stall;
+    if (stall->since) stall->before += tpool__clock() - stall->since;
+    if (moves) stall->before = 0;
+    stall->since = 0;
 }
 /* The same by hints alone, which is cheap. */
 static bool tpool__work_hinted(tpool *pool) {
@@ -6669,28 +6681,8 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__active_add(pool, 1);
     worker->searching = true;
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
+    tpool__stall_stops(pool, false);
     tpool__update_room(pool);
-}
-
-/* The caller holds the lock of a list in which the waiter is: pool->lock, or tpool__cycles.lock. False: that wait may
- * not end so. */
-static bool tpool__refuse(tpool__waiter *waiter) {
-    if (!waiter || !waiter->can_refuse) return false;
-    if (tpool__load_relaxed(&waiter->refused)) return true; /* relaxed: as below; it is about to be active */
-    tpool__store_relaxed(&waiter->refused, true);           /* relaxed: the unpark publishes it (P5) */
-    tpool__unpark(&waiter->parker);
-    return true;
-}
-/* The system refuses a worker that is needed: ends one wait, rather one that cannot end by a limit. False: there is no
- * such wait. */
-static bool tpool__refuse_one(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__waiter *waiter = pool->blocked_waiters;
-    while (waiter && !(waiter->deadline == TPOOL_FOREVER && tpool__refuse(waiter))) waiter = waiter->next;
-    if (waiter) return true;
-    waiter = pool->blocked_waiters;
-    while (waiter && !tpool__refuse(waiter)) waiter = waiter->next;
-    return waiter != NULL;
 }
 
 /* W3: if no worker searches and one more may become active, wakes or starts one. >>protocol says why relaxed will
@@ -6708,15 +6700,11 @@ static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__lock(&pool->lock);
     /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
-        woken = tpool__spares_used_up(pool) ? NULL : pool->sleepers;
-        if (woken) {
-            tpool__wake_worker(pool, woken);
-        } else if (tpool__spares_used_up(pool)) {
-            /* what comes into a stalled queue changes little; a worker that has just blocked may need another task */
-            asks = !pool->stall.is_armed || pool->blocked_waiters->self == tpool__self();
-        } else if (tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK) {
+        asks = tpool__spares_used_up(pool);
+        woken = asks ? NULL : pool->sleepers;
+        if (woken) tpool__wake_worker(pool, woken);
+        else if (!asks && tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
             asks = refused = tpool__load_relaxed(&pool->active) == 0; /* relaxed: under its lock */
-        }
         if (asks) tpool__caller_stays(pool);
     }
     tpool__unlock(&pool->lock);
@@ -6764,6 +6752,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     tpool__store_relaxed(&pool->live, live);
     if (live > tpool__load_relaxed(&pool->max_workers))
         tpool__add_relaxed(&pool->counts[TPOOL__SPARED_COUNT], 1); /* relaxed: statistics */
+    tpool__stall_stops(pool, false);
     tpool__update_room(pool);
     return TPOOL_OK;
 }
@@ -7924,35 +7913,44 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     worker->waiter = waiter;
     pool->blocked++;
     pool->starting -= worker->in_setup;
+    pool->blocked_in_setup += worker->in_setup;
     tpool__active_add(pool, -1);
     tpool__waiter_link(&pool->blocked_waiters, waiter);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
-    if (tpool__work_visible(pool)) tpool__notify(pool);
+    if (!TPOOL__LIKELY(!tpool__spares_used_up(pool))) tpool__ask(pool, false);
+    else if (tpool__work_visible(pool)) tpool__notify(pool);
     return true;
 }
+/* More workers live than the blocked ones and those that may be active. A sleeping one must wake, to start the time
+ * after which it ends (TPOOL__LINGER); as it ends, it does this for the next one. */
+static bool tpool__has_surplus(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
+    return tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->most_active);
+}
+static void tpool__time_surplus(tpool *pool) {
+    if (!tpool__has_surplus(pool) || !pool->sleepers || pool->sleepers->timed) return;
+    pool->sleepers->timed = true;
+    tpool__unpark(&pool->sleepers->parker);
+}
 static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__worker *worker = self->worker, *woken = NULL;
+    tpool__worker *worker = self->worker;
     tpool *pool = worker->pool;
     self->waits = false;
     tpool__lock(&pool->lock);
     worker->waiter = NULL;
     pool->blocked--;
     pool->starting += worker->in_setup;
+    pool->blocked_in_setup -= worker->in_setup;
     tpool__active_add(pool, 1);
     tpool__waiter_unlink(waiter);
-    if (waiter->status == TPOOL_OK) pool->waits_ended++;
+    tpool__stall_stops(pool, waiter->status != TPOOL_TIMEOUT);
     /* relaxed: under its lock */
-    if (pool->blocked < tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool)) pool->granted = 0;
+    if (pool->blocked < tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool))
+        pool->granted = pool->stall.level = 0;
     tpool__update_room(pool);
-    /* one spare worker too many: a sleeping one must wake to start the time after which it ends (TPOOL__LINGER) */
-    if (tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->most_active) && pool->sleepers &&
-        !pool->sleepers->timed) { /* relaxed: under their lock */
-        woken = pool->sleepers;
-        woken->timed = true;
-    }
+    tpool__time_surplus(pool);
     tpool__unlock(&pool->lock);
-    if (woken) tpool__unpark(&woken->parker);
     tpool *observed = tpool__pool_here(self);
     if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed);
 }
@@ -8000,14 +7998,13 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
     if (again < waiter->look_at) waiter->look_at = again;
     return false;
 }
-static void tpool__ask_others(tpool__thread *self);
+static void tpool__ask_others(const tpool *own);
 
 /* A piece of a wait: no code of the program runs in it. True: it ended before `until`. It keeps the times where no
  * other thread does, once it has slept and is not over; what they list is for the caller (*listed). */
 static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed) {
     tpool__thread *self = waiter->self;
     bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
-    uintptr_t before = self->listed;
     if (stops) tpool__stoppable_join(waiter);
     for (;;) {
         waiter->look_at = TPOOL_FOREVER;
@@ -8019,9 +8016,10 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         /* the piece ends, and with it the place in a line, only if a time has listed something */
         if (slept && tpool__times_unkept() && (over = *listed = tpool__times_look())) break;
         if (!began) began = tpool__wait_begin(self, waiter);
-        if (!asked && self->blocked) tpool__ask_others(self);
+        if (!asked &&
+            !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) /* relaxed: see tpool__ask_others */
+            tpool__ask_others(self->worker ? self->worker->pool : NULL);
         asked = true;
-        if ((over = *listed = self->listed != before)) break; /* what the question held last */
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
         (void)tpool__park(&waiter->parker, bound);
         slept = true;
@@ -8772,10 +8770,9 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
-    tpool__record *foreign; /* those with `foreign` set ... */
-    tpool__record *others;  /* ... and those of them with `may_end`, which only >>spares follows */
+    tpool__record *foreign; /* those with `foreign` set */
     uint64_t searches;      /* 64 bits, never wraps: an old equal number would pass for visited */
-    unsigned looks;         /* contexts that the search for a need has looked at: it is bounded */
+    unsigned looks;         /* steps of the search for a need: it is bounded */
 } tpool__cycles;
 
 static bool tpool__context_has_origin(const tpool__context *context) {
@@ -8796,25 +8793,26 @@ static bool tpool__is_of_task_counted(const tpool__context *context, const void 
     tpool__cycles.looks++;
     return tpool__is_of_task(context, future);
 }
-static void tpool__explore(tpool__record *record, const tpool_future *future, bool all, tpool__record **unexplored) {
-    if (!record || (record->may_end && !all) || record->visited == tpool__cycles.searches) return;
-    if (tpool__any_context(record->context, all ? tpool__is_of_task_counted : tpool__is_of_task, future))
-        tpool__visit(record, unexplored);
+/* True: this wait holds up the task. `all`: also if it may end otherwise. */
+static bool tpool__explore(tpool__record *record, const tpool_future *future, bool all, tpool__record **unexplored) {
+    if (!record || (record->may_end && !all)) return false;
+    if (!all && record->visited == tpool__cycles.searches) return true;
+    if (!tpool__any_context(record->context, tpool__is_of_task_counted, future)) return false;
+    tpool__visit(record, unexplored);
+    return true;
 }
-/* Those in jobs and parts of loops. */
-static void tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
+/* Adds the waits that hold up this task, those in jobs and parts of loops: any of them? */
+static bool tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
+    bool any = false;
     for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
-        tpool__explore(other, future, all, unexplored);
-    if (!all) return;
-    for (tpool__record *other = tpool__cycles.others; other; other = other->next)
-        tpool__explore(other, future, true, unexplored);
+        any |= tpool__explore(other, future, all, unexplored);
+    return any;
 }
-/* Adds the waits that hold up this task. `all`: also those that may end otherwise. */
-static void tpool__explore_task(tpool_future *future, bool all, tpool__record **unexplored) {
+static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **unexplored) {
     tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
-    if ((uintptr_t)runner & 1) return;                            /* a pool's tag: the task is about to be done */
-    if (runner) tpool__explore(runner->blocked, future, all, unexplored);
-    tpool__explore_foreign(future, all, unexplored);
+    if ((uintptr_t)runner & 1) return false;                      /* a pool's tag: the task is about to be done */
+    bool any = runner && tpool__explore(runner->blocked, future, all, unexplored);
+    return tpool__explore_foreign(future, all, unexplored) || any;
 }
 
 /* True: the new record waits for one of its own tasks, directly or through other records. */
@@ -8834,7 +8832,7 @@ static bool tpool__closes_cycle(tpool__record *own) {
             if ((tpool__load_acquire(&future->runner) == own->thread || own->foreign) &&
                 tpool__any_context(own->context, tpool__is_of_task, future))
                 return true;
-            tpool__explore_task(future, false, &unexplored);
+            (void)tpool__explore_task(future, false, &unexplored);
         }
     }
     return false;
@@ -8852,11 +8850,10 @@ static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
     if (!cycle) {
         self->blocked = record;
         if (record->foreign) {
-            tpool__record **first = record->may_end ? &tpool__cycles.others : &tpool__cycles.foreign;
-            record->next = *first;
-            record->link = first;
+            record->next = tpool__cycles.foreign;
+            record->link = &tpool__cycles.foreign;
             if (record->next) record->next->link = &record->next;
-            *first = record;
+            tpool__cycles.foreign = record;
         }
     }
     tpool__unlock(&tpool__cycles.lock);
@@ -8916,51 +8913,51 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *
  *  Spares that replace blocked workers, up to max_spares, come as any worker does: there is ROOM, and a submitter or
  *  the worker that blocks wakes or starts one (tpool__wake_one). Once that many are blocked, the spares are used up
- *  (most_active is 0), and no worker takes anything from the queue. A pool is stalled if work is queued and no worker
- *  is active. Then tpool__ask brings one:
- *    - By need: a blocked worker of the pool waits, directly or over other recorded waits, for a task in its queue. The
- *      new worker comes at once, claims that task, executes it, and looks for the next (tpool__take_needed). So nested
- *      waits need no more threads than they are deep.
- *    - By time: nothing has moved for a while, and what the workers wait for may come only from the queue. One more
- *      spare is granted until fewer are blocked than may be replaced: so the spares are not used up any more, and a
- *      worker goes on with the queue. What moves is that a task of the pool ends, or that a wait comes to what it waits
- *      for; a wait that its limit ends moves nothing. The first while is TPOOL__FIRST_PATIENCE; each grant doubles it,
- *      each TPOOL__LAST_PATIENCE without a grant halves it. It is TPOOL__LAST_PATIENCE if all workers wait for tasks,
- *      or if waits move but no task ends.
- *  If the system refuses the worker, one wait ends with TPOOL_NO_THREAD: one of this pool, else the wait for the task
- *  that was found.
+ *  (most_active is 0), and no worker takes anything from the queue. Then tpool__ask brings one:
+ *    - By need: a blocked worker of the pool waits, directly or over other recorded waits, for a task in its queue, and
+ *      fewer than max_workers are active. The new worker comes at once, claims that task, looks whether another one is
+ *      needed, executes its own, and looks for the next (tpool__take_needed). So nested waits need no more threads than
+ *      they are deep.
+ *    - By time, while the pool is stalled: work is queued, and no worker is active. One more spare is granted until
+ *      fewer are blocked than may be replaced: so the spares are not used up any more, and a worker goes on with the
+ *      queue. It is granted once the pool was stalled for its patience, added up over waits that only their limit
+ *      ended. Time in which a worker is active never counts. The patience is TPOOL__FIRST_PATIENCE, doubled with each
+ *      grant; but TPOOL__LAST_PATIENCE if all workers wait for tasks.
+ *  A worker in its initializer, active or blocked, is one that comes.
  *
- *  A stalled pool whose spares are used up has its timer armed (stall.is_armed), or a thread is inside tpool__ask. For
- *  while it is stalled there is ROOM and no searcher: each thread that adds work, and each worker that stops being
- *  active (E2, E3), comes to tpool__wake_one or to tpool__ask, and these arm the timer if they bring no worker. A timer
- *  that finds the pool not stalled is not armed again: a worker is active, and asks when it stops.
- *  A wait that begins in another pool asks the stalled pools at the end of its chain (tpool__ask_others). Its record is
- *  entered before it searches; a worker of the stalled pool is blocked before it searches; so one of the two sees the
- *  other, under tpool__cycles.lock. What a search leaves out because of its bounds, and an item that another thread
- *  adds to an iterator meanwhile, is found when the timer fires.
+ *  If the system refuses a worker to a stalled pool, it is asked again now and then. One wait, rather one without
+ *  a limit, ends with TPOOL_NO_THREAD: at once if nothing that the workers wait for could come by itself, else once the
+ *  pool was stalled for TPOOL__REFUSAL_PATIENCE.
+ *
+ *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask. For while it is
+ *  stalled there is ROOM and no searcher: each thread that adds work, and each worker that stops being active (E2, E3),
+ *  comes to tpool__wake_one or to tpool__ask, and these arm the timer if they bring no worker.
+ *  A wait that begins elsewhere may close a chain to a queued task: then it asks the pools whose spares are used up
+ *  (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used up, and so
+ *  after it is counted: one of the two sees the other, under tpool__cycles.lock. What a search leaves out because of its
+ *  bound, and an item that another thread adds to an iterator meanwhile, is found as the timer fires.
  *
  *  The timer is armed under no lock: to start a timekeeper joins the last one, whose exit takes tpool__cycles.lock. The
- *  thread that sets is_armed arms it, and no other does. It is a worker, a caller, or in `fire`: so none is left when
- *  the pool is freed.
+ *  thread that arms it is a worker, a caller, or in `fire`: so none is left when the pool is freed.
  * ----------------------------------------------------------------------------------------------------------------- */
 #if !defined(TPOOL__FIRST_PATIENCE)
 #define TPOOL__FIRST_PATIENCE TPOOL_MS(10)
 #define TPOOL__LAST_PATIENCE TPOOL_SEC(1)
 #endif
+#if !defined(TPOOL__REFUSAL_PATIENCE)
+#define TPOOL__REFUSAL_PATIENCE TPOOL__LAST_PATIENCE
+#endif
 #define TPOOL__PATIENCE_LEVELS 7 /* FIRST doubled so often reaches LAST */
-#define TPOOL__MOST_LOOKED_AT 64 /* futures of one wait ... */
-#define TPOOL__FEW_LOOKED_AT 8   /* ... while each wait looks whether a pool is stalled */
-#define TPOOL__MOST_LOOKS 20000  /* contexts in one search: it holds locks that many threads want */
-#define TPOOL__MOST_ASKED 4      /* pools that a wait asks */
+#define TPOOL__MOST_NEEDED 64    /* tasks that one search finds; and futures of one wait at which it looks */
+#define TPOOL__MOST_LOOKS 4000   /* waits, futures and contexts in one search: it holds locks that many threads want */
 
 typedef struct tpool__need {
-    tpool *pool;                            /* stalled; NULL: any that looks so, but `own` ... */
-    const tpool *own, *last;                /* ... and the last one that did not */
-    size_t looked_at;                       /* how many futures of one wait */
-    tpool_future *tasks[TPOOL__MOST_ASKED]; /* queued, of one pool each, and waited for: `most` will do */
-    unsigned count, most;
+    tpool *pool;
+    tpool_future *tasks[TPOOL__MOST_NEEDED]; /* in its queue, each waited for: `most` will do */
+    uintptr_t count, most;
     tpool__record *record; /* the wait for the last one of them */
     bool outside;          /* a worker of the pool waits for what is no task, or the search has not seen all */
+    bool open;             /* something that a worker waits for may come by itself */
 } tpool__need;
 
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
@@ -8975,93 +8972,62 @@ static size_t tpool__record_some(const tpool__record *record, tpool_future **som
     *all = i == record->count;
     return count;
 }
-/* A hint: the pool of a queued task has no active worker. */
-static bool tpool__seems_stalled(tpool_future *task) {
-    if (tpool__is_orphan(task)) return false;
-    tpool *pool = tpool__pool_of(task);
-    uintptr_t clear = tpool__nodes_lock(task); /* while it is held, the pool of a task that is not done exists */
-    /* relaxed: tpool__ask looks again. What a worker did before its search is seen by tpool__cycles.lock. */
-    bool stalled = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING &&
-                   tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__load_relaxed(&pool->active) == 0;
-    tpool__nodes_unlock(task, clear);
-    return stalled;
+static bool tpool__looks_end(tpool__need *need) {
+    if (need->count < need->most && tpool__cycles.looks < TPOOL__MOST_LOOKS) return false;
+    need->outside = need->open = true;
+    return true;
 }
-/* A queued task at the end of a chain of waits: is it one that the search is for? */
-static bool tpool__is_needed(tpool__need *need, tpool_future *task, tpool *home) {
-    if (need->pool) return home == need->pool;
-    if (home == need->own || home == need->last) return false;
-    for (unsigned i = 0; i < need->count; i++)
-        if (tpool__pool_of(need->tasks[i]) == home) return false;
-    bool stalled = tpool__seems_stalled(task);
-    if (!stalled) need->last = home;
-    return stalled;
-}
-/* Follows the waits from these records to tasks that are queued: a pending task of a pool is in its queue, or is just
- * put there. */
+/* Follows the waits from these records to tasks in the pool's queue: a pending task is in one, or is just put there. */
 static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
-    tpool_future *some[TPOOL__MOST_LOOKED_AT];
-    while (unexplored && need->count < need->most) {
+    tpool_future *some[TPOOL__MOST_NEEDED];
+    while (unexplored && !tpool__looks_end(need)) {
         tpool__record *record = unexplored;
         unexplored = record->unexplored;
-        bool own = need->pool && record->thread->worker && record->thread->worker->pool == need->pool;
-        bool all = true;
-        size_t count = tpool__record_some(record, some, need->looked_at, &all);
-        for (size_t i = 0; i < count && need->count < need->most; i++) {
-            uintptr_t phase = tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE; /* relaxed: as above */
+        bool own = record->thread->worker && record->thread->worker->pool == need->pool, all = true;
+        size_t count = tpool__record_some(record, some, TPOOL__MOST_NEEDED, &all);
+        need->open = need->open || record->may_end || count == 0;
+        need->outside = need->outside || !all;
+        for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
+            uintptr_t phase = tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE, known = 0; /* relaxed: as above */
             tpool *home = tpool__pool_of(some[i]);
-            if (!home) need->outside = need->outside || own;
-            if (!home || phase >= TPOOL__PHASE_DONE) continue;
-            if (phase != TPOOL__PHASE_PENDING && tpool__cycles.looks < TPOOL__MOST_LOOKS)
-                tpool__explore_task(some[i], true, &unexplored);
-            if (phase != TPOOL__PHASE_PENDING || !tpool__is_needed(need, some[i], home)) continue;
-            need->tasks[need->count++] = some[i];
+            need->outside = need->outside || (!home && own);
+            if (phase != TPOOL__PHASE_PENDING || home != need->pool) {
+                bool held_up = home && phase != TPOOL__PHASE_PENDING && tpool__explore_task(some[i], true, &unexplored);
+                need->open = need->open || !held_up;
+                continue;
+            }
+            while (known < need->count && need->tasks[known] != some[i]) known++;
+            if (known == need->count) need->tasks[need->count++] = some[i];
             need->record = record;
         }
-        need->outside = need->outside || !all || tpool__cycles.looks >= TPOOL__MOST_LOOKS;
     }
 }
-static void tpool__search_begin(void) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+static const tpool__wait_kind tpool__wait_for_job;
+/* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested waits
+ * it is the one. */
+static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
+    need->pool = pool;
+    need->most = most;
     tpool__cycles.searches++;
     tpool__cycles.looks = 0;
-}
-/* Calls no function of the program's: the caller must reach tpool__run_listed. */
-static void tpool__release_listed(tpool_future *task) {
-    if (tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE) /* P4 */
-        (void)tpool__task_dispose(task);
-}
-static const tpool__wait_kind tpool__wait_for_job;
-/* Does one of the pool's blocked workers wait for a task in its queue? The last one to block is asked first: in nested
- * waits it is the one. */
-static tpool__need tpool__need_of(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__need need = { .pool = pool, .looked_at = TPOOL__MOST_LOOKED_AT, .most = 1 };
-    tpool__search_begin();
-    for (tpool__waiter *waiter = pool->blocked_waiters; waiter && need.count == 0; waiter = waiter->next) {
+    for (tpool__waiter *waiter = pool->blocked_waiters; waiter && !tpool__looks_end(need); waiter = waiter->next) {
         tpool__record *unexplored = NULL;
-        if (++tpool__cycles.looks >= TPOOL__MOST_LOOKS) need.outside = true;
-        if (tpool__cycles.looks >= TPOOL__MOST_LOOKS) break;
+        tpool__cycles.looks++;
         if (waiter->self->blocked) {
             tpool__visit(waiter->self->blocked, &unexplored);
         } else if (waiter->kind != &tpool__wait_for_job && waiter->kind != &tpool__wait_for_end) {
-            need.outside = true;
+            need->outside = need->open = true;
         } else { /* a join, or the end of a loop: others execute parts of this thread's tasks */
+            bool held_up = false;
             for (const tpool__context *context = waiter->self->context; context; context = context->outer)
-                if (context->task && tpool__cycles.looks < TPOOL__MOST_LOOKS)
-                    tpool__explore_foreign(context->task, true, &unexplored);
+                held_up |= context->task && tpool__explore_foreign(context->task, true, &unexplored);
+            need->open = need->open || !held_up;
         }
-        tpool__follow(unexplored, &need);
+        tpool__follow(unexplored, need);
     }
-    return need;
 }
 
-/* No worker is active or searches, some are blocked, and something is queued. */
-static bool tpool__is_stalled(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed: both are written under pool->lock, or a searcher is active */
-    return pool->blocked > 0 && tpool__load_relaxed(&pool->active) == 0 &&
-           tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool);
-}
 /* Not only tombstones are queued. */
 static bool tpool__any_queued(tpool *pool) {
     intptr_t queued = 0;
@@ -9077,85 +9043,102 @@ static bool tpool__any_queued(tpool *pool) {
     return queued > 0;
 }
 static uintptr_t tpool__ended(tpool *pool);
-static int64_t tpool__after(int64_t at, int64_t time) { return time < TPOOL_FOREVER - at ? at + time : TPOOL_FOREVER; }
-/* Notes what has moved since the last look. True: time brings a worker. Else `look_at` is when to look again. */
-static bool tpool__is_due(tpool *pool, bool outside, int64_t *look_at) {
+/* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. Else `look_at` is
+ * when to look again. */
+static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
-    int64_t now = tpool__clock();
+    int64_t now = tpool__clock(), patience = refused ? TPOOL__REFUSAL_PATIENCE : TPOOL__LAST_PATIENCE;
     uintptr_t ended = tpool__ended(pool);
-    bool first = stall->moved_at == 0;
-    if (first) stall->level_at = now;
-    if (first || ended != stall->ended || pool->waits_ended != stall->waits_ended) stall->moved_at = now;
-    if (first || ended != stall->ended) stall->ended_at = now;
+    if (ended != stall->ended) stall->before = 0;
     stall->ended = ended;
-    stall->waits_ended = pool->waits_ended;
-    for (; stall->level > 0 && now - stall->level_at >= TPOOL__LAST_PATIENCE; stall->level--)
-        stall->level_at += TPOOL__LAST_PATIENCE;
-    int64_t patience = TPOOL__FIRST_PATIENCE << stall->level;
-    if (patience > TPOOL__LAST_PATIENCE) patience = TPOOL__LAST_PATIENCE;
-    bool due = (outside && now - stall->moved_at >= patience) || now - stall->ended_at >= TPOOL__LAST_PATIENCE;
-    if (due) due = tpool__any_queued(pool);
-    if (due) {
-        stall->level += stall->level < TPOOL__PATIENCE_LEVELS;
-        stall->level_at = stall->moved_at = stall->ended_at = now;
+    if (!stall->since) stall->since = now;
+    if (need->outside && !refused && stall->level < TPOOL__PATIENCE_LEVELS)
+        patience = TPOOL__FIRST_PATIENCE << stall->level;
+    int64_t time = now - stall->since, left = patience - time - stall->before;
+    if (refused && !need->open) left = 0;
+    int64_t retry = time > TPOOL__FIRST_PATIENCE ? time : TPOOL__FIRST_PATIENCE;
+    if (refused && left > retry) left = retry;
+    *look_at = left < TPOOL_FOREVER - now ? now + left : TPOOL_FOREVER;
+    if (left > 0) return false;
+    stall->since = now;
+    stall->before = 0;
+    return true;
+}
+static void tpool__choose_refused(tpool__waiter *waiter, tpool__waiter **chosen) {
+    const tpool__worker *worker = waiter->self->worker;
+    if (!waiter->can_refuse || (worker && worker->in_setup)) return; /* an initializer would break the pool */
+    if (!*chosen || waiter->deadline == TPOOL_FOREVER) *chosen = waiter;
+}
+/* The system refuses a worker: ends one wait, rather one of the pool's own, and one without a limit. */
+static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
+    tpool__waiter *chosen = NULL;
+    for (tpool__waiter *own = pool->blocked_waiters; own; own = own->next) {
+        if (tpool__load_relaxed(&own->refused)) return; /* relaxed: under its lock; it is about to be active */
+        tpool__choose_refused(own, &chosen);
     }
-    /* a worker that comes to wait for no task may shorten the time: the looks become rarer, and stay near it */
-    int64_t since = now - stall->moved_at, at = tpool__after(stall->ended_at, TPOOL__LAST_PATIENCE);
-    *look_at = tpool__after(now, since < patience ? patience - since : since);
-    if (*look_at > at) *look_at = at > now ? at : now + patience; /* only tombstones are queued */
-    return due;
+    if (!chosen && waiter) tpool__choose_refused(waiter, &chosen);
+    if (!chosen) return;
+    tpool__store_relaxed(&chosen->refused, true); /* relaxed: the unpark publishes it (P5) */
+    tpool__unpark(&chosen->parker);
 }
 
-/* Brings a worker into a stalled pool if one is needed or due, or else arms the timer. The worker itself finds what is
- * needed (tpool__take_needed). `refused`: the system has just refused a worker. The pool exists: the caller is its
- * worker, a caller, or its timer. */
+/* Brings a worker into a pool whose workers are blocked if one is needed or due, or else arms the timer. The worker
+ * itself finds what is needed (tpool__take_needed). `refused`: the system has just refused a worker. The pool exists:
+ * the caller is its worker, a caller that is counted, or its timer. */
 static void tpool__ask(tpool *pool, bool refused) {
     TPOOL_ASSERT(tpool__holds_none());
     tpool__worker *woken = NULL;
-    int64_t look_at = TPOOL_FOREVER;
-    bool arms = false, urgent = false;
+    int64_t look_at = 0;
     for (bool again = true; again;) {
+        tpool__need need = { 0 };
         again = false;
         tpool__lock(&tpool__cycles.lock);
         tpool__lock(&pool->lock);
-        bool stalled = tpool__is_stalled(pool), used_up = tpool__spares_used_up(pool);
-        tpool__need need = { 0 };
-        if (stalled) need = tpool__need_of(pool);
-        bool due = stalled && (need.count == 0 || refused) && tpool__is_due(pool, need.outside, &look_at);
-        urgent = urgent || need.count > 0 || due;
-        if (stalled && urgent && refused && !tpool__refuse_one(pool) && need.count > 0)
-            (void)tpool__refuse(need.record->waiter);
+        /* relaxed: all are written under pool->lock, or a searcher asks when it has found a task, or sleeps */
+        uintptr_t active = tpool__load_relaxed(&pool->active), coming = pool->starting + pool->blocked_in_setup;
+        bool used_up = tpool__spares_used_up(pool),
+             may = pool->blocked > 0 && (used_up || active == 0) && active < tpool__load_relaxed(&pool->max_workers) &&
+                   tpool__load_relaxed(&pool->gate) < TPOOL__SEARCHER && tpool__work_visible(pool);
+        if (may) tpool__need_of(pool, refused ? TPOOL__MOST_NEEDED : coming + 1, &need);
+        bool brings = may && !refused && (!used_up || need.count > coming);
+        bool stalls = may && !brings && active == 0 && coming == 0 && tpool__any_queued(pool), due = false;
+        if (stalls) due = tpool__is_due(pool, &need, refused, &look_at);
+        if (due && refused) tpool__refuse(pool, need.record ? need.record->waiter : NULL);
         tpool__unlock(&tpool__cycles.lock); /* to start a thread takes long */
-        if (stalled && !refused && (urgent || !used_up)) {
-            if (used_up && need.count == 0) { /* relaxed: under its lock */
-                pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
-                tpool__update_room(pool);
-            }
+        if (due && !refused) {              /* relaxed: under its lock */
+            pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
+            pool->stall.level++;
+            tpool__update_room(pool);
+        }
+        if (brings || (due && !refused)) {
+            look_at = 0;
             woken = pool->sleepers;
             if (woken) tpool__wake_worker(pool, woken);
-            else again = refused = urgent = tpool__start_worker(pool) != TPOOL_OK;
-        } else if (stalled && !pool->stall.is_armed && look_at != TPOOL_FOREVER) {
-            arms = pool->stall.is_armed = true;
+            else again = refused = tpool__start_worker(pool) != TPOOL_OK && active == 0;
         }
+        if (look_at && pool->stall.armed_for && pool->stall.armed_for <= look_at) look_at = 0;
+        if (look_at) pool->stall.armed_for = look_at;
         tpool__unlock(&pool->lock);
     }
     if (woken) tpool__unpark(&woken->parker);
-    if (arms) tpool__timer_arm(&pool->stall.timer, look_at);
+    if (look_at) tpool__timer_arm(&pool->stall.timer, look_at);
 }
-/* A worker that is one too many looks for a task that its stalled pool needs: all others are blocked. */
+/* A worker that is one too many looks for a task that its pool needs, since all others are blocked. */
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     tpool__need need = { 0 };
-    if (tpool__load_relaxed(&pool->most_active) > 0) return false; /* relaxed: a hint */
+    if (!tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) return false;
     tpool__lock(&tpool__cycles.lock);
     tpool__lock(&pool->lock);
     /* relaxed: under its lock */
-    if (tpool__spares_used_up(pool) && tpool__load_relaxed(&pool->active) == 1) need = tpool__need_of(pool);
-    tpool_future *task = need.count > 0 ? tpool_future_retain(need.tasks[0]) : NULL, *unreferenced = NULL;
+    if (tpool__spares_used_up(pool) && tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->max_workers))
+        tpool__need_of(pool, 1, &need);
+    if (need.count > 0) (void)tpool_future_retain(need.tasks[0]);
     tpool__unlock(&pool->lock);
     tpool__unlock(&tpool__cycles.lock);
-    if (!task) return false;
+    if (need.count == 0) return false;
+    tpool_future *task = need.tasks[0], *unreferenced = NULL;
     tpool__set_busy(worker, true);
     tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
     uint32_t flags = tpool__flags(pool);
@@ -9172,46 +9155,41 @@ static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__ent
     if (claimed && pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__spin_unlock(&pool->inject.lock);
     if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
-    if (!claimed) tpool__release_listed(task);
+    /* calls no function of the program's: the worker comes to tpool__run_listed. P4 */
+    if (!claimed && tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE)
+        (void)tpool__task_dispose(task);
+    if (!claimed) return false;
     worker->ended_at = 0;
     entry->job = NULL;
     entry->task = task;
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
-    return claimed;
+    tpool__stop_searching(worker);
+    /* another worker's task may be needed as well. relaxed: both stay while this worker is active, or it asks again */
+    if (tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) tpool__ask(pool, false);
+    return true;
 }
 static void tpool__stall_lasts(tpool__timer *timer) {
     tpool *pool = (tpool *)(void *)((char *)timer - offsetof(tpool, stall.timer));
     tpool__lock(&pool->lock);
-    pool->stall.is_armed = false;
+    pool->stall.armed_for = 0;
     tpool__unlock(&pool->lock);
     tpool__ask(pool, false);
 }
 
-/* A wait is recorded: asks the stalled pools that it needs, directly or over other waits. A task that is pending while
- * the list of pools is locked has its pool in it. */
-static void tpool__ask_others(tpool__thread *self) {
-    tpool__need need = { .most = TPOOL__MOST_ASKED, .looked_at = TPOOL__FEW_LOOKED_AT };
-    if (self->worker) need.own = self->worker->pool;
-    tpool__record *unexplored = NULL;
-    tpool__lock(&tpool__cycles.lock);
-    tpool__search_begin();
-    tpool__visit(self->blocked, &unexplored);
-    tpool__follow(unexplored, &need);
-    for (unsigned i = 0; i < need.count; i++) (void)tpool_future_retain(need.tasks[i]);
-    tpool__unlock(&tpool__cycles.lock);
-    for (unsigned i = 0; i < need.count; i++) {
-        tpool *pool = tpool__pool_of(need.tasks[i]);
-        tpool__lock(&tpool__process.lock);
-        /* relaxed: see above; the lock shows the end of a destroy */
-        bool visits = (tpool__load_relaxed(&need.tasks[i]->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
-        if (visits) tpool__caller_stays(pool);
+/* A wait is recorded, and the spares of some pool are used up: the wait may close a chain to a task that is queued
+ * there. relaxed: the hints were written before the pool asked under tpool__cycles.lock, which this thread has passed
+ * since, or else the pool sees the record. */
+static void tpool__ask_others(const tpool *own) {
+    tpool__lock(&tpool__process.lock);
+    for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool; pool = pool->next) {
+        if (pool == own || !tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
+        tpool__caller_stays(pool); /* and so does its place in the list */
         tpool__unlock(&tpool__process.lock);
-        if (visits) {
-            tpool__ask(pool, false);
-            tpool__caller_leaves(pool);
-        }
-        tpool__release_listed(need.tasks[i]);
+        tpool__ask(pool, false);
+        tpool__lock(&tpool__process.lock);
+        tpool__caller_leaves(pool);
     }
+    tpool__unlock(&tpool__process.lock);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -9319,14 +9297,14 @@ static bool tpool__sleep(tpool__worker *worker) {
             tpool__unlock(&pool->lock);
             return true;
         }
-        if (look && tpool__load_relaxed(&pool->active) == 0) { /* the spares are used up */
+        if (look && tpool__spares_used_up(pool)) {
             tpool__unlock(&pool->lock);
             look = false;
             tpool__ask(pool, false);
             continue;
         }
         look = false;
-        bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->most_active);
+        bool surplus = tpool__has_surplus(pool);
         bool ends = (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
         int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
         if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
@@ -9359,10 +9337,11 @@ static bool tpool__sleep(tpool__worker *worker) {
                 tpool__start_searching(worker);
                 tpool__update_room(pool);
             }
+            tpool__time_surplus(pool);
             tpool__unlock(&pool->lock);
             return !ended;
         }
-        worker->timed = deadline != TPOOL_FOREVER;
+        worker->timed = surplus;
         if (expires_at < deadline) deadline = expires_at;
         tpool__unlock(&pool->lock);
         int64_t look_at = tpool__tidier_sleeps(tpool__self(), &worker->parker), bound = tpool__times_bound(deadline);
@@ -9438,7 +9417,8 @@ static void tpool__begin_setup(tpool__worker *worker) {
     worker->in_setup = true;
     pool->starting++;
     tpool__unlock(&pool->lock);
-    tpool__notify_if_work(pool);
+    if (!TPOOL__LIKELY(!tpool__spares_used_up(pool))) tpool__ask(pool, false);
+    else tpool__notify_if_work(pool);
 }
 static void tpool__end_setup(tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -9877,6 +9857,7 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     tpool_status status = tpool__closed_status(pool); /* a shutdown and a break happen under this lock */
     if (status == TPOOL_OK && (tpool__flags(pool) & TPOOL__CLOSING || pool->finishing > 0)) status = TPOOL_SHUTDOWN;
     if (status == TPOOL_OK) tpool__or_relaxed(&pool->flags, TPOOL__PAUSED); /* relaxed: see tpool__flags */
+    tpool__stall_stops(pool, false);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__fence_lanes(pool);
@@ -11318,7 +11299,7 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all) {
     size_t count = 0, looked_at = 0, bucket = 0;
     tpool__spin_lock(&completions->lock);
-    for (; bucket < completions->bucket_count && count < most && looked_at < 4 * (size_t)TPOOL__MOST_LOOKED_AT;
+    for (; bucket < completions->bucket_count && count < most && looked_at < 4 * (size_t)TPOOL__MOST_NEEDED;
          bucket++, looked_at++)
         for (tpool__item *item = completions->buckets[bucket]; item; item = item->chained, looked_at++)
             if (count < most && !tpool__is_done(item->future)) some[count++] = item->future;
@@ -14319,6 +14300,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__cancel_back(cancel);
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
+    tpool__store_relaxed(&tpool__process.used_up, 0);
     tpool__store_relaxed(&tpool__process.pool_count, 0);
     tpool__store_relaxed(&tpool__process.ending, self->ending); /* the child lacks the other threads that end */
     tpool__store_relaxed(&tpool__spinning, 0);                  /* the child lacks the threads that spun */
@@ -14338,7 +14320,7 @@ static void tpool__after_fork_in_child(void) {
     }
     tpool__times_after_fork();
     tpool__stop_calls_after_fork(self);
-    tpool__cycles.foreign = tpool__cycles.others = NULL;
+    tpool__cycles.foreign = NULL;
     self->context = NULL; /* even if a task has forked, the child's thread is no worker and runs no task */
     self->worker = NULL;
     self->caller_pool = NULL;

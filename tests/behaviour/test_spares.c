@@ -160,40 +160,6 @@ static void waits_that_end_by_their_limit_hold_no_spare_off(void **state) {
     }
 }
 
-/* Two tasks hand one item to and fro, for ever: their waits end, but no task does. */
-typedef struct ping_pong {
-    tpool_channel *ways[2];
-    atomic_int stops, players;
-} ping_pong;
-static void *play(void *arg) {
-    ping_pong *p = arg;
-    int item = 0, me = atomic_fetch_add(&p->players, 1);
-    while (!atomic_load(&p->stops)) {
-        if (tpool_channel_receive(p->ways[me], &item, TPOOL_MS(50)) != TPOOL_OK) continue;
-        note(tpool_channel_send(p->ways[!me], &item, TPOOL_FOREVER));
-    }
-    return NULL;
-}
-static void *stop_playing(void *arg) {
-    atomic_store(&((ping_pong *)arg)->stops, 1);
-    return NULL;
-}
-static void waits_that_go_on_for_ever_hold_the_queue_up_for_a_second_at_most(void **state) {
-    (void)state;
-    begin_counts();
-    int item = 0;
-    ping_pong p = { { NULL, NULL }, 0, 0 };
-    tpool *pool = new_pool(1);
-    for (int i = 0; i < 2; i++)
-        assert_status(TPOOL_OK, tpool_channel_create(
-                                    &p.ways[i], &(tpool_channel_config){ .item_size = sizeof(int), .capacity = 2 }));
-    assert_status(TPOOL_OK, tpool_channel_send(p.ways[0], &item, LIMIT));
-    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, play, &p, NULL));
-    take(submitted(pool, stop_playing, &p));
-    assert_status(TPOOL_OK, tpool_destroy(pool));
-    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_channel_destroy(p.ways[i]));
-}
-
 /* Long waits have used up all spares. One more came by time: it stays, and tasks that come later need no other one. */
 static void a_spare_that_time_brought_stays_while_it_is_needed(void **state) {
     (void)state;
@@ -263,6 +229,154 @@ static void nested_waits_of_each_kind_get_their_spares_at_once(void **state) {
         }
 }
 
+/* Waits for the task in a way that runs nothing in place; a limit passes only where it hangs. */
+static void wait_outside(tpool_future *task) {
+    if (tpool_future_result(task, LIMIT, NULL) != TPOOL_OK) abort();
+    tpool_future_release(task);
+}
+
+/* Each worker of four waits for a task of its own, and these run until all four do. */
+static gate all_four = GATE_CLOSED;
+static void *wait_for_one_of_four(void *gate) {
+    gate_pass(gate); /* so that all four are there before one of them submits */
+    wait_outside(submitted(own_pool, gate_task, &all_four));
+    return NULL;
+}
+static void several_needed_tasks_get_their_spares_at_once_each(void **state) {
+    (void)state;
+    gate begin = GATE_CLOSED;
+    tpool_future *waits[4];
+    own_pool = new_pool_as((tpool_config){ .max_workers = 4, .max_spares = -1 });
+    for (int i = 0; i < 4; i++) waits[i] = submitted(own_pool, wait_for_one_of_four, &begin);
+    gate_await_arrivals(&begin, 4);
+    gate_open(&begin);
+    gate_await_arrivals(&all_four, 4);
+    assert_int_equal(8, stats_of(own_pool).workers);
+    gate_open(&all_four);
+    for (int i = 0; i < 4; i++) take(waits[i]);
+    assert_status(TPOOL_OK, tpool_destroy(own_pool));
+}
+
+/* The spare comes at once, and its initializer blocks: then no other one comes, at once or by time, until it goes on. */
+static tpool_future *_Atomic held_initializers;
+static bool wait_in_initializer(void *context) {
+    (void)context;
+    tpool_future *future = atomic_load(&held_initializers);
+    return !future || tpool_future_result(future, TPOOL_FOREVER, NULL) == TPOOL_OK;
+}
+static void *wait_for_a_task_behind(void *gate) {
+    gate_pass(gate);
+    wait_outside(submitted(own_pool, nothing, NULL));
+    return NULL;
+}
+static void a_spare_that_blocks_in_its_initializer_brings_no_other(void **state) {
+    (void)state;
+    gate begin = GATE_CLOSED;
+    tpool_future *bare = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    atomic_store(&held_initializers, NULL);
+    own_pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1, .initializer = wait_in_initializer });
+    tpool_future *waits = submitted(own_pool, wait_for_a_task_behind, &begin);
+    gate_await_arrivals(&begin, 1);
+    atomic_store(&held_initializers, bare);
+    gate_open(&begin);
+    EVENTUALLY(stats_of(own_pool).workers == 2);
+    sleep_ms(100);
+    assert_int_equal(2, stats_of(own_pool).workers);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    take(waits);
+    assert_status(TPOOL_OK, tpool_destroy(own_pool));
+    tpool_future_release(bare);
+}
+
+/* Time has brought spares; then all but a few of the waits end. */
+static void spares_end_when_they_are_no_longer_needed(void **state) {
+    (void)state;
+    enum { STAY = 3, GO = 7 };
+    tpool_future *stay = NULL, *go = NULL;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .max_spares = 2 });
+    assert_status(TPOOL_OK, tpool_future_create(&stay));
+    assert_status(TPOOL_OK, tpool_future_create(&go));
+    for (int i = 0; i < STAY; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_for_bare, stay, NULL));
+    for (int i = 0; i < GO; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_for_bare, go, NULL));
+    EVENTUALLY(stats_of(pool).queued == 0);
+    assert_int_equal(STAY + GO, stats_of(pool).workers);
+    assert_status(TPOOL_OK, tpool_future_set_result(go, NULL));
+    EVENTUALLY(stats_of(pool).workers == STAY + 1); /* one of the two is at work: two of three are replaced */
+    assert_status(TPOOL_OK, tpool_future_set_result(stay, NULL));
+    EVENTUALLY(stats_of(pool).workers == 2);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(stay);
+    tpool_future_release(go);
+}
+
+/* The waits of three workers end while their three spares sleep. */
+static gate at_work = GATE_CLOSED;
+static void *wait_and_work(void *bare) {
+    note(tpool_future_result(bare, TPOOL_FOREVER, NULL));
+    gate_pass(&at_work);
+    return NULL;
+}
+static void spares_end_while_those_that_they_replaced_are_at_work(void **state) {
+    (void)state;
+    enum { WORKERS = 3 };
+    for (int idles = 0; idles < 2; idles++) {
+        gate together = GATE_CLOSED;
+        tpool_future *bare = NULL;
+        at_work = (gate)GATE_CLOSED;
+        tpool *pool =
+            new_pool_as((tpool_config){ .max_workers = WORKERS, .idle_timeout_ns = idles ? TPOOL_SEC(3600) : 0 });
+        assert_status(TPOOL_OK, tpool_future_create(&bare));
+        for (int i = 0; i < WORKERS; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_and_work, bare, NULL));
+        for (int i = 0; i < WORKERS; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &together, NULL));
+        gate_await_arrivals(&together, WORKERS);
+        gate_open(&together);
+        EVENTUALLY(stats_of(pool).idle == WORKERS);
+        assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+        gate_await_arrivals(&at_work, WORKERS);
+        EVENTUALLY(stats_of(pool).workers == WORKERS);
+        gate_open(&at_work);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        tpool_future_release(bare);
+    }
+}
+
+/* A worker waits until its limit, computes for longer than a spare takes, and waits again. */
+typedef struct patience {
+    tpool_future *first, *second;
+    int64_t waited, blocked_at, queued_ran_at;
+} patience;
+static void *wait_compute_and_wait(void *arg) {
+    patience *p = arg;
+    p->waited = -tpool_now();
+    note(tpool_future_result(p->first, TPOOL_MS(2), NULL));
+    p->waited += tpool_now();
+    sleep_ms(300);
+    p->blocked_at = tpool_now();
+    note(tpool_future_result(p->second, LIMIT, NULL));
+    return NULL;
+}
+static void *note_time(void *arg) {
+    patience *p = arg;
+    p->queued_ran_at = tpool_now();
+    note(tpool_future_set_result(p->second, NULL));
+    return NULL;
+}
+static void time_in_which_a_worker_computes_brings_no_spare(void **state) {
+    (void)state;
+    patience p = { 0 };
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    assert_status(TPOOL_OK, tpool_future_create(&p.first));
+    assert_status(TPOOL_OK, tpool_future_create(&p.second));
+    tpool_future *waits = submitted(pool, wait_compute_and_wait, &p), *queued = submitted(pool, note_time, &p);
+    take(waits);
+    take(queued);
+    if (p.waited < TPOOL_MS(10)) assert_true(p.queued_ran_at - p.blocked_at >= TPOOL_MS(10) - p.waited);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(p.first);
+    tpool_future_release(p.second);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(many_tasks_that_want_one_resource_get_few_threads),
     TEST(many_steps_with_a_limit_on_another_pool_get_few_threads),
@@ -274,8 +388,12 @@ static const struct CMUnitTest tests[] = {
     TEST(many_steps_with_a_limit_on_their_own_pool_get_few_threads),
     TEST(a_worker_that_a_step_needed_leaves_the_queue_alone),
     TEST(waits_that_end_by_their_limit_hold_no_spare_off),
-    TEST(waits_that_go_on_for_ever_hold_the_queue_up_for_a_second_at_most),
     TEST(a_spare_that_time_brought_stays_while_it_is_needed),
     TEST(nested_waits_of_each_kind_get_their_spares_at_once),
+    TEST(several_needed_tasks_get_their_spares_at_once_each),
+    TEST(a_spare_that_blocks_in_its_initializer_brings_no_other),
+    TEST(spares_end_when_they_are_no_longer_needed),
+    TEST(spares_end_while_those_that_they_replaced_are_at_work),
+    TEST(time_in_which_a_worker_computes_brings_no_spare),
 };
 RUN_TESTS(tests)

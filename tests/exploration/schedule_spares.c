@@ -1,5 +1,5 @@
 /* Every interleaving of what a stalled pool needs: the spare for the task that is waited for comes at once. No spare
- * comes by time here, so that a pool whose need goes unnoticed stays as it is. */
+ * comes by time here, although the timer is armed, so that a pool whose need goes unnoticed stays as it is. */
 #define TPOOL__FIRST_PATIENCE TPOOL_FOREVER
 #define TPOOL__LAST_PATIENCE TPOOL_FOREVER
 #include "schedule.h"
@@ -230,6 +230,68 @@ static void need_against_pause(void) {
     end_pool(pool);
 }
 
+/* Its worker has waited before, so that the timer is armed; it blocks while the pool is paused, or as it is resumed. */
+static gate is_paused;
+static void *wait_once_and_then_for_counted(void *arg) {
+    (void)wait_for_bare(arg);
+    gate_pass(&is_paused);
+    return wait_for_counted(arg);
+}
+static void need_against_resume(void) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    pool = pool_without_spares();
+    tpool_future *waits = submitted(pool, wait_once_and_then_for_counted, NULL);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, never_ends_first, bare, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
+    gate_open(&is_paused);
+    CHECK_STATUS(TPOOL_OK, tpool_resume(pool));
+    CHECK_STATUS(TPOOL_OK, end_of(waits));
+    end_pool(pool);
+    tpool_future_release(bare);
+}
+
+/* Two workers need a task each, at the same time, and these need each other. */
+static gate begins[2], meets[2];
+static void meet(gate *gates, void *me) {
+    gate_open(&gates[(intptr_t)me]);
+    gate_pass(&gates[!(intptr_t)me]);
+}
+static void *meet_the_other(void *me) {
+    meet(meets, me);
+    return NULL;
+}
+static void *wait_for_meeting(void *me) {
+    meet(begins, me);
+    tpool_future *future = submitted(pool, meet_the_other, me);
+    wait_outside(future);
+    CHECK_STATUS(TPOOL_OK, end_of(future));
+    return NULL;
+}
+static void two_needs_at_once(void) {
+    pool = new_pool((tpool_config){ .max_workers = 2, .max_spares = -1 });
+    for (intptr_t i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(pool, wait_for_meeting, (void *)i, NULL));
+    CHECK(end_pool(pool).spared <= 2);
+}
+
+/* A spare is under way, since it blocks in its initializer, as others ask: the same need brings no second one. */
+static tpool__u32 initialized;
+static bool wait_in_initializer(void *context) {
+    (void)context;
+    return tpool__add_relaxed(&initialized, 1) == 0 || tpool_future_result(bare, TPOOL_FOREVER, NULL) == TPOOL_OK;
+}
+static void need_while_its_spare_begins(void) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    pool = new_pool((tpool_config){ .max_workers = 1, .max_spares = -1, .initializer = wait_in_initializer });
+    tpool_future *waits = submitted(pool, wait_for_counted, NULL);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &first, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    CHECK_STATUS(TPOOL_OK, end_of(waits));
+    CHECK(end_pool(pool).spared <= 1);
+    CHECK(first.runs == 2);
+    tpool_future_release(bare);
+}
+
 SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(need_over_another_pool, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_a_loop_over_another_pool, .quick = 1, .preemptions = 2, .outcomes = 2),
@@ -239,4 +301,7 @@ SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_the_one_that_blocked_first, .quick = 1, .preemptions = 2),
           SCENARIO(need_that_a_wait_in_between_closes, .quick = 1, .preemptions = 2),
           SCENARIO(two_needs_of_one_worker, .quick = 1, .preemptions = 2),
-          SCENARIO(need_against_pause, .quick = 1, .preemptions = 2))
+          SCENARIO(need_against_pause, .quick = 1, .preemptions = 2),
+          SCENARIO(need_against_resume, .quick = 1, .preemptions = 2),
+          SCENARIO(two_needs_at_once, .quick = 0, .preemptions = 1),
+          SCENARIO(need_while_its_spare_begins, .quick = 1, .preemptions = 2))

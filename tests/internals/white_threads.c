@@ -88,6 +88,7 @@ static inline int counted_thrd_join(thrd_t thread, int *result) {
 #define thrd_join counted_thrd_join
 #define pthread_setspecific counted_pthread_setspecific
 #define tss_set counted_tss_set
+#define TPOOL__REFUSAL_PATIENCE TPOOL_MS(100)
 #include "internals/check.h"
 #undef pthread_create
 #undef pthread_join
@@ -490,10 +491,10 @@ static void *wait_or_be_refused(void *bare) {
 }
 static atomic_bool holds;
 static void *hold_up_what_leaves(void *bare) {
-    int64_t limit = tpool_now() + LIMIT;
+    int64_t limit = tpool_now() + 5 * TPOOL__REFUSAL_PATIENCE;
     uintptr_t clear = tpool__nodes_lock(bare);
     atomic_store(&holds, true);
-    while (atomic_load(&starts_refused) < 4 && tpool_now() < limit) sleep_ms(1);
+    while (tpool_now() < limit) sleep_ms(1);
     tpool__nodes_unlock(bare, clear);
     return NULL;
 }
@@ -521,6 +522,62 @@ static void spares_refused_in_a_row_end_one_wait(void **state) {
     assert_int_equal(1, atomic_load(&waits_refused));
     assert_true(refused >= 4);
     assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+}
+
+/* The spare that a wait needs is refused while another worker waits for what comes on its own. */
+static void *wait_for_queued(void *of) {
+    tpool_future *queued = NULL;
+    if (tpool_submit(of, nothing, NULL, &queued) != TPOOL_OK) abort();
+    tpool_future *both[2] = { queued, queued };
+    tpool_status got = tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL);
+    if (got == TPOOL_NO_THREAD) atomic_fetch_add(&waits_refused, 1);
+    tpool_future_release(queued);
+    return NULL;
+}
+static void a_refused_spare_ends_no_wait_while_others_may_go_on(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .max_spares = -1 });
+    tpool_future *bare = NULL;
+    atomic_store(&waits_refused, 0);
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    assert_status(TPOOL_OK, tpool_submit(pool, wait_or_be_refused, bare, NULL));
+    EVENTUALLY(blocked_of(pool) == 1);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+    keep_times();
+    refuse();
+    tpool_future *waits = submitted(pool, wait_for_queued, pool);
+    EVENTUALLY(atomic_load(&starts_refused) > 0);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    assert_status(TPOOL_OK, end_of(waits));
+    allow();
+    (void)tpool__timer_disarm(&kept);
+    assert_int_equal(0, atomic_load(&waits_refused));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+}
+
+/* A cancelled task stays in the queue for a while. It needs no spare, and no timer. */
+static bool stall_is_timed(tpool *pool) {
+    tpool__lock(&tpool__times.lock);
+    bool timed = pool->stall.timer.link || tpool__times.fires == &pool->stall.timer;
+    tpool__unlock(&tpool__times.lock);
+    return timed;
+}
+static void a_cancelled_task_keeps_no_timer_armed(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    tpool_future *bare = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    assert_status(TPOOL_OK, tpool_submit(pool, wait_or_be_refused, bare, NULL));
+    EVENTUALLY(blocked_of(pool) == 1);
+    tpool_future *queued = submitted(pool, nothing, NULL);
+    assert_true(tpool_future_cancel(queued));
+    EVENTUALLY(!stall_is_timed(pool));
+    assert_int_equal(1, stats_of(pool).workers);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    tpool_future_release(queued);
     assert_status(TPOOL_OK, tpool_destroy(pool));
     tpool_future_release(bare);
 }
@@ -966,6 +1023,8 @@ static const struct CMUnitTest tests[] = {
     THREAD_TEST(a_wait_that_needs_a_spare_only_later_gives_no_thread_then),
     THREAD_TEST(few_threads_are_enough_for_pools_whose_workers_block),
     THREAD_TEST(spares_refused_in_a_row_end_one_wait),
+    THREAD_TEST(a_refused_spare_ends_no_wait_while_others_may_go_on),
+    THREAD_TEST(a_cancelled_task_keeps_no_timer_armed),
     THREAD_TEST(a_spare_that_cannot_begin_is_tried_again_now_and_then),
     THREAD_TEST(a_spare_that_may_run_no_more_tasks_and_gets_no_successor_lets_no_wait_hang),
     THREAD_TEST(a_spare_whose_thread_is_ended_and_gets_no_successor_ends_a_wait),
