@@ -4957,8 +4957,8 @@ static int64_t tpool__times_bound(int64_t until) {
     return soon < until ? soon : until;
 }
 
-/* Calls `fire` once the clock has reached `at`; if it is armed, the earlier time counts. The caller holds no lock, since
- * this may start a thread. */
+/* Calls `fire` once the clock has reached `at`; if it is armed, the earlier time counts. The caller holds no lock,
+ * since this may start a thread. */
 static void tpool__timer_arm(tpool__timer *timer, int64_t at) {
     uint64_t longest = (uint64_t)INT64_MAX >> TPOOL__TICK_BITS;
     TPOOL_ASSERT(tpool__holds_none());
@@ -8934,8 +8934,8 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *  comes to tpool__wake_one or to tpool__ask, and these arm the timer if they bring no worker.
  *  A wait that begins elsewhere may close a chain to a queued task: then it asks the pools whose spares are used up
  *  (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used up, and so
- *  after it is counted: one of the two sees the other, under tpool__cycles.lock. What a search leaves out because of its
- *  bound, and an item that another thread adds to an iterator meanwhile, is found as the timer fires.
+ *  after it is counted: one of the two sees the other, under tpool__cycles.lock. What a search leaves out because of
+ *  its bound, and an item that another thread adds to an iterator meanwhile, is found as the timer fires.
  *
  *  The timer is armed under no lock: to start a timekeeper joins the last one, whose exit takes tpool__cycles.lock. The
  *  thread that arms it is a worker, a caller, or in `fire`: so none is left when the pool is freed.
@@ -9003,8 +9003,8 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
     }
 }
 static const tpool__wait_kind tpool__wait_for_job;
-/* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested waits
- * it is the one. */
+/* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
+ * waits it is the one. */
 static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
     need->pool = pool;
