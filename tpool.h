@@ -162,12 +162,14 @@
  *  first of several, completions, resources, full queues, drains, and futures that the program completes.
  *    - Spare workers take the place of at most config.max_spares blocked ones, so that max_workers go on working; they
  *      end when they are no longer needed.
- *    - More come only if work is queued and every worker of the pool is blocked. If one of these waits for a task in
- *      the queue, directly or over other tasks, a spare comes at once and runs that task, and only such tasks. Else one
- *      comes after 10 ms in which no task of the pool ends and none of the waits comes to what it waits for, then after
- *      20, 40 and so on up to a second, if a worker waits for what is no task (a resource, a channel, a full queue, a
- *      future that the program completes). If all wait for tasks, and in any case if no task ends, after a second.
- *    - If the system refuses a spare that is needed, one such wait gives TPOOL_NO_THREAD.
+ *    - More come only if work is queued and every worker of the pool is blocked. A task in the queue for which one of
+ *      these waits, directly or over other tasks, gets a spare at once, which runs it and then only such tasks. If there
+ *      is none, one spare comes after 10 ms in which none of the waits comes to what it waits for, then after 20, 40 and
+ *      so on up to a second, while a worker waits for what is no task (a resource, a channel, a full queue, a future
+ *      that the program completes); and one a second while all wait for tasks. So a pool of 4 whose 2,000 tasks queue up
+ *      for one resource has 8 threads, and one more a second while nothing moves at all.
+ *    - If the system refuses a spare, the pool asks again now and then. One wait gives TPOOL_NO_THREAD if all wait for
+ *      what only the queue can bring, or if nothing moves for a second.
  *
  *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
  *  own tasks; flags say whether to wait, to cancel what has not started, to ask running tasks to stop. A task or
@@ -9122,7 +9124,7 @@ static void tpool__ask(tpool *pool, bool refused) {
         tpool__unlock(&pool->lock);
     }
     if (woken) tpool__unpark(&woken->parker);
-    if (look_at) tpool__timer_arm(&pool->stall.timer, look_at);
+    if (look_at && look_at != TPOOL_FOREVER) tpool__timer_arm(&pool->stall.timer, look_at);
 }
 /* A worker that is one too many looks for a task that its pool needs, since all others are blocked. */
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry) {

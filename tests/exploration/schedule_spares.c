@@ -1,5 +1,5 @@
 /* Every interleaving of what a stalled pool needs: the spare for the task that is waited for comes at once. No spare
- * comes by time here, although the timer is armed, so that a pool whose need goes unnoticed stays as it is. */
+ * comes by time here: the timer counts as armed and never fires, so that a pool whose need goes unnoticed stays so. */
 #define TPOOL__FIRST_PATIENCE TPOOL_FOREVER
 #define TPOOL__LAST_PATIENCE TPOOL_FOREVER
 #include "schedule.h"
@@ -231,21 +231,26 @@ static void need_against_pause(void) {
 }
 
 /* Its worker has waited before, so that the timer is armed; it blocks while the pool is paused, or as it is resumed. */
-static gate is_paused;
+static gate is_paused, is_counted;
 static void *wait_once_and_then_for_counted(void *arg) {
+    gate_open(&is_submitted);
     (void)wait_for_bare(arg);
     gate_pass(&is_paused);
-    return wait_for_counted(arg);
+    (void)wait_for_counted(arg);
+    gate_open(&is_counted);
+    return NULL;
 }
 static void need_against_resume(void) {
     CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
     pool = pool_without_spares();
     tpool_future *waits = submitted(pool, wait_once_and_then_for_counted, NULL);
     CHECK_STATUS(TPOOL_OK, tpool_submit(pool, never_ends_first, bare, NULL));
+    gate_pass(&is_submitted);
     CHECK_STATUS(TPOOL_OK, tpool_future_set_result(bare, NULL));
     CHECK_STATUS(TPOOL_OK, tpool_pause(pool));
     gate_open(&is_paused);
     CHECK_STATUS(TPOOL_OK, tpool_resume(pool));
+    gate_pass(&is_counted); /* a wait of ours would ask the pool */
     CHECK_STATUS(TPOOL_OK, end_of(waits));
     end_pool(pool);
     tpool_future_release(bare);
