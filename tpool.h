@@ -163,11 +163,11 @@
  *    - Spare workers take the place of at most config.max_spares blocked ones, so that max_workers go on working; they
  *      end when they are no longer needed.
  *    - More come only if work is queued and every worker of the pool is blocked. A task in the queue for which one of
- *      these waits, directly or over other tasks, gets a spare at once, which runs it and then only such tasks. If there
- *      is none, one spare comes after 10 ms in which none of the waits comes to what it waits for, then after 20, 40 and
- *      so on up to a second, while a worker waits for what is no task (a resource, a channel, a full queue, a future
- *      that the program completes); and one a second while all wait for tasks. So a pool of 4 whose 2,000 tasks queue up
- *      for one resource has 8 threads, and one more a second while nothing moves at all.
+ *      these waits, directly or over other tasks, gets a spare at once, which runs it and then only such tasks. If
+ *      there is none, one spare comes after 10 ms in which none of the waits comes to what it waits for, then after 20,
+ *      40 and so on up to a second, while a worker waits for what is no task (a resource, a channel, a full queue, a
+ *      future that the program completes); and one a second while all wait for tasks. So a pool of 4 whose 2,000 tasks
+ *      queue up for one resource has 8 threads, and one more a second while nothing moves at all.
  *    - If the system refuses a spare, the pool asks again now and then. One wait gives TPOOL_NO_THREAD if all wait for
  *      what only the queue can bring, or if nothing moves for a second.
  *
