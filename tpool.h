@@ -3350,9 +3350,9 @@ typedef struct tpool__stall {
     tpool__timer timer; /* asks again; armed and disarmed under no lock ... */
     int64_t armed_for;  /* ... by the thread that has set this; 0: not */
     int64_t since;      /* when it began; 0: there is none */
-    int64_t before;  /* how long those before it lasted, since a wait has come to what it waits for, or a task ended */
-    uintptr_t ended; /* tasks, as the last look saw them */
-    unsigned level;  /* how many spares time has brought */
+    int64_t before; /* how long those before it lasted, while no task and no wait, but by its limit, came to its end */
+    uintptr_t executed; /* tasks, as the last look saw them */
+    unsigned level;     /* how many spares time has brought */
 } tpool__stall;
 
 struct tpool {
@@ -8018,9 +8018,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         /* the piece ends, and with it the place in a line, only if a time has listed something */
         if (slept && tpool__times_unkept() && (over = *listed = tpool__times_look())) break;
         if (!began) began = tpool__wait_begin(self, waiter);
-        if (!asked &&
-            !TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) /* relaxed: see tpool__ask_others */
-            tpool__ask_others(self->worker ? self->worker->pool : NULL);
+        if (!asked && self->blocked) tpool__ask_others(self->worker ? self->worker->pool : NULL);
         asked = true;
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
         (void)tpool__park(&waiter->parker, bound);
@@ -8925,7 +8923,8 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *      queue. It is granted once the pool was stalled for its patience, added up over waits that only their limit
  *      ended. Time in which a worker is active never counts. The patience is TPOOL__FIRST_PATIENCE, doubled with each
  *      grant; but TPOOL__LAST_PATIENCE if all workers wait for tasks.
- *  A worker in its initializer, active or blocked, is one that comes.
+ *  A worker in its initializer, active or blocked, is one that comes. While one is blocked there, the patience is
+ *  TPOOL__LAST_PATIENCE, since the next one may come no further.
  *
  *  If the system refuses a worker to a stalled pool, it is asked again now and then. One wait, rather one without
  *  a limit, ends with TPOOL_NO_THREAD: at once if nothing that the workers wait for could come by itself, else once the
@@ -8936,8 +8935,8 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *  comes to tpool__wake_one or to tpool__ask, and these arm the timer if they bring no worker.
  *  A wait that begins elsewhere may close a chain to a queued task: then it asks the pools whose spares are used up
  *  (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used up, and so
- *  after it is counted: one of the two sees the other, under tpool__cycles.lock. What a search leaves out because of
- *  its bound, and an item that another thread adds to an iterator meanwhile, is found as the timer fires.
+ *  after it is counted: one of the two sees the other, under tpool__cycles.lock. A pool whose need a search leaves out,
+ *  because of its bound, gets its spare by time.
  *
  *  The timer is armed under no lock: to start a timekeeper joins the last one, whose exit takes tpool__cycles.lock. The
  *  thread that arms it is a worker, a caller, or in `fire`: so none is left when the pool is freed.
@@ -9023,7 +9022,8 @@ static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
         } else { /* a join, or the end of a loop: others execute parts of this thread's tasks */
             bool held_up = false;
             for (const tpool__context *context = waiter->self->context; context; context = context->outer)
-                held_up |= context->task && tpool__explore_foreign(context->task, true, &unexplored);
+                held_up |= context->task && tpool__cycles.looks < TPOOL__MOST_LOOKS &&
+                           tpool__explore_foreign(context->task, true, &unexplored);
             need->open = need->open || !held_up;
         }
         tpool__follow(unexplored, need);
@@ -9044,18 +9044,18 @@ static bool tpool__any_queued(tpool *pool) {
     tpool__spin_unlock(&pool->inject.lock);
     return queued > 0;
 }
-static uintptr_t tpool__ended(tpool *pool);
+static uintptr_t tpool__executed(tpool *pool);
 /* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. Else `look_at` is
  * when to look again. */
 static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
     int64_t now = tpool__clock(), patience = refused ? TPOOL__REFUSAL_PATIENCE : TPOOL__LAST_PATIENCE;
-    uintptr_t ended = tpool__ended(pool);
-    if (ended != stall->ended) stall->before = 0;
-    stall->ended = ended;
+    uintptr_t executed = tpool__executed(pool);
+    if (executed != stall->executed) stall->before = 0;
+    stall->executed = executed;
     if (!stall->since) stall->since = now;
-    if (need->outside && !refused && stall->level < TPOOL__PATIENCE_LEVELS)
+    if (need->outside && !refused && pool->blocked_in_setup == 0 && stall->level < TPOOL__PATIENCE_LEVELS)
         patience = TPOOL__FIRST_PATIENCE << stall->level;
     int64_t time = now - stall->since, left = patience - time - stall->before;
     if (refused && !need->open) left = 0;
@@ -9099,12 +9099,16 @@ static void tpool__ask(tpool *pool, bool refused) {
         tpool__lock(&pool->lock);
         /* relaxed: all are written under pool->lock, or a searcher asks when it has found a task, or sleeps */
         uintptr_t active = tpool__load_relaxed(&pool->active), coming = pool->starting + pool->blocked_in_setup;
-        bool used_up = tpool__spares_used_up(pool),
-             may = pool->blocked > 0 && (used_up || active == 0) && active < tpool__load_relaxed(&pool->max_workers) &&
-                   tpool__load_relaxed(&pool->gate) < TPOOL__SEARCHER && tpool__work_visible(pool);
+        bool used_up = tpool__spares_used_up(pool), work = tpool__work_visible(pool), due = false;
+        bool may = work && pool->blocked > 0 && (used_up || active == 0) &&
+                   active < tpool__load_relaxed(&pool->max_workers) &&
+                   tpool__load_relaxed(&pool->gate) < TPOOL__SEARCHER;
         if (may) tpool__need_of(pool, refused ? TPOOL__MOST_NEEDED : coming + 1, &need);
-        bool brings = may && !refused && (!used_up || need.count > coming);
-        bool stalls = may && !brings && active == 0 && coming == 0 && tpool__any_queued(pool), due = false;
+        bool brings = may && !refused && (!used_up || need.count > coming), stalls = may && !brings && active == 0;
+        if (!work || (stalls && !tpool__any_queued(pool))) {
+            pool->stall.since = pool->stall.before = 0;
+            stalls = false;
+        }
         if (stalls) due = tpool__is_due(pool, &need, refused, &look_at);
         if (due && refused) tpool__refuse(pool, need.record ? need.record->waiter : NULL);
         tpool__unlock(&tpool__cycles.lock); /* to start a thread takes long */
@@ -9178,10 +9182,11 @@ static void tpool__stall_lasts(tpool__timer *timer) {
     tpool__ask(pool, false);
 }
 
-/* A wait is recorded, and the spares of some pool are used up: the wait may close a chain to a task that is queued
- * there. relaxed: the hints were written before the pool asked under tpool__cycles.lock, which this thread has passed
- * since, or else the pool sees the record. */
+/* A wait is recorded, or waits for one future more. It may close a chain to a task that is queued in a pool whose
+ * spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which this
+ * thread has passed since, or else the pool sees the record; likewise the lock of an iterator to which one is added. */
 static void tpool__ask_others(const tpool *own) {
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) return; /* relaxed: as above */
     tpool__lock(&tpool__process.lock);
     for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool; pool = pool->next) {
         if (pool == own || !tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
@@ -10040,15 +10045,20 @@ static uintptr_t tpool__submitted(tpool *pool) {
     return submitted;
 }
 
+/* Tasks that have run to their end. */
+static uintptr_t tpool__executed(tpool *pool) {
+    uintptr_t executed = tpool__load_acquire(&pool->own_counts[TPOOL__COMPLETED]) +
+                         tpool__load_acquire(&pool->own_counts[TPOOL__FAILED_COUNT]); /* P10 */
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        executed += tpool__load_acquire(&w->counts[TPOOL__COMPLETED]) +
+                    tpool__load_acquire(&w->counts[TPOOL__FAILED_COUNT]); /* P10 */
+    return executed;
+}
 static uintptr_t tpool__ended(tpool *pool) {
     static const int endings[] = { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__DROPPED_COUNT };
-    uintptr_t ended = tpool__load_acquire(&pool->own_counts[TPOOL__COMPLETED]) +
-                      tpool__load_acquire(&pool->own_counts[TPOOL__FAILED_COUNT]);       /* P10 */
+    uintptr_t ended = 0;
     for (int i = 0; i < 3; i++) ended += tpool__load_acquire(&pool->counts[endings[i]]); /* P10 */
-    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        ended += tpool__load_acquire(&w->counts[TPOOL__COMPLETED]) +
-                 tpool__load_acquire(&w->counts[TPOOL__FAILED_COUNT]); /* P10 */
-    return ended;
+    return ended + tpool__executed(pool);
 }
 static bool tpool__any_busy(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
@@ -11034,7 +11044,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
     tpool_status status = TPOOL_OK;
     tpool__item *item = NULL;
-    bool expires = false;
+    bool expires = false, awaited = false;
     tpool__spin_lock(&completions->lock);
     if (!tpool__completions_room(completions)) {
         status = TPOOL_NO_MEMORY;
@@ -11051,11 +11061,14 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
             item->owner = completions;
             item->future = tpool_future_retain(future);
             expires = tpool__item_enter(completions, item);
+            uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: see tpool__ask_others */
+            awaited = arrived & 1 && arrived != TPOOL__ARMED;
         }
     }
     tpool__spin_unlock(&completions->lock);
     if (expires) tpool__completions_wake(completions);
     if (item && !tpool__node_add(future, &item->node)) tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
+    if (awaited) tpool__ask_others(NULL);
     tpool__run_unless_held(tpool__self()); /* an on_ready */
     return status;
 }
