@@ -163,11 +163,12 @@
  *    - Spare workers take the place of at most config.max_spares blocked ones, so that max_workers go on working; they
  *      end when they are no longer needed.
  *    - More come only if work is queued and every worker of the pool is blocked. A task in the queue for which one of
- *      these waits, directly or over other tasks, gets a spare at once, which runs it and then only such tasks. If
- *      there is none, one spare comes after 10 ms in which none of the waits comes to what it waits for, then after 20,
- *      40 and so on up to a second, while a worker waits for what is no task (a resource, a channel, a full queue, a
- *      future that the program completes); and one a second while all wait for tasks. So a pool of 4 whose 2,000 tasks
- *      queue up for one resource has 8 threads, and one more a second while nothing moves at all.
+ *      these waits, directly or over other tasks, gets a spare at once, which runs it and then only such tasks; so does
+ *      a task that one of them submits into the full queue of its own pool. If there is none, one spare comes after
+ *      10 ms in which none of the waits comes to what it waits for, then after 20, 40 and so on up to a second, while a
+ *      worker waits for what is no task (a resource, a channel, another full queue, a future that the program
+ *      completes); and one a second while all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one
+ *      resource has 8 threads, and one more a second while nothing moves at all.
  *    - If the system refuses a spare, the pool asks again now and then. One wait gives TPOOL_NO_THREAD if all wait for
  *      what only the queue can bring, or if nothing moves for a second.
  *
@@ -8486,7 +8487,8 @@ typedef struct tpool__room_waiter {
     tpool__waiter waiter;
     tpool *pool;
     tpool__entry *entry;
-    bool granted; /* another thread placed its task, with the status `placed` */
+    bool granted; /* another thread placed its task, with the status `placed`, or executes it */
+    bool leaves;  /* it has left the line by itself */
     tpool_status placed;
 } tpool__room_waiter;
 
@@ -8579,6 +8581,7 @@ static void tpool__room_leave(tpool__waiter *waiter) {
     tpool__spin_lock(&pool->inject.lock);
     if (!room->granted) {
         bool first = pool->room == waiter;
+        room->leaves = true;
         tpool__line_leave(&pool->room, &pool->room_end, waiter);
         if (first) tpool__room_moved_up(pool);
         asleep = tpool__wake_drainers(pool, true); /* one may wait until no submitter waits */
@@ -8917,7 +8920,9 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *    - By need: a blocked worker of the pool waits, directly or over other recorded waits, for a task in its queue, and
  *      fewer than max_workers are active. The new worker comes at once, claims that task, looks whether another one is
  *      needed, executes its own, and looks for the next (tpool__take_needed). So nested waits need no more threads than
- *      they are deep.
+ *      they are deep. Likewise a worker may wait for room in its own pool's queue: the new one executes what that
+ *      worker submits, which is not queued. The last submitter to block comes first, so that a tree of submits is
+ *      walked depth first.
  *    - By time, while the pool is stalled: work is queued, and no worker is active. One more spare is granted until
  *      fewer are blocked than may be replaced: so the spares are not used up any more, and a worker goes on with the
  *      queue. It is granted once the pool was stalled for its patience, added up over waits that only their limit
@@ -8956,9 +8961,10 @@ typedef struct tpool__need {
     tpool *pool;
     tpool_future *tasks[TPOOL__MOST_NEEDED]; /* in its queue, each waited for: `most` will do */
     uintptr_t count, most;
-    tpool__record *record; /* the wait for the last one of them */
-    bool outside;          /* a worker of the pool waits for what is no task, or the search has not seen all */
-    bool open;             /* something that a worker waits for may come by itself */
+    tpool__record *record;    /* the wait for the last one of them */
+    tpool__room_waiter *room; /* instead, with NULL in `tasks`: the last one is still its submitter's */
+    bool outside;             /* a worker of the pool waits for what is no task, or the search has not seen all */
+    bool open;                /* something that a worker waits for may come by itself */
 } tpool__need;
 
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
@@ -9003,6 +9009,16 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
         }
     }
 }
+/* The waiter is a worker of the pool, and waits for room in the pool's queue. A task that expires has to go through the
+ * queue. */
+static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
+    tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
+    if (waiter->kind != &tpool__wait_for_room || room->pool != pool || tpool__entry_expires(room->entry)) return false;
+    tpool__spin_lock(&pool->inject.lock);
+    bool waits = !room->granted && !room->leaves;
+    tpool__spin_unlock(&pool->inject.lock);
+    return waits;
+}
 static const tpool__wait_kind tpool__wait_for_job;
 /* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
  * waits it is the one. */
@@ -9017,6 +9033,9 @@ static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
         tpool__cycles.looks++;
         if (waiter->self->blocked) {
             tpool__visit(waiter->self->blocked, &unexplored);
+        } else if (tpool__is_own_submitter(pool, waiter)) {
+            need->tasks[need->count++] = NULL;
+            need->room = (tpool__room_waiter *)(void *)waiter;
         } else if (waiter->kind != &tpool__wait_for_job && waiter->kind != &tpool__wait_for_end) {
             need->outside = need->open = true;
         } else { /* a join, or the end of a loop: others execute parts of this thread's tasks */
@@ -9130,22 +9149,9 @@ static void tpool__ask(tpool *pool, bool refused) {
     if (woken) tpool__unpark(&woken->parker);
     if (look_at && look_at != TPOOL_FOREVER) tpool__timer_arm(&pool->stall.timer, look_at);
 }
-/* A worker that is one too many looks for a task that its pool needs, since all others are blocked. */
-static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry) {
-    tpool *pool = worker->pool;
-    tpool__need need = { 0 };
-    if (!tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) return false;
-    tpool__lock(&tpool__cycles.lock);
-    tpool__lock(&pool->lock);
-    /* relaxed: under its lock */
-    if (tpool__spares_used_up(pool) && tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->max_workers))
-        tpool__need_of(pool, 1, &need);
-    if (need.count > 0) (void)tpool_future_retain(need.tasks[0]);
-    tpool__unlock(&pool->lock);
-    tpool__unlock(&tpool__cycles.lock);
-    if (need.count == 0) return false;
-    tpool_future *task = need.tasks[0], *unreferenced = NULL;
-    tpool__set_busy(worker, true);
+/* Takes a queued task that is waited for. The caller has a reference. */
+static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry) {
+    tpool_future *unreferenced = NULL;
     tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
     uint32_t flags = tpool__flags(pool);
     uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
@@ -9164,11 +9170,50 @@ static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__ent
     /* calls no function of the program's: the worker comes to tpool__run_listed. P4 */
     if (!claimed && tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE)
         (void)tpool__task_dispose(task);
-    if (!claimed) return false;
-    worker->ended_at = 0;
-    entry->job = NULL;
     entry->task = task;
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
+    return claimed;
+}
+/* Takes the task of a worker that waits for room. That one cannot go before pool->lock is free. */
+static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__entry *entry) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__spin_lock(&pool->inject.lock);
+    uint32_t flags = tpool__flags(pool), closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED;
+    bool taken = !room->granted && !room->leaves && !(flags & closed);
+    if (taken) {
+        *entry = *room->entry;
+        entry->stops = flags >> TPOOL__STOPS_SHIFT;
+        tpool__line_leave(&pool->room, &pool->room_end, &room->waiter);
+        pool->inject.submitted++;
+        if (entry->task) (void)tpool__claim_popped(entry->task); /* it succeeds: no other thread knows the task */
+        if (entry->task && entry->task->nodes) (void)tpool__completions_enter(NULL, entry->task);
+        room->placed = TPOOL_OK;
+        room->granted = true;
+        tpool__unpark(&room->waiter.parker);
+    }
+    tpool__spin_unlock(&pool->inject.lock);
+    return taken;
+}
+/* A worker that is one too many looks for a task that its pool needs, since all others are blocked. */
+static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry) {
+    tpool *pool = worker->pool;
+    tpool__need need = { 0 };
+    bool taken = false;
+    if (!tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) return false;
+    tpool__lock(&tpool__cycles.lock);
+    tpool__lock(&pool->lock);
+    /* relaxed: under its lock */
+    if (tpool__spares_used_up(pool) && tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->max_workers))
+        tpool__need_of(pool, 1, &need);
+    if (need.count > 0) tpool__set_busy(worker, true);
+    if (need.count > 0 && need.tasks[0]) (void)tpool_future_retain(need.tasks[0]);
+    else if (need.count > 0) taken = tpool__take_submitted(pool, need.room, entry);
+    tpool__unlock(&pool->lock);
+    tpool__unlock(&tpool__cycles.lock);
+    if (need.count > 0 && need.tasks[0]) taken = tpool__take_queued(pool, need.tasks[0], entry);
+    if (!taken) return false;
+    worker->ended_at = 0;
+    entry->job = NULL;
     tpool__stop_searching(worker);
     /* another worker's task may be needed as well. relaxed: both stay while this worker is active, or it asks again */
     if (tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) tpool__ask(pool, false);

@@ -257,7 +257,7 @@ static void several_needed_tasks_get_their_spares_at_once_each(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(own_pool));
 }
 
-/* The spare comes at once, and its initializer blocks: then no other one comes, at once or by time, until it goes on. */
+/* The spare comes at once, and its initializer blocks: no other one comes at once, and one by time after a second. */
 static tpool_future *_Atomic held_initializers;
 static bool wait_in_initializer(void *context) {
     (void)context;
@@ -377,6 +377,28 @@ static void time_in_which_a_worker_computes_brings_no_spare(void **state) {
     tpool_future_release(p.second);
 }
 
+/* Each task submits two more into the queue of its own pool, which is full: they are executed depth first. */
+#define DEPTH 10
+static void *submit_two(void *arg) {
+    intptr_t depth = (intptr_t)arg;
+    for (int i = 0; i < 2 && depth > 0; i++) note(tpool_submit(own_pool, submit_two, (void *)(depth - 1), NULL));
+    return end_one(NULL);
+}
+static void a_tree_of_submits_into_its_own_full_queue_gets_few_threads(void **state) {
+    (void)state;
+    for (int workers = 1; workers <= 4; workers += 3) {
+        begin_counts();
+        own_pool = new_pool_as((tpool_config){ .max_workers = workers, .queue_capacity = 8 });
+        atomic_store(&counted, own_pool);
+        note(tpool_submit(own_pool, submit_two, (void *)(intptr_t)DEPTH, NULL));
+        assert_status(TPOOL_OK, tpool_drain(own_pool, LIMIT)); /* by time alone it takes minutes */
+        assert_status(TPOOL_OK, tpool_destroy(own_pool));
+        assert_int_equal((2 << DEPTH) - 1, atomic_load(&tasks_ended));
+        assert_int_equal(0, atomic_load(&waits_refused));
+        assert_true(atomic_load(&most_threads) <= 2 * workers + 10 * DEPTH); /* and not one a task */
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(many_tasks_that_want_one_resource_get_few_threads),
     TEST(many_steps_with_a_limit_on_another_pool_get_few_threads),
@@ -391,6 +413,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_spare_that_time_brought_stays_while_it_is_needed),
     TEST(nested_waits_of_each_kind_get_their_spares_at_once),
     TEST(several_needed_tasks_get_their_spares_at_once_each),
+    TEST(a_tree_of_submits_into_its_own_full_queue_gets_few_threads),
     TEST(a_spare_that_blocks_in_its_initializer_brings_no_other),
     TEST(spares_end_when_they_are_no_longer_needed),
     TEST(spares_end_while_those_that_they_replaced_are_at_work),

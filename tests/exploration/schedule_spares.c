@@ -297,6 +297,30 @@ static void need_while_its_spare_begins(void) {
     tpool_future_release(bare);
 }
 
+/* A task submits into the full queue of its own pool: the spare takes what it submits from it, or that comes into the
+ * queue as a task ends, or the limit passes. */
+static int64_t submit_limit;
+static void *submit_three(void *arg) {
+    tpool_task task = { .fn = count_task, .arg = &first };
+    tpool_future *future = NULL;
+    for (int i = 0; i < 3; i++) {
+        tpool_status status = tpool_submit_within(pool, &task, submit_limit, i == 2 ? &future : NULL);
+        CHECK(status == TPOOL_OK || (status == TPOOL_TIMEOUT && submit_limit != TPOOL_FOREVER));
+        if (status == TPOOL_TIMEOUT) tpool__add_relaxed(&initialized, 1);
+    }
+    if (future) tpool_future_release(future);
+    return arg;
+}
+static void submit_into_own_full_queue_within(int64_t limit) {
+    submit_limit = limit;
+    pool = new_pool((tpool_config){ .max_workers = 1, .max_spares = -1, .queue_capacity = 1 });
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, submit_three, NULL, NULL));
+    end_pool(pool);
+    CHECK(first.runs + (int)tpool__load_relaxed(&initialized) == 3);
+}
+static void submit_into_own_full_queue(void) { submit_into_own_full_queue_within(TPOOL_FOREVER); }
+static void submit_into_own_full_queue_against_its_limit(void) { submit_into_own_full_queue_within(TPOOL_MS(1)); }
+
 SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(need_over_another_pool, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_a_loop_over_another_pool, .quick = 1, .preemptions = 2, .outcomes = 2),
@@ -309,4 +333,6 @@ SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(need_against_pause, .quick = 1, .preemptions = 2),
           SCENARIO(need_against_resume, .quick = 1, .preemptions = 2),
           SCENARIO(two_needs_at_once, .quick = 0, .preemptions = 1),
-          SCENARIO(need_while_its_spare_begins, .quick = 1, .preemptions = 2))
+          SCENARIO(need_while_its_spare_begins, .quick = 1, .preemptions = 2),
+          SCENARIO(submit_into_own_full_queue, .quick = 1, .preemptions = 2),
+          SCENARIO(submit_into_own_full_queue_against_its_limit, .quick = 1, .preemptions = 2))
