@@ -9013,9 +9013,9 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
  * queue. */
 static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
     tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
-    if (waiter->kind != &tpool__wait_for_room || room->pool != pool || tpool__entry_expires(room->entry)) return false;
-    tpool__spin_lock(&pool->inject.lock);
-    bool waits = !room->granted && !room->leaves;
+    if (waiter->kind != &tpool__wait_for_room || room->pool != pool) return false;
+    tpool__spin_lock(&pool->inject.lock); /* a task that was granted its room may have ended */
+    bool waits = !room->granted && !room->leaves && !tpool__entry_expires(room->entry);
     tpool__spin_unlock(&pool->inject.lock);
     return waits;
 }

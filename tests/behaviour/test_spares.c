@@ -381,7 +381,8 @@ static void time_in_which_a_worker_computes_brings_no_spare(void **state) {
 #define DEPTH 10
 static void *submit_two(void *arg) {
     intptr_t depth = (intptr_t)arg;
-    for (int i = 0; i < 2 && depth > 0; i++) note(tpool_submit(own_pool, submit_two, (void *)(depth - 1), NULL));
+    tpool_task task = { .fn = submit_two, .arg = (void *)(depth - 1), .name = "has memory of its own" };
+    for (int i = 0; i < 2 && depth > 0; i++) note(tpool_submit_task(own_pool, &task, NULL));
     return end_one(NULL);
 }
 static void a_tree_of_submits_into_its_own_full_queue_gets_few_threads(void **state) {

@@ -301,7 +301,7 @@ static void need_while_its_spare_begins(void) {
  * queue as a task ends, or the limit passes. */
 static int64_t submit_limit;
 static void *submit_three(void *arg) {
-    tpool_task task = { .fn = count_task, .arg = &first };
+    tpool_task task = { .fn = count_task, .arg = &first, .name = "one of three" }; /* so it has an extra block */
     tpool_future *future = NULL;
     for (int i = 0; i < 3; i++) {
         tpool_status status = tpool_submit_within(pool, &task, submit_limit, i == 2 ? &future : NULL);
