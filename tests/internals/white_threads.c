@@ -1018,6 +1018,8 @@ static void each_thread_has_been_joined_when_its_pool_is_destroyed(void **state)
 
 #define THREAD_TEST(test) cmocka_unit_test_setup_teardown(test, allow_again, allow_again)
 static const struct CMUnitTest tests[] = {
+    /* first: no thread that kept the times of another test is joined meanwhile */
+    THREAD_TEST(each_thread_has_been_joined_when_its_pool_is_destroyed),
     THREAD_TEST(without_any_thread_nothing_is_taken),
     THREAD_TEST(a_pool_that_never_got_a_thread_ends),
     THREAD_TEST(a_warm_up_keeps_what_could_be_started),
@@ -1040,6 +1042,5 @@ static const struct CMUnitTest tests[] = {
     THREAD_TEST(work_waits_for_the_worker_that_runs),
     THREAD_TEST(forks_loops_and_waits_in_place_need_no_other_thread),
     THREAD_TEST(a_pool_that_a_late_refusal_keeps_from_its_end_can_be_detached),
-    THREAD_TEST(each_thread_has_been_joined_when_its_pool_is_destroyed),
 };
 RUN_TESTS(tests)
