@@ -27,8 +27,8 @@
  *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
  *                       >>worker-list  >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
- *                       >>claims  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>idle
- *                       >>producing
+ *                       >>claims  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>spares
+ *                       >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
  *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
@@ -156,10 +156,21 @@
  *  tpool_future_error. A failure whose future has no holder goes to config.on_failure.
  *
  *  Waiting inside a task is safe. In a wait without a limit, for one future or for all of several, a wanted task that
- *  has not started and is the same pool's runs right there; otherwise the pool runs a spare worker while this one is
+ *  has not started and is the same pool's runs right there; otherwise the pool may run a spare worker while this one is
  *  blocked. Unrelated tasks never run inside a wait. If tasks wait for each other in a circle, without a limit, the
  *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. The search leaves out waits for the
  *  first of several, completions, resources, full queues, drains, and futures that the program completes.
+ *    - Spare workers take the place of at most config.max_spares blocked ones, so that max_workers go on working; they
+ *      end when they are no longer needed.
+ *    - More come only if work is queued and every worker of the pool is blocked. A task in the queue for which one of
+ *      these waits, directly or over other tasks, gets a spare at once, which runs it and then only such tasks; so does
+ *      a task that one of them submits into the full queue of its own pool. If there is none, one spare comes after
+ *      10 ms in which none of the waits comes to what it waits for, then after 20, 40 and so on up to a second, while a
+ *      worker waits for what is no task (a resource, a channel, another full queue, a future that the program
+ *      completes); and one a second while all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one
+ *      resource has 8 threads, and one more a second while nothing moves at all.
+ *    - If the system refuses a spare, the pool asks again now and then. One wait gives TPOOL_NO_THREAD if all wait for
+ *      what only the queue can bring, or if nothing moves for a second.
  *
  *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
  *  own tasks; flags say whether to wait, to cancel what has not started, to ask running tasks to stop. A task or
@@ -257,11 +268,11 @@
  *    - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
  *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
- *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references. Each worker process
- *  takes four descriptors, each pool of processes three; if the program lowers RLIMIT_NOFILE after that, what runs goes
- *  on, but no worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the
- *  statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps
- *  of 1 us, and wrongly above nine minutes.
+ *  Limits. Nested waits may need as many threads as they are deep. A future has at most 2^55 references. Each worker
+ *  process takes four descriptors, each pool of processes three; if the program lowers RLIMIT_NOFILE after that, what
+ *  runs goes on, but no worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23
+ *  references, the statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts
+ *  waits in steps of 1 us, and wrongly above nine minutes.
  *
  * ====================================================================================================================
  *  >>caveats  What people get wrong; each has a program in examples/caveats/ that gets it right
@@ -505,6 +516,8 @@ typedef struct tpool_config {
                                                                     has no holder; on the thread that ended it */
     const int *descriptors; /* process pools: what workers inherit besides 0, 1 and 2; read by create only */
     size_t descriptor_count;
+    int max_spares; /* most workers that run in place of blocked ones; 0: as many as max_workers; negative: none. More
+                       only against a hang (>>contract, waiting inside a task) */
     void (*observer)(const tpool_event *event, void *context); /* receives the kinds in `observed`: see tpool_event */
     unsigned observed;                                         /* kinds added up */
 } tpool_config;
@@ -2775,9 +2788,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
  *      when the tombstone is dropped. `enders` of the pool counts the tasks that are POPPED and not yet END_RELEASED.
  *
- *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
- *  changes under pool->lock. The bits from 1 up count the workers that search. A submit acts only if the word is just
- *  ROOM.
+ *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below most_active or 0, and the pool is neither paused nor
+ *  halted; it changes under pool->lock. most_active is max_workers less the blocked workers that no spare may replace.
+ *  The bits from 1 up count the workers that search. A submit acts only if the word is just ROOM.
  *
  *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 up the count
  *  of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a job
@@ -2848,7 +2861,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *          leaves out L in three cases. It retires and is not the last (tpool__retire): it looked when it went to
  *          sleep, or the pool is broken and nothing waits. The gate shows a searcher or no ROOM (tpool__replace). It
  *          has lost its process, or could not begin, and no worker sleeps (tpool__leave_pool): then others are active,
- *          or a blocked worker is refused its wait.
+ *          or it asks for the blocked ones (tpool__ask). Where the spares are used up, to see something means to ask.
  *      Take a task put in under spinlock M, and a worker's L at the same M. If L comes later, it sees the task. If L
  *      came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
  *      submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way it sees `live` ==
@@ -2862,8 +2875,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      E4  The end of a future: LOCKED (P3). Room and drainers: the inject spinlock. An iterator: the exchanges of
  *          `arrived` (P15). A stolen job: `jobs_lock`. A resource: its lock. A channel: the lock of the end at which
  *          the item or the room comes. A stop: tpool__stoppable.lock; for the wake of tpool_on_stop, too, J is its
- *          registration, and F lists it. A refused spare worker: pool->lock. The exit handler sets its flags before it
- *          passes these locks.
+ *          registration, and F lists it. A spare worker that is refused: pool->lock, or tpool__cycles.lock. The exit
+ *          handler sets its flags before it passes these locks.
  *      If J came first, F finds the waiter, and its unpark (P5) ends the park or the next one. If F came first, its
  *      unlock precedes J's lock, so L, which comes after J, sees D. A waiter to which something can be handed (room, a
  *      resource, an item, the end of its one future) looks once more under the same lock as it leaves its lists, so
@@ -3277,7 +3290,7 @@ struct tpool__waiter {
     int64_t since;               /* likewise, with config.measure: when the worker blocked; else 0 */
     tpool__waiter *next, **link; /* in `blocked_waiters` */
     bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
-    bool refused;                /* ... and shall: the system refused the spare worker; under pool->lock */
+    _Atomic(bool) refused;       /* ... and shall: the system refused a worker that is needed; then it is unparked */
     bool can_stop;               /* a stop of its task ends it with TPOOL_CANCELLED ... */
     tpool__waiter *next_stoppable, **link_stoppable; /* ... and it is in tpool__stoppable */
     tpool__parker parker;
@@ -3286,10 +3299,13 @@ struct tpool__record {
     tpool__record *next, **link;
     tpool__record *unexplored;
     tpool__thread *thread;
+    tpool__waiter *waiter; /* while it is in a piece of its wait */
     tpool__context *context;
     tpool_future *const *futures;
     size_t count;
-    bool foreign; /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
+    tpool_completions *completions; /* instead of futures */
+    bool may_end;                   /* by a limit, or by one of several: it closes no cycle */
+    bool foreign;                   /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
     uint64_t visited;
 };
 
@@ -3361,6 +3377,15 @@ struct tpool__worker {
     tpool__thread_handle left; /* of an earlier thread of this worker: joined by the next one, or by the shutdown */
 };
 
+/* See >>times. */
+typedef struct tpool__timer tpool__timer;
+struct tpool__timer {
+    tpool__timer *next, **link; /* in its slot, or among those that have come; link NULL: not armed */
+    uint64_t tick;
+    /* called without a lock; may arm the timer again, or free it; lists what calls the program's code */
+    void (*fire)(tpool__timer *timer);
+};
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>pools
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -3405,6 +3430,16 @@ enum {
     TPOOL__SPARED_COUNT,
     TPOOL__POOL_COUNTS
 };
+
+/* What a pool knows of its being stalled: see >>spares. Under pool->lock, but for the timer. */
+typedef struct tpool__stall {
+    tpool__timer timer; /* asks again; armed and disarmed under no lock ... */
+    int64_t armed_for;  /* ... by the thread that has set this; 0: not */
+    int64_t since;      /* when it began; 0: there is none */
+    int64_t before; /* how long those before it lasted, while no task and no wait, but by its limit, came to its end */
+    uintptr_t executed; /* tasks, as the last look saw them */
+    unsigned level;     /* how many spares time has brought */
+} tpool__stall;
 
 struct tpool {
     /* read by every thread, written rarely */
@@ -3455,8 +3490,12 @@ struct tpool {
     unsigned finishing; /* > 0: nothing pauses it: see tpool__finish_begin; under pool->lock, not this one */
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
-    tpool__word active; /* live workers that are neither asleep nor blocked; a hint without the lock */
+    tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
+    tpool__word most_active; /* how many may be; 0: the spares are used up (tpool__update_room); likewise */
     uintptr_t blocked;
+    uintptr_t blocked_in_setup;    /* those of the blocked that are in their initializer */
+    uintptr_t granted;             /* spares beyond max_spares that time has brought */
+    tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer, which look for work when they leave it */
     uintptr_t ending;              /* ended workers that are still in their finalizer */
     bool launching;                /* a submitter launches the first worker's backing */
@@ -3488,7 +3527,8 @@ static struct {
     tpool__u32 ready;
     tpool__word generation; /* one more in each child of fork */
     tpool__word pool_count;
-    tpool__word setups; /* initializers and finalizers that run */
+    tpool__word setups;  /* initializers and finalizers that run */
+    tpool__word used_up; /* pools whose spares are used up: see >>spares */
     _Atomic(tpool *) pools;
     tpool *inherited; /* in a child of fork: the parent's pools, untouched, reachable for leak checkers */
     bool unpooled;    /* each task comes from TPOOL_MALLOC by itself, for tools that check memory; P8 */
@@ -4696,14 +4736,6 @@ static tpool_future *tpool__claim_expired(tpool *pool) {
 #define TPOOL__KEEPERS 16              /* most threads: one keeps the times, the others run the program's functions */
 #define TPOOL__LOOKS_EVERY TPOOL_MS(5) /* a thread about to sleep, while the wheel is unkept */
 
-typedef struct tpool__timer tpool__timer;
-struct tpool__timer {
-    tpool__timer *next, **link; /* in its slot, or among those that have come; link NULL: not armed */
-    uint64_t tick;
-    /* called without a lock; may arm the timer again, or free it; lists what calls the program's code */
-    void (*fire)(tpool__timer *timer);
-};
-
 /* A thread that keeps the times, or waits for that role, or runs what timers have listed. */
 typedef struct tpool__keeper {
     tpool__thread_handle handle;
@@ -5036,19 +5068,20 @@ static int64_t tpool__times_bound(int64_t until) {
     return soon < until ? soon : until;
 }
 
-/* Calls `fire` once the clock has reached `at`. The timer is not armed, and does not fire in another thread. The caller
- * holds no lock, since this may start a thread. */
+/* Calls `fire` once the clock has reached `at`; if it is armed, the earlier time counts. The caller holds no lock,
+ * since this may start a thread. */
 static void tpool__timer_arm(tpool__timer *timer, int64_t at) {
     uint64_t longest = (uint64_t)INT64_MAX >> TPOOL__TICK_BITS;
     TPOOL_ASSERT(tpool__holds_none());
+    uint64_t tick = at > 0 ? tpool__tick_of(at - 1) + 1 : 0; /* rounded up: never early */
+    if (tick > longest) tick = longest;
     tpool__lock(&tpool__times.lock);
-    TPOOL_ASSERT(!timer->link);
+    if (timer->link && timer->tick < tick) tick = timer->tick;
+    if (timer->link) tpool__wheel_remove(timer);
     uint64_t now = tpool__tick_of(tpool__clock());
     if (tpool__times.count == 0 && now > tpool__times.now) tpool__times.now = now;
     tpool__times.used_since = true;
-    timer->tick = at > 0 ? tpool__tick_of(at - 1) + 1 : 0; /* rounded up: never early */
-    if (timer->tick > longest) timer->tick = longest;
-    uint64_t tick = timer->tick;
+    timer->tick = tick;
     tpool__wheel_add(timer);
     tpool__timekeeper_need(); /* the timer may fire meanwhile */
     tpool__parker *asleep = NULL;
@@ -6262,6 +6295,12 @@ static void tpool__wake_drainers_if_any(tpool *pool, bool ended) {
     tpool__unpark_end(asleep);
 }
 
+/* The caller knows that the pool exists, since something in it is not done. From now on it stays. */
+static void tpool__caller_stays(tpool *pool) {
+    tpool__spin_lock(&pool->inject.lock);
+    pool->callers++;
+    tpool__spin_unlock(&pool->inject.lock);
+}
 /* The last touch of the pool by a thread that counted itself in `callers`. */
 static void tpool__caller_leaves(tpool *pool) {
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
@@ -6277,9 +6316,7 @@ static void tpool__caller_leaves(tpool *pool) {
 static void tpool__caller_left(void *of) { tpool__caller_leaves((tpool *)of); }
 /* For a call of which a later step may come after the pool's last task. */
 static tpool__context *tpool__caller_enters(tpool *pool) {
-    tpool__spin_lock(&pool->inject.lock);
-    pool->callers++;
-    tpool__spin_unlock(&pool->inject.lock);
+    tpool__caller_stays(pool);
     return tpool__call_push(tpool__self(), tpool__caller_left, pool);
 }
 static void tpool__active_add(tpool *pool, intptr_t n) {
@@ -6287,15 +6324,42 @@ static void tpool__active_add(tpool *pool, intptr_t n) {
     /* relaxed: written under pool->lock */
     tpool__store_relaxed(&pool->active, tpool__load_relaxed(&pool->active) + (uintptr_t)n);
 }
-/* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. */
+/* How many blocked workers spares may replace. */
+static uintptr_t tpool__max_spares(const tpool *pool) {
+    if (pool->config.max_spares < 0) return 0;
+    /* relaxed: written under pool->lock */
+    return pool->config.max_spares ? (uintptr_t)pool->config.max_spares : tpool__load_relaxed(&pool->max_workers);
+}
+/* So many workers are blocked that only need or time brings another one: see >>spares. */
+static bool tpool__spares_used_up(const tpool *pool) {
+    return tpool__load_relaxed(&pool->most_active) == 0; /* relaxed: written under pool->lock; else a hint */
+}
+/* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. While
+ * none is active there is ROOM, however many are blocked: so a submit notices a stalled pool (tpool__wake_one). */
 static void tpool__update_room(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    /* relaxed: both are written under pool->lock */
+    /* relaxed: all are written under pool->lock */
     uint32_t flags = tpool__flags(pool);
-    bool room = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) &&
-                tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers);
+    uintptr_t most = tpool__load_relaxed(&pool->max_workers), before = tpool__load_relaxed(&pool->most_active);
+    if (pool->blocked > 0) {
+        uintptr_t spares = tpool__max_spares(pool) + pool->granted;
+        uintptr_t unreplaced = pool->blocked > spares ? pool->blocked - spares : 0;
+        most = unreplaced < most ? most - unreplaced : 0;
+    }
+    tpool__store_relaxed(&pool->most_active, most);
+    /* relaxed: see tpool__ask_others */
+    if ((most == 0) != (before == 0)) tpool__add_relaxed(&tpool__process.used_up, most == 0 ? 1 : (uintptr_t)-1);
+    bool room = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__load_relaxed(&pool->active) < (most ? most : 1);
     if (room) tpool__or_release(&pool->gate, TPOOL__ROOM); /* P13 */
     else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
+}
+/* A worker becomes active. `moves`: what stalled the pool has changed. */
+static void tpool__stall_stops(tpool *pool, bool moves) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__stall *stall = &pool->stall;
+    if (stall->since) stall->before += tpool__clock() - stall->since;
+    if (moves) stall->before = 0;
+    stall->since = 0;
 }
 /* The same by hints alone, which is cheap. */
 static bool tpool__work_hinted(tpool *pool) {
@@ -6810,19 +6874,8 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__active_add(pool, 1);
     worker->searching = true;
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
+    tpool__stall_stops(pool, false);
     tpool__update_room(pool);
-}
-
-/* Called when the pool can get no worker. If none is awake either, ends one wait that needed a spare. */
-static void tpool__refuse_one(tpool *pool) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    if (tpool__load_relaxed(&pool->active) > 0) return; /* relaxed: under its lock */
-    for (tpool__waiter *waiter = pool->blocked_waiters; waiter; waiter = waiter->next) {
-        if (!waiter->can_refuse || waiter->refused) continue;
-        waiter->refused = true;
-        tpool__unpark(&waiter->parker);
-        return;
-    }
 }
 
 /* W3: if no worker searches and one more may become active, wakes or starts one. >>protocol says why relaxed will
@@ -6832,18 +6885,26 @@ static inline void tpool__notify(tpool *pool) {
     if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
 
+static void tpool__ask(tpool *pool, bool refused);
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__worker *woken = NULL;
+    bool asks = false, refused = false;
     if (tpool__is_foreign(pool)) return; /* a caller's result_free forked, and this is the child */
     tpool__lock(&pool->lock);
     /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
-        woken = pool->sleepers;
+        asks = tpool__spares_used_up(pool);
+        woken = asks ? NULL : pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
-            tpool__refuse_one(pool);
+        else if (!asks && tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
+            asks = refused = tpool__load_relaxed(&pool->active) == 0; /* relaxed: under its lock */
+        if (asks) tpool__caller_stays(pool);
     }
     tpool__unlock(&pool->lock);
+    if (asks) {
+        tpool__ask(pool, refused);
+        tpool__caller_leaves(pool);
+    }
     if (!woken) return;
     tpool__unpark(&woken->parker);
     tpool__self()->woke = true;
@@ -6884,6 +6945,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     tpool__store_relaxed(&pool->live, live);
     if (live > tpool__load_relaxed(&pool->max_workers))
         tpool__add_relaxed(&pool->counts[TPOOL__SPARED_COUNT], 1); /* relaxed: statistics */
+    tpool__stall_stops(pool, false);
     tpool__update_room(pool);
     return TPOOL_OK;
 }
@@ -6950,7 +7012,7 @@ static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
 /* More workers are active than may be: spares that are not needed any more, or after a resize. */
 static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep looks again under the lock */
-    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->max_workers);
+    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_active);
 }
 
 /* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
@@ -6966,6 +7028,7 @@ static bool tpool__replace(tpool__worker *worker);
 static bool tpool__sleep(tpool__worker *worker);
 static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time);
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry);
+static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry);
 
 static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -6975,14 +7038,14 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         if (tpool__times_unkept()) (void)tpool__times_look();
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
-        if (!TPOOL__LIKELY(!tpool__is_surplus(pool))) {
+        bool found = false;
+        if (!TPOOL__LIKELY(!tpool__is_surplus(pool)) && !(found = tpool__take_needed(worker, &entry))) {
             tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
             continue;
         }
-        bool found = false;
         /* a searcher that sees nothing does not become busy: a drain that only looks may come at any moment */
-        if (!worker->searching || tpool__work_hinted(pool)) {
+        if (!found && (!worker->searching || tpool__work_hinted(pool))) {
             tpool__set_busy(worker, true);
             found = tpool__take_own(worker, &entry);
             if (!found) {
@@ -7928,7 +7991,11 @@ typedef struct tpool__end_waiter {
     tpool__record own; /* for this piece alone, without wanted->record ... */
     bool is_recorded;  /* ... and if it is in use */
 } tpool__end_waiter;
-static void tpool__record_suspend(tpool__thread *self, tpool__record *record);
+static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record);
+/* Comes before the program's code runs, which may wait, or end the thread. The next piece records the wait anew. */
+static inline void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
+    if (record && record->thread) tpool__record_take_back(self, record);
+}
 
 static bool tpool__end_expire(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
@@ -7941,21 +8008,26 @@ static bool tpool__end_expire(tpool__waiter *waiter) {
     return tpool__is_orphan(end->future) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record);
-static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count);
-static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool_future *const *futures, size_t count);
+static void tpool__record_advance(tpool__record *record, tpool__waiter *waiter, tpool_future *const *futures,
+                                  size_t count);
+static void tpool__record_pause(tpool__record *record);
+static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
+                               size_t count);
 static bool tpool__end_enter(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
     const tpool__wanted *wanted = end->wanted;
     tpool__thread *self = waiter->self;
     if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
-    bool records = wanted->futures && waiter->deadline == TPOOL_FOREVER && tpool__runs_program(self->context);
+    bool records = wanted->futures && tpool__runs_program(self->context);
     tpool__record *record = waiter->record ? waiter->record : &end->own;
-    if (records && waiter->record && record->thread) tpool__record_advance(record, wanted->futures, wanted->count);
-    else if (records && !tpool__record_wait(self, record, wanted->futures, wanted->count))
+    if (records && waiter->record && record->thread)
+        tpool__record_advance(record, waiter, wanted->futures, wanted->count);
+    else if (records && !tpool__record_wait(waiter, record, wanted->futures, wanted->count))
         return tpool__wait_over(waiter, TPOOL_DEADLOCK);
     end->is_recorded = records && !waiter->record;
     if (tpool__node_add(end->future, &end->node.node)) return false;
     if (end->is_recorded) tpool__record_end(self, record);
+    else if (records) tpool__record_pause(record);
     return tpool__wait_over(waiter, TPOOL_OK);
 }
 static bool tpool__end_look(tpool__waiter *waiter) {
@@ -7970,6 +8042,7 @@ static void tpool__end_leave(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
     tpool__node_remove(end->future, &end->node.node);
     if (end->is_recorded) tpool__record_end(waiter->self, &end->own);
+    else if (waiter->record && waiter->record->thread) tpool__record_pause(waiter->record);
     if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
 }
 static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter,          tpool__end_look,
@@ -8031,40 +8104,44 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     worker->waiter = waiter;
     pool->blocked++;
     pool->starting -= worker->in_setup;
+    pool->blocked_in_setup += worker->in_setup;
     tpool__active_add(pool, -1);
-    waiter->refused = false;
     tpool__waiter_link(&pool->blocked_waiters, waiter);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
-    if (tpool__work_visible(pool)) tpool__notify(pool);
+    if (!TPOOL__LIKELY(!tpool__spares_used_up(pool))) tpool__ask(pool, false);
+    else if (tpool__work_visible(pool)) tpool__notify(pool);
     return true;
 }
-/* True: the wait must end, because the system refused a spare worker. */
-static bool tpool__wait_refused(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__lock(&self->worker->pool->lock);
-    bool refused = waiter->refused;
-    tpool__unlock(&self->worker->pool->lock);
-    return refused;
+/* More workers live than the blocked ones and those that may be active. A sleeping one must wake, to start the time
+ * after which it ends (TPOOL__LINGER); as it ends, it does this for the next one. */
+static bool tpool__has_surplus(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
+    return tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->most_active);
+}
+static void tpool__time_surplus(tpool *pool) {
+    if (!tpool__has_surplus(pool) || !pool->sleepers || pool->sleepers->timed) return;
+    pool->sleepers->timed = true;
+    tpool__unpark(&pool->sleepers->parker);
 }
 static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
-    tpool__worker *worker = self->worker, *woken = NULL;
+    tpool__worker *worker = self->worker;
     tpool *pool = worker->pool;
     self->waits = false;
     tpool__lock(&pool->lock);
     worker->waiter = NULL;
     pool->blocked--;
     pool->starting += worker->in_setup;
+    pool->blocked_in_setup -= worker->in_setup;
     tpool__active_add(pool, 1);
     tpool__waiter_unlink(waiter);
+    tpool__stall_stops(pool, waiter->status != TPOOL_TIMEOUT);
+    /* relaxed: under its lock */
+    if (pool->blocked < tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool))
+        pool->granted = pool->stall.level = 0;
     tpool__update_room(pool);
-    /* one spare worker too many: a sleeping one must wake to start the time after which it ends (TPOOL__LINGER) */
-    if (tpool__load_relaxed(&pool->live) - pool->blocked > tpool__load_relaxed(&pool->max_workers) && pool->sleepers &&
-        !pool->sleepers->timed) { /* relaxed: under their lock */
-        woken = pool->sleepers;
-        woken->timed = true;
-    }
+    tpool__time_surplus(pool);
     tpool__unlock(&pool->lock);
-    if (woken) tpool__unpark(&woken->parker);
     tpool *observed = tpool__pool_here(self);
     if (!TPOOL__LIKELY(!tpool__observed(observed))) tpool__observe_unblock(self, observed);
 }
@@ -8112,18 +8189,20 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
     if (again < waiter->look_at) waiter->look_at = again;
     return false;
 }
+static void tpool__ask_others(const tpool *own);
 
 /* A piece of a wait: no code of the program runs in it. True: it ended before `until`. It keeps the times where no
  * other thread does, once it has slept and is not over; what they list is for the caller (*listed). */
 static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed) {
     tpool__thread *self = waiter->self;
-    bool began = false, slept = false, over = false, stops = waiter->can_stop && self->context;
+    bool began = false, asked = false, slept = false, over = false, stops = waiter->can_stop && self->context;
     if (stops) tpool__stoppable_join(waiter);
     for (;;) {
         waiter->look_at = TPOOL_FOREVER;
         over = waiter->kind->look(waiter);
         if (!over && stops) over = tpool__wait_stopped(waiter);
-        if (!over && began && tpool__wait_refused(self, waiter)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
+        /* relaxed: see tpool__refuse */
+        if (!over && tpool__load_relaxed(&waiter->refused)) over = tpool__wait_over(waiter, TPOOL_NO_THREAD);
         if (over || (until != TPOOL_FOREVER && tpool__clock() >= until)) break;
         /* The piece ends, and with it the place in a line, only if a time has listed something. What is listed must be
          * run by this thread, and a wait that hands over may not run it: it looks between its pieces. */
@@ -8131,6 +8210,8 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
             over = *listed = waiter->kind->hands_over ? tpool__times_due() : tpool__times_look();
         if (over) break;
         if (!began) began = tpool__wait_begin(self, waiter);
+        if (!asked && self->blocked) tpool__ask_others(self->worker ? self->worker->pool : NULL);
+        asked = true;
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
         (void)tpool__park(&waiter->parker, bound);
         slept = true;
@@ -8177,6 +8258,7 @@ static TPOOL__NOINLINE tpool_status tpool__wait(tpool__waiter *waiter, const tpo
                 if (soon < until) until = soon;
             }
         }
+        tpool__store_relaxed(&waiter->refused, false); /* relaxed: in no list yet */
         if (kind->enter(waiter)) return waiter->status;
         bool listed = false, early = tpool__wait_piece(waiter, until, &listed);
         if (waiter->status != TPOOL_TIMEOUT && listed && self->listed &&
@@ -8597,7 +8679,8 @@ typedef struct tpool__room_waiter {
     tpool__waiter waiter;
     tpool *pool;
     tpool__entry *entry;
-    bool granted; /* another thread placed its task, with the status `placed` */
+    bool granted; /* another thread placed its task, with the status `placed`, or executes it */
+    bool leaves;  /* it has left the line by itself */
     tpool_status placed;
 } tpool__room_waiter;
 
@@ -8702,6 +8785,7 @@ static void tpool__room_leave(tpool__waiter *waiter) {
     tpool__spin_lock(&pool->inject.lock);
     if (!room->granted) {
         bool first = pool->room == waiter;
+        room->leaves = true;
         tpool__line_leave(&pool->room, &pool->room_end, waiter);
         if (first) tpool__room_moved_up(pool);
         asleep = tpool__wake_drainers(pool, true); /* one may wait until no submitter waits */
@@ -8888,16 +8972,18 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>cycles  Tasks that wait for each other
  *
- *  A wait without a time limit for one future or for all of several, in a task or a callback, is recorded while it
- *  sleeps. Other waits are not: one for the first of several may end in other ways. The search and the recording are
- *  one step under one lock, so the wait that closes a cycle finds it, and no other wait does. A recorded thread takes
- *  its record back, under the same lock, before it can finish any task on its stack. So while the lock is held, a task
- *  seen running on a recorded thread stays there, and ending a task retracts nothing.
+ *  A wait for tasks, in a task or a callback, is recorded while it sleeps. The search and the recording are one step
+ *  under one lock, so the wait that closes a cycle finds it, and no other wait does. A wait that can end otherwise
+ *  (may_end: it has a time limit, or waits for the first of several) closes no cycle; only the search for what a
+ *  stalled pool needs follows it (>>spares). A recorded thread takes its record back, under the same lock, before it
+ *  can finish any task on its stack. So while the lock is held, a task seen running on a recorded thread stays there,
+ *  and ending a task retracts nothing.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
     tpool__record *foreign; /* those with `foreign` set */
     uint64_t searches;      /* 64 bits, never wraps: an old equal number would pass for visited */
+    unsigned looks;         /* steps of the search for a need: it is bounded */
 } tpool__cycles;
 
 static bool tpool__context_has_origin(const tpool__context *context) {
@@ -8906,21 +8992,45 @@ static bool tpool__context_has_origin(const tpool__context *context) {
     return false;
 }
 
-static void tpool__explore(tpool__record *record, const tpool_future *future, tpool__record **unexplored) {
+/* A search visits each record once. Adds it to those whose futures are still to be looked at. */
+static void tpool__visit(tpool__record *record, tpool__record **unexplored) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
-    if (!record || record->visited == tpool__cycles.searches) return;
-    if (!tpool__any_context(record->context, tpool__is_of_task, future)) return;
+    if (record->visited == tpool__cycles.searches) return;
     record->visited = tpool__cycles.searches;
     record->unexplored = *unexplored;
     *unexplored = record;
 }
+static bool tpool__is_of_task_counted(const tpool__context *context, const void *future) {
+    tpool__cycles.looks++;
+    return tpool__is_of_task(context, future);
+}
+/* True: this wait holds up the task. `all`: also if it may end otherwise. */
+static bool tpool__explore(tpool__record *record, const tpool_future *future, bool all, tpool__record **unexplored) {
+    if (!record || (record->may_end && !all)) return false;
+    if (!all && record->visited == tpool__cycles.searches) return true;
+    if (!tpool__any_context(record->context, tpool__is_of_task_counted, future)) return false;
+    tpool__visit(record, unexplored);
+    return true;
+}
+/* Adds the waits that hold up this task, those in jobs and parts of loops: any of them? */
+static bool tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
+    bool any = false;
+    for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
+        any |= tpool__explore(other, future, all, unexplored);
+    return any;
+}
+static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **unexplored) {
+    tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
+    if ((uintptr_t)runner & 1) return false;                      /* a pool's tag: the task is about to be done */
+    bool any = runner && tpool__explore(runner->blocked, future, all, unexplored);
+    return tpool__explore_foreign(future, all, unexplored) || any;
+}
 
 /* True: the new record waits for one of its own tasks, directly or through other records. */
 static bool tpool__closes_cycle(tpool__record *own) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
-    tpool__record *unexplored = own;
-    own->visited = ++tpool__cycles.searches;
-    own->unexplored = NULL;
+    tpool__record *unexplored = NULL;
+    tpool__cycles.searches++;
+    tpool__visit(own, &unexplored);
     while (unexplored) {
         tpool__record *record = unexplored;
         unexplored = record->unexplored;
@@ -8929,28 +9039,25 @@ static bool tpool__closes_cycle(tpool__record *own) {
             /* relaxed: it cannot change for a task on a recorded thread, and does not matter for others */
             uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE;
             if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) continue;
-            tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
-            if ((uintptr_t)runner & 1) continue; /* a pool's tag: the task is about to be done */
-            if ((runner == own->thread || own->foreign) && tpool__any_context(own->context, tpool__is_of_task, future))
+            /* P7; a tag equals no thread */
+            if ((tpool__load_acquire(&future->runner) == own->thread || own->foreign) &&
+                tpool__any_context(own->context, tpool__is_of_task, future))
                 return true;
-            if (runner) tpool__explore(runner->blocked, future, &unexplored);
-            for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
-                tpool__explore(other, future, &unexplored);
+            (void)tpool__explore_task(future, false, &unexplored);
         }
     }
     return false;
 }
 
 /* False: the wait would close a cycle. */
-static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool_future *const *futures, size_t count) {
-    memset(record, 0, sizeof *record);
+static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
+    tpool__thread *self = waiter->self;
     record->thread = self;
+    record->waiter = waiter;
     record->context = self->context;
-    record->futures = futures;
-    record->count = count;
     record->foreign = tpool__context_has_origin(self->context);
     tpool__lock(&tpool__cycles.lock);
-    bool cycle = tpool__closes_cycle(record);
+    bool cycle = !record->may_end && tpool__closes_cycle(record);
     if (!cycle) {
         self->blocked = record;
         if (record->foreign) {
@@ -8964,11 +9071,38 @@ static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool
     if (cycle) record->thread = NULL;
     return !cycle;
 }
-/* Fewer futures are left. No new search is needed: a cycle that formed since was found by the wait that closed it. */
-static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
-    tpool__lock(&tpool__cycles.lock);
+static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
+                               size_t count) {
+    memset(record, 0, sizeof *record);
     record->futures = futures;
     record->count = count;
+    record->may_end = waiter->deadline != TPOOL_FOREVER;
+    return tpool__record_enter(waiter, record);
+}
+/* A wait for the first of several, in an array or in an iterator. */
+static void tpool__record_first(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
+                                size_t count, tpool_completions *completions) {
+    memset(record, 0, sizeof *record);
+    if (!tpool__runs_program(waiter->self->context)) return;
+    record->futures = futures;
+    record->count = count;
+    record->completions = completions;
+    record->may_end = true;
+    (void)tpool__record_enter(waiter, record);
+}
+/* Fewer futures are left. No new search is needed: a cycle that formed since was found by the wait that closed it. */
+static void tpool__record_advance(tpool__record *record, tpool__waiter *waiter, tpool_future *const *futures,
+                                  size_t count) {
+    tpool__lock(&tpool__cycles.lock);
+    record->waiter = waiter;
+    record->futures = futures;
+    record->count = count;
+    tpool__unlock(&tpool__cycles.lock);
+}
+/* The wait goes on with another waiter. */
+static void tpool__record_pause(tpool__record *record) {
+    tpool__lock(&tpool__cycles.lock);
+    record->waiter = NULL;
     tpool__unlock(&tpool__cycles.lock);
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record) {
@@ -8980,11 +9114,342 @@ static void tpool__record_end(tpool__thread *self, tpool__record *record) {
     }
     tpool__unlock(&tpool__cycles.lock);
 }
-/* Comes before the program's code runs, which may wait, or end the thread. The next piece records the wait anew. */
-static void tpool__record_suspend(tpool__thread *self, tpool__record *record) {
-    if (!record || !record->thread) return;
+static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__record *record) {
     if (self->blocked == record) tpool__record_end(self, record); /* else this is a child of fork */
     record->thread = NULL;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>spares  The next spare worker of a pool whose workers are all blocked
+ *
+ *  Spares that replace blocked workers, up to max_spares, come as any worker does: there is ROOM, and a submitter or
+ *  the worker that blocks wakes or starts one (tpool__wake_one). Once that many are blocked, the spares are used up
+ *  (most_active is 0), and no worker takes anything from the queue. Then tpool__ask brings one:
+ *    - By need: a blocked worker of the pool waits, directly or over other recorded waits, for a task in its queue, and
+ *      fewer than max_workers are active. The new worker comes at once, claims that task, looks whether another one is
+ *      needed, executes its own, and looks for the next (tpool__take_needed). So nested waits need no more threads than
+ *      they are deep. Likewise a worker may wait for room in its own pool's queue: the new one executes what that
+ *      worker submits, which is not queued. The last submitter to block comes first, so that a tree of submits is
+ *      walked depth first.
+ *    - By time, while the pool is stalled: work is queued, and no worker is active. One more spare is granted until
+ *      fewer are blocked than may be replaced: so the spares are not used up any more, and a worker goes on with the
+ *      queue. It is granted once the pool was stalled for its patience, added up over waits that only their limit
+ *      ended. Time in which a worker is active never counts. The patience is TPOOL__FIRST_PATIENCE, doubled with each
+ *      grant; but TPOOL__LAST_PATIENCE if all workers wait for tasks.
+ *  A worker in its initializer, active or blocked, is one that comes. While one is blocked there, the patience is
+ *  TPOOL__LAST_PATIENCE, since the next one may come no further.
+ *
+ *  If the system refuses a worker to a stalled pool, it is asked again now and then. One wait, rather one without
+ *  a limit, ends with TPOOL_NO_THREAD: at once if nothing that the workers wait for could come by itself, else once the
+ *  pool was stalled for TPOOL__REFUSAL_PATIENCE.
+ *
+ *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask. For while it is
+ *  stalled there is ROOM and no searcher: each thread that adds work, and each worker that stops being active (E2, E3),
+ *  comes to tpool__wake_one or to tpool__ask, and these arm the timer if they bring no worker.
+ *  A wait that begins elsewhere may close a chain to a queued task: then it asks the pools whose spares are used up
+ *  (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used up, and so
+ *  after it is counted: one of the two sees the other, under tpool__cycles.lock. A pool whose need a search leaves out,
+ *  because of its bound, gets its spare by time.
+ *
+ *  The timer is armed under no lock: to start a timekeeper joins the last one, whose exit takes tpool__cycles.lock. The
+ *  thread that arms it is a worker, a caller, or in `fire`: so none is left when the pool is freed.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#if !defined(TPOOL__FIRST_PATIENCE)
+#define TPOOL__FIRST_PATIENCE TPOOL_MS(10)
+#define TPOOL__LAST_PATIENCE TPOOL_SEC(1)
+#endif
+#if !defined(TPOOL__REFUSAL_PATIENCE)
+#define TPOOL__REFUSAL_PATIENCE TPOOL__LAST_PATIENCE
+#endif
+#define TPOOL__PATIENCE_LEVELS 7 /* FIRST doubled so often reaches LAST */
+#define TPOOL__MOST_NEEDED 64    /* tasks that one search finds; and futures of one wait at which it looks */
+#define TPOOL__MOST_LOOKS 4000   /* waits, futures and contexts in one search: it holds locks that many threads want */
+
+typedef struct tpool__need {
+    tpool *pool;
+    tpool_future *tasks[TPOOL__MOST_NEEDED]; /* in its queue, each waited for: `most` will do */
+    uintptr_t count, most;
+    tpool__record *record;    /* the wait for the last one of them */
+    tpool__room_waiter *room; /* instead, with NULL in `tasks`: the last one is still its submitter's */
+    bool outside;             /* a worker of the pool waits for what is no task, or the search has not seen all */
+    bool open;                /* something that a worker waits for may come by itself */
+} tpool__need;
+
+static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all);
+
+/* The futures of a wait that are not done. `all`: there are no others. */
+static size_t tpool__record_some(const tpool__record *record, tpool_future **some, size_t most, bool *all) {
+    size_t count = 0, i = 0;
+    if (record->completions) return tpool__completions_some(record->completions, some, most, all);
+    for (; i < record->count && count < most && i < TPOOL__MOST_LOOKS; i++)
+        if (!tpool__is_done(record->futures[i])) some[count++] = record->futures[i];
+    tpool__cycles.looks += (unsigned)i;
+    *all = i == record->count;
+    return count;
+}
+static bool tpool__looks_end(tpool__need *need) {
+    if (need->count < need->most && tpool__cycles.looks < TPOOL__MOST_LOOKS) return false;
+    need->outside = need->open = true;
+    return true;
+}
+/* Follows the waits from these records to tasks in the pool's queue: a pending task is in one, or is just put there. */
+static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
+    tpool_future *some[TPOOL__MOST_NEEDED];
+    while (unexplored && !tpool__looks_end(need)) {
+        tpool__record *record = unexplored;
+        unexplored = record->unexplored;
+        bool own = record->thread->worker && record->thread->worker->pool == need->pool, all = true;
+        size_t count = tpool__record_some(record, some, TPOOL__MOST_NEEDED, &all);
+        need->open = need->open || record->may_end || count == 0;
+        need->outside = need->outside || !all;
+        for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
+            uintptr_t phase = tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE, known = 0; /* relaxed: as above */
+            tpool *home = tpool__pool_of(some[i]);
+            need->outside = need->outside || (!home && own);
+            if (phase != TPOOL__PHASE_PENDING || home != need->pool) {
+                bool held_up = home && phase != TPOOL__PHASE_PENDING && tpool__explore_task(some[i], true, &unexplored);
+                need->open = need->open || !held_up;
+                continue;
+            }
+            while (known < need->count && need->tasks[known] != some[i]) known++;
+            if (known == need->count) need->tasks[need->count++] = some[i];
+            need->record = record;
+        }
+    }
+}
+/* The waiter is a worker of the pool, and waits for room in the pool's queue. A task that expires has to go through the
+ * queue. */
+static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
+    tpool__room_waiter *room = (tpool__room_waiter *)(void *)waiter;
+    if (waiter->kind != &tpool__wait_for_room || room->pool != pool) return false;
+    tpool__spin_lock(&pool->inject.lock); /* a task that was granted its room may have ended */
+    bool waits = !room->granted && !room->leaves && !tpool__entry_expires(room->entry);
+    tpool__spin_unlock(&pool->inject.lock);
+    return waits;
+}
+static const tpool__wait_kind tpool__wait_for_job;
+/* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
+ * waits it is the one. */
+static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
+    need->pool = pool;
+    need->most = most;
+    tpool__cycles.searches++;
+    tpool__cycles.looks = 0;
+    for (tpool__waiter *waiter = pool->blocked_waiters; waiter && !tpool__looks_end(need); waiter = waiter->next) {
+        tpool__record *unexplored = NULL;
+        tpool__cycles.looks++;
+        if (waiter->self->blocked) {
+            tpool__visit(waiter->self->blocked, &unexplored);
+        } else if (tpool__is_own_submitter(pool, waiter)) {
+            need->tasks[need->count++] = NULL;
+            need->room = (tpool__room_waiter *)(void *)waiter;
+        } else if (waiter->kind != &tpool__wait_for_job && waiter->kind != &tpool__wait_for_end) {
+            need->outside = need->open = true;
+        } else { /* a join, or the end of a loop: others execute parts of this thread's tasks */
+            bool held_up = false;
+            for (const tpool__context *context = waiter->self->context; context; context = context->outer)
+                held_up |= context->task && tpool__cycles.looks < TPOOL__MOST_LOOKS &&
+                           tpool__explore_foreign(context->task, true, &unexplored);
+            need->open = need->open || !held_up;
+        }
+        tpool__follow(unexplored, need);
+    }
+}
+
+/* Not only tombstones are queued. */
+static bool tpool__any_queued(tpool *pool) {
+    intptr_t queued = 0;
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
+        if (tpool__load_relaxed(&w->public_jobs) > 0) return true; /* relaxed: a hint */
+        tpool__spin_lock(&w->lane.lock);
+        queued += (intptr_t)tpool__lane_count(&w->lane) - w->lane.dead;
+        tpool__spin_unlock(&w->lane.lock);
+    }
+    tpool__spin_lock(&pool->inject.lock);
+    queued += (intptr_t)tpool__waiting(pool);
+    tpool__spin_unlock(&pool->inject.lock);
+    return queued > 0;
+}
+static uintptr_t tpool__executed(tpool *pool);
+/* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. Else `look_at` is
+ * when to look again. */
+static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__stall *stall = &pool->stall;
+    int64_t now = tpool__clock(), patience = refused ? TPOOL__REFUSAL_PATIENCE : TPOOL__LAST_PATIENCE;
+    uintptr_t executed = tpool__executed(pool);
+    if (executed != stall->executed) stall->before = 0;
+    stall->executed = executed;
+    if (!stall->since) stall->since = now;
+    if (need->outside && !refused && pool->blocked_in_setup == 0 && stall->level < TPOOL__PATIENCE_LEVELS)
+        patience = TPOOL__FIRST_PATIENCE << stall->level;
+    int64_t time = now - stall->since, left = patience - time - stall->before;
+    if (refused && !need->open) left = 0;
+    int64_t retry = time > TPOOL__FIRST_PATIENCE ? time : TPOOL__FIRST_PATIENCE;
+    if (refused && left > retry) left = retry;
+    *look_at = left < TPOOL_FOREVER - now ? now + left : TPOOL_FOREVER;
+    if (left > 0) return false;
+    stall->since = now;
+    stall->before = 0;
+    return true;
+}
+static void tpool__choose_refused(tpool__waiter *waiter, tpool__waiter **chosen) {
+    const tpool__worker *worker = waiter->self->worker;
+    if (!waiter->can_refuse || (worker && worker->in_setup)) return; /* an initializer would break the pool */
+    if (!*chosen || waiter->deadline == TPOOL_FOREVER) *chosen = waiter;
+}
+/* The system refuses a worker: ends one wait, rather one of the pool's own, and one without a limit. */
+static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
+    tpool__waiter *chosen = NULL;
+    for (tpool__waiter *own = pool->blocked_waiters; own; own = own->next) {
+        if (tpool__load_relaxed(&own->refused)) return; /* relaxed: under its lock; it is about to be active */
+        tpool__choose_refused(own, &chosen);
+    }
+    if (!chosen && waiter) tpool__choose_refused(waiter, &chosen);
+    if (!chosen) return;
+    tpool__store_relaxed(&chosen->refused, true); /* relaxed: the unpark publishes it (P5) */
+    tpool__unpark(&chosen->parker);
+}
+
+/* Brings a worker into a pool whose workers are blocked if one is needed or due, or else arms the timer. The worker
+ * itself finds what is needed (tpool__take_needed). `refused`: the system has just refused a worker. The pool exists:
+ * the caller is its worker, a caller that is counted, or its timer. */
+static void tpool__ask(tpool *pool, bool refused) {
+    TPOOL_ASSERT(tpool__holds_none());
+    tpool__worker *woken = NULL;
+    int64_t look_at = 0;
+    for (bool again = true; again;) {
+        tpool__need need = { 0 };
+        again = false;
+        tpool__lock(&tpool__cycles.lock);
+        tpool__lock(&pool->lock);
+        /* relaxed: all are written under pool->lock, or a searcher asks when it has found a task, or sleeps */
+        uintptr_t active = tpool__load_relaxed(&pool->active), coming = pool->starting + pool->blocked_in_setup;
+        bool used_up = tpool__spares_used_up(pool), work = tpool__work_visible(pool), due = false;
+        bool may = work && pool->blocked > 0 && (used_up || active == 0) &&
+                   active < tpool__load_relaxed(&pool->max_workers) &&
+                   tpool__load_relaxed(&pool->gate) < TPOOL__SEARCHER;
+        if (may) tpool__need_of(pool, refused ? TPOOL__MOST_NEEDED : coming + 1, &need);
+        bool brings = may && !refused && (!used_up || need.count > coming), stalls = may && !brings && active == 0;
+        if (!work || (stalls && !tpool__any_queued(pool))) {
+            pool->stall.since = pool->stall.before = 0;
+            stalls = false;
+        }
+        if (stalls) due = tpool__is_due(pool, &need, refused, &look_at);
+        if (due && refused) tpool__refuse(pool, need.record ? need.record->waiter : NULL);
+        tpool__unlock(&tpool__cycles.lock); /* to start a thread takes long */
+        if (due && !refused) {              /* relaxed: under its lock */
+            pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
+            pool->stall.level++;
+            tpool__update_room(pool);
+        }
+        if (brings || (due && !refused)) {
+            look_at = 0;
+            woken = pool->sleepers;
+            if (woken) tpool__wake_worker(pool, woken);
+            else again = refused = tpool__start_worker(pool) != TPOOL_OK && active == 0;
+        }
+        if (look_at && pool->stall.armed_for && pool->stall.armed_for <= look_at) look_at = 0;
+        if (look_at) pool->stall.armed_for = look_at;
+        tpool__unlock(&pool->lock);
+    }
+    if (woken) tpool__unpark(&woken->parker);
+    if (look_at && look_at != TPOOL_FOREVER) tpool__timer_arm(&pool->stall.timer, look_at);
+}
+/* Takes a queued task that is waited for. The caller has a reference. */
+static bool tpool__take_queued(tpool *pool, tpool_future *task, tpool__entry *entry) {
+    tpool_future *unreferenced = NULL;
+    tpool__spin_lock(&pool->inject.lock); /* tpool_pause passes this lock, so that nothing starts after it */
+    uint32_t flags = tpool__flags(pool);
+    uintptr_t phase = tpool__has_expired(task) ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING;
+    uintptr_t *found = tpool__lane_find(&pool->inject, task);
+    bool claimed = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__claim(task, phase + TPOOL__END_RELEASED);
+    if (claimed && tpool__expires_at(task)) tpool__expiring_leave(pool, task);
+    if (claimed && found) {
+        tpool__lane_remove(&pool->inject, found);
+        tpool__sub_relaxed(&task->state, TPOOL__REFERENCE); /* relaxed: the lane's, and not the last */
+    } else if (claimed) {
+        tpool__lane_count_tombstone(&pool->inject);
+    }
+    if (claimed && pool->capacity) tpool__grant_room(pool, &unreferenced);
+    tpool__spin_unlock(&pool->inject.lock);
+    if (!TPOOL__LIKELY(unreferenced == NULL)) tpool__dispose_chain(unreferenced);
+    /* calls no function of the program's: the worker comes to tpool__run_listed. P4 */
+    if (!claimed && tpool__sub_acq_rel(&task->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE)
+        (void)tpool__task_dispose(task);
+    entry->task = task;
+    entry->stops = flags >> TPOOL__STOPS_SHIFT;
+    return claimed;
+}
+/* Takes the task of a worker that waits for room. That one cannot go before pool->lock is free. */
+static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__entry *entry) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__spin_lock(&pool->inject.lock);
+    uint32_t flags = tpool__flags(pool), closed = TPOOL__SHUT | TPOOL__BREAK | TPOOL__PAUSED | TPOOL__HALTED;
+    bool taken = !room->granted && !room->leaves && !(flags & closed);
+    if (taken) {
+        *entry = *room->entry;
+        entry->stops = flags >> TPOOL__STOPS_SHIFT;
+        tpool__line_leave(&pool->room, &pool->room_end, &room->waiter);
+        pool->inject.submitted++;
+        if (entry->task) (void)tpool__claim_popped(entry->task); /* it succeeds: no other thread knows the task */
+        if (entry->task && entry->task->nodes) (void)tpool__completions_enter(NULL, entry->task);
+        room->placed = TPOOL_OK;
+        room->granted = true;
+        tpool__unpark(&room->waiter.parker);
+    }
+    tpool__spin_unlock(&pool->inject.lock);
+    return taken;
+}
+/* A worker that is one too many looks for a task that its pool needs, since all others are blocked. */
+static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry) {
+    tpool *pool = worker->pool;
+    tpool__need need = { 0 };
+    bool taken = false;
+    if (!tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) return false;
+    tpool__lock(&tpool__cycles.lock);
+    tpool__lock(&pool->lock);
+    /* relaxed: under its lock */
+    if (tpool__spares_used_up(pool) && tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->max_workers))
+        tpool__need_of(pool, 1, &need);
+    if (need.count > 0) tpool__set_busy(worker, true);
+    if (need.count > 0 && need.tasks[0]) (void)tpool_future_retain(need.tasks[0]);
+    else if (need.count > 0) taken = tpool__take_submitted(pool, need.room, entry);
+    tpool__unlock(&pool->lock);
+    tpool__unlock(&tpool__cycles.lock);
+    if (need.count > 0 && need.tasks[0]) taken = tpool__take_queued(pool, need.tasks[0], entry);
+    if (!taken) return false;
+    worker->ended_at = 0;
+    entry->job = NULL;
+    tpool__stop_searching(worker);
+    /* another worker's task may be needed as well. relaxed: both stay while this worker is active, or it asks again */
+    if (tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) tpool__ask(pool, false);
+    return true;
+}
+static void tpool__stall_lasts(tpool__timer *timer) {
+    tpool *pool = (tpool *)(void *)((char *)timer - offsetof(tpool, stall.timer));
+    tpool__lock(&pool->lock);
+    pool->stall.armed_for = 0;
+    tpool__unlock(&pool->lock);
+    tpool__ask(pool, false);
+}
+
+/* A wait is recorded, or waits for one future more. It may close a chain to a task that is queued in a pool whose
+ * spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which this
+ * thread has passed since, or else the pool sees the record; likewise the lock of an iterator to which one is added. */
+static void tpool__ask_others(const tpool *own) {
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) return; /* relaxed: as above */
+    tpool__lock(&tpool__process.lock);
+    for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool; pool = pool->next) {
+        if (pool == own || !tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
+        tpool__caller_stays(pool); /* and so does its place in the list */
+        tpool__unlock(&tpool__process.lock);
+        tpool__ask(pool, false);
+        tpool__lock(&tpool__process.lock);
+        tpool__caller_leaves(pool);
+    }
+    tpool__unlock(&tpool__process.lock);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -9087,13 +9552,19 @@ static bool tpool__sleep(tpool__worker *worker) {
             return true;
         }
         uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under its lock */
-        if (look && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) {
+        if (look && tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active)) {
             tpool__wake_worker(pool, worker);
             tpool__unlock(&pool->lock);
             return true;
         }
+        if (look && tpool__spares_used_up(pool)) {
+            tpool__unlock(&pool->lock);
+            look = false;
+            tpool__ask(pool, false);
+            continue;
+        }
         look = false;
-        bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->max_workers);
+        bool surplus = tpool__has_surplus(pool);
         bool ends = (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
         int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
         if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
@@ -9126,10 +9597,11 @@ static bool tpool__sleep(tpool__worker *worker) {
                 tpool__start_searching(worker);
                 tpool__update_room(pool);
             }
+            tpool__time_surplus(pool);
             tpool__unlock(&pool->lock);
             return !ended;
         }
-        worker->timed = deadline != TPOOL_FOREVER;
+        worker->timed = surplus;
         if (expires_at < deadline) deadline = expires_at;
         tpool__unlock(&pool->lock);
         int64_t look_at = tpool__tidier_sleeps(tpool__self(), &worker->parker), bound = tpool__times_bound(deadline);
@@ -9189,11 +9661,11 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
         stranded = why != TPOOL__THREAD_ENDED || tpool__start_worker(pool) != TPOOL_OK;
     bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do what it would have done */
-    if (!others) tpool__refuse_one(pool);
     tpool__unlock(&pool->lock);
     if (broken) tpool__break(pool);
     else if (stranded) tpool__end_waiting(pool, TPOOL__IS_STRANDED);
     else if (others) tpool__notify_if_work(pool);
+    else tpool__ask(pool, true);
 }
 
 /* In its initializer a worker does not count as searching, so that a submit wakes a sleeper, or starts another worker
@@ -9205,7 +9677,8 @@ static void tpool__begin_setup(tpool__worker *worker) {
     worker->in_setup = true;
     pool->starting++;
     tpool__unlock(&pool->lock);
-    tpool__notify_if_work(pool);
+    if (!TPOOL__LIKELY(!tpool__spares_used_up(pool))) tpool__ask(pool, false);
+    else tpool__notify_if_work(pool);
 }
 static void tpool__end_setup(tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -9530,6 +10003,8 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     pool->generation = tpool__generation();
     pool->home = (uintptr_t)pool | (pool->generation & TPOOL__GENERATIONS);
     pool->tag = number << 1 | 1;
+    tpool__store_relaxed(&pool->most_active, (uintptr_t)max_workers); /* relaxed: as above */
+    pool->stall.timer.fire = tpool__stall_lasts;
     tpool__lock(&tpool__process.lock);
     pool->next = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
     if (pool->next) pool->next->previous = pool;
@@ -9643,6 +10118,7 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     tpool_status status = tpool__closed_status(pool); /* a shutdown and a break happen under this lock */
     if (status == TPOOL_OK && (tpool__flags(pool) & TPOOL__CLOSING || pool->finishing > 0)) status = TPOOL_SHUTDOWN;
     if (status == TPOOL_OK) tpool__or_relaxed(&pool->flags, TPOOL__PAUSED); /* relaxed: see tpool__flags */
+    tpool__stall_stops(pool, false);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__fence_lanes(pool);
@@ -9832,15 +10308,20 @@ static uintptr_t tpool__submitted(tpool *pool) {
     return submitted;
 }
 
+/* Tasks that have run to their end. */
+static uintptr_t tpool__executed(tpool *pool) {
+    uintptr_t executed = tpool__load_acquire(&pool->own_counts[TPOOL__COMPLETED]) +
+                         tpool__load_acquire(&pool->own_counts[TPOOL__FAILED_COUNT]); /* P10 */
+    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
+        executed += tpool__load_acquire(&w->counts[TPOOL__COMPLETED]) +
+                    tpool__load_acquire(&w->counts[TPOOL__FAILED_COUNT]); /* P10 */
+    return executed;
+}
 static uintptr_t tpool__ended(tpool *pool) {
     static const int endings[] = { TPOOL__CANCELLED_COUNT, TPOOL__EXPIRED_COUNT, TPOOL__DROPPED_COUNT };
-    uintptr_t ended = tpool__load_acquire(&pool->own_counts[TPOOL__COMPLETED]) +
-                      tpool__load_acquire(&pool->own_counts[TPOOL__FAILED_COUNT]);       /* P10 */
+    uintptr_t ended = 0;
     for (int i = 0; i < 3; i++) ended += tpool__load_acquire(&pool->counts[endings[i]]); /* P10 */
-    for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
-        ended += tpool__load_acquire(&w->counts[TPOOL__COMPLETED]) +
-                 tpool__load_acquire(&w->counts[TPOOL__FAILED_COUNT]); /* P10 */
-    return ended;
+    return ended + tpool__executed(pool);
 }
 static bool tpool__any_busy(tpool *pool) {
     for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w))
@@ -10059,6 +10540,10 @@ static bool tpool__unlist(tpool *pool) {
 }
 
 static void tpool__free(tpool *pool) {
+    for (int i = 0; i < 2; i++) { /* a `fire` that saw the pool stalled may arm it once more; no other thread is left */
+        (void)tpool__timer_disarm(&pool->stall.timer);
+        tpool__timer_await(&pool->stall.timer);
+    }
     TPOOL__AT_REST(pool);
     tpool__unmake(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
@@ -10456,6 +10941,7 @@ typedef struct tpool__several_waiter {
     tpool__first_node *nodes;
     tpool__expiries expiries;
     tpool__word left; /* how many are not done */
+    tpool__record record;
 } tpool__several_waiter;
 
 static tpool_future *tpool__several_halted(tpool__several_waiter *several) {
@@ -10491,6 +10977,7 @@ static bool tpool__several_enter(tpool__waiter *waiter) {
         tpool__sub_relaxed(&several->left, 1);
     }
     tpool__sub_relaxed(&several->left, 1);
+    tpool__record_first(waiter, &several->record, several->futures, several->count, NULL);
     return false;
 }
 static bool tpool__several_look(tpool__waiter *waiter) {
@@ -10506,6 +10993,7 @@ static void tpool__several_leave(tpool__waiter *waiter) {
     tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
     for (size_t i = 0; i < several->count; i++)
         if (several->nodes[i].node.done) tpool__node_remove(several->futures[i], &several->nodes[i].node);
+    tpool__record_suspend(waiter->self, &several->record);
 }
 static const tpool__wait_kind tpool__wait_for_first = {
     tpool__several_expire, tpool__several_enter,           tpool__several_look,
@@ -10847,7 +11335,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     if (!tpool__is_done(future) && tpool__is_orphan(future)) return TPOOL_BROKEN;
     tpool_status status = TPOOL_OK;
     tpool__item *item = NULL;
-    bool expires = false;
+    bool expires = false, awaited = false;
     tpool__spin_lock(&completions->lock);
     if (!tpool__completions_room(completions)) {
         status = TPOOL_NO_MEMORY;
@@ -10864,11 +11352,14 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
             item->owner = completions;
             item->future = tpool_future_retain(future);
             expires = tpool__item_enter(completions, item);
+            uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: see tpool__ask_others */
+            awaited = arrived & 1 && arrived != TPOOL__ARMED;
         }
     }
     tpool__spin_unlock(&completions->lock);
     if (expires) tpool__completions_wake(completions);
     if (item && !tpool__node_add(future, &item->node)) tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
+    if (awaited) tpool__ask_others(NULL);
     tpool__run_unless_held(tpool__self()); /* an on_ready */
     return status;
 }
@@ -11084,6 +11575,7 @@ static tpool_future *tpool__completions_halted(tpool_completions *completions, t
 typedef struct tpool__next_waiter {
     tpool__waiter waiter;
     tpool_completions *completions;
+    tpool__record record;
 } tpool__next_waiter;
 
 /* TPOOL_OK: something has come. TPOOL_TIMEOUT: it may come yet. */
@@ -11109,16 +11601,31 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
     }
     return tpool__is_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
+/* Some of the futures that have not come, for the search for what a stalled pool needs. It takes no long look. */
+static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all) {
+    size_t count = 0, looked_at = 0, bucket = 0;
+    tpool__spin_lock(&completions->lock);
+    for (; bucket < completions->bucket_count && count < most && looked_at < 4 * (size_t)TPOOL__MOST_NEEDED;
+         bucket++, looked_at++)
+        for (tpool__item *item = completions->buckets[bucket]; item; item = item->chained, looked_at++)
+            if (count < most && !tpool__is_done(item->future)) some[count++] = item->future;
+    *all = bucket == completions->bucket_count && count < most;
+    tpool__spin_unlock(&completions->lock);
+    return count;
+}
+
 static bool tpool__next_enter(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
     tpool_status status = tpool__completions_now(completions, waiter->self);
     /* again if the notifier was fired without an item, between the two steps */
     while (status == TPOOL_TIMEOUT) {
         if (tpool__has_descriptor(completions) && !tpool__notifier_arm(completions)) status = TPOOL_OK;
-        else if (tpool__arrivals_enter(completions, waiter)) return false;
+        else if (tpool__arrivals_enter(completions, waiter)) break;
         else if (tpool__has_arrived(completions)) status = TPOOL_OK;
     }
-    return tpool__wait_over(waiter, status);
+    if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
+    tpool__record_first(waiter, &((tpool__next_waiter *)(void *)waiter)->record, NULL, 0, completions);
+    return false;
 }
 static bool tpool__next_look(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
@@ -11143,6 +11650,7 @@ static bool tpool__next_look(tpool__waiter *waiter) {
 }
 static void tpool__next_leave(tpool__waiter *waiter) {
     tpool_completions *completions = ((tpool__next_waiter *)(void *)waiter)->completions;
+    tpool__record_suspend(waiter->self, &((tpool__next_waiter *)(void *)waiter)->record);
     tpool__arrivals_leave(completions, waiter);
     /* relaxed: as above */
     if (tpool__has_arrived(completions)) waiter->status = TPOOL_OK;
@@ -14330,6 +14838,7 @@ static void tpool__after_fork_in_child(void) {
     tpool__cancel_back(cancel);
     tpool__add_relaxed(&tpool__process.generation, 1);
     tpool__store_relaxed(&tpool__process.setups, 0);
+    tpool__store_relaxed(&tpool__process.used_up, 0);
     tpool__store_relaxed(&tpool__process.pool_count, 0);
     tpool__store_relaxed(&tpool__process.ending, self->ending); /* the child lacks the other threads that end */
     tpool__store_relaxed(&tpool__spinning, 0);                  /* the child lacks the threads that spun */

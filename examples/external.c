@@ -245,7 +245,7 @@ int main(void) {
 
     tpool *service_pool, *client_pool;
     tpool_config service_config = { .name = "service", .max_workers = 1 };
-    tpool_config client_config = { .name = "client", .max_workers = 2 };
+    tpool_config client_config = { .name = "client", .max_workers = 2, .max_spares = CLIENTS + 2 };
     require(tpool_create(&service_pool, &service_config) == TPOOL_OK, "creating a pool");
     require(tpool_create(&client_pool, &client_config) == TPOOL_OK, "creating a pool");
     require(tpool_submit(service_pool, run_service, &service, NULL) == TPOOL_OK, "submitting the service");
@@ -255,7 +255,7 @@ int main(void) {
     require(ask(&loop, 4, &regretted) == TPOOL_OK, "asking");
     bool right = tpool_future_cancel(regretted) && tpool_future_result(regretted, 0, NULL) == TPOOL_CANCELLED;
 
-    /* All clients can wait at the same time, although the pool has two workers: spare ones stand in. */
+    /* All clients can wait at the same time, although the pool has two workers: as many spare ones stand in. */
     tpool_future *clients[CLIENTS + 2];
     for (int i = 0; i < CLIENTS + 2; i++) {
         client_input client = { &loop, i < CLIENTS ? 1000 * i : -1 };

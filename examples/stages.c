@@ -126,7 +126,8 @@ static bool run(tpool *pool, bool give_up) {
 
 int main(void) {
     tpool *pool;
-    tpool_config config = { .max_workers = 2 }; /* fewer than there are stages: spare workers do the rest */
+    /* fewer than there are stages: spare workers do the rest */
+    tpool_config config = { .max_workers = 2, .max_spares = 5 };
     if (tpool_create(&pool, &config) != TPOOL_OK) return EXIT_FAILURE;
     bool well = run(pool, false);
     well = run(pool, true) && well;

@@ -112,6 +112,7 @@ static void the_childs_calls_on_the_parents_pools_give_broken(void **state) {
     gate_open(&hold);
     assert_status(TPOOL_OK, tpool_resume(paused));
     for (size_t i = 0; i < 7; i++) {
+        assert_status(TPOOL_OK, tpool_drain(all[i], LIMIT)); /* one that was full takes a task again */
         assert_status(TPOOL_OK, end_of(submitted(all[i], nothing, NULL)));
         assert_status(TPOOL_OK, tpool_drain(all[i], LIMIT));
         assert_status(TPOOL_OK, tpool_destroy(all[i]));
@@ -730,6 +731,42 @@ static void a_fork_amid_traffic_leaves_a_child_that_does_not_hang(void **state) 
     }
 }
 
+/* A pool whose only worker waits, with a task behind it that ends the wait once a spare has come by time. */
+static void *wait_for_bare(void *bare) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(bare, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static void *set_bare(void *bare) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    return NULL;
+}
+static void stall_and_end(void (*meanwhile)(void *), void *context) {
+    tpool *pool = NULL;
+    tpool_future *bare = NULL, *waits = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_create(&pool, &(tpool_config){ .max_workers = 1, .max_spares = -1 }));
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, wait_for_bare, bare, &waits));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, set_bare, bare, NULL));
+    if (meanwhile) meanwhile(context);
+    CHECK_STATUS(TPOOL_OK, end_of(waits));
+    CHECK_STATUS(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+}
+static void stall_in_the_child(void *context) {
+    (void)context;
+#if CHILD_MAY_START_THREADS
+    stall_and_end(NULL, NULL);
+#endif
+}
+static void fork_amid_the_stall(void *context) {
+    (void)context;
+    in_child(stall_in_the_child, NULL);
+}
+static void a_fork_while_a_pool_is_stalled_hangs_neither_side(void **state) {
+    (void)state;
+    for (int i = 0; i < 10; i++) stall_and_end(fork_amid_the_stall, NULL);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(the_childs_calls_on_the_parents_pools_give_broken),
     TEST(of_the_parents_futures_the_child_can_read_the_done_ones_only),
@@ -744,6 +781,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_fork_in_an_initializer_hangs_neither_side),
     TEST(a_fork_between_fork_and_join_of_a_stolen_job_hangs_neither_side),
     TEST(a_fork_amid_traffic_leaves_a_child_that_does_not_hang),
+    TEST(a_fork_while_a_pool_is_stalled_hangs_neither_side),
     TEST(the_shared_pools_start_afresh_in_the_child),
     TEST(the_shared_pools_start_afresh_after_a_shutdown_in_the_parent),
 };

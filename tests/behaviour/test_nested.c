@@ -638,7 +638,7 @@ static void a_spare_finishes_its_task_beside_the_waiter_and_then_ends(void **sta
 static void many_blocked_tasks_get_as_many_spares_which_end_again(void **state) {
     (void)state;
     enum { waiters = 50 };
-    tpool *pool = create_pool(2, 0);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .max_spares = waiters });
     tpool_future *bare = NULL, *futures[waiters];
     assert_status(TPOOL_OK, tpool_future_create(&bare));
     for (int i = 0; i < waiters; i++) futures[i] = submitted(pool, await_future, bare);
@@ -826,6 +826,71 @@ static void when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread(void 
 #endif
 }
 
+#if CAN_REFUSE_THREADS
+/* A worker of one pool waits in a way that cannot be refused, for what waits in another pool for a task of the first. */
+typedef struct crosswise {
+    tpool *pool, *other;
+    gate waits;
+    tpool_status got;
+} crosswise;
+static void wait_crosswise(size_t begin, size_t end, void *arg) {
+    crosswise *c = arg;
+    tpool_future *future = NULL;
+    (void)begin;
+    (void)end;
+    if (tpool_current() == c->pool) { /* the looping task's own part */
+        gate_pass(&c->waits);
+        return;
+    }
+    if (tpool_submit(c->pool, nothing, NULL, &future) != TPOOL_OK) abort();
+    gate_pass(&c->waits);
+    c->got = tpool_future_result(future, TPOOL_FOREVER, NULL);
+    tpool_future_release(future);
+}
+static void *loop_crosswise(void *arg) {
+    crosswise *c = arg;
+    if (tpool_for(c->other, 0, 2, 1, wait_crosswise, c) != TPOOL_OK) abort();
+    return NULL;
+}
+static void *wait_in_item(void *item, void *arg) {
+    wait_crosswise(0, 1, arg);
+    return item;
+}
+static void *close_crosswise(void *arg) {
+    crosswise *c = arg;
+    int item = 0;
+    tpool_map_iter *iter = NULL;
+    tpool_map_spec spec = {
+        .fn = wait_in_item, .context = c, .items = &item, .count = 1, .stride = 1, .chunk_size = 1
+    };
+    if (tpool_map(c->other, &spec, &iter) != TPOOL_OK) abort();
+    gate_pass(&c->waits);
+    tpool_map_close(iter);
+    return NULL;
+}
+#endif
+static void a_refused_spare_ends_the_wait_for_its_task_in_another_pool(void **state) {
+    (void)state;
+#if CAN_REFUSE_THREADS
+    for (int closes = 0; closes < 2; closes++) {
+        crosswise c = { create_pool(1, HUGE_STACK), create_pool(1, 0), GATE_CLOSED, TPOOL_INVALID };
+        tpool_future *future = submitted(c.pool, closes ? close_crosswise : loop_crosswise, &c);
+        AWAIT_ARRIVALS(&c.waits, 2);
+        refuse_threads();
+        gate_open(&c.waits);
+        tpool_status got = tpool_future_result(future, LIMIT, NULL);
+        allow_threads();
+        assert_status(TPOOL_OK, got);
+        assert_status(TPOOL_NO_THREAD, c.got);
+        tpool_future_release(future);
+        assert_status(TPOOL_OK, tpool_destroy(c.pool));
+        assert_status(TPOOL_OK, tpool_destroy(c.other));
+    }
+#else
+    skip();
+#endif
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(waits_without_limit_for_one_or_all_run_the_wanted_task_in_place),
     TEST(waits_with_a_limit_get_a_spare_worker),
@@ -847,5 +912,6 @@ static const struct CMUnitTest tests[] = {
     TEST(spares_run_initializer_and_finalizer),
     TEST(a_wait_whose_spare_is_refused_gives_no_thread),
     TEST(when_a_spare_is_refused_later_one_of_the_waits_gives_no_thread),
+    TEST(a_refused_spare_ends_the_wait_for_its_task_in_another_pool),
 };
 RUN_TESTS(tests)

@@ -33,14 +33,71 @@ static void *wait_for_gate_future(void *bare) {
     CHECK_STATUS(TPOOL_OK, tpool_future_result(bare, TPOOL_FOREVER, NULL));
     return NULL;
 }
-static void block_against_submit(void) {
+static void block_against_submit_with(int spares) {
     tpool_future *bare = NULL;
-    pool = new_pool((tpool_config){ .max_workers = 1 });
+    pool = new_pool((tpool_config){ .max_workers = 1, .max_spares = spares });
     CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
     CHECK_STATUS(TPOOL_OK, tpool_submit(pool, wait_for_gate_future, bare, NULL));
     CHECK_STATUS(TPOOL_OK, tpool_submit(pool, complete, bare, NULL));
     CHECK(end_pool(pool).completed == 2);
     tpool_future_release(bare);
+}
+static void block_against_submit(void) { block_against_submit_with(0); }
+/* The spare comes by time. */
+static void block_without_spares_against_submit(void) { block_against_submit_with(-1); }
+
+/* What stalls a pool ends as its time comes, or just before the pool is destroyed, with its timer armed. */
+static void stall_ends_against_its_time(void) {
+    tpool_future *bare = NULL;
+    counter rest = { 0 };
+    pool = new_pool((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, wait_for_gate_future, bare, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &rest, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    CHECK(end_pool(pool).completed == 2);
+    CHECK(rest.runs == 1);
+    tpool_future_release(bare);
+}
+/* The same where the worker waits for a task: the timer is armed again as it fires, beside the pool's end. */
+static gate other_task;
+static void *pass_other_task(void *arg) {
+    gate_pass(&other_task);
+    return arg;
+}
+static void *wait_for_task(void *task) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(task, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static void stall_over_a_task_ends_against_its_time(void) {
+    counter rest = { 0 };
+    tpool *other = new_pool((tpool_config){ .max_workers = 1 });
+    pool = new_pool((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    tpool_future *task = submitted(other, pass_other_task, NULL);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, wait_for_task, task, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, count_task, &rest, NULL));
+    gate_open(&other_task);
+    end_pool(pool);
+    CHECK(rest.runs == 1);
+    tpool_future_release(task);
+    end_pool(other);
+}
+/* Waits that end by their limits stall it; what is behind them comes all the same. */
+static tpool_future *polled;
+static void *poll_future(void *arg) {
+    while (tpool_future_result(polled, TPOOL_MS(4), NULL) == TPOOL_TIMEOUT) { }
+    return arg;
+}
+static void polls_hold_no_spare_off(void) {
+    pool = new_pool((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&polled));
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, poll_future, NULL, NULL));
+    int64_t began = tpool_now();
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, complete, polled, NULL));
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(polled, TPOOL_FOREVER, NULL));
+    CHECK(tpool_now() - began < TPOOL_SEC(3)); /* the clock may go on to when the timekeeper ends */
+    CHECK(end_pool(pool).completed == 2);
+    tpool_future_release(polled);
 }
 
 /* The waiter wants to run its task in place as another worker takes it, or as it is cancelled. */
@@ -414,6 +471,10 @@ static void listed_callback_against_destroy(void) {
 
 SCHEDULES(SCENARIO(nested_wait_with_spare, .quick = 1, .preemptions = 2),
           SCENARIO(block_against_submit, .quick = 1, .preemptions = 2),
+          SCENARIO(block_without_spares_against_submit, .quick = 1, .preemptions = 2),
+          SCENARIO(stall_ends_against_its_time, .quick = 1, .preemptions = 2),
+          SCENARIO(stall_over_a_task_ends_against_its_time, .quick = 1, .preemptions = 2),
+          SCENARIO(polls_hold_no_spare_off, .quick = 1, .preemptions = 1),
           SCENARIO(in_place_against_claim, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(in_place_against_cancel, .quick = 1, .preemptions = 2, .outcomes = 2),
           SCENARIO(deadlock_from_both_sides, .quick = 1, .preemptions = 2, .outcomes = 2),

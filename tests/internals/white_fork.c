@@ -631,10 +631,51 @@ __attribute__((constructor)) static void watch_handlers(void) {
     if (pthread_atfork(handlers_begin, NULL, NULL) != 0) abort();
 }
 
+/* Two parts of a loop wait, one of them in a worker for another's task, with a limit: their threads are not in the
+   child. */
+static gate parts = GATE_CLOSED;
+static void wait_in_part(size_t begin, size_t end, void *bare) {
+    (void)begin;
+    (void)end;
+    gate_pass(&parts);
+    if (tpool_future_result(bare, LIMIT, NULL) != TPOOL_OK) abort();
+}
+static void *wait_in_parts(void *bare) {
+    if (tpool_for(pool, 0, 2, 1, wait_in_part, bare) != TPOOL_OK) abort();
+    return NULL;
+}
+static bool waits_in_part(void) {
+    tpool__lock(&tpool__cycles.lock);
+    bool waits = tpool__cycles.foreign != NULL;
+    tpool__unlock(&tpool__cycles.lock);
+    return waits;
+}
+static void beside_a_wait_in_a_part_of_a_loop(void **state) {
+    (void)state;
+    tpool_future *bare = NULL;
+    pool = new_pool(2);
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    tpool_future *loop = submitted(pool, wait_in_parts, bare);
+    gate_await_arrivals(&parts, 2);
+    gate_open(&parts);
+    EVENTUALLY(waits_in_part());
+    pid_t child = fork();
+    if (child == 0) _exit(waits_in_part());
+    int how = 0;
+    assert_int_equal(child, waitpid(child, &how, 0));
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    take(loop);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+    assert_true(WIFEXITED(how));
+    assert_int_equal(0, WEXITSTATUS(how));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(beside_the_first_use_of_all), /* these two first: before there was any pool here */
     TEST(beside_the_making_of_blocks),
     TEST(beside_a_thread_that_ends),
+    TEST(beside_a_wait_in_a_part_of_a_loop),
 #if CHILD_MAY_END_THREADS
     TEST(in_a_task),
     TEST(in_arg_free),

@@ -23,8 +23,13 @@ static atomic_int handles_closed;
 
 static void (*before_refusal)(void); /* what happens while the system thinks about it */
 
+/* Above so many threads, those included that have ended and are not joined yet, the system refuses another one. */
+enum { NO_LIMIT = 1 << 30 };
+static atomic_int most_at_once = NO_LIMIT;
+
 static bool refuse_this_one(void) {
-    bool refuse = atomic_load(&refusing);
+    bool refuse =
+        atomic_load(&refusing) || atomic_load(&starts_granted) - atomic_load(&joins) >= atomic_load(&most_at_once);
     if (refuse && before_refusal) before_refusal();
     atomic_fetch_add(refuse ? &starts_refused : &starts_granted, 1);
     return refuse;
@@ -32,6 +37,13 @@ static bool refuse_this_one(void) {
 static inline int counted_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
                                          void *arg) {
     return refuse_this_one() ? EAGAIN : pthread_create(thread, attributes, start, arg);
+}
+/* The exit hook of a thread, without which it cannot begin. */
+static atomic_bool refusing_hooks;
+__attribute__((unused)) /* where threads are C11's */
+static inline int
+counted_pthread_setspecific(pthread_key_t key, const void *value) {
+    return value && atomic_load(&refusing_hooks) ? ENOMEM : pthread_setspecific(key, value);
 }
 static inline int counted_pthread_join(pthread_t thread, void **result) {
     atomic_fetch_add(&joins, 1);
@@ -53,9 +65,16 @@ static inline HANDLE counted_CreateThread(SECURITY_ATTRIBUTES *attributes, SIZE_
     return refuse_this_one() ? NULL : CreateThread(attributes, stack_size, start, arg, flags, number);
 }
 #define CreateThread counted_CreateThread
+static inline BOOL counted_FlsSetValue(DWORD key, void *value) {
+    return value && atomic_load(&refusing_hooks) ? FALSE : FlsSetValue(key, value);
+}
+#define FlsSetValue counted_FlsSetValue
 #elif !defined(__STDC_NO_THREADS__)
 static inline int counted_thrd_create(thrd_t *thread, thrd_start_t start, void *arg) {
     return refuse_this_one() ? thrd_error : thrd_create(thread, start, arg);
+}
+static inline int counted_tss_set(tss_t key, void *value) {
+    return value && atomic_load(&refusing_hooks) ? thrd_error : tss_set(key, value);
 }
 static inline int counted_thrd_join(thrd_t thread, int *result) {
     atomic_fetch_add(&joins, 1);
@@ -67,16 +86,23 @@ static inline int counted_thrd_join(thrd_t thread, int *result) {
 #define pthread_join counted_pthread_join
 #define thrd_create counted_thrd_create
 #define thrd_join counted_thrd_join
+#define pthread_setspecific counted_pthread_setspecific
+#define tss_set counted_tss_set
+#define TPOOL__REFUSAL_PATIENCE TPOOL_MS(100)
 #include "internals/check.h"
 #undef pthread_create
 #undef pthread_join
 #undef thrd_create
 #undef thrd_join
+#undef pthread_setspecific
+#undef tss_set
+#undef FlsSetValue
 #undef CreateThread
 #undef WaitForSingleObject
 #undef CloseHandle
 
 #include "support.h"
+#include "support/stalls.h"
 
 /* A wait that needs it is one that would have hung. */
 #define PATIENCE TPOOL_SEC(3)
@@ -84,6 +110,8 @@ static inline int counted_thrd_join(thrd_t thread, int *result) {
 static int allow_again(void **state) {
     (void)state;
     atomic_store(&refusing, false);
+    atomic_store(&refusing_hooks, false);
+    atomic_store(&most_at_once, NO_LIMIT);
     atomic_store(&starts_refused, 0);
     atomic_store(&starts_granted, 0);
     atomic_store(&joins, 0);
@@ -420,6 +448,184 @@ static void a_wait_that_needs_a_spare_only_later_gives_no_thread_then(void **sta
         assert_status(TPOOL_OK, ran);
         check_no_thread(&w);
     }
+}
+
+/* ---- A pool that stalls, since all its workers are blocked ---- */
+
+static void few_threads_are_enough_for_pools_whose_workers_block(void **state) {
+    atomic_store(&most_at_once, 64);
+    many_tasks_that_want_one_resource_get_few_threads(state); /* each checks that no wait gave NO_THREAD */
+    many_steps_with_a_limit_on_another_pool_get_few_threads(state);
+    many_tasks_that_wait_for_one_load_get_few_threads(state);
+    a_stage_before_a_full_queue_gets_few_threads(state);
+    a_crawler_with_fewer_handles_than_workers_gets_few_threads(state);
+    atomic_store(&most_at_once, NO_LIMIT);
+    assert_int_equal(0, atomic_load(&starts_refused));
+}
+
+static uintptr_t blocked_of(tpool *pool) {
+    tpool__lock(&pool->lock);
+    uintptr_t blocked = pool->blocked;
+    tpool__unlock(&pool->lock);
+    return blocked;
+}
+
+/* A thread keeps the times from now on. */
+static atomic_bool times_are_kept;
+static void come_again(tpool__timer *timer) {
+    tpool__timer_arm(timer, tpool_now() + 100 * LIMIT);
+    atomic_store(&times_are_kept, true);
+}
+static tpool__timer kept = { .fire = come_again };
+static void keep_times(void) {
+    atomic_store(&times_are_kept, false);
+    tpool__timer_arm(&kept, tpool_now());
+    EVENTUALLY(atomic_load(&times_are_kept));
+}
+
+/* The system refuses the spare again and again, before the wait that this ends has left its lists: a thread holds the
+ * lock of one. */
+static void *wait_or_be_refused(void *bare) {
+    if (tpool_future_result(bare, TPOOL_FOREVER, NULL) == TPOOL_NO_THREAD) atomic_fetch_add(&waits_refused, 1);
+    return NULL;
+}
+static atomic_bool holds;
+static void *hold_up_what_leaves(void *bare) {
+    int64_t limit = tpool_now() + 5 * TPOOL__REFUSAL_PATIENCE;
+    uintptr_t clear = tpool__nodes_lock(bare);
+    atomic_store(&holds, true);
+    while (tpool_now() < limit) sleep_ms(1);
+    tpool__nodes_unlock(bare, clear);
+    return NULL;
+}
+static void spares_refused_in_a_row_end_one_wait(void **state) {
+    (void)state;
+    enum { workers = 4 };
+    pthread_t holder;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = workers, .max_spares = -1 });
+    tpool_future *bare = NULL;
+    atomic_store(&waits_refused, 0);
+    atomic_store(&holds, false);
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    for (int i = 0; i < workers; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_or_be_refused, bare, NULL));
+    EVENTUALLY(blocked_of(pool) == workers);
+    keep_times();
+    refuse();
+    assert_int_equal(0, pthread_create(&holder, NULL, hold_up_what_leaves, bare));
+    EVENTUALLY(atomic_load(&holds));
+    for (int i = 0; i < 25; i++) assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+    assert_int_equal(0, pthread_join(holder, NULL));
+    EVENTUALLY(stats_of(pool).completed >= 25 + 1);
+    int refused = atomic_load(&starts_refused);
+    allow();
+    (void)tpool__timer_disarm(&kept);
+    assert_int_equal(1, atomic_load(&waits_refused));
+    assert_true(refused >= 4);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+}
+
+/* The spare that a wait needs is refused while another worker waits for what comes on its own. */
+static void *wait_for_queued(void *of) {
+    tpool_future *queued = NULL;
+    if (tpool_submit(of, nothing, NULL, &queued) != TPOOL_OK) abort();
+    tpool_future *both[2] = { queued, queued };
+    tpool_status got = tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL);
+    if (got == TPOOL_NO_THREAD) atomic_fetch_add(&waits_refused, 1);
+    tpool_future_release(queued);
+    return NULL;
+}
+static void a_refused_spare_ends_no_wait_while_others_may_go_on(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .max_spares = -1 });
+    tpool_future *bare = NULL;
+    atomic_store(&waits_refused, 0);
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    assert_status(TPOOL_OK, tpool_submit(pool, wait_or_be_refused, bare, NULL));
+    EVENTUALLY(blocked_of(pool) == 1);
+    assert_status(TPOOL_OK, tpool_warm_up(pool, 2));
+    keep_times();
+    refuse();
+    tpool_future *waits = submitted(pool, wait_for_queued, pool);
+    EVENTUALLY(atomic_load(&starts_refused) > 0);
+    int64_t since = tpool_now();
+    sleep_ms(20);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    bool hung = tpool_now() - since > TPOOL__REFUSAL_PATIENCE / 2; /* this thread was held up */
+    assert_status(TPOOL_OK, end_of(waits));
+    allow();
+    (void)tpool__timer_disarm(&kept);
+    if (!hung) assert_int_equal(0, atomic_load(&waits_refused));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+}
+
+/* A cancelled task stays in the queue for a while. It needs no spare, and no timer. */
+static bool stall_is_timed(tpool *pool) {
+    tpool__lock(&tpool__times.lock);
+    bool timed = pool->stall.timer.link || tpool__times.fires == &pool->stall.timer;
+    tpool__unlock(&tpool__times.lock);
+    return timed;
+}
+static void a_cancelled_task_keeps_no_timer_armed(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    tpool_future *bare = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    assert_status(TPOOL_OK, tpool_submit(pool, wait_or_be_refused, bare, NULL));
+    EVENTUALLY(blocked_of(pool) == 1);
+    tpool_future *queued = submitted(pool, nothing, NULL);
+    assert_true(tpool_future_cancel(queued));
+    EVENTUALLY(!stall_is_timed(pool));
+    assert_int_equal(1, stats_of(pool).workers);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    tpool_future_release(queued);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+}
+
+/* The spare's thread starts, but cannot begin, and the wait cannot be refused. */
+typedef struct late_close {
+    tpool *pool, *other;
+    gate item;
+} late_close;
+static void *pass_item(void *item, void *held) {
+    gate_pass(held);
+    return item;
+}
+static void *close_while_an_item_runs(void *arg) {
+    late_close *c = arg;
+    int item = 0;
+    tpool_map_iter *iter = NULL;
+    tpool_map_spec spec = { .fn = pass_item, .context = &c->item, .items = &item, .count = 1, .stride = sizeof item };
+    if (tpool_map(c->other, &spec, &iter) != TPOOL_OK) abort();
+    gate_await_arrivals(&c->item, 1);
+    tpool_map_close(iter);
+    return NULL;
+}
+static void a_spare_that_cannot_begin_is_tried_again_now_and_then(void **state) {
+    (void)state;
+    late_close c = { new_pool(1), new_pool(1), GATE_CLOSED };
+    tpool_future *closes = submitted(c.pool, close_while_an_item_runs, &c);
+    EVENTUALLY(blocked_of(c.pool) == 1);
+    keep_times();
+    int before = atomic_load(&starts_granted);
+    atomic_store(&refusing_hooks, true);
+    tpool_future *task = submitted(c.pool, nothing, NULL);
+    EVENTUALLY(atomic_load(&starts_granted) - before >= 3);
+    sleep_ms(100);
+    int starts = atomic_load(&starts_granted) - before; /* after 10 ms, 20, 40 and so on, and with a timekeeper's */
+    atomic_store(&refusing_hooks, false);
+    (void)tpool__timer_disarm(&kept);
+    tpool_status status = wait_for(task);
+    gate_open(&c.item);
+    assert_status(TPOOL_OK, end_of(closes));
+    tpool_future_release(task);
+    assert_status(TPOOL_OK, tpool_destroy(c.pool));
+    assert_status(TPOOL_OK, tpool_destroy(c.other));
+    assert_status(TPOOL_OK, status);
+    assert_true(starts <= 30);
 }
 
 /* ---- A worker is lost, and none comes in its place ---- */
@@ -812,12 +1018,19 @@ static void each_thread_has_been_joined_when_its_pool_is_destroyed(void **state)
 
 #define THREAD_TEST(test) cmocka_unit_test_setup_teardown(test, allow_again, allow_again)
 static const struct CMUnitTest tests[] = {
+    /* first: no thread that kept the times of another test is joined meanwhile */
+    THREAD_TEST(each_thread_has_been_joined_when_its_pool_is_destroyed),
     THREAD_TEST(without_any_thread_nothing_is_taken),
     THREAD_TEST(a_pool_that_never_got_a_thread_ends),
     THREAD_TEST(a_warm_up_keeps_what_could_be_started),
     THREAD_TEST(a_refused_warm_up_loses_no_wake_of_what_was_submitted_meanwhile),
     THREAD_TEST(every_wait_whose_spare_is_refused_gives_no_thread),
     THREAD_TEST(a_wait_that_needs_a_spare_only_later_gives_no_thread_then),
+    THREAD_TEST(few_threads_are_enough_for_pools_whose_workers_block),
+    THREAD_TEST(spares_refused_in_a_row_end_one_wait),
+    THREAD_TEST(a_refused_spare_ends_no_wait_while_others_may_go_on),
+    THREAD_TEST(a_cancelled_task_keeps_no_timer_armed),
+    THREAD_TEST(a_spare_that_cannot_begin_is_tried_again_now_and_then),
     THREAD_TEST(a_spare_that_may_run_no_more_tasks_and_gets_no_successor_lets_no_wait_hang),
     THREAD_TEST(a_spare_whose_thread_is_ended_and_gets_no_successor_ends_a_wait),
     THREAD_TEST(the_last_worker_stays_beyond_its_tasks_when_no_successor_is_to_be_had),
@@ -829,6 +1042,5 @@ static const struct CMUnitTest tests[] = {
     THREAD_TEST(work_waits_for_the_worker_that_runs),
     THREAD_TEST(forks_loops_and_waits_in_place_need_no_other_thread),
     THREAD_TEST(a_pool_that_a_late_refusal_keeps_from_its_end_can_be_detached),
-    THREAD_TEST(each_thread_has_been_joined_when_its_pool_is_destroyed),
 };
 RUN_TESTS(tests)

@@ -44,7 +44,7 @@ static void run_burst(tpool *pool) {
 }
 static void spare_workers_that_have_ended_are_walked_no_more(void **state) {
     (void)state;
-    tpool_config config = { .max_workers = 2, .measure = true };
+    tpool_config config = { .max_workers = 2, .max_spares = BURST, .measure = true };
     tpool *pool = new_pool_as(config);
     for (uint64_t burst = 1; burst <= 2; burst++) {
         run_burst(pool);

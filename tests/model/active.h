@@ -25,7 +25,9 @@ static void reset_pool(uintptr_t gate, uintptr_t active, uintptr_t max_workers) 
     tpool__store_relaxed(&pool.gate, gate);
     tpool__store_relaxed(&pool.active, active);
     tpool__store_relaxed(&pool.max_workers, max_workers);
+    tpool__store_relaxed(&pool.most_active, max_workers);
     pool.blocked_waiters = NULL;
+    pool.blocked = 0;
     workers[0].searching = true;
     reset_sleeper(&workers[2], NULL);
 }

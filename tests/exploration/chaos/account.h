@@ -556,9 +556,9 @@ static void dump(void) {
     }
     for (int i = 0; i < atomic_load(&pool_count); i++) {
         a_pool *p = &pools[i];
-        fprintf(stderr, "  pool %d: max %d min %d capacity %zu %d idle %lld max_tasks %u%s%s%s%s%s%s uses %d", i,
-                p->config.max_workers, p->config.min_workers, p->config.queue_capacity, (int)p->config.on_full,
-                (long long)p->config.idle_timeout_ns, p->config.max_tasks_per_worker,
+        fprintf(stderr, "  pool %d: max %d spares %d min %d capacity %zu %d idle %lld max_tasks %u%s%s%s%s%s%s uses %d",
+                i, p->config.max_workers, p->config.max_spares, p->config.min_workers, p->config.queue_capacity,
+                (int)p->config.on_full, (long long)p->config.idle_timeout_ns, p->config.max_tasks_per_worker,
                 p->config.measure ? " measure" : "", p->config.initializer ? " initializer" : "",
                 atomic_load(&p->alive) ? " alive" : "", atomic_load(&p->paused) ? " paused" : "",
                 atomic_load(&p->shut) ? " shut" : "", p->dual ? " dual" : "", atomic_load(&p->uses));

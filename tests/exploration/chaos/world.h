@@ -67,6 +67,7 @@ static tpool_config draw_config(rng *g, a_pool *p) {
     c.max_workers = 1 + (int)draw(g, 4);
     if (one_in(g, 3)) c.max_workers = 1;
     if (one_in(g, 12)) c.max_workers = 0;
+    if (one_in(g, 2)) c.max_spares = (int)draw(g, 5) - 1;
     if (has(IDLE_TIMES)) {
         c.idle_timeout_ns = one_in(g, 3) ? 0 : one_in(g, 2) ? 1 + draw(g, 2000) : TPOOL_US(draw(g, 2000));
         c.min_workers = one_in(g, 2) ? 0 : (int)draw(g, (unsigned)c.max_workers + 1);

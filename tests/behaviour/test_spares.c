@@ -1,0 +1,423 @@
+/* Spare workers: how many of the blocked workers of a pool are replaced, and what a pool gets beyond that. */
+#include "support.h"
+#include "support/stalls.h"
+
+/* ---- Beyond max_spares. */
+
+static void *wait_for_bare(void *bare) {
+    note(tpool_future_result(bare, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static void *set_bare(void *bare) {
+    if (tpool_future_set_result(bare, NULL) != TPOOL_OK) abort();
+    return NULL;
+}
+/* Ten tasks wait for what only the eleventh brings, and no search can tell that. */
+static void a_pool_that_waits_for_no_task_gets_more_spares_after_a_while(void **state) {
+    (void)state;
+    for (int spares = -1; spares <= 2; spares++) {
+        begin_counts();
+        tpool_future *bare = NULL;
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = spares });
+        int at_once = spares < 0 ? 1 : spares == 0 ? 2 : 1 + spares;
+        assert_status(TPOOL_OK, tpool_future_create(&bare));
+        int64_t began = tpool_now();
+        for (int i = 0; i < at_once + 3; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_for_bare, bare, NULL));
+        assert_status(TPOOL_OK, tpool_submit(pool, set_bare, bare, NULL));
+        assert_status(TPOOL_OK, tpool_future_result(bare, LIMIT, NULL));
+        assert_true(tpool_now() - began >=
+                    TPOOL_MS(10 + 20 + 40 + 80)); /* for the last three, and for what brings it */
+        assert_int_equal(at_once + 3 + 1, stats_of(pool).spared + 1);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        tpool_future_release(bare);
+    }
+}
+
+static atomic_int about_to_wait, waiting[3];
+static void *wait_and_count(void *arg) {
+    atomic_store(&waiting[atomic_fetch_add(&about_to_wait, 1)], system_thread());
+    note(tpool_future_result(arg, TPOOL_FOREVER, NULL));
+    atomic_fetch_add(&tasks_ended, 1);
+    return NULL;
+}
+/* Two workers of four may be replaced. */
+static void no_more_than_max_spares_replace_blocked_workers(void **state) {
+    (void)state;
+    begin_counts();
+    tpool_future *bare = NULL;
+    gate closed = GATE_CLOSED;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 4, .max_spares = 2 });
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    for (int i = 0; i < 3; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_and_count, bare, NULL));
+    EVENTUALLY(stats_of(pool).queued == 0);
+    EVENTUALLY(atomic_load(&about_to_wait) == 3);
+    for (int i = 0; i < 3; i++) await_thread_asleep(&waiting[i]);
+    for (int i = 0; i < 8; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &closed, NULL));
+    gate_await_arrivals(&closed, 3); /* 3 blocked, of which 2 are replaced: 4 - 1 at work */
+    assert_int_equal(5, stats_of(pool).queued);
+    assert_int_equal(6, stats_of(pool).workers);
+    gate_open(&closed);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(3, atomic_load(&tasks_ended));
+    tpool_future_release(bare);
+}
+
+/* ---- What came by need does not go on with the queue; what ends by its limit is no progress. */
+
+/* Each task's step is on its own pool, so that each wait needs a worker at once. */
+static tpool *own_pool;
+static void *return_it(void *arg) {
+    count_threads();
+    return arg;
+}
+static void *step_on_the_own_pool(void *arg) {
+    tpool_task task = { .fn = return_it };
+    note(tpool_run_with_timeout(own_pool, &task, TPOOL_SEC(60), NULL));
+    atomic_fetch_add(&tasks_ended, 1);
+    return arg;
+}
+static void many_steps_with_a_limit_on_their_own_pool_get_few_threads(void **state) {
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        int workers = i == 2 ? 4 : 1;
+        begin_counts();
+        own_pool = new_pool_as((tpool_config){ .max_workers = workers, .max_tasks_per_worker = i == 1 });
+        atomic_store(&counted, own_pool);
+        int64_t began = tpool_now();
+        for (int j = 0; j < MANY; j++)
+            assert_status(TPOOL_OK, tpool_submit(own_pool, step_on_the_own_pool, NULL, NULL));
+        assert_status(TPOOL_OK, tpool_destroy(own_pool));
+        check_threads(workers + 1, MANY, began); /* a step needs one more */
+    }
+}
+
+/* One task alternates: it submits what blocks, and needs a worker. */
+static void *wait_for_gate_future(void *bare) {
+    note(tpool_future_result(bare, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static void *block_one_and_run_a_step(void *bare) {
+    for (int i = 0; i < MANY / 4; i++) {
+        tpool_task task = { .fn = return_it };
+        note(tpool_submit(own_pool, wait_for_gate_future, bare, NULL));
+        note(tpool_run_with_timeout(own_pool, &task, TPOOL_SEC(60), NULL));
+        atomic_fetch_add(&tasks_ended, 1);
+    }
+    return NULL;
+}
+static void a_worker_that_a_step_needed_leaves_the_queue_alone(void **state) {
+    (void)state;
+    tpool_future *bare = NULL;
+    begin_counts();
+    own_pool = new_pool(1);
+    atomic_store(&counted, own_pool);
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    int64_t began = tpool_now();
+    take(submitted(own_pool, block_one_and_run_a_step, bare));
+    check_threads(2, MANY / 4, began);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    assert_status(TPOOL_OK, tpool_destroy(own_pool));
+    tpool_future_release(bare);
+}
+
+/* Consumers that look now and then hold all workers; what they look for is brought by a task behind them. */
+typedef struct polling {
+    tpool_channel *channel;
+    int64_t limit;
+} polling;
+static void *poll_the_channel(void *arg) {
+    polling *p = arg;
+    int item = 0;
+    tpool_status status;
+    while ((status = tpool_channel_receive(p->channel, &item, p->limit)) == TPOOL_TIMEOUT) { }
+    note(status);
+    atomic_fetch_add(&tasks_ended, 1);
+    return NULL;
+}
+static void *send_to_the_channel(void *arg) {
+    polling *p = arg;
+    int item = 1;
+    for (int i = 0; i < 2; i++) note(tpool_channel_send(p->channel, &item, TPOOL_FOREVER));
+    return NULL;
+}
+static void waits_that_end_by_their_limit_hold_no_spare_off(void **state) {
+    (void)state;
+    static const int64_t limits[] = { TPOOL_MS(5), TPOOL_MS(30), TPOOL_MS(300) };
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        begin_counts();
+        polling p = { NULL, limits[i] };
+        tpool *pool = new_pool(1);
+        assert_status(TPOOL_OK, tpool_channel_create(
+                                    &p.channel, &(tpool_channel_config){ .item_size = sizeof(int), .capacity = 2 }));
+        for (int j = 0; j < 2; j++) assert_status(TPOOL_OK, tpool_submit(pool, poll_the_channel, &p, NULL));
+        tpool_future *sends = submitted(pool, send_to_the_channel, &p);
+        assert_status(TPOOL_OK, tpool_future_result(sends, LIMIT, NULL));
+        tpool_future_release(sends);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        assert_int_equal(2, atomic_load(&tasks_ended));
+        assert_status(TPOOL_OK, tpool_channel_destroy(p.channel));
+    }
+}
+
+/* Long waits have used up all spares. One more came by time: it stays, and tasks that come later need no other one. */
+static void a_spare_that_time_brought_stays_while_it_is_needed(void **state) {
+    (void)state;
+    begin_counts();
+    tpool_future *bare = NULL;
+    tpool *pool = new_pool(1);
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_for_gate_future, bare, NULL));
+    for (int i = 0; i < 20; i++) {
+        take(submitted(pool, nothing, NULL));
+        if (i % 4 == 3) sleep_ms(25); /* longer than a spare lingers */
+    }
+    assert_int_equal(2, stats_of(pool).spared);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+}
+
+/* ---- At once: the very task that is waited for, at any depth, in every kind of wait. */
+
+typedef enum manner { TIMED, FIRST, NEXT, MANNERS } manner;
+typedef struct nest {
+    tpool *pools[2];
+    manner manner;
+    tpool_future *decoy;
+} nest;
+static nest the_nest;
+static void *descend(void *arg) {
+    intptr_t level = (intptr_t)arg;
+    tpool_completions *completions = NULL;
+    tpool_future *below = NULL, *next = NULL;
+    if (level == 0) return arg;
+    if (tpool_submit(the_nest.pools[level % 2], descend, (void *)(level - 1), &below) != TPOOL_OK) abort();
+    switch (the_nest.manner) {
+    case TIMED: note(tpool_future_result(below, LIMIT, NULL)); break;
+    case FIRST: {
+        tpool_future *two[2] = { the_nest.decoy, below };
+        note(tpool_wait(two, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL));
+        break;
+    }
+    default:
+        if (tpool_as_completed(&below, 1, &completions) != TPOOL_OK) abort();
+        note(tpool_completions_next(completions, TPOOL_FOREVER, &next));
+        tpool_completions_destroy(completions);
+        break;
+    }
+    tpool_future_release(below);
+    return arg;
+}
+static void nested_waits_of_each_kind_get_their_spares_at_once(void **state) {
+    (void)state;
+    for (int two = 0; two < 2; two++)
+        for (manner m = TIMED; m < MANNERS; m++) {
+            begin_counts();
+            tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .stack_size = 256 << 10 });
+            tpool *other = new_pool_as((tpool_config){ .max_workers = 1, .stack_size = 256 << 10 });
+            the_nest = (nest){ { pool, two ? other : pool }, m, NULL };
+            assert_status(TPOOL_OK, tpool_future_create(&the_nest.decoy));
+            int64_t began = tpool_now();
+            take(submitted(pool, descend, (void *)(intptr_t)200));
+            assert_true(SLOW_TOOL || tpool_now() - began < TPOOL_SEC(20)); /* a second each otherwise */
+            assert_int_equal(0, atomic_load(&waits_refused));
+            assert_status(TPOOL_OK, tpool_future_set_result(the_nest.decoy, NULL));
+            tpool_future_release(the_nest.decoy);
+            assert_status(TPOOL_OK, tpool_destroy(pool));
+            assert_status(TPOOL_OK, tpool_destroy(other));
+        }
+}
+
+/* Waits for the task in a way that runs nothing in place. */
+static void wait_outside(tpool_future *task) {
+    note(tpool_future_result(task, 10 * LIMIT, NULL));
+    tpool_future_release(task);
+}
+
+/* Each worker of four waits for a task of its own, and these run until all four do. */
+static gate all_four = GATE_CLOSED;
+static void *wait_for_one_of_four(void *gate) {
+    gate_pass(gate); /* so that all four are there before one of them submits */
+    wait_outside(submitted(own_pool, gate_task, &all_four));
+    return NULL;
+}
+static void several_needed_tasks_get_their_spares_at_once_each(void **state) {
+    (void)state;
+    gate begin = GATE_CLOSED;
+    tpool_future *waits[4];
+    own_pool = new_pool_as((tpool_config){ .max_workers = 4, .max_spares = -1 });
+    for (int i = 0; i < 4; i++) waits[i] = submitted(own_pool, wait_for_one_of_four, &begin);
+    gate_await_arrivals(&begin, 4);
+    gate_open(&begin);
+    gate_await_arrivals(&all_four, 4);
+    assert_int_equal(8, stats_of(own_pool).workers);
+    gate_open(&all_four);
+    for (int i = 0; i < 4; i++) take(waits[i]);
+    assert_status(TPOOL_OK, tpool_destroy(own_pool));
+}
+
+/* The spare comes at once, and its initializer blocks: no other one comes at once, and one by time after a second. */
+static tpool_future *_Atomic held_initializers;
+static bool wait_in_initializer(void *context) {
+    (void)context;
+    tpool_future *future = atomic_load(&held_initializers);
+    return !future || tpool_future_result(future, TPOOL_FOREVER, NULL) == TPOOL_OK;
+}
+static void *wait_for_a_task_behind(void *gate) {
+    gate_pass(gate);
+    wait_outside(submitted(own_pool, nothing, NULL));
+    return NULL;
+}
+static void a_spare_that_blocks_in_its_initializer_brings_no_other(void **state) {
+    (void)state;
+    gate begin = GATE_CLOSED;
+    tpool_future *bare = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    atomic_store(&held_initializers, NULL);
+    own_pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1, .initializer = wait_in_initializer });
+    tpool_future *waits = submitted(own_pool, wait_for_a_task_behind, &begin);
+    gate_await_arrivals(&begin, 1);
+    atomic_store(&held_initializers, bare);
+    gate_open(&begin);
+    EVENTUALLY(stats_of(own_pool).workers == 2);
+    sleep_ms(100);
+    assert_int_equal(2, stats_of(own_pool).workers);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    take(waits);
+    assert_status(TPOOL_OK, tpool_destroy(own_pool));
+    tpool_future_release(bare);
+}
+
+/* Time has brought spares; then all but a few of the waits end. */
+static void spares_end_when_they_are_no_longer_needed(void **state) {
+    (void)state;
+    enum { STAY = 3, GO = 7 };
+    tpool_future *stay = NULL, *go = NULL;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 2, .max_spares = 2 });
+    assert_status(TPOOL_OK, tpool_future_create(&stay));
+    assert_status(TPOOL_OK, tpool_future_create(&go));
+    for (int i = 0; i < STAY; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_for_bare, stay, NULL));
+    for (int i = 0; i < GO; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_for_bare, go, NULL));
+    EVENTUALLY(stats_of(pool).queued == 0);
+    assert_int_equal(STAY + GO, stats_of(pool).workers);
+    assert_status(TPOOL_OK, tpool_future_set_result(go, NULL));
+    EVENTUALLY(stats_of(pool).workers == STAY + 1); /* one of the two is at work: two of three are replaced */
+    assert_status(TPOOL_OK, tpool_future_set_result(stay, NULL));
+    EVENTUALLY(stats_of(pool).workers == 2);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(stay);
+    tpool_future_release(go);
+}
+
+/* The waits of three workers end while their three spares sleep. */
+static gate at_work = GATE_CLOSED;
+static void *wait_and_work(void *bare) {
+    note(tpool_future_result(bare, TPOOL_FOREVER, NULL));
+    gate_pass(&at_work);
+    return NULL;
+}
+static void spares_end_while_those_that_they_replaced_are_at_work(void **state) {
+    (void)state;
+    enum { WORKERS = 3 };
+    for (int idles = 0; idles < 2; idles++) {
+        gate together = GATE_CLOSED;
+        tpool_future *bare = NULL;
+        at_work = (gate)GATE_CLOSED;
+        tpool *pool =
+            new_pool_as((tpool_config){ .max_workers = WORKERS, .idle_timeout_ns = idles ? TPOOL_SEC(3600) : 0 });
+        assert_status(TPOOL_OK, tpool_future_create(&bare));
+        for (int i = 0; i < WORKERS; i++) assert_status(TPOOL_OK, tpool_submit(pool, wait_and_work, bare, NULL));
+        for (int i = 0; i < WORKERS; i++) assert_status(TPOOL_OK, tpool_submit(pool, gate_task, &together, NULL));
+        gate_await_arrivals(&together, WORKERS);
+        gate_open(&together);
+        EVENTUALLY(stats_of(pool).idle == WORKERS);
+        assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+        gate_await_arrivals(&at_work, WORKERS);
+        EVENTUALLY(stats_of(pool).workers == WORKERS);
+        gate_open(&at_work);
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        tpool_future_release(bare);
+    }
+}
+
+/* A worker waits until its limit, computes for longer than a spare takes, and waits again. */
+typedef struct patience {
+    tpool_future *first, *second;
+    int64_t waited, blocked_at, queued_ran_at;
+} patience;
+static void *wait_compute_and_wait(void *arg) {
+    patience *p = arg;
+    p->waited = -tpool_now();
+    note(tpool_future_result(p->first, TPOOL_MS(2), NULL));
+    p->waited += tpool_now();
+    sleep_ms(300);
+    p->blocked_at = tpool_now();
+    note(tpool_future_result(p->second, LIMIT, NULL));
+    return NULL;
+}
+static void *note_time(void *arg) {
+    patience *p = arg;
+    p->queued_ran_at = tpool_now();
+    note(tpool_future_set_result(p->second, NULL));
+    return NULL;
+}
+static void time_in_which_a_worker_computes_brings_no_spare(void **state) {
+    (void)state;
+    patience p = { 0 };
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    assert_status(TPOOL_OK, tpool_future_create(&p.first));
+    assert_status(TPOOL_OK, tpool_future_create(&p.second));
+    tpool_future *waits = submitted(pool, wait_compute_and_wait, &p), *queued = submitted(pool, note_time, &p);
+    take(waits);
+    take(queued);
+    if (p.waited < TPOOL_MS(10)) assert_true(p.queued_ran_at - p.blocked_at >= TPOOL_MS(10) - p.waited);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(p.first);
+    tpool_future_release(p.second);
+}
+
+/* Each task submits two more into the queue of its own pool, which is full: they are executed depth first. */
+#define DEPTH 10
+static void *submit_two(void *arg) {
+    intptr_t depth = (intptr_t)arg;
+    tpool_task task = { .fn = submit_two, .arg = (void *)(depth - 1), .name = "has memory of its own" };
+    for (int i = 0; i < 2 && depth > 0; i++) note(tpool_submit_task(own_pool, &task, NULL));
+    return end_one(NULL);
+}
+static void a_tree_of_submits_into_its_own_full_queue_gets_few_threads(void **state) {
+    (void)state;
+    for (int workers = 1; workers <= 4; workers += 3) {
+        begin_counts();
+        own_pool = new_pool_as((tpool_config){ .max_workers = workers, .queue_capacity = 8 });
+        atomic_store(&counted, own_pool);
+        note(tpool_submit(own_pool, submit_two, (void *)(intptr_t)DEPTH, NULL));
+        assert_status(TPOOL_OK, tpool_drain(own_pool, LIMIT)); /* by time alone it takes minutes */
+        assert_status(TPOOL_OK, tpool_destroy(own_pool));
+        assert_int_equal((2 << DEPTH) - 1, atomic_load(&tasks_ended));
+        assert_int_equal(0, atomic_load(&waits_refused));
+        assert_true(atomic_load(&most_threads) <= 2 * workers + 10 * DEPTH); /* and not one a task */
+    }
+}
+
+static const struct CMUnitTest tests[] = {
+    TEST(many_tasks_that_want_one_resource_get_few_threads),
+    TEST(many_steps_with_a_limit_on_another_pool_get_few_threads),
+    TEST(many_tasks_that_wait_for_one_load_get_few_threads),
+    TEST(a_stage_before_a_full_queue_gets_few_threads),
+    TEST(a_crawler_with_fewer_handles_than_workers_gets_few_threads),
+    TEST(a_pool_that_waits_for_no_task_gets_more_spares_after_a_while),
+    TEST(no_more_than_max_spares_replace_blocked_workers),
+    TEST(many_steps_with_a_limit_on_their_own_pool_get_few_threads),
+    TEST(a_worker_that_a_step_needed_leaves_the_queue_alone),
+    TEST(waits_that_end_by_their_limit_hold_no_spare_off),
+    TEST(a_spare_that_time_brought_stays_while_it_is_needed),
+    TEST(nested_waits_of_each_kind_get_their_spares_at_once),
+    TEST(several_needed_tasks_get_their_spares_at_once_each),
+    TEST(a_tree_of_submits_into_its_own_full_queue_gets_few_threads),
+    TEST(a_spare_that_blocks_in_its_initializer_brings_no_other),
+    TEST(spares_end_when_they_are_no_longer_needed),
+    TEST(spares_end_while_those_that_they_replaced_are_at_work),
+    TEST(time_in_which_a_worker_computes_brings_no_spare),
+};
+RUN_TESTS(tests)
