@@ -11601,13 +11601,16 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
     }
     return tpool__is_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
-/* Some of the futures that have not come, for the search for what a stalled pool needs. It takes no long look. */
+/* Some of the futures that have not come, for the search for what a stalled pool needs. It takes no long look: what has
+ * come leaves empty buckets, of which many are passed in a moment. */
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all) {
-    size_t count = 0, looked_at = 0, bucket = 0;
+    enum { MOST_BUCKETS = 16384 };
+    size_t count = 0, items = 0, bucket = 0;
     tpool__spin_lock(&completions->lock);
-    for (; bucket < completions->bucket_count && count < most && looked_at < 4 * (size_t)TPOOL__MOST_NEEDED;
-         bucket++, looked_at++)
-        for (tpool__item *item = completions->buckets[bucket]; item; item = item->chained, looked_at++)
+    for (; bucket < completions->bucket_count && bucket < MOST_BUCKETS && count < most &&
+           items < 4 * (size_t)TPOOL__MOST_NEEDED;
+         bucket++)
+        for (tpool__item *item = completions->buckets[bucket]; item; item = item->chained, items++)
             if (count < most && !tpool__is_done(item->future)) some[count++] = item->future;
     *all = bucket == completions->bucket_count && count < most;
     tpool__spin_unlock(&completions->lock);
