@@ -10581,7 +10581,6 @@ static void tpool__exempt_from_exit(tpool *pool) {
 }
 
 static void tpool__iters_outlive(tpool *pool);
-static tpool_status tpool__detach(tpool *pool);
 /* A destroy gives up. True: the program has no handle any more, so the destroy must go on. */
 static bool tpool__destroy_fails(tpool *pool) {
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
@@ -11765,8 +11764,9 @@ typedef struct tpool__call_waiter {
 } tpool__call_waiter;
 /* relaxed: as the state, which the caller has loaded */
 static bool tpool__call_is_elsewhere(tpool__notifier *notifier, uint32_t state) {
+    const tpool__thread *self = tpool__self();
     return (state == TPOOL__NOTIFIER_RUNS || state == TPOOL__NOTIFIER_AGAIN) &&
-           tpool__load_relaxed(&notifier->runs_in) != (uintptr_t)tpool__self();
+           tpool__load_relaxed(&notifier->runs_in) != (uintptr_t)self;
 }
 static bool tpool__call_look(tpool__waiter *waiter) {
     tpool__notifier *notifier = ((tpool__call_waiter *)(void *)waiter)->notifier;
