@@ -59,6 +59,7 @@ elsewhere=(x86_64-macos aarch64-macos x86_64-linux-musl x86-linux-musl arm-linux
 # left_out SYSTEM PROGRAM: says why, if it is.
 left_out() {
     case $1:$2 in
+    *:test_loop_*) echo "is about a library, for which Meson asks" ;;
     windows:test_cancel) echo "Windows cancels no threads" ;;
     windows:test_fork | windows:test_fork_handlers | windows:test_processes* | windows:white_processes)
         echo "there is no fork, so there are no process pools" ;;
