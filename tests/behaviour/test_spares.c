@@ -87,8 +87,8 @@ static void many_steps_with_a_limit_on_their_own_pool_get_few_threads(void **sta
         int64_t began = tpool_now();
         for (int j = 0; j < MANY; j++)
             assert_status(TPOOL_OK, tpool_submit(own_pool, step_on_the_own_pool, NULL, NULL));
-        atomic_store(&counted, NULL);
         assert_status(TPOOL_OK, tpool_destroy(own_pool));
+        atomic_store(&counted, NULL);
         check_threads(workers + 1, MANY, began); /* a step needs one more */
     }
 }
@@ -118,8 +118,8 @@ static void a_worker_that_a_step_needed_leaves_the_queue_alone(void **state) {
     take(submitted(own_pool, block_one_and_run_a_step, bare));
     check_threads(2, MANY / 4, began);
     assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
-    atomic_store(&counted, NULL);
     assert_status(TPOOL_OK, tpool_destroy(own_pool));
+    atomic_store(&counted, NULL);
     tpool_future_release(bare);
 }
 
@@ -395,8 +395,8 @@ static void a_tree_of_submits_into_its_own_full_queue_gets_few_threads(void **st
         atomic_store(&counted, own_pool);
         note(tpool_submit(own_pool, submit_two, (void *)(intptr_t)DEPTH, NULL));
         assert_status(TPOOL_OK, tpool_drain(own_pool, LIMIT)); /* by time alone it takes minutes */
-        atomic_store(&counted, NULL);
         assert_status(TPOOL_OK, tpool_destroy(own_pool));
+        atomic_store(&counted, NULL);
         assert_int_equal((2 << DEPTH) - 1, atomic_load(&tasks_ended));
         assert_int_equal(0, atomic_load(&waits_refused));
         assert_true(atomic_load(&most_threads) <= 2 * workers + 10 * DEPTH); /* and not one a task */
