@@ -580,6 +580,13 @@ TPOOL_API int tpool_current_worker(void);
 
 typedef void *(*tpool_fn)(void *arg);
 
+/* What a task waits for before it may start: see `after`. */
+typedef enum tpool_after {
+    TPOOL_AFTER_SUCCESS = 0, /* all are done; unless each has succeeded, the task ends as TPOOL_CANCELLED */
+    TPOOL_AFTER_DONE = 1,    /* all are done, whatever they came to */
+    TPOOL_AFTER_ANY = 2      /* the first is done, whatever it came to; from then on it does not wait for the others */
+} tpool_after;
+
 /* A task in which only fn is set is a plain one. The pool copies the struct; what name points to must stay. */
 typedef struct tpool_task {
     tpool_fn fn;
@@ -594,6 +601,12 @@ typedef struct tpool_task {
     int64_t expires_ns;          /* > 0: if not started this long after the submit, it ends as TPOOL_EXPIRED */
     int64_t run_limit_ns;        /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
                                       processes its worker is killed */
+    tpool_future *const *after;  /* the pool takes the task, and holds it until these futures are done: of any pools,
+                                      or made by tpool_future_create. It copies the array, and keeps a reference to each
+                                      until the task ends */
+    size_t after_count;
+    tpool_after after_when;
+    int64_t delay_ns; /* > 0: it holds the task for this long after that; without `after`, after the submit */
     void *tag;                   /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
 } tpool_task;
@@ -683,6 +696,9 @@ TPOOL_API tpool_status tpool_on_stop(void (*wake)(void *context), void *context)
 /* How many bytes were copied for this task (arg_size), else 0. */
 TPOOL_API size_t tpool_arg_size(void);
 
+/* This task's after[index], valid until the task returns; else NULL, and always in a worker process. */
+TPOOL_API tpool_future *tpool_dependency(size_t index);
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>future  Futures
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -699,7 +715,8 @@ struct tpool_error {
     int code;            /* as raised; for a dead worker process: its exit code, or minus the signal */
     const char *message; /* never NULL */
     const char *task;    /* the task's name, or NULL */
-    tpool_status cause;  /* the status of what went wrong first: as status */
+    tpool_status cause;  /* as status; but of a task that was cancelled because a dependency did not succeed, that one's
+                              status (code, message and task are that one's too; along a chain, the first's) */
 };
 
 /* Waits until the future is done and gives the task's end: TPOOL_OK and in *result (result may be NULL) what fn
@@ -1088,6 +1105,7 @@ typedef struct tpool_stats {
     uint64_t submitted, completed, failed, cancelled, expired, rejected, dropped;
     uint64_t inlined, spared, stolen; /* run by their waiter; spare workers started; taken from others */
     int64_t wait_p50_ns, wait_p99_ns, run_p50_ns, run_p99_ns, busy_ns; /* with config.measure */
+    size_t held; /* now: tasks that dependencies or time hold; these are not in `queued` */
 } tpool_stats;
 
 /* A snapshot; exact at rest, when submitted == completed + failed + cancelled + expired + dropped (a broken task counts
@@ -2879,8 +2897,9 @@ struct tpool_future {
     } u;
     void *value;            /* the argument; once done, the result */
     uintptr_t home;         /* its pool's `home`; of a bare future the generation of the process */
-    tpool__word extra_word; /* what most tasks do not have (tpool__extra_of), or the task's number * 2 + 1, or 0. While
-                                   the task is shared only its claimer changes it, from 0 to a number */
+    tpool__word extra_word; /* what most tasks do not have (tpool__extra_of); or what holds the task, or has held it,
+                                   + 2 (tpool__hold_of); or the task's number * 2 + 1; or 0. While the task is shared
+                                   only its claimer changes it, from 0 to a number */
     tpool__node *nodes;     /* waiter nodes, newest first; under TPOOL__LOCKED. Once the task is done: the callbacks
                                    still to be called, in the order added; only its ender uses them */
     tpool__word outcome;    /* an error, with the lowest bit set, or the result's payload (tpool__outcome_of);
@@ -2927,7 +2946,9 @@ typedef enum tpool__reason {
     TPOOL__IS_STRANDED,
     TPOOL__OUT_OF_MEMORY,
     TPOOL__LOST_PROCESS,
-    TPOOL__OWNED_ELSEWHERE
+    TPOOL__OWNED_ELSEWHERE,
+    TPOOL__DEPENDENCY_FAILED, /* the error is that of the dependency (tpool__error_of) */
+    TPOOL__NO_REASON          /* it ends well */
 } tpool__reason;
 
 /* The lowest bit says that it is an error, without reading an outcome that another thread may replace and free. */
@@ -2953,15 +2974,37 @@ struct tpool__extra {
     tpool__outcome ended;       /* the error, with the name, of a task that did not end by itself */
     tpool__word number;         /* the task's, in a pool that is observed or traced; else 0 */
 };
-static inline tpool__extra *tpool__extra_of_word(uintptr_t word) { return word & 1 ? NULL : (tpool__extra *)word; }
+/* What holds a task, or has held it; behind it lie its edges (>>holds). It lives as long as the task. */
+typedef struct tpool__hold {
+    alignas(int64_t) tpool__extra *extra; /* what else the task has, or NULL; never changes */
+    tpool__u32 count;                     /* how many things hold the task; the submit is one */
+    tpool__u32 first; /* AFTER_ANY: the index plus one of the edge that was first, or HOLD_NONE. AFTER_SUCCESS: 1 if one
+                           has not succeeded */
+    uint32_t kind;    /* see TPOOL__HOLD_EDGES; only the claimer changes it */
+    uint32_t place;   /* its index in pool->held plus one, from bit 2; 0: it is not there; under the inject spinlock */
+} tpool__hold;
+static inline tpool__hold *tpool__hold_of_word(uintptr_t word) {
+    return (word & 3) == 2 ? (tpool__hold *)(word - 2) : NULL;
+}
+static TPOOL__NOINLINE tpool__extra *tpool__extra_of_tagged(uintptr_t word) {
+    tpool__hold *hold = tpool__hold_of_word(word);
+    return hold ? hold->extra : NULL;
+}
+static inline tpool__extra *tpool__extra_of_word(uintptr_t word) {
+    return TPOOL__LIKELY((word & 3) == 0) ? (tpool__extra *)word : tpool__extra_of_tagged(word);
+}
 /* Relaxed: what it points to came with the task; a number says all by itself. */
 static inline tpool__extra *tpool__extra_of(const tpool_future *task) {
     return tpool__extra_of_word(tpool__load_relaxed(&task->extra_word));
 }
+static inline tpool__hold *tpool__hold_of(const tpool_future *task) {
+    return tpool__hold_of_word(tpool__load_relaxed(&task->extra_word)); /* relaxed: as above */
+}
 static inline uintptr_t tpool__number_of(const tpool_future *task) { /* 0: none */
     uintptr_t word = tpool__load_relaxed(&task->extra_word);         /* relaxed: as above */
     if (word & 1) return word >> 1;
-    return word ? tpool__load_relaxed(&((tpool__extra *)word)->number) : 0;
+    tpool__extra *extra = tpool__extra_of_word(word);
+    return extra ? tpool__load_relaxed(&extra->number) : 0;
 }
 #define TPOOL__ROUND_UP(n) (((n) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t))
 
@@ -3038,6 +3081,7 @@ struct tpool__thread {
     tpool__worker *worker;
     tpool *caller_pool;                /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
     uintptr_t listed, listed_last;     /* the program's functions that are due in this thread: see >>nested */
+    tpool__node *ready, *ready_last;   /* edges by which this thread has freed a task of its last hold: see >>holds */
     unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
     bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
     bool fires; /* in a timer's `fire`: likewise */
@@ -3295,6 +3339,7 @@ struct tpool__worker {
 #define TPOOL__HALTED 16u    /* the process ends */
 #define TPOOL__CLOSING 32u   /* takes work only from callers that it waits for: see tpool__is_insider */
 #define TPOOL__CANCELLED 64u /* shut down with TPOOL_CANCEL_PENDING */
+#define TPOOL__UNTIMED 128u  /* shut down, or being destroyed: no task begins to wait for its time */
 #define TPOOL__STOPS_SHIFT 8 /* from here up: how often TPOOL_STOP_RUNNING was asked */
 
 /* Times at which futures expire, of a pool's queue, a wait, or an iterator: a heap, the earliest first, so that only
@@ -3356,6 +3401,9 @@ struct tpool {
     uint32_t *places; /* their index in the heap, by their order (>>heap) */
     size_t heap_count, heap_size;
     uint64_t heap_first, heap_order; /* no task in the heap has a lower order; the next order to give */
+    tpool_future **held; /* the tasks that dependencies or time hold */
+    tpool__word held_count;
+    size_t held_size, late; /* late: how many of them are ready, and wait for memory of the queue */
     size_t enders;  /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
     size_t callers; /* callers inside a call that may outlast the last task: see >>protocol */
     tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
@@ -4251,21 +4299,31 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
     if (tpool__outcome_list(outcome)) tpool__run_unless_held(tpool__self());
 }
 
+/* True: this was the last reference. P4. */
+static bool tpool__unreference(tpool_future *future) {
+    return tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE; /* P4 */
+}
+static tpool_future *tpool__hold_free(tpool__hold *hold);
 /* The last reference is gone; no other thread can see the task. True: its result_free was listed, as above. */
 static bool tpool__task_dispose(tpool_future *task) {
-    /* relaxed: the threads that wrote these released their references before this one did, in the order of P4 */
-    tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&task->outcome));
-    uintptr_t extra_word = tpool__load_relaxed(&task->extra_word); /* relaxed: likewise */
-    tpool__node *node = task->nodes;
-    tpool__task_free(task);
-    while (node) { /* callbacks of a bare future that was never completed */
-        tpool__node *next = node->next;
-        TPOOL_FREE((void *)node);
-        node = next;
-    }
-    if (TPOOL__LIKELY(!outcome && !extra_word)) return false;
-    bool listed = tpool__outcome_list(outcome);
-    tpool__extra_free(tpool__extra_of_word(extra_word));
+    bool listed = false;
+    do {
+        /* relaxed: the threads that wrote these released their references before this one did, in the order of P4 */
+        tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&task->outcome));
+        uintptr_t extra_word = tpool__load_relaxed(&task->extra_word); /* relaxed: likewise */
+        tpool__node *node = task->nodes;
+        tpool__task_free(task);
+        while (node) { /* callbacks of a bare future that was never completed */
+            tpool__node *next = node->next;
+            TPOOL_FREE((void *)node);
+            node = next;
+        }
+        if (TPOOL__LIKELY(!outcome && !extra_word)) return listed;
+        if (tpool__outcome_list(outcome)) listed = true;
+        tpool__extra_free(tpool__extra_of_word(extra_word));
+        tpool__hold *hold = tpool__hold_of_word(extra_word);
+        task = hold ? tpool__hold_free(hold) : NULL;
+    } while (task && tpool__unreference(task)); /* a chain needs no stack */
     return listed;
 }
 
@@ -4453,11 +4511,15 @@ static void tpool__run_or_list(tpool__thread *self, tpool__due *due) {
 /* The thread that moves the phase from PENDING owns the task. Relaxed: what the claimer reads of the task reached it
  * with the entry, through the lane's spinlock (P1), or with the handle, in the way in which the program passed it on.
  * */
-static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
-    uintptr_t state = tpool__load_relaxed(&task->state);
-    while ((state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
-        if (tpool__cas_relaxed(&task->state, &state, state + addend)) return true;
+static inline bool tpool__claim_seen(tpool_future *task, uintptr_t addend, uintptr_t *state) {
+    *state = tpool__load_relaxed(&task->state);
+    while ((*state & TPOOL__PHASE) == TPOOL__PHASE_PENDING)
+        if (tpool__cas_relaxed(&task->state, state, *state + addend)) return true;
     return false;
+}
+static inline bool tpool__claim(tpool_future *task, uintptr_t addend) {
+    uintptr_t state;
+    return tpool__claim_seen(task, addend, &state);
 }
 static inline bool tpool__is_claimed(tpool_future *task) {
     /* relaxed: only the claim by another thread matters, and nothing that it wrote is read */
@@ -5401,7 +5463,7 @@ static void tpool__heap_down(tpool *pool, size_t i) {
 /* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
 static void tpool__heap_emptied(tpool *pool) {
     pool->heap_first = pool->heap_order;
-    tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
+    if (!pool->late) tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
 }
 static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
@@ -5577,6 +5639,10 @@ static inline void tpool__forget_last_end(tpool__thread *self) {
  *  Events of an observed pool. Called where no lock is held; tpool__observed says whether there is anything to do.
  * ----------------------------------------------------------------------------------------------------------------- */
 #define TPOOL__NUMBERS 1024u /* a thread takes so many numbers at once */
+/* Waits until no other thread holds LOCKED. */
+static void tpool__nodes_pass(tpool_future *future) {
+    for (unsigned tries = 0; tpool__load_acquire(&future->state) & TPOOL__LOCKED;) tpool__backoff(&tries); /* P3 */
+}
 static uintptr_t tpool__number_new(tpool__thread *self) {
     if (self->number_next == self->number_end) {
         /* relaxed: only numbers. 0 means no number; the highest bit is lost beside the mark of a number. */
@@ -5630,14 +5696,23 @@ static void tpool__observe(tpool *pool, const tpool_event *event) {
     pool->config.observer(event, pool->config.context);
     tpool__cancel_back(cancel);
 }
-static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
-                        tpool_status status, const char *name, int64_t now) {
-    TPOOL_ASSERT(tpool__holds_none());
+static void tpool__emit_locked(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task,
+                               uintptr_t other, tpool_status status, const char *name, int64_t now) {
     if (!(pool->config.observed & (unsigned)kind)) return;
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
     int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
     tpool_event event = { kind, worker, status, now, task, other, name };
     tpool__observe(pool, &event);
+}
+static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
+                        tpool_status status, const char *name, int64_t now) {
+    TPOOL_ASSERT(tpool__holds_none());
+    tpool__emit_locked(self, pool, kind, task, other, status, name, now);
+}
+/* The caller holds LOCKED of a task that was held: an outside end passes that bit before it tells of the end. */
+static TPOOL__NOINLINE void tpool__observe_ready(tpool__thread *self, tpool *pool, const tpool_future *task) {
+    tpool__emit_locked(self, pool, TPOOL_EVENT_READY, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
+                       tpool__clock());
 }
 /* Comes before the task is queued: from then on it may start. */
 static TPOOL__NOINLINE void tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
@@ -5645,7 +5720,7 @@ static TPOOL__NOINLINE void tpool__observe_submit(tpool__thread *self, tpool *po
     uintptr_t number = tpool__number_of(task);
     const char *name = tpool__name_of(task);
     tpool__emit(self, pool, TPOOL_EVENT_SUBMITTED, number, tpool__number_here(self), TPOOL_OK, name, now);
-    tpool__emit(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now);
+    if (!tpool__hold_of(task)) tpool__emit(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now);
 }
 /* Returns the stamp of the start. */
 static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool *pool, tpool_future *task,
@@ -5669,8 +5744,9 @@ static TPOOL__NOINLINE void tpool__observe_end(tpool__thread *self, tpool *pool,
 static void tpool__observe_unrun(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     if (TPOOL__LIKELY(!pool || !(tpool__observed(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
-    tpool_status status = tpool__outcome_of(tpool__load_acquire(&task->outcome))->error.status; /* P9 */
-    tpool__observe_end(self, pool, task, status, tpool__clock());
+    const tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
+    if (tpool__hold_of(task)) tpool__nodes_pass(task);
+    tpool__observe_end(self, pool, task, outcome ? outcome->error.status : TPOOL_OK, tpool__clock());
 }
 /* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
 static TPOOL__NOINLINE void tpool__observe_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
@@ -5884,8 +5960,8 @@ static inline void tpool__nodes_unlock(tpool_future *future, uintptr_t clear) {
     tpool__note_unlocked(&future->state);
     tpool__and_release(&future->state, ~clear); /* P3 */
 }
-/* False: the future is done. */
-static bool tpool__node_add(tpool_future *future, tpool__node *node) {
+/* False: the future is done. Else it has got `references` (TPOOL__REFERENCE or 0) besides. */
+static inline bool tpool__node_add_with(tpool_future *future, tpool__node *node, uintptr_t references) {
     unsigned tries = 0;
     uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
     for (;;) {
@@ -5893,7 +5969,8 @@ static bool tpool__node_add(tpool_future *future, tpool__node *node) {
         if (state & TPOOL__LOCKED) {
             tpool__backoff(&tries);
             state = tpool__load_acquire(&future->state);                                                   /* P2 */
-        } else if (tpool__cas_acq_rel(&future->state, &state, state | TPOOL__LOCKED | TPOOL__HAS_NODES)) { /* P3 */
+        } else if (tpool__cas_acq_rel(&future->state, &state,
+                                      (state | TPOOL__LOCKED | TPOOL__HAS_NODES) + references)) { /* P3 */
             break;
         }
     }
@@ -5905,6 +5982,7 @@ static bool tpool__node_add(tpool_future *future, tpool__node *node) {
     tpool__nodes_unlock(future, TPOOL__LOCKED);
     return true;
 }
+static bool tpool__node_add(tpool_future *future, tpool__node *node) { return tpool__node_add_with(future, node, 0); }
 
 /* Locks the list of nodes; the future may be done. Returns the bits to clear for unlocking it. */
 static uintptr_t tpool__nodes_lock(tpool_future *future) {
@@ -5921,16 +5999,18 @@ static uintptr_t tpool__nodes_lock(tpool_future *future) {
     }
 }
 
-/* Afterwards no other thread touches the node. */
-static void tpool__node_remove(tpool_future *future, tpool__node *node) {
+/* Afterwards no other thread touches the node. True: it was still there. */
+static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
     uintptr_t clear = tpool__nodes_lock(future);
-    if (node->link) {
+    bool removed = node->link != NULL;
+    if (removed) {
         *node->link = node->next;
         if (node->next) node->next->link = node->link;
         node->link = NULL;
         if (!future->nodes) clear |= TPOOL__HAS_NODES;
     }
     tpool__nodes_unlock(future, clear);
+    return removed;
 }
 
 /* ====================================================================================================================
@@ -6195,6 +6275,7 @@ static const tpool__outcome tpool__fixed_errors[] = {
     TPOOL__FIXED(TPOOL_FAILED, ENOMEM, "Memory ran out while raising an error or returning a result."),
     TPOOL__FIXED(TPOOL_BROKEN, 0, "The worker process ended."),
     TPOOL__FIXED(TPOOL_FAILED, EINVAL, "tpool_return_owned does not reach out of a worker process: use tpool_return."),
+    TPOOL__FIXED(TPOOL_CANCELLED, 0, "A task on which it depends has not succeeded."),
 };
 static tpool__outcome *tpool__fixed(tpool__reason reason) {
     return (tpool__outcome *)(uintptr_t)&tpool__fixed_errors[reason]; /* is_static: never written */
@@ -6308,12 +6389,21 @@ static void tpool__unplaced_free(tpool_future *task) {
 /* A chunk's function is the library's own: the worker's thread executes it, and it hands over the items. */
 static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_execute; }
 
+static tpool_status tpool__hold_check(const tpool_task *task);
+static bool tpool__hold_new(const tpool_task *of, tpool_future *task);
+static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
+/* Something holds the task once it is taken. */
+static inline bool tpool__is_to_be_held(const tpool_task *task) {
+    return task && (task->after_count > 0 || task->delay_ns > 0);
+}
 /* `task` holds what the task has besides function and argument, or is NULL. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
                                   int64_t deadline, tpool__force force) {
-    bool copied = task && task->arg_size;
-    if (!pool || !fn || (copied && !arg)) return TPOOL_INVALID;
+    bool copied = task && task->arg_size, holds = tpool__is_to_be_held(task);
+    if (!pool || (!fn && !holds) || (copied && !arg)) return TPOOL_INVALID;
+    tpool_status valid = TPOOL__LIKELY(!holds) ? TPOOL_OK : tpool__hold_check(task);
+    if (valid != TPOOL_OK) return valid;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (tpool__executes_elsewhere(pool) && arg && !copied && !tpool__is_chunk(fn)) return TPOOL_INVALID; /* by value */
     tpool__entry entry;
@@ -6326,12 +6416,12 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     entry.stamp = observed & TPOOL__MEASURED ? tpool__stamp(now) : 0;
     bool timed = force == TPOOL__TIMED && tpool__executes_elsewhere(pool) && deadline != TPOOL_FOREVER;
     tpool_completions *completions = task ? task->completions : NULL;
-    if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered) {
+    if (future || tpool__needs_extra(task) || pool->ordered || completions || numbered || holds) {
         tpool_future *taken = tpool__task_new(tpool__self());
         if (!taken) return TPOOL_NO_MEMORY;
         void *value = arg;
         tpool__extra *extra = NULL;
-        if (tpool__needs_extra(task) || timed) {
+        if (tpool__needs_extra(task) || timed || (holds && numbered)) {
             extra = tpool__extra_new(pool, task, &value);
             if (!extra) {
                 tpool__task_free(taken);
@@ -6343,6 +6433,10 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
                          TPOOL__PHASE_PENDING | (future ? 2 * TPOOL__REFERENCE : TPOOL__REFERENCE));
         tpool__store_relaxed(&taken->outcome, entry.stamp); /* relaxed: as in tpool__task_init */
         entry.task = taken;
+        if (!TPOOL__LIKELY(!holds) && !tpool__hold_new(task, taken)) {
+            tpool__unplaced_free(taken);
+            return TPOOL_NO_MEMORY;
+        }
         tpool_status reserved = completions ? tpool__completions_reserve(completions, taken) : TPOOL_OK;
         if (reserved != TPOOL_OK) {
             tpool__unplaced_free(taken);
@@ -6350,10 +6444,12 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
         }
         if (!TPOOL__LIKELY(!numbered)) tpool__observe_submit(tpool__self(), pool, taken, now);
     }
-    tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
+    tpool_status status = TPOOL__LIKELY(!holds) ? tpool__enqueue(pool, &entry, deadline, force)
+                                                : tpool__hold_submit(pool, entry.task, task, deadline);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
-        if (!TPOOL__LIKELY(!completions) && force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready */
+        /* an on_ready, or the end of a held task */
+        if (!TPOOL__LIKELY(!completions && !holds) && force <= TPOOL__TIMED && tpool__self()->listed)
             (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
@@ -6919,6 +7015,8 @@ static unsigned tpool__fetch(tpool__worker *worker, tpool__lane *lane) {
     return fetched;
 }
 static void tpool__grant_room(tpool *pool, tpool_future **unreferenced);
+static bool tpool__place_late(tpool *pool, tpool_future **unreferenced);
+static void tpool__held_emptied(tpool *pool);
 
 /* Takes one task from a lane. */
 static bool tpool__take(tpool__worker *worker, tpool__lane *lane, tpool__entry *entry) {
@@ -6960,6 +7058,7 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     uint32_t flags = tpool__flags(pool);
     entry->job = NULL;
     entry->stops = flags >> TPOOL__STOPS_SHIFT;
+    bool emptied = !TPOOL__LIKELY(!pool->late) && tpool__place_late(pool, &unreferenced);
     while (!taken && !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->heap_count > 0 &&
            (oldest || pool->heap[0].priority >= least)) {
         entry->task = tpool__heap_remove(pool, oldest ? tpool__heap_oldest(pool) : 0);
@@ -6968,6 +7067,7 @@ static bool tpool__take_ranked(tpool__worker *worker, tpool__entry *entry, int l
     }
     if (pool->capacity) tpool__grant_room(pool, &unreferenced);
     tpool__spin_unlock(&pool->inject.lock);
+    if (emptied) tpool__held_emptied(pool);
     tpool__dispose_chain(unreferenced);
     return taken;
 }
@@ -7051,6 +7151,9 @@ static void tpool__execute_entry(tpool__thread *self, const tpool__entry *entry)
 static void tpool__end_broken(void *of);
 static void tpool__end_broken_rest(void *of);
 static void tpool__publish_left(void *of);
+static void tpool__hold_end(tpool_future *task);
+static void *tpool__hold_value(const tpool_future *task);
+static void tpool__ready_all(tpool__thread *self);
 
 /* Calls arg_free, and removes it from the task first: if it ends the thread, `left` goes on with the task. False, here
  * and below: the program's function forked, and this is the child (tpool__context_pop). */
@@ -7148,7 +7251,8 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
                                                     uint32_t observed) {
     tpool_fn fn = task->u.fn;
     void *result;
-    tpool__extra *extra = tpool__extra_of(task);
+    uintptr_t word = tpool__load_relaxed(&task->extra_word); /* relaxed: see tpool__extra_of */
+    tpool__extra *extra = tpool__extra_of_word(word);
     if (extra && extra->run_limit_ns) extra->started_at = tpool__clock();
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
@@ -7164,9 +7268,10 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(task);
-    if (!TPOOL__LIKELY(!extra)) {
+    if (!TPOOL__LIKELY(!word)) {
         if (!tpool__arg_done(self, task, tpool__end_broken)) return false;
         tpool__large_give(extra);
+        tpool__hold_end(task);
     }
     task->value = failed ? NULL : result;
     if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)))
@@ -7175,7 +7280,7 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
     tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
-    if (!TPOOL__LIKELY(!extra)) tpool__run_unless_held(self); /* the ends that arg_free has listed */
+    if (!TPOOL__LIKELY(!word)) tpool__run_unless_held(self); /* the ends that arg_free has listed */
     return true;
 }
 static TPOOL__NOINLINE bool tpool__execute_task_observed(tpool__thread *self, tpool_future *task, uint32_t stops) {
@@ -7287,6 +7392,7 @@ static inline void tpool__publish_end(tpool_future *future, tpool_status status)
     }
     future->nodes = callbacks;
     tpool__nodes_unlock(future, TPOOL__LOCKED | TPOOL__HAS_NODES);
+    tpool__ready_all(tpool__self());
     if (callbacks) { /* callbacks may take long, so the wakes come first */
         tpool__unpark_end(asleep);
         tpool__list(tpool__self(), (uintptr_t)future);
@@ -7312,8 +7418,13 @@ static void tpool__end_claimed(tpool__thread *self, tpool_future *task) {
     if (!tpool__arg_done(self, task, tpool__end_broken_rest)) return;
     tpool__large_give(tpool__extra_of(task));
     task->value = NULL;
+    if (tpool__hold_of(task)) {
+        task->value = tpool__hold_value(task);
+        tpool__hold_end(task);
+    }
     tpool__observe_unrun(self, task);
-    tpool__publish(task, tpool__outcome_load(task)->error.status);
+    const tpool__outcome *outcome = tpool__outcome_load(task); /* NULL: of a held task without a function */
+    tpool__publish(task, outcome ? outcome->error.status : TPOOL_OK);
 }
 static void tpool__chunk_ended(void *argument);
 /* The caller has claimed the task. */
@@ -7514,6 +7625,12 @@ TPOOL_API size_t tpool_arg_size(void) {
     return task && tpool__extra_of(task) ? tpool__extra_of(task)->arg_size : 0;
 }
 
+static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index);
+TPOOL_API tpool_future *tpool_dependency(size_t index) {
+    const tpool_future *task = tpool__current_task();
+    return task && tpool__hold_of(task) ? tpool__hold_dependency(task, index) : NULL;
+}
+
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>claims  A task claimed outside its queue: cancelled, expired, executed in place
  * ----------------------------------------------------------------------------------------------------------------- */
@@ -7542,11 +7659,18 @@ static void tpool__inject_count_tombstone(tpool *pool) {
     tpool__dispose_chain(unreferenced);
 }
 
+static inline bool tpool__state_is_held(uintptr_t state) {
+    return (state & (TPOOL__PHASE | TPOOL__POPPED)) == (TPOOL__PHASE_PENDING | TPOOL__POPPED);
+}
+static void tpool__hold_break(tpool *pool, tpool_future *task);
 /* Ends a pending task from outside, for a caller that holds a reference. False: it is not pending any more. */
 static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__reason reason) {
     tpool *pool = tpool__pool_of(future);
-    if (!tpool__claim(future, phase + TPOOL__REFERENCE)) return false;
-    if (pool) { /* its tombstone keeps the pool until tpool__release_outside_end */
+    uintptr_t state;
+    if (!tpool__claim_seen(future, phase + TPOOL__REFERENCE, &state)) return false;
+    if (tpool__state_is_held(state)) {
+        tpool__hold_break(pool, future);
+    } else if (pool) { /* its tombstone keeps the pool until tpool__release_outside_end */
         tpool__inject_count_tombstone(pool);
     } else {
         tpool__or_relaxed(&future->state, TPOOL__END_RELEASED); /* relaxed: no other thread reads it before the end */
@@ -7581,8 +7705,8 @@ static bool tpool__may_execute_in_place(tpool__thread *self, tpool_future *futur
     tpool__worker *worker = self->worker;
     tpool *pool = tpool__pool_of(future);
     if (!worker || worker->pool != pool || tpool__executes_elsewhere(pool)) return false;
-    /* relaxed: a hint, the claim decides */
-    if ((tpool__load_relaxed(&future->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING) return false;
+    /* relaxed: a hint, the claim decides; but a task that is not held any more is never held again */
+    if ((tpool__load_relaxed(&future->state) & (TPOOL__PHASE | TPOOL__POPPED)) != TPOOL__PHASE_PENDING) return false;
     return !tpool__is_deep(self) && tpool__contexts_ready(self);
 }
 static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
@@ -7610,6 +7734,509 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
     if (tpool__execute_task(self, future, flags >> TPOOL__STOPS_SHIFT)) self->caller_pool = caller_pool;
     tpool__run_unless_held(self); /* what the claim has listed */
     return true;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>holds  What holds a task back: other futures, time
+ *
+ *  A held task is taken and pending, but in no queue: POPPED is set although nobody has claimed it. Its `count` says how
+ *  many things hold it: each future of `after` that is not done (AFTER_ANY: all of them together), and the submit, whose
+ *  last step lowers the count too. Whoever brings it to zero gets the reference of the entry to come, and puts the task
+ *  into the queue (tpool__ready), past its capacity; or lets it wait for its time; or ends it.
+ *
+ *  An edge is a waiter node on a future. `done` lowers the count, under that future's LOCKED; what it has freed it only
+ *  notes in the thread (`ready`). tpool__publish_end comes to that once the future's nodes are unlocked. So no thread
+ *  takes edges off a future under the LOCKED of another, and a chain needs no stack: an end that follows from an end is
+ *  listed (>>nested).
+ *
+ *  One claim decides between the start of a held task and its cancellation. tpool__ready holds the task's LOCKED, which
+ *  keeps back every end of the task, and so keeps its pool; it clears POPPED only if the task is still pending. Who
+ *  claims it before takes it out of pool->held, counts it among the enders, and its edges off the futures
+ *  (tpool__hold_break). A thread that then brings the count to zero gives back its reference, and touches nothing else.
+ *
+ *  Becoming ready cannot fail. The places in pool->held come at the submit; a worker stays as long as there is a held
+ *  task. If the queue lacks memory, the task stays in pool->held, `late`, until a worker finds room: RANKED, which is
+ *  set, brings it there. There is room at the latest when the queue is empty.
+ *
+ *      bits of `kind`   0-24 how many edges (0 once the claimer has released the futures), 25 KEEPS: a reference that is
+ *                       released with the task is in the first edge, 26 TIMER: a timer follows the edges, 27 EMPTY: it
+ *                       has no function, 28 BLOCK: it lies in a memory block, 30-31 tpool_after
+ *      bits of `place`  0 TIMED: it has begun to wait for its time, 1 LATE: it is ready; from bit 2: see tpool__hold
+ *
+ *  Pair P20: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__HOLD_EDGES (((uint32_t)1 << 25) - 1)
+#define TPOOL__HOLD_KEEPS ((uint32_t)1 << 25)
+#define TPOOL__HOLD_TIMER ((uint32_t)1 << 26)
+#define TPOOL__HOLD_EMPTY ((uint32_t)1 << 27)
+#define TPOOL__HOLD_BLOCK ((uint32_t)1 << 28)
+#define TPOOL__HOLD_WHEN 30
+#define TPOOL__HOLD_NONE UINT32_MAX /* `first`: the task was claimed before any was */
+#define TPOOL__HELD_TIMED 1u
+#define TPOOL__HELD_LATE 2u
+#define TPOOL__HELD_INDEX 2
+#define TPOOL__HELD_FEW 1024u /* places that stay when no task is held */
+
+typedef struct tpool__edge {
+    union {
+        struct {
+            tpool__node node;
+            tpool_future *on;
+        } after;
+        tpool__timer timer; /* behind the last edge; until it is armed, `tick` is the delay in nanoseconds */
+        tpool_error error;  /* in the first, when the task has ended since a dependency did not succeed */
+    } u;
+    tpool_future *task; /* in the first, with KEEPS: the future that is kept */
+} tpool__edge;
+
+static inline tpool__edge *tpool__edges(const tpool__hold *hold) { return (tpool__edge *)(uintptr_t)(hold + 1); }
+static inline uint32_t tpool__edge_count(const tpool__hold *hold) { return hold->kind & TPOOL__HOLD_EDGES; }
+static inline tpool_after tpool__hold_when(const tpool__hold *hold) {
+    return (tpool_after)(hold->kind >> TPOOL__HOLD_WHEN);
+}
+static inline tpool__timer *tpool__hold_timer(const tpool__hold *hold) {
+    return &tpool__edges(hold)[tpool__edge_count(hold)].u.timer;
+}
+static tpool_future *tpool__hold_dependency(const tpool_future *task, size_t index) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    return index < tpool__edge_count(hold) ? tpool__edges(hold)[index].u.after.on : NULL;
+}
+static inline tpool_status tpool__end_of(tpool_future *future);
+
+/* The error of a task that has ended with one. */
+static bool tpool__error_is_passed_on(tpool_future *done) {
+    return tpool__outcome_load(done) == tpool__fixed(TPOOL__DEPENDENCY_FAILED);
+}
+static const tpool_error *tpool__error_of(tpool_future *done) {
+    return tpool__error_is_passed_on(done) ? &tpool__edges(tpool__hold_of(done))->u.error
+                                           : &tpool__outcome_load(done)->error;
+}
+
+/* Something that has held the task does so no longer: so many things. True: they were the last. */
+static inline bool tpool__hold_lower(tpool__hold *hold, uint32_t things) {
+    return tpool__sub_acq_rel(&hold->count, things) == things; /* P20 */
+}
+static tpool__parker *tpool__edge_done(tpool__node *node, tpool_future *on, tpool__parker *asleep) {
+    const tpool__edge *edge = (tpool__edge *)(void *)node;
+    tpool__hold *hold = tpool__hold_of(edge->task);
+    uint32_t none = 0;
+    if (tpool__hold_when(hold) == TPOOL_AFTER_ANY) {
+        uint32_t index = (uint32_t)(edge - tpool__edges(hold)) + 1;
+        if (!tpool__cas_relaxed(&hold->first, &none, index)) return asleep; /* relaxed: P20 publishes it */
+    } else if (tpool__end_of(on) != TPOOL_OK) {
+        tpool__store_relaxed(&hold->first, 1); /* relaxed: likewise */
+    }
+    if (!tpool__hold_lower(hold, 1)) return asleep;
+    tpool__thread *self = tpool__self();
+    node->next = NULL;
+    if (self->ready) self->ready_last->next = node;
+    else self->ready = node;
+    self->ready_last = node;
+    return asleep;
+}
+static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited);
+static TPOOL__NOINLINE void tpool__ready_noted(tpool__thread *self) {
+    while (self->ready) {
+        const tpool__edge *edge = (tpool__edge *)(void *)self->ready;
+        self->ready = self->ready->next;
+        tpool__ready(self, edge->task, false);
+    }
+}
+/* Comes to the tasks that `done` has freed. Executes no code of the program. */
+static inline void tpool__ready_all(tpool__thread *self) {
+    if (!TPOOL__LIKELY(!self->ready)) tpool__ready_noted(self);
+}
+
+/* Puts the edges onto the futures that are not done. Returns how many of the things that held the task are over. */
+static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
+    tpool__hold *hold = tpool__hold_of(task);
+    tpool__edge *edge = tpool__edges(hold);
+    bool any = of->after_when == TPOOL_AFTER_ANY;
+    uint32_t over = 0, none = 0;
+    for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++) {
+        tpool_future *on = of->after[i];
+        bool waits = !any || tpool__load_relaxed(&hold->first) == 0; /* relaxed: a hint */
+        edge->task = task;
+        edge->u.after.on = on;
+        edge->u.after.node.done = waits ? tpool__edge_done : NULL;
+        if (waits && tpool__node_add_with(on, &edge->u.after.node, TPOOL__REFERENCE)) continue;
+        edge->u.after.node.done = NULL; /* the edge is in no list */
+        tpool__add_relaxed(&on->state, TPOOL__REFERENCE); /* relaxed: as tpool_future_retain */
+        if (!waits) continue;
+        if (!any) over++;
+        else if (tpool__cas_relaxed(&hold->first, &none, i + 1)) over = 1;                   /* relaxed: P20 */
+        if (!any && tpool__end_of(on) != TPOOL_OK) tpool__store_relaxed(&hold->first, 1); /* relaxed: P20 */
+    }
+    return over;
+}
+/* Takes the edges off the futures; no thread touches them afterwards, but the one that has noted the task as ready.
+ * Returns how many were still there. */
+static uint32_t tpool__edges_leave(const tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    tpool__edge *edge = tpool__edges(hold);
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < tpool__edge_count(hold); i++, edge++)
+        if (edge->u.after.node.done) left += tpool__node_remove(edge->u.after.on, &edge->u.after.node);
+    return left;
+}
+/* The claimer releases what the task has held on to. A search for cycles may still look at it, under LOCKED. */
+static void tpool__hold_end(tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    uint32_t count = hold ? tpool__edge_count(hold) : 0;
+    if (count == 0) return;
+    tpool__nodes_pass(task);
+    hold->kind &= ~TPOOL__HOLD_EDGES;
+    for (tpool__edge *edge = tpool__edges(hold); count > 0; edge++, count--)
+        if (tpool__unreference(edge->u.after.on)) (void)tpool__task_dispose(edge->u.after.on);
+}
+/* Frees it with its task. Returns a future of which it has kept a reference, or NULL. */
+static tpool_future *tpool__hold_free(tpool__hold *hold) {
+    tpool_future *kept = hold->kind & TPOOL__HOLD_KEEPS ? tpool__edges(hold)->task : NULL;
+    if (hold->kind & TPOOL__HOLD_BLOCK) tpool__task_free((tpool_future *)(void *)hold);
+    else TPOOL_FREE(hold);
+    return kept;
+}
+/* The result of a held task that has no function; else NULL. */
+static void *tpool__hold_value(const tpool_future *task) {
+    const tpool__hold *hold = tpool__hold_of(task);
+    bool keeps = hold->kind & TPOOL__HOLD_KEEPS && tpool__hold_when(hold) == TPOOL_AFTER_ANY;
+    return keeps ? tpool__edges(hold)->task : NULL;
+}
+
+/* The list of held tasks, an array. Under the inject spinlock. */
+static bool tpool__held_reserve(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    size_t count = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
+    if (count < pool->held_size) return true;
+    size_t size = pool->held_size ? 2 * pool->held_size : 16;
+    tpool_future **held = size <= UINT32_MAX >> TPOOL__HELD_INDEX ? TPOOL_MALLOC(size * sizeof *held) : NULL;
+    if (!held) return false;
+    if (pool->held) {
+        memcpy(held, pool->held, count * sizeof *held);
+        TPOOL_FREE((void *)pool->held);
+    }
+    pool->held = held;
+    pool->held_size = size;
+    return true;
+}
+static void tpool__held_enter(tpool *pool, tpool_future *task) {
+    size_t count = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
+    pool->held[count] = task;
+    tpool__hold_of(task)->place = (uint32_t)(count + 1) << TPOOL__HELD_INDEX;
+    tpool__store_relaxed(&pool->held_count, count + 1); /* relaxed: under the lock; elsewhere a hint */
+}
+/* True: it was the last, and there may be a worker that has stayed for it (tpool__held_emptied). */
+static bool tpool__held_leave(tpool *pool, tpool__hold *hold) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    size_t count = tpool__load_relaxed(&pool->held_count) - 1; /* relaxed: under the lock */
+    tpool_future *last = pool->held[count];
+    tpool__hold *moved = tpool__hold_of(last);
+    uint32_t place = hold->place, bits = TPOOL__HELD_TIMED | TPOOL__HELD_LATE;
+    pool->held[(place >> TPOOL__HELD_INDEX) - 1] = last;
+    moved->place = (place & ~bits) | (moved->place & bits);
+    hold->place = 0;
+    pool->late -= (place & TPOOL__HELD_LATE) != 0;
+    tpool__store_relaxed(&pool->held_count, count); /* relaxed: as above */
+    if (count > 0) return false;
+    if (pool->held_size > TPOOL__HELD_FEW) {
+        TPOOL_FREE((void *)pool->held);
+        pool->held = NULL;
+        pool->held_size = 0;
+    }
+    return tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0;
+}
+static void tpool__wake_sleepers(tpool *pool);
+/* The last worker may end now. A sleeper that has seen a held task, under pool->lock, is found here. */
+static void tpool__held_emptied(tpool *pool) { tpool__wake_sleepers(pool); }
+
+/* Calls `visit` for each, without a lock: what is taken out meanwhile may be visited twice, what comes in not at all. */
+static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
+    for (size_t i = SIZE_MAX; i > 0;) {
+        tpool__spin_lock(&pool->inject.lock);
+        size_t count = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
+        if (i > count) i = count;
+        tpool_future *task = i > 0 ? tpool_future_retain(pool->held[--i]) : NULL;
+        tpool__spin_unlock(&pool->inject.lock);
+        if (!task) return;
+        visit(task);
+        if (tpool__unreference(task)) (void)tpool__task_dispose(task);
+    }
+}
+
+/* Locks the nodes of a task if it is held. False: another thread has claimed it. */
+static bool tpool__hold_lock(tpool_future *task) {
+    unsigned tries = 0;
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
+    while (tpool__state_is_held(state)) {
+        if (state & TPOOL__LOCKED) {
+            tpool__backoff(&tries);
+            state = tpool__load_relaxed(&task->state);
+        } else if (tpool__cas_acq_rel(&task->state, &state, state | TPOOL__LOCKED)) { /* P3 */
+            tpool__note_locked(&task->state);
+            return true;
+        }
+    }
+    return false;
+}
+/* Claims it if it is held. */
+static bool tpool__hold_claim(tpool_future *task, uintptr_t addend) {
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed, both: as tpool__claim */
+    while (tpool__state_is_held(state))
+        if (tpool__cas_relaxed(&task->state, &state, state + addend)) return true;
+    return false;
+}
+/* The caller has claimed a held task, and added a reference. */
+static void tpool__hold_break(tpool *pool, tpool_future *task) {
+    tpool__hold *hold = tpool__hold_of(task);
+    uint32_t over = 0, none = 0;
+    tpool__spin_lock(&pool->inject.lock);
+    bool late = (hold->place & TPOOL__HELD_LATE) != 0; /* then nobody else has the reference of its entry */
+    bool emptied = tpool__held_leave(pool, hold);
+    pool->enders++;
+    tpool__spin_unlock(&pool->inject.lock);
+    if (emptied) tpool__held_emptied(pool);
+    bool any = tpool__hold_when(hold) == TPOOL_AFTER_ANY;
+    if (any && tpool__cas_relaxed(&hold->first, &none, TPOOL__HOLD_NONE)) over = 1; /* relaxed: P20 */
+    uint32_t left = tpool__edges_leave(task);
+    if (!any) over += left;
+    if (hold->kind & TPOOL__HOLD_TIMER && tpool__timer_disarm(tpool__hold_timer(hold))) over++;
+    if (late || (over > 0 && tpool__hold_lower(hold, over))) (void)tpool__unreference(task); /* not the last */
+}
+static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
+/* Ends all that is held, or all that waits for its time. */
+static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
+    uintptr_t phase = tpool__fixed_errors[reason].error.status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING
+                                                                                  : TPOOL__PHASE_EXPIRING;
+    for (size_t i = SIZE_MAX; !tpool__is_foreign(pool);) { /* foreign: as in tpool__end_all_waiting */
+        tpool_future *task = NULL;
+        bool has_worker = false;
+        if (reason == TPOOL__IS_STRANDED) { /* likewise */
+            tpool__lock(&pool->lock);
+            has_worker = tpool__load_relaxed(&pool->live) > 0; /* relaxed: under its lock */
+            tpool__unlock(&pool->lock);
+        }
+        tpool__spin_lock(&pool->inject.lock);
+        size_t count = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
+        if (i > count) i = count;
+        while (i > 0 && !task && !has_worker) {
+            tpool_future *held = pool->held[--i];
+            bool ends = !timed || tpool__hold_of(held)->place & TPOOL__HELD_TIMED;
+            if (ends && tpool__hold_claim(held, phase + TPOOL__REFERENCE)) task = held;
+        }
+        tpool__spin_unlock(&pool->inject.lock);
+        if (!task) return;
+        tpool__hold_break(pool, task);
+        tpool__end_unstarted(task, reason);
+    }
+}
+
+static bool tpool__ready_reserve(tpool *pool, const tpool_future *task, tpool_future **unreferenced) {
+    const tpool__extra *extra = tpool__extra_of(task);
+    if (pool->ordered || (extra && extra->priority)) return tpool__heap_reserve(pool, unreferenced);
+    return tpool__lane_reserve(pool, &pool->inject, unreferenced) || tpool__lane_count(&pool->inject) == 0;
+}
+/* Puts a task into the queue if it is still held; the queue has room. `locked`: the caller's LOCKED, which goes in the
+ * same step. */
+static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t locked, bool *emptied) {
+    TPOOL_ASSERT(tpool__held(&pool->inject.lock));
+    uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: the exchange orders */
+    do
+        if (!tpool__state_is_held(state)) return false;
+    while (!tpool__cas_acq_rel(&task->state, &state, state & ~(TPOOL__POPPED | locked))); /* P3 */
+    if (locked) tpool__note_unlocked(&task->state);
+    *emptied = tpool__held_leave(pool, tpool__hold_of(task));
+    const tpool__extra *extra = tpool__extra_of(task);
+    tpool__entry entry = { 0 };
+    entry.task = task;
+    if (pool->ordered || (extra && extra->priority)) tpool__heap_push(pool, task, extra ? extra->priority : 0);
+    else tpool__lane_push(&pool->inject, &entry);
+    return true;
+}
+/* Places tasks that were ready when the queue had no memory: called by a worker that looks for tasks with a priority.
+ * True: see tpool__held_leave. */
+static bool tpool__place_late(tpool *pool, tpool_future **unreferenced) {
+    bool emptied = false;
+    for (size_t i = tpool__load_relaxed(&pool->held_count); i > 0 && pool->late > 0; i--) { /* relaxed: its lock */
+        tpool_future *task = pool->held[i - 1];
+        if (!(tpool__hold_of(task)->place & TPOOL__HELD_LATE)) continue;
+        if (!tpool__ready_reserve(pool, task, unreferenced)) return emptied;
+        (void)tpool__ready_place(pool, task, 0, &emptied);
+    }
+    if (pool->late == 0 && pool->heap_count == 0) tpool__heap_emptied(pool);
+    return emptied;
+}
+
+/* Ends a task that this thread has claimed as it became ready: its dependency has failed, or it has no function, or it
+ * may not wait for its time. */
+static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool__reason reason) {
+    tpool__hold *hold = tpool__hold_of(task);
+    tpool__edge *edge = tpool__edges(hold);
+    tpool__outcome *outcome = NULL;
+    tpool_future *kept = NULL;
+    tpool_error error = { TPOOL_OK, 0, NULL, NULL, TPOOL_OK };
+    if (reason == TPOOL__DEPENDENCY_FAILED) {
+        while (tpool__end_of(edge->u.after.on) == TPOOL_OK) edge++;
+        tpool_future *failed = edge->u.after.on;
+        error = *tpool__error_of(failed);
+        error.status = TPOOL_CANCELLED;
+        kept = tpool__error_is_passed_on(failed) ? tpool__edges(tpool__hold_of(failed))->task : failed;
+        outcome = tpool__fixed(reason);
+    } else if (reason != TPOOL__NO_REASON) {
+        outcome = tpool__error_fixed(task, reason);
+    } else if (tpool__hold_when(hold) == TPOOL_AFTER_ANY) {
+        kept = edge[tpool__load_relaxed(&hold->first) - 1].u.after.on; /* relaxed: P20 */
+    }
+    (void)tpool_future_retain(kept);
+    tpool__hold_end(task);
+    if (kept) {
+        tpool__edges(hold)->task = kept;
+        hold->kind |= TPOOL__HOLD_KEEPS;
+    }
+    if (reason == TPOOL__DEPENDENCY_FAILED) tpool__edges(hold)->u.error = error;
+    if (outcome) tpool__count_unstarted(pool, reason);
+    else tpool__count(pool, TPOOL__COMPLETED);
+    tpool__store_release(&task->outcome, tpool__outcome_word(outcome)); /* P9 */
+    tpool__list(self, (uintptr_t)task);
+}
+/* Starts the time for which the task is held. The caller has the reference of the entry; the timer takes it over. */
+static void tpool__hold_wait(tpool_future *task, tpool__hold *hold, tpool__timer *timer) {
+    (void)tpool_future_retain(task);
+    tpool__timer_arm(timer, tpool__deadline((int64_t)timer->tick));
+    /* Claimed meanwhile: its claimer may have found the timer not yet armed. Relaxed: if so, the timer's lock, which the
+     * claimer has passed before, orders the claim before this; else the claimer disarms it. */
+    if (!tpool__state_is_held(tpool__load_relaxed(&task->state)) && tpool__timer_disarm(timer) &&
+        tpool__hold_lower(hold, 1))
+        (void)tpool__unreference(task); /* not the last: see above */
+    if (tpool__unreference(task)) (void)tpool__task_dispose(task);
+}
+static void tpool__hold_timed(tpool__timer *timer) {
+    tpool_future *task = ((tpool__edge *)(void *)timer)->task;
+    if (tpool__hold_lower(tpool__hold_of(task), 1)) tpool__ready(tpool__self(), task, true);
+}
+/* The last thing that held the task is over. The caller has the reference of its entry, holds no lock, and must reach
+ * tpool__run_unless_held. `waited`: also its time is over. */
+static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
+    tpool__hold *hold = tpool__hold_of(task);
+    tpool *pool = tpool__pool_of(task);
+    if (!tpool__hold_lock(task)) { /* claimed, and ended by the claimer */
+        if (tpool__unreference(task)) (void)tpool__task_dispose(task);
+        return;
+    }
+    bool any = tpool__hold_when(hold) == TPOOL_AFTER_ANY, success = tpool__hold_when(hold) == TPOOL_AFTER_SUCCESS;
+    bool failed = success && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P20 */
+    bool empty = hold->kind & TPOOL__HOLD_EMPTY;
+    tpool__timer *timer = hold->kind & TPOOL__HOLD_TIMER ? tpool__hold_timer(hold) : NULL;
+    bool timed = timer && !waited;
+    if (any) (void)tpool__edges_leave(task);
+    if (tpool__observed(pool) & TPOOL__NUMBERED && !failed && !timed && !empty) tpool__observe_ready(self, pool, task);
+    tpool_future *unreferenced = NULL;
+    bool ends = false, waits = false, placed = false, wakes = false, emptied = false, visits = false;
+    tpool__reason reason = TPOOL__NO_REASON;
+    tpool__spin_lock(&pool->inject.lock);
+    uint32_t flags = tpool__flags(pool);
+    if (flags & TPOOL__BREAK) reason = TPOOL__SETUP_FAILED;
+    else if (flags & TPOOL__CANCELLED) reason = TPOOL__WAS_CANCELLED;
+    else if (failed) reason = TPOOL__DEPENDENCY_FAILED;
+    else if (timed && flags & (TPOOL__UNTIMED | TPOOL__SHUT)) reason = TPOOL__WAS_CANCELLED;
+    waits = reason == TPOOL__NO_REASON && timed;
+    ends = !waits && (reason != TPOOL__NO_REASON || empty);
+    if (waits) {
+        hold->place |= TPOOL__HELD_TIMED;
+        tpool__store_relaxed(&hold->count, 1); /* relaxed: the timer's lock publishes it */
+    } else if (ends) {
+        uintptr_t phase = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED ? TPOOL__PHASE_EXPIRING
+                                                                                     : TPOOL__PHASE_CANCELLING;
+        ends = placed = tpool__hold_claim(task, phase);
+        if (ends) emptied = tpool__held_leave(pool, hold);
+        pool->enders += ends;
+    } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
+        placed = tpool__ready_place(pool, task, TPOOL__LOCKED, &emptied);
+        wakes = placed && tpool__has_room(pool);
+    } else if (hold->place) { /* else another thread has claimed it */
+        hold->place |= TPOOL__HELD_LATE;
+        pool->late++;
+        tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as tpool__heap_push */
+        waits = wakes = true;
+    }
+    visits = (wakes || emptied) && !(self->worker && self->worker->pool == pool);
+    pool->callers += visits;
+    tpool__spin_unlock(&pool->inject.lock);
+    if (!placed || ends) tpool__nodes_unlock(task, TPOOL__LOCKED);
+    if (wakes && tpool__has_room(pool)) tpool__wake_one(pool);
+    if (emptied) tpool__held_emptied(pool);
+    if (visits) tpool__caller_leaves(pool);
+    tpool__dispose_chain(unreferenced);
+    if (ends) tpool__ready_end(self, pool, task, reason);
+    else if (waits && timed) tpool__hold_wait(task, hold, timer);
+    else if (!placed && !waits && tpool__unreference(task)) (void)tpool__task_dispose(task);
+}
+
+/* Whether a submit of a held task may be: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May run the program's code. */
+static tpool_status tpool__hold_check(const tpool_task *task) {
+    if ((task->after_count > 0 && !task->after) || (unsigned)task->after_when > TPOOL_AFTER_ANY) return TPOOL_INVALID;
+    for (size_t i = 0; i < task->after_count; i++)
+        if (!task->after[i]) return TPOOL_INVALID;
+    for (size_t i = 0; i < task->after_count; i++) {
+        tpool__expire(task->after[i]);
+        if (!tpool__is_done(task->after[i]) && tpool__is_orphan(task->after[i])) return TPOOL_BROKEN;
+    }
+    return TPOOL_OK;
+}
+/* Gives the task what will hold it. False: no memory. */
+static bool tpool__hold_new(const tpool_task *of, tpool_future *task) {
+    bool timed = of->delay_ns > 0;
+    size_t count = of->after_count, slots = count + timed;
+    if (count > TPOOL__HOLD_EDGES) return false;
+    size_t size = sizeof(tpool__hold) + slots * sizeof(tpool__edge);
+    bool block = size <= sizeof(tpool_future);
+    tpool__hold *hold = block ? (tpool__hold *)(void *)tpool__task_new(tpool__self()) : TPOOL_MALLOC(size);
+    if (!hold) return false;
+    bool any = count > 0 && of->after_when == TPOOL_AFTER_ANY;
+    /* relaxed, here and below: not shared yet */
+    hold->extra = tpool__extra_of(task);
+    tpool__store_relaxed(&hold->count, any ? 2 : (uint32_t)count + 1);
+    tpool__store_relaxed(&hold->first, 0);
+    hold->kind = (uint32_t)count | (timed ? TPOOL__HOLD_TIMER : 0) | (of->fn ? 0 : TPOOL__HOLD_EMPTY) |
+                 (block ? TPOOL__HOLD_BLOCK : 0) |
+                 (uint32_t)(count > 0 ? of->after_when : TPOOL_AFTER_DONE) << TPOOL__HOLD_WHEN;
+    hold->place = 0;
+    if (timed) {
+        tpool__timer *timer = tpool__hold_timer(hold);
+        timer->link = NULL;
+        timer->tick = (uint64_t)of->delay_ns;
+        timer->fire = tpool__hold_timed;
+        ((tpool__edge *)(void *)timer)->task = task;
+    }
+    tpool__store_relaxed(&task->extra_word, (uintptr_t)hold + 2);
+    tpool__add_relaxed(&task->state, TPOOL__POPPED);
+    return true;
+}
+/* W2 for a held task. It needs no room in the queue, but a worker. */
+static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline) {
+    tpool__hold *hold = tpool__hold_of(task);
+    uint32_t over = tpool__edges_enter(task, of) + 1; /* and the submit */
+    tpool_status status = TPOOL_OK;
+    for (bool lacks_worker = true; status == TPOOL_OK && lacks_worker;) {
+        tpool__spin_lock(&pool->inject.lock);
+        uint32_t flags = tpool__flags(pool);
+        if (flags & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED)) status = tpool__refusal(pool, flags);
+        lacks_worker = of->fn && tpool__load_relaxed(&pool->live) == 0; /* relaxed: see >>protocol, E3 */
+        if (status == TPOOL_OK && !lacks_worker) {
+            if (!tpool__held_reserve(pool)) status = TPOOL_NO_MEMORY;
+            if (status == TPOOL_OK && task->nodes) (void)tpool__completions_enter(NULL, task);
+            if (status == TPOOL_OK) tpool__held_enter(pool, task);
+            pool->inject.submitted += status == TPOOL_OK;
+        }
+        tpool__spin_unlock(&pool->inject.lock);
+        if (status == TPOOL_OK && lacks_worker) status = tpool__ensure_worker(pool, deadline);
+    }
+    if (status != TPOOL_OK) {
+        (void)tpool__edges_leave(task);
+        tpool__hold_end(task);
+    } else if (tpool__hold_lower(hold, over)) {
+        tpool__ready(tpool__self(), task, false);
+    }
+    return status;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -7780,7 +8407,7 @@ static bool tpool__end_look(tpool__waiter *waiter) {
 }
 static void tpool__end_leave(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
-    tpool__node_remove(end->future, &end->node.node);
+    (void)tpool__node_remove(end->future, &end->node.node);
     if (end->is_recorded) tpool__record_end(waiter->self, &end->own);
     if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
 }
@@ -8248,7 +8875,7 @@ TPOOL_API tpool_status tpool_future_error(tpool_future *future, int64_t timeout_
     if (status != TPOOL_OK) return status;
     tpool_status end = tpool__end_of(future);
     if (end == TPOOL_OK) return TPOOL_OK;
-    *error = &tpool__outcome_load(future)->error;
+    *error = tpool__error_of(future);
     return end == TPOOL_CANCELLED ? TPOOL_CANCELLED : TPOOL_OK;
 }
 
@@ -8290,7 +8917,7 @@ TPOOL_API const char *tpool_future_message(tpool_future *future) {
     tpool__outcome *outcome = tpool__outcome_load(future);
     if (end != TPOOL_FAILED && end != TPOOL_CANCELLED && !(end == TPOOL_BROKEN && !outcome->is_static))
         return tpool_status_text(end); /* a dead process' message says how it died */
-    return outcome->error.message;
+    return tpool__error_of(future)->message;
 }
 
 TPOOL_API void *tpool_future_tag(tpool_future *future) {
@@ -8835,6 +9462,15 @@ static bool tpool__workers_are_gone(tpool *pool) {
     return tpool__load_relaxed(&pool->live) == 0 && pool->ending == 0 && !tpool__work_visible(pool);
 }
 
+/* A worker stays as long as a pool has held tasks: none of them can be refused a thread when it is ready. */
+static bool tpool__has_held(tpool *pool) {
+    tpool__spin_lock(&pool->inject.lock);
+    bool has = tpool__load_relaxed(&pool->held_count) > 0; /* relaxed: under the lock */
+    tpool__spin_unlock(&pool->inject.lock);
+    return has;
+}
+static bool tpool__needs_worker(tpool *pool) { return tpool__work_visible(pool) || tpool__has_held(pool); }
+
 /* Under pool->lock: ends an active worker that does not search. False: it is the last one, and work is left for it. */
 static bool tpool__retire(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
@@ -8843,7 +9479,7 @@ static bool tpool__retire(tpool *pool) {
     tpool__store_relaxed(&pool->live, live - 1);
     tpool__active_add(pool, -1);
     tpool__update_room(pool);
-    if (live == 1 && tpool__work_visible(pool)) {
+    if (live == 1 && tpool__needs_worker(pool)) {
         tpool__store_relaxed(&pool->live, live);
         tpool__active_add(pool, 1);
         tpool__update_room(pool);
@@ -8885,8 +9521,10 @@ static bool tpool__sleep(tpool__worker *worker) {
             return true;
         }
         look = false;
+        /* relaxed: a hint; tpool__held_emptied wakes the sleepers when it is wrong */
+        bool stays = live == 1 && tpool__load_relaxed(&pool->held_count) > 0;
         bool surplus = live - pool->blocked > tpool__load_relaxed(&pool->max_workers);
-        bool ends = (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
+        bool ends = !stays && (tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK)) != 0;
         int64_t deadline = TPOOL_FOREVER, expires_at = ends ? TPOOL_FOREVER : tpool__keep_time(pool, worker);
         if (expires_at != TPOOL_FOREVER && tpool__clock() >= expires_at) {
             tpool__unlock(&pool->lock); /* it stays the expiry sleeper meanwhile, so that no other wakes for the same */
@@ -8896,7 +9534,7 @@ static bool tpool__sleep(tpool__worker *worker) {
             tpool__unlock(&pool->lock);
             return true; /* to run what it has listed */
         }
-        if (surplus || (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers)) {
+        if (!stays && (surplus || (pool->config.idle_timeout_ns > 0 && live > (uintptr_t)pool->config.min_workers))) {
             int64_t now = tpool__clock();
             if (!idle_since) idle_since = now;
             if (surplus && !surplus_since) surplus_since = now;
@@ -8945,7 +9583,8 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__store_relaxed(&pool->live, live);
     tpool__active_add(pool, -1);
     tpool__update_room(pool);
-    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
+    if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM &&
+        (tpool__work_visible(pool) || (live == 0 && tpool__has_held(pool)))) {
         woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
         else if (tpool__start_worker(pool) != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
@@ -8978,7 +9617,7 @@ static void tpool__leave_pool(tpool__worker *worker, tpool__leaving why) {
     tpool__update_room(pool);
     bool broken = (tpool__flags(pool) & TPOOL__BREAK) != 0; /* it may not have ended yet what waits */
     bool stranded = false; /* no worker is left for what waits, and the system refuses to replace this one */
-    if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool)) /* relaxed: under its lock */
+    if (!broken && tpool__load_relaxed(&pool->live) == 0 && tpool__needs_worker(pool)) /* relaxed: under its lock */
         stranded = why != TPOOL__THREAD_ENDED || tpool__start_worker(pool) != TPOOL_OK;
     bool others = why == TPOOL__THREAD_ENDED || pool->sleepers; /* they do what it would have done */
     if (!others) tpool__refuse_one(pool);
@@ -9265,6 +9904,7 @@ static void tpool__unmake(tpool *pool) {
     tpool__lane_free(&pool->inject);
     tpool__dealloc(pool->unused);
     tpool__dealloc(pool->heap);
+    tpool__dealloc((void *)pool->held);
     tpool__dealloc(pool->expiring.heap);
     tpool__dealloc((void *)pool->measures);
     tpool__dealloc(pool->scheduling);
@@ -9410,7 +10050,8 @@ static void tpool__take_no_more(tpool *pool, unsigned flags) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: see tpool__flags */
     if (!(flags & TPOOL_CANCEL_PENDING)) tpool__and_relaxed(&pool->flags, ~TPOOL__PAUSED);
-    tpool__or_relaxed(&pool->flags, TPOOL__SHUT | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0));
+    tpool__or_relaxed(&pool->flags,
+                      TPOOL__SHUT | TPOOL__UNTIMED | (flags & TPOOL_CANCEL_PENDING ? TPOOL__CANCELLED : 0));
     tpool__update_room(pool);
 }
 /* Sets and clears flags. On return every thread acts on them. */
@@ -9585,6 +10226,7 @@ static void tpool__wake_sleepers(tpool *pool) {
 static void tpool__end_waiting(tpool *pool, tpool__reason reason) {
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__end_waiting_left, tpool__pool_and(pool, reason));
+    tpool__end_held(pool, reason, false); /* first: what becomes ready meanwhile comes into the queue */
     tpool__end_all_waiting(pool, reason);
     (void)tpool__context_pop(self, call); /* the caller checks whether this is a child */
 }
@@ -10041,6 +10683,7 @@ static void tpool__get_counts(tpool *pool, tpool_stats *stats) {
     tpool__spin_lock(&pool->inject.lock);
     stats->submitted += pool->inject.submitted;
     queued += (intptr_t)tpool__waiting(pool);
+    stats->held = tpool__load_relaxed(&pool->held_count);
     tpool__spin_unlock(&pool->inject.lock);
     stats->queued = queued > 0 ? (size_t)queued : 0;
     stats->completed = own[TPOOL__COMPLETED];
@@ -10075,7 +10718,7 @@ TPOOL_API tpool_status tpool_get_stats(tpool *pool, tpool_stats *stats) {
 TPOOL_API tpool_status tpool_run_with_timeout(tpool *pool, const tpool_task *task, int64_t timeout_ns,
                                               tpool_future **future) {
     if (future) *future = NULL;
-    if (!task || !task->fn || (task->arg_size && !task->arg)) return TPOOL_INVALID;
+    if (!task || (!task->fn && !tpool__is_to_be_held(task)) || (task->arg_size && !task->arg)) return TPOOL_INVALID;
     int64_t deadline = tpool__deadline(timeout_ns);
     if (!pool) pool = tpool_low_level();
     if (!pool) return TPOOL_NO_MEMORY;
@@ -10259,7 +10902,7 @@ static bool tpool__several_look(tpool__waiter *waiter) {
 static void tpool__several_leave(tpool__waiter *waiter) {
     tpool__several_waiter *several = (tpool__several_waiter *)(void *)waiter;
     for (size_t i = 0; i < several->count; i++)
-        if (several->nodes[i].node.done) tpool__node_remove(several->futures[i], &several->nodes[i].node);
+        if (several->nodes[i].node.done) (void)tpool__node_remove(several->futures[i], &several->nodes[i].node);
 }
 static const tpool__wait_kind tpool__wait_for_first = {
     tpool__several_expire, tpool__several_enter,           tpool__several_look,
@@ -11035,7 +11678,7 @@ static void tpool__completions_free(void *of) {
             continue;
         }
         completions->buckets[completions->bucket_count - 1] = item->chained;
-        tpool__node_remove(item->future, &item->node);
+        (void)tpool__node_remove(item->future, &item->node);
         tpool_future *future = item->future;
         tpool__item_free(item);
         tpool_future_release(future);
@@ -13778,6 +14421,11 @@ static void tpool__put_pool(tpool__text *text, tpool *pool, const tpool_stats *s
     tpool__put(text, " blocked; ");
     tpool__put_number(text, (uint64_t)stats->queued);
     tpool__put(text, " queued");
+    if (stats->held > 0) {
+        tpool__put(text, ", ");
+        tpool__put_number(text, (uint64_t)stats->held);
+        tpool__put(text, " held");
+    }
     if (flags & TPOOL__PAUSED) tpool__put(text, "; paused");
     if (flags & TPOOL__SHUT) tpool__put(text, "; shut down");
     if (flags & TPOOL__BREAK) tpool__put(text, "; broken");
@@ -13877,6 +14525,7 @@ static void tpool__after_fork_in_child(void) {
     self->caller_pool = NULL;
     self->blocked = NULL;
     self->listed = 0; /* the parent runs what is listed */
+    self->ready = NULL;
     self->callers = self->freeing = self->nested = 0;
     self->waits = self->fires = false;
     self->detacher.valid = false;
@@ -13981,6 +14630,7 @@ static void tpool__halt(tpool *pool) {
     tpool__spin_lock(&pool->inject.lock);
     for (size_t i = 0; i < pool->heap_count; i++) tpool__notify_waiters(pool->heap[i].task);
     tpool__spin_unlock(&pool->inject.lock);
+    tpool__held_each(pool, tpool__notify_waiters);
     tpool__wake_room_and_drainers(pool);
 }
 

@@ -40,6 +40,7 @@ typedef struct check_walk {
     char *text; /* what is wrong; empty: nothing so far */
     size_t size;
     size_t pending, tombstones; /* entries in the queues; a tombstone is of a task claimed elsewhere */
+    size_t held;                /* tasks in no queue */
     size_t expiring;            /* of these, that are among the expiries */
     intptr_t dead;
     uint64_t submitted, ended, executed;
@@ -144,7 +145,7 @@ static inline void check_heap(check_walk *walk) {
     CHECK_THAT(walk, pool->heap_count <= size);
     CHECK_THAT(walk, (size & (size - 1)) == 0);
     CHECK_THAT(walk, pool->heap_order - pool->heap_first <= 2 * size);
-    CHECK_THAT(walk, (pool->heap_count > 0) == ((pool->flags & TPOOL__RANKED) != 0));
+    CHECK_THAT(walk, (pool->heap_count + pool->late > 0) == ((pool->flags & TPOOL__RANKED) != 0));
     for (size_t i = 0; i < pool->heap_count && !walk->text[0]; i++) {
         const tpool__ranked *ranked = &pool->heap[i];
         if (i > 0) CHECK_THAT(walk, !tpool__ranks_before(ranked, &pool->heap[(i - 1) / 2]));
@@ -156,6 +157,26 @@ static inline void check_heap(check_walk *walk) {
     CHECK_THAT(walk, placed == pool->heap_count);
     if (pool->heap_count == 0) CHECK_THAT(walk, pool->heap_first == pool->heap_order);
 }
+static inline void check_held(check_walk *walk) {
+    const tpool *pool = walk->pool;
+    size_t late = 0;
+    walk->held = pool->held_count;
+    CHECK_THAT(walk, walk->held <= pool->held_size);
+    for (size_t i = 0; i < walk->held && !walk->text[0]; i++) {
+        const tpool_future *task = pool->held[i];
+        const tpool__hold *hold = tpool__hold_of_word(task->extra_word);
+        CHECK_THAT(walk, tpool__pool_of(task) == pool);
+        CHECK_THAT(walk, hold != NULL);
+        CHECK_THAT(walk, tpool__state_is_held(task->state)); /* its claimer is done with it */
+        CHECK_THAT(walk, !(task->state & (TPOOL__LOCKED | TPOOL__END_RELEASED)));
+        CHECK_THAT(walk, task->state >= TPOOL__REFERENCE);
+        if (walk->text[0]) return;
+        CHECK_THAT(walk, hold->place >> TPOOL__HELD_INDEX == i + 1);
+        CHECK_THAT(walk, (hold->count == 0) == ((hold->place & TPOOL__HELD_LATE) != 0));
+        late += (hold->place & TPOOL__HELD_LATE) != 0;
+    }
+    CHECK_THAT(walk, late == pool->late);
+}
 static inline void check_inject(check_walk *walk) {
     tpool *pool = walk->pool;
     check_lock(walk, &pool->inject.lock, "the inject spinlock");
@@ -165,6 +186,7 @@ static inline void check_inject(check_walk *walk) {
     if (pool->capacity) /* exact in a bounded pool, where everything waits here */
         CHECK_THAT(walk, walk->pending - before ==
                              (size_t)((intptr_t)(pool->inject.count + pool->heap_count) - pool->inject.dead));
+    check_held(walk);
     CHECK_THAT(walk, pool->enders == 0);
     CHECK_THAT(walk, pool->callers == 0);
     CHECK_THAT(walk, !pool->room);
@@ -289,13 +311,13 @@ static inline void check_sums(check_walk *walk) {
     check_counts(walk, pool->own_counts);
     walk->ended +=
         pool->counts[TPOOL__CANCELLED_COUNT] + pool->counts[TPOOL__EXPIRED_COUNT] + pool->counts[TPOOL__DROPPED_COUNT];
-    if (walk->submitted != walk->ended + walk->pending)
-        CHECK_SAY(walk, "submitted: %llu, ended: %llu, waiting: %zu", (unsigned long long)walk->submitted,
-                  (unsigned long long)walk->ended, walk->pending);
+    if (walk->submitted != walk->ended + walk->pending + walk->held)
+        CHECK_SAY(walk, "submitted: %llu, ended: %llu, waiting: %zu, held: %zu", (unsigned long long)walk->submitted,
+                  (unsigned long long)walk->ended, walk->pending, walk->held);
     if (walk->dead != (intptr_t)walk->tombstones)
         CHECK_SAY(walk, "tombstones: %zu, counted: %lld", walk->tombstones, (long long)walk->dead);
     CHECK_THAT(walk, measured <= walk->executed);
-    if (pool->flags & (TPOOL__BREAK | TPOOL__CANCELLED)) CHECK_THAT(walk, walk->pending == 0);
+    if (pool->flags & (TPOOL__BREAK | TPOOL__CANCELLED)) CHECK_THAT(walk, walk->pending + walk->held == 0);
     if (!(pool->flags & (TPOOL__PAUSED | TPOOL__HALTED)) && pool->live > 0 && walk->pending > 0)
         CHECK_SAY(walk, "%zu tasks wait, and every worker sleeps: a wake was lost", walk->pending);
 }
@@ -420,7 +442,7 @@ static inline const char *tpool__check_alone(tpool *pool) {
 static inline void check_when_freed(struct tpool *pool) {
     const char *wrong = tpool__check_alone(pool);
     if (!wrong && pool->live) wrong = "a pool is freed under its workers";
-    if (!wrong && (pool->inject.count || pool->heap_count || pool->expiring.count))
+    if (!wrong && (pool->inject.count || pool->heap_count || pool->expiring.count || pool->held_count))
         wrong = "something is left in a pool that is freed";
     if (!wrong && pool->iterators) wrong = "an iterator of a pool that is freed";
     if (!wrong && pool->last_ended.valid) wrong = "a thread of a pool that is freed is not joined";
