@@ -9312,12 +9312,56 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  *  one step under one lock, so the wait that closes a cycle finds it, and no other wait does. A recorded thread takes
  *  its record back, under the same lock, before it can finish any task on its stack. So while the lock is held, a task
  *  seen running on a recorded thread stays there, and ending a task retracts nothing.
+ *
+ *  A task that is held waits too: for all its dependencies. (One that waits for any of several may be freed in other
+ *  ways.) The search keeps a reference to each held task that it has come to, and reads its edges under its LOCKED,
+ *  which keeps them while the task is held. Without memory, or after TPOOL__MOST_SEARCHED such tasks, it ends there.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
     tpool__record *foreign; /* those with `foreign` set */
     uint64_t searches;      /* 64 bits, never wraps: an old equal number would pass for visited */
 } tpool__cycles;
+
+#define TPOOL__MOST_SEARCHED 10000u
+/* The held tasks that a search has come to, as a list and as a hash table of it. */
+typedef struct tpool__searched {
+    tpool_future **tasks;
+    uint32_t *slots; /* 2 * size: the index in `tasks`, plus one */
+    size_t count, size, explored;
+} tpool__searched;
+
+static void tpool__searched_put(tpool__searched *searched, tpool_future *task) {
+    size_t slot = (uintptr_t)task / sizeof *task;
+    while (searched->slots[slot &= 2 * searched->size - 1] && searched->tasks[searched->slots[slot] - 1] != task) slot++;
+    if (searched->slots[slot]) return;
+    searched->tasks[searched->count++] = task;
+    searched->slots[slot] = (uint32_t)searched->count;
+}
+static void tpool__searched_add(tpool__searched *searched, tpool_future *task) {
+    if (searched->count == searched->size) {
+        size_t size = searched->size ? 2 * searched->size : 32, each = sizeof task + 2 * sizeof *searched->slots;
+        tpool_future **before = searched->tasks;
+        tpool_future **tasks = searched->count < TPOOL__MOST_SEARCHED ? TPOOL_MALLOC(size * each) : NULL;
+        if (!tasks) return;
+        size_t count = searched->count;
+        searched->tasks = tasks;
+        searched->slots = (uint32_t *)(void *)(tasks + size);
+        searched->size = size;
+        searched->count = 0;
+        memset(searched->slots, 0, 2 * size * sizeof *searched->slots);
+        for (size_t i = 0; i < count; i++) tpool__searched_put(searched, before[i]);
+        if (before) TPOOL_FREE((void *)before);
+    }
+    size_t count = searched->count;
+    tpool__searched_put(searched, task);
+    if (searched->count > count) (void)tpool_future_retain(task);
+}
+static void tpool__searched_end(tpool__searched *searched) {
+    for (size_t i = 0; i < searched->count; i++)
+        if (tpool__unreference(searched->tasks[i])) (void)tpool__task_dispose(searched->tasks[i]);
+    tpool__dealloc((void *)searched->tasks);
+}
 
 static bool tpool__context_has_origin(const tpool__context *context) {
     for (; context; context = context->outer)
@@ -9334,30 +9378,53 @@ static void tpool__explore(tpool__record *record, const tpool_future *future, tp
     *unexplored = record;
 }
 
-/* True: the new record waits for one of its own tasks, directly or through other records. */
-static bool tpool__closes_cycle(tpool__record *own) {
+/* Something waits for the future. True: the future is a task of the new record. Else what it waits for is to be
+ * explored. */
+static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__record **unexplored,
+                              tpool__searched *searched) {
+    /* relaxed: it cannot change for a task on a recorded thread; a held task is asked again under its LOCKED */
+    uintptr_t state = tpool__load_relaxed(&future->state), phase = state & TPOOL__PHASE;
+    if (tpool__state_is_held(state)) tpool__searched_add(searched, future);
+    if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) return false;
+    tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
+    if ((uintptr_t)runner & 1) return false; /* a pool's tag: the task is about to be done */
+    if ((runner == own->thread || own->foreign) && tpool__any_context(own->context, tpool__is_of_task, future))
+        return true;
+    if (runner) tpool__explore(runner->blocked, future, unexplored);
+    for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
+        tpool__explore(other, future, unexplored);
+    return false;
+}
+/* The same for what holds the task. */
+static bool tpool__hold_leads_back(tpool__record *own, tpool_future *task, tpool__record **unexplored,
+                                   tpool__searched *searched) {
+    if (!tpool__hold_lock(task)) return false;
+    const tpool__hold *hold = tpool__hold_of(task);
+    uint32_t count = tpool__edge_count(hold);
+    bool back = false, all = count == 1 || tpool__hold_when(hold) != TPOOL_AFTER_ANY;
+    for (uint32_t i = 0; i < count && all && !back; i++)
+        back = tpool__leads_back(own, tpool__edges(hold)[i].u.after.on, unexplored, searched);
+    tpool__nodes_unlock(task, TPOOL__LOCKED);
+    return back;
+}
+/* True: the new record waits for one of its own tasks, directly or through other records and held tasks. */
+static bool tpool__closes_cycle(tpool__record *own, tpool__searched *searched) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
     tpool__record *unexplored = own;
+    bool back = false;
     own->visited = ++tpool__cycles.searches;
     own->unexplored = NULL;
-    while (unexplored) {
+    while (!back && (unexplored || searched->explored < searched->count)) {
         tpool__record *record = unexplored;
-        unexplored = record->unexplored;
-        for (size_t i = 0; i < record->count; i++) {
-            tpool_future *future = record->futures[i];
-            /* relaxed: it cannot change for a task on a recorded thread, and does not matter for others */
-            uintptr_t phase = tpool__load_relaxed(&future->state) & TPOOL__PHASE;
-            if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) continue;
-            tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
-            if ((uintptr_t)runner & 1) continue; /* a pool's tag: the task is about to be done */
-            if ((runner == own->thread || own->foreign) && tpool__any_context(own->context, tpool__is_of_task, future))
-                return true;
-            if (runner) tpool__explore(runner->blocked, future, &unexplored);
-            for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
-                tpool__explore(other, future, &unexplored);
+        if (!record) {
+            back = tpool__hold_leads_back(own, searched->tasks[searched->explored++], &unexplored, searched);
+            continue;
         }
+        unexplored = record->unexplored;
+        for (size_t i = 0; i < record->count && !back; i++)
+            back = tpool__leads_back(own, record->futures[i], &unexplored, searched);
     }
-    return false;
+    return back;
 }
 
 /* False: the wait would close a cycle. */
@@ -9368,8 +9435,9 @@ static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool
     record->futures = futures;
     record->count = count;
     record->foreign = tpool__context_has_origin(self->context);
+    tpool__searched searched = { 0 };
     tpool__lock(&tpool__cycles.lock);
-    bool cycle = tpool__closes_cycle(record);
+    bool cycle = tpool__closes_cycle(record, &searched);
     if (!cycle) {
         self->blocked = record;
         if (record->foreign) {
@@ -9380,6 +9448,7 @@ static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool
         }
     }
     tpool__unlock(&tpool__cycles.lock);
+    if (!TPOOL__LIKELY(searched.count == 0)) tpool__searched_end(&searched);
     if (cycle) record->thread = NULL;
     return !cycle;
 }
