@@ -10345,12 +10345,13 @@ static bool tpool__any_busy(tpool *pool) {
  * those of submitted tasks last: if they agree, every task had ended at a moment in between. A task counts as ended
  * before its end is published and its callbacks run; until they have run, its worker is busy, or it is an ender or a
  * tombstone. What the callbacks submit is in the lanes' counts, which are read later. (Mattern's idea of counting
- * twice, 1987.) */
-static bool tpool__is_quiet(tpool *pool) {
+ * twice, 1987.) With `held` what is held may be left. */
+static bool tpool__is_quiet_but(tpool *pool, bool held) {
     tpool_future *unreferenced = NULL;
     tpool__lock(&pool->lock); /* keeps every worker in the list, and so its counts */
-    uintptr_t ended = tpool__ended(pool), submitted = 0;
-    bool quiet = !tpool__any_busy(pool) && tpool__submitted(pool) == ended; /* mostly false; a sweep costs more */
+    uintptr_t ended = tpool__ended(pool), submitted = 0, waits = 0;
+    /* mostly false; a sweep costs more */
+    bool quiet = !tpool__any_busy(pool) && (held || tpool__submitted(pool) == ended);
     for (tpool__worker *w = tpool__first_worker(pool); w && quiet; w = tpool__next_worker(w)) {
         tpool__spin_lock(&w->lane.lock);
         tpool__lane_sweep(pool, &w->lane, &unreferenced);
@@ -10363,13 +10364,16 @@ static bool tpool__is_quiet(tpool *pool) {
         tpool__lane_sweep(pool, &pool->inject, &unreferenced);
         tpool__heap_sweep(pool, &unreferenced);
         submitted += (uintptr_t)pool->inject.submitted;
-        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->enders == 0 && !pool->room;
+        waits = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
+        quiet = tpool__lane_count(&pool->inject) == 0 && pool->heap_count == 0 && pool->enders == 0 && !pool->room &&
+                (held || waits == 0);
         tpool__spin_unlock(&pool->inject.lock);
     }
     tpool__unlock(&pool->lock);
     tpool__dispose_chain(unreferenced);
-    return quiet && submitted == ended;
+    return quiet && submitted == ended + waits;
 }
+static bool tpool__is_quiet(tpool *pool) { return tpool__is_quiet_but(pool, false); }
 
 /* No thread is in a call that may outlast the pool's last task. */
 static bool tpool__is_deserted(tpool *pool) {
@@ -10497,6 +10501,7 @@ static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     char *pool_and_flags = (char *)(void *)pool + (flags & (TPOOL_STOP_RUNNING | TPOOL_DETACH));
     tpool__context *call = tpool__call_push(self, tpool__shutdown_left, pool_and_flags);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
+    else tpool__end_held(pool, TPOOL__WAS_CANCELLED, true); /* what waits for its time */
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool__shut_down(pool, flags);
     tpool_status status = flags & TPOOL_DETACH ? tpool__detach(pool) : TPOOL_OK; /* first: a wake may end the thread */
@@ -10585,12 +10590,27 @@ static void tpool__exempt_from_exit(tpool *pool) {
     tpool__notify_if_work(pool);
 }
 
+/* First of an end that is to come: cancels what waits for its time; what begins to later is cancelled as well. May run
+ * the program's code. */
+static void tpool__times_close(tpool *pool) {
+    tpool__set_flags(pool, TPOOL__UNTIMED, 0);
+    tpool__end_held(pool, TPOOL__WAS_CANCELLED, true);
+}
+/* That end has not come. */
+static void tpool__times_reopen(tpool *pool) {
+    tpool__lock(&pool->lock);
+    /* relaxed: see tpool__flags */
+    if (!(tpool__flags(pool) & TPOOL__SHUT)) tpool__and_relaxed(&pool->flags, ~TPOOL__UNTIMED);
+    tpool__unlock(&pool->lock);
+}
+
 static void tpool__iters_outlive(tpool *pool);
 /* A destroy gives up, or its thread has ended: the pool goes on, and is the program's to destroy again. */
 static void tpool__destroy_left(void *of) {
     tpool *pool = of;
     if (tpool__is_foreign(pool)) return;
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
+    tpool__times_reopen(pool);
     tpool__finish_failed(pool);
     tpool__lock(&tpool__process.lock);
     if (!pool->manager) pool->exit_exempt = false; /* a manager's shutdown exempts its pools for good */
@@ -10602,6 +10622,9 @@ static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool__thread *self = tpool__self();
     tpool__context *call = tpool__call_push(self, tpool__destroy_left, pool);
+    tpool__times_close(pool);
+    tpool__run_unless_held(self);
+    if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool_status status = tpool__await_condition(pool, tpool__shut_when_quiet, TPOOL_FOREVER);
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
@@ -13026,7 +13049,7 @@ static void tpool__dual_end_high_left(void *of) {
     if (tpool__is_foreign(high)) return;
     tpool__lock(&high->lock);
     /* relaxed: see tpool__flags */
-    if (!(tpool__flags(high) & TPOOL__SHUT)) tpool__and_relaxed(&high->flags, ~TPOOL__CANCELLED);
+    if (!(tpool__flags(high) & TPOOL__SHUT)) tpool__and_relaxed(&high->flags, ~(TPOOL__CANCELLED | TPOOL__UNTIMED));
     high->finishing--;
     tpool__unlock(&high->lock);
     tpool__fence_lanes(high);
@@ -13067,15 +13090,23 @@ static bool tpool__dual_hand_over(tpool *high, tpool *low, unsigned flags) {
     tpool__wake_room_and_drainers(low);
     return true;
 }
+static void tpool__dual_end_low_left(void *of) {
+    if (!tpool__is_foreign((tpool *)of)) tpool__times_reopen((tpool *)of);
+    tpool__finish_failed(of);
+}
 static tpool_status tpool__dual_shutdown_both(tpool *high, tpool *low, unsigned flags) {
     tpool__finish_begin(low); /* what ends in the high-level pool may wait for it */
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__finish_failed, low);
-    bool waits = flags & TPOOL_WAIT, inherits = !waits && tpool__dual_hand_over(high, low, flags);
+    tpool__context *call = tpool__call_push(self, tpool__dual_end_low_left, low);
+    bool waits = flags & TPOOL_WAIT;
+    if (waits) tpool__times_close(high); /* and what it waits for in the other pool */
+    if (waits) tpool__times_close(low);
+    if (tpool__is_foreign(low)) return TPOOL_BROKEN; /* forked there: this is the child */
+    bool inherits = !waits && tpool__dual_hand_over(high, low, flags);
     tpool_status status = waits ? tpool__dual_end_high(high, flags) : tpool_shutdown(high, flags);
     if (status == TPOOL_OK && !inherits) status = tpool_shutdown(low, flags);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
-    if (status != TPOOL_OK) tpool__finish_failed(low);
+    if (status != TPOOL_OK) tpool__dual_end_low_left(low);
     return status;
 }
 TPOOL_API tpool_status tpool_dual_shutdown(unsigned flags) {
@@ -14655,16 +14686,59 @@ static void tpool__resume_shared(void) {
     }
     tpool__resume_global_manager();
 }
+static bool tpool__is_shared(const tpool *pool) {
+    tpool_manager *global = tpool__load_relaxed(&tpool__global_manager); /* relaxed: under the lock of the list */
+    return pool->shared || (global && pool->manager == global);
+}
+/* Nothing of the shared pools is queued or running. */
+static bool tpool__shared_are_still(tpool *pool) {
+    bool still = true;
+    tpool__lock(&tpool__process.lock);
+    /* relaxed: under the lock */
+    for (pool = tpool__load_relaxed(&tpool__process.pools); pool && still; pool = pool->next)
+        if (tpool__is_shared(pool)) still = tpool__is_quiet_but(pool, true);
+    tpool__unlock(&tpool__process.lock);
+    return still;
+}
+/* A shared pool in which something is held, or NULL. The caller counts in `callers`, as in tpool__halt_one. */
+static tpool *tpool__shared_with_held(void) {
+    tpool__lock(&tpool__process.lock);
+    tpool *pool = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
+    while (pool && !(tpool__is_shared(pool) && tpool__has_held(pool))) pool = pool->next;
+    if (pool) {
+        tpool__spin_lock(&pool->inject.lock);
+        pool->callers++;
+        tpool__spin_unlock(&pool->inject.lock);
+    }
+    tpool__unlock(&tpool__process.lock);
+    return pool;
+}
+/* Cancels what is held once the rest has ended: nothing would free it. False: the rest does not end. */
+static bool tpool__end_shared_held(void) {
+    bool ended = true;
+    for (tpool *pool; ended && (pool = tpool__shared_with_held()) != NULL; tpool__caller_leaves(pool)) {
+        ended = tpool__await_condition(pool, tpool__shared_are_still, TPOOL_FOREVER) == TPOOL_OK;
+        if (ended) tpool__end_held(pool, TPOOL__WAS_CANCELLED, false);
+    }
+    return ended;
+}
+/* Other threads may still submit. */
+static void tpool__end_one_shared(tpool *pool) {
+    tpool_status status = TPOOL_TIMEOUT;
+    while (status == TPOOL_TIMEOUT && tpool__end_shared_held()) status = tpool_drain(pool, TPOOL_MS(100));
+    if (status == TPOOL_OK) (void)tpool_shutdown(pool, TPOOL_WAIT);
+}
 /* Drains the dual pools and those of the global manager, and ends their workers. The low-level pool comes last, and is
  * looked up last: tasks of the others may be the first to ask for it. */
 static void tpool__end_shared(void) {
     tpool__resume_shared();
     tpool *high = tpool__dual_pool(0);
-    if (high && tpool_drain(high, TPOOL_FOREVER) == TPOOL_OK) (void)tpool_shutdown(high, TPOOL_WAIT);
+    if (high) tpool__end_one_shared(high);
+    else (void)tpool__end_shared_held();
     tpool__end_global_manager();
     tpool *low = tpool__dual_pool(1);
     if (low) tpool__finish_begin(low);
-    if (low && tpool_drain(low, TPOOL_FOREVER) == TPOOL_OK) (void)tpool_shutdown(low, TPOOL_WAIT);
+    if (low) tpool__end_one_shared(low);
 }
 
 /* Wakes every thread that waits for the task, so that it checks tpool__is_halted_for_good. */

@@ -402,7 +402,7 @@ static inline bool check_is_at_rest(const tpool *pool) {
                       pool->expiring_lock == TPOOL__LOCK_FREE;
     for (const tpool__worker *w = pool->newest; w && free_locks; w = w->before)
         free_locks = w->lane.lock == TPOOL__LOCK_FREE && w->jobs_lock == TPOOL__LOCK_FREE;
-    return free_locks && check_has_settled(pool);
+    return free_locks && pool->callers == 0 && check_has_settled(pool);
 }
 /* The pool is at rest but for its workers, for which this waits. NULL: all is well. */
 static inline const char *tpool__check(tpool *pool) {
