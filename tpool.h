@@ -2967,6 +2967,8 @@ struct tpool__extra {
     int priority;
     int64_t expires_at;    /* 0: never */
     size_t expiring_place; /* its index in the pool's expiries, plus one; 0: it has left them */
+    int64_t hold_expires;  /* of a held task, whose expires_at is 0: how long it may wait once it is ready, and from
+                                then on when that is over; 0: for ever */
     int64_t run_limit_ns;
     int64_t started_at;         /* set if run_limit_ns is */
     int64_t timeout_at;         /* then the process that runs it is killed (tpool_run_with_timeout) */
@@ -6311,8 +6313,9 @@ static tpool__outcome *tpool__outcome_replace(tpool_future *task, tpool__outcome
 }
 static bool tpool__has_failed(tpool_future *task) { return tpool__load_acquire(&task->outcome) & 1; } /* P9 */
 static inline bool tpool__has_expired(const tpool_future *task) {
-    return tpool__extra_of(task) && tpool__extra_of(task)->expires_at &&
-           tpool__clock() >= tpool__extra_of(task)->expires_at;
+    const tpool__extra *extra = tpool__extra_of(task);
+    int64_t at = extra ? extra->expires_at + extra->hold_expires : 0; /* one of them is 0 */
+    return at && tpool__clock() >= at;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -6332,6 +6335,10 @@ static inline void tpool__task_init(tpool_future *task, tpool *pool, tpool_fn fn
     tpool__store_relaxed(&task->runner, NULL);
 }
 
+/* Something holds the task once it is taken. */
+static inline bool tpool__is_to_be_held(const tpool_task *task) {
+    return task && (task->after_count > 0 || task->delay_ns > 0);
+}
 /* Makes what most tasks do not have. With copied bytes *value becomes their address. */
 static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const tpool_task *task, void **value) {
     size_t head = TPOOL__ROUND_UP(sizeof(tpool__extra));
@@ -6349,8 +6356,10 @@ static TPOOL__NOINLINE tpool__extra *tpool__extra_new(const tpool *pool, const t
     extra->arg_size = task->arg_size;
     extra->priority = task->priority;
     extra->run_limit_ns = task->run_limit_ns > 0 ? task->run_limit_ns : 0;
-    int64_t expires_at = task->expires_ns > 0 ? tpool__deadline(task->expires_ns) : 0;
+    bool holds = tpool__is_to_be_held(task);
+    int64_t expires_at = task->expires_ns > 0 && !holds ? tpool__deadline(task->expires_ns) : 0;
     extra->expires_at = expires_at == TPOOL_FOREVER ? 0 : expires_at;
+    extra->hold_expires = task->expires_ns > 0 && holds ? task->expires_ns : 0;
     if (task->arg_size) {
         *value = apart ? (char *)extra->large + TPOOL__ROUND_UP(sizeof(tpool__large)) : (char *)extra + head;
         memcpy(*value, task->arg, task->arg_size);
@@ -6392,10 +6401,6 @@ static inline bool tpool__is_chunk(tpool_fn fn) { return fn == tpool__chunk_exec
 static tpool_status tpool__hold_check(const tpool_task *task);
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
-/* Something holds the task once it is taken. */
-static inline bool tpool__is_to_be_held(const tpool_task *task) {
-    return task && (task->after_count > 0 || task->delay_ns > 0);
-}
 /* `task` holds what the task has besides function and argument, or is NULL. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
 static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
@@ -7679,6 +7684,13 @@ static bool tpool__claim_and_end(tpool_future *future, uintptr_t phase, tpool__r
     return true;
 }
 
+/* Lists the end of a task that the caller has claimed, to end it where the program's code may run. */
+static void tpool__end_listed(tpool__thread *self, tpool *pool, tpool_future *task, tpool__reason reason) {
+    tpool__count_unstarted(pool, reason);
+    tpool__store_release(&task->outcome, tpool__outcome_word(tpool__error_fixed(task, reason))); /* P9 */
+    tpool__list(self, (uintptr_t)task);
+}
+
 /* Executes a pending task of any pool in this thread: only one that finds nothing to do, a finished loop's helper. */
 static bool tpool__claim_in_place(tpool_future *future) {
     if (!tpool__contexts_ready(tpool__self())) return false;
@@ -7783,7 +7795,8 @@ typedef struct tpool__edge {
             tpool__node node;
             tpool_future *on;
         } after;
-        tpool__timer timer; /* behind the last edge; until it is armed, `tick` is the delay in nanoseconds */
+        tpool__timer timer; /* behind the last edge: for the delay, then for the expiry. Until it is armed, `tick` is the
+                                 delay in nanoseconds, or 0 */
         tpool_error error;  /* in the first, when the task has ended since a dependency did not succeed */
     } u;
     tpool_future *task; /* in the first, with KEEPS: the future that is kept */
@@ -7882,9 +7895,13 @@ static uint32_t tpool__edges_leave(const tpool_future *task) {
 /* The claimer releases what the task has held on to. A search for cycles may still look at it, under LOCKED. */
 static void tpool__hold_end(tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
-    uint32_t count = hold ? tpool__edge_count(hold) : 0;
-    if (count == 0) return;
+    if (!hold) return;
     tpool__nodes_pass(task);
+    if (hold->extra && hold->extra->hold_expires && tpool__timer_disarm(tpool__hold_timer(hold)) &&
+        tpool__hold_lower(hold, 1))
+        (void)tpool__unreference(task); /* the timer's; not the last */
+    uint32_t count = tpool__edge_count(hold);
+    if (count == 0) return;
     hold->kind &= ~TPOOL__HOLD_EDGES;
     for (tpool__edge *edge = tpool__edges(hold); count > 0; edge++, count--)
         if (tpool__unreference(edge->u.after.on)) (void)tpool__task_dispose(edge->u.after.on);
@@ -8098,14 +8115,14 @@ static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *tas
     tpool__store_release(&task->outcome, tpool__outcome_word(outcome)); /* P9 */
     tpool__list(self, (uintptr_t)task);
 }
-/* Starts the time for which the task is held. The caller has the reference of the entry; the timer takes it over. */
-static void tpool__hold_wait(tpool_future *task, tpool__hold *hold, tpool__timer *timer) {
+/* Starts a time: for which the task is held, or after which it expires. The caller has a reference, which the timer takes
+ * over, and has set the count to 1. */
+static void tpool__hold_wait(tpool_future *task, tpool__hold *hold, tpool__timer *timer, int64_t at) {
     (void)tpool_future_retain(task);
-    tpool__timer_arm(timer, tpool__deadline((int64_t)timer->tick));
+    tpool__timer_arm(timer, at);
     /* Claimed meanwhile: its claimer may have found the timer not yet armed. Relaxed: if so, the timer's lock, which the
      * claimer has passed before, orders the claim before this; else the claimer disarms it. */
-    if (!tpool__state_is_held(tpool__load_relaxed(&task->state)) && tpool__timer_disarm(timer) &&
-        tpool__hold_lower(hold, 1))
+    if (!tpool__is_pending(task) && tpool__timer_disarm(timer) && tpool__hold_lower(hold, 1))
         (void)tpool__unreference(task); /* not the last: see above */
     if (tpool__unreference(task)) (void)tpool__task_dispose(task);
 }
@@ -8113,12 +8130,19 @@ static void tpool__hold_timed(tpool__timer *timer) {
     tpool_future *task = ((tpool__edge *)(void *)timer)->task;
     if (tpool__hold_lower(tpool__hold_of(task), 1)) tpool__ready(tpool__self(), task, true);
 }
+/* Ends a task that was held and has expired in the queue, if it is still pending. Its end is only listed. */
+static void tpool__hold_expired(tpool__thread *self, tpool *pool, tpool_future *task) {
+    if (!tpool__claim(task, TPOOL__PHASE_EXPIRING + TPOOL__REFERENCE)) return;
+    tpool__inject_count_tombstone(pool);
+    tpool__end_listed(self, pool, task, TPOOL__HAS_EXPIRED);
+}
 /* The last thing that held the task is over. The caller has the reference of its entry, holds no lock, and must reach
  * tpool__run_unless_held. `waited`: also its time is over. */
 static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     tpool__hold *hold = tpool__hold_of(task);
     tpool *pool = tpool__pool_of(task);
-    if (!tpool__hold_lock(task)) { /* claimed, and ended by the claimer */
+    if (!tpool__hold_lock(task)) { /* claimed, and ended by the claimer; or in the queue, where it has expired */
+        if (waited) tpool__hold_expired(self, pool, task);
         if (tpool__unreference(task)) (void)tpool__task_dispose(task);
         return;
     }
@@ -8126,7 +8150,10 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     bool failed = success && tpool__load_relaxed(&hold->first) != 0; /* relaxed: P20 */
     bool empty = hold->kind & TPOOL__HOLD_EMPTY;
     tpool__timer *timer = hold->kind & TPOOL__HOLD_TIMER ? tpool__hold_timer(hold) : NULL;
-    bool timed = timer && !waited;
+    bool timed = timer && timer->tick > 0 && !waited;
+    tpool__extra *extra = hold->extra;
+    bool expires = extra && extra->hold_expires > 0 && extra->hold_expires < TPOOL_FOREVER;
+    int64_t at = timed ? tpool__deadline((int64_t)timer->tick) : TPOOL_FOREVER;
     if (any) (void)tpool__edges_leave(task);
     if (tpool__observed(pool) & TPOOL__NUMBERED && !failed && !timed && !empty) tpool__observe_ready(self, pool, task);
     tpool_future *unreferenced = NULL;
@@ -8140,6 +8167,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     else if (timed && flags & (TPOOL__UNTIMED | TPOOL__SHUT)) reason = TPOOL__WAS_CANCELLED;
     waits = reason == TPOOL__NO_REASON && timed;
     ends = !waits && (reason != TPOOL__NO_REASON || empty);
+    expires = expires && !waits && !ends;
+    if (expires) extra->hold_expires = at = tpool__deadline(extra->hold_expires); /* before it may start */
     if (waits) {
         hold->place |= TPOOL__HELD_TIMED;
         tpool__store_relaxed(&hold->count, 1); /* relaxed: the timer's lock publishes it */
@@ -8150,6 +8179,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         if (ends) emptied = tpool__held_leave(pool, hold);
         pool->enders += ends;
     } else if (tpool__ready_reserve(pool, task, &unreferenced)) {
+        if (expires) tpool__store_relaxed(&hold->count, 1); /* relaxed: as above */
+        if (expires) (void)tpool_future_retain(task);       /* the timer's */
         placed = tpool__ready_place(pool, task, TPOOL__LOCKED, &emptied);
         wakes = placed && tpool__has_room(pool);
     } else if (hold->place) { /* else another thread has claimed it */
@@ -8167,8 +8198,8 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
     if (visits) tpool__caller_leaves(pool);
     tpool__dispose_chain(unreferenced);
     if (ends) tpool__ready_end(self, pool, task, reason);
-    else if (waits && timed) tpool__hold_wait(task, hold, timer);
-    else if (!placed && !waits && tpool__unreference(task)) (void)tpool__task_dispose(task);
+    else if (waits ? timed : expires) tpool__hold_wait(task, hold, timer, at);
+    if (!placed && !waits && tpool__unreference(task)) (void)tpool__task_dispose(task);
 }
 
 /* Whether a submit of a held task may be: TPOOL_OK, TPOOL_INVALID, TPOOL_BROKEN. May run the program's code. */
@@ -8184,7 +8215,7 @@ static tpool_status tpool__hold_check(const tpool_task *task) {
 }
 /* Gives the task what will hold it. False: no memory. */
 static bool tpool__hold_new(const tpool_task *of, tpool_future *task) {
-    bool timed = of->delay_ns > 0;
+    bool timed = of->delay_ns > 0 || of->expires_ns > 0;
     size_t count = of->after_count, slots = count + timed;
     if (count > TPOOL__HOLD_EDGES) return false;
     size_t size = sizeof(tpool__hold) + slots * sizeof(tpool__edge);
@@ -8203,7 +8234,7 @@ static bool tpool__hold_new(const tpool_task *of, tpool_future *task) {
     if (timed) {
         tpool__timer *timer = tpool__hold_timer(hold);
         timer->link = NULL;
-        timer->tick = (uint64_t)of->delay_ns;
+        timer->tick = of->delay_ns > 0 ? (uint64_t)of->delay_ns : 0;
         timer->fire = tpool__hold_timed;
         ((tpool__edge *)(void *)timer)->task = task;
     }
@@ -9068,10 +9099,7 @@ static bool tpool__expire_waiting(tpool__thread *self, tpool *pool) {
     bool any = false;
     for (tpool_future *expired; (expired = tpool__claim_expired(pool)) != NULL; any = true) {
         tpool__inject_count_tombstone(pool);
-        tpool__count_unstarted(pool, TPOOL__HAS_EXPIRED);
-        tpool__outcome *error = tpool__error_fixed(expired, TPOOL__HAS_EXPIRED);
-        tpool__store_release(&expired->outcome, tpool__outcome_word(error)); /* P9 */
-        tpool__list(self, (uintptr_t)expired);
+        tpool__end_listed(self, pool, expired, TPOOL__HAS_EXPIRED);
     }
     return any;
 }
