@@ -203,8 +203,9 @@ static void a_cycle_over_a_held_task_and_a_wait(void **state) {
         second.target = a;
         gate_open(&first.gate);
         gate_open(&second.gate);
-        assert_status(TPOOL_OK, end_of(a));
+        assert_status(TPOOL_OK, tpool_future_result(a, LIMIT, NULL));
         assert_status(TPOOL_OK, end_of(b));
+        tpool_future_release(a);
         assert_true((first.status == TPOOL_DEADLOCK) != (second.status == TPOOL_DEADLOCK)); /* the one that closes it */
         assert_ptr_equal(pool, take(held));
     }
