@@ -7952,7 +7952,7 @@ static bool tpool__held_leave(tpool *pool, tpool__hold *hold) {
     pool->held[(place >> TPOOL__HELD_INDEX) - 1] = last;
     moved->place = (place & ~bits) | (moved->place & bits);
     hold->place = 0;
-    pool->late -= (place & TPOOL__HELD_LATE) != 0;
+    if (place & TPOOL__HELD_LATE && --pool->late == 0 && pool->heap_count == 0) tpool__heap_emptied(pool);
     tpool__store_relaxed(&pool->held_count, count); /* relaxed: as above */
     if (count > 0) return false;
     if (pool->held_size > TPOOL__HELD_FEW) {
@@ -8079,7 +8079,6 @@ static bool tpool__place_late(tpool *pool, tpool_future **unreferenced) {
         if (!tpool__ready_reserve(pool, task, unreferenced)) return emptied;
         (void)tpool__ready_place(pool, task, 0, &emptied);
     }
-    if (pool->late == 0 && pool->heap_count == 0) tpool__heap_emptied(pool);
     return emptied;
 }
 
@@ -8248,17 +8247,20 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
     uint32_t over = tpool__edges_enter(task, of) + 1; /* and the submit */
     tpool_status status = TPOOL_OK;
     for (bool lacks_worker = true; status == TPOOL_OK && lacks_worker;) {
+        tpool_future *unreferenced = NULL;
         tpool__spin_lock(&pool->inject.lock);
         uint32_t flags = tpool__flags(pool);
         if (flags & (TPOOL__SHUT | TPOOL__BREAK | TPOOL__CLOSING | TPOOL__HALTED)) status = tpool__refusal(pool, flags);
         lacks_worker = of->fn && tpool__load_relaxed(&pool->live) == 0; /* relaxed: see >>protocol, E3 */
         if (status == TPOOL_OK && !lacks_worker) {
-            if (!tpool__held_reserve(pool)) status = TPOOL_NO_MEMORY;
+            /* its place, and the first of the queue's: see above */
+            if (!tpool__held_reserve(pool) || !tpool__ready_reserve(pool, task, &unreferenced)) status = TPOOL_NO_MEMORY;
             if (status == TPOOL_OK && task->nodes) (void)tpool__completions_enter(NULL, task);
             if (status == TPOOL_OK) tpool__held_enter(pool, task);
             pool->inject.submitted += status == TPOOL_OK;
         }
         tpool__spin_unlock(&pool->inject.lock);
+        tpool__dispose_chain(unreferenced);
         if (status == TPOOL_OK && lacks_worker) status = tpool__ensure_worker(pool, deadline);
     }
     if (status != TPOOL_OK) {
@@ -9343,7 +9345,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  *
  *  A task that is held waits too: for all its dependencies. (One that waits for any of several may be freed in other
  *  ways.) The search keeps a reference to each held task that it has come to, and reads its edges under its LOCKED,
- *  which keeps them while the task is held. Without memory, or after TPOOL__MOST_SEARCHED such tasks, it ends there.
+ *  which keeps them while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If that is refused,
+ *  or after TPOOL__MOST_SEARCHED, the search goes no further.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
@@ -9352,11 +9355,14 @@ static struct {
 } tpool__cycles;
 
 #define TPOOL__MOST_SEARCHED 10000u
-/* The held tasks that a search has come to, as a list and as a hash table of it. */
+#define TPOOL__FEW_SEARCHED 32u
+/* The held tasks that a search has come to, as a list and as a hash table of it. On the stack, at first not set up. */
 typedef struct tpool__searched {
+    size_t count, size, explored;
     tpool_future **tasks;
     uint32_t *slots; /* 2 * size: the index in `tasks`, plus one */
-    size_t count, size, explored;
+    tpool_future *few[TPOOL__FEW_SEARCHED];
+    uint32_t few_slots[2 * TPOOL__FEW_SEARCHED];
 } tpool__searched;
 
 static void tpool__searched_put(tpool__searched *searched, tpool_future *task) {
@@ -9366,20 +9372,25 @@ static void tpool__searched_put(tpool__searched *searched, tpool_future *task) {
     searched->tasks[searched->count++] = task;
     searched->slots[slot] = (uint32_t)searched->count;
 }
+static void tpool__searched_resize(tpool__searched *searched, size_t size, tpool_future **tasks, uint32_t *slots) {
+    tpool_future **before = searched->tasks;
+    size_t count = searched->count;
+    memset(slots, 0, 2 * size * sizeof *slots);
+    searched->tasks = tasks;
+    searched->slots = slots;
+    searched->size = size;
+    searched->count = 0;
+    for (size_t i = 0; i < count; i++) tpool__searched_put(searched, before[i]);
+    if (count > 0 && before != searched->few) TPOOL_FREE((void *)before);
+}
 static void tpool__searched_add(tpool__searched *searched, tpool_future *task) {
-    if (searched->count == searched->size) {
-        size_t size = searched->size ? 2 * searched->size : 32, each = sizeof task + 2 * sizeof *searched->slots;
-        tpool_future **before = searched->tasks;
+    if (searched->size == 0) {
+        tpool__searched_resize(searched, TPOOL__FEW_SEARCHED, searched->few, searched->few_slots);
+    } else if (searched->count == searched->size) {
+        size_t size = 2 * searched->size, each = sizeof task + 2 * sizeof *searched->slots;
         tpool_future **tasks = searched->count < TPOOL__MOST_SEARCHED ? TPOOL_MALLOC(size * each) : NULL;
         if (!tasks) return;
-        size_t count = searched->count;
-        searched->tasks = tasks;
-        searched->slots = (uint32_t *)(void *)(tasks + size);
-        searched->size = size;
-        searched->count = 0;
-        memset(searched->slots, 0, 2 * size * sizeof *searched->slots);
-        for (size_t i = 0; i < count; i++) tpool__searched_put(searched, before[i]);
-        if (before) TPOOL_FREE((void *)before);
+        tpool__searched_resize(searched, size, tasks, (uint32_t *)(void *)(tasks + size));
     }
     size_t count = searched->count;
     tpool__searched_put(searched, task);
@@ -9388,7 +9399,7 @@ static void tpool__searched_add(tpool__searched *searched, tpool_future *task) {
 static void tpool__searched_end(tpool__searched *searched) {
     for (size_t i = 0; i < searched->count; i++)
         if (tpool__unreference(searched->tasks[i])) (void)tpool__task_dispose(searched->tasks[i]);
-    tpool__dealloc((void *)searched->tasks);
+    if (searched->tasks != searched->few) TPOOL_FREE((void *)searched->tasks);
 }
 
 static bool tpool__context_has_origin(const tpool__context *context) {
@@ -9463,7 +9474,8 @@ static bool tpool__record_wait(tpool__thread *self, tpool__record *record, tpool
     record->futures = futures;
     record->count = count;
     record->foreign = tpool__context_has_origin(self->context);
-    tpool__searched searched = { 0 };
+    tpool__searched searched;
+    searched.count = searched.size = searched.explored = 0;
     tpool__lock(&tpool__cycles.lock);
     bool cycle = tpool__closes_cycle(record, &searched);
     if (!cycle) {
