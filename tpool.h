@@ -7771,8 +7771,8 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
  *  set, brings it there. There is room at the latest when the queue is empty.
  *
  *      bits of `kind`   0-24 how many edges (0 once the claimer has released the futures), 25 KEEPS: a reference that is
- *                       released with the task is in the first edge, 26 TIMER: a timer follows the edges, 27 EMPTY: it
- *                       has no function, 28 BLOCK: it lies in a memory block, 30-31 tpool_after
+ *                       released with the task is in the first edge, 26 TIMER: a timer follows the edges (likewise), 27
+ *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 30-31 tpool_after
  *      bits of `place`  0 TIMED: it has begun to wait for its time, 1 LATE: it is ready; from bit 2: see tpool__hold
  *
  *  Pair P20: each lowering of a count releases, the last one acquires: so the task sees what its dependencies did.
@@ -7895,14 +7895,13 @@ static uint32_t tpool__edges_leave(const tpool_future *task) {
 /* The claimer releases what the task has held on to. A search for cycles may still look at it, under LOCKED. */
 static void tpool__hold_end(tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
-    if (!hold) return;
+    if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
     tpool__nodes_pass(task);
-    if (hold->extra && hold->extra->hold_expires && tpool__timer_disarm(tpool__hold_timer(hold)) &&
-        tpool__hold_lower(hold, 1))
+    bool expires = hold->kind & TPOOL__HOLD_TIMER && hold->extra && hold->extra->hold_expires;
+    if (expires && tpool__timer_disarm(tpool__hold_timer(hold)) && tpool__hold_lower(hold, 1))
         (void)tpool__unreference(task); /* the timer's; not the last */
     uint32_t count = tpool__edge_count(hold);
-    if (count == 0) return;
-    hold->kind &= ~TPOOL__HOLD_EDGES;
+    hold->kind &= ~(TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER);
     for (tpool__edge *edge = tpool__edges(hold); count > 0; edge++, count--)
         if (tpool__unreference(edge->u.after.on)) (void)tpool__task_dispose(edge->u.after.on);
 }
