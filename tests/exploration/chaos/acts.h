@@ -479,7 +479,8 @@ static record *submit(rng *g, int p, unsigned where, int depth, bool wants_futur
             r->tagged = r->in_set = true;
         }
         tpool_future *before[MOST_BEFORE];
-        int held = has(HELD) && one_in(g, 2) ? hold_back(g, r, &task, where, before) : 0;
+        bool counted = pools[p].is_of_script && pools[p].config.queue_capacity; /* what becomes ready overfills it */
+        int held = has(HELD) && !counted && one_in(g, 2) ? hold_back(g, r, &task, where, before) : 0;
         if (one_in(g, 3)) {
             int64_t limit = patience(g, where & ~(unsigned)PURE, true);
             status = CALL(p, tpool_submit_within(pool, &task, limit, want));
