@@ -27,7 +27,7 @@
  *      >>structures     >>task-object  >>lane  >>measure  >>backend  >>blocks  >>nested  >>expiries  >>times  >>heap
  *                       >>worker-list  >>waiter-nodes
  *      >>walk           >>submit  >>enqueue  >>workers  >>worker-loop  >>execute  >>finish  >>publish  >>raise
- *                       >>claims  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>idle
+ *                       >>claims  >>holds  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>idle
  *                       >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
  *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
@@ -158,8 +158,13 @@
  *  Waiting inside a task is safe. In a wait without a limit, for one future or for all of several, a wanted task that
  *  has not started and is the same pool's runs right there; otherwise the pool runs a spare worker while this one is
  *  blocked. Unrelated tasks never run inside a wait. If tasks wait for each other in a circle, without a limit, the
- *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. The search leaves out waits for the
- *  first of several, completions, resources, full queues, drains, and futures that the program completes.
+ *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. A held task waits for its futures. The search
+ *  leaves out waits for the first of several, completions, resources, full queues, drains, the program's futures.
+ *
+ *  Held tasks. A task with `after` or delay_ns is taken at once. It starts when those futures are done and that time
+ *  has passed, never earlier. Until then it is pending, in no queue, and can be cancelled. Then it goes into its pool's
+ *  queue, whatever the capacity, and nothing refuses it. tpool_drain waits for it. tpool_shutdown and tpool_destroy
+ *  cancel what waits for its time; what waits for futures still runs. At exit the shared pools cancel all that is held.
  *
  *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
  *  own tasks; flags say whether to wait, to cancel what has not started, to ask running tasks to stop. A task or
@@ -589,7 +594,9 @@ typedef enum tpool_after {
 
 /* A task in which only fn is set is a plain one. The pool copies the struct; what name points to must stay. */
 typedef struct tpool_task {
-    tpool_fn fn;
+    tpool_fn fn; /* NULL with `after` or delay_ns: nothing runs, and the future ends once the task would be ready. Its
+                      result is NULL; with TPOOL_AFTER_ANY it is the tpool_future * that was first, which lives as long
+                      as the caller's reference to this one */
     void *arg;
     size_t arg_size;             /* > 0: the bytes at arg are copied, and fn gets the copy (aligned for any type),
                                       which lives until the task ends */
@@ -598,7 +605,8 @@ typedef struct tpool_task {
                                       frees what the copy points to, never the copy itself */
     const char *name;            /* static text; shown in errors and traces */
     int priority;                /* higher ones start first; a waiting task of any priority starts eventually */
-    int64_t expires_ns;          /* > 0: if not started this long after the submit, it ends as TPOOL_EXPIRED */
+    int64_t expires_ns;          /* > 0: if not started this long after the submit, or after what holds it, it ends as
+                                      TPOOL_EXPIRED */
     int64_t run_limit_ns;        /* > 0: after running this long tpool_stop_requested() turns true in it; in a pool of
                                       processes its worker is killed */
     tpool_future *const *after;  /* the pool takes the task, and holds it until these futures are done: of any pools,
@@ -607,7 +615,7 @@ typedef struct tpool_task {
     size_t after_count;
     tpool_after after_when;
     int64_t delay_ns; /* > 0: it holds the task for this long after that; without `after`, after the submit */
-    void *tag;                   /* the program's own, for tpool_future_tag; the library never looks at it */
+    void *tag;        /* the program's own, for tpool_future_tag; the library never looks at it */
     tpool_completions *completions; /* the submit adds the task's future to this iterator, see there */
 } tpool_task;
 
@@ -620,7 +628,8 @@ typedef struct tpool_task {
  * is a worker, of this pool or another, that has to wait for room, and the system refuses a spare worker for it. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future);
 
-/* The same, with all that tpool_task has. Also TPOOL_INVALID: arg NULL with arg_size above 0.
+/* The same, with all that tpool_task has. Also TPOOL_INVALID: arg NULL with arg_size above 0; a NULL in task->after, or
+ * an unknown after_when.
  * task->completions: the iterator gets the future, with a reference of its own, in the moment in which the pool takes
  * the task: before the task can start, and only if it is taken. So nothing is lost between a submit and a
  * tpool_completions_add, whatever refuses one of the two; and a task that submits further ones is still in the iterator
@@ -2713,8 +2722,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                          exchange; before the task is shared, if it starts    future's completer: also from RUNNING)
  *                          at once; of a bare future also by the program
  *            CANCELLING    by the claimer, to cancel it; reads as pending       likewise
- *            EXPIRING      by the claimer, to end it as expired or broken;      likewise
- *                          reads as pending
+ *            EXPIRING      by the claimer, to end it as expired or broken, or   likewise
+ *                          as one without a function; reads as pending
  *            DONE+status   by the claimer, once (tpool__publish_end)            by anyone else; no other phase follows
  *      4     HAS_NODES     until the end, whenever `nodes` is not empty; may    to leave it clear with a node there:
  *                          stay a moment longer, under LOCKED                   the end would not notify that waiter
@@ -2725,11 +2734,13 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *                          pool that has `busy` set; at the claim of a bare     busy worker
  *                          future; else when the end is complete
  *                          (tpool__release_outside_end)
- *      8     POPPED        when the entry has left the queue (not needed once   twice
- *                          END_RELEASED is set); if its submitter executes the
- *                          task, which then has no entry
+ *      8     POPPED        when the entry has left the queue (not needed once   twice; with PENDING it means held: to
+ *                          END_RELEASED is set); if its submitter executes the  execute such a task
+ *                          task, which then has no entry; from the submit on
+ *                          while the task is held, which has none yet
  *      9..   references    one for each handle of the program, one for the      -
- *                          entry in the queue, one for the claimer
+ *                          entry in the queue, present or to come (>>holds),
+ *                          one for the claimer, one for a held task's timer
  *
  *      A thread that takes the entry out of the queue and claims the task takes over the entry's reference. Every other
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
@@ -2739,13 +2750,13 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *  changes under pool->lock. The bits from 1 up count the workers that search. A submit acts only if the word is just
  *  ROOM.
  *
- *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 up the count
- *  of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a job
- *  while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those spinlocks
- *  afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is compared with
- *  its value at the start of a task. A worker takes from its own batch without the spinlock; closing the batch stops
- *  that (tpool__batch_open): for PAUSED and HALTED, and for BREAK and CANCELLED, whose setter ends all that waits and
- *  must know what has started.
+ *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED, UNTIMED; from bit 8 up the
+ *  count of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a
+ *  job while it holds the victim's `jobs_lock`. A thread that changes a flag other than RANKED passes all those
+ *  spinlocks afterwards (tpool__fence_lanes): from then on every thread acts on it. RANKED is a hint. The count is
+ *  compared with its value at the start of a task. A worker takes from its own batch without the spinlock; closing the
+ *  batch stops that (tpool__batch_open): for PAUSED and HALTED, and for BREAK and CANCELLED, whose setter ends all that
+ *  waits and must know what has started.
  *
  *  ORDERED PAIRS
  *           the side that releases           the side that acquires             what the second side sees
@@ -2790,6 +2801,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P19  a worker stores its thread; a    tpool_describe loads them          that thread's contexts; the task's name
  *           context stores its task's
  *           function
+ *      P20  tpool__hold_lower                the one that reaches zero          what the dependencies did; `first`
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
@@ -2842,8 +2854,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      it finds the sleeper.
  *
  *  WHY DESTROY FREES NOTHING TOO EARLY. A pool's end waits until: as many tasks have ended as were submitted; no worker
- *  is busy; the lanes and the heap are empty, tombstones counted; no submitter waits for room; no outside end is left
- *  (`enders`); no caller is left inside (`callers`); the threads are joined.
+ *  is busy; the lanes and the heap are empty, tombstones counted, and nothing is held; no submitter waits for room; no
+ *  outside end is left (`enders`); no caller is left inside (`callers`); the threads are joined.
  *      Outside ends: a thread that ends a task outside the queue has claimed it first. So the tombstone is in the
  *      queue, or the thread that popped it found it not END_RELEASED and counted it in `enders`. That holds until
  *      tpool__release_outside_end, the ender's last touch of the pool.
@@ -3403,11 +3415,11 @@ struct tpool {
     uint32_t *places; /* their index in the heap, by their order (>>heap) */
     size_t heap_count, heap_size;
     uint64_t heap_first, heap_order; /* no task in the heap has a lower order; the next order to give */
-    tpool_future **held; /* the tasks that dependencies or time hold */
+    tpool_future **held;             /* the tasks that dependencies or time hold */
     tpool__word held_count;
     size_t held_size, late; /* late: how many of them are ready, and wait for memory of the queue */
-    size_t enders;  /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
-    size_t callers; /* callers inside a call that may outlast the last task: see >>protocol */
+    size_t enders;          /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
+    size_t callers;         /* callers inside a call that may outlast the last task: see >>protocol */
     tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
@@ -4378,8 +4390,8 @@ TPOOL_API tpool_future *tpool_future_retain(tpool_future *future) {
  *  The list needs no memory: the links are in the listed items, a task, an iterator or the outcome that owns a payload.
  *      a task that is done       still has callbacks, and its ender's reference; its outside end is released after
  *                                them, so that its pool stays until then (or its worker is busy)
- *      a task that is not done   is claimed, to be cancelled or ended otherwise, and has its error: next are arg_free,
- *                                then publish
+ *      a task that is not done   is claimed, to be cancelled or ended otherwise, and has its error, or needs none
+ *                                (a held task without a function): next are arg_free, then publish
  *      an outcome (lowest bit)   has a payload to free; the outcome itself is freed before that
  *      a tpool__due (bit 1)      is in a map's iterator or in resources that no thread uses any more; in the notifier
  *                                of an iterator; in a wake of tpool_on_stop; or in a callback that was added to a done
@@ -5698,8 +5710,8 @@ static void tpool__observe(tpool *pool, const tpool_event *event) {
     pool->config.observer(event, pool->config.context);
     tpool__cancel_back(cancel);
 }
-static void tpool__emit_locked(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task,
-                               uintptr_t other, tpool_status status, const char *name, int64_t now) {
+static void tpool__emit_locked(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
+                               tpool_status status, const char *name, int64_t now) {
     if (!(pool->config.observed & (unsigned)kind)) return;
     if (tpool__is_foreign(pool)) return; /* a program function forked, and this is the child */
     int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
@@ -5970,7 +5982,7 @@ static inline bool tpool__node_add_with(tpool_future *future, tpool__node *node,
         if (tpool__state_is_done(state)) return false;
         if (state & TPOOL__LOCKED) {
             tpool__backoff(&tries);
-            state = tpool__load_acquire(&future->state);                                                   /* P2 */
+            state = tpool__load_acquire(&future->state); /* P2 */
         } else if (tpool__cas_acq_rel(&future->state, &state,
                                       (state | TPOOL__LOCKED | TPOOL__HAS_NODES) + references)) { /* P3 */
             break;
@@ -6021,7 +6033,8 @@ static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
  *      W1   tpool_submit... (tpool__submit) makes a task object if one is needed: for a future, or any tpool__extra. It
  *           is task and future in one, 64 bytes, from a cache of the thread (tpool__task_new).
  *      W2   tpool__enqueue puts the task into a lane: the worker's own, or the inject lane; with a priority, or if the
- *           pool drops the oldest, into the heap. A full queue: tpool__enqueue_full.
+ *           pool drops the oldest, into the heap. A full queue: tpool__enqueue_full. A task that is to be held goes
+ *           into pool->held (tpool__hold_submit), and into a queue when nothing holds it any more (tpool__ready).
  *      W3   tpool__notify: if no worker searches for work and another may be active, one is woken or started
  *           (tpool__wake_one).
  *      W4   A worker (tpool__work_loop) finds the task (tpool__find) and claims it (tpool__claim): by the one change
@@ -6032,8 +6045,8 @@ static bool tpool__node_remove(tpool_future *future, tpool__node *node) {
  *      W6   arg_free is called, the result is stored, the statistics count, all before any thread can see the end.
  *      W7   tpool__publish moves the phase to done. If the task has no waiter nodes, and its outside end is released
  *           (END_RELEASED), the same step gives up the claimer's reference. Otherwise it then notifies the nodes
- *           (waiters, iterators), and runs the callbacks in the order added. If a callback ends another future, that
- *           future's callbacks run after the callback has returned, or in its next wait (>>nested).
+ *           (waiters, iterators, edges of held tasks), and runs the callbacks in the order added. If a callback ends
+ *           another future, its callbacks run after this callback has returned, or in its next wait (>>nested).
  *      W8   A waiter (tpool__await_in) first spins a little, then adds a waiter node to the future and parks
  *           (tpool__wait). A worker that waits makes room for another first (tpool__wait_begin).
  *      W9   A worker that waits, without a limit, for a task of its own pool that has not started runs it in place
@@ -7751,27 +7764,30 @@ static bool tpool__execute_in_place(tpool__thread *self, tpool_future *future) {
 /* --------------------------------------------------------------------------------------------------------------------
  *  >>holds  What holds a task back: other futures, time
  *
- *  A held task is taken and pending, but in no queue: POPPED is set although nobody has claimed it. Its `count` says how
- *  many things hold it: each future of `after` that is not done (AFTER_ANY: all of them together), and the submit, whose
- *  last step lowers the count too. Whoever brings it to zero gets the reference of the entry to come, and puts the task
- *  into the queue (tpool__ready), past its capacity; or lets it wait for its time; or ends it.
+ *  A held task is taken and pending, but in no queue: POPPED is set although no thread has claimed it. Its `count` says
+ *  how many things hold it: each future of `after` that is not done (AFTER_ANY: all of them together), and the submit,
+ *  whose last step lowers the count too. The thread that brings it to zero gets the reference of the entry to come. It
+ *  puts the task into the queue (tpool__ready), past its capacity; or lets it wait for its time; or ends it.
  *
- *  An edge is a waiter node on a future. `done` lowers the count, under that future's LOCKED; what it has freed it only
- *  notes in the thread (`ready`). tpool__publish_end comes to that once the future's nodes are unlocked. So no thread
- *  takes edges off a future under the LOCKED of another, and a chain needs no stack: an end that follows from an end is
- *  listed (>>nested).
+ *  An edge is a waiter node on a future. `done` lowers the count, under that future's LOCKED, and only notes in the
+ *  thread what it has freed (`ready`). tpool__publish_end comes to that once the future's nodes are unlocked. So no
+ *  finisher takes edges off other futures under its own LOCKED (two AFTER_ANY tasks over the same two futures would
+ *  spin crosswise). A chain needs no stack, since an end that follows from an end is listed (>>nested).
  *
  *  One claim decides between the start of a held task and its cancellation. tpool__ready holds the task's LOCKED, which
- *  keeps back every end of the task, and so keeps its pool; it clears POPPED only if the task is still pending. Who
- *  claims it before takes it out of pool->held, counts it among the enders, and its edges off the futures
- *  (tpool__hold_break). A thread that then brings the count to zero gives back its reference, and touches nothing else.
+ *  keeps back every end of the task, and so keeps its pool. It clears POPPED only if the task is still pending. A
+ *  thread that claims the task before takes it out of pool->held, counts it among the enders, and takes its edges off
+ *  the futures (tpool__hold_break). A thread that then brings the count to zero gives back its reference, and touches
+ *  nothing else. Under LOCKED of a held task a thread may take the inject spinlock, and LOCKED of its dependencies:
+ *  dependencies are older, so these never form a circle, and a task that is in pool->held is in no queue, so no walk
+ *  of a queue wants its LOCKED under that spinlock.
  *
  *  Becoming ready cannot fail. The places in pool->held come at the submit; a worker stays as long as there is a held
  *  task. If the queue lacks memory, the task stays in pool->held, `late`, until a worker finds room: RANKED, which is
  *  set, brings it there. There is room at the latest when the queue is empty.
  *
- *      bits of `kind`   0-24 how many edges (0 once the claimer has released the futures), 25 KEEPS: a reference that is
- *                       released with the task is in the first edge, 26 TIMER: a timer follows the edges (likewise), 27
+ *      bits of `kind`   0-24 how many edges, 26 TIMER: a timer follows the edges (both 0 once the claimer has released
+ *                       the futures), 25 KEEPS: the first edge has a reference that is released with the task, 27
  *                       EMPTY: it has no function, 28 BLOCK: it lies in a memory block, 30-31 tpool_after
  *      bits of `place`  0 TIMED: it has begun to wait for its time, 1 LATE: it is ready; from bit 2: see tpool__hold
  *
@@ -7795,9 +7811,10 @@ typedef struct tpool__edge {
             tpool__node node;
             tpool_future *on;
         } after;
-        tpool__timer timer; /* behind the last edge: for the delay, then for the expiry. Until it is armed, `tick` is the
+        tpool__timer
+            timer;         /* behind the last edge: for the delay, then for the expiry. Until it is armed, `tick` is the
                                  delay in nanoseconds, or 0 */
-        tpool_error error;  /* in the first, when the task has ended since a dependency did not succeed */
+        tpool_error error; /* in the first, when the task has ended since a dependency did not succeed */
     } u;
     tpool_future *task; /* in the first, with KEEPS: the future that is kept */
 } tpool__edge;
@@ -7873,11 +7890,11 @@ static uint32_t tpool__edges_enter(tpool_future *task, const tpool_task *of) {
         edge->u.after.on = on;
         edge->u.after.node.done = waits ? tpool__edge_done : NULL;
         if (waits && tpool__node_add_with(on, &edge->u.after.node, TPOOL__REFERENCE)) continue;
-        edge->u.after.node.done = NULL; /* the edge is in no list */
+        edge->u.after.node.done = NULL;                   /* the edge is in no list */
         tpool__add_relaxed(&on->state, TPOOL__REFERENCE); /* relaxed: as tpool_future_retain */
         if (!waits) continue;
         if (!any) over++;
-        else if (tpool__cas_relaxed(&hold->first, &none, i + 1)) over = 1;                   /* relaxed: P20 */
+        else if (tpool__cas_relaxed(&hold->first, &none, i + 1)) over = 1;                /* relaxed: P20 */
         if (!any && tpool__end_of(on) != TPOOL_OK) tpool__store_relaxed(&hold->first, 1); /* relaxed: P20 */
     }
     return over;
@@ -7965,7 +7982,7 @@ static void tpool__wake_sleepers(tpool *pool);
 /* The last worker may end now. A sleeper that has seen a held task, under pool->lock, is found here. */
 static void tpool__held_emptied(tpool *pool) { tpool__wake_sleepers(pool); }
 
-/* Calls `visit` for each, without a lock: what is taken out meanwhile may be visited twice, what comes in not at all. */
+/* Calls `visit` for each, without a lock: for one that leaves perhaps twice, for one that comes perhaps not. */
 static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
     for (size_t i = SIZE_MAX; i > 0;) {
         tpool__spin_lock(&pool->inject.lock);
@@ -8021,8 +8038,8 @@ static void tpool__hold_break(tpool *pool, tpool_future *task) {
 static void tpool__end_unstarted(tpool_future *task, tpool__reason reason);
 /* Ends all that is held, or all that waits for its time. */
 static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
-    uintptr_t phase = tpool__fixed_errors[reason].error.status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING
-                                                                                  : TPOOL__PHASE_EXPIRING;
+    uintptr_t phase =
+        tpool__fixed_errors[reason].error.status == TPOOL_CANCELLED ? TPOOL__PHASE_CANCELLING : TPOOL__PHASE_EXPIRING;
     for (size_t i = SIZE_MAX; !tpool__is_foreign(pool);) { /* foreign: as in tpool__end_all_waiting */
         tpool_future *task = NULL;
         bool has_worker = false;
@@ -8113,13 +8130,13 @@ static void tpool__ready_end(tpool__thread *self, tpool *pool, tpool_future *tas
     tpool__store_release(&task->outcome, tpool__outcome_word(outcome)); /* P9 */
     tpool__list(self, (uintptr_t)task);
 }
-/* Starts a time: for which the task is held, or after which it expires. The caller has a reference, which the timer takes
- * over, and has set the count to 1. */
+/* Starts a time: for which the task is held, or after which it expires. The caller has a reference, which the timer
+ * takes over, and has set the count to 1. */
 static void tpool__hold_wait(tpool_future *task, tpool__hold *hold, tpool__timer *timer, int64_t at) {
     (void)tpool_future_retain(task);
     tpool__timer_arm(timer, at);
-    /* Claimed meanwhile: its claimer may have found the timer not yet armed. Relaxed: if so, the timer's lock, which the
-     * claimer has passed before, orders the claim before this; else the claimer disarms it. */
+    /* Claimed meanwhile: its claimer may have found the timer not yet armed. Relaxed: if so, the timer's lock, which
+     * the claimer has passed before, orders the claim before this; else the claimer disarms it. */
     if (!tpool__is_pending(task) && tpool__timer_disarm(timer) && tpool__hold_lower(hold, 1))
         (void)tpool__unreference(task); /* not the last: see above */
     if (tpool__unreference(task)) (void)tpool__task_dispose(task);
@@ -8172,7 +8189,7 @@ static void tpool__ready(tpool__thread *self, tpool_future *task, bool waited) {
         tpool__store_relaxed(&hold->count, 1); /* relaxed: the timer's lock publishes it */
     } else if (ends) {
         uintptr_t phase = reason == TPOOL__NO_REASON || reason == TPOOL__SETUP_FAILED ? TPOOL__PHASE_EXPIRING
-                                                                                     : TPOOL__PHASE_CANCELLING;
+                                                                                      : TPOOL__PHASE_CANCELLING;
         ends = placed = tpool__hold_claim(task, phase);
         if (ends) emptied = tpool__held_leave(pool, hold);
         pool->enders += ends;
@@ -8253,7 +8270,8 @@ static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tp
         lacks_worker = of->fn && tpool__load_relaxed(&pool->live) == 0; /* relaxed: see >>protocol, E3 */
         if (status == TPOOL_OK && !lacks_worker) {
             /* its place, and the first of the queue's: see above */
-            if (!tpool__held_reserve(pool) || !tpool__ready_reserve(pool, task, &unreferenced)) status = TPOOL_NO_MEMORY;
+            if (!tpool__held_reserve(pool) || !tpool__ready_reserve(pool, task, &unreferenced))
+                status = TPOOL_NO_MEMORY;
             if (status == TPOOL_OK && task->nodes) (void)tpool__completions_enter(NULL, task);
             if (status == TPOOL_OK) tpool__held_enter(pool, task);
             pool->inject.submitted += status == TPOOL_OK;
@@ -9344,8 +9362,8 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  *
  *  A task that is held waits too: for all its dependencies. (One that waits for any of several may be freed in other
  *  ways.) The search keeps a reference to each held task that it has come to, and reads its edges under its LOCKED,
- *  which keeps them while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If that is refused,
- *  or after TPOOL__MOST_SEARCHED, the search goes no further.
+ *  which keeps them while the task is held. The first TPOOL__FEW_SEARCHED such tasks need no memory. If more is
+ *  refused, or after TPOOL__MOST_SEARCHED, the search goes no further.
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
@@ -9366,7 +9384,8 @@ typedef struct tpool__searched {
 
 static void tpool__searched_put(tpool__searched *searched, tpool_future *task) {
     size_t slot = (uintptr_t)task / sizeof *task;
-    while (searched->slots[slot &= 2 * searched->size - 1] && searched->tasks[searched->slots[slot] - 1] != task) slot++;
+    while (searched->slots[slot &= 2 * searched->size - 1] && searched->tasks[searched->slots[slot] - 1] != task)
+        slot++;
     if (searched->slots[slot]) return;
     searched->tasks[searched->count++] = task;
     searched->slots[slot] = (uint32_t)searched->count;
@@ -9425,7 +9444,7 @@ static bool tpool__leads_back(tpool__record *own, tpool_future *future, tpool__r
     if (tpool__state_is_held(state)) tpool__searched_add(searched, future);
     if (phase == TPOOL__PHASE_PENDING || phase >= TPOOL__PHASE_DONE) return false;
     tpool__thread *runner = tpool__load_acquire(&future->runner); /* P7 */
-    if ((uintptr_t)runner & 1) return false; /* a pool's tag: the task is about to be done */
+    if ((uintptr_t)runner & 1) return false;                      /* a pool's tag: the task is about to be done */
     if ((runner == own->thread || own->foreign) && tpool__any_context(own->context, tpool__is_of_task, future))
         return true;
     if (runner) tpool__explore(runner->blocked, future, unexplored);
@@ -10540,7 +10559,7 @@ static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     char *pool_and_flags = (char *)(void *)pool + (flags & (TPOOL_STOP_RUNNING | TPOOL_DETACH));
     tpool__context *call = tpool__call_push(self, tpool__shutdown_left, pool_and_flags);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
-    else tpool__end_held(pool, TPOOL__WAS_CANCELLED, true); /* what waits for its time */
+    else tpool__end_held(pool, TPOOL__WAS_CANCELLED, true);   /* what waits for its time */
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     tpool__shut_down(pool, flags);
     tpool_status status = flags & TPOOL_DETACH ? tpool__detach(pool) : TPOOL_OK; /* first: a wake may end the thread */

@@ -126,7 +126,9 @@ static void on_small_stack(void *(*fn)(void *), void *arg) {
 }
 enum { MANY = 1000000 };
 static tpool_future *links[MANY];
-static void *complete_it(void *arg) { return tpool_future_set_result((tpool_future *)arg, NULL) == TPOOL_OK ? arg : NULL; }
+static void *complete_it(void *arg) {
+    return tpool_future_set_result((tpool_future *)arg, NULL) == TPOOL_OK ? arg : NULL;
+}
 static void *fail_it(void *arg) {
     return tpool_future_set_error((tpool_future *)arg, 3, "%s", "far away") == TPOOL_OK ? arg : NULL;
 }

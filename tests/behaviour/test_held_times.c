@@ -41,11 +41,9 @@ static void the_delay_comes_after_the_dependencies(void **state) {
     tpool *pool = new_pool(1);
     int64_t started = 0;
     tpool_future *first = bare();
-    tpool_future *held = submitted_task(pool, (tpool_task){ .fn = note_time,
-                                                            .arg = &started,
-                                                            .after = &first,
-                                                            .after_count = 1,
-                                                            .delay_ns = TPOOL_MS(20) });
+    tpool_future *held = submitted_task(
+        pool,
+        (tpool_task){ .fn = note_time, .arg = &started, .after = &first, .after_count = 1, .delay_ns = TPOOL_MS(20) });
     sleep_ms(30);
     int64_t before = tpool_now();
     assert_status(TPOOL_OK, tpool_future_set_result(first, NULL));
@@ -253,8 +251,8 @@ static void expiry_after_a_delay(void **state) {
     held_pool h;
     held_create(&h, NULL);
     int64_t before = tpool_now();
-    tpool_future *held = submitted_task(
-        h.pool, (tpool_task){ .fn = nothing, .delay_ns = TPOOL_MS(10), .expires_ns = TPOOL_MS(10) });
+    tpool_future *held =
+        submitted_task(h.pool, (tpool_task){ .fn = nothing, .delay_ns = TPOOL_MS(10), .expires_ns = TPOOL_MS(10) });
     tpool_completions *completions = NULL;
     assert_status(TPOOL_OK, tpool_as_completed(&held, 1, &completions));
     tpool_future *yielded = NULL;
@@ -311,8 +309,8 @@ static void shutdown_cancels_what_waits_for_its_time(void **state) {
     tpool *pool = new_pool(1);
     tpool_future *first = bare();
     tpool_future *timed = submitted_task(pool, (tpool_task){ .fn = nothing, .delay_ns = TPOOL_FOREVER });
-    tpool_future *later = submitted_task(
-        pool, (tpool_task){ .fn = nothing, .after = &first, .after_count = 1, .delay_ns = 1 });
+    tpool_future *later =
+        submitted_task(pool, (tpool_task){ .fn = nothing, .after = &first, .after_count = 1, .delay_ns = 1 });
     tpool_future *follows = submitted_task(pool, (tpool_task){ .fn = nothing, .after = &first, .after_count = 1 });
     assert_status(TPOOL_OK, tpool_shutdown(pool, 0));
     assert_true(tpool_future_cancelled(timed));

@@ -267,7 +267,7 @@ struct record {
     bool pure;       /* waits for its own children only, so that any wait for it ends */
     bool wants_free, expires, limited, has_future, by_manager, tagged, in_set;
     bool depends, timed, empty; /* held: a dependency may fail it, the pool's end may cancel it; without a function */
-    size_t size; /* copied */
+    size_t size;                /* copied */
     char name[16];
     atomic_int taken; /* 0: not known yet, 1, 2: refused */
     atomic_int runs, frees, fate, seen, failures, left, owned_freed, last_note, over; /* the last: it has ended */

@@ -383,8 +383,8 @@ static void play_world(uint64_t seed, int operations) {
     for (int i = 0; i < atomic_load(&map_count) && i < MAPS; i++) some_left = some_left || maps[i].left;
     end();
     /* a keeper of the times that has run the program's functions keeps what that took until it ends */
-    for (int looks = 0;
-         (has(EVENT_LOOPS) || has(HELD)) && atomic_load(&live_blocks) != 0 && looks < 200 && !dual_used && !manager_used && !some_left;
+    for (int looks = 0; (has(EVENT_LOOPS) || has(HELD)) && atomic_load(&live_blocks) != 0 && looks < 200 &&
+                        !dual_used && !manager_used && !some_left;
          looks++)
         sleep_us(10000);
     if (!dual_used && !manager_used && !some_left && atomic_load(&live_blocks) != 0)
