@@ -4318,27 +4318,33 @@ static bool tpool__unreference(tpool_future *future) {
     return tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE; /* P4 */
 }
 static tpool_future *tpool__hold_free(tpool__hold *hold);
-/* The last reference is gone; no other thread can see the task. True: its result_free was listed, as above. */
-static bool tpool__task_dispose(tpool_future *task) {
-    bool listed = false;
-    do {
-        /* relaxed: the threads that wrote these released their references before this one did, in the order of P4 */
-        tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&task->outcome));
-        uintptr_t extra_word = tpool__load_relaxed(&task->extra_word); /* relaxed: likewise */
-        tpool__node *node = task->nodes;
-        tpool__task_free(task);
-        while (node) { /* callbacks of a bare future that was never completed */
-            tpool__node *next = node->next;
-            TPOOL_FREE((void *)node);
-            node = next;
-        }
-        if (TPOOL__LIKELY(!outcome && !extra_word)) return listed;
+/* What is left of a task whose block is free: its outcome, and what most tasks do not have. True: as below. */
+static TPOOL__NOINLINE bool tpool__dispose_rest(tpool__outcome *outcome, uintptr_t extra_word) {
+    for (bool listed = false;;) {
         if (tpool__outcome_list(outcome)) listed = true;
         tpool__extra_free(tpool__extra_of_word(extra_word));
         tpool__hold *hold = tpool__hold_of_word(extra_word);
-        task = hold ? tpool__hold_free(hold) : NULL;
-    } while (task && tpool__unreference(task)); /* a chain needs no stack */
-    return listed;
+        tpool_future *kept = hold ? tpool__hold_free(hold) : NULL;
+        if (!kept || !tpool__unreference(kept)) return listed;
+        /* a done task, without waiter nodes: a chain of these needs no stack. relaxed: as below */
+        outcome = tpool__outcome_of(tpool__load_relaxed(&kept->outcome));
+        extra_word = tpool__load_relaxed(&kept->extra_word);
+        tpool__task_free(kept);
+    }
+}
+/* The last reference is gone; no other thread can see the task. True: its result_free was listed, as above. */
+static bool tpool__task_dispose(tpool_future *task) {
+    /* relaxed: the threads that wrote these released their references before this one did, in the order of P4 */
+    tpool__outcome *outcome = tpool__outcome_of(tpool__load_relaxed(&task->outcome));
+    uintptr_t extra_word = tpool__load_relaxed(&task->extra_word); /* relaxed: likewise */
+    tpool__node *node = task->nodes;
+    tpool__task_free(task);
+    while (node) { /* callbacks of a bare future that was never completed */
+        tpool__node *next = node->next;
+        TPOOL_FREE((void *)node);
+        node = next;
+    }
+    return !TPOOL__LIKELY(!outcome && !extra_word) && tpool__dispose_rest(outcome, extra_word);
 }
 
 /* Makes the tools that check memory report the mistake at the program's line that made it, without other harm. */
@@ -6416,8 +6422,8 @@ static bool tpool__hold_new(const tpool_task *of, tpool_future *task);
 static tpool_status tpool__hold_submit(tpool *pool, tpool_future *task, const tpool_task *of, int64_t deadline);
 /* `task` holds what the task has besides function and argument, or is NULL. */
 static TPOOL__NOINLINE bool tpool__run_after_submit(tpool_future *task, bool wanted, tpool_status status);
-static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
-                                  int64_t deadline, tpool__force force) {
+static TPOOL__INLINE tpool_status tpool__submit_under(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task,
+                                                      tpool_future **future, int64_t deadline, tpool__force force) {
     bool copied = task && task->arg_size, holds = tpool__is_to_be_held(task);
     if (!pool || (!fn && !holds) || (copied && !arg)) return TPOOL_INVALID;
     tpool_status valid = TPOOL__LIKELY(!holds) ? TPOOL_OK : tpool__hold_check(task);
@@ -6476,14 +6482,19 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     return status;
 }
 
+static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpool_task *task, tpool_future **future,
+                                  int64_t deadline, tpool__force force) {
+    return tpool__submit_under(pool, fn, arg, task, future, deadline, force);
+}
 static tpool_status tpool__submit_task(tpool *pool, const tpool_task *task, tpool_future **future, int64_t deadline,
                                        tpool__force force) {
     return tpool__submit(pool, task->fn, task->arg, task, future, deadline, force);
 }
 
+/* Compiled twice: here no instruction tests for what only a tpool_task has. */
 TPOOL_API tpool_status tpool_submit(tpool *pool, tpool_fn fn, void *arg, tpool_future **future) {
     if (future) *future = NULL;
-    return tpool__submit(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
+    return tpool__submit_under(pool, fn, arg, NULL, future, TPOOL_FOREVER, TPOOL__AS_ASKED);
 }
 TPOOL_API tpool_status tpool_submit_task(tpool *pool, const tpool_task *task, tpool_future **future) {
     if (future) *future = NULL;
