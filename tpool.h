@@ -4313,9 +4313,10 @@ static void tpool__outcome_free(tpool__outcome *outcome) {
     if (tpool__outcome_list(outcome)) tpool__run_unless_held(tpool__self());
 }
 
-/* True: this was the last reference. P4. */
-static bool tpool__unreference(tpool_future *future) {
-    return tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE; /* P4 */
+/* Gives back a reference. True: it was the last. If it is the only one, that needs no read-modify-write. */
+static inline bool tpool__unreference(tpool_future *future) {
+    return tpool__load_acquire(&future->state) < 2 * TPOOL__REFERENCE ||                /* P4 */
+           tpool__sub_acq_rel(&future->state, TPOOL__REFERENCE) < 2 * TPOOL__REFERENCE; /* P4 */
 }
 static tpool_future *tpool__hold_free(tpool__hold *hold);
 /* What is left of a task whose block is free: its outcome, and what most tasks do not have. True: as below. */
@@ -7298,9 +7299,9 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(task);
     if (!TPOOL__LIKELY(!word)) {
-        if (!tpool__arg_done(self, task, tpool__end_broken)) return false;
-        tpool__large_give(extra);
-        tpool__hold_end(task);
+        if (extra && !tpool__arg_done(self, task, tpool__end_broken)) return false;
+        if (extra) tpool__large_give(extra);
+        if (tpool__hold_of_word(word)) tpool__hold_end(task);
     }
     task->value = failed ? NULL : result;
     if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)))
