@@ -5986,12 +5986,12 @@ static inline bool tpool__node_add_with(tpool_future *future, tpool__node *node,
     unsigned tries = 0;
     uintptr_t state = tpool__load_acquire(&future->state); /* P2 */
     for (;;) {
+        uintptr_t next = (state | TPOOL__LOCKED | TPOOL__HAS_NODES) + references;
         if (tpool__state_is_done(state)) return false;
         if (state & TPOOL__LOCKED) {
             tpool__backoff(&tries);
-            state = tpool__load_acquire(&future->state); /* P2 */
-        } else if (tpool__cas_acq_rel(&future->state, &state,
-                                      (state | TPOOL__LOCKED | TPOOL__HAS_NODES) + references)) { /* P3 */
+            state = tpool__load_acquire(&future->state);               /* P2 */
+        } else if (tpool__cas_acq_rel(&future->state, &state, next)) { /* P3 */
             break;
         }
     }
