@@ -5730,7 +5730,7 @@ static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind,
     TPOOL_ASSERT(tpool__holds_none());
     tpool__emit_locked(self, pool, kind, task, other, status, name, now);
 }
-/* The caller holds LOCKED of a task that was held: an outside end passes that bit before it tells of the end. */
+/* The caller holds LOCKED of a task that was held: an outside end passes that bit (tpool__hold_end) before it tells. */
 static TPOOL__NOINLINE void tpool__observe_ready(tpool__thread *self, tpool *pool, const tpool_future *task) {
     tpool__emit_locked(self, pool, TPOOL_EVENT_READY, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
                        tpool__clock());
@@ -5766,7 +5766,6 @@ static void tpool__observe_unrun(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     if (TPOOL__LIKELY(!pool || !(tpool__observed(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
     const tpool__outcome *outcome = tpool__outcome_of(tpool__load_acquire(&task->outcome)); /* P9 */
-    if (tpool__hold_of(task)) tpool__nodes_pass(task);
     tpool__observe_end(self, pool, task, outcome ? outcome->error.status : TPOOL_OK, tpool__clock());
 }
 /* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
@@ -7925,7 +7924,7 @@ static uint32_t tpool__edges_leave(const tpool_future *task) {
 static void tpool__hold_end(tpool_future *task) {
     tpool__hold *hold = tpool__hold_of(task);
     if (!hold || !(hold->kind & (TPOOL__HOLD_EDGES | TPOOL__HOLD_TIMER))) return;
-    tpool__nodes_pass(task);
+    tpool__nodes_pass(task); /* also for tpool__observe_ready */
     bool expires = hold->kind & TPOOL__HOLD_TIMER && hold->extra && hold->extra->hold_expires;
     if (expires && tpool__timer_disarm(tpool__hold_timer(hold)) && tpool__hold_lower(hold, 1))
         (void)tpool__unreference(task); /* the timer's; not the last */

@@ -325,6 +325,25 @@ static void a_held_task_is_cancelled_at_once(void **state) {
     assert_int_equal(3, stats_of(pool).cancelled);
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
+static void cancelled_tasks_leave_no_memory(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    tpool_future *never[2] = { bare(), bare() };
+    long rounds = COUNT(500000);
+    size_t before = 0;
+    for (long i = 0; i < rounds; i++) {
+        tpool_future *held = submitted_task(pool, after(nothing, NULL, never, 1 + (size_t)i % 2, (tpool_after)(i % 3)));
+        assert_true(tpool_future_cancel(held));
+        tpool_future_release(held);
+        if (i == rounds / 10) before = resident();
+    }
+    if (!SLOW_TOOL) assert_true(resident() < before + (16u << 20));
+    for (int i = 0; i < 2; i++) {
+        assert_status(TPOOL_OK, tpool_future_set_result(never[i], NULL));
+        tpool_future_release(never[i]);
+    }
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
 /* A cancel comes as a task becomes ready: it runs or is cancelled, and its arg_free comes once. */
 static tpool_future *to_cancel[2000];
 static void *cancel_all(void *arg) {
@@ -457,6 +476,7 @@ int main(void) {
         TEST(the_first_of_any_starts_it),
         TEST(any_with_one_that_never_ends_keeps_no_memory),
         TEST(a_held_task_is_cancelled_at_once),
+        TEST(cancelled_tasks_leave_no_memory),
         TEST(cancel_against_becoming_ready),
         TEST(it_goes_into_a_full_queue),
         TEST(a_paused_pool_lets_it_become_ready),

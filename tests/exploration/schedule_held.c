@@ -90,6 +90,21 @@ static void any_against_any(void) {
     CHECK(ran.runs == 2 && freed.runs == 2);
 }
 
+/* Both end as a task that waits for any of them is submitted. */
+static void ends_against_submit_of_any(void) {
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *before[2] = { bare(), bare() };
+    pthread_t helper = started(complete, tpool_future_retain(before[0]));
+    pthread_t other = started(complete, tpool_future_retain(before[1]));
+    tpool_task task = counted_after(before, 2, TPOOL_AFTER_ANY);
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    for (int i = 0; i < 2; i++) tpool_future_release(before[i]);
+    join(helper);
+    join(other);
+    CHECK(end_pool(pool).completed == 1);
+    CHECK(ran.runs == 1 && freed.runs == 1);
+}
+
 /* A cancel comes as the last dependency ends. */
 static void cancel_against_ready(void) {
     tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
@@ -319,6 +334,7 @@ SCHEDULES(SCENARIO(end_against_submit, .quick = 2, .preemptions = 3),
           SCENARIO(run_against_submit, .quick = 1, .preemptions = 3),
           SCENARIO(end_against_end, .quick = 1, .preemptions = 2),
           SCENARIO(any_against_any, .quick = 1, .preemptions = 2),
+          SCENARIO(ends_against_submit_of_any, .quick = 1, .preemptions = 2),
           SCENARIO(cancel_against_ready, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(cancel_and_destroy_against_ready, .quick = 2, .preemptions = 3, .outcomes = 2),
           SCENARIO(destroy_against_ready, .quick = 1, .preemptions = 2),
