@@ -5,6 +5,12 @@
 #include "support/children.h"
 #endif
 
+#if SLOW_TOOL
+/* A process forked beside other threads has them as leaks. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "report_thread_leaks=0"; }
+#endif
+
 static tpool_future *bare(void) {
     tpool_future *future = NULL;
     assert_status(TPOOL_OK, tpool_future_create(&future));
