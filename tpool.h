@@ -3415,11 +3415,12 @@ struct tpool {
     uint32_t *places; /* their index in the heap, by their order (>>heap) */
     size_t heap_count, heap_size;
     uint64_t heap_first, heap_order; /* no task in the heap has a lower order; the next order to give */
-    tpool_future **held;             /* the tasks that dependencies or time hold */
+    tpool_future **held;             /* the tasks that dependencies or time hold, and free places (tpool__held_enter) */
     tpool__word held_count;
-    size_t held_size, late; /* late: how many of them are ready, and wait for memory of the queue */
-    size_t enders;          /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
-    size_t callers;         /* callers inside a call that may outlast the last task: see >>protocol */
+    size_t held_size, held_used, held_free;
+    size_t late;    /* how many of them are ready, and wait for memory of the queue */
+    size_t enders;  /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
+    size_t callers; /* callers inside a call that may outlast the last task: see >>protocol */
     tpool__waiter *room, **room_end; /* submitters that wait for room, in line (tpool__room_waiter) */
     tpool__waiter *drainers;         /* callers that wait for a condition of the whole pool (tpool__drainer) */
     tpool__word draining;            /* how many drainers; also read without the lock, as a hint */
@@ -7830,6 +7831,9 @@ typedef struct tpool__edge {
     tpool_future *task; /* in the first, with KEEPS: the future that is kept */
 } tpool__edge;
 
+_Static_assert(sizeof(void *) != 8 || sizeof(tpool__hold) + sizeof(tpool__edge) <= sizeof(tpool_future),
+               "what holds a task by one edge fits into a block");
+
 static inline tpool__edge *tpool__edges(const tpool__hold *hold) { return (tpool__edge *)(uintptr_t)(hold + 1); }
 static inline uint32_t tpool__edge_count(const tpool__hold *hold) { return hold->kind & TPOOL__HOLD_EDGES; }
 static inline tpool_after tpool__hold_when(const tpool__hold *hold) {
@@ -7947,16 +7951,16 @@ static void *tpool__hold_value(const tpool_future *task) {
     return keeps ? tpool__edges(hold)->task : NULL;
 }
 
-/* The list of held tasks, an array. Under the inject spinlock. */
+/* The held tasks are an array, under the inject spinlock. A task stays in its place, so no other task is touched
+ * when it leaves; a free place holds the index plus one of the next free one, times two plus one. */
 static bool tpool__held_reserve(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    size_t count = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
-    if (count < pool->held_size) return true;
+    if (pool->held_free || pool->held_used < pool->held_size) return true;
     size_t size = pool->held_size ? 2 * pool->held_size : 16;
     tpool_future **held = size <= UINT32_MAX >> TPOOL__HELD_INDEX ? TPOOL_MALLOC(size * sizeof *held) : NULL;
     if (!held) return false;
     if (pool->held) {
-        memcpy(held, pool->held, count * sizeof *held);
+        memcpy(held, pool->held, pool->held_used * sizeof *held);
         TPOOL_FREE((void *)pool->held);
     }
     pool->held = held;
@@ -7964,24 +7968,25 @@ static bool tpool__held_reserve(tpool *pool) {
     return true;
 }
 static void tpool__held_enter(tpool *pool, tpool_future *task) {
-    size_t count = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
-    pool->held[count] = task;
-    tpool__hold_of(task)->place = (uint32_t)(count + 1) << TPOOL__HELD_INDEX;
-    tpool__store_relaxed(&pool->held_count, count + 1); /* relaxed: under the lock; elsewhere a hint */
+    size_t index = pool->held_free ? pool->held_free - 1 : pool->held_used++;
+    if (pool->held_free) pool->held_free = (uintptr_t)pool->held[index] >> 1;
+    pool->held[index] = task;
+    tpool__hold_of(task)->place = (uint32_t)(index + 1) << TPOOL__HELD_INDEX;
+    /* relaxed, both: under the lock; elsewhere a hint */
+    tpool__store_relaxed(&pool->held_count, tpool__load_relaxed(&pool->held_count) + 1);
 }
 /* True: it was the last, and there may be a worker that has stayed for it (tpool__held_emptied). */
 static bool tpool__held_leave(tpool *pool, tpool__hold *hold) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    size_t count = tpool__load_relaxed(&pool->held_count) - 1; /* relaxed: under the lock */
-    tpool_future *last = pool->held[count];
-    tpool__hold *moved = tpool__hold_of(last);
-    uint32_t place = hold->place, bits = TPOOL__HELD_TIMED | TPOOL__HELD_LATE;
-    pool->held[(place >> TPOOL__HELD_INDEX) - 1] = last;
-    moved->place = (place & ~bits) | (moved->place & bits);
+    size_t count = tpool__load_relaxed(&pool->held_count) - 1; /* relaxed, here and below: as above */
+    size_t index = (hold->place >> TPOOL__HELD_INDEX) - 1;
+    if (hold->place & TPOOL__HELD_LATE && --pool->late == 0 && pool->heap_count == 0) tpool__heap_emptied(pool);
     hold->place = 0;
-    if (place & TPOOL__HELD_LATE && --pool->late == 0 && pool->heap_count == 0) tpool__heap_emptied(pool);
-    tpool__store_relaxed(&pool->held_count, count); /* relaxed: as above */
+    pool->held[index] = (tpool_future *)(pool->held_free << 1 | 1);
+    pool->held_free = index + 1;
+    tpool__store_relaxed(&pool->held_count, count);
     if (count > 0) return false;
+    pool->held_used = pool->held_free = 0;
     if (pool->held_size > TPOOL__HELD_FEW) {
         TPOOL_FREE((void *)pool->held);
         pool->held = NULL;
@@ -7989,16 +7994,20 @@ static bool tpool__held_leave(tpool *pool, tpool__hold *hold) {
     }
     return tpool__flags(pool) & (TPOOL__SHUT | TPOOL__BREAK) || pool->config.idle_timeout_ns > 0;
 }
+/* The task in a place, or NULL. */
+static inline tpool_future *tpool__held_at(const tpool *pool, size_t index) {
+    return (uintptr_t)pool->held[index] & 1 ? NULL : pool->held[index];
+}
 static void tpool__wake_sleepers(tpool *pool);
 /* The last worker may end now. A sleeper that has seen a held task, under pool->lock, is found here. */
 static void tpool__held_emptied(tpool *pool) { tpool__wake_sleepers(pool); }
 
-/* Calls `visit` for each, without a lock: for one that leaves perhaps twice, for one that comes perhaps not. */
+/* Calls `visit` for each, without a lock; perhaps not for one that comes or leaves meanwhile. */
 static void tpool__held_each(tpool *pool, void (*visit)(tpool_future *task)) {
     for (size_t i = SIZE_MAX; i > 0;) {
         tpool__spin_lock(&pool->inject.lock);
-        size_t count = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
-        if (i > count) i = count;
+        if (i > pool->held_used) i = pool->held_used;
+        while (i > 0 && !tpool__held_at(pool, i - 1)) i--;
         tpool_future *task = i > 0 ? tpool_future_retain(pool->held[--i]) : NULL;
         tpool__spin_unlock(&pool->inject.lock);
         if (!task) return;
@@ -8060,11 +8069,10 @@ static void tpool__end_held(tpool *pool, tpool__reason reason, bool timed) {
             tpool__unlock(&pool->lock);
         }
         tpool__spin_lock(&pool->inject.lock);
-        size_t count = tpool__load_relaxed(&pool->held_count); /* relaxed: under the lock */
-        if (i > count) i = count;
+        if (i > pool->held_used) i = pool->held_used;
         while (i > 0 && !task && !has_worker) {
-            tpool_future *held = pool->held[--i];
-            bool ends = !timed || tpool__hold_of(held)->place & TPOOL__HELD_TIMED;
+            tpool_future *held = tpool__held_at(pool, --i);
+            bool ends = held && (!timed || tpool__hold_of(held)->place & TPOOL__HELD_TIMED);
             if (ends && tpool__hold_claim(held, phase + TPOOL__REFERENCE)) task = held;
         }
         tpool__spin_unlock(&pool->inject.lock);
@@ -8100,9 +8108,9 @@ static bool tpool__ready_place(tpool *pool, tpool_future *task, uintptr_t locked
  * True: see tpool__held_leave. */
 static bool tpool__place_late(tpool *pool, tpool_future **unreferenced) {
     bool emptied = false;
-    for (size_t i = tpool__load_relaxed(&pool->held_count); i > 0 && pool->late > 0; i--) { /* relaxed: its lock */
-        tpool_future *task = pool->held[i - 1];
-        if (!(tpool__hold_of(task)->place & TPOOL__HELD_LATE)) continue;
+    for (size_t i = pool->held_used; i > 0 && pool->late > 0; i--) {
+        tpool_future *task = tpool__held_at(pool, i - 1);
+        if (!task || !(tpool__hold_of(task)->place & TPOOL__HELD_LATE)) continue;
         if (!tpool__ready_reserve(pool, task, unreferenced)) return emptied;
         (void)tpool__ready_place(pool, task, 0, &emptied);
     }
@@ -8265,7 +8273,7 @@ static bool tpool__hold_new(const tpool_task *of, tpool_future *task) {
         ((tpool__edge *)(void *)timer)->task = task;
     }
     tpool__store_relaxed(&task->extra_word, (uintptr_t)hold + 2);
-    tpool__add_relaxed(&task->state, TPOOL__POPPED);
+    tpool__store_relaxed(&task->state, tpool__load_relaxed(&task->state) + TPOOL__POPPED);
     return true;
 }
 /* W2 for a held task. It needs no room in the queue, but a worker. */

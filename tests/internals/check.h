@@ -159,12 +159,14 @@ static inline void check_heap(check_walk *walk) {
 }
 static inline void check_held(check_walk *walk) {
     const tpool *pool = walk->pool;
-    size_t late = 0;
-    walk->held = pool->held_count;
-    CHECK_THAT(walk, walk->held <= pool->held_size);
-    for (size_t i = 0; i < walk->held && !walk->text[0]; i++) {
+    size_t late = 0, free = 0;
+    CHECK_THAT(walk, pool->held_used <= pool->held_size);
+    for (size_t i = 0; i < pool->held_used && !walk->text[0]; i++) {
         const tpool_future *task = pool->held[i];
+        free += (uintptr_t)task & 1;
+        if ((uintptr_t)task & 1) continue;
         const tpool__hold *hold = tpool__hold_of_word(task->extra_word);
+        walk->held++;
         CHECK_THAT(walk, tpool__pool_of(task) == pool);
         CHECK_THAT(walk, hold != NULL);
         CHECK_THAT(walk, tpool__state_is_held(task->state)); /* its claimer is done with it */
@@ -175,6 +177,9 @@ static inline void check_held(check_walk *walk) {
         CHECK_THAT(walk, (hold->count == 0) == ((hold->place & TPOOL__HELD_LATE) != 0));
         late += (hold->place & TPOOL__HELD_LATE) != 0;
     }
+    CHECK_THAT(walk, walk->held == pool->held_count);
+    for (size_t at = pool->held_free; at && free > 0; at = (uintptr_t)pool->held[at - 1] >> 1) free--;
+    CHECK_THAT(walk, free == 0);
     CHECK_THAT(walk, late == pool->late);
 }
 static inline void check_inject(check_walk *walk) {
