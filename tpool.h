@@ -260,7 +260,9 @@
  *    - No file or socket of a process pool has a name that another user could open. After unshare(CLONE_NEWPID) create
  *      gives TPOOL_NO_THREAD, since the system starts no thread either.
  *
- *  Limits. A pool starts as many spare workers as waits need. A future has at most 2^55 references. Each worker process
+ *  Limits. A pool starts as many spare workers as waits need. A task names fewer than 2^25 futures in `after`, a pool
+ *  holds fewer than 2^30 tasks, else TPOOL_NO_MEMORY; the search for circles follows at most 10,000 held tasks.
+ *  A future has at most 2^55 references. Each worker process
  *  takes four descriptors, each pool of processes two; if the program lowers RLIMIT_NOFILE after that, what runs goes
  *  on, but no worker starts that has no room. Where pointers have 32 bits, a future has at most 2^23 references, the
  *  statistics of one worker wrap at 2^32, a pool may not have 30,000 threads, and config.measure counts waits in steps
