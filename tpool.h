@@ -160,15 +160,13 @@
  *  blocked. Unrelated tasks never run inside a wait. If tasks wait for each other in a circle, without a limit, the
  *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. The search leaves out waits for the
  *  first of several, completions, resources, full queues, drains, and futures that the program completes.
- *    - Spare workers take the place of at most config.max_spares blocked ones, so that max_workers go on working; they
- *      end when they are no longer needed.
+ *    - Spare workers take the place of at most config.max_spares blocked ones, as long as they are needed.
  *    - More come only if work is queued and every worker of the pool is blocked. A task in the queue for which one of
  *      these waits, directly or over other tasks, gets a spare at once, which runs it and then only such tasks; so does
  *      a task that one of them submits into the full queue of its own pool. If there is none, one spare comes after
  *      10 ms in which none of the waits comes to what it waits for, then after 20, 40 and so on up to a second, while a
- *      worker waits for what is no task (a resource, a channel, another full queue, a future that the program
- *      completes); and one a second while all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one
- *      resource has 8 threads, and one more a second while nothing moves at all.
+ *      worker waits for what is no task (a resource, a channel, another full queue, a future of the program); and one a
+ *      second while all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
  *    - If the system refuses a spare, the pool asks again now and then. One wait gives TPOOL_NO_THREAD if all wait for
  *      what only the queue can bring, or if nothing moves for a second.
  *
