@@ -2786,7 +2786,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
  *      when the tombstone is dropped. `enders` of the pool counts the tasks that are POPPED and not yet END_RELEASED.
  *
- *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below most_active or 0, and the pool is neither paused nor
+ *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is 0, or below most_active, and the pool is neither paused nor
  *  halted; it changes under pool->lock. most_active is max_workers less the blocked workers that no spare may replace.
  *  The bits from 1 up count the workers that search. A submit acts only if the word is just ROOM.
  *
@@ -3429,7 +3429,7 @@ enum {
     TPOOL__POOL_COUNTS
 };
 
-/* What a pool knows of its being stalled: see >>spares. Under pool->lock, but for the timer. */
+/* What a pool knows of its being stalled: see >>spares. Under pool->lock, except for the timer. */
 typedef struct tpool__stall {
     tpool__timer timer; /* asks again; armed and disarmed under no lock ... */
     int64_t armed_for;  /* ... by the thread that has set this; 0: not */
@@ -9229,7 +9229,7 @@ static const tpool__wait_kind tpool__wait_for_job;
 /* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
  * waits it is the one. */
 static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock) && most <= TPOOL__MOST_NEEDED);
     need->pool = pool;
     need->most = most;
     tpool__cycles.searches++;
@@ -9328,7 +9328,8 @@ static void tpool__ask(tpool *pool, bool refused) {
         bool may = work && pool->blocked > 0 && (used_up || active == 0) &&
                    active < tpool__load_relaxed(&pool->max_workers) &&
                    tpool__load_relaxed(&pool->gate) < TPOOL__SEARCHER;
-        if (may) tpool__need_of(pool, refused ? TPOOL__MOST_NEEDED : coming + 1, &need);
+        bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each of those that come asks for the next */
+        if (may) tpool__need_of(pool, many ? TPOOL__MOST_NEEDED : coming + 1, &need);
         bool brings = may && !refused && (!used_up || need.count > coming), stalls = may && !brings && active == 0;
         if (!work || (stalls && !tpool__any_queued(pool))) {
             pool->stall.since = pool->stall.before = 0;

@@ -291,6 +291,30 @@ static void a_spare_that_blocks_in_its_initializer_brings_no_other(void **state)
     tpool_future_release(bare);
 }
 
+/* So many are needed at once, and so many spares are still in their initializers, that one search does not hold all. */
+static gate many_begin = GATE_CLOSED;
+static atomic_bool spares_begin;
+static bool begin_at_the_gate(void *context) {
+    if (atomic_load(&spares_begin)) gate_pass(context);
+    return true;
+}
+static void needs_beyond_what_one_search_holds_are_met(void **state) {
+    (void)state;
+    enum { WORKERS = 90 };
+    gate begin = GATE_CLOSED;
+    tpool_future *waits[WORKERS];
+    own_pool = new_pool_as((tpool_config){
+        .max_workers = WORKERS, .max_spares = -1, .initializer = begin_at_the_gate, .context = &many_begin });
+    for (int i = 0; i < WORKERS; i++) waits[i] = submitted(own_pool, wait_for_a_task_behind, &begin);
+    gate_await_arrivals(&begin, WORKERS);
+    atomic_store(&spares_begin, true);
+    gate_open(&begin);
+    EVENTUALLY(gate_arrived(&many_begin) >= 64);
+    gate_open(&many_begin);
+    for (int i = 0; i < WORKERS; i++) take(waits[i]);
+    assert_status(TPOOL_OK, tpool_destroy(own_pool));
+}
+
 /* Time has brought spares; then all but a few of the waits end. */
 static void spares_end_when_they_are_no_longer_needed(void **state) {
     (void)state;
@@ -419,6 +443,7 @@ static const struct CMUnitTest tests[] = {
     TEST(several_needed_tasks_get_their_spares_at_once_each),
     TEST(a_tree_of_submits_into_its_own_full_queue_gets_few_threads),
     TEST(a_spare_that_blocks_in_its_initializer_brings_no_other),
+    TEST(needs_beyond_what_one_search_holds_are_met),
     TEST(spares_end_when_they_are_no_longer_needed),
     TEST(spares_end_while_those_that_they_replaced_are_at_work),
     TEST(time_in_which_a_worker_computes_brings_no_spare),
