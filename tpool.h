@@ -3099,6 +3099,7 @@ typedef struct tpool__contexts {
     tpool__context all[64];
 } tpool__contexts;
 
+#define TPOOL__LOOPS_REMEMBERED 8
 #define TPOOL__MAGAZINE 32u /* free memory blocks pass between threads so many at a time */
 
 /* The state of each thread that has called the library. */
@@ -3116,13 +3117,16 @@ struct tpool__thread {
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
     unsigned cached, cacheable;               /* how many there are, and may be: 0 until the thread is armed */
     uint32_t failed_spins;                    /* of its spins for the end of a task: see >>spin */
-    bool woke;                                /* it woke a worker since its last spin */
-    bool armed;                               /* the exit hook will run */
-    bool ending;                              /* the exit hook runs, counted in tpool__process.ending */
-    bool serves;                              /* a worker's thread, whose outermost function is the library's */
-    tpool__thread_handle detacher;            /* of a thread that frees a detached pool; else not valid */
-    struct tpool__keeper *keeper;             /* this thread may keep times, and has not left that; else NULL */
-    uintptr_t stack_top;                      /* of a worker, roughly */
+    int64_t loops_ended, loops_missed;        /* see >>for-implementation */
+    unsigned loops_failed;                    /* so many loops in turn were shared and got no help; at most 8 */
+    uintptr_t cheap_loops[TPOOL__LOOPS_REMEMBERED];
+    bool woke;                         /* it woke a worker since its last spin */
+    bool armed;                        /* the exit hook will run */
+    bool ending;                       /* the exit hook runs, counted in tpool__process.ending */
+    bool serves;                       /* a worker's thread, whose outermost function is the library's */
+    tpool__thread_handle detacher;     /* of a thread that frees a detached pool; else not valid */
+    struct tpool__keeper *keeper;      /* this thread may keep times, and has not left that; else NULL */
+    uintptr_t stack_top;               /* of a worker, roughly */
     uintptr_t stack_floor;             /* below it no code of the program begins that can wait; 0: not determined yet */
     tpool__record *blocked;            /* its wait, as other threads see it; under tpool__cycles.lock */
     uintptr_t number_next, number_end; /* numbers that it may give to tasks */
@@ -12814,10 +12818,27 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 /* ====================================================================================================================
  *  >>for-implementation  tpool_for
  *
- *  The caller and its helpers advance one shared index. Each takes a share of what is left, large at first, then
- *  smaller, down to the grain (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits
- *  the next helper. A helper that starts too late finds nothing left and ends.
+ *  The caller begins alone, and measures: one item, then parts of up to four times as many as before.
+ *  After each part it knows what the rest will take. Once that is worth a helper, the loop is shared: the caller and its
+ *  helpers advance one index, and each takes a share of what is left, large at first, then smaller, down to the grain
+ *  (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next helper. A helper
+ *  that starts too late finds nothing left and ends.
+ *
+ *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken. So the
+ *  rest must take longer if none searches; unless this thread has lately executed loops alone that together have missed
+ *  more than a wake costs (the rent is then as high as the price: Karlin and others, see >>spin). The woken worker
+ *  searches for a while, and the next loops share for little.
+ *
+ *  To begin alone costs a loop of a few long items half of its speed. So one of less than TPOOL__LOOP_FEW items for each
+ *  worker is shared at once, but for those which this thread remembers as cheap.
  * ================================================================================================================= */
+enum { TPOOL__LOOP_FEW = 16 };
+#define TPOOL__LOOP_PART 1000      /* ns: a shared part is about as long, unless a grain is given */
+#define TPOOL__LOOP_LEAST 6000     /* ns: so much must be left to be shared while a worker searches */
+#define TPOOL__LOOP_WAKES 60000    /* ns: so much must be left to wake a worker */
+#define TPOOL__LOOP_MISSED 20000   /* ns: or so much the loops before must have missed ... */
+#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... that came so soon after each other; as long as a worker spins */
+
 typedef struct tpool__loop_helper {
     struct tpool__loop_helper *next;
     struct tpool__loop *loop;
@@ -12832,6 +12853,8 @@ typedef struct tpool__loop {
     tpool *pool;
     size_t end, grain;
     uintptr_t shares, helpers, most_helpers; /* helpers: under the lock */
+    tpool__word helped;                      /* a helper has taken a part */
+    uint64_t item_time; /* of an item as last measured, in 1/1024 ns; 0: not known. Written before the loop is shared */
     tpool__loop_helper *helper_list;
     void (*body)(size_t begin, size_t end, void *context);
     void *context;
@@ -12868,7 +12891,14 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
     bool taken =
         !(tpool__flags(loop->pool) & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__loop_take_any(loop, begin, end);
     tpool__spin_unlock(&worker->lane.lock);
+    if (taken) tpool__store_relaxed(&loop->helped, 1); /* relaxed: a hint */
     return taken;
+}
+
+/* What these items will take, in ns, if they are like those before. */
+static int64_t tpool__loop_time(const tpool__loop *loop, size_t items) {
+    if (loop->item_time > 0 && items > UINT64_MAX / loop->item_time) return TPOOL_FOREVER;
+    return (int64_t)(items * loop->item_time / 1024);
 }
 
 /* Submits one more helper, if enough is left to do. A refusal does no harm. The caller or the helper before lists the
@@ -12877,6 +12907,7 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
 static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
+    if (loop->item_time > 0 && tpool__loop_time(loop, loop->end - next) < TPOOL__LOOP_LEAST) return;
     tpool__lock(&loop->lock);
     bool wanted = loop->helpers < loop->most_helpers;
     loop->helpers += wanted;
@@ -12908,19 +12939,63 @@ static void tpool__loop_break(tpool__loop *loop) {
 }
 static void tpool__loop_left(void *of) { tpool__loop_break((tpool__loop *)of); }
 
-/* Returns false in the child, if a body forked. */
+/* Returns false in the child, if the body forked. */
+static bool tpool__loop_part(tpool__thread *self, tpool__loop *loop, size_t begin, size_t end) {
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, loop->pool);
+    context->task = &loop->task;
+    if (loop->origin != context->outer) context->origin = loop->origin; /* a helper's: on the caller's thread */
+    context->left = tpool__loop_left;
+    context->of = loop;
+    loop->body(begin, end, loop->context);
+    return tpool__context_pop(self, context);
+}
+/* Likewise. */
 static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
-    while (tpool__loop_take(loop, helps, &begin, &end)) {
-        tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, loop->pool);
-        context->task = &loop->task;
-        if (loop->origin != context->outer) context->origin = loop->origin; /* a helper's: on the caller's thread */
-        context->left = tpool__loop_left;
-        context->of = loop;
-        loop->body(begin, end, loop->context);
-        if (!tpool__context_pop(self, context)) return false;
+    while (tpool__loop_take(loop, helps, &begin, &end))
+        if (!tpool__loop_part(self, loop, begin, end)) return false;
+    return true;
+}
+
+/* True if the rest, which will take `left` ns, is worth a helper. `missed` is added once for each loop. */
+static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop, int64_t left, int64_t now,
+                                         bool first) {
+    if (left < TPOOL__LOOP_LEAST) return false;
+    unsigned failed = self->loops_failed;
+    if (!tpool__has_room(loop->pool) || left >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
+    if (!first) return false;
+    if (now - self->loops_ended > TPOOL__LOOP_RECENTLY) self->loops_missed = 0;
+    self->loops_missed += left / 2;
+    if (self->loops_missed < TPOOL__LOOP_MISSED << failed) return false;
+    self->loops_missed = 0;
+    return true;
+}
+/* The caller alone, until the rest is worth sharing or there is none. At most half of what is left is executed at once,
+ * since later items may be longer; but for a rest that is over before a helper comes. Returns false in the child, if a
+ * body forked. */
+static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
+    uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
+    int64_t before = tpool__clock();
+    bool is_worth = false, first = true;
+    while (next < loop->end && !is_worth && !tpool__has_failed(&loop->task)) {
+        size_t left = loop->end - next, done = next - begin, part = done == 0 ? 1 : done < left / 4 ? 4 * done : left;
+        if (part > left / 2 && (done == 0 || tpool__loop_time(loop, left) >= TPOOL__LOOP_PART)) part = left / 2;
+        if (part < loop->grain) part = loop->grain;
+        if (part > left || left - part < loop->grain) part = left;
+        tpool__store_relaxed(&loop->next, next + part); /* relaxed: likewise */
+        if (!tpool__loop_part(self, loop, next, next + part)) return false;
+        next += part;
+        if (next == loop->end) break;
+        int64_t now = tpool__clock(), took = now - before, rest;
+        before = now;
+        loop->item_time = ((uint64_t)took * 1024 + 1) / part;
+        if (took < TPOOL__LOOP_PART / 4) continue; /* the clock's own time is too much of that */
+        rest = tpool__loop_time(loop, loop->end - next);
+        is_worth = tpool__loop_is_worth_sharing(self, loop, rest, now, first);
+        if (rest >= TPOOL__LOOP_LEAST) first = false;
     }
+    self->loops_ended = before;
     return true;
 }
 
@@ -12948,6 +13023,44 @@ static void tpool__for_left(void *of) {
     if (loop->visits) tpool__caller_leaves(loop->pool);
     tpool__outcome_free(tpool__outcome_take(&loop->task));
     tpool__loop_release(loop);
+}
+
+/* The caller of a loop that was shared has found nothing more to do. relaxed: a hint */
+static void tpool__loop_learn(tpool__thread *self, tpool__loop *loop) {
+    if (tpool__load_relaxed(&loop->helped)) self->loops_failed = 0;
+    else if (self->loops_failed < 8) self->loops_failed++;
+}
+/* A word for this very loop. Two may have the same. */
+static uintptr_t tpool__loop_key(const tpool__loop *loop, size_t items) {
+    return ((uintptr_t)loop->body ^ (uintptr_t)loop->context * 31 ^ items * 0x9E3779B1u) | 1;
+}
+/* Executes the loop. Returns false in the child, if a body forked. */
+static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t begin, bool choose_grain) {
+    tpool *pool = loop->pool;
+    size_t items = loop->end - begin;
+    if (loop->most_helpers == 0 || items <= loop->grain || (tpool__flags(pool) & TPOOL__PAUSED) ||
+        tpool__within_setup(pool))
+        return tpool__loop_execute(loop, false);
+    bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4;
+    uintptr_t key = tpool__loop_key(loop, items), *cheap = &self->cheap_loops[key / 2 % TPOOL__LOOPS_REMEMBERED];
+    if (is_small && *cheap != key) {
+        tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
+        int64_t began = tpool__clock();
+        if (!tpool__loop_execute(loop, false)) return false;
+        if (tpool__clock() - began < TPOOL__LOOP_LEAST / 2) *cheap = key;
+        return true;
+    }
+    if (!tpool__loop_begin(self, loop)) return false;
+    uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: not shared yet */
+    if (next == loop->end) return true;
+    if (*cheap == key) *cheap = 0;
+    if (choose_grain) {
+        size_t part = (size_t)(TPOOL__LOOP_PART * 1024 / loop->item_time), most = (loop->end - next) / loop->shares / 4;
+        if (part > most) part = most;
+        if (part > 1) loop->grain = part;
+    }
+    if (!(tpool__flags(pool) & TPOOL__PAUSED)) tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
+    return tpool__loop_execute(loop, false);
 }
 
 static void *tpool__loop_helper_execute(void *argument) {
@@ -12993,9 +13106,8 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
     if (call->outer) loop->origin = call;
 
-    if (!(tpool__flags(pool) & TPOOL__PAUSED) && !tpool__within_setup(pool))
-        tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
-    if (!tpool__loop_execute(loop, false)) return TPOOL_BROKEN;
+    if (!tpool__loop_whole(self, loop, begin, grain == 0)) return TPOOL_BROKEN;
+    if (loop->helpers > 0) tpool__loop_learn(self, loop);
     tpool__loop_end(loop);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
     if (loop->visits) tpool__caller_leaves(pool);
