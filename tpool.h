@@ -12833,8 +12833,10 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
  *  worker is shared at once, but for those which this thread remembers as cheap.
  * ================================================================================================================= */
 enum { TPOOL__LOOP_FEW = 16 };
-#define TPOOL__LOOP_PART 1000      /* ns: a shared part is about as long, unless a grain is given */
-#define TPOOL__LOOP_LEAST 6000     /* ns: so much must be left to be shared while a worker searches */
+#define TPOOL__LOOP_PART 1000 /* ns: a shared part is about as long, unless a grain is given */
+#ifndef TPOOL__LOOP_LEAST
+#define TPOOL__LOOP_LEAST 6000 /* ns: so much must be left to be shared while a worker searches */
+#endif
 #define TPOOL__LOOP_WAKES 60000    /* ns: so much must be left to wake a worker */
 #define TPOOL__LOOP_MISSED 20000   /* ns: or so much the loops before must have missed ... */
 #define TPOOL__LOOP_RECENTLY 65536 /* ns: ... that came so soon after each other; as long as a worker spins */
@@ -12853,7 +12855,7 @@ typedef struct tpool__loop {
     tpool *pool;
     size_t end, grain;
     uintptr_t shares, helpers, most_helpers; /* helpers: under the lock */
-    tpool__word helped;                      /* a helper has taken a part */
+    tpool__word helped;                      /* a helper has come before all was taken */
     uint64_t item_time; /* of an item as last measured, in 1/1024 ns; 0: not known. Written before the loop is shared */
     tpool__loop_helper *helper_list;
     void (*body)(size_t begin, size_t end, void *context);
@@ -12891,7 +12893,6 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
     bool taken =
         !(tpool__flags(loop->pool) & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__loop_take_any(loop, begin, end);
     tpool__spin_unlock(&worker->lane.lock);
-    if (taken) tpool__store_relaxed(&loop->helped, 1); /* relaxed: a hint */
     return taken;
 }
 
@@ -12989,7 +12990,7 @@ static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
         if (next == loop->end) break;
         int64_t now = tpool__clock(), took = now - before, rest;
         before = now;
-        loop->item_time = ((uint64_t)took * 1024 + 1) / part;
+        loop->item_time = (uint64_t)took * 1024 / part + 1;
         if (took < TPOOL__LOOP_PART / 4) continue; /* the clock's own time is too much of that */
         rest = tpool__loop_time(loop, loop->end - next);
         is_worth = tpool__loop_is_worth_sharing(self, loop, rest, now, first);
@@ -13025,46 +13026,55 @@ static void tpool__for_left(void *of) {
     tpool__loop_release(loop);
 }
 
-/* The caller of a loop that was shared has found nothing more to do. relaxed: a hint */
-static void tpool__loop_learn(tpool__thread *self, tpool__loop *loop) {
-    if (tpool__load_relaxed(&loop->helped)) self->loops_failed = 0;
+/* The caller and its helpers. *took: what the caller's parts took. Returns false in the child, if a body forked. */
+static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *took) {
+    tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
+    int64_t before = tpool__clock();
+    if (!tpool__loop_execute(loop, false)) return false;
+    *took = tpool__clock() - before;
+    if (tpool__load_relaxed(&loop->helped)) self->loops_failed = 0; /* relaxed: a hint */
     else if (self->loops_failed < 8) self->loops_failed++;
+    return true;
 }
-/* A word for this very loop. Two may have the same. */
+/* A shared part takes about TPOOL__LOOP_PART, but there are enough of them. */
+static void tpool__loop_choose_grain(tpool__loop *loop) {
+    size_t left = loop->end - tpool__load_relaxed(&loop->next),
+           most = left / loop->shares / 4; /* relaxed: not shared */
+    uint64_t part = TPOOL__LOOP_PART * 1024 / loop->item_time;
+    if (part > most) part = most;
+    if (part > 1) loop->grain = (size_t)part;
+}
+/* Names this very loop, so far as it needs to be told from the last ones. */
 static uintptr_t tpool__loop_key(const tpool__loop *loop, size_t items) {
     return ((uintptr_t)loop->body ^ (uintptr_t)loop->context * 31 ^ items * 0x9E3779B1u) | 1;
 }
+static bool tpool__loop_may_share(const tpool__loop *loop) {
+    return !(tpool__flags(loop->pool) & TPOOL__PAUSED) && !tpool__within_setup(loop->pool);
+}
 /* Executes the loop. Returns false in the child, if a body forked. */
-static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t begin, bool choose_grain) {
-    tpool *pool = loop->pool;
-    size_t items = loop->end - begin;
-    if (loop->most_helpers == 0 || items <= loop->grain || (tpool__flags(pool) & TPOOL__PAUSED) ||
-        tpool__within_setup(pool))
+static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t items, bool choose_grain) {
+    if (items <= loop->grain || loop->most_helpers == 0 || !tpool__loop_may_share(loop))
         return tpool__loop_execute(loop, false);
     bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4;
     uintptr_t key = tpool__loop_key(loop, items), *cheap = &self->cheap_loops[key / 2 % TPOOL__LOOPS_REMEMBERED];
+    int64_t took;
     if (is_small && *cheap != key) {
-        tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
-        int64_t began = tpool__clock();
-        if (!tpool__loop_execute(loop, false)) return false;
-        if (tpool__clock() - began < TPOOL__LOOP_LEAST / 2) *cheap = key;
+        if (!tpool__loop_share(self, loop, &took)) return false;
+        if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* others may have done as much */
         return true;
     }
     if (!tpool__loop_begin(self, loop)) return false;
-    uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: not shared yet */
-    if (next == loop->end) return true;
-    if (*cheap == key) *cheap = 0;
-    if (choose_grain) {
-        size_t part = (size_t)(TPOOL__LOOP_PART * 1024 / loop->item_time), most = (loop->end - next) / loop->shares / 4;
-        if (part > most) part = most;
-        if (part > 1) loop->grain = part;
-    }
-    if (!(tpool__flags(pool) & TPOOL__PAUSED)) tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
-    return tpool__loop_execute(loop, false);
+    if (tpool__load_relaxed(&loop->next) == loop->end || tpool__has_failed(&loop->task))
+        return true; /* not shared yet */
+    *cheap = 0;
+    if (choose_grain) tpool__loop_choose_grain(loop);
+    return tpool__loop_may_share(loop) ? tpool__loop_share(self, loop, &took) : tpool__loop_execute(loop, false);
 }
 
 static void *tpool__loop_helper_execute(void *argument) {
     tpool__loop_helper *helper = (tpool__loop_helper *)argument;
+    /* relaxed: hints */
+    if (tpool__load_relaxed(&helper->loop->next) < helper->loop->end) tpool__store_relaxed(&helper->loop->helped, 1);
     tpool__loop_add_helper(helper->loop, TPOOL__PAST_SHUTDOWN);
     (void)tpool__loop_execute(helper->loop, true);
     return NULL;
@@ -13106,8 +13116,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
     if (call->outer) loop->origin = call;
 
-    if (!tpool__loop_whole(self, loop, begin, grain == 0)) return TPOOL_BROKEN;
-    if (loop->helpers > 0) tpool__loop_learn(self, loop);
+    if (!tpool__loop_whole(self, loop, end - begin, grain == 0)) return TPOOL_BROKEN;
     tpool__loop_end(loop);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
     if (loop->visits) tpool__caller_leaves(pool);
