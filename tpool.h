@@ -921,7 +921,10 @@ TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error *
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
 
 /* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
- * are done; the caller takes part. grain: the fewest indices of a part, 0: chosen. From any thread.
+ * are done; the caller takes part. It begins alone, and shares with workers what is worth it: a loop too short to gain
+ * costs little more than body(begin, end, context). A loop of less than 16 * max_workers parts of `grain` indices is
+ * shared at once, since each may be long, unless this thread has found the same loop short before. No part may wait for
+ * another one. grain: the fewest indices of a part, 0: chosen. From any thread.
  * TPOOL_OK (an empty range too). TPOOL_FAILED: a body raised; parts not yet started were skipped; if a task made the
  * call, the error is that task's. TPOOL_INVALID: pool or body NULL, begin above end. TPOOL_SHUTDOWN, TPOOL_BROKEN: the
  * pool takes no work; nothing was run. TPOOL_BROKEN also: a body has ended its thread; parts not yet started were
@@ -12818,19 +12821,21 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 /* ====================================================================================================================
  *  >>for-implementation  tpool_for
  *
- *  The caller begins alone, and measures: one item, then parts of up to four times as many as before.
- *  After each part it knows what the rest will take. Once that is worth a helper, the loop is shared: the caller and its
+ *  The caller begins alone and measures: one item, then parts of up to four times as many items as are done. After each
+ *  part it estimates what the rest will take. Once that is worth a helper, it shares the loop: the caller and its
  *  helpers advance one index, and each takes a share of what is left, large at first, then smaller, down to the grain
  *  (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next helper. A helper
  *  that starts too late finds nothing left and ends.
  *
- *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken. So the
- *  rest must take longer if none searches; unless this thread has lately executed loops alone that together have missed
- *  more than a wake costs (the rent is then as high as the price: Karlin and others, see >>spin). The woken worker
- *  searches for a while, and the next loops share for little.
+ *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken. For a
+ *  wake the rest must be longer. But a worker that was woken searches for a while, and the loops that follow share for
+ *  little. So a thread adds up what its last loops would have gained from a helper, and wakes a worker once that is
+ *  more than a wake costs (competitive, as in >>spin). The price doubles each time that no help came in time: then the
+ *  CPUs are busy with something else.
  *
- *  To begin alone costs a loop of a few long items half of its speed. So one of less than TPOOL__LOOP_FEW items for each
- *  worker is shared at once, but for those which this thread remembers as cheap.
+ *  A loop of few items that begins alone may lose half of its speed, since its first item may be as long as all that a
+ *  helper could take. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once, unless the thread
+ *  remembers it as short.
  * ================================================================================================================= */
 enum { TPOOL__LOOP_FEW = 16 };
 #define TPOOL__LOOP_PART 1000 /* ns: a shared part is about as long, unless a grain is given */
@@ -13044,7 +13049,7 @@ static void tpool__loop_choose_grain(tpool__loop *loop) {
     if (part > most) part = most;
     if (part > 1) loop->grain = (size_t)part;
 }
-/* Names this very loop, so far as it needs to be told from the last ones. */
+/* The same loop has the same key; another one hardly ever. Odd: never that of no loop. */
 static uintptr_t tpool__loop_key(const tpool__loop *loop, size_t items) {
     return ((uintptr_t)loop->body ^ (uintptr_t)loop->context * 31 ^ items * 0x9E3779B1u) | 1;
 }
