@@ -2508,7 +2508,8 @@ static bool tpool__threads_are_gone(void) {
 }
 
 /* The DLL that holds this copy, with one reference more; NULL: the program holds it. A thread of the library's own that
- * no destroy joins takes one, so that its code stays until it has ended, and gives it back as it ends. */
+ * no destroy joins takes one, so that its code stays until it has ended, and gives it back as it ends. If a function of
+ * the program has ended it, its code is still needed then: the next such thread joins it and gives back both. */
 #if defined(TPOOL_THREADS_WIN32)
 typedef HMODULE tpool__library;
 static HMODULE tpool__library_here(DWORD flags) {
@@ -2521,6 +2522,7 @@ static HMODULE tpool__library_retain(void) { return tpool__library_here(0); }
 static void tpool__library_release(HMODULE library) {
     if (library) FreeLibrary(library);
 }
+static bool tpool__library_is_held(HMODULE library) { return library != NULL; }
 static void tpool__library_leave(HMODULE library) { /* the last that the thread does */
     if (library) FreeLibraryAndExitThread(library, 0);
 }
@@ -2533,6 +2535,7 @@ typedef struct tpool__library {
 } tpool__library;
 static tpool__library tpool__library_retain(void) { return (tpool__library){ 0 }; }
 static void tpool__library_release(tpool__library library) { (void)library; }
+static bool tpool__library_is_held(tpool__library library) { return (void)library, false; }
 static void tpool__library_leave(tpool__library library) { (void)library; }
 #endif
 
@@ -4760,6 +4763,8 @@ static struct {
     int64_t start_at;                   /* the system has refused a keeper: a look tries again then */
     tpool__thread_handle ended;         /* of the last keeper that ended: the next one that ends joins it */
     bool ended_by_function;             /* a function of the program has ended it: its destructors come after that */
+    unsigned holding;                   /* how many so ended have not given back their DLL; these: */
+    tpool__thread_handle holders[TPOOL__KEEPERS];
     size_t count;                       /* in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
     tpool__timer *slots[TPOOL__WHEEL_LEVELS][TPOOL__WHEEL_SLOTS];
@@ -4876,11 +4881,12 @@ static bool tpool__keeper_start(tpool__keeper *keeper) {
     if (!started) keeper->used = false;
     return started;
 }
-/* Makes sure that a thread keeps the times, if there are timers. Under the lock, which it gives up meanwhile. */
+/* Makes sure that a thread keeps the times, if there are timers, or what `holding` counts. Under the lock, which it gives
+ * up meanwhile. */
 static void tpool__timekeeper_need(void) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     bool refused = false;
-    while (!tpool__times.timekeeper && tpool__times_pending() && !tpool__times.over) {
+    while (!tpool__times.timekeeper && (tpool__times_pending() || tpool__times.holding > 0) && !tpool__times.over) {
         tpool__keeper *keeper = tpool__keeper_find(true); /* also after a refusal: one may have come back meanwhile */
         if (keeper) {
             keeper->idle = false;
@@ -4960,6 +4966,7 @@ static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper, bool by_
 }
 static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     int64_t idle_until = 0; /* 0: it keeps the times, and there are timers */
+    tpool__library library = keeper->library;
     tpool__lock(&tpool__times.lock);
     for (;;) {
         int64_t now = tpool__clock(), until;
@@ -4996,8 +5003,16 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
     tpool__timekeeper_need(); /* at exit there is none any more: others must look */
     tpool__thread_handle before = tpool__keeper_retire(keeper, false);
+    tpool__thread_handle holders[TPOOL__KEEPERS];
+    unsigned holding = tpool__times.holding;
+    memcpy(holders, tpool__times.holders, sizeof holders);
+    tpool__times.holding = 0;
     tpool__unlock(&tpool__times.lock);
     tpool__thread_join(&before);
+    while (holding > 0) {
+        tpool__thread_join(&holders[--holding]);
+        tpool__library_release(library);
+    }
 }
 static void tpool__thread_left(void *thread);
 /* The last that a keeper's thread does which a function of the program has ended. It is busy until here; from here on
@@ -5012,6 +5027,10 @@ static void tpool__keeper_end(tpool__thread *self) {
         tpool__unlock(&tpool__times.lock);
         tpool__backoff(&tries);
         tpool__lock(&tpool__times.lock);
+    }
+    if (tpool__library_is_held(keeper->library) && tpool__times.holding < TPOOL__KEEPERS) { /* else it stays for ever */
+        tpool__times.holders[tpool__times.holding++] = keeper->handle;
+        keeper->handle.valid = false;
     }
     tpool__thread_handle before = tpool__keeper_retire(keeper, true);
     tpool__timekeeper_need();
