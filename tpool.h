@@ -4759,11 +4759,11 @@ static struct {
     tpool__timer *come;         /* to be fired */
     tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
     const tpool__thread *fires_in;
-    unsigned starting;                  /* keepers whose starter has not returned */
-    int64_t start_at;                   /* the system has refused a keeper: a look tries again then */
-    tpool__thread_handle ended;         /* of the last keeper that ended: the next one that ends joins it */
-    bool ended_by_function;             /* a function of the program has ended it: its destructors come after that */
-    unsigned holding;                   /* how many so ended have not given back their DLL; these: */
+    unsigned starting;          /* keepers whose starter has not returned */
+    int64_t start_at;           /* the system has refused a keeper: a look tries again then */
+    tpool__thread_handle ended; /* of the last keeper that ended: the next one that ends joins it */
+    bool ended_by_function;     /* a function of the program has ended it: its destructors come after that */
+    unsigned holding;           /* how many so ended have not given back their DLL; these: */
     tpool__thread_handle holders[TPOOL__KEEPERS];
     size_t count;                       /* in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
