@@ -3222,9 +3222,10 @@ typedef struct tpool__entry {
 
 /* A queued task with a priority, or any queued task of a pool that drops the oldest. */
 typedef struct tpool__ranked {
-    int priority;
-    uint64_t order;
     tpool_future *task;
+    uint64_t order;
+    int priority;
+    uint32_t older, newer; /* the indices of the tasks submitted just before and after it (>>heap) */
 } tpool__ranked;
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -3477,10 +3478,9 @@ struct tpool {
 
     alignas(TPOOL__CACHE_LINE) tpool__lane inject; /* what other threads submit; its lock also guards: */
     tpool__ranked *heap;
-    uint32_t *places; /* their index in the heap, by their order (>>heap) */
     size_t heap_count, heap_size;
-    uint64_t heap_first, heap_order; /* no task in the heap has a lower order; the next order to give */
-    size_t enders; /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
+    uint64_t heap_order; /* the next to give */
+    size_t enders;       /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
     union {
         size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
     };
@@ -5546,120 +5546,101 @@ static void tpool__lane_free(tpool__lane *lane) {
  *  A binary heap under the inject spinlock: highest priority first, among equals in the order submitted. A tombstone
  *  leaves when its turn comes, or when the heap is full, before it grows.
  *
- *  `places` maps a task's order number to its index in the heap, so that the task that has waited longest is found and
- *  removed without a search. It is a ring of twice as many order numbers as the heap has room for. When the numbers in
- *  use span the whole ring, they are renumbered: at least half of the ring is free then, so each push pays for two
- *  steps of renumbering.
+ *  The tasks also form a list in the order submitted, so that the task that has waited longest is found and removed
+ *  without a search. Its links are indices, and a task that moves in the heap tells both neighbours. Two entries come
+ *  behind the heap: the list's head, between the newest and the oldest, and a place for a task that is on its way.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline bool tpool__ranks_before(const tpool__ranked *a, const tpool__ranked *b) {
     return a->priority != b->priority ? a->priority > b->priority : a->order < b->order;
 }
-/* The index plus one of the task with that order number; 0: the task has left. */
-static inline uint32_t *tpool__heap_place(tpool *pool, uint64_t order) {
-    return &pool->places[order & (2 * pool->heap_size - 1)];
-}
 static inline void tpool__heap_put(tpool *pool, size_t i, tpool__ranked ranked) {
     pool->heap[i] = ranked;
-    *tpool__heap_place(pool, ranked.order) = (uint32_t)i + 1;
+    pool->heap[ranked.older].newer = pool->heap[ranked.newer].older = (uint32_t)i;
 }
-static void tpool__heap_up(tpool *pool, size_t i) {
-    const tpool__ranked *heap = pool->heap, moving = heap[i];
-    for (; i > 0 && tpool__ranks_before(&moving, &heap[(i - 1) / 2]); i = (i - 1) / 2)
+static inline void tpool__heap_unlink(tpool *pool, const tpool__ranked *ranked) {
+    pool->heap[ranked->older].newer = ranked->newer;
+    pool->heap[ranked->newer].older = ranked->older;
+}
+/* Gives the task on its way the free place i, or one above or below it. */
+static void tpool__heap_place(tpool *pool, size_t i) {
+    tpool__ranked *heap = pool->heap, *moving = &heap[pool->heap_size + 1];
+    for (; i > 0 && tpool__ranks_before(moving, &heap[(i - 1) / 2]); i = (i - 1) / 2)
         tpool__heap_put(pool, i, heap[(i - 1) / 2]);
-    tpool__heap_put(pool, i, moving);
-}
-static void tpool__heap_down(tpool *pool, size_t i) {
-    const tpool__ranked *heap = pool->heap, moving = heap[i];
     for (;;) {
         size_t child = 2 * i + 1;
         if (child >= pool->heap_count) break;
         if (child + 1 < pool->heap_count && tpool__ranks_before(&heap[child + 1], &heap[child])) child++;
-        if (!tpool__ranks_before(&heap[child], &moving)) break;
+        if (!tpool__ranks_before(&heap[child], moving)) break;
         tpool__heap_put(pool, i, heap[child]);
         i = child;
     }
-    tpool__heap_put(pool, i, moving);
+    tpool__heap_put(pool, i, *moving);
 }
 /* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
-static void tpool__heap_emptied(tpool *pool) {
-    pool->heap_first = pool->heap_order;
-    tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
-}
+static void tpool__heap_emptied(tpool *pool) { tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED); }
 static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__ranked removed = pool->heap[i];
-    *tpool__heap_place(pool, removed.order) = 0;
+    tpool_future *removed = pool->heap[i].task;
+    tpool__heap_unlink(pool, &pool->heap[i]);
     pool->heap_count--;
     if (i < pool->heap_count) {
-        pool->heap[i] = pool->heap[pool->heap_count];
-        tpool__heap_down(pool, i);
-        tpool__heap_up(pool, i);
+        tpool__heap_put(pool, pool->heap_size + 1, pool->heap[pool->heap_count]);
+        tpool__heap_place(pool, i);
     }
     if (pool->heap_count == 0) tpool__heap_emptied(pool);
-    return removed.task;
+    return removed;
 }
 static void tpool__heap_sweep(tpool *pool, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     size_t alive = 0;
     for (size_t i = 0; i < pool->heap_count; i++) {
-        *tpool__heap_place(pool, pool->heap[i].order) = 0;
-        if (tpool__is_claimed(pool->heap[i].task))
-            tpool__tombstone_drop(pool, &pool->inject, pool->heap[i].task, unreferenced);
-        else tpool__heap_put(pool, alive++, pool->heap[i]);
+        if (!tpool__is_claimed(pool->heap[i].task)) {
+            tpool__heap_put(pool, alive++, pool->heap[i]);
+            continue;
+        }
+        tpool__heap_unlink(pool, &pool->heap[i]);
+        tpool__tombstone_drop(pool, &pool->inject, pool->heap[i].task, unreferenced);
     }
-    pool->heap_count = alive;
-    for (size_t i = alive / 2; i > 0; i--) tpool__heap_down(pool, i - 1);
+    for (pool->heap_count = 0; pool->heap_count < alive; pool->heap_count++) {
+        tpool__heap_put(pool, pool->heap_size + 1, pool->heap[pool->heap_count]);
+        tpool__heap_place(pool, pool->heap_count);
+    }
     if (alive == 0) tpool__heap_emptied(pool);
 }
 static bool tpool__heap_grow(tpool *pool) {
-    size_t size = pool->heap_size ? 2 * pool->heap_size : 64, each = sizeof *pool->heap + 2 * sizeof *pool->places;
-    if (size > UINT32_MAX / 2 || size > SIZE_MAX / each) return false;
-    tpool__ranked *heap = TPOOL_MALLOC(size * each), *before = pool->heap;
+    size_t size = pool->heap_size ? 2 * pool->heap_size : 64;
+    if (size > UINT32_MAX / 2 || size > SIZE_MAX / 2 / sizeof *pool->heap) return false;
+    tpool__ranked *heap = TPOOL_MALLOC((size + 2) * sizeof *heap), *before = pool->heap;
     if (!heap) return false;
     pool->heap = heap;
-    pool->places = (uint32_t *)(void *)(heap + size);
+    if (before) memcpy(heap, before, pool->heap_count * sizeof *heap);
+    if (before) tpool__heap_put(pool, size, before[pool->heap_size]); /* it has grown, so it is not empty */
+    else heap[size].older = heap[size].newer = (uint32_t)size;
     pool->heap_size = size;
-    memset(pool->places, 0, 2 * size * sizeof *pool->places);
-    for (size_t i = 0; i < pool->heap_count; i++) tpool__heap_put(pool, i, before[i]);
     if (before) TPOOL_FREE(before);
     return true;
 }
-static void tpool__heap_renumber(tpool *pool) {
-    uint64_t order = pool->heap_first;
-    for (uint64_t old = order; old != pool->heap_order; old++) {
-        uint32_t place = *tpool__heap_place(pool, old);
-        if (!place) continue;
-        *tpool__heap_place(pool, old) = 0;
-        pool->heap[place - 1].order = order;
-        *tpool__heap_place(pool, order++) = place;
-    }
-    pool->heap_order = order;
-}
 static bool tpool__heap_reserve(tpool *pool, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    if (pool->heap_count == pool->heap_size) {
-        tpool__heap_sweep(pool, unreferenced);
-        if (pool->heap_count >= pool->heap_size - pool->heap_size / 4 && !tpool__heap_grow(pool) &&
-            pool->heap_count == pool->heap_size)
-            return false;
-    }
-    if (pool->heap_order - pool->heap_first == 2 * pool->heap_size) tpool__heap_renumber(pool);
-    return true;
+    if (pool->heap_count < pool->heap_size) return true;
+    tpool__heap_sweep(pool, unreferenced);
+    return pool->heap_count < pool->heap_size - pool->heap_size / 4 || tpool__heap_grow(pool) ||
+           pool->heap_count < pool->heap_size;
 }
 static void tpool__heap_push(tpool *pool, tpool_future *task, int priority) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__ranked *ranked = &pool->heap[pool->heap_count];
-    ranked->priority = priority;
-    ranked->order = pool->heap_order++;
-    ranked->task = task;
-    tpool__heap_up(pool, pool->heap_count++);
+    uint32_t head = (uint32_t)pool->heap_size;
+    tpool__ranked ranked = { task, pool->heap_order++, priority, pool->heap[head].older, head };
+    size_t last = pool->heap_count++;
+    bool rises = last > 0 && tpool__ranks_before(&ranked, &pool->heap[(last - 1) / 2]);
+    tpool__heap_put(pool, rises ? head + 1 : last, ranked);
+    if (rises) tpool__heap_place(pool, last);
     tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as above */
 }
-/* The index of the task that has waited longest; there must be one. It skips each order number that has left once. */
+/* The index of the task that has waited longest; there must be one. */
 static size_t tpool__heap_oldest(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    while (!*tpool__heap_place(pool, pool->heap_first)) pool->heap_first++;
-    return *tpool__heap_place(pool, pool->heap_first) - 1;
+    return pool->heap[pool->heap_size].newer;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
