@@ -3295,14 +3295,17 @@ struct tpool__waiter {
 };
 struct tpool__record {
     tpool__record *next, **link;
+    tpool *wants;                                /* of this pool the wait wants a task; NULL: of none */
+    tpool__record *next_wanting, **link_wanting; /* in its `wanting`; link NULL: not, or the pool has gone */
     tpool__record *unexplored;
     tpool__thread *thread;
-    tpool__waiter *waiter; /* while it is in a piece of its wait */
+    tpool__waiter *waiter; /* of a wait in one piece, which a refused spare may end */
     tpool__context *context;
     tpool_future *const *futures;
     size_t count;
     tpool_completions *completions; /* instead of futures */
     bool may_end;                   /* by a limit, or by one of several: it closes no cycle */
+    bool limited, several;          /* which of the two */
     bool foreign;                   /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
     uint64_t visited;
 };
@@ -3433,9 +3436,10 @@ enum {
 typedef struct tpool__stall {
     tpool__timer timer; /* asks again; armed and disarmed under no lock ... */
     int64_t armed_for;  /* ... by the thread that has set this; 0: not */
-    int64_t since;      /* when it began; 0: there is none */
-    int64_t before; /* how long those before it lasted, while no task and no wait, but by its limit, came to its end */
-    uintptr_t executed; /* tasks, as the last look saw them */
+    int64_t since;      /* when the pool stalled; 0: it does not */
+    int64_t before;     /* how long it did before that, since a worker last went on with the queue */
+    int64_t held_since; /* since when no worker goes on with the queue; 0: one does, or need not */
+    int64_t try_at;     /* the system has refused a worker: no other one comes by time before */
     unsigned level;     /* how many spares time has brought */
 } tpool__stall;
 
@@ -3489,7 +3493,9 @@ struct tpool {
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
-    tpool__word most_active; /* how many may be; 0: the spares are used up (tpool__update_room); likewise */
+    tpool__word most_active; /* so many of them may go on with the queue (tpool__update_room); likewise */
+    tpool__word most_taking; /* the same; 0: a worker that is about to tells the stall (tpool__goes_on); likewise */
+    tpool__word used_up;     /* 1: more are blocked than spares may replace (tpool__spares_used_up); likewise */
     uintptr_t blocked;
     uintptr_t blocked_in_setup;    /* those of the blocked that are in their initializer */
     uintptr_t granted;             /* spares beyond max_spares that time has brought */
@@ -3501,6 +3507,7 @@ struct tpool {
     tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
     int64_t expiry_sleeper_until;  /* ... at this time */
     tpool__waiter *blocked_waiters;
+    tpool__record *wanting;          /* waits of other threads for its tasks; under tpool__cycles.lock (>>spares) */
     int64_t idle_since;              /* of a managed pool: when a worker last went to sleep */
     tpool__thread_handle last_ended; /* the next worker that ends joins it, or the shutdown */
     tpool__worker *newest;           /* all workers that there ever were, linked by `before` */
@@ -6328,36 +6335,46 @@ static uintptr_t tpool__max_spares(const tpool *pool) {
     /* relaxed: written under pool->lock */
     return pool->config.max_spares ? (uintptr_t)pool->config.max_spares : tpool__load_relaxed(&pool->max_workers);
 }
-/* So many workers are blocked that only need or time brings another one: see >>spares. */
+/* More workers are blocked than spares may replace: most_active is below max_workers. See >>spares. */
 static bool tpool__spares_used_up(const tpool *pool) {
-    return tpool__load_relaxed(&pool->most_active) == 0; /* relaxed: written under pool->lock; else a hint */
+    return tpool__load_relaxed(&pool->used_up) != 0; /* relaxed: written under pool->lock; else a hint */
 }
-/* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. While
- * none is active there is ROOM, however many are blocked: so a submit notices a stalled pool (tpool__wake_one). */
+/* Sets or clears ROOM: one more worker may become active, to go on with the queue or with what a blocked worker needs;
+ * tpool__wake_one decides. A paused pool needs none but its first. */
 static void tpool__update_room(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: all are written under pool->lock */
     uint32_t flags = tpool__flags(pool);
-    uintptr_t most = tpool__load_relaxed(&pool->max_workers), before = tpool__load_relaxed(&pool->most_active);
+    uintptr_t workers = tpool__load_relaxed(&pool->max_workers), unreplaced = 0;
     if (pool->blocked > 0) {
         uintptr_t spares = tpool__max_spares(pool) + pool->granted;
-        uintptr_t unreplaced = pool->blocked > spares ? pool->blocked - spares : 0;
-        most = unreplaced < most ? most - unreplaced : 0;
+        unreplaced = pool->blocked > spares ? pool->blocked - spares : 0;
     }
+    uintptr_t most = unreplaced < workers ? workers - unreplaced : 0;
     tpool__store_relaxed(&pool->most_active, most);
-    /* relaxed: see tpool__ask_others */
-    if ((most == 0) != (before == 0)) tpool__add_relaxed(&tpool__process.used_up, most == 0 ? 1 : (uintptr_t)-1);
-    bool room = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__load_relaxed(&pool->active) < (most ? most : 1);
+    tpool__store_relaxed(&pool->most_taking, pool->stall.held_since ? 0 : most);
+    if ((unreplaced > 0) != tpool__spares_used_up(pool)) {
+        tpool__store_relaxed(&pool->used_up, unreplaced > 0);
+        /* relaxed: see tpool__ask_others */
+        tpool__add_relaxed(&tpool__process.used_up, unreplaced > 0 ? 1 : (uintptr_t)-1);
+    }
+    bool room = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__load_relaxed(&pool->active) < workers;
     if (room) tpool__or_release(&pool->gate, TPOOL__ROOM); /* P13 */
     else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
 }
-/* A worker becomes active. `moves`: what stalled the pool has changed. */
-static void tpool__stall_stops(tpool *pool, bool moves) {
+/* A worker becomes active. */
+static void tpool__stall_stops(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
     if (stall->since) stall->before += tpool__clock() - stall->since;
-    if (moves) stall->before = 0;
     stall->since = 0;
+}
+/* A worker goes on with the queue, or that is empty. */
+static void tpool__stall_forgets(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__stall *stall = &pool->stall;
+    stall->since = stall->before = stall->held_since = stall->try_at = 0;
+    tpool__update_room(pool);
 }
 /* The same by hints alone, which is cheap. */
 static bool tpool__work_hinted(tpool *pool) {
@@ -6737,7 +6754,8 @@ static inline bool tpool__is_wanted(tpool_future *task) {
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared */
     return state >= (state & TPOOL__HAS_NODES ? 3 * TPOOL__REFERENCE : 2 * TPOOL__REFERENCE);
 }
-static inline bool tpool__has_room(tpool *pool);
+static inline bool tpool__must_wake(tpool *pool, bool awaited);
+static inline bool tpool__is_in_iterator(const tpool_future *task);
 static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
 
@@ -6749,6 +6767,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     const tpool__extra *extra = tpool__entry_extra(entry);
     if (worker && worker->pool == pool && !(extra && extra->priority)) lane = tpool__lane_of(worker);
     bool expires = extra && extra->expires_at, wanted = tpool__is_wanted(entry->task);
+    bool awaited = tpool__is_in_iterator(entry->task);
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
 
@@ -6780,7 +6799,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
-    bool wakes = status == TPOOL_OK && tpool__has_room(pool);
+    bool wakes = status == TPOOL_OK && tpool__must_wake(pool, awaited);
     /* The task may be the one that gives the pool up: once the spinlock is open, the pool may be gone. */
     bool visits = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!visits)) pool->callers++;
@@ -6872,7 +6891,7 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__active_add(pool, 1);
     worker->searching = true;
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
-    tpool__stall_stops(pool, false);
+    tpool__stall_stops(pool);
     tpool__update_room(pool);
 }
 
@@ -6882,16 +6901,28 @@ static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&po
 static inline void tpool__notify(tpool *pool) {
     if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
+/* A task was placed, and a thread may wait for it already: that needs a look although the pool has settled. */
+static inline bool tpool__must_wake(tpool *pool, bool awaited) {
+    return tpool__has_room(pool) || (awaited && tpool__spares_used_up(pool));
+}
+/* The task enters an iterator as it is placed. It is not placed yet. */
+static inline bool tpool__is_in_iterator(const tpool_future *task) { return task && task->nodes; }
 
+/* Where there is ROOM: one more worker may go on with the queue. Else only need or time brings one (tpool__ask). */
+static bool tpool__goes_on_alone(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
+    return tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active);
+}
 static void tpool__ask(tpool *pool, bool refused);
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__worker *woken = NULL;
     bool asks = false, refused = false;
     if (tpool__is_foreign(pool)) return; /* a caller's result_free forked, and this is the child */
     tpool__lock(&pool->lock);
+    if (tpool__spares_used_up(pool)) tpool__update_room(pool); /* tpool__ask may have cleared ROOM */
     /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
-        asks = tpool__spares_used_up(pool);
+        asks = !tpool__goes_on_alone(pool);
         woken = asks ? NULL : pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
         else if (!asks && tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
@@ -6943,7 +6974,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     tpool__store_relaxed(&pool->live, live);
     if (live > tpool__load_relaxed(&pool->max_workers))
         tpool__add_relaxed(&pool->counts[TPOOL__SPARED_COUNT], 1); /* relaxed: statistics */
-    tpool__stall_stops(pool, false);
+    tpool__stall_stops(pool);
     tpool__update_room(pool);
     return TPOOL_OK;
 }
@@ -7007,10 +7038,19 @@ static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* More workers are active than may be: spares that are not needed any more, or after a resize. */
+/* More workers are active than may go on with the queue: spares that are not needed any more, those that a need has
+ * brought, or after a resize. Or no worker went on with it for a while: then tpool__goes_on looks under the lock. */
 static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep looks again under the lock */
-    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_active);
+    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_taking);
+}
+static TPOOL__NOINLINE bool tpool__goes_on(tpool *pool) {
+    tpool__lock(&pool->lock);
+    /* relaxed: both are written under pool->lock */
+    bool goes_on = tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
+    if (goes_on) tpool__stall_forgets(pool);
+    tpool__unlock(&pool->lock);
+    return goes_on;
 }
 
 /* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
@@ -7037,7 +7077,8 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
         bool found = false;
-        if (!TPOOL__LIKELY(!tpool__is_surplus(pool)) && !(found = tpool__take_needed(worker, &entry))) {
+        if (!TPOOL__LIKELY(!tpool__is_surplus(pool)) && !tpool__goes_on(pool) &&
+            !(found = tpool__take_needed(worker, &entry))) {
             tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
             continue;
@@ -8006,9 +8047,7 @@ static bool tpool__end_expire(tpool__waiter *waiter) {
     return tpool__is_orphan(end->future) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record);
-static void tpool__record_advance(tpool__record *record, tpool__waiter *waiter, tpool_future *const *futures,
-                                  size_t count);
-static void tpool__record_pause(tpool__record *record);
+static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count);
 static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
                                size_t count);
 static bool tpool__end_enter(tpool__waiter *waiter) {
@@ -8016,16 +8055,14 @@ static bool tpool__end_enter(tpool__waiter *waiter) {
     const tpool__wanted *wanted = end->wanted;
     tpool__thread *self = waiter->self;
     if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
-    bool records = wanted->futures && tpool__runs_program(self->context);
+    bool records = wanted->futures && (waiter->deadline == TPOOL_FOREVER || tpool__runs_program(self->context));
     tpool__record *record = waiter->record ? waiter->record : &end->own;
-    if (records && waiter->record && record->thread)
-        tpool__record_advance(record, waiter, wanted->futures, wanted->count);
+    if (records && waiter->record && record->thread) tpool__record_advance(record, wanted->futures, wanted->count);
     else if (records && !tpool__record_wait(waiter, record, wanted->futures, wanted->count))
         return tpool__wait_over(waiter, TPOOL_DEADLOCK);
     end->is_recorded = records && !waiter->record;
     if (tpool__node_add(end->future, &end->node.node)) return false;
     if (end->is_recorded) tpool__record_end(self, record);
-    else if (records) tpool__record_pause(record);
     return tpool__wait_over(waiter, TPOOL_OK);
 }
 static bool tpool__end_look(tpool__waiter *waiter) {
@@ -8040,7 +8077,6 @@ static void tpool__end_leave(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
     tpool__node_remove(end->future, &end->node.node);
     if (end->is_recorded) tpool__record_end(waiter->self, &end->own);
-    else if (waiter->record && waiter->record->thread) tpool__record_pause(waiter->record);
     if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
 }
 static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter,          tpool__end_look,
@@ -8107,8 +8143,7 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__waiter_link(&pool->blocked_waiters, waiter);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
-    if (!TPOOL__LIKELY(!tpool__spares_used_up(pool))) tpool__ask(pool, false);
-    else if (tpool__work_visible(pool)) tpool__notify(pool);
+    if (tpool__work_visible(pool)) tpool__notify(pool);
     return true;
 }
 /* More workers live than the blocked ones and those that may be active. A sleeping one must wake, to start the time
@@ -8133,7 +8168,7 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     pool->blocked_in_setup -= worker->in_setup;
     tpool__active_add(pool, 1);
     tpool__waiter_unlink(waiter);
-    tpool__stall_stops(pool, waiter->status != TPOOL_TIMEOUT);
+    tpool__stall_stops(pool);
     /* relaxed: under its lock */
     if (pool->blocked < tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool))
         pool->granted = pool->stall.level = 0;
@@ -8187,7 +8222,7 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
     if (again < waiter->look_at) waiter->look_at = again;
     return false;
 }
-static void tpool__ask_others(const tpool *own);
+static void tpool__ask_others(const tpool *own, const tpool__record *record);
 
 /* A piece of a wait: no code of the program runs in it. True: it ended before `until`. It keeps the times where no
  * other thread does, once it has slept and is not over; what they list is for the caller (*listed). */
@@ -8208,7 +8243,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
             over = *listed = waiter->kind->hands_over ? tpool__times_due() : tpool__times_look();
         if (over) break;
         if (!began) began = tpool__wait_begin(self, waiter);
-        if (!asked && self->blocked) tpool__ask_others(self->worker ? self->worker->pool : NULL);
+        if (!asked && self->blocked) tpool__ask_others(self->worker ? self->worker->pool : NULL, self->blocked);
         asked = true;
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
         (void)tpool__park(&waiter->parker, bound);
@@ -8805,11 +8840,12 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool__thread *self = tpool__self();
     tpool__room_waiter room = { .waiter = { .can_refuse = true }, .pool = pool, .entry = entry };
     bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
+    bool awaited = tpool__is_in_iterator(entry->task);
     tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
     tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
     tpool_status status = tpool__wait(&room.waiter, &tpool__wait_for_room, deadline);
     if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
-    if (status == TPOOL_OK) tpool__notify(pool);
+    if (status == TPOOL_OK && tpool__must_wake(pool, awaited)) tpool__wake_one(pool);
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     /* what the last piece has listed */
     if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
@@ -8884,7 +8920,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
-    bool wanted = tpool__is_wanted(entry->task);
+    bool wanted = tpool__is_wanted(entry->task), awaited = tpool__is_in_iterator(entry->task);
     tpool__spin_lock(&pool->inject.lock);
     uint32_t flags = tpool__flags(pool);
     status = tpool__refusal(pool, flags);
@@ -8909,7 +8945,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     }
     tpool__spin_unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
-    if (status == TPOOL_OK) tpool__notify(pool);
+    if (status == TPOOL_OK && tpool__must_wake(pool, awaited)) tpool__wake_one(pool);
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
@@ -9010,11 +9046,14 @@ static bool tpool__explore(tpool__record *record, const tpool_future *future, bo
     tpool__visit(record, unexplored);
     return true;
 }
+#define TPOOL__MOST_LOOKS 4000 /* waits, futures and contexts in one search for a need: many threads want its locks */
 /* Adds the waits that hold up this task, those in jobs and parts of loops: any of them? */
 static bool tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
     bool any = false;
-    for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
+    for (tpool__record *other = tpool__cycles.foreign; other; other = other->next) {
+        if (all && ++tpool__cycles.looks >= TPOOL__MOST_LOOKS) break;
         any |= tpool__explore(other, future, all, unexplored);
+    }
     return any;
 }
 static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **unexplored) {
@@ -9027,6 +9066,7 @@ static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **
 /* True: the new record waits for one of its own tasks, directly or through other records. */
 static bool tpool__closes_cycle(tpool__record *own) {
     tpool__record *unexplored = NULL;
+    if (!own->context) return false;
     tpool__cycles.searches++;
     tpool__visit(own, &unexplored);
     while (unexplored) {
@@ -9047,17 +9087,41 @@ static bool tpool__closes_cycle(tpool__record *own) {
     return false;
 }
 
+static tpool_future *tpool__wanted_of(const tpool__record *record, const tpool *pool);
+/* A wait without a limit, by another thread than the pool's workers, is found by the pool whose task it wants
+ * (>>spares). The pool exists: its task is not done, and before it is freed it takes this lock (tpool__free). */
+static void tpool__want(tpool__record *record) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    const tpool__worker *worker = record->thread->worker;
+    tpool_future *task = record->limited ? NULL : tpool__wanted_of(record, NULL);
+    tpool *pool = task ? tpool__pool_of(task) : NULL;
+    record->wants = pool && !(worker && worker->pool == pool) ? pool : NULL;
+    if (!record->wants) return;
+    record->next_wanting = pool->wanting;
+    record->link_wanting = &pool->wanting;
+    if (record->next_wanting) record->next_wanting->link_wanting = &record->next_wanting;
+    pool->wanting = record;
+}
+static void tpool__want_no_more(tpool__record *record) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    if (!record->link_wanting) return;
+    *record->link_wanting = record->next_wanting;
+    if (record->next_wanting) record->next_wanting->link_wanting = record->link_wanting;
+    record->link_wanting = NULL;
+}
 /* False: the wait would close a cycle. */
 static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
     tpool__thread *self = waiter->self;
     record->thread = self;
-    record->waiter = waiter;
+    record->waiter = waiter->record ? NULL : waiter; /* `waiter` is gone before a record for several waits is */
     record->context = self->context;
     record->foreign = tpool__context_has_origin(self->context);
+    record->limited = waiter->deadline != TPOOL_FOREVER;
     tpool__lock(&tpool__cycles.lock);
     bool cycle = !record->may_end && tpool__closes_cycle(record);
     if (!cycle) {
         self->blocked = record;
+        tpool__want(record);
         if (record->foreign) {
             record->next = tpool__cycles.foreign;
             record->link = &tpool__cycles.foreign;
@@ -9081,31 +9145,26 @@ static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpo
 static void tpool__record_first(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
                                 size_t count, tpool_completions *completions) {
     memset(record, 0, sizeof *record);
-    if (!tpool__runs_program(waiter->self->context)) return;
+    if (waiter->deadline != TPOOL_FOREVER && !tpool__runs_program(waiter->self->context)) return;
     record->futures = futures;
     record->count = count;
     record->completions = completions;
-    record->may_end = true;
+    record->may_end = record->several = true;
     (void)tpool__record_enter(waiter, record);
 }
 /* Fewer futures are left. No new search is needed: a cycle that formed since was found by the wait that closed it. */
-static void tpool__record_advance(tpool__record *record, tpool__waiter *waiter, tpool_future *const *futures,
-                                  size_t count) {
+static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
     tpool__lock(&tpool__cycles.lock);
-    record->waiter = waiter;
     record->futures = futures;
     record->count = count;
-    tpool__unlock(&tpool__cycles.lock);
-}
-/* The wait goes on with another waiter. */
-static void tpool__record_pause(tpool__record *record) {
-    tpool__lock(&tpool__cycles.lock);
-    record->waiter = NULL;
+    tpool__want_no_more(record);
+    tpool__want(record);
     tpool__unlock(&tpool__cycles.lock);
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record) {
     tpool__lock(&tpool__cycles.lock);
     self->blocked = NULL;
+    tpool__want_no_more(record);
     if (record->foreign && record->link) {
         *record->link = record->next;
         if (record->next) record->next->link = record->link;
@@ -9161,7 +9220,6 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
 #endif
 #define TPOOL__PATIENCE_LEVELS 7 /* FIRST doubled so often reaches LAST */
 #define TPOOL__MOST_NEEDED 64    /* tasks that one search finds; and futures of one wait at which it looks */
-#define TPOOL__MOST_LOOKS 4000   /* waits, futures and contexts in one search: it holds locks that many threads want */
 
 typedef struct tpool__need {
     tpool *pool;
@@ -9185,10 +9243,30 @@ static size_t tpool__record_some(const tpool__record *record, tpool_future **som
     *all = i == record->count;
     return count;
 }
+/* The task that a wait wants to have executed, of this pool if it is not NULL: one that is pending. If one of several
+ * runs already, none. A wait for all is for the first that is left. */
+static tpool_future *tpool__wanted_of(const tpool__record *record, const tpool *pool) {
+    tpool_future *some[TPOOL__MOST_NEEDED], *wanted = NULL;
+    bool all;
+    size_t count = tpool__record_some(record, some, record->several ? TPOOL__MOST_NEEDED : 1, &all);
+    for (size_t i = 0; i < count; i++) {
+        tpool *home = tpool__pool_of(some[i]);
+        /* relaxed: a task that is pending, and in a queue, stays so, or a worker finds it claimed */
+        bool pending = (tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
+        if (home && !pending && pool) return NULL;
+        if (home && pending && !wanted && (!pool || home == pool)) wanted = some[i];
+    }
+    return wanted;
+}
 static bool tpool__looks_end(tpool__need *need) {
     if (need->count < need->most && tpool__cycles.looks < TPOOL__MOST_LOOKS) return false;
     need->outside = need->open = true;
     return true;
+}
+static void tpool__need_add(tpool__need *need, tpool_future *task) {
+    uintptr_t known = 0;
+    while (known < need->count && need->tasks[known] != task) known++;
+    if (known == need->count) need->tasks[need->count++] = task;
 }
 /* Follows the waits from these records to tasks in the pool's queue: a pending task is in one, or is just put there. */
 static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
@@ -9201,7 +9279,7 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
         need->open = need->open || record->may_end || count == 0;
         need->outside = need->outside || !all;
         for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
-            uintptr_t phase = tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE, known = 0; /* relaxed: as above */
+            uintptr_t phase = tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE; /* relaxed: as above */
             tpool *home = tpool__pool_of(some[i]);
             need->outside = need->outside || (!home && own);
             if (phase != TPOOL__PHASE_PENDING || home != need->pool) {
@@ -9209,8 +9287,7 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
                 need->open = need->open || !held_up;
                 continue;
             }
-            while (known < need->count && need->tasks[known] != some[i]) known++;
-            if (known == need->count) need->tasks[need->count++] = some[i];
+            tpool__need_add(need, some[i]);
             need->record = record;
         }
     }
@@ -9226,8 +9303,8 @@ static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
     return waits;
 }
 static const tpool__wait_kind tpool__wait_for_job;
-/* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
- * waits it is the one. */
+/* Which tasks in its queue do the pool's blocked workers wait for, or else others without a limit? The last one to
+ * block is asked first: in nested waits it is the one. */
 static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock) && most <= TPOOL__MOST_NEEDED);
     need->pool = pool;
@@ -9253,6 +9330,11 @@ static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
         }
         tpool__follow(unexplored, need);
     }
+    for (const tpool__record *other = pool->wanting; other && !tpool__looks_end(need); other = other->next_wanting) {
+        tpool_future *task = tpool__wanted_of(other, pool);
+        tpool__cycles.looks++;
+        if (task) tpool__need_add(need, task);
+    }
 }
 
 /* Not only tombstones are queued. */
@@ -9269,28 +9351,24 @@ static bool tpool__any_queued(tpool *pool) {
     tpool__spin_unlock(&pool->inject.lock);
     return queued > 0;
 }
-static uintptr_t tpool__executed(tpool *pool);
-/* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. Else `look_at` is
- * when to look again. */
+/* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. Else, and then too,
+ * `look_at` is when to look again. */
 static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
-    int64_t now = tpool__clock(), patience = refused ? TPOOL__REFUSAL_PATIENCE : TPOOL__LAST_PATIENCE;
-    uintptr_t executed = tpool__executed(pool);
-    if (executed != stall->executed) stall->before = 0;
-    stall->executed = executed;
+    int64_t now = tpool__clock(), patience = TPOOL__LAST_PATIENCE;
     if (!stall->since) stall->since = now;
-    if (need->outside && !refused && pool->blocked_in_setup == 0 && stall->level < TPOOL__PATIENCE_LEVELS)
+    int64_t time = stall->before + now - stall->since;
+    if (need->outside && pool->blocked_in_setup == 0 && stall->level < TPOOL__PATIENCE_LEVELS)
         patience = TPOOL__FIRST_PATIENCE << stall->level;
-    int64_t time = now - stall->since, left = patience - time - stall->before;
-    if (refused && !need->open) left = 0;
-    int64_t retry = time > TPOOL__FIRST_PATIENCE ? time : TPOOL__FIRST_PATIENCE;
-    if (refused && left > retry) left = retry;
+    if (refused) patience = need->open ? TPOOL__REFUSAL_PATIENCE : 0;
+    int64_t left = patience - time, retry = time > TPOOL__FIRST_PATIENCE ? time : TPOOL__FIRST_PATIENCE;
+    if (refused) stall->try_at = retry < TPOOL_FOREVER - now ? now + retry : TPOOL_FOREVER;
     *look_at = left < TPOOL_FOREVER - now ? now + left : TPOOL_FOREVER;
-    if (left > 0) return false;
-    stall->since = now;
-    stall->before = 0;
-    return true;
+    if (!refused && *look_at < stall->try_at) *look_at = stall->try_at;
+    if (!refused) return *look_at <= now;
+    if (left <= 0 || stall->try_at < *look_at) *look_at = stall->try_at;
+    return left <= 0;
 }
 static void tpool__choose_refused(tpool__waiter *waiter, tpool__waiter **chosen) {
     const tpool__worker *worker = waiter->self->worker;
@@ -9310,44 +9388,81 @@ static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
     tpool__unpark(&chosen->parker);
 }
 
+typedef enum tpool__bringing { TPOOL__BRINGS_NONE, TPOOL__BRINGS_BY_NEED, TPOOL__BRINGS_BY_TIME } tpool__bringing;
+/* Work is queued. Does a pool with blocked workers get one more? If not, it has settled, since a worker is active or
+ * the timer asks again (`look_at`): submits pass it by until `active` or what is blocked changes (tpool__update_room).
+ * `refused`: the system has just refused a worker. */
+static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
+    tpool__stall *stall = &pool->stall;
+    tpool__need need = { 0 };
+    /* relaxed: all are written under pool->lock, or a searcher comes to tpool__notify when it has found a task */
+    uintptr_t active = tpool__load_relaxed(&pool->active), coming = pool->starting + pool->blocked_in_setup;
+    bool alone = tpool__goes_on_alone(pool), due = false;
+    if (pool->blocked == 0 || active >= tpool__load_relaxed(&pool->max_workers) || (alone && active > 0) ||
+        tpool__load_relaxed(&pool->gate) >= TPOOL__SEARCHER)
+        return TPOOL__BRINGS_NONE;
+    if (active == 0 && !alone && !stall->held_since) {
+        stall->held_since = tpool__clock();
+        tpool__update_room(pool);
+    }
+    bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each of those that come asks for the next */
+    tpool__need_of(pool, many ? TPOOL__MOST_NEEDED : coming + 1, &need);
+    bool brings = !refused && (alone || need.count > coming);
+    if (brings && active == 0 && !alone) { /* needs go first, but not for ever */
+        due = tpool__clock() - stall->held_since >= TPOOL__LAST_PATIENCE;
+    } else if (!brings && active == 0) {
+        due = tpool__is_due(pool, &need, refused, look_at);
+        bool is_timed = stall->armed_for && stall->armed_for <= *look_at;
+        if ((due || !is_timed) && !tpool__any_queued(pool)) {
+            *look_at = 0;
+            tpool__stall_forgets(pool); /* so a submit asks again */
+            return TPOOL__BRINGS_NONE;
+        }
+        if (due && refused) {
+            tpool__refuse(pool, need.record ? need.record->waiter : NULL);
+            stall->since = tpool__clock();
+            stall->before = 0;
+        }
+    }
+    if (due && !refused) return TPOOL__BRINGS_BY_TIME;
+    if (brings) return TPOOL__BRINGS_BY_NEED;
+    tpool__and_release(&pool->gate, ~TPOOL__ROOM); /* P13 */
+    return TPOOL__BRINGS_NONE;
+}
 /* Brings a worker into a pool whose workers are blocked if one is needed or due, or else arms the timer. The worker
- * itself finds what is needed (tpool__take_needed). `refused`: the system has just refused a worker. The pool exists:
- * the caller is its worker, a caller that is counted, or its timer. */
+ * itself finds what is needed (tpool__take_needed). The pool exists: the caller is its worker, a caller that is
+ * counted, or its timer. */
 static void tpool__ask(tpool *pool, bool refused) {
     TPOOL_ASSERT(tpool__holds_none());
     tpool__worker *woken = NULL;
     int64_t look_at = 0;
     for (bool again = true; again;) {
-        tpool__need need = { 0 };
+        tpool__bringing brings = TPOOL__BRINGS_NONE;
         again = false;
-        tpool__lock(&tpool__cycles.lock);
         tpool__lock(&pool->lock);
-        /* relaxed: all are written under pool->lock, or a searcher asks when it has found a task, or sleeps */
-        uintptr_t active = tpool__load_relaxed(&pool->active), coming = pool->starting + pool->blocked_in_setup;
-        bool used_up = tpool__spares_used_up(pool), work = tpool__work_visible(pool), due = false;
-        bool may = work && pool->blocked > 0 && (used_up || active == 0) &&
-                   active < tpool__load_relaxed(&pool->max_workers) &&
-                   tpool__load_relaxed(&pool->gate) < TPOOL__SEARCHER;
-        bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each of those that come asks for the next */
-        if (may) tpool__need_of(pool, many ? TPOOL__MOST_NEEDED : coming + 1, &need);
-        bool brings = may && !refused && (!used_up || need.count > coming), stalls = may && !brings && active == 0;
-        if (!work || (stalls && !tpool__any_queued(pool))) {
-            pool->stall.since = pool->stall.before = 0;
-            stalls = false;
-        }
-        if (stalls) due = tpool__is_due(pool, &need, refused, &look_at);
-        if (due && refused) tpool__refuse(pool, need.record ? need.record->waiter : NULL);
-        tpool__unlock(&tpool__cycles.lock); /* to start a thread takes long */
-        if (due && !refused) {              /* relaxed: under its lock */
-            pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
-            pool->stall.level++;
-            tpool__update_room(pool);
-        }
-        if (brings || (due && !refused)) {
+        tpool__update_room(pool); /* before the look: see >>protocol, E3 */
+        tpool__unlock(&pool->lock);
+        bool work = tpool__work_visible(pool); /* not under the locks, since there may be many workers */
+        if (work) tpool__lock(&tpool__cycles.lock);
+        tpool__lock(&pool->lock);
+        if (work) brings = tpool__decide(pool, refused, &look_at);
+        else tpool__stall_forgets(pool);
+        if (work) tpool__unlock(&tpool__cycles.lock); /* to start a thread takes long */
+        bool came = false;
+        if (brings) {
             look_at = 0;
             woken = pool->sleepers;
             if (woken) tpool__wake_worker(pool, woken);
-            else again = refused = tpool__start_worker(pool) != TPOOL_OK && active == 0;
+            came = woken || tpool__start_worker(pool) == TPOOL_OK;
+            again = refused = !came && tpool__load_relaxed(&pool->active) == 0; /* relaxed: under its lock */
+        }
+        if (came && brings == TPOOL__BRINGS_BY_TIME) { /* relaxed: likewise */
+            pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
+            pool->stall.level++;
+            pool->stall.before = 0;
+            pool->stall.held_since = tpool__clock();
+            tpool__update_room(pool);
         }
         if (look_at && pool->stall.armed_for && pool->stall.armed_for <= look_at) look_at = 0;
         if (look_at) pool->stall.armed_for = look_at;
@@ -9409,8 +9524,9 @@ static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__ent
     if (!tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) return false;
     tpool__lock(&tpool__cycles.lock);
     tpool__lock(&pool->lock);
-    /* relaxed: under its lock */
-    if (tpool__spares_used_up(pool) && tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->max_workers))
+    uintptr_t active = tpool__load_relaxed(&pool->active); /* relaxed, here and below: under its lock */
+    if (tpool__spares_used_up(pool) && active > tpool__load_relaxed(&pool->most_active) &&
+        active <= tpool__load_relaxed(&pool->max_workers))
         tpool__need_of(pool, 1, &need);
     if (need.count > 0) tpool__set_busy(worker, true);
     if (need.count > 0 && need.tasks[0]) (void)tpool_future_retain(need.tasks[0]);
@@ -9421,9 +9537,7 @@ static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__ent
     if (!taken) return false;
     worker->ended_at = 0;
     entry->job = NULL;
-    tpool__stop_searching(worker);
-    /* another worker's task may be needed as well. relaxed: both stay while this worker is active, or it asks again */
-    if (tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) tpool__ask(pool, false);
+    tpool__stop_searching(worker); /* another worker's task may be needed as well: see tpool__decide */
     return true;
 }
 static void tpool__stall_lasts(tpool__timer *timer) {
@@ -9437,11 +9551,14 @@ static void tpool__stall_lasts(tpool__timer *timer) {
 /* A wait is recorded, or waits for one future more. It may close a chain to a task that is queued in a pool whose
  * spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which this
  * thread has passed since, or else the pool sees the record; likewise the lock of an iterator to which one is added. */
-static void tpool__ask_others(const tpool *own) {
+static void tpool__ask_others(const tpool *own, const tpool__record *record) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) return; /* relaxed: as above */
+    const tpool *only = record && !record->context ? record->wants : NULL;    /* nothing waits for this thread */
+    if (record && !record->context && !only) return;
     tpool__lock(&tpool__process.lock);
     for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool; pool = pool->next) {
-        if (pool == own || !tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
+        if (pool == own || (only && pool != only)) continue;
+        if (!tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
         tpool__caller_stays(pool); /* and so does its place in the list */
         tpool__unlock(&tpool__process.lock);
         tpool__ask(pool, false);
@@ -9616,7 +9733,7 @@ static bool tpool__sleep(tpool__worker *worker) {
 static bool tpool__replace(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__worker *woken = NULL;
-    bool retired = true;
+    bool retired = true, asks = false;
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
     /* relaxed: as in tpool__retire */
@@ -9625,9 +9742,10 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__active_add(pool, -1);
     tpool__update_room(pool);
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
-        woken = pool->sleepers;
+        asks = !tpool__goes_on_alone(pool);
+        woken = asks ? NULL : pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (tpool__start_worker(pool) != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
+        else if (!asks && tpool__start_worker(pool) != TPOOL_OK) retired = tpool__load_relaxed(&pool->active) > 0;
     }
     if (retired) {
         pool->ending++;
@@ -9638,6 +9756,7 @@ static bool tpool__replace(tpool__worker *worker) {
     }
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
+    if (asks) tpool__ask(pool, false);
     worker->tasks_done = 0;
     return retired;
 }
@@ -9676,8 +9795,7 @@ static void tpool__begin_setup(tpool__worker *worker) {
     worker->in_setup = true;
     pool->starting++;
     tpool__unlock(&pool->lock);
-    if (!TPOOL__LIKELY(!tpool__spares_used_up(pool))) tpool__ask(pool, false);
-    else tpool__notify_if_work(pool);
+    tpool__notify_if_work(pool);
 }
 static void tpool__end_setup(tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -10003,6 +10121,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     pool->home = (uintptr_t)pool | (pool->generation & TPOOL__GENERATIONS);
     pool->tag = number << 1 | 1;
     tpool__store_relaxed(&pool->most_active, (uintptr_t)max_workers); /* relaxed: as above */
+    tpool__store_relaxed(&pool->most_taking, (uintptr_t)max_workers); /* relaxed: likewise */
     pool->stall.timer.fire = tpool__stall_lasts;
     tpool__lock(&tpool__process.lock);
     pool->next = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
@@ -10117,7 +10236,7 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     tpool_status status = tpool__closed_status(pool); /* a shutdown and a break happen under this lock */
     if (status == TPOOL_OK && (tpool__flags(pool) & TPOOL__CLOSING || pool->finishing > 0)) status = TPOOL_SHUTDOWN;
     if (status == TPOOL_OK) tpool__or_relaxed(&pool->flags, TPOOL__PAUSED); /* relaxed: see tpool__flags */
-    tpool__stall_stops(pool, false);
+    tpool__stall_stops(pool);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__fence_lanes(pool);
@@ -10543,6 +10662,9 @@ static void tpool__free(tpool *pool) {
         (void)tpool__timer_disarm(&pool->stall.timer);
         tpool__timer_await(&pool->stall.timer);
     }
+    tpool__lock(&tpool__cycles.lock); /* waits for its tasks that are about to end */
+    for (tpool__record *record = pool->wanting; record; record = record->next_wanting) record->link_wanting = NULL;
+    tpool__unlock(&tpool__cycles.lock);
     TPOOL__AT_REST(pool);
     tpool__unmake(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
@@ -11120,6 +11242,7 @@ struct tpool_completions {
     tpool__item **buckets;
     size_t bucket_count, remaining, positions;
     size_t halted_at;                 /* see tpool__halted_bucket */
+    size_t needed_at;                 /* see tpool__completions_some */
     tpool__expiries expiries;         /* of those that were pending when added */
     size_t apart;                     /* at this count no future belonged to a pool whose initializer runs in ... */
     const tpool__context *apart_from; /* ... this context */
@@ -11357,7 +11480,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     tpool__spin_unlock(&completions->lock);
     if (expires) tpool__completions_wake(completions);
     if (item && !tpool__node_add(future, &item->node)) tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
-    if (awaited) tpool__ask_others(NULL);
+    if (awaited) tpool__ask_others(NULL, NULL);
     tpool__run_unless_held(tpool__self()); /* an on_ready */
     return status;
 }
@@ -11600,18 +11723,26 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
     return tpool__is_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
 /* Some of the futures that have not come, for the search for what a stalled pool needs. It takes no long look: what has
- * come leaves empty buckets, of which many are passed in a moment. */
+ * come leaves empty buckets, of which many are passed in a moment. If all that it sees has begun, the next look is at
+ * others. */
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all) {
     enum { MOST_BUCKETS = 16384 };
-    size_t count = 0, items = 0, bucket = 0;
+    size_t count = 0, items = 0, n = 0;
+    bool pending = false;
     tpool__spin_lock(&completions->lock);
-    for (; bucket < completions->bucket_count && bucket < MOST_BUCKETS && count < most &&
-           items < 4 * (size_t)TPOOL__MOST_NEEDED;
-         bucket++)
-        for (tpool__item *item = completions->buckets[bucket]; item; item = item->chained, items++)
-            if (count < most && !tpool__is_done(item->future)) some[count++] = item->future;
-    *all = bucket == completions->bucket_count && count < most;
+    for (; n < completions->bucket_count && n < MOST_BUCKETS && count < most && items < 4 * (size_t)TPOOL__MOST_NEEDED;
+         n++) {
+        size_t bucket = (completions->needed_at + n) & (completions->bucket_count - 1);
+        for (tpool__item *item = completions->buckets[bucket]; item; item = item->chained, items++) {
+            if (count == most || tpool__is_done(item->future)) continue;
+            pending = pending || tpool__is_pending(item->future);
+            some[count++] = item->future;
+        }
+    }
+    *all = n == completions->bucket_count && count < most;
+    if (!*all && !pending) completions->needed_at += n;
     tpool__spin_unlock(&completions->lock);
+    tpool__cycles.looks += (unsigned)(items + n / 64);
     return count;
 }
 
