@@ -3440,6 +3440,7 @@ typedef struct tpool__stall {
     int64_t before;     /* how long it did before that, since a worker last went on with the queue */
     int64_t held_since; /* since when no worker goes on with the queue; 0: one does, or need not */
     int64_t try_at;     /* the system has refused a worker: no other one comes by time before */
+    bool owed;          /* time has brought a worker, which has not taken anything yet */
     unsigned level;     /* how many spares time has brought */
 } tpool__stall;
 
@@ -6374,6 +6375,7 @@ static void tpool__stall_forgets(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
     stall->since = stall->before = stall->held_since = stall->try_at = 0;
+    stall->owed = false;
     tpool__update_room(pool);
 }
 /* The same by hints alone, which is cheap. */
@@ -7046,8 +7048,9 @@ static inline bool tpool__is_surplus(tpool *pool) {
 }
 static TPOOL__NOINLINE bool tpool__goes_on(tpool *pool) {
     tpool__lock(&pool->lock);
-    /* relaxed: both are written under pool->lock */
-    bool goes_on = tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
+    /* A wait may have ended since time brought the worker: if that sufficed, short waits would hold it off for ever.
+     * relaxed: both are written under pool->lock */
+    bool goes_on = pool->stall.owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
     if (goes_on) tpool__stall_forgets(pool);
     tpool__unlock(&pool->lock);
     return goes_on;
@@ -9227,6 +9230,7 @@ typedef struct tpool__need {
     uintptr_t count, most;
     tpool__record *record;    /* the wait for the last one of them */
     tpool__room_waiter *room; /* instead, with NULL in `tasks`: the last one is still its submitter's */
+    bool others;              /* also what other threads want: no worker is active, and none may go on with the queue */
     bool outside;             /* a worker of the pool waits for what is no task, or the search has not seen all */
     bool open;                /* something that a worker waits for may come by itself */
 } tpool__need;
@@ -9330,7 +9334,8 @@ static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
         }
         tpool__follow(unexplored, need);
     }
-    for (const tpool__record *other = pool->wanting; other && !tpool__looks_end(need); other = other->next_wanting) {
+    for (const tpool__record *other = pool->wanting; other && need->others && !tpool__looks_end(need);
+         other = other->next_wanting) {
         tpool_future *task = tpool__wanted_of(other, pool);
         tpool__cycles.looks++;
         if (task) tpool__need_add(need, task);
@@ -9407,6 +9412,7 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
         tpool__update_room(pool);
     }
     bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each of those that come asks for the next */
+    need.others = active == 0 && !alone;
     tpool__need_of(pool, many ? TPOOL__MOST_NEEDED : coming + 1, &need);
     bool brings = !refused && (alone || need.count > coming);
     if (brings && active == 0 && !alone) { /* needs go first, but not for ever */
@@ -9427,7 +9433,8 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
     }
     if (due && !refused) return TPOOL__BRINGS_BY_TIME;
     if (brings) return TPOOL__BRINGS_BY_NEED;
-    tpool__and_release(&pool->gate, ~TPOOL__ROOM); /* P13 */
+    if (active > 0 && need.count > coming) *look_at = tpool__deadline(TPOOL__FIRST_PATIENCE); /* it was refused */
+    tpool__and_release(&pool->gate, ~TPOOL__ROOM);                                            /* P13 */
     return TPOOL__BRINGS_NONE;
 }
 /* Brings a worker into a pool whose workers are blocked if one is needed or due, or else arms the timer. The worker
@@ -9455,11 +9462,12 @@ static void tpool__ask(tpool *pool, bool refused) {
             woken = pool->sleepers;
             if (woken) tpool__wake_worker(pool, woken);
             came = woken || tpool__start_worker(pool) == TPOOL_OK;
-            again = refused = !came && tpool__load_relaxed(&pool->active) == 0; /* relaxed: under its lock */
+            again = refused = !came;
         }
-        if (came && brings == TPOOL__BRINGS_BY_TIME) { /* relaxed: likewise */
+        if (came && brings == TPOOL__BRINGS_BY_TIME) { /* relaxed: under its lock */
             pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
             pool->stall.level++;
+            pool->stall.owed = true;
             pool->stall.before = 0;
             pool->stall.held_since = tpool__clock();
             tpool__update_room(pool);
@@ -9525,6 +9533,7 @@ static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__ent
     tpool__lock(&tpool__cycles.lock);
     tpool__lock(&pool->lock);
     uintptr_t active = tpool__load_relaxed(&pool->active); /* relaxed, here and below: under its lock */
+    need.others = active == 1;
     if (tpool__spares_used_up(pool) && active > tpool__load_relaxed(&pool->most_active) &&
         active <= tpool__load_relaxed(&pool->max_workers))
         tpool__need_of(pool, 1, &need);
@@ -11735,7 +11744,7 @@ static size_t tpool__completions_some(tpool_completions *completions, tpool_futu
         size_t bucket = (completions->needed_at + n) & (completions->bucket_count - 1);
         for (tpool__item *item = completions->buckets[bucket]; item; item = item->chained, items++) {
             if (count == most || tpool__is_done(item->future)) continue;
-            pending = pending || tpool__is_pending(item->future);
+            pending = pending || (tpool__is_pending(item->future) && tpool__pool_of(item->future));
             some[count++] = item->future;
         }
     }
