@@ -161,14 +161,14 @@
  *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. The search leaves out waits for the
  *  first of several, completions, resources, full queues, drains, and futures that the program completes.
  *    - Spare workers take the place of at most config.max_spares blocked ones, as long as they are needed.
- *    - More come only if work is queued and every worker of the pool is blocked. A task in the queue for which one of
- *      these waits, directly or over other tasks, gets a spare at once, which runs it and then only such tasks; so does
- *      a task that one of them submits into the full queue of its own pool. If there is none, one spare comes after
- *      10 ms in which none of the waits comes to what it waits for, then after 20, 40 and so on up to a second, while a
- *      worker waits for what is no task (a resource, a channel, another full queue, a future of the program); and one a
- *      second while all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
+ *    - More come only if work is queued. A task in the queue for which a blocked worker waits, directly or over other
+ *      tasks, gets a spare at once, if fewer than max_workers are at work; so does what such a worker submits into its
+ *      own full queue, and, if all are blocked, a task for which another thread waits without a limit. Else, while all
+ *      are blocked and none goes on with the queue, a spare does so after 10 ms, then after 20, 40 and so on up to a
+ *      second, if one waits for what is no task (a resource, a channel, a future of the program); and one a second if
+ *      all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
  *    - If the system refuses a spare, the pool asks again now and then. One wait gives TPOOL_NO_THREAD if all wait for
- *      what only the queue can bring, or if nothing moves for a second.
+ *      what only the queue can bring, or if all were blocked for a second.
  *
  *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
  *  own tasks; flags say whether to wait, to cancel what has not started, to ask running tasks to stop. A task or
@@ -2786,9 +2786,11 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
  *      when the tombstone is dropped. `enders` of the pool counts the tasks that are POPPED and not yet END_RELEASED.
  *
- *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is 0, or below most_active, and the pool is neither paused nor
- *  halted; it changes under pool->lock. most_active is max_workers less the blocked workers that no spare may replace.
- *  The bits from 1 up count the workers that search. A submit acts only if the word is just ROOM.
+ *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
+ *  changes under pool->lock. While `active` is below most_active, which is max_workers less the blocked workers that no
+ *  spare may replace, one more worker goes on with the queue. Else one comes only by need or by time (>>spares): once
+ *  tpool__ask has found that none does, it clears ROOM, until `active`, the blocked workers, or a flag change. The bits
+ *  from 1 up count the workers that search. A submit acts only if the word is just ROOM.
  *
  *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 up the count
  *  of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a job
@@ -2860,6 +2862,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *          sleep, or the pool is broken and nothing waits. The gate shows a searcher or no ROOM (tpool__replace). It
  *          has lost its process, or could not begin, and no worker sleeps (tpool__leave_pool): then others are active,
  *          or it asks for the blocked ones (tpool__ask). Where the spares are used up, to see something means to ask.
+ *          tpool__ask sets ROOM, looks (L), and clears ROOM only under pool->lock, when it has seen the task: then that
+ *          needs no worker before the timer fires, or one that is active comes here.
  *      Take a task put in under spinlock M, and a worker's L at the same M. If L comes later, it sees the task. If L
  *      came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
  *      submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way it sees `live` ==
@@ -9183,19 +9187,25 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *  >>spares  The next spare worker of a pool whose workers are all blocked
  *
  *  Spares that replace blocked workers, up to max_spares, come as any worker does: there is ROOM, and a submitter or
- *  the worker that blocks wakes or starts one (tpool__wake_one). Once that many are blocked, the spares are used up
- *  (most_active is 0), and no worker takes anything from the queue. Then tpool__ask brings one:
- *    - By need: a blocked worker of the pool waits, directly or over other recorded waits, for a task in its queue, and
- *      fewer than max_workers are active. The new worker comes at once, claims that task, looks whether another one is
- *      needed, executes its own, and looks for the next (tpool__take_needed). So nested waits need no more threads than
- *      they are deep. Likewise a worker may wait for room in its own pool's queue: the new one executes what that
- *      worker submits, which is not queued. The last submitter to block comes first, so that a tree of submits is
- *      walked depth first.
- *    - By time, while the pool is stalled: work is queued, and no worker is active. One more spare is granted until
- *      fewer are blocked than may be replaced: so the spares are not used up any more, and a worker goes on with the
- *      queue. It is granted once the pool was stalled for its patience, added up over waits that only their limit
- *      ended. Time in which a worker is active never counts. The patience is TPOOL__FIRST_PATIENCE, doubled with each
- *      grant; but TPOOL__LAST_PATIENCE if all workers wait for tasks.
+ *  the worker that blocks wakes or starts one (tpool__wake_one). Once more are blocked, the spares are used up: fewer
+ *  than max_workers may go on with the queue (most_active), and once max_workers more are blocked, none may. What
+ *  comes beyond most_active is brought by tpool__ask:
+ *    - By need, while fewer than max_workers are active: a blocked worker of the pool waits, directly or over other
+ *      recorded waits, for a task in its queue. The new worker comes at once, claims that task, lets another one be
+ *      brought if that is needed too, executes its own, and looks for the next (tpool__take_needed). So nested waits
+ *      need no more threads than they are deep. Likewise a worker may wait for room in its own pool's queue: the new
+ *      one executes what that worker submits, which is not queued. The last submitter to block comes first, so that a
+ *      tree of submits is walked depth first. While no worker is active and none may go on with the queue, a task for
+ *      which any other thread waits without a limit is a need as well (tpool__want): so two pools whose tasks wait for
+ *      each other's go on. A wait for several wants one of them at a time, so each thread that waits has one at most.
+ *    - By time, while the pool is stalled: work is queued, no worker is active, and none may go on with the queue. One
+ *      more spare is granted until fewer are blocked than max_workers and max_spares together: so one more worker may
+ *      go on with the queue. It is granted once the pool was stalled for its patience, added up until a worker goes on
+ *      with the queue (tpool__goes_on), whatever waits end and whatever needs are met meanwhile. Time in which a worker
+ *      is active does not count. The patience is TPOOL__FIRST_PATIENCE, doubled with each grant; but
+ *      TPOOL__LAST_PATIENCE if all workers wait for tasks. A need goes first, but only for TPOOL__LAST_PATIENCE in
+ *      which no worker went on with the queue. The worker that was granted takes one task, even if a wait that ended
+ *      has made it one too many.
  *  A worker in its initializer, active or blocked, is one that comes. While one is blocked there, the patience is
  *  TPOOL__LAST_PATIENCE, since the next one may come no further.
  *
@@ -9203,9 +9213,11 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *  a limit, ends with TPOOL_NO_THREAD: at once if nothing that the workers wait for could come by itself, else once the
  *  pool was stalled for TPOOL__REFUSAL_PATIENCE.
  *
- *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask. For while it is
- *  stalled there is ROOM and no searcher: each thread that adds work, and each worker that stops being active (E2, E3),
- *  comes to tpool__wake_one or to tpool__ask, and these arm the timer if they bring no worker.
+ *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask, or there is ROOM. For
+ *  while it is stalled there is no searcher: each thread that finds ROOM as it adds work, and each worker that stops
+ *  being active (E2, E3), comes to tpool__wake_one or to tpool__ask, which clears ROOM when it arms the timer. A submit
+ *  that finds no ROOM starts no need, since no thread can wait for its task yet. But one that goes into an iterator may
+ *  be awaited: it asks all the same (tpool__must_wake).
  *  A wait that begins elsewhere may close a chain to a queued task: then it asks the pools whose spares are used up
  *  (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used up, and so
  *  after it is counted: one of the two sees the other, under tpool__cycles.lock. A pool whose need a search leaves out,
@@ -9433,8 +9445,9 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
     }
     if (due && !refused) return TPOOL__BRINGS_BY_TIME;
     if (brings) return TPOOL__BRINGS_BY_NEED;
-    if (active > 0 && need.count > coming) *look_at = tpool__deadline(TPOOL__FIRST_PATIENCE); /* it was refused */
-    tpool__and_release(&pool->gate, ~TPOOL__ROOM);                                            /* P13 */
+    /* the system has refused it */
+    if (active > 0 && need.count > coming) *look_at = tpool__deadline(TPOOL__FIRST_PATIENCE);
+    tpool__and_release(&pool->gate, ~TPOOL__ROOM); /* P13 */
     return TPOOL__BRINGS_NONE;
 }
 /* Brings a worker into a pool whose workers are blocked if one is needed or due, or else arms the timer. The worker
