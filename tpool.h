@@ -161,14 +161,14 @@
  *  task that closes the circle gets TPOOL_DEADLOCK, and only that task. The search leaves out waits for the
  *  first of several, completions, resources, full queues, drains, and futures that the program completes.
  *    - Spare workers take the place of at most config.max_spares blocked ones, as long as they are needed.
- *    - More come only if work is queued and every worker of the pool is blocked. A task in the queue for which one of
- *      these waits, directly or over other tasks, gets a spare at once, which runs it and then only such tasks; so does
- *      a task that one of them submits into the full queue of its own pool. If there is none, one spare comes after
- *      10 ms in which none of the waits comes to what it waits for, then after 20, 40 and so on up to a second, while a
- *      worker waits for what is no task (a resource, a channel, another full queue, a future of the program); and one a
- *      second while all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
+ *    - More come only if work is queued. A task in the queue for which a blocked worker waits, directly or over other
+ *      tasks, gets a spare at once, if fewer than max_workers are at work; so does what such a worker submits into its
+ *      own full queue, and, if all are blocked, a task for which another thread waits without a limit. Else, while all
+ *      are blocked and none goes on with the queue, a spare does so after 10 ms, then after 20, 40 and so on up to a
+ *      second, if one waits for what is no task (a resource, a channel, a future of the program); and one a second if
+ *      all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
  *    - If the system refuses a spare, the pool asks again now and then. One wait gives TPOOL_NO_THREAD if all wait for
- *      what only the queue can bring, or if nothing moves for a second.
+ *      what only the queue can bring, or if all were blocked for a second.
  *
  *  Shutdown. tpool_destroy finishes everything first. After tpool_shutdown the pool takes no more work, also from its
  *  own tasks; flags say whether to wait, to cancel what has not started, to ask running tasks to stop. A task or
@@ -2792,9 +2792,11 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      claimer adds a reference of its own, and the entry stays in the queue as a tombstone; the entry's reference goes
  *      when the tombstone is dropped. `enders` of the pool counts the tasks that are POPPED and not yet END_RELEASED.
  *
- *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is 0, or below most_active, and the pool is neither paused nor
- *  halted; it changes under pool->lock. most_active is max_workers less the blocked workers that no spare may replace.
- *  The bits from 1 up count the workers that search. A submit acts only if the word is just ROOM.
+ *  THE GATE (tpool.gate). Bit 0 is ROOM: `active` is below max_workers, and the pool is neither paused nor halted; it
+ *  changes under pool->lock. While `active` is below most_active, which is max_workers less the blocked workers that no
+ *  spare may replace, one more worker goes on with the queue. Else one comes only by need or by time (>>spares): once
+ *  tpool__ask has found that none does, it clears ROOM, until `active`, the blocked workers, or a flag change. The bits
+ *  from 1 up count the workers that search. A submit acts only if the word is just ROOM.
  *
  *  THE FLAGS WORD (tpool.flags): PAUSED, SHUT, BREAK, RANKED, HALTED, CLOSING, CANCELLED; from bit 8 up the count
  *  of stop requests. Every enqueue and dequeue reads it while it holds that lane's spinlock, and every theft of a job
@@ -2866,6 +2868,8 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *          sleep, or the pool is broken and nothing waits. The gate shows a searcher or no ROOM (tpool__replace). It
  *          has lost its process, or could not begin, and no worker sleeps (tpool__leave_pool): then others are active,
  *          or it asks for the blocked ones (tpool__ask). Where the spares are used up, to see something means to ask.
+ *          tpool__ask sets ROOM, looks (L), and clears ROOM only under pool->lock, when it has seen the task: then that
+ *          needs no worker before the timer fires, or one that is active comes here.
  *      Take a task put in under spinlock M, and a worker's L at the same M. If L comes later, it sees the task. If L
  *      came first, its unlock of M precedes the submitter's lock (P1), so C, which came before L, is visible to N: the
  *      submitter sees a gate without that searcher, or with ROOM, and wakes a worker. In the same way it sees `live` ==
@@ -3306,14 +3310,17 @@ struct tpool__waiter {
 };
 struct tpool__record {
     tpool__record *next, **link;
+    tpool *wants;                                /* of this pool the wait wants a task; NULL: of none */
+    tpool__record *next_wanting, **link_wanting; /* in its `wanting`; link NULL: not, or the pool has gone */
     tpool__record *unexplored;
     tpool__thread *thread;
-    tpool__waiter *waiter; /* while it is in a piece of its wait */
+    tpool__waiter *waiter; /* of a wait in one piece, which a refused spare may end */
     tpool__context *context;
     tpool_future *const *futures;
     size_t count;
     tpool_completions *completions; /* instead of futures */
     bool may_end;                   /* by a limit, or by one of several: it closes no cycle */
+    bool limited, several;          /* which of the two */
     bool foreign;                   /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
     uint64_t visited;
 };
@@ -3444,9 +3451,11 @@ enum {
 typedef struct tpool__stall {
     tpool__timer timer; /* asks again; armed and disarmed under no lock ... */
     int64_t armed_for;  /* ... by the thread that has set this; 0: not */
-    int64_t since;      /* when it began; 0: there is none */
-    int64_t before; /* how long those before it lasted, while no task and no wait, but by its limit, came to its end */
-    uintptr_t executed; /* tasks, as the last look saw them */
+    int64_t since;      /* when the pool stalled; 0: it does not */
+    int64_t before;     /* how long it did before that, since a worker last went on with the queue */
+    int64_t held_since; /* since when no worker goes on with the queue; 0: one does, or need not */
+    int64_t try_at;     /* the system has refused a worker: no other one comes by time before */
+    bool owed;          /* time has brought a worker, which has not taken anything yet */
     unsigned level;     /* how many spares time has brought */
 } tpool__stall;
 
@@ -3499,7 +3508,9 @@ struct tpool {
 
     alignas(TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards: */
     tpool__word active;      /* live workers that are neither asleep nor blocked; a hint without the lock */
-    tpool__word most_active; /* how many may be; 0: the spares are used up (tpool__update_room); likewise */
+    tpool__word most_active; /* so many of them may go on with the queue (tpool__update_room); likewise */
+    tpool__word most_taking; /* the same; 0: a worker that is about to tells the stall (tpool__goes_on); likewise */
+    tpool__word used_up;     /* 1: more are blocked than spares may replace (tpool__spares_used_up); likewise */
     uintptr_t blocked;
     uintptr_t blocked_in_setup;    /* those of the blocked that are in their initializer */
     uintptr_t granted;             /* spares beyond max_spares that time has brought */
@@ -3511,6 +3522,7 @@ struct tpool {
     tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
     int64_t expiry_sleeper_until;  /* ... at this time */
     tpool__waiter *blocked_waiters;
+    tpool__record *wanting;          /* waits of other threads for its tasks; under tpool__cycles.lock (>>spares) */
     int64_t idle_since;              /* of a managed pool: when a worker last went to sleep */
     tpool__thread_handle last_ended; /* the next worker that ends joins it, or the shutdown */
     tpool__worker *newest;           /* all workers that there ever were, linked by `before` */
@@ -6335,36 +6347,47 @@ static uintptr_t tpool__max_spares(const tpool *pool) {
     /* relaxed: written under pool->lock */
     return pool->config.max_spares ? (uintptr_t)pool->config.max_spares : tpool__load_relaxed(&pool->max_workers);
 }
-/* So many workers are blocked that only need or time brings another one: see >>spares. */
+/* More workers are blocked than spares may replace: most_active is below max_workers. See >>spares. */
 static bool tpool__spares_used_up(const tpool *pool) {
-    return tpool__load_relaxed(&pool->most_active) == 0; /* relaxed: written under pool->lock; else a hint */
+    return tpool__load_relaxed(&pool->used_up) != 0; /* relaxed: written under pool->lock; else a hint */
 }
-/* Sets or clears ROOM: one more worker may become active if work comes. A paused pool needs none but its first. While
- * none is active there is ROOM, however many are blocked: so a submit notices a stalled pool (tpool__wake_one). */
+/* Sets or clears ROOM: one more worker may become active, to go on with the queue or with what a blocked worker needs;
+ * tpool__wake_one decides. A paused pool needs none but its first. */
 static void tpool__update_room(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: all are written under pool->lock */
     uint32_t flags = tpool__flags(pool);
-    uintptr_t most = tpool__load_relaxed(&pool->max_workers), before = tpool__load_relaxed(&pool->most_active);
+    uintptr_t workers = tpool__load_relaxed(&pool->max_workers), unreplaced = 0;
     if (pool->blocked > 0) {
         uintptr_t spares = tpool__max_spares(pool) + pool->granted;
-        uintptr_t unreplaced = pool->blocked > spares ? pool->blocked - spares : 0;
-        most = unreplaced < most ? most - unreplaced : 0;
+        unreplaced = pool->blocked > spares ? pool->blocked - spares : 0;
     }
+    uintptr_t most = unreplaced < workers ? workers - unreplaced : 0;
     tpool__store_relaxed(&pool->most_active, most);
-    /* relaxed: see tpool__ask_others */
-    if ((most == 0) != (before == 0)) tpool__add_relaxed(&tpool__process.used_up, most == 0 ? 1 : (uintptr_t)-1);
-    bool room = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__load_relaxed(&pool->active) < (most ? most : 1);
+    tpool__store_relaxed(&pool->most_taking, pool->stall.held_since ? 0 : most);
+    if ((unreplaced > 0) != tpool__spares_used_up(pool)) {
+        tpool__store_relaxed(&pool->used_up, unreplaced > 0);
+        /* relaxed: see tpool__ask_others */
+        tpool__add_relaxed(&tpool__process.used_up, unreplaced > 0 ? 1 : (uintptr_t)-1);
+    }
+    bool room = !(flags & (TPOOL__PAUSED | TPOOL__HALTED)) && tpool__load_relaxed(&pool->active) < workers;
     if (room) tpool__or_release(&pool->gate, TPOOL__ROOM); /* P13 */
     else tpool__and_release(&pool->gate, ~TPOOL__ROOM);    /* P13 */
 }
-/* A worker becomes active. `moves`: what stalled the pool has changed. */
-static void tpool__stall_stops(tpool *pool, bool moves) {
+/* A worker becomes active. */
+static void tpool__stall_stops(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
     if (stall->since) stall->before += tpool__clock() - stall->since;
-    if (moves) stall->before = 0;
     stall->since = 0;
+}
+/* A worker goes on with the queue, or that is empty. */
+static void tpool__stall_forgets(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__stall *stall = &pool->stall;
+    stall->since = stall->before = stall->held_since = stall->try_at = 0;
+    stall->owed = false;
+    tpool__update_room(pool);
 }
 /* The same by hints alone, which is cheap. */
 static bool tpool__work_hinted(tpool *pool) {
@@ -6744,7 +6767,8 @@ static inline bool tpool__is_wanted(tpool_future *task) {
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared */
     return state >= (state & TPOOL__HAS_NODES ? 3 * TPOOL__REFERENCE : 2 * TPOOL__REFERENCE);
 }
-static inline bool tpool__has_room(tpool *pool);
+static inline bool tpool__must_wake(tpool *pool, bool awaited);
+static inline bool tpool__is_in_iterator(const tpool_future *task);
 static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
 
@@ -6756,6 +6780,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     const tpool__extra *extra = tpool__entry_extra(entry);
     if (worker && worker->pool == pool && !(extra && extra->priority)) lane = tpool__lane_of(worker);
     bool expires = extra && extra->expires_at, wanted = tpool__is_wanted(entry->task);
+    bool awaited = tpool__is_in_iterator(entry->task);
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
 
@@ -6787,7 +6812,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
-    bool wakes = status == TPOOL_OK && tpool__has_room(pool);
+    bool wakes = status == TPOOL_OK && tpool__must_wake(pool, awaited);
     /* The task may be the one that gives the pool up: once the spinlock is open, the pool may be gone. */
     bool visits = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!visits)) pool->callers++;
@@ -6874,7 +6899,7 @@ static void tpool__wake_worker(tpool *pool, tpool__worker *worker) {
     tpool__active_add(pool, 1);
     worker->searching = true;
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER); /* relaxed: see >>protocol */
-    tpool__stall_stops(pool, false);
+    tpool__stall_stops(pool);
     tpool__update_room(pool);
 }
 
@@ -6884,16 +6909,28 @@ static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&po
 static inline void tpool__notify(tpool *pool) {
     if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
+/* A task was placed, and a thread may wait for it already: that needs a look although the pool has settled. */
+static inline bool tpool__must_wake(tpool *pool, bool awaited) {
+    return tpool__has_room(pool) || (awaited && tpool__spares_used_up(pool));
+}
+/* The task enters an iterator as it is placed. It is not placed yet. */
+static inline bool tpool__is_in_iterator(const tpool_future *task) { return task && task->nodes; }
 
+/* Where there is ROOM: one more worker may go on with the queue. Else only need or time brings one (tpool__ask). */
+static bool tpool__goes_on_alone(tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
+    return tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->most_active);
+}
 static void tpool__ask(tpool *pool, bool refused);
 static TPOOL__NOINLINE void tpool__wake_one(tpool *pool) {
     tpool__worker *woken = NULL;
     bool asks = false, refused = false;
     if (tpool__is_foreign(pool)) return; /* a caller's result_free forked, and this is the child */
     tpool__lock(&pool->lock);
+    if (tpool__spares_used_up(pool)) tpool__update_room(pool); /* tpool__ask may have cleared ROOM */
     /* relaxed: ROOM changes under this lock. A searcher may have taken what was queued and left since. */
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
-        asks = tpool__spares_used_up(pool);
+        asks = !tpool__goes_on_alone(pool);
         woken = asks ? NULL : pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
         else if (!asks && tpool__queued_hint(pool) > pool->starting && tpool__start_worker(pool) != TPOOL_OK)
@@ -6939,7 +6976,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     tpool__store_relaxed(&pool->live, live);
     if (live > tpool__load_relaxed(&pool->max_workers))
         tpool__add_relaxed(&pool->counts[TPOOL__SPARED_COUNT], 1); /* relaxed: statistics */
-    tpool__stall_stops(pool, false);
+    tpool__stall_stops(pool);
     tpool__update_room(pool);
     return TPOOL_OK;
 }
@@ -7027,10 +7064,20 @@ static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool) {
  *  >>worker-loop  W4: a worker takes a task
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* More workers are active than may be: spares that are not needed any more, or after a resize. */
+/* More workers are active than may go on with the queue: spares that are not needed any more, those that a need has
+ * brought, or after a resize. Or no worker went on with it for a while: then tpool__goes_on looks under the lock. */
 static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep looks again under the lock */
-    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_active);
+    return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_taking);
+}
+static TPOOL__NOINLINE bool tpool__goes_on(tpool *pool) {
+    tpool__lock(&pool->lock);
+    /* A wait may have ended since time brought the worker: if that sufficed, short waits would hold it off for ever.
+     * relaxed: both are written under pool->lock */
+    bool goes_on = pool->stall.owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
+    if (goes_on) tpool__stall_forgets(pool);
+    tpool__unlock(&pool->lock);
+    return goes_on;
 }
 
 /* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
@@ -7057,7 +7104,8 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
         bool found = false;
-        if (!TPOOL__LIKELY(!tpool__is_surplus(pool)) && !(found = tpool__take_needed(worker, &entry))) {
+        if (!TPOOL__LIKELY(!tpool__is_surplus(pool)) && !tpool__goes_on(pool) &&
+            !(found = tpool__take_needed(worker, &entry))) {
             tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
             continue;
@@ -8026,9 +8074,7 @@ static bool tpool__end_expire(tpool__waiter *waiter) {
     return tpool__is_orphan(end->future) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record);
-static void tpool__record_advance(tpool__record *record, tpool__waiter *waiter, tpool_future *const *futures,
-                                  size_t count);
-static void tpool__record_pause(tpool__record *record);
+static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count);
 static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
                                size_t count);
 static bool tpool__end_enter(tpool__waiter *waiter) {
@@ -8036,16 +8082,14 @@ static bool tpool__end_enter(tpool__waiter *waiter) {
     const tpool__wanted *wanted = end->wanted;
     tpool__thread *self = waiter->self;
     if (tpool__is_done(end->future)) return tpool__wait_over(waiter, TPOOL_OK);
-    bool records = wanted->futures && tpool__runs_program(self->context);
+    bool records = wanted->futures && (waiter->deadline == TPOOL_FOREVER || tpool__runs_program(self->context));
     tpool__record *record = waiter->record ? waiter->record : &end->own;
-    if (records && waiter->record && record->thread)
-        tpool__record_advance(record, waiter, wanted->futures, wanted->count);
+    if (records && waiter->record && record->thread) tpool__record_advance(record, wanted->futures, wanted->count);
     else if (records && !tpool__record_wait(waiter, record, wanted->futures, wanted->count))
         return tpool__wait_over(waiter, TPOOL_DEADLOCK);
     end->is_recorded = records && !waiter->record;
     if (tpool__node_add(end->future, &end->node.node)) return false;
     if (end->is_recorded) tpool__record_end(self, record);
-    else if (records) tpool__record_pause(record);
     return tpool__wait_over(waiter, TPOOL_OK);
 }
 static bool tpool__end_look(tpool__waiter *waiter) {
@@ -8060,7 +8104,6 @@ static void tpool__end_leave(tpool__waiter *waiter) {
     tpool__end_waiter *end = (tpool__end_waiter *)(void *)waiter;
     tpool__node_remove(end->future, &end->node.node);
     if (end->is_recorded) tpool__record_end(waiter->self, &end->own);
-    else if (waiter->record && waiter->record->thread) tpool__record_pause(waiter->record);
     if (tpool__is_done(end->future)) waiter->status = TPOOL_OK;
 }
 static const tpool__wait_kind tpool__wait_for_end = { tpool__end_expire, tpool__end_enter,          tpool__end_look,
@@ -8127,8 +8170,7 @@ static bool tpool__wait_begin(tpool__thread *self, tpool__waiter *waiter) {
     tpool__waiter_link(&pool->blocked_waiters, waiter);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
-    if (!TPOOL__LIKELY(!tpool__spares_used_up(pool))) tpool__ask(pool, false);
-    else if (tpool__work_visible(pool)) tpool__notify(pool);
+    if (tpool__work_visible(pool)) tpool__notify(pool);
     return true;
 }
 /* More workers live than the blocked ones and those that may be active. A sleeping one must wake, to start the time
@@ -8153,7 +8195,7 @@ static void tpool__wait_end(tpool__thread *self, tpool__waiter *waiter) {
     pool->blocked_in_setup -= worker->in_setup;
     tpool__active_add(pool, 1);
     tpool__waiter_unlink(waiter);
-    tpool__stall_stops(pool, waiter->status != TPOOL_TIMEOUT);
+    tpool__stall_stops(pool);
     /* relaxed: under its lock */
     if (pool->blocked < tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool))
         pool->granted = pool->stall.level = 0;
@@ -8207,7 +8249,7 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
     if (again < waiter->look_at) waiter->look_at = again;
     return false;
 }
-static void tpool__ask_others(const tpool *own);
+static void tpool__ask_others(const tpool *own, const tpool__record *record);
 
 /* A piece of a wait: no code of the program runs in it. True: it ended before `until`. It keeps the times where no
  * other thread does, once it has slept and is not over; what they list is for the caller (*listed). */
@@ -8228,7 +8270,7 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
             over = *listed = waiter->kind->hands_over ? tpool__times_due() : tpool__times_look();
         if (over) break;
         if (!began) began = tpool__wait_begin(self, waiter);
-        if (!asked && self->blocked) tpool__ask_others(self->worker ? self->worker->pool : NULL);
+        if (!asked && self->blocked) tpool__ask_others(self->worker ? self->worker->pool : NULL, self->blocked);
         asked = true;
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
         (void)tpool__park(&waiter->parker, bound);
@@ -8825,11 +8867,12 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool__thread *self = tpool__self();
     tpool__room_waiter room = { .waiter = { .can_refuse = true }, .pool = pool, .entry = entry };
     bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
+    bool awaited = tpool__is_in_iterator(entry->task);
     tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
     tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
     tpool_status status = tpool__wait(&room.waiter, &tpool__wait_for_room, deadline);
     if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
-    if (status == TPOOL_OK) tpool__notify(pool);
+    if (status == TPOOL_OK && tpool__must_wake(pool, awaited)) tpool__wake_one(pool);
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     /* what the last piece has listed */
     if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
@@ -8904,7 +8947,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
-    bool wanted = tpool__is_wanted(entry->task);
+    bool wanted = tpool__is_wanted(entry->task), awaited = tpool__is_in_iterator(entry->task);
     tpool__spin_lock(&pool->inject.lock);
     uint32_t flags = tpool__flags(pool);
     status = tpool__refusal(pool, flags);
@@ -8929,7 +8972,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     }
     tpool__spin_unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
-    if (status == TPOOL_OK) tpool__notify(pool);
+    if (status == TPOOL_OK && tpool__must_wake(pool, awaited)) tpool__wake_one(pool);
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
@@ -9030,11 +9073,14 @@ static bool tpool__explore(tpool__record *record, const tpool_future *future, bo
     tpool__visit(record, unexplored);
     return true;
 }
+#define TPOOL__MOST_LOOKS 4000 /* waits, futures and contexts in one search for a need: many threads want its locks */
 /* Adds the waits that hold up this task, those in jobs and parts of loops: any of them? */
 static bool tpool__explore_foreign(const tpool_future *future, bool all, tpool__record **unexplored) {
     bool any = false;
-    for (tpool__record *other = tpool__cycles.foreign; other; other = other->next)
+    for (tpool__record *other = tpool__cycles.foreign; other; other = other->next) {
+        if (all && ++tpool__cycles.looks >= TPOOL__MOST_LOOKS) break;
         any |= tpool__explore(other, future, all, unexplored);
+    }
     return any;
 }
 static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **unexplored) {
@@ -9047,6 +9093,7 @@ static bool tpool__explore_task(tpool_future *future, bool all, tpool__record **
 /* True: the new record waits for one of its own tasks, directly or through other records. */
 static bool tpool__closes_cycle(tpool__record *own) {
     tpool__record *unexplored = NULL;
+    if (!own->context) return false;
     tpool__cycles.searches++;
     tpool__visit(own, &unexplored);
     while (unexplored) {
@@ -9067,17 +9114,41 @@ static bool tpool__closes_cycle(tpool__record *own) {
     return false;
 }
 
+static tpool_future *tpool__wanted_of(const tpool__record *record, const tpool *pool);
+/* A wait without a limit, by another thread than the pool's workers, is found by the pool whose task it wants
+ * (>>spares). The pool exists: its task is not done, and before it is freed it takes this lock (tpool__free). */
+static void tpool__want(tpool__record *record) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    const tpool__worker *worker = record->thread->worker;
+    tpool_future *task = record->limited ? NULL : tpool__wanted_of(record, NULL);
+    tpool *pool = task ? tpool__pool_of(task) : NULL;
+    record->wants = pool && !(worker && worker->pool == pool) ? pool : NULL;
+    if (!record->wants) return;
+    record->next_wanting = pool->wanting;
+    record->link_wanting = &pool->wanting;
+    if (record->next_wanting) record->next_wanting->link_wanting = &record->next_wanting;
+    pool->wanting = record;
+}
+static void tpool__want_no_more(tpool__record *record) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    if (!record->link_wanting) return;
+    *record->link_wanting = record->next_wanting;
+    if (record->next_wanting) record->next_wanting->link_wanting = record->link_wanting;
+    record->link_wanting = NULL;
+}
 /* False: the wait would close a cycle. */
 static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
     tpool__thread *self = waiter->self;
     record->thread = self;
-    record->waiter = waiter;
+    record->waiter = waiter->record ? NULL : waiter; /* `waiter` is gone before a record for several waits is */
     record->context = self->context;
     record->foreign = tpool__context_has_origin(self->context);
+    record->limited = waiter->deadline != TPOOL_FOREVER;
     tpool__lock(&tpool__cycles.lock);
     bool cycle = !record->may_end && tpool__closes_cycle(record);
     if (!cycle) {
         self->blocked = record;
+        tpool__want(record);
         if (record->foreign) {
             record->next = tpool__cycles.foreign;
             record->link = &tpool__cycles.foreign;
@@ -9101,31 +9172,26 @@ static bool tpool__record_wait(tpool__waiter *waiter, tpool__record *record, tpo
 static void tpool__record_first(tpool__waiter *waiter, tpool__record *record, tpool_future *const *futures,
                                 size_t count, tpool_completions *completions) {
     memset(record, 0, sizeof *record);
-    if (!tpool__runs_program(waiter->self->context)) return;
+    if (waiter->deadline != TPOOL_FOREVER && !tpool__runs_program(waiter->self->context)) return;
     record->futures = futures;
     record->count = count;
     record->completions = completions;
-    record->may_end = true;
+    record->may_end = record->several = true;
     (void)tpool__record_enter(waiter, record);
 }
 /* Fewer futures are left. No new search is needed: a cycle that formed since was found by the wait that closed it. */
-static void tpool__record_advance(tpool__record *record, tpool__waiter *waiter, tpool_future *const *futures,
-                                  size_t count) {
+static void tpool__record_advance(tpool__record *record, tpool_future *const *futures, size_t count) {
     tpool__lock(&tpool__cycles.lock);
-    record->waiter = waiter;
     record->futures = futures;
     record->count = count;
-    tpool__unlock(&tpool__cycles.lock);
-}
-/* The wait goes on with another waiter. */
-static void tpool__record_pause(tpool__record *record) {
-    tpool__lock(&tpool__cycles.lock);
-    record->waiter = NULL;
+    tpool__want_no_more(record);
+    tpool__want(record);
     tpool__unlock(&tpool__cycles.lock);
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record) {
     tpool__lock(&tpool__cycles.lock);
     self->blocked = NULL;
+    tpool__want_no_more(record);
     if (record->foreign && record->link) {
         *record->link = record->next;
         if (record->next) record->next->link = record->link;
@@ -9141,19 +9207,25 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *  >>spares  The next spare worker of a pool whose workers are all blocked
  *
  *  Spares that replace blocked workers, up to max_spares, come as any worker does: there is ROOM, and a submitter or
- *  the worker that blocks wakes or starts one (tpool__wake_one). Once that many are blocked, the spares are used up
- *  (most_active is 0), and no worker takes anything from the queue. Then tpool__ask brings one:
- *    - By need: a blocked worker of the pool waits, directly or over other recorded waits, for a task in its queue, and
- *      fewer than max_workers are active. The new worker comes at once, claims that task, looks whether another one is
- *      needed, executes its own, and looks for the next (tpool__take_needed). So nested waits need no more threads than
- *      they are deep. Likewise a worker may wait for room in its own pool's queue: the new one executes what that
- *      worker submits, which is not queued. The last submitter to block comes first, so that a tree of submits is
- *      walked depth first.
- *    - By time, while the pool is stalled: work is queued, and no worker is active. One more spare is granted until
- *      fewer are blocked than may be replaced: so the spares are not used up any more, and a worker goes on with the
- *      queue. It is granted once the pool was stalled for its patience, added up over waits that only their limit
- *      ended. Time in which a worker is active never counts. The patience is TPOOL__FIRST_PATIENCE, doubled with each
- *      grant; but TPOOL__LAST_PATIENCE if all workers wait for tasks.
+ *  the worker that blocks wakes or starts one (tpool__wake_one). Once more are blocked, the spares are used up: fewer
+ *  than max_workers may go on with the queue (most_active), and once max_workers more are blocked, none may. What
+ *  comes beyond most_active is brought by tpool__ask:
+ *    - By need, while fewer than max_workers are active: a blocked worker of the pool waits, directly or over other
+ *      recorded waits, for a task in its queue. The new worker comes at once, claims that task, lets another one be
+ *      brought if that is needed too, executes its own, and looks for the next (tpool__take_needed). So nested waits
+ *      need no more threads than they are deep. Likewise a worker may wait for room in its own pool's queue: the new
+ *      one executes what that worker submits, which is not queued. The last submitter to block comes first, so that a
+ *      tree of submits is walked depth first. While no worker is active and none may go on with the queue, a task for
+ *      which any other thread waits without a limit is a need as well (tpool__want): so two pools whose tasks wait for
+ *      each other's go on. A wait for several wants one of them at a time, so each thread that waits has one at most.
+ *    - By time, while the pool is stalled: work is queued, no worker is active, and none may go on with the queue. One
+ *      more spare is granted until fewer are blocked than max_workers and max_spares together: so one more worker may
+ *      go on with the queue. It is granted once the pool was stalled for its patience, added up until a worker goes on
+ *      with the queue (tpool__goes_on), whatever waits end and whatever needs are met meanwhile. Time in which a worker
+ *      is active does not count. The patience is TPOOL__FIRST_PATIENCE, doubled with each grant; but
+ *      TPOOL__LAST_PATIENCE if all workers wait for tasks. A need goes first, but only for TPOOL__LAST_PATIENCE in
+ *      which no worker went on with the queue. The worker that was granted takes one task, even if a wait that ended
+ *      has made it one too many.
  *  A worker in its initializer, active or blocked, is one that comes. While one is blocked there, the patience is
  *  TPOOL__LAST_PATIENCE, since the next one may come no further.
  *
@@ -9161,9 +9233,11 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *  a limit, ends with TPOOL_NO_THREAD: at once if nothing that the workers wait for could come by itself, else once the
  *  pool was stalled for TPOOL__REFUSAL_PATIENCE.
  *
- *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask. For while it is
- *  stalled there is ROOM and no searcher: each thread that adds work, and each worker that stops being active (E2, E3),
- *  comes to tpool__wake_one or to tpool__ask, and these arm the timer if they bring no worker.
+ *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask, or there is ROOM. For
+ *  while it is stalled there is no searcher: each thread that finds ROOM as it adds work, and each worker that stops
+ *  being active (E2, E3), comes to tpool__wake_one or to tpool__ask, which clears ROOM when it arms the timer. A submit
+ *  that finds no ROOM starts no need, since no thread can wait for its task yet. But one that goes into an iterator may
+ *  be awaited: it asks all the same (tpool__must_wake).
  *  A wait that begins elsewhere may close a chain to a queued task: then it asks the pools whose spares are used up
  *  (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used up, and so
  *  after it is counted: one of the two sees the other, under tpool__cycles.lock. A pool whose need a search leaves out,
@@ -9181,7 +9255,6 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
 #endif
 #define TPOOL__PATIENCE_LEVELS 7 /* FIRST doubled so often reaches LAST */
 #define TPOOL__MOST_NEEDED 64    /* tasks that one search finds; and futures of one wait at which it looks */
-#define TPOOL__MOST_LOOKS 4000   /* waits, futures and contexts in one search: it holds locks that many threads want */
 
 typedef struct tpool__need {
     tpool *pool;
@@ -9189,6 +9262,7 @@ typedef struct tpool__need {
     uintptr_t count, most;
     tpool__record *record;    /* the wait for the last one of them */
     tpool__room_waiter *room; /* instead, with NULL in `tasks`: the last one is still its submitter's */
+    bool others;              /* also what other threads want: no worker is active, and none may go on with the queue */
     bool outside;             /* a worker of the pool waits for what is no task, or the search has not seen all */
     bool open;                /* something that a worker waits for may come by itself */
 } tpool__need;
@@ -9205,10 +9279,30 @@ static size_t tpool__record_some(const tpool__record *record, tpool_future **som
     *all = i == record->count;
     return count;
 }
+/* The task that a wait wants to have executed, of this pool if it is not NULL: one that is pending. If one of several
+ * runs already, none. A wait for all is for the first that is left. */
+static tpool_future *tpool__wanted_of(const tpool__record *record, const tpool *pool) {
+    tpool_future *some[TPOOL__MOST_NEEDED], *wanted = NULL;
+    bool all;
+    size_t count = tpool__record_some(record, some, record->several ? TPOOL__MOST_NEEDED : 1, &all);
+    for (size_t i = 0; i < count; i++) {
+        tpool *home = tpool__pool_of(some[i]);
+        /* relaxed: a task that is pending, and in a queue, stays so, or a worker finds it claimed */
+        bool pending = (tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
+        if (home && !pending && pool) return NULL;
+        if (home && pending && !wanted && (!pool || home == pool)) wanted = some[i];
+    }
+    return wanted;
+}
 static bool tpool__looks_end(tpool__need *need) {
     if (need->count < need->most && tpool__cycles.looks < TPOOL__MOST_LOOKS) return false;
     need->outside = need->open = true;
     return true;
+}
+static void tpool__need_add(tpool__need *need, tpool_future *task) {
+    uintptr_t known = 0;
+    while (known < need->count && need->tasks[known] != task) known++;
+    if (known == need->count) need->tasks[need->count++] = task;
 }
 /* Follows the waits from these records to tasks in the pool's queue: a pending task is in one, or is just put there. */
 static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
@@ -9221,7 +9315,7 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
         need->open = need->open || record->may_end || count == 0;
         need->outside = need->outside || !all;
         for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
-            uintptr_t phase = tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE, known = 0; /* relaxed: as above */
+            uintptr_t phase = tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE; /* relaxed: as above */
             tpool *home = tpool__pool_of(some[i]);
             need->outside = need->outside || (!home && own);
             if (phase != TPOOL__PHASE_PENDING || home != need->pool) {
@@ -9229,8 +9323,7 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
                 need->open = need->open || !held_up;
                 continue;
             }
-            while (known < need->count && need->tasks[known] != some[i]) known++;
-            if (known == need->count) need->tasks[need->count++] = some[i];
+            tpool__need_add(need, some[i]);
             need->record = record;
         }
     }
@@ -9246,8 +9339,8 @@ static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
     return waits;
 }
 static const tpool__wait_kind tpool__wait_for_job;
-/* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
- * waits it is the one. */
+/* Which tasks in its queue do the pool's blocked workers wait for, or else others without a limit? The last one to
+ * block is asked first: in nested waits it is the one. */
 static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock) && most <= TPOOL__MOST_NEEDED);
     need->pool = pool;
@@ -9273,6 +9366,12 @@ static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
         }
         tpool__follow(unexplored, need);
     }
+    for (const tpool__record *other = pool->wanting; other && need->others && !tpool__looks_end(need);
+         other = other->next_wanting) {
+        tpool_future *task = tpool__wanted_of(other, pool);
+        tpool__cycles.looks++;
+        if (task) tpool__need_add(need, task);
+    }
 }
 
 /* Not only tombstones are queued. */
@@ -9289,28 +9388,24 @@ static bool tpool__any_queued(tpool *pool) {
     tpool__spin_unlock(&pool->inject.lock);
     return queued > 0;
 }
-static uintptr_t tpool__executed(tpool *pool);
-/* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. Else `look_at` is
- * when to look again. */
+/* The pool is stalled. True: time brings a worker, or, if the system has refused one, ends a wait. Else, and then too,
+ * `look_at` is when to look again. */
 static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, int64_t *look_at) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__stall *stall = &pool->stall;
-    int64_t now = tpool__clock(), patience = refused ? TPOOL__REFUSAL_PATIENCE : TPOOL__LAST_PATIENCE;
-    uintptr_t executed = tpool__executed(pool);
-    if (executed != stall->executed) stall->before = 0;
-    stall->executed = executed;
+    int64_t now = tpool__clock(), patience = TPOOL__LAST_PATIENCE;
     if (!stall->since) stall->since = now;
-    if (need->outside && !refused && pool->blocked_in_setup == 0 && stall->level < TPOOL__PATIENCE_LEVELS)
+    int64_t time = stall->before + now - stall->since;
+    if (need->outside && pool->blocked_in_setup == 0 && stall->level < TPOOL__PATIENCE_LEVELS)
         patience = TPOOL__FIRST_PATIENCE << stall->level;
-    int64_t time = now - stall->since, left = patience - time - stall->before;
-    if (refused && !need->open) left = 0;
-    int64_t retry = time > TPOOL__FIRST_PATIENCE ? time : TPOOL__FIRST_PATIENCE;
-    if (refused && left > retry) left = retry;
+    if (refused) patience = need->open ? TPOOL__REFUSAL_PATIENCE : 0;
+    int64_t left = patience - time, retry = time > TPOOL__FIRST_PATIENCE ? time : TPOOL__FIRST_PATIENCE;
+    if (refused) stall->try_at = retry < TPOOL_FOREVER - now ? now + retry : TPOOL_FOREVER;
     *look_at = left < TPOOL_FOREVER - now ? now + left : TPOOL_FOREVER;
-    if (left > 0) return false;
-    stall->since = now;
-    stall->before = 0;
-    return true;
+    if (!refused && *look_at < stall->try_at) *look_at = stall->try_at;
+    if (!refused) return *look_at <= now;
+    if (left <= 0 || stall->try_at < *look_at) *look_at = stall->try_at;
+    return left <= 0;
 }
 static void tpool__choose_refused(tpool__waiter *waiter, tpool__waiter **chosen) {
     const tpool__worker *worker = waiter->self->worker;
@@ -9330,44 +9425,85 @@ static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
     tpool__unpark(&chosen->parker);
 }
 
+typedef enum tpool__bringing { TPOOL__BRINGS_NONE, TPOOL__BRINGS_BY_NEED, TPOOL__BRINGS_BY_TIME } tpool__bringing;
+/* Work is queued. Does a pool with blocked workers get one more? If not, it has settled, since a worker is active or
+ * the timer asks again (`look_at`): submits pass it by until `active` or what is blocked changes (tpool__update_room).
+ * `refused`: the system has just refused a worker. */
+static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
+    tpool__stall *stall = &pool->stall;
+    tpool__need need = { 0 };
+    /* relaxed: all are written under pool->lock, or a searcher comes to tpool__notify when it has found a task */
+    uintptr_t active = tpool__load_relaxed(&pool->active), coming = pool->starting + pool->blocked_in_setup;
+    bool alone = tpool__goes_on_alone(pool), due = false;
+    if (pool->blocked == 0 || active >= tpool__load_relaxed(&pool->max_workers) || (alone && active > 0) ||
+        tpool__load_relaxed(&pool->gate) >= TPOOL__SEARCHER)
+        return TPOOL__BRINGS_NONE;
+    if (active == 0 && !alone && !stall->held_since) {
+        stall->held_since = tpool__clock();
+        tpool__update_room(pool);
+    }
+    bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each of those that come asks for the next */
+    need.others = active == 0 && !alone;
+    tpool__need_of(pool, many ? TPOOL__MOST_NEEDED : coming + 1, &need);
+    bool brings = !refused && (alone || need.count > coming);
+    if (brings && active == 0 && !alone) { /* needs go first, but not for ever */
+        due = tpool__clock() - stall->held_since >= TPOOL__LAST_PATIENCE;
+    } else if (!brings && active == 0) {
+        due = tpool__is_due(pool, &need, refused, look_at);
+        bool is_timed = stall->armed_for && stall->armed_for <= *look_at;
+        if ((due || !is_timed) && !tpool__any_queued(pool)) {
+            *look_at = 0;
+            tpool__stall_forgets(pool); /* so a submit asks again */
+            return TPOOL__BRINGS_NONE;
+        }
+        if (due && refused) {
+            tpool__refuse(pool, need.record ? need.record->waiter : NULL);
+            stall->since = tpool__clock();
+            stall->before = 0;
+        }
+    }
+    if (due && !refused) return TPOOL__BRINGS_BY_TIME;
+    if (brings) return TPOOL__BRINGS_BY_NEED;
+    /* the system has refused it */
+    if (active > 0 && need.count > coming) *look_at = tpool__deadline(TPOOL__FIRST_PATIENCE);
+    tpool__and_release(&pool->gate, ~TPOOL__ROOM); /* P13 */
+    return TPOOL__BRINGS_NONE;
+}
 /* Brings a worker into a pool whose workers are blocked if one is needed or due, or else arms the timer. The worker
- * itself finds what is needed (tpool__take_needed). `refused`: the system has just refused a worker. The pool exists:
- * the caller is its worker, a caller that is counted, or its timer. */
+ * itself finds what is needed (tpool__take_needed). The pool exists: the caller is its worker, a caller that is
+ * counted, or its timer. */
 static void tpool__ask(tpool *pool, bool refused) {
     TPOOL_ASSERT(tpool__holds_none());
     tpool__worker *woken = NULL;
     int64_t look_at = 0;
     for (bool again = true; again;) {
-        tpool__need need = { 0 };
+        tpool__bringing brings = TPOOL__BRINGS_NONE;
         again = false;
-        tpool__lock(&tpool__cycles.lock);
         tpool__lock(&pool->lock);
-        /* relaxed: all are written under pool->lock, or a searcher asks when it has found a task, or sleeps */
-        uintptr_t active = tpool__load_relaxed(&pool->active), coming = pool->starting + pool->blocked_in_setup;
-        bool used_up = tpool__spares_used_up(pool), work = tpool__work_visible(pool), due = false;
-        bool may = work && pool->blocked > 0 && (used_up || active == 0) &&
-                   active < tpool__load_relaxed(&pool->max_workers) &&
-                   tpool__load_relaxed(&pool->gate) < TPOOL__SEARCHER;
-        bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each of those that come asks for the next */
-        if (may) tpool__need_of(pool, many ? TPOOL__MOST_NEEDED : coming + 1, &need);
-        bool brings = may && !refused && (!used_up || need.count > coming), stalls = may && !brings && active == 0;
-        if (!work || (stalls && !tpool__any_queued(pool))) {
-            pool->stall.since = pool->stall.before = 0;
-            stalls = false;
-        }
-        if (stalls) due = tpool__is_due(pool, &need, refused, &look_at);
-        if (due && refused) tpool__refuse(pool, need.record ? need.record->waiter : NULL);
-        tpool__unlock(&tpool__cycles.lock); /* to start a thread takes long */
-        if (due && !refused) {              /* relaxed: under its lock */
-            pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
-            pool->stall.level++;
-            tpool__update_room(pool);
-        }
-        if (brings || (due && !refused)) {
+        tpool__update_room(pool); /* before the look: see >>protocol, E3 */
+        tpool__unlock(&pool->lock);
+        bool work = tpool__work_visible(pool); /* not under the locks, since there may be many workers */
+        if (work) tpool__lock(&tpool__cycles.lock);
+        tpool__lock(&pool->lock);
+        if (work) brings = tpool__decide(pool, refused, &look_at);
+        else tpool__stall_forgets(pool);
+        if (work) tpool__unlock(&tpool__cycles.lock); /* to start a thread takes long */
+        bool came = false;
+        if (brings) {
             look_at = 0;
             woken = pool->sleepers;
             if (woken) tpool__wake_worker(pool, woken);
-            else again = refused = tpool__start_worker(pool) != TPOOL_OK && active == 0;
+            came = woken || tpool__start_worker(pool) == TPOOL_OK;
+            again = refused = !came;
+        }
+        if (came && brings == TPOOL__BRINGS_BY_TIME) { /* relaxed: under its lock */
+            pool->granted = pool->blocked + 1 - tpool__load_relaxed(&pool->max_workers) - tpool__max_spares(pool);
+            pool->stall.level++;
+            pool->stall.owed = true;
+            pool->stall.before = 0;
+            pool->stall.held_since = tpool__clock();
+            tpool__update_room(pool);
         }
         if (look_at && pool->stall.armed_for && pool->stall.armed_for <= look_at) look_at = 0;
         if (look_at) pool->stall.armed_for = look_at;
@@ -9429,8 +9565,10 @@ static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__ent
     if (!tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) return false;
     tpool__lock(&tpool__cycles.lock);
     tpool__lock(&pool->lock);
-    /* relaxed: under its lock */
-    if (tpool__spares_used_up(pool) && tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->max_workers))
+    uintptr_t active = tpool__load_relaxed(&pool->active); /* relaxed, here and below: under its lock */
+    need.others = active == 1;
+    if (tpool__spares_used_up(pool) && active > tpool__load_relaxed(&pool->most_active) &&
+        active <= tpool__load_relaxed(&pool->max_workers))
         tpool__need_of(pool, 1, &need);
     if (need.count > 0) tpool__set_busy(worker, true);
     if (need.count > 0 && need.tasks[0]) (void)tpool_future_retain(need.tasks[0]);
@@ -9441,9 +9579,7 @@ static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__ent
     if (!taken) return false;
     worker->ended_at = 0;
     entry->job = NULL;
-    tpool__stop_searching(worker);
-    /* another worker's task may be needed as well. relaxed: both stay while this worker is active, or it asks again */
-    if (tpool__load_relaxed(&pool->active) < tpool__load_relaxed(&pool->max_workers)) tpool__ask(pool, false);
+    tpool__stop_searching(worker); /* another worker's task may be needed as well: see tpool__decide */
     return true;
 }
 static void tpool__stall_lasts(tpool__timer *timer) {
@@ -9457,11 +9593,14 @@ static void tpool__stall_lasts(tpool__timer *timer) {
 /* A wait is recorded, or waits for one future more. It may close a chain to a task that is queued in a pool whose
  * spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which this
  * thread has passed since, or else the pool sees the record; likewise the lock of an iterator to which one is added. */
-static void tpool__ask_others(const tpool *own) {
+static void tpool__ask_others(const tpool *own, const tpool__record *record) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) return; /* relaxed: as above */
+    const tpool *only = record && !record->context ? record->wants : NULL;    /* nothing waits for this thread */
+    if (record && !record->context && !only) return;
     tpool__lock(&tpool__process.lock);
     for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool; pool = pool->next) {
-        if (pool == own || !tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
+        if (pool == own || (only && pool != only)) continue;
+        if (!tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
         tpool__caller_stays(pool); /* and so does its place in the list */
         tpool__unlock(&tpool__process.lock);
         tpool__ask(pool, false);
@@ -9638,7 +9777,7 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__worker *woken = NULL, *next = NULL;
     tpool_status status = TPOOL_OK;
-    bool retired = true;
+    bool retired = true, asks = false;
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
     /* The last one launches what follows it while it lives itself: the pool stays, and submitters need not wait. */
@@ -9650,10 +9789,11 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__active_add(pool, -1);
     tpool__update_room(pool);
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
-        woken = pool->sleepers;
+        asks = !tpool__goes_on_alone(pool);
+        woken = asks ? NULL : pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (!next && status == TPOOL_OK) status = tpool__start_worker(pool);
-        else if (status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
+        else if (!asks && !next && status == TPOOL_OK) status = tpool__start_worker(pool);
+        else if (!asks && status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
         if (status != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
     }
     if (retired) {
@@ -9666,6 +9806,7 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__launch_undo(pool, next); /* the pool stays: this thread is not joined yet */
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
+    if (asks) tpool__ask(pool, false);
     worker->tasks_done = 0;
     return retired;
 }
@@ -9704,8 +9845,7 @@ static void tpool__begin_setup(tpool__worker *worker) {
     worker->in_setup = true;
     pool->starting++;
     tpool__unlock(&pool->lock);
-    if (!TPOOL__LIKELY(!tpool__spares_used_up(pool))) tpool__ask(pool, false);
-    else tpool__notify_if_work(pool);
+    tpool__notify_if_work(pool);
 }
 static void tpool__end_setup(tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -10031,6 +10171,7 @@ static tpool_status tpool__create(tpool **created, const tpool_config *config, b
     pool->home = (uintptr_t)pool | (pool->generation & TPOOL__GENERATIONS);
     pool->tag = number << 1 | 1;
     tpool__store_relaxed(&pool->most_active, (uintptr_t)max_workers); /* relaxed: as above */
+    tpool__store_relaxed(&pool->most_taking, (uintptr_t)max_workers); /* relaxed: likewise */
     pool->stall.timer.fire = tpool__stall_lasts;
     tpool__lock(&tpool__process.lock);
     pool->next = tpool__load_relaxed(&tpool__process.pools); /* relaxed: under the lock */
@@ -10145,7 +10286,7 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     tpool_status status = tpool__closed_status(pool); /* a shutdown and a break happen under this lock */
     if (status == TPOOL_OK && (tpool__flags(pool) & TPOOL__CLOSING || pool->finishing > 0)) status = TPOOL_SHUTDOWN;
     if (status == TPOOL_OK) tpool__or_relaxed(&pool->flags, TPOOL__PAUSED); /* relaxed: see tpool__flags */
-    tpool__stall_stops(pool, false);
+    tpool__stall_stops(pool);
     tpool__update_room(pool);
     tpool__unlock(&pool->lock);
     if (status == TPOOL_OK) tpool__fence_lanes(pool);
@@ -10588,6 +10729,9 @@ static void tpool__free(tpool *pool) {
         (void)tpool__timer_disarm(&pool->stall.timer);
         tpool__timer_await(&pool->stall.timer);
     }
+    tpool__lock(&tpool__cycles.lock); /* waits for its tasks that are about to end */
+    for (tpool__record *record = pool->wanting; record; record = record->next_wanting) record->link_wanting = NULL;
+    tpool__unlock(&tpool__cycles.lock);
     TPOOL__AT_REST(pool);
     tpool__unmake(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
@@ -11147,6 +11291,7 @@ struct tpool_completions {
     tpool__item **buckets;
     size_t bucket_count, remaining, positions;
     size_t halted_at;                 /* see tpool__halted_bucket */
+    size_t needed_at;                 /* see tpool__completions_some */
     tpool__expiries expiries;         /* of those that were pending when added */
     size_t apart;                     /* at this count no future belonged to a pool whose initializer runs in ... */
     const tpool__context *apart_from; /* ... this context */
@@ -11384,7 +11529,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
     tpool__spin_unlock(&completions->lock);
     if (expires) tpool__completions_wake(completions);
     if (item && !tpool__node_add(future, &item->node)) tpool__unpark_end(tpool__item_done(&item->node, future, NULL));
-    if (awaited) tpool__ask_others(NULL);
+    if (awaited) tpool__ask_others(NULL, NULL);
     tpool__run_unless_held(tpool__self()); /* an on_ready */
     return status;
 }
@@ -11627,18 +11772,26 @@ static bool tpool__next_expire(tpool__waiter *waiter) {
     return tpool__is_foreign(completions) && tpool__wait_over(waiter, TPOOL_BROKEN);
 }
 /* Some of the futures that have not come, for the search for what a stalled pool needs. It takes no long look: what has
- * come leaves empty buckets, of which many are passed in a moment. */
+ * come leaves empty buckets, of which many are passed in a moment. If all that it sees has begun, the next look is at
+ * others. */
 static size_t tpool__completions_some(tpool_completions *completions, tpool_future **some, size_t most, bool *all) {
     enum { MOST_BUCKETS = 16384 };
-    size_t count = 0, items = 0, bucket = 0;
+    size_t count = 0, items = 0, n = 0;
+    bool pending = false;
     tpool__spin_lock(&completions->lock);
-    for (; bucket < completions->bucket_count && bucket < MOST_BUCKETS && count < most &&
-           items < 4 * (size_t)TPOOL__MOST_NEEDED;
-         bucket++)
-        for (tpool__item *item = completions->buckets[bucket]; item; item = item->chained, items++)
-            if (count < most && !tpool__is_done(item->future)) some[count++] = item->future;
-    *all = bucket == completions->bucket_count && count < most;
+    for (; n < completions->bucket_count && n < MOST_BUCKETS && count < most && items < 4 * (size_t)TPOOL__MOST_NEEDED;
+         n++) {
+        size_t bucket = (completions->needed_at + n) & (completions->bucket_count - 1);
+        for (tpool__item *item = completions->buckets[bucket]; item; item = item->chained, items++) {
+            if (count == most || tpool__is_done(item->future)) continue;
+            pending = pending || (tpool__is_pending(item->future) && tpool__pool_of(item->future));
+            some[count++] = item->future;
+        }
+    }
+    *all = n == completions->bucket_count && count < most;
+    if (!*all && !pending) completions->needed_at += n;
     tpool__spin_unlock(&completions->lock);
+    tpool__cycles.looks += (unsigned)(items + n / 64);
     return count;
 }
 

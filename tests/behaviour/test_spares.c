@@ -145,7 +145,7 @@ static void *send_to_the_channel(void *arg) {
 }
 static void waits_that_end_by_their_limit_hold_no_spare_off(void **state) {
     (void)state;
-    static const int64_t limits[] = { TPOOL_MS(5), TPOOL_MS(30), TPOOL_MS(300) };
+    static const int64_t limits[] = { TPOOL_US(20), TPOOL_MS(5), TPOOL_MS(30), TPOOL_MS(300) };
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         begin_counts();
         polling p = { NULL, limits[i] };
@@ -427,6 +427,227 @@ static void a_tree_of_submits_into_its_own_full_queue_gets_few_threads(void **st
     }
 }
 
+/* ---- Nothing that could go on starves: waits that end, needs that are met, workers that compute, spares that begin. */
+
+#define SOON TPOOL_SEC(SLOW_TOOL ? 40 : 15) /* by time alone it would take far longer, or for ever */
+
+/* Two tasks hold the workers: one waits again and again, each time with success, and one for what the task behind both
+ * brings. */
+typedef enum ending { TICKS, TICKS_WITH_TASKS_IN_PLACE, STEPS_BY_NEED, ENDINGS } ending;
+typedef struct ticking {
+    tpool *pool;
+    tpool_channel *ticks, *items;
+    ending ending;
+    atomic_bool over;
+} ticking;
+static ticking clockwork;
+static void *wait_again_and_again(void *arg) {
+    ticking *t = arg;
+    int item = 0;
+    while (t->ending == STEPS_BY_NEED && !atomic_load(&t->over)) {
+        tpool_task task = { .fn = nothing };
+        note(tpool_run_with_timeout(t->pool, &task, TPOOL_SEC(60), NULL));
+    }
+    while (t->ending != STEPS_BY_NEED && tpool_channel_receive(t->ticks, &item, TPOOL_FOREVER) == TPOOL_OK)
+        if (t->ending == TICKS_WITH_TASKS_IN_PLACE) take(submitted(t->pool, nothing, NULL));
+    return NULL;
+}
+static void *receive_an_item(void *arg) {
+    int item = 0;
+    note(tpool_channel_receive(((ticking *)arg)->items, &item, TPOOL_FOREVER));
+    atomic_fetch_add(&tasks_ended, 1);
+    return NULL;
+}
+static void *send_an_item(void *arg) {
+    int item = 1;
+    note(tpool_channel_send(((ticking *)arg)->items, &item, TPOOL_FOREVER));
+    return NULL;
+}
+static void waits_that_end_hold_no_spare_off(void **state) {
+    (void)state;
+    tpool_channel_config config = { .item_size = sizeof(int), .capacity = 1 };
+    for (ending ending = TICKS; ending < ENDINGS; ending++) {
+        ticking *t = &clockwork;
+        int tick = 0;
+        begin_counts();
+        *t = (ticking){ .pool = new_pool(1), .ending = ending };
+        assert_status(TPOOL_OK, tpool_channel_create(&t->ticks, &config));
+        assert_status(TPOOL_OK, tpool_channel_create(&t->items, &config));
+        assert_status(TPOOL_OK, tpool_submit(t->pool, receive_an_item, t, NULL));
+        assert_status(TPOOL_OK, tpool_submit(t->pool, wait_again_and_again, t, NULL));
+        assert_status(TPOOL_OK, tpool_submit(t->pool, send_an_item, t, NULL));
+        int64_t end = tpool_now() + SOON;
+        while (atomic_load(&tasks_ended) == 0 && tpool_now() < end) {
+            assert_status(TPOOL_OK, tpool_channel_send(t->ticks, &tick, ending == STEPS_BY_NEED ? 0 : LIMIT));
+            if (ending == STEPS_BY_NEED) assert_status(TPOOL_OK, tpool_channel_receive(t->ticks, &tick, 0));
+            sleep_ms(5);
+        }
+        int ended = atomic_load(&tasks_ended);
+        atomic_store(&t->over, true);
+        tpool_channel_close(t->ticks);
+        assert_status(TPOOL_OK, tpool_destroy(t->pool));
+        assert_status(TPOOL_OK, tpool_channel_destroy(t->ticks));
+        assert_status(TPOOL_OK, tpool_channel_destroy(t->items));
+        assert_int_equal(1, ended);
+    }
+}
+
+/* One worker computes, and so many are blocked beside it that the spares are used up. */
+static atomic_int met;
+static void *need_a_task_behind(void *arg) {
+    tpool_future *task = submitted(own_pool, nothing, NULL);
+    if (tpool_future_result(task, SOON, NULL) == TPOOL_OK) atomic_fetch_add(&met, 1);
+    tpool_future_release(task);
+    return end_one(arg);
+}
+static void needs_are_met_beside_a_worker_that_computes(void **state) {
+    (void)state;
+    for (int spares = -1; spares <= 2; spares++) {
+        gate computes = GATE_CLOSED;
+        int waits = spares < 0 ? 1 : spares == 0 ? 3 : 1 + spares;
+        begin_counts();
+        atomic_store(&met, 0);
+        own_pool = new_pool_as((tpool_config){ .max_workers = 2, .max_spares = spares });
+        atomic_store(&counted, own_pool);
+        assert_status(TPOOL_OK, tpool_submit(own_pool, gate_task, &computes, NULL));
+        gate_await_arrivals(&computes, 1);
+        for (int i = 0; i < waits; i++) assert_status(TPOOL_OK, tpool_submit(own_pool, need_a_task_behind, NULL, NULL));
+        EVENTUALLY(atomic_load(&tasks_ended) == waits);
+        gate_open(&computes);
+        assert_status(TPOOL_OK, tpool_destroy(own_pool));
+        atomic_store(&counted, NULL);
+        assert_int_equal(waits, atomic_load(&met));
+        assert_true(atomic_load(&most_threads) <= 2 + waits);
+    }
+}
+
+/* The tasks of two pools wait for tasks of the other one, which are queued behind many such tasks. */
+static tpool *crossing[2];
+static void *cross(void *arg) {
+    count_threads();
+    note(tpool_future_result(arg, TPOOL_FOREVER, NULL));
+    tpool_future_release(arg);
+    return end_one(NULL);
+}
+static void *submit_and_cross(void *other) { return cross(submitted(other, nothing, NULL)); }
+static void two_pools_that_cross_get_few_threads(void **state) {
+    (void)state;
+    enum { WORKERS = 2 };
+    int tasks = SLOW_TOOL ? 100 : 500;
+    begin_counts();
+    for (int i = 0; i < 2; i++) {
+        crossing[i] = new_pool(WORKERS);
+        assert_status(TPOOL_OK, tpool_pause(crossing[i]));
+    }
+    int64_t began = tpool_now();
+    for (int i = 0; i < 2 * tasks; i++)
+        assert_status(TPOOL_OK, tpool_submit(crossing[i % 2], submit_and_cross, crossing[!(i % 2)], NULL));
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_resume(crossing[i]));
+    while (atomic_load(&tasks_ended) < 2 * tasks && tpool_now() - began < SOON) sleep_ms(1);
+    assert_int_equal(2 * tasks, atomic_load(&tasks_ended));
+    for (int i = 0; i < 2; i++) assert_status(TPOOL_OK, tpool_destroy(crossing[i]));
+    check_threads(2 * WORKERS + 1, 2 * tasks, began); /* each pool needs one more */
+}
+
+/* A thread holds what all workers wait for, and waits for a task behind them: it runs no task, or one of another pool. */
+static tpool_future *behind_all;
+static atomic_bool came;
+static void *hold_and_wait(void *arg) {
+    void *handle = NULL;
+    assert_status(TPOOL_OK, tpool_resources_get(resources, TPOOL_FOREVER, &handle));
+    for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_submit(own_pool, use_the_resource, NULL, NULL));
+    behind_all = submitted(own_pool, end_one, NULL);
+    tpool_status status = tpool_future_result(behind_all, TPOOL_FOREVER, NULL);
+    atomic_store(&came, status == TPOOL_OK);
+    assert_status(TPOOL_OK, tpool_resources_put(resources, handle));
+    return arg;
+}
+static void what_a_thread_elsewhere_waits_for_comes_at_once(void **state) {
+    (void)state;
+    for (int in_task = 0; in_task < 2; in_task++) {
+        pthread_t thread;
+        begin_counts();
+        atomic_store(&came, false);
+        tpool *other = new_pool(1);
+        own_pool = new_pool(1);
+        atomic_store(&counted, own_pool);
+        assert_status(TPOOL_OK, tpool_resources_create(&resources, 1, make_handle, NULL, NULL));
+        int64_t began = tpool_now();
+        if (in_task) assert_status(TPOOL_OK, tpool_submit(other, hold_and_wait, NULL, NULL));
+        else assert_int_equal(0, pthread_create(&thread, NULL, hold_and_wait, NULL));
+        while (!atomic_load(&came) && tpool_now() - began < SOON) sleep_ms(1);
+        assert_true(atomic_load(&came));
+        if (!in_task) assert_int_equal(0, pthread_join(thread, NULL));
+        assert_status(TPOOL_OK, tpool_destroy(other));
+        assert_status(TPOOL_OK, tpool_destroy(own_pool));
+        atomic_store(&counted, NULL);
+        tpool_future_release(behind_all);
+        assert_status(TPOOL_OK, tpool_resources_destroy(resources));
+        check_threads(1, MANY + 1, began);
+    }
+}
+
+/* Two tasks take many tasks of their own pool from iterators. */
+static void *take_from_an_iterator(void *arg) {
+    enum { ITEMS = 1000 };
+    static tpool_future *all[2][ITEMS];
+    tpool_future **items = all[(intptr_t)arg], *next = NULL;
+    tpool_completions *completions = NULL;
+    for (int i = 0; i < ITEMS; i++) items[i] = submitted(own_pool, end_one, NULL);
+    if (tpool_as_completed(items, ITEMS, &completions) != TPOOL_OK) abort();
+    for (int i = 0; i < ITEMS; i++) note(tpool_completions_next(completions, TPOOL_FOREVER, &next));
+    tpool_completions_destroy(completions);
+    for (int i = 0; i < ITEMS; i++) tpool_future_release(items[i]);
+    return end_one(NULL);
+}
+static void iterators_of_many_tasks_get_them_at_once(void **state) {
+    (void)state;
+    begin_counts();
+    own_pool = new_pool(1);
+    atomic_store(&counted, own_pool);
+    int64_t began = tpool_now();
+    for (intptr_t i = 0; i < 2; i++)
+        assert_status(TPOOL_OK, tpool_submit(own_pool, take_from_an_iterator, (void *)i, NULL));
+    while (atomic_load(&tasks_ended) < 2 * 1001 && tpool_now() - began < SOON) sleep_ms(1);
+    assert_int_equal(2 * 1001, atomic_load(&tasks_ended));
+    assert_status(TPOOL_OK, tpool_destroy(own_pool));
+    atomic_store(&counted, NULL);
+    check_threads(1, 2 * 1001, began);
+}
+
+/* The first spare waits in its initializer for what a queued task sends: the next one comes by time, and goes on. */
+static ticking beginning;
+static atomic_int initializers;
+static bool receive_in_the_second_initializer(void *context) {
+    int item = 0;
+    return atomic_fetch_add(&initializers, 1) != 1 ||
+           tpool_channel_receive(((ticking *)context)->ticks, &item, TPOOL_FOREVER) == TPOOL_OK;
+}
+static void *send_both(void *arg) {
+    int item = 1;
+    note(tpool_channel_send(((ticking *)arg)->ticks, &item, TPOOL_FOREVER));
+    return send_an_item(arg);
+}
+static void a_spare_that_blocks_in_its_initializer_is_followed_by_time(void **state) {
+    (void)state;
+    tpool_channel_config config = { .item_size = sizeof(int), .capacity = 1 };
+    begin_counts();
+    atomic_store(&initializers, 0);
+    assert_status(TPOOL_OK, tpool_channel_create(&beginning.ticks, &config));
+    assert_status(TPOOL_OK, tpool_channel_create(&beginning.items, &config));
+    tpool *pool = new_pool_as((tpool_config){
+        .max_workers = 1, .max_spares = -1, .initializer = receive_in_the_second_initializer, .context = &beginning });
+    int64_t began = tpool_now();
+    assert_status(TPOOL_OK, tpool_submit(pool, receive_an_item, &beginning, NULL));
+    assert_status(TPOOL_OK, tpool_submit(pool, send_both, &beginning, NULL));
+    while (atomic_load(&tasks_ended) == 0 && tpool_now() - began < SOON) sleep_ms(1);
+    assert_int_equal(1, atomic_load(&tasks_ended));
+    assert_int_equal(2, stats_of(pool).spared);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_status(TPOOL_OK, tpool_channel_destroy(beginning.ticks));
+    assert_status(TPOOL_OK, tpool_channel_destroy(beginning.items));
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(many_tasks_that_want_one_resource_get_few_threads),
     TEST(many_steps_with_a_limit_on_another_pool_get_few_threads),
@@ -447,5 +668,11 @@ static const struct CMUnitTest tests[] = {
     TEST(spares_end_when_they_are_no_longer_needed),
     TEST(spares_end_while_those_that_they_replaced_are_at_work),
     TEST(time_in_which_a_worker_computes_brings_no_spare),
+    TEST(waits_that_end_hold_no_spare_off),
+    TEST(needs_are_met_beside_a_worker_that_computes),
+    TEST(two_pools_that_cross_get_few_threads),
+    TEST(what_a_thread_elsewhere_waits_for_comes_at_once),
+    TEST(iterators_of_many_tasks_get_them_at_once),
+    TEST(a_spare_that_blocks_in_its_initializer_is_followed_by_time),
 };
 RUN_TESTS(tests)

@@ -321,6 +321,76 @@ static void submit_into_own_full_queue_within(int64_t limit) {
 static void submit_into_own_full_queue(void) { submit_into_own_full_queue_within(TPOOL_FOREVER); }
 static void submit_into_own_full_queue_against_its_limit(void) { submit_into_own_full_queue_within(TPOOL_MS(1)); }
 
+/* A worker searches as the other one blocks, and finds what computes until the blocked one has what it needs. */
+static gate computes;
+static void *pass_computes(void *arg) {
+    gate_pass(&computes);
+    return arg;
+}
+static void need_beside_a_searcher(void) {
+    pool = new_pool((tpool_config){ .max_workers = 2, .max_spares = -1 });
+    tpool_future *waits = submitted(pool, wait_for_counted, NULL);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, pass_computes, NULL, NULL));
+    CHECK_STATUS(TPOOL_OK, end_of(waits));
+    gate_open(&computes);
+    CHECK(first.runs == 1);
+    end_pool(pool);
+}
+
+/* A stalled pool has settled: what comes now starts nobody, unless it goes to an iterator that is waited for. */
+static tpool_completions *iterated;
+static gate is_iterated;
+static void *wait_for_what_comes(void *arg) {
+    tpool_future *next = NULL;
+    CHECK_STATUS(TPOOL_OK, tpool_as_completed(&bare, 1, &iterated));
+    gate_open(&is_iterated);
+    CHECK_STATUS(TPOOL_OK, tpool_completions_next(iterated, TPOOL_FOREVER, &next));
+    CHECK(next != bare);
+    tpool_completions_destroy(iterated);
+    return arg;
+}
+static void need_of_an_iterator_that_gets_a_task(void) {
+    tpool_task task = { .fn = count_task, .arg = &first };
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    pool = pool_without_spares();
+    tpool_future *waits = submitted(pool, wait_for_what_comes, NULL);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, never_ends_first, bare, NULL));
+    gate_pass(&is_iterated);
+    task.completions = iterated;
+    CHECK_STATUS(TPOOL_OK, tpool_submit_task(pool, &task, NULL));
+    CHECK_STATUS(TPOOL_OK, end_of(waits));
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    end_pool(pool);
+    CHECK(first.runs == 1);
+    tpool_future_release(bare);
+}
+
+/* A thread that runs no task waits for one that is queued behind others, before or after all workers are blocked. */
+static void need_of_a_thread_outside(void) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_create(&bare));
+    pool = pool_without_spares();
+    for (int i = 0; i < 2; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(pool, never_ends_first, bare, NULL));
+    CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, count_task, &first)));
+    CHECK_STATUS(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    CHECK(end_pool(pool).spared <= 1);
+    tpool_future_release(bare);
+}
+
+/* The pool is freed as the thread that waited for its last task goes. */
+static void *wait_for_wanted_outside(void *arg) {
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(wanted, TPOOL_FOREVER, NULL));
+    tpool_future_release(wanted);
+    return arg;
+}
+static void wait_outside_against_destroy(void) {
+    pool = new_pool((tpool_config){ .max_workers = 1 });
+    wanted = submitted(pool, count_task, &first);
+    pthread_t waiter = started(wait_for_wanted_outside, NULL);
+    end_pool(pool);
+    join(waiter);
+    CHECK(first.runs == 1);
+}
+
 SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(need_over_another_pool, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_a_loop_over_another_pool, .quick = 1, .preemptions = 2, .outcomes = 2),
@@ -335,4 +405,8 @@ SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(two_needs_at_once, .quick = 0, .preemptions = 1),
           SCENARIO(need_while_its_spare_begins, .quick = 1, .preemptions = 2),
           SCENARIO(submit_into_own_full_queue, .quick = 1, .preemptions = 2),
-          SCENARIO(submit_into_own_full_queue_against_its_limit, .quick = 1, .preemptions = 2))
+          SCENARIO(submit_into_own_full_queue_against_its_limit, .quick = 1, .preemptions = 2),
+          SCENARIO(need_beside_a_searcher, .quick = 1, .preemptions = 2),
+          SCENARIO(need_of_an_iterator_that_gets_a_task, .quick = 1, .preemptions = 2),
+          SCENARIO(need_of_a_thread_outside, .quick = 1, .preemptions = 2),
+          SCENARIO(wait_outside_against_destroy, .quick = 1, .preemptions = 2))

@@ -303,6 +303,62 @@ static void a_look_costs_no_more_after_a_burst(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* A pool whose workers are all blocked has settled once the timer is armed: further submits find no more to do than
+ * where its worker computes. */
+static void *wait_for_it(void *task) {
+    assert_status(TPOOL_OK, tpool_future_result(task, TPOOL_FOREVER, NULL));
+    return NULL;
+}
+static size_t cost_of_a_submit(tpool *pool) {
+    size_t least = SIZE_MAX;
+    for (int i = 0; i < 10; i++) {
+        accesses = 0;
+        assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
+        if (i > 0 && accesses < least) least = accesses;
+    }
+    return least;
+}
+static void a_submit_into_a_stalled_pool_costs_no_more(void **state) {
+    (void)state;
+    held_pool busy;
+    held_create(&busy, NULL);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    assert_status(TPOOL_OK, tpool_submit(pool, wait_for_it, busy.holder, NULL));
+    REQUIRE_EVENTUALLY(tpool__spares_used_up(pool)); /* the wait is for a task: one comes after a second */
+    size_t into_busy = cost_of_a_submit(busy.pool), into_stalled = cost_of_a_submit(pool);
+    gate_open(&busy.gate); /* so the wait ends */
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    held_destroy(&busy);
+    assert_true(into_stalled <= into_busy + 2);
+}
+
+/* A search for what a pool needs takes a short look at an iterator, and the next one goes on behind it. */
+static void short_looks_see_all_of_an_iterator_in_turn(void **state) {
+    (void)state;
+    enum { BARE = 2000, LOOKS = 20 };
+    held_pool h;
+    held_create(&h, NULL);
+    for (int round = 0; round < 8; round++) {
+        tpool_completions *completions = NULL;
+        tpool_future *some[TPOOL__MOST_NEEDED], *pending = submitted(h.pool, nothing, NULL);
+        bool all = false, seen = false;
+        for (size_t i = 0; i < BARE; i++) assert_status(TPOOL_OK, tpool_future_create(&futures[i]));
+        assert_status(TPOOL_OK, tpool_as_completed(futures, BARE, &completions));
+        assert_status(TPOOL_OK, tpool_completions_add(completions, pending));
+        for (int look = 0; look < BARE / TPOOL__MOST_NEEDED + LOOKS && !seen; look++) {
+            tpool__lock(&tpool__cycles.lock);
+            size_t count = tpool__completions_some(completions, some, TPOOL__MOST_NEEDED, &all);
+            tpool__unlock(&tpool__cycles.lock);
+            for (size_t i = 0; i < count; i++) seen = seen || some[i] == pending;
+        }
+        tpool_completions_destroy(completions);
+        for (size_t i = 0; i < BARE; i++) tpool_future_release(futures[i]);
+        tpool_future_release(pending);
+        assert_true(seen);
+    }
+    held_destroy(&h);
+}
+
 #if defined(__linux__)
 static void live_once(void) {
     tpool *pool = new_pool_as((tpool_config){ .max_workers = 1 });
@@ -336,6 +392,8 @@ int main(void) {
         cmocka_unit_test(a_task_that_waits_for_many_is_not_searched_at_each_sleep),
         cmocka_unit_test(a_task_does_not_look_through_what_its_iterator_holds),
         cmocka_unit_test(a_look_costs_no_more_after_a_burst),
+        cmocka_unit_test(a_submit_into_a_stalled_pool_costs_no_more),
+        cmocka_unit_test(short_looks_see_all_of_an_iterator_in_turn),
 #if defined(__linux__)
         cmocka_unit_test(a_drop_does_not_look_through_what_waits),
         cmocka_unit_test(a_short_life_maps_nothing_and_asks_little),

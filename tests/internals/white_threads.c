@@ -561,6 +561,84 @@ static void a_refused_spare_ends_no_wait_while_others_may_go_on(void **state) {
     tpool_future_release(bare);
 }
 
+/* The spare is refused, and the wait that this ends cannot go yet: the system is asked again now and then. */
+typedef struct slow_leave {
+    tpool *pool, *other;
+    tpool_future *step;
+    gate begin;
+} slow_leave;
+static void *wait_back(void *arg) {
+    slow_leave *s = arg;
+    tpool_future *needed = NULL;
+    gate_pass(&s->begin);
+    if (tpool_submit(s->pool, nothing, NULL, &needed) != TPOOL_OK) abort();
+    if (tpool_future_result(needed, TPOOL_FOREVER, NULL) != TPOOL_OK) abort();
+    tpool_future_release(needed);
+    return NULL;
+}
+static void *wait_for_the_step(void *arg) { return wait_or_be_refused(((slow_leave *)arg)->step); }
+static void a_refused_spare_is_asked_for_again_now_and_then(void **state) {
+    (void)state;
+    pthread_t holder;
+    slow_leave s = { .begin = GATE_CLOSED };
+    s.pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    s.other = new_pool(1);
+    atomic_store(&waits_refused, 0);
+    atomic_store(&holds, false);
+    s.step = submitted(s.other, wait_back, &s);
+    tpool_future *waits = submitted(s.pool, wait_for_the_step, &s);
+    gate_await_arrivals(&s.begin, 1);
+    EVENTUALLY(blocked_of(s.pool) == 1);
+    keep_times();
+    refuse();
+    assert_int_equal(0, pthread_create(&holder, NULL, hold_up_what_leaves, s.step));
+    EVENTUALLY(atomic_load(&holds));
+    gate_open(&s.begin);
+    assert_int_equal(0, pthread_join(holder, NULL)); /* after half a second */
+    int refused = atomic_load(&starts_refused);
+    tpool_status ended = wait_for(waits), step = wait_for(s.step);
+    allow();
+    (void)tpool__timer_disarm(&kept);
+    tpool_future_release(waits);
+    tpool_future_release(s.step);
+    assert_status(TPOOL_OK, tpool_destroy(s.pool));
+    assert_status(TPOOL_OK, tpool_destroy(s.other));
+    assert_status(TPOOL_OK, ended);
+    assert_status(TPOOL_OK, step);
+    assert_int_equal(1, atomic_load(&waits_refused));
+    assert_in_range(refused, 2, 60); /* once in ten milliseconds */
+}
+
+/* Time has come for a spare, and the system refuses it: then none has come. */
+static void a_refused_spare_is_none_that_time_has_brought(void **state) {
+    (void)state;
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    tpool_future *bare = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    assert_status(TPOOL_OK, tpool_submit(pool, wait_or_be_refused, bare, NULL));
+    EVENTUALLY(blocked_of(pool) == 1);
+    keep_times();
+    refuse();
+    tpool_future *queued = submitted(pool, nothing, NULL);
+    EVENTUALLY(atomic_load(&starts_refused) > 0);
+    tpool__lock(&pool->lock);
+    uintptr_t granted = pool->granted, blocked = pool->blocked;
+    unsigned level = pool->stall.level;
+    bool used_up = tpool__spares_used_up(pool);
+    tpool__unlock(&pool->lock);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    tpool_status ended = wait_for(queued);
+    allow();
+    (void)tpool__timer_disarm(&kept);
+    tpool_future_release(queued);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    tpool_future_release(bare);
+    assert_status(TPOOL_OK, ended);
+    assert_int_equal(0, granted);
+    assert_int_equal(0, level);
+    assert_true(used_up || blocked == 0); /* this thread was held up */
+}
+
 /* A cancelled task stays in the queue for a while. It needs no spare, and no timer. */
 static bool stall_is_timed(tpool *pool) {
     tpool__lock(&tpool__times.lock);
@@ -1029,6 +1107,8 @@ static const struct CMUnitTest tests[] = {
     THREAD_TEST(few_threads_are_enough_for_pools_whose_workers_block),
     THREAD_TEST(spares_refused_in_a_row_end_one_wait),
     THREAD_TEST(a_refused_spare_ends_no_wait_while_others_may_go_on),
+    THREAD_TEST(a_refused_spare_is_asked_for_again_now_and_then),
+    THREAD_TEST(a_refused_spare_is_none_that_time_has_brought),
     THREAD_TEST(a_cancelled_task_keeps_no_timer_armed),
     THREAD_TEST(a_spare_that_cannot_begin_is_tried_again_now_and_then),
     THREAD_TEST(a_spare_that_may_run_no_more_tasks_and_gets_no_successor_lets_no_wait_hang),
