@@ -16071,31 +16071,36 @@ static void tpool__region_unlist(const tpool__region *region) {
     tpool__unlock(&tpool__regions.lock);
 }
 
-/* Under the descriptors' lock. */
-static tpool_status tpool__region_create(tpool__server *server, size_t size) {
+/* In three steps, since the descriptors' lock is held for the file, and the program's allocator may not be called under
+ * that lock. The descriptors are the caller's concern. */
+static tpool__region *tpool__region_new(const tpool__server *server, size_t size) {
     tpool__region *region = size <= SIZE_MAX / 2 ? tpool__alloc(sizeof *region) : NULL;
-    if (!region) return TPOOL_NO_MEMORY;
+    if (!region) return NULL;
     region->server = server;
     region->size = TPOOL__ROUND_UP(size);
-    region->owner = TPOOL__PROGRAM;
-    region->file = tpool__memory_create();
     region->mapped = (size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
-    if (region->file >= 0) region->bytes = (char *)tpool__map_part(region->file, 0, region->mapped);
+    region->owner = TPOOL__PROGRAM;
+    region->file = -1;
+    return region;
+}
+static bool tpool__region_map(tpool__region *region) {
+    region->bytes = (char *)tpool__map_part(region->file, 0, region->mapped);
     void *owners = mmap(NULL, sizeof(tpool__owners), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (owners != MAP_FAILED) region->owners = (tpool__owners *)owners;
-    server->region = region;
-    if (!region->bytes || !region->owners) return region->file < 0 ? TPOOL_NO_THREAD : TPOOL_NO_MEMORY;
+    if (!region->bytes || !region->owners) return false;
     tpool__region_list(region);
-    return TPOOL_OK;
+    return true;
 }
-/* Also what is half made. The memory goes, whatever other processes still map it: those of other pools, which were
- * forked meanwhile. */
-static void tpool__region_destroy(tpool__region *region) {
+/* Also what is half made. The memory goes even if other processes still map it, as those of pools that were created
+ * meanwhile do. */
+static void tpool__region_unmap(tpool__region *region) {
     tpool__region_unlist(region);
     if (region->file >= 0) tpool__file_release(region->file, 0, UINT64_MAX);
     if (region->bytes) munmap(region->bytes, region->mapped);
     if (region->owners) munmap((void *)region->owners, sizeof *region->owners);
-    tpool__close(&region->file);
+}
+static void tpool__region_free(tpool__region *region) {
+    if (!region) return;
     tpool__dealloc(region->extents);
     TPOOL_FREE(region);
 }
@@ -17341,10 +17346,12 @@ static tpool_status tpool__processes_start(tpool *pool) {
     server->life = life == MAP_FAILED ? NULL : (tpool__life *)life;
     server->starter = tpool__self();
     server->keeper_process = -1;
+    size_t shared = pool->config.shared_size;
+    if (shared) server->region = tpool__region_new(server, shared);
+    bool has_memory = server->life && (!shared || server->region);
     tpool__descriptors_lock();
-    tpool_status status = server->life ? TPOOL_OK : TPOOL_NO_MEMORY;
-    if (status == TPOOL_OK && pool->config.shared_size) status = tpool__region_create(server, pool->config.shared_size);
-    bool made = status == TPOOL_OK && tpool__socket_pair(control) && tpool__socket_pair(keeper);
+    bool made = has_memory && tpool__socket_pair(control) && tpool__socket_pair(keeper);
+    if (made && shared) made = (server->region->file = tpool__memory_create()) >= 0;
     /* shows the program's end even if another process holds `control` */
     if (made) program = tpool__pidfd_open(getpid());
     server->control = control[0];
@@ -17354,7 +17361,8 @@ static tpool_status tpool__processes_start(tpool *pool) {
     server->far[2] = program;
     pool->backing = server;
     tpool__descriptors_unlock();
-    if (!made) return status == TPOOL_OK ? TPOOL_NO_THREAD : status;
+    if (!made) return has_memory ? TPOOL_NO_THREAD : TPOOL_NO_MEMORY;
+    if (shared && !tpool__region_map(server->region)) return TPOOL_NO_MEMORY;
     size_t stack = tpool__stack_wanted(pool->config.stack_size);
     sigset_t all, before;
     sigfillset(&all);
@@ -17457,16 +17465,19 @@ static void tpool__processes_stop(tpool *pool) {
     tpool__server *server = tpool__server_of(pool);
     if (!server) return;
     if (server->keeper_pid) tpool__server_end(server);
+    tpool__region *region = server->region;
+    if (region) tpool__region_unmap(region);
     tpool__descriptors_lock();
+    if (region) tpool__close(&region->file);
     tpool__close(&server->control);
     tpool__close(&server->keeper);
     tpool__close(&server->keeper_process);
     for (int i = 0; i < 3; i++) tpool__close(&server->far[i]);
     pool->backing = NULL;
-    if (server->region) tpool__region_destroy(server->region);
     tpool__descriptors_unlock();
     if (server->life) munmap((void *)server->life, sizeof *server->life);
     TPOOL_FREE(server);
+    tpool__region_free(region);
 }
 
 static bool tpool__child_new(tpool__worker *worker) {
