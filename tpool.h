@@ -20,7 +20,7 @@
  *      >>contract       ownership, threads, errors, shutdown, fork, exit
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
- *                       >>manager  >>resources  >>stats  >>observation  >>channels
+ *                       >>manager  >>resources  >>stats  >>observation  >>channels  >>shared
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>spinlock  >>parker  >>event  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
@@ -30,9 +30,9 @@
  *                       >>claims  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>spares
  *                       >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
- *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
+ *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation  >>unload
  *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
- *                       >>observation-implementation  >>unload  >>processes-implementation  >>texts
+ *                       >>observation-implementation  >>processes-implementation  >>shared-implementation  >>texts
  *
  * ====================================================================================================================
  *  >>first  A first program
@@ -377,6 +377,7 @@
 #define tpool_fork tpool_fork_0_1_0
 #define tpool_resources_create tpool_resources_create_0_1_0
 #define tpool_channel_create tpool_channel_create_0_1_0
+#define tpool_shared_lock tpool_shared_lock_0_1_0
 #endif
 #endif
 
@@ -518,13 +519,15 @@ typedef struct tpool_config {
                        only against a hang (>>contract, waiting inside a task) */
     void (*observer)(const tpool_event *event, void *context); /* receives the kinds in `observed`: see tpool_event */
     unsigned observed;                                         /* kinds added up */
+    size_t shared_size; /* process pools: bytes of address space that workers share with the program (>>shared) */
 } tpool_config;
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
  * min_workers above max_workers (unless max_workers is 0), a negative idle time, an unknown kind or policy, descriptors
  * NULL with a count. TPOOL_UNSUPPORTED: no TPOOL_PROCESSES in this build. TPOOL_NO_THREAD: the system refuses the
- * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY. */
+ * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY, also if there are not so many
+ * addresses as shared_size. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
 #define TPOOL_WAIT 1u           /* until the workers have ended */
@@ -1196,6 +1199,48 @@ TPOOL_API size_t tpool_channel_count(tpool_channel *channel);
  * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: a thread waits in send or receive. */
 TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
 
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>shared  Memory that a pool of processes shares with the program, and a lock for it
+ *
+ *  config.shared_size reserves addresses at create, the same in the program and in each worker of the pool, whenever
+ *  that starts. So a pointer into this memory is an ordinary argument. The program allocates pieces of it; each takes
+ *  memory at once, so that no later access finds that there is none. Plain and atomic variables in it are what Python
+ *  calls multiprocessing.Value and Array. A pool of threads ignores shared_size: its tasks see all memory anyway.
+ *
+ *  A worker may write anything there, at any time. That can spoil what is in the pieces, but no other memory of the
+ *  program. The memory goes with the pool. In a child that the program or a task forks, it can still be read and
+ *  written, but the calls below find no shared memory.
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* Zeroed bytes, aligned as malloc aligns. size 0 gives the smallest piece. NULL: there is no room for it, the system
+ * has no memory or its limits forbid it (RLIMIT_FSIZE), the pool has no shared memory, or this is not the program that
+ * has created it but a worker, or a child of fork. */
+TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size);
+
+/* Gives back a piece. The system gets the pages in which nothing else is (but on Linux only those behind all that is in
+ * use, until the pool ends). No effect where tpool_shared_alloc gives NULL, and if memory is no piece of this pool. */
+TPOOL_API void tpool_shared_free(tpool *pool, void *memory);
+
+/* In shared memory, zeroed: ready. One thread at a time holds it, of the program or of a worker process. It stays held
+ * after the task that has taken it, and by its thread. If that ends, or its process dies, the next one gets the mutex
+ * with TPOOL_BROKEN, within 50 ms of the death. */
+typedef struct tpool_shared_mutex {
+    uint64_t private_[4];
+} tpool_shared_mutex;
+
+/* Takes the mutex. In a task it waits like any other call; a stop does not end the wait, and it is not searched for
+ * cycles. (Waiters look every 20 ms whether the owner lives. Where the system has no futexes, they sleep for up to a
+ * millisecond instead of being woken.) A worker that writes into a mutex can make it free, broken, or held for as long
+ * as that value stays there, and does no other harm.
+ * TPOOL_OK. TPOOL_BROKEN: it is yours, and the one that had it has died with it: mend what it guards. TPOOL_TIMEOUT.
+ * TPOOL_DEADLOCK: this thread has it already. TPOOL_INVALID: NULL, or not in shared memory of a pool that this process
+ * has created or works for. TPOOL_NO_THREAD: the system refuses a spare worker for the one that waits here.
+ * TPOOL_NO_MEMORY: to remember more than four mutexes that this thread holds. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns);
+
+/* TPOOL_OK. TPOOL_INVALID_STATE: this thread does not have it. TPOOL_INVALID: as above. */
+TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
+
 #ifdef __cplusplus
 }
 #endif
@@ -1603,7 +1648,8 @@ static void tpool__yield(void) {
 #endif
 
 #if defined(TPOOL__PARK_FUTEX)
-static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+enum { TPOOL__FUTEX_WAIT = 0, TPOOL__FUTEX_WAKE = 1, TPOOL__FUTEX_PRIVATE = 128 };
+static void tpool__futex_wait(tpool__u32 *word, int private_, uint32_t expected, int64_t ns) {
     int saved = errno;
 #if defined(SYS_futex)
     struct {
@@ -1619,21 +1665,25 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     t.sec = (long)(ns / 1000000000);
     t.nsec = (long)(ns % 1000000000);
 #if defined(SYS_futex)
-    syscall(SYS_futex, word, 0 | 128 /* FUTEX_WAIT, private; relative, monotonic */, expected, limit, NULL, 0);
+    syscall(SYS_futex, word, TPOOL__FUTEX_WAIT | private_, expected, limit, NULL, 0); /* relative, monotonic */
 #else
-    syscall(SYS_futex_time64, word, 0 | 128, expected, limit, NULL, 0);
+    syscall(SYS_futex_time64, word, TPOOL__FUTEX_WAIT | private_, expected, limit, NULL, 0);
 #endif
     errno = saved;
 }
-static void tpool__word_wake(tpool__u32 *word) {
+static void tpool__futex_wake(tpool__u32 *word, int private_, int most) {
     int saved = errno;
 #if defined(SYS_futex)
-    syscall(SYS_futex, word, 1 | 128 /* FUTEX_WAKE, private */, 1, NULL, NULL, 0);
+    syscall(SYS_futex, word, TPOOL__FUTEX_WAKE | private_, most, NULL, NULL, 0);
 #else
-    syscall(SYS_futex_time64, word, 1 | 128, 1, NULL, NULL, 0);
+    syscall(SYS_futex_time64, word, TPOOL__FUTEX_WAKE | private_, most, NULL, NULL, 0);
 #endif
     errno = saved;
 }
+static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+    tpool__futex_wait(word, TPOOL__FUTEX_PRIVATE, expected, ns);
+}
+static void tpool__word_wake(tpool__u32 *word) { tpool__futex_wake(word, TPOOL__FUTEX_PRIVATE, 1); }
 static void tpool__park_reset(void) { }
 #elif defined(TPOOL__PARK_WIN32)
 static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
@@ -2849,6 +2899,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P19  a worker stores its thread; a    tpool_describe loads them          that thread's contexts; the task's name
  *           context stores its task's
  *           function
+ *      P20  a mutex in shared memory is      it is taken, or found held;        what its owner wrote; that the owner's
+ *           taken, or freed; the server      a waiter looks for its owner       number is among those that live
+ *           takes out a dead owner's number
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
@@ -3112,6 +3165,23 @@ typedef struct tpool__contexts {
 #define TPOOL__LOOPS_REMEMBERED 8
 #define TPOOL__MAGAZINE 32u /* free memory blocks pass between threads so many at a time */
 
+/* The mutexes in shared memory that a thread holds, and the region where it has last found one: see
+ * >>shared-implementation. All zero at first. */
+typedef struct tpool__hold {
+    tpool__u32 *word;
+    uintptr_t region; /* its number */
+} tpool__hold;
+typedef struct tpool__holds {
+    struct tpool__region
+        *region;           /* while tpool__regions.version is `version`: its bytes, but for the last ones, where */
+    uintptr_t begin, last; /* no mutex has room */
+    uint32_t version;
+    uint32_t owner; /* as whom this process takes a mutex there */
+    uint32_t failed_spins;
+    tpool__hold *all, few[4];
+    size_t count, room;
+} tpool__holds;
+
 /* The state of each thread that has called the library. */
 typedef struct tpool__stop_call tpool__stop_call;
 struct tpool__thread {
@@ -3143,6 +3213,7 @@ struct tpool__thread {
     tpool_future plain;                /* stands for a task without an object of its own */
     tpool__contexts *pieces, *spare_piece; /* of contexts: the innermost in use, and one kept */
     tpool__context unlisted;               /* for a call when memory has run out; nothing reads it */
+    tpool__holds holds;
     tpool__context contexts[TPOOL__CONTEXTS];
 };
 
@@ -3305,7 +3376,8 @@ struct tpool__waiter {
     bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
     _Atomic(bool) refused;       /* ... and shall: the system refused a worker that is needed; then it is unparked */
     bool can_stop;               /* a stop of its task ends it with TPOOL_CANCELLED ... */
-    tpool__waiter *next_stoppable, **link_stoppable; /* ... and it is in tpool__stoppable */
+    tpool__waiter *next_stoppable, **link_stoppable;     /* ... and it is in tpool__stoppable */
+    void (*sleep)(tpool__waiter *waiter, int64_t until); /* instead of a park, which others can end; NULL: it parks */
     tpool__parker parker;
 };
 struct tpool__record {
@@ -8273,7 +8345,8 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         if (!asked && self->blocked) tpool__ask_others(self->worker ? self->worker->pool : NULL, self->blocked);
         asked = true;
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
-        (void)tpool__park(&waiter->parker, bound);
+        if (waiter->sleep) waiter->sleep(waiter, bound);
+        else (void)tpool__park(&waiter->parker, bound);
         slept = true;
     }
     if (stops) tpool__stoppable_leave(waiter);
@@ -15336,6 +15409,7 @@ static void tpool__thread_left(void *thread) {
     tpool__detached_end(self);
 }
 
+static void tpool__holds_left(tpool__thread *self);
 static void tpool__thread_ended(void *armed) {
     tpool__thread *self = (tpool__thread *)armed;
     if (!self->ending) tpool__add_relaxed(&tpool__process.ending, 1); /* relaxed: see tpool__unload */
@@ -15345,6 +15419,7 @@ static void tpool__thread_ended(void *armed) {
     self->serves = false;
     if (tpool__works_for()) tpool__works_for()->thread_ends(self);
     tpool__thread_left(self);
+    if (self->holds.room) tpool__holds_left(self);
     tpool__cache_flush(self);
     self->cacheable = 0;
     if (self->armed) (void)tpool__exit_hook_arm(NULL);
@@ -15687,6 +15762,7 @@ typedef struct tpool__server {
     pid_t pid, keeper_pid;        /* keeper_pid 0: there is no keeper */
     int keeper_process;           /* its pidfd, whose process and group no other can be; -1: the system has none */
     tpool__life *life;
+    struct tpool__region *region; /* with config.shared_size: see >>shared-implementation; else NULL */
 } tpool__server;
 typedef enum tpool__killed_for {
     TPOOL__NOT_KILLED,
@@ -15950,13 +16026,15 @@ static bool tpool__file_read(int file, uint64_t at, void *bytes, size_t size) {
     }
     return true;
 }
-/* Gives back the memory from `at` on. A sealed file keeps its length. */
-static void tpool__file_release_from(int file, uint64_t at) {
-#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_fallocate)
+/* Gives back the memory from `at` to `end`. A sealed file keeps its length; others give back only from their end. */
+static void tpool__file_release(int file, uint64_t at, uint64_t end) {
     struct stat is;
     if (fstat(file, &is) != 0 || (uint64_t)is.st_size <= at) return;
+    bool to_end = end >= (uint64_t)is.st_size;
+#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_fallocate)
     enum { PUNCH_HOLE = 3 }; /* with FALLOC_FL_KEEP_SIZE */
-    long from = (long)at, size = (long)((uint64_t)is.st_size - at), failed;
+    if (to_end) end = ((uint64_t)is.st_size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
+    long from = (long)at, size = (long)(end - at), failed; /* of a part of a page no memory is given back */
 #if ULONG_MAX > UINT32_MAX
     failed = syscall(SYS_fallocate, file, PUNCH_HOLE, from, size);
 #elif defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ /* each 64-bit argument in two words */
@@ -15966,8 +16044,9 @@ static void tpool__file_release_from(int file, uint64_t at) {
 #endif
     if (!failed) return;
 #endif
-    if (ftruncate(file, (off_t)at) != 0) return; /* sealed, and no hole is possible: it stays until the worker ends */
+    if (!to_end || ftruncate(file, (off_t)at) != 0) return; /* sealed, and no hole is possible: it stays */
 }
+static void tpool__file_release_from(int file, uint64_t at) { tpool__file_release(file, at, UINT64_MAX); }
 
 static void *tpool__map_part(int file, size_t from, size_t size) {
     void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, (off_t)from);
@@ -16207,6 +16286,413 @@ static bool tpool__streams_of_child(void) {
     for (int i = 0; i < 2; i++) TPOOL__PURGE(tpool__stream(i));
 #endif
     return true;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>shared-implementation  Memory that the program shares with its workers, and a lock in it
+ *
+ *  A region is a part of a file without a name, which the program maps before it forks the keeper: so every process of
+ *  the pool has it at the same address. What the program must know of it is in the program's own memory
+ *  (tpool__region): which bytes are in use, in a sorted array. Bytes are written to the file before they are handed
+ *  out: so they have memory, as in MESSAGES AND MEMORY above, and they are zero, whatever a worker has left there.
+ *
+ *  OWNERS  Each process that may take a mutex has a number, which no other process of the pool ever had: TPOOL__PROGRAM
+ *  is the program's; the server chooses a worker's before it forks it. The numbers of the workers that live stand in
+ *  tpool__owners, which program, keeper and server can write, and workers only read. The server takes a number out when
+ *  it has reaped the worker; the keeper, which adopts the workers of a server that has died, does likewise. A number
+ *  stays where it stands as long as its process lives: so a thread that finds it nowhere knows that the process is
+ *  dead.
+ *
+ *  A MUTEX is one word: its owner, AWAITED, BROKEN. The process is the owner; which of its threads it is only that
+ *  process knows (tpool__holds). A thread takes the mutex by one compare-and-swap, from free or from an owner that is
+ *  dead: then it gets TPOOL_BROKEN. So nothing has to be repaired, at whatever instruction a process dies, and no one
+ *  has to find the mutexes of the dead. A thread that ends frees those it has as BROKEN.
+ *  A waiter sleeps on the word (a futex, which is no object that a worker could spoil). It looks every
+ *  TPOOL__OWNER_CHECK all the same: the owner may have died, and so may the one that was woken to take the mutex.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__OWNER ((uint32_t)0x1fffffff)
+#define TPOOL__PROGRAM ((uint32_t)1)
+#define TPOOL__MUTEX_BROKEN ((uint32_t)0x40000000) /* free, and the thread that had it has ended */
+#define TPOOL__MUTEX_AWAITED ((uint32_t)0x80000000)
+#define TPOOL__OWNER_CHECK TPOOL_MS(20)
+
+enum { TPOOL__MOST_OWNERS = 65000 };
+typedef struct tpool__owners {
+    tpool__u32 last; /* the number given last */
+    tpool__u32 used; /* how many entries have ever been used */
+    struct tpool__owner {
+        tpool__u32 number; /* 0: free */
+        tpool__u32 pid;    /* 0: the server has not noted it */
+    } all[TPOOL__MOST_OWNERS];
+} tpool__owners;
+
+typedef struct tpool__extent {
+    size_t at, end;
+} tpool__extent;
+typedef struct tpool__region {
+    struct tpool__region *next; /* under tpool__regions.lock */
+    uintptr_t number;           /* of all regions of this process; these never change: */
+    char *bytes;
+    size_t size, mapped;
+    uint32_t owner;              /* as whom this process takes mutexes there */
+    tpool__owners *owners;       /* only read in a worker */
+    const tpool__server *server; /* NULL in a worker */
+    /* the program's: */
+    int file;
+    tpool__lock_word lock;  /* guards: */
+    tpool__extent *extents; /* in use, by address */
+    size_t count, room;
+    size_t packed; /* so many extents lie at the beginning without a gap */
+} tpool__region;
+
+/* The regions of this process: those of its pools and, in a worker, that of the pool it works for. */
+static struct {
+    tpool__lock_word lock; /* guards: */
+    tpool__region *first;
+    uintptr_t number; /* given last */
+    tpool__u32 version;
+} tpool__regions;
+
+static void tpool__region_list(tpool__region *region) {
+    tpool__lock(&tpool__regions.lock);
+    region->number = ++tpool__regions.number;
+    region->next = tpool__regions.first;
+    tpool__regions.first = region;
+    tpool__add_relaxed(&tpool__regions.version, 1); /* relaxed: see tpool__shared_word */
+    tpool__unlock(&tpool__regions.lock);
+}
+static void tpool__region_unlist(const tpool__region *region) {
+    tpool__lock(&tpool__regions.lock);
+    tpool__region **at = &tpool__regions.first;
+    while (*at && *at != region) at = &(*at)->next;
+    if (*at) *at = region->next;
+    tpool__add_relaxed(&tpool__regions.version, 1); /* relaxed: as above */
+    tpool__unlock(&tpool__regions.lock);
+}
+
+/* In three steps, since the descriptors' lock is held for the file, and the program's allocator may not be called under
+ * that lock. The descriptors are the caller's concern. */
+static tpool__region *tpool__region_new(const tpool__server *server, size_t size) {
+    tpool__region *region = size <= SIZE_MAX / 2 ? tpool__alloc(sizeof *region) : NULL;
+    if (!region) return NULL;
+    region->server = server;
+    region->size = TPOOL__ROUND_UP(size);
+    region->mapped = (size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
+    region->owner = TPOOL__PROGRAM;
+    region->file = -1;
+    return region;
+}
+static bool tpool__region_map(tpool__region *region) {
+    region->bytes = (char *)tpool__map_part(region->file, 0, region->mapped);
+    void *owners = mmap(NULL, sizeof(tpool__owners), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (owners != MAP_FAILED) region->owners = (tpool__owners *)owners;
+    if (!region->bytes || !region->owners) return false;
+    tpool__region_list(region);
+    return true;
+}
+/* Also what is half made. The memory goes even if other processes still map it, as those of pools that were created
+ * meanwhile do. */
+static void tpool__region_unmap(tpool__region *region) {
+    tpool__region_unlist(region);
+    if (region->file >= 0) tpool__file_release(region->file, 0, UINT64_MAX);
+    if (region->bytes) munmap(region->bytes, region->mapped);
+    if (region->owners) munmap((void *)region->owners, sizeof *region->owners);
+}
+static void tpool__region_free(tpool__region *region) {
+    if (!region) return;
+    tpool__dealloc(region->extents);
+    TPOOL_FREE(region);
+}
+static void tpool__regions_in_child_of_fork(tpool__thread *self) {
+    tpool__store_relaxed(&tpool__regions.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
+    tpool__regions.first = NULL;
+    tpool__add_relaxed(&tpool__regions.version, 1); /* relaxed: as above */
+    self->holds.count = 0;
+}
+
+/* The gap before an extent. */
+static tpool__extent tpool__gap_before(const tpool__region *region, size_t i) {
+    tpool__extent gap = { i > 0 ? region->extents[i - 1].end : 0, region->size };
+    if (i < region->count) gap.end = region->extents[i].at;
+    return gap;
+}
+/* Takes an extent out, and gives back the pages that hold nothing else. */
+static void tpool__extent_remove(tpool__region *region, size_t i) {
+    tpool__extent was = region->extents[i];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    memmove(&region->extents[i], &region->extents[i + 1], (--region->count - i) * sizeof was);
+    if (i < region->packed) region->packed = i;
+    tpool__extent gap = tpool__gap_before(region, i);
+    size_t from = was.at / page * page, end = (was.end + page - 1) / page * page;
+    if (from < gap.at) from += page;
+    if (end > gap.end && i < region->count) end -= page;
+    if (from < end) tpool__file_release(region->file, from, end);
+}
+static void *tpool__extent_take(tpool__region *region, size_t size) {
+    if (region->count == region->room) {
+        size_t room = region->room ? 2 * region->room : 16;
+        tpool__extent *extents = TPOOL_MALLOC(room * sizeof *extents);
+        if (!extents) return NULL;
+        if (region->count) memcpy(extents, region->extents, region->count * sizeof *extents);
+        tpool__dealloc(region->extents);
+        region->extents = extents;
+        region->room = room;
+    }
+    size_t i = region->packed;
+    tpool__extent gap = tpool__gap_before(region, i);
+    while (gap.end - gap.at < size && i < region->count) gap = tpool__gap_before(region, ++i);
+    if (gap.end - gap.at < size) return NULL;
+    memmove(&region->extents[i + 1], &region->extents[i], (region->count++ - i) * sizeof gap);
+    region->extents[i].at = gap.at;
+    region->extents[i].end = gap.at + size;
+    while (region->packed < region->count &&
+           tpool__gap_before(region, region->packed).at == region->extents[region->packed].at)
+        region->packed++;
+    if (tpool__file_fill(region->file, gap.at, gap.at + size)) return region->bytes + gap.at;
+    tpool__extent_remove(region, i);
+    return NULL;
+}
+static tpool__region *tpool__region_of(const tpool *pool) {
+    if (!pool || tpool__is_foreign(pool) || pool->backend != &tpool__processes) return NULL;
+    return tpool__server_of(pool)->region;
+}
+TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size) {
+    tpool__region *region = tpool__region_of(pool);
+    if (!region || size > region->size) return NULL;
+    int cancel = tpool__cancel_off();
+    tpool__lock(&region->lock);
+    void *memory = tpool__extent_take(region, TPOOL__ROUND_UP(size + (size == 0)));
+    tpool__unlock(&region->lock);
+    tpool__cancel_back(cancel);
+    return memory;
+}
+TPOOL_API void tpool_shared_free(tpool *pool, void *memory) {
+    tpool__region *region = tpool__region_of(pool);
+    if (!region || !memory) return;
+    uintptr_t at = (uintptr_t)memory - (uintptr_t)region->bytes;
+    int cancel = tpool__cancel_off();
+    tpool__lock(&region->lock);
+    size_t from = 0, to = region->count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (region->extents[middle].at < at) from = middle + 1;
+        else to = middle;
+    }
+    if (from < region->count && region->extents[from].at == at) tpool__extent_remove(region, from);
+    tpool__unlock(&region->lock);
+    tpool__cancel_back(cancel);
+}
+
+/* The server's and the keeper's part of the owners. The server, before it forks: chooses the number of the worker.
+ * Returns its entry, or TPOOL__MOST_OWNERS. Pair P20: the worker's taking of a mutex comes later, and releases. */
+static size_t tpool__owner_enter(tpool__owners *owners) {
+    size_t used = tpool__load_relaxed(&owners->used), i = 0; /* relaxed, all but the last: only one process writes */
+    while (i < used && tpool__load_relaxed(&owners->all[i].number)) i++;
+    if (i == TPOOL__MOST_OWNERS) return i;
+    uint32_t number = (tpool__load_relaxed(&owners->last) + 1) & TPOOL__OWNER;
+    if (number <= TPOOL__PROGRAM) number = TPOOL__PROGRAM + 1;
+    tpool__store_relaxed(&owners->last, number);
+    tpool__store_relaxed(&owners->all[i].pid, 0);
+    tpool__store_relaxed(&owners->all[i].number, number);
+    if (i == used) tpool__store_relaxed(&owners->used, (uint32_t)used + 1);
+    return i;
+}
+static void tpool__owner_leave(tpool__owners *owners, size_t i) {
+    if (i < TPOOL__MOST_OWNERS) tpool__store_release(&owners->all[i].number, 0); /* P20 */
+}
+/* The keeper, whose servers have died: a process that it has adopted is dead. With 0: those whose numbers the server
+ * did not come to note, since it was killed right after the fork; they end by themselves, and have run no task. */
+static void tpool__owner_died(tpool__owners *owners, pid_t pid) {
+    size_t used = owners ? tpool__load_relaxed(&owners->used) : 0; /* relaxed: the server is dead, or done with it */
+    for (size_t i = 0; i < used; i++)
+        if (tpool__load_relaxed(&owners->all[i].pid) == (uint32_t)pid) tpool__owner_leave(owners, i); /* relaxed: too */
+}
+
+/* Whether the owner is dead. So it is, too, if server and keeper are: then no one learns of its death, but the system
+ * kills it with its server. */
+static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner) {
+    tpool__owners *owners = region->owners;
+    if (owner == TPOOL__PROGRAM) return false;
+    uint32_t used = tpool__load_acquire(&owners->used); /* P20 */
+    for (uint32_t i = 0; i < used; i++)
+        if (tpool__load_acquire(&owners->all[i].number) == owner) /* P20 */
+            return region->server && tpool__socket_look(region->server->keeper) & (POLLHUP | POLLERR) &&
+                   tpool__socket_look(region->server->control) & (POLLHUP | POLLERR);
+    return true;
+}
+
+/* Sleeps while *word is `expected`, for at most `ns`; may return without a reason. */
+static void tpool__shared_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+#if defined(TPOOL__PARK_FUTEX)
+    tpool__futex_wait(word, 0, expected, ns);
+#else
+    tpool__u32 nothing;
+    tpool__store_relaxed(&nothing, 0);                 /* relaxed: a local variable */
+    if (tpool__load_relaxed(word) != expected) return; /* relaxed: a hint */
+    tpool__word_wait(&nothing, 0, ns < TPOOL_MS(1) ? ns : TPOOL_MS(1));
+#endif
+}
+static void tpool__shared_wake(tpool__u32 *word) {
+#if defined(TPOOL__PARK_FUTEX)
+    tpool__futex_wake(word, 0, 1);
+#else
+    (void)word;
+#endif
+}
+
+/* Looks for the region that has the mutex, and notes it for the next time. */
+static TPOOL__NOINLINE bool tpool__region_find(tpool__holds *holds, uintptr_t at) {
+    bool found = false;
+    tpool__lock(&tpool__regions.lock);
+    for (tpool__region *region = tpool__regions.first; region && !found; region = region->next) {
+        uintptr_t begin = (uintptr_t)region->bytes;
+        found = region->size >= sizeof(tpool_shared_mutex) && at >= begin &&
+                at - begin <= region->size - sizeof(tpool_shared_mutex);
+        if (!found) continue;
+        holds->region = region;
+        holds->begin = begin;
+        holds->last = region->size - sizeof(tpool_shared_mutex);
+        holds->owner = region->owner;
+        holds->version = tpool__load_relaxed(&tpool__regions.version); /* relaxed: under the lock */
+    }
+    tpool__unlock(&tpool__regions.lock);
+    return found;
+}
+/* The word of a mutex in shared memory of this process; else NULL. */
+static inline tpool__u32 *tpool__shared_word(tpool__holds *holds, tpool_shared_mutex *mutex) {
+    uintptr_t at = (uintptr_t)mutex;
+    if (at % alignof(tpool_shared_mutex)) return NULL;
+    /* relaxed: the caller knows the mutex, so it also sees that its pool was created; what is noted was read under the
+     * lock */
+    bool is_noted = holds->version == tpool__load_relaxed(&tpool__regions.version) && at - holds->begin <= holds->last;
+    if (!TPOOL__LIKELY(is_noted) && !tpool__region_find(holds, at)) return NULL;
+    return (tpool__u32 *)(void *)mutex->private_;
+}
+
+/* Makes room for one more. */
+static TPOOL__NOINLINE bool tpool__holds_grow(tpool__thread *self, tpool__holds *holds) {
+    size_t room = holds->room ? 2 * holds->room : sizeof holds->few / sizeof *holds->few;
+    tpool__hold *all = holds->room ? TPOOL_MALLOC(room * sizeof *all) : holds->few;
+    if (!all) return false;
+    if (!holds->room) (void)tpool__arm(self); /* refused: no memory for the thread's key; then its end frees none */
+    else memcpy(all, holds->all, holds->count * sizeof *all);
+    if (holds->room && holds->all != holds->few) TPOOL_FREE(holds->all);
+    holds->all = all;
+    holds->room = room;
+    return true;
+}
+/* Where the mutex stands among those that this thread has, counted from 1; 0: it does not have it. */
+static inline size_t tpool__holds_find(const tpool__holds *holds, const tpool__u32 *word) {
+    size_t i = holds->count;
+    while (i > 0 && (holds->all[i - 1].word != word || holds->all[i - 1].region != holds->region->number)) i--;
+    return i;
+}
+/* The thread ends: so do its locks. The pool of one may be gone. */
+static void tpool__holds_left(tpool__thread *self) {
+    tpool__holds *holds = &self->holds;
+    tpool__lock(&tpool__regions.lock);
+    for (size_t i = 0; i < holds->count; i++) {
+        const tpool__hold *hold = &holds->all[i];
+        const tpool__region *region = tpool__regions.first;
+        while (region && region->number != hold->region) region = region->next;
+        if (!region || (tpool__load_relaxed(hold->word) & TPOOL__OWNER) != region->owner) continue; /* relaxed: ours */
+        uint32_t was = tpool__exchange_release(hold->word, TPOOL__MUTEX_BROKEN);                    /* P20 */
+        if (was & TPOOL__MUTEX_AWAITED) tpool__shared_wake(hold->word);
+    }
+    tpool__unlock(&tpool__regions.lock);
+    if (holds->all != holds->few) TPOOL_FREE(holds->all);
+    memset(holds, 0, sizeof *holds);
+}
+
+/* A thread that waits for a mutex. */
+typedef struct tpool__mutex_waiter {
+    tpool__waiter waiter;
+    const tpool__holds *holds;
+    tpool__u32 *word;
+    uint32_t keeps; /* AWAITED once it has slept: others may sleep there, too */
+} tpool__mutex_waiter;
+
+/* TPOOL_TIMEOUT: another has it, and lives. */
+static tpool_status tpool__mutex_try(const tpool__mutex_waiter *caller) {
+    uint32_t seen = tpool__load_acquire(caller->word); /* P20 */
+    for (;;) {
+        uint32_t owner = seen & TPOOL__OWNER;
+        if (owner && !tpool__owner_is_dead(caller->holds->region, owner)) return TPOOL_TIMEOUT;
+        bool broken = owner || seen & TPOOL__MUTEX_BROKEN;
+        uint32_t keeps = caller->keeps | (seen & TPOOL__MUTEX_AWAITED);
+        if (tpool__cas_acq_rel(caller->word, &seen, caller->holds->owner | keeps)) /* P20 */
+            return broken ? TPOOL_BROKEN : TPOOL_OK;
+    }
+}
+static bool tpool__mutex_enter(tpool__waiter *waiter) {
+    (void)waiter;
+    return false;
+}
+static bool tpool__mutex_look(tpool__waiter *waiter) {
+    tpool_status status = tpool__mutex_try((tpool__mutex_waiter *)(void *)waiter);
+    if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
+    waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
+    return false;
+}
+static void tpool__mutex_sleep(tpool__waiter *waiter, int64_t until) {
+    tpool__mutex_waiter *caller = (tpool__mutex_waiter *)(void *)waiter;
+    uint32_t seen = tpool__load_relaxed(caller->word); /* relaxed, both: taking it acquires */
+    if (!(seen & TPOOL__OWNER)) return;
+    if (!(seen & TPOOL__MUTEX_AWAITED) && !tpool__cas_relaxed(caller->word, &seen, seen | TPOOL__MUTEX_AWAITED)) return;
+    caller->keeps = TPOOL__MUTEX_AWAITED;
+    tpool__shared_wait(caller->word, seen | TPOOL__MUTEX_AWAITED, tpool_until(until));
+}
+static void tpool__mutex_leave(tpool__waiter *waiter) { (void)waiter; }
+static const tpool__wait_kind tpool__wait_for_mutex = {
+    NULL, tpool__mutex_enter, tpool__mutex_look, tpool__mutex_leave, "a mutex in shared memory", true
+};
+
+static TPOOL__NOINLINE tpool_status tpool__shared_lock_slowly(tpool__holds *holds, tpool__u32 *word,
+                                                              int64_t timeout_ns) {
+    tpool__mutex_waiter caller = { .waiter = { .can_refuse = true, .sleep = tpool__mutex_sleep },
+                                   .holds = holds,
+                                   .word = word };
+    /* relaxed: only this thread writes so while it has the mutex */
+    bool is_own = (tpool__load_relaxed(word) & TPOOL__OWNER) == holds->owner && tpool__holds_find(holds, word);
+    if (is_own) return TPOOL_DEADLOCK;
+    tpool_status status = tpool__mutex_try(&caller);
+    if (status != TPOOL_TIMEOUT || timeout_ns <= 0) return status;
+    int64_t deadline = tpool__deadline(timeout_ns);
+    if (!tpool__self()->listed) {
+        tpool__spin spin = tpool__spin_begin(&holds->failed_spins, TPOOL__FREE_TIME, deadline);
+        while (status == TPOOL_TIMEOUT && tpool__spin_again(&spin)) /* relaxed: the try acquires */
+            if (!(tpool__load_relaxed(word) & TPOOL__OWNER)) status = tpool__mutex_try(&caller);
+        tpool__spin_end(&spin, status != TPOOL_TIMEOUT);
+        if (status != TPOOL_TIMEOUT) return status;
+    }
+    return tpool__wait(&caller.waiter, &tpool__wait_for_mutex, deadline);
+}
+
+TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns) {
+    tpool__thread *self = tpool__self();
+    tpool__holds *holds = &self->holds;
+    tpool__u32 *word = tpool__shared_word(holds, mutex);
+    uint32_t seen = 0;
+    tpool_status status = TPOOL_OK;
+    if (!TPOOL__LIKELY(word != NULL)) return TPOOL_INVALID;
+    if (!TPOOL__LIKELY(holds->count < holds->room) && !tpool__holds_grow(self, holds)) return TPOOL_NO_MEMORY;
+    if (!TPOOL__LIKELY(tpool__cas_acq_rel(word, &seen, holds->owner))) /* P20 */
+        status = tpool__shared_lock_slowly(holds, word, timeout_ns);
+    if (!TPOOL__LIKELY(status == TPOOL_OK || status == TPOOL_BROKEN)) return status;
+    holds->all[holds->count].word = word;
+    holds->all[holds->count++].region = holds->region->number;
+    return status;
+}
+TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
+    tpool__holds *holds = &tpool__self()->holds;
+    tpool__u32 *word = tpool__shared_word(holds, mutex);
+    if (!TPOOL__LIKELY(word != NULL)) return TPOOL_INVALID;
+    size_t i = tpool__holds_find(holds, word);
+    if (!TPOOL__LIKELY(i > 0)) return TPOOL_INVALID_STATE;
+    holds->all[i - 1] = holds->all[--holds->count];
+    if ((tpool__load_relaxed(word) & TPOOL__OWNER) != holds->owner) return TPOOL_INVALID_STATE; /* relaxed: ours */
+    if (tpool__exchange_release(word, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word);      /* P20 */
+    return TPOOL_OK;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -16569,6 +17055,7 @@ typedef struct tpool__served {
     pid_t pid;
     int status, replies; /* status -1: the proxy has closed its end; both -1: given up */
     int32_t stopped;
+    size_t owner; /* its entry among the owners */
 } tpool__served;
 
 /* The state of the keeper and of the server. */
@@ -16579,7 +17066,9 @@ static struct {
     tpool__served *served;
     struct pollfd *polled;
     size_t count, room;
-    int highest; /* of its descriptors: so a child need not close every possible number */
+    int highest;           /* of its descriptors: so a child need not close every possible number */
+    tpool__owners *owners; /* NULL: the pool has no shared memory */
+    size_t owner;          /* the entry of the worker that is being forked */
 } tpool__serving;
 
 static void tpool__on_child(int number) {
@@ -16705,6 +17194,14 @@ static const volatile uint32_t *tpool__word_of_this_process(void) {
     return word;
 }
 
+/* The program's region is the worker's too. It may write to the bytes, but not to the list of owners. */
+static void tpool__region_of_worker(tpool__region *region) {
+    region->owner =
+        tpool__load_relaxed(&region->owners->all[tpool__serving.owner].number); /* relaxed: the fork orders */
+    region->server = NULL;
+    (void)mprotect((void *)region->owners, sizeof *region->owners, PROT_READ);
+    tpool__region_list(region);
+}
 /* Becomes a worker; never returns. */
 static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int fds[TPOOL__PASSED]) {
     tpool__in_child.requests = fds[0];
@@ -16718,6 +17215,8 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     action.sa_handler = SIG_DFL;
     sigaction(SIGCHLD, &action, NULL);
     (void)munmap((void *)tpool__serving.life, sizeof *tpool__serving.life);
+    tpool__region *region = tpool__server_of(pool)->region;
+    if (region) tpool__region_of_worker(region);
     tpool__close_inherited(&pool->config, fds, 3, tpool__serving.highest);
     tpool__thread_name(pool->name, (int)index);
     tpool__offer_to_be_killed();
@@ -16781,7 +17280,9 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
         for (int i = 0; i < TPOOL__PASSED; i++) tpool__close(&fds[i]);
         return;
     }
-    if (tpool__serving_room()) {
+    tpool__owners *owners = tpool__serving.owners;
+    if (owners) tpool__serving.owner = tpool__owner_enter(owners);
+    if (tpool__serving_room() && !(owners && tpool__serving.owner == TPOOL__MOST_OWNERS)) {
         pid = TPOOL__FORK();
         if (pid == 0) tpool__become_worker(pool, server, index, fds);
         error = errno;
@@ -16789,6 +17290,7 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     close(fds[0]);
     close(fds[2]);
     if (pid < 0) {
+        if (owners) tpool__owner_leave(owners, tpool__serving.owner);
         tpool__notify_proxy(fds[3], TPOOL__NOT_FORKED, error, 0);
         close(fds[1]);
         close(fds[3]);
@@ -16800,6 +17302,8 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     served->replies = fds[1];
     served->status = fds[3];
     served->stopped = 0;
+    served->owner = tpool__serving.owner;
+    if (owners) tpool__store_relaxed(&owners->all[served->owner].pid, (uint32_t)pid); /* relaxed: for the keeper */
     tpool__note_worker(tpool__serving.count - 1);
     tpool__notify_proxy(served->status, TPOOL__FORKED, (int32_t)pid, 0);
 }
@@ -16832,6 +17336,7 @@ static void tpool__serve_kill(tpool__served *served) {
     if (!tpool__kill_worker(served->pid)) tpool__serve_last(served, TPOOL__GIVEN_UP, 0);
 }
 static void tpool__serve_end(tpool__served *served, int how) {
+    if (tpool__serving.owners) tpool__owner_leave(tpool__serving.owners, served->owner);
     tpool__serve_last(served, TPOOL__ENDED, how);
     *served = tpool__serving.served[--tpool__serving.count];
     tpool__note_worker((size_t)(served - tpool__serving.served));
@@ -16970,7 +17475,14 @@ static void tpool__end_orphans(void) {
         bool own = getpgid(pid) == pid && getsid(pid) == getsid(0);
 #endif
         if (own) (void)tpool__kill_worker(pid);
+#if !defined(TPOOL__LINUX_PROCESSES) /* not adopted, so nothing tells when it is gone */
+        struct timespec pause = { 0, 1000000 };
+        for (int tries = 0; own && tpool__serving.owners && tries < 100 && getpgid(pid) == pid; tries++)
+            nanosleep(&pause, NULL);
+        tpool__owner_died(tpool__serving.owners, pid);
+#endif
     }
+    tpool__owner_died(tpool__serving.owners, 0);
     tpool__store_relaxed(&life->workers, 0);
 }
 
@@ -17005,6 +17517,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
         for (int how; !over;) { /* reaps adopted children too */
             pid_t pid = waitpid(-1, &how, WNOHANG | WUNTRACED | WCONTINUED);
             if (pid <= 0) break;
+            if (pid != server && (WIFEXITED(how) || WIFSIGNALED(how))) tpool__owner_died(tpool__serving.owners, pid);
             if (pid != server) continue;
             stopped_until = WIFSTOPPED(how) ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
             if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
@@ -17030,6 +17543,7 @@ static void tpool__become_keeper(tpool *pool, int control, int keeper, int progr
     tpool__serving.control = control;
     tpool__serving.program = program;
     tpool__serving.life = tpool__server_of(pool)->life;
+    tpool__serving.owners = tpool__server_of(pool)->region ? tpool__server_of(pool)->region->owners : NULL;
     setpgid(0, 0); /* only the program gets the signals of its terminal */
     tpool__signals_to_default();
 #if defined(TPOOL__LINUX_PROCESSES)
@@ -17131,8 +17645,12 @@ static tpool_status tpool__processes_start(tpool *pool) {
     server->life = life == MAP_FAILED ? NULL : (tpool__life *)life;
     server->starter = tpool__self();
     server->keeper_process = -1;
+    size_t shared = pool->config.shared_size;
+    if (shared) server->region = tpool__region_new(server, shared);
+    bool has_memory = server->life && (!shared || server->region);
     tpool__descriptors_lock();
-    bool made = server->life && tpool__socket_pair(control) && tpool__socket_pair(keeper);
+    bool made = has_memory && tpool__socket_pair(control) && tpool__socket_pair(keeper);
+    if (made && shared) made = (server->region->file = tpool__memory_create()) >= 0;
     /* shows the program's end even if another process holds `control` */
     if (made) program = tpool__pidfd_open(getpid());
     server->control = control[0];
@@ -17142,7 +17660,8 @@ static tpool_status tpool__processes_start(tpool *pool) {
     server->far[2] = program;
     pool->backing = server;
     tpool__descriptors_unlock();
-    if (!made) return server->life ? TPOOL_NO_THREAD : TPOOL_NO_MEMORY;
+    if (!made) return has_memory ? TPOOL_NO_THREAD : TPOOL_NO_MEMORY;
+    if (shared && !tpool__region_map(server->region)) return TPOOL_NO_MEMORY;
     size_t stack = tpool__stack_wanted(pool->config.stack_size);
     sigset_t all, before;
     sigfillset(&all);
@@ -17245,7 +17764,10 @@ static void tpool__processes_stop(tpool *pool) {
     tpool__server *server = tpool__server_of(pool);
     if (!server) return;
     if (server->keeper_pid) tpool__server_end(server);
+    tpool__region *region = server->region;
+    if (region) tpool__region_unmap(region);
     tpool__descriptors_lock();
+    if (region) tpool__close(&region->file);
     tpool__close(&server->control);
     tpool__close(&server->keeper);
     tpool__close(&server->keeper_process);
@@ -17254,6 +17776,7 @@ static void tpool__processes_stop(tpool *pool) {
     tpool__descriptors_unlock();
     if (server->life) munmap((void *)server->life, sizeof *server->life);
     TPOOL_FREE(server);
+    tpool__region_free(region);
 }
 
 static bool tpool__child_new(tpool__worker *worker) {
@@ -17679,6 +18202,7 @@ static void tpool__close_parents(tpool *pools) {
         tpool__close(&server->control);
         tpool__close(&server->keeper);
         tpool__close(&server->keeper_process);
+        if (server->region) tpool__close(&server->region->file);
         for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
             tpool__child *child = tpool__child_of(w);
             tpool__close(&child->requests);
@@ -17692,6 +18216,7 @@ static void tpool__processes_in_child_of_fork(tpool *pools) {
     tpool__store_relaxed(&tpool__descriptors.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
     tpool__descriptors.forks = 0;
     tpool__close_parents(pools);
+    tpool__regions_in_child_of_fork(tpool__self());
     tpool__forget_child();
 }
 
@@ -18294,6 +18819,26 @@ static const tpool__backend tpool__processes = {
     .should_stop = tpool__should_stop_in_child,
     .thread_ends = tpool__thread_ends_in_child,
 };
+#else
+static void tpool__holds_left(tpool__thread *self) { (void)self; }
+TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size) {
+    (void)pool;
+    (void)size;
+    return NULL;
+}
+TPOOL_API void tpool_shared_free(tpool *pool, void *memory) {
+    (void)pool;
+    (void)memory;
+}
+TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns) {
+    (void)mutex;
+    (void)timeout_ns;
+    return TPOOL_INVALID;
+}
+TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
+    (void)mutex;
+    return TPOOL_INVALID;
+}
 #endif
 
 /* ====================================================================================================================
