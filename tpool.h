@@ -2899,7 +2899,7 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P19  a worker stores its thread; a    tpool_describe loads them          that thread's contexts; the task's name
  *           context stores its task's
  *           function
- *      P20  a mutex in shared memory is      it is taken, or found held;        what its owner wrote; that the owner's
+ *      P21  a mutex in shared memory is      it is taken, or found held;        what its owner wrote; that the owner's
  *           taken, or freed; the server      a waiter looks for its owner       number is among those that live
  *           takes out a dead owner's number
  *
@@ -16484,7 +16484,7 @@ TPOOL_API void tpool_shared_free(tpool *pool, void *memory) {
 }
 
 /* The server's and the keeper's part of the owners. The server, before it forks: chooses the number of the worker.
- * Returns its entry, or TPOOL__MOST_OWNERS. Pair P20: the worker's taking of a mutex comes later, and releases. */
+ * Returns its entry, or TPOOL__MOST_OWNERS. Pair P21: the worker's taking of a mutex comes later, and releases. */
 static size_t tpool__owner_enter(tpool__owners *owners) {
     size_t used = tpool__load_relaxed(&owners->used), i = 0; /* relaxed, all but the last: only one process writes */
     while (i < used && tpool__load_relaxed(&owners->all[i].number)) i++;
@@ -16498,7 +16498,7 @@ static size_t tpool__owner_enter(tpool__owners *owners) {
     return i;
 }
 static void tpool__owner_leave(tpool__owners *owners, size_t i) {
-    if (i < TPOOL__MOST_OWNERS) tpool__store_release(&owners->all[i].number, 0); /* P20 */
+    if (i < TPOOL__MOST_OWNERS) tpool__store_release(&owners->all[i].number, 0); /* P21 */
 }
 /* The keeper, whose servers have died: a process that it has adopted is dead. With 0: those whose numbers the server
  * did not come to note, since it was killed right after the fork; they end by themselves, and have run no task. */
@@ -16513,9 +16513,9 @@ static void tpool__owner_died(tpool__owners *owners, pid_t pid) {
 static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner) {
     tpool__owners *owners = region->owners;
     if (owner == TPOOL__PROGRAM) return false;
-    uint32_t used = tpool__load_acquire(&owners->used); /* P20 */
+    uint32_t used = tpool__load_acquire(&owners->used); /* P21 */
     for (uint32_t i = 0; i < used; i++)
-        if (tpool__load_acquire(&owners->all[i].number) == owner) /* P20 */
+        if (tpool__load_acquire(&owners->all[i].number) == owner) /* P21 */
             return region->server && tpool__socket_look(region->server->keeper) & (POLLHUP | POLLERR) &&
                    tpool__socket_look(region->server->control) & (POLLHUP | POLLERR);
     return true;
@@ -16596,7 +16596,7 @@ static void tpool__holds_left(tpool__thread *self) {
         const tpool__region *region = tpool__regions.first;
         while (region && region->number != hold->region) region = region->next;
         if (!region || (tpool__load_relaxed(hold->word) & TPOOL__OWNER) != region->owner) continue; /* relaxed: ours */
-        uint32_t was = tpool__exchange_release(hold->word, TPOOL__MUTEX_BROKEN);                    /* P20 */
+        uint32_t was = tpool__exchange_release(hold->word, TPOOL__MUTEX_BROKEN);                    /* P21 */
         if (was & TPOOL__MUTEX_AWAITED) tpool__shared_wake(hold->word);
     }
     tpool__unlock(&tpool__regions.lock);
@@ -16614,13 +16614,13 @@ typedef struct tpool__mutex_waiter {
 
 /* TPOOL_TIMEOUT: another has it, and lives. */
 static tpool_status tpool__mutex_try(const tpool__mutex_waiter *caller) {
-    uint32_t seen = tpool__load_acquire(caller->word); /* P20 */
+    uint32_t seen = tpool__load_acquire(caller->word); /* P21 */
     for (;;) {
         uint32_t owner = seen & TPOOL__OWNER;
         if (owner && !tpool__owner_is_dead(caller->holds->region, owner)) return TPOOL_TIMEOUT;
         bool broken = owner || seen & TPOOL__MUTEX_BROKEN;
         uint32_t keeps = caller->keeps | (seen & TPOOL__MUTEX_AWAITED);
-        if (tpool__cas_acq_rel(caller->word, &seen, caller->holds->owner | keeps)) /* P20 */
+        if (tpool__cas_acq_rel(caller->word, &seen, caller->holds->owner | keeps)) /* P21 */
             return broken ? TPOOL_BROKEN : TPOOL_OK;
     }
 }
@@ -16676,7 +16676,7 @@ TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t time
     tpool_status status = TPOOL_OK;
     if (!TPOOL__LIKELY(word != NULL)) return TPOOL_INVALID;
     if (!TPOOL__LIKELY(holds->count < holds->room) && !tpool__holds_grow(self, holds)) return TPOOL_NO_MEMORY;
-    if (!TPOOL__LIKELY(tpool__cas_acq_rel(word, &seen, holds->owner))) /* P20 */
+    if (!TPOOL__LIKELY(tpool__cas_acq_rel(word, &seen, holds->owner))) /* P21 */
         status = tpool__shared_lock_slowly(holds, word, timeout_ns);
     if (!TPOOL__LIKELY(status == TPOOL_OK || status == TPOOL_BROKEN)) return status;
     holds->all[holds->count].word = word;
@@ -16691,7 +16691,7 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
     if (!TPOOL__LIKELY(i > 0)) return TPOOL_INVALID_STATE;
     holds->all[i - 1] = holds->all[--holds->count];
     if ((tpool__load_relaxed(word) & TPOOL__OWNER) != holds->owner) return TPOOL_INVALID_STATE; /* relaxed: ours */
-    if (tpool__exchange_release(word, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word);      /* P20 */
+    if (tpool__exchange_release(word, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word);      /* P21 */
     return TPOOL_OK;
 }
 
