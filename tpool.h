@@ -469,10 +469,11 @@ typedef enum tpool_full_policy {
 
 /* The events of config.observer, with config.context. It is called on the thread concerned, in the order SUBMITTED,
  * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, and must return: it may
- * not end its thread, fork or exit. A task that ends without having run has no STARTED; one whose submit is refused has
- * an ENDED with the status of the submit, or no events where it is refused before there is a task (TPOOL_INVALID,
- * TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too, named "map" and
- * "for"; items and forked jobs are not tasks. */
+ * not end its thread, fork or exit. (If it meets a cancellation point in a thread that is cancelled, that ends there:
+ * with SUBMITTED nothing is submitted, with STARTED the task is broken.) A task that ends without having run has no
+ * STARTED; one whose submit is refused has an ENDED with the status of the submit, or no events where it is refused
+ * before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of
+ * a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
@@ -2899,6 +2900,9 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P19  a worker stores its thread; a    tpool_describe loads them          that thread's contexts; the task's name
  *           context stores its task's
  *           function
+ *      P20  `begun` is counted, then each    a reader of the trace loads the    in `begun`, that the record has been
+ *           word of a record is stored;      words, then `begun`;               overwritten;
+ *           `next` is stored                 loads `next` before                the record
  *      P21  a mutex in shared memory is      it is taken, or found held;        what its owner wrote; that the owner's
  *           taken, or freed; the server      a waiter looks for its owner       number is among those that live
  *           takes out a dead owner's number
@@ -3329,25 +3333,28 @@ typedef struct tpool__measures {
     tpool__word busy_low, busy_high; /* nanoseconds: 30 bits, and the rest */
 } tpool__measures;
 
-/* What a trace keeps (tpool_trace_start): a ring of the newest events of one worker, or, the pool's, of all other
- * threads. A lock that only a reader contends for costs less than to find out which record is torn. */
+/* What a trace keeps (tpool_trace_start): a ring of the newest events of one worker, which alone writes it, or, the
+ * pool's, of all other threads, which write it under its lock. A writer waits for no reader: one that finds out that a
+ * record was overwritten while it was read drops it (P20). */
 typedef struct tpool__traced {
     int64_t now;
     uint64_t task;
-    union {
-        uint64_t other;
-        const char *name;
-    } u;
-    int32_t worker;
-    uint8_t kind, status;
+    uintptr_t about; /* of what has a name: the address of that; else the number of the other task */
+    int worker;
+    unsigned kind;
+    tpool_status status;
     bool ran; /* ENDED: it has started before */
 } tpool__traced;
+#define TPOOL__RECORD_BYTES 32u
+typedef struct tpool__record_words { /* a tpool__traced in a ring */
+    tpool__word words[TPOOL__RECORD_BYTES / sizeof(uintptr_t)];
+} tpool__record_words;
 typedef struct tpool__ring {
-    tpool__spinlock lock; /* guards: */
+    tpool__spinlock lock; /* readers hold it, and who changes these three: */
     uint32_t trace;       /* the number of the trace that the records are of */
-    tpool__traced *records;
-    size_t size;   /* how many there is room for, a power of two; 0: none */
-    uint64_t next; /* how many there were */
+    tpool__record_words *records;
+    size_t size;             /* how many there is room for, a power of two; 0: none */
+    tpool__word begun, next; /* how many there were, with the one that is written, and without it; these wrap */
 } tpool__ring;
 
 /* One task's times, on the stack of the thread that executes it. */
@@ -5786,8 +5793,9 @@ static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
     intptr_t age = (intptr_t)(now - stamp) / 4;
     return age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
 }
+/* In the task's context. */
 static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *stopwatch) {
-    stopwatch->outermost = !tpool__runs_program(self->context);
+    stopwatch->outermost = !tpool__runs_program(self->context->outer);
     stopwatch->began = 0;
     if (stopwatch->outermost && tpool__is_worker_of(self, pool)) {
         stopwatch->began = self->worker->ended_at;
@@ -5822,6 +5830,8 @@ static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, t
         tpool__spin_unlock(&pool->inject.lock);
     }
 }
+/* Whether no observer receives the tasks' ends. */
+static inline bool tpool__ends_untold(const tpool *pool) { return !(pool->config.observed & TPOOL_EVENT_ENDED); }
 /* Called before something that takes time and is no task, so that the next task's time does not include it. */
 static inline void tpool__forget_last_end(tpool__thread *self) {
     if (self->worker) self->worker->ended_at = 0;
@@ -5878,20 +5888,16 @@ static const char *tpool__name_of(const tpool_future *task) {
     return extra ? extra->shown : NULL;
 }
 
-/* The observer may reach a cancellation point, and the thread must not end in the midst of a step. */
-static void tpool__observe(tpool *pool, const tpool_event *event) {
-    int cancel = tpool__cancel_off();
-    pool->config.observer(event, pool->config.context);
-    tpool__cancel_back(cancel);
-}
 /* Gives the ring memory for a trace. The caller frees what the ring had. */
-static tpool__traced *tpool__ring_set(tpool__ring *ring, uint32_t trace, tpool__traced *records, size_t size) {
+static tpool__record_words *tpool__ring_set(tpool__ring *ring, uint32_t trace, tpool__record_words *records,
+                                            size_t size) {
     tpool__spin_lock(&ring->lock);
-    tpool__traced *before = ring->records;
+    tpool__record_words *before = ring->records;
     ring->trace = trace;
     ring->records = records;
     ring->size = records ? size : 0;
-    ring->next = 0;
+    tpool__store_relaxed(&ring->begun, 0); /* relaxed, here and below: only its writers change them, and readers wait */
+    tpool__store_relaxed(&ring->next, 0);
     tpool__spin_unlock(&ring->lock);
     return before;
 }
@@ -5902,81 +5908,119 @@ static TPOOL__NOINLINE void tpool__ring_begin(tpool *pool, tpool__ring *ring, ui
     tpool__unlock(&pool->lock);
     tpool__dealloc(tpool__ring_set(ring, trace, tpool__alloc_many(size, sizeof *ring->records), size));
 }
-/* False: the ring is of another trace, or has no memory. */
-static bool tpool__ring_add(tpool__ring *ring, uint32_t trace, const tpool__traced *record) {
-    tpool__spin_lock(&ring->lock);
-    bool has_room = ring->size > 0 && ring->trace == trace;
-    if (has_room) ring->records[ring->next++ & (ring->size - 1)] = *record;
-    tpool__spin_unlock(&ring->lock);
-    return has_room;
+/* By the ring's only writer, or under its lock. */
+static inline void tpool__ring_add(tpool__ring *ring, tpool_event_kind kind, int worker, bool ran, uintptr_t task,
+                                   uintptr_t about, tpool_status status, int64_t now) {
+    uintptr_t next = tpool__load_relaxed(&ring->next); /* relaxed, here and below: no other thread writes */
+    tpool__word *words = ring->records[next & (ring->size - 1)].words;
+    tpool__store_relaxed(&ring->begun, next + 1);
+    tpool__store_release(&words[0], task);  /* P20: a reader that sees this, or one of the next, sees `begun` */
+    tpool__store_release(&words[1], about); /* P20 */
+    tpool__store_release(&words[2], (uintptr_t)(worker + 1) << 16 | (ran ? 1u << 15 : 0u) | (unsigned)status << 8 |
+                                        (unsigned)kind); /* P20 */
+    for (size_t i = 0; i < sizeof now / sizeof(uintptr_t); i++)
+        tpool__store_release(&words[3 + i], (uintptr_t)((uint64_t)now >> (i * 32))); /* P20 */
+    tpool__store_release(&ring->next, next + 1); /* P20: a reader that sees this sees the record */
 }
-static TPOOL__NOINLINE void tpool__trace(const tpool__thread *self, tpool *pool, const tpool_event *event, bool ran,
+static TPOOL__NOINLINE void tpool__trace(const tpool__thread *self, tpool *pool, tpool_event_kind kind, int worker,
+                                         bool ran, uintptr_t task, uintptr_t about, tpool_status status, int64_t now,
                                          uint32_t trace) {
-    bool names = event->kind == TPOOL_EVENT_STARTED || event->kind == TPOOL_EVENT_ENDED;
-    tpool__traced record = { .now = event->now_ns, .task = event->task, .worker = event->worker, .ran = ran };
-    record.kind = (uint8_t)event->kind;
-    record.status = (uint8_t)event->status;
-    if (names) record.u.name = event->name;
-    else record.u.other = event->other;
-    if (event->worker >= 0) {
+    if (worker >= 0) {
         tpool__ring *ring = &self->worker->ring;
-        if (ring->trace != trace) tpool__ring_begin(pool, ring, trace); /* only the worker changes it */
-        if (tpool__ring_add(ring, trace, &record)) return;
+        if (!TPOOL__LIKELY(ring->trace == trace)) tpool__ring_begin(pool, ring, trace); /* only the worker changes it */
+        if (TPOOL__LIKELY(ring->size > 0)) {
+            tpool__ring_add(ring, kind, worker, ran, task, about, status, now);
+            return;
+        }
     }
-    (void)tpool__ring_add(&pool->ring, trace, &record);
+    tpool__spin_lock(&pool->ring.lock);
+    if (pool->ring.trace == trace) tpool__ring_add(&pool->ring, kind, worker, ran, task, about, status, now);
+    tpool__spin_unlock(&pool->ring.lock);
 }
-static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
-                        tpool_status status, const char *name, int64_t now, bool ran) {
+/* `left`: if the observer ends the thread, the innermost context says how to go on. */
+static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
+                             tpool_status status, const char *name, int64_t now, bool ran) {
     TPOOL_ASSERT(tpool__holds_none());
     uint32_t flags = tpool__observed(pool);
     bool observed = pool->config.observed & (unsigned)kind;
     bool traced = (flags & TPOOL__TRACED) && kind != TPOOL_EVENT_READY; /* so far the moment of SUBMITTED */
     if (!(traced || observed) || tpool__is_foreign(pool)) return;       /* foreign: it forked, and this is the child */
     int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
+    if (traced) {
+        bool has_name = kind == TPOOL_EVENT_STARTED || kind == TPOOL_EVENT_ENDED;
+        tpool__trace(self, pool, kind, worker, ran, task, has_name ? (uintptr_t)name : other, status, now,
+                     flags >> TPOOL__TRACES_SHIFT);
+    }
+    if (!observed) return;
     tpool_event event = { kind, worker, status, now, task, other, name };
-    if (traced) tpool__trace(self, pool, &event, ran, flags >> TPOOL__TRACES_SHIFT);
-    if (observed) tpool__observe(pool, &event);
+    pool->config.observer(&event, pool->config.context);
 }
-/* Comes before the task is queued: from then on it may start. */
-static TPOOL__NOINLINE void tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
+/* The observer may reach a cancellation point. Where no context can go on with the step, it must not end the thread. */
+static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
+                        tpool_status status, const char *name, int64_t now, bool ran) {
+    bool called = pool->config.observed & (unsigned)kind;
+    int cancel = called ? tpool__cancel_off() : 0;
+    tpool__emit_left(self, pool, kind, task, other, status, name, now, ran);
+    if (called) tpool__cancel_back(cancel);
+}
+static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task);
+static void tpool__executed_left(void *of);
+/* Comes before the task is queued: from then on it may start. The submit of a task of the library's own must not end
+ * its thread. False: this is a child of fork. */
+static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
+    bool is_own = task->u.fn == tpool__chunk_execute || task->u.fn == tpool__loop_helper_execute;
     tpool__number_give(self, task);
     uintptr_t number = tpool__number_of(task);
     const char *name = tpool__name_of(task);
-    tpool__emit(self, pool, TPOOL_EVENT_SUBMITTED, number, tpool__number_here(self), TPOOL_OK, name, now, false);
-    tpool__emit(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
+    uintptr_t by = tpool__number_here(self);
+    tpool__context *call = is_own ? NULL : tpool__unplaced_push(self, task);
+    int cancel = is_own ? tpool__cancel_off() : 0;
+    tpool__emit_left(self, pool, TPOOL_EVENT_SUBMITTED, number, by, TPOOL_OK, name, now, false);
+    tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
+    if (is_own) tpool__cancel_back(cancel);
+    return is_own || tpool__context_pop(self, call);
 }
-/* Returns the stamp of the start. */
+/* In the task's context: if the observer ends the thread, the task has done so. Returns the stamp of the start. */
 static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool *pool, tpool_future *task,
                                                       uintptr_t stamp, uint32_t observed, tpool__stopwatch *stopwatch) {
     tpool__measure_begin(self, pool, stamp, stopwatch);
     if (observed & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
-        tpool__emit(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
-                    stopwatch->began, true);
+        tpool__emit_left(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
+                         stopwatch->began, true);
         /* what the observer has taken is not the task's */
-        if (pool->config.observed & TPOOL_EVENT_STARTED) stopwatch->began = tpool__clock();
+        if ((observed & TPOOL__MEASURED) && (pool->config.observed & TPOOL_EVENT_STARTED))
+            stopwatch->began = tpool__clock();
     }
     return tpool__since(stopwatch->began);
 }
-/* Comes before the end is published: then the task may be gone. */
-static TPOOL__NOINLINE void tpool__observe_end(tpool__thread *self, tpool *pool, tpool_future *task,
+/* A task that was executed has come to its end. This comes before the end is published: then the task may be gone.
+ * False: this is a child of fork. */
+static TPOOL__NOINLINE bool tpool__observe_end(tpool__thread *self, tpool *pool, tpool_future *task,
                                                tpool_status status, int64_t now) {
+    bool called = pool->config.observed & TPOOL_EVENT_ENDED;
+    tpool__context *call = called ? tpool__call_push(self, tpool__executed_left, task) : NULL;
+    tpool__emit_left(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), now, true);
+    return !called || tpool__context_pop(self, call);
+}
+static void tpool__observe_other_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool_status status) {
     /* relaxed: the caller has claimed it, or nobody else knows it */
     bool ran = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING;
-    tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), now, ran);
+    tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), tpool__clock(),
+                ran);
 }
 /* The same for a task that has its error, and has not run or has not run to its end. */
 static void tpool__observe_unrun(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     if (TPOOL__LIKELY(!pool || !(tpool__observed(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
     tpool_status status = tpool__outcome_of(tpool__load_acquire(&task->outcome))->error.status; /* P9 */
-    tpool__observe_end(self, pool, task, status, tpool__clock());
+    tpool__observe_other_end(self, pool, task, status);
 }
 /* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
 static TPOOL__NOINLINE void tpool__observe_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
                                                     tpool_status status) {
     if (TPOOL__LIKELY(!task || !tpool__number_of(task))) return;
-    tpool__observe_end(self, pool, task, status, tpool__clock());
+    tpool__observe_other_end(self, pool, task, status);
     tpool__extra *extra = tpool__extra_of(task);
     if (extra) tpool__store_relaxed(&extra->number, 0); /* relaxed: not shared */
     else tpool__store_relaxed(&task->extra_word, 0);    /* relaxed: not shared */
@@ -6702,7 +6746,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
             tpool__unplaced_free(taken);
             return reserved;
         }
-        if (!TPOOL__LIKELY(!numbered)) tpool__observe_submit(tpool__self(), pool, taken, now);
+        if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, taken, now)) return TPOOL_BROKEN;
     }
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
@@ -7480,11 +7524,13 @@ static TPOOL__NOINLINE void *tpool__call_elsewhere(tpool__thread *self, tpool_fu
     return result;
 }
 static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, const tpool__extra *extra,
-                               uint32_t stops, uintptr_t since, void **result) {
+                               uint32_t stops, uintptr_t stamp, uint32_t observed, tpool__stopwatch *stopwatch,
+                               void **result) {
     tpool *pool = tpool__pool_of(task);
     tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, pool);
     context->stops = stops;
     context->task = task;
+    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, stamp, observed, stopwatch) : 0;
     /* relaxed: the function's store publishes both */
     tpool__store_relaxed(&context->name, (uintptr_t)(extra ? extra->shown : NULL));
     tpool__store_relaxed(&context->since, since);
@@ -7505,6 +7551,23 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
         tpool__start_searching(worker);
 }
 
+/* Continues with a task that has executed: the observer, which received its end, has ended the thread. */
+static void tpool__executed_left(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *task = (tpool_future *)of;
+    tpool *pool = tpool__pool_of(task);
+    if (tpool__is_foreign(pool)) return;
+    bool failed = tpool__has_failed(task);
+    tpool__count(pool, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    if (task != &self->plain) {
+        tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
+        return;
+    }
+    if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
+    tpool__outcome *outcome = tpool__outcome_take(task);
+    if (outcome) (void)tpool__outcome_list(outcome);
+}
+
 /* A plain task has no future, so only its failure leaves anything to do. Compiled twice, here and for whole tasks: in a
  * pool without measure and observer no instruction tests for them. */
 static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry,
@@ -7514,13 +7577,13 @@ static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const 
     void *result;
     tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__stopwatch stopwatch;
-    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, entry->stamp, observed, &stopwatch) : 0;
-    if (!tpool__call(self, task, entry->fn, NULL, entry->stops, since, &result)) return;
-    if (observed) tpool__measure_end(self, pool, !(observed & TPOOL__NUMBERED), &stopwatch);
+    if (!tpool__call(self, task, entry->fn, NULL, entry->stops, entry->stamp, observed, &stopwatch, &result)) return;
+    if (observed) tpool__measure_end(self, pool, tpool__ends_untold(pool), &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
-    if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)))
-        tpool__observe_end(self, pool, task, failed ? outcome->error.status : TPOOL_OK, stopwatch.ended);
+    if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)) &&
+        !tpool__observe_end(self, pool, task, failed ? outcome->error.status : TPOOL_OK, stopwatch.ended))
+        return;
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (TPOOL__LIKELY(!outcome)) return;
     if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
@@ -7544,14 +7607,14 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch stopwatch;
-    uintptr_t since = 0;
+    uintptr_t stamp = 0;
     if (observed) {
         /* relaxed: the stamp came with the entry; only this thread uses the word until the call */
-        since = tpool__observe_begin(self, pool, task, tpool__load_relaxed(&task->outcome), observed, &stopwatch);
+        stamp = tpool__load_relaxed(&task->outcome);
         tpool__store_relaxed(&task->outcome, 0);
     }
-    if (!tpool__call(self, task, fn, extra, stops, since, &result)) return false;
-    if (observed) tpool__measure_end(self, pool, !extra && !(observed & TPOOL__NUMBERED), &stopwatch);
+    if (!tpool__call(self, task, fn, extra, stops, stamp, observed, &stopwatch, &result)) return false;
+    if (observed) tpool__measure_end(self, pool, !extra && tpool__ends_untold(pool), &stopwatch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(task);
@@ -7560,9 +7623,10 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
         tpool__large_give(extra);
     }
     task->value = failed ? NULL : result;
-    if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)))
-        tpool__observe_end(self, pool, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK,
-                           extra ? tpool__clock() : stopwatch.ended);
+    if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)) &&
+        !tpool__observe_end(self, pool, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK,
+                            extra ? tpool__clock() : stopwatch.ended))
+        return false;
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
     tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
@@ -14982,9 +15046,9 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
 TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    size_t least = (bytes_per_worker ? bytes_per_worker : (size_t)64 * 1024) / sizeof(tpool__traced), size = 1;
+    size_t least = (bytes_per_worker ? bytes_per_worker : (size_t)64 * 1024) / TPOOL__RECORD_BYTES, size = 1;
     while (size <= least / 2) size *= 2;
-    tpool__traced *records = tpool__alloc_many(size, sizeof *records);
+    tpool__record_words *records = tpool__alloc_many(size, sizeof *records);
     if (!records) return TPOOL_NO_MEMORY;
     tpool__lock(&pool->lock);
     uint32_t flags = tpool__observed(pool), traces = (uint32_t)1 << TPOOL__TRACES_SHIFT;
@@ -15084,7 +15148,7 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
         tpool__put(text, ",\"cat\":\"");
         tpool__put(text, category);
         tpool__put(text, "\",\"name\":");
-        tpool__put_string(text, of_task && record->u.name ? record->u.name : category);
+        tpool__put_string(text, of_task && record->about ? (const char *)record->about : category);
         tpool__put_key(to, ",\"id\":", record->task);
         if (*phase == 'i') tpool__put(text, ",\"s\":\"t\"");
     }
@@ -15095,7 +15159,7 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
         tpool__put(text, "\"");
     } else if (*phase != 'E' && *phase != 'e') {
         tpool__put_key(to, "\"task\":", record->task);
-        if (!of_task && record->u.other) tpool__put_key(to, of_wait ? ",\"for\":" : ",\"by\":", record->u.other);
+        if (!of_task && record->about) tpool__put_key(to, of_wait ? ",\"for\":" : ",\"by\":", record->about);
     }
     tpool__put(text, "}}");
     TPOOL_ASSERT(text->used < sizeof text->bytes - 1);
@@ -15116,31 +15180,54 @@ static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *reco
         tpool__put_event(to, record, "E");
     }
 }
-/* Takes up to `most` records from `next` on, or later where these are lost. */
-static size_t tpool__ring_read(tpool__ring *ring, uint32_t trace, uint64_t *next, uint64_t end, tpool__traced *records,
-                               size_t most) {
-    size_t count = 0;
-    tpool__spin_lock(&ring->lock);
-    uint64_t oldest = ring->next > ring->size ? ring->next - ring->size : 0;
-    if (*next < oldest) *next = oldest;
-    for (; ring->trace == trace && count < most && *next < end; ++*next)
-        records[count++] = ring->records[*next & (ring->size - 1)];
+static void tpool__record_read(const tpool__record_words *record, tpool__traced *traced) {
+    uintptr_t packed = tpool__load_acquire(&record->words[2]); /* P20, all of them */
+    uint64_t now = 0;
+    traced->task = tpool__load_acquire(&record->words[0]);
+    traced->about = tpool__load_acquire(&record->words[1]);
+    for (size_t i = 0; i < sizeof now / sizeof(uintptr_t); i++)
+        now |= (uint64_t)tpool__load_acquire(&record->words[3 + i]) << (i * 32);
+    traced->now = (int64_t)now;
+    traced->kind = packed & 255;
+    traced->status = (tpool_status)(packed >> 8 & 127);
+    traced->ran = packed >> 15 & 1;
+    traced->worker = (int)(packed >> 16) - 1;
+}
+/* Takes up to `most` records from `next` on, or later where these are lost. Gives the place in `records` of the first
+ * that is whole. */
+static size_t tpool__ring_read(tpool__ring *ring, uint32_t trace, uintptr_t *next, uintptr_t end,
+                               tpool__traced *records, size_t most, size_t *count) {
+    size_t torn = 0;
+    *count = 0;
+    tpool__spin_lock(&ring->lock); /* keeps the memory */
+    if (ring->trace == trace && ring->size > 0) {
+        uintptr_t first = *next, begun = tpool__load_relaxed(&ring->begun); /* relaxed: a hint */
+        if (begun - first > ring->size) first = begun - ring->size;
+        if (end - first > ring->size) first = end; /* all are lost */
+        for (*next = first; *count < most && *next != end; ++*next)
+            tpool__record_read(&ring->records[*next & (ring->size - 1)], &records[(*count)++]);
+        begun = tpool__load_relaxed(&ring->begun); /* relaxed: P20 came before */
+        while (torn < *count && begun - (first + torn) > ring->size) torn++;
+    }
     tpool__spin_unlock(&ring->lock);
-    return count;
+    return torn;
 }
 static void tpool__put_ring(tpool__trace_report *to, tpool__ring *ring) {
     tpool__traced records[32], last = { .kind = TPOOL_EVENT_WORKER_ENDED };
-    uint64_t next = 0;
     tpool__spin_lock(&ring->lock);
-    uint64_t end = ring->trace == to->trace ? ring->next : 0; /* what comes later is not written: it might never end */
+    bool has_some = ring->trace == to->trace;
+    uintptr_t end = tpool__load_acquire(&ring->next), next = end - ring->size; /* P20 */
     tpool__spin_unlock(&ring->lock);
     to->open = 0;
-    while (to->status == TPOOL_OK) {
-        uint64_t wanted = next;
-        size_t count = tpool__ring_read(ring, to->trace, &next, end, records, 32);
-        while (next - count > wanted && to->open > 0) tpool__put_traced(to, &last); /* its end is lost */
-        for (size_t i = 0; i < count; i++) tpool__put_traced(to, &records[i]);
+    while (has_some && to->status == TPOOL_OK) { /* what comes later is not written: it might never end */
+        uintptr_t wanted = next;
+        size_t count, first = tpool__ring_read(ring, to->trace, &next, end, records, 32, &count);
+        if (next - count + first != wanted)
+            while (to->open > 0) tpool__put_traced(to, &last); /* its end is lost */
         if (count == 0) break;
+        for (size_t i = first; i < count; i++)
+            if (records[i].kind) tpool__put_traced(to, &records[i]); /* 0: there were not so many yet */
+        if (first == count || !records[count - 1].kind) continue;
         last.now = records[count - 1].now;
         last.worker = records[count - 1].worker;
     }
