@@ -2373,7 +2373,7 @@ static void tpool__thread_begin(const tpool__scheduling *scheduling) {
 /* Names the calling thread "base_index"; cuts the base, never the index. */
 static void tpool__thread_name(const char *base, int index) {
 #if defined(__linux__) || defined(__APPLE__)
-    char text[16], number[13];
+    char text[28], number[13]; /* at most 15 are used */
     int digits = snprintf(number, sizeof number, "_%d", index);
     snprintf(text, sizeof text, "%.*s%s", 15 - digits, base, number);
 #if defined(__APPLE__)
@@ -8841,9 +8841,10 @@ static inline bool tpool__may_run_for_caller(tpool__thread *self) {
  * paused or halted, so nothing may start. */
 static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
     tpool__thread *self = tpool__self();
-    bool needs_task = !entry->task;
+    tpool_future *task = entry->task;
+    bool needs_task = !task;
     if (needs_task) { /* for its error, and for what is left if it ends the thread */
-        tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
+        task = tpool__arm(self) ? tpool__task_new(self) : NULL;
         if (!task) {
             *status = TPOOL_NO_MEMORY;
             return true;
@@ -8867,23 +8868,22 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     tpool__spin_unlock(&pool->inject.lock);
     if (!runs) {
         if (needs_task) {
-            tpool__task_free(entry->task);
+            tpool__task_free(task);
             entry->task = NULL;
         }
         return *status != TPOOL_OK;
     }
-    bool expired = tpool__has_expired(entry->task);
+    bool expired = tpool__has_expired(task);
     /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
-    tpool__add_relaxed(&entry->task->state, (expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) | TPOOL__POPPED);
-    bool wanted = tpool__is_wanted(entry->task); /* before the iterator shares it */
-    if (entry->task->nodes) (void)tpool__completions_enter(NULL, entry->task);
+    tpool__add_relaxed(&task->state, (expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) | TPOOL__POPPED);
+    bool wanted = tpool__is_wanted(task); /* before the iterator shares it */
+    if (task->nodes) (void)tpool__completions_enter(NULL, task);
     tpool *outer = self->caller_pool;
-    tpool__context *call = tpool__decided_push(self, entry->task, wanted, TPOOL_OK);
+    tpool__context *call = tpool__decided_push(self, task, wanted, TPOOL_OK);
     self->caller_pool = pool;
     self->callers++;
-    if (expired) tpool__end_unstarted(entry->task, TPOOL__HAS_EXPIRED);
-    if ((expired || tpool__execute_task(self, entry->task, flags >> TPOOL__STOPS_SHIFT)) &&
-        tpool__context_pop(self, call)) {
+    if (expired) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+    if ((expired || tpool__execute_task(self, task, flags >> TPOOL__STOPS_SHIFT)) && tpool__context_pop(self, call)) {
         self->caller_pool = outer;
         self->callers--;
     }
