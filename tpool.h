@@ -230,9 +230,8 @@
  *      open is TPOOL_INVALID. Where 0, 1 or 2 is closed in the program a worker has /dev/null; if that cannot be
  *      opened, create gives TPOOL_NO_THREAD. The library's own descriptors have numbers above all that were open at
  *      create, so that code which still uses one of those as its own does no harm. A task that closes the library's own
- *      ends as TPOOL_BROKEN. If an item of a map's chunk does so, the next item of the chunk whose result needs more
- *      room than there is ends so, which may be a later one: a look after each item would cost a system call. An item
- *      that is a chunk of its own (chunk_size 1) harms no other.
+ *      ends as TPOOL_BROKEN. An item of a map's chunk that does so has what result there is room for, or ends so; the
+ *      rest of the chunk runs on another worker.
  *    - Signals that the program catches have their default action in a worker, ignored ones stay ignored. Each worker
  *      has a process group of its own: what is typed at a terminal reaches the program only, and kill(0) in a task
  *      reaches no other worker. Workers end by _exit, so no atexit handler runs; stdout is flushed after each task.
@@ -16149,9 +16148,18 @@ static void tpool__execute_in_child(const tpool__message *request) {
     tpool__reply(&reply, TPOOL__DONE);
 }
 
+/* An item that closes the library's descriptors takes a while: only after such an item it is worth a system call. */
+#define TPOOL__CLOSING_TAKES TPOOL_US(1)
+static bool tpool__memory_is_closed(int64_t *since) {
+    int64_t began = *since;
+    *since = tpool__clock();
+    return *since - began >= TPOOL__CLOSING_TAKES && fcntl(tpool__in_child.memory, F_GETFD) < 0;
+}
+
 /* Executes a chunk of a map. The answers follow each other in the result's window and are counted in the page, where
- * the program finds those of the items that are done, even if the next item kills the process. False: limits that an
- * item has set for ever leave no room for results; another process executes the rest. */
+ * the program finds those of the items that are done, even if the next item kills the process. False: an item has set
+ * limits for ever that leave no room for results, or has closed the memory for them; another process executes the
+ * rest. */
 typedef void *(*tpool__item_fn)(void *item, void *context);
 static bool tpool__execute_items_in_child(const tpool__message *request) {
     tpool__thread *self = tpool__self();
@@ -16161,6 +16169,8 @@ static bool tpool__execute_items_in_child(const tpool__message *request) {
     void *map_context = request->context_size ? items : NULL;
     size_t used = 0;
     uint32_t done = 0;
+    int64_t since = tpool__clock();
+    bool closed = false;
     if (items) items += TPOOL__ROUND_UP((size_t)request->context_size);
     tpool__item_fn fn = (tpool__item_fn)(uintptr_t)request->fn;
     tpool__context *context = tpool__begin_in_child(self, NULL, 0);
@@ -16189,10 +16199,11 @@ static bool tpool__execute_items_in_child(const tpool__message *request) {
             tpool__in_child.has_returned = false;
         }
         tpool__page_write(page, ++done, used);
-        if (!TPOOL__LIKELY(!tpool__in_child.is_spent)) break;
+        closed = tpool__memory_is_closed(&since);
+        if (!TPOOL__LIKELY(!tpool__in_child.is_spent && !closed)) break;
     }
     tpool__context_pop(self, context);
-    if (tpool__in_child.is_spent) return false;
+    if (tpool__in_child.is_spent || closed) return false;
     memset(&message, 0, sizeof message);
     message.size = tpool__in_child.result.mapped;
     tpool__reply(&message, TPOOL__DONE);
