@@ -4880,8 +4880,8 @@ static bool tpool__keeper_start(tpool__keeper *keeper) {
     if (!started) keeper->used = false;
     return started;
 }
-/* Makes sure that a thread keeps the times, if there are timers, or what `holding` counts. Under the lock, which it gives
- * up meanwhile. */
+/* Makes sure that a thread keeps the times, if there are timers, or what `holding` counts. Under the lock, which it
+ * gives up meanwhile. */
 static void tpool__timekeeper_need(void) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     bool refused = false;
@@ -15225,8 +15225,8 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
  *  waitpid(-1) sees only the process between the two forks, which ends at once. The parent of a process kills it before
- *  it reaps it: so the number cannot belong to another process (the one exception: tpool__server_kill). The server
- *  kills its workers, each with its process group; it gives up one that it may not kill: for the proxy that is its end
+ *  it reaps it: so the number cannot belong to another process (the one exception: tpool__server_kill, where the system
+ *  signals no group by a descriptor). The server kills its workers, each with its process group; it gives up one that it may not kill: for the proxy that is its end
  *  (GIVEN_UP), and no thread waits for it. The keeper kills the server, and the workers of a server that has
  *  died: Linux makes them the keeper's children; elsewhere the keeper checks that they are still what they were. On
  *  Linux the kernel also kills the workers with their server.
