@@ -15226,10 +15226,10 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
  *  waitpid(-1) sees only the process between the two forks, which ends at once. The parent of a process kills it before
  *  it reaps it: so the number cannot belong to another process (the one exception: tpool__server_kill, where the system
- *  signals no group by a descriptor). The server kills its workers, each with its process group; it gives up one that it may not kill: for the proxy that is its end
- *  (GIVEN_UP), and no thread waits for it. The keeper kills the server, and the workers of a server that has
- *  died: Linux makes them the keeper's children; elsewhere the keeper checks that they are still what they were. On
- *  Linux the kernel also kills the workers with their server.
+ *  signals no group by a descriptor). The server kills its workers, each with its process group; it gives up one that
+ *  it may not kill: for the proxy that is its end (GIVEN_UP), and no thread waits for it. The keeper kills the server,
+ *  and the workers of a server that has died: Linux makes them the keeper's children; elsewhere the keeper checks that
+ *  they are still what they were. On Linux the kernel also kills the workers with their server.
  *
  *  DEATHS  When the server has reaped a worker, it sends a notice with the cause on the status socket, and then a GONE
  *  message on the worker's replies socket, where the proxy waits. So a proxy waits in one read, and no descriptor that
