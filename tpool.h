@@ -230,9 +230,8 @@
  *      open is TPOOL_INVALID. Where 0, 1 or 2 is closed in the program a worker has /dev/null; if that cannot be
  *      opened, create gives TPOOL_NO_THREAD. The library's own descriptors have numbers above all that were open at
  *      create, so that code which still uses one of those as its own does no harm. A task that closes the library's own
- *      ends as TPOOL_BROKEN. If an item of a map's chunk does so, the next item of the chunk whose result needs more
- *      room than there is ends so, which may be a later one: a look after each item would cost a system call. An item
- *      that is a chunk of its own (chunk_size 1) harms no other.
+ *      ends as TPOOL_BROKEN. An item of a map's chunk that does so has what result there is room for, or ends so; the
+ *      rest of the chunk runs on another worker.
  *    - Signals that the program catches have their default action in a worker, ignored ones stay ignored. Each worker
  *      has a process group of its own: what is typed at a terminal reaches the program only, and kill(0) in a task
  *      reaches no other worker. Workers end by _exit, so no atexit handler runs; stdout is flushed after each task.
@@ -2427,7 +2426,7 @@ static void tpool__thread_begin(const tpool__scheduling *scheduling) {
 /* Names the calling thread "base_index"; cuts the base, never the index. */
 static void tpool__thread_name(const char *base, int index) {
 #if defined(__linux__) || defined(__APPLE__)
-    char text[16], number[13];
+    char text[28], number[13]; /* at most 15 are used */
     int digits = snprintf(number, sizeof number, "_%d", index);
     snprintf(text, sizeof text, "%.*s%s", 15 - digits, base, number);
 #if defined(__APPLE__)
@@ -4979,8 +4978,8 @@ static bool tpool__keeper_start(tpool__keeper *keeper) {
     if (!started) keeper->used = false;
     return started;
 }
-/* Makes sure that a thread keeps the times, if there are timers, or what `holding` counts. Under the lock, which it gives
- * up meanwhile. */
+/* Makes sure that a thread keeps the times, if there are timers, or what `holding` counts. Under the lock, which it
+ * gives up meanwhile. */
 static void tpool__timekeeper_need(void) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     bool refused = false;
@@ -9028,9 +9027,10 @@ static inline bool tpool__may_run_for_caller(tpool__thread *self) {
  * paused or halted, so nothing may start. */
 static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *status) {
     tpool__thread *self = tpool__self();
-    bool needs_task = !entry->task;
+    tpool_future *task = entry->task;
+    bool needs_task = !task;
     if (needs_task) { /* for its error, and for what is left if it ends the thread */
-        tpool_future *task = tpool__arm(self) ? tpool__task_new(self) : NULL;
+        task = tpool__arm(self) ? tpool__task_new(self) : NULL;
         if (!task) {
             *status = TPOOL_NO_MEMORY;
             return true;
@@ -9054,23 +9054,22 @@ static bool tpool__caller_runs(tpool *pool, tpool__entry *entry, tpool_status *s
     tpool__spin_unlock(&pool->inject.lock);
     if (!runs) {
         if (needs_task) {
-            tpool__task_free(entry->task);
+            tpool__task_free(task);
             entry->task = NULL;
         }
         return *status != TPOOL_OK;
     }
-    bool expired = tpool__has_expired(entry->task);
+    bool expired = tpool__has_expired(task);
     /* relaxed: not shared yet. POPPED without END_RELEASED: its end takes it from `enders`. */
-    tpool__add_relaxed(&entry->task->state, (expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) | TPOOL__POPPED);
-    bool wanted = tpool__is_wanted(entry->task); /* before the iterator shares it */
-    if (entry->task->nodes) (void)tpool__completions_enter(NULL, entry->task);
+    tpool__add_relaxed(&task->state, (expired ? TPOOL__PHASE_EXPIRING : TPOOL__PHASE_RUNNING) | TPOOL__POPPED);
+    bool wanted = tpool__is_wanted(task); /* before the iterator shares it */
+    if (task->nodes) (void)tpool__completions_enter(NULL, task);
     tpool *outer = self->caller_pool;
-    tpool__context *call = tpool__decided_push(self, entry->task, wanted, TPOOL_OK);
+    tpool__context *call = tpool__decided_push(self, task, wanted, TPOOL_OK);
     self->caller_pool = pool;
     self->callers++;
-    if (expired) tpool__end_unstarted(entry->task, TPOOL__HAS_EXPIRED);
-    if ((expired || tpool__execute_task(self, entry->task, flags >> TPOOL__STOPS_SHIFT)) &&
-        tpool__context_pop(self, call)) {
+    if (expired) tpool__end_unstarted(task, TPOOL__HAS_EXPIRED);
+    if ((expired || tpool__execute_task(self, task, flags >> TPOOL__STOPS_SHIFT)) && tpool__context_pop(self, call)) {
         self->caller_pool = outer;
         self->callers--;
     }
@@ -15667,11 +15666,11 @@ TPOOL__LAST_DESTRUCTOR static void tpool__unload(void) {
  *
  *  STARTING AND KILLING  tpool_create forks twice, so that the keeper is no child of the program: the program's own
  *  waitpid(-1) sees only the process between the two forks, which ends at once. The parent of a process kills it before
- *  it reaps it: so the number cannot belong to another process (the one exception: tpool__server_kill). The server
- *  kills its workers, each with its process group; it gives up one that it may not kill: for the proxy that is its end
- *  (GIVEN_UP), and no thread waits for it. The keeper kills the server, and the workers of a server that has
- *  died: Linux makes them the keeper's children; elsewhere the keeper checks that they are still what they were. On
- *  Linux the kernel also kills the workers with their server.
+ *  it reaps it: so the number cannot belong to another process (the one exception: tpool__server_kill, where the system
+ *  signals no group by a descriptor). The server kills its workers, each with its process group; it gives up one that
+ *  it may not kill: for the proxy that is its end (GIVEN_UP), and no thread waits for it. The keeper kills the server,
+ *  and the workers of a server that has died: Linux makes them the keeper's children; elsewhere the keeper checks that
+ *  they are still what they were. On Linux the kernel also kills the workers with their server.
  *
  *  DEATHS  When the server has reaped a worker, it sends a notice with the cause on the status socket, and then a GONE
  *  message on the worker's replies socket, where the proxy waits. So a proxy waits in one read, and no descriptor that
@@ -17001,9 +17000,18 @@ static void tpool__execute_in_child(const tpool__message *request) {
     tpool__reply(&reply, TPOOL__DONE);
 }
 
+/* An item that closes the library's descriptors takes a while: only after such an item it is worth a system call. */
+#define TPOOL__CLOSING_TAKES TPOOL_US(1)
+static bool tpool__memory_is_closed(int64_t *since) {
+    int64_t began = *since;
+    *since = tpool__clock();
+    return *since - began >= TPOOL__CLOSING_TAKES && fcntl(tpool__in_child.memory, F_GETFD) < 0;
+}
+
 /* Executes a chunk of a map. The answers follow each other in the result's window and are counted in the page, where
- * the program finds those of the items that are done, even if the next item kills the process. False: limits that an
- * item has set for ever leave no room for results; another process executes the rest. */
+ * the program finds those of the items that are done, even if the next item kills the process. False: an item has set
+ * limits for ever that leave no room for results, or has closed the memory for them; another process executes the
+ * rest. */
 typedef void *(*tpool__item_fn)(void *item, void *context);
 static bool tpool__execute_items_in_child(const tpool__message *request) {
     tpool__thread *self = tpool__self();
@@ -17013,6 +17021,8 @@ static bool tpool__execute_items_in_child(const tpool__message *request) {
     void *map_context = request->context_size ? items : NULL;
     size_t used = 0;
     uint32_t done = 0;
+    int64_t since = tpool__clock();
+    bool closed = false;
     if (items) items += TPOOL__ROUND_UP((size_t)request->context_size);
     tpool__item_fn fn = (tpool__item_fn)(uintptr_t)request->fn;
     tpool__context *context = tpool__begin_in_child(self, NULL, 0);
@@ -17041,10 +17051,11 @@ static bool tpool__execute_items_in_child(const tpool__message *request) {
             tpool__in_child.has_returned = false;
         }
         tpool__page_write(page, ++done, used);
-        if (!TPOOL__LIKELY(!tpool__in_child.is_spent)) break;
+        closed = tpool__memory_is_closed(&since);
+        if (!TPOOL__LIKELY(!tpool__in_child.is_spent && !closed)) break;
     }
     tpool__context_pop(self, context);
-    if (tpool__in_child.is_spent) return false;
+    if (tpool__in_child.is_spent || closed) return false;
     memset(&message, 0, sizeof message);
     message.size = tpool__in_child.result.mapped;
     tpool__reply(&message, TPOOL__DONE);

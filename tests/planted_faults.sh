@@ -98,6 +98,9 @@ for fault in "$@"; do
     elif [ "$program" = mistakes ]; then
         run="sh $tests/tools/mistakes.sh $arguments $folder $folder"
         arguments=
+    elif [ "$program" = warnings ]; then
+        run="sh $tests/header/warnings.sh $folder $arguments"
+        arguments=
     elif [ "$program" = genmc ]; then
         run="sh $tests/model/genmc.sh $folder"
     elif ! $CC -std=c11 -O1 -g -w -DLIMIT_SECONDS=4 $flags -pthread -I"$folder" -I"$tests" \

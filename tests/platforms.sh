@@ -51,7 +51,8 @@ row windows windows x86_64-w64-mingw32-gcc wine -- x86_64-w64-mingw32-gcc -O1 -s
     -fsanitize=undefined -fsanitize-undefined-trap-on-error
 
 # Compiled and not run, for systems whose headers come with a compiler from the npm registry: the implementation, with
-# warnings as errors; that of process pools on systems that are not Linux too.
+# warnings as errors; that of process pools on systems that are not Linux too. No package there or of Debian's has the
+# headers of a BSD (those of a later zig have): with these it was compiled by hand.
 row elsewhere compiled npm --
 elsewhere=(x86_64-macos aarch64-macos x86_64-linux-musl x86-linux-musl arm-linux-musleabihf riscv64-linux-musl
     powerpc-linux-musl mips-linux-musl aarch64-linux-gnu x86_64-windows-gnu wasm32-wasi)

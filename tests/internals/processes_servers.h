@@ -312,7 +312,7 @@ static void a_worker_that_was_given_up_with_its_server_is_killed(void **state) {
     close(control[0]);
     close(control[1]);
 }
-#if defined(SYS_pidfd_send_signal)
+#if defined(SYS_pidfd_send_signal) && defined(SYS_pidfd_open)
 /* Where the system kills by pidfd, the keeper's number may belong to another one when destroy kills it and its server,
    which stand still: they are killed all the same, and the other one's group lives. */
 static void no_stranger_is_killed_for_a_keeper(void **state) {

@@ -342,7 +342,7 @@ int main(void) {
         T(a_death_is_known_though_keeper_and_server_stand_still),
         T(a_death_in_the_initializer_is_known_though_the_server_stands_still),
         T(a_worker_that_was_given_up_with_its_server_is_killed),
-#if defined(SYS_pidfd_send_signal)
+#if defined(SYS_pidfd_send_signal) && defined(SYS_pidfd_open)
         T(no_stranger_is_killed_for_a_keeper),
 #endif
         T(a_keeper_that_stands_still_with_its_server_goes_on),
