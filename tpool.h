@@ -1158,6 +1158,13 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *
  *  In a task send and receive wait like any other call: a spare worker runs other tasks meanwhile. A stop of the task
  *  (tpool_stop_requested) ends the wait. Waits are not searched for cycles.
+ *
+ *  With shared_with the channel is for the program and the workers of that pool, whenever they start. The handle is an
+ *  ordinary argument. What stands above holds, but that waiters come about in order. Only the program creates and
+ *  destroys; the pool must still live then. A process that dies, at any instant of a call, leaves the channel whole: an
+ *  item is sent or not, none is torn, and one that it had taken goes with it. Nobody waits for the dead for longer than
+ *  50 ms. A worker that writes into the channel's memory can spoil or lose items, and make calls wait as long as their
+ *  limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at create.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_channel tpool_channel;
 
@@ -1165,11 +1172,12 @@ typedef struct tpool_channel_config {
     size_t capacity;               /* items; 0: 1 */
     size_t item_size;              /* bytes, copied in and out; 0: items are pointers, which may be NULL */
     void (*item_free)(void *item); /* of what is left at destroy: gets the address of the bytes, or the pointer */
-    tpool *shared_with;            /* a pool of processes with memory to share; no pool has it yet: NULL */
+    tpool *shared_with; /* a pool of processes with shared_size: the channel is the program's and its workers' */
 } tpool_channel_config;
 
 /* config NULL: one place, for pointers. TPOOL_OK: *channel is the caller's, for tpool_channel_destroy. TPOOL_INVALID:
- * channel NULL, or shared_with a pool without shared memory. TPOOL_NO_MEMORY. */
+ * channel NULL, or shared_with a pool without shared memory. TPOOL_NO_MEMORY: also if its items have no room in that
+ * (2^30 at most), or if the pool has a thousand channels. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_create(tpool_channel **channel,
                                                              const tpool_channel_config *config);
 
@@ -1193,7 +1201,8 @@ TPOOL_API size_t tpool_channel_count(tpool_channel *channel);
 
 /* Calls item_free for each item that is left, in order, and frees the channel. No other call may be under way or come
  * later. An item_free may destroy further channels, as it may close further maps (see tpool_map_close).
- * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: a thread waits in send or receive. */
+ * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: a thread waits in send or receive, or this is a
+ * worker. (Of a shared channel it is not known who waits.) */
 TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -16235,6 +16244,7 @@ TPOOL_API void tpool_shared_free(tpool *pool, void *memory) {
 
 /* Sleeps while *word is `expected`, for at most `ns`; may return without a reason. */
 static void tpool__shared_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+    TPOOL_ASSERT(tpool__holds_none());
 #if defined(TPOOL__PARK_FUTEX)
     tpool__futex_wait(word, 0, expected, ns);
 #else
@@ -17903,6 +17913,7 @@ static void tpool__child_close(tpool__child *child) {
     tpool__window_shrink(&child->argument, 0);
     tpool__window_shrink(&child->result, 0);
     if (page) munmap(page, TPOOL__PAGE_SIZE);
+    if (child->server->region) tpool__bells_ring(child->server->region); /* server and keeper may both be dead */
     child->result.start = 0;
     child->greeted = child->ordered = false;
 }
