@@ -1224,7 +1224,8 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
 TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size);
 
 /* Gives back a piece. The system gets the pages in which nothing else is (but on Linux only those behind all that is in
- * use, until the pool ends). No effect where tpool_shared_alloc gives NULL, and if memory is no piece of this pool. */
+ * use, until the pool ends). No thread may hold a mutex in it. No effect where tpool_shared_alloc gives NULL, and if
+ * memory is no piece of this pool. */
 TPOOL_API void tpool_shared_free(tpool *pool, void *memory);
 
 /* In shared memory, zeroed: ready. One thread at a time holds it, of the program or of a worker process. It stays held
@@ -1240,8 +1241,9 @@ typedef struct tpool_shared_mutex {
  * as that value stays there, and does no other harm.
  * TPOOL_OK. TPOOL_BROKEN: it is yours, and the one that had it has died with it: mend what it guards. TPOOL_TIMEOUT.
  * TPOOL_DEADLOCK: this thread has it already. TPOOL_INVALID: NULL, or not in shared memory of a pool that this process
- * has created or works for. TPOOL_NO_THREAD: the system refuses a spare worker for the one that waits here.
- * TPOOL_NO_MEMORY: to remember more than four mutexes that this thread holds. */
+ * has created or works for. (There it must lie in a piece, as for any access.) TPOOL_NO_THREAD: the system refuses a
+ * spare worker for the one that waits here. TPOOL_NO_MEMORY: to remember more than four mutexes that this thread
+ * holds. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns);
 
 /* TPOOL_OK. TPOOL_INVALID_STATE: this thread does not have it. TPOOL_INVALID: as above. */
@@ -14162,6 +14164,7 @@ struct tpool_channel {
     size_t capacity, item_size;
     unsigned char *items;              /* the ring */
     struct tpool__shared_ends *shared; /* of a channel that processes share, its ends (>>shared-channels); else NULL */
+    tpool__word waiting;               /* in that: threads of the program */
     bool of_pointers;
     void (*item_free)(void *item);
     tpool__channel_end in, out;
@@ -16040,7 +16043,7 @@ static bool tpool__streams_of_child(void) {
  *  A waiter sleeps on the word (a futex, which is no object that a worker could spoil). It looks every
  *  TPOOL__OWNER_CHECK all the same: the owner may have died, and so may the one that was woken to take the mutex.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__OWNER ((uint32_t)0x1fffffff)
+#define TPOOL__OWNER ((uint32_t)0x3fffffff)
 #define TPOOL__PROGRAM ((uint32_t)1)
 #define TPOOL__MUTEX_BROKEN ((uint32_t)0x40000000) /* free, and the thread that had it has ended */
 #define TPOOL__MUTEX_AWAITED ((uint32_t)0x80000000)
@@ -16158,7 +16161,10 @@ static void tpool__region_free(tpool__region *region) {
     tpool__dealloc(region->extents);
     TPOOL_FREE(region);
 }
+/* The children of fork only read the parents' lists, among them the processes of pools that are created later. */
 static void tpool__regions_in_child_of_fork(tpool__thread *self) {
+    for (tpool__region *region = tpool__regions.first; region; region = region->next)
+        (void)mprotect((void *)region->owners, sizeof *region->owners, PROT_READ);
     tpool__store_relaxed(&tpool__regions.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
     tpool__regions.first = NULL;
     tpool__add_relaxed(&tpool__regions.version, 1); /* relaxed: as above */
@@ -16262,10 +16268,22 @@ static void tpool__shared_wake(tpool__u32 *word, int most) {
     (void)most;
 #endif
 }
+/* How many entries there are to read. The workers of pools that were created later can write there. */
+static inline uint32_t tpool__at_most(tpool__u32 *count, uint32_t most) {
+    uint32_t n = tpool__load_acquire(count); /* P20 */
+    return n < most ? n : most;
+}
+static bool tpool__owner_is_listed(tpool__owners *owners, uint32_t number, uint32_t *at) {
+    uint32_t used = tpool__at_most(&owners->used, TPOOL__MOST_OWNERS);
+    for (*at = 0; *at < used; ++*at)
+        if (tpool__load_acquire(&owners->all[*at].number) == number) return true; /* P20 */
+    return false;
+}
+
 /* A process has died: whoever sleeps at a channel looks again. It may have died between what it did there and the wake,
  * or have been the one that was woken. */
 static void tpool__bells_ring(const tpool__region *region) {
-    uint32_t channels = tpool__load_relaxed(&region->owners->channels); /* relaxed: at worst a bell too many */
+    uint32_t channels = tpool__at_most(&region->owners->channels, TPOOL__MOST_CHANNELS);
     for (uint32_t i = 0; i < channels; i++) {
         tpool__shared_end *ends[2] = { &region->ends[i].in, &region->ends[i].out };
         for (int j = 0; j < 2; j++) {
@@ -16278,11 +16296,13 @@ static void tpool__bells_ring(const tpool__region *region) {
 /* The server's and the keeper's part of the owners. The server, before it forks: chooses the number of the worker.
  * Returns its entry, or TPOOL__MOST_OWNERS. Pair P20: the worker's taking of a mutex comes later, and releases. */
 static size_t tpool__owner_enter(tpool__owners *owners) {
-    size_t used = tpool__load_relaxed(&owners->used), i = 0; /* relaxed, all but the last: only one process writes */
+    size_t used = tpool__at_most(&owners->used, TPOOL__MOST_OWNERS), i = 0; /* relaxed, all: the server alone enters */
+    uint32_t at;
     while (i < used && tpool__load_relaxed(&owners->all[i].number)) i++;
     if (i == TPOOL__MOST_OWNERS) return i;
-    uint32_t number = (tpool__load_relaxed(&owners->last) + 1) & TPOOL__OWNER;
-    if (number <= TPOOL__PROGRAM) number = TPOOL__PROGRAM + 1;
+    uint32_t number = tpool__load_relaxed(&owners->last);
+    do number = (number + 1) & TPOOL__OWNER; /* they come again after 2^30 workers */
+    while (number <= TPOOL__PROGRAM || tpool__owner_is_listed(owners, number, &at));
     tpool__store_relaxed(&owners->last, number);
     tpool__store_relaxed(&owners->all[i].pid, 0);
     tpool__store_relaxed(&owners->all[i].number, number);
@@ -16297,7 +16317,7 @@ static void tpool__owner_leave(const tpool__region *region, size_t i) {
 /* The keeper, whose servers have died: a process that it has adopted is dead. With 0: those whose numbers the server
  * did not come to note, since it was killed right after the fork; they end by themselves, and have run no task. */
 static void tpool__owner_died(const tpool__region *region, pid_t pid) {
-    size_t used = region ? tpool__load_relaxed(&region->owners->used) : 0; /* relaxed: the server is dead */
+    size_t used = region ? tpool__at_most(&region->owners->used, TPOOL__MOST_OWNERS) : 0;
     for (size_t i = 0; i < used; i++) {
         tpool__owner *owner = &region->owners->all[i];
         if (tpool__load_relaxed(&owner->pid) == (uint32_t)pid && tpool__load_relaxed(&owner->number)) /* relaxed: too */
@@ -16305,16 +16325,32 @@ static void tpool__owner_died(const tpool__region *region, pid_t pid) {
     }
 }
 
-/* Whether the owner is dead. So it is, too, if server and keeper are: then no one learns of its death, but the system
- * kills it with its server. */
-static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner) {
-    tpool__owners *owners = region->owners;
+/* Server and keeper are dead: then no one learns of the death of a worker. (Behind what a new server has sent, only
+ * poll shows the end of a socket.) */
+static bool tpool__servers_are_gone(const tpool__server *server) {
+    int saved = errno, cancel = tpool__cancel_off(), sockets[2] = { server->keeper, server->control };
+    bool gone = true;
+    for (int i = 0; i < 2 && gone; i++) {
+        struct pollfd polled = { sockets[i], 0, 0 };
+        int n = poll(&polled, 1, 0);
+        short found = n < 0 ? tpool__socket_look(sockets[i]) : polled.revents;
+        gone = (found & (POLLHUP | POLLERR)) != 0;
+    }
+    tpool__cancel_back(cancel);
+    errno = saved;
+    return gone;
+}
+/* Whether the owner is dead: so the server says, or the keeper. `asks`: if both are gone, the caller does. On Linux the
+ * system kills a worker with its server. */
+static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner, bool asks) {
+    uint32_t at;
     if (owner == TPOOL__PROGRAM) return false;
-    uint32_t used = tpool__load_acquire(&owners->used); /* P20 */
-    for (uint32_t i = 0; i < used; i++)
-        if (tpool__load_acquire(&owners->all[i].number) == owner) /* P20 */
-            return region->server && tpool__socket_look(region->server->keeper) & (POLLHUP | POLLERR) &&
-                   tpool__socket_look(region->server->control) & (POLLHUP | POLLERR);
+    if (!tpool__owner_is_listed(region->owners, owner, &at)) return true;
+    if (!asks || !region->server || !tpool__servers_are_gone(region->server)) return false;
+#if !defined(TPOOL__LINUX_PROCESSES)
+    pid_t pid = (pid_t)tpool__load_relaxed(&region->owners->all[at].pid); /* relaxed: a number */
+    if (pid > 0 && kill(pid, 0) == 0) return false;
+#endif
     return true;
 }
 
@@ -16396,23 +16432,32 @@ static void tpool__holds_left(tpool__thread *self) {
     memset(holds, 0, sizeof *holds);
 }
 
+/* Where a call works, and as whom. A call that may wait has it of its own: what runs within the wait uses `holds`. */
+typedef struct tpool__as {
+    const tpool__region *region;
+    uint32_t owner;
+} tpool__as;
+static inline tpool__as tpool__as_noted(const tpool__holds *holds) {
+    tpool__as as = { holds->region, holds->owner };
+    return as;
+}
 /* A thread that waits for a mutex. */
 typedef struct tpool__mutex_waiter {
     tpool__waiter waiter;
-    const tpool__holds *holds;
+    tpool__as as;
     tpool__u32 *word;
     uint32_t keeps; /* AWAITED once it has slept: others may sleep there, too */
 } tpool__mutex_waiter;
 
 /* TPOOL_TIMEOUT: another has it, and lives. */
-static tpool_status tpool__mutex_try(const tpool__mutex_waiter *caller) {
+static tpool_status tpool__mutex_try(const tpool__mutex_waiter *caller, bool asks) {
     uint32_t seen = tpool__load_acquire(caller->word); /* P20 */
     for (;;) {
         uint32_t owner = seen & TPOOL__OWNER;
-        if (owner && !tpool__owner_is_dead(caller->holds->region, owner)) return TPOOL_TIMEOUT;
+        if (owner && !tpool__owner_is_dead(caller->as.region, owner, asks)) return TPOOL_TIMEOUT;
         bool broken = owner || seen & TPOOL__MUTEX_BROKEN;
         uint32_t keeps = caller->keeps | (seen & TPOOL__MUTEX_AWAITED);
-        if (tpool__cas_acq_rel(caller->word, &seen, caller->holds->owner | keeps)) /* P20 */
+        if (tpool__cas_acq_rel(caller->word, &seen, caller->as.owner | keeps)) /* P20 */
             return broken ? TPOOL_BROKEN : TPOOL_OK;
     }
 }
@@ -16421,7 +16466,7 @@ static bool tpool__mutex_enter(tpool__waiter *waiter) {
     return false;
 }
 static bool tpool__mutex_look(tpool__waiter *waiter) {
-    tpool_status status = tpool__mutex_try((tpool__mutex_waiter *)(void *)waiter);
+    tpool_status status = tpool__mutex_try((tpool__mutex_waiter *)(void *)waiter, true);
     if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
     waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
     return false;
@@ -16442,22 +16487,27 @@ static const tpool__wait_kind tpool__wait_for_mutex = {
 static TPOOL__NOINLINE tpool_status tpool__shared_lock_slowly(tpool__holds *holds, tpool__u32 *word,
                                                               int64_t timeout_ns) {
     tpool__mutex_waiter caller = { .waiter = { .can_refuse = true, .sleep = tpool__mutex_sleep },
-                                   .holds = holds,
+                                   .as = tpool__as_noted(holds),
                                    .word = word };
     /* relaxed: only this thread writes so while it has the mutex */
     bool is_own = (tpool__load_relaxed(word) & TPOOL__OWNER) == holds->owner && tpool__holds_find(holds, word);
     if (is_own) return TPOOL_DEADLOCK;
-    tpool_status status = tpool__mutex_try(&caller);
+    tpool_status status = tpool__mutex_try(&caller, timeout_ns <= 0);
     if (status != TPOOL_TIMEOUT || timeout_ns <= 0) return status;
     int64_t deadline = tpool__deadline(timeout_ns);
     if (!tpool__self()->listed) {
         tpool__spin spin = tpool__spin_begin(&holds->failed_spins, TPOOL__FREE_TIME, deadline);
         while (status == TPOOL_TIMEOUT && tpool__spin_again(&spin)) /* relaxed: the try acquires */
-            if (!(tpool__load_relaxed(word) & TPOOL__OWNER)) status = tpool__mutex_try(&caller);
+            if (!(tpool__load_relaxed(word) & TPOOL__OWNER)) status = tpool__mutex_try(&caller, false);
         tpool__spin_end(&spin, status != TPOOL_TIMEOUT);
         if (status != TPOOL_TIMEOUT) return status;
     }
-    return tpool__wait(&caller.waiter, &tpool__wait_for_mutex, deadline);
+    status = tpool__wait(&caller.waiter, &tpool__wait_for_mutex, deadline);
+    /* else what ran within the wait has forked, and this is the child */
+    return status == TPOOL_BROKEN && caller.waiter.status != TPOOL_BROKEN ? TPOOL_INVALID : status;
+}
+static inline void tpool__mutex_free(tpool__u32 *word, uint32_t as) {
+    if (tpool__exchange_release(word, as) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word, 1); /* P20 */
 }
 
 TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns) {
@@ -16468,11 +16518,17 @@ TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t time
     tpool_status status = TPOOL_OK;
     if (!TPOOL__LIKELY(word != NULL)) return TPOOL_INVALID;
     if (!TPOOL__LIKELY(holds->count < holds->room) && !tpool__holds_grow(self, holds)) return TPOOL_NO_MEMORY;
+    uintptr_t number = holds->region->number;
     if (!TPOOL__LIKELY(tpool__cas_acq_rel(word, &seen, holds->owner))) /* P20 */
         status = tpool__shared_lock_slowly(holds, word, timeout_ns);
     if (!TPOOL__LIKELY(status == TPOOL_OK || status == TPOOL_BROKEN)) return status;
+    if (!TPOOL__LIKELY(holds->count < holds->room) && !tpool__holds_grow(self, holds)) {
+        /* what ran within the wait has taken the room */
+        tpool__mutex_free(word, status == TPOOL_BROKEN ? TPOOL__MUTEX_BROKEN : 0);
+        return TPOOL_NO_MEMORY;
+    }
     holds->all[holds->count].word = word;
-    holds->all[holds->count++].region = holds->region->number;
+    holds->all[holds->count++].region = number;
     return status;
 }
 TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
@@ -16483,7 +16539,7 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
     if (!TPOOL__LIKELY(i > 0)) return TPOOL_INVALID_STATE;
     holds->all[i - 1] = holds->all[--holds->count];
     if ((tpool__load_relaxed(word) & TPOOL__OWNER) != holds->owner) return TPOOL_INVALID_STATE; /* relaxed: ours */
-    if (tpool__exchange_release(word, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word, 1);   /* P20 */
+    tpool__mutex_free(word, 0);
     return TPOOL_OK;
 }
 
@@ -16508,36 +16564,35 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
 typedef struct tpool__shared_caller {
     tpool__waiter waiter;
     tpool_channel *channel;
-    tpool__holds *holds;
+    tpool__as as;
     bool receives;
     void *item;
     uint32_t noted; /* the bell */
     bool has_slept;
 } tpool__shared_caller;
 
-/* False: the lock was not free until then, or for a second. Nothing is to be mended if its owner has died. */
-static TPOOL__NOINLINE bool tpool__end_lock_slowly(tpool__holds *holds, tpool__u32 *lock, int64_t until) {
-    tpool__mutex_waiter caller = { .holds = holds, .word = lock };
-    int64_t soon = tpool__clock() + TPOOL_SEC(1);
+/* False: the lock was not free for a second, which means that a worker has written into it. Nothing is to be mended if
+ * its owner has died. */
+static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u32 *lock) {
+    tpool__mutex_waiter caller = { .as = *as, .word = lock };
+    int64_t until = tpool__clock() + TPOOL_SEC(1);
     uint32_t longest = tpool__load_relaxed(&tpool__spare_cpus) ? TPOOL__PAUSE_TIME << 5 : 0; /* relaxed: set once */
-    if (until < soon) until = soon;
     for (uint32_t time = TPOOL__PAUSE_TIME; time <= longest; time *= 2) {
         tpool__pause_for(time);
-        if (!(tpool__load_relaxed(lock) & TPOOL__OWNER) &&
-            tpool__mutex_try(&caller) != TPOOL_TIMEOUT) /* relaxed: P20 */
-            return true;
+        if (tpool__load_relaxed(lock) & TPOOL__OWNER) continue; /* relaxed: the try acquires */
+        if (tpool__mutex_try(&caller, false) != TPOOL_TIMEOUT) return true;
     }
-    while (tpool__mutex_try(&caller) == TPOOL_TIMEOUT) {
-        int64_t now = tpool__clock(), next = now + TPOOL__OWNER_CHECK;
+    while (tpool__mutex_try(&caller, true) == TPOOL_TIMEOUT) {
+        int64_t now = tpool__clock();
         if (now >= until) return false;
-        tpool__mutex_sleep(&caller.waiter, next < until ? next : until);
+        tpool__mutex_sleep(&caller.waiter, now + TPOOL__OWNER_CHECK);
     }
     return true;
 }
-static inline bool tpool__end_lock(tpool__holds *holds, tpool__shared_end *end, int64_t until) {
+static inline bool tpool__end_lock(const tpool__as *as, tpool__shared_end *end) {
     uint32_t seen = 0;
-    return TPOOL__LIKELY(tpool__cas_acq_rel(&end->lock, &seen, holds->owner)) || /* P20 */
-           tpool__end_lock_slowly(holds, &end->lock, until);
+    return TPOOL__LIKELY(tpool__cas_acq_rel(&end->lock, &seen, as->owner)) || /* P20 */
+           tpool__end_lock_slowly(as, &end->lock);
 }
 /* Wakes one of those that sleep at the end, if `rings`. */
 static inline void tpool__end_unlock(tpool__shared_end *end, bool rings) {
@@ -16556,12 +16611,11 @@ static inline size_t tpool__end_position(const tpool_channel *channel, uint32_t 
 }
 
 /* TPOOL_OK, TPOOL_SHUTDOWN; TPOOL_TIMEOUT: full, or the lock is not to be had. */
-static tpool_status tpool__shared_try_send(tpool__holds *holds, tpool_channel *channel, const void *item,
-                                           int64_t until) {
+static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *channel, const void *item) {
     tpool__shared_end *in = &channel->shared->in, *out = &channel->shared->out;
     tpool_status status = TPOOL_OK;
     bool rings = false;
-    if (!tpool__end_lock(holds, in, until)) return TPOOL_TIMEOUT;
+    if (!tpool__end_lock(as, in)) return TPOOL_TIMEOUT;
     /* relaxed, all that are not the other end's: under the lock */
     size_t at = tpool__end_position(channel, tpool__load_relaxed(&in->at));
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&in->seen));
@@ -16582,11 +16636,11 @@ static tpool_status tpool__shared_try_send(tpool__holds *holds, tpool_channel *c
     return status;
 }
 /* TPOOL_OK, TPOOL_END; TPOOL_TIMEOUT: empty, or the lock is not to be had. */
-static tpool_status tpool__shared_try_receive(tpool__holds *holds, tpool_channel *channel, void *item, int64_t until) {
+static tpool_status tpool__shared_try_receive(const tpool__as *as, tpool_channel *channel, void *item) {
     tpool__shared_end *in = &channel->shared->in, *out = &channel->shared->out;
     tpool_status status = TPOOL_OK;
     bool rings = false, closed = false;
-    if (!tpool__end_lock(holds, out, until)) return TPOOL_TIMEOUT;
+    if (!tpool__end_lock(as, out)) return TPOOL_TIMEOUT;
     size_t at = tpool__end_position(channel, tpool__load_relaxed(&out->at)); /* relaxed, all: as above */
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&out->seen));
     if (at == seen) {
@@ -16605,9 +16659,8 @@ static tpool_status tpool__shared_try_receive(tpool__holds *holds, tpool_channel
     return status;
 }
 static inline tpool_status tpool__shared_try(const tpool__shared_caller *caller) {
-    return caller->receives
-               ? tpool__shared_try_receive(caller->holds, caller->channel, caller->item, caller->waiter.deadline)
-               : tpool__shared_try_send(caller->holds, caller->channel, caller->item, caller->waiter.deadline);
+    return caller->receives ? tpool__shared_try_receive(&caller->as, caller->channel, caller->item)
+                            : tpool__shared_try_send(&caller->as, caller->channel, caller->item);
 }
 /* Where it sleeps. */
 static inline tpool__shared_end *tpool__shared_line(const tpool__shared_caller *caller) {
@@ -16621,8 +16674,11 @@ static inline bool tpool__shared_is_stuck(const tpool__shared_caller *caller) {
     size_t distance = tpool__channel_distance(channel, from, to);
     return caller->receives ? distance == 0 : distance >= channel->capacity;
 }
+/* In the program's own memory: a destroy looks whether threads of the program wait. */
 static bool tpool__shared_enter(tpool__waiter *waiter) {
-    (void)waiter;
+    tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
+    if (caller->as.region->server)
+        tpool__add_relaxed(&caller->channel->waiting, 1); /* relaxed: a number, here and below */
     return false;
 }
 static bool tpool__shared_look(tpool__waiter *waiter) {
@@ -16631,7 +16687,10 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
     for (bool joined = false; !joined;) {
         tpool_status status = tpool__shared_try(caller);
         if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
-        if (!tpool__end_lock(caller->holds, line, waiter->deadline)) break;
+        if (!tpool__end_lock(&caller->as, line)) {
+            waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
+            return false;
+        }
         joined =
             tpool__shared_is_stuck(caller) && !tpool__load_relaxed(&caller->channel->shared->closed); /* see close */
         tpool__store_relaxed(&line->awaited, 1);          /* relaxed: under the lock */
@@ -16650,7 +16709,8 @@ static void tpool__shared_sleep(tpool__waiter *waiter, int64_t until) {
 static void tpool__shared_leave(tpool__waiter *waiter) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     tpool__shared_end *line = tpool__shared_line(caller);
-    if (!caller->has_slept || !tpool__end_lock(caller->holds, line, 0)) return;
+    if (caller->as.region->server) tpool__sub_relaxed(&caller->channel->waiting, 1);
+    if (!caller->has_slept || !tpool__end_lock(&caller->as, line)) return;
     tpool__store_relaxed(&line->awaited, 1); /* relaxed: under the lock */
     bool rings = !tpool__shared_is_stuck(caller) && tpool__end_ring(line);
     tpool__end_unlock(line, rings);
@@ -16664,14 +16724,13 @@ static TPOOL__NOINLINE tpool_status tpool__shared_channel_wait(tpool__holds *hol
                                                                bool receives, void *item, int64_t timeout_ns) {
     tpool__shared_caller caller = { .waiter = { .can_refuse = true, .can_stop = true, .sleep = tpool__shared_sleep },
                                     .channel = channel,
-                                    .holds = holds,
+                                    .as = tpool__as_noted(holds),
                                     .receives = receives,
                                     .item = item };
     const tpool__thread *self = tpool__self();
     if (self->context && tpool_stop_requested()) return TPOOL_CANCELLED;
     if (timeout_ns <= 0) return TPOOL_TIMEOUT;
     int64_t deadline = tpool__deadline(timeout_ns);
-    caller.waiter.deadline = deadline;
     if (!self->listed) {
         tpool_status status = TPOOL_TIMEOUT;
         tpool__spin spin = tpool__spin_begin(&holds->failed_spins, TPOOL__FREE_TIME, deadline);
@@ -16689,7 +16748,8 @@ static tpool_status tpool__shared_channel_send(tpool_channel *handle, const void
     if (!TPOOL__LIKELY(channel != NULL)) return TPOOL_BROKEN;
     if (channel->of_pointers) item = &pointer;
     if (!item) return TPOOL_INVALID;
-    tpool_status status = tpool__shared_try_send(holds, channel, item, 0);
+    tpool__as as = tpool__as_noted(holds);
+    tpool_status status = tpool__shared_try_send(&as, channel, item);
     if (TPOOL__LIKELY(status != TPOOL_TIMEOUT)) return status;
     return tpool__shared_channel_wait(holds, channel, false, (void *)(uintptr_t)item, timeout_ns); /* only read */
 }
@@ -16698,7 +16758,8 @@ static tpool_status tpool__shared_channel_receive(tpool_channel *handle, void *i
     tpool_channel *channel = tpool__shared_channel(holds, handle);
     if (!TPOOL__LIKELY(channel != NULL)) return TPOOL_BROKEN;
     if (channel->of_pointers) memset(item, 0, sizeof(void *));
-    tpool_status status = tpool__shared_try_receive(holds, channel, item, 0);
+    tpool__as as = tpool__as_noted(holds);
+    tpool_status status = tpool__shared_try_receive(&as, channel, item);
     if (TPOOL__LIKELY(status != TPOOL_TIMEOUT)) return status;
     return tpool__shared_channel_wait(holds, channel, true, item, timeout_ns);
 }
@@ -16708,9 +16769,10 @@ static tpool_status tpool__shared_channel_close(tpool_channel *handle) {
     tpool__holds *holds = &tpool__self()->holds;
     tpool_channel *channel = tpool__shared_channel(holds, handle);
     if (!channel) return TPOOL_BROKEN;
+    tpool__as as = tpool__as_noted(holds);
     tpool__shared_end *ends[2] = { &channel->shared->in, &channel->shared->out };
     for (int i = 0; i < 2; i++) {
-        bool locked = tpool__end_lock(holds, ends[i], 0);  /* not: a worker has written into it */
+        bool locked = tpool__end_lock(&as, ends[i]);       /* not: a worker has written into it */
         tpool__store_release(&channel->shared->closed, 1); /* P18 */
         tpool__add_relaxed(&ends[i]->bell, 1);             /* relaxed: under the lock */
         if (locked) tpool__end_unlock(ends[i], false);
@@ -16776,9 +16838,9 @@ static tpool_status tpool__shared_channel_destroy(tpool_channel *handle) {
     tpool__holds *holds = &tpool__self()->holds;
     tpool_channel *channel = tpool__shared_channel(holds, handle);
     if (!channel) return TPOOL_BROKEN;
-    if (!holds->region->server) return TPOOL_INVALID_STATE;
-    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18 */
-    size_t to = tpool__end_position(channel, tpool__load_acquire(&channel->shared->in.at));    /* P18 */
+    if (!holds->region->server || tpool__load_relaxed(&channel->waiting)) return TPOOL_INVALID_STATE; /* relaxed: too */
+    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at));        /* P18 */
+    size_t to = tpool__end_position(channel, tpool__load_acquire(&channel->shared->in.at));           /* P18 */
     if (tpool__channel_distance(channel, from, to) > channel->capacity) to = from; /* a worker has written into it */
     tpool__store_relaxed(&channel->out.at, from); /* relaxed: no other call is under way */
     tpool__store_relaxed(&channel->in.at, to);
@@ -17307,7 +17369,7 @@ static void tpool__region_of_worker(tpool__region *region) {
     region->owner =
         tpool__load_relaxed(&region->owners->all[tpool__serving.owner].number); /* relaxed: the fork orders */
     region->server = NULL;
-    (void)mprotect((void *)region->owners, sizeof *region->owners, PROT_READ);
+    if (mprotect((void *)region->owners, sizeof *region->owners, PROT_READ) != 0) tpool__refuse_in_child();
     tpool__region_list(region);
 }
 /* Becomes a worker; never returns. */
@@ -17584,13 +17646,15 @@ static void tpool__end_orphans(void) {
         bool own = getpgid(pid) == pid && getsid(pid) == getsid(0);
 #endif
         if (own) (void)tpool__kill_worker(pid);
-#if !defined(TPOOL__LINUX_PROCESSES) /* not adopted, so nothing tells when it is gone */
-        struct timespec pause = { 0, 1000000 };
-        for (int tries = 0; own && tpool__serving.region && tries < 100 && getpgid(pid) == pid; tries++)
-            nanosleep(&pause, NULL);
-        tpool__owner_died(tpool__serving.region, pid);
-#endif
     }
+#if !defined(TPOOL__LINUX_PROCESSES) /* not adopted, so nothing tells when they are gone */
+    struct timespec pause = { 0, 1000000 };
+    for (uint32_t i = 0, tries = 0; tpool__serving.region && i < count && i < TPOOL__LIFE_WORKERS; i++) {
+        pid_t pid = (pid_t)tpool__load_relaxed(&life->pids[i]); /* relaxed: as above */
+        while (pid > 1 && kill(pid, 0) == 0 && tries++ < 100) nanosleep(&pause, NULL);
+        if (pid > 1 && kill(pid, 0) != 0 && errno == ESRCH) tpool__owner_died(tpool__serving.region, pid);
+    }
+#endif
     tpool__owner_died(tpool__serving.region, 0);
     tpool__store_relaxed(&life->workers, 0);
 }
@@ -17624,10 +17688,15 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
         if (server > 0 && (over || tpool__clock() >= stopped_until)) kill(server, SIGKILL);
         if (polled[0].revents) tpool__drain_children();
         for (int how; !over;) { /* reaps adopted children too */
-            pid_t pid = waitpid(-1, &how, WNOHANG | WUNTRACED | WCONTINUED);
-            if (pid <= 0) break;
-            if (pid != server && (WIFEXITED(how) || WIFSIGNALED(how))) tpool__owner_died(tpool__serving.region, pid);
-            if (pid != server) continue;
+            siginfo_t ended;
+            memset(&ended, 0, sizeof ended);
+            if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid > 0 &&
+                ended.si_pid != server) {
+                tpool__owner_died(tpool__serving.region, ended.si_pid); /* while no other can have its number */
+                (void)waitpid(ended.si_pid, NULL, WNOHANG);
+                continue;
+            }
+            if (server < 0 || waitpid(server, &how, WNOHANG | WUNTRACED | WCONTINUED) <= 0) break;
             stopped_until = WIFSTOPPED(how) ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
             if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
             if (WIFEXITED(how) && WEXITSTATUS(how) == TPOOL__NOT_PREPARED) {
@@ -17652,7 +17721,9 @@ static void tpool__become_keeper(tpool *pool, int control, int keeper, int progr
     tpool__serving.control = control;
     tpool__serving.program = program;
     tpool__serving.life = tpool__server_of(pool)->life;
-    tpool__serving.region = tpool__server_of(pool)->region;
+    tpool__region *region = tpool__server_of(pool)->region;
+    if (region && mprotect((void *)region->owners, sizeof *region->owners, PROT_READ | PROT_WRITE) != 0) _exit(1);
+    tpool__serving.region = region;
     setpgid(0, 0); /* only the program gets the signals of its terminal */
     tpool__signals_to_default();
 #if defined(TPOOL__LINUX_PROCESSES)
