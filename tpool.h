@@ -1161,6 +1161,13 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *
  *  In a task send and receive wait like any other call: a spare worker runs other tasks meanwhile. A stop of the task
  *  (tpool_stop_requested) ends the wait. Waits are not searched for cycles.
+ *
+ *  With shared_with the channel is for the program and the workers of that pool, whenever they start. The handle is an
+ *  ordinary argument. What stands above holds, but that waiters come about in order. Only the program creates and
+ *  destroys; the pool must still live then. A process that dies, at any instant of a call, leaves the channel whole: an
+ *  item is sent or not, none is torn, and one that it had taken goes with it. Nobody waits for the dead for longer than
+ *  50 ms. A worker that writes into the channel's memory can spoil or lose items, and make calls wait as long as their
+ *  limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at create.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_channel tpool_channel;
 
@@ -1168,11 +1175,12 @@ typedef struct tpool_channel_config {
     size_t capacity;               /* items; 0: 1 */
     size_t item_size;              /* bytes, copied in and out; 0: items are pointers, which may be NULL */
     void (*item_free)(void *item); /* of what is left at destroy: gets the address of the bytes, or the pointer */
-    tpool *shared_with;            /* a pool of processes with memory to share; no pool has it yet: NULL */
+    tpool *shared_with; /* a pool of processes with shared_size: the channel is the program's and its workers' */
 } tpool_channel_config;
 
 /* config NULL: one place, for pointers. TPOOL_OK: *channel is the caller's, for tpool_channel_destroy. TPOOL_INVALID:
- * channel NULL, or shared_with a pool without shared memory. TPOOL_NO_MEMORY. */
+ * channel NULL, or shared_with a pool without shared memory. TPOOL_NO_MEMORY: also if its items have no room in that
+ * (2^30 at most), or if the pool has a thousand channels. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_channel_create(tpool_channel **channel,
                                                              const tpool_channel_config *config);
 
@@ -1196,7 +1204,8 @@ TPOOL_API size_t tpool_channel_count(tpool_channel *channel);
 
 /* Calls item_free for each item that is left, in order, and frees the channel. No other call may be under way or come
  * later. An item_free may destroy further channels, as it may close further maps (see tpool_map_close).
- * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: a thread waits in send or receive. */
+ * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: a thread waits in send or receive, or this is a
+ * worker. (Of a shared channel it is not known who waits.) */
 TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -1218,7 +1227,8 @@ TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
 TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size);
 
 /* Gives back a piece. The system gets the pages in which nothing else is (but on Linux only those behind all that is in
- * use, until the pool ends). No effect where tpool_shared_alloc gives NULL, and if memory is no piece of this pool. */
+ * use, until the pool ends). No thread may hold a mutex in it. No effect where tpool_shared_alloc gives NULL, and if
+ * memory is no piece of this pool. */
 TPOOL_API void tpool_shared_free(tpool *pool, void *memory);
 
 /* In shared memory, zeroed: ready. One thread at a time holds it, of the program or of a worker process. It stays held
@@ -1234,8 +1244,9 @@ typedef struct tpool_shared_mutex {
  * as that value stays there, and does no other harm.
  * TPOOL_OK. TPOOL_BROKEN: it is yours, and the one that had it has died with it: mend what it guards. TPOOL_TIMEOUT.
  * TPOOL_DEADLOCK: this thread has it already. TPOOL_INVALID: NULL, or not in shared memory of a pool that this process
- * has created or works for. TPOOL_NO_THREAD: the system refuses a spare worker for the one that waits here.
- * TPOOL_NO_MEMORY: to remember more than four mutexes that this thread holds. */
+ * has created or works for. (There it must lie in a piece, as for any access.) TPOOL_NO_THREAD: the system refuses a
+ * spare worker for the one that waits here. TPOOL_NO_MEMORY: to remember more than four mutexes that this thread
+ * holds. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns);
 
 /* TPOOL_OK. TPOOL_INVALID_STATE: this thread does not have it. TPOOL_INVALID: as above. */
@@ -14497,8 +14508,8 @@ TPOOL_API tpool_status tpool_resources_destroy(tpool_resources *resources) {
  *  So no later caller overtakes one in line. Lock order: `out`, then `in`. `closed` changes under both, so that either
  *  shows it.
  *
- *  Nothing in the ring is a pointer, and no thread repairs what another began: in memory that processes share the ring
- *  needs only other locks, whose owner is a number, and another way to wake.
+ *  Nothing in the ring is a pointer, and no thread repairs what another began. So processes can share it, with other
+ *  locks, and another way to wake: see >>shared-channels.
  * ================================================================================================================= */
 typedef struct tpool__channel_end {
     alignas(2 * TPOOL__CACHE_LINE) tpool__lock_word lock; /* guards what follows; two lines, since CPUs fetch pairs */
@@ -14513,11 +14524,15 @@ struct tpool_channel {
     tpool__due due; /* for tpool__channel_free_now */
     uintptr_t generation;
     size_t capacity, item_size;
+    unsigned char *items;              /* the ring */
+    struct tpool__shared_ends *shared; /* of a channel that processes share, its ends (>>shared-channels); else NULL */
+    tpool__word waiting;               /* in that: threads of the program */
     bool of_pointers;
     void (*item_free)(void *item);
     tpool__channel_end in, out;
-    alignas(max_align_t) unsigned char ring[];
 };
+/* The handle of such a channel is odd: so it is known without a look at memory that a worker might write to. */
+static inline bool tpool__channel_is_shared(const tpool_channel *channel) { return (uintptr_t)channel & 1; }
 
 static inline size_t tpool__channel_distance(const tpool_channel *channel, uintptr_t from, uintptr_t to) {
     return to >= from ? to - from : to + 2 * channel->capacity - from;
@@ -14526,7 +14541,7 @@ static inline uintptr_t tpool__channel_after(const tpool_channel *channel, uintp
     return at + 1 < 2 * channel->capacity ? at + 1 : 0;
 }
 static inline void *tpool__channel_slot(tpool_channel *channel, uintptr_t at) {
-    return channel->ring + (at < channel->capacity ? at : at - channel->capacity) * channel->item_size;
+    return channel->items + (at < channel->capacity ? at : at - channel->capacity) * channel->item_size;
 }
 static inline void tpool__channel_copy(const tpool_channel *channel, void *to, const void *from) {
     if (channel->item_size == sizeof(void *)) memcpy(to, from, sizeof(void *)); /* one move */
@@ -14693,7 +14708,17 @@ static TPOOL__NOINLINE tpool_status tpool__channel_wait(tpool_channel *channel, 
     return tpool__wait(&caller.waiter, &tpool__wait_for_channel, deadline);
 }
 
+static tpool_status tpool__shared_channel_send(tpool_channel *channel, const void *item, int64_t timeout_ns);
+static tpool_status tpool__shared_channel_receive(tpool_channel *channel, void *item, int64_t timeout_ns);
+static tpool_status tpool__shared_channel_close(tpool_channel *channel);
+static size_t tpool__shared_channel_count(tpool_channel *channel);
+static tpool_status tpool__shared_channel_create(tpool_channel **channel, const tpool_channel_config *config);
+static tpool_status tpool__shared_channel_destroy(tpool_channel *channel);
+static void tpool__shared_channel_free(tpool_channel *channel);
+
 TPOOL_API tpool_status tpool_channel_send(tpool_channel *channel, const void *item, int64_t timeout_ns) {
+    if (!TPOOL__LIKELY(!tpool__channel_is_shared(channel)))
+        return tpool__shared_channel_send(channel, item, timeout_ns);
     if (!channel || (!item && !channel->of_pointers)) return TPOOL_INVALID;
     if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
     const void *pointer = item;
@@ -14705,6 +14730,8 @@ TPOOL_API tpool_status tpool_channel_send(tpool_channel *channel, const void *it
 
 TPOOL_API tpool_status tpool_channel_receive(tpool_channel *channel, void *item, int64_t timeout_ns) {
     if (!channel || !item) return TPOOL_INVALID;
+    if (!TPOOL__LIKELY(!tpool__channel_is_shared(channel)))
+        return tpool__shared_channel_receive(channel, item, timeout_ns);
     if (channel->of_pointers) memset(item, 0, sizeof(void *));
     if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
     tpool_status status = tpool__channel_try_receive(channel, item);
@@ -14725,6 +14752,7 @@ static tpool__parker *tpool__channel_close_end(tpool__channel_end *end, tpool__p
 }
 TPOOL_API tpool_status tpool_channel_close(tpool_channel *channel) {
     if (!channel) return TPOOL_INVALID;
+    if (tpool__channel_is_shared(channel)) return tpool__shared_channel_close(channel);
     if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
     tpool__lock(&channel->out.lock);
     tpool__lock(&channel->in.lock);
@@ -14737,6 +14765,7 @@ TPOOL_API tpool_status tpool_channel_close(tpool_channel *channel) {
 }
 
 TPOOL_API size_t tpool_channel_count(tpool_channel *channel) {
+    if (tpool__channel_is_shared(channel)) return tpool__shared_channel_count(channel);
     if (!channel || tpool__is_foreign(channel)) return 0;
     tpool__lock(&channel->in.lock);                         /* while it is held `out` moves at most up to `in` */
     uintptr_t to = tpool__load_relaxed(&channel->in.at);    /* relaxed: under its lock */
@@ -14763,13 +14792,14 @@ static void tpool__channel_free_now(tpool__thread *self, tpool__due *due) {
         if (!tpool__context_pop(self, context)) return; /* it forked, and this is the child */
         self->freeing--;
     }
-    tpool__free_aligned(channel);
+    if (channel->shared) tpool__shared_channel_free(channel);
+    else tpool__free_aligned(channel);
 }
 
 TPOOL_API tpool_status tpool_channel_create(tpool_channel **channel, const tpool_channel_config *config) {
     if (!channel) return TPOOL_INVALID;
     *channel = NULL;
-    if (config && config->shared_with) return tpool__is_foreign(config->shared_with) ? TPOOL_BROKEN : TPOOL_INVALID;
+    if (config && config->shared_with) return tpool__shared_channel_create(channel, config);
     size_t capacity = config && config->capacity ? config->capacity : 1;
     size_t item_size = config && config->item_size ? config->item_size : sizeof(void *);
     if (capacity > SIZE_MAX / 4 || capacity > (SIZE_MAX / 4 - sizeof(tpool_channel)) / item_size ||
@@ -14781,6 +14811,7 @@ TPOOL_API tpool_status tpool_channel_create(tpool_channel **channel, const tpool
     fresh->generation = tpool__generation();
     fresh->capacity = capacity;
     fresh->item_size = item_size;
+    fresh->items = (unsigned char *)(fresh + 1);
     fresh->of_pointers = !config || !config->item_size;
     fresh->item_free = config ? config->item_free : NULL;
     fresh->in.last = &fresh->in.first;
@@ -14791,6 +14822,7 @@ TPOOL_API tpool_status tpool_channel_create(tpool_channel **channel, const tpool
 
 TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel) {
     if (!channel) return TPOOL_OK;
+    if (tpool__channel_is_shared(channel)) return tpool__shared_channel_destroy(channel);
     if (tpool__is_foreign(channel)) return TPOOL_BROKEN;
     tpool__lock(&channel->out.lock);
     tpool__lock(&channel->in.lock);
@@ -16396,21 +16428,37 @@ static bool tpool__streams_of_child(void) {
  *  A waiter sleeps on the word (a futex, which is no object that a worker could spoil). It looks every
  *  TPOOL__OWNER_CHECK all the same: the owner may have died, and so may the one that was woken to take the mutex.
  * ----------------------------------------------------------------------------------------------------------------- */
-#define TPOOL__OWNER ((uint32_t)0x1fffffff)
+#define TPOOL__OWNER ((uint32_t)0x3fffffff)
 #define TPOOL__PROGRAM ((uint32_t)1)
 #define TPOOL__MUTEX_BROKEN ((uint32_t)0x40000000) /* free, and the thread that had it has ended */
 #define TPOOL__MUTEX_AWAITED ((uint32_t)0x80000000)
 #define TPOOL__OWNER_CHECK TPOOL_MS(20)
 
-enum { TPOOL__MOST_OWNERS = 65000 };
+enum { TPOOL__MOST_OWNERS = 65000, TPOOL__MOST_CHANNELS = 1000 };
+typedef struct tpool__owner {
+    tpool__u32 number; /* 0: free */
+    tpool__u32 pid;    /* 0: the server has not noted it */
+} tpool__owner;
 typedef struct tpool__owners {
     tpool__u32 last; /* the number given last */
     tpool__u32 used; /* how many entries have ever been used */
-    struct tpool__owner {
-        tpool__u32 number; /* 0: free */
-        tpool__u32 pid;    /* 0: the server has not noted it */
-    } all[TPOOL__MOST_OWNERS];
+    tpool__owner all[TPOOL__MOST_OWNERS];
+    tpool__u32 channels; /* how many of these have ever been used: see >>shared-channels */
+    tpool_channel channel[TPOOL__MOST_CHANNELS];
 } tpool__owners;
+
+/* The ends of a channel that processes share. In memory of their own, which is never anything else: so the server may
+ * ring all bells at any time. */
+typedef struct tpool__shared_end {
+    alignas(2 * TPOOL__CACHE_LINE) tpool__u32 lock; /* a mutex's word; guards all but the bell: */
+    tpool__u32 at, seen;                            /* as in tpool__channel_end */
+    tpool__u32 awaited;                             /* 1: callers may sleep until what they wait for comes here */
+    tpool__u32 bell;                                /* they sleep while this has not changed */
+} tpool__shared_end;
+typedef struct tpool__shared_ends {
+    tpool__shared_end in, out;
+    tpool__u32 closed; /* set under the lock of `in` */
+} tpool__shared_ends;
 
 typedef struct tpool__extent {
     size_t at, end;
@@ -16420,24 +16468,26 @@ typedef struct tpool__region {
     uintptr_t number;           /* of all regions of this process; these never change: */
     char *bytes;
     size_t size, mapped;
-    uint32_t owner;              /* as whom this process takes mutexes there */
-    tpool__owners *owners;       /* only read in a worker */
-    const tpool__server *server; /* NULL in a worker */
+    uint32_t owner;                  /* as whom this process takes mutexes there */
+    tpool__owners *owners;           /* only read in a worker */
+    struct tpool__shared_ends *ends; /* of its channels */
+    const tpool__server *server;     /* NULL in a worker */
     /* the program's: */
     int file;
     tpool__lock_word lock;  /* guards: */
     tpool__extent *extents; /* in use, by address */
     size_t count, room;
     size_t packed; /* so many extents lie at the beginning without a gap */
+    tpool_channel *channel[TPOOL__MOST_CHANNELS];
 } tpool__region;
 
 /* The regions of this process: those of its pools and, in a worker, that of the pool it works for. */
 static struct {
     tpool__lock_word lock; /* guards: */
     tpool__region *first;
-    uintptr_t number; /* given last */
-    tpool__u32 version;
-} tpool__regions;
+    uintptr_t number;   /* given last */
+    tpool__u32 version; /* changes with the list; 0 is none */
+} tpool__regions = { .version = 1 };
 
 static void tpool__region_list(tpool__region *region) {
     tpool__lock(&tpool__regions.lock);
@@ -16468,11 +16518,15 @@ static tpool__region *tpool__region_new(const tpool__server *server, size_t size
     region->file = -1;
     return region;
 }
+static void *tpool__map_shared(size_t size) {
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
 static bool tpool__region_map(tpool__region *region) {
     region->bytes = (char *)tpool__map_part(region->file, 0, region->mapped);
-    void *owners = mmap(NULL, sizeof(tpool__owners), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (owners != MAP_FAILED) region->owners = (tpool__owners *)owners;
-    if (!region->bytes || !region->owners) return false;
+    region->owners = (tpool__owners *)tpool__map_shared(sizeof(tpool__owners));
+    region->ends = (tpool__shared_ends *)tpool__map_shared(TPOOL__MOST_CHANNELS * sizeof *region->ends);
+    if (!region->bytes || !region->owners || !region->ends) return false;
     tpool__region_list(region);
     return true;
 }
@@ -16483,13 +16537,19 @@ static void tpool__region_unmap(tpool__region *region) {
     if (region->file >= 0) tpool__file_release(region->file, 0, UINT64_MAX);
     if (region->bytes) munmap(region->bytes, region->mapped);
     if (region->owners) munmap((void *)region->owners, sizeof *region->owners);
+    if (region->ends) munmap((void *)region->ends, TPOOL__MOST_CHANNELS * sizeof *region->ends);
 }
 static void tpool__region_free(tpool__region *region) {
     if (!region) return;
+    for (size_t i = 0; i < TPOOL__MOST_CHANNELS; i++)
+        if (region->channel[i]) tpool__free_aligned(region->channel[i]);
     tpool__dealloc(region->extents);
     TPOOL_FREE(region);
 }
+/* The children of fork only read the parents' lists, among them the processes of pools that are created later. */
 static void tpool__regions_in_child_of_fork(tpool__thread *self) {
+    for (tpool__region *region = tpool__regions.first; region; region = region->next)
+        (void)mprotect((void *)region->owners, sizeof *region->owners, PROT_READ);
     tpool__store_relaxed(&tpool__regions.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
     tpool__regions.first = NULL;
     tpool__add_relaxed(&tpool__regions.version, 1); /* relaxed: as above */
@@ -16538,6 +16598,17 @@ static void *tpool__extent_take(tpool__region *region, size_t size) {
     tpool__extent_remove(region, i);
     return NULL;
 }
+/* No effect if no extent begins there. */
+static void tpool__extent_free(tpool__region *region, const void *memory) {
+    uintptr_t at = (uintptr_t)memory - (uintptr_t)region->bytes;
+    size_t from = 0, to = region->count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (region->extents[middle].at < at) from = middle + 1;
+        else to = middle;
+    }
+    if (from < region->count && region->extents[from].at == at) tpool__extent_remove(region, from);
+}
 static tpool__region *tpool__region_of(const tpool *pool) {
     if (!pool || tpool__is_foreign(pool) || pool->backend != &tpool__processes) return NULL;
     return tpool__server_of(pool)->region;
@@ -16555,60 +16626,16 @@ TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size) {
 TPOOL_API void tpool_shared_free(tpool *pool, void *memory) {
     tpool__region *region = tpool__region_of(pool);
     if (!region || !memory) return;
-    uintptr_t at = (uintptr_t)memory - (uintptr_t)region->bytes;
     int cancel = tpool__cancel_off();
     tpool__lock(&region->lock);
-    size_t from = 0, to = region->count;
-    while (from < to) {
-        size_t middle = from + (to - from) / 2;
-        if (region->extents[middle].at < at) from = middle + 1;
-        else to = middle;
-    }
-    if (from < region->count && region->extents[from].at == at) tpool__extent_remove(region, from);
+    tpool__extent_free(region, memory);
     tpool__unlock(&region->lock);
     tpool__cancel_back(cancel);
 }
 
-/* The server's and the keeper's part of the owners. The server, before it forks: chooses the number of the worker.
- * Returns its entry, or TPOOL__MOST_OWNERS. Pair P21: the worker's taking of a mutex comes later, and releases. */
-static size_t tpool__owner_enter(tpool__owners *owners) {
-    size_t used = tpool__load_relaxed(&owners->used), i = 0; /* relaxed, all but the last: only one process writes */
-    while (i < used && tpool__load_relaxed(&owners->all[i].number)) i++;
-    if (i == TPOOL__MOST_OWNERS) return i;
-    uint32_t number = (tpool__load_relaxed(&owners->last) + 1) & TPOOL__OWNER;
-    if (number <= TPOOL__PROGRAM) number = TPOOL__PROGRAM + 1;
-    tpool__store_relaxed(&owners->last, number);
-    tpool__store_relaxed(&owners->all[i].pid, 0);
-    tpool__store_relaxed(&owners->all[i].number, number);
-    if (i == used) tpool__store_relaxed(&owners->used, (uint32_t)used + 1);
-    return i;
-}
-static void tpool__owner_leave(tpool__owners *owners, size_t i) {
-    if (i < TPOOL__MOST_OWNERS) tpool__store_release(&owners->all[i].number, 0); /* P21 */
-}
-/* The keeper, whose servers have died: a process that it has adopted is dead. With 0: those whose numbers the server
- * did not come to note, since it was killed right after the fork; they end by themselves, and have run no task. */
-static void tpool__owner_died(tpool__owners *owners, pid_t pid) {
-    size_t used = owners ? tpool__load_relaxed(&owners->used) : 0; /* relaxed: the server is dead, or done with it */
-    for (size_t i = 0; i < used; i++)
-        if (tpool__load_relaxed(&owners->all[i].pid) == (uint32_t)pid) tpool__owner_leave(owners, i); /* relaxed: too */
-}
-
-/* Whether the owner is dead. So it is, too, if server and keeper are: then no one learns of its death, but the system
- * kills it with its server. */
-static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner) {
-    tpool__owners *owners = region->owners;
-    if (owner == TPOOL__PROGRAM) return false;
-    uint32_t used = tpool__load_acquire(&owners->used); /* P21 */
-    for (uint32_t i = 0; i < used; i++)
-        if (tpool__load_acquire(&owners->all[i].number) == owner) /* P21 */
-            return region->server && tpool__socket_look(region->server->keeper) & (POLLHUP | POLLERR) &&
-                   tpool__socket_look(region->server->control) & (POLLHUP | POLLERR);
-    return true;
-}
-
 /* Sleeps while *word is `expected`, for at most `ns`; may return without a reason. */
 static void tpool__shared_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+    TPOOL_ASSERT(tpool__holds_none());
 #if defined(TPOOL__PARK_FUTEX)
     tpool__futex_wait(word, 0, expected, ns);
 #else
@@ -16618,31 +16645,131 @@ static void tpool__shared_wait(tpool__u32 *word, uint32_t expected, int64_t ns) 
     tpool__word_wait(&nothing, 0, ns < TPOOL_MS(1) ? ns : TPOOL_MS(1));
 #endif
 }
-static void tpool__shared_wake(tpool__u32 *word) {
+static void tpool__shared_wake(tpool__u32 *word, int most) {
 #if defined(TPOOL__PARK_FUTEX)
-    tpool__futex_wake(word, 0, 1);
+    tpool__futex_wake(word, 0, most);
 #else
     (void)word;
+    (void)most;
 #endif
 }
+/* How many entries there are to read. The workers of pools that were created later can write there. */
+static inline uint32_t tpool__at_most(tpool__u32 *count, uint32_t most) {
+    uint32_t n = tpool__load_acquire(count); /* P21 */
+    return n < most ? n : most;
+}
+static bool tpool__owner_is_listed(tpool__owners *owners, uint32_t number, uint32_t *at) {
+    uint32_t used = tpool__at_most(&owners->used, TPOOL__MOST_OWNERS);
+    for (*at = 0; *at < used; ++*at)
+        if (tpool__load_acquire(&owners->all[*at].number) == number) return true; /* P21 */
+    return false;
+}
 
-/* Looks for the region that has the mutex, and notes it for the next time. */
+/* A process has died: whoever sleeps at a channel looks again. It may have died between what it did there and the wake,
+ * or have been the one that was woken. */
+static void tpool__bells_ring(const tpool__region *region) {
+    uint32_t channels = tpool__at_most(&region->owners->channels, TPOOL__MOST_CHANNELS);
+    for (uint32_t i = 0; i < channels; i++) {
+        tpool__shared_end *ends[2] = { &region->ends[i].in, &region->ends[i].out };
+        for (int j = 0; j < 2; j++) {
+            tpool__add_relaxed(&ends[j]->bell, 1); /* relaxed: who wakes takes the lock */
+            tpool__shared_wake(&ends[j]->bell, INT_MAX);
+        }
+    }
+}
+
+/* The server's and the keeper's part of the owners. The server, before it forks: chooses the number of the worker.
+ * Returns its entry, or TPOOL__MOST_OWNERS. Pair P21: the worker's taking of a mutex comes later, and releases. */
+static size_t tpool__owner_enter(tpool__owners *owners) {
+    size_t used = tpool__at_most(&owners->used, TPOOL__MOST_OWNERS), i = 0; /* relaxed, all: the server alone enters */
+    uint32_t at;
+    while (i < used && tpool__load_relaxed(&owners->all[i].number)) i++;
+    if (i == TPOOL__MOST_OWNERS) return i;
+    uint32_t number = tpool__load_relaxed(&owners->last);
+    do number = (number + 1) & TPOOL__OWNER; /* they come again after 2^30 workers */
+    while (number <= TPOOL__PROGRAM || tpool__owner_is_listed(owners, number, &at));
+    tpool__store_relaxed(&owners->last, number);
+    tpool__store_relaxed(&owners->all[i].pid, 0);
+    tpool__store_relaxed(&owners->all[i].number, number);
+    if (i == used) tpool__store_relaxed(&owners->used, (uint32_t)used + 1);
+    return i;
+}
+static void tpool__owner_leave(const tpool__region *region, size_t i) {
+    if (i == TPOOL__MOST_OWNERS) return;
+    tpool__store_release(&region->owners->all[i].number, 0); /* P21 */
+    tpool__bells_ring(region);
+}
+/* The keeper, whose servers have died: a process that it has adopted is dead. With 0: those whose numbers the server
+ * did not come to note, since it was killed right after the fork; they end by themselves, and have run no task. */
+static void tpool__owner_died(const tpool__region *region, pid_t pid) {
+    size_t used = region ? tpool__at_most(&region->owners->used, TPOOL__MOST_OWNERS) : 0;
+    for (size_t i = 0; i < used; i++) {
+        tpool__owner *owner = &region->owners->all[i];
+        if (tpool__load_relaxed(&owner->pid) == (uint32_t)pid && tpool__load_relaxed(&owner->number)) /* relaxed: too */
+            tpool__owner_leave(region, i);
+    }
+}
+
+/* Server and keeper are dead: then no one learns of the death of a worker. (Behind what a new server has sent, only
+ * poll shows the end of a socket.) */
+static bool tpool__servers_are_gone(const tpool__server *server) {
+    int saved = errno, cancel = tpool__cancel_off(), sockets[2] = { server->keeper, server->control };
+    bool gone = true;
+    for (int i = 0; i < 2 && gone; i++) {
+        struct pollfd polled = { sockets[i], 0, 0 };
+        int n = poll(&polled, 1, 0);
+        short found = n < 0 ? tpool__socket_look(sockets[i]) : polled.revents;
+        gone = (found & (POLLHUP | POLLERR)) != 0;
+    }
+    tpool__cancel_back(cancel);
+    errno = saved;
+    return gone;
+}
+/* Whether the owner is dead: so the server says, or the keeper. `asks`: if both are gone, the caller does. On Linux the
+ * system kills a worker with its server. */
+static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner, bool asks) {
+    uint32_t at;
+    if (owner == TPOOL__PROGRAM) return false;
+    if (!tpool__owner_is_listed(region->owners, owner, &at)) return true;
+    if (!asks || !region->server || !tpool__servers_are_gone(region->server)) return false;
+#if !defined(TPOOL__LINUX_PROCESSES)
+    pid_t pid = (pid_t)tpool__load_relaxed(&region->owners->all[at].pid); /* relaxed: a number */
+    if (pid > 0 && kill(pid, 0) == 0) return false;
+#endif
+    return true;
+}
+
+/* Looks for the region that has the mutex or channel, and notes it for the next time. */
 static TPOOL__NOINLINE bool tpool__region_find(tpool__holds *holds, uintptr_t at) {
     bool found = false;
     tpool__lock(&tpool__regions.lock);
     for (tpool__region *region = tpool__regions.first; region && !found; region = region->next) {
         uintptr_t begin = (uintptr_t)region->bytes;
-        found = region->size >= sizeof(tpool_shared_mutex) && at >= begin &&
-                at - begin <= region->size - sizeof(tpool_shared_mutex);
+        bool has_room = region->size >= sizeof(tpool_shared_mutex);
+        found = has_room && at >= begin && at - begin <= region->size - sizeof(tpool_shared_mutex);
+        found = found || at - (uintptr_t)region->owners->channel < sizeof region->owners->channel;
         if (!found) continue;
         holds->region = region;
-        holds->begin = begin;
-        holds->last = region->size - sizeof(tpool_shared_mutex);
+        holds->begin = has_room ? begin : UINTPTR_MAX;
+        holds->last = has_room ? region->size - sizeof(tpool_shared_mutex) : 0;
         holds->owner = region->owner;
         holds->version = tpool__load_relaxed(&tpool__regions.version); /* relaxed: under the lock */
     }
     tpool__unlock(&tpool__regions.lock);
     return found;
+}
+/* What a handle stands for. NULL: none of this process, or one that is destroyed. */
+static inline tpool_channel *tpool__shared_channel(tpool__holds *holds, const tpool_channel *handle) {
+    uintptr_t at = (uintptr_t)handle;
+    /* relaxed: as in tpool__shared_word */
+    bool is_noted = holds->version == tpool__load_relaxed(&tpool__regions.version) &&
+                    at - (uintptr_t)holds->region->owners->channel < sizeof holds->region->owners->channel;
+    if (!TPOOL__LIKELY(is_noted) && !tpool__region_find(holds, at)) return NULL;
+    const tpool__region *region = holds->region;
+    size_t i = (at - (uintptr_t)region->owners->channel) / sizeof(tpool_channel);
+    if (i >= TPOOL__MOST_CHANNELS) return NULL; /* in other memory of the region */
+    tpool_channel *channel = region->server ? region->channel[i] : &region->owners->channel[i];
+    return channel && channel->shared ? channel : NULL;
 }
 /* The word of a mutex in shared memory of this process; else NULL. */
 static inline tpool__u32 *tpool__shared_word(tpool__holds *holds, tpool_shared_mutex *mutex) {
@@ -16651,7 +16778,7 @@ static inline tpool__u32 *tpool__shared_word(tpool__holds *holds, tpool_shared_m
     /* relaxed: the caller knows the mutex, so it also sees that its pool was created; what is noted was read under the
      * lock */
     bool is_noted = holds->version == tpool__load_relaxed(&tpool__regions.version) && at - holds->begin <= holds->last;
-    if (!TPOOL__LIKELY(is_noted) && !tpool__region_find(holds, at)) return NULL;
+    if (!TPOOL__LIKELY(is_noted) && !(tpool__region_find(holds, at) && at - holds->begin <= holds->last)) return NULL;
     return (tpool__u32 *)(void *)mutex->private_;
 }
 
@@ -16683,30 +16810,39 @@ static void tpool__holds_left(tpool__thread *self) {
         while (region && region->number != hold->region) region = region->next;
         if (!region || (tpool__load_relaxed(hold->word) & TPOOL__OWNER) != region->owner) continue; /* relaxed: ours */
         uint32_t was = tpool__exchange_release(hold->word, TPOOL__MUTEX_BROKEN);                    /* P21 */
-        if (was & TPOOL__MUTEX_AWAITED) tpool__shared_wake(hold->word);
+        if (was & TPOOL__MUTEX_AWAITED) tpool__shared_wake(hold->word, 1);
     }
     tpool__unlock(&tpool__regions.lock);
     if (holds->all != holds->few) TPOOL_FREE(holds->all);
     memset(holds, 0, sizeof *holds);
 }
 
+/* Where a call works, and as whom. A call that may wait has it of its own: what runs within the wait uses `holds`. */
+typedef struct tpool__as {
+    const tpool__region *region;
+    uint32_t owner;
+} tpool__as;
+static inline tpool__as tpool__as_noted(const tpool__holds *holds) {
+    tpool__as as = { holds->region, holds->owner };
+    return as;
+}
 /* A thread that waits for a mutex. */
 typedef struct tpool__mutex_waiter {
     tpool__waiter waiter;
-    const tpool__holds *holds;
+    tpool__as as;
     tpool__u32 *word;
     uint32_t keeps; /* AWAITED once it has slept: others may sleep there, too */
 } tpool__mutex_waiter;
 
 /* TPOOL_TIMEOUT: another has it, and lives. */
-static tpool_status tpool__mutex_try(const tpool__mutex_waiter *caller) {
+static tpool_status tpool__mutex_try(const tpool__mutex_waiter *caller, bool asks) {
     uint32_t seen = tpool__load_acquire(caller->word); /* P21 */
     for (;;) {
         uint32_t owner = seen & TPOOL__OWNER;
-        if (owner && !tpool__owner_is_dead(caller->holds->region, owner)) return TPOOL_TIMEOUT;
+        if (owner && !tpool__owner_is_dead(caller->as.region, owner, asks)) return TPOOL_TIMEOUT;
         bool broken = owner || seen & TPOOL__MUTEX_BROKEN;
         uint32_t keeps = caller->keeps | (seen & TPOOL__MUTEX_AWAITED);
-        if (tpool__cas_acq_rel(caller->word, &seen, caller->holds->owner | keeps)) /* P21 */
+        if (tpool__cas_acq_rel(caller->word, &seen, caller->as.owner | keeps)) /* P21 */
             return broken ? TPOOL_BROKEN : TPOOL_OK;
     }
 }
@@ -16715,7 +16851,7 @@ static bool tpool__mutex_enter(tpool__waiter *waiter) {
     return false;
 }
 static bool tpool__mutex_look(tpool__waiter *waiter) {
-    tpool_status status = tpool__mutex_try((tpool__mutex_waiter *)(void *)waiter);
+    tpool_status status = tpool__mutex_try((tpool__mutex_waiter *)(void *)waiter, true);
     if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
     waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
     return false;
@@ -16736,22 +16872,27 @@ static const tpool__wait_kind tpool__wait_for_mutex = {
 static TPOOL__NOINLINE tpool_status tpool__shared_lock_slowly(tpool__holds *holds, tpool__u32 *word,
                                                               int64_t timeout_ns) {
     tpool__mutex_waiter caller = { .waiter = { .can_refuse = true, .sleep = tpool__mutex_sleep },
-                                   .holds = holds,
+                                   .as = tpool__as_noted(holds),
                                    .word = word };
     /* relaxed: only this thread writes so while it has the mutex */
     bool is_own = (tpool__load_relaxed(word) & TPOOL__OWNER) == holds->owner && tpool__holds_find(holds, word);
     if (is_own) return TPOOL_DEADLOCK;
-    tpool_status status = tpool__mutex_try(&caller);
+    tpool_status status = tpool__mutex_try(&caller, timeout_ns <= 0);
     if (status != TPOOL_TIMEOUT || timeout_ns <= 0) return status;
     int64_t deadline = tpool__deadline(timeout_ns);
     if (!tpool__self()->listed) {
         tpool__spin spin = tpool__spin_begin(&holds->failed_spins, TPOOL__FREE_TIME, deadline);
         while (status == TPOOL_TIMEOUT && tpool__spin_again(&spin)) /* relaxed: the try acquires */
-            if (!(tpool__load_relaxed(word) & TPOOL__OWNER)) status = tpool__mutex_try(&caller);
+            if (!(tpool__load_relaxed(word) & TPOOL__OWNER)) status = tpool__mutex_try(&caller, false);
         tpool__spin_end(&spin, status != TPOOL_TIMEOUT);
         if (status != TPOOL_TIMEOUT) return status;
     }
-    return tpool__wait(&caller.waiter, &tpool__wait_for_mutex, deadline);
+    status = tpool__wait(&caller.waiter, &tpool__wait_for_mutex, deadline);
+    /* else what ran within the wait has forked, and this is the child */
+    return status == TPOOL_BROKEN && caller.waiter.status != TPOOL_BROKEN ? TPOOL_INVALID : status;
+}
+static inline void tpool__mutex_free(tpool__u32 *word, uint32_t as) {
+    if (tpool__exchange_release(word, as) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word, 1); /* P21 */
 }
 
 TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns) {
@@ -16762,11 +16903,17 @@ TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t time
     tpool_status status = TPOOL_OK;
     if (!TPOOL__LIKELY(word != NULL)) return TPOOL_INVALID;
     if (!TPOOL__LIKELY(holds->count < holds->room) && !tpool__holds_grow(self, holds)) return TPOOL_NO_MEMORY;
+    uintptr_t number = holds->region->number;
     if (!TPOOL__LIKELY(tpool__cas_acq_rel(word, &seen, holds->owner))) /* P21 */
         status = tpool__shared_lock_slowly(holds, word, timeout_ns);
     if (!TPOOL__LIKELY(status == TPOOL_OK || status == TPOOL_BROKEN)) return status;
+    if (!TPOOL__LIKELY(holds->count < holds->room) && !tpool__holds_grow(self, holds)) {
+        /* what ran within the wait has taken the room */
+        tpool__mutex_free(word, status == TPOOL_BROKEN ? TPOOL__MUTEX_BROKEN : 0);
+        return TPOOL_NO_MEMORY;
+    }
     holds->all[holds->count].word = word;
-    holds->all[holds->count++].region = holds->region->number;
+    holds->all[holds->count++].region = number;
     return status;
 }
 TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
@@ -16777,8 +16924,330 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
     if (!TPOOL__LIKELY(i > 0)) return TPOOL_INVALID_STATE;
     holds->all[i - 1] = holds->all[--holds->count];
     if ((tpool__load_relaxed(word) & TPOOL__OWNER) != holds->owner) return TPOOL_INVALID_STATE; /* relaxed: ours */
-    if (tpool__exchange_release(word, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word);      /* P21 */
+    tpool__mutex_free(word, 0);
     return TPOOL_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>shared-channels  Channels among processes
+ *
+ *  The handle is the address, made odd, of a tpool_channel in the list of owners: so workers learn there of the
+ *  capacity and of where the items are. The program has that in its own memory too, and looks only there. Of what
+ *  workers may write, the ends and the items, it believes nothing: a position outside the ring counts as 0.
+ *
+ *  The ring is that of >>channels-implementation: an item's bytes are written beyond `in.at`, and one store of `in.at`
+ *  commits it; one store of `out.at` takes it out; one store of `closed` closes. So a process may die at any
+ *  instruction, and nothing is to be repaired. A lock that it has is free to the next, as with a mutex.
+ *
+ *  SLEEP  A receiver that finds nothing takes the lock of `in`, where items come, looks once more, sets `awaited`, and
+ *  notes the bell. It sleeps while the bell is as noted. A sender that has put an item in, and finds `awaited` set,
+ *  clears it, rings the bell, and wakes one. Senders sleep at `out`, likewise. Who was woken leaves `awaited` set
+ *  again, or wakes the next one if there is more: so the others are not forgotten. If it dies before, or the sender
+ *  does before its wake, then the server, when it has reaped it, rings all bells, with a wake for all.
+ *  In a task a waiter also looks every TPOOL__OWNER_CHECK: for a stop, which cannot wake it here.
+ * ----------------------------------------------------------------------------------------------------------------- */
+typedef struct tpool__shared_caller {
+    tpool__waiter waiter;
+    tpool_channel *channel;
+    tpool__as as;
+    bool receives;
+    void *item;
+    uint32_t noted; /* the bell */
+    bool has_slept;
+} tpool__shared_caller;
+
+/* False: the lock was not free for a second, which means that a worker has written into it. Nothing is to be mended if
+ * its owner has died. */
+static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u32 *lock) {
+    tpool__mutex_waiter caller = { .as = *as, .word = lock };
+    int64_t until = tpool__clock() + TPOOL_SEC(1);
+    uint32_t longest = tpool__load_relaxed(&tpool__spare_cpus) ? TPOOL__PAUSE_TIME << 5 : 0; /* relaxed: set once */
+    for (uint32_t time = TPOOL__PAUSE_TIME; time <= longest; time *= 2) {
+        tpool__pause_for(time);
+        if (tpool__load_relaxed(lock) & TPOOL__OWNER) continue; /* relaxed: the try acquires */
+        if (tpool__mutex_try(&caller, false) != TPOOL_TIMEOUT) return true;
+    }
+    while (tpool__mutex_try(&caller, true) == TPOOL_TIMEOUT) {
+        int64_t now = tpool__clock();
+        if (now >= until) return false;
+        tpool__mutex_sleep(&caller.waiter, now + TPOOL__OWNER_CHECK);
+    }
+    return true;
+}
+static inline bool tpool__end_lock(const tpool__as *as, tpool__shared_end *end) {
+    uint32_t seen = 0;
+    return TPOOL__LIKELY(tpool__cas_acq_rel(&end->lock, &seen, as->owner)) || /* P21 */
+           tpool__end_lock_slowly(as, &end->lock);
+}
+/* Wakes one of those that sleep at the end, if `rings`. */
+static inline void tpool__end_unlock(tpool__shared_end *end, bool rings) {
+    if (tpool__exchange_release(&end->lock, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(&end->lock, 1); /* P21 */
+    if (!TPOOL__LIKELY(!rings)) tpool__shared_wake(&end->bell, 1);
+}
+/* Under the lock: what is awaited has come. True: one is to be woken. */
+static inline bool tpool__end_ring(tpool__shared_end *end) {
+    if (TPOOL__LIKELY(!tpool__load_relaxed(&end->awaited))) return false; /* relaxed, all: under the lock */
+    tpool__store_relaxed(&end->awaited, 0);
+    tpool__add_relaxed(&end->bell, 1);
+    return true;
+}
+static inline size_t tpool__end_position(const tpool_channel *channel, uint32_t at) {
+    return TPOOL__LIKELY(at < 2 * channel->capacity) ? at : 0;
+}
+
+/* TPOOL_OK, TPOOL_SHUTDOWN; TPOOL_TIMEOUT: full, or the lock is not to be had. */
+static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *channel, const void *item) {
+    tpool__shared_end *in = &channel->shared->in, *out = &channel->shared->out;
+    tpool_status status = TPOOL_OK;
+    bool rings = false;
+    if (!tpool__end_lock(as, in)) return TPOOL_TIMEOUT;
+    /* relaxed, all that are not the other end's: under the lock */
+    size_t at = tpool__end_position(channel, tpool__load_relaxed(&in->at));
+    size_t seen = tpool__end_position(channel, tpool__load_relaxed(&in->seen));
+    if (tpool__channel_distance(channel, seen, at) >= channel->capacity) {
+        seen = tpool__end_position(channel, tpool__load_acquire(&out->at)); /* P18 */
+        tpool__store_relaxed(&in->seen, (uint32_t)seen);
+    }
+    if (!TPOOL__LIKELY(!tpool__load_relaxed(&channel->shared->closed))) {
+        status = TPOOL_SHUTDOWN;
+    } else if (tpool__channel_distance(channel, seen, at) >= channel->capacity) {
+        status = TPOOL_TIMEOUT;
+    } else {
+        tpool__channel_copy(channel, tpool__channel_slot(channel, at), item);
+        tpool__store_release(&in->at, (uint32_t)tpool__channel_after(channel, at)); /* P18 */
+        rings = tpool__end_ring(in);
+    }
+    tpool__end_unlock(in, rings);
+    return status;
+}
+/* TPOOL_OK, TPOOL_END; TPOOL_TIMEOUT: empty, or the lock is not to be had. */
+static tpool_status tpool__shared_try_receive(const tpool__as *as, tpool_channel *channel, void *item) {
+    tpool__shared_end *in = &channel->shared->in, *out = &channel->shared->out;
+    tpool_status status = TPOOL_OK;
+    bool rings = false, closed = false;
+    if (!tpool__end_lock(as, out)) return TPOOL_TIMEOUT;
+    size_t at = tpool__end_position(channel, tpool__load_relaxed(&out->at)); /* relaxed, all: as above */
+    size_t seen = tpool__end_position(channel, tpool__load_relaxed(&out->seen));
+    if (at == seen) {
+        closed = tpool__load_acquire(&channel->shared->closed);            /* P18: then no item comes later */
+        seen = tpool__end_position(channel, tpool__load_acquire(&in->at)); /* P18 */
+        tpool__store_relaxed(&out->seen, (uint32_t)seen);
+    }
+    if (at == seen) {
+        status = closed ? TPOOL_END : TPOOL_TIMEOUT;
+    } else {
+        tpool__channel_copy(channel, item, tpool__channel_slot(channel, at));
+        tpool__store_release(&out->at, (uint32_t)tpool__channel_after(channel, at)); /* P18 */
+        rings = tpool__end_ring(out);
+    }
+    tpool__end_unlock(out, rings);
+    return status;
+}
+static inline tpool_status tpool__shared_try(const tpool__shared_caller *caller) {
+    return caller->receives ? tpool__shared_try_receive(&caller->as, caller->channel, caller->item)
+                            : tpool__shared_try_send(&caller->as, caller->channel, caller->item);
+}
+/* Where it sleeps. */
+static inline tpool__shared_end *tpool__shared_line(const tpool__shared_caller *caller) {
+    return caller->receives ? &caller->channel->shared->in : &caller->channel->shared->out;
+}
+/* Exact if so under the lock of its line; else a hint. */
+static inline bool tpool__shared_is_stuck(const tpool__shared_caller *caller) {
+    tpool_channel *channel = caller->channel;
+    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18 */
+    size_t to = tpool__end_position(channel, tpool__load_acquire(&channel->shared->in.at));    /* P18 */
+    size_t distance = tpool__channel_distance(channel, from, to);
+    return caller->receives ? distance == 0 : distance >= channel->capacity;
+}
+/* In the program's own memory: a destroy looks whether threads of the program wait. */
+static bool tpool__shared_enter(tpool__waiter *waiter) {
+    tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
+    if (caller->as.region->server)
+        tpool__add_relaxed(&caller->channel->waiting, 1); /* relaxed: a number, here and below */
+    return false;
+}
+static bool tpool__shared_look(tpool__waiter *waiter) {
+    tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
+    tpool__shared_end *line = tpool__shared_line(caller);
+    for (bool joined = false; !joined;) {
+        tpool_status status = tpool__shared_try(caller);
+        if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
+        if (!tpool__end_lock(&caller->as, line)) {
+            waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
+            return false;
+        }
+        joined =
+            tpool__shared_is_stuck(caller) && !tpool__load_relaxed(&caller->channel->shared->closed); /* see close */
+        tpool__store_relaxed(&line->awaited, 1);          /* relaxed: under the lock */
+        caller->noted = tpool__load_relaxed(&line->bell); /* relaxed: likewise */
+        tpool__end_unlock(line, false);
+    }
+    if (waiter->self->context) waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
+    return false;
+}
+static void tpool__shared_sleep(tpool__waiter *waiter, int64_t until) {
+    tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
+    caller->has_slept = true;
+    tpool__shared_wait(&tpool__shared_line(caller)->bell, caller->noted, tpool_until(until));
+}
+/* Whatever has ended its wait, it may have been woken for the others too. */
+static void tpool__shared_leave(tpool__waiter *waiter) {
+    tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
+    tpool__shared_end *line = tpool__shared_line(caller);
+    if (caller->as.region->server) tpool__sub_relaxed(&caller->channel->waiting, 1);
+    if (!caller->has_slept || !tpool__end_lock(&caller->as, line)) return;
+    tpool__store_relaxed(&line->awaited, 1); /* relaxed: under the lock */
+    bool rings = !tpool__shared_is_stuck(caller) && tpool__end_ring(line);
+    tpool__end_unlock(line, rings);
+}
+static const tpool__wait_kind tpool__wait_for_shared = {
+    NULL, tpool__shared_enter, tpool__shared_look, tpool__shared_leave, "the other end of a channel", true
+};
+
+/* The first try has found the channel full, or empty. */
+static TPOOL__NOINLINE tpool_status tpool__shared_channel_wait(tpool__holds *holds, tpool_channel *channel,
+                                                               bool receives, void *item, int64_t timeout_ns) {
+    tpool__shared_caller caller = { .waiter = { .can_refuse = true, .can_stop = true, .sleep = tpool__shared_sleep },
+                                    .channel = channel,
+                                    .as = tpool__as_noted(holds),
+                                    .receives = receives,
+                                    .item = item };
+    const tpool__thread *self = tpool__self();
+    if (self->context && tpool_stop_requested()) return TPOOL_CANCELLED;
+    if (timeout_ns <= 0) return TPOOL_TIMEOUT;
+    int64_t deadline = tpool__deadline(timeout_ns);
+    if (!self->listed) {
+        tpool_status status = TPOOL_TIMEOUT;
+        tpool__spin spin = tpool__spin_begin(&holds->failed_spins, TPOOL__FREE_TIME, deadline);
+        while (status == TPOOL_TIMEOUT && tpool__spin_again(&spin))
+            if (!tpool__shared_is_stuck(&caller)) status = tpool__shared_try(&caller);
+        tpool__spin_end(&spin, status != TPOOL_TIMEOUT);
+        if (status != TPOOL_TIMEOUT) return status;
+    }
+    return tpool__wait(&caller.waiter, &tpool__wait_for_shared, deadline);
+}
+static tpool_status tpool__shared_channel_send(tpool_channel *handle, const void *item, int64_t timeout_ns) {
+    tpool__holds *holds = &tpool__self()->holds;
+    tpool_channel *channel = tpool__shared_channel(holds, handle);
+    const void *pointer = item;
+    if (!TPOOL__LIKELY(channel != NULL)) return TPOOL_BROKEN;
+    if (channel->of_pointers) item = &pointer;
+    if (!item) return TPOOL_INVALID;
+    tpool__as as = tpool__as_noted(holds);
+    tpool_status status = tpool__shared_try_send(&as, channel, item);
+    if (TPOOL__LIKELY(status != TPOOL_TIMEOUT)) return status;
+    return tpool__shared_channel_wait(holds, channel, false, (void *)(uintptr_t)item, timeout_ns); /* only read */
+}
+static tpool_status tpool__shared_channel_receive(tpool_channel *handle, void *item, int64_t timeout_ns) {
+    tpool__holds *holds = &tpool__self()->holds;
+    tpool_channel *channel = tpool__shared_channel(holds, handle);
+    if (!TPOOL__LIKELY(channel != NULL)) return TPOOL_BROKEN;
+    if (channel->of_pointers) memset(item, 0, sizeof(void *));
+    tpool__as as = tpool__as_noted(holds);
+    tpool_status status = tpool__shared_try_receive(&as, channel, item);
+    if (TPOOL__LIKELY(status != TPOOL_TIMEOUT)) return status;
+    return tpool__shared_channel_wait(holds, channel, true, item, timeout_ns);
+}
+/* The flag is set under the lock of `in`, where receivers join their line; senders join theirs under that of `out`,
+ * which this passes afterwards. */
+static tpool_status tpool__shared_channel_close(tpool_channel *handle) {
+    tpool__holds *holds = &tpool__self()->holds;
+    tpool_channel *channel = tpool__shared_channel(holds, handle);
+    if (!channel) return TPOOL_BROKEN;
+    tpool__as as = tpool__as_noted(holds);
+    tpool__shared_end *ends[2] = { &channel->shared->in, &channel->shared->out };
+    for (int i = 0; i < 2; i++) {
+        bool locked = tpool__end_lock(&as, ends[i]);       /* not: a worker has written into it */
+        tpool__store_release(&channel->shared->closed, 1); /* P18 */
+        tpool__add_relaxed(&ends[i]->bell, 1);             /* relaxed: under the lock */
+        if (locked) tpool__end_unlock(ends[i], false);
+        tpool__shared_wake(&ends[i]->bell, INT_MAX);
+    }
+    return TPOOL_OK;
+}
+static size_t tpool__shared_channel_count(tpool_channel *handle) {
+    tpool_channel *channel = tpool__shared_channel(&tpool__self()->holds, handle);
+    if (!channel) return 0;
+    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at)); /* P18: not later than */
+    size_t to =
+        tpool__end_position(channel, tpool__load_relaxed(&channel->shared->in.at)); /* this, relaxed: a number */
+    size_t count = tpool__channel_distance(channel, from, to);
+    return count < channel->capacity ? count : channel->capacity;
+}
+
+static tpool_status tpool__shared_channel_create(tpool_channel **channel, const tpool_channel_config *config) {
+    tpool__region *region = tpool__region_of(config->shared_with);
+    if (!region) return tpool__is_foreign(config->shared_with) ? TPOOL_BROKEN : TPOOL_INVALID;
+    size_t capacity = config->capacity ? config->capacity : 1;
+    size_t item_size = config->item_size ? config->item_size : sizeof(void *);
+    if (capacity > (uint32_t)1 << 30 || capacity > region->size / item_size) return TPOOL_NO_MEMORY;
+    tpool_channel *fresh = tpool__alloc_aligned(sizeof *fresh, alignof(tpool_channel));
+    if (!fresh) return TPOOL_NO_MEMORY;
+    tpool__owners *owners = region->owners;
+    int cancel = tpool__cancel_off();
+    tpool__lock(&region->lock);
+    uint32_t used = tpool__load_relaxed(&owners->channels), i = 0; /* relaxed, all: under the lock; no other knows it */
+    while (i < used && region->channel[i]) i++;
+    if (i < TPOOL__MOST_CHANNELS)
+        fresh->items = (unsigned char *)tpool__extent_take(region, TPOOL__ROUND_UP(capacity * item_size));
+    bool made = fresh->items != NULL;
+    if (made) {
+        tpool__shared_ends *ends = &region->ends[i];
+        tpool__u32 *words[] = { &ends->in.lock, &ends->in.at,    &ends->in.seen,     &ends->in.awaited, &ends->out.lock,
+                                &ends->out.at,  &ends->out.seen, &ends->out.awaited, &ends->closed };
+        for (size_t j = 0; j < sizeof words / sizeof *words; j++) tpool__store_relaxed(words[j], 0);
+        fresh->due.call = tpool__channel_free_now;
+        fresh->generation = tpool__generation();
+        fresh->capacity = capacity;
+        fresh->item_size = item_size;
+        fresh->of_pointers = !config->item_size;
+        fresh->item_free = config->item_free;
+        fresh->shared = ends;
+        tpool_channel *workers = &owners->channel[i];
+        workers->capacity = capacity;
+        workers->item_size = item_size;
+        workers->items = fresh->items;
+        workers->of_pointers = fresh->of_pointers;
+        workers->shared = ends;
+        region->channel[i] = fresh;
+        if (i == used) tpool__store_relaxed(&owners->channels, used + 1);
+        *channel = (tpool_channel *)((uintptr_t)workers | 1);
+    }
+    tpool__unlock(&region->lock);
+    tpool__cancel_back(cancel);
+    if (!made) tpool__free_aligned(fresh);
+    return made ? TPOOL_OK : TPOOL_NO_MEMORY;
+}
+/* What is left goes as in a channel between threads, whose ends it takes. */
+static tpool_status tpool__shared_channel_destroy(tpool_channel *handle) {
+    tpool__holds *holds = &tpool__self()->holds;
+    tpool_channel *channel = tpool__shared_channel(holds, handle);
+    if (!channel) return TPOOL_BROKEN;
+    if (!holds->region->server || tpool__load_relaxed(&channel->waiting)) return TPOOL_INVALID_STATE; /* relaxed: too */
+    size_t from = tpool__end_position(channel, tpool__load_acquire(&channel->shared->out.at));        /* P18 */
+    size_t to = tpool__end_position(channel, tpool__load_acquire(&channel->shared->in.at));           /* P18 */
+    if (tpool__channel_distance(channel, from, to) > channel->capacity) to = from; /* a worker has written into it */
+    tpool__store_relaxed(&channel->out.at, from); /* relaxed: no other call is under way */
+    tpool__store_relaxed(&channel->in.at, to);
+    tpool__channel_free(channel);
+    return TPOOL_OK;
+}
+static void tpool__shared_channel_free(tpool_channel *channel) {
+    tpool__lock(&tpool__regions.lock);
+    tpool__region *region = tpool__regions.first; /* NULL in a child that item_free has forked */
+    while (region && !(channel->shared >= region->ends && channel->shared < region->ends + TPOOL__MOST_CHANNELS))
+        region = region->next;
+    tpool__unlock(&tpool__regions.lock);
+    if (!region) return;
+    int cancel = tpool__cancel_off();
+    tpool__lock(&region->lock);
+    size_t i = (size_t)(channel->shared - region->ends);
+    tpool__extent_free(region, channel->items);
+    region->owners->channel[i].shared = NULL;
+    region->channel[i] = NULL;
+    tpool__unlock(&region->lock);
+    tpool__cancel_back(cancel);
+    tpool__free_aligned(channel);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -17165,7 +17634,7 @@ static struct {
     struct pollfd *polled;
     size_t count, room;
     int highest;           /* of its descriptors: so a child need not close every possible number */
-    tpool__owners *owners; /* NULL: the pool has no shared memory */
+    tpool__region *region; /* NULL: the pool has no shared memory */
     size_t owner;          /* the entry of the worker that is being forked */
 } tpool__serving;
 
@@ -17297,7 +17766,7 @@ static void tpool__region_of_worker(tpool__region *region) {
     region->owner =
         tpool__load_relaxed(&region->owners->all[tpool__serving.owner].number); /* relaxed: the fork orders */
     region->server = NULL;
-    (void)mprotect((void *)region->owners, sizeof *region->owners, PROT_READ);
+    if (mprotect((void *)region->owners, sizeof *region->owners, PROT_READ) != 0) tpool__refuse_in_child();
     tpool__region_list(region);
 }
 /* Becomes a worker; never returns. */
@@ -17378,9 +17847,9 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
         for (int i = 0; i < TPOOL__PASSED; i++) tpool__close(&fds[i]);
         return;
     }
-    tpool__owners *owners = tpool__serving.owners;
-    if (owners) tpool__serving.owner = tpool__owner_enter(owners);
-    if (tpool__serving_room() && !(owners && tpool__serving.owner == TPOOL__MOST_OWNERS)) {
+    tpool__region *region = tpool__serving.region;
+    if (region) tpool__serving.owner = tpool__owner_enter(region->owners);
+    if (tpool__serving_room() && !(region && tpool__serving.owner == TPOOL__MOST_OWNERS)) {
         pid = TPOOL__FORK();
         if (pid == 0) tpool__become_worker(pool, server, index, fds);
         error = errno;
@@ -17388,7 +17857,7 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     close(fds[0]);
     close(fds[2]);
     if (pid < 0) {
-        if (owners) tpool__owner_leave(owners, tpool__serving.owner);
+        if (region) tpool__owner_leave(region, tpool__serving.owner);
         tpool__notify_proxy(fds[3], TPOOL__NOT_FORKED, error, 0);
         close(fds[1]);
         close(fds[3]);
@@ -17401,7 +17870,8 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     served->status = fds[3];
     served->stopped = 0;
     served->owner = tpool__serving.owner;
-    if (owners) tpool__store_relaxed(&owners->all[served->owner].pid, (uint32_t)pid); /* relaxed: for the keeper */
+    if (region)
+        tpool__store_relaxed(&region->owners->all[served->owner].pid, (uint32_t)pid); /* relaxed: for the keeper */
     tpool__note_worker(tpool__serving.count - 1);
     tpool__notify_proxy(served->status, TPOOL__FORKED, (int32_t)pid, 0);
 }
@@ -17434,7 +17904,7 @@ static void tpool__serve_kill(tpool__served *served) {
     if (!tpool__kill_worker(served->pid)) tpool__serve_last(served, TPOOL__GIVEN_UP, 0);
 }
 static void tpool__serve_end(tpool__served *served, int how) {
-    if (tpool__serving.owners) tpool__owner_leave(tpool__serving.owners, served->owner);
+    if (tpool__serving.region) tpool__owner_leave(tpool__serving.region, served->owner);
     tpool__serve_last(served, TPOOL__ENDED, how);
     *served = tpool__serving.served[--tpool__serving.count];
     tpool__note_worker((size_t)(served - tpool__serving.served));
@@ -17573,14 +18043,16 @@ static void tpool__end_orphans(void) {
         bool own = getpgid(pid) == pid && getsid(pid) == getsid(0);
 #endif
         if (own) (void)tpool__kill_worker(pid);
-#if !defined(TPOOL__LINUX_PROCESSES) /* not adopted, so nothing tells when it is gone */
-        struct timespec pause = { 0, 1000000 };
-        for (int tries = 0; own && tpool__serving.owners && tries < 100 && getpgid(pid) == pid; tries++)
-            nanosleep(&pause, NULL);
-        tpool__owner_died(tpool__serving.owners, pid);
-#endif
     }
-    tpool__owner_died(tpool__serving.owners, 0);
+#if !defined(TPOOL__LINUX_PROCESSES) /* not adopted, so nothing tells when they are gone */
+    struct timespec pause = { 0, 1000000 };
+    for (uint32_t i = 0, tries = 0; tpool__serving.region && i < count && i < TPOOL__LIFE_WORKERS; i++) {
+        pid_t pid = (pid_t)tpool__load_relaxed(&life->pids[i]); /* relaxed: as above */
+        while (pid > 1 && kill(pid, 0) == 0 && tries++ < 100) nanosleep(&pause, NULL);
+        if (pid > 1 && kill(pid, 0) != 0 && errno == ESRCH) tpool__owner_died(tpool__serving.region, pid);
+    }
+#endif
+    tpool__owner_died(tpool__serving.region, 0);
     tpool__store_relaxed(&life->workers, 0);
 }
 
@@ -17613,10 +18085,15 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
         if (server > 0 && (over || tpool__clock() >= stopped_until)) kill(server, SIGKILL);
         if (polled[0].revents) tpool__drain_children();
         for (int how; !over;) { /* reaps adopted children too */
-            pid_t pid = waitpid(-1, &how, WNOHANG | WUNTRACED | WCONTINUED);
-            if (pid <= 0) break;
-            if (pid != server && (WIFEXITED(how) || WIFSIGNALED(how))) tpool__owner_died(tpool__serving.owners, pid);
-            if (pid != server) continue;
+            siginfo_t ended;
+            memset(&ended, 0, sizeof ended);
+            if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid > 0 &&
+                ended.si_pid != server) {
+                tpool__owner_died(tpool__serving.region, ended.si_pid); /* while no other can have its number */
+                (void)waitpid(ended.si_pid, NULL, WNOHANG);
+                continue;
+            }
+            if (server < 0 || waitpid(server, &how, WNOHANG | WUNTRACED | WCONTINUED) <= 0) break;
             stopped_until = WIFSTOPPED(how) ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
             if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
             if (WIFEXITED(how) && WEXITSTATUS(how) == TPOOL__NOT_PREPARED) {
@@ -17641,7 +18118,9 @@ static void tpool__become_keeper(tpool *pool, int control, int keeper, int progr
     tpool__serving.control = control;
     tpool__serving.program = program;
     tpool__serving.life = tpool__server_of(pool)->life;
-    tpool__serving.owners = tpool__server_of(pool)->region ? tpool__server_of(pool)->region->owners : NULL;
+    tpool__region *region = tpool__server_of(pool)->region;
+    if (region && mprotect((void *)region->owners, sizeof *region->owners, PROT_READ | PROT_WRITE) != 0) _exit(1);
+    tpool__serving.region = region;
     setpgid(0, 0); /* only the program gets the signals of its terminal */
     tpool__signals_to_default();
 #if defined(TPOOL__LINUX_PROCESSES)
@@ -17902,6 +18381,7 @@ static void tpool__child_close(tpool__child *child) {
     tpool__window_shrink(&child->argument, 0);
     tpool__window_shrink(&child->result, 0);
     if (page) munmap(page, TPOOL__PAGE_SIZE);
+    if (child->server->region) tpool__bells_ring(child->server->region); /* server and keeper may both be dead */
     child->result.start = 0;
     child->greeted = child->ordered = false;
 }
@@ -18937,6 +19417,30 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
     (void)mutex;
     return TPOOL_INVALID;
 }
+static tpool_status tpool__shared_channel_send(tpool_channel *channel, const void *item, int64_t timeout_ns) {
+    (void)channel;
+    (void)item;
+    (void)timeout_ns;
+    return TPOOL_INVALID;
+}
+static tpool_status tpool__shared_channel_receive(tpool_channel *channel, void *item, int64_t timeout_ns) {
+    return tpool__shared_channel_send(channel, item, timeout_ns);
+}
+static tpool_status tpool__shared_channel_close(tpool_channel *channel) {
+    return tpool__shared_channel_send(channel, NULL, 0);
+}
+static size_t tpool__shared_channel_count(tpool_channel *channel) {
+    (void)channel;
+    return 0;
+}
+static tpool_status tpool__shared_channel_create(tpool_channel **channel, const tpool_channel_config *config) {
+    (void)channel;
+    return tpool__is_foreign(config->shared_with) ? TPOOL_BROKEN : TPOOL_INVALID;
+}
+static tpool_status tpool__shared_channel_destroy(tpool_channel *channel) {
+    return tpool__shared_channel_send(channel, NULL, 0);
+}
+static void tpool__shared_channel_free(tpool_channel *channel) { (void)channel; }
 #endif
 
 /* ====================================================================================================================
