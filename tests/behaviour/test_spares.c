@@ -441,13 +441,25 @@ typedef struct ticking {
     atomic_bool over;
 } ticking;
 static ticking clockwork;
+/* The worker that a need has brought goes to sleep while the other one is at work: no moment is without a need. */
+static void *set_bare_and_go_on(void *bare) {
+    set_bare(bare);
+    sleep_ms(10);
+    return NULL;
+}
+static void run_a_step_by_need(tpool *pool) {
+    tpool_future *bare = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    tpool_future *both[2] = { submitted(pool, set_bare_and_go_on, bare), bare };
+    note(tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL));
+    sleep_ms(20);
+    note(tpool_wait(both, 2, TPOOL_ALL_COMPLETED, LIMIT, NULL));
+    for (int i = 0; i < 2; i++) tpool_future_release(both[i]);
+}
 static void *wait_again_and_again(void *arg) {
     ticking *t = arg;
     int item = 0;
-    while (t->ending == STEPS_BY_NEED && !atomic_load(&t->over)) {
-        tpool_task task = { .fn = nothing };
-        note(tpool_run_with_timeout(t->pool, &task, TPOOL_SEC(60), NULL));
-    }
+    while (t->ending == STEPS_BY_NEED && !atomic_load(&t->over)) run_a_step_by_need(t->pool);
     while (t->ending != STEPS_BY_NEED && tpool_channel_receive(t->ticks, &item, TPOOL_FOREVER) == TPOOL_OK)
         if (t->ending == TICKS_WITH_TASKS_IN_PLACE) take(submitted(t->pool, nothing, NULL));
     return NULL;

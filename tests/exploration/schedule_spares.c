@@ -175,10 +175,12 @@ static void need_of_the_one_that_blocked_first(void) {
  * of the first pool. Neither end begins a wait then. */
 static tpool *third;
 static gate third_waits;
+static int64_t third_limit;
 static void *wait_for_first_pool_first(void *arg) {
     tpool_future *future = submitted(pool, count_task, &first);
     gate_open(&third_waits);
-    CHECK_STATUS(TPOOL_OK, end_of(future));
+    CHECK_STATUS(TPOOL_OK, tpool_future_result(future, third_limit, NULL));
+    tpool_future_release(future);
     return arg;
 }
 static void *wait_for_the_third(void *arg) {
@@ -191,7 +193,8 @@ static void *wait_for_the_other(void *arg) {
     CHECK_STATUS(TPOOL_OK, end_of(submitted(other, wait_for_the_third, NULL)));
     return arg;
 }
-static void need_that_a_wait_in_between_closes(void) {
+static void wait_in_between_closes(int64_t limit) {
+    third_limit = limit;
     pool = pool_without_spares();
     other = pool_without_spares();
     third = pool_without_spares();
@@ -201,6 +204,9 @@ static void need_that_a_wait_in_between_closes(void) {
     end_pool(other);
     end_pool(third);
 }
+static void need_that_a_wait_in_between_closes(void) { wait_in_between_closes(TPOOL_FOREVER); }
+/* What waits with a limit is no need by itself, only in such a chain. Without a preemption no limit passes. */
+static void need_of_a_limited_wait(void) { wait_in_between_closes(TPOOL_SEC(100)); }
 
 /* The worker that a need brought finds the next one, and leaves the rest of the queue alone. */
 static void *wait_for_two(void *arg) {
@@ -399,6 +405,7 @@ SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_an_iterator, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_the_one_that_blocked_first, .quick = 1, .preemptions = 2),
           SCENARIO(need_that_a_wait_in_between_closes, .quick = 1, .preemptions = 2),
+          SCENARIO(need_of_a_limited_wait, .quick = 0, .preemptions = 0),
           SCENARIO(two_needs_of_one_worker, .quick = 1, .preemptions = 2),
           SCENARIO(need_against_pause, .quick = 1, .preemptions = 2),
           SCENARIO(need_against_resume, .quick = 1, .preemptions = 2),
