@@ -6573,6 +6573,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
 static void tpool__completions_unreserve(tpool_future *task);
+static void tpool__ask_others(const tpool *own, const tpool__record *record);
 /* Frees a task that was never placed: no other thread knows it. */
 static void tpool__unplaced_free(tpool_future *task) {
     if (task->nodes) tpool__completions_unreserve(task);
@@ -6628,8 +6629,11 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
-        if (!TPOOL__LIKELY(!completions) && force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready */
-            (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
+        if (!TPOOL__LIKELY(!completions)) { /* a thread may wait for it already */
+            tpool__ask_others(NULL, NULL);
+            if (force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready */
+                (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
+        }
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
         tpool__unplaced_free(entry.task);
@@ -6760,8 +6764,7 @@ static inline bool tpool__is_wanted(tpool_future *task) {
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared */
     return state >= (state & TPOOL__HAS_NODES ? 3 * TPOOL__REFERENCE : 2 * TPOOL__REFERENCE);
 }
-static inline bool tpool__must_wake(tpool *pool, bool awaited);
-static inline bool tpool__is_in_iterator(const tpool_future *task);
+static inline bool tpool__has_room(tpool *pool);
 static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
 
@@ -6773,7 +6776,6 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     const tpool__extra *extra = tpool__entry_extra(entry);
     if (worker && worker->pool == pool && !(extra && extra->priority)) lane = tpool__lane_of(worker);
     bool expires = extra && extra->expires_at, wanted = tpool__is_wanted(entry->task);
-    bool awaited = tpool__is_in_iterator(entry->task);
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
 
@@ -6805,7 +6807,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
-    bool wakes = status == TPOOL_OK && tpool__must_wake(pool, awaited);
+    bool wakes = status == TPOOL_OK && tpool__has_room(pool);
     /* The task may be the one that gives the pool up: once the spinlock is open, the pool may be gone. */
     bool visits = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!visits)) pool->callers++;
@@ -6907,13 +6909,6 @@ static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&po
 static inline void tpool__notify(tpool *pool) {
     if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
-/* A task was placed, and a thread may wait for it already: that needs a look although the pool has settled. */
-static inline bool tpool__must_wake(tpool *pool, bool awaited) {
-    return tpool__has_room(pool) || (awaited && tpool__spares_used_up(pool));
-}
-/* The task enters an iterator as it is placed. It is not placed yet. */
-static inline bool tpool__is_in_iterator(const tpool_future *task) { return task && task->nodes; }
-
 /* Where there is ROOM: one more worker may go on with the queue. Else only need or time brings one (tpool__ask). */
 static bool tpool__goes_on_alone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
@@ -8229,7 +8224,6 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
     if (again < waiter->look_at) waiter->look_at = again;
     return false;
 }
-static void tpool__ask_others(const tpool *own, const tpool__record *record);
 
 /* A piece of a wait: no code of the program runs in it. True: it ended before `until`. It keeps the times where no
  * other thread does, once it has slept and is not over; what they list is for the caller (*listed). */
@@ -8847,12 +8841,11 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool__thread *self = tpool__self();
     tpool__room_waiter room = { .waiter = { .can_refuse = true }, .pool = pool, .entry = entry };
     bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
-    bool awaited = tpool__is_in_iterator(entry->task);
     tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
     tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
     tpool_status status = tpool__wait(&room.waiter, &tpool__wait_for_room, deadline);
     if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
-    if (status == TPOOL_OK && tpool__must_wake(pool, awaited)) tpool__wake_one(pool);
+    if (status == TPOOL_OK) tpool__notify(pool);
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     /* what the last piece has listed */
     if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
@@ -8927,7 +8920,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
-    bool wanted = tpool__is_wanted(entry->task), awaited = tpool__is_in_iterator(entry->task);
+    bool wanted = tpool__is_wanted(entry->task);
     tpool__spin_lock(&pool->inject.lock);
     uint32_t flags = tpool__flags(pool);
     status = tpool__refusal(pool, flags);
@@ -8952,7 +8945,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     }
     tpool__spin_unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
-    if (status == TPOOL_OK && tpool__must_wake(pool, awaited)) tpool__wake_one(pool);
+    if (status == TPOOL_OK) tpool__notify(pool);
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
@@ -9216,8 +9209,8 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask, or there is ROOM. For
  *  while it is stalled there is no searcher: each thread that finds ROOM as it adds work, and each worker that stops
  *  being active (E2, E3), comes to tpool__wake_one or to tpool__ask, which clears ROOM when it arms the timer. A submit
- *  that finds no ROOM starts no need, since no thread can wait for its task yet. But one that goes into an iterator may
- *  be awaited: it asks all the same (tpool__must_wake).
+ *  that finds no ROOM starts no need, since no thread can wait for its task yet. But where one goes into an iterator,
+ *  the submitter asks all the same (tpool__ask_others).
  *  A wait that begins elsewhere may close a chain to a queued task: then it asks the pools whose spares are used up
  *  (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used up, and so
  *  after it is counted: one of the two sees the other, under tpool__cycles.lock. A pool whose need a search leaves out,
