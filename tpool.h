@@ -20,7 +20,7 @@
  *      >>contract       ownership, threads, errors, shutdown, fork, exit
  *      >>caveats        what people get wrong
  *      >>api            the public interface:  >>status  >>pool  >>task  >>future  >>many  >>map  >>dual
- *                       >>manager  >>resources  >>stats  >>observation  >>channels
+ *                       >>manager  >>resources  >>stats  >>observation  >>channels  >>shared
  *      >>platform       threads, locks, waiting on a word:  >>atomics  >>cancel  >>park  >>spin  >>held  >>lock
  *                       >>spinlock  >>parker  >>event  >>scheduling
  *      >>protocol       the bits of each state word, the ordered pairs, why no wake is lost
@@ -30,9 +30,9 @@
  *                       >>claims  >>wait  >>stops  >>result; then what is rare: >>full-queue  >>cycles  >>spares
  *                       >>idle  >>producing
  *      >>lifecycle      create, pause, drain, shut down, destroy
- *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation
+ *      >>many-futures   >>jobs  >>map-implementation  >>for-implementation  >>dual-implementation  >>unload
  *                       >>manager-implementation  >>resources-implementation  >>channels-implementation  >>process
- *                       >>observation-implementation  >>unload  >>processes-implementation  >>texts
+ *                       >>observation-implementation  >>processes-implementation  >>shared-implementation  >>texts
  *
  * ====================================================================================================================
  *  >>first  A first program
@@ -377,6 +377,7 @@
 #define tpool_fork tpool_fork_0_1_0
 #define tpool_resources_create tpool_resources_create_0_1_0
 #define tpool_channel_create tpool_channel_create_0_1_0
+#define tpool_shared_lock tpool_shared_lock_0_1_0
 #endif
 #endif
 
@@ -468,10 +469,11 @@ typedef enum tpool_full_policy {
 
 /* The events of config.observer, with config.context. It is called on the thread concerned, in the order SUBMITTED,
  * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, and must return: it may
- * not end its thread, fork or exit. A task that ends without having run has no STARTED; one whose submit is refused has
- * an ENDED with the status of the submit, or no events where it is refused before there is a task (TPOOL_INVALID,
- * TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too, named "map" and
- * "for"; items and forked jobs are not tasks. */
+ * not end its thread, fork or exit. (If it meets a cancellation point in a thread that is cancelled, that ends there:
+ * with SUBMITTED nothing is submitted, with STARTED the task is broken.) A task that ends without having run has no
+ * STARTED; one whose submit is refused has an ENDED with the status of the submit, or no events where it is refused
+ * before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of
+ * a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
@@ -518,13 +520,15 @@ typedef struct tpool_config {
                        only against a hang (>>contract, waiting inside a task) */
     void (*observer)(const tpool_event *event, void *context); /* receives the kinds in `observed`: see tpool_event */
     unsigned observed;                                         /* kinds added up */
+    size_t shared_size; /* process pools: bytes of address space that workers share with the program (>>shared) */
 } tpool_config;
 
 /* Creates a pool; config NULL means all defaults. No thread is started yet.
  * TPOOL_OK: *pool is the caller's, for tpool_destroy. TPOOL_INVALID: pool NULL, max_workers or min_workers negative,
  * min_workers above max_workers (unless max_workers is 0), a negative idle time, an unknown kind or policy, descriptors
  * NULL with a count. TPOOL_UNSUPPORTED: no TPOOL_PROCESSES in this build. TPOOL_NO_THREAD: the system refuses the
- * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY. */
+ * helper process that TPOOL_PROCESSES needs, or a descriptor for it. TPOOL_NO_MEMORY, also if there are not so many
+ * addresses as shared_size. */
 TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_config *config);
 
 #define TPOOL_WAIT 1u           /* until the workers have ended */
@@ -539,8 +543,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * started for that; a result_free may run there. So a pool may be given up in its own task or callback, also while the
  * submit, map or loop of that task is still under way. From the call on the handle is the pool's own: only those calls
  * may come that may come beside a tpool_destroy, and iterators of its maps are used and closed as ever. A call of its
- * tasks that detaches it again, or detaches a pool that is being destroyed, only adds its flags. At exit it is a pool
- * that was never destroyed: nothing waits for it.
+ * tasks or callbacks that detaches it again, or once a tpool_destroy has begun, only adds its flags: the pool is the
+ * destroyer's, also if that gets TPOOL_NO_THREAD. At exit it is a pool that was never destroyed: nothing waits for it.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
  * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
  * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
@@ -921,7 +925,10 @@ TPOOL_API tpool_status tpool_map_error(tpool_map_iter *iter, const tpool_error *
 TPOOL_API void tpool_map_close(tpool_map_iter *iter);
 
 /* Calls body(b, e, context) for parts that make up begin to end (end not included), in parallel, and returns when all
- * are done; the caller takes part. grain: the fewest indices of a part, 0: chosen. From any thread.
+ * are done; the caller takes part. It begins alone, and shares with workers what is worth it: a loop too short to gain
+ * costs little more than body(begin, end, context). A loop of less than 16 * max_workers parts of `grain` indices is
+ * shared at once, since each may be long, unless this thread has found the same loop short before. No part may wait for
+ * another one. grain: the fewest indices of a part, 0: chosen. From any thread.
  * TPOOL_OK (an empty range too). TPOOL_FAILED: a body raised; parts not yet started were skipped; if a task made the
  * call, the error is that task's. TPOOL_INVALID: pool or body NULL, begin above end. TPOOL_SHUTDOWN, TPOOL_BROKEN: the
  * pool takes no work; nothing was run. TPOOL_BROKEN also: a body has ended its thread; parts not yet started were
@@ -1192,6 +1199,48 @@ TPOOL_API size_t tpool_channel_count(tpool_channel *channel);
  * later. An item_free may destroy further channels, as it may close further maps (see tpool_map_close).
  * TPOOL_OK, also for NULL; TPOOL_INVALID_STATE, and nothing changes: a thread waits in send or receive. */
 TPOOL_API tpool_status tpool_channel_destroy(tpool_channel *channel);
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>shared  Memory that a pool of processes shares with the program, and a lock for it
+ *
+ *  config.shared_size reserves addresses at create, the same in the program and in each worker of the pool, whenever
+ *  that starts. So a pointer into this memory is an ordinary argument. The program allocates pieces of it; each takes
+ *  memory at once, so that no later access finds that there is none. Plain and atomic variables in it are what Python
+ *  calls multiprocessing.Value and Array. A pool of threads ignores shared_size: its tasks see all memory anyway.
+ *
+ *  A worker may write anything there, at any time. That can spoil what is in the pieces, but no other memory of the
+ *  program. The memory goes with the pool. In a child that the program or a task forks, it can still be read and
+ *  written, but the calls below find no shared memory.
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+/* Zeroed bytes, aligned as malloc aligns. size 0 gives the smallest piece. NULL: there is no room for it, the system
+ * has no memory or its limits forbid it (RLIMIT_FSIZE), the pool has no shared memory, or this is not the program that
+ * has created it but a worker, or a child of fork. */
+TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size);
+
+/* Gives back a piece. The system gets the pages in which nothing else is (but on Linux only those behind all that is in
+ * use, until the pool ends). No effect where tpool_shared_alloc gives NULL, and if memory is no piece of this pool. */
+TPOOL_API void tpool_shared_free(tpool *pool, void *memory);
+
+/* In shared memory, zeroed: ready. One thread at a time holds it, of the program or of a worker process. It stays held
+ * after the task that has taken it, and by its thread. If that ends, or its process dies, the next one gets the mutex
+ * with TPOOL_BROKEN, within 50 ms of the death. */
+typedef struct tpool_shared_mutex {
+    uint64_t private_[4];
+} tpool_shared_mutex;
+
+/* Takes the mutex. In a task it waits like any other call; a stop does not end the wait, and it is not searched for
+ * cycles. (Waiters look every 20 ms whether the owner lives. Where the system has no futexes, they sleep for up to a
+ * millisecond instead of being woken.) A worker that writes into a mutex can make it free, broken, or held for as long
+ * as that value stays there, and does no other harm.
+ * TPOOL_OK. TPOOL_BROKEN: it is yours, and the one that had it has died with it: mend what it guards. TPOOL_TIMEOUT.
+ * TPOOL_DEADLOCK: this thread has it already. TPOOL_INVALID: NULL, or not in shared memory of a pool that this process
+ * has created or works for. TPOOL_NO_THREAD: the system refuses a spare worker for the one that waits here.
+ * TPOOL_NO_MEMORY: to remember more than four mutexes that this thread holds. */
+TPOOL_API TPOOL__NODISCARD tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns);
+
+/* TPOOL_OK. TPOOL_INVALID_STATE: this thread does not have it. TPOOL_INVALID: as above. */
+TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex);
 
 #ifdef __cplusplus
 }
@@ -1600,7 +1649,8 @@ static void tpool__yield(void) {
 #endif
 
 #if defined(TPOOL__PARK_FUTEX)
-static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+enum { TPOOL__FUTEX_WAIT = 0, TPOOL__FUTEX_WAKE = 1, TPOOL__FUTEX_PRIVATE = 128 };
+static void tpool__futex_wait(tpool__u32 *word, int private_, uint32_t expected, int64_t ns) {
     int saved = errno;
 #if defined(SYS_futex)
     struct {
@@ -1616,21 +1666,25 @@ static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
     t.sec = (long)(ns / 1000000000);
     t.nsec = (long)(ns % 1000000000);
 #if defined(SYS_futex)
-    syscall(SYS_futex, word, 0 | 128 /* FUTEX_WAIT, private; relative, monotonic */, expected, limit, NULL, 0);
+    syscall(SYS_futex, word, TPOOL__FUTEX_WAIT | private_, expected, limit, NULL, 0); /* relative, monotonic */
 #else
-    syscall(SYS_futex_time64, word, 0 | 128, expected, limit, NULL, 0);
+    syscall(SYS_futex_time64, word, TPOOL__FUTEX_WAIT | private_, expected, limit, NULL, 0);
 #endif
     errno = saved;
 }
-static void tpool__word_wake(tpool__u32 *word) {
+static void tpool__futex_wake(tpool__u32 *word, int private_, int most) {
     int saved = errno;
 #if defined(SYS_futex)
-    syscall(SYS_futex, word, 1 | 128 /* FUTEX_WAKE, private */, 1, NULL, NULL, 0);
+    syscall(SYS_futex, word, TPOOL__FUTEX_WAKE | private_, most, NULL, NULL, 0);
 #else
-    syscall(SYS_futex_time64, word, 1 | 128, 1, NULL, NULL, 0);
+    syscall(SYS_futex_time64, word, TPOOL__FUTEX_WAKE | private_, most, NULL, NULL, 0);
 #endif
     errno = saved;
 }
+static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+    tpool__futex_wait(word, TPOOL__FUTEX_PRIVATE, expected, ns);
+}
+static void tpool__word_wake(tpool__u32 *word) { tpool__futex_wake(word, TPOOL__FUTEX_PRIVATE, 1); }
 static void tpool__park_reset(void) { }
 #elif defined(TPOOL__PARK_WIN32)
 static void tpool__word_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
@@ -2508,7 +2562,8 @@ static bool tpool__threads_are_gone(void) {
 }
 
 /* The DLL that holds this copy, with one reference more; NULL: the program holds it. A thread of the library's own that
- * no destroy joins takes one, so that its code stays until it has ended, and gives it back as it ends. */
+ * no destroy joins takes one, so that its code stays until it has ended, and gives it back as it ends. If a function of
+ * the program has ended it, its code is still needed then: the next such thread joins it and gives back both. */
 #if defined(TPOOL_THREADS_WIN32)
 typedef HMODULE tpool__library;
 static HMODULE tpool__library_here(DWORD flags) {
@@ -2521,6 +2576,7 @@ static HMODULE tpool__library_retain(void) { return tpool__library_here(0); }
 static void tpool__library_release(HMODULE library) {
     if (library) FreeLibrary(library);
 }
+static bool tpool__library_is_held(HMODULE library) { return library != NULL; }
 static void tpool__library_leave(HMODULE library) { /* the last that the thread does */
     if (library) FreeLibraryAndExitThread(library, 0);
 }
@@ -2533,6 +2589,7 @@ typedef struct tpool__library {
 } tpool__library;
 static tpool__library tpool__library_retain(void) { return (tpool__library){ 0 }; }
 static void tpool__library_release(tpool__library library) { (void)library; }
+static bool tpool__library_is_held(tpool__library library) { return (void)library, false; }
 static void tpool__library_leave(tpool__library library) { (void)library; }
 #endif
 
@@ -2550,7 +2607,7 @@ static void tpool__thread_exit(void) {
 /* function(argument) is called after what stands between the two, on POSIX systems also if the thread ends there. */
 #if defined(TPOOL__FINALLY_BEGIN) /* white-box: tests/exploration/schedule.h */
 #elif defined(TPOOL__UNIX)
-#define TPOOL__FINALLY_BEGIN(function, argument) pthread_cleanup_push(function, argument)
+#define TPOOL__FINALLY_BEGIN(function, argument) pthread_cleanup_push(function, argument);
 #define TPOOL__FINALLY_END pthread_cleanup_pop(1);
 #else
 #define TPOOL__FINALLY_BEGIN(function, argument) \
@@ -2843,6 +2900,12 @@ TPOOL_API int tpool_workers_for(tpool_work work) {
  *      P19  a worker stores its thread; a    tpool_describe loads them          that thread's contexts; the task's name
  *           context stores its task's
  *           function
+ *      P20  `begun` is counted, then each    a reader of the trace loads the    in `begun`, that the record has been
+ *           word of a record is stored;      words, then `begun`;               overwritten;
+ *           `next` is stored                 loads `next` before                the record
+ *      P21  a mutex in shared memory is      it is taken, or found held;        what its owner wrote; that the owner's
+ *           taken, or freed; the server      a waiter looks for its owner       number is among those that live
+ *           takes out a dead owner's number
  *
  *  WHY NO WAKE IS LOST
  *  Every task is put into a lane, and every job made public, under a spinlock; its submitter loads the gate (N) while
@@ -3103,7 +3166,25 @@ typedef struct tpool__contexts {
     tpool__context all[64];
 } tpool__contexts;
 
+#define TPOOL__LOOPS_REMEMBERED 8
 #define TPOOL__MAGAZINE 32u /* free memory blocks pass between threads so many at a time */
+
+/* The mutexes in shared memory that a thread holds, and the region where it has last found one: see
+ * >>shared-implementation. All zero at first. */
+typedef struct tpool__hold {
+    tpool__u32 *word;
+    uintptr_t region; /* its number */
+} tpool__hold;
+typedef struct tpool__holds {
+    struct tpool__region
+        *region;           /* while tpool__regions.version is `version`: its bytes, but for the last ones, where */
+    uintptr_t begin, last; /* no mutex has room */
+    uint32_t version;
+    uint32_t owner; /* as whom this process takes a mutex there */
+    uint32_t failed_spins;
+    tpool__hold *all, few[4];
+    size_t count, room;
+} tpool__holds;
 
 /* The state of each thread that has called the library. */
 typedef struct tpool__stop_call tpool__stop_call;
@@ -3120,19 +3201,23 @@ struct tpool__thread {
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
     unsigned cached, cacheable;               /* how many there are, and may be: 0 until the thread is armed */
     uint32_t failed_spins;                    /* of its spins for the end of a task: see >>spin */
-    bool woke;                                /* it woke a worker since its last spin */
-    bool armed;                               /* the exit hook will run */
-    bool ending;                              /* the exit hook runs, counted in tpool__process.ending */
-    bool serves;                              /* a worker's thread, whose outermost function is the library's */
-    tpool__thread_handle detacher;            /* of a thread that frees a detached pool; else not valid */
-    struct tpool__keeper *keeper;             /* this thread may keep times, and has not left that; else NULL */
-    uintptr_t stack_top;                      /* of a worker, roughly */
+    int64_t loops_ended, loops_missed;        /* see >>for-implementation */
+    unsigned loops_failed;                    /* so many loops in turn were shared and got no help; at most 8 */
+    uintptr_t cheap_loops[TPOOL__LOOPS_REMEMBERED];
+    bool woke;                         /* it woke a worker since its last spin */
+    bool armed;                        /* the exit hook will run */
+    bool ending;                       /* the exit hook runs, counted in tpool__process.ending */
+    bool serves;                       /* a worker's thread, whose outermost function is the library's */
+    tpool__thread_handle detacher;     /* of a thread that frees a detached pool; else not valid */
+    struct tpool__keeper *keeper;      /* this thread may keep times, and has not left that; else NULL */
+    uintptr_t stack_top;               /* of a worker, roughly */
     uintptr_t stack_floor;             /* below it no code of the program begins that can wait; 0: not determined yet */
     tpool__record *blocked;            /* its wait, as other threads see it; under tpool__cycles.lock */
     uintptr_t number_next, number_end; /* numbers that it may give to tasks */
     tpool_future plain;                /* stands for a task without an object of its own */
     tpool__contexts *pieces, *spare_piece; /* of contexts: the innermost in use, and one kept */
     tpool__context unlisted;               /* for a call when memory has run out; nothing reads it */
+    tpool__holds holds;
     tpool__context contexts[TPOOL__CONTEXTS];
 };
 
@@ -3223,9 +3308,10 @@ typedef struct tpool__entry {
 
 /* A queued task with a priority, or any queued task of a pool that drops the oldest. */
 typedef struct tpool__ranked {
-    int priority;
-    uint64_t order;
     tpool_future *task;
+    uint64_t order;
+    int priority;
+    uint32_t older, newer; /* the indices of the tasks submitted just before and after it (>>heap) */
 } tpool__ranked;
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -3247,25 +3333,28 @@ typedef struct tpool__measures {
     tpool__word busy_low, busy_high; /* nanoseconds: 30 bits, and the rest */
 } tpool__measures;
 
-/* What a trace keeps (tpool_trace_start): a ring of the newest events of one worker, or, the pool's, of all other
- * threads. A lock that only a reader contends for costs less than to find out which record is torn. */
+/* What a trace keeps (tpool_trace_start): a ring of the newest events of one worker, which alone writes it, or, the
+ * pool's, of all other threads, which write it under its lock. A writer waits for no reader: one that finds out that a
+ * record was overwritten while it was read drops it (P20). */
 typedef struct tpool__traced {
     int64_t now;
     uint64_t task;
-    union {
-        uint64_t other;
-        const char *name;
-    } u;
-    int32_t worker;
-    uint8_t kind, status;
+    uintptr_t about; /* of what has a name: the address of that; else the number of the other task */
+    int worker;
+    unsigned kind;
+    tpool_status status;
     bool ran; /* ENDED: it has started before */
 } tpool__traced;
+#define TPOOL__RECORD_BYTES 32u
+typedef struct tpool__record_words { /* a tpool__traced in a ring */
+    tpool__word words[TPOOL__RECORD_BYTES / sizeof(uintptr_t)];
+} tpool__record_words;
 typedef struct tpool__ring {
-    tpool__spinlock lock; /* guards: */
+    tpool__spinlock lock; /* readers hold it, and who changes these three: */
     uint32_t trace;       /* the number of the trace that the records are of */
-    tpool__traced *records;
-    size_t size;   /* how many there is room for, a power of two; 0: none */
-    uint64_t next; /* how many there were */
+    tpool__record_words *records;
+    size_t size;             /* how many there is room for, a power of two; 0: none */
+    tpool__word begun, next; /* how many there were, with the one that is written, and without it; these wrap */
 } tpool__ring;
 
 /* One task's times, on the stack of the thread that executes it. */
@@ -3294,7 +3383,8 @@ struct tpool__waiter {
     bool can_refuse;             /* it may end with TPOOL_NO_THREAD ... */
     _Atomic(bool) refused;       /* ... and shall: the system refused a worker that is needed; then it is unparked */
     bool can_stop;               /* a stop of its task ends it with TPOOL_CANCELLED ... */
-    tpool__waiter *next_stoppable, **link_stoppable; /* ... and it is in tpool__stoppable */
+    tpool__waiter *next_stoppable, **link_stoppable;     /* ... and it is in tpool__stoppable */
+    void (*sleep)(tpool__waiter *waiter, int64_t until); /* instead of a park, which others can end; NULL: it parks */
     tpool__parker parker;
 };
 struct tpool__record {
@@ -3465,7 +3555,7 @@ struct tpool {
     bool shared;                   /* a dual pool */
     bool exit_exempt;              /* being destroyed, or ended by its manager; under tpool__process.lock */
     bool detached;                 /* a thread waits for its end, to free it; under tpool__process.lock */
-    bool given_up;                 /* detached while a destroy is under way, which frees it; likewise */
+    bool destroy_failed;           /* the program is to destroy it again; likewise */
     tpool__thread_handle detacher; /* that thread; likewise */
     tpool_map_iter *iterators;     /* under tpool__process.lock */
     tpool_manager *manager;        /* of a managed pool; never changes */
@@ -3483,10 +3573,9 @@ struct tpool {
 
     alignas(TPOOL__CACHE_LINE) tpool__lane inject; /* what other threads submit; its lock also guards: */
     tpool__ranked *heap;
-    uint32_t *places; /* their index in the heap, by their order (>>heap) */
     size_t heap_count, heap_size;
-    uint64_t heap_first, heap_order; /* no task in the heap has a lower order; the next order to give */
-    size_t enders; /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
+    uint64_t heap_order; /* the next to give */
+    size_t enders;       /* tasks whose outside end is not released, and that are in no queue: see >>protocol */
     union {
         size_t callers, visitors; /* callers inside a call that may outlast the last task: see >>protocol */
     };
@@ -3507,7 +3596,7 @@ struct tpool {
     tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer, which look for work when they leave it */
     uintptr_t ending;              /* ended workers that are still in their finalizer */
-    bool launching;                /* a submitter launches the first worker's backing */
+    bool launching;                /* a thread launches the first worker's backing (tpool__launch_first) */
     tpool__worker *sleepers;       /* the last to sleep first */
     tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
     int64_t expiry_sleeper_until;  /* ... at this time */
@@ -4768,10 +4857,12 @@ static struct {
     tpool__timer *come;         /* to be fired */
     tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
     const tpool__thread *fires_in;
-    unsigned starting;                  /* keepers whose starter has not returned */
-    int64_t start_at;                   /* the system has refused a keeper: a look tries again then */
-    tpool__thread_handle ended;         /* of the last keeper that ended: the next one that ends joins it */
-    bool ended_by_function;             /* a function of the program has ended it: its destructors come after that */
+    unsigned starting;          /* keepers whose starter has not returned */
+    int64_t start_at;           /* the system has refused a keeper: a look tries again then */
+    tpool__thread_handle ended; /* of the last keeper that ended: the next one that ends joins it */
+    bool ended_by_function;     /* a function of the program has ended it: its destructors come after that */
+    unsigned holding;           /* how many so ended have not given back their DLL; these: */
+    tpool__thread_handle holders[TPOOL__KEEPERS];
     size_t count;                       /* in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
     tpool__timer *slots[TPOOL__WHEEL_LEVELS][TPOOL__WHEEL_SLOTS];
@@ -4888,11 +4979,12 @@ static bool tpool__keeper_start(tpool__keeper *keeper) {
     if (!started) keeper->used = false;
     return started;
 }
-/* Makes sure that a thread keeps the times, if there are timers. Under the lock, which it gives up meanwhile. */
+/* Makes sure that a thread keeps the times, if there are timers, or what `holding` counts. Under the lock, which it gives
+ * up meanwhile. */
 static void tpool__timekeeper_need(void) {
     TPOOL_ASSERT(tpool__held(&tpool__times.lock));
     bool refused = false;
-    while (!tpool__times.timekeeper && tpool__times_pending() && !tpool__times.over) {
+    while (!tpool__times.timekeeper && (tpool__times_pending() || tpool__times.holding > 0) && !tpool__times.over) {
         tpool__keeper *keeper = tpool__keeper_find(true); /* also after a refusal: one may have come back meanwhile */
         if (keeper) {
             keeper->idle = false;
@@ -4972,6 +5064,7 @@ static tpool__thread_handle tpool__keeper_retire(tpool__keeper *keeper, bool by_
 }
 static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     int64_t idle_until = 0; /* 0: it keeps the times, and there are timers */
+    tpool__library library = keeper->library;
     tpool__lock(&tpool__times.lock);
     for (;;) {
         int64_t now = tpool__clock(), until;
@@ -5008,8 +5101,16 @@ static void tpool__keeper_life(tpool__thread *self, tpool__keeper *keeper) {
     if (tpool__times.timekeeper == keeper) tpool__times.timekeeper = NULL;
     tpool__timekeeper_need(); /* at exit there is none any more: others must look */
     tpool__thread_handle before = tpool__keeper_retire(keeper, false);
+    tpool__thread_handle holders[TPOOL__KEEPERS];
+    unsigned holding = tpool__times.holding;
+    memcpy(holders, tpool__times.holders, sizeof holders);
+    tpool__times.holding = 0;
     tpool__unlock(&tpool__times.lock);
     tpool__thread_join(&before);
+    while (holding > 0) {
+        tpool__thread_join(&holders[--holding]);
+        tpool__library_release(library);
+    }
 }
 static void tpool__thread_left(void *thread);
 /* The last that a keeper's thread does which a function of the program has ended. It is busy until here; from here on
@@ -5024,6 +5125,10 @@ static void tpool__keeper_end(tpool__thread *self) {
         tpool__unlock(&tpool__times.lock);
         tpool__backoff(&tries);
         tpool__lock(&tpool__times.lock);
+    }
+    if (tpool__library_is_held(keeper->library) && tpool__times.holding < TPOOL__KEEPERS) { /* else it stays for ever */
+        tpool__times.holders[tpool__times.holding++] = keeper->handle;
+        keeper->handle.valid = false;
     }
     tpool__thread_handle before = tpool__keeper_retire(keeper, true);
     tpool__timekeeper_need();
@@ -5539,120 +5644,101 @@ static void tpool__lane_free(tpool__lane *lane) {
  *  A binary heap under the inject spinlock: highest priority first, among equals in the order submitted. A tombstone
  *  leaves when its turn comes, or when the heap is full, before it grows.
  *
- *  `places` maps a task's order number to its index in the heap, so that the task that has waited longest is found and
- *  removed without a search. It is a ring of twice as many order numbers as the heap has room for. When the numbers in
- *  use span the whole ring, they are renumbered: at least half of the ring is free then, so each push pays for two
- *  steps of renumbering.
+ *  The tasks also form a list in the order submitted, so that the task that has waited longest is found and removed
+ *  without a search. Its links are indices, and a task that moves in the heap tells both neighbours. Two entries come
+ *  behind the heap: the list's head, between the newest and the oldest, and a place for a task that is on its way.
  * ----------------------------------------------------------------------------------------------------------------- */
 static inline bool tpool__ranks_before(const tpool__ranked *a, const tpool__ranked *b) {
     return a->priority != b->priority ? a->priority > b->priority : a->order < b->order;
 }
-/* The index plus one of the task with that order number; 0: the task has left. */
-static inline uint32_t *tpool__heap_place(tpool *pool, uint64_t order) {
-    return &pool->places[order & (2 * pool->heap_size - 1)];
-}
 static inline void tpool__heap_put(tpool *pool, size_t i, tpool__ranked ranked) {
     pool->heap[i] = ranked;
-    *tpool__heap_place(pool, ranked.order) = (uint32_t)i + 1;
+    pool->heap[ranked.older].newer = pool->heap[ranked.newer].older = (uint32_t)i;
 }
-static void tpool__heap_up(tpool *pool, size_t i) {
-    const tpool__ranked *heap = pool->heap, moving = heap[i];
-    for (; i > 0 && tpool__ranks_before(&moving, &heap[(i - 1) / 2]); i = (i - 1) / 2)
+static inline void tpool__heap_unlink(tpool *pool, const tpool__ranked *ranked) {
+    pool->heap[ranked->older].newer = ranked->newer;
+    pool->heap[ranked->newer].older = ranked->older;
+}
+/* Gives the task on its way the free place i, or one above or below it. */
+static void tpool__heap_place(tpool *pool, size_t i) {
+    tpool__ranked *heap = pool->heap, *moving = &heap[pool->heap_size + 1];
+    for (; i > 0 && tpool__ranks_before(moving, &heap[(i - 1) / 2]); i = (i - 1) / 2)
         tpool__heap_put(pool, i, heap[(i - 1) / 2]);
-    tpool__heap_put(pool, i, moving);
-}
-static void tpool__heap_down(tpool *pool, size_t i) {
-    const tpool__ranked *heap = pool->heap, moving = heap[i];
     for (;;) {
         size_t child = 2 * i + 1;
         if (child >= pool->heap_count) break;
         if (child + 1 < pool->heap_count && tpool__ranks_before(&heap[child + 1], &heap[child])) child++;
-        if (!tpool__ranks_before(&heap[child], &moving)) break;
+        if (!tpool__ranks_before(&heap[child], moving)) break;
         tpool__heap_put(pool, i, heap[child]);
         i = child;
     }
-    tpool__heap_put(pool, i, moving);
+    tpool__heap_put(pool, i, *moving);
 }
 /* relaxed: the flag is a hint; a caller that must not miss a task looks under the spinlock */
-static void tpool__heap_emptied(tpool *pool) {
-    pool->heap_first = pool->heap_order;
-    tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED);
-}
+static void tpool__heap_emptied(tpool *pool) { tpool__and_relaxed(&pool->flags, ~TPOOL__RANKED); }
 static tpool_future *tpool__heap_remove(tpool *pool, size_t i) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__ranked removed = pool->heap[i];
-    *tpool__heap_place(pool, removed.order) = 0;
+    tpool_future *removed = pool->heap[i].task;
+    tpool__heap_unlink(pool, &pool->heap[i]);
     pool->heap_count--;
     if (i < pool->heap_count) {
-        pool->heap[i] = pool->heap[pool->heap_count];
-        tpool__heap_down(pool, i);
-        tpool__heap_up(pool, i);
+        tpool__heap_put(pool, pool->heap_size + 1, pool->heap[pool->heap_count]);
+        tpool__heap_place(pool, i);
     }
     if (pool->heap_count == 0) tpool__heap_emptied(pool);
-    return removed.task;
+    return removed;
 }
 static void tpool__heap_sweep(tpool *pool, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
     size_t alive = 0;
     for (size_t i = 0; i < pool->heap_count; i++) {
-        *tpool__heap_place(pool, pool->heap[i].order) = 0;
-        if (tpool__is_claimed(pool->heap[i].task))
-            tpool__tombstone_drop(pool, &pool->inject, pool->heap[i].task, unreferenced);
-        else tpool__heap_put(pool, alive++, pool->heap[i]);
+        if (!tpool__is_claimed(pool->heap[i].task)) {
+            tpool__heap_put(pool, alive++, pool->heap[i]);
+            continue;
+        }
+        tpool__heap_unlink(pool, &pool->heap[i]);
+        tpool__tombstone_drop(pool, &pool->inject, pool->heap[i].task, unreferenced);
     }
-    pool->heap_count = alive;
-    for (size_t i = alive / 2; i > 0; i--) tpool__heap_down(pool, i - 1);
+    for (pool->heap_count = 0; pool->heap_count < alive; pool->heap_count++) {
+        tpool__heap_put(pool, pool->heap_size + 1, pool->heap[pool->heap_count]);
+        tpool__heap_place(pool, pool->heap_count);
+    }
     if (alive == 0) tpool__heap_emptied(pool);
 }
 static bool tpool__heap_grow(tpool *pool) {
-    size_t size = pool->heap_size ? 2 * pool->heap_size : 64, each = sizeof *pool->heap + 2 * sizeof *pool->places;
-    if (size > UINT32_MAX / 2 || size > SIZE_MAX / each) return false;
-    tpool__ranked *heap = TPOOL_MALLOC(size * each), *before = pool->heap;
+    size_t size = pool->heap_size ? 2 * pool->heap_size : 64;
+    if (size > UINT32_MAX / 2 || size > SIZE_MAX / 2 / sizeof *pool->heap) return false;
+    tpool__ranked *heap = TPOOL_MALLOC((size + 2) * sizeof *heap), *before = pool->heap;
     if (!heap) return false;
     pool->heap = heap;
-    pool->places = (uint32_t *)(void *)(heap + size);
+    if (before) memcpy(heap, before, pool->heap_count * sizeof *heap);
+    if (before) tpool__heap_put(pool, size, before[pool->heap_size]); /* it has grown, so it is not empty */
+    else heap[size].older = heap[size].newer = (uint32_t)size;
     pool->heap_size = size;
-    memset(pool->places, 0, 2 * size * sizeof *pool->places);
-    for (size_t i = 0; i < pool->heap_count; i++) tpool__heap_put(pool, i, before[i]);
     if (before) TPOOL_FREE(before);
     return true;
 }
-static void tpool__heap_renumber(tpool *pool) {
-    uint64_t order = pool->heap_first;
-    for (uint64_t old = order; old != pool->heap_order; old++) {
-        uint32_t place = *tpool__heap_place(pool, old);
-        if (!place) continue;
-        *tpool__heap_place(pool, old) = 0;
-        pool->heap[place - 1].order = order;
-        *tpool__heap_place(pool, order++) = place;
-    }
-    pool->heap_order = order;
-}
 static bool tpool__heap_reserve(tpool *pool, tpool_future **unreferenced) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    if (pool->heap_count == pool->heap_size) {
-        tpool__heap_sweep(pool, unreferenced);
-        if (pool->heap_count >= pool->heap_size - pool->heap_size / 4 && !tpool__heap_grow(pool) &&
-            pool->heap_count == pool->heap_size)
-            return false;
-    }
-    if (pool->heap_order - pool->heap_first == 2 * pool->heap_size) tpool__heap_renumber(pool);
-    return true;
+    if (pool->heap_count < pool->heap_size) return true;
+    tpool__heap_sweep(pool, unreferenced);
+    return pool->heap_count < pool->heap_size - pool->heap_size / 4 || tpool__heap_grow(pool) ||
+           pool->heap_count < pool->heap_size;
 }
 static void tpool__heap_push(tpool *pool, tpool_future *task, int priority) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    tpool__ranked *ranked = &pool->heap[pool->heap_count];
-    ranked->priority = priority;
-    ranked->order = pool->heap_order++;
-    ranked->task = task;
-    tpool__heap_up(pool, pool->heap_count++);
+    uint32_t head = (uint32_t)pool->heap_size;
+    tpool__ranked ranked = { task, pool->heap_order++, priority, pool->heap[head].older, head };
+    size_t last = pool->heap_count++;
+    bool rises = last > 0 && tpool__ranks_before(&ranked, &pool->heap[(last - 1) / 2]);
+    tpool__heap_put(pool, rises ? head + 1 : last, ranked);
+    if (rises) tpool__heap_place(pool, last);
     tpool__or_relaxed(&pool->flags, TPOOL__RANKED); /* relaxed: a hint, as above */
 }
-/* The index of the task that has waited longest; there must be one. It skips each order number that has left once. */
+/* The index of the task that has waited longest; there must be one. */
 static size_t tpool__heap_oldest(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->inject.lock));
-    while (!*tpool__heap_place(pool, pool->heap_first)) pool->heap_first++;
-    return *tpool__heap_place(pool, pool->heap_first) - 1;
+    return pool->heap[pool->heap_size].newer;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -5707,8 +5793,9 @@ static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
     intptr_t age = (intptr_t)(now - stamp) / 4;
     return age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
 }
+/* In the task's context. */
 static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *stopwatch) {
-    stopwatch->outermost = !tpool__runs_program(self->context);
+    stopwatch->outermost = !tpool__runs_program(self->context->outer);
     stopwatch->began = 0;
     if (stopwatch->outermost && tpool__is_worker_of(self, pool)) {
         stopwatch->began = self->worker->ended_at;
@@ -5743,6 +5830,8 @@ static void tpool__measure_end(tpool__thread *self, tpool *pool, bool is_last, t
         tpool__spin_unlock(&pool->inject.lock);
     }
 }
+/* Whether no observer receives the tasks' ends. */
+static inline bool tpool__ends_untold(const tpool *pool) { return !(pool->config.observed & TPOOL_EVENT_ENDED); }
 /* Called before something that takes time and is no task, so that the next task's time does not include it. */
 static inline void tpool__forget_last_end(tpool__thread *self) {
     if (self->worker) self->worker->ended_at = 0;
@@ -5799,20 +5888,16 @@ static const char *tpool__name_of(const tpool_future *task) {
     return extra ? extra->shown : NULL;
 }
 
-/* The observer may reach a cancellation point, and the thread must not end in the midst of a step. */
-static void tpool__observe(tpool *pool, const tpool_event *event) {
-    int cancel = tpool__cancel_off();
-    pool->config.observer(event, pool->config.context);
-    tpool__cancel_back(cancel);
-}
 /* Gives the ring memory for a trace. The caller frees what the ring had. */
-static tpool__traced *tpool__ring_set(tpool__ring *ring, uint32_t trace, tpool__traced *records, size_t size) {
+static tpool__record_words *tpool__ring_set(tpool__ring *ring, uint32_t trace, tpool__record_words *records,
+                                            size_t size) {
     tpool__spin_lock(&ring->lock);
-    tpool__traced *before = ring->records;
+    tpool__record_words *before = ring->records;
     ring->trace = trace;
     ring->records = records;
     ring->size = records ? size : 0;
-    ring->next = 0;
+    tpool__store_relaxed(&ring->begun, 0); /* relaxed, here and below: only its writers change them, and readers wait */
+    tpool__store_relaxed(&ring->next, 0);
     tpool__spin_unlock(&ring->lock);
     return before;
 }
@@ -5823,81 +5908,119 @@ static TPOOL__NOINLINE void tpool__ring_begin(tpool *pool, tpool__ring *ring, ui
     tpool__unlock(&pool->lock);
     tpool__dealloc(tpool__ring_set(ring, trace, tpool__alloc_many(size, sizeof *ring->records), size));
 }
-/* False: the ring is of another trace, or has no memory. */
-static bool tpool__ring_add(tpool__ring *ring, uint32_t trace, const tpool__traced *record) {
-    tpool__spin_lock(&ring->lock);
-    bool has_room = ring->size > 0 && ring->trace == trace;
-    if (has_room) ring->records[ring->next++ & (ring->size - 1)] = *record;
-    tpool__spin_unlock(&ring->lock);
-    return has_room;
+/* By the ring's only writer, or under its lock. */
+static inline void tpool__ring_add(tpool__ring *ring, tpool_event_kind kind, int worker, bool ran, uintptr_t task,
+                                   uintptr_t about, tpool_status status, int64_t now) {
+    uintptr_t next = tpool__load_relaxed(&ring->next); /* relaxed, here and below: no other thread writes */
+    tpool__word *words = ring->records[next & (ring->size - 1)].words;
+    tpool__store_relaxed(&ring->begun, next + 1);
+    tpool__store_release(&words[0], task);  /* P20: a reader that sees this, or one of the next, sees `begun` */
+    tpool__store_release(&words[1], about); /* P20 */
+    tpool__store_release(&words[2], (uintptr_t)(worker + 1) << 16 | (ran ? 1u << 15 : 0u) | (unsigned)status << 8 |
+                                        (unsigned)kind); /* P20 */
+    for (size_t i = 0; i < sizeof now / sizeof(uintptr_t); i++)
+        tpool__store_release(&words[3 + i], (uintptr_t)((uint64_t)now >> (i * 32))); /* P20 */
+    tpool__store_release(&ring->next, next + 1); /* P20: a reader that sees this sees the record */
 }
-static TPOOL__NOINLINE void tpool__trace(const tpool__thread *self, tpool *pool, const tpool_event *event, bool ran,
+static TPOOL__NOINLINE void tpool__trace(const tpool__thread *self, tpool *pool, tpool_event_kind kind, int worker,
+                                         bool ran, uintptr_t task, uintptr_t about, tpool_status status, int64_t now,
                                          uint32_t trace) {
-    bool names = event->kind == TPOOL_EVENT_STARTED || event->kind == TPOOL_EVENT_ENDED;
-    tpool__traced record = { .now = event->now_ns, .task = event->task, .worker = event->worker, .ran = ran };
-    record.kind = (uint8_t)event->kind;
-    record.status = (uint8_t)event->status;
-    if (names) record.u.name = event->name;
-    else record.u.other = event->other;
-    if (event->worker >= 0) {
+    if (worker >= 0) {
         tpool__ring *ring = &self->worker->ring;
-        if (ring->trace != trace) tpool__ring_begin(pool, ring, trace); /* only the worker changes it */
-        if (tpool__ring_add(ring, trace, &record)) return;
+        if (!TPOOL__LIKELY(ring->trace == trace)) tpool__ring_begin(pool, ring, trace); /* only the worker changes it */
+        if (TPOOL__LIKELY(ring->size > 0)) {
+            tpool__ring_add(ring, kind, worker, ran, task, about, status, now);
+            return;
+        }
     }
-    (void)tpool__ring_add(&pool->ring, trace, &record);
+    tpool__spin_lock(&pool->ring.lock);
+    if (pool->ring.trace == trace) tpool__ring_add(&pool->ring, kind, worker, ran, task, about, status, now);
+    tpool__spin_unlock(&pool->ring.lock);
 }
-static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
-                        tpool_status status, const char *name, int64_t now, bool ran) {
+/* `left`: if the observer ends the thread, the innermost context says how to go on. */
+static void tpool__emit_left(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
+                             tpool_status status, const char *name, int64_t now, bool ran) {
     TPOOL_ASSERT(tpool__holds_none());
     uint32_t flags = tpool__observed(pool);
     bool observed = pool->config.observed & (unsigned)kind;
     bool traced = (flags & TPOOL__TRACED) && kind != TPOOL_EVENT_READY; /* so far the moment of SUBMITTED */
     if (!(traced || observed) || tpool__is_foreign(pool)) return;       /* foreign: it forked, and this is the child */
     int worker = tpool__is_worker_of(self, pool) ? self->worker->index : -1;
+    if (traced) {
+        bool has_name = kind == TPOOL_EVENT_STARTED || kind == TPOOL_EVENT_ENDED;
+        tpool__trace(self, pool, kind, worker, ran, task, has_name ? (uintptr_t)name : other, status, now,
+                     flags >> TPOOL__TRACES_SHIFT);
+    }
+    if (!observed) return;
     tpool_event event = { kind, worker, status, now, task, other, name };
-    if (traced) tpool__trace(self, pool, &event, ran, flags >> TPOOL__TRACES_SHIFT);
-    if (observed) tpool__observe(pool, &event);
+    pool->config.observer(&event, pool->config.context);
 }
-/* Comes before the task is queued: from then on it may start. */
-static TPOOL__NOINLINE void tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
+/* The observer may reach a cancellation point. Where no context can go on with the step, it must not end the thread. */
+static void tpool__emit(tpool__thread *self, tpool *pool, tpool_event_kind kind, uintptr_t task, uintptr_t other,
+                        tpool_status status, const char *name, int64_t now, bool ran) {
+    bool called = pool->config.observed & (unsigned)kind;
+    int cancel = called ? tpool__cancel_off() : 0;
+    tpool__emit_left(self, pool, kind, task, other, status, name, now, ran);
+    if (called) tpool__cancel_back(cancel);
+}
+static tpool__context *tpool__unplaced_push(tpool__thread *self, tpool_future *task);
+static void tpool__executed_left(void *of);
+/* Comes before the task is queued: from then on it may start. The submit of a task of the library's own must not end
+ * its thread. False: this is a child of fork. */
+static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
+    bool is_own = task->u.fn == tpool__chunk_execute || task->u.fn == tpool__loop_helper_execute;
     tpool__number_give(self, task);
     uintptr_t number = tpool__number_of(task);
     const char *name = tpool__name_of(task);
-    tpool__emit(self, pool, TPOOL_EVENT_SUBMITTED, number, tpool__number_here(self), TPOOL_OK, name, now, false);
-    tpool__emit(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
+    uintptr_t by = tpool__number_here(self);
+    tpool__context *call = is_own ? NULL : tpool__unplaced_push(self, task);
+    int cancel = is_own ? tpool__cancel_off() : 0;
+    tpool__emit_left(self, pool, TPOOL_EVENT_SUBMITTED, number, by, TPOOL_OK, name, now, false);
+    tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
+    if (is_own) tpool__cancel_back(cancel);
+    return is_own || tpool__context_pop(self, call);
 }
-/* Returns the stamp of the start. */
+/* In the task's context: if the observer ends the thread, the task has done so. Returns the stamp of the start. */
 static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool *pool, tpool_future *task,
                                                       uintptr_t stamp, uint32_t observed, tpool__stopwatch *stopwatch) {
     tpool__measure_begin(self, pool, stamp, stopwatch);
     if (observed & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
-        tpool__emit(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
-                    stopwatch->began, true);
+        tpool__emit_left(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
+                         stopwatch->began, true);
         /* what the observer has taken is not the task's */
-        if (pool->config.observed & TPOOL_EVENT_STARTED) stopwatch->began = tpool__clock();
+        if ((observed & TPOOL__MEASURED) && (pool->config.observed & TPOOL_EVENT_STARTED))
+            stopwatch->began = tpool__clock();
     }
     return tpool__since(stopwatch->began);
 }
-/* Comes before the end is published: then the task may be gone. */
-static TPOOL__NOINLINE void tpool__observe_end(tpool__thread *self, tpool *pool, tpool_future *task,
+/* A task that was executed has come to its end. This comes before the end is published: then the task may be gone.
+ * False: this is a child of fork. */
+static TPOOL__NOINLINE bool tpool__observe_end(tpool__thread *self, tpool *pool, tpool_future *task,
                                                tpool_status status, int64_t now) {
+    bool called = pool->config.observed & TPOOL_EVENT_ENDED;
+    tpool__context *call = called ? tpool__call_push(self, tpool__executed_left, task) : NULL;
+    tpool__emit_left(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), now, true);
+    return !called || tpool__context_pop(self, call);
+}
+static void tpool__observe_other_end(tpool__thread *self, tpool *pool, tpool_future *task, tpool_status status) {
     /* relaxed: the caller has claimed it, or nobody else knows it */
     bool ran = (tpool__load_relaxed(&task->state) & TPOOL__PHASE) == TPOOL__PHASE_RUNNING;
-    tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), now, ran);
+    tpool__emit(self, pool, TPOOL_EVENT_ENDED, tpool__number_of(task), 0, status, tpool__name_of(task), tpool__clock(),
+                ran);
 }
 /* The same for a task that has its error, and has not run or has not run to its end. */
 static void tpool__observe_unrun(tpool__thread *self, tpool_future *task) {
     tpool *pool = tpool__pool_of(task);
     if (TPOOL__LIKELY(!pool || !(tpool__observed(pool) & TPOOL__NUMBERED) || !tpool__number_of(task))) return;
     tpool_status status = tpool__outcome_of(tpool__load_acquire(&task->outcome))->error.status; /* P9 */
-    tpool__observe_end(self, pool, task, status, tpool__clock());
+    tpool__observe_other_end(self, pool, task, status);
 }
 /* The same for a task that was submitted and not placed, while the pool is sure to be there: once. */
 static TPOOL__NOINLINE void tpool__observe_unplaced(tpool__thread *self, tpool *pool, tpool_future *task,
                                                     tpool_status status) {
     if (TPOOL__LIKELY(!task || !tpool__number_of(task))) return;
-    tpool__observe_end(self, pool, task, status, tpool__clock());
+    tpool__observe_other_end(self, pool, task, status);
     tpool__extra *extra = tpool__extra_of(task);
     if (extra) tpool__store_relaxed(&extra->number, 0); /* relaxed: not shared */
     else tpool__store_relaxed(&task->extra_word, 0);    /* relaxed: not shared */
@@ -6624,7 +6747,7 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
             tpool__unplaced_free(taken);
             return reserved;
         }
-        if (!TPOOL__LIKELY(!numbered)) tpool__observe_submit(tpool__self(), pool, taken, now);
+        if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, taken, now)) return TPOOL_BROKEN;
     }
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
@@ -6829,8 +6952,8 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
  * and the others wait for it, each until its deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
-static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline);
-/* Another submitter launches the first worker's backing, and there is nothing else to do but wait for that. */
+static tpool_status tpool__launch_first(tpool *pool, int64_t deadline);
+/* Another thread launches the first worker's backing, and there is nothing else to do but wait for that. */
 static bool tpool__awaits_launch(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     return pool->launching && tpool__load_relaxed(&pool->live) == 0 && /* relaxed: under its lock */
@@ -6852,12 +6975,7 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
     } else if (!lives && pool->launching) {
         status = TPOOL_TIMEOUT;
     } else if (!lives) {
-        int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
-        pool->launching = true;
-        status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
-        pool->launching = false;
-        /* before the lock opens: a drainer may then find that the pool has ended, and free it */
-        if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
+        status = tpool__launch_first(pool, deadline);
     }
     tpool__unlock(&pool->lock);
     return status;
@@ -6880,8 +6998,8 @@ static void tpool__end_backing(tpool__worker *worker) {
     if (backend) backend->end(worker);
 }
 
-/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless it is the pool's
- * first. */
+/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless that is done
+ * (tpool__launch). */
 static void tpool__worker_main(void *worker);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 
@@ -6943,16 +7061,7 @@ static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
-    /* The first of a pool whose work waits already: a caller that resumes or drains it learns whether the system
-     * provides a backing. The launch has little time, since it is under the lock. relaxed: under its lock */
-    const tpool__backend *backend = tpool__load_relaxed(&pool->live) == 0 ? tpool__backend_of(pool) : NULL;
-    int cancel = tpool__cancel_off();
-    tpool_status status = backend ? backend->launch(worker, tpool__deadline(TPOOL__LAUNCH_LEAST)) : TPOOL_OK;
-    if (status == TPOOL_OK) {
-        status = tpool__start_prepared(pool, worker);
-        if (status != TPOOL_OK && backend) backend->end(worker);
-    }
-    tpool__cancel_back(cancel);
+    tpool_status status = tpool__start_prepared(pool, worker);
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
     return status;
 }
@@ -6965,7 +7074,10 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY); /* relaxed: its thread does not exist yet */
     tpool__active_add(pool, 1);                                /* P13: before it can add any work */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER);          /* relaxed: see >>protocol */
-    if (!tpool__thread_start(&worker->handle, tpool__worker_main, worker, pool->config.stack_size)) {
+    int cancel = tpool__cancel_off();
+    bool started = tpool__thread_start(&worker->handle, tpool__worker_main, worker, pool->config.stack_size);
+    tpool__cancel_back(cancel);
+    if (!started) {
         tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
         tpool__active_add(pool, -1);
         worker->searching = false;
@@ -6986,29 +7098,53 @@ static bool tpool__may_warm_up(tpool *pool, int workers) {
     uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
     return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
 }
-static tpool_status tpool__closed_status(tpool *pool);
-/* Starts a worker if fewer than `workers` live. Its backing is launched first, so that the caller learns whether the
- * system provides one. Under the lock, which it gives up meanwhile: others may be faster, and the pool may end. */
-static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
+/* Launches a backing before its worker starts, so that the caller learns whether the system provides one. Under the
+ * lock, which it gives up meanwhile: others may be faster, and the pool may end. The caller starts *launched, or undoes
+ * the launch. */
+static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    const tpool__backend *backend = tpool__backend_of(pool);
-    if (!backend) return tpool__start_worker(pool);
-    tpool__worker *worker = tpool__worker_slot(pool);
+    tpool__worker *worker = *launched = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
     int cancel = tpool__cancel_off();
     tpool__unlock(&pool->lock);
-    tpool_status status = backend->launch(worker, deadline);
+    tpool_status status = tpool__backend_of(pool)->launch(worker, deadline);
     tpool__lock(&pool->lock);
-    if (status == TPOOL_OK) status = tpool__closed_status(pool);
-    bool starts = status == TPOOL_OK && tpool__may_warm_up(pool, workers);
-    if (starts) status = tpool__start_prepared(pool, worker);
-    if (!starts || status != TPOOL_OK) {
-        tpool__unlock(&pool->lock);
-        tpool__end_backing(worker);
-        tpool__lock(&pool->lock);
-        tpool__worker_put_away(pool, worker);
-    }
     tpool__cancel_back(cancel);
+    return status;
+}
+static void tpool__launch_undo(tpool *pool, tpool__worker *launched) {
+    if (!launched) return;
+    int cancel = tpool__cancel_off();
+    tpool__unlock(&pool->lock);
+    tpool__end_backing(launched);
+    tpool__lock(&pool->lock);
+    tpool__cancel_back(cancel);
+    tpool__worker_put_away(pool, launched);
+}
+/* Starts a worker if fewer than `workers` live, with its backing launched. Under the lock, as above. In a pool that is
+ * shut down it starts only for work that waits, and while `launching` holds up the pool's end. */
+static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
+    TPOOL_ASSERT(tpool__held(&pool->lock));
+    tpool__worker *worker = NULL;
+    if (!tpool__backend_of(pool)) return tpool__start_worker(pool);
+    tpool_status status = tpool__launch(pool, deadline, &worker);
+    uint32_t flags = tpool__flags(pool);
+    bool ends = flags & TPOOL__SHUT && !(pool->launching && tpool__work_visible(pool));
+    if (status == TPOOL_OK && flags & TPOOL__BREAK) status = TPOOL_BROKEN;
+    bool starts = status == TPOOL_OK && !ends && tpool__may_warm_up(pool, workers);
+    if (starts) status = tpool__start_prepared(pool, worker);
+    if (!starts || status != TPOOL_OK) tpool__launch_undo(pool, worker);
+    return status;
+}
+/* The same for the first worker. While it is launched, the pool does not end. OK, too, if another one has come. */
+static tpool_status tpool__launch_first(tpool *pool, int64_t deadline) {
+    int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
+    pool->launching = true;
+    tpool_status status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
+    pool->launching = false;
+    if (status != TPOOL_BROKEN && tpool__load_relaxed(&pool->live) > 0) status = TPOOL_OK; /* relaxed: under its lock */
+    /* before the lock opens: a drainer may then find that the pool has ended, and free it */
+    if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
     return status;
 }
 
@@ -7383,11 +7519,13 @@ static TPOOL__NOINLINE void *tpool__call_elsewhere(tpool__thread *self, tpool_fu
     return result;
 }
 static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn fn, const tpool__extra *extra,
-                               uint32_t stops, uintptr_t since, void **result) {
+                               uint32_t stops, uintptr_t stamp, uint32_t observed, tpool__stopwatch *stopwatch,
+                               void **result) {
     tpool *pool = tpool__pool_of(task);
     tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, pool);
     context->stops = stops;
     context->task = task;
+    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, stamp, observed, stopwatch) : 0;
     /* relaxed: the function's store publishes both */
     tpool__store_relaxed(&context->name, (uintptr_t)(extra ? extra->shown : NULL));
     tpool__store_relaxed(&context->since, since);
@@ -7408,6 +7546,23 @@ static inline void tpool__search_early(tpool__thread *self, tpool *pool) {
         tpool__start_searching(worker);
 }
 
+/* Continues with a task that has executed: the observer, which received its end, has ended the thread. */
+static void tpool__executed_left(void *of) {
+    tpool__thread *self = tpool__self();
+    tpool_future *task = (tpool_future *)of;
+    tpool *pool = tpool__pool_of(task);
+    if (tpool__is_foreign(pool)) return;
+    bool failed = tpool__has_failed(task);
+    tpool__count(pool, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
+    if (task != &self->plain) {
+        tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
+        return;
+    }
+    if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
+    tpool__outcome *outcome = tpool__outcome_take(task);
+    if (outcome) (void)tpool__outcome_list(outcome);
+}
+
 /* A plain task has no future, so only its failure leaves anything to do. Compiled twice, here and for whole tasks: in a
  * pool without measure and observer no instruction tests for them. */
 static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const tpool__entry *entry,
@@ -7417,13 +7572,13 @@ static TPOOL__INLINE void tpool__execute_plain_under(tpool__thread *self, const 
     void *result;
     tpool__task_init(task, pool, NULL, entry->arg, NULL, TPOOL__PHASE_RUNNING | TPOOL__END_RELEASED | TPOOL__REFERENCE);
     tpool__stopwatch stopwatch;
-    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, entry->stamp, observed, &stopwatch) : 0;
-    if (!tpool__call(self, task, entry->fn, NULL, entry->stops, since, &result)) return;
-    if (observed) tpool__measure_end(self, pool, !(observed & TPOOL__NUMBERED), &stopwatch);
+    if (!tpool__call(self, task, entry->fn, NULL, entry->stops, entry->stamp, observed, &stopwatch, &result)) return;
+    if (observed) tpool__measure_end(self, pool, tpool__ends_untold(pool), &stopwatch);
     tpool__outcome *outcome = tpool__outcome_load(task);
     bool failed = outcome && outcome->kind == TPOOL__ERROR;
-    if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)))
-        tpool__observe_end(self, pool, task, failed ? outcome->error.status : TPOOL_OK, stopwatch.ended);
+    if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)) &&
+        !tpool__observe_end(self, pool, task, failed ? outcome->error.status : TPOOL_OK, stopwatch.ended))
+        return;
     tpool__count_own(self->worker, failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     if (TPOOL__LIKELY(!outcome)) return;
     if (failed && pool->config.on_failure && !tpool__report_failure(task)) return;
@@ -7447,14 +7602,14 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
     tpool__store_release(&task->runner, self); /* P7 */
     tpool *pool = tpool__pool_of(task);
     tpool__stopwatch stopwatch;
-    uintptr_t since = 0;
+    uintptr_t stamp = 0;
     if (observed) {
         /* relaxed: the stamp came with the entry; only this thread uses the word until the call */
-        since = tpool__observe_begin(self, pool, task, tpool__load_relaxed(&task->outcome), observed, &stopwatch);
+        stamp = tpool__load_relaxed(&task->outcome);
         tpool__store_relaxed(&task->outcome, 0);
     }
-    if (!tpool__call(self, task, fn, extra, stops, since, &result)) return false;
-    if (observed) tpool__measure_end(self, pool, !extra && !(observed & TPOOL__NUMBERED), &stopwatch);
+    if (!tpool__call(self, task, fn, extra, stops, stamp, observed, &stopwatch, &result)) return false;
+    if (observed) tpool__measure_end(self, pool, !extra && tpool__ends_untold(pool), &stopwatch);
 
     /* >>finish  W6: what the task leaves, in the order in which others may see it */
     bool failed = tpool__has_failed(task);
@@ -7463,9 +7618,10 @@ static TPOOL__INLINE bool tpool__execute_task_under(tpool__thread *self, tpool_f
         tpool__large_give(extra);
     }
     task->value = failed ? NULL : result;
-    if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)))
-        tpool__observe_end(self, pool, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK,
-                           extra ? tpool__clock() : stopwatch.ended);
+    if (!TPOOL__LIKELY(!(observed & TPOOL__NUMBERED)) &&
+        !tpool__observe_end(self, pool, task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK,
+                            extra ? tpool__clock() : stopwatch.ended))
+        return false;
     tpool__count(tpool__pool_of(task), failed ? TPOOL__FAILED_COUNT : TPOOL__COMPLETED);
     tpool__search_early(self, tpool__pool_of(task));
     tpool__publish(task, failed ? tpool__outcome_load(task)->error.status : TPOOL_OK);
@@ -8247,7 +8403,8 @@ static bool tpool__wait_piece(tpool__waiter *waiter, int64_t until, bool *listed
         if (!asked && self->blocked) tpool__ask_others(self->worker ? self->worker->pool : NULL, self->blocked);
         asked = true;
         int64_t bound = tpool__times_bound(waiter->look_at < until ? waiter->look_at : until);
-        (void)tpool__park(&waiter->parker, bound);
+        if (waiter->sleep) waiter->sleep(waiter, bound);
+        else (void)tpool__park(&waiter->parker, bound);
         slept = true;
     }
     if (stops) tpool__stoppable_leave(waiter);
@@ -9632,7 +9789,8 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
 }
 
 /* Under pool->lock: no worker lives or runs its finalizer, and no work waits. In a pool that is shut down no worker
- * starts any more: its starter would first have to find work, under the same lock. */
+ * starts any more: its starter would first have to find work, under the same lock; but one that is launched already
+ * (`launching`) may come, though there is nothing left to do. */
 static bool tpool__workers_are_gone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: under its lock */
@@ -9747,10 +9905,14 @@ static bool tpool__sleep(tpool__worker *worker) {
  * the system provides no other. */
 static bool tpool__replace(tpool__worker *worker) {
     tpool *pool = worker->pool;
-    tpool__worker *woken = NULL;
+    tpool__worker *woken = NULL, *next = NULL;
+    tpool_status status = TPOOL_OK;
     bool retired = true, asks = false;
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
+    /* The last one launches what follows it while it lives itself: the pool stays, and submitters need not wait. */
+    if (tpool__backend_of(pool) && tpool__load_relaxed(&pool->live) == 1 && tpool__work_visible(pool)) /* as below */
+        status = tpool__launch(pool, tpool__deadline(TPOOL__LAUNCH_MOST), &next);
     /* relaxed: as in tpool__retire */
     uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
     tpool__store_relaxed(&pool->live, live);
@@ -9760,7 +9922,9 @@ static bool tpool__replace(tpool__worker *worker) {
         asks = !tpool__goes_on_alone(pool);
         woken = asks ? NULL : pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (!asks && tpool__start_worker(pool) != TPOOL_OK) retired = tpool__load_relaxed(&pool->active) > 0;
+        else if (!asks && !next && status == TPOOL_OK) status = tpool__start_worker(pool);
+        else if (!asks && status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
+        if (status != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
     }
     if (retired) {
         pool->ending++;
@@ -9769,6 +9933,7 @@ static bool tpool__replace(tpool__worker *worker) {
         tpool__active_add(pool, 1);
         tpool__update_room(pool);
     }
+    tpool__launch_undo(pool, next); /* the pool stays: this thread is not joined yet */
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
     if (asks) tpool__ask(pool, false);
@@ -10259,30 +10424,39 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     return status;
 }
 /* True: work waits, no worker lives, and the system refuses to start one. The second look is under the lock under which
- * the last worker has looked before it left (tpool__retire, tpool__leave_pool). */
-static bool tpool__is_stranded(tpool *pool) {
+ * the last worker has looked before it left (tpool__retire, tpool__leave_pool). It does not take part in a launch by
+ * another thread: a drain looks again later, and all others start a worker that launches by itself (tpool__notify). */
+static bool tpool__is_stranded(tpool *pool, int64_t deadline) {
     if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
+    tpool_status status = TPOOL_OK;
     tpool__lock(&pool->lock);
-    bool stranded = tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool) && /* relaxed: its lock */
-                    tpool__start_worker(pool) != TPOOL_OK;
+    /* relaxed: under its lock. What waits in a broken pool ends as that, as soon as another thread comes to it. */
+    if (tpool__load_relaxed(&pool->live) == 0 && !pool->launching && !(tpool__flags(pool) & TPOOL__BREAK) &&
+        tpool__work_visible(pool))
+        status = tpool__launch_first(pool, deadline);
+    bool stranded = status != TPOOL_OK && status != TPOOL_BROKEN && tpool__work_visible(pool);
     tpool__unlock(&pool->lock);
     return stranded;
 }
+/* Where work can be taken again, wakes or starts a worker. False: there is none, and the system refuses one. The caller
+ * counts in `callers`. */
+static bool tpool__set_going(tpool *pool, int64_t deadline) {
+    if (tpool__is_stranded(pool, deadline)) return false;
+    tpool__notify_if_work(pool);
+    return true;
+}
 
-static tpool_status tpool__resume(tpool *pool) {
+static tpool_status tpool__resume(tpool *pool, int64_t deadline) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (tpool__flags(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
-    if (tpool__flags(pool) & TPOOL__PAUSED) {
-        tpool__set_flags(pool, 0, TPOOL__PAUSED);
-        tpool__notify_if_work(pool);
-    }
-    return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
+    if (tpool__flags(pool) & TPOOL__PAUSED) tpool__set_flags(pool, 0, TPOOL__PAUSED);
+    return tpool__set_going(pool, deadline) ? TPOOL_OK : TPOOL_NO_THREAD;
 }
 TPOOL_API tpool_status tpool_resume(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__context *visit = tpool__caller_enters(pool); /* a task that starts now may give the pool up */
-    tpool_status status = tpool__resume(pool);
+    tpool_status status = tpool__resume(pool, TPOOL_FOREVER);
     if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
@@ -10291,21 +10465,27 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     const tpool__backend *backend = tpool__backend_of(pool);
     if (!backend) return TPOOL_UNSUPPORTED;
+    tpool__context *visit = tpool__caller_enters(pool); /* the callback of a task that ends now may give the pool up */
     int cancel = tpool__cancel_off();
     backend->kill(pool);
     tpool__cancel_back(cancel);
+    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return TPOOL_OK;
 }
 
 TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     if (!pool || workers < 0) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
+    tpool__context *visit = tpool__caller_enters(pool); /* as in tpool_resume */
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
-    while (status == TPOOL_OK && tpool__may_warm_up(pool, workers))
+    while (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
         status = tpool__start_launched(pool, workers, TPOOL_FOREVER);
+        if (status == TPOOL_OK) status = tpool__closed_status(pool);
+    }
     tpool__unlock(&pool->lock);
     if (status != TPOOL_OK) tpool__notify_if_work(pool); /* submitters have seen a searcher that never came */
+    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -10539,7 +10719,7 @@ static bool tpool__drainer_look(tpool__waiter *waiter) {
     const tpool__thread *self = waiter->self;
     if (drainer->over(pool)) return tpool__wait_over(waiter, TPOOL_OK);
     if (tpool__flags(pool) & TPOOL__HALTED) return tpool__wait_over(waiter, TPOOL_BROKEN);
-    if (tpool__is_stranded(pool)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
+    if (tpool__is_stranded(pool, waiter->deadline)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
     waiter->look_at = tpool__deadline(TPOOL__DRAINER_LOOKS);
     return self->listed && self->listed_last != drainer->listed_last; /* the look listed it */
 }
@@ -10560,7 +10740,7 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     if (status == TPOOL_TIMEOUT && deadline != 0) {
         tpool__drainer drainer = { .waiter = { .can_refuse = true }, .pool = pool, .over = over };
         drainer.until_ended = over == tpool__shut_when_quiet || over == tpool__workers_ended;
-        drainer.until_deserted = over == tpool__unlist;
+        drainer.until_deserted = over == tpool__unlist || over == tpool__is_deserted;
         status = tpool__wait(&drainer.waiter, &tpool__wait_for_condition, deadline);
     }
     tpool__run_unless_held(tpool__self()); /* what the last look has listed */
@@ -10591,12 +10771,14 @@ static void tpool__join_ended(tpool *pool) {
     for (tpool__worker *w = pool->newest; w; w = w->before) tpool__join_once(pool, &w->left);
 }
 
-/* The rest of a shutdown, after the pool has closed and has cancelled what it was to cancel. */
-static void tpool__shut_down(tpool *pool, unsigned flags) {
+/* The rest of a shutdown, after the pool has closed and has cancelled what it was to cancel. False: work waits, and the
+ * system refuses a worker for it. */
+static bool tpool__shut_down(tpool *pool, unsigned flags) {
     tpool__stop_running(pool, flags);
     if (tpool__flags(pool) & TPOOL__PAUSED) tpool__set_flags(pool, 0, TPOOL__PAUSED);
-    tpool__notify_if_work(pool);
+    bool goes = tpool__set_going(pool, 0);
     tpool__wake_sleepers(pool);
+    return goes;
 }
 static tpool_status tpool__detach(tpool *pool);
 /* A function called during a shutdown has ended the thread: does the rest. */
@@ -10604,7 +10786,7 @@ static void tpool__shutdown_left(void *of) {
     uintptr_t both = (uintptr_t)of, flags = both & (TPOOL__POOL_ALIGNMENT - 1);
     tpool *pool = (tpool *)(both - flags);
     if (tpool__is_foreign(pool)) return;
-    tpool__shut_down(pool, (unsigned)flags);
+    (void)tpool__shut_down(pool, (unsigned)flags);
     if (flags & TPOOL_DETACH) (void)tpool__detach(pool); /* refused: the pool has no owner, and stays */
 }
 
@@ -10619,12 +10801,12 @@ static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     tpool__context *call = tpool__call_push(self, tpool__shutdown_left, pool_and_flags);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
-    tpool__shut_down(pool, flags);
+    bool goes = tpool__shut_down(pool, flags);
     tpool_status status = flags & TPOOL_DETACH ? tpool__detach(pool) : TPOOL_OK; /* first: a wake may end the thread */
     tpool__run_unless_held(self);
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (flags & TPOOL_DETACH) return status;
-    if (!(flags & TPOOL_WAIT)) return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
+    if (!goes || !(flags & TPOOL_WAIT)) return goes ? TPOOL_OK : TPOOL_NO_THREAD;
     status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
     tpool__join_ended(pool);
@@ -10696,7 +10878,7 @@ static void tpool__finish_begin(tpool *pool) {
     tpool__lock(&pool->lock);
     pool->finishing++;
     tpool__unlock(&pool->lock);
-    (void)tpool__resume(pool);
+    (void)tpool__resume(pool, 0);
 }
 /* The caller gives up, or its thread has ended. */
 static void tpool__finish_failed(void *of) {
@@ -10717,64 +10899,42 @@ static void tpool__exempt_from_exit(tpool *pool) {
 }
 
 static void tpool__iters_outlive(tpool *pool);
-/* A destroy gives up. True: the program has no handle any more, so the destroy must go on. */
-static bool tpool__destroy_fails(tpool *pool) {
+/* A destroy gives up, or its thread has ended: the pool goes on, and is the program's to destroy again. */
+static void tpool__destroy_fails(void *of) {
+    tpool *pool = of;
+    if (tpool__is_foreign(pool)) return;
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     tpool__finish_failed(pool);
     tpool__lock(&tpool__process.lock);
-    bool given_up = pool->given_up;
-    /* a manager's shutdown exempts its pools for good */
-    if (!pool->manager && !given_up) pool->exit_exempt = false;
+    if (!pool->manager) pool->exit_exempt = false; /* a manager's shutdown exempts its pools for good */
+    pool->destroy_failed = !pool->detached;
     tpool__unlock(&tpool__process.lock);
-    return given_up;
 }
-/* The thread of a destroy has ended: the pool goes on, and is the program's to destroy again, or frees itself. */
-static void tpool__destroy_left(void *of) {
-    tpool *pool = of;
-    if (tpool__is_foreign(pool) || !tpool__destroy_fails(pool)) return;
-    tpool__lock(&tpool__process.lock);
-    pool->exit_exempt = pool->given_up = false;
-    tpool__unlock(&tpool__process.lock);
-    (void)tpool__detach(pool);
-}
-/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. If
- * *again, the system refuses what it needs, and the caller must go on. */
-static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool, bool *again) {
+/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. */
+static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
     tpool__finish_begin(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__destroy_left, pool);
+    tpool__context *call = tpool__call_push(self, tpool__destroy_fails, pool);
     tpool_status status = tpool__await_condition(pool, tpool__shut_when_quiet, TPOOL_FOREVER);
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
+    /* a warm-up, resume or kill that is still under way uses the backend */
+    if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_deserted, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__stop_backend(pool);
     if (status == TPOOL_OK) tpool__iters_outlive(pool); /* who queues a chunk from now on is counted already */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (status == TPOOL_OK) tpool__free(pool);
-    else *again = tpool__destroy_fails(pool) && status == TPOOL_NO_THREAD;
+    else tpool__destroy_fails(pool);
     return status;
-}
-/* Where the system refuses a worker that the work needs, a pool's end asks again, later each time. */
-static void tpool__finish_pauses(int64_t *pause) {
-    tpool__u32 nothing = 0;
-    tpool__word_wait(&nothing, 0, *pause);
-    if (*pause < TPOOL_SEC(1)) *pause *= 2;
 }
 static tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
-    int64_t pause = TPOOL_MS(1);
-    bool again;
-    tpool_status status;
-    do {
-        again = false;
-        tpool__exempt_from_exit(pool);
-        status = tpool__finish(pool, &again);
-        if (again) tpool__finish_pauses(&pause);
-    } while (again);
-    return status;
+    tpool__exempt_from_exit(pool);
+    return tpool__finish(pool);
 }
 TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     if (!pool) return TPOOL_OK;
@@ -10802,8 +10962,10 @@ static void tpool__detached_finish(tpool *pool) {
     int64_t pause = TPOOL_MS(1);
     while (!tpool__arm(self)) tpool__word_wait(&nothing, 0, pause); /* else nothing would follow a thread that ends */
     tpool__context *call = tpool__call_push(self, tpool__detached_left, pool); /* what is freed may end the thread */
-    bool again; /* it has always been given up: only the status counts */
-    while (tpool__finish(pool, &again) == TPOOL_NO_THREAD) tpool__finish_pauses(&pause);
+    while (tpool__finish(pool) == TPOOL_NO_THREAD) {
+        tpool__word_wait(&nothing, 0, pause); /* then it asks again, later each time */
+        if (pause < TPOOL_SEC(1)) pause *= 2;
+    }
     (void)tpool__context_pop(self, call);
 }
 static void tpool__detached_main(void *of) {
@@ -10831,15 +10993,17 @@ static void tpool__detached_end(tpool__thread *self) {
     self->detacher.valid = false;
     tpool__thread_join_in_hook(&before); /* that is about to end */
 }
-/* On TPOOL_OK the pool may be gone, unless the caller is one of its tasks. */
+/* On TPOOL_OK the pool may be gone, unless the caller is one of its tasks. A pool has one owner: who has begun to
+ * destroy it destroys it. A task or callback of the pool cannot know whether that has just failed, and takes nothing
+ * away. */
 static tpool_status tpool__detach(tpool *pool) {
     int cancel = tpool__cancel_off();
+    bool within = tpool__within(pool);
     tpool__lock(&tpool__process.lock);
-    bool is_new = !pool->detached && !pool->exit_exempt; /* a destroy that is under way frees it */
-    if (is_new) pool->detached = tpool__thread_start(&pool->detacher, tpool__detached_main, pool, 0);
-    bool detached = pool->detached || pool->exit_exempt;
-    if (!pool->detached) pool->given_up = pool->exit_exempt;
-    tpool__process.detached += is_new && detached;
+    bool has_owner = pool->detached || pool->exit_exempt || (pool->destroy_failed && within);
+    if (!has_owner) pool->detached = tpool__thread_start(&pool->detacher, tpool__detached_main, pool, 0);
+    bool detached = has_owner || pool->detached;
+    tpool__process.detached += !has_owner && detached;
     tpool__unlock(&tpool__process.lock);
     tpool__cancel_back(cancel);
     return detached ? TPOOL_OK : TPOOL_NO_THREAD;
@@ -12960,10 +13124,31 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 /* ====================================================================================================================
  *  >>for-implementation  tpool_for
  *
- *  The caller and its helpers advance one shared index. Each takes a share of what is left, large at first, then
- *  smaller, down to the grain (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits
- *  the next helper. A helper that starts too late finds nothing left and ends.
+ *  The caller begins alone and measures: one item, then parts of up to four times as many items as are done. After each
+ *  part it estimates what the rest will take. Once that is worth a helper, it shares the loop: the caller and its
+ *  helpers advance one index, and each takes a share of what is left, large at first, then smaller, down to the grain
+ *  (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next helper. A helper
+ *  that starts too late finds nothing left and ends.
+ *
+ *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken. For a
+ *  wake the rest must be longer. But a worker that was woken searches for a while, and the loops that follow share for
+ *  little. So a thread adds up what its last loops would have gained from a helper, and wakes a worker once that is
+ *  more than a wake costs (competitive, as in >>spin). The price doubles each time that no help came in time: then the
+ *  CPUs are busy with something else.
+ *
+ *  A loop of few items that begins alone may lose half of its speed, since its first item may be as long as all that a
+ *  helper could take. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once, unless the thread
+ *  remembers it as short.
  * ================================================================================================================= */
+enum { TPOOL__LOOP_FEW = 16 };
+#define TPOOL__LOOP_PART 1000 /* ns: a shared part is about as long, unless a grain is given */
+#ifndef TPOOL__LOOP_LEAST
+#define TPOOL__LOOP_LEAST 6000 /* ns: so much must be left to be shared while a worker searches */
+#endif
+#define TPOOL__LOOP_WAKES 60000    /* ns: so much must be left to wake a worker */
+#define TPOOL__LOOP_MISSED 20000   /* ns: or so much the loops before must have missed ... */
+#define TPOOL__LOOP_RECENTLY 65536 /* ns: ... that came so soon after each other; as long as a worker spins */
+
 typedef struct tpool__loop_helper {
     struct tpool__loop_helper *next;
     struct tpool__loop *loop;
@@ -12978,6 +13163,8 @@ typedef struct tpool__loop {
     tpool *pool;
     size_t end, grain;
     uintptr_t shares, helpers, most_helpers; /* helpers: under the lock */
+    tpool__word helped;                      /* a helper has come before all was taken */
+    uint64_t item_time; /* of an item as last measured, in 1/1024 ns; 0: not known. Written before the loop is shared */
     tpool__loop_helper *helper_list;
     void (*body)(size_t begin, size_t end, void *context);
     void *context;
@@ -13017,12 +13204,19 @@ static bool tpool__loop_take(tpool__loop *loop, bool helps, size_t *begin, size_
     return taken;
 }
 
+/* What these items will take, in ns, if they are like those before. */
+static int64_t tpool__loop_time(const tpool__loop *loop, size_t items) {
+    if (loop->item_time > 0 && items > UINT64_MAX / loop->item_time) return TPOOL_FOREVER;
+    return (int64_t)(items * loop->item_time / 1024);
+}
+
 /* Submits one more helper, if enough is left to do. A refusal does no harm. The caller or the helper before lists the
  * new one, and the caller waits for that helper too. So the caller, which waits for one after the other
  * (tpool__loop_end), misses none that may have taken a share. */
 static void tpool__loop_add_helper(tpool__loop *loop, tpool__force force) {
     uintptr_t next = tpool__load_relaxed(&loop->next); /* relaxed: a hint */
     if (next >= loop->end || loop->end - next <= loop->grain || tpool__has_failed(&loop->task)) return;
+    if (loop->item_time > 0 && tpool__loop_time(loop, loop->end - next) < TPOOL__LOOP_LEAST) return;
     tpool__lock(&loop->lock);
     bool wanted = loop->helpers < loop->most_helpers;
     loop->helpers += wanted;
@@ -13054,19 +13248,63 @@ static void tpool__loop_break(tpool__loop *loop) {
 }
 static void tpool__loop_left(void *of) { tpool__loop_break((tpool__loop *)of); }
 
-/* Returns false in the child, if a body forked. */
+/* Returns false in the child, if the body forked. */
+static bool tpool__loop_part(tpool__thread *self, tpool__loop *loop, size_t begin, size_t end) {
+    tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, loop->pool);
+    context->task = &loop->task;
+    if (loop->origin != context->outer) context->origin = loop->origin; /* a helper's: on the caller's thread */
+    context->left = tpool__loop_left;
+    context->of = loop;
+    loop->body(begin, end, loop->context);
+    return tpool__context_pop(self, context);
+}
+/* Likewise. */
 static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
     tpool__thread *self = tpool__self();
     size_t begin, end;
-    while (tpool__loop_take(loop, helps, &begin, &end)) {
-        tpool__context *context = tpool__context_push(self, TPOOL__IN_ITEM, loop->pool);
-        context->task = &loop->task;
-        if (loop->origin != context->outer) context->origin = loop->origin; /* a helper's: on the caller's thread */
-        context->left = tpool__loop_left;
-        context->of = loop;
-        loop->body(begin, end, loop->context);
-        if (!tpool__context_pop(self, context)) return false;
+    while (tpool__loop_take(loop, helps, &begin, &end))
+        if (!tpool__loop_part(self, loop, begin, end)) return false;
+    return true;
+}
+
+/* True if the rest, which will take `left` ns, is worth a helper. `missed` is added once for each loop. */
+static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop, int64_t left, int64_t now,
+                                         bool first) {
+    if (left < TPOOL__LOOP_LEAST) return false;
+    unsigned failed = self->loops_failed;
+    if (!tpool__has_room(loop->pool) || left >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
+    if (!first) return false;
+    if (now - self->loops_ended > TPOOL__LOOP_RECENTLY) self->loops_missed = 0;
+    self->loops_missed += left / 2;
+    if (self->loops_missed < TPOOL__LOOP_MISSED << failed) return false;
+    self->loops_missed = 0;
+    return true;
+}
+/* The caller alone, until the rest is worth sharing or there is none. At most half of what is left is executed at once,
+ * since later items may be longer; but for a rest that is over before a helper comes. Returns false in the child, if a
+ * body forked. */
+static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
+    uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
+    int64_t before = tpool__clock();
+    bool is_worth = false, first = true;
+    while (next < loop->end && !is_worth && !tpool__has_failed(&loop->task)) {
+        size_t left = loop->end - next, done = next - begin, part = done == 0 ? 1 : done < left / 4 ? 4 * done : left;
+        if (part > left / 2 && (done == 0 || tpool__loop_time(loop, left) >= TPOOL__LOOP_PART)) part = left / 2;
+        if (part < loop->grain) part = loop->grain;
+        if (part > left || left - part < loop->grain) part = left;
+        tpool__store_relaxed(&loop->next, next + part); /* relaxed: likewise */
+        if (!tpool__loop_part(self, loop, next, next + part)) return false;
+        next += part;
+        if (next == loop->end) break;
+        int64_t now = tpool__clock(), took = now - before, rest;
+        before = now;
+        loop->item_time = (uint64_t)took * 1024 / part + 1;
+        if (took < TPOOL__LOOP_PART / 4) continue; /* the clock's own time is too much of that */
+        rest = tpool__loop_time(loop, loop->end - next);
+        is_worth = tpool__loop_is_worth_sharing(self, loop, rest, now, first);
+        if (rest >= TPOOL__LOOP_LEAST) first = false;
     }
+    self->loops_ended = before;
     return true;
 }
 
@@ -13096,8 +13334,55 @@ static void tpool__for_left(void *of) {
     tpool__loop_release(loop);
 }
 
+/* The caller and its helpers. *took: what the caller's parts took. Returns false in the child, if a body forked. */
+static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *took) {
+    tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
+    int64_t before = tpool__clock();
+    if (!tpool__loop_execute(loop, false)) return false;
+    *took = tpool__clock() - before;
+    if (tpool__load_relaxed(&loop->helped)) self->loops_failed = 0; /* relaxed: a hint */
+    else if (self->loops_failed < 8) self->loops_failed++;
+    return true;
+}
+/* A shared part takes about TPOOL__LOOP_PART, but there are enough of them. */
+static void tpool__loop_choose_grain(tpool__loop *loop) {
+    size_t left = loop->end - tpool__load_relaxed(&loop->next),
+           most = left / loop->shares / 4; /* relaxed: not shared */
+    uint64_t part = TPOOL__LOOP_PART * 1024 / loop->item_time;
+    if (part > most) part = most;
+    if (part > 1) loop->grain = (size_t)part;
+}
+/* The same loop has the same key; another one hardly ever. Odd: never that of no loop. */
+static uintptr_t tpool__loop_key(const tpool__loop *loop, size_t items) {
+    return ((uintptr_t)loop->body ^ (uintptr_t)loop->context * 31 ^ items * 0x9E3779B1u) | 1;
+}
+static bool tpool__loop_may_share(const tpool__loop *loop) {
+    return !(tpool__flags(loop->pool) & TPOOL__PAUSED) && !tpool__within_setup(loop->pool);
+}
+/* Executes the loop. Returns false in the child, if a body forked. */
+static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t items, bool choose_grain) {
+    if (items <= loop->grain || loop->most_helpers == 0 || !tpool__loop_may_share(loop))
+        return tpool__loop_execute(loop, false);
+    bool is_small = items / loop->grain / TPOOL__LOOP_FEW < loop->shares / 4;
+    uintptr_t key = tpool__loop_key(loop, items), *cheap = &self->cheap_loops[key / 2 % TPOOL__LOOPS_REMEMBERED];
+    int64_t took;
+    if (is_small && *cheap != key) {
+        if (!tpool__loop_share(self, loop, &took)) return false;
+        if (took < TPOOL__LOOP_LEAST / 2) *cheap = key; /* others may have done as much */
+        return true;
+    }
+    if (!tpool__loop_begin(self, loop)) return false;
+    if (tpool__load_relaxed(&loop->next) == loop->end || tpool__has_failed(&loop->task))
+        return true; /* not shared yet */
+    *cheap = 0;
+    if (choose_grain) tpool__loop_choose_grain(loop);
+    return tpool__loop_may_share(loop) ? tpool__loop_share(self, loop, &took) : tpool__loop_execute(loop, false);
+}
+
 static void *tpool__loop_helper_execute(void *argument) {
     tpool__loop_helper *helper = (tpool__loop_helper *)argument;
+    /* relaxed: hints */
+    if (tpool__load_relaxed(&helper->loop->next) < helper->loop->end) tpool__store_relaxed(&helper->loop->helped, 1);
     tpool__loop_add_helper(helper->loop, TPOOL__PAST_SHUTDOWN);
     (void)tpool__loop_execute(helper->loop, true);
     return NULL;
@@ -13139,9 +13424,7 @@ TPOOL_API tpool_status tpool_for(tpool *pool, size_t begin, size_t end, size_t g
     tpool__context *call = tpool__call_push(self, tpool__for_left, loop);
     if (call->outer) loop->origin = call;
 
-    if (!(tpool__flags(pool) & TPOOL__PAUSED) && !tpool__within_setup(pool))
-        tpool__loop_add_helper(loop, TPOOL__PAST_CAPACITY);
-    if (!tpool__loop_execute(loop, false)) return TPOOL_BROKEN;
+    if (!tpool__loop_whole(self, loop, end - begin, grain == 0)) return TPOOL_BROKEN;
     tpool__loop_end(loop);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN;
     if (loop->visits) tpool__caller_leaves(pool);
@@ -14756,9 +15039,9 @@ TPOOL_API tpool_status tpool_describe(tpool *pool, tpool_write write, void *cont
 TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    size_t least = (bytes_per_worker ? bytes_per_worker : (size_t)64 * 1024) / sizeof(tpool__traced), size = 1;
+    size_t least = (bytes_per_worker ? bytes_per_worker : (size_t)64 * 1024) / TPOOL__RECORD_BYTES, size = 1;
     while (size <= least / 2) size *= 2;
-    tpool__traced *records = tpool__alloc_many(size, sizeof *records);
+    tpool__record_words *records = tpool__alloc_many(size, sizeof *records);
     if (!records) return TPOOL_NO_MEMORY;
     tpool__lock(&pool->lock);
     uint32_t flags = tpool__observed(pool), traces = (uint32_t)1 << TPOOL__TRACES_SHIFT;
@@ -14858,7 +15141,7 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
         tpool__put(text, ",\"cat\":\"");
         tpool__put(text, category);
         tpool__put(text, "\",\"name\":");
-        tpool__put_string(text, of_task && record->u.name ? record->u.name : category);
+        tpool__put_string(text, of_task && record->about ? (const char *)record->about : category);
         tpool__put_key(to, ",\"id\":", record->task);
         if (*phase == 'i') tpool__put(text, ",\"s\":\"t\"");
     }
@@ -14869,7 +15152,7 @@ static void tpool__put_event(tpool__trace_report *to, const tpool__traced *recor
         tpool__put(text, "\"");
     } else if (*phase != 'E' && *phase != 'e') {
         tpool__put_key(to, "\"task\":", record->task);
-        if (!of_task && record->u.other) tpool__put_key(to, of_wait ? ",\"for\":" : ",\"by\":", record->u.other);
+        if (!of_task && record->about) tpool__put_key(to, of_wait ? ",\"for\":" : ",\"by\":", record->about);
     }
     tpool__put(text, "}}");
     TPOOL_ASSERT(text->used < sizeof text->bytes - 1);
@@ -14890,31 +15173,54 @@ static void tpool__put_traced(tpool__trace_report *to, const tpool__traced *reco
         tpool__put_event(to, record, "E");
     }
 }
-/* Takes up to `most` records from `next` on, or later where these are lost. */
-static size_t tpool__ring_read(tpool__ring *ring, uint32_t trace, uint64_t *next, uint64_t end, tpool__traced *records,
-                               size_t most) {
-    size_t count = 0;
-    tpool__spin_lock(&ring->lock);
-    uint64_t oldest = ring->next > ring->size ? ring->next - ring->size : 0;
-    if (*next < oldest) *next = oldest;
-    for (; ring->trace == trace && count < most && *next < end; ++*next)
-        records[count++] = ring->records[*next & (ring->size - 1)];
+static void tpool__record_read(const tpool__record_words *record, tpool__traced *traced) {
+    uintptr_t packed = tpool__load_acquire(&record->words[2]); /* P20, all of them */
+    uint64_t now = 0;
+    traced->task = tpool__load_acquire(&record->words[0]);
+    traced->about = tpool__load_acquire(&record->words[1]);
+    for (size_t i = 0; i < sizeof now / sizeof(uintptr_t); i++)
+        now |= (uint64_t)tpool__load_acquire(&record->words[3 + i]) << (i * 32);
+    traced->now = (int64_t)now;
+    traced->kind = packed & 255;
+    traced->status = (tpool_status)(packed >> 8 & 127);
+    traced->ran = packed >> 15 & 1;
+    traced->worker = (int)(packed >> 16) - 1;
+}
+/* Takes up to `most` records from `next` on, or later where these are lost. Gives the place in `records` of the first
+ * that is whole. */
+static size_t tpool__ring_read(tpool__ring *ring, uint32_t trace, uintptr_t *next, uintptr_t end,
+                               tpool__traced *records, size_t most, size_t *count) {
+    size_t torn = 0;
+    *count = 0;
+    tpool__spin_lock(&ring->lock); /* keeps the memory */
+    if (ring->trace == trace && ring->size > 0) {
+        uintptr_t first = *next, begun = tpool__load_relaxed(&ring->begun); /* relaxed: a hint */
+        if (begun - first > ring->size) first = begun - ring->size;
+        if (end - first > ring->size) first = end; /* all are lost */
+        for (*next = first; *count < most && *next != end; ++*next)
+            tpool__record_read(&ring->records[*next & (ring->size - 1)], &records[(*count)++]);
+        begun = tpool__load_relaxed(&ring->begun); /* relaxed: P20 came before */
+        while (torn < *count && begun - (first + torn) > ring->size) torn++;
+    }
     tpool__spin_unlock(&ring->lock);
-    return count;
+    return torn;
 }
 static void tpool__put_ring(tpool__trace_report *to, tpool__ring *ring) {
     tpool__traced records[32], last = { .kind = TPOOL_EVENT_WORKER_ENDED };
-    uint64_t next = 0;
     tpool__spin_lock(&ring->lock);
-    uint64_t end = ring->trace == to->trace ? ring->next : 0; /* what comes later is not written: it might never end */
+    bool has_some = ring->trace == to->trace;
+    uintptr_t end = tpool__load_acquire(&ring->next), next = end - ring->size; /* P20 */
     tpool__spin_unlock(&ring->lock);
     to->open = 0;
-    while (to->status == TPOOL_OK) {
-        uint64_t wanted = next;
-        size_t count = tpool__ring_read(ring, to->trace, &next, end, records, 32);
-        while (next - count > wanted && to->open > 0) tpool__put_traced(to, &last); /* its end is lost */
-        for (size_t i = 0; i < count; i++) tpool__put_traced(to, &records[i]);
+    while (has_some && to->status == TPOOL_OK) { /* what comes later is not written: it might never end */
+        uintptr_t wanted = next;
+        size_t count, first = tpool__ring_read(ring, to->trace, &next, end, records, 32, &count);
+        if (next - count + first != wanted)
+            while (to->open > 0) tpool__put_traced(to, &last); /* its end is lost */
         if (count == 0) break;
+        for (size_t i = first; i < count; i++)
+            if (records[i].kind) tpool__put_traced(to, &records[i]); /* 0: there were not so many yet */
+        if (first == count || !records[count - 1].kind) continue;
         last.now = records[count - 1].now;
         last.worker = records[count - 1].worker;
     }
@@ -15183,6 +15489,7 @@ static void tpool__thread_left(void *thread) {
     tpool__detached_end(self);
 }
 
+static void tpool__holds_left(tpool__thread *self);
 static void tpool__thread_ended(void *armed) {
     tpool__thread *self = (tpool__thread *)armed;
     if (!self->ending) tpool__add_relaxed(&tpool__process.ending, 1); /* relaxed: see tpool__unload */
@@ -15192,6 +15499,7 @@ static void tpool__thread_ended(void *armed) {
     self->serves = false;
     if (tpool__works_for()) tpool__works_for()->thread_ends(self);
     tpool__thread_left(self);
+    if (self->holds.room) tpool__holds_left(self);
     tpool__cache_flush(self);
     self->cacheable = 0;
     if (self->armed) (void)tpool__exit_hook_arm(NULL);
@@ -15534,6 +15842,7 @@ typedef struct tpool__server {
     pid_t pid, keeper_pid;        /* keeper_pid 0: there is no keeper */
     int keeper_process;           /* its pidfd, whose process and group no other can be; -1: the system has none */
     tpool__life *life;
+    struct tpool__region *region; /* with config.shared_size: see >>shared-implementation; else NULL */
 } tpool__server;
 typedef enum tpool__killed_for {
     TPOOL__NOT_KILLED,
@@ -15749,7 +16058,7 @@ static size_t tpool__file_write(int file, uint64_t at, const void *bytes, size_t
     size_t written = 0;
     struct rlimit limit; /* a write beyond it is SIGXFSZ */
     bool limited = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-    if (size > INT64_MAX - at || (limited && at + size > limit.rlim_cur) ||
+    if (size > INT64_MAX - at || (limited && at + size > (uint64_t)limit.rlim_cur) ||
         (sizeof(off_t) == 4 && at + size > INT32_MAX)) {
         errno = EFBIG;
         return 0;
@@ -15797,13 +16106,15 @@ static bool tpool__file_read(int file, uint64_t at, void *bytes, size_t size) {
     }
     return true;
 }
-/* Gives back the memory from `at` on. A sealed file keeps its length. */
-static void tpool__file_release_from(int file, uint64_t at) {
-#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_fallocate)
+/* Gives back the memory from `at` to `end`. A sealed file keeps its length; others give back only from their end. */
+static void tpool__file_release(int file, uint64_t at, uint64_t end) {
     struct stat is;
     if (fstat(file, &is) != 0 || (uint64_t)is.st_size <= at) return;
+    bool to_end = end >= (uint64_t)is.st_size;
+#if defined(TPOOL__LINUX_PROCESSES) && defined(SYS_fallocate)
     enum { PUNCH_HOLE = 3 }; /* with FALLOC_FL_KEEP_SIZE */
-    long from = (long)at, size = (long)((uint64_t)is.st_size - at), failed;
+    if (to_end) end = ((uint64_t)is.st_size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
+    long from = (long)at, size = (long)(end - at), failed; /* of a part of a page no memory is given back */
 #if ULONG_MAX > UINT32_MAX
     failed = syscall(SYS_fallocate, file, PUNCH_HOLE, from, size);
 #elif defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ /* each 64-bit argument in two words */
@@ -15813,8 +16124,9 @@ static void tpool__file_release_from(int file, uint64_t at) {
 #endif
     if (!failed) return;
 #endif
-    if (ftruncate(file, (off_t)at) != 0) return; /* sealed, and no hole is possible: it stays until the worker ends */
+    if (!to_end || ftruncate(file, (off_t)at) != 0) return; /* sealed, and no hole is possible: it stays */
 }
+static void tpool__file_release_from(int file, uint64_t at) { tpool__file_release(file, at, UINT64_MAX); }
 
 static void *tpool__map_part(int file, size_t from, size_t size) {
     void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, (off_t)from);
@@ -16054,6 +16366,413 @@ static bool tpool__streams_of_child(void) {
     for (int i = 0; i < 2; i++) TPOOL__PURGE(tpool__stream(i));
 #endif
     return true;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ *  >>shared-implementation  Memory that the program shares with its workers, and a lock in it
+ *
+ *  A region is a part of a file without a name, which the program maps before it forks the keeper: so every process of
+ *  the pool has it at the same address. What the program must know of it is in the program's own memory
+ *  (tpool__region): which bytes are in use, in a sorted array. Bytes are written to the file before they are handed
+ *  out: so they have memory, as in MESSAGES AND MEMORY above, and they are zero, whatever a worker has left there.
+ *
+ *  OWNERS  Each process that may take a mutex has a number, which no other process of the pool ever had: TPOOL__PROGRAM
+ *  is the program's; the server chooses a worker's before it forks it. The numbers of the workers that live stand in
+ *  tpool__owners, which program, keeper and server can write, and workers only read. The server takes a number out when
+ *  it has reaped the worker; the keeper, which adopts the workers of a server that has died, does likewise. A number
+ *  stays where it stands as long as its process lives: so a thread that finds it nowhere knows that the process is
+ *  dead.
+ *
+ *  A MUTEX is one word: its owner, AWAITED, BROKEN. The process is the owner; which of its threads it is only that
+ *  process knows (tpool__holds). A thread takes the mutex by one compare-and-swap, from free or from an owner that is
+ *  dead: then it gets TPOOL_BROKEN. So nothing has to be repaired, at whatever instruction a process dies, and no one
+ *  has to find the mutexes of the dead. A thread that ends frees those it has as BROKEN.
+ *  A waiter sleeps on the word (a futex, which is no object that a worker could spoil). It looks every
+ *  TPOOL__OWNER_CHECK all the same: the owner may have died, and so may the one that was woken to take the mutex.
+ * ----------------------------------------------------------------------------------------------------------------- */
+#define TPOOL__OWNER ((uint32_t)0x1fffffff)
+#define TPOOL__PROGRAM ((uint32_t)1)
+#define TPOOL__MUTEX_BROKEN ((uint32_t)0x40000000) /* free, and the thread that had it has ended */
+#define TPOOL__MUTEX_AWAITED ((uint32_t)0x80000000)
+#define TPOOL__OWNER_CHECK TPOOL_MS(20)
+
+enum { TPOOL__MOST_OWNERS = 65000 };
+typedef struct tpool__owners {
+    tpool__u32 last; /* the number given last */
+    tpool__u32 used; /* how many entries have ever been used */
+    struct tpool__owner {
+        tpool__u32 number; /* 0: free */
+        tpool__u32 pid;    /* 0: the server has not noted it */
+    } all[TPOOL__MOST_OWNERS];
+} tpool__owners;
+
+typedef struct tpool__extent {
+    size_t at, end;
+} tpool__extent;
+typedef struct tpool__region {
+    struct tpool__region *next; /* under tpool__regions.lock */
+    uintptr_t number;           /* of all regions of this process; these never change: */
+    char *bytes;
+    size_t size, mapped;
+    uint32_t owner;              /* as whom this process takes mutexes there */
+    tpool__owners *owners;       /* only read in a worker */
+    const tpool__server *server; /* NULL in a worker */
+    /* the program's: */
+    int file;
+    tpool__lock_word lock;  /* guards: */
+    tpool__extent *extents; /* in use, by address */
+    size_t count, room;
+    size_t packed; /* so many extents lie at the beginning without a gap */
+} tpool__region;
+
+/* The regions of this process: those of its pools and, in a worker, that of the pool it works for. */
+static struct {
+    tpool__lock_word lock; /* guards: */
+    tpool__region *first;
+    uintptr_t number; /* given last */
+    tpool__u32 version;
+} tpool__regions;
+
+static void tpool__region_list(tpool__region *region) {
+    tpool__lock(&tpool__regions.lock);
+    region->number = ++tpool__regions.number;
+    region->next = tpool__regions.first;
+    tpool__regions.first = region;
+    tpool__add_relaxed(&tpool__regions.version, 1); /* relaxed: see tpool__shared_word */
+    tpool__unlock(&tpool__regions.lock);
+}
+static void tpool__region_unlist(const tpool__region *region) {
+    tpool__lock(&tpool__regions.lock);
+    tpool__region **at = &tpool__regions.first;
+    while (*at && *at != region) at = &(*at)->next;
+    if (*at) *at = region->next;
+    tpool__add_relaxed(&tpool__regions.version, 1); /* relaxed: as above */
+    tpool__unlock(&tpool__regions.lock);
+}
+
+/* In three steps, since the descriptors' lock is held for the file, and the program's allocator may not be called under
+ * that lock. The descriptors are the caller's concern. */
+static tpool__region *tpool__region_new(const tpool__server *server, size_t size) {
+    tpool__region *region = size <= SIZE_MAX / 2 ? tpool__alloc(sizeof *region) : NULL;
+    if (!region) return NULL;
+    region->server = server;
+    region->size = TPOOL__ROUND_UP(size);
+    region->mapped = (size + TPOOL__PAGE_SIZE - 1) / TPOOL__PAGE_SIZE * TPOOL__PAGE_SIZE;
+    region->owner = TPOOL__PROGRAM;
+    region->file = -1;
+    return region;
+}
+static bool tpool__region_map(tpool__region *region) {
+    region->bytes = (char *)tpool__map_part(region->file, 0, region->mapped);
+    void *owners = mmap(NULL, sizeof(tpool__owners), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (owners != MAP_FAILED) region->owners = (tpool__owners *)owners;
+    if (!region->bytes || !region->owners) return false;
+    tpool__region_list(region);
+    return true;
+}
+/* Also what is half made. The memory goes even if other processes still map it, as those of pools that were created
+ * meanwhile do. */
+static void tpool__region_unmap(tpool__region *region) {
+    tpool__region_unlist(region);
+    if (region->file >= 0) tpool__file_release(region->file, 0, UINT64_MAX);
+    if (region->bytes) munmap(region->bytes, region->mapped);
+    if (region->owners) munmap((void *)region->owners, sizeof *region->owners);
+}
+static void tpool__region_free(tpool__region *region) {
+    if (!region) return;
+    tpool__dealloc(region->extents);
+    TPOOL_FREE(region);
+}
+static void tpool__regions_in_child_of_fork(tpool__thread *self) {
+    tpool__store_relaxed(&tpool__regions.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
+    tpool__regions.first = NULL;
+    tpool__add_relaxed(&tpool__regions.version, 1); /* relaxed: as above */
+    self->holds.count = 0;
+}
+
+/* The gap before an extent. */
+static tpool__extent tpool__gap_before(const tpool__region *region, size_t i) {
+    tpool__extent gap = { i > 0 ? region->extents[i - 1].end : 0, region->size };
+    if (i < region->count) gap.end = region->extents[i].at;
+    return gap;
+}
+/* Takes an extent out, and gives back the pages that hold nothing else. */
+static void tpool__extent_remove(tpool__region *region, size_t i) {
+    tpool__extent was = region->extents[i];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    memmove(&region->extents[i], &region->extents[i + 1], (--region->count - i) * sizeof was);
+    if (i < region->packed) region->packed = i;
+    tpool__extent gap = tpool__gap_before(region, i);
+    size_t from = was.at / page * page, end = (was.end + page - 1) / page * page;
+    if (from < gap.at) from += page;
+    if (end > gap.end && i < region->count) end -= page;
+    if (from < end) tpool__file_release(region->file, from, end);
+}
+static void *tpool__extent_take(tpool__region *region, size_t size) {
+    if (region->count == region->room) {
+        size_t room = region->room ? 2 * region->room : 16;
+        tpool__extent *extents = TPOOL_MALLOC(room * sizeof *extents);
+        if (!extents) return NULL;
+        if (region->count) memcpy(extents, region->extents, region->count * sizeof *extents);
+        tpool__dealloc(region->extents);
+        region->extents = extents;
+        region->room = room;
+    }
+    size_t i = region->packed;
+    tpool__extent gap = tpool__gap_before(region, i);
+    while (gap.end - gap.at < size && i < region->count) gap = tpool__gap_before(region, ++i);
+    if (gap.end - gap.at < size) return NULL;
+    memmove(&region->extents[i + 1], &region->extents[i], (region->count++ - i) * sizeof gap);
+    region->extents[i].at = gap.at;
+    region->extents[i].end = gap.at + size;
+    while (region->packed < region->count &&
+           tpool__gap_before(region, region->packed).at == region->extents[region->packed].at)
+        region->packed++;
+    if (tpool__file_fill(region->file, gap.at, gap.at + size)) return region->bytes + gap.at;
+    tpool__extent_remove(region, i);
+    return NULL;
+}
+static tpool__region *tpool__region_of(const tpool *pool) {
+    if (!pool || tpool__is_foreign(pool) || pool->backend != &tpool__processes) return NULL;
+    return tpool__server_of(pool)->region;
+}
+TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size) {
+    tpool__region *region = tpool__region_of(pool);
+    if (!region || size > region->size) return NULL;
+    int cancel = tpool__cancel_off();
+    tpool__lock(&region->lock);
+    void *memory = tpool__extent_take(region, TPOOL__ROUND_UP(size + (size == 0)));
+    tpool__unlock(&region->lock);
+    tpool__cancel_back(cancel);
+    return memory;
+}
+TPOOL_API void tpool_shared_free(tpool *pool, void *memory) {
+    tpool__region *region = tpool__region_of(pool);
+    if (!region || !memory) return;
+    uintptr_t at = (uintptr_t)memory - (uintptr_t)region->bytes;
+    int cancel = tpool__cancel_off();
+    tpool__lock(&region->lock);
+    size_t from = 0, to = region->count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (region->extents[middle].at < at) from = middle + 1;
+        else to = middle;
+    }
+    if (from < region->count && region->extents[from].at == at) tpool__extent_remove(region, from);
+    tpool__unlock(&region->lock);
+    tpool__cancel_back(cancel);
+}
+
+/* The server's and the keeper's part of the owners. The server, before it forks: chooses the number of the worker.
+ * Returns its entry, or TPOOL__MOST_OWNERS. Pair P21: the worker's taking of a mutex comes later, and releases. */
+static size_t tpool__owner_enter(tpool__owners *owners) {
+    size_t used = tpool__load_relaxed(&owners->used), i = 0; /* relaxed, all but the last: only one process writes */
+    while (i < used && tpool__load_relaxed(&owners->all[i].number)) i++;
+    if (i == TPOOL__MOST_OWNERS) return i;
+    uint32_t number = (tpool__load_relaxed(&owners->last) + 1) & TPOOL__OWNER;
+    if (number <= TPOOL__PROGRAM) number = TPOOL__PROGRAM + 1;
+    tpool__store_relaxed(&owners->last, number);
+    tpool__store_relaxed(&owners->all[i].pid, 0);
+    tpool__store_relaxed(&owners->all[i].number, number);
+    if (i == used) tpool__store_relaxed(&owners->used, (uint32_t)used + 1);
+    return i;
+}
+static void tpool__owner_leave(tpool__owners *owners, size_t i) {
+    if (i < TPOOL__MOST_OWNERS) tpool__store_release(&owners->all[i].number, 0); /* P21 */
+}
+/* The keeper, whose servers have died: a process that it has adopted is dead. With 0: those whose numbers the server
+ * did not come to note, since it was killed right after the fork; they end by themselves, and have run no task. */
+static void tpool__owner_died(tpool__owners *owners, pid_t pid) {
+    size_t used = owners ? tpool__load_relaxed(&owners->used) : 0; /* relaxed: the server is dead, or done with it */
+    for (size_t i = 0; i < used; i++)
+        if (tpool__load_relaxed(&owners->all[i].pid) == (uint32_t)pid) tpool__owner_leave(owners, i); /* relaxed: too */
+}
+
+/* Whether the owner is dead. So it is, too, if server and keeper are: then no one learns of its death, but the system
+ * kills it with its server. */
+static bool tpool__owner_is_dead(const tpool__region *region, uint32_t owner) {
+    tpool__owners *owners = region->owners;
+    if (owner == TPOOL__PROGRAM) return false;
+    uint32_t used = tpool__load_acquire(&owners->used); /* P21 */
+    for (uint32_t i = 0; i < used; i++)
+        if (tpool__load_acquire(&owners->all[i].number) == owner) /* P21 */
+            return region->server && tpool__socket_look(region->server->keeper) & (POLLHUP | POLLERR) &&
+                   tpool__socket_look(region->server->control) & (POLLHUP | POLLERR);
+    return true;
+}
+
+/* Sleeps while *word is `expected`, for at most `ns`; may return without a reason. */
+static void tpool__shared_wait(tpool__u32 *word, uint32_t expected, int64_t ns) {
+#if defined(TPOOL__PARK_FUTEX)
+    tpool__futex_wait(word, 0, expected, ns);
+#else
+    tpool__u32 nothing;
+    tpool__store_relaxed(&nothing, 0);                 /* relaxed: a local variable */
+    if (tpool__load_relaxed(word) != expected) return; /* relaxed: a hint */
+    tpool__word_wait(&nothing, 0, ns < TPOOL_MS(1) ? ns : TPOOL_MS(1));
+#endif
+}
+static void tpool__shared_wake(tpool__u32 *word) {
+#if defined(TPOOL__PARK_FUTEX)
+    tpool__futex_wake(word, 0, 1);
+#else
+    (void)word;
+#endif
+}
+
+/* Looks for the region that has the mutex, and notes it for the next time. */
+static TPOOL__NOINLINE bool tpool__region_find(tpool__holds *holds, uintptr_t at) {
+    bool found = false;
+    tpool__lock(&tpool__regions.lock);
+    for (tpool__region *region = tpool__regions.first; region && !found; region = region->next) {
+        uintptr_t begin = (uintptr_t)region->bytes;
+        found = region->size >= sizeof(tpool_shared_mutex) && at >= begin &&
+                at - begin <= region->size - sizeof(tpool_shared_mutex);
+        if (!found) continue;
+        holds->region = region;
+        holds->begin = begin;
+        holds->last = region->size - sizeof(tpool_shared_mutex);
+        holds->owner = region->owner;
+        holds->version = tpool__load_relaxed(&tpool__regions.version); /* relaxed: under the lock */
+    }
+    tpool__unlock(&tpool__regions.lock);
+    return found;
+}
+/* The word of a mutex in shared memory of this process; else NULL. */
+static inline tpool__u32 *tpool__shared_word(tpool__holds *holds, tpool_shared_mutex *mutex) {
+    uintptr_t at = (uintptr_t)mutex;
+    if (at % alignof(tpool_shared_mutex)) return NULL;
+    /* relaxed: the caller knows the mutex, so it also sees that its pool was created; what is noted was read under the
+     * lock */
+    bool is_noted = holds->version == tpool__load_relaxed(&tpool__regions.version) && at - holds->begin <= holds->last;
+    if (!TPOOL__LIKELY(is_noted) && !tpool__region_find(holds, at)) return NULL;
+    return (tpool__u32 *)(void *)mutex->private_;
+}
+
+/* Makes room for one more. */
+static TPOOL__NOINLINE bool tpool__holds_grow(tpool__thread *self, tpool__holds *holds) {
+    size_t room = holds->room ? 2 * holds->room : sizeof holds->few / sizeof *holds->few;
+    tpool__hold *all = holds->room ? TPOOL_MALLOC(room * sizeof *all) : holds->few;
+    if (!all) return false;
+    if (!holds->room) (void)tpool__arm(self); /* refused: no memory for the thread's key; then its end frees none */
+    else memcpy(all, holds->all, holds->count * sizeof *all);
+    if (holds->room && holds->all != holds->few) TPOOL_FREE(holds->all);
+    holds->all = all;
+    holds->room = room;
+    return true;
+}
+/* Where the mutex stands among those that this thread has, counted from 1; 0: it does not have it. */
+static inline size_t tpool__holds_find(const tpool__holds *holds, const tpool__u32 *word) {
+    size_t i = holds->count;
+    while (i > 0 && (holds->all[i - 1].word != word || holds->all[i - 1].region != holds->region->number)) i--;
+    return i;
+}
+/* The thread ends: so do its locks. The pool of one may be gone. */
+static void tpool__holds_left(tpool__thread *self) {
+    tpool__holds *holds = &self->holds;
+    tpool__lock(&tpool__regions.lock);
+    for (size_t i = 0; i < holds->count; i++) {
+        const tpool__hold *hold = &holds->all[i];
+        const tpool__region *region = tpool__regions.first;
+        while (region && region->number != hold->region) region = region->next;
+        if (!region || (tpool__load_relaxed(hold->word) & TPOOL__OWNER) != region->owner) continue; /* relaxed: ours */
+        uint32_t was = tpool__exchange_release(hold->word, TPOOL__MUTEX_BROKEN);                    /* P21 */
+        if (was & TPOOL__MUTEX_AWAITED) tpool__shared_wake(hold->word);
+    }
+    tpool__unlock(&tpool__regions.lock);
+    if (holds->all != holds->few) TPOOL_FREE(holds->all);
+    memset(holds, 0, sizeof *holds);
+}
+
+/* A thread that waits for a mutex. */
+typedef struct tpool__mutex_waiter {
+    tpool__waiter waiter;
+    const tpool__holds *holds;
+    tpool__u32 *word;
+    uint32_t keeps; /* AWAITED once it has slept: others may sleep there, too */
+} tpool__mutex_waiter;
+
+/* TPOOL_TIMEOUT: another has it, and lives. */
+static tpool_status tpool__mutex_try(const tpool__mutex_waiter *caller) {
+    uint32_t seen = tpool__load_acquire(caller->word); /* P21 */
+    for (;;) {
+        uint32_t owner = seen & TPOOL__OWNER;
+        if (owner && !tpool__owner_is_dead(caller->holds->region, owner)) return TPOOL_TIMEOUT;
+        bool broken = owner || seen & TPOOL__MUTEX_BROKEN;
+        uint32_t keeps = caller->keeps | (seen & TPOOL__MUTEX_AWAITED);
+        if (tpool__cas_acq_rel(caller->word, &seen, caller->holds->owner | keeps)) /* P21 */
+            return broken ? TPOOL_BROKEN : TPOOL_OK;
+    }
+}
+static bool tpool__mutex_enter(tpool__waiter *waiter) {
+    (void)waiter;
+    return false;
+}
+static bool tpool__mutex_look(tpool__waiter *waiter) {
+    tpool_status status = tpool__mutex_try((tpool__mutex_waiter *)(void *)waiter);
+    if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
+    waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
+    return false;
+}
+static void tpool__mutex_sleep(tpool__waiter *waiter, int64_t until) {
+    tpool__mutex_waiter *caller = (tpool__mutex_waiter *)(void *)waiter;
+    uint32_t seen = tpool__load_relaxed(caller->word); /* relaxed, both: taking it acquires */
+    if (!(seen & TPOOL__OWNER)) return;
+    if (!(seen & TPOOL__MUTEX_AWAITED) && !tpool__cas_relaxed(caller->word, &seen, seen | TPOOL__MUTEX_AWAITED)) return;
+    caller->keeps = TPOOL__MUTEX_AWAITED;
+    tpool__shared_wait(caller->word, seen | TPOOL__MUTEX_AWAITED, tpool_until(until));
+}
+static void tpool__mutex_leave(tpool__waiter *waiter) { (void)waiter; }
+static const tpool__wait_kind tpool__wait_for_mutex = {
+    NULL, tpool__mutex_enter, tpool__mutex_look, tpool__mutex_leave, "a mutex in shared memory", true
+};
+
+static TPOOL__NOINLINE tpool_status tpool__shared_lock_slowly(tpool__holds *holds, tpool__u32 *word,
+                                                              int64_t timeout_ns) {
+    tpool__mutex_waiter caller = { .waiter = { .can_refuse = true, .sleep = tpool__mutex_sleep },
+                                   .holds = holds,
+                                   .word = word };
+    /* relaxed: only this thread writes so while it has the mutex */
+    bool is_own = (tpool__load_relaxed(word) & TPOOL__OWNER) == holds->owner && tpool__holds_find(holds, word);
+    if (is_own) return TPOOL_DEADLOCK;
+    tpool_status status = tpool__mutex_try(&caller);
+    if (status != TPOOL_TIMEOUT || timeout_ns <= 0) return status;
+    int64_t deadline = tpool__deadline(timeout_ns);
+    if (!tpool__self()->listed) {
+        tpool__spin spin = tpool__spin_begin(&holds->failed_spins, TPOOL__FREE_TIME, deadline);
+        while (status == TPOOL_TIMEOUT && tpool__spin_again(&spin)) /* relaxed: the try acquires */
+            if (!(tpool__load_relaxed(word) & TPOOL__OWNER)) status = tpool__mutex_try(&caller);
+        tpool__spin_end(&spin, status != TPOOL_TIMEOUT);
+        if (status != TPOOL_TIMEOUT) return status;
+    }
+    return tpool__wait(&caller.waiter, &tpool__wait_for_mutex, deadline);
+}
+
+TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns) {
+    tpool__thread *self = tpool__self();
+    tpool__holds *holds = &self->holds;
+    tpool__u32 *word = tpool__shared_word(holds, mutex);
+    uint32_t seen = 0;
+    tpool_status status = TPOOL_OK;
+    if (!TPOOL__LIKELY(word != NULL)) return TPOOL_INVALID;
+    if (!TPOOL__LIKELY(holds->count < holds->room) && !tpool__holds_grow(self, holds)) return TPOOL_NO_MEMORY;
+    if (!TPOOL__LIKELY(tpool__cas_acq_rel(word, &seen, holds->owner))) /* P21 */
+        status = tpool__shared_lock_slowly(holds, word, timeout_ns);
+    if (!TPOOL__LIKELY(status == TPOOL_OK || status == TPOOL_BROKEN)) return status;
+    holds->all[holds->count].word = word;
+    holds->all[holds->count++].region = holds->region->number;
+    return status;
+}
+TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
+    tpool__holds *holds = &tpool__self()->holds;
+    tpool__u32 *word = tpool__shared_word(holds, mutex);
+    if (!TPOOL__LIKELY(word != NULL)) return TPOOL_INVALID;
+    size_t i = tpool__holds_find(holds, word);
+    if (!TPOOL__LIKELY(i > 0)) return TPOOL_INVALID_STATE;
+    holds->all[i - 1] = holds->all[--holds->count];
+    if ((tpool__load_relaxed(word) & TPOOL__OWNER) != holds->owner) return TPOOL_INVALID_STATE; /* relaxed: ours */
+    if (tpool__exchange_release(word, 0) & TPOOL__MUTEX_AWAITED) tpool__shared_wake(word);      /* P21 */
+    return TPOOL_OK;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -16416,6 +17135,7 @@ typedef struct tpool__served {
     pid_t pid;
     int status, replies; /* status -1: the proxy has closed its end; both -1: given up */
     int32_t stopped;
+    size_t owner; /* its entry among the owners */
 } tpool__served;
 
 /* The state of the keeper and of the server. */
@@ -16426,7 +17146,9 @@ static struct {
     tpool__served *served;
     struct pollfd *polled;
     size_t count, room;
-    int highest; /* of its descriptors: so a child need not close every possible number */
+    int highest;           /* of its descriptors: so a child need not close every possible number */
+    tpool__owners *owners; /* NULL: the pool has no shared memory */
+    size_t owner;          /* the entry of the worker that is being forked */
 } tpool__serving;
 
 static void tpool__on_child(int number) {
@@ -16552,6 +17274,14 @@ static const volatile uint32_t *tpool__word_of_this_process(void) {
     return word;
 }
 
+/* The program's region is the worker's too. It may write to the bytes, but not to the list of owners. */
+static void tpool__region_of_worker(tpool__region *region) {
+    region->owner =
+        tpool__load_relaxed(&region->owners->all[tpool__serving.owner].number); /* relaxed: the fork orders */
+    region->server = NULL;
+    (void)mprotect((void *)region->owners, sizeof *region->owners, PROT_READ);
+    tpool__region_list(region);
+}
 /* Becomes a worker; never returns. */
 static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int fds[TPOOL__PASSED]) {
     tpool__in_child.requests = fds[0];
@@ -16565,6 +17295,8 @@ static void tpool__become_worker(tpool *pool, pid_t server, uint32_t index, int 
     action.sa_handler = SIG_DFL;
     sigaction(SIGCHLD, &action, NULL);
     (void)munmap((void *)tpool__serving.life, sizeof *tpool__serving.life);
+    tpool__region *region = tpool__server_of(pool)->region;
+    if (region) tpool__region_of_worker(region);
     tpool__close_inherited(&pool->config, fds, 3, tpool__serving.highest);
     tpool__thread_name(pool->name, (int)index);
     tpool__offer_to_be_killed();
@@ -16628,7 +17360,9 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
         for (int i = 0; i < TPOOL__PASSED; i++) tpool__close(&fds[i]);
         return;
     }
-    if (tpool__serving_room()) {
+    tpool__owners *owners = tpool__serving.owners;
+    if (owners) tpool__serving.owner = tpool__owner_enter(owners);
+    if (tpool__serving_room() && !(owners && tpool__serving.owner == TPOOL__MOST_OWNERS)) {
         pid = TPOOL__FORK();
         if (pid == 0) tpool__become_worker(pool, server, index, fds);
         error = errno;
@@ -16636,6 +17370,7 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     close(fds[0]);
     close(fds[2]);
     if (pid < 0) {
+        if (owners) tpool__owner_leave(owners, tpool__serving.owner);
         tpool__notify_proxy(fds[3], TPOOL__NOT_FORKED, error, 0);
         close(fds[1]);
         close(fds[3]);
@@ -16647,6 +17382,8 @@ static void tpool__serve_order(tpool *pool, uint32_t index, int fds[TPOOL__PASSE
     served->replies = fds[1];
     served->status = fds[3];
     served->stopped = 0;
+    served->owner = tpool__serving.owner;
+    if (owners) tpool__store_relaxed(&owners->all[served->owner].pid, (uint32_t)pid); /* relaxed: for the keeper */
     tpool__note_worker(tpool__serving.count - 1);
     tpool__notify_proxy(served->status, TPOOL__FORKED, (int32_t)pid, 0);
 }
@@ -16679,6 +17416,7 @@ static void tpool__serve_kill(tpool__served *served) {
     if (!tpool__kill_worker(served->pid)) tpool__serve_last(served, TPOOL__GIVEN_UP, 0);
 }
 static void tpool__serve_end(tpool__served *served, int how) {
+    if (tpool__serving.owners) tpool__owner_leave(tpool__serving.owners, served->owner);
     tpool__serve_last(served, TPOOL__ENDED, how);
     *served = tpool__serving.served[--tpool__serving.count];
     tpool__note_worker((size_t)(served - tpool__serving.served));
@@ -16817,7 +17555,14 @@ static void tpool__end_orphans(void) {
         bool own = getpgid(pid) == pid && getsid(pid) == getsid(0);
 #endif
         if (own) (void)tpool__kill_worker(pid);
+#if !defined(TPOOL__LINUX_PROCESSES) /* not adopted, so nothing tells when it is gone */
+        struct timespec pause = { 0, 1000000 };
+        for (int tries = 0; own && tpool__serving.owners && tries < 100 && getpgid(pid) == pid; tries++)
+            nanosleep(&pause, NULL);
+        tpool__owner_died(tpool__serving.owners, pid);
+#endif
     }
+    tpool__owner_died(tpool__serving.owners, 0);
     tpool__store_relaxed(&life->workers, 0);
 }
 
@@ -16852,6 +17597,7 @@ static _Noreturn void tpool__keeper_loop(tpool *pool, int keeper, pid_t server) 
         for (int how; !over;) { /* reaps adopted children too */
             pid_t pid = waitpid(-1, &how, WNOHANG | WUNTRACED | WCONTINUED);
             if (pid <= 0) break;
+            if (pid != server && (WIFEXITED(how) || WIFSIGNALED(how))) tpool__owner_died(tpool__serving.owners, pid);
             if (pid != server) continue;
             stopped_until = WIFSTOPPED(how) ? tpool__deadline(TPOOL_MS(TPOOL__PATIENCE_MS)) : TPOOL_FOREVER;
             if (WIFSTOPPED(how) || WIFCONTINUED(how)) continue;
@@ -16877,6 +17623,7 @@ static void tpool__become_keeper(tpool *pool, int control, int keeper, int progr
     tpool__serving.control = control;
     tpool__serving.program = program;
     tpool__serving.life = tpool__server_of(pool)->life;
+    tpool__serving.owners = tpool__server_of(pool)->region ? tpool__server_of(pool)->region->owners : NULL;
     setpgid(0, 0); /* only the program gets the signals of its terminal */
     tpool__signals_to_default();
 #if defined(TPOOL__LINUX_PROCESSES)
@@ -16924,7 +17671,7 @@ static size_t tpool__stack_wanted(size_t configured) {
     size_t whole, size = configured, most = sizeof(void *) > 4 ? (size_t)1 << 30 : (size_t)64 << 20;
     if (!size) {
         size = (size_t)8 << 20;
-        if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur <= most)
+        if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && (uint64_t)limit.rlim_cur <= most)
             size = (size_t)limit.rlim_cur;
         uintptr_t here = tpool__stack_position(), end = tpool__stack_end(&whole);
         if (end && here > end && here - end >= size - size / 8) return 0;
@@ -16978,8 +17725,12 @@ static tpool_status tpool__processes_start(tpool *pool) {
     server->life = life == MAP_FAILED ? NULL : (tpool__life *)life;
     server->starter = tpool__self();
     server->keeper_process = -1;
+    size_t shared = pool->config.shared_size;
+    if (shared) server->region = tpool__region_new(server, shared);
+    bool has_memory = server->life && (!shared || server->region);
     tpool__descriptors_lock();
-    bool made = server->life && tpool__socket_pair(control) && tpool__socket_pair(keeper);
+    bool made = has_memory && tpool__socket_pair(control) && tpool__socket_pair(keeper);
+    if (made && shared) made = (server->region->file = tpool__memory_create()) >= 0;
     /* shows the program's end even if another process holds `control` */
     if (made) program = tpool__pidfd_open(getpid());
     server->control = control[0];
@@ -16989,7 +17740,8 @@ static tpool_status tpool__processes_start(tpool *pool) {
     server->far[2] = program;
     pool->backing = server;
     tpool__descriptors_unlock();
-    if (!made) return server->life ? TPOOL_NO_THREAD : TPOOL_NO_MEMORY;
+    if (!made) return has_memory ? TPOOL_NO_THREAD : TPOOL_NO_MEMORY;
+    if (shared && !tpool__region_map(server->region)) return TPOOL_NO_MEMORY;
     size_t stack = tpool__stack_wanted(pool->config.stack_size);
     sigset_t all, before;
     sigfillset(&all);
@@ -17092,7 +17844,10 @@ static void tpool__processes_stop(tpool *pool) {
     tpool__server *server = tpool__server_of(pool);
     if (!server) return;
     if (server->keeper_pid) tpool__server_end(server);
+    tpool__region *region = server->region;
+    if (region) tpool__region_unmap(region);
     tpool__descriptors_lock();
+    if (region) tpool__close(&region->file);
     tpool__close(&server->control);
     tpool__close(&server->keeper);
     tpool__close(&server->keeper_process);
@@ -17101,6 +17856,7 @@ static void tpool__processes_stop(tpool *pool) {
     tpool__descriptors_unlock();
     if (server->life) munmap((void *)server->life, sizeof *server->life);
     TPOOL_FREE(server);
+    tpool__region_free(region);
 }
 
 static bool tpool__child_new(tpool__worker *worker) {
@@ -17526,6 +18282,7 @@ static void tpool__close_parents(tpool *pools) {
         tpool__close(&server->control);
         tpool__close(&server->keeper);
         tpool__close(&server->keeper_process);
+        if (server->region) tpool__close(&server->region->file);
         for (tpool__worker *w = tpool__first_worker(pool); w; w = tpool__next_worker(w)) {
             tpool__child *child = tpool__child_of(w);
             tpool__close(&child->requests);
@@ -17539,6 +18296,7 @@ static void tpool__processes_in_child_of_fork(tpool *pools) {
     tpool__store_relaxed(&tpool__descriptors.lock, TPOOL__LOCK_FREE); /* relaxed: the child has one thread */
     tpool__descriptors.forks = 0;
     tpool__close_parents(pools);
+    tpool__regions_in_child_of_fork(tpool__self());
     tpool__forget_child();
 }
 
@@ -18141,6 +18899,26 @@ static const tpool__backend tpool__processes = {
     .should_stop = tpool__should_stop_in_child,
     .thread_ends = tpool__thread_ends_in_child,
 };
+#else
+static void tpool__holds_left(tpool__thread *self) { (void)self; }
+TPOOL_API void *tpool_shared_alloc(tpool *pool, size_t size) {
+    (void)pool;
+    (void)size;
+    return NULL;
+}
+TPOOL_API void tpool_shared_free(tpool *pool, void *memory) {
+    (void)pool;
+    (void)memory;
+}
+TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t timeout_ns) {
+    (void)mutex;
+    (void)timeout_ns;
+    return TPOOL_INVALID;
+}
+TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
+    (void)mutex;
+    return TPOOL_INVALID;
+}
 #endif
 
 /* ====================================================================================================================

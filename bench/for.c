@@ -62,7 +62,58 @@ static void for_run(const bench_case *c) {
     peer_destroy(pool);
 }
 
+/* 100 equal items that together take c->option ns, again and again: the loop and the plain loop in turn. The median of
+ * the ratios, since a CPU that is taken away for a moment would count more than everything else. */
+enum { SMALL_ITEMS = 100, SMALL_MOST = 2000 };
+typedef struct for_small {
+    uint64_t sum, steps;
+} for_small;
+static BENCH_OPAQUE void for_small_body(size_t begin, size_t end, void *context) {
+    for_small *data = context;
+    uint64_t sum = 0, zero = 0;
+    for (size_t i = begin; i < end; i++) zero = for_add(&sum, for_item(i + zero, data->steps));
+    __atomic_fetch_add(&data->sum, sum, __ATOMIC_RELAXED);
+}
+static int for_compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+static void for_small_run(const bench_case *c) {
+    static double ratios[SMALL_MOST], times[SMALL_MOST];
+    int rounds = c->option >= 1000000 ? SMALL_MOST / 20 : SMALL_MOST;
+    for_small data = { 0, 1000 };
+    int64_t began = bench_now();
+    for (int i = 0; i < 100; i++) for_small_body(0, SMALL_ITEMS, &data);
+    data.steps = 100 * 1000 * (uint64_t)c->option / (uint64_t)(bench_now() - began); /* what 1,000 steps took */
+    if (data.steps == 0) data.steps = 1;
+    peer_pool *pool = peer_create(c->workers);
+    peer_warm_up(pool, c->workers);
+    for (int i = 0; i < rounds; i++) {
+        data.sum = 0;
+        began = bench_now();
+        for_small_body(0, SMALL_ITEMS, &data);
+        int64_t between = bench_now();
+        uint64_t serial = data.sum;
+        data.sum = 0;
+        peer_for(pool, 0, SMALL_ITEMS, for_small_body, &data);
+        int64_t ended = bench_now();
+        bench_check(data.sum == serial);
+        ratios[i] = (double)(between - began) / (double)(ended - between);
+        times[i] = (double)(ended - between);
+    }
+    qsort(ratios, (size_t)rounds, sizeof ratios[0], for_compare);
+    qsort(times, (size_t)rounds, sizeof times[0], for_compare);
+    bench_report("speedup", "times", ratios[rounds / 2]);
+    bench_report("time", "ns", times[rounds / 2]);
+    peer_destroy(pool);
+}
+
 static const bench_case for_cases[] = {
+    { "for/1us", "a loop of 100 equal items that together take 1 us", for_small_run, 1, 2, 1000 },
+    { "for/5us", "the same, 5 us", for_small_run, 1, 2, 5000 },
+    { "for/20us", "the same, 20 us", for_small_run, 1, 2, 20000 },
+    { "for/100us", "the same, 100 us", for_small_run, 1, 2, 100000 },
+    { "for/1ms", "the same, 1 ms", for_small_run, 1, 2, 1000000 },
     { "for/even", "a loop of 10,000,000 items of about 25 ns", for_run, 1, 2, FOR_EVEN },
     { "for/skewed", "the same, item i costing in proportion to i", for_run, 1, 2, FOR_SKEWED },
 };

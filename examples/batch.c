@@ -1,7 +1,7 @@
 /* batch: a batch of jobs of very different cost, reported as they complete; those that fail for a passing
  * reason are tried again.
  *
- *     cc -std=c11 -O2 -I. examples/batch.c -o batch && ./batch
+ *     cc -std=c11 -O2 -pthread -I. examples/batch.c -o batch && ./batch
  *
  * tpool_as_completed yields futures in the order in which they end, with their position in the array. A retry
  * is one more future added to the same iterator: its position counts on from the end of the array, so an array

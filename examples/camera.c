@@ -1,6 +1,6 @@
 /* camera: a capture loop that never waits for the program that looks at its pictures.
  *
- *     cc -std=c11 -O2 -I. examples/camera.c -o camera && ./camera
+ *     cc -std=c11 -O2 -pthread -I. examples/camera.c -o camera && ./camera
  *
  * A camera delivers a frame every two milliseconds; finding the bright spot in one takes four times as long.
  * The pool's queue is short and drops the oldest frame when a new one comes (TPOOL_FULL_DROP_OLDEST): the

@@ -1,7 +1,7 @@
 /* crash_parser: a parser that crashes on some inputs, run over all files of a directory. Each file is a task in a
  * worker process: the files that kill it, or on which it would run for ever, are reported, and all others are parsed.
  *
- *     cc -std=c11 -O2 -I. examples/crash_parser.c -o crash_parser && ./crash_parser /etc
+ *     cc -std=c11 -O2 -pthread -I. examples/crash_parser.c -o crash_parser && ./crash_parser /etc
  *
  * Without an argument it makes a directory of files of its own, good ones and bad ones, and checks what it finds.
  */
@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { MOST_FILES = 4096, MOST_DEPTH = 64 };
 

@@ -1,6 +1,6 @@
 /* divide: nested divide and conquer with fork and join: a parallel merge sort.
  *
- *     cc -std=c11 -O2 -I. examples/divide.c -o divide && ./divide [COUNT]
+ *     cc -std=c11 -O2 -pthread -I. examples/divide.c -o divide && ./divide [COUNT]
  *
  * Inside a task, tpool_fork offers a call to the pool's other workers and tpool_join waits for it, or makes the
  * call itself if nobody has taken it. Neither allocates anything: the job lives on the stack, as does its

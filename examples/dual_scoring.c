@@ -1,6 +1,6 @@
 /* dual_scoring: work that starts other work and waits for it, on the two shared pools.
  *
- *     cc -std=c11 -O2 -I. examples/dual_scoring.c -o dual_scoring && ./dual_scoring
+ *     cc -std=c11 -O2 -pthread -I. examples/dual_scoring.c -o dual_scoring && ./dual_scoring
  *
  * Five samples are scored side by side. Scoring one means asking a (slow) model, then asking a (slow) judge
  * about the reply, each step under a time limit. Were all of this on one ordinary pool, the samples would take

@@ -1,6 +1,6 @@
 /* external: futures completed from outside, by an event loop.
  *
- *     cc -std=c11 -O2 -I. examples/external.c -o external && ./external
+ *     cc -std=c11 -O2 -pthread -I. examples/external.c -o external && ./external
  *
  * A service at the other end of two pipes computes square roots, and answers in an order of its own. Tasks of a
  * pool ask it for several at once and wait for the answers as for any other futures. No thread is spent on an

@@ -1,7 +1,7 @@
 /* gather: the results of many worker processes, taken in the order in which they finish, while others still work; one
  * that takes too long is given up, one that dies is asked for again.
  *
- *     cc -std=c11 -O2 -I. examples/gather.c -o gather && ./gather
+ *     cc -std=c11 -O2 -pthread -I. examples/gather.c -o gather && ./gather
  */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { PROBES = 24 };
 

@@ -1,6 +1,6 @@
 /* limits: errors and time limits, on tasks that look for the smallest prime factor of a number.
  *
- *     cc -std=c11 -O2 -I. examples/limits.c -o limits && ./limits
+ *     cc -std=c11 -O2 -pthread -I. examples/limits.c -o limits && ./limits
  *
  * There are five limits, and they mean different things:
  *  - of a wait (tpool_future_result and others): the wait ends, the task goes on;

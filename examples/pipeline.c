@@ -1,6 +1,6 @@
 /* pipeline: load -> three analyses in parallel -> gather.
  *
- *     cc -std=c11 -O2 -I. examples/pipeline.c -o pipeline && ./pipeline
+ *     cc -std=c11 -O2 -pthread -I. examples/pipeline.c -o pipeline && ./pipeline
  *
  * Documents are loaded (here: generated) by tasks of a pool. As each arrives, three more tasks look at it: how
  * often every word occurs, which line is the longest, and a checksum. The main thread gathers what they found.

@@ -1,7 +1,7 @@
 /* sum_ranges: the same CPU-bound sum over several ranges, one after the other, on threads and on processes, with the
  * time that each took.
  *
- *     cc -std=c11 -O2 -I. examples/sum_ranges.c -o sum_ranges && ./sum_ranges
+ *     cc -std=c11 -O2 -pthread -I. examples/sum_ranges.c -o sum_ranges && ./sum_ranges
  *
  * The task is the same for all three: it takes its range by value and gives its sum by value, and so it does not matter
  * to it where it runs.

@@ -6,13 +6,16 @@
  * output is no terminal, it is one JSON object a second on a line of its own, for a log or a program to read.
  *
  * The pools measure (config.measure), so that besides the counts there are times: how long tasks waited in the queue,
- * how long they ran, half of them and 99 of 100, and how busy the workers were since the line before. */
+ * how long they ran, half of them and 99 of 100, and how busy the workers were since the line before. Below stands what
+ * is stuck: the workers that have been at their task for a second or longer, from tpool_describe, which says so even if
+ * all of them hang. (Here an upload does now and then, as if its server did not answer.) */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,6 +26,7 @@ typedef struct watched {
     int workers;
     int task_us, every_us; /* how long a task takes, how often one comes */
     bool computes;         /* else it sleeps */
+    int hangs_in;          /* of so many tasks one takes two seconds; 0: none does */
     tpool *pool;
     tpool *feeder;       /* of one worker */
     int64_t busy_ns, at; /* when they were looked at last */
@@ -30,7 +34,7 @@ typedef struct watched {
 
 static watched pools[] = {
     { .name = "decode", .workers = 2, .task_us = 300, .every_us = 1000, .computes = true },
-    { .name = "upload", .workers = 8, .task_us = 9000, .every_us = 1500 },
+    { .name = "upload", .workers = 8, .task_us = 9000, .every_us = 1500, .hangs_in = 1000 },
     { .name = "thumbs", .workers = 1, .task_us = 2500, .every_us = 2400 },
 };
 enum { POOLS = sizeof pools / sizeof pools[0] };
@@ -46,6 +50,11 @@ static void sleep_ns(int64_t ns) {
     nanosleep(&t, NULL);
 }
 
+static void *hang(void *arg) {
+    for (int64_t end = tpool_now() + TPOOL_SEC(2); tpool_now() < end && !tpool_stop_requested();)
+        sleep_ns(TPOOL_MS(10));
+    return arg;
+}
 static void *work(void *arg) {
     const watched *w = *(watched **)arg;
     if (!w->computes) sleep_ns(TPOOL_US(w->task_us));
@@ -55,8 +64,10 @@ static void *work(void *arg) {
 }
 static void *feed(void *arg) {
     watched *w = *(watched **)arg;
-    while (!tpool_stop_requested()) {
-        (void)!tpool_submit_copy(w->pool, work, &w, sizeof w, NULL); /* a full queue: counted as rejected */
+    for (int i = 1; !tpool_stop_requested(); i++) {
+        bool hangs = w->hangs_in && i % w->hangs_in == 20;
+        tpool_task task = { .fn = hangs ? hang : work, .arg = &w, .arg_size = sizeof w, .name = w->name };
+        (void)!tpool_submit_task(w->pool, &task, NULL); /* a full queue: counted as rejected */
         sleep_ns(TPOOL_US(w->every_us));
     }
     return NULL;
@@ -89,6 +100,26 @@ static const char *time_text(int64_t ns, char *text, size_t size) {
     return text;
 }
 
+/* A line of tpool_describe, such as:  upload_3: task "upload" for 1.204 s
+ * Those that have been at it for a second or longer say so in seconds, the others in milliseconds. */
+static bool is_stuck(const char *line, size_t size) { return size > 3 && memcmp(line + size - 3, " s\n", 3) == 0; }
+static bool show_stuck(const char *line, size_t size, void *context) {
+    (void)context;
+    if (is_stuck(line, size)) printf("stuck: %.*s", (int)size, line);
+    return true;
+}
+static bool show_stuck_as_json(const char *line, size_t size, void *context) {
+    int *count = context;
+    if (!is_stuck(line, size)) return true;
+    fputs((*count)++ ? ", \"" : "\"", stdout);
+    for (const char *at = line; at < line + size - 1; at++) {
+        if (*at == '"' || *at == '\\') putchar('\\');
+        putchar(*at);
+    }
+    putchar('"');
+    return true;
+}
+
 static bool show_table(void) {
     printf("\033[H\033[J%-8s %7s %6s %6s %6s %9s %7s %6s %10s %10s %10s %10s\n", "POOL", "WORKERS", "ACTIVE", "BUSY%",
            "QUEUED", "DONE", "FAILED", "REJ", "WAIT p50", "WAIT p99", "RUN p50", "RUN p99");
@@ -102,6 +133,8 @@ static bool show_table(void) {
                time_text(s.wait_p99_ns, text[1], sizeof text[1]), time_text(s.run_p50_ns, text[2], sizeof text[2]),
                time_text(s.run_p99_ns, text[3], sizeof text[3]));
     }
+    for (int i = 0; i < POOLS; i++)
+        if (tpool_describe(pools[i].pool, show_stuck, NULL) != TPOOL_OK) return false;
     return fflush(stdout) == 0;
 }
 static bool show_line(void) {
@@ -117,6 +150,9 @@ static bool show_line(void) {
                s.submitted, s.completed, s.failed, s.rejected, s.wait_p50_ns, s.wait_p99_ns, s.run_p50_ns, s.run_p99_ns,
                s.busy_ns);
     }
+    fputs("], \"stuck\": [", stdout);
+    for (int i = 0, count = 0; i < POOLS; i++)
+        if (tpool_describe(pools[i].pool, show_stuck_as_json, &count) != TPOOL_OK) return false;
     puts("]}");
     return fflush(stdout) == 0; /* whoever reads has gone: over */
 }
@@ -141,7 +177,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < POOLS; i++) {
         tpool_shutdown(pools[i].feeder, TPOOL_STOP_RUNNING);
         tpool_destroy(pools[i].feeder);
-        tpool_shutdown(pools[i].pool, TPOOL_CANCEL_PENDING);
+        tpool_shutdown(pools[i].pool, TPOOL_CANCEL_PENDING | TPOOL_STOP_RUNNING);
         tpool_destroy(pools[i].pool);
     }
     return shown ? 0 : 1;

@@ -1,6 +1,6 @@
 /* treewc: counts lines, words and bytes of every file below some directories, on all CPUs.
  *
- *     cc -std=c11 -O2 -I. examples/treewc.c -o treewc
+ *     cc -std=c11 -O2 -pthread -I. examples/treewc.c -o treewc
  *     ./treewc /usr/include
  *
  * It prints what GNU coreutils' wc prints in the C locale for the same files, each line as soon as its file has

@@ -258,6 +258,161 @@ static void an_initializer_that_cancels_its_thread_has_failed(void **state) {
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+/* An observer is the program's function, too: a thread that is cancelled in it ends there. A task is then as if its own
+   function had ended the thread, or as it has ended already, and its end is told once; no other task is harmed. */
+static _Atomic unsigned cancels_in; /* the kind of event in which it asks for the thread's end, once */
+static atomic_int told[9];          /* by kind */
+static atomic_int last_end;
+static void observe_and_cancel(const tpool_event *event, void *context) {
+    unsigned kind = (unsigned)event->kind;
+    (void)context;
+    if (kind <= TPOOL_EVENT_ENDED) atomic_fetch_add(&told[kind], 1);
+    if (kind == TPOOL_EVENT_ENDED) atomic_store(&last_end, (int)event->status);
+    if (!atomic_compare_exchange_strong(&cancels_in, &kind, 0)) return;
+    pthread_cancel(pthread_self());
+    pthread_testcancel();
+}
+static tpool *observed_pool(unsigned kind) {
+    for (int i = 0; i < 9; i++) atomic_store(&told[i], 0);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .observer = observe_and_cancel, .observed = 255 });
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    atomic_store(&cancels_in, kind);
+    return pool;
+}
+static void end_observed(tpool *pool, int tasks, int runs) {
+    assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+    assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    tpool_stats stats = stats_of(pool);
+    assert_true(stats.queued == 0 && stats.submitted == stats.completed + stats.failed + stats.cancelled);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(0, atomic_load(&cancels_in));
+    assert_int_equal(tasks + 2, atomic_load(&told[TPOOL_EVENT_SUBMITTED]));
+    assert_int_equal(runs + 2, atomic_load(&told[TPOOL_EVENT_STARTED]));
+    assert_int_equal(tasks + 2, atomic_load(&told[TPOOL_EVENT_ENDED]));
+}
+static atomic_int freed_args;
+static void count_freed(void *arg) {
+    (void)arg;
+    atomic_fetch_add(&freed_args, 1);
+}
+static void *submits_to(void *pool) {
+    (void)!tpool_submit((tpool *)pool, nothing, NULL, NULL);
+    atomic_store(&reached, true);
+    return NULL;
+}
+static void an_observer_may_be_cancelled_in_a_submit(void **state) {
+    (void)state;
+    for (int in_task = 0; in_task < 2; in_task++) {
+        tpool *pool = observed_pool(0);
+        pthread_t thread;
+        void *result = NULL;
+        atomic_store(&reached, false);
+        if (in_task) {
+            tpool *other = new_pool(1);
+            atomic_store(&cancels_in, TPOOL_EVENT_SUBMITTED);
+            assert_status(TPOOL_BROKEN, end_of(submitted(other, submits_to, pool)));
+            assert_status(TPOOL_OK, tpool_destroy(other));
+        } else {
+            atomic_store(&cancels_in, TPOOL_EVENT_SUBMITTED);
+            assert_int_equal(0, pthread_create(&thread, NULL, submits_to, pool));
+            assert_int_equal(0, pthread_join(thread, &result));
+            assert_true(result == PTHREAD_CANCELED);
+        }
+        assert_false(atomic_load(&reached));
+        assert_int_equal(TPOOL_BROKEN, atomic_load(&last_end));
+        assert_int_equal(1, stats_of(pool).submitted);
+        end_observed(pool, 1, 0);
+    }
+}
+static void an_observer_may_be_cancelled_at_a_start(void **state) {
+    (void)state;
+    tpool *pool = observed_pool(TPOOL_EVENT_STARTED);
+    atomic_store(&reached, false);
+    atomic_store(&freed_args, 0);
+    assert_status(TPOOL_BROKEN,
+                  end_of(submitted_task(pool, (tpool_task){ .fn = test_cancel, .arg_free = count_freed })));
+    assert_int_equal(1, atomic_load(&freed_args));
+    atomic_store(&cancels_in, TPOOL_EVENT_STARTED);
+    assert_status(TPOOL_BROKEN, end_of(submitted(pool, test_cancel, NULL)));
+    assert_false(atomic_load(&reached));
+    end_observed(pool, 2, 2);
+}
+static void *raises(void *arg) { return tpool_raise((int)(intptr_t)arg, "on purpose"); }
+static void an_observer_may_be_cancelled_at_an_end(void **state) {
+    (void)state;
+    tpool *pool = observed_pool(TPOOL_EVENT_ENDED);
+    static int number = 41;
+    void *result = NULL;
+    tpool_future *future = one_more(pool, &number);
+    assert_status(TPOOL_OK, tpool_future_result(future, LIMIT, &result));
+    assert_int_equal(42, *(int *)result);
+    tpool_future_release(future);
+    atomic_store(&cancels_in, TPOOL_EVENT_ENDED);
+    assert_status(TPOOL_FAILED, end_of(submitted(pool, raises, (void *)7)));
+    atomic_store(&cancels_in, TPOOL_EVENT_ENDED);
+    atomic_store(&freed_args, 0);
+    assert_status(TPOOL_OK, end_of(submitted_task(pool, (tpool_task){ .fn = nothing, .arg_free = count_freed })));
+    assert_int_equal(1, atomic_load(&freed_args));
+    end_observed(pool, 3, 3);
+}
+static void count_failures(const tpool_error *error, void *context) {
+    (void)error;
+    atomic_fetch_add((atomic_int *)context, 1);
+}
+static void an_observer_may_be_cancelled_at_the_end_of_a_plain_task(void **state) {
+    (void)state;
+    atomic_int failures = 0;
+    atomic_store(&cancels_in, 0);
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1,
+                                              .observer = observe_and_cancel,
+                                              .observed = TPOOL_EVENT_ENDED,
+                                              .on_failure = count_failures,
+                                              .context = &failures });
+    for (int i = 0; i < 4; i++) {
+        atomic_store(&cancels_in, TPOOL_EVENT_ENDED);
+        assert_status(TPOOL_OK, tpool_submit(pool, i % 2 ? nothing : raises, (void *)7, NULL));
+        assert_status(TPOOL_OK, tpool_drain(pool, LIMIT));
+    }
+    assert_int_equal(2, stats_of(pool).failed);
+    assert_int_equal(2, stats_of(pool).completed);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+    assert_int_equal(2, atomic_load(&failures));
+}
+/* A map, whose chunks are the library's own tasks: a submit of one ends no thread; a start breaks its items. */
+static void *takes_a_map(void *pool) {
+    static char items[6];
+    tpool_map_spec spec = {
+        .fn = same_item, .items = items, .count = 6, .stride = 1, .item_size = 1, .chunk_size = 2, .buffer_size = 2
+    };
+    tpool_map_iter *iter = NULL;
+    int good = 0, broken = 0;
+    void *value;
+    REQUIRE_STATUS(TPOOL_OK, tpool_map((tpool *)pool, &spec, &iter));
+    for (tpool_status status; (status = tpool_map_next(iter, LIMIT, &value)) != TPOOL_END;) {
+        REQUIRE(status == TPOOL_OK || status == TPOOL_BROKEN);
+        good += status == TPOOL_OK;
+        broken += status == TPOOL_BROKEN;
+    }
+    tpool_map_close(iter);
+    return (void *)(intptr_t)(good * 10 + broken);
+}
+static void an_observer_may_be_cancelled_in_a_map(void **state) {
+    (void)state;
+    static const unsigned kinds[] = { TPOOL_EVENT_SUBMITTED, TPOOL_EVENT_STARTED, TPOOL_EVENT_ENDED };
+    for (int i = 0; i < 3; i++) {
+        pthread_t thread;
+        void *result = NULL;
+        tpool *pool = observed_pool(kinds[i]);
+        assert_int_equal(0, pthread_create(&thread, NULL, takes_a_map, pool));
+        assert_int_equal(0, pthread_join(thread, &result));
+        if (kinds[i] != TPOOL_EVENT_STARTED) assert_int_equal(60, (intptr_t)result);
+        else assert_true((intptr_t)result % 10 > 0);
+        assert_status(TPOOL_OK, end_of(submitted(pool, nothing, NULL)));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+        assert_int_equal(atomic_load(&told[TPOOL_EVENT_SUBMITTED]), atomic_load(&told[TPOOL_EVENT_ENDED]));
+    }
+}
+
 int main(void) {
     alarm(2 * LIMIT_SECONDS);
     const struct CMUnitTest tests[] = {
@@ -269,6 +424,11 @@ int main(void) {
         cmocka_unit_test(a_task_that_cancels_its_thread_and_returns_harms_no_other),
         cmocka_unit_test(an_item_that_cancels_its_thread_and_returns_harms_no_other),
         cmocka_unit_test(an_initializer_that_cancels_its_thread_has_failed),
+        cmocka_unit_test(an_observer_may_be_cancelled_in_a_submit),
+        cmocka_unit_test(an_observer_may_be_cancelled_at_a_start),
+        cmocka_unit_test(an_observer_may_be_cancelled_at_an_end),
+        cmocka_unit_test(an_observer_may_be_cancelled_at_the_end_of_a_plain_task),
+        cmocka_unit_test(an_observer_may_be_cancelled_in_a_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

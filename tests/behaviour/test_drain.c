@@ -192,8 +192,11 @@ typedef struct paused_loop {
 } paused_loop;
 static void tell_part(size_t begin, size_t end, void *context) {
     paused_loop *p = context;
-    (void)begin;
     (void)end;
+    if (begin == 0) { /* alone */
+        compute_for(TPOOL_US(200));
+        return;
+    }
     bool own = pthread_equal(pthread_self(), p->looper);
     if (atomic_fetch_add(own ? &p->by_caller : &p->by_others, 1) > 0) return;
     gate_pass(own ? &p->in_callers_part : &p->in_workers_part);

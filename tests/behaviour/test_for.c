@@ -561,7 +561,102 @@ static void an_error_raised_on_another_thread_belongs_to_the_task_that_loops(voi
     assert_status(TPOOL_OK, tpool_destroy(s.meeting.pool));
 }
 
+/* ---- When it is shared. */
+
+typedef struct shared {
+    pthread_t caller;
+    size_t count, long_from; /* the items from there on take 100 us each */
+    gate both;
+    atomic_int by_caller, by_others;
+} shared;
+static void count_part(size_t begin, size_t end, void *context) {
+    shared *s = context;
+    for (size_t i = begin; i < end; i++)
+        if (i >= s->long_from) compute_for(TPOOL_US(100));
+    atomic_fetch_add(pthread_equal(pthread_self(), s->caller) ? &s->by_caller : &s->by_others, (int)(end - begin));
+}
+static void meet_other(size_t begin, size_t end, void *context) {
+    shared *s = context;
+    gate_pass(&s->both);
+    atomic_fetch_add(pthread_equal(pthread_self(), s->caller) ? &s->by_caller : &s->by_others, (int)(end - begin));
+}
+static void *loop_to_meet(void *context) {
+    shared *s = context;
+    s->caller = pthread_self();
+    tpool *pool = new_pool(1);
+    if (tpool_for(pool, 0, 2, 1, meet_other, s) != TPOOL_OK) abort();
+    if (tpool_destroy(pool) != TPOOL_OK) abort();
+    return NULL;
+}
+static void a_loop_of_few_items_is_shared_before_the_first_has_ended(void **state) {
+    (void)state;
+    static shared s;
+    s = (shared){ .both = GATE_CLOSED };
+    pthread_t thread;
+    assert_int_equal(0, pthread_create(&thread, NULL, loop_to_meet, &s));
+    AWAIT_ARRIVALS(&s.both, 2);
+    gate_open(&s.both);
+    assert_int_equal(0, pthread_join(thread, NULL));
+    assert_int_equal(1, atomic_load(&s.by_caller));
+    assert_int_equal(1, atomic_load(&s.by_others));
+}
+static void check_shared(size_t count, size_t long_from) {
+    tpool *pool = new_pool(1);
+    shared s = { .caller = pthread_self(), .count = count, .long_from = long_from };
+    assert_status(TPOOL_OK, tpool_for(pool, 0, count, 0, count_part, &s));
+    assert_int_equal(count, atomic_load(&s.by_caller) + atomic_load(&s.by_others));
+    assert_true(atomic_load(&s.by_others) > 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+static void a_loop_of_long_items_is_shared(void **state) {
+    (void)state;
+    check_shared(300, 0);
+}
+/* Even if nothing could be told from the first three quarters. */
+static void a_loop_is_shared_once_its_items_become_long(void **state) {
+    (void)state;
+    check_shared(1000, 750);
+}
+/* Of the loops that took less than a helper costs, hardly one had a helper: where the system took the CPU away in its
+ * first item, it looked long. */
+static void check_alone(tpool *pool, shared *s, size_t grain) {
+    int alone = 0, shared_ones = 0;
+    for (int i = 0; i < 1000; i++) {
+        uint64_t before = stats_of(pool).submitted;
+        int64_t began = tpool_now();
+        assert_status(TPOOL_OK, tpool_for(pool, 0, s->count, grain, count_part, s));
+        if (tpool_now() - began > TPOOL_US(5)) continue;
+        if (stats_of(pool).submitted > before) shared_ones++;
+        else alone++;
+    }
+    assert_true(shared_ones <= 10 + alone / 10);
+    assert_int_equal(1000 * s->count, atomic_load(&s->by_caller) + atomic_load(&s->by_others));
+}
+static void a_loop_that_takes_a_microsecond_stays_with_its_caller(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    shared s = { .caller = pthread_self(), .count = 100, .long_from = 100 };
+    check_alone(pool, &s, 0);
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+/* The first one is shared, and found to be short. */
+static void a_loop_of_few_items_is_remembered_as_short(void **state) {
+    (void)state;
+    tpool *pool = new_pool(1);
+    shared s = { .caller = pthread_self(), .count = 4, .long_from = 4 };
+    check_alone(pool, &s, 1);
+    s.long_from = 0; /* and now it is long: that is noticed after its first item */
+    assert_status(TPOOL_OK, tpool_for(pool, 0, s.count, 1, count_part, &s));
+    assert_int_equal(4004, atomic_load(&s.by_caller) + atomic_load(&s.by_others));
+    assert_status(TPOOL_OK, tpool_destroy(pool));
+}
+
 static const struct CMUnitTest tests[] = {
+    TEST(a_loop_of_few_items_is_shared_before_the_first_has_ended),
+    TEST(a_loop_of_long_items_is_shared),
+    TEST(a_loop_is_shared_once_its_items_become_long),
+    TEST(a_loop_that_takes_a_microsecond_stays_with_its_caller),
+    TEST(a_loop_of_few_items_is_remembered_as_short),
     TEST(every_index_comes_once_from_outside),
     TEST(ten_million_cheap_indices),
     TEST(a_hundred_thousand_parts_of_one),

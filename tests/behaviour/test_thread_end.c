@@ -188,6 +188,10 @@ typedef struct loop {
 static void body(size_t begin, size_t end, void *context) {
     loop *l = context;
     bool is_caller = pthread_equal(pthread_self(), l->caller);
+    if (begin == 0) { /* alone */
+        compute_for(TPOOL_US(200));
+        return;
+    }
     gate_pass(&l->both);
     if (is_caller == l->caller_ends && atomic_fetch_add(&l->ended, 1) == 0) end_here();
     atomic_fetch_add(&l->done, (int)(end - begin));

@@ -594,12 +594,20 @@ static void tasks_of_processes_stand_on_the_same_line(void **unused) {
     if (status == TPOOL_UNSUPPORTED) skip();
     assert_status(TPOOL_OK, status);
     assert_status(TPOOL_OK, tpool_trace_start(pool, 0));
+    int64_t begin = tpool_now();
     assert_status(TPOOL_OK, end_of(submitted_task(pool, (tpool_task){ .fn = nothing, .name = "there" })));
     assert_status(TPOOL_BROKEN, end_of(submitted_task(pool, (tpool_task){ .fn = exits, .name = "dies" })));
     stopped_at_rest(pool);
     assert_string_equal("TPOOL_OK", the('E', "there")->status);
     assert_string_equal("TPOOL_BROKEN", the('E', "dies")->status);
-    (void)check_nesting();
+    assert_true(check_nesting() <= 2); /* the workers live */
+    const char *const names[] = { "there", "dies" };
+    for (int i = 0; i < 2; i++) { /* on a worker's line, by this process' clock */
+        const event *begun = the('B', names[i]), *ended = the('E', names[i]);
+        assert_true(begun->thread >= 1 && begun->thread == ended->thread);
+        assert_true(begun->ts * 1000 >= (double)begin - 1 && begun->ts < ended->ts);
+        assert_true(ended->ts * 1000 <= (double)tpool_now() + 1);
+    }
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 #endif

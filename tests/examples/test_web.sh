@@ -1,8 +1,9 @@
 #!/bin/sh
-# Drives examples/web.c with curl, and with ab where that is there: answers, errors, time limits, load shedding, and an
-# orderly end.     test_web.sh WEB CURL [AB]
+# Drives examples/web.c with curl, and with ab where that is there: answers, their order, errors, time limits, load
+# shedding, metrics (promtool reads them, and must be there in CI), and an orderly end.
+#     test_web.sh WEB CURL PYTHON [AB]
 set -u
-web=$1 curl=$2 ab=${3:-}
+web=$1 curl=$2 python=$3 ab=${4:-}
 work=$(mktemp -d) || exit 1
 server=
 trap 'kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
@@ -52,8 +53,68 @@ away=$(cat "$work"/codes.* | grep -c '^503$')
 [ "$good" -ge 4 ] || fail "only $good of the slow requests were answered"
 [ "$away" -ge 10 ] || fail "only $away were sent away"
 [ $((good + away)) -eq 40 ] || fail "$good and $away are not 40"
-expect 200 '{"answered"' "$url/stats"
-cat "$work/body.200"
+
+# Requests that are sent ahead run side by side, and are answered in their order. A client that goes away stops its own.
+"$python" - "${url##*:}" <<'END' || fail "requests that are sent ahead"
+import socket, sys, time
+def connected():
+    return socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
+def get(path):
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+def answers(client, count):
+    file, all = client.makefile("rb"), []
+    for _ in range(count):
+        code = int(file.readline().split()[1])
+        headers = dict(line.decode().lower().split(": ", 1) for line in iter(file.readline, b"\r\n"))
+        all.append((code, file.read(int(headers["content-length"])).decode().strip()))
+    return all
+with connected() as client:
+    began = time.monotonic()
+    client.sendall(get("/slow?ms=250") + get("/primes?below=10") + get("/slow?ms=250") + get("/nowhere")
+                   + get("/primes?below=100"))
+    assert answers(client, 5) == [(200, "done"), (200, "4 primes below 10"), (200, "done"), (404, "no such page"),
+                                  (200, "25 primes below 100")]
+    took = time.monotonic() - began
+    print(f"five in {took:.3f} s")
+with connected() as client:      # a thousand of them, in pieces of odd sizes
+    asked = b"".join(get(f"/primes?below={2 + i % 7}") for i in range(1000))
+    import threading
+    def send():
+        for i in range(0, len(asked), 777):
+            client.sendall(asked[i:i + 777])
+    sender = threading.Thread(target=send)
+    sender.start()
+    primes = [0, 1, 2, 2, 3, 3, 4]
+    for i, (code, text) in enumerate(answers(client, 1000)):
+        assert (code, text) == (200, f"{primes[i % 7]} primes below {2 + i % 7}"), (i, code, text)
+    sender.join()
+def in_house():
+    with connected() as client:
+        client.sendall(get("/metrics"))
+        text = answers(client, 1)[0][1]
+        return int(next(line for line in text.split("\n") if line.startswith("web_requests_in_house ")).split()[1])
+client = connected()
+client.sendall(get("/slow?ms=700") * 4)
+until = time.monotonic() + 20
+while in_house() != 4: assert time.monotonic() < until
+client.close()
+while in_house() != 0: assert time.monotonic() < until
+END
+
+# The metrics, in both formats, by Prometheus' own parsers.
+"$curl" -s -m 20 -i "$url/metrics" | grep -q '^web_answers_total{code="200"} [1-9]' || fail "no metrics"
+if command -v promtool >/dev/null; then
+    "$curl" -s -m 20 "$url/metrics" | promtool check metrics || fail "promtool does not like the metrics"
+    "$curl" -s -m 20 -H 'Accept: application/openmetrics-text; version=1.0.0' "$url/metrics" >"$work/open"
+    tail -n 1 "$work/open" | grep -qx '# EOF' || fail "no end of OpenMetrics"
+    # what reads OpenMetrics wants times
+    sed '/^#/!s/$/ 1700000000/' "$work/open" >"$work/timed"
+    promtool tsdb create-blocks-from openmetrics "$work/timed" "$work/blocks" || fail "promtool reads no OpenMetrics"
+elif [ "${CI-}" ]; then
+    fail "promtool is not installed (package prometheus)"
+else
+    echo "promtool is not installed: nobody has looked at the metrics"
+fi
 
 if [ -n "$ab" ]; then
     # As many as fit at once: each is answered.
@@ -74,7 +135,7 @@ expect 200 '168 primes below 1000' "$url/primes?below=1000"
 "$curl" -s -m 20 "$url/slow?ms=400" >"$work/last" &
 client=$!
 tries=0
-until "$curl" -s -m 20 "$url/stats" | grep -q '"in_house": 1,'; do
+until "$curl" -s -m 20 "$url/metrics" | grep -q '^web_requests_in_house 1$'; do
     tries=$((tries + 1)); [ $tries -le 200 ] || fail "the last request does not run"
 done
 kill -TERM "$server"

@@ -140,21 +140,24 @@ static inline void check_lane(check_walk *walk, tpool__lane *lane, bool has_batc
 }
 static inline void check_heap(check_walk *walk) {
     const tpool *pool = walk->pool;
-    size_t placed = 0, size = pool->heap_size;
+    size_t size = pool->heap_size, linked = 0;
     CHECK_THAT(walk, pool->heap_count <= size);
-    CHECK_THAT(walk, (size & (size - 1)) == 0);
-    CHECK_THAT(walk, pool->heap_order - pool->heap_first <= 2 * size);
     CHECK_THAT(walk, (pool->heap_count > 0) == ((pool->flags & TPOOL__RANKED) != 0));
     for (size_t i = 0; i < pool->heap_count && !walk->text[0]; i++) {
         const tpool__ranked *ranked = &pool->heap[i];
         if (i > 0) CHECK_THAT(walk, !tpool__ranks_before(ranked, &pool->heap[(i - 1) / 2]));
-        CHECK_THAT(walk, ranked->order >= pool->heap_first && ranked->order < pool->heap_order);
-        CHECK_THAT(walk, pool->places[ranked->order & (2 * size - 1)] == i + 1);
+        CHECK_THAT(walk, ranked->order < pool->heap_order);
+        CHECK_THAT(walk, ranked->newer == size || pool->heap[ranked->newer].order > ranked->order);
         check_task(walk, ranked->task);
     }
-    for (size_t i = 0; i < 2 * size; i++) placed += pool->places[i] != 0;
-    CHECK_THAT(walk, placed == pool->heap_count);
-    if (pool->heap_count == 0) CHECK_THAT(walk, pool->heap_first == pool->heap_order);
+    for (size_t i = size; size > 0 && !walk->text[0] && linked <= pool->heap_count; linked++) {
+        size_t newer = pool->heap[i].newer;
+        CHECK_THAT(walk, newer < pool->heap_count || newer == size);
+        if (walk->text[0]) return;
+        CHECK_THAT(walk, pool->heap[newer].older == i);
+        if ((i = newer) == size) break;
+    }
+    CHECK_THAT(walk, linked == pool->heap_count);
 }
 static inline void check_inject(check_walk *walk) {
     tpool *pool = walk->pool;

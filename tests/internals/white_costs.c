@@ -237,7 +237,7 @@ static void most_of_a_drop(size_t waiting, size_t *most_accesses, size_t *most_p
     AWAIT_ARRIVALS(&hold, 1);
     for (size_t i = 0; i < waiting; i++) assert_status(TPOOL_OK, tpool_submit(pool, nothing, NULL, NULL));
     assert_int_equal(waiting, pool->heap_count);
-    size_t bytes = pool->heap_size * (sizeof *pool->heap + 2 * sizeof *pool->places);
+    size_t bytes = (pool->heap_size + 2) * sizeof *pool->heap;
     closed_from = (char *)(((uintptr_t)pool->heap + page_size) & ~(uintptr_t)(page_size - 1));
     closed_to = (char *)(((uintptr_t)pool->heap + bytes) & ~(uintptr_t)(page_size - 1));
     *most_accesses = *most_pages = 0;
@@ -266,7 +266,7 @@ static void a_drop_does_not_look_through_what_waits(void **state) {
     most_of_a_drop(COUNT(1000000), &many_accesses, &many_pages);
     assert_int_equal(0, sigaction(SIGSEGV, &before, NULL));
     assert_true(many_accesses <= few_accesses + A_FEW);
-    assert_true(few_pages > 0 && many_pages <= 4 * 20); /* the depth of the heap, its places, twice */
+    assert_true(few_pages > 0 && many_pages <= 4 * 20); /* the depth of the heap and the neighbours, twice */
 }
 #endif
 

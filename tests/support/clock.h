@@ -5,6 +5,10 @@ static inline void sleep_ms(int ms) {
     struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000L };
     while (nanosleep(&t, &t) != 0) { }
 }
+/* For the first item of a loop that is to be shared: the rest must be worth it. */
+static inline void compute_for(int64_t ns) {
+    for (int64_t end = tpool_now() + ns; tpool_now() < end;) { }
+}
 
 #if defined(_WIN32)
 /* As that of POSIX, for a test that hangs. */

@@ -1,14 +1,16 @@
-"""Runs test_trace, and reads each trace that it has written: strict JSON, and what Chrome's trace event format asks of
-each phase. trace_json.py TEST_TRACE"""
+"""Reads traces, as strictly as a reader of JSON may, and checks what Chrome's trace event format asks of each event and of
+all together. trace_json.py TEST_TRACE: runs test_trace, and reads each trace that it has written."""
 import json, os, subprocess, sys, tempfile
 
+PLACE = {"pid": int, "tid": int}
+EVENT = {**PLACE, "ts": float, "args": dict}
 NEEDED = {
-    "M": {"name": str, "pid": int, "tid": int, "args": dict},
-    "B": {"name": str, "cat": str, "pid": int, "tid": int, "ts": float, "args": dict},
-    "E": {"pid": int, "tid": int, "ts": float, "args": dict},
-    "i": {"name": str, "cat": str, "pid": int, "tid": int, "ts": float, "s": str, "args": dict},
-    "b": {"name": str, "cat": str, "pid": int, "tid": int, "ts": float, "id": int, "args": dict},
-    "e": {"name": str, "cat": str, "pid": int, "tid": int, "ts": float, "id": int, "args": dict},
+    "M": {**PLACE, "name": str, "args": dict},
+    "B": {**EVENT, "name": str, "cat": str},
+    "E": EVENT,
+    "i": {**EVENT, "name": str, "cat": str, "s": str},
+    "b": {**EVENT, "name": str, "cat": str, "id": int},
+    "e": {**EVENT, "name": str, "cat": str, "id": int},
 }
 
 
@@ -22,22 +24,79 @@ def refuse(constant):
     raise ValueError(f"{constant} is no JSON")
 
 
-def check(path):
+def read(path):
+    """The events of the trace, each checked by itself."""
     with open(path, "rb") as file:
         trace = json.loads(file.read().decode("utf-8", "strict"), object_pairs_hook=once, parse_constant=refuse)
-    open_slices = {}
+    assert set(trace) == {"displayTimeUnit", "traceEvents"} and trace["displayTimeUnit"] in ("ms", "ns"), path
     for event in trace["traceEvents"]:
         for key, kind in NEEDED[event["ph"]].items():
-            assert isinstance(event[key], kind), (path, event)
-        if event["ph"] == "B":
-            open_slices.setdefault(event["tid"], []).append(event["cat"])
-        if event["ph"] == "E":
-            open_slices[event["tid"]].pop()
-    return len(trace["traceEvents"])
+            assert type(event[key]) is kind, (path, event)
+        assert event["pid"] > 0 and event["tid"] > 0, (path, event)  # 0 is the idle process, or thread
+        assert event.get("ts", 0) >= 0, (path, event)
+        assert event.get("s", "t") in ("t", "p", "g"), (path, event)
+    return trace["traceEvents"]
 
 
-with tempfile.TemporaryDirectory() as folder:
-    run = subprocess.run([sys.argv[1]], env={**os.environ, "TRACE_FOLDER": folder}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    counts = [check(os.path.join(folder, name)) for name in os.listdir(folder)]
-assert len(counts) > 20 and max(counts) > 50, counts
+def check(path):
+    """Checks the events of the trace together, and returns them."""
+    events = read(path)
+    names = [event["tid"] for event in events if event["ph"] == "M" and event["name"] == "thread_name"]
+    assert len(names) == len(set(names)), (path, "a thread has two names")
+    assert {event["tid"] for event in events} <= set(names), (path, "a thread has no name")
+    assert all(isinstance(event["args"]["name"], str) for event in events if event["ph"] == "M"), path
+    assert len({event["pid"] for event in events}) == 1, (path, "more than one process")
+    opened, latest, overlapping = {}, {}, {}
+    for event in events:
+        phase, tid = event["ph"], event["tid"]
+        if phase in "BE":  # they nest on each thread, in the order of their times; what is open at the end goes on
+            assert event["ts"] >= latest.get(tid, 0), (path, event)
+            latest[tid] = event["ts"]
+            stack = opened.setdefault(tid, [])
+            if phase == "B":
+                stack.append(event)
+            else:
+                assert stack, (path, event, "an end without a beginning")
+                begun = stack.pop()
+                assert begun.get("cat") == event.get("cat", begun["cat"]), (path, begun, event)
+        if phase in "be":  # pairs of one category, name and number, which may overlap others
+            key = event["cat"], event["name"], event["id"]
+            if phase == "b":
+                overlapping[key] = event["ts"]
+            else:
+                assert event["ts"] >= overlapping.pop(key, 0), (path, event)
+    return events
+
+
+def check_the_checks(folder):
+    """A trace that is right passes, and one with a mistake does not."""
+    name = '{"ph":"M","pid":1,"tid":3,"name":"thread_name","args":{"name":"a"}}'
+    begin = '{"ph":"B","pid":1,"tid":3,"ts":2.5,"cat":"task","name":"a","args":{}}'
+    end = '{"ph":"E","pid":1,"tid":3,"ts":3.5,"args":{}}'
+    for right, lines in [
+        (True, [name, begin, end]), (True, [name, begin]),
+        (False, [begin, end]), (False, [name, end]), (False, [name, begin, end, end]), (False, [name, name, begin, end]),
+        (False, [name, begin, end.replace("3.5", "1.5")]), (False, [name, begin.replace('"ts":2.5,', ""), end]),
+        (False, [name, begin.replace('"tid":3', '"tid":0'), end]), (False, [name, begin.replace('"a"', '"\xff"'), end]),
+        (False, [name, begin.replace("{}", '{"task":NaN}'), end]), (False, [name, begin + ",", end]),
+        (False, [name, begin.replace('"cat"', '"name"'), end]), (False, [name, begin.replace('"B"', '"Q"')]),
+    ]:
+        path = os.path.join(folder, "check.json")
+        with open(path, "w", encoding="latin-1") as file:
+            file.write('{"displayTimeUnit":"ns","traceEvents":[' + ",".join(lines) + "]}")
+        try:
+            check(path)
+            passed = True
+        except (AssertionError, ValueError, KeyError):
+            passed = False
+        assert passed == right, lines
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        check_the_checks(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run([sys.argv[1]], env={**os.environ, "TRACE_FOLDER": folder}, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        counts = [len(check(os.path.join(folder, name))) for name in os.listdir(folder)]
+    assert len(counts) > 20 and max(counts) > 50, counts

@@ -128,8 +128,16 @@ static void *hold(void *may_end) {
     return NULL;
 }
 static void wake(void *counter) { (void)count_late(counter); }
+static void wake_and_end(void *counter) {
+    wake(counter);
+#if defined(_WIN32)
+    ExitThread(0);
+#else
+    pthread_exit(NULL);
+#endif
+}
 /* Tasks expire behind one that holds the only worker: a thread of the library's own notices it, and calls wake. */
-PLUGIN_FUNCTION int plugin_use_times(int *counter, int times) {
+static int use_times(int *counter, int times, void (*function)(void *)) {
     enum { MOST = 8 };
     tpool_completions *iterators[MOST];
     tpool_config config = { .max_workers = 1 };
@@ -142,10 +150,13 @@ PLUGIN_FUNCTION int plugin_use_times(int *counter, int times) {
         if (tpool_as_completed(NULL, 0, &iterators[i]) != TPOOL_OK) return 3;
         task.completions = iterators[i];
         if (tpool_submit_task(pool, &task, NULL) != TPOOL_OK) return 4;
-        if (tpool_completions_on_ready(iterators[i], wake, counter) != TPOOL_OK) return 5;
+        if (tpool_completions_on_ready(iterators[i], function, counter) != TPOOL_OK) return 5;
     }
     while (__atomic_load_n(counter, __ATOMIC_RELAXED) < before + times) tpool__yield();
     __atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
     for (int i = 0; i < times; i++) tpool_completions_destroy(iterators[i]);
     return tpool_destroy(pool) == TPOOL_OK ? 0 : 6;
 }
+PLUGIN_FUNCTION int plugin_use_times(int *counter, int times) { return use_times(counter, times, wake); }
+/* Each of these functions ends the thread that calls it. */
+PLUGIN_FUNCTION int plugin_end_times(int *counter, int times) { return use_times(counter, times, wake_and_end); }

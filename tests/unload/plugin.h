@@ -9,6 +9,7 @@ PLUGIN_FUNCTION int plugin_use_own(int *counter, int tasks);
 PLUGIN_FUNCTION int plugin_use_shared(int *counter, int tasks);
 PLUGIN_FUNCTION int plugin_end_shared(void);
 PLUGIN_FUNCTION int plugin_use_times(int *counter, int times);
+PLUGIN_FUNCTION int plugin_end_times(int *counter, int times);
 PLUGIN_FUNCTION int plugin_detach(int *counter, int tasks);
 PLUGIN_FUNCTION int plugin_detach_in_task(int *counter, int pools);
 PLUGIN_FUNCTION int plugin_time_shared(int *counter);

@@ -21,7 +21,7 @@ typedef struct plugin {
     HMODULE module;
     int (*call_in)(void), (*end_shared)(void);
     int (*use_own)(int *counter, int tasks), (*use_shared)(int *counter, int tasks);
-    int (*use_times)(int *counter, int times);
+    int (*use_times)(int *counter, int times), (*end_times)(int *counter, int times);
 } plugin;
 static void find_function(plugin *p, const char *name, void *function) {
     FARPROC found = GetProcAddress(p->module, name);
@@ -36,6 +36,7 @@ static plugin load(void) {
     find_function(&p, "plugin_use_own", &p.use_own);
     find_function(&p, "plugin_use_shared", &p.use_shared);
     find_function(&p, "plugin_use_times", &p.use_times);
+    find_function(&p, "plugin_end_times", &p.end_times);
     return p;
 }
 static void unload(plugin p) { /* a thread that keeps its times may hold it for a moment */
@@ -125,6 +126,16 @@ static void threads_that_keep_its_times_end_before_it_is_unloaded(void) {
     Sleep(300); /* one that was left behind would have ended by now, in code that is gone */
 }
 
+/* A thread that its function has ended does not hold the plug-in for ever. */
+static void nor_does_one_that_was_ended_hold_it(void) {
+    for (int loads = 0, counter = 0; loads < 5; loads++) {
+        plugin p = load();
+        CHECK(p.end_times(&counter, 1 + loads % 4) == 0);
+        unload(p);
+    }
+    Sleep(300);
+}
+
 /* The process exits while the plug-in is loaded. `ended`: its shared pools have been shut down before, and have done
    their work. If not, that work is lost; the exit neither hangs nor crashes. */
 static int exit_with_it_loaded(int ended) {
@@ -161,6 +172,7 @@ int main(int argc, char **argv) {
     a_plugin_can_be_loaded_any_number_of_times();
     the_work_of_its_shared_pools_is_done_once_they_are_shut_down();
     threads_that_keep_its_times_end_before_it_is_unloaded();
+    nor_does_one_that_was_ended_hold_it();
     a_process_exits_with_it_loaded(argv[0], "ended");
     a_process_exits_with_it_loaded(argv[0], "not_ended");
     return 0;

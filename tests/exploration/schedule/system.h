@@ -283,6 +283,7 @@ static inline void schedule_trace(const char *what, const volatile void *address
 #define sched_yield() schedule_yield_here(__func__, __LINE__)
 /* A thread that gives way once may be chosen again at once, so to be preempted there is all that it can come to. */
 #define TPOOL__GIVE_WAY() ((void)0)
+#define TPOOL__LOOP_LEAST 0                /* loops of a few items are shared */
 #define TPOOL__DRAINER_LOOKS TPOOL_FOREVER /* a wake that is lost is a hang */
 #define clock_gettime(clock, t) schedule_clock_gettime(t)
 #define syscall(...) schedule_syscall(__func__, __LINE__, __VA_ARGS__)

@@ -130,6 +130,7 @@ static void scenario_map_over_a_source(void) {
 enum { RANGE = 500 };
 static void count_each(size_t begin, size_t end, void *context) {
     atomic_int *counts = context;
+    if (begin == 0) compute_for(TPOOL_US(200)); /* so the rest is shared */
     for (size_t i = begin; i < end; i++) atomic_fetch_add(&counts[i], 1);
 }
 static void loop_and_check(tpool *pool, size_t grain) {

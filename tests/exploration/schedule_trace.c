@@ -1,0 +1,78 @@
+/* Every interleaving of a trace that is read while it is written: a record is whole, or it is not there; none is shown
+   twice, and what has an end has had a beginning. */
+#include "schedule.h"
+
+enum { ROOM = 2, EVENTS = 5 };
+static tpool__ring ring;
+static tpool__record_words memory[ROOM];
+
+/* All words of a record say which it is. */
+static void *adds_records(void *arg) {
+    for (int i = 1; i <= EVENTS; i++)
+        tpool__ring_add(&ring, TPOOL_EVENT_STARTED, i, i % 2, (uintptr_t)i, (uintptr_t)i, (tpool_status)i, i);
+    return arg;
+}
+static void check_record(const tpool__traced *record, uint64_t which) {
+    CHECK(record->task == which && record->about == which && record->now == (int64_t)which);
+    CHECK(record->worker == (int)which && record->status == (tpool_status)which && record->ran == (which % 2 == 1));
+    CHECK(record->kind == TPOOL_EVENT_STARTED);
+}
+static void reader_against_writer(void) {
+    memset(&ring, 0, sizeof ring);
+    CHECK(tpool__ring_set(&ring, 1, memory, ROOM) == NULL);
+    tpool__ring_add(&ring, TPOOL_EVENT_STARTED, 0, false, 0, 0, TPOOL_OK, 0);
+    pthread_t writer = started(adds_records, NULL);
+    uintptr_t end = tpool__load_acquire(&ring.next), next = end - ROOM;
+    tpool__traced records[ROOM];
+    size_t count, first = tpool__ring_read(&ring, 1, &next, end, records, ROOM, &count);
+    CHECK(next == end && count <= ROOM && first <= count);
+    for (size_t i = first; i < count; i++)
+        if (records[i].kind) check_record(&records[i], end - count + i);
+    outcome((int)(count - first));
+    join(writer);
+}
+
+/* The same from outside: a worker runs tasks in its ring of two records, and the program writes the trace. */
+static int open_slices;
+static char last_name;
+static bool reads_lines(const char *bytes, size_t size, void *context) {
+    (void)context;
+    char text[2100];
+    CHECK(size < sizeof text);
+    memcpy(text, bytes, size);
+    text[size] = 0;
+    for (const char *line = text; *line; line++) {
+        const char *name = strstr(line, "\"cat\":\"task\",\"name\":\"");
+        const char *after = strchr(line, '\n');
+        if (!after) break;
+        if (strncmp(line, "{\"ph\":\"B\"", 9) == 0 && name && name < after) {
+            char which = name[21];
+            CHECK(which > last_name && which <= 'd' && open_slices == 0);
+            last_name = which;
+            open_slices++;
+        }
+        if (strncmp(line, "{\"ph\":\"E\"", 9) == 0) CHECK(--open_slices == 0);
+        line = after;
+    }
+    return true;
+}
+static void *does_nothing(void *arg) { return arg; }
+static void trace_against_tasks(void) {
+    static const char *const names[] = { "a", "b", "c", "d" };
+    tpool *pool = new_pool((tpool_config){ .max_workers = 1 });
+    tpool_future *futures[4];
+    open_slices = 0;
+    last_name = 0;
+    CHECK_STATUS(TPOOL_OK, tpool_trace_start(pool, ROOM * TPOOL__RECORD_BYTES));
+    for (int i = 0; i < 4; i++)
+        CHECK_STATUS(TPOOL_OK,
+                     tpool_submit_task(pool, &(tpool_task){ .fn = does_nothing, .name = names[i] }, &futures[i]));
+    CHECK_STATUS(TPOOL_OK, tpool_trace_write(pool, reads_lines, NULL));
+    CHECK(open_slices <= 1);
+    outcome(last_name ? last_name - 'a' + 1 : 0);
+    for (int i = 0; i < 4; i++) CHECK_STATUS(TPOOL_OK, end_of(futures[i]));
+    end_pool(pool);
+}
+
+SCHEDULES(SCENARIO(reader_against_writer, .quick = 3, .preemptions = 3, .outcomes = 3),
+          SCENARIO(trace_against_tasks, .quick = 1, .preemptions = 2, .outcomes = 3))
