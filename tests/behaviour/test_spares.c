@@ -599,6 +599,79 @@ static void what_a_thread_elsewhere_waits_for_comes_at_once(void **state) {
     }
 }
 
+/* A task collects what it has submitted, each of which wants the one handle. */
+static tpool_return_when collected_how; /* with an iterator, or all with a limit, or the first */
+enum { BY_ITERATOR = 3 };
+static void *collect(void *arg) {
+    static tpool_future *users[3000];
+    int count = MANY;
+    tpool_completions *completions = NULL;
+    tpool_future *next = NULL;
+    for (int i = 0; i < count; i++) users[i] = submitted(own_pool, use_the_resource, NULL);
+    if ((int)collected_how == BY_ITERATOR) {
+        if (tpool_as_completed(users, (size_t)count, &completions) != TPOOL_OK) abort();
+        for (int i = 0; i < count; i++) note(tpool_completions_next(completions, TPOOL_FOREVER, &next));
+        tpool_completions_destroy(completions);
+    } else {
+        note(tpool_wait(users, (size_t)count, collected_how, collected_how ? TPOOL_FOREVER : LIMIT, NULL));
+    }
+    for (int i = 0; i < count; i++) tpool_future_release(users[i]);
+    return arg;
+}
+static void a_task_that_collects_its_own_gets_few_threads(void **state) {
+    (void)state;
+    for (int how = TPOOL_ALL_COMPLETED; how <= BY_ITERATOR; how++) {
+        void *handle = NULL;
+        begin_counts();
+        collected_how = (tpool_return_when)how;
+        own_pool = new_pool(4);
+        atomic_store(&counted, own_pool);
+        assert_status(TPOOL_OK, tpool_resources_create(&resources, 1, make_handle, NULL, NULL));
+        assert_status(TPOOL_OK, tpool_resources_get(resources, LIMIT, &handle)); /* all of them meet */
+        int64_t began = tpool_now();
+        assert_status(TPOOL_OK, tpool_submit(own_pool, collect, NULL, NULL));
+        EVENTUALLY(stats_of(own_pool).queued > 0 && stats_of(own_pool).queued <= MANY - 7);
+        sleep_ms(5);
+        assert_status(TPOOL_OK, tpool_resources_put(resources, handle));
+        assert_status(TPOOL_OK, tpool_destroy(own_pool));
+        atomic_store(&counted, NULL);
+        assert_status(TPOOL_OK, tpool_resources_destroy(resources));
+        check_threads(4 + 1, MANY, began); /* one that it needs */
+    }
+}
+
+/* Many threads outside wait for a task each, and all of these for one load. */
+static void *wait_for_bare_and_count(void *bare) {
+    note(tpool_future_result(bare, TPOOL_FOREVER, NULL));
+    atomic_fetch_add(&tasks_ended, 1);
+    return NULL;
+}
+static void *run_one(void *bare) {
+    take(submitted(own_pool, wait_for_bare_and_count, bare));
+    return NULL;
+}
+static void many_threads_outside_get_few_threads(void **state) {
+    (void)state;
+    enum { THREADS = SLOW_TOOL ? 60 : 300 };
+    pthread_t threads[THREADS];
+    tpool_future *bare = NULL;
+    begin_counts();
+    own_pool = new_pool(4);
+    atomic_store(&counted, own_pool);
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    int64_t began = tpool_now();
+    for (int i = 0; i < THREADS; i++) assert_int_equal(0, pthread_create(&threads[i], NULL, run_one, bare));
+    EVENTUALLY(stats_of(own_pool).submitted == THREADS);
+    sleep_ms(20);
+    count_threads();
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    for (int i = 0; i < THREADS; i++) assert_int_equal(0, pthread_join(threads[i], NULL));
+    assert_status(TPOOL_OK, tpool_destroy(own_pool));
+    atomic_store(&counted, NULL);
+    tpool_future_release(bare);
+    check_threads(4, THREADS, began);
+}
+
 /* Two tasks take many tasks of their own pool from iterators. */
 static void *take_from_an_iterator(void *arg) {
     enum { ITEMS = 1000 };
@@ -684,6 +757,8 @@ static const struct CMUnitTest tests[] = {
     TEST(needs_are_met_beside_a_worker_that_computes),
     TEST(two_pools_that_cross_get_few_threads),
     TEST(what_a_thread_elsewhere_waits_for_comes_at_once),
+    TEST(a_task_that_collects_its_own_gets_few_threads),
+    TEST(many_threads_outside_get_few_threads),
     TEST(iterators_of_many_tasks_get_them_at_once),
     TEST(a_spare_that_blocks_in_its_initializer_is_followed_by_time),
 };
