@@ -564,21 +564,37 @@ static void two_pools_that_cross_get_few_threads(void **state) {
 /* A thread holds what all workers wait for, and waits for a task behind them: it runs no task, or one of another pool. */
 static tpool_future *behind_all;
 static atomic_bool came;
+static bool another_waits; /* first, for one that blocks: what comes at once is one thread, and the next ones by time */
+static void *wait_for_a_user(void *arg) {
+    tpool_future *user = submitted(own_pool, use_the_resource, NULL);
+    note(tpool_future_result(user, TPOOL_FOREVER, NULL));
+    tpool_future_release(user);
+    return arg;
+}
 static void *hold_and_wait(void *arg) {
     void *handle = NULL;
     assert_status(TPOOL_OK, tpool_resources_get(resources, TPOOL_FOREVER, &handle));
     for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_submit(own_pool, use_the_resource, NULL, NULL));
+    pthread_t other;
+    if (another_waits) {
+        EVENTUALLY(stats_of(own_pool).queued == MANY - 2);
+        assert_int_equal(0, pthread_create(&other, NULL, wait_for_a_user, NULL));
+        EVENTUALLY(stats_of(own_pool).workers >= 3);
+    }
     behind_all = submitted(own_pool, end_one, NULL);
     tpool_status status = tpool_future_result(behind_all, TPOOL_FOREVER, NULL);
     atomic_store(&came, status == TPOOL_OK);
     assert_status(TPOOL_OK, tpool_resources_put(resources, handle));
+    if (another_waits) assert_int_equal(0, pthread_join(other, NULL));
     return arg;
 }
 static void what_a_thread_elsewhere_waits_for_comes_at_once(void **state) {
     (void)state;
-    for (int in_task = 0; in_task < 2; in_task++) {
+    for (int i = 0; i < 4; i++) {
+        bool in_task = i % 2 == 1;
         pthread_t thread;
         begin_counts();
+        another_waits = i >= 2;
         atomic_store(&came, false);
         tpool *other = new_pool(1);
         own_pool = new_pool(1);
@@ -595,7 +611,7 @@ static void what_a_thread_elsewhere_waits_for_comes_at_once(void **state) {
         atomic_store(&counted, NULL);
         tpool_future_release(behind_all);
         assert_status(TPOOL_OK, tpool_resources_destroy(resources));
-        check_threads(1, MANY + 1, began);
+        check_threads(1, MANY + 1 + another_waits, began);
     }
 }
 
@@ -647,7 +663,9 @@ static void *wait_for_bare_and_count(void *bare) {
     return NULL;
 }
 static void *run_one(void *bare) {
-    take(submitted(own_pool, wait_for_bare_and_count, bare));
+    tpool_future *task = submitted(own_pool, wait_for_bare_and_count, bare);
+    note(tpool_future_result(task, TPOOL_FOREVER, NULL));
+    tpool_future_release(task);
     return NULL;
 }
 static void many_threads_outside_get_few_threads(void **state) {
