@@ -163,7 +163,7 @@
  *    - Spare workers take the place of at most config.max_spares blocked ones, as long as they are needed.
  *    - More come only if work is queued. A task in the queue for which a blocked worker waits, directly or over other
  *      tasks, gets a spare at once, if fewer than max_workers are at work; so does what such a worker submits into its
- *      own full queue, and, if all are blocked, a task for which another thread waits without a limit. Else, while all
+ *      own full queue, and, if all are blocked, one task that another thread waits for without a limit. Else, while all
  *      are blocked and none goes on with the queue, a spare does so after 10 ms, then after 20, 40 and so on up to a
  *      second, if one waits for what is no task (a resource, a channel, a future of the program); and one a second if
  *      all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
@@ -9332,11 +9332,12 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *    - By need, while fewer than max_workers are active: a blocked worker of the pool waits, directly or over other
  *      recorded waits, for a task in its queue. The new worker comes at once, claims that task, lets another one be
  *      brought if that is needed too, executes its own, and looks for the next (tpool__take_needed). So nested waits
- *      need no more threads than they are deep. Likewise a worker may wait for room in its own pool's queue: the new
- *      one executes what that worker submits, which is not queued. The last submitter to block comes first, so that a
- *      tree of submits is walked depth first. While no worker is active and none may go on with the queue, a task for
- *      which any other thread waits without a limit is a need as well (tpool__want): so two pools whose tasks wait for
- *      each other's go on. A wait for several wants one of them at a time, so each thread that waits has one at most.
+ *      need no more threads than they are deep. A wait wants one task at a time: of several any, unless one of them has
+ *      begun; so a task that collects many brings one thread. Likewise a worker may wait for room in its own pool's
+ *      queue: the new one executes what that worker submits, which is not queued. The last submitter to block comes
+ *      first, so that a tree of submits is walked depth first. While no worker is active and none may go on with the
+ *      queue, what any other thread wants without a limit is a need as well: so two pools whose tasks wait for each
+ *      other's go on. But it brings no more than one thread (tpool__serves_others); if that blocks too, time decides.
  *    - By time, while the pool is stalled: work is queued, no worker is active, and none may go on with the queue. One
  *      more spare is granted until fewer are blocked than max_workers and max_spares together: so one more worker may
  *      go on with the queue. It is granted once the pool was stalled for its patience, added up until a worker goes on
@@ -9344,19 +9345,19 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *      is active does not count. The patience is TPOOL__FIRST_PATIENCE, doubled with each grant; but
  *      TPOOL__LAST_PATIENCE if all workers wait for tasks. A need goes first, but only for TPOOL__LAST_PATIENCE in
  *      which no worker went on with the queue. The worker that was granted takes one task, even if a wait that ended
- *      has made it one too many.
+ *      has made it one too many: in turn the queue's first, and one that another thread wants.
  *  A worker in its initializer, active or blocked, is one that comes. While one is blocked there, the patience is
  *  TPOOL__LAST_PATIENCE, since the next one may come no further.
  *
  *  If the system refuses a worker to a stalled pool, it is asked again now and then. One wait, rather one without
  *  a limit, ends with TPOOL_NO_THREAD: at once if nothing that the workers wait for could come by itself, else once the
- *  pool was stalled for TPOOL__REFUSAL_PATIENCE.
+ *  pool was stalled for TPOOL__REFUSAL_PATIENCE, and no wait ended meanwhile.
  *
- *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask, or there is ROOM. For
+ *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask, or there is ROOM:
  *  while it is stalled there is no searcher: each thread that finds ROOM as it adds work, and each worker that stops
  *  being active (E2, E3), comes to tpool__wake_one or to tpool__ask, which clears ROOM when it arms the timer. A submit
- *  that finds no ROOM starts no need, since no thread can wait for its task yet. But where one goes into an iterator,
- *  the submitter asks all the same (tpool__ask_others).
+ *  that finds no ROOM starts no need, since no thread can wait for its task yet. But where one goes into an iterator
+ *  for which a thread waits, the submitter asks all the same (tpool__ask_others).
  *  A wait that begins elsewhere may close a chain to a queued task: then it asks the pools whose spares are used up
  *  (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used up, and so
  *  after it is counted: one of the two sees the other, under tpool__cycles.lock. A pool whose need a search leaves out,
