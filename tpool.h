@@ -163,7 +163,7 @@
  *    - Spare workers take the place of at most config.max_spares blocked ones, as long as they are needed.
  *    - More come only if work is queued. A task in the queue for which a blocked worker waits, directly or over other
  *      tasks, gets a spare at once, if fewer than max_workers are at work; so does what such a worker submits into its
- *      own full queue, and, if all are blocked, a task for which another thread waits without a limit. Else, while all
+ *      own full queue, and, if all are blocked, one task that another thread waits for without a limit. Else, while all
  *      are blocked and none goes on with the queue, a spare does so after 10 ms, then after 20, 40 and so on up to a
  *      second, if one waits for what is no task (a resource, a channel, a future of the program); and one a second if
  *      all wait for tasks. So a pool of 4 whose 2,000 tasks queue up for one resource has 8 threads.
@@ -3206,6 +3206,7 @@ struct tpool__thread {
     tpool *caller_pool;                /* the pool whose task this thread executes for TPOOL_FULL_CALLER_RUNS */
     uintptr_t listed, listed_last;     /* the program's functions that are due in this thread: see >>nested */
     unsigned callers, freeing, nested; /* how many are on this stack: TPOOL__MOST_CALLERS, _FREEING, _NESTED */
+    bool feeds_waiter;                 /* what it submits goes into an iterator for which a thread waits */
     bool waits; /* between tpool__wait_begin and tpool__wait_end: none of the program's code may run */
     bool fires; /* in a timer's `fire`: likewise */
     tpool_future *cache[2 * TPOOL__MAGAZINE]; /* free memory blocks, the last freed last */
@@ -3399,8 +3400,7 @@ struct tpool__waiter {
 };
 struct tpool__record {
     tpool__record *next, **link;
-    tpool *wants;                                /* of this pool the wait wants a task; NULL: of none */
-    tpool__record *next_wanting, **link_wanting; /* in its `wanting`; link NULL: not, or the pool has gone */
+    tpool__record *next_unlimited, **link_unlimited; /* in tpool__cycles.unlimited; link NULL: not */
     tpool__record *unexplored;
     tpool__thread *thread;
     tpool__waiter *waiter; /* of a wait in one piece, which a refused spare may end */
@@ -3409,7 +3409,7 @@ struct tpool__record {
     size_t count;
     tpool_completions *completions; /* instead of futures */
     bool may_end;                   /* by a limit, or by one of several: it closes no cycle */
-    bool limited, several;          /* which of the two */
+    bool several;                   /* the latter */
     bool foreign;                   /* it waits in a job or a loop's part, so it also holds up tasks of other stacks */
     uint64_t visited;
 };
@@ -3546,6 +3546,7 @@ typedef struct tpool__stall {
     int64_t try_at;     /* the system has refused a worker: no other one comes by time before */
     bool owed;          /* time has brought a worker, which has not taken anything yet */
     unsigned level;     /* how many spares time has brought */
+    unsigned turns;     /* of these, since ever: every other one looks for what other threads want */
 } tpool__stall;
 
 struct tpool {
@@ -3611,7 +3612,6 @@ struct tpool {
     tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
     int64_t expiry_sleeper_until;  /* ... at this time */
     tpool__waiter *blocked_waiters;
-    tpool__record *wanting;          /* waits of other threads for its tasks; under tpool__cycles.lock (>>spares) */
     int64_t idle_since;              /* of a managed pool: when a worker last went to sleep */
     tpool__thread_handle last_ended; /* the next worker that ends joins it, or the shutdown */
     tpool__worker *newest;           /* all workers that there ever were, linked by `before` */
@@ -6706,6 +6706,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
 
 static tpool_status tpool__completions_reserve(tpool_completions *completions, tpool_future *task);
 static void tpool__completions_unreserve(tpool_future *task);
+static void tpool__ask_others(const tpool *own, const tpool__record *record);
 /* Frees a task that was never placed: no other thread knows it. */
 static void tpool__unplaced_free(tpool_future *task) {
     if (task->nodes) tpool__completions_unreserve(task);
@@ -6758,11 +6759,16 @@ static tpool_status tpool__submit(tpool *pool, tpool_fn fn, void *arg, const tpo
         }
         if (!TPOOL__LIKELY(!numbered) && !tpool__observe_submit(tpool__self(), pool, taken, now)) return TPOOL_BROKEN;
     }
+    /* the placing tells, unless another thread does it */
+    if (!TPOOL__LIKELY(!completions)) tpool__self()->feeds_waiter = true;
     tpool_status status = tpool__enqueue(pool, &entry, deadline, force);
     if (TPOOL__LIKELY(status == TPOOL_OK)) {
         if (future) *future = entry.task;
-        if (!TPOOL__LIKELY(!completions) && force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready */
-            (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
+        if (!TPOOL__LIKELY(!completions)) {
+            if (tpool__self()->feeds_waiter) tpool__ask_others(NULL, NULL);
+            if (force <= TPOOL__TIMED && tpool__self()->listed) /* an on_ready */
+                (void)tpool__run_after_submit(entry.task, future != NULL, TPOOL_OK);
+        }
     } else if (entry.task) {
         if (numbered) tpool__observe_unplaced(tpool__self(), pool, entry.task, status);
         tpool__unplaced_free(entry.task);
@@ -6893,8 +6899,7 @@ static inline bool tpool__is_wanted(tpool_future *task) {
     uintptr_t state = tpool__load_relaxed(&task->state); /* relaxed: not shared */
     return state >= (state & TPOOL__HAS_NODES ? 3 * TPOOL__REFERENCE : 2 * TPOOL__REFERENCE);
 }
-static inline bool tpool__must_wake(tpool *pool, bool awaited);
-static inline bool tpool__is_in_iterator(const tpool_future *task);
+static inline bool tpool__has_room(tpool *pool);
 static inline void tpool__notify(tpool *pool);
 static TPOOL__NOINLINE void tpool__notify_expiry_sleeper(tpool *pool);
 
@@ -6906,7 +6911,6 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
     const tpool__extra *extra = tpool__entry_extra(entry);
     if (worker && worker->pool == pool && !(extra && extra->priority)) lane = tpool__lane_of(worker);
     bool expires = extra && extra->expires_at, wanted = tpool__is_wanted(entry->task);
-    bool awaited = tpool__is_in_iterator(entry->task);
     tpool_future *unreferenced = NULL;
     tpool_status status = TPOOL_OK;
 
@@ -6938,7 +6942,7 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
         return tpool__enqueue_full(pool, entry, deadline, force);
     }
     status = tpool__place(pool, lane, entry, &unreferenced);
-    bool wakes = status == TPOOL_OK && tpool__must_wake(pool, awaited);
+    bool wakes = status == TPOOL_OK && tpool__has_room(pool);
     /* The task may be the one that gives the pool up: once the spinlock is open, the pool may be gone. */
     bool visits = (wakes || expires) && !(worker && worker->pool == pool);
     if (!TPOOL__LIKELY(!visits)) pool->callers++;
@@ -7035,13 +7039,6 @@ static inline bool tpool__has_room(tpool *pool) { return tpool__load_relaxed(&po
 static inline void tpool__notify(tpool *pool) {
     if (tpool__has_room(pool)) tpool__wake_one(pool);
 }
-/* A task was placed, and a thread may wait for it already: that needs a look although the pool has settled. */
-static inline bool tpool__must_wake(tpool *pool, bool awaited) {
-    return tpool__has_room(pool) || (awaited && tpool__spares_used_up(pool));
-}
-/* The task enters an iterator as it is placed. It is not placed yet. */
-static inline bool tpool__is_in_iterator(const tpool_future *task) { return task && task->nodes; }
-
 /* Where there is ROOM: one more worker may go on with the queue. Else only need or time brings one (tpool__ask). */
 static bool tpool__goes_on_alone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: both are written under it */
@@ -7196,13 +7193,18 @@ static inline bool tpool__is_surplus(tpool *pool) {
     /* relaxed: a hint; tpool__sleep looks again under the lock */
     return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_taking);
 }
-static TPOOL__NOINLINE bool tpool__goes_on(tpool *pool) {
+static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed);
+/* False: it is a surplus one, and may only take what is needed. `found`: it has. */
+static TPOOL__NOINLINE bool tpool__goes_on(tpool__worker *worker, tpool__entry *entry, bool *found) {
+    tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
     /* A wait may have ended since time brought the worker: if that sufficed, short waits would hold it off for ever.
      * relaxed: both are written under pool->lock */
-    bool goes_on = pool->stall.owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
+    bool owed = pool->stall.owed, looks = owed && (pool->stall.turns++ & 1) == 0; /* in turn with the queue's first */
+    bool goes_on = owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
     if (goes_on) tpool__stall_forgets(pool);
     tpool__unlock(&pool->lock);
+    if (looks || !goes_on) *found = tpool__take_needed(worker, entry, looks);
     return goes_on;
 }
 
@@ -7219,7 +7221,6 @@ static bool tpool__replace(tpool__worker *worker);
 static bool tpool__sleep(tpool__worker *worker);
 static bool tpool__spin_for_work(tpool__worker *worker, uint32_t free_time);
 static inline bool tpool__take_own(tpool__worker *worker, tpool__entry *entry);
-static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry);
 
 static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
     tpool *pool = worker->pool;
@@ -7230,8 +7231,7 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
         bool found = false;
-        if (!TPOOL__LIKELY(!tpool__is_surplus(pool)) && !tpool__goes_on(pool) &&
-            !(found = tpool__take_needed(worker, &entry))) {
+        if (!TPOOL__LIKELY(!tpool__is_surplus(pool)) && !tpool__goes_on(worker, &entry, &found) && !found) {
             tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
             continue;
@@ -8395,7 +8395,6 @@ static bool tpool__wait_stopped(tpool__waiter *waiter) {
     if (again < waiter->look_at) waiter->look_at = again;
     return false;
 }
-static void tpool__ask_others(const tpool *own, const tpool__record *record);
 
 /* A piece of a wait: no code of the program runs in it. True: it ended before `until`. It keeps the times where no
  * other thread does, once it has slept and is not over; what they list is for the caller (*listed). */
@@ -9014,12 +9013,11 @@ static tpool_status tpool__await_room(tpool *pool, tpool__entry *entry, int64_t 
     tpool__thread *self = tpool__self();
     tpool__room_waiter room = { .waiter = { .can_refuse = true }, .pool = pool, .entry = entry };
     bool wanted = tpool__is_wanted(entry->task), expires = tpool__entry_expires(entry);
-    bool awaited = tpool__is_in_iterator(entry->task);
     tpool__context *call = tpool__call_push(self, tpool__caller_left, pool);
     tpool__context *unplaced = tpool__unplaced_push(self, entry->task);
     tpool_status status = tpool__wait(&room.waiter, &tpool__wait_for_room, deadline);
     if (!tpool__context_pop(self, unplaced)) return TPOOL_BROKEN;
-    if (status == TPOOL_OK && tpool__must_wake(pool, awaited)) tpool__wake_one(pool);
+    if (status == TPOOL_OK) tpool__notify(pool);
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     /* what the last piece has listed */
     if (self->listed && !tpool__run_after_submit(entry->task, wanted, status)) return tpool__submit_in_child(status);
@@ -9094,7 +9092,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     tpool__thread *self = tpool__self();
     tpool_future *unreferenced = NULL, *dropped = NULL;
     tpool_status status = TPOOL_OK;
-    bool wanted = tpool__is_wanted(entry->task), awaited = tpool__is_in_iterator(entry->task);
+    bool wanted = tpool__is_wanted(entry->task);
     tpool__spin_lock(&pool->inject.lock);
     uint32_t flags = tpool__flags(pool);
     status = tpool__refusal(pool, flags);
@@ -9119,7 +9117,7 @@ static tpool_status tpool__drop_oldest(tpool *pool, tpool__entry *entry, int64_t
     }
     tpool__spin_unlock(&pool->inject.lock);
     tpool__dispose_chain(unreferenced);
-    if (status == TPOOL_OK && tpool__must_wake(pool, awaited)) tpool__wake_one(pool);
+    if (status == TPOOL_OK) tpool__notify(pool);
     if (status == TPOOL_OK && expires) tpool__notify_expiry_sleeper(pool);
     tpool__context *call = tpool__decided_push(self, entry->task, wanted, status);
     if (dropped) tpool__end_unstarted(dropped, TPOOL__WAS_DROPPED);
@@ -9189,9 +9187,10 @@ static TPOOL__NOINLINE tpool_status tpool__enqueue_full(tpool *pool, tpool__entr
  * ----------------------------------------------------------------------------------------------------------------- */
 static struct {
     tpool__lock_word lock;
-    tpool__record *foreign; /* those with `foreign` set */
-    uint64_t searches;      /* 64 bits, never wraps: an old equal number would pass for visited */
-    unsigned looks;         /* steps of the search for a need: it is bounded */
+    tpool__record *foreign;   /* those with `foreign` set */
+    tpool__record *unlimited; /* those without a limit */
+    uint64_t searches;        /* 64 bits, never wraps: an old equal number would pass for visited */
+    unsigned looks;           /* steps of the search for a need: it is bounded */
 } tpool__cycles;
 
 static bool tpool__context_has_origin(const tpool__context *context) {
@@ -9261,28 +9260,6 @@ static bool tpool__closes_cycle(tpool__record *own) {
     return false;
 }
 
-static tpool_future *tpool__wanted_of(const tpool__record *record, const tpool *pool);
-/* A wait without a limit, by another thread than the pool's workers, is found by the pool whose task it wants
- * (>>spares). The pool exists: its task is not done, and before it is freed it takes this lock (tpool__free). */
-static void tpool__want(tpool__record *record) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
-    const tpool__worker *worker = record->thread->worker;
-    tpool_future *task = record->limited ? NULL : tpool__wanted_of(record, NULL);
-    tpool *pool = task ? tpool__pool_of(task) : NULL;
-    record->wants = pool && !(worker && worker->pool == pool) ? pool : NULL;
-    if (!record->wants) return;
-    record->next_wanting = pool->wanting;
-    record->link_wanting = &pool->wanting;
-    if (record->next_wanting) record->next_wanting->link_wanting = &record->next_wanting;
-    pool->wanting = record;
-}
-static void tpool__want_no_more(tpool__record *record) {
-    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
-    if (!record->link_wanting) return;
-    *record->link_wanting = record->next_wanting;
-    if (record->next_wanting) record->next_wanting->link_wanting = record->link_wanting;
-    record->link_wanting = NULL;
-}
 /* False: the wait would close a cycle. */
 static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
     tpool__thread *self = waiter->self;
@@ -9290,12 +9267,16 @@ static bool tpool__record_enter(tpool__waiter *waiter, tpool__record *record) {
     record->waiter = waiter->record ? NULL : waiter; /* `waiter` is gone before a record for several waits is */
     record->context = self->context;
     record->foreign = tpool__context_has_origin(self->context);
-    record->limited = waiter->deadline != TPOOL_FOREVER;
     tpool__lock(&tpool__cycles.lock);
     bool cycle = !record->may_end && tpool__closes_cycle(record);
     if (!cycle) {
         self->blocked = record;
-        tpool__want(record);
+        if (waiter->deadline == TPOOL_FOREVER) {
+            record->next_unlimited = tpool__cycles.unlimited;
+            record->link_unlimited = &tpool__cycles.unlimited;
+            if (record->next_unlimited) record->next_unlimited->link_unlimited = &record->next_unlimited;
+            tpool__cycles.unlimited = record;
+        }
         if (record->foreign) {
             record->next = tpool__cycles.foreign;
             record->link = &tpool__cycles.foreign;
@@ -9331,14 +9312,15 @@ static void tpool__record_advance(tpool__record *record, tpool_future *const *fu
     tpool__lock(&tpool__cycles.lock);
     record->futures = futures;
     record->count = count;
-    tpool__want_no_more(record);
-    tpool__want(record);
     tpool__unlock(&tpool__cycles.lock);
 }
 static void tpool__record_end(tpool__thread *self, tpool__record *record) {
     tpool__lock(&tpool__cycles.lock);
     self->blocked = NULL;
-    tpool__want_no_more(record);
+    if (record->link_unlimited) {
+        *record->link_unlimited = record->next_unlimited;
+        if (record->next_unlimited) record->next_unlimited->link_unlimited = record->link_unlimited;
+    }
     if (record->foreign && record->link) {
         *record->link = record->next;
         if (record->next) record->next->link = record->link;
@@ -9360,11 +9342,12 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *    - By need, while fewer than max_workers are active: a blocked worker of the pool waits, directly or over other
  *      recorded waits, for a task in its queue. The new worker comes at once, claims that task, lets another one be
  *      brought if that is needed too, executes its own, and looks for the next (tpool__take_needed). So nested waits
- *      need no more threads than they are deep. Likewise a worker may wait for room in its own pool's queue: the new
- *      one executes what that worker submits, which is not queued. The last submitter to block comes first, so that a
- *      tree of submits is walked depth first. While no worker is active and none may go on with the queue, a task for
- *      which any other thread waits without a limit is a need as well (tpool__want): so two pools whose tasks wait for
- *      each other's go on. A wait for several wants one of them at a time, so each thread that waits has one at most.
+ *      need no more threads than they are deep. A wait wants one task at a time: of several any, unless one of them has
+ *      begun; so a task that collects many brings one thread. Likewise a worker may wait for room in its own pool's
+ *      queue: the new one executes what that worker submits, which is not queued. The last submitter to block comes
+ *      first, so that a tree of submits is walked depth first. While no worker is active and none may go on with the
+ *      queue, what any other thread wants without a limit is a need as well: so two pools whose tasks wait for each
+ *      other's go on. But it brings no more than one thread (tpool__serves_others); if that blocks too, time decides.
  *    - By time, while the pool is stalled: work is queued, no worker is active, and none may go on with the queue. One
  *      more spare is granted until fewer are blocked than max_workers and max_spares together: so one more worker may
  *      go on with the queue. It is granted once the pool was stalled for its patience, added up until a worker goes on
@@ -9372,19 +9355,19 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *      is active does not count. The patience is TPOOL__FIRST_PATIENCE, doubled with each grant; but
  *      TPOOL__LAST_PATIENCE if all workers wait for tasks. A need goes first, but only for TPOOL__LAST_PATIENCE in
  *      which no worker went on with the queue. The worker that was granted takes one task, even if a wait that ended
- *      has made it one too many.
+ *      has made it one too many: in turn the queue's first, and one that another thread wants.
  *  A worker in its initializer, active or blocked, is one that comes. While one is blocked there, the patience is
  *  TPOOL__LAST_PATIENCE, since the next one may come no further.
  *
  *  If the system refuses a worker to a stalled pool, it is asked again now and then. One wait, rather one without
  *  a limit, ends with TPOOL_NO_THREAD: at once if nothing that the workers wait for could come by itself, else once the
- *  pool was stalled for TPOOL__REFUSAL_PATIENCE.
+ *  pool was stalled for TPOOL__REFUSAL_PATIENCE, and no wait ended meanwhile.
  *
- *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask, or there is ROOM. For
+ *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask, or there is ROOM:
  *  while it is stalled there is no searcher: each thread that finds ROOM as it adds work, and each worker that stops
  *  being active (E2, E3), comes to tpool__wake_one or to tpool__ask, which clears ROOM when it arms the timer. A submit
- *  that finds no ROOM starts no need, since no thread can wait for its task yet. But one that goes into an iterator may
- *  be awaited: it asks all the same (tpool__must_wake).
+ *  that finds no ROOM starts no need, since no thread can wait for its task yet. But where one goes into an iterator
+ *  for which a thread waits, the submitter asks all the same (tpool__ask_others).
  *  A wait that begins elsewhere may close a chain to a queued task: then it asks the pools whose spares are used up
  *  (tpool__ask_others). Its record is entered before it looks at them; a pool asks after its spares are used up, and so
  *  after it is counted: one of the two sees the other, under tpool__cycles.lock. A pool whose need a search leaves out,
@@ -9409,7 +9392,6 @@ typedef struct tpool__need {
     uintptr_t count, most;
     tpool__record *record;    /* the wait for the last one of them */
     tpool__room_waiter *room; /* instead, with NULL in `tasks`: the last one is still its submitter's */
-    bool others;              /* also what other threads want: no worker is active, and none may go on with the queue */
     bool outside;             /* a worker of the pool waits for what is no task, or the search has not seen all */
     bool open;                /* something that a worker waits for may come by itself */
 } tpool__need;
@@ -9426,20 +9408,31 @@ static size_t tpool__record_some(const tpool__record *record, tpool_future **som
     *all = i == record->count;
     return count;
 }
-/* The task that a wait wants to have executed, of this pool if it is not NULL: one that is pending. If one of several
- * runs already, none. A wait for all is for the first that is left. */
-static tpool_future *tpool__wanted_of(const tpool__record *record, const tpool *pool) {
-    tpool_future *some[TPOOL__MOST_NEEDED], *wanted = NULL;
-    bool all;
-    size_t count = tpool__record_some(record, some, record->several ? TPOOL__MOST_NEEDED : 1, &all);
-    for (size_t i = 0; i < count; i++) {
+static bool tpool__has_begun(tpool_future *task) {
+    /* relaxed: a task that is pending, and in a queue, stays so, or a worker finds it claimed */
+    return (tpool__load_relaxed(&task->state) & TPOOL__PHASE) != TPOOL__PHASE_PENDING;
+}
+/* Which of these that a wait is for does it want to have executed, one at a time? A wait for all: the first that is
+ * left. One for several: any, unless one has begun. Futures of the program do not count. */
+static tpool_future *tpool__wanted_of(const tpool__record *record, tpool_future *const *some, size_t count,
+                                      const tpool *pool) {
+    tpool_future *wanted = NULL;
+    for (size_t i = 0; i < count && (record->several || !wanted); i++) {
         tpool *home = tpool__pool_of(some[i]);
-        /* relaxed: a task that is pending, and in a queue, stays so, or a worker finds it claimed */
-        bool pending = (tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE) == TPOOL__PHASE_PENDING;
-        if (home && !pending && pool) return NULL;
-        if (home && pending && !wanted && (!pool || home == pool)) wanted = some[i];
+        if (home && tpool__has_begun(some[i])) return NULL;
+        if (home && !record->several && home != pool) return NULL;
+        if (home == pool && !wanted) wanted = some[i];
     }
     return wanted;
+}
+/* The wait of another thread. */
+static tpool_future *tpool__wanted_elsewhere(const tpool__record *record, const tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock));
+    const tpool__worker *worker = record->thread->worker;
+    tpool_future *some[TPOOL__MOST_NEEDED];
+    bool all;
+    if (worker && worker->pool == pool) return NULL;
+    return tpool__wanted_of(record, some, tpool__record_some(record, some, TPOOL__MOST_NEEDED, &all), pool);
 }
 static bool tpool__looks_end(tpool__need *need) {
     if (need->count < need->most && tpool__cycles.looks < TPOOL__MOST_LOOKS) return false;
@@ -9461,18 +9454,18 @@ static void tpool__follow(tpool__record *unexplored, tpool__need *need) {
         size_t count = tpool__record_some(record, some, TPOOL__MOST_NEEDED, &all);
         need->open = need->open || record->may_end || count == 0;
         need->outside = need->outside || !all;
+        tpool_future *wanted = tpool__wanted_of(record, some, count, need->pool);
         for (size_t i = 0; i < count && !tpool__looks_end(need); i++) {
-            uintptr_t phase = tpool__load_relaxed(&some[i]->state) & TPOOL__PHASE; /* relaxed: as above */
             tpool *home = tpool__pool_of(some[i]);
+            bool begun = tpool__has_begun(some[i]);
             need->outside = need->outside || (!home && own);
-            if (phase != TPOOL__PHASE_PENDING || home != need->pool) {
-                bool held_up = home && phase != TPOOL__PHASE_PENDING && tpool__explore_task(some[i], true, &unexplored);
-                need->open = need->open || !held_up;
-                continue;
-            }
-            tpool__need_add(need, some[i]);
-            need->record = record;
+            if (!begun && home == need->pool) continue;
+            bool held_up = home && begun && tpool__explore_task(some[i], true, &unexplored);
+            need->open = need->open || !held_up;
         }
+        if (!wanted || tpool__looks_end(need)) continue;
+        tpool__need_add(need, wanted);
+        need->record = record;
     }
 }
 /* The waiter is a worker of the pool, and waits for room in the pool's queue. A task that expires has to go through the
@@ -9486,8 +9479,8 @@ static bool tpool__is_own_submitter(tpool *pool, tpool__waiter *waiter) {
     return waits;
 }
 static const tpool__wait_kind tpool__wait_for_job;
-/* Which tasks in its queue do the pool's blocked workers wait for, or else others without a limit? The last one to
- * block is asked first: in nested waits it is the one. */
+/* Which tasks in its queue do the pool's blocked workers wait for? The last one to block is asked first: in nested
+ * waits it is the one. */
 static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
     TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock) && most <= TPOOL__MOST_NEEDED);
     need->pool = pool;
@@ -9513,11 +9506,18 @@ static void tpool__need_of(tpool *pool, uintptr_t most, tpool__need *need) {
         }
         tpool__follow(unexplored, need);
     }
-    for (const tpool__record *other = pool->wanting; other && need->others && !tpool__looks_end(need);
-         other = other->next_wanting) {
-        tpool_future *task = tpool__wanted_of(other, pool);
+}
+/* ... and which do other threads wait for, without a limit? `at_once`: else it is only known that there is one. */
+static void tpool__need_of_others(tpool *pool, bool at_once, tpool__need *need) {
+    TPOOL_ASSERT(tpool__held(&tpool__cycles.lock) && tpool__held(&pool->lock));
+    const tpool__record *other = tpool__cycles.unlimited;
+    for (; other && !tpool__looks_end(need); other = other->next_unlimited) {
+        tpool_future *task = tpool__wanted_elsewhere(other, pool);
         tpool__cycles.looks++;
-        if (task) tpool__need_add(need, task);
+        if (!task) continue;
+        if (at_once) tpool__need_add(need, task);
+        need->outside = true;
+        if (!at_once) return;
     }
 }
 
@@ -9546,6 +9546,7 @@ static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, in
     if (need->outside && pool->blocked_in_setup == 0 && stall->level < TPOOL__PATIENCE_LEVELS)
         patience = TPOOL__FIRST_PATIENCE << stall->level;
     if (refused) patience = need->open ? TPOOL__REFUSAL_PATIENCE : 0;
+    if (refused) time = now - stall->since; /* nothing moves at all */
     int64_t left = patience - time, retry = time > TPOOL__FIRST_PATIENCE ? time : TPOOL__FIRST_PATIENCE;
     if (refused) stall->try_at = retry < TPOOL_FOREVER - now ? now + retry : TPOOL_FOREVER;
     *look_at = left < TPOOL_FOREVER - now ? now + left : TPOOL_FOREVER;
@@ -9572,6 +9573,12 @@ static void tpool__refuse(tpool *pool, tpool__waiter *waiter) {
     tpool__unpark(&chosen->parker);
 }
 
+/* What other threads want comes at once only while no more workers are blocked than max_workers and max_spares allow
+ * together: so it brings one thread, and not one for each of them. */
+static bool tpool__serves_others(const tpool *pool) {
+    TPOOL_ASSERT(tpool__held(&pool->lock)); /* relaxed: under its lock */
+    return pool->blocked <= tpool__load_relaxed(&pool->max_workers) + tpool__max_spares(pool);
+}
 typedef enum tpool__bringing { TPOOL__BRINGS_NONE, TPOOL__BRINGS_BY_NEED, TPOOL__BRINGS_BY_TIME } tpool__bringing;
 /* Work is queued. Does a pool with blocked workers get one more? If not, it has settled, since a worker is active or
  * the timer asks again (`look_at`): submits pass it by until `active` or what is blocked changes (tpool__update_room).
@@ -9591,8 +9598,8 @@ static tpool__bringing tpool__decide(tpool *pool, bool refused, int64_t *look_at
         tpool__update_room(pool);
     }
     bool many = refused || coming >= TPOOL__MOST_NEEDED; /* each of those that come asks for the next */
-    need.others = active == 0 && !alone;
     tpool__need_of(pool, many ? TPOOL__MOST_NEEDED : coming + 1, &need);
+    if (active == 0 && !alone) tpool__need_of_others(pool, tpool__serves_others(pool), &need);
     bool brings = !refused && (alone || need.count > coming);
     if (brings && active == 0 && !alone) { /* needs go first, but not for ever */
         due = tpool__clock() - stall->held_since >= TPOOL__LAST_PATIENCE;
@@ -9704,19 +9711,22 @@ static bool tpool__take_submitted(tpool *pool, tpool__room_waiter *room, tpool__
     tpool__spin_unlock(&pool->inject.lock);
     return taken;
 }
-/* A worker that is one too many looks for a task that its pool needs, since all others are blocked. */
-static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry) {
+/* A worker that is one too many looks for a task that its pool needs, since all others are blocked. One that time has
+ * brought (`owed`) looks for one that another thread wants. */
+static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed) {
     tpool *pool = worker->pool;
     tpool__need need = { 0 };
     bool taken = false;
-    if (!tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) return false;
+    if ((!owed && !tpool__spares_used_up(pool)) || !tpool__work_hinted(pool)) return false;
     tpool__lock(&tpool__cycles.lock);
     tpool__lock(&pool->lock);
     uintptr_t active = tpool__load_relaxed(&pool->active); /* relaxed, here and below: under its lock */
-    need.others = active == 1;
-    if (tpool__spares_used_up(pool) && active > tpool__load_relaxed(&pool->most_active) &&
-        active <= tpool__load_relaxed(&pool->max_workers))
-        tpool__need_of(pool, 1, &need);
+    bool needed = tpool__spares_used_up(pool) && active > tpool__load_relaxed(&pool->most_active) &&
+                  active <= tpool__load_relaxed(&pool->max_workers);
+    if (needed && !owed) tpool__need_of(pool, 1, &need);
+    else need = (tpool__need){ .pool = pool, .most = 1 };
+    if (owed) tpool__cycles.looks = 0;
+    if (owed || (needed && active == 1 && tpool__serves_others(pool))) tpool__need_of_others(pool, true, &need);
     if (need.count > 0) tpool__set_busy(worker, true);
     if (need.count > 0 && need.tasks[0]) (void)tpool_future_retain(need.tasks[0]);
     else if (need.count > 0) taken = tpool__take_submitted(pool, need.room, entry);
@@ -9737,20 +9747,24 @@ static void tpool__stall_lasts(tpool__timer *timer) {
     tpool__ask(pool, false);
 }
 
+static bool tpool__is_wanted_by(const tpool__record *record, const tpool *pool) {
+    tpool__lock(&tpool__cycles.lock);
+    bool wants = tpool__wanted_elsewhere(record, pool) != NULL;
+    tpool__unlock(&tpool__cycles.lock);
+    return wants;
+}
 /* A wait is recorded, or waits for one future more. It may close a chain to a task that is queued in a pool whose
  * spares are used up. relaxed: the hints were written before that pool asked under tpool__cycles.lock, which this
  * thread has passed since, or else the pool sees the record; likewise the lock of an iterator to which one is added. */
 static void tpool__ask_others(const tpool *own, const tpool__record *record) {
     if (TPOOL__LIKELY(!tpool__load_relaxed(&tpool__process.used_up))) return; /* relaxed: as above */
-    const tpool *only = record && !record->context ? record->wants : NULL;    /* nothing waits for this thread */
-    if (record && !record->context && !only) return;
     tpool__lock(&tpool__process.lock);
     for (tpool *pool = tpool__load_relaxed(&tpool__process.pools); pool; pool = pool->next) {
-        if (pool == own || (only && pool != only)) continue;
-        if (!tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
+        if (pool == own || !tpool__spares_used_up(pool) || !tpool__work_hinted(pool)) continue;
         tpool__caller_stays(pool); /* and so does its place in the list */
         tpool__unlock(&tpool__process.lock);
-        tpool__ask(pool, false);
+        /* nothing waits for a thread that runs no task */
+        if (!record || record->context || tpool__is_wanted_by(record, pool)) tpool__ask(pool, false);
         tpool__lock(&tpool__process.lock);
         tpool__caller_leaves(pool);
     }
@@ -9924,7 +9938,7 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool *pool = worker->pool;
     tpool__worker *woken = NULL, *next = NULL;
     tpool_status status = TPOOL_OK;
-    bool retired = true, asks = false;
+    bool retired = true;
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
     /* The last one launches what follows it while it lives itself: the pool stays, and submitters need not wait. */
@@ -9936,11 +9950,10 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__active_add(pool, -1);
     tpool__update_room(pool);
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
-        asks = !tpool__goes_on_alone(pool);
-        woken = asks ? NULL : pool->sleepers;
+        woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (!asks && !next && status == TPOOL_OK) status = tpool__start_worker(pool);
-        else if (!asks && status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
+        else if (!next && status == TPOOL_OK) status = tpool__start_worker(pool);
+        else if (status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
         if (status != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
     }
     if (retired) {
@@ -9953,7 +9966,6 @@ static bool tpool__replace(tpool__worker *worker) {
     tpool__launch_undo(pool, next); /* the pool stays: this thread is not joined yet */
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
-    if (asks) tpool__ask(pool, false);
     worker->tasks_done = 0;
     return retired;
 }
@@ -10000,6 +10012,7 @@ static void tpool__end_setup(tpool__worker *worker) {
     worker->in_setup = false;
     pool->starting--;
     tpool__start_searching(worker);
+    tpool__update_room(pool); /* as it comes, others may be needed, which waited for it: it asks once it has a task */
     tpool__unlock(&pool->lock);
 }
 
@@ -10876,9 +10889,6 @@ static void tpool__free(tpool *pool) {
         (void)tpool__timer_disarm(&pool->stall.timer);
         tpool__timer_await(&pool->stall.timer);
     }
-    tpool__lock(&tpool__cycles.lock); /* waits for its tasks that are about to end */
-    for (tpool__record *record = pool->wanting; record; record = record->next_wanting) record->link_wanting = NULL;
-    tpool__unlock(&tpool__cycles.lock);
     TPOOL__AT_REST(pool);
     tpool__unmake(pool);
     if (tpool__sub_relaxed(&tpool__process.pool_count, 1) == 1) { /* relaxed: as in tpool__create */
@@ -11629,6 +11639,10 @@ static void tpool__completions_unreserve(tpool_future *task) {
     }
     tpool__item_free(item);
 }
+static bool tpool__has_waiter(tpool_completions *completions) {
+    uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: see tpool__ask_others */
+    return arrived & 1 && arrived != TPOOL__ARMED;
+}
 /* The task is about to be placed, under the lane's spinlock, and its item comes into the set: no task runs that is not
  * in it, and none is in it that the pool has not taken. Once the lock is released another thread may end the task,
  * yield it, and destroy the iterator. pool NULL: the task runs in its submitter, and is in no queue. */
@@ -11640,6 +11654,7 @@ static bool tpool__completions_enter(tpool *pool, tpool_future *task) {
     tpool__spin_lock(&completions->lock);
     completions->expiries.promised -= expires;
     tpool__parker *asleep = tpool__item_enter(completions, item) ? tpool__completions_wake_begin(completions) : NULL;
+    tpool__self()->feeds_waiter = tpool__has_waiter(completions);
     tpool__spin_unlock(&completions->lock);
     tpool__unpark_end(asleep);
     return true;
@@ -11669,8 +11684,7 @@ TPOOL_API tpool_status tpool_completions_add(tpool_completions *completions, tpo
             item->owner = completions;
             item->future = tpool_future_retain(future);
             expires = tpool__item_enter(completions, item);
-            uintptr_t arrived = tpool__load_relaxed(&completions->arrived); /* relaxed: see tpool__ask_others */
-            awaited = arrived & 1 && arrived != TPOOL__ARMED;
+            awaited = tpool__has_waiter(completions);
         }
     }
     tpool__spin_unlock(&completions->lock);

@@ -441,13 +441,25 @@ typedef struct ticking {
     atomic_bool over;
 } ticking;
 static ticking clockwork;
+/* The worker that a need has brought goes to sleep while the other one is at work: no moment is without a need. */
+static void *set_bare_and_go_on(void *bare) {
+    set_bare(bare);
+    sleep_ms(10);
+    return NULL;
+}
+static void run_a_step_by_need(tpool *pool) {
+    tpool_future *bare = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    tpool_future *both[2] = { submitted(pool, set_bare_and_go_on, bare), bare };
+    note(tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL));
+    sleep_ms(20);
+    note(tpool_wait(both, 2, TPOOL_ALL_COMPLETED, LIMIT, NULL));
+    for (int i = 0; i < 2; i++) tpool_future_release(both[i]);
+}
 static void *wait_again_and_again(void *arg) {
     ticking *t = arg;
     int item = 0;
-    while (t->ending == STEPS_BY_NEED && !atomic_load(&t->over)) {
-        tpool_task task = { .fn = nothing };
-        note(tpool_run_with_timeout(t->pool, &task, TPOOL_SEC(60), NULL));
-    }
+    while (t->ending == STEPS_BY_NEED && !atomic_load(&t->over)) run_a_step_by_need(t->pool);
     while (t->ending != STEPS_BY_NEED && tpool_channel_receive(t->ticks, &item, TPOOL_FOREVER) == TPOOL_OK)
         if (t->ending == TICKS_WITH_TASKS_IN_PLACE) take(submitted(t->pool, nothing, NULL));
     return NULL;
@@ -552,21 +564,37 @@ static void two_pools_that_cross_get_few_threads(void **state) {
 /* A thread holds what all workers wait for, and waits for a task behind them: it runs no task, or one of another pool. */
 static tpool_future *behind_all;
 static atomic_bool came;
+static bool another_waits; /* first, for one that blocks: what comes at once is one thread, and the next ones by time */
+static void *wait_for_a_user(void *arg) {
+    tpool_future *user = submitted(own_pool, use_the_resource, NULL);
+    note(tpool_future_result(user, TPOOL_FOREVER, NULL));
+    tpool_future_release(user);
+    return arg;
+}
 static void *hold_and_wait(void *arg) {
     void *handle = NULL;
     assert_status(TPOOL_OK, tpool_resources_get(resources, TPOOL_FOREVER, &handle));
     for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_submit(own_pool, use_the_resource, NULL, NULL));
+    pthread_t other;
+    if (another_waits) {
+        EVENTUALLY(stats_of(own_pool).queued == MANY - 2);
+        assert_int_equal(0, pthread_create(&other, NULL, wait_for_a_user, NULL));
+        EVENTUALLY(stats_of(own_pool).workers >= 3);
+    }
     behind_all = submitted(own_pool, end_one, NULL);
     tpool_status status = tpool_future_result(behind_all, TPOOL_FOREVER, NULL);
     atomic_store(&came, status == TPOOL_OK);
     assert_status(TPOOL_OK, tpool_resources_put(resources, handle));
+    if (another_waits) assert_int_equal(0, pthread_join(other, NULL));
     return arg;
 }
 static void what_a_thread_elsewhere_waits_for_comes_at_once(void **state) {
     (void)state;
-    for (int in_task = 0; in_task < 2; in_task++) {
+    for (int i = 0; i < 4; i++) {
+        bool in_task = i % 2 == 1;
         pthread_t thread;
         begin_counts();
+        another_waits = i >= 2;
         atomic_store(&came, false);
         tpool *other = new_pool(1);
         own_pool = new_pool(1);
@@ -583,8 +611,83 @@ static void what_a_thread_elsewhere_waits_for_comes_at_once(void **state) {
         atomic_store(&counted, NULL);
         tpool_future_release(behind_all);
         assert_status(TPOOL_OK, tpool_resources_destroy(resources));
-        check_threads(1, MANY + 1, began);
+        check_threads(1, MANY + 1 + another_waits, began);
     }
+}
+
+/* A task collects what it has submitted, each of which wants the one handle. */
+static tpool_return_when collected_how; /* with an iterator, or all with a limit, or the first */
+enum { BY_ITERATOR = 3 };
+static void *collect(void *arg) {
+    static tpool_future *users[3000];
+    int count = MANY;
+    tpool_completions *completions = NULL;
+    tpool_future *next = NULL;
+    for (int i = 0; i < count; i++) users[i] = submitted(own_pool, use_the_resource, NULL);
+    if ((int)collected_how == BY_ITERATOR) {
+        if (tpool_as_completed(users, (size_t)count, &completions) != TPOOL_OK) abort();
+        for (int i = 0; i < count; i++) note(tpool_completions_next(completions, TPOOL_FOREVER, &next));
+        tpool_completions_destroy(completions);
+    } else {
+        note(tpool_wait(users, (size_t)count, collected_how, collected_how ? TPOOL_FOREVER : LIMIT, NULL));
+    }
+    for (int i = 0; i < count; i++) tpool_future_release(users[i]);
+    return arg;
+}
+static void a_task_that_collects_its_own_gets_few_threads(void **state) {
+    (void)state;
+    for (int how = TPOOL_ALL_COMPLETED; how <= BY_ITERATOR; how++) {
+        void *handle = NULL;
+        begin_counts();
+        collected_how = (tpool_return_when)how;
+        own_pool = new_pool(4);
+        atomic_store(&counted, own_pool);
+        assert_status(TPOOL_OK, tpool_resources_create(&resources, 1, make_handle, NULL, NULL));
+        assert_status(TPOOL_OK, tpool_resources_get(resources, LIMIT, &handle)); /* all of them meet */
+        int64_t began = tpool_now();
+        assert_status(TPOOL_OK, tpool_submit(own_pool, collect, NULL, NULL));
+        EVENTUALLY(stats_of(own_pool).queued > 0 && stats_of(own_pool).queued <= MANY - 7);
+        sleep_ms(5);
+        assert_status(TPOOL_OK, tpool_resources_put(resources, handle));
+        assert_status(TPOOL_OK, tpool_destroy(own_pool));
+        atomic_store(&counted, NULL);
+        assert_status(TPOOL_OK, tpool_resources_destroy(resources));
+        check_threads(4 + 1, MANY, began); /* one that it needs */
+    }
+}
+
+/* Many threads outside wait for a task each, and all of these for one load. */
+static void *wait_for_bare_and_count(void *bare) {
+    note(tpool_future_result(bare, TPOOL_FOREVER, NULL));
+    atomic_fetch_add(&tasks_ended, 1);
+    return NULL;
+}
+static void *run_one(void *bare) {
+    tpool_future *task = submitted(own_pool, wait_for_bare_and_count, bare);
+    note(tpool_future_result(task, TPOOL_FOREVER, NULL));
+    tpool_future_release(task);
+    return NULL;
+}
+static void many_threads_outside_get_few_threads(void **state) {
+    (void)state;
+    enum { THREADS = SLOW_TOOL ? 60 : 300 };
+    pthread_t threads[THREADS];
+    tpool_future *bare = NULL;
+    begin_counts();
+    own_pool = new_pool(4);
+    atomic_store(&counted, own_pool);
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    int64_t began = tpool_now();
+    for (int i = 0; i < THREADS; i++) assert_int_equal(0, pthread_create(&threads[i], NULL, run_one, bare));
+    EVENTUALLY(stats_of(own_pool).submitted == THREADS);
+    sleep_ms(20);
+    count_threads();
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    for (int i = 0; i < THREADS; i++) assert_int_equal(0, pthread_join(threads[i], NULL));
+    assert_status(TPOOL_OK, tpool_destroy(own_pool));
+    atomic_store(&counted, NULL);
+    tpool_future_release(bare);
+    check_threads(4, THREADS, began);
 }
 
 /* Two tasks take many tasks of their own pool from iterators. */
@@ -672,6 +775,8 @@ static const struct CMUnitTest tests[] = {
     TEST(needs_are_met_beside_a_worker_that_computes),
     TEST(two_pools_that_cross_get_few_threads),
     TEST(what_a_thread_elsewhere_waits_for_comes_at_once),
+    TEST(a_task_that_collects_its_own_gets_few_threads),
+    TEST(many_threads_outside_get_few_threads),
     TEST(iterators_of_many_tasks_get_them_at_once),
     TEST(a_spare_that_blocks_in_its_initializer_is_followed_by_time),
 };

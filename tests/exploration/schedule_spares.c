@@ -175,10 +175,14 @@ static void need_of_the_one_that_blocked_first(void) {
  * of the first pool. Neither end begins a wait then. */
 static tpool *third;
 static gate third_waits;
+static int64_t third_limit;
 static void *wait_for_first_pool_first(void *arg) {
     tpool_future *future = submitted(pool, count_task, &first);
     gate_open(&third_waits);
-    CHECK_STATUS(TPOOL_OK, end_of(future));
+    tpool_status status = tpool_future_result(future, third_limit, NULL);
+    CHECK(status == TPOOL_OK || (status == TPOOL_TIMEOUT && third_limit != TPOOL_FOREVER));
+    outcome(status != TPOOL_OK);
+    tpool_future_release(future);
     return arg;
 }
 static void *wait_for_the_third(void *arg) {
@@ -191,16 +195,20 @@ static void *wait_for_the_other(void *arg) {
     CHECK_STATUS(TPOOL_OK, end_of(submitted(other, wait_for_the_third, NULL)));
     return arg;
 }
-static void need_that_a_wait_in_between_closes(void) {
+static void wait_in_between_closes(int64_t limit) {
+    third_limit = limit;
     pool = pool_without_spares();
     other = pool_without_spares();
     third = pool_without_spares();
     CHECK_STATUS(TPOOL_OK, end_of(submitted(pool, wait_for_the_other, NULL)));
-    CHECK(first.runs == 1);
     end_pool(pool);
+    CHECK(first.runs == 1);
     end_pool(other);
     end_pool(third);
 }
+static void need_that_a_wait_in_between_closes(void) { wait_in_between_closes(TPOOL_FOREVER); }
+/* What waits with a limit is no need by itself, only in such a chain. The limit passes if nobody can go on. */
+static void need_of_a_limited_wait(void) { wait_in_between_closes(TPOOL_SEC(100)); }
 
 /* The worker that a need brought finds the next one, and leaves the rest of the queue alone. */
 static void *wait_for_two(void *arg) {
@@ -337,6 +345,28 @@ static void need_beside_a_searcher(void) {
     end_pool(pool);
 }
 
+/* A worker in its initializer is one that comes; it then takes what computes. */
+static bool pass_initializer(void *context) {
+    (void)context;
+    if (tpool__add_relaxed(&initialized, 1) == 1) gate_pass(&is_submitted);
+    return true;
+}
+static void *wait_for_counted_at_once(void *arg) {
+    gate_open(&is_counted);
+    return wait_for_counted(arg);
+}
+static void need_beside_an_initializer(void) {
+    pool = new_pool((tpool_config){ .max_workers = 2, .max_spares = -1, .initializer = pass_initializer });
+    tpool_future *waits = submitted(pool, wait_for_counted_at_once, NULL);
+    gate_pass(&is_counted);
+    CHECK_STATUS(TPOOL_OK, tpool_submit(pool, pass_computes, NULL, NULL));
+    gate_open(&is_submitted);
+    CHECK_STATUS(TPOOL_OK, end_of(waits));
+    gate_open(&computes);
+    CHECK(first.runs == 1);
+    end_pool(pool);
+}
+
 /* A stalled pool has settled: what comes now starts nobody, unless it goes to an iterator that is waited for. */
 static tpool_completions *iterated;
 static gate is_iterated;
@@ -399,6 +429,7 @@ SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_an_iterator, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_the_one_that_blocked_first, .quick = 1, .preemptions = 2),
           SCENARIO(need_that_a_wait_in_between_closes, .quick = 1, .preemptions = 2),
+          SCENARIO(need_of_a_limited_wait, .quick = 1, .preemptions = 1, .outcomes = 1),
           SCENARIO(two_needs_of_one_worker, .quick = 1, .preemptions = 2),
           SCENARIO(need_against_pause, .quick = 1, .preemptions = 2),
           SCENARIO(need_against_resume, .quick = 1, .preemptions = 2),
@@ -407,6 +438,7 @@ SCHEDULES(SCENARIO(wanted_task_before_others, .quick = 1, .preemptions = 2),
           SCENARIO(submit_into_own_full_queue, .quick = 1, .preemptions = 2),
           SCENARIO(submit_into_own_full_queue_against_its_limit, .quick = 1, .preemptions = 2),
           SCENARIO(need_beside_a_searcher, .quick = 1, .preemptions = 2),
+          SCENARIO(need_beside_an_initializer, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_an_iterator_that_gets_a_task, .quick = 1, .preemptions = 2),
           SCENARIO(need_of_a_thread_outside, .quick = 1, .preemptions = 2),
           SCENARIO(wait_outside_against_destroy, .quick = 1, .preemptions = 2))
