@@ -471,8 +471,8 @@ typedef enum tpool_full_policy {
  * not end its thread, fork or exit. (If it meets a cancellation point in a thread that is cancelled, that ends there:
  * with SUBMITTED nothing is submitted, with STARTED the task is broken.) A task that ends without having run has no
  * STARTED; one whose submit is refused has an ENDED with the status of the submit, or no events where it is refused
- * before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of
- * a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
+ * before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers
+ * of a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
