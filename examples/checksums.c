@@ -4,8 +4,8 @@
  *     ./checksums /usr/bin/[a-f]*
  *
  * The main loop never waits and never computes, as in a program with windows, which this one could be. Files are read
- * on a pool; the loop watches the descriptor of an iterator over their tasks, a timer draws the progress line, and Ctrl-C
- * cancels what has not started, asks what runs to stop, and lets the loop end in order. */
+ * on a pool; the loop watches the descriptor of an iterator over their tasks, a timer draws the progress line, and
+ * Ctrl-C cancels what has not started, asks what runs to stop, and lets the loop end in order. */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #include <errno.h>
