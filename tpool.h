@@ -471,8 +471,8 @@ typedef enum tpool_full_policy {
  * not end its thread, fork or exit. (If it meets a cancellation point in a thread that is cancelled, that ends there:
  * with SUBMITTED nothing is submitted, with STARTED the task is broken.) A task that ends without having run has no
  * STARTED; one whose submit is refused has an ENDED with the status of the submit, or no events where it is refused
- * before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of
- * a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
+ * before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers
+ * of a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
@@ -5979,13 +5979,15 @@ static void tpool__executed_left(void *of);
  * its thread. False: this is a child of fork. */
 static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *pool, tpool_future *task, int64_t now) {
     bool is_own = task->u.fn == tpool__chunk_execute || task->u.fn == tpool__loop_helper_execute;
+    bool called = pool->config.observed & (unsigned)(TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_READY);
     tpool__number_give(self, task);
     uintptr_t number = tpool__number_of(task);
     const char *name = tpool__name_of(task);
     uintptr_t by = tpool__number_here(self);
-    tpool__context *call = is_own ? NULL : tpool__unplaced_push(self, task);
-    int cancel = is_own ? tpool__cancel_off() : 0;
+    tpool__context *call = called && !is_own ? tpool__unplaced_push(self, task) : NULL;
+    int cancel = called && is_own ? tpool__cancel_off() : 0;
     tpool__emit_left(self, pool, TPOOL_EVENT_SUBMITTED, number, by, TPOOL_OK, name, now, false);
+    if (!called) return true;
     tpool__emit_left(self, pool, TPOOL_EVENT_READY, number, 0, TPOOL_OK, name, now, false);
     if (is_own) tpool__cancel_back(cancel);
     return is_own || tpool__context_pop(self, call);
@@ -15262,6 +15264,9 @@ static void tpool__put_ring(tpool__trace_report *to, tpool__ring *ring) {
     tpool__spin_lock(&ring->lock);
     bool has_some = ring->trace == to->trace;
     uintptr_t end = tpool__load_acquire(&ring->next), next = end - ring->size; /* P20 */
+    tpool__traced oldest = { .kind = 0 };
+    if (ring->size > 0) tpool__record_read(&ring->records[end & (ring->size - 1)], &oldest);
+    if (!oldest.kind) next = 0; /* it has not gone round yet */
     tpool__spin_unlock(&ring->lock);
     to->open = 0;
     while (has_some && to->status == TPOOL_OK) { /* what comes later is not written: it might never end */

@@ -14,3 +14,5 @@
 #include "idle.c"
 #include "manager.c"
 #include "bounded.c"
+#include "observation.c"
+#include "loop.c"

@@ -344,7 +344,8 @@ def machine():
 # Of workloads that have many figures, those that the README shows; the CSV file has all.
 README_FIGURES = {'roundtrip/pinned': ['mean'], 'roundtrip/paused': ['p50', 'cpu'], 'for': ['speedup'],
                   'completed': ['time'], 'memory': ['resident'], 'burst': ['p50', 'cpu'], 'lifecycle': ['p50'],
-                  'manager': ['get', 'idle', 'pair', 'entry', 'ratio'], 'bounded': ['most']}
+                  'manager': ['get', 'idle', 'pair', 'entry', 'ratio'], 'bounded': ['most'],
+                  'observation': ['call', 'trace', 'time', 'p50'], 'loop': ['ratio']}
 
 
 def in_readme(key):

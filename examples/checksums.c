@@ -3,9 +3,9 @@
  *     cc -std=gnu11 -pthread -I. examples/checksums.c $(pkg-config --cflags --libs glib-2.0) -o checksums
  *     ./checksums /usr/bin/[a-f]*
  *
- * The main loop never waits and never computes, as in a program with windows, which this one could be. Files are read on
- * a pool; the loop watches the descriptor of an iterator over their tasks, a timer draws the progress line, and Ctrl-C
- * cancels what has not started, asks what runs to stop, and lets the loop end in order. */
+ * The main loop never waits and never computes, as in a program with windows, which this one could be. Files are read
+ * on a pool; the loop watches the descriptor of an iterator over their tasks, a timer draws the progress line, and
+ * Ctrl-C cancels what has not started, asks what runs to stop, and lets the loop end in order. */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
 #include <errno.h>
@@ -90,7 +90,7 @@ static void file_is_done(program *p, tpool_future *future) {
     }
     p->done++;
 }
-/* Takes all that there is, up to the answer that there is no more now: from then on the descriptor tells of the next. */
+/* Takes all that there is, up to the answer that there is no more now: from then on the descriptor tells of more. */
 static gboolean on_ends(gint descriptor, GIOCondition condition, gpointer of) {
     program *p = of;
     tpool_future *future;

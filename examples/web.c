@@ -5,8 +5,8 @@
  *
  * One thread has all the connections. It never computes, and waits for nothing but its epoll: each request becomes a
  * task, and the tasks' ends come in by an iterator whose descriptor the epoll watches like any socket. So nothing here
- * needs a lock. A client may send requests without waiting for their answers: they run side by side, and are answered in
- * the order in which they came. Three limits keep the service alive under any load:
+ * needs a lock. A client may send requests without waiting for their answers: they run side by side, and are answered
+ * in the order in which they came. Three limits keep the service alive under any load:
  *  - at most MOST_AT_ONCE requests are in the house; the others get 503 at once, which costs next to nothing;
  *  - a request that has not started after most_wait is not worth starting: expires_ns, and 503;
  *  - one that runs longer than most_run is asked to stop, which it does: run_limit_ns, and 504.
@@ -264,7 +264,7 @@ static bool take_request_of(connection *c) {
     memmove(c->input, end + 4, c->in_used);
     return true;
 }
-/* After anything that has happened to it: takes what may be taken, sends what may be sent, and says what to wait for. */
+/* After anything that has happened to it: takes what may be taken, sends what may be sent, says what to wait for. */
 static void go_on(connection *c) {
     for (bool more = true; more;) {
         more = take_request_of(c);

@@ -296,7 +296,33 @@ static void a_refused_descriptor_is_a_status_and_changes_nothing(void **state) {
 }
 #endif
 #ifdef __linux__
-/* Who uses epoll's edges drains at each event. */
+/* How often an eventfd was written to since it was cleared. -1: it is none. */
+static long writes_to(intptr_t descriptor) {
+    char name[64], line[200];
+    long writes = -1;
+    (void)snprintf(name, sizeof name, "/proc/self/fdinfo/%d", (int)descriptor);
+    FILE *info = fopen(name, "r");
+    REQUIRE(info != NULL);
+    while (fgets(line, sizeof line, info))
+        if (strncmp(line, "eventfd-count:", 14) == 0) writes = strtol(line + 14, NULL, 16);
+    (void)fclose(info);
+    return writes;
+}
+static void it_is_written_to_once_for_each_next_that_found_nothing(void **state) {
+    (void)state;
+    tpool_completions *completions = iterator();
+    intptr_t descriptor = descriptor_of(completions);
+    for (int round = 0; round < 5; round++) {
+        assert_status(TPOOL_END, next_now(completions));
+        if (writes_to(descriptor) < 0) skip(); /* a pipe */
+        assert_int_equal(0, writes_to(descriptor));
+        for (int i = 0; i < 1000; i++) keep(promised(completions));
+        assert_int_equal(1, writes_to(descriptor));
+        for (int i = 0; i < 1000; i++) assert_status(TPOOL_OK, next_now(completions));
+    }
+    tpool_completions_destroy(completions);
+}
+/* A loop that uses epoll's edges drains at each event. */
 static void an_edge_comes_for_each_time_that_next_found_nothing(void **state) {
     (void)state;
     tpool_completions *completions = iterator();
@@ -596,6 +622,7 @@ int main(void) {
         cmocka_unit_test(a_refused_descriptor_is_a_status_and_changes_nothing),
 #endif
 #ifdef __linux__
+        cmocka_unit_test(it_is_written_to_once_for_each_next_that_found_nothing),
         cmocka_unit_test(an_edge_comes_for_each_time_that_next_found_nothing),
 #endif
         cmocka_unit_test(it_calls_once_for_each_next_that_found_nothing),
