@@ -542,8 +542,8 @@ TPOOL_API TPOOL__NODISCARD tpool_status tpool_create(tpool **pool, const tpool_c
  * started for that; a result_free may run there. So a pool may be given up in its own task or callback, also while the
  * submit, map or loop of that task is still under way. From the call on the handle is the pool's own: only those calls
  * may come that may come beside a tpool_destroy, and iterators of its maps are used and closed as ever. A call of its
- * tasks or callbacks that detaches it again, or once a tpool_destroy has begun, only adds its flags: the pool is the
- * destroyer's, also if that gets TPOOL_NO_THREAD. At exit it is a pool that was never destroyed: nothing waits for it.
+ * tasks that detaches it again, or detaches a pool that is being destroyed, only adds its flags. At exit it is a pool
+ * that was never destroyed: nothing waits for it.
  * TPOOL_OK. TPOOL_DEADLOCK, and nothing changes: with TPOOL_WAIT in a task or callback of this pool. TPOOL_INVALID:
  * pool NULL, unknown flags, TPOOL_DETACH with TPOOL_WAIT. TPOOL_INVALID_STATE, and nothing changes: TPOOL_DETACH of a
  * dual or a managed pool. TPOOL_NO_THREAD: the system refuses the only worker for queued tasks, or, with TPOOL_WAIT, a
@@ -3566,7 +3566,7 @@ struct tpool {
     bool shared;                   /* a dual pool */
     bool exit_exempt;              /* being destroyed, or ended by its manager; under tpool__process.lock */
     bool detached;                 /* a thread waits for its end, to free it; under tpool__process.lock */
-    bool destroy_failed;           /* the program is to destroy it again; likewise */
+    bool given_up;                 /* detached while a destroy is under way, which frees it; likewise */
     tpool__thread_handle detacher; /* that thread; likewise */
     tpool_map_iter *iterators;     /* under tpool__process.lock */
     tpool_manager *manager;        /* of a managed pool; never changes */
@@ -4867,11 +4867,11 @@ static struct {
     tpool__timer *come;         /* to be fired */
     tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
     const tpool__thread *fires_in;
-    unsigned starting;          /* keepers whose starter has not returned */
-    int64_t start_at;           /* the system has refused a keeper: a look tries again then */
-    tpool__thread_handle ended; /* of the last keeper that ended: the next one that ends joins it */
-    bool ended_by_function;     /* a function of the program has ended it: its destructors come after that */
-    unsigned holding;           /* how many so ended have not given back their DLL; these: */
+    unsigned starting;                  /* keepers whose starter has not returned */
+    int64_t start_at;                   /* the system has refused a keeper: a look tries again then */
+    tpool__thread_handle ended;         /* of the last keeper that ended: the next one that ends joins it */
+    bool ended_by_function;             /* a function of the program has ended it: its destructors come after that */
+    unsigned holding;                   /* how many so ended have not given back their DLL; these: */
     tpool__thread_handle holders[TPOOL__KEEPERS];
     size_t count;                       /* in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
@@ -7075,7 +7075,9 @@ static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
+    int cancel = tpool__cancel_off();
     tpool_status status = tpool__start_prepared(pool, worker);
+    tpool__cancel_back(cancel);
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
     return status;
 }
@@ -7088,10 +7090,7 @@ static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker) {
     tpool__store_relaxed(&worker->parker, TPOOL__TOKEN_EMPTY); /* relaxed: its thread does not exist yet */
     tpool__active_add(pool, 1);                                /* P13: before it can add any work */
     tpool__add_relaxed(&pool->gate, TPOOL__SEARCHER);          /* relaxed: see >>protocol */
-    int cancel = tpool__cancel_off();
-    bool started = tpool__thread_start(&worker->handle, tpool__worker_main, worker, pool->config.stack_size);
-    tpool__cancel_back(cancel);
-    if (!started) {
+    if (!tpool__thread_start(&worker->handle, tpool__worker_main, worker, pool->config.stack_size)) {
         tpool__sub_relaxed(&pool->gate, TPOOL__SEARCHER);
         tpool__active_add(pool, -1);
         worker->searching = false;
@@ -7136,27 +7135,26 @@ static void tpool__launch_undo(tpool *pool, tpool__worker *launched) {
     tpool__worker_put_away(pool, launched);
 }
 /* Starts a worker if fewer than `workers` live, with its backing launched. Under the lock, as above. In a pool that is
- * shut down it starts only for work that waits, and while `launching` holds up the pool's end. */
+ * shut down a worker starts beside another, or while `launching` holds up the pool's end. */
 static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = NULL;
     if (!tpool__backend_of(pool)) return tpool__start_worker(pool);
     tpool_status status = tpool__launch(pool, deadline, &worker);
     uint32_t flags = tpool__flags(pool);
-    bool ends = flags & TPOOL__SHUT && !(pool->launching && tpool__work_visible(pool));
+    bool ends = flags & TPOOL__SHUT && tpool__load_relaxed(&pool->live) == 0 && !pool->launching; /* relaxed: its lock */
     if (status == TPOOL_OK && flags & TPOOL__BREAK) status = TPOOL_BROKEN;
     bool starts = status == TPOOL_OK && !ends && tpool__may_warm_up(pool, workers);
     if (starts) status = tpool__start_prepared(pool, worker);
     if (!starts || status != TPOOL_OK) tpool__launch_undo(pool, worker);
     return status;
 }
-/* The same for the first worker. While it is launched, the pool does not end. OK, too, if another one has come. */
+/* The same for the first worker. While it is launched, the pool does not end. */
 static tpool_status tpool__launch_first(tpool *pool, int64_t deadline) {
     int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
     pool->launching = true;
     tpool_status status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
     pool->launching = false;
-    if (status != TPOOL_BROKEN && tpool__load_relaxed(&pool->live) > 0) status = TPOOL_OK; /* relaxed: under its lock */
     /* before the lock opens: a drainer may then find that the pool has ended, and free it */
     if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
     return status;
@@ -9822,8 +9820,7 @@ static int64_t tpool__keep_time(tpool *pool, tpool__worker *worker) {
 }
 
 /* Under pool->lock: no worker lives or runs its finalizer, and no work waits. In a pool that is shut down no worker
- * starts any more: its starter would first have to find work, under the same lock; but one that is launched already
- * (`launching`) may come, though there is nothing left to do. */
+ * starts any more: its starter would first have to find work, under the same lock. */
 static bool tpool__workers_are_gone(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     /* relaxed: under its lock */
@@ -9938,14 +9935,10 @@ static bool tpool__sleep(tpool__worker *worker) {
  * the system provides no other. */
 static bool tpool__replace(tpool__worker *worker) {
     tpool *pool = worker->pool;
-    tpool__worker *woken = NULL, *next = NULL;
-    tpool_status status = TPOOL_OK;
+    tpool__worker *woken = NULL;
     bool retired = true;
     tpool__lock(&pool->lock);
     if (worker->searching) (void)tpool__leave_search(worker);
-    /* The last one launches what follows it while it lives itself: the pool stays, and submitters need not wait. */
-    if (tpool__backend_of(pool) && tpool__load_relaxed(&pool->live) == 1 && tpool__work_visible(pool)) /* as below */
-        status = tpool__launch(pool, tpool__deadline(TPOOL__LAUNCH_MOST), &next);
     /* relaxed: as in tpool__retire */
     uintptr_t live = tpool__load_relaxed(&pool->live) - 1;
     tpool__store_relaxed(&pool->live, live);
@@ -9954,9 +9947,7 @@ static bool tpool__replace(tpool__worker *worker) {
     if (tpool__load_relaxed(&pool->gate) == TPOOL__ROOM && tpool__work_visible(pool)) {
         woken = pool->sleepers;
         if (woken) tpool__wake_worker(pool, woken);
-        else if (!next && status == TPOOL_OK) status = tpool__start_worker(pool);
-        else if (status == TPOOL_OK && (status = tpool__start_prepared(pool, next)) == TPOOL_OK) next = NULL;
-        if (status != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
+        else if (tpool__start_worker(pool) != TPOOL_OK && tpool__load_relaxed(&pool->active) == 0) retired = false;
     }
     if (retired) {
         pool->ending++;
@@ -9965,7 +9956,6 @@ static bool tpool__replace(tpool__worker *worker) {
         tpool__active_add(pool, 1);
         tpool__update_room(pool);
     }
-    tpool__launch_undo(pool, next); /* the pool stays: this thread is not joined yet */
     tpool__unlock(&pool->lock);
     if (woken) tpool__unpark(&woken->parker);
     worker->tasks_done = 0;
@@ -10456,39 +10446,30 @@ TPOOL_API tpool_status tpool_pause(tpool *pool) {
     return status;
 }
 /* True: work waits, no worker lives, and the system refuses to start one. The second look is under the lock under which
- * the last worker has looked before it left (tpool__retire, tpool__leave_pool). It does not take part in a launch by
- * another thread: a drain looks again later, and all others start a worker that launches by itself (tpool__notify). */
-static bool tpool__is_stranded(tpool *pool, int64_t deadline) {
+ * the last worker has looked before it left (tpool__retire, tpool__leave_pool). */
+static bool tpool__is_stranded(tpool *pool) {
     if (tpool__load_relaxed(&pool->live) > 0) return false; /* relaxed: a hint, asked again under the lock */
-    tpool_status status = TPOOL_OK;
     tpool__lock(&pool->lock);
-    /* relaxed: under its lock. What waits in a broken pool ends as that, as soon as another thread comes to it. */
-    if (tpool__load_relaxed(&pool->live) == 0 && !pool->launching && !(tpool__flags(pool) & TPOOL__BREAK) &&
-        tpool__work_visible(pool))
-        status = tpool__launch_first(pool, deadline);
-    bool stranded = status != TPOOL_OK && status != TPOOL_BROKEN && tpool__work_visible(pool);
+    bool stranded = tpool__load_relaxed(&pool->live) == 0 && tpool__work_visible(pool) && /* relaxed: its lock */
+                    tpool__start_worker(pool) != TPOOL_OK;
     tpool__unlock(&pool->lock);
     return stranded;
 }
-/* Where work can be taken again, wakes or starts a worker. False: there is none, and the system refuses one. The caller
- * counts in `callers`. */
-static bool tpool__set_going(tpool *pool, int64_t deadline) {
-    if (tpool__is_stranded(pool, deadline)) return false;
-    tpool__notify_if_work(pool);
-    return true;
-}
 
-static tpool_status tpool__resume(tpool *pool, int64_t deadline) {
+static tpool_status tpool__resume(tpool *pool) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     if (tpool__flags(pool) & TPOOL__BREAK) return TPOOL_BROKEN;
-    if (tpool__flags(pool) & TPOOL__PAUSED) tpool__set_flags(pool, 0, TPOOL__PAUSED);
-    return tpool__set_going(pool, deadline) ? TPOOL_OK : TPOOL_NO_THREAD;
+    if (tpool__flags(pool) & TPOOL__PAUSED) {
+        tpool__set_flags(pool, 0, TPOOL__PAUSED);
+        tpool__notify_if_work(pool);
+    }
+    return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
 }
 TPOOL_API tpool_status tpool_resume(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     tpool__context *visit = tpool__caller_enters(pool); /* a task that starts now may give the pool up */
-    tpool_status status = tpool__resume(pool, TPOOL_FOREVER);
+    tpool_status status = tpool__resume(pool);
     if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
@@ -10497,27 +10478,21 @@ TPOOL_API tpool_status tpool_kill_workers(tpool *pool) {
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
     const tpool__backend *backend = tpool__backend_of(pool);
     if (!backend) return TPOOL_UNSUPPORTED;
-    tpool__context *visit = tpool__caller_enters(pool); /* the callback of a task that ends now may give the pool up */
     int cancel = tpool__cancel_off();
     backend->kill(pool);
     tpool__cancel_back(cancel);
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return TPOOL_OK;
 }
 
 TPOOL_API tpool_status tpool_warm_up(tpool *pool, int workers) {
     if (!pool || workers < 0) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    tpool__context *visit = tpool__caller_enters(pool); /* as in tpool_resume */
     tpool__lock(&pool->lock);
     tpool_status status = tpool__closed_status(pool);
-    while (status == TPOOL_OK && tpool__may_warm_up(pool, workers)) {
+    while (status == TPOOL_OK && tpool__may_warm_up(pool, workers))
         status = tpool__start_launched(pool, workers, TPOOL_FOREVER);
-        if (status == TPOOL_OK) status = tpool__closed_status(pool);
-    }
     tpool__unlock(&pool->lock);
     if (status != TPOOL_OK) tpool__notify_if_work(pool); /* submitters have seen a searcher that never came */
-    if (tpool__context_pop(tpool__self(), visit)) tpool__caller_leaves(pool);
     return status;
 }
 
@@ -10751,7 +10726,7 @@ static bool tpool__drainer_look(tpool__waiter *waiter) {
     const tpool__thread *self = waiter->self;
     if (drainer->over(pool)) return tpool__wait_over(waiter, TPOOL_OK);
     if (tpool__flags(pool) & TPOOL__HALTED) return tpool__wait_over(waiter, TPOOL_BROKEN);
-    if (tpool__is_stranded(pool, waiter->deadline)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
+    if (tpool__is_stranded(pool)) return tpool__wait_over(waiter, TPOOL_NO_THREAD);
     waiter->look_at = tpool__deadline(TPOOL__DRAINER_LOOKS);
     return self->listed && self->listed_last != drainer->listed_last; /* the look listed it */
 }
@@ -10772,7 +10747,7 @@ static tpool_status tpool__await_condition(tpool *pool, tpool__condition over, i
     if (status == TPOOL_TIMEOUT && deadline != 0) {
         tpool__drainer drainer = { .waiter = { .can_refuse = true }, .pool = pool, .over = over };
         drainer.until_ended = over == tpool__shut_when_quiet || over == tpool__workers_ended;
-        drainer.until_deserted = over == tpool__unlist || over == tpool__is_deserted;
+        drainer.until_deserted = over == tpool__unlist;
         status = tpool__wait(&drainer.waiter, &tpool__wait_for_condition, deadline);
     }
     tpool__run_unless_held(tpool__self()); /* what the last look has listed */
@@ -10803,14 +10778,12 @@ static void tpool__join_ended(tpool *pool) {
     for (tpool__worker *w = pool->newest; w; w = w->before) tpool__join_once(pool, &w->left);
 }
 
-/* The rest of a shutdown, after the pool has closed and has cancelled what it was to cancel. False: work waits, and the
- * system refuses a worker for it. */
-static bool tpool__shut_down(tpool *pool, unsigned flags) {
+/* The rest of a shutdown, after the pool has closed and has cancelled what it was to cancel. */
+static void tpool__shut_down(tpool *pool, unsigned flags) {
     tpool__stop_running(pool, flags);
     if (tpool__flags(pool) & TPOOL__PAUSED) tpool__set_flags(pool, 0, TPOOL__PAUSED);
-    bool goes = tpool__set_going(pool, 0);
+    tpool__notify_if_work(pool);
     tpool__wake_sleepers(pool);
-    return goes;
 }
 static tpool_status tpool__detach(tpool *pool);
 /* A function called during a shutdown has ended the thread: does the rest. */
@@ -10818,7 +10791,7 @@ static void tpool__shutdown_left(void *of) {
     uintptr_t both = (uintptr_t)of, flags = both & (TPOOL__POOL_ALIGNMENT - 1);
     tpool *pool = (tpool *)(both - flags);
     if (tpool__is_foreign(pool)) return;
-    (void)tpool__shut_down(pool, (unsigned)flags);
+    tpool__shut_down(pool, (unsigned)flags);
     if (flags & TPOOL_DETACH) (void)tpool__detach(pool); /* refused: the pool has no owner, and stays */
 }
 
@@ -10833,12 +10806,12 @@ static tpool_status tpool__shutdown(tpool *pool, unsigned flags) {
     tpool__context *call = tpool__call_push(self, tpool__shutdown_left, pool_and_flags);
     if (flags & TPOOL_CANCEL_PENDING) tpool__end_waiting(pool, TPOOL__WAS_CANCELLED);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
-    bool goes = tpool__shut_down(pool, flags);
+    tpool__shut_down(pool, flags);
     tpool_status status = flags & TPOOL_DETACH ? tpool__detach(pool) : TPOOL_OK; /* first: a wake may end the thread */
     tpool__run_unless_held(self);
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (flags & TPOOL_DETACH) return status;
-    if (!goes || !(flags & TPOOL_WAIT)) return goes ? TPOOL_OK : TPOOL_NO_THREAD;
+    if (!(flags & TPOOL_WAIT)) return tpool__is_stranded(pool) ? TPOOL_NO_THREAD : TPOOL_OK;
     status = tpool__await_condition(pool, tpool__workers_ended, TPOOL_FOREVER);
     if (status != TPOOL_OK) return status;
     tpool__join_ended(pool);
@@ -10907,7 +10880,7 @@ static void tpool__finish_begin(tpool *pool) {
     tpool__lock(&pool->lock);
     pool->finishing++;
     tpool__unlock(&pool->lock);
-    (void)tpool__resume(pool, 0);
+    (void)tpool__resume(pool);
 }
 /* The caller gives up, or its thread has ended. */
 static void tpool__finish_failed(void *of) {
@@ -10928,42 +10901,64 @@ static void tpool__exempt_from_exit(tpool *pool) {
 }
 
 static void tpool__iters_outlive(tpool *pool);
-/* A destroy gives up, or its thread has ended: the pool goes on, and is the program's to destroy again. */
-static void tpool__destroy_fails(void *of) {
-    tpool *pool = of;
-    if (tpool__is_foreign(pool)) return;
+/* A destroy gives up. True: the program has no handle any more, so the destroy must go on. */
+static bool tpool__destroy_fails(tpool *pool) {
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     tpool__finish_failed(pool);
     tpool__lock(&tpool__process.lock);
-    if (!pool->manager) pool->exit_exempt = false; /* a manager's shutdown exempts its pools for good */
-    pool->destroy_failed = !pool->detached;
+    bool given_up = pool->given_up;
+    /* a manager's shutdown exempts its pools for good */
+    if (!pool->manager && !given_up) pool->exit_exempt = false;
     tpool__unlock(&tpool__process.lock);
+    return given_up;
 }
-/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. */
-static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool) {
+/* The thread of a destroy has ended: the pool goes on, and is the program's to destroy again, or frees itself. */
+static void tpool__destroy_left(void *of) {
+    tpool *pool = of;
+    if (tpool__is_foreign(pool) || !tpool__destroy_fails(pool)) return;
+    tpool__lock(&tpool__process.lock);
+    pool->exit_exempt = pool->given_up = false;
+    tpool__unlock(&tpool__process.lock);
+    (void)tpool__detach(pool);
+}
+/* Waits for the pool's work, ends it, and frees it: the caller, who is in none of its tasks, has its only handle. If
+ * *again, the system refuses what it needs, and the caller must go on. */
+static TPOOL__NOINLINE tpool_status tpool__finish(tpool *pool, bool *again) {
     tpool__finish_begin(pool);
     tpool__store_relaxed(&pool->destroying, 1); /* relaxed: a hint */
     tpool__thread *self = tpool__self();
-    tpool__context *call = tpool__call_push(self, tpool__destroy_fails, pool);
+    tpool__context *call = tpool__call_push(self, tpool__destroy_left, pool);
     tpool_status status = tpool__await_condition(pool, tpool__shut_when_quiet, TPOOL_FOREVER);
     tpool__store_relaxed(&pool->destroying, 0); /* relaxed: a hint */
     if (status == TPOOL_OK) status = tpool_shutdown(pool, TPOOL_WAIT);
     /* A submitter may have begun to wait for room in between; the shutdown ended its wait. */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_quiet, TPOOL_FOREVER);
-    /* a warm-up, resume or kill that is still under way uses the backend */
-    if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__is_deserted, TPOOL_FOREVER);
     if (status == TPOOL_OK) tpool__stop_backend(pool);
     if (status == TPOOL_OK) tpool__iters_outlive(pool); /* who queues a chunk from now on is counted already */
     if (status == TPOOL_OK) status = tpool__await_condition(pool, tpool__unlist, TPOOL_FOREVER);
     if (!tpool__context_pop(self, call)) return TPOOL_BROKEN; /* forked there: this is the child */
     if (status == TPOOL_OK) tpool__free(pool);
-    else tpool__destroy_fails(pool);
+    else *again = tpool__destroy_fails(pool) && status == TPOOL_NO_THREAD;
     return status;
+}
+/* Where the system refuses a worker that the work needs, a pool's end asks again, later each time. */
+static void tpool__finish_pauses(int64_t *pause) {
+    tpool__u32 nothing = 0;
+    tpool__word_wait(&nothing, 0, *pause);
+    if (*pause < TPOOL_SEC(1)) *pause *= 2;
 }
 static tpool_status tpool__destroy(tpool *pool) {
     if (tpool__within(pool)) return TPOOL_DEADLOCK;
-    tpool__exempt_from_exit(pool);
-    return tpool__finish(pool);
+    int64_t pause = TPOOL_MS(1);
+    bool again;
+    tpool_status status;
+    do {
+        again = false;
+        tpool__exempt_from_exit(pool);
+        status = tpool__finish(pool, &again);
+        if (again) tpool__finish_pauses(&pause);
+    } while (again);
+    return status;
 }
 TPOOL_API tpool_status tpool_destroy(tpool *pool) {
     if (!pool) return TPOOL_OK;
@@ -10991,10 +10986,8 @@ static void tpool__detached_finish(tpool *pool) {
     int64_t pause = TPOOL_MS(1);
     while (!tpool__arm(self)) tpool__word_wait(&nothing, 0, pause); /* else nothing would follow a thread that ends */
     tpool__context *call = tpool__call_push(self, tpool__detached_left, pool); /* what is freed may end the thread */
-    while (tpool__finish(pool) == TPOOL_NO_THREAD) {
-        tpool__word_wait(&nothing, 0, pause); /* then it asks again, later each time */
-        if (pause < TPOOL_SEC(1)) pause *= 2;
-    }
+    bool again; /* it has always been given up: only the status counts */
+    while (tpool__finish(pool, &again) == TPOOL_NO_THREAD) tpool__finish_pauses(&pause);
     (void)tpool__context_pop(self, call);
 }
 static void tpool__detached_main(void *of) {
@@ -11022,17 +11015,15 @@ static void tpool__detached_end(tpool__thread *self) {
     self->detacher.valid = false;
     tpool__thread_join_in_hook(&before); /* that is about to end */
 }
-/* On TPOOL_OK the pool may be gone, unless the caller is one of its tasks. A pool has one owner: who has begun to
- * destroy it destroys it. A task or callback of the pool cannot know whether that has just failed, and takes nothing
- * away. */
+/* On TPOOL_OK the pool may be gone, unless the caller is one of its tasks. */
 static tpool_status tpool__detach(tpool *pool) {
     int cancel = tpool__cancel_off();
-    bool within = tpool__within(pool);
     tpool__lock(&tpool__process.lock);
-    bool has_owner = pool->detached || pool->exit_exempt || (pool->destroy_failed && within);
-    if (!has_owner) pool->detached = tpool__thread_start(&pool->detacher, tpool__detached_main, pool, 0);
-    bool detached = has_owner || pool->detached;
-    tpool__process.detached += !has_owner && detached;
+    bool is_new = !pool->detached && !pool->exit_exempt; /* a destroy that is under way frees it */
+    if (is_new) pool->detached = tpool__thread_start(&pool->detacher, tpool__detached_main, pool, 0);
+    bool detached = pool->detached || pool->exit_exempt;
+    if (!pool->detached) pool->given_up = pool->exit_exempt;
+    tpool__process.detached += is_new && detached;
     tpool__unlock(&tpool__process.lock);
     tpool__cancel_back(cancel);
     return detached ? TPOOL_OK : TPOOL_NO_THREAD;
