@@ -3607,7 +3607,7 @@ struct tpool {
     tpool__stall stall;            /* see >>spares */
     uintptr_t starting;            /* active workers in their initializer, which look for work when they leave it */
     uintptr_t ending;              /* ended workers that are still in their finalizer */
-    bool launching;                /* a thread launches the first worker's backing (tpool__launch_first) */
+    bool launching;                /* a submitter launches the first worker's backing */
     tpool__worker *sleepers;       /* the last to sleep first */
     tpool__worker *expiry_sleeper; /* in a paused pool, the sleeper that wakes when the next task expires ... */
     int64_t expiry_sleeper_until;  /* ... at this time */
@@ -6966,8 +6966,8 @@ static tpool_status tpool__enqueue(tpool *pool, tpool__entry *entry, int64_t dea
  * and the others wait for it, each until its deadline. */
 #define TPOOL__LAUNCH_LEAST TPOOL_MS(20)
 #define TPOOL__LAUNCH_MOST TPOOL_MS(200)
-static tpool_status tpool__launch_first(tpool *pool, int64_t deadline);
-/* Another thread launches the first worker's backing, and there is nothing else to do but wait for that. */
+static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline);
+/* Another submitter launches the first worker's backing, and there is nothing else to do but wait for that. */
 static bool tpool__awaits_launch(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     return pool->launching && tpool__load_relaxed(&pool->live) == 0 && /* relaxed: under its lock */
@@ -6989,7 +6989,12 @@ static tpool_status tpool__ensure_worker(tpool *pool, int64_t deadline) {
     } else if (!lives && pool->launching) {
         status = TPOOL_TIMEOUT;
     } else if (!lives) {
-        status = tpool__launch_first(pool, deadline);
+        int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
+        pool->launching = true;
+        status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
+        pool->launching = false;
+        /* before the lock opens: a drainer may then find that the pool has ended, and free it */
+        if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
     }
     tpool__unlock(&pool->lock);
     return status;
@@ -7012,8 +7017,8 @@ static void tpool__end_backing(tpool__worker *worker) {
     if (backend) backend->end(worker);
 }
 
-/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless that is done
- * (tpool__launch). */
+/* Starts a worker, which counts as searching from now on. Its own thread launches its backing, unless it is the pool's
+ * first. */
 static void tpool__worker_main(void *worker);
 static tpool_status tpool__start_prepared(tpool *pool, tpool__worker *worker);
 
@@ -7075,8 +7080,15 @@ static tpool_status tpool__start_worker(tpool *pool) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
     tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
+    /* The first of a pool whose work waits already: a caller that resumes or drains it learns whether the system
+     * provides a backing. The launch has little time, since it is under the lock. relaxed: under its lock */
+    const tpool__backend *backend = tpool__load_relaxed(&pool->live) == 0 ? tpool__backend_of(pool) : NULL;
     int cancel = tpool__cancel_off();
-    tpool_status status = tpool__start_prepared(pool, worker);
+    tpool_status status = backend ? backend->launch(worker, tpool__deadline(TPOOL__LAUNCH_LEAST)) : TPOOL_OK;
+    if (status == TPOOL_OK) {
+        status = tpool__start_prepared(pool, worker);
+        if (status != TPOOL_OK && backend) backend->end(worker);
+    }
     tpool__cancel_back(cancel);
     if (status != TPOOL_OK) tpool__worker_put_away(pool, worker);
     return status;
@@ -7111,52 +7123,29 @@ static bool tpool__may_warm_up(tpool *pool, int workers) {
     uintptr_t live = tpool__load_relaxed(&pool->live); /* relaxed: under their lock */
     return live < (uintptr_t)workers && live < tpool__load_relaxed(&pool->max_workers);
 }
-/* Launches a backing before its worker starts, so that the caller learns whether the system provides one. Under the
- * lock, which it gives up meanwhile: others may be faster, and the pool may end. The caller starts *launched, or undoes
- * the launch. */
-static tpool_status tpool__launch(tpool *pool, int64_t deadline, tpool__worker **launched) {
+static tpool_status tpool__closed_status(tpool *pool);
+/* Starts a worker if fewer than `workers` live. Its backing is launched first, so that the caller learns whether the
+ * system provides one. Under the lock, which it gives up meanwhile: others may be faster, and the pool may end. */
+static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
     TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__worker *worker = *launched = tpool__worker_slot(pool);
+    const tpool__backend *backend = tpool__backend_of(pool);
+    if (!backend) return tpool__start_worker(pool);
+    tpool__worker *worker = tpool__worker_slot(pool);
     if (!worker) return TPOOL_NO_MEMORY;
     int cancel = tpool__cancel_off();
     tpool__unlock(&pool->lock);
-    tpool_status status = tpool__backend_of(pool)->launch(worker, deadline);
+    tpool_status status = backend->launch(worker, deadline);
     tpool__lock(&pool->lock);
-    tpool__cancel_back(cancel);
-    return status;
-}
-static void tpool__launch_undo(tpool *pool, tpool__worker *launched) {
-    if (!launched) return;
-    int cancel = tpool__cancel_off();
-    tpool__unlock(&pool->lock);
-    tpool__end_backing(launched);
-    tpool__lock(&pool->lock);
-    tpool__cancel_back(cancel);
-    tpool__worker_put_away(pool, launched);
-}
-/* Starts a worker if fewer than `workers` live, with its backing launched. Under the lock, as above. In a pool that is
- * shut down a worker starts beside another, or while `launching` holds up the pool's end. */
-static tpool_status tpool__start_launched(tpool *pool, int workers, int64_t deadline) {
-    TPOOL_ASSERT(tpool__held(&pool->lock));
-    tpool__worker *worker = NULL;
-    if (!tpool__backend_of(pool)) return tpool__start_worker(pool);
-    tpool_status status = tpool__launch(pool, deadline, &worker);
-    uint32_t flags = tpool__flags(pool);
-    bool ends = flags & TPOOL__SHUT && tpool__load_relaxed(&pool->live) == 0 && !pool->launching; /* relaxed: its lock */
-    if (status == TPOOL_OK && flags & TPOOL__BREAK) status = TPOOL_BROKEN;
-    bool starts = status == TPOOL_OK && !ends && tpool__may_warm_up(pool, workers);
+    if (status == TPOOL_OK) status = tpool__closed_status(pool);
+    bool starts = status == TPOOL_OK && tpool__may_warm_up(pool, workers);
     if (starts) status = tpool__start_prepared(pool, worker);
-    if (!starts || status != TPOOL_OK) tpool__launch_undo(pool, worker);
-    return status;
-}
-/* The same for the first worker. While it is launched, the pool does not end. */
-static tpool_status tpool__launch_first(tpool *pool, int64_t deadline) {
-    int64_t least = tpool__deadline(TPOOL__LAUNCH_LEAST), most = tpool__deadline(TPOOL__LAUNCH_MOST);
-    pool->launching = true;
-    tpool_status status = tpool__start_launched(pool, 1, deadline < least ? least : deadline < most ? deadline : most);
-    pool->launching = false;
-    /* before the lock opens: a drainer may then find that the pool has ended, and free it */
-    if (tpool__flags(pool) & TPOOL__SHUT) tpool__wake_drainers_if_any(pool, true);
+    if (!starts || status != TPOOL_OK) {
+        tpool__unlock(&pool->lock);
+        tpool__end_backing(worker);
+        tpool__lock(&pool->lock);
+        tpool__worker_put_away(pool, worker);
+    }
+    tpool__cancel_back(cancel);
     return status;
 }
 
