@@ -42,8 +42,7 @@ static void *shared_of(tpool *pool, size_t size) {
         if (((const unsigned char *)memory)[i]) fail_msg("byte %zu is not zero", i);
     return memory;
 }
-/* The descriptor of a pool's shared memory: the highest of the program's files without a name that is not a worker's,
-   since it is there before there are workers. */
+/* The descriptor of the shared memory of a pool that has no workers yet. */
 static int file_of_shared_memory(void) {
     for (int fd = 0; fd < 2000; fd++) {
         char path[64], target[256];

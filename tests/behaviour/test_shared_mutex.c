@@ -340,6 +340,10 @@ static void the_server_dies_with_its_workers(void **s) {
 static void server_and_keeper_die(void **s) {
     (void)s;
     pid_t server = (pid_t)value_of(pool, getppid_task), keeper = 0;
+    assert_int_equal(0, kill(server, SIGKILL)); /* the next one has told of itself, which nobody has read */
+    EVENTUALLY(!is_alive(server));
+    while (end_of(submitted(pool, nothing, NULL)) == TPOOL_BROKEN) { }
+    server = (pid_t)value_of(pool, getppid_task);
     char path[64], line[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)server);
     FILE *file = fopen(path, "r");
@@ -561,6 +565,46 @@ static void a_task_ends_its_thread_within_it(void **s) {
     unlock(&all->mutex);
     assert_status(TPOOL_OK, tpool_destroy(threads));
 }
+/* A callback runs within the wait, and uses mutexes of another pool, and more of this one. */
+typedef struct inner {
+    tpool_future *future;
+    tpool_shared_mutex *others;
+    tpool_status status;
+} inner;
+static void locks_within_a_wait(tpool_future *future, void *context) {
+    inner *in = context;
+    (void)future;
+    for (int i = 0; i < 4; i++) assert_status(TPOOL_OK, tpool_shared_lock(&all->many[i], 0));
+    assert_status(TPOOL_OK, tpool_shared_lock(in->others, 0));
+    unlock(in->others);
+}
+static void waits_in_a_callback(tpool_future *future, void *context) {
+    inner *in = context;
+    (void)future;
+    assert_status(TPOOL_OK, tpool_future_set_result(in->future, NULL)); /* its callback comes with the next wait */
+    in->status = tpool_shared_lock(&all->mutex, TPOOL_MS(100));
+    open_gate();
+    if (in->status == TPOOL_TIMEOUT) in->status = lock(&all->mutex);
+    else in->status = TPOOL_FAILED; /* a worker had it all the time */
+}
+static void a_callback_within_the_wait_may_use_others(void **s) {
+    (void)s;
+    tpool *second = process_pool_as((tpool_config){ .max_workers = 1, .shared_size = MIB });
+    inner in = { .others = tpool_shared_alloc(second, sizeof *in.others) };
+    tpool_future *outer = NULL, *holder = held_by_worker(holds);
+    assert_status(TPOOL_OK, tpool_future_create(&outer));
+    assert_status(TPOOL_OK, tpool_future_create(&in.future));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(in.future, locks_within_a_wait, &in));
+    assert_status(TPOOL_OK, tpool_future_add_done_callback(outer, waits_in_a_callback, &in));
+    assert_status(TPOOL_OK, tpool_future_set_result(outer, NULL));
+    assert_status(TPOOL_OK, in.status);
+    assert_status(TPOOL_OK, status_of(holder));
+    unlock(&all->mutex);
+    for (int i = 0; i < 4; i++) unlock(&all->many[i]);
+    tpool_future_release(outer);
+    tpool_future_release(in.future);
+    assert_status(TPOOL_OK, tpool_destroy(second));
+}
 static void in_forked(void *context) {
     tpool_shared_mutex *mutex = context;
     CHECK_STATUS(TPOOL_INVALID, tpool_shared_lock(mutex, 0));
@@ -615,6 +659,7 @@ int main(void) {
         T(what_a_worker_writes_there_ends_no_wait_for_ever),
         T(a_task_of_threads_waits_like_in_any_call),
         T(a_task_ends_its_thread_within_it),
+        T(a_callback_within_the_wait_may_use_others),
         T(a_child_of_fork_has_no_part_in_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
