@@ -5803,12 +5803,18 @@ static inline int64_t tpool__age_of(uintptr_t stamp, uintptr_t now) {
     intptr_t age = (intptr_t)(now - stamp) / 4;
     return age > 0 ? (int64_t)age << TPOOL__STAMP_SHIFT : 0;
 }
-/* In the task's context. */
-static void tpool__measure_begin(tpool__thread *self, tpool *pool, uintptr_t stamp, tpool__stopwatch *stopwatch) {
-    stopwatch->outermost = !tpool__runs_program(self->context->outer);
+/* Whether the worker has observed each task since its last end: the others leave `ended_at` as it was. A trace begins
+ * and ends at any time; it has observed all since the worker's ring became that trace's. */
+static inline bool tpool__observed_since(const tpool__worker *worker, uint32_t observed) {
+    return (observed & (TPOOL__MEASURED | TPOOL__OBSERVED)) || worker->ring.trace == observed >> TPOOL__TRACES_SHIFT;
+}
+/* In the task's context, unless there was no memory for it. */
+static void tpool__measure_begin(tpool__thread *self, tpool *pool, const tpool__context *context, uintptr_t stamp,
+                                 uint32_t observed, tpool__stopwatch *stopwatch) {
+    stopwatch->outermost = !tpool__runs_program(self->context == context ? context->outer : self->context);
     stopwatch->began = 0;
     if (stopwatch->outermost && tpool__is_worker_of(self, pool)) {
-        stopwatch->began = self->worker->ended_at;
+        if (tpool__observed_since(self->worker, observed)) stopwatch->began = self->worker->ended_at;
         self->worker->ended_at = 0;
     }
     if (!stopwatch->began) stopwatch->began = tpool__clock();
@@ -5994,8 +6000,9 @@ static TPOOL__NOINLINE bool tpool__observe_submit(tpool__thread *self, tpool *po
 }
 /* In the task's context: if the observer ends the thread, the task has done so. Returns the stamp of the start. */
 static TPOOL__NOINLINE uintptr_t tpool__observe_begin(tpool__thread *self, tpool *pool, tpool_future *task,
-                                                      uintptr_t stamp, uint32_t observed, tpool__stopwatch *stopwatch) {
-    tpool__measure_begin(self, pool, stamp, stopwatch);
+                                                      const tpool__context *context, uintptr_t stamp, uint32_t observed,
+                                                      tpool__stopwatch *stopwatch) {
+    tpool__measure_begin(self, pool, context, stamp, observed, stopwatch);
     if (observed & TPOOL__NUMBERED) {
         if (!tpool__number_of(task)) tpool__number_give(self, task); /* submitted before the trace began */
         tpool__emit_left(self, pool, TPOOL_EVENT_STARTED, tpool__number_of(task), 0, TPOOL_OK, tpool__name_of(task),
@@ -7506,6 +7513,7 @@ static bool tpool__arg_done(tpool__thread *self, tpool_future *task, void (*left
 
 static bool tpool__report(tpool *pool, const tpool_error *error, void (*left)(void *of), void *of) {
     tpool__thread *self = tpool__self();
+    tpool__forget_last_end(self); /* on_failure takes time, and is no part of the next task */
     tpool__context *context = tpool__context_push(self, TPOOL__IN_CALLBACK, pool);
     tpool__context_guard(self, context, left, of);
     pool->config.on_failure(error, pool->config.context);
@@ -7529,7 +7537,7 @@ static inline bool tpool__call(tpool__thread *self, tpool_future *task, tpool_fn
     tpool__context *context = tpool__context_take(self, TPOOL__IN_TASK, pool);
     context->stops = stops;
     context->task = task;
-    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, stamp, observed, stopwatch) : 0;
+    uintptr_t since = observed ? tpool__observe_begin(self, pool, task, context, stamp, observed, stopwatch) : 0;
     /* relaxed: the function's store publishes both */
     tpool__store_relaxed(&context->name, (uintptr_t)(extra ? extra->shown : NULL));
     tpool__store_relaxed(&context->since, since);

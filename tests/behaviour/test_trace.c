@@ -443,6 +443,41 @@ static void a_task_that_began_or_waited_before_the_trace_spoils_nothing(void **u
     }
 }
 
+/* What runs between two traces, on a worker that goes straight from task to task, is no part of the second trace. */
+static struct {
+    tpool *pool;
+    int steps;
+    int64_t again; /* just before the second trace began */
+} between;
+static void *stops_and_starts(void *arg) {
+    switch (between.steps++) {
+    case 0: CHECK_STATUS(TPOOL_OK, tpool_trace_stop(between.pool)); break;
+    case 1:
+        sleep_ms(1);
+        between.again = tpool_now();
+        CHECK_STATUS(TPOOL_OK, tpool_trace_start(between.pool, 0));
+        break;
+    default: break;
+    }
+    return arg;
+}
+static void *submits_steps(void *arg) {
+    for (int i = 0; i < 3; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(between.pool, stops_and_starts, NULL, NULL));
+    return arg;
+}
+static void a_trace_begins_anew_on_a_busy_worker(void **unused) {
+    (void)unused;
+    between.steps = 0;
+    between.pool = traced((tpool_config){ .max_workers = 1 });
+    assert_status(TPOOL_OK, end_of(submitted(between.pool, submits_steps, NULL)));
+    stopped_at_rest(between.pool);
+    assert_int_equal(3, between.steps);
+    assert_int_equal(1, number_of('B', "task"));
+    for (int i = 0; i < count; i++)
+        assert_true(events[i].category[0] == 0 || events[i].ts * 1000 >= (double)between.again - 1);
+    assert_status(TPOOL_OK, tpool_destroy(between.pool));
+}
+
 static void a_worker_that_comes_and_goes_is_shown(void **unused) {
     (void)unused;
     tpool *pool = traced((tpool_config){ .max_workers = 1, .max_tasks_per_worker = 1 });
@@ -628,6 +663,7 @@ int main(void) {
         cmocka_unit_test(statuses),
         cmocka_unit_test(a_new_trace_drops_the_old_one_and_a_stop_keeps_it),
         cmocka_unit_test(a_task_that_began_or_waited_before_the_trace_spoils_nothing),
+        cmocka_unit_test(a_trace_begins_anew_on_a_busy_worker),
         cmocka_unit_test(a_worker_that_comes_and_goes_is_shown),
         cmocka_unit_test(threads_that_end_spoil_nothing),
         cmocka_unit_test(it_is_written_while_all_workers_hang_and_write_may_call),
