@@ -4867,11 +4867,11 @@ static struct {
     tpool__timer *come;         /* to be fired */
     tpool__timer *fires;        /* whose `fire` is being called, in `fires_in` */
     const tpool__thread *fires_in;
-    unsigned starting;                  /* keepers whose starter has not returned */
-    int64_t start_at;                   /* the system has refused a keeper: a look tries again then */
-    tpool__thread_handle ended;         /* of the last keeper that ended: the next one that ends joins it */
-    bool ended_by_function;             /* a function of the program has ended it: its destructors come after that */
-    unsigned holding;                   /* how many so ended have not given back their DLL; these: */
+    unsigned starting;          /* keepers whose starter has not returned */
+    int64_t start_at;           /* the system has refused a keeper: a look tries again then */
+    tpool__thread_handle ended; /* of the last keeper that ended: the next one that ends joins it */
+    bool ended_by_function;     /* a function of the program has ended it: its destructors come after that */
+    unsigned holding;           /* how many so ended have not given back their DLL; these: */
     tpool__thread_handle holders[TPOOL__KEEPERS];
     size_t count;                       /* in the slots */
     uint64_t used[TPOOL__WHEEL_LEVELS]; /* a bit for each slot that is not empty */
@@ -13145,7 +13145,7 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 /* ====================================================================================================================
  *  >>for-implementation  tpool_for
  *
- *  The caller begins alone and measures: one item, then parts of up to four times as many items as are done. After each
+ *  The caller begins alone and measures: one item, then parts of up to eight times as many items as are done. After each
  *  part it estimates what the rest will take. Once that is worth a helper, it shares the loop: the caller and its
  *  helpers advance one index, and each takes a share of what is left, large at first, then smaller, down to the grain
  *  (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next helper. A helper
@@ -13302,15 +13302,15 @@ static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop,
     return true;
 }
 /* The caller alone, until the rest is worth sharing or there is none. At most half of what is left is executed at once,
- * since later items may be longer; but for a rest that is over before a helper comes. Returns false in the child, if a
+ * since later items may be longer; but a last quarter that seems to be over before a helper comes. Returns false in the child, if a
  * body forked. */
 static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
     uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
     int64_t before = tpool__clock();
     bool is_worth = false, first = true;
     while (next < loop->end && !is_worth && !tpool__has_failed(&loop->task)) {
-        size_t left = loop->end - next, done = next - begin, part = done == 0 ? 1 : done < left / 4 ? 4 * done : left;
-        if (part > left / 2 && (done == 0 || tpool__loop_time(loop, left) >= TPOOL__LOOP_PART)) part = left / 2;
+        size_t left = loop->end - next, done = next - begin, part = done == 0 ? 1 : done < left / 8 ? 8 * done : left;
+        if (part > left / 2 && (left > done / 3 || tpool__loop_time(loop, left) >= TPOOL__LOOP_PART)) part = left / 2;
         if (part < loop->grain) part = loop->grain;
         if (part > left || left - part < loop->grain) part = left;
         tpool__store_relaxed(&loop->next, next + part); /* relaxed: likewise */
