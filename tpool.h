@@ -17646,13 +17646,14 @@ static void tpool__end_orphans(void) {
         bool own = getpgid(pid) == pid && getsid(pid) == getsid(0);
 #endif
         if (own) (void)tpool__kill_worker(pid);
+        if (!own) tpool__store_relaxed(&life->pids[i], 0); /* relaxed: as above */
     }
 #if !defined(TPOOL__LINUX_PROCESSES) /* not adopted, so nothing tells when they are gone */
     struct timespec pause = { 0, 1000000 };
     for (uint32_t i = 0, tries = 0; tpool__serving.region && i < count && i < TPOOL__LIFE_WORKERS; i++) {
         pid_t pid = (pid_t)tpool__load_relaxed(&life->pids[i]); /* relaxed: as above */
         while (pid > 1 && kill(pid, 0) == 0 && tries++ < 100) nanosleep(&pause, NULL);
-        if (pid > 1 && kill(pid, 0) != 0 && errno == ESRCH) tpool__owner_died(tpool__serving.region, pid);
+        if (pid > 1) tpool__owner_died(tpool__serving.region, pid); /* killed, or a zombie that nobody reaps */
     }
 #endif
     tpool__owner_died(tpool__serving.region, 0);
