@@ -1163,8 +1163,9 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *  ordinary argument. What stands above holds, but that waiters come about in order. Only the program creates and
  *  destroys; the pool must still live then. A process that dies, at any instant of a call, leaves the channel whole: an
  *  item is sent or not, none is torn, and one that it had taken goes with it. Nobody waits for the dead for longer than
- *  50 ms. A worker that writes into the channel's memory can spoil, lose or repeat items, and make calls wait as long as their
- *  limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at create.
+ *  50 ms. A worker that writes into the channel's memory can spoil, lose or repeat items, and make calls wait as long
+ *  as their limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at
+ *  create.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_channel tpool_channel;
 
