@@ -1166,8 +1166,9 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
  *  ordinary argument. What stands above holds, but that waiters come about in order. Only the program creates and
  *  destroys; the pool must still live then. A process that dies, at any instant of a call, leaves the channel whole: an
  *  item is sent or not, none is torn, and one that it had taken goes with it. Nobody waits for the dead for longer than
- *  50 ms. A worker that writes into the channel's memory can spoil or lose items, and make calls wait as long as their
- *  limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at create.
+ *  50 ms. A worker that writes into the channel's memory can spoil, lose or repeat items, and make calls wait as long
+ *  as their limits allow. Pointers as items mean something only if they point to shared memory, or to what was there at
+ *  create.
  * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct tpool_channel tpool_channel;
 
@@ -16963,11 +16964,12 @@ typedef struct tpool__shared_caller {
     bool has_slept;
 } tpool__shared_caller;
 
-/* False: the lock was not free for a second, which means that a worker has written into it. Nothing is to be mended if
- * its owner has died. */
+/* False: the lock is not free for as long as it takes to learn of a death: its owner does not run, or a worker has
+ * written into it. Nothing is to be mended if its owner has died. */
+enum { TPOOL__NO_LOCK = TPOOL_UNSUPPORTED }; /* what a try gives then, which no caller sees */
 static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u32 *lock) {
     tpool__mutex_waiter caller = { .as = *as, .word = lock };
-    int64_t until = tpool__clock() + TPOOL_SEC(1);
+    int64_t until = tpool__clock() + TPOOL__OWNER_CHECK;
     uint32_t longest = tpool__load_relaxed(&tpool__spare_cpus) ? TPOOL__PAUSE_TIME << 5 : 0; /* relaxed: set once */
     for (uint32_t time = TPOOL__PAUSE_TIME; time <= longest; time *= 2) {
         tpool__pause_for(time);
@@ -16975,9 +16977,8 @@ static TPOOL__NOINLINE bool tpool__end_lock_slowly(const tpool__as *as, tpool__u
         if (tpool__mutex_try(&caller, false) != TPOOL_TIMEOUT) return true;
     }
     while (tpool__mutex_try(&caller, true) == TPOOL_TIMEOUT) {
-        int64_t now = tpool__clock();
-        if (now >= until) return false;
-        tpool__mutex_sleep(&caller.waiter, now + TPOOL__OWNER_CHECK);
+        if (tpool__clock() >= until) return false;
+        tpool__mutex_sleep(&caller.waiter, until);
     }
     return true;
 }
@@ -17002,12 +17003,12 @@ static inline size_t tpool__end_position(const tpool_channel *channel, uint32_t 
     return TPOOL__LIKELY(at < 2 * channel->capacity) ? at : 0;
 }
 
-/* TPOOL_OK, TPOOL_SHUTDOWN; TPOOL_TIMEOUT: full, or the lock is not to be had. */
+/* TPOOL_OK, TPOOL_SHUTDOWN; TPOOL_TIMEOUT: full. TPOOL__NO_LOCK. */
 static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *channel, const void *item) {
     tpool__shared_end *in = &channel->shared->in, *out = &channel->shared->out;
     tpool_status status = TPOOL_OK;
     bool rings = false;
-    if (!tpool__end_lock(as, in)) return TPOOL_TIMEOUT;
+    if (!tpool__end_lock(as, in)) return (tpool_status)TPOOL__NO_LOCK;
     /* relaxed, all that are not the other end's: under the lock */
     size_t at = tpool__end_position(channel, tpool__load_relaxed(&in->at));
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&in->seen));
@@ -17027,12 +17028,12 @@ static tpool_status tpool__shared_try_send(const tpool__as *as, tpool_channel *c
     tpool__end_unlock(in, rings);
     return status;
 }
-/* TPOOL_OK, TPOOL_END; TPOOL_TIMEOUT: empty, or the lock is not to be had. */
+/* TPOOL_OK, TPOOL_END; TPOOL_TIMEOUT: empty. TPOOL__NO_LOCK. */
 static tpool_status tpool__shared_try_receive(const tpool__as *as, tpool_channel *channel, void *item) {
     tpool__shared_end *in = &channel->shared->in, *out = &channel->shared->out;
     tpool_status status = TPOOL_OK;
     bool rings = false, closed = false;
-    if (!tpool__end_lock(as, out)) return TPOOL_TIMEOUT;
+    if (!tpool__end_lock(as, out)) return (tpool_status)TPOOL__NO_LOCK;
     size_t at = tpool__end_position(channel, tpool__load_relaxed(&out->at)); /* relaxed, all: as above */
     size_t seen = tpool__end_position(channel, tpool__load_relaxed(&out->seen));
     if (at == seen) {
@@ -17078,8 +17079,9 @@ static bool tpool__shared_look(tpool__waiter *waiter) {
     tpool__shared_end *line = tpool__shared_line(caller);
     for (bool joined = false; !joined;) {
         tpool_status status = tpool__shared_try(caller);
-        if (status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
-        if (!tpool__end_lock(&caller->as, line)) {
+        bool has_lock = status != (tpool_status)TPOOL__NO_LOCK;
+        if (has_lock && status != TPOOL_TIMEOUT) return tpool__wait_over(waiter, status);
+        if (!has_lock || !tpool__end_lock(&caller->as, line)) {
             waiter->look_at = tpool__deadline(TPOOL__OWNER_CHECK);
             return false;
         }
@@ -17102,7 +17104,12 @@ static void tpool__shared_leave(tpool__waiter *waiter) {
     tpool__shared_caller *caller = (tpool__shared_caller *)(void *)waiter;
     tpool__shared_end *line = tpool__shared_line(caller);
     if (caller->as.region->server) tpool__sub_relaxed(&caller->channel->waiting, 1);
-    if (!caller->has_slept || !tpool__end_lock(&caller->as, line)) return;
+    if (!caller->has_slept) return;
+    if (!tpool__end_lock(&caller->as, line)) { /* then all look again */
+        tpool__add_relaxed(&line->bell, 1);    /* relaxed: who wakes takes the lock */
+        tpool__shared_wake(&line->bell, INT_MAX);
+        return;
+    }
     tpool__store_relaxed(&line->awaited, 1); /* relaxed: under the lock */
     bool rings = !tpool__shared_is_stuck(caller) && tpool__end_ring(line);
     tpool__end_unlock(line, rings);
@@ -17129,7 +17136,7 @@ static TPOOL__NOINLINE tpool_status tpool__shared_channel_wait(tpool__holds *hol
         while (status == TPOOL_TIMEOUT && tpool__spin_again(&spin))
             if (!tpool__shared_is_stuck(&caller)) status = tpool__shared_try(&caller);
         tpool__spin_end(&spin, status != TPOOL_TIMEOUT);
-        if (status != TPOOL_TIMEOUT) return status;
+        if (status != TPOOL_TIMEOUT && status != (tpool_status)TPOOL__NO_LOCK) return status;
     }
     return tpool__wait(&caller.waiter, &tpool__wait_for_shared, deadline);
 }
@@ -17142,7 +17149,7 @@ static tpool_status tpool__shared_channel_send(tpool_channel *handle, const void
     if (!item) return TPOOL_INVALID;
     tpool__as as = tpool__as_noted(holds);
     tpool_status status = tpool__shared_try_send(&as, channel, item);
-    if (TPOOL__LIKELY(status != TPOOL_TIMEOUT)) return status;
+    if (TPOOL__LIKELY(status != TPOOL_TIMEOUT && status != (tpool_status)TPOOL__NO_LOCK)) return status;
     return tpool__shared_channel_wait(holds, channel, false, (void *)(uintptr_t)item, timeout_ns); /* only read */
 }
 static tpool_status tpool__shared_channel_receive(tpool_channel *handle, void *item, int64_t timeout_ns) {
@@ -17152,7 +17159,7 @@ static tpool_status tpool__shared_channel_receive(tpool_channel *handle, void *i
     if (channel->of_pointers) memset(item, 0, sizeof(void *));
     tpool__as as = tpool__as_noted(holds);
     tpool_status status = tpool__shared_try_receive(&as, channel, item);
-    if (TPOOL__LIKELY(status != TPOOL_TIMEOUT)) return status;
+    if (TPOOL__LIKELY(status != TPOOL_TIMEOUT && status != (tpool_status)TPOOL__NO_LOCK)) return status;
     return tpool__shared_channel_wait(holds, channel, true, item, timeout_ns);
 }
 /* The flag is set under the lock of `in`, where receivers join their line; senders join theirs under that of `out`,
@@ -17164,7 +17171,8 @@ static tpool_status tpool__shared_channel_close(tpool_channel *handle) {
     tpool__as as = tpool__as_noted(holds);
     tpool__shared_end *ends[2] = { &channel->shared->in, &channel->shared->out };
     for (int i = 0; i < 2; i++) {
-        bool locked = tpool__end_lock(&as, ends[i]);       /* not: a worker has written into it */
+        bool locked = false; /* not for a second: a worker has written into it */
+        for (int tries = 0; tries < 50 && !locked; tries++) locked = tpool__end_lock(&as, ends[i]);
         tpool__store_release(&channel->shared->closed, 1); /* P18 */
         tpool__add_relaxed(&ends[i]->bell, 1);             /* relaxed: under the lock */
         if (locked) tpool__end_unlock(ends[i], false);
@@ -17193,7 +17201,8 @@ static tpool_status tpool__shared_channel_create(tpool_channel **channel, const 
     tpool__owners *owners = region->owners;
     int cancel = tpool__cancel_off();
     tpool__lock(&region->lock);
-    uint32_t used = tpool__load_relaxed(&owners->channels), i = 0; /* relaxed, all: under the lock; no other knows it */
+    uint32_t used = tpool__at_most(&owners->channels, TPOOL__MOST_CHANNELS),
+             i = 0; /* relaxed, all: under the lock; no other knows it */
     while (i < used && region->channel[i]) i++;
     if (i < TPOOL__MOST_CHANNELS)
         fresh->items = (unsigned char *)tpool__extent_take(region, TPOOL__ROUND_UP(capacity * item_size));
@@ -17911,7 +17920,6 @@ static void tpool__serve_kill(tpool__served *served) {
     if (!tpool__kill_worker(served->pid)) tpool__serve_last(served, TPOOL__GIVEN_UP, 0);
 }
 static void tpool__serve_end(tpool__served *served, int how) {
-    if (tpool__serving.region) tpool__owner_leave(tpool__serving.region, served->owner);
     tpool__serve_last(served, TPOOL__ENDED, how);
     *served = tpool__serving.served[--tpool__serving.count];
     tpool__note_worker((size_t)(served - tpool__serving.served));
@@ -17932,6 +17940,10 @@ static void tpool__reap(void) {
         if (i < tpool__serving.count && stopped) tpool__serving.served[i].stopped = change.si_status;
         if (i < tpool__serving.count && (stopped || change.si_code != CLD_EXITED || change.si_status != 0))
             tpool__serve_kill(&tpool__serving.served[i]);
+        if (i < tpool__serving.count && !stopped && tpool__serving.region) { /* first: this server may die any time */
+            tpool__owner_leave(tpool__serving.region, tpool__serving.served[i].owner);
+            tpool__serving.served[i].owner = TPOOL__MOST_OWNERS;
+        }
         if (waitpid(pid, &how, WNOHANG | WUNTRACED) != pid || i == tpool__serving.count) continue;
         if (!WIFSTOPPED(how)) tpool__serve_end(&tpool__serving.served[i], how);
         tpool__beat();
@@ -18050,13 +18062,14 @@ static void tpool__end_orphans(void) {
         bool own = getpgid(pid) == pid && getsid(pid) == getsid(0);
 #endif
         if (own) (void)tpool__kill_worker(pid);
+        if (!own) tpool__store_relaxed(&life->pids[i], 0); /* relaxed: as above */
     }
 #if !defined(TPOOL__LINUX_PROCESSES) /* not adopted, so nothing tells when they are gone */
     struct timespec pause = { 0, 1000000 };
     for (uint32_t i = 0, tries = 0; tpool__serving.region && i < count && i < TPOOL__LIFE_WORKERS; i++) {
         pid_t pid = (pid_t)tpool__load_relaxed(&life->pids[i]); /* relaxed: as above */
         while (pid > 1 && kill(pid, 0) == 0 && tries++ < 100) nanosleep(&pause, NULL);
-        if (pid > 1 && kill(pid, 0) != 0 && errno == ESRCH) tpool__owner_died(tpool__serving.region, pid);
+        if (pid > 1) tpool__owner_died(tpool__serving.region, pid); /* killed, or a zombie that nobody reaps */
     }
 #endif
     tpool__owner_died(tpool__serving.region, 0);
