@@ -444,7 +444,7 @@ static ticking clockwork;
 /* The worker that a need has brought goes to sleep while the other one is at work: no moment is without a need. */
 static void *set_bare_and_go_on(void *bare) {
     set_bare(bare);
-    sleep_ms(10);
+    sleep_ms(100);
     return NULL;
 }
 static void run_a_step_by_need(tpool *pool) {
@@ -452,7 +452,7 @@ static void run_a_step_by_need(tpool *pool) {
     assert_status(TPOOL_OK, tpool_future_create(&bare));
     tpool_future *both[2] = { submitted(pool, set_bare_and_go_on, bare), bare };
     note(tpool_wait(both, 2, TPOOL_FIRST_COMPLETED, TPOOL_FOREVER, NULL));
-    sleep_ms(20);
+    sleep_ms(200);
     note(tpool_wait(both, 2, TPOOL_ALL_COMPLETED, LIMIT, NULL));
     for (int i = 0; i < 2; i++) tpool_future_release(both[i]);
 }
@@ -577,7 +577,7 @@ static void *hold_and_wait(void *arg) {
     for (int i = 0; i < MANY; i++) assert_status(TPOOL_OK, tpool_submit(own_pool, use_the_resource, NULL, NULL));
     pthread_t other;
     if (another_waits) {
-        EVENTUALLY(stats_of(own_pool).queued == MANY - 2);
+        EVENTUALLY(stats_of(own_pool).queued <= MANY - 2);
         assert_int_equal(0, pthread_create(&other, NULL, wait_for_a_user, NULL));
         EVENTUALLY(stats_of(own_pool).workers >= 3);
     }
