@@ -3501,7 +3501,7 @@ struct tpool__timer {
 #define TPOOL__MEASURED 1u /* observed: config.measure */
 #define TPOOL__OBSERVED 2u /* tasks are, by config.observer; these two never change */
 #define TPOOL__TRACED 4u
-#define TPOOL__TRACES_SHIFT 8 /* from here up: the number of the trace, which is the last one that began */
+#define TPOOL__TRACES_SHIFT 8 /* from here up: the number of the trace, while there is one; so without one all is 0 */
 #define TPOOL__NUMBERED (TPOOL__OBSERVED | TPOOL__TRACED) /* every submit makes a task object, with a number */
 
 #define TPOOL__PAUSED 1u /* the flags word */
@@ -3619,6 +3619,7 @@ struct tpool {
     tpool__worker **unused;          /* those of them that have ended: a heap, the lowest index first */
     size_t unused_count, unused_size;
     tpool__worker *leftovers; /* those of the unused that are still in the list of workers */
+    uint32_t traces;          /* how many have begun: the number of the last one */
     size_t trace_size;        /* of each ring of the last trace, in records */
 
     alignas(TPOOL__CACHE_LINE) tpool__spinlock expiring_lock; /* guards: */
@@ -15087,13 +15088,13 @@ TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
     tpool__record_words *records = tpool__alloc_many(size, sizeof *records);
     if (!records) return TPOOL_NO_MEMORY;
     tpool__lock(&pool->lock);
-    uint32_t flags = tpool__observed(pool), traces = (uint32_t)1 << TPOOL__TRACES_SHIFT;
-    bool begins = !(flags & TPOOL__TRACED);
+    bool begins = !(tpool__observed(pool) & TPOOL__TRACED);
     if (begins) {
-        flags = tpool__add_relaxed(&pool->observed, traces) + traces; /* relaxed: the number of the rings' trace */
+        if (++pool->traces > UINT32_MAX >> TPOOL__TRACES_SHIFT) pool->traces = 1;
         pool->trace_size = size;
-        records = tpool__ring_set(&pool->ring, flags >> TPOOL__TRACES_SHIFT, records, size);
-        tpool__or_relaxed(&pool->observed, TPOOL__TRACED); /* relaxed: a flag; each ring has its lock */
+        records = tpool__ring_set(&pool->ring, pool->traces, records, size);
+        /* relaxed: flags; each ring has its lock */
+        tpool__or_relaxed(&pool->observed, pool->traces << TPOOL__TRACES_SHIFT | TPOOL__TRACED);
     }
     tpool__unlock(&pool->lock);
     tpool__dealloc(records);
@@ -15102,8 +15103,9 @@ TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
 TPOOL_API tpool_status tpool_trace_stop(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    /* relaxed: a flag and nothing else */
-    return tpool__and_relaxed(&pool->observed, ~TPOOL__TRACED) & TPOOL__TRACED ? TPOOL_OK : TPOOL_INVALID_STATE;
+    /* The number goes too: from now on a task costs what it costs where no trace was. relaxed: flags and nothing else */
+    return tpool__and_relaxed(&pool->observed, TPOOL__MEASURED | TPOOL__OBSERVED) & TPOOL__TRACED ? TPOOL_OK
+                                                                                                  : TPOOL_INVALID_STATE;
 }
 
 /* How many bytes the character of UTF-8 at `at` has. 0: it is none (Unicode 15, table 3-7). */
@@ -15285,7 +15287,7 @@ TPOOL_API tpool_status tpool_trace_write(tpool *pool, tpool_write write, void *c
     tpool__trace_report to = { .pool = pool, .output = write, .context = context };
     tpool__lock(&pool->lock);
     tpool__worker *worker = pool->newest; /* their memory stays the pool's until its end */
-    to.trace = tpool__observed(pool) >> TPOOL__TRACES_SHIFT;
+    to.trace = pool->traces;
     tpool__unlock(&pool->lock);
     if (to.trace == 0) return TPOOL_INVALID_STATE;
     tpool__put(&to.text, "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n{\"ph\":\"M\",\"pid\":1,\"tid\":2,"

@@ -6,14 +6,18 @@
  * One thread has all the connections. It never computes, and waits for nothing but its epoll: each request becomes a
  * task, and the tasks' ends come in by an iterator whose descriptor the epoll watches like any socket. So nothing here
  * needs a lock. A client may send requests without waiting for their answers: they run side by side, and are answered
- * in the order in which they came. Three limits keep the service alive under any load:
+ * in the order in which they came. Limits keep the service alive under load:
  *  - at most MOST_AT_ONCE requests are in the house; the others get 503 at once, which costs next to nothing;
  *  - a request that has not started after most_wait is not worth starting: expires_ns, and 503;
- *  - one that runs longer than most_run is asked to stop, which it does: run_limit_ns, and 504.
- * If a client goes, what it has asked for is cancelled, or asked to stop.
+ *  - one that runs longer than most_run is asked to stop, which it does: run_limit_ns, and 504;
+ *  - where MOST_CONNECTIONS are open, or no descriptor is left, the next ones wait until one closes; one whose client
+ *    neither sends nor reads for most_idle is closed.
+ * If a client goes, what it has asked for is cancelled, or asked to stop. A client that closes just its own direction
+ * (as nc -N does) counts as gone.
  *
  * /primes?below=N counts primes, /slow?ms=N takes its time, /metrics tells Prometheus what the pool does. SIGTERM ends
- * it: no new connections, what is in the house is answered, then all ends. */
+ * it: no new connections, what is in the house is answered, then all ends; a client that does not read its answers
+ * delays that by most_read. */
 #define _GNU_SOURCE /* accept4 */
 #define TPOOL_IMPLEMENTATION
 #include "tpool.h"
@@ -30,12 +34,14 @@
 #include <unistd.h>
 
 enum { WORKERS = 4, MOST_AT_ONCE = 16, MOST_OF_ONE = 8, MOST_INPUT = 4096, MOST_OUTPUT = 65536 };
+enum { MOST_CONNECTIONS = 500 };
 
 typedef struct request {
     struct connection *of; /* NULL: the client has gone */
     struct request *next;  /* the next one of this connection */
     tpool_future *future;  /* its task; NULL: none, or it has ended */
     int code;              /* the answer; 0: not there yet */
+    const char *type;      /* of its text; NULL: plain */
     bool last;             /* the connection is closed after it */
     char *text;
 } request;
@@ -43,6 +49,7 @@ typedef struct request {
 typedef struct connection {
     int socket;
     bool ends;            /* no more is read */
+    int64_t active_at;    /* when something last came, was sent, or was done for it */
     request *first;       /* requests that are not answered, the oldest first */
     int waiting;          /* how many */
     size_t in_used;       /* bytes that have come and are no request yet */
@@ -51,10 +58,10 @@ typedef struct connection {
     struct connection *next, **link; /* all of them */
 } connection;
 
-static int64_t most_wait = TPOOL_MS(400), most_run = TPOOL_MS(300);
+static int64_t most_wait = TPOOL_MS(400), most_run = TPOOL_MS(300), most_idle = TPOOL_SEC(30), most_read = TPOOL_SEC(1);
 static tpool *pool;
 static tpool_completions *ends; /* of all the tasks */
-static int loop, door = -1, at_once;
+static int loop, door = -1, at_once, open_connections;
 static connection *connections;
 static unsigned long long answers[600]; /* by code */
 static volatile sig_atomic_t asked_to_end;
@@ -151,11 +158,16 @@ static char *metrics_text(bool open) {
 
 static bool may_ask(const connection *c) { return !c->ends && c->waiting < MOST_OF_ONE && c->out_used < MOST_OUTPUT; }
 /* What epoll is to wait for. Input that may not be taken yet is left where it is: so the client learns to wait. */
-static void watch(connection *c, int how) {
+static bool watch(connection *c, int how) {
     struct epoll_event event = { .events = EPOLLRDHUP, .data.ptr = c };
     if (may_ask(c) && c->in_used < MOST_INPUT) event.events |= EPOLLIN;
     if (c->out_used > c->out) event.events |= EPOLLOUT;
-    if (epoll_ctl(loop, how, c->socket, &event) != 0) abort();
+    return epoll_ctl(loop, how, c->socket, &event) == 0;
+}
+/* While it is not watched, those who knock wait. */
+static void watch_door(bool watched) {
+    struct epoll_event event = { .events = watched ? EPOLLIN : 0, .data.ptr = &door };
+    if (door >= 0 && epoll_ctl(loop, EPOLL_CTL_MOD, door, &event) != 0) abort();
 }
 /* What still runs for this client need not go on. */
 static void hang_up(connection *c) {
@@ -175,6 +187,8 @@ static void hang_up(connection *c) {
     close(c->socket);
     free(c->output);
     free(c);
+    open_connections--;
+    watch_door(true);
 }
 /* False: the connection is over. */
 static bool send_output(connection *c) {
@@ -183,6 +197,7 @@ static bool send_output(connection *c) {
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0) return errno == EAGAIN;
         c->out += (size_t)sent;
+        c->active_at = tpool_now();
     }
     c->out = c->out_used = 0;
     return !c->ends || c->first;
@@ -192,11 +207,10 @@ static void put_answers(connection *c) {
     for (request *r; (r = c->first) != NULL && r->code != 0;) {
         size_t size = strlen(r->text), most = size + 300;
         c->output = must(realloc(c->output, c->out_used + most));
-        c->out_used +=
-            (size_t)snprintf(c->output + c->out_used, most,
-                             "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n%s%s\r\n%s", r->code,
-                             r->code == 200 ? "OK" : "Sorry", size, r->code == 503 ? "Retry-After: 1\r\n" : "",
-                             r->last ? "Connection: close\r\n" : "", r->text);
+        c->out_used += (size_t)snprintf(
+            c->output + c->out_used, most, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n%s",
+            r->code, r->code == 200 ? "OK" : "Sorry", r->type ? r->type : "text/plain", size,
+            r->code == 503 ? "Retry-After: 1\r\n" : "", r->last ? "Connection: close\r\n" : "", r->text);
         c->first = r->next;
         c->waiting--;
         answers[r->code]++;
@@ -235,8 +249,10 @@ static void take_request(request *r, const char *head) {
         r->last = true;
         answer_is(r, 405, "only GET\n");
     } else if (strcmp(url, "/metrics") == 0) {
+        bool open = strcasestr(head, "application/openmetrics-text") != NULL;
         r->code = 200;
-        r->text = metrics_text(strcasestr(head, "application/openmetrics-text") != NULL);
+        r->text = metrics_text(open);
+        r->type = open ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4";
     } else if (sscanf(url, "/primes?below=%ld", &q.n) == 1) {
         submit(r, &q);
     } else if (sscanf(url, "/slow?ms=%ld", &q.n) == 1) {
@@ -274,11 +290,14 @@ static void go_on(connection *c) {
             return;
         }
     }
-    watch(c, EPOLL_CTL_MOD);
+    if (!watch(c, EPOLL_CTL_MOD)) hang_up(c);
 }
 static void read_input(connection *c) {
     ssize_t got = recv(c->socket, c->input + c->in_used, MOST_INPUT - c->in_used, 0);
-    if (got > 0) c->in_used += (size_t)got;
+    if (got > 0) {
+        c->in_used += (size_t)got;
+        c->active_at = tpool_now();
+    }
     if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) go_on(c);
     else hang_up(c);
 }
@@ -289,14 +308,28 @@ static void read_or_write(connection *c, unsigned events) {
 }
 static void open_connection(void) {
     int socket = accept4(door, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (socket < 0) return;
+    if (socket < 0) { /* where none can be had the door would stay ready: this would come again at once */
+        if (connections && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+            watch_door(false);
+        return;
+    }
     connection *c = must(calloc(1, sizeof *c));
     c->socket = socket;
+    c->active_at = tpool_now();
     c->next = connections;
     c->link = &connections;
     if (c->next) c->next->link = &c->next;
     connections = c;
-    watch(c, EPOLL_CTL_ADD);
+    if (++open_connections >= MOST_CONNECTIONS) watch_door(false);
+    if (!watch(c, EPOLL_CTL_ADD)) hang_up(c);
+}
+/* Of clients that have done nothing for so long. What such a one has asked for has long ended. */
+static void hang_up_idle(int64_t idle) {
+    int64_t now = tpool_now();
+    for (connection *c = connections, *next; c; c = next) {
+        next = c->next;
+        if (now - c->active_at >= idle) hang_up(c);
+    }
 }
 
 /* --- answers */
@@ -311,13 +344,14 @@ static void task_ended(tpool_future *future) {
     case TPOOL_EXPIRED: answer_is(r, 503, "too busy: nobody came to it in time\n"); break;
     case TPOOL_FAILED:
         (void)tpool_future_error(future, 0, &error);
-        answer_is(r, error->code, error->message);
+        answer_is(r, error->code >= 400 && error->code < 600 ? error->code : 500, error->message);
         break;
     default: answer_is(r, 500, "internal error\n"); break;
     }
     tpool_future_release(r->future);
     r->future = NULL;
     if (r->of) {
+        r->of->active_at = tpool_now();
         go_on(r->of);
     } else {
         free(r->text);
@@ -362,6 +396,7 @@ int main(int argc, char **argv) {
     struct sigaction on_end = { .sa_handler = on_signal };
     if (argc > 2) most_wait = TPOOL_MS(atoi(argv[2]));
     if (argc > 3) most_run = TPOOL_MS(atoi(argv[3]));
+    most_idle += most_wait + most_run;
     sigemptyset(&none);
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
@@ -380,8 +415,9 @@ int main(int argc, char **argv) {
         return 1;
     open_the_door(argc > 1 ? atoi(argv[1]) : 0);
 
+    int64_t over_at = TPOOL_FOREVER;
     while (!asked_to_end || connections) {
-        int count = epoll_pwait(loop, events, 64, -1, &none);
+        int count = epoll_pwait(loop, events, 64, connections ? 500 : -1, &none); /* then to look for idle ones */
         bool have_ended = false;
         for (int i = 0; i < count; i++) {
             if (events[i].data.ptr == &door) open_connection();
@@ -389,7 +425,10 @@ int main(int argc, char **argv) {
             else read_or_write(events[i].data.ptr, events[i].events);
         }
         if (have_ended) take_ends(); /* last: this may close connections that are still among the events */
-        if (asked_to_end) close_the_door();
+        hang_up_idle(tpool_now() < over_at ? most_idle : 0);
+        if (!asked_to_end) continue;
+        if (door >= 0) over_at = tpool_now() + most_wait + most_run + most_read;
+        close_the_door();
     }
 
     (void)tpool_destroy(pool); /* waits for what clients that have gone had asked for */

@@ -604,31 +604,6 @@ static void the_observers_time_is_no_tasks(void **state) {
     }
 }
 
-/* Nor is the time of on_failure, which a worker calls between two tasks. */
-static tpool *of_failures;
-static void submits_later(const tpool_error *error, void *context) {
-    (void)error, (void)context;
-    sleep_ms(5);
-    CHECK_STATUS(TPOOL_OK, tpool_submit(of_failures, nothing, NULL, NULL));
-}
-static void *fails(void *arg) {
-    (void)arg;
-    return tpool_raise(1, "as asked");
-}
-static void a_task_that_on_failure_submits_starts_later(void **state) {
-    (void)state;
-    tpool_config config = observed(1);
-    config.observed = TPOOL_EVENT_SUBMITTED | TPOOL_EVENT_STARTED;
-    config.on_failure = submits_later;
-    of_failures = new_pool_as(config);
-    REQUIRE_STATUS(TPOOL_OK, tpool_submit(of_failures, fails, NULL, NULL));
-    REQUIRE_STATUS(TPOOL_OK, tpool_drain(of_failures, LIMIT));
-    REQUIRE_STATUS(TPOOL_OK, tpool_destroy(of_failures));
-    assert_int_equal(2, count_of(TPOOL_EVENT_STARTED, 0));
-    for (size_t i = 0; i < 2; i++)
-        assert_true(nth(TPOOL_EVENT_STARTED, i)->now_ns >= nth(TPOOL_EVENT_SUBMITTED, i)->now_ns);
-}
-
 #if HAVE_FORK
 static pid_t forked = -1;
 static void free_forks(void *arg) {
@@ -688,7 +663,6 @@ static const struct CMUnitTest tests[] = {
     TEST(each_event_is_told_on_its_own_thread),
     TEST(with_measure_both_count),
     TEST(the_observers_time_is_no_tasks),
-    TEST(a_task_that_on_failure_submits_starts_later),
 #if HAVE_FORK
     TEST(a_child_of_fork_tells_nothing),
     TEST(tasks_of_worker_processes_are_told_by_their_proxies),

@@ -443,7 +443,9 @@ static void a_task_that_began_or_waited_before_the_trace_spoils_nothing(void **u
     }
 }
 
-/* What runs between two traces, on a worker that goes straight from task to task, is no part of the second trace. */
+/* What runs between two traces, on a worker that goes straight from task to task, is no part of the second trace. The
+   worker takes these tasks from one batch. */
+enum { BATCH = 30 };
 static struct {
     tpool *pool;
     int steps;
@@ -451,8 +453,8 @@ static struct {
 } between;
 static void *stops_and_starts(void *arg) {
     switch (between.steps++) {
-    case 0: CHECK_STATUS(TPOOL_OK, tpool_trace_stop(between.pool)); break;
-    case 1:
+    case BATCH / 2 + 3: CHECK_STATUS(TPOOL_OK, tpool_trace_stop(between.pool)); break;
+    case BATCH / 2 + 4:
         sleep_ms(1);
         between.again = tpool_now();
         CHECK_STATUS(TPOOL_OK, tpool_trace_start(between.pool, 0));
@@ -461,21 +463,50 @@ static void *stops_and_starts(void *arg) {
     }
     return arg;
 }
-static void *submits_steps(void *arg) {
-    for (int i = 0; i < 3; i++) CHECK_STATUS(TPOOL_OK, tpool_submit(between.pool, stops_and_starts, NULL, NULL));
-    return arg;
-}
 static void a_trace_begins_anew_on_a_busy_worker(void **unused) {
     (void)unused;
+    held_pool h;
+    held_create(&h, NULL);
     between.steps = 0;
-    between.pool = traced((tpool_config){ .max_workers = 1 });
-    assert_status(TPOOL_OK, end_of(submitted(between.pool, submits_steps, NULL)));
-    stopped_at_rest(between.pool);
-    assert_int_equal(3, between.steps);
-    assert_int_equal(1, number_of('B', "task"));
+    between.pool = h.pool;
+    assert_status(TPOOL_OK, tpool_trace_start(h.pool, 0));
+    for (int i = 0; i < BATCH; i++) assert_status(TPOOL_OK, tpool_submit(h.pool, stops_and_starts, NULL, NULL));
+    gate_open(&h.gate);
+    stopped_at_rest(h.pool);
+    assert_int_equal(BATCH, between.steps);
+    assert_int_equal(BATCH / 2 - 5, number_of('B', "task"));
     for (int i = 0; i < count; i++)
-        assert_true(events[i].category[0] == 0 || events[i].ts * 1000 >= (double)between.again - 1);
-    assert_status(TPOOL_OK, tpool_destroy(between.pool));
+        if (events[i].phase == 'B') assert_true(events[i].ts * 1000 >= (double)between.again - 1);
+    held_destroy(&h);
+}
+
+/* A worker that goes straight from one plain task to the next calls on_failure in between: that time is no part of the
+   next one. What comes first takes no time, so that the batches grow. */
+static void takes_a_moment(const tpool_error *error, void *context) {
+    (void)error, (void)context;
+    sleep_ms(1);
+}
+static void the_time_of_on_failure_is_no_tasks(void **unused) {
+    (void)unused;
+    held_pool h;
+    held_create(&h, &(tpool_config){ .on_failure = takes_a_moment });
+    for (int i = 0; i < 2 * BATCH; i++)
+        assert_status(TPOOL_OK, tpool_submit(h.pool, i < 18 || i > 22 ? nothing : fails, NULL, NULL));
+    assert_status(TPOOL_OK, tpool_trace_start(h.pool, 0)); /* later: a submit in a trace makes no plain task */
+    gate_open(&h.gate);
+    stopped_at_rest(h.pool);
+    assert_int_equal(2 * BATCH, number_of('B', "task"));
+    double ended = 0;
+    int failures = 0;
+    for (int i = 0; i < count; i++) {
+        if (events[i].phase == 'B' && ended > 0) assert_true(events[i].ts - ended >= 999); /* microseconds */
+        if (events[i].phase != 'E') continue;
+        bool failed = strcmp(events[i].status, "TPOOL_FAILED") == 0;
+        ended = failed ? events[i].ts : 0;
+        failures += failed;
+    }
+    assert_int_equal(5, failures);
+    held_destroy(&h);
 }
 
 static void a_worker_that_comes_and_goes_is_shown(void **unused) {
@@ -664,6 +695,7 @@ int main(void) {
         cmocka_unit_test(a_new_trace_drops_the_old_one_and_a_stop_keeps_it),
         cmocka_unit_test(a_task_that_began_or_waited_before_the_trace_spoils_nothing),
         cmocka_unit_test(a_trace_begins_anew_on_a_busy_worker),
+        cmocka_unit_test(the_time_of_on_failure_is_no_tasks),
         cmocka_unit_test(a_worker_that_comes_and_goes_is_shown),
         cmocka_unit_test(threads_that_end_spoil_nothing),
         cmocka_unit_test(it_is_written_while_all_workers_hang_and_write_may_call),

@@ -48,6 +48,6 @@ status, said = run([f"part {i}" for i in range(60)], False)
 assert status == 0, said
 assert "[#########################] 100 %, 60 of 60 files" in said, said
 assert len(re.findall(r"^(?:.*\x1b\[K)?\d+ \d+ .*part \d+\r$", said, re.M)) == 60, said
-status, said = run(["/dev/zero"] * 2 + ["random"] + ["/dev/zero"] * 100, True)
+status, said = run(["/dev/zero"] * 2 + ["random"] + ["/dev/zero"] * (100 + 2 * os.cpu_count()), True)
 assert status == 1 and "checksums: /dev/zero: stopped" in said and "/dev/zero: The task was cancelled" in said, said
 END

@@ -1,27 +1,31 @@
 #!/bin/sh
 # Drives examples/web.c with curl, and with ab where that is there: answers, their order, errors, time limits, load
-# shedding, metrics (promtool reads them, and must be there in CI), and an orderly end.
+# shedding, metrics (promtool reads them, and must be there in CI), and an orderly end, also where clients do not read.
 #     test_web.sh WEB CURL PYTHON [AB]
 set -u
 web=$1 curl=$2 python=$3 ab=${4:-}
 work=$(mktemp -d) || exit 1
-server=
-trap 'kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
+server= second=
+trap 'kill $server $second 2>/dev/null; rm -rf "$work"' EXIT
 unset http_proxy https_proxy all_proxy ALL_PROXY
 
 fail() { echo "failed: $*"; exit 1; }
 
+# url_in LOG: what a server that starts says
+url_in() {
+    tries=0
+    until [ -s "$1" ]; do
+        tries=$((tries + 1)); [ $tries -le 200 ] || fail "the server does not start"
+        sleep 0.05
+    done
+    url=$(head -n 1 "$1")
+    echo "$url"
+}
 # The limits are wide, since this may run on a machine that has other things to do: a request may wait for 1 s and run
 # for 0.8 s.
 "$web" 0 1000 800 >"$work/log" 2>&1 &
 server=$!
-tries=0
-until [ -s "$work/log" ]; do
-    tries=$((tries + 1)); [ $tries -le 200 ] || fail "the server does not start"
-    sleep 0.05
-done
-url=$(head -n 1 "$work/log")
-echo "$url"
+url_in "$work/log"
 
 # expect CODE TEXT PATH...: the status, and what the body begins with
 expect() {
@@ -102,7 +106,11 @@ while in_house() != 0: assert time.monotonic() < until
 END
 
 # The metrics, in both formats, by Prometheus' own parsers.
-"$curl" -s -m 20 -i "$url/metrics" | grep -q '^web_answers_total{code="200"} [1-9]' || fail "no metrics"
+"$curl" -s -m 20 -i "$url/metrics" >"$work/plain"
+grep -q '^web_answers_total{code="200"} [1-9]' "$work/plain" || fail "no metrics"
+grep -q '^Content-Type: text/plain; version=0.0.4' "$work/plain" || fail "the type of the metrics"
+"$curl" -s -m 20 -i -H 'Accept: application/openmetrics-text; version=1.0.0' "$url/metrics" |
+    grep -q '^Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8' || fail "the type of OpenMetrics"
 if command -v promtool >/dev/null; then
     "$curl" -s -m 20 "$url/metrics" | promtool check metrics || fail "promtool does not like the metrics"
     "$curl" -s -m 20 -H 'Accept: application/openmetrics-text; version=1.0.0' "$url/metrics" >"$work/open"
@@ -111,9 +119,9 @@ if command -v promtool >/dev/null; then
     sed '/^#/!s/$/ 1700000000/' "$work/open" >"$work/timed"
     promtool tsdb create-blocks-from openmetrics "$work/timed" "$work/blocks" || fail "promtool reads no OpenMetrics"
 elif [ "${CI-}" ]; then
-    fail "promtool is not installed (package prometheus)"
+    fail "there is no promtool (package prometheus)"
 else
-    echo "promtool is not installed: nobody has looked at the metrics"
+    echo "skipped: there is no promtool (package prometheus), so no parser has read the metrics"
 fi
 
 if [ -n "$ab" ]; then
@@ -144,3 +152,46 @@ wait "$client" || fail "the last request was not answered"
 [ "$(cat "$work/last")" = 'done' ] || fail "the last request was answered with $(cat "$work/last")"
 tail -n 1 "$work/log"
 server=
+
+# More clients than descriptors: they wait, which takes no time of the processor, and their turn comes.
+(ulimit -n 40 && exec "$web" 0 1000 800) >"$work/second" 2>&1 &
+second=$!
+url_in "$work/second"
+"$python" - "${url##*:}" $second <<'END' || fail "more clients than descriptors"
+import os, signal, socket, sys, time
+def connected():
+    return socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
+def ticks():
+    with open(f"/proc/{sys.argv[2]}/stat") as file:
+        return sum(map(int, file.read().rsplit(") ", 1)[1].split()[11:13]))
+clients = [connected() for _ in range(60)]
+clients[0].sendall(b"GET /primes?below=3 HTTP/1.1\r\n\r\n")
+assert b"1 primes" in clients[0].recv(1000)
+before = ticks()
+time.sleep(1)
+assert ticks() - before <= 10, ticks() - before
+for client in clients[:59]: client.close()
+clients[59].sendall(b"GET /primes?below=3 HTTP/1.1\r\n\r\n")
+assert b"1 primes" in clients[59].recv(1000)
+# A client that asks and does not read: when nothing more is taken from it, the service cannot send any more.
+deaf = connected()
+deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+deaf.settimeout(1)
+try:
+    while True: deaf.sendall(b"GET /metrics HTTP/1.1\r\n\r\n" * 100)
+except TimeoutError:
+    pass
+os.kill(int(sys.argv[2]), signal.SIGTERM)
+until = time.monotonic() + 20
+def runs():
+    try:
+        with open(f"/proc/{sys.argv[2]}/stat") as file:
+            return file.read().rsplit(") ", 1)[1][0] != "Z"
+    except FileNotFoundError: # the shell has already asked how it ended
+        return False
+while runs():
+    assert time.monotonic() < until, "it does not end"
+    time.sleep(0.05)
+END
+wait "$second" || fail "the second server ended with $?"
+second=

@@ -534,6 +534,17 @@ static void a_trace_that_begins_as_a_task_does_has_both_ends_or_none(void **stat
     assert_status(TPOOL_OK, tpool_destroy(pool));
 }
 
+static void a_trace_that_was_stopped_leaves_tasks_nothing_to_look_at(void **state) {
+    (void)state;
+    for (int measure = 0; measure < 2; measure++) {
+        tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .measure = measure });
+        assert_status(TPOOL_OK, tpool_trace_start(pool, 0));
+        assert_status(TPOOL_OK, tpool_trace_stop(pool));
+        assert_int_equal(measure ? TPOOL__MEASURED : 0, tpool__observed(pool));
+        assert_status(TPOOL_OK, tpool_destroy(pool));
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(dropping_the_oldest_beside_a_cancel_of_the_only_one_drops_nothing),
     TEST(a_returned_payload_replaces_one_that_another_thread_replaced_meanwhile),
@@ -548,5 +559,6 @@ static const struct CMUnitTest tests[] = {
     TEST(a_stop_calls_no_wake_of_another_task),
     TEST(a_full_queue_whose_expired_task_another_thread_ends_takes_the_next),
     TEST(a_trace_that_begins_as_a_task_does_has_both_ends_or_none),
+    TEST(a_trace_that_was_stopped_leaves_tasks_nothing_to_look_at),
 };
 RUN_TESTS(tests)
