@@ -13147,8 +13147,8 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
 /* ====================================================================================================================
  *  >>for-implementation  tpool_for
  *
- *  The caller begins alone and measures: one item, then parts of up to eight times as many items as are done. After each
- *  part it estimates what the rest will take. Once that is worth a helper, it shares the loop: the caller and its
+ *  The caller begins alone and measures: one item, then parts of up to eight times as many items as are done. After
+ *  each part it estimates what the rest will take. Once that is worth a helper, it shares the loop: the caller and its
  *  helpers advance one index, and each takes a share of what is left, large at first, then smaller, down to the grain
  *  (guided self-scheduling, Polychronopoulos and Kuck 1987). A helper is a task, and submits the next helper. A helper
  *  that starts too late finds nothing left and ends.
@@ -13304,8 +13304,8 @@ static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop,
     return true;
 }
 /* The caller alone, until the rest is worth sharing or there is none. At most half of what is left is executed at once,
- * since later items may be longer; but a last quarter that seems to be over before a helper comes. Returns false in the child, if a
- * body forked. */
+ * since later items may be longer; but a last quarter that seems to be over before a helper comes. Returns false in
+ * the child, if a body forked. */
 static bool tpool__loop_begin(tpool__thread *self, tpool__loop *loop) {
     uintptr_t next = tpool__load_relaxed(&loop->next), begin = next; /* relaxed: not shared yet */
     int64_t before = tpool__clock();
@@ -15103,7 +15103,7 @@ TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
 TPOOL_API tpool_status tpool_trace_stop(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    /* The number goes too: from now on a task costs what it costs where no trace was. relaxed: flags and nothing else */
+    /* The number goes too: from now on a task costs what it does where no trace was. relaxed: flags and nothing else */
     return tpool__and_relaxed(&pool->observed, TPOOL__MEASURED | TPOOL__OBSERVED) & TPOOL__TRACED ? TPOOL_OK
                                                                                                   : TPOOL_INVALID_STATE;
 }
