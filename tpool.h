@@ -15360,7 +15360,8 @@ static void tpool__after_fork_in_child(void) {
     }
     tpool__times_after_fork();
     tpool__stop_calls_after_fork(self);
-    tpool__cycles.foreign = NULL;
+    tpool__cycles.foreign = NULL; /* of threads that the child lacks */
+    tpool__cycles.unlimited = NULL;
     self->context = NULL; /* even if a task has forked, the child's thread is no worker and runs no task */
     self->worker = NULL;
     self->caller_pool = NULL;

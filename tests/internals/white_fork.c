@@ -671,11 +671,38 @@ static void beside_a_wait_in_a_part_of_a_loop(void **state) {
     assert_int_equal(0, WEXITSTATUS(how));
 }
 
+/* The waits of threads that the child lacks are none of its own. */
+static void *wait_for_bare_outside(void *bare) {
+    CHECK(tpool_future_result(bare, TPOOL_FOREVER, NULL) == TPOOL_OK);
+    return NULL;
+}
+static bool any_wait_recorded(void) {
+    tpool__lock(&tpool__cycles.lock);
+    bool any = tpool__cycles.unlimited != NULL;
+    tpool__unlock(&tpool__cycles.lock);
+    return any;
+}
+static void see_no_wait(void *arg) { CHECK(!any_wait_recorded() && !arg); }
+static void beside_a_wait_without_a_limit(void **state) {
+    (void)state;
+    pthread_t waiter;
+    tpool_future *bare = NULL;
+    assert_status(TPOOL_OK, tpool_future_create(&bare));
+    assert_int_equal(0, pthread_create(&waiter, NULL, wait_for_bare_outside, bare));
+    EVENTUALLY(any_wait_recorded());
+    in_child(see_no_wait, NULL);
+    assert_status(TPOOL_OK, tpool_future_set_result(bare, NULL));
+    assert_int_equal(0, pthread_join(waiter, NULL));
+    assert_true(!any_wait_recorded());
+    tpool_future_release(bare);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(beside_the_first_use_of_all), /* these two first: before there was any pool here */
     TEST(beside_the_making_of_blocks),
     TEST(beside_a_thread_that_ends),
     TEST(beside_a_wait_in_a_part_of_a_loop),
+    TEST(beside_a_wait_without_a_limit),
 #if CHILD_MAY_END_THREADS
     TEST(in_a_task),
     TEST(in_arg_free),
