@@ -469,10 +469,11 @@ typedef enum tpool_full_policy {
 /* The events of config.observer, with config.context. It is called on the thread concerned, in the order SUBMITTED,
  * READY, STARTED, ENDED of each task; no lock is held. It may call nothing here but tpool_now, and must return: it may
  * not end its thread, fork or exit. (If it meets a cancellation point in a thread that is cancelled, that ends there:
- * with SUBMITTED nothing is submitted, with STARTED the task is broken.) A task that ends without having run has no
- * STARTED; one whose submit is refused has an ENDED with the status of the submit, or no events where it is refused
- * before there is a task (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers
- * of a loop are tasks too, named "map" and "for"; items and forked jobs are not tasks. */
+ * with SUBMITTED or READY nothing is submitted, and ENDED says TPOOL_BROKEN; with STARTED the task is broken; with
+ * ENDED the task ends as it would have.) A task that ends without having run has no STARTED; one whose submit is
+ * refused has an ENDED with the status of the submit, or no events where it is refused before there is a task
+ * (TPOOL_INVALID, TPOOL_NO_MEMORY, or in a child of fork). The chunks of a map and the helpers of a loop are tasks too,
+ * named "map" and "for"; items and forked jobs are not tasks. */
 typedef enum tpool_event_kind {
     TPOOL_EVENT_SUBMITTED = 1, /* on the submitter's thread, before the task is queued */
     TPOOL_EVENT_READY = 2,     /* nothing holds it any more but a full queue: it waits for room or a worker only */
@@ -15103,7 +15104,7 @@ TPOOL_API tpool_status tpool_trace_start(tpool *pool, size_t bytes_per_worker) {
 TPOOL_API tpool_status tpool_trace_stop(tpool *pool) {
     if (!pool) return TPOOL_INVALID;
     if (tpool__is_foreign(pool)) return TPOOL_BROKEN;
-    /* The number goes too: from now on a task costs what it does where no trace was. relaxed: flags and nothing else */
+    /* The number goes too: from now on a task costs what it costs where no trace was. relaxed: flags, nothing else */
     return tpool__and_relaxed(&pool->observed, TPOOL__MEASURED | TPOOL__OBSERVED) & TPOOL__TRACED ? TPOOL_OK
                                                                                                   : TPOOL_INVALID_STATE;
 }

@@ -72,7 +72,8 @@ def draw(events):
             marks.append(f'<path d="M{from_x:.1f} {from_y:.1f} C{from_x + 14:.1f} {from_y:.1f} {at + 14:.1f} {y:.1f} '
                          f'{at:.1f} {y:.1f}" fill="none" stroke="#c00" marker-end="url(#arrow)"/>')
     bottom = TOP + len(rows) * LINE
-    step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, *(10**i for i in range(3, 16))) if (end - begin) / 1e3 / s < 15)
+    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, *(10**i for i in range(3, 16)))
+    step = next(s for s in steps if (end - begin) / 1e3 / s < 15)
     for i in range(int((end - begin) / 1e3 / step) + 1):
         at = x(begin + i * step * 1e3)
         grid.append(f'<path d="M{at:.1f} {TOP} V{bottom}" stroke="#ddd" stroke-width="0.5"/>')

@@ -1,6 +1,6 @@
 #!/bin/sh
-# examples/top.c: JSON lines where its output is no terminal, a table where it is; both say what is stuck. Each runs until
-# it has said so, since a line may come late on a machine that has other things to do.
+# examples/top.c: JSON lines where its output is no terminal, a table where it is; both say what is stuck. Each runs
+# until it has said so, since a line may come late on a machine that has other things to do.
 #     test_top.sh TOP PYTHON
 set -u
 top=$1 python=$2

@@ -110,7 +110,8 @@ END
 grep -q '^web_answers_total{code="200"} [1-9]' "$work/plain" || fail "no metrics"
 grep -q '^Content-Type: text/plain; version=0.0.4' "$work/plain" || fail "the type of the metrics"
 "$curl" -s -m 20 -i -H 'Accept: application/openmetrics-text; version=1.0.0' "$url/metrics" |
-    grep -q '^Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8' || fail "the type of OpenMetrics"
+    grep -q '^Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8' ||
+    fail "the type of OpenMetrics"
 if command -v promtool >/dev/null; then
     "$curl" -s -m 20 "$url/metrics" | promtool check metrics || fail "promtool does not like the metrics"
     "$curl" -s -m 20 -H 'Accept: application/openmetrics-text; version=1.0.0' "$url/metrics" >"$work/open"
