@@ -7184,8 +7184,9 @@ static inline bool tpool__is_surplus(tpool *pool) {
     return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_taking);
 }
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed);
-/* False: it is a surplus one, and may only take what is needed. `found`: it has. */
-static TPOOL__NOINLINE bool tpool__goes_on(tpool__worker *worker, tpool__entry *entry, bool *found) {
+typedef enum tpool__way { TPOOL__IS_SURPLUS, TPOOL__GOES_ON, TPOOL__HAS_FOUND } tpool__way;
+/* Whether it has found what is needed, may go on with the queue, or is a surplus one. */
+static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
     /* A wait may have ended since time brought the worker: if that sufficed, short waits would hold it off for ever.
@@ -7194,8 +7195,8 @@ static TPOOL__NOINLINE bool tpool__goes_on(tpool__worker *worker, tpool__entry *
     bool goes_on = owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
     if (goes_on) tpool__stall_forgets(pool);
     tpool__unlock(&pool->lock);
-    if (looks || !goes_on) *found = tpool__take_needed(worker, entry, looks);
-    return goes_on;
+    if ((looks || !goes_on) && tpool__take_needed(worker, entry, looks)) return TPOOL__HAS_FOUND;
+    return goes_on ? TPOOL__GOES_ON : TPOOL__IS_SURPLUS;
 }
 
 /* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
@@ -7220,8 +7221,9 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         if (tpool__times_unkept()) (void)tpool__times_look();
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
-        bool found = false;
-        if (!TPOOL__LIKELY(!tpool__is_surplus(pool)) && !tpool__goes_on(worker, &entry, &found) && !found) {
+        tpool__way way = TPOOL__LIKELY(!tpool__is_surplus(pool)) ? TPOOL__GOES_ON : tpool__goes_on(worker, &entry);
+        bool found = way == TPOOL__HAS_FOUND;
+        if (!TPOOL__LIKELY(way != TPOOL__IS_SURPLUS)) {
             tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
             continue;
