@@ -9353,7 +9353,7 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *
  *  If the system refuses a worker to a stalled pool, it is asked again now and then. One wait, rather one without
  *  a limit, ends with TPOOL_NO_THREAD: at once if nothing that the workers wait for could come by itself, else once the
- *  pool was stalled for TPOOL__REFUSAL_PATIENCE, and no wait ended meanwhile.
+ *  pool was stalled for TPOOL__REFUSAL_PATIENCE.
  *
  *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask, or there is ROOM:
  *  while it is stalled there is no searcher: each thread that finds ROOM as it adds work, and each worker that stops
@@ -9538,7 +9538,6 @@ static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, in
     if (need->outside && pool->blocked_in_setup == 0 && stall->level < TPOOL__PATIENCE_LEVELS)
         patience = TPOOL__FIRST_PATIENCE << stall->level;
     if (refused) patience = need->open ? TPOOL__REFUSAL_PATIENCE : 0;
-    if (refused) time = now - stall->since; /* nothing moves at all */
     int64_t left = patience - time, retry = time > TPOOL__FIRST_PATIENCE ? time : TPOOL__FIRST_PATIENCE;
     if (refused) stall->try_at = retry < TPOOL_FOREVER - now ? now + retry : TPOOL_FOREVER;
     *look_at = left < TPOOL_FOREVER - now ? now + left : TPOOL_FOREVER;
