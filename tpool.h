@@ -7193,8 +7193,9 @@ static inline bool tpool__is_surplus(tpool *pool) {
     return tpool__load_relaxed(&pool->active) > tpool__load_relaxed(&pool->most_taking);
 }
 static TPOOL__NOINLINE bool tpool__take_needed(tpool__worker *worker, tpool__entry *entry, bool owed);
-/* False: it is a surplus one, and may only take what is needed. `found`: it has. */
-static TPOOL__NOINLINE bool tpool__goes_on(tpool__worker *worker, tpool__entry *entry, bool *found) {
+typedef enum tpool__way { TPOOL__IS_SURPLUS, TPOOL__GOES_ON, TPOOL__HAS_FOUND } tpool__way;
+/* Whether it has found what is needed, may go on with the queue, or is a surplus one. */
+static TPOOL__NOINLINE tpool__way tpool__goes_on(tpool__worker *worker, tpool__entry *entry) {
     tpool *pool = worker->pool;
     tpool__lock(&pool->lock);
     /* A wait may have ended since time brought the worker: if that sufficed, short waits would hold it off for ever.
@@ -7203,8 +7204,8 @@ static TPOOL__NOINLINE bool tpool__goes_on(tpool__worker *worker, tpool__entry *
     bool goes_on = owed || tpool__load_relaxed(&pool->active) <= tpool__load_relaxed(&pool->most_active);
     if (goes_on) tpool__stall_forgets(pool);
     tpool__unlock(&pool->lock);
-    if (looks || !goes_on) *found = tpool__take_needed(worker, entry, looks);
-    return goes_on;
+    if ((looks || !goes_on) && tpool__take_needed(worker, entry, looks)) return TPOOL__HAS_FOUND;
+    return goes_on ? TPOOL__GOES_ON : TPOOL__IS_SURPLUS;
 }
 
 /* A worker leaves that has not retired. If a task ended its thread, another worker can take its place. If its backing
@@ -7229,8 +7230,9 @@ static void tpool__work_loop(tpool__thread *self, tpool__worker *worker) {
         if (tpool__times_unkept()) (void)tpool__times_look();
         if (!TPOOL__LIKELY(!self->listed)) (void)tpool__run_listed(self); /* of times, or results of tombstones */
         tpool__cancel_here(); /* a task has asked for it; nothing is claimed now */
-        bool found = false;
-        if (!TPOOL__LIKELY(!tpool__is_surplus(pool)) && !tpool__goes_on(worker, &entry, &found) && !found) {
+        tpool__way way = TPOOL__LIKELY(!tpool__is_surplus(pool)) ? TPOOL__GOES_ON : tpool__goes_on(worker, &entry);
+        bool found = way == TPOOL__HAS_FOUND;
+        if (!TPOOL__LIKELY(way != TPOOL__IS_SURPLUS)) {
             tpool__notify_idle(worker);
             if (!tpool__sleep(worker)) return;
             continue;
@@ -9361,7 +9363,7 @@ static TPOOL__NOINLINE void tpool__record_take_back(tpool__thread *self, tpool__
  *
  *  If the system refuses a worker to a stalled pool, it is asked again now and then. One wait, rather one without
  *  a limit, ends with TPOOL_NO_THREAD: at once if nothing that the workers wait for could come by itself, else once the
- *  pool was stalled for TPOOL__REFUSAL_PATIENCE, and no wait ended meanwhile.
+ *  pool was stalled for TPOOL__REFUSAL_PATIENCE.
  *
  *  A stalled pool in which a task is queued has its timer armed, or a thread is inside tpool__ask, or there is ROOM:
  *  while it is stalled there is no searcher: each thread that finds ROOM as it adds work, and each worker that stops
@@ -9546,7 +9548,6 @@ static bool tpool__is_due(tpool *pool, const tpool__need *need, bool refused, in
     if (need->outside && pool->blocked_in_setup == 0 && stall->level < TPOOL__PATIENCE_LEVELS)
         patience = TPOOL__FIRST_PATIENCE << stall->level;
     if (refused) patience = need->open ? TPOOL__REFUSAL_PATIENCE : 0;
-    if (refused) time = now - stall->since; /* nothing moves at all */
     int64_t left = patience - time, retry = time > TPOOL__FIRST_PATIENCE ? time : TPOOL__FIRST_PATIENCE;
     if (refused) stall->try_at = retry < TPOOL_FOREVER - now ? now + retry : TPOOL_FOREVER;
     *look_at = left < TPOOL_FOREVER - now ? now + left : TPOOL_FOREVER;
