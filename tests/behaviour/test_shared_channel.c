@@ -10,7 +10,7 @@
 #endif
 
 enum { MIB = 1 << 20, WORKERS = 3, MOST = 1 << 16 };
-static int kills = 200;
+static int kills = 200, stride = 3; /* a process is killed at every so many instructions */
 
 /* An item, which shows whether it is whole. */
 typedef struct letter {
@@ -717,7 +717,7 @@ static void killed_after_each_instruction_of_send(void **s) {
     (void)s;
     tpool_channel *channel = letters(3);
     int found = 1, came = 0, steps = 0;
-    while (found && ++steps < 20000) {
+    while (found && (steps += stride) < 20000) {
         found = killed_after(steps_into_send, channel, steps);
         if (found < 0) skip();
         size_t count = tpool_channel_count(channel);
@@ -734,7 +734,7 @@ static void killed_after_each_instruction_of_receive(void **s) {
     (void)s;
     tpool_channel *channel = letters(3);
     int found = 1, taken = 0, steps = 0;
-    while (found && ++steps < 20000) {
+    while (found && (steps += stride) < 20000) {
         posted(channel, 1, 1);
         posted(channel, 1, 2);
         found = killed_after(steps_into_receive, channel, steps);
@@ -755,7 +755,7 @@ static void killed_before_the_wake(void **s) {
     tpool_channel *channel = letters(1);
     for (int full = 0; full < 2; full++) {
         int found = 1;
-        for (int steps = 1; found && steps < 20000; steps += 1) {
+        for (int steps = 1; found && steps < 20000; steps += stride) {
             background sleeper;
             if (full) posted(channel, 1, 2);
             background_start(&sleeper, full ? sends_here : receives_here, channel);
@@ -834,7 +834,10 @@ static void a_worker_that_overwrites_it_harms_nothing_else(void **s) {
 #endif
 
 int main(int argc, char **argv) {
-    if (argc > 1) kills = atoi(argv[1]);
+    if (argc > 1) {
+        kills = atoi(argv[1]);
+        stride = 1;
+    }
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(first_in_is_first_out_round_and_round),

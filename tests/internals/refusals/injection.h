@@ -250,6 +250,7 @@ static bool fault_strikes_wait(const fault_place *here, bool waits) {
     (fault_strikes_wait(FAULT_HERE("waitpid"), !((flags)&WNOHANG)) ? (errno = EINTR, -1) : waitpid(pid, how, flags))
 
 static atomic_int patience_ms = 10000;
+#define TPOOL__REFUSAL_PATIENCE TPOOL_MS(50)
 #define TPOOL__PATIENCE_MS patience_ms
 #define TPOOL__BARE_ALLOCATOR /* else all allocations would be one place */
 #define TPOOL__NOT_AT_LOAD    /* nothing of it has run before main */
