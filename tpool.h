@@ -16925,6 +16925,7 @@ TPOOL_API tpool_status tpool_shared_lock(tpool_shared_mutex *mutex, int64_t time
         tpool__mutex_free(word, status == TPOOL_BROKEN ? TPOOL__MUTEX_BROKEN : 0);
         return TPOOL_NO_MEMORY;
     }
+    TPOOL_ASSERT(holds->count < holds->room);
     holds->all[holds->count].word = word;
     holds->all[holds->count++].region = number;
     return status;
