@@ -13373,7 +13373,7 @@ static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *t
 static void tpool__loop_choose_grain(tpool__loop *loop) {
     size_t left = loop->end - tpool__load_relaxed(&loop->next),
            most = left / loop->shares / 4; /* relaxed: not shared */
-    uint64_t part = TPOOL__LOOP_PART * 1024 / loop->item_time;
+    uint64_t part = (uint64_t)TPOOL__LOOP_PART * 1024 / loop->item_time;
     if (part > most) part = most;
     if (part > 1) loop->grain = (size_t)part;
 }
@@ -16731,7 +16731,7 @@ static bool tpool__servers_are_gone(const tpool__server *server) {
     for (int i = 0; i < 2 && gone; i++) {
         struct pollfd polled = { sockets[i], 0, 0 };
         int n = poll(&polled, 1, 0);
-        short found = n < 0 ? tpool__socket_look(sockets[i]) : polled.revents;
+        int found = n < 0 ? tpool__socket_look(sockets[i]) : polled.revents;
         gone = (found & (POLLHUP | POLLERR)) != 0;
     }
     tpool__cancel_back(cancel);
