@@ -109,6 +109,18 @@ static inline void *getppid_task(void *arg) {
     (void)arg;
     return (void *)(intptr_t)getppid();
 }
+/* The server of a pool of one worker. After a server was killed its last worker may still answer: its parent is another
+ * process then. */
+static inline pid_t server_of(tpool *pool) {
+    for (;; sleep_ms(1)) {
+        void *parent = NULL;
+        tpool_future *future = submitted(pool, getppid_task, NULL);
+        tpool_status status = tpool_future_result(future, TPOOL_SEC(20), &parent);
+        tpool_future_release(future);
+        REQUIRE(status == TPOOL_OK || status == TPOOL_BROKEN);
+        if (status == TPOOL_OK && (intptr_t)parent > 1) return (pid_t)(intptr_t)parent;
+    }
+}
 static inline void *echo(void *arg) { return tpool_return(arg, tpool_arg_size()); }
 static inline void *aborts(void *arg) {
     (void)arg;
