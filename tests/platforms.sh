@@ -62,7 +62,7 @@ left_out() {
     case $1:$2 in
     *:test_loop_*) echo "is about a library, for which Meson asks" ;;
     windows:test_cancel) echo "Windows cancels no threads" ;;
-    windows:test_fork | windows:test_fork_handlers | windows:test_processes* | windows:white_processes)
+    windows:test_fork | windows:test_fork_handlers | windows:test_processes* | windows:test_shared_* | windows:white_processes)
         echo "there is no fork, so there are no process pools" ;;
     windows:white_sizing) echo "about affinity masks and cgroups of Linux; the mask of Windows is in test_pool" ;;
     windows:white_event) echo "about the pipe that a POSIX system polls; test_event_loop has what Windows waits for" ;;
