@@ -3188,9 +3188,8 @@ typedef struct tpool__hold {
     uintptr_t region; /* its number */
 } tpool__hold;
 typedef struct tpool__holds {
-    struct tpool__region
-        *region;           /* while tpool__regions.version is `version`: its bytes, but for the last ones, where */
-    uintptr_t begin, last; /* no mutex has room */
+    struct tpool__region *region; /* the last one used, while tpool__regions.version is `version`; ... */
+    uintptr_t begin, last;        /* ... a mutex in it lies from `begin` up to `last` */
     uint32_t version;
     uint32_t owner; /* as whom this process takes a mutex there */
     uint32_t failed_spins;
@@ -16955,7 +16954,7 @@ TPOOL_API tpool_status tpool_shared_unlock(tpool_shared_mutex *mutex) {
  *
  *  SLEEP  A receiver that finds nothing takes the lock of `in`, where items come, looks once more, sets `awaited`, and
  *  notes the bell. It sleeps while the bell is as noted. A sender that has put an item in, and finds `awaited` set,
- *  clears it, rings the bell, and wakes one. Senders sleep at `out`, likewise. Who was woken leaves `awaited` set
+ *  clears it, rings the bell, and wakes one. Senders sleep at `out`, likewise. A woken thread leaves `awaited` set
  *  again, or wakes the next one if there is more: so the others are not forgotten. If it dies before, or the sender
  *  does before its wake, then the server, when it has reaped it, rings all bells, with a wake for all.
  *  In a task a waiter also looks every TPOOL__OWNER_CHECK: for a stop, which cannot wake it here.

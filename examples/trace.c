@@ -3,7 +3,7 @@
  *     cc -std=c11 -pthread -I. examples/trace.c -o trace && ./trace trace.json
  *
  * Open trace.json at ui.perfetto.dev (the file stays on your machine), or in chrome://tracing; or draw it with
- * tools/trace_svg.py, as in the README.
+ * examples/trace_svg.py, as in the README.
  *
  * Here pages are made of images and a style, by two workers. Each page waits for its images and for the style that all
  * pages share; a spare worker stands in for one that is blocked, so that the images of the others are loaded meanwhile.

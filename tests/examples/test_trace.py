@@ -1,5 +1,5 @@
-"""examples/trace.c and tools/trace_svg.py: the trace is one of Chrome's format; it says what ran where, what waited for
-what, and which workers stood in; the picture shows it. test_trace.py TRACE"""
+"""examples/trace.c and examples/trace_svg.py: the trace is one of Chrome's format; it says what ran where, what waited
+for what, and which workers stood in; the picture shows it. test_trace.py TRACE"""
 import os, subprocess, sys, tempfile
 import xml.etree.ElementTree as xml
 
@@ -28,6 +28,6 @@ with tempfile.TemporaryDirectory() as folder:
     submitted = {e["args"]["task"]: e["args"].get("by") for e in events if e["ph"] == "i" and e["cat"] == "submit"}
     assert set(submitted) == set(tasks)
     assert all((e["name"] == "image") == (submitted[task] is not None) for task, e in tasks.items())
-    subprocess.run([sys.executable, os.path.join(here, "..", "..", "tools", "trace_svg.py"), trace, picture], check=True)
+    subprocess.run([sys.executable, os.path.join(here, "..", "..", "examples", "trace_svg.py"), trace, picture], check=True)
     shown = " ".join(xml.parse(picture).getroot().itertext())
     assert all(word in shown for word in ("pages_0", "(spare)", "style", "waits for style", "image", " ms")), shown
