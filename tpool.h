@@ -3189,7 +3189,7 @@ typedef struct tpool__hold {
 } tpool__hold;
 typedef struct tpool__holds {
     struct tpool__region *region; /* the last one used, while tpool__regions.version is `version`; ... */
-    uintptr_t begin, last;        /* ... a mutex in it lies from `begin` up to `last` */
+    uintptr_t begin, last;        /* ... a mutex in it lies at most `last` bytes behind `begin` */
     uint32_t version;
     uint32_t owner; /* as whom this process takes a mutex there */
     uint32_t failed_spins;

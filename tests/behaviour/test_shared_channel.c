@@ -239,7 +239,7 @@ static void a_channel_is_an_argument(void **s) {
         assert_status(TPOOL_SHUTDOWN, status_of(ordered(sends, (order){ .channel = channel, .count = 1 })));
         end_channel(channel);
         if (i != 1) continue;
-        pid_t server = server_of(pool);
+        pid_t server = living_server_of(pool);
         assert_int_equal(0, kill(server, SIGKILL));
         EVENTUALLY(!is_alive(server));
         while (end_of(submitted(pool, nothing, NULL)) == TPOOL_BROKEN) { }

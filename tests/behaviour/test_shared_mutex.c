@@ -317,7 +317,7 @@ static void a_worker_that_has_it_gives_it_back_in_a_later_task(void **s) {
 static void the_server_dies_with_its_workers(void **s) {
     (void)s;
     for (int i = 0; i < 3; i++) {
-        pid_t server = server_of(pool);
+        pid_t server = living_server_of(pool);
         tpool_future *holder = held_by_worker(holds);
         if (i == 1) {
             background thread;
@@ -339,11 +339,11 @@ static void the_server_dies_with_its_workers(void **s) {
 #if defined(__linux__) && !defined(TPOOL__PLAIN_POSIX)
 static void server_and_keeper_die(void **s) {
     (void)s;
-    pid_t server = server_of(pool), keeper = 0;
+    pid_t server = living_server_of(pool), keeper = 0;
     assert_int_equal(0, kill(server, SIGKILL)); /* the next one has told of itself, which nobody has read */
     EVENTUALLY(!is_alive(server));
     while (end_of(submitted(pool, nothing, NULL)) == TPOOL_BROKEN) { }
-    server = server_of(pool);
+    server = living_server_of(pool);
     char path[64], line[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)server);
     FILE *file = fopen(path, "r");

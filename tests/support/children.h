@@ -111,7 +111,7 @@ static inline void *getppid_task(void *arg) {
 }
 /* The server of a pool of one worker. After a server was killed its last worker may still answer: its parent is another
  * process then. */
-static inline pid_t server_of(tpool *pool) {
+static inline pid_t living_server_of(tpool *pool) {
     for (;; sleep_ms(1)) {
         void *parent = NULL;
         tpool_future *future = submitted(pool, getppid_task, NULL);
