@@ -283,12 +283,14 @@ static bool take_request_of(connection *c) {
 /* After anything that has happened to it: takes what may be taken, sends what may be sent, says what to wait for. */
 static void go_on(connection *c) {
     for (bool more = true; more;) {
+        bool might = may_ask(c);
         more = take_request_of(c);
         put_answers(c);
         if (!send_output(c)) {
             hang_up(c);
             return;
         }
+        if (!might && may_ask(c)) more = true; /* there is room again: the next may be here already */
     }
     if (!watch(c, EPOLL_CTL_MOD)) hang_up(c);
 }
