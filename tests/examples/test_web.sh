@@ -189,7 +189,7 @@ def runs():
     try:
         with open(f"/proc/{sys.argv[2]}/stat") as file:
             return file.read().rsplit(") ", 1)[1][0] != "Z"
-    except FileNotFoundError: # the shell has already asked how it ended
+    except (FileNotFoundError, ProcessLookupError): # the shell has already asked how it ended
         return False
 while runs():
     assert time.monotonic() < until, "it does not end"
