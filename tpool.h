@@ -3214,7 +3214,7 @@ struct tpool__thread {
     unsigned cached, cacheable;               /* how many there are, and may be: 0 until the thread is armed */
     uint32_t failed_spins;                    /* of its spins for the end of a task: see >>spin */
     int64_t loops_ended, loops_missed;        /* see >>for-implementation */
-    unsigned loops_failed;                    /* so many loops in turn were shared and got no help; at most 8 */
+    unsigned loops_failed;                    /* so many loops in turn were shared and got no help; bounded */
     uintptr_t cheap_loops[TPOOL__LOOPS_REMEMBERED];
     bool woke;                         /* it woke a worker since its last spin */
     bool armed;                        /* the exit hook will run */
@@ -13157,14 +13157,15 @@ TPOOL_API void tpool_map_close(tpool_map_iter *iter) {
  *  A helper costs its submitter little while a worker searches, and some microseconds if a worker must be woken. For a
  *  wake the rest must be longer. But a worker that was woken searches for a while, and the loops that follow share for
  *  little. So a thread adds up what its last loops would have gained from a helper, and wakes a worker once that is
- *  more than a wake costs (competitive, as in >>spin). The price doubles each time that no help came in time: then the
- *  CPUs are busy with something else.
+ *  more than a wake costs (competitive, as in >>spin). The price doubles each time that no help came in time: then
+ *  the CPUs are busy with something else. The first TPOOL__LOOP_LATE times do not count: a worker that is just waking
+ *  up comes for one of the next loops.
  *
  *  A loop of few items that begins alone may lose half of its speed, since its first item may be as long as all that a
  *  helper could take. So a loop of less than TPOOL__LOOP_FEW items for each worker is shared at once, unless the thread
  *  remembers it as short.
  * ================================================================================================================= */
-enum { TPOOL__LOOP_FEW = 16 };
+enum { TPOOL__LOOP_FEW = 16, TPOOL__LOOP_LATE = 2 };
 #define TPOOL__LOOP_PART 1000 /* ns: a shared part is about as long, unless a grain is given */
 #ifndef TPOOL__LOOP_LEAST
 #define TPOOL__LOOP_LEAST 6000 /* ns: so much must be left to be shared while a worker searches */
@@ -13295,7 +13296,7 @@ static bool tpool__loop_execute(tpool__loop *loop, bool helps) {
 static bool tpool__loop_is_worth_sharing(tpool__thread *self, tpool__loop *loop, int64_t left, int64_t now,
                                          bool first) {
     if (left < TPOOL__LOOP_LEAST) return false;
-    unsigned failed = self->loops_failed;
+    unsigned failed = self->loops_failed > TPOOL__LOOP_LATE ? self->loops_failed - TPOOL__LOOP_LATE : 0;
     if (!tpool__has_room(loop->pool) || left >= TPOOL__LOOP_WAKES << (failed < 2 ? failed : 2)) return true;
     if (!first) return false;
     if (now - self->loops_ended > TPOOL__LOOP_RECENTLY) self->loops_missed = 0;
@@ -13365,7 +13366,7 @@ static bool tpool__loop_share(tpool__thread *self, tpool__loop *loop, int64_t *t
     if (!tpool__loop_execute(loop, false)) return false;
     *took = tpool__clock() - before;
     if (tpool__load_relaxed(&loop->helped)) self->loops_failed = 0; /* relaxed: a hint */
-    else if (self->loops_failed < 8) self->loops_failed++;
+    else if (self->loops_failed < 8 + TPOOL__LOOP_LATE) self->loops_failed++;
     return true;
 }
 /* A shared part takes about TPOOL__LOOP_PART, but there are enough of them. */
