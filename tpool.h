@@ -13397,8 +13397,8 @@ static bool tpool__loop_whole(tpool__thread *self, tpool__loop *loop, size_t ite
         return true;
     }
     if (!tpool__loop_begin(self, loop)) return false;
-    if (tpool__load_relaxed(&loop->next) == loop->end || tpool__has_failed(&loop->task))
-        return true; /* not shared yet */
+    /* relaxed: not shared yet */
+    if (tpool__load_relaxed(&loop->next) == loop->end || tpool__has_failed(&loop->task)) return true;
     *cheap = 0;
     if (choose_grain) tpool__loop_choose_grain(loop);
     return tpool__loop_may_share(loop) ? tpool__loop_share(self, loop, &took) : tpool__loop_execute(loop, false);

@@ -609,14 +609,19 @@ static void a_refused_spare_is_asked_for_again_now_and_then(void **state) {
     assert_in_range(refused, 2, 60); /* once in ten milliseconds */
 }
 
+/* A pool without spares whose one worker waits for a future of the program. */
+static tpool *pool_blocked_on(tpool_future **bare) {
+    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
+    assert_status(TPOOL_OK, tpool_future_create(bare));
+    assert_status(TPOOL_OK, tpool_submit(pool, wait_or_be_refused, *bare, NULL));
+    EVENTUALLY(blocked_of(pool) == 1);
+    return pool;
+}
 /* Time has come for a spare, and the system refuses it: then none has come. */
 static void a_refused_spare_is_none_that_time_has_brought(void **state) {
     (void)state;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
     tpool_future *bare = NULL;
-    assert_status(TPOOL_OK, tpool_future_create(&bare));
-    assert_status(TPOOL_OK, tpool_submit(pool, wait_or_be_refused, bare, NULL));
-    EVENTUALLY(blocked_of(pool) == 1);
+    tpool *pool = pool_blocked_on(&bare);
     keep_times();
     refuse();
     tpool_future *queued = submitted(pool, nothing, NULL);
@@ -648,11 +653,8 @@ static bool stall_is_timed(tpool *pool) {
 }
 static void a_cancelled_task_keeps_no_timer_armed(void **state) {
     (void)state;
-    tpool *pool = new_pool_as((tpool_config){ .max_workers = 1, .max_spares = -1 });
     tpool_future *bare = NULL;
-    assert_status(TPOOL_OK, tpool_future_create(&bare));
-    assert_status(TPOOL_OK, tpool_submit(pool, wait_or_be_refused, bare, NULL));
-    EVENTUALLY(blocked_of(pool) == 1);
+    tpool *pool = pool_blocked_on(&bare);
     tpool_future *queued = submitted(pool, nothing, NULL);
     assert_true(tpool_future_cancel(queued));
     EVENTUALLY(!stall_is_timed(pool));
