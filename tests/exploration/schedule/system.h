@@ -181,7 +181,7 @@ static int schedule_atexit(void (*handler)(void)) {
     return 0;
 }
 static int schedule_prctl(int option, unsigned long value) {
-    if (option == PR_SET_NAME) snprintf(schedule_self()->name, sizeof schedule_self()->name, "%s", (char *)value);
+    if (option == PR_SET_NAME) snprintf(schedule_self()->name, sizeof schedule_self()->name, "%.15s", (char *)value);
     return 0;
 }
 static int schedule_nothing(const void *a, const void *b) {
